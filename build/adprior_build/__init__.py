@@ -1,0 +1,1 @@
+"""Offline: event logs to a checkpoint, a bundle and a Triton model repository."""

@@ -1,0 +1,273 @@
+"""The contract: every model and tensor of the repository, with its type and shape.
+
+Nothing else spells these names. `adprior_build.model_configs` renders the specs below to
+``config.pbtxt`` (GPU production) and ``configs/cpu.pbtxt`` (embedded); the models and the clients
+import the constants. Shapes leave out the leading batch dimension, which is always 1 on the wire:
+one user a request, the server batches.
+
+The light half of the runtime: importing this module imports nothing beyond the standard library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Final
+
+CONTRACT_VERSION: Final = "1"
+"""Goes up when a tensor changes meaning, type or shape."""
+
+CPU_CONFIG_NAME: Final = "cpu"
+"""``tritonserver --model-config-name`` that selects the embedded configuration."""
+
+MAX_CONTEXT_BYTES: Final = 256 * 1024
+"""A larger user context is refused."""
+
+MAX_TOP_K: Final = 1000
+MAX_BATCH_SIZE: Final = 16
+
+
+class Target(StrEnum):
+    """Which machine a configuration is rendered for."""
+
+    GPU = "gpu"
+    CPU = "cpu"
+
+
+class CandidateStatus(IntEnum):
+    """What a candidate's log-probability is (tensor ``CANDIDATE_STATUS``)."""
+
+    EXACT = 0
+    UPPER_BOUND = 1
+    NOT_IN_CATALOGUE = 2
+
+
+# --- models -------------------------------------------------------------------------------------
+ADVERTISER_RETRIEVAL: Final = "advertiser_retrieval"
+ADVERTISER_RANKING: Final = "advertiser_ranking"
+TOKENIZER: Final = "tokenizer"
+LLM_ENGINE: Final = "llm_engine"
+ADVERTISER_DECODER: Final = "advertiser_decoder"
+PRIOR_HEAD: Final = "prior_head"
+
+# --- tensors: ours in upper case, TensorRT-LLM's own and the engine's in lower case ----------------
+USER_CONTEXT: Final = "USER_CONTEXT"
+TOP_K: Final = "TOP_K"
+EXCLUDED_ADVERTISER_IDS: Final = "EXCLUDED_ADVERTISER_IDS"
+INPUT_IDS: Final = "input_ids"
+INPUT_LENGTHS: Final = "input_lengths"
+REQUEST_OUTPUT_LEN: Final = "request_output_len"
+BEAM_WIDTH: Final = "beam_width"
+END_ID: Final = "end_id"
+PAD_ID: Final = "pad_id"
+RETURN_LOG_PROBS: Final = "return_log_probs"
+OUTPUT_IDS: Final = "output_ids"
+SEQUENCE_LENGTH: Final = "sequence_length"
+CUM_LOG_PROBS: Final = "cum_log_probs"
+FRONTIER_LOG_PROBS: Final = "frontier_log_probs"
+FRONTIER_LOG_MASS: Final = "frontier_log_mass"
+ADVERTISER_IDS: Final = "ADVERTISER_IDS"
+LOG_PROBS: Final = "LOG_PROBS"
+ADVERTISER_NAMES: Final = "ADVERTISER_NAMES"
+EXACT: Final = "EXACT"
+MISSING_MASS: Final = "MISSING_MASS"
+BUNDLE_ID: Final = "BUNDLE_ID"
+CANDIDATE_ADVERTISER_IDS: Final = "CANDIDATE_ADVERTISER_IDS"
+BASE_LOGITS: Final = "BASE_LOGITS"
+ADJUSTED_LOGITS: Final = "ADJUSTED_LOGITS"
+CANDIDATE_LOG_PROBS: Final = "CANDIDATE_LOG_PROBS"
+CANDIDATE_STATUS: Final = "CANDIDATE_STATUS"
+PRIOR_FEATURES: Final = "PRIOR_FEATURES"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """One input or output.
+
+    Attributes:
+        name: As on the wire.
+        dtype: Triton's name without ``TYPE_``: INT32, INT64, FP32, BOOL, UINT8, BYTES.
+        dims: Shape without the batch dimension; -1 varies.
+        optional: The request may leave it out (inputs only).
+        scalar: TensorRT-LLM's ``reshape { shape: [ ] }`` on dims [1].
+    """
+
+    name: str
+    dtype: str
+    dims: tuple[int, ...]
+    optional: bool = False
+    scalar: bool = False
+
+    @property
+    def ragged(self) -> bool:
+        """Whether requests of different lengths may share a dynamic batch."""
+        return -1 in self.dims
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One model of an ensemble; its tensors are wired to those of the same name."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """One model of the repository, for one target.
+
+    Attributes:
+        backend: ``python`` or ``tensorrtllm``; None for an ensemble.
+        steps: The models of an ensemble, in the order a request travels.
+        parameters: The config's ``parameters`` block.
+    """
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    backend: str | None = "python"
+    steps: tuple[Step, ...] = ()
+    parameters: dict[str, str] = field(default_factory=dict)
+
+
+def _tensor(name: str, dtype: str, *dims: int, optional: bool = False) -> Tensor:
+    return Tensor(name=name, dtype=dtype, dims=dims, optional=optional)
+
+
+_USER_CONTEXT = _tensor(USER_CONTEXT, "BYTES", 1)
+_TOP_K = _tensor(TOP_K, "INT32", 1, optional=True)
+_EXCLUDED = _tensor(EXCLUDED_ADVERTISER_IDS, "INT64", -1, optional=True)
+_CANDIDATES = _tensor(CANDIDATE_ADVERTISER_IDS, "INT64", -1)
+_BASE_LOGITS = _tensor(BASE_LOGITS, "FP32", -1)
+_BUNDLE_ID = _tensor(BUNDLE_ID, "BYTES", 1)
+
+_PROMPT = (
+    _tensor(INPUT_IDS, "INT32", -1),
+    _tensor(INPUT_LENGTHS, "INT32", 1),
+    _tensor(REQUEST_OUTPUT_LEN, "INT32", 1),
+    _tensor(BEAM_WIDTH, "INT32", 1),
+    _tensor(END_ID, "INT32", 1),
+    _tensor(PAD_ID, "INT32", 1),
+    _tensor(RETURN_LOG_PROBS, "BOOL", 1),
+)
+_BEAMS = (
+    _tensor(OUTPUT_IDS, "INT32", -1, -1),
+    _tensor(SEQUENCE_LENGTH, "INT32", -1),
+    _tensor(CUM_LOG_PROBS, "FP32", -1),
+)
+_FRONTIER = (
+    _tensor(FRONTIER_LOG_PROBS, "FP32", -1),
+    _tensor(FRONTIER_LOG_MASS, "FP32", 1),
+)
+_FORECAST = (
+    _tensor(ADVERTISER_IDS, "INT64", -1),
+    _tensor(LOG_PROBS, "FP32", -1),
+    _tensor(ADVERTISER_NAMES, "BYTES", -1),
+    _tensor(EXACT, "BOOL", 1),
+    _tensor(MISSING_MASS, "FP32", 1),
+    _BUNDLE_ID,
+)
+_PRIORS = (
+    _tensor(ADJUSTED_LOGITS, "FP32", -1),
+    _tensor(CANDIDATE_LOG_PROBS, "FP32", -1),
+    _tensor(CANDIDATE_STATUS, "UINT8", -1),
+    _tensor(PRIOR_FEATURES, "FP32", -1, -1),
+    _BUNDLE_ID,
+)
+
+
+def _optional(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(
+        Tensor(name=t.name, dtype=t.dtype, dims=t.dims, optional=True) for t in tensors
+    )
+
+
+def _as_scalars(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """TensorRT-LLM declares its one-element inputs as scalars."""
+    return tuple(
+        Tensor(name=t.name, dtype=t.dtype, dims=t.dims, optional=t.optional, scalar=t.dims == (1,))
+        for t in tensors
+    )
+
+
+def _tokenizer(_: Target) -> Model:
+    return Model(name=TOKENIZER, inputs=(_USER_CONTEXT,), outputs=_PROMPT)
+
+
+def _llm_engine(target: Target) -> Model:
+    if target is Target.CPU:
+        return Model(
+            name=LLM_ENGINE,
+            inputs=(*_PROMPT, _TOP_K, _EXCLUDED),
+            outputs=(*_BEAMS, *_FRONTIER),
+        )
+    return Model(
+        name=LLM_ENGINE,
+        backend="tensorrtllm",
+        inputs=_as_scalars(_PROMPT),
+        outputs=_BEAMS,
+    )
+
+
+def _advertiser_decoder(_: Target) -> Model:
+    return Model(
+        name=ADVERTISER_DECODER,
+        inputs=(*_BEAMS, *_optional(_FRONTIER), _TOP_K, _EXCLUDED),
+        outputs=_FORECAST,
+    )
+
+
+def _prior_head(_: Target) -> Model:
+    known = {ADVERTISER_IDS, LOG_PROBS, MISSING_MASS}
+    forecast = tuple(tensor for tensor in _FORECAST if tensor.name in known)
+    return Model(
+        name=PRIOR_HEAD,
+        inputs=(*forecast, _CANDIDATES, _BASE_LOGITS),
+        outputs=_PRIORS,
+    )
+
+
+def _advertiser_retrieval(_: Target) -> Model:
+    return Model(
+        name=ADVERTISER_RETRIEVAL,
+        backend=None,
+        inputs=(_USER_CONTEXT, _TOP_K, _EXCLUDED),
+        outputs=_FORECAST,
+        steps=(Step(model=TOKENIZER), Step(model=LLM_ENGINE), Step(model=ADVERTISER_DECODER)),
+    )
+
+
+def _advertiser_ranking(_: Target) -> Model:
+    certificate = tuple(tensor for tensor in _FORECAST if tensor.name in {EXACT, MISSING_MASS})
+    return Model(
+        name=ADVERTISER_RANKING,
+        backend=None,
+        inputs=(_USER_CONTEXT, _CANDIDATES, _BASE_LOGITS),
+        outputs=(*_PRIORS, *certificate),
+        steps=(
+            Step(model=TOKENIZER),
+            Step(model=LLM_ENGINE),
+            Step(model=ADVERTISER_DECODER),
+            Step(model=PRIOR_HEAD),
+        ),
+    )
+
+
+_MODELS = {
+    TOKENIZER: _tokenizer,
+    LLM_ENGINE: _llm_engine,
+    ADVERTISER_DECODER: _advertiser_decoder,
+    PRIOR_HEAD: _prior_head,
+    ADVERTISER_RETRIEVAL: _advertiser_retrieval,
+    ADVERTISER_RANKING: _advertiser_ranking,
+}
+MODEL_NAMES: Final = tuple(_MODELS)
+
+
+def model(name: str, target: Target) -> Model:
+    """Return the spec of model ``name`` as it is deployed on ``target``."""
+    return _MODELS[name](target)
+
+
+def models(target: Target) -> tuple[Model, ...]:
+    """Return every model of the repository as deployed on ``target``, steps before ensembles."""
+    return tuple(make(target) for make in _MODELS.values())

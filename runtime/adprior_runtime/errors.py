@@ -1,0 +1,52 @@
+"""Every error adprior raises on purpose, each with the gRPC status it becomes on the wire.
+
+::
+
+    AdpriorError                INTERNAL           a bug, or a fault nobody foresaw
+    ├── InvalidRequestError     INVALID_ARGUMENT   the caller's tensors or user context are wrong
+    ├── InvalidInputError       INVALID_ARGUMENT   a file or option given to a command is wrong
+    ├── ArtefactError           FAILED_PRECONDITION an artefact is missing, corrupt or does not belong
+    └── EnvironmentProblemError FAILED_PRECONDITION this machine lacks something that serving needs
+
+Messages are one line: what was found, what was expected, where. They never quote a user's context.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AdpriorError",
+    "ArtefactError",
+    "EnvironmentProblemError",
+    "InvalidInputError",
+    "InvalidRequestError",
+]
+
+
+class AdpriorError(Exception):
+    """Base of every error raised on purpose; ``grpc_code`` names its gRPC status."""
+
+    grpc_code = "INTERNAL"
+
+
+class InvalidRequestError(AdpriorError):
+    """A request's tensors or user context break the contract; the message names the field."""
+
+    grpc_code = "INVALID_ARGUMENT"
+
+
+class InvalidInputError(AdpriorError):
+    """A file, option or setting given to a command is wrong."""
+
+    grpc_code = "INVALID_ARGUMENT"
+
+
+class ArtefactError(AdpriorError):
+    """An artefact is missing, corrupt, or belongs to another bundle."""
+
+    grpc_code = "FAILED_PRECONDITION"
+
+
+class EnvironmentProblemError(AdpriorError):
+    """The machine or Python environment lacks something; the message says what to install."""
+
+    grpc_code = "FAILED_PRECONDITION"
