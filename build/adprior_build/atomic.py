@@ -1,0 +1,98 @@
+"""Outputs appear whole or not at all: written beside their place, then renamed into it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from adprior_runtime.errors import InvalidInputError
+
+__all__ = ["replace_directory", "replace_file"]
+
+
+@contextmanager
+def replace_directory(target: Path, *, marker: str) -> Iterator[Path]:
+    """Yield a fresh directory beside ``target`` that takes its place when the block succeeds.
+
+    Linux exchanges the two in one step (``renameat2``), so a reader or a kill finds the old
+    directory or the new one. Where the file system cannot, the old one is moved away first: then a
+    kill between the two renames leaves none, and the old one under a dotted name beside it.
+    Remains of killed runs are removed.
+
+    Args:
+        target: The directory to make or replace.
+        marker: A file that tells one of ours; a directory without it is not replaced.
+
+    Raises:
+        InvalidInputError: ``target`` exists and is not empty and not one of ours.
+    """
+    target = target.absolute()
+    if target.exists() and not (target / marker).is_file() and any(_entries(target)):
+        raise InvalidInputError(
+            f"{target}: exists and is not an earlier output (no {marker}); choose another place"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_remains(target)
+    fresh = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
+    try:
+        fresh.chmod(0o755)
+        yield fresh
+        _swap(fresh, target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+@contextmanager
+def replace_file(target: Path) -> Iterator[Path]:
+    """Yield a path beside ``target`` that is renamed onto it when the block succeeds."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.parent / f".{target.name}.{os.getpid()}.new"
+    try:
+        yield fresh
+        fresh.replace(target)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _entries(target: Path) -> list[Path]:
+    if not target.is_dir():
+        raise InvalidInputError(f"{target}: is a file, expected a directory or nothing")
+    return list(target.iterdir())
+
+
+def _prefix(target: Path) -> str:
+    return f".{target.name}.new-{os.getpid()}-"
+
+
+def _remove_remains(target: Path) -> None:
+    """Remove what killed runs left; a run still alive keeps its directory."""
+    for remains in target.parent.glob(f".{target.name}.new-*"):
+        pid = remains.name.removeprefix(f".{target.name}.new-").split("-")[0]
+        if not pid.isdigit() or not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(remains, ignore_errors=True)
+
+
+def _swap(fresh: Path, target: Path) -> None:
+    if not target.exists():
+        fresh.rename(target)
+    elif not _exchange(fresh, target):
+        old = fresh.with_name(fresh.name + "-old")
+        target.rename(old)
+        fresh.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two directories in one step; False where the system cannot."""
+    import ctypes  # noqa: PLC0415  only here, and only once a run
+
+    rename_exchange, at_cwd = 2, -100
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    result = libc.renameat2(at_cwd, bytes(first), at_cwd, bytes(second), rename_exchange)
+    return bool(result == 0)

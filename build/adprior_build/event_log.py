@@ -1,0 +1,227 @@
+"""Event logs and profiles of any shape, read through a column map.
+
+A column map is a small TOML file::
+
+    [events]
+    user = "user_id"
+    time = "date"
+    advertiser = "brand"       # names, or ids of the catalogue where the column holds integers
+    category = "category"      # optional
+    text = "title"             # optional
+    action = "kind"            # optional
+    default_action = "purchase"
+
+    [profiles]
+    user = "user_id"
+    keys = ["age", "home_state"]   # optional; otherwise every other column
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from adprior_build.tables import read_table
+from adprior_runtime.context import Event, parse_time
+from adprior_runtime.errors import InvalidInputError, InvalidRequestError
+
+__all__ = ["ColumnMap", "Split", "UserHistory", "name_advertisers", "read_users"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventColumns:
+    """Which columns of the event log hold what; None where it has no such column."""
+
+    user: str
+    time: str
+    advertiser: str
+    category: str | None = None
+    text: str | None = None
+    action: str | None = None
+    default_action: str = "event"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileColumns:
+    """Which columns of the profiles hold what; no ``keys`` means every other column."""
+
+    user: str
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnMap:
+    """Maps a data set's columns onto ours."""
+
+    events: EventColumns
+    profiles: ProfileColumns | None = None
+
+    @classmethod
+    def load(cls, path: Path) -> ColumnMap:
+        """Read a column map from TOML; unknown keys are refused."""
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InvalidInputError(f"{path}: not a column map: {error}") from error
+        _refuse_unknown(path, "", document, {"events", "profiles"})
+        events = _section(path, document, "events", EventColumns)
+        profiles = _section(path, document, "profiles", ProfileColumns)
+        if events is None:
+            raise InvalidInputError(f"{path}: the table [events] is missing")
+        return cls(events=events, profiles=profiles)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserHistory:
+    """One user's profile and whole history, oldest first."""
+
+    user_id: str
+    profile: Mapping[str, str] = field(default_factory=dict)
+    events: Sequence[Event] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Who is trained on, until when.
+
+    Attributes:
+        cut: Training sees events strictly before this day; test cases lie on it or after.
+        test_share: Share of users, chosen by a hash of their id, that training never sees.
+        salt: Goes into that hash.
+    """
+
+    cut: date | None = None
+    test_share: float = 0.0
+    salt: str = "adprior"
+
+    def is_test_user(self, user_id: str) -> bool:
+        """Tell whether a user is kept from training; the same on every machine."""
+        digest = hashlib.blake2b(f"{self.salt}\0{user_id}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") < self.test_share * 2**64
+
+    def training_part(self, users: Sequence[UserHistory]) -> list[UserHistory]:
+        """Return the training users with their events before the cut."""
+        kept = [user for user in users if not self.is_test_user(user.user_id)]
+        if self.cut is None:
+            return kept
+        end = datetime.combine(self.cut, time(), tzinfo=UTC)
+        return [
+            replace(user, events=tuple(event for event in user.events if event.time < end))
+            for user in kept
+        ]
+
+
+def read_users(events_path: Path, profiles_path: Path | None, columns: ColumnMap) -> list[UserHistory]:
+    """Read users with at least one event, ordered by id, their events by time.
+
+    Raises:
+        InvalidInputError: A file or column is missing, or a row is wrong; the row is named.
+    """
+    profiles = _read_profiles(profiles_path, columns)
+    histories: dict[str, list[Event]] = {}
+    for user_id, event in _read_events(events_path, columns.events):
+        histories.setdefault(user_id, []).append(event)
+    return [
+        UserHistory(
+            user_id=user_id,
+            profile=profiles.get(user_id, {}),
+            events=tuple(sorted(histories[user_id], key=lambda event: event.time)),
+        )
+        for user_id in sorted(histories)
+    ]
+
+
+def name_advertisers(
+    users: Sequence[UserHistory], advertiser_ids: Sequence[int], names: Sequence[str]
+) -> list[UserHistory]:
+    """Replace ids in the advertiser column (``#17``) by the catalogue's names."""
+    by_id = {f"#{key}": name for key, name in zip(advertiser_ids, names, strict=True)}
+    return [
+        replace(
+            user,
+            events=tuple(
+                replace(event, advertiser=by_id.get(event.advertiser or "", event.advertiser))
+                for event in user.events
+            ),
+        )
+        for user in users
+    ]
+
+
+def _read_events(path: Path, columns: EventColumns) -> Iterator[tuple[str, Event]]:
+    wanted = {
+        name: getattr(columns, name)
+        for name in ("user", "time", "advertiser", "category", "text", "action")
+        if getattr(columns, name) is not None
+    }
+    table = read_table(path, list(wanted.values()))
+    if pa.types.is_integer(table[columns.advertiser].type):
+        ids = [None if i is None else f"#{i}" for i in table[columns.advertiser].to_pylist()]
+        position = table.column_names.index(columns.advertiser)
+        table = table.set_column(position, columns.advertiser, pa.array(ids, pa.string()))
+    values = {name: table[column].to_pylist() for name, column in wanted.items()}
+    for row in range(table.num_rows):
+        item = {name: column[row] for name, column in values.items()}
+        if item["user"] is None or item["time"] is None:
+            raise InvalidInputError(f"{path}: row {row} has no user or no time")
+        texts = {
+            name: str(item[name]).strip()
+            for name in ("advertiser", "category", "text")
+            if item.get(name) is not None and str(item[name]).strip()
+        }
+        action = str(item.get("action") or columns.default_action)
+        yield (
+            str(item["user"]),
+            Event(time=_moment(item["time"], path, row), action=action, **texts),
+        )
+
+
+def _read_profiles(path: Path | None, columns: ColumnMap) -> dict[str, dict[str, str]]:
+    if path is None:
+        return {}
+    if columns.profiles is None:
+        raise InvalidInputError(f"{path}: the column map has no table [profiles]")
+    user = columns.profiles.user
+    table = read_table(path, [user, *columns.profiles.keys])
+    keys = columns.profiles.keys or tuple(c for c in table.column_names if c != user)
+    profiles = {}
+    for row in table.to_pylist():
+        values = {key: row[key] for key in keys if row[key] is not None}
+        profiles[str(row[user])] = {
+            key: str(value).lower() if isinstance(value, bool) else str(value)
+            for key, value in values.items()
+        }
+    return profiles
+
+
+def _moment(value: Any, path: Path, row: int) -> datetime:
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    if isinstance(value, date):
+        return datetime.combine(value, time(), tzinfo=UTC)
+    try:
+        return parse_time(value, "time")
+    except InvalidRequestError as error:
+        raise InvalidInputError(f"{path}: row {row}: {error}") from error
+
+
+def _section(path: Path, document: dict[str, Any], name: str, kind: Any) -> Any:
+    if (table := document.get(name)) is None:
+        return None
+    _refuse_unknown(path, f"[{name}] ", table, {item.name for item in fields(kind)})
+    try:
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
+    except TypeError as error:
+        raise InvalidInputError(f"{path}: [{name}]: {error}") from error
+
+
+def _refuse_unknown(path: Path, where: str, table: Mapping[str, Any], known: set[str]) -> None:
+    if unknown := sorted(set(table) - known):
+        raise InvalidInputError(f"{path}: {where}unknown keys {unknown}; known: {sorted(known)}")

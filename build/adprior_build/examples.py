@@ -1,0 +1,94 @@
+"""Training examples: prompts as serving renders them, with the advertiser that came next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+from itertools import groupby
+
+import numpy as np
+
+from adprior_build.event_log import UserHistory
+from adprior_runtime.context import Event, UserContext
+from adprior_runtime.prompt import PromptRenderer
+from adprior_runtime.trie import Trie
+
+__all__ = ["Example", "ExampleSource"]
+
+_NAMES_PER_PROMPT = 50
+"""About how many advertisers one prompt's history holds: a user with more gives more prompts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One sequence.
+
+    Attributes:
+        token_ids: Prompt, then the target's name and terminator.
+        target_positions: Positions of the tokens that loss falls on.
+    """
+
+    token_ids: list[int]
+    target_positions: list[int]
+
+
+class ExampleSource:
+    """Draws examples from users' histories.
+
+    An example is a day on which the user acted on an advertiser of the catalogue, with the history
+    of strictly earlier days. Loss falls on the target's name, terminator included, and on the names
+    in the history as well, each predicted from what comes before it.
+    """
+
+    def __init__(
+        self, users: Sequence[UserHistory], renderer: PromptRenderer, trie: Trie, seed: int
+    ) -> None:
+        self._users = [user for user in users if any(event.advertiser for event in user.events)]
+        self._renderer = renderer
+        self._trie = trie
+        self._seed = seed
+
+    def epoch(self, number: int) -> list[Example]:
+        """Return the examples of epoch ``number``; the same for the same seed and number."""
+        random = np.random.default_rng([self._seed, number])
+        examples = []
+        for user in self._users:
+            rows = [row for row, event in enumerate(user.events) if event.advertiser]
+            count = max(1, round(len(rows) / _NAMES_PER_PROMPT))
+            for row in random.choice(rows, size=count, replace=False):
+                if (example := self._example(user, int(row), random)) is not None:
+                    examples.append(example)
+        random.shuffle(examples)  # type: ignore[arg-type]
+        return examples
+
+    def _example(
+        self, user: UserHistory, row: int, random: np.random.Generator
+    ) -> Example | None:
+        target = user.events[row]
+        day = datetime.combine(target.time.date(), time(), tzinfo=UTC)
+        history = [event for event in user.events[:row] if event.time < day]
+        prompt = self._renderer.render(
+            UserContext(
+                profile=user.profile, history=_shuffle_within_days(history, random), as_of=day
+            )
+        )
+        name = self._renderer.name_ids(target.advertiser or "")
+        start = len(prompt.token_ids)
+        token_ids = prompt.token_ids + name
+        positions = [
+            position
+            for first, last in [*prompt.advertiser_spans, (start, start + len(name))]
+            if first > 0 and self._trie.lookup(token_ids[first:last]) >= 0
+            for position in range(first, last)
+        ]
+        return Example(token_ids, positions) if positions else None
+
+
+def _shuffle_within_days(events: Sequence[Event], random: np.random.Generator) -> list[Event]:
+    """The order of a day's events is an accident of the log; do not let the model learn it."""
+    shuffled: list[Event] = []
+    for _, group in groupby(events, key=lambda event: event.time.date()):
+        day = list(group)
+        shuffled.extend(day[i] for i in random.permutation(len(day)))
+    return shuffled

@@ -1,0 +1,203 @@
+"""``adprior train``: fine-tune a causal language model to name the next advertiser."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections import Counter
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+from tokenizers import Tokenizer
+
+from adprior_build.atomic import replace_directory
+from adprior_build.catalogue import Catalogue, read_catalogue
+from adprior_build.event_log import ColumnMap, Split, UserHistory, name_advertisers, read_users
+from adprior_build.examples import ExampleSource
+from adprior_build.scratch_model import (
+    ModelSize,
+    scratch_model,
+    scratch_template,
+    scratch_tokenizer,
+    training_texts,
+)
+from adprior_runtime import __version__
+from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.prompt import PromptRenderer, PromptTemplate
+
+__all__ = ["TRAINING_RECORD", "add_arguments", "run"]
+
+TRAINING_RECORD = "training.json"
+"""The file that tells a checkpoint of ours."""
+
+HELP = "fine-tune a causal language model on event logs"
+EXAMPLE = """example:
+  adprior train --events events.parquet --profiles profiles.parquet --columns columns.toml \\
+    --catalogue catalogue.csv --size size.toml --cut 2022-07-01 --test-share 0.2 --output CKPT"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("--events", type=Path, required=True, help="event log (Parquet or CSV)")
+    parser.add_argument("--profiles", type=Path, help="user profiles (Parquet or CSV)")
+    parser.add_argument("--columns", type=Path, required=True, help="column map (TOML)")
+    parser.add_argument("--catalogue", type=Path, required=True, help="advertisers to forecast")
+    start = parser.add_mutually_exclusive_group(required=True)
+    start.add_argument("--from", dest="start", type=Path, help="Hugging Face checkpoint directory")
+    start.add_argument("--size", type=Path, help="train from scratch: the model's size (TOML)")
+    parser.add_argument("--output", type=Path, required=True, help="checkpoint directory to write")
+    parser.add_argument("--template", type=Path, help="prompt template (JSON)")
+    parser.add_argument("--cut", type=date.fromisoformat, help="train on events before this day")
+    parser.add_argument("--test-share", type=float, default=0.0, help="users never trained on")
+    parser.add_argument("--validation-share", type=float, default=0.05, help="users for the choice")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--weight-decay", type=float, default=0.1)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: all)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train and write the checkpoint; return the exit code."""
+    if args.epochs < 1 or args.batch_size < 1 or not 0 <= args.test_share < 1:
+        raise InvalidInputError("--epochs and --batch-size are at least 1, --test-share below 1")
+    catalogue = read_catalogue(args.catalogue)
+    split = Split(cut=args.cut, test_share=args.test_share)
+    users = read_users(args.events, args.profiles, ColumnMap.load(args.columns))
+    users = name_advertisers(users, catalogue.ids, catalogue.names)
+    users = split.training_part(users)
+    holdout = Split(test_share=args.validation_share, salt="validation")
+    training = [user for user in users if not holdout.is_test_user(user.user_id)]
+    validation = [user for user in users if holdout.is_test_user(user.user_id)]
+    with replace_directory(args.output, marker=TRAINING_RECORD) as output:
+        _train_into(output, args, catalogue, training, validation)
+    print(f"adprior train: wrote {args.output}")
+    return 0
+
+
+def _train_into(
+    output: Path,
+    args: argparse.Namespace,
+    catalogue: Catalogue,
+    training: list[UserHistory],
+    validation: list[UserHistory],
+) -> None:
+    from adprior_build import training_loop  # noqa: PLC0415  torch, after the input is checked
+
+    training_loop.prepare(args.seed, args.threads)
+    model, tokenizer, template = _starting_point(args, catalogue, training)
+    renderer = PromptRenderer(template, tokenizer)
+    trie, _ = catalogue.build_trie(renderer.name_ids)
+    source = ExampleSource(training, renderer, trie, args.seed)
+    checks = ExampleSource(validation, renderer, trie, args.seed).epoch(0)
+    settings = training_loop.Settings(
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        weight_decay=args.weight_decay,
+        bf16=args.precision == "bf16",
+        seed=args.seed,
+    )
+    losses = training_loop.train(model, source, checks, settings)
+    model.save_pretrained(output)
+    _save_tokenizer(tokenizer, template, output)
+    (output / "prompt.json").write_text(template.to_json(), encoding="utf-8")
+    pa.parquet.write_table(catalogue.table, output / "catalogue.parquet")
+    pa.parquet.write_table(_popularity(catalogue, training), output / "popularity.parquet")
+    record = _record(args, training, validation, losses)
+    (output / TRAINING_RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _starting_point(
+    args: argparse.Namespace, catalogue: Catalogue, training: list[UserHistory]
+) -> tuple[Any, Tokenizer, PromptTemplate]:
+    """Return model, tokenizer and template, from a checkpoint or from scratch."""
+    if args.size is not None:
+        size = ModelSize.load(args.size)
+        tokenizer = scratch_tokenizer(training_texts(training, catalogue.names), size)
+        template = scratch_template(size)
+        model = scratch_model(size, tokenizer.get_vocab_size())
+    else:
+        from adprior_build.checkpoint import load_checkpoint  # noqa: PLC0415  torch
+
+        model, tokenizer, template = load_checkpoint(args.start)
+    if args.template is not None:
+        template = PromptTemplate.load(args.template)
+    return model, tokenizer, template
+
+
+def _save_tokenizer(tokenizer: Tokenizer, template: PromptTemplate, output: Path) -> None:
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415  heavy
+
+    tokenizer.encode_special_tokens = False
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=template.terminator
+    ).save_pretrained(output)
+    tokenizer.save(str(output / "tokenizer.json"))
+
+
+def _popularity(catalogue: Catalogue, users: list[UserHistory]) -> pa.Table:
+    """Count the training events of each advertiser of the catalogue."""
+    rows = catalogue.row_by_name()
+    counts: Counter[int] = Counter(
+        rows[event.advertiser]
+        for user in users
+        for event in user.events
+        if event.advertiser in rows
+    )
+    return pa.table(
+        {
+            "advertiser_id": pa.array(catalogue.ids, pa.int64()),
+            "events": pa.array([counts[row] for row in range(len(catalogue.ids))], pa.int64()),
+        }
+    )
+
+
+def _record(
+    args: argparse.Namespace,
+    training: list[UserHistory],
+    validation: list[UserHistory],
+    losses: list[dict[str, float]],
+) -> dict[str, Any]:
+    inputs = {
+        name: {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        for name in ("events", "profiles", "columns", "catalogue", "size", "template")
+        if (path := getattr(args, name)) is not None
+    }
+    settings = {
+        name: getattr(args, name)
+        for name in ("epochs", "batch_size", "learning_rate", "weight_decay", "precision", "seed")
+    }
+    return {
+        "adprior_version": __version__,
+        "command": _command(args),
+        "inputs": inputs,
+        "start": args.start.name if args.start else "scratch",
+        "settings": settings,
+        "split": {
+            "cut": args.cut.isoformat() if args.cut else None,
+            "test_share": args.test_share,
+            "salt": Split().salt,
+            "validation_share": args.validation_share,
+        },
+        "training_users": len(training),
+        "validation_users": len(validation),
+        "training_events": sum(len(user.events) for user in training),
+        "losses": losses,
+    }
+
+
+def _command(args: argparse.Namespace) -> str:
+    """Spell the command that repeats this training; files by name, wherever they lay."""
+    words = ["adprior train"]
+    for key, value in vars(args).items():
+        if value is not None and key != "threads":
+            option = "from" if key == "start" else key.replace("_", "-")
+            words.append(f"--{option} {value.name if isinstance(value, Path) else value}")
+    return " ".join(words)

@@ -1,0 +1,89 @@
+"""The command ``adprior``: finds the subcommand's module, and turns errors into one clear line.
+
+A subcommand is a module with ``HELP``, ``EXAMPLE``, ``add_arguments`` and ``run``. Only the one asked
+for is imported, so that each needs no more than its own extra installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Final
+
+from adprior_runtime import __version__
+from adprior_runtime.errors import AdpriorError
+
+__all__ = ["main"]
+
+_COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
+    # command: (module, extra that brings what it needs, what it does)
+    "catalogue": ("adprior_build.derive", "embedded", "derive a catalogue from an event log"),
+    "train": ("adprior_build.train", "build", "fine-tune a causal LM on event logs"),
+    "build": ("adprior_build.build", "embedded", "make a Triton model repository"),
+    "fit-head": ("adprior_build.fit_head", "embedded", "fit the prior head on ranking logs"),
+    "serve": ("adprior_runtime.serve", "embedded", "start tritonserver on a repository"),
+    "predict": ("adprior_client.predict", "client", "forecast one user's advertisers"),
+    "rank": ("adprior_client.rank", "client", "adjust one user's candidates"),
+    "bench": ("adprior_bench.bench", "bench", "run a benchmark or an evaluation"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return its exit code (2 for bad input)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] not in _COMMANDS:
+        return _top_level(arguments)
+    name = arguments[0]
+    try:
+        command = _import_command(name)
+        parser = argparse.ArgumentParser(
+            prog=f"adprior {name}",
+            description=command.HELP,
+            epilog=command.EXAMPLE,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(parser)
+        return int(command.run(parser.parse_args(arguments[1:])))
+    except AdpriorError as error:
+        print(f"adprior {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"adprior {name}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing to say, and nowhere to say it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _import_command(name: str) -> ModuleType:
+    module, extra, _ = _COMMANDS[name]
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("adprior_"):
+            raise
+        raise AdpriorError(
+            f"needs the package {error.name}: pip install 'adprior[{extra}]'"
+        ) from error
+
+
+def _top_level(arguments: list[str]) -> int:
+    width = max(map(len, _COMMANDS))
+    lines = [f"  {name:<{width}}  {help_}" for name, (_, _, help_) in _COMMANDS.items()]
+    usage = "usage: adprior COMMAND [options]   (adprior COMMAND --help tells more)\n\n"
+    text = usage + "\n".join(lines)
+    if arguments and arguments[0] == "--version":
+        print(f"adprior {__version__}")
+        return 0
+    if arguments and arguments[0] in {"-h", "--help"}:
+        print(text)
+        return 0
+    if arguments:
+        print(f"adprior: unknown command {arguments[0]!r}\n", file=sys.stderr)
+    print(text, file=sys.stderr)
+    return 2

@@ -1,0 +1,237 @@
+"""From a user context to token ids: the prompt template and the renderer that applies it.
+
+The template is data of the artefact. A section is a list of pieces such as ``"{category}; "``;
+a piece is left out when a field of it is absent. A prompt is::
+
+    head, one profile section per key, one event section per event, tail
+
+Each literal and each value is tokenised by itself and the ids are joined. So dropping an event drops
+exactly its tokens, an advertiser's name has the same tokens in a history, in the catalogue's trie
+and in a forecast, and no value can spell a special token.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from tokenizers import Tokenizer
+
+from adprior_runtime.context import Event, UserContext
+from adprior_runtime.errors import ArtefactError, InvalidRequestError
+
+__all__ = ["Prompt", "PromptRenderer", "PromptTemplate"]
+
+_EVENT_FIELDS: Final = frozenset(
+    {"day", "days_since_previous", "action", "advertiser", "category", "text", "end"}
+)
+_SECTION_FIELDS: Final[Mapping[str, frozenset[str]]] = {
+    "head": frozenset({"end"}),
+    "profile": frozenset({"key", "value", "end"}),
+    "event": _EVENT_FIELDS,
+    "tail": frozenset({"day", "days_since_previous", "end"}),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptTemplate:
+    """How a user context becomes a prompt; stored as ``prompt.json``.
+
+    Attributes:
+        terminator: The token that ends an advertiser's name; ``{end}`` in a piece stands for it.
+        max_prompt_tokens: The prompt's budget; the oldest events are dropped to fit it.
+        max_field_chars: Longer values are cut.
+        head, profile, event, tail: The sections' pieces.
+        denied_profile_keys: Profile keys (protected attributes, say) that never reach the prompt.
+    """
+
+    terminator: str
+    max_prompt_tokens: int
+    head: tuple[str, ...] = ()
+    profile: tuple[str, ...] = ()
+    event: tuple[str, ...] = ()
+    tail: tuple[str, ...] = ()
+    max_field_chars: int = 64
+    denied_profile_keys: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse pieces with unknown fields, so that a misspelt one is met before training."""
+        for name, allowed in _SECTION_FIELDS.items():
+            for piece in getattr(self, name):
+                for _, key, spec, conversion in string.Formatter().parse(piece):
+                    if key is not None and (key not in allowed or spec or conversion):
+                        raise ArtefactError(
+                            f"prompt template: {name} piece {piece!r} has the field {{{key}}}; "
+                            f"known there: {', '.join(sorted(allowed))}"
+                        )
+        if min(self.max_prompt_tokens, self.max_field_chars) < 1:
+            raise ArtefactError("prompt template: budgets must be at least 1")
+
+    @classmethod
+    def load(cls, path: Path) -> PromptTemplate:
+        """Read a template from JSON; unknown or missing keys are refused."""
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            known = {item.name for item in fields(cls)}
+            if unknown := sorted(set(document) - known):
+                raise ArtefactError(f"{path}: unknown keys {unknown}; known: {sorted(known)}")
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in document.items()})
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ArtefactError(f"{path}: not a prompt template: {error}") from error
+
+    def to_json(self) -> str:
+        """Return the template as the text of ``prompt.json``."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A rendered prompt.
+
+    Attributes:
+        token_ids: At most ``max_prompt_tokens`` of them.
+        advertiser_spans: Where each advertiser of the history stands, terminator included:
+            [start, stop) in ``token_ids``. Training puts loss there too.
+        dropped_events: The oldest events left out to fit the budget.
+    """
+
+    token_ids: list[int]
+    advertiser_spans: list[tuple[int, int]] = field(default_factory=list)
+    dropped_events: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A literal's ids followed by a field's name."""
+
+    literal_ids: tuple[int, ...]
+    field: str | None
+
+
+class PromptRenderer:
+    """Renders prompts and canonical advertiser names with one template and one tokenizer."""
+
+    def __init__(self, template: PromptTemplate, tokenizer: Tokenizer) -> None:
+        self.template = template
+        self._tokenizer = tokenizer
+        end_id = tokenizer.token_to_id(template.terminator)
+        if end_id is None:
+            raise ArtefactError(
+                f"prompt template: terminator {template.terminator!r} is not in the tokenizer"
+            )
+        self.end_id: int = end_id
+        # Literals of the template may spell special tokens; values of a request never.
+        tokenizer.encode_special_tokens = False
+        self._sections = {
+            name: [self._compile(piece) for piece in getattr(template, name)]
+            for name in _SECTION_FIELDS
+        }
+        tokenizer.encode_special_tokens = True
+        self._denied = frozenset(template.denied_profile_keys)
+
+    @classmethod
+    def load(cls, template_path: Path, tokenizer_path: Path) -> PromptRenderer:
+        """Load ``prompt.json`` and ``tokenizer.json``."""
+        try:
+            tokenizer = Tokenizer.from_file(str(tokenizer_path))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise ArtefactError(f"{tokenizer_path}: not a tokenizer: {error}") from error
+        return cls(PromptTemplate.load(template_path), tokenizer)
+
+    def name_ids(self, name: str) -> list[int]:
+        """Return an advertiser's canonical tokens, terminator included."""
+        return [*self._encode(name), self.end_id]
+
+    def render(self, context: UserContext) -> Prompt:
+        """Render a context within the budget, dropping the oldest events.
+
+        Raises:
+            InvalidRequestError: The profile alone exceeds the budget.
+        """
+        start = self._render_section("head", {})[0]
+        for key, value in context.profile.items():
+            if key not in self._denied:
+                start += self._render_section("profile", {"key": key, "value": value})[0]
+        last = context.history[-1].time if context.history else None
+        tail = self._render_section("tail", _day_fields(context.as_of, last))[0]
+        room = self.template.max_prompt_tokens - len(start) - len(tail)
+        if room < 0:
+            raise InvalidRequestError(
+                f"profile: {len(start)} tokens leave no room in the prompt's budget "
+                f"of {self.template.max_prompt_tokens}"
+            )
+        events = self._newest_events(context.history, room)
+        token_ids, spans = list(start), []
+        for ids, span in reversed(events):
+            if span is not None:
+                spans.append((len(token_ids) + span[0], len(token_ids) + span[1]))
+            token_ids.extend(ids)
+        return Prompt(
+            token_ids=token_ids + tail,
+            advertiser_spans=spans,
+            dropped_events=len(context.history) - len(events),
+        )
+
+    def _newest_events(
+        self, history: Sequence[Event], room: int
+    ) -> list[tuple[list[int], tuple[int, int] | None]]:
+        """Render events, newest first, until the next would not fit."""
+        rendered = []
+        for index in range(len(history) - 1, -1, -1):
+            event = history[index]
+            values = _day_fields(event.time, history[index - 1].time if index else None)
+            values["action"] = event.action
+            for name in ("advertiser", "category", "text"):
+                if (value := getattr(event, name)) is not None:
+                    values[name] = value
+            ids, span = self._render_section("event", values)
+            room -= len(ids)
+            if room < 0:
+                break
+            rendered.append((ids, span))
+        return rendered
+
+    def _render_section(
+        self, name: str, values: Mapping[str, str]
+    ) -> tuple[list[int], tuple[int, int] | None]:
+        ids: list[int] = []
+        span = None
+        for parts in self._sections[name]:
+            if any(p.field not in values for p in parts if p.field not in (None, "end")):
+                continue
+            for part in parts:
+                ids.extend(part.literal_ids)
+                if part.field == "end":
+                    ids.append(self.end_id)
+                    if span is not None and span[1] == len(ids) - 1:
+                        span = (span[0], len(ids))
+                elif part.field is not None:
+                    start = len(ids)
+                    ids.extend(self._encode(values[part.field]))
+                    if part.field == "advertiser":
+                        span = (start, len(ids))
+        return ids, span
+
+    def _compile(self, piece: str) -> list[_Part]:
+        return [
+            _Part(tuple(self._tokenizer.encode(literal, add_special_tokens=False).ids), key)
+            for literal, key, _, _ in string.Formatter().parse(piece)
+        ]
+
+    def _encode(self, value: str) -> list[int]:
+        # One kind of space, no ends: what looks alike is tokenised alike.
+        text = " ".join(value.split())[: self.template.max_field_chars]
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+
+def _day_fields(moment: datetime, previous: datetime | None) -> dict[str, str]:
+    values = {"day": moment.date().isoformat()}
+    if previous is not None:
+        values["days_since_previous"] = str((moment.date() - previous.date()).days)
+    return values
