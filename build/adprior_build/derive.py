@@ -12,9 +12,8 @@ from adprior_build.atomic import replace_file
 from adprior_build.catalogue import derive_catalogue
 from adprior_build.event_log import ColumnMap, Split, read_users
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLE", "add_arguments", "run"]
 
-HELP = "derive a catalogue from an event log, for data sets that come without one"
 EXAMPLE = """example:
   adprior catalogue --events events.parquet --columns columns.toml --min-users 3 \\
     --cut 2022-07-01 --test-share 0.2 --output catalogue.csv"""

@@ -118,7 +118,9 @@ class Split:
         ]
 
 
-def read_users(events_path: Path, profiles_path: Path | None, columns: ColumnMap) -> list[UserHistory]:
+def read_users(
+    events_path: Path, profiles_path: Path | None, columns: ColumnMap
+) -> list[UserHistory]:
     """Read users with at least one event, ordered by id, their events by time.
 
     Raises:

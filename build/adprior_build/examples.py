@@ -52,19 +52,16 @@ class ExampleSource:
     def epoch(self, number: int) -> list[Example]:
         """Return the examples of epoch ``number``; the same for the same seed and number."""
         random = np.random.default_rng([self._seed, number])
-        examples = []
+        examples: list[Example] = []
         for user in self._users:
             rows = [row for row, event in enumerate(user.events) if event.advertiser]
             count = max(1, round(len(rows) / _NAMES_PER_PROMPT))
-            for row in random.choice(rows, size=count, replace=False):
-                if (example := self._example(user, int(row), random)) is not None:
-                    examples.append(example)
-        random.shuffle(examples)  # type: ignore[arg-type]
-        return examples
+            drawn = random.choice(rows, size=count, replace=False)
+            examples.extend(self._example(user, int(row), random) for row in drawn)
+        taught = [example for example in examples if example.target_positions]
+        return [taught[index] for index in random.permutation(len(taught))]
 
-    def _example(
-        self, user: UserHistory, row: int, random: np.random.Generator
-    ) -> Example | None:
+    def _example(self, user: UserHistory, row: int, random: np.random.Generator) -> Example:
         target = user.events[row]
         day = datetime.combine(target.time.date(), time(), tzinfo=UTC)
         history = [event for event in user.events[:row] if event.time < day]
@@ -82,7 +79,7 @@ class ExampleSource:
             if first > 0 and self._trie.lookup(token_ids[first:last]) >= 0
             for position in range(first, last)
         ]
-        return Example(token_ids, positions) if positions else None
+        return Example(token_ids, positions)
 
 
 def _shuffle_within_days(events: Sequence[Event], random: np.random.Generator) -> list[Event]:

@@ -29,12 +29,11 @@ from adprior_runtime import __version__
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt import PromptRenderer, PromptTemplate
 
-__all__ = ["TRAINING_RECORD", "add_arguments", "run"]
+__all__ = ["EXAMPLE", "TRAINING_RECORD", "add_arguments", "run"]
 
 TRAINING_RECORD = "training.json"
 """The file that tells a checkpoint of ours."""
 
-HELP = "fine-tune a causal language model on event logs"
 EXAMPLE = """example:
   adprior train --events events.parquet --profiles profiles.parquet --columns columns.toml \\
     --catalogue catalogue.csv --size size.toml --cut 2022-07-01 --test-share 0.2 --output CKPT"""

@@ -98,7 +98,8 @@ def _mean_loss(model: Any, examples: Sequence[Example], settings: Settings) -> f
     model.eval()
     with torch.no_grad():
         losses = [
-            _loss(model, batch, settings).item() for batch in _batches(examples, settings.batch_size)
+            _loss(model, batch, settings).item()
+            for batch in _batches(examples, settings.batch_size)
         ]
     return sum(losses) / len(losses)
 

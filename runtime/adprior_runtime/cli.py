@@ -1,6 +1,6 @@
 """The command ``adprior``: finds the subcommand's module, and turns errors into one clear line.
 
-A subcommand is a module with ``HELP``, ``EXAMPLE``, ``add_arguments`` and ``run``. Only the one asked
+A subcommand is a module with ``EXAMPLE``, ``add_arguments`` and ``run``. Only the one asked
 for is imported, so that each needs no more than its own extra installed.
 """
 
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         command = _import_command(name)
         parser = argparse.ArgumentParser(
             prog=f"adprior {name}",
-            description=command.HELP,
+            description=_COMMANDS[name][2],
             epilog=command.EXAMPLE,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )

@@ -121,7 +121,9 @@ def _load_json(raw: bytes) -> Any:
             f"USER_CONTEXT: not JSON at line {error.lineno}, column {error.colno}"
         ) from None
     except (RecursionError, ValueError):
-        raise InvalidRequestError("USER_CONTEXT: JSON nested too deep or a number too long") from None
+        raise InvalidRequestError(
+            "USER_CONTEXT: JSON nested too deep or a number too long"
+        ) from None
 
 
 def _refuse_constant(name: str) -> Any:

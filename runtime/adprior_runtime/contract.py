@@ -42,7 +42,7 @@ class CandidateStatus(IntEnum):
     NOT_IN_CATALOGUE = 2
 
 
-# --- models -------------------------------------------------------------------------------------
+# --- models ---
 ADVERTISER_RETRIEVAL: Final = "advertiser_retrieval"
 ADVERTISER_RANKING: Final = "advertiser_ranking"
 TOKENIZER: Final = "tokenizer"
@@ -50,7 +50,7 @@ LLM_ENGINE: Final = "llm_engine"
 ADVERTISER_DECODER: Final = "advertiser_decoder"
 PRIOR_HEAD: Final = "prior_head"
 
-# --- tensors: ours in upper case, TensorRT-LLM's own and the engine's in lower case ----------------
+# --- tensors: ours in upper case, those of the engine and of TensorRT-LLM in lower case ---
 USER_CONTEXT: Final = "USER_CONTEXT"
 TOP_K: Final = "TOP_K"
 EXCLUDED_ADVERTISER_IDS: Final = "EXCLUDED_ADVERTISER_IDS"
@@ -176,9 +176,7 @@ _PRIORS = (
 
 
 def _optional(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(
-        Tensor(name=t.name, dtype=t.dtype, dims=t.dims, optional=True) for t in tensors
-    )
+    return tuple(Tensor(name=t.name, dtype=t.dtype, dims=t.dims, optional=True) for t in tensors)
 
 
 def _as_scalars(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -187,6 +185,24 @@ def _as_scalars(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         Tensor(name=t.name, dtype=t.dtype, dims=t.dims, optional=t.optional, scalar=t.dims == (1,))
         for t in tensors
     )
+
+
+_TENSORRT_LLM_PARAMETERS = {
+    "gpt_model_type": "inflight_fused_batching",
+    # Where the container mounts the repository, and a width for want of a bundle: a build with an
+    # engine puts its own here. Without a width the backend would take 1.
+    "gpt_model_path": f"/models/{LLM_ENGINE}/1",
+    "max_beam_width": "32",
+    "decoding_mode": "beam_search",
+    "batch_scheduler_policy": "guaranteed_no_evict",
+    "enable_kv_cache_reuse": "true",
+    "exclude_input_in_output": "true",
+    "normalize_log_probs": "false",  # true would divide a sequence's log-probability by its length
+    # The backend reads these three without a default and fails to load where one is absent.
+    "guided_decoding_backend": "",
+    "tokenizer_dir": "",
+    "xgrammar_tokenizer_info_path": "",
+}
 
 
 def _tokenizer(_: Target) -> Model:
@@ -205,6 +221,7 @@ def _llm_engine(target: Target) -> Model:
         backend="tensorrtllm",
         inputs=_as_scalars(_PROMPT),
         outputs=_BEAMS,
+        parameters=_TENSORRT_LLM_PARAMETERS,
     )
 
 

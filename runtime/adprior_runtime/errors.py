@@ -2,10 +2,10 @@
 
 ::
 
-    AdpriorError                INTERNAL           a bug, or a fault nobody foresaw
-    ├── InvalidRequestError     INVALID_ARGUMENT   the caller's tensors or user context are wrong
-    ├── InvalidInputError       INVALID_ARGUMENT   a file or option given to a command is wrong
-    ├── ArtefactError           FAILED_PRECONDITION an artefact is missing, corrupt or does not belong
+    AdpriorError                INTERNAL            a bug, or a fault nobody foresaw
+    ├── InvalidRequestError     INVALID_ARGUMENT    the caller's tensors or user context are wrong
+    ├── InvalidInputError       INVALID_ARGUMENT    a file or option given to a command is wrong
+    ├── ArtefactError           FAILED_PRECONDITION an artefact is missing, corrupt or foreign
     └── EnvironmentProblemError FAILED_PRECONDITION this machine lacks something that serving needs
 
 Messages are one line: what was found, what was expected, where. They never quote a user's context.

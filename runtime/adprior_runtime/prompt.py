@@ -5,9 +5,9 @@ a piece is left out when a field of it is absent. A prompt is::
 
     head, one profile section per key, one event section per event, tail
 
-Each literal and each value is tokenised by itself and the ids are joined. So dropping an event drops
-exactly its tokens, an advertiser's name has the same tokens in a history, in the catalogue's trie
-and in a forecast, and no value can spell a special token.
+Each literal and each value is tokenised by itself and the ids are joined. So dropping an event
+drops exactly its tokens, an advertiser's name has the same tokens in a history, in the
+catalogue's trie and in a forecast, and no value can spell a special token.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tokenizers import Tokenizer
 
@@ -76,11 +76,13 @@ class PromptTemplate:
     def load(cls, path: Path) -> PromptTemplate:
         """Read a template from JSON; unknown or missing keys are refused."""
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             known = {item.name for item in fields(cls)}
             if unknown := sorted(set(document) - known):
                 raise ArtefactError(f"{path}: unknown keys {unknown}; known: {sorted(known)}")
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in document.items()})
+            for key, value in document.items():
+                document[key] = tuple(value) if isinstance(value, list) else value
+            return cls(**document)
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ArtefactError(f"{path}: not a prompt template: {error}") from error
 

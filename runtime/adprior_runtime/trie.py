@@ -2,9 +2,9 @@
 
 Every name and alias is one path of token ids that ends with the terminator, so a name that begins
 another is no special case. Nodes are numbered breadth-first, root 0; the children of node ``n`` are
-``child_tokens[s:e]`` / ``child_nodes[s:e]`` with ``s, e = offsets[n], offsets[n + 1]``, tokens rising
-(compressed sparse rows). ``leaf_advertiser[n]`` is the row of the advertiser whose path ends at ``n``,
--1 elsewhere. The arrays are read from ``.npy`` files through memory maps, shared by processes.
+``child_tokens[s:e]`` / ``child_nodes[s:e]`` with ``s, e = offsets[n], offsets[n + 1]``, tokens
+rising (compressed sparse rows). ``leaf_advertiser[n]`` is the row of the advertiser whose path ends
+at ``n``, -1 elsewhere. The arrays are memory-mapped from ``.npy`` files, shared by processes.
 """
 
 from __future__ import annotations

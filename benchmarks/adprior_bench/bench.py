@@ -1,0 +1,35 @@
+"""``adprior bench``: finds the benchmark asked for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from adprior_bench import quality, simulate_log
+
+__all__ = ["EXAMPLE", "add_arguments", "run"]
+
+EXAMPLE = quality.EXAMPLE
+
+_BENCHMARKS = {"quality": quality, "simulate-log": simulate_log}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the benchmarks."""
+    chosen = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
+    for name, module in _BENCHMARKS.items():
+        module.add_arguments(
+            chosen.add_parser(
+                name,
+                help=module.HELP,
+                description=module.HELP,
+                epilog=module.EXAMPLE,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            )
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run one; return its exit code."""
+    run_benchmark: Callable[[argparse.Namespace], int] = _BENCHMARKS[args.benchmark].run
+    return run_benchmark(args)

@@ -1,0 +1,63 @@
+"""Test cases from an event log: a user, a day, and the advertisers acted on that day."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from itertools import groupby
+from typing import Any
+
+from adprior_build.event_log import Split, UserHistory
+from adprior_runtime.context import UserContext
+from adprior_runtime.errors import InvalidInputError
+
+__all__ = ["Case", "day_cases", "recorded_split"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What was known before a day, and the advertisers of that day.
+
+    Attributes:
+        user_id: Whose.
+        context: Events of strictly earlier days only; orders of one day are often placed together.
+        advertisers: Distinct names, in the order of the log.
+    """
+
+    user_id: str
+    context: UserContext
+    advertisers: tuple[str, ...]
+
+
+def day_cases(users: Sequence[UserHistory], first_day: date) -> Iterator[Case]:
+    """Yield one case for each user and day on or after ``first_day`` with an advertiser."""
+    for user in users:
+        position = 0
+        for day, group in groupby(user.events, key=lambda event: event.time.date()):
+            events = list(group)
+            names = dict.fromkeys(event.advertiser for event in events if event.advertiser)
+            if names and day >= first_day:
+                context = UserContext(
+                    profile=user.profile,
+                    history=user.events[:position],
+                    as_of=datetime.combine(day, time(), tzinfo=UTC),
+                )
+                yield Case(user_id=user.user_id, context=context, advertisers=tuple(names))
+            position += len(events)
+
+
+def recorded_split(training: Mapping[str, Any]) -> tuple[Split, date]:
+    """Return the split that a bundle's training record names, and its cut.
+
+    Raises:
+        InvalidInputError: The model was trained without a cut or without test users.
+    """
+    split = training.get("split", {})
+    if not split.get("cut") or not split.get("test_share"):
+        raise InvalidInputError(
+            "the bundle's model was trained without --cut or --test-share: "
+            "no user and day is known to be unseen"
+        )
+    cut = date.fromisoformat(split["cut"])
+    return Split(cut=cut, test_share=split["test_share"], salt=split["salt"]), cut

@@ -1,0 +1,101 @@
+"""``adprior build``: a complete Triton model repository, from a checkpoint or from a bundle."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from adprior_build.atomic import replace_directory
+from adprior_build.bundle import fill_from_bundle, fill_from_checkpoint
+from adprior_build.repository import REPOSITORY_MARKER, fill_repository
+from adprior_runtime.bundle import MANIFEST, Bundle
+from adprior_runtime.errors import InvalidInputError
+
+__all__ = ["EXAMPLE", "add_arguments", "run"]
+
+EXAMPLE = """examples:
+  adprior build --checkpoint CKPT --head head.onnx --save-bundle BUNDLE --output REPO
+  adprior build --bundle BUNDLE --output REPO
+  adprior build --bundle BUNDLE --catalogue new.csv --output REPO   (seconds, no torch)"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--checkpoint", type=Path, help="checkpoint of `adprior train` (needs torch)"
+    )
+    source.add_argument("--bundle", type=Path, help="bundle of an earlier build")
+    parser.add_argument("--output", type=Path, required=True, help="model repository to write")
+    parser.add_argument("--save-bundle", type=Path, help="also keep the bundle, here")
+    parser.add_argument("--catalogue", type=Path, help="advertisers (CSV or Parquet), if new")
+    parser.add_argument("--head", type=Path, help="prior head of `adprior fit-head`")
+    parser.add_argument("--engine", choices=("onnx",), default="onnx", help="what runs the model")
+    parser.add_argument("--forecast-k", type=int, help="advertisers in a forecast (20)")
+    parser.add_argument("--beam-width", type=int, help="prefixes kept at each step (32)")
+    parser.add_argument("--origin", help="where the training data came from, for the manifest")
+    parser.add_argument("--record-command", action="append", help="a line for the manifest")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build; return the exit code."""
+    start = time.monotonic()
+    named = (("--checkpoint", args.checkpoint), ("--bundle", args.bundle))
+    for option, path in (*named, ("--catalogue", args.catalogue), ("--head", args.head)):
+        if path is not None and not path.exists():
+            raise InvalidInputError(f"{option} {path}: no such file or directory")
+    with (
+        replace_directory(args.output, marker=REPOSITORY_MARKER) as output,
+        _bundle_place(args) as place,
+    ):
+        _fill_bundle(place, args)
+        bundle = Bundle.open(place)
+        fill_repository(output, bundle)
+    print(
+        f"adprior build: {args.output} · bundle {bundle.bundle_id} · "
+        f"{time.monotonic() - start:.1f} s"
+    )
+    return 0
+
+
+@contextmanager
+def _bundle_place(args: argparse.Namespace) -> Iterator[Path]:
+    """Yield where the bundle is made: to be kept, or to vanish once it is linked."""
+    if args.save_bundle is not None:
+        with replace_directory(args.save_bundle, marker=MANIFEST) as place:
+            yield place
+        return
+    place = Path(tempfile.mkdtemp(prefix=f".{args.output.name}.bundle-", dir=_parent(args.output)))
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _fill_bundle(place: Path, args: argparse.Namespace) -> None:
+    settings: dict[str, Any] = {
+        name: value
+        for name in ("forecast_k", "beam_width", "origin")
+        if (value := getattr(args, name)) is not None
+    }
+    if min(settings.get("forecast_k", 1), settings.get("beam_width", 1)) < 1:
+        raise InvalidInputError("--forecast-k and --beam-width are at least 1")
+    if args.record_command:
+        settings["commands"] = tuple(args.record_command)
+    if args.bundle is not None:
+        fill_from_bundle(place, Bundle.open(args.bundle), args.catalogue, args.head, **settings)
+        return
+    difference = fill_from_checkpoint(place, args.checkpoint, args.catalogue, args.head, **settings)
+    print(f"adprior build: ONNX agrees with the checkpoint to {difference:.1e} in log-probability")
+
+
+def _parent(path: Path) -> Path:
+    parent = path.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    return parent

@@ -1,0 +1,223 @@
+"""Making bundles: from a checkpoint, or from another bundle with a new catalogue or head."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from adprior_build.catalogue import Catalogue, read_catalogue
+from adprior_build.tables import read_table
+from adprior_runtime.bundle import (
+    ADVERTISERS_DIRECTORY,
+    CATALOGUE_FILE,
+    HEAD_FILE,
+    MANIFEST,
+    ONNX_MODEL_FILE,
+    POPULARITY_FILE,
+    PROMPT_FILE,
+    TOKENIZER_FILE,
+    TRIE_DIRECTORY,
+    Bundle,
+    Manifest,
+    hash_file,
+)
+from adprior_runtime.catalogue import Advertisers
+from adprior_runtime.errors import ArtefactError, InvalidInputError
+from adprior_runtime.prompt import PromptRenderer
+from adprior_runtime.trie import Trie
+
+__all__ = ["check_coherence", "fill_from_bundle", "fill_from_checkpoint", "link_or_copy"]
+
+_SAMPLED_NAMES = 200
+
+
+def fill_from_checkpoint(
+    directory: Path,
+    checkpoint: Path,
+    catalogue_path: Path | None,
+    head: Path | None,
+    **settings: Any,
+) -> float:
+    """Make a bundle in an empty directory; needs torch.
+
+    Args:
+        directory: Where to.
+        checkpoint: From ``adprior train``.
+        catalogue_path: The advertisers; None takes those of the checkpoint.
+        head: A fitted prior head; None gives one that changes nothing.
+        settings: Of the manifest: ``forecast_k``, ``beam_width``, ``origin``, ``commands``.
+
+    Returns:
+        The largest difference in log-probability between the ONNX graph and the checkpoint.
+    """
+    from adprior_build.checkpoint import load_model  # noqa: PLC0415  torch
+    from adprior_build.onnx_export import export_onnx  # noqa: PLC0415  torch
+
+    record = checkpoint / "training.json"
+    if not record.is_file():
+        raise InvalidInputError(
+            f"{checkpoint}: not a checkpoint of `adprior train` (no {record.name})"
+        )
+    for name in (TOKENIZER_FILE, PROMPT_FILE, POPULARITY_FILE):
+        link_or_copy(checkpoint / name, directory / name, link=False)
+    difference = export_onnx(load_model(checkpoint), directory / ONNX_MODEL_FILE)
+    catalogue = read_catalogue(catalogue_path or checkpoint / CATALOGUE_FILE)
+    manifest = Manifest(
+        bundle_id="", training=json.loads(record.read_text(encoding="utf-8")), **settings
+    )
+    manifest = _add_catalogue(directory, catalogue, manifest)
+    _add_head(directory, head, manifest)
+    _seal(directory, manifest)
+    return difference
+
+
+def fill_from_bundle(
+    directory: Path, source: Bundle, catalogue_path: Path | None, head: Path | None, **settings: Any
+) -> None:
+    """Make a bundle in an empty directory from another one; takes seconds and no torch.
+
+    Args:
+        directory: Where to.
+        source: The bundle to start from.
+        catalogue_path: New advertisers; None keeps the source's.
+        head: A new prior head; None keeps the source's.
+        settings: Of the manifest, where they change.
+    """
+    check_coherence(source)
+    for name in source.manifest.files:
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        link_or_copy(source.directory / name, directory / name)
+    manifest = replace(source.manifest, **settings)
+    if catalogue_path is not None:
+        for name in (TRIE_DIRECTORY, ADVERTISERS_DIRECTORY):
+            shutil.rmtree(directory / name)
+        (directory / CATALOGUE_FILE).unlink()
+        manifest = _add_catalogue(directory, read_catalogue(catalogue_path), manifest)
+    if head is not None:
+        (directory / HEAD_FILE).unlink()
+        _add_head(directory, head, manifest)
+    _seal(directory, manifest)
+
+
+def check_coherence(bundle: Bundle) -> None:
+    """Refuse a bundle whose artefacts do not belong together, though each is whole.
+
+    Raises:
+        ArtefactError: The trie was made with another tokenizer or catalogue, or the head with
+            another catalogue or number of advertisers.
+    """
+    manifest = bundle.manifest
+    if manifest.trie_tokenizer_sha256 != manifest.files.get(TOKENIZER_FILE):
+        raise ArtefactError(f"{bundle.directory}: the trie was made with another tokenizer")
+    advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
+    trie = Trie.load(bundle.path(TRIE_DIRECTORY))
+    renderer = PromptRenderer.load(bundle.path(PROMPT_FILE), bundle.path(TOKENIZER_FILE))
+    step = max(1, len(advertisers.ids) // _SAMPLED_NAMES)
+    for row in range(0, len(advertisers.ids), step):
+        name = advertisers.name(row).decode("utf-8")
+        if trie.lookup(renderer.name_ids(name)) != row:
+            raise ArtefactError(
+                f"{bundle.directory}: the trie does not spell advertiser {advertisers.ids[row]} "
+                f"({name!r}): it was made with another tokenizer or catalogue"
+            )
+    _check_head(bundle.path(HEAD_FILE), manifest)
+
+
+def link_or_copy(source: Path, target: Path, *, link: bool = True) -> None:
+    """Hard-link a file where the file system can, copy it elsewhere."""
+    try:
+        if not link:
+            raise OSError
+        os.link(source, target)
+    except OSError:
+        try:
+            shutil.copyfile(source, target)
+        except FileNotFoundError as error:
+            raise ArtefactError(f"{source}: missing") from error
+
+
+def _add_catalogue(directory: Path, catalogue: Catalogue, manifest: Manifest) -> Manifest:
+    """Write catalogue, trie and advertisers; return the manifest that tells of them."""
+    renderer = PromptRenderer.load(directory / PROMPT_FILE, directory / TOKENIZER_FILE)
+    trie, path_counts = catalogue.build_trie(renderer.name_ids)
+    counts = read_table(directory / POPULARITY_FILE, ["advertiser_id", "events"])
+    events = dict(
+        zip(counts["advertiser_id"].to_pylist(), counts["events"].to_pylist(), strict=True)
+    )
+    advertisers = Advertisers.build(
+        catalogue.ids,
+        catalogue.names,
+        path_counts,
+        [events.get(advertiser_id, 0) for advertiser_id in catalogue.ids],
+    )
+    for name, artefact in ((TRIE_DIRECTORY, trie), (ADVERTISERS_DIRECTORY, advertisers)):
+        (directory / name).mkdir()
+        artefact.save(directory / name)
+    pa.parquet.write_table(catalogue.table, directory / CATALOGUE_FILE)
+    names = (
+        name
+        for row in zip(catalogue.names, catalogue.aliases, strict=True)
+        for name in (row[0], *row[1])
+    )
+    fingerprint = catalogue.fingerprint
+    lineage = tuple(item for item in manifest.catalogue_lineage if item != fingerprint)
+    return replace(
+        manifest,
+        longest_name_tokens=max(len(renderer.name_ids(name)) for name in names),
+        catalogue_fingerprint=fingerprint,
+        catalogue_lineage=(*lineage, fingerprint),
+        trie_tokenizer_sha256=hash_file(directory / TOKENIZER_FILE),
+    )
+
+
+def _add_head(directory: Path, head: Path | None, manifest: Manifest) -> None:
+    from adprior_build.prior_head import write_identity_head  # noqa: PLC0415  onnx
+
+    if head is None:
+        write_identity_head(
+            directory / HEAD_FILE,
+            forecast_k=manifest.forecast_k,
+            engine=manifest.engine,
+            catalogue_fingerprint=manifest.catalogue_fingerprint,
+        )
+    else:
+        _check_head(head, manifest)
+        link_or_copy(head, directory / HEAD_FILE, link=False)
+
+
+def _check_head(path: Path, manifest: Manifest) -> None:
+    from adprior_runtime.head import PriorHead  # noqa: PLC0415  onnxruntime
+
+    metadata: Mapping[str, str] = PriorHead(path).metadata
+    if metadata["catalogue_fingerprint"] not in manifest.catalogue_lineage:
+        raise ArtefactError(
+            f"{path}: fitted with catalogue {metadata['catalogue_fingerprint']}, "
+            f"the bundle's is {manifest.catalogue_fingerprint}"
+        )
+    for key, expected in (("forecast_k", str(manifest.forecast_k)), ("engine", manifest.engine)):
+        if metadata[key] != expected:
+            raise ArtefactError(
+                f"{path}: fitted with {key} {metadata[key]}, the bundle's is {expected}"
+            )
+
+
+def _seal(directory: Path, manifest: Manifest) -> None:
+    """Hash every file and write the manifest."""
+    files = {
+        str(path.relative_to(directory)): hash_file(path)
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+    sealed = replace(manifest, files=files, bundle_id="")
+    bundle_id = hashlib.sha256(sealed.to_json().encode()).hexdigest()[:12]
+    sealed = replace(sealed, bundle_id=bundle_id)
+    (directory / MANIFEST).write_text(sealed.to_json(), encoding="utf-8")

@@ -1,0 +1,72 @@
+"""Hugging Face checkpoints: loaded from a directory, safetensors only, no remote code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils import logging
+
+from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.prompt import PromptTemplate
+
+__all__ = ["load_checkpoint", "load_model"]
+
+
+def load_model(directory: Path) -> Any:
+    """Load a causal language model in float32, ready for evaluation.
+
+    Raises:
+        InvalidInputError: The directory holds no such model, or one in pickled weights only.
+    """
+    logging.disable_progress_bar()
+    if not (directory / "config.json").is_file():
+        raise InvalidInputError(f"{directory}: not a Hugging Face checkpoint (no config.json)")
+    if not list(directory.glob("*.safetensors")):
+        raise InvalidInputError(f"{directory}: no .safetensors file; pickled weights are not read")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            directory, local_files_only=True, use_safetensors=True, dtype="float32"
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InvalidInputError(f"{directory}: {' '.join(str(error).split())[:300]}") from error
+    return model.eval()
+
+
+def load_checkpoint(directory: Path) -> tuple[Any, Tokenizer, PromptTemplate]:
+    """Load model, tokenizer and prompt template; a checkpoint without a template gets a plain one.
+
+    Raises:
+        InvalidInputError: Something is missing.
+    """
+    model = load_model(directory)
+    path = directory / "tokenizer.json"
+    if not path.is_file():
+        raise InvalidInputError(f"{directory}: no tokenizer.json (a fast tokenizer is needed)")
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    if (directory / "prompt.json").is_file():
+        return model, tokenizer, PromptTemplate.load(directory / "prompt.json")
+    return model, tokenizer, _plain_template(directory, tokenizer)
+
+
+def _plain_template(directory: Path, tokenizer: Tokenizer) -> PromptTemplate:
+    """Lines that a pre-trained model can make sense of; names end with its end-of-text token."""
+    config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    end = config.eos_token_id[0] if isinstance(config.eos_token_id, list) else config.eos_token_id
+    terminator = None if end is None else tokenizer.id_to_token(end)
+    if terminator is None:
+        raise InvalidInputError(
+            f"{directory}: the checkpoint names no end-of-text token; give a --template"
+        )
+    return PromptTemplate(
+        terminator=terminator,
+        max_prompt_tokens=min(1024, config.max_position_embeddings // 2),
+        head=("A user's profile and what they did, oldest first.\n",),
+        profile=("{key}: {value}\n",),
+        event=("{day} {action}\n", "advertiser: {advertiser}{end}\n", "{category}\n", "{text}\n"),
+        tail=("{day}\nadvertiser: ",),
+    )

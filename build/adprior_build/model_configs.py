@@ -1,0 +1,148 @@
+"""The committed ``config.pbtxt`` files, rendered from `adprior_runtime.contract`.
+
+``python -m adprior_build.model_configs`` writes the tree ``model_repository/``: for each model a
+``config.pbtxt`` (GPU production) and, where the embedded server's differs, a ``configs/cpu.pbtxt``;
+for each Python model a three-line ``1/model.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from adprior_runtime import contract
+from adprior_runtime.contract import Model, Target, Tensor
+
+__all__ = ["parse_config", "render", "render_tree", "set_parameters"]
+
+_HEADER: Final = "# Rendered from adprior_runtime.contract by `make configs`; edit it there.\n"
+_MAX_QUEUE_DELAY_US: Final = 500
+_SHIM: Final = """\
+from adprior_runtime.triton.{name} import TritonPythonModel
+
+__all__ = ["TritonPythonModel"]
+"""
+
+
+def render_tree() -> dict[str, str]:
+    """Return the text of every file of ``model_repository/`` by its relative path."""
+    tree: dict[str, str] = {}
+    for name in contract.MODEL_NAMES:
+        production, embedded = (render(contract.model(name, target)) for target in Target)
+        tree[f"{name}/config.pbtxt"] = production
+        if embedded != production:
+            tree[f"{name}/configs/{contract.CPU_CONFIG_NAME}.pbtxt"] = embedded
+        if contract.model(name, Target.CPU).backend == "python":
+            tree[f"{name}/1/model.py"] = _SHIM.format(name=name)
+    return tree
+
+
+def render(spec: Model) -> str:
+    """Return the pbtxt of one model."""
+    return _to_text(_ensemble(spec) if spec.backend is None else _single(spec))
+
+
+def parse_config(text: str) -> Any:
+    """Return the ``ModelConfig`` message of a pbtxt; `text_format.ParseError` if it is none."""
+    return text_format.Parse(text, pb.ModelConfig())
+
+
+def set_parameters(text: str, parameters: Mapping[str, str]) -> str:
+    """Return pbtxt ``text`` with entries of its ``parameters`` block added or replaced.
+
+    For what only a build knows, such as a TensorRT-LLM engine's place and beam width.
+    """
+    config = parse_config(text)
+    for key, value in parameters.items():
+        config.parameters[key].string_value = value
+    return _to_text(config)
+
+
+def _to_text(config: Any) -> str:
+    return _HEADER + str(text_format.MessageToString(config))
+
+
+def _single(spec: Model) -> Any:
+    config = _common(spec)
+    config.backend = spec.backend
+    config.dynamic_batching.max_queue_delay_microseconds = _MAX_QUEUE_DELAY_US
+    config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=1)
+    for tensor in config.input:
+        tensor.allow_ragged_batch = -1 in tensor.dims
+    for key, value in spec.parameters.items():
+        config.parameters[key].string_value = value
+    return config
+
+
+def _ensemble(spec: Model) -> Any:
+    config = _common(spec)
+    target = next(target for target in Target if contract.model(spec.name, target) == spec)
+    steps = [contract.model(step.model, target) for step in spec.steps]
+    available = _names(spec.inputs)
+    for position, step in enumerate(steps):
+        entry = config.ensemble_scheduling.step.add(model_name=step.name, model_version=-1)
+        for tensor in step.inputs:
+            if tensor.name in available:
+                entry.input_map[tensor.name] = tensor.name
+        for tensor in step.outputs:
+            if _is_wanted(tensor.name, steps[position + 1 :], _names(spec.outputs)):
+                entry.output_map[tensor.name] = tensor.name
+                available.add(tensor.name)
+    return config
+
+
+def _is_wanted(name: str, later: list[Model], ensemble_outputs: set[str]) -> bool:
+    """Whether a step's output goes anywhere: to a later step, or out, if none gives it anew."""
+    for step in later:
+        if name in _names(step.inputs):
+            return True
+        if name in _names(step.outputs):
+            return False
+    return name in ensemble_outputs
+
+
+def _common(spec: Model) -> Any:
+    config = pb.ModelConfig(name=spec.name, max_batch_size=contract.MAX_BATCH_SIZE)
+    if spec.backend is None:
+        config.platform = "ensemble"
+    for tensor in spec.inputs:
+        entry = config.input.add(optional=tensor.optional)
+        _describe(entry, tensor)
+    for tensor in spec.outputs:
+        _describe(config.output.add(), tensor)
+    return config
+
+
+def _describe(entry: Any, tensor: Tensor) -> None:
+    dtype = "STRING" if tensor.dtype == "BYTES" else tensor.dtype
+    entry.name = tensor.name
+    entry.data_type = pb.DataType.Value(f"TYPE_{dtype}")
+    entry.dims.extend(tensor.dims)
+    if tensor.scalar:
+        entry.reshape.SetInParent()  # present and empty: a scalar
+
+
+def _names(tensors: tuple[Tensor, ...]) -> set[str]:
+    return {tensor.name for tensor in tensors}
+
+
+def main(directory: Path) -> int:
+    """Write the tree below ``directory``, removing configs that are no longer rendered."""
+    tree = render_tree()
+    for stale in directory.rglob("*.pbtxt"):
+        if str(stale.relative_to(directory)) not in tree:
+            stale.unlink()
+    for name, text in tree.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(__file__).parents[2] / "model_repository"))

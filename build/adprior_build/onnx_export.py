@@ -1,0 +1,196 @@
+"""A causal language model as the ONNX graph that `adprior_runtime.engines.onnx` runs.
+
+Inputs: ``input_ids`` and ``position_ids`` int64 [1, new], ``attention_mask`` float32
+[1, 1, new, past + new] (added to the scores), ``wanted_positions`` int64 [wanted] (into the new
+ones), ``past_keys`` and ``past_values`` float32 [layers, 1, key-value heads, past, head size].
+Outputs: ``log_probs`` float32 [1, wanted, vocabulary], ``new_keys`` and ``new_values`` of the new
+positions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from transformers import DynamicCache
+
+from adprior_runtime.engines.onnx import OnnxEngine, causal_mask
+from adprior_runtime.errors import ArtefactError
+
+__all__ = ["check_parity", "export_onnx"]
+
+PARITY_TOLERANCE = 1e-4
+"""Largest difference in log-probability between the graph and the checkpoint."""
+
+
+class _PackedForward(torch.nn.Module):
+    """The checkpoint's forward pass with an explicit cache and log-softmax at wanted positions."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        wanted_positions: torch.Tensor,
+        past_keys: torch.Tensor,
+        past_values: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        new = input_ids.shape[1]
+        cache = DynamicCache(ddp_cache_data=list(zip(past_keys, past_values, strict=True)))
+        output = self.model.get_decoder()(
+            input_ids=input_ids,
+            position_ids=position_ids,
+            attention_mask=attention_mask,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        hidden = output.last_hidden_state[:, wanted_positions]
+        logits = self.model.get_output_embeddings()(hidden).float()
+        cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
+        if cap is not None:
+            logits = cap * torch.tanh(logits / cap)
+        layers = output.past_key_values.layers
+        keys = torch.stack([layer.keys[:, :, -new:] for layer in layers])
+        values = torch.stack([layer.values[:, :, -new:] for layer in layers])
+        return torch.log_softmax(logits, dim=-1), keys, values
+
+
+def export_onnx(model: Any, path: Path) -> float:
+    """Export a model to one self-contained file and check it against its source.
+
+    Returns:
+        The largest difference in log-probability found.
+
+    Raises:
+        ArtefactError: The graph does not give what the checkpoint gives.
+    """
+    model.config._attn_implementation = "eager"  # a mask of any shape, no fast paths to trace
+    inputs = _sample_inputs(model)
+    axes = {
+        "input_ids": {1: "new"},
+        "position_ids": {1: "new"},
+        "attention_mask": {2: "new", 3: "positions"},
+        "wanted_positions": {0: "wanted"},
+        "past_keys": {3: "past"},
+        "past_values": {3: "past"},
+    }
+    shapes = {
+        name: dict.fromkeys(dynamic, torch.export.Dim.DYNAMIC) for name, dynamic in axes.items()
+    }
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            _PackedForward(model),
+            kwargs=inputs,
+            dynamo=True,
+            dynamic_shapes=shapes,
+            output_names=["log_probs", "new_keys", "new_values"],
+        )
+    if program is None:
+        raise ArtefactError("torch.onnx.export gave no program")
+    proto = program.model_proto
+    _strip(proto)
+    config = model.config.get_text_config()
+    onnx.helper.set_model_props(proto, {"max_positions": str(config.max_position_embeddings)})
+    onnx.save(proto, str(path))
+    return check_parity(model, path)
+
+
+def check_parity(model: Any, path: Path, *, rounds: int = 4, seed: int = 0) -> float:
+    """Compare a graph with its checkpoint on random trees of continuations.
+
+    Each round reads a random prompt, grows a random tree of 8 nodes in two steps, and compares the
+    log-probabilities after every node with a plain forward pass over prompt and path.
+
+    Returns:
+        The largest difference found.
+
+    Raises:
+        ArtefactError: It exceeds `PARITY_TOLERANCE`.
+    """
+    random = np.random.default_rng(seed)
+    engine = OnnxEngine(path)
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    worst = 0.0
+    for _ in range(rounds):
+        prompt = random.integers(0, vocabulary, size=int(random.integers(1, 48))).tolist()
+        state, log_probs = engine.prefill(prompt)
+        worst = max(worst, _difference(model, prompt, log_probs))
+        first = random.integers(0, vocabulary, size=3).tolist()
+        nodes, found = engine.extend(state, first, [engine.ROOT] * 3)
+        second = random.integers(0, vocabulary, size=5).tolist()
+        parents = random.choice(list(nodes), size=5).tolist()
+        _, found_second = engine.extend(state, second, parents)
+        paths = [[token] for token in first]
+        paths += [[first[parent], token] for parent, token in zip(parents, second, strict=True)]
+        for path_ids, row in zip(paths, [*found, *found_second], strict=True):
+            worst = max(worst, _difference(model, prompt + path_ids, row))
+    if not worst <= PARITY_TOLERANCE:
+        raise ArtefactError(
+            f"{path}: differs from the checkpoint by {worst:.2e} in log-probability, "
+            f"at most {PARITY_TOLERANCE:.0e} is accepted"
+        )
+    return worst
+
+
+def _difference(model: Any, token_ids: list[int], log_probs: Any) -> float:
+    with torch.no_grad():
+        logits = model(torch.tensor([token_ids])).logits[0, -1].float()
+    return float(np.abs(torch.log_softmax(logits, -1).numpy() - log_probs).max())
+
+
+def _sample_inputs(model: Any) -> dict[str, torch.Tensor]:
+    config = model.config.get_text_config()
+    new, past = 5, 7
+    head_size = getattr(config, "head_dim", None) or (
+        config.hidden_size // config.num_attention_heads
+    )
+    cache = (config.num_hidden_layers, 1, config.num_key_value_heads, past, head_size)
+    mask = np.pad(causal_mask(new), ((0, 0), (past, 0)))
+    return {
+        "input_ids": torch.arange(new)[None],
+        "position_ids": torch.arange(past, past + new)[None],
+        "attention_mask": torch.from_numpy(mask)[None, None],
+        "wanted_positions": torch.tensor([1, new - 1]),
+        "past_keys": torch.randn(cache),
+        "past_values": torch.randn(cache),
+    }
+
+
+def _strip(proto: onnx.ModelProto) -> None:
+    """Leave out the exporter's notes: they name files of the machine it ran on."""
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output):
+        del value.metadata_props[:]
+    for tensor in proto.graph.initializer:
+        del tensor.metadata_props[:]
+        tensor.doc_string = ""
+    del proto.graph.metadata_props[:]
+    del proto.metadata_props[:]
+    proto.doc_string = ""
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """The exporter tells of its every stage; a failure still raises."""
+    root = logging.getLogger("torch.onnx")
+    level = root.level
+    root.setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            root.setLevel(level)

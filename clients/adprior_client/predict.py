@@ -1,0 +1,76 @@
+"""``adprior predict``: ask a running server for one user's forecast."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Final
+
+from adprior_client.documents import read_user
+from adprior_client.retrieval import RetrievalClient
+from adprior_client.tables import Column, format_bar, format_percent, format_table
+from adprior_client.types import Forecast
+
+__all__ = ["add_arguments", "run"]
+
+EXAMPLE: Final = "example:\n  adprior predict --url localhost:8001 --user user.json -k 5"
+_COLUMNS: Final[tuple[Column, ...]] = (
+    ("rank", "right"),
+    ("advertiser", "left"),
+    ("id", "right"),
+    ("probability", "right"),
+    ("", "left"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options to its parser."""
+    parser.description = "Forecast which advertisers one user is likely to act on."
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--url", required=True, metavar="HOST:PORT", help="the server's gRPC port")
+    parser.add_argument(
+        "--user", required=True, metavar="FILE", help="user context as JSON; - reads standard input"
+    )
+    parser.add_argument("-k", type=int, default=20, help="how many advertisers (default: 20)")
+    parser.add_argument(
+        "--timeout", type=float, default=10.0, metavar="S", help="deadline, seconds (default: 10)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask, print the forecast, and return the exit code.
+
+    Raises:
+        InvalidInputError: The user's file is wrong.
+        ClientError: The call failed.
+    """
+    user = read_user(args.user)
+    with RetrievalClient(args.url, timeout_s=args.timeout) as client:
+        forecast = client.forecast(user, args.k)
+    if args.json:
+        print(json.dumps(forecast.to_json(), ensure_ascii=False, allow_nan=False, indent=2))
+    else:
+        print(_table(forecast))
+    return 0
+
+
+def _table(forecast: Forecast) -> str:
+    most = max((item.probability for item in forecast.advertisers), default=0.0)
+    rows = [
+        (
+            str(place),
+            item.name,
+            str(item.advertiser_id),
+            format_percent(item.probability),
+            format_bar(item.probability / most if most else 0.0),
+        )
+        for place, item in enumerate(forecast.advertisers, start=1)
+    ]
+    certificate = (
+        "Exact: no other advertiser of the catalogue is more probable than these."
+        if forecast.exact
+        else "Not certified: an advertiser not shown may be more probable than the last of these."
+    )
+    rest = f"Advertisers not shown: at most {format_percent(forecast.missing_mass)} together."
+    return f"{format_table(_COLUMNS, rows)}\n\n{certificate}\n{rest}\nBundle: {forecast.bundle_id}"

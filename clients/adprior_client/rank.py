@@ -1,0 +1,101 @@
+"""``adprior rank``: ask a running server to add priors to one user's candidates."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from typing import Final
+
+from adprior_client.documents import STANDARD_INPUT, read_candidates, read_forecast, read_user
+from adprior_client.ranking import RankingClient
+from adprior_client.tables import Column, format_percent, format_table
+from adprior_client.types import RankedCandidate, Ranking
+from adprior_runtime.errors import InvalidInputError
+
+__all__ = ["add_arguments", "run"]
+
+EXAMPLE: Final = """\
+examples:
+  adprior rank --url localhost:8001 --user user.json --candidates candidates.json
+  adprior predict --url localhost:8001 --user user.json --json |
+    adprior rank --url localhost:8001 --forecast - --candidates candidates.json
+
+candidates.json:
+  [{"advertiser_id": 17, "base_logit": -2.31}, {"advertiser_id": 4, "base_logit": -2.75}]"""
+_COLUMNS: Final[tuple[Column, ...]] = (
+    ("rank", "right"),
+    ("advertiser id", "right"),
+    ("base logit", "right"),
+    ("prior adds", "right"),
+    ("logit", "right"),
+    ("probability", "right"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options to its parser."""
+    parser.description = "Add an advertiser prior to the logits of one user's candidates."
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--url", required=True, metavar="HOST:PORT", help="the server's gRPC port")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--user", metavar="FILE", help="user context as JSON; - reads standard input"
+    )
+    source.add_argument(
+        "--forecast", metavar="FILE", help="the user's forecast, from adprior predict --json"
+    )
+    parser.add_argument(
+        "--candidates",
+        required=True,
+        metavar="FILE",
+        help="JSON list of {advertiser_id, base_logit}",
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=10.0, metavar="S", help="deadline, seconds (default: 10)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask, print the ranking, and return the exit code.
+
+    Raises:
+        InvalidInputError: A file is wrong, or two are to come from standard input.
+        ClientError: The call failed.
+    """
+    source = args.forecast if args.user is None else args.user
+    if source == args.candidates == STANDARD_INPUT:
+        raise InvalidInputError("standard input is asked for twice: only one FILE can be -")
+    subject = read_forecast(source) if args.user is None else read_user(source)
+    candidates, base_logits = read_candidates(args.candidates)
+    with RankingClient(args.url, timeout_s=args.timeout) as client:
+        ranking = client.score(subject, candidates, base_logits)
+    if args.json:
+        print(json.dumps(ranking.to_json(), ensure_ascii=False, allow_nan=False, indent=2))
+    else:
+        print(_table(ranking))
+    return 0
+
+
+def _table(ranking: Ranking) -> str:
+    best_first = sorted(ranking.candidates, key=lambda item: -item.adjusted_logit)
+    rows = [
+        (
+            str(place),
+            str(item.advertiser_id),
+            f"{item.base_logit:.3f}",
+            f"{item.adjusted_logit - item.base_logit:+.3f}",
+            f"{item.adjusted_logit:.3f}",
+            _prior(item),
+        )
+        for place, item in enumerate(best_first, start=1)
+    ]
+    return f"{format_table(_COLUMNS, rows)}\n\nBundle: {ranking.bundle_id or 'none was asked'}"
+
+
+def _prior(item: RankedCandidate) -> str:
+    if item.log_prob is None:
+        return "not in catalogue"
+    shown = format_percent(min(math.exp(item.log_prob), 1.0))
+    return shown if item.status == "exact" else f"at most {shown}"

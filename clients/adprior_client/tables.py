@@ -1,0 +1,66 @@
+"""Plain-text tables for people: aligned columns, whatever script the names are in."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Final, Literal
+
+__all__ = ["Column", "format_bar", "format_percent", "format_table"]
+
+Column = tuple[str, Literal["left", "right"]]
+"""A column's heading and the side its cells are pushed to."""
+
+_GAP: Final = "  "
+
+
+def format_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
+    """Return headings and rows as lines of aligned columns, without trailing blanks.
+
+    Characters that would move the cursor or cannot be shown become U+FFFD.
+    """
+    lines = [[heading for heading, _ in columns]]
+    lines += [[_printable(cell) for cell in row] for row in rows]
+    widths = [max(map(_display_width, cells)) for cells in zip(*lines, strict=True)]
+    shown = []
+    for line in lines:
+        cells = [
+            _pad(cell, width, side)
+            for cell, width, (_, side) in zip(line, widths, columns, strict=True)
+        ]
+        shown.append(_GAP.join(cells).rstrip())
+    return "\n".join(shown)
+
+
+def format_percent(probability: float) -> str:
+    """Return a probability as a percentage; a tiny one keeps two digits, as in ``0.00031 %``."""
+    percent = 100.0 * probability
+    if percent >= 0.1 or percent == 0.0:
+        return f"{percent:.1f} %"
+    return f"{percent:.2g} %"
+
+
+def format_bar(fraction: float, *, width: int = 20) -> str:
+    """Return a bar of ``fraction`` of ``width`` blocks; anything above zero shows at least one."""
+    blocks = round(min(max(fraction, 0.0), 1.0) * width)
+    return "█" * max(blocks, 1 if fraction > 0.0 else 0)
+
+
+def _pad(cell: str, width: int, side: Literal["left", "right"]) -> str:
+    padding = " " * (width - _display_width(cell))
+    return cell + padding if side == "left" else padding + cell
+
+
+def _printable(cell: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in cell)
+
+
+def _display_width(cell: str) -> int:
+    return sum(
+        0
+        if unicodedata.combining(character)
+        else 2
+        if unicodedata.east_asian_width(character) in "WF"
+        else 1
+        for character in cell
+    )

@@ -1,0 +1,3 @@
+from adprior_runtime.triton.prior_head import TritonPythonModel
+
+__all__ = ["TritonPythonModel"]

@@ -1,0 +1,3 @@
+from adprior_runtime.triton.tokenizer import TritonPythonModel
+
+__all__ = ["TritonPythonModel"]

@@ -1,0 +1,184 @@
+"""A bundle: a directory of artefacts that belong together, with a manifest that proves it.
+
+::
+
+    manifest.json          versions, hashes, how it was made; see `Manifest`
+    tokenizer.json         tokenizer
+    prompt.json            prompt template
+    model.onnx             language model for the ONNX engine
+    trie/*.npy             the catalogue's names, tokenised
+    advertisers/*.npy      ids, names, log-popularity, paths per advertiser
+    head.onnx              prior head
+    catalogue.parquet      the catalogue as it was given
+    popularity.parquet     training events per advertiser
+
+Each model's version directory of a repository holds, in ``bundle/``, the manifest and the files
+that this model needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+from adprior_runtime.contract import (
+    ADVERTISER_DECODER,
+    CONTRACT_VERSION,
+    LLM_ENGINE,
+    PRIOR_HEAD,
+    TOKENIZER,
+)
+from adprior_runtime.errors import ArtefactError
+
+__all__ = ["MANIFEST", "MODEL_FILES", "Bundle", "Manifest", "hash_file"]
+
+MANIFEST: Final = "manifest.json"
+TOKENIZER_FILE: Final = "tokenizer.json"
+PROMPT_FILE: Final = "prompt.json"
+ONNX_MODEL_FILE: Final = "model.onnx"
+HEAD_FILE: Final = "head.onnx"
+CATALOGUE_FILE: Final = "catalogue.parquet"
+POPULARITY_FILE: Final = "popularity.parquet"
+TRIE_DIRECTORY: Final = "trie"
+ADVERTISERS_DIRECTORY: Final = "advertisers"
+
+MODEL_FILES: Final[Mapping[str, tuple[str, ...]]] = {
+    TOKENIZER: (TOKENIZER_FILE, PROMPT_FILE),
+    LLM_ENGINE: (ONNX_MODEL_FILE, TRIE_DIRECTORY, ADVERTISERS_DIRECTORY),
+    ADVERTISER_DECODER: (TRIE_DIRECTORY, ADVERTISERS_DIRECTORY),
+    PRIOR_HEAD: (HEAD_FILE, ADVERTISERS_DIRECTORY),
+}
+"""What each model of the repository needs; a directory stands for the files in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What ``manifest.json`` says.
+
+    Attributes:
+        bundle_id: Hash of the files' hashes and the settings.
+        contract_version: The tensor contract it was made for.
+        engine: ``onnx``.
+        forecast_k: How many advertisers a forecast holds unless the request says otherwise; the
+            prior head was fitted with it.
+        beam_width: Prefixes the search keeps at each step.
+        longest_name_tokens: Terminator included; the engine's output length.
+        catalogue_fingerprint: Of the catalogue in it.
+        catalogue_lineage: Fingerprints of the catalogues it was refreshed from, oldest first,
+            its own last. A head fitted with any of them still belongs.
+        trie_tokenizer_sha256: The tokenizer that the trie was made with.
+        files: SHA-256 of each file, by its path in the bundle.
+        origin: Where the training data came from, in words.
+        training: The training record.
+        commands: The commands that made it.
+    """
+
+    bundle_id: str
+    contract_version: str = CONTRACT_VERSION
+    engine: str = "onnx"
+    forecast_k: int = 20
+    beam_width: int = 32
+    longest_name_tokens: int = 0
+    catalogue_fingerprint: str = ""
+    catalogue_lineage: tuple[str, ...] = ()
+    trie_tokenizer_sha256: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    origin: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    commands: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest:
+        """Read a manifest; unknown keys and another contract version are refused."""
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            known = {item.name for item in fields(cls)}
+            if unknown := sorted(set(document) - known):
+                raise ArtefactError(f"{path}: unknown keys {unknown}; made by a newer adprior?")
+            for key in ("catalogue_lineage", "commands"):
+                document[key] = tuple(document.get(key, ()))
+            manifest = cls(**document)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ArtefactError(f"{path}: not a bundle's manifest: {error}") from error
+        if manifest.contract_version != CONTRACT_VERSION:
+            raise ArtefactError(
+                f"{path}: made for contract {manifest.contract_version}, this is {CONTRACT_VERSION}"
+            )
+        return manifest
+
+    def to_json(self) -> str:
+        """Return the manifest as text."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A bundle on disk whose asked-for files have been checked against its manifest."""
+
+    directory: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, directory: Path, names: Iterable[str] | None = None) -> Bundle:
+        """Open a bundle and check hashes: of all its files, or of ``names`` only.
+
+        Raises:
+            ArtefactError: It is no bundle, or a file is missing or not the one it was made with.
+        """
+        if not (directory / MANIFEST).is_file():
+            raise ArtefactError(f"{directory}: not a bundle (no {MANIFEST})")
+        manifest = Manifest.load(directory / MANIFEST)
+        wanted = None if names is None else tuple(names)
+        for name, expected in manifest.files.items():
+            if wanted is not None and not any(_within(name, item) for item in wanted):
+                continue
+            found = hash_file(directory / name)
+            if found != expected:
+                raise ArtefactError(
+                    f"{directory / name}: corrupt or swapped: sha256 {found[:12]}…, "
+                    f"the manifest says {expected[:12]}…"
+                )
+        return cls(directory=directory, manifest=manifest)
+
+    def path(self, name: str) -> Path:
+        """Return the path of a file or directory of the bundle."""
+        if not any(_within(item, name) for item in self.manifest.files):
+            raise ArtefactError(f"{self.directory}: the bundle has no {name}")
+        return self.directory / name
+
+    @property
+    def bundle_id(self) -> str:
+        """The manifest's."""
+        return self.manifest.bundle_id
+
+    @property
+    def forecast_k(self) -> int:
+        """The manifest's."""
+        return self.manifest.forecast_k
+
+    @property
+    def engine(self) -> str:
+        """The manifest's."""
+        return self.manifest.engine
+
+    @property
+    def catalogue_fingerprint(self) -> str:
+        """The manifest's."""
+        return self.manifest.catalogue_fingerprint
+
+
+def hash_file(path: Path) -> str:
+    """Return a file's SHA-256 in hex; a missing file is an `ArtefactError`."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ArtefactError(f"{path}: {error.strerror}") from error
+
+
+def _within(name: str, item: str) -> bool:
+    return name == item or name.startswith(f"{item}/")

@@ -1,0 +1,1 @@
+"""Engines: what runs the language model, each behind `adprior_runtime.engines.base.Engine`."""

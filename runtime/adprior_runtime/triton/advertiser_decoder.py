@@ -1,0 +1,49 @@
+"""Model ``advertiser_decoder``: token beams to advertisers with probabilities and certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from adprior_runtime import contract
+from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, TRIE_DIRECTORY, Bundle
+from adprior_runtime.catalogue import Advertisers
+from adprior_runtime.decoder import AdvertiserDecoder, beams_to_paths
+from adprior_runtime.trie import Trie
+from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
+from adprior_runtime.triton.requests import read_top_k
+
+__all__ = ["TritonPythonModel"]
+
+
+class TritonPythonModel(RequestModel):
+    """Takes the beams of either engine."""
+
+    name = contract.ADVERTISER_DECODER
+
+    def load(self, bundle: Bundle) -> None:
+        """Map trie and advertisers."""
+        self._decoder = AdvertiserDecoder(
+            Trie.load(bundle.path(TRIE_DIRECTORY)),
+            Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY)),
+        )
+        self._manifest = bundle.manifest
+
+    def answer(self, inputs: Tensors, is_cancelled: Callable[[], bool]) -> Answer:  # noqa: ARG002
+        """Decode one user's beams."""
+        mass = inputs.get(contract.FRONTIER_LOG_MASS)
+        forecast = self._decoder.decode(
+            beams_to_paths(inputs[contract.OUTPUT_IDS], inputs[contract.SEQUENCE_LENGTH]),
+            inputs[contract.CUM_LOG_PROBS],
+            top_k=read_top_k(inputs, self._manifest.forecast_k),
+            frontier_log_probs=inputs.get(contract.FRONTIER_LOG_PROBS),
+            frontier_log_mass=None if mass is None else float(mass[0]),
+            excluded_ids=inputs.get(contract.EXCLUDED_ADVERTISER_IDS),
+        )
+        return {
+            contract.ADVERTISER_IDS: forecast.advertiser_ids,
+            contract.LOG_PROBS: forecast.log_probs,
+            contract.ADVERTISER_NAMES: forecast.names,
+            contract.EXACT: [forecast.exact],
+            contract.MISSING_MASS: [forecast.missing_mass],
+            contract.BUNDLE_ID: [self._manifest.bundle_id.encode()],
+        }

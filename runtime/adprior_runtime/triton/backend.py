@@ -1,0 +1,108 @@
+"""What the four Python models share; the only importer of `triton_python_backend_utils`.
+
+A request is answered by itself: what one gets wrong never touches another of its batch.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import triton_python_backend_utils as pb
+
+from adprior_runtime.bundle import MODEL_FILES, Bundle
+from adprior_runtime.contract import Target, model
+from adprior_runtime.errors import AdpriorError, InvalidRequestError
+
+__all__ = ["Answer", "RequestModel", "Tensors"]
+
+Tensors = Mapping[str, npt.NDArray[Any]]
+Answer = Mapping[str, npt.ArrayLike]
+_DTYPES = {
+    "BYTES": np.object_,
+    "BOOL": np.bool_,
+    "UINT8": np.uint8,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "FP32": np.float32,
+}
+_CODES = {
+    "INVALID_ARGUMENT": pb.TritonError.INVALID_ARG,
+    "FAILED_PRECONDITION": pb.TritonError.UNAVAILABLE,
+    "CANCELLED": pb.TritonError.CANCELLED,
+}
+_log = logging.getLogger("adprior")
+
+
+class RequestModel(ABC):
+    """A Triton Python model that answers one user's request at a time.
+
+    A subclass names its model of the contract and says what to load and how to answer; tensors come
+    and go without the batch dimension.
+    """
+
+    name: str
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Called by Triton: check the artefacts' hashes and load them."""
+        directory = Path(args["model_repository"]) / args["model_version"] / "bundle"
+        self._spec = model(self.name, Target.CPU)
+        self.load(Bundle.open(directory, MODEL_FILES[self.name]))
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Called by Triton with a dynamic batch."""
+        return [self._respond(request) for request in requests]
+
+    @abstractmethod
+    def load(self, bundle: Bundle) -> None:
+        """Load what the model needs."""
+
+    @abstractmethod
+    def answer(self, inputs: Tensors, is_cancelled: Callable[[], bool]) -> Answer:
+        """Answer one user's request; inputs the request left out are absent."""
+
+    def _respond(self, request: Any) -> Any:
+        try:
+            outputs = self.answer(self._inputs(request), request.is_cancelled)
+        except AdpriorError as error:
+            code = _CODES.get(error.grpc_code, pb.TritonError.INTERNAL)
+            return pb.InferenceResponse(error=pb.TritonError(str(error), code))
+        except Exception as error:  # noqa: BLE001  a bug in one answer must not fail its batch
+            # Only the kind and place: the message of a foreign error may quote the user's data.
+            place = error.__traceback__
+            while place is not None and place.tb_next is not None:
+                place = place.tb_next
+            where = (
+                f"{Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place else ""
+            )
+            _log.error("%s: %s at %s", self.name, type(error).__name__, where)
+            message = f"{self.name}: internal error ({type(error).__name__} at {where})"
+            return pb.InferenceResponse(error=pb.TritonError(message, pb.TritonError.INTERNAL))
+        wanted = set(request.requested_output_names())
+        return pb.InferenceResponse(
+            [
+                pb.Tensor(spec.name, np.asarray(outputs[spec.name], _DTYPES[spec.dtype])[None])
+                for spec in self._spec.outputs
+                if spec.name in outputs and spec.name in wanted
+            ]
+        )
+
+    def _inputs(self, request: Any) -> Tensors:
+        inputs = {}
+        for spec in self._spec.inputs:
+            tensor = pb.get_input_tensor_by_name(request, spec.name)
+            if tensor is None:
+                continue
+            array = tensor.as_numpy()
+            if array.shape[0] != 1:
+                raise InvalidRequestError(
+                    f"{spec.name}: {array.shape[0]} users in one request, expected 1; "
+                    "the server does the batching"
+                )
+            inputs[spec.name] = array[0]
+        return inputs

@@ -1,0 +1,53 @@
+"""Model ``prior_head``: candidates looked up in a forecast, then the ONNX head.
+
+As the last step of ``advertiser_ranking`` it takes a live forecast; called alone it ranks with one
+that the caller has at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from adprior_runtime import contract
+from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, HEAD_FILE, Bundle
+from adprior_runtime.catalogue import Advertisers
+from adprior_runtime.head import PriorHead
+from adprior_runtime.prior_features import candidate_priors, validate_head_request
+from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
+
+__all__ = ["TritonPythonModel"]
+
+
+class TritonPythonModel(RequestModel):
+    """Adds the prior to the ranker's logits."""
+
+    name = contract.PRIOR_HEAD
+
+    def load(self, bundle: Bundle) -> None:
+        """Load the head and map the advertisers."""
+        self._head = PriorHead(bundle.path(HEAD_FILE))
+        self._advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
+        self._bundle_id = bundle.bundle_id.encode()
+
+    def answer(self, inputs: Tensors, is_cancelled: Callable[[], bool]) -> Answer:  # noqa: ARG002
+        """Adjust one request's candidates."""
+        base_logits = inputs[contract.BASE_LOGITS]
+        forecast = {
+            "forecast_ids": inputs[contract.ADVERTISER_IDS],
+            "forecast_log_probs": inputs[contract.LOG_PROBS],
+            "missing_mass": float(inputs[contract.MISSING_MASS][0]),
+            "candidate_ids": inputs[contract.CANDIDATE_ADVERTISER_IDS],
+        }
+        validate_head_request(base_logits=base_logits, **forecast)
+        priors = candidate_priors(
+            **forecast,
+            catalogue_ids=self._advertisers.ids,
+            log_popularity=self._advertisers.log_popularity,
+        )
+        return {
+            contract.ADJUSTED_LOGITS: self._head.adjust(base_logits, priors),
+            contract.CANDIDATE_LOG_PROBS: priors.log_probs,
+            contract.CANDIDATE_STATUS: priors.statuses,
+            contract.PRIOR_FEATURES: priors.features,
+            contract.BUNDLE_ID: [self._bundle_id],
+        }

@@ -1,0 +1,244 @@
+"""One request from the client through every model and back, on the real tritonserver."""
+
+from __future__ import annotations
+
+import json
+import math
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from adprior_client import Forecast, InvalidArgumentError, RankingClient, RetrievalClient
+from adprior_runtime import contract
+from adprior_runtime.context import parse_context
+from adprior_runtime.forecaster import Forecaster
+from adprior_runtime.prompt import PromptRenderer
+from adprior_runtime.server import TritonServer
+from integration.conftest import ADVERTISERS, ALIASES
+
+pytestmark = pytest.mark.triton
+
+IDS = {name: 100 + row for row, name in enumerate(ADVERTISERS)}
+
+
+def user(events: int = 5, **changes: Any) -> dict[str, Any]:
+    history = [
+        {
+            "time": f"2024-02-{1 + index % 28:02d}",
+            "action": "purchase",
+            "advertiser": ADVERTISERS[index * 7 % len(ADVERTISERS)],
+            "category": "CATEGORY_1",
+        }
+        for index in range(events)
+    ]
+    return {"profile": {"age": "20s"}, "history": history, "as_of": "2024-03-05"} | changes
+
+
+def assert_is_forecast(forecast: Forecast, k: int) -> None:
+    ids = [item.advertiser_id for item in forecast.advertisers]
+    assert 0 < len(ids) <= k
+    assert len(set(ids)) == len(ids)
+    assert all(IDS[item.name] == item.advertiser_id for item in forecast.advertisers)
+    probabilities = [item.probability for item in forecast.advertisers]
+    assert all(first >= second for first, second in pairwise(probabilities))
+    assert sum(probabilities) <= 1 + 1e-5
+    assert 0 <= forecast.missing_mass <= 1
+    # Nothing of the catalogue's mass is lost: what is shown and what may be missing fill it.
+    assert sum(probabilities) + forecast.missing_mass > 0.5
+
+
+@pytest.mark.parametrize("events", [0, 1, 5, 60])
+def test_retrieval_answers_with_advertisers_of_the_catalogue(
+    retrieval: RetrievalClient, events: int
+) -> None:
+    assert_is_forecast(retrieval.forecast(user(events), k=6), 6)
+
+
+def test_served_log_probs_equal_teacher_forcing(
+    retrieval: RetrievalClient, checkpoint: Path, bundle: Path
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(checkpoint).eval()
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    renderer = PromptRenderer.load(bundle / "prompt.json", bundle / "tokenizer.json")
+    worst = 0.0
+    for events in (0, 3, 12, 40):
+        context = user(events)
+        prompt = renderer.render(parse_context(json.dumps(context).encode())).token_ids
+        for item in retrieval.forecast(context, k=8).advertisers:
+            total = 0.0
+            for name in [item.name, *filter(None, ALIASES.get(item.name, "").split("|"))]:
+                path = [*tokenizer.encode(name, add_special_tokens=False), renderer.end_id]
+                with torch.no_grad():
+                    logits = model(torch.tensor([prompt + path])).logits[0]
+                log_probs = torch.log_softmax(logits[len(prompt) - 1 : -1].float(), dim=-1)
+                total += math.exp(float(log_probs[range(len(path)), path].sum()))
+            if item.name not in ALIASES:
+                worst = max(worst, abs(math.log(total) - item.log_prob))
+            else:  # an alias may lie outside the beams; then the sum is a lower bound
+                assert item.log_prob <= math.log(total) + 1e-3
+    assert worst < 1e-3
+
+
+def test_served_forecast_equals_the_one_in_process(
+    retrieval: RetrievalClient, bundle: Path
+) -> None:
+    forecaster = Forecaster(bundle)
+    for events in (0, 7, 30):
+        context = user(events)
+        served = retrieval.forecast(context, k=10)
+        local = forecaster.forecast(parse_context(json.dumps(context).encode()), 10)
+        assert [item.advertiser_id for item in served.advertisers] == local.advertiser_ids.tolist()
+        assert np.allclose([i.log_prob for i in served.advertisers], local.log_probs, atol=1e-4)
+        assert served.exact == local.exact
+        assert served.bundle_id == forecaster.bundle.bundle_id
+
+
+def test_more_asked_for_than_the_catalogue_holds_gives_all_and_is_exact(
+    retrieval: RetrievalClient,
+) -> None:
+    forecast = retrieval.forecast(user(), k=1000)
+    assert {item.name for item in forecast.advertisers} == set(ADVERTISERS)
+    assert forecast.exact
+    assert forecast.missing_mass < 1e-4
+
+
+def test_excluded_advertisers_do_not_come_back(retrieval: RetrievalClient) -> None:
+    first = retrieval.forecast(user(), k=5)
+    excluded = [item.advertiser_id for item in first.advertisers[:2]]
+    second = retrieval.forecast(user(), k=5, excluded_advertiser_ids=excluded)
+    assert len(second.advertisers) == 5
+    assert not {item.advertiser_id for item in second.advertisers}.intersection(excluded)
+
+
+def test_ranking_live_and_with_the_forecast_at_hand_agree(
+    retrieval: RetrievalClient, ranking: RankingClient
+) -> None:
+    candidates = [IDS["Acme"], IDS["Kite"], 999_999, IDS["麦穗"], IDS["Cobalt"]]
+    logits = [-2.0, -1.5, -1.0, -3.25, 0.5]
+    live = ranking.score(user(), candidates, logits)
+    forecast = retrieval.forecast(user(), k=10)
+    stored = ranking.score(forecast, candidates, logits)
+    assert [c.advertiser_id for c in live.candidates] == candidates
+    assert [c.base_logit for c in live.candidates] == logits
+    assert [c.status for c in live.candidates] == [c.status for c in stored.candidates]
+    live_logits = [c.adjusted_logit for c in live.candidates]
+    assert np.allclose(live_logits, [c.adjusted_logit for c in stored.candidates], atol=1e-4)
+    assert live.bundle_id == stored.bundle_id == forecast.bundle_id
+
+
+def test_a_known_candidate_is_adjusted_and_an_unknown_one_never(ranking: RankingClient) -> None:
+    candidates = [*IDS.values(), 999_999, -1]
+    scored = ranking.score(user(), candidates, [0.25] * len(candidates)).candidates
+    statuses = {c.advertiser_id: c.status for c in scored}
+    assert statuses[999_999] == statuses[-1] == "not_in_catalogue"
+    for candidate in scored:
+        if candidate.status == "not_in_catalogue":
+            assert candidate.adjusted_logit == candidate.base_logit
+    adjusted = [c.adjusted_logit for c in scored if c.status == "exact"]
+    assert adjusted
+    assert any(logit != 0.25 for logit in adjusted)
+
+
+MALFORMED: dict[str, tuple[Any, str]] = {
+    "not JSON": (b"{", "USER_CONTEXT"),
+    "not UTF-8": (b"\xff\xfe", "USER_CONTEXT"),
+    "empty": (b"", "USER_CONTEXT"),
+    "a list": (b"[]", "USER_CONTEXT"),
+    "NaN": (b'{"as_of": NaN}', "USER_CONTEXT"),
+    "too large": (b" " * (contract.MAX_CONTEXT_BYTES + 1), "USER_CONTEXT"),
+    "nested too deep": (b"[" * 100_000, "USER_CONTEXT"),
+    "a number too long": (b'{"as_of": ' + b"9" * 10_000 + b"}", "USER_CONTEXT"),
+    "no as_of": ({"history": []}, "as_of"),
+    "as_of a number": (user(as_of=20240305), "as_of"),
+    "as_of no date": (user(as_of="soon"), "as_of"),
+    "as_of impossible": (user(as_of="2024-02-31"), "as_of"),
+    "profile a list": (user(profile=["x"]), "profile"),
+    "profile nested": (user(profile={"a": {"b": 1}}), "profile"),
+    "profile too long": (user(profile={f"key{i}": f"{i}" * 60 for i in range(90)}), "profile"),
+    "history an object": (user(history={}), "history"),
+    "event a string": (user(history=["x"]), "history[0]"),
+    "event without time": (user(history=[{"action": "click"}]), "history[0].time"),
+    "event without action": (user(history=[{"time": "2024-01-01"}]), "history[0].action"),
+    "time null": (user(history=[{"time": None, "action": "click"}]), "history[0].time"),
+    "advertiser a number": (
+        user(history=[{"time": "2024-01-01", "action": "buy", "advertiser": 5}]),
+        "history[0].advertiser",
+    ),
+    "lone surrogate": (b'{"as_of": "2024-03-05", "profile": {"a": "\\ud800"}}', "profile"),
+}
+
+
+def infer_context(server: TritonServer, raw: bytes) -> Any:
+    """Send bytes past the client's own checks."""
+    import tritonclient.grpc as triton  # noqa: PLC0415  the wire, only here
+
+    with triton.InferenceServerClient(server.grpc_address) as connection:
+        tensor = triton.InferInput(contract.USER_CONTEXT, [1, 1], "BYTES")
+        tensor.set_data_from_numpy(np.array([[raw]], dtype=np.object_))
+        return connection.infer(contract.ADVERTISER_RETRIEVAL, [tensor], client_timeout=30)
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_a_malformed_context_gets_invalid_argument_naming_the_field(
+    server: TritonServer, kind: str
+) -> None:
+    from tritonclient.utils import InferenceServerException  # noqa: PLC0415
+
+    context, field = MALFORMED[kind]
+    raw = context if isinstance(context, bytes) else json.dumps(context).encode()
+    with pytest.raises(InferenceServerException) as caught:
+        infer_context(server, raw)
+    assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
+    assert field in caught.value.message()
+
+
+def test_good_and_bad_requests_of_all_lengths_in_one_batch_each_get_their_own_answer(
+    retrieval: RetrievalClient,
+) -> None:
+    alone = {events: retrieval.forecast(user(events), k=5) for events in range(0, 40, 3)}
+    bad = user(history=[{"time": "2024-01-01"}])
+
+    def ask(index: int) -> Forecast | str:
+        try:
+            return retrieval.forecast(bad if index % 4 == 3 else user(index % 40 // 3 * 3), k=5)
+        except InvalidArgumentError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(24) as pool:
+        answers = list(pool.map(ask, range(160)))
+    for index, answer in enumerate(answers):
+        if index % 4 == 3:
+            assert isinstance(answer, str)
+            assert "history[0].action" in answer
+        else:
+            assert isinstance(answer, Forecast)
+            expected = alone[index % 40 // 3 * 3]
+            assert [a.advertiser_id for a in answer.advertisers] == [
+                a.advertiser_id for a in expected.advertisers
+            ]
+            assert np.allclose(
+                [a.log_prob for a in answer.advertisers],
+                [a.log_prob for a in expected.advertisers],
+                atol=1e-4,
+            )
+
+
+def test_a_bad_k_is_refused_by_the_server_too(server: TritonServer) -> None:
+    import tritonclient.grpc as triton  # noqa: PLC0415
+    from tritonclient.utils import InferenceServerException  # noqa: PLC0415
+
+    context = triton.InferInput(contract.USER_CONTEXT, [1, 1], "BYTES")
+    context.set_data_from_numpy(np.array([[json.dumps(user()).encode()]], dtype=np.object_))
+    top_k = triton.InferInput(contract.TOP_K, [1, 1], "INT32")
+    top_k.set_data_from_numpy(np.array([[0]], dtype=np.int32))
+    with (
+        triton.InferenceServerClient(server.grpc_address) as connection,
+        pytest.raises(InferenceServerException, match="TOP_K: 0, expected 1 to 1000"),
+    ):
+        connection.infer(contract.ADVERTISER_RETRIEVAL, [context, top_k], client_timeout=30)

@@ -1,0 +1,128 @@
+"""A KServe v2 gRPC server in this process: answers with the tensors that a test gives it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import grpc
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.utils import (
+    deserialize_bytes_tensor,
+    np_to_triton_dtype,
+    serialize_byte_tensor,
+    triton_to_np_dtype,
+)
+
+from adprior_runtime import contract
+
+Tensors = dict[str, NDArray[Any]]
+
+NAMES: Final = ["Acme", "Żabka", "三星"]
+
+
+def forecast_tensors(**changed: NDArray[Any]) -> Tensors:
+    """Outputs of a retrieval of three advertisers, batch dimension included."""
+    tensors: Tensors = {
+        contract.ADVERTISER_IDS: np.array([[7, 2**40, 3]], dtype=np.int64),
+        contract.LOG_PROBS: np.array([[-0.5, -1.5, -3.0]], dtype=np.float32),
+        contract.ADVERTISER_NAMES: np.array([[n.encode() for n in NAMES]], dtype=np.object_),
+        contract.EXACT: np.array([[True]]),
+        contract.MISSING_MASS: np.array([[0.125]], dtype=np.float32),
+        contract.BUNDLE_ID: np.array([[b"bundle-1"]], dtype=np.object_),
+    }
+    return tensors | changed
+
+
+def ranking_tensors(asked: Mapping[str, NDArray[Any]], **changed: NDArray[Any]) -> Tensors:
+    """Outputs of a ranking: the candidates' statuses are 0, 1, 2, 0, 1 ... in turn."""
+    base = asked[contract.BASE_LOGITS]
+    status = (np.arange(base.size, dtype=np.uint8) % 3)[np.newaxis]
+    off = status == contract.CandidateStatus.NOT_IN_CATALOGUE
+    tensors: Tensors = {
+        contract.ADJUSTED_LOGITS: np.where(off, base, base + np.float32(0.25)),
+        contract.CANDIDATE_LOG_PROBS: np.where(off, np.nan, -2.0).astype(np.float32),
+        contract.CANDIDATE_STATUS: status,
+        contract.PRIOR_FEATURES: np.zeros((1, base.size, 2), dtype=np.float32),
+        contract.BUNDLE_ID: np.array([[b"bundle-1"]], dtype=np.object_),
+        contract.EXACT: np.array([[True]]),
+    }
+    return tensors | changed
+
+
+def _answer(model: str, asked: Tensors) -> Tensors:
+    if model == contract.ADVERTISER_RETRIEVAL:
+        return forecast_tensors()
+    return ranking_tensors(asked)
+
+
+class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """Remembers what it was asked; answers by ``answer``, or fails with ``status``.
+
+    Attributes:
+        url: Where it listens.
+        answer: Model name and input tensors -> output tensors, batch dimensions included.
+        status: When set, the gRPC status that every call gets.
+        hold: When set, calls are answered only once ``release`` is set.
+        calls: Model name and input tensors of each call.
+    """
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.answer: Callable[[str, Tensors], Tensors] = _answer
+        self.status: grpc.StatusCode | None = None
+        self.hold = False
+        self.release = threading.Event()
+        self.calls: list[tuple[str, Tensors]] = []
+
+    def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+        asked = {
+            tensor.name: _from_wire(tensor, raw)
+            for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)
+        }
+        self.calls.append((request.model_name, asked))
+        if self.hold:
+            self.release.wait(timeout=30)
+        if self.status is not None:
+            context.abort(self.status, "the server's\nreason")
+        wanted = {output.name for output in request.outputs}
+        response = service_pb2.ModelInferResponse(model_name=request.model_name)
+        for name, values in self.answer(request.model_name, asked).items():
+            if name in wanted:
+                _to_wire(response, name, values)
+        return response
+
+
+def _from_wire(tensor: Any, raw: bytes) -> NDArray[Any]:
+    if tensor.datatype == "BYTES":
+        values = deserialize_bytes_tensor(raw)
+    else:
+        values = np.frombuffer(raw, dtype=triton_to_np_dtype(tensor.datatype))
+    return np.asarray(values).reshape(list(tensor.shape))
+
+
+def _to_wire(response: Any, name: str, values: NDArray[Any]) -> None:
+    datatype = np_to_triton_dtype(values.dtype)
+    response.outputs.add(name=name, datatype=datatype, shape=values.shape)
+    if datatype == "BYTES":
+        packed = serialize_byte_tensor(values)
+        response.raw_output_contents.append(packed.item() if packed.size else b"")
+    else:
+        response.raw_output_contents.append(values.tobytes())
+
+
+@pytest.fixture
+def triton() -> Iterator[FakeTriton]:
+    fake = FakeTriton()
+    server = grpc.server(ThreadPoolExecutor(max_workers=4))
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(fake, server)
+    fake.url = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    yield fake
+    fake.release.set()
+    server.stop(grace=None).wait()

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import adprior_client
+
+HEAVY = (
+    "onnx",
+    "onnxruntime",
+    "pandas",
+    "pyarrow",
+    "pytriton",
+    "tokenizers",
+    "torch",
+    "tqdm",
+    "transformers",
+)
+
+
+def _loaded_by(statement: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has after ``statement``."""
+    script = f"import sys; {statement}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=True, text=True, timeout=120
+    )
+    return set(done.stdout.split())
+
+
+def test_the_client_loads_nothing_heavy() -> None:
+    assert not _loaded_by("import adprior_client").intersection(HEAVY)
+
+
+def test_the_client_loads_only_the_standard_library_on_top_of_tritonclient() -> None:
+    added = _loaded_by("import adprior_client") - _loaded_by("import tritonclient.grpc")
+    assert added - sys.stdlib_module_names == {"adprior_client", "adprior_runtime"}
+
+
+def test_the_exported_names() -> None:
+    assert adprior_client.__all__ == [
+        "Advertiser",
+        "BadAnswerError",
+        "ClientError",
+        "DeadlineError",
+        "Event",
+        "Forecast",
+        "InvalidArgumentError",
+        "RankedCandidate",
+        "Ranking",
+        "RankingClient",
+        "RetrievalClient",
+        "UnavailableError",
+        "User",
+    ]
+    assert all(hasattr(adprior_client, name) for name in adprior_client.__all__)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import FrozenInstanceError
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adprior_client.errors import (
+    STATUS_ERRORS,
+    ClientError,
+    InvalidArgumentError,
+    UnavailableError,
+    error_for_status,
+)
+from adprior_client.types import Advertiser, Forecast, RankedCandidate, Ranking, User
+from adprior_runtime.errors import AdpriorError
+
+
+def test_an_advertiser_knows_its_probability() -> None:
+    half = Advertiser(advertiser_id=1, name="Acme", log_prob=math.log(0.5))
+    assert half.probability == pytest.approx(0.5)
+
+
+def test_rounding_never_makes_a_probability_exceed_one() -> None:
+    assert Advertiser(advertiser_id=1, name="Acme", log_prob=1e-6).probability == 1.0
+
+
+def test_values_are_immutable() -> None:
+    user = User(as_of="2024-05-31")
+    with pytest.raises(FrozenInstanceError):
+        user.as_of = "2024-06-01"  # type: ignore[misc]
+
+
+def test_a_forecast_has_the_json_of_the_contract() -> None:
+    advertiser = Advertiser(advertiser_id=7, name="Żabka", log_prob=-1.0)
+    forecast = Forecast(advertisers=(advertiser,), exact=True, missing_mass=0.25, bundle_id="b")
+    assert forecast.to_json() == {
+        "advertisers": [
+            {"advertiser_id": 7, "name": "Żabka", "log_prob": -1.0, "probability": math.exp(-1.0)}
+        ],
+        "exact": True,
+        "missing_mass": 0.25,
+        "bundle_id": "b",
+    }
+
+
+@given(log_prob=st.none() | st.floats(allow_nan=True, allow_infinity=True, width=32))
+def test_a_ranking_is_always_json(log_prob: float | None) -> None:
+    candidate = RankedCandidate(
+        advertiser_id=7, base_logit=0.5, adjusted_logit=0.75, log_prob=log_prob, status="exact"
+    )
+    document = Ranking(candidates=(candidate,), bundle_id="b", exact=None).to_json()
+    json.dumps(document, allow_nan=False)
+    finite = log_prob is not None and math.isfinite(log_prob)
+    assert document == {
+        "candidates": [
+            {
+                "advertiser_id": 7,
+                "base_logit": 0.5,
+                "adjusted_logit": 0.75,
+                "log_prob": log_prob if finite else None,
+                "status": "exact",
+            }
+        ],
+        "bundle_id": "b",
+    }
+
+
+def test_every_error_is_one_of_adpriors() -> None:
+    assert issubclass(ClientError, AdpriorError)
+    assert all(issubclass(error, ClientError) for error in STATUS_ERRORS.values())
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        ("StatusCode.INVALID_ARGUMENT", InvalidArgumentError),
+        ("UNAVAILABLE", UnavailableError),
+        ("StatusCode.CANCELLED", ClientError),
+        (None, ClientError),
+    ],
+)
+def test_a_status_becomes_its_error(status: str | None, error: type[ClientError]) -> None:
+    assert error_for_status(status) is error

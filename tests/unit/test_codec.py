@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from adprior_client import codec
+from adprior_client.errors import BadAnswerError, InvalidArgumentError
+from adprior_client.types import Advertiser, Forecast
+from adprior_runtime import contract
+
+FLOATS32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
+LOG_PROBS = st.floats(width=32, min_value=-1000.0, max_value=0.0)
+IDS = st.integers(min_value=-(2**63), max_value=2**63 - 1)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+ADVERTISERS = st.builds(Advertiser, advertiser_id=IDS, name=TEXTS, log_prob=LOG_PROBS)
+FORECASTS = st.builds(
+    Forecast,
+    advertisers=st.lists(ADVERTISERS, max_size=20).map(tuple),
+    exact=st.booleans(),
+    missing_mass=st.floats(width=32, min_value=0.0, max_value=1.0),
+    bundle_id=TEXTS,
+)
+
+
+def _answer_of(forecast: Forecast) -> dict[str, NDArray[Any]]:
+    names = [advertiser.name.encode() for advertiser in forecast.advertisers]
+    return codec.encode_forecast(forecast) | {
+        contract.ADVERTISER_NAMES: np.array(names, dtype=np.object_),
+        contract.EXACT: np.array([forecast.exact]),
+        contract.BUNDLE_ID: np.array([forecast.bundle_id.encode()], dtype=np.object_),
+    }
+
+
+def _small_forecast() -> Forecast:
+    advertiser = Advertiser(advertiser_id=7, name="Acme", log_prob=-1.0)
+    return Forecast(advertisers=(advertiser,), exact=True, missing_mass=0.5, bundle_id="b")
+
+
+def _asked() -> dict[str, NDArray[Any]]:
+    return {
+        contract.CANDIDATE_ADVERTISER_IDS: codec.encode_ids([7, 7, 9], "candidates"),
+        contract.BASE_LOGITS: codec.encode_logits([0.5, -0.5, 1.5], "base_logits"),
+    }
+
+
+def _answer(**changed: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    answer: dict[str, NDArray[Any]] = {
+        contract.ADJUSTED_LOGITS: np.array([1.0, 0.0, 1.5], dtype=np.float32),
+        contract.CANDIDATE_LOG_PROBS: np.array([-1.0, -np.inf, np.nan], dtype=np.float32),
+        contract.CANDIDATE_STATUS: np.array([0, 1, 2], dtype=np.uint8),
+        contract.BUNDLE_ID: np.array([b"b"], dtype=np.object_),
+    }
+    return answer | changed
+
+
+@given(FORECASTS)
+def test_a_forecast_survives_the_tensors(forecast: Forecast) -> None:
+    assert codec.decode_forecast(_answer_of(forecast)) == forecast
+
+
+@given(st.lists(IDS))
+def test_ids_survive_as_int64(ids: list[int]) -> None:
+    encoded = codec.encode_ids(ids, "candidates")
+    assert encoded.dtype == np.int64
+    assert encoded.tolist() == ids
+    assert codec.encode_ids(encoded.tolist(), "candidates").tolist() == ids
+
+
+@given(st.lists(FLOATS32))
+def test_logits_survive_as_fp32(logits: list[float]) -> None:
+    encoded = codec.encode_logits(logits, "base_logits")
+    assert encoded.dtype == np.float32
+    assert encoded.tolist() == logits
+
+
+def test_arrays_are_taken_as_they_come() -> None:
+    ids: Any = np.array([3, 4], dtype=np.uint32)
+    logits: Any = np.array([0.5, 1.5])
+    assert codec.encode_ids(ids, "candidates").tolist() == [3, 4]
+    assert codec.encode_logits(logits, "base_logits").tolist() == [0.5, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([1, 2.5], "candidates: found a float, expected an integer"),
+        ([True], "candidates: found a bool, expected an integer"),
+        (["1"], "candidates: found a str, expected an integer"),
+        ([None], "candidates: found a NoneType, expected an integer"),
+        ("12", "candidates: found str, expected a flat sequence"),
+        (b"12", "candidates: found bytes, expected a flat sequence"),
+        (None, "candidates: found NoneType, expected a flat sequence"),
+        (7, "candidates: found int, expected a flat sequence"),
+        (np.zeros((1, 2), dtype=np.int64), "candidates: found ndarray, expected a flat sequence"),
+        (np.array([True]), "candidates: found a bool"),
+        ([2**63], "candidates: found an integer of more than 64 bits"),
+    ],
+)
+def test_wrong_ids_are_named(ids: Any, message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        codec.encode_ids(ids, "candidates")
+
+
+@pytest.mark.parametrize(
+    ("logits", "message"),
+    [
+        ([0.0, math.nan], r"base_logits\[1\]: found nan, expected a finite FP32 number"),
+        ([math.inf], r"base_logits\[0\]: found inf"),
+        ([0.0, 0.0, 1e300], r"base_logits\[2\]: found 1e\+300"),
+        ([10**400], "base_logits: found an integer beyond FP32"),
+        ([False], "base_logits: found a bool, expected a number"),
+        (["0.5"], "base_logits: found a str, expected a number"),
+        ({0.5: 1}, "base_logits: found dict, expected a flat sequence"),
+    ],
+)
+def test_wrong_logits_are_named(logits: Any, message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        codec.encode_logits(logits, "base_logits")
+
+
+@pytest.mark.parametrize("k", [0, -1, contract.MAX_TOP_K + 1, True, 2.0, "5", None])
+def test_a_wrong_k_is_refused(k: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="k: found"):
+        codec.encode_top_k(k)
+
+
+@pytest.mark.parametrize("k", [1, contract.MAX_TOP_K])
+def test_k_is_one_int32(k: int) -> None:
+    encoded = codec.encode_top_k(k)
+    assert encoded.dtype == np.int32
+    assert encoded.tolist() == [k]
+
+
+@pytest.mark.parametrize("missing_mass", [-0.1, 1.1, math.nan])
+def test_a_forecast_with_an_impossible_mass_is_not_sent(missing_mass: float) -> None:
+    forecast = Forecast(advertisers=(), exact=True, missing_mass=missing_mass, bundle_id="b")
+    with pytest.raises(InvalidArgumentError, match=r"forecast\.missing_mass: found"):
+        codec.encode_forecast(forecast)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({contract.LOG_PROBS: np.array([np.nan], dtype=np.float32)}, "LOG_PROBS: found a value"),
+        ({contract.LOG_PROBS: np.array([0.5], dtype=np.float32)}, "LOG_PROBS: found a value"),
+        ({contract.LOG_PROBS: np.zeros(2, dtype=np.float32)}, "LOG_PROBS: found 2 values"),
+        ({contract.MISSING_MASS: np.array([np.nan])}, "MISSING_MASS: found nan"),
+        ({contract.MISSING_MASS: np.array([1.5])}, r"MISSING_MASS: found 1\.5"),
+        ({contract.ADVERTISER_NAMES: np.array([b"\xff"], dtype=np.object_)}, "not UTF-8"),
+        ({contract.BUNDLE_ID: np.array([b"\xff"], dtype=np.object_)}, "BUNDLE_ID: not UTF-8"),
+    ],
+)
+def test_an_impossible_forecast_is_a_bad_answer(
+    changed: dict[str, NDArray[Any]], message: str
+) -> None:
+    with pytest.raises(BadAnswerError, match=message):
+        codec.decode_forecast(_answer_of(_small_forecast()) | changed)
+
+
+def test_a_bound_that_rounding_pushed_past_one_is_one() -> None:
+    changed = {contract.MISSING_MASS: np.array([1.00001], dtype=np.float32)}
+    assert codec.decode_forecast(_answer_of(_small_forecast()) | changed).missing_mass == 1.0
+
+
+def test_a_ranking_keeps_order_duplicates_and_statuses() -> None:
+    ranking = codec.decode_ranking(_asked(), _answer(), exact=True)
+    assert [
+        (item.advertiser_id, item.base_logit, item.adjusted_logit, item.log_prob, item.status)
+        for item in ranking.candidates
+    ] == [
+        (7, 0.5, 1.0, -1.0, "exact"),
+        (7, -0.5, 0.0, -math.inf, "upper_bound"),
+        (9, 1.5, 1.5, None, "not_in_catalogue"),
+    ]
+    assert (ranking.bundle_id, ranking.exact) == ("b", True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({contract.ADJUSTED_LOGITS: np.array([0.0, np.nan, 0.0])}, "ADJUSTED_LOGITS: found a"),
+        ({contract.ADJUSTED_LOGITS: np.zeros(2)}, "ADJUSTED_LOGITS: found 2 values, expected 3"),
+        ({contract.CANDIDATE_STATUS: np.array([0, 1, 9])}, "CANDIDATE_STATUS: found 9"),
+        ({contract.CANDIDATE_LOG_PROBS: np.full(3, np.nan)}, "CANDIDATE_LOG_PROBS: found a value"),
+        ({contract.CANDIDATE_LOG_PROBS: np.ones(3)}, "CANDIDATE_LOG_PROBS: found a value"),
+    ],
+)
+def test_an_impossible_ranking_is_a_bad_answer(
+    changed: dict[str, NDArray[Any]], message: str
+) -> None:
+    with pytest.raises(BadAnswerError, match=message):
+        codec.decode_ranking(_asked(), _answer(**changed), exact=None)
