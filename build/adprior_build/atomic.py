@@ -11,7 +11,7 @@ from pathlib import Path
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["replace_directory", "replace_file"]
+__all__ = ["replace_directory", "replace_file", "scratch_directory"]
 
 
 @contextmanager
@@ -44,6 +44,16 @@ def replace_directory(target: Path, *, marker: str) -> Iterator[Path]:
         _swap(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+@contextmanager
+def scratch_directory(target: Path) -> Iterator[Path]:
+    """Yield a directory on ``target``'s file system, beside it, that vanishes afterwards."""
+    target.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=_prefix(target), dir=target.absolute().parent
+    ) as directory:
+        yield Path(directory)
 
 
 @contextmanager

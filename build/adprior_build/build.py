@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from adprior_build.atomic import replace_directory
+from adprior_build.atomic import replace_directory, scratch_directory
 from adprior_build.bundle import fill_from_bundle, fill_from_checkpoint
 from adprior_build.repository import REPOSITORY_MARKER, fill_repository
 from adprior_runtime.bundle import MANIFEST, Bundle
@@ -71,11 +69,8 @@ def _bundle_place(args: argparse.Namespace) -> Iterator[Path]:
         with replace_directory(args.save_bundle, marker=MANIFEST) as place:
             yield place
         return
-    place = Path(tempfile.mkdtemp(prefix=f".{args.output.name}.bundle-", dir=_parent(args.output)))
-    try:
+    with scratch_directory(args.output) as place:
         yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def _fill_bundle(place: Path, args: argparse.Namespace) -> None:
@@ -93,9 +88,3 @@ def _fill_bundle(place: Path, args: argparse.Namespace) -> None:
         return
     difference = fill_from_checkpoint(place, args.checkpoint, args.catalogue, args.head, **settings)
     print(f"adprior build: ONNX agrees with the checkpoint to {difference:.1e} in log-probability")
-
-
-def _parent(path: Path) -> Path:
-    parent = path.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    return parent

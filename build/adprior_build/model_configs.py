@@ -20,7 +20,7 @@ from adprior_runtime.contract import Model, Target, Tensor
 
 __all__ = ["parse_config", "render", "render_tree", "set_parameters"]
 
-_HEADER: Final = "# Rendered from adprior_runtime.contract by `make configs`; edit it there.\n"
+_HEADER: Final = "# Rendered from adprior_runtime.contract: python -m adprior_build.model_configs\n"
 _MAX_QUEUE_DELAY_US: Final = 500
 _SHIM: Final = """\
 from adprior_runtime.triton.{name} import TritonPythonModel
@@ -33,7 +33,7 @@ def render_tree() -> dict[str, str]:
     """Return the text of every file of ``model_repository/`` by its relative path."""
     tree: dict[str, str] = {}
     for name in contract.MODEL_NAMES:
-        production, embedded = (render(contract.model(name, target)) for target in Target)
+        production, embedded = render(name, Target.GPU), render(name, Target.CPU)
         tree[f"{name}/config.pbtxt"] = production
         if embedded != production:
             tree[f"{name}/configs/{contract.CPU_CONFIG_NAME}.pbtxt"] = embedded
@@ -42,9 +42,12 @@ def render_tree() -> dict[str, str]:
     return tree
 
 
-def render(spec: Model) -> str:
-    """Return the pbtxt of one model."""
-    return _to_text(_ensemble(spec) if spec.backend is None else _single(spec))
+def render(name: str, target: Target) -> str:
+    """Return the pbtxt of model ``name`` as it is deployed on ``target``."""
+    spec = contract.model(name, target)
+    if spec.backend is not None:
+        return _to_text(_single(spec))
+    return _to_text(_ensemble(spec, [contract.model(step.model, target) for step in spec.steps]))
 
 
 def parse_config(text: str) -> Any:
@@ -79,10 +82,8 @@ def _single(spec: Model) -> Any:
     return config
 
 
-def _ensemble(spec: Model) -> Any:
+def _ensemble(spec: Model, steps: list[Model]) -> Any:
     config = _common(spec)
-    target = next(target for target in Target if contract.model(spec.name, target) == spec)
-    steps = [contract.model(step.model, target) for step in spec.steps]
     available = _names(spec.inputs)
     for position, step in enumerate(steps):
         entry = config.ensemble_scheduling.step.add(model_name=step.name, model_version=-1)

@@ -42,7 +42,15 @@ class DataSet:
             arguments += [f"--{option}", self.path(f"{option}.parquet")]
         arguments += ["--columns", self.path("columns.toml"), "--size", self.path("size.toml")]
         arguments += ["--catalogue", self.path("catalogue.csv")]
-        return [*arguments, "--cut", "2024-03-01", "--test-share", "0.25", "--learning-rate", "5e-3"]
+        return [
+            *arguments,
+            "--cut",
+            "2024-03-01",
+            "--test-share",
+            "0.25",
+            "--learning-rate",
+            "5e-3",
+        ]
 
 
 @pytest.fixture(scope="session")
@@ -90,9 +98,7 @@ def checkpoint(data_set: DataSet, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="session")
-def bundle(
-    data_set: DataSet, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def bundle(data_set: DataSet, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with a fitted head, by way of a simulated ranking log."""
     place = tmp_path_factory.mktemp("built")
     first, second, repository = (str(place / name) for name in ("first", "bundle", "repository"))

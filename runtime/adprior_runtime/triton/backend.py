@@ -31,10 +31,11 @@ _DTYPES = {
     "INT64": np.int64,
     "FP32": np.float32,
 }
+# Names, not values: Triton fills its module in after it has imported the models.
 _CODES = {
-    "INVALID_ARGUMENT": pb.TritonError.INVALID_ARG,
-    "FAILED_PRECONDITION": pb.TritonError.UNAVAILABLE,
-    "CANCELLED": pb.TritonError.CANCELLED,
+    "INVALID_ARGUMENT": "INVALID_ARG",
+    "FAILED_PRECONDITION": "UNAVAILABLE",
+    "CANCELLED": "CANCELLED",
 }
 _log = logging.getLogger("adprior")
 
@@ -70,7 +71,7 @@ class RequestModel(ABC):
         try:
             outputs = self.answer(self._inputs(request), request.is_cancelled)
         except AdpriorError as error:
-            code = _CODES.get(error.grpc_code, pb.TritonError.INTERNAL)
+            code = getattr(pb.TritonError, _CODES.get(error.grpc_code, "INTERNAL"))
             return pb.InferenceResponse(error=pb.TritonError(str(error), code))
         except Exception as error:  # noqa: BLE001  a bug in one answer must not fail its batch
             # Only the kind and place: the message of a foreign error may quote the user's data.

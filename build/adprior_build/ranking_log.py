@@ -1,0 +1,258 @@
+"""Ranking logs: what was shown, with the ranker's logit, the outcome and the forecast at hand.
+
+One row a candidate: ``request``, ``advertiser_id``, ``base_logit``, ``label`` (0 or 1), the forecast
+(``forecast_advertiser_ids``, ``forecast_log_probs``, ``missing_mass``; null or empty without one)
+and, optional, the ``bundle_id`` that the forecast came with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from tqdm import tqdm
+
+from adprior_build.tables import read_table
+from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
+from adprior_runtime.catalogue import Advertisers
+from adprior_runtime.contract import CandidateStatus
+from adprior_runtime.errors import InvalidInputError, InvalidRequestError
+from adprior_runtime.prior_features import (
+    FEATURE_NAMES,
+    CandidatePriors,
+    candidate_priors,
+    validate_head_request,
+)
+
+__all__ = ["COLUMNS", "RankingRows", "read_ranking_log"]
+
+COLUMNS: Final = (
+    "request",
+    "advertiser_id",
+    "base_logit",
+    "label",
+    "forecast_advertiser_ids",
+    "forecast_log_probs",
+    "missing_mass",
+)
+"""Those a log must have; ``bundle_id`` is optional."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RankingRows:
+    """The rows of a log that have a prior, which are those a head can be fitted on.
+
+    Attributes:
+        requests: uint64 [m], a hash of the request, the same from run to run.
+        features: float32 [m, 6], columns as in `FEATURE_NAMES`.
+        base_logits: float32 [m].
+        labels: float64 [m], 0 or 1.
+        total: Rows of the log, with the two kinds left out:
+        without_forecast: Rows that had none.
+        off_catalogue: Rows with one, whose advertiser is not in the catalogue.
+    """
+
+    requests: npt.NDArray[np.uint64]
+    features: npt.NDArray[np.float32]
+    base_logits: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.float64]
+    total: int
+    without_forecast: int
+    off_catalogue: int
+
+
+def read_ranking_log(path: Path, bundle: Bundle) -> RankingRows:
+    """Read a log and compute its features, with the function that serving uses.
+
+    Raises:
+        InvalidInputError: A column is missing, a value is impossible (the row is named), the log
+            was made with another bundle or more advertisers a forecast, or no row has a forecast.
+    """
+    table = read_table(path, COLUMNS)
+    _check_bundle(path, table, bundle)
+    base_logits = _read_numbers(path, table, "base_logit", pa.float64())
+    with np.errstate(over="ignore"):
+        base_logits = base_logits.astype(np.float32)
+    _refuse(path, "base_logit", ~np.isfinite(base_logits), "expected a finite FP32 number")
+    labels = _read_numbers(path, table, "label", pa.float64())
+    _refuse(path, "label", ~np.isin(labels, (0.0, 1.0)), "expected 0 or 1")
+    candidates = _read_numbers(path, table, "advertiser_id", pa.int64())
+    requests = _hash_requests(path, table)
+    advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
+    forecasts = _Forecasts.read(path, table)
+    features = np.zeros((table.num_rows, len(FEATURE_NAMES)), dtype=np.float32)
+    known = np.zeros(table.num_rows, dtype=np.bool_)
+    with tqdm(total=table.num_rows, unit="row", desc="adprior fit-head", disable=None) as bar:
+        for rows in forecasts.groups():
+            priors = forecasts.look_up(rows, candidates[rows], advertisers, bundle.forecast_k)
+            features[rows] = priors.features
+            known[rows] = priors.statuses != CandidateStatus.NOT_IN_CATALOGUE
+            bar.update(len(rows))
+    if not forecasts.present.any():
+        raise InvalidInputError(f"{path}: no row of {table.num_rows} has a forecast to learn from")
+    return RankingRows(
+        requests=requests[known],
+        features=features[known],
+        base_logits=base_logits[known],
+        labels=labels[known],
+        total=table.num_rows,
+        without_forecast=int((~forecasts.present).sum()),
+        off_catalogue=int((forecasts.present & ~known).sum()),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Forecasts:
+    """Every row's forecast: two ragged columns, and the missing mass."""
+
+    path: Path
+    present: npt.NDArray[np.bool_]
+    ids: _Ragged
+    log_probs: _Ragged
+    missing_mass: npt.NDArray[np.float64]
+
+    @classmethod
+    def read(cls, path: Path, table: pa.Table) -> _Forecasts:
+        ids = _Ragged.read(path, table, "forecast_advertiser_ids", pa.int64())
+        log_probs = _Ragged.read(path, table, "forecast_log_probs", pa.float32())
+        present = ids.lengths() > 0
+        unequal = ids.lengths() != log_probs.lengths()
+        _refuse(path, "forecast_log_probs", unequal, "expected one for each advertiser id")
+        mass = _cast(path, table, "missing_mass", pa.float64()).to_numpy(zero_copy_only=False)
+        # NaN, which a null becomes, fails too.
+        bad = present & ~((mass >= 0.0) & (mass <= 1.0 + 1e-4))
+        _refuse(path, "missing_mass", bad, "expected 0 to 1 beside a forecast")
+        return cls(path=path, present=present, ids=ids, log_probs=log_probs, missing_mass=mass)
+
+    def groups(self) -> Iterator[npt.NDArray[np.int64]]:
+        """Yield the rows that share a forecast, a forecast at a time."""
+        groups: dict[tuple[bytes, bytes, float], list[int]] = {}
+        for row in np.flatnonzero(self.present).tolist():
+            ids, log_probs = self.ids.row(row), self.log_probs.row(row)
+            key = (ids.tobytes(), log_probs.tobytes(), float(self.missing_mass[row]))
+            groups.setdefault(key, []).append(row)
+        for rows in groups.values():
+            yield np.array(rows, dtype=np.int64)
+
+    def look_up(
+        self,
+        rows: npt.NDArray[np.int64],
+        candidate_ids: npt.NDArray[np.int64],
+        advertisers: Advertisers,
+        forecast_k: int,
+    ) -> CandidatePriors:
+        """Return the priors of rows that share a forecast."""
+        first = int(rows[0])
+        ids, log_probs = self.ids.row(first), self.log_probs.row(first)
+        if len(ids) > forecast_k:
+            raise InvalidInputError(
+                f"{self.path}: row {first} (from 0): a forecast of {len(ids)} advertisers, the "
+                f"bundle's forecasts hold {forecast_k}; build it with --forecast-k {len(ids)}"
+            )
+        mass = float(self.missing_mass[first])
+        try:
+            validate_head_request(
+                forecast_ids=ids,
+                forecast_log_probs=log_probs,
+                missing_mass=mass,
+                candidate_ids=candidate_ids,
+                base_logits=np.zeros(len(rows), dtype=np.float32),
+            )
+        except InvalidRequestError as error:
+            raise InvalidInputError(
+                f"{self.path}: row {first} (from 0): forecast's {error}"
+            ) from error
+        return candidate_priors(
+            forecast_ids=ids,
+            forecast_log_probs=log_probs,
+            missing_mass=mass,
+            candidate_ids=candidate_ids,
+            catalogue_ids=advertisers.ids,
+            log_popularity=advertisers.log_popularity,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Ragged:
+    """A column of lists: row i is ``values[starts[i]:ends[i]]``, empty where null."""
+
+    values: npt.NDArray[Any]
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+
+    @classmethod
+    def read(cls, path: Path, table: pa.Table, name: str, item: pa.DataType) -> _Ragged:
+        lists = _cast(path, table, name, pa.large_list(item))
+        offsets = lists.offsets.to_numpy()
+        starts, ends = offsets[:-1], offsets[1:]
+        present = lists.is_valid().to_numpy(zero_copy_only=False)
+        if lists.values.null_count:
+            raise InvalidInputError(f"{path}: {name}: found a null inside a list")
+        return cls(
+            values=lists.values.to_numpy(), starts=starts, ends=np.where(present, ends, starts)
+        )
+
+    def lengths(self) -> npt.NDArray[np.int64]:
+        return self.ends - self.starts
+
+    def row(self, index: int) -> npt.NDArray[Any]:
+        return self.values[self.starts[index] : self.ends[index]]
+
+
+def _check_bundle(path: Path, table: pa.Table, bundle: Bundle) -> None:
+    if "bundle_id" not in table.column_names:
+        return
+    found = {value for value in table["bundle_id"].unique().to_pylist() if value is not None}
+    if others := sorted(map(str, found - {bundle.bundle_id})):
+        raise InvalidInputError(
+            f"{path}: made with bundle {', '.join(others[:3])}; "
+            f"{bundle.directory} is {bundle.bundle_id}"
+        )
+
+
+def _hash_requests(path: Path, table: pa.Table) -> npt.NDArray[np.uint64]:
+    try:
+        column = table["request"].combine_chunks().dictionary_encode()
+    except pa.ArrowException as error:
+        raise InvalidInputError(
+            f"{path}: request: found {table['request'].type}, expected numbers or text"
+        ) from error
+    _refuse(path, "request", column.is_null().to_numpy(zero_copy_only=False), "expected no null")
+    digests = [
+        hashlib.blake2b(repr(value).encode(), digest_size=8).digest()
+        for value in column.dictionary.to_pylist()
+    ]
+    hashes = np.frombuffer(b"".join(digests), dtype=np.uint64)
+    rows: npt.NDArray[np.uint64] = hashes[column.indices.to_numpy()]
+    return rows
+
+
+def _read_numbers(path: Path, table: pa.Table, name: str, kind: pa.DataType) -> npt.NDArray[Any]:
+    column = _cast(path, table, name, kind)
+    _refuse(path, name, column.is_null().to_numpy(zero_copy_only=False), "found a null")
+    values: npt.NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return values
+
+
+def _cast(path: Path, table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
+    try:
+        return table[name].combine_chunks().cast(kind)
+    except pa.ArrowException as error:
+        raise InvalidInputError(
+            f"{path}: {name}: found {table[name].type}, expected {kind}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+
+
+def _refuse(path: Path, name: str, bad: npt.NDArray[np.bool_], expected: str) -> None:
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise InvalidInputError(
+            f"{path}: {name}: row {row} (from 0), and {int(bad.sum()) - 1} more: {expected}"
+        )

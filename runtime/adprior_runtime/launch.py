@@ -1,0 +1,108 @@
+"""The tritonserver process: its command line, and how it is started."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from adprior_runtime.contract import CPU_CONFIG_NAME
+from adprior_runtime.embedded import Installation
+from adprior_runtime.endpoints import Endpoints
+from adprior_runtime.errors import InvalidInputError
+
+__all__ = ["EXIT_TIMEOUT_S", "compose_command", "spawn"]
+
+EXIT_TIMEOUT_S: Final = 10
+"""How long a stopping server waits for requests in flight."""
+
+_PR_SET_PDEATHSIG: Final = 1
+_RESTRICTED: Final = "model-repository,shared-memory,trace,logging"
+
+
+def compose_command(
+    installation: Installation,
+    repository: Path,
+    endpoints: Endpoints,
+    *,
+    config_name: str | None = CPU_CONFIG_NAME,
+    backend_directory: Path | None = None,
+    shared_memory_prefix: str = "adprior",
+    admin_key: str = "",
+) -> list[str]:
+    """Return the server's command line.
+
+    Args:
+        installation: The server.
+        repository: The model repository.
+        endpoints: Where it listens.
+        config_name: Which ``configs/NAME.pbtxt`` to prefer; None for ``config.pbtxt`` alone.
+        backend_directory: The backends, where the server does not have its own.
+        shared_memory_prefix: Begins the names of the Python backend's files in ``/dev/shm``.
+        admin_key: What a caller of the protocols that change the server must present.
+    """
+    host = endpoints.host
+    command = [
+        str(installation.binary),
+        f"--model-repository={repository.absolute()}",
+        "--disable-auto-complete-config",
+        "--exit-on-error=true",
+        "--strict-readiness=true",
+        f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
+        f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
+        *(f"--{kind}-address={host}" for kind in ("grpc", "http", "metrics")),
+        *(f"{flag}={port}" for flag, port in endpoints.ports.items()),
+    ]
+    if config_name is not None:
+        command.append(f"--model-config-name={config_name}")
+    if backend_directory is not None:
+        command.append(f"--backend-directory={backend_directory}")
+    if admin_key:
+        restricted = f"{_RESTRICTED}:admin-key={admin_key}"
+        command += [
+            f"--grpc-restricted-protocol={restricted}",
+            f"--http-restricted-api={restricted}",
+        ]
+    return command
+
+
+def spawn(
+    command: list[str], environment: dict[str, str], directory: Path, log_file: Path
+) -> subprocess.Popen[bytes]:
+    """Start ``command`` in ``directory`` and a process group of its own, all output to a file.
+
+    Raises:
+        InvalidInputError: The log file cannot be written.
+    """
+    try:
+        log = log_file.open("wb")
+    except OSError as error:
+        raise InvalidInputError(f"{log_file}: cannot be written ({error.strerror})") from error
+    with log:
+        return subprocess.Popen(  # noqa: S603
+            command,
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+            preexec_fn=_end_with_parent(),  # noqa: PLW1509
+        )
+
+
+def _end_with_parent() -> Callable[[], None]:
+    """Return what a new child does to be told to stop when its parent is gone."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    parent = os.getpid()
+
+    def ask_kernel() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+        if os.getppid() != parent:  # it went before we asked
+            os._exit(1)
+
+    return ask_kernel

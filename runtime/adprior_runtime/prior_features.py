@@ -1,0 +1,200 @@
+"""What the prior head looks at: candidates looked up in a forecast, and features made of it.
+
+For candidate i of advertiser a_i, with l_i = log P(a_i | user) or its bound and pi_i = the log of
+a_i's smoothed share in training, the features are
+x_i = (l_i, l_i - pi_i, status_i, 1/rank_i, forecast entropy, missing mass): the design's "prior
+head", after the calibrated priors of arXiv 2605.27856. Serving and fitting call the same function.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from adprior_runtime.contract import (
+    ADVERTISER_IDS,
+    BASE_LOGITS,
+    CANDIDATE_ADVERTISER_IDS,
+    LOG_PROBS,
+    MISSING_MASS,
+    CandidateStatus,
+)
+from adprior_runtime.errors import InvalidRequestError
+
+__all__ = [
+    "FEATURE_NAMES",
+    "LOG_PROB_FLOOR",
+    "CandidatePriors",
+    "candidate_priors",
+    "validate_head_request",
+]
+
+FEATURE_NAMES: Final = (
+    "log_prob",
+    "log_prob_minus_popularity",
+    "is_exact",
+    "inverse_rank",
+    "forecast_entropy",
+    "missing_mass",
+)
+"""The columns of `CandidatePriors.features`."""
+
+LOG_PROB_FLOOR: Final = -30.0
+"""Log-probabilities enter the features no lower; a missing mass of 0 in FP32 bounds no lower."""
+
+_ROUNDING: Final = 1e-4
+"""Sums of FP32 probabilities may step this far over their bound."""
+
+_Float32Array = npt.NDArray[np.float32]
+_Int64Array = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidatePriors:
+    """What a forecast says about each candidate.
+
+    Attributes:
+        log_probs: float32 [n], at most 0: the forecast's own value where exact, the log of the
+            missing mass where a bound, `LOG_PROB_FLOOR` off the catalogue.
+        statuses: uint8 [n], values of `CandidateStatus`.
+        features: float32 [n, 6], columns as in `FEATURE_NAMES`, always finite, zero off the
+            catalogue.
+        has_forecast: False when the forecast holds no advertiser; the head then changes nothing.
+    """
+
+    log_probs: _Float32Array
+    statuses: npt.NDArray[np.uint8]
+    features: _Float32Array
+    has_forecast: bool = True
+
+
+def candidate_priors(
+    *,
+    forecast_ids: _Int64Array,
+    forecast_log_probs: _Float32Array,
+    missing_mass: float,
+    candidate_ids: _Int64Array,
+    catalogue_ids: _Int64Array,
+    log_popularity: _Float32Array,
+) -> CandidatePriors:
+    """Look candidates up in a forecast; the arguments have passed `validate_head_request`.
+
+    A candidate off the catalogue stays so even where a stale forecast names it. One in the
+    catalogue that the forecast does not show has at most the missing mass.
+
+    Args:
+        forecast_ids: [k], distinct, in any order: ranks come from the log-probabilities.
+        forecast_log_probs: [k].
+        missing_mass: Upper bound on the catalogue's probability that the forecast does not show.
+        candidate_ids: [n]; the same one may come several times.
+        catalogue_ids: [a], rising.
+        log_popularity: [a], log of each advertiser's smoothed share in training.
+    """
+    rows, known = _find(catalogue_ids, candidate_ids)
+    by_id = np.argsort(forecast_ids)
+    positions, shown = _find(forecast_ids[by_id], candidate_ids)
+    exact = known & shown
+    mass = min(max(float(missing_mass), 0.0), 1.0)
+    bound = max(float(np.log(mass)), LOG_PROB_FLOOR) if mass > 0 else LOG_PROB_FLOOR
+    log_probs = np.where(known, bound, LOG_PROB_FLOOR).astype(np.float32)
+    inverse_ranks = np.zeros(len(candidate_ids))
+    indices = by_id[positions[exact]]
+    log_probs[exact] = np.minimum(forecast_log_probs[indices], 0.0)
+    inverse_ranks[exact] = 1.0 / _ranks(forecast_log_probs)[indices]
+    popularity = np.full(len(candidate_ids), LOG_PROB_FLOOR)
+    popularity[known] = np.maximum(log_popularity[rows[known]], LOG_PROB_FLOOR)
+    floored = np.maximum(log_probs, LOG_PROB_FLOOR)
+    features = np.zeros((len(candidate_ids), len(FEATURE_NAMES)), dtype=np.float32)
+    features[:, 0] = floored
+    features[:, 1] = floored - popularity
+    features[:, 2] = exact
+    features[:, 3] = inverse_ranks
+    features[:, 4] = _entropy(forecast_log_probs, mass)
+    features[:, 5] = mass
+    features[~known] = 0.0
+    in_catalogue = np.where(exact, CandidateStatus.EXACT, CandidateStatus.UPPER_BOUND)
+    statuses = np.where(known, in_catalogue, CandidateStatus.NOT_IN_CATALOGUE)
+    return CandidatePriors(
+        log_probs=log_probs,
+        statuses=statuses.astype(np.uint8),
+        features=features,
+        has_forecast=len(forecast_ids) > 0,
+    )
+
+
+def validate_head_request(
+    *,
+    forecast_ids: _Int64Array,
+    forecast_log_probs: _Float32Array,
+    missing_mass: float,
+    candidate_ids: _Int64Array,
+    base_logits: _Float32Array,
+) -> None:
+    """Check the inputs of the prior head; an empty forecast and no candidates are valid.
+
+    Args:
+        forecast_ids: [k].
+        forecast_log_probs: [k]; -inf is valid.
+        missing_mass: In [0, 1].
+        candidate_ids: [n].
+        base_logits: [n].
+
+    Raises:
+        InvalidRequestError: Naming the tensor, with what was found and what was expected.
+    """
+    _check_length(LOG_PROBS, forecast_log_probs, ADVERTISER_IDS, forecast_ids)
+    _check_length(BASE_LOGITS, base_logits, CANDIDATE_ADVERTISER_IDS, candidate_ids)
+    ids, counts = np.unique(forecast_ids, return_counts=True)
+    if (counts > 1).any():
+        raise InvalidRequestError(
+            f"{ADVERTISER_IDS}: found {ids[counts > 1][0]} {counts.max()} times, expected once"
+        )
+    # Both written so that NaN fails.
+    if not (forecast_log_probs <= _ROUNDING).all():
+        place = int(np.flatnonzero(~(forecast_log_probs <= _ROUNDING))[0])
+        raise InvalidRequestError(
+            f"{LOG_PROBS}[{place}]: found {forecast_log_probs[place]}, expected at most 0"
+        )
+    if not 0.0 <= missing_mass <= 1.0 + _ROUNDING:
+        raise InvalidRequestError(f"{MISSING_MASS}: found {missing_mass}, expected 0 to 1")
+    if not np.isfinite(base_logits).all():
+        place = int(np.flatnonzero(~np.isfinite(base_logits))[0])
+        raise InvalidRequestError(
+            f"{BASE_LOGITS}[{place}]: found {base_logits[place]}, expected a finite number"
+        )
+
+
+def _check_length(
+    name: str, values: npt.NDArray[Any], ids_name: str, ids: npt.NDArray[Any]
+) -> None:
+    if ids.ndim != 1:
+        raise InvalidRequestError(f"{ids_name}: found shape {ids.shape}, expected one dimension")
+    if values.shape != ids.shape:
+        raise InvalidRequestError(
+            f"{name}: found shape {values.shape}, expected {ids.shape}, one for each of {ids_name}"
+        )
+
+
+def _find(rising: _Int64Array, wanted: _Int64Array) -> tuple[_Int64Array, npt.NDArray[np.bool_]]:
+    """Return where each wanted id stands in a rising array, and whether it is there at all."""
+    if len(rising) == 0:
+        return np.zeros(len(wanted), dtype=np.int64), np.zeros(len(wanted), dtype=np.bool_)
+    places = np.minimum(np.searchsorted(rising, wanted), len(rising) - 1)
+    return places, np.asarray(rising[places] == wanted)
+
+
+def _ranks(log_probs: _Float32Array) -> _Int64Array:
+    """Return 1-based ranks, the most probable first, ties in the order given."""
+    ranks = np.empty(len(log_probs), dtype=np.int64)
+    ranks[np.argsort(-log_probs, kind="stable")] = np.arange(1, len(log_probs) + 1)
+    return ranks
+
+
+def _entropy(log_probs: _Float32Array, missing_mass: float) -> float:
+    """Return sum -p log p, in nats, over the shown advertisers and the rest as one bucket."""
+    logs = np.clip(log_probs.astype(np.float64), LOG_PROB_FLOOR, 0.0)
+    rest = missing_mass * np.log(missing_mass) if missing_mass > 0 else 0.0
+    return abs(float((np.exp(logs) * logs).sum() + rest))

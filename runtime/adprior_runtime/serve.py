@@ -1,0 +1,129 @@
+"""Command ``adprior serve``: a tritonserver on a model repository, until a signal stops it."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final, Never
+
+from adprior_runtime.bundle import ONNX_MODEL_FILE
+from adprior_runtime.contract import CPU_CONFIG_NAME, LLM_ENGINE, MODEL_NAMES
+from adprior_runtime.embedded import find_installation
+from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
+from adprior_runtime.server import TritonServer
+
+__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
+
+HELP: Final = "Start tritonserver on a model repository: the one on PATH, else the embedded one."
+EXAMPLE: Final = "example:\n  adprior serve --repository repo --grpc-port 8001"
+
+
+class _StopRequested(BaseException):
+    """SIGINT or SIGTERM arrived."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument(
+        "--repository", type=Path, required=True, metavar="REPO", help="what `adprior build` made"
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to bind (default: %(default)s)"
+    )
+    for name, port in (("grpc", 8001), ("http", 8000), ("metrics", 8002)):
+        parser.add_argument(
+            f"--{name}-port", type=int, default=port, metavar="PORT", help="default: %(default)s"
+        )
+    parser.add_argument(
+        "--log-file", type=Path, metavar="FILE", help="keep the server's log (default: dropped)"
+    )
+    parser.add_argument(
+        "--ready-timeout",
+        type=float,
+        default=120,
+        metavar="SECONDS",
+        help="how long the models may take to load (default: %(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGINT or SIGTERM (0), or until the server ends by itself (1)."""
+    repository: Path = args.repository
+    _check_repository(repository)
+    config_name = _choose_config(repository)
+    try:
+        with (
+            _signals_stop(),
+            TritonServer.start(
+                repository,
+                host=args.host,
+                grpc_port=args.grpc_port,
+                http_port=args.http_port,
+                metrics_port=args.metrics_port,
+                config_name=config_name,
+                log_file=args.log_file,
+                ready_timeout_s=args.ready_timeout,
+            ) as server,
+        ):
+            print(
+                f"adprior: ready · grpc {server.grpc_address} · http {server.http_address}"
+                f" · metrics {server.metrics_address}",
+                flush=True,
+            )
+            server.wait()
+            print(f"adprior serve: the server stopped: {server.failure()}", file=sys.stderr)
+            return 1
+    except _StopRequested:
+        return 0
+
+
+@contextmanager
+def _signals_stop() -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into `_StopRequested`; ignore more while stopping."""
+
+    def stop(number: int, frame: FrameType | None) -> Never:  # noqa: ARG001
+        for each in previous:
+            signal.signal(each, signal.SIG_IGN)
+        raise _StopRequested
+
+    previous = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    for each in previous:
+        signal.signal(each, stop)
+    try:
+        yield
+    finally:
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+
+def _check_repository(repository: Path) -> None:
+    if not repository.is_dir():
+        raise InvalidInputError(f"{repository}: no such directory; make it with `adprior build`")
+    for name in MODEL_NAMES:
+        for part in (Path(name) / "config.pbtxt", Path(name) / "1"):
+            if not (repository / part).exists():
+                raise InvalidInputError(
+                    f"{repository}: not a model repository that `adprior build` made (no {part})"
+                )
+    for entry in sorted(repository.iterdir()):
+        # The server takes any directory for a model, and refuses to start on one that is none.
+        if entry.is_dir() and not (entry / "config.pbtxt").is_file():
+            raise InvalidInputError(f"{entry}: not a model; the server would not start; remove it")
+
+
+def _choose_config(repository: Path) -> str | None:
+    """Return the name of the embedded configuration, or None for a compiled engine's repository."""
+    version = repository / LLM_ENGINE / "1"
+    if (version / "bundle" / ONNX_MODEL_FILE).exists() or not any(version.glob("*.engine")):
+        return CPU_CONFIG_NAME
+    if find_installation().is_embedded:
+        raise EnvironmentProblemError(
+            f"{repository}: holds a TensorRT-LLM engine, which the embedded tritonserver cannot "
+            "run; serve it inside the container tritonserver:26.07-trtllm-python-py3"
+        )
+    return None

@@ -1,0 +1,214 @@
+"""A tritonserver as a child process: started, watched until it is ready, stopped without remains.
+
+It runs in its own process group, away from the source tree (its Python stub has ``''`` on
+``sys.path``), and is told to stop by the kernel should its parent be killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from adprior_runtime.contract import CPU_CONFIG_NAME
+from adprior_runtime.embedded import find_installation
+from adprior_runtime.endpoints import Endpoints
+from adprior_runtime.errors import AdpriorError, EnvironmentProblemError, InvalidInputError
+from adprior_runtime.launch import EXIT_TIMEOUT_S, compose_command, spawn
+from adprior_runtime.server_log import explain_failure
+
+__all__ = ["TritonServer"]
+
+_POLL_S: Final = 0.05
+_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108
+
+
+class TritonServer:
+    """A running tritonserver; a context manager that stops it.
+
+    Attributes:
+        process: The server's process, leader of its own process group.
+        endpoints: Where it listens.
+        log_file: What it logs to.
+    """
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], endpoints: Endpoints, log_file: Path, scratch: Path
+    ) -> None:
+        self.process = process
+        self.endpoints = endpoints
+        self.log_file = log_file
+        self._scratch = scratch
+
+    @classmethod
+    def start(
+        cls,
+        repository: Path,
+        *,
+        host: str = "127.0.0.1",
+        grpc_port: int = 8001,
+        http_port: int = 8000,
+        metrics_port: int = 8002,
+        config_name: str | None = CPU_CONFIG_NAME,
+        log_file: Path | None = None,
+        ready_timeout_s: float = 120,
+    ) -> Self:
+        """Start a server on ``repository`` and return once it is ready.
+
+        Call it from a thread that outlives the server: the kernel stops the server when the thread
+        that started it ends.
+
+        Args:
+            repository: The model repository.
+            host: The address to bind.
+            grpc_port: The port for gRPC.
+            http_port: The port for HTTP.
+            metrics_port: The port for Prometheus.
+            config_name: Which ``configs/NAME.pbtxt`` to prefer; None for ``config.pbtxt`` alone.
+            log_file: Where the server's log goes; by default a file that goes with the server.
+            ready_timeout_s: How long the models may take to load.
+
+        Raises:
+            InvalidInputError: A port is in use, or log file or repository cannot be opened.
+            ArtefactError: A model did not load.
+            EnvironmentProblemError: There is no server that this machine can run, or it did not
+                become ready in time.
+        """
+        if not repository.is_dir():
+            raise InvalidInputError(f"{repository}: no such directory")
+        endpoints = Endpoints(
+            host=host, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port
+        )
+        endpoints.check_free()
+        server = cls._launch(repository, endpoints, config_name, log_file)
+        try:
+            server._await_ready(ready_timeout_s)
+        except BaseException:
+            server.stop()
+            raise
+        return server
+
+    @classmethod
+    def _launch(
+        cls, repository: Path, endpoints: Endpoints, config_name: str | None, log_file: Path | None
+    ) -> Self:
+        installation = find_installation()
+        scratch = Path(tempfile.mkdtemp(prefix="adprior-server-"))
+        log_file = (log_file or scratch / "server.log").absolute()
+        try:
+            backends = scratch / "backends" if installation.is_embedded else None
+            if backends is not None:
+                installation.link_backends(backends)
+            command = compose_command(
+                installation,
+                repository,
+                endpoints,
+                config_name=config_name,
+                backend_directory=backends,
+                shared_memory_prefix=scratch.name,
+                admin_key=secrets.token_urlsafe(24),
+            )
+            process = spawn(command, installation.environment(), scratch, log_file)
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+        return cls(process, endpoints, log_file, scratch)
+
+    @property
+    def grpc_address(self) -> str:
+        """``host:port`` for gRPC clients on this machine."""
+        return self.endpoints.address(self.endpoints.grpc_port)
+
+    @property
+    def http_address(self) -> str:
+        """``host:port`` for HTTP clients on this machine."""
+        return self.endpoints.address(self.endpoints.http_port)
+
+    @property
+    def metrics_address(self) -> str:
+        """``host:port`` where Prometheus finds ``/metrics``."""
+        return self.endpoints.address(self.endpoints.metrics_port)
+
+    def wait(self) -> int:
+        """Block until the server ends by itself; return its exit status."""
+        return self.process.wait()
+
+    def failure(self) -> AdpriorError:
+        """Return why a server ended that nobody stopped, as its log tells it."""
+        status = self.process.wait()
+        ended = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+        return explain_failure(self.log_file) or EnvironmentProblemError(
+            f"tritonserver ended {ended}, and its log does not say why"
+        )
+
+    def stop(self, timeout_s: float = EXIT_TIMEOUT_S + 5) -> None:
+        """End the server and everything it started; kill what is left after ``timeout_s``."""
+        try:
+            self._signal_group(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout_s)
+        finally:
+            # The Python models' processes notice the server's end by themselves, but not at once.
+            self._signal_group(signal.SIGKILL)
+            self.process.wait()
+            self._remove_remains()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    def _remove_remains(self) -> None:
+        # A server that was killed, or told to stop while it loaded, leaves its shared memory.
+        for region in _SHARED_MEMORY.glob(f"{self._scratch.name}*"):
+            region.unlink(missing_ok=True)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _await_ready(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not self._is_ready():
+            if self.process.poll() is not None:
+                raise self.failure()
+            if time.monotonic() > deadline:
+                raise EnvironmentProblemError(
+                    f"tritonserver was not ready within {timeout_s:g} s; allow more with "
+                    "--ready-timeout, or see its log with --log-file"
+                )
+            time.sleep(_POLL_S)
+
+    def _is_ready(self) -> bool:
+        host = self.endpoints.local_host
+        connection = http.client.HTTPConnection(host, self.endpoints.http_port, timeout=2)
+        try:
+            connection.request("GET", "/v2/health/ready")
+            return connection.getresponse().status == http.HTTPStatus.OK and self._serves_metrics()
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def _serves_metrics(self) -> bool:
+        # The last of the three to open.
+        address = (self.endpoints.local_host, self.endpoints.metrics_port)
+        with socket.create_connection(address, timeout=2):
+            return True

@@ -1,0 +1,59 @@
+"""Why a tritonserver did not start: one line, taken out of its log."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from adprior_runtime.errors import AdpriorError, ArtefactError, EnvironmentProblemError
+
+__all__ = ["explain_failure"]
+
+_FAILED_MODEL: Final = re.compile(
+    r"(?:failed to load '(?P<model>[^']+)' version \d+"
+    r"|Poll failed for model directory '(?P<unread>[^']+)'): (?P<why>.+)"
+)
+_RAISED: Final = re.compile(r"\b(?P<error>ArtefactError|EnvironmentProblemError): (?P<message>.+)")
+_STACK: Final = re.compile(r'\s*(?:\\n|\n)\s*(?:At:|Traceback).*|"\s*$', re.DOTALL)
+_FATAL: Final = re.compile(r"^error: (?P<why>.+)$", re.MULTILINE)
+_ERRORS: Final[dict[str, type[AdpriorError]]] = {
+    error.__name__: error for error in (ArtefactError, EnvironmentProblemError)
+}
+_READ_BYTES: Final = 256 * 1024
+
+
+def explain_failure(log_file: Path) -> AdpriorError | None:
+    """Return what a server's log says it failed of, as an error to raise; None if it says nothing.
+
+    An error of ours, raised by a model while it loaded, comes back as itself. What is read is the
+    end of the log, where a server that did not start tells why.
+    """
+    text = _read_end(log_file)
+    reasons = [
+        (match["model"] or match["unread"], _one_line(match["why"]))
+        for match in _FAILED_MODEL.finditer(text)
+    ]
+    for model, why in reasons:
+        if raised := _RAISED.search(why):
+            return _ERRORS[raised["error"]](f"model {model}: {raised['message']}")
+    if reasons:
+        model, why = reasons[0]
+        return ArtefactError(f"model {model} did not load: {why}")
+    if fatal := _FATAL.findall(text):
+        return EnvironmentProblemError(f"tritonserver: {_one_line(fatal[-1])}")
+    return None
+
+
+def _one_line(text: str) -> str:
+    """Drop the stack trace, which the log writes with escaped line ends, and the closing quote."""
+    return " ".join(_STACK.sub("", text).replace("\\n", " ").split())
+
+
+def _read_end(file: Path) -> str:
+    try:
+        with file.open("rb") as log:
+            log.seek(max(0, file.stat().st_size - _READ_BYTES))
+            return log.read().decode(errors="replace")
+    except OSError:
+        return ""

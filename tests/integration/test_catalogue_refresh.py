@@ -1,0 +1,133 @@
+"""A new catalogue in seconds: no torch, no retraining, served by the same ensemble."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from adprior_client import RetrievalClient
+from adprior_runtime.bundle import Manifest
+from adprior_runtime.cli import main
+from integration.conftest import start_server
+from integration.test_forecast import user
+
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "transformers"):
+    sys.modules[name] = None  # an import of it now fails
+from adprior_runtime.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def write_catalogue(path: Path, *lines: str) -> str:
+    path.write_text("advertiser_id,name,aliases\n" + "".join(f"{line}\n" for line in lines))
+    return str(path)
+
+
+@pytest.mark.triton
+def test_a_refreshed_catalogue_is_served(bundle: Path, tmp_path: Path) -> None:
+    new = write_catalogue(tmp_path / "new.csv", "7,Acme,", "8,Brand New Gmbh,BNG", "9,Kite,")
+    output = tmp_path / "repository"
+    arguments = ["build", "--bundle", str(bundle), "--catalogue", new, "--output", str(output)]
+    subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *arguments], check=True, timeout=60)
+    with (
+        start_server(output) as server,
+        RetrievalClient(server.grpc_address, timeout_s=30) as client,
+    ):
+        forecast = client.forecast(user(), k=10)
+    assert {(a.advertiser_id, a.name) for a in forecast.advertisers} == {
+        (7, "Acme"),
+        (8, "Brand New Gmbh"),
+        (9, "Kite"),
+    }
+    assert forecast.exact
+    old = Manifest.load(bundle / "manifest.json")
+    new_manifest = Manifest.load(output / "tokenizer" / "1" / "bundle" / "manifest.json")
+    assert forecast.bundle_id == new_manifest.bundle_id != old.bundle_id
+    assert new_manifest.catalogue_lineage[:-1] == old.catalogue_lineage
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["7,Acme,", "7,Kite,"], "row 1 repeats advertiser_id 7 of row 0"),
+        (["7,Acme,", "8,,"], "row 1 has an empty name"),
+        (["7,Acme Pets,", "8,Acme  Pets,"], "have names of the same tokens"),
+        (["7,Acme,Kite", "8,Kite,"], "have names of the same tokens"),
+        (["7.5,Acme,"], "advertiser_id holds double, expected int64"),
+    ],
+)
+def test_a_bad_catalogue_is_refused_and_the_old_repository_stays(
+    bundle: Path,
+    repository: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    lines: list[str],
+    message: str,
+) -> None:
+    new = write_catalogue(tmp_path / "new.csv", *lines)
+    before = sorted(path for path in repository.rglob("*"))
+    arguments = ["build", "--bundle", str(bundle), "--catalogue", new, "--output", str(repository)]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert sorted(path for path in repository.rglob("*")) == before
+    assert not [path for path in repository.parent.iterdir() if path.name.startswith(".")]
+
+
+def copy_bundle(source: Path, target: Path) -> Path:
+    for path in source.rglob("*"):
+        if path.is_file():
+            (target / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+            (target / path.relative_to(source)).write_bytes(path.read_bytes())
+    return target
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "trie/offsets.npy", "tokenizer.json", "head.onnx"])
+def test_a_corrupt_artefact_is_refused(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    copy = copy_bundle(bundle, tmp_path / "copy")
+    raw = bytearray((copy / name).read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (copy / name).write_bytes(raw)
+    assert main(["build", "--bundle", str(copy), "--output", str(tmp_path / "out")]) == 2
+    assert f"{name}: corrupt or swapped" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def reseal(bundle: Path, **changes: object) -> None:
+    """Make the manifest agree with swapped files, as somebody determined would."""
+    from adprior_runtime.bundle import hash_file  # noqa: PLC0415
+
+    document = json.loads((bundle / "manifest.json").read_text())
+    document["files"] = {name: hash_file(bundle / name) for name in document["files"]}
+    (bundle / "manifest.json").write_text(json.dumps(document | changes))
+
+
+def test_a_trie_of_another_tokenizer_is_refused(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = copy_bundle(bundle, tmp_path / "copy")
+    tokenizer = json.loads((copy / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["A"], vocabulary["B"] = vocabulary["B"], vocabulary["A"]
+    (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
+    reseal(copy)
+    assert main(["build", "--bundle", str(copy), "--output", str(tmp_path / "out")]) == 2
+    assert "the trie was made with another tokenizer" in capsys.readouterr().err
+
+
+def test_a_head_of_another_catalogue_is_refused(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = copy_bundle(bundle, tmp_path / "copy")
+    reseal(copy, catalogue_lineage=["0123456789abcdef"], catalogue_fingerprint="0123456789abcdef")
+    assert main(["build", "--bundle", str(copy), "--output", str(tmp_path / "out")]) == 2
+    assert "fitted with catalogue" in capsys.readouterr().err

@@ -1,0 +1,82 @@
+"""`adprior build` and `adprior train` killed (-9) at random moments: the old output, or none."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from integration.conftest import DataSet
+
+MOMENTS = 20
+COMMAND = [
+    sys.executable,
+    "-c",
+    "import sys; from adprior_runtime.cli import main; sys.exit(main())",
+]
+
+
+def digest(directory: Path) -> str:
+    """Hash names and contents; hidden directories beside are not part of the output."""
+    total = hashlib.sha256()
+    for path in sorted(directory.rglob("*")):
+        if path.is_file():
+            total.update(str(path.relative_to(directory)).encode() + path.read_bytes())
+    return total.hexdigest()
+
+
+def run(arguments: list[str], kill_after_s: float | None = None) -> float:
+    start = time.monotonic()
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            process.wait(kill_after_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    return time.monotonic() - start
+
+
+def assert_old_or_none_or_new(arguments: Callable[[Path], list[str]], output: Path) -> None:
+    """Kill first into an empty place, then over an old output; then finish undisturbed."""
+    moments = random.Random(11)
+    duration_s = run(arguments(output))
+    whole = output.with_name("whole")
+    output.rename(whole)
+    expected = {path.relative_to(whole) for path in whole.rglob("*")}
+    for _ in range(MOMENTS // 2):
+        run(arguments(output), moments.uniform(0.3, 1.0) * duration_s)
+        if output.exists():  # it was done before the kill came
+            assert {path.relative_to(output) for path in output.rglob("*")} == expected
+            output.rename(output.with_name(f"done-{moments.random()}"))
+    whole.rename(output)
+    (output / "old").write_text("old")
+    old = digest(output)
+    for _ in range(MOMENTS // 2):
+        run(arguments(output), moments.uniform(0.3, 1.0) * duration_s)
+        if digest(output) != old:
+            assert {path.relative_to(output) for path in output.rglob("*")} == expected
+            (output / "old").write_text("old")
+            old = digest(output)
+    run(arguments(output))
+    assert {path.relative_to(output) for path in output.rglob("*")} == expected
+    assert not [path for path in output.parent.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.timeout(600)
+def test_build_killed_leaves_the_old_repository_or_none(bundle: Path, tmp_path: Path) -> None:
+    assert_old_or_none_or_new(
+        lambda output: ["build", "--bundle", str(bundle), "--output", str(output)],
+        tmp_path / "repository",
+    )
+
+
+@pytest.mark.timeout(600)
+def test_train_killed_leaves_the_old_checkpoint_or_none(data_set: DataSet, tmp_path: Path) -> None:
+    assert_old_or_none_or_new(data_set.train_arguments, tmp_path / "checkpoint")
