@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet
-from adprior_build.fit_head import fit_offset_logistic
+from adprior_build.fit_head import fit_logistic
 from tqdm import tqdm
 
 from adprior_bench.cases import Case, day_cases, recorded_split
@@ -118,9 +118,9 @@ def _base_features(
 def _base_logits(
     features: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
-    weights, bias = fit_offset_logistic(
-        features, labels.astype(np.float64), np.zeros(len(labels)), l2=1e-3
-    )
+    features = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-6)
+    offsets = np.zeros(len(labels))
+    weights, bias = fit_logistic(features, offsets, labels.astype(np.float64), l2=1.0)
     logits: npt.NDArray[np.float32] = (features @ weights + bias).astype(np.float32)
     return logits
 

@@ -202,7 +202,8 @@ def _render(report: dict[str, Any]) -> str:
 {"left out: no forecast":<30}{report["rows_without_forecast"]:>12,}
 {"left out: off the catalogue":<30}{report["rows_off_catalogue"]:>12,}
 
-held-out log-loss  {before:.5f} before, {after:.5f} after{change}; clamped {report["clamped_share"]:.1%}
+held-out log-loss  {before:.5f} before, {after:.5f} after{change}
+clamped            {report["clamped_share"]:.1%} of the held-out rows
 
 weight of each feature, per standard deviation
 {weights}
@@ -217,4 +218,5 @@ def _log_losses(logits: _Float64Array, labels: _Float64Array) -> _Float64Array:
 
 
 def _sigmoid(logits: _Float64Array) -> _Float64Array:
-    return 0.5 * (1.0 + np.tanh(0.5 * logits))
+    probabilities: _Float64Array = 0.5 * (1.0 + np.tanh(0.5 * logits))
+    return probabilities

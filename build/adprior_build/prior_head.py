@@ -96,9 +96,8 @@ class LogisticHead:
         return increments
 
     def nodes(self, source: str, target: str) -> list[Any]:
-        """See `Head.nodes`; a sum along each row, not a product of matrices, whose rounding may
-        change with the number of rows.
-        """
+        """See `Head.nodes`."""
+        # A sum along each row: a matrix product's rounding may change with the number of rows.
         return [
             helper.make_node("Sub", [source, "mean"], ["centred"]),
             helper.make_node("Div", ["centred", "scale"], ["standardised"]),

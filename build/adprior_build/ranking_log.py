@@ -1,8 +1,8 @@
 """Ranking logs: what was shown, with the ranker's logit, the outcome and the forecast at hand.
 
-One row a candidate: ``request``, ``advertiser_id``, ``base_logit``, ``label`` (0 or 1), the forecast
-(``forecast_advertiser_ids``, ``forecast_log_probs``, ``missing_mass``; null or empty without one)
-and, optional, the ``bundle_id`` that the forecast came with.
+One row a candidate: ``request``, ``advertiser_id``, ``base_logit``, ``label`` (0 or 1), the
+forecast (``forecast_advertiser_ids``, ``forecast_log_probs``, ``missing_mass``; null or empty
+without one) and, optional, the ``bundle_id`` that the forecast came with.
 """
 
 from __future__ import annotations
@@ -125,9 +125,6 @@ class _Forecasts:
         unequal = ids.lengths() != log_probs.lengths()
         _refuse(path, "forecast_log_probs", unequal, "expected one for each advertiser id")
         mass = _cast(path, table, "missing_mass", pa.float64()).to_numpy(zero_copy_only=False)
-        # NaN, which a null becomes, fails too.
-        bad = present & ~((mass >= 0.0) & (mass <= 1.0 + 1e-4))
-        _refuse(path, "missing_mass", bad, "expected 0 to 1 beside a forecast")
         return cls(path=path, present=present, ids=ids, log_probs=log_probs, missing_mass=mass)
 
     def groups(self) -> Iterator[npt.NDArray[np.int64]]:
@@ -155,26 +152,20 @@ class _Forecasts:
                 f"{self.path}: row {first} (from 0): a forecast of {len(ids)} advertisers, the "
                 f"bundle's forecasts hold {forecast_k}; build it with --forecast-k {len(ids)}"
             )
-        mass = float(self.missing_mass[first])
+        forecast: dict[str, Any] = {
+            "forecast_ids": ids,
+            "forecast_log_probs": log_probs,
+            "missing_mass": float(self.missing_mass[first]),  # a null is NaN, and refused
+            "candidate_ids": candidate_ids,
+        }
         try:
-            validate_head_request(
-                forecast_ids=ids,
-                forecast_log_probs=log_probs,
-                missing_mass=mass,
-                candidate_ids=candidate_ids,
-                base_logits=np.zeros(len(rows), dtype=np.float32),
-            )
+            validate_head_request(**forecast, base_logits=np.zeros(len(rows), dtype=np.float32))
         except InvalidRequestError as error:
             raise InvalidInputError(
                 f"{self.path}: row {first} (from 0): forecast's {error}"
             ) from error
         return candidate_priors(
-            forecast_ids=ids,
-            forecast_log_probs=log_probs,
-            missing_mass=mass,
-            candidate_ids=candidate_ids,
-            catalogue_ids=advertisers.ids,
-            log_popularity=advertisers.log_popularity,
+            **forecast, catalogue_ids=advertisers.ids, log_popularity=advertisers.log_popularity
         )
 
 

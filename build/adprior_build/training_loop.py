@@ -89,8 +89,9 @@ def _run_epoch(
 
 def _schedule(step: int, total: int) -> float:
     """Linear warm-up, then a cosine down to a twentieth."""
-    if step < _WARM_UP_STEPS:
-        return (step + 1) / _WARM_UP_STEPS
+    warm_up = min(_WARM_UP_STEPS, max(1, total // 10))
+    if step < warm_up:
+        return (step + 1) / warm_up
     return 0.05 + 0.475 * (1 + math.cos(math.pi * min(1.0, step / max(1, total))))
 
 

@@ -71,14 +71,16 @@ class AdvertiserDecoder:
             frontier_log_mass: Log of the sum of all of Q; None likewise.
             excluded_ids: Advertisers to leave out.
         """
-        mass, resolved, dropped = self._sum_paths(paths, np.asarray(log_probs, dtype=np.float64))
+        sums, resolved, dropped = self._sum_paths(paths, np.asarray(log_probs, dtype=np.float64))
         excluded = self._rows(excluded_ids)
-        rows = np.array([row for row in mass if row not in excluded], dtype=np.int64)
-        probabilities = np.array([mass[row] for row in rows], dtype=np.float64)
-        order = np.lexsort((rows, -probabilities))
+        rows = np.array([row for row in sums if row not in excluded], dtype=np.int64)
+        advertiser_log_probs = np.array([sums[row] for row in rows], dtype=np.float64)
+        probabilities = np.exp(advertiser_log_probs)
+        total = float(np.exp(np.fromiter(sums.values(), dtype=np.float64)).sum())
+        order = np.lexsort((rows, -advertiser_log_probs))
         shown, hidden = order[:top_k], order[top_k:]
         if frontier_log_probs is None or frontier_log_mass is None:
-            exact, unseen = False, 1.0 - sum(mass.values())
+            exact, unseen = False, 1.0 - total
         else:
             unseen = float(np.exp(frontier_log_mass))
             unresolved = self._advertisers.path_counts[rows] - np.array(
@@ -88,22 +90,21 @@ class AdvertiserDecoder:
             exact = self._is_exact(
                 probabilities, unresolved, shown, hidden, largest, top_k, len(excluded)
             )
-        with np.errstate(divide="ignore"):
-            shown_log_probs = np.log(probabilities[shown])
         return DecodedForecast(
             advertiser_ids=self._advertisers.ids[rows[shown]],
-            log_probs=np.minimum(shown_log_probs, 0).astype(np.float32),
+            log_probs=np.minimum(advertiser_log_probs[shown], 0).astype(np.float32),
             names=[self._advertisers.name(row) for row in rows[shown]],
             exact=exact,
-            missing_mass=float(np.clip(unseen + probabilities[hidden].sum(), 0, 1)),
+            # What was found and is not shown, excluded or beyond k, is missing from the answer too.
+            missing_mass=float(np.clip(unseen + total - probabilities[shown].sum(), 0, 1)),
             dropped_beams=dropped,
         )
 
     def _sum_paths(
         self, paths: list[list[int]], log_probs: _Float64Array
     ) -> tuple[dict[int, float], dict[int, int], int]:
-        """Add up the distinct paths of each advertiser; count them, and the beams of none."""
-        mass: dict[int, float] = {}
+        """Add up each advertiser's distinct paths (in logs); count them, and the beams of none."""
+        sums: dict[int, float] = {}
         resolved: dict[int, int] = {}
         seen: set[tuple[int, ...]] = set()
         dropped = 0
@@ -113,9 +114,9 @@ class AdvertiserDecoder:
                 dropped += 1
             elif (key := tuple(path)) not in seen:
                 seen.add(key)
-                mass[row] = mass.get(row, 0.0) + float(np.exp(log_prob))
+                sums[row] = float(np.logaddexp(sums.get(row, -np.inf), log_prob))
                 resolved[row] = resolved.get(row, 0) + 1
-        return mass, resolved, dropped
+        return sums, resolved, dropped
 
     def _rows(self, ids: npt.NDArray[np.int64] | None) -> set[int]:
         if ids is None or len(ids) == 0:

@@ -1,7 +1,7 @@
 """The prior head: adds a small clamped g(x) to the ranker's logits, z' = z + g(x).
 
-Without a forecast, or off the catalogue, z' = z bit for bit: the graph selects with ``Where``. It is
-a few ONNX nodes written by `adprior_build.prior_head`; what it was fitted with is in its metadata.
+Without a forecast, or off the catalogue, z' = z bit for bit: the graph selects with ``Where``. The
+graph is a few nodes written by `adprior_build.prior_head`; its metadata tell how it was fitted.
 """
 
 from __future__ import annotations

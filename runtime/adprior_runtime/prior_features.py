@@ -100,18 +100,14 @@ def candidate_priors(
     mass = min(max(float(missing_mass), 0.0), 1.0)
     bound = max(float(np.log(mass)), LOG_PROB_FLOOR) if mass > 0 else LOG_PROB_FLOOR
     log_probs = np.where(known, bound, LOG_PROB_FLOOR).astype(np.float32)
-    inverse_ranks = np.zeros(len(candidate_ids))
     indices = by_id[positions[exact]]
     log_probs[exact] = np.minimum(forecast_log_probs[indices], 0.0)
-    inverse_ranks[exact] = 1.0 / _ranks(forecast_log_probs)[indices]
-    popularity = np.full(len(candidate_ids), LOG_PROB_FLOOR)
-    popularity[known] = np.maximum(log_popularity[rows[known]], LOG_PROB_FLOOR)
     floored = np.maximum(log_probs, LOG_PROB_FLOOR)
     features = np.zeros((len(candidate_ids), len(FEATURE_NAMES)), dtype=np.float32)
     features[:, 0] = floored
-    features[:, 1] = floored - popularity
+    features[known, 1] = floored[known] - np.maximum(log_popularity[rows[known]], LOG_PROB_FLOOR)
     features[:, 2] = exact
-    features[:, 3] = inverse_ranks
+    features[exact, 3] = 1.0 / _ranks(forecast_log_probs)[indices]
     features[:, 4] = _entropy(forecast_log_probs, mass)
     features[:, 5] = mass
     features[~known] = 0.0
@@ -156,14 +152,14 @@ def validate_head_request(
     if not (forecast_log_probs <= _ROUNDING).all():
         place = int(np.flatnonzero(~(forecast_log_probs <= _ROUNDING))[0])
         raise InvalidRequestError(
-            f"{LOG_PROBS}[{place}]: found {forecast_log_probs[place]}, expected at most 0"
+            f"{LOG_PROBS}[{place}]: found {forecast_log_probs[place]:.6g}, expected at most 0"
         )
     if not 0.0 <= missing_mass <= 1.0 + _ROUNDING:
         raise InvalidRequestError(f"{MISSING_MASS}: found {missing_mass}, expected 0 to 1")
     if not np.isfinite(base_logits).all():
         place = int(np.flatnonzero(~np.isfinite(base_logits))[0])
         raise InvalidRequestError(
-            f"{BASE_LOGITS}[{place}]: found {base_logits[place]}, expected a finite number"
+            f"{BASE_LOGITS}[{place}]: found {base_logits[place]:.6g}, expected a finite number"
         )
 
 

@@ -37,7 +37,7 @@ class Beams:
         paths: Token ids of every complete name met, terminator included, most probable first.
         log_probs: float64 [paths].
         frontier_log_probs: float64 [f], the prefixes met and not expanded, largest first. They are
-            disjoint, and nothing of the catalogue lies outside paths, exclusions and frontier.
+            disjoint, and nothing of the catalogue lies outside paths and frontier.
     """
 
     paths: list[list[int]]
@@ -51,7 +51,6 @@ def beam_search(
     trie: Trie,
     *,
     width: int,
-    excluded_rows: npt.NDArray[np.int64] | None = None,
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> Beams:
     """Search the trie, keeping the ``width`` most probable prefixes at each depth.
@@ -63,7 +62,6 @@ def beam_search(
         prompt_ids: The rendered prompt.
         trie: The catalogue's names.
         width: Prefixes expanded at each depth.
-        excluded_rows: Advertisers that must not come out.
         is_cancelled: Asked before each forward pass.
 
     Raises:
@@ -77,10 +75,7 @@ def beam_search(
     while True:
         children = level.children(trie, next_log_probs)
         rows = trie.leaf_advertiser[children.trie_nodes]
-        eligible = rows >= 0
-        if excluded_rows is not None:
-            eligible &= ~np.isin(rows, excluded_rows)
-        for index in np.flatnonzero(eligible):
+        for index in np.flatnonzero(rows >= 0):
             path = level.paths[children.parents[index]]
             found.append((children.scores[index], [*path, int(children.tokens[index])]))
         prefixes = np.flatnonzero(rows < 0)

@@ -108,7 +108,7 @@ class TritonServer:
         try:
             backends = scratch / "backends" if installation.is_embedded else None
             if backends is not None:
-                installation.link_backends(backends)
+                installation.copy_backends(backends)
             command = compose_command(
                 installation,
                 repository,

@@ -16,7 +16,11 @@ _FAILED_MODEL: Final = re.compile(
 )
 _RAISED: Final = re.compile(r"\b(?P<error>ArtefactError|EnvironmentProblemError): (?P<message>.+)")
 _STACK: Final = re.compile(r'\s*(?:\\n|\n)\s*(?:At:|Traceback).*|"\s*$', re.DOTALL)
-_FATAL: Final = re.compile(r"^error: (?P<why>.+)$", re.MULTILINE)
+_FATAL: Final = re.compile(r"^error: (.+)$", re.MULTILINE)
+# Said on every machine without a GPU, of no consequence.
+_LOGGED_ERROR: Final = re.compile(
+    r'^E\d{4} \S+ \d+ \S+\] "?((?!CudaDriverHelper|unable to create stream).+)$', re.MULTILINE
+)
 _ERRORS: Final[dict[str, type[AdpriorError]]] = {
     error.__name__: error for error in (ArtefactError, EnvironmentProblemError)
 }
@@ -41,7 +45,9 @@ def explain_failure(log_file: Path) -> AdpriorError | None:
         model, why = reasons[0]
         return ArtefactError(f"model {model} did not load: {why}")
     if fatal := _FATAL.findall(text):
-        return EnvironmentProblemError(f"tritonserver: {_one_line(fatal[-1])}")
+        # The last words are mostly "failed to load all models"; the log knows more.
+        why = (_LOGGED_ERROR.findall(text) or fatal)[-1]
+        return EnvironmentProblemError(f"tritonserver: {_one_line(why)}")
     return None
 
 

@@ -36,8 +36,8 @@ class DataSet:
     def path(self, name: str) -> str:
         return str(self.directory / name)
 
-    def train_arguments(self, output: Path) -> list[str]:
-        arguments = ["train", "--output", str(output), "--epochs", "2", "--batch-size", "8"]
+    def train_arguments(self, output: Path, *, epochs: int) -> list[str]:
+        arguments = ["train", "--output", str(output), "--epochs", str(epochs), "--batch-size", "8"]
         for option in ("events", "profiles"):
             arguments += [f"--{option}", self.path(f"{option}.parquet")]
         arguments += ["--columns", self.path("columns.toml"), "--size", self.path("size.toml")]
@@ -93,7 +93,7 @@ def data_set(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
 @pytest.fixture(scope="session")
 def checkpoint(data_set: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("trained") / "checkpoint"
-    assert main(data_set.train_arguments(output)) == 0
+    assert main(data_set.train_arguments(output, epochs=30)) == 0
     return output
 
 

@@ -29,21 +29,22 @@ class TritonPythonModel(RequestModel):
         """Load the language model and map the trie."""
         self._engine = OnnxEngine(bundle.path(ONNX_MODEL_FILE))
         self._trie = Trie.load(bundle.path(TRIE_DIRECTORY))
-        self._advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
-        self._most_paths = int(self._advertisers.path_counts.max())
+        advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
+        self._most_paths = int(advertisers.path_counts.max())
         self._forecast_k = bundle.forecast_k
 
     def answer(self, inputs: Tensors, is_cancelled: Callable[[], bool]) -> Answer:
         """Search the catalogue for one user."""
         length = int(inputs[contract.INPUT_LENGTHS][0])
         top_k = read_top_k(inputs, self._forecast_k)
-        excluded = inputs.get(contract.EXCLUDED_ADVERTISER_IDS)
+        width = max(int(inputs[contract.BEAM_WIDTH][0]), top_k)
+        # The decoder leaves the excluded out; room for as many more, so that enough remain.
+        excluded = inputs.get(contract.EXCLUDED_ADVERTISER_IDS, ())
         beams = beam_search(
             self._engine,
             inputs[contract.INPUT_IDS][:length].tolist(),
             self._trie,
-            width=max(int(inputs[contract.BEAM_WIDTH][0]), top_k),
-            excluded_rows=None if excluded is None else self._advertisers.rows_of(excluded),
+            width=width + min(len(excluded), width),
             is_cancelled=is_cancelled,
         )
         longest = max((len(path) for path in beams.paths), default=0)
