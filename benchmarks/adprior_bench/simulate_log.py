@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet
-from adprior_build.fit_head import fit_logistic
 from tqdm import tqdm
 
 from adprior_bench.cases import Case, day_cases, recorded_split
 from adprior_build.atomic import replace_file
 from adprior_build.event_log import ColumnMap, name_advertisers, read_users
+from adprior_build.fit_head import fit_logistic
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.forecaster import Forecaster

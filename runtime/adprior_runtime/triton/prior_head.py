@@ -31,16 +31,23 @@ class TritonPythonModel(RequestModel):
 
     def answer(self, inputs: Tensors, is_cancelled: Callable[[], bool]) -> Answer:  # noqa: ARG002
         """Adjust one request's candidates."""
+        forecast_ids = inputs[contract.ADVERTISER_IDS]
+        forecast_log_probs = inputs[contract.LOG_PROBS]
+        missing_mass = float(inputs[contract.MISSING_MASS][0])
+        candidate_ids = inputs[contract.CANDIDATE_ADVERTISER_IDS]
         base_logits = inputs[contract.BASE_LOGITS]
-        forecast = {
-            "forecast_ids": inputs[contract.ADVERTISER_IDS],
-            "forecast_log_probs": inputs[contract.LOG_PROBS],
-            "missing_mass": float(inputs[contract.MISSING_MASS][0]),
-            "candidate_ids": inputs[contract.CANDIDATE_ADVERTISER_IDS],
-        }
-        validate_head_request(base_logits=base_logits, **forecast)
+        validate_head_request(
+            forecast_ids=forecast_ids,
+            forecast_log_probs=forecast_log_probs,
+            missing_mass=missing_mass,
+            candidate_ids=candidate_ids,
+            base_logits=base_logits,
+        )
         priors = candidate_priors(
-            **forecast,
+            forecast_ids=forecast_ids,
+            forecast_log_probs=forecast_log_probs,
+            missing_mass=missing_mass,
+            candidate_ids=candidate_ids,
             catalogue_ids=self._advertisers.ids,
             log_popularity=self._advertisers.log_popularity,
         )
