@@ -53,7 +53,9 @@ def train(
     best: tuple[float, dict[str, Any]] = (math.inf, {})
     with tqdm(total=total, unit="batch", desc="adprior train", dynamic_ncols=True) as bar:
         for epoch in range(settings.epochs):
-            loss = _run_epoch(model, source.epoch(epoch), optimizer, settings, total, bar)
+            examples = source.epoch(epoch)
+            bar.total += -(-len(examples) // settings.batch_size) - steps  # epochs differ a little
+            loss = _run_epoch(model, examples, optimizer, settings, total, bar)
             checked = _mean_loss(model, validation, settings) if validation else loss
             rows.append({"epoch": epoch, "loss": loss, "validation_loss": checked})
             bar.write(f"epoch {epoch}: loss {loss:.4f}, validation {checked:.4f}")

@@ -1,0 +1,44 @@
+PYTHON ?= python3
+DATA ?= ../shared/data/oec
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo demo-bundle test lint format
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/.installed  ## .venv with everything, for development
+
+demo: .demo-venv/.installed  ## the shipped model on a real tritonserver, in a small environment
+	.demo-venv/bin/python demo/demo.py
+
+demo-bundle: install  ## train and build the shipped bundle again, from the data set in DATA
+	PATH="$(CURDIR)/.venv/bin:$$PATH" demo/make_bundle.sh "$(DATA)"
+
+test: lint  ## lint, types and all tests
+	.venv/bin/python -m pytest
+
+lint: install  ## style and types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: install  ## put the code in order
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+# Everything in one pip call: asked for one after another, a later package brings NumPy 2.
+.venv/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
+	  { echo "adprior needs Python 3.11 or 3.12: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+# Not editable: the demo runs what a user installs. Its own code is looked at, so that a change is seen.
+.demo-venv/.installed: pyproject.toml $(shell find runtime build clients model_repository -name '*.py' -o -name '*.pbtxt')
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
+	  { echo "adprior needs Python 3.11 or 3.12: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .demo-venv
+	.demo-venv/bin/python -m pip install --quiet --disable-pip-version-check '.[embedded,client]'
+	@touch $@
