@@ -25,8 +25,6 @@ _COLUMNS: Final[tuple[Column, ...]] = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to its parser."""
-    parser.description = "Forecast which advertisers one user is likely to act on."
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--url", required=True, metavar="HOST:PORT", help="the server's gRPC port")
     parser.add_argument(
         "--user", required=True, metavar="FILE", help="user context as JSON; - reads standard input"

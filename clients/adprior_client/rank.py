@@ -35,8 +35,6 @@ _COLUMNS: Final[tuple[Column, ...]] = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to its parser."""
-    parser.description = "Add an advertiser prior to the logits of one user's candidates."
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--url", required=True, metavar="HOST:PORT", help="the server's gRPC port")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(

@@ -104,9 +104,3 @@ def test_a_server_that_is_not_there_is_one_line(user: Path) -> None:
 def test_an_option_out_of_range_is_refused(user: Path, options: tuple[str, str]) -> None:
     with pytest.raises(InvalidArgumentError, match="expected"):
         _run("--url", "127.0.0.1:1", "--user", str(user), *options)
-
-
-def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        _run("--help")
-    assert "adprior predict --url" in capsys.readouterr().out

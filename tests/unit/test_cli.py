@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from adprior_runtime import __version__
+from adprior_runtime.cli import main
+
+COMMANDS = ["catalogue", "train", "build", "fit-head", "serve", "predict", "rank", "bench"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert re.search(rf"^ +adprior {command} .*--", shown, re.MULTILINE)
+
+
+def test_the_list_of_commands_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert re.findall(r"^  ([a-z-]+) ", capsys.readouterr().out, re.MULTILINE) == COMMANDS
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"adprior {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["forecast"]])
+def test_no_or_unknown_command_is_bad_input(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert "usage: adprior COMMAND" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["build", "--bundle", "nowhere", "--output", "out"], "--bundle nowhere: no such file"),
+        (
+            ["catalogue", "--events", "e.csv", "--columns", "nowhere.toml", "--output", "o.csv"],
+            "nowhere.toml: not a column map",
+        ),
+        (["serve", "--repository", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"adprior {arguments[0]}: ")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_missing_extra_is_named() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.modules['pyarrow'] = None\n"
+        "from adprior_runtime.cli import main; sys.exit(main(['train', '--help']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "needs the package pyarrow: pip install 'adprior[build]'" in done.stderr
