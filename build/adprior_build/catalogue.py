@@ -81,17 +81,17 @@ def read_catalogue(path: Path) -> Catalogue:
     Raises:
         InvalidInputError: Naming the row: a null, fractional or repeated id, an empty name.
     """
-    table = read_table(path, ["advertiser_id", "name"])
+    table = read_table(path, ["advertiser_id", "name"], text=["name", "aliases"])
     if table.num_rows == 0:
         raise InvalidInputError(f"{path}: no advertisers")
     if not pa.types.is_integer(table["advertiser_id"].type):
         found = table["advertiser_id"].type
         raise InvalidInputError(f"{path}: advertiser_id holds {found}, expected int64")
-    table = table.set_column(
-        table.column_names.index("advertiser_id"),
-        "advertiser_id",
-        table["advertiser_id"].cast(pa.int64()),
-    )
+    try:
+        ids = table["advertiser_id"].cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise InvalidInputError(f"{path}: advertiser_id does not fit int64: {error}") from error
+    table = table.set_column(table.column_names.index("advertiser_id"), "advertiser_id", ids)
     _check_ids(path, table["advertiser_id"].to_pylist())
     _check_texts(path, table)
     table = table.sort_by("advertiser_id")
@@ -140,25 +140,10 @@ def _check_ids(path: Path, ids: list[int | None]) -> None:
 
 
 def _check_texts(path: Path, table: pa.Table) -> None:
-    for name in ("name", "aliases"):
-        if name not in table.column_names:
-            continue
+    for name in {"name", "aliases"}.intersection(table.column_names):
         kind = table[name].type
-        if pa.types.is_null(kind):
-            continue
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            _refuse_non_utf8(path, name, table[name].to_pylist())
-        elif not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        if not (pa.types.is_string(kind) or pa.types.is_null(kind)):
             raise InvalidInputError(f"{path}: column {name} holds {kind}, expected text")
     for row, value in enumerate(table["name"].to_pylist()):
         if value is None or not str(value).strip():
             raise InvalidInputError(f"{path}: row {row} has an empty name")
-
-
-def _refuse_non_utf8(path: Path, column: str, values: list[bytes | None]) -> None:
-    for row, value in enumerate(values):
-        try:
-            (value or b"").decode("utf-8")
-        except UnicodeDecodeError:
-            raise InvalidInputError(f"{path}: row {row} has a {column} that is not UTF-8") from None
-    raise InvalidInputError(f"{path}: column {column} holds bytes, expected text")

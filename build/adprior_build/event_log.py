@@ -163,7 +163,8 @@ def _read_events(path: Path, columns: EventColumns) -> Iterator[tuple[str, Event
         for name in ("user", "time", "advertiser", "category", "text", "action")
         if getattr(columns, name) is not None
     }
-    table = read_table(path, list(wanted.values()))
+    text = [column for name, column in wanted.items() if name not in ("time", "advertiser")]
+    table = read_table(path, list(wanted.values()), text)
     if pa.types.is_integer(table[columns.advertiser].type):
         ids = [None if i is None else f"#{i}" for i in table[columns.advertiser].to_pylist()]
         position = table.column_names.index(columns.advertiser)
@@ -171,7 +172,7 @@ def _read_events(path: Path, columns: EventColumns) -> Iterator[tuple[str, Event
     values = {name: table[column].to_pylist() for name, column in wanted.items()}
     for row in range(table.num_rows):
         item = {name: column[row] for name, column in values.items()}
-        if item["user"] is None or item["time"] is None:
+        if item["user"] in (None, "") or item["time"] is None:
             raise InvalidInputError(f"{path}: row {row} has no user or no time")
         texts = {
             name: str(item[name]).strip()
@@ -191,7 +192,7 @@ def _read_profiles(path: Path | None, columns: ColumnMap) -> dict[str, dict[str,
     if columns.profiles is None:
         raise InvalidInputError(f"{path}: the column map has no table [profiles]")
     user = columns.profiles.user
-    table = read_table(path, [user, *columns.profiles.keys])
+    table = read_table(path, [user, *columns.profiles.keys], text=[user])
     keys = columns.profiles.keys or tuple(c for c in table.column_names if c != user)
     profiles = {}
     for row in table.to_pylist():

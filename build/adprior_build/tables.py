@@ -14,17 +14,26 @@ from adprior_runtime.errors import InvalidInputError
 __all__ = ["read_table"]
 
 
-def read_table(path: Path, required: Sequence[str] = ()) -> pa.Table:
+def read_table(path: Path, required: Sequence[str] = (), text: Sequence[str] = ()) -> pa.Table:
     """Read a ``.csv`` or ``.parquet`` file whole.
 
+    Args:
+        path: The file.
+        required: Columns that it must have.
+        text: Columns that are text where they are present: in CSV they are read as such whatever
+            they look like, so that ``365`` and ``007`` stay names.
+
     Raises:
-        InvalidInputError: It cannot be read, or lacks one of the ``required`` columns.
+        InvalidInputError: It cannot be read, lacks a required column, or has text that is not
+            UTF-8; the row is named, counted from 0.
     """
     try:
         if path.suffix == ".parquet":
             table = pa.parquet.read_table(path)
         elif path.suffix == ".csv":
-            table = pa.csv.read_csv(path)
+            # As bytes: a value that is not UTF-8 would otherwise be refused without its row.
+            options = pa.csv.ConvertOptions(column_types=dict.fromkeys(text, pa.binary()))
+            table = pa.csv.read_csv(path, convert_options=options)
         else:
             raise InvalidInputError(f"{path}: expected a file named .parquet or .csv")
     except (OSError, pa.ArrowException) as error:
@@ -33,4 +42,32 @@ def read_table(path: Path, required: Sequence[str] = ()) -> pa.Table:
         raise InvalidInputError(
             f"{path}: no column {', '.join(missing)}; found: {', '.join(table.column_names)}"
         )
+    for name in {*required, *text}.intersection(table.column_names):
+        column = _decode(path, name, table[name])
+        table = table.set_column(table.column_names.index(name), name, column)
     return table
+
+
+def _decode(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Check that text or bytes are UTF-8 and return text; columns of other types stay."""
+    kind = column.type
+    checks = (
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+    )
+    if not any(check(kind) for check in checks):
+        return column
+    raw = column.cast(pa.large_binary())
+    try:
+        return raw.cast(pa.large_string()).cast(pa.string())
+    except pa.ArrowException:
+        for row, value in enumerate(raw.to_pylist()):
+            try:
+                (value or b"").decode("utf-8")
+            except UnicodeDecodeError:
+                raise InvalidInputError(
+                    f"{path}: row {row} has a {name} that is not UTF-8"
+                ) from None
+        raise

@@ -50,22 +50,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--size", type=Path, help="train from scratch: the model's size (TOML)")
     parser.add_argument("--output", type=Path, required=True, help="checkpoint directory to write")
     parser.add_argument("--template", type=Path, help="prompt template (JSON)")
-    parser.add_argument("--cut", type=date.fromisoformat, help="train on events before this day")
-    parser.add_argument("--test-share", type=float, default=0.0, help="users never trained on")
-    parser.add_argument("--validation-share", type=float, default=0.05, help="users for the choice")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--weight-decay", type=float, default=0.1)
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: all)")
+    parser.add_argument(
+        "--cut", type=date.fromisoformat, metavar="DAY", help="train on events before this day"
+    )
+    for option, default, told in (
+        ("--test-share", 0.0, "share of users never trained on"),
+        ("--validation-share", 0.05, "share of the others that choose the epoch to keep"),
+        ("--epochs", 10, "passes over the users"),
+        ("--batch-size", 16, "examples in a step"),
+        ("--learning-rate", 1e-3, "its peak, after the warm-up"),
+        ("--weight-decay", 0.1, "AdamW's"),
+        ("--seed", 0, "of weights and draws"),
+        ("--threads", 0, "CPU threads, 0 for all"),
+    ):
+        parser.add_argument(
+            option, type=type(default), default=default, metavar="N", help=f"{told} ({default})"
+        )
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16"),
+        default="fp32",
+        help="of matrix products; weights stay fp32 (fp32)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Train and write the checkpoint; return the exit code."""
-    if args.epochs < 1 or args.batch_size < 1 or not 0 <= args.test_share < 1:
-        raise InvalidInputError("--epochs and --batch-size are at least 1, --test-share below 1")
+    if min(args.epochs, args.batch_size) < 1:
+        raise InvalidInputError("--epochs and --batch-size are at least 1")
+    if not (0 <= args.test_share < 1 and 0 <= args.validation_share < 1):
+        raise InvalidInputError("--test-share and --validation-share are at least 0 and below 1")
     catalogue = read_catalogue(args.catalogue)
     split = Split(cut=args.cut, test_share=args.test_share)
     users = read_users(args.events, args.profiles, ColumnMap.load(args.columns))
@@ -94,6 +108,11 @@ def _train_into(
     renderer = PromptRenderer(template, tokenizer)
     trie, _ = catalogue.build_trie(renderer.name_ids)
     source = ExampleSource(training, renderer, trie, args.seed)
+    if not source.epoch(0):
+        raise InvalidInputError(
+            f"{args.events}: nothing to train on: of {sum(len(u.events) for u in training)} events "
+            f"before the cut, no event names an advertiser of the catalogue"
+        )
     checks = ExampleSource(validation, renderer, trie, args.seed).epoch(0)
     settings = training_loop.Settings(
         epochs=args.epochs,

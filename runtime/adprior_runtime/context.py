@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from itertools import pairwise
 from typing import Any, Final
 
 from adprior_runtime.contract import MAX_CONTEXT_BYTES
@@ -46,7 +47,7 @@ class UserContext:
 
     Attributes:
         profile: Flat map; null values are left out.
-        history: Events up to ``as_of``, oldest first.
+        history: Events up to ``as_of``, oldest first; anything else is refused.
         as_of: The forecast's time in UTC; a bare date is its last instant.
         dropped_events: How many events after ``as_of`` were left out (clocks skew).
     """
@@ -55,6 +56,14 @@ class UserContext:
     history: Sequence[Event]
     as_of: datetime
     dropped_events: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a history that is out of order or knows the future; serving drops that first."""
+        for index, (earlier, later) in enumerate(pairwise(self.history), start=1):
+            if later.time < earlier.time:
+                raise InvalidRequestError(f"history[{index}].time: not oldest first")
+        if self.history and self.history[-1].time > self.as_of:
+            raise InvalidRequestError(f"history[{len(self.history) - 1}].time: after as_of")
 
 
 def parse_context(raw: bytes) -> UserContext:
