@@ -15,23 +15,37 @@ origin="Open e-commerce 1.0 (Berke et al., Harvard Dataverse doi:10.7910/DVN/YGL
 1,374 users; brands derived from titles stand for advertisers, purchases for conversions; licence \
 listed as CC0, not checked at its source"
 
-record=()
-run() {
+# Training and building record themselves in the manifest; the commands between are told to `build`.
+told=()
+tell() {
   local line="$*"
   line=${line//"$data"/DATA}
-  record+=(--record-command "${line//"$work"/WORK}")
+  told+=(--record-command "${line//"$work/"/}")
+}
+run() {
   echo "+ $*"
-  if [[ $2 != train || ! -f $work/checkpoint/training.json ]]; then "$@"; fi
+  "$@"
 }
 
-run adprior catalogue "${events[@]}" "${split[@]}" --min-users 3 --output "$work/catalogue.csv"
-run adprior train "${events[@]}" "${profiles[@]}" --catalogue "$work/catalogue.csv" \
-  --size demo/size.toml "${split[@]}" --epochs 20 --precision bf16 --learning-rate 2e-3 \
-  --output "$work/checkpoint"
-run adprior build --checkpoint "$work/checkpoint" --save-bundle "$work/bundle" \
-  --output "$work/repository"
-run adprior bench simulate-log --bundle "$work/bundle" "${events[@]}" "${profiles[@]}" \
-  --output "$work/log.parquet"
-run adprior fit-head --logs "$work/log.parquet" --bundle "$work/bundle" --output "$work/head.onnx"
-adprior build --bundle "$work/bundle" --head "$work/head.onnx" --origin "$origin" \
-  "${record[@]}" --save-bundle demo/bundle --output "$work/repository"
+derive=(adprior catalogue "${events[@]}" "${split[@]}" --min-users 3 --output "$work/catalogue.csv")
+tell "${derive[@]}"
+if [[ ! -f $work/checkpoint/training.json ]]; then
+  run "${derive[@]}"
+  run adprior train "${events[@]}" "${profiles[@]}" --catalogue "$work/catalogue.csv" \
+    --size demo/size.toml "${split[@]}" --epochs 20 --precision bf16 --learning-rate 2e-3 \
+    --output "$work/checkpoint"
+fi
+run adprior build --checkpoint "$work/checkpoint" --origin "$origin" "${told[@]}" \
+  --save-bundle "$work/bundle" --output "$work/repository"
+
+told=()
+simulate=(adprior bench simulate-log --bundle "$work/bundle" "${events[@]}" "${profiles[@]}"
+  --output "$work/log.parquet")
+fit=(adprior fit-head --logs "$work/log.parquet" --bundle "$work/bundle" --output "$work/head.onnx")
+for step in simulate fit; do
+  declare -n command=$step
+  tell "${command[@]}"
+  run "${command[@]}"
+done
+run adprior build --bundle "$work/bundle" --head "$work/head.onnx" "${told[@]}" \
+  --save-bundle demo/bundle --output "$work/repository"

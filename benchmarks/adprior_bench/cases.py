@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, time
 from itertools import groupby
 from typing import Any
 
+from adprior_build.catalogue import Catalogue, even_out
 from adprior_build.event_log import Split, UserHistory
 from adprior_runtime.context import UserContext
 from adprior_runtime.errors import InvalidInputError
@@ -22,29 +23,46 @@ class Case:
     Attributes:
         user_id: Whose.
         context: Events of strictly earlier days only; orders of one day are often placed together.
-        advertisers: Distinct names, in the order of the log.
+        past: The context's advertisers, oldest first; the catalogue's own names where it has them.
+        advertisers: Those of the day, likewise, each once.
     """
 
     user_id: str
     context: UserContext
+    past: tuple[str, ...]
     advertisers: tuple[str, ...]
 
 
-def day_cases(users: Sequence[UserHistory], first_day: date) -> Iterator[Case]:
+def day_cases(
+    users: Sequence[UserHistory], first_day: date, catalogue: Catalogue
+) -> Iterator[Case]:
     """Yield one case for each user and day on or after ``first_day`` with an advertiser."""
+    rows = catalogue.row_by_name()
+
+    def canonical(name: str) -> str:
+        row = rows.get(even_out(name))
+        return name if row is None else catalogue.names[row]
+
     for user in users:
         position = 0
+        past: list[str] = []
         for day, group in groupby(user.events, key=lambda event: event.time.date()):
             events = list(group)
-            names = dict.fromkeys(event.advertiser for event in events if event.advertiser)
+            names = [canonical(event.advertiser) for event in events if event.advertiser]
             if names and day >= first_day:
                 context = UserContext(
                     profile=user.profile,
                     history=user.events[:position],
                     as_of=datetime.combine(day, time(), tzinfo=UTC),
                 )
-                yield Case(user_id=user.user_id, context=context, advertisers=tuple(names))
+                yield Case(
+                    user_id=user.user_id,
+                    context=context,
+                    past=tuple(past),
+                    advertisers=tuple(dict.fromkeys(names)),
+                )
             position += len(events)
+            past.extend(names)
 
 
 def recorded_split(training: Mapping[str, Any]) -> tuple[Split, date]:

@@ -14,7 +14,10 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from adprior_bench.cases import Case, day_cases, recorded_split
+from adprior_build.catalogue import read_catalogue
 from adprior_build.event_log import ColumnMap, name_advertisers, read_users
+from adprior_build.options import positive_integer
+from adprior_runtime.bundle import CATALOGUE_FILE
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.forecaster import Forecaster
 
@@ -35,8 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--events", type=Path, required=True, help="event log it was trained on")
     parser.add_argument("--profiles", type=Path, help="user profiles")
     parser.add_argument("--columns", type=Path, required=True, help="column map (TOML)")
-    parser.add_argument("-k", type=int, default=10, help="advertisers counted (10)")
-    parser.add_argument("--limit", type=int, help="evaluate this many cases only")
+    parser.add_argument(
+        "-k", type=positive_integer, default=10, metavar="N", help="advertisers counted (10)"
+    )
+    parser.add_argument(
+        "--limit", type=positive_integer, metavar="N", help="evaluate this many cases only"
+    )
     parser.add_argument("--json", action="store_true", help="for machines")
 
 
@@ -45,10 +52,12 @@ def run(args: argparse.Namespace) -> int:
     forecaster = Forecaster(args.bundle)
     split, cut = recorded_split(forecaster.bundle.manifest.training)
     advertisers = forecaster.advertisers
-    names = [advertisers.name(row).decode("utf-8") for row in range(len(advertisers.ids))]
+    catalogue = read_catalogue(forecaster.bundle.path(CATALOGUE_FILE))
+    names = catalogue.names
     users = read_users(args.events, args.profiles, ColumnMap.load(args.columns))
-    users = name_advertisers(users, advertisers.ids.tolist(), names)
-    cases = list(day_cases([u for u in users if split.is_test_user(u.user_id)], cut))[: args.limit]
+    users = name_advertisers(users, catalogue.ids, names)
+    tested = [user for user in users if split.is_test_user(user.user_id)]
+    cases = list(day_cases(tested, cut, catalogue))[: args.limit]
     if not cases:
         raise InvalidInputError(f"{args.events}: no test user has an event on or after {cut}")
     popular = [names[row] for row in np.argsort(-advertisers.log_popularity, kind="stable")]
@@ -69,10 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _own_history(case: Case, popular: Sequence[str], k: int) -> list[str]:
     """Most frequent advertisers of the user first, ties to the latest, then the popular ones."""
-    latest_first = [
-        event.advertiser for event in reversed(case.context.history) if event.advertiser
-    ]
-    own = [name for name, _ in Counter(latest_first).most_common(k)]
+    own = [name for name, _ in Counter(reversed(case.past)).most_common(k)]
     return own + [name for name in popular[: 2 * k] if name not in own]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ from tqdm import tqdm
 
 from adprior_bench.cases import Case, day_cases, recorded_split
 from adprior_build.atomic import replace_file
+from adprior_build.catalogue import Catalogue, read_catalogue
 from adprior_build.event_log import ColumnMap, name_advertisers, read_users
 from adprior_build.fit_head import fit_logistic
+from adprior_build.options import positive_integer
+from adprior_runtime.bundle import CATALOGUE_FILE
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.forecaster import Forecaster
@@ -42,9 +46,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--events", type=Path, required=True, help="event log it was trained on")
     parser.add_argument("--profiles", type=Path, help="user profiles")
     parser.add_argument("--columns", type=Path, required=True, help="column map (TOML)")
-    parser.add_argument("--requests", type=int, default=1500, help="requests to simulate (1500)")
-    parser.add_argument("--candidates", type=int, default=50, help="candidates in each (50)")
-    parser.add_argument("--seed", type=int, default=0)
+    for option, default, told in (
+        ("--requests", 1500, "requests to simulate"),
+        ("--candidates", 50, "candidates in each"),
+    ):
+        parser.add_argument(
+            option,
+            type=positive_integer,
+            default=default,
+            metavar="N",
+            help=f"{told} ({default})",
+        )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all draws (0)")
     parser.add_argument("--output", type=Path, required=True, help="log to write (Parquet)")
 
 
@@ -53,9 +66,10 @@ def run(args: argparse.Namespace) -> int:
     forecaster = Forecaster(args.bundle)
     advertisers = forecaster.advertisers
     random = np.random.default_rng(args.seed)
-    names = [advertisers.name(row).decode("utf-8") for row in range(len(advertisers.ids))]
+    catalogue = read_catalogue(forecaster.bundle.path(CATALOGUE_FILE))
+    names = catalogue.names
     rows_by_name = {name: row for row, name in enumerate(names)}
-    cases = _training_users_later_days(args, forecaster, names)
+    cases = _training_users_later_days(args, forecaster, catalogue)
     chosen = random.permutation(len(cases))[: args.requests]
     columns: dict[str, list[Any]] = {}
     features = []
@@ -69,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         _append(columns, forecast_advertiser_ids=[forecast.advertiser_ids.tolist()] * len(rows))
         _append(columns, forecast_log_probs=[forecast.log_probs.tolist()] * len(rows))
         _append(columns, missing_mass=[forecast.missing_mass] * len(rows))
+        _append(columns, exact=[forecast.exact] * len(rows))
         _append(columns, bundle_id=[forecaster.bundle.bundle_id] * len(rows))
     logits = _base_logits(np.concatenate(features), np.array(columns["label"]))
     columns["base_logit"] = logits.tolist()
@@ -79,14 +94,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _training_users_later_days(
-    args: argparse.Namespace, forecaster: Forecaster, names: list[str]
+    args: argparse.Namespace, forecaster: Forecaster, catalogue: Catalogue
 ) -> list[Case]:
     split, cut = recorded_split(forecaster.bundle.manifest.training)
     users = read_users(args.events, args.profiles, ColumnMap.load(args.columns))
-    users = name_advertisers(users, forecaster.advertisers.ids.tolist(), names)
+    users = name_advertisers(users, catalogue.ids, catalogue.names)
     users = replace(split, cut=None).training_part(users)
-    known = set(names)
-    cases = [case for case in day_cases(users, cut) if known.intersection(case.advertisers)]
+    known = set(catalogue.names)
+    days = day_cases(users, cut, catalogue)
+    cases = [case for case in days if known.intersection(case.advertisers)]
     if not cases:
         raise InvalidInputError(f"{args.events}: no training user has an event on or after {cut}")
     return cases
@@ -101,6 +117,7 @@ def _candidates(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     positives = [rows_by_name[name] for name in case.advertisers if name in rows_by_name]
     share = np.exp(advertisers.log_popularity.astype(np.float64))
+    count = min(count, len(share))
     drawn = random.choice(len(share), size=count, replace=False, p=share / share.sum())
     negatives = [row for row in drawn if row not in positives][: max(0, count - len(positives))]
     rows = np.array([*positives, *negatives], dtype=np.int64)
@@ -108,9 +125,9 @@ def _candidates(
 
 
 def _base_features(
-    case: Case, rows: npt.NDArray[np.int64], names: list[str], advertisers: Advertisers
+    case: Case, rows: npt.NDArray[np.int64], names: Sequence[str], advertisers: Advertisers
 ) -> npt.NDArray[np.float64]:
-    own = Counter(event.advertiser for event in case.context.history if event.advertiser)
+    own = Counter(case.past)
     counts = np.log1p([own[names[row]] for row in rows])
     return np.column_stack([advertisers.log_popularity[rows], counts])
 

@@ -35,7 +35,7 @@ def replace_directory(target: Path, *, marker: str) -> Iterator[Path]:
         raise InvalidInputError(
             f"{target}: exists and is not an earlier output (no {marker}); choose another place"
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_parent(target)
     _remove_remains(target)
     fresh = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
     try:
@@ -49,7 +49,7 @@ def replace_directory(target: Path, *, marker: str) -> Iterator[Path]:
 @contextmanager
 def scratch_directory(target: Path) -> Iterator[Path]:
     """Yield a directory on ``target``'s file system, beside it, that vanishes afterwards."""
-    target.absolute().parent.mkdir(parents=True, exist_ok=True)
+    _make_parent(target.absolute())
     with tempfile.TemporaryDirectory(
         prefix=_prefix(target), dir=target.absolute().parent
     ) as directory:
@@ -59,13 +59,23 @@ def scratch_directory(target: Path) -> Iterator[Path]:
 @contextmanager
 def replace_file(target: Path) -> Iterator[Path]:
     """Yield a path beside ``target`` that is renamed onto it when the block succeeds."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.parent / f".{target.name}.{os.getpid()}.new"
+    if target.is_dir():
+        raise InvalidInputError(f"{target}: is a directory, expected a file or nothing")
+    _make_parent(target.absolute())
+    _remove_remains(target)
+    fresh = target.parent / f"{_prefix(target)}file"
     try:
         yield fresh
         fresh.replace(target)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def _make_parent(target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInputError(f"{target.parent}: {error.strerror}") from error
 
 
 def _entries(target: Path) -> list[Path]:
@@ -82,8 +92,12 @@ def _remove_remains(target: Path) -> None:
     """Remove what killed runs left; a run still alive keeps its directory."""
     for remains in target.parent.glob(f".{target.name}.new-*"):
         pid = remains.name.removeprefix(f".{target.name}.new-").split("-")[0]
-        if not pid.isdigit() or not Path(f"/proc/{pid}").exists():
+        if pid.isdigit() and Path(f"/proc/{pid}").exists():
+            continue
+        if remains.is_dir():
             shutil.rmtree(remains, ignore_errors=True)
+        else:
+            remains.unlink(missing_ok=True)
 
 
 def _swap(fresh: Path, target: Path) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from adprior_build.atomic import replace_directory, scratch_directory
-from adprior_build.bundle import fill_from_bundle, fill_from_checkpoint
+from adprior_build.bundle import check_coherence, fill_from_bundle, fill_from_checkpoint
+from adprior_build.options import positive_integer
+from adprior_build.provenance import describe_command
 from adprior_build.repository import REPOSITORY_MARKER, fill_repository
 from adprior_runtime.bundle import MANIFEST, Bundle
 from adprior_runtime.errors import InvalidInputError
@@ -35,15 +37,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--catalogue", type=Path, help="advertisers (CSV or Parquet), if new")
     parser.add_argument("--head", type=Path, help="prior head of `adprior fit-head`")
     parser.add_argument("--engine", choices=("onnx",), default="onnx", help="what runs the model")
-    parser.add_argument("--forecast-k", type=int, help="advertisers in a forecast (20)")
-    parser.add_argument("--beam-width", type=int, help="prefixes kept at each step (32)")
+    parser.add_argument(
+        "--forecast-k", type=positive_integer, metavar="N", help="advertisers in a forecast (20)"
+    )
+    parser.add_argument(
+        "--beam-width", type=positive_integer, metavar="N", help="prefixes kept at each step (32)"
+    )
     parser.add_argument("--origin", help="where the training data came from, for the manifest")
-    parser.add_argument("--record-command", action="append", help="a line for the manifest")
+    parser.add_argument(
+        "--record-command",
+        action="append",
+        metavar="LINE",
+        help="a command that came before, for the manifest; may be repeated",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Build; return the exit code."""
     start = time.monotonic()
+    if args.save_bundle is not None:
+        kept, output = args.save_bundle.absolute(), args.output.absolute()
+        if kept == output or kept in output.parents or output in kept.parents:
+            raise InvalidInputError("--save-bundle and --output must not lie in one another")
     named = (("--checkpoint", args.checkpoint), ("--bundle", args.bundle))
     for option, path in (*named, ("--catalogue", args.catalogue), ("--head", args.head)):
         if path is not None and not path.exists():
@@ -54,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     ):
         _fill_bundle(place, args)
         bundle = Bundle.open(place)
+        check_coherence(bundle)
         fill_repository(output, bundle)
     print(
         f"adprior build: {args.output} · bundle {bundle.bundle_id} · "
@@ -79,10 +95,10 @@ def _fill_bundle(place: Path, args: argparse.Namespace) -> None:
         for name in ("forecast_k", "beam_width", "origin")
         if (value := getattr(args, name)) is not None
     }
-    if min(settings.get("forecast_k", 1), settings.get("beam_width", 1)) < 1:
-        raise InvalidInputError("--forecast-k and --beam-width are at least 1")
-    if args.record_command:
-        settings["commands"] = tuple(args.record_command)
+    settings["commands"] = (
+        *(args.record_command or ()),
+        describe_command("build", args, leave_out={"record_command", "origin"}),
+    )
     if args.bundle is not None:
         fill_from_bundle(place, Bundle.open(args.bundle), args.catalogue, args.head, **settings)
         return

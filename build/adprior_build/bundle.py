@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ def fill_from_checkpoint(
     checkpoint: Path,
     catalogue_path: Path | None,
     head: Path | None,
+    commands: Sequence[str],
     **settings: Any,
 ) -> float:
     """Make a bundle in an empty directory; needs torch.
@@ -54,7 +55,8 @@ def fill_from_checkpoint(
         checkpoint: From ``adprior train``.
         catalogue_path: The advertisers; None takes those of the checkpoint.
         head: A fitted prior head; None gives one that changes nothing.
-        settings: Of the manifest: ``forecast_k``, ``beam_width``, ``origin``, ``commands``.
+        commands: For the manifest: those that came before training, and the one that builds.
+        settings: Of the manifest: ``forecast_k``, ``beam_width``, ``origin``.
 
     Returns:
         The largest difference in log-probability between the ONNX graph and the checkpoint.
@@ -71,9 +73,9 @@ def fill_from_checkpoint(
         link_or_copy(checkpoint / name, directory / name, link=False)
     difference = export_onnx(load_model(checkpoint), directory / ONNX_MODEL_FILE)
     catalogue = read_catalogue(catalogue_path or checkpoint / CATALOGUE_FILE)
-    manifest = Manifest(
-        bundle_id="", training=json.loads(record.read_text(encoding="utf-8")), **settings
-    )
+    training = json.loads(record.read_text(encoding="utf-8"))
+    commands = (*commands[:-1], training["command"], *commands[-1:])
+    manifest = Manifest(bundle_id="", training=training, commands=commands, **settings)
     manifest = _add_catalogue(directory, catalogue, manifest)
     _add_head(directory, head, manifest)
     _seal(directory, manifest)
@@ -81,7 +83,12 @@ def fill_from_checkpoint(
 
 
 def fill_from_bundle(
-    directory: Path, source: Bundle, catalogue_path: Path | None, head: Path | None, **settings: Any
+    directory: Path,
+    source: Bundle,
+    catalogue_path: Path | None,
+    head: Path | None,
+    commands: Sequence[str],
+    **settings: Any,
 ) -> None:
     """Make a bundle in an empty directory from another one; takes seconds and no torch.
 
@@ -90,19 +97,24 @@ def fill_from_bundle(
         source: The bundle to start from.
         catalogue_path: New advertisers; None keeps the source's.
         head: A new prior head; None keeps the source's.
+        commands: For the manifest, after the source's.
         settings: Of the manifest, where they change.
     """
+    from adprior_build.prior_head import is_identity_head  # noqa: PLC0415  onnx
+
     check_coherence(source)
     for name in source.manifest.files:
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         link_or_copy(source.directory / name, directory / name)
-    manifest = replace(source.manifest, **settings)
+    commands = (*source.manifest.commands, *commands)
+    manifest = replace(source.manifest, commands=commands, **settings)
+    was_identity = head is None and is_identity_head(source.path(HEAD_FILE))
     if catalogue_path is not None:
         for name in (TRIE_DIRECTORY, ADVERTISERS_DIRECTORY):
             shutil.rmtree(directory / name)
         (directory / CATALOGUE_FILE).unlink()
         manifest = _add_catalogue(directory, read_catalogue(catalogue_path), manifest)
-    if head is not None:
+    if head is not None or was_identity:
         (directory / HEAD_FILE).unlink()
         _add_head(directory, head, manifest)
     _seal(directory, manifest)
@@ -112,9 +124,11 @@ def check_coherence(bundle: Bundle) -> None:
     """Refuse a bundle whose artefacts do not belong together, though each is whole.
 
     Raises:
-        ArtefactError: The trie was made with another tokenizer or catalogue, or the head with
-            another catalogue or number of advertisers.
+        ArtefactError: The trie was made with another tokenizer or catalogue, the head with another
+            catalogue or number of advertisers, or the model is too small for prompt and names.
     """
+    from adprior_runtime.head import PriorHead  # noqa: PLC0415  onnxruntime
+
     manifest = bundle.manifest
     if manifest.trie_tokenizer_sha256 != manifest.files.get(TOKENIZER_FILE):
         raise ArtefactError(f"{bundle.directory}: the trie was made with another tokenizer")
@@ -129,7 +143,27 @@ def check_coherence(bundle: Bundle) -> None:
                 f"{bundle.directory}: the trie does not spell advertiser {advertisers.ids[row]} "
                 f"({name!r}): it was made with another tokenizer or catalogue"
             )
-    _check_head(bundle.path(HEAD_FILE), manifest)
+    PriorHead(bundle.path(HEAD_FILE)).require_belongs(manifest)
+    _check_sizes(bundle, renderer)
+
+
+def _check_sizes(bundle: Bundle, renderer: PromptRenderer) -> None:
+    """Refuse prompts longer than the model's positions, and names of tokens it does not know."""
+    import onnx  # noqa: PLC0415  heavy
+
+    path = bundle.path(ONNX_MODEL_FILE)
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+        positions = int({item.key: item.value for item in model.metadata_props}["max_positions"])
+        vocabulary = model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
+    except Exception as error:  # protobuf's errors share no public base
+        raise ArtefactError(f"{path}: not a language model in ONNX: {error}") from error
+    renderer.template.require_positions(positions, bundle.manifest.longest_name_tokens)
+    largest = int(Trie.load(bundle.path(TRIE_DIRECTORY)).child_tokens.max())
+    if largest >= vocabulary:
+        raise ArtefactError(
+            f"{bundle.directory}: a name has token {largest}, the model knows {vocabulary}"
+        )
 
 
 def link_or_copy(source: Path, target: Path, *, link: bool = True) -> None:
@@ -163,16 +197,11 @@ def _add_catalogue(directory: Path, catalogue: Catalogue, manifest: Manifest) ->
         (directory / name).mkdir()
         artefact.save(directory / name)
     pa.parquet.write_table(catalogue.table, directory / CATALOGUE_FILE)
-    names = (
-        name
-        for row in zip(catalogue.names, catalogue.aliases, strict=True)
-        for name in (row[0], *row[1])
-    )
     fingerprint = catalogue.fingerprint
     lineage = tuple(item for item in manifest.catalogue_lineage if item != fingerprint)
     return replace(
         manifest,
-        longest_name_tokens=max(len(renderer.name_ids(name)) for name in names),
+        longest_name_tokens=max(len(renderer.name_ids(name)) for name in catalogue.all_names()),
         catalogue_fingerprint=fingerprint,
         catalogue_lineage=(*lineage, fingerprint),
         trie_tokenizer_sha256=hash_file(directory / TOKENIZER_FILE),
@@ -190,24 +219,7 @@ def _add_head(directory: Path, head: Path | None, manifest: Manifest) -> None:
             catalogue_fingerprint=manifest.catalogue_fingerprint,
         )
     else:
-        _check_head(head, manifest)
         link_or_copy(head, directory / HEAD_FILE, link=False)
-
-
-def _check_head(path: Path, manifest: Manifest) -> None:
-    from adprior_runtime.head import PriorHead  # noqa: PLC0415  onnxruntime
-
-    metadata: Mapping[str, str] = PriorHead(path).metadata
-    if metadata["catalogue_fingerprint"] not in manifest.catalogue_lineage:
-        raise ArtefactError(
-            f"{path}: fitted with catalogue {metadata['catalogue_fingerprint']}, "
-            f"the bundle's is {manifest.catalogue_fingerprint}"
-        )
-    for key, expected in (("forecast_k", str(manifest.forecast_k)), ("engine", manifest.engine)):
-        if metadata[key] != expected:
-            raise ArtefactError(
-                f"{path}: fitted with {key} {metadata[key]}, the bundle's is {expected}"
-            )
 
 
 def _seal(directory: Path, manifest: Manifest) -> None:

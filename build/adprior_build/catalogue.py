@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from adprior_build.event_log import UserHistory
 from adprior_build.tables import read_table
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.trie import Trie
 
-__all__ = ["Catalogue", "derive_catalogue", "read_catalogue"]
+__all__ = ["Catalogue", "derive_catalogue", "even_out", "read_catalogue"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +28,16 @@ class Catalogue:
         names: One name each.
         aliases: Other names each goes by.
         table: All columns, in the same order.
+        source: The file, for error messages.
+        source_rows: Where in it each advertiser stands, counted from 0.
     """
 
     ids: tuple[int, ...]
     names: tuple[str, ...]
     aliases: tuple[tuple[str, ...], ...]
     table: pa.Table
+    source: Path
+    source_rows: tuple[int, ...]
 
     @property
     def fingerprint(self) -> str:
@@ -42,10 +47,16 @@ class Catalogue:
             digest.update(repr(row).encode())
         return digest.hexdigest()[:16]
 
+    def all_names(self) -> Iterator[str]:
+        """Yield every name and alias."""
+        for name, aliases in zip(self.names, self.aliases, strict=True):
+            yield name
+            yield from aliases
+
     def row_by_name(self) -> dict[str, int]:
-        """Map every name and alias to its advertiser's row; a name wins over an alias."""
-        rows = {alias: row for row, group in enumerate(self.aliases) for alias in group}
-        rows.update({name: row for row, name in enumerate(self.names)})
+        """Map every name and alias, spaces evened out, to its advertiser's row; names win."""
+        rows = {even_out(alias): row for row, group in enumerate(self.aliases) for alias in group}
+        rows.update({even_out(name): row for row, name in enumerate(self.names)})
         return rows
 
     def build_trie(self, name_ids: Callable[[str], list[int]]) -> tuple[Trie, list[int]]:
@@ -64,9 +75,11 @@ class Catalogue:
                 path = tuple(name_ids(text))
                 other = rows.setdefault(path, row)
                 if other != row:
+                    first, second = sorted((self.source_rows[other], self.source_rows[row]))
                     raise InvalidInputError(
-                        f"catalogue: advertisers {self.ids[other]} ({self.names[other]!r}) and "
-                        f"{self.ids[row]} ({text!r}) have names of the same tokens"
+                        f"{self.source}: rows {first} and {second} (from 0), advertisers "
+                        f"{self.ids[other]} ({self.names[other]!r}) and {self.ids[row]} "
+                        f"({text!r}), have names of the same tokens"
                     )
         for row in rows.values():
             path_counts[row] += 1
@@ -94,11 +107,12 @@ def read_catalogue(path: Path) -> Catalogue:
     table = table.set_column(table.column_names.index("advertiser_id"), "advertiser_id", ids)
     _check_ids(path, table["advertiser_id"].to_pylist())
     _check_texts(path, table)
-    table = table.sort_by("advertiser_id")
+    order = pc.sort_indices(table["advertiser_id"])
+    table = table.take(order)
     aliases = table["aliases"].to_pylist() if "aliases" in table.column_names else []
     return Catalogue(
         ids=tuple(table["advertiser_id"].to_pylist()),
-        names=tuple(str(name) for name in table["name"].to_pylist()),
+        names=tuple(str(name).strip() for name in table["name"].to_pylist()),
         aliases=tuple(
             tuple(part.strip() for part in (aliases[row] or "").split("|") if part.strip())
             if aliases
@@ -106,7 +120,14 @@ def read_catalogue(path: Path) -> Catalogue:
             for row in range(table.num_rows)
         ),
         table=table,
+        source=path,
+        source_rows=tuple(order.to_pylist()),
     )
+
+
+def even_out(name: str) -> str:
+    """Return a name with one kind of space and none at its ends, as the tokenizer sees it."""
+    return " ".join(name.split())
 
 
 def derive_catalogue(users: Sequence[UserHistory], min_users: int) -> pa.Table:
@@ -120,7 +141,7 @@ def derive_catalogue(users: Sequence[UserHistory], min_users: int) -> pa.Table:
     names: dict[str, str] = {}
     for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         if count >= min_users:
-            names.setdefault(" ".join(name.split()), name)
+            names.setdefault(even_out(name), name)
     return pa.table(
         {"advertiser_id": pa.array(range(1, len(names) + 1), pa.int64()), "name": list(names)}
     )
@@ -130,10 +151,10 @@ def _check_ids(path: Path, ids: list[int | None]) -> None:
     seen: dict[int, int] = {}
     for row, advertiser_id in enumerate(ids):
         if advertiser_id is None:
-            raise InvalidInputError(f"{path}: row {row} has no advertiser_id")
+            raise InvalidInputError(f"{path}: row {row} (from 0) has no advertiser_id")
         if advertiser_id in seen:
             raise InvalidInputError(
-                f"{path}: row {row} repeats advertiser_id {advertiser_id} "
+                f"{path}: row {row} (from 0) repeats advertiser_id {advertiser_id} "
                 f"of row {seen[advertiser_id]}"
             )
         seen[advertiser_id] = row
@@ -146,4 +167,4 @@ def _check_texts(path: Path, table: pa.Table) -> None:
             raise InvalidInputError(f"{path}: column {name} holds {kind}, expected text")
     for row, value in enumerate(table["name"].to_pylist()):
         if value is None or not str(value).strip():
-            raise InvalidInputError(f"{path}: row {row} has an empty name")
+            raise InvalidInputError(f"{path}: row {row} (from 0) has an empty name")

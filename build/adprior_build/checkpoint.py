@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
@@ -12,7 +13,7 @@ from transformers.utils import logging
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt import PromptTemplate
 
-__all__ = ["load_checkpoint", "load_model"]
+__all__ = ["load_checkpoint", "load_model", "next_token_logits"]
 
 
 def load_model(directory: Path) -> Any:
@@ -33,6 +34,13 @@ def load_model(directory: Path) -> Any:
     except (OSError, ValueError, RuntimeError) as error:
         raise InvalidInputError(f"{directory}: {' '.join(str(error).split())[:300]}") from error
     return model.eval()
+
+
+def next_token_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """Return float32 logits [..., vocabulary] from last hidden states [..., hidden]."""
+    logits: torch.Tensor = model.get_output_embeddings()(hidden).float()
+    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def load_checkpoint(directory: Path) -> tuple[Any, Tokenizer, PromptTemplate]:

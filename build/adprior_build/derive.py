@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from datetime import date
 from pathlib import Path
 
 import pyarrow.csv
 
 from adprior_build.atomic import replace_file
 from adprior_build.catalogue import derive_catalogue
-from adprior_build.event_log import ColumnMap, Split, read_users
+from adprior_build.event_log import ColumnMap, Split, all_are_ids, read_users
+from adprior_build.options import day, positive_integer, share
+from adprior_runtime.errors import InvalidInputError
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
 
@@ -24,15 +25,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--events", type=Path, required=True, help="event log (Parquet or CSV)")
     parser.add_argument("--columns", type=Path, required=True, help="column map (TOML)")
     parser.add_argument("--output", type=Path, required=True, help="catalogue to write (CSV)")
-    parser.add_argument("--min-users", type=int, default=3, help="training users an advertiser has")
-    parser.add_argument("--cut", type=date.fromisoformat, help="count events before this day")
-    parser.add_argument("--test-share", type=float, default=0.0, help="users not counted")
+    parser.add_argument(
+        "--min-users", type=positive_integer, default=3, metavar="N", help="users it needs (3)"
+    )
+    parser.add_argument("--cut", type=day, metavar="DAY", help="count events before this day")
+    parser.add_argument(
+        "--test-share", type=share, default=0.0, metavar="N", help="share of users not counted (0)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the catalogue; return the exit code."""
     users = read_users(args.events, None, ColumnMap.load(args.columns))
     split = Split(cut=args.cut, test_share=args.test_share)
+    if all_are_ids(users):
+        raise InvalidInputError(
+            f"{args.events}: the advertiser column holds ids, which tell a language model nothing; "
+            "give `adprior train` a catalogue with a name for each"
+        )
     table = derive_catalogue(split.training_part(users), args.min_users)
     with replace_file(args.output) as fresh:
         pyarrow.csv.write_csv(table, fresh)

@@ -32,7 +32,7 @@ from adprior_build.tables import read_table
 from adprior_runtime.context import Event, parse_time
 from adprior_runtime.errors import InvalidInputError, InvalidRequestError
 
-__all__ = ["ColumnMap", "Split", "UserHistory", "name_advertisers", "read_users"]
+__all__ = ["ColumnMap", "Split", "UserHistory", "all_are_ids", "name_advertisers", "read_users"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +157,12 @@ def name_advertisers(
     ]
 
 
+def all_are_ids(users: Sequence[UserHistory]) -> bool:
+    """Tell whether the advertiser column held ids (``#17``) and no names."""
+    names = [event.advertiser for user in users for event in user.events if event.advertiser]
+    return bool(names) and all(name[0] == "#" and name[1:].lstrip("-").isdigit() for name in names)
+
+
 def _read_events(path: Path, columns: EventColumns) -> Iterator[tuple[str, Event]]:
     wanted = {
         name: getattr(columns, name)
@@ -218,6 +224,12 @@ def _moment(value: Any, path: Path, row: int) -> datetime:
 def _section(path: Path, document: dict[str, Any], name: str, kind: Any) -> Any:
     if (table := document.get(name)) is None:
         return None
+    if not isinstance(table, dict):
+        raise InvalidInputError(f"{path}: {name} is not a table [{name}]")
+    for key, value in table.items():
+        values = value if key == "keys" and isinstance(value, list) else [value]
+        if not all(isinstance(item, str) for item in values):
+            raise InvalidInputError(f"{path}: [{name}] {key} is {value!r}, expected a column name")
     _refuse_unknown(path, f"[{name}] ", table, {item.name for item in fields(kind)})
     try:
         return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})

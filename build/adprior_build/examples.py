@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time
 from itertools import groupby
 
@@ -83,9 +83,13 @@ class ExampleSource:
 
 
 def _shuffle_within_days(events: Sequence[Event], random: np.random.Generator) -> list[Event]:
-    """The order of a day's events is an accident of the log; do not let the model learn it."""
+    """The order of a day's events is an accident of the log; do not let the model learn it.
+
+    Each keeps its day, which is all that a prompt shows of its time.
+    """
     shuffled: list[Event] = []
-    for _, group in groupby(events, key=lambda event: event.time.date()):
-        day = list(group)
-        shuffled.extend(day[i] for i in random.permutation(len(day)))
+    for day, group in groupby(events, key=lambda event: event.time.date()):
+        of_day = list(group)
+        first = datetime.combine(day, time(), tzinfo=UTC)
+        shuffled.extend(replace(of_day[i], time=first) for i in random.permutation(len(of_day)))
     return shuffled

@@ -30,7 +30,7 @@ EXAMPLE = """example:
 
 logs (Parquet, one row a candidate): request, advertiser_id, base_logit, label (0 or 1),
   forecast_advertiser_ids, forecast_log_probs, missing_mass (null where there was no forecast);
-  bundle_id, optional, is compared with the bundle's"""
+  optional: exact (the forecast's certificate), bundle_id (compared with the bundle's)"""
 
 _HELD_OUT_SHARE: Final = 0.2
 _MAX_STEPS: Final = 100

@@ -21,10 +21,14 @@ import onnx
 import torch
 from transformers import DynamicCache
 
+from adprior_build.checkpoint import next_token_logits
 from adprior_runtime.engines.onnx import OnnxEngine, causal_mask
 from adprior_runtime.errors import ArtefactError
 
 __all__ = ["check_parity", "export_onnx"]
+
+LONGEST_CHECKED_PROMPT = 1024
+"""A sliding window would show only beyond it."""
 
 PARITY_TOLERANCE = 1e-4
 """Largest difference in log-probability between the graph and the checkpoint."""
@@ -56,10 +60,7 @@ class _PackedForward(torch.nn.Module):
             use_cache=True,
         )
         hidden = output.last_hidden_state[:, wanted_positions]
-        logits = self.model.get_output_embeddings()(hidden).float()
-        cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
-        if cap is not None:
-            logits = cap * torch.tanh(logits / cap)
+        logits = next_token_logits(self.model, hidden)
         layers = output.past_key_values.layers
         keys = torch.stack([layer.keys[:, :, -new:] for layer in layers])
         values = torch.stack([layer.values[:, :, -new:] for layer in layers])
@@ -109,7 +110,8 @@ def export_onnx(model: Any, path: Path) -> float:
 def check_parity(model: Any, path: Path, *, rounds: int = 4, seed: int = 0) -> float:
     """Compare a graph with its checkpoint on random trees of continuations.
 
-    Each round reads a random prompt, grows a random tree of 8 nodes in two steps, and compares the
+    Each round reads a random prompt, one of them as long as half the model's positions (at most
+    `LONGEST_CHECKED_PROMPT`), grows a random tree of 8 nodes in two steps, and compares the
     log-probabilities after every node with a plain forward pass over prompt and path.
 
     Returns:
@@ -122,8 +124,10 @@ def check_parity(model: Any, path: Path, *, rounds: int = 4, seed: int = 0) -> f
     engine = OnnxEngine(path)
     vocabulary = model.get_output_embeddings().weight.shape[0]
     worst = 0.0
-    for _ in range(rounds):
-        prompt = random.integers(0, vocabulary, size=int(random.integers(1, 48))).tolist()
+    positions = model.config.get_text_config().max_position_embeddings
+    lengths = [min(positions // 2, LONGEST_CHECKED_PROMPT), *random.integers(1, 48, rounds - 1)]
+    for length in lengths:
+        prompt = random.integers(0, vocabulary, size=int(length)).tolist()
         state, log_probs = engine.prefill(prompt)
         worst = max(worst, _difference(model, prompt, log_probs))
         first = random.integers(0, vocabulary, size=3).tolist()
@@ -155,7 +159,8 @@ def _sample_inputs(model: Any) -> dict[str, torch.Tensor]:
     head_size = getattr(config, "head_dim", None) or (
         config.hidden_size // config.num_attention_heads
     )
-    cache = (config.num_hidden_layers, 1, config.num_key_value_heads, past, head_size)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    cache = (config.num_hidden_layers, 1, heads, past, head_size)
     mask = np.pad(causal_mask(new), ((0, 0), (past, 0)))
     return {
         "input_ids": torch.arange(new)[None],

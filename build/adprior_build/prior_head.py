@@ -27,6 +27,7 @@ __all__ = [
     "HeadMetadata",
     "LogisticHead",
     "adjust_logits",
+    "is_identity_head",
     "write_head",
     "write_identity_head",
 ]
@@ -154,6 +155,11 @@ def write_head(path: Path, head: Head, metadata: HeadMetadata) -> None:
         written = PriorHead(fresh)
         for has_forecast in (True, False):
             _check_parity(written, head, has_forecast=has_forecast)
+
+
+def is_identity_head(path: Path) -> bool:
+    """Tell whether a head is one that changes nothing, which belongs to any bundle."""
+    return PriorHead(path).metadata["kind"] == "identity"
 
 
 def write_identity_head(

@@ -2,7 +2,7 @@
 
 One row a candidate: ``request``, ``advertiser_id``, ``base_logit``, ``label`` (0 or 1), the
 forecast (``forecast_advertiser_ids``, ``forecast_log_probs``, ``missing_mass``; null or empty
-without one) and, optional, the ``bundle_id`` that the forecast came with.
+without one) and, optional, its certificate ``exact`` and the ``bundle_id`` that it came with.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ COLUMNS: Final = (
     "forecast_log_probs",
     "missing_mass",
 )
-"""Those a log must have; ``bundle_id`` is optional."""
+"""Those a log must have; ``exact`` and ``bundle_id`` are optional."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -116,6 +116,7 @@ class _Forecasts:
     ids: _Ragged
     log_probs: _Ragged
     missing_mass: npt.NDArray[np.float64]
+    exact: npt.NDArray[np.bool_]
 
     @classmethod
     def read(cls, path: Path, table: pa.Table) -> _Forecasts:
@@ -125,14 +126,26 @@ class _Forecasts:
         unequal = ids.lengths() != log_probs.lengths()
         _refuse(path, "forecast_log_probs", unequal, "expected one for each advertiser id")
         mass = _cast(path, table, "missing_mass", pa.float64()).to_numpy(zero_copy_only=False)
-        return cls(path=path, present=present, ids=ids, log_probs=log_probs, missing_mass=mass)
+        exact = np.zeros(table.num_rows, dtype=np.bool_)
+        if "exact" in table.column_names:
+            known = _cast(path, table, "exact", pa.bool_()).fill_null(value=False)
+            exact = known.to_numpy(zero_copy_only=False)
+        return cls(
+            path=path,
+            present=present,
+            ids=ids,
+            log_probs=log_probs,
+            missing_mass=mass,
+            exact=exact,
+        )
 
     def groups(self) -> Iterator[npt.NDArray[np.int64]]:
         """Yield the rows that share a forecast, a forecast at a time."""
-        groups: dict[tuple[bytes, bytes, float], list[int]] = {}
+        groups: dict[tuple[bytes, bytes, float, bool], list[int]] = {}
         for row in np.flatnonzero(self.present).tolist():
             ids, log_probs = self.ids.row(row), self.log_probs.row(row)
-            key = (ids.tobytes(), log_probs.tobytes(), float(self.missing_mass[row]))
+            mass, exact = float(self.missing_mass[row]), bool(self.exact[row])
+            key = (ids.tobytes(), log_probs.tobytes(), mass, exact)
             groups.setdefault(key, []).append(row)
         for rows in groups.values():
             yield np.array(rows, dtype=np.int64)
@@ -165,7 +178,10 @@ class _Forecasts:
                 f"{self.path}: row {first} (from 0): forecast's {error}"
             ) from error
         return candidate_priors(
-            **forecast, catalogue_ids=advertisers.ids, log_popularity=advertisers.log_popularity
+            **forecast,
+            forecast_exact=bool(self.exact[first]),
+            forecast_k=forecast_k,
+            advertisers=advertisers,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def read_table(path: Path, required: Sequence[str] = (), text: Sequence[str] = (
         InvalidInputError: It cannot be read, lacks a required column, or has text that is not
             UTF-8; the row is named, counted from 0.
     """
+    if not path.is_file():
+        raise InvalidInputError(f"{path}: no such file")
     try:
         if path.suffix == ".parquet":
             table = pa.parquet.read_table(path)
@@ -38,6 +41,8 @@ def read_table(path: Path, required: Sequence[str] = (), text: Sequence[str] = (
             raise InvalidInputError(f"{path}: expected a file named .parquet or .csv")
     except (OSError, pa.ArrowException) as error:
         raise InvalidInputError(f"{path}: {' '.join(str(error).split())}") from error
+    if repeated := [name for name, n in Counter(table.column_names).items() if n > 1]:
+        raise InvalidInputError(f"{path}: the column {repeated[0]} comes more than once")
     if missing := [name for name in required if name not in table.column_names]:
         raise InvalidInputError(
             f"{path}: no column {', '.join(missing)}; found: {', '.join(table.column_names)}"
@@ -68,6 +73,6 @@ def _decode(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
                 (value or b"").decode("utf-8")
             except UnicodeDecodeError:
                 raise InvalidInputError(
-                    f"{path}: row {row} has a {name} that is not UTF-8"
+                    f"{path}: row {row} (from 0) has a {name} that is not UTF-8"
                 ) from None
         raise

@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import json
 from collections import Counter
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,11 @@ import pyarrow.parquet
 from tokenizers import Tokenizer
 
 from adprior_build.atomic import replace_directory
-from adprior_build.catalogue import Catalogue, read_catalogue
+from adprior_build.catalogue import Catalogue, even_out, read_catalogue
 from adprior_build.event_log import ColumnMap, Split, UserHistory, name_advertisers, read_users
 from adprior_build.examples import ExampleSource
+from adprior_build.options import day, positive_integer, positive_number, share
+from adprior_build.provenance import describe_command
 from adprior_build.scratch_model import (
     ModelSize,
     scratch_model,
@@ -46,25 +47,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--columns", type=Path, required=True, help="column map (TOML)")
     parser.add_argument("--catalogue", type=Path, required=True, help="advertisers to forecast")
     start = parser.add_mutually_exclusive_group(required=True)
-    start.add_argument("--from", dest="start", type=Path, help="Hugging Face checkpoint directory")
+    start.add_argument("--from", type=Path, help="Hugging Face checkpoint directory")
     start.add_argument("--size", type=Path, help="train from scratch: the model's size (TOML)")
     parser.add_argument("--output", type=Path, required=True, help="checkpoint directory to write")
     parser.add_argument("--template", type=Path, help="prompt template (JSON)")
-    parser.add_argument(
-        "--cut", type=date.fromisoformat, metavar="DAY", help="train on events before this day"
-    )
-    for option, default, told in (
-        ("--test-share", 0.0, "share of users never trained on"),
-        ("--validation-share", 0.05, "share of the others that choose the epoch to keep"),
-        ("--epochs", 10, "passes over the users"),
-        ("--batch-size", 16, "examples in a step"),
-        ("--learning-rate", 1e-3, "its peak, after the warm-up"),
-        ("--weight-decay", 0.1, "AdamW's"),
-        ("--seed", 0, "of weights and draws"),
-        ("--threads", 0, "CPU threads, 0 for all"),
+    parser.add_argument("--cut", type=day, metavar="DAY", help="train on events before this day")
+    for option, kind, default, told in (
+        ("--test-share", share, 0.0, "share of users never trained on"),
+        ("--validation-share", share, 0.05, "share of the others that choose the epoch to keep"),
+        ("--epochs", positive_integer, 10, "passes over the users"),
+        ("--batch-size", positive_integer, 16, "examples in a step"),
+        ("--learning-rate", positive_number, 1e-3, "its peak, after the warm-up"),
+        ("--weight-decay", share, 0.1, "AdamW's"),
+        ("--seed", int, 0, "of weights and draws"),
+        ("--threads", int, 0, "CPU threads, 0 for all"),
     ):
         parser.add_argument(
-            option, type=type(default), default=default, metavar="N", help=f"{told} ({default})"
+            option, type=kind, default=default, metavar="N", help=f"{told} ({default})"
         )
     parser.add_argument(
         "--precision",
@@ -76,10 +75,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train and write the checkpoint; return the exit code."""
-    if min(args.epochs, args.batch_size) < 1:
-        raise InvalidInputError("--epochs and --batch-size are at least 1")
-    if not (0 <= args.test_share < 1 and 0 <= args.validation_share < 1):
-        raise InvalidInputError("--test-share and --validation-share are at least 0 and below 1")
     catalogue = read_catalogue(args.catalogue)
     split = Split(cut=args.cut, test_share=args.test_share)
     users = read_users(args.events, args.profiles, ColumnMap.load(args.columns))
@@ -107,6 +102,8 @@ def _train_into(
     model, tokenizer, template = _starting_point(args, catalogue, training)
     renderer = PromptRenderer(template, tokenizer)
     trie, _ = catalogue.build_trie(renderer.name_ids)
+    longest = max(len(renderer.name_ids(name)) for name in catalogue.all_names())
+    template.require_positions(model.config.get_text_config().max_position_embeddings, longest)
     source = ExampleSource(training, renderer, trie, args.seed)
     if not source.epoch(0):
         raise InvalidInputError(
@@ -120,7 +117,6 @@ def _train_into(
         learning_rate=args.learning_rate,
         weight_decay=args.weight_decay,
         bf16=args.precision == "bf16",
-        seed=args.seed,
     )
     losses = training_loop.train(model, source, checks, settings)
     model.save_pretrained(output)
@@ -144,7 +140,7 @@ def _starting_point(
     else:
         from adprior_build.checkpoint import load_checkpoint  # noqa: PLC0415  torch
 
-        model, tokenizer, template = load_checkpoint(args.start)
+        model, tokenizer, template = load_checkpoint(vars(args)["from"])
     if args.template is not None:
         template = PromptTemplate.load(args.template)
     return model, tokenizer, template
@@ -163,11 +159,8 @@ def _save_tokenizer(tokenizer: Tokenizer, template: PromptTemplate, output: Path
 def _popularity(catalogue: Catalogue, users: list[UserHistory]) -> pa.Table:
     """Count the training events of each advertiser of the catalogue."""
     rows = catalogue.row_by_name()
-    counts: Counter[int] = Counter(
-        rows[event.advertiser]
-        for user in users
-        for event in user.events
-        if event.advertiser in rows
+    counts = Counter(
+        rows.get(even_out(event.advertiser or "")) for user in users for event in user.events
     )
     return pa.table(
         {
@@ -194,9 +187,9 @@ def _record(
     }
     return {
         "adprior_version": __version__,
-        "command": _command(args),
+        "command": describe_command("train", args, leave_out={"threads"}),
         "inputs": inputs,
-        "start": args.start.name if args.start else "scratch",
+        "start": vars(args)["from"].name if vars(args)["from"] else "scratch",
         "settings": settings,
         "split": {
             "cut": args.cut.isoformat() if args.cut else None,
@@ -209,13 +202,3 @@ def _record(
         "training_events": sum(len(user.events) for user in training),
         "losses": losses,
     }
-
-
-def _command(args: argparse.Namespace) -> str:
-    """Spell the command that repeats this training; files by name, wherever they lay."""
-    words = ["adprior train"]
-    for key, value in vars(args).items():
-        if value is not None and key != "threads":
-            option = "from" if key == "start" else key.replace("_", "-")
-            words.append(f"--{option} {value.name if isinstance(value, Path) else value}")
-    return " ".join(words)

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from adprior_build.checkpoint import next_token_logits
 from adprior_build.examples import Example, ExampleSource
+from adprior_runtime.errors import InvalidInputError
 
 __all__ = ["Settings", "prepare", "train"]
 
@@ -26,7 +28,6 @@ class Settings:
     learning_rate: float
     weight_decay: float
     bf16: bool
-    seed: int
 
 
 def prepare(seed: int, threads: int) -> None:
@@ -49,14 +50,20 @@ def train(
     )
     steps = -(-len(source.epoch(0)) // settings.batch_size)
     total = steps * settings.epochs
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _schedule(step, total))
     rows: list[dict[str, float]] = []
     best: tuple[float, dict[str, Any]] = (math.inf, {})
     with tqdm(total=total, unit="batch", desc="adprior train", dynamic_ncols=True) as bar:
         for epoch in range(settings.epochs):
             examples = source.epoch(epoch)
             bar.total += -(-len(examples) // settings.batch_size) - steps  # epochs differ a little
-            loss = _run_epoch(model, examples, optimizer, settings, total, bar)
+            loss = _run_epoch(model, examples, optimizer, schedule, settings, bar)
             checked = _mean_loss(model, validation, settings) if validation else loss
+            if not math.isfinite(checked):
+                raise InvalidInputError(
+                    f"the loss of epoch {epoch} is {checked}: training diverged; "
+                    f"lower --learning-rate ({settings.learning_rate:g})"
+                )
             rows.append({"epoch": epoch, "loss": loss, "validation_loss": checked})
             bar.write(f"epoch {epoch}: loss {loss:.4f}, validation {checked:.4f}")
             if checked < best[0]:
@@ -69,19 +76,18 @@ def _run_epoch(
     model: Any,
     examples: Sequence[Example],
     optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LambdaLR,
     settings: Settings,
-    total: int,
     bar: Any,
 ) -> float:
     model.train()
     losses = []
     for batch in _batches(examples, settings.batch_size):
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * _schedule(bar.n, total)
         loss = _loss(model, batch, settings)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        schedule.step()
         optimizer.zero_grad(set_to_none=True)
         losses.append(loss.item())
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
@@ -125,5 +131,5 @@ def _loss(model: Any, batch: Sequence[Example], settings: Settings) -> torch.Ten
     columns = torch.tensor([p for e in batch for p in e.target_positions])
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=settings.bf16):
         hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-        logits = model.get_output_embeddings()(hidden[rows, columns - 1])
-    return torch.nn.functional.cross_entropy(logits.float(), ids[rows, columns])
+        logits = next_token_logits(model, hidden[rows, columns - 1])
+    return torch.nn.functional.cross_entropy(logits, ids[rows, columns])

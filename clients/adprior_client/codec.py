@@ -115,6 +115,7 @@ def encode_forecast(forecast: Forecast) -> dict[str, NDArray[Any]]:
         contract.ADVERTISER_IDS: encode_ids(ids, "forecast.advertiser_ids"),
         contract.LOG_PROBS: encode_logits(log_probs, "forecast.log_probs"),
         contract.MISSING_MASS: np.array([forecast.missing_mass], dtype=np.float32),
+        contract.EXACT: np.array([forecast.exact], dtype=np.bool_),
     }
 
 

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--user", required=True, metavar="FILE", help="user context as JSON; - reads standard input"
     )
-    parser.add_argument("-k", type=int, default=20, help="how many advertisers (default: 20)")
+    parser.add_argument("-k", type=int, help="how many advertisers (default: the bundle's number)")
     parser.add_argument(
         "--timeout", type=float, default=10.0, metavar="S", help="deadline, seconds (default: 10)"
     )

@@ -36,24 +36,24 @@ class RetrievalClient(Connection):
     def forecast(
         self,
         user: User | Mapping[str, Any] | bytes,
-        k: int = 20,
+        k: int | None = None,
         *,
         excluded_advertiser_ids: Sequence[int] = (),
     ) -> Forecast:
-        """Return the ``k`` most probable advertisers for ``user``, most probable first.
+        """Return the most probable advertisers for ``user``, most probable first.
 
         Args:
             user: The user, or their context as a JSON object (a dict) or as JSON bytes.
-            k: How many, 1 to ``contract.MAX_TOP_K``; fewer come when the catalogue has fewer.
+            k: How many, 1 to ``contract.MAX_TOP_K``, or as many as the server's bundle says, which
+                is what its prior head was fitted with; fewer come when the catalogue has fewer.
             excluded_advertiser_ids: Advertisers that must not come out (frequency caps, blocks).
 
         Raises:
             ClientError: See `adprior_client.errors` for what each kind means.
         """
-        tensors = {
-            contract.USER_CONTEXT: codec.encode_user(user),
-            contract.TOP_K: codec.encode_top_k(k),
-        }
+        tensors = {contract.USER_CONTEXT: codec.encode_user(user)}
+        if k is not None:
+            tensors[contract.TOP_K] = codec.encode_top_k(k)
         excluded = codec.encode_ids(excluded_advertiser_ids, "excluded_advertiser_ids")
         if excluded.size:
             tensors[contract.EXCLUDED_ADVERTISER_IDS] = excluded

@@ -102,6 +102,9 @@ class Manifest:
             for key in ("catalogue_lineage", "commands"):
                 document[key] = tuple(document.get(key, ()))
             manifest = cls(**document)
+            for name, digest in manifest.files.items():
+                if not isinstance(digest, str) or ".." in Path(name).parts or name.startswith("/"):
+                    raise ArtefactError(f"{path}: impossible entry in files: {name!r}")
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ArtefactError(f"{path}: not a bundle's manifest: {error}") from error
         if manifest.contract_version != CONTRACT_VERSION:

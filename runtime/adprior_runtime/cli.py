@@ -11,8 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping
-from types import ModuleType
-from typing import Final
+from typing import Final, NoReturn
 
 from adprior_runtime import __version__
 from adprior_runtime.errors import AdpriorError
@@ -39,37 +38,46 @@ def main(arguments: list[str] | None = None) -> int:
         return _top_level(arguments)
     name = arguments[0]
     try:
-        command = _import_command(name)
-        parser = argparse.ArgumentParser(
-            prog=f"adprior {name}",
-            description=_COMMANDS[name][2],
-            epilog=command.EXAMPLE,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        command.add_arguments(parser)
-        return int(command.run(parser.parse_args(arguments[1:])))
+        return _run(name, arguments[1:])
     except AdpriorError as error:
-        print(f"adprior {name}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"adprior {name}: interrupted", file=sys.stderr)
-        return 130
+        problem = str(error)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("adprior_"):
+            raise
+        problem = f"needs the package {error.name}: pip install 'adprior[{_COMMANDS[name][1]}]'"
     except BrokenPipeError:
         # The reader of our output went away (`| head`): nothing to say, and nowhere to say it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        # A full disk, a directory that may not be written: nothing of ours is at fault.
+        problem = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    except KeyboardInterrupt:
+        print(f"adprior {name}: interrupted", file=sys.stderr)
+        return 130
+    print(f"adprior {name}: {problem}", file=sys.stderr)
+    return 2
 
 
-def _import_command(name: str) -> ModuleType:
-    module, extra, _ = _COMMANDS[name]
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("adprior_"):
-            raise
-        raise AdpriorError(
-            f"needs the package {error.name}: pip install 'adprior[{extra}]'"
-        ) from error
+def _run(name: str, arguments: list[str]) -> int:
+    module, _, description = _COMMANDS[name]
+    command = importlib.import_module(module)
+    parser = _Parser(
+        prog=f"adprior {name}",
+        description=description,
+        epilog=command.EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(parser)
+    return int(command.run(parser.parse_args(arguments)))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the options in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with code 2."""
+        self.exit(2, f"{self.prog}: {message} ({self.prog} --help tells more)\n")
 
 
 def _top_level(arguments: list[str]) -> int:

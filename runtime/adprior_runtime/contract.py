@@ -158,11 +158,12 @@ _FRONTIER = (
     _tensor(FRONTIER_LOG_PROBS, "FP32", -1),
     _tensor(FRONTIER_LOG_MASS, "FP32", 1),
 )
+_EXACT = _tensor(EXACT, "BOOL", 1)
 _FORECAST = (
     _tensor(ADVERTISER_IDS, "INT64", -1),
     _tensor(LOG_PROBS, "FP32", -1),
     _tensor(ADVERTISER_NAMES, "BYTES", -1),
-    _tensor(EXACT, "BOOL", 1),
+    _EXACT,
     _tensor(MISSING_MASS, "FP32", 1),
     _BUNDLE_ID,
 )
@@ -238,7 +239,7 @@ def _prior_head(_: Target) -> Model:
     forecast = tuple(tensor for tensor in _FORECAST if tensor.name in known)
     return Model(
         name=PRIOR_HEAD,
-        inputs=(*forecast, _CANDIDATES, _BASE_LOGITS),
+        inputs=(*forecast, *_optional((_EXACT,)), _CANDIDATES, _BASE_LOGITS),
         outputs=_PRIORS,
     )
 

@@ -154,4 +154,9 @@ def beams_to_paths(
         raise InvalidRequestError(
             f"output_ids: shape {output_ids.shape} does not fit {len(lengths)} sequence lengths"
         )
+    if len(lengths) and not 0 <= lengths.min() <= lengths.max() <= output_ids.shape[1]:
+        raise InvalidRequestError(
+            f"sequence_length: found {lengths.min()} to {lengths.max()}, "
+            f"expected 0 to {output_ids.shape[1]}, the columns of output_ids"
+        )
     return [row[:length].tolist() for row, length in zip(output_ids, lengths, strict=True)]

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from adprior_runtime.bundle import Manifest
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.prior_features import FEATURE_NAMES, CandidatePriors
 
@@ -76,6 +77,7 @@ class PriorHead:
                 f"expected {_TYPES} and {[HEAD_OUTPUT]}"
             )
         _check_metadata(path, metadata)
+        self._path = path
         self._metadata = metadata
 
     @property
@@ -83,10 +85,24 @@ class PriorHead:
         """What the head says of itself, under `METADATA_KEYS`."""
         return self._metadata
 
-    @property
-    def clamp(self) -> float:
-        """The most that a logit moves, either way."""
-        return float(self._metadata["clamp"])
+    def require_belongs(self, manifest: Manifest) -> None:
+        """Refuse a head that was not fitted with a bundle's catalogue, forecasts and engine.
+
+        Raises:
+            ArtefactError: Saying what it was fitted with and what the bundle has.
+        """
+        fitted = self._metadata
+        if fitted["catalogue_fingerprint"] not in manifest.catalogue_lineage:
+            raise ArtefactError(
+                f"{self._path}: fitted with catalogue {fitted['catalogue_fingerprint']}, "
+                f"the bundle's is {manifest.catalogue_fingerprint}"
+            )
+        expected = {"forecast_k": str(manifest.forecast_k), "engine": manifest.engine}
+        for key, value in expected.items():
+            if fitted[key] != value:
+                raise ArtefactError(
+                    f"{self._path}: fitted with {key} {fitted[key]}, the bundle's is {value}"
+                )
 
     def adjust(
         self, base_logits: npt.NDArray[np.float32], priors: CandidatePriors

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.contract import (
     ADVERTISER_IDS,
     BASE_LOGITS,
@@ -76,9 +77,10 @@ def candidate_priors(
     forecast_ids: _Int64Array,
     forecast_log_probs: _Float32Array,
     missing_mass: float,
+    forecast_exact: bool,
+    forecast_k: int,
     candidate_ids: _Int64Array,
-    catalogue_ids: _Int64Array,
-    log_popularity: _Float32Array,
+    advertisers: Advertisers,
 ) -> CandidatePriors:
     """Look candidates up in a forecast; the arguments have passed `validate_head_request`.
 
@@ -89,32 +91,43 @@ def candidate_priors(
         forecast_ids: [k], distinct, in any order: ranks come from the log-probabilities.
         forecast_log_probs: [k].
         missing_mass: Upper bound on the catalogue's probability that the forecast does not show.
+        forecast_exact: The forecast's certificate. Without it, an advertiser of several names may
+            have more probability than is shown: its bound is that and the missing mass.
+        forecast_k: The bundle's; a longer forecast counts as one of so many.
         candidate_ids: [n]; the same one may come several times.
-        catalogue_ids: [a], rising.
-        log_popularity: [a], log of each advertiser's smoothed share in training.
+        advertisers: The catalogue.
     """
-    rows, known = _find(catalogue_ids, candidate_ids)
-    by_id = np.argsort(forecast_ids)
-    positions, shown = _find(forecast_ids[by_id], candidate_ids)
-    exact = known & shown
-    mass = min(max(float(missing_mass), 0.0), 1.0)
-    bound = max(float(np.log(mass)), LOG_PROB_FLOOR) if mass > 0 else LOG_PROB_FLOOR
-    log_probs = np.where(known, bound, LOG_PROB_FLOOR).astype(np.float32)
-    indices = by_id[positions[exact]]
-    log_probs[exact] = np.minimum(forecast_log_probs[indices], 0.0)
+    order = np.argsort(-forecast_log_probs, kind="stable")
+    beyond = forecast_log_probs[order[forecast_k:]].astype(np.float64)
+    forecast_ids = forecast_ids[order[:forecast_k]]
+    forecast_log_probs = np.minimum(forecast_log_probs[order[:forecast_k]], 0.0)
+    mass = min(max(float(missing_mass), 0.0) + float(np.exp(beyond).sum()), 1.0)
+
+    rows = advertisers.rows_of(candidate_ids)
+    known = rows >= 0
+    ranks = _ranks_in(forecast_ids, candidate_ids)
+    shown = known & (ranks > 0)
+    in_full = shown & (forecast_exact | (advertisers.path_counts[rows] == 1))
+    probabilities = np.zeros(len(candidate_ids))
+    probabilities[shown] = np.exp(forecast_log_probs[ranks[shown] - 1].astype(np.float64))
+    probabilities[known & ~in_full] += mass
+    with np.errstate(divide="ignore"):
+        log_probs = np.minimum(np.log(probabilities), 0.0).astype(np.float32)
+    log_probs[in_full] = forecast_log_probs[ranks[in_full] - 1]
     floored = np.maximum(log_probs, LOG_PROB_FLOOR)
+
     features = np.zeros((len(candidate_ids), len(FEATURE_NAMES)), dtype=np.float32)
     features[:, 0] = floored
-    features[known, 1] = floored[known] - np.maximum(log_popularity[rows[known]], LOG_PROB_FLOOR)
-    features[:, 2] = exact
-    features[exact, 3] = 1.0 / _ranks(forecast_log_probs)[indices]
+    features[:, 1] = floored - np.maximum(advertisers.log_popularity[rows], LOG_PROB_FLOOR)
+    features[:, 2] = in_full
+    features[shown, 3] = 1.0 / ranks[shown]
     features[:, 4] = _entropy(forecast_log_probs, mass)
     features[:, 5] = mass
     features[~known] = 0.0
-    in_catalogue = np.where(exact, CandidateStatus.EXACT, CandidateStatus.UPPER_BOUND)
+    in_catalogue = np.where(in_full, CandidateStatus.EXACT, CandidateStatus.UPPER_BOUND)
     statuses = np.where(known, in_catalogue, CandidateStatus.NOT_IN_CATALOGUE)
     return CandidatePriors(
-        log_probs=log_probs,
+        log_probs=np.where(in_full, log_probs, floored).astype(np.float32),
         statuses=statuses.astype(np.uint8),
         features=features,
         has_forecast=len(forecast_ids) > 0,
@@ -174,19 +187,14 @@ def _check_length(
         )
 
 
-def _find(rising: _Int64Array, wanted: _Int64Array) -> tuple[_Int64Array, npt.NDArray[np.bool_]]:
-    """Return where each wanted id stands in a rising array, and whether it is there at all."""
-    if len(rising) == 0:
-        return np.zeros(len(wanted), dtype=np.int64), np.zeros(len(wanted), dtype=np.bool_)
-    places = np.minimum(np.searchsorted(rising, wanted), len(rising) - 1)
-    return places, np.asarray(rising[places] == wanted)
-
-
-def _ranks(log_probs: _Float32Array) -> _Int64Array:
-    """Return 1-based ranks, the most probable first, ties in the order given."""
-    ranks = np.empty(len(log_probs), dtype=np.int64)
-    ranks[np.argsort(-log_probs, kind="stable")] = np.arange(1, len(log_probs) + 1)
-    return ranks
+def _ranks_in(forecast_ids: _Int64Array, wanted: _Int64Array) -> _Int64Array:
+    """Return the place of each wanted id, counted from 1, 0 where it is not there."""
+    if len(forecast_ids) == 0:
+        return np.zeros(len(wanted), dtype=np.int64)
+    by_id = np.argsort(forecast_ids)
+    places = np.minimum(np.searchsorted(forecast_ids, wanted, sorter=by_id), len(by_id) - 1)
+    positions = by_id[places]
+    return np.where(forecast_ids[positions] == wanted, positions + 1, 0)
 
 
 def _entropy(log_probs: _Float32Array, missing_mass: float) -> float:

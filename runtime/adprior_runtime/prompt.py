@@ -61,6 +61,10 @@ class PromptTemplate:
 
     def __post_init__(self) -> None:
         """Refuse pieces with unknown fields, so that a misspelt one is met before training."""
+        if not isinstance(self.terminator, str):
+            raise ArtefactError(
+                f"prompt template: terminator is {self.terminator!r}, expected text"
+            )
         for name, allowed in _SECTION_FIELDS.items():
             for piece in getattr(self, name):
                 for _, key, spec, conversion in string.Formatter().parse(piece):
@@ -85,6 +89,20 @@ class PromptTemplate:
             return cls(**document)
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ArtefactError(f"{path}: not a prompt template: {error}") from error
+
+    def require_positions(self, max_positions: int, longest_name_tokens: int) -> None:
+        """Refuse a model whose positions do not hold the longest prompt and name.
+
+        Raises:
+            ArtefactError: Saying what is needed and what there is.
+        """
+        needed = self.max_prompt_tokens + longest_name_tokens
+        if needed > max_positions:
+            raise ArtefactError(
+                f"prompt template: max_prompt_tokens {self.max_prompt_tokens} and a name of "
+                f"{longest_name_tokens} tokens need {needed} positions, the model has "
+                f"{max_positions}"
+            )
 
     def to_json(self) -> str:
         """Return the template as the text of ``prompt.json``."""
@@ -229,7 +247,8 @@ class PromptRenderer:
         # One kind of space, no ends: what looks alike is tokenised alike.
         text = " ".join(value.split())[: self.template.max_field_chars]
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        # A terminator that is an ordinary token of the vocabulary must not end a name early.
+        return [i for i in ids if i != self.end_id]
 
 
 def _day_fields(moment: datetime, previous: datetime | None) -> dict[str, str]:

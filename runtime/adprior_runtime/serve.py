@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import sys
 from collections.abc import Iterator
@@ -11,15 +12,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, Never
 
-from adprior_runtime.bundle import ONNX_MODEL_FILE
+from adprior_runtime.bundle import MANIFEST, MODEL_FILES, ONNX_MODEL_FILE, Manifest
 from adprior_runtime.contract import CPU_CONFIG_NAME, LLM_ENGINE, MODEL_NAMES
 from adprior_runtime.embedded import find_installation
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 from adprior_runtime.server import TritonServer
 
-__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
+__all__ = ["EXAMPLE", "add_arguments", "run"]
 
-HELP: Final = "Start tritonserver on a model repository: the one on PATH, else the embedded one."
 EXAMPLE: Final = "example:\n  adprior serve --repository repo --grpc-port 8001"
 
 
@@ -54,6 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM (0), or until the server ends by itself (1)."""
     repository: Path = args.repository
+    if not 0 < args.ready_timeout < math.inf:
+        raise InvalidInputError(f"--ready-timeout {args.ready_timeout}: expected more than 0 s")
     _check_repository(repository)
     config_name = _choose_config(repository)
     try:
@@ -84,14 +86,15 @@ def run(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _signals_stop() -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into `_StopRequested`; ignore more while stopping."""
+    """Turn the first SIGINT, SIGTERM or SIGHUP into `_StopRequested`; ignore more of them."""
 
     def stop(number: int, frame: FrameType | None) -> Never:  # noqa: ARG001
         for each in previous:
             signal.signal(each, signal.SIG_IGN)
         raise _StopRequested
 
-    previous = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    stopping = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    previous = {each: signal.getsignal(each) for each in stopping}
     for each in previous:
         signal.signal(each, stop)
     try:
@@ -110,6 +113,13 @@ def _check_repository(repository: Path) -> None:
                 raise InvalidInputError(
                     f"{repository}: not a model repository that `adprior build` made (no {part})"
                 )
+    bundle_ids = {
+        name: Manifest.load(repository / name / "1" / "bundle" / MANIFEST).bundle_id
+        for name in MODEL_FILES
+    }
+    if len(set(bundle_ids.values())) > 1:
+        found = ", ".join(f"{name} {bundle_id}" for name, bundle_id in bundle_ids.items())
+        raise InvalidInputError(f"{repository}: models of different bundles: {found}")
     for entry in sorted(repository.iterdir()):
         # The server takes any directory for a model, and refuses to start on one that is none.
         if entry.is_dir() and not (entry / "config.pbtxt").is_file():

@@ -67,6 +67,7 @@ def test_a_forecast_at_hand_is_ranked_by_the_head_alone(triton: FakeTriton) -> N
         contract.ADVERTISER_IDS: [[7, 2**40]],
         contract.LOG_PROBS: [[-0.5, -1.5]],
         contract.MISSING_MASS: [[0.25]],
+        contract.EXACT: [[False]],
         contract.CANDIDATE_ADVERTISER_IDS: [[7, 8]],
         contract.BASE_LOGITS: [[0.5, -0.5]],
     }

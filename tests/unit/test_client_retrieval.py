@@ -58,10 +58,12 @@ def test_what_is_sent_is_one_user_in_one_row(triton: FakeTriton) -> None:
     assert asked[contract.EXCLUDED_ADVERTISER_IDS].tolist() == [[5, 9]]
 
 
-def test_no_exclusions_are_left_out(triton: FakeTriton) -> None:
+def test_what_is_not_asked_for_is_not_sent(triton: FakeTriton) -> None:
     with RetrievalClient(triton.url) as client:
         client.forecast({"as_of": "2024-05-31"})
-    assert set(triton.calls[0][1]) == {contract.USER_CONTEXT, contract.TOP_K}
+        client.forecast({"as_of": "2024-05-31"}, k=5)
+    assert set(triton.calls[0][1]) == {contract.USER_CONTEXT}
+    assert set(triton.calls[1][1]) == {contract.USER_CONTEXT, contract.TOP_K}
 
 
 def test_an_empty_forecast_is_a_forecast(triton: FakeTriton) -> None:

@@ -76,8 +76,9 @@ def _plant(
         priors = candidate_priors(
             **forecast,
             candidate_ids=CATALOGUE[asked],
-            catalogue_ids=advertisers.ids,
-            log_popularity=advertisers.log_popularity,
+            forecast_exact=False,
+            forecast_k=len(shown),
+            advertisers=advertisers,
         )
         base = random.normal(0.0, 1.0, candidates).astype(np.float32)
         logits = base + bias + priors.features @ TRUE_WEIGHTS

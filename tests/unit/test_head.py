@@ -130,7 +130,7 @@ def test_no_logit_moves_more_than_the_clamp(tmp_path: Path) -> None:
     write_head(tmp_path / "head.onnx", _logistic(clamp=0.25), METADATA)
     head = PriorHead(tmp_path / "head.onnx")
     moved = head.adjust(np.zeros(200, dtype=np.float32), _priors(1, 200))
-    assert head.clamp == 0.25
+    assert head.metadata["clamp"] == "0.25"
     assert np.abs(moved).max() == 0.25
     assert (moved == 0.25).any()
     assert (moved == -0.25).any()

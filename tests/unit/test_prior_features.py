@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.contract import CandidateStatus
 from adprior_runtime.errors import InvalidRequestError
 from adprior_runtime.prior_features import (
@@ -36,12 +39,28 @@ def lookups(draw: st.DrawFn) -> dict[str, Any]:
             draw(st.lists(log_prob, min_size=count, max_size=count)), dtype=np.float32
         ),
         "missing_mass": draw(st.floats(0, 1 + 1e-4)),
+        "forecast_exact": draw(st.booleans()),
+        "forecast_k": 10,
         "candidate_ids": np.array(draw(st.lists(known | IDS, max_size=20)), dtype=np.int64),
-        "catalogue_ids": np.array(catalogue, dtype=np.int64),
-        "log_popularity": np.array(
-            draw(st.lists(popularity, min_size=size, max_size=size)), dtype=np.float32
+        "advertisers": _advertisers(
+            catalogue,
+            draw(st.lists(popularity, min_size=size, max_size=size)),
+            draw(st.lists(st.integers(1, 3), min_size=size, max_size=size)),
         ),
     }
+
+
+def _advertisers(
+    ids: Sequence[int], log_popularity: npt.ArrayLike, path_counts: Sequence[int] | None = None
+) -> Advertisers:
+    counts = np.ones(len(ids)) if path_counts is None else path_counts
+    return Advertisers(
+        ids=np.array(ids, dtype=np.int64),
+        log_popularity=np.asarray(log_popularity, dtype=np.float32),
+        path_counts=np.asarray(counts, dtype=np.int32),
+        name_bytes=np.zeros(0, dtype=np.uint8),
+        name_offsets=np.zeros(len(ids) + 1, dtype=np.int64),
+    )
 
 
 def _example(**changed: Any) -> CandidatePriors:
@@ -49,9 +68,10 @@ def _example(**changed: Any) -> CandidatePriors:
         "forecast_ids": np.array([30, 10]),
         "forecast_log_probs": np.log(np.array([0.5, 0.3], dtype=np.float32)),
         "missing_mass": 0.2,
+        "forecast_exact": False,
+        "forecast_k": 2,
         "candidate_ids": np.array([10, 20, 30, 99]),
-        "catalogue_ids": np.array([10, 20, 30]),
-        "log_popularity": np.log(np.array([0.6, 0.3, 0.1], dtype=np.float32)),
+        "advertisers": _advertisers([10, 20, 30], np.log([0.6, 0.3, 0.1])),
     }
     return candidate_priors(**(arguments | changed))
 
@@ -89,7 +109,7 @@ def test_nothing_missing_bounds_by_the_floor() -> None:
 
 
 def test_an_advertiser_that_left_the_catalogue_is_off_it_though_forecast() -> None:
-    priors = _example(catalogue_ids=np.array([10, 20, 40]))
+    priors = _example(advertisers=_advertisers([10, 20, 40], np.log([0.6, 0.3, 0.1])))
     assert priors.statuses.tolist() == [0, 1, 2, 2]
 
 
@@ -98,6 +118,25 @@ def test_a_certain_forecast_has_no_entropy() -> None:
         forecast_ids=np.array([10]), forecast_log_probs=np.zeros(1, np.float32), missing_mass=0.0
     )
     assert priors.features[0, FEATURE_NAMES.index("forecast_entropy")] == 0
+
+
+def test_a_longer_forecast_counts_as_one_of_the_bundles_number() -> None:
+    longer = _example(
+        forecast_ids=np.array([30, 20, 10]),
+        forecast_log_probs=np.log(np.array([0.5, 0.1, 0.3], dtype=np.float32)),
+        missing_mass=0.1,
+    )
+    np.testing.assert_allclose(longer.features, _example().features, rtol=1e-5)
+    assert longer.statuses.tolist() == _example().statuses.tolist()
+
+
+def test_a_name_not_met_may_hide_probability_of_an_advertiser_shown() -> None:
+    aliased = _advertisers([10, 20, 30], np.log([0.6, 0.3, 0.1]), [1, 1, 2])
+    priors = _example(advertisers=aliased)
+    assert priors.statuses.tolist() == [0, 1, 1, 2]
+    assert math.isclose(priors.log_probs[2], math.log(0.5 + 0.2), rel_tol=1e-5)
+    certified = _example(advertisers=aliased, forecast_exact=True)
+    assert certified.statuses.tolist() == [0, 1, 0, 2]
 
 
 def test_no_forecast_is_told() -> None:
@@ -125,19 +164,22 @@ def test_statuses_follow_from_membership(arguments: dict[str, Any]) -> None:
     forecast = dict(
         zip(arguments["forecast_ids"].tolist(), arguments["forecast_log_probs"], strict=True)
     )
-    catalogue = set(arguments["catalogue_ids"].tolist())
+    advertisers = arguments["advertisers"]
+    paths = dict(zip(advertisers.ids.tolist(), advertisers.path_counts.tolist(), strict=True))
+    mass = min(arguments["missing_mass"], 1)
     for index, candidate in enumerate(arguments["candidate_ids"].tolist()):
         status, log_prob = priors.statuses[index], priors.log_probs[index]
-        if candidate not in catalogue:
+        if candidate not in paths:
             assert status == CandidateStatus.NOT_IN_CATALOGUE
             assert not priors.features[index].any()
             assert log_prob == LOG_PROB_FLOOR
-        elif candidate in forecast:
+        elif candidate in forecast and (paths[candidate] == 1 or arguments["forecast_exact"]):
             assert status == CandidateStatus.EXACT
             assert log_prob == min(forecast[candidate], 0)
         else:
             assert status == CandidateStatus.UPPER_BOUND
-            assert math.exp(log_prob) >= min(arguments["missing_mass"], 1) * (1 - 1e-5)
+            shown = math.exp(min(forecast.get(candidate, -math.inf), 0))
+            assert math.exp(log_prob) >= min(shown + mass, 1) * (1 - 1e-5)
 
 
 @given(lookups(), st.randoms(use_true_random=False))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from adprior_runtime import contract, embedded, serve
+from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Manifest
 from adprior_runtime.embedded import Installation, find_installation
 from adprior_runtime.endpoints import Endpoints
 from adprior_runtime.errors import (
@@ -37,7 +38,15 @@ def repository(tmp_path: Path) -> Path:
     for name in contract.MODEL_NAMES:
         (tmp_path / "repo" / name / "1").mkdir(parents=True)
         (tmp_path / "repo" / name / "config.pbtxt").touch()
+    for name in MODEL_FILES:
+        _write_manifest(tmp_path / "repo", name, "0123456789ab")
     return tmp_path / "repo"
+
+
+def _write_manifest(repository: Path, model: str, bundle_id: str) -> None:
+    place = repository / model / "1" / "bundle"
+    place.mkdir(exist_ok=True)
+    (place / MANIFEST).write_text(Manifest(bundle_id=bundle_id).to_json())
 
 
 @pytest.fixture
@@ -61,6 +70,18 @@ def test_a_port_in_use_names_the_flag_to_change(
     options = [text for option in ports.items() for text in option]
     with pytest.raises(InvalidInputError, match=expected):
         _serve("--repository", str(repository), *options)
+
+
+def test_models_of_different_bundles_are_refused(repository: Path) -> None:
+    _write_manifest(repository, contract.PRIOR_HEAD, "ba9876543210")
+    with pytest.raises(InvalidInputError, match=r"different bundles: .*prior_head ba9876543210"):
+        _serve("--repository", str(repository))
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])
+def test_an_endless_wait_is_refused(repository: Path, seconds: str) -> None:
+    with pytest.raises(InvalidInputError, match="--ready-timeout"):
+        _serve("--repository", str(repository), "--ready-timeout", seconds)
 
 
 def test_one_port_for_two_services_is_refused() -> None:

@@ -55,13 +55,14 @@ class OnnxEngine(Engine[OnnxState]):
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # below, it may quote token ids of a prompt
         try:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
             shape = next(i.shape for i in self._session.get_inputs() if i.name == "past_keys")
             self._empty_cache = np.zeros((shape[0], 1, shape[2], 0, shape[4]), dtype=np.float32)
+            self._vocabulary = int(self._session.get_outputs()[0].shape[-1])
             self._max_positions = int(
                 self._session.get_modelmeta().custom_metadata_map["max_positions"]
             )
@@ -69,11 +70,16 @@ class OnnxEngine(Engine[OnnxState]):
             raise ArtefactError(f"{path}: not a language model in ONNX: {error}") from error
 
     def prefill(self, prompt_ids: Sequence[int]) -> tuple[OnnxState, LogProbs]:
-        """See `Engine.prefill`; a prompt longer than the model's positions is refused."""
+        """See `Engine.prefill`; impossible tokens, or more than the model takes, are refused."""
         length = len(prompt_ids)
         if not 0 < length < self._max_positions:
             raise InvalidRequestError(
                 f"input_ids: {length} tokens, the model takes 1 to {self._max_positions - 1}"
+            )
+        if min(prompt_ids) < 0 or max(prompt_ids) >= self._vocabulary:
+            raise InvalidRequestError(
+                f"input_ids: found {min(prompt_ids)} to {max(prompt_ids)}, "
+                f"the model knows 0 to {self._vocabulary - 1}"
             )
         state = OnnxState(length, self._empty_cache, self._empty_cache)
         log_probs = self._run(

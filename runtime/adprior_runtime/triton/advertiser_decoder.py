@@ -8,11 +8,15 @@ from adprior_runtime import contract
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, TRIE_DIRECTORY, Bundle
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.decoder import AdvertiserDecoder, beams_to_paths
+from adprior_runtime.errors import InvalidRequestError
 from adprior_runtime.trie import Trie
 from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
 from adprior_runtime.triton.requests import read_top_k
 
 __all__ = ["TritonPythonModel"]
+
+_ROUNDING = 1e-4
+"""A sum of FP32 log-probabilities may step this far above 0."""
 
 
 class TritonPythonModel(RequestModel):
@@ -31,9 +35,15 @@ class TritonPythonModel(RequestModel):
     def answer(self, inputs: Tensors, is_cancelled: Callable[[], bool]) -> Answer:  # noqa: ARG002
         """Decode one user's beams."""
         mass = inputs.get(contract.FRONTIER_LOG_MASS)
+        lengths, log_probs = inputs[contract.SEQUENCE_LENGTH], inputs[contract.CUM_LOG_PROBS]
+        if log_probs.shape != lengths.shape or not (log_probs <= _ROUNDING).all():
+            raise InvalidRequestError(
+                f"{contract.CUM_LOG_PROBS}: expected {len(lengths)} log-probabilities, "
+                f"one for each of {contract.SEQUENCE_LENGTH}"
+            )
         forecast = self._decoder.decode(
-            beams_to_paths(inputs[contract.OUTPUT_IDS], inputs[contract.SEQUENCE_LENGTH]),
-            inputs[contract.CUM_LOG_PROBS],
+            beams_to_paths(inputs[contract.OUTPUT_IDS], lengths),
+            log_probs,
             top_k=read_top_k(inputs, self._manifest.forecast_k),
             frontier_log_probs=inputs.get(contract.FRONTIER_LOG_PROBS),
             frontier_log_mass=None if mass is None else float(mass[0]),

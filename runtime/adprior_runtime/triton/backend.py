@@ -70,6 +70,7 @@ class RequestModel(ABC):
     def _respond(self, request: Any) -> Any:
         try:
             outputs = self.answer(self._inputs(request), request.is_cancelled)
+            return self._response(outputs, set(request.requested_output_names()))
         except AdpriorError as error:
             code = getattr(pb.TritonError, _CODES.get(error.grpc_code, "INTERNAL"))
             return pb.InferenceResponse(error=pb.TritonError(str(error), code))
@@ -84,7 +85,8 @@ class RequestModel(ABC):
             _log.error("%s: %s at %s", self.name, type(error).__name__, where)
             message = f"{self.name}: internal error ({type(error).__name__} at {where})"
             return pb.InferenceResponse(error=pb.TritonError(message, pb.TritonError.INTERNAL))
-        wanted = set(request.requested_output_names())
+
+    def _response(self, outputs: Answer, wanted: set[str]) -> Any:
         return pb.InferenceResponse(
             [
                 pb.Tensor(spec.name, np.asarray(outputs[spec.name], _DTYPES[spec.dtype])[None])

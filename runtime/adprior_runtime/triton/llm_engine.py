@@ -10,6 +10,7 @@ from adprior_runtime import contract
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, ONNX_MODEL_FILE, TRIE_DIRECTORY, Bundle
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.engines.onnx import OnnxEngine
+from adprior_runtime.errors import InvalidRequestError
 from adprior_runtime.search import beam_search
 from adprior_runtime.trie import Trie
 from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
@@ -36,6 +37,11 @@ class TritonPythonModel(RequestModel):
     def answer(self, inputs: Tensors, is_cancelled: Callable[[], bool]) -> Answer:
         """Search the catalogue for one user."""
         length = int(inputs[contract.INPUT_LENGTHS][0])
+        if not 1 <= length <= len(inputs[contract.INPUT_IDS]):
+            raise InvalidRequestError(
+                f"{contract.INPUT_LENGTHS}: found {length}, expected 1 to "
+                f"{len(inputs[contract.INPUT_IDS])}, the length of {contract.INPUT_IDS}"
+            )
         top_k = read_top_k(inputs, self._forecast_k)
         width = max(int(inputs[contract.BEAM_WIDTH][0]), top_k)
         # The decoder leaves the excluded out; room for as many more, so that enough remain.

@@ -26,7 +26,9 @@ class TritonPythonModel(RequestModel):
     def load(self, bundle: Bundle) -> None:
         """Load the head and map the advertisers."""
         self._head = PriorHead(bundle.path(HEAD_FILE))
+        self._head.require_belongs(bundle.manifest)
         self._advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
+        self._forecast_k = bundle.forecast_k
         self._bundle_id = bundle.bundle_id.encode()
 
     def answer(self, inputs: Tensors, is_cancelled: Callable[[], bool]) -> Answer:  # noqa: ARG002
@@ -47,9 +49,10 @@ class TritonPythonModel(RequestModel):
             forecast_ids=forecast_ids,
             forecast_log_probs=forecast_log_probs,
             missing_mass=missing_mass,
+            forecast_exact=bool(inputs.get(contract.EXACT, [False])[0]),
+            forecast_k=self._forecast_k,
             candidate_ids=candidate_ids,
-            catalogue_ids=self._advertisers.ids,
-            log_popularity=self._advertisers.log_popularity,
+            advertisers=self._advertisers,
         )
         return {
             contract.ADJUSTED_LOGITS: self._head.adjust(base_logits, priors),

@@ -1,0 +1,51 @@
+"""Types of command-line options: each turns text into a value or says what was expected."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from datetime import date
+
+__all__ = ["day", "positive_integer", "positive_number", "share"]
+
+
+def day(text: str) -> date:
+    """Parse an ISO 8601 day."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise _expected("a day such as 2024-05-31", text) from None
+
+
+def share(text: str) -> float:
+    """Parse a share: at least 0 and below 1."""
+    value = _number(text)
+    if not 0 <= value < 1:
+        raise _expected("a share, at least 0 and below 1", text)
+    return value
+
+
+def positive_number(text: str) -> float:
+    """Parse a finite number above 0."""
+    value = _number(text)
+    if not 0 < value < math.inf:
+        raise _expected("a number above 0", text)
+    return value
+
+
+def positive_integer(text: str) -> int:
+    """Parse a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise _expected("a whole number of at least 1", text)
+    return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _expected(what: str, found: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(f"found {found!r}, expected {what}")
