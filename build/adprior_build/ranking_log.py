@@ -128,7 +128,7 @@ class _Forecasts:
         mass = _cast(path, table, "missing_mass", pa.float64()).to_numpy(zero_copy_only=False)
         exact = np.zeros(table.num_rows, dtype=np.bool_)
         if "exact" in table.column_names:
-            known = _cast(path, table, "exact", pa.bool_()).fill_null(value=False)
+            known = _cast(path, table, "exact", pa.bool_()).fill_null(False)
             exact = known.to_numpy(zero_copy_only=False)
         return cls(
             path=path,

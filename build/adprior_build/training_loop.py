@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
+from transformers.utils import logging
 
 from adprior_build.checkpoint import next_token_logits
 from adprior_build.examples import Example, ExampleSource
@@ -33,6 +34,7 @@ class Settings:
 def prepare(seed: int, threads: int) -> None:
     """Fix the seed and the number of threads (0: all)."""
     torch.manual_seed(seed)
+    logging.disable_progress_bar()  # of transformers; ours tells more
     if threads:
         torch.set_num_threads(threads)
 

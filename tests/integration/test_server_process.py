@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from adprior_runtime import contract
+from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Manifest
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError
 from adprior_runtime.server import TritonServer
 
@@ -70,6 +71,10 @@ def make_repository(tmp_path: Path) -> MakeRepository:
             version.mkdir(parents=True)
             (version / "model.py").write_text(MODEL.format(initialize=initialize))
             (version.parent / "config.pbtxt").write_text(CONFIG)
+            if name in MODEL_FILES:
+                (version / "bundle").mkdir()
+                manifest = Manifest(bundle_id="0123456789ab").to_json()
+                (version / "bundle" / MANIFEST).write_text(manifest)
         return tmp_path / "repo"
 
     return make
