@@ -16,6 +16,15 @@ from adprior_build.provenance import describe_command
 from adprior_build.repository import REPOSITORY_MARKER, fill_repository
 from adprior_runtime.bundle import MANIFEST, Bundle
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.search import SearchMode
+
+_SETTINGS = (
+    "forecast_k",
+    "search_mode",
+    "beam_width",
+    "token_budget",
+    "candidate_token_budget",
+)
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
 
@@ -41,8 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--forecast-k", type=positive_integer, metavar="N", help="advertisers in a forecast (20)"
     )
     parser.add_argument(
-        "--beam-width", type=positive_integer, metavar="N", help="prefixes kept at each step (32)"
+        "--search-mode", choices=[*SearchMode], help="beam: fixed work; exact: on until proved, or the budget ends (exact)"
     )
+    for option, told in (
+        ("--beam-width", "prefixes expanded in a round of the search (32)"),
+        ("--token-budget", "tokens that an exact search may extend (512)"),
+        ("--candidate-token-budget", "tokens that scoring candidates may extend (4096)"),
+    ):
+        parser.add_argument(option, type=positive_integer, metavar="N", help=told)
     parser.add_argument("--origin", help="where the training data came from, for the manifest")
     parser.add_argument(
         "--record-command",
@@ -91,9 +106,7 @@ def _bundle_place(args: argparse.Namespace) -> Iterator[Path]:
 
 def _fill_bundle(place: Path, args: argparse.Namespace) -> None:
     settings: dict[str, Any] = {
-        name: value
-        for name in ("forecast_k", "beam_width", "origin")
-        if (value := getattr(args, name)) is not None
+        name: value for name in (*_SETTINGS, "origin") if (value := getattr(args, name)) is not None
     }
     settings["commands"] = (
         *(args.record_command or ()),

@@ -205,6 +205,7 @@ def _add_catalogue(directory: Path, catalogue: Catalogue, manifest: Manifest) ->
         catalogue_fingerprint=fingerprint,
         catalogue_lineage=(*lineage, fingerprint),
         trie_tokenizer_sha256=hash_file(directory / TOKENIZER_FILE),
+        prompt_head_ids=tuple(renderer.head_ids),
     )
 
 

@@ -22,6 +22,7 @@ import torch
 from transformers import DynamicCache
 
 from adprior_build.checkpoint import next_token_logits
+from adprior_runtime.engines.base import ROOT
 from adprior_runtime.engines.onnx import OnnxEngine, causal_mask
 from adprior_runtime.errors import ArtefactError
 
@@ -131,10 +132,10 @@ def check_parity(model: Any, path: Path, *, rounds: int = 4, seed: int = 0) -> f
         state, log_probs = engine.prefill(prompt)
         worst = max(worst, _difference(model, prompt, log_probs))
         first = random.integers(0, vocabulary, size=3).tolist()
-        nodes, found = engine.extend(state, first, [engine.ROOT] * 3)
+        found = engine.extend(state, first, [ROOT] * 3)
         second = random.integers(0, vocabulary, size=5).tolist()
-        parents = random.choice(list(nodes), size=5).tolist()
-        _, found_second = engine.extend(state, second, parents)
+        parents = random.integers(0, 3, size=5).tolist()
+        found_second = engine.extend(state, second, parents)
         paths = [[token] for token in first]
         paths += [[first[parent], token] for parent, token in zip(parents, second, strict=True)]
         for path_ids, row in zip(paths, [*found, *found_second], strict=True):

@@ -65,7 +65,11 @@ class Manifest:
         engine: ``onnx``.
         forecast_k: How many advertisers a forecast holds unless the request says otherwise; the
             prior head was fitted with it.
-        beam_width: Prefixes the search keeps at each step.
+        search_mode: ``beam`` or ``exact``, see `adprior_runtime.search`.
+        beam_width: Prefixes that the search expands in a round.
+        token_budget: Tokens that an exact search may put through the model.
+        candidate_token_budget: Tokens that scoring the candidates of one request may.
+        prompt_head_ids: Tokens that every prompt begins with.
         longest_name_tokens: Terminator included; the engine's output length.
         catalogue_fingerprint: Of the catalogue in it.
         catalogue_lineage: Fingerprints of the catalogues it was refreshed from, oldest first,
@@ -81,7 +85,11 @@ class Manifest:
     contract_version: str = CONTRACT_VERSION
     engine: str = "onnx"
     forecast_k: int = 20
+    search_mode: str = "exact"
     beam_width: int = 32
+    token_budget: int = 512
+    candidate_token_budget: int = 4096
+    prompt_head_ids: tuple[int, ...] = ()
     longest_name_tokens: int = 0
     catalogue_fingerprint: str = ""
     catalogue_lineage: tuple[str, ...] = ()
@@ -99,7 +107,7 @@ class Manifest:
             known = {item.name for item in fields(cls)}
             if unknown := sorted(set(document) - known):
                 raise ArtefactError(f"{path}: unknown keys {unknown}; made by a newer adprior?")
-            for key in ("catalogue_lineage", "commands"):
+            for key in ("catalogue_lineage", "commands", "prompt_head_ids"):
                 document[key] = tuple(document.get(key, ()))
             manifest = cls(**document)
             for name, digest in manifest.files.items():

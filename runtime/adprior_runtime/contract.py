@@ -66,6 +66,8 @@ SEQUENCE_LENGTH: Final = "sequence_length"
 CUM_LOG_PROBS: Final = "cum_log_probs"
 FRONTIER_LOG_PROBS: Final = "frontier_log_probs"
 FRONTIER_LOG_MASS: Final = "frontier_log_mass"
+SCORED_LOG_PROBS: Final = "candidate_log_probs"
+SCORED_EXACT: Final = "candidate_exact"
 ADVERTISER_IDS: Final = "ADVERTISER_IDS"
 LOG_PROBS: Final = "LOG_PROBS"
 ADVERTISER_NAMES: Final = "ADVERTISER_NAMES"
@@ -158,6 +160,10 @@ _FRONTIER = (
     _tensor(FRONTIER_LOG_PROBS, "FP32", -1),
     _tensor(FRONTIER_LOG_MASS, "FP32", 1),
 )
+_SCORED = (
+    _tensor(SCORED_LOG_PROBS, "FP32", -1),
+    _tensor(SCORED_EXACT, "BOOL", -1),
+)
 _EXACT = _tensor(EXACT, "BOOL", 1)
 _FORECAST = (
     _tensor(ADVERTISER_IDS, "INT64", -1),
@@ -214,8 +220,8 @@ def _llm_engine(target: Target) -> Model:
     if target is Target.CPU:
         return Model(
             name=LLM_ENGINE,
-            inputs=(*_PROMPT, _TOP_K, _EXCLUDED),
-            outputs=(*_BEAMS, *_FRONTIER),
+            inputs=(*_PROMPT, _TOP_K, *_optional((_CANDIDATES,)), _EXCLUDED),
+            outputs=(*_BEAMS, *_FRONTIER, *_SCORED),
         )
     return Model(
         name=LLM_ENGINE,
@@ -239,7 +245,7 @@ def _prior_head(_: Target) -> Model:
     forecast = tuple(tensor for tensor in _FORECAST if tensor.name in known)
     return Model(
         name=PRIOR_HEAD,
-        inputs=(*forecast, *_optional((_EXACT,)), _CANDIDATES, _BASE_LOGITS),
+        inputs=(*forecast, *_optional((_EXACT,)), _CANDIDATES, _BASE_LOGITS, *_optional(_SCORED)),
         outputs=_PRIORS,
     )
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.errors import InvalidRequestError
-from adprior_runtime.trie import Trie
+from adprior_runtime.trie import Trie, as_matrix
 
 __all__ = ["AdvertiserDecoder", "DecodedForecast"]
 
@@ -108,8 +108,9 @@ class AdvertiserDecoder:
         resolved: dict[int, int] = {}
         seen: set[tuple[int, ...]] = set()
         dropped = 0
-        for path, log_prob in zip(paths, log_probs, strict=True):
-            row = self._trie.lookup(path)
+        nodes = self._trie.find(*as_matrix(paths))
+        rows = np.where(nodes >= 0, self._trie.leaf_advertiser[nodes], -1).tolist()
+        for path, row, log_prob in zip(paths, rows, log_probs, strict=True):
             if row < 0:
                 dropped += 1
             elif (key := tuple(path)) not in seen:

@@ -5,9 +5,8 @@ For evaluation and tests. Serving goes through Triton.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from adprior_runtime.bundle import (
     ADVERTISERS_DIRECTORY,
@@ -19,10 +18,10 @@ from adprior_runtime.bundle import (
 )
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.context import UserContext
-from adprior_runtime.decoder import AdvertiserDecoder, DecodedForecast
+from adprior_runtime.decoder import AdvertiserDecoder, DecodedForecast, beams_to_paths
 from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.prompt import PromptRenderer
-from adprior_runtime.search import beam_search
+from adprior_runtime.search import SearchSettings, TrieSearch
 from adprior_runtime.trie import Trie
 
 __all__ = ["Forecaster"]
@@ -38,24 +37,25 @@ class Forecaster:
             self.bundle.path(PROMPT_FILE), self.bundle.path(TOKENIZER_FILE)
         )
         self._trie = Trie.load(self.bundle.path(TRIE_DIRECTORY))
-        self._engine = OnnxEngine(self.bundle.path(ONNX_MODEL_FILE), threads=threads)
+        self._engine = OnnxEngine(
+            self.bundle.path(ONNX_MODEL_FILE),
+            threads=threads,
+            head_ids=self.bundle.manifest.prompt_head_ids,
+        )
+        self._settings = SearchSettings.of(self.bundle.manifest)
         self._decoder = AdvertiserDecoder(self._trie, self.advertisers)
 
     def forecast(self, context: UserContext, top_k: int | None = None) -> DecodedForecast:
         """Forecast one user's ``top_k`` advertisers (the bundle's number by default)."""
-        top_k = top_k or self.bundle.forecast_k
-        beams = beam_search(
-            self._engine,
-            self.renderer.render(context).token_ids,
-            self._trie,
-            width=max(self.bundle.manifest.beam_width, top_k),
-        )
-        with np.errstate(divide="ignore"):
-            frontier_log_mass = float(np.log(np.exp(beams.frontier_log_probs).sum()))
+        top_k = self.bundle.forecast_k if top_k is None else top_k
+        settings = replace(self._settings, width=max(self._settings.width, top_k))
+        prompt = self.renderer.render(context).token_ids
+        result = TrieSearch(self._engine, self._trie, prompt, settings).run(top_k)
+        tokens, lengths = self._trie.paths(result.leaves)
         return self._decoder.decode(
-            beams.paths,
-            beams.log_probs,
+            beams_to_paths(tokens, lengths),
+            result.log_probs,
             top_k=top_k,
-            frontier_log_probs=beams.frontier_log_probs,
-            frontier_log_mass=frontier_log_mass,
+            frontier_log_probs=result.frontier_log_probs,
+            frontier_log_mass=result.frontier_log_mass,
         )

@@ -81,6 +81,8 @@ def candidate_priors(
     forecast_k: int,
     candidate_ids: _Int64Array,
     advertisers: Advertisers,
+    scored_log_probs: _Float32Array | None = None,
+    scored_exact: npt.NDArray[np.bool_] | None = None,
 ) -> CandidatePriors:
     """Look candidates up in a forecast; the arguments have passed `validate_head_request`.
 
@@ -96,6 +98,9 @@ def candidate_priors(
         forecast_k: The bundle's; a longer forecast counts as one of so many.
         candidate_ids: [n]; the same one may come several times.
         advertisers: The catalogue.
+        scored_log_probs: [n], each candidate's own log-probability or a bound on it, where the
+            engine has scored them; the closer of that and the forecast's counts.
+        scored_exact: [n], whether those are no bounds.
     """
     order = np.argsort(-forecast_log_probs, kind="stable")
     beyond = forecast_log_probs[order[forecast_k:]].astype(np.float64)
@@ -114,6 +119,10 @@ def candidate_priors(
     with np.errstate(divide="ignore"):
         log_probs = np.minimum(np.log(probabilities), 0.0).astype(np.float32)
     log_probs[in_full] = forecast_log_probs[ranks[in_full] - 1]
+    if scored_log_probs is not None and scored_exact is not None:
+        closer = known & ~in_full & (scored_exact | (scored_log_probs < log_probs))
+        log_probs[closer] = np.minimum(scored_log_probs[closer], 0.0)
+        in_full = in_full | (known & scored_exact)
     floored = np.maximum(log_probs, LOG_PROB_FLOOR)
 
     features = np.zeros((len(candidate_ids), len(FEATURE_NAMES)), dtype=np.float32)

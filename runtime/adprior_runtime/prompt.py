@@ -163,6 +163,11 @@ class PromptRenderer:
             raise ArtefactError(f"{tokenizer_path}: not a tokenizer: {error}") from error
         return cls(PromptTemplate.load(template_path), tokenizer)
 
+    @property
+    def head_ids(self) -> list[int]:
+        """The tokens that every prompt begins with."""
+        return self._render_section("head", {})[0]
+
     def name_ids(self, name: str) -> list[int]:
         """Return an advertiser's canonical tokens, terminator included."""
         return [*self._encode(name), self.end_id]
@@ -173,7 +178,7 @@ class PromptRenderer:
         Raises:
             InvalidRequestError: The profile alone exceeds the budget.
         """
-        start = self._render_section("head", {})[0]
+        start = self.head_ids
         for key, value in context.profile.items():
             if key not in self._denied:
                 start += self._render_section("profile", {"key": key, "value": value})[0]

@@ -1,26 +1,85 @@
-"""Trie-constrained beam search: the most probable advertisers, and what was not looked at.
+"""Trie search: the most probable advertisers, with a proof of what was not looked at.
 
 Only names of the catalogue can come out. Scores are sums of the model's own log-softmax along the
 canonical tokens, terminator included: no length normalisation, no renormalisation over the tokens
-that the trie allows. The search knows engines by `prefill` and `extend` only.
+that the trie allows.
+
+Two modes. `beam` expands the ``width`` most probable prefixes of each depth: fixed work. `exact`
+goes on from there, most probable prefixes first, until the certificate of `standing.py` holds or a
+budget of tokens is spent. Either way, what was met and not expanded is the frontier.
+
+The search knows engines by `prefill` and `extend` only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from adprior_runtime.bundle import Manifest
+from adprior_runtime.candidate_scoring import CandidateScores, score_candidates
 from adprior_runtime.engines.base import Engine
-from adprior_runtime.errors import AdpriorError
+from adprior_runtime.errors import AdpriorError, ArtefactError
+from adprior_runtime.search_tree import SearchTree
+from adprior_runtime.standing import Standing
 from adprior_runtime.trie import Int32Array, Trie
 
-__all__ = ["Beams", "SearchCancelledError", "beam_search"]
+__all__ = [
+    "SearchCancelledError",
+    "SearchMode",
+    "SearchResult",
+    "SearchSettings",
+    "TrieSearch",
+]
 
 _Float64Array = npt.NDArray[np.float64]
+
+
+class SearchMode(StrEnum):
+    """How far a search goes."""
+
+    BEAM = "beam"
+    EXACT = "exact"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSettings:
+    """How to search; set by the bundle.
+
+    Attributes:
+        mode: See the module.
+        width: Prefixes expanded in one round.
+        token_budget: In exact mode, no further round once so many tokens have been extended.
+        candidate_token_budget: Tokens that scoring candidates may extend.
+    """
+
+    mode: SearchMode = SearchMode.EXACT
+    width: int = 32
+    token_budget: int = 512
+    candidate_token_budget: int = 4096
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> SearchSettings:
+        """Return what a bundle says.
+
+        Raises:
+            ArtefactError: It names a mode that is none.
+        """
+        try:
+            mode = SearchMode(manifest.search_mode)
+        except ValueError as error:
+            raise ArtefactError(f"manifest: search_mode: {error}") from error
+        return cls(
+            mode=mode,
+            width=manifest.beam_width,
+            token_budget=manifest.token_budget,
+            candidate_token_budget=manifest.candidate_token_budget,
+        )
 
 
 class SearchCancelledError(AdpriorError):
@@ -30,114 +89,133 @@ class SearchCancelledError(AdpriorError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beams:
+class SearchResult:
     """What a search found.
 
     Attributes:
-        paths: Token ids of every complete name met, terminator included, most probable first.
-        log_probs: float64 [paths].
-        frontier_log_probs: float64 [f], the prefixes met and not expanded, largest first. They are
-            disjoint, and nothing of the catalogue lies outside paths and frontier.
+        leaves: int32 [found], trie nodes of every complete name met, most probable first.
+        log_probs: float64 [found].
+        frontier_log_probs: float64, of the prefixes met and not expanded, the largest first, at
+            least as many as one advertiser has names (fewer where there are no more). They are
+            disjoint.
+        frontier_log_mass: Log of the sum of all of them, and of the excluded names met: nothing of
+            the catalogue lies outside ``leaves`` and this.
+        extended_tokens: Tokens that went through the model after the prompt.
+        exact: Whether the certificate holds.
     """
 
-    paths: list[list[int]]
+    leaves: Int32Array
     log_probs: _Float64Array
     frontier_log_probs: _Float64Array
+    frontier_log_mass: float
+    extended_tokens: int
+    exact: bool
 
 
-def beam_search(
-    engine: Engine[Any],
-    prompt_ids: Sequence[int],
-    trie: Trie,
-    *,
-    width: int,
-    is_cancelled: Callable[[], bool] = lambda: False,
-) -> Beams:
-    """Search the trie, keeping the ``width`` most probable prefixes at each depth.
+class TrieSearch:
+    """One user's search, and the scoring of candidates that shares its work."""
 
-    A complete name needs no forward pass of its own, so every one met is returned.
+    def __init__(
+        self,
+        engine: Engine[Any],
+        trie: Trie,
+        prompt_ids: Sequence[int],
+        settings: SearchSettings,
+        *,
+        excluded_rows: npt.ArrayLike = (),
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Read the prompt.
 
-    Args:
-        engine: The language model.
-        prompt_ids: The rendered prompt.
-        trie: The catalogue's names.
-        width: Prefixes expanded at each depth.
-        is_cancelled: Asked before each forward pass.
+        Args:
+            engine: The language model.
+            trie: The catalogue's names.
+            prompt_ids: The rendered prompt.
+            settings: How to search.
+            excluded_rows: Advertisers that must not come out.
+            is_cancelled: Asked before each forward pass.
 
-    Raises:
-        SearchCancelledError: ``is_cancelled`` said so.
-    """
-    state, log_probs = engine.prefill(prompt_ids)
-    next_log_probs = log_probs[None]
-    level = _Level.root(engine.ROOT)
-    found: list[tuple[float, list[int]]] = []
-    dropped: list[_Float64Array] = []
-    while True:
-        children = level.children(trie, next_log_probs)
-        rows = trie.leaf_advertiser[children.trie_nodes]
-        for index in np.flatnonzero(rows >= 0):
-            path = level.paths[children.parents[index]]
-            found.append((children.scores[index], [*path, int(children.tokens[index])]))
-        prefixes = np.flatnonzero(rows < 0)
-        order = prefixes[np.argsort(-children.scores[prefixes], kind="stable")]
-        dropped.append(children.scores[order[width:]])
-        if len(order) == 0:
-            break
-        if is_cancelled():
+        Raises:
+            SearchCancelledError: ``is_cancelled`` said so; `run` and `score` raise it too.
+        """
+        self._trie = trie
+        self._settings = settings
+        self._is_cancelled = is_cancelled
+        self._stop_if_cancelled()
+        self._tree = SearchTree(engine, trie, prompt_ids, np.unique(excluded_rows).astype(np.int64))
+
+    def run(self, top_k: int) -> SearchResult:
+        """Find the ``top_k`` most probable advertisers.
+
+        Args:
+            top_k: How many are wanted; more than there are gives all.
+        """
+        tree = self._tree
+        standing = Standing(self._trie, tree.excluded_rows, top_k)
+        self._beam(standing)
+        exact = standing.is_exact(tree)
+        if self._settings.mode is SearchMode.EXACT:
+            while not exact and tree.extended_tokens < self._settings.token_budget:
+                left = self._settings.token_budget - tree.extended_tokens
+                chosen = standing.choose(tree, min(self._settings.width, left))
+                if len(chosen) == 0:  # a tie, which no expansion breaks
+                    break
+                self._stop_if_cancelled()
+                tree.expand(chosen, 0)
+                exact = standing.is_exact(tree)
+        order = np.argsort(-tree.found_scores, kind="stable")
+        largest = -np.sort(-tree.largest_open(self._trie.most_paths))
+        return SearchResult(
+            leaves=tree.found_leaves[order].astype(np.int32),
+            log_probs=tree.found_scores[order],
+            frontier_log_probs=largest,
+            frontier_log_mass=tree.log_mass_outside(),
+            extended_tokens=tree.extended_tokens,
+            exact=exact,
+        )
+
+    def _beam(self, standing: Standing) -> None:
+        """Expand the most probable prefixes of each depth, the shallowest first.
+
+        Prefixes that were expanded ahead (see `SearchTree.expand`) compete for a depth's places,
+        so that the same prefixes survive as in a search that looks nothing ahead.
+        """
+        tree, width = self._tree, self._settings.width
+        threshold = -np.inf
+        for depth in range(1, self._trie.depth):
+            here = tree.open_at(depth)
+            ahead = tree.expanded_scores_at(depth)
+            scores = tree.open_scores[here]
+            if len(here) + len(ahead) > width:
+                everyone = np.concatenate([scores, ahead])
+                place = len(everyone) - width
+                threshold_here = np.partition(everyone, place)[place]
+                here = here[scores >= threshold_here][:width]
+                scores = tree.open_scores[here]
+            here = here[scores > threshold]  # the others cannot be among the best any more
+            if len(here) == 0:
+                continue
+            self._stop_if_cancelled()
+            tree.expand(here, width)
+            threshold = standing.threshold(tree)
+
+    def score(self, rows: npt.ArrayLike) -> CandidateScores:
+        """Score candidates exactly, the highest bounds first, as far as the budget goes.
+
+        Args:
+            rows: [candidates], rows of the catalogue, different.
+
+        Returns:
+            Scores that do not depend on one another, and leave the search as it was.
+        """
+        return score_candidates(
+            self._tree,
+            self._trie,
+            np.asarray(rows, dtype=np.int64),
+            self._settings.candidate_token_budget,
+            self._stop_if_cancelled,
+        )
+
+    def _stop_if_cancelled(self) -> None:
+        if self._is_cancelled():
             raise SearchCancelledError("the request was cancelled")
-        level, parents = children.keep(order[:width], level)
-        nodes, next_log_probs = engine.extend(state, [path[-1] for path in level.paths], parents)
-        level.engine_nodes.extend(nodes)
-    found.sort(key=lambda item: -item[0])
-    return Beams(
-        paths=[path for _, path in found],
-        log_probs=np.array([score for score, _ in found]),
-        frontier_log_probs=-np.sort(-np.concatenate(dropped)),
-    )
-
-
-@dataclass(slots=True)
-class _Level:
-    """The prefixes expanded at one depth."""
-
-    trie_nodes: Int32Array
-    scores: _Float64Array
-    paths: list[list[int]]
-    engine_nodes: list[int]
-
-    @classmethod
-    def root(cls, engine_root: int) -> _Level:
-        return cls(np.zeros(1, dtype=np.int32), np.zeros(1), [[]], [engine_root])
-
-    def children(self, trie: Trie, log_probs: npt.NDArray[np.float32]) -> _Children:
-        starts = trie.offsets[self.trie_nodes].astype(np.int64)
-        counts = trie.offsets[self.trie_nodes + 1] - starts
-        parents = np.repeat(np.arange(len(counts)), counts)
-        edges = np.arange(counts.sum()) + np.repeat(starts - np.cumsum(counts) + counts, counts)
-        tokens = trie.child_tokens[edges]
-        return _Children(
-            parents=parents,
-            tokens=tokens,
-            trie_nodes=trie.child_nodes[edges],
-            scores=self.scores[parents] + log_probs[parents, tokens],
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Children:
-    """Every continuation that the trie allows of a level's prefixes."""
-
-    parents: npt.NDArray[np.int64]
-    tokens: Int32Array
-    trie_nodes: Int32Array
-    scores: _Float64Array
-
-    def keep(self, chosen: npt.NDArray[np.int64], level: _Level) -> tuple[_Level, list[int]]:
-        """Return the next level, its engine nodes to come, and their parents in the engine."""
-        kept = _Level(
-            self.trie_nodes[chosen],
-            self.scores[chosen],
-            [[*level.paths[self.parents[i]], int(self.tokens[i])] for i in chosen],
-            [],
-        )
-        return kept, [level.engine_nodes[self.parents[i]] for i in chosen]

@@ -1,16 +1,20 @@
 """The catalogue's names as a trie of flat arrays.
 
 Every name and alias is one path of token ids that ends with the terminator, so a name that begins
-another is no special case. Nodes are numbered breadth-first, root 0; the children of node ``n`` are
-``child_tokens[s:e]`` / ``child_nodes[s:e]`` with ``s, e = offsets[n], offsets[n + 1]``, tokens
-rising (compressed sparse rows). ``leaf_advertiser[n]`` is the row of the advertiser whose path ends
-at ``n``, -1 elsewhere. The arrays are memory-mapped from ``.npy`` files, shared by processes.
+another is no special case. Nodes are numbered breadth-first from the root, 0: the children of node
+``n`` are the nodes ``offsets[n] + 1`` to ``offsets[n + 1]``, reached by the tokens
+``child_tokens[offsets[n]:offsets[n + 1]]``, rising (compressed sparse rows whose column indices
+need no array). ``leaf_advertiser[n]`` is the row of the advertiser whose path ends at ``n``, -1
+elsewhere; the leaves of advertiser ``a`` are ``leaf_nodes[leaf_offsets[a]:leaf_offsets[a + 1]]``.
+The arrays are memory-mapped from ``.npy`` files, shared by processes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,79 +23,196 @@ import numpy.typing as npt
 
 from adprior_runtime.errors import ArtefactError
 
-__all__ = ["Int32Array", "Trie"]
+__all__ = ["Int32Array", "Int64Array", "Trie", "as_matrix"]
 
 Int32Array = npt.NDArray[np.int32]
+Int64Array = npt.NDArray[np.int64]
+
+_NO_TOKEN = -1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Trie:
     """Token paths to advertisers; see the module for the layout.
 
     Attributes:
         offsets: int32 [nodes + 1].
-        child_tokens, child_nodes: int32 [nodes - 1].
+        child_tokens: int32 [nodes - 1].
         leaf_advertiser: int32 [nodes].
+        leaf_nodes: int32 [paths].
+        leaf_offsets: int32 [advertisers + 1].
     """
 
     offsets: Int32Array
     child_tokens: Int32Array
-    child_nodes: Int32Array
     leaf_advertiser: Int32Array
+    leaf_nodes: Int32Array
+    leaf_offsets: Int32Array
 
     @classmethod
-    def build(cls, paths: Sequence[Sequence[int]], advertisers: Sequence[int]) -> Trie:
+    def build(cls, paths: Iterable[Sequence[int]], advertisers: npt.ArrayLike) -> Trie:
         """Build from token paths and the advertiser row of each.
 
         Args:
-            paths: Terminated token ids, all different.
-            advertisers: The advertiser row of each path.
+            paths: Terminated token ids, all different, none the beginning of another.
+            advertisers: The advertiser row of each path; rows count from 0 without a gap.
         """
-        nested: dict[int, Any] = {}
-        for path, row in zip(paths, advertisers, strict=True):
-            node = nested
-            for token in path[:-1]:
-                node = node.setdefault(token, {})
-            node[path[-1]] = row
-        return cls._flatten(nested)
+        tokens, lengths = as_matrix(paths)
+        rows = np.asarray(advertisers, dtype=np.int32)
+        order = np.lexsort(tokens.T[::-1])
+        tokens, lengths, rows = tokens[order], lengths[order], rows[order]
+        # How many tokens a path shares with the one before: from there on its nodes are new.
+        shared = np.zeros(len(tokens), dtype=np.int64)
+        shared[1:] = (tokens[1:] != tokens[:-1]).argmax(axis=1)
+        offsets, child_tokens, leaf_advertiser = [np.zeros(1, np.int64)], [], [np.array([-1])]
+        nodes_before, parents_before = 1, 0
+        node = np.zeros(len(tokens), dtype=np.int64)  # of each path, at the depth reached
+        for depth in range(tokens.shape[1]):
+            is_new = (lengths > depth) & (shared <= depth)
+            parents = node[is_new]
+            node = np.where(lengths > depth, nodes_before - 1 + np.cumsum(is_new), node)
+            counts = np.bincount(parents - parents_before, minlength=nodes_before - parents_before)
+            offsets.append(offsets[-1][-1] + np.cumsum(counts))
+            child_tokens.append(tokens[is_new, depth])
+            is_leaf = lengths[is_new] == depth + 1
+            leaf_advertiser.append(np.where(is_leaf, rows[is_new], -1))
+            parents_before, nodes_before = nodes_before, nodes_before + int(is_new.sum())
+        offsets.append(np.full(nodes_before - parents_before, offsets[-1][-1]))
+        by_row = np.argsort(rows, kind="stable")
+        leaf_counts = np.bincount(rows)
+        arrays = {
+            "offsets": np.concatenate(offsets),
+            "child_tokens": np.concatenate(child_tokens),
+            "leaf_advertiser": np.concatenate(leaf_advertiser),
+            "leaf_nodes": node[by_row],
+            "leaf_offsets": np.concatenate([[0], np.cumsum(leaf_counts)]),
+        }
+        return cls(**{name: array.astype(np.int32) for name, array in arrays.items()})
 
-    @classmethod
-    def _flatten(cls, nested: dict[int, Any]) -> Trie:
-        offsets, tokens, nodes, leaves = [0], [], [], [-1]
-        queue: list[dict[int, Any]] = [nested]
-        position = 0
-        while position < len(queue):
-            for token, child in sorted(queue[position].items()):
-                tokens.append(token)
-                nodes.append(len(queue))
-                is_leaf = not isinstance(child, dict)
-                leaves.append(child if is_leaf else -1)
-                queue.append({} if is_leaf else child)
-            offsets.append(len(tokens))
-            position += 1
-        as_array = [np.asarray(a, dtype=np.int32) for a in (offsets, tokens, nodes, leaves)]
-        return cls(
-            offsets=as_array[0],
-            child_tokens=as_array[1],
-            child_nodes=as_array[2],
-            leaf_advertiser=as_array[3],
-        )
+    @cached_property
+    def most_paths(self) -> int:
+        """The most names that one advertiser has."""
+        return int(np.diff(self.leaf_offsets).max())
+
+    @cached_property
+    def depth(self) -> int:
+        """The tokens of the longest name, terminator included."""
+        depth, first, stop = -1, 0, 1
+        while first < stop:
+            depth, first, stop = (
+                depth + 1,
+                int(self.offsets[first]) + 1,
+                int(self.offsets[stop]) + 1,
+            )
+        return depth
 
     def children(self, node: int) -> tuple[Int32Array, Int32Array]:
         """Return the tokens and the nodes of a node's children: int32 [c] each."""
         start, stop = self.offsets[node], self.offsets[node + 1]
-        return self.child_tokens[start:stop], self.child_nodes[start:stop]
+        return self.child_tokens[start:stop], np.arange(start + 1, stop + 1, dtype=np.int32)
+
+    def children_of(self, nodes: npt.ArrayLike) -> tuple[Int64Array, Int64Array]:
+        """Return the children of many nodes.
+
+        Args:
+            nodes: [n].
+
+        Returns:
+            int64 [children] each: the children, and the position in ``nodes`` of each one's parent.
+        """
+        first = self.offsets[np.asarray(nodes)].astype(np.int64)
+        counts = self.offsets[np.asarray(nodes) + 1] - first
+        of = np.repeat(np.arange(len(counts)), counts)
+        return np.arange(1, len(of) + 1) + (first - np.cumsum(counts) + counts)[of], of
+
+    def parents(self, nodes: npt.ArrayLike) -> Int64Array:
+        """Return the parent of each node; the root has none and must not be asked for."""
+        edges = np.asarray(nodes) - 1
+        return np.searchsorted(self.offsets, edges, side="right") - 1
+
+    def ancestors(self, nodes: npt.ArrayLike) -> Int64Array:
+        """Return the nodes from below the root down to each node.
+
+        Returns:
+            int64 [n, deepest (at least 1)], padded with 0 (the root) on the left.
+        """
+        levels = []
+        current = np.asarray(nodes, dtype=np.int64)
+        while current.any():
+            levels.append(current)
+            current = np.where(current > 0, self.parents(np.maximum(current, 1)), 0)
+        return np.stack(levels[::-1] or [current], axis=1)
+
+    def paths(self, nodes: npt.ArrayLike) -> tuple[Int32Array, Int32Array]:
+        """Return the tokens that lead to each node.
+
+        Returns:
+            int32 [n, longest], padded with -1 on the right, and the lengths, int32 [n].
+        """
+        lineage = self.ancestors(nodes)
+        lengths = (lineage > 0).sum(axis=1)
+        tokens = np.full(lineage.shape, _NO_TOKEN, dtype=np.int32)
+        used = np.arange(lineage.shape[1]) < lengths[:, None]
+        tokens[used] = self.child_tokens[lineage[lineage > 0] - 1]
+        return tokens, lengths.astype(np.int32)
+
+    def leaves_of(self, rows: npt.ArrayLike) -> tuple[Int64Array, Int64Array]:
+        """Return the leaves of advertisers.
+
+        Args:
+            rows: [n].
+
+        Returns:
+            int64 [paths] each: the leaves, and the position in ``rows`` of each one's advertiser.
+        """
+        starts = self.leaf_offsets[np.asarray(rows)].astype(np.int64)
+        counts = self.leaf_offsets[np.asarray(rows) + 1] - starts
+        owners = np.repeat(np.arange(len(counts)), counts)
+        places = np.arange(len(owners)) + (starts - np.cumsum(counts) + counts)[owners]
+        return self.leaf_nodes[places].astype(np.int64), owners
+
+    def find(self, tokens: Int32Array, lengths: npt.NDArray[Any]) -> Int64Array:
+        """Return the node that each token path leads to, -1 where it leaves the trie.
+
+        Args:
+            tokens: [n, longest]; what lies beyond a path's length is not looked at.
+            lengths: [n].
+        """
+        nodes = np.zeros(len(lengths), dtype=np.int64)
+        for depth in range(tokens.shape[1]):
+            going = np.flatnonzero((lengths > depth) & (nodes >= 0))
+            nodes[going] = self._step(nodes[going], tokens[going, depth])
+        return nodes
+
+    def covered(self, leaves: npt.ArrayLike) -> Int64Array:
+        """Return the nodes whose every leaf is among ``leaves``, those included, rising."""
+        covered = np.unique(np.asarray(leaves, dtype=np.int64))
+        while len(covered):
+            parents, counts = np.unique(self.parents(covered), return_counts=True)
+            whole = parents[counts == self.offsets[parents + 1] - self.offsets[parents]]
+            grown = np.union1d(covered, whole[whole > 0])
+            if len(grown) == len(covered):
+                break
+            covered = grown
+        return covered
+
+    def _step(self, nodes: Int64Array, tokens: Int32Array) -> Int64Array:
+        """Return the child of each node by its token, -1 where there is none."""
+        low, stop = self.offsets[nodes].astype(np.int64), self.offsets[nodes + 1].astype(np.int64)
+        high = stop
+        last = max(len(self.child_tokens) - 1, 0)
+        for _ in range(int((stop - low).max(initial=0)).bit_length()):  # bisection, all at once
+            middle = (low + high) // 2
+            is_below = (middle < high) & (self.child_tokens[np.minimum(middle, last)] < tokens)
+            low, high = np.where(is_below, middle + 1, low), np.where(is_below, high, middle)
+        found = (low < stop) & (self.child_tokens[np.minimum(low, last)] == tokens)
+        return np.where(found, low + 1, -1)
 
     def lookup(self, path: Sequence[int]) -> int:
         """Return the advertiser row that a whole path spells, or -1."""
-        node = 0
-        for token in path:
-            tokens, nodes = self.children(node)
-            index = int(np.searchsorted(tokens, token))
-            if index == len(tokens) or tokens[index] != token:
-                return -1
-            node = int(nodes[index])
-        return int(self.leaf_advertiser[node])
+        tokens = np.asarray([path], dtype=np.int32).reshape(1, len(path))
+        node = int(self.find(tokens, np.array([len(path)], dtype=np.int32))[0])
+        return int(self.leaf_advertiser[node]) if node >= 0 else -1
 
     def save(self, directory: Path) -> None:
         """Write one ``.npy`` file an array into an existing directory."""
@@ -106,15 +227,29 @@ class Trie:
             ArtefactError: A file is missing, or the arrays do not fit each other.
         """
         try:
+            # asarray: the same mapped memory without the subclass, whose every slice costs more.
             arrays = {
-                item.name: np.load(directory / f"{item.name}.npy", mmap_mode="r")
+                item.name: np.asarray(np.load(directory / f"{item.name}.npy", mmap_mode="r"))
                 for item in fields(cls)
             }
         except (OSError, ValueError) as error:
             raise ArtefactError(f"{directory}: not a trie: {error}") from error
         trie = cls(**arrays)
-        nodes = len(trie.leaf_advertiser)
-        sizes = (len(trie.offsets), len(trie.child_tokens), len(trie.child_nodes))
-        if sizes != (nodes + 1, nodes - 1, nodes - 1) or trie.offsets[-1] != nodes - 1:
+        nodes, paths = len(trie.leaf_advertiser), len(trie.leaf_nodes)
+        sizes = (len(trie.offsets), len(trie.child_tokens))
+        if sizes != (nodes + 1, nodes - 1) or (trie.offsets[-1], trie.leaf_offsets[-1]) != (
+            nodes - 1,
+            paths,
+        ):
             raise ArtefactError(f"{directory}: the trie's arrays do not fit each other: {sizes}")
         return trie
+
+
+def as_matrix(paths: Iterable[Sequence[int]]) -> tuple[Int32Array, Int64Array]:
+    """Return paths as int32 [n, longest], padded with -1 on the right, and their lengths."""
+    listed = paths if isinstance(paths, Sequence) else list(paths)
+    lengths = np.fromiter(map(len, listed), dtype=np.int64, count=len(listed))
+    flat = np.fromiter(chain.from_iterable(listed), dtype=np.int32, count=int(lengths.sum()))
+    tokens = np.full((len(lengths), int(lengths.max(initial=0))), _NO_TOKEN, dtype=np.int32)
+    tokens[np.arange(tokens.shape[1]) < lengths[:, None]] = flat
+    return tokens, lengths

@@ -8,19 +8,20 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Engine", "LogProbs", "State"]
+__all__ = ["ROOT", "Engine", "LogProbs", "State"]
 
 LogProbs = npt.NDArray[np.float32]
 State = TypeVar("State")
+
+ROOT = -1
+"""The node that stands for the prompt's end."""
 
 
 class Engine(Protocol[State]):
     """A causal language model that grows a tree of continuations of one prompt.
 
-    The tree's nodes are numbered in the order they are extended; `ROOT` is the prompt's end.
+    The tree's nodes are numbered from 0 in the order they are extended; `ROOT` is the prompt's end.
     """
-
-    ROOT: int = -1
 
     def prefill(self, prompt_ids: Sequence[int]) -> tuple[State, LogProbs]:
         """Read a prompt.
@@ -31,17 +32,19 @@ class Engine(Protocol[State]):
         ...
 
     def extend(
-        self, state: State, token_ids: Sequence[int], parents: Sequence[int]
-    ) -> tuple[Sequence[int], LogProbs]:
+        self, state: State, token_ids: npt.ArrayLike, parents: npt.ArrayLike, *, keep: bool = True
+    ) -> LogProbs:
         """Append tokens to nodes, all in one forward pass.
 
         Args:
-            state: From `prefill`; updated in place.
-            token_ids: One token for each new node.
-            parents: The node that each continues, or `ROOT`.
+            state: From `prefill`; updated in place where ``keep``.
+            token_ids: [n], one for each new node.
+            parents: [n], the node that each continues: `ROOT`, one of an earlier call, or one of
+                this call that comes before it.
+            keep: Whether later calls may continue the new nodes; otherwise nothing of them stays,
+                not even their numbers.
 
         Returns:
-            The new nodes' numbers, and the next token's log-probabilities after each:
-            float32 [nodes, vocabulary].
+            The next token's log-probabilities after each: float32 [n, vocabulary].
         """
         ...

@@ -2,7 +2,7 @@
 
 All live prefixes of a user are positions of one sequence. A 4-D mask lets each see the prompt and
 its own ancestors only; its position id is the prompt's length plus its depth. So the prompt's keys
-and values are written once and never re-ordered, whatever the beams do.
+and values are written once and never re-ordered, whatever the search does.
 """
 
 from __future__ import annotations
@@ -15,40 +15,45 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from adprior_runtime.engines.base import Engine, LogProbs
+from adprior_runtime.engines.base import ROOT, Engine, LogProbs
 from adprior_runtime.errors import ArtefactError, InvalidRequestError
 
 __all__ = ["OnnxEngine", "OnnxState", "causal_mask"]
 
 _Float32Array = npt.NDArray[np.float32]
+_Int64Array = npt.NDArray[np.int64]
 _MASKED = np.finfo(np.float32).min
 
 
 @dataclass(slots=True)
 class OnnxState:
-    """One user's cache.
+    """One user's cache and tree.
 
     Attributes:
         prompt_length: Tokens of the prompt.
-        keys, values: float32 [layers, 1, key-value heads, positions, head size].
-        lineage: For each node, the cache positions of itself and its ancestors.
+        keys, values: float32 [layers, 1, key-value heads, positions, head size] each, in pieces
+            that are joined when next needed.
+        depths: int64 [nodes], 0 for a child of the root.
+        sees: bool [nodes, nodes], whether the first is, or descends from, the second.
     """
 
     prompt_length: int
-    keys: _Float32Array
-    values: _Float32Array
-    lineage: list[list[int]] = field(default_factory=list)
+    keys: list[_Float32Array]
+    values: list[_Float32Array]
+    depths: _Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    sees: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), dtype=np.bool_))
 
 
 class OnnxEngine(Engine[OnnxState]):
     """Runs ``model.onnx`` as `adprior_build.onnx_export` writes it."""
 
-    def __init__(self, path: Path, *, threads: int = 0) -> None:
+    def __init__(self, path: Path, *, threads: int = 0, head_ids: Sequence[int] = ()) -> None:
         """Load the model.
 
         Args:
             path: The ONNX file.
             threads: Threads of one forward pass; 0 lets ONNX Runtime choose.
+            head_ids: Tokens that prompts begin with: read once, here, for all of them.
 
         Raises:
             ArtefactError: The file is not such a model.
@@ -61,17 +66,22 @@ class OnnxEngine(Engine[OnnxState]):
                 str(path), options, providers=["CPUExecutionProvider"]
             )
             shape = next(i.shape for i in self._session.get_inputs() if i.name == "past_keys")
-            self._empty_cache = np.zeros((shape[0], 1, shape[2], 0, shape[4]), dtype=np.float32)
+            empty = np.zeros((shape[0], 1, shape[2], 0, shape[4]), dtype=np.float32)
             self._vocabulary = int(self._session.get_outputs()[0].shape[-1])
             self._max_positions = int(
                 self._session.get_modelmeta().custom_metadata_map["max_positions"]
             )
         except Exception as error:  # ONNX Runtime's errors share no public base
             raise ArtefactError(f"{path}: not a language model in ONNX: {error}") from error
+        self._head_ids: list[int] = []
+        self._head = OnnxState(0, [empty], [empty])
+        if head_ids:
+            self._head, _ = self.prefill(list(head_ids))
+            self._head_ids = list(head_ids)
 
     def prefill(self, prompt_ids: Sequence[int]) -> tuple[OnnxState, LogProbs]:
         """See `Engine.prefill`; impossible tokens, or more than the model takes, are refused."""
-        length = len(prompt_ids)
+        length, head = len(prompt_ids), len(self._head_ids)
         if not 0 < length < self._max_positions:
             raise InvalidRequestError(
                 f"input_ids: {length} tokens, the model takes 1 to {self._max_positions - 1}"
@@ -81,50 +91,77 @@ class OnnxEngine(Engine[OnnxState]):
                 f"input_ids: found {min(prompt_ids)} to {max(prompt_ids)}, "
                 f"the model knows 0 to {self._vocabulary - 1}"
             )
-        state = OnnxState(length, self._empty_cache, self._empty_cache)
+        if length <= head or list(prompt_ids[:head]) != self._head_ids:
+            head = 0
+        past = self._head if head else OnnxState(0, self._empty(), self._empty())
+        state = OnnxState(length, list(past.keys), list(past.values))
         log_probs = self._run(
-            state, prompt_ids, np.arange(length), causal_mask(length), np.array([length - 1])
+            state,
+            np.asarray(prompt_ids[head:], dtype=np.int64),
+            np.arange(head, length),
+            causal_mask(length)[head:],
+            np.array([length - head - 1]),
         )
         return state, log_probs[0]
 
     def extend(
-        self, state: OnnxState, token_ids: Sequence[int], parents: Sequence[int]
-    ) -> tuple[Sequence[int], LogProbs]:
+        self,
+        state: OnnxState,
+        token_ids: npt.ArrayLike,
+        parents: npt.ArrayLike,
+        *,
+        keep: bool = True,
+    ) -> LogProbs:
         """See `Engine.extend`."""
-        count, cached = len(token_ids), state.keys.shape[3]
-        mask = np.full((count, cached + count), _MASKED, dtype=np.float32)
-        mask[:, : state.prompt_length] = 0
-        positions = np.empty(count, dtype=np.int64)
-        nodes = range(len(state.lineage), len(state.lineage) + count)
-        for row, parent in enumerate(parents):
-            ancestors = [] if parent == self.ROOT else state.lineage[parent]
-            state.lineage.append([*ancestors, cached + row])
-            mask[row, state.lineage[-1]] = 0
-            positions[row] = state.prompt_length + len(ancestors)
-        return nodes, self._run(state, token_ids, positions, mask, np.arange(count))
+        tokens, above = np.asarray(token_ids, dtype=np.int64), np.asarray(parents, dtype=np.int64)
+        before, count = len(state.depths), len(tokens)
+        depths, sees = _grow(state, above)
+        mask = np.zeros((count, state.prompt_length + before + count), dtype=np.float32)
+        mask[:, state.prompt_length :][~sees[before:]] = _MASKED
+        log_probs = self._run(
+            state,
+            tokens,
+            state.prompt_length + depths[before:],
+            mask,
+            np.arange(count),
+            keep=keep,
+        )
+        if keep:
+            state.depths, state.sees = depths, sees
+        return log_probs
+
+    def _empty(self) -> list[_Float32Array]:
+        shape = self._head.keys[0].shape
+        return [np.zeros((*shape[:3], 0, shape[4]), dtype=np.float32)]
 
     def _run(
         self,
         state: OnnxState,
-        token_ids: Sequence[int],
-        positions: npt.NDArray[np.int64],
+        token_ids: _Int64Array,
+        positions: _Int64Array,
         mask: _Float32Array,
-        wanted: npt.NDArray[np.int64],
+        wanted: _Int64Array,
+        *,
+        keep: bool = True,
     ) -> LogProbs:
-        """One forward pass; appends to the cache, returns log-probabilities where wanted."""
+        """One forward pass; adds to the cache, returns log-probabilities where wanted."""
+        for pieces in (state.keys, state.values):
+            if len(pieces) > 1:
+                pieces[:] = [np.concatenate(pieces, axis=3)]
         log_probs, keys, values = self._session.run(
             ["log_probs", "new_keys", "new_values"],
             {
-                "input_ids": np.asarray(token_ids, dtype=np.int64)[None],
+                "input_ids": token_ids[None],
                 "position_ids": positions[None],
                 "attention_mask": mask[None, None],
                 "wanted_positions": wanted,
-                "past_keys": state.keys,
-                "past_values": state.values,
+                "past_keys": state.keys[0],
+                "past_values": state.values[0],
             },
         )
-        state.keys = np.concatenate([state.keys, keys], axis=3)
-        state.values = np.concatenate([state.values, values], axis=3)
+        if keep:
+            state.keys.append(keys)
+            state.values.append(values)
         found: LogProbs = log_probs[0]
         return found
 
@@ -132,3 +169,27 @@ class OnnxEngine(Engine[OnnxState]):
 def causal_mask(length: int) -> _Float32Array:
     """Return the additive mask of a plain sequence: float32 [length, length]."""
     return np.triu(np.full((length, length), _MASKED, dtype=np.float32), k=1)
+
+
+def _grow(state: OnnxState, parents: _Int64Array) -> tuple[_Int64Array, npt.NDArray[np.bool_]]:
+    """Return the tree's depths and lines of descent with the new nodes in it."""
+    before, count = len(state.depths), len(parents)
+    depths = np.concatenate([state.depths, np.zeros(count, dtype=np.int64)])
+    sees = np.zeros((before + count, before + count), dtype=np.bool_)
+    sees[:before, :before] = state.sees
+    new = np.arange(before, before + count)
+    sees[new, new] = True
+    waiting = new[parents != ROOT]
+    parent_of = np.concatenate([np.full(before, ROOT), parents])
+    ready = np.ones(before + count, dtype=np.bool_)
+    ready[waiting] = False
+    while len(waiting):  # as often as the longest chain within this call
+        can = ready[parent_of[waiting]]
+        if not can.any():
+            raise ValueError("extend: a node's parent must come before it")
+        nodes = waiting[can]
+        sees[nodes] |= sees[parent_of[nodes]]
+        depths[nodes] = depths[parent_of[nodes]] + 1
+        ready[nodes] = True
+        waiting = waiting[~can]
+    return depths, sees

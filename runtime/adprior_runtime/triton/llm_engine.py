@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from adprior_runtime import contract
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, ONNX_MODEL_FILE, TRIE_DIRECTORY, Bundle
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.errors import InvalidRequestError
-from adprior_runtime.search import beam_search
+from adprior_runtime.search import SearchSettings, TrieSearch
 from adprior_runtime.trie import Trie
 from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
 from adprior_runtime.triton.requests import read_top_k
 
 __all__ = ["TritonPythonModel"]
 
-_PADDING = -1
+_NONE = np.zeros(0, dtype=np.int64)
 
 
 class TritonPythonModel(RequestModel):
@@ -28,10 +30,12 @@ class TritonPythonModel(RequestModel):
 
     def load(self, bundle: Bundle) -> None:
         """Load the language model and map the trie."""
-        self._engine = OnnxEngine(bundle.path(ONNX_MODEL_FILE))
+        self._engine = OnnxEngine(
+            bundle.path(ONNX_MODEL_FILE), head_ids=bundle.manifest.prompt_head_ids
+        )
         self._trie = Trie.load(bundle.path(TRIE_DIRECTORY))
-        advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
-        self._most_paths = int(advertisers.path_counts.max())
+        self._advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
+        self._settings = SearchSettings.of(bundle.manifest)
         self._forecast_k = bundle.forecast_k
 
     def answer(self, inputs: Tensors, is_cancelled: Callable[[], bool]) -> Answer:
@@ -43,28 +47,36 @@ class TritonPythonModel(RequestModel):
                 f"{len(inputs[contract.INPUT_IDS])}, the length of {contract.INPUT_IDS}"
             )
         top_k = read_top_k(inputs, self._forecast_k)
-        width = max(int(inputs[contract.BEAM_WIDTH][0]), top_k)
-        # The decoder leaves the excluded out; room for as many more, so that enough remain.
-        excluded = inputs.get(contract.EXCLUDED_ADVERTISER_IDS, ())
-        beams = beam_search(
+        excluded = self._advertisers.rows_of(inputs.get(contract.EXCLUDED_ADVERTISER_IDS, _NONE))
+        width = int(inputs[contract.BEAM_WIDTH][0])
+        search = TrieSearch(
             self._engine,
-            inputs[contract.INPUT_IDS][:length].tolist(),
             self._trie,
-            width=width + min(len(excluded), width),
+            inputs[contract.INPUT_IDS][:length].tolist(),
+            replace(self._settings, width=max(width, top_k)),
+            excluded_rows=excluded[excluded >= 0],
             is_cancelled=is_cancelled,
         )
-        longest = max((len(path) for path in beams.paths), default=0)
-        output_ids = np.full((len(beams.paths), longest), _PADDING, dtype=np.int32)
-        for row, path in enumerate(beams.paths):
-            output_ids[row, : len(path)] = path
-        frontier = beams.frontier_log_probs
-        with np.errstate(divide="ignore"):
-            mass = np.log(np.exp(frontier).sum())
-        return {
+        result = search.run(top_k)
+        output_ids, lengths = self._trie.paths(result.leaves)
+        answer: dict[str, npt.ArrayLike] = {
             contract.OUTPUT_IDS: output_ids,
-            contract.SEQUENCE_LENGTH: np.array([len(path) for path in beams.paths], np.int32),
-            contract.CUM_LOG_PROBS: beams.log_probs,
-            # The certificate needs the few largest only, and the sum of all.
-            contract.FRONTIER_LOG_PROBS: frontier[: self._most_paths],
-            contract.FRONTIER_LOG_MASS: [mass],
+            contract.SEQUENCE_LENGTH: lengths,
+            contract.CUM_LOG_PROBS: result.log_probs,
+            contract.FRONTIER_LOG_PROBS: result.frontier_log_probs,
+            contract.FRONTIER_LOG_MASS: [result.frontier_log_mass],
         }
+        if contract.CANDIDATE_ADVERTISER_IDS in inputs:
+            answer |= self._score(search, inputs[contract.CANDIDATE_ADVERTISER_IDS])
+        return answer
+
+    def _score(self, search: TrieSearch, candidate_ids: npt.NDArray[np.int64]) -> Answer:
+        """Score candidates; one off the catalogue has no chance, and that is not exact."""
+        rows = self._advertisers.rows_of(candidate_ids)
+        known = rows >= 0
+        log_probs = np.full(len(rows), -np.inf)
+        exact = np.zeros(len(rows), dtype=np.bool_)
+        distinct, places = np.unique(rows[known], return_inverse=True)
+        scores = search.score(distinct)
+        log_probs[known], exact[known] = scores.log_probs[places], scores.exact[places]
+        return {contract.SCORED_LOG_PROBS: log_probs, contract.SCORED_EXACT: exact}

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from adprior_runtime import contract
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, HEAD_FILE, Bundle
 from adprior_runtime.catalogue import Advertisers
+from adprior_runtime.errors import InvalidRequestError
 from adprior_runtime.head import PriorHead
 from adprior_runtime.prior_features import candidate_priors, validate_head_request
 from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
@@ -38,6 +39,17 @@ class TritonPythonModel(RequestModel):
         missing_mass = float(inputs[contract.MISSING_MASS][0])
         candidate_ids = inputs[contract.CANDIDATE_ADVERTISER_IDS]
         base_logits = inputs[contract.BASE_LOGITS]
+        scored_log_probs = inputs.get(contract.SCORED_LOG_PROBS)
+        scored_exact = inputs.get(contract.SCORED_EXACT)
+        for name, scored in (
+            (contract.SCORED_LOG_PROBS, scored_log_probs),
+            (contract.SCORED_EXACT, scored_exact),
+        ):
+            if scored is not None and scored.shape != candidate_ids.shape:
+                raise InvalidRequestError(
+                    f"{name}: found shape {scored.shape}, expected {candidate_ids.shape}, "
+                    f"one for each of {contract.CANDIDATE_ADVERTISER_IDS}"
+                )
         validate_head_request(
             forecast_ids=forecast_ids,
             forecast_log_probs=forecast_log_probs,
@@ -53,6 +65,8 @@ class TritonPythonModel(RequestModel):
             forecast_k=self._forecast_k,
             candidate_ids=candidate_ids,
             advertisers=self._advertisers,
+            scored_log_probs=scored_log_probs,
+            scored_exact=scored_exact,
         )
         return {
             contract.ADJUSTED_LOGITS: self._head.adjust(base_logits, priors),

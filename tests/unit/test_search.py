@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adprior_runtime.search import (
+    SearchCancelledError,
+    SearchMode,
+    SearchResult,
+    SearchSettings,
+    TrieSearch,
+)
+from adprior_runtime.trie import Trie
+from unit.table_engine import TableEngine
+
+VOCABULARY = 7
+END = 0
+PROMPT = (3, 1)
+BEAM = SearchSettings(mode=SearchMode.BEAM, width=2)
+EXACT = SearchSettings(mode=SearchMode.EXACT, width=3, token_budget=10_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A small catalogue, and every name's probability by brute force."""
+
+    engine: TableEngine
+    paths: list[tuple[int, ...]]
+    rows: list[int]
+    trie: Trie
+    excluded: frozenset[int]
+
+    def probabilities(self) -> dict[int, float]:
+        total: dict[int, float] = {}
+        for path, row in zip(self.paths, self.rows, strict=True):
+            total[row] = total.get(row, 0.0) + math.exp(self.engine.path_log_prob(path))
+        return total
+
+    def search(self, search_settings: SearchSettings) -> TrieSearch:
+        excluded = sorted(self.excluded)
+        return TrieSearch(self.engine, self.trie, PROMPT, search_settings, excluded_rows=excluded)
+
+    def rows_found(self, result: SearchResult) -> list[int]:
+        """Return advertisers, the most probable first."""
+        sums: dict[int, float] = {}
+        for leaf, score in zip(result.leaves, result.log_probs, strict=True):
+            row = int(self.trie.leaf_advertiser[leaf])
+            sums[row] = sums.get(row, 0.0) + math.exp(score)
+        return sorted(sums, key=lambda row: -sums[row])
+
+
+def make_world(
+    names: Sequence[Sequence[int]],
+    rows: Sequence[int] | None = None,
+    excluded: Sequence[int] = (),
+    seed: int = 0,
+    scale: float = 2.0,
+) -> World:
+    paths = [(*name, END) for name in names]
+    owners = list(range(len(paths))) if rows is None else list(rows)
+    engine = TableEngine(VOCABULARY, seed=seed, scale=scale)
+    engine.prefill(PROMPT)
+    return World(
+        engine=engine,
+        paths=paths,
+        rows=owners,
+        trie=Trie.build(paths, owners),
+        excluded=frozenset(excluded),
+    )
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    name = st.lists(st.integers(1, VOCABULARY - 1), min_size=1, max_size=5).map(tuple)
+    names = sorted(draw(st.sets(name, min_size=1, max_size=30)))
+    advertisers = draw(st.integers(1, len(names)))
+    rows = [*range(advertisers), *draw(_rows(advertisers, len(names) - advertisers))]
+    excluded = draw(st.sets(st.integers(0, advertisers - 1), max_size=advertisers - 1))
+    order = draw(st.permutations(rows))
+    seed, scale = draw(st.integers(0, 99)), draw(st.sampled_from([0.1, 2.0, 6.0]))
+    return make_world(names, order, sorted(excluded), seed, scale)
+
+
+def _rows(advertisers: int, count: int) -> st.SearchStrategy[list[int]]:
+    return st.lists(st.integers(0, advertisers - 1), min_size=count, max_size=count)
+
+
+MODES = [BEAM, replace(BEAM, width=4), EXACT, replace(EXACT, token_budget=12)]
+
+
+@settings(deadline=None, max_examples=150)
+@given(worlds(), st.sampled_from(MODES), st.integers(1, 8))
+def test_what_is_found_has_the_models_own_probability(
+    world: World, search_settings: SearchSettings, top_k: int
+) -> None:
+    result = world.search(search_settings).run(top_k)
+    tokens, lengths = world.trie.paths(result.leaves)
+    for row, length, log_prob in zip(tokens, lengths, result.log_probs, strict=True):
+        path = tuple(row[:length].tolist())
+        assert path in world.paths
+        assert math.isclose(world.engine.path_log_prob(path), log_prob, abs_tol=1e-5)
+    assert len(set(result.leaves.tolist())) == len(result.leaves)
+    assert (np.diff(result.log_probs) <= 0).all()
+    assert (np.diff(result.frontier_log_probs) <= 0).all()
+
+
+@settings(deadline=None, max_examples=150)
+@given(worlds(), st.sampled_from(MODES), st.integers(1, 8))
+def test_nothing_lies_outside_what_is_found_and_the_frontier(
+    world: World, search_settings: SearchSettings, top_k: int
+) -> None:
+    result = world.search(search_settings).run(top_k)
+    truth = world.probabilities()
+    outside = math.exp(result.frontier_log_mass)
+    assert np.exp(result.log_probs).sum() + outside >= sum(truth.values()) - 1e-6
+    # The largest bound every name not found, so many at a time as an advertiser may have.
+    found = set(result.leaves.tolist())
+    hidden = [
+        math.exp(world.engine.path_log_prob(path))
+        for path, leaf in zip(world.paths, _leaves(world), strict=True)
+        if leaf not in found and world.rows[world.paths.index(path)] not in world.excluded
+    ]
+    largest = math.exp(max(result.frontier_log_probs, default=-math.inf))
+    assert max(hidden, default=0.0) <= largest + 1e-6
+
+
+def _leaves(world: World) -> list[int]:
+    lengths = [len(path) for path in world.paths]
+    tokens = np.zeros((len(lengths), max(lengths)), dtype=np.int32)
+    for index, path in enumerate(world.paths):
+        tokens[index, : len(path)] = path
+    found = world.trie.find(tokens, np.array(lengths, dtype=np.int32))
+    return [int(leaf) for leaf in found]
+
+
+@settings(deadline=None, max_examples=300)
+@given(worlds(), st.sampled_from(MODES), st.integers(1, 8))
+def test_exact_means_exact(world: World, search_settings: SearchSettings, top_k: int) -> None:
+    result = world.search(search_settings).run(top_k)
+    truth = {r: p for r, p in world.probabilities().items() if r not in world.excluded}
+    wanted = min(top_k, len(truth))
+    if search_settings is EXACT:
+        ranked = sorted(truth.values(), reverse=True)
+        tie = wanted < len(ranked) and math.isclose(
+            ranked[wanted - 1], ranked[wanted], rel_tol=1e-6
+        )
+        assert result.exact or tie
+    if result.exact:
+        best = sorted(truth, key=lambda row: -truth[row])[:wanted]
+        found = world.rows_found(result)[:wanted]
+        for expected, row in zip(best, found, strict=True):
+            assert math.isclose(truth[expected], truth[row], rel_tol=1e-4)
+        sums = dict.fromkeys(found, 0.0)
+        for leaf, score in zip(result.leaves, result.log_probs, strict=True):
+            row = int(world.trie.leaf_advertiser[leaf])
+            if row in sums:
+                sums[row] += math.exp(score)
+        for row in found:
+            assert math.isclose(sums[row], truth[row], rel_tol=1e-4)
+
+
+@settings(deadline=None, max_examples=100)
+@given(worlds(), st.sampled_from(MODES), st.integers(1, 8))
+def test_the_excluded_never_come_out(
+    world: World, search_settings: SearchSettings, top_k: int
+) -> None:
+    result = world.search(search_settings).run(top_k)
+    assert not world.excluded.intersection(world.rows_found(result))
+
+
+@settings(deadline=None, max_examples=200)
+@given(worlds(), st.sampled_from(MODES), st.integers(0, 60), st.data())
+def test_candidates_are_scored_exactly_or_bounded(
+    world: World, search_settings: SearchSettings, budget: int, data: st.DataObject
+) -> None:
+    search = world.search(replace(search_settings, candidate_token_budget=budget))
+    search.run(3)
+    advertisers = sorted(set(world.rows))
+    rows = data.draw(st.permutations(advertisers).map(lambda p: p[: 1 + len(p) // 2]))
+    scores = search.score(rows)
+    truth = world.probabilities()
+    assert scores.extended_tokens <= budget
+    for row, log_prob, exact in zip(rows, scores.log_probs, scores.exact, strict=True):
+        if exact:
+            assert math.isclose(math.exp(log_prob), truth[row], rel_tol=1e-4)
+        else:
+            assert math.exp(log_prob) >= truth[row] - 1e-6
+    if budget >= sum(map(len, world.paths)):
+        assert scores.exact.all()
+        again = search.score(rows[::-1])
+        np.testing.assert_allclose(again.log_probs[::-1], scores.log_probs, rtol=1e-5)
+
+
+def test_a_name_that_begins_another_is_found() -> None:
+    world = make_world([(1,), (1, 2), (1, 2, 3), (4,)])
+    result = world.search(BEAM).run(4)
+    assert len(result.leaves) == 4
+    assert result.exact
+    assert result.frontier_log_mass == -math.inf
+
+
+def test_aliases_split_across_pruned_branches_add_up() -> None:
+    names = [(first, second) for first in range(1, 7) for second in range(1, 7)]
+    rows = [index % 6 for index in range(len(names))]  # six names each, in every branch
+    world = make_world(names, rows, seed=4)
+    truth = world.probabilities()
+    result = world.search(replace(EXACT, width=2)).run(2)
+    assert result.exact
+    best = sorted(truth, key=lambda row: -truth[row])[:2]
+    assert world.rows_found(result)[:2] == best
+
+
+def test_a_beam_of_fixed_width_does_fixed_work() -> None:
+    names = [(a, b, c) for a in range(1, 7) for b in range(1, 7) for c in range(1, 7)]
+    world = make_world(names, scale=0.5)
+    result = world.search(replace(BEAM, width=5)).run(3)
+    assert world.engine.pass_sizes[-3:] == [5, 5, 5]
+    assert result.extended_tokens == 15
+    assert not result.exact
+
+
+def test_a_name_of_its_own_branch_takes_one_pass() -> None:
+    world = make_world([(1, 2, 3, 4), (2, 3, 4, 5), (3, 4, 5, 6)])
+    result = world.search(replace(BEAM, width=3)).run(3)
+    assert world.engine.pass_sizes == [12]
+    assert result.exact
+
+
+def test_a_budget_ends_an_exact_search() -> None:
+    names = [(a, b, c) for a in range(1, 7) for b in range(1, 7) for c in range(1, 7)]
+    world = make_world(names, scale=0.01)
+    result = world.search(replace(EXACT, token_budget=40)).run(3)
+    assert not result.exact
+    assert 40 <= result.extended_tokens <= 40 + EXACT.width
+    assert len(result.leaves) >= 3
+
+
+@pytest.mark.parametrize("passes", [0, 1, 2])
+def test_a_cancelled_search_stops_at_the_next_pass(passes: int) -> None:
+    world = make_world([(a, b) for a in range(1, 7) for b in range(1, 7)])
+    answers = iter([False] * passes + [True] * 9)
+
+    def search() -> None:
+        TrieSearch(world.engine, world.trie, PROMPT, EXACT, is_cancelled=lambda: next(answers)).run(
+            3
+        )
+
+    with pytest.raises(SearchCancelledError):
+        search()
+    assert len(world.engine.pass_sizes) == max(passes - 1, 0)
