@@ -50,7 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--forecast-k", type=positive_integer, metavar="N", help="advertisers in a forecast (20)"
     )
     parser.add_argument(
-        "--search-mode", choices=[*SearchMode], help="beam: fixed work; exact: on until proved, or the budget ends (exact)"
+        "--search-mode",
+        choices=[*SearchMode],
+        help="beam: fixed work; exact: on until proved, or the budget ends (exact)",
     )
     for option, told in (
         ("--beam-width", "prefixes expanded in a round of the search (32)"),

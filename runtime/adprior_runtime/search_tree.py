@@ -19,6 +19,7 @@ from adprior_runtime.trie import Int64Array, Trie
 __all__ = ["SearchTree"]
 
 _Float64Array = npt.NDArray[np.float64]
+_BoolArray = npt.NDArray[np.bool_]
 
 
 class SearchTree:
@@ -26,7 +27,8 @@ class SearchTree:
 
     Attributes:
         excluded_rows: int64, rising, advertisers that must not come out.
-        open_nodes, open_scores: int64 and float64 [open], trie nodes and their log-probabilities.
+        open_nodes: int64 [met], trie nodes of the prefixes met.
+        open_scores: float64 [met], their log-probabilities, -inf once expanded.
         found_leaves, found_scores: int64 and float64 [found], of names that are not excluded.
         expanded_nodes: int64 [expanded]; the position is the engine's number of the node.
     """
@@ -50,7 +52,9 @@ class SearchTree:
         self._expanded_scores = self.open_scores
         self._state, log_probs = engine.prefill(prompt_ids)
         root = np.zeros(1, dtype=np.int64)
-        self._meet_children(root, root + ROOT, np.zeros(1), root, log_probs[None])
+        children, of = trie.children_of(root)
+        scores = log_probs[trie.child_tokens[children - 1]].astype(np.float64)
+        self._meet(children, scores, np.full(len(of), ROOT), np.ones(len(of), dtype=np.int64))
 
     @property
     def extended_tokens(self) -> int:
@@ -59,7 +63,8 @@ class SearchTree:
 
     def open_at(self, depth: int) -> Int64Array:
         """Return the open prefixes of ``depth`` tokens, as positions in `open_nodes`."""
-        return np.flatnonzero(self._open_depths == depth)
+        here = np.flatnonzero(self._open_depths == depth)
+        return here[self.open_scores[here] > -np.inf]
 
     def expanded_scores_at(self, depth: int) -> _Float64Array:
         """Return the log-probabilities of expanded prefixes of ``depth`` tokens."""
@@ -68,14 +73,18 @@ class SearchTree:
 
     def largest_open(self, count: int) -> _Float64Array:
         """Return the ``count`` largest log-probabilities of open prefixes, in no order."""
-        if len(self.open_scores) <= count:
-            return self.open_scores
-        return np.partition(self.open_scores, len(self.open_scores) - count)[-count:]
+        scores = self.open_scores
+        if len(scores) > count:
+            scores = np.partition(scores, len(scores) - count)[-count:]
+        return scores[scores > -np.inf]
 
     def log_mass_outside(self) -> float:
         """Return the log of the probability of all that is neither expanded nor found."""
         outside = np.concatenate([self.open_scores, self._excluded_scores])
-        return float(np.logaddexp.reduce(outside)) if len(outside) else -np.inf
+        highest = outside.max(initial=-np.inf)
+        if highest == -np.inf:
+            return -np.inf
+        return float(highest + np.log(np.exp(outside - highest).sum()))
 
     def expand(self, chosen: Int64Array, width: int) -> None:
         """Put open prefixes through the model, in one forward pass.
@@ -86,36 +95,42 @@ class SearchTree:
 
         Args:
             chosen: Positions in `open_nodes`.
-            width: Of the beam.
+            width: Of the beam; 0 takes nothing below.
         """
         trie, first = self._trie, len(self.expanded_nodes)
-        nodes, parents = [self.open_nodes[chosen]], [self._open_parents[chosen]]
-        depths, start = [self._open_depths[chosen]], 0
+        levels = [_Level(self.open_nodes[chosen], self._open_parents[chosen], trie)]
+        starts = [0]
         while True:
-            children, of = trie.children_of(nodes[-1])
-            inner = np.flatnonzero(trie.leaf_advertiser[children] < 0)
-            if len(self._dead):
-                inner = inner[~np.isin(children[inner], self._dead)]
+            last = levels[-1]
+            inner = last.inner_children(self._dead)
             if not 0 < len(inner) <= width + width // 4:
                 break
-            children, of = children[inner], of[inner]
-            parents.append(first + start + of)
-            start += len(nodes[-1])
-            depths.append(depths[-1][of] + 1)
-            nodes.append(children)
-        node, parent, depth = (np.concatenate(levels) for levels in (nodes, parents, depths))
-        tokens = trie.child_tokens[node - 1]
-        log_probs = self._engine.extend(self._state, tokens, parent)
-        scores = np.zeros(len(node))
+            last.goes_on[inner] = True
+            parents = first + starts[-1] + last.of[inner]
+            starts.append(starts[-1] + len(last.nodes))
+            levels.append(_Level(last.children[inner], parents, trie))
+        nodes = np.concatenate([level.nodes for level in levels])
+        parents = np.concatenate([level.parents for level in levels])
+        tokens = trie.child_tokens[nodes - 1]
+        log_probs = self._engine.extend(self._state, tokens, parents)
+        scores, depths = np.empty(len(nodes)), np.empty(len(nodes), dtype=np.int64)
         scores[: len(chosen)] = self.open_scores[chosen]
-        _fill_scores(scores, np.maximum(parent - first, -1), tokens, log_probs)
-        self._close(chosen)
-        self.expanded_nodes = np.concatenate([self.expanded_nodes, node])
+        depths[: len(chosen)] = self._open_depths[chosen]
+        for start, level in zip(starts[1:], levels[1:], strict=True):
+            here, above = slice(start, start + len(level.nodes)), level.parents - first
+            scores[here] = scores[above] + log_probs[above, tokens[here]]
+            depths[here] = depths[above] + 1
+        self.open_scores[chosen] = -np.inf
+        self.expanded_nodes = np.concatenate([self.expanded_nodes, nodes])
         self._expanded_scores = np.concatenate([self._expanded_scores, scores])
-        self._expanded_depths = np.concatenate([self._expanded_depths, depth])
-        self._meet_children(node, first + np.arange(len(node)), scores, depth, log_probs)
+        self._expanded_depths = np.concatenate([self._expanded_depths, depths])
+        stays = np.concatenate([~level.goes_on for level in levels])
+        children = np.concatenate([level.children for level in levels])[stays]
+        of = np.concatenate([s + level.of for s, level in zip(starts, levels, strict=True)])[stays]
+        child_scores = scores[of] + log_probs[of, trie.child_tokens[children - 1]]
+        self._meet(children, child_scores, first + of, depths[of] + 1)
 
-    def resolved(self, leaves: Int64Array) -> tuple[npt.NDArray[np.bool_], _Float64Array]:
+    def resolved(self, leaves: Int64Array) -> tuple[_BoolArray, _Float64Array]:
         """Return which leaves have been met, and the probability of those (0 of the others)."""
         nodes, scores = self._met()
         places = np.minimum(np.searchsorted(nodes, leaves), len(nodes) - 1)
@@ -161,9 +176,8 @@ class SearchTree:
         scores[is_front] = met_scores[np.searchsorted(met_nodes, nodes[is_front])]
         _fill_scores(scores, within, tokens, log_probs)
         last = np.searchsorted(nodes, lineage[:, -2])
-        return scores[last] + log_probs[last, self._trie.child_tokens[lineage[:, -1] - 1]], len(
-            nodes
-        )
+        leaf_tokens = self._trie.child_tokens[lineage[:, -1] - 1]
+        return scores[last] + log_probs[last, leaf_tokens], len(nodes)
 
     def _numbers(self, nodes: Int64Array) -> Int64Array:
         """Return the engine's numbers of expanded nodes, of the root too."""
@@ -175,63 +189,68 @@ class SearchTree:
 
     def _met(self) -> tuple[Int64Array, _Float64Array]:
         """Return every node with a score that is not expanded, rising, and the scores."""
-        nodes = np.concatenate([self.open_nodes, self.found_leaves, self._excluded_nodes])
-        scores = np.concatenate([self.open_scores, self.found_scores, self._excluded_scores])
+        still = self.open_scores > -np.inf
+        nodes = np.concatenate([self.open_nodes[still], self.found_leaves, self._excluded_nodes])
+        scores = np.concatenate([self.open_scores[still], self.found_scores, self._excluded_scores])
         order = np.argsort(nodes)
         return nodes[order], scores[order]
 
-    def _meet_children(
-        self,
-        nodes: Int64Array,
-        numbers: Int64Array,
-        scores: _Float64Array,
-        depths: Int64Array,
-        log_probs: LogProbs,
+    def _meet(
+        self, nodes: Int64Array, scores: _Float64Array, parents: Int64Array, depths: Int64Array
     ) -> None:
-        """Take in the children of nodes that have just gone through the model.
+        """Take in nodes that have just got a score: prefixes and whole names.
 
         Args:
             nodes: int64 [n], trie nodes.
-            numbers: int64 [n], the engine's numbers of them.
-            scores: float64 [n], of them.
-            depths: int64 [n], of them.
-            log_probs: float32 [n, vocabulary], of the token after each.
+            scores: float64 [n], their log-probabilities.
+            parents: int64 [n], the engine's numbers of their parents.
+            depths: int64 [n], tokens that lead to each.
         """
-        trie = self._trie
-        children, of = trie.children_of(nodes)
-        child_scores = scores[of] + log_probs[of, trie.child_tokens[children - 1]]
-        is_found = trie.leaf_advertiser[children] >= 0
+        is_found = self._trie.leaf_advertiser[nodes] >= 0
         is_open = ~is_found
-        if len(self.expanded_nodes):
-            is_open &= ~np.isin(children, self.expanded_nodes)  # in this very pass
         if len(self._dead):
-            is_dead = np.isin(children, self._dead)
+            is_dead = np.isin(nodes, self._dead)
             is_open &= ~is_dead
             is_found &= ~is_dead
-            self._excluded_nodes = np.concatenate([self._excluded_nodes, children[is_dead]])
-            self._excluded_scores = np.concatenate([self._excluded_scores, child_scores[is_dead]])
+            self._excluded_nodes = np.concatenate([self._excluded_nodes, nodes[is_dead]])
+            self._excluded_scores = np.concatenate([self._excluded_scores, scores[is_dead]])
         if is_found.any():
-            self.found_leaves = np.concatenate([self.found_leaves, children[is_found]])
-            self.found_scores = np.concatenate([self.found_scores, child_scores[is_found]])
-        of = of[is_open]
-        self.open_nodes = np.concatenate([self.open_nodes, children[is_open]])
-        self.open_scores = np.concatenate([self.open_scores, child_scores[is_open]])
-        self._open_parents = np.concatenate([self._open_parents, numbers[of]])
-        self._open_depths = np.concatenate([self._open_depths, depths[of] + 1])
-
-    def _close(self, chosen: Int64Array) -> None:
-        stays = np.ones(len(self.open_nodes), dtype=np.bool_)
-        stays[chosen] = False
-        self.open_nodes, self.open_scores = self.open_nodes[stays], self.open_scores[stays]
-        self._open_parents = self._open_parents[stays]
-        self._open_depths = self._open_depths[stays]
+            self.found_leaves = np.concatenate([self.found_leaves, nodes[is_found]])
+            self.found_scores = np.concatenate([self.found_scores, scores[is_found]])
+        if is_open.any():
+            self.open_nodes = np.concatenate([self.open_nodes, nodes[is_open]])
+            self.open_scores = np.concatenate([self.open_scores, scores[is_open]])
+            self._open_parents = np.concatenate([self._open_parents, parents[is_open]])
+            self._open_depths = np.concatenate([self._open_depths, depths[is_open]])
 
     def _nodes_of_excluded_only(self) -> Int64Array:
         """Return the trie nodes below which nothing but excluded advertisers lie."""
-        trie, rows = self._trie, self.excluded_rows
-        if len(rows) == 0:
+        if len(self.excluded_rows) == 0:
             return np.zeros(0, dtype=np.int64)
-        return trie.covered(trie.leaves_of(rows)[0])
+        return self._trie.covered(self._trie.leaves_of(self.excluded_rows)[0])
+
+
+class _Level:
+    """The prefixes of one depth of a pass, and what the trie has below them.
+
+    Attributes:
+        nodes, parents: int64 [n], trie nodes and the engine's numbers of their parents.
+        children, of: int64 [c], the children and the position of each one's parent in ``nodes``.
+        goes_on: bool [c], whether a child is in the same pass.
+    """
+
+    def __init__(self, nodes: Int64Array, parents: Int64Array, trie: Trie) -> None:
+        self.nodes, self.parents = nodes, parents
+        self.children, self.of = trie.children_of(nodes)
+        self.goes_on = np.zeros(len(self.children), dtype=np.bool_)
+        self._trie = trie
+
+    def inner_children(self, dead: Int64Array) -> Int64Array:
+        """Return the positions of children that may be expanded: no leaves, nothing dead."""
+        is_inner = self._trie.leaf_advertiser[self.children] < 0
+        if len(dead):
+            is_inner &= ~np.isin(self.children, dead)
+        return np.flatnonzero(is_inner)
 
 
 def _fill_scores(

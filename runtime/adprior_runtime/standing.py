@@ -49,6 +49,8 @@ class Standing:
 
     def threshold(self, tree: SearchTree) -> float:
         """Return the log-probability that a prefix must exceed to matter, -inf if any may."""
+        if len(tree.found_leaves) < self._wanted:
+            return -np.inf
         threshold = self._table(tree).threshold
         return float(np.log(threshold)) if threshold > 0 else -np.inf
 
@@ -75,6 +77,7 @@ class Standing:
         size = min(len(tree.open_scores), count + most)
         top = np.argpartition(-tree.open_scores, size - 1)[:size] if size else np.zeros(0, np.int64)
         top = top[np.argsort(-tree.open_scores[top], kind="stable")]
+        top = top[tree.open_scores[top] > -np.inf]
         largest = np.append(np.exp(tree.open_scores[top]), np.zeros(most))
         windows = np.cumsum(largest) - np.append(np.zeros(most), np.cumsum(largest)[:-most])
         in_the_way = int((windows[most - 1 : most - 1 + len(top)] >= table.threshold).sum())
@@ -92,7 +95,7 @@ class Standing:
         leaves, _ = self._trie.leaves_of(table.rows[near & (table.unresolved > 0)])
         leaves = leaves[~np.isin(leaves, tree.found_leaves)]
         fronts, _ = tree.fronts(self._trie.ancestors(leaves))
-        return np.flatnonzero(np.isin(tree.open_nodes, fronts))
+        return np.flatnonzero(np.isin(tree.open_nodes, fronts) & (tree.open_scores > -np.inf))
 
     def _table(self, tree: SearchTree) -> _Table:
         found = self._trie.leaf_advertiser[tree.found_leaves]
