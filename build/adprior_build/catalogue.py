@@ -133,17 +133,16 @@ def even_out(name: str) -> str:
 def derive_catalogue(users: Sequence[UserHistory], min_users: int) -> pa.Table:
     """List the advertisers that at least ``min_users`` users acted on, the most frequent first.
 
-    Ids count from 1. Of names that differ in nothing but spaces, the first is kept.
+    Ids count from 1. Names that differ in nothing but spaces are one.
     """
     counts: Counter[str] = Counter()
     for user in users:
-        counts.update({event.advertiser for event in user.events if event.advertiser})
-    names: dict[str, str] = {}
-    for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        if count >= min_users:
-            names.setdefault(even_out(name), name)
+        counts.update({even_out(event.advertiser) for event in user.events if event.advertiser})
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    names = [name for name, count in ranked if count >= min_users]
+    ids = range(1, len(names) + 1)
     return pa.table(
-        {"advertiser_id": pa.array(range(1, len(names) + 1), pa.int64()), "name": list(names)}
+        {"advertiser_id": pa.array(ids, pa.int64()), "name": pa.array(names, pa.string())}
     )
 
 

@@ -175,7 +175,14 @@ def _read_events(path: Path, columns: EventColumns) -> Iterator[tuple[str, Event
         ids = [None if i is None else f"#{i}" for i in table[columns.advertiser].to_pylist()]
         position = table.column_names.index(columns.advertiser)
         table = table.set_column(position, columns.advertiser, pa.array(ids, pa.string()))
-    values = {name: table[column].to_pylist() for name, column in wanted.items()}
+    kind = table[columns.time].type
+    if pa.types.is_timestamp(kind):  # nanoseconds fit no datetime of Python's
+        times = table[columns.time].cast(pa.timestamp("us", kind.tz), safe=False)
+        table = table.set_column(table.column_names.index(columns.time), columns.time, times)
+    try:
+        values = {name: table[column].to_pylist() for name, column in wanted.items()}
+    except (OverflowError, ValueError) as error:
+        raise InvalidInputError(f"{path}: {columns.time}: {error}") from error
     for row in range(table.num_rows):
         item = {name: column[row] for name, column in values.items()}
         if item["user"] in (None, "") or item["time"] is None:
@@ -227,9 +234,11 @@ def _section(path: Path, document: dict[str, Any], name: str, kind: Any) -> Any:
     if not isinstance(table, dict):
         raise InvalidInputError(f"{path}: {name} is not a table [{name}]")
     for key, value in table.items():
+        expected = "a list of column names" if key == "keys" else "text"
         values = value if key == "keys" and isinstance(value, list) else [value]
-        if not all(isinstance(item, str) for item in values):
-            raise InvalidInputError(f"{path}: [{name}] {key} is {value!r}, expected a column name")
+        is_list = isinstance(value, list)
+        if is_list != (key == "keys") or not all(isinstance(item, str) for item in values):
+            raise InvalidInputError(f"{path}: [{name}] {key} is {value!r}, expected {expected}")
     _refuse_unknown(path, f"[{name}] ", table, {item.name for item in fields(kind)})
     try:
         return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})

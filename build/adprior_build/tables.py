@@ -39,9 +39,10 @@ def read_table(path: Path, required: Sequence[str] = (), text: Sequence[str] = (
             table = pa.csv.read_csv(path, convert_options=options)
         else:
             raise InvalidInputError(f"{path}: expected a file named .parquet or .csv")
-    except (OSError, pa.ArrowException) as error:
+        names = table.column_names
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise InvalidInputError(f"{path}: {' '.join(str(error).split())}") from error
-    if repeated := [name for name, n in Counter(table.column_names).items() if n > 1]:
+    if repeated := [name for name, n in Counter(names).items() if n > 1]:
         raise InvalidInputError(f"{path}: the column {repeated[0]} comes more than once")
     if missing := [name for name in required if name not in table.column_names]:
         raise InvalidInputError(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from adprior_runtime.arrays import load_arrays, save_arrays
 from adprior_runtime.errors import ArtefactError
 
 __all__ = ["Advertisers"]
@@ -63,8 +64,7 @@ class Advertisers:
 
     def save(self, directory: Path) -> None:
         """Write one ``.npy`` file an array into an existing directory."""
-        for item in fields(self):
-            np.save(directory / f"{item.name}.npy", getattr(self, item.name))
+        save_arrays(directory, {item.name: getattr(self, item.name) for item in fields(self)})
 
     @classmethod
     def load(cls, directory: Path) -> Advertisers:
@@ -73,14 +73,8 @@ class Advertisers:
         Raises:
             ArtefactError: A file is missing, or the arrays do not fit each other.
         """
-        try:
-            arrays = {
-                item.name: np.load(directory / f"{item.name}.npy", mmap_mode="r")
-                for item in fields(cls)
-            }
-        except (OSError, ValueError) as error:
-            raise ArtefactError(f"{directory}: not a table of advertisers: {error}") from error
-        table = cls(**arrays)
+        names = [item.name for item in fields(cls)]
+        table = cls(**load_arrays(directory, names, "a table of advertisers"))
         count = len(table.ids)
         sizes = (len(table.log_popularity), len(table.path_counts), len(table.name_offsets) - 1)
         if sizes != (count, count, count) or table.name_offsets[-1] != len(table.name_bytes):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 from typing import Any, Final
 
@@ -110,7 +110,7 @@ def parse_time(value: Any, field: str, *, end_of_day: bool = False) -> datetime:
     try:
         moment = datetime.fromisoformat(value)
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-        if end_of_day and len(value) <= len("2000-01-01"):
+        if end_of_day and _is_bare_date(value):
             moment = datetime.combine(moment.date(), _LAST_INSTANT)
         _ = moment - timedelta(days=1)
     except (ValueError, OverflowError):
@@ -118,6 +118,14 @@ def parse_time(value: Any, field: str, *, end_of_day: bool = False) -> datetime:
             f"{field}: found a string that is not an ISO 8601 date or time, such as 2024-05-31"
         ) from None
     return moment
+
+
+def _is_bare_date(value: str) -> bool:
+    try:
+        date.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _load_json(raw: bytes) -> Any:

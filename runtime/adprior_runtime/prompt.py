@@ -65,6 +65,12 @@ class PromptTemplate:
             raise ArtefactError(
                 f"prompt template: terminator is {self.terminator!r}, expected text"
             )
+        for name in (*_SECTION_FIELDS, "denied_profile_keys"):
+            values = getattr(self, name)
+            if not isinstance(values, tuple) or not all(isinstance(v, str) for v in values):
+                raise ArtefactError(
+                    f"prompt template: {name} is {values!r}, expected a list of texts"
+                )
         for name, allowed in _SECTION_FIELDS.items():
             for piece in getattr(self, name):
                 for _, key, spec, conversion in string.Formatter().parse(piece):

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from adprior_runtime.arrays import load_arrays, save_arrays
 from adprior_runtime.errors import ArtefactError
 
 __all__ = ["Int32Array", "Int64Array", "Trie", "as_matrix"]
@@ -216,8 +217,7 @@ class Trie:
 
     def save(self, directory: Path) -> None:
         """Write one ``.npy`` file an array into an existing directory."""
-        for item in fields(self):
-            np.save(directory / f"{item.name}.npy", getattr(self, item.name))
+        save_arrays(directory, {item.name: getattr(self, item.name) for item in fields(self)})
 
     @classmethod
     def load(cls, directory: Path) -> Trie:
@@ -226,22 +226,19 @@ class Trie:
         Raises:
             ArtefactError: A file is missing, or the arrays do not fit each other.
         """
-        try:
-            # asarray: the same mapped memory without the subclass, whose every slice costs more.
-            arrays = {
-                item.name: np.asarray(np.load(directory / f"{item.name}.npy", mmap_mode="r"))
-                for item in fields(cls)
-            }
-        except (OSError, ValueError) as error:
-            raise ArtefactError(f"{directory}: not a trie: {error}") from error
-        trie = cls(**arrays)
+        trie = cls(**load_arrays(directory, [item.name for item in fields(cls)], "a trie"))
         nodes, paths = len(trie.leaf_advertiser), len(trie.leaf_nodes)
-        sizes = (len(trie.offsets), len(trie.child_tokens))
-        if sizes != (nodes + 1, nodes - 1) or (trie.offsets[-1], trie.leaf_offsets[-1]) != (
-            nodes - 1,
-            paths,
-        ):
-            raise ArtefactError(f"{directory}: the trie's arrays do not fit each other: {sizes}")
+        found = (
+            len(trie.offsets),
+            len(trie.child_tokens),
+            *trie.offsets[-1:],
+            *trie.leaf_offsets[-1:],
+        )
+        if found != (nodes + 1, nodes - 1, nodes - 1, paths):
+            raise ArtefactError(
+                f"{directory}: the trie's arrays do not fit each other: {nodes} nodes and {paths} "
+                f"names, but sizes and ends {tuple(map(int, found))}"
+            )
         return trie
 
 
