@@ -234,7 +234,7 @@ def _section(path: Path, document: dict[str, Any], name: str, kind: Any) -> Any:
     if not isinstance(table, dict):
         raise InvalidInputError(f"{path}: {name} is not a table [{name}]")
     for key, value in table.items():
-        expected = "a list of column names" if key == "keys" else "text"
+        expected = "a list of column names" if key == "keys" else "a column name"
         values = value if key == "keys" and isinstance(value, list) else [value]
         is_list = isinstance(value, list)
         if is_list != (key == "keys") or not all(isinstance(item, str) for item in values):

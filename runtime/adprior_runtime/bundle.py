@@ -99,6 +99,17 @@ class Manifest:
     training: Mapping[str, Any] = field(default_factory=dict)
     commands: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuse values that nothing can be done with."""
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.type == "str" and not isinstance(value, str):
+                raise ArtefactError(f"manifest: {item.name} is {value!r}, expected text")
+            if item.type == "int" and (type(value) is not int or value < 0):
+                raise ArtefactError(f"manifest: {item.name} is {value!r}, expected a whole number")
+        if min(self.forecast_k, self.beam_width) < 1:
+            raise ArtefactError("manifest: forecast_k and beam_width are at least 1")
+
     @classmethod
     def load(cls, path: Path) -> Manifest:
         """Read a manifest; unknown keys and another contract version are refused."""

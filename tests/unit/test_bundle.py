@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle, Manifest, hash_file
+from adprior_runtime.contract import CONTRACT_VERSION
+from adprior_runtime.errors import ArtefactError
+
+FILES = {
+    "tokenizer.json": b"tokens",
+    "head.onnx": b"head",
+    "trie/offsets.npy": b"offsets",
+    "trie/leaf_nodes.npy": b"leaves",
+    "trie.txt": b"not in the directory of that name",
+}
+
+
+def _manifest() -> Manifest:
+    return Manifest(
+        bundle_id="abc",
+        engine="onnx",
+        forecast_k=7,
+        beam_width=9,
+        prompt_head_ids=(2, 3),
+        longest_name_tokens=5,
+        catalogue_fingerprint="f2",
+        catalogue_lineage=("f1", "f2"),
+        files={name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()},
+        origin="Zéphyr's log",
+        training={"epochs": 3, "cut": None, "loss": [0.5, 0.25]},
+        commands=("adprior train", "adprior build"),
+    )
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A bundle of small files."""
+    for name, content in FILES.items():
+        path = tmp_path / "bundle" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    (tmp_path / "bundle" / MANIFEST).write_text(_manifest().to_json(), encoding="utf-8")
+    return tmp_path / "bundle"
+
+
+def _rewrite(directory: Path, **changed: Any) -> None:
+    document = json.loads((directory / MANIFEST).read_text(encoding="utf-8")) | changed
+    (directory / MANIFEST).write_text(json.dumps(document), encoding="utf-8")
+
+
+def test_a_manifest_survives_its_file(directory: Path) -> None:
+    assert Manifest.load(directory / MANIFEST) == _manifest()
+
+
+def test_a_manifest_of_little_gets_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text('{"bundle_id": "abc"}')
+    assert Manifest.load(tmp_path / MANIFEST) == Manifest(bundle_id="abc")
+
+
+def test_a_bundle_is_opened_and_says_what_its_manifest_says(directory: Path) -> None:
+    bundle = Bundle.open(directory)
+    assert bundle.manifest == _manifest()
+    assert (bundle.bundle_id, bundle.forecast_k, bundle.engine) == ("abc", 7, "onnx")
+    assert bundle.catalogue_fingerprint == "f2"
+
+
+def test_unknown_keys_are_refused(directory: Path) -> None:
+    _rewrite(directory, beam_widht=32, colour="red")
+    with pytest.raises(ArtefactError, match=r"manifest\.json: unknown keys \['beam_widht', 'col"):
+        Bundle.open(directory)
+
+
+@pytest.mark.parametrize("version", ["0", "2", "1.0"])
+def test_another_contract_is_refused(directory: Path, version: str) -> None:
+    _rewrite(directory, contract_version=version)
+    message = f"made for contract {version}, this is {CONTRACT_VERSION}"
+    with pytest.raises(ArtefactError, match=message):
+        Bundle.open(directory)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"\xff", b"[]", b"null", b"7", b'"text"', b"{}", b'{"engine": "onnx"}'],
+)
+def test_what_is_no_manifest_is_refused_by_name(directory: Path, content: bytes) -> None:
+    (directory / MANIFEST).write_bytes(content)
+    with pytest.raises(ArtefactError, match=r"manifest\.json: "):
+        Bundle.open(directory)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"files": None},
+        {"files": ["tokenizer.json"]},
+        {"files": {"tokenizer.json": 7}},
+        {"files": {"tokenizer.json": None}},
+        {"commands": None},
+        {"catalogue_lineage": 7},
+    ],
+)
+def test_a_manifest_with_wrong_types_is_refused_by_name(
+    directory: Path, changed: dict[str, Any]
+) -> None:
+    _rewrite(directory, **changed)
+    with pytest.raises(ArtefactError, match=r"manifest\.json: "):
+        Bundle.open(directory)
+
+
+@pytest.mark.parametrize("name", ["../secret", "trie/../../secret", "/etc/hostname", ".."])
+def test_a_file_outside_the_bundle_is_refused(directory: Path, name: str) -> None:
+    secret = directory.parent / "secret"
+    secret.write_bytes(b"secret")
+    _rewrite(directory, files={name: hash_file(secret)})
+    with pytest.raises(ArtefactError, match="impossible entry in files"):
+        Bundle.open(directory)
+
+
+def test_a_directory_without_manifest_is_no_bundle(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ArtefactError, match=r"not a bundle \(no manifest\.json\)"):
+            Bundle.open(place)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_corrupt_file_is_refused_by_name(directory: Path, name: str) -> None:
+    (directory / name).write_bytes(FILES[name] + b".")
+    with pytest.raises(ArtefactError, match=f"{directory / name}: corrupt or swapped: sha256"):
+        Bundle.open(directory)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_refused_by_name(directory: Path, name: str) -> None:
+    (directory / name).unlink()
+    with pytest.raises(ArtefactError, match=f"{directory / name}: No such file"):
+        Bundle.open(directory)
+
+
+def test_only_what_is_asked_for_is_checked(directory: Path) -> None:
+    (directory / "head.onnx").write_bytes(b"corrupt")
+    (directory / "trie.txt").unlink()
+    assert Bundle.open(directory, ["trie", "tokenizer.json"]).bundle_id == "abc"
+    assert Bundle.open(directory, []).bundle_id == "abc"
+    with pytest.raises(ArtefactError, match=r"head\.onnx: corrupt"):
+        Bundle.open(directory, iter(["tokenizer.json", "head.onnx"]))
+
+
+def test_a_directory_asked_for_stands_for_all_its_files(directory: Path) -> None:
+    (directory / "trie" / "leaf_nodes.npy").write_bytes(b"corrupt")
+    with pytest.raises(ArtefactError, match=r"trie/leaf_nodes\.npy: corrupt"):
+        Bundle.open(directory, ["trie"])
+
+
+def test_paths_of_files_and_directories_are_given(directory: Path) -> None:
+    bundle = Bundle.open(directory)
+    assert bundle.path("head.onnx") == directory / "head.onnx"
+    assert bundle.path("trie") == directory / "trie"
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tri", "head", "offsets.npy", "trie/child"])
+def test_an_absent_artefact_is_named(directory: Path, name: str) -> None:
+    with pytest.raises(ArtefactError, match=f"the bundle has no {name}$"):
+        Bundle.open(directory).path(name)
+
+
+def test_a_file_that_the_manifest_does_not_list_has_no_path(directory: Path) -> None:
+    (directory / "extra.json").write_text("{}")
+    with pytest.raises(ArtefactError, match=r"the bundle has no extra\.json"):
+        Bundle.open(directory).path("extra.json")
+
+
+def test_what_a_model_needs_is_opened_without_the_rest(directory: Path) -> None:
+    files = {name: _manifest().files[name] for name in ("tokenizer.json", "head.onnx")}
+    (directory / MANIFEST).write_text(replace(_manifest(), files=files).to_json())
+    (directory / "head.onnx").unlink()
+    bundle = Bundle.open(directory, MODEL_FILES["tokenizer"])
+    assert bundle.path("tokenizer.json").read_bytes() == b"tokens"
+
+
+def test_a_hash_is_the_files_sha256(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"abc" * 100_000)
+    assert hash_file(path) == hashlib.sha256(b"abc" * 100_000).hexdigest()
+    with pytest.raises(ArtefactError, match=r"nowhere: No such file"):
+        hash_file(tmp_path / "nowhere")
+
+
+def test_a_directory_has_no_hash(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="Is a directory"):
+        hash_file(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"bundle_id": 7},
+        {"forecast_k": "20"},
+        {"forecast_k": 0},
+        {"beam_width": -1},
+        {"token_budget": 1.5},
+        {"search_mode": None},
+        {"beam_width": True},
+    ],
+)
+def test_an_impossible_value_is_refused_by_name(directory: Path, changes: dict[str, Any]) -> None:
+    document = json.loads((directory / MANIFEST).read_text()) | changes
+    (directory / MANIFEST).write_text(json.dumps(document))
+    with pytest.raises(ArtefactError, match=next(iter(changes))):
+        Bundle.open(directory)

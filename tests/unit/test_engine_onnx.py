@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+import torch
+import transformers
+
+from adprior_build.onnx_export import PARITY_TOLERANCE, check_parity, export_onnx
+from adprior_runtime.engines.base import ROOT, LogProbs
+from adprior_runtime.engines.onnx import OnnxEngine, OnnxState, causal_mask
+from adprior_runtime.errors import ArtefactError, InvalidRequestError
+
+VOCABULARY = 50
+MAX_POSITIONS = 64
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": MAX_POSITIONS,
+    "initializer_range": 0.5,  # far enough from uniform for a wrong mask to show
+    "bos_token_id": None,
+    "eos_token_id": 1,
+    "pad_token_id": 0,
+}
+
+
+def _llama(seed: int = 0) -> Any:
+    return _seeded(seed, transformers.LlamaForCausalLM, transformers.LlamaConfig(**SIZES))
+
+
+def _qwen3(seed: int = 0) -> Any:
+    config = transformers.Qwen3Config(**SIZES, head_dim=16, tie_word_embeddings=True)
+    return _seeded(seed, transformers.Qwen3ForCausalLM, config)
+
+
+def _mistral(seed: int = 0, sliding_window: int | None = None) -> Any:
+    config = transformers.MistralConfig(**SIZES, sliding_window=sliding_window)
+    return _seeded(seed, transformers.MistralForCausalLM, config)
+
+
+def _seeded(seed: int, kind: Any, config: Any) -> Any:
+    torch.manual_seed(seed)
+    return kind(config).eval()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A model, its graph, and an engine that runs it."""
+
+    model: Any
+    path: Path
+    engine: OnnxEngine
+    worst: float
+
+    def expected(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Return the next token's log-probabilities by a plain forward pass."""
+        with torch.no_grad():
+            logits = self.model(torch.tensor([list(token_ids)])).logits[0, -1]
+        found: npt.NDArray[np.float32] = torch.log_softmax(logits, dim=-1).numpy()
+        return found
+
+
+@dataclass
+class Tree:
+    """Continuations of one prompt, as the engine is to number them."""
+
+    engine: OnnxEngine
+    state: OnnxState
+    paths: list[tuple[int, ...]] = field(default_factory=list)
+
+    def extend(self, tokens: Sequence[int], parents: Sequence[int]) -> LogProbs:
+        for token, parent in zip(tokens, parents, strict=True):
+            self.paths.append((*(self.paths[parent] if parent != ROOT else ()), token))
+        return self.engine.extend(self.state, tokens, parents)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small wait for a second thread longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[], Any]], Exported]:
+    """Export each model once."""
+
+    @cache
+    def export_once(make: Callable[[], Any]) -> Exported:
+        model, path = make(), tmp_path_factory.mktemp("exported") / "model.onnx"
+        worst = export_onnx(model, path)
+        return Exported(model=model, path=path, engine=OnnxEngine(path, threads=1), worst=worst)
+
+    return export_once
+
+
+@pytest.fixture(scope="module", params=[_llama, _qwen3, _mistral])
+def exported(
+    request: pytest.FixtureRequest, export: Callable[[Callable[[], Any]], Exported]
+) -> Exported:
+    return export(request.param)
+
+
+@pytest.fixture(scope="module")
+def llama(export: Callable[[Callable[[], Any]], Exported]) -> Exported:
+    return export(_llama)
+
+
+def _random_ids(seed: int, size: int) -> list[int]:
+    ids: list[int] = np.random.default_rng(seed).integers(0, VOCABULARY, size=size).tolist()
+    return ids
+
+
+def test_an_export_agrees_with_its_checkpoint(exported: Exported) -> None:
+    assert 0 < exported.worst <= PARITY_TOLERANCE
+    assert check_parity(exported.model, exported.path, seed=9) <= PARITY_TOLERANCE
+
+
+@pytest.mark.parametrize("length", [1, 2, 17, MAX_POSITIONS - 1])
+def test_a_prompt_has_the_models_own_probabilities(exported: Exported, length: int) -> None:
+    prompt = _random_ids(length, length)
+    _, log_probs = exported.engine.prefill(prompt)
+    assert log_probs.shape == (VOCABULARY,)
+    assert log_probs.dtype == np.float32
+    np.testing.assert_allclose(log_probs, exported.expected(prompt), atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_node_of_a_tree_has_the_models_own_probabilities(
+    exported: Exported, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    prompt = _random_ids(seed, int(random.integers(1, 30)))
+    state, _ = exported.engine.prefill(prompt)
+    tree = Tree(exported.engine, state)
+    rows: list[Any] = []
+    for size in (3, 5, 4, 4):
+        parents = random.integers(ROOT, len(tree.paths), size=size).tolist()
+        rows += [*tree.extend(random.integers(0, VOCABULARY, size=size).tolist(), parents)]
+    rows += [*tree.extend([7, 8, 9], [ROOT, len(tree.paths), len(tree.paths) + 1])]
+    assert max(map(len, tree.paths)) >= 3
+    for path, row in zip(tree.paths, rows, strict=True):
+        np.testing.assert_allclose(row, exported.expected(prompt + list(path)), atol=1e-4)
+
+
+def test_other_branches_change_nothing(llama: Exported) -> None:
+    prompt = _random_ids(1, 12)
+    alone = Tree(llama.engine, llama.engine.prefill(prompt)[0])
+    first, second = alone.extend([5], [ROOT]), alone.extend([6], [0])
+    crowded = Tree(llama.engine, llama.engine.prefill(prompt)[0])
+    crowded.extend([9, 9, 5], [ROOT, ROOT, ROOT])
+    crowded.extend([3, 4, 5], [0, 1, 1])
+    found = crowded.extend([5, 8, 6], [ROOT, 2, 6])
+    np.testing.assert_allclose(found[0], first[0], atol=1e-5)
+    np.testing.assert_allclose(found[2], second[0], atol=1e-5)
+
+
+def test_one_pass_or_several_give_the_same(llama: Exported) -> None:
+    prompt = _random_ids(2, 9)
+    tokens, parents = [4, 5, 6, 7, 8], [ROOT, 0, 0, 2, 3]
+    at_once = Tree(llama.engine, llama.engine.prefill(prompt)[0]).extend(tokens, parents)
+    tree = Tree(llama.engine, llama.engine.prefill(prompt)[0])
+    by_one = [tree.extend([t], [p])[0] for t, p in zip(tokens, parents, strict=True)]
+    np.testing.assert_allclose(at_once, by_one, atol=1e-5)
+
+
+def test_what_is_not_kept_leaves_no_trace(llama: Exported) -> None:
+    prompt = _random_ids(3, 9)
+    state, _ = llama.engine.prefill(prompt)
+    llama.engine.extend(state, [4], [ROOT])
+    tried = llama.engine.extend(state, [5, 6], [0, 1], keep=False)
+    np.testing.assert_allclose(tried[1], llama.expected([*prompt, 4, 5, 6]), atol=1e-4)
+    found = llama.engine.extend(state, [7, 8], [0, 1])
+    np.testing.assert_allclose(found[1], llama.expected([*prompt, 4, 7, 8]), atol=1e-4)
+
+
+def test_users_do_not_share_a_tree(llama: Exported) -> None:
+    prompts = [_random_ids(4, 6), _random_ids(5, 11)]
+    states = [llama.engine.prefill(prompt)[0] for prompt in prompts]
+    for state in states:
+        llama.engine.extend(state, [3, 4], [ROOT, ROOT])
+    for prompt, state in zip(prompts, states, strict=True):
+        row = llama.engine.extend(state, [5], [1])[0]
+        np.testing.assert_allclose(row, llama.expected([*prompt, 4, 5]), atol=1e-4)
+
+
+@pytest.mark.parametrize("length", [1, 4, 5, 6, 20])
+def test_a_head_read_ahead_changes_nothing(llama: Exported, length: int) -> None:
+    head = _random_ids(6, 5)
+    engine = OnnxEngine(llama.path, threads=1, head_ids=head)
+    for prompt in ((head + _random_ids(7, 20))[:length], _random_ids(8, length)):
+        for _ in range(2):
+            state, log_probs = engine.prefill(prompt)
+            np.testing.assert_allclose(log_probs, llama.expected(prompt), atol=1e-4)
+            row = engine.extend(state, [3, 4], [ROOT, 0])[1]
+            np.testing.assert_allclose(row, llama.expected([*prompt, 3, 4]), atol=1e-4)
+
+
+def test_a_parent_that_comes_later_is_a_fault(llama: Exported) -> None:
+    state, _ = llama.engine.prefill([1, 2])
+    with pytest.raises(ValueError, match="a node's parent must come before it"):
+        llama.engine.extend(state, [3, 4], [1, 0])
+
+
+@pytest.mark.parametrize("length", [0, MAX_POSITIONS, MAX_POSITIONS + 1])
+def test_an_empty_prompt_and_one_too_long_are_refused(llama: Exported, length: int) -> None:
+    message = f"input_ids: {length} tokens, the model takes 1 to {MAX_POSITIONS - 1}"
+    with pytest.raises(InvalidRequestError, match=message):
+        llama.engine.prefill(_random_ids(1, length))
+
+
+@pytest.mark.parametrize("token", [-1, VOCABULARY, 2**31 - 1])
+def test_a_token_beyond_the_vocabulary_is_refused(llama: Exported, token: int) -> None:
+    with pytest.raises(InvalidRequestError, match=f"input_ids: found .*{token}.* knows 0 to 49"):
+        llama.engine.prefill([3, token])
+
+
+def test_a_graph_of_another_model_is_refused(llama: Exported) -> None:
+    with pytest.raises(ArtefactError, match=r"model\.onnx: differs from the checkpoint by"):
+        check_parity(_llama(seed=1), llama.path)
+
+
+def test_a_sliding_window_that_a_graph_does_not_have_is_found(
+    export: Callable[[Callable[[], Any]], Exported],
+) -> None:
+    with pytest.raises(ArtefactError, match=r"model\.onnx: differs from the checkpoint by"):
+        check_parity(_mistral(sliding_window=24), export(_mistral).path)
+
+
+def test_an_export_names_no_file_of_this_machine(exported: Exported) -> None:
+    content = exported.path.read_bytes()
+    assert b".py" not in content
+    assert str(Path.home()).encode() + b"/" not in content
+    assert [path.name for path in exported.path.parent.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a graph"])
+def test_what_is_no_graph_is_refused_by_name(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ArtefactError, match=r"model\.onnx: not a language model in ONNX"):
+        OnnxEngine(path)
+
+
+def test_a_truncated_graph_is_refused_by_name(llama: Exported, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(llama.path.read_bytes()[:-1000])
+    with pytest.raises(ArtefactError, match=r"model\.onnx: not a language model in ONNX"):
+        OnnxEngine(path)
+
+
+@pytest.mark.parametrize("name", ["x", "past_keys"])
+def test_a_graph_of_something_else_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "head.onnx"
+    inputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2])]
+    outputs = [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2])]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Neg", [name], ["y"])], "head", inputs, outputs
+    )
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), str(path))
+    with pytest.raises(ArtefactError, match=r"head\.onnx: not a language model in ONNX") as caught:
+        OnnxEngine(path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_graph_without_its_positions_is_refused_by_name(llama: Exported, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    model = onnx.load(str(llama.path))
+    del model.metadata_props[:]
+    onnx.save(model, str(path))
+    with pytest.raises(ArtefactError, match="max_positions"):
+        OnnxEngine(path)
+
+
+def test_a_causal_mask_hides_what_comes_later() -> None:
+    mask = causal_mask(3)
+    assert (mask == 0).tolist() == [[True, False, False], [True, True, False], [True, True, True]]
+    assert mask.dtype == np.float32
+    assert np.isfinite(mask).all()
