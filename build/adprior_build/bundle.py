@@ -106,6 +106,9 @@ def fill_from_bundle(
     for name in source.manifest.files:
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         link_or_copy(source.directory / name, directory / name)
+    if catalogue_path is None and head is None and not settings:  # the same bundle, elsewhere
+        link_or_copy(source.directory / MANIFEST, directory / MANIFEST)
+        return
     commands = (*source.manifest.commands, *commands)
     manifest = replace(source.manifest, commands=commands, **settings)
     was_identity = head is None and is_identity_head(source.path(HEAD_FILE))
