@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -254,3 +255,37 @@ def test_a_cancelled_search_stops_at_the_next_pass(passes: int) -> None:
     with pytest.raises(SearchCancelledError):
         search()
     assert len(world.engine.pass_sizes) == max(passes - 1, 0)
+
+
+class ChosenEngine(TableEngine):
+    """First tokens of given probability, each followed by one certain continuation."""
+
+    def __init__(self, first: dict[int, float]) -> None:
+        super().__init__(VOCABULARY)
+        self._first = first
+
+    def log_probs(self, path: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        probabilities = np.full(VOCABULARY, 1e-9)
+        if path:
+            probabilities[END] = 1.0
+        for token, probability in self._first.items() if not path else ():
+            probabilities[token] = probability
+        return np.asarray(np.log(probabilities), dtype=np.float32)
+
+
+@pytest.mark.parametrize("mode", SearchMode)
+def test_many_small_names_of_one_advertiser_may_hide_behind_a_beam(mode: SearchMode) -> None:
+    """One name of 0.3 leads; five of 0.13 belong to one advertiser, which has more: 0.65."""
+    engine = ChosenEngine({1: 0.3} | dict.fromkeys(range(2, 7), 0.13))
+    trie = Trie.build([(token, END) for token in range(1, 7)], [0, 1, 1, 1, 1, 1])
+    search = TrieSearch(engine, trie, PROMPT, SearchSettings(mode=mode, width=1, token_budget=99))
+    result = search.run(1)
+    sums = {0: 0.0, 1: 0.0}
+    for leaf, score in zip(result.leaves, result.log_probs, strict=True):
+        sums[int(trie.leaf_advertiser[leaf])] += math.exp(score)
+    if mode is SearchMode.BEAM:
+        assert sums[1] == 0.0
+        assert not result.exact
+    else:
+        assert math.isclose(sums[1], 0.65, rel_tol=1e-5)
+        assert result.exact
