@@ -20,6 +20,9 @@ CONTRACT_VERSION: Final = "1"
 CPU_CONFIG_NAME: Final = "cpu"
 """``tritonserver --model-config-name`` that selects the embedded configuration."""
 
+DEVICE_VARIABLE: Final = "ADPRIOR_DEVICE"
+"""Environment variable by which ``adprior serve --device`` reaches the embedded engine."""
+
 MAX_CONTEXT_BYTES: Final = 256 * 1024
 """A larger user context is refused."""
 

@@ -40,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             f"--{name}-port", type=int, default=port, metavar="PORT", help="default: %(default)s"
         )
     parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="what the embedded engine runs on; cuda needs onnxruntime-gpu (default: %(default)s)",
+    )
+    parser.add_argument(
         "--log-file", type=Path, metavar="FILE", help="keep the server's log (default: dropped)"
     )
     parser.add_argument(
@@ -68,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
                 http_port=args.http_port,
                 metrics_port=args.metrics_port,
                 config_name=config_name,
+                device=args.device,
                 log_file=args.log_file,
                 ready_timeout_s=args.ready_timeout,
             ) as server,

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from adprior_runtime.contract import CPU_CONFIG_NAME
+from adprior_runtime.contract import CPU_CONFIG_NAME, DEVICE_VARIABLE
 from adprior_runtime.embedded import find_installation
 from adprior_runtime.endpoints import Endpoints
 from adprior_runtime.errors import AdpriorError, EnvironmentProblemError, InvalidInputError
@@ -60,6 +60,7 @@ class TritonServer:
         http_port: int = 8000,
         metrics_port: int = 8002,
         config_name: str | None = CPU_CONFIG_NAME,
+        device: str = "cpu",
         log_file: Path | None = None,
         ready_timeout_s: float = 120,
     ) -> Self:
@@ -75,6 +76,7 @@ class TritonServer:
             http_port: The port for HTTP.
             metrics_port: The port for Prometheus.
             config_name: Which ``configs/NAME.pbtxt`` to prefer; None for ``config.pbtxt`` alone.
+            device: What the embedded engine runs on, ``cpu`` or ``cuda``.
             log_file: Where the server's log goes; by default a file that goes with the server.
             ready_timeout_s: How long the models may take to load.
 
@@ -90,7 +92,7 @@ class TritonServer:
             host=host, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port
         )
         endpoints.check_free()
-        server = cls._launch(repository, endpoints, config_name, log_file)
+        server = cls._launch(repository, endpoints, config_name, device, log_file)
         try:
             server._await_ready(ready_timeout_s)
         except BaseException:
@@ -100,7 +102,12 @@ class TritonServer:
 
     @classmethod
     def _launch(
-        cls, repository: Path, endpoints: Endpoints, config_name: str | None, log_file: Path | None
+        cls,
+        repository: Path,
+        endpoints: Endpoints,
+        config_name: str | None,
+        device: str,
+        log_file: Path | None,
     ) -> Self:
         installation = find_installation()
         scratch = Path(tempfile.mkdtemp(prefix="adprior-server-"))
@@ -118,7 +125,8 @@ class TritonServer:
                 shared_memory_prefix=scratch.name,
                 admin_key=secrets.token_urlsafe(24),
             )
-            process = spawn(command, installation.environment(), scratch, log_file)
+            environment = installation.environment() | {DEVICE_VARIABLE: device}
+            process = spawn(command, environment, scratch, log_file)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             raise

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime
 import pytest
 import torch
 import transformers
@@ -16,7 +17,7 @@ import transformers
 from adprior_build.onnx_export import PARITY_TOLERANCE, check_parity, export_onnx
 from adprior_runtime.engines.base import ROOT, LogProbs
 from adprior_runtime.engines.onnx import OnnxEngine, OnnxState, causal_mask
-from adprior_runtime.errors import ArtefactError, InvalidRequestError
+from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidRequestError
 
 VOCABULARY = 50
 MAX_POSITIONS = 64
@@ -292,3 +293,11 @@ def test_a_causal_mask_hides_what_comes_later() -> None:
     assert (mask == 0).tolist() == [[True, False, False], [True, True, False], [True, True, True]]
     assert mask.dtype == np.float32
     assert np.isfinite(mask).all()
+
+
+@pytest.mark.parametrize("device", ["cuda", "abacus"])
+def test_a_device_that_is_not_there_is_named(device: str, tmp_path: Path) -> None:
+    if device == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("CUDA is here")
+    with pytest.raises(EnvironmentProblemError, match=f"device {device}: .*onnxruntime-gpu"):
+        OnnxEngine(tmp_path / "model.onnx", device=device)

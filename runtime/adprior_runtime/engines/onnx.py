@@ -16,13 +16,14 @@ import numpy.typing as npt
 import onnxruntime
 
 from adprior_runtime.engines.base import ROOT, Engine, LogProbs
-from adprior_runtime.errors import ArtefactError, InvalidRequestError
+from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidRequestError
 
 __all__ = ["OnnxEngine", "OnnxState", "causal_mask"]
 
 _Float32Array = npt.NDArray[np.float32]
 _Int64Array = npt.NDArray[np.int64]
 _MASKED = np.finfo(np.float32).min
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 @dataclass(slots=True)
@@ -47,24 +48,37 @@ class OnnxState:
 class OnnxEngine(Engine[OnnxState]):
     """Runs ``model.onnx`` as `adprior_build.onnx_export` writes it."""
 
-    def __init__(self, path: Path, *, threads: int = 0, head_ids: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 0,
+        head_ids: Sequence[int] = (),
+        device: str = "cpu",
+    ) -> None:
         """Load the model.
 
         Args:
             path: The ONNX file.
             threads: Threads of one forward pass; 0 lets ONNX Runtime choose.
             head_ids: Tokens that prompts begin with: read once, here, for all of them.
+            device: ``cpu``, or ``cuda`` where onnxruntime-gpu is installed; never chosen for you.
 
         Raises:
             ArtefactError: The file is not such a model.
+            EnvironmentProblemError: ONNX Runtime has no such device here.
         """
+        provider = _PROVIDERS.get(device, device)
+        if provider not in onnxruntime.get_available_providers():
+            raise EnvironmentProblemError(
+                f"device {device}: this onnxruntime has no {provider}; "
+                "install onnxruntime-gpu in its place, or use --device cpu"
+            )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # below, it may quote token ids of a prompt
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
             shape = next(i.shape for i in self._session.get_inputs() if i.name == "past_keys")
             empty = np.zeros((shape[0], 1, shape[2], 0, shape[4]), dtype=np.float32)
             self._vocabulary = int(self._session.get_outputs()[0].shape[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -31,7 +32,9 @@ class TritonPythonModel(RequestModel):
     def load(self, bundle: Bundle) -> None:
         """Load the language model and map the trie."""
         self._engine = OnnxEngine(
-            bundle.path(ONNX_MODEL_FILE), head_ids=bundle.manifest.prompt_head_ids
+            bundle.path(ONNX_MODEL_FILE),
+            head_ids=bundle.manifest.prompt_head_ids,
+            device=os.environ.get(contract.DEVICE_VARIABLE, "cpu"),
         )
         self._trie = Trie.load(bundle.path(TRIE_DIRECTORY))
         self._advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
