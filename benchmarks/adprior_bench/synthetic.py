@@ -10,10 +10,20 @@ import numpy.typing as npt
 
 from adprior_runtime.trie import Trie
 
-__all__ = ["END_ID", "VOCABULARY", "random_catalogue", "synthetic_llama"]
+__all__ = [
+    "END_ID",
+    "PRECISIONS",
+    "VOCABULARY",
+    "quantised_copy",
+    "random_catalogue",
+    "synthetic_llama",
+]
 
 VOCABULARY = 8192
 END_ID = 1
+PRECISIONS = {"int8": (8, 0), "int8+int8": (8, 4), "int4": (4, 0), "int4+int8": (4, 4)}
+"""Bits of a weight, and ONNX Runtime's accuracy level: 4 computes in int8."""
+
 _FIRST_WORD = 3
 _SHORTEST, _LONGEST = 4, 6
 
@@ -44,6 +54,34 @@ def synthetic_llama(directory: Path, seed: int = 0) -> tuple[Any, Path]:
     path = directory / "model.onnx"
     export_onnx(model, path)
     return model, path
+
+
+def quantised_copy(path: Path, precision: str) -> Path:
+    """Return a copy of an ONNX graph with weight-only quantisation.
+
+    Args:
+        path: The fp32 graph.
+        precision: One of `PRECISIONS`; ``+int8`` computes matrix products in int8 too, each block
+            of 32 activations with a scale of its own.
+    """
+    import onnx  # noqa: PLC0415  heavy
+    from onnxruntime.quantization.matmul_nbits_quantizer import (  # noqa: PLC0415  heavy
+        DefaultWeightOnlyQuantConfig,
+        MatMulNBitsQuantizer,
+    )
+
+    bits, level = PRECISIONS[precision]
+    config = DefaultWeightOnlyQuantConfig(
+        block_size=32, is_symmetric=True, accuracy_level=level, bits=bits
+    )
+    source = onnx.load(str(path))
+    metadata = {item.key: item.value for item in source.metadata_props}
+    quantizer = MatMulNBitsQuantizer(source, algo_config=config)
+    quantizer.process()
+    onnx.helper.set_model_props(quantizer.model.model, metadata)
+    target = path.with_name(f"model-{precision}.onnx")
+    onnx.save(quantizer.model.model, str(target))
+    return target
 
 
 def random_catalogue(size: int, seed: int = 1) -> Trie:
