@@ -65,6 +65,7 @@ class _TimedEngine(Engine[Any]):
 
 
 def measure_synthetic(args: argparse.Namespace, directory: Path) -> list[dict[str, Any]]:
+    """Measure a random Llama on random catalogues; its graph goes into ``directory``."""
     model, path = synthetic_llama(directory)
     engine = OnnxEngine(path, threads=args.threads)
     random = np.random.default_rng(7)
@@ -131,6 +132,7 @@ def _difference(
 
 
 def measure_bundle(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure a bundle on prompts of its advertisers' names, drawn by popularity."""
     bundle = Bundle.open(args.bundle)
     engine = OnnxEngine(
         bundle.path(ONNX_MODEL_FILE),

@@ -26,7 +26,7 @@ from adprior_build.atomic import replace_file
 from adprior_build.catalogue import Catalogue, read_catalogue
 from adprior_build.event_log import ColumnMap, name_advertisers, read_users
 from adprior_build.fit_head import fit_logistic
-from adprior_build.options import positive_integer
+from adprior_build.options import positive_integer, whole_number
 from adprior_runtime.bundle import CATALOGUE_FILE
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.errors import InvalidInputError
@@ -57,7 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="N",
             help=f"{told} ({default})",
         )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all draws (0)")
+    parser.add_argument(
+        "--seed", type=whole_number, default=0, metavar="N", help="of all draws (0)"
+    )
     parser.add_argument("--output", type=Path, required=True, help="log to write (Parquet)")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
@@ -30,7 +31,7 @@ def replace_directory(target: Path, *, marker: str) -> Iterator[Path]:
     Raises:
         InvalidInputError: ``target`` exists and is not empty and not one of ours.
     """
-    target = target.absolute()
+    target = target.resolve()  # a link stays, and leads to the new directory
     if target.exists() and not (target / marker).is_file() and any(_entries(target)):
         raise InvalidInputError(
             f"{target}: exists and is not an earlier output (no {marker}); choose another place"
@@ -90,7 +91,7 @@ def _prefix(target: Path) -> str:
 
 def _remove_remains(target: Path) -> None:
     """Remove what killed runs left; a run still alive keeps its directory."""
-    for remains in target.parent.glob(f".{target.name}.new-*"):
+    for remains in target.parent.glob(f".{glob.escape(target.name)}.new-*"):
         pid = remains.name.removeprefix(f".{target.name}.new-").split("-")[0]
         if pid.isdigit() and Path(f"/proc/{pid}").exists():
             continue

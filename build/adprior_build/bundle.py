@@ -69,11 +69,11 @@ def fill_from_checkpoint(
         raise InvalidInputError(
             f"{checkpoint}: not a checkpoint of `adprior train` (no {record.name})"
         )
+    training = _read_training(record)
     for name in (TOKENIZER_FILE, PROMPT_FILE, POPULARITY_FILE):
         link_or_copy(checkpoint / name, directory / name, link=False)
     difference = export_onnx(load_model(checkpoint), directory / ONNX_MODEL_FILE)
     catalogue = read_catalogue(catalogue_path or checkpoint / CATALOGUE_FILE)
-    training = json.loads(record.read_text(encoding="utf-8"))
     commands = (*commands[:-1], training["command"], *commands[-1:])
     manifest = Manifest(bundle_id="", training=training, commands=commands, **settings)
     manifest = _add_catalogue(directory, catalogue, manifest)
@@ -148,6 +148,16 @@ def check_coherence(bundle: Bundle) -> None:
             )
     PriorHead(bundle.path(HEAD_FILE)).require_belongs(manifest)
     _check_sizes(bundle, renderer)
+
+
+def _read_training(record: Path) -> dict[str, Any]:
+    try:
+        training = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"{record}: not a training record: {error}") from error
+    if not isinstance(training, dict) or not isinstance(training.get("command"), str):
+        raise InvalidInputError(f"{record}: not a training record (no command)")
+    return training
 
 
 def _check_sizes(bundle: Bundle, renderer: PromptRenderer) -> None:

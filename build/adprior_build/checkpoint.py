@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
@@ -31,7 +32,7 @@ def load_model(directory: Path) -> Any:
         model = AutoModelForCausalLM.from_pretrained(
             directory, local_files_only=True, use_safetensors=True, dtype="float32"
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InvalidInputError(f"{directory}: {' '.join(str(error).split())[:300]}") from error
     return model.eval()
 
@@ -53,7 +54,10 @@ def load_checkpoint(directory: Path) -> tuple[Any, Tokenizer, PromptTemplate]:
     path = directory / "tokenizer.json"
     if not path.is_file():
         raise InvalidInputError(f"{directory}: no tokenizer.json (a fast tokenizer is needed)")
-    tokenizer = Tokenizer.from_file(str(path))
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise InvalidInputError(f"{path}: not a tokenizer: {error}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     if (directory / "prompt.json").is_file():

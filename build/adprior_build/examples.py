@@ -44,22 +44,36 @@ class ExampleSource:
     def __init__(
         self, users: Sequence[UserHistory], renderer: PromptRenderer, trie: Trie, seed: int
     ) -> None:
-        self._users = [user for user in users if any(event.advertiser for event in user.events)]
         self._renderer = renderer
         self._trie = trie
         self._seed = seed
+        self._known: dict[str, bool] = {}
+        rows = ((user, self._target_rows(user)) for user in users)
+        self._users = [(user, targets) for user, targets in rows if targets]
 
     def epoch(self, number: int) -> list[Example]:
         """Return the examples of epoch ``number``; the same for the same seed and number."""
         random = np.random.default_rng([self._seed, number])
         examples: list[Example] = []
-        for user in self._users:
-            rows = [row for row, event in enumerate(user.events) if event.advertiser]
+        for user, rows in self._users:
             count = max(1, round(len(rows) / _NAMES_PER_PROMPT))
             drawn = random.choice(rows, size=count, replace=False)
             examples.extend(self._example(user, int(row), random) for row in drawn)
         taught = [example for example in examples if example.target_positions]
         return [taught[index] for index in random.permutation(len(taught))]
+
+    def _target_rows(self, user: UserHistory) -> list[int]:
+        """Return which events name an advertiser of the catalogue."""
+        return [
+            row
+            for row, event in enumerate(user.events)
+            if event.advertiser and self._is_known(event.advertiser)
+        ]
+
+    def _is_known(self, name: str) -> bool:
+        if name not in self._known:
+            self._known[name] = self._trie.lookup(self._renderer.name_ids(name)) >= 0
+        return self._known[name]
 
     def _example(self, user: UserHistory, row: int, random: np.random.Generator) -> Example:
         target = user.events[row]

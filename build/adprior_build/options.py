@@ -6,7 +6,7 @@ import argparse
 import math
 from datetime import date
 
-__all__ = ["day", "positive_integer", "positive_number", "share"]
+__all__ = ["day", "positive_integer", "positive_number", "share", "whole_number"]
 
 
 def day(text: str) -> date:
@@ -37,6 +37,13 @@ def positive_integer(text: str) -> int:
     """Parse a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise _expected("a whole number of at least 1", text)
+    return int(text)
+
+
+def whole_number(text: str) -> int:
+    """Parse a whole number of at least 0."""
+    if not text.isdecimal():
+        raise _expected("a whole number of at least 0", text)
     return int(text)
 
 

@@ -46,11 +46,16 @@ class ModelSize:
         """Refuse sizes that no model can have."""
         for item in fields(self):
             value = getattr(self, item.name)
-            if not isinstance(value, int) or value < 1:
+            if type(value) is not int or value < 1:
                 raise InvalidInputError(f"size: {item.name} is {value!r}, expected a whole number")
         if self.hidden_size % self.attention_heads or self.attention_heads % self.key_value_heads:
             raise InvalidInputError(
                 "size: attention_heads must divide hidden_size, key_value_heads attention_heads"
+            )
+        if self.hidden_size // self.attention_heads % 2:
+            raise InvalidInputError(
+                f"size: heads of {self.hidden_size // self.attention_heads} dimensions, expected "
+                "an even number (rotary embeddings turn pairs)"
             )
 
     @classmethod

@@ -17,7 +17,7 @@ from adprior_build.atomic import replace_directory
 from adprior_build.catalogue import Catalogue, even_out, read_catalogue
 from adprior_build.event_log import ColumnMap, Split, UserHistory, name_advertisers, read_users
 from adprior_build.examples import ExampleSource
-from adprior_build.options import day, positive_integer, positive_number, share
+from adprior_build.options import day, positive_integer, positive_number, share, whole_number
 from adprior_build.provenance import describe_command
 from adprior_build.scratch_model import (
     ModelSize,
@@ -59,8 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--batch-size", positive_integer, 16, "examples in a step"),
         ("--learning-rate", positive_number, 1e-3, "its peak, after the warm-up"),
         ("--weight-decay", share, 0.1, "AdamW's"),
-        ("--seed", int, 0, "of weights and draws"),
-        ("--threads", int, 0, "CPU threads, 0 for all"),
+        ("--seed", whole_number, 0, "of weights and draws"),
+        ("--threads", whole_number, 0, "CPU threads, 0 for all"),
     ):
         parser.add_argument(
             option, type=kind, default=default, metavar="N", help=f"{told} ({default})"

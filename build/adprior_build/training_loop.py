@@ -91,10 +91,10 @@ def _run_epoch(
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.item())
+        losses.append((loss.item(), _target_count(batch)))
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
         bar.update()
-    return sum(losses) / len(losses)
+    return _mean(losses)
 
 
 def _schedule(step: int, total: int) -> float:
@@ -109,10 +109,19 @@ def _mean_loss(model: Any, examples: Sequence[Example], settings: Settings) -> f
     model.eval()
     with torch.no_grad():
         losses = [
-            _loss(model, batch, settings).item()
+            (_loss(model, batch, settings).item(), _target_count(batch))
             for batch in _batches(examples, settings.batch_size)
         ]
-    return sum(losses) / len(losses)
+    return _mean(losses)
+
+
+def _target_count(batch: Sequence[Example]) -> int:
+    return sum(len(example.target_positions) for example in batch)
+
+
+def _mean(losses: Sequence[tuple[float, int]]) -> float:
+    """Return the mean loss of a token from those of batches and their numbers of tokens."""
+    return sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
 
 
 def _batches(examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:

@@ -1,0 +1,120 @@
+"""A minuscule data set, and checkpoints and bundles made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from adprior_runtime.cli import main
+
+NAMES = ["Acme", "Acme Pets", "Birch & Co", "Dune Coffee", "麦穗", "365"]
+IDS = [101, 102, 103, 104, 105, 106]
+CUT = date(2024, 2, 1)
+
+COLUMNS = (
+    '[events]\nuser = "who"\ntime = "day"\nadvertiser = "brand"\ncategory = "kind"\n'
+    '[profiles]\nuser = "who"\n'
+)
+SIZE = (
+    "hidden_size = 8\nintermediate_size = 16\nlayers = 1\nattention_heads = 2\n"
+    "key_value_heads = 1\nvocabulary_size = 270\nmax_prompt_tokens = 64\n"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallData:
+    """Input files of the commands; a test may write over them."""
+
+    directory: Path
+
+    @classmethod
+    def write(cls, directory: Path) -> SmallData:
+        """Write 16 users of 6 events each, half of the days before the cut."""
+        data = cls(directory=directory)
+        data.write_events(invented_events())
+        profiles = [{"who": f"user-{user}", "age": f"{user % 5}0s"} for user in range(16)]
+        pa.parquet.write_table(pa.Table.from_pylist(profiles), data.path("profiles.parquet"))
+        data.write_catalogue({"advertiser_id": IDS, "name": NAMES})
+        data.path("columns.toml").write_text(COLUMNS, encoding="utf-8")
+        data.path("size.toml").write_text(SIZE, encoding="utf-8")
+        return data
+
+    def path(self, name: str) -> Path:
+        return self.directory / name
+
+    def write_events(self, rows: Sequence[dict[str, Any]]) -> None:
+        pa.parquet.write_table(pa.Table.from_pylist(list(rows)), self.path("events.parquet"))
+
+    def write_catalogue(self, columns: dict[str, Any]) -> None:
+        pa.parquet.write_table(pa.table(columns), self.path("catalogue.parquet"))
+
+    def log_options(self) -> list[str]:
+        options = ["--events", str(self.path("events.parquet"))]
+        options += ["--profiles", str(self.path("profiles.parquet"))]
+        return [*options, "--columns", str(self.path("columns.toml"))]
+
+    def train(self, output: Path, *options: str, start: Path | None = None) -> int:
+        """Run ``adprior train`` for one epoch, from ``start`` or from nothing."""
+        arguments = ["train", *self.log_options(), "--output", str(output)]
+        arguments += ["--catalogue", str(self.path("catalogue.parquet"))]
+        arguments += ["--from", str(start)] if start else ["--size", str(self.path("size.toml"))]
+        arguments += ["--cut", CUT.isoformat(), "--test-share", "0.4", "--epochs", "1"]
+        return main([*arguments, "--threads", "1", *options])
+
+
+def invented_events() -> list[dict[str, Any]]:
+    """Return the events: each user has a favourite of their own and one bought by all."""
+    return [
+        {
+            "who": f"user-{user}",
+            "day": CUT + timedelta(days=10 * step - 30 + user % 3),
+            "brand": NAMES[user % len(NAMES)] if step % 2 else NAMES[0],
+            "kind": "FOOD" if user % 2 else None,
+        }
+        for user in range(16)
+        for step in range(6)
+    ]
+
+
+def build(repository: Path, *options: str) -> int:
+    """Run ``adprior build`` with a small forecast and search."""
+    return main(["build", "--output", str(repository), "--forecast-k", "3", *options])
+
+
+def save_qwen(directory: Path) -> None:
+    """Write a random Qwen2 with a tokenizer as transformers writes them, without a template."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=280,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["advertiser", "purchase", *NAMES], trainer)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>").save_pretrained(
+        directory
+    )
+    Qwen2ForCausalLM(
+        Qwen2Config(
+            hidden_size=8,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            vocab_size=tokenizer.get_vocab_size(),
+            max_position_embeddings=512,
+            bos_token_id=None,
+            eos_token_id=0,
+            pad_token_id=0,
+        )
+    ).save_pretrained(directory)

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adprior_build.event_log import UserHistory
+from adprior_build.examples import Example, ExampleSource
+from adprior_build.scratch_model import END, USER, ModelSize, scratch_tokenizer
+from adprior_runtime.context import Event
+from adprior_runtime.prompt import PromptRenderer, PromptTemplate
+from adprior_runtime.trie import Trie
+
+KNOWN = ["Acme", "Acme Pets", "麦穗"]
+UNKNOWN = ["Acme Pet", "Elsewhere"]
+SIZE = ModelSize(
+    hidden_size=8,
+    intermediate_size=8,
+    layers=1,
+    attention_heads=1,
+    key_value_heads=1,
+    vocabulary_size=300,
+    max_prompt_tokens=2000,
+)
+TEMPLATE = PromptTemplate(
+    terminator=END,
+    max_prompt_tokens=SIZE.max_prompt_tokens,
+    head=(USER,),
+    profile=("{key}={value}\n",),
+    event=("on {day} {action} ", "at {advertiser}{end}", "\n"),
+    tail=("then {day} ",),
+)
+TOKENIZER = scratch_tokenizer(KNOWN * 9, SIZE)
+RENDERER = PromptRenderer(TEMPLATE, TOKENIZER)
+TRIE = Trie.build([RENDERER.name_ids(name) for name in KNOWN], list(range(len(KNOWN))))
+
+HALF_DAY = timedelta(hours=12)
+EVENTS = st.builds(
+    Event,
+    time=st.integers(0, 12).map(lambda half: datetime(2024, 5, 1, 1, tzinfo=UTC) + half * HALF_DAY),
+    action=st.just("visit"),
+    advertiser=st.none() | st.sampled_from(KNOWN + UNKNOWN),
+)
+
+
+def event(day: int, advertiser: str | None, hour: int = 0) -> Event:
+    return Event(
+        time=datetime(2024, 5, day, hour, tzinfo=UTC), action="visit", advertiser=advertiser
+    )
+
+
+def user(*events: Event, user_id: str = "a") -> UserHistory:
+    return UserHistory(user_id=user_id, profile={"age": "44"}, events=events)
+
+
+def source(
+    *users: UserHistory, seed: int = 0, renderer: PromptRenderer = RENDERER
+) -> ExampleSource:
+    return ExampleSource(users, renderer, TRIE, seed)
+
+
+def text(token_ids: list[int]) -> str:
+    return str(TOKENIZER.decode(token_ids, skip_special_tokens=False))
+
+
+def taught(example: Example) -> list[str]:
+    """Return what loss falls on, split after each terminator."""
+    pieces: list[list[int]] = [[]]
+    for position, following in pairwise([*example.target_positions, -1]):
+        pieces[-1].append(example.token_ids[position])
+        if following != position + 1:
+            pieces.append([])
+    return [text(piece) for piece in pieces[:-1]]
+
+
+def prompt_days(example: Example) -> tuple[list[str], str]:
+    """Return the days of the history and the day that the forecast is for."""
+    *history, last = text(example.token_ids).split("\n")
+    days = [line.split()[1] for line in history if line.startswith("on ")]
+    return days, last.split()[1]
+
+
+def test_an_example_is_a_prompt_and_the_name_that_came_next() -> None:
+    history = user(event(1, "Acme"), event(2, None), event(3, "Elsewhere"), event(9, "Acme Pets"))
+    shown = {text(item.token_ids) for number in range(30) for item in source(history).epoch(number)}
+    assert (
+        f"{USER}age=44\non 2024-05-01 visit at Acme{END}\non 2024-05-02 visit \n"
+        f"on 2024-05-03 visit at Elsewhere{END}\nthen 2024-05-09 Acme Pets{END}"
+    ) in shown
+    assert f"{USER}age=44\nthen 2024-05-01 Acme{END}" in shown
+
+
+@settings(deadline=None)
+@given(events=st.lists(EVENTS, max_size=15), number=st.integers(0, 3))
+def test_the_history_is_strictly_earlier_than_the_targets_day(
+    events: list[Event], number: int
+) -> None:
+    history = user(*sorted(events, key=lambda item: item.time))
+    for example in source(history).epoch(number):
+        days, target = prompt_days(example)
+        assert days == sorted(days)
+        assert all(day < target for day in days)
+        assert days == [
+            item.time.date().isoformat()
+            for item in history.events
+            if item.time.date().isoformat() < target
+        ]
+
+
+@settings(deadline=None)
+@given(events=st.lists(EVENTS, max_size=15), number=st.integers(0, 3))
+def test_loss_falls_on_the_catalogues_names_and_on_nothing_else(
+    events: list[Event], number: int
+) -> None:
+    history = user(*sorted(events, key=lambda item: item.time))
+    for example in source(history).epoch(number):
+        *lines, last = text(example.token_ids).split("\n")
+        names = [line.partition(" at ")[2] for line in lines if " at " in line]
+        names.append(last.split(" ", 2)[2])
+        assert taught(example) == [name for name in names if name.removesuffix(END) in KNOWN]
+        assert taught(example)
+
+
+def test_an_advertiser_outside_the_catalogue_is_never_taught() -> None:
+    history = user(event(1, "Acme"), event(2, "Elsewhere"))
+    lessons = [taught(item) for number in range(20) for item in source(history).epoch(number)]
+    assert all(lesson == [f"Acme{END}"] for lesson in lessons)
+    assert len(lessons) == 20
+
+
+def test_an_example_is_a_day_with_an_advertiser_of_the_catalogue() -> None:
+    history = user(event(1, "Acme"), *(event(day, "Elsewhere") for day in range(2, 10)))
+    for number in range(20):
+        (example,) = source(history).epoch(number)
+        assert prompt_days(example) == ([], "2024-05-01")
+
+
+def test_nothing_precedes_the_first_token_so_it_is_not_taught() -> None:
+    bare = PromptTemplate(
+        terminator=END, max_prompt_tokens=50, event=("{advertiser}{end}\n",), tail=("then ",)
+    )
+    history = user(event(1, "Acme"), event(1, "Acme"), event(2, "Acme Pets"))
+    renderer = PromptRenderer(bare, TOKENIZER)
+    lessons = {
+        tuple(taught(item))
+        for number in range(20)
+        for item in source(history, renderer=renderer).epoch(number)
+    }
+    assert lessons == {(f"Acme{END}",), (f"Acme{END}", f"Acme Pets{END}")}
+
+
+def test_events_dropped_for_the_budget_are_not_taught() -> None:
+    short = PromptTemplate(
+        terminator=END,
+        max_prompt_tokens=12,
+        head=(USER,),
+        event=("{advertiser}{end}\n",),
+        tail=("{day}",),
+    )
+    renderer = PromptRenderer(short, TOKENIZER)
+    history = user(*(event(day, "Acme") for day in range(1, 30)))
+    for example in source(history, renderer=renderer).epoch(0):
+        assert len(example.token_ids) <= 12 + len(RENDERER.name_ids("Acme"))
+        assert set(taught(example)) == {f"Acme{END}"}
+
+
+def test_the_same_seed_and_epoch_give_the_same_examples() -> None:
+    users = [
+        user(*(event(day, KNOWN[(day + shift) % 3]) for day in range(1, 20)), user_id=str(shift))
+        for shift in range(5)
+    ]
+    first = source(*users, seed=3)
+    assert first.epoch(2) == first.epoch(2) == source(*users, seed=3).epoch(2)
+    assert first.epoch(2) != first.epoch(1)
+    assert first.epoch(2) != source(*users, seed=4).epoch(2)
+
+
+def test_the_order_of_a_days_events_is_not_learnt() -> None:
+    history = user(event(1, "Acme", 1), event(1, "Acme Pets", 2), event(2, "麦穗"))
+    lessons = {
+        tuple(taught(item)) for number in range(40) for item in source(history).epoch(number)
+    }
+    assert (f"Acme{END}", f"Acme Pets{END}", f"麦穗{END}") in lessons
+    assert (f"Acme Pets{END}", f"Acme{END}", f"麦穗{END}") in lessons
+
+
+def test_users_without_advertisers_give_no_examples() -> None:
+    assert source(user(), user(event(1, None), event(2, None))).epoch(0) == []
+
+
+def test_users_who_never_met_the_catalogue_give_no_examples() -> None:
+    assert source(user(event(1, "Elsewhere"), event(2, "Acme Pet"))).epoch(0) == []
+
+
+def test_no_users_give_no_examples() -> None:
+    assert source().epoch(0) == []
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, 1), (50, 1), (150, 3)])
+def test_a_long_history_gives_more_examples(count: int, expected: int) -> None:
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    events = [
+        Event(time=start + timedelta(days=index), action="visit", advertiser="Acme")
+        for index in range(count)
+    ]
+    examples = source(user(*events)).epoch(0)
+    assert len(examples) == expected
+    assert len({tuple(example.token_ids) for example in examples}) == expected

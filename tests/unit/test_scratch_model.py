@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adprior_build.event_log import UserHistory
+from adprior_build.scratch_model import (
+    END,
+    PAD,
+    USER,
+    ModelSize,
+    scratch_model,
+    scratch_template,
+    scratch_tokenizer,
+    training_texts,
+)
+from adprior_runtime.context import Event
+from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.prompt import PromptRenderer
+
+SIZE = ModelSize(
+    hidden_size=24,
+    intermediate_size=40,
+    layers=2,
+    attention_heads=6,
+    key_value_heads=3,
+    vocabulary_size=320,
+    max_prompt_tokens=50,
+)
+FREQUENT = ["Dune Coffee", "Birch & Co", "麦穗"]
+TOKENIZER = scratch_tokenizer(FREQUENT * 20, SIZE)
+TOKENIZER.encode_special_tokens = True
+
+
+def write(path: Path, **changed: str) -> Path:
+    lines = {key: str(value) for key, value in asdict(SIZE).items()} | changed
+    path.write_text("".join(f"{key} = {value}\n" for key, value in lines.items() if value))
+    return path
+
+
+def test_a_size_file_is_read(tmp_path: Path) -> None:
+    assert ModelSize.load(write(tmp_path / "size.toml")) == SIZE
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"depth": "3"}, "unexpected keyword argument 'depth'"),
+        ({"layers": ""}, "missing 1 required .* 'layers'"),
+        ({"layers": "2.0"}, "layers is 2.0, expected a whole number"),
+        ({"layers": '"two"'}, "layers is 'two', expected a whole number"),
+        ({"layers": "true"}, "layers is True, expected a whole number"),
+        ({"layers": "[1]"}, r"layers is \[1\], expected a whole number"),
+        ({"layers": "0"}, "layers is 0, expected"),
+        ({"max_prompt_tokens": "-5"}, "max_prompt_tokens is -5, expected"),
+        ({"attention_heads": "5"}, "must divide hidden_size"),
+        ({"key_value_heads": "4"}, "key_value_heads attention_heads"),
+        ({"layers": "= ="}, "not a size file"),
+    ],
+)
+def test_a_wrong_size_file_is_refused(
+    tmp_path: Path, changed: dict[str, str], message: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=message) as caught:
+        ModelSize.load(write(tmp_path / "size.toml", **changed))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_head_that_rotary_positions_cannot_halve_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "size.toml", hidden_size="18")
+    with pytest.raises(InvalidInputError):
+        ModelSize.load(path)
+
+
+def test_a_missing_size_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"none\.toml: not a size file"):
+        ModelSize.load(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("name", FREQUENT)
+def test_a_frequent_name_is_one_token(name: str) -> None:
+    assert len(TOKENIZER.encode(name).ids) == 1
+
+
+@settings(deadline=None)
+@given(text=st.text(st.characters(exclude_categories=["Cs"])))
+def test_any_text_comes_back_from_its_tokens(text: str) -> None:
+    assert TOKENIZER.decode(TOKENIZER.encode(text).ids, skip_special_tokens=False) == text
+
+
+@pytest.mark.parametrize("text", [END, PAD, USER, f"Acme{END}", "a\u0000b", " a ", "👩‍🚀"])
+def test_a_value_that_spells_a_special_token_comes_back_as_text(text: str) -> None:
+    ids = TOKENIZER.encode(text).ids
+    assert TOKENIZER.decode(ids, skip_special_tokens=False) == text
+    assert not set(ids) & {TOKENIZER.token_to_id(token) for token in (PAD, END, USER)}
+
+
+def test_special_tokens_have_the_ids_that_the_model_knows() -> None:
+    config = scratch_model(SIZE, TOKENIZER.get_vocab_size()).config
+    assert TOKENIZER.token_to_id(PAD) == config.pad_token_id == 0
+    assert TOKENIZER.token_to_id(END) == config.eos_token_id == 1
+    assert TOKENIZER.token_to_id(USER) == 2
+
+
+def test_the_vocabulary_holds_every_byte_and_no_more_than_asked_for() -> None:
+    assert TOKENIZER.get_vocab_size() <= SIZE.vocabulary_size
+    tight = scratch_tokenizer(FREQUENT, replace(SIZE, vocabulary_size=1))
+    assert tight.get_vocab_size() == 256 + 3
+    assert tight.decode(tight.encode("麦穗").ids) == "麦穗"
+
+
+def test_the_same_texts_give_the_same_tokenizer() -> None:
+    assert (
+        scratch_tokenizer(FREQUENT * 20, SIZE).to_str()
+        == scratch_tokenizer(iter(FREQUENT * 20), SIZE).to_str()
+    )
+
+
+def test_the_template_belongs_to_the_tokenizer() -> None:
+    template = scratch_template(SIZE)
+    assert template.max_prompt_tokens == SIZE.max_prompt_tokens
+    renderer = PromptRenderer(template, TOKENIZER)
+    assert renderer.head_ids == [TOKENIZER.token_to_id(USER)]
+    assert renderer.end_id == TOKENIZER.token_to_id(END)
+
+
+def test_training_texts_are_names_profiles_and_events() -> None:
+    event = Event(
+        time=datetime(2024, 5, 31, tzinfo=UTC),
+        action="visit",
+        advertiser="Acme",
+        category="FOOD",
+        text="a title",
+    )
+    bare = Event(time=event.time, action="visit")
+    user = UserHistory(user_id="a", profile={"age": "44"}, events=[event, bare, event])
+    texts = list(training_texts([user], ["Acme", "Kite"]))
+    assert texts[:2] == ["Acme", "Kite"]
+    assert texts[-6:] == ["age", "44", "Acme", "FOOD", "Acme", "FOOD"]
+    assert {"0", "199"} < set(texts)
+
+
+def test_the_model_has_the_shape_that_the_size_says() -> None:
+    model = scratch_model(SIZE, 300)
+    config = model.config
+    assert (config.hidden_size, config.intermediate_size) == (24, 40)
+    assert (config.num_hidden_layers, config.vocab_size) == (2, 300)
+    assert (config.num_attention_heads, config.num_key_value_heads) == (6, 3)
+    assert config.max_position_embeddings >= SIZE.max_prompt_tokens
+    layer = model.get_decoder().layers[0]
+    assert len(model.get_decoder().layers) == 2
+    assert tuple(layer.mlp.up_proj.weight.shape) == (40, 24)
+    assert tuple(layer.self_attn.k_proj.weight.shape) == (12, 24)
+
+
+def test_embeddings_are_tied() -> None:
+    model = scratch_model(SIZE, 300)
+    assert tuple(model.get_input_embeddings().weight.shape) == (300, 24)
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from adprior_build.event_log import Split
+from adprior_build.ranking_log import COLUMNS, read_ranking_log
+from adprior_runtime.bundle import Bundle
+from adprior_runtime.cli import main
+from unit.small_checkpoint import CUT, IDS, NAMES, SmallData, build, invented_events
+
+Simulate = Callable[..., dict[str, list[Any]]]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> SmallData:
+    return SmallData.write(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def bundle(data: SmallData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("built")
+    assert data.train(place / "checkpoint") == 0
+    options = ["--checkpoint", str(place / "checkpoint"), "--save-bundle", str(place / "bundle")]
+    assert build(place / "repository", *options) == 0
+    return place / "bundle"
+
+
+def run(data: SmallData, bundle: Path, output: Path, *options: str) -> int:
+    arguments = ["bench", "simulate-log", "--bundle", str(bundle), "--output", str(output)]
+    return main([*arguments, *data.log_options(), *options])
+
+
+@pytest.fixture
+def simulate(data: SmallData, bundle: Path, tmp_path: Path) -> Simulate:
+    """Simulate a log; return its columns."""
+
+    def call(*options: str) -> dict[str, list[Any]]:
+        assert run(data, bundle, tmp_path / "log.parquet", *options) == 0
+        columns: dict[str, list[Any]] = pyarrow.parquet.read_table(
+            tmp_path / "log.parquet"
+        ).to_pydict()
+        return columns
+
+    return call
+
+
+def by_request(columns: dict[str, list[Any]]) -> list[list[dict[str, Any]]]:
+    rows = [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]
+    return [
+        [row for row in rows if row["request"] == request]
+        for request in sorted(set(columns["request"]))
+    ]
+
+
+def days_of_training_users() -> dict[tuple[str, Any], set[int]]:
+    """Return the advertisers of each user's days after the cut, test users left out."""
+    days: dict[tuple[str, Any], set[int]] = {}
+    for row in invented_events():
+        if row["day"] >= CUT and not Split(test_share=0.4).is_test_user(row["who"]):
+            bought = IDS[NAMES.index(row["brand"])]
+            days.setdefault((row["who"], row["day"]), set()).add(bought)
+    return days
+
+
+def test_requests_are_later_days_of_training_users(simulate: Simulate) -> None:
+    requests = by_request(simulate())
+    bought = [{row["advertiser_id"] for row in rows if row["label"]} for rows in requests]
+    assert sorted(map(sorted, bought)) == sorted(map(sorted, days_of_training_users().values()))
+
+
+def test_candidates_are_different_advertisers_of_the_catalogue(simulate: Simulate) -> None:
+    for rows in by_request(simulate("--candidates", "4")):
+        candidates = [row["advertiser_id"] for row in rows]
+        assert len(candidates) == len(set(candidates)) == 4
+        assert set(candidates) <= set(IDS)
+        assert {row["label"] for row in rows} == {0, 1}
+
+
+def test_no_more_candidates_than_advertisers(simulate: Simulate) -> None:
+    for rows in by_request(simulate("--candidates", "500")):
+        assert sorted(row["advertiser_id"] for row in rows) == IDS
+
+
+def test_one_candidate_is_what_was_bought(simulate: Simulate) -> None:
+    columns = simulate("--candidates", "2", "--requests", "3")
+    assert len(by_request(columns)) == 3
+    assert sum(columns["label"]) == 3
+
+
+def test_the_log_is_what_fit_head_reads(simulate: Simulate, bundle: Path, tmp_path: Path) -> None:
+    columns = simulate()
+    assert set(columns) == {*COLUMNS, "exact", "bundle_id"}
+    rows = read_ranking_log(tmp_path / "log.parquet", Bundle.open(bundle))
+    assert len(rows.labels) == len(columns["label"])
+    output = ["--output", str(tmp_path / "head.onnx"), "--bundle", str(bundle)]
+    assert main(["fit-head", "--logs", str(tmp_path / "log.parquet"), *output]) == 0
+
+
+def test_every_row_of_a_request_has_its_forecast(simulate: Simulate, bundle: Path) -> None:
+    for rows in by_request(simulate()):
+        for name in ("forecast_advertiser_ids", "forecast_log_probs", "missing_mass", "exact"):
+            assert all(row[name] == rows[0][name] for row in rows)
+        shown = rows[0]["forecast_log_probs"]
+        assert len(rows[0]["forecast_advertiser_ids"]) == len(shown) == 3
+        assert sum(np.exp(shown)) + rows[0]["missing_mass"] <= 1 + 1e-5
+        assert rows[0]["bundle_id"] == Bundle.open(bundle).bundle_id
+
+
+def test_the_base_ranker_prefers_what_was_bought(simulate: Simulate) -> None:
+    columns = simulate()
+    labels = np.array(columns["label"], dtype=np.bool_)
+    logits = np.array(columns["base_logit"])
+    assert np.isfinite(logits).all()
+    assert logits[labels].mean() > logits[~labels].mean()
+
+
+def test_the_same_seed_gives_the_same_log(simulate: Simulate) -> None:
+    options = ("--candidates", "4", "--seed")
+    first = simulate(*options, "5")
+    assert simulate(*options, "5") == first
+    assert simulate(*options, "6") != first
+
+
+def test_a_log_without_a_later_day_of_a_training_user_is_refused(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    early = SmallData.write(tmp_path)
+    early.write_events([row for row in invented_events() if row["day"] < CUT])
+    assert run(early, bundle, tmp_path / "log.parquet") == 2
+    error = capsys.readouterr().err
+    assert f"no training user has an event on or after {CUT}" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "log.parquet").exists()
+
+
+def test_advertisers_outside_the_catalogue_are_no_candidates(bundle: Path, tmp_path: Path) -> None:
+    other = SmallData.write(tmp_path)
+    day = CUT + timedelta(days=3)
+    extra = {"who": "user-0", "day": day, "brand": "Elsewhere", "kind": "FOOD"}
+    other.write_events([*invented_events(), extra])
+    assert run(other, bundle, tmp_path / "log.parquet") == 0
+    table = pyarrow.parquet.read_table(tmp_path / "log.parquet")
+    assert set(table["advertiser_id"].to_pylist()) == set(IDS)

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from adprior_build.examples import Example, ExampleSource
+from adprior_build.scratch_model import ModelSize, scratch_model
+from adprior_build.training_loop import Settings, prepare, train
+from adprior_runtime.errors import InvalidInputError
+
+SIZE = ModelSize(
+    hidden_size=16,
+    intermediate_size=32,
+    layers=1,
+    attention_heads=2,
+    key_value_heads=1,
+    vocabulary_size=40,
+    max_prompt_tokens=16,
+)
+SETTINGS = Settings(epochs=30, batch_size=8, learning_rate=3e-2, weight_decay=0.0, bf16=False)
+END = 1
+
+
+class FixedSource(ExampleSource):
+    """The same examples in every epoch."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self.examples = list(examples)
+
+    def epoch(self, number: int) -> list[Example]:  # noqa: ARG002
+        return self.examples
+
+
+def lessons(names: Sequence[int], *, follows: int) -> list[Example]:
+    """Return sequences of several lengths in which ``name + follows`` comes after ``name``."""
+    examples = []
+    for place, name in enumerate(names):
+        prompt = [2, *([3] * (place % 4)), name]
+        examples.append(Example([*prompt, name + follows, END], [len(prompt), len(prompt) + 1]))
+    return examples
+
+
+TAUGHT = lessons(range(10, 18), follows=10)
+CONTRARY = lessons(range(10, 18), follows=1)
+
+
+def fresh_model(seed: int = 0) -> Any:
+    prepare(seed, threads=1)
+    return scratch_model(SIZE, SIZE.vocabulary_size)
+
+
+def mean_loss(model: Any, examples: Sequence[Example]) -> float:
+    """Return the mean negative log-likelihood of the taught tokens, example by example."""
+    losses = []
+    model.eval()
+    for example in examples:
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([example.token_ids])).logits[0]
+        for position in example.target_positions:
+            log_probs = torch.log_softmax(logits[position - 1].double(), dim=-1)
+            losses.append(-float(log_probs[example.token_ids[position]]))
+    return sum(losses) / len(losses)
+
+
+def test_the_loss_falls() -> None:
+    rows = train(fresh_model(), FixedSource(TAUGHT), [], SETTINGS)
+    assert [row["epoch"] for row in rows] == list(range(30))
+    assert rows[-1]["loss"] < rows[0]["loss"] / 2
+    assert rows[0]["loss"] > math.log(SIZE.vocabulary_size) / 2
+
+
+def test_without_validation_the_training_loss_chooses() -> None:
+    rows = train(fresh_model(), FixedSource(TAUGHT), [], SETTINGS)
+    assert all(row["validation_loss"] == row["loss"] for row in rows)
+
+
+def test_the_epoch_of_least_validation_loss_remains() -> None:
+    model = fresh_model()
+    rows = train(model, FixedSource(TAUGHT), CONTRARY, SETTINGS)
+    losses = [row["validation_loss"] for row in rows]
+    assert losses[-1] > min(losses) + 0.5
+    assert mean_loss(model, CONTRARY) == pytest.approx(min(losses), abs=1e-5)
+
+
+def test_the_loss_is_the_mean_over_taught_tokens_alone() -> None:
+    checks = [
+        Example([2, 10, 20, END], [2, 3]),
+        Example([2, 3, 3, 3, 3, 10, 20, END, 4, 11, END], [6, 9]),
+        Example([2, 5], [1]),
+    ]
+    model = fresh_model()
+    (row,) = train(model, FixedSource(TAUGHT), checks, replace(SETTINGS, epochs=1))
+    assert row["validation_loss"] == pytest.approx(mean_loss(model, checks), abs=1e-5)
+
+
+def test_padding_changes_nothing() -> None:
+    short = Example([2, 10, 20, END], [2, 3])
+    long = Example([2, *range(3, 13), 21, END], [11, 12])
+    losses = []
+    for checks in ([short], [long], [short, long]):
+        settings = replace(SETTINGS, epochs=1)
+        (row,) = train(fresh_model(), FixedSource(TAUGHT), checks, settings)
+        losses.append(row["validation_loss"])
+    assert losses[2] == pytest.approx((losses[0] + losses[1]) / 2, abs=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_the_validation_loss_does_not_depend_on_the_batches(batch_size: int) -> None:
+    checks = [Example([2, 10, 20, END], [2, 3]), Example([2, 5], [1]), *TAUGHT[:2]]
+    model = fresh_model()
+    settings = replace(SETTINGS, epochs=1, batch_size=batch_size)
+    (row,) = train(model, FixedSource(TAUGHT), checks, settings)
+    assert row["validation_loss"] == pytest.approx(mean_loss(model, checks), abs=1e-5)
+
+
+def test_what_comes_after_the_taught_tokens_changes_nothing() -> None:
+    checks = [Example([2, 10, 20, END], [2, 3])]
+    longer = [Example([2, 10, 20, END, 33, 34], [2, 3])]
+    rows = [
+        train(fresh_model(), FixedSource(TAUGHT), batch, replace(SETTINGS, epochs=1))[0]
+        for batch in (checks, longer)
+    ]
+    assert rows[0]["validation_loss"] == pytest.approx(rows[1]["validation_loss"], abs=1e-5)
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    settings = replace(SETTINGS, epochs=2, batch_size=3)
+    states = []
+    for seed in (5, 5, 6):
+        model = fresh_model(seed)
+        train(model, FixedSource(TAUGHT), [], settings)
+        states.append(model.state_dict())
+    assert all(torch.equal(states[1][name], weights) for name, weights in states[0].items())
+    assert not all(torch.equal(states[2][name], weights) for name, weights in states[0].items())
+
+
+def test_weights_stay_float32_where_products_are_bfloat16() -> None:
+    model = fresh_model()
+    rows = train(model, FixedSource(TAUGHT), TAUGHT, replace(SETTINGS, bf16=True))
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert {weights.dtype for weights in model.state_dict().values()} == {torch.float32}
+
+
+def test_a_loss_that_is_no_number_is_refused_with_the_rate() -> None:
+    settings = replace(SETTINGS, learning_rate=1e30)
+    with pytest.raises(InvalidInputError, match=r"diverged; lower --learning-rate \(1e\+30\)"):
+        train(fresh_model(), FixedSource(TAUGHT), TAUGHT, settings)
+
+
+def test_epochs_of_several_sizes_are_all_seen() -> None:
+    class Growing(ExampleSource):
+        def __init__(self) -> None:
+            self.asked: list[int] = []
+
+        def epoch(self, number: int) -> list[Example]:
+            self.asked.append(number)
+            return TAUGHT[: number + 1]
+
+    source = Growing()
+    rows = train(fresh_model(), source, [], replace(SETTINGS, epochs=3, batch_size=1))
+    assert len(rows) == 3
+    assert source.asked[-3:] == [0, 1, 2]
