@@ -245,3 +245,21 @@ def test_empty_requests_are_valid() -> None:
 def test_a_bad_request_is_refused_by_name(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequestError, match=message):
         _validate(**changed)
+
+
+def test_scores_of_the_engine_take_the_place_of_bounds() -> None:
+    scored = np.log(np.array([0.3, 0.05, 0.5, 1.0], dtype=np.float32))
+    priors = _example(scored_log_probs=scored, scored_exact=np.array([True, True, True, False]))
+    assert priors.statuses.tolist() == [0, 0, 0, 2]
+    np.testing.assert_allclose(priors.log_probs[:3], scored[:3], rtol=1e-6)
+    assert priors.features[1, FEATURE_NAMES.index("is_exact")] == 1
+    assert priors.features[1, FEATURE_NAMES.index("inverse_rank")] == 0
+    assert priors.log_probs[3] == LOG_PROB_FLOOR
+
+
+@pytest.mark.parametrize(("bound", "expected"), [(0.05, 0.05), (0.9, 0.2)])
+def test_the_closer_bound_counts(bound: float, expected: float) -> None:
+    scored = np.full(4, math.log(bound), dtype=np.float32)
+    priors = _example(scored_log_probs=scored, scored_exact=np.zeros(4, dtype=np.bool_))
+    assert priors.statuses.tolist() == [0, 1, 0, 2]
+    assert math.isclose(priors.log_probs[1], math.log(expected), rel_tol=1e-5)
