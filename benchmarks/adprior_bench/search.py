@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adprior_bench.search_rows import measure_bundle, measure_synthetic
+from adprior_bench.search_bundle import measure_bundle
+from adprior_bench.search_synthetic import measure_synthetic
 from adprior_bench.synthetic import PRECISIONS
 from adprior_build.options import positive_integer
 from adprior_client.tables import format_table
@@ -19,7 +20,9 @@ __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
 HELP = "the search beside the prefill alone, transformers.generate and a plain beam search"
 EXAMPLE = """example:
-  adprior bench search --bundle demo/bundle --sizes 10000 100000 1000000 --threads 2"""
+  adprior bench search --sizes 10000 100000 1000000 --threads 2
+  adprior bench search --sizes --bundle demo/bundle --rounds 300 --events events.parquet \\
+    --profiles profiles.parquet --columns demo/columns.toml"""
 
 _COLUMNS = (
     "model", "precision", "mode", "catalogue_size", "prompt_tokens", "prefill_ms", "search_ms",
@@ -30,7 +33,10 @@ _COLUMNS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("--bundle", type=Path, help="also measure this bundle's model and names")
+    parser.add_argument("--bundle", type=Path, help="also measure this bundle, on its test users")
+    parser.add_argument("--events", type=Path, help="event log that the bundle was trained on")
+    parser.add_argument("--profiles", type=Path, help="user profiles")
+    parser.add_argument("--columns", type=Path, help="column map (TOML)")
     parser.add_argument(
         "--sizes",
         type=positive_integer,
@@ -42,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for option, default, told in (
         ("--rounds", 30, "searches measured for each row"),
         ("--prompt-tokens", 256, "length of the prompts"),
-        ("--width", 32, "beam width, and advertisers wanted"),
+        ("--width", 32, "beam width, and advertisers wanted of the synthetic model"),
+        ("--top-k", 20, "advertisers wanted of the bundle"),
         ("--candidates", 500, "random candidates scored"),
         ("--threads", 2, "threads of each engine"),
     ):

@@ -1,0 +1,68 @@
+"""``adprior bench search`` on a bundle: its own model and names, for users it never saw."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+
+from adprior_bench.cases import day_cases, recorded_split
+from adprior_bench.search_rows import WARM_UP, measure_search
+from adprior_build.catalogue import read_catalogue
+from adprior_build.event_log import ColumnMap, name_advertisers, read_users
+from adprior_runtime.bundle import (
+    CATALOGUE_FILE,
+    ONNX_MODEL_FILE,
+    PROMPT_FILE,
+    TOKENIZER_FILE,
+    TRIE_DIRECTORY,
+    Bundle,
+)
+from adprior_runtime.engines.onnx import OnnxEngine
+from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.prompt import PromptRenderer
+from adprior_runtime.search import SearchMode, SearchSettings
+from adprior_runtime.trie import Trie
+
+__all__ = ["measure_bundle"]
+
+_BUDGET_FACTOR = 4
+
+
+def measure_bundle(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure a bundle in both modes, exact with four times the beam's tokens for a budget.
+
+    Raises:
+        InvalidInputError: The event log has no test users, or is not given.
+    """
+    if args.events is None or args.columns is None:
+        raise InvalidInputError("--bundle needs --events and --columns: its test users are asked")
+    bundle = Bundle.open(args.bundle)
+    engine = OnnxEngine(
+        bundle.path(ONNX_MODEL_FILE),
+        threads=args.threads,
+        head_ids=bundle.manifest.prompt_head_ids,
+    )
+    trie = Trie.load(bundle.path(TRIE_DIRECTORY))
+    prompts = _prompts(args, bundle)
+    name, rows, budget = f"bundle {bundle.bundle_id}", [], 1
+    for mode in (SearchMode.BEAM, SearchMode.EXACT):
+        settings = SearchSettings(mode=mode, width=args.width, token_budget=budget)
+        rows.append(measure_search(name, engine, trie, prompts, settings, args.top_k))
+        budget = int(_BUDGET_FACTOR * rows[-1]["extended_tokens"])
+    return rows
+
+
+def _prompts(args: argparse.Namespace, bundle: Bundle) -> list[list[int]]:
+    """Return prompts of test users on days after the training cut, drawn at random."""
+    split, cut = recorded_split(bundle.manifest.training)
+    catalogue = read_catalogue(bundle.path(CATALOGUE_FILE))
+    users = read_users(args.events, args.profiles, ColumnMap.load(args.columns))
+    users = name_advertisers(users, catalogue.ids, catalogue.names)
+    cases = list(day_cases([u for u in users if split.is_test_user(u.user_id)], cut, catalogue))
+    if not cases:
+        raise InvalidInputError(f"{args.events}: no test user has an event on or after {cut}")
+    renderer = PromptRenderer.load(bundle.path(PROMPT_FILE), bundle.path(TOKENIZER_FILE))
+    chosen = np.random.default_rng(7).permutation(len(cases))[: args.rounds + WARM_UP]
+    return [renderer.render(cases[index].context).token_ids for index in chosen]

@@ -1,0 +1,197 @@
+"""``adprior bench search`` on a random model: catalogues of any size, peers, precisions."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from adprior_bench.first_engine import plain_beam_search
+from adprior_bench.generate_peer import generate_names
+from adprior_bench.search_rows import WARM_UP, measure_search, time_call
+from adprior_bench.synthetic import (
+    END_ID,
+    VOCABULARY,
+    quantised_copy,
+    random_catalogue,
+    synthetic_llama,
+)
+from adprior_runtime.engines.base import ROOT
+from adprior_runtime.engines.onnx import OnnxEngine
+from adprior_runtime.errors import AdpriorError
+from adprior_runtime.search import SearchMode, SearchSettings, TrieSearch
+from adprior_runtime.trie import Trie
+
+__all__ = ["measure_synthetic"]
+
+_NAME = "synthetic 14M"
+_TOLERANCE = 1e-3
+_TOKEN_BUDGET = 640
+"""Of exact searches: four times what a beam of 32 extends for names of 4 to 6 tokens."""
+
+
+def measure_synthetic(args: argparse.Namespace, directory: Path) -> list[dict[str, Any]]:
+    """Measure a random Llama on random catalogues; its graph goes into ``directory``."""
+    model, path = synthetic_llama(directory)
+    engine = OnnxEngine(path, threads=args.threads)
+    random = np.random.default_rng(7)
+    count = args.rounds + WARM_UP
+    prompts = random.integers(3, VOCABULARY, (count, args.prompt_tokens)).tolist()
+    rows = []
+    for size in sorted(args.sizes):
+        trie = random_catalogue(size)
+        for mode in SearchMode:
+            row = _measure(args, engine, trie, prompts, mode)
+            rows.append(row)
+        if size == min(args.sizes) and args.peer_rounds > 0:
+            beam = rows[-len(SearchMode)]
+            rows += [
+                beam | peer for peer in _measure_peers(args, model, engine, trie, prompts, beam)
+            ]
+        rows.append(_measure_candidates(args, engine, trie, prompts))
+    trie = random_catalogue(min(args.sizes))
+    rows += _measure_passes(args, engine, prompts)
+    for precision in args.precisions:
+        quantised = OnnxEngine(quantised_copy(path, precision), threads=args.threads)
+        row = _measure(args, quantised, trie, prompts, SearchMode.BEAM)
+        rows.append(row | {"precision": precision} | _difference(engine, quantised, prompts))
+    return rows
+
+
+def _measure_passes(
+    args: argparse.Namespace, engine: OnnxEngine, prompts: Sequence[Sequence[int]]
+) -> list[dict[str, Any]]:
+    """Time one pass of so many tokens after a prompt: what packing more of them together saves."""
+    rows = []
+    for count in (1, 8, 32, 128, 512):
+        times, prefill = [], []
+        for prompt in prompts:
+            (state, _), elapsed = time_call(engine.prefill, prompt)
+            prefill.append(elapsed)
+            tokens = np.resize(np.array(prompt), count)
+            parents = np.full(count, ROOT)
+            times.append(time_call(engine.extend, state, tokens, parents, keep=False)[1])
+        pass_ms, prefill_ms = np.median(times[WARM_UP:]), np.median(prefill[WARM_UP:])
+        rows.append(
+            {
+                "model": _NAME,
+                "mode": f"one pass of {count}",
+                "prompt_tokens": args.prompt_tokens,
+                "prefill_ms": prefill_ms,
+                "search_ms": pass_ms,
+                "search_over_prefill": pass_ms / prefill_ms,
+                "extended_tokens": float(count),
+            }
+        )
+    return rows
+
+
+def _difference(
+    engine: OnnxEngine, other: OnnxEngine, prompts: Sequence[Sequence[int]]
+) -> dict[str, float]:
+    """Return the largest difference in log-probability over the whole vocabulary."""
+    differences = [
+        float(np.abs(engine.prefill(prompt)[1] - other.prefill(prompt)[1]).max())
+        for prompt in prompts[:8]
+    ]
+    return {"log_prob_difference": max(differences)}
+
+
+def _measure_peers(
+    args: argparse.Namespace,
+    model: Any,
+    engine: OnnxEngine,
+    trie: Trie,
+    prompts: Sequence[Sequence[int]],
+    beam: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """Time the peers, and check that what they find scores the same here."""
+    import torch  # noqa: PLC0415  heavy
+
+    torch.set_num_threads(args.threads)
+    peers: dict[str, Callable[[Sequence[int]], list[tuple[float, list[int]]]]] = {
+        "plain beam search": lambda p: plain_beam_search(engine, p, trie, args.width),
+        "transformers.generate": lambda p: generate_names(model, p, trie, args.width, END_ID),
+    }
+    settings = SearchSettings(mode=SearchMode.BEAM, width=args.width)
+    rows = []
+    for name, peer in peers.items():
+        times = []
+        for prompt in tqdm(prompts[: args.peer_rounds], unit="search", desc=name, leave=False):
+            theirs, elapsed = time_call(peer, prompt)
+            times.append(elapsed)
+            _compare(name, theirs, engine, trie, prompt, settings)
+        peer_ms = float(np.median(times))
+        rows.append(
+            {"peer": name, "peer_ms": peer_ms, "peer_over_search": peer_ms / beam["search_ms"]}
+        )
+    return rows
+
+
+def _compare(
+    name: str,
+    theirs: Sequence[tuple[float, list[int]]],
+    engine: OnnxEngine,
+    trie: Trie,
+    prompt: Sequence[int],
+    settings: SearchSettings,
+) -> None:
+    """Refuse to compare with a peer that scores a name otherwise, or that finds better ones."""
+    search = TrieSearch(engine, trie, prompt, settings)
+    ours = search.run(settings.width).log_probs
+    rows = [trie.lookup(path) for _, path in theirs]
+    scores = search.score(np.array(rows)).log_probs
+    difference = max(abs(score - own) for (score, _), own in zip(theirs, scores, strict=True))
+    kth = min(settings.width, len(theirs)) - 1
+    if difference > _TOLERANCE or ours[kth] < theirs[kth][0] - _TOLERANCE:
+        raise AdpriorError(
+            f"{name}: scores differ by {difference:.1e}, its {kth + 1}th name has "
+            f"{theirs[kth][0]:.4f}, ours {ours[kth]:.4f}"
+        )
+
+
+def _measure_candidates(
+    args: argparse.Namespace, engine: OnnxEngine, trie: Trie, prompts: Sequence[Sequence[int]]
+) -> dict[str, Any]:
+    """Time the scoring of random candidates after a beam search, and a prefill of their tokens."""
+    settings = SearchSettings(
+        mode=SearchMode.BEAM, width=args.width, candidate_token_budget=1_000_000
+    )
+    random = np.random.default_rng(11)
+    scoring, prefill, tokens = [], [], []
+    for prompt in tqdm(prompts, unit="search", desc="candidates", leave=False):
+        search = TrieSearch(engine, trie, prompt, settings)
+        search.run(args.width)
+        count = min(args.candidates, len(trie.leaf_nodes))
+        rows = random.choice(len(trie.leaf_nodes), count, replace=False)
+        scores, elapsed = time_call(search.score, rows)
+        scoring.append(elapsed)
+        tokens.append(scores.extended_tokens)
+        of_as_many = random.integers(3, VOCABULARY, tokens[-1]).tolist()
+        prefill.append(time_call(engine.prefill, of_as_many)[1])
+    score_ms, prefill_ms = np.median(scoring[WARM_UP:]), np.median(prefill[WARM_UP:])
+    return {
+        "model": _NAME,
+        "mode": f"score {args.candidates} candidates",
+        "catalogue_size": len(trie.leaf_nodes),
+        "prompt_tokens": int(np.mean(tokens)),
+        "prefill_ms": prefill_ms,
+        "search_ms": score_ms,
+        "search_over_prefill": score_ms / prefill_ms,
+        "extended_tokens": float(np.mean(tokens)),
+    }
+
+
+def _measure(
+    args: argparse.Namespace,
+    engine: OnnxEngine,
+    trie: Trie,
+    prompts: Sequence[Sequence[int]],
+    mode: SearchMode,
+) -> dict[str, Any]:
+    settings = SearchSettings(mode=mode, width=args.width, token_budget=_TOKEN_BUDGET)
+    return measure_search(_NAME, engine, trie, prompts, settings, args.width)
