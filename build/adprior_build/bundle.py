@@ -214,7 +214,7 @@ def _add_catalogue(directory: Path, catalogue: Catalogue, manifest: Manifest) ->
     lineage = tuple(item for item in manifest.catalogue_lineage if item != fingerprint)
     return replace(
         manifest,
-        longest_name_tokens=max(len(renderer.name_ids(name)) for name in catalogue.all_names()),
+        longest_name_tokens=trie.depth,
         catalogue_fingerprint=fingerprint,
         catalogue_lineage=(*lineage, fingerprint),
         trie_tokenizer_sha256=hash_file(directory / TOKENIZER_FILE),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,12 +46,6 @@ class Catalogue:
         for row in zip(self.ids, self.names, self.aliases, strict=True):
             digest.update(repr(row).encode())
         return digest.hexdigest()[:16]
-
-    def all_names(self) -> Iterator[str]:
-        """Yield every name and alias."""
-        for name, aliases in zip(self.names, self.aliases, strict=True):
-            yield name
-            yield from aliases
 
     def row_by_name(self) -> dict[str, int]:
         """Map every name and alias, spaces evened out, to its advertiser's row; names win."""

@@ -102,8 +102,7 @@ def _train_into(
     model, tokenizer, template = _starting_point(args, catalogue, training)
     renderer = PromptRenderer(template, tokenizer)
     trie, _ = catalogue.build_trie(renderer.name_ids)
-    longest = max(len(renderer.name_ids(name)) for name in catalogue.all_names())
-    template.require_positions(model.config.get_text_config().max_position_embeddings, longest)
+    template.require_positions(model.config.get_text_config().max_position_embeddings, trie.depth)
     source = ExampleSource(training, renderer, trie, args.seed)
     if not source.epoch(0):
         raise InvalidInputError(

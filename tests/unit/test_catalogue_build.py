@@ -94,7 +94,6 @@ def test_a_catalogue_is_ordered_by_id_and_keeps_other_columns(write: Write) -> N
     assert catalogue.table["advertiser_id"].to_pylist() == [10, 20, 30]
     assert catalogue.source == path
     assert catalogue.source_rows == (1, 2, 0)
-    assert list(catalogue.all_names()) == ["Acme", "麦穗", "Cobalt", "Cobalt Inc", "Cobalt Ltd"]
 
 
 def test_a_catalogue_without_aliases_has_none(write: Write) -> None:
@@ -202,7 +201,8 @@ def test_the_trie_spells_names_and_aliases(tmp_path: Path) -> None:
     catalogue = of_names(tmp_path, "Acme", "Acme Pets", aliases=["", "Pets|Acme P"])
     trie, path_counts = catalogue.build_trie(name_ids)
     assert path_counts == [1, 3]
-    assert [trie.lookup(name_ids(name)) for name in catalogue.all_names()] == [0, 1, 1, 1]
+    names = ("Acme", "Acme Pets", "Pets", "Acme P")
+    assert [trie.lookup(name_ids(name)) for name in names] == [0, 1, 1, 1]
     assert trie.lookup(name_ids("Acme P")[:-1]) == -1
     assert trie.lookup(name_ids("Kite")) == -1
 
