@@ -184,6 +184,8 @@ class TrieSearch:
         threshold = -np.inf
         for depth in range(1, self._trie.depth):
             here = tree.open_at(depth)
+            if len(here) == 0:
+                continue
             ahead = tree.expanded_scores_at(depth)
             scores = tree.open_scores[here]
             if len(here) + len(ahead) > width:

@@ -63,8 +63,7 @@ class SearchTree:
 
     def open_at(self, depth: int) -> Int64Array:
         """Return the open prefixes of ``depth`` tokens, as positions in `open_nodes`."""
-        here = np.flatnonzero(self._open_depths == depth)
-        return here[self.open_scores[here] > -np.inf]
+        return np.flatnonzero((self._open_depths == depth) & (self.open_scores > -np.inf))
 
     def expanded_scores_at(self, depth: int) -> _Float64Array:
         """Return the log-probabilities of expanded prefixes of ``depth`` tokens."""

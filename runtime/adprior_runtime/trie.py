@@ -121,8 +121,9 @@ class Trie:
         Returns:
             int64 [children] each: the children, and the position in ``nodes`` of each one's parent.
         """
-        first = self.offsets[np.asarray(nodes)].astype(np.int64)
-        counts = self.offsets[np.asarray(nodes) + 1] - first
+        above = np.asarray(nodes)
+        first = self.offsets[above].astype(np.int64)
+        counts = self.offsets[above + 1] - first
         of = np.repeat(np.arange(len(counts)), counts)
         return np.arange(1, len(of) + 1) + (first - np.cumsum(counts) + counts)[of], of
 

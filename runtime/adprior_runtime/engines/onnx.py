@@ -80,7 +80,7 @@ class OnnxEngine(Engine[OnnxState]):
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
             shape = next(i.shape for i in self._session.get_inputs() if i.name == "past_keys")
-            empty = np.zeros((shape[0], 1, shape[2], 0, shape[4]), dtype=np.float32)
+            self._empty = np.zeros((shape[0], 1, shape[2], 0, shape[4]), dtype=np.float32)
             self._vocabulary = int(self._session.get_outputs()[0].shape[-1])
             self._max_positions = int(
                 self._session.get_modelmeta().custom_metadata_map["max_positions"]
@@ -88,7 +88,7 @@ class OnnxEngine(Engine[OnnxState]):
         except Exception as error:  # ONNX Runtime's errors share no public base
             raise ArtefactError(f"{path}: not a language model in ONNX: {error}") from error
         self._head_ids: list[int] = []
-        self._head = OnnxState(0, [empty], [empty])
+        self._head = OnnxState(0, [self._empty], [self._empty])
         if head_ids:
             self._head, _ = self.prefill(list(head_ids))
             self._head_ids = list(head_ids)
@@ -107,13 +107,13 @@ class OnnxEngine(Engine[OnnxState]):
             )
         if length <= head or list(prompt_ids[:head]) != self._head_ids:
             head = 0
-        past = self._head if head else OnnxState(0, self._empty(), self._empty())
+        past = self._head if head else OnnxState(0, [self._empty], [self._empty])
         state = OnnxState(length, list(past.keys), list(past.values))
         log_probs = self._run(
             state,
             np.asarray(prompt_ids[head:], dtype=np.int64),
             np.arange(head, length),
-            causal_mask(length)[head:],
+            causal_mask(length, head),
             np.array([length - head - 1]),
         )
         return state, log_probs[0]
@@ -131,7 +131,7 @@ class OnnxEngine(Engine[OnnxState]):
         before, count = len(state.depths), len(tokens)
         depths, sees = _grow(state, above)
         mask = np.zeros((count, state.prompt_length + before + count), dtype=np.float32)
-        mask[:, state.prompt_length :][~sees[before:]] = _MASKED
+        np.copyto(mask[:, state.prompt_length :], _MASKED, where=~sees[before:])
         log_probs = self._run(
             state,
             tokens,
@@ -143,10 +143,6 @@ class OnnxEngine(Engine[OnnxState]):
         if keep:
             state.depths, state.sees = depths, sees
         return log_probs
-
-    def _empty(self) -> list[_Float32Array]:
-        shape = self._head.keys[0].shape
-        return [np.zeros((*shape[:3], 0, shape[4]), dtype=np.float32)]
 
     def _run(
         self,
@@ -174,15 +170,16 @@ class OnnxEngine(Engine[OnnxState]):
             },
         )
         if keep:
-            state.keys.append(keys)
-            state.values.append(values)
+            for pieces, new in ((state.keys, keys), (state.values, values)):
+                pieces[:] = [new] if pieces[0] is self._empty else [*pieces, new]
         found: LogProbs = log_probs[0]
         return found
 
 
-def causal_mask(length: int) -> _Float32Array:
-    """Return the additive mask of a plain sequence: float32 [length, length]."""
-    return np.triu(np.full((length, length), _MASKED, dtype=np.float32), k=1)
+def causal_mask(length: int, start: int = 0) -> _Float32Array:
+    """Return the additive mask of a plain sequence, from ``start``: float32 [rest, length]."""
+    is_ahead = np.arange(length) > np.arange(start, length)[:, None]
+    return np.where(is_ahead, _MASKED, np.float32(0))
 
 
 def _grow(state: OnnxState, parents: _Int64Array) -> tuple[_Int64Array, npt.NDArray[np.bool_]]:
