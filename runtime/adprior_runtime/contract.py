@@ -15,7 +15,7 @@ from enum import IntEnum, StrEnum
 from typing import Final
 
 CONTRACT_VERSION: Final = "1"
-"""Goes up when a tensor changes meaning, type or shape."""
+"""Goes up when a tensor changes meaning, type or shape. Bundles carry it, and every answer."""
 
 CPU_CONFIG_NAME: Final = "cpu"
 """``tritonserver --model-config-name`` that selects the embedded configuration."""
@@ -77,6 +77,8 @@ ADVERTISER_NAMES: Final = "ADVERTISER_NAMES"
 EXACT: Final = "EXACT"
 MISSING_MASS: Final = "MISSING_MASS"
 BUNDLE_ID: Final = "BUNDLE_ID"
+ANSWER_VERSION: Final = "CONTRACT_VERSION"
+ADJUSTMENT_LIMIT: Final = "ADJUSTMENT_LIMIT"
 CANDIDATE_ADVERTISER_IDS: Final = "CANDIDATE_ADVERTISER_IDS"
 BASE_LOGITS: Final = "BASE_LOGITS"
 ADJUSTED_LOGITS: Final = "ADJUSTED_LOGITS"
@@ -144,6 +146,7 @@ _EXCLUDED = _tensor(EXCLUDED_ADVERTISER_IDS, "INT64", -1, optional=True)
 _CANDIDATES = _tensor(CANDIDATE_ADVERTISER_IDS, "INT64", -1)
 _BASE_LOGITS = _tensor(BASE_LOGITS, "FP32", -1)
 _BUNDLE_ID = _tensor(BUNDLE_ID, "BYTES", 1)
+_ANSWER_VERSION = _tensor(ANSWER_VERSION, "BYTES", 1)
 
 _PROMPT = (
     _tensor(INPUT_IDS, "INT32", -1),
@@ -175,13 +178,16 @@ _FORECAST = (
     _EXACT,
     _tensor(MISSING_MASS, "FP32", 1),
     _BUNDLE_ID,
+    _ANSWER_VERSION,
 )
 _PRIORS = (
     _tensor(ADJUSTED_LOGITS, "FP32", -1),
     _tensor(CANDIDATE_LOG_PROBS, "FP32", -1),
     _tensor(CANDIDATE_STATUS, "UINT8", -1),
     _tensor(PRIOR_FEATURES, "FP32", -1, -1),
+    _tensor(ADJUSTMENT_LIMIT, "FP32", 1),
     _BUNDLE_ID,
+    _ANSWER_VERSION,
 )
 
 
@@ -264,12 +270,14 @@ def _advertiser_retrieval(_: Target) -> Model:
 
 
 def _advertiser_ranking(_: Target) -> Model:
-    certificate = tuple(tensor for tensor in _FORECAST if tensor.name in {EXACT, MISSING_MASS})
+    # The forecast too, so that what was ranked with can be logged.
+    known = {ADVERTISER_IDS, LOG_PROBS, EXACT, MISSING_MASS}
+    forecast = tuple(tensor for tensor in _FORECAST if tensor.name in known)
     return Model(
         name=ADVERTISER_RANKING,
         backend=None,
         inputs=(_USER_CONTEXT, _CANDIDATES, _BASE_LOGITS),
-        outputs=(*_PRIORS, *certificate),
+        outputs=(*_PRIORS, *forecast),
         steps=(
             Step(model=TOKENIZER),
             Step(model=LLM_ENGINE),

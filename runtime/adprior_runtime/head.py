@@ -85,6 +85,11 @@ class PriorHead:
         """What the head says of itself, under `METADATA_KEYS`."""
         return self._metadata
 
+    @property
+    def clamp(self) -> float:
+        """The most that a logit may change, either way."""
+        return float(self._metadata["clamp"])
+
     def require_belongs(self, manifest: Manifest) -> None:
         """Refuse a head that was not fitted with a bundle's catalogue, forecasts and engine.
 

@@ -56,4 +56,5 @@ class TritonPythonModel(RequestModel):
             contract.EXACT: [forecast.exact],
             contract.MISSING_MASS: [forecast.missing_mass],
             contract.BUNDLE_ID: [self._manifest.bundle_id.encode()],
+            contract.ANSWER_VERSION: [contract.CONTRACT_VERSION.encode()],
         }
