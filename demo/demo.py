@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from adprior_client import Forecast, RankingClient, RetrievalClient
+from adprior_client import ClientConfig, Forecast, RankingClient, RetrievalClient
 from adprior_client.tables import format_bar, format_percent, format_table
 from adprior_runtime.bundle import Bundle
 from adprior_runtime.catalogue import Advertisers
@@ -64,8 +64,12 @@ def _show(bundle: Path, repository: Path) -> None:
         repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port
     ) as server:
         with (
-            RetrievalClient(server.grpc_address, timeout_s=30) as retrieval,
-            RankingClient(server.grpc_address, timeout_s=30) as ranking,
+            RetrievalClient(
+                ClientConfig(urls=(server.grpc_address,), deadline_s=30, fail_open=False)
+            ) as retrieval,
+            RankingClient(
+                ClientConfig(urls=(server.grpc_address,), deadline_s=30, fail_open=False)
+            ) as ranking,
         ):
             retrieval.forecast(_read_user("no_history"), 1)  # the first call warms the engine
             forecasts = {name: _show_forecast(retrieval, name) for name in USERS}

@@ -1,38 +1,65 @@
-"""Thin gRPC clients: ask a running adprior server for advertiser priors.
+"""Clients that an ads service can trust: they never raise for the server's sake.
 
 ::
 
     with RetrievalClient("localhost:8001") as retrieval, RankingClient("localhost:8001") as ranking:
-        forecast = retrieval.forecast(user, k=20)
-        priors = ranking.score(forecast, candidate_ids, base_logits)
+        forecast = retrieval.forecast(user, k=20, user_id=user_id)
+        priors = ranking.score(forecast, candidate_ids, base_logits, user_id=user_id)
 
 Importing this package loads NumPy and ``tritonclient.grpc``, and nothing else beyond the standard
-library. An ads service that catches `ClientError` keeps working without the forecast.
+library.
 """
 
+from adprior_client.config import ClientConfig
 from adprior_client.errors import (
     BadAnswerError,
+    BreakerOpenError,
+    CancelledError,
     ClientError,
     DeadlineError,
+    DeniedError,
     InvalidArgumentError,
+    OtherBundleError,
     UnavailableError,
 )
-from adprior_client.ranking import RankingClient
-from adprior_client.retrieval import RetrievalClient
-from adprior_client.types import Advertiser, Event, Forecast, RankedCandidate, Ranking, User
+from adprior_client.ranking import AsyncRankingClient, RankingClient
+from adprior_client.results import Advertiser, Forecast, RankedCandidate, Ranking
+from adprior_client.retrieval import AsyncRetrievalClient, RetrievalClient
+from adprior_client.sources import ForecastSource, ParquetForecasts
+from adprior_client.types import (
+    Event,
+    ForecastRequest,
+    Reason,
+    ScoreRequest,
+    Source,
+    User,
+)
 
 __all__ = [
     "Advertiser",
+    "AsyncRankingClient",
+    "AsyncRetrievalClient",
     "BadAnswerError",
+    "BreakerOpenError",
+    "CancelledError",
+    "ClientConfig",
     "ClientError",
     "DeadlineError",
+    "DeniedError",
     "Event",
     "Forecast",
+    "ForecastRequest",
+    "ForecastSource",
     "InvalidArgumentError",
+    "OtherBundleError",
+    "ParquetForecasts",
     "RankedCandidate",
     "Ranking",
     "RankingClient",
+    "Reason",
     "RetrievalClient",
+    "ScoreRequest",
+    "Source",
     "UnavailableError",
     "User",
 ]

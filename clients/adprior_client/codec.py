@@ -7,28 +7,26 @@ How a user becomes JSON is in `adprior_client.user_context`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adprior_client.errors import BadAnswerError, InvalidArgumentError
-from adprior_client.types import (
-    Advertiser,
-    CandidateStatusName,
-    Forecast,
-    RankedCandidate,
-    Ranking,
-    User,
-)
+from adprior_client.results import Advertiser, Forecast
+from adprior_client.types import Source, User
 from adprior_client.user_context import user_to_json
 from adprior_runtime import contract
+from adprior_runtime.context import parse_context
 from adprior_runtime.contract import CandidateStatus
+from adprior_runtime.errors import InvalidRequestError
 
 __all__ = [
-    "decode_exact",
+    "Priors",
+    "decode_bundle_id",
     "decode_forecast",
-    "decode_ranking",
+    "decode_priors",
     "encode_forecast",
     "encode_ids",
     "encode_logits",
@@ -38,19 +36,25 @@ __all__ = [
 
 # Sums of FP32 probabilities may step this far over their bound.
 _ROUNDING: Final = 1e-3
-_STATUS_NAMES: Final[dict[int, CandidateStatusName]] = {
-    CandidateStatus.EXACT: "exact",
-    CandidateStatus.UPPER_BOUND: "upper_bound",
-    CandidateStatus.NOT_IN_CATALOGUE: "not_in_catalogue",
-}
+_STATUSES: Final = frozenset(CandidateStatus)
 
 Tensors = Mapping[str, NDArray[Any]]
 
 
 # --- what the caller gives ------------------------------------------------------------------------
 def encode_user(user: User | Mapping[str, Any] | bytes) -> NDArray[Any]:
-    """Return ``USER_CONTEXT``, shape [1]; raises as `user_to_json` does."""
-    return np.array([user_to_json(user)], dtype=np.object_)
+    """Return ``USER_CONTEXT``, shape [1], read as the server will read it.
+
+    Raises:
+        InvalidArgumentError: As `user_to_json` does, or naming the field that the server would
+            refuse.
+    """
+    raw = user_to_json(user)
+    try:
+        parse_context(raw)
+    except InvalidRequestError as error:
+        raise InvalidArgumentError(str(error)) from error
+    return np.array([raw], dtype=np.object_)
 
 
 def encode_top_k(k: int) -> NDArray[Any]:
@@ -66,7 +70,7 @@ def encode_top_k(k: int) -> NDArray[Any]:
     return np.array([k], dtype=np.int32)
 
 
-def encode_ids(ids: Sequence[int], field: str) -> NDArray[Any]:
+def encode_ids(ids: Sequence[int] | NDArray[Any], field: str) -> NDArray[np.int64]:
     """Return advertiser ids as INT64, shape [n]; duplicates are allowed.
 
     Raises:
@@ -74,29 +78,35 @@ def encode_ids(ids: Sequence[int], field: str) -> NDArray[Any]:
     """
     _check_kinds(ids, field, (int, np.integer), "an integer")
     try:
-        return np.array([int(value) for value in ids], dtype=np.int64)
+        values = np.array(ids if len(ids) else [], dtype=np.int64)
     except OverflowError as error:
         raise InvalidArgumentError(f"{field}: found an integer of more than 64 bits") from error
+    if isinstance(ids, np.ndarray) and ids.dtype == np.uint64 and (values < 0).any():
+        raise InvalidArgumentError(f"{field}: found an integer of more than 64 bits")
+    return values
 
 
-def encode_logits(logits: Sequence[float], field: str) -> NDArray[Any]:
-    """Return finite numbers as FP32, shape [n].
+def encode_logits(
+    logits: Sequence[float] | NDArray[Any], field: str
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Return numbers that are finite in FP32, shape [n]: as given, and as they are sent.
 
     Raises:
         InvalidArgumentError: Naming ``field`` and the first place that is not finite in FP32.
     """
     _check_kinds(logits, field, (int, float, np.integer, np.floating), "a number")
     try:
-        with np.errstate(over="ignore"):
-            values = np.array(logits, dtype=np.float64).astype(np.float32)
+        values = np.array(logits, dtype=np.float64)
     except OverflowError as error:
         raise InvalidArgumentError(f"{field}: found an integer beyond FP32") from error
-    bad = np.flatnonzero(~np.isfinite(values))
+    with np.errstate(over="ignore"):
+        sent = values.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(sent))
     if bad.size:
         raise InvalidArgumentError(
             f"{field}[{bad[0]}]: found {logits[bad[0]]}, expected a finite FP32 number"
         )
-    return values
+    return values, sent
 
 
 def encode_forecast(forecast: Forecast) -> dict[str, NDArray[Any]]:
@@ -109,25 +119,46 @@ def encode_forecast(forecast: Forecast) -> dict[str, NDArray[Any]]:
         raise InvalidArgumentError(
             f"forecast.missing_mass: found {forecast.missing_mass}, expected 0 to 1"
         )
-    ids = [advertiser.advertiser_id for advertiser in forecast.advertisers]
-    log_probs = [advertiser.log_prob for advertiser in forecast.advertisers]
+    ids = encode_ids([item.advertiser_id for item in forecast.predicted], "forecast.advertiser_ids")
+    values = [item.log_prob for item in forecast.predicted]
+    log_probs, sent = encode_logits(values, "forecast.log_probs")
+    if (log_probs > _ROUNDING).any():
+        raise InvalidArgumentError(
+            f"forecast.log_probs: found {log_probs.max():.6g}, expected at most 0"
+        )
+    if len(np.unique(ids)) < ids.size:
+        raise InvalidArgumentError("forecast.advertiser_ids: an advertiser is named twice")
     return {
-        contract.ADVERTISER_IDS: encode_ids(ids, "forecast.advertiser_ids"),
-        contract.LOG_PROBS: encode_logits(log_probs, "forecast.log_probs"),
+        contract.ADVERTISER_IDS: ids,
+        contract.LOG_PROBS: sent,
         contract.MISSING_MASS: np.array([forecast.missing_mass], dtype=np.float32),
         contract.EXACT: np.array([forecast.exact], dtype=np.bool_),
     }
 
 
 # --- what the server gives ------------------------------------------------------------------------
-def decode_forecast(tensors: Tensors) -> Forecast:
-    """Build a forecast from the outputs of ``advertiser_retrieval``.
+def decode_bundle_id(tensors: Tensors) -> str:
+    """Return ``BUNDLE_ID`` of an answer that keeps this client's contract.
+
+    Raises:
+        BadAnswerError: It keeps another version of the contract.
+    """
+    version = _decode_text(tensors[contract.ANSWER_VERSION][0], contract.ANSWER_VERSION)
+    if version != contract.CONTRACT_VERSION:
+        raise BadAnswerError(
+            f"{contract.ANSWER_VERSION}: found {version}, expected {contract.CONTRACT_VERSION}"
+        )
+    return _decode_text(tensors[contract.BUNDLE_ID][0], contract.BUNDLE_ID)
+
+
+def decode_forecast(tensors: Tensors, request_id: str = "") -> Forecast:
+    """Build a live forecast from outputs of ``advertiser_retrieval`` or ``advertiser_ranking``.
 
     Raises:
         BadAnswerError: Lengths differ, or a value is impossible.
     """
-    ids = tensors[contract.ADVERTISER_IDS]
-    log_probs, names = tensors[contract.LOG_PROBS], tensors[contract.ADVERTISER_NAMES]
+    ids, log_probs = tensors[contract.ADVERTISER_IDS], tensors[contract.LOG_PROBS]
+    names = tensors.get(contract.ADVERTISER_NAMES, np.full(ids.size, b"", dtype=np.object_))
     _check_lengths(ids.size, {contract.LOG_PROBS: log_probs, contract.ADVERTISER_NAMES: names})
     if not (np.isfinite(log_probs) & (log_probs <= _ROUNDING)).all():
         raise BadAnswerError(f"{contract.LOG_PROBS}: found a value that is no log-probability")
@@ -144,48 +175,65 @@ def decode_forecast(tensors: Tensors) -> Forecast:
             )
             for advertiser_id, name, log_prob in rows
         ),
-        exact=decode_exact(tensors),
+        exact=bool(tensors[contract.EXACT][0]),
         missing_mass=min(max(missing, 0.0), 1.0),
-        bundle_id=_decode_text(tensors[contract.BUNDLE_ID][0], contract.BUNDLE_ID),
+        bundle_id=decode_bundle_id(tensors),
+        source=Source.LIVE,
+        age_s=0.0,
+        request_id=request_id,
     )
 
 
-def decode_exact(tensors: Tensors) -> bool:
-    """Return ``EXACT``, the certificate."""
-    return bool(tensors[contract.EXACT][0])
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Priors:
+    """What the head said of candidates.
+
+    Attributes:
+        adjustments: float64 [n], what to add to each base logit.
+        log_probs: float32 [n], NaN off the catalogue.
+        statuses: uint8 [n].
+        bundle_id: The bundle that answered.
+    """
+
+    adjustments: NDArray[np.float64]
+    log_probs: NDArray[np.float32]
+    statuses: NDArray[np.uint8]
+    bundle_id: str
 
 
-def decode_ranking(asked: Tensors, answer: Tensors, *, exact: bool | None) -> Ranking:
-    """Build a ranking from what was asked and the outputs of ``prior_head``.
+def decode_priors(sent: NDArray[np.float32], answer: Tensors) -> Priors:
+    """Read the outputs of ``prior_head``.
 
     Args:
-        asked: ``CANDIDATE_ADVERTISER_IDS`` and ``BASE_LOGITS``.
-        answer: ``ADJUSTED_LOGITS``, ``CANDIDATE_LOG_PROBS``, ``CANDIDATE_STATUS``, ``BUNDLE_ID``.
-        exact: The certificate of the forecast behind it.
+        sent: ``BASE_LOGITS``.
+        answer: ``ADJUSTED_LOGITS``, ``CANDIDATE_LOG_PROBS``, ``CANDIDATE_STATUS``,
+            ``ADJUSTMENT_LIMIT``, ``BUNDLE_ID``, ``CONTRACT_VERSION``.
 
     Raises:
-        BadAnswerError: Lengths differ, or a value is impossible.
+        BadAnswerError: Lengths differ, a value is impossible, or an adjustment goes beyond the
+            bundle's own limit.
     """
-    ids, base = asked[contract.CANDIDATE_ADVERTISER_IDS], asked[contract.BASE_LOGITS]
     adjusted, status = answer[contract.ADJUSTED_LOGITS], answer[contract.CANDIDATE_STATUS]
     log_probs = answer[contract.CANDIDATE_LOG_PROBS]
-    _check_priors(ids.size, answer)
-    rows = zip(
-        *(column.tolist() for column in (ids, base, adjusted, log_probs, status)), strict=True
-    )
-    return Ranking(
-        candidates=tuple(
-            RankedCandidate(
-                advertiser_id=advertiser_id,
-                base_logit=base_logit,
-                adjusted_logit=adjusted_logit,
-                log_prob=None if code == CandidateStatus.NOT_IN_CATALOGUE else log_prob,
-                status=_STATUS_NAMES[code],
-            )
-            for advertiser_id, base_logit, adjusted_logit, log_prob, code in rows
-        ),
-        bundle_id=_decode_text(answer[contract.BUNDLE_ID][0], contract.BUNDLE_ID),
-        exact=exact,
+    named = (contract.ADJUSTED_LOGITS, contract.CANDIDATE_STATUS, contract.CANDIDATE_LOG_PROBS)
+    _check_lengths(sent.size, {name: answer[name] for name in named})
+    if status.max(initial=0) > max(_STATUSES):
+        raise BadAnswerError(
+            f"{contract.CANDIDATE_STATUS}: found {status.max()}, expected {sorted(_STATUSES)}"
+        )
+    is_known = status != CandidateStatus.NOT_IN_CATALOGUE
+    # Written so that NaN fails; -inf, no chance at all, passes.
+    if not (log_probs[is_known] <= _ROUNDING).all():
+        raise BadAnswerError(
+            f"{contract.CANDIDATE_LOG_PROBS}: found a value that is no log-probability"
+        )
+    adjustments = adjusted.astype(np.float64) - sent
+    _check_adjustments(adjustments, sent, is_known, float(answer[contract.ADJUSTMENT_LIMIT][0]))
+    return Priors(
+        adjustments=adjustments,
+        log_probs=np.where(is_known, log_probs, np.float32(np.nan)),
+        statuses=status,
+        bundle_id=decode_bundle_id(answer),
     )
 
 
@@ -196,29 +244,28 @@ def _check_kinds(values: Any, field: str, kinds: tuple[type, ...], expected: str
         raise InvalidArgumentError(
             f"{field}: found {type(values).__name__}, expected a flat sequence or 1-D array"
         )
-    for kind in set(map(type, values)):
-        if issubclass(kind, bool) or not issubclass(kind, kinds):
+    plain = isinstance(values, np.ndarray) and values.dtype != np.object_
+    for kind in {values.dtype.type} if plain else set(map(type, values)):
+        if issubclass(kind, bool) or not (issubclass(kind, kinds) or len(values) == 0):
             raise InvalidArgumentError(f"{field}: found a {kind.__name__}, expected {expected}")
 
 
-def _check_priors(expected: int, answer: Tensors) -> None:
-    adjusted, status = answer[contract.ADJUSTED_LOGITS], answer[contract.CANDIDATE_STATUS]
-    log_probs = answer[contract.CANDIDATE_LOG_PROBS]
-    named = (contract.ADJUSTED_LOGITS, contract.CANDIDATE_STATUS, contract.CANDIDATE_LOG_PROBS)
-    _check_lengths(expected, {name: answer[name] for name in named})
-    if not np.isfinite(adjusted).all():
+def _check_adjustments(
+    adjustments: NDArray[np.float64],
+    sent: NDArray[np.float32],
+    is_known: NDArray[np.bool_],
+    limit: float,
+) -> None:
+    if not np.isfinite(adjustments).all():
         raise BadAnswerError(f"{contract.ADJUSTED_LOGITS}: found a value that is not finite")
-    unknown = set(status.tolist()) - _STATUS_NAMES.keys()
-    if unknown:
+    rounding = np.spacing(np.abs(sent) + np.float32(abs(limit)))
+    if not (np.abs(adjustments) <= limit + rounding).all():  # a limit that is NaN fails
         raise BadAnswerError(
-            f"{contract.CANDIDATE_STATUS}: found {min(unknown)}, expected {sorted(_STATUS_NAMES)}"
+            f"{contract.ADJUSTED_LOGITS}: found a change of {np.abs(adjustments).max():.6g}, "
+            f"the bundle's limit is {limit:.6g}"
         )
-    known = status != CandidateStatus.NOT_IN_CATALOGUE
-    # Written so that NaN fails; -inf, no chance at all, passes.
-    if not (log_probs[known] <= _ROUNDING).all():
-        raise BadAnswerError(
-            f"{contract.CANDIDATE_LOG_PROBS}: found a value that is no log-probability"
-        )
+    if adjustments[~is_known].any():
+        raise BadAnswerError(f"{contract.ADJUSTED_LOGITS}: found a change off the catalogue")
 
 
 def _check_lengths(expected: int, tensors: Tensors) -> None:

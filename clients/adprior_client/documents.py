@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from adprior_client.types import Advertiser, Forecast
+from adprior_client.results import Advertiser, Forecast
 from adprior_runtime.contract import MAX_CONTEXT_BYTES
 from adprior_runtime.errors import InvalidInputError
 

@@ -3,78 +3,140 @@
 ::
 
     AdpriorError
-    └── ClientError               catch this to go on without the forecast
-        ├── InvalidArgumentError  the caller's fault: found before the wire, or by the server
-        ├── DeadlineError         no answer in time
-        ├── UnavailableError      no server there, or it is too busy, or it has no such model
-        └── BadAnswerError        the server failed, or its answer breaks the contract
+    └── ClientError               status from the wire          reason    breaker  next server
+        ├── InvalidArgumentError  INVALID_ARGUMENT              refused   -        -
+        ├── DeadlineError         DEADLINE_EXCEEDED             deadline  counts   -
+        ├── CancelledError        CANCELLED                     cancelled -        -
+        ├── DeniedError           UNAUTHENTICATED,              denied    counts   -
+        │                         PERMISSION_DENIED
+        ├── UnavailableError      UNAVAILABLE,                  unavailable  counts  yes
+        │   │                     RESOURCE_EXHAUSTED
+        │   │                     NOT_FOUND                     unavailable  counts  -
+        │   └── BreakerOpenError  found here                    breaker_open  -    -
+        └── BadAnswerError        any other, or an answer that  bad_answer  counts -
+            │                     breaks the contract
+            └── OtherBundleError  found here                    other_bundle  -    yes
 
-A gRPC status that is not in `STATUS_ERRORS` becomes a plain `ClientError`.
+A wrong argument is an `InvalidArgumentError` before anything is sent, and always raised. The rest
+is the server's, and raised only where `ClientConfig.fail_open` is off; otherwise its reason comes
+back in the result.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
+from adprior_client.types import Reason
 from adprior_runtime.errors import AdpriorError
 
 __all__ = [
-    "STATUS_ERRORS",
     "BadAnswerError",
+    "BreakerOpenError",
+    "CancelledError",
     "ClientError",
     "DeadlineError",
+    "DeniedError",
     "InvalidArgumentError",
+    "OtherBundleError",
     "UnavailableError",
     "error_for_status",
 ]
 
 
 class ClientError(AdpriorError):
-    """Base of everything that a client raises."""
+    """Base of everything that a client raises.
+
+    Attributes:
+        reason: What a result says of it where the client fails open.
+        counts: Whether it counts against the server, at its circuit breaker.
+        may_go_on: Whether the next server may be asked: this one has not worked on the request.
+    """
+
+    reason: ClassVar[Reason] = Reason.BAD_ANSWER
+    counts: ClassVar[bool] = True
+    may_go_on: bool = False
 
 
 class InvalidArgumentError(ClientError):
     """The call's arguments are wrong; asking again unchanged cannot help."""
 
     grpc_code = "INVALID_ARGUMENT"
+    reason = Reason.REFUSED
+    counts = False
 
 
 class DeadlineError(ClientError):
-    """No answer came within the client's ``timeout_s``."""
+    """No answer came before the call's deadline."""
 
     grpc_code = "DEADLINE_EXCEEDED"
+    reason = Reason.DEADLINE
+
+
+class CancelledError(ClientError):
+    """The server, or the closing of the client, cancelled the call."""
+
+    grpc_code = "CANCELLED"
+    reason = Reason.CANCELLED
+    counts = False
+
+
+class DeniedError(ClientError):
+    """The server does not take calls with these credentials."""
+
+    grpc_code = "PERMISSION_DENIED"
+    reason = Reason.DENIED
 
 
 class UnavailableError(ClientError):
     """Nobody there could take the request now; another server or a later try may."""
 
     grpc_code = "UNAVAILABLE"
+    reason = Reason.UNAVAILABLE
+
+
+class BreakerOpenError(UnavailableError):
+    """Every server's circuit breaker is open: nothing was sent."""
+
+    reason = Reason.BREAKER_OPEN
+    counts = False
 
 
 class BadAnswerError(ClientError):
-    """The server failed on the request, or answered with tensors that break the contract."""
+    """The server failed on the request, or its answer breaks the contract."""
 
     grpc_code = "INTERNAL"
+    reason = Reason.BAD_ANSWER
 
 
-STATUS_ERRORS: Final[dict[str, type[ClientError]]] = {
+class OtherBundleError(BadAnswerError):
+    """The server answered with another bundle than the forecast was made with."""
+
+    reason = Reason.OTHER_BUNDLE
+    counts = False
+    may_go_on = True
+
+
+_ERRORS: Final[dict[str, type[ClientError]]] = {
     "INVALID_ARGUMENT": InvalidArgumentError,
     "DEADLINE_EXCEEDED": DeadlineError,
+    "CANCELLED": CancelledError,
+    "UNAUTHENTICATED": DeniedError,
+    "PERMISSION_DENIED": DeniedError,
     "UNAVAILABLE": UnavailableError,
     "RESOURCE_EXHAUSTED": UnavailableError,
     "NOT_FOUND": UnavailableError,
-    "INTERNAL": BadAnswerError,
-    "UNKNOWN": BadAnswerError,
-    "DATA_LOSS": BadAnswerError,
-    "FAILED_PRECONDITION": BadAnswerError,
-    "UNIMPLEMENTED": BadAnswerError,
 }
+_RETRIED: Final = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
 
 
-def error_for_status(status: str | None) -> type[ClientError]:
+def error_for_status(status: str | None, message: str) -> ClientError:
     """Return the error that a gRPC status becomes.
 
     Args:
         status: As tritonclient has it (``StatusCode.UNAVAILABLE``) or bare (``UNAVAILABLE``).
+        message: The error's.
     """
-    return STATUS_ERRORS.get((status or "").removeprefix("StatusCode."), ClientError)
+    name = (status or "").removeprefix("StatusCode.")
+    error = _ERRORS.get(name, BadAnswerError)(message)
+    error.may_go_on = name in _RETRIED
+    return error

@@ -6,10 +6,11 @@ import argparse
 import json
 from typing import Final
 
+from adprior_client.config import ClientConfig
 from adprior_client.documents import read_user
+from adprior_client.results import Forecast
 from adprior_client.retrieval import RetrievalClient
 from adprior_client.tables import Column, format_bar, format_percent, format_table
-from adprior_client.types import Forecast
 
 __all__ = ["add_arguments", "run"]
 
@@ -44,7 +45,9 @@ def run(args: argparse.Namespace) -> int:
         ClientError: The call failed.
     """
     user = read_user(args.user)
-    with RetrievalClient(args.url, timeout_s=args.timeout) as client:
+    with RetrievalClient(
+        ClientConfig(urls=(args.url,), deadline_s=args.timeout, fail_open=False)
+    ) as client:
         forecast = client.forecast(user, args.k)
     if args.json:
         print(json.dumps(forecast.to_json(), ensure_ascii=False, allow_nan=False, indent=2))

@@ -7,10 +7,11 @@ import json
 import math
 from typing import Final
 
+from adprior_client.config import ClientConfig
 from adprior_client.documents import STANDARD_INPUT, read_candidates, read_forecast, read_user
 from adprior_client.ranking import RankingClient
+from adprior_client.results import RankedCandidate, Ranking
 from adprior_client.tables import Column, format_percent, format_table
-from adprior_client.types import RankedCandidate, Ranking
 from adprior_runtime.errors import InvalidInputError
 
 __all__ = ["add_arguments", "run"]
@@ -67,7 +68,9 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInputError("standard input is asked for twice: only one FILE can be -")
     subject = read_forecast(source) if args.user is None else read_user(source)
     candidates, base_logits = read_candidates(args.candidates)
-    with RankingClient(args.url, timeout_s=args.timeout) as client:
+    with RankingClient(
+        ClientConfig(urls=(args.url,), deadline_s=args.timeout, fail_open=False)
+    ) as client:
         ranking = client.score(subject, candidates, base_logits)
     if args.json:
         print(json.dumps(ranking.to_json(), ensure_ascii=False, allow_nan=False, indent=2))

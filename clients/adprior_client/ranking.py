@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from adprior_client import codec
-from adprior_client._connection import Connection
-from adprior_client.errors import InvalidArgumentError
-from adprior_client.types import Forecast, Ranking, User
-from adprior_runtime import contract
+from adprior_client._asyncio import AsyncioClient
+from adprior_client._blocking import BlockingClient
+from adprior_client._calls import Call, Steps
+from adprior_client._core import Candidates, Core
+from adprior_client.results import Forecast, Ranking
+from adprior_client.types import ScoreRequest, User, UserId
 
-__all__ = ["RankingClient"]
-
-_OUTPUTS: Final = (
-    contract.ADJUSTED_LOGITS,
-    contract.CANDIDATE_LOG_PROBS,
-    contract.CANDIDATE_STATUS,
-    contract.BUNDLE_ID,
-)
+__all__ = ["AsyncRankingClient", "RankingClient"]
 
 
-class RankingClient(Connection):
-    """Adds priors to one user's candidates at a time; threads may share a client.
-
-    Args:
-        url: ``HOST:PORT`` of the server's gRPC endpoint.
-        timeout_s: Deadline of each call, in seconds.
-
-    Raises:
-        InvalidArgumentError: The address or the deadline is malformed.
-    """
+class RankingClient(BlockingClient):
+    """Adds priors to users' candidates; see `BlockingClient` for how it is made."""
 
     def score(
         self,
         user_or_forecast: User | Mapping[str, Any] | bytes | Forecast,
         candidates: Sequence[int],
         base_logits: Sequence[float],
+        *,
+        user_id: UserId | None = None,
+        treatment: bool = True,
+        deadline_s: float | None = None,
+        request_id: str | None = None,
     ) -> Ranking:
         """Return the candidates, in the order given, with adjusted logits.
 
@@ -47,28 +39,109 @@ class RankingClient(Connection):
             user_or_forecast: The user (or their context, as a dict or JSON bytes), or a forecast
                 of theirs; a forecast may be empty.
             candidates: Advertiser id of each candidate; the same one may come several times.
-            base_logits: The ranker's logit of each candidate; sent, and returned, as FP32.
+            base_logits: The ranker's logit of each candidate; sent as FP32.
+            user_id: Keeps the user on one server, and finds their stored forecast.
+            treatment: False asks nothing and changes nothing: a user of a control group.
+            deadline_s: Of this call, the configuration's where none is given.
+            request_id: Of this call, a random one where none is given.
+
+        Returns:
+            The ranking; with the base logits, to the last bit, and a ``reason`` where no answer
+            came in time or a bad one did.
 
         Raises:
-            ClientError: See `adprior_client.errors` for what each kind means.
+            InvalidArgumentError: An argument is wrong; found before anything is sent.
+            ClientError: The server failed, and ``ClientConfig.fail_open`` is off.
         """
-        ids = codec.encode_ids(candidates, "candidates")
-        logits = codec.encode_logits(base_logits, "base_logits")
-        if ids.size != logits.size:
-            raise InvalidArgumentError(
-                f"base_logits: found {logits.size}, expected {ids.size}, one for each candidate"
-            )
-        asked = {contract.CANDIDATE_ADVERTISER_IDS: ids, contract.BASE_LOGITS: logits}
-        if isinstance(user_or_forecast, Forecast):
-            forecast = user_or_forecast
-            tensors = codec.encode_forecast(forecast) | asked
-            if not ids.size:
-                return Ranking(candidates=(), bundle_id=forecast.bundle_id, exact=forecast.exact)
-            answer = self._infer(contract.PRIOR_HEAD, tensors, _OUTPUTS)
-            return codec.decode_ranking(asked, answer, exact=forecast.exact)
-        tensors = {contract.USER_CONTEXT: codec.encode_user(user_or_forecast)} | asked
-        if not ids.size:
-            return Ranking(candidates=(), bundle_id="", exact=None)
-        outputs = (*_OUTPUTS, contract.EXACT)
-        answer = self._infer(contract.ADVERTISER_RANKING, tensors, outputs)
-        return codec.decode_ranking(asked, answer, exact=codec.decode_exact(answer))
+        request = ScoreRequest(
+            subject=user_or_forecast,
+            candidates=candidates,
+            base_logits=base_logits,
+            user_id=user_id,
+            treatment=treatment,
+        )
+        call, steps = _begin(self._core, request, deadline_s, request_id)
+        return self._run("score", call, steps)
+
+    def score_many(
+        self,
+        requests: Sequence[ScoreRequest],
+        *,
+        max_concurrency: int = 8,
+        deadline_s: float | None = None,
+    ) -> list[Ranking]:
+        """Score for many users, so many at a time; the same order comes back.
+
+        Raises:
+            InvalidArgumentError: An argument of any is wrong; found before anything is sent.
+            ClientError: The server failed on one, and ``ClientConfig.fail_open`` is off.
+        """
+        _check_many(self._core, requests, deadline_s)
+
+        def ask(request: ScoreRequest) -> Ranking:
+            call, steps = _begin(self._core, request, deadline_s, None)
+            return self._run("score", call, steps)
+
+        return self._run_many(ask, requests, max_concurrency)
+
+
+class AsyncRankingClient(AsyncioClient):
+    """Adds priors to users' candidates, for asyncio; see `AsyncioClient` for how it is made."""
+
+    async def score(
+        self,
+        user_or_forecast: User | Mapping[str, Any] | bytes | Forecast,
+        candidates: Sequence[int],
+        base_logits: Sequence[float],
+        *,
+        user_id: UserId | None = None,
+        treatment: bool = True,
+        deadline_s: float | None = None,
+        request_id: str | None = None,
+    ) -> Ranking:
+        """See `RankingClient.score`."""
+        request = ScoreRequest(
+            subject=user_or_forecast,
+            candidates=candidates,
+            base_logits=base_logits,
+            user_id=user_id,
+            treatment=treatment,
+        )
+        call, steps = _begin(self._core, request, deadline_s, request_id)
+        return await self._run("score", call, steps)
+
+    async def score_many(
+        self,
+        requests: Sequence[ScoreRequest],
+        *,
+        max_concurrency: int = 8,
+        deadline_s: float | None = None,
+    ) -> list[Ranking]:
+        """See `RankingClient.score_many`."""
+        _check_many(self._core, requests, deadline_s)
+
+        async def ask(request: ScoreRequest) -> Ranking:
+            call, steps = _begin(self._core, request, deadline_s, None)
+            return await self._run("score", call, steps)
+
+        return await self._run_many(ask, requests, max_concurrency)
+
+
+def _begin(
+    core: Core, request: ScoreRequest, deadline_s: float | None, request_id: str | None
+) -> tuple[Call, Steps[Ranking]]:
+    """Check a request, and return the call with its steps."""
+    candidates = Candidates.of(request.candidates, request.base_logits, treatment=request.treatment)
+    subject = request.subject
+    if isinstance(subject, Forecast):
+        known = codec.encode_forecast(subject)
+        call = core.begin(subject.request_id.encode(), request.user_id, deadline_s, request_id)
+        return call, core.score_forecast(call, subject, known, candidates)
+    context = codec.encode_user(subject)
+    call = core.begin(context[0], request.user_id, deadline_s, request_id)
+    return call, core.score_user(call, context, candidates)
+
+
+def _check_many(core: Core, requests: Sequence[ScoreRequest], deadline_s: float | None) -> None:
+    for request in requests:
+        _begin(core, request, deadline_s, None)

@@ -1,30 +1,59 @@
-"""What goes into the clients and what comes out of them, as plain immutable values."""
+"""What goes into the clients, and the words that both sides use, as plain immutable values."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any, Literal, TypeAlias
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from adprior_client.results import Forecast
 
 __all__ = [
-    "Advertiser",
-    "CandidateStatusName",
     "Event",
-    "Forecast",
+    "ForecastRequest",
     "Moment",
-    "RankedCandidate",
-    "Ranking",
+    "Reason",
     "Scalar",
+    "ScoreRequest",
+    "Source",
     "User",
+    "UserId",
 ]
 
 Scalar: TypeAlias = str | int | float | bool | None
 Moment: TypeAlias = str | date | datetime
 """ISO 8601 text, a date or a date-time; one without a zone is taken as UTC by the server."""
 
-CandidateStatusName: TypeAlias = Literal["exact", "upper_bound", "not_in_catalogue"]
+UserId: TypeAlias = str | int
+"""Chooses the user's server and finds their stored forecast; never sent."""
+
+
+class Source(StrEnum):
+    """Where a forecast, or that behind a ranking, comes from."""
+
+    LIVE = "live"
+    STORED = "stored"
+    CALLER = "caller"
+    NONE = "none"
+
+
+class Reason(StrEnum):
+    """Why a result is not the live answer."""
+
+    DEADLINE = "deadline"
+    UNAVAILABLE = "unavailable"
+    BREAKER_OPEN = "breaker_open"
+    BAD_ANSWER = "bad_answer"
+    OTHER_BUNDLE = "other_bundle"
+    REFUSED = "refused"
+    DENIED = "denied"
+    CANCELLED = "cancelled"
+    KILL_SWITCH = "kill_switch"
+    CONTROL = "control"
+    SHADOW = "shadow"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,102 +91,22 @@ class User:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Advertiser:
-    """One advertiser of a forecast; ``log_prob`` is the natural log of its probability."""
+class ForecastRequest:
+    """One forecast of many; see `RetrievalClient.forecast` for what each is."""
 
-    advertiser_id: int
-    name: str
-    log_prob: float
-
-    @property
-    def probability(self) -> float:
-        """The probability, in [0, 1]."""
-        return min(math.exp(self.log_prob), 1.0)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON object of this advertiser."""
-        return {
-            "advertiser_id": self.advertiser_id,
-            "name": self.name,
-            "log_prob": self.log_prob,
-            "probability": self.probability,
-        }
+    user: User | Mapping[str, Any] | bytes
+    k: int | None = None
+    user_id: UserId | None = None
+    excluded_advertiser_ids: Sequence[int] = ()
+    treatment: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
-    """The advertisers one user is most likely to act on.
+class ScoreRequest:
+    """One ranking of many; see `RankingClient.score` for what each is."""
 
-    Attributes:
-        advertisers: Most probable first.
-        exact: Whether these are certified to be the catalogue's most probable advertisers.
-        missing_mass: Upper bound on the probability of all advertisers not shown, in [0, 1].
-        bundle_id: The bundle that answered.
-    """
-
-    advertisers: tuple[Advertiser, ...]
-    exact: bool
-    missing_mass: float
-    bundle_id: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON object that ``adprior predict --json`` prints."""
-        return {
-            "advertisers": [advertiser.to_json() for advertiser in self.advertisers],
-            "exact": self.exact,
-            "missing_mass": self.missing_mass,
-            "bundle_id": self.bundle_id,
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankedCandidate:
-    """One ad candidate with the prior added to its logit.
-
-    Attributes:
-        advertiser_id: The candidate's advertiser, as asked.
-        base_logit: The ranker's own logit, as asked.
-        adjusted_logit: The logit with the prior; equal to ``base_logit`` off the catalogue.
-        log_prob: Log-probability of the advertiser or its upper bound (natural log; ``-inf`` for
-            no chance at all), None off the catalogue.
-        status: What ``log_prob`` is.
-    """
-
-    advertiser_id: int
-    base_logit: float
-    adjusted_logit: float
-    log_prob: float | None
-    status: CandidateStatusName
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON object of this candidate; ``-inf``, which JSON has not, becomes null."""
-        known = self.log_prob is not None and math.isfinite(self.log_prob)
-        return {
-            "advertiser_id": self.advertiser_id,
-            "base_logit": self.base_logit,
-            "adjusted_logit": self.adjusted_logit,
-            "log_prob": self.log_prob if known else None,
-            "status": self.status,
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ranking:
-    """Candidates with adjusted logits, in the order they were given.
-
-    Attributes:
-        candidates: One for each candidate asked about, duplicates included.
-        bundle_id: The bundle that answered; empty when there was nothing to ask.
-        exact: Whether the forecast behind the ranking is certified; None when there was none.
-    """
-
-    candidates: tuple[RankedCandidate, ...]
-    bundle_id: str
-    exact: bool | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON object that ``adprior rank --json`` prints."""
-        return {
-            "candidates": [candidate.to_json() for candidate in self.candidates],
-            "bundle_id": self.bundle_id,
-        }
+    subject: User | Mapping[str, Any] | bytes | Forecast
+    candidates: Sequence[int]
+    base_logits: Sequence[float]
+    user_id: UserId | None = None
+    treatment: bool = True

@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from adprior_client import RankingClient, RetrievalClient
+from adprior_client import ClientConfig, RankingClient, RetrievalClient
 from adprior_runtime.cli import main
 from adprior_runtime.server import TritonServer
 
@@ -142,11 +142,15 @@ def server(repository: Path) -> Iterator[TritonServer]:
 
 @pytest.fixture(scope="session")
 def retrieval(server: TritonServer) -> Iterator[RetrievalClient]:
-    with RetrievalClient(server.grpc_address, timeout_s=30) as client:
+    with RetrievalClient(
+        ClientConfig(urls=(server.grpc_address,), deadline_s=30, fail_open=False)
+    ) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def ranking(server: TritonServer) -> Iterator[RankingClient]:
-    with RankingClient(server.grpc_address, timeout_s=30) as client:
+    with RankingClient(
+        ClientConfig(urls=(server.grpc_address,), deadline_s=30, fail_open=False)
+    ) as client:
         yield client

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from adprior_client import RetrievalClient
+from adprior_client import ClientConfig, RetrievalClient
 from adprior_runtime.bundle import Manifest
 from adprior_runtime.cli import main
 from integration.conftest import start_server
@@ -37,7 +37,9 @@ def test_a_refreshed_catalogue_is_served(bundle: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *arguments], check=True, timeout=60)
     with (
         start_server(output) as server,
-        RetrievalClient(server.grpc_address, timeout_s=30) as client,
+        RetrievalClient(
+            ClientConfig(urls=(server.grpc_address,), deadline_s=30, fail_open=False)
+        ) as client,
     ):
         forecast = client.forecast(user(), k=10)
     assert {(a.advertiser_id, a.name) for a in forecast.advertisers} == {

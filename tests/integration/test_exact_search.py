@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from adprior_build.catalogue import read_catalogue
-from adprior_client import Forecast, RankingClient, RetrievalClient
+from adprior_client import ClientConfig, Forecast, RankingClient, RetrievalClient
 from adprior_runtime.bundle import CATALOGUE_FILE, Bundle
 from adprior_runtime.cli import main
 from adprior_runtime.context import parse_context
@@ -135,8 +135,12 @@ def served(
     model = AutoModelForCausalLM.from_pretrained(trained / "checkpoint").eval()
     with (
         start_server(place / "repository") as server,
-        RetrievalClient(server.grpc_address, timeout_s=60) as retrieval,
-        RankingClient(server.grpc_address, timeout_s=60) as ranking,
+        RetrievalClient(
+            ClientConfig(urls=(server.grpc_address,), deadline_s=60, fail_open=False)
+        ) as retrieval,
+        RankingClient(
+            ClientConfig(urls=(server.grpc_address,), deadline_s=60, fail_open=False)
+        ) as ranking,
     ):
         truth = Truth(model=model, bundle=Bundle.open(place / "bundle"))
         yield Served(mode=request.param, truth=truth, retrieval=retrieval, ranking=ranking)
@@ -217,8 +221,12 @@ def test_the_shipped_bundle_equals_brute_force(tmp_path: Path) -> None:
     assert main(["build", "--bundle", str(bundle.directory), "--output", str(repository)]) == 0
     with (
         start_server(repository) as server,
-        RetrievalClient(server.grpc_address, timeout_s=60) as retrieval,
-        RankingClient(server.grpc_address, timeout_s=60) as ranking,
+        RetrievalClient(
+            ClientConfig(urls=(server.grpc_address,), deadline_s=60, fail_open=False)
+        ) as retrieval,
+        RankingClient(
+            ClientConfig(urls=(server.grpc_address,), deadline_s=60, fail_open=False)
+        ) as ranking,
     ):
         for path in sorted((ROOT / "demo" / "users").glob("*.json")):
             context = json.loads(path.read_text())

@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.grpc import service_pb2
 from tritonclient.utils import (
     deserialize_bytes_tensor,
     np_to_triton_dtype,
@@ -19,6 +19,7 @@ from tritonclient.utils import (
     triton_to_np_dtype,
 )
 
+from adprior_client import ClientConfig
 from adprior_runtime import contract
 
 Tensors = dict[str, NDArray[Any]]
@@ -35,6 +36,7 @@ def forecast_tensors(**changed: NDArray[Any]) -> Tensors:
         contract.EXACT: np.array([[True]]),
         contract.MISSING_MASS: np.array([[0.125]], dtype=np.float32),
         contract.BUNDLE_ID: np.array([[b"bundle-1"]], dtype=np.object_),
+        contract.ANSWER_VERSION: np.array([[contract.CONTRACT_VERSION.encode()]], dtype=np.object_),
     }
     return tensors | changed
 
@@ -49,10 +51,9 @@ def ranking_tensors(asked: Mapping[str, NDArray[Any]], **changed: NDArray[Any]) 
         contract.CANDIDATE_LOG_PROBS: np.where(off, np.nan, -2.0).astype(np.float32),
         contract.CANDIDATE_STATUS: status,
         contract.PRIOR_FEATURES: np.zeros((1, base.size, 2), dtype=np.float32),
-        contract.BUNDLE_ID: np.array([[b"bundle-1"]], dtype=np.object_),
-        contract.EXACT: np.array([[True]]),
+        contract.ADJUSTMENT_LIMIT: np.array([[0.5]], dtype=np.float32),
     }
-    return tensors | changed
+    return forecast_tensors() | tensors | changed
 
 
 def _answer(model: str, asked: Tensors) -> Tensors:
@@ -61,34 +62,86 @@ def _answer(model: str, asked: Tensors) -> Tensors:
     return ranking_tensors(asked)
 
 
-class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
-    """Remembers what it was asked; answers by ``answer``, or fails with ``status``.
+class FakeTriton:
+    """Remembers what it was asked; answers by ``answer``, or fails as it is told to.
 
     Attributes:
         url: Where it listens.
         answer: Model name and input tensors -> output tensors, batch dimensions included.
         status: When set, the gRPC status that every call gets.
+        failures: How many calls fail with ``status``; the others are answered.
+        raw: When set, the bytes that every call gets for an answer.
         hold: When set, calls are answered only once ``release`` is set.
+        ready: What it says of itself.
         calls: Model name and input tensors of each call.
+        metadata: That of each call.
+        request_ids: That of each call.
+        cancelled: Set when a call that is held has been cancelled.
     """
 
     def __init__(self) -> None:
         self.url = ""
         self.answer: Callable[[str, Tensors], Tensors] = _answer
         self.status: grpc.StatusCode | None = None
+        self.failures = 10**9
+        self.raw: bytes | None = None
         self.hold = False
+        self.ready = True
         self.release = threading.Event()
         self.calls: list[tuple[str, Tensors]] = []
+        self.metadata: list[dict[str, str]] = []
+        self.request_ids: list[str] = []
+        self.cancelled = threading.Event()
+        self._server: Any = None
 
-    def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def config(self, **settings: Any) -> ClientConfig:
+        """Return a configuration to reach it that raises and checks no health, if not told to."""
+        defaults = {"fail_open": False, "health_interval_s": 0.0, "deadline_s": 10.0}
+        return ClientConfig(urls=(self.url,), **(defaults | settings))
+
+    def start(self, port: int = 0) -> FakeTriton:
+        """Listen, on a free port if none is given."""
+        handlers = {
+            "ModelInfer": grpc.unary_unary_rpc_method_handler(
+                self.infer,
+                request_deserializer=service_pb2.ModelInferRequest.FromString,
+                response_serializer=lambda a: a if isinstance(a, bytes) else a.SerializeToString(),
+            ),
+            "ServerReady": grpc.unary_unary_rpc_method_handler(
+                lambda _request, _context: service_pb2.ServerReadyResponse(ready=self.ready),
+                request_deserializer=service_pb2.ServerReadyRequest.FromString,
+                response_serializer=service_pb2.ServerReadyResponse.SerializeToString,
+            ),
+        }
+        self._server = grpc.server(
+            ThreadPoolExecutor(max_workers=8), options=[("grpc.so_reuseport", 0)]
+        )
+        handler = grpc.method_handlers_generic_handler("inference.GRPCInferenceService", handlers)
+        self._server.add_generic_rpc_handlers((handler,))
+        self.url = f"127.0.0.1:{self._server.add_insecure_port(f'127.0.0.1:{port}')}"
+        self._server.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop at once; calls under way are cut off."""
+        self.release.set()
+        self._server.stop(grace=None).wait()
+
+    def infer(self, request: Any, context: Any) -> Any:
+        """Answer one call."""
+        self.metadata.append(dict(context.invocation_metadata()))
+        self.request_ids.append(request.id)
         asked = {
             tensor.name: _from_wire(tensor, raw)
             for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)
         }
         self.calls.append((request.model_name, asked))
         if self.hold:
+            context.add_callback(self.cancelled.set)
             self.release.wait(timeout=30)
-        if self.status is not None:
+        if self.raw is not None:
+            return self.raw
+        if self.status is not None and len(self.calls) <= self.failures:
             context.abort(self.status, "the server's\nreason")
         wanted = {output.name for output in request.outputs}
         response = service_pb2.ModelInferResponse(model_name=request.model_name)
@@ -118,11 +171,6 @@ def _to_wire(response: Any, name: str, values: NDArray[Any]) -> None:
 
 @pytest.fixture
 def triton() -> Iterator[FakeTriton]:
-    fake = FakeTriton()
-    server = grpc.server(ThreadPoolExecutor(max_workers=4))
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(fake, server)
-    fake.url = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    server.start()
+    fake = FakeTriton().start()
     yield fake
-    fake.release.set()
-    server.stop(grace=None).wait()
+    fake.stop()

@@ -32,13 +32,13 @@ FORECAST = Forecast(
     ),
     exact=False,
     missing_mass=0.25,
-    bundle_id="bundle-0",
+    bundle_id="bundle-1",
 )
-EMPTY = Forecast(advertisers=(), exact=False, missing_mass=1.0, bundle_id="bundle-0")
+EMPTY = Forecast(advertisers=(), exact=False, missing_mass=1.0, bundle_id="bundle-1")
 
 
 def test_a_user_is_ranked_live(triton: FakeTriton) -> None:
-    with RankingClient(triton.url) as client:
+    with RankingClient(triton.config()) as client:
         ranking = client.score(USER, [7, 7, 9], [0.5, -0.5, 1.5])
     assert [
         (item.advertiser_id, item.base_logit, item.adjusted_logit, item.log_prob, item.status)
@@ -59,7 +59,7 @@ def test_a_user_is_ranked_live(triton: FakeTriton) -> None:
 
 
 def test_a_forecast_at_hand_is_ranked_by_the_head_alone(triton: FakeTriton) -> None:
-    with RankingClient(triton.url) as client:
+    with RankingClient(triton.config()) as client:
         ranking = client.score(FORECAST, [7, 8], [0.5, -0.5])
     [(model, asked)] = triton.calls
     assert model == contract.PRIOR_HEAD
@@ -76,7 +76,7 @@ def test_a_forecast_at_hand_is_ranked_by_the_head_alone(triton: FakeTriton) -> N
 
 
 def test_an_empty_forecast_is_sent_as_it_is(triton: FakeTriton) -> None:
-    with RankingClient(triton.url) as client:
+    with RankingClient(triton.config()) as client:
         assert len(client.score(EMPTY, [7], [0.5]).candidates) == 1
     _, asked = triton.calls[0]
     assert asked[contract.ADVERTISER_IDS].shape == (1, 0)
@@ -86,17 +86,17 @@ def test_an_empty_forecast_is_sent_as_it_is(triton: FakeTriton) -> None:
 def test_arrays_may_be_ranked(triton: FakeTriton) -> None:
     ids: Any = np.array([7, 8])
     logits: Any = np.array([0.5, -0.5])
-    with RankingClient(triton.url) as client:
+    with RankingClient(triton.config()) as client:
         ranking = client.score({"as_of": "2024-05-31"}, ids, logits)
     assert [item.advertiser_id for item in ranking.candidates] == [7, 8]
 
 
 def test_no_candidates_make_no_call(triton: FakeTriton) -> None:
-    with RankingClient(triton.url) as client:
+    with RankingClient(triton.config()) as client:
         live = client.score(USER, [], [])
         stored = client.score(FORECAST, [], [])
     assert (live.candidates, live.bundle_id, live.exact) == ((), "", None)
-    assert (stored.candidates, stored.bundle_id, stored.exact) == ((), "bundle-0", False)
+    assert (stored.candidates, stored.bundle_id, stored.exact) == ((), "", None)
     assert triton.calls == []
 
 
@@ -114,7 +114,7 @@ def test_what_the_caller_got_wrong_is_never_sent(
     triton: FakeTriton, subject: Any, candidates: Any, base_logits: Any, message: str
 ) -> None:
     with (
-        RankingClient(triton.url) as client,
+        RankingClient(triton.config()) as client,
         pytest.raises(InvalidArgumentError, match=message),
     ):
         client.score(subject, candidates, base_logits)
@@ -133,13 +133,19 @@ def test_a_status_becomes_an_error(
     triton: FakeTriton, subject: Any, status: grpc.StatusCode, error: type[ClientError]
 ) -> None:
     triton.status = status
-    with RankingClient(triton.url) as client, pytest.raises(error, match="the server's reason"):
+    with (
+        RankingClient(triton.config()) as client,
+        pytest.raises(error, match="the server's reason"),
+    ):
         client.score(subject, [7], [0.5])
 
 
 def test_a_slow_server_meets_the_deadline(triton: FakeTriton) -> None:
     triton.hold = True
-    with RankingClient(triton.url, timeout_s=0.2) as client, pytest.raises(DeadlineError):
+    with (
+        RankingClient(triton.config(deadline_s=0.2)) as client,
+        pytest.raises(DeadlineError),
+    ):
         client.score(USER, [7], [0.5])
 
 
@@ -148,7 +154,7 @@ def test_priors_for_other_candidates_are_a_bad_answer(triton: FakeTriton) -> Non
     short = {contract.ADJUSTED_LOGITS: np.zeros((1, 1), dtype=np.float32)}
     triton.answer = lambda model, asked: answer(model, asked) | short
     with (
-        RankingClient(triton.url) as client,
+        RankingClient(triton.config()) as client,
         pytest.raises(BadAnswerError, match="ADJUSTED_LOGITS: found 1 values, expected 2"),
     ):
         client.score(USER, [7, 8], [0.5, -0.5])

@@ -8,15 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adprior_client.errors import (
-    STATUS_ERRORS,
-    ClientError,
-    InvalidArgumentError,
-    UnavailableError,
-    error_for_status,
-)
-from adprior_client.types import Advertiser, Forecast, RankedCandidate, Ranking, User
-from adprior_runtime.errors import AdpriorError
+from adprior_client.results import Advertiser, Forecast, RankedCandidate
+from adprior_client.types import User
 
 
 def test_an_advertiser_knows_its_probability() -> None:
@@ -48,40 +41,17 @@ def test_a_forecast_has_the_json_of_the_contract() -> None:
 
 
 @given(log_prob=st.none() | st.floats(allow_nan=True, allow_infinity=True, width=32))
-def test_a_ranking_is_always_json(log_prob: float | None) -> None:
+def test_a_candidate_is_always_json(log_prob: float | None) -> None:
     candidate = RankedCandidate(
         advertiser_id=7, base_logit=0.5, adjusted_logit=0.75, log_prob=log_prob, status="exact"
     )
-    document = Ranking(candidates=(candidate,), bundle_id="b", exact=None).to_json()
+    document = candidate.to_json()
     json.dumps(document, allow_nan=False)
     finite = log_prob is not None and math.isfinite(log_prob)
     assert document == {
-        "candidates": [
-            {
-                "advertiser_id": 7,
-                "base_logit": 0.5,
-                "adjusted_logit": 0.75,
-                "log_prob": log_prob if finite else None,
-                "status": "exact",
-            }
-        ],
-        "bundle_id": "b",
+        "advertiser_id": 7,
+        "base_logit": 0.5,
+        "adjusted_logit": 0.75,
+        "log_prob": log_prob if finite else None,
+        "status": "exact",
     }
-
-
-def test_every_error_is_one_of_adpriors() -> None:
-    assert issubclass(ClientError, AdpriorError)
-    assert all(issubclass(error, ClientError) for error in STATUS_ERRORS.values())
-
-
-@pytest.mark.parametrize(
-    ("status", "error"),
-    [
-        ("StatusCode.INVALID_ARGUMENT", InvalidArgumentError),
-        ("UNAVAILABLE", UnavailableError),
-        ("StatusCode.CANCELLED", ClientError),
-        (None, ClientError),
-    ],
-)
-def test_a_status_becomes_its_error(status: str | None, error: type[ClientError]) -> None:
-    assert error_for_status(status) is error

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from adprior_client import codec
 from adprior_client.errors import BadAnswerError, InvalidArgumentError
-from adprior_client.types import Advertiser, Forecast
+from adprior_client.results import Advertiser, Forecast
+from adprior_client.types import Source
 from adprior_runtime import contract
 
 FLOATS32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -21,7 +23,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 ADVERTISERS = st.builds(Advertiser, advertiser_id=IDS, name=TEXTS, log_prob=LOG_PROBS)
 FORECASTS = st.builds(
     Forecast,
-    advertisers=st.lists(ADVERTISERS, max_size=20).map(tuple),
+    advertisers=st.lists(ADVERTISERS, max_size=20, unique_by=lambda a: a.advertiser_id).map(tuple),
     exact=st.booleans(),
     missing_mass=st.floats(width=32, min_value=0.0, max_value=1.0),
     bundle_id=TEXTS,
@@ -34,6 +36,7 @@ def _answer_of(forecast: Forecast) -> dict[str, NDArray[Any]]:
         contract.ADVERTISER_NAMES: np.array(names, dtype=np.object_),
         contract.EXACT: np.array([forecast.exact]),
         contract.BUNDLE_ID: np.array([forecast.bundle_id.encode()], dtype=np.object_),
+        contract.ANSWER_VERSION: VERSION,
     }
 
 
@@ -42,11 +45,8 @@ def _small_forecast() -> Forecast:
     return Forecast(advertisers=(advertiser,), exact=True, missing_mass=0.5, bundle_id="b")
 
 
-def _asked() -> dict[str, NDArray[Any]]:
-    return {
-        contract.CANDIDATE_ADVERTISER_IDS: codec.encode_ids([7, 7, 9], "candidates"),
-        contract.BASE_LOGITS: codec.encode_logits([0.5, -0.5, 1.5], "base_logits"),
-    }
+SENT = np.array([0.5, -0.5, 1.5], dtype=np.float32)
+VERSION = np.array([contract.CONTRACT_VERSION.encode()], dtype=np.object_)
 
 
 def _answer(**changed: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -54,14 +54,17 @@ def _answer(**changed: NDArray[Any]) -> dict[str, NDArray[Any]]:
         contract.ADJUSTED_LOGITS: np.array([1.0, 0.0, 1.5], dtype=np.float32),
         contract.CANDIDATE_LOG_PROBS: np.array([-1.0, -np.inf, np.nan], dtype=np.float32),
         contract.CANDIDATE_STATUS: np.array([0, 1, 2], dtype=np.uint8),
+        contract.ADJUSTMENT_LIMIT: np.array([0.5], dtype=np.float32),
         contract.BUNDLE_ID: np.array([b"b"], dtype=np.object_),
+        contract.ANSWER_VERSION: VERSION,
     }
     return answer | changed
 
 
 @given(FORECASTS)
 def test_a_forecast_survives_the_tensors(forecast: Forecast) -> None:
-    assert codec.decode_forecast(_answer_of(forecast)) == forecast
+    live = replace(forecast, source=Source.LIVE, age_s=0.0, request_id="r")
+    assert codec.decode_forecast(_answer_of(forecast), "r") == live
 
 
 @given(st.lists(IDS))
@@ -74,16 +77,17 @@ def test_ids_survive_as_int64(ids: list[int]) -> None:
 
 @given(st.lists(FLOATS32))
 def test_logits_survive_as_fp32(logits: list[float]) -> None:
-    encoded = codec.encode_logits(logits, "base_logits")
-    assert encoded.dtype == np.float32
-    assert encoded.tolist() == logits
+    values, sent = codec.encode_logits(logits, "base_logits")
+    assert values.dtype == np.float64
+    assert sent.dtype == np.float32
+    assert values.tolist() == sent.tolist() == logits
 
 
 def test_arrays_are_taken_as_they_come() -> None:
     ids: Any = np.array([3, 4], dtype=np.uint32)
     logits: Any = np.array([0.5, 1.5])
     assert codec.encode_ids(ids, "candidates").tolist() == [3, 4]
-    assert codec.encode_logits(logits, "base_logits").tolist() == [0.5, 1.5]
+    assert codec.encode_logits(logits, "base_logits")[0].tolist() == [0.5, 1.5]
 
 
 @pytest.mark.parametrize(
@@ -168,31 +172,89 @@ def test_a_bound_that_rounding_pushed_past_one_is_one() -> None:
     assert codec.decode_forecast(_answer_of(_small_forecast()) | changed).missing_mass == 1.0
 
 
-def test_a_ranking_keeps_order_duplicates_and_statuses() -> None:
-    ranking = codec.decode_ranking(_asked(), _answer(), exact=True)
-    assert [
-        (item.advertiser_id, item.base_logit, item.adjusted_logit, item.log_prob, item.status)
-        for item in ranking.candidates
-    ] == [
-        (7, 0.5, 1.0, -1.0, "exact"),
-        (7, -0.5, 0.0, -math.inf, "upper_bound"),
-        (9, 1.5, 1.5, None, "not_in_catalogue"),
-    ]
-    assert (ranking.bundle_id, ranking.exact) == ("b", True)
+def test_priors_are_what_to_add_in_the_order_asked() -> None:
+    priors = codec.decode_priors(SENT, _answer())
+    assert priors.adjustments.tolist() == [0.5, 0.5, 0.0]
+    assert priors.log_probs.tolist()[:2] == [-1.0, -math.inf]
+    assert math.isnan(priors.log_probs[2])
+    assert (priors.statuses.tolist(), priors.bundle_id) == ([0, 1, 2], "b")
+
+
+def _adjusted(*values: float) -> dict[str, NDArray[Any]]:
+    return {contract.ADJUSTED_LOGITS: np.array(values, dtype=np.float32)}
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({contract.ADJUSTED_LOGITS: np.array([0.0, np.nan, 0.0])}, "ADJUSTED_LOGITS: found a"),
-        ({contract.ADJUSTED_LOGITS: np.zeros(2)}, "ADJUSTED_LOGITS: found 2 values, expected 3"),
+        (_adjusted(0.5, np.nan, 1.5), "ADJUSTED_LOGITS: found a"),
+        (_adjusted(0.5, np.inf, 1.5), "ADJUSTED_LOGITS: found a"),
+        (_adjusted(0.5, 0.5), "ADJUSTED_LOGITS: found 2 values, expected 3"),
+        (_adjusted(1.01, -0.5, 1.5), r"found a change of 0\.51, the bundle's limit is 0\.5"),
+        (_adjusted(0.5, -0.5, 1.75), "ADJUSTED_LOGITS: found a change off the catalogue"),
+        ({contract.ADJUSTMENT_LIMIT: np.array([np.nan])}, "the bundle's limit is nan"),
         ({contract.CANDIDATE_STATUS: np.array([0, 1, 9])}, "CANDIDATE_STATUS: found 9"),
         ({contract.CANDIDATE_LOG_PROBS: np.full(3, np.nan)}, "CANDIDATE_LOG_PROBS: found a value"),
         ({contract.CANDIDATE_LOG_PROBS: np.ones(3)}, "CANDIDATE_LOG_PROBS: found a value"),
+        (
+            {contract.ANSWER_VERSION: np.array([b"0"], dtype=np.object_)},
+            "CONTRACT_VERSION: found 0, expected 1",
+        ),
     ],
 )
-def test_an_impossible_ranking_is_a_bad_answer(
-    changed: dict[str, NDArray[Any]], message: str
-) -> None:
+def test_impossible_priors_are_a_bad_answer(changed: dict[str, NDArray[Any]], message: str) -> None:
     with pytest.raises(BadAnswerError, match=message):
-        codec.decode_ranking(_asked(), _answer(**changed), exact=None)
+        codec.decode_priors(SENT, _answer(**changed))
+
+
+@given(
+    st.lists(st.floats(-1e6, 1e6, width=32), min_size=1), st.floats(0.0009765625, 10.0, width=32)
+)
+def test_a_change_up_to_the_limit_passes_however_large_the_logit(
+    base: list[float], limit: float
+) -> None:
+    sent = np.array(base, dtype=np.float32)
+    answer = {
+        contract.ADJUSTED_LOGITS: sent + np.float32(limit),
+        contract.CANDIDATE_LOG_PROBS: np.full(len(base), -1.0, dtype=np.float32),
+        contract.CANDIDATE_STATUS: np.zeros(len(base), dtype=np.uint8),
+        contract.ADJUSTMENT_LIMIT: np.array([limit], dtype=np.float32),
+    }
+    codec.decode_priors(sent, _answer(**answer))
+
+
+@pytest.mark.parametrize(
+    ("advertisers", "message"),
+    [
+        ([(7, -1.0), (7, -2.0)], "an advertiser is named twice"),
+        ([(7, 0.5)], r"forecast.log_probs: found 0\.5, expected at most 0"),
+        ([(7, math.nan)], r"forecast.log_probs\[0\]: found nan"),
+    ],
+)
+def test_an_impossible_forecast_is_not_sent(
+    advertisers: list[tuple[int, float]], message: str
+) -> None:
+    forecast = Forecast(
+        advertisers=tuple(
+            Advertiser(advertiser_id=number, name="", log_prob=log_prob)
+            for number, log_prob in advertisers
+        ),
+        exact=False,
+        missing_mass=0.5,
+        bundle_id="b",
+    )
+    with pytest.raises(InvalidArgumentError, match=message):
+        codec.encode_forecast(forecast)
+
+
+@pytest.mark.parametrize(
+    ("user", "message"),
+    [
+        ({}, "as_of: missing"),
+        ({"as_of": "2024-05-31", "history": [{"time": "x", "action": "a"}]}, r"history\[0\].time"),
+        (b"{", "not JSON at line 1"),
+    ],
+)
+def test_what_the_server_would_refuse_is_not_sent(user: Any, message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        codec.encode_user(user)

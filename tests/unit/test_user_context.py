@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adprior_client.codec import encode_user
 from adprior_client.errors import InvalidArgumentError
 from adprior_client.types import Event, User
 from adprior_client.user_context import user_to_json
@@ -86,7 +85,7 @@ def test_a_dict_is_the_user_context_itself() -> None:
 
 
 def test_bytes_pass_through_unread() -> None:
-    assert encode_user(b"{ not even JSON").tolist() == [b"{ not even JSON"]
+    assert user_to_json(b"{ not even JSON") == b"{ not even JSON"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,152 @@
+"""How a call goes: which servers, in what order, until when. No input or output happens here.
+
+A call is a generator: it yields an `Attempt` or a `Lookup`, is sent what came of it, and returns
+its result. Two small drivers run it, one that blocks (`adprior_client._blocking`) and one for
+asyncio (`adprior_client._asyncio`); so both kinds of client behave the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, TypeVar
+
+from numpy.typing import NDArray
+from tritonclient.grpc import InferResult
+
+from adprior_client._fleet import Fleet, Server
+from adprior_client._wire import Request, read_answer
+from adprior_client.codec import decode_bundle_id
+from adprior_client.errors import (
+    BadAnswerError,
+    BreakerOpenError,
+    ClientError,
+    DeadlineError,
+)
+from adprior_client.results import Forecast
+from adprior_client.types import UserId
+
+__all__ = ["Attempt", "Call", "Lookup", "Outcome", "Steps", "ask"]
+
+_Result = TypeVar("_Result")
+_LEAST_S: Final = 1e-3
+"""With less time left, an attempt is not worth a connection's while."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What stays the same over a call's attempts.
+
+    Attributes:
+        key: Of the user, for the choice of servers.
+        deadline: On the clock of `time.monotonic`.
+        timeout_s: The whole time the caller gave, for messages.
+        request_id: Travels with each attempt.
+        user_id: Of the user, if the caller told.
+    """
+
+    key: bytes
+    deadline: float
+    timeout_s: float
+    request_id: str
+    user_id: UserId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One request to one server; answered by an `InferResult` or a `ClientError`."""
+
+    server: Server
+    request: Request
+    timeout_s: float
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A stored forecast; answered by a `Forecast` or None."""
+
+    user_id: UserId
+
+
+Outcome: TypeAlias = InferResult | ClientError | Forecast | None
+Steps: TypeAlias = Generator[Attempt | Lookup, Outcome, _Result]
+
+
+def ask(
+    fleet: Fleet,
+    call: Call,
+    request: Request,
+    read: Callable[[Mapping[str, NDArray[Any]]], _Result],
+    *,
+    bundle_id: str = "",
+    reserve_s: float = 0.0,
+) -> Steps[_Result]:
+    """Ask the user's server, and the next where that may help, until one answers well.
+
+    Args:
+        fleet: The servers.
+        call: Whose, and until when.
+        request: What.
+        read: Makes the result of the outputs; its errors are the server's.
+        bundle_id: Servers with that bundle are asked first.
+        reserve_s: Part of the deadline to leave.
+
+    Returns:
+        What ``read`` made.
+
+    Raises:
+        ClientError: The last server's.
+    """
+    last: ClientError | None = None
+    for server in fleet.order(call.key, bundle_id):
+        left = call.deadline - reserve_s - time.monotonic()
+        if left < _LEAST_S:
+            raise last or DeadlineError(f"{request.model}: no time left of {call.timeout_s:.3g} s")
+        if not server.breaker.admits():
+            continue
+        try:
+            outcome = yield Attempt(server, request, left, call.request_id)
+            if isinstance(outcome, ClientError):
+                raise outcome
+            answer = _read(request, outcome, read, server)
+        except ClientError as error:
+            if error.counts:
+                server.fail()
+            else:
+                server.breaker.withdraw()
+            if not error.may_go_on:
+                raise
+            last = error
+            continue
+        except BaseException:  # the caller gave up: nothing is known of the server
+            server.breaker.withdraw()
+            raise
+        return answer
+    raise last or BreakerOpenError(
+        f"{request.model}: the circuit breaker of every server is open: "
+        f"{', '.join(server.url for server in fleet.servers)}"
+    )
+
+
+def _read(
+    request: Request,
+    outcome: Outcome,
+    read: Callable[[Mapping[str, NDArray[Any]]], _Result],
+    server: Server,
+) -> _Result:
+    try:
+        tensors = read_answer(request, outcome)
+        server.bundle_id = decode_bundle_id(tensors)
+        result = read(tensors)
+    except ClientError as error:
+        located = type(error)(f"{request.model} at {server.url}: {error}")
+        located.may_go_on = error.may_go_on
+        raise located from error
+    except Exception as error:
+        raise BadAnswerError(
+            f"{request.model} at {server.url}: {type(error).__name__} on reading the answer"
+        ) from error
+    server.succeed()
+    return result

@@ -1,0 +1,86 @@
+"""The servers: which one a user's calls go to, and which ones follow when it fails."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from adprior_client._breaker import CircuitBreaker
+from adprior_client.config import ClientConfig
+
+__all__ = ["Fleet", "Server"]
+
+_log = logging.getLogger("adprior_client")
+
+
+class Server:
+    """One server, as this client knows it.
+
+    Attributes:
+        url: ``HOST:PORT``.
+        breaker: Its circuit breaker.
+        bundle_id: The bundle of its last answer, empty before the first.
+    """
+
+    def __init__(self, url: str, breaker: CircuitBreaker) -> None:
+        self.url = url
+        self.breaker = breaker
+        self.bundle_id = ""
+
+    def succeed(self) -> None:
+        """It gave a good answer."""
+        self._report(self.breaker.succeed)
+
+    def fail(self) -> None:
+        """It failed on a call."""
+        self._report(self.breaker.fail)
+
+    def check(self, *, is_ready: bool) -> None:
+        """A health check tells whether it is ready."""
+        self._report(lambda: self.breaker.check(is_ready=is_ready))
+
+    def _report(self, change: Callable[[], None]) -> None:
+        before = self.breaker.is_open
+        change()
+        if before != self.breaker.is_open:
+            state = "closed" if before else "open"
+            _log.warning("adprior server %s: circuit breaker %s", self.url, state)
+
+
+class Fleet:
+    """All servers of a client, ranked for each user by rendezvous hashing.
+
+    A user's first server stays the same while it is healthy, whoever else comes and goes (Thaler
+    and Ravishankar, 1998); when it is not, its users spread over all the others.
+
+    Args:
+        config: Whose ``urls`` and breaker settings are taken.
+        clock: Seconds, rising.
+    """
+
+    def __init__(self, config: ClientConfig, clock: Callable[[], float] = time.monotonic) -> None:
+        self.servers = [
+            Server(url, CircuitBreaker(config.breaker_failures, config.breaker_reset_s, clock))
+            for url in config.urls
+        ]
+
+    def order(self, key: bytes, bundle_id: str = "") -> Sequence[Server]:
+        """Return the servers in the order to ask them.
+
+        Args:
+            key: Of the user.
+            bundle_id: Where given, servers last seen with it come first, and then those unknown.
+        """
+        if len(self.servers) == 1:
+            return self.servers
+        ranked = sorted(self.servers, key=lambda server: _weight(key, server.url), reverse=True)
+        if bundle_id:
+            ranked.sort(key=lambda server: server.bundle_id not in {bundle_id, ""})
+            ranked.sort(key=lambda server: server.bundle_id != bundle_id)
+        return ranked
+
+
+def _weight(key: bytes, url: str) -> bytes:
+    return hashlib.blake2b(key, digest_size=8, key=url.encode()[:64]).digest()

@@ -1,0 +1,254 @@
+"""How a client behaves: one frozen value, checked once, read from files at the edge."""
+
+from __future__ import annotations
+
+import math
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Self
+
+from adprior_client.errors import InvalidArgumentError
+
+__all__ = ["ClientConfig", "check_concurrency", "check_number"]
+
+_PREFIX: Final = "ADPRIOR_CLIENT_"
+_MOST_ATTEMPTS: Final = 5
+"""gRPC's own limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientConfig:
+    """Settings of a client.
+
+    Attributes:
+        urls: ``HOST:PORT`` of each server's gRPC endpoint; a user's calls go to one of them, by
+            rendezvous hashing, and on to the others when it is down.
+        deadline_s: Of a call, retries and other servers included, unless the call says otherwise.
+        fail_open: Whether the server's failures come back as a result with a ``reason``; off, they
+            are raised. The caller's own errors are always raised.
+        shadow: Ask and log, but apply nothing.
+        kill_switch_file: While this file exists, nothing is asked; looked for at each call.
+        max_attempts: gRPC's, on one server; of several, each is asked once. 1 to 5.
+        initial_backoff_s: Before the first retry; gRPC adds jitter.
+        max_backoff_s: Between two retries.
+        backoff_multiplier: From each retry to the next.
+        breaker_failures: In a row, that open a server's circuit breaker.
+        breaker_reset_s: How long it stays open at least.
+        health_interval_s: Between two checks of each server's readiness; 0 makes none.
+        keepalive_time_s: Between two pings of a connection with calls under way.
+        keepalive_timeout_s: For the answer to a ping, or to anything sent, before a connection is
+            given up.
+        stored_max_age_s: Older stored forecasts are not used.
+        stored_reserve_s: Part of a ranking's deadline that is kept for a stored forecast when the
+            live one fails; only where there is a source of stored ones.
+        tls: Whether to use TLS; so does any of the files.
+        tls_ca_file: PEM certificates to trust, the system's where none is given.
+        tls_certificate_file: The client's own PEM chain, for mTLS.
+        tls_key_file: Its key.
+        tls_server_name: The name the server's certificate must have, where that is not the host.
+        metadata: Sent with each call, such as ``("authorization", "Bearer ...")``.
+
+    Raises:
+        InvalidArgumentError: A setting is impossible.
+    """
+
+    urls: tuple[str, ...]
+    deadline_s: float = 2.0
+    fail_open: bool = True
+    shadow: bool = False
+    kill_switch_file: str | None = None
+    max_attempts: int = 3
+    initial_backoff_s: float = 0.01
+    max_backoff_s: float = 0.2
+    backoff_multiplier: float = 2.0
+    breaker_failures: int = 5
+    breaker_reset_s: float = 1.0
+    health_interval_s: float = 1.0
+    keepalive_time_s: float = 30.0
+    keepalive_timeout_s: float = 5.0
+    stored_max_age_s: float = 2 * 86400.0
+    stored_reserve_s: float = 0.0
+    tls: bool = False
+    tls_ca_file: str | None = None
+    tls_certificate_file: str | None = None
+    tls_key_file: str | None = None
+    tls_server_name: str | None = None
+    metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        _check_urls(self.urls)
+        for name, above in _NUMBERS.items():
+            check_number(getattr(self, name), name, above)
+        for item in fields(self):
+            value, kind = getattr(self, item.name), _KINDS.get(str(item.type))
+            if kind is not None and not isinstance(value, kind):
+                raise InvalidArgumentError(
+                    f"{item.name}: found {type(value).__name__}, expected {item.type}"
+                )
+        for name, least, most in (
+            ("max_attempts", 1, _MOST_ATTEMPTS),
+            ("breaker_failures", 1, math.inf),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise InvalidArgumentError(
+                    f"{name}: found {value!r}, expected an integer from {least} to {most}"
+                )
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise InvalidArgumentError("tls_certificate_file and tls_key_file go together")
+        _check_metadata(self.metadata)
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether TLS is used."""
+        files = (self.tls_ca_file, self.tls_certificate_file, self.tls_server_name)
+        return self.tls or any(value is not None for value in files)
+
+    @classmethod
+    def of(cls, value: ClientConfig | str) -> ClientConfig:
+        """Return a configuration as it is, or one of a server's address and the defaults."""
+        return value if isinstance(value, ClientConfig) else cls(urls=(value,))
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a TOML file of settings under the names above; ``metadata`` is a table.
+
+        Raises:
+            InvalidArgumentError: It is unreadable, or a setting is unknown or impossible.
+        """
+        try:
+            document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:  # a TOMLDecodeError is a ValueError
+            raise InvalidArgumentError(f"{path}: not a TOML file: {error}") from error
+        if isinstance(document.get("metadata"), dict):
+            document["metadata"] = tuple(document["metadata"].items())
+        if isinstance(document.get("urls"), list):
+            document["urls"] = tuple(document["urls"])
+        return cls._of_settings(document, str(path))
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read ``ADPRIOR_CLIENT_URLS=host:8001,other:8001``, ``ADPRIOR_CLIENT_DEADLINE_S`` ...
+
+        ``ADPRIOR_CLIENT_METADATA`` is ``key=value,key=value``; flags are ``true`` or ``false``.
+
+        Args:
+            environ: The variables, the process's where none are given.
+
+        Raises:
+            InvalidArgumentError: A variable with that prefix is unknown, or its value impossible.
+        """
+        variables = os.environ if environ is None else environ
+        found = {
+            name.removeprefix(_PREFIX).lower(): value
+            for name, value in variables.items()
+            if name.startswith(_PREFIX)
+        }
+        kinds = {item.name: str(item.type) for item in fields(cls)}
+        settings = {name: _parse(name, text, kinds.get(name, "")) for name, text in found.items()}
+        return cls._of_settings(settings, f"{_PREFIX}*")
+
+    @classmethod
+    def _of_settings(cls, settings: dict[str, Any], place: str) -> Self:
+        known = {item.name for item in fields(cls)}
+        if unknown := sorted(settings.keys() - known):
+            raise InvalidArgumentError(
+                f"{place}: unknown: {', '.join(unknown)}; known: {', '.join(sorted(known))}"
+            )
+        if "urls" not in settings:
+            raise InvalidArgumentError(f"{place}: urls is missing")
+        try:
+            return cls(**settings)
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(f"{place}: {error}") from error
+
+
+# What each number must exceed; None: it must be at least 0.
+_NUMBERS: Final[dict[str, float | None]] = {
+    "deadline_s": 0.0,
+    "initial_backoff_s": 0.0,
+    "max_backoff_s": 0.0,
+    "backoff_multiplier": 0.0,
+    "breaker_reset_s": 0.0,
+    "health_interval_s": None,
+    "keepalive_time_s": 0.0,
+    "keepalive_timeout_s": 0.0,
+    "stored_max_age_s": 0.0,
+    "stored_reserve_s": None,
+}
+_KINDS: Final[dict[str, Any]] = {"bool": bool, "str | None": str | None}
+
+
+def check_number(value: Any, name: str, above: float | None = 0.0) -> float:
+    """Return a finite number that is more than ``above``, or at least 0 where that is None.
+
+    Raises:
+        InvalidArgumentError: It is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidArgumentError(f"{name}: found {type(value).__name__}, expected a number")
+    bad = value < 0 if above is None else value <= above
+    if not math.isfinite(value) or bad:
+        expected = "at least 0" if above is None else f"more than {above:g}"
+        raise InvalidArgumentError(f"{name}: found {value}, expected {expected}")
+    return value
+
+
+def check_concurrency(value: Any) -> int:
+    """Return a number of calls that may be under way at once.
+
+    Raises:
+        InvalidArgumentError: It is not an integer of at least 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidArgumentError(
+            f"max_concurrency: found {value!r}, expected an integer of at least 1"
+        )
+    return value
+
+
+def _check_urls(urls: Any) -> None:
+    if not isinstance(urls, tuple) or not urls:
+        raise InvalidArgumentError(f"urls: found {urls!r}, expected a tuple of HOST:PORT")
+    for url in urls:
+        host, _, port = url.rpartition(":") if isinstance(url, str) else ("", "", "")
+        if not host or not port.isdecimal() or "/" in url:
+            raise InvalidArgumentError(f"url: found {url!r}, expected HOST:PORT")
+    if len(set(urls)) < len(urls):
+        raise InvalidArgumentError("urls: a server is named twice")
+
+
+def _check_metadata(metadata: Any) -> None:
+    pairs = metadata if isinstance(metadata, tuple) else None
+    for pair in (None,) if pairs is None else pairs:
+        if not isinstance(pair, tuple) or list(map(type, pair)) != [str, str]:
+            raise InvalidArgumentError("metadata: expected a tuple of pairs of text")
+        if pair[0] != pair[0].lower():
+            raise InvalidArgumentError(f"metadata: {pair[0]!r}: gRPC wants keys in lower case")
+
+
+def _parse(name: str, text: str, kind: str) -> Any:
+    if name == "urls":
+        return tuple(url.strip() for url in text.split(","))
+    if name == "metadata":
+        pairs = [pair.partition("=") for pair in text.split(",")]
+        return tuple((key.strip(), value.strip()) for key, _, value in pairs)
+    if kind == "bool":
+        flags = {"true": True, "false": False}
+        if text.lower() not in flags:
+            raise InvalidArgumentError(
+                f"{_PREFIX}{name.upper()}: found {text!r}, expected true or false"
+            )
+        return flags[text.lower()]
+    if kind in {"int", "float"}:
+        try:
+            return int(text) if kind == "int" else float(text)
+        except ValueError:
+            raise InvalidArgumentError(
+                f"{_PREFIX}{name.upper()}: found {text!r}, expected a number"
+            ) from None
+    return text

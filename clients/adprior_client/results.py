@@ -1,0 +1,259 @@
+"""What comes out of the clients, as plain immutable values.
+
+A result says where it comes from (``source``, ``age_s``, ``bundle_id``, ``request_id``) and, where
+it is not the live answer, why (``reason``).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from adprior_client.types import Reason, Source, UserId
+
+__all__ = ["Advertiser", "CandidateStatusName", "Forecast", "RankedCandidate", "Ranking"]
+
+CandidateStatusName: TypeAlias = Literal["exact", "upper_bound", "not_in_catalogue", "unknown"]
+
+_STATUS_NAMES: Final[tuple[CandidateStatusName, ...]] = (
+    "exact",
+    "upper_bound",
+    "not_in_catalogue",
+    "unknown",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advertiser:
+    """One advertiser of a forecast; ``log_prob`` is the natural log of its probability."""
+
+    advertiser_id: int
+    name: str
+    log_prob: float
+
+    @property
+    def probability(self) -> float:
+        """The probability, in [0, 1]."""
+        return min(math.exp(self.log_prob), 1.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object of this advertiser."""
+        return {
+            "advertiser_id": self.advertiser_id,
+            "name": self.name,
+            "log_prob": self.log_prob,
+            "probability": self.probability,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """The advertisers one user is most likely to act on.
+
+    Attributes:
+        advertisers: Most probable first; empty without a forecast, and in shadow mode.
+        exact: Whether these are certified to be the catalogue's most probable advertisers.
+        missing_mass: Upper bound on the probability of all advertisers not shown, in [0, 1].
+        bundle_id: The bundle that answered, empty without one.
+        source: Where it comes from.
+        age_s: Seconds since it was made, where that is known.
+        reason: Why it is not the live answer, None when it is.
+        request_id: Of the call.
+        withheld: In shadow mode, what ``advertisers`` would have been.
+    """
+
+    advertisers: tuple[Advertiser, ...]
+    exact: bool
+    missing_mass: float
+    bundle_id: str
+    source: Source = Source.CALLER
+    age_s: float | None = None
+    reason: Reason | None = None
+    request_id: str = ""
+    withheld: tuple[Advertiser, ...] = ()
+
+    @classmethod
+    def none(cls, reason: Reason, request_id: str = "") -> Forecast:
+        """Return the forecast of a user of whom nothing is known."""
+        return cls(
+            advertisers=(),
+            exact=False,
+            missing_mass=1.0,
+            bundle_id="",
+            source=Source.NONE,
+            reason=reason,
+            request_id=request_id,
+        )
+
+    @property
+    def predicted(self) -> tuple[Advertiser, ...]:
+        """What was predicted, applied or not."""
+        return self.advertisers or self.withheld
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object that ``adprior predict --json`` prints."""
+        return {
+            "advertisers": [advertiser.to_json() for advertiser in self.advertisers],
+            "exact": self.exact,
+            "missing_mass": self.missing_mass,
+            "bundle_id": self.bundle_id,
+        }
+
+    def to_log(self, *, user_id: UserId, as_of: datetime) -> dict[str, Any]:
+        """Return the row of a forecast log, which `ParquetForecasts` reads back.
+
+        Args:
+            user_id: The user.
+            as_of: When the forecast was made.
+        """
+        return {
+            "user_id": user_id,
+            "as_of": as_of,
+            "advertiser_ids": [item.advertiser_id for item in self.predicted],
+            "advertiser_names": [item.name for item in self.predicted],
+            "log_probs": [item.log_prob for item in self.predicted],
+            "exact": self.exact,
+            "missing_mass": self.missing_mass,
+            "bundle_id": self.bundle_id,
+            "source": str(self.source),
+            "age_s": self.age_s,
+            "reason": self.reason,
+            "request_id": self.request_id,
+            "applied": bool(self.advertisers),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankedCandidate:
+    """One ad candidate with the prior added to its logit.
+
+    Attributes:
+        advertiser_id: The candidate's advertiser, as asked.
+        base_logit: The ranker's own logit, as asked.
+        adjusted_logit: The logit with the prior; equal to ``base_logit`` where there is none.
+        log_prob: Log-probability of the advertiser or its upper bound (natural log; ``-inf`` for
+            no chance at all), None off the catalogue and without an answer.
+        status: What ``log_prob`` is; unknown without an answer.
+    """
+
+    advertiser_id: int
+    base_logit: float
+    adjusted_logit: float
+    log_prob: float | None
+    status: CandidateStatusName
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object of this candidate; ``-inf``, which JSON has not, becomes null."""
+        known = self.log_prob is not None and math.isfinite(self.log_prob)
+        return {
+            "advertiser_id": self.advertiser_id,
+            "base_logit": self.base_logit,
+            "adjusted_logit": self.adjusted_logit,
+            "log_prob": self.log_prob if known else None,
+            "status": self.status,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ranking:
+    """Candidates with adjusted logits, in the order they were given, as columns.
+
+    Attributes:
+        logits: float64 [n], to rank with: ``adjusted_logits``, or ``base_logits`` in shadow mode
+            and without an answer.
+        advertiser_ids: int64 [n], as asked.
+        base_logits: float64 [n], as asked, to the last bit.
+        adjusted_logits: float64 [n], with the prior.
+        log_probs: float32 [n], of each advertiser or an upper bound; NaN where unknown.
+        statuses: uint8 [n], what they are: `adprior_runtime.contract.CandidateStatus`, 3 where
+            there is no answer.
+        forecast: What was ranked with.
+        bundle_id: The bundle that answered; empty without an answer.
+        source: Where the forecast comes from.
+        age_s: Seconds since it was made, where that is known.
+        reason: Why this is not the live answer, applied; None when it is.
+        request_id: Of the call.
+        treatment: Whether the user is treated, as the caller said.
+        applied: Whether ``logits`` have the prior in them.
+    """
+
+    logits: npt.NDArray[np.float64]
+    advertiser_ids: npt.NDArray[np.int64]
+    base_logits: npt.NDArray[np.float64]
+    adjusted_logits: npt.NDArray[np.float64]
+    log_probs: npt.NDArray[np.float32]
+    statuses: npt.NDArray[np.uint8]
+    forecast: Forecast | None
+    bundle_id: str
+    source: Source
+    age_s: float | None
+    reason: Reason | None
+    request_id: str
+    treatment: bool
+    applied: bool
+
+    @property
+    def exact(self) -> bool | None:
+        """Whether the forecast behind the ranking is certified; None when there was none."""
+        return None if self.forecast is None else self.forecast.exact
+
+    @property
+    def candidates(self) -> tuple[RankedCandidate, ...]:
+        """One for each candidate asked about, duplicates included, in the order given."""
+        columns = (
+            self.advertiser_ids,
+            self.base_logits,
+            self.adjusted_logits,
+            self.log_probs,
+            self.statuses,
+        )
+        return tuple(
+            RankedCandidate(
+                advertiser_id=advertiser_id,
+                base_logit=base,
+                adjusted_logit=adjusted,
+                log_prob=None if math.isnan(log_prob) else log_prob,
+                status=_STATUS_NAMES[status],
+            )
+            for advertiser_id, base, adjusted, log_prob, status in zip(
+                *(column.tolist() for column in columns), strict=True
+            )
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object that ``adprior rank --json`` prints."""
+        return {
+            "candidates": [candidate.to_json() for candidate in self.candidates],
+            "bundle_id": self.bundle_id,
+        }
+
+    def to_log(self, *, request: UserId) -> list[dict[str, Any]]:
+        """Return rows of a ranking log, which ``adprior fit-head`` reads once labels are joined.
+
+        Args:
+            request: The ranking request, by which labels are joined: column ``request``.
+        """
+        shown = () if self.forecast is None else self.forecast.predicted
+        about = {
+            "request": request,
+            "forecast_advertiser_ids": [item.advertiser_id for item in shown] or None,
+            "forecast_log_probs": [item.log_prob for item in shown] or None,
+            "missing_mass": self.forecast.missing_mass if shown and self.forecast else None,
+            "exact": self.exact,
+            "bundle_id": self.bundle_id or None,
+            "source": str(self.source),
+            "age_s": self.age_s,
+            "reason": self.reason,
+            "request_id": self.request_id,
+            "treatment": self.treatment,
+            "applied": self.applied,
+        }
+        return [
+            about | candidate.to_json() | {"logit": logit}
+            for candidate, logit in zip(self.candidates, self.logits.tolist(), strict=True)
+        ]
