@@ -2,12 +2,13 @@
 
 One row a candidate: ``request``, ``advertiser_id``, ``base_logit``, ``label`` (0 or 1), the
 forecast (``forecast_advertiser_ids``, ``forecast_log_probs``, ``missing_mass``; null or empty
-without one) and, optional, its certificate ``exact`` and the ``bundle_id`` that it came with.
+without one) and, optional, its certificate ``exact``, the ``bundle_id`` that it came with, and each
+candidate's own ``log_prob`` with its ``status`` (``exact`` or a bound), as a live ranking has them.
+Rows of `adprior_client.Ranking.to_log` are such rows, once labels are joined to them.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,13 @@ import numpy.typing as npt
 import pyarrow as pa
 from tqdm import tqdm
 
+from adprior_build.log_columns import (
+    Ragged,
+    cast_column,
+    hash_requests,
+    read_numbers,
+    refuse_rows,
+)
 from adprior_build.tables import read_table
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
 from adprior_runtime.catalogue import Advertisers
@@ -41,7 +49,7 @@ COLUMNS: Final = (
     "forecast_log_probs",
     "missing_mass",
 )
-"""Those a log must have; ``exact`` and ``bundle_id`` are optional."""
+"""Those a log must have; the module names the optional ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -76,21 +84,23 @@ def read_ranking_log(path: Path, bundle: Bundle) -> RankingRows:
     """
     table = read_table(path, COLUMNS)
     _check_bundle(path, table, bundle)
-    base_logits = _read_numbers(path, table, "base_logit", pa.float64())
+    base_logits = read_numbers(path, table, "base_logit", pa.float64())
     with np.errstate(over="ignore"):
         base_logits = base_logits.astype(np.float32)
-    _refuse(path, "base_logit", ~np.isfinite(base_logits), "expected a finite FP32 number")
-    labels = _read_numbers(path, table, "label", pa.float64())
-    _refuse(path, "label", ~np.isin(labels, (0.0, 1.0)), "expected 0 or 1")
-    candidates = _read_numbers(path, table, "advertiser_id", pa.int64())
-    requests = _hash_requests(path, table)
+    refuse_rows(path, "base_logit", ~np.isfinite(base_logits), "expected a finite FP32 number")
+    labels = read_numbers(path, table, "label", pa.float64())
+    refuse_rows(path, "label", ~np.isin(labels, (0.0, 1.0)), "expected 0 or 1")
+    candidates = read_numbers(path, table, "advertiser_id", pa.int64())
+    requests = hash_requests(path, table)
     advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
-    forecasts = _Forecasts.read(path, table)
+    forecasts, scores = _Forecasts.read(path, table), _Scores.read(path, table)
     features = np.zeros((table.num_rows, len(FEATURE_NAMES)), dtype=np.float32)
     known = np.zeros(table.num_rows, dtype=np.bool_)
     with tqdm(total=table.num_rows, unit="row", desc="adprior fit-head", disable=None) as bar:
         for rows in forecasts.groups():
-            priors = forecasts.look_up(rows, candidates[rows], advertisers, bundle.forecast_k)
+            priors = forecasts.look_up(
+                rows, candidates[rows], scores.of(rows), advertisers, bundle.forecast_k
+            )
             features[rows] = priors.features
             known[rows] = priors.statuses != CandidateStatus.NOT_IN_CATALOGUE
             bar.update(len(rows))
@@ -113,22 +123,22 @@ class _Forecasts:
 
     path: Path
     present: npt.NDArray[np.bool_]
-    ids: _Ragged
-    log_probs: _Ragged
+    ids: Ragged
+    log_probs: Ragged
     missing_mass: npt.NDArray[np.float64]
     exact: npt.NDArray[np.bool_]
 
     @classmethod
     def read(cls, path: Path, table: pa.Table) -> _Forecasts:
-        ids = _Ragged.read(path, table, "forecast_advertiser_ids", pa.int64())
-        log_probs = _Ragged.read(path, table, "forecast_log_probs", pa.float32())
+        ids = Ragged.read(path, table, "forecast_advertiser_ids", pa.int64())
+        log_probs = Ragged.read(path, table, "forecast_log_probs", pa.float32())
         present = ids.lengths() > 0
         unequal = ids.lengths() != log_probs.lengths()
-        _refuse(path, "forecast_log_probs", unequal, "expected one for each advertiser id")
-        mass = _cast(path, table, "missing_mass", pa.float64()).to_numpy(zero_copy_only=False)
+        refuse_rows(path, "forecast_log_probs", unequal, "expected one for each advertiser id")
+        mass = cast_column(path, table, "missing_mass", pa.float64()).to_numpy(zero_copy_only=False)
         exact = np.zeros(table.num_rows, dtype=np.bool_)
         if "exact" in table.column_names:
-            known = _cast(path, table, "exact", pa.bool_()).fill_null(False)
+            known = cast_column(path, table, "exact", pa.bool_()).fill_null(False)
             exact = known.to_numpy(zero_copy_only=False)
         return cls(
             path=path,
@@ -154,10 +164,11 @@ class _Forecasts:
         self,
         rows: npt.NDArray[np.int64],
         candidate_ids: npt.NDArray[np.int64],
+        scores: dict[str, Any],
         advertisers: Advertisers,
         forecast_k: int,
     ) -> CandidatePriors:
-        """Return the priors of rows that share a forecast."""
+        """Return the priors of rows that share a forecast, and have candidates' own scores."""
         first = int(rows[0])
         ids, log_probs = self.ids.row(first), self.log_probs.row(first)
         if len(ids) > forecast_k:
@@ -179,6 +190,7 @@ class _Forecasts:
             ) from error
         return candidate_priors(
             **forecast,
+            **scores,
             forecast_exact=bool(self.exact[first]),
             forecast_k=forecast_k,
             advertisers=advertisers,
@@ -186,30 +198,31 @@ class _Forecasts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Ragged:
-    """A column of lists: row i is ``values[starts[i]:ends[i]]``, empty where null."""
+class _Scores:
+    """Every row's own log-probability, where the engine has scored candidates; else nothing."""
 
-    values: npt.NDArray[Any]
-    starts: npt.NDArray[np.int64]
-    ends: npt.NDArray[np.int64]
+    log_probs: npt.NDArray[np.float32] | None
+    exact: npt.NDArray[np.bool_] | None
 
     @classmethod
-    def read(cls, path: Path, table: pa.Table, name: str, item: pa.DataType) -> _Ragged:
-        lists = _cast(path, table, name, pa.large_list(item))
-        offsets = lists.offsets.to_numpy()
-        starts, ends = offsets[:-1], offsets[1:]
-        present = lists.is_valid().to_numpy(zero_copy_only=False)
-        if lists.values.null_count:
-            raise InvalidInputError(f"{path}: {name}: found a null inside a list")
-        return cls(
-            values=lists.values.to_numpy(), starts=starts, ends=np.where(present, ends, starts)
+    def read(cls, path: Path, table: pa.Table) -> _Scores:
+        if not {"log_prob", "status"} <= set(table.column_names):
+            return cls(log_probs=None, exact=None)
+        # What is not known bounds nothing; a probability of 0, which JSON writes as null, is exact.
+        status = cast_column(path, table, "status", pa.string()).to_numpy(zero_copy_only=False)
+        exact = status == CandidateStatus.EXACT.name.lower()
+        log_probs = cast_column(path, table, "log_prob", pa.float32()).to_numpy(
+            zero_copy_only=False
         )
+        unknown = np.where(exact, np.float32(-np.inf), np.float32(0))
+        log_probs = np.where(np.isnan(log_probs), unknown, log_probs)
+        refuse_rows(path, "log_prob", log_probs > 0, "expected at most 0")
+        return cls(log_probs=log_probs, exact=exact)
 
-    def lengths(self) -> npt.NDArray[np.int64]:
-        return self.ends - self.starts
-
-    def row(self, index: int) -> npt.NDArray[Any]:
-        return self.values[self.starts[index] : self.ends[index]]
+    def of(self, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+        if self.log_probs is None or self.exact is None:
+            return {}
+        return {"scored_log_probs": self.log_probs[rows], "scored_exact": self.exact[rows]}
 
 
 def _check_bundle(path: Path, table: pa.Table, bundle: Bundle) -> None:
@@ -220,46 +233,4 @@ def _check_bundle(path: Path, table: pa.Table, bundle: Bundle) -> None:
         raise InvalidInputError(
             f"{path}: made with bundle {', '.join(others[:3])}; "
             f"{bundle.directory} is {bundle.bundle_id}"
-        )
-
-
-def _hash_requests(path: Path, table: pa.Table) -> npt.NDArray[np.uint64]:
-    try:
-        column = table["request"].combine_chunks().dictionary_encode()
-    except pa.ArrowException as error:
-        raise InvalidInputError(
-            f"{path}: request: found {table['request'].type}, expected numbers or text"
-        ) from error
-    _refuse(path, "request", column.is_null().to_numpy(zero_copy_only=False), "expected no null")
-    digests = [
-        hashlib.blake2b(repr(value).encode(), digest_size=8).digest()
-        for value in column.dictionary.to_pylist()
-    ]
-    hashes = np.frombuffer(b"".join(digests), dtype=np.uint64)
-    rows: npt.NDArray[np.uint64] = hashes[column.indices.to_numpy()]
-    return rows
-
-
-def _read_numbers(path: Path, table: pa.Table, name: str, kind: pa.DataType) -> npt.NDArray[Any]:
-    column = _cast(path, table, name, kind)
-    _refuse(path, name, column.is_null().to_numpy(zero_copy_only=False), "found a null")
-    values: npt.NDArray[Any] = column.to_numpy(zero_copy_only=False)
-    return values
-
-
-def _cast(path: Path, table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
-    try:
-        return table[name].combine_chunks().cast(kind)
-    except pa.ArrowException as error:
-        raise InvalidInputError(
-            f"{path}: {name}: found {table[name].type}, expected {kind}: "
-            f"{' '.join(str(error).split())}"
-        ) from error
-
-
-def _refuse(path: Path, name: str, bad: npt.NDArray[np.bool_], expected: str) -> None:
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise InvalidInputError(
-            f"{path}: {name}: row {row} (from 0), and {int(bad.sum()) - 1} more: {expected}"
         )

@@ -18,7 +18,12 @@ from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, MANIFEST, Bundle, Mani
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.head import PriorHead
-from adprior_runtime.prior_features import FEATURE_NAMES, CandidatePriors, candidate_priors
+from adprior_runtime.prior_features import (
+    FEATURE_NAMES,
+    LOG_PROB_FLOOR,
+    CandidatePriors,
+    candidate_priors,
+)
 
 CATALOGUE = np.arange(100, 150)
 OFF_CATALOGUE = 7
@@ -330,3 +335,33 @@ def test_a_log_of_the_same_bundle_passes(bundle: Bundle, fit: Fit) -> None:
     columns = _plant(bundle, requests=30, seed=1)
     rows = len(columns["request"])
     assert fit(columns | {"bundle_id": ["b1"] * rows})["bundle_id"] == "b1"
+
+
+def test_candidates_own_scores_count_where_the_log_has_them(bundle: Bundle, tmp_path: Path) -> None:
+    rows = [
+        {
+            "request": "r",
+            "advertiser_id": advertiser_id,
+            "base_logit": 0.0,
+            "label": 0,
+            "forecast_advertiser_ids": [100, 101],
+            "forecast_log_probs": [-1.0, -2.0],
+            "missing_mass": 0.5,
+            "exact": True,
+            "log_prob": log_prob,
+            "status": status,
+        }
+        for advertiser_id, log_prob, status in (
+            (100, -1.0, "exact"),
+            (102, -4.0, "exact"),
+            (103, -3.0, "upper_bound"),
+            (104, None, "upper_bound"),
+            (105, None, "exact"),
+        )
+    ]
+    path = tmp_path / "log.parquet"
+    pa.parquet.write_table(pa.Table.from_pylist(rows), path)
+    read = read_ranking_log(path, bundle)
+    log_probs, is_exact = read.features[:, 0], read.features[:, 2]
+    assert log_probs.tolist() == pytest.approx([-1.0, -4.0, -3.0, np.log(0.5), LOG_PROB_FLOOR])
+    assert is_exact.tolist() == [1.0, 1.0, 0.0, 0.0, 1.0]
