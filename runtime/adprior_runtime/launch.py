@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +19,14 @@ __all__ = ["EXIT_TIMEOUT_S", "compose_command", "spawn"]
 EXIT_TIMEOUT_S: Final = 10
 """How long a stopping server waits for requests in flight."""
 
-_PR_SET_PDEATHSIG: Final = 1
+# Becomes the server, which the kernel tells to stop when its parent is gone. It is a process of its
+# own since code between fork and exec is not safe beside threads, gRPC's for one.
+_END_WITH_PARENT: Final = f"""
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, {int(signal.SIGTERM)})  # PR_SET_PDEATHSIG
+if os.getppid() == int(sys.argv[1]):  # else it went before we asked
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 _RESTRICTED: Final = "model-repository,shared-memory,trace,logging"
 
 
@@ -84,25 +90,11 @@ def spawn(
         raise InvalidInputError(f"{log_file}: cannot be written ({error.strerror})") from error
     with log:
         return subprocess.Popen(  # noqa: S603
-            command,
+            [sys.executable, "-I", "-S", "-c", _END_WITH_PARENT, str(os.getpid()), *command],
             cwd=directory,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             process_group=0,
-            preexec_fn=_end_with_parent(),  # noqa: PLW1509
         )
-
-
-def _end_with_parent() -> Callable[[], None]:
-    """Return what a new child does to be told to stop when its parent is gone."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    parent = os.getpid()
-
-    def ask_kernel() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
-        if os.getppid() != parent:  # it went before we asked
-            os._exit(1)
-
-    return ask_kernel

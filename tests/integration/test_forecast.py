@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from tritonclient.utils import InferenceServerException
 
-from adprior_client import Forecast, InvalidArgumentError, RankingClient, RetrievalClient, codec
+from adprior_client import Forecast, RankingClient, RetrievalClient, codec
 from adprior_runtime import contract
 from adprior_runtime.context import parse_context
 from adprior_runtime.forecaster import Forecaster
@@ -259,8 +260,6 @@ def infer_context(server: TritonServer, raw: bytes) -> Any:
 def test_a_malformed_context_gets_invalid_argument_naming_the_field(
     server: TritonServer, kind: str
 ) -> None:
-    from tritonclient.utils import InferenceServerException  # noqa: PLC0415
-
     context, field = MALFORMED[kind]
     raw = context if isinstance(context, bytes) else json.dumps(context).encode()
     with pytest.raises(InferenceServerException) as caught:
@@ -285,13 +284,14 @@ def test_good_and_bad_requests_of_all_lengths_in_one_batch_each_get_their_own_an
     server: TritonServer, retrieval: RetrievalClient
 ) -> None:
     alone = {events: retrieval.forecast(user(events), k=5) for events in range(0, 40, 3)}
-    bad = user(history=[{"time": "2024-01-01"}])
+    bad = json.dumps(user(history=[{"time": "2024-01-01"}])).encode()
 
     def ask(index: int) -> Forecast | str:
-        try:
-            return retrieval.forecast(bad if index % 4 == 3 else user(index % 40 // 3 * 3), k=5)
-        except InvalidArgumentError as error:
-            return str(error)
+        if index % 4 != 3:
+            return retrieval.forecast(user(index % 40 // 3 * 3), k=5)
+        with pytest.raises(InferenceServerException) as caught:
+            infer_context(server, bad)
+        return str(caught.value.message())
 
     before = engine_counts(server)
     with ThreadPoolExecutor(24) as pool:
@@ -333,7 +333,6 @@ def test_a_step_called_directly_refuses_by_name(
     server: TritonServer, model: str, tensors: dict[str, list[Any]], field: str
 ) -> None:
     import tritonclient.grpc as triton  # noqa: PLC0415
-    from tritonclient.utils import InferenceServerException  # noqa: PLC0415
 
     good: dict[str, list[Any]] = {
         contract.INPUT_IDS: [5, 6],
@@ -366,7 +365,6 @@ def test_a_step_called_directly_refuses_by_name(
 
 def test_a_bad_k_is_refused_by_the_server_too(server: TritonServer) -> None:
     import tritonclient.grpc as triton  # noqa: PLC0415
-    from tritonclient.utils import InferenceServerException  # noqa: PLC0415
 
     context = triton.InferInput(contract.USER_CONTEXT, [1, 1], "BYTES")
     context.set_data_from_numpy(np.array([[json.dumps(user()).encode()]], dtype=np.object_))

@@ -99,8 +99,8 @@ class FakeTriton:
         defaults = {"fail_open": False, "health_interval_s": 0.0, "deadline_s": 10.0}
         return ClientConfig(urls=(self.url,), **(defaults | settings))
 
-    def start(self, port: int = 0) -> FakeTriton:
-        """Listen, on a free port if none is given."""
+    def start(self, port: int = 0, *, credentials: Any = None) -> FakeTriton:
+        """Listen, on a free port if none is given, with TLS where there are credentials."""
         handlers = {
             "ModelInfer": grpc.unary_unary_rpc_method_handler(
                 self.infer,
@@ -118,7 +118,12 @@ class FakeTriton:
         )
         handler = grpc.method_handlers_generic_handler("inference.GRPCInferenceService", handlers)
         self._server.add_generic_rpc_handlers((handler,))
-        self.url = f"127.0.0.1:{self._server.add_insecure_port(f'127.0.0.1:{port}')}"
+        place = f"127.0.0.1:{port}"
+        if credentials is None:
+            bound = self._server.add_insecure_port(place)
+        else:
+            bound = self._server.add_secure_port(place, credentials)
+        self.url = f"127.0.0.1:{bound}"
         self._server.start()
         return self
 
