@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from adprior_bench import quality, search, simulate_log
+from adprior_bench import clients, quality, search, simulate_log
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
 
 EXAMPLE = quality.EXAMPLE
 
-_BENCHMARKS = {"search": search, "quality": quality, "simulate-log": simulate_log}
+_BENCHMARKS = {
+    "search": search,
+    "clients": clients,
+    "quality": quality,
+    "simulate-log": simulate_log,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -305,7 +306,8 @@ def test_ten_thousand_rankings_over_two_servers_that_are_restarted_in_turn(
             assert seen.ranking.reason is None, (seen.ranking.reason, seen.live)
             assert seen.ranking.bundle_id == home[seen.user]
     reasons = Counter(seen.ranking.reason for seen in load.seen)
-    print(len(load.seen), "calls:", {str(reason): count for reason, count in reasons.items()})
+    counts = {str(reason): count for reason, count in reasons.items()}
+    print(len(load.seen), "calls:", counts, file=sys.stderr)
     moved = [seen for seen in load.seen if seen.live and seen.ranking.bundle_id]
     assert any(seen.ranking.bundle_id != home[seen.user] for seen in moved)  # they did fail over
     assert reasons[None] > calls / 3

@@ -1,0 +1,83 @@
+"""The examples of docs/clients.md, run as they stand, and typed as a strict user has them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from adprior_client import Forecast, RetrievalClient
+from adprior_runtime.server import TritonServer
+from integration.test_forecast import user
+
+pytestmark = pytest.mark.triton
+
+PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
+RANKING, RETRIEVAL, STORED = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+
+def _run(code: str, directory: Path, **variables: str) -> str:
+    path = directory / "example.py"
+    path.write_text(code, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(path)],
+        capture_output=True,
+        check=False,
+        env=os.environ | variables,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_the_ranking_service(server: TritonServer, tmp_path: Path) -> None:
+    output = _run(RANKING, tmp_path, ADPRIOR_CLIENT_URLS=server.grpc_address).splitlines()
+    assert re.fullmatch(r"first: 1(00|07|14) source: live reason: None", output[0])
+    rows = [json.loads(line) for line in output[1:]]
+    assert [row["advertiser_id"] for row in rows] == [100, 107, 114]
+    assert all(row["applied"] for row in rows)
+
+
+def test_the_retrieval_service(server: TritonServer, tmp_path: Path) -> None:
+    output = _run(RETRIEVAL, tmp_path, ADPRIOR_CLIENT_URLS=server.grpc_address).splitlines()
+    assert len(output) == 8
+    assert all(line.startswith("live None ['") for line in output)
+
+
+def test_the_stored_forecasts(
+    server: TritonServer, retrieval: RetrievalClient, tmp_path: Path
+) -> None:
+    path = tmp_path / "daily.parquet"
+    forecast: Forecast = retrieval.forecast(user(3))
+    row = forecast.to_log(user_id="user-17", as_of=datetime.now(UTC))
+    pq.write_table(pa.Table.from_pylist([row]), path)
+    urls = {"ADPRIOR_CLIENT_URLS": server.grpc_address, "FORECASTS": str(path)}
+    assert _run(STORED, tmp_path, **urls).startswith("live 0.0 None")
+    urls["ADPRIOR_CLIENT_URLS"] = "127.0.0.1:1"
+    assert re.match(r"stored \d+\.\d+ unavailable", _run(STORED, tmp_path, **urls))
+    del urls["FORECASTS"]
+    assert _run(STORED, tmp_path, **urls).startswith("none None unavailable")
+
+
+def test_the_examples_are_typed_as_strictly_as_can_be(tmp_path: Path) -> None:
+    for number, code in enumerate((RANKING, RETRIEVAL, STORED)):
+        (tmp_path / f"example_{number}.py").write_text(code, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-incremental", "."],
+        capture_output=True,
+        check=False,
+        cwd=tmp_path,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout
