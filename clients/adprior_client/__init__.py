@@ -19,7 +19,9 @@ from adprior_client.errors import (
     DeadlineError,
     DeniedError,
     InvalidArgumentError,
+    MetadataError,
     OtherBundleError,
+    OverloadedError,
     UnavailableError,
 )
 from adprior_client.ranking import AsyncRankingClient, RankingClient
@@ -51,7 +53,9 @@ __all__ = [
     "ForecastRequest",
     "ForecastSource",
     "InvalidArgumentError",
+    "MetadataError",
     "OtherBundleError",
+    "OverloadedError",
     "ParquetForecasts",
     "RankedCandidate",
     "Ranking",

@@ -3,62 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from tritonclient.grpc.aio import InferenceServerClient
 
-from adprior_client._calls import Attempt, Call, Lookup, Outcome, Steps
-from adprior_client._core import Core
+from adprior_client._calls import Attempt, Call, Lookup, Outcome, Pause, Step
+from adprior_client._client import CHECK_TIMEOUT_S, Client, Headers, Result_co, Work
 from adprior_client._fleet import Server
-from adprior_client._telemetry import Telemetry, describe
-from adprior_client._wire import channel_settings, error_of
-from adprior_client.config import ClientConfig, check_concurrency
-from adprior_client.errors import ClientError
-from adprior_client.results import Forecast, Ranking
-from adprior_client.sources import ForecastSource
+from adprior_client._telemetry import describe
+from adprior_client.config import check_concurrency
+from adprior_client.errors import CancelledError, ClientError, InvalidArgumentError
 
 __all__ = ["AsyncioClient"]
 
-_Result = TypeVar("_Result", Forecast, Ranking)
 _Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
 _log = logging.getLogger("adprior_client")
-_CHECK_TIMEOUT_S = 1.0
 
 
-class AsyncioClient:
+class AsyncioClient(Client):
     """Owns the channels to the servers; an asynchronous context manager, for one event loop.
 
-    Cancelling the task that awaits a call cancels it at the server too.
-
-    Args:
-        config: How to behave, or a server's ``HOST:PORT`` for the defaults.
-        stored: Where to look when the live answer does not come; asked in a thread.
-        kill_switch: Asked at each call: while it is true, nothing is asked and nothing applied.
-        metadata: Gives what to send with each call beside ``config.metadata``: tokens that rotate.
-
-    Raises:
-        InvalidArgumentError: A setting is impossible, or a certificate file unreadable.
+    Cancelling the task that awaits a call cancels it at the server too, and so does closing the
+    client. `Client` has its arguments.
     """
 
-    def __init__(
-        self,
-        config: ClientConfig | str,
-        *,
-        stored: ForecastSource | None = None,
-        kill_switch: Callable[[], bool] | None = None,
-        metadata: Callable[[], Mapping[str, str]] | None = None,
-    ) -> None:
-        self._config = ClientConfig.of(config)
-        self._core = Core(self._config, has_stored=stored is not None, kill_switch=kill_switch)
-        self._stored = stored
-        self._metadata = metadata
-        self._telemetry = Telemetry()
-        self._settings = channel_settings(self._config)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._channels: dict[str, Any] = {}
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._watcher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -73,7 +51,7 @@ class AsyncioClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the channels: calls under way are cancelled, later ones refused."""
+        """Close the channels: calls under way, and later ones, are cancelled."""
         self._closed = True
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
@@ -83,19 +61,23 @@ class AsyncioClient:
         for channel in channels:
             await channel.close()
 
-    async def _run(self, name: str, call: Call, steps: Steps[_Result]) -> _Result:
+    async def _run(self, name: str, work: Work[Result_co], call: Call) -> Result_co:
         """Drive a call to its end."""
-        if self._closed:
-            raise ClientError(f"{name}: this client is closed")
-        if self._watcher is None and self._config.health_interval_s > 0:
-            self._watcher = asyncio.create_task(self._watch(), name="adprior-health")
+        self._stay_in_one_loop()
+        if self._watcher is None and self._config.health_interval_s > 0 and not self._closed:
+            # In a context of its own: it is part of no caller's trace.
+            self._watcher = asyncio.create_task(
+                self._watch(), name="adprior-health", context=contextvars.Context()
+            )
+        steps = work.steps(self._core, call)
         with self._telemetry.span(f"adprior.{name}", call.request_id) as span:
+            headers = self._headers()
             try:
                 step = next(steps)
                 while True:
-                    step = steps.send(await self._do(step))
+                    step = steps.send(await self._do(step, headers))
             except StopIteration as stop:
-                result: _Result = stop.value
+                result: Result_co = stop.value
             finally:
                 steps.close()
             describe(span, result)
@@ -103,13 +85,13 @@ class AsyncioClient:
 
     async def _run_many(
         self,
-        ask: Callable[[_Item], Awaitable[_Result]],
-        items: Iterable[_Item],
+        ask: Callable[[_Item], Awaitable[_Answer]],
+        items: Sequence[_Item],
         max_concurrency: int,
-    ) -> list[_Result]:
+    ) -> list[_Answer]:
         places = asyncio.Semaphore(check_concurrency(max_concurrency))
 
-        async def ask_in_turn(item: _Item) -> _Result:
+        async def ask_in_turn(item: _Item) -> _Answer:
             async with places:
                 return await ask(item)
 
@@ -121,36 +103,55 @@ class AsyncioClient:
                 task.cancel()
             raise
 
-    async def _do(self, step: Attempt | Lookup) -> Outcome:
-        return await (self._look_up(step) if isinstance(step, Lookup) else self._attempt(step))
+    def _stay_in_one_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise InvalidArgumentError(
+                "this client belongs to another event loop: make one in each"
+            )
 
-    async def _attempt(self, attempt: Attempt) -> Outcome:
+    async def _do(self, step: Step, headers: Headers) -> Outcome:
+        if isinstance(step, Pause):
+            await asyncio.sleep(step.seconds)
+            return None
+        if isinstance(step, Lookup):
+            return await self._look_up(step)
+        return await self._attempt(step, headers)
+
+    async def _attempt(self, attempt: Attempt, headers: Headers) -> Outcome:
+        if isinstance(headers, ClientError):
+            return headers
         request = attempt.request
         try:
-            answer: Outcome = await self._channel(attempt.server).infer(
+            return await self._channel(attempt.server).infer(
                 request.model,
                 request.inputs,
                 outputs=request.outputs,
                 request_id=attempt.request_id,
                 client_timeout=attempt.timeout_s,
-                headers=self._headers(),
+                headers=headers,
             )
+        except asyncio.CancelledError:
+            # gRPC raises it where a channel is closed, too; only the caller's own is the caller's.
+            task = asyncio.current_task()
+            if not self._closed or (task is not None and task.cancelling()):
+                raise
+            return CancelledError(f"{request.model}: the client was closed")
         except Exception as error:  # noqa: BLE001  whatever comes of the wire has a meaning
-            return error_of(error, request.model, attempt.server.url, attempt.timeout_s)
-        return answer
+            return self._failure(error, attempt)
 
     async def _look_up(self, lookup: Lookup) -> Outcome:
+        if self._stored is None:
+            return None
         try:
-            if self._stored is None:
-                return None
-            return await asyncio.to_thread(self._stored.find, lookup.user_id)
+            return await asyncio.wait_for(
+                asyncio.to_thread(self._stored.find, lookup.user_id), lookup.timeout_s
+            )
         except Exception as error:  # noqa: BLE001  a source is the caller's own code
             _log.warning("adprior: the stored forecasts failed: %s", type(error).__name__)
             return None
-
-    def _headers(self) -> dict[str, str]:
-        headers = dict(self._config.metadata) | self._telemetry.headers()
-        return headers if self._metadata is None else headers | dict(self._metadata())
 
     def _channel(self, server: Server) -> Any:
         if self._closed:
@@ -163,12 +164,15 @@ class AsyncioClient:
         """Check every server's readiness, until the client is closed."""
         while True:
             await asyncio.sleep(self._config.health_interval_s)
-            await asyncio.gather(*(self._check(server) for server in self._core.fleet.servers))
+            headers = self._headers()
+            if not isinstance(headers, ClientError):
+                servers = self._core.fleet.servers
+                await asyncio.gather(*(self._check(server, headers) for server in servers))
 
-    async def _check(self, server: Server) -> None:
+    async def _check(self, server: Server, headers: dict[str, str]) -> None:
         try:
             is_ready = await self._channel(server).is_server_ready(
-                headers=self._headers(), client_timeout=_CHECK_TIMEOUT_S
+                headers=headers, client_timeout=CHECK_TIMEOUT_S
             )
         except Exception:  # noqa: BLE001  it is not ready, whatever the cause
             is_ready = False

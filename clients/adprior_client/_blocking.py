@@ -2,67 +2,46 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from tritonclient.grpc import InferenceServerClient
 
-from adprior_client._calls import Attempt, Call, Lookup, Outcome, Steps
-from adprior_client._core import Core
+from adprior_client._calls import Attempt, Call, Lookup, Outcome, Pause, Step
+from adprior_client._client import CHECK_TIMEOUT_S, Client, Headers, Result_co, Work
 from adprior_client._fleet import Server
-from adprior_client._telemetry import Telemetry, describe
-from adprior_client._wire import channel_settings, error_of
-from adprior_client.config import ClientConfig, check_concurrency
+from adprior_client._telemetry import describe
+from adprior_client.config import check_concurrency
 from adprior_client.errors import ClientError
-from adprior_client.results import Forecast, Ranking
-from adprior_client.sources import ForecastSource
 
 __all__ = ["BlockingClient"]
 
-_Result = TypeVar("_Result", Forecast, Ranking)
 _Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
 _log = logging.getLogger("adprior_client")
-_CHECK_TIMEOUT_S = 1.0
+_LOOKUP_THREADS: Final = 8
 
 
-class BlockingClient:
+class BlockingClient(Client):
     """Owns the channels to the servers; a context manager, which threads may share.
 
     Channels open at the first call, so that a client may be made before a process forks and called
-    after. Closing it cancels the calls under way, at the server too.
-
-    Args:
-        config: How to behave, or a server's ``HOST:PORT`` for the defaults.
-        stored: Where to look when the live answer does not come.
-        kill_switch: Asked at each call: while it is true, nothing is asked and nothing applied.
-        metadata: Gives what to send with each call beside ``config.metadata``: tokens that rotate.
-
-    Raises:
-        InvalidArgumentError: A setting is impossible, or a certificate file unreadable.
+    after. Closing it cancels the calls under way, at the server too. `Client` has its arguments.
     """
 
-    def __init__(
-        self,
-        config: ClientConfig | str,
-        *,
-        stored: ForecastSource | None = None,
-        kill_switch: Callable[[], bool] | None = None,
-        metadata: Callable[[], Mapping[str, str]] | None = None,
-    ) -> None:
-        self._config = ClientConfig.of(config)
-        self._core = Core(self._config, has_stored=stored is not None, kill_switch=kill_switch)
-        self._stored = stored
-        self._metadata = metadata
-        self._telemetry = Telemetry()
-        self._settings = channel_settings(self._config)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._channels: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._watcher: threading.Thread | None = None
+        self._lookups: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -76,67 +55,78 @@ class BlockingClient:
         self.close()
 
     def close(self) -> None:
-        """Close the channels: calls under way are cancelled, later ones refused."""
+        """Close the channels: calls under way, and later ones, are cancelled."""
         with self._lock:
             self._closed.set()
             channels, self._channels = list(self._channels.values()), {}
+            lookups, self._lookups = self._lookups, None
         for channel in channels:
             channel.close()
+        if lookups is not None:
+            lookups.shutdown(wait=False, cancel_futures=True)
         if self._watcher is not None and self._watcher is not threading.current_thread():
-            self._watcher.join(timeout=2 * _CHECK_TIMEOUT_S)
+            self._watcher.join(timeout=2 * CHECK_TIMEOUT_S)
 
-    def _run(self, name: str, call: Call, steps: Steps[_Result]) -> _Result:
+    def _run(self, name: str, work: Work[Result_co], call: Call) -> Result_co:
         """Drive a call to its end."""
-        if self._closed.is_set():
-            raise ClientError(f"{name}: this client is closed")
         if self._watcher is None and self._config.health_interval_s > 0:
             self._start_watching()
+        steps = work.steps(self._core, call)
         with self._telemetry.span(f"adprior.{name}", call.request_id) as span:
+            headers = self._headers()
             try:
                 step = next(steps)
                 while True:
-                    step = steps.send(self._do(step))
+                    step = steps.send(self._do(step, headers))
             except StopIteration as stop:
-                result: _Result = stop.value
+                result: Result_co = stop.value
             finally:
                 steps.close()
             describe(span, result)
         return result
 
     def _run_many(
-        self, ask: Callable[[_Item], _Result], items: Iterable[_Item], max_concurrency: int
-    ) -> list[_Result]:
+        self, ask: Callable[[_Item], _Answer], items: Sequence[_Item], max_concurrency: int
+    ) -> list[_Answer]:
         with ThreadPoolExecutor(max_workers=check_concurrency(max_concurrency)) as pool:
-            return list(pool.map(ask, items))
+            # Each in a copy of the caller's context, for the trace that it is part of.
+            futures = [pool.submit(contextvars.copy_context().run, ask, item) for item in items]
+            return [future.result() for future in futures]
 
-    def _do(self, step: Attempt | Lookup) -> Outcome:
-        return self._look_up(step) if isinstance(step, Lookup) else self._attempt(step)
+    def _do(self, step: Step, headers: Headers) -> Outcome:
+        if isinstance(step, Pause):
+            time.sleep(step.seconds)
+            return None
+        return self._look_up(step) if isinstance(step, Lookup) else self._attempt(step, headers)
 
-    def _attempt(self, attempt: Attempt) -> Outcome:
+    def _attempt(self, attempt: Attempt, headers: Headers) -> Outcome:
+        if isinstance(headers, ClientError):
+            return headers
         request = attempt.request
         try:
-            answer: Outcome = self._channel(attempt.server).infer(
+            return self._channel(attempt.server).infer(
                 request.model,
                 request.inputs,
                 outputs=request.outputs,
                 request_id=attempt.request_id,
                 client_timeout=attempt.timeout_s,
-                headers=self._headers(),
+                headers=headers,
             )
         except Exception as error:  # noqa: BLE001  whatever comes of the wire has a meaning
-            return error_of(error, request.model, attempt.server.url, attempt.timeout_s)
-        return answer
+            return self._failure(error, attempt)
 
     def _look_up(self, lookup: Lookup) -> Outcome:
+        if self._stored is None:
+            return None
         try:
-            return None if self._stored is None else self._stored.find(lookup.user_id)
+            with self._lock:
+                if self._lookups is None:
+                    self._lookups = ThreadPoolExecutor(_LOOKUP_THREADS, "adprior-stored")
+                future = self._lookups.submit(self._stored.find, lookup.user_id)
+            return future.result(lookup.timeout_s)
         except Exception as error:  # noqa: BLE001  a source is the caller's own code
             _log.warning("adprior: the stored forecasts failed: %s", type(error).__name__)
             return None
-
-    def _headers(self) -> dict[str, str]:
-        headers = dict(self._config.metadata) | self._telemetry.headers()
-        return headers if self._metadata is None else headers | dict(self._metadata())
 
     def _channel(self, server: Server) -> Any:
         channel = self._channels.get(server.url)
@@ -151,7 +141,7 @@ class BlockingClient:
 
     def _start_watching(self) -> None:
         with self._lock:
-            if self._watcher is None:
+            if self._watcher is None and not self._closed.is_set():
                 self._watcher = threading.Thread(
                     target=self._watch, name="adprior-health", daemon=True
                 )
@@ -160,10 +150,13 @@ class BlockingClient:
     def _watch(self) -> None:
         """Check every server's readiness, until the client is closed."""
         while not self._closed.wait(self._config.health_interval_s):
+            headers = self._headers()
+            if isinstance(headers, ClientError):
+                continue
             for server in self._core.fleet.servers:
                 try:
                     is_ready = self._channel(server).is_server_ready(
-                        headers=self._headers(), client_timeout=_CHECK_TIMEOUT_S
+                        headers=headers, client_timeout=CHECK_TIMEOUT_S
                     )
                 except Exception:  # noqa: BLE001  it is not ready, whatever the cause
                     is_ready = False

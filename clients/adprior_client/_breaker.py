@@ -2,10 +2,12 @@
 
 ::
 
-    closed ──failures in a row──▶ open ──reset_s over, and no failing health check──▶ half-open
-       ▲                           ▲                                                   │
-       └───────────success─────────┼───────────────────one trial call──────────────────┤
-                                   └───────────────────failure─────────────────────────┘
+    closed ──failed calls in a row──▶ open ──after reset_s──▶ half-open
+       ▲                               ▲                          │
+       └────────────success────────────┼──────one trial call──────┤
+                                       └──────────failure─────────┘
+
+Health checks stand beside that: while they fail, no call is let in, however well the last one went.
 """
 
 from __future__ import annotations
@@ -15,12 +17,15 @@ from collections.abc import Callable
 
 __all__ = ["CircuitBreaker"]
 
+_FAILED_CHECKS = 2
+"""One may have been lost on its way."""
+
 
 class CircuitBreaker:
     """Of one server; threads may share it.
 
     Args:
-        failures: In a row, of calls and health checks, that open it.
+        failures: Of calls, in a row, that open it.
         reset_s: For how long it stays open at least.
         clock: Seconds, rising.
     """
@@ -31,14 +36,14 @@ class CircuitBreaker:
         self._clock = clock
         self._lock = threading.Lock()
         self._failures = 0
+        self._failed_checks = 0
         self._opened_at: float | None = None
         self._trial_until = 0.0
-        self._is_ready = True
 
     @property
     def is_open(self) -> bool:
         """Whether calls are kept away, trials apart."""
-        return self._opened_at is not None
+        return self._opened_at is not None or not self._is_ready
 
     def admits(self) -> bool:
         """Tell whether a call may be made; half-open, only one at a time.
@@ -46,12 +51,12 @@ class CircuitBreaker:
         Who is let in must say how it went: `succeed`, `fail` or `withdraw`.
         """
         with self._lock:
+            if not self._is_ready:
+                return False
             if self._opened_at is None:
                 return True
             now = self._clock()
-            if not self._is_ready or now < self._opened_at + self._reset_s:
-                return False
-            if now < self._trial_until:
+            if now < max(self._opened_at + self._reset_s, self._trial_until):
                 return False
             self._trial_until = now + self._reset_s  # whoever never reports is not waited for
             return True
@@ -60,12 +65,14 @@ class CircuitBreaker:
         """A call went well."""
         with self._lock:
             self._failures, self._opened_at, self._trial_until = 0, None, 0.0
-            self._is_ready = True
 
     def fail(self) -> None:
         """A call failed by the server's fault."""
         with self._lock:
-            self._count_failure()
+            self._failures += 1
+            self._trial_until = 0.0
+            if self._failures >= self._most or self._opened_at is not None:
+                self._opened_at = self._clock()
 
     def withdraw(self) -> None:
         """A call ended without saying anything of the server."""
@@ -73,14 +80,10 @@ class CircuitBreaker:
             self._trial_until = 0.0
 
     def check(self, *, is_ready: bool) -> None:
-        """A health check went well, or failed, which counts as a failed call."""
+        """A health check went well, or failed; so many failed ones in a row keep calls away."""
         with self._lock:
-            self._is_ready = is_ready
-            if not is_ready:
-                self._count_failure()
+            self._failed_checks = 0 if is_ready else self._failed_checks + 1
 
-    def _count_failure(self) -> None:
-        self._failures += 1
-        self._trial_until = 0.0
-        if self._failures >= self._most or self._opened_at is not None:
-            self._opened_at = self._clock()
+    @property
+    def _is_ready(self) -> bool:
+        return self._failed_checks < _FAILED_CHECKS

@@ -1,37 +1,41 @@
 """How a call goes: which servers, in what order, until when. No input or output happens here.
 
-A call is a generator: it yields an `Attempt` or a `Lookup`, is sent what came of it, and returns
-its result. Two small drivers run it, one that blocks (`adprior_client._blocking`) and one for
-asyncio (`adprior_client._asyncio`); so both kinds of client behave the same.
+A call is a generator: it yields an `Attempt`, a `Pause` or a `Lookup`, is sent what came of it, and
+returns its result. Two small drivers run it, one that blocks (`adprior_client._blocking`) and one
+for asyncio (`adprior_client._asyncio`); so both kinds of client behave the same.
 """
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, TypeVar
 
 from numpy.typing import NDArray
-from tritonclient.grpc import InferResult
 
 from adprior_client._fleet import Fleet, Server
 from adprior_client._wire import Request, read_answer
 from adprior_client.codec import decode_bundle_id
+from adprior_client.config import ClientConfig
 from adprior_client.errors import (
     BadAnswerError,
     BreakerOpenError,
     ClientError,
     DeadlineError,
+    OverloadedError,
 )
-from adprior_client.results import Forecast
 from adprior_client.types import UserId
 
-__all__ = ["Attempt", "Call", "Lookup", "Outcome", "Steps", "ask"]
+__all__ = ["Attempt", "Call", "Lookup", "Outcome", "Pause", "Step", "Steps", "ask"]
 
 _Result = TypeVar("_Result")
 _LEAST_S: Final = 1e-3
 """With less time left, an attempt is not worth a connection's while."""
+_TELLING_S: Final = 0.05
+"""A deadline that is missed after less than this (or `ClientConfig.deadline_s`) says nothing of the
+server: callers pass on what is left of theirs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +50,11 @@ class Call:
         user_id: Of the user, if the caller told.
     """
 
-    key: bytes
+    key: bytes = field(repr=False)
     deadline: float
     timeout_s: float
     request_id: str
-    user_id: UserId | None = None
+    user_id: UserId | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +68,29 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """A wait between two attempts; answered by None."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Lookup:
-    """A stored forecast; answered by a `Forecast` or None."""
+    """A stored forecast; answered by what the source gives, None where it fails or is late."""
 
     user_id: UserId
+    timeout_s: float
 
 
-Outcome: TypeAlias = InferResult | ClientError | Forecast | None
-Steps: TypeAlias = Generator[Attempt | Lookup, Outcome, _Result]
+Step: TypeAlias = Attempt | Pause | Lookup
+Outcome: TypeAlias = Any
+"""Of an attempt, an `InferResult` or a `ClientError`."""
+Steps: TypeAlias = Generator[Step, Outcome, _Result]
 
 
 def ask(
     fleet: Fleet,
+    config: ClientConfig,
     call: Call,
     request: Request,
     read: Callable[[Mapping[str, NDArray[Any]]], _Result],
@@ -87,6 +102,7 @@ def ask(
 
     Args:
         fleet: The servers.
+        config: How often, and with what pauses.
         call: Whose, and until when.
         request: What.
         read: Makes the result of the outputs; its errors are the server's.
@@ -100,19 +116,26 @@ def ask(
         ClientError: The last server's.
     """
     last: ClientError | None = None
+    asked, telling_s = 0, min(_TELLING_S, config.deadline_s)
     for server in fleet.order(call.key, bundle_id):
+        if asked == config.max_attempts:
+            break
+        if isinstance(last, OverloadedError):  # the fleet may be: do not make it worse
+            yield Pause(_pause_s(config, asked))
         left = call.deadline - reserve_s - time.monotonic()
         if left < _LEAST_S:
             raise last or DeadlineError(f"{request.model}: no time left of {call.timeout_s:.3g} s")
         if not server.breaker.admits():
             continue
+        asked += 1
         try:
             outcome = yield Attempt(server, request, left, call.request_id)
             if isinstance(outcome, ClientError):
                 raise outcome
             answer = _read(request, outcome, read, server)
         except ClientError as error:
-            if error.counts:
+            says_nothing = isinstance(error, DeadlineError) and left < telling_s
+            if error.counts and not says_nothing:
                 server.fail()
             else:
                 server.breaker.withdraw()
@@ -128,6 +151,12 @@ def ask(
         f"{request.model}: the circuit breaker of every server is open: "
         f"{', '.join(server.url for server in fleet.servers)}"
     )
+
+
+def _pause_s(config: ClientConfig, asked: int) -> float:
+    """Return an exponential back-off with jitter of a fifth, as gRPC's on one server."""
+    longest = config.initial_backoff_s * config.backoff_multiplier ** (asked - 1)
+    return min(longest, config.max_backoff_s) * random.uniform(0.8, 1.2)  # noqa: S311
 
 
 def _read(

@@ -71,16 +71,19 @@ class Fleet:
 
         Args:
             key: Of the user.
-            bundle_id: Where given, servers last seen with it come first, and then those unknown.
+            bundle_id: Where given, servers last seen with it come first, and then those unknown;
+                of those last seen with another only one, which may have changed.
         """
         if len(self.servers) == 1:
             return self.servers
         ranked = sorted(self.servers, key=lambda server: _weight(key, server.url), reverse=True)
-        if bundle_id:
-            ranked.sort(key=lambda server: server.bundle_id not in {bundle_id, ""})
-            ranked.sort(key=lambda server: server.bundle_id != bundle_id)
-        return ranked
+        if not bundle_id:
+            return ranked
+        others = [server for server in ranked if server.bundle_id not in {bundle_id, ""}]
+        unknown = [server for server in ranked if not server.bundle_id]
+        same = [server for server in ranked if server.bundle_id == bundle_id]
+        return [*same, *unknown, *others[:1]]
 
 
 def _weight(key: bytes, url: str) -> bytes:
-    return hashlib.blake2b(key, digest_size=8, key=url.encode()[:64]).digest()
+    return hashlib.blake2b(key + b"\0" + url.encode(), digest_size=8).digest()

@@ -6,13 +6,16 @@ of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from adprior_client.results import Forecast, Ranking
 
 __all__ = ["Telemetry", "describe"]
+
+_log = logging.getLogger("adprior_client")
 
 
 class Telemetry:
@@ -31,37 +34,68 @@ class Telemetry:
     @contextmanager
     def span(self, name: str, request_id: str) -> Iterator[Any]:
         """Wrap a call; gives the span, or None where there is no tracing."""
-        if self._inject is None:
-            yield None
-            return
-        attributes = {"rpc.system": "grpc", "adprior.request_id": request_id}
-        # An exception's text is the server's: only its type is noted.
-        with self._tracer.start_as_current_span(
-            name,
-            kind=self._kind,
-            attributes=attributes,
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
-            try:
-                yield span
-            except Exception as error:
-                span.set_attribute("error.type", type(error).__name__)
-                raise
+        scope = self._open(name, request_id)
+        span = None if scope is None else scope.span
+        try:
+            yield span
+        except Exception as error:
+            # An exception's text is the server's: only its type is noted.
+            name = type(error).__name__
+            _quietly(lambda: span is None or span.set_attribute("error.type", name))
+            raise
+        finally:
+            if scope is not None:
+                _quietly(scope.close)
 
     def headers(self) -> dict[str, str]:
         """Return the trace context of the present span, as call metadata."""
         found: dict[str, str] = {}
         if self._inject is not None:
-            self._inject(found)
-        return found
+            _quietly(lambda: self._inject(found))
+        # gRPC takes keys in lower case only, and HTTP's are of no case.
+        return {key.lower(): value for key, value in found.items()}
+
+    def _open(self, name: str, request_id: str) -> _Scope | None:
+        if self._inject is None:
+            return None
+        attributes = {"rpc.system": "grpc", "adprior.request_id": request_id}
+        try:
+            manager = self._tracer.start_as_current_span(
+                name,
+                kind=self._kind,
+                attributes=attributes,
+                record_exception=False,
+                set_status_on_exception=False,
+            )
+            return _Scope(manager)
+        except Exception as error:  # noqa: BLE001  tracing is the caller's own code
+            _log.warning("adprior: tracing failed: %s", type(error).__name__)
+            return None
+
+
+class _Scope:
+    """A span that is the current one until it is closed."""
+
+    def __init__(self, manager: Any) -> None:
+        self._manager = manager
+        self.span = manager.__enter__()
+
+    def close(self) -> None:
+        self._manager.__exit__(None, None, None)
 
 
 def describe(span: Any, result: Forecast | Ranking) -> None:
     """Note on a span what came of its call."""
     if span is None:
         return
-    span.set_attribute("adprior.source", str(result.source))
-    span.set_attribute("adprior.bundle_id", result.bundle_id)
+    values = {"adprior.source": str(result.source), "adprior.bundle_id": result.bundle_id}
     if result.reason is not None:
-        span.set_attribute("adprior.reason", str(result.reason))
+        values["adprior.reason"] = str(result.reason)
+    _quietly(lambda: span.set_attributes(values))
+
+
+def _quietly(act: Callable[[], Any]) -> None:
+    try:
+        act()
+    except Exception as error:  # noqa: BLE001  tracing is the caller's own code
+        _log.warning("adprior: tracing failed: %s", type(error).__name__)

@@ -112,7 +112,7 @@ def channel_settings(config: ClientConfig) -> dict[str, Any]:
         ("grpc.keepalive_time_ms", int(1000 * config.keepalive_time_s)),
         ("grpc.keepalive_timeout_ms", int(1000 * config.keepalive_timeout_s)),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 2000),  # the time that connecting may take, TLS too
         ("grpc.max_reconnect_backoff_ms", 1000),  # gRPC's own two minutes outlast most outages
         ("grpc.enable_retries", 1),
         ("grpc.per_rpc_retry_buffer_size", 4 * MAX_CONTEXT_BYTES),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from adprior_client.errors import BadAnswerError, InvalidArgumentError
 from adprior_client.results import Advertiser, Forecast
-from adprior_client.types import Source, User
+from adprior_client.types import Ids, Numbers, Source, User
 from adprior_client.user_context import user_to_json
 from adprior_runtime import contract
 from adprior_runtime.context import parse_context
@@ -70,7 +71,7 @@ def encode_top_k(k: int) -> NDArray[Any]:
     return np.array([k], dtype=np.int32)
 
 
-def encode_ids(ids: Sequence[int] | NDArray[Any], field: str) -> NDArray[np.int64]:
+def encode_ids(ids: Ids, field: str) -> NDArray[np.int64]:
     """Return advertiser ids as INT64, shape [n]; duplicates are allowed.
 
     Raises:
@@ -86,9 +87,7 @@ def encode_ids(ids: Sequence[int] | NDArray[Any], field: str) -> NDArray[np.int6
     return values
 
 
-def encode_logits(
-    logits: Sequence[float] | NDArray[Any], field: str
-) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+def encode_logits(logits: Numbers, field: str) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Return numbers that are finite in FP32, shape [n]: as given, and as they are sent.
 
     Raises:
@@ -113,8 +112,20 @@ def encode_forecast(forecast: Forecast) -> dict[str, NDArray[Any]]:
     """Return the inputs of ``prior_head`` that a forecast makes; an empty forecast is valid.
 
     Raises:
-        InvalidArgumentError: A log-probability is not finite, or the missing mass not in [0, 1].
+        InvalidArgumentError: It is malformed, or names an advertiser twice.
     """
+    try:
+        return _encode_forecast(forecast)
+    except (AttributeError, TypeError) as error:
+        raise InvalidArgumentError(f"forecast: malformed: {error}") from error
+
+
+def _encode_forecast(forecast: Forecast) -> dict[str, NDArray[Any]]:
+    for name, kind in (("exact", bool), ("bundle_id", str), ("request_id", str)):
+        if not isinstance(value := getattr(forecast, name), kind):
+            raise InvalidArgumentError(
+                f"forecast.{name}: found {type(value).__name__}, expected {kind.__name__}"
+            )
     if not 0.0 <= forecast.missing_mass <= 1.0:
         raise InvalidArgumentError(
             f"forecast.missing_mass: found {forecast.missing_mass}, expected 0 to 1"
@@ -151,8 +162,15 @@ def decode_bundle_id(tensors: Tensors) -> str:
     return _decode_text(tensors[contract.BUNDLE_ID][0], contract.BUNDLE_ID)
 
 
-def decode_forecast(tensors: Tensors, request_id: str = "") -> Forecast:
+def decode_forecast(
+    tensors: Tensors, request_id: str = "", asked: Tensors | None = None
+) -> Forecast:
     """Build a live forecast from outputs of ``advertiser_retrieval`` or ``advertiser_ranking``.
+
+    Args:
+        tensors: The outputs.
+        request_id: Of the call.
+        asked: Its inputs; ``TOP_K`` and ``EXCLUDED_ADVERTISER_IDS`` hold for the answer.
 
     Raises:
         BadAnswerError: Lengths differ, or a value is impossible.
@@ -160,12 +178,11 @@ def decode_forecast(tensors: Tensors, request_id: str = "") -> Forecast:
     ids, log_probs = tensors[contract.ADVERTISER_IDS], tensors[contract.LOG_PROBS]
     names = tensors.get(contract.ADVERTISER_NAMES, np.full(ids.size, b"", dtype=np.object_))
     _check_lengths(ids.size, {contract.LOG_PROBS: log_probs, contract.ADVERTISER_NAMES: names})
-    if not (np.isfinite(log_probs) & (log_probs <= _ROUNDING)).all():
-        raise BadAnswerError(f"{contract.LOG_PROBS}: found a value that is no log-probability")
+    _check_forecast(ids, log_probs, asked or {})
     missing = float(tensors[contract.MISSING_MASS][0])
     if not -_ROUNDING <= missing <= 1.0 + _ROUNDING:
         raise BadAnswerError(f"{contract.MISSING_MASS}: found {missing}, expected 0 to 1")
-    rows = zip(ids.tolist(), names.tolist(), log_probs.tolist(), strict=True)
+    rows = zip(ids.tolist(), names.tolist(), np.minimum(log_probs, 0).tolist(), strict=True)
     return Forecast(
         advertisers=tuple(
             Advertiser(
@@ -179,7 +196,7 @@ def decode_forecast(tensors: Tensors, request_id: str = "") -> Forecast:
         missing_mass=min(max(missing, 0.0), 1.0),
         bundle_id=decode_bundle_id(tensors),
         source=Source.LIVE,
-        age_s=0.0,
+        made_at=datetime.now(UTC),
         request_id=request_id,
     )
 
@@ -240,7 +257,7 @@ def decode_priors(sent: NDArray[np.float32], answer: Tensors) -> Priors:
 # --- helpers --------------------------------------------------------------------------------------
 def _check_kinds(values: Any, field: str, kinds: tuple[type, ...], expected: str) -> None:
     flat = values.ndim == 1 if isinstance(values, np.ndarray) else isinstance(values, Sequence)
-    if not flat or isinstance(values, str | bytes | bytearray):
+    if not flat or isinstance(values, str | bytes | bytearray | np.ma.MaskedArray):
         raise InvalidArgumentError(
             f"{field}: found {type(values).__name__}, expected a flat sequence or 1-D array"
         )
@@ -248,6 +265,23 @@ def _check_kinds(values: Any, field: str, kinds: tuple[type, ...], expected: str
     for kind in {values.dtype.type} if plain else set(map(type, values)):
         if issubclass(kind, bool) or not (issubclass(kind, kinds) or len(values) == 0):
             raise InvalidArgumentError(f"{field}: found a {kind.__name__}, expected {expected}")
+
+
+def _check_forecast(ids: NDArray[Any], log_probs: NDArray[Any], asked: Tensors) -> None:
+    if not (np.isfinite(log_probs) & (log_probs <= _ROUNDING)).all():
+        raise BadAnswerError(f"{contract.LOG_PROBS}: found a value that is no log-probability")
+    if (np.diff(log_probs) > 0).any():
+        raise BadAnswerError(f"{contract.LOG_PROBS}: not the most probable first")
+    if (total := float(np.exp(log_probs.astype(np.float64)).sum())) > 1.0 + _ROUNDING:
+        raise BadAnswerError(f"{contract.LOG_PROBS}: probabilities of {total:.6g} together")
+    if len(np.unique(ids)) < ids.size:
+        raise BadAnswerError(f"{contract.ADVERTISER_IDS}: an advertiser is named twice")
+    if contract.TOP_K in asked and ids.size > asked[contract.TOP_K][0]:
+        raise BadAnswerError(
+            f"{contract.ADVERTISER_IDS}: found {ids.size}, asked for {asked[contract.TOP_K][0]}"
+        )
+    if np.isin(ids, asked.get(contract.EXCLUDED_ADVERTISER_IDS, [])).any():
+        raise BadAnswerError(f"{contract.ADVERTISER_IDS}: an excluded advertiser")
 
 
 def _check_adjustments(

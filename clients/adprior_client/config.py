@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Self
 
+import numpy as np
+
 from adprior_client.errors import InvalidArgumentError
 
-__all__ = ["ClientConfig", "check_concurrency", "check_number"]
+__all__ = ["ClientConfig", "check_concurrency", "check_metadata", "check_number"]
 
 _PREFIX: Final = "ADPRIOR_CLIENT_"
 _MOST_ATTEMPTS: Final = 5
 """gRPC's own limit."""
+_MOST: Final = 1_000_000
+"""Of seconds: gRPC counts milliseconds in 32 bits."""
+_METADATA_KEY: Final = re.compile(r"[0-9a-z_.-]+")
+_METADATA_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +38,11 @@ class ClientConfig:
             are raised. The caller's own errors are always raised.
         shadow: Ask and log, but apply nothing.
         kill_switch_file: While this file exists, nothing is asked; looked for at each call.
-        max_attempts: gRPC's, on one server; of several, each is asked once. 1 to 5.
-        initial_backoff_s: Before the first retry; gRPC adds jitter.
+        max_attempts: Of a call: on one server gRPC's, on several each is asked once. 1 to 5.
+        initial_backoff_s: Before the first retry, with jitter.
         max_backoff_s: Between two retries.
         backoff_multiplier: From each retry to the next.
-        breaker_failures: In a row, that open a server's circuit breaker.
+        breaker_failures: Calls in a row that failed, and open a server's circuit breaker.
         breaker_reset_s: How long it stays open at least.
         health_interval_s: Between two checks of each server's readiness; 0 makes none.
         keepalive_time_s: Between two pings of a connection with calls under way.
@@ -56,7 +63,7 @@ class ClientConfig:
     """
 
     urls: tuple[str, ...]
-    deadline_s: float = 2.0
+    deadline_s: float = 1.0
     fail_open: bool = True
     shadow: bool = False
     kill_switch_file: str | None = None
@@ -98,9 +105,16 @@ class ClientConfig:
                 raise InvalidArgumentError(
                     f"{name}: found {value!r}, expected an integer from {least} to {most}"
                 )
+        if self.stored_reserve_s >= self.deadline_s:
+            raise InvalidArgumentError(
+                f"stored_reserve_s: found {self.stored_reserve_s:g}, expected less than "
+                f"deadline_s, {self.deadline_s:g}"
+            )
         if (self.tls_certificate_file is None) != (self.tls_key_file is None):
             raise InvalidArgumentError("tls_certificate_file and tls_key_file go together")
-        _check_metadata(self.metadata)
+        if not isinstance(self.metadata, tuple):
+            raise InvalidArgumentError("metadata: expected a tuple of pairs of text")
+        check_metadata(self.metadata)
 
     @property
     def is_secure(self) -> bool:
@@ -170,8 +184,8 @@ class ClientConfig:
 # What each number must exceed; None: it must be at least 0.
 _NUMBERS: Final[dict[str, float | None]] = {
     "deadline_s": 0.0,
-    "initial_backoff_s": 0.0,
-    "max_backoff_s": 0.0,
+    "initial_backoff_s": 1e-4,
+    "max_backoff_s": 1e-4,
     "backoff_multiplier": 0.0,
     "breaker_reset_s": 0.0,
     "health_interval_s": None,
@@ -184,18 +198,20 @@ _KINDS: Final[dict[str, Any]] = {"bool": bool, "str | None": str | None}
 
 
 def check_number(value: Any, name: str, above: float | None = 0.0) -> float:
-    """Return a finite number that is more than ``above``, or at least 0 where that is None.
+    """Return a number above ``above``, or at least 0 where that is None, and up to a million.
 
     Raises:
         InvalidArgumentError: It is none.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise InvalidArgumentError(f"{name}: found {type(value).__name__}, expected a number")
-    bad = value < 0 if above is None else value <= above
-    if not math.isfinite(value) or bad:
+    # Written so that NaN fails.
+    if not ((value >= 0 if above is None else value > above) and value <= _MOST):
         expected = "at least 0" if above is None else f"more than {above:g}"
-        raise InvalidArgumentError(f"{name}: found {value}, expected {expected}")
-    return value
+        raise InvalidArgumentError(
+            f"{name}: found {value}, expected {expected} and at most {_MOST:,}"
+        )
+    return float(value)
 
 
 def check_concurrency(value: Any) -> int:
@@ -222,13 +238,23 @@ def _check_urls(urls: Any) -> None:
         raise InvalidArgumentError("urls: a server is named twice")
 
 
-def _check_metadata(metadata: Any) -> None:
-    pairs = metadata if isinstance(metadata, tuple) else None
-    for pair in (None,) if pairs is None else pairs:
+def check_metadata(metadata: Iterable[Any]) -> None:
+    """Refuse what gRPC could not send as ASCII metadata; no value is quoted.
+
+    Raises:
+        InvalidArgumentError: Naming the key.
+    """
+    for pair in metadata:
         if not isinstance(pair, tuple) or list(map(type, pair)) != [str, str]:
-            raise InvalidArgumentError("metadata: expected a tuple of pairs of text")
-        if pair[0] != pair[0].lower():
-            raise InvalidArgumentError(f"metadata: {pair[0]!r}: gRPC wants keys in lower case")
+            raise InvalidArgumentError("metadata: expected pairs of text")
+        key, value = pair
+        if not _METADATA_KEY.fullmatch(key) or key.endswith("-bin"):
+            raise InvalidArgumentError(
+                f"metadata: key {key!r}: expected lower case letters, digits, - _ and ., "
+                "and no -bin at its end"
+            )
+        if not _METADATA_VALUE.fullmatch(value):
+            raise InvalidArgumentError(f"metadata: {key}: its value is not printable ASCII")
 
 
 def _parse(name: str, text: str, kind: str) -> Any:

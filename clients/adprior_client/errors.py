@@ -8,10 +8,12 @@
         ├── DeadlineError         DEADLINE_EXCEEDED             deadline  counts   -
         ├── CancelledError        CANCELLED                     cancelled -        -
         ├── DeniedError           UNAUTHENTICATED,              denied    counts   -
-        │                         PERMISSION_DENIED
-        ├── UnavailableError      UNAVAILABLE,                  unavailable  counts  yes
-        │   │                     RESOURCE_EXHAUSTED
+        │   │                     PERMISSION_DENIED
+        │   └── MetadataError     found here                    denied    -        -
+        ├── UnavailableError      UNAVAILABLE                   unavailable  counts  yes
         │   │                     NOT_FOUND                     unavailable  counts  -
+        │   ├── OverloadedError   RESOURCE_EXHAUSTED            unavailable  counts  yes, after a
+        │   │                                                                        pause
         │   └── BreakerOpenError  found here                    breaker_open  -    -
         └── BadAnswerError        any other, or an answer that  bad_answer  counts -
             │                     breaks the contract
@@ -37,7 +39,9 @@ __all__ = [
     "DeadlineError",
     "DeniedError",
     "InvalidArgumentError",
+    "MetadataError",
     "OtherBundleError",
+    "OverloadedError",
     "UnavailableError",
     "error_for_status",
 ]
@@ -87,11 +91,23 @@ class DeniedError(ClientError):
     reason = Reason.DENIED
 
 
+class MetadataError(DeniedError):
+    """What to send along could not be made: the caller's own function failed."""
+
+    counts = False
+
+
 class UnavailableError(ClientError):
     """Nobody there could take the request now; another server or a later try may."""
 
     grpc_code = "UNAVAILABLE"
     reason = Reason.UNAVAILABLE
+
+
+class OverloadedError(UnavailableError):
+    """The server has more to do than it can."""
+
+    grpc_code = "RESOURCE_EXHAUSTED"
 
 
 class BreakerOpenError(UnavailableError):
@@ -123,7 +139,7 @@ _ERRORS: Final[dict[str, type[ClientError]]] = {
     "UNAUTHENTICATED": DeniedError,
     "PERMISSION_DENIED": DeniedError,
     "UNAVAILABLE": UnavailableError,
-    "RESOURCE_EXHAUSTED": UnavailableError,
+    "RESOURCE_EXHAUSTED": OverloadedError,
     "NOT_FOUND": UnavailableError,
 }
 _RETRIED: Final = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")

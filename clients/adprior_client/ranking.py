@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from adprior_client import codec
 from adprior_client._asyncio import AsyncioClient
 from adprior_client._blocking import BlockingClient
-from adprior_client._calls import Call, Steps
-from adprior_client._core import Candidates, Core
+from adprior_client._scoring import Scoring
 from adprior_client.results import Forecast, Ranking
-from adprior_client.types import ScoreRequest, User, UserId
+from adprior_client.types import Ids, Numbers, ScoreRequest, User, UserId
 
 __all__ = ["AsyncRankingClient", "RankingClient"]
 
 
 class RankingClient(BlockingClient):
-    """Adds priors to users' candidates; see `BlockingClient` for how it is made."""
+    """Adds priors to users' candidates; see `Client` for how it is made."""
 
     def score(
         self,
         user_or_forecast: User | Mapping[str, Any] | bytes | Forecast,
-        candidates: Sequence[int],
-        base_logits: Sequence[float],
+        candidates: Ids,
+        base_logits: Numbers,
         *,
         user_id: UserId | None = None,
         treatment: bool = True,
@@ -60,12 +58,12 @@ class RankingClient(BlockingClient):
             user_id=user_id,
             treatment=treatment,
         )
-        call, steps = _begin(self._core, request, deadline_s, request_id)
-        return self._run("score", call, steps)
+        work = Scoring.of(request)
+        return self._run("score", work, self._begin(work, user_id, deadline_s, request_id))
 
     def score_many(
         self,
-        requests: Sequence[ScoreRequest],
+        requests: Iterable[ScoreRequest],
         *,
         max_concurrency: int = 8,
         deadline_s: float | None = None,
@@ -76,23 +74,24 @@ class RankingClient(BlockingClient):
             InvalidArgumentError: An argument of any is wrong; found before anything is sent.
             ClientError: The server failed on one, and ``ClientConfig.fail_open`` is off.
         """
-        _check_many(self._core, requests, deadline_s)
+        checked = [(Scoring.of(request), request.user_id) for request in requests]
+        for work, user_id in checked:
+            self._begin(work, user_id, deadline_s)
 
-        def ask(request: ScoreRequest) -> Ranking:
-            call, steps = _begin(self._core, request, deadline_s, None)
-            return self._run("score", call, steps)
+        def ask(item: tuple[Scoring, UserId | None]) -> Ranking:
+            return self._run("score", item[0], self._begin(*item, deadline_s))
 
-        return self._run_many(ask, requests, max_concurrency)
+        return self._run_many(ask, checked, max_concurrency)
 
 
 class AsyncRankingClient(AsyncioClient):
-    """Adds priors to users' candidates, for asyncio; see `AsyncioClient` for how it is made."""
+    """Adds priors to users' candidates, for asyncio; see `Client` for how it is made."""
 
     async def score(
         self,
         user_or_forecast: User | Mapping[str, Any] | bytes | Forecast,
-        candidates: Sequence[int],
-        base_logits: Sequence[float],
+        candidates: Ids,
+        base_logits: Numbers,
         *,
         user_id: UserId | None = None,
         treatment: bool = True,
@@ -107,41 +106,22 @@ class AsyncRankingClient(AsyncioClient):
             user_id=user_id,
             treatment=treatment,
         )
-        call, steps = _begin(self._core, request, deadline_s, request_id)
-        return await self._run("score", call, steps)
+        work = Scoring.of(request)
+        return await self._run("score", work, self._begin(work, user_id, deadline_s, request_id))
 
     async def score_many(
         self,
-        requests: Sequence[ScoreRequest],
+        requests: Iterable[ScoreRequest],
         *,
         max_concurrency: int = 8,
         deadline_s: float | None = None,
     ) -> list[Ranking]:
         """See `RankingClient.score_many`."""
-        _check_many(self._core, requests, deadline_s)
+        checked = [(Scoring.of(request), request.user_id) for request in requests]
+        for work, user_id in checked:
+            self._begin(work, user_id, deadline_s)
 
-        async def ask(request: ScoreRequest) -> Ranking:
-            call, steps = _begin(self._core, request, deadline_s, None)
-            return await self._run("score", call, steps)
+        async def ask(item: tuple[Scoring, UserId | None]) -> Ranking:
+            return await self._run("score", item[0], self._begin(*item, deadline_s))
 
-        return await self._run_many(ask, requests, max_concurrency)
-
-
-def _begin(
-    core: Core, request: ScoreRequest, deadline_s: float | None, request_id: str | None
-) -> tuple[Call, Steps[Ranking]]:
-    """Check a request, and return the call with its steps."""
-    candidates = Candidates.of(request.candidates, request.base_logits, treatment=request.treatment)
-    subject = request.subject
-    if isinstance(subject, Forecast):
-        known = codec.encode_forecast(subject)
-        call = core.begin(subject.request_id.encode(), request.user_id, deadline_s, request_id)
-        return call, core.score_forecast(call, subject, known, candidates)
-    context = codec.encode_user(subject)
-    call = core.begin(context[0], request.user_id, deadline_s, request_id)
-    return call, core.score_user(call, context, candidates)
-
-
-def _check_many(core: Core, requests: Sequence[ScoreRequest], deadline_s: float | None) -> None:
-    for request in requests:
-        _begin(core, request, deadline_s, None)
+        return await self._run_many(ask, checked, max_concurrency)

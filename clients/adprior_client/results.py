@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -16,9 +16,19 @@ import numpy.typing as npt
 
 from adprior_client.types import Reason, Source, UserId
 
-__all__ = ["Advertiser", "CandidateStatusName", "Forecast", "RankedCandidate", "Ranking"]
+__all__ = [
+    "NO_ANSWER",
+    "Advertiser",
+    "CandidateStatusName",
+    "Forecast",
+    "RankedCandidate",
+    "Ranking",
+]
 
 CandidateStatusName: TypeAlias = Literal["exact", "upper_bound", "not_in_catalogue", "unknown"]
+
+NO_ANSWER: Final = 3
+"""Beside the values of `adprior_runtime.contract.CandidateStatus`."""
 
 _STATUS_NAMES: Final[tuple[CandidateStatusName, ...]] = (
     "exact",
@@ -61,7 +71,7 @@ class Forecast:
         missing_mass: Upper bound on the probability of all advertisers not shown, in [0, 1].
         bundle_id: The bundle that answered, empty without one.
         source: Where it comes from.
-        age_s: Seconds since it was made, where that is known.
+        made_at: When it was made, with a time zone, where that is known.
         reason: Why it is not the live answer, None when it is.
         request_id: Of the call.
         withheld: In shadow mode, what ``advertisers`` would have been.
@@ -72,7 +82,7 @@ class Forecast:
     missing_mass: float
     bundle_id: str
     source: Source = Source.CALLER
-    age_s: float | None = None
+    made_at: datetime | None = None
     reason: Reason | None = None
     request_id: str = ""
     withheld: tuple[Advertiser, ...] = ()
@@ -91,6 +101,13 @@ class Forecast:
         )
 
     @property
+    def age_s(self) -> float | None:
+        """Seconds since it was made; clocks that differ make no age negative."""
+        if self.made_at is None:
+            return None
+        return max((datetime.now(UTC) - self.made_at).total_seconds(), 0.0)
+
+    @property
     def predicted(self) -> tuple[Advertiser, ...]:
         """What was predicted, applied or not."""
         return self.advertisers or self.withheld
@@ -104,16 +121,11 @@ class Forecast:
             "bundle_id": self.bundle_id,
         }
 
-    def to_log(self, *, user_id: UserId, as_of: datetime) -> dict[str, Any]:
-        """Return the row of a forecast log, which `ParquetForecasts` reads back.
-
-        Args:
-            user_id: The user.
-            as_of: When the forecast was made.
-        """
+    def to_log(self, *, user_id: UserId) -> dict[str, Any]:
+        """Return the row of a forecast log, which `ParquetForecasts` reads back."""
         return {
             "user_id": user_id,
-            "as_of": as_of,
+            "as_of": self.made_at,
             "advertiser_ids": [item.advertiser_id for item in self.predicted],
             "advertiser_names": [item.name for item in self.predicted],
             "log_probs": [item.log_prob for item in self.predicted],
@@ -161,7 +173,7 @@ class RankedCandidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ranking:
-    """Candidates with adjusted logits, in the order they were given, as columns.
+    """Candidates with adjusted logits, in the order they were given, as columns (read-only).
 
     Attributes:
         logits: float64 [n], to rank with: ``adjusted_logits``, or ``base_logits`` in shadow mode
@@ -175,7 +187,7 @@ class Ranking:
         forecast: What was ranked with.
         bundle_id: The bundle that answered; empty without an answer.
         source: Where the forecast comes from.
-        age_s: Seconds since it was made, where that is known.
+        age_s: Seconds since it was made, then, where that is known.
         reason: Why this is not the live answer, applied; None when it is.
         request_id: Of the call.
         treatment: Whether the user is treated, as the caller said.
@@ -196,6 +208,13 @@ class Ranking:
     request_id: str
     treatment: bool
     applied: bool
+
+    def __post_init__(self) -> None:
+        """Make the columns read-only: they share memory, and what is logged must stay."""
+        for column in (self.logits, self.base_logits, self.adjusted_logits):
+            column.setflags(write=False)
+        for other in (self.advertiser_ids, self.log_probs, self.statuses):
+            other.setflags(write=False)
 
     @property
     def exact(self) -> bool | None:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from adprior_client import codec
 from adprior_client._asyncio import AsyncioClient
 from adprior_client._blocking import BlockingClient
-from adprior_client._calls import Call, Steps
-from adprior_client._core import Core
+from adprior_client._forecasting import Forecasting
 from adprior_client.results import Forecast
-from adprior_client.types import ForecastRequest, User, UserId
-from adprior_runtime import contract
+from adprior_client.types import ForecastRequest, Ids, User, UserId
 
 __all__ = ["AsyncRetrievalClient", "RetrievalClient"]
 
 
 class RetrievalClient(BlockingClient):
-    """Forecasts advertisers; see `BlockingClient` for how it is made."""
+    """Forecasts advertisers; see `Client` for how it is made."""
 
     def forecast(
         self,
@@ -26,7 +23,7 @@ class RetrievalClient(BlockingClient):
         k: int | None = None,
         *,
         user_id: UserId | None = None,
-        excluded_advertiser_ids: Sequence[int] = (),
+        excluded_advertiser_ids: Ids = (),
         treatment: bool = True,
         deadline_s: float | None = None,
         request_id: str | None = None,
@@ -58,12 +55,12 @@ class RetrievalClient(BlockingClient):
             excluded_advertiser_ids=excluded_advertiser_ids,
             treatment=treatment,
         )
-        call, steps = _begin(self._core, request, deadline_s, request_id)
-        return self._run("forecast", call, steps)
+        work = Forecasting.of(request)
+        return self._run("forecast", work, self._begin(work, user_id, deadline_s, request_id))
 
     def forecast_many(
         self,
-        requests: Sequence[ForecastRequest],
+        requests: Iterable[ForecastRequest],
         *,
         max_concurrency: int = 8,
         deadline_s: float | None = None,
@@ -74,17 +71,18 @@ class RetrievalClient(BlockingClient):
             InvalidArgumentError: An argument of any is wrong; found before anything is sent.
             ClientError: The server failed on one, and ``ClientConfig.fail_open`` is off.
         """
-        _check_many(self._core, requests, deadline_s)
+        checked = [(Forecasting.of(request), request.user_id) for request in requests]
+        for work, user_id in checked:
+            self._begin(work, user_id, deadline_s)
 
-        def ask(request: ForecastRequest) -> Forecast:
-            call, steps = _begin(self._core, request, deadline_s, None)
-            return self._run("forecast", call, steps)
+        def ask(item: tuple[Forecasting, UserId | None]) -> Forecast:
+            return self._run("forecast", item[0], self._begin(*item, deadline_s))
 
-        return self._run_many(ask, requests, max_concurrency)
+        return self._run_many(ask, checked, max_concurrency)
 
 
 class AsyncRetrievalClient(AsyncioClient):
-    """Forecasts advertisers, for asyncio; see `AsyncioClient` for how it is made."""
+    """Forecasts advertisers, for asyncio; see `Client` for how it is made."""
 
     async def forecast(
         self,
@@ -92,7 +90,7 @@ class AsyncRetrievalClient(AsyncioClient):
         k: int | None = None,
         *,
         user_id: UserId | None = None,
-        excluded_advertiser_ids: Sequence[int] = (),
+        excluded_advertiser_ids: Ids = (),
         treatment: bool = True,
         deadline_s: float | None = None,
         request_id: str | None = None,
@@ -105,41 +103,22 @@ class AsyncRetrievalClient(AsyncioClient):
             excluded_advertiser_ids=excluded_advertiser_ids,
             treatment=treatment,
         )
-        call, steps = _begin(self._core, request, deadline_s, request_id)
-        return await self._run("forecast", call, steps)
+        work = Forecasting.of(request)
+        return await self._run("forecast", work, self._begin(work, user_id, deadline_s, request_id))
 
     async def forecast_many(
         self,
-        requests: Sequence[ForecastRequest],
+        requests: Iterable[ForecastRequest],
         *,
         max_concurrency: int = 8,
         deadline_s: float | None = None,
     ) -> list[Forecast]:
         """See `RetrievalClient.forecast_many`."""
-        _check_many(self._core, requests, deadline_s)
+        checked = [(Forecasting.of(request), request.user_id) for request in requests]
+        for work, user_id in checked:
+            self._begin(work, user_id, deadline_s)
 
-        async def ask(request: ForecastRequest) -> Forecast:
-            call, steps = _begin(self._core, request, deadline_s, None)
-            return await self._run("forecast", call, steps)
+        async def ask(item: tuple[Forecasting, UserId | None]) -> Forecast:
+            return await self._run("forecast", item[0], self._begin(*item, deadline_s))
 
-        return await self._run_many(ask, requests, max_concurrency)
-
-
-def _begin(
-    core: Core, request: ForecastRequest, deadline_s: float | None, request_id: str | None
-) -> tuple[Call, Steps[Forecast]]:
-    """Check a request, and return the call with its steps."""
-    tensors = {contract.USER_CONTEXT: codec.encode_user(request.user)}
-    if request.k is not None:
-        tensors[contract.TOP_K] = codec.encode_top_k(request.k)
-    excluded = codec.encode_ids(request.excluded_advertiser_ids, "excluded_advertiser_ids")
-    if excluded.size:
-        tensors[contract.EXCLUDED_ADVERTISER_IDS] = excluded
-    key = tensors[contract.USER_CONTEXT][0]
-    call = core.begin(key, request.user_id, deadline_s, request_id)
-    return call, core.forecast(call, tensors, treatment=request.treatment)
-
-
-def _check_many(core: Core, requests: Sequence[ForecastRequest], deadline_s: float | None) -> None:
-    for request in requests:
-        _begin(core, request, deadline_s, None)
+        return await self._run_many(ask, checked, max_concurrency)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -15,6 +15,7 @@ from adprior_runtime.errors import InvalidInputError
 
 __all__ = ["ForecastSource", "ParquetForecasts"]
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS: Final = (
     "user_id",
     "as_of",
@@ -31,9 +32,10 @@ class ForecastSource(Protocol):
     """Where stored forecasts are found; anything with this method will do."""
 
     def find(self, user_id: UserId) -> Forecast | None:
-        """Return the user's latest forecast, ``source`` stored and ``age_s`` set, or None.
+        """Return the user's latest forecast, with ``made_at``, or None.
 
-        Threads share a source. An exception counts as none.
+        It is asked in a thread, has what is left of the call's deadline (10 ms at least), and is
+        not waited for beyond that. What it raises, or gives that is malformed, counts as none.
         """
         ...
 
@@ -41,30 +43,26 @@ class ForecastSource(Protocol):
 class ParquetForecasts:
     """Forecasts in Parquet files, read into memory once.
 
-    The columns: ``user_id``, ``as_of``, ``advertiser_ids``, ``log_probs``, ``exact``,
-    ``missing_mass``, ``bundle_id``; ``advertiser_names`` if there are any. A user's latest counts.
+    The columns: ``user_id``, ``as_of`` (when it was made), ``advertiser_ids``, ``log_probs``,
+    ``exact``, ``missing_mass``, ``bundle_id``; ``advertiser_names`` if there are any. A user's
+    latest counts, and rows without advertisers do not.
 
     Args:
         path: A Parquet file, or a directory of them (partitioned or not).
-        now: The present, for ages.
 
     Raises:
-        InvalidInputError: It is unreadable, a column is missing, or pyarrow is.
+        InvalidInputError: It is unreadable, a column is missing or no time, or pyarrow is missing.
     """
 
-    def __init__(
-        self, path: str | Path, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
-        self._now = now
+    def __init__(self, path: str | Path) -> None:
         table = _read(Path(path))
-        self._ids = table["user_id"].combine_chunks()
+        self._made_at = _microseconds(table["as_of"], path)
         self._table = table
-        self._as_of = _as_utc(table["as_of"].to_pylist(), path)
-        self._rows: dict[UserId, int] = {}
-        for row, user_id in enumerate(self._ids.to_pylist()):
-            known = self._rows.get(user_id)
-            if known is None or self._as_of[known] <= self._as_of[row]:
-                self._rows[user_id] = row
+        lengths = table["advertiser_ids"].combine_chunks().value_lengths().fill_null(0)
+        kept = np.flatnonzero(lengths.to_numpy(zero_copy_only=False) > 0)
+        kept = kept[np.argsort(self._made_at[kept], kind="stable")]
+        ids = table["user_id"].take(kept).to_pylist()
+        self._rows: dict[UserId, int] = dict(zip(ids, kept.tolist(), strict=True))
 
     def __len__(self) -> int:
         """How many users have a forecast."""
@@ -78,7 +76,6 @@ class ParquetForecasts:
         values: dict[str, Any] = self._table.slice(row, 1).to_pylist()[0]
         ids, log_probs = values["advertiser_ids"] or [], values["log_probs"] or []
         names: Sequence[str] = values.get("advertiser_names") or [""] * len(ids)
-        age = self._now() - self._as_of[row]
         return Forecast(
             advertisers=tuple(
                 Advertiser(advertiser_id=advertiser_id, name=name, log_prob=log_prob)
@@ -88,7 +85,7 @@ class ParquetForecasts:
             missing_mass=float(values["missing_mass"]),
             bundle_id=values["bundle_id"] or "",
             source=Source.STORED,
-            age_s=age.total_seconds(),
+            made_at=_EPOCH + timedelta(microseconds=int(self._made_at[row])),
         )
 
 
@@ -114,14 +111,16 @@ def _read(path: Path) -> Any:
         raise InvalidInputError(f"{path}: not Parquet forecasts: {reason}") from error
 
 
-def _as_utc(moments: Sequence[Any], path: str | Path) -> np.ndarray[Any, Any]:
-    """Return moments with a zone; one without is taken as UTC, a date as its first instant."""
-    found = np.empty(len(moments), dtype=np.object_)
-    for row, moment in enumerate(moments):
-        value = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
-        if not isinstance(value, datetime):
-            if not hasattr(value, "year"):
-                raise InvalidInputError(f"{path}: as_of: row {row} (from 0): expected a time")
-            value = datetime(value.year, value.month, value.day, tzinfo=UTC)
-        found[row] = value.replace(tzinfo=UTC) if value.tzinfo is None else value
+def _microseconds(column: Any, path: str | Path) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return times since 1970: of dates their first instant, without a zone as UTC."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    try:
+        zone = getattr(column.type, "tz", None)
+        times = column.combine_chunks().cast(pa.timestamp("us", zone), safe=False)
+    except pa.ArrowException as error:
+        raise InvalidInputError(f"{path}: as_of: found {column.type}, expected a time") from error
+    if times.null_count:
+        raise InvalidInputError(f"{path}: as_of: found a null")
+    found: np.ndarray[Any, np.dtype[np.int64]] = times.cast(pa.int64()).to_numpy()
     return found

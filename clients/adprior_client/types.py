@@ -8,13 +8,18 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 if TYPE_CHECKING:
     from adprior_client.results import Forecast
 
 __all__ = [
     "Event",
     "ForecastRequest",
+    "Ids",
     "Moment",
+    "Numbers",
     "Reason",
     "Scalar",
     "ScoreRequest",
@@ -27,6 +32,8 @@ Scalar: TypeAlias = str | int | float | bool | None
 Moment: TypeAlias = str | date | datetime
 """ISO 8601 text, a date or a date-time; one without a zone is taken as UTC by the server."""
 
+Ids: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]]
+Numbers: TypeAlias = Sequence[float] | npt.NDArray[np.floating[Any]]
 UserId: TypeAlias = str | int
 """Chooses the user's server and finds their stored forecast; never sent."""
 
@@ -70,9 +77,9 @@ class Event:
 
     time: Moment
     action: str
-    advertiser: str | None = None
-    category: str | None = None
-    text: str | None = None
+    advertiser: str | None = field(default=None, repr=False)
+    category: str | None = field(default=None, repr=False)
+    text: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +92,8 @@ class User:
         as_of: The time the forecast is for; a bare date includes that whole day.
     """
 
-    profile: Mapping[str, Scalar] = field(default_factory=dict)
-    history: Sequence[Event] = ()
+    profile: Mapping[str, Scalar] = field(default_factory=dict, repr=False)
+    history: Sequence[Event] = field(default=(), repr=False)
     as_of: Moment
 
 
@@ -94,10 +101,10 @@ class User:
 class ForecastRequest:
     """One forecast of many; see `RetrievalClient.forecast` for what each is."""
 
-    user: User | Mapping[str, Any] | bytes
+    user: User | Mapping[str, Any] | bytes = field(repr=False)
     k: int | None = None
-    user_id: UserId | None = None
-    excluded_advertiser_ids: Sequence[int] = ()
+    user_id: UserId | None = field(default=None, repr=False)
+    excluded_advertiser_ids: Ids = ()
     treatment: bool = True
 
 
@@ -105,8 +112,8 @@ class ForecastRequest:
 class ScoreRequest:
     """One ranking of many; see `RankingClient.score` for what each is."""
 
-    subject: User | Mapping[str, Any] | bytes | Forecast
-    candidates: Sequence[int]
-    base_logits: Sequence[float]
-    user_id: UserId | None = None
+    subject: User | Mapping[str, Any] | bytes | Forecast = field(repr=False)
+    candidates: Ids
+    base_logits: Numbers
+    user_id: UserId | None = field(default=None, repr=False)
     treatment: bool = True

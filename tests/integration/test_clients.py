@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -137,11 +138,8 @@ def test_rankings_are_logged_and_read_back_as_they_were_made(
 def test_a_stored_forecast_is_ranked_with_while_the_engine_has_no_time(
     server: TritonServer, retrieval: RetrievalClient, tmp_path: Path
 ) -> None:
-    from datetime import UTC, datetime, timedelta  # noqa: PLC0415
-
-    row = retrieval.forecast(CONTEXT).to_log(
-        user_id="u", as_of=datetime.now(UTC) - timedelta(hours=5)
-    )
+    made_at = datetime.now(UTC) - timedelta(hours=5)
+    row = replace(retrieval.forecast(CONTEXT), made_at=made_at).to_log(user_id="u")
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "daily.parquet")
     stored = ParquetForecasts(tmp_path)
     config = _config(server, deadline_s=2.001, stored_reserve_s=2.0)

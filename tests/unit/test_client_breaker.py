@@ -66,6 +66,7 @@ def test_no_trial_while_the_server_is_known_to_be_down() -> None:
     clock = _Clock()
     breaker = _opened(clock)
     breaker.check(is_ready=False)
+    breaker.check(is_ready=False)
     clock.now += 60
     assert not breaker.admits()
     breaker.check(is_ready=True)
@@ -73,9 +74,16 @@ def test_no_trial_while_the_server_is_known_to_be_down() -> None:
     assert breaker.admits()
 
 
-def test_failing_checks_open_it_before_any_call_fails() -> None:
+def test_two_failing_checks_keep_calls_away_however_well_they_go() -> None:
     breaker = CircuitBreaker(failures=2, reset_s=1.0, clock=_Clock())
     breaker.check(is_ready=False)
     assert breaker.admits()
+    breaker.check(is_ready=True)
     breaker.check(is_ready=False)
+    assert breaker.admits()  # not two in a row
+    breaker.check(is_ready=False)
+    breaker.succeed()  # a call that was under way
+    assert breaker.is_open
     assert not breaker.admits()
+    breaker.check(is_ready=True)
+    assert breaker.admits()

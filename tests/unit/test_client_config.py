@@ -27,13 +27,26 @@ from adprior_client._wire import channel_settings
         ({"fail_open": "yes"}, "fail_open: found str, expected bool"),
         ({"tls_ca_file": 7}, "tls_ca_file: found int"),
         ({"tls_key_file": "key"}, "go together"),
-        ({"metadata": (("Authorization", "x"),)}, "in lower case"),
+        ({"metadata": (("Authorization", "x"),)}, "'Authorization': expected lower case"),
+        ({"metadata": (("a b", "x"),)}, "'a b': expected lower case"),
+        ({"metadata": (("x-bin", "x"),)}, "no -bin at its end"),
+        ({"metadata": (("authorization", "secret\n"),)}, "not printable ASCII"),
+        ({"stored_reserve_s": 1.0, "deadline_s": 0.5}, "expected less than deadline_s, 0.5"),
+        ({"keepalive_time_s": 1e7}, "at most 1,000,000"),
+        ({"initial_backoff_s": 1e-12}, "more than 0.0001"),
+        ({"max_backoff_s": float("inf")}, "max_backoff_s: found inf"),
         ({"metadata": {"a": "b"}}, "a tuple of pairs of text"),
     ],
 )
 def test_what_cannot_work_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         ClientConfig(**({"urls": ("a:1",)} | settings))
+
+
+def test_a_wrong_value_of_metadata_is_not_quoted() -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        ClientConfig(urls=("a:1",), metadata=(("authorization", "secret\n"),))
+    assert "secret" not in str(caught.value)
 
 
 def test_credentials_are_not_shown() -> None:

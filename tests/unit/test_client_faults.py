@@ -23,6 +23,7 @@ from adprior_client import (
     DeadlineError,
     DeniedError,
     InvalidArgumentError,
+    OverloadedError,
     Reason,
     UnavailableError,
 )
@@ -45,7 +46,7 @@ STATUSES: dict[grpc.StatusCode, tuple[type[ClientError], str, int]] = {
     grpc.StatusCode.NOT_FOUND: (UnavailableError, "unavailable", 1),
     grpc.StatusCode.ALREADY_EXISTS: (BadAnswerError, "bad_answer", 1),
     grpc.StatusCode.PERMISSION_DENIED: (DeniedError, "denied", 1),
-    grpc.StatusCode.RESOURCE_EXHAUSTED: (UnavailableError, "unavailable", 3),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (OverloadedError, "unavailable", 3),
     grpc.StatusCode.FAILED_PRECONDITION: (BadAnswerError, "bad_answer", 1),
     grpc.StatusCode.ABORTED: (BadAnswerError, "bad_answer", 1),
     grpc.StatusCode.OUT_OF_RANGE: (BadAnswerError, "bad_answer", 1),
@@ -233,6 +234,8 @@ def test_what_the_caller_got_wrong_always_raises(triton: FakeTriton, kind: Kind)
         {"deadline_s": "1"},
         {"user_id": 1.5},
         {"request_id": 7},
+        {"request_id": "\ud800"},
+        {"deadline_s": 10**400},
         {"treatment": 1},
     ):
         with pytest.raises(InvalidArgumentError, match=next(iter(options))):

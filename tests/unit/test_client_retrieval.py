@@ -184,5 +184,5 @@ def test_a_closed_client_says_so(triton: FakeTriton) -> None:
     client = RetrievalClient(triton.config())
     client.close()
     client.close()
-    with pytest.raises(ClientError, match="this client is closed"):
+    with pytest.raises(ClientError, match="the client was closed"):
         client.forecast(USER)

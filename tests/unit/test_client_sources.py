@@ -38,13 +38,17 @@ def test_the_latest_forecast_of_a_user_counts_with_its_age(tmp_path: Path) -> No
         _row("u1", datetime(2024, 5, 30, 6, tzinfo=UTC), 6),
         _row("u2", datetime(2024, 5, 30, 12, tzinfo=UTC), 5),
     ]
-    source = ParquetForecasts(_write(tmp_path / "f.parquet", rows), now=lambda: NOON)
+    source = ParquetForecasts(_write(tmp_path / "f.parquet", rows))
     assert isinstance(source, ForecastSource)
     assert len(source) == 2
     found = source.find("u1")
     assert found is not None
     assert [(a.advertiser_id, a.log_prob) for a in found.advertisers] == [(7, -0.5), (8, -1.5)]
-    assert (found.source, found.age_s, found.bundle_id) == (Source.STORED, 6 * 3600.0, "b")
+    assert (found.source, found.made_at, found.bundle_id) == (
+        Source.STORED,
+        datetime(2024, 5, 31, 6, tzinfo=UTC),
+        "b",
+    )
     assert source.find("u3") is None
     assert source.find(1) is None
 
@@ -52,16 +56,17 @@ def test_the_latest_forecast_of_a_user_counts_with_its_age(tmp_path: Path) -> No
 def test_a_partitioned_directory_is_one_source(tmp_path: Path) -> None:
     _write(tmp_path / "date=2024-05-30" / "shard=0" / "a.parquet", [_row(1, date(2024, 5, 30), 7)])
     _write(tmp_path / "date=2024-05-31" / "shard=0" / "a.parquet", [_row(1, date(2024, 5, 31), 9)])
-    source = ParquetForecasts(tmp_path, now=lambda: NOON)
+    source = ParquetForecasts(tmp_path)
     found = source.find(1)
     assert found is not None
-    assert (found.advertisers[0].advertiser_id, found.age_s) == (9, 12 * 3600.0)
+    assert found.advertisers[0].advertiser_id == 9
+    assert found.made_at == datetime(2024, 5, 31, tzinfo=UTC)
 
 
 def test_what_a_forecast_logs_is_read_back(tmp_path: Path) -> None:
     first = ParquetForecasts(_write(tmp_path / "a.parquet", [_row("u", NOON, 7)])).find("u")
     assert first is not None
-    row = first.to_log(user_id="u", as_of=NOON)
+    row = first.to_log(user_id="u")
     again = ParquetForecasts(_write(tmp_path / "b.parquet", [row])).find("u")
     assert isinstance(again, Forecast)
     assert again.advertisers == first.advertisers

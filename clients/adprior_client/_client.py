@@ -1,0 +1,104 @@
+"""What every client is made of, whatever drives it."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol, TypeVar
+
+from adprior_client._calls import Attempt, Call, Outcome, Steps
+from adprior_client._core import Core
+from adprior_client._telemetry import Telemetry
+from adprior_client._wire import channel_settings, error_of
+from adprior_client.config import ClientConfig, check_metadata
+from adprior_client.errors import ClientError, InvalidArgumentError, MetadataError
+from adprior_client.results import Forecast, Ranking
+from adprior_client.sources import ForecastSource
+from adprior_client.types import UserId
+
+__all__ = ["CHECK_TIMEOUT_S", "Client", "Headers", "Result_co", "Work"]
+
+Result_co = TypeVar("Result_co", Forecast, Ranking, covariant=True)
+Headers = dict[str, str] | ClientError
+
+CHECK_TIMEOUT_S: Final = 1.0
+"""Of a health check."""
+
+_log = logging.getLogger("adprior_client")
+
+
+class Work(Protocol[Result_co]):
+    """What a caller asks for, checked: `Forecasting` or `Scoring`."""
+
+    @property
+    def key(self) -> bytes:
+        """What chooses a server where no user id does."""
+        ...
+
+    def steps(self, core: Core, call: Call) -> Steps[Result_co]:
+        """Ask."""
+        ...
+
+
+class Client:
+    """Settings, servers, tracing and metadata; the channels are its children's.
+
+    Args:
+        config: How to behave, or a server's ``HOST:PORT`` for the defaults.
+        stored: Where to look when the live answer does not come; asked in a thread.
+        kill_switch: Asked at each call: while it is true, nothing is asked and nothing applied.
+            Like ``metadata``, it must be quick: nothing can be done in its time.
+        metadata: Gives what to send with each call beside ``config.metadata``: tokens that rotate.
+
+    Raises:
+        InvalidArgumentError: A setting is impossible, or a certificate file unreadable.
+    """
+
+    def __init__(
+        self,
+        config: ClientConfig | str,
+        *,
+        stored: ForecastSource | None = None,
+        kill_switch: Callable[[], bool] | None = None,
+        metadata: Callable[[], Mapping[str, str]] | None = None,
+    ) -> None:
+        for name, function in (
+            ("metadata", metadata),
+            ("stored.find", getattr(stored, "find", None)),
+        ):
+            if inspect.iscoroutinefunction(function):
+                raise InvalidArgumentError(
+                    f"{name}: found a coroutine function, expected a plain one"
+                )
+        self._config = ClientConfig.of(config)
+        self._core = Core(self._config, has_stored=stored is not None, kill_switch=kill_switch)
+        self._stored = stored
+        self._metadata = metadata
+        self._telemetry = Telemetry()
+        self._settings = channel_settings(self._config)
+
+    def _begin(
+        self,
+        work: Work[Result_co],
+        user_id: UserId | None,
+        deadline_s: float | None,
+        request_id: str | None = None,
+    ) -> Call:
+        return self._core.begin(work.key, user_id, deadline_s, request_id)
+
+    def _headers(self) -> Headers:
+        """Return what goes along with a call, or why nothing can."""
+        headers = dict(self._config.metadata) | self._telemetry.headers()
+        if self._metadata is None:
+            return headers
+        try:
+            added = dict(self._metadata())
+            check_metadata(added.items())
+        except Exception as error:  # noqa: BLE001  the caller's own code
+            _log.warning("adprior: the metadata function failed: %s", type(error).__name__)
+            return MetadataError(f"metadata: the function failed: {type(error).__name__}")
+        return headers | added
+
+    def _failure(self, error: Exception, attempt: Attempt) -> Outcome:
+        return error_of(error, attempt.request.model, attempt.server.url, attempt.timeout_s)
