@@ -32,7 +32,7 @@ class FixedSource(ExampleSource):
     def __init__(self, examples: Sequence[Example]) -> None:
         self.examples = list(examples)
 
-    def epoch(self, number: int) -> list[Example]:  # noqa: ARG002
+    def epoch(self, number: int) -> list[Example]:
         return self.examples
 
 
