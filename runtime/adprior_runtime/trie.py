@@ -129,7 +129,8 @@ class Trie:
 
     def parents(self, nodes: npt.ArrayLike) -> Int64Array:
         """Return the parent of each node; the root has none and must not be asked for."""
-        edges = np.asarray(nodes) - 1
+        # Needles of another type would make NumPy convert the mapped array, all of it, each time.
+        edges = np.asarray(nodes).astype(self.offsets.dtype) - 1
         return np.searchsorted(self.offsets, edges, side="right") - 1
 
     def ancestors(self, nodes: npt.ArrayLike) -> Int64Array:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,24 @@ def test_depth_and_most_paths_are_the_catalogues(catalogue: dict[Path_, int]) ->
     rows = list(catalogue.values())
     assert trie.depth == max(map(len, catalogue))
     assert trie.most_paths == max(map(rows.count, rows))
+
+
+def test_what_a_request_looks_up_copies_no_array_of_the_catalogue() -> None:
+    count = 50_000
+    paths = [(1 + number % 250, 1 + number // 250, END) for number in range(count)]
+    trie = Trie.build(paths, np.arange(count))
+    assert trie.offsets.nbytes > 100 * 2**10
+    tracemalloc.start()
+    try:
+        leaves, _ = trie.leaves_of([5, 70, 900])
+        trie.ancestors(leaves)
+        trie.paths(leaves)
+        trie.covered(leaves)
+        trie.children_of(trie.parents(leaves))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 * 2**10
 
 
 def test_paths_may_come_from_a_generator() -> None:
