@@ -298,6 +298,21 @@ def test_the_certificate_by_hand(
     assert _decode(found, frontier, top_k).exact is exact
 
 
+@pytest.mark.parametrize(
+    ("frontier", "exact"),
+    [([0.15, 0.15], False), ([0.15, 0.06], False), ([0.15, 0.04], True), ([0.19], True)],
+)
+def test_each_name_not_found_may_hide_below_a_prefix_of_its_own(
+    frontier: list[float], exact: bool
+) -> None:
+    """One name of 0.3 leads; another advertiser has 0.1 and two names that were not found."""
+    world = _world({(1, END): 0, (2, END): 1, (3, 1, END): 1, (4, 1, END): 1})
+    found = [((1, END), math.log(0.3)), ((2, END), math.log(0.1))]
+    forecast = world.decode(_beams(found, [math.log(p) for p in frontier]), top_k=1)
+    assert forecast.advertiser_ids.tolist() == [100]
+    assert forecast.exact is exact
+
+
 def test_names_of_one_advertiser_add_up() -> None:
     forecast = _decode({(1, END): 0.2, (3, END): 0.25, (2, 3, END): 0.1}, [0.05], 2)
     assert forecast.advertiser_ids.tolist() == [100, 110]

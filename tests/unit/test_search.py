@@ -289,3 +289,13 @@ def test_many_small_names_of_one_advertiser_may_hide_behind_a_beam(mode: SearchM
     else:
         assert math.isclose(sums[1], 0.65, rel_tol=1e-5)
         assert result.exact
+
+
+def test_a_contender_is_looked_into_that_no_prefix_gives_away() -> None:
+    """One name of 0.3 leads; another advertiser has 0.1 found and two names of 0.12 to come."""
+    engine = ChosenEngine({1: 0.3, END: 0.1, 2: 0.12, 3: 0.12})
+    trie = Trie.build([(1, END), (END,), (2, END), (3, END)], [0, 1, 1, 1])
+    exact = SearchSettings(mode=SearchMode.EXACT, width=1, token_budget=99)
+    result = TrieSearch(engine, trie, PROMPT, exact).run(1)
+    assert result.exact
+    assert len(result.leaves) == 4
