@@ -6,12 +6,13 @@ that its other names go through.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from adprior_runtime.forward_passes import PASS_TOKENS
 from adprior_runtime.search_tree import SearchTree
 from adprior_runtime.trie import Int64Array, Trie
 
@@ -19,9 +20,6 @@ __all__ = ["CandidateScores", "score_candidates"]
 
 _Float64Array = npt.NDArray[np.float64]
 _BoolArray = npt.NDArray[np.bool_]
-
-_PASS_TOKENS = 512
-"""A pass holds about so many tokens: attention to the others of a longer one would cost more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,25 +38,23 @@ class CandidateScores:
 
 
 def score_candidates(
-    tree: SearchTree,
-    trie: Trie,
-    rows: Int64Array,
-    token_budget: int,
-    before_pass: Callable[[], None] = lambda: None,
+    tree: SearchTree, trie: Trie, rows: Int64Array, token_budget: int
 ) -> CandidateScores:
     """Score candidates, the highest bounds first, as far as the budget goes.
+
+    One with a name that no single pass can hold keeps its bound.
 
     Args:
         tree: Of a search; left as it was.
         trie: The catalogue's names.
         rows: int64 [candidates], rows of the catalogue, different.
         token_budget: Tokens to put through the model at most.
-        before_pass: Called before each forward pass; what it raises ends the scoring.
     """
     leaves, owners = trie.leaves_of(rows)
     lineage = trie.ancestors(leaves)
     resolved, probabilities = tree.resolved(leaves)
-    fronts, front_probabilities = tree.fronts(lineage)
+    fronts, front_scores = tree.fronts(lineage)
+    front_probabilities = np.exp(front_scores)
     bounds = _bounds(len(rows), owners, resolved, probabilities, fronts, front_probabilities)
     missing = np.where(resolved, 0, ((lineage >= fronts[:, None]) & (lineage > 0)).sum(axis=1) - 1)
     chosen = _affordable(rows, owners, resolved, bounds, missing, token_budget)
@@ -66,8 +62,7 @@ def score_candidates(
     # Neighbours in the trie share a pass, and what they have in common.
     in_order = chosen[np.lexsort(lineage[chosen].T[::-1])]
     for part in _passes(in_order, missing):
-        before_pass()
-        log_probs, tokens = tree.score_paths(lineage[part], fronts[part])
+        log_probs, tokens = tree.score_paths(lineage[part], fronts[part], front_scores[part])
         probabilities[part] = np.exp(log_probs)
         resolved[part] = True
         extended += tokens
@@ -107,6 +102,7 @@ def _affordable(
 ) -> Int64Array:
     """Return the leaves to score, as positions: whole candidates, the highest bounds first."""
     costs = np.bincount(owners, weights=missing, minlength=len(rows))
+    costs[owners[missing > PASS_TOKENS]] = np.inf
     order = np.argsort(-bounds, kind="stable")
     affordable = np.zeros(len(rows), dtype=np.bool_)
     affordable[order] = np.cumsum(costs[order]) <= token_budget
@@ -114,7 +110,11 @@ def _affordable(
 
 
 def _passes(leaves: Int64Array, missing: Int64Array) -> Iterator[Int64Array]:
-    """Cut leaves into passes of about `_PASS_TOKENS`."""
-    if len(leaves):
-        number = np.cumsum(missing[leaves]) // _PASS_TOKENS
-        yield from np.split(leaves, np.flatnonzero(np.diff(number)) + 1)
+    """Cut leaves into passes of at most `PASS_TOKENS`, none of which lacks more."""
+    ends = np.cumsum(missing[leaves])
+    start = 0
+    while start < len(leaves):
+        before = ends[start] - missing[leaves[start]]
+        stop = int(np.searchsorted(ends, before + PASS_TOKENS, side="right"))
+        yield leaves[start:stop]
+        start = stop

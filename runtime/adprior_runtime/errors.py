@@ -6,7 +6,8 @@
     ├── InvalidRequestError     INVALID_ARGUMENT    the caller's tensors or user context are wrong
     ├── InvalidInputError       INVALID_ARGUMENT    a file or option given to a command is wrong
     ├── ArtefactError           FAILED_PRECONDITION an artefact is missing, corrupt or foreign
-    └── EnvironmentProblemError FAILED_PRECONDITION this machine lacks something that serving needs
+    ├── EnvironmentProblemError FAILED_PRECONDITION this machine lacks something that serving needs
+    └── ModelOutputError        INTERNAL            the language model computed no probabilities
 
 Messages are one line: what was found, what was expected, where. They never quote a user's context.
 """
@@ -19,6 +20,7 @@ __all__ = [
     "EnvironmentProblemError",
     "InvalidInputError",
     "InvalidRequestError",
+    "ModelOutputError",
 ]
 
 
@@ -50,3 +52,7 @@ class EnvironmentProblemError(AdpriorError):
     """The machine or Python environment lacks something; the message says what to install."""
 
     grpc_code = "FAILED_PRECONDITION"
+
+
+class ModelOutputError(AdpriorError):
+    """The language model gave what is no log-probability: NaN or +inf."""

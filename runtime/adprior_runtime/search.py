@@ -141,8 +141,8 @@ class TrieSearch:
         self._trie = trie
         self._settings = settings
         self._is_cancelled = is_cancelled
-        self._stop_if_cancelled()
-        self._tree = SearchTree(engine, trie, prompt_ids, np.unique(excluded_rows).astype(np.int64))
+        excluded = np.unique(excluded_rows).astype(np.int64)
+        self._tree = SearchTree(engine, trie, prompt_ids, excluded, self._stop_if_cancelled)
 
     def run(self, top_k: int) -> SearchResult:
         """Find the ``top_k`` most probable advertisers.
@@ -160,7 +160,6 @@ class TrieSearch:
                 chosen = standing.choose(tree, min(self._settings.width, left))
                 if len(chosen) == 0:  # a tie, which no expansion breaks
                     break
-                self._stop_if_cancelled()
                 tree.expand(chosen, 0)
                 exact = standing.is_exact(tree)
         order = np.argsort(-tree.found_scores, kind="stable")
@@ -177,28 +176,22 @@ class TrieSearch:
     def _beam(self, standing: Standing) -> None:
         """Expand the most probable prefixes of each depth, the shallowest first.
 
-        Prefixes that were expanded ahead (see `SearchTree.expand`) compete for a depth's places,
-        so that the same prefixes survive as in a search that looks nothing ahead.
+        All that a pass has left open is of one depth, and nothing else of that depth is open or
+        expanded: the beam's next prefixes are chosen among just these.
         """
         tree, width = self._tree, self._settings.width
-        threshold = -np.inf
-        for depth in range(1, self._trie.depth):
-            here = tree.open_at(depth)
-            if len(here) == 0:
-                continue
-            ahead = tree.expanded_scores_at(depth)
-            scores = tree.open_scores[here]
-            if len(here) + len(ahead) > width:
-                everyone = np.concatenate([scores, ahead])
-                place = len(everyone) - width
-                threshold_here = np.partition(everyone, place)[place]
-                here = here[scores >= threshold_here][:width]
-                scores = tree.open_scores[here]
-            here = here[scores > threshold]  # the others cannot be among the best any more
-            if len(here) == 0:
-                continue
-            self._stop_if_cancelled()
-            tree.expand(here, width)
+        first, threshold = 0, -np.inf
+        while True:
+            scores = tree.open_scores[first:]
+            chosen = np.arange(len(scores))
+            if len(scores) > width:
+                chosen = np.argpartition(scores, len(scores) - width)[-width:]
+            # The others cannot be among the best any more.
+            chosen = chosen[scores[chosen] > threshold]
+            if len(chosen) == 0:
+                return
+            chosen, first = first + chosen, len(tree.open_nodes)
+            tree.expand(chosen, width)
             threshold = standing.threshold(tree)
 
     def score(self, rows: npt.ArrayLike) -> CandidateScores:
@@ -215,7 +208,6 @@ class TrieSearch:
             self._trie,
             np.asarray(rows, dtype=np.int64),
             self._settings.candidate_token_budget,
-            self._stop_if_cancelled,
         )
 
     def _stop_if_cancelled(self) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adprior_runtime.errors import ModelOutputError
+from adprior_runtime.forward_passes import PASS_TOKENS
 from adprior_runtime.search import (
     SearchCancelledError,
     SearchMode,
@@ -242,6 +245,48 @@ def test_a_budget_ends_an_exact_search() -> None:
     assert len(result.leaves) >= 3
 
 
+NAMES_OF_FOUR = list(itertools.product(range(1, 7), repeat=4))
+
+
+@pytest.mark.parametrize("search_settings", [replace(BEAM, width=1000), replace(EXACT, width=900)])
+def test_a_wide_search_goes_in_passes_of_bounded_size(search_settings: SearchSettings) -> None:
+    world = make_world(NAMES_OF_FOUR, scale=0.1)
+    result = world.search(search_settings).run(800)
+    assert PASS_TOKENS == max(world.engine.pass_sizes) == 512
+    assert sum(world.engine.pass_sizes) == result.extended_tokens
+    truth = sorted(world.probabilities().values(), reverse=True)[:800]
+    if search_settings.mode is SearchMode.EXACT:
+        assert result.exact
+        np.testing.assert_allclose(np.exp(result.log_probs[:800]), truth, rtol=1e-4)
+
+
+@pytest.mark.parametrize("missing", [1, 2])
+def test_a_wide_search_stops_before_its_next_pass(missing: int) -> None:
+    world = make_world(NAMES_OF_FOUR, scale=0.1)
+    search_settings = replace(BEAM, width=1000)
+    world.search(search_settings).run(800)
+    whole = world.engine.pass_sizes.copy()
+    assert len(whole) == 3
+    world.engine.pass_sizes.clear()
+    answers = iter([False] * (len(whole) + 1 - missing) + [True])
+    search = TrieSearch(
+        world.engine, world.trie, PROMPT, search_settings, is_cancelled=lambda: next(answers)
+    )
+    with pytest.raises(SearchCancelledError):
+        search.run(800)
+    assert world.engine.pass_sizes == whole[:-missing]
+
+
+def test_candidates_go_in_passes_of_bounded_size() -> None:
+    lengths = [85, 85, 86, 86, 86, 86]  # two tokens more than a pass holds
+    world = make_world([(first,) * length for first, length in enumerate(lengths, start=1)])
+    search = world.search(BEAM)
+    scores = search.score(np.arange(len(lengths)))
+    assert world.engine.pass_sizes == [428, 86]
+    truth = [world.engine.path_log_prob(path) for path in world.paths]
+    np.testing.assert_allclose(scores.log_probs, truth, rtol=1e-5)
+
+
 @pytest.mark.parametrize("passes", [0, 1, 2])
 def test_a_cancelled_search_stops_at_the_next_pass(passes: int) -> None:
     world = make_world([(a, b) for a in range(1, 7) for b in range(1, 7)])
@@ -299,3 +344,66 @@ def test_a_contender_is_looked_into_that_no_prefix_gives_away() -> None:
     result = TrieSearch(engine, trie, PROMPT, exact).run(1)
     assert result.exact
     assert len(result.leaves) == 4
+
+
+class ImpossibleEngine(TableEngine):
+    """Says ``value`` of three tokens in ten, at one depth or at all."""
+
+    def __init__(self, value: float, depth: int | None = None) -> None:
+        super().__init__(VOCABULARY)
+        self._value, self._depth = np.float32(value), depth
+
+    def log_probs(self, path: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        found = super().log_probs(path)
+        if self._depth not in {None, len(path)}:
+            return found
+        chances = np.random.default_rng([len(path), *path]).random(VOCABULARY)
+        return np.where(chances < 0.3, self._value, found)
+
+
+@settings(deadline=None, max_examples=150)
+@given(worlds(), st.sampled_from(MODES), st.integers(1, 8), st.integers(0, 60))
+def test_names_of_no_probability_are_searched_like_others(
+    world: World, search_settings: SearchSettings, top_k: int, budget: int
+) -> None:
+    engine = ImpossibleEngine(-np.inf)
+    world = replace(world, engine=engine)
+    engine.prefill(PROMPT)
+    search = world.search(replace(search_settings, candidate_token_budget=budget))
+    result = search.run(top_k)
+    truth = world.probabilities()
+    eligible = sorted((p for r, p in truth.items() if r not in world.excluded), reverse=True)
+    assert np.isfinite(result.log_probs).all()
+    if result.exact:
+        shown = world.rows_found(result)[:top_k]
+        assert len(shown) == min(top_k, len(eligible))
+        np.testing.assert_allclose([truth[row] for row in shown], eligible[:top_k], rtol=1e-4)
+    outside = math.exp(result.frontier_log_mass)
+    assert np.exp(result.log_probs).sum() + outside >= sum(truth.values()) - 1e-6
+    rows = sorted(truth)
+    scores = search.score(rows)
+    assert scores.exact.all() or budget < sum(map(len, world.paths))
+    for row, log_prob, exact in zip(rows, scores.log_probs, scores.exact, strict=True):
+        assert math.exp(log_prob) >= truth[row] - 1e-6
+        assert not exact or math.isclose(math.exp(log_prob), truth[row], rel_tol=1e-4)
+
+
+def test_a_candidate_below_an_impossible_prefix_is_impossible() -> None:
+    engine = ImpossibleEngine(-np.inf, depth=0)
+    possible = np.isfinite(engine.log_probs(()))
+    assert 0 < possible.sum() < VOCABULARY - 1
+    trie = Trie.build([(token, 3, END) for token in range(1, VOCABULARY)], range(VOCABULARY - 1))
+    search = TrieSearch(engine, trie, PROMPT, SearchSettings(mode=SearchMode.BEAM, width=1))
+    search.run(1)
+    scores = search.score(np.arange(VOCABULARY - 1))
+    assert scores.exact.all()
+    np.testing.assert_array_equal(np.exp(scores.log_probs) > 0, possible[1:])
+
+
+@pytest.mark.parametrize("mode", SearchMode)
+@pytest.mark.parametrize("depth", [0, 1, 3])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_no_probability_ends_the_search(value: float, depth: int, mode: SearchMode) -> None:
+    world = replace(make_world(NAMES_OF_FOUR), engine=ImpossibleEngine(value, depth))
+    with pytest.raises(ModelOutputError, match="found NaN or"):
+        world.search(SearchSettings(mode=mode, width=8)).run(2)

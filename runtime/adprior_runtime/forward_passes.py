@@ -1,0 +1,125 @@
+"""One user's passes through the language model: cut to size, checked, and most of them forgotten.
+
+A pass gives the whole vocabulary's log-probabilities after each of its tokens. The search needs
+those of the trie's continuations only; they are gathered here, and the rest is let go before the
+next pass begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from adprior_runtime.engines.base import Engine, LogProbs
+from adprior_runtime.errors import ModelOutputError
+
+__all__ = ["LEAST_LOG_PROB", "PASS_TOKENS", "ForwardPasses"]
+
+_Int32Array = npt.NDArray[np.int32]
+_Int64Array = npt.NDArray[np.int64]
+_Float64Array = npt.NDArray[np.float64]
+
+PASS_TOKENS: Final = 512
+"""No pass extends more: in a longer one, the tokens' attention to each other and their rows of the
+vocabulary would cost more than a second pass."""
+
+LEAST_LOG_PROB: Final = -1e5
+"""The log-probability of a token that has less, or none. The probability stays what it was, 0 in
+double precision, and sums over a path stay finite, so that -inf is free to mean "not open"."""
+
+
+class ForwardPasses:
+    """Runs an engine; what ``before_pass`` raises ends the search."""
+
+    def __init__(self, engine: Engine[Any], before_pass: Callable[[], None]) -> None:
+        """Run nothing yet.
+
+        Args:
+            engine: The language model.
+            before_pass: Called before each forward pass.
+        """
+        self._engine = engine
+        self._before_pass = before_pass
+        self._state: Any = None
+
+    def prefill(self, prompt_ids: Sequence[int], next_tokens: _Int32Array) -> _Float64Array:
+        """Read the prompt; return the log-probabilities of ``next_tokens`` after it."""
+        self._before_pass()
+        self._state, log_probs = self._engine.prefill(prompt_ids)
+        return _checked(log_probs[next_tokens])
+
+    def extend(
+        self,
+        token_ids: _Int32Array,
+        parents: _Int64Array,
+        rows: _Int64Array,
+        next_tokens: _Int32Array,
+    ) -> _Float64Array:
+        """Append tokens to nodes, in as few passes as hold them.
+
+        Args:
+            token_ids: int32 [n], one for each new node.
+            parents: int64 [n], as `Engine.extend` takes them.
+            rows: int64 [m], rising, positions in ``token_ids``.
+            next_tokens: int32 [m].
+
+        Returns:
+            The log-probability of each of ``next_tokens`` after its row: float64 [m].
+        """
+        if len(token_ids) <= PASS_TOKENS:
+            return self._pass(token_ids, parents, rows, next_tokens, keep=True)
+        found = np.empty(len(rows))
+        for start in range(0, len(token_ids), PASS_TOKENS):
+            part = slice(start, start + PASS_TOKENS)
+            here = slice(*np.searchsorted(rows, [part.start, part.stop]))
+            found[here] = self._pass(
+                token_ids[part], parents[part], rows[here] - start, next_tokens[here], keep=True
+            )
+        return found
+
+    def try_out(
+        self,
+        token_ids: _Int32Array,
+        parents: _Int64Array,
+        rows: _Int64Array,
+        next_tokens: _Int32Array,
+    ) -> _Float64Array:
+        """Do as `extend` does, in one pass, and leave no new nodes behind.
+
+        Raises:
+            ValueError: There are more tokens than a pass may hold.
+        """
+        if len(token_ids) > PASS_TOKENS:
+            raise ValueError(f"try_out: {len(token_ids)} tokens, a pass holds {PASS_TOKENS}")
+        return self._pass(token_ids, parents, rows, next_tokens, keep=False)
+
+    def _pass(
+        self,
+        token_ids: _Int32Array,
+        parents: _Int64Array,
+        rows: _Int64Array,
+        next_tokens: _Int32Array,
+        *,
+        keep: bool,
+    ) -> _Float64Array:
+        self._before_pass()
+        log_probs = self._engine.extend(self._state, token_ids, parents, keep=keep)
+        return _checked(log_probs[rows, next_tokens])
+
+
+def _checked(log_probs: LogProbs) -> _Float64Array:
+    """Return log-probabilities that can be added up.
+
+    Raises:
+        ModelOutputError: One is NaN or +inf.
+    """
+    is_valid = log_probs < np.inf  # written so that NaN fails
+    if not is_valid.all():
+        raise ModelOutputError(
+            f"the language model's log-probabilities: found NaN or +inf in "
+            f"{np.count_nonzero(~is_valid)} of {is_valid.size}, expected at most 0"
+        )
+    return np.maximum(log_probs, LEAST_LOG_PROB, dtype=np.float64)
