@@ -42,7 +42,8 @@ def score_candidates(
 ) -> CandidateScores:
     """Score candidates, the highest bounds first, as far as the budget goes.
 
-    One with a name that no single pass can hold keeps its bound.
+    One that costs more than is left keeps its bound, and so does one with a name that no single
+    pass can hold; cheaper ones after it are scored all the same.
 
     Args:
         tree: Of a search; left as it was.
@@ -101,11 +102,14 @@ def _affordable(
     token_budget: int,
 ) -> Int64Array:
     """Return the leaves to score, as positions: whole candidates, the highest bounds first."""
-    costs = np.bincount(owners, weights=missing, minlength=len(rows))
-    costs[owners[missing > PASS_TOKENS]] = np.inf
-    order = np.argsort(-bounds, kind="stable")
+    prices = np.where(missing > PASS_TOKENS, np.inf, missing)
+    costs = np.bincount(owners, weights=prices, minlength=len(rows))
     affordable = np.zeros(len(rows), dtype=np.bool_)
-    affordable[order] = np.cumsum(costs[order]) <= token_budget
+    left = float(token_budget)
+    for candidate in np.argsort(-bounds, kind="stable"):
+        if (cost := costs[candidate]) <= left:
+            affordable[candidate] = True
+            left -= cost
     return np.flatnonzero(affordable[owners] & ~resolved)
 
 

@@ -287,6 +287,39 @@ def test_candidates_go_in_passes_of_bounded_size() -> None:
     np.testing.assert_allclose(scores.log_probs, truth, rtol=1e-5)
 
 
+def test_a_name_that_no_pass_can_hold_keeps_its_bound() -> None:
+    long = (1, *[2] * PASS_TOKENS, 3)
+    world = make_world([long, (4, 5, 6), (3, 5, 6), (2, 6)])
+    search = world.search(replace(BEAM, width=1, candidate_token_budget=5000))
+    search.run(1)
+    world.engine.pass_sizes.clear()
+    scores = search.score([0, 1, 2, 3])
+    assert scores.exact.tolist() == [False, True, True, True]
+    assert scores.log_probs[0] >= math.log(max(world.probabilities()[0], 1e-300))
+
+
+@pytest.mark.parametrize("search_settings", [BEAM, EXACT])
+def test_no_candidates_have_no_scores(search_settings: SearchSettings) -> None:
+    search = make_world([(1, 2), (3,)]).search(search_settings)
+    search.run(1)
+    scores = search.score([])
+    assert (len(scores.log_probs), len(scores.exact), scores.extended_tokens) == (0, 0, 0)
+
+
+def test_a_candidate_too_dear_leaves_the_budget_to_cheaper_ones() -> None:
+    """The highest bound hides a name of five tokens, the others are one token away."""
+    engine = ChosenEngine({1: 0.1, 2: 0.4, 3: 0.2, 4: 0.15})
+    names = [(1, END), (2, 2, 2, 2, 2, END), (3, END), (4, END)]
+    beam = SearchSettings(mode=SearchMode.BEAM, width=1, candidate_token_budget=3)
+    trie = Trie.build(names, range(4))
+    search = TrieSearch(engine, trie, PROMPT, beam)
+    engine.pass_sizes.clear()
+    scores = search.score([1, 0, 2, 3])
+    assert scores.exact.tolist() == [False, True, True, True]
+    assert scores.extended_tokens == 3
+    np.testing.assert_allclose(np.exp(scores.log_probs), [0.4, 0.1, 0.2, 0.15], rtol=1e-5)
+
+
 @pytest.mark.parametrize("passes", [0, 1, 2])
 def test_a_cancelled_search_stops_at_the_next_pass(passes: int) -> None:
     world = make_world([(a, b) for a in range(1, 7) for b in range(1, 7)])
