@@ -29,6 +29,7 @@ from adprior_runtime.contract import (
     ADVERTISER_DECODER,
     CONTRACT_VERSION,
     LLM_ENGINE,
+    MAX_TOP_K,
     PRIOR_HEAD,
     TOKENIZER,
 )
@@ -67,7 +68,7 @@ class Manifest:
             prior head was fitted with it.
         search_mode: ``beam`` or ``exact``, see `adprior_runtime.search`.
         beam_width: Prefixes that the search expands in a round.
-        token_budget: Tokens that an exact search may put through the model.
+        token_budget: Tokens after which an exact search of that width begins no further round.
         candidate_token_budget: Tokens that scoring the candidates of one request may.
         prompt_head_ids: Tokens that every prompt begins with.
         longest_name_tokens: Terminator included; the engine's output length.
@@ -107,8 +108,11 @@ class Manifest:
                 raise ArtefactError(f"manifest: {item.name} is {value!r}, expected text")
             if item.type == "int" and (type(value) is not int or value < 0):
                 raise ArtefactError(f"manifest: {item.name} is {value!r}, expected a whole number")
-        if min(self.forecast_k, self.beam_width) < 1:
-            raise ArtefactError("manifest: forecast_k and beam_width are at least 1")
+        for name in ("forecast_k", "beam_width"):
+            if not 1 <= getattr(self, name) <= MAX_TOP_K:
+                raise ArtefactError(
+                    f"manifest: {name} is {getattr(self, name)}, expected 1 to {MAX_TOP_K}"
+                )
 
     @classmethod
     def load(cls, path: Path) -> Manifest:

@@ -5,7 +5,6 @@ For evaluation and tests. Serving goes through Triton.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from adprior_runtime.bundle import (
@@ -48,7 +47,7 @@ class Forecaster:
     def forecast(self, context: UserContext, top_k: int | None = None) -> DecodedForecast:
         """Forecast one user's ``top_k`` advertisers (the bundle's number by default)."""
         top_k = self.bundle.forecast_k if top_k is None else top_k
-        settings = replace(self._settings, width=max(self._settings.width, top_k))
+        settings = self._settings.for_top_k(top_k)
         prompt = self.renderer.render(context).token_ids
         result = TrieSearch(self._engine, self._trie, prompt, settings).run(top_k)
         tokens, lengths = self._trie.paths(result.leaves)

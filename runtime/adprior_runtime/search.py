@@ -14,7 +14,7 @@ The search knows engines by `prefill` and `extend` only.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -53,8 +53,8 @@ class SearchSettings:
 
     Attributes:
         mode: See the module.
-        width: Prefixes expanded in one round.
-        token_budget: In exact mode, no further round once so many tokens have been extended.
+        width: Prefixes of one depth, or round, that are expanded.
+        token_budget: In exact mode, no round after the beam once so many tokens have been extended.
         candidate_token_budget: Tokens that scoring candidates may extend.
     """
 
@@ -80,6 +80,20 @@ class SearchSettings:
             token_budget=manifest.token_budget,
             candidate_token_budget=manifest.candidate_token_budget,
         )
+
+    def for_top_k(self, top_k: int, width: int | None = None) -> SearchSettings:
+        """Return the settings of a search for ``top_k`` advertisers.
+
+        The beam is at least so wide, and a wider one has a larger budget in proportion: otherwise
+        it would leave nothing of it for the rounds that an exact search adds.
+
+        Args:
+            top_k: How many advertisers are wanted.
+            width: Of the beam, in place of the settings' own.
+        """
+        wide = max(top_k, self.width if width is None else width)
+        budget = self.token_budget * max(wide, self.width) // self.width
+        return replace(self, width=wide, token_budget=budget)
 
 
 class SearchCancelledError(AdpriorError):

@@ -245,6 +245,28 @@ def test_a_budget_ends_an_exact_search() -> None:
     assert len(result.leaves) >= 3
 
 
+@pytest.mark.parametrize(
+    ("top_k", "width", "expected"),
+    [
+        (5, None, (32, 500)),
+        (32, None, (32, 500)),
+        (64, None, (64, 1000)),
+        (1000, None, (1000, 15_625)),
+        (5, 8, (8, 500)),
+        (20, 8, (20, 500)),
+        (5, 48, (48, 750)),
+        (64, 48, (64, 1000)),
+    ],
+)
+def test_a_wider_beam_has_a_larger_budget(
+    top_k: int, width: int | None, expected: tuple[int, int]
+) -> None:
+    own = SearchSettings(width=32, token_budget=500, candidate_token_budget=7)
+    found = own.for_top_k(top_k, width)
+    assert (found.width, found.token_budget) == expected
+    assert (found.mode, found.candidate_token_budget) == (own.mode, own.candidate_token_budget)
+
+
 NAMES_OF_FOUR = list(itertools.product(range(1, 7), repeat=4))
 
 

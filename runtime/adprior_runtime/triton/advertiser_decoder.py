@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
+
 from adprior_runtime import contract
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, TRIE_DIRECTORY, Bundle
 from adprior_runtime.catalogue import Advertisers
@@ -41,6 +44,8 @@ class TritonPythonModel(RequestModel):
                 f"{contract.CUM_LOG_PROBS}: expected {len(lengths)} log-probabilities, "
                 f"one for each of {contract.SEQUENCE_LENGTH}"
             )
+        for name in (contract.FRONTIER_LOG_PROBS, contract.FRONTIER_LOG_MASS):
+            _refuse_impossible(name, inputs.get(name))
         forecast = self._decoder.decode(
             beams_to_paths(inputs[contract.OUTPUT_IDS], lengths),
             log_probs,
@@ -58,3 +63,9 @@ class TritonPythonModel(RequestModel):
             contract.BUNDLE_ID: [self._manifest.bundle_id.encode()],
             contract.ANSWER_VERSION: [contract.CONTRACT_VERSION.encode()],
         }
+
+
+def _refuse_impossible(name: str, values: npt.NDArray[np.float32] | None) -> None:
+    """Refuse NaN and +inf, beside which no bound means anything; -inf is no chance, and valid."""
+    if values is not None and not (values < np.inf).all():
+        raise InvalidRequestError(f"{name}: found NaN or +inf, expected log-probabilities")

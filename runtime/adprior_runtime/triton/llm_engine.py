@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ from adprior_runtime.errors import InvalidRequestError
 from adprior_runtime.search import SearchSettings, TrieSearch
 from adprior_runtime.trie import Trie
 from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
-from adprior_runtime.triton.requests import read_top_k
+from adprior_runtime.triton.requests import read_beam_width, read_top_k
 
 __all__ = ["TritonPythonModel"]
 
@@ -51,12 +50,12 @@ class TritonPythonModel(RequestModel):
             )
         top_k = read_top_k(inputs, self._forecast_k)
         excluded = self._advertisers.rows_of(inputs.get(contract.EXCLUDED_ADVERTISER_IDS, _NONE))
-        width = int(inputs[contract.BEAM_WIDTH][0])
+        settings = self._settings.for_top_k(top_k, read_beam_width(inputs))
         search = TrieSearch(
             self._engine,
             self._trie,
             inputs[contract.INPUT_IDS][:length].tolist(),
-            replace(self._settings, width=max(width, top_k)),
+            settings,
             excluded_rows=excluded[excluded >= 0],
             is_cancelled=is_cancelled,
         )

@@ -1,0 +1,92 @@
+"""Triton's side of a Python model, as far as ours use it: requests and responses in this process.
+
+The names and the meaning are those of the real ``triton_python_backend_utils``, which imports only
+inside a tritonserver.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+__all__ = ["InferenceResponse", "Request", "TritonError", "load_model"]
+
+_MODULE = "triton_python_backend_utils"
+_MODELS = "adprior_runtime.triton"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    name: str
+    values: npt.NDArray[Any]
+
+    def as_numpy(self) -> npt.NDArray[Any]:
+        return self.values
+
+
+class TritonError(Exception):
+    """A message and a code; the real one's codes are numbers too."""
+
+    UNKNOWN, INTERNAL, NOT_FOUND, INVALID_ARG, UNAVAILABLE, CANCELLED = range(6)
+
+    def __init__(self, message: str, code: int = INTERNAL) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class InferenceResponse:
+    output_tensors: Sequence[Tensor] = ()
+    error: TritonError | None = None
+
+    def values(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the tensors without their batch dimension."""
+        assert self.error is None, str(self.error)
+        return {tensor.name: tensor.values[0] for tensor in self.output_tensors}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One user's tensors, without their batch dimension."""
+
+    tensors: Mapping[str, npt.NDArray[Any]]
+    outputs: Sequence[str]
+    is_cancelled: Callable[[], bool] = field(default=lambda: False)
+
+    def requested_output_names(self) -> Sequence[str]:
+        return self.outputs
+
+
+def get_input_tensor_by_name(request: Request, name: str) -> Tensor | None:
+    values = request.tensors.get(name)
+    return None if values is None else Tensor(name, values[np.newaxis])
+
+
+@pytest.fixture(scope="module")
+def _backend() -> Iterator[None]:
+    fake = ModuleType(_MODULE)
+    for item in (Tensor, TritonError, InferenceResponse, get_input_tensor_by_name):
+        setattr(fake, item.__name__, item)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, _MODULE, fake)
+        yield
+    for name in [name for name in sys.modules if name.startswith(f"{_MODELS}.")]:
+        del sys.modules[name]
+
+
+def load_model(kind: Any, place: Path, bundle: Path) -> Any:
+    """Return a model as Triton loads it: from a version directory that holds a bundle."""
+    version = place / kind.name / "1"
+    version.mkdir(parents=True)
+    (version / "bundle").symlink_to(bundle)
+    model = kind()
+    model.initialize({"model_repository": str(version.parent), "model_version": "1"})
+    return model

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from adprior_runtime import contract
+from adprior_runtime.bundle import PROMPT_FILE, TOKENIZER_FILE
+from adprior_runtime.context import parse_context
+from adprior_runtime.prompt import PromptRenderer
+from unit.fake_backend import InferenceResponse, Request, TritonError, load_model
+
+pytest_plugins = ("fake_backend",)
+
+BUNDLE = Path(__file__).parents[2] / "demo" / "bundle"
+USERS = sorted((BUNDLE.parent / "users").glob("*.json"))
+BEAMS = (contract.OUTPUT_IDS, contract.SEQUENCE_LENGTH, contract.CUM_LOG_PROBS)
+FRONTIER = (contract.FRONTIER_LOG_PROBS, contract.FRONTIER_LOG_MASS)
+SCORED = (contract.SCORED_LOG_PROBS, contract.SCORED_EXACT)
+Tensors = dict[str, npt.NDArray[Any]]
+
+
+@pytest.fixture(scope="module")
+def engine(_backend: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The model ``llm_engine``, with the shipped bundle."""
+    from adprior_runtime.triton.llm_engine import TritonPythonModel  # noqa: PLC0415
+
+    return load_model(TritonPythonModel, tmp_path_factory.mktemp("models"), BUNDLE)
+
+
+@pytest.fixture(scope="module")
+def decoder(_backend: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The model ``advertiser_decoder``, with the shipped bundle."""
+    from adprior_runtime.triton.advertiser_decoder import TritonPythonModel  # noqa: PLC0415
+
+    return load_model(TritonPythonModel, tmp_path_factory.mktemp("models"), BUNDLE)
+
+
+def _inputs(user: int, **changed: Any) -> Tensors:
+    renderer = PromptRenderer.load(BUNDLE / PROMPT_FILE, BUNDLE / TOKENIZER_FILE)
+    token_ids = renderer.render(parse_context(USERS[user].read_bytes())).token_ids
+    manifest = json.loads((BUNDLE / "manifest.json").read_text())
+    values: dict[str, Any] = {
+        contract.INPUT_IDS: token_ids,
+        contract.INPUT_LENGTHS: [len(token_ids)],
+        contract.REQUEST_OUTPUT_LEN: [manifest["longest_name_tokens"]],
+        contract.BEAM_WIDTH: [manifest["beam_width"]],
+        contract.END_ID: [renderer.end_id],
+        contract.PAD_ID: [renderer.end_id],
+    }
+    tensors = {name: np.array(item, np.int32) for name, item in (values | changed).items()}
+    return tensors | {contract.RETURN_LOG_PROBS: np.array([True])}
+
+
+def _request(tensors: Tensors, *outputs: str, cancelled_after: int | None = None) -> Request:
+    """A request that is cancelled once it has been asked so often whether it is."""
+    asked = iter(range(10**6))
+    return Request(
+        tensors=tensors,
+        outputs=outputs,
+        is_cancelled=lambda: cancelled_after is not None and next(asked) >= cancelled_after,
+    )
+
+
+def _refusal(response: InferenceResponse) -> tuple[int, str]:
+    assert response.error is not None
+    assert not response.output_tensors
+    return response.error.code, str(response.error)
+
+
+@pytest.mark.parametrize("cancelled_after", [0, 1, 2])
+def test_requests_of_a_batch_do_not_touch_each_other(engine: Any, cancelled_after: int) -> None:
+    wanted = (*BEAMS, *FRONTIER)
+    good = [_request(_inputs(user), *wanted) for user in (0, 1)]
+    alone = [engine.execute([request])[0].values() for request in good]
+    batch = [
+        _request(_inputs(2, input_lengths=[10_000]), *wanted),
+        good[0],
+        _request(_inputs(2), *wanted, cancelled_after=cancelled_after),
+        _request(_inputs(2, input_ids=[-7] * 500, input_lengths=[500]), *wanted),
+        good[1],
+        _request(_inputs(0, beam_width=[0]), *wanted),
+    ]
+    too_long, first, cancelled, impossible, second, narrow = engine.execute(batch)
+    for response, expected in ((first, alone[0]), (second, alone[1])):
+        assert response.values().keys() == expected.keys() == set(wanted)
+        for name, values in response.values().items():
+            np.testing.assert_array_equal(values, expected[name])
+    assert _refusal(cancelled) == (TritonError.CANCELLED, "the request was cancelled")
+    for response, field in ((too_long, "input_lengths"), (impossible, "input_ids")):
+        assert _refusal(response)[0] == TritonError.INVALID_ARG
+        assert _refusal(response)[1].startswith(f"{field}: found ")
+    assert _refusal(narrow)[1] == "beam_width: found 0, expected 1 to 1000"
+
+
+@pytest.mark.parametrize("width", [-1, 0, 1001, 2**31 - 1])
+def test_a_beam_of_impossible_width_is_refused(engine: Any, width: int) -> None:
+    (response,) = engine.execute([_request(_inputs(0, beam_width=[width]), *BEAMS)])
+    expected = (TritonError.INVALID_ARG, f"beam_width: found {width}, expected 1 to 1000")
+    assert _refusal(response) == expected
+
+
+@pytest.mark.parametrize("width", [1, 1000])
+def test_a_beam_of_extreme_width_gives_the_k_best(engine: Any, width: int) -> None:
+    requests = [_request(_inputs(0, beam_width=[item], TOP_K=[5]), *BEAMS) for item in (width, 32)]
+    found, expected = (response.values() for response in engine.execute(requests))
+    np.testing.assert_allclose(
+        found[contract.CUM_LOG_PROBS][:5], expected[contract.CUM_LOG_PROBS][:5], atol=1e-3
+    )
+
+
+def test_candidates_come_with_the_search(engine: Any) -> None:
+    ids = np.load(BUNDLE / "advertisers" / "ids.npy")[[3, 70, 3]]
+    tensors = _inputs(1) | {contract.CANDIDATE_ADVERTISER_IDS: np.array([*ids, -5])}
+    (response,) = engine.execute([_request(tensors, *SCORED)])
+    values = response.values()
+    assert values[contract.SCORED_EXACT].tolist() == [True, True, True, False]
+    log_probs = values[contract.SCORED_LOG_PROBS]
+    assert log_probs[0] == log_probs[2] != log_probs[1]
+    assert log_probs[3] == -np.inf
+
+
+class BrokenEngine:
+    """A language model whose arithmetic has failed."""
+
+    def prefill(self, _: object) -> tuple[None, npt.NDArray[np.float32]]:
+        return None, np.full(100_000, np.nan, dtype=np.float32)
+
+
+def test_a_model_that_computes_no_probabilities_is_an_internal_error(
+    engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_engine", BrokenEngine())
+    (response,) = engine.execute([_request(_inputs(0), *BEAMS)])
+    code, message = _refusal(response)
+    assert code == TritonError.INTERNAL
+    assert message.startswith("the language model's log-probabilities: found NaN or +inf in ")
+
+
+@pytest.fixture(scope="module")
+def beams(engine: Any) -> Tensors:
+    """The engine's answer to one user."""
+    (response,) = engine.execute([_request(_inputs(0), *BEAMS, *FRONTIER)])
+    tensors: Tensors = response.values()
+    return tensors
+
+
+@pytest.mark.parametrize("name", FRONTIER)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_frontier_of_no_probabilities_is_refused(
+    decoder: Any, beams: Tensors, name: str, value: float
+) -> None:
+    spoilt = beams[name].copy()
+    spoilt[-1] = value
+    outputs = (contract.EXACT, contract.MISSING_MASS)
+    bad, good = decoder.execute([_request(b, *outputs) for b in (beams | {name: spoilt}, beams)])
+    code, message = _refusal(bad)
+    assert code == TritonError.INVALID_ARG
+    assert message == f"{name}: found NaN or +inf, expected log-probabilities"
+    assert np.isfinite(good.values()[contract.MISSING_MASS])
+
+
+def test_a_frontier_of_no_mass_is_valid(decoder: Any, beams: Tensors) -> None:
+    nothing = beams | {name: np.full(1, -np.inf, dtype=np.float32) for name in FRONTIER}
+    (response,) = decoder.execute([_request(nothing, contract.EXACT, contract.ADVERTISER_IDS)])
+    assert response.values()[contract.EXACT].tolist() == [True]
+    assert len(response.values()[contract.ADVERTISER_IDS]) == 20
