@@ -25,6 +25,7 @@ from adprior_runtime.bundle import Manifest
 from adprior_runtime.candidate_scoring import CandidateScores, score_candidates
 from adprior_runtime.engines.base import Engine
 from adprior_runtime.errors import AdpriorError, ArtefactError
+from adprior_runtime.largest import positions_of_largest
 from adprior_runtime.search_tree import SearchTree
 from adprior_runtime.standing import Standing
 from adprior_runtime.trie import Int32Array, Trie
@@ -194,19 +195,16 @@ class TrieSearch:
         expanded: the beam's next prefixes are chosen among just these.
         """
         tree, width = self._tree, self._settings.width
-        first, threshold = 0, -np.inf
-        while True:
+        first = 0
+        while first < len(tree.open_nodes):
             scores = tree.open_scores[first:]
-            chosen = np.arange(len(scores))
-            if len(scores) > width:
-                chosen = np.argpartition(scores, len(scores) - width)[-width:]
+            chosen = positions_of_largest(scores, width)
             # The others cannot be among the best any more.
-            chosen = chosen[scores[chosen] > threshold]
+            chosen = chosen[scores[chosen] > standing.threshold(tree)]
             if len(chosen) == 0:
                 return
             chosen, first = first + chosen, len(tree.open_nodes)
             tree.expand(chosen, width)
-            threshold = standing.threshold(tree)
 
     def score(self, rows: npt.ArrayLike) -> CandidateScores:
         """Score candidates exactly, the highest bounds first, as far as the budget goes.

@@ -59,7 +59,7 @@ class SearchTree:
         self._excluded_nodes = self._open_parents = self.open_nodes
         self.open_scores = self.found_scores = self._excluded_scores = np.zeros(0)
         root = _Level(np.zeros(1, dtype=np.int64), ROOT, trie, self._dead)
-        log_probs = self._passes.prefill(prompt_ids, root.child_tokens)
+        log_probs = self._passes.prefill(prompt_ids, trie.child_tokens[root.children - 1])
         self._take_in([root], np.zeros(1), log_probs)
 
     @property
@@ -101,13 +101,14 @@ class SearchTree:
             above = levels[-1]
             nodes, number = above.children[above.inner], above.first + len(above.nodes)
             levels.append(_Level(nodes, number, self._trie, self._dead))
-            parents.append(above.numbers[above.inner])
+            parents.append(above.first + above.of[above.inner])
         nodes = np.concatenate([level.nodes for level in levels])
+        children = np.concatenate([level.children for level in levels])
         log_probs = self._passes.extend(
             self._trie.child_tokens[nodes - 1],
             np.concatenate(parents),
-            np.concatenate([level.numbers for level in levels]) - first,
-            np.concatenate([level.child_tokens for level in levels]),
+            np.concatenate([level.of + (level.first - first) for level in levels]),
+            self._trie.child_tokens[children - 1],
         )
         scores = self.open_scores[chosen]
         self.open_scores[chosen] = -np.inf
@@ -130,9 +131,10 @@ class SearchTree:
         for level in levels:
             stop = start + len(level.children)
             child_scores = scores[level.of] + log_probs[start:stop]
-            found.append(level.children[level.leaves])
-            found_scores.append(child_scores[level.leaves])
-            if len(self._dead):
+            if len(level.leaves):
+                found.append(level.children[level.leaves])
+                found_scores.append(child_scores[level.leaves])
+            if len(level.dead):
                 excluded.append(level.children[level.dead])
                 excluded_scores.append(child_scores[level.dead])
             start, scores = stop, child_scores[level.inner]
@@ -142,7 +144,8 @@ class SearchTree:
         self._excluded_scores = np.concatenate(excluded_scores)
         self.open_nodes = np.concatenate([self.open_nodes, last.children[last.inner]])
         self.open_scores = np.concatenate([self.open_scores, scores])
-        self._open_parents = np.concatenate([self._open_parents, last.numbers[last.inner]])
+        parents = last.first + last.of[last.inner]
+        self._open_parents = np.concatenate([self._open_parents, parents])
 
     def resolved(self, leaves: Int64Array) -> tuple[_BoolArray, _Float64Array]:
         """Return which leaves have been met, and the probability of those (0 of the others)."""
@@ -223,9 +226,7 @@ class _Level:
     Attributes:
         nodes: int64 [n], trie nodes.
         first: The engine's number of the first of them; the others follow.
-        children, child_tokens: int64 and int32 [c].
-        of: int64 [c], the position of each child's parent in ``nodes``.
-        numbers: int64 [c], the engine's numbers of those parents.
+        children, of: int64 [c], and the position of each one's parent in ``nodes``.
         leaves, dead, inner: Positions of children: whole names, those below which nothing but
             excluded advertisers lie, and prefixes that may be expanded.
     """
@@ -233,16 +234,15 @@ class _Level:
     def __init__(self, nodes: Int64Array, first: int, trie: Trie, dead: Int64Array) -> None:
         self.nodes, self.first = nodes, first
         self.children, self.of = trie.children_of(nodes)
-        self.child_tokens = trie.child_tokens[self.children - 1]
-        self.numbers = first + self.of
-        is_leaf = trie.leaf_advertiser[self.children] >= 0
+        is_leaf = trie.are_leaves(self.children)
         is_inner = ~is_leaf
+        self.dead = dead[:0]
         if len(dead):
             is_dead = _find(dead, self.children)[1]
-            self.dead = np.flatnonzero(is_dead)
+            self.dead = is_dead.nonzero()[0]
             is_leaf &= ~is_dead
             is_inner &= ~is_dead
-        self.leaves, self.inner = np.flatnonzero(is_leaf), np.flatnonzero(is_inner)
+        self.leaves, self.inner = is_leaf.nonzero()[0], is_inner.nonzero()[0]
 
 
 def _find(rising: Int64Array, wanted: Int64Array) -> tuple[Int64Array, _BoolArray]:

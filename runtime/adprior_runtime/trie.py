@@ -122,10 +122,20 @@ class Trie:
             int64 [children] each: the children, and the position in ``nodes`` of each one's parent.
         """
         above = np.asarray(nodes)
-        first = self.offsets[above].astype(np.int64)
-        counts = self.offsets[above + 1] - first
-        of = np.repeat(np.arange(len(counts)), counts)
-        return np.arange(1, len(of) + 1) + (first - np.cumsum(counts) + counts)[of], of
+        stops = self.offsets[above + 1]
+        counts = stops - self.offsets[above]
+        of = np.arange(len(counts)).repeat(counts)
+        children = (stops - counts.cumsum(dtype=np.int64))[of]
+        children += np.arange(1, len(of) + 1)
+        return children, of
+
+    def are_leaves(self, nodes: Int64Array) -> npt.NDArray[np.bool_]:
+        """Return which nodes end a name: those without children.
+
+        `leaf_advertiser` says so too, in other pages than those that are read for the children.
+        """
+        is_leaf: npt.NDArray[np.bool_] = self.offsets[nodes] == self.offsets[nodes + 1]
+        return is_leaf
 
     def parents(self, nodes: npt.ArrayLike) -> Int64Array:
         """Return the parent of each node; the root has none and must not be asked for."""

@@ -100,6 +100,7 @@ def test_nodes_are_the_prefixes_breadth_first_with_tokens_rising(
         assert (np.diff(tokens) > 0).all()
         assert children.tolist() == [number[path] for path in below]
         assert trie.leaf_advertiser[node] == catalogue.get(prefix, -1)
+        assert trie.are_leaves(np.array([node])).tolist() == [prefix in catalogue]
     assert {getattr(trie, name).dtype for name in ARRAYS} == {np.dtype(np.int32)}
 
 
