@@ -18,14 +18,14 @@ from adprior_runtime.errors import InvalidInputError
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
-HELP = "the search beside the prefill alone, transformers.generate and a plain beam search"
+HELP = "the search beside the prefill alone, transformers.generate and the first search"
 EXAMPLE = """example:
   adprior bench search --sizes 10000 100000 1000000 --threads 2
   adprior bench search --sizes --bundle demo/bundle --rounds 300 --events events.parquet \\
     --profiles profiles.parquet --columns demo/columns.toml"""
 
 _COLUMNS = (
-    "model", "precision", "mode", "catalogue_size", "prompt_tokens", "prefill_ms", "search_ms",
+    "model", "precision", "mode", "catalogue_size", "prefill_tokens", "prefill_ms", "search_ms",
     "search_over_prefill", "extended_tokens", "work_ratio", "peer", "peer_over_search",
     "select_ms_per_step", "root_select_ms", "exact_fraction",
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The row of one search benchmark: prefills and searches of the same prompts, alternating."""
+"""The rows of the search benchmark, and how one is measured: prefills and searches, alternating."""
 
 from __future__ import annotations
 
@@ -17,13 +17,40 @@ from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.search import SearchSettings, TrieSearch
 from adprior_runtime.trie import Trie
 
-__all__ = ["WARM_UP", "measure_search", "time_call"]
+__all__ = ["ROW_KEYS", "WARM_UP", "make_row", "measure_search", "summarise", "time_call"]
 
 _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")
 
 WARM_UP = 4
 """Measurements that are thrown away first."""
+
+ROW_KEYS = (
+    "model", "engine", "precision", "mode", "catalogue_size", "prompt_tokens", "beam_width",
+    "top_k", "prefill_ms", "prefill_ms_quartiles", "prefill_tokens", "search_ms",
+    "search_ms_quartiles", "search_over_prefill", "extended_tokens", "work_ratio", "peer",
+    "peer_ms", "peer_ms_quartiles", "peer_over_search", "select_ms_per_step", "root_select_ms",
+    "exact_fraction", "log_prob_difference", "rss_mb",
+)  # fmt: skip
+"""Every row has all of them, null where one does not apply. ``prefill_tokens`` are those of the
+prefill that ``search_ms`` is compared with: the prompt's, except where candidates are scored."""
+
+
+def make_row(**values: Any) -> dict[str, Any]:
+    """Return a row of ``adprior bench search``, with this process's memory."""
+    if unknown := values.keys() - set(ROW_KEYS):
+        raise ValueError(f"no keys of a row: {sorted(unknown)}")
+    rss_mb = psutil.Process().memory_info().rss / 2**20
+    return (
+        dict.fromkeys(ROW_KEYS) | {"engine": "onnx", "precision": "fp32", "rss_mb": rss_mb} | values
+    )
+
+
+def summarise(name: str, times_ms: Sequence[float]) -> dict[str, Any]:
+    """Return median and quartiles of what came after the warm-up, as two items of a row."""
+    counted = times_ms[WARM_UP:]
+    low, median, high = (float(value) for value in np.quantile(counted, [0.25, 0.5, 0.75]))
+    return {name: median, f"{name}_quartiles": [low, high]}
 
 
 @dataclass(slots=True)
@@ -80,32 +107,25 @@ def measure_search(
         steps += gaps[1:]
         tokens.append(found.extended_tokens)
         exact.append(found.exact)
-    prefill_ms, search_ms = np.median(prefill[WARM_UP:]), np.median(search[WARM_UP:])
+    times = summarise("prefill_ms", prefill) | summarise("search_ms", search)
     extended, prompt_tokens = float(np.mean(tokens)), float(np.mean([len(p) for p in prompts]))
-    return {
-        "model": name,
-        "engine": "onnx",
-        "precision": "fp32",
-        "mode": str(settings.mode),
-        "catalogue_size": len(trie.leaf_nodes),
-        "prompt_tokens": prompt_tokens,
-        "beam_width": settings.width,
-        "top_k": top_k,
-        "prefill_ms": prefill_ms,
-        "prefill_ms_quartiles": _quartiles(prefill),
-        "search_ms": search_ms,
-        "search_ms_quartiles": _quartiles(search),
-        "search_over_prefill": search_ms / prefill_ms,
-        "extended_tokens": extended,
-        "work_ratio": search_ms / (prefill_ms * (1 + extended / prompt_tokens)),
-        "peer": None,
-        "peer_ms": None,
-        "peer_over_search": None,
-        "select_ms_per_step": float(np.median(steps)) if steps else None,
-        "root_select_ms": float(np.median(root)),
-        "exact_fraction": float(np.mean(exact)),
-        "rss_mb": psutil.Process().memory_info().rss / 2**20,
-    }
+    over_prefill = times["search_ms"] / times["prefill_ms"]
+    return make_row(
+        model=name,
+        mode=str(settings.mode),
+        catalogue_size=len(trie.leaf_nodes),
+        prompt_tokens=prompt_tokens,
+        beam_width=settings.width,
+        top_k=top_k,
+        **times,
+        prefill_tokens=prompt_tokens,
+        search_over_prefill=over_prefill,
+        extended_tokens=extended,
+        work_ratio=over_prefill / (1 + extended / prompt_tokens),
+        select_ms_per_step=float(np.median(steps)) if steps else None,
+        root_select_ms=float(np.median(root)),
+        exact_fraction=float(np.mean(exact)),
+    )
 
 
 def time_call(
@@ -115,7 +135,3 @@ def time_call(
     start = time.perf_counter()
     answer = call(*args, **kwargs)
     return answer, 1e3 * (time.perf_counter() - start)
-
-
-def _quartiles(values: Sequence[float]) -> list[float]:
-    return [float(value) for value in np.quantile(values[WARM_UP:], [0.25, 0.75])]

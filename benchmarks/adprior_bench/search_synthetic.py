@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from adprior_bench.first_engine import plain_beam_search
+from adprior_bench.first_engine import beam_search
 from adprior_bench.generate_peer import generate_names
-from adprior_bench.search_rows import WARM_UP, measure_search, time_call
+from adprior_bench.search_rows import WARM_UP, make_row, measure_search, summarise, time_call
 from adprior_bench.synthetic import (
     END_ID,
     VOCABULARY,
@@ -75,17 +75,17 @@ def _measure_passes(
             tokens = np.resize(np.array(prompt), count)
             parents = np.full(count, ROOT)
             times.append(time_call(engine.extend, state, tokens, parents, keep=False)[1])
-        pass_ms, prefill_ms = np.median(times[WARM_UP:]), np.median(prefill[WARM_UP:])
+        row = summarise("prefill_ms", prefill) | summarise("search_ms", times)
         rows.append(
-            {
-                "model": _NAME,
-                "mode": f"one pass of {count}",
-                "prompt_tokens": args.prompt_tokens,
-                "prefill_ms": prefill_ms,
-                "search_ms": pass_ms,
-                "search_over_prefill": pass_ms / prefill_ms,
-                "extended_tokens": float(count),
-            }
+            make_row(
+                model=_NAME,
+                mode=f"one pass of {count}",
+                prompt_tokens=args.prompt_tokens,
+                **row,
+                prefill_tokens=args.prompt_tokens,
+                search_over_prefill=row["search_ms"] / row["prefill_ms"],
+                extended_tokens=float(count),
+            )
         )
     return rows
 
@@ -113,22 +113,26 @@ def _measure_peers(
     import torch  # noqa: PLC0415  heavy
 
     torch.set_num_threads(args.threads)
+
+    def first_search(prompt: Sequence[int]) -> list[tuple[float, list[int]]]:
+        beams = beam_search(engine, prompt, trie, width=args.width)
+        return list(zip(beams.log_probs.tolist(), beams.paths, strict=True))
+
     peers: dict[str, Callable[[Sequence[int]], list[tuple[float, list[int]]]]] = {
-        "plain beam search": lambda p: plain_beam_search(engine, p, trie, args.width),
+        "first search": first_search,
         "transformers.generate": lambda p: generate_names(model, p, trie, args.width, END_ID),
     }
     settings = SearchSettings(mode=SearchMode.BEAM, width=args.width)
     rows = []
     for name, peer in peers.items():
         times = []
-        for prompt in tqdm(prompts[: args.peer_rounds], unit="search", desc=name, leave=False):
+        asked = prompts[: WARM_UP + args.peer_rounds]
+        for prompt in tqdm(asked, unit="search", desc=name, leave=False):
             theirs, elapsed = time_call(peer, prompt)
             times.append(elapsed)
             _compare(name, theirs, engine, trie, prompt, settings)
-        peer_ms = float(np.median(times))
-        rows.append(
-            {"peer": name, "peer_ms": peer_ms, "peer_over_search": peer_ms / beam["search_ms"]}
-        )
+        row = {"peer": name} | summarise("peer_ms", times)
+        rows.append(row | {"peer_over_search": row["peer_ms"] / beam["search_ms"]})
     return rows
 
 
@@ -171,19 +175,21 @@ def _measure_candidates(
         scores, elapsed = time_call(search.score, rows)
         scoring.append(elapsed)
         tokens.append(scores.extended_tokens)
-        of_as_many = random.integers(3, VOCABULARY, tokens[-1]).tolist()
+        of_as_many = random.integers(3, VOCABULARY, max(tokens[-1], 1)).tolist()
         prefill.append(time_call(engine.prefill, of_as_many)[1])
-    score_ms, prefill_ms = np.median(scoring[WARM_UP:]), np.median(prefill[WARM_UP:])
-    return {
-        "model": _NAME,
-        "mode": f"score {args.candidates} candidates",
-        "catalogue_size": len(trie.leaf_nodes),
-        "prompt_tokens": int(np.mean(tokens)),
-        "prefill_ms": prefill_ms,
-        "search_ms": score_ms,
-        "search_over_prefill": score_ms / prefill_ms,
-        "extended_tokens": float(np.mean(tokens)),
-    }
+    row = summarise("prefill_ms", prefill) | summarise("search_ms", scoring)
+    return make_row(
+        model=_NAME,
+        mode=f"score {args.candidates} candidates",
+        catalogue_size=len(trie.leaf_nodes),
+        prompt_tokens=args.prompt_tokens,
+        beam_width=args.width,
+        top_k=args.width,
+        **row,
+        prefill_tokens=float(np.mean(tokens)),
+        search_over_prefill=row["search_ms"] / row["prefill_ms"],
+        extended_tokens=float(np.mean(tokens)),
+    )
 
 
 def _measure(

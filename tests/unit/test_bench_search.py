@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +9,11 @@ import numpy as np
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from adprior_bench.first_engine import plain_beam_search
+from adprior_bench import search, search_synthetic
+from adprior_bench.first_engine import beam_search
 from adprior_bench.generate_peer import generate_names
+from adprior_bench.search_rows import ROW_KEYS, make_row
+from adprior_bench.search_synthetic import measure_synthetic
 from adprior_bench.synthetic import END_ID, PRECISIONS, quantised_copy, random_catalogue
 from adprior_build.onnx_export import export_onnx
 from adprior_runtime.engines.onnx import OnnxEngine
@@ -61,10 +66,11 @@ def test_the_peers_find_what_the_search_finds(model: tuple[Any, Path], trie: Tri
     engine = OnnxEngine(path, threads=1)
     settings = SearchSettings(mode=SearchMode.BEAM, width=WIDTH)
     result = TrieSearch(engine, trie, PROMPT, settings).run(WIDTH)
-    plain = plain_beam_search(engine, PROMPT, trie, WIDTH)
-    np.testing.assert_allclose(
-        [score for score, _ in plain[:WIDTH]], result.log_probs[:WIDTH], atol=1e-4
-    )
+    first = beam_search(engine, PROMPT, trie, width=WIDTH)
+    np.testing.assert_allclose(first.log_probs[:WIDTH], result.log_probs[:WIDTH], atol=1e-4)
+    rows = np.array([trie.lookup(path) for path in first.paths])
+    scores = TrieSearch(engine, trie, PROMPT, settings).score(rows)
+    np.testing.assert_allclose(scores.log_probs, first.log_probs, atol=1e-4)
     generated = generate_names(llama, PROMPT, trie, WIDTH, END_ID)
     assert generated
     scores = TrieSearch(engine, trie, PROMPT, settings).score(
@@ -72,6 +78,68 @@ def test_the_peers_find_what_the_search_finds(model: tuple[Any, Path], trie: Tri
     )
     np.testing.assert_allclose([s for s, _ in generated], scores.log_probs, atol=1e-3)
     assert result.log_probs[len(generated) - 1] >= generated[-1][0] - 1e-3
+
+
+ROUNDS = 3
+
+
+@pytest.fixture(scope="module")
+def rows(model: tuple[Any, Path], trie: Trie) -> list[dict[str, Any]]:
+    """The benchmark of a small model, with all that it measures."""
+    options = f"--sizes {len(trie.leaf_nodes)} --rounds {ROUNDS} --peer-rounds 2 --threads 1"
+    options += f" --prompt-tokens 7 --width {WIDTH} --candidates 8 --precisions int8"
+    parser = argparse.ArgumentParser()
+    search.add_arguments(parser)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search_synthetic, "VOCABULARY", 40)
+        patch.setattr(search_synthetic, "synthetic_llama", lambda _: model)
+        patch.setattr(search_synthetic, "random_catalogue", lambda _: trie)
+        return measure_synthetic(parser.parse_args(options.split()), model[1].parent)
+
+
+def test_every_row_has_every_key(rows: list[dict[str, Any]]) -> None:
+    promised = """model, engine, precision, mode, catalogue_size, prompt_tokens, beam_width,
+        prefill_ms, search_ms, search_over_prefill, extended_tokens, work_ratio, peer, peer_ms,
+        peer_over_search, select_ms_per_step, root_select_ms, exact_fraction, rss_mb"""
+    assert {tuple(row) for row in rows} == {ROW_KEYS}
+    assert set(promised.replace(",", "").split()) <= set(ROW_KEYS)
+    assert json.loads(json.dumps(rows)) == rows
+    modes = [row["mode"] for row in rows]
+    passes = [f"one pass of {count}" for count in (1, 8, 32, 128, 512)]
+    assert modes == ["beam", "exact", "beam", "beam", "score 8 candidates", *passes, "beam"]
+    assert [row["precision"] for row in rows] == ["fp32"] * (len(rows) - 1) + ["int8"]
+
+
+def test_every_time_has_its_quartiles(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        for name in ("prefill_ms", "search_ms", "peer_ms"):
+            if row[name] is None:
+                assert (name, row["peer"]) == ("peer_ms", None)
+            else:
+                low, high = row[f"{name}_quartiles"]
+                assert 0 < low <= row[name] <= high
+        assert row["search_over_prefill"] == row["search_ms"] / row["prefill_ms"]
+        assert row["rss_mb"] > 0
+
+
+def test_a_row_of_candidates_tells_the_prompt_from_the_prefill(rows: list[dict[str, Any]]) -> None:
+    (scored,) = [row for row in rows if row["mode"].startswith("score")]
+    assert scored["prompt_tokens"] == 7
+    assert scored["prefill_tokens"] == scored["extended_tokens"] > 0
+    assert all(row["prompt_tokens"] == 7 for row in rows)
+
+
+def test_peers_stand_beside_the_beam(rows: list[dict[str, Any]]) -> None:
+    beam, peers = rows[0], [row for row in rows if row["peer"] is not None]
+    assert [row["peer"] for row in peers] == ["first search", "transformers.generate"]
+    for row in peers:
+        assert row["search_ms"] == beam["search_ms"]
+        assert row["peer_over_search"] == row["peer_ms"] / beam["search_ms"]
+
+
+def test_a_row_has_no_other_keys() -> None:
+    with pytest.raises(ValueError, match=r"no keys of a row: \['select'\]"):
+        make_row(model="m", select=3.0)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
