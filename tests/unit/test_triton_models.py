@@ -124,6 +124,13 @@ def test_candidates_come_with_the_search(engine: Any) -> None:
     assert log_probs[3] == -np.inf
 
 
+def test_candidates_may_all_be_off_the_catalogue(engine: Any) -> None:
+    tensors = _inputs(1) | {contract.CANDIDATE_ADVERTISER_IDS: np.array([-5, -6])}
+    values = engine.execute([_request(tensors, *SCORED)])[0].values()
+    assert values[contract.SCORED_LOG_PROBS].tolist() == [-np.inf, -np.inf]
+    assert not values[contract.SCORED_EXACT].any()
+
+
 class BrokenEngine:
     """A language model whose arithmetic has failed."""
 
