@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--search-mode",
         choices=[*SearchMode],
-        help="beam: fixed work; exact: on until proved, or the budget ends (exact)",
+        help="beam: bounded work; exact: on until proved, or the budget ends (exact)",
     )
     for option, told in (
         ("--beam-width", "prefixes expanded in a round of the search (32)"),

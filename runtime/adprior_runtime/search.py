@@ -4,9 +4,13 @@ Only names of the catalogue can come out. Scores are sums of the model's own log
 canonical tokens, terminator included: no length normalisation, no renormalisation over the tokens
 that the trie allows.
 
-Two modes. `beam` expands the ``width`` most probable prefixes of each depth: fixed work. `exact`
-goes on from there, most probable prefixes first, until the certificate of `standing.py` holds or a
+Two modes. `beam` expands the ``width`` most probable prefixes of each depth, or a quarter more
+where it looks ahead (see `SearchTree.expand`). `exact` does that first, whatever its budget, and
+goes on in rounds, most probable prefixes first, until the certificate of `standing.py` holds or a
 budget of tokens is spent. Either way, what was met and not expanded is the frontier.
+
+Where names of one advertiser fill the beam, fewer advertisers than wanted may be found, unless the
+certificate holds.
 
 The search knows engines by `prefill` and `extend` only.
 """
@@ -54,7 +58,7 @@ class SearchSettings:
 
     Attributes:
         mode: See the module.
-        width: Prefixes of one depth, or round, that are expanded.
+        width: Prefixes of one depth, or of one round, that are expanded.
         token_budget: In exact mode, no round after the beam once so many tokens have been extended.
         candidate_token_budget: Tokens that scoring candidates may extend.
     """
@@ -160,10 +164,11 @@ class TrieSearch:
         self._tree = SearchTree(engine, trie, prompt_ids, excluded, self._stop_if_cancelled)
 
     def run(self, top_k: int) -> SearchResult:
-        """Find the ``top_k`` most probable advertisers.
+        """Find the ``top_k`` most probable advertisers, or what the mode reaches of them.
 
         Args:
-            top_k: How many are wanted; more than there are gives all.
+            top_k: How many are wanted; an exact search for more than there are finds all that its
+                budget reaches.
         """
         tree = self._tree
         standing = Standing(self._trie, tree.excluded_rows, top_k)

@@ -85,10 +85,10 @@ class SearchTree:
     def expand(self, chosen: Int64Array, width: int) -> None:
         """Put open prefixes through the model.
 
-        The same passes take what lies below them, depth by depth, as long as a depth holds hardly
-        more than ``width`` prefixes: a beam of that width would expand them all anyway, and a
-        longer pass costs less than another one. A depth goes as a whole or not at all, so prefixes
-        of one depth leave open prefixes of one depth, the last in `open_nodes`.
+        The same passes take what lies below them, depth by depth, as long as a depth holds at most
+        a quarter more than ``width`` prefixes: a beam of that width would expand almost all of them
+        anyway, and a longer pass costs less than another one. A depth goes as a whole or not at
+        all, so prefixes of one depth leave open prefixes of one depth, the last in `open_nodes`.
 
         Args:
             chosen: Positions in `open_nodes`.

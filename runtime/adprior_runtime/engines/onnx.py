@@ -2,7 +2,8 @@
 
 All live prefixes of a user are positions of one sequence. A 4-D mask lets each see the prompt and
 its own ancestors only; its position id is the prompt's length plus its depth. So the prompt's keys
-and values are written once and never re-ordered, whatever the search does.
+and values are written once and never re-ordered, whatever the search does; what a pass adds is
+joined to them before the next.
 """
 
 from __future__ import annotations
