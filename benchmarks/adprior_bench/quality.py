@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from adprior_bench.cases import Case, day_cases, recorded_split
+from adprior_bench.ranking_quality import measure_log, ranking_table
 from adprior_build.catalogue import read_catalogue
 from adprior_build.event_log import ColumnMap, name_advertisers, read_users
 from adprior_build.options import positive_integer
@@ -24,9 +25,10 @@ from adprior_runtime.forecaster import Forecaster
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
 HELP = "recall on unseen users and days, beside popularity and own-history frequency"
-EXAMPLE = """example:
+EXAMPLE = """examples:
   adprior bench quality --bundle demo/bundle --events events.parquet \\
-    --profiles profiles.parquet --columns demo/columns.toml"""
+    --profiles profiles.parquet --columns demo/columns.toml
+  adprior bench quality --logs rankings.parquet"""
 
 _RESAMPLES = 2000
 Ranker = Callable[[Case], list[str]]
@@ -34,10 +36,15 @@ Ranker = Callable[[Case], list[str]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("--bundle", type=Path, required=True, help="the bundle to evaluate")
-    parser.add_argument("--events", type=Path, required=True, help="event log it was trained on")
+    parser.add_argument("--bundle", type=Path, help="the bundle to evaluate")
+    parser.add_argument("--events", type=Path, help="event log it was trained on")
     parser.add_argument("--profiles", type=Path, help="user profiles")
-    parser.add_argument("--columns", type=Path, required=True, help="column map (TOML)")
+    parser.add_argument("--columns", type=Path, help="column map (TOML)")
+    parser.add_argument(
+        "--logs",
+        type=Path,
+        help="instead: the clients' ranking log, labels joined; base and adjusted logits compared",
+    )
     parser.add_argument(
         "-k", type=positive_integer, default=10, metavar="N", help="advertisers counted (10)"
     )
@@ -48,7 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print recall@k of the model and of the baselines; return the exit code."""
+    """Print recall@k of the model and of the baselines, or compare a log's logits."""
+    if args.logs is not None:
+        found = measure_log(args.logs)
+        print(json.dumps(found, indent=2) if args.json else ranking_table(found))
+        return 0
+    for option in ("bundle", "events", "columns"):
+        if getattr(args, option) is None:
+            raise InvalidInputError(f"--{option} is missing (or give --logs)")
     forecaster = Forecaster(args.bundle)
     split, cut = recorded_split(forecaster.bundle.manifest.training)
     advertisers = forecaster.advertisers

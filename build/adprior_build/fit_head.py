@@ -175,6 +175,7 @@ def _make_report(
         "output": str(args.output),
         "bundle_id": bundle.bundle_id,
         "rows": rows.total,
+        "rows_of_other_bundles": rows.of_other_bundles,
         "rows_without_forecast": rows.without_forecast,
         "rows_off_catalogue": rows.off_catalogue,
         "rows_fitted": int((~held_out).sum()),
@@ -199,6 +200,7 @@ def _render(report: dict[str, Any]) -> str:
     return f"""{"":<30}{"rows":>12}{"positives":>12}
 {"fitted":<30}{report["rows_fitted"]:>12,}{report["positives_fitted"]:>12,}
 {"held out (20 % of requests)":<30}{report["rows_held_out"]:>12,}{report["positives_held_out"]:>12,}
+{"left out: another bundle":<30}{report["rows_of_other_bundles"]:>12,}
 {"left out: no forecast":<30}{report["rows_without_forecast"]:>12,}
 {"left out: off the catalogue":<30}{report["rows_off_catalogue"]:>12,}
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from tqdm import tqdm
 
 from adprior_build.log_columns import (
@@ -61,7 +62,8 @@ class RankingRows:
         features: float32 [m, 6], columns as in `FEATURE_NAMES`.
         base_logits: float32 [m].
         labels: float64 [m], 0 or 1.
-        total: Rows of the log, with the two kinds left out:
+        total: Rows of the log, with the three kinds left out:
+        of_other_bundles: Rows made with another bundle.
         without_forecast: Rows that had none.
         off_catalogue: Rows with one, whose advertiser is not in the catalogue.
     """
@@ -71,6 +73,7 @@ class RankingRows:
     base_logits: npt.NDArray[np.float32]
     labels: npt.NDArray[np.float64]
     total: int
+    of_other_bundles: int
     without_forecast: int
     off_catalogue: int
 
@@ -82,8 +85,8 @@ def read_ranking_log(path: Path, bundle: Bundle) -> RankingRows:
         InvalidInputError: A column is missing, a value is impossible (the row is named), the log
             was made with another bundle or more advertisers a forecast, or no row has a forecast.
     """
-    table = read_table(path, COLUMNS)
-    _check_bundle(path, table, bundle)
+    whole = read_table(path, COLUMNS)
+    table = _of_bundle(path, whole, bundle)
     base_logits = read_numbers(path, table, "base_logit", pa.float64())
     with np.errstate(over="ignore"):
         base_logits = base_logits.astype(np.float32)
@@ -111,7 +114,8 @@ def read_ranking_log(path: Path, bundle: Bundle) -> RankingRows:
         features=features[known],
         base_logits=base_logits[known],
         labels=labels[known],
-        total=table.num_rows,
+        total=whole.num_rows,
+        of_other_bundles=whole.num_rows - table.num_rows,
         without_forecast=int((~forecasts.present).sum()),
         off_catalogue=int((forecasts.present & ~known).sum()),
     )
@@ -225,12 +229,15 @@ class _Scores:
         return {"scored_log_probs": self.log_probs[rows], "scored_exact": self.exact[rows]}
 
 
-def _check_bundle(path: Path, table: pa.Table, bundle: Bundle) -> None:
+def _of_bundle(path: Path, table: pa.Table, bundle: Bundle) -> pa.Table:
+    """Return the rows of a bundle, and those that name none: a rollout's log has two."""
     if "bundle_id" not in table.column_names:
-        return
-    found = {value for value in table["bundle_id"].unique().to_pylist() if value is not None}
-    if others := sorted(map(str, found - {bundle.bundle_id})):
+        return table
+    made_with = cast_column(path, table, "bundle_id", pa.string())
+    found = {value for value in made_with.unique().to_pylist() if value is not None}
+    if found and bundle.bundle_id not in found:
         raise InvalidInputError(
-            f"{path}: made with bundle {', '.join(others[:3])}; "
+            f"{path}: made with bundle {', '.join(sorted(found)[:3])}; "
             f"{bundle.directory} is {bundle.bundle_id}"
         )
+    return table.filter(pc.fill_null(pc.equal(made_with, bundle.bundle_id), True))

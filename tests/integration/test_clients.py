@@ -133,6 +133,7 @@ def test_rankings_are_logged_and_read_back_as_they_were_made(
     np.testing.assert_allclose(again, served, atol=1e-4)
     arguments = ["fit-head", "--logs", str(path), "--bundle", str(bundle)]
     assert main([*arguments, "--output", str(tmp_path / "head.onnx")]) == 0
+    assert main(["bench", "quality", "--logs", str(path)]) == 0
 
 
 def test_a_stored_forecast_is_ranked_with_while_the_engine_has_no_time(

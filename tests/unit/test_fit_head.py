@@ -297,7 +297,7 @@ def test_a_head_that_does_harm_is_told(
         ({"label": [0, 0, 0, 0]}, "0 of the . rows to fit on are positive"),
         ({"label": [1, 1, 1, 1]}, "expected some of each label"),
         ({"request": ["a"] * 4}, "1 requests with a forecast .* expected at least 2"),
-        ({"bundle_id": ["b1", "b2", None, "b0"]}, "made with bundle b0, b2; .* is b1"),
+        ({"bundle_id": ["b2", "b2", None, "b0"]}, "made with bundle b0, b2; .* is b1"),
     ],
 )
 def test_a_bad_log_is_refused(fit: Fit, tmp_path: Path, changed: Columns, message: str) -> None:
@@ -365,3 +365,23 @@ def test_candidates_own_scores_count_where_the_log_has_them(bundle: Bundle, tmp_
     log_probs, is_exact = read.features[:, 0], read.features[:, 2]
     assert log_probs.tolist() == pytest.approx([-1.0, -4.0, -3.0, np.log(0.5), LOG_PROB_FLOOR])
     assert is_exact.tolist() == [1.0, 1.0, 0.0, 0.0, 1.0]
+
+
+def test_rows_of_another_bundle_are_left_out(bundle: Bundle, tmp_path: Path) -> None:
+    rows = [
+        {
+            "request": "r",
+            "advertiser_id": 100,
+            "base_logit": 0.0,
+            "label": 0,
+            "forecast_advertiser_ids": [100],
+            "forecast_log_probs": [-1.0],
+            "missing_mass": 0.5,
+            "bundle_id": made_with,
+        }
+        for made_with in ("b1", "b0", None, "b0", "b1")
+    ]
+    path = tmp_path / "log.parquet"
+    pa.parquet.write_table(pa.Table.from_pylist(rows), path)
+    read = read_ranking_log(path, bundle)
+    assert (read.total, read.of_other_bundles, len(read.features)) == (5, 2, 3)
