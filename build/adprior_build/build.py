@@ -60,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--candidate-token-budget", "tokens that scoring candidates may extend (4096)"),
     ):
         parser.add_argument(option, type=positive_integer, metavar="N", help=told)
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "fp16"),
+        default="fp32",
+        help="of the graph, with --checkpoint: fp16 is for GPUs (fp32)",
+    )
     parser.add_argument("--origin", help="where the training data came from, for the manifest")
     parser.add_argument(
         "--record-command",
@@ -115,7 +121,11 @@ def _fill_bundle(place: Path, args: argparse.Namespace) -> None:
         describe_command("build", args, leave_out={"record_command", "origin"}),
     )
     if args.bundle is not None:
+        if args.precision != "fp32":
+            raise InvalidInputError("--precision goes with --checkpoint: a bundle has its graph")
         fill_from_bundle(place, Bundle.open(args.bundle), args.catalogue, args.head, **settings)
         return
-    difference = fill_from_checkpoint(place, args.checkpoint, args.catalogue, args.head, **settings)
+    difference = fill_from_checkpoint(
+        place, args.checkpoint, args.catalogue, args.head, precision=args.precision, **settings
+    )
     print(f"adprior build: ONNX agrees with the checkpoint to {difference:.1e} in log-probability")

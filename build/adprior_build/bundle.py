@@ -46,6 +46,7 @@ def fill_from_checkpoint(
     catalogue_path: Path | None,
     head: Path | None,
     commands: Sequence[str],
+    precision: str = "fp32",
     **settings: Any,
 ) -> float:
     """Make a bundle in an empty directory; needs torch.
@@ -56,6 +57,7 @@ def fill_from_checkpoint(
         catalogue_path: The advertisers; None takes those of the checkpoint.
         head: A fitted prior head; None gives one that changes nothing.
         commands: For the manifest: those that came before training, and the one that builds.
+        precision: Of the graph: ``fp32``, or ``fp16`` for GPUs.
         settings: Of the manifest: ``forecast_k``, ``beam_width``, ``origin``.
 
     Returns:
@@ -72,7 +74,9 @@ def fill_from_checkpoint(
     training = _read_training(record)
     for name in (TOKENIZER_FILE, PROMPT_FILE, POPULARITY_FILE):
         link_or_copy(checkpoint / name, directory / name, link=False)
-    difference = export_onnx(load_model(checkpoint), directory / ONNX_MODEL_FILE)
+    difference = export_onnx(
+        load_model(checkpoint), directory / ONNX_MODEL_FILE, precision=precision
+    )
     catalogue = read_catalogue(catalogue_path or checkpoint / CATALOGUE_FILE)
     commands = (*commands[:-1], training["command"], *commands[-1:])
     manifest = Manifest(bundle_id="", training=training, commands=commands, **settings)

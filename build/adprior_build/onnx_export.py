@@ -4,7 +4,8 @@ Inputs: ``input_ids`` and ``position_ids`` int64 [1, new], ``attention_mask`` fl
 [1, 1, new, past + new] (added to the scores), ``wanted_positions`` int64 [wanted] (into the new
 ones), ``past_keys`` and ``past_values`` float32 [layers, 1, key-value heads, past, head size].
 Outputs: ``log_probs`` float32 [1, wanted, vocabulary], ``new_keys`` and ``new_values`` of the new
-positions.
+positions. In half precision (for GPUs) the cache and all arithmetic but the last softmax are
+float16.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from adprior_runtime.engines.base import ROOT
 from adprior_runtime.engines.onnx import OnnxEngine, causal_mask
 from adprior_runtime.errors import ArtefactError
 
-__all__ = ["check_parity", "export_onnx"]
+__all__ = ["PARITY_TOLERANCES", "PRECISIONS", "check_parity", "export_onnx"]
 
 LONGEST_CHECKED_PROMPT = 1024
 """A sliding window would show only beyond it."""
 
-PARITY_TOLERANCE = 1e-4
+PRECISIONS = ("fp32", "fp16")
+PARITY_TOLERANCES = {"fp32": 1e-4, "fp16": 0.25}
 """Largest difference in log-probability between the graph and the checkpoint."""
 
 
@@ -68,8 +70,13 @@ class _PackedForward(torch.nn.Module):
         return torch.log_softmax(logits, dim=-1), keys, values
 
 
-def export_onnx(model: Any, path: Path) -> float:
+def export_onnx(model: Any, path: Path, *, precision: str = "fp32") -> float:
     """Export a model to one self-contained file and check it against its source.
+
+    Args:
+        model: A causal language model.
+        path: Where to.
+        precision: One of `PRECISIONS`.
 
     Returns:
         The largest difference in log-probability found.
@@ -104,11 +111,20 @@ def export_onnx(model: Any, path: Path) -> float:
     _strip(proto)
     config = model.config.get_text_config()
     onnx.helper.set_model_props(proto, {"max_positions": str(config.max_position_embeddings)})
+    if precision == "fp16":
+        proto = _halved(proto)
     onnx.save(proto, str(path))
-    return check_parity(model, path)
+    return check_parity(model, path, tolerance=PARITY_TOLERANCES[precision])
 
 
-def check_parity(model: Any, path: Path, *, rounds: int = 4, seed: int = 0) -> float:
+def check_parity(
+    model: Any,
+    path: Path,
+    *,
+    rounds: int = 4,
+    seed: int = 0,
+    tolerance: float = PARITY_TOLERANCES["fp32"],
+) -> float:
     """Compare a graph with its checkpoint on random trees of continuations.
 
     Each round reads a random prompt, one of them as long as half the model's positions (at most
@@ -119,7 +135,7 @@ def check_parity(model: Any, path: Path, *, rounds: int = 4, seed: int = 0) -> f
         The largest difference found.
 
     Raises:
-        ArtefactError: It exceeds `PARITY_TOLERANCE`.
+        ArtefactError: It exceeds ``tolerance``.
     """
     random = np.random.default_rng(seed)
     engine = OnnxEngine(path)
@@ -140,10 +156,10 @@ def check_parity(model: Any, path: Path, *, rounds: int = 4, seed: int = 0) -> f
         paths += [[first[parent], token] for parent, token in zip(parents, second, strict=True)]
         for path_ids, row in zip(paths, [*found, *found_second], strict=True):
             worst = max(worst, _difference(model, prompt + path_ids, row))
-    if not worst <= PARITY_TOLERANCE:
+    if not worst <= tolerance:
         raise ArtefactError(
             f"{path}: differs from the checkpoint by {worst:.2e} in log-probability, "
-            f"at most {PARITY_TOLERANCE:.0e} is accepted"
+            f"at most {tolerance:.0e} is accepted"
         )
     return worst
 
@@ -171,6 +187,20 @@ def _sample_inputs(model: Any) -> dict[str, torch.Tensor]:
         "past_keys": torch.randn(cache),
         "past_values": torch.randn(cache),
     }
+
+
+def _halved(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a graph in half precision; the mask comes, and log-probabilities go, in single."""
+    from onnxruntime.transformers import float16  # noqa: PLC0415
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights too small for half precision, cut to its least
+        halved: onnx.ModelProto = float16.convert_float_to_float16(
+            proto,
+            keep_io_types=["attention_mask", "log_probs"],
+            op_block_list=[*float16.DEFAULT_OP_BLOCK_LIST, "LogSoftmax"],
+        )
+    return halved
 
 
 def _strip(proto: onnx.ModelProto) -> None:

@@ -348,7 +348,7 @@ def test_a_checkpoint_of_a_wrong_record_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     content: str,
 ) -> None:
-    def export(model: Any, path: Path) -> float:
+    def export(model: Any, path: Path, **_: Any) -> float:
         path.touch()
         return 0.0
 

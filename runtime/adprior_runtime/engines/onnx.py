@@ -1,4 +1,4 @@
-"""The embedded engine: ONNX Runtime on the CPU, with packed tree attention.
+"""The embedded engine: ONNX Runtime, with packed tree attention.
 
 All live prefixes of a user are positions of one sequence. A 4-D mask lets each see the prompt and
 its own ancestors only; its position id is the prompt's length plus its depth. So the prompt's keys
@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
 from adprior_runtime.engines.base import ROOT, Engine, LogProbs
+from adprior_runtime.engines.onnx_passes import Cache, DevicePasses, HostPasses, Passes
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidRequestError
 
 __all__ = ["OnnxEngine", "OnnxState", "causal_mask"]
@@ -33,15 +35,13 @@ class OnnxState:
 
     Attributes:
         prompt_length: Tokens of the prompt.
-        keys, values: float32 [layers, 1, key-value heads, positions, head size] each, in pieces
-            that are joined when next needed.
+        cache: Keys and values of prompt and tree.
         depths: int64 [nodes], 0 for a child of the root.
         sees: bool [nodes, nodes], whether the first is, or descends from, the second.
     """
 
     prompt_length: int
-    keys: list[_Float32Array]
-    values: list[_Float32Array]
+    cache: Cache
     depths: _Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     sees: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), dtype=np.bool_))
 
@@ -79,20 +79,19 @@ class OnnxEngine(Engine[OnnxState]):
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # below, it may quote token ids of a prompt
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
-            shape = next(i.shape for i in self._session.get_inputs() if i.name == "past_keys")
-            self._empty = np.zeros((shape[0], 1, shape[2], 0, shape[4]), dtype=np.float32)
-            self._vocabulary = int(self._session.get_outputs()[0].shape[-1])
-            self._max_positions = int(
-                self._session.get_modelmeta().custom_metadata_map["max_positions"]
+            session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+            self._vocabulary = int(session.get_outputs()[0].shape[-1])
+            self._max_positions = int(session.get_modelmeta().custom_metadata_map["max_positions"])
+            self._passes: Passes = (
+                HostPasses(session) if device == "cpu" else DevicePasses(session, device, provider)
             )
         except Exception as error:  # ONNX Runtime's errors share no public base
             raise ArtefactError(f"{path}: not a language model in ONNX: {error}") from error
         self._head_ids: list[int] = []
-        self._head = OnnxState(0, [self._empty], [self._empty])
+        self._head = Cache()
         if head_ids:
-            self._head, _ = self.prefill(list(head_ids))
-            self._head_ids = list(head_ids)
+            head, _ = self.prefill(list(head_ids))
+            self._head, self._head_ids = head.cache, list(head_ids)
 
     def prefill(self, prompt_ids: Sequence[int]) -> tuple[OnnxState, LogProbs]:
         """See `Engine.prefill`; impossible tokens, or more than the model takes, are refused."""
@@ -108,8 +107,7 @@ class OnnxEngine(Engine[OnnxState]):
             )
         if length <= head or list(prompt_ids[:head]) != self._head_ids:
             head = 0
-        past = self._head if head else OnnxState(0, [self._empty], [self._empty])
-        state = OnnxState(length, list(past.keys), list(past.values))
+        state = OnnxState(length, self._head.fork() if head else Cache())
         log_probs = self._run(
             state,
             np.asarray(prompt_ids[head:], dtype=np.int64),
@@ -156,25 +154,13 @@ class OnnxEngine(Engine[OnnxState]):
         keep: bool = True,
     ) -> LogProbs:
         """One forward pass; adds to the cache, returns log-probabilities where wanted."""
-        for pieces in (state.keys, state.values):
-            if len(pieces) > 1:
-                pieces[:] = [np.concatenate(pieces, axis=3)]
-        log_probs, keys, values = self._session.run(
-            ["log_probs", "new_keys", "new_values"],
-            {
-                "input_ids": token_ids[None],
-                "position_ids": positions[None],
-                "attention_mask": mask[None, None],
-                "wanted_positions": wanted,
-                "past_keys": state.keys[0],
-                "past_values": state.values[0],
-            },
-        )
-        if keep:
-            for pieces, new in ((state.keys, keys), (state.values, values)):
-                pieces[:] = [new] if pieces[0] is self._empty else [*pieces, new]
-        found: LogProbs = log_probs[0]
-        return found
+        inputs: dict[str, npt.NDArray[Any]] = {
+            "input_ids": token_ids[None],
+            "position_ids": positions[None],
+            "attention_mask": mask[None, None],
+            "wanted_positions": wanted,
+        }
+        return self._passes.run(state.cache, inputs, keep=keep)
 
 
 def causal_mask(length: int, start: int = 0) -> _Float32Array:

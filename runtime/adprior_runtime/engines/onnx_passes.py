@@ -1,0 +1,154 @@
+"""Forward passes of ONNX Runtime, and the keys and values that they leave.
+
+On the CPU these are arrays. On a GPU they stay there: passes are bound to the device's memory, and
+a graph of one node joins what a pass adds to what was there before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from adprior_runtime.engines.base import LogProbs
+
+__all__ = ["Cache", "DevicePasses", "HostPasses", "Passes"]
+
+_KINDS: Final = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_OUTPUTS: Final = ("log_probs", "new_keys", "new_values")
+
+
+@dataclass(slots=True)
+class Cache:
+    """One user's keys and values, in pieces that are joined when next needed.
+
+    Attributes:
+        keys, values: [layers, 1, key-value heads, positions, head size] each: arrays, or values on
+            the device.
+    """
+
+    keys: list[Any] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
+
+    def fork(self) -> Self:
+        """Return a cache that goes on from here by itself; what is written is shared."""
+        return type(self)(list(self.keys), list(self.values))
+
+
+class Passes(Protocol):
+    """Runs the model's graph."""
+
+    def run(self, cache: Cache, inputs: Mapping[str, npt.NDArray[Any]], *, keep: bool) -> LogProbs:
+        """Run one forward pass.
+
+        Args:
+            cache: What was read before; added to in place where ``keep``.
+            inputs: The graph's, without the cache.
+            keep: Whether the pass is.
+
+        Returns:
+            float32 [wanted, vocabulary].
+        """
+        ...
+
+
+def _empty_cache(session: onnxruntime.InferenceSession) -> npt.NDArray[Any]:
+    """Return keys, or values, of no position, in the type that the graph takes."""
+    past = next(item for item in session.get_inputs() if item.name == "past_keys")
+    layers, _, heads, _, size = past.shape
+    return np.zeros((layers, 1, heads, 0, size), dtype=_KINDS[past.type])
+
+
+class HostPasses(Passes):
+    """Passes on the CPU, with the cache in arrays."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session = session
+        self._empty = _empty_cache(session)
+
+    def run(self, cache: Cache, inputs: Mapping[str, npt.NDArray[Any]], *, keep: bool) -> LogProbs:
+        """See `Passes.run`."""
+        past = {
+            "past_keys": self._joined(cache.keys),
+            "past_values": self._joined(cache.values),
+        }
+        log_probs, keys, values = self._session.run(_OUTPUTS, dict(inputs) | past)
+        if keep:
+            cache.keys.append(keys)
+            cache.values.append(values)
+        found: LogProbs = log_probs[0]
+        return found
+
+    def _joined(self, pieces: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        if not pieces:
+            return self._empty
+        if len(pieces) > 1:
+            pieces[:] = [np.concatenate(pieces, axis=3)]
+        return pieces[0]
+
+
+class DevicePasses(Passes):
+    """Passes with the cache in the device's memory; only log-probabilities come back.
+
+    Args:
+        session: The model, on the device.
+        device: ONNX Runtime's name of it, ``cuda``.
+        provider: ONNX Runtime's execution provider for it.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, device: str, provider: str) -> None:
+        self._session, self._device = session, device
+        self._empty = _empty_cache(session)
+        self._join = _join_session(self._empty.dtype, provider)
+
+    def run(self, cache: Cache, inputs: Mapping[str, npt.NDArray[Any]], *, keep: bool) -> LogProbs:
+        """See `Passes.run`."""
+        binding = self._session.io_binding()
+        for name, values in inputs.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(values))
+        for name, pieces in (("past_keys", cache.keys), ("past_values", cache.values)):
+            if pieces:
+                binding.bind_ortvalue_input(name, self._joined(pieces))
+            else:
+                binding.bind_cpu_input(name, self._empty)
+        binding.bind_output(_OUTPUTS[0], "cpu")
+        for name in _OUTPUTS[1:]:
+            binding.bind_output(name, self._device)
+        self._session.run_with_iobinding(binding)
+        log_probs, keys, values = binding.get_outputs()
+        if keep:
+            cache.keys.append(keys)
+            cache.values.append(values)
+        found: LogProbs = log_probs.numpy()[0]
+        return found
+
+    def _joined(self, pieces: list[Any]) -> Any:
+        while len(pieces) > 1:
+            binding = self._join.io_binding()
+            binding.bind_ortvalue_input("first", pieces[0])
+            binding.bind_ortvalue_input("second", pieces[1])
+            binding.bind_output("joined", self._device)
+            self._join.run_with_iobinding(binding)
+            pieces[:2] = binding.get_outputs()
+        return pieces[0]
+
+
+def _join_session(kind: np.dtype[Any], provider: str) -> onnxruntime.InferenceSession:
+    """Return a graph that puts positions after positions."""
+    from onnx import TensorProto, helper  # noqa: PLC0415  only a device needs it
+
+    element = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.float16): TensorProto.FLOAT16}
+    ranks = {name: [None] * 5 for name in ("first", "second", "joined")}
+    described = {
+        name: helper.make_tensor_value_info(name, element[kind], rank)
+        for name, rank in ranks.items()
+    }
+    node = helper.make_node("Concat", ["first", "second"], ["joined"], axis=3)
+    inputs = [described["first"], described["second"]]
+    graph = helper.make_graph([node], "join", inputs, [described["joined"]])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=[provider])
