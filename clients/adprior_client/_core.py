@@ -85,8 +85,11 @@ class Core:
         return None if treatment else Reason.CONTROL
 
     def reserve_s(self, call: Call) -> float:
-        """Return what is kept of a deadline for a stored forecast, half of it at most."""
-        return min(self.config.stored_reserve_s, call.timeout_s / 2) if self._looks_up(call) else 0
+        """Return what is kept of a deadline for a stored forecast; half of one that is shorter."""
+        if not self._looks_up(call):
+            return 0.0
+        reserve_s = self.config.stored_reserve_s
+        return reserve_s if reserve_s < call.timeout_s else call.timeout_s / 2
 
     def stored(self, call: Call) -> Steps[Forecast | None]:
         """Look the user's stored forecast up; None unless it can be used."""

@@ -23,6 +23,21 @@ PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
 RANKING, RETRIEVAL, STORED = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
+ARRAYS = """
+import numpy as np
+from numpy.typing import NDArray
+
+from adprior_client import RankingClient, ScoreRequest, User
+
+
+def rank(client: RankingClient, ids: NDArray[np.int64], z: NDArray[np.float32]) -> list[float]:
+    user = User(as_of="2024-05-31")
+    many = client.score_many([ScoreRequest(subject=user, candidates=ids, base_logits=z)])
+    one: NDArray[np.float64] = client.score(user, ids, z, user_id=7).logits
+    return [float(one[0]), float(many[0].logits[0])]
+"""
+
+
 def _run(code: str, directory: Path, **variables: str) -> str:
     path = directory / "example.py"
     path.write_text(code, encoding="utf-8")
@@ -68,7 +83,7 @@ def test_the_stored_forecasts(
 
 
 def test_the_examples_are_typed_as_strictly_as_can_be(tmp_path: Path) -> None:
-    for number, code in enumerate((RANKING, RETRIEVAL, STORED)):
+    for number, code in enumerate((RANKING, RETRIEVAL, STORED, ARRAYS)):
         (tmp_path / f"example_{number}.py").write_text(code, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-incremental", "."],
