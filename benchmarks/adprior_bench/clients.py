@@ -25,7 +25,7 @@ from adprior_client import (
     ClientConfig,
     Forecast,
     RankingClient,
-    codec,
+    encoding,
 )
 from adprior_client.tables import format_table
 from adprior_runtime import contract
@@ -97,7 +97,7 @@ def _instant_server(candidates: int) -> Iterator[str]:
 
 def _inputs(candidates: int) -> list[Any]:
     """Return what bare tritonclient sends: arrays that are ready."""
-    tensors = codec.encode_forecast(_FORECAST) | {
+    tensors = encoding.encode_forecast(_FORECAST) | {
         contract.CANDIDATE_ADVERTISER_IDS: np.arange(candidates),
         contract.BASE_LOGITS: np.full(candidates, BASE_LOGIT, dtype=np.float32),
     }

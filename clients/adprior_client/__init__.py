@@ -25,17 +25,11 @@ from adprior_client.errors import (
     UnavailableError,
 )
 from adprior_client.ranking import AsyncRankingClient, RankingClient
+from adprior_client.requests import ForecastRequest, ScoreRequest
 from adprior_client.results import Advertiser, Forecast, RankedCandidate, Ranking
 from adprior_client.retrieval import AsyncRetrievalClient, RetrievalClient
 from adprior_client.sources import ForecastSource, ParquetForecasts
-from adprior_client.types import (
-    Event,
-    ForecastRequest,
-    Reason,
-    ScoreRequest,
-    Source,
-    User,
-)
+from adprior_client.types import Event, Reason, Source, User
 
 __all__ = [
     "Advertiser",

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from adprior_client._fleet import Fleet, Server
 from adprior_client._wire import Request, read_answer
-from adprior_client.codec import decode_bundle_id
 from adprior_client.config import ClientConfig
+from adprior_client.decoding import decode_bundle_id
 from adprior_client.errors import (
     BadAnswerError,
     BreakerOpenError,

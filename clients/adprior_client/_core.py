@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from adprior_client import codec
+from adprior_client import encoding
 from adprior_client._calls import Call, Lookup, Steps
 from adprior_client._fleet import Fleet
 from adprior_client.config import ClientConfig, check_number
@@ -106,7 +106,7 @@ class Core:
             return None
 
     def _usable(self, found: Any, call: Call) -> Forecast | None:
-        codec.encode_forecast(found)
+        encoding.encode_forecast(found)
         if not found.advertisers or found.age_s is None:
             return None
         if not found.age_s <= self.config.stored_max_age_s:

@@ -9,13 +9,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from adprior_client import codec
+from adprior_client import decoding, encoding
 from adprior_client._calls import Call, Steps, ask
 from adprior_client._core import Core, check_flag
 from adprior_client._wire import Request
 from adprior_client.errors import ClientError, InvalidArgumentError
+from adprior_client.requests import ForecastRequest
 from adprior_client.results import Forecast
-from adprior_client.types import ForecastRequest, Reason
+from adprior_client.types import Reason
 from adprior_runtime import contract
 
 __all__ = ["Forecasting"]
@@ -55,10 +56,10 @@ class Forecasting:
                 f"requests: found {type(request).__name__}, expected ForecastRequest"
             )
         check_flag(request.treatment)
-        tensors = {contract.USER_CONTEXT: codec.encode_user(request.user)}
+        tensors = {contract.USER_CONTEXT: encoding.encode_user(request.user)}
         if request.k is not None:
-            tensors[contract.TOP_K] = codec.encode_top_k(request.k)
-        excluded = codec.encode_ids(request.excluded_advertiser_ids, "excluded_advertiser_ids")
+            tensors[contract.TOP_K] = encoding.encode_top_k(request.k)
+        excluded = encoding.encode_ids(request.excluded_advertiser_ids, "excluded_advertiser_ids")
         if excluded.size:
             tensors[contract.EXCLUDED_ADVERTISER_IDS] = excluded
         return cls(tensors, request.treatment)
@@ -80,7 +81,7 @@ class Forecasting:
                 core.config,
                 call,
                 request,
-                lambda answer: codec.decode_forecast(answer, call.request_id, self.tensors),
+                lambda answer: decoding.decode_forecast(answer, call.request_id, self.tensors),
             )
         except ClientError as error:
             if not core.config.fail_open:

@@ -9,13 +9,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from adprior_client import codec
+from adprior_client import decoding, encoding
 from adprior_client._calls import Call, Steps, ask
 from adprior_client._core import Core, check_flag
 from adprior_client._wire import Request
 from adprior_client.errors import ClientError, InvalidArgumentError, OtherBundleError
+from adprior_client.requests import ScoreRequest
 from adprior_client.results import NO_ANSWER, Forecast, Ranking
-from adprior_client.types import Reason, ScoreRequest, Source
+from adprior_client.types import Reason, Source
 from adprior_runtime import contract
 
 __all__ = ["Scoring"]
@@ -69,17 +70,17 @@ class Scoring:
                 f"requests: found {type(request).__name__}, expected ScoreRequest"
             )
         check_flag(request.treatment)
-        ids = codec.encode_ids(request.candidates, "candidates")
-        base, sent = codec.encode_logits(request.base_logits, "base_logits")
+        ids = encoding.encode_ids(request.candidates, "candidates")
+        base, sent = encoding.encode_logits(request.base_logits, "base_logits")
         if ids.size != sent.size:
             raise InvalidArgumentError(
                 f"base_logits: found {sent.size}, expected {ids.size}, one for each candidate"
             )
         subject = request.subject
         if isinstance(subject, Forecast):
-            known = codec.encode_forecast(subject)
+            known = encoding.encode_forecast(subject)
             return cls(subject, known, ids, base, sent, request.treatment)
-        context = codec.encode_user(subject)
+        context = encoding.encode_user(subject)
         known = {contract.USER_CONTEXT: context}
         return cls(context[0], known, ids, base, sent, request.treatment)
 
@@ -113,7 +114,7 @@ class Scoring:
         request = Request.of(contract.ADVERTISER_RANKING, self._tensors(self.known), _LIVE_OUTPUTS)
 
         def read(answer: Mapping[str, NDArray[Any]]) -> Ranking:
-            forecast = codec.decode_forecast(answer, call.request_id)
+            forecast = decoding.decode_forecast(answer, call.request_id)
             return self._scored(core, call, answer, forecast)
 
         try:
@@ -126,7 +127,7 @@ class Scoring:
             stored = (yield from core.stored(call)) if core.config.fail_open else None
             if stored is None:
                 raise
-            known = codec.encode_forecast(stored)
+            known = encoding.encode_forecast(stored)
             stored = replace(stored, reason=error.reason)
             return (yield from self._with_forecast(core, call, stored, known))
 
@@ -137,7 +138,7 @@ class Scoring:
         bundle_id = forecast.bundle_id
 
         def read(answer: Mapping[str, NDArray[Any]]) -> Ranking:
-            found = codec.decode_bundle_id(answer)
+            found = decoding.decode_bundle_id(answer)
             if bundle_id and found != bundle_id:
                 raise OtherBundleError(f"the forecast is bundle {bundle_id}'s, this is {found}")
             return self._scored(core, call, answer, forecast)
@@ -153,7 +154,7 @@ class Scoring:
     def _scored(
         self, core: Core, call: Call, answer: Mapping[str, NDArray[Any]], forecast: Forecast
     ) -> Ranking:
-        priors = codec.decode_priors(self.sent, answer)
+        priors = decoding.decode_priors(self.sent, answer)
         adjusted = self.base + priors.adjustments
         shadow = core.config.shadow or bool(forecast.withheld)
         reason = None if forecast.reason is Reason.SHADOW else forecast.reason

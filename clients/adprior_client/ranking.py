@@ -8,8 +8,9 @@ from typing import Any
 from adprior_client._asyncio import AsyncioClient
 from adprior_client._blocking import BlockingClient
 from adprior_client._scoring import Scoring
+from adprior_client.requests import ScoreRequest
 from adprior_client.results import Forecast, Ranking
-from adprior_client.types import Ids, Numbers, ScoreRequest, User, UserId
+from adprior_client.types import Ids, Numbers, User, UserId
 
 __all__ = ["AsyncRankingClient", "RankingClient"]
 

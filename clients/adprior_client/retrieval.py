@@ -8,8 +8,9 @@ from typing import Any
 from adprior_client._asyncio import AsyncioClient
 from adprior_client._blocking import BlockingClient
 from adprior_client._forecasting import Forecasting
+from adprior_client.requests import ForecastRequest
 from adprior_client.results import Forecast
-from adprior_client.types import ForecastRequest, Ids, User, UserId
+from adprior_client.types import Ids, User, UserId
 
 __all__ = ["AsyncRetrievalClient", "RetrievalClient"]
 

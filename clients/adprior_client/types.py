@@ -6,23 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from adprior_client.results import Forecast
-
 __all__ = [
     "Event",
-    "ForecastRequest",
     "Ids",
     "Moment",
     "Numbers",
     "Reason",
     "Scalar",
-    "ScoreRequest",
     "Source",
     "User",
     "UserId",
@@ -95,25 +90,3 @@ class User:
     profile: Mapping[str, Scalar] = field(default_factory=dict, repr=False)
     history: Sequence[Event] = field(default=(), repr=False)
     as_of: Moment
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForecastRequest:
-    """One forecast of many; see `RetrievalClient.forecast` for what each is."""
-
-    user: User | Mapping[str, Any] | bytes = field(repr=False)
-    k: int | None = None
-    user_id: UserId | None = field(default=None, repr=False)
-    excluded_advertiser_ids: Ids = ()
-    treatment: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreRequest:
-    """One ranking of many; see `RankingClient.score` for what each is."""
-
-    subject: User | Mapping[str, Any] | bytes | Forecast = field(repr=False)
-    candidates: Ids
-    base_logits: Numbers
-    user_id: UserId | None = field(default=None, repr=False)
-    treatment: bool = True

@@ -18,7 +18,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from tritonclient.utils import InferenceServerException
 
-from adprior_client import Forecast, RankingClient, RetrievalClient, codec
+from adprior_client import Forecast, RankingClient, RetrievalClient, encoding
 from adprior_runtime import contract
 from adprior_runtime.context import parse_context
 from adprior_runtime.forecaster import Forecaster
@@ -191,7 +191,7 @@ def test_served_logits_are_the_heads(
     forecast = retrieval.forecast(user())
     candidates = np.array([*IDS.values(), 999_999])
     logits = np.linspace(-3, 1, len(candidates), dtype=np.float32)
-    tensors = codec.encode_forecast(forecast) | {
+    tensors = encoding.encode_forecast(forecast) | {
         contract.CANDIDATE_ADVERTISER_IDS: candidates,
         contract.BASE_LOGITS: logits,
     }

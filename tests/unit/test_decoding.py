@@ -10,13 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from adprior_client import codec
-from adprior_client.errors import BadAnswerError, InvalidArgumentError
+from adprior_client import decoding, encoding
+from adprior_client.errors import BadAnswerError
 from adprior_client.results import Advertiser, Forecast
 from adprior_client.types import Source
 from adprior_runtime import contract
 
-FLOATS32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
 LOG_PROBS = st.floats(width=32, min_value=-1000.0, max_value=0.0)
 IDS = st.integers(min_value=-(2**63), max_value=2**63 - 1)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -45,7 +44,7 @@ FORECASTS = st.builds(
 
 def _answer_of(forecast: Forecast) -> dict[str, NDArray[Any]]:
     names = [advertiser.name.encode() for advertiser in forecast.advertisers]
-    return codec.encode_forecast(forecast) | {
+    return encoding.encode_forecast(forecast) | {
         contract.ADVERTISER_NAMES: np.array(names, dtype=np.object_),
         contract.EXACT: np.array([forecast.exact]),
         contract.BUNDLE_ID: np.array([forecast.bundle_id.encode()], dtype=np.object_),
@@ -76,92 +75,11 @@ def _answer(**changed: NDArray[Any]) -> dict[str, NDArray[Any]]:
 
 @given(FORECASTS)
 def test_a_forecast_survives_the_tensors(forecast: Forecast) -> None:
-    decoded = codec.decode_forecast(_answer_of(forecast), "r")
+    decoded = decoding.decode_forecast(_answer_of(forecast), "r")
     live = replace(forecast, source=Source.LIVE, request_id="r", made_at=decoded.made_at)
     assert decoded == live
     assert decoded.age_s is not None
     assert 0 <= decoded.age_s < 60
-
-
-@given(st.lists(IDS))
-def test_ids_survive_as_int64(ids: list[int]) -> None:
-    encoded = codec.encode_ids(ids, "candidates")
-    assert encoded.dtype == np.int64
-    assert encoded.tolist() == ids
-    assert codec.encode_ids(encoded.tolist(), "candidates").tolist() == ids
-
-
-@given(st.lists(FLOATS32))
-def test_logits_survive_as_fp32(logits: list[float]) -> None:
-    values, sent = codec.encode_logits(logits, "base_logits")
-    assert values.dtype == np.float64
-    assert sent.dtype == np.float32
-    assert values.tolist() == sent.tolist() == logits
-
-
-def test_arrays_are_taken_as_they_come() -> None:
-    ids: Any = np.array([3, 4], dtype=np.uint32)
-    logits: Any = np.array([0.5, 1.5])
-    assert codec.encode_ids(ids, "candidates").tolist() == [3, 4]
-    assert codec.encode_logits(logits, "base_logits")[0].tolist() == [0.5, 1.5]
-
-
-@pytest.mark.parametrize(
-    ("ids", "message"),
-    [
-        ([1, 2.5], "candidates: found a float, expected an integer"),
-        ([True], "candidates: found a bool, expected an integer"),
-        (["1"], "candidates: found a str, expected an integer"),
-        ([None], "candidates: found a NoneType, expected an integer"),
-        ("12", "candidates: found str, expected a flat sequence"),
-        (b"12", "candidates: found bytes, expected a flat sequence"),
-        (None, "candidates: found NoneType, expected a flat sequence"),
-        (7, "candidates: found int, expected a flat sequence"),
-        (np.zeros((1, 2), dtype=np.int64), "candidates: found ndarray, expected a flat sequence"),
-        (np.array([True]), "candidates: found a bool"),
-        ([2**63], "candidates: found an integer of more than 64 bits"),
-    ],
-)
-def test_wrong_ids_are_named(ids: Any, message: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=message):
-        codec.encode_ids(ids, "candidates")
-
-
-@pytest.mark.parametrize(
-    ("logits", "message"),
-    [
-        ([0.0, math.nan], r"base_logits\[1\]: found nan, expected a finite FP32 number"),
-        ([math.inf], r"base_logits\[0\]: found inf"),
-        ([0.0, 0.0, 1e300], r"base_logits\[2\]: found 1e\+300"),
-        ([10**400], "base_logits: found an integer beyond FP32"),
-        ([False], "base_logits: found a bool, expected a number"),
-        (["0.5"], "base_logits: found a str, expected a number"),
-        ({0.5: 1}, "base_logits: found dict, expected a flat sequence"),
-    ],
-)
-def test_wrong_logits_are_named(logits: Any, message: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=message):
-        codec.encode_logits(logits, "base_logits")
-
-
-@pytest.mark.parametrize("k", [0, -1, contract.MAX_TOP_K + 1, True, 2.0, "5", None])
-def test_a_wrong_k_is_refused(k: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match="k: found"):
-        codec.encode_top_k(k)
-
-
-@pytest.mark.parametrize("k", [1, contract.MAX_TOP_K])
-def test_k_is_one_int32(k: int) -> None:
-    encoded = codec.encode_top_k(k)
-    assert encoded.dtype == np.int32
-    assert encoded.tolist() == [k]
-
-
-@pytest.mark.parametrize("missing_mass", [-0.1, 1.1, math.nan])
-def test_a_forecast_with_an_impossible_mass_is_not_sent(missing_mass: float) -> None:
-    forecast = Forecast(advertisers=(), exact=True, missing_mass=missing_mass, bundle_id="b")
-    with pytest.raises(InvalidArgumentError, match=r"forecast\.missing_mass: found"):
-        codec.encode_forecast(forecast)
 
 
 @pytest.mark.parametrize(
@@ -180,16 +98,16 @@ def test_an_impossible_forecast_is_a_bad_answer(
     changed: dict[str, NDArray[Any]], message: str
 ) -> None:
     with pytest.raises(BadAnswerError, match=message):
-        codec.decode_forecast(_answer_of(_small_forecast()) | changed)
+        decoding.decode_forecast(_answer_of(_small_forecast()) | changed)
 
 
 def test_a_bound_that_rounding_pushed_past_one_is_one() -> None:
     changed = {contract.MISSING_MASS: np.array([1.00001], dtype=np.float32)}
-    assert codec.decode_forecast(_answer_of(_small_forecast()) | changed).missing_mass == 1.0
+    assert decoding.decode_forecast(_answer_of(_small_forecast()) | changed).missing_mass == 1.0
 
 
 def test_priors_are_what_to_add_in_the_order_asked() -> None:
-    priors = codec.decode_priors(SENT, _answer())
+    priors = decoding.decode_priors(SENT, _answer())
     assert priors.adjustments.tolist() == [0.5, 0.5, 0.0]
     assert priors.log_probs.tolist()[:2] == [-1.0, -math.inf]
     assert math.isnan(priors.log_probs[2])
@@ -220,7 +138,7 @@ def _adjusted(*values: float) -> dict[str, NDArray[Any]]:
 )
 def test_impossible_priors_are_a_bad_answer(changed: dict[str, NDArray[Any]], message: str) -> None:
     with pytest.raises(BadAnswerError, match=message):
-        codec.decode_priors(SENT, _answer(**changed))
+        decoding.decode_priors(SENT, _answer(**changed))
 
 
 @given(
@@ -236,41 +154,4 @@ def test_a_change_up_to_the_limit_passes_however_large_the_logit(
         contract.CANDIDATE_STATUS: np.zeros(len(base), dtype=np.uint8),
         contract.ADJUSTMENT_LIMIT: np.array([limit], dtype=np.float32),
     }
-    codec.decode_priors(sent, _answer(**answer))
-
-
-@pytest.mark.parametrize(
-    ("advertisers", "message"),
-    [
-        ([(7, -1.0), (7, -2.0)], "an advertiser is named twice"),
-        ([(7, 0.5)], r"forecast.log_probs: found 0\.5, expected at most 0"),
-        ([(7, math.nan)], r"forecast.log_probs\[0\]: found nan"),
-    ],
-)
-def test_an_impossible_forecast_is_not_sent(
-    advertisers: list[tuple[int, float]], message: str
-) -> None:
-    forecast = Forecast(
-        advertisers=tuple(
-            Advertiser(advertiser_id=number, name="", log_prob=log_prob)
-            for number, log_prob in advertisers
-        ),
-        exact=False,
-        missing_mass=0.5,
-        bundle_id="b",
-    )
-    with pytest.raises(InvalidArgumentError, match=message):
-        codec.encode_forecast(forecast)
-
-
-@pytest.mark.parametrize(
-    ("user", "message"),
-    [
-        ({}, "as_of: missing"),
-        ({"as_of": "2024-05-31", "history": [{"time": "x", "action": "a"}]}, r"history\[0\].time"),
-        (b"{", "not JSON at line 1"),
-    ],
-)
-def test_what_the_server_would_refuse_is_not_sent(user: Any, message: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=message):
-        codec.encode_user(user)
+    decoding.decode_priors(sent, _answer(**answer))

@@ -1,0 +1,34 @@
+"""Calls as values, for asking about many users at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adprior_client.results import Forecast
+from adprior_client.types import Ids, Numbers, User, UserId
+
+__all__ = ["ForecastRequest", "ScoreRequest"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastRequest:
+    """One forecast of many; see `RetrievalClient.forecast` for what each is."""
+
+    user: User | Mapping[str, Any] | bytes = field(repr=False)
+    k: int | None = None
+    user_id: UserId | None = field(default=None, repr=False)
+    excluded_advertiser_ids: Ids = ()
+    treatment: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreRequest:
+    """One ranking of many; see `RankingClient.score` for what each is."""
+
+    subject: User | Mapping[str, Any] | bytes | Forecast = field(repr=False)
+    candidates: Ids
+    base_logits: Numbers
+    user_id: UserId | None = field(default=None, repr=False)
+    treatment: bool = True
