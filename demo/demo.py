@@ -144,7 +144,9 @@ def _show_ranking(ranking: RankingClient, bundle: Path, forecast: Forecast) -> N
     print(format_table(list(zip(headings, sides, strict=True)), rows))  # type: ignore[arg-type]
     print(
         f"\nlive {live_ms:.0f} ms · with the forecast at hand {stored_ms:.1f} ms "
-        f"(single calls on this machine) · bundle {live.bundle_id}"
+        f"(single calls on this machine) · bundle {live.bundle_id}\n"
+        "The head favours advertisers that are more probable for this user than for everyone, so a "
+        "popular\none may lose. It was fitted on a simulated log. Off the catalogue, a logit stays."
     )
 
 

@@ -9,7 +9,6 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 from tqdm import tqdm
 
 from adprior_runtime.engines.base import Engine, LogProbs
@@ -40,6 +39,8 @@ def make_row(**values: Any) -> dict[str, Any]:
     """Return a row of ``adprior bench search``, with this process's memory."""
     if unknown := values.keys() - set(ROW_KEYS):
         raise ValueError(f"no keys of a row: {sorted(unknown)}")
+    import psutil  # noqa: PLC0415  the other benchmarks do without
+
     rss_mb = psutil.Process().memory_info().rss / 2**20
     return (
         dict.fromkeys(ROW_KEYS) | {"engine": "onnx", "precision": "fp32", "rss_mb": rss_mb} | values

@@ -15,6 +15,7 @@ from adprior_client.tables import Column, format_bar, format_percent, format_tab
 __all__ = ["add_arguments", "run"]
 
 EXAMPLE: Final = "example:\n  adprior predict --url localhost:8001 --user user.json -k 5"
+_WORTH_TELLING: Final = 0.1
 _COLUMNS: Final[tuple[Column, ...]] = (
     ("rank", "right"),
     ("advertiser", "left"),
@@ -74,4 +75,7 @@ def _table(forecast: Forecast) -> str:
         else "Not certified: an advertiser not shown may be more probable than the last of these."
     )
     rest = f"Advertisers not shown: at most {format_percent(forecast.missing_mass)} together."
+    shown = sum(item.probability for item in forecast.advertisers)
+    if (nowhere := 1.0 - shown - forecast.missing_mass) >= _WORTH_TELLING:
+        rest += f"\nNo advertiser of the catalogue: at least {format_percent(nowhere)}."
     return f"{format_table(_COLUMNS, rows)}\n\n{certificate}\n{rest}\nBundle: {forecast.bundle_id}"
