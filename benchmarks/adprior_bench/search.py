@@ -70,6 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="runs of each peer, on the smallest catalogue; 0 leaves them out (30)",
     )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="what runs the engine (cpu)"
+    )
     parser.add_argument("--json", action="store_true", help="for machines")
 
 

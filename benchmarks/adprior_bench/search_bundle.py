@@ -43,6 +43,7 @@ def measure_bundle(args: argparse.Namespace) -> list[dict[str, Any]]:
         bundle.path(ONNX_MODEL_FILE),
         threads=args.threads,
         head_ids=bundle.manifest.prompt_head_ids,
+        device=args.device,
     )
     trie = Trie.load(bundle.path(TRIE_DIRECTORY))
     prompts = _prompts(args, bundle)

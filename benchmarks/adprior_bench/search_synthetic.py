@@ -37,7 +37,7 @@ _TOKEN_BUDGET = 640
 def measure_synthetic(args: argparse.Namespace, directory: Path) -> list[dict[str, Any]]:
     """Measure a random Llama on random catalogues; its graph goes into ``directory``."""
     model, path = synthetic_llama(directory)
-    engine = OnnxEngine(path, threads=args.threads)
+    engine = OnnxEngine(path, threads=args.threads, device=args.device)
     random = np.random.default_rng(7)
     count = args.rounds + WARM_UP
     prompts = random.integers(3, VOCABULARY, (count, args.prompt_tokens)).tolist()
@@ -56,7 +56,9 @@ def measure_synthetic(args: argparse.Namespace, directory: Path) -> list[dict[st
     trie = random_catalogue(min(args.sizes))
     rows += _measure_passes(args, engine, prompts)
     for precision in args.precisions:
-        quantised = OnnxEngine(quantised_copy(path, precision), threads=args.threads)
+        quantised = OnnxEngine(
+            quantised_copy(path, precision), threads=args.threads, device=args.device
+        )
         row = _measure(args, quantised, trie, prompts, SearchMode.BEAM)
         rows.append(row | {"precision": precision} | _difference(engine, quantised, prompts))
     return rows

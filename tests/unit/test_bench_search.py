@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -17,6 +18,7 @@ from adprior_bench.search_synthetic import measure_synthetic
 from adprior_bench.synthetic import END_ID, PRECISIONS, quantised_copy, random_catalogue
 from adprior_build.onnx_export import export_onnx
 from adprior_runtime.engines.onnx import OnnxEngine
+from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.search import SearchMode, SearchSettings, TrieSearch
 from adprior_runtime.trie import Trie
 
@@ -151,3 +153,14 @@ def test_a_quantised_copy_is_the_same_model_roughly(
     rough = OnnxEngine(quantised_copy(path, precision), threads=1).prefill(PROMPT)[1]
     difference = float(np.abs(exact - rough).max())
     assert 0 < difference < float(exact.max() - exact.min())
+
+
+def test_a_device_that_is_not_there_is_named(model: tuple[Any, Path]) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has it")
+    parser = argparse.ArgumentParser()
+    search.add_arguments(parser)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search_synthetic, "synthetic_llama", lambda _: model)
+        with pytest.raises(EnvironmentProblemError, match="device cuda: this onnxruntime has no"):
+            measure_synthetic(parser.parse_args(["--device", "cuda"]), model[1].parent)
