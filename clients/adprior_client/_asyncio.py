@@ -131,6 +131,7 @@ class AsyncioClient(Client):
                 outputs=request.outputs,
                 request_id=attempt.request_id,
                 client_timeout=attempt.timeout_s,
+                timeout=int(1e6 * attempt.timeout_s),  # for the server's steps: microseconds
                 headers=headers,
             )
         except asyncio.CancelledError:

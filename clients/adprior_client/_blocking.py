@@ -110,6 +110,7 @@ class BlockingClient(Client):
                 outputs=request.outputs,
                 request_id=attempt.request_id,
                 client_timeout=attempt.timeout_s,
+                timeout=int(1e6 * attempt.timeout_s),  # for the server's steps: microseconds
                 headers=headers,
             )
         except Exception as error:  # noqa: BLE001  whatever comes of the wire has a meaning

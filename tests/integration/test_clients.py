@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +31,7 @@ from adprior_client import (
     Reason,
     RetrievalClient,
 )
+from adprior_runtime import contract
 from adprior_runtime.bundle import HEAD_FILE, Bundle
 from adprior_runtime.cli import main
 from adprior_runtime.head import PriorHead
@@ -44,6 +47,11 @@ CONTEXT = user(5)
 CANDIDATES = [100, 107, 9999]
 BASE = [0.1, -1.7, 2.3]
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+
+
+@pytest.fixture(scope="module")
+def demo_bundle() -> Path:
+    return Path(__file__).parents[2] / "demo" / "bundle"
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +205,29 @@ def test_a_server_that_is_killed_comes_back_on_its_port(repository: Path) -> Non
             assert result.reason in {Reason.UNAVAILABLE, Reason.BREAKER_OPEN}
         with TritonServer.start(repository, **ports):
             assert _seconds_until_live(client) < 5
+
+
+def test_a_search_that_nobody_waits_for_any_more_stops(tmp_path: Path, demo_bundle: Path) -> None:
+    """Seen from outside: the engine computes but a part of what it would for who waits."""
+    repository = tmp_path / "repository"
+    assert main(["build", "--bundle", str(demo_bundle), "--output", str(repository)]) == 0
+    with start_server(repository) as server, RetrievalClient(_config(server)) as client:
+        assert client.forecast(CONTEXT).reason is None
+        before = _engine_seconds(server)
+        assert client.forecast(CONTEXT, 1000).reason is None
+        whole = _engine_seconds(server) - before
+        assert client.forecast(CONTEXT, 1000, deadline_s=whole / 10).reason is Reason.DEADLINE
+        assert client.forecast(CONTEXT, 1).reason is None  # one engine: the other one is over
+        assert _engine_seconds(server) - before - whole < whole / 2
+
+
+def _engine_seconds(server: TritonServer) -> float:
+    with urlopen(f"http://{server.metrics_address}/metrics") as response:
+        text = response.read().decode()
+    name = f'nv_inference_compute_infer_duration_us{{model="{contract.LLM_ENGINE}"'
+    found = re.search(rf"{re.escape(name)}[^}}]*}} (\d+)", text)
+    assert found
+    return int(found[1]) / 1e6
 
 
 # --- two servers, two bundles ---------------------------------------------------------------------

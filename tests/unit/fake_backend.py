@@ -60,6 +60,10 @@ class Request:
     tensors: Mapping[str, npt.NDArray[Any]]
     outputs: Sequence[str]
     is_cancelled: Callable[[], bool] = field(default=lambda: False)
+    timeout_us: int = 0
+
+    def timeout(self) -> int:
+        return self.timeout_us
 
     def requested_output_names(self) -> Sequence[str]:
         return self.outputs

@@ -97,6 +97,14 @@ def test_requests_of_a_batch_do_not_touch_each_other(engine: Any, cancelled_afte
     assert _refusal(narrow)[1] == "beam_width: found 0, expected 1 to 1000"
 
 
+def test_a_search_stops_when_its_callers_deadline_is_over(engine: Any) -> None:
+    request = Request(tensors=_inputs(0), outputs=BEAMS, timeout_us=1)
+    patient = Request(tensors=_inputs(0), outputs=BEAMS, timeout_us=60_000_000)
+    late, answered = engine.execute([request, patient])
+    assert _refusal(late) == (TritonError.CANCELLED, "the request was cancelled")
+    assert answered.values()
+
+
 @pytest.mark.parametrize("width", [-1, 0, 1001, 2**31 - 1])
 def test_a_beam_of_impossible_width_is_refused(engine: Any, width: int) -> None:
     (response,) = engine.execute([_request(_inputs(0, beam_width=[width]), *BEAMS)])

@@ -6,6 +6,7 @@ A request is answered by itself: what one gets wrong never touches another of it
 from __future__ import annotations
 
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,6 +41,17 @@ _CODES = {
 _log = logging.getLogger("adprior")
 
 
+def _is_over(request: Any, began: float) -> Callable[[], bool]:
+    """Return a function that tells whether nobody waits for a request any more.
+
+    Triton tells a step of an ensemble of a cancellation only when it ends. So clients send their
+    deadline along, as the request's timeout, which the steps of an ensemble are given too.
+    """
+    timeout_us = request.timeout()
+    deadline = began + timeout_us / 1e6 if timeout_us else float("inf")
+    return lambda: request.is_cancelled() or time.monotonic() > deadline
+
+
 class RequestModel(ABC):
     """A Triton Python model that answers one user's request at a time.
 
@@ -57,7 +69,8 @@ class RequestModel(ABC):
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Called by Triton with a dynamic batch."""
-        return [self._respond(request) for request in requests]
+        began = time.monotonic()
+        return [self._respond(request, began) for request in requests]
 
     @abstractmethod
     def load(self, bundle: Bundle) -> None:
@@ -67,9 +80,9 @@ class RequestModel(ABC):
     def answer(self, inputs: Tensors, is_cancelled: Callable[[], bool]) -> Answer:
         """Answer one user's request; inputs the request left out are absent."""
 
-    def _respond(self, request: Any) -> Any:
+    def _respond(self, request: Any, began: float) -> Any:
         try:
-            outputs = self.answer(self._inputs(request), request.is_cancelled)
+            outputs = self.answer(self._inputs(request), _is_over(request, began))
             return self._response(outputs, set(request.requested_output_names()))
         except AdpriorError as error:
             code = getattr(pb.TritonError, _CODES.get(error.grpc_code, "INTERNAL"))
