@@ -32,8 +32,7 @@ class AsyncioClient(Client):
     client. `Client` has its arguments.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def _prepare(self) -> None:
         self._channels: dict[str, Any] = {}
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None

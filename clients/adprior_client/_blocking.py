@@ -35,8 +35,7 @@ class BlockingClient(Client):
     after. Closing it cancels the calls under way, at the server too. `Client` has its arguments.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def _prepare(self) -> None:
         self._channels: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()

@@ -120,15 +120,17 @@ def ask(
     for server in fleet.order(call.key, bundle_id):
         if asked == config.max_attempts:
             break
-        if isinstance(last, OverloadedError):  # the fleet may be: do not make it worse
-            yield Pause(_pause_s(config, asked))
-        left = call.deadline - reserve_s - time.monotonic()
+        # A server was overloaded: all may be, and are not to be made more so.
+        pause_s = _pause_s(config, asked) if isinstance(last, OverloadedError) else 0.0
+        left = call.deadline - reserve_s - time.monotonic() - pause_s
         if left < _LEAST_S:
             raise last or DeadlineError(f"{request.model}: no time left of {call.timeout_s:.3g} s")
         if not server.breaker.admits():
             continue
         asked += 1
         try:
+            if pause_s:
+                yield Pause(pause_s)
             outcome = yield Attempt(server, request, left, call.request_id)
             if isinstance(outcome, ClientError):
                 raise outcome

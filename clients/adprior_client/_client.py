@@ -77,6 +77,11 @@ class Client:
         self._metadata = metadata
         self._telemetry = Telemetry()
         self._settings = channel_settings(self._config)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Set up what a driver needs; nothing is opened yet."""
+        raise NotImplementedError
 
     def _begin(
         self,

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
+
+import pytest
 
 import adprior_client
 
@@ -68,3 +71,30 @@ def test_the_exported_names() -> None:
         "User",
     ]
     assert all(hasattr(adprior_client, name) for name in adprior_client.__all__)
+
+
+_MAKE = ("config", "stored", "kill_switch", "metadata")
+_ASK = ("user_id", "treatment", "deadline_s", "request_id")
+_FORECAST = ("user", "k", "user_id", "excluded_advertiser_ids", *_ASK[1:])
+_SCORE = ("user_or_forecast", "candidates", "base_logits", *_ASK)
+_MANY = ("requests", "max_concurrency", "deadline_s")
+
+
+@pytest.mark.parametrize(
+    ("client", "methods"),
+    [
+        ("RetrievalClient", {"forecast": _FORECAST, "forecast_many": _MANY}),
+        ("AsyncRetrievalClient", {"forecast": _FORECAST, "forecast_many": _MANY}),
+        ("RankingClient", {"score": _SCORE, "score_many": _MANY}),
+        ("AsyncRankingClient", {"score": _SCORE, "score_many": _MANY}),
+    ],
+)
+def test_how_the_clients_are_made_and_asked(
+    client: str, methods: dict[str, tuple[str, ...]]
+) -> None:
+    kind = getattr(adprior_client, client)
+    assert tuple(inspect.signature(kind).parameters) == _MAKE
+    public = {name for name in dir(kind) if not name.startswith("_")}
+    assert public == {*methods, "close"}
+    for name, parameters in methods.items():
+        assert tuple(inspect.signature(getattr(kind, name)).parameters) == ("self", *parameters)

@@ -190,6 +190,21 @@ def test_an_overloaded_fleet_is_asked_so_often_and_with_pauses() -> None:
         server.stop()
 
 
+def test_a_pause_never_outlasts_the_deadline() -> None:
+    fleet = [FakeTriton().start() for _ in range(2)]
+    for server in fleet:
+        server.status = grpc.StatusCode.RESOURCE_EXHAUSTED
+    config = fleet[0].config(fail_open=True, initial_backoff_s=5.0, max_backoff_s=5.0)
+    began = time.monotonic()
+    with RankingClient(replace(config, urls=tuple(server.url for server in fleet))) as client:
+        ranking = client.score(USER, CANDIDATES, BASE, deadline_s=0.5)
+    assert time.monotonic() - began < 0.5
+    assert ranking.reason is Reason.UNAVAILABLE
+    assert sum(len(server.calls) for server in fleet) == 1
+    for server in fleet:
+        server.stop()
+
+
 def test_a_deadline_too_short_for_anyone_says_nothing_of_the_server(triton: FakeTriton) -> None:
     answer = triton.answer
 
