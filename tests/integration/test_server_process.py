@@ -208,11 +208,19 @@ def _serves(process: psutil.Process, repository: Path) -> bool:
 
 
 def _server_of(command: subprocess.Popen[str]) -> psutil.Process:
-    (server,) = (
-        child
-        for child in psutil.Process(command.pid).children()
-        if child.name().startswith("tritonserver")
-    )
+    servers: list[psutil.Process] = []
+
+    def found() -> bool:
+        # A process that is to become the server has another name until it does.
+        servers[:] = (
+            child
+            for child in psutil.Process(command.pid).children()
+            if child.name().startswith("tritonserver")
+        )
+        return bool(servers)
+
+    _wait_until(found)
+    (server,) = servers
     return server
 
 
@@ -236,17 +244,11 @@ def test_the_command_says_ready_and_stops_on_a_signal(
 def test_a_signal_while_loading_stops_too(make_repository: MakeRepository, ports: Ports) -> None:
     repository = make_repository(names=contract.MODEL_NAMES, initialize="time.sleep(600)")
     with _command(repository, ports) as command:
-        _wait_until(lambda: any(_serves(each, repository) for each in _children(command)))
         leader = _server_of(command).pid
         command.terminate()
         _, errors = command.communicate(timeout=60)
         assert (command.returncode, errors) == (0, "")
         assert not _group(leader)
-
-
-def _children(command: subprocess.Popen[str]) -> list[psutil.Process]:
-    children: list[psutil.Process] = psutil.Process(command.pid).children(recursive=True)
-    return children
 
 
 def test_a_server_that_dies_is_reported(make_repository: MakeRepository, ports: Ports) -> None:
