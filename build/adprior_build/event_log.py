@@ -8,18 +8,21 @@ A column map is a small TOML file::
     advertiser = "brand"       # names, or ids of the catalogue where the column holds integers
     category = "category"      # optional
     text = "title"             # optional
+    item = "product_id"        # optional: what a retriever would show
     action = "kind"            # optional
     default_action = "purchase"
 
     [profiles]
     user = "user_id"
     keys = ["age", "home_state"]   # optional; otherwise every other column
+    covered = "complete"           # optional: true for users whose log is nearly whole
 """
 
 from __future__ import annotations
 
 import hashlib
 import tomllib
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, time
@@ -45,6 +48,7 @@ class EventColumns:
     category: str | None = None
     text: str | None = None
     action: str | None = None
+    item: str | None = None
     default_action: str = "event"
 
 
@@ -54,6 +58,7 @@ class ProfileColumns:
 
     user: str
     keys: tuple[str, ...] = ()
+    covered: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +85,26 @@ class ColumnMap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserHistory:
-    """One user's profile and whole history, oldest first."""
+    """One user's profile and whole history, oldest first.
+
+    Attributes:
+        user_id: Whose.
+        profile: What prompts may show.
+        events: The history.
+        items: The item of each event, empty where it has none or the log has no such column.
+        covered: Whether the log is said to hold nearly all of the user's events.
+    """
 
     user_id: str
     profile: Mapping[str, str] = field(default_factory=dict)
     events: Sequence[Event] = ()
+    items: Sequence[str] = ()
+    covered: bool = True
+
+    def before(self, end: datetime) -> UserHistory:
+        """Return the user with the events before a moment only."""
+        stop = bisect_left(self.events, end, key=lambda event: event.time)
+        return replace(self, events=self.events[:stop], items=self.items[:stop])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,10 +132,7 @@ class Split:
         if self.cut is None:
             return kept
         end = datetime.combine(self.cut, time(), tzinfo=UTC)
-        return [
-            replace(user, events=tuple(event for event in user.events if event.time < end))
-            for user in kept
-        ]
+        return [user.before(end) for user in kept]
 
 
 def read_users(
@@ -126,18 +143,23 @@ def read_users(
     Raises:
         InvalidInputError: A file or column is missing, or a row is wrong; the row is named.
     """
-    profiles = _read_profiles(profiles_path, columns)
-    histories: dict[str, list[Event]] = {}
-    for user_id, event in _read_events(events_path, columns.events):
-        histories.setdefault(user_id, []).append(event)
-    return [
-        UserHistory(
-            user_id=user_id,
-            profile=profiles.get(user_id, {}),
-            events=tuple(sorted(histories[user_id], key=lambda event: event.time)),
+    profiles, uncovered = _read_profiles(profiles_path, columns)
+    histories: dict[str, list[tuple[Event, str]]] = {}
+    for user_id, event, item in _read_events(events_path, columns.events):
+        histories.setdefault(user_id, []).append((event, item))
+    users = []
+    for user_id in sorted(histories):
+        events, items = zip(*sorted(histories[user_id], key=lambda row: row[0].time), strict=True)
+        users.append(
+            UserHistory(
+                user_id=user_id,
+                profile=profiles.get(user_id, {}),
+                events=events,
+                items=items,
+                covered=user_id not in uncovered,
+            )
         )
-        for user_id in sorted(histories)
-    ]
+    return users
 
 
 def name_advertisers(
@@ -163,10 +185,11 @@ def all_are_ids(users: Sequence[UserHistory]) -> bool:
     return bool(names) and all(name[0] == "#" and name[1:].lstrip("-").isdigit() for name in names)
 
 
-def _read_events(path: Path, columns: EventColumns) -> Iterator[tuple[str, Event]]:
+def _read_events(path: Path, columns: EventColumns) -> Iterator[tuple[str, Event, str]]:
+    """Yield each row's user, event and item."""
     wanted = {
         name: getattr(columns, name)
-        for name in ("user", "time", "advertiser", "category", "text", "action")
+        for name in ("user", "time", "advertiser", "category", "text", "action", "item")
         if getattr(columns, name) is not None
     }
     text = [column for name, column in wanted.items() if name not in ("time", "advertiser")]
@@ -193,28 +216,32 @@ def _read_events(path: Path, columns: EventColumns) -> Iterator[tuple[str, Event
             if item.get(name) is not None and str(item[name]).strip()
         }
         action = str(item.get("action") or columns.default_action)
-        yield (
-            str(item["user"]),
-            Event(time=_moment(item["time"], path, row), action=action, **texts),
-        )
+        event = Event(time=_moment(item["time"], path, row), action=action, **texts)
+        yield str(item["user"]), event, str(item.get("item") or "")
 
 
-def _read_profiles(path: Path | None, columns: ColumnMap) -> dict[str, dict[str, str]]:
+def _read_profiles(
+    path: Path | None, columns: ColumnMap
+) -> tuple[dict[str, dict[str, str]], set[str]]:
+    """Return the users' profiles, and who is said not to be covered."""
     if path is None:
-        return {}
+        return {}, set()
     if columns.profiles is None:
         raise InvalidInputError(f"{path}: the column map has no table [profiles]")
-    user = columns.profiles.user
-    table = read_table(path, [user, *columns.profiles.keys], text=[user])
-    keys = columns.profiles.keys or tuple(c for c in table.column_names if c != user)
-    profiles = {}
+    user, covered = columns.profiles.user, columns.profiles.covered
+    extra = [] if covered is None else [covered]
+    table = read_table(path, [user, *columns.profiles.keys, *extra], text=[user])
+    keys = columns.profiles.keys or tuple(c for c in table.column_names if c not in (user, covered))
+    profiles, uncovered = {}, set()
     for row in table.to_pylist():
         values = {key: row[key] for key in keys if row[key] is not None}
         profiles[str(row[user])] = {
             key: str(value).lower() if isinstance(value, bool) else str(value)
             for key, value in values.items()
         }
-    return profiles
+        if covered is not None and str(row[covered]).lower() not in ("true", "1"):
+            uncovered.add(str(row[user]))
+    return profiles, uncovered
 
 
 def _moment(value: Any, path: Path, row: int) -> datetime:

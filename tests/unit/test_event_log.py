@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,8 @@ def test_a_column_map_is_read_whole(tmp_path: Path) -> None:
     assert load(
         tmp_path,
         '[events]\nuser = "u"\ntime = "t"\nadvertiser = "a"\ncategory = "c"\ntext = "x"\n'
-        'action = "k"\ndefault_action = "visit"\n[profiles]\nuser = "id"\nkeys = ["age", "zip"]\n',
+        'item = "i"\naction = "k"\ndefault_action = "visit"\n[profiles]\nuser = "id"\n'
+        'keys = ["age", "zip"]\ncovered = "whole"\n',
     ) == ColumnMap(
         events=EventColumns(
             user="u",
@@ -94,9 +96,10 @@ def test_a_column_map_is_read_whole(tmp_path: Path) -> None:
             category="c",
             text="x",
             action="k",
+            item="i",
             default_action="visit",
         ),
-        profiles=ProfileColumns(user="id", keys=("age", "zip")),
+        profiles=ProfileColumns(user="id", keys=("age", "zip"), covered="whole"),
     )
 
 
@@ -387,3 +390,32 @@ def test_training_sees_neither_test_users_nor_events_on_or_after_the_cut() -> No
 def test_without_a_cut_training_sees_all_events() -> None:
     users = users_of(50)
     assert Split().training_part(users) == users
+
+
+def test_items_follow_their_events(write: Write) -> None:
+    events = write(
+        "events",
+        {
+            "who": ["a", "a", "a"],
+            "when": ["2024-05-03", "2024-05-01", "2024-05-02"],
+            "brand": ["C", "A", "B"],
+            "what": ["c1", "a1", None],
+        },
+    )
+    columns = ColumnMap(events=replace(PLAIN.events, item="what"))
+    (user,) = read_users(events, None, columns)
+    assert [event.advertiser for event in user.events] == ["A", "B", "C"]
+    assert list(user.items) == ["a1", "", "c1"]
+    earlier = user.before(datetime(2024, 5, 3, tzinfo=UTC))
+    assert ([e.advertiser for e in earlier.events], list(earlier.items)) == (["A", "B"], ["a1", ""])
+
+
+def test_who_is_covered(write: Write) -> None:
+    events = write(
+        "events", {"who": ["a", "b", "c"], "when": ["2024-05-01"] * 3, "brand": ["A"] * 3}
+    )
+    profiles = write("profiles", {"id": ["a", "b"], "age": ["30", "40"], "whole": [True, False]})
+    columns = ColumnMap(events=PLAIN.events, profiles=ProfileColumns(user="id", covered="whole"))
+    users = read_users(events, profiles, columns)
+    assert [user.covered for user in users] == [True, False, True]
+    assert users[1].profile == {"age": "40"}
