@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from adprior_bench import clients, quality, search, simulate_log
+from adprior_bench import clients, search, simulate_log
+from adprior_bench.quality import command as quality
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
 

@@ -30,10 +30,12 @@ from adprior_runtime import __version__
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt import PromptRenderer, PromptTemplate
 
-__all__ = ["EXAMPLE", "TRAINING_RECORD", "add_arguments", "run"]
+__all__ = ["EXAMPLE", "TRAINING_RECORD", "VALIDATION_SALT", "add_arguments", "run"]
 
 TRAINING_RECORD = "training.json"
 """The file that tells a checkpoint of ours."""
+VALIDATION_SALT = "validation"
+"""Goes into the hash that tells which users of the others choose the epoch to keep."""
 
 EXAMPLE = """example:
   adprior train --events events.parquet --profiles profiles.parquet --columns columns.toml \\
@@ -80,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     users = read_users(args.events, args.profiles, ColumnMap.load(args.columns))
     users = name_advertisers(users, catalogue.ids, catalogue.names)
     users = split.training_part(users)
-    holdout = Split(test_share=args.validation_share, salt="validation")
+    holdout = Split(test_share=args.validation_share, salt=VALIDATION_SALT)
     training = [user for user in users if not holdout.is_test_user(user.user_id)]
     validation = [user for user in users if holdout.is_test_user(user.user_id)]
     with replace_directory(args.output, marker=TRAINING_RECORD) as output:

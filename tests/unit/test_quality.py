@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adprior_bench import quality
 from adprior_bench.cases import Case, day_cases
+from adprior_bench.quality import command as quality
 from adprior_build.catalogue import read_catalogue
 from adprior_build.event_log import ColumnMap, Split, read_users
 from adprior_runtime.cli import main

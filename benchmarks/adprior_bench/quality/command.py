@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from adprior_bench.cases import Case, day_cases, recorded_split
-from adprior_bench.ranking_quality import measure_log, ranking_table
+from adprior_bench.quality.logged_ranking import measure_log, ranking_table
 from adprior_build.catalogue import read_catalogue
 from adprior_build.event_log import ColumnMap, name_advertisers, read_users
 from adprior_build.options import positive_integer

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from adprior_bench.ranking_quality import measure_log
+from adprior_bench.quality.logged_ranking import measure_log
 from adprior_runtime.cli import main
 from adprior_runtime.errors import InvalidInputError
 

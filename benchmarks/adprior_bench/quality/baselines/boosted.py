@@ -1,0 +1,148 @@
+"""LightGBM's ranker on what is known of a user and an advertiser: every simple signal, combined.
+
+It is trained on the training users' days of the last months before the cut. What it looks at is
+fitted on what lies before those months, so that no feature knows the day that it is to predict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import lightgbm
+import numpy as np
+import numpy.typing as npt
+
+from adprior_bench.quality.baselines.affinity import CategoryAffinity
+from adprior_bench.quality.baselines.base import Training, normalised
+from adprior_bench.quality.baselines.neighbours import ItemNeighbours, UserNeighbours
+from adprior_bench.quality.baselines.popularity import Popularity, SegmentPopularity
+from adprior_bench.quality.histories import EncodedCase, Float64Array, before, encoded_cases
+
+__all__ = ["FEATURES", "Boosted"]
+
+FEATURES: Final = (
+    "own_count", "own_share", "own_recent_30", "own_recent_180", "days_since_last", "own_events",
+    "popularity", "popularity_90", "segment", "user_neighbours", "item_neighbours",
+    "category_affinity", "day_of_week",
+)  # fmt: skip
+_NAMING: Final = range(7, 12)
+"""The columns whose first advertisers are candidates."""
+_NEVER: Final = 10_000.0
+_SEED: Final = 7
+
+
+class Signals:
+    """The features of every advertiser for a case, from models of an earlier time."""
+
+    def __init__(self, training: Training, segment: str | None) -> None:
+        self._advertisers = training.advertisers
+        self._popular = Popularity(training).shares
+        self._lately = Popularity(training, half_life_days=90).shares
+        self._segment = SegmentPopularity(training, key=segment, strength=300) if segment else None
+        self._users = UserNeighbours(training, neighbours=200, half_life_days=365)
+        self._items = ItemNeighbours(training, half_life_days=365, shrinkage=30)
+        self._affinity = CategoryAffinity(training)
+
+    def of(self, case: EncodedCase) -> Float64Array:
+        """Return float64 [advertisers, features], columns as in `FEATURES`."""
+        rows, days = case.past
+        ages = (case.day - days).astype(np.float64)
+        count = np.bincount(rows, minlength=self._advertisers).astype(np.float64)
+        latest = np.full(self._advertisers, _NEVER)
+        np.minimum.at(latest, rows, ages)
+        segment = self._popular if self._segment is None else self._segment.probabilities(case)
+        columns = (
+            count,
+            normalised(count),
+            np.bincount(rows, 0.5 ** (ages / 30), minlength=self._advertisers),
+            np.bincount(rows, 0.5 ** (ages / 180), minlength=self._advertisers),
+            latest,
+            np.full(self._advertisers, float(len(rows))),
+            self._popular,
+            self._lately,
+            segment,
+            self._users.probabilities(case),
+            self._items.probabilities(case),
+            self._affinity.probabilities(case),
+            np.full(self._advertisers, float((case.day + 3) % 7)),  # 1970 began on a Thursday
+        )
+        return np.stack(columns, axis=1)
+
+
+class Boosted:
+    """A lambdarank model over `FEATURES`, on candidates that the simple signals name.
+
+    Args:
+        training: What to learn from.
+        segment: A profile key for the popularity by segment.
+        recent_days: How long before the cut its own examples begin; half of a shorter log.
+        pool: Candidates that each signal names.
+        negatives: Of them, not acted on, for each case it learns from.
+        settings: LightGBM's.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        *,
+        segment: str | None,
+        recent_days: int = 180,
+        pool: int = 60,
+        negatives: int = 60,
+        settings: dict[str, Any],
+    ) -> None:
+        first = min((int(user.days[0]) for user in training.users if len(user.days)), default=0)
+        start = training.cut - min(recent_days, (training.cut - first) // 2)
+        earlier = Training(
+            users=[before(user, start) for user in training.users],
+            cut=start,
+            advertisers=training.advertisers,
+            categories=training.categories,
+        )
+        self._pool = pool
+        cases = [case for case in encoded_cases(training.users, start) if len(case.targets)]
+        table, labels, groups = self._examples(cases, Signals(earlier, segment), negatives)
+        self._model = lightgbm.train(
+            {"objective": "lambdarank", "verbosity": -1, "seed": _SEED, "deterministic": True}
+            | settings,
+            lightgbm.Dataset(table, labels, group=groups, feature_name=list(FEATURES)),
+        )
+        self._signals = Signals(training, segment)
+
+    def probabilities(self, case: EncodedCase) -> Float64Array:
+        """See `Baseline.probabilities`: the softmax of the scores, of the candidates only."""
+        features = self._signals.of(case)
+        candidates = _candidates(features, self._pool)
+        scores = np.asarray(self._model.predict(features[candidates]), dtype=np.float64)
+        found = np.zeros(len(features))
+        found[candidates] = normalised(np.exp(scores - scores.max()))
+        return found
+
+    def _examples(
+        self, cases: Sequence[EncodedCase], signals: Signals, negatives: int
+    ) -> tuple[Float64Array, npt.NDArray[np.int32], list[int]]:
+        random = np.random.default_rng(_SEED)
+        tables, labels, groups = [], [], []
+        for case in cases:
+            features = signals.of(case)
+            candidates = _candidates(features, self._pool)
+            hit = np.intersect1d(candidates, case.targets)
+            if len(hit) == 0:
+                continue
+            others = np.setdiff1d(candidates, case.targets)
+            others = random.choice(others, min(negatives, len(others)), replace=False)
+            tables.append(features[np.concatenate([hit, others])])
+            labels.append(np.repeat([1, 0], [len(hit), len(others)]))
+            groups.append(len(hit) + len(others))
+        return np.concatenate(tables), np.concatenate(labels).astype(np.int32), groups
+
+
+def _candidates(features: Float64Array, pool: int) -> npt.NDArray[np.int64]:
+    """Return the advertisers that some signal puts among its first, and all of the user's own."""
+    pool = min(pool, len(features) - 1)
+    firsts = [np.argpartition(-features[:, column], pool)[:pool] for column in _NAMING]
+    found: npt.NDArray[np.int64] = np.unique(
+        np.concatenate([np.flatnonzero(features[:, 0]), *firsts])
+    )
+    return found

@@ -1,0 +1,145 @@
+"""Users and test cases as arrays: what every baseline learns from and is asked about.
+
+Times are days since 1970. Advertisers are rows of the catalogue, `NONE` where an event has none,
+and below that, each with a number of its own, names that the catalogue does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from adprior_build.catalogue import Catalogue, even_out
+from adprior_build.event_log import UserHistory
+
+__all__ = [
+    "NONE",
+    "EncodedCase",
+    "EncodedUser",
+    "Float64Array",
+    "Int32Array",
+    "before",
+    "day_of",
+    "encode_users",
+    "encoded_cases",
+]
+
+Int32Array: TypeAlias = npt.NDArray[np.int32]
+Float64Array: TypeAlias = npt.NDArray[np.float64]
+
+NONE = -1
+"""Stands for no advertiser, and for no category."""
+
+_EPOCH = date(1970, 1, 1).toordinal()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EncodedUser:
+    """One user's events, oldest first.
+
+    Attributes:
+        user_id: Whose.
+        profile: As in the profiles.
+        days: int32 [events].
+        rows: int32 [events], see the module.
+        categories: int32 [events], `NONE` without one.
+        covered: Whether the log is said to hold nearly all of the user's events.
+    """
+
+    user_id: str
+    profile: Mapping[str, str]
+    days: Int32Array
+    rows: Int32Array
+    categories: Int32Array
+    covered: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EncodedCase:
+    """A user and a day: what lies strictly before it, and the advertisers of the day.
+
+    Attributes:
+        user: Whose.
+        stop: How many of the user's events lie before the day.
+        day: The day.
+        targets: int32 [targets], rows of the day's advertisers, each once.
+        missed: Advertisers of the day that the catalogue does not have: no ranker can hit them.
+    """
+
+    user: EncodedUser
+    stop: int
+    day: int
+    targets: Int32Array
+    missed: int
+
+    @property
+    def past(self) -> tuple[Int32Array, Int32Array]:
+        """The advertisers acted on before, oldest first, and the days: int32 [m] each."""
+        rows = self.user.rows[: self.stop]
+        known = rows >= 0
+        return rows[known], self.user.days[: self.stop][known]
+
+
+def day_of(moment: date) -> int:
+    """Return a date as days since 1970."""
+    return moment.toordinal() - _EPOCH
+
+
+def encode_users(
+    users: Sequence[UserHistory], catalogue: Catalogue, categories: Sequence[str]
+) -> list[EncodedUser]:
+    """Turn users into arrays.
+
+    Args:
+        users: Their events oldest first.
+        catalogue: The advertisers.
+        categories: Those that count; the others become `NONE`.
+    """
+    rows = catalogue.row_by_name()
+    places = {name: place for place, name in enumerate(categories)}
+
+    def row_of(name: str | None) -> int:
+        return rows.setdefault(even_out(name), -2 - len(rows)) if name else NONE
+
+    return [
+        EncodedUser(
+            user_id=user.user_id,
+            profile=user.profile,
+            days=np.array([day_of(event.time.date()) for event in user.events], dtype=np.int32),
+            rows=np.array([row_of(event.advertiser) for event in user.events], dtype=np.int32),
+            categories=np.array(
+                [places.get(event.category or "", NONE) for event in user.events], dtype=np.int32
+            ),
+            covered=user.covered,
+        )
+        for user in users
+    ]
+
+
+def encoded_cases(users: Sequence[EncodedUser], first_day: int) -> Iterator[EncodedCase]:
+    """Yield a case for each user and day on or after ``first_day`` with an advertiser."""
+    for user in users:
+        days, has_name = user.days, user.rows != NONE
+        for day in np.unique(days[has_name & (days >= first_day)]).tolist():
+            start, end = np.searchsorted(days, [day, day + 1])
+            rows = np.unique(user.rows[start:end])
+            yield EncodedCase(
+                user=user,
+                stop=int(start),
+                day=day,
+                targets=rows[rows >= 0],
+                missed=int((rows < NONE).sum()),
+            )
+
+
+def before(user: EncodedUser, day: int) -> EncodedUser:
+    """Return a user with the events before a day only."""
+    stop = int(np.searchsorted(user.days, day))
+    return replace(
+        user, days=user.days[:stop], rows=user.rows[:stop], categories=user.categories[:stop]
+    )
