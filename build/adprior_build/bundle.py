@@ -16,6 +16,7 @@ import pyarrow.parquet
 
 from adprior_build.catalogue import Catalogue, read_catalogue
 from adprior_build.tables import read_table
+from adprior_build.training_record import RUN_KEY
 from adprior_runtime.bundle import (
     ADVERTISERS_DIRECTORY,
     CATALOGUE_FILE,
@@ -161,6 +162,7 @@ def _read_training(record: Path) -> dict[str, Any]:
         raise InvalidInputError(f"{record}: not a training record: {error}") from error
     if not isinstance(training, dict) or not isinstance(training.get("command"), str):
         raise InvalidInputError(f"{record}: not a training record (no command)")
+    training.pop(RUN_KEY, None)  # the same command gives the same bundle, however long it took
     return training
 
 

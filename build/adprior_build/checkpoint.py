@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers.utils import logging
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt import PromptTemplate
 
-__all__ = ["load_checkpoint", "load_model", "next_token_logits"]
+__all__ = ["load_checkpoint", "load_model", "next_token_logits", "open_window"]
 
 
 def load_model(directory: Path) -> Any:
@@ -65,20 +66,65 @@ def load_checkpoint(directory: Path) -> tuple[Any, Tokenizer, PromptTemplate]:
     return model, tokenizer, _plain_template(directory, tokenizer)
 
 
+def open_window(model: Any, longest: int) -> None:
+    """Let a model whose layers attend to the last tokens only attend to all, which is the same.
+
+    Serving attends to all. It makes no difference to sequences that the window holds; others are
+    refused.
+
+    Args:
+        model: A causal language model; only its configuration changes.
+        longest: Tokens of the longest prompt and name.
+
+    Raises:
+        InvalidInputError: The window is shorter.
+    """
+    window = _window(model.config)
+    if window is None:
+        return
+    if longest > window:
+        raise InvalidInputError(
+            f"prompts and names of up to {longest} tokens do not fit the checkpoint's attention "
+            f"window of {window}; give a --template with a smaller max_prompt_tokens"
+        )
+    config = model.config.get_text_config()
+    config.sliding_window = config.max_position_embeddings
+
+
+def _window(config: Any) -> int | None:
+    window: int | None = getattr(config.get_text_config(), "sliding_window", None)
+    return window
+
+
 def _plain_template(directory: Path, tokenizer: Tokenizer) -> PromptTemplate:
     """Lines that a pre-trained model can make sense of; names end with its end-of-text token."""
     config = AutoConfig.from_pretrained(directory, local_files_only=True)
-    end = config.eos_token_id[0] if isinstance(config.eos_token_id, list) else config.eos_token_id
+    end = config.get_text_config().eos_token_id
+    end = end[0] if isinstance(end, list) else end
     terminator = None if end is None else tokenizer.id_to_token(end)
     if terminator is None:
         raise InvalidInputError(
             f"{directory}: the checkpoint names no end-of-text token; give a --template"
         )
+    longest = config.get_text_config().max_position_embeddings // 2
+    if (window := _window(config)) is not None:
+        longest = min(longest, window * 3 // 4)
     return PromptTemplate(
         terminator=terminator,
-        max_prompt_tokens=min(1024, config.max_position_embeddings // 2),
-        head=("A user's profile and what they did, oldest first.\n",),
+        max_prompt_tokens=min(1024, longest),
+        head=(*_opening(tokenizer), "A user's profile and what they did, oldest first.\n"),
         profile=("{key}: {value}\n",),
         event=("{day} {action}\n", "advertiser: {advertiser}{end}\n", "{category}\n", "{text}\n"),
         tail=("{day}\nadvertiser: ",),
     )
+
+
+def _opening(tokenizer: Tokenizer) -> list[str]:
+    """Return the special tokens that the tokenizer puts before any text, as a template's pieces.
+
+    The model never saw a text without them. A token with a brace cannot stand in a template.
+    """
+    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    tokens: list[str] = tokenizer.encode("a", add_special_tokens=True).tokens
+    opening = list(takewhile(special.__contains__, tokens))
+    return [token for token in opening if not {"{", "}"} & set(token)]

@@ -9,6 +9,7 @@ from itertools import groupby
 
 import numpy as np
 
+from adprior_build.catalogue import even_out
 from adprior_build.event_log import UserHistory
 from adprior_runtime.context import Event, UserContext
 from adprior_runtime.prompt import PromptRenderer
@@ -39,15 +40,38 @@ class ExampleSource:
     An example is a day on which the user acted on an advertiser of the catalogue, with the history
     of strictly earlier days. Loss falls on the target's name, terminator included, and on the names
     in the history as well, each predicted from what comes before it.
+
+    In a share of the examples, ``name_swaps``, the catalogue's names change places, each for the
+    same other one throughout the example: then nothing helps but to see what came before, and no
+    history can be learnt by heart.
+
+    Args:
+        users: Their histories.
+        renderer: Makes the prompts.
+        trie: The catalogue's names.
+        seed: Of all draws.
+        names: The catalogue's, for swapping.
+        name_swaps: The share, 0 to 1.
     """
 
     def __init__(
-        self, users: Sequence[UserHistory], renderer: PromptRenderer, trie: Trie, seed: int
+        self,
+        users: Sequence[UserHistory],
+        renderer: PromptRenderer,
+        trie: Trie,
+        seed: int,
+        *,
+        names: Sequence[str] = (),
+        name_swaps: float = 0.0,
     ) -> None:
         self._renderer = renderer
         self._trie = trie
         self._seed = seed
+        self._names = names
+        self._name_swaps = name_swaps
+        self._places = {even_out(name): place for place, name in enumerate(names)}
         self._known: dict[str, bool] = {}
+        self._paths: dict[tuple[int, ...], bool] = {}
         rows = ((user, self._target_rows(user)) for user in users)
         self._users = [(user, targets) for user, targets in rows if targets]
 
@@ -72,10 +96,29 @@ class ExampleSource:
 
     def _is_known(self, name: str) -> bool:
         if name not in self._known:
-            self._known[name] = self._trie.lookup(self._renderer.name_ids(name)) >= 0
+            self._known[name] = self._names_an_advertiser(tuple(self._renderer.name_ids(name)))
         return self._known[name]
 
+    def _names_an_advertiser(self, token_ids: tuple[int, ...]) -> bool:
+        if token_ids not in self._paths:
+            self._paths[token_ids] = self._trie.lookup(token_ids) >= 0
+        return self._paths[token_ids]
+
+    def _swap_names(self, user: UserHistory, random: np.random.Generator) -> UserHistory:
+        others = random.permutation(len(self._names))
+        return replace(
+            user,
+            events=tuple(
+                event
+                if (place := self._places.get(even_out(event.advertiser or ""))) is None
+                else replace(event, advertiser=self._names[others[place]])
+                for event in user.events
+            ),
+        )
+
     def _example(self, user: UserHistory, row: int, random: np.random.Generator) -> Example:
+        if random.random() < self._name_swaps:
+            user = self._swap_names(user, random)
         target = user.events[row]
         day = datetime.combine(target.time.date(), time(), tzinfo=UTC)
         history = [event for event in user.events[:row] if event.time < day]
@@ -90,7 +133,7 @@ class ExampleSource:
         positions = [
             position
             for first, last in [*prompt.advertiser_spans, (start, start + len(name))]
-            if first > 0 and self._trie.lookup(token_ids[first:last]) >= 0
+            if first > 0 and self._names_an_advertiser(tuple(token_ids[first:last]))
             for position in range(first, last)
         ]
         return Example(token_ids, positions)

@@ -6,7 +6,14 @@ import argparse
 import math
 from datetime import date
 
-__all__ = ["day", "positive_integer", "positive_number", "share", "whole_number"]
+__all__ = [
+    "day",
+    "number_from_zero",
+    "positive_integer",
+    "positive_number",
+    "share",
+    "whole_number",
+]
 
 
 def day(text: str) -> date:
@@ -30,6 +37,14 @@ def positive_number(text: str) -> float:
     value = _number(text)
     if not 0 < value < math.inf:
         raise _expected("a number above 0", text)
+    return value
+
+
+def number_from_zero(text: str) -> float:
+    """Parse a finite number of at least 0."""
+    value = _number(text)
+    if not 0 <= value < math.inf:
+        raise _expected("a number of at least 0", text)
     return value
 
 

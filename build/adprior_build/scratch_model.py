@@ -1,5 +1,16 @@
 """A tokenizer and a Llama from nothing, of a size given in TOML, for when no checkpoint is at hand.
 
+Little data and two cores must do, so the start is a good one: before the first step, the model
+already forecasts the user's own advertisers by how often they came, and some popularity.
+
+* Every advertiser's name is one token, and embeddings are tied.
+* Attention begins as a copier: values and output projections make the identity (Trockman and
+  Kolter, "Mimetic initialization of self-attention layers", ICML 2023), the rest is small.
+* Three coordinates of the embeddings are set apart. By one of them names can be told from all
+  else, and attention begins by looking at names; another is the same everywhere, which queries
+  begin with; the third holds a name's popularity, as the bias of an output layer often does
+  (Karpathy, "A recipe for training neural networks", 2019), and what asks for it.
+
 The size file::
 
     hidden_size = 192
@@ -13,21 +24,48 @@ The size file::
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from adprior_build.event_log import UserHistory
 from adprior_runtime.errors import InvalidInputError
-from adprior_runtime.prompt import PromptTemplate
+from adprior_runtime.prompt import PromptTemplate, coarse_days
 
-__all__ = ["ModelSize", "scratch_model", "scratch_template", "scratch_tokenizer", "training_texts"]
+__all__ = [
+    "ModelSize",
+    "Names",
+    "scratch_model",
+    "scratch_template",
+    "scratch_tokenizer",
+    "training_texts",
+]
 
 PAD, END, USER = "<|pad|>", "<|end|>", "<|user|>"
+
+_POPULARITY, _IS_NAME, _CONSTANT = range(3)
+"""The coordinates set apart."""
+_SPREAD: Final = 0.05
+"""Standard deviation of an embedding's coordinates."""
+_MARK: Final = 3.0
+"""Of those set apart, in standard deviations."""
+_POPULAR: Final = 3.0
+"""Of popularity: standard deviations for a nat."""
+_ATTENTION: Final = 4.0
+"""About how much higher names score than all else, before attention's softmax."""
+_COPYING: Final = 0.7
+"""Of the identity, in values and in output projection."""
+_LATER: Final = 0.1
+"""Of the first layer's output, what later ones begin with."""
+_NEVER: Final = 1e6
+_NOISE: Final = 0.5
+_CALM: Final = 0.3
+"""Of the usual random weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,45 +109,74 @@ class ModelSize:
 def training_texts(users: Sequence[UserHistory], names: Sequence[str]) -> Iterator[str]:
     """Yield what prompts are made of, value by value, as often as it occurs."""
     yield from names
-    yield from (str(days) for days in range(200) for _ in range(2))
+    yield from (gap for days in range(4000) for gap in [coarse_days(days)] * 2)
     for user in users:
         yield from (text for item in user.profile.items() for text in item)
         for event in user.events:
             yield from (text for text in (event.advertiser, event.category) if text)
 
 
-def scratch_tokenizer(texts: Iterable[str], size: ModelSize) -> Tokenizer:
-    """Train a byte-level BPE in which a frequent name becomes one token, spaces and all."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
+def scratch_tokenizer(
+    texts: Iterable[str], size: ModelSize, names: Sequence[str] = ()
+) -> Tokenizer:
+    """Return a tokenizer that spells a text with the fewest pieces that it knows.
+
+    The pieces are those of a byte-level BPE of the texts, in which a frequent value becomes one,
+    spaces and all, and ``names``, so that each of these is one token.
+    """
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    special = [PAD, END, USER]
     trainer = trainers.BpeTrainer(
         vocab_size=size.vocabulary_size,
-        special_tokens=[PAD, END, USER],
+        special_tokens=special,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    learner.train_from_iterator(texts, trainer)
+    learnt = sorted((place, piece) for piece, place in learner.get_vocab().items())
+    spelt = ("".join(part for part, _ in learner.pre_tokenizer.pre_tokenize_str(n)) for n in names)
+    pieces = dict.fromkeys([*(piece for _, piece in learnt), *spelt])
+    # Pieces of one score: the likeliest spelling is the shortest. No text spells a special token.
+    scores = [(piece, -_NEVER if piece in special else -1.0) for piece in pieces]
+    tokenizer = Tokenizer(models.Unigram(scores, unk_id=0))
+    tokenizer.pre_tokenizer = learner.pre_tokenizer
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(special)
     return tokenizer
 
 
 def scratch_template(size: ModelSize) -> PromptTemplate:
-    """Return a compact template: a token or two a value, nothing else."""
+    """Return a compact template: profile and advertisers, a token or two a value, nothing else."""
     return PromptTemplate(
         terminator=END,
         max_prompt_tokens=size.max_prompt_tokens,
         head=(USER,),
         profile=("{key}", "{value}"),
-        event=("{days_since_previous}", "{advertiser}{end}", "{category}"),
-        tail=("{days_since_previous}",),
+        event=("{gap}", "{advertiser}{end}"),
+        tail=("{gap}",),
     )
 
 
-def scratch_model(size: ModelSize, vocabulary_size: int) -> Any:
-    """Return a randomly initialised Llama with tied embeddings (copying is then easily learnt)."""
-    from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415  heavy
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """The advertisers' names in the vocabulary.
 
-    return LlamaForCausalLM(
+    Attributes:
+        tokens: Each name's first token, for names of the catalogue.
+        log_shares: Each one's log share of the training events, smoothed.
+    """
+
+    tokens: Sequence[int]
+    log_shares: Sequence[float]
+
+
+def scratch_model(size: ModelSize, vocabulary_size: int, names: Names) -> Any:
+    """Return a Llama that begins as the module says; everything else in it is random."""
+    import torch  # noqa: PLC0415  heavy
+    from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415
+
+    model = LlamaForCausalLM(
         LlamaConfig(
             hidden_size=size.hidden_size,
             intermediate_size=size.intermediate_size,
@@ -124,3 +191,54 @@ def scratch_model(size: ModelSize, vocabulary_size: int) -> Any:
             pad_token_id=0,
         )
     )
+    with torch.no_grad():
+        _mark_names(model.get_input_embeddings().weight, names)
+        for place, layer in enumerate(model.model.layers):
+            _make_copier(layer.self_attn, size, first=place == 0)
+            layer.mlp.down_proj.weight.mul_(_CALM)
+    return model
+
+
+def _mark_names(embeddings: Any, names: Names) -> None:
+    import torch  # noqa: PLC0415  heavy
+
+    mark = _MARK * _SPREAD
+    embeddings.normal_(0, _SPREAD)
+    embeddings[:, _POPULARITY], embeddings[:, _IS_NAME], embeddings[:, _CONSTANT] = (
+        mark,
+        -mark,
+        mark,
+    )
+    tokens = torch.tensor(names.tokens)
+    logs = torch.tensor(names.log_shares)
+    embeddings[tokens, _IS_NAME] = mark
+    embeddings[tokens, _POPULARITY] = _SPREAD * _POPULAR * (logs - logs.mean())
+
+
+def _make_copier(attention: Any, size: ModelSize, *, first: bool) -> None:
+    """Let attention look at names and hand on what it sees; later layers much less.
+
+    Each key-value head carries a slice of the identity, shared evenly by its query heads. Queries
+    and keys meet in the slowest pair of the rotary embedding, which hardly turns over a prompt.
+    """
+    import torch  # noqa: PLC0415  heavy
+
+    width = size.hidden_size // size.attention_heads
+    sharing = size.attention_heads // size.key_value_heads
+    identity = _COPYING * torch.eye(size.hidden_size)
+    carried = identity[: width * size.key_value_heads]
+    values, output = attention.v_proj.weight, attention.o_proj.weight
+    values.mul_(_NOISE).add_(carried)
+    slices = carried.T.reshape(size.hidden_size, size.key_value_heads, width)
+    output.mul_(_NOISE).add_(slices.repeat_interleave(sharing, dim=1).flatten(1) / sharing)
+    apart = [_POPULARITY, _IS_NAME, _CONSTANT]
+    values[:, apart] = 0.0
+    output[apart] = 0.0
+    if not first:
+        output.mul_(_LATER)
+    reach = math.sqrt(_ATTENTION * math.sqrt(width)) / _MARK
+    for projection, source in ((attention.q_proj, _CONSTANT), (attention.k_proj, _IS_NAME)):
+        projection.weight.mul_(_CALM)
+        slowest = torch.arange(width // 2 - 1, len(projection.weight), width)
+        projection.weight[slowest] = 0.0
+        projection.weight[slowest, source] = reach

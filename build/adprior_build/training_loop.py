@@ -1,38 +1,48 @@
-"""The optimisation loop: batches, loss on the advertisers' names, the best epoch kept."""
+"""The optimisation loop: batches, the best epoch kept, and a state to go on from after a kill."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
-from tqdm import tqdm
 from transformers.utils import logging
 
-from adprior_build.checkpoint import next_token_logits
-from adprior_build.examples import Example, ExampleSource
+from adprior_build.batches import EpochSource, cut_into_batches
+from adprior_build.dropout import dropout
+from adprior_build.examples import Example
+from adprior_build.optimizer import (
+    learning_rate_factor,
+    make_optimizer,
+    restore_tensors,
+    state_tensors,
+    trained_parameters,
+)
+from adprior_build.training_loss import Batch, Objective, log_start_shares
+from adprior_build.training_position import Position, Schedule
+from adprior_build.training_progress import ProgressLine
+from adprior_build.training_settings import Settings
+from adprior_build.training_state import KeptState, StateKeeper
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["Settings", "prepare", "train"]
+__all__ = ["prepare", "train"]
 
-_WARM_UP_STEPS = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How to train; ``bf16`` computes matrix products in bfloat16, weights stay float32."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    bf16: bool
+_MOST_GRADIENT = 1.0
+_ORDER_OF_BATCHES = 1
+"""Keeps the draws of the batches' order apart from a source's own, which may use the same seed."""
 
 
-def prepare(seed: int, threads: int) -> None:
-    """Fix the seed and the number of threads (0: all)."""
+def prepare(seed: int, threads: int, device: str = "cpu") -> None:
+    """Fix the seed and the number of threads (0: all).
+
+    Raises:
+        InvalidInputError: There is no such device.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InvalidInputError("--device cuda: torch finds no CUDA device; use --device cpu")
     torch.manual_seed(seed)
     logging.disable_progress_bar()  # of transformers; ours tells more
     if threads:
@@ -40,107 +50,185 @@ def prepare(seed: int, threads: int) -> None:
 
 
 def train(
-    model: Any, source: ExampleSource, validation: Sequence[Example], settings: Settings
-) -> list[dict[str, float]]:
-    """Train ``model`` in place and leave it at the epoch of least validation loss.
+    model: Any,
+    source: EpochSource,
+    validation: Sequence[Example],
+    settings: Settings,
+    *,
+    terminator: int | None = None,
+    keeper: StateKeeper | None = None,
+    kept: KeptState | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Position:
+    """Train ``model`` in place and leave it, on the CPU, at the epoch of least validation loss.
+
+    Args:
+        model: A causal language model; what of it requires no gradient stays as it is.
+        source: Of the examples; in a training that goes on, the same as in the one killed.
+        validation: Examples that choose the epoch; without any, the training loss does.
+        settings: How.
+        terminator: The token that ends a name.
+        keeper: Where the state is kept after every epoch and every few minutes.
+        kept: The state to go on from.
+        clock: In seconds.
 
     Returns:
-        One row an epoch: ``epoch``, ``loss``, ``validation_loss`` (nats per token of a name).
+        Where the training ended.
+
+    Raises:
+        InvalidInputError: The training diverged, or its state cannot be kept.
     """
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    steps = -(-len(source.epoch(0)) // settings.batch_size)
-    total = steps * settings.epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _schedule(step, total))
-    rows: list[dict[str, float]] = []
-    best: tuple[float, dict[str, Any]] = (math.inf, {})
-    with tqdm(total=total, unit="batch", desc="adprior train", dynamic_ncols=True) as bar:
-        for epoch in range(settings.epochs):
-            examples = source.epoch(epoch)
-            bar.total += -(-len(examples) // settings.batch_size) - steps  # epochs differ a little
-            loss = _run_epoch(model, examples, optimizer, schedule, settings, bar)
-            checked = _mean_loss(model, validation, settings) if validation else loss
-            if not math.isfinite(checked):
-                raise InvalidInputError(
-                    f"the loss of epoch {epoch} is {checked}: training diverged; "
-                    f"lower --learning-rate ({settings.learning_rate:g})"
-                )
-            rows.append({"epoch": epoch, "loss": loss, "validation_loss": checked})
-            bar.write(f"epoch {epoch}: loss {loss:.4f}, validation {checked:.4f}")
-            if checked < best[0]:
-                best = (checked, {k: v.clone() for k, v in model.state_dict().items()})
-    model.load_state_dict(best[1])
-    return rows
+    model.to(settings.device)
+    with dropout(model, settings.dropout):
+        run = _Run(model, source, validation, settings, terminator, keeper, kept, clock)
+        position = run.finish()
+    model.to("cpu").eval()
+    return position
 
 
-def _run_epoch(
-    model: Any,
-    examples: Sequence[Example],
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LambdaLR,
-    settings: Settings,
-    bar: Any,
-) -> float:
-    model.train()
-    losses = []
-    for batch in _batches(examples, settings.batch_size):
-        loss = _loss(model, batch, settings)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append((loss.item(), _target_count(batch)))
-        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-        bar.update()
-    return _mean(losses)
+class _Run:
+    """A training under way."""
 
+    def __init__(
+        self,
+        model: Any,
+        source: EpochSource,
+        validation: Sequence[Example],
+        settings: Settings,
+        terminator: int | None,
+        keeper: StateKeeper | None,
+        kept: KeptState | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._model, self._source, self._settings = model, source, settings
+        self._terminator, self._keeper = terminator, keeper
+        self._optimizer = make_optimizer(model, settings.learning_rate, settings.weight_decay)
+        first = source.epoch(0)
+        adjustment = None
+        if settings.log_q:
+            vocabulary = model.get_output_embeddings().weight.shape[0]
+            shares = log_start_shares(first, vocabulary, terminator)
+            adjustment = settings.log_q * shares.to(settings.device)
+        self._taught = Objective(
+            bf16=settings.bf16, label_smoothing=settings.label_smoothing, adjustment=adjustment
+        )
+        self._plain = Objective(bf16=settings.bf16)
+        self._checks = cut_into_batches(validation, settings.batch_size)
+        self._check_tokens = sum(len(example.token_ids) for example in validation)
+        self._position = Position()
+        self._best: dict[str, torch.Tensor] = {}
+        if kept is not None:
+            self._position = Position(**kept.position)
+            self._position.resumed += 1
+            self._best = dict(kept.best)
+            restore_tensors(model, self._optimizer, kept.tensors)
+        steps = -(-len(first) // settings.batch_size)
+        self._schedule = Schedule(settings, self._position, steps, clock)
+        self._kept_at = self._position.seconds
 
-def _schedule(step: int, total: int) -> float:
-    """Linear warm-up, then a cosine down to a twentieth."""
-    warm_up = min(_WARM_UP_STEPS, max(1, total // 10))
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.05 + 0.475 * (1 + math.cos(math.pi * min(1.0, step / max(1, total))))
+    def finish(self) -> Position:
+        """Train to the end and take the best epoch's weights."""
+        with ProgressLine(self._schedule.share_over()) as line:
+            while not self._schedule.is_over():
+                self._train_epoch(line)
+                self._close_epoch(line)
+                self._keep()
+        with torch.no_grad():
+            for name, weights in trained_parameters(self._model).items():
+                weights.copy_(self._best[name])
+        return self._position
 
+    def _train_epoch(self, line: ProgressLine) -> None:
+        """Train for the rest of an epoch, or of the time."""
+        position, settings, schedule = self._position, self._settings, self._schedule
+        examples = self._source.epoch(position.epoch)
+        seed = (settings.seed, position.epoch, _ORDER_OF_BATCHES)
+        batches = cut_into_batches(examples, settings.batch_size, seed)
+        mean_targets = sum(len(e.target_positions) for e in examples) / max(1, len(batches))
+        self._model.train()
+        began, tokens = schedule.seconds(), position.tokens
+        for chosen in batches[position.step :]:
+            loss = self._step(chosen, mean_targets)
+            rate = (position.tokens - tokens) / max(1e-9, schedule.seconds() - began)
+            if not position.rows:  # not measured yet: reading costs a third of learning
+                per_token = schedule.seconds() / position.tokens
+                position.check_seconds = per_token * self._check_tokens / 3
+            line.move(schedule.share_over(), epoch=position.epoch, loss=loss, rate=rate)
+            if schedule.time_is_over():
+                break
+            if self._keeper and schedule.seconds() - self._kept_at >= 60 * self._keeper.minutes:
+                self._keep()
 
-def _mean_loss(model: Any, examples: Sequence[Example], settings: Settings) -> float:
-    model.eval()
-    with torch.no_grad():
-        losses = [
-            (_loss(model, batch, settings).item(), _target_count(batch))
-            for batch in _batches(examples, settings.batch_size)
-        ]
-    return _mean(losses)
+    def _step(self, chosen: Sequence[Example], mean_targets: float) -> float:
+        """Take one step; return the batch's mean loss of a target token.
 
+        A batch's gradient is in proportion to its targets: batches of like length have few or many,
+        and every target shall weigh the same, as it does where lengths are mixed.
+        """
+        position, settings = self._position, self._settings
+        batch = Batch.of(chosen, terminator=self._terminator, device=settings.device)
+        loss = self._taught.mean_loss(self._model, batch)
+        value = self._finite(loss.item())
+        (loss * (batch.targets / mean_targets)).backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(trained_parameters(self._model).values(), _MOST_GRADIENT)
+        over = self._schedule.share_over(after_step=True)
+        for group in self._optimizer.param_groups:
+            group["lr"] = settings.learning_rate * learning_rate_factor(position.steps, over)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        position.step += 1
+        position.steps += 1
+        position.tokens += batch.tokens
+        position.loss_sum += value * batch.targets
+        position.target_tokens += batch.targets
+        return value
 
-def _target_count(batch: Sequence[Example]) -> int:
-    return sum(len(example.target_positions) for example in batch)
+    def _close_epoch(self, line: ProgressLine) -> None:
+        """Look at the validation users; remember the weights where they are the best so far."""
+        position, began = self._position, self._schedule.seconds()
+        loss = position.loss_sum / max(1, position.target_tokens)
+        checked = self._finite(self._validation_loss()) if self._checks else loss
+        row = {"epoch": position.epoch, "loss": loss, "validation_loss": checked}
+        position.rows.append(row | {"tokens": position.tokens})
+        best = position.best_loss is None or checked < position.best_loss
+        if best:
+            position.best_epoch, position.best_loss = position.epoch, checked
+            self._best = {
+                name: weights.detach().to("cpu", copy=True)
+                for name, weights in trained_parameters(self._model).items()
+            }
+        line.say(
+            f"epoch {position.epoch}: loss {loss:.4f}, validation {checked:.4f}"
+            + (" (best)" if best else "")
+        )
+        position.epoch += 1
+        position.step, position.loss_sum, position.target_tokens = 0, 0.0, 0
+        position.seconds = self._schedule.seconds()
+        position.check_seconds = position.seconds - began
 
+    def _validation_loss(self) -> float:
+        self._model.eval()
+        total, count = 0.0, 0
+        with torch.no_grad():
+            for chosen in self._checks:
+                batch = Batch.of(chosen, device=self._settings.device)
+                total += self._plain.mean_loss(self._model, batch).item() * batch.targets
+                count += batch.targets
+        return total / count
 
-def _mean(losses: Sequence[tuple[float, int]]) -> float:
-    """Return the mean loss of a token from those of batches and their numbers of tokens."""
-    return sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
+    def _finite(self, loss: float) -> float:
+        if not math.isfinite(loss):
+            raise InvalidInputError(
+                f"the loss of epoch {self._position.epoch} is {loss}: training diverged; "
+                f"lower --learning-rate ({self._settings.learning_rate:g})"
+            )
+        return loss
 
-
-def _batches(examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
-    for start in range(0, len(examples), size):
-        yield examples[start : start + size]
-
-
-def _loss(model: Any, batch: Sequence[Example], settings: Settings) -> torch.Tensor:
-    """Mean negative log-likelihood over the target tokens of a batch.
-
-    Sequences are padded on the right, where a causal model's earlier positions never look.
-    """
-    longest = max(len(example.token_ids) for example in batch)
-    ids = torch.zeros((len(batch), longest), dtype=torch.long)
-    for row, example in enumerate(batch):
-        ids[row, : len(example.token_ids)] = torch.tensor(example.token_ids)
-    rows = torch.tensor([r for r, e in enumerate(batch) for _ in e.target_positions])
-    columns = torch.tensor([p for e in batch for p in e.target_positions])
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=settings.bf16):
-        hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-        logits = next_token_logits(model, hidden[rows, columns - 1])
-    return torch.nn.functional.cross_entropy(logits, ids[rows, columns])
+    def _keep(self) -> None:
+        if self._keeper is None:
+            return
+        position = self._position
+        position.seconds = self._schedule.seconds()
+        tensors = state_tensors(self._model, self._optimizer)
+        self._keeper.save(asdict(position), tensors, self._best, position.best_epoch)
+        self._kept_at = self._schedule.seconds()

@@ -5,6 +5,9 @@ a piece is left out when a field of it is absent. A prompt is::
 
     head, one profile section per key, one event section per event, tail
 
+``{days_since_previous}`` is exact and 0 within a day; ``{gap}`` is coarse (see `coarse_days`) and
+absent within a day, as both are where nothing came before.
+
 Each literal and each value is tokenised by itself and the ids are joined. So dropping an event
 drops exactly its tokens, an advertiser's name has the same tokens in a history, in the
 catalogue's trie and in a forecast, and no value can spell a special token.
@@ -13,10 +16,12 @@ catalogue's trie and in a forecast, and no value can spell a special token.
 from __future__ import annotations
 
 import json
+import math
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,16 +30,19 @@ from tokenizers import Tokenizer
 from adprior_runtime.context import Event, UserContext
 from adprior_runtime.errors import ArtefactError, InvalidRequestError
 
-__all__ = ["Prompt", "PromptRenderer", "PromptTemplate"]
+__all__ = ["Prompt", "PromptRenderer", "PromptTemplate", "coarse_days"]
+
+_COARSE_FROM: Final = 10
+_COARSE_RATIO: Final = 1.5
 
 _EVENT_FIELDS: Final = frozenset(
-    {"day", "days_since_previous", "action", "advertiser", "category", "text", "end"}
+    {"day", "days_since_previous", "gap", "action", "advertiser", "category", "text", "end"}
 )
 _SECTION_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "head": frozenset({"end"}),
     "profile": frozenset({"key", "value", "end"}),
     "event": _EVENT_FIELDS,
-    "tail": frozenset({"day", "days_since_previous", "end"}),
+    "tail": frozenset({"day", "days_since_previous", "gap", "end"}),
 }
 
 
@@ -140,10 +148,20 @@ class _Part:
 
 
 class PromptRenderer:
-    """Renders prompts and canonical advertiser names with one template and one tokenizer."""
+    """Renders prompts and canonical advertiser names with one template and one tokenizer.
 
-    def __init__(self, template: PromptTemplate, tokenizer: Tokenizer) -> None:
+    Args:
+        template: The artefact's.
+        tokenizer: Likewise.
+        cached_values: Remember the tokens of so many values: training renders the same ones again
+            and again. Serving remembers nothing of its requests.
+    """
+
+    def __init__(
+        self, template: PromptTemplate, tokenizer: Tokenizer, *, cached_values: int = 0
+    ) -> None:
         self.template = template
+        self._encode = lru_cache(cached_values)(self._tokenize) if cached_values else self._tokenize
         self._tokenizer = tokenizer
         end_id = tokenizer.token_to_id(template.terminator)
         if end_id is None:
@@ -254,16 +272,31 @@ class PromptRenderer:
             for literal, key, _, _ in string.Formatter().parse(piece)
         ]
 
-    def _encode(self, value: str) -> list[int]:
+    def _tokenize(self, value: str) -> tuple[int, ...]:
         # One kind of space, no ends: what looks alike is tokenised alike.
         text = " ".join(value.split())[: self.template.max_field_chars]
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         # A terminator that is an ordinary token of the vocabulary must not end a name early.
-        return [i for i in ids if i != self.end_id]
+        return tuple(i for i in ids if i != self.end_id)
 
 
 def _day_fields(moment: datetime, previous: datetime | None) -> dict[str, str]:
     values = {"day": moment.date().isoformat()}
     if previous is not None:
-        values["days_since_previous"] = str((moment.date() - previous.date()).days)
+        days = (moment.date() - previous.date()).days
+        values["days_since_previous"] = str(days)
+        if days > 0:
+            values["gap"] = coarse_days(days)
     return values
+
+
+def coarse_days(days: int) -> str:
+    """Return a number of days of at least 0, exact below ten, then the last of 10, 15, 22.5, 33.75.
+
+    And so on, each 1.5 times the one before, so that a model sees few different values, each often.
+    Fractions are left out when they are written.
+    """
+    if days < _COARSE_FROM:
+        return str(days)
+    steps = math.floor(math.log(days / _COARSE_FROM) / math.log(_COARSE_RATIO) + 1e-9)
+    return str(math.floor(_COARSE_FROM * _COARSE_RATIO**steps))

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
 from adprior_runtime.cli import main
 
@@ -91,6 +91,16 @@ def build(repository: Path, *options: str) -> int:
 
 def save_qwen(directory: Path) -> None:
     """Write a random Qwen2 with a tokenizer as transformers writes them, without a template."""
+    save_random(directory, Qwen2Config)
+
+
+def save_random(directory: Path, family: Any, **settings: Any) -> None:
+    """Write a minuscule random model of a family, with a tokenizer, without a template.
+
+    Args:
+        directory: Where to.
+        family: Its configuration class; ``settings`` are added to it.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -104,17 +114,16 @@ def save_qwen(directory: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>").save_pretrained(
         directory
     )
-    Qwen2ForCausalLM(
-        Qwen2Config(
-            hidden_size=8,
-            intermediate_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            vocab_size=tokenizer.get_vocab_size(),
-            max_position_embeddings=512,
-            bos_token_id=None,
-            eos_token_id=0,
-            pad_token_id=0,
-        )
-    ).save_pretrained(directory)
+    shape: dict[str, Any] = {
+        "hidden_size": 8,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "vocab_size": tokenizer.get_vocab_size(),
+        "max_position_embeddings": 512,
+        "bos_token_id": None,
+        "eos_token_id": 0,
+        "pad_token_id": 0,
+    }
+    AutoModelForCausalLM.from_config(family(**(shape | settings))).save_pretrained(directory)

@@ -209,3 +209,32 @@ def test_a_long_history_gives_more_examples(count: int, expected: int) -> None:
     examples = source(user(*events)).epoch(0)
     assert len(examples) == expected
     assert len({tuple(example.token_ids) for example in examples}) == expected
+
+
+def test_swapped_names_are_the_same_throughout() -> None:
+    names = [f"Name {index}" for index in range(40)]
+    renderer = PromptRenderer(TEMPLATE, scratch_tokenizer(names, SIZE, names))
+    trie = Trie.build([renderer.name_ids(name) for name in names], list(range(len(names))))
+    said = ["Name 3", "Name  7", "Elsewhere", "Name 3", "Name 9", "Name 7", "Name 3"]
+    person = user(*(event(day, name) for day, name in enumerate(said, start=1)))
+
+    def taught_names(name_swaps: float, epoch: int) -> list[str]:
+        drawn = ExampleSource(
+            [person], renderer, trie, 0, names=names, name_swaps=name_swaps
+        ).epoch(epoch)
+        (example,) = drawn
+        ids = [example.token_ids[position] for position in example.target_positions]
+        text = renderer._tokenizer.decode(ids, skip_special_tokens=False)
+        return text.split(END)[:-1]
+
+    plain = [name.replace("  ", " ") for name in said if name != "Elsewhere"]
+    swapped = 0
+    for epoch in range(20):
+        assert taught_names(0.0, epoch) == plain[: len(taught_names(0.0, epoch))]
+        found = taught_names(1.0, epoch)
+        wanted = plain[: len(found)]
+        assert set(found) <= set(names)
+        # One to one: equal where the true names are equal, and nowhere else.
+        assert [found.index(name) for name in found] == [wanted.index(name) for name in wanted]
+        swapped += found != wanted
+    assert swapped == 20

@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from adprior_build.options import day, positive_integer, positive_number, share
+from adprior_build.options import (
+    day,
+    number_from_zero,
+    positive_integer,
+    positive_number,
+    share,
+)
 
 
 @pytest.mark.parametrize(
@@ -18,6 +24,8 @@ from adprior_build.options import day, positive_integer, positive_number, share
         (share, "0.25", 0.25),
         (positive_number, "1e-3", 1e-3),
         (positive_integer, "7", 7),
+        (number_from_zero, "0", 0.0),
+        (number_from_zero, "1.5", 1.5),
     ],
 )
 def test_a_good_value_is_taken(parse: Callable[[str], Any], text: str, value: Any) -> None:
@@ -36,6 +44,9 @@ def test_a_good_value_is_taken(parse: Callable[[str], Any], text: str, value: An
         (positive_number, "0"),
         (positive_number, "inf"),
         (positive_number, "nan"),
+        (number_from_zero, "-0.1"),
+        (number_from_zero, "inf"),
+        (number_from_zero, "nan"),
         (positive_integer, "0"),
         (positive_integer, "-1"),
         (positive_integer, "1.5"),

@@ -17,7 +17,7 @@ from adprior_build.examples import ExampleSource
 from adprior_build.scratch_model import END, USER, ModelSize, scratch_template, scratch_tokenizer
 from adprior_runtime.context import Event, UserContext, parse_context
 from adprior_runtime.errors import ArtefactError, InvalidRequestError
-from adprior_runtime.prompt import PromptRenderer, PromptTemplate
+from adprior_runtime.prompt import PromptRenderer, PromptTemplate, coarse_days
 from adprior_runtime.trie import Trie
 
 NAMES = ("Acme", "Acme Pets", "Birch & Co", "Dune  Coffee", "Zéphyr", "麦穗", "365")
@@ -397,3 +397,18 @@ def _serve(renderer: PromptRenderer, user: UserHistory, row: int) -> list[int]:
     prompt = renderer.render(parse_context(json.dumps(document).encode()))
     assert target.advertiser is not None
     return prompt.token_ids + renderer.name_ids(target.advertiser)
+
+
+@pytest.mark.parametrize(
+    ("days", "text"),
+    [(0, "0"), (9, "9"), (10, "10"), (14, "10"), (15, "15"), (22, "15"), (23, "22"), (999, "864")],
+)
+def test_many_days_are_told_coarsely(days: int, text: str) -> None:
+    assert coarse_days(days) == text
+
+
+@given(st.integers(0, 40_000))
+def test_coarse_days_never_exceed_them(days: int) -> None:
+    coarse = int(coarse_days(days))
+    assert days / 1.5 - 1 < coarse <= days
+    assert coarse_days(coarse) == str(coarse) or coarse_days(coarse + 1) == str(coarse)

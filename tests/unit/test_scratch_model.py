@@ -4,7 +4,9 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +16,7 @@ from adprior_build.scratch_model import (
     PAD,
     USER,
     ModelSize,
+    Names,
     scratch_model,
     scratch_template,
     scratch_tokenizer,
@@ -32,6 +35,7 @@ SIZE = ModelSize(
     vocabulary_size=320,
     max_prompt_tokens=50,
 )
+NAMED = Names(tokens=[5, 6, 7], log_shares=[-1.0, -2.0, -3.0])
 FREQUENT = ["Dune Coffee", "Birch & Co", "麦穗"]
 TOKENIZER = scratch_tokenizer(FREQUENT * 20, SIZE)
 TOKENIZER.encode_special_tokens = True
@@ -101,7 +105,7 @@ def test_a_value_that_spells_a_special_token_comes_back_as_text(text: str) -> No
 
 
 def test_special_tokens_have_the_ids_that_the_model_knows() -> None:
-    config = scratch_model(SIZE, TOKENIZER.get_vocab_size()).config
+    config = scratch_model(SIZE, TOKENIZER.get_vocab_size(), NAMED).config
     assert TOKENIZER.token_to_id(PAD) == config.pad_token_id == 0
     assert TOKENIZER.token_to_id(END) == config.eos_token_id == 1
     assert TOKENIZER.token_to_id(USER) == 2
@@ -142,11 +146,11 @@ def test_training_texts_are_names_profiles_and_events() -> None:
     texts = list(training_texts([user], ["Acme", "Kite"]))
     assert texts[:2] == ["Acme", "Kite"]
     assert texts[-6:] == ["age", "44", "Acme", "FOOD", "Acme", "FOOD"]
-    assert {"0", "199"} < set(texts)
+    assert {"0", "9", "10", "15", "22"} < set(texts)
 
 
 def test_the_model_has_the_shape_that_the_size_says() -> None:
-    model = scratch_model(SIZE, 300)
+    model = scratch_model(SIZE, 300, NAMED)
     config = model.config
     assert (config.hidden_size, config.intermediate_size) == (24, 40)
     assert (config.num_hidden_layers, config.vocab_size) == (2, 300)
@@ -159,6 +163,36 @@ def test_the_model_has_the_shape_that_the_size_says() -> None:
 
 
 def test_embeddings_are_tied() -> None:
-    model = scratch_model(SIZE, 300)
+    model = scratch_model(SIZE, 300, NAMED)
     assert tuple(model.get_input_embeddings().weight.shape) == (300, 24)
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+def test_every_name_is_one_token_and_others_take_the_fewest() -> None:
+    names = ["Qx Zv 麦穗", "Qx", "Dune Coffee Roasters"]
+    tokenizer = scratch_tokenizer(FREQUENT * 20, SIZE, names)
+    assert [len(tokenizer.encode(name).ids) for name in names] == [1, 1, 1]
+    whole = tokenizer.encode("Qx Dune Coffee")
+    assert [tokenizer.decode([i]) for i in whole.ids] == ["Qx", " ", "Dune Coffee"]
+    assert tokenizer.decode(whole.ids) == "Qx Dune Coffee"
+
+
+@pytest.mark.parametrize("key_value_heads", [6, 3])
+def test_an_untrained_model_forecasts_what_came_often_and_what_is_popular(
+    key_value_heads: int,
+) -> None:
+    torch.manual_seed(0)
+    size = replace(SIZE, hidden_size=192, layers=2, key_value_heads=key_value_heads)
+    tokens = list(range(20, 120))
+    shares = np.exp(np.linspace(0, -7, 100))
+    model = scratch_model(size, 140, Names(tokens=tokens, log_shares=np.log(shares).tolist()))
+    elsewhere = [3, 4, 5, 6]
+    history = [70, 1, 3, 90, 1, 4, 70, 1, 5, 70, 1, 90, 1, 100, 1]
+    with torch.no_grad():
+        known, unknown = (
+            model.eval()(input_ids=torch.tensor([ids])).logits[0, -1]
+            for ids in ([*elsewhere, *history, 6], elsewhere)
+        )
+    names = np.array(tokens)
+    assert names[known[names].argsort(descending=True)[:2]].tolist() == [70, 90]
+    assert np.corrcoef(unknown[names].numpy(), np.log(shares))[0, 1] > 0.1

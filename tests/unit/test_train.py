@@ -126,7 +126,11 @@ def test_the_record_tells_data_settings_split_and_losses(
     assert (record["split"]["test_share"], record["split"]["validation_share"]) == (0.4, 0.2)
     assert record["training_users"] + record["validation_users"] == 10
     (row,) = record["losses"]
-    assert set(row) == {"epoch", "loss", "validation_loss"}
+    assert set(row) == {"epoch", "loss", "validation_loss", "tokens"}
+    assert record["best_epoch"] == 0
+    assert record["tokens"] == row["tokens"] > 0
+    assert record["run"]["resumed"] == 0
+    assert record["run"]["seconds"] > 0
     assert record["command"].startswith("adprior train --events events.parquet ")
     assert str(shared.directory) not in json.dumps(record)
 
@@ -354,6 +358,16 @@ def test_validation_users_are_no_training_users(refused: Refused, data: SmallDat
         ("--seed", "-1"),
         ("--threads", "-1"),
         ("--precision", "fp8"),
+        ("--device", "tpu"),
+        ("--minutes", "0"),
+        ("--patience", "-1"),
+        ("--dropout", "1"),
+        ("--label-smoothing", "-0.1"),
+        ("--log-q", "-1"),
+        ("--log-q", "inf"),
+        ("--lora-rank", "0"),
+        ("--lora-alpha", "0"),
+        ("--checkpoint-minutes", "0"),
     ],
 )
 def test_an_impossible_option_is_refused(refused: Refused, option: str, value: str) -> None:
@@ -378,3 +392,24 @@ def test_prompts_longer_than_the_models_positions_are_refused(
     path = tmp_path / "template.json"
     path.write_text(template.to_json(), encoding="utf-8")
     assert "max_prompt_tokens 4000" in refused("--template", str(path))
+
+
+def test_a_training_ends_when_its_time_is_over(shared: SmallData, tmp_path: Path) -> None:
+    options = ["--epochs", "1000000", "--minutes", "0.03", "--validation-share", "0.3"]
+    assert shared.train(tmp_path / "out", *options) == 0
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert record["settings"]["minutes"] == 0.03
+    assert 1 < len(record["losses"]) < 1000
+    assert 1.5 < record["run"]["seconds"] < 10
+    assert "--minutes 0.03" in record["command"]
+
+
+def test_a_build_does_not_depend_on_how_long_training_took(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    saved = ["--checkpoint", str(checkpoint), "--save-bundle", str(tmp_path / "bundle")]
+    assert build(tmp_path / "repository", *saved) == 0
+    record = json.loads((checkpoint / "training.json").read_text())
+    assert set(record.pop("run")) == {"seconds", "resumed"}
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
+    assert manifest["training"] == record

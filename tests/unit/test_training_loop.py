@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from adprior_build.examples import Example, ExampleSource
-from adprior_build.scratch_model import ModelSize, scratch_model
-from adprior_build.training_loop import Settings, prepare, train
+from adprior_build.scratch_model import ModelSize, Names, scratch_model
+from adprior_build.training_loop import prepare, train
+from adprior_build.training_settings import Settings
 from adprior_runtime.errors import InvalidInputError
 
 SIZE = ModelSize(
@@ -22,7 +23,7 @@ SIZE = ModelSize(
     vocabulary_size=40,
     max_prompt_tokens=16,
 )
-SETTINGS = Settings(epochs=30, batch_size=8, learning_rate=3e-2, weight_decay=0.0, bf16=False)
+SETTINGS = Settings(epochs=30, batch_size=8, learning_rate=3e-2, weight_decay=0.0)
 END = 1
 
 
@@ -51,7 +52,8 @@ CONTRARY = lessons(range(10, 18), follows=1)
 
 def fresh_model(seed: int = 0) -> Any:
     prepare(seed, threads=1)
-    return scratch_model(SIZE, SIZE.vocabulary_size)
+    names = Names(tokens=list(range(10, 20)), log_shares=[-2.3] * 10)
+    return scratch_model(SIZE, SIZE.vocabulary_size, names)
 
 
 def mean_loss(model: Any, examples: Sequence[Example]) -> float:
@@ -68,20 +70,20 @@ def mean_loss(model: Any, examples: Sequence[Example]) -> float:
 
 
 def test_the_loss_falls() -> None:
-    rows = train(fresh_model(), FixedSource(TAUGHT), [], SETTINGS)
+    rows = train(fresh_model(), FixedSource(TAUGHT), [], SETTINGS).rows
     assert [row["epoch"] for row in rows] == list(range(30))
     assert rows[-1]["loss"] < rows[0]["loss"] / 2
     assert rows[0]["loss"] > math.log(SIZE.vocabulary_size) / 2
 
 
 def test_without_validation_the_training_loss_chooses() -> None:
-    rows = train(fresh_model(), FixedSource(TAUGHT), [], SETTINGS)
+    rows = train(fresh_model(), FixedSource(TAUGHT), [], SETTINGS).rows
     assert all(row["validation_loss"] == row["loss"] for row in rows)
 
 
 def test_the_epoch_of_least_validation_loss_remains() -> None:
     model = fresh_model()
-    rows = train(model, FixedSource(TAUGHT), CONTRARY, SETTINGS)
+    rows = train(model, FixedSource(TAUGHT), CONTRARY, SETTINGS).rows
     losses = [row["validation_loss"] for row in rows]
     assert losses[-1] > min(losses) + 0.5
     assert mean_loss(model, CONTRARY) == pytest.approx(min(losses), abs=1e-5)
@@ -94,7 +96,7 @@ def test_the_loss_is_the_mean_over_taught_tokens_alone() -> None:
         Example([2, 5], [1]),
     ]
     model = fresh_model()
-    (row,) = train(model, FixedSource(TAUGHT), checks, replace(SETTINGS, epochs=1))
+    (row,) = train(model, FixedSource(TAUGHT), checks, replace(SETTINGS, epochs=1)).rows
     assert row["validation_loss"] == pytest.approx(mean_loss(model, checks), abs=1e-5)
 
 
@@ -104,7 +106,7 @@ def test_padding_changes_nothing() -> None:
     losses = []
     for checks in ([short], [long], [short, long]):
         settings = replace(SETTINGS, epochs=1)
-        (row,) = train(fresh_model(), FixedSource(TAUGHT), checks, settings)
+        (row,) = train(fresh_model(), FixedSource(TAUGHT), checks, settings).rows
         losses.append(row["validation_loss"])
     assert losses[2] == pytest.approx((losses[0] + losses[1]) / 2, abs=1e-5)
 
@@ -114,7 +116,7 @@ def test_the_validation_loss_does_not_depend_on_the_batches(batch_size: int) -> 
     checks = [Example([2, 10, 20, END], [2, 3]), Example([2, 5], [1]), *TAUGHT[:2]]
     model = fresh_model()
     settings = replace(SETTINGS, epochs=1, batch_size=batch_size)
-    (row,) = train(model, FixedSource(TAUGHT), checks, settings)
+    (row,) = train(model, FixedSource(TAUGHT), checks, settings).rows
     assert row["validation_loss"] == pytest.approx(mean_loss(model, checks), abs=1e-5)
 
 
@@ -122,7 +124,7 @@ def test_what_comes_after_the_taught_tokens_changes_nothing() -> None:
     checks = [Example([2, 10, 20, END], [2, 3])]
     longer = [Example([2, 10, 20, END, 33, 34], [2, 3])]
     rows = [
-        train(fresh_model(), FixedSource(TAUGHT), batch, replace(SETTINGS, epochs=1))[0]
+        train(fresh_model(), FixedSource(TAUGHT), batch, replace(SETTINGS, epochs=1)).rows[0]
         for batch in (checks, longer)
     ]
     assert rows[0]["validation_loss"] == pytest.approx(rows[1]["validation_loss"], abs=1e-5)
@@ -141,7 +143,7 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 
 def test_weights_stay_float32_where_products_are_bfloat16() -> None:
     model = fresh_model()
-    rows = train(model, FixedSource(TAUGHT), TAUGHT, replace(SETTINGS, bf16=True))
+    rows = train(model, FixedSource(TAUGHT), TAUGHT, replace(SETTINGS, bf16=True)).rows
     assert rows[-1]["loss"] < rows[0]["loss"]
     assert {weights.dtype for weights in model.state_dict().values()} == {torch.float32}
 
@@ -162,6 +164,101 @@ def test_epochs_of_several_sizes_are_all_seen() -> None:
             return TAUGHT[: number + 1]
 
     source = Growing()
-    rows = train(fresh_model(), source, [], replace(SETTINGS, epochs=3, batch_size=1))
+    rows = train(fresh_model(), source, [], replace(SETTINGS, epochs=3, batch_size=1)).rows
     assert len(rows) == 3
     assert source.asked[-3:] == [0, 1, 2]
+
+
+def test_cuda_is_refused_where_there_is_none() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(InvalidInputError, match="torch finds no CUDA device; use --device cpu"):
+        prepare(0, threads=1, device="cuda")
+
+
+def test_batches_of_any_targets_weigh_each_target_alike() -> None:
+    """One step on a batch of 2 and 14 targets is one on both batches' gradients, by targets."""
+    mixed = [*lessons([10], follows=10), *lessons(range(11, 18), follows=10)]
+    gradients = []
+    for size in (1, len(mixed)):
+        model = fresh_model()
+        steps: list[torch.Tensor] = []
+        hook = model.lm_head.weight.register_post_accumulate_grad_hook(
+            lambda weights, steps=steps: steps.append(weights.grad.clone())
+        )
+        still = replace(SETTINGS, epochs=1, batch_size=size, learning_rate=1e-12)
+        train(model, FixedSource(mixed), [], still)
+        hook.remove()
+        gradients.append(torch.stack(steps).mean(dim=0))
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-6, rtol=1e-4)
+
+
+def test_patience_ends_the_training() -> None:
+    rows = train(fresh_model(), FixedSource(TAUGHT), CONTRARY, SETTINGS).rows
+    losses = [row["validation_loss"] for row in rows]
+    worse = next(e for e in range(2, 30) if min(losses[e - 1 : e + 1]) > min(losses[: e - 1]))
+    patient = replace(SETTINGS, patience=2)
+    model = fresh_model()
+    position = train(model, FixedSource(TAUGHT), CONTRARY, patient)
+    assert position.rows == rows[: worse + 1]
+    assert position.best_epoch == worse - 2
+    assert mean_loss(model, CONTRARY) == pytest.approx(losses[worse - 2], abs=1e-5)
+
+
+def ticking(seconds: float) -> Callable[[], float]:
+    """A clock that moves on by so much whenever it is looked at."""
+    now = 0.0
+
+    def look() -> float:
+        nonlocal now
+        now += seconds
+        return now
+
+    return look
+
+
+def test_the_time_ends_the_training_amid_an_epoch() -> None:
+    timed = replace(SETTINGS, epochs=None, minutes=1.0, batch_size=1)
+    position = train(fresh_model(), FixedSource(TAUGHT), TAUGHT, timed, clock=ticking(0.5))
+    assert position.epoch == len(position.rows) > 1
+    assert position.steps % len(TAUGHT) != 0
+    assert 55 <= position.seconds <= 65
+    assert position.rows[-1]["loss"] < position.rows[0]["loss"]
+
+
+def test_a_first_look_at_the_validation_users_fits_into_the_time() -> None:
+    """As many tokens to look at as there are to learn: a quarter of the time."""
+    timed = replace(SETTINGS, epochs=None, minutes=1.0, batch_size=1)
+    endless = FixedSource(TAUGHT * 1000)
+    halves = []
+    for checks in ([], TAUGHT * 15):
+        position = train(fresh_model(), endless, checks, timed, clock=ticking(0.1))
+        assert position.epoch == 1
+        halves.append(position.steps)
+    seen, looked_at = halves[1], 15 * len(TAUGHT)
+    assert seen / halves[0] == pytest.approx(1 / (1 + looked_at / seen / 3), rel=0.03)
+
+
+def test_the_first_limit_that_is_reached_ends_the_training() -> None:
+    for epochs, minutes in ((2, 1000.0), (1000, 0.1)):
+        timed = replace(SETTINGS, epochs=epochs, minutes=minutes, batch_size=1)
+        rows = train(fresh_model(), FixedSource(TAUGHT), [], timed, clock=ticking(0.5)).rows
+        assert len(rows) <= 2
+
+
+def test_tokens_are_counted_without_padding() -> None:
+    position = train(fresh_model(), FixedSource(TAUGHT), [], replace(SETTINGS, epochs=2))
+    once = sum(len(example.token_ids) for example in TAUGHT)
+    assert [row["tokens"] for row in position.rows] == [once, 2 * once]
+    assert position.tokens == 2 * once
+
+
+@pytest.mark.parametrize("option", ["dropout", "label_smoothing", "log_q"])
+def test_what_regularises_changes_training_and_not_the_validation_loss(option: str) -> None:
+    model, plain = fresh_model(), fresh_model()
+    settings = replace(SETTINGS, epochs=3)
+    more: dict[str, Any] = {option: 0.3}
+    changed = train(model, FixedSource(TAUGHT), CONTRARY, replace(settings, **more), terminator=END)
+    ordinary = train(plain, FixedSource(TAUGHT), CONTRARY, settings)
+    assert changed.rows[0]["loss"] != ordinary.rows[0]["loss"]
+    assert mean_loss(model, CONTRARY) == pytest.approx(changed.best_loss, abs=1e-5)
