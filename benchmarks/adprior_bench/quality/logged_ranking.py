@@ -12,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from adprior_bench.quality.intervals import Draws, UserBootstrap, estimate
+from adprior_bench.quality.ranking_metrics import area_draws, log_loss_draws
 from adprior_build.log_columns import cast_column, hash_requests, read_numbers, refuse_rows
 from adprior_build.tables import read_table
 from adprior_runtime.errors import InvalidInputError
 
 __all__ = ["measure_log", "ranking_table"]
 
-_Float64Array = npt.NDArray[np.float64]
 _COLUMNS: Final = ("request", "base_logit", "adjusted_logit", "label")
-_RESAMPLES: Final = 1000
 
 
 def measure_log(path: Path) -> dict[str, Any]:
@@ -49,19 +49,18 @@ def measure_log(path: Path) -> dict[str, Any]:
             f"{path}: {int(kept.sum())} of {len(kept)} rows have an answer, and all labels of "
             "those are alike: nothing to compare"
         )
-    weights = _resampled(requests)
+    bootstrap, positive = UserBootstrap(requests), label == 1
     rows = []
-    for metric, measure in (("auc", _auc), ("log_loss", _log_loss)):
+    for metric, measure in (("auc", _auc), ("log_loss", log_loss_draws)):
         found = {
-            name: np.array([measure(values[kept], label, weight) for weight in weights])
-            for name, values in logits.items()
+            name: measure(values[kept], positive, bootstrap) for name, values in logits.items()
         }
-        rows += [_row(metric, name, values) for name, values in found.items()]
+        rows += [_row(metric, name, draws) for name, draws in found.items()]
         rows.append(_row(metric, "adjusted - base", found["adjusted"] - found["base"]))
     return {
         "rows": len(kept),
         "rows_with_an_answer": int(kept.sum()),
-        "requests": len(np.unique(requests)),
+        "requests": bootstrap.users,
         "positives": int(label.sum()),
         "metrics": rows,
     }
@@ -93,37 +92,17 @@ def _rows_with_an_answer(path: Path, table: pa.Table) -> npt.NDArray[np.bool_]:
     return kept
 
 
-def _resampled(requests: npt.NDArray[np.uint64]) -> _Float64Array:
-    """Return how often each row counts: once each first, then in each resample of requests."""
-    distinct, owner = np.unique(requests, return_inverse=True)
-    random = np.random.default_rng(0)
-    even = np.full(len(distinct), 1 / len(distinct))
-    counts = random.multinomial(len(distinct), even, size=_RESAMPLES)
-    weights: _Float64Array = np.concatenate([np.ones((1, len(distinct))), counts])[:, owner]
-    return weights
+def _auc(
+    logits: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_], bootstrap: UserBootstrap
+) -> Draws:
+    return area_draws(logits, positive, bootstrap)[0]
 
 
-def _row(metric: str, logits: str, values: _Float64Array) -> dict[str, Any]:
-    resampled = values[1:][np.isfinite(values[1:])]
-    low, high = np.quantile(resampled, [0.025, 0.975]).tolist()
+def _row(metric: str, logits: str, draws: Draws) -> dict[str, Any]:
+    found = estimate(draws)
     return {
         "metric": metric,
         "logits": logits,
-        "value": float(values[0]),
-        "interval": [low, high],
+        "value": found.value,
+        "interval": [found.low, found.high],
     }
-
-
-def _auc(logits: _Float64Array, label: _Float64Array, weight: _Float64Array) -> float:
-    """The weighted chance that a positive outranks a negative, ties counting half."""
-    _, place = np.unique(logits, return_inverse=True)
-    positive = np.bincount(place, weight * label)
-    negative = np.bincount(place, weight * (1 - label))
-    below = np.cumsum(negative) - negative
-    pairs = positive.sum() * negative.sum()
-    return float((positive * (below + negative / 2)).sum() / pairs) if pairs else float("nan")
-
-
-def _log_loss(logits: _Float64Array, label: _Float64Array, weight: _Float64Array) -> float:
-    losses = np.logaddexp(0, logits) - label * logits
-    return float((weight * losses).sum() / weight.sum())

@@ -1,0 +1,158 @@
+"""Intervals by a bootstrap over users: a user's cases are alike, so they are drawn together.
+
+A statistic is carried as its *draws*: its value on the data, then its value in each resample. All
+draws of one `UserBootstrap` come from the same resamples, so any function of several is paired::
+
+    estimate(bootstrap.mean(ours - theirs))         # a paired difference of per-case values
+    estimate(variant.pr_auc / reference.pr_auc - 1)  # a relative gain
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from adprior_runtime.errors import InvalidInputError
+
+__all__ = ["Draws", "Estimate", "UserBootstrap", "estimate"]
+
+Draws: TypeAlias = npt.NDArray[np.float64]
+"""float64 [resamples + 1]: the statistic itself, then the statistic in each resample."""
+
+_INTERVAL: Final = (0.025, 0.975)
+_BLOCK_ELEMENTS: Final = 4_000_000  # of float64: 32 MB at a time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A figure and its 95 % interval; all three are NaN where there is nothing to measure."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def clear_of_zero(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.low > 0 or self.high < 0
+
+    def overlaps(self, other: Estimate) -> bool:
+        """Tell whether two intervals share a value."""
+        return self.low <= other.high and other.low <= self.high
+
+
+def estimate(draws: Draws, *, centred: bool = False) -> Estimate:
+    """Return a statistic with its 95 % percentile interval.
+
+    Resamples in which the statistic is not defined (no positive was drawn) are left out.
+
+    Args:
+        draws: See `Draws`.
+        centred: Move the resamples' mean onto the value, nothing going below 0. For statistics that
+            resampling shifts, as it draws fewer distinct users and adds noise: distinct counts,
+            sums of squares and of absolute differences. None of those can be negative.
+    """
+    value, resampled = float(draws[0]), draws[1:]
+    resampled = resampled[np.isfinite(resampled)]
+    if not np.isfinite(value) or not len(resampled):
+        return Estimate(value=np.nan, low=np.nan, high=np.nan)
+    if centred:
+        resampled = np.maximum(resampled - resampled.mean() + value, 0.0)
+    low, high = np.quantile(resampled, _INTERVAL).tolist()
+    return Estimate(value=value, low=low, high=high)
+
+
+class UserBootstrap:
+    """Resamples of users, with all of a user's cases each time.
+
+    Args:
+        owners: [cases], whose each case is: any values that can be told apart. What is
+            called user here may be another unit that is drawn whole, such as a request.
+        resamples: How many.
+        seed: Of the draws; the same owners and seed give the same resamples.
+
+    Raises:
+        InvalidInputError: There are no cases.
+    """
+
+    def __init__(self, owners: npt.NDArray[Any], *, resamples: int = 1000, seed: int = 0) -> None:
+        if not len(owners):
+            raise InvalidInputError("no cases to resample, expected at least one")
+        distinct, places = np.unique(owners, return_inverse=True)
+        self.places: npt.NDArray[np.int64] = places.astype(np.int64).reshape(-1)
+        self.users = len(distinct)
+        self.resamples = resamples
+        even = np.full(self.users, 1 / self.users)
+        random = np.random.default_rng(seed)
+        # How often each user counts, 1 in the first row; small, as users may be a million requests.
+        self._counts = np.ones((resamples + 1, self.users), dtype=np.uint16)
+        for row in range(1, resamples + 1):
+            self._counts[row] = random.multinomial(self.users, even)
+
+    def blocks(self, width: int) -> Iterator[npt.NDArray[np.float64]]:
+        """Yield how often each user counts, a few draws at a time: float64 [draws, users].
+
+        Args:
+            width: Elements that the caller will hold for each draw: more of them, fewer draws.
+        """
+        step = max(1, _BLOCK_ELEMENTS // max(width, self.users))
+        for start in range(0, self.resamples + 1, step):
+            yield self._counts[start : start + step].astype(np.float64)
+
+    def totals(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Return sums over the cases drawn.
+
+        Args:
+            values: [cases] or [cases, m].
+
+        Returns:
+            float64 [resamples + 1] or [resamples + 1, m].
+        """
+        columns = values.reshape(len(values), -1)
+        sums = np.stack(
+            [np.bincount(self.places, column, minlength=self.users) for column in columns.T], axis=1
+        )
+        blocks = [counts @ sums for counts in self.blocks(columns.shape[1])]
+        found: npt.NDArray[np.float64] = np.concatenate(blocks)
+        return found[:, 0] if values.ndim == 1 else found
+
+    def ratio(self, numerators: npt.NDArray[Any], denominators: npt.NDArray[Any]) -> Draws:
+        """Return a ratio of sums over the cases drawn, NaN where the lower is 0.
+
+        Args:
+            numerators: [cases].
+            denominators: [cases].
+        """
+        above, below = self.totals(numerators), self.totals(denominators)
+        return np.divide(above, below, out=np.full_like(above, np.nan), where=below != 0)
+
+    def mean(self, values: npt.NDArray[Any], chosen: npt.NDArray[np.bool_] | None = None) -> Draws:
+        """Return a mean over cases, of the chosen ones if any are.
+
+        All users are resampled, whether their cases are chosen or not: how many are is random too.
+
+        Args:
+            values: [cases].
+            chosen: bool [cases].
+        """
+        if chosen is None:
+            return self.ratio(values, np.ones(len(values)))
+        return self.ratio(np.where(chosen, values, 0.0), chosen)
+
+    def draws(self, measure: Callable[[npt.NDArray[np.float64]], float]) -> Draws:
+        """Return the draws of any statistic of weighted cases, a call for each resample.
+
+        Args:
+            measure: Takes how often each case counts, float64 [cases].
+        """
+        return np.array(
+            [
+                measure(counts[self.places])
+                for block in self.blocks(len(self.places))
+                for counts in block
+            ]
+        )

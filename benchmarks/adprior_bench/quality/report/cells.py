@@ -1,0 +1,49 @@
+"""How numbers and estimates are shown, alike in tables and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+__all__ = ["DASH", "cell_text", "format_number", "split_cell", "unit_of"]
+
+DASH: Final = "\N{EN DASH}"
+_DIGITS: Final = {"text": 3, "count": 0, "decimal": 3, "percent": 1, "points": 1}
+_UNITS: Final = {"percent": "%", "points": "pp"}
+
+
+def unit_of(numbers: Mapping[str, Any]) -> str:
+    """Return the unit that a column's or plot's numbers are shown in, empty without one."""
+    return _UNITS.get(numbers.get("format", "text"), "")
+
+
+def format_number(value: float, numbers: Mapping[str, Any]) -> str:
+    """Return a number as a column or plot shows it, without its unit."""
+    form = numbers.get("format", "text")
+    if form == "text" and isinstance(value, int):
+        return str(value)
+    signed = numbers.get("signed", form == "points")
+    digits = numbers.get("digits", _DIGITS[form])
+    shown = f"{value * (100 if unit_of(numbers) else 1):{'+' if signed else ''},.{digits}f}"
+    # What rounds to nothing has no sign.
+    return shown if any(digit in shown for digit in "123456789") else shown.lstrip("+-")
+
+
+def split_cell(cell: Any, numbers: Mapping[str, Any]) -> tuple[str, str]:
+    """Return a plain cell's value with its unit, and its interval, empty without one."""
+    if cell is None:
+        return DASH, ""
+    if isinstance(cell, str):
+        return cell, ""
+    estimate = cell if isinstance(cell, Mapping) else {"value": cell}
+    unit = unit_of(numbers)
+    value = format_number(estimate["value"], numbers) + (f" {unit}" if unit else "")
+    if estimate.get("low") is None or estimate.get("high") is None:
+        return value, ""
+    low, high = (format_number(estimate[end], numbers) for end in ("low", "high"))
+    return value, f"[{low}, {high}]"
+
+
+def cell_text(cell: Any, numbers: Mapping[str, Any]) -> str:
+    """Return a plain cell on one line: ``17.1 % [13.4, 21.6]``."""
+    return " ".join(filter(None, split_cell(cell, numbers)))

@@ -1,0 +1,45 @@
+"""A report for a terminal: its notes and tables."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any, Final
+
+from adprior_bench.quality.report.cells import cell_text
+from adprior_client.tables import Column, format_table
+
+__all__ = ["report_text", "table_text"]
+
+_WIDTH: Final = 100
+
+
+def report_text(report: Mapping[str, Any]) -> str:
+    """Return a plain report, plots left out, in lines of text."""
+    lines = [report["title"], "=" * len(report["title"]), *map(_wrap, report["notes"])]
+    for section in report["sections"]:
+        lines += ["", section["title"], "-" * len(section["title"]), *map(_wrap, section["notes"])]
+        for item in section["content"]:
+            if item["kind"] == "table":
+                lines += ["", item["title"], "", table_text(item)]
+                lines += [_wrap(item["note"])] if item.get("note") else []
+    return "\n".join(lines)
+
+
+def table_text(table: Mapping[str, Any]) -> str:
+    """Return a plain table's columns and rows, aligned; a star marks what is highlighted."""
+    columns: list[Column] = [
+        (column["title"], "left" if column.get("format", "text") == "text" else "right")
+        for column in table["columns"]
+    ]
+    rows = [
+        [cell_text(cell, column) for cell, column in zip(row, table["columns"], strict=True)]
+        for row in table["rows"]
+    ]
+    for index in table.get("highlight", ()):
+        rows[index][0] += " *"
+    return format_table(columns, rows)
+
+
+def _wrap(note: str) -> str:
+    return textwrap.fill(note, _WIDTH)

@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from adprior_bench.quality.report.markdown import report_markdown
+from adprior_bench.quality.report.plain import plain
+from unit.quality_report import report
+
+
+def test_the_markdown_has_tables_and_links() -> None:
+    text = report_markdown(plain(report()))
+    assert "| ranker | recall@10 | gain | cases |\n| :-- | --: | --: | --: |" in text
+    assert r"| popularity\|x \<b\> | 1.2 % [0.0, 2.5] | +1.0 pp [0.0, +2.0] | 1 |" in text
+    assert "| **own \\[history\\]** | **50.0 %** |" in text
+    assert "![Recall](recall.png)\n\nFound &lt;by> `k`." in text
+    assert "Made by `adprior bench --k <k>`." in text

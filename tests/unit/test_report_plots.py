@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from adprior_bench.quality.report.plain import plain
+from adprior_bench.quality.report.plots import draw
+from unit.quality_report import plots
+
+
+@pytest.mark.parametrize("plot", plots(), ids=lambda plot: str(plot["kind"]))
+def test_every_plot_is_drawn_within_its_margins_and_always_alike(plot: Any) -> None:
+    image = draw(plain(plot))
+    pixels = matplotlib.image.imread(io.BytesIO(image), format="png")[..., :3]
+    assert (pixels < 0.5).any()
+    for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
+        assert np.all(edge == 1), "something is cut off"
+    assert draw(plain(plot)) == image
+
+
+@pytest.mark.parametrize("plot", plots(), ids=lambda plot: str(plot["kind"]))
+def test_a_plot_without_any_estimate_is_still_drawn(plot: Any) -> None:
+    def emptied(value: Any) -> Any:
+        if isinstance(value, dict):
+            return None if "low" in value else {key: emptied(each) for key, each in value.items()}
+        return [emptied(each) for each in value] if isinstance(value, list) else value
+
+    assert draw(emptied(plain(plot))).startswith(b"\x89PNG")
