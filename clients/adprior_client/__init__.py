@@ -10,6 +10,14 @@ Importing this package loads NumPy and ``tritonclient.grpc``, and nothing else b
 library.
 """
 
+from adprior_client.blending import (
+    BlendedItem,
+    Concentration,
+    ItemSource,
+    RetrievedItem,
+    advertiser_concentration,
+    blend_retrieved,
+)
 from adprior_client.config import ClientConfig
 from adprior_client.errors import (
     BadAnswerError,
@@ -36,10 +44,12 @@ __all__ = [
     "AsyncRankingClient",
     "AsyncRetrievalClient",
     "BadAnswerError",
+    "BlendedItem",
     "BreakerOpenError",
     "CancelledError",
     "ClientConfig",
     "ClientError",
+    "Concentration",
     "DeadlineError",
     "DeniedError",
     "Event",
@@ -47,6 +57,7 @@ __all__ = [
     "ForecastRequest",
     "ForecastSource",
     "InvalidArgumentError",
+    "ItemSource",
     "MetadataError",
     "OtherBundleError",
     "OverloadedError",
@@ -56,8 +67,11 @@ __all__ = [
     "RankingClient",
     "Reason",
     "RetrievalClient",
+    "RetrievedItem",
     "ScoreRequest",
     "Source",
     "UnavailableError",
     "User",
+    "advertiser_concentration",
+    "blend_retrieved",
 ]

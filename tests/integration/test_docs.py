@@ -20,7 +20,9 @@ from integration.test_forecast import user
 pytestmark = pytest.mark.triton
 
 PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
-RANKING, RETRIEVAL, STORED = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+RANKING, RETRIEVAL, BLENDING, STORED = re.findall(
+    r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL
+)
 
 
 ARRAYS = """
@@ -68,6 +70,14 @@ def test_the_retrieval_service(server: TritonServer, tmp_path: Path) -> None:
     assert all(line.startswith("live None ['") for line in output)
 
 
+def test_blending_with_a_forecast_and_without(server: TritonServer, tmp_path: Path) -> None:
+    output = _run(BLENDING, tmp_path, ADPRIOR_CLIENT_URLS=server.grpc_address)
+    added = r"live: 5 of 50 items for the forecast's sake,\nHerfindahl 0\.\d+, reason None\n"
+    assert re.fullmatch(added, output)
+    output = _run(BLENDING, tmp_path, ADPRIOR_CLIENT_URLS="127.0.0.1:1")
+    assert output.startswith("none: 0 of 50 items for the forecast's sake,\nHerfindahl 0.059")
+
+
 def test_the_stored_forecasts(
     server: TritonServer, retrieval: RetrievalClient, tmp_path: Path
 ) -> None:
@@ -83,7 +93,7 @@ def test_the_stored_forecasts(
 
 
 def test_the_examples_are_typed_as_strictly_as_can_be(tmp_path: Path) -> None:
-    for number, code in enumerate((RANKING, RETRIEVAL, STORED, ARRAYS)):
+    for number, code in enumerate((RANKING, RETRIEVAL, BLENDING, STORED, ARRAYS)):
         (tmp_path / f"example_{number}.py").write_text(code, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-incremental", "."],
