@@ -1,9 +1,10 @@
 """``adprior fit-head``: ranking logs to the ONNX head that injects priors.
 
-The head is logistic regression with the ranker's logit as an offset,
-P(label) = sigmoid(z + b + w . x): it learns only what the forecast adds to the ranker (arXiv
-2605.27856; the design's "prior head"). A fifth of the requests is held out to measure it, and the
-head that is written is the one that was measured.
+The head is a regression with the ranker's logit as an offset, P(label) = sigmoid(z + g(x)): it
+learns only what the forecast adds to the ranker (arXiv 2605.27856; the design's "prior head"). A
+fifth of the requests is held out to measure it, and the head that is written is the one that was
+measured. A ranker's own recalibration, sigmoid(a z + b), is reported beside it: what that gains is
+not the forecast's.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from adprior_build.prior_head import HeadMetadata, LogisticHead, write_head
+from adprior_build.head_variants import VARIANTS, fit_variant
+from adprior_build.logistic_fit import fit_recalibration, log_losses
+from adprior_build.prior_head import Head, HeadMetadata, LogisticHead, write_head
 from adprior_build.ranking_log import RankingRows, read_ranking_log
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prior_features import FEATURE_NAMES
 
-__all__ = ["EXAMPLE", "add_arguments", "fit_logistic", "run"]
+__all__ = ["EXAMPLE", "add_arguments", "run"]
 
 EXAMPLE = """example:
   adprior fit-head --logs ranking.parquet --bundle BUNDLE --output head.onnx
@@ -33,9 +36,6 @@ logs (Parquet, one row a candidate): request, advertiser_id, base_logit, label (
   optional: exact (the forecast's certificate), bundle_id (compared with the bundle's)"""
 
 _HELD_OUT_SHARE: Final = 0.2
-_MAX_STEPS: Final = 100
-_RIDGE: Final = 1e-6
-"""Keeps Newton's system solvable where features are collinear; moves no optimum."""
 
 _Float64Array = npt.NDArray[np.float64]
 
@@ -45,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--logs", type=Path, required=True, help="ranking log (Parquet)")
     parser.add_argument("--bundle", type=Path, required=True, help="bundle that made the forecasts")
     parser.add_argument("--output", type=Path, required=True, help="head to write (ONNX)")
+    parser.add_argument(
+        "--variant", choices=tuple(VARIANTS), default="logistic", help="form of the head (logistic)"
+    )
     parser.add_argument("--l2", type=float, default=1.0, help="penalty on squared weights (1)")
     parser.add_argument("--clamp", type=float, default=2.0, help="most a logit may move (2)")
     parser.add_argument(
@@ -71,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
         args.output,
         head,
         HeadMetadata(
+            kind=args.variant,
             forecast_k=bundle.forecast_k,
             engine=bundle.engine,
             catalogue_fingerprint=bundle.catalogue_fingerprint,
@@ -87,65 +91,26 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def fit_logistic(
-    features: _Float64Array, offsets: _Float64Array, labels: _Float64Array, l2: float
-) -> tuple[_Float64Array, float]:
-    """Fit P(label) = sigmoid(offset + b + w . x) by Newton's method with halved steps.
-
-    Minimises the summed log-loss + l2 / 2 * |w|^2; the bias is not penalised.
-
-    Args:
-        features: [m, features], standardised.
-        offsets: [m], logits with coefficient 1.
-        labels: [m], 0 or 1, some of each.
-        l2: At least 0.
-
-    Returns:
-        w [features] and b.
-
-    Raises:
-        InvalidInputError: It does not converge: the labels are separable and ``l2`` too small.
-    """
-    design = np.column_stack([features, np.ones(len(features))])
-    penalty = np.append(np.full(features.shape[1], l2), 0.0)
-    solution = np.zeros(design.shape[1])
-
-    def loss(point: _Float64Array) -> float:
-        losses = _log_losses(offsets + design @ point, labels)
-        return float(losses.sum() + 0.5 * (penalty * point**2).sum())
-
-    current = loss(solution)
-    for _ in range(_MAX_STEPS):
-        probabilities = _sigmoid(offsets + design @ solution)
-        gradient = design.T @ (probabilities - labels) + penalty * solution
-        curvature = (design.T * (probabilities * (1 - probabilities))) @ design
-        step = np.linalg.solve(curvature + np.diag(penalty + _RIDGE), gradient)
-        if float(gradient @ step) < 1e-8 * max(1.0, current):
-            return solution[:-1], float(solution[-1])
-        size = 1.0
-        while (trial := loss(solution - size * step)) > current and size > 1e-9:
-            size /= 2
-        solution, current = solution - size * step, trial
-    raise InvalidInputError(f"the fit does not converge in {_MAX_STEPS} steps; raise --l2 ({l2})")
-
-
 def _fit(
     args: argparse.Namespace,
     rows: RankingRows,
     offsets: _Float64Array,
     chosen: npt.NDArray[np.bool_],
-) -> LogisticHead:
+) -> Head:
     labels = rows.labels[chosen]
     if len(np.unique(labels)) < 2:
         raise InvalidInputError(
             f"{args.logs}: {int(labels.sum())} of the {len(labels)} rows to fit on are positive; "
             "expected some of each label"
         )
-    features = rows.features[chosen].astype(np.float64)
-    mean, deviation = features.mean(axis=0), features.std(axis=0)
-    scale = np.where(deviation > 1e-6, deviation, 1.0)
-    weights, bias = fit_logistic((features - mean) / scale, offsets[chosen], labels, args.l2)
-    return LogisticHead(weights=weights, bias=bias, mean=mean, scale=scale, clamp=args.clamp)
+    return fit_variant(
+        args.variant,
+        rows.features[chosen],
+        offsets[chosen],
+        labels,
+        l2=args.l2,
+        clamp=args.clamp,
+    )
 
 
 def _hold_out(path: Path, rows: RankingRows) -> npt.NDArray[np.bool_]:
@@ -163,7 +128,7 @@ def _hold_out(path: Path, rows: RankingRows) -> npt.NDArray[np.bool_]:
 def _make_report(
     args: argparse.Namespace,
     bundle: Bundle,
-    head: LogisticHead,
+    head: Head,
     rows: RankingRows,
     offsets: _Float64Array,
     held_out: npt.NDArray[np.bool_],
@@ -171,6 +136,7 @@ def _make_report(
     increments = head.increments(rows.features[held_out])
     clipped = np.clip(increments, -head.clamp, head.clamp)
     labels, before = rows.labels[held_out], offsets[held_out]
+    slope, shift = fit_recalibration(offsets[~held_out], rows.labels[~held_out])
     return {
         "output": str(args.output),
         "bundle_id": bundle.bundle_id,
@@ -182,19 +148,28 @@ def _make_report(
         "positives_fitted": int(rows.labels[~held_out].sum()),
         "rows_held_out": int(held_out.sum()),
         "positives_held_out": int(labels.sum()),
-        "log_loss_before": float(_log_losses(before, labels).mean()),
-        "log_loss_after": float(_log_losses(before + clipped, labels).mean()),
+        "log_loss_before": float(log_losses(before, labels).mean()),
+        "log_loss_recalibrated": float(log_losses(slope * before + shift, labels).mean()),
+        "log_loss_after": float(log_losses(before + clipped, labels).mean()),
         "clamped_share": float((clipped != increments).mean()),
+        "recalibration": {"slope": slope, "bias": shift},
+        "variant": args.variant,
         "l2": args.l2,
         "clamp": args.clamp,
         "negative_rate": args.negative_rate,
-        "bias": head.bias,
-        "weights": dict(zip(FEATURE_NAMES, head.weights.tolist(), strict=True)),
+        **_weights(head),
     }
 
 
+def _weights(head: Head) -> dict[str, Any]:
+    """Return what people can read of a linear head, nothing of another."""
+    if not isinstance(head, LogisticHead):
+        return {"bias": None, "weights": {}}
+    weights = dict(zip(FEATURE_NAMES, head.weights.tolist(), strict=True))
+    return {"bias": head.bias, "weights": weights}
+
+
 def _render(report: dict[str, Any]) -> str:
-    weights = "\n".join(f"  {name:<28}{value:>+12.4f}" for name, value in report["weights"].items())
     before, after = report["log_loss_before"], report["log_loss_after"]
     change = f" ({after / before - 1:+.2%})" if before > 0 else ""
     return f"""{"":<30}{"rows":>12}{"positives":>12}
@@ -204,21 +179,16 @@ def _render(report: dict[str, Any]) -> str:
 {"left out: no forecast":<30}{report["rows_without_forecast"]:>12,}
 {"left out: off the catalogue":<30}{report["rows_off_catalogue"]:>12,}
 
-held-out log-loss  {before:.5f} before, {after:.5f} after{change}
+held-out log-loss  {before:.5f} before, {after:.5f} after{change}; \
+{report["log_loss_recalibrated"]:.5f} recalibrated alone
 clamped            {report["clamped_share"]:.1%} of the held-out rows
-
-weight of each feature, per standard deviation
-{weights}
-  {"bias":<28}{report["bias"]:>+12.4f}
-
-adprior fit-head: {report["output"]} · bundle {report["bundle_id"]}"""
+{_render_weights(report)}
+adprior fit-head: {report["output"]} · {report["variant"]} · bundle {report["bundle_id"]}"""
 
 
-def _log_losses(logits: _Float64Array, labels: _Float64Array) -> _Float64Array:
-    losses: _Float64Array = np.logaddexp(0.0, logits) - labels * logits
-    return losses
-
-
-def _sigmoid(logits: _Float64Array) -> _Float64Array:
-    probabilities: _Float64Array = 0.5 * (1.0 + np.tanh(0.5 * logits))
-    return probabilities
+def _render_weights(report: dict[str, Any]) -> str:
+    if not report["weights"]:
+        return ""
+    rows = [*report["weights"].items(), ("bias", report["bias"])]
+    lines = [f"  {name:<28}{value:>+12.4f}" for name, value in rows]
+    return "\n".join(["", "weight of each feature, per standard deviation", *lines, ""])

@@ -123,7 +123,8 @@ class HeadMetadata:
     """What a head was made with; see `adprior_runtime.head.METADATA_KEYS`.
 
     Attributes:
-        kind: ``logistic``, or ``identity`` for one that changes nothing.
+        kind: One of `adprior_build.head_variants.VARIANTS`, or ``identity`` for one that changes
+            nothing.
         forecast_k: The bundle's.
         engine: The bundle's.
         catalogue_fingerprint: The bundle's.

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from adprior_runtime.bundle import (
     ADVERTISERS_DIRECTORY,
     ONNX_MODEL_FILE,
@@ -19,6 +22,7 @@ from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.context import UserContext
 from adprior_runtime.decoder import AdvertiserDecoder, DecodedForecast, beams_to_paths
 from adprior_runtime.engines.onnx import OnnxEngine
+from adprior_runtime.prior_features import CandidatePriors, candidate_priors
 from adprior_runtime.prompt import PromptRenderer
 from adprior_runtime.search import SearchSettings, TrieSearch
 from adprior_runtime.trie import Trie
@@ -46,12 +50,57 @@ class Forecaster:
 
     def forecast(self, context: UserContext, top_k: int | None = None) -> DecodedForecast:
         """Forecast one user's ``top_k`` advertisers (the bundle's number by default)."""
+        return self._search(context, top_k)[1]
+
+    def rank(
+        self, context: UserContext, candidate_ids: npt.NDArray[np.int64]
+    ) -> tuple[DecodedForecast, CandidatePriors]:
+        """Forecast one user and say what that tells of candidates, as a live ranking does.
+
+        Args:
+            context: The user.
+            candidate_ids: int64 [candidates]; the same one may come several times.
+
+        Returns:
+            The bundle's number of advertisers; and the candidates' own log-probabilities, exact as
+            far as the bundle's token budget goes, with the head's features.
+        """
+        search, forecast = self._search(context, None)
+        scores = search.score_ids(self.advertisers, candidate_ids)
+        return forecast, candidate_priors(
+            forecast_ids=forecast.advertiser_ids,
+            forecast_log_probs=forecast.log_probs,
+            missing_mass=forecast.missing_mass,
+            forecast_exact=forecast.exact,
+            forecast_k=self.bundle.forecast_k,
+            candidate_ids=candidate_ids,
+            advertisers=self.advertisers,
+            scored_log_probs=scores.log_probs.astype(np.float32),
+            scored_exact=scores.exact,
+        )
+
+    def bounds(self, context: UserContext) -> tuple[DecodedForecast, npt.NDArray[np.float64]]:
+        """Forecast one user and bound every advertiser of the catalogue, at no more cost.
+
+        Returns:
+            The bundle's number of advertisers; and for each row of the catalogue the
+            log-probability where the search has resolved it, else an upper bound: that of the
+            prefixes it stopped at. float64 [advertisers].
+        """
+        search, forecast = self._search(context, None)
+        rows = np.arange(len(self.advertisers.ids), dtype=np.int64)
+        return forecast, search.score(rows, token_budget=0).log_probs
+
+    def _search(
+        self, context: UserContext, top_k: int | None
+    ) -> tuple[TrieSearch, DecodedForecast]:
         top_k = self.bundle.forecast_k if top_k is None else top_k
         settings = self._settings.for_top_k(top_k)
         prompt = self.renderer.render(context).token_ids
-        result = TrieSearch(self._engine, self._trie, prompt, settings).run(top_k)
+        search = TrieSearch(self._engine, self._trie, prompt, settings)
+        result = search.run(top_k)
         tokens, lengths = self._trie.paths(result.leaves)
-        return self._decoder.decode(
+        return search, self._decoder.decode(
             beams_to_paths(tokens, lengths),
             result.log_probs,
             top_k=top_k,

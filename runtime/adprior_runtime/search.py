@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from adprior_runtime.bundle import Manifest
 from adprior_runtime.candidate_scoring import CandidateScores, score_candidates
+from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.engines.base import Engine
 from adprior_runtime.errors import AdpriorError, ArtefactError
 from adprior_runtime.largest import positions_of_largest
@@ -211,11 +212,12 @@ class TrieSearch:
             chosen, first = first + chosen, len(tree.open_nodes)
             tree.expand(chosen, width)
 
-    def score(self, rows: npt.ArrayLike) -> CandidateScores:
+    def score(self, rows: npt.ArrayLike, *, token_budget: int | None = None) -> CandidateScores:
         """Score candidates exactly, the highest bounds first, as far as the budget goes.
 
         Args:
             rows: [candidates], rows of the catalogue, different.
+            token_budget: Tokens to extend; None takes the settings'.
 
         Returns:
             Scores that do not depend on one another, and leave the search as it was.
@@ -224,7 +226,29 @@ class TrieSearch:
             self._tree,
             self._trie,
             np.asarray(rows, dtype=np.int64),
-            self._settings.candidate_token_budget,
+            self._settings.candidate_token_budget if token_budget is None else token_budget,
+        )
+
+    def score_ids(
+        self, advertisers: Advertisers, candidate_ids: npt.NDArray[np.int64]
+    ) -> CandidateScores:
+        """Score candidates by id, as `score` does; the same one may come several times.
+
+        One off the catalogue has no chance, and that is not exact.
+
+        Args:
+            advertisers: The catalogue.
+            candidate_ids: int64 [candidates].
+        """
+        rows = advertisers.rows_of(candidate_ids)
+        known = rows >= 0
+        log_probs = np.full(len(rows), -np.inf)
+        exact = np.zeros(len(rows), dtype=np.bool_)
+        distinct, places = np.unique(rows[known], return_inverse=True)
+        scores = self.score(distinct)
+        log_probs[known], exact[known] = scores.log_probs[places], scores.exact[places]
+        return CandidateScores(
+            log_probs=log_probs, exact=exact, extended_tokens=scores.extended_tokens
         )
 
     def _stop_if_cancelled(self) -> None:

@@ -69,16 +69,8 @@ class TritonPythonModel(RequestModel):
             contract.FRONTIER_LOG_MASS: [result.frontier_log_mass],
         }
         if contract.CANDIDATE_ADVERTISER_IDS in inputs:
-            answer |= self._score(search, inputs[contract.CANDIDATE_ADVERTISER_IDS])
+            candidate_ids = inputs[contract.CANDIDATE_ADVERTISER_IDS]
+            scores = search.score_ids(self._advertisers, candidate_ids)
+            answer[contract.SCORED_LOG_PROBS] = scores.log_probs
+            answer[contract.SCORED_EXACT] = scores.exact
         return answer
-
-    def _score(self, search: TrieSearch, candidate_ids: npt.NDArray[np.int64]) -> Answer:
-        """Score candidates; one off the catalogue has no chance, and that is not exact."""
-        rows = self._advertisers.rows_of(candidate_ids)
-        known = rows >= 0
-        log_probs = np.full(len(rows), -np.inf)
-        exact = np.zeros(len(rows), dtype=np.bool_)
-        distinct, places = np.unique(rows[known], return_inverse=True)
-        scores = search.score(distinct)
-        log_probs[known], exact[known] = scores.log_probs[places], scores.exact[places]
-        return {contract.SCORED_LOG_PROBS: log_probs, contract.SCORED_EXACT: exact}
