@@ -1,219 +1,247 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
-from adprior_bench.cases import Case, day_cases
-from adprior_bench.quality import command as quality
+from adprior_bench.quality.evaluation import evaluate
+from adprior_bench.quality.language_model import ABLATIONS, forecast_cases
+from adprior_bench.quality.study import Splits, Study
 from adprior_build.catalogue import read_catalogue
-from adprior_build.event_log import ColumnMap, Split, read_users
+from adprior_build.event_log import ColumnMap
 from adprior_runtime.cli import main
-from adprior_runtime.context import UserContext
 from adprior_runtime.forecaster import Forecaster
-from unit.small_checkpoint import CUT, SmallData, build, invented_events
+from unit.small_checkpoint import COLUMNS, CUT, NAMES, SmallData, build, invented_events
 
-Run = Callable[..., dict[str, Any]]
-RANKERS = ["llm", "popularity", "own_history"]
-ROW_KEYS = {"ranker", "recall", "interval", "llm_minus_this", "llm_minus_this_interval"}
+SPLIT = ("--test-share", "0.4", "--validation-share", "0.4")
+SECTIONS = [
+    "Claims",
+    "Protocol",
+    "Tuning",
+    "Forecasts",
+    "Retrieval",
+    "Ranking, on a simulated log",
+    "Prompt ablations",
+]
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> SmallData:
-    return SmallData.write(tmp_path_factory.mktemp("data"))
+    """80 users, whose items follow their advertisers."""
+    data = SmallData.write(tmp_path_factory.mktemp("data"))
+    random = np.random.default_rng(3)
+    rows: list[dict[str, Any]] = []
+    for user in range(80):
+        favourite = NAMES[user % len(NAMES)]
+        for step in range(12):
+            brand = favourite if random.random() < 0.6 else NAMES[random.integers(len(NAMES))]
+            rows.append(
+                {
+                    "who": f"user-{user}",
+                    "day": CUT + timedelta(days=7 * step - 45 + user % 5),
+                    "brand": brand,
+                    "kind": "FOOD" if NAMES.index(brand) % 2 else "PETS",
+                    "title": f"{brand} thing {random.integers(4)}",
+                    "sku": f"{brand}-{random.integers(4)}",
+                }
+            )
+    data.write_events(rows)
+    profiles = [{"who": f"user-{user}", "age": f"{user % 5}0s"} for user in range(80)]
+    pa.parquet.write_table(pa.Table.from_pylist(profiles), data.path("profiles.parquet"))
+    columns = COLUMNS.replace(
+        'category = "kind"\n', 'category = "kind"\ntext = "title"\nitem = "sku"\n'
+    )
+    data.path("columns.toml").write_text(columns, encoding="utf-8")
+    return data
 
 
 @pytest.fixture(scope="module")
 def bundle(data: SmallData, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("built")
-    assert data.train(place / "checkpoint") == 0
+    assert data.train(place / "checkpoint", *SPLIT) == 0
     options = ["--checkpoint", str(place / "checkpoint"), "--save-bundle", str(place / "bundle")]
     assert build(place / "repository", *options) == 0
     return place / "bundle"
 
 
-@pytest.fixture
-def run(data: SmallData, bundle: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Evaluate the bundle; return the JSON report."""
-
-    def run(*options: str) -> dict[str, Any]:
-        capsys.readouterr()
-        arguments = ["bench", "quality", "--bundle", str(bundle), *data.log_options()]
-        assert main([*arguments, "--json", *options]) == 0
-        report: dict[str, Any] = json.loads(capsys.readouterr().out)
-        return report
-
-    return run
+def run(data: SmallData, bundle: Path, *options: str) -> int:
+    arguments = ["bench", "quality", "--bundle", str(bundle), *data.log_options()]
+    return main([*arguments, "--quick", "--threads", "1", *options])
 
 
 @pytest.fixture(scope="module")
-def cases(data: SmallData, bundle: Path) -> list[Case]:
-    """The test cases, put together without the benchmark."""
-    users = read_users(
+def report(data: SmallData, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report's directory."""
+    output = tmp_path_factory.mktemp("reports") / "report"
+    assert run(data, bundle, "--output", str(output)) == 0
+    return output
+
+
+def load(report: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((report / "report.json").read_text(encoding="utf-8"))
+    return found
+
+
+def table(report: dict[str, Any], title: str) -> list[dict[str, Any]]:
+    """Return a table's rows, by column."""
+    (found,) = (
+        item
+        for section in report["sections"]
+        for item in section["content"]
+        if item["kind"] == "table" and item["title"].startswith(title)
+    )
+    columns = [column["title"] for column in found["columns"]]
+    return [dict(zip(columns, row, strict=True)) for row in found["rows"]]
+
+
+def test_the_report_is_written_whole(report: Path) -> None:
+    assert [section["title"] for section in load(report)["sections"]] == SECTIONS
+    names = {path.name for path in report.iterdir()}
+    assert {"report.json", "report.md", "report.html", "recall.png", "reliability.png"} <= names
+    assert {"ranking.png", "retrieval_50.png", "retrieval_100.png"} <= names
+    for section in SECTIONS:
+        assert f"## {section}" in (report / "report.md").read_text(encoding="utf-8")
+        assert section in (report / "report.html").read_text(encoding="utf-8")
+
+
+def study_of(data: SmallData, bundle: Path) -> tuple[Forecaster, Study]:
+    forecaster = Forecaster(bundle, threads=1)
+    study = Study.read(
+        Splits.recorded(forecaster.bundle.manifest.training),
+        read_catalogue(bundle / "catalogue.parquet"),
         data.path("events.parquet"),
         data.path("profiles.parquet"),
         ColumnMap.load(data.path("columns.toml")),
     )
-    split = Split(test_share=0.4)
-    tested = [user for user in users if split.is_test_user(user.user_id)]
-    return list(day_cases(tested, CUT, read_catalogue(bundle / "catalogue.parquet")))
+    return forecaster, study
 
 
-def case(user_id: str, past: Sequence[str], advertisers: Sequence[str]) -> Case:
-    context = UserContext(profile={}, history=(), as_of=datetime(2024, 5, 31, tzinfo=UTC))
-    return Case(user_id=user_id, context=context, past=tuple(past), advertisers=tuple(advertisers))
+def test_recall_is_that_of_the_served_forecast(data: SmallData, bundle: Path, report: Path) -> None:
+    """Put together again without the benchmark's arrays."""
+    forecaster, study = study_of(data, bundle)
+    shares = []
+    for case in study.test:
+        names = forecaster.forecast(study.context(case), 5).names
+        wanted = {study.catalogue.names[row] for row in case.targets}
+        shares.append(len(wanted & {name.decode() for name in names}) / len(wanted))
+    rows = {row["ranker"]: row for row in table(load(report), "Cohort: all")}
+    assert rows["llm"]["recall@5"]["value"] == pytest.approx(np.mean(shares))
+    counts = table(load(report), "Users and cases")
+    assert [row["cases"] for row in counts] == [None, len(study.validation), len(study.test)]
 
 
-def mean_recall(cases: Sequence[Case], rankings: Sequence[Sequence[str]], k: int) -> float:
-    shares = [
-        len(set(ranking[:k]) & set(item.advertisers)) / len(item.advertisers)
-        for item, ranking in zip(cases, rankings, strict=True)
-    ]
-    return sum(shares) / len(shares)
-
-
-def report_of(recalls: dict[str, list[float]], owners: Sequence[str]) -> dict[str, Any]:
-    found = [case(owner, [], ["Acme", "Elsewhere"]) for owner in owners]
-    arrays = {name: np.array(values) for name, values in recalls.items()}
-    return quality._report(found, arrays, {"Acme"}, 5)
-
-
-def test_the_report_has_the_keys_that_readers_rely_on(run: Run, cases: list[Case]) -> None:
-    report = run("-k", "2")
-    assert set(report) == {
-        "k",
-        "cases",
-        "users",
-        "targets",
-        "targets_in_catalogue",
-        "rows",
-        "bundle_id",
-    }
-    assert [row["ranker"] for row in report["rows"]] == RANKERS
-    assert all(set(row) == ROW_KEYS for row in report["rows"])
-    assert report["k"] == 2
-    assert report["cases"] == len(cases)
-    assert report["users"] == len({item.user_id for item in cases})
-    assert report["targets"] == sum(len(item.advertisers) for item in cases)
-    assert report["targets_in_catalogue"] == 1.0
-
-
-def test_every_recall_is_what_its_ranking_gives(run: Run, bundle: Path, cases: list[Case]) -> None:
-    recalls = {row["ranker"]: row["recall"] for row in run("-k", "2")["rows"]}
-    forecaster = Forecaster(bundle, threads=1)
-    forecasts = [forecaster.forecast(item.context, 2).names for item in cases]
-    named = [[name.decode() for name in names] for names in forecasts]
-    assert recalls["llm"] == pytest.approx(mean_recall(cases, named, 2))
-    counts = dict.fromkeys(read_catalogue(bundle / "catalogue.parquet").names, 0)
-    split, held_out = Split(test_share=0.4), Split(test_share=0.05, salt="validation")
-    for row in invented_events():
-        is_unseen = split.is_test_user(row["who"]) or held_out.is_test_user(row["who"])
-        counts[row["brand"]] += row["day"] < CUT and not is_unseen
-    popular = sorted(counts, key=lambda name: -counts[name])
-    assert recalls["popularity"] == pytest.approx(mean_recall(cases, [popular] * len(cases), 2))
-    assert recalls["own_history"] >= recalls["popularity"]
-
-
-def test_own_history_ranks_by_count_then_by_recency_then_by_popularity() -> None:
-    popular = ["Pop", "Acme", "Kite", "Last"]
-    found = quality._own_history(
-        case("a", ["Moss", "Acme", "Kite", "Acme", "Moss", "Nori"], []), popular, 5
-    )
-    assert found[:6] == ["Moss", "Acme", "Nori", "Kite", "Pop", "Last"]
-    assert len(found) == len(set(found))
-
-
-def test_a_new_user_is_ranked_by_popularity() -> None:
-    assert quality._own_history(case("a", [], []), ["Pop", "Acme"], 2) == ["Pop", "Acme"]
-
-
-def test_recall_counts_the_first_k_and_what_is_in_no_catalogue() -> None:
-    cases = [
-        case("a", [], ["Acme", "Kite"]),
-        case("a", [], ["Moss"]),
-        case("b", [], ["Acme", "Kite", "Elsewhere", "Moss"]),
-    ]
-    recalls = quality._recalls(cases, {"fixed": lambda _: ["Acme", "Kite", "Moss"]}, 2)
-    np.testing.assert_allclose(recalls["fixed"], [1.0, 0.0, 0.5])
-
-
-def test_intervals_hold_the_means_and_the_model_equals_itself() -> None:
-    random = np.random.default_rng(1)
-    owners = [f"user-{index % 40}" for index in range(200)]
-    recalls = {name: random.uniform(size=200).tolist() for name in RANKERS}
-    report = report_of(recalls, owners)
-    for row in report["rows"]:
-        low, high = row["interval"]
-        assert low < row["recall"] < high
-        assert row["recall"] == pytest.approx(np.mean(recalls[row["ranker"]]))
-        low, high = row["llm_minus_this_interval"]
-        difference = np.mean(recalls["llm"]) - np.mean(recalls[row["ranker"]])
-        assert row["llm_minus_this"] == pytest.approx(difference)
-        assert low <= row["llm_minus_this"] <= high
-    assert report["rows"][0]["llm_minus_this_interval"] == (0.0, 0.0)
-    assert report["targets"] == 400
-    assert report["targets_in_catalogue"] == 0.5
-
-
-def test_the_interval_is_the_same_every_time() -> None:
-    owners = [f"user-{index % 7}" for index in range(30)]
-    recalls = {"llm": [index % 3 / 2 for index in range(30)]}
-    assert report_of(recalls, owners) == report_of(recalls, owners)
-
-
-def test_users_are_resampled_and_not_cases() -> None:
-    values = [float(index % 2) for index in range(100)]
-    of_many = report_of({"llm": values}, [f"user-{index}" for index in range(100)])
-    of_two = report_of({"llm": values}, [f"user-{index % 2}" for index in range(100)])
-    low, high = of_many["rows"][0]["interval"]
-    assert 0.35 < low < 0.45
-    assert 0.55 < high < 0.65
-    assert of_two["rows"][0]["interval"] == (0.0, 1.0)
-
-
-def test_one_user_leaves_nothing_to_resample() -> None:
-    report = report_of({"llm": [0.0, 1.0, 1.0, 1.0]}, ["a"] * 4)
-    assert report["rows"][0]["interval"] == (0.75, 0.75)
-
-
-def test_a_paired_difference_is_sharper_than_its_two_recalls() -> None:
-    hard = [index % 10 / 10 for index in range(100)]
-    better = [value + 0.05 for value in hard]
-    report = report_of(
-        {"llm": better, "popularity": hard}, [f"user-{index}" for index in range(100)]
-    )
-    low, high = report["rows"][1]["llm_minus_this_interval"]
-    assert low == pytest.approx(0.05)
-    assert high == pytest.approx(0.05)
-
-
-def test_a_limit_takes_the_first_cases(run: Run) -> None:
-    assert run("--limit", "2")["cases"] == 2
-
-
-def test_the_table_tells_every_ranker_and_the_bundle(
-    data: SmallData, bundle: Path, run: Run, capsys: pytest.CaptureFixture[str]
+def test_forecasts_are_distributions_and_altered_prompts_differ(
+    data: SmallData, bundle: Path
 ) -> None:
-    report = run()
-    assert main(["bench", "quality", "--bundle", str(bundle), *data.log_options()]) == 0
+    forecaster, study = study_of(data, bundle)
+    cases: Sequence[Any] = study.validation[:5]
+    whole = forecast_cases(forecaster, study, cases)
+    assert (whole >= 0).all()
+    assert (whole.sum(axis=1) <= 1 + 1e-5).all()
+    for name, (_, alter) in ABLATIONS.items():
+        altered = forecast_cases(forecaster, study, cases, alter=alter)
+        # The scratch template shows profile and advertisers, no category and no text.
+        assert np.allclose(altered, whole) == (name == "no_text")
+
+
+def test_what_is_not_searched_is_bounded(data: SmallData, bundle: Path) -> None:
+    forecaster, study = study_of(data, bundle)
+    for case in study.validation[:5]:
+        context = study.context(case)
+        forecast, bounds = forecaster.bounds(context)
+        everyone = forecaster.forecast(context, len(NAMES))
+        rows = forecaster.advertisers.rows_of(everyone.advertiser_ids)
+        assert len(rows) == len(NAMES)
+        assert (bounds[rows] >= everyone.log_probs - 1e-5).all()
+        shown = forecaster.advertisers.rows_of(forecast.advertiser_ids)
+        assert bounds[shown] == pytest.approx(forecast.log_probs, abs=1e-5)
+
+
+def test_every_claim_is_judged(report: Path) -> None:
+    claims = table(load(report), "What is claimed")
+    assert len(claims) == 14
+    assert {row["holds"] for row in claims} <= {"yes", "no"}
+    recall = {row["ranker"]: row["recall@10"] for row in table(load(report), "Cohort: all")}
+    (ratio,) = (row for row in claims if "popularity" in row["claim"] and "1.5" in row["claim"])
+    expected = recall["llm"]["value"] / recall["popularity"]["value"]
+    assert ratio["found"].startswith(f"{expected:.2f} [")
+
+
+def test_falsifiers_and_rivals_go_through_the_same_head(report: Path) -> None:
+    rows = {row["forecast in the head"]: row for row in table(load(report), "Rankers on")}
+    assert {"base", "reference", "llm", "random", "shuffled", "popularity", "sasrec"} <= set(rows)
+    assert rows["reference"]["AUC"]["value"] == pytest.approx(rows["base"]["AUC"]["value"])
+    assert rows["reference"]["PR-AUC gain"] is None
+    gain = rows["llm"]["PR-AUC"]["value"] / rows["reference"]["PR-AUC"]["value"] - 1
+    assert rows["llm"]["PR-AUC gain"]["value"] == pytest.approx(gain)
+
+
+def test_the_report_is_the_same_every_time(data: SmallData, bundle: Path, report: Path) -> None:
+    again = evaluate(
+        bundle,
+        data.path("events.parquet"),
+        data.path("profiles.parquet"),
+        ColumnMap.load(data.path("columns.toml")),
+        quick=True,
+        resamples=100,
+        threads=1,
+    )
+    titles = ("What is claimed", "Cohort: all", "Rankers on")
+
+    def comparable(found: Any) -> Any:
+        return json.loads(json.dumps([table(found, title) for title in titles], default=vars_of))
+
+    def vars_of(value: Any) -> dict[str, float]:
+        return {name: float(getattr(value, name)) for name in ("value", "low", "high")}
+
+    assert comparable(again) == comparable(load(report))
+
+
+def test_test_users_can_be_left_alone(
+    data: SmallData, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, study = study_of(data, bundle)
+    capsys.readouterr()
+    assert run(data, bundle, "--validation-only", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert any("test users were left alone" in note for note in found["notes"])
+    counts = table(found, "Users and cases")
+    assert counts[1]["cases"] + counts[2]["cases"] == len(study.validation)
+    assert min(counts[1]["cases"], counts[2]["cases"]) > 0
+
+
+def test_people_get_tables(
+    data: SmallData, bundle: Path, report: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert run(data, bundle, "--validation-only") == 0
     shown = capsys.readouterr().out
-    assert shown.startswith(f"bundle {report['bundle_id']}: {report['cases']} cases")
-    assert "recall@10" in shown
-    for row in report["rows"]:
-        assert f"{row['ranker']:<12} {row['recall']:>10.2%}" in shown
+    assert f"Forecast quality of bundle {load(report)['data']['bundle_id']}" in shown
+    for section in SECTIONS:
+        assert section in shown
 
 
 def test_a_log_without_a_later_day_of_a_test_user_is_refused(
-    data: SmallData, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     early = SmallData.write(tmp_path)
     early.write_events([row for row in invented_events() if row["day"] < CUT])
-    assert main(["bench", "quality", "--bundle", str(bundle), *early.log_options()]) == 2
+    assert run(early, bundle) == 2
     error = capsys.readouterr().err
-    assert f"no test user has an event on or after {CUT}" in error
+    assert f"user acts on an advertiser on or after {CUT}" in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("missing", ["--bundle", "--events", "--columns"])
+def test_what_is_needed(missing: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {"--bundle": "b", "--events": "e.parquet", "--columns": "c.toml"}
+    arguments = [part for item in options.items() if item[0] != missing for part in item]
+    assert main(["bench", "quality", *arguments]) == 2
+    assert f"{missing} is missing" in capsys.readouterr().err

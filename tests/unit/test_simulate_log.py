@@ -61,20 +61,22 @@ def by_request(columns: dict[str, list[Any]]) -> list[list[dict[str, Any]]]:
     ]
 
 
-def days_of_training_users() -> dict[tuple[str, Any], set[int]]:
-    """Return the advertisers of each user's days after the cut, test users left out."""
-    days: dict[tuple[str, Any], set[int]] = {}
-    for row in invented_events():
-        if row["day"] >= CUT and not Split(test_share=0.4).is_test_user(row["who"]):
-            bought = IDS[NAMES.index(row["brand"])]
-            days.setdefault((row["who"], row["day"]), set()).add(bought)
-    return days
+def days_of_validation_users() -> list[tuple[str, Any, int]]:
+    """Return user, day and advertiser of each of their days from the cut on."""
+    tested, held_out = Split(test_share=0.4), Split(test_share=0.05, salt="validation")
+    return [
+        (row["who"], row["day"], IDS[NAMES.index(row["brand"])])
+        for row in invented_events()
+        if row["day"] >= CUT
+        and held_out.is_test_user(row["who"])
+        and not tested.is_test_user(row["who"])
+    ]
 
 
-def test_requests_are_later_days_of_training_users(simulate: Simulate) -> None:
+def test_requests_are_later_days_of_validation_users(simulate: Simulate) -> None:
     requests = by_request(simulate())
-    bought = [{row["advertiser_id"] for row in rows if row["label"]} for rows in requests]
-    assert sorted(map(sorted, bought)) == sorted(map(sorted, days_of_training_users().values()))
+    bought = [[row["advertiser_id"] for row in rows if row["label"]] for rows in requests]
+    assert bought == [[advertiser] for _, _, advertiser in sorted(days_of_validation_users())]
 
 
 def test_candidates_are_different_advertisers_of_the_catalogue(simulate: Simulate) -> None:
@@ -90,15 +92,17 @@ def test_no_more_candidates_than_advertisers(simulate: Simulate) -> None:
         assert sorted(row["advertiser_id"] for row in rows) == IDS
 
 
-def test_one_candidate_is_what_was_bought(simulate: Simulate) -> None:
+def test_so_many_requests_are_drawn_of_all(simulate: Simulate) -> None:
     columns = simulate("--candidates", "2", "--requests", "3")
     assert len(by_request(columns)) == 3
     assert sum(columns["label"]) == 3
+    everything = by_request(simulate("--candidates", "2"))
+    assert all(rows in everything for rows in by_request(columns))
 
 
 def test_the_log_is_what_fit_head_reads(simulate: Simulate, bundle: Path, tmp_path: Path) -> None:
     columns = simulate()
-    assert set(columns) == {*COLUMNS, "exact", "bundle_id"}
+    assert set(columns) == {*COLUMNS, "exact", "bundle_id", "log_prob", "status"}
     rows = read_ranking_log(tmp_path / "log.parquet", Bundle.open(bundle))
     assert len(rows.labels) == len(columns["label"])
     output = ["--output", str(tmp_path / "head.onnx"), "--bundle", str(bundle)]
@@ -115,12 +119,33 @@ def test_every_row_of_a_request_has_its_forecast(simulate: Simulate, bundle: Pat
         assert rows[0]["bundle_id"] == Bundle.open(bundle).bundle_id
 
 
-def test_the_base_ranker_prefers_what_was_bought(simulate: Simulate) -> None:
+def test_candidates_have_the_scores_of_a_live_ranking(simulate: Simulate, bundle: Path) -> None:
     columns = simulate()
-    labels = np.array(columns["label"], dtype=np.bool_)
+    assert set(columns["status"]) == {"exact"}
+    for rows in by_request(columns):
+        shown = dict(
+            zip(rows[0]["forecast_advertiser_ids"], rows[0]["forecast_log_probs"], strict=True)
+        )
+        found = {row["advertiser_id"]: row["log_prob"] for row in rows}
+        assert {key: found[key] for key in shown} == pytest.approx(shown, abs=1e-4)
+        hidden = sum(np.exp(value) for key, value in found.items() if key not in shown)
+        assert hidden == pytest.approx(rows[0]["missing_mass"], abs=1e-4)
+
+
+def test_the_base_ranker_knows_users_by_their_past(simulate: Simulate) -> None:
+    columns = simulate()
     logits = np.array(columns["base_logit"])
     assert np.isfinite(logits).all()
-    assert logits[labels].mean() > logits[~labels].mean()
+    # Half of all events are of the first advertiser, which makes it the likeliest of any request.
+    first = np.array(columns["advertiser_id"]) == IDS[0]
+    assert logits[first].min() > logits[~first].mean()
+
+
+def test_base_logits_need_no_recalibration(simulate: Simulate) -> None:
+    columns = simulate()
+    labels = np.array(columns["label"], dtype=np.float64)
+    chances = 1 / (1 + np.exp(-np.array(columns["base_logit"])))
+    assert chances.mean() == pytest.approx(labels.mean(), rel=1e-3)
 
 
 def test_the_same_seed_gives_the_same_log(simulate: Simulate) -> None:
@@ -130,16 +155,31 @@ def test_the_same_seed_gives_the_same_log(simulate: Simulate) -> None:
     assert simulate(*options, "6") != first
 
 
-def test_a_log_without_a_later_day_of_a_training_user_is_refused(
+def test_a_log_without_later_days_is_refused(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     early = SmallData.write(tmp_path)
     early.write_events([row for row in invented_events() if row["day"] < CUT])
     assert run(early, bundle, tmp_path / "log.parquet") == 2
     error = capsys.readouterr().err
-    assert f"no training user has an event on or after {CUT}" in error
+    assert f"user acts on an advertiser on or after {CUT}" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "log.parquet").exists()
+
+
+def test_days_without_an_advertiser_of_the_catalogue_are_no_requests(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = SmallData.write(tmp_path)
+    held_out = {who for who, _, _ in days_of_validation_users()}
+    other.write_events(
+        [
+            row | ({"brand": "Elsewhere"} if row["who"] in held_out and row["day"] >= CUT else {})
+            for row in invented_events()
+        ]
+    )
+    assert run(other, bundle, tmp_path / "log.parquet") == 2
+    assert "no validation user acts on an advertiser of the catalogue" in capsys.readouterr().err
 
 
 def test_advertisers_outside_the_catalogue_are_no_candidates(bundle: Path, tmp_path: Path) -> None:

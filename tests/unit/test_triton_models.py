@@ -72,7 +72,7 @@ def _refusal(response: InferenceResponse) -> tuple[int, str]:
     return response.error.code, str(response.error)
 
 
-@pytest.mark.parametrize("cancelled_after", [0, 1, 2])
+@pytest.mark.parametrize("cancelled_after", [0, 1])
 def test_requests_of_a_batch_do_not_touch_each_other(engine: Any, cancelled_after: int) -> None:
     wanted = (*BEAMS, *FRONTIER)
     good = [_request(_inputs(user), *wanted) for user in (0, 1)]

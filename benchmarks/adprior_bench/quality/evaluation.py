@@ -1,0 +1,293 @@
+"""The whole evaluation: settings chosen on validation users, then test users scored once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from adprior_bench.quality.baselines.base import Baseline
+from adprior_bench.quality.calibration import calibrate
+from adprior_bench.quality.cohorts import Targets, cohorts
+from adprior_bench.quality.histories import EncodedCase
+from adprior_bench.quality.intervals import UserBootstrap, estimate
+from adprior_bench.quality.language_model import ABLATIONS, forecast_cases
+from adprior_bench.quality.metrics import measure_forecasts, score
+from adprior_bench.quality.ranking import RANDOM, SHUFFLED, measure_ranking
+from adprior_bench.quality.report.schema import Report, Section
+from adprior_bench.quality.retrieval import measure_quotas
+from adprior_bench.quality.retriever import fit_retriever
+from adprior_bench.quality.sections.ablations import ablation_section
+from adprior_bench.quality.sections.claims import claims_section
+from adprior_bench.quality.sections.forecasts import ForecastFigures, forecast_section
+from adprior_bench.quality.sections.protocol import protocol_section, tuning_section
+from adprior_bench.quality.sections.ranking import RankingFigures, ranking_section
+from adprior_bench.quality.sections.retrieval import RetrievalFigures, retrieval_section
+from adprior_bench.quality.study import Splits, Study
+from adprior_bench.quality.tuning import Float32Array, Tuned, forecast_all, mean_recall, tune
+from adprior_build.catalogue import read_catalogue
+from adprior_build.event_log import ColumnMap, Split
+from adprior_runtime.bundle import CATALOGUE_FILE
+from adprior_runtime.forecaster import Forecaster
+
+__all__ = ["evaluate"]
+
+LLM: Final = "llm"
+OWN: Final = "own_history"
+POPULARITY: Final = "popularity"
+_SHARES: Final = tuple(round(0.1 * step, 1) for step in range(1, 10))
+_HALVES: Final = Split(test_share=0.5, salt="judged")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Forecasts:
+    """Every ranker's forecasts for the validation and the judged cases."""
+
+    names: Sequence[str]
+    validation: Mapping[str, Float32Array]
+    judged: Mapping[str, Float32Array]
+    shares: Mapping[str, float]
+
+
+def evaluate(
+    bundle: Path,
+    events: Path,
+    profiles: Path | None,
+    columns: ColumnMap,
+    *,
+    quick: bool,
+    resamples: int,
+    threads: int,
+    validation_only: bool = False,
+) -> Report:
+    """Evaluate a bundle on a data set.
+
+    Args:
+        bundle: Its directory.
+        events: The log it was trained on.
+        profiles: The users' profiles.
+        columns: Of both.
+        quick: Try one setting of each baseline.
+        resamples: Of the bootstrap.
+        threads: CPU threads, 0 for all.
+        validation_only: Judge on half of the validation users, tune on the other half.
+
+    Raises:
+        InvalidInputError: The data cannot be read, or nobody is unseen.
+    """
+    forecaster = Forecaster(bundle, threads=threads)
+    training = forecaster.bundle.manifest.training
+    catalogue = read_catalogue(forecaster.bundle.path(CATALOGUE_FILE))
+    study = Study.read(Splits.recorded(training), catalogue, events, profiles, columns)
+    if validation_only:
+        study = _halved(study)
+    tuned = tune(study.training, study.validation, threads=threads, quick=quick)
+    forecasts = _forecast(forecaster, study, tuned)
+    best = max(tuned, key=lambda each: each.best.recall).name
+
+    targets = Targets.of(study.test)
+    bootstrap = UserBootstrap(targets.users, resamples=resamples)
+    blend_own, blend_best = _blend_name(OWN), _blend_name(best)
+    figures = forecast_section(
+        {name: score(forecasts.judged[name], targets) for name in forecasts.names},
+        targets,
+        bootstrap,
+        ours=list(dict.fromkeys([LLM, blend_own, blend_best])),
+        against=list(dict.fromkeys([POPULARITY, OWN, best])),
+    )
+    ranking = _rank(forecaster, study, forecasts, tuned, resamples, threads)
+    retrieval = _retrieve(study, forecasts, bootstrap)
+    ablations = _ablate(forecaster, study, targets, bootstrap, figures)
+    claims = _claims(forecasts, targets, bootstrap, figures, ranking, retrieval, best)
+    sections = [
+        claims,
+        protocol_section(study),
+        tuning_section(tuned, training),
+        figures.section | {"notes": _blend_notes(forecasts)},
+        *([retrieval.section] if retrieval else []),
+        ranking.section,
+        ablations,
+    ]
+    return _report(forecaster, sections, tuned, forecasts, validation_only=validation_only)
+
+
+def _halved(study: Study) -> Study:
+    """Judge half of the validation users in the test users' place."""
+    return replace(
+        study,
+        validation=[c for c in study.validation if not _HALVES.is_test_user(c.user.user_id)],
+        test=[c for c in study.validation if _HALVES.is_test_user(c.user.user_id)],
+    )
+
+
+def _forecast(forecaster: Forecaster, study: Study, tuned: Sequence[Tuned]) -> _Forecasts:
+    validation = {LLM: forecast_cases(forecaster, study, study.validation, title="validation")}
+    judged = {LLM: forecast_cases(forecaster, study, study.test, title="test")}
+    for each in tuned:
+        validation[each.name] = each.validation
+        judged[each.name] = _asked(each.baseline, study.test, study)
+    best = max(tuned, key=lambda each: each.best.recall).name
+    shares = {}
+    for other in dict.fromkeys([OWN, best]):
+        name = _blend_name(other)
+        shares[name] = max(
+            _SHARES,
+            key=lambda share: mean_recall(
+                _mixed(validation[LLM], validation[other], share), study.validation
+            ),
+        )
+        validation[name] = _mixed(validation[LLM], validation[other], shares[name])
+        judged[name] = _mixed(judged[LLM], judged[other], shares[name])
+    names = [LLM, *shares, *(each.name for each in tuned)]
+    return _Forecasts(names=names, validation=validation, judged=judged, shares=shares)
+
+
+def _asked(baseline: Baseline, cases: Sequence[EncodedCase], study: Study) -> Float32Array:
+    return forecast_all(baseline, cases, study.training.advertisers)
+
+
+def _mixed(ours: Float32Array, other: Float32Array, share: float) -> Float32Array:
+    mixed: Float32Array = (np.float32(share) * ours + np.float32(1 - share) * other).astype(
+        np.float32
+    )
+    return mixed
+
+
+def _blend_name(other: str) -> str:
+    return f"{LLM}_and_{other}"
+
+
+def _rank(
+    forecaster: Forecaster,
+    study: Study,
+    forecasts: _Forecasts,
+    tuned: Sequence[Tuned],
+    resamples: int,
+    threads: int,
+) -> RankingFigures:
+    fed = [LLM, *forecasts.shares, *(each.name for each in tuned)]
+    result = measure_ranking(
+        study,
+        study.validation,
+        study.test,
+        {name: (forecasts.validation[name], forecasts.judged[name]) for name in fed},
+        forecaster.advertisers,
+        real=LLM,
+        forecast_k=forecaster.bundle.forecast_k,
+        threads=threads,
+    )
+    return ranking_section(result, resamples, LLM)
+
+
+def _retrieve(
+    study: Study, forecasts: _Forecasts, bootstrap: UserBootstrap
+) -> RetrievalFigures | None:
+    if not any(any(user.items) for user in study.learnt):
+        return None
+    retriever = fit_retriever(study)
+    validation = measure_quotas(retriever, study, study.validation, forecasts.validation[LLM])
+    test = measure_quotas(retriever, study, study.test, forecasts.judged[LLM])
+    return retrieval_section(validation, test, bootstrap)
+
+
+def _ablate(
+    forecaster: Forecaster,
+    study: Study,
+    targets: Targets,
+    bootstrap: UserBootstrap,
+    figures: ForecastFigures,
+) -> Section:
+    everyone = cohorts(targets)["all"]
+    altered = {
+        name: (
+            title,
+            measure_forecasts(
+                score(
+                    forecast_cases(forecaster, study, study.test, alter=alter, title=title),
+                    targets,
+                ),
+                targets,
+                everyone,
+                bootstrap,
+            ),
+        )
+        for name, (title, alter) in ABLATIONS.items()
+    }
+    return ablation_section(figures.draws["all"][LLM], altered)
+
+
+def _claims(
+    forecasts: _Forecasts,
+    targets: Targets,
+    bootstrap: UserBootstrap,
+    figures: ForecastFigures,
+    ranking: RankingFigures,
+    retrieval: RetrievalFigures | None,
+    best: str,
+) -> Section:
+    recall = {name: found["recall@10"] for name, found in figures.draws["all"].items()}
+    calibration = calibrate(
+        score(forecasts.judged[LLM], targets), targets, cohorts(targets)["all"], bootstrap
+    )
+    return claims_section(
+        blend_gain=estimate(recall[_blend_name(OWN)] - recall[OWN]),
+        over_popularity=estimate(recall[LLM] / recall[POPULARITY]),
+        over_best=estimate(recall[LLM] / recall[best]),
+        best_baseline=best,
+        ranking_gains=ranking.gains,
+        real=LLM,
+        falsifiers=(RANDOM, SHUFFLED, POPULARITY),
+        ece=estimate(calibration.ece, centred=True),
+        predicted_over_observed=estimate(calibration.predicted_over_observed),
+        retrieval=retrieval,
+    )
+
+
+def _blend_notes(forecasts: _Forecasts) -> list[str]:
+    shares = ", ".join(f"`{name}` {share:.0%}" for name, share in forecasts.shares.items())
+    return [
+        f"Blends are mixtures of probabilities; the model's share in them was chosen on "
+        f"validation users: {shares}."
+    ]
+
+
+def _report(
+    forecaster: Forecaster,
+    sections: Sequence[Section],
+    tuned: Sequence[Tuned],
+    forecasts: _Forecasts,
+    *,
+    validation_only: bool,
+) -> Report:
+    manifest = forecaster.bundle.manifest
+    notes = [f"Origin of the data: {manifest.origin}."] if manifest.origin else []
+    if manifest.training.get("start") == "scratch":
+        notes.append(
+            "The model was trained from random weights on this log alone: the knowledge of the "
+            "world that a pre-trained model brings is absent from every figure."
+        )
+    if validation_only:
+        notes.append("Judged on half of the validation users; the test users were left alone.")
+    return {
+        "title": f"Forecast quality of bundle {manifest.bundle_id}",
+        "notes": notes,
+        "sections": sections,
+        "data": {
+            "bundle_id": manifest.bundle_id,
+            "blend_shares": dict(forecasts.shares),
+            "tuning": {
+                each.name: [
+                    {
+                        "settings": dict(trial.settings),
+                        "recall": trial.recall,
+                        "seconds": trial.seconds,
+                    }
+                    for trial in each.trials
+                ]
+                for each in tuned
+            },
+        },
+    }

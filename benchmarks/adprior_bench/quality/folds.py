@@ -1,0 +1,26 @@
+"""Folds by user: what a model is judged on comes from users that it has not seen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from adprior_bench.quality.histories import EncodedCase
+
+__all__ = ["FOLDS", "case_folds", "fold_of"]
+
+FOLDS = 5
+
+
+def fold_of(user_id: str, folds: int = FOLDS) -> int:
+    """Return a user's fold, by a hash of the id: the same on every machine."""
+    digest = hashlib.blake2b(f"folds\0{user_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % folds
+
+
+def case_folds(cases: Sequence[EncodedCase], folds: int = FOLDS) -> npt.NDArray[np.int64]:
+    """Return the fold of each case's user: int64 [cases]."""
+    return np.array([fold_of(case.user.user_id, folds) for case in cases], dtype=np.int64)

@@ -1,0 +1,1 @@
+"""The parts of the report, each from one part of the evaluation."""

@@ -1,0 +1,151 @@
+"""What is claimed of the forecast, and whether the figures bear it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from adprior_bench.quality.intervals import Estimate
+from adprior_bench.quality.report.schema import Section
+from adprior_bench.quality.sections.ranking import FALSIFIED_BELOW
+from adprior_bench.quality.sections.retrieval import RetrievalFigures
+
+__all__ = ["claims_section"]
+
+
+def claims_section(
+    *,
+    blend_gain: Estimate,
+    over_popularity: Estimate,
+    over_best: Estimate,
+    best_baseline: str,
+    ranking_gains: Mapping[str, Estimate],
+    real: str,
+    falsifiers: tuple[str, ...],
+    ece: Estimate,
+    predicted_over_observed: Estimate,
+    retrieval: RetrievalFigures | None,
+) -> Section:
+    """List the claims; see the table's own words.
+
+    Args:
+        blend_gain: recall@10 of the blend with own history, minus own history's.
+        over_popularity: recall@10 of the model / popularity's.
+        over_best: recall@10 of the model / that of the best baseline on validation users.
+        best_baseline: Its name.
+        ranking_gains: PR-AUC against the reference, relative, by forecast.
+        real: The model's name there.
+        falsifiers: Names of forecasts that know nothing of the user.
+        ece: Of the model.
+        predicted_over_observed: Of the model.
+        retrieval: None where the log names no products.
+    """
+    gain = ranking_gains[real]
+    rows: list[list[Any]] = [
+        [
+            "blended with own history, recall@10 beats own history alone",
+            _points(blend_gain),
+            "above 0, interval clear",
+            _verdict(blend_gain.low > 0),
+        ],
+        [
+            "alone, recall@10 is 1.5 x popularity's",
+            _ratio(over_popularity),
+            "at least 1.5, interval clear of 1",
+            _verdict(over_popularity.value >= 1.5 and over_popularity.low > 1),
+        ],
+        [
+            f"alone, recall@10 is 1.10 x the best baseline's ({best_baseline})",
+            _ratio(over_best),
+            "at least 1.10",
+            _verdict(over_best.value >= 1.1),
+        ],
+        [
+            "PR-AUC beats the recalibrated base ranker (simulated log)",
+            _percent(gain),
+            "above 0, interval clear",
+            _verdict(gain.low > 0),
+        ],
+        [
+            "by 1 %",
+            _percent(gain),
+            "at least +1 %",
+            _verdict(gain.value >= 0.01),
+        ],
+    ]
+    for name in falsifiers:
+        other = ranking_gains[name]
+        small = other.value < FALSIFIED_BELOW * gain.value and not other.overlaps(gain)
+        rows.append(
+            [
+                f"a {name} forecast in its place gains little",
+                _percent(other),
+                f"under {FALSIFIED_BELOW:.0%} of the real gain, intervals apart",
+                _verdict(small),
+            ]
+        )
+    rows += [
+        ["expected calibration error", _number(ece), "at most 0.02", _verdict(ece.value <= 0.02)],
+        [
+            "mean predicted / observed",
+            _ratio(predicted_over_observed),
+            "0.9 to 1.1",
+            _verdict(0.9 <= predicted_over_observed.value <= 1.1),
+        ],
+    ]
+    if retrieval is not None:
+        rows += _retrieval_rows(retrieval)
+    return {
+        "title": "Claims",
+        "notes": [],
+        "content": [
+            {
+                "kind": "table",
+                "title": "What is claimed, and whether it holds",
+                "columns": [
+                    {"title": "claim"},
+                    {"title": "found"},
+                    {"title": "wanted"},
+                    {"title": "holds"},
+                ],
+                "rows": rows,
+            }
+        ],
+    }
+
+
+def _retrieval_rows(found: RetrievalFigures) -> list[list[Any]]:
+    return [
+        [
+            f"retrieval of {budget} products: at the quota chosen on validation users, "
+            f"{quota:.0%}, more of the purchased {what} are found",
+            _points(gains[budget]),
+            "a quota above 0, gain clear of 0",
+            _verdict(quota > 0 and gains[budget].low > 0),
+        ]
+        for what, gains in (
+            ("advertisers", found.gains),
+            ("products themselves", found.product_gains),
+        )
+        for budget, quota in found.quotas.items()
+    ]
+
+
+def _verdict(holds: bool) -> str:
+    return "yes" if holds else "no"
+
+
+def _points(found: Estimate) -> str:
+    return f"{100 * found.value:+.2f} pp [{100 * found.low:+.2f}, {100 * found.high:+.2f}]"
+
+
+def _percent(found: Estimate) -> str:
+    return f"{found.value:+.2%} [{found.low:+.2%}, {found.high:+.2%}]"
+
+
+def _ratio(found: Estimate) -> str:
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def _number(found: Estimate) -> str:
+    return f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}]"

@@ -1,0 +1,213 @@
+"""How well each ranker finds the advertisers of unseen users' days."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from adprior_bench.quality.calibration import calibrate
+from adprior_bench.quality.cohorts import Cohort, Targets, cohorts
+from adprior_bench.quality.exposure import measure_exposure
+from adprior_bench.quality.intervals import Draws, UserBootstrap, estimate
+from adprior_bench.quality.metrics import RECALL_AT, Scored, measure_forecasts
+from adprior_bench.quality.report.schema import Column, Section, Table
+
+__all__ = ["ForecastFigures", "forecast_section"]
+
+_SHOWN: Final = (*(f"recall@{k}" for k in RECALL_AT), "mrr", "ndcg@20")
+_DRAWN: Final = 4
+"""Rankers in the reliability diagram: more panels cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ForecastFigures:
+    """The draws of all rankers, by cohort and metric.
+
+    Attributes:
+        draws: cohort -> ranker -> metric -> draws.
+        section: For the report.
+    """
+
+    draws: Mapping[str, Mapping[str, Mapping[str, Draws]]]
+    section: Section
+
+
+def forecast_section(
+    scored: Mapping[str, Scored],
+    targets: Targets,
+    bootstrap: UserBootstrap,
+    *,
+    ours: list[str],
+    against: list[str],
+) -> ForecastFigures:
+    """Measure rankers in every cohort.
+
+    Args:
+        scored: By ranker, on the same cases.
+        targets: Of these.
+        bootstrap: Over their users.
+        ours: The rankers in question, first.
+        against: Those that each of ours is compared with.
+    """
+    groups = cohorts(targets)
+    draws = {
+        name: {
+            ranker: measure_forecasts(each, targets, cohort, bootstrap)
+            for ranker, each in scored.items()
+        }
+        for name, cohort in groups.items()
+    }
+    everyone = draws["all"]
+    return ForecastFigures(
+        draws=draws,
+        section={
+            "title": "Forecasts",
+            "notes": [],
+            "content": [
+                _comparison(everyone, ours, against),
+                {
+                    "kind": "bars",
+                    "name": "recall",
+                    "title": "Recall over all cases",
+                    "groups": [f"recall@{k}" for k in RECALL_AT],
+                    "format": "percent",
+                    "digits": 0,
+                    "series": [
+                        {
+                            "label": ranker,
+                            "estimates": [estimate(found[f"recall@{k}"]) for k in RECALL_AT],
+                            "highlight": ranker in ours,
+                        }
+                        for ranker, found in everyone.items()
+                    ],
+                },
+                *(_figures(cohort, draws[name], ours) for name, cohort in groups.items()),
+                *_calibration(scored, targets, groups["all"], bootstrap, ours, against),
+                _exposure(scored, bootstrap, ours),
+            ],
+        },
+    )
+
+
+def _comparison(
+    draws: Mapping[str, Mapping[str, Draws]], ours: list[str], against: list[str]
+) -> Table:
+    rows: list[list[Any]] = []
+    for mine in ours:
+        for other in against:
+            if mine != other:
+                a, b = draws[mine]["recall@10"], draws[other]["recall@10"]
+                rows.append(
+                    [mine, other, estimate(a), estimate(b), estimate(a - b), estimate(a / b)]
+                )
+    return {
+        "kind": "table",
+        "title": "recall@10 over all cases, paired",
+        "columns": [
+            {"title": "ranker"},
+            {"title": "against"},
+            {"title": "recall@10", "format": "percent", "digits": 2},
+            {"title": "of the other", "format": "percent", "digits": 2},
+            {"title": "difference", "format": "points", "digits": 2, "signed": True},
+            {"title": "ratio", "format": "decimal", "digits": 2},
+        ],
+        "rows": rows,
+    }
+
+
+def _figures(cohort: Cohort, draws: Mapping[str, Mapping[str, Draws]], ours: list[str]) -> Table:
+    shares: list[Column] = [{"title": name, "format": "percent", "digits": 1} for name in _SHOWN]
+    columns: list[Column] = [
+        {"title": "ranker"},
+        *shares,
+        {"title": "log-loss", "format": "decimal", "digits": 2},
+    ]
+    return {
+        "kind": "table",
+        "title": f"Cohort: {cohort.title}",
+        "columns": columns,
+        "rows": [
+            [ranker, *(estimate(found[name]) for name in (*_SHOWN, "log_loss"))]
+            for ranker, found in draws.items()
+        ],
+        "highlight": [place for place, ranker in enumerate(draws) if ranker in ours],
+        "note": "Log-loss in nats per target of the catalogue.",
+    }
+
+
+def _calibration(
+    scored: Mapping[str, Scored],
+    targets: Targets,
+    cohort: Cohort,
+    bootstrap: UserBootstrap,
+    ours: list[str],
+    against: list[str],
+) -> list[Any]:
+    found = {ranker: calibrate(each, targets, cohort, bootstrap) for ranker, each in scored.items()}
+    drawn = [*ours, *(ranker for ranker in against if ranker not in ours)][:_DRAWN]
+    return [
+        {
+            "kind": "table",
+            "title": "Calibration over the 20 most probable advertisers of each case",
+            "columns": [
+                {"title": "ranker"},
+                {"title": "ECE, 15 bins of equal mass", "format": "decimal", "digits": 4},
+                {"title": "mean predicted / observed", "format": "decimal", "digits": 2},
+            ],
+            "rows": [
+                [
+                    ranker,
+                    estimate(each.ece, centred=True),
+                    estimate(each.predicted_over_observed),
+                ]
+                for ranker, each in found.items()
+            ],
+            "highlight": [place for place, ranker in enumerate(found) if ranker in ours],
+            "note": "A forecast is the probability that a random one of the day's advertisers is "
+            "this one; observed is 1 / the number of the day's advertisers where it is one.",
+        },
+        {
+            "kind": "reliability",
+            "name": "reliability",
+            "title": "Reliability over the 20 most probable advertisers of each case",
+            "series": [
+                {
+                    "label": ranker,
+                    "bins": [
+                        {
+                            "predicted": one.predicted,
+                            "observed": one.observed,
+                            "pairs": one.pairs,
+                        }
+                        for one in found[ranker].bins
+                    ],
+                }
+                for ranker in drawn
+            ],
+        },
+    ]
+
+
+def _exposure(scored: Mapping[str, Scored], bootstrap: UserBootstrap, ours: list[str]) -> Table:
+    rows: list[list[Any]] = []
+    for ranker, each in scored.items():
+        found = measure_exposure(each.top_rows, each.advertisers, bootstrap)
+        rows.append(
+            [
+                ranker,
+                *(estimate(found[name], centred=True) for name in ("coverage", "hhi", "top_share")),
+            ]
+        )
+    return {
+        "kind": "table",
+        "title": "Who is shown among the first 10",
+        "columns": [
+            {"title": "ranker"},
+            {"title": "coverage of the catalogue", "format": "percent", "digits": 1},
+            {"title": "Herfindahl index", "format": "decimal", "digits": 4},
+            {"title": "places of the 10 most shown", "format": "percent", "digits": 1},
+        ],
+        "rows": rows,
+        "highlight": [place for place, ranker in enumerate(scored) if ranker in ours],
+    }
