@@ -9,10 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from adprior_bench.quality.baselines.base import Baseline
-from adprior_bench.quality.calibration import calibrate
 from adprior_bench.quality.cohorts import Targets, cohorts
-from adprior_bench.quality.histories import EncodedCase
 from adprior_bench.quality.intervals import UserBootstrap, estimate
 from adprior_bench.quality.language_model import ABLATIONS, forecast_cases
 from adprior_bench.quality.metrics import measure_forecasts, score
@@ -101,7 +98,7 @@ def evaluate(
     ranking = _rank(forecaster, study, forecasts, tuned, resamples, threads)
     retrieval = _retrieve(study, forecasts, bootstrap)
     ablations = _ablate(forecaster, study, targets, bootstrap, figures)
-    claims = _claims(forecasts, targets, bootstrap, figures, ranking, retrieval, best)
+    claims = _claims(figures, ranking, retrieval, best)
     sections = [
         claims,
         protocol_section(study),
@@ -128,7 +125,7 @@ def _forecast(forecaster: Forecaster, study: Study, tuned: Sequence[Tuned]) -> _
     judged = {LLM: forecast_cases(forecaster, study, study.test, title="test")}
     for each in tuned:
         validation[each.name] = each.validation
-        judged[each.name] = _asked(each.baseline, study.test, study)
+        judged[each.name] = forecast_all(each.baseline, study.test, study.training.advertisers)
     best = max(tuned, key=lambda each: each.best.recall).name
     shares = {}
     for other in dict.fromkeys([OWN, best]):
@@ -143,10 +140,6 @@ def _forecast(forecaster: Forecaster, study: Study, tuned: Sequence[Tuned]) -> _
         judged[name] = _mixed(judged[LLM], judged[other], shares[name])
     names = [LLM, *shares, *(each.name for each in tuned)]
     return _Forecasts(names=names, validation=validation, judged=judged, shares=shares)
-
-
-def _asked(baseline: Baseline, cases: Sequence[EncodedCase], study: Study) -> Float32Array:
-    return forecast_all(baseline, cases, study.training.advertisers)
 
 
 def _mixed(ours: Float32Array, other: Float32Array, share: float) -> Float32Array:
@@ -220,18 +213,13 @@ def _ablate(
 
 
 def _claims(
-    forecasts: _Forecasts,
-    targets: Targets,
-    bootstrap: UserBootstrap,
     figures: ForecastFigures,
     ranking: RankingFigures,
     retrieval: RetrievalFigures | None,
     best: str,
 ) -> Section:
     recall = {name: found["recall@10"] for name, found in figures.draws["all"].items()}
-    calibration = calibrate(
-        score(forecasts.judged[LLM], targets), targets, cohorts(targets)["all"], bootstrap
-    )
+    calibration = figures.calibrations[LLM]
     return claims_section(
         blend_gain=estimate(recall[_blend_name(OWN)] - recall[OWN]),
         over_popularity=estimate(recall[LLM] / recall[POPULARITY]),
@@ -266,8 +254,8 @@ def _report(
     notes = [f"Origin of the data: {manifest.origin}."] if manifest.origin else []
     if manifest.training.get("start") == "scratch":
         notes.append(
-            "The model was trained from random weights on this log alone: the knowledge of the "
-            "world that a pre-trained model brings is absent from every figure."
+            "The model was trained from scratch on this log alone: the knowledge of the world that "
+            "a pre-trained model brings is absent from every figure."
         )
     if validation_only:
         notes.append("Judged on half of the validation users; the test users were left alone.")

@@ -19,6 +19,7 @@ from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
 
+from adprior_bench.cases import recorded_split
 from adprior_bench.quality.baselines.base import Training
 from adprior_bench.quality.histories import (
     EncodedCase,
@@ -59,20 +60,17 @@ class Splits:
         Raises:
             InvalidInputError: The model was trained without a cut, test or validation users.
         """
-        split = training.get("split", {})
-        if missing := [
-            option for option in ("cut", "test_share", "validation_share") if not split.get(option)
-        ]:
+        test, cut = recorded_split(training)
+        share = training["split"].get("validation_share")
+        if not share:
             raise InvalidInputError(
-                "the bundle's model was trained without "
-                + " and ".join("--" + option.replace("_", "-") for option in missing)
-                + ": no user and day is known to be unseen"
+                "the bundle's model was trained without --validation-share: no user is left to "
+                "choose settings on"
             )
-        cut = date.fromisoformat(split["cut"])
         return cls(
             cut=cut,
-            test=Split(cut=cut, test_share=split["test_share"], salt=split["salt"]),
-            validation=Split(test_share=split["validation_share"], salt=VALIDATION_SALT),
+            test=test,
+            validation=Split(test_share=share, salt=VALIDATION_SALT),
         )
 
     def group_of(self, user_id: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from adprior_bench.quality.calibration import calibrate
+from adprior_bench.quality.calibration import Calibration, calibrate
 from adprior_bench.quality.cohorts import Cohort, Targets, cohorts
 from adprior_bench.quality.exposure import measure_exposure
 from adprior_bench.quality.intervals import Draws, UserBootstrap, estimate
@@ -26,10 +26,12 @@ class ForecastFigures:
 
     Attributes:
         draws: cohort -> ranker -> metric -> draws.
+        calibrations: By ranker, over all cases.
         section: For the report.
     """
 
     draws: Mapping[str, Mapping[str, Mapping[str, Draws]]]
+    calibrations: Mapping[str, Calibration]
     section: Section
 
 
@@ -59,8 +61,13 @@ def forecast_section(
         for name, cohort in groups.items()
     }
     everyone = draws["all"]
+    calibrations = {
+        ranker: calibrate(each, targets, groups["all"], bootstrap)
+        for ranker, each in scored.items()
+    }
     return ForecastFigures(
         draws=draws,
+        calibrations=calibrations,
         section={
             "title": "Forecasts",
             "notes": [],
@@ -83,7 +90,7 @@ def forecast_section(
                     ],
                 },
                 *(_figures(cohort, draws[name], ours) for name, cohort in groups.items()),
-                *_calibration(scored, targets, groups["all"], bootstrap, ours, against),
+                *_calibration(calibrations, ours, against),
                 _exposure(scored, bootstrap, ours),
             ],
         },
@@ -137,14 +144,8 @@ def _figures(cohort: Cohort, draws: Mapping[str, Mapping[str, Draws]], ours: lis
 
 
 def _calibration(
-    scored: Mapping[str, Scored],
-    targets: Targets,
-    cohort: Cohort,
-    bootstrap: UserBootstrap,
-    ours: list[str],
-    against: list[str],
+    found: Mapping[str, Calibration], ours: list[str], against: list[str]
 ) -> list[Any]:
-    found = {ranker: calibrate(each, targets, cohort, bootstrap) for ranker, each in scored.items()}
     drawn = [*ours, *(ranker for ranker in against if ranker not in ours)][:_DRAWN]
     return [
         {
