@@ -60,7 +60,7 @@ def quantised_copy(path: Path, precision: str) -> Path:
     """Return a copy of an ONNX graph with weight-only quantisation.
 
     Args:
-        path: The fp32 graph.
+        path: The graph, in single precision or with its weights in half.
         precision: One of `PRECISIONS`; ``+int8`` computes matrix products in int8 too, each block
             of 32 activations with a scale of its own.
     """
@@ -75,6 +75,7 @@ def quantised_copy(path: Path, precision: str) -> Path:
         block_size=32, is_symmetric=True, accuracy_level=level, bits=bits
     )
     source = onnx.load(str(path))
+    _restore_weights(source)
     metadata = {item.key: item.value for item in source.metadata_props}
     quantizer = MatMulNBitsQuantizer(source, algo_config=config)
     quantizer.process()
@@ -82,6 +83,20 @@ def quantised_copy(path: Path, precision: str) -> Path:
     target = path.with_name(f"model-{precision}.onnx")
     onnx.save(quantizer.model.model, str(target))
     return target
+
+
+def _restore_weights(proto: Any) -> None:
+    """Put weights of half precision that are cast to single back in single precision."""
+    import onnx  # noqa: PLC0415  heavy
+
+    weights = {tensor.name: tensor for tensor in proto.graph.initializer}
+    casts = [n for n in proto.graph.node if n.op_type == "Cast" and n.input[0] in weights]
+    for cast in casts:
+        tensor = weights[cast.input[0]]
+        if tensor.data_type == onnx.TensorProto.FLOAT16:
+            single = onnx.numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(single, cast.output[0]))
+            proto.graph.node.remove(cast)
 
 
 def random_catalogue(size: int, seed: int = 1) -> Trie:

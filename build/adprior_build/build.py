@@ -62,9 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(option, type=positive_integer, metavar="N", help=told)
     parser.add_argument(
         "--precision",
-        choices=("fp32", "fp16"),
+        choices=("fp32", "fp16-weights", "fp16"),
         default="fp32",
-        help="of the graph, with --checkpoint: fp16 is for GPUs (fp32)",
+        help="of the graph, with --checkpoint: fp16-weights stores half as much and computes in "
+        "fp32, fp16 is for GPUs (fp32)",
     )
     parser.add_argument("--origin", help="where the training data came from, for the manifest")
     parser.add_argument(

@@ -58,7 +58,7 @@ def fill_from_checkpoint(
         catalogue_path: The advertisers; None takes those of the checkpoint.
         head: A fitted prior head; None gives one that changes nothing.
         commands: For the manifest: those that came before training, and the one that builds.
-        precision: Of the graph: ``fp32``, or ``fp16`` for GPUs.
+        precision: Of the graph, one of `onnx_export.PRECISIONS`.
         settings: Of the manifest: ``forecast_k``, ``beam_width``, ``origin``.
 
     Returns:

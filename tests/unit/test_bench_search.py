@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -153,6 +155,22 @@ def test_a_quantised_copy_is_the_same_model_roughly(
     rough = OnnxEngine(quantised_copy(path, precision), threads=1).prefill(PROMPT)[1]
     difference = float(np.abs(exact - rough).max())
     assert 0 < difference < float(exact.max() - exact.min())
+
+
+def test_a_copy_quantises_weights_that_are_stored_in_half_precision(
+    model: tuple[Any, Path], tmp_path: Path
+) -> None:
+    llama, path = model
+    half = tmp_path / "model.onnx"
+    export_onnx(copy.deepcopy(llama), half, precision="fp16-weights")
+
+    def products(graph: Path) -> int:
+        return sum(node.op_type == "MatMulNBits" for node in onnx.load(graph).graph.node)
+
+    copies = [quantised_copy(place, "int8") for place in (path, half)]
+    assert products(copies[0]) == products(copies[1]) > 0
+    plain, rounded = (OnnxEngine(place, threads=1).prefill(PROMPT)[1] for place in copies)
+    np.testing.assert_allclose(rounded, plain, atol=0.05)
 
 
 def test_a_device_that_is_not_there_is_named(model: tuple[Any, Path]) -> None:

@@ -343,3 +343,25 @@ def test_half_precision_keeps_close_and_halves_the_file(
         sum(len(t.raw_data) for t in onnx.load(p).graph.initializer) for p in (path, single.path)
     ]
     assert weights[0] < 0.6 * weights[1]
+
+
+def test_half_weights_halve_the_file_and_nothing_else(
+    export: Callable[[Callable[[], Any]], Exported], tmp_path: Path
+) -> None:
+    single = export(_llama)
+    path = tmp_path / "model.onnx"
+    assert export_onnx(_llama(), path, precision="fp16-weights") <= PARITY_TOLERANCES["fp32"]
+    assert check_parity(_llama(), path, tolerance=0.2) > 1e-3  # of what was not rounded
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    sessions = [
+        onnxruntime.InferenceSession(str(p), o) for p, o in ((path, options), (single.path, None))
+    ]
+    halved, plain = ([(i.name, i.type, i.shape) for i in s.get_inputs()] for s in sessions)
+    assert halved == plain
+    loaded = onnx.load(tmp_path / "loaded.onnx").graph
+    assert not {tensor.data_type for tensor in loaded.initializer} & {onnx.TensorProto.FLOAT16}
+    weights = [
+        sum(len(t.raw_data) for t in onnx.load(p).graph.initializer) for p in (path, single.path)
+    ]
+    assert weights[0] < 0.6 * weights[1]
