@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time
 from itertools import groupby
@@ -52,6 +52,9 @@ class ExampleSource:
         seed: Of all draws.
         names: The catalogue's, for swapping.
         name_swaps: The share, 0 to 1.
+        first_of_day: Let loss fall on each day's first advertiser alone. A day's events are
+            shuffled, so it is a random one of the day's, foretold from earlier days only: what
+            serving asks for.
     """
 
     def __init__(
@@ -63,12 +66,14 @@ class ExampleSource:
         *,
         names: Sequence[str] = (),
         name_swaps: float = 0.0,
+        first_of_day: bool = False,
     ) -> None:
         self._renderer = renderer
         self._trie = trie
         self._seed = seed
         self._names = names
         self._name_swaps = name_swaps
+        self._first_of_day = first_of_day
         self._places = {even_out(name): place for place, name in enumerate(names)}
         self._known: dict[str, bool] = {}
         self._paths: dict[tuple[int, ...], bool] = {}
@@ -122,17 +127,21 @@ class ExampleSource:
         target = user.events[row]
         day = datetime.combine(target.time.date(), time(), tzinfo=UTC)
         history = [event for event in user.events[:row] if event.time < day]
+        history = _shuffle_within_days(history, random)
         prompt = self._renderer.render(
-            UserContext(
-                profile=user.profile, history=_shuffle_within_days(history, random), as_of=day
-            )
+            UserContext(profile=user.profile, history=history, as_of=day)
         )
+        spans = prompt.advertiser_spans
+        if self._first_of_day:
+            told = history[prompt.dropped_events :]
+            firsts = _firsts_of_days(event for event in told if event.advertiser is not None)
+            spans = [span for span, first in zip(spans, firsts, strict=True) if first]
         name = self._renderer.name_ids(target.advertiser or "")
         start = len(prompt.token_ids)
         token_ids = prompt.token_ids + name
         positions = [
             position
-            for first, last in [*prompt.advertiser_spans, (start, start + len(name))]
+            for first, last in [*spans, (start, start + len(name))]
             if first > 0 and self._names_an_advertiser(tuple(token_ids[first:last]))
             for position in range(first, last)
         ]
@@ -150,3 +159,11 @@ def _shuffle_within_days(events: Sequence[Event], random: np.random.Generator) -
         first = datetime.combine(day, time(), tzinfo=UTC)
         shuffled.extend(replace(of_day[i], time=first) for i in random.permutation(len(of_day)))
     return shuffled
+
+
+def _firsts_of_days(events: Iterable[Event]) -> Iterator[bool]:
+    """Tell of each event whether it is the first of its day."""
+    previous = None
+    for event in events:
+        yield event.time.date() != previous
+        previous = event.time.date()

@@ -96,7 +96,13 @@ def _train_into(
     template.require_positions(model.config.get_text_config().max_position_embeddings, trie.depth)
     open_window(model, template.max_prompt_tokens + trie.depth)
     drawn = ExampleSource(
-        training, renderer, trie, args.seed, names=catalogue.names, name_swaps=args.name_swaps
+        training,
+        renderer,
+        trie,
+        args.seed,
+        names=catalogue.names,
+        name_swaps=args.name_swaps,
+        first_of_day=args.first_of_day,
     )
     source = RememberedEpochs(drawn)
     if not source.epoch(0):
@@ -104,7 +110,12 @@ def _train_into(
             f"{args.events}: nothing to train on: of {sum(len(u.events) for u in training)} events "
             f"before the cut, no event names an advertiser of the catalogue"
         )
-    checks = ExampleSource(validation, renderer, trie, args.seed).epoch(0)
+    checks = ExampleSource(
+        validation, renderer, trie, args.seed, first_of_day=args.first_of_day
+    ).epoch(0)
+    if args.freeze_embeddings:
+        for embeddings in (model.get_input_embeddings(), model.get_output_embeddings()):
+            embeddings.requires_grad_(requires_grad=False)
     model, position = _optimise(model, source, checks, renderer.end_id, args, keeper)
     record = describe_training(args, training, validation, position)
     try:

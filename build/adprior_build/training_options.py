@@ -70,6 +70,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ),
         ("--log-q", number_from_zero, 0.0, "strength of the correction for popular names"),
     )
+    loss = parser.add_argument_group("what is learnt")
+    loss.add_argument(
+        "--first-of-day",
+        action="store_true",
+        help="loss on each day's first advertiser alone, from earlier days (on every advertiser)",
+    )
+    loss.add_argument(
+        "--freeze-embeddings", action="store_true", help="leave embeddings as they begin"
+    )
     lora = parser.add_argument_group("LoRA (with --from; merged into the weights at the end)")
     _add(
         lora,
@@ -129,6 +138,10 @@ def check_options(args: argparse.Namespace) -> None:
     """
     if args.lora_rank is None and (args.lora_alpha is not None or args.lora_embeddings):
         raise InvalidInputError("--lora-alpha and --lora-embeddings need --lora-rank")
+    if args.freeze_embeddings and args.lora_rank is not None:
+        raise InvalidInputError(
+            "--freeze-embeddings is what --lora-rank does without --lora-embeddings"
+        )
     if args.lora_rank is not None and args.size is not None:
         raise InvalidInputError(
             "--lora-rank needs --from: from scratch there is nothing to correct"

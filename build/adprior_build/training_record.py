@@ -27,6 +27,15 @@ RUN_KEY = "run"
 _INPUTS = ("events", "profiles", "columns", "catalogue", "size", "template")
 _OFF = ("patience", "dropout", "label_smoothing", "name_swaps", "log_q")
 """Options that a command is recorded without where they are 0."""
+_ALSO_SETTINGS = (
+    "name_swaps",
+    "first_of_day",
+    "freeze_embeddings",
+    "lora_rank",
+    "lora_alpha",
+    "lora_embeddings",
+)
+"""Beside the loop's settings."""
 
 
 def describe_training(
@@ -46,7 +55,7 @@ def describe_training(
     start = vars(args)["from"]
     settings: dict[str, Any] = asdict(loop_settings(args))
     settings["precision"] = "bf16" if settings.pop("bf16") else "fp32"
-    for name in ("name_swaps", "lora_rank", "lora_alpha", "lora_embeddings"):
+    for name in _ALSO_SETTINGS:
         settings[name] = getattr(args, name)
     off = {name for name in _OFF if not getattr(args, name)}
     off |= {"device"} if args.device == "cpu" else set()

@@ -144,6 +144,20 @@ def test_lora_embeddings_train_as_well_where_asked(data: SmallData, tmp_path: Pa
     assert unchanged == {name for name in before if "norm" in name}
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_frozen_embeddings_stay_and_all_else_is_trained(
+    data: SmallData, tmp_path: Path, tied: bool
+) -> None:
+    save_random(tmp_path / "start", LlamaConfig, tie_word_embeddings=tied)
+    options = ["--freeze-embeddings", "--learning-rate", "0.01"]
+    assert data.train(tmp_path / "out", *options, start=tmp_path / "start") == 0
+    before, after = (
+        load_file(tmp_path / place / "model.safetensors") for place in ("start", "out")
+    )
+    unchanged = {name for name in before if torch.equal(before[name], after[name])}
+    assert unchanged == {name for name in before if "embed_tokens" in name or "lm_head" in name}
+
+
 def test_prompts_beyond_the_attention_window_are_refused(
     data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -124,6 +124,23 @@ def test_loss_falls_on_the_catalogues_names_and_on_nothing_else(
         assert taught(example)
 
 
+@settings(deadline=None)
+@given(events=st.lists(EVENTS, max_size=15), number=st.integers(0, 3))
+def test_loss_may_fall_on_the_first_advertiser_of_each_day_alone(
+    events: list[Event], number: int
+) -> None:
+    history = user(*sorted(events, key=lambda item: item.time))
+    drawn = ExampleSource([history], RENDERER, TRIE, 0, first_of_day=True).epoch(number)
+    for example in drawn:
+        *lines, last = text(example.token_ids).split("\n")
+        firsts: dict[str, str] = {}
+        for line in lines:
+            if " at " in line:
+                firsts.setdefault(line.split()[1], line.partition(" at ")[2])
+        names = [*firsts.values(), last.split(" ", 2)[2]]
+        assert taught(example) == [name for name in names if name.removesuffix(END) in KNOWN]
+
+
 def test_an_advertiser_outside_the_catalogue_is_never_taught() -> None:
     history = user(event(1, "Acme"), event(2, "Elsewhere"))
     lessons = [taught(item) for number in range(20) for item in source(history).epoch(number)]

@@ -68,6 +68,7 @@ def test_the_state_is_kept_beside_the_output() -> None:
         (["--lora-rank", "2"], "--size", "--lora-rank needs --from"),
         (["--lora-alpha", "2"], "--from", "need --lora-rank"),
         (["--lora-embeddings"], "--from", "need --lora-rank"),
+        (["--lora-rank", "2", "--freeze-embeddings"], "--from", "without --lora-embeddings"),
         (["--patience", "1", "--validation-share", "0"], "--size", "needs validation users"),
         (["--work", "out/model"], "--size", "must not lie in one another"),
         (["--work", "out/model/state"], "--size", "must not lie in one another"),
