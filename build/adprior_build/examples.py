@@ -41,16 +41,16 @@ class ExampleSource:
     of strictly earlier days. Loss falls on the target's name, terminator included, and on the names
     in the history as well, each predicted from what comes before it.
 
-    In a share of the examples, ``name_swaps``, the catalogue's names change places, each for the
-    same other one throughout the example: then nothing helps but to see what came before, and no
-    history can be learnt by heart.
+    In a share of the examples, ``name_swaps``, the catalogue's names change places with others
+    about as popular, each for the same other one throughout the example: then little helps but
+    popularity and to see what came before, and no history can be learnt by heart.
 
     Args:
         users: Their histories.
         renderer: Makes the prompts.
         trie: The catalogue's names.
         seed: Of all draws.
-        names: The catalogue's, for swapping.
+        names: The catalogue's, the most popular first, for swapping.
         name_swaps: The share, 0 to 1.
         first_of_day: Let loss fall on each day's first advertiser alone. A day's events are
             shuffled, so it is a random one of the day's, foretold from earlier days only: what
@@ -110,7 +110,8 @@ class ExampleSource:
         return self._paths[token_ids]
 
     def _swap_names(self, user: UserHistory, random: np.random.Generator) -> UserHistory:
-        others = random.permutation(len(self._names))
+        ranks = np.arange(len(self._names))
+        others = np.argsort(np.log1p(ranks) + random.random(len(ranks)))
         return replace(
             user,
             events=tuple(

@@ -1,7 +1,8 @@
 """A tokenizer and a Llama from nothing, of a size given in TOML, for when no checkpoint is at hand.
 
 Little data and two cores must do, so the start is a good one: before the first step, the model
-already forecasts the user's own advertisers by how often they came, and some popularity.
+already forecasts the user's own advertisers by how often and how lately they came, and some
+popularity.
 
 * Every advertiser's name is one token, and embeddings are tied.
 * Attention begins as a copier: values and output projections make the identity (Trockman and
@@ -10,6 +11,10 @@ already forecasts the user's own advertisers by how often they came, and some po
   else, and attention begins by looking at names; another is the same everywhere, which queries
   begin with; the third holds a name's popularity, as the bias of an output layer often does
   (Karpathy, "A recipe for training neural networks", 2019), and what asks for it.
+* Attention begins by looking at what is near as well: one pair of the rotary embedding makes half
+  a turn over a prompt, and its cosine fades with the distance.
+* What is no name is quiet, and the last norm weighs the coordinates set apart, so that forecasts
+  begin with names only.
 
 The size file::
 
@@ -47,24 +52,37 @@ __all__ = [
 ]
 
 PAD, END, USER = "<|pad|>", "<|end|>", "<|user|>"
+_END_ID: Final = 1
 
 _POPULARITY, _IS_NAME, _CONSTANT = range(3)
 """The coordinates set apart."""
 _SPREAD: Final = 0.05
 """Standard deviation of an embedding's coordinates."""
-_MARK: Final = 3.0
+_QUIET: Final = 0.3
+"""Of it, where the token is no name."""
+_MARK: Final = 6.0
 """Of those set apart, in standard deviations."""
+_END_MARK: Final = 4.0
+"""How much more the terminator is marked as no name than others are: it follows names."""
 _POPULAR: Final = 3.0
 """Of popularity: standard deviations for a nat."""
-_ATTENTION: Final = 4.0
-"""About how much higher names score than all else, before attention's softmax."""
+_ATTENTION: Final = 2.0
+"""How much names score above nothing, and all else below, before attention's softmax; twice as much
+where a quiet token asks."""
+_NEARNESS: Final = 1.0
+"""How much the nearest token scores above one a quarter of a turn away, likewise."""
 _COPYING: Final = 0.7
 """Of the identity, in values and in output projection."""
 _LATER: Final = 0.1
 """Of the first layer's output, what later ones begin with."""
+_SHARPNESS: Final = 10.0
+"""A name's logit where the last norm sees nothing but its embedding."""
+_ASKING: Final = (1.5625, -3.125)
+"""Weights of the last norm for popularity and for names. What comes last in a prompt is no name, so
+that the second must turn over what it says."""
 _NEVER: Final = 1e6
-_NOISE: Final = 0.5
-_CALM: Final = 0.3
+_NOISE: Final = 0.1
+_CALM: Final = 0.1
 """Of the usual random weights."""
 
 
@@ -111,7 +129,7 @@ def training_texts(users: Sequence[UserHistory], names: Sequence[str]) -> Iterat
     yield from names
     yield from (gap for days in range(4000) for gap in [coarse_days(days)] * 2)
     for user in users:
-        yield from (text for item in user.profile.items() for text in item)
+        yield from (text for key, value in user.profile.items() for text in (key, f"={value}"))
         for event in user.events:
             yield from (text for text in (event.advertiser, event.category) if text)
 
@@ -152,7 +170,7 @@ def scratch_template(size: ModelSize) -> PromptTemplate:
         terminator=END,
         max_prompt_tokens=size.max_prompt_tokens,
         head=(USER,),
-        profile=("{key}", "{value}"),
+        profile=("{key}", "={value}"),  # a state may be called as an advertiser is
         event=("{gap}", "{advertiser}{end}"),
         tail=("{gap}",),
     )
@@ -187,7 +205,7 @@ def scratch_model(size: ModelSize, vocabulary_size: int, names: Names) -> Any:
             max_position_embeddings=2 * size.max_prompt_tokens,
             tie_word_embeddings=True,
             bos_token_id=None,
-            eos_token_id=1,
+            eos_token_id=_END_ID,
             pad_token_id=0,
         )
     )
@@ -196,6 +214,9 @@ def scratch_model(size: ModelSize, vocabulary_size: int, names: Names) -> Any:
         for place, layer in enumerate(model.model.layers):
             _make_copier(layer.self_attn, size, first=place == 0)
             layer.mlp.down_proj.weight.mul_(_CALM)
+        last = model.model.norm.weight
+        last.fill_(_SHARPNESS / (_SPREAD * size.hidden_size))
+        last[[_POPULARITY, _IS_NAME]] = torch.tensor(_ASKING)
     return model
 
 
@@ -203,23 +224,28 @@ def _mark_names(embeddings: Any, names: Names) -> None:
     import torch  # noqa: PLC0415  heavy
 
     mark = _MARK * _SPREAD
+    tokens = torch.tensor(names.tokens)
+    logs = torch.tensor(names.log_shares)
     embeddings.normal_(0, _SPREAD)
+    loud = torch.full(embeddings.shape[:1], _QUIET)
+    loud[tokens] = 1.0
+    embeddings.mul_(loud[:, None])
     embeddings[:, _POPULARITY], embeddings[:, _IS_NAME], embeddings[:, _CONSTANT] = (
         mark,
         -mark,
         mark,
     )
-    tokens = torch.tensor(names.tokens)
-    logs = torch.tensor(names.log_shares)
+    embeddings[_END_ID, _IS_NAME] *= _END_MARK
     embeddings[tokens, _IS_NAME] = mark
     embeddings[tokens, _POPULARITY] = _SPREAD * _POPULAR * (logs - logs.mean())
 
 
 def _make_copier(attention: Any, size: ModelSize, *, first: bool) -> None:
-    """Let attention look at names and hand on what it sees; later layers much less.
+    """Let attention look at names and what is near, and hand on what it sees; later layers less.
 
-    Each key-value head carries a slice of the identity, shared evenly by its query heads. Queries
-    and keys meet in the slowest pair of the rotary embedding, which hardly turns over a prompt.
+    Each key-value head carries a slice of the identity, shared evenly by its query heads. For
+    names, queries and keys meet in the slowest pair of the rotary embedding (RoFormer, Su et al.
+    2021), which hardly turns over a prompt; for nearness, in the one that makes half a turn.
     """
     import torch  # noqa: PLC0415  heavy
 
@@ -236,9 +262,22 @@ def _make_copier(attention: Any, size: ModelSize, *, first: bool) -> None:
     output[apart] = 0.0
     if not first:
         output.mul_(_LATER)
-    reach = math.sqrt(_ATTENTION * math.sqrt(width)) / _MARK
-    for projection, source in ((attention.q_proj, _CONSTANT), (attention.k_proj, _IS_NAME)):
-        projection.weight.mul_(_CALM)
-        slowest = torch.arange(width // 2 - 1, len(projection.weight), width)
-        projection.weight[slowest] = 0.0
-        projection.weight[slowest, source] = reach
+    slowest = width // 2 - 1
+    turning = _pair_of_half_a_turn(size, width)
+    for projection, asked in ((attention.q_proj, _CONSTANT), (attention.k_proj, _IS_NAME)):
+        weight = projection.weight
+        weight.mul_(_CALM)
+        for pair, source, score in (
+            (turning, _CONSTANT, _NEARNESS),
+            (slowest, asked, _ATTENTION),
+        ):
+            meeting = torch.arange(pair, len(weight), width)
+            weight[torch.cat([meeting, meeting + width // 2])] = 0.0
+            weight[meeting, source] = math.sqrt(score * math.sqrt(width)) / _MARK
+
+
+def _pair_of_half_a_turn(size: ModelSize, width: int) -> int:
+    """Return which pair of the rotary embedding makes about half a turn over a prompt."""
+    wanted = math.log(math.pi / size.max_prompt_tokens)
+    steps = 2 * math.log(10_000.0) / width  # between pairs, in logs of turns; Llama's base
+    return min(max(0, round(-wanted / steps)), max(0, width // 2 - 2))

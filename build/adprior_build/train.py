@@ -100,7 +100,7 @@ def _train_into(
         renderer,
         trie,
         args.seed,
-        names=catalogue.names,
+        names=_most_popular_first(catalogue, training),
         name_swaps=args.name_swaps,
         first_of_day=args.first_of_day,
     )
@@ -168,6 +168,7 @@ def _optimise(
         checks,
         loop_settings(args),
         terminator=terminator,
+        start_share=args.start_share,
         keeper=keeper,
         kept=kept,
     )
@@ -221,3 +222,8 @@ def _popularity(catalogue: Catalogue, users: list[UserHistory]) -> pa.Table:
             "events": pa.array([counts[row] for row in range(len(catalogue.ids))], pa.int64()),
         }
     )
+
+
+def _most_popular_first(catalogue: Catalogue, users: list[UserHistory]) -> list[str]:
+    events = np.array(_popularity(catalogue, users)["events"])
+    return [catalogue.names[row] for row in np.argsort(-events, kind="stable")]

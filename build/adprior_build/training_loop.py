@@ -56,11 +56,15 @@ def train(
     settings: Settings,
     *,
     terminator: int | None = None,
+    start_share: float = 0.0,
     keeper: StateKeeper | None = None,
     kept: KeptState | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Position:
     """Train ``model`` in place and leave it, on the CPU, at the epoch of least validation loss.
+
+    With a ``start_share``, between there and where it began, as in WiSE-FT (Wortsman et al. 2022,
+    "Robust fine-tuning of zero-shot models", arXiv 2109.01903).
 
     Args:
         model: A causal language model; what of it requires no gradient stays as it is.
@@ -68,6 +72,7 @@ def train(
         validation: Examples that choose the epoch; without any, the training loss does.
         settings: How.
         terminator: The token that ends a name.
+        start_share: Share of the first weights in the last ones.
         keeper: Where the state is kept after every epoch and every few minutes.
         kept: The state to go on from.
         clock: In seconds.
@@ -79,9 +84,13 @@ def train(
         InvalidInputError: The training diverged, or its state cannot be kept.
     """
     model.to(settings.device)
+    start = {name: w.detach().clone() for name, w in trained_parameters(model).items()}
     with dropout(model, settings.dropout):
         run = _Run(model, source, validation, settings, terminator, keeper, kept, clock)
         position = run.finish()
+    with torch.no_grad():
+        for name, weights in trained_parameters(model).items():
+            weights.lerp_(start[name], start_share)
     model.to("cpu").eval()
     return position
 

@@ -27,8 +27,8 @@ EXAMPLE = """examples:
 
 A training that was killed goes on where it was when the same command is run again."""
 
-FREE = frozenset({"checkpoint_minutes", "output", "restart", "threads", "work"})
-"""Options that may differ when a killed training goes on: they change nothing about its result."""
+FREE = frozenset({"checkpoint_minutes", "output", "restart", "start_share", "threads", "work"})
+"""Options that may differ when a killed training goes on: they change nothing about its course."""
 
 _DEFAULT_EPOCHS = 10
 
@@ -66,7 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "--name-swaps",
             share,
             0.0,
-            "share of examples with all names swapped, so that only copying helps",
+            "share of examples with names swapped for others about as popular",
+        ),
+        (
+            "--start-share",
+            share,
+            0.0,
+            "share of the first weights in those that are kept (WiSE-FT)",
         ),
         ("--log-q", number_from_zero, 0.0, "strength of the correction for popular names"),
     )

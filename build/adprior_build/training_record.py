@@ -25,10 +25,11 @@ RUN_KEY = "run"
 """Where the record keeps what another run of the same command would not give again."""
 
 _INPUTS = ("events", "profiles", "columns", "catalogue", "size", "template")
-_OFF = ("patience", "dropout", "label_smoothing", "name_swaps", "log_q")
+_OFF = ("patience", "dropout", "label_smoothing", "name_swaps", "start_share", "log_q")
 """Options that a command is recorded without where they are 0."""
 _ALSO_SETTINGS = (
     "name_swaps",
+    "start_share",
     "first_of_day",
     "freeze_embeddings",
     "lora_rank",
@@ -57,11 +58,12 @@ def describe_training(
     settings["precision"] = "bf16" if settings.pop("bf16") else "fp32"
     for name in _ALSO_SETTINGS:
         settings[name] = getattr(args, name)
+    unsaid = FREE - {"output", "start_share"}
     off = {name for name in _OFF if not getattr(args, name)}
     off |= {"device"} if args.device == "cpu" else set()
     return {
         "adprior_version": __version__,
-        "command": describe_command("train", args, leave_out=(FREE - {"output"}) | off),
+        "command": describe_command("train", args, leave_out=unsaid | off),
         "inputs": {
             name: {"file": path.name, "sha256": digest}
             for name, (path, digest) in _hash_inputs(args).items()

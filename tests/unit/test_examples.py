@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -254,4 +255,7 @@ def test_swapped_names_are_the_same_throughout() -> None:
         # One to one: equal where the true names are equal, and nowhere else.
         assert [found.index(name) for name in found] == [wanted.index(name) for name in wanted]
         swapped += found != wanted
-    assert swapped == 20
+        for here, there in zip(found, wanted, strict=True):
+            apart = abs(np.log1p(names.index(here)) - np.log1p(names.index(there)))
+            assert apart < 2  # about as popular
+    assert swapped > 10

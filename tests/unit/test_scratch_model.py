@@ -145,7 +145,7 @@ def test_training_texts_are_names_profiles_and_events() -> None:
     user = UserHistory(user_id="a", profile={"age": "44"}, events=[event, bare, event])
     texts = list(training_texts([user], ["Acme", "Kite"]))
     assert texts[:2] == ["Acme", "Kite"]
-    assert texts[-6:] == ["age", "44", "Acme", "FOOD", "Acme", "FOOD"]
+    assert texts[-6:] == ["age", "=44", "Acme", "FOOD", "Acme", "FOOD"]
     assert {"0", "9", "10", "15", "22"} < set(texts)
 
 
@@ -184,7 +184,7 @@ def test_an_untrained_model_forecasts_what_came_often_and_what_is_popular(
     torch.manual_seed(0)
     size = replace(SIZE, hidden_size=192, layers=2, key_value_heads=key_value_heads)
     tokens = list(range(20, 120))
-    shares = np.exp(np.linspace(0, -7, 100))
+    shares = np.exp(np.linspace(0, -4, 100))
     model = scratch_model(size, 140, Names(tokens=tokens, log_shares=np.log(shares).tolist()))
     elsewhere = [3, 4, 5, 6]
     history = [70, 1, 3, 90, 1, 4, 70, 1, 5, 70, 1, 90, 1, 100, 1]
@@ -195,4 +195,21 @@ def test_an_untrained_model_forecasts_what_came_often_and_what_is_popular(
         )
     names = np.array(tokens)
     assert names[known[names].argsort(descending=True)[:2]].tolist() == [70, 90]
-    assert np.corrcoef(unknown[names].numpy(), np.log(shares))[0, 1] > 0.1
+    assert np.corrcoef(unknown[names].numpy(), np.log(shares))[0, 1] > 0.5
+    assert int(known.argmax()) in tokens
+
+
+def test_an_untrained_model_leans_to_end_a_name_and_prefers_what_came_lately() -> None:
+    torch.manual_seed(0)
+    size = replace(SIZE, hidden_size=192, key_value_heads=6, max_prompt_tokens=100)
+    tokens = list(range(20, 120))
+    model = scratch_model(size, 140, Names(tokens=tokens, log_shares=[-4.6] * 100)).eval()
+    history = [2, *[70, 1, 3] * 8, *[90, 1, 3] * 8]
+    with torch.no_grad():
+        after_gap, after_name = (
+            torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0, -1], -1)
+            for ids in (history, [*history, 90])
+        )
+    assert after_gap[90] > after_gap[70] > after_gap[[80, 100]].max()
+    assert after_name[1] > after_name[2:20].max() + 3
+    assert after_name[1] > after_gap[1] + 3

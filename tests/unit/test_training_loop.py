@@ -76,6 +76,20 @@ def test_the_loss_falls() -> None:
     assert rows[0]["loss"] > math.log(SIZE.vocabulary_size) / 2
 
 
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_what_is_kept_may_lie_between_start_and_end(share: float) -> None:
+    start, trained, between = fresh_model(), fresh_model(), fresh_model()
+    train(trained, FixedSource(TAUGHT), [], SETTINGS)
+    train(between, FixedSource(TAUGHT), [], SETTINGS, start_share=share)
+    ends = trained.state_dict()
+    moved = 0.0
+    for name, weights in between.state_dict().items():
+        first = start.state_dict()[name]
+        torch.testing.assert_close(weights, share * first + (1 - share) * ends[name])
+        moved += float((first - ends[name]).abs().sum())
+    assert moved > 1
+
+
 def test_without_validation_the_training_loss_chooses() -> None:
     rows = train(fresh_model(), FixedSource(TAUGHT), [], SETTINGS).rows
     assert all(row["validation_loss"] == row["loss"] for row in rows)

@@ -258,7 +258,10 @@ def _report(
             "a pre-trained model brings is absent from every figure."
         )
     if validation_only:
-        notes.append("Judged on half of the validation users; the test users were left alone.")
+        notes.append(
+            "Half of the validation users were judged: they stand wherever this report says test "
+            "users, who were left alone."
+        )
     return {
         "title": f"Forecast quality of bundle {manifest.bundle_id}",
         "notes": notes,
