@@ -14,7 +14,10 @@ from adprior_build.bundle import check_coherence, fill_from_bundle, fill_from_ch
 from adprior_build.options import positive_integer
 from adprior_build.provenance import describe_command
 from adprior_build.repository import REPOSITORY_MARKER, fill_repository
+from adprior_build.tensorrt_llm import options as engine_options
+from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_runtime.bundle import MANIFEST, Bundle
+from adprior_runtime.compiled_engine import ENGINE_KIND
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.search import SearchMode
 
@@ -31,7 +34,8 @@ __all__ = ["EXAMPLE", "add_arguments", "run"]
 EXAMPLE = """examples:
   adprior build --checkpoint CKPT --head head.onnx --save-bundle BUNDLE --output REPO
   adprior build --bundle BUNDLE --output REPO
-  adprior build --bundle BUNDLE --catalogue new.csv --output REPO   (seconds, no torch)"""
+  adprior build --bundle BUNDLE --catalogue new.csv --output REPO   (seconds, no torch)
+  adprior build --checkpoint CKPT --engine tensorrt-llm --deployment deploy/l4.toml --output REPO"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--save-bundle", type=Path, help="also keep the bundle, here")
     parser.add_argument("--catalogue", type=Path, help="advertisers (CSV or Parquet), if new")
     parser.add_argument("--head", type=Path, help="prior head of `adprior fit-head`")
-    parser.add_argument("--engine", choices=("onnx",), default="onnx", help="what runs the model")
+    parser.add_argument(
+        "--engine", choices=("onnx", ENGINE_KIND), default="onnx", help="what runs the model (onnx)"
+    )
     parser.add_argument(
         "--forecast-k", type=positive_integer, metavar="N", help="advertisers in a forecast (20)"
     )
@@ -74,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LINE",
         help="a command that came before, for the manifest; may be repeated",
     )
+    engine_options.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -87,14 +94,16 @@ def run(args: argparse.Namespace) -> int:
     for option, path in (*named, ("--catalogue", args.catalogue), ("--head", args.head)):
         if path is not None and not path.exists():
             raise InvalidInputError(f"{option} {path}: no such file or directory")
+    deployment = engine_options.check_options(args)
     with (
         replace_directory(args.output, marker=REPOSITORY_MARKER) as output,
         _bundle_place(args) as place,
     ):
-        _fill_bundle(place, args)
+        _fill_bundle(place, args, deployment)
         bundle = Bundle.open(place)
         check_coherence(bundle)
         fill_repository(output, bundle)
+        engine_options.add_engine(output, bundle, args, deployment)
     print(
         f"adprior build: {args.output} · bundle {bundle.bundle_id} · "
         f"{time.monotonic() - start:.1f} s"
@@ -113,13 +122,15 @@ def _bundle_place(args: argparse.Namespace) -> Iterator[Path]:
         yield place
 
 
-def _fill_bundle(place: Path, args: argparse.Namespace) -> None:
+def _fill_bundle(place: Path, args: argparse.Namespace, deployment: Deployment | None) -> None:
     settings: dict[str, Any] = {
         name: value for name in (*_SETTINGS, "origin") if (value := getattr(args, name)) is not None
     }
+    settings |= engine_options.manifest_settings(args, deployment)
+    unrecorded = {"record_command", "origin", *engine_options.UNRECORDED}
     settings["commands"] = (
         *(args.record_command or ()),
-        describe_command("build", args, leave_out={"record_command", "origin"}),
+        describe_command("build", args, leave_out=unrecorded),
     )
     if args.bundle is not None:
         if args.precision != "fp32":
@@ -129,4 +140,7 @@ def _fill_bundle(place: Path, args: argparse.Namespace) -> None:
     difference = fill_from_checkpoint(
         place, args.checkpoint, args.catalogue, args.head, precision=args.precision, **settings
     )
-    print(f"adprior build: ONNX agrees with the checkpoint to {difference:.1e} in log-probability")
+    if args.engine != ENGINE_KIND:
+        print(
+            f"adprior build: ONNX agrees with the checkpoint to {difference:.1e} in log-probability"
+        )

@@ -32,6 +32,7 @@ from adprior_runtime.bundle import (
     hash_file,
 )
 from adprior_runtime.catalogue import Advertisers
+from adprior_runtime.compiled_engine import ENGINE_KIND
 from adprior_runtime.errors import ArtefactError, InvalidInputError
 from adprior_runtime.prompt import PromptRenderer
 from adprior_runtime.trie import Trie
@@ -50,7 +51,7 @@ def fill_from_checkpoint(
     precision: str = "fp32",
     **settings: Any,
 ) -> float:
-    """Make a bundle in an empty directory; needs torch.
+    """Make a bundle in an empty directory; an ONNX model needs torch.
 
     Args:
         directory: Where to.
@@ -59,14 +60,12 @@ def fill_from_checkpoint(
         head: A fitted prior head; None gives one that changes nothing.
         commands: For the manifest: those that came before training, and the one that builds.
         precision: Of the graph, one of `onnx_export.PRECISIONS`.
-        settings: Of the manifest: ``forecast_k``, ``beam_width``, ``origin``.
+        settings: Of the manifest: ``forecast_k``, ``beam_width``, ``origin``, ``engine``. A
+            compiled engine is no part of a bundle.
 
     Returns:
         The largest difference in log-probability between the ONNX graph and the checkpoint.
     """
-    from adprior_build.checkpoint import load_model  # noqa: PLC0415  torch
-    from adprior_build.onnx_export import export_onnx  # noqa: PLC0415  torch
-
     record = checkpoint / "training.json"
     if not record.is_file():
         raise InvalidInputError(
@@ -75,9 +74,9 @@ def fill_from_checkpoint(
     training = _read_training(record)
     for name in (TOKENIZER_FILE, PROMPT_FILE, POPULARITY_FILE):
         link_or_copy(checkpoint / name, directory / name, link=False)
-    difference = export_onnx(
-        load_model(checkpoint), directory / ONNX_MODEL_FILE, precision=precision
-    )
+    difference = 0.0
+    if settings.get("engine") != ENGINE_KIND:
+        difference = _export(checkpoint, directory / ONNX_MODEL_FILE, precision)
     catalogue = read_catalogue(catalogue_path or checkpoint / CATALOGUE_FILE)
     commands = (*commands[:-1], training["command"], *commands[-1:])
     manifest = Manifest(bundle_id="", training=training, commands=commands, **settings)
@@ -152,7 +151,15 @@ def check_coherence(bundle: Bundle) -> None:
                 f"({name!r}): it was made with another tokenizer or catalogue"
             )
     PriorHead(bundle.path(HEAD_FILE)).require_belongs(manifest)
-    _check_sizes(bundle, renderer)
+    if manifest.engine != ENGINE_KIND:
+        _check_sizes(bundle, renderer)
+
+
+def _export(checkpoint: Path, path: Path, precision: str) -> float:
+    from adprior_build.checkpoint import load_model  # noqa: PLC0415  torch
+    from adprior_build.onnx_export import export_onnx  # noqa: PLC0415  torch
+
+    return export_onnx(load_model(checkpoint), path, precision=precision)
 
 
 def _read_training(record: Path) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Manifest:
     Attributes:
         bundle_id: Hash of the files' hashes and the settings.
         contract_version: The tensor contract it was made for.
-        engine: ``onnx``.
+        engine: ``onnx``, or ``tensorrt-llm`` for a bundle whose engine is compiled elsewhere.
         forecast_k: How many advertisers a forecast holds unless the request says otherwise; the
             prior head was fitted with it.
         search_mode: ``beam`` or ``exact``, see `adprior_runtime.search`.

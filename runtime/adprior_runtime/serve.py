@@ -12,10 +12,20 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, Never
 
-from adprior_runtime.bundle import MANIFEST, MODEL_FILES, ONNX_MODEL_FILE, Manifest
-from adprior_runtime.contract import CPU_CONFIG_NAME, LLM_ENGINE, MODEL_NAMES
+from adprior_runtime.bundle import MANIFEST, MODEL_FILES, PROMPT_FILE, Manifest
+from adprior_runtime.compiled_engine import (
+    ENGINE_KIND,
+    NeededSizes,
+    engine_mismatches,
+    find_engine,
+    read_engine_config,
+    read_engine_parameters,
+)
+from adprior_runtime.contract import CPU_CONFIG_NAME, LLM_ENGINE, MODEL_NAMES, TOKENIZER
 from adprior_runtime.embedded import find_installation
-from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
+from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidInputError
+from adprior_runtime.gpu_faults import IMAGE
+from adprior_runtime.prompt import PromptTemplate
 from adprior_runtime.server import TritonServer
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
@@ -134,13 +144,46 @@ def _check_repository(repository: Path) -> None:
 
 
 def _choose_config(repository: Path) -> str | None:
-    """Return the name of the embedded configuration, or None for a compiled engine's repository."""
+    """Return the name of the embedded configuration, or None for a compiled engine's repository.
+
+    An engine is looked at before the server is: what would fail at load, or at the first long
+    prompt, is one line here.
+    """
     version = repository / LLM_ENGINE / "1"
-    if (version / "bundle" / ONNX_MODEL_FILE).exists() or not any(version.glob("*.engine")):
+    manifest = Manifest.load(version / "bundle" / MANIFEST)
+    engine = find_engine(version)
+    if manifest.engine != ENGINE_KIND and engine is None:
         return CPU_CONFIG_NAME
+    if engine is None:
+        raise InvalidInputError(
+            f"{version}: no engine yet; run the commands that `adprior build --dry-run` printed "
+            f"inside {IMAGE}, or build without --dry-run"
+        )
     if find_installation().is_embedded:
         raise EnvironmentProblemError(
             f"{repository}: holds a TensorRT-LLM engine, which the embedded tritonserver cannot "
-            "run; serve it inside the container tritonserver:26.07-trtllm-python-py3"
+            f"run; serve it inside {IMAGE}"
         )
+    _check_engine(repository, version, manifest)
     return None
+
+
+def _check_engine(repository: Path, version: Path, manifest: Manifest) -> None:
+    template = PromptTemplate.load(repository / TOKENIZER / "1" / "bundle" / PROMPT_FILE)
+    parameters = read_engine_parameters(repository / LLM_ENGINE / "config.pbtxt")
+    needed = NeededSizes(
+        prompt_tokens=template.max_prompt_tokens,
+        name_tokens=manifest.longest_name_tokens,
+        beam_width=manifest.beam_width,
+    )
+    if found := engine_mismatches(read_engine_config(version), parameters, needed):
+        raise ArtefactError(
+            f"{version}: the engine does not fit: {'; '.join(found)}; build it again for this "
+            "catalogue and deployment"
+        )
+    place = parameters.get("gpt_model_path", "")
+    if not Path(place).is_dir() or not Path(place).samefile(version):
+        raise InvalidInputError(
+            f"{repository}: config.pbtxt looks for the engine in {place}, it is in {version}; "
+            "mount the repository where the deployment's repository_path says"
+        )

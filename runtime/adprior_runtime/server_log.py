@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from adprior_runtime.errors import AdpriorError, ArtefactError, EnvironmentProblemError
+from adprior_runtime.gpu_faults import explain_gpu_fault
 
 __all__ = ["explain_failure"]
 
@@ -15,7 +16,9 @@ _FAILED_MODEL: Final = re.compile(
     r"|Poll failed for model directory '(?P<unread>[^']+)'): (?P<why>.+)"
 )
 _RAISED: Final = re.compile(r"\b(?P<error>ArtefactError|EnvironmentProblemError): (?P<message>.+)")
-_STACK: Final = re.compile(r'\s*(?:\\n|\n)\s*(?:At:|Traceback).*|"\s*$', re.DOTALL)
+_STACK: Final = re.compile(
+    r'\s*(?:\\n|\n)\s*(?:At:|Traceback|\d+\s+0x[0-9a-f]{6}).*|"\s*$', re.DOTALL
+)
 _FATAL: Final = re.compile(r"^error: (.+)$", re.MULTILINE)
 # Said on every machine without a GPU, of no consequence.
 _LOGGED_ERROR: Final = re.compile(
@@ -41,6 +44,10 @@ def explain_failure(log_file: Path) -> AdpriorError | None:
     for model, why in reasons:
         if raised := _RAISED.search(why):
             return _ERRORS[raised["error"]](f"model {model}: {raised['message']}")
+    for model, why in reasons:
+        # Of an engine that cannot be read, TensorRT tells why on lines of its own.
+        if told := explain_gpu_fault(text if "deserialize" in why else why):
+            return EnvironmentProblemError(f"model {model}: {told}")
     if reasons:
         model, why = reasons[0]
         return ArtefactError(f"model {model} did not load: {why}")

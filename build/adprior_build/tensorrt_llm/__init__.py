@@ -1,0 +1,1 @@
+"""From a checkpoint to a TensorRT-LLM engine, with NVIDIA's own tools inside their container."""

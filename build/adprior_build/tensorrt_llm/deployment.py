@@ -1,0 +1,128 @@
+"""One deployment: a GPU and what it has to serve, from which every size of an engine follows."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Final
+
+from adprior_runtime.errors import InvalidInputError
+
+__all__ = ["COMPUTE_CAPABILITY", "Deployment"]
+
+COMPUTE_CAPABILITY: Final[dict[str, float]] = {
+    "A10": 8.6,
+    "A10G": 8.6,
+    "A30": 8.0,
+    "A100": 8.0,
+    "L4": 8.9,
+    "L40S": 8.9,
+    "H100": 9.0,
+    "H200": 9.0,
+}
+"""GPUs by the word that ``nvidia-smi`` names them with."""
+
+_FP8_FROM: Final = 8.9
+_WIDEST: Final = 127
+"""Beams of 128 were reported never to end (TensorRT-LLM #13543, #12071); it will not be mended."""
+
+_CHOICES: Final = {"quantisation": ("none", "fp8"), "dtype": ("bfloat16", "float16")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """What a deployment file says.
+
+    Attributes:
+        gpu: Its type, one of `COMPUTE_CAPABILITY`.
+        memory_gib: The GPU's memory as ``nvidia-smi`` reports it (MiB / 1024), not as it is sold.
+        prompt_tokens: The longest prompt.
+        beam_width: Beams of every request.
+        concurrency: Users that the engine works on at once.
+        quantisation: Of the weights: ``none``, or ``fp8`` (calibrated on prompts).
+        dtype: Of weights and activations that are not quantised, and of the KV cache.
+        tensor_parallelism: GPUs of one engine; 1.
+        spare_name_tokens: Room for longer names in a later catalogue.
+        kv_cache_share: Of the memory left after loading, the part that becomes KV cache.
+        repository_path: Where the serving container mounts the repository.
+    """
+
+    gpu: str
+    memory_gib: float
+    prompt_tokens: int
+    beam_width: int
+    concurrency: int
+    quantisation: str = "none"
+    dtype: str = "bfloat16"
+    tensor_parallelism: int = 1
+    spare_name_tokens: int = 0
+    kv_cache_share: float = 0.9
+    repository_path: str = "/models"
+
+    def __post_init__(self) -> None:
+        """Refuse what no engine can be built for."""
+        for item in fields(self):
+            self._check_type(item.name, str(item.type))
+        if self.gpu not in COMPUTE_CAPABILITY:
+            known = ", ".join(COMPUTE_CAPABILITY)
+            raise InvalidInputError(f"deployment: gpu is {self.gpu!r}, expected one of {known}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InvalidInputError(
+                    f"deployment: {name} is {getattr(self, name)!r}, "
+                    f"expected {' or '.join(choices)}"
+                )
+        self._check_range("memory_gib", 1, 1024)
+        self._check_range("prompt_tokens", 32, 1_000_000)
+        self._check_range("beam_width", 2, _WIDEST)
+        self._check_range("concurrency", 1, 4096)
+        self._check_range("tensor_parallelism", 1, 1)
+        self._check_range("spare_name_tokens", 0, 1024)
+        self._check_range("kv_cache_share", 0.05, 0.95)
+        if self.quantisation == "fp8" and COMPUTE_CAPABILITY[self.gpu] < _FP8_FROM:
+            raise InvalidInputError(
+                f"deployment: quantisation is fp8, which {self.gpu} (compute capability "
+                f"{COMPUTE_CAPABILITY[self.gpu]}) cannot compute; expected {_FP8_FROM} or more"
+            )
+        if not self.repository_path.startswith("/"):
+            raise InvalidInputError(
+                f"deployment: repository_path is {self.repository_path!r}, expected a path from /"
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> Deployment:
+        """Read a deployment file; unknown and missing keys are refused."""
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InvalidInputError(f"{path}: not a deployment: {error}") from error
+        known = [item.name for item in fields(cls)]
+        needed = [item.name for item in fields(cls) if item.default is MISSING]
+        if unknown := sorted(set(document) - set(known)):
+            raise InvalidInputError(
+                f"{path}: unknown {', '.join(unknown)}; expected {', '.join(known)}"
+            )
+        if missing := [name for name in needed if name not in document]:
+            raise InvalidInputError(f"{path}: {', '.join(missing)} missing")
+        try:
+            return cls(**document)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{path}: {error}") from error
+
+    def _check_type(self, name: str, kind: str) -> None:
+        value = getattr(self, name)
+        fits = {
+            "int": type(value) is int,
+            "float": type(value) in {int, float},
+            "str": isinstance(value, str),
+        }[kind]
+        if not fits:
+            told = {"int": "a whole number", "float": "a number", "str": "text"}[kind]
+            raise InvalidInputError(f"deployment: {name} is {value!r}, expected {told}")
+
+    def _check_range(self, name: str, least: float, most: float) -> None:
+        value = getattr(self, name)
+        if not least <= value <= most:
+            expected = f"{least}" if least == most else f"{least} to {most}"
+            raise InvalidInputError(f"deployment: {name} is {value}, expected {expected}")

@@ -1,0 +1,155 @@
+"""A checkpoint's shape, read from its ``config.json`` alone: family, parameters, limits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from adprior_runtime.errors import InvalidInputError
+
+__all__ = ["FAMILIES", "GEMMA_SCRIPT", "Family", "ModelShape", "read_config"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """What TensorRT-LLM does with a model family.
+
+    Attributes:
+        script: Its conversion script, below the image's directory of examples.
+        norms: Normalisations of the hidden state in a layer.
+        attention_bias: Whether queries, keys and values have a bias.
+        head_norms: Whether queries and keys are normalised, head by head.
+    """
+
+    script: str
+    norms: int = 2
+    attention_bias: bool = False
+    head_norms: bool = False
+
+
+_LLAMA: Final = "models/core/llama/convert_checkpoint.py"
+_QWEN: Final = "models/core/qwen/convert_checkpoint.py"
+GEMMA_SCRIPT: Final = "models/core/gemma/convert_checkpoint.py"
+
+FAMILIES: Final[dict[str, Family]] = {
+    "LlamaForCausalLM": Family(script=_LLAMA),
+    "MistralForCausalLM": Family(script=_LLAMA),
+    "Qwen2ForCausalLM": Family(script=_QWEN, attention_bias=True),
+    "Qwen3ForCausalLM": Family(script=_QWEN, head_norms=True),
+    "GemmaForCausalLM": Family(script=GEMMA_SCRIPT),
+    "Gemma2ForCausalLM": Family(script=GEMMA_SCRIPT, norms=4),
+    "Gemma3ForCausalLM": Family(script=GEMMA_SCRIPT, norms=4, head_norms=True),
+}
+"""By the architecture that ``config.json`` names."""
+
+_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShape:
+    """The numbers that sizes and memory follow from.
+
+    Attributes:
+        architecture: One of `FAMILIES`.
+        hidden, layers, heads, kv_heads, head_size, intermediate, vocabulary: As usual.
+        positions: The longest sequence that it was made for.
+        window: Tokens that its layers, or some of them, attend to; None for all.
+        stored_bytes: Of one parameter in the checkpoint.
+    """
+
+    architecture: str
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    intermediate: int
+    vocabulary: int
+    positions: int
+    window: int | None = None
+    stored_bytes: int = 2
+
+    @classmethod
+    def read(cls, checkpoint: Path) -> ModelShape:
+        """Read a checkpoint's ``config.json``.
+
+        Raises:
+            InvalidInputError: It is none, of a family that is not supported, or would run code.
+        """
+        path = checkpoint / "config.json"
+        config = read_config(path)
+        try:
+            return cls._of(config)
+        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+            raise InvalidInputError(f"{path}: not a language model's ({error!r})") from error
+
+    @classmethod
+    def _of(cls, config: dict[str, Any]) -> ModelShape:
+        heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
+        uses_window = config.get("use_sliding_window", True)
+        window = config.get("sliding_window") if uses_window else None
+        stored = config.get("dtype") or config.get("torch_dtype") or "float32"
+        return cls(
+            architecture=config["architectures"][0],
+            hidden=hidden,
+            layers=int(config["num_hidden_layers"]),
+            heads=heads,
+            kv_heads=int(config.get("num_key_value_heads") or heads),
+            head_size=int(config.get("head_dim") or hidden // heads),
+            intermediate=int(config["intermediate_size"]),
+            vocabulary=int(config["vocab_size"]),
+            positions=int(config["max_position_embeddings"]),
+            window=None if window is None else int(window),
+            stored_bytes=_BYTES[stored],
+        )
+
+    @property
+    def family(self) -> Family:
+        """What TensorRT-LLM does with it."""
+        return FAMILIES[self.architecture]
+
+    @property
+    def layer_weights(self) -> int:
+        """Parameters of all layers' matrices: what fp8 halves."""
+        attention = self.hidden * self.head_size * (2 * self.heads + 2 * self.kv_heads)
+        return self.layers * (attention + 3 * self.hidden * self.intermediate)
+
+    @property
+    def other_weights(self) -> int:
+        """Parameters of embeddings, output layer, normalisations and biases.
+
+        Embeddings are counted twice, tied or not: conversion writes an output layer of its own,
+        and whether an engine then keeps one copy or two was not seen.
+        """
+        family = self.family
+        layer = family.norms * self.hidden
+        layer += self.head_size * (self.heads + 2 * self.kv_heads) * family.attention_bias
+        layer += 2 * self.head_size * family.head_norms
+        return 2 * self.vocabulary * self.hidden + self.layers * layer + self.hidden
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read and check a ``config.json``; a supported architecture, and no code to run.
+
+    The conversion scripts load a checkpoint with ``trust_remote_code``; what they are given must
+    not name any.
+
+    Raises:
+        InvalidInputError: Saying why it is refused.
+    """
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        architecture = (config.get("architectures") or [None])[0]
+    except (OSError, ValueError, AttributeError) as error:
+        raise InvalidInputError(f"{path}: not a checkpoint's configuration: {error}") from error
+    if "auto_map" in config:
+        raise InvalidInputError(f"{path}: has auto_map, code to run; only plain checkpoints")
+    if config.get("quantization_config"):
+        raise InvalidInputError(f"{path}: already quantised; give the checkpoint it was made from")
+    if architecture not in FAMILIES:
+        raise InvalidInputError(
+            f"{path}: architecture {architecture!r}, expected one of {', '.join(FAMILIES)}"
+        )
+    return dict(config)

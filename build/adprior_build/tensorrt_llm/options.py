@@ -1,0 +1,130 @@
+"""The options of ``adprior build --engine tensorrt-llm``, and which go together."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, Final
+
+from adprior_build.tensorrt_llm.build import (
+    EngineBuild,
+    check_engine,
+    engine_parameters,
+    put_engine,
+    set_engine_parameters,
+)
+from adprior_build.tensorrt_llm.commands import EXAMPLES
+from adprior_build.tensorrt_llm.deployment import Deployment
+from adprior_runtime.bundle import MANIFEST, Bundle, Manifest
+from adprior_runtime.compiled_engine import ENGINE_KIND
+from adprior_runtime.errors import InvalidInputError
+
+__all__ = ["UNRECORDED", "add_arguments", "add_engine", "check_options", "manifest_settings"]
+
+UNRECORDED: Final = frozenset({"dry_run", "work", "examples"})
+"""Options that change nothing about the result."""
+
+_ONLY_HERE: Final = ("deployment", "engine_from", "calibration_users", "work")
+_ONLY_ONNX: Final = ("search_mode", "beam_width", "token_budget", "candidate_token_budget")
+_REPOSITORY_PATH: Final = "/models"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options, in a group of their own."""
+    group = parser.add_argument_group(f"with --engine {ENGINE_KIND} (docs/gpu.md)")
+    group.add_argument("--deployment", type=Path, help="GPU and load (TOML, see deploy/)")
+    group.add_argument(
+        "--dry-run", action="store_true", help="print the commands; a repository without engine"
+    )
+    group.add_argument(
+        "--engine-from", type=Path, metavar="DIR", help="use an engine built before, if it fits"
+    )
+    group.add_argument(
+        "--calibration-users",
+        type=Path,
+        metavar="JSONL",
+        help="user contexts, one a line, for fp8's scales",
+    )
+    group.add_argument("--work", type=Path, help="for what lies in between (OUTPUT.work)")
+    group.add_argument(
+        "--examples",
+        type=Path,
+        default=EXAMPLES,
+        help="TensorRT-LLM's example scripts (%(default)s)",
+    )
+
+
+def check_options(args: argparse.Namespace) -> Deployment | None:
+    """Refuse options that do not go together; return the deployment, if the engine has one."""
+    if args.bundle is not None and (args.bundle / MANIFEST).is_file():
+        kind = Manifest.load(args.bundle / MANIFEST).engine
+        if kind != args.engine:
+            raise InvalidInputError(
+                f"--bundle {args.bundle} is for --engine {kind}; another engine needs --checkpoint"
+            )
+    if args.engine != ENGINE_KIND:
+        _refuse(args, (*_ONLY_HERE, "dry_run"), f"goes with --engine {ENGINE_KIND}")
+        return None
+    _refuse(args, _ONLY_ONNX, f"has no effect with --engine {ENGINE_KIND}; see the deployment")
+    if args.precision != "fp32":
+        raise InvalidInputError("--precision is for --engine onnx; see the deployment's dtype")
+    if args.engine_from is not None:
+        _refuse(args, ("dry_run", "calibration_users"), "does not go with --engine-from")
+    elif args.checkpoint is None or args.deployment is None:
+        raise InvalidInputError(
+            f"--engine {ENGINE_KIND} needs --checkpoint and --deployment to build an engine, or "
+            "--engine-from DIR to use one built before"
+        )
+    return None if args.deployment is None else Deployment.load(args.deployment)
+
+
+def manifest_settings(args: argparse.Namespace, deployment: Deployment | None) -> dict[str, Any]:
+    """Return what the manifest says of the engine."""
+    if args.engine != ENGINE_KIND:
+        return {}
+    settings: dict[str, Any] = {} if args.bundle is not None else {"engine": ENGINE_KIND}
+    if deployment is not None:
+        settings["beam_width"] = deployment.beam_width
+    return settings
+
+
+def add_engine(
+    repository: Path, bundle: Bundle, args: argparse.Namespace, deployment: Deployment | None
+) -> None:
+    """Put an engine into a repository that is being written, or say how it is made.
+
+    Args:
+        repository: With all but the engine.
+        bundle: What is in it.
+        args: The command's options.
+        deployment: As `check_options` returned it.
+    """
+    if args.engine != ENGINE_KIND:
+        return
+    if args.engine_from is not None or deployment is None:
+        path = _REPOSITORY_PATH if deployment is None else deployment.repository_path
+        parameters = engine_parameters(bundle.manifest.beam_width, path)
+        set_engine_parameters(repository, parameters)
+        put_engine(repository, args.engine_from)
+        check_engine(repository, bundle)
+        return
+    planned = EngineBuild.plan(
+        deployment,
+        bundle,
+        args.checkpoint,
+        args.work or args.output.with_name(f"{args.output.name}.work"),
+        args.examples,
+        args.calibration_users,
+    )
+    set_engine_parameters(repository, planned.parameters())
+    if args.dry_run:
+        planned.describe(args.output)
+        return
+    planned.run(repository)
+    check_engine(repository, bundle)
+
+
+def _refuse(args: argparse.Namespace, names: tuple[str, ...], why: str) -> None:
+    for name in names:
+        if getattr(args, name) not in {None, False}:
+            raise InvalidInputError(f"--{name.replace('_', '-')} {why}")

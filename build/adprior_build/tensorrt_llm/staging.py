@@ -1,0 +1,133 @@
+"""The checkpoint as the image's scripts read it, and prompts for calibration.
+
+Checkpoints are written by transformers 5, the image has transformers 4.57. The older one does not
+know ``rope_parameters`` and would silently take its default frequencies: an engine that runs, and
+forecasts nonsense. So ``config.json`` is written again in the older layout. Weights are linked, and
+nothing else is taken over: no Python file, no pickle, no ``auto_map``, since the scripts load with
+``trust_remote_code``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from tokenizers import Tokenizer
+
+from adprior_build.bundle import link_or_copy
+from adprior_build.tensorrt_llm.model_shape import read_config
+from adprior_runtime.bundle import PROMPT_FILE, TOKENIZER_FILE
+from adprior_runtime.context import parse_context
+from adprior_runtime.errors import InvalidInputError, InvalidRequestError
+from adprior_runtime.prompt import PromptRenderer
+
+__all__ = ["older_config", "stage_calibration", "stage_checkpoint"]
+
+_LEAST_PROMPTS: Final = 32
+_DROPPED: Final = ("rope_parameters", "transformers_version", "dtype")
+
+
+def stage_checkpoint(checkpoint: Path, directory: Path, *, needs_weights: bool) -> None:
+    """Make a checkpoint directory that the image's conversion scripts read rightly.
+
+    Args:
+        checkpoint: From ``adprior train``.
+        directory: Where to; made if it is not there.
+        needs_weights: Whether a checkpoint without weights is refused.
+
+    Raises:
+        InvalidInputError: It has no safetensors, pickles beside them, or an odd configuration.
+    """
+    weights = sorted(checkpoint.glob("*.safetensors"))
+    if needs_weights and not weights:
+        raise InvalidInputError(f"{checkpoint}: no .safetensors file; pickled weights are not read")
+    directory.mkdir(parents=True, exist_ok=True)
+    config = older_config(read_config(checkpoint / "config.json"))
+    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    for file in [*weights, *sorted(checkpoint.glob("*.safetensors.index.json"))]:
+        link_or_copy(file.resolve(), directory / file.name)
+    link_or_copy(checkpoint / TOKENIZER_FILE, directory / TOKENIZER_FILE, link=False)
+    terminator = json.loads((checkpoint / PROMPT_FILE).read_text(encoding="utf-8"))["terminator"]
+    tokenizer = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": terminator,
+        "pad_token": terminator,  # without one, quantize.py looks for a token of Qwen's by number
+        "clean_up_tokenization_spaces": False,
+    }
+    path = directory / "tokenizer_config.json"
+    path.write_text(json.dumps(tokenizer, indent=2) + "\n", encoding="utf-8")
+
+
+def older_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``config.json`` as transformers 4 writes it; one that is so already is unchanged.
+
+    Args:
+        config: As transformers 4 or 5 wrote it.
+
+    Raises:
+        InvalidInputError: It has rotary parameters that the older layout cannot say.
+    """
+    older = {key: value for key, value in config.items() if key not in _DROPPED}
+    if (dtype := config.get("dtype") or config.get("torch_dtype")) is not None:
+        older["torch_dtype"] = dtype
+    if "hidden_activation" in config:  # Gemma 2 and 3; TensorRT-LLM reads hidden_act
+        older.setdefault("hidden_act", config["hidden_activation"])
+    if "_sliding_window_pattern" in config:
+        older.setdefault("sliding_window_pattern", config["_sliding_window_pattern"])
+    rotary = config.get("rope_parameters")
+    if rotary is None:
+        return older
+    if "full_attention" in rotary:  # Gemma 3: one set for each kind of layer
+        local = dict(rotary["sliding_attention"])
+        if local.get("rope_type", "default") != "default":
+            raise InvalidInputError("config.json: scaled rotary positions in a layer with a window")
+        older["rope_local_base_freq"] = local["rope_theta"]
+        rotary = rotary["full_attention"]
+    scaling = {key: value for key, value in rotary.items() if key != "rope_theta"}
+    older["rope_theta"] = rotary["rope_theta"]
+    older["rope_scaling"] = None if scaling.get("rope_type") == "default" else scaling
+    return older
+
+
+def stage_calibration(users: Path, checkpoint: Path, directory: Path) -> int:
+    """Render prompts of real users as ``train.jsonl`` under ``text``, for fp8's scales.
+
+    Args:
+        users: User contexts, one JSON document a line.
+        checkpoint: From ``adprior train``; its template and tokenizer.
+        directory: Where to; made if it is not there.
+
+    Returns:
+        How many.
+
+    Raises:
+        InvalidInputError: A line is no user context, or there are too few.
+    """
+    renderer = PromptRenderer.load(checkpoint / PROMPT_FILE, checkpoint / TOKENIZER_FILE)
+    tokenizer = Tokenizer.from_file(str(checkpoint / TOKENIZER_FILE))
+    directory.mkdir(parents=True, exist_ok=True)
+    count = 0
+    try:
+        with (
+            users.open("rb") as lines,
+            (directory / "train.jsonl").open("w", encoding="utf-8") as output,
+        ):
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    prompt = renderer.render(parse_context(line))
+                except InvalidRequestError as error:
+                    raise InvalidInputError(f"{users}, line {number}: {error}") from error
+                text = tokenizer.decode(prompt.token_ids, skip_special_tokens=False)
+                output.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+                count += 1
+    except OSError as error:
+        raise InvalidInputError(f"{users}: {error.strerror}") from error
+    if count < _LEAST_PROMPTS:
+        raise InvalidInputError(
+            f"{users}: {count} users, expected at least {_LEAST_PROMPTS} to find fp8's scales with"
+        )
+    return count

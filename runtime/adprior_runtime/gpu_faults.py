@@ -1,0 +1,94 @@
+"""What a GPU tool or server says when it fails, as one line that says what to do.
+
+The patterns are what TensorRT-LLM, TensorRT, Triton and the driver print; `tests/unit/gpu_outputs`
+records where each was found. Nothing here needs a GPU.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = ["IMAGE", "TENSORRT_LLM_VERSION", "explain_gpu_fault"]
+
+TENSORRT_LLM_VERSION: Final = "1.2.1"
+"""The last release that compiles engines; 1.3 has no ``trtllm-build``."""
+
+IMAGE: Final = "nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3"
+"""The last image with it: Python 3.12, TensorRT-LLM backend and Python backend."""
+
+_QUOTED: Final = 160
+
+_SAME_IMAGE: Final = f"build and serve it with the same image, {IMAGE}, and on the same type of GPU"
+
+_FAULTS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
+    (re.compile(pattern, re.IGNORECASE), told)
+    for pattern, told in (
+        (
+            r"couldn't communicate with the NVIDIA driver|Failed to initialize NVML"
+            r"|NVIDIA driver was not detected|libcuda\.so\.1: cannot open shared object"
+            r"|no CUDA-capable device|Found no NVIDIA driver",
+            "no NVIDIA driver or GPU is visible; start the container with --gpus all (compose: "
+            "the nvidia device reservation), and see that nvidia-smi works on the host",
+        ),
+        (
+            r"CUDA driver version is insufficient|forward compatibility was attempted"
+            r"|unsupported display driver / cuda driver combination",
+            f"the host's NVIDIA driver is too old for {IMAGE}; install the driver that its "
+            "release notes ask for",
+        ),
+        (
+            r"out of memory|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|OutOfMemory",
+            "the GPU ran out of memory; see that nothing else runs on it (nvidia-smi), else lower "
+            "concurrency, beam_width or prompt_tokens in the deployment and build again",
+        ),
+        (
+            r"unable to find backend library for backend 'tensorrtllm'",
+            f"this tritonserver has no TensorRT-LLM backend; serve inside {IMAGE}",
+        ),
+        (
+            r"generated on an incompatible device|incompatible device, expecting compute",
+            f"the engine was built for another type of GPU; {_SAME_IMAGE}",
+        ),
+        (
+            r"Serialized Engine Version|not compatible with this version of TensorRT"
+            r"|incompatible serialization version|kPLAN_MAGIC_TAG",
+            f"the engine was built with another version of TensorRT; {_SAME_IMAGE}",
+        ),
+        (
+            r"No module named 'tensorrt_llm'",
+            f"TensorRT-LLM is not installed here; run it inside {IMAGE}",
+        ),
+        (
+            r"Failed to deserialize cuda engine",
+            f"the engine could not be read: damaged, or built with another version; {_SAME_IMAGE}",
+        ),
+    )
+)
+
+
+def explain_gpu_fault(text: str) -> str | None:
+    """Return what to do about the first known fault in ``text``, and what the tool said of it.
+
+    Causes come before consequences, whatever their order in the text: an engine that cannot be
+    read is explained by the version that TensorRT tells of.
+    """
+    for pattern, told in _FAULTS:
+        if (found := pattern.search(text)) is not None:
+            return f"{told} (it said: {_clause(text, found)})"
+    return None
+
+
+def _clause(text: str, found: re.Match[str]) -> str:
+    """What stands around a match in its line, without time stamps and stack frames."""
+    text = text.replace("\\n", "\n")
+    position = text.find(found[0])
+    start = text.rfind("\n", 0, position) + 1
+    end = text.find("\n", position)
+    line = text[start : end if end >= 0 else len(text)]
+    line = re.sub(r"^.*?(?:\[TensorRT-LLM\]\[ERROR\]|Internal:|Invalid argument:)\s*", "", line)
+    line = " ".join(line.strip(' "').split())
+    if len(line) <= _QUOTED:
+        return line
+    start = max(0, min(line.find(found[0]) - _QUOTED // 2, len(line) - _QUOTED))
+    return f"...{line[start : start + _QUOTED]}..."

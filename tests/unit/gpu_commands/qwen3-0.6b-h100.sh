@@ -1,0 +1,41 @@
+# qwen3-0.6b on h100
+# memory                GiB
+# weights              1.40
+# activations          0.41  estimate
+# logits and beams     1.77  estimate
+# runtime              1.00  allowance
+# KV cache needed     10.39  32 users x 332.5 MiB (31 blocks shared, 2 a beam)
+# KV cache available  67.52  0.9 of what is left
+# GPU                 79.60  as nvidia-smi reports it
+
+# convert
+python3 /app/examples/models/core/qwen/convert_checkpoint.py \
+  --model_dir /work/build/checkpoint \
+  --output_dir /work/build/converted \
+  --dtype bfloat16 \
+  --tp_size 1 \
+  --workers 1 \
+  --load_model_on_cpu
+
+# compile
+trtllm-build \
+  --checkpoint_dir /work/build/converted \
+  --output_dir /work/repository/llm_engine/1 \
+  --max_batch_size 32 \
+  --max_input_len 1024 \
+  --max_seq_len 1032 \
+  --max_beam_width 32 \
+  --max_num_tokens 8192 \
+  --kv_cache_type paged \
+  --tokens_per_block 32 \
+  --remove_input_padding enable \
+  --context_fmha enable \
+  --use_paged_context_fmha enable \
+  --use_fp8_context_fmha disable \
+  --gpt_attention_plugin bfloat16 \
+  --gemm_plugin bfloat16 \
+  --multiple_profiles disable \
+  --logits_dtype float32 \
+  --output_timing_cache /work/build/timing.cache \
+  --workers 1 \
+  --log_level info
