@@ -52,9 +52,11 @@ def test_spare_tokens_leave_room_for_longer_names() -> None:
 @pytest.mark.parametrize("limit", ["positions", "window"])
 def test_sequences_beyond_the_model_are_refused(limit: str) -> None:
     sizes = EngineSizes.of(L4, 8)
-    sizes.check_fits_model(replace(LLAMA, **{limit: 1032}))
+    fits = {"positions": replace(LLAMA, positions=1032), "window": replace(LLAMA, window=1032)}
+    short = {"positions": replace(LLAMA, positions=1031), "window": replace(LLAMA, window=1031)}
+    sizes.check_fits_model(fits[limit])
     with pytest.raises(InvalidInputError, match="do not fit the model's"):
-        sizes.check_fits_model(replace(LLAMA, **{limit: 1031}))
+        sizes.check_fits_model(short[limit])
 
 
 def test_weights_take_two_bytes_and_fp8_one() -> None:

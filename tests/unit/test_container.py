@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from adprior_runtime.gpu_faults import IMAGE
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+
+def linter(name: str) -> str:
+    found = shutil.which(name, path=str(Path(sys.executable).parent))
+    if found is None:
+        pytest.skip(f"{name} is not installed here (adprior[dev] has it)")
+    return found
+
+
+def test_the_image_is_the_pinned_one() -> None:
+    assert f"ARG BASE={IMAGE}\n" in DOCKERFILE
+    assert set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)) == {"${BASE}"}
+
+
+def test_nothing_of_the_image_is_exchanged() -> None:
+    assert "--constraint /tmp/installed.txt" in DOCKERFILE
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = document["project"]["optional-dependencies"]["gpu"]
+    names = {re.split(r"[\[>=<]", item)[0] for item in wanted}
+    assert names == {"adprior", "onnx", "onnxruntime", "pyarrow", "tokenizers", "tqdm"}
+    assert not any("<" in item or "==" in item for item in wanted)
+
+
+def test_it_runs_as_nobody_in_particular() -> None:
+    assert re.search(r"^USER 1000:1000$", DOCKERFILE, re.MULTILINE)
+    assert DOCKERFILE.rindex("USER ") > DOCKERFILE.rindex("RUN ")
+
+
+def test_the_dockerfile_copies_what_the_context_has() -> None:
+    copied = re.findall(r"^COPY (.+) \S+$", DOCKERFILE, re.MULTILINE)
+    sources = {word for line in copied for word in line.split()}
+    allowed = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").split()
+    assert sources == {line[1:] for line in allowed if line.startswith("!")}
+    assert all((ROOT / source).exists() for source in sources)
+
+
+def test_hadolint_finds_nothing(tmp_path: Path) -> None:
+    hadolint = linter("hadolint")
+    subprocess.run([hadolint, str(DEPLOY / "Dockerfile")], check=True)
+    planted = tmp_path / "Dockerfile"
+    planted.write_text(DOCKERFILE.replace("USER 1000:1000", "RUN cd /tmp\nUSER root"))
+    found = subprocess.run([hadolint, str(planted)], check=False, capture_output=True, text=True)
+    assert found.returncode != 0
+    assert "DL3003" in found.stdout
+
+
+def test_the_compose_file_is_one(tmp_path: Path) -> None:
+    command = [linter("check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
+    subprocess.run([*command, str(DEPLOY / "compose.yaml")], check=True, capture_output=True)
+    planted = tmp_path / "compose.yaml"
+    planted.write_text((DEPLOY / "compose.yaml").read_text().replace("shm_size", "shm"))
+    assert subprocess.run([*command, str(planted)], check=False, capture_output=True).returncode
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_locked_down(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["user"] == "1000:1000"
+    assert not {"privileged", "cap_add", "pid", "ipc", "devices"} & set(service)
+    assert service["ulimits"] == {"memlock": -1, "stack": 67108864}
+    assert service["shm_size"] == "2g"
+    device = service["deploy"]["resources"]["reservations"]["devices"][0]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+
+
+def test_ports_are_on_loopback() -> None:
+    assert SERVICES["serve"]["ports"] == [f"127.0.0.1:{port}:{port}" for port in (8000, 8001, 8002)]
+    assert "ports" not in SERVICES["build"]
+    assert SERVICES["build"]["network_mode"] == "none"
+
+
+def test_only_the_output_of_a_build_is_written() -> None:
+    writable = {
+        volume["target"]
+        for service in SERVICES.values()
+        for volume in service["volumes"]
+        if not volume.get("read_only")
+    }
+    assert writable == {"/output"}
+    assert SERVICES["serve"]["volumes"][0]["target"] == "/models"
+
+
+def test_commands_are_those_that_adprior_has() -> None:
+    from adprior_build import build  # noqa: PLC0415
+    from adprior_runtime import serve  # noqa: PLC0415
+
+    for module, service in ((serve, "serve"), (build, "build")):
+        import argparse  # noqa: PLC0415
+
+        parser = argparse.ArgumentParser()
+        module.add_arguments(parser)
+        name, *options = SERVICES[service]["command"]
+        assert name == service
+        parser.parse_args(options)
+    assert SERVICES["serve"]["healthcheck"]["test"][0] == "CMD"
