@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +32,13 @@ prompt_tokens = 64
 beam_width = 8
 concurrency = 4
 spare_name_tokens = 2
+"""
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "transformers"):
+    sys.modules[name] = None
+from adprior_runtime.cli import main
+sys.exit(main(sys.argv[1:]))
 """
 OUTPUTS = Path(__file__).parent / "gpu_outputs"
 Build = Callable[..., int]
@@ -114,12 +123,19 @@ def test_a_dry_run_prints_the_commands_and_writes_all_but_the_engine(
     assert found["normalize_log_probs"] == "false"
 
 
+def test_torch_is_not_needed(checkpoint: Path, repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "deployment.toml").write_text(DEPLOYMENT)
+    arguments = ["build", "--checkpoint", str(checkpoint), "--engine", "tensorrt-llm", "--dry-run"]
+    arguments += ["--deployment", str(tmp_path / "deployment.toml"), "--forecast-k", "3"]
+    command = [sys.executable, "-c", WITHOUT_TORCH, *arguments, "--output", str(repository)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert (repository / LLM_ENGINE / "config.pbtxt").is_file()
+
+
 def test_the_printed_commands_run_as_they_are(
     build: Build, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A shell runs what was printed; only the tools themselves are stand-ins."""
-    import subprocess  # noqa: PLC0415
-
     tools = StandIns(directory=tmp_path / "tools").write()
     assert build("--dry-run", tools=tools) == 0
     printed = capsys.readouterr().out

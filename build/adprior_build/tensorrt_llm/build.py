@@ -12,7 +12,7 @@ from adprior_build.bundle import link_or_copy
 from adprior_build.model_configs import set_parameters
 from adprior_build.tensorrt_llm.commands import OFFLINE, Paths, Step, engine_steps
 from adprior_build.tensorrt_llm.deployment import Deployment
-from adprior_build.tensorrt_llm.memory import GIB, check_fits
+from adprior_build.tensorrt_llm.memory import GIB, describe_fit
 from adprior_build.tensorrt_llm.model_shape import ModelShape
 from adprior_build.tensorrt_llm.sizes import EngineSizes
 from adprior_build.tensorrt_llm.staging import stage_calibration, stage_checkpoint
@@ -95,8 +95,7 @@ class EngineBuild:
         sizes = EngineSizes.of(deployment, needed.name_tokens)
         sizes.check_fits_model(shape)
         _check_vocabulary(bundle, shape)
-        estimate = check_fits(deployment, shape, needed.name_tokens)
-        print(estimate.to_table())
+        print(describe_fit(deployment, shape, needed.name_tokens))
         if deployment.quantisation == "fp8":
             _check_calibration(deployment, shape)
         return cls(

@@ -26,7 +26,7 @@ from adprior_build.tensorrt_llm.sizes import TOKENS_PER_BLOCK, EngineSizes, with
 from adprior_client.tables import format_table
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["GIB", "MemoryEstimate", "check_fits", "largest_concurrency"]
+__all__ = ["GIB", "MemoryEstimate", "check_fits", "describe_fit", "largest_concurrency"]
 
 GIB: Final = 1024**3
 _HALF: Final = 2
@@ -169,6 +169,17 @@ def check_fits(deployment: Deployment, shape: ModelShape, name_tokens: int) -> M
         f"deployment: concurrency {deployment.concurrency} does not fit: it needs {numbers}; "
         f"{advice}"
     )
+
+
+def describe_fit(deployment: Deployment, shape: ModelShape, name_tokens: int) -> str:
+    """Return the table of a deployment that fits, and how many users would.
+
+    Raises:
+        InvalidInputError: It does not fit.
+    """
+    table = check_fits(deployment, shape, name_tokens).to_table()
+    most = largest_concurrency(deployment, shape, name_tokens)
+    return f"{table}\n{deployment.gpu} has room for {most} users at once"
 
 
 def largest_concurrency(deployment: Deployment, shape: ModelShape, name_tokens: int) -> int:

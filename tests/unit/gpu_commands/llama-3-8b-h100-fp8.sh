@@ -7,6 +7,7 @@
 # KV cache needed     11.88  32 users x 380.0 MiB (31 blocks shared, 2 a beam)
 # KV cache available  60.15  0.9 of what is left
 # GPU                 79.60  as nvidia-smi reports it
+# H100 has room for 148 users at once
 
 # quantise
 python3 /app/examples/quantization/quantize.py \

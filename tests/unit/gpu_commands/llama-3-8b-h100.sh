@@ -7,6 +7,7 @@
 # KV cache needed     11.88  32 users x 380.0 MiB (31 blocks shared, 2 a beam)
 # KV cache available  54.30  0.9 of what is left
 # GPU                 79.60  as nvidia-smi reports it
+# H100 has room for 134 users at once
 
 # convert
 python3 /app/examples/models/core/llama/convert_checkpoint.py \

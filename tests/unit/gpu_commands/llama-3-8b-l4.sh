@@ -7,6 +7,7 @@
 # KV cache needed      2.97  8 users x 380.0 MiB (31 blocks shared, 2 a beam)
 # KV cache available   3.83  0.9 of what is left
 # GPU                 22.40  as nvidia-smi reports it
+# L4 has room for 10 users at once
 
 # convert
 python3 /app/examples/models/core/llama/convert_checkpoint.py \

@@ -7,6 +7,7 @@
 # KV cache needed     10.39  32 users x 332.5 MiB (31 blocks shared, 2 a beam)
 # KV cache available  67.52  0.9 of what is left
 # GPU                 79.60  as nvidia-smi reports it
+# H100 has room for 184 users at once
 
 # convert
 python3 /app/examples/models/core/qwen/convert_checkpoint.py \

@@ -7,6 +7,7 @@
 # KV cache needed      2.60  8 users x 332.5 MiB (31 blocks shared, 2 a beam)
 # KV cache available  17.61  0.9 of what is left
 # GPU                 22.40  as nvidia-smi reports it
+# L4 has room for 48 users at once
 
 # quantise
 python3 /app/examples/quantization/quantize.py \

@@ -7,6 +7,7 @@
 # KV cache needed      2.60  8 users x 332.5 MiB (31 blocks shared, 2 a beam)
 # KV cache available  17.24  0.9 of what is left
 # GPU                 22.40  as nvidia-smi reports it
+# L4 has room for 47 users at once
 
 # convert
 python3 /app/examples/models/core/qwen/convert_checkpoint.py \

@@ -7,6 +7,7 @@
 # KV cache needed     10.39  32 users x 332.5 MiB (31 blocks shared, 2 a beam)
 # KV cache available  66.19  0.9 of what is left
 # GPU                 79.60  as nvidia-smi reports it
+# H100 has room for 181 users at once
 
 # quantise
 python3 /app/examples/quantization/quantize.py \

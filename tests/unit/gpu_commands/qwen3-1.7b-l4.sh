@@ -7,6 +7,7 @@
 # KV cache needed      2.60  8 users x 332.5 MiB (31 blocks shared, 2 a beam)
 # KV cache available  14.72  0.9 of what is left
 # GPU                 22.40  as nvidia-smi reports it
+# L4 has room for 40 users at once
 
 # convert
 python3 /app/examples/models/core/qwen/convert_checkpoint.py \

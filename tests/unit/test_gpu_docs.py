@@ -1,0 +1,87 @@
+"""docs/gpu.md: its figures are the command's, its claims carry a source or say "not run here"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adprior_runtime.gpu_faults import IMAGE, TENSORRT_LLM_VERSION
+from unit.gpu_golden import rooms, sizing
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "gpu.md").read_text(encoding="utf-8")
+SOURCE = re.compile(r"\[(?P<name>[SIBW]\d+)\]")
+BACKED = re.compile(rf"{SOURCE.pattern}|#\d{{3,}}|@ [0-9a-f]{{8}}|not run here", re.IGNORECASE)
+
+
+def claims(text: str) -> Iterator[str]:
+    """Yield each paragraph, list item and table row of a page, without code blocks and headings."""
+    for block in re.split(r"\n\s*\n", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+        if block.startswith("#"):
+            continue
+        yield from re.split(r"\n(?=\||- |\d+\. )", block)
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.glob("*.md")), ids=lambda path: path.stem)
+def test_every_claim_on_tensorrt_llm_has_a_source_or_says_that_it_was_not_run(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    bare = [claim for claim in claims(text) if "TensorRT-LLM" in claim and not BACKED.search(claim)]
+    assert bare == []
+
+
+def test_a_bare_claim_is_found() -> None:
+    text = "# TensorRT-LLM\n\n- TensorRT-LLM is fast\n- TensorRT-LLM is not run here\n"
+    bare = [claim for claim in claims(text) if not BACKED.search(claim)]
+    assert bare == ["- TensorRT-LLM is fast"]
+
+
+def test_every_source_is_listed_and_used() -> None:
+    listed = set(re.findall(r"^\| ([SIBW]\d+) \|", PAGE, re.MULTILINE))
+    used = {match["name"] for match in SOURCE.finditer(PAGE)}
+    assert used == listed
+
+
+def test_the_sizing_is_what_the_command_prints() -> None:
+    for name, text in (("sizing", sizing()), ("rooms", rooms())):
+        found = re.search(rf"<!-- {name}: .*?-->\n(.*?)<!-- end -->", PAGE, re.DOTALL)
+        assert found is not None
+        assert found[1] == text
+
+
+def test_the_checklist_has_ten_lines_with_what_to_expect() -> None:
+    section = PAGE.split("## Ten lines")[1].split("\n## ")[0]
+    lines = re.findall(r"^(\d+)\. .*$", section, re.MULTILINE)
+    assert lines == [str(number) for number in range(1, 11)]
+    assert all(" → " in line for line in re.findall(r"^\d+\. .*$", section, re.MULTILINE))
+
+
+def test_the_pins_are_the_codes() -> None:
+    assert IMAGE in PAGE
+    assert f"TensorRT-LLM {TENSORRT_LLM_VERSION}" in PAGE
+
+
+def test_every_option_of_the_page_is_one_of_the_command() -> None:
+    import argparse  # noqa: PLC0415
+
+    from adprior_build import build  # noqa: PLC0415
+
+    parser = argparse.ArgumentParser()
+    build.add_arguments(parser)
+    known = {option for action in parser._actions for option in action.option_strings}
+    lines = [
+        # --check is another command's part of `adprior build`.
+        line
+        for line in PAGE.splitlines()
+        if "adprior build" in line and "--check " not in line
+    ]
+    used = {
+        option
+        for line in lines
+        for command in re.findall(r"adprior build ([^`]*)", line)
+        for option in re.findall(r"--[a-z-]+", command)
+    }
+    assert used
+    assert used <= known
