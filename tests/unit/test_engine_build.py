@@ -248,6 +248,15 @@ def test_an_earlier_repository_stays_when_a_step_fails(
     assert build() == 0  # the work directory of the failed one is no hindrance
 
 
+def test_a_dry_run_removes_no_engine(
+    build: Build, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build() == 0
+    assert build("--dry-run") == 2
+    assert "holds an engine, which a dry run would remove" in capsys.readouterr().err
+    assert (repository / LLM_ENGINE / "1" / "rank0.engine").is_file()
+
+
 def test_a_foreign_work_directory_is_left_alone(
     refused: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -345,6 +354,42 @@ def served(
         return caught.value
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("log", "told"),
+    [
+        ("tritonserver-out-of-memory.log", "the GPU ran out of memory; see that nothing else runs"),
+        ("tritonserver-no-driver.log", "no NVIDIA driver or GPU is visible; start the container"),
+        ("tritonserver-other-gpu.log", "the engine was built for another type of GPU; build and"),
+    ],
+)
+def test_a_server_that_fails_at_load_is_one_clear_line(
+    build: Build,
+    repository: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    log: str,
+    told: str,
+) -> None:
+    """`adprior serve` with a stand-in for a tritonserver that has the TensorRT-LLM backend."""
+    assert build(deployment=DEPLOYMENT + f'repository_path = "{repository}"\n') == 0
+    stand_in = tmp_path / "container" / "tritonserver"
+    stand_in.parent.mkdir()
+    stand_in.write_text(
+        f'#!/bin/sh\n# A stand-in.\nwhile read -r line; do echo "$line"; done'
+        f" < '{OUTPUTS / log}'\nexit 1\n"
+    )
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", str(stand_in.parent))
+    capsys.readouterr()
+    ports = ["--grpc-port", "28741", "--http-port", "28740", "--metrics-port", "28742"]
+    assert main(["serve", "--repository", str(repository), *ports]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("adprior serve: model llm_engine: ")
+    assert told in error
+    assert error.count("\n") == 1
 
 
 def test_a_repository_without_its_engine_is_not_served(

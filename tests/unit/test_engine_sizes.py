@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adprior_build.tensorrt_llm.deployment import Deployment
-from adprior_build.tensorrt_llm.memory import GIB, MemoryEstimate, check_fits, largest_concurrency
+from adprior_build.tensorrt_llm.memory import (
+    GIB,
+    MemoryEstimate,
+    check_calibration_fits,
+    check_fits,
+    largest_concurrency,
+)
 from adprior_build.tensorrt_llm.model_shape import ModelShape
 from adprior_build.tensorrt_llm.sizes import TOKENS_PER_BLOCK, EngineSizes
 from adprior_runtime.errors import InvalidInputError
@@ -107,6 +113,14 @@ def test_what_fits_fits(memory: float, users: int) -> None:
     if found.fits:
         assert found.loaded + found.kv_needed <= memory * GIB
         assert largest_concurrency(deployment, LLAMA, 8) >= users
+
+
+def test_calibration_loads_the_checkpoint_as_it_is_stored() -> None:
+    fp8, stored = replace(L4, quantisation="fp8"), replace(LLAMA, stored_bytes=4)
+    check_calibration_fits(fp8, LLAMA)
+    check_calibration_fits(L4, stored)
+    with pytest.raises(InvalidInputError, match=r"29\.9 GiB at 4 bytes a parameter, L4 has 22\.4"):
+        check_calibration_fits(fp8, stored)
 
 
 def test_the_table_adds_up() -> None:

@@ -18,6 +18,7 @@ OUTPUTS = Path(__file__).parent / "gpu_outputs"
         ("tritonserver-out-of-memory-escaped.log", "the GPU ran out of memory; see that nothing"),
         ("tritonserver-other-tensorrt.log", "built with another version of TensorRT; build and"),
         ("tritonserver-other-gpu.log", "the engine was built for another type of GPU; build and"),
+        ("tritonserver-no-driver.log", "no NVIDIA driver or GPU is visible; start the container"),
         ("tritonserver-no-backend.log", f"has no TensorRT-LLM backend; serve inside {IMAGE}"),
     ],
 )

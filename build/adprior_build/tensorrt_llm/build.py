@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from adprior_build.bundle import link_or_copy
-from adprior_build.model_configs import set_parameters
 from adprior_build.tensorrt_llm.commands import OFFLINE, Paths, Step, engine_steps
 from adprior_build.tensorrt_llm.deployment import Deployment
-from adprior_build.tensorrt_llm.memory import GIB, describe_fit
+from adprior_build.tensorrt_llm.memory import check_calibration_fits, describe_fit
 from adprior_build.tensorrt_llm.model_shape import ModelShape
 from adprior_build.tensorrt_llm.sizes import EngineSizes
 from adprior_build.tensorrt_llm.staging import stage_calibration, stage_checkpoint
@@ -31,6 +30,7 @@ from adprior_runtime.prompt import PromptTemplate
 from adprior_runtime.trie import Trie
 
 __all__ = [
+    "VERSION_DIRECTORY",
     "EngineBuild",
     "check_engine",
     "engine_parameters",
@@ -40,7 +40,8 @@ __all__ = [
 ]
 
 _WORK_MARKER: Final = ".adprior-work"
-_VERSION_DIRECTORY: Final = f"{LLM_ENGINE}/1"
+VERSION_DIRECTORY: Final = f"{LLM_ENGINE}/1"
+"""Where a repository has its engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +97,7 @@ class EngineBuild:
         sizes.check_fits_model(shape)
         _check_vocabulary(bundle, shape)
         print(describe_fit(deployment, shape, needed.name_tokens))
-        if deployment.quantisation == "fp8":
-            _check_calibration(deployment, shape)
+        check_calibration_fits(deployment, shape)
         return cls(
             deployment=deployment,
             shape=shape,
@@ -116,7 +116,7 @@ class EngineBuild:
     def describe(self, repository: Path) -> None:
         """Prepare the work directory and print the commands, for a machine with the GPU."""
         self._stage(needs_weights=False)
-        steps = self.steps(repository.absolute() / _VERSION_DIRECTORY)
+        steps = self.steps(repository.absolute() / VERSION_DIRECTORY)
         exports = " ".join(f"{key}={value}" for key, value in OFFLINE.items())
         print(f"\n# inside the image, from {self.work}\nexport {exports}")
         for step in steps:
@@ -129,7 +129,7 @@ class EngineBuild:
             EnvironmentProblemError: Not the right container, driver or GPU, or a step failed.
             ArtefactError: The tools made an engine of other sizes.
         """
-        engine = repository.absolute() / _VERSION_DIRECTORY
+        engine = repository.absolute() / VERSION_DIRECTORY
         steps = self.steps(engine)
         check_container(self.examples, steps)
         require_gpu(self.deployment, find_gpu())
@@ -169,7 +169,7 @@ def engine_parameters(
 ) -> dict[str, str]:
     """Return the entries of ``llm_engine/config.pbtxt`` that only a build knows."""
     found = {
-        "gpt_model_path": f"{repository_path.rstrip('/')}/{_VERSION_DIRECTORY}",
+        "gpt_model_path": f"{repository_path.rstrip('/')}/{VERSION_DIRECTORY}",
         "max_beam_width": str(beam_width),
     }
     if kv_cache_share is not None:
@@ -189,6 +189,8 @@ def needed_sizes(bundle: Bundle) -> NeededSizes:
 
 def set_engine_parameters(repository: Path, parameters: Mapping[str, str]) -> None:
     """Write entries of ``llm_engine/config.pbtxt``."""
+    from adprior_build.model_configs import set_parameters  # noqa: PLC0415  tritonclient
+
     path = repository / LLM_ENGINE / "config.pbtxt"
     path.write_text(set_parameters(path.read_text(encoding="utf-8"), parameters), encoding="utf-8")
 
@@ -200,7 +202,7 @@ def check_engine(repository: Path, bundle: Bundle) -> None:
         ArtefactError: One line with every mismatch.
     """
     parameters = read_engine_parameters(repository / LLM_ENGINE / "config.pbtxt")
-    engine_config = read_engine_config(repository / _VERSION_DIRECTORY)
+    engine_config = read_engine_config(repository / VERSION_DIRECTORY)
     if found := engine_mismatches(engine_config, parameters, needed_sizes(bundle)):
         raise ArtefactError(
             f"the engine does not fit: {'; '.join(found)}; build it again for this checkpoint, "
@@ -221,7 +223,7 @@ def put_engine(repository: Path, source: Path) -> None:
     if not source.is_dir() or find_engine(source) is None:
         raise InvalidInputError(f"{source}: no engine in it (no rank0.engine)")
     for name in ("config.json", "rank0.engine"):
-        link_or_copy(source / name, repository / _VERSION_DIRECTORY / name)
+        link_or_copy(source / name, repository / VERSION_DIRECTORY / name)
 
 
 def _make_work(work: Path) -> None:
@@ -241,15 +243,4 @@ def _check_vocabulary(bundle: Bundle, shape: ModelShape) -> None:
     if largest >= shape.vocabulary:
         raise ArtefactError(
             f"{bundle.directory}: a name has token {largest}, the model knows {shape.vocabulary}"
-        )
-
-
-def _check_calibration(deployment: Deployment, shape: ModelShape) -> None:
-    """Calibration loads the checkpoint as it is stored, on the GPU."""
-    size = (shape.layer_weights + shape.other_weights) * shape.stored_bytes
-    if size > 0.9 * deployment.memory_gib * GIB:
-        raise InvalidInputError(
-            f"fp8: calibration loads the checkpoint as it is stored, {size / GIB:.1f} GiB at "
-            f"{shape.stored_bytes} bytes a parameter, and {deployment.gpu} has "
-            f"{deployment.memory_gib:g} GiB; store it in bfloat16, or use a larger GPU"
         )

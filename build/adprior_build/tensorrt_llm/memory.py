@@ -26,7 +26,14 @@ from adprior_build.tensorrt_llm.sizes import TOKENS_PER_BLOCK, EngineSizes, with
 from adprior_client.tables import format_table
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["GIB", "MemoryEstimate", "check_fits", "describe_fit", "largest_concurrency"]
+__all__ = [
+    "GIB",
+    "MemoryEstimate",
+    "check_calibration_fits",
+    "check_fits",
+    "describe_fit",
+    "largest_concurrency",
+]
 
 GIB: Final = 1024**3
 _HALF: Final = 2
@@ -35,6 +42,7 @@ _LOGIT_COPIES: Final = 3
 _BOOKKEEPING: Final = 8
 """int32 values that the decoder keeps for each beam and position (ids, parents, indirection)."""
 _RUNTIME: Final = GIB
+_CALIBRATION_SHARE: Final = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +177,21 @@ def check_fits(deployment: Deployment, shape: ModelShape, name_tokens: int) -> M
         f"deployment: concurrency {deployment.concurrency} does not fit: it needs {numbers}; "
         f"{advice}"
     )
+
+
+def check_calibration_fits(deployment: Deployment, shape: ModelShape) -> None:
+    """Refuse fp8 where its calibration, which loads the checkpoint as stored, has no room.
+
+    Raises:
+        InvalidInputError: With the numbers.
+    """
+    size = (shape.layer_weights + shape.other_weights) * shape.stored_bytes
+    if deployment.quantisation == "fp8" and size > _CALIBRATION_SHARE * deployment.memory_gib * GIB:
+        raise InvalidInputError(
+            f"deployment: fp8's calibration loads the checkpoint as it is stored, {size / GIB:.1f} "
+            f"GiB at {shape.stored_bytes} bytes a parameter, {deployment.gpu} has "
+            f"{deployment.memory_gib:g} GiB; store it in bfloat16 (transformers' save_pretrained)"
+        )
 
 
 def describe_fit(deployment: Deployment, shape: ModelShape, name_tokens: int) -> str:

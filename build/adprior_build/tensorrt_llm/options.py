@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from adprior_build.tensorrt_llm.build import (
+    VERSION_DIRECTORY,
     EngineBuild,
     check_engine,
     engine_parameters,
@@ -16,7 +17,7 @@ from adprior_build.tensorrt_llm.build import (
 from adprior_build.tensorrt_llm.commands import EXAMPLES
 from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_runtime.bundle import MANIFEST, Bundle, Manifest
-from adprior_runtime.compiled_engine import ENGINE_KIND
+from adprior_runtime.compiled_engine import ENGINE_KIND, find_engine
 from adprior_runtime.errors import InvalidInputError
 
 __all__ = ["UNRECORDED", "add_arguments", "add_engine", "check_options", "manifest_settings"]
@@ -74,6 +75,10 @@ def check_options(args: argparse.Namespace) -> Deployment | None:
         raise InvalidInputError(
             f"--engine {ENGINE_KIND} needs --checkpoint and --deployment to build an engine, or "
             "--engine-from DIR to use one built before"
+        )
+    if args.dry_run and find_engine(args.output / VERSION_DIRECTORY) is not None:
+        raise InvalidInputError(
+            f"{args.output}: holds an engine, which a dry run would remove; choose another --output"
         )
     return None if args.deployment is None else Deployment.load(args.deployment)
 
