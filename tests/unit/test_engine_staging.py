@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,7 @@ import pytest
 
 from adprior_build.tensorrt_llm.staging import older_config, stage_calibration, stage_checkpoint
 from adprior_runtime.errors import InvalidInputError
-from unit.small_checkpoint import save_qwen
+from unit.small_checkpoint import save_qwen, save_random
 
 # transformers 4 knows rope_theta and rope_scaling, and takes its default where they are absent.
 LLAMA_3_SCALING = {
@@ -99,6 +102,66 @@ def test_the_staged_checkpoint_is_the_same_model(checkpoint: Path, tmp_path: Pat
         for path in (checkpoint, tmp_path / "staged")
     ]
     assert torch.equal(*answers)
+
+
+OLDER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import torch, transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+assert transformers.__version__.startswith("4.57."), transformers.__version__
+ids = torch.arange(1, 60)[None]
+wanted = torch.load(sys.argv[2] + "/logits.pt")
+with torch.no_grad():
+    found = AutoModelForCausalLM.from_pretrained(sys.argv[2] + "/staged").eval()(ids).logits
+AutoTokenizer.from_pretrained(sys.argv[2] + "/staged")
+print(float((found - wanted).abs().max()))
+"""
+ROTARY = {"rope_theta": 5e5, "rope_type": "default"}
+LAYERS = {
+    "full_attention": ROTARY,
+    "sliding_attention": {"rope_theta": 5e3, "rope_type": "default"},
+}
+
+
+@pytest.mark.skipif("ADPRIOR_TRANSFORMERS_4" not in os.environ, reason="needs transformers 4.57")
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("LlamaConfig", {"rope_parameters": ROTARY}),
+        ("LlamaConfig", {"rope_parameters": {"rope_theta": 5e5, **LLAMA_3_SCALING}}),
+        ("MistralConfig", {"rope_parameters": ROTARY, "sliding_window": 512}),
+        ("Qwen2Config", {"rope_parameters": ROTARY}),
+        ("Qwen3Config", {"rope_parameters": ROTARY, "head_dim": 8}),
+        ("GemmaConfig", {"rope_parameters": ROTARY, "head_dim": 8}),
+        ("Gemma2Config", {"rope_parameters": ROTARY, "head_dim": 8}),
+        ("Gemma3TextConfig", {"rope_parameters": LAYERS, "head_dim": 8, "num_hidden_layers": 7}),
+    ],
+)
+def test_the_older_transformers_reads_the_same_model(
+    tmp_path: Path, family: str, settings: dict[str, Any]
+) -> None:
+    """With the image's transformers in a directory of its own, named by the variable.
+
+    ``pip install --target DIR --no-deps transformers==4.57.3 tokenizers==0.22.1
+    huggingface-hub==0.36.0`` and ``pip install --target DIR requests`` make one.
+    """
+    import torch  # noqa: PLC0415
+    import transformers  # noqa: PLC0415
+
+    torch.manual_seed(0)
+    settings = {"hidden_size": 16, "initializer_range": 0.5, **settings}
+    save_random(tmp_path / "newer", getattr(transformers, family), **settings)
+    template = {"terminator": "<|endoftext|>", "max_prompt_tokens": 64}
+    (tmp_path / "newer" / "prompt.json").write_text(json.dumps(template))
+    stage_checkpoint(tmp_path / "newer", tmp_path / "staged", needs_weights=True)
+    with torch.no_grad():
+        model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "newer").eval()
+        torch.save(model(torch.arange(1, 60)[None]).logits, tmp_path / "logits.pt")
+    command = [sys.executable, "-I", "-c", OLDER, os.environ["ADPRIOR_TRANSFORMERS_4"]]
+    done = subprocess.run([*command, str(tmp_path)], check=True, capture_output=True, text=True)
+    # Gemma 2 computes its soft caps in another order; a wrong frequency costs 1 to 11.
+    assert float(done.stdout.split()[-1]) < (0.02 if family == "Gemma2Config" else 1e-5)
 
 
 def test_a_checkpoint_with_pickles_alone_is_refused(checkpoint: Path, tmp_path: Path) -> None:
