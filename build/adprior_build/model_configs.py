@@ -22,6 +22,7 @@ __all__ = ["parse_config", "render", "render_tree", "set_parameters"]
 
 _HEADER: Final = "# Rendered from adprior_runtime.contract: python -m adprior_build.model_configs\n"
 _MAX_QUEUE_DELAY_US: Final = 500
+_TENSORRT_LLM: Final = "tensorrtllm"
 _SHIM: Final = """\
 from adprior_runtime.triton.{name} import TritonPythonModel
 
@@ -73,13 +74,26 @@ def _to_text(config: Any) -> str:
 def _single(spec: Model) -> Any:
     config = _common(spec)
     config.backend = spec.backend
-    config.dynamic_batching.max_queue_delay_microseconds = _MAX_QUEUE_DELAY_US
+    _bound_queue(config.dynamic_batching)
+    if spec.backend == _TENSORRT_LLM:  # batches in flight: nothing is gained by waiting
+        config.model_transaction_policy.SetInParent()  # it reads `decoupled` from it: false
+    else:
+        config.dynamic_batching.max_queue_delay_microseconds = _MAX_QUEUE_DELAY_US
     config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=1)
     for tensor in config.input:
         tensor.allow_ragged_batch = -1 in tensor.dims
     for key, value in spec.parameters.items():
         config.parameters[key].string_value = value
     return config
+
+
+def _bound_queue(batching: Any) -> None:
+    """Let no more requests wait than can be answered, and none longer than its client does."""
+    policy = batching.default_queue_policy
+    policy.max_queue_size = contract.MAX_QUEUE_SIZE
+    policy.default_timeout_microseconds = contract.QUEUE_TIMEOUT_US
+    policy.allow_timeout_override = True
+    policy.timeout_action = pb.ModelQueuePolicy.REJECT
 
 
 def _ensemble(spec: Model, steps: list[Model]) -> Any:

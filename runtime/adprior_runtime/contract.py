@@ -29,6 +29,17 @@ MAX_CONTEXT_BYTES: Final = 256 * 1024
 MAX_TOP_K: Final = 1000
 MAX_BATCH_SIZE: Final = 16
 
+MAX_QUEUE_SIZE: Final = 256
+"""Requests that wait for one model; a further one is refused with UNAVAILABLE."""
+
+QUEUE_TIMEOUT_US: Final = 5_000_000
+"""How long one waits; a client's deadline, which it sends along, cuts that short."""
+
+BEAMS_METRIC: Final = "adprior_beams_total"
+DROPPED_BEAMS_METRIC: Final = "adprior_dropped_beams_total"
+DROPPED_BEAMS_LABEL: Final = "reason"
+"""Counters of the decoder, at the server's ``/metrics``."""
+
 
 class Target(StrEnum):
     """Which machine a configuration is rendered for."""

@@ -1,24 +1,33 @@
 """From token beams to advertisers, with the certificate.
 
+Beams that are cut off, spell no name, or come again are dropped and counted.
+
 Let Q be the probabilities of the disjoint prefixes that the search did not expand. For advertiser
 a, L(a) is the sum of its resolved paths and m(a) the number of its unresolved ones; its true
-probability is at most U(a) = L(a) + the sum of the m(a) largest of Q.
+probability is at most U(a) = L(a) + the sum of the m(a) largest of Q. An engine that searches
+without a catalogue tells nothing of Q: what it leaves unseen is all but its distinct complete
+beams, those of no advertiser included.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from adprior_runtime.beams import DropReason
 from adprior_runtime.catalogue import Advertisers
-from adprior_runtime.errors import InvalidRequestError
+from adprior_runtime.errors import ModelOutputError
 from adprior_runtime.trie import Trie, as_matrix
 
 __all__ = ["AdvertiserDecoder", "DecodedForecast"]
 
 _Float64Array = npt.NDArray[np.float64]
+_ROUNDING = 1e-2
+"""Distinct beams may sum so far above 1: an engine of half precision computes each by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +40,7 @@ class DecodedForecast:
         names: UTF-8 [k].
         exact: Whether these are proved to be the k most probable, each with its full probability.
         missing_mass: At least the catalogue's probability that is not shown, in [0, 1].
-        dropped_beams: Beams that spell no name of the catalogue.
+        dropped: How many beams were, by reason; no entry means none.
     """
 
     advertiser_ids: npt.NDArray[np.int64]
@@ -39,7 +48,24 @@ class DecodedForecast:
     names: list[bytes]
     exact: bool
     missing_mass: float
-    dropped_beams: int
+    dropped: Mapping[DropReason, int]
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What the beams add up to.
+
+    Attributes:
+        log_probs: Of each advertiser's distinct paths, by its row.
+        resolved: How many those are.
+        complete: Probability of all distinct complete beams.
+        dropped: Beams that are in none of the rows.
+    """
+
+    log_probs: dict[int, float] = field(default_factory=dict)
+    resolved: Counter[int] = field(default_factory=Counter)
+    complete: float = 0.0
+    dropped: Counter[DropReason] = field(default_factory=Counter)
 
 
 class AdvertiserDecoder:
@@ -63,28 +89,31 @@ class AdvertiserDecoder:
         """Decode one user's beams.
 
         Args:
-            paths: Token ids of each beam, terminator included.
+            paths: Token ids of each beam; one without a terminator at its end is incomplete.
             log_probs: [beams].
             top_k: How many advertisers to return at most.
             frontier_log_probs: The largest of log Q, at least as many as one advertiser has paths;
                 None from an engine that does not tell: then nothing can be certified.
             frontier_log_mass: Log of the sum of all of Q; None likewise.
             excluded_ids: Advertisers to leave out.
+
+        Raises:
+            ModelOutputError: Distinct beams' probabilities sum to more than 1.
         """
-        sums, resolved, dropped = self._sum_paths(paths, np.asarray(log_probs, dtype=np.float64))
+        sums = self._sum_paths(paths, np.asarray(log_probs, dtype=np.float64))
         excluded = self._rows(excluded_ids)
-        rows = np.array([row for row in sums if row not in excluded], dtype=np.int64)
-        advertiser_log_probs = np.array([sums[row] for row in rows], dtype=np.float64)
+        rows = np.array([row for row in sums.log_probs if row not in excluded], dtype=np.int64)
+        advertiser_log_probs = np.array([sums.log_probs[row] for row in rows], dtype=np.float64)
         probabilities = np.exp(advertiser_log_probs)
-        total = float(np.exp(np.fromiter(sums.values(), dtype=np.float64)).sum())
+        total = float(np.exp(np.fromiter(sums.log_probs.values(), dtype=np.float64)).sum())
         order = np.lexsort((rows, -advertiser_log_probs))
         shown, hidden = order[:top_k], order[top_k:]
         if frontier_log_probs is None or frontier_log_mass is None:
-            exact, unseen = False, 1.0 - total
+            exact, unseen = False, 1.0 - sums.complete
         else:
             unseen = float(np.exp(frontier_log_mass))
             unresolved = self._advertisers.path_counts[rows] - np.array(
-                [resolved[row] for row in rows], dtype=np.int64
+                [sums.resolved[row] for row in rows], dtype=np.int64
             )
             largest = np.sort(np.exp(np.asarray(frontier_log_probs, dtype=np.float64)))[::-1]
             exact = self._is_exact(
@@ -97,27 +126,36 @@ class AdvertiserDecoder:
             exact=exact,
             # What was found and is not shown, excluded or beyond k, is missing from the answer too.
             missing_mass=float(np.clip(unseen + total - probabilities[shown].sum(), 0, 1)),
-            dropped_beams=dropped,
+            dropped=sums.dropped,
         )
 
-    def _sum_paths(
-        self, paths: list[list[int]], log_probs: _Float64Array
-    ) -> tuple[dict[int, float], dict[int, int], int]:
-        """Add up each advertiser's distinct paths (in logs); count them, and the beams of none."""
-        sums: dict[int, float] = {}
-        resolved: dict[int, int] = {}
+    def _sum_paths(self, paths: list[list[int]], log_probs: _Float64Array) -> _Sums:
+        """Add up each advertiser's distinct paths (in logs), and count the beams of none."""
+        sums = _Sums()
         seen: set[tuple[int, ...]] = set()
-        dropped = 0
         nodes = self._trie.find(*as_matrix(paths))
         rows = np.where(nodes >= 0, self._trie.leaf_advertiser[nodes], -1).tolist()
         for path, row, log_prob in zip(paths, rows, log_probs, strict=True):
-            if row < 0:
-                dropped += 1
-            elif (key := tuple(path)) not in seen:
+            if not path or path[-1] != self._trie.terminator:
+                sums.dropped[DropReason.INCOMPLETE] += 1
+            elif (key := tuple(path)) in seen:
+                sums.dropped[DropReason.DUPLICATE] += 1
+            else:
                 seen.add(key)
-                sums[row] = float(np.logaddexp(sums.get(row, -np.inf), log_prob))
-                resolved[row] = resolved.get(row, 0) + 1
-        return sums, resolved, dropped
+                sums.complete += float(np.exp(log_prob))
+                if row < 0:
+                    sums.dropped[DropReason.OFF_CATALOGUE] += 1
+                    continue
+                sums.log_probs[row] = float(
+                    np.logaddexp(sums.log_probs.get(row, -np.inf), log_prob)
+                )
+                sums.resolved[row] += 1
+        if sums.complete > 1 + _ROUNDING:
+            raise ModelOutputError(
+                f"cum_log_probs: {len(seen)} distinct beams sum to probability {sums.complete:.4g},"
+                " expected at most 1; the engine must return log-probabilities, not normalised"
+            )
+        return sums
 
     def _rows(self, ids: npt.NDArray[np.int64] | None) -> set[int]:
         if ids is None or len(ids) == 0:
@@ -145,19 +183,3 @@ class AdvertiserDecoder:
         if len(shown) + len(hidden) < eligible:
             upper.append(largest_sums[self._most_paths])
         return bool(probabilities[shown].min() > max(upper))
-
-
-def beams_to_paths(
-    output_ids: npt.NDArray[np.int32], lengths: npt.NDArray[np.int32]
-) -> list[list[int]]:
-    """Cut padded beams to their lengths: [beams, longest], [beams] -> token paths."""
-    if output_ids.ndim != 2 or len(output_ids) != len(lengths):
-        raise InvalidRequestError(
-            f"output_ids: shape {output_ids.shape} does not fit {len(lengths)} sequence lengths"
-        )
-    if len(lengths) and not 0 <= lengths.min() <= lengths.max() <= output_ids.shape[1]:
-        raise InvalidRequestError(
-            f"sequence_length: found {lengths.min()} to {lengths.max()}, "
-            f"expected 0 to {output_ids.shape[1]}, the columns of output_ids"
-        )
-    return [row[:length].tolist() for row, length in zip(output_ids, lengths, strict=True)]

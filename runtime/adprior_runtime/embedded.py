@@ -12,14 +12,14 @@ import platform
 import shutil
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from adprior_runtime.errors import EnvironmentProblemError
+from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 
 __all__ = ["Installation", "find_installation"]
 
@@ -66,13 +66,27 @@ class Installation:
             environment["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
         return environment
 
-    def copy_backends(self, directory: Path) -> None:
-        """Fill ``directory`` as ``--backend-directory`` expects it."""
+    def copy_backends(self, directory: Path, further: Sequence[Path] = ()) -> None:
+        """Fill ``directory`` as ``--backend-directory`` expects it.
+
+        Args:
+            directory: Where to.
+            further: Backends to add, each a directory with the backend's name and, written in
+                Python, its ``model.py``.
+
+        Raises:
+            InvalidInputError: One of them is not such a directory.
+        """
         python = directory / "python"
         python.mkdir(parents=True)
         for file in self.backend_files:
             # Not linked: for a backend written in Python the server refuses links that lead out.
             shutil.copy(file, python / file.name)
+        for backend in further:
+            if not (backend / "model.py").is_file():
+                raise InvalidInputError(f"{backend}: not a backend written in Python (no model.py)")
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(backend, directory / backend.name, ignore=ignored)
 
 
 def find_installation() -> Installation:

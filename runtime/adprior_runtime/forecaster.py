@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from adprior_runtime.beams import beams_to_paths
 from adprior_runtime.bundle import (
     ADVERTISERS_DIRECTORY,
     ONNX_MODEL_FILE,
@@ -20,7 +21,7 @@ from adprior_runtime.bundle import (
 )
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.context import UserContext
-from adprior_runtime.decoder import AdvertiserDecoder, DecodedForecast, beams_to_paths
+from adprior_runtime.decoder import AdvertiserDecoder, DecodedForecast
 from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.prior_features import CandidatePriors, candidate_priors
 from adprior_runtime.prompt import PromptRenderer

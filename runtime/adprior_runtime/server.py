@@ -16,6 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -61,6 +62,7 @@ class TritonServer:
         metrics_port: int = 8002,
         config_name: str | None = CPU_CONFIG_NAME,
         device: str = "cpu",
+        backends: Sequence[Path] = (),
         log_file: Path | None = None,
         ready_timeout_s: float = 120,
     ) -> Self:
@@ -77,6 +79,7 @@ class TritonServer:
             metrics_port: The port for Prometheus.
             config_name: Which ``configs/NAME.pbtxt`` to prefer; None for ``config.pbtxt`` alone.
             device: What the embedded engine runs on, ``cpu`` or ``cuda``.
+            backends: Directories of further backends written in Python, for the embedded server.
             log_file: Where the server's log goes; by default a file that goes with the server.
             ready_timeout_s: How long the models may take to load.
 
@@ -92,7 +95,7 @@ class TritonServer:
             host=host, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port
         )
         endpoints.check_free()
-        server = cls._launch(repository, endpoints, config_name, device, log_file)
+        server = cls._launch(repository, endpoints, config_name, device, backends, log_file)
         try:
             server._await_ready(ready_timeout_s)
         except BaseException:
@@ -107,15 +110,21 @@ class TritonServer:
         endpoints: Endpoints,
         config_name: str | None,
         device: str,
+        further_backends: Sequence[Path],
         log_file: Path | None,
     ) -> Self:
         installation = find_installation()
+        if further_backends and not installation.is_embedded:
+            raise InvalidInputError(
+                f"{further_backends[0]}: {installation.binary} has backends of its own; "
+                "put further ones there"
+            )
         scratch = Path(tempfile.mkdtemp(prefix="adprior-server-"))
         log_file = (log_file or scratch / "server.log").absolute()
         try:
             backends = scratch / "backends" if installation.is_embedded else None
             if backends is not None:
-                installation.copy_backends(backends)
+                installation.copy_backends(backends, further_backends)
             command = compose_command(
                 installation,
                 repository,

@@ -96,6 +96,11 @@ class Trie:
         return int(np.diff(self.leaf_offsets).max())
 
     @cached_property
+    def terminator(self) -> int:
+        """The token that ends every path."""
+        return int(self.child_tokens[self.leaf_nodes[0] - 1])
+
+    @cached_property
     def depth(self) -> int:
         """The tokens of the longest name, terminator included."""
         depth, first, stop = -1, 0, 1

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-__all__ = ["InferenceResponse", "Request", "TritonError", "load_model"]
+__all__ = ["InferenceResponse", "Request", "TritonError", "load_model", "metric_counts"]
 
 _MODULE = "triton_python_backend_utils"
 _MODELS = "adprior_runtime.triton"
@@ -74,16 +74,49 @@ def get_input_tensor_by_name(request: Request, name: str) -> Tensor | None:
     return None if values is None else Tensor(name, values[np.newaxis])
 
 
+class MetricFamily:
+    """Counts as the server's ``/metrics`` would show them, in ``shown`` for all families."""
+
+    COUNTER, GAUGE = range(2)
+    shown: ClassVar[dict[str, dict[tuple[str, ...], float]]] = {}
+
+    def __init__(self, *, name: str, description: str, kind: int) -> None:
+        assert kind == self.COUNTER
+        assert description
+        self._series = self.shown.setdefault(name, {})
+
+    def Metric(self, *, labels: Mapping[str, str]) -> Metric:  # noqa: N802  Triton's name
+        key = tuple(labels.values())
+        self._series[key] = 0.0
+        return Metric(self._series, key)
+
+
+@dataclass(frozen=True)
+class Metric:
+    series: dict[tuple[str, ...], float]
+    key: tuple[str, ...]
+
+    def increment(self, value: float) -> None:
+        assert value >= 0
+        self.series[self.key] += value
+
+
 @pytest.fixture(scope="module")
 def _backend() -> Iterator[None]:
     fake = ModuleType(_MODULE)
-    for item in (Tensor, TritonError, InferenceResponse, get_input_tensor_by_name):
+    for item in (Tensor, TritonError, InferenceResponse, MetricFamily, get_input_tensor_by_name):
         setattr(fake, item.__name__, item)
+    MetricFamily.shown.clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, _MODULE, fake)
         yield
     for name in [name for name in sys.modules if name.startswith(f"{_MODELS}.")]:
         del sys.modules[name]
+
+
+def metric_counts(name: str) -> dict[tuple[str, ...], float]:
+    """Return what a family's counters show now, by the values of their labels."""
+    return dict(sys.modules[_MODULE].MetricFamily.shown[name])
 
 
 def load_model(kind: Any, place: Path, bundle: Path) -> Any:

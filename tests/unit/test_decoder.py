@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adprior_runtime.beams import DropReason, beams_to_paths, complete_path
 from adprior_runtime.catalogue import Advertisers
-from adprior_runtime.decoder import AdvertiserDecoder, DecodedForecast, beams_to_paths
-from adprior_runtime.errors import InvalidRequestError
+from adprior_runtime.decoder import AdvertiserDecoder, DecodedForecast
+from adprior_runtime.errors import ModelOutputError
 from adprior_runtime.search import SearchMode, SearchSettings, TrieSearch
 from adprior_runtime.trie import Trie
 from unit.table_engine import TableEngine
@@ -257,7 +258,8 @@ def test_the_order_and_the_repetition_of_beams_change_nothing(
     second = world.decode(shuffled, top_k, excluded)
     np.testing.assert_allclose(second.log_probs, first.log_probs, rtol=1e-5)
     assert math.isclose(second.missing_mass, first.missing_mass, abs_tol=1e-6)
-    assert second.dropped_beams == first.dropped_beams == 0
+    assert not first.dropped
+    assert second.dropped == ({DropReason.DUPLICATE: len(again)} if again else {})
 
 
 # Advertiser 100 has two names, of which one lies below the prefix (2,).
@@ -337,19 +339,89 @@ def test_everyone_excluded_leaves_an_empty_and_certain_forecast() -> None:
     assert math.isclose(forecast.missing_mass, 0.6, rel_tol=1e-6)
 
 
-def test_beams_off_the_catalogue_are_dropped_and_counted() -> None:
+def test_beams_of_no_advertiser_are_dropped_and_counted() -> None:
     found = {(1, END): 0.3, (1,): 0.1, (5, END): 0.1, (1, END, 3): 0.1, (): 0.1, (2, END): 0.1}
     forecast = _decode(found, None, 5)
     assert forecast.advertiser_ids.tolist() == [100]
-    assert forecast.dropped_beams == 5
-    assert math.isclose(forecast.missing_mass, 0.7, rel_tol=1e-6)
+    assert forecast.dropped == {DropReason.INCOMPLETE: 3, DropReason.OFF_CATALOGUE: 2}
+    # What is known to go to no advertiser is not missing.
+    assert math.isclose(forecast.missing_mass, 1 - 0.3 - 0.1 - 0.1, rel_tol=1e-6)
 
 
 def test_a_beam_that_comes_twice_counts_once() -> None:
-    forecast = _world(SMALL).decoder.decode([[3, END], [3, END]], np.log([0.3, 0.3]), top_k=2)
+    paths = [[3, END], [3, END], [5, END], [5, END]]
+    forecast = _world(SMALL).decoder.decode(paths, np.log([0.3, 0.3, 0.2, 0.2]), top_k=2)
     np.testing.assert_allclose(np.exp(forecast.log_probs), [0.3], rtol=1e-6)
-    assert math.isclose(forecast.missing_mass, 0.7, rel_tol=1e-6)
-    assert forecast.dropped_beams == 0
+    assert math.isclose(forecast.missing_mass, 0.5, rel_tol=1e-6)
+    assert forecast.dropped == {DropReason.DUPLICATE: 2, DropReason.OFF_CATALOGUE: 1}
+
+
+@pytest.mark.parametrize(
+    "log_probs", [[0.0, 0.0], np.log([0.4, 0.4, 0.4]).tolist()], ids=["zeros", "normalised"]
+)
+def test_beams_that_cannot_be_probabilities_are_refused(log_probs: list[float]) -> None:
+    """As TensorRT-LLM's would be without ``return_log_probs``, or divided by their length."""
+    paths = [[3, END], [4, END], [5, END]][: len(log_probs)]
+    with pytest.raises(ModelOutputError, match=r"distinct beams sum to .* expected at most 1"):
+        _world(SMALL).decoder.decode(paths, log_probs, top_k=2)
+
+
+@st.composite
+def stock_beams(draw: st.DrawFn) -> tuple[World, list[Tokens], int]:
+    """Draw a world, beams of a search that knows no catalogue, and the length it was asked for.
+
+    A beam is tokens without a terminator, and complete where it is shorter than that length.
+    """
+    world = draw(worlds())
+    length = world.trie.depth
+    token = st.integers(1, VOCABULARY - 1)
+    name = st.sampled_from(sorted(world.names)).map(lambda path: path[:-1])
+    other = st.lists(token, max_size=length).map(tuple)
+    beams = draw(st.lists(name | other, max_size=20))
+    return world, beams, length
+
+
+@settings(deadline=None, max_examples=150)
+@given(stock_beams(), st.integers(1, 30), st.booleans())
+def test_stock_beams_give_what_their_distinct_complete_ones_add_up_to(
+    drawn: tuple[World, list[Tokens], int], top_k: int, keeps_terminator: bool
+) -> None:
+    world, beams, length = drawn
+    complete = {(*beam, END) for beam in beams if len(beam) < length}
+    score = {path: world.engine.path_log_prob(path) for path in complete}
+    log_probs = [
+        score[*beam, END] if len(beam) < length else world.engine.path_log_prob(beam)
+        for beam in beams
+    ]
+    given_out = [
+        [*beam, END, 3] if keeps_terminator and len(beam) < length else [*beam] for beam in beams
+    ]
+    paths = [complete_path(beam, terminator=END, output_length=length) for beam in given_out]
+    forecast = world.decoder.decode(paths, log_probs, top_k=top_k)
+
+    expected: dict[int, float] = {}
+    for path in complete & world.names.keys():
+        key = FIRST_ID + ID_STEP * world.names[path]
+        expected[key] = expected.get(key, 0.0) + math.exp(score[path])
+    best = sorted(expected, key=lambda key: (-expected[key], key))[:top_k]
+    shown = np.exp(forecast.log_probs.astype(np.float64))
+    assert not forecast.exact
+    np.testing.assert_allclose(shown, [expected[key] for key in best], rtol=1e-5)
+    assert set(forecast.advertiser_ids.tolist()) <= set(expected)
+    hidden = sum(expected.values()) - sum(expected[key] for key in best)
+    unseen = 1 - sum(math.exp(value) for value in score.values())
+    assert math.isclose(forecast.missing_mass, max(unseen + hidden, 0), abs_tol=1e-6)
+    # The bound holds: what the catalogue has and the answer does not is at most that.
+    assert forecast.missing_mass >= sum(world.truth().values()) - shown.sum() - 1e-6
+    assert forecast.dropped == {
+        reason: count
+        for reason, count in {
+            DropReason.INCOMPLETE: sum(len(beam) >= length for beam in beams),
+            DropReason.OFF_CATALOGUE: len(complete - world.names.keys()),
+            DropReason.DUPLICATE: sum(len(beam) < length for beam in beams) - len(complete),
+        }.items()
+        if count
+    }
 
 
 def test_equally_probable_advertisers_come_by_rising_id() -> None:
@@ -367,29 +439,4 @@ def test_rounding_gives_no_probability_above_one() -> None:
 def test_no_beams_are_no_forecast() -> None:
     forecast = _decode({}, None, 3)
     assert (len(forecast.advertiser_ids), forecast.exact) == (0, False)
-    assert (forecast.missing_mass, forecast.dropped_beams) == (1.0, 0)
-
-
-def test_padding_is_cut_from_beams() -> None:
-    output_ids = np.array([[4, END, -1], [5, 6, END], [7, 7, 7]], dtype=np.int32)
-    lengths = np.array([2, 3, 0], dtype=np.int32)
-    assert beams_to_paths(output_ids, lengths) == [[4, END], [5, 6, END], []]
-    assert beams_to_paths(np.zeros((0, 0), np.int32), np.zeros(0, np.int32)) == []
-
-
-@pytest.mark.parametrize(
-    ("shape", "lengths", "message"),
-    [
-        ((2, 3), [1], r"output_ids: shape \(2, 3\) does not fit 1 sequence lengths"),
-        ((2, 3), [1, 2, 3], "output_ids: shape"),
-        ((6,), [1] * 6, r"output_ids: shape \(6,\)"),
-        ((1, 2, 3), [1], "output_ids: shape"),
-        ((2, 3), [1, 4], "sequence_length: found 1 to 4, expected 0 to 3"),
-        ((2, 3), [-1, 3], "sequence_length: found -1 to 3"),
-    ],
-)
-def test_beams_that_do_not_fit_their_lengths_are_refused(
-    shape: tuple[int, ...], lengths: list[int], message: str
-) -> None:
-    with pytest.raises(InvalidRequestError, match=message):
-        beams_to_paths(np.zeros(shape, dtype=np.int32), np.array(lengths, dtype=np.int32))
+    assert (forecast.missing_mass, forecast.dropped) == (1.0, {})

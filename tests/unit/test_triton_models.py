@@ -12,7 +12,8 @@ from adprior_runtime import contract
 from adprior_runtime.bundle import PROMPT_FILE, TOKENIZER_FILE
 from adprior_runtime.context import parse_context
 from adprior_runtime.prompt import PromptRenderer
-from unit.fake_backend import InferenceResponse, Request, TritonError, load_model
+from adprior_runtime.trie import Trie
+from unit.fake_backend import InferenceResponse, Request, TritonError, load_model, metric_counts
 
 pytest_plugins = ("fake_backend",)
 
@@ -184,3 +185,47 @@ def test_a_frontier_of_no_mass_is_valid(decoder: Any, beams: Tensors) -> None:
     (response,) = decoder.execute([_request(nothing, contract.EXACT, contract.ADVERTISER_IDS)])
     assert response.values()[contract.EXACT].tolist() == [True]
     assert len(response.values()[contract.ADVERTISER_IDS]) == 20
+
+
+def test_stock_beams_are_completed_and_what_is_dropped_is_counted(decoder: Any) -> None:
+    """Beams as TensorRT-LLM gives them: no frontier, and no terminator in what has ended."""
+    trie = Trie.load(BUNDLE / "trie")
+    ids = np.load(BUNDLE / "advertisers" / "ids.npy")
+    (path,), _ = trie.paths(trie.leaf_nodes[[7]])
+    name = [token for token in path.tolist() if token != trie.terminator]
+    longest = trie.depth
+    cut_off, stranger = [name[0]] * longest, [trie.terminator, trie.terminator]
+    tokens = np.full((4, longest + 1), -1, dtype=np.int32)
+    beams = [name, name, cut_off, stranger]
+    for row, beam in enumerate(beams):
+        tokens[row, : len(beam)] = beam
+    tensors = {
+        contract.OUTPUT_IDS: tokens,
+        contract.SEQUENCE_LENGTH: np.array([len(beam) for beam in beams], np.int32),
+        contract.CUM_LOG_PROBS: np.log([0.25, 0.25, 0.5, 0.125]).astype(np.float32),
+    }
+    dropped, total = (
+        metric_counts(contract.DROPPED_BEAMS_METRIC),
+        metric_counts(contract.BEAMS_METRIC),
+    )
+    outputs = (contract.ADVERTISER_IDS, contract.LOG_PROBS, contract.EXACT, contract.MISSING_MASS)
+    values = decoder.execute([_request(tensors, *outputs)])[0].values()
+    assert values[contract.ADVERTISER_IDS].tolist() == [ids[trie.lookup([*name, trie.terminator])]]
+    np.testing.assert_allclose(np.exp(values[contract.LOG_PROBS]), [0.25], rtol=1e-6)
+    assert values[contract.EXACT].tolist() == [False]
+    np.testing.assert_allclose(values[contract.MISSING_MASS], [0.625], rtol=1e-6)
+    assert metric_counts(contract.DROPPED_BEAMS_METRIC) == {
+        (reason,): dropped[reason,] + 1 for reason in ("incomplete", "off_catalogue", "duplicate")
+    }
+    assert metric_counts(contract.BEAMS_METRIC) == {(): total[()] + 4}
+
+
+def test_beams_without_log_probabilities_are_an_internal_error(
+    decoder: Any, beams: Tensors
+) -> None:
+    spoilt = {name: beams[name] for name in BEAMS}
+    spoilt[contract.CUM_LOG_PROBS] = np.zeros_like(beams[contract.CUM_LOG_PROBS])
+    (response,) = decoder.execute([_request(spoilt, contract.ADVERTISER_IDS)])
+    code, message = _refusal(response)
+    assert code == TritonError.INTERNAL
+    assert message.startswith("cum_log_probs: ")

@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from adprior_runtime import contract
+from adprior_runtime.beams import DropReason, beams_to_paths, complete_path
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, TRIE_DIRECTORY, Bundle
 from adprior_runtime.catalogue import Advertisers
-from adprior_runtime.decoder import AdvertiserDecoder, beams_to_paths
+from adprior_runtime.decoder import AdvertiserDecoder
 from adprior_runtime.errors import InvalidRequestError
 from adprior_runtime.trie import Trie
-from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
+from adprior_runtime.triton.backend import Answer, MetricCounter, RequestModel, Tensors
 from adprior_runtime.triton.requests import read_top_k
 
 __all__ = ["TritonPythonModel"]
@@ -23,17 +24,24 @@ _ROUNDING = 1e-4
 
 
 class TritonPythonModel(RequestModel):
-    """Takes the beams of either engine."""
+    """Takes the beams of either engine, and counts those that name no advertiser."""
 
     name = contract.ADVERTISER_DECODER
 
     def load(self, bundle: Bundle) -> None:
         """Map trie and advertisers."""
+        self._trie = Trie.load(bundle.path(TRIE_DIRECTORY))
         self._decoder = AdvertiserDecoder(
-            Trie.load(bundle.path(TRIE_DIRECTORY)),
-            Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY)),
+            self._trie, Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
         )
         self._manifest = bundle.manifest
+        self._beams = MetricCounter(contract.BEAMS_METRIC, "Beams that were decoded.")
+        self._dropped = MetricCounter(
+            contract.DROPPED_BEAMS_METRIC,
+            "Beams that add nothing to a forecast, by reason.",
+            contract.DROPPED_BEAMS_LABEL,
+            [*DropReason],
+        )
 
     def answer(self, inputs: Tensors, is_cancelled: Callable[[], bool]) -> Answer:  # noqa: ARG002
         """Decode one user's beams."""
@@ -46,14 +54,25 @@ class TritonPythonModel(RequestModel):
             )
         for name in (contract.FRONTIER_LOG_PROBS, contract.FRONTIER_LOG_MASS):
             _refuse_impossible(name, inputs.get(name))
+        paths = [
+            complete_path(
+                path,
+                terminator=self._trie.terminator,
+                output_length=self._manifest.longest_name_tokens,
+            )
+            for path in beams_to_paths(inputs[contract.OUTPUT_IDS], lengths)
+        ]
         forecast = self._decoder.decode(
-            beams_to_paths(inputs[contract.OUTPUT_IDS], lengths),
+            paths,
             log_probs,
             top_k=read_top_k(inputs, self._manifest.forecast_k),
             frontier_log_probs=inputs.get(contract.FRONTIER_LOG_PROBS),
             frontier_log_mass=None if mass is None else float(mass[0]),
             excluded_ids=inputs.get(contract.EXCLUDED_ADVERTISER_IDS),
         )
+        self._beams.add(len(paths))
+        for reason, count in forecast.dropped.items():
+            self._dropped.add(count, reason)
         return {
             contract.ADVERTISER_IDS: forecast.advertiser_ids,
             contract.LOG_PROBS: forecast.log_probs,

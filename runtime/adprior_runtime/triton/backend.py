@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from adprior_runtime.bundle import MODEL_FILES, Bundle
 from adprior_runtime.contract import Target, model
 from adprior_runtime.errors import AdpriorError, InvalidRequestError
 
-__all__ = ["Answer", "RequestModel", "Tensors"]
+__all__ = ["Answer", "MetricCounter", "RequestModel", "Tensors"]
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 Answer = Mapping[str, npt.ArrayLike]
@@ -50,6 +50,24 @@ def _is_over(request: Any, began: float) -> Callable[[], bool]:
     timeout_us = request.timeout()
     deadline = began + timeout_us / 1e6 if timeout_us else float("inf")
     return lambda: request.is_cancelled() or time.monotonic() > deadline
+
+
+class MetricCounter:
+    """Counts of a model at the server's ``/metrics``, from 0 on: one for each value of a label."""
+
+    def __init__(
+        self, name: str, told: str, label: str = "", values: Iterable[str] = ("",)
+    ) -> None:
+        """Register the counter; ``told`` is its line of help. Without a label there is one."""
+        self._family = pb.MetricFamily(name=name, description=told, kind=pb.MetricFamily.COUNTER)
+        self._metrics = {
+            value: self._family.Metric(labels={label: value} if label else {}) for value in values
+        }
+
+    def add(self, count: int, value: str = "") -> None:
+        """Count ``count`` more; none costs nothing."""
+        if count:
+            self._metrics[value].increment(count)
 
 
 class RequestModel(ABC):
