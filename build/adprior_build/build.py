@@ -11,6 +11,7 @@ from typing import Any
 
 from adprior_build.atomic import replace_directory, scratch_directory
 from adprior_build.bundle import check_coherence, fill_from_bundle, fill_from_checkpoint
+from adprior_build.check.command import run_check
 from adprior_build.options import positive_integer
 from adprior_build.provenance import describe_command
 from adprior_build.repository import REPOSITORY_MARKER, fill_repository
@@ -35,7 +36,8 @@ EXAMPLE = """examples:
   adprior build --checkpoint CKPT --head head.onnx --save-bundle BUNDLE --output REPO
   adprior build --bundle BUNDLE --output REPO
   adprior build --bundle BUNDLE --catalogue new.csv --output REPO   (seconds, no torch)
-  adprior build --checkpoint CKPT --engine tensorrt-llm --deployment deploy/l4.toml --output REPO"""
+  adprior build --checkpoint CKPT --engine tensorrt-llm --deployment deploy/l4.toml --output REPO
+  adprior build --check REPO   (what is wrong with a repository, a line each; exit code 2)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", type=Path, help="checkpoint of `adprior train` (needs torch)"
     )
     source.add_argument("--bundle", type=Path, help="bundle of an earlier build")
-    parser.add_argument("--output", type=Path, required=True, help="model repository to write")
+    source.add_argument("--check", type=Path, metavar="REPO", help="a repository to look over")
+    parser.add_argument("--json", action="store_true", help="with --check: findings as JSON")
+    parser.add_argument(
+        "--allow-missing-engine",
+        action="store_true",
+        help="with --check: a TensorRT-LLM engine may still have to be built",
+    )
+    parser.add_argument("--output", type=Path, help="model repository to write")
     parser.add_argument("--save-bundle", type=Path, help="also keep the bundle, here")
     parser.add_argument("--catalogue", type=Path, help="advertisers (CSV or Parquet), if new")
     parser.add_argument("--head", type=Path, help="prior head of `adprior fit-head`")
@@ -85,6 +94,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Build; return the exit code."""
+    if args.check is not None:
+        return run_check(
+            args.check, as_json=args.json, allow_missing_engine=args.allow_missing_engine
+        )
+    if args.json or args.allow_missing_engine:
+        raise InvalidInputError("--json and --allow-missing-engine go with --check")
+    if args.output is None:
+        raise InvalidInputError("--output is required: the model repository to write")
     start = time.monotonic()
     if args.save_bundle is not None:
         kept, output = args.save_bundle.absolute(), args.output.absolute()

@@ -7,8 +7,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from adprior_build.bundle import link_or_copy
+from adprior_build.model_configs import set_parameters
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle
-from adprior_runtime.contract import MODEL_NAMES, TOKENIZER
+from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, TOKENIZER
 from adprior_runtime.errors import ArtefactError
 
 __all__ = ["REPOSITORY_MARKER", "fill_repository"]
@@ -28,6 +29,8 @@ def fill_repository(directory: Path, bundle: Bundle) -> None:
         shutil.copytree(
             template / name, directory / name, ignore=shutil.ignore_patterns("__pycache__")
         )
+        if name == LLM_ENGINE:
+            _set_beam_width(directory / name / "config.pbtxt", bundle.manifest.beam_width)
         version = directory / name / "1"
         version.mkdir(exist_ok=True)
         if name not in MODEL_FILES:
@@ -41,6 +44,12 @@ def fill_repository(directory: Path, bundle: Bundle) -> None:
             target = version / "bundle" / file
             target.parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(bundle.directory / file, target)
+
+
+def _set_beam_width(config: Path, width: int) -> None:
+    """Let the production engine take beams of the width that every request will ask for."""
+    text = set_parameters(config.read_text(encoding="utf-8"), {"max_beam_width": str(width)})
+    config.write_text(text, encoding="utf-8")
 
 
 def _template_tree() -> Path:

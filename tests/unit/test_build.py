@@ -295,7 +295,7 @@ def test_a_directory_in_a_files_place_is_refused(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "one of the arguments --checkpoint --bundle is required"),
+        ([], "one of the arguments --checkpoint --bundle --check is required"),
         (["--checkpoint", "{here}", "--bundle", "{bundle}"], "not allowed with"),
         (["--checkpoint", "{here}/none"], "none: no such file or directory"),
         (["--checkpoint", "{bundle}"], "not a checkpoint of `adprior train` (no training.json)"),
@@ -309,6 +309,8 @@ def test_a_directory_in_a_files_place_is_refused(
         (["--bundle", "{bundle}", "--candidate-token-budget", "x"], "--candidate-token-budget"),
         (["--bundle", "{bundle}", "--search-mode", "guess"], "--search-mode"),
         (["--bundle", "{bundle}", "--engine", "crystal-ball"], "--engine"),
+        (["--bundle", "{bundle}", "--json"], "--json and --allow-missing-engine go with --check"),
+        (["--bundle", "{bundle}", "--check", "{out}"], "not allowed with"),
         (["--bundle", "{bundle}", "--save-bundle", "{out}"], "must not lie in one another"),
         (["--bundle", "{bundle}", "--save-bundle", "{out}/b"], "must not lie in one another"),
         (["--bundle", "{bundle}", "--save-bundle", "{here}"], "must not lie in one another"),

@@ -1,0 +1,529 @@
+"""``adprior build --check`` on a whole repository, and on copies of it with one fault each."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from adprior_build.check.repository import check_repository
+from adprior_build.check.tensorrt_llm import INPUTS, OUTPUTS, PARAMETERS
+from adprior_build.model_configs import parse_config, render
+from adprior_runtime import contract
+from adprior_runtime.bundle import MANIFEST, ONNX_MODEL_FILE
+from adprior_runtime.cli import main
+from adprior_runtime.contract import Target
+from stand_ins.engine_files import add_engine
+
+BUNDLE = Path(__file__).parents[2] / "demo" / "bundle"
+ENGINE, RANKING = "llm_engine/config.pbtxt", "advertiser_ranking/config.pbtxt"
+RETRIEVAL, DECODER = "advertiser_retrieval/config.pbtxt", "advertiser_decoder/config.pbtxt"
+BUILT = "llm_engine/1/config.json"
+
+
+@pytest.fixture(scope="module")
+def production(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with an engine beside its ONNX model: it serves both targets."""
+    repository = tmp_path_factory.mktemp("production") / "repository"
+    assert main(["build", "--bundle", str(BUNDLE), "--output", str(repository)]) == 0
+    add_engine(repository, BUNDLE)
+    return repository
+
+
+@pytest.fixture
+def copy(production: Path, tmp_path: Path) -> Path:
+    """A copy of hard links: a test replaces files and writes into none."""
+    shutil.copytree(production, tmp_path / "copy", copy_function=os.link)
+    return tmp_path / "copy"
+
+
+def _write(path: Path, content: bytes | str) -> None:
+    path.unlink(missing_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def _edit(repository: Path, file: str, change: Callable[[Any], object]) -> None:
+    """Parse a configuration, change its message, and write it again."""
+    config = parse_config((repository / file).read_text())
+    change(config)
+    _write(repository / file, text_format.MessageToString(config))
+
+
+def _edit_json(repository: Path, file: str, change: Callable[[Any], object]) -> None:
+    document = json.loads((repository / file).read_text())
+    change(document)
+    _write(repository / file, json.dumps(document))
+
+
+def _named(messages: Any, name: str) -> Any:
+    return next(message for message in messages if message.name == name)
+
+
+def _step(config: Any, model: str) -> Any:
+    return next(s for s in config.ensemble_scheduling.step if s.model_name == model)
+
+
+def _lines(repository: Path) -> list[str]:
+    return [finding.line for finding in check_repository(repository)]
+
+
+def test_nothing_is_found_in_what_a_build_writes(
+    production: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", "--check", str(production)]) == 0
+    out = capsys.readouterr().out
+    assert out == f"adprior build: {production} · nothing found wrong\n"
+
+
+def test_nothing_is_found_in_a_repository_for_the_embedded_server_alone(
+    copy: Path,
+) -> None:
+    (copy / BUILT).unlink()
+    (copy / "llm_engine/1/rank0.engine").unlink()
+    assert _lines(copy) == []
+
+
+def _tensor(kind: str, name: str, **fields: Any) -> Callable[[Any], None]:
+    def change(config: Any) -> None:
+        tensor = _named(getattr(config, kind), name)
+        for field, value in fields.items():
+            if field == "dims":
+                tensor.dims[:] = value
+            else:
+                setattr(tensor, field, value)
+
+    return change
+
+
+def _parameter(name: str, value: str | None) -> Callable[[Any], None]:
+    def change(config: Any) -> None:
+        if value is None:
+            del config.parameters[name]
+        else:
+            config.parameters[name].string_value = value
+
+    return change
+
+
+def _without(kind: str, name: str) -> Callable[[Any], None]:
+    return lambda config: getattr(config, kind).remove(_named(getattr(config, kind), name))
+
+
+CONFIG_FAULTS: dict[str, tuple[str, Callable[[Any], object], str]] = {
+    # what: (file, the change, what the line says after the file)
+    "another name": (ENGINE, lambda c: setattr(c, "name", "tensorrt_llm"), "name 'tensorrt_llm'"),
+    "another backend": (ENGINE, lambda c: setattr(c, "backend", "python"), "backend 'python'"),
+    "a larger batch": (DECODER, lambda c: setattr(c, "max_batch_size", 64), "max_batch_size 64"),
+    "an input left out": (ENGINE, _without("input", "end_id"), "no input end_id"),
+    "an input of another type": (
+        ENGINE,
+        _tensor("input", "beam_width", data_type=pb.TYPE_INT64),
+        "input beam_width as INT64 [1]",
+    ),
+    "an input of other dims": (
+        ENGINE,
+        _tensor("input", "input_ids", dims=[512]),
+        "input input_ids as INT32 [512]",
+    ),
+    "an input that is not ragged": (
+        ENGINE,
+        _tensor("input", "input_ids", allow_ragged_batch=False),
+        "input input_ids as INT32 [-1], expected INT32 [-1] allow_ragged_batch",
+    ),
+    "a scalar not reshaped": (
+        ENGINE,
+        lambda c: _named(c.input, "end_id").ClearField("reshape"),
+        "input end_id as INT32 [1], expected INT32 [1] reshaped to []",
+    ),
+    "a misspelt input": (
+        ENGINE,
+        lambda c: c.input.add(name="beam_widht", data_type=pb.TYPE_INT32, dims=[1], optional=True),
+        "an input beam_widht",
+    ),
+    "an output of another type": (
+        ENGINE,
+        _tensor("output", "cum_log_probs", data_type=pb.TYPE_FP16),
+        "output cum_log_probs as FP16 [-1]",
+    ),
+    "an output left out": (
+        DECODER,
+        _without("output", "MISSING_MASS"),
+        "no output MISSING_MASS",
+    ),
+    "normalised log-probabilities": (
+        ENGINE,
+        _parameter("normalize_log_probs", "true"),
+        "parameter normalize_log_probs 'true', expected 'false'",
+    ),
+    "no reuse of the cache": (
+        ENGINE,
+        _parameter("enable_kv_cache_reuse", "False"),
+        "parameter enable_kv_cache_reuse 'False', expected 'true'",
+    ),
+    "prompts in the output": (
+        ENGINE,
+        _parameter("exclude_input_in_output", None),
+        "no parameter exclude_input_in_output",
+    ),
+    "sampling": (ENGINE, _parameter("decoding_mode", "top_p"), "parameter decoding_mode 'top_p'"),
+    "static batching": (
+        ENGINE,
+        _parameter("gpt_model_type", "V1"),
+        "parameter gpt_model_type 'V1'",
+    ),
+    "a misspelt parameter": (
+        ENGINE,
+        _parameter("max_beam_witdh", "32"),
+        "parameter max_beam_witdh, expected a name that TensorRT-LLM reads",
+    ),
+    "another beam width": (
+        ENGINE,
+        _parameter("max_beam_width", "7"),
+        "parameter max_beam_width '7', expected 32, the bundle's beam_width",
+    ),
+    "no beam width": (
+        ENGINE,
+        _parameter("max_beam_width", "wide"),
+        "parameter max_beam_width 'wide', expected a whole number",
+    ),
+    "an engine elsewhere": (
+        ENGINE,
+        _parameter("gpt_model_path", "/opt/engine"),
+        "parameter gpt_model_path '/opt/engine', expected the place of llm_engine/1",
+    ),
+    "a queue without bound": (
+        ENGINE,
+        lambda c: c.dynamic_batching.default_queue_policy.ClearField("max_queue_size"),
+        "a queue without bound",
+    ),
+    "a queue without timeout": (
+        DECODER,
+        lambda c: c.dynamic_batching.ClearField("default_queue_policy"),
+        "a queue that requests stay in for ever",
+    ),
+    "a GPU instance": (
+        DECODER,
+        lambda c: setattr(c.instance_group[0], "kind", pb.ModelInstanceGroup.KIND_GPU),
+        "an instance_group that is not KIND_CPU",
+    ),
+    "two engines": (
+        ENGINE,
+        lambda c: setattr(c.instance_group[0], "count", 2),
+        "several instances of the engine",
+    ),
+    "a decoupled model": (
+        ENGINE,
+        lambda c: setattr(c.model_transaction_policy, "decoupled", True),
+        "a decoupled model",
+    ),
+    "a response cache": (
+        RETRIEVAL,
+        lambda c: setattr(c.response_cache, "enable", True),
+        "response_cache",
+    ),
+    "an ensemble with instances": (
+        RANKING,
+        lambda c: c.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_CPU),
+        "instance_group, expected none",
+    ),
+    "an ensemble with optimisation": (
+        RANKING,
+        lambda c: c.optimization.SetInParent(),
+        "optimization, expected none",
+    ),
+    "an ensemble with warm-up": (
+        RETRIEVAL,
+        lambda c: c.model_warmup.add(name="w", batch_size=1),
+        "model_warmup, expected none",
+    ),
+    "an ensemble of a larger batch": (
+        RETRIEVAL,
+        lambda c: setattr(c, "max_batch_size", 32),
+        "max_batch_size 32, expected at most 16, that of step tokenizer",
+    ),
+    "a required input not mapped": (
+        RANKING,
+        lambda c: _step(c, "llm_engine").input_map.pop("end_id"),
+        "no input_map for end_id in step llm_engine",
+    ),
+    "a tensor that the model has not": (
+        RANKING,
+        lambda c: _step(c, "prior_head").input_map.update({"LOGITS": "BASE_LOGITS"}),
+        "input_map of 'LOGITS' in step prior_head",
+    ),
+    "a tensor that nothing gives": (
+        RETRIEVAL,
+        lambda c: _step(c, "llm_engine").output_map.pop("cum_log_probs"),
+        "step advertiser_decoder waiting for cum_log_probs",
+    ),
+    "a tensor that nothing takes": (
+        RETRIEVAL,
+        lambda c: _step(c, "advertiser_decoder").input_map.pop("TOP_K"),
+        "TOP_K of the request that nothing takes",
+    ),
+    "a tensor given twice": (
+        RANKING,
+        lambda c: _step(c, "advertiser_decoder").output_map.update({"BUNDLE_ID": "BUNDLE_ID"}),
+        "BUNDLE_ID given by step advertiser_decoder and by step prior_head",
+    ),
+    "tensors crossed": (
+        RETRIEVAL,
+        lambda c: _step(c, "advertiser_decoder").input_map.update(
+            {"cum_log_probs": "sequence_length", "sequence_length": "cum_log_probs"}
+        ),
+        "sequence_length of step llm_engine as INT32, expected FP32, the type of cum_log_probs",
+    ),
+    "shapes crossed": (
+        RETRIEVAL,
+        lambda c: _step(c, "advertiser_decoder").input_map.update(
+            {"sequence_length": "output_ids", "output_ids": "sequence_length"}
+        ),
+        "output_ids of step llm_engine with dims [-1, -1], expected [-1]",
+    ),
+    "an output that no step gives": (
+        RETRIEVAL,
+        lambda c: _step(c, "advertiser_decoder").output_map.pop("EXACT"),
+        "an output EXACT that no step gives",
+    ),
+    "a required input made optional": (
+        RANKING,
+        _tensor("input", "BASE_LOGITS", optional=True),
+        "BASE_LOGITS of the request, which is optional",
+    ),
+    "a step left out": (
+        RANKING,
+        lambda c: c.ensemble_scheduling.step.remove(_step(c, "prior_head")),
+        "the steps tokenizer, llm_engine, advertiser_decoder",
+    ),
+    "a step of no model": (
+        RANKING,
+        lambda c: setattr(_step(c, "prior_head"), "model_name", "priorhead"),
+        "a step of the model 'priorhead'",
+    ),
+    "a step of no version": (
+        RETRIEVAL,
+        lambda c: setattr(_step(c, "tokenizer"), "model_version", 3),
+        "version 3 of step tokenizer",
+    ),
+    "the embedded engine without its frontier": (
+        "llm_engine/configs/cpu.pbtxt",
+        _without("output", "frontier_log_mass"),
+        "no output frontier_log_mass",
+    ),
+    "the embedded ensemble with a step's tensor unmapped": (
+        "advertiser_ranking/configs/cpu.pbtxt",
+        lambda c: _step(c, "llm_engine").output_map.pop("candidate_exact"),
+        "step prior_head waiting for candidate_exact",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", CONFIG_FAULTS)
+def test_a_fault_in_a_configuration_is_named(copy: Path, fault: str) -> None:
+    file, change, told = CONFIG_FAULTS[fault]
+    _edit(copy, file, change)
+    assert any(line.startswith(f"{file}: found {told}") for line in _lines(copy)), _lines(copy)
+
+
+def _swap_bundle(copy: Path) -> None:
+    place = copy / "prior_head/1/bundle" / MANIFEST
+    document = json.loads(place.read_text()) | {"bundle_id": "c0ffee000000"}
+    _write(place, json.dumps(document))
+
+
+def _size(key: str, value: Any) -> Callable[[Path], None]:
+    return lambda copy: _edit_json(copy, BUILT, lambda d: d["build_config"].update({key: value}))
+
+
+FILE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a configuration that does not parse": (
+        lambda copy: _write(copy / ENGINE, (copy / ENGINE).read_text() + "max_batchsize: 4"),
+        f"{ENGINE}: found a configuration that does not parse",
+    ),
+    "an unrendered template": (
+        lambda copy: _write(copy / ENGINE, "max_batch_size: ${triton_max_batch_size}"),
+        f"{ENGINE}: found a configuration that does not parse",
+    ),
+    "no configuration": (
+        lambda copy: (copy / DECODER).unlink(),
+        f"{DECODER}: found no such file",
+    ),
+    "no embedded configuration": (
+        lambda copy: (copy / "llm_engine/configs/cpu.pbtxt").unlink(),
+        "llm_engine/configs/cpu.pbtxt: found no such file",
+    ),
+    "a stray directory": (
+        lambda copy: (copy / ".ipynb_checkpoints").mkdir(),
+        ".ipynb_checkpoints: found a directory that is no model",
+    ),
+    "a model left out": (
+        lambda copy: shutil.rmtree(copy / "prior_head"),
+        "prior_head: found no such directory",
+    ),
+    "no version": (
+        lambda copy: (copy / "advertiser_ranking/1").rmdir(),
+        "advertiser_ranking: found the versions none",
+    ),
+    "a second version": (
+        lambda copy: (copy / "tokenizer/2").mkdir(),
+        "tokenizer: found the versions 1, 2",
+    ),
+    "no shim": (
+        lambda copy: (copy / "tokenizer/1/model.py").unlink(),
+        "tokenizer/1/model.py: found no such file",
+    ),
+    "another program for a shim": (
+        lambda copy: _write(copy / "prior_head/1/model.py", "import os\n"),
+        "prior_head/1/model.py: found another program",
+    ),
+    "no manifest": (
+        lambda copy: (copy / "tokenizer/1/bundle" / MANIFEST).unlink(),
+        "tokenizer/1/bundle/manifest.json: found not a bundle's manifest",
+    ),
+    "a corrupt file": (
+        lambda copy: _write(copy / "advertiser_decoder/1/bundle/trie/offsets.npy", b"\x00"),
+        "advertiser_decoder/1/bundle/trie/offsets.npy: found sha256 6e340b9cffb3…",
+    ),
+    "a file left out": (
+        lambda copy: (copy / "tokenizer/1/bundle/prompt.json").unlink(),
+        "tokenizer/1/bundle/prompt.json: found no such file",
+    ),
+    "a model of another bundle": (
+        _swap_bundle,
+        "prior_head/1/bundle/manifest.json: found the manifest of bundle c0ffee000000",
+    ),
+    "no engine file": (
+        lambda copy: (copy / "llm_engine/1/rank0.engine").unlink(),
+        "llm_engine/1/rank0.engine: found no engine",
+    ),
+    "an empty engine file": (
+        lambda copy: _write(copy / "llm_engine/1/rank0.engine", b""),
+        "llm_engine/1/rank0.engine: found no engine",
+    ),
+    "an engine without its second rank": (
+        lambda copy: _edit_json(
+            copy, BUILT, lambda d: d["pretrained_config"]["mapping"].update(world_size=2)
+        ),
+        "llm_engine/1/rank1.engine: found no engine",
+    ),
+    "no engine configuration": (
+        lambda copy: (copy / BUILT).unlink(),
+        f"{BUILT}: found no such file, expected the engine",
+    ),
+    "an engine's configuration that is none": (
+        lambda copy: _write(copy / BUILT, "[]"),
+        f"{BUILT}: found no engine's configuration",
+    ),
+    "an engine of another version": (
+        lambda copy: _edit_json(copy, BUILT, lambda d: d.update(version="0.20.0")),
+        f"{BUILT}: found an engine of TensorRT-LLM 0.20.0, expected 1.2.1",
+    ),
+    "an engine of narrower beams": (
+        _size("max_beam_width", 1),
+        f"{BUILT}: found build_config.max_beam_width 1, expected at least 32",
+    ),
+    "an engine of smaller batches": (
+        _size("max_batch_size", 1),
+        f"{BUILT}: found build_config.max_batch_size 1, expected at least 16",
+    ),
+    "an engine of shorter prompts": (
+        _size("max_input_len", 8),
+        f"{BUILT}: found build_config.max_input_len 8, expected at least",
+    ),
+    "an engine that would cut names off": (
+        lambda copy: _edit_json(
+            copy,
+            BUILT,
+            lambda d: d["build_config"].update(max_seq_len=d["build_config"]["max_input_len"]),
+        ),
+        f"{BUILT}: found build_config.max_seq_len",
+    ),
+    "an engine of another vocabulary": (
+        lambda copy: _edit_json(copy, BUILT, lambda d: d["pretrained_config"].update(vocab_size=9)),
+        f"{BUILT}: found pretrained_config.vocab_size 9",
+    ),
+    "an engine without paged keys and values": (
+        _size("kv_cache_type", "CONTINUOUS"),
+        f"{BUILT}: found build_config.kv_cache_type CONTINUOUS",
+    ),
+    "an engine that cannot reuse prompts": (
+        _size("plugin_config", {"use_paged_context_fmha": False}),
+        f"{BUILT}: found plugin_config.use_paged_context_fmha disabled",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FILE_FAULTS)
+def test_a_fault_in_the_files_is_named(copy: Path, fault: str) -> None:
+    plant, told = FILE_FAULTS[fault]
+    plant(copy)
+    assert any(line.startswith(told) for line in _lines(copy)), _lines(copy)
+
+
+def test_every_finding_is_a_line_and_the_exit_code_is_2(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copy / "stray").mkdir()
+    _edit(copy, ENGINE, _parameter("normalize_log_probs", "true"))
+    assert main(["build", "--check", str(copy)]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("stray: ")
+    assert lines[1].startswith(f"{ENGINE}: ")
+    assert main(["build", "--check", str(copy), "--json"]) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert [finding["file"] for finding in document["findings"]] == ["stray", ENGINE]
+    assert document["findings"][1]["expected"] == "'false'"
+
+
+def test_a_fault_of_a_file_that_both_targets_read_is_said_once(copy: Path) -> None:
+    _edit(copy, DECODER, lambda c: setattr(c, "backend", "java"))
+    assert _lines(copy) == [f"{DECODER}: found backend 'java', expected 'python'"]
+
+
+def test_an_engine_may_be_missing_where_that_is_said(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a dry run: a bundle for TensorRT-LLM, no ONNX model and no engine."""
+    for model in ("tokenizer", "llm_engine", "advertiser_decoder", "prior_head"):
+        place = copy / model / "1/bundle" / MANIFEST
+        document = json.loads(place.read_text()) | {"engine": "tensorrt-llm"}
+        del document["files"][ONNX_MODEL_FILE]
+        _write(place, json.dumps(document))
+    for file in (BUILT, "llm_engine/1/rank0.engine", "llm_engine/1/bundle/model.onnx"):
+        (copy / file).unlink()
+    assert main(["build", "--check", str(copy), "--allow-missing-engine"]) == 0
+    assert main(["build", "--check", str(copy)]) == 2
+    assert f"{BUILT}: found no such file, expected the engine" in capsys.readouterr().out
+
+
+def test_a_repository_that_is_not_there_is_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", "--check", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err.count("no such directory") == 1
+
+
+def test_a_directory_that_is_no_repository_is_told_in_lines(tmp_path: Path) -> None:
+    lines = _lines(tmp_path)
+    for name in contract.MODEL_NAMES:
+        assert any(line.startswith(f"{name}/config.pbtxt: found no such file") for line in lines)
+
+
+def test_the_contract_agrees_with_tensorrt_llms_own_configuration() -> None:
+    config = parse_config(render(contract.LLM_ENGINE, Target.GPU))
+    for tensors, official in ((config.input, INPUTS), (config.output, OUTPUTS)):
+        for tensor in tensors:
+            expected = official[tensor.name]
+            assert pb.DataType.Name(tensor.data_type) == f"TYPE_{expected.dtype}"
+            assert tuple(tensor.dims) == expected.dims
+            assert tensor.HasField("reshape") == expected.scalar
+    assert config.parameters.keys() <= PARAMETERS
+    assert (len(INPUTS), len(OUTPUTS)) == (62, 21)
