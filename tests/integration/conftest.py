@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -127,11 +128,10 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def start_server(repository: Path) -> TritonServer:
+def start_server(repository: Path, **options: Any) -> TritonServer:
     grpc_port, http_port, metrics_port = free_ports(3)
-    return TritonServer.start(
-        repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port
-    )
+    ports = {"grpc_port": grpc_port, "http_port": http_port, "metrics_port": metrics_port}
+    return TritonServer.start(repository, **ports, **options)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,290 @@
+"""The production configuration, unedited, on the real tritonserver, with a stand-in for the engine.
+
+``stand_ins/tensorrtllm`` takes the place of TensorRT-LLM and its GPU. Everything else is what is
+deployed: the repository as `adprior build` writes it, tritonserver, our models, the clients. The
+same repository serves the embedded engine, whose exact search the answers are compared with.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+from tritonclient.utils import InferenceServerException
+
+from adprior_build.check.repository import check_repository
+from adprior_build.model_configs import set_parameters
+from adprior_client import ClientConfig, Forecast, RankingClient, RetrievalClient
+from adprior_runtime import contract
+from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
+from adprior_runtime.catalogue import Advertisers
+from adprior_runtime.cli import main
+from adprior_runtime.errors import ArtefactError
+from adprior_runtime.server import TritonServer
+from integration.conftest import start_server
+from integration.test_forecast import infer_context, user
+from stand_ins.engine_files import BACKEND, add_engine
+
+pytestmark = pytest.mark.triton
+
+DEMO = Path(__file__).parents[2] / "demo"
+MOUNT_VARIABLE = "STAND_IN_FOR_MODELS_MOUNT"
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A server and its clients."""
+
+    server: TritonServer
+    retrieval: RetrievalClient
+    ranking: RankingClient
+
+
+@dataclass(frozen=True, kw_only=True)
+class Both:
+    """One repository, served both ways."""
+
+    repository: Path
+    bundle: Bundle
+    users: Sequence[Mapping[str, Any]]
+    embedded: Served
+    production: Served
+
+    @property
+    def advertisers(self) -> Advertisers:
+        return Advertisers.load(self.bundle.path(ADVERTISERS_DIRECTORY))
+
+    def names_of(self, advertiser_id: int) -> int:
+        """Return how many names an advertiser has, of which stock beams may miss some."""
+        (row,) = self.advertisers.rows_of(np.array([advertiser_id]))
+        return int(self.advertisers.path_counts[row])
+
+
+def _serve(server: TritonServer) -> Iterator[Served]:
+    config = ClientConfig(urls=(server.grpc_address,), deadline_s=60, fail_open=False)
+    with server, RetrievalClient(config) as retrieval, RankingClient(config) as ranking:
+        yield Served(server=server, retrieval=retrieval, ranking=ranking)
+
+
+def _start_production(repository: Path) -> TritonServer:
+    """Start a server on ``config.pbtxt`` alone, with the repository where the container has it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(MOUNT_VARIABLE, str(repository))
+        return start_server(repository, config_name=None, backends=[BACKEND])
+
+
+@pytest.fixture(scope="module", params=["shipped", "trained"])
+def both(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Both]:
+    """The shipped bundle, of names of one token; and one of long names and aliases."""
+    if request.param == "shipped":
+        bundle = DEMO / "bundle"
+        users = [json.loads(path.read_text()) for path in sorted((DEMO / "users").glob("*.json"))]
+    else:
+        bundle = request.getfixturevalue("bundle")
+        users = [user(events) for events in (0, 1, 4, 9, 17, 33)]
+    repository = tmp_path_factory.mktemp("production") / "repository"
+    assert main(["build", "--bundle", str(bundle), "--output", str(repository)]) == 0
+    add_engine(repository, bundle)
+    for embedded in _serve(start_server(repository)):
+        for production in _serve(_start_production(repository)):
+            yield Both(
+                repository=repository,
+                bundle=Bundle.open(bundle),
+                users=users,
+                embedded=embedded,
+                production=production,
+            )
+
+
+def test_nothing_is_found_wrong_in_what_is_served(both: Both) -> None:
+    assert check_repository(both.repository) == []
+
+
+def test_the_committed_configurations_are_what_is_served(both: Both) -> None:
+    """All that a build changes is the beam width, which is the bundle's."""
+    committed = Path(__file__).parents[2] / "model_repository"
+    width = {"max_beam_width": str(both.bundle.manifest.beam_width)}
+    for name in contract.MODEL_NAMES:
+        text = (committed / name / "config.pbtxt").read_text()
+        expected = set_parameters(text, width) if name == contract.LLM_ENGINE else text
+        assert (both.repository / name / "config.pbtxt").read_text() == expected
+
+
+def _log_probs(forecast: Forecast) -> dict[int, float]:
+    return {advertiser.advertiser_id: advertiser.log_prob for advertiser in forecast.advertisers}
+
+
+def test_both_paths_agree_on_the_advertisers_that_both_return(both: Both) -> None:
+    agreed = 0
+    for context in both.users:
+        exact = both.embedded.retrieval.forecast(context, k=1000)
+        stock = both.production.retrieval.forecast(context)
+        assert not stock.exact
+        assert stock.bundle_id == exact.bundle_id == both.bundle.bundle_id
+        truth, found = _log_probs(exact), _log_probs(stock)
+        assert found
+        assert [*found.values()] == sorted(found.values(), reverse=True)
+        for advertiser_id in found.keys() & truth.keys():
+            if both.names_of(advertiser_id) == 1:
+                assert abs(found[advertiser_id] - truth[advertiser_id]) <= TOLERANCE
+                agreed += 1
+            else:  # stock beams may have met some of its names only
+                assert found[advertiser_id] <= truth[advertiser_id] + TOLERANCE
+        hidden = sum(math.exp(truth[key]) for key in truth.keys() - found.keys())
+        assert stock.missing_mass >= hidden - TOLERANCE
+    assert agreed >= 3 * len(both.users)
+
+
+def test_the_best_advertiser_is_the_same(both: Both) -> None:
+    for context in both.users:
+        (best,) = both.embedded.retrieval.forecast(context, k=1).advertisers
+        found = _log_probs(both.production.retrieval.forecast(context))
+        assert best.advertiser_id in found or best.log_prob < min(found.values()) + TOLERANCE
+
+
+def test_k_and_exclusions_hold_there_too(both: Both) -> None:
+    whole = both.production.retrieval.forecast(both.users[-1])
+    first, *others = [advertiser.advertiser_id for advertiser in whole.advertisers]
+    cut = both.production.retrieval.forecast(both.users[-1], 1, excluded_advertiser_ids=[first])
+    assert [advertiser.advertiser_id for advertiser in cut.advertisers] == others[:1]
+    assert cut.missing_mass > whole.missing_mass
+
+
+def test_ranking_uses_the_forecast_where_the_engine_scores_no_candidates(both: Both) -> None:
+    ids = both.advertisers.ids
+    statuses = set()
+    for context in both.users:
+        shown = [a.advertiser_id for a in both.production.retrieval.forecast(context).advertisers]
+        candidates = [*shown[:3], *map(int, ids[:: max(1, len(ids) // 20)]), -7]
+        candidates = list(dict.fromkeys(candidates))
+        logits = np.linspace(-3, 1, len(candidates)).tolist()
+        exact = both.embedded.ranking.score(context, candidates, logits).candidates
+        stock = both.production.ranking.score(context, candidates, logits).candidates
+        for mine, theirs in zip(stock, exact, strict=True):
+            assert mine.advertiser_id == theirs.advertiser_id
+            assert math.isfinite(mine.adjusted_logit)
+            statuses.add(mine.status)
+            if mine.status == "not_in_catalogue":
+                assert theirs.status == "not_in_catalogue"
+                assert mine.adjusted_logit == mine.base_logit
+                continue
+            assert mine.log_prob is not None
+            assert theirs.log_prob is not None
+            if mine.status == "exact":
+                assert abs(mine.log_prob - theirs.log_prob) <= TOLERANCE
+            elif theirs.status == "exact":
+                assert mine.log_prob >= theirs.log_prob - TOLERANCE
+    assert statuses == {"exact", "upper_bound", "not_in_catalogue"}
+
+
+def _counts(server: TritonServer) -> dict[str, float]:
+    """Return the decoder's counters: all beams, and the dropped ones by reason."""
+    with urlopen(f"http://{server.metrics_address}/metrics") as response:
+        text = response.read().decode()
+    dropped = re.findall(
+        rf'^{contract.DROPPED_BEAMS_METRIC}{{{contract.DROPPED_BEAMS_LABEL}="(\w+)"}} (\d+)$',
+        text,
+        re.MULTILINE,
+    )
+    (total,) = re.findall(rf"^{contract.BEAMS_METRIC} (\d+)$", text, re.MULTILINE)
+    return {"all": float(total)} | {reason: float(count) for reason, count in dropped}
+
+
+def test_what_is_dropped_is_counted(both: Both) -> None:
+    before = _counts(both.production.server)
+    for context in both.users:
+        both.production.retrieval.forecast(context)
+    after = _counts(both.production.server)
+    grown = {name: after[name] - before[name] for name in after}
+    assert grown.keys() == {"all", "incomplete", "off_catalogue", "duplicate"}
+    assert grown["all"] == len(both.users) * both.bundle.manifest.beam_width
+    dropped = sum(grown.values()) - grown["all"]
+    assert 0 < dropped < grown["all"]
+    assert grown["duplicate"] == 0
+    assert _counts(both.embedded.server).keys() == grown.keys()
+
+
+def test_many_at_once_each_get_their_own_answer(both: Both) -> None:
+    alone = [_log_probs(both.production.retrieval.forecast(context)) for context in both.users]
+    with ThreadPoolExecutor(12) as pool:
+        places = [index % len(both.users) for index in range(48)]
+        forecasts = pool.map(lambda i: both.production.retrieval.forecast(both.users[i]), places)
+        for place, forecast in zip(places, forecasts, strict=True):
+            found = _log_probs(forecast)
+            assert found.keys() == alone[place].keys()
+            for key, value in found.items():
+                assert abs(value - alone[place][key]) <= 1e-4
+
+
+def test_a_malformed_context_is_refused_before_the_engine(both: Both) -> None:
+    with pytest.raises(InferenceServerException, match="as_of") as caught:
+        infer_context(both.production.server, b"{}")
+    assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
+
+
+def _ask_engine(server: TritonServer, users: int, **changed: int) -> Any:
+    """Call the engine itself, as TensorRT-LLM's own clients do."""
+    import tritonclient.grpc as triton  # noqa: PLC0415
+
+    scalars = {"input_lengths": 2, "request_output_len": 2, "beam_width": 2, "end_id": 0} | changed
+    values: dict[str, Any] = {name: np.full((users, 1), n, np.int32) for name, n in scalars.items()}
+    values |= {
+        "pad_id": np.zeros((users, 1), np.int32),
+        "input_ids": np.full((users, 2), 5, np.int32),
+    }
+    values["return_log_probs"] = np.ones((users, 1), np.bool_)
+    inputs = []
+    for name, array in values.items():
+        kind = "BOOL" if array.dtype == np.bool_ else "INT32"
+        inputs.append(triton.InferInput(name, list(array.shape), kind))
+        inputs[-1].set_data_from_numpy(array)
+    with triton.InferenceServerClient(server.grpc_address) as connection:
+        return connection.infer(contract.LLM_ENGINE, inputs, client_timeout=30)
+
+
+def test_the_engine_takes_its_official_tensors(both: Both) -> None:
+    answer = _ask_engine(both.production.server, 1)
+    assert answer.as_numpy(contract.OUTPUT_IDS).shape[:2] == (1, 2)
+    assert answer.as_numpy(contract.CUM_LOG_PROBS).shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("users", "changed", "told"), [(2, {}, "2 sequences"), (1, {"beam_width": 99}, "beam_width 99")]
+)
+def test_the_engine_refuses_what_tensorrt_llm_does(
+    both: Both, users: int, changed: dict[str, int], told: str
+) -> None:
+    with pytest.raises(InferenceServerException, match=told) as caught:
+        _ask_engine(both.production.server, users, **changed)
+    assert caught.value.status() == "StatusCode.INTERNAL"
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"max_beam_width": 1}, "the engine was built for 1"),
+        ({}, "gpt_model_path /models/llm_engine/1 does not exist"),
+    ],
+)
+def test_an_engine_that_does_not_load_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, int], told: str
+) -> None:
+    repository = tmp_path / "repository"
+    assert main(["build", "--bundle", str(DEMO / "bundle"), "--output", str(repository)]) == 0
+    add_engine(repository, DEMO / "bundle", **changed)
+    if changed:
+        monkeypatch.setenv(MOUNT_VARIABLE, str(repository))
+    with pytest.raises(ArtefactError, match=f"model llm_engine did not load: .*{told}"):
+        start_server(repository, config_name=None, backends=[BACKEND])
