@@ -130,8 +130,13 @@ def free_ports(count: int) -> list[int]:
 
 def start_server(repository: Path, **options: Any) -> TritonServer:
     grpc_port, http_port, metrics_port = free_ports(3)
-    ports = {"grpc_port": grpc_port, "http_port": http_port, "metrics_port": metrics_port}
-    return TritonServer.start(repository, **ports, **options)
+    return TritonServer.start(
+        repository,
+        grpc_port=grpc_port,
+        http_port=http_port,
+        metrics_port=metrics_port,
+        **options,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -202,6 +202,28 @@ def test_the_backend_directory_is_laid_out_as_the_server_wants(tmp_path: Path) -
     assert {copy.name for copy in copies} == {file.name for file in files}
 
 
+def test_further_backends_are_put_beside_it(tmp_path: Path) -> None:
+    backend = tmp_path / "tensorrtllm"
+    (backend / "__pycache__").mkdir(parents=True)
+    (backend / "model.py").write_text("pass")
+    installation = Installation(binary=Path("t"), backend_files=())
+    installation.copy_backends(tmp_path / "backends", [backend])
+    copied = tmp_path / "backends" / "tensorrtllm"
+    assert [path.name for path in copied.iterdir()] == ["model.py"]
+    (backend / "model.py").unlink()
+    with pytest.raises(InvalidInputError, match=r"tensorrtllm: not a backend written in Python"):
+        installation.copy_backends(tmp_path / "others", [backend])
+
+
+def test_a_server_with_backends_of_its_own_takes_no_further_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "tritonserver").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InvalidInputError, match="tritonserver has backends of its own"):
+        TritonServer.start(tmp_path, backends=[tmp_path], grpc_port=28101, http_port=28100)
+
+
 def test_the_command_line_is_closed_by_default(tmp_path: Path) -> None:
     command = compose_command(
         Installation(binary=Path("/bin/tritonserver")),
