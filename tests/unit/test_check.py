@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,10 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from adprior_build.check.configs import check_configs, read_configs
+from adprior_build.check.engine import check_engine
+from adprior_build.check.ensembles import check_ensembles
+from adprior_build.check.layout import read_versions
 from adprior_build.check.repository import check_repository
 from adprior_build.check.tensorrt_llm import INPUTS, OUTPUTS, PARAMETERS
 from adprior_build.model_configs import parse_config, render
@@ -208,6 +213,21 @@ CONFIG_FAULTS: dict[str, tuple[str, Callable[[Any], object], str]] = {
         lambda c: c.dynamic_batching.ClearField("default_queue_policy"),
         "a queue that requests stay in for ever",
     ),
+    "a queue deaf to deadlines": (
+        "tokenizer/config.pbtxt",
+        lambda c: c.dynamic_batching.default_queue_policy.ClearField("allow_timeout_override"),
+        "a queue deaf to clients' deadlines",
+    ),
+    "instances left to the server": (
+        ENGINE,
+        lambda c: c.ClearField("instance_group"),
+        "an instance_group that is not KIND_CPU",
+    ),
+    "no transaction policy": (
+        ENGINE,
+        lambda c: c.ClearField("model_transaction_policy"),
+        "no model_transaction_policy",
+    ),
     "a GPU instance": (
         DECODER,
         lambda c: setattr(c.instance_group[0], "kind", pb.ModelInstanceGroup.KIND_GPU),
@@ -317,6 +337,11 @@ CONFIG_FAULTS: dict[str, tuple[str, Callable[[Any], object], str]] = {
         _without("output", "frontier_log_mass"),
         "no output frontier_log_mass",
     ),
+    "exclusions that do not reach the decoder": (
+        "advertiser_retrieval/configs/cpu.pbtxt",
+        lambda c: _step(c, "advertiser_decoder").input_map.pop("EXCLUDED_ADVERTISER_IDS"),
+        "no input_map for EXCLUDED_ADVERTISER_IDS in step advertiser_decoder",
+    ),
     "the embedded ensemble with a step's tensor unmapped": (
         "advertiser_ranking/configs/cpu.pbtxt",
         lambda c: _step(c, "llm_engine").output_map.pop("candidate_exact"),
@@ -330,6 +355,32 @@ def test_a_fault_in_a_configuration_is_named(copy: Path, fault: str) -> None:
     file, change, told = CONFIG_FAULTS[fault]
     _edit(copy, file, change)
     assert any(line.startswith(f"{file}: found {told}") for line in _lines(copy)), _lines(copy)
+
+
+HARMLESS = re.compile(r"#|  count: 1|  max_queue_delay_microseconds: |  value {")
+"""Lines that a server can do without: comments, its own default, waiting for a fuller batch, and
+the empty value of a parameter that is there."""
+
+
+def _without_line(lines: list[str], index: int) -> str:
+    """Return a configuration without one line, or without the block that begins there."""
+    end = index + 1
+    if lines[index].endswith("{"):
+        indent = lines[index].partition(lines[index].strip())[0]
+        end = lines.index(f"{indent}}}", index) + 1
+    return "\n".join([*lines[:index], *lines[end:]])
+
+
+@pytest.mark.parametrize("file", [ENGINE, DECODER, "advertiser_retrieval/configs/cpu.pbtxt"])
+def test_no_line_of_a_configuration_can_go_without_a_word(copy: Path, file: str) -> None:
+    lines = (copy / file).read_text().splitlines()
+    versions = read_versions(copy)
+    for index, line in enumerate(lines):
+        _write(copy / file, _without_line(lines, index))
+        configs, findings = read_configs(copy)
+        findings += [*check_configs(configs), *check_ensembles(configs, versions)]
+        findings += check_engine(copy, configs, may_be_missing=False)
+        assert bool(findings) != bool(HARMLESS.match(line)) or line == "  value {", line
 
 
 def _swap_bundle(copy: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from adprior_build.check.findings import Finding
 from adprior_build.model_configs import parse_config, render
 from adprior_runtime.contract import CPU_CONFIG_NAME, LLM_ENGINE, MODEL_NAMES, Target
 
-__all__ = ["Config", "Configs", "check_configs", "read_configs"]
+__all__ = ["Config", "Configs", "check_configs", "contract_config", "read_configs"]
 
 _SET_BY_A_BUILD: Final = ("gpt_model_path", "max_beam_width")
 
@@ -45,7 +46,7 @@ def read_configs(repository: Path) -> tuple[Configs, list[Finding]]:
         production = f"{name}/config.pbtxt"
         embedded = f"{name}/configs/{CPU_CONFIG_NAME}.pbtxt"
         if not (repository / embedded).is_file():
-            if render(name, Target.CPU) != render(name, Target.GPU):
+            if contract_config(name, Target.CPU) != contract_config(name, Target.GPU):
                 findings.append(
                     Finding(embedded, "no such file", "it: the embedded server needs its own")
                 )
@@ -65,11 +66,17 @@ def read_configs(repository: Path) -> tuple[Configs, list[Finding]]:
     return configs, findings
 
 
+@cache
+def contract_config(name: str, target: Target) -> Any:
+    """Return the ``ModelConfig`` that the contract renders to; not to be changed."""
+    return parse_config(render(name, target))
+
+
 def check_configs(configs: Configs) -> Iterator[Finding]:
     """Compare each configuration with the contract's."""
     for target, by_name in configs.items():
         for name, config in by_name.items():
-            expected = parse_config(render(name, target))
+            expected = contract_config(name, target)
             for found, wanted in _differences(config.message, expected):
                 yield Finding(config.file, found, wanted)
             if name == LLM_ENGINE and target is Target.GPU:
@@ -94,19 +101,25 @@ def _differences(found: Any, expected: Any) -> Iterator[tuple[str, str]]:
         if steps != wanted:
             yield f"the steps {', '.join(steps) or 'none'}", ", ".join(wanted)
         return
-    policy = found.dynamic_batching.default_queue_policy
+    yield from _queue_differences(found.dynamic_batching.default_queue_policy)
+    groups = found.instance_group
+    if not groups or any(group.kind != pb.ModelInstanceGroup.KIND_CPU for group in groups):
+        yield "an instance_group that is not KIND_CPU", "KIND_CPU, TensorRT-LLM's own too"
+
+
+def _queue_differences(policy: Any) -> Iterator[tuple[str, str]]:
+    place = "dynamic_batching.default_queue_policy"
     if not policy.max_queue_size:
-        yield "a queue without bound", "dynamic_batching.default_queue_policy.max_queue_size"
-    if (
-        not policy.default_timeout_microseconds
-        or policy.timeout_action != pb.ModelQueuePolicy.REJECT
+        yield "a queue without bound", f"{place}.max_queue_size"
+    if not (
+        policy.default_timeout_microseconds and policy.timeout_action == pb.ModelQueuePolicy.REJECT
     ):
         yield (
             "a queue that requests stay in for ever",
-            "dynamic_batching.default_queue_policy.default_timeout_microseconds, and REJECT",
+            f"{place}.default_timeout_microseconds, and REJECT",
         )
-    if any(group.kind != pb.ModelInstanceGroup.KIND_CPU for group in found.instance_group):
-        yield "an instance_group that is not KIND_CPU", "KIND_CPU, TensorRT-LLM's own too"
+    elif not policy.allow_timeout_override:
+        yield "a queue deaf to clients' deadlines", f"{place}.allow_timeout_override"
 
 
 def _tensor_differences(kind: str, found: Any, expected: Any) -> Iterator[tuple[str, str]]:
@@ -151,6 +164,8 @@ def _engine_differences(found: Any, expected: Any) -> Iterator[tuple[str, str]]:
     width = parameters.get("max_beam_width", "1")
     if not (width.isdecimal() and int(width) >= 1):
         yield f"parameter max_beam_width {width!r}", "a whole number of at least 1"
+    if not found.HasField("model_transaction_policy"):
+        yield "no model_transaction_policy", "one: the backend reads `decoupled` from it"
     if sum(group.count for group in found.instance_group) > 1:
         yield "several instances of the engine", "one: each would load the engine anew"
 

@@ -63,7 +63,7 @@ def check_engine(repository: Path, configs: Configs, *, may_be_missing: bool) ->
             )
         return
     ranks = _get(document, "pretrained_config", "mapping", "world_size")
-    for rank in range(ranks if isinstance(ranks, int) else 1):
+    for rank in range(ranks if isinstance(ranks, int) and ranks > 0 else 1):
         file = f"{_VERSION}/rank{rank}.engine"
         if not (repository / file).is_file() or not (repository / file).stat().st_size:
             yield Finding(file, "no engine", f"the engine of rank {rank}, beside its config.json")

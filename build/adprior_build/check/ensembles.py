@@ -7,7 +7,7 @@ from typing import Any
 
 from tritonclient.grpc import model_config_pb2 as pb
 
-from adprior_build.check.configs import Config, Configs
+from adprior_build.check.configs import Config, Configs, contract_config
 from adprior_build.check.findings import Finding
 
 __all__ = ["check_ensembles"]
@@ -22,15 +22,28 @@ def check_ensembles(configs: Configs, versions: Mapping[str, set[int]]) -> Itera
         configs: Of all models.
         versions: The versions that each model has.
     """
-    for by_name in configs.values():
-        for config in by_name.values():
+    for target, by_name in configs.items():
+        for name, config in by_name.items():
             if config.message.platform == "ensemble":
-                for found, expected in _check(config.message, by_name, versions):
+                wiring = _wiring(contract_config(name, target))
+                for found, expected in _check(config.message, by_name, versions, wiring):
                     yield Finding(config.file, found, expected)
 
 
+def _wiring(ensemble: Any) -> set[tuple[str, str]]:
+    """Return the inputs of steps that an ensemble maps: (model, input)."""
+    return {
+        (step.model_name, tensor)
+        for step in ensemble.ensemble_scheduling.step
+        for tensor in step.input_map
+    }
+
+
 def _check(
-    ensemble: Any, models: Mapping[str, Config], versions: Mapping[str, set[int]]
+    ensemble: Any,
+    models: Mapping[str, Config],
+    versions: Mapping[str, set[int]],
+    wiring: set[tuple[str, str]],
 ) -> Iterator[tuple[str, str]]:
     present = {field.name for field, _ in ensemble.ListFields()}
     for field in sorted(present.intersection(_FORBIDDEN)):
@@ -40,12 +53,16 @@ def _check(
         yield "no steps", "ensemble_scheduling with steps"
         return
     for step in steps:
-        yield from _check_step(ensemble, step, models.get(step.model_name), versions)
+        yield from _check_step(ensemble, step, models.get(step.model_name), versions, wiring)
     yield from _check_flow(ensemble, models)
 
 
 def _check_step(
-    ensemble: Any, step: Any, config: Config | None, versions: Mapping[str, set[int]]
+    ensemble: Any,
+    step: Any,
+    config: Config | None,
+    versions: Mapping[str, set[int]],
+    wiring: set[tuple[str, str]],
 ) -> Iterator[tuple[str, str]]:
     """Check that a step's model is there and that its tensors are named as the model has them."""
     name = step.model_name
@@ -72,11 +89,24 @@ def _check_step(
         for tensor, to in sorted(mapped.items()):
             if not to:
                 yield f"{kind}_map of {tensor} in step {name} to nothing", "a tensor's name"
-    for tensor in model.input:
-        if tensor.name not in step.input_map and not tensor.optional:
-            yield f"no input_map for {tensor.name} in step {name}", "one: it is not optional"
+    yield from _check_unmapped(step, model, wiring)
     if not step.output_map:
         yield f"no output_map in step {name}", "at least one: nothing would come of the step"
+
+
+def _check_unmapped(
+    step: Any, model: Any, wiring: set[tuple[str, str]]
+) -> Iterator[tuple[str, str]]:
+    """Check that a step gets what its model needs, and what the contract lets it have."""
+    name = step.model_name
+    for tensor in model.input:
+        if tensor.name in step.input_map:
+            continue
+        if not tensor.optional:
+            yield f"no input_map for {tensor.name} in step {name}", "one: it is not optional"
+        elif (name, tensor.name) in wiring:
+            told = "one: without it the step's answer changes, and nobody is told"
+            yield f"no input_map for {tensor.name} in step {name}", told
 
 
 def _check_flow(ensemble: Any, models: Mapping[str, Config]) -> Iterator[tuple[str, str]]:
