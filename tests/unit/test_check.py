@@ -480,9 +480,13 @@ FILE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         _size("max_beam_width", 1),
         f"{BUILT}: found build_config.max_beam_width 1, expected at least 32",
     ),
-    "an engine of smaller batches": (
-        _size("max_batch_size", 1),
-        f"{BUILT}: found build_config.max_batch_size 1, expected at least 16",
+    "an engine of no batch": (
+        _size("max_batch_size", None),
+        f"{BUILT}: found build_config.max_batch_size None, expected at least 1",
+    ),
+    "an engine whose steps hold no prompt": (
+        _size("max_num_tokens", 16),
+        f"{BUILT}: found build_config.max_num_tokens 16, expected at least",
     ),
     "an engine of shorter prompts": (
         _size("max_input_len", 8),
@@ -507,6 +511,10 @@ FILE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "an engine that cannot reuse prompts": (
         _size("plugin_config", {"use_paged_context_fmha": False}),
         f"{BUILT}: found plugin_config.use_paged_context_fmha disabled",
+    ),
+    "an engine that pads": (
+        _size("plugin_config", []),
+        f"{BUILT}: found plugin_config.remove_input_padding disabled",
     ),
 }
 

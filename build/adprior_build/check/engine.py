@@ -26,6 +26,10 @@ __all__ = ["check_engine", "serves_engine"]
 
 _VERSION: Final = f"{LLM_ENGINE}/1"
 _CONFIG: Final = f"{_VERSION}/config.json"
+_PLUGINS: Final = {
+    "use_paged_context_fmha": "enable_kv_cache_reuse needs it",
+    "remove_input_padding": "batching in flight needs it",
+}
 
 
 def serves_engine(repository: Path) -> bool:
@@ -88,16 +92,16 @@ def _check_parameters(config: Config, manifest: Manifest | None) -> Iterator[Fin
 def _check_sizes(
     repository: Path, document: dict[str, Any], config: Config | None, manifest: Manifest | None
 ) -> Iterator[Finding]:
-    needed: dict[str, tuple[int, str]] = {}
+    # Requests beyond max_batch_size wait in the engine: less than Triton's is no fault.
+    needed: dict[str, tuple[int, str]] = {"max_batch_size": (1, "one user at a time")}
     if config is not None:
         width = config.message.parameters["max_beam_width"].string_value
         if width.isdecimal():
             needed["max_beam_width"] = (int(width), "the configuration's max_beam_width")
-        batch = config.message.max_batch_size
-        needed["max_batch_size"] = (batch, "the configuration's max_batch_size")
     prompt, largest_token = _read_bundle(repository)
+    if prompt is not None:
+        needed["max_input_len"] = needed["max_num_tokens"] = (prompt, "the prompt's budget")
     if prompt is not None and manifest is not None:
-        needed["max_input_len"] = (prompt, "the prompt's budget")
         # Shorter, and TensorRT-LLM would cut names off without a word.
         total = prompt + manifest.longest_name_tokens
         needed["max_seq_len"] = (total, "the prompt's budget and the longest name")
@@ -111,12 +115,13 @@ def _check_sizes(
     ):
         told = f"more than {largest_token}, a token of the catalogue's names"
         yield Finding(_CONFIG, f"pretrained_config.vocab_size {vocabulary}", told)
-    if (kind := _get(document, "build_config", "kv_cache_type")) != "PAGED":
+    kind = str(_get(document, "build_config", "kv_cache_type")).rpartition(".")[2]
+    if kind.upper() != "PAGED":
         told = "PAGED: batching in flight and reuse of prompts need it"
         yield Finding(_CONFIG, f"build_config.kv_cache_type {kind}", told)
-    if not _get(document, "build_config", "plugin_config", "use_paged_context_fmha"):
-        told = "it enabled: enable_kv_cache_reuse needs it"
-        yield Finding(_CONFIG, "plugin_config.use_paged_context_fmha disabled", told)
+    for plugin, why in _PLUGINS.items():
+        if _get(document, "build_config", "plugin_config", plugin) is not True:
+            yield Finding(_CONFIG, f"plugin_config.{plugin} disabled", f"it enabled: {why}")
 
 
 def _read_bundle(repository: Path) -> tuple[int | None, int | None]:
