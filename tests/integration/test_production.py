@@ -204,15 +204,15 @@ def _counts(server: TritonServer) -> dict[str, float]:
 
 def test_what_is_dropped_is_counted(both: Both) -> None:
     before = _counts(both.production.server)
-    for context in both.users:
-        both.production.retrieval.forecast(context)
+    forecasts = [both.production.retrieval.forecast(context, k=1000) for context in both.users]
     after = _counts(both.production.server)
     grown = {name: after[name] - before[name] for name in after}
     assert grown.keys() == {"all", "incomplete", "off_catalogue", "duplicate"}
     assert grown["all"] == len(both.users) * both.bundle.manifest.beam_width
-    dropped = sum(grown.values()) - grown["all"]
-    assert 0 < dropped < grown["all"]
+    kept = grown["all"] - grown["incomplete"] - grown["off_catalogue"]
+    named = [advertiser for forecast in forecasts for advertiser in forecast.advertisers]
     assert grown["duplicate"] == 0
+    assert len(named) <= kept <= sum(both.names_of(item.advertiser_id) for item in named)
     assert _counts(both.embedded.server).keys() == grown.keys()
 
 
