@@ -3,6 +3,9 @@
 Two engines, two habits. The embedded one gives names of the catalogue, terminator included.
 TensorRT-LLM's stock beam search knows no catalogue: a beam that ended counts the terminator's
 probability and leaves its token out; one that the output length cut off has that length exactly.
+So NVIDIA/TensorRT-LLM has it in ``cpp/tensorrt_llm/kernels/beamSearchKernels/`` (commit
+2a9abd9536aa62ad3e4b9314be9286b1b1be523b) and ``cpp/tensorrt_llm/batch_manager/`` (commit
+b35ac1b64368513d215c57d2ed01d62d910df8da, 1.2.0rc2); not run here.
 """
 
 from __future__ import annotations
