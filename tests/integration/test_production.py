@@ -25,7 +25,7 @@ from adprior_build.check.repository import check_repository
 from adprior_build.model_configs import set_parameters
 from adprior_client import ClientConfig, Forecast, RankingClient, RetrievalClient
 from adprior_runtime import contract
-from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
+from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, MANIFEST, Bundle, Manifest
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.cli import main
 from adprior_runtime.errors import ArtefactError
@@ -39,6 +39,14 @@ pytestmark = pytest.mark.triton
 DEMO = Path(__file__).parents[2] / "demo"
 MOUNT_VARIABLE = "STAND_IN_FOR_MODELS_MOUNT"
 TOLERANCE = 1e-3
+DEPLOYMENT = """
+gpu = "L4"
+memory_gib = 22.4
+quantisation = "none"
+prompt_tokens = 96
+beam_width = {beam_width}
+concurrency = 8
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,21 +91,49 @@ def _start_production(repository: Path) -> TritonServer:
         return start_server(repository, config_name=None, backends=[BACKEND])
 
 
-@pytest.fixture(scope="module", params=["shipped", "trained"])
+def _build(place: Path, bundle: Path, checkpoint: Path | None) -> tuple[Path, Path]:
+    """Build a repository with an engine; return it, and one for the embedded server.
+
+    With a checkpoint it is what goes to a GPU node: `adprior build --engine tensorrt-llm`, without
+    an ONNX model, given an engine that was built before. Without, one repository serves both.
+    """
+    repository, embedded = place / "repository", place / "embedded"
+    assert main(["build", "--bundle", str(bundle), "--output", str(embedded)]) == 0
+    engine = add_engine(embedded, bundle)
+    if checkpoint is None:
+        return embedded, embedded
+    manifest = Bundle.open(bundle, ()).manifest
+    deployment = place / "deployment.toml"
+    deployment.write_text(DEPLOYMENT.format(beam_width=manifest.beam_width))
+    (engine / "config.json").unlink()
+    add_engine(embedded, bundle, max_beam_width=manifest.beam_width)
+    options = ["--engine", "tensorrt-llm", "--engine-from", str(engine), "--deployment"]
+    options += [str(deployment), "--forecast-k", str(manifest.forecast_k)]
+    build = ["build", "--checkpoint", str(checkpoint), "--output", str(repository)]
+    assert main([*build, *options]) == 0
+    for file in ("config.json", "rank0.engine"):
+        (engine / file).unlink()
+    return repository, embedded
+
+
+@pytest.fixture(scope="module", params=["shipped", "trained", "compiled"])
 def both(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Both]:
     """The shipped bundle, of names of one token; and one of long names and aliases."""
+    checkpoint = None
+    if request.param == "compiled":
+        checkpoint = request.getfixturevalue("checkpoint")
     if request.param == "shipped":
         bundle = DEMO / "bundle"
         users = [json.loads(path.read_text()) for path in sorted((DEMO / "users").glob("*.json"))]
     else:
         bundle = request.getfixturevalue("bundle")
         users = [user(events) for events in (0, 1, 4, 9, 17, 33)]
-    repository = tmp_path_factory.mktemp("production") / "repository"
-    assert main(["build", "--bundle", str(bundle), "--output", str(repository)]) == 0
-    add_engine(repository, bundle)
-    for embedded in _serve(start_server(repository)):
+    repository, embedded_repository = _build(
+        tmp_path_factory.mktemp("production"), bundle, checkpoint
+    )
+    for embedded in _serve(start_server(embedded_repository)):
         for production in _serve(_start_production(repository)):
             yield Both(
                 repository=repository,
@@ -127,12 +163,13 @@ def _log_probs(forecast: Forecast) -> dict[int, float]:
 
 
 def test_both_paths_agree_on_the_advertisers_that_both_return(both: Both) -> None:
-    agreed = 0
+    manifest = both.repository / contract.TOKENIZER / "1" / "bundle" / MANIFEST
+    bundle_id, agreed = Manifest.load(manifest).bundle_id, 0
     for context in both.users:
         exact = both.embedded.retrieval.forecast(context, k=1000)
         stock = both.production.retrieval.forecast(context)
         assert not stock.exact
-        assert stock.bundle_id == exact.bundle_id == both.bundle.bundle_id
+        assert stock.bundle_id == bundle_id
         truth, found = _log_probs(exact), _log_probs(stock)
         assert found
         assert [*found.values()] == sorted(found.values(), reverse=True)

@@ -10,15 +10,16 @@ from typing import Any, Final
 from adprior_build.check.bundles import bundle_directory, read_manifest
 from adprior_build.check.configs import Config, Configs
 from adprior_build.check.findings import Finding
-from adprior_build.check.tensorrt_llm import ENGINE_VERSION
 from adprior_runtime.bundle import (
     ONNX_MODEL_FILE,
     PROMPT_FILE,
     TRIE_DIRECTORY,
     Manifest,
 )
+from adprior_runtime.compiled_engine import ENGINE_KIND
 from adprior_runtime.contract import ADVERTISER_DECODER, LLM_ENGINE, TOKENIZER, Target
 from adprior_runtime.errors import ArtefactError
+from adprior_runtime.gpu_faults import TENSORRT_LLM_VERSION
 from adprior_runtime.prompt import PromptTemplate
 from adprior_runtime.trie import Trie
 
@@ -42,7 +43,7 @@ def serves_engine(repository: Path) -> bool:
         return True
     manifest = read_manifest(repository, LLM_ENGINE)
     has_onnx = (bundle_directory(repository, LLM_ENGINE) / ONNX_MODEL_FILE).is_file()
-    return not has_onnx and (manifest is None or manifest.engine != "onnx")
+    return not has_onnx and (manifest is None or manifest.engine == ENGINE_KIND)
 
 
 def check_engine(repository: Path, configs: Configs, *, may_be_missing: bool) -> Iterator[Finding]:
@@ -71,8 +72,8 @@ def check_engine(repository: Path, configs: Configs, *, may_be_missing: bool) ->
         file = f"{_VERSION}/rank{rank}.engine"
         if not (repository / file).is_file() or not (repository / file).stat().st_size:
             yield Finding(file, "no engine", f"the engine of rank {rank}, beside its config.json")
-    if (version := document.get("version")) != ENGINE_VERSION:
-        told = f"{ENGINE_VERSION}: the pinned container loads no other"
+    if (version := document.get("version")) != TENSORRT_LLM_VERSION:
+        told = f"{TENSORRT_LLM_VERSION}: the pinned container loads no other"
         yield Finding(_CONFIG, f"an engine of TensorRT-LLM {version}", told)
     yield from _check_sizes(repository, document, config, manifest)
 

@@ -12,10 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["ENGINE_VERSION", "INPUTS", "OUTPUTS", "PARAMETERS", "OfficialTensor"]
-
-ENGINE_VERSION: Final = "1.2.1"
-"""What the pinned container runs; an engine of another version does not load."""
+__all__ = ["INPUTS", "OUTPUTS", "PARAMETERS", "OfficialTensor"]
 
 
 @dataclass(frozen=True, slots=True)
