@@ -30,10 +30,18 @@ MAX_TOP_K: Final = 1000
 MAX_BATCH_SIZE: Final = 16
 
 MAX_QUEUE_SIZE: Final = 256
-"""Requests that wait for one model; a further one is refused with UNAVAILABLE."""
+"""Requests that wait for one model; a further one is refused with UNAVAILABLE.
+
+TensorRT-LLM takes requests as they come, and makes this the size of a queue of its own; beyond it a
+request is refused with INTERNAL.
+"""
 
 QUEUE_TIMEOUT_US: Final = 5_000_000
-"""How long one waits; a client's deadline, which it sends along, cuts that short."""
+"""How long one waits; a client's deadline, which it sends along, cuts that short.
+
+It holds for queues of Triton's. It does not run while a request waits inside TensorRT-LLM, which
+empties that queue at once (``model_instance_state.cc``: ``enqueue``; docs/gpu.md).
+"""
 
 BEAMS_METRIC: Final = "adprior_beams_total"
 DROPPED_BEAMS_METRIC: Final = "adprior_dropped_beams_total"

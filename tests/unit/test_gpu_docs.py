@@ -85,3 +85,12 @@ def test_every_option_of_the_page_is_one_of_the_command() -> None:
     }
     assert used
     assert used <= known
+
+
+def test_no_page_promises_that_tritons_queue_bounds_the_engine() -> None:
+    """TensorRT-LLM's backend takes requests as they come: Triton's 5 s does not run there."""
+    assert "queues are bounded and time out" not in PAGE
+    assert "UNAVAILABLE, which clients retry; INTERNAL" not in PAGE
+    (row,) = [line for line in PAGE.splitlines() if line.startswith("| Every refusal of the back")]
+    assert "its 5 s does not run while they wait in the engine" in row
+    assert "INTERNAL is not retried" in row
