@@ -18,11 +18,12 @@ from tritonclient.grpc import model_config_pb2 as pb
 from adprior_runtime import contract
 from adprior_runtime.contract import Model, Target, Tensor
 
-__all__ = ["parse_config", "render", "render_tree", "set_parameters"]
+__all__ = ["TENSORRT_LLM", "parse_config", "render", "render_tree", "set_parameters"]
 
 _HEADER: Final = "# Rendered from adprior_runtime.contract: python -m adprior_build.model_configs\n"
 _MAX_QUEUE_DELAY_US: Final = 500
-_TENSORRT_LLM: Final = "tensorrtllm"
+TENSORRT_LLM: Final = "tensorrtllm"
+"""The name of its backend."""
 _SHIM: Final = """\
 from adprior_runtime.triton.{name} import TritonPythonModel
 
@@ -75,7 +76,7 @@ def _single(spec: Model) -> Any:
     config = _common(spec)
     config.backend = spec.backend
     _bound_queue(config.dynamic_batching)
-    if spec.backend == _TENSORRT_LLM:  # batches in flight: nothing is gained by waiting
+    if spec.backend == TENSORRT_LLM:  # batches in flight: nothing is gained by waiting
         config.model_transaction_policy.SetInParent()  # it reads `decoupled` from it: false
     else:
         config.dynamic_batching.max_queue_delay_microseconds = _MAX_QUEUE_DELAY_US

@@ -18,15 +18,20 @@ from adprior_runtime.gpu_faults import TENSORRT_LLM_VERSION
 
 __all__ = [
     "ENGINE_KIND",
+    "KV_SHARE",
     "NeededSizes",
     "engine_mismatches",
     "find_engine",
+    "is_kv_share",
     "read_engine_config",
     "read_engine_parameters",
 ]
 
 ENGINE_KIND: Final = "tensorrt-llm"
 """A manifest's ``engine``, and the option of ``adprior build``."""
+
+KV_SHARE: Final = "kv_cache_free_gpu_mem_fraction"
+"""The parameter with the part of the free memory that becomes KV cache."""
 
 _CONFIG: Final = "config.json"
 _ENGINE: Final = "rank0.engine"
@@ -95,6 +100,14 @@ def read_engine_parameters(path: Path) -> dict[str, str]:
     except (OSError, ValueError, text_format.ParseError) as error:
         raise ArtefactError(f"{path}: not a model's configuration: {error}") from error
     return {key: str(value.string_value) for key, value in config.parameters.items()}
+
+
+def is_kv_share(text: str) -> bool:
+    """Whether a value of `KV_SHARE` is a share, above 0 and below 1."""
+    try:
+        return 0 < float(text) < 1
+    except ValueError:
+        return False
 
 
 def engine_mismatches(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,12 +13,27 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from adprior_build.check import tensorrt_llm
 from adprior_build.check.findings import Finding
-from adprior_build.model_configs import parse_config, render
+from adprior_build.model_configs import TENSORRT_LLM, parse_config, render
+from adprior_runtime.compiled_engine import KV_SHARE, is_kv_share
 from adprior_runtime.contract import CPU_CONFIG_NAME, LLM_ENGINE, MODEL_NAMES, Target
 
-__all__ = ["Config", "Configs", "check_configs", "contract_config", "read_configs"]
+__all__ = [
+    "ENSEMBLE_TAKES_NONE",
+    "Config",
+    "Configs",
+    "check_configs",
+    "contract_config",
+    "read_configs",
+]
 
-_SET_BY_A_BUILD: Final = ("gpt_model_path", "max_beam_width")
+ENSEMBLE_TAKES_NONE: Final = (
+    "instance_group",
+    "optimization",
+    "model_warmup",
+    "dynamic_batching",
+    "parameters",
+)
+"""Fields that Triton refuses in an ensemble."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,38 +88,81 @@ def contract_config(name: str, target: Target) -> Any:
 
 
 def check_configs(configs: Configs) -> Iterator[Finding]:
-    """Compare each configuration with the contract's."""
+    """Compare each configuration with the contract's, field by field."""
     for target, by_name in configs.items():
         for name, config in by_name.items():
             expected = contract_config(name, target)
-            for found, wanted in _differences(config.message, expected):
+            told: set[str] = set()
+            for field, found, wanted in _differences(config.message, expected):
+                told.add(field)
                 yield Finding(config.file, found, wanted)
             if name == LLM_ENGINE and target is Target.GPU:
-                for found, wanted in _engine_differences(config.message, expected):
+                for field, found, wanted in _engine_differences(config.message):
+                    told.add(field)
                     yield Finding(config.file, found, wanted)
+            for found, wanted in _other_differences(config.message, expected, told):
+                yield Finding(config.file, found, wanted)
 
 
-def _differences(found: Any, expected: Any) -> Iterator[tuple[str, str]]:
+def _differences(found: Any, expected: Any) -> Iterator[tuple[str, str, str]]:
+    """Yield differences that have something to be said of: the field, what was found, expected."""
     for field in ("name", "platform", "backend", "max_batch_size"):
         value, wanted = getattr(found, field), getattr(expected, field)
         if value != wanted:
-            yield f"{field} {value!r}", repr(wanted)
-    yield from _tensor_differences("input", found.input, expected.input)
-    yield from _tensor_differences("output", found.output, expected.output)
+            yield field, f"{field} {value!r}", repr(wanted)
+    for kind in ("input", "output"):
+        for told, wanted in _tensor_differences(
+            kind, getattr(found, kind), getattr(expected, kind)
+        ):
+            yield kind, told, wanted
     if found.model_transaction_policy.decoupled:
-        yield "a decoupled model", "one answer to each request: ensembles and clients take one"
+        told = "one answer to each request: ensembles and clients take one"
+        yield "model_transaction_policy", "a decoupled model", told
     if found.response_cache.enable:
-        yield "response_cache", "none: it does not tell requests for other outputs apart"
+        told = "none: it does not tell requests for other outputs apart"
+        yield "response_cache", "response_cache", told
     if expected.HasField("ensemble_scheduling"):
         steps = [step.model_name for step in found.ensemble_scheduling.step]
         wanted = [step.model_name for step in expected.ensemble_scheduling.step]
         if steps != wanted:
-            yield f"the steps {', '.join(steps) or 'none'}", ", ".join(wanted)
+            told = f"the steps {', '.join(steps) or 'none'}"
+            yield "ensemble_scheduling", told, ", ".join(wanted)
         return
-    yield from _queue_differences(found.dynamic_batching.default_queue_policy)
+    for told, wanted in _queue_differences(found.dynamic_batching.default_queue_policy):
+        yield "dynamic_batching", told, wanted
     groups = found.instance_group
     if not groups or any(group.kind != pb.ModelInstanceGroup.KIND_CPU for group in groups):
-        yield "an instance_group that is not KIND_CPU", "KIND_CPU, TensorRT-LLM's own too"
+        told = "an instance_group that is not KIND_CPU"
+        yield "instance_group", told, "KIND_CPU, TensorRT-LLM's own too"
+    for told, wanted in _parameter_differences(found, expected):
+        yield "parameters", told, wanted
+
+
+def _other_differences(found: Any, expected: Any, told: set[str]) -> Iterator[tuple[str, str]]:
+    """Yield every field that differs, and that no rule of its own looks after or has told of."""
+    checked = {"input", "output", "parameters", *told}  # one by one, by their names
+    if found.platform == "ensemble":
+        checked = {*told, "input", "output", "ensemble_scheduling", *ENSEMBLE_TAKES_NONE}
+    for field in found.DESCRIPTOR.fields:
+        if field.name in checked:
+            continue
+        here, there = _only(found, field.name), _only(expected, field.name)
+        if here != there:
+            yield _one_line(here) or f"no {field.name}", _one_line(there) or f"no {field.name}"
+
+
+def _only(message: Any, field: str) -> Any:
+    """Return a message that has one field of another, if that has it."""
+    alone = type(message)()
+    alone.CopyFrom(message)
+    for descriptor, _ in message.ListFields():
+        if descriptor.name != field:
+            alone.ClearField(descriptor.name)
+    return alone
+
+
+def _one_line(message: Any) -> str:
+    return str(text_format.MessageToString(message, as_one_line=True)).strip()
 
 
 def _queue_differences(policy: Any) -> Iterator[tuple[str, str]]:
@@ -141,35 +199,63 @@ def _tensor_differences(kind: str, found: Any, expected: Any) -> Iterator[tuple[
 
 
 def _describe(tensor: Any) -> str:
-    """Return a tensor's type, dims and what else Triton must know, in words."""
+    """Return a tensor's type, dims and whatever else is said of it, in words."""
     words = [pb.DataType.Name(tensor.data_type).removeprefix("TYPE_"), str([*tensor.dims])]
     if tensor.HasField("reshape"):
         words.append(f"reshaped to {[*tensor.reshape.shape]}")
-    if isinstance(tensor, pb.ModelInput):
-        words += [word for word in ("optional", "allow_ragged_batch") if getattr(tensor, word)]
-    return " ".join(words)
+    flags = {"optional", "allow_ragged_batch"} if isinstance(tensor, pb.ModelInput) else set()
+    words += [word for word in sorted(flags, reverse=True) if getattr(tensor, word)]
+    rest = type(tensor)()
+    rest.CopyFrom(tensor)
+    for field in ("name", "data_type", "dims", "reshape", *flags):
+        rest.ClearField(field)
+    return " ".join([*words, _one_line(rest)]).strip()
 
 
-def _engine_differences(found: Any, expected: Any) -> Iterator[tuple[str, str]]:
-    """Compare the parameters that TensorRT-LLM reads."""
+def _parameter_differences(found: Any, expected: Any) -> Iterator[tuple[str, str]]:
+    """Compare parameters; of those that a build sets, only their form."""
     parameters = {key: value.string_value for key, value in found.parameters.items()}
-    for key, value in expected.parameters.items():
-        wanted = value.string_value
-        if key not in parameters:
-            yield f"no parameter {key}", repr(wanted)
-        elif key not in _SET_BY_A_BUILD and _as_read(parameters[key]) != _as_read(wanted):
-            yield f"parameter {key} {parameters[key]!r}", repr(wanted)
-    for key in sorted(parameters.keys() - tensorrt_llm.PARAMETERS):
-        yield f"parameter {key}", "a name that TensorRT-LLM reads: it ignores others without a word"
-    width = parameters.get("max_beam_width", "1")
-    if not (width.isdecimal() and int(width) >= 1):
-        yield f"parameter max_beam_width {width!r}", "a whole number of at least 1"
+    wanted = {key: value.string_value for key, value in expected.parameters.items()}
+    for key in wanted.keys() - parameters.keys():
+        yield f"no parameter {key}", repr(wanted[key])
+    is_engine = expected.backend == TENSORRT_LLM
+    for key, value in sorted(parameters.items()):
+        if is_engine and key in _SET_BY_A_BUILD:
+            is_right, form = _SET_BY_A_BUILD[key]
+            if not is_right(value):
+                yield f"parameter {key} {value!r}", form
+        elif key in wanted:
+            if _as_read(value) != _as_read(wanted[key]):
+                yield f"parameter {key} {value!r}", repr(wanted[key])
+        elif is_engine and key not in tensorrt_llm.PARAMETERS:
+            told = "a name that TensorRT-LLM reads: it ignores others without a word"
+            yield f"parameter {key}", told
+        else:
+            told = f"only the contract's: {', '.join(sorted(wanted)) or 'none'}"
+            yield f"parameter {key} {value!r}", told
+
+
+def _engine_differences(found: Any) -> Iterator[tuple[str, str, str]]:
+    """Yield what TensorRT-LLM's backend alone asks for."""
     if not found.HasField("model_transaction_policy"):
-        yield "no model_transaction_policy", "one: the backend reads `decoupled` from it"
+        told = "one: the backend reads `decoupled` from it"
+        yield "model_transaction_policy", "no model_transaction_policy", told
     if sum(group.count for group in found.instance_group) > 1:
-        yield "several instances of the engine", "one: each would load the engine anew"
+        told = "one: each would load the engine anew"
+        yield "instance_group", "several instances of the engine", told
 
 
 def _as_read(value: str) -> str:
     """Return a value as the backend reads truth values: it takes four spellings of each."""
     return {"1": "true", "0": "false"}.get(value.lower(), value.lower())
+
+
+_SET_BY_A_BUILD: Final[dict[str, tuple[Callable[[str], bool], str]]] = {
+    "gpt_model_path": (lambda value: value.startswith("/"), "a path from /"),
+    "max_beam_width": (
+        lambda value: value.isdecimal() and int(value) >= 1,
+        "a whole number of at least 1",
+    ),
+    KV_SHARE: (is_kv_share, "a share, above 0 and below 1"),
+}
+"""Parameters of the engine that builds set: whether a value can be, and what can."""

@@ -7,12 +7,15 @@ from typing import Any
 
 from tritonclient.grpc import model_config_pb2 as pb
 
-from adprior_build.check.configs import Config, Configs, contract_config
+from adprior_build.check.configs import (
+    ENSEMBLE_TAKES_NONE,
+    Config,
+    Configs,
+    contract_config,
+)
 from adprior_build.check.findings import Finding
 
 __all__ = ["check_ensembles"]
-
-_FORBIDDEN = ("instance_group", "optimization", "model_warmup", "dynamic_batching", "parameters")
 
 
 def check_ensembles(configs: Configs, versions: Mapping[str, set[int]]) -> Iterator[Finding]:
@@ -25,44 +28,35 @@ def check_ensembles(configs: Configs, versions: Mapping[str, set[int]]) -> Itera
     for target, by_name in configs.items():
         for name, config in by_name.items():
             if config.message.platform == "ensemble":
-                wiring = _wiring(contract_config(name, target))
-                for found, expected in _check(config.message, by_name, versions, wiring):
+                steps = contract_config(name, target).ensemble_scheduling.step
+                wanted = {step.model_name: step for step in steps}
+                for found, expected in _check(config.message, by_name, versions, wanted):
                     yield Finding(config.file, found, expected)
-
-
-def _wiring(ensemble: Any) -> set[tuple[str, str]]:
-    """Return the inputs of steps that an ensemble maps: (model, input)."""
-    return {
-        (step.model_name, tensor)
-        for step in ensemble.ensemble_scheduling.step
-        for tensor in step.input_map
-    }
 
 
 def _check(
     ensemble: Any,
     models: Mapping[str, Config],
     versions: Mapping[str, set[int]],
-    wiring: set[tuple[str, str]],
+    wanted: Mapping[str, Any],
 ) -> Iterator[tuple[str, str]]:
     present = {field.name for field, _ in ensemble.ListFields()}
-    for field in sorted(present.intersection(_FORBIDDEN)):
+    for field in sorted(present.intersection(ENSEMBLE_TAKES_NONE)):
         yield field, "none: an ensemble takes none"
     steps = ensemble.ensemble_scheduling.step
     if not steps:
         yield "no steps", "ensemble_scheduling with steps"
         return
     for step in steps:
-        yield from _check_step(ensemble, step, models.get(step.model_name), versions, wiring)
+        name = step.model_name
+        yield from _check_step(ensemble, step, models.get(name), versions)
+        if name in wanted:
+            yield from _check_wiring(step, wanted[name])
     yield from _check_flow(ensemble, models)
 
 
 def _check_step(
-    ensemble: Any,
-    step: Any,
-    config: Config | None,
-    versions: Mapping[str, set[int]],
-    wiring: set[tuple[str, str]],
+    ensemble: Any, step: Any, config: Config | None, versions: Mapping[str, set[int]]
 ) -> Iterator[tuple[str, str]]:
     """Check that a step's model is there and that its tensors are named as the model has them."""
     name = step.model_name
@@ -86,27 +80,31 @@ def _check_step(
         known = {tensor.name for tensor in tensors}
         for tensor in sorted(mapped.keys() - known):
             yield f"{kind}_map of {tensor!r} in step {name}", f"an {kind} that {name} has"
-        for tensor, to in sorted(mapped.items()):
-            if not to:
-                yield f"{kind}_map of {tensor} in step {name} to nothing", "a tensor's name"
-    yield from _check_unmapped(step, model, wiring)
+    for tensor in model.input:
+        if tensor.name not in step.input_map and not tensor.optional:
+            yield f"no input_map for {tensor.name} in step {name}", "one: it is not optional"
     if not step.output_map:
         yield f"no output_map in step {name}", "at least one: nothing would come of the step"
 
 
-def _check_unmapped(
-    step: Any, model: Any, wiring: set[tuple[str, str]]
-) -> Iterator[tuple[str, str]]:
-    """Check that a step gets what its model needs, and what the contract lets it have."""
+def _check_wiring(step: Any, wanted: Any) -> Iterator[tuple[str, str]]:
+    """Compare a step with the contract's: tensors of like type and shape can be crossed unseen."""
     name = step.model_name
-    for tensor in model.input:
-        if tensor.name in step.input_map:
-            continue
-        if not tensor.optional:
-            yield f"no input_map for {tensor.name} in step {name}", "one: it is not optional"
-        elif (name, tensor.name) in wiring:
-            told = "one: without it the step's answer changes, and nobody is told"
-            yield f"no input_map for {tensor.name} in step {name}", told
+    for kind in ("input_map", "output_map"):
+        found, expected = dict(getattr(step, kind)), dict(getattr(wanted, kind))
+        for tensor in sorted(found.keys() | expected.keys()):
+            if tensor not in found:
+                yield f"no {kind} for {tensor} in step {name}", f"{expected[tensor]}"
+            elif tensor not in expected:
+                yield f"{kind} of {tensor} in step {name} to {found[tensor]!r}", "none"
+            elif found[tensor] != expected[tensor]:
+                told = f"{kind} of {tensor} in step {name} to {found[tensor]!r}"
+                yield told, repr(expected[tensor])
+    if step.model_version != wanted.model_version:
+        told = f"model_version {step.model_version} of step {name}"
+        yield told, f"{wanted.model_version}, the one that is served"
+    if step.model_namespace:
+        yield f"model_namespace {step.model_namespace!r} of step {name}", "none"
 
 
 def _check_flow(ensemble: Any, models: Mapping[str, Config]) -> Iterator[tuple[str, str]]:

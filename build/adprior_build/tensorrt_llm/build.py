@@ -18,6 +18,7 @@ from adprior_build.tensorrt_llm.staging import stage_calibration, stage_checkpoi
 from adprior_build.tensorrt_llm.tools import check_container, find_gpu, require_gpu, run_step
 from adprior_runtime.bundle import PROMPT_FILE, TRIE_DIRECTORY, Bundle
 from adprior_runtime.compiled_engine import (
+    KV_SHARE,
     NeededSizes,
     engine_mismatches,
     find_engine,
@@ -173,7 +174,7 @@ def engine_parameters(
         "max_beam_width": str(beam_width),
     }
     if kv_cache_share is not None:
-        found["kv_cache_free_gpu_mem_fraction"] = f"{kv_cache_share:g}"
+        found[KV_SHARE] = f"{kv_cache_share:g}"
     return found
 
 

@@ -3,9 +3,10 @@
 It keeps the tensor contract of TensorRT-LLM 1.2.1's ``inflight_batcher_llm`` (names, scalar
 reshapes, one sequence a request, beams without their end token, padding with -1, no
 ``cum_log_probs`` unless asked for, refusals) and its stock beam search, on the CPU. It does not
-stand for speed, memory, batching in flight, precision and faults, nor for the queue: it answers each
+stand for speed, memory, batching in flight, precision and faults, nor for the queue: it answers a
 batch before it takes the next, so that requests wait in Triton's queue, where the real one takes
-them as they come and keeps them in its own. Read from NVIDIA/TensorRT-LLM:
+them as they come and keeps them in its own. Read from NVIDIA/TensorRT-LLM, in copies that were not
+marked with a release:
 ``triton_backend/inflight_batcher_llm/src/`` at 0c8de69a1ca6213eebb20a51873890ff128666c2,
 ``cpp/tensorrt_llm/batch_manager/llmRequest.cpp`` at 119c6e60e65e5ecec4e97afdb6ea584f674aed24,
 ``trtGptModelInflightBatching.cpp`` beside it at b35ac1b64368513d215c57d2ed01d62d910df8da, and
