@@ -21,9 +21,15 @@ from adprior_build.check.layout import read_versions
 from adprior_build.check.repository import check_repository
 from adprior_build.check.tensorrt_llm import INPUTS, OUTPUTS, PARAMETERS
 from adprior_build.model_configs import parse_config, render
+from adprior_build.tensorrt_llm.build import needed_sizes
 from adprior_runtime import contract
-from adprior_runtime.bundle import MANIFEST, ONNX_MODEL_FILE
+from adprior_runtime.bundle import MANIFEST, ONNX_MODEL_FILE, Bundle
 from adprior_runtime.cli import main
+from adprior_runtime.compiled_engine import (
+    engine_mismatches,
+    read_engine_config,
+    read_engine_parameters,
+)
 from adprior_runtime.contract import Target
 from stand_ins.engine_files import add_engine
 
@@ -578,21 +584,31 @@ FILE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "an empty engine file": (
         lambda copy: _write(copy / "llm_engine/1/rank0.engine", b""),
-        "llm_engine/1/rank0.engine: found no engine",
+        "llm_engine/1/rank0.engine: found an empty file",
     ),
-    "an engine without its second rank": (
+    "an engine for ten thousand GPUs": (
         lambda copy: _edit_json(
-            copy, BUILT, lambda d: d["pretrained_config"]["mapping"].update(world_size=2)
+            copy, BUILT, lambda d: d["pretrained_config"]["mapping"].update(world_size=10_000)
         ),
-        "llm_engine/1/rank1.engine: found no engine",
+        f"{BUILT}: found an engine for 10000 GPUs (world_size), expected one",
+    ),
+    "an engine of two parts": (
+        lambda copy: _write(copy / "llm_engine/1/rank1.engine", b"engine"),
+        "llm_engine/1: found an engine for 2 GPUs, expected one file, rank0.engine",
+    ),
+    "the second part of an engine": (
+        lambda copy: (copy / "llm_engine/1/rank0.engine").rename(
+            copy / "llm_engine/1/rank1.engine"
+        ),
+        "llm_engine/1: found rank1.engine, expected one file, rank0.engine",
     ),
     "no engine configuration": (
         lambda copy: (copy / BUILT).unlink(),
-        f"{BUILT}: found no such file, expected the engine",
+        f"{BUILT}: found no such file, expected what trtllm-build wrote beside rank0.engine",
     ),
     "an engine's configuration that is none": (
         lambda copy: _write(copy / BUILT, "[]"),
-        f"{BUILT}: found no engine's configuration",
+        f"{BUILT}: found not an engine's configuration",
     ),
     "an engine of another version": (
         lambda copy: _edit_json(copy, BUILT, lambda d: d.update(version="0.20.0")),
@@ -600,19 +616,31 @@ FILE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "an engine of narrower beams": (
         _size("max_beam_width", 1),
-        f"{BUILT}: found build_config.max_beam_width 1, expected at least 32",
+        f"{BUILT}: found an engine of max_beam_width 1, expected 32, as config.pbtxt says",
+    ),
+    "an engine of wider beams": (
+        _size("max_beam_width", 64),
+        f"{BUILT}: found an engine of max_beam_width 64, expected 32, the beam width of every",
+    ),
+    "an engine with a quantised cache": (
+        lambda copy: _edit_json(
+            copy,
+            BUILT,
+            lambda d: d["pretrained_config"].update(quantization={"kv_cache_quant_algo": "FP8"}),
+        ),
+        f"{BUILT}: found a quantised KV cache (kv_cache_quant_algo FP8), expected none",
     ),
     "an engine of no batch": (
         _size("max_batch_size", None),
-        f"{BUILT}: found build_config.max_batch_size None, expected at least 1",
+        f"{BUILT}: found an engine of max_batch_size None, expected at least 1",
     ),
     "an engine whose steps hold no prompt": (
         _size("max_num_tokens", 16),
-        f"{BUILT}: found build_config.max_num_tokens 16, expected at least",
+        f"{BUILT}: found an engine of max_num_tokens 16, expected at least",
     ),
     "an engine of shorter prompts": (
         _size("max_input_len", 8),
-        f"{BUILT}: found build_config.max_input_len 8, expected at least",
+        f"{BUILT}: found an engine of max_input_len 8, expected at least",
     ),
     "an engine that would cut names off": (
         lambda copy: _edit_json(
@@ -620,7 +648,7 @@ FILE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
             BUILT,
             lambda d: d["build_config"].update(max_seq_len=d["build_config"]["max_input_len"]),
         ),
-        f"{BUILT}: found build_config.max_seq_len",
+        f"{BUILT}: found an engine of max_seq_len",
     ),
     "an engine of another vocabulary": (
         lambda copy: _edit_json(copy, BUILT, lambda d: d["pretrained_config"].update(vocab_size=9)),
@@ -628,15 +656,15 @@ FILE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "an engine without paged keys and values": (
         _size("kv_cache_type", "CONTINUOUS"),
-        f"{BUILT}: found build_config.kv_cache_type CONTINUOUS",
+        f"{BUILT}: found an engine of kv_cache_type CONTINUOUS",
     ),
     "an engine that cannot reuse prompts": (
         _size("plugin_config", {"use_paged_context_fmha": False}),
-        f"{BUILT}: found plugin_config.use_paged_context_fmha disabled",
+        f"{BUILT}: found an engine built without use_paged_context_fmha",
     ),
     "an engine that pads": (
         _size("plugin_config", []),
-        f"{BUILT}: found plugin_config.remove_input_padding disabled",
+        f"{BUILT}: found an engine built without remove_input_padding",
     ),
 }
 
@@ -682,7 +710,48 @@ def test_an_engine_may_be_missing_where_that_is_said(
         (copy / file).unlink()
     assert main(["build", "--check", str(copy), "--allow-missing-engine"]) == 0
     assert main(["build", "--check", str(copy)]) == 2
-    assert f"{BUILT}: found no such file, expected the engine" in capsys.readouterr().out
+    told = (
+        "llm_engine/1/rank0.engine: found no engine, expected the engine: build it, or say --allow"
+    )
+    assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("left_out", "told"),
+    [
+        (BUILT, f"{BUILT}: found no such file, expected what trtllm-build wrote beside rank0"),
+        ("llm_engine/1/rank0.engine", "llm_engine/1/rank0.engine: found no engine, expected the"),
+    ],
+)
+def test_half_an_engine_may_not_be_missing(
+    copy: Path, capsys: pytest.CaptureFixture[str], left_out: str, told: str
+) -> None:
+    (copy / left_out).unlink()
+    assert main(["build", "--check", str(copy), "--allow-missing-engine"]) == 2
+    out = capsys.readouterr().out
+    assert told in out
+    assert "build it" not in out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_beam_width": 64},
+        {"max_seq_len": 20},
+        {"kv_cache_type": "CONTINUOUS"},
+        {"max_batch_size": 0},
+        {},
+    ],
+)
+def test_the_check_and_the_server_agree_on_an_engine(copy: Path, change: dict[str, Any]) -> None:
+    _edit_json(copy, BUILT, lambda d: d["build_config"].update(change))
+    parameters = read_engine_parameters(copy / ENGINE)
+    bundle = Bundle.open(BUNDLE)
+    refused = engine_mismatches(
+        read_engine_config(copy / BUILT.rpartition("/")[0]), parameters, needed_sizes(bundle)
+    )
+    assert [line.partition(": found ")[2] for line in _lines(copy)] == refused
+    assert bool(refused) == bool(change)
 
 
 def test_a_repository_that_is_not_there_is_one_clear_line(

@@ -57,16 +57,16 @@ def test_an_engine_that_fits() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "told"),
     [
-        ("version", "1.1.0", "built by TensorRT-LLM 1.1.0, expected 1.2.1"),
-        ("version", None, "built by TensorRT-LLM None, expected 1.2.1"),
-        ("build_config.max_beam_width", 1, "max_beam_width 1, config.pbtxt says 32"),
-        ("build_config.max_input_len", 255, "max_input_len 255, requests need 256"),
-        ("build_config.max_seq_len", 263, "max_seq_len 263, requests need 264"),
-        ("build_config.max_batch_size", 3, "max_batch_size 3, requests need 4"),
-        ("build_config.max_num_tokens", None, "max_num_tokens None, requests need 256"),
-        ("build_config.kv_cache_type", "CONTINUOUS", "kv_cache_type CONTINUOUS, batching needs"),
+        ("version", "1.1.0", "of TensorRT-LLM 1.1.0, expected 1.2.1"),
+        ("version", None, "of TensorRT-LLM None, expected 1.2.1"),
+        ("build_config.max_beam_width", 1, "max_beam_width 1, expected 32, as config.pbtxt says"),
+        ("build_config.max_input_len", 255, "max_input_len 255, expected at least 256"),
+        ("build_config.max_seq_len", 263, "max_seq_len 263, expected at least 264"),
+        ("build_config.max_batch_size", 3, "max_batch_size 3, expected at least 4"),
+        ("build_config.max_num_tokens", None, "max_num_tokens None, expected at least 256"),
+        ("build_config.kv_cache_type", "CONTINUOUS", "kv_cache_type CONTINUOUS, expected PAGED"),
         ("build_config.plugin_config.remove_input_padding", False, "without remove_input_padding"),
-        ("build_config.plugin_config.use_paged_context_fmha", False, "enable_kv_cache_reuse is"),
+        ("build_config.plugin_config.use_paged_context_fmha", False, "enable_kv_cache_reuse needs"),
     ],
 )
 def test_an_engine_built_for_something_else(path: str, value: object, told: str) -> None:
@@ -77,15 +77,13 @@ def test_an_engine_built_for_something_else(path: str, value: object, told: str)
 
 def test_a_width_that_is_no_number() -> None:
     found = engine_mismatches(ENGINE, PARAMETERS | {"max_beam_width": "${max_beam_width}"})
-    assert found == [
-        "max_beam_width is '${max_beam_width}' in config.pbtxt, expected a whole number"
-    ]
+    assert found == ["max_beam_width '${max_beam_width}' in config.pbtxt, expected a whole number"]
 
 
 def test_requests_of_another_width() -> None:
     needed = NeededSizes(prompt_tokens=256, name_tokens=8, beam_width=16)
     assert engine_mismatches(ENGINE, PARAMETERS, needed) == [
-        "the engine has max_beam_width 32, requests ask for 16"
+        "an engine of max_beam_width 32, expected 16, the beam width of every request"
     ]
 
 
@@ -107,9 +105,17 @@ def test_an_engine_is_found_by_its_file(tmp_path: Path) -> None:
     (tmp_path / "rank1.engine").touch()
     with pytest.raises(ArtefactError, match="an engine for 2 GPUs, expected one file"):
         find_engine(tmp_path)
+    (tmp_path / "rank0.engine").unlink()
+    with pytest.raises(ArtefactError, match=r"rank1\.engine, expected one file, rank0\.engine"):
+        find_engine(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"version": "1.2.1"}'])
+def test_a_document_of_odd_parts_is_no_traceback() -> None:
+    odd = {"build_config": {"plugin_config": []}, "pretrained_config": 3}
+    assert len(engine_mismatches(odd, PARAMETERS, NEEDED)) == 10
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"version": "1.2.1"}', "[" * 100_000])
 def test_a_configuration_that_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ArtefactError, match="not an engine's configuration"):

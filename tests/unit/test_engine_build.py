@@ -200,9 +200,9 @@ def test_fp8_without_prompts_is_refused(refused: Callable[..., str]) -> None:
         ({"gpu": "NVIDIA L4, [N/A]"}, "expected a name and MiB"),
         (
             {"engine": {"max_beam_width": 1}},
-            "the engine does not fit: the engine has max_beam_width 1, config.pbtxt says 8",
+            "the engine does not fit: an engine of max_beam_width 1, expected 8, as config.pbtxt",
         ),
-        ({"engine": {"max_seq_len": 12}}, "the engine has max_seq_len 12, requests need"),
+        ({"engine": {"max_seq_len": 12}}, "an engine of max_seq_len 12, expected at least"),
         (
             {"failing": {"trtllm-build": ["oom", 1]}},
             "step compile (trtllm-build) ended with status 1: the reason is in",
@@ -324,7 +324,7 @@ def test_a_new_catalogue_takes_the_engine_that_is_there(
     write_catalogue(tmp_path / "catalogue.parquet", ["Many, many words", *NAMES[1:]])
     capsys.readouterr()
     assert main(again) == 2
-    assert "the engine does not fit: the engine has max_seq_len" in capsys.readouterr().err
+    assert "the engine does not fit: an engine of max_seq_len" in capsys.readouterr().err
     assert main(["build", "--bundle", str(tmp_path / "bundle"), "--output", str(engine)]) == 2
     assert "is for --engine tensorrt-llm; another engine needs" in capsys.readouterr().err
 
@@ -410,7 +410,7 @@ def test_an_engine_of_other_sizes_is_not_served(
     path.write_text(json.dumps(config))
     error = served()
     assert isinstance(error, ArtefactError)
-    assert "max_beam_width 4, config.pbtxt says 8" in str(error)
+    assert "max_beam_width 4, expected 8, as config.pbtxt says" in str(error)
 
 
 def test_a_repository_mounted_elsewhere_is_not_served(

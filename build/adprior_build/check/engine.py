@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -16,21 +15,23 @@ from adprior_runtime.bundle import (
     TRIE_DIRECTORY,
     Manifest,
 )
-from adprior_runtime.compiled_engine import ENGINE_KIND
+from adprior_runtime.compiled_engine import (
+    ENGINE_KIND,
+    NeededSizes,
+    engine_differences,
+    find_engine,
+    read_engine_config,
+)
 from adprior_runtime.contract import ADVERTISER_DECODER, LLM_ENGINE, TOKENIZER, Target
 from adprior_runtime.errors import ArtefactError
-from adprior_runtime.gpu_faults import TENSORRT_LLM_VERSION
 from adprior_runtime.prompt import PromptTemplate
 from adprior_runtime.trie import Trie
 
 __all__ = ["check_engine", "serves_engine"]
 
 _VERSION: Final = f"{LLM_ENGINE}/1"
-_CONFIG: Final = f"{_VERSION}/config.json"
-_PLUGINS: Final = {
-    "use_paged_context_fmha": "enable_kv_cache_reuse needs it",
-    "remove_input_padding": "batching in flight needs it",
-}
+_CONFIG: Final = "config.json"
+_ENGINE: Final = "rank0.engine"
 
 
 def serves_engine(repository: Path) -> bool:
@@ -39,7 +40,7 @@ def serves_engine(repository: Path) -> bool:
     A repository for the embedded server alone has a bundle made for ONNX, and its ONNX model.
     """
     version = repository / LLM_ENGINE / "1"
-    if any(version.glob("*.engine")) or (repository / _CONFIG).is_file():
+    if any(version.glob("*.engine")) or (version / _CONFIG).is_file():
         return True
     manifest = read_manifest(repository, LLM_ENGINE)
     has_onnx = (bundle_directory(repository, LLM_ENGINE) / ONNX_MODEL_FILE).is_file()
@@ -58,28 +59,45 @@ def check_engine(repository: Path, configs: Configs, *, may_be_missing: bool) ->
     manifest = read_manifest(repository, TOKENIZER)
     if config is not None:
         yield from _check_parameters(config, manifest)
-    document = _read(repository / _CONFIG)
-    if document is None:
-        if (repository / _CONFIG).is_file():
-            yield Finding(_CONFIG, "no engine's configuration", "what trtllm-build writes")
-        elif not may_be_missing:
-            yield Finding(
-                _CONFIG, "no such file", "the engine: build it, or say --allow-missing-engine"
-            )
+    directory = repository / _VERSION
+    try:
+        engine = find_engine(directory)
+    except ArtefactError as error:
+        found, _, expected = str(error).removeprefix(f"{directory}: ").partition(", expected ")
+        yield Finding(_VERSION, found, expected)
+        engine = None
+    else:
+        yield from _check_files(engine, directory, may_be_missing=may_be_missing)
+    if not (directory / _CONFIG).is_file():
         return
-    ranks = _get(document, "pretrained_config", "mapping", "world_size")
-    for rank in range(ranks if isinstance(ranks, int) and ranks > 0 else 1):
-        file = f"{_VERSION}/rank{rank}.engine"
-        if not (repository / file).is_file() or not (repository / file).stat().st_size:
-            yield Finding(file, "no engine", f"the engine of rank {rank}, beside its config.json")
-    if (version := document.get("version")) != TENSORRT_LLM_VERSION:
-        told = f"{TENSORRT_LLM_VERSION}: the pinned container loads no other"
-        yield Finding(_CONFIG, f"an engine of TensorRT-LLM {version}", told)
+    try:
+        document = read_engine_config(directory)
+    except ArtefactError as error:
+        told = str(error).removeprefix(f"{directory / _CONFIG}: ")
+        yield Finding(f"{_VERSION}/{_CONFIG}", told, "what trtllm-build writes")
+        return
     yield from _check_sizes(repository, document, config, manifest)
 
 
+def _check_files(
+    engine: Path | None, directory: Path, *, may_be_missing: bool
+) -> Iterator[Finding]:
+    """Check that engine and configuration are both there, or neither where that may be."""
+    has_config = (directory / _CONFIG).is_file()
+    if engine is None and has_config:
+        yield Finding(f"{_VERSION}/{_ENGINE}", "no engine", "the one that config.json is of")
+    elif engine is None and not may_be_missing:
+        told = "the engine: build it, or say --allow-missing-engine"
+        yield Finding(f"{_VERSION}/{_ENGINE}", "no engine", told)
+    elif engine is not None and not has_config:
+        told = f"what trtllm-build wrote beside {_ENGINE}: copy it from there"
+        yield Finding(f"{_VERSION}/{_CONFIG}", "no such file", told)
+    if engine is not None and not engine.stat().st_size:
+        yield Finding(f"{_VERSION}/{_ENGINE}", "an empty file", "the engine")
+
+
 def _check_parameters(config: Config, manifest: Manifest | None) -> Iterator[Finding]:
-    parameters = {key: item.string_value for key, item in config.message.parameters.items()}
+    parameters = _parameters(config)
     path = parameters.get("gpt_model_path", "")
     if PurePosixPath(path).parts[-2:] != PurePosixPath(_VERSION).parts:
         told = f"the place of {_VERSION} in the container: .../{_VERSION}"
@@ -90,39 +108,33 @@ def _check_parameters(config: Config, manifest: Manifest | None) -> Iterator[Fin
         yield Finding(config.file, f"parameter max_beam_width {width!r}", told)
 
 
+def _parameters(config: Config) -> dict[str, str]:
+    return {key: item.string_value for key, item in config.message.parameters.items()}
+
+
 def _check_sizes(
     repository: Path, document: dict[str, Any], config: Config | None, manifest: Manifest | None
 ) -> Iterator[Finding]:
-    # Requests beyond max_batch_size wait in the engine: less than Triton's is no fault.
-    needed: dict[str, tuple[int, str]] = {"max_batch_size": (1, "one user at a time")}
-    if config is not None:
-        width = config.message.parameters["max_beam_width"].string_value
-        if width.isdecimal():
-            needed["max_beam_width"] = (int(width), "the configuration's max_beam_width")
+    """Check what `adprior serve` does, and that the engine knows every token of the names."""
+    file = f"{_VERSION}/{_CONFIG}"
     prompt, largest_token = _read_bundle(repository)
-    if prompt is not None:
-        needed["max_input_len"] = needed["max_num_tokens"] = (prompt, "the prompt's budget")
+    needed = None
     if prompt is not None and manifest is not None:
-        # Shorter, and TensorRT-LLM would cut names off without a word.
-        total = prompt + manifest.longest_name_tokens
-        needed["max_seq_len"] = (total, "the prompt's budget and the longest name")
-    for key, (least, reason) in needed.items():
-        found = _get(document, "build_config", key)
-        if not isinstance(found, int) or found < least:
-            yield Finding(_CONFIG, f"build_config.{key} {found}", f"at least {least}, {reason}")
-    vocabulary = _get(document, "pretrained_config", "vocab_size")
+        needed = NeededSizes(
+            prompt_tokens=prompt,
+            name_tokens=manifest.longest_name_tokens,
+            beam_width=manifest.beam_width,
+        )
+    if config is not None:  # without one, that is the finding
+        for found, expected in engine_differences(document, _parameters(config), needed):
+            yield Finding(file, found, expected)
+    model = document.get("pretrained_config")
+    vocabulary = model.get("vocab_size") if isinstance(model, dict) else None
     if largest_token is not None and (
         not isinstance(vocabulary, int) or vocabulary <= largest_token
     ):
         told = f"more than {largest_token}, a token of the catalogue's names"
-        yield Finding(_CONFIG, f"pretrained_config.vocab_size {vocabulary}", told)
-    kind = str(_get(document, "build_config", "kv_cache_type")).rpartition(".")[2]
-    if kind.upper() != "PAGED":
-        told = "PAGED: batching in flight and reuse of prompts need it"
-        yield Finding(_CONFIG, f"build_config.kv_cache_type {kind}", told)
-    for plugin, why in _PLUGINS.items():
-        if _get(document, "build_config", "plugin_config", plugin) is not True:
-            yield Finding(_CONFIG, f"plugin_config.{plugin} disabled", f"it enabled: {why}")
+        yield Finding(file, f"pretrained_config.vocab_size {vocabulary}", told)
 
 
 def _read_bundle(repository: Path) -> tuple[int | None, int | None]:
@@ -136,17 +148,3 @@ def _read_bundle(repository: Path) -> tuple[int | None, int | None]:
     except ArtefactError:
         pass  # the check of the bundles says so
     return prompt, token
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return document if isinstance(document, dict) else None
-
-
-def _get(document: Any, *keys: str) -> Any:
-    for key in keys:
-        document = document.get(key) if isinstance(document, dict) else None
-    return document
