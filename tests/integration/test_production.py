@@ -28,6 +28,7 @@ from adprior_runtime import contract
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, MANIFEST, Bundle, Manifest
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.cli import main
+from adprior_runtime.compiled_engine import KV_SHARE
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.server import TritonServer
 from integration.conftest import start_server
@@ -46,6 +47,7 @@ quantisation = "none"
 prompt_tokens = 96
 beam_width = {beam_width}
 concurrency = 8
+kv_cache_share = 0.85
 """
 
 
@@ -63,6 +65,7 @@ class Both:
     """One repository, served both ways."""
 
     repository: Path
+    embedded_repository: Path
     bundle: Bundle
     users: Sequence[Mapping[str, Any]]
     embedded: Served
@@ -137,6 +140,7 @@ def both(
         for production in _serve(_start_production(repository)):
             yield Both(
                 repository=repository,
+                embedded_repository=embedded_repository,
                 bundle=Bundle.open(bundle),
                 users=users,
                 embedded=embedded,
@@ -149,12 +153,14 @@ def test_nothing_is_found_wrong_in_what_is_served(both: Both) -> None:
 
 
 def test_the_committed_configurations_are_what_is_served(both: Both) -> None:
-    """All that a build changes is the beam width, which is the bundle's."""
+    """All that a build changes: the bundle's beam width; with a deployment, the share of memory."""
     committed = Path(__file__).parents[2] / "model_repository"
-    width = {"max_beam_width": str(both.bundle.manifest.beam_width)}
+    changed = {"max_beam_width": str(both.bundle.manifest.beam_width)}
+    if both.repository != both.embedded_repository:
+        changed[KV_SHARE] = "0.85"
     for name in contract.MODEL_NAMES:
         text = (committed / name / "config.pbtxt").read_text()
-        expected = set_parameters(text, width) if name == contract.LLM_ENGINE else text
+        expected = set_parameters(text, changed) if name == contract.LLM_ENGINE else text
         assert (both.repository / name / "config.pbtxt").read_text() == expected
 
 

@@ -312,7 +312,9 @@ def test_a_new_catalogue_takes_the_engine_that_is_there(
     build: Build, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Names within the engine's size need no new engine; longer ones are refused."""
-    assert build("--save-bundle", str(tmp_path / "bundle")) == 0
+    here = DEPLOYMENT + 'kv_cache_share = 0.7\nrepository_path = "/srv/models"\n'
+    assert build("--save-bundle", str(tmp_path / "bundle"), deployment=here) == 0
+    assert parameters(repository)["kv_cache_free_gpu_mem_fraction"] == "0.7"
     again = ["build", "--bundle", str(tmp_path / "bundle"), "--engine", "tensorrt-llm"]
     again += ["--engine-from", str(repository / LLM_ENGINE / "1")]
     again += ["--catalogue", str(tmp_path / "catalogue.parquet")]
@@ -321,12 +323,41 @@ def test_a_new_catalogue_takes_the_engine_that_is_there(
     assert main(again) == 0
     engine = tmp_path / "again" / LLM_ENGINE / "1" / "rank0.engine"
     assert engine.samefile(repository / LLM_ENGINE / "1" / "rank0.engine")
+    assert parameters(tmp_path / "again") == parameters(repository)
     write_catalogue(tmp_path / "catalogue.parquet", ["Many, many words", *NAMES[1:]])
     capsys.readouterr()
     assert main(again) == 2
     assert "the engine does not fit: an engine of max_seq_len" in capsys.readouterr().err
     assert main(["build", "--bundle", str(tmp_path / "bundle"), "--output", str(engine)]) == 2
     assert "is for --engine tensorrt-llm; another engine needs" in capsys.readouterr().err
+
+
+def test_an_engine_built_before_gets_the_deployments_share_and_place(
+    build: Build, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the deployment, if there is one; else of the repository it is from; else the default."""
+    bundle = tmp_path / "bundle"
+    assert build("--save-bundle", str(bundle)) == 0
+    engine = repository / LLM_ENGINE / "1"
+    (tmp_path / "alone").mkdir()
+    for name in ("config.json", "rank0.engine"):
+        shutil.copy(engine / name, tmp_path / "alone" / name)
+    deployment = tmp_path / "other.toml"
+    deployment.write_text(DEPLOYMENT + 'kv_cache_share = 0.6\nrepository_path = "/other"\n')
+    again = ["build", "--bundle", str(bundle), "--engine", "tensorrt-llm"]
+    for source, options, told in (
+        (engine, ["--deployment", str(deployment)], ("0.6", "/other/llm_engine/1")),
+        (tmp_path / "alone", [], ("0.9", "/models/llm_engine/1")),
+    ):
+        output = tmp_path / f"again-{len(options)}"
+        command = [*again, *options, "--engine-from", str(source), "--output", str(output)]
+        assert main(command) == 0
+        found = parameters(output)
+        assert (found["kv_cache_free_gpu_mem_fraction"], found["gpt_model_path"]) == told
+    config = repository / LLM_ENGINE / "config.pbtxt"
+    config.write_text(config.read_text().replace('"0.9"', '"lots"'))
+    assert main([*again, "--engine-from", str(engine), "--output", str(tmp_path / "odd")]) == 2
+    assert "fraction is 'lots', expected a share; say --deployment" in capsys.readouterr().err
 
 
 def write_catalogue(path: Path, names: list[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ from adprior_runtime.compiled_engine import (
     NeededSizes,
     engine_mismatches,
     find_engine,
+    is_kv_share,
     read_engine_config,
     read_engine_parameters,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "EngineBuild",
     "check_engine",
     "engine_parameters",
+    "kept_parameters",
     "needed_sizes",
     "put_engine",
     "set_engine_parameters",
@@ -166,15 +168,39 @@ class EngineBuild:
 
 
 def engine_parameters(
-    beam_width: int, repository_path: str, kv_cache_share: float | None = None
+    beam_width: int, repository_path: str, kv_cache_share: float
 ) -> dict[str, str]:
     """Return the entries of ``llm_engine/config.pbtxt`` that only a build knows."""
-    found = {
+    return {
         "gpt_model_path": f"{repository_path.rstrip('/')}/{VERSION_DIRECTORY}",
         "max_beam_width": str(beam_width),
+        KV_SHARE: f"{kv_cache_share:g}",
     }
-    if kv_cache_share is not None:
-        found[KV_SHARE] = f"{kv_cache_share:g}"
+
+
+def kept_parameters(engine: Path, beam_width: int) -> dict[str, str]:
+    """Return these entries for want of a deployment: the default's, and those beside an engine.
+
+    Args:
+        engine: The directory of an engine that was built before; in a repository of ours,
+            ``config.pbtxt`` is beside it.
+        beam_width: The bundle's.
+
+    Raises:
+        ArtefactError: That configuration cannot be read.
+    """
+    default = {item.name: item.default for item in fields(Deployment)}
+    found = engine_parameters(
+        beam_width, str(default["repository_path"]), float(str(default["kv_cache_share"]))
+    )
+    config = engine.absolute().parent / "config.pbtxt"
+    if config.is_file():
+        kept = read_engine_parameters(config)
+        found |= {key: kept[key] for key in ("gpt_model_path", KV_SHARE) if key in kept}
+        if not is_kv_share(found[KV_SHARE]):
+            raise ArtefactError(
+                f"{config}: {KV_SHARE} is {found[KV_SHARE]!r}, expected a share; say --deployment"
+            )
     return found
 
 

@@ -11,6 +11,7 @@ from adprior_build.tensorrt_llm.build import (
     EngineBuild,
     check_engine,
     engine_parameters,
+    kept_parameters,
     put_engine,
     set_engine_parameters,
 )
@@ -27,7 +28,6 @@ UNRECORDED: Final = frozenset({"dry_run", "work", "examples"})
 
 _ONLY_HERE: Final = ("deployment", "engine_from", "calibration_users", "work")
 _ONLY_ONNX: Final = ("search_mode", "beam_width", "token_budget", "candidate_token_budget")
-_REPOSITORY_PATH: Final = "/models"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,8 +107,14 @@ def add_engine(
     if args.engine != ENGINE_KIND:
         return
     if args.engine_from is not None or deployment is None:
-        path = _REPOSITORY_PATH if deployment is None else deployment.repository_path
-        parameters = engine_parameters(bundle.manifest.beam_width, path)
+        if deployment is None:
+            parameters = kept_parameters(args.engine_from, bundle.manifest.beam_width)
+        else:
+            parameters = engine_parameters(
+                bundle.manifest.beam_width,
+                deployment.repository_path,
+                deployment.kv_cache_share,
+            )
         set_engine_parameters(repository, parameters)
         put_engine(repository, args.engine_from)
         check_engine(repository, bundle)
