@@ -165,7 +165,7 @@ def _export(checkpoint: Path, path: Path, precision: str) -> float:
 def _read_training(record: Path) -> dict[str, Any]:
     try:
         training = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"{record}: not a training record: {error}") from error
     if not isinstance(training, dict) or not isinstance(training.get("command"), str):
         raise InvalidInputError(f"{record}: not a training record (no command)")

@@ -128,7 +128,7 @@ class Manifest:
             for name, digest in manifest.files.items():
                 if not isinstance(digest, str) or ".." in Path(name).parts or name.startswith("/"):
                     raise ArtefactError(f"{path}: impossible entry in files: {name!r}")
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ArtefactError(f"{path}: not a bundle's manifest: {error}") from error
         if manifest.contract_version != CONTRACT_VERSION:
             raise ArtefactError(

@@ -101,7 +101,7 @@ class PromptTemplate:
             for key, value in document.items():
                 document[key] = tuple(value) if isinstance(value, list) else value
             return cls(**document)
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ArtefactError(f"{path}: not a prompt template: {error}") from error
 
     def require_positions(self, max_positions: int, longest_name_tokens: int) -> None:

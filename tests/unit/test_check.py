@@ -522,6 +522,18 @@ def _size(key: str, value: Any) -> Callable[[Path], None]:
 
 
 FILE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "an engine's configuration nested without end": (
+        lambda copy: _write(copy / BUILT, "[" * 100_000),
+        f"{BUILT}: found not an engine's configuration",
+    ),
+    "a template nested without end": (
+        lambda copy: _write(copy / "tokenizer/1/bundle/prompt.json", '{"a":' * 100_000),
+        "tokenizer/1/bundle/prompt.json: found sha256 ",
+    ),
+    "a manifest nested without end": (
+        lambda copy: _write(copy / "tokenizer/1/bundle" / MANIFEST, "[" * 100_000),
+        "tokenizer/1/bundle/manifest.json: found not a bundle's manifest",
+    ),
     "a configuration that does not parse": (
         lambda copy: _write(copy / ENGINE, (copy / ENGINE).read_text() + "max_batchsize: 4"),
         f"{ENGINE}: found a configuration that does not parse",

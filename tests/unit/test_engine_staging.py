@@ -59,6 +59,24 @@ def test_scaled_positions_in_a_window_are_refused() -> None:
         older_config({"rope_parameters": {"full_attention": full, "sliding_attention": scaled}})
 
 
+@pytest.mark.parametrize(
+    "rotary",
+    [
+        [],
+        "default",
+        {},
+        {"rope_type": "default"},
+        {"rope_theta": None},
+        {"rope_theta": 0},
+        {"full_attention": {"rope_theta": 1e6}},
+        {"full_attention": [], "sliding_attention": {"rope_theta": 1e4}},
+    ],
+)
+def test_rotary_parameters_that_are_none_are_refused(rotary: object) -> None:
+    with pytest.raises(InvalidInputError, match="expected an object with rope_theta"):
+        older_config({"rope_parameters": rotary})
+
+
 def test_an_older_configuration_stays_as_it_is() -> None:
     older = {"rope_theta": 5e5, "rope_scaling": None, "torch_dtype": "bfloat16"}
     assert older_config(older) == older

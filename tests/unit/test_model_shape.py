@@ -71,8 +71,21 @@ def test_parameters_are_those_that_transformers_makes(architecture: str) -> None
         ({"architectures": None}, "architecture None, expected one of"),
         ({"auto_map": {"AutoConfig": "code.Config"}}, "has auto_map, code to run"),
         ({"quantization_config": {"quant_method": "awq"}}, "already quantised"),
-        ({"hidden_size": None}, "not a language model's"),
-        ({"dtype": "int8"}, "not a language model's"),
+        ({"architectures": 5}, "architecture 5, expected one of"),
+        ({"architectures": {"a": 1}}, "architecture {'a': 1}, expected one of"),
+        ({"architectures": [["x"]]}, r"architecture \['x'\], expected one of"),
+        ({"hidden_size": None}, "hidden_size is None, expected a whole number of at least 1"),
+        ({"hidden_size": 0}, "hidden_size is 0, expected a whole number of at least 1"),
+        ({"hidden_size": 31}, "hidden_size 31 is below num_attention_heads 32"),
+        ({"num_hidden_layers": -3}, "num_hidden_layers is -3, expected a whole number"),
+        ({"num_attention_heads": 0}, "num_attention_heads is 0, expected a whole number"),
+        ({"num_key_value_heads": 0}, "num_key_value_heads is 0, expected a whole number"),
+        ({"head_dim": -1}, "head_dim is -1, expected a whole number"),
+        ({"vocab_size": "many"}, "vocab_size is 'many', expected a whole number"),
+        ({"sliding_window": 0}, "sliding_window is 0, expected a whole number"),
+        ({"max_position_embeddings": float("inf")}, "max_position_embeddings is inf, expected"),
+        ({"dtype": "int8"}, "dtype is 'int8', expected one of float32"),
+        ({"dtype": ["float32"]}, r"dtype is \['float32'\], expected one of float32"),
     ],
 )
 def test_other_checkpoints_are_refused(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
@@ -81,6 +94,13 @@ def test_other_checkpoints_are_refused(tmp_path: Path, changes: dict[str, Any], 
 
 
 def test_a_directory_without_a_configuration_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="not a checkpoint's configuration"):
+        ModelShape.read(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "[" * 100_000, '{"a":' * 100_000, "9" * 10_000])
+def test_a_configuration_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
     with pytest.raises(InvalidInputError, match="not a checkpoint's configuration"):
         ModelShape.read(tmp_path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -82,26 +83,31 @@ class ModelShape:
         config = read_config(path)
         try:
             return cls._of(config)
-        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-            raise InvalidInputError(f"{path}: not a language model's ({error!r})") from error
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{path}: {error}") from error
 
     @classmethod
     def _of(cls, config: dict[str, Any]) -> ModelShape:
-        heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
+        heads, hidden = _number(config, "num_attention_heads"), _number(config, "hidden_size")
         uses_window = config.get("use_sliding_window", True)
-        window = config.get("sliding_window") if uses_window else None
+        window = _number(config, "sliding_window", 0) if uses_window else 0
         stored = config.get("dtype") or config.get("torch_dtype") or "float32"
+        if stored not in [*_BYTES]:
+            expected = ", ".join(_BYTES)
+            raise InvalidInputError(f"dtype is {stored!r:.80}, expected one of {expected}")
+        if hidden < heads:
+            raise InvalidInputError(f"hidden_size {hidden} is below num_attention_heads {heads}")
         return cls(
             architecture=config["architectures"][0],
             hidden=hidden,
-            layers=int(config["num_hidden_layers"]),
+            layers=_number(config, "num_hidden_layers"),
             heads=heads,
-            kv_heads=int(config.get("num_key_value_heads") or heads),
-            head_size=int(config.get("head_dim") or hidden // heads),
-            intermediate=int(config["intermediate_size"]),
-            vocabulary=int(config["vocab_size"]),
-            positions=int(config["max_position_embeddings"]),
-            window=None if window is None else int(window),
+            kv_heads=_number(config, "num_key_value_heads", heads),
+            head_size=_number(config, "head_dim", hidden // heads),
+            intermediate=_number(config, "intermediate_size"),
+            vocabulary=_number(config, "vocab_size"),
+            positions=_number(config, "max_position_embeddings"),
+            window=window or None,
             stored_bytes=_BYTES[stored],
         )
 
@@ -141,15 +147,28 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        architecture = (config.get("architectures") or [None])[0]
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"{path}: not a checkpoint's configuration: {error}") from error
+    if not isinstance(config, dict):
+        raise InvalidInputError(f"{path}: not a checkpoint's configuration: not a JSON object")
+    named = config.get("architectures") or [None]
+    architecture = named[0] if isinstance(named, list) else named
     if "auto_map" in config:
         raise InvalidInputError(f"{path}: has auto_map, code to run; only plain checkpoints")
     if config.get("quantization_config"):
         raise InvalidInputError(f"{path}: already quantised; give the checkpoint it was made from")
-    if architecture not in FAMILIES:
+    if architecture not in [*FAMILIES]:  # a list: what was read may not be hashable
         raise InvalidInputError(
-            f"{path}: architecture {architecture!r}, expected one of {', '.join(FAMILIES)}"
+            f"{path}: architecture {architecture!r:.80}, expected one of {', '.join(FAMILIES)}"
         )
-    return dict(config)
+    return config
+
+
+def _number(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    """Return a whole number of at least 1, or a default where there is none."""
+    value = config.get(key)
+    if value is None and default is not None:
+        return default
+    if type(value) is not int or value < 1:
+        raise InvalidInputError(f"{key} is {value!r:.80}, expected a whole number of at least 1")
+    return value

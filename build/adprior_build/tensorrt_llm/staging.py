@@ -79,16 +79,27 @@ def older_config(config: Mapping[str, Any]) -> dict[str, Any]:
     rotary = config.get("rope_parameters")
     if rotary is None:
         return older
-    if "full_attention" in rotary:  # Gemma 3: one set for each kind of layer
-        local = dict(rotary["sliding_attention"])
+    if isinstance(rotary, Mapping) and "full_attention" in rotary:  # Gemma 3: one for each kind
+        local = _rotary(rotary.get("sliding_attention"))
         if local.get("rope_type", "default") != "default":
             raise InvalidInputError("config.json: scaled rotary positions in a layer with a window")
         older["rope_local_base_freq"] = local["rope_theta"]
         rotary = rotary["full_attention"]
+    rotary = _rotary(rotary)
     scaling = {key: value for key, value in rotary.items() if key != "rope_theta"}
     older["rope_theta"] = rotary["rope_theta"]
     older["rope_scaling"] = None if scaling.get("rope_type") == "default" else scaling
     return older
+
+
+def _rotary(found: object) -> Mapping[str, Any]:
+    """Return one kind of layers' rotary parameters, or refuse what are none."""
+    theta = found.get("rope_theta") if isinstance(found, Mapping) else None
+    if isinstance(found, Mapping) and isinstance(theta, int | float) and theta > 0:
+        return found
+    raise InvalidInputError(
+        f"config.json: rope_parameters are {found!r:.80}, expected an object with rope_theta"
+    )
 
 
 def stage_calibration(users: Path, checkpoint: Path, directory: Path) -> int:
