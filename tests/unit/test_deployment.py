@@ -46,6 +46,7 @@ def test_the_examples_are_there() -> None:
         (TEXT + 'quantisation = "int4"\n', "quantisation is 'int4', expected none or fp8"),
         (TEXT + 'dtype = "float32"\n', "dtype is 'float32', expected bfloat16 or float16"),
         (TEXT + 'repository_path = "models"\n', "repository_path is 'models', expected a path"),
+        (TEXT + 'repository_path = "/a\\nb"\n', r"repository_path is '/a\\nb', expected a path"),
         (
             TEXT.replace('"L4"', '"A100"') + 'quantisation = "fp8"\n',
             r"fp8, which A100 \(compute capability 8.0\) cannot compute",

@@ -175,6 +175,47 @@ def test_fp8_is_calibrated_on_prompts(build: Build, tmp_path: Path) -> None:
 def test_fp8_without_prompts_is_refused(refused: Callable[..., str]) -> None:
     fp8 = DEPLOYMENT + 'quantisation = "fp8"\n'
     assert "fp8 needs --calibration-users" in refused(deployment=fp8)
+    assert "fp8 needs --calibration-users" in refused("--dry-run", deployment=fp8)
+
+
+def test_prompts_that_nothing_is_calibrated_with_are_refused(
+    refused: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "users.jsonl").write_text("{}\n")
+    told = refused("--dry-run", "--calibration-users", str(tmp_path / "users.jsonl"))
+    assert "--calibration-users goes with quantisation fp8" in told
+    assert told.endswith("says none")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[]\n", "line 1: "),
+        ('{"as_of": "2024-02-01", "profile": {}, "history": []}\n' * 3, "3 users, expected at le"),
+        (None, "No such file"),
+    ],
+)
+def test_bad_prompts_are_refused_before_anything_is_staged(
+    refused: Callable[..., str], tmp_path: Path, text: str | None, told: str
+) -> None:
+    users = tmp_path / "users.jsonl"
+    if text is not None:
+        users.write_text(text)
+    fp8 = DEPLOYMENT + 'quantisation = "fp8"\n'
+    assert told in refused("--dry-run", "--calibration-users", str(users), deployment=fp8)
+    assert not (tmp_path / "repository.work").exists()
+
+
+def test_a_model_that_knows_too_few_tokens_is_named(
+    refused: Callable[..., str], checkpoint: Path, tmp_path: Path
+) -> None:
+    """By the checkpoint, not by a scratch directory that is gone."""
+    small = tmp_path / "small"
+    shutil.copytree(checkpoint, small)
+    config = json.loads((small / "config.json").read_text())
+    (small / "config.json").write_text(json.dumps(config | {"vocab_size": 1}))
+    told = refused("--checkpoint", str(small), "--dry-run")
+    assert told.startswith(f"adprior build: {small}: a name of the catalogue has token ")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,11 @@ from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_build.tensorrt_llm.memory import check_calibration_fits, describe_fit
 from adprior_build.tensorrt_llm.model_shape import ModelShape
 from adprior_build.tensorrt_llm.sizes import EngineSizes
-from adprior_build.tensorrt_llm.staging import stage_calibration, stage_checkpoint
+from adprior_build.tensorrt_llm.staging import (
+    check_calibration,
+    stage_calibration,
+    stage_checkpoint,
+)
 from adprior_build.tensorrt_llm.tools import check_container, find_gpu, require_gpu, run_step
 from adprior_runtime.bundle import PROMPT_FILE, TRIE_DIRECTORY, Bundle
 from adprior_runtime.compiled_engine import (
@@ -58,7 +62,7 @@ class EngineBuild:
         checkpoint: From ``adprior train``.
         work: For what lies between checkpoint and engine; removed when all went well.
         examples: The image's example scripts.
-        calibration_users: User contexts, one a line; for fp8.
+        calibration_users: User contexts, one a line; for fp8, which needs them, and None else.
     """
 
     deployment: Deployment
@@ -98,7 +102,9 @@ class EngineBuild:
             )
         sizes = EngineSizes.of(deployment, needed.name_tokens)
         sizes.check_fits_model(shape)
-        _check_vocabulary(bundle, shape)
+        _check_vocabulary(bundle, shape, checkpoint)
+        if calibration_users is not None:
+            check_calibration(calibration_users, checkpoint)
         print(describe_fit(deployment, shape, needed.name_tokens))
         check_calibration_fits(deployment, shape)
         return cls(
@@ -156,15 +162,8 @@ class EngineBuild:
         _make_work(self.work)
         paths = Paths.below(self.work, self.work)
         stage_checkpoint(self.checkpoint, paths.checkpoint, needs_weights=needs_weights)
-        if self.deployment.quantisation != "fp8":
-            return
         if self.calibration_users is not None:
             stage_calibration(self.calibration_users, self.checkpoint, paths.calibration)
-        elif needs_weights:
-            raise InvalidInputError(
-                "fp8 needs --calibration-users: user contexts, one JSON document a line, whose "
-                "prompts its scales are found with"
-            )
 
 
 def engine_parameters(
@@ -265,9 +264,10 @@ def _make_work(work: Path) -> None:
     (work / _WORK_MARKER).touch()
 
 
-def _check_vocabulary(bundle: Bundle, shape: ModelShape) -> None:
+def _check_vocabulary(bundle: Bundle, shape: ModelShape, checkpoint: Path) -> None:
     largest = int(Trie.load(bundle.path(TRIE_DIRECTORY)).child_tokens.max())
     if largest >= shape.vocabulary:
         raise ArtefactError(
-            f"{bundle.directory}: a name has token {largest}, the model knows {shape.vocabulary}"
+            f"{checkpoint}: a name of the catalogue has token {largest}, the model knows "
+            f"{shape.vocabulary} (config.json: vocab_size)"
         )

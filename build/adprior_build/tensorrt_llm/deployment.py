@@ -85,7 +85,7 @@ class Deployment:
                 f"deployment: quantisation is fp8, which {self.gpu} (compute capability "
                 f"{COMPUTE_CAPABILITY[self.gpu]}) cannot compute; expected {_FP8_FROM} or more"
             )
-        if not self.repository_path.startswith("/"):
+        if not self.repository_path.startswith("/") or not self.repository_path.isprintable():
             raise InvalidInputError(
                 f"deployment: repository_path is {self.repository_path!r}, expected a path from /"
             )

@@ -80,7 +80,12 @@ def check_options(args: argparse.Namespace) -> Deployment | None:
         raise InvalidInputError(
             f"{args.output}: holds an engine, which a dry run would remove; choose another --output"
         )
-    return None if args.deployment is None else Deployment.load(args.deployment)
+    if args.deployment is None:
+        return None
+    deployment = Deployment.load(args.deployment)
+    if args.engine_from is None:
+        _check_calibration(args, deployment)
+    return deployment
 
 
 def manifest_settings(args: argparse.Namespace, deployment: Deployment | None) -> dict[str, Any]:
@@ -133,6 +138,20 @@ def add_engine(
         return
     planned.run(repository)
     check_engine(repository, bundle)
+
+
+def _check_calibration(args: argparse.Namespace, deployment: Deployment) -> None:
+    """Refuse fp8 without prompts to calibrate it on, and prompts that nothing is done with."""
+    users, quantisation = args.calibration_users, deployment.quantisation
+    if quantisation == "fp8" and users is None:
+        raise InvalidInputError(
+            "fp8 needs --calibration-users: user contexts, one JSON document a line, whose "
+            "prompts its scales are found with"
+        )
+    if quantisation != "fp8" and users is not None:
+        raise InvalidInputError(
+            f"--calibration-users goes with quantisation fp8, {args.deployment} says {quantisation}"
+        )
 
 
 def _refuse(args: argparse.Namespace, names: tuple[str, ...], why: str) -> None:

@@ -10,7 +10,7 @@ nothing else is taken over: no Python file, no pickle, no ``auto_map``, since th
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from adprior_runtime.context import parse_context
 from adprior_runtime.errors import InvalidInputError, InvalidRequestError
 from adprior_runtime.prompt import PromptRenderer
 
-__all__ = ["older_config", "stage_calibration", "stage_checkpoint"]
+__all__ = ["check_calibration", "older_config", "stage_calibration", "stage_checkpoint"]
 
 _LEAST_PROMPTS: Final = 32
 _DROPPED: Final = ("rope_parameters", "transformers_version", "dtype")
@@ -102,6 +102,11 @@ def _rotary(found: object) -> Mapping[str, Any]:
     )
 
 
+def check_calibration(users: Path, checkpoint: Path) -> None:
+    """Refuse what `stage_calibration` would, without writing anything."""
+    _require_enough(users, sum(1 for _ in _prompts(users, checkpoint)))
+
+
 def stage_calibration(users: Path, checkpoint: Path, directory: Path) -> int:
     """Render prompts of real users as ``train.jsonl`` under ``text``, for fp8's scales.
 
@@ -116,15 +121,20 @@ def stage_calibration(users: Path, checkpoint: Path, directory: Path) -> int:
     Raises:
         InvalidInputError: A line is no user context, or there are too few.
     """
-    renderer = PromptRenderer.load(checkpoint / PROMPT_FILE, checkpoint / TOKENIZER_FILE)
-    tokenizer = Tokenizer.from_file(str(checkpoint / TOKENIZER_FILE))
     directory.mkdir(parents=True, exist_ok=True)
     count = 0
+    with (directory / "train.jsonl").open("w", encoding="utf-8") as output:
+        for text in _prompts(users, checkpoint):
+            output.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+            count += 1
+    return _require_enough(users, count)
+
+
+def _prompts(users: Path, checkpoint: Path) -> Iterator[str]:
+    renderer = PromptRenderer.load(checkpoint / PROMPT_FILE, checkpoint / TOKENIZER_FILE)
+    tokenizer = Tokenizer.from_file(str(checkpoint / TOKENIZER_FILE))
     try:
-        with (
-            users.open("rb") as lines,
-            (directory / "train.jsonl").open("w", encoding="utf-8") as output,
-        ):
+        with users.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
                     continue
@@ -132,11 +142,12 @@ def stage_calibration(users: Path, checkpoint: Path, directory: Path) -> int:
                     prompt = renderer.render(parse_context(line))
                 except InvalidRequestError as error:
                     raise InvalidInputError(f"{users}, line {number}: {error}") from error
-                text = tokenizer.decode(prompt.token_ids, skip_special_tokens=False)
-                output.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
-                count += 1
+                yield tokenizer.decode(prompt.token_ids, skip_special_tokens=False)
     except OSError as error:
         raise InvalidInputError(f"{users}: {error.strerror}") from error
+
+
+def _require_enough(users: Path, count: int) -> int:
     if count < _LEAST_PROMPTS:
         raise InvalidInputError(
             f"{users}: {count} users, expected at least {_LEAST_PROMPTS} to find fp8's scales with"
