@@ -29,7 +29,7 @@ def steps_of(model: str, deployment_name: str) -> list[Step]:
     deployment = Deployment.load(DEPLOYMENTS / f"{deployment_name}.toml")
     shape = ModelShape.read(MODELS / model)
     sizes = EngineSizes.of(deployment, NAME_TOKENS)
-    paths = Paths.below(Path("/work/build"), Path("/work/repository/llm_engine/1"))
+    paths = Paths.below(Path("/build"), Path("/repository/llm_engine/1"))
     return engine_steps(deployment, shape, sizes, paths)
 
 

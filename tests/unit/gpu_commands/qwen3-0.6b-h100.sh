@@ -11,8 +11,8 @@
 
 # convert
 python3 /app/examples/models/core/qwen/convert_checkpoint.py \
-  --model_dir /work/build/checkpoint \
-  --output_dir /work/build/converted \
+  --model_dir /build/checkpoint \
+  --output_dir /build/converted \
   --dtype bfloat16 \
   --tp_size 1 \
   --workers 1 \
@@ -20,8 +20,8 @@ python3 /app/examples/models/core/qwen/convert_checkpoint.py \
 
 # compile
 trtllm-build \
-  --checkpoint_dir /work/build/converted \
-  --output_dir /work/repository/llm_engine/1 \
+  --checkpoint_dir /build/converted \
+  --output_dir /repository/llm_engine/1 \
   --max_batch_size 32 \
   --max_input_len 1024 \
   --max_seq_len 1032 \
@@ -37,6 +37,6 @@ trtllm-build \
   --gemm_plugin bfloat16 \
   --multiple_profiles disable \
   --logits_dtype float32 \
-  --output_timing_cache /work/build/timing.cache \
+  --output_timing_cache /build/timing.cache \
   --workers 1 \
   --log_level info

@@ -11,11 +11,11 @@
 
 # quantise
 python3 /app/examples/quantization/quantize.py \
-  --model_dir /work/build/checkpoint \
-  --output_dir /work/build/converted \
+  --model_dir /build/checkpoint \
+  --output_dir /build/converted \
   --dtype bfloat16 \
   --qformat fp8 \
-  --calib_dataset /work/build/calibration \
+  --calib_dataset /build/calibration \
   --calib_size 512 \
   --calib_max_seq_length 1032 \
   --tokenizer_max_seq_length 1032 \
@@ -25,8 +25,8 @@ python3 /app/examples/quantization/quantize.py \
 
 # compile
 trtllm-build \
-  --checkpoint_dir /work/build/converted \
-  --output_dir /work/repository/llm_engine/1 \
+  --checkpoint_dir /build/converted \
+  --output_dir /repository/llm_engine/1 \
   --max_batch_size 8 \
   --max_input_len 1024 \
   --max_seq_len 1032 \
@@ -42,6 +42,6 @@ trtllm-build \
   --gemm_plugin disable \
   --multiple_profiles disable \
   --logits_dtype float32 \
-  --output_timing_cache /work/build/timing.cache \
+  --output_timing_cache /build/timing.cache \
   --workers 1 \
   --log_level info
