@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from adprior_build.tensorrt_llm.build import needed_sizes
 from adprior_build.tensorrt_llm.deployment import Deployment
+from adprior_build.tensorrt_llm.sizes import EngineSizes
+from adprior_runtime.bundle import Bundle
 from adprior_runtime.errors import InvalidInputError
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "deploy").glob("*.toml"))
@@ -20,8 +23,18 @@ def load(tmp_path: Path, text: str) -> Deployment:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_the_examples_are_deployments(path: Path) -> None:
     deployment = Deployment.load(path)
-    assert path.stem.startswith(deployment.gpu.lower())
+    assert path.stem.removeprefix("demo-").startswith(deployment.gpu.lower())
     assert path.stem.endswith("fp8") == (deployment.quantisation == "fp8")
+
+
+def test_the_demos_model_has_a_deployment() -> None:
+    """Its prompts are not those of the other examples: the checklist is tried with it."""
+    deployment = Deployment.load(EXAMPLES[0].with_name("demo-l4.toml"))
+    demo = Path(__file__).parents[2] / "demo" / "bundle"
+    needed = needed_sizes(Bundle.open(demo))
+    assert deployment.prompt_tokens == needed.prompt_tokens
+    assert deployment.beam_width == needed.beam_width
+    EngineSizes.of(deployment, needed.name_tokens)
 
 
 def test_the_examples_are_there() -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from adprior_build import build
+from adprior_client import predict
+from adprior_runtime import serve
 from adprior_runtime.gpu_faults import IMAGE, TENSORRT_LLM_VERSION
 from unit.gpu_golden import rooms, sizing
 
@@ -15,6 +22,10 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "gpu.md").read_text(encoding="utf-8")
 SOURCE = re.compile(r"\[(?P<name>[SIBW]\d+)\]")
 BACKED = re.compile(rf"{SOURCE.pattern}|#\d{{3,}}|@ [0-9a-f]{{8}}|not run here", re.IGNORECASE)
+
+
+COMMANDS: dict[str, Any] = {"build": build, "serve": serve, "predict": predict}
+COMPOSE = yaml.safe_load((DOCS.parent / "deploy" / "compose.yaml").read_text(encoding="utf-8"))
 
 
 def claims(text: str) -> Iterator[str]:
@@ -58,16 +69,51 @@ def test_the_checklist_has_ten_lines_with_what_to_expect() -> None:
     assert all(" → " in line for line in re.findall(r"^\d+\. .*$", section, re.MULTILINE))
 
 
+def _checklist() -> list[str]:
+    section = PAGE.split("## Ten lines")[1].split("\n## ")[0]
+    return re.findall(r"^\d+\. (.*)$", section, re.MULTILINE)
+
+
+def test_the_lines_that_are_commands_are_ones_that_run() -> None:
+    """Each of the first eight begins with a command; those of adprior are given to its parsers."""
+    parsed = []
+    for line in _checklist()[:8]:
+        command = re.match(r"`([^`]+)` → ", line)
+        assert command is not None, line
+        _, _, options = command[1].rpartition("compose.yaml run --rm ")
+        words = shlex.split(options or command[1])
+        while words and words[0] not in COMMANDS and "compose.yaml" in command[1]:
+            words = words[1:]  # options of docker's, then the service
+        if words[:1] == ["adprior"]:
+            words = words[1:]
+        elif words and words[0] in COMMANDS:
+            words = words[1:] or COMPOSE["services"][words[0]]["command"]
+        else:
+            continue
+        name, *arguments = words
+        parser = argparse.ArgumentParser(exit_on_error=False)
+        COMMANDS[name].add_arguments(parser)
+        parsed.append((name, parser.parse_args(arguments)))
+    assert [name for name, _ in parsed] == ["build", "build", "serve", "predict"]
+    assert parsed[0][1].save_bundle == Path("/output/bundle")
+    assert parsed[2][1].log_file == Path("/tmp/server.log")
+
+
+def test_the_checklist_says_what_the_commands_print() -> None:
+    lines = _checklist()
+    assert "nothing found wrong`" in lines[5]
+    assert "`Not certified: " in lines[7]
+    assert "EXACT" not in lines[7]
+    assert ".demo-bundle/checkpoint" in PAGE
+    assert "demo-l4.toml" in PAGE
+
+
 def test_the_pins_are_the_codes() -> None:
     assert IMAGE in PAGE
     assert f"TensorRT-LLM {TENSORRT_LLM_VERSION}" in PAGE
 
 
 def test_every_option_of_the_page_is_one_of_the_command() -> None:
-    import argparse  # noqa: PLC0415
-
-    from adprior_build import build  # noqa: PLC0415
-
     parser = argparse.ArgumentParser()
     build.add_arguments(parser)
     known = {option for action in parser._actions for option in action.option_strings}
