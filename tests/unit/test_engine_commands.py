@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -80,6 +81,11 @@ def test_every_family_is_given_flags_that_its_script_has(architecture: str, name
 def test_every_size_is_set(model: str, deployment: str) -> None:
     compiling = steps_of(model, deployment)[-1]
     assert set(compiling.command) >= EVERY_SIZE
+
+
+def test_paths_are_those_of_no_machine_in_particular() -> None:
+    for path in COMMANDS.glob("*.sh"):
+        assert not re.findall(r" (?!/build/|/repository/|/app/)/\S+", path.read_text())
 
 
 def test_a_flag_that_the_tool_does_not_have_is_found() -> None:

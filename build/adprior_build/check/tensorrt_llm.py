@@ -1,6 +1,7 @@
-"""Names of TensorRT-LLM 1.2.1's Triton model, as its own configuration and backend have them.
+"""Names of TensorRT-LLM's Triton model, as its own configuration and backend have them.
 
-From NVIDIA/TensorRT-LLM at commit 0c8de69a1ca6213eebb20a51873890ff128666c2, the paths
+From a copy of NVIDIA/TensorRT-LLM at commit 0c8de69a1ca6213eebb20a51873890ff128666c2, which was not
+marked with a release: that 1.2.1 has the same names was not seen. The paths
 ``triton_backend/all_models/inflight_batcher_llm/tensorrt_llm/config.pbtxt`` (tensors, parameters)
 and ``triton_backend/inflight_batcher_llm/src/model_instance_state.cc`` (parameters that the backend
 reads though that file has them not). The backend looks tensors and parameters up by name, and takes

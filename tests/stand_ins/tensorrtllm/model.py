@@ -1,6 +1,6 @@
 """A STAND-IN for Triton's backend ``tensorrtllm``: TensorRT-LLM and a GPU cannot be had in tests.
 
-It keeps the tensor contract of TensorRT-LLM 1.2.1's ``inflight_batcher_llm`` (names, scalar
+It keeps the tensor contract of TensorRT-LLM's ``inflight_batcher_llm`` (names, scalar
 reshapes, one sequence a request, beams without their end token, padding with -1, no
 ``cum_log_probs`` unless asked for, refusals) and its stock beam search, on the CPU. It does not
 stand for speed, memory, batching in flight, precision and faults, nor for the queue: it answers a
