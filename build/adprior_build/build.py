@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--checkpoint", type=Path, help="checkpoint of `adprior train` (needs torch)"
+        "--checkpoint", type=Path, help="checkpoint of `adprior train` (ONNX: needs torch)"
     )
     source.add_argument("--bundle", type=Path, help="bundle of an earlier build")
     source.add_argument("--check", type=Path, metavar="REPO", help="a repository to look over")
@@ -95,6 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Build; return the exit code."""
     if args.check is not None:
+        _refuse_options_of_a_build(args)
         return run_check(
             args.check, as_json=args.json, allow_missing_engine=args.allow_missing_engine
         )
@@ -126,6 +127,15 @@ def run(args: argparse.Namespace) -> int:
         f"{time.monotonic() - start:.1f} s"
     )
     return 0
+
+
+def _refuse_options_of_a_build(args: argparse.Namespace) -> None:
+    """Refuse what a check would ignore: every option but its own that is not at its default."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    for name, default in vars(parser.parse_args(["--check", "."])).items():
+        if name not in {"check", "json", "allow_missing_engine"} and getattr(args, name) != default:
+            raise InvalidInputError(f"--{name.replace('_', '-')} does not go with --check")
 
 
 @contextmanager

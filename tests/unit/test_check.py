@@ -773,10 +773,42 @@ def test_a_repository_that_is_not_there_is_one_clear_line(
     assert capsys.readouterr().err.count("no such directory") == 1
 
 
-def test_a_directory_that_is_no_repository_is_told_in_lines(tmp_path: Path) -> None:
-    lines = _lines(tmp_path)
-    for name in contract.MODEL_NAMES:
-        assert any(line.startswith(f"{name}/config.pbtxt: found no such file") for line in lines)
+def test_a_directory_that_is_no_repository_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "holiday").mkdir()
+    (line,) = _lines(tmp_path)
+    assert line.startswith(".: found no adprior repository, expected what `adprior build` writes")
+
+
+@pytest.mark.parametrize("name", contract.MODEL_NAMES)
+def test_a_missing_model_is_one_line(copy: Path, name: str) -> None:
+    shutil.rmtree(copy / name)
+    told = "no such directory, expected the model, as `adprior build` writes it"
+    assert _lines(copy) == [f"{name}: found {told}"]
+
+
+def test_a_manifest_of_odd_values_says_what_was_expected_once(copy: Path) -> None:
+    file = "tokenizer/1/bundle/" + MANIFEST
+    _edit_json(copy, file, lambda d: d.update(beam_width="x"))
+    told = f"{file}: found manifest: beam_width is 'x', expected a whole number"
+    assert told in _lines(copy)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--output", "o2"],
+        ["--engine", "tensorrt-llm"],
+        ["--precision", "fp16"],
+        ["--dry-run"],
+        ["--record-command", "x"],
+        ["--examples", "elsewhere"],
+    ],
+)
+def test_options_of_a_build_do_not_go_with_a_check(
+    production: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    assert main(["build", "--check", str(production), *options]) == 2
+    assert f"{options[0]} does not go with --check" in capsys.readouterr().err
 
 
 def test_the_contract_agrees_with_tensorrt_llms_own_configuration() -> None:

@@ -43,14 +43,15 @@ def check_bundles(repository: Path, *, serves_engine: bool) -> Iterator[Finding]
     manifests: dict[str, bytes] = {}
     hashes: dict[tuple[int, int], str] = {}
     for model in MODEL_FILES:
+        if not (repository / model).is_dir():
+            continue  # the check of the layout says so
         directory = bundle_directory(repository, model)
         place = str((directory / MANIFEST).relative_to(repository))
         try:
             manifest = Manifest.load(directory / MANIFEST)
             manifests[model] = (directory / MANIFEST).read_bytes()
         except ArtefactError as error:
-            told = str(error).removeprefix(f"{directory / MANIFEST}: ")
-            yield Finding(place, told, "the bundle's manifest")
+            yield Finding.from_error(place, error, directory / MANIFEST, "the bundle's manifest")
             continue
         optional = {ONNX_MODEL_FILE} if serves_engine and model == LLM_ENGINE else set()
         yield from _check_files(repository, model, manifest, optional, hashes)

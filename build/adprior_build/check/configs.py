@@ -58,6 +58,8 @@ def read_configs(repository: Path) -> tuple[Configs, list[Finding]]:
     findings: list[Finding] = []
     configs: dict[Target, dict[str, Config]] = {target: {} for target in Target}
     for name in MODEL_NAMES:
+        if not (repository / name).is_dir():
+            continue  # the check of the layout says so
         production = f"{name}/config.pbtxt"
         embedded = f"{name}/configs/{CPU_CONFIG_NAME}.pbtxt"
         if not (repository / embedded).is_file():

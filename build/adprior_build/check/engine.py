@@ -63,8 +63,7 @@ def check_engine(repository: Path, configs: Configs, *, may_be_missing: bool) ->
     try:
         engine = find_engine(directory)
     except ArtefactError as error:
-        found, _, expected = str(error).removeprefix(f"{directory}: ").partition(", expected ")
-        yield Finding(_VERSION, found, expected)
+        yield Finding.from_error(_VERSION, error, directory, "one engine, for one GPU")
         engine = None
     else:
         yield from _check_files(engine, directory, may_be_missing=may_be_missing)
@@ -73,8 +72,8 @@ def check_engine(repository: Path, configs: Configs, *, may_be_missing: bool) ->
     try:
         document = read_engine_config(directory)
     except ArtefactError as error:
-        told = str(error).removeprefix(f"{directory / _CONFIG}: ")
-        yield Finding(f"{_VERSION}/{_CONFIG}", told, "what trtllm-build writes")
+        file, place = f"{_VERSION}/{_CONFIG}", directory / _CONFIG
+        yield Finding.from_error(file, error, place, "what trtllm-build writes")
         return
     yield from _check_sizes(repository, document, config, manifest)
 

@@ -14,6 +14,7 @@ from adprior_build.check.configs import (
     contract_config,
 )
 from adprior_build.check.findings import Finding
+from adprior_runtime.contract import MODEL_NAMES
 
 __all__ = ["check_ensembles"]
 
@@ -60,9 +61,9 @@ def _check_step(
 ) -> Iterator[tuple[str, str]]:
     """Check that a step's model is there and that its tensors are named as the model has them."""
     name = step.model_name
-    if name not in versions:
+    if name not in versions and name not in MODEL_NAMES:  # of those, the layout's check tells
         yield f"a step of the model {name!r}", "a model of this repository"
-    elif step.model_version not in {-1, *versions[name]}:
+    elif name in versions and step.model_version not in {-1, *versions[name]}:
         have = ", ".join(map(str, sorted(versions[name]))) or "none"
         yield f"version {step.model_version} of step {name}", f"-1, or one that is there: {have}"
     if config is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 __all__ = ["Finding"]
 
@@ -20,6 +21,19 @@ class Finding:
     file: str
     found: str
     expected: str
+
+    @classmethod
+    def from_error(cls, file: str, error: Exception, place: Path, expected: str) -> Finding:
+        """Return the finding that an error of ours is.
+
+        Args:
+            file: Where it is, relative to the repository.
+            error: ``PLACE: FOUND, expected EXPECTED``, or without the second half.
+            place: With which it may begin.
+            expected: What should be, where the error does not say.
+        """
+        found, _, told = str(error).removeprefix(f"{place}: ").partition(", expected ")
+        return cls(file, found, told or expected)
 
     @property
     def line(self) -> str:

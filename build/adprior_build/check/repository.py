@@ -10,6 +10,7 @@ from adprior_build.check.engine import check_engine, serves_engine
 from adprior_build.check.ensembles import check_ensembles
 from adprior_build.check.findings import Finding
 from adprior_build.check.layout import check_layout, read_versions
+from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES
 from adprior_runtime.errors import InvalidInputError
 
 __all__ = ["check_repository"]
@@ -27,13 +28,16 @@ def check_repository(repository: Path, *, allow_missing_engine: bool = False) ->
     """
     if not repository.is_dir():
         raise InvalidInputError(f"{repository}: no such directory; make it with `adprior build`")
-    configs, findings = read_configs(repository)
     versions = read_versions(repository)
+    if not versions:
+        told = f"what `adprior build` writes: {', '.join(MODEL_NAMES)}"
+        return [Finding(".", "no adprior repository", told)]
+    configs, findings = read_configs(repository)
     for_engine = serves_engine(repository)
     findings += check_layout(repository, versions, serves_engine=for_engine)
     findings += check_configs(configs)
     findings += check_ensembles(configs, versions)
     findings += check_bundles(repository, serves_engine=for_engine)
-    if for_engine:
+    if for_engine and LLM_ENGINE in versions:
         findings += check_engine(repository, configs, may_be_missing=allow_missing_engine)
     return list(dict.fromkeys(findings))  # a file that serves both targets is checked for each
