@@ -108,8 +108,6 @@ def _build(place: Path, bundle: Path, checkpoint: Path | None) -> tuple[Path, Pa
     manifest = Bundle.open(bundle, ()).manifest
     deployment = place / "deployment.toml"
     deployment.write_text(DEPLOYMENT.format(beam_width=manifest.beam_width))
-    (engine / "config.json").unlink()
-    add_engine(embedded, bundle, max_beam_width=manifest.beam_width)
     options = ["--engine", "tensorrt-llm", "--engine-from", str(engine), "--deployment"]
     options += [str(deployment), "--forecast-k", str(manifest.forecast_k)]
     build = ["build", "--checkpoint", str(checkpoint), "--output", str(repository)]

@@ -32,7 +32,7 @@ def add_engine(repository: Path, bundle_directory: Path, **changed: Any) -> Path
         "max_input_len": prompt,
         "max_seq_len": prompt + names,
         "max_batch_size": 8,
-        "max_beam_width": 32,
+        "max_beam_width": bundle.manifest.beam_width,
         "max_num_tokens": 8192,
         "kv_cache_type": "PAGED",
         "plugin_config": {"use_paged_context_fmha": True, "remove_input_padding": True},
