@@ -206,6 +206,16 @@ def test_bad_prompts_are_refused_before_anything_is_staged(
     assert not (tmp_path / "repository.work").exists()
 
 
+@pytest.mark.parametrize("file", ["config.json", "training.json", "prompt.json"])
+def test_a_checkpoint_nested_without_end_is_one_clear_line(
+    refused: Callable[..., str], checkpoint: Path, tmp_path: Path, file: str
+) -> None:
+    nested = tmp_path / "nested"
+    shutil.copytree(checkpoint, nested)
+    (nested / file).write_text('{"a":' * 100_000)
+    assert f"/{file}: not a " in refused("--checkpoint", str(nested), "--dry-run")
+
+
 def test_a_model_that_knows_too_few_tokens_is_named(
     refused: Callable[..., str], checkpoint: Path, tmp_path: Path
 ) -> None:
