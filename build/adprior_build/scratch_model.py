@@ -62,7 +62,7 @@ _QUIET: Final = 0.3
 """Of it, where the token is no name."""
 _MARK: Final = 6.0
 """Of those set apart, in standard deviations."""
-_END_MARK: Final = 4.0
+_END_MARK: Final = 20.0
 """How much more the terminator is marked as no name than others are: it follows names."""
 _POPULAR: Final = 3.0
 """Of popularity: standard deviations for a nat."""

@@ -199,7 +199,7 @@ def test_an_untrained_model_forecasts_what_came_often_and_what_is_popular(
     assert int(known.argmax()) in tokens
 
 
-def test_an_untrained_model_leans_to_end_a_name_and_prefers_what_came_lately() -> None:
+def test_an_untrained_model_ends_a_name_and_prefers_what_came_lately() -> None:
     torch.manual_seed(0)
     size = replace(SIZE, hidden_size=192, key_value_heads=6, max_prompt_tokens=100)
     tokens = list(range(20, 120))
@@ -211,5 +211,5 @@ def test_an_untrained_model_leans_to_end_a_name_and_prefers_what_came_lately() -
             for ids in (history, [*history, 90])
         )
     assert after_gap[90] > after_gap[70] > after_gap[[80, 100]].max()
-    assert after_name[1] > after_name[2:20].max() + 1
-    assert after_name[1] > after_gap[1] + 3
+    assert float(after_name[1]) > np.log(0.99)
+    assert float(after_gap[1]) < np.log(0.01)
