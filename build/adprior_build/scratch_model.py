@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -45,6 +46,7 @@ from adprior_runtime.prompt import PromptTemplate, coarse_days
 __all__ = [
     "ModelSize",
     "Names",
+    "profile_texts",
     "scratch_model",
     "scratch_template",
     "scratch_tokenizer",
@@ -81,6 +83,8 @@ _ASKING: Final = (1.5625, -3.125)
 """Weights of the last norm for popularity and for names. What comes last in a prompt is no name, so
 that the second must turn over what it says."""
 _NEVER: Final = 1e6
+_SHARED: Final = 5
+"""Users with a profile's value that make it a piece of the vocabulary."""
 _NOISE: Final = 0.1
 _CALM: Final = 0.1
 """Of the usual random weights."""
@@ -122,6 +126,16 @@ class ModelSize:
             return cls(**document)
         except (OSError, ValueError, TypeError) as error:
             raise InvalidInputError(f"{path}: not a size file: {error}") from error
+
+
+def profile_texts(users: Sequence[UserHistory]) -> list[str]:
+    """Return the profiles' values as prompts have them, those that several users share.
+
+    They are to be whole in the vocabulary: a state may be called as an advertiser is, and a value
+    spelt in pieces would end in that name.
+    """
+    counts = Counter(f"={value}" for user in users for value in user.profile.values())
+    return sorted(text for text, count in counts.items() if count >= _SHARED)
 
 
 def training_texts(users: Sequence[UserHistory], names: Sequence[str]) -> Iterator[str]:

@@ -23,6 +23,7 @@ from adprior_build.examples import Example, ExampleSource
 from adprior_build.scratch_model import (
     ModelSize,
     Names,
+    profile_texts,
     scratch_model,
     scratch_template,
     scratch_tokenizer,
@@ -182,7 +183,9 @@ def _starting_point(
     if args.size is not None:
         size = ModelSize.load(args.size)
         tokenizer = scratch_tokenizer(
-            training_texts(training, catalogue.names), size, catalogue.names
+            training_texts(training, catalogue.names),
+            size,
+            [*catalogue.names, *profile_texts(training)],
         )
         template = scratch_template(size)
         counts = np.array(_popularity(catalogue, training)["events"]) + 0.5

@@ -17,6 +17,7 @@ from adprior_build.scratch_model import (
     USER,
     ModelSize,
     Names,
+    profile_texts,
     scratch_model,
     scratch_template,
     scratch_tokenizer,
@@ -147,6 +148,17 @@ def test_training_texts_are_names_profiles_and_events() -> None:
     assert texts[:2] == ["Acme", "Kite"]
     assert texts[-6:] == ["age", "=44", "Acme", "FOOD", "Acme", "FOOD"]
     assert {"0", "9", "10", "15", "22"} < set(texts)
+
+
+def test_a_profiles_value_that_users_share_is_one_token_and_no_advertisers_name() -> None:
+    users = [
+        UserHistory(user_id=str(number), profile={"state": state}, events=[])
+        for number, state in enumerate(["Oregon"] * 5 + ["Utah"] * 4)
+    ]
+    assert profile_texts(users) == ["=Oregon"]
+    tokenizer = scratch_tokenizer(FREQUENT * 20, SIZE, ["Oregon", *profile_texts(users)])
+    (value,), (name,) = (tokenizer.encode(text).ids for text in ("=Oregon", "Oregon"))
+    assert value != name
 
 
 def test_the_model_has_the_shape_that_the_size_says() -> None:
