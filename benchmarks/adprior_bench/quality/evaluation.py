@@ -260,7 +260,7 @@ def _report(
     if validation_only:
         notes.append(
             "Half of the validation users were judged: they stand wherever this report says test "
-            "users, who were left alone."
+            "users; the test users were left alone."
         )
     return {
         "title": f"Forecast quality of bundle {manifest.bundle_id}",
