@@ -5,7 +5,9 @@ ranker has learnt from the user. `adprior_bench.quality.impressions` draws its c
 LightGBM, fitted on the training users' days after the cut, stands for the base ranker; its logits
 are recalibrated on the log, as a ranker in production is on its own impressions, so that a head
 fitted on them is the one that `adprior bench quality` measures and gains nothing by mere
-recalibration. Say "simulated" wherever a figure comes from such a log.
+recalibration. A request is written twice, ``forecast`` = ``live`` with every candidate's own score
+and ``at_hand`` with what a stored forecast says by itself, bounds for all that it does not show:
+the head will meet both. Say "simulated" wherever a figure comes from such a log.
 """
 
 from __future__ import annotations
@@ -118,26 +120,32 @@ def _request(
     logits: npt.NDArray[np.float64],
     case: int,
 ) -> pa.Table:
-    """Return one request's rows, as a live ranking would log them."""
+    """Return one request's rows twice: ranked live, and ranked with the forecast at hand."""
     here = impressions.cases == case
     ids = forecaster.advertisers.ids[impressions.rows[here]]
-    forecast, priors = forecaster.rank(study.context(study.validation[case]), ids)
-    count = len(ids)
-    statuses = [CandidateStatus(status).name.lower() for status in priors.statuses.tolist()]
-    return pa.table(
-        {
-            "request": _all(case, count),
-            "advertiser_id": ids,
-            "base_logit": logits[here].astype(np.float32),
-            "label": impressions.labels[here].astype(np.int64),
-            "forecast_advertiser_ids": _all(forecast.advertiser_ids.tolist(), count),
-            "forecast_log_probs": _all(forecast.log_probs.tolist(), count),
-            "missing_mass": _all(forecast.missing_mass, count),
-            "exact": _all(forecast.exact, count),
-            "log_prob": priors.log_probs,
-            "status": statuses,
-            "bundle_id": _all(forecaster.bundle.bundle_id, count),
-        }
+    forecast, live = forecaster.rank(study.context(study.validation[case]), ids)
+    shared = {
+        "request": _all(case, len(ids)),
+        "advertiser_id": ids,
+        "base_logit": logits[here].astype(np.float32),
+        "label": impressions.labels[here].astype(np.int64),
+        "forecast_advertiser_ids": _all(forecast.advertiser_ids.tolist(), len(ids)),
+        "forecast_log_probs": _all(forecast.log_probs.tolist(), len(ids)),
+        "missing_mass": _all(forecast.missing_mass, len(ids)),
+        "exact": _all(forecast.exact, len(ids)),
+        "bundle_id": _all(forecaster.bundle.bundle_id, len(ids)),
+    }
+    rankings = {"live": live, "at_hand": forecaster.look_up(forecast, ids)}
+    return pa.concat_tables(
+        pa.table(
+            {
+                **shared,
+                "forecast": _all(kind, len(ids)),
+                "log_prob": priors.log_probs,
+                "status": [CandidateStatus(status).name.lower() for status in priors.statuses],
+            }
+        )
+        for kind, priors in rankings.items()
     )
 
 

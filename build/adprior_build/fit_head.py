@@ -23,6 +23,7 @@ from adprior_build.logistic_fit import fit_recalibration, log_losses
 from adprior_build.prior_head import Head, HeadMetadata, LogisticHead, write_head
 from adprior_build.ranking_log import RankingRows, read_ranking_log
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
+from adprior_runtime.contract import CandidateStatus
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prior_features import FEATURE_NAMES
 
@@ -151,6 +152,7 @@ def _make_report(
         "log_loss_before": float(log_losses(before, labels).mean()),
         "log_loss_recalibrated": float(log_losses(slope * before + shift, labels).mean()),
         "log_loss_after": float(log_losses(before + clipped, labels).mean()),
+        "held_out_by_status": _by_status(rows.features[held_out], before, clipped, labels),
         "clamped_share": float((clipped != increments).mean()),
         "recalibration": {"slope": slope, "bias": shift},
         "variant": args.variant,
@@ -158,6 +160,29 @@ def _make_report(
         "clamp": args.clamp,
         "negative_rate": args.negative_rate,
         **_weights(head),
+    }
+
+
+def _by_status(
+    features: npt.NDArray[np.float32],
+    before: _Float64Array,
+    increments: _Float64Array,
+    labels: _Float64Array,
+) -> dict[str, dict[str, float]]:
+    """Return what the head does to candidates with a score, and to those with a bound alone."""
+    exact = features[:, FEATURE_NAMES.index("is_exact")] > 0
+    parts = {CandidateStatus.EXACT: exact, CandidateStatus.UPPER_BOUND: ~exact}
+    return {
+        status.name.lower(): {
+            "rows": int(part.sum()),
+            "log_loss_before": float(log_losses(before[part], labels[part]).mean()),
+            "log_loss_after": float(
+                log_losses(before[part] + increments[part], labels[part]).mean()
+            ),
+            "mean_increment": float(increments[part].mean()),
+        }
+        for status, part in parts.items()
+        if part.any()
     }
 
 
@@ -181,9 +206,19 @@ def _render(report: dict[str, Any]) -> str:
 
 held-out log-loss  {before:.5f} before, {after:.5f} after{change}; \
 {report["log_loss_recalibrated"]:.5f} recalibrated alone
+{_render_statuses(report)}
 clamped            {report["clamped_share"]:.1%} of the held-out rows
 {_render_weights(report)}
 adprior fit-head: {report["output"]} · {report["variant"]} · bundle {report["bundle_id"]}"""
+
+
+def _render_statuses(report: dict[str, Any]) -> str:
+    return "\n".join(
+        f"  {status.replace('_', ' '):<17}{part['log_loss_before']:.5f} before, "
+        f"{part['log_loss_after']:.5f} after; {part['rows']:,} rows, "
+        f"moved by {part['mean_increment']:+.3f} on average"
+        for status, part in report["held_out_by_status"].items()
+    )
 
 
 def _render_weights(report: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ _Float32Array = npt.NDArray[np.float32]
 _Float64Array = npt.NDArray[np.float64]
 
 _OVER_POPULARITY: Final = FEATURE_NAMES.index("log_prob_minus_popularity")
+_IS_EXACT: Final = FEATURE_NAMES.index("is_exact")
 _BENT: Final = ("log_prob", "log_prob_minus_popularity", "inverse_rank")
 """What varies from candidate to candidate."""
 _QUANTILES: Final = (0.2, 0.4, 0.6, 0.8, 0.95)
@@ -97,7 +98,8 @@ def _fit_hinges(rows: _Rows, scales: _Scales) -> Head:
         for knot in np.unique(np.quantile(rows.standardised[:, column], _QUANTILES)).tolist()
     ]
     columns, knots = zip(*places, strict=True)
-    return _fit_basis(rows, scales, columns, knots, [])
+    gated = [(_IS_EXACT, column) for column in range(len(FEATURE_NAMES)) if column != _IS_EXACT]
+    return _fit_basis(rows, scales, columns, knots, gated)
 
 
 def _fit_products(rows: _Rows, scales: _Scales) -> Head:
@@ -175,6 +177,7 @@ VARIANTS: Final[Mapping[str, Callable[[_Rows, _Scales], Head]]] = {
     "mlp": _fit_mlp,
 }
 """``logistic``: all six features; ``without-popularity``: without l - pi; ``hinges``: bent along l,
-l - pi and 1/rank, since far down the list a step in l means little; ``products``: features in
+l - pi and 1/rank, since far down the list a step in l means little, and with slopes of their own
+for bounds, which say less than scores; ``products``: features in
 pairs, so that an unsure forecast may count less; ``mlp``: a hidden layer of 8 beside ``logistic``;
 it alone needs torch."""

@@ -6,6 +6,7 @@ For evaluation and tests. Serving goes through Triton.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +69,28 @@ class Forecaster:
         """
         search, forecast = self._search(context, None)
         scores = search.score_ids(self.advertisers, candidate_ids)
-        return forecast, candidate_priors(
+        return forecast, self._priors(
+            forecast,
+            candidate_ids,
+            scored_log_probs=scores.log_probs.astype(np.float32),
+            scored_exact=scores.exact,
+        )
+
+    def look_up(
+        self, forecast: DecodedForecast, candidate_ids: npt.NDArray[np.int64]
+    ) -> CandidatePriors:
+        """Say what a forecast tells of candidates by itself, as ranking with one at hand does.
+
+        Args:
+            forecast: Of the bundle's number of advertisers.
+            candidate_ids: int64 [candidates]; those it does not show have at most its missing mass.
+        """
+        return self._priors(forecast, candidate_ids)
+
+    def _priors(
+        self, forecast: DecodedForecast, candidate_ids: npt.NDArray[np.int64], **scores: Any
+    ) -> CandidatePriors:
+        return candidate_priors(
             forecast_ids=forecast.advertiser_ids,
             forecast_log_probs=forecast.log_probs,
             missing_mass=forecast.missing_mass,
@@ -76,8 +98,7 @@ class Forecaster:
             forecast_k=self.bundle.forecast_k,
             candidate_ids=candidate_ids,
             advertisers=self.advertisers,
-            scored_log_probs=scores.log_probs.astype(np.float32),
-            scored_exact=scores.exact,
+            **scores,
         )
 
     def bounds(self, context: UserContext) -> tuple[DecodedForecast, npt.NDArray[np.float64]]:

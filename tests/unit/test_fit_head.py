@@ -155,6 +155,11 @@ def test_a_planted_head_is_recovered(
     assert report["rows"] == 30_000
     assert report["rows_fitted"] + report["rows_held_out"] == 30_000
     assert report["rows_held_out"] == 6_000
+    parts = report["held_out_by_status"].values()
+    assert sum(part["rows"] for part in parts) == 6_000
+    for moment in ("before", "after"):
+        total = sum(part["rows"] * part[f"log_loss_{moment}"] for part in parts)
+        assert total / 6_000 == pytest.approx(report[f"log_loss_{moment}"])
     assert set(report["weights"]) == set(FEATURE_NAMES)
     fresh = _plant(bundle, requests=100, seed=9)
     assert _typical_error(tmp_path / "head.onnx", fresh, bundle, tmp_path) < 0.12

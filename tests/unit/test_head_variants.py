@@ -61,6 +61,26 @@ def test_each_variant_is_for_something(truth: Any, able: tuple[str, ...], unable
     assert loss_of(unable, truth) > 0.01
 
 
+def test_hinges_give_bounds_slopes_of_their_own() -> None:
+    def bounds_say_nothing(features: Any) -> Any:
+        return np.where(features[:, 2] > 0, features[:, 0], 0.0)
+
+    def rows(seed: int) -> Rows:
+        features, offsets, _ = make_rows(linear, seed=seed)
+        features[:, 2] = features[:, 2] > 0
+        chances = sigmoid(offsets + bounds_say_nothing(features.astype(np.float64)))
+        draws = np.random.default_rng(seed + 2).uniform(size=len(offsets))
+        return features, offsets, (draws < chances).astype(np.float64)
+
+    features, _, _ = rows(1)
+    errors = {}
+    for name in ("hinges", "logistic"):
+        head = fit_variant(name, *rows(0), l2=1.0, clamp=50.0)
+        errors[name] = np.abs(head.increments(features) - bounds_say_nothing(features)).mean()
+    assert errors["hinges"] < 0.12
+    assert errors["logistic"] > 0.3
+
+
 def test_without_popularity_has_no_weight_for_it() -> None:
     head = fit_variant("without-popularity", *make_rows(linear, 500), l2=1.0, clamp=2.0)
     assert isinstance(head, LogisticHead)

@@ -51,9 +51,11 @@ def simulate(data: SmallData, bundle: Path, tmp_path: Path) -> Simulate:
     return call
 
 
-def by_request(columns: dict[str, list[Any]]) -> list[list[dict[str, Any]]]:
+def by_request(columns: dict[str, list[Any]], forecast: str = "live") -> list[list[dict[str, Any]]]:
     rows = [
-        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+        row
+        for values in zip(*columns.values(), strict=True)
+        if (row := dict(zip(columns, values, strict=True)))["forecast"] == forecast
     ]
     return [
         [row for row in rows if row["request"] == request]
@@ -95,14 +97,14 @@ def test_no_more_candidates_than_advertisers(simulate: Simulate) -> None:
 def test_so_many_requests_are_drawn_of_all(simulate: Simulate) -> None:
     columns = simulate("--candidates", "2", "--requests", "3")
     assert len(by_request(columns)) == 3
-    assert sum(columns["label"]) == 3
+    assert sum(row["label"] for rows in by_request(columns) for row in rows) == 3
     everything = by_request(simulate("--candidates", "2"))
     assert all(rows in everything for rows in by_request(columns))
 
 
 def test_the_log_is_what_fit_head_reads(simulate: Simulate, bundle: Path, tmp_path: Path) -> None:
     columns = simulate()
-    assert set(columns) == {*COLUMNS, "exact", "bundle_id", "log_prob", "status"}
+    assert set(columns) == {*COLUMNS, "exact", "bundle_id", "forecast", "log_prob", "status"}
     rows = read_ranking_log(tmp_path / "log.parquet", Bundle.open(bundle))
     assert len(rows.labels) == len(columns["label"])
     output = ["--output", str(tmp_path / "head.onnx"), "--bundle", str(bundle)]
@@ -120,9 +122,8 @@ def test_every_row_of_a_request_has_its_forecast(simulate: Simulate, bundle: Pat
 
 
 def test_candidates_have_the_scores_of_a_live_ranking(simulate: Simulate, bundle: Path) -> None:
-    columns = simulate()
-    assert set(columns["status"]) == {"exact"}
-    for rows in by_request(columns):
+    for rows in by_request(simulate()):
+        assert {row["status"] for row in rows} == {"exact"}
         shown = dict(
             zip(rows[0]["forecast_advertiser_ids"], rows[0]["forecast_log_probs"], strict=True)
         )
@@ -130,6 +131,23 @@ def test_candidates_have_the_scores_of_a_live_ranking(simulate: Simulate, bundle
         assert {key: found[key] for key in shown} == pytest.approx(shown, abs=1e-4)
         hidden = sum(np.exp(value) for key, value in found.items() if key not in shown)
         assert hidden == pytest.approx(rows[0]["missing_mass"], abs=1e-4)
+
+
+def test_each_request_comes_again_with_the_forecast_at_hand(simulate: Simulate) -> None:
+    columns = simulate()
+    for live, at_hand in zip(by_request(columns), by_request(columns, "at_hand"), strict=True):
+        same = [{**row, **dict.fromkeys(("forecast", "log_prob", "status"))} for row in live]
+        assert same == [
+            {**row, **dict.fromkeys(("forecast", "log_prob", "status"))} for row in at_hand
+        ]
+        shown = dict(
+            zip(live[0]["forecast_advertiser_ids"], live[0]["forecast_log_probs"], strict=True)
+        )
+        for row in at_hand:
+            bound = np.log(row["missing_mass"])
+            expected = shown.get(row["advertiser_id"], bound)
+            assert row["log_prob"] == pytest.approx(expected, abs=1e-5)
+            assert row["status"] == ("exact" if row["advertiser_id"] in shown else "upper_bound")
 
 
 def test_the_base_ranker_knows_users_by_their_past(simulate: Simulate) -> None:
