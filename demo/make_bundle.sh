@@ -32,16 +32,18 @@ tell "${derive[@]}"
 if [[ ! -f $work/checkpoint/training.json ]]; then
   run "${derive[@]}"
   run adprior train "${events[@]}" "${profiles[@]}" --catalogue "$work/catalogue.csv" \
-    --size demo/size.toml "${split[@]}" --validation-share 0.15 --minutes 22 --batch-size 8 \
-    --learning-rate 3e-4 --name-swaps 0.5 --dropout 0.1 --output "$work/checkpoint"
+    --size demo/size.toml "${split[@]}" --validation-share 0.15 --minutes 10 --batch-size 8 \
+    --learning-rate 1e-4 --name-swaps 0.8 --dropout 0.05 --first-of-day --freeze-embeddings \
+    --start-share 0.7 --output "$work/checkpoint"
 fi
-run adprior build --checkpoint "$work/checkpoint" --origin "$origin" "${told[@]}" \
-  --save-bundle "$work/bundle" --output "$work/repository"
+run adprior build --checkpoint "$work/checkpoint" --precision fp16-weights --origin "$origin" \
+  "${told[@]}" --save-bundle "$work/bundle" --output "$work/repository"
 
 told=()
 simulate=(adprior bench simulate-log --bundle "$work/bundle" "${events[@]}" "${profiles[@]}"
   --output "$work/log.parquet")
-fit=(adprior fit-head --logs "$work/log.parquet" --bundle "$work/bundle" --output "$work/head.onnx")
+fit=(adprior fit-head --logs "$work/log.parquet" --bundle "$work/bundle" --variant hinges --l2 3000
+  --output "$work/head.onnx")
 for step in simulate fit; do
   declare -n command=$step
   tell "${command[@]}"

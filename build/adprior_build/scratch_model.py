@@ -129,13 +129,17 @@ class ModelSize:
 
 
 def profile_texts(users: Sequence[UserHistory]) -> list[str]:
-    """Return the profiles' values as prompts have them, those that several users share.
+    """Return the profiles' pairs of key and value, those that several users share.
 
-    They are to be whole in the vocabulary: a state may be called as an advertiser is, and a value
-    spelt in pieces would end in that name.
+    They are to be whole in the vocabulary: a state may be called as an advertiser is, and a prompt
+    that ends in that name would ask for what comes after a purchase.
     """
-    counts = Counter(f"={value}" for user in users for value in user.profile.values())
+    counts = Counter(pair for user in users for pair in _pairs(user))
     return sorted(text for text, count in counts.items() if count >= _SHARED)
+
+
+def _pairs(user: UserHistory) -> list[str]:
+    return [f"{key}={value}" for key, value in user.profile.items()]
 
 
 def training_texts(users: Sequence[UserHistory], names: Sequence[str]) -> Iterator[str]:
@@ -143,7 +147,7 @@ def training_texts(users: Sequence[UserHistory], names: Sequence[str]) -> Iterat
     yield from names
     yield from (gap for days in range(4000) for gap in [coarse_days(days)] * 2)
     for user in users:
-        yield from (text for key, value in user.profile.items() for text in (key, f"={value}"))
+        yield from _pairs(user)
         for event in user.events:
             yield from (text for text in (event.advertiser, event.category) if text)
 
@@ -184,7 +188,7 @@ def scratch_template(size: ModelSize) -> PromptTemplate:
         terminator=END,
         max_prompt_tokens=size.max_prompt_tokens,
         head=(USER,),
-        profile=("{key}", "={value}"),  # a state may be called as an advertiser is
+        profile=("{pair}",),
         event=("{gap}", "{advertiser}{end}"),
         tail=("{gap}",),
     )

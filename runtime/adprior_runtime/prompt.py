@@ -40,7 +40,7 @@ _EVENT_FIELDS: Final = frozenset(
 )
 _SECTION_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "head": frozenset({"end"}),
-    "profile": frozenset({"key", "value", "end"}),
+    "profile": frozenset({"key", "value", "pair", "end"}),
     "event": _EVENT_FIELDS,
     "tail": frozenset({"day", "days_since_previous", "gap", "end"}),
 }
@@ -54,7 +54,8 @@ class PromptTemplate:
         terminator: The token that ends an advertiser's name; ``{end}`` in a piece stands for it.
         max_prompt_tokens: The prompt's budget; the oldest events are dropped to fit it.
         max_field_chars: Longer values are cut.
-        head, profile, event, tail: The sections' pieces.
+        head, profile, event, tail: The sections' pieces: text and fields, each tokenised by itself.
+            A profile's ``{pair}`` is key=value as one text.
         denied_profile_keys: Profile keys (protected attributes, say) that never reach the prompt.
     """
 
@@ -205,7 +206,8 @@ class PromptRenderer:
         start = self.head_ids
         for key, value in context.profile.items():
             if key not in self._denied:
-                start += self._render_section("profile", {"key": key, "value": value})[0]
+                values = {"key": key, "value": value, "pair": f"{key}={value}"}
+                start += self._render_section("profile", values)[0]
         last = context.history[-1].time if context.history else None
         tail = self._render_section("tail", _day_fields(context.as_of, last))[0]
         room = self.template.max_prompt_tokens - len(start) - len(tail)

@@ -23,7 +23,7 @@ from adprior_build.scratch_model import (
     scratch_tokenizer,
     training_texts,
 )
-from adprior_runtime.context import Event
+from adprior_runtime.context import Event, UserContext
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt import PromptRenderer
 
@@ -146,7 +146,7 @@ def test_training_texts_are_names_profiles_and_events() -> None:
     user = UserHistory(user_id="a", profile={"age": "44"}, events=[event, bare, event])
     texts = list(training_texts([user], ["Acme", "Kite"]))
     assert texts[:2] == ["Acme", "Kite"]
-    assert texts[-6:] == ["age", "=44", "Acme", "FOOD", "Acme", "FOOD"]
+    assert texts[-5:] == ["age=44", "Acme", "FOOD", "Acme", "FOOD"]
     assert {"0", "9", "10", "15", "22"} < set(texts)
 
 
@@ -155,10 +155,15 @@ def test_a_profiles_value_that_users_share_is_one_token_and_no_advertisers_name(
         UserHistory(user_id=str(number), profile={"state": state}, events=[])
         for number, state in enumerate(["Oregon"] * 5 + ["Utah"] * 4)
     ]
-    assert profile_texts(users) == ["=Oregon"]
+    assert profile_texts(users) == ["state=Oregon"]
     tokenizer = scratch_tokenizer(FREQUENT * 20, SIZE, ["Oregon", *profile_texts(users)])
-    (value,), (name,) = (tokenizer.encode(text).ids for text in ("=Oregon", "Oregon"))
-    assert value != name
+    renderer = PromptRenderer(scratch_template(SIZE), tokenizer)
+    moment = datetime(2022, 7, 1, tzinfo=UTC)
+    prompt = renderer.render(UserContext(profile=users[0].profile, history=(), as_of=moment))
+    (name, _) = renderer.name_ids("Oregon")
+    (user, pair) = prompt.token_ids
+    assert pair not in {name, user}
+    assert tokenizer.id_to_token(pair) == "state=Oregon"
 
 
 def test_the_model_has_the_shape_that_the_size_says() -> None:
