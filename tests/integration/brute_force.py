@@ -54,6 +54,8 @@ def rebuild_llama(path: Path, size: Mapping[str, int]) -> Any:
     """
     graph = onnx.load(str(path)).graph
     weights = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
+    for name in [name for name in weights if name.endswith(".half")]:
+        weights[name.removesuffix(".half")] = weights.pop(name).astype(np.float32)
     linear = [
         weights[node.input[1]].T
         for node in graph.node
