@@ -33,6 +33,7 @@ from adprior_client.errors import (
     UnavailableError,
 )
 from adprior_client.ranking import AsyncRankingClient, RankingClient
+from adprior_client.redis_source import LookupCounts, RedisForecasts
 from adprior_client.requests import ForecastRequest, ScoreRequest
 from adprior_client.results import Advertiser, Forecast, RankedCandidate, Ranking
 from adprior_client.retrieval import AsyncRetrievalClient, RetrievalClient
@@ -58,6 +59,7 @@ __all__ = [
     "ForecastSource",
     "InvalidArgumentError",
     "ItemSource",
+    "LookupCounts",
     "MetadataError",
     "OtherBundleError",
     "OverloadedError",
@@ -66,6 +68,7 @@ __all__ = [
     "Ranking",
     "RankingClient",
     "Reason",
+    "RedisForecasts",
     "RetrievalClient",
     "RetrievedItem",
     "ScoreRequest",

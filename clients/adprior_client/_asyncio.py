@@ -6,13 +6,14 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from tritonclient.grpc.aio import InferenceServerClient
 
 from adprior_client._calls import Attempt, Call, Lookup, Outcome, Pause, Step
-from adprior_client._client import CHECK_TIMEOUT_S, Client, Headers, Result_co, Work
+from adprior_client._client import CHECK_TIMEOUT_S, LOOKUP_THREADS, Client, Headers, Result_co, Work
 from adprior_client._fleet import Server
 from adprior_client._telemetry import describe
 from adprior_client.config import check_concurrency
@@ -37,6 +38,7 @@ class AsyncioClient(Client):
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._lookups: ThreadPoolExecutor | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -59,6 +61,9 @@ class AsyncioClient(Client):
         channels, self._channels = list(self._channels.values()), {}
         for channel in channels:
             await channel.close()
+        lookups, self._lookups = self._lookups, None
+        if lookups is not None:
+            lookups.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, name: str, work: Work[Result_co], call: Call) -> Result_co:
         """Drive a call to its end."""
@@ -146,9 +151,12 @@ class AsyncioClient(Client):
         if self._stored is None:
             return None
         try:
-            return await asyncio.wait_for(
-                asyncio.to_thread(self._stored.find, lookup.user_id), lookup.timeout_s
-            )
+            if self._lookups is None:  # the loop's own threads are the service's
+                self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, "adprior-stored")
+            find = contextvars.copy_context().run, self._stored.find, lookup.user_id
+            future = asyncio.get_running_loop().run_in_executor(self._lookups, *find)
+            # Where it is late it is cancelled, so that nobody's lookups pile up.
+            return await asyncio.wait_for(future, lookup.timeout_s)
         except Exception as error:  # noqa: BLE001  a source is the caller's own code
             _log.warning("adprior: the stored forecasts failed: %s", type(error).__name__)
             return None

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from tritonclient.grpc import InferenceServerClient
 
 from adprior_client._calls import Attempt, Call, Lookup, Outcome, Pause, Step
-from adprior_client._client import CHECK_TIMEOUT_S, Client, Headers, Result_co, Work
+from adprior_client._client import CHECK_TIMEOUT_S, LOOKUP_THREADS, Client, Headers, Result_co, Work
 from adprior_client._fleet import Server
 from adprior_client._telemetry import describe
 from adprior_client.config import check_concurrency
@@ -25,7 +25,6 @@ __all__ = ["BlockingClient"]
 _Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer")
 _log = logging.getLogger("adprior_client")
-_LOOKUP_THREADS: Final = 8
 
 
 class BlockingClient(Client):
@@ -121,9 +120,12 @@ class BlockingClient(Client):
         try:
             with self._lock:
                 if self._lookups is None:
-                    self._lookups = ThreadPoolExecutor(_LOOKUP_THREADS, "adprior-stored")
+                    self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, "adprior-stored")
                 future = self._lookups.submit(self._stored.find, lookup.user_id)
-            return future.result(lookup.timeout_s)
+            try:
+                return future.result(lookup.timeout_s)
+            finally:
+                future.cancel()  # while the source is slow, nobody's lookups are to pile up
         except Exception as error:  # noqa: BLE001  a source is the caller's own code
             _log.warning("adprior: the stored forecasts failed: %s", type(error).__name__)
             return None

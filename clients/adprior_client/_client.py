@@ -17,13 +17,15 @@ from adprior_client.results import Forecast, Ranking
 from adprior_client.sources import ForecastSource
 from adprior_client.types import UserId
 
-__all__ = ["CHECK_TIMEOUT_S", "Client", "Headers", "Result_co", "Work"]
+__all__ = ["CHECK_TIMEOUT_S", "LOOKUP_THREADS", "Client", "Headers", "Result_co", "Work"]
 
 Result_co = TypeVar("Result_co", Forecast, Ranking, covariant=True)
 Headers = dict[str, str] | ClientError
 
 CHECK_TIMEOUT_S: Final = 1.0
 """Of a health check."""
+LOOKUP_THREADS: Final = 8
+"""In which a source of stored forecasts is asked."""
 
 _log = logging.getLogger("adprior_client")
 

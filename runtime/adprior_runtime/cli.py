@@ -24,6 +24,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "train": ("adprior_build.train", "build", "fine-tune a causal LM on event logs"),
     "build": ("adprior_build.build", "embedded", "make a Triton model repository"),
     "fit-head": ("adprior_build.fit_head", "embedded", "fit the prior head on ranking logs"),
+    "publish": ("adprior_build.publish.command", "bulk", "put stored forecasts in Redis"),
     "serve": ("adprior_runtime.serve", "embedded", "start tritonserver on a repository"),
     "predict": ("adprior_client.predict", "client", "forecast one user's advertisers"),
     "rank": ("adprior_client.rank", "client", "adjust one user's candidates"),

@@ -1,0 +1,1 @@
+"""Stored forecasts into Redis: files, batches, versions, and the command that moves the pointer."""

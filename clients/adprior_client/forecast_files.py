@@ -1,0 +1,105 @@
+"""Which Parquet files hold stored forecasts: a file, a directory of them, or what a manifest lists.
+
+A directory that ``adprior bulk`` writes has a ``manifest.json``, which is replaced in one step when
+a day's files are complete; files that it does not list are not there yet, or not any more.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from adprior_runtime.errors import InvalidInputError
+
+__all__ = ["MANIFEST", "ForecastFiles", "list_forecast_files", "read_revision"]
+
+MANIFEST: Final = "manifest.json"
+_PATHS: Final = ("path", "file", "name")
+"""Under which of these an entry that is an object has its path."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastFiles:
+    """Files that belong together.
+
+    Attributes:
+        files: Parquet files.
+        names: What each is called in what follows: its path below the directory.
+        manifest: Where they are listed, None where nothing lists them.
+        revision: Tells one content of the manifest from another.
+    """
+
+    files: tuple[Path, ...]
+    names: tuple[str, ...]
+    manifest: Path | None = None
+    revision: tuple[int, ...] = ()
+
+
+def list_forecast_files(path: Path) -> ForecastFiles:
+    """Return the files to read.
+
+    Args:
+        path: A Parquet file; a directory, whose manifest counts if it has one and which otherwise
+            is searched for ``*.parquet`` (names with ``.`` or ``_`` first are left out); or a
+            manifest.
+
+    Raises:
+        InvalidInputError: There is nothing, or the manifest is malformed or lists a missing file.
+    """
+    if path.is_dir():
+        if (path / MANIFEST).is_file():
+            return _listed(path / MANIFEST)
+        return _searched(path)
+    if path.name == MANIFEST or path.suffix == ".json":
+        return _listed(path)
+    if not path.is_file():
+        raise InvalidInputError(f"{path}: no such file or directory")
+    return ForecastFiles(files=(path,), names=(path.name,))
+
+
+def read_revision(manifest: Path) -> tuple[int, ...]:
+    """Return what changes when a manifest is replaced; empty where there is none."""
+    try:
+        found = manifest.stat()
+    except OSError:
+        return ()
+    return (found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+def _searched(path: Path) -> ForecastFiles:
+    names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*.parquet"))
+    kept = [name for name in names if not any(part[0] in "._" for part in name.split("/"))]
+    if not kept:
+        raise InvalidInputError(f"{path}: found no *.parquet and no {MANIFEST}")
+    return ForecastFiles(files=tuple(path / name for name in kept), names=tuple(kept))
+
+
+def _listed(manifest: Path) -> ForecastFiles:
+    revision = read_revision(manifest)  # before the content: a change in between is seen later
+    try:
+        document = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not JSON"
+        raise InvalidInputError(f"{manifest}: {reason}") from error
+    entries = document.get("files") if isinstance(document, dict) else None
+    if not isinstance(entries, list):
+        raise InvalidInputError(f"{manifest}: found no list `files`")
+    names = [_name(entry, manifest) for entry in entries]
+    for name in names:
+        if not (manifest.parent / name).is_file():
+            raise InvalidInputError(f"{manifest}: lists {name}, which is missing")
+    files = tuple(manifest.parent / name for name in names)
+    return ForecastFiles(files=files, names=tuple(names), manifest=manifest, revision=revision)
+
+
+def _name(entry: Any, manifest: Path) -> str:
+    if isinstance(entry, dict):
+        entry = next((entry[key] for key in _PATHS if key in entry), None)
+    if not isinstance(entry, str) or not entry:
+        raise InvalidInputError(f"{manifest}: files: expected paths, or objects with a `path`")
+    path = PurePosixPath(entry)
+    if path.is_absolute() or ".." in path.parts:
+        raise InvalidInputError(f"{manifest}: files: found {entry}, expected a path below it")
+    return entry
