@@ -57,7 +57,8 @@ class RedisAddress:
         else:
             host, port = parts.hostname or "localhost", parts.port or _DEFAULT_PORT
             self._settings |= {"host": host, "port": port, "db": _database(parts.path[1:])}
-            self.name = f"{parts.scheme}://{host}:{port}/{self._settings['db']}"
+            shown = f"[{host}]" if ":" in host else host
+            self.name = f"{parts.scheme}://{shown}:{port}/{self._settings['db']}"
         files = (tls_ca_file, tls_certificate_file, tls_key_file)
         if parts.scheme == "rediss":
             self._settings |= _tls_settings(*files)
@@ -137,7 +138,10 @@ _WORDS: Final[dict[str, str]] = {
 """By the word with which Redis begins an error."""
 
 _SAID: Final = (
-    (re.compile(r"invalid username or password|invalid password", re.IGNORECASE), "WRONGPASS"),
+    (
+        re.compile(r"invalid username.(or.)?password", re.IGNORECASE),
+        "WRONGPASS",
+    ),
     (re.compile(r"authentication required", re.IGNORECASE), "NOAUTH"),
     (re.compile(r"without any password configured|no password is set", re.IGNORECASE), "NOPASS"),
     (re.compile(r"command not allowed when used memory", re.IGNORECASE), "OOM"),

@@ -16,7 +16,7 @@ EXPECTED = "expected redis://HOST:PORT/DB"
     [
         ("redis://cache", "redis://cache:6379/0"),
         ("redis://ads@10.0.0.7:7000/3", "redis://10.0.0.7:7000/3"),
-        ("rediss://[::1]:7000", "rediss://::1:7000/0"),
+        ("rediss://[::1]:7000", "rediss://[::1]:7000/0"),
         ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock"),
     ],
 )

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from typing import Any, Final
 from redis import RedisError
 from tqdm import tqdm
 
+from adprior_build.options import positive_integer
 from adprior_build.publish.forecast_batches import ForecastReader
 from adprior_build.publish.publishing import Published, publish
 from adprior_build.publish.versions import Version, Versions
@@ -35,7 +37,7 @@ __all__ = ["EXAMPLE", "add_arguments", "run"]
 EXAMPLE: Final = """example:
   adprior publish --forecasts FORECASTS --redis redis://localhost:6379/0
   adprior publish --redis redis://localhost:6379/0 --list
-  adprior publish --redis redis://localhost:6379/0 --activate 20260101T031500Z-3fa9c2
+  adprior publish --redis redis://localhost:6379/0 --activate 20260101T031500.250Z-3fa9c2
 
 A password comes from --password-file or ADPRIOR_REDIS_PASSWORD, never from the command line.
 Readers see the old version or the new one; the old one stays until it expires, for --activate."""
@@ -43,6 +45,8 @@ Readers see the old version or the new one; the old one stays until it expires, 
 PASSWORD_VARIABLE: Final = "ADPRIOR_REDIS_PASSWORD"  # noqa: S105  a name, not a password
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "": 1}
 _MOST_DAYS: Final = 366
+_BATCH_ROWS: Final = 32768
+"""At 20 advertisers some 100 MB of memory, and a few users for each bucket that is touched."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS: Final[tuple[Column, ...]] = (
     ("version", "left"),
@@ -89,6 +93,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write and count only; --activate switches later",
     )
+    parser.add_argument(
+        "--batch-rows",
+        type=positive_integer,
+        default=_BATCH_ROWS,
+        metavar="N",
+        help=f"rows that are read and sent at once ({_BATCH_ROWS:,}); memory goes by it",
+    )
     parser.add_argument("--password-file", type=Path, metavar="FILE", help="the password, alone")
     parser.add_argument("--tls-ca-file", type=Path, metavar="PEM", help="certificates to trust")
     parser.add_argument("--tls-certificate-file", type=Path, metavar="PEM", help="our certificate")
@@ -120,7 +131,8 @@ def run(args: argparse.Namespace) -> int:
         tls_certificate_file=args.tls_certificate_file,
         tls_key_file=args.tls_key_file,
     )
-    with _told_in_one_line(address.name), _stopped_in_order():
+    left = "" if args.forecasts is None else "; readers keep the version that they had"
+    with _told_in_one_line(address.name, left), _stopped_in_order():
         redis = address.connect(timeout_s=args.timeout, max_connections=2)
         versions = Versions(redis, keys, address.name)
         if args.list:
@@ -145,6 +157,7 @@ def _publish(args: argparse.Namespace, redis: Any, keys: Keys, address: str) -> 
             reader,
             lifetime_s=args.ttl,
             activate=not args.keep_active,
+            batch_rows=args.batch_rows,
             advance=bar.update,
         )
 
@@ -261,16 +274,19 @@ def _lifetime(text: str) -> float:
 
 
 @contextmanager
-def _told_in_one_line(address: str) -> Iterator[None]:
+def _told_in_one_line(address: str, left: str) -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        raise RedisProblemError(f"{explain(error, address)}; what is read was left") from error
+        raise RedisProblemError(f"{explain(error, address)}{left}") from error
 
 
 @contextmanager
 def _stopped_in_order() -> Iterator[None]:
     """Let SIGTERM undo what was written, as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = signal.getsignal(signal.SIGTERM)
 
     def stop(*_: Any) -> None:

@@ -58,6 +58,7 @@ def publish(
     *,
     lifetime_s: float,
     activate: bool,
+    batch_rows: int,
     advance: Callable[[int], Any],
 ) -> Published:
     """Write a version, count it, and let it be read.
@@ -72,6 +73,7 @@ def publish(
         reader: Of the files.
         lifetime_s: After which the version is gone.
         activate: Whether readers are to see it.
+        batch_rows: Rows that are read and sent at once.
         advance: Told how many rows are done.
 
     Raises:
@@ -84,7 +86,7 @@ def publish(
     with hold_turn(redis, keys.publisher, address) as holder:
         previous, swept = versions.active(), len(versions.sweep())
         now = versions.now()
-        expires_at = now + math.ceil(lifetime_s)
+        expires_at = math.ceil(now + lifetime_s)
         if (same := _find(versions, reader.fingerprint)) is not None:
             same = versions.extend(same, expires_at)
             if activate:
@@ -98,7 +100,7 @@ def publish(
                 swept=swept,
             )
         version = Version(
-            name=f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}-{reader.fingerprint[:6]}",
+            name=_name(now, reader.fingerprint),
             fingerprint=reader.fingerprint,
             buckets=max(math.ceil(reader.rows / USERS_A_BUCKET), 1),
             expires_at=expires_at,
@@ -107,17 +109,24 @@ def publish(
             began = time.monotonic()
             versions.begin(version)
             users, replaced = write_version(
-                redis, keys, version, reader, holder=holder, advance=advance
+                redis,
+                keys,
+                version,
+                reader,
+                holder=holder,
+                address=address,
+                batch_rows=batch_rows,
+                advance=advance,
             )
             if not users:
                 raise InvalidInputError(
                     f"{reader.files.files[0] if reader.files.files else reader.files.manifest}: "
-                    "no forecast in these files: what is read was left as it is"
+                    "no forecast in these files: readers keep the version that they had"
                 )
             if (found := versions.count(version)) != users:
                 raise RedisProblemError(
                     f"{address}: wrote {users:,} users and counted {found:,}: was it restarted, or "
-                    "does it evict keys (maxmemory-policy)? What is read was left as it is"
+                    "does it evict keys (maxmemory-policy)? Readers keep the version that they had"
                 )
             version = replace(
                 version,
@@ -141,6 +150,11 @@ def publish(
             bytes_a_user=versions.bytes_a_user(version),
             seconds=seconds,
         )
+
+
+def _name(now: float, fingerprint: str) -> str:
+    began = datetime.fromtimestamp(now, UTC)
+    return f"{began:%Y%m%dT%H%M%S}.{began.microsecond // 1000:03}Z-{fingerprint[:6]}"
 
 
 def _find(versions: Versions, fingerprint: str) -> Version | None:

@@ -17,6 +17,7 @@ __all__ = ["LIFETIME_S", "LostTurnError", "hold_turn"]
 
 LIFETIME_S: Final = 30
 """A holder that was killed is out of the way after so long, on its own machine at once."""
+_PATIENCE_S: Final = LIFETIME_S + 5
 _POLL_S: Final = 0.25
 
 
@@ -37,7 +38,7 @@ def hold_turn(redis: Any, key: str, address: str) -> Iterator[str]:
         EnvironmentProblemError: Another publisher is at work.
     """
     token = json.dumps({"machine": _machine(), "pid": os.getpid(), "id": uuid.uuid4().hex})
-    give_up = time.monotonic() + LIFETIME_S + 5
+    give_up = time.monotonic() + _PATIENCE_S
     while not redis.set(key, token, nx=True, ex=LIFETIME_S):
         holder = redis.get(key)
         if holder is not None and _is_dead(holder):

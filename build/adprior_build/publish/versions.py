@@ -21,7 +21,7 @@ class Version:
     """What the publisher knows of a version.
 
     Attributes:
-        name: When it was begun (UTC), and of what: ``20260101T031500Z-3fa9c2``.
+        name: When it was begun (UTC), and of what: ``20260101T031500.250Z-3fa9c2``.
         fingerprint: Of the files it was made of.
         buckets: How many its users are spread over.
         users: How many it has; 0 while it is being written.
@@ -102,9 +102,10 @@ class Versions:
         except ValueError:
             return None
 
-    def now(self) -> int:
+    def now(self) -> float:
         """Return the seconds since 1970 on Redis' clock, which lifetimes go by."""
-        return int(self._redis.time()[0])
+        seconds, microseconds = self._redis.time()
+        return int(seconds) + int(microseconds) / 1e6
 
     def begin(self, version: Version) -> None:
         """Take note of a version before its first bucket is written."""
@@ -141,7 +142,7 @@ class Versions:
         if (found := self.count(version)) != version.users:
             raise InvalidInputError(
                 f"{self._address}: version {name} has {found:,} of its {version.users:,} users: "
-                "were keys evicted? The version that is read was left as it is"
+                "were keys evicted? Readers keep the version that they had"
             )
         run_all(self._redis, self._pointing(version), is_atomic=True)
         return version

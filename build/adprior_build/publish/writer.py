@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,10 @@ from adprior_build.publish.forecast_batches import Batch, ForecastReader
 from adprior_build.publish.turn import LIFETIME_S, LostTurnError
 from adprior_build.publish.versions import Version
 from adprior_client.forecast_record import read_as_of_us
+from adprior_client.redis_connection import RedisProblemError
 from adprior_client.redis_layout import Keys
 
-__all__ = ["ROWS_AT_ONCE", "write_version"]
-
-ROWS_AT_ONCE: Final = 32768
-"""Rows of a batch: some 50 MB at 20 advertisers, and a few users for each bucket it touches."""
+__all__ = ["write_version"]
 
 
 def write_version(
@@ -28,8 +26,9 @@ def write_version(
     reader: ForecastReader,
     *,
     holder: str,
+    address: str,
+    batch_rows: int,
     advance: Callable[[int], Any],
-    rows_at_once: int = ROWS_AT_ONCE,
 ) -> tuple[int, int]:
     """Write every user's latest forecast.
 
@@ -42,32 +41,35 @@ def write_version(
         version: Where to.
         reader: Of what.
         holder: The token of our turn.
+        address: The server's name, for messages.
+        batch_rows: Rows that are read and sent at once.
         advance: Told how many rows are done.
-        rows_at_once: Rows of a batch.
 
     Returns:
         Users, and rows that other rows of the same users replaced.
 
     Raises:
         redis.RedisError: A command failed.
+        RedisProblemError: Redis lost what was written.
         LostTurnError: Another publisher has taken over.
         InvalidInputError: A row cannot be a forecast.
     """
-    sink = _Sink(redis, keys, version, holder)
+    sink = _Sink(redis, keys, version, holder, address)
     users = rows = 0
-    for batch in reader.batches(rows_at_once):
+    for batch in reader.batches(batch_rows):
         users += sink.write(batch)
         rows += len(batch.fields)
         advance(batch.rows)
     if users < rows:
-        for batch in reader.batches(rows_at_once):
+        for batch in reader.batches(batch_rows):
             sink.correct(batch)
     return users, rows - users
 
 
 class _Sink:
-    def __init__(self, redis: Any, keys: Keys, version: Version, holder: str) -> None:
+    def __init__(self, redis: Any, keys: Keys, version: Version, holder: str, address: str) -> None:
         self._redis = redis
+        self._address = address
         self._keys = keys
         self._version = version
         self._holder = holder.encode()
@@ -81,19 +83,24 @@ class _Sink:
         return sum(self._run(commands)[::2])
 
     def correct(self, batch: Batch) -> None:
-        """Write those of a batch that are later than what is there."""
-        buckets = list(self._buckets(batch))
-        asked = [("HMGET", key, *(batch.fields[row] for row in rows)) for key, rows in buckets]
+        """Write those of a batch that are not earlier than what is there."""
+        times = batch.as_of_us
+        buckets = []
+        for key, rows in self._buckets(batch):
+            latest: dict[bytes, int] = {}
+            for row in rows:
+                best = latest.setdefault(batch.fields[row], row)
+                latest[batch.fields[row]] = row if times[row] >= times[best] else best
+            buckets.append((key, latest))
+        answers = self._run([("HMGET", key, *latest) for key, latest in buckets])
         commands = []
-        for (key, rows), found in zip(buckets, self._run(asked), strict=True):
-            later = [
-                row
-                for row, raw in zip(rows, found, strict=True)
-                if raw is None or batch.as_of_us[row] > read_as_of_us(raw)
-            ]
-            later.sort(key=lambda row: int(batch.as_of_us[row]))
-            if later:
-                values = [part for row in later for part in (batch.fields[row], batch.records[row])]
+        for (key, latest), found in zip(buckets, answers, strict=True):
+            values: list[bytes] = []
+            for (field, row), raw in zip(latest.items(), found, strict=True):
+                record = batch.records[row]
+                if raw is None or (raw != record and times[row] >= read_as_of_us(raw)):
+                    values += [field, record]
+            if values:
                 commands += [("HSET", key, *values), self._expiry(key)]
         self._run(commands)
 
@@ -114,6 +121,13 @@ class _Sink:
         holder, _, *answers = run_all(
             self._redis, [("GET", turn), ("EXPIRE", turn, LIFETIME_S), *commands]
         )
+        if holder is None:
+            raise RedisProblemError(
+                f"{self._address}: it forgot what was written: was it restarted, or does it evict "
+                "keys (maxmemory-policy)? Readers keep the version that they had"
+            )
         if holder != self._holder:
-            raise LostTurnError("another publisher has taken over: this one stood still too long")
+            raise LostTurnError(
+                f"{self._address}: another publisher took over while this one stood still"
+            )
         return answers
