@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -153,8 +154,9 @@ class AsyncioClient(Client):
         try:
             if self._lookups is None:  # the loop's own threads are the service's
                 self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, "adprior-stored")
-            find = contextvars.copy_context().run, self._stored.find, lookup.user_id
-            future = asyncio.get_running_loop().run_in_executor(self._lookups, *find)
+            context = contextvars.copy_context()
+            find = functools.partial(context.run, self._stored.find, lookup.user_id)
+            future = asyncio.get_running_loop().run_in_executor(self._lookups, find)
             # Where it is late it is cancelled, so that nobody's lookups pile up.
             return await asyncio.wait_for(future, lookup.timeout_s)
         except Exception as error:  # noqa: BLE001  a source is the caller's own code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -72,7 +73,7 @@ def test_passwords(
         with RedisForecasts(server.url, password_file=tmp_path / "right", timeout_s=10) as source:
             assert source.find("user-7") is not None
         # A user of its own, with the namespace's keys and what the page says it needs.
-        client = server.client()
+        client: Any = server.client()
         rights = ["+@read", "+@write", "+@transaction", "+@connection", "+time", "~adprior:*"]
         client.execute_command("ACL", "SETUSER", "ads", "on", ">pass", *rights)
         reader = ["+get", "+hget", "+select", "~adprior:*"]
