@@ -16,8 +16,8 @@ from adprior_runtime.errors import InvalidInputError
 __all__ = ["MANIFEST", "ForecastFiles", "list_forecast_files", "read_revision"]
 
 MANIFEST: Final = "manifest.json"
-_PATHS: Final = ("path", "file", "name")
-"""Under which of these an entry that is an object has its path."""
+_KEPT: Final = "_manifests"
+"""Where manifests of earlier versions are; their paths are below the directory that has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,16 +87,17 @@ def _listed(manifest: Path) -> ForecastFiles:
     if not isinstance(entries, list):
         raise InvalidInputError(f"{manifest}: found no list `files`")
     names = [_name(entry, manifest) for entry in entries]
+    top = manifest.parent.parent if manifest.parent.name == _KEPT else manifest.parent
     for name in names:
-        if not (manifest.parent / name).is_file():
+        if not (top / name).is_file():
             raise InvalidInputError(f"{manifest}: lists {name}, which is missing")
-    files = tuple(manifest.parent / name for name in names)
+    files = tuple(top / name for name in names)
     return ForecastFiles(files=files, names=tuple(names), manifest=manifest, revision=revision)
 
 
 def _name(entry: Any, manifest: Path) -> str:
     if isinstance(entry, dict):
-        entry = next((entry[key] for key in _PATHS if key in entry), None)
+        entry = entry.get("path")
     if not isinstance(entry, str) or not entry:
         raise InvalidInputError(f"{manifest}: files: expected paths, or objects with a `path`")
     path = PurePosixPath(entry)

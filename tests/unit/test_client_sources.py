@@ -1,6 +1,11 @@
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+import json
+import random
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +90,127 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
     del rows[0]["missing_mass"]
     with pytest.raises(InvalidInputError, match="no column missing_mass; found user_id, as_of"):
         ParquetForecasts(_write(tmp_path / "f.parquet", rows))
+
+
+def test_the_latest_of_many_counts_whatever_the_order(tmp_path: Path) -> None:
+    shuffle = random.Random(5)
+    latest: dict[str, tuple[datetime, int]] = {}
+    rows = []
+    for number in range(3000):
+        user_id = f"u{shuffle.randrange(900)}"
+        as_of = NOON + timedelta(minutes=shuffle.randrange(50))
+        rows.append(_row(user_id, as_of, 100 + number))
+        if user_id not in latest or as_of >= latest[user_id][0]:
+            latest[user_id] = (as_of, 100 + number)
+    source = ParquetForecasts(_write(tmp_path / "f.parquet", rows))
+    assert len(source) == len(latest)
+    for user_id, (as_of, advertiser_id) in latest.items():
+        found = source.find(user_id)
+        assert found is not None
+        assert (found.made_at, found.advertisers[0].advertiser_id) == (as_of, advertiser_id)
+
+
+def test_users_with_one_checksum_stay_apart(tmp_path: Path) -> None:
+    # CRC-32 of "splumless" and "sbuckeroo" is the same.
+    rows = [_row("plumless", NOON, 1), _row("buckeroo", NOON, 2)]
+    source = ParquetForecasts(_write(tmp_path / "f.parquet", rows))
+    found = {user: source.find(user) for user in ("plumless", "buckeroo")}
+    assert [item and item.advertisers[0].advertiser_id for item in found.values()] == [1, 2]
+    assert len(source) == 2
+
+
+def test_rows_without_advertisers_and_ids_of_other_types_are_nobodys(tmp_path: Path) -> None:
+    rows = [_row(7, NOON, 1), _row(8, NOON, 1) | {"advertiser_ids": [], "log_probs": []}]
+    rows += [_row(None, NOON, 3)]
+    source = ParquetForecasts(_write(tmp_path / "f.parquet", rows))
+    assert source.find(7) is not None
+    for other in (8, "7", True, 7.0, None):
+        assert source.find(other) is None  # type: ignore[arg-type]
+
+
+# --- a manifest -----------------------------------------------------------------------------------
+def _commit(place: Path, day: int, advertiser_id: int, users: int = 50) -> list[str]:
+    """Write a day's files as ``adprior bulk`` does, and let its manifest list them."""
+    names = [f"date=2024-05-{day:02}/shard={shard:04}/v{day}.parquet" for shard in range(2)]
+    for shard, name in enumerate(names):
+        rows = [_row(f"u{number}", NOON, advertiser_id) for number in range(shard, users, 2)]
+        _write(place / name, rows)
+    files = [{"path": name, "rows": users // 2} for name in names]
+    _manifest(place, json.dumps({"format": 1, "files": files}))
+    return names
+
+
+def _manifest(place: Path, content: str) -> None:
+    (place / ".manifest.json.new").write_text(content)
+    (place / ".manifest.json.new").replace(place / "manifest.json")
+
+
+def _await(condition: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.005)
+
+
+def _first(source: ParquetForecasts, user_id: str = "u1") -> int:
+    found = source.find(user_id)
+    assert found is not None
+    return found.advertisers[0].advertiser_id
+
+
+def test_what_a_manifest_lists_counts_and_nothing_else(tmp_path: Path) -> None:
+    _commit(tmp_path, 30, 7)
+    later = _row("u1", NOON + timedelta(days=1), 9)
+    _write(tmp_path / "date=2024-05-31" / "shard=0000" / "unfinished.parquet", [later])
+    assert _first(ParquetForecasts(tmp_path)) == 7
+    assert _first(ParquetForecasts(tmp_path / "manifest.json")) == 7
+
+
+def test_a_new_manifest_is_followed_while_a_client_reads(tmp_path: Path) -> None:
+    old = _commit(tmp_path, 30, 7)
+    source = ParquetForecasts(tmp_path, refresh_s=0.01)
+    seen: list[int] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            seen.append(_first(source, f"u{random.randrange(50)}"))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        _commit(tmp_path, 31, 9)
+        for name in old:
+            (tmp_path / name).unlink()
+        _await(lambda: bool(seen) and seen[-1] == 9)
+    finally:
+        stop.set()
+        reader.join()
+    assert set(seen) <= {7, 9}
+    assert seen == sorted(seen)
+    assert len(source) == 50
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", '{"files": [{"path": "gone.parquet"}]}', '{"files": [{"path": "bad.parquet"}]}'],
+)
+def test_one_that_cannot_be_read_changes_nothing(
+    tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adprior_client.sources._RETRY_S", 0.05)
+    _commit(tmp_path, 30, 7)
+    source = ParquetForecasts(tmp_path, refresh_s=0.01)
+    (tmp_path / "bad.parquet").write_text("no Parquet")
+    _manifest(tmp_path, content)
+
+    def has_complained() -> bool:
+        assert _first(source) == 7
+        return "new stored forecasts cannot be read" in caplog.text
+
+    _await(has_complained)
+    _commit(tmp_path, 31, 9)
+    _await(lambda: _first(source) == 9)
+    (tmp_path / "manifest.json").unlink()
+    time.sleep(0.02)
+    assert _first(source) == 9

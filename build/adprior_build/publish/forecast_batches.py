@@ -254,6 +254,10 @@ def _open(path: Path) -> Any:
 
 
 def _unreadable(path: Path, error: Exception) -> InvalidInputError:
+    if isinstance(error, FileNotFoundError):
+        return InvalidInputError(
+            f"{path}: is gone: were the forecasts replaced meanwhile? Run it again"
+        )
     return InvalidInputError(f"{path}: not Parquet forecasts: {' '.join(str(error).split())}")
 
 
