@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from adprior_bench import clients, search, simulate_log
+from adprior_bench import clients, search, simulate_log, stored
 from adprior_bench.quality import command as quality
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
@@ -17,6 +17,7 @@ _BENCHMARKS = {
     "clients": clients,
     "quality": quality,
     "simulate-log": simulate_log,
+    "stored": stored,
 }
 
 

@@ -193,7 +193,7 @@ def test_a_new_manifest_is_followed_while_a_client_reads(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "content",
-    ["{", '{"files": [{"path": "gone.parquet"}]}', '{"files": [{"path": "bad.parquet"}]}'],
+    ["{", '{"files": []}', '{"files": ["gone.parquet"]}', '{"files": [{"path": "bad.parquet"}]}'],
 )
 def test_one_that_cannot_be_read_changes_nothing(
     tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
