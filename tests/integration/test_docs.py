@@ -1,4 +1,4 @@
-"""The examples of docs/clients.md, run as they stand, and typed as a strict user has them."""
+"""The examples of two pages, run as they stand, and typed as a strict user has them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from adprior_client import RetrievalClient
+from adprior_runtime.cli import main
 from adprior_runtime.server import TritonServer
 from integration.test_forecast import user
+from unit.redis_server import needs_redis, running_redis
 
 pytestmark = pytest.mark.triton
 
 PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
-RANKING, RETRIEVAL, BLENDING, STORED = re.findall(
+RANKING, RETRIEVAL, BLENDING, STORED, REDIS = re.findall(
     r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL
+)
+STORED_PAGE = re.findall(
+    r"```python\n(.*?)```", PAGE.with_name("stored_forecasts.md").read_text(), re.DOTALL
 )
 
 
@@ -92,8 +97,33 @@ def test_the_stored_forecasts(
     assert _run(STORED, tmp_path, **urls).startswith("none None unavailable")
 
 
+@needs_redis
+def test_the_forecasts_stored_in_redis(
+    server: TritonServer, retrieval: RetrievalClient, tmp_path: Path
+) -> None:
+    forecast = retrieval.forecast(user(3))
+    row = forecast.to_log(user_id="user-17")
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "daily.parquet")
+    ranks = next(code for code in STORED_PAGE if "RankingClient" in code)
+    with running_redis(tmp_path) as redis:
+        publish = ["publish", "--forecasts", str(tmp_path / "daily.parquet"), "--redis", redis.url]
+        assert main(publish) == 0
+        live = {"ADPRIOR_CLIENT_URLS": server.grpc_address, "FORECASTS_REDIS": redis.url}
+        live["FORECASTS_TIMEOUT_S"] = "10"
+        assert _run(REDIS, tmp_path, **live).startswith("live 0.")
+        assert re.match(r"live None 2.*found=1, absent=0", _run(ranks, tmp_path, **live))
+        down = live | {"ADPRIOR_CLIENT_URLS": "127.0.0.1:1"}
+        assert re.match(
+            r"stored \d+\.\d+ unavailable 2.*found=1, absent=0", _run(REDIS, tmp_path, **down)
+        )
+    assert _run(REDIS, tmp_path, **live).startswith("live 0.")
+    # Nobody there at all: the log says nothing of one failure, and the caller nothing of either.
+    assert _run(REDIS, tmp_path, **down).startswith("none None unavailable None LookupCounts(")
+
+
 def test_the_examples_are_typed_as_strictly_as_can_be(tmp_path: Path) -> None:
-    for number, code in enumerate((RANKING, RETRIEVAL, BLENDING, STORED, ARRAYS)):
+    pages = (RANKING, RETRIEVAL, BLENDING, STORED, REDIS, ARRAYS, *STORED_PAGE)
+    for number, code in enumerate(pages):
         (tmp_path / f"example_{number}.py").write_text(code, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-incremental", "."],
