@@ -4,17 +4,18 @@
 
     offset  type        what
     0       uint8       layout: 1
-    1       uint8       bit 0: the forecast is exact; the other bits are 0
+    1       uint8       bit 0: the forecast is exact; bit 1: ids are narrow; the others are 0
     2       uint16      n, the number of advertisers, at least 1
     4       uint32      CRC-32 of the key's bytes, then of the record with these four as 0
     8       int64       as_of: microseconds since 1970, UTC
     16      float32     missing mass
     20      uint16      place of the bundle's id among the version's
-    22      int64 [n]   advertiser ids, most probable first
-    22+8n   float32 [n] log-probabilities
+    22      int64 [n]   advertiser ids, most probable first; uint32 [n] where they are narrow
+    then    float32 [n] log-probabilities
 
 The key is whatever the record is found by: a record that got under another user's key is corrupt.
-Names are left out; a forecast read from a record has empty ones.
+Ids are narrow where all of a forecast's are from 0 to 2^32 - 1: that saves a third. Names are left
+out; a forecast read from a record has empty ones.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ __all__ = [
     "MOST_BUNDLES",
     "CorruptRecordError",
     "Record",
+    "are_narrow",
     "decode_record",
     "encode_records",
     "read_as_of_us",
@@ -43,8 +45,9 @@ LAYOUT: Final = 1
 MOST_ADVERTISERS: Final = 0xFFFF
 MOST_BUNDLES: Final = 0x10000
 _EXACT: Final = 1
+_NARROW: Final = 2
 _HEADER: Final = struct.Struct("<BBHIqfH")
-_BYTES_AN_ADVERTISER: Final = 8 + 4
+_LOG_PROB_BYTES: Final = 4
 _AS_OF: Final = struct.Struct("<q")
 
 
@@ -73,6 +76,12 @@ class Record:
     log_probs: NDArray[np.float32]
 
 
+def are_narrow(advertiser_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which forecasts' ids [m, n] are all narrow; [m]."""
+    narrow: NDArray[np.bool_] = ((advertiser_ids >= 0) & (advertiser_ids < 2**32)).all(axis=1)
+    return narrow
+
+
 def encode_records(
     key_checksums: Sequence[int],
     *,
@@ -83,7 +92,7 @@ def encode_records(
     advertiser_ids: NDArray[np.int64],
     log_probs: NDArray[np.float32],
 ) -> list[bytes]:
-    """Return a record for each of m forecasts with n advertisers each.
+    """Return a record for each of m forecasts with n advertisers each, all narrow or none.
 
     Args:
         key_checksums: CRC-32 of each key, m of them.
@@ -95,9 +104,10 @@ def encode_records(
         log_probs: [m, n]
     """
     count, advertisers = advertiser_ids.shape
-    rows: NDArray[Any] = np.zeros(count, dtype=_row_type(advertisers))
+    is_narrow = bool(are_narrow(advertiser_ids).all())
+    rows: NDArray[Any] = np.zeros(count, dtype=_row_type(advertisers, is_narrow=is_narrow))
     rows["layout"] = LAYOUT
-    rows["flags"] = exact
+    rows["flags"] = exact * _EXACT + is_narrow * _NARROW
     rows["count"] = advertisers
     rows["as_of_us"] = as_of_us
     rows["missing_mass"] = missing_mass
@@ -125,7 +135,9 @@ def decode_record(raw: bytes, key: bytes) -> Record:
     layout, flags, count, checksum, as_of_us, missing_mass, bundle = _HEADER.unpack_from(raw)
     if layout != LAYOUT:
         raise CorruptRecordError(f"found layout {layout}, expected {LAYOUT}")
-    expected = _HEADER.size + count * _BYTES_AN_ADVERTISER
+    id_type = "<u4" if flags & _NARROW else "<i8"
+    ids_end = _HEADER.size + count * (4 if flags & _NARROW else 8)
+    expected = ids_end + count * _LOG_PROB_BYTES
     if count == 0 or len(raw) != expected:
         raise CorruptRecordError(f"found {len(raw)} bytes, expected {expected}, with an advertiser")
     found = zlib.crc32(raw[8:], zlib.crc32(raw[:4] + b"\0\0\0\0", zlib.crc32(key)))
@@ -136,8 +148,10 @@ def decode_record(raw: bytes, key: bytes) -> Record:
         exact=bool(flags & _EXACT),
         missing_mass=missing_mass,
         bundle=bundle,
-        advertiser_ids=np.frombuffer(raw, dtype="<i8", count=count, offset=_HEADER.size),
-        log_probs=np.frombuffer(raw, dtype="<f4", count=count, offset=_HEADER.size + 8 * count),
+        advertiser_ids=np.frombuffer(raw, dtype=id_type, count=count, offset=_HEADER.size).astype(
+            np.int64
+        ),
+        log_probs=np.frombuffer(raw, dtype="<f4", count=count, offset=ids_end),
     )
 
 
@@ -149,7 +163,7 @@ def read_as_of_us(raw: bytes) -> int:
     return as_of_us
 
 
-def _row_type(advertisers: int) -> np.dtype[Any]:
+def _row_type(advertisers: int, *, is_narrow: bool) -> np.dtype[Any]:
     return np.dtype(
         [
             ("layout", "u1"),
@@ -159,7 +173,7 @@ def _row_type(advertisers: int) -> np.dtype[Any]:
             ("as_of_us", "<i8"),
             ("missing_mass", "<f4"),
             ("bundle", "<u2"),
-            ("advertiser_ids", "<i8", (advertisers,)),
+            ("advertiser_ids", "<u4" if is_narrow else "<i8", (advertisers,)),
             ("log_probs", "<f4", (advertisers,)),
         ]
     )

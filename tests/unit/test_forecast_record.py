@@ -15,7 +15,12 @@ from adprior_client.forecast_record import (
 )
 
 I64 = st.integers(-(2**63), 2**63 - 1)
-ADVERTISERS = st.lists(st.tuples(I64, st.floats(-100, 0, width=32)), min_size=1, max_size=40)
+U32 = st.integers(0, 2**32 - 1)
+LOG_PROBS = st.floats(-100, 0, width=32)
+ADVERTISERS = st.one_of(
+    st.lists(st.tuples(I64, LOG_PROBS), min_size=1, max_size=40),
+    st.lists(st.tuples(U32, LOG_PROBS), min_size=1, max_size=40),
+)
 
 
 def _encode(key: bytes, advertisers: list[tuple[int, float]], as_of_us: int = 5) -> bytes:
@@ -57,7 +62,17 @@ def test_the_layout_is_what_its_description_says() -> None:
     assert _encode(b"skey", [(7, -0.5), (-1, -1.5)]) == expected
 
 
-@given(place=st.integers(0, 45), change=st.integers(1, 255))
+def test_narrow_ids_take_half_the_room() -> None:
+    body = bytes.fromhex("0103 0200 00000000 0500000000000000 0000803e 0300".replace(" ", ""))
+    body += (7).to_bytes(4, "little") + (2**32 - 1).to_bytes(4, "little")
+    body += bytes.fromhex("000000bf 0000c0bf".replace(" ", ""))
+    checksum = zlib.crc32(b"skey" + body)
+    expected = body[:4] + checksum.to_bytes(4, "little") + body[8:]
+    assert _encode(b"skey", [(7, -0.5), (2**32 - 1, -1.5)]) == expected
+    assert len(_encode(b"skey", [(7, -0.5), (2**32, -1.5)])) == len(expected) + 8
+
+
+@given(place=st.integers(0, 37), change=st.integers(1, 255))
 def test_a_byte_that_changed_is_found(place: int, change: int) -> None:
     raw = bytearray(_encode(b"skey", [(7, -0.5), (8, -1.5)]))
     raw[place] ^= change

@@ -89,7 +89,7 @@ def test_what_is_read_back_is_what_the_parquet_source_has(
                 row(
                     f"üser-{number}",
                     as_of=NOW - timedelta(minutes=shuffle.randint(0, 20)),
-                    advertiser_ids=shuffle.sample(range(-9, 99), count),
+                    advertiser_ids=shuffle.sample([-9, 2**40, *range(99)], count),
                     log_probs=sorted((-shuffle.random() for _ in range(count)), reverse=True),
                     exact=shuffle.random() < 0.5,
                     missing_mass=shuffle.random(),

@@ -17,7 +17,12 @@ from numpy.typing import NDArray
 
 from adprior_client.encoding import ROUNDING
 from adprior_client.forecast_files import ForecastFiles
-from adprior_client.forecast_record import MOST_ADVERTISERS, MOST_BUNDLES, encode_records
+from adprior_client.forecast_record import (
+    MOST_ADVERTISERS,
+    MOST_BUNDLES,
+    are_narrow,
+    encode_records,
+)
 from adprior_client.redis_layout import field_of
 from adprior_runtime.errors import InvalidInputError
 
@@ -130,17 +135,20 @@ class ForecastReader:
         starts = np.cumsum(lengths) - lengths
         records: list[bytes] = [b""] * batch.num_rows
         for length in np.unique(lengths[kept]).tolist():  # nearly always one
-            rows = kept[lengths[kept] == length]
-            places = starts[rows, None] + np.arange(length)
-            _check_advertisers(ids[places], log_probs[places], rows, place)
-            encoded = encode_records(
-                [checksums[row] for row in rows.tolist()],
-                **{name: column[rows] for name, column in values.items()},
-                advertiser_ids=ids[places],
-                log_probs=log_probs[places],
-            )
-            for row, record in zip(rows.tolist(), encoded, strict=True):
-                records[row] = record
+            alike = kept[lengths[kept] == length]
+            places = starts[alike, None] + np.arange(length)
+            _check_advertisers(ids[places], log_probs[places], alike, place)
+            narrow = are_narrow(ids[places])
+            for chosen in (narrow, ~narrow):
+                rows = alike[chosen]
+                encoded = encode_records(
+                    [checksums[row] for row in rows.tolist()],
+                    **{name: column[rows] for name, column in values.items()},
+                    advertiser_ids=ids[places[chosen]],
+                    log_probs=log_probs[places[chosen]],
+                )
+                for row, record in zip(rows.tolist(), encoded, strict=True):
+                    records[row] = record
         self._note_times(values["as_of_us"][kept])
         return Batch(
             rows=batch.num_rows,
