@@ -37,6 +37,8 @@ _TYPES: Final[dict[str, Any]] = {
     "bundle_id": pa.string(),
 }
 _COLUMNS: Final = ("user_id", *_TYPES)
+_BUFFER_BYTES: Final = 1 << 20
+"""Of a column of a file: row groups are read piece by piece, however large they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,7 +258,7 @@ def _lengths(column: Any) -> NDArray[np.int64]:
 
 def _open(path: Path) -> Any:
     try:
-        return pq.ParquetFile(path, memory_map=False)
+        return pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error
 

@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,18 +56,15 @@ def hold_turn(redis: Any, key: str, address: str) -> Iterator[str]:
 
 
 def _release(redis: Any, key: str, token: bytes) -> None:
-    """Remove the key if it still holds ``token``."""
+    """Remove the key if it still holds ``token``; where that fails, it expires."""
     import redis as package  # noqa: PLC0415  told what is missing by whoever connected
 
-    try:
-        with redis.pipeline(transaction=True) as pipeline:
-            pipeline.watch(key)
-            if pipeline.get(key) == token:
-                pipeline.multi()
-                pipeline.delete(key)
-                pipeline.execute()
-    except package.WatchError:
-        pass
+    with suppress(package.RedisError), redis.pipeline(transaction=True) as pipeline:
+        pipeline.watch(key)
+        if pipeline.get(key) == token:
+            pipeline.multi()
+            pipeline.delete(key)
+            pipeline.execute()
 
 
 def _machine() -> str:
