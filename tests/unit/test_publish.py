@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from adprior_build.publish import turn
+from adprior_build.publish.versions import Versions
 from adprior_client import ParquetForecasts, RedisForecasts
 from adprior_runtime.cli import main
 from unit.redis_server import (
@@ -257,6 +259,26 @@ def test_readers_see_one_version_or_the_other(
             reader.join()
     assert set(seen) == {100, 200}
     assert seen == sorted(seen)
+
+
+def test_an_answer_that_is_lost_does_not_undo_the_switch(
+    server: RedisServer,
+    yesterday: Path,
+    today: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    published(server, capsys, "--forecasts", str(yesterday))
+    complete = Versions.complete
+
+    def lose(*args: Any, **options: Any) -> bool:
+        complete(*args, **options)
+        raise redis.ConnectionError("Connection reset by peer")
+
+    monkeypatch.setattr(Versions, "complete", lose)
+    assert publish(server, "--forecasts", str(today)) == 2
+    assert "whether it is read is not known: see --list" in capsys.readouterr().err
+    assert firsts(server) == {200}
 
 
 # --- kills ----------------------------------------------------------------------------------------

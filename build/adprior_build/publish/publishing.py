@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from redis import RedisError
+
 from adprior_build.publish.forecast_batches import ForecastReader
 from adprior_build.publish.turn import LostTurnError, hold_turn
 from adprior_build.publish.versions import Version, Versions
 from adprior_build.publish.writer import write_version
-from adprior_client.redis_connection import RedisProblemError
+from adprior_client.redis_connection import RedisProblemError, explain
 from adprior_client.redis_layout import USERS_A_BUCKET, Keys
 from adprior_runtime.errors import InvalidInputError
 
@@ -136,7 +138,7 @@ def publish(
                 is_complete=True,
             )
             seconds = time.monotonic() - began
-            if not versions.complete(version, holder=holder, activate=activate):
+            if not _complete(versions, version, holder, address, activate=activate):
                 raise LostTurnError(f"{address}: another publisher has taken over; run it again")
         return Published(
             version=version,
@@ -150,6 +152,18 @@ def publish(
             bytes_a_user=versions.bytes_a_user(version),
             seconds=seconds,
         )
+
+
+def _complete(
+    versions: Versions, version: Version, holder: str, address: str, *, activate: bool
+) -> bool:
+    try:
+        return versions.complete(version, holder=holder, activate=activate)
+    except RedisError as error:
+        raise RedisProblemError(
+            f"{explain(error, address)}; {version.name} was written, and whether it is read is not "
+            "known: see --list, or run this again"
+        ) from error
 
 
 def _name(now: float, fingerprint: str) -> str:
@@ -173,5 +187,5 @@ def _removed_on_failure(versions: Versions, version: Version) -> Iterator[None]:
         yield
     except BaseException:
         with suppress(Exception):
-            versions.drop(version)
+            versions.drop_unfinished(version)
         raise

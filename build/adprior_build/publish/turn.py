@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from redis import RedisError
+
 from adprior_runtime.errors import EnvironmentProblemError
 
 __all__ = ["LIFETIME_S", "LostTurnError", "hold_turn"]
@@ -57,9 +59,7 @@ def hold_turn(redis: Any, key: str, address: str) -> Iterator[str]:
 
 def _release(redis: Any, key: str, token: bytes) -> None:
     """Remove the key if it still holds ``token``; where that fails, it expires."""
-    import redis as package  # noqa: PLC0415  told what is missing by whoever connected
-
-    with suppress(package.RedisError), redis.pipeline(transaction=True) as pipeline:
+    with suppress(RedisError), redis.pipeline(transaction=True) as pipeline:
         pipeline.watch(key)
         if pipeline.get(key) == token:
             pipeline.multi()

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Self
 
+from redis import RedisError, WatchError
+
 from adprior_build.publish.commands import run_all
 from adprior_client.redis_layout import Keys, Pointer
 from adprior_runtime.errors import InvalidInputError
@@ -164,6 +166,12 @@ class Versions:
             run_all(self._redis, [("UNLINK", *keys)])
         run_all(self._redis, [("HDEL", self._keys.versions, version.name)])
 
+    def drop_unfinished(self, version: Version) -> None:
+        """Remove a version unless it became whole: the answer that said so may have been lost."""
+        raw = self._redis.hget(self._keys.versions, version.name)
+        if raw is None or not Version.parse(raw).is_complete:
+            self.drop(version)
+
     def sweep(self) -> list[Version]:
         """Remove what killed runs left, and the notes of versions that expired.
 
@@ -181,9 +189,11 @@ class Versions:
     def bytes_a_user(self, version: Version) -> float | None:
         """Return Redis' own estimate of a user's memory, by one bucket; None where it refuses."""
         key = self._keys.bucket(version.name, 0)
-        size, users = run_all(
-            self._redis, [("MEMORY", "USAGE", key, "SAMPLES", 0), ("HLEN", key)], tolerates=True
-        )
+        commands = [("MEMORY", "USAGE", key, "SAMPLES", 0), ("HLEN", key)]
+        try:
+            size, users = run_all(self._redis, commands, tolerates=True)
+        except RedisError:  # the version is there all the same
+            return None
         if not isinstance(size, int) or not isinstance(users, int) or users == 0:
             return None
         return size / users
@@ -201,8 +211,6 @@ class Versions:
         ]
 
     def _if_unchanged(self, key: str, value: bytes, commands: list[tuple[Any, ...]]) -> bool:
-        import redis  # noqa: PLC0415  told what is missing by whoever connected
-
         with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.watch(key)
             if pipeline.get(key) != value:
@@ -212,7 +220,7 @@ class Versions:
                 pipeline.execute_command(*command)
             try:
                 pipeline.execute()
-            except redis.WatchError:
+            except WatchError:
                 return False
         return True
 
