@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from adprior_client import (
+    AsyncRetrievalClient,
     ClientConfig,
     ForecastSource,
     InvalidArgumentError,
@@ -245,6 +246,26 @@ def test_a_redis_that_stands_still_costs_no_more_than_the_deadline(
     assert took < 2
     assert_harmless(result)
     assert result.reason == "bad_answer"
+
+
+def test_lookups_that_hang_leave_the_event_loops_threads_alone(
+    triton: FakeTriton, server: RedisServer
+) -> None:
+    triton.status = grpc.StatusCode.INTERNAL
+
+    async def ask(source: RedisForecasts) -> float:
+        config = triton.config(fail_open=True)
+        async with AsyncRetrievalClient(config, stored=source) as client:
+            users = [f"user-{number}" for number in range(40)]
+            asked = [client.forecast(USER, user_id=user, deadline_s=0.1) for user in users]
+            for result in await asyncio.gather(*asked):
+                assert_harmless(result)
+            began = time.monotonic()
+            assert await asyncio.to_thread(int, "7") == 7
+            return time.monotonic() - began
+
+    with RedisForecasts(server.url, timeout_s=8) as source, server.standing_still():
+        assert asyncio.run(ask(source)) < 4
 
 
 def test_its_own_timeout_holds_where_nobody_else_has_one(server: RedisServer) -> None:
