@@ -129,6 +129,7 @@ class AsyncioClient(Client):
                 request.inputs,
                 outputs=request.outputs,
                 request_id=attempt.request_id,
+                priority=request.priority,
                 client_timeout=attempt.timeout_s,
                 timeout=int(1e6 * attempt.timeout_s),  # for the server's steps: microseconds
                 headers=headers,

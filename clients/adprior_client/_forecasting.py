@@ -74,7 +74,8 @@ class Forecasting:
         """Ask."""
         if held := core.reason_to_hold(treatment=self.treatment):
             return Forecast.none(held, call.request_id)
-        request = Request.of(contract.ADVERTISER_RETRIEVAL, self.tensors, _OUTPUTS)
+        priority = core.config.level or contract.Priority.RETRIEVAL
+        request = Request.of(contract.ADVERTISER_RETRIEVAL, self.tensors, _OUTPUTS, priority)
         try:
             found = yield from ask(
                 core.fleet,

@@ -61,16 +61,22 @@ class Request:
         inputs: tritonclient's.
         outputs: tritonclient's.
         wanted: The contract's, of the same outputs.
+        priority: One of `contract.Priority`.
     """
 
     model: str
     inputs: list[InferInput]
     outputs: list[InferRequestedOutput]
     wanted: list[Tensor]
+    priority: int
 
     @classmethod
     def of(
-        cls, model_name: str, tensors: Mapping[str, NDArray[Any]], outputs: Sequence[str]
+        cls,
+        model_name: str,
+        tensors: Mapping[str, NDArray[Any]],
+        outputs: Sequence[str],
+        priority: int,
     ) -> Request:
         """Return a request.
 
@@ -78,6 +84,7 @@ class Request:
             model_name: A model of the contract.
             tensors: Inputs by name, 1-D: the batch dimension is added here.
             outputs: Names of the outputs wanted.
+            priority: One of `contract.Priority`.
         """
         spec = _SPECS[model_name]
         return cls(
@@ -85,6 +92,7 @@ class Request:
             inputs=[_to_input(t, tensors[t.name]) for t in spec.inputs if t.name in tensors],
             outputs=[InferRequestedOutput(name) for name in outputs],
             wanted=[tensor for tensor in spec.outputs if tensor.name in outputs],
+            priority=int(priority),
         )
 
 

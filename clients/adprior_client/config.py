@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from adprior_client.errors import InvalidArgumentError
+from adprior_runtime.contract import Priority
 
 __all__ = ["ClientConfig", "check_concurrency", "check_metadata", "check_number"]
 
@@ -51,6 +52,8 @@ class ClientConfig:
         stored_max_age_s: Older stored forecasts are not used.
         stored_reserve_s: Part of a ranking's deadline that is kept for a stored forecast when the
             live one fails; only where there is a source of stored ones.
+        priority: ``ranking``, ``retrieval`` or ``bulk``: who goes first where requests wait at a
+            server; where none is given, a ranking goes before a forecast.
         tls: Whether to use TLS; so does any of the files.
         tls_ca_file: PEM certificates to trust, the system's where none is given.
         tls_certificate_file: The client's own PEM chain, for mTLS.
@@ -78,6 +81,7 @@ class ClientConfig:
     keepalive_timeout_s: float = 5.0
     stored_max_age_s: float = 2 * 86400.0
     stored_reserve_s: float = 0.0
+    priority: str | None = None
     tls: bool = False
     tls_ca_file: str | None = None
     tls_certificate_file: str | None = None
@@ -105,6 +109,11 @@ class ClientConfig:
                 raise InvalidArgumentError(
                     f"{name}: found {value!r}, expected an integer from {least} to {most}"
                 )
+        if self.priority is not None and self.priority.upper() not in Priority.__members__:
+            raise InvalidArgumentError(
+                f"priority: found {self.priority!r}, expected one of "
+                f"{', '.join(name.lower() for name in Priority.__members__)}"
+            )
         if self.stored_reserve_s >= self.deadline_s:
             raise InvalidArgumentError(
                 f"stored_reserve_s: found {self.stored_reserve_s:g}, expected less than "
@@ -115,6 +124,11 @@ class ClientConfig:
         if not isinstance(self.metadata, tuple):
             raise InvalidArgumentError("metadata: expected a tuple of pairs of text")
         check_metadata(self.metadata)
+
+    @property
+    def level(self) -> Priority | None:
+        """The priority as the server knows it."""
+        return None if self.priority is None else Priority[self.priority.upper()]
 
     @property
     def is_secure(self) -> bool:
