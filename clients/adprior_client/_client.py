@@ -77,6 +77,7 @@ class Client:
         self._metadata = metadata
         self._telemetry = Telemetry()
         self._settings = channel_settings(self._config)
+        self._token = self._config.token_metadata()
         self._prepare()
 
     def _prepare(self) -> None:
@@ -94,7 +95,7 @@ class Client:
 
     def _headers(self) -> Headers:
         """Return what goes along with a call, or why nothing can."""
-        headers = dict(self._config.metadata) | self._telemetry.headers()
+        headers = dict(self._config.metadata) | self._token | self._telemetry.headers()
         if self._metadata is None:
             return headers
         try:

@@ -59,7 +59,9 @@ class Forecasting:
         tensors = {contract.USER_CONTEXT: encoding.encode_user(request.user)}
         if request.k is not None:
             tensors[contract.TOP_K] = encoding.encode_top_k(request.k)
-        excluded = encoding.encode_ids(request.excluded_advertiser_ids, "excluded_advertiser_ids")
+        excluded = encoding.encode_ids(
+            request.excluded_advertiser_ids, "excluded_advertiser_ids", contract.MAX_EXCLUDED
+        )
         if excluded.size:
             tensors[contract.EXCLUDED_ADVERTISER_IDS] = excluded
         return cls(tensors, request.treatment)

@@ -70,7 +70,7 @@ class Scoring:
                 f"requests: found {type(request).__name__}, expected ScoreRequest"
             )
         check_flag(request.treatment)
-        ids = encoding.encode_ids(request.candidates, "candidates")
+        ids = encoding.encode_ids(request.candidates, "candidates", contract.MAX_CANDIDATES)
         base, sent = encoding.encode_logits(request.base_logits, "base_logits")
         if ids.size != sent.size:
             raise InvalidArgumentError(

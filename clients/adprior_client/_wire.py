@@ -9,6 +9,7 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -30,6 +31,8 @@ from adprior_client.errors import (
     error_for_status,
 )
 from adprior_runtime.contract import MAX_CONTEXT_BYTES, MODEL_NAMES, Target, Tensor, model
+from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.file_modes import check_private
 
 __all__ = [
     "Request",
@@ -49,7 +52,8 @@ _NUMPY_TYPES: Final[dict[str, type[np.generic]]] = {
     "BYTES": np.object_,
 }
 _RETRIED: Final = ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
-_UNLIMITED: Final = 2**31 - 1
+_MAX_ANSWER_BYTES: Final = 64 << 20
+"""Many times the largest answer of the contract; what claims to be larger is not taken in."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,7 +107,7 @@ def channel_settings(config: ClientConfig) -> dict[str, Any]:
     call's deadline.
 
     Raises:
-        InvalidArgumentError: A certificate file is unreadable.
+        InvalidArgumentError: A certificate file is unreadable, or others can read the key.
     """
     attempts = config.max_attempts if len(config.urls) == 1 else 1
     policy = {
@@ -115,8 +119,8 @@ def channel_settings(config: ClientConfig) -> dict[str, Any]:
     }
     method: dict[str, Any] = {"name": [{}]} | ({"retryPolicy": policy} if attempts > 1 else {})
     arguments: list[tuple[str, Any]] = [
-        ("grpc.max_send_message_length", _UNLIMITED),
-        ("grpc.max_receive_message_length", _UNLIMITED),
+        ("grpc.max_send_message_length", -1),  # bounded where it is checked
+        ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
         ("grpc.keepalive_time_ms", int(1000 * config.keepalive_time_s)),
         ("grpc.keepalive_timeout_ms", int(1000 * config.keepalive_timeout_s)),
         ("grpc.initial_reconnect_backoff_ms", 100),
@@ -129,6 +133,11 @@ def channel_settings(config: ClientConfig) -> dict[str, Any]:
     if config.tls_server_name is not None:
         arguments.append(("grpc.ssl_target_name_override", config.tls_server_name))
     credentials = None
+    if config.tls_key_file is not None:
+        try:
+            check_private(Path(config.tls_key_file))
+        except InvalidInputError as error:
+            raise InvalidArgumentError(f"tls_key_file: {error}") from error
     if config.is_secure:
         credentials = grpc.ssl_channel_credentials(
             *(

@@ -14,7 +14,9 @@ from typing import Any, Final, Self
 import numpy as np
 
 from adprior_client.errors import InvalidArgumentError
-from adprior_runtime.contract import Priority
+from adprior_runtime.contract import GRPC_KEY_PREFIX, INFERENCE_KEY, Priority
+from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.file_modes import read_token
 
 __all__ = ["ClientConfig", "check_concurrency", "check_metadata", "check_number"]
 
@@ -57,8 +59,11 @@ class ClientConfig:
         tls: Whether to use TLS; so does any of the files.
         tls_ca_file: PEM certificates to trust, the system's where none is given.
         tls_certificate_file: The client's own PEM chain, for mTLS.
-        tls_key_file: Its key.
+        tls_key_file: Its key; like ``token_file``, for its owner alone to read.
         tls_server_name: The name the server's certificate must have, where that is not the host.
+        token_file: With the token that ``adprior serve --inference-token-file`` wants; read once,
+            when a client is made.
+        token: That token itself.
         metadata: Sent with each call, such as ``("authorization", "Bearer ...")``.
 
     Raises:
@@ -87,6 +92,8 @@ class ClientConfig:
     tls_certificate_file: str | None = None
     tls_key_file: str | None = None
     tls_server_name: str | None = None
+    token_file: str | None = None
+    token: str | None = field(default=None, repr=False)
     metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
@@ -121,6 +128,10 @@ class ClientConfig:
             )
         if (self.tls_certificate_file is None) != (self.tls_key_file is None):
             raise InvalidArgumentError("tls_certificate_file and tls_key_file go together")
+        if self.token is not None and self.token_file is not None:
+            raise InvalidArgumentError("token and token_file: give one of them")
+        if self.token is not None and not _METADATA_VALUE.fullmatch(self.token):
+            raise InvalidArgumentError("token: not printable ASCII")
         if not isinstance(self.metadata, tuple):
             raise InvalidArgumentError("metadata: expected a tuple of pairs of text")
         check_metadata(self.metadata)
@@ -129,6 +140,20 @@ class ClientConfig:
     def level(self) -> Priority | None:
         """The priority as the server knows it."""
         return None if self.priority is None else Priority[self.priority.upper()]
+
+    def token_metadata(self) -> dict[str, str]:
+        """Return the metadata that carries the token, nothing where there is none.
+
+        Raises:
+            InvalidArgumentError: Its file is unreadable, or others can read it.
+        """
+        token = self.token
+        if self.token_file is not None:
+            try:
+                token = read_token(Path(self.token_file))
+            except InvalidInputError as error:
+                raise InvalidArgumentError(f"token_file: {error}") from error
+        return {} if token is None else {f"{GRPC_KEY_PREFIX}{INFERENCE_KEY}": token}
 
     @property
     def is_secure(self) -> bool:

@@ -53,7 +53,7 @@ empties that queue at once (``model_instance_state.cc``: ``enqueue``; docs/gpu.m
 BULK_QUEUE_TIMEOUT_US: Final = 60_000_000
 """How long one of bulk work waits, which lets all others go first."""
 
-TOKEN_HEADER_PREFIX: Final = "triton-grpc-protocol-"
+GRPC_KEY_PREFIX: Final = "triton-grpc-protocol-"
 """Begins the names of the metadata in which tritonserver looks for a token; HTTP has no prefix."""
 
 ADMIN_KEY: Final = "admin-key"
@@ -133,6 +133,15 @@ ADJUSTED_LOGITS: Final = "ADJUSTED_LOGITS"
 CANDIDATE_LOG_PROBS: Final = "CANDIDATE_LOG_PROBS"
 CANDIDATE_STATUS: Final = "CANDIDATE_STATUS"
 PRIOR_FEATURES: Final = "PRIOR_FEATURES"
+
+MOST_VALUES: Final = {
+    CANDIDATE_ADVERTISER_IDS: MAX_CANDIDATES,
+    BASE_LOGITS: MAX_CANDIDATES,
+    EXCLUDED_ADVERTISER_IDS: MAX_EXCLUDED,
+    ADVERTISER_IDS: MAX_TOP_K,
+    LOG_PROBS: MAX_TOP_K,
+}
+"""The most values of an input; a request with more is refused before any work is spent on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
