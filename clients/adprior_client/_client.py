@@ -107,4 +107,5 @@ class Client:
         return headers | added
 
     def _failure(self, error: Exception, attempt: Attempt) -> Outcome:
-        return error_of(error, attempt.request.model, attempt.server.url, attempt.timeout_s)
+        place = attempt.request.model, attempt.server.url
+        return error_of(error, *place, attempt.timeout_s, self._config)

@@ -52,6 +52,7 @@ _NUMPY_TYPES: Final[dict[str, type[np.generic]]] = {
     "BYTES": np.object_,
 }
 _RETRIED: Final = ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
+_HUNG_UP: Final = ("Socket closed", "Connection reset")
 _MAX_ANSWER_BYTES: Final = 64 << 20
 """Many times the largest answer of the contract; what claims to be larger is not taken in."""
 
@@ -157,7 +158,9 @@ def read_answer(request: Request, result: InferResult) -> dict[str, NDArray[Any]
     return {tensor.name: _from_output(tensor, result) for tensor in request.wanted}
 
 
-def error_of(error: Exception, model_name: str, url: str, timeout_s: float) -> ClientError:
+def error_of(
+    error: Exception, model_name: str, url: str, timeout_s: float, config: ClientConfig
+) -> ClientError:
     """Return what an attempt's exception means.
 
     Args:
@@ -165,16 +168,28 @@ def error_of(error: Exception, model_name: str, url: str, timeout_s: float) -> C
         model_name: What was called.
         url: Of the server.
         timeout_s: The time it had.
+        config: The client's, for what may be wrong where a connection is closed at once.
     """
     place = f"{model_name} at {url}"
     if isinstance(error, InferenceServerException):
         detail = " ".join((error.message() or "no reason given").split())
         if str(error.status()).endswith("DEADLINE_EXCEEDED"):
             detail = f"no answer within {timeout_s:.3g} s"
+        if "failed to connect" in detail and any(word in detail for word in _HUNG_UP):
+            detail += f"; {_guess_why(config)}"
         return error_for_status(error.status(), f"{place}: {detail}")
     if isinstance(error, ValueError) and "closed channel" in str(error):
         return CancelledError(f"{place}: the client was closed")
     return BadAnswerError(f"{place}: {type(error).__name__} on reading the answer")
+
+
+def _guess_why(config: ClientConfig) -> str:
+    """Return what a server usually has against a client that it hangs up on."""
+    if not config.is_secure:
+        return "the server may want TLS (tls_ca_file)"
+    if config.tls_certificate_file is None:
+        return "the server may want a certificate of ours (tls_certificate_file)"
+    return "the server may not trust our certificate, or it has expired (tls_certificate_file)"
 
 
 def _read(name: str, path: str | None) -> bytes | None:
