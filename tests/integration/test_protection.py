@@ -136,20 +136,28 @@ def guarded(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         path.chmod(0o555 if path.is_dir() else 0o444)
     ports = free_ports(3)
     names = ("grpc", "http", "metrics")
-    with subprocess.Popen(
-        _command(
-            *("serve", "--repository", str(copy), "--log-file", str(files / "server.log")),
-            *(f"--{name}-port={port}" for name, port in zip(names, ports, strict=True)),
-            *("--tls-cert", str(files / "server.pem"), "--tls-key", str(files / "server-key.pem")),
-            *("--tls-client-ca", str(files / "ca.pem")),
-            *("--admin-token-file", str(files / "admin")),
-            *("--inference-token-file", str(files / "inference")),
-        ),
-        stdout=subprocess.PIPE,
-        stderr=(files / "stderr").open("wb"),
-        text=True,
-        cwd=files,
-    ) as process:
+    with (
+        (files / "stderr").open("wb") as errors,
+        subprocess.Popen(
+            _command(
+                *("serve", "--repository", str(copy), "--log-file", str(files / "server.log")),
+                *(f"--{name}-port={port}" for name, port in zip(names, ports, strict=True)),
+                *(
+                    "--tls-cert",
+                    str(files / "server.pem"),
+                    "--tls-key",
+                    str(files / "server-key.pem"),
+                ),
+                *("--tls-client-ca", str(files / "ca.pem")),
+                *("--admin-token-file", str(files / "admin")),
+                *("--inference-token-file", str(files / "inference")),
+            ),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            cwd=files,
+        ) as process,
+    ):
         try:
             assert process.stdout is not None
             ready = process.stdout.readline()
@@ -408,7 +416,7 @@ def test_it_neither_can_nor_does_write_its_repository(guarded: Guarded) -> None:
     with RetrievalClient(guarded.config(fail_open=False)) as client:
         client.forecast(user(7))
     assert _listing(guarded.repository) == before
-    attempt = _command()[:-2] + ["-c", "import sys; open(sys.argv[1], 'w')"]
+    attempt = [*_command()[:-2], "-c", "import sys; open(sys.argv[1], 'w')"]
     for place in (guarded.repository / "new", guarded.repository / "tokenizer" / "config.pbtxt"):
         written = subprocess.run([*attempt, str(place)], capture_output=True, check=False)
         assert b"PermissionError" in written.stderr
