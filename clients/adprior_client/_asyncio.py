@@ -12,10 +12,10 @@ from typing import Any, Self, TypeVar
 from tritonclient.grpc.aio import InferenceServerClient
 
 from adprior_client._calls import Attempt, Call, Lookup, Outcome, Pause, Step
+from adprior_client._checks import check_concurrency
 from adprior_client._client import CHECK_TIMEOUT_S, Client, Headers, Result_co, Work
 from adprior_client._fleet import Server
 from adprior_client._telemetry import describe
-from adprior_client.config import check_concurrency
 from adprior_client.errors import CancelledError, ClientError, InvalidArgumentError
 
 __all__ = ["AsyncioClient"]

@@ -14,10 +14,10 @@ from typing import Any, Final, Self, TypeVar
 from tritonclient.grpc import InferenceServerClient
 
 from adprior_client._calls import Attempt, Call, Lookup, Outcome, Pause, Step
+from adprior_client._checks import check_concurrency
 from adprior_client._client import CHECK_TIMEOUT_S, Client, Headers, Result_co, Work
 from adprior_client._fleet import Server
 from adprior_client._telemetry import describe
-from adprior_client.config import check_concurrency
 from adprior_client.errors import ClientError
 
 __all__ = ["BlockingClient"]

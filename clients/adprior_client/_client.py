@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TypeVar
 
 from adprior_client._calls import Attempt, Call, Outcome, Steps
+from adprior_client._checks import check_metadata
 from adprior_client._core import Core
 from adprior_client._telemetry import Telemetry
 from adprior_client._wire import channel_settings, error_of
-from adprior_client.config import ClientConfig, check_metadata
+from adprior_client.config import ClientConfig
 from adprior_client.errors import ClientError, InvalidArgumentError, MetadataError
 from adprior_client.results import Forecast, Ranking
 from adprior_client.sources import ForecastSource

@@ -27,7 +27,7 @@ from adprior_runtime.endpoints import Endpoints, local_host
 from adprior_runtime.errors import AdpriorError, EnvironmentProblemError, InvalidInputError
 from adprior_runtime.launch import EXIT_TIMEOUT_S, compose_command, spawn
 from adprior_runtime.process_arguments import blank_arguments
-from adprior_runtime.server_log import explain_failure
+from adprior_runtime.server_log import explain_failure, has_begun
 
 __all__ = ["TritonServer"]
 
@@ -232,25 +232,18 @@ class TritonServer:
     def _shared_memory(self) -> Iterator[Path]:
         return _SHARED_MEMORY.glob(f"{self._scratch.name}*")
 
-    def _hide(self) -> None:
+    def _hide(self, *, is_ready: bool) -> None:
         """Keep from other users of the machine what the server shows them on its own."""
         for region in self._shared_memory():
             with contextlib.suppress(FileNotFoundError):
                 region.chmod(0o600)  # made for all to read, and users' contexts pass through it
-        if self.hides_tokens is None and self._has_logged():
-            # It logs once it has read its flags.
+        if self.hides_tokens is None and (is_ready or has_begun(self.log_file)):
             self.hides_tokens = blank_arguments(self.process.pid, self._access.tokens)
-
-    def _has_logged(self) -> bool:
-        try:
-            return self.log_file.stat().st_size > 0
-        except OSError:
-            return False
 
     def _await_ready(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while not self._is_ready():
-            self._hide()
+            self._hide(is_ready=False)
             if self.process.poll() is not None:
                 raise self.failure()
             if time.monotonic() > deadline:
@@ -259,7 +252,7 @@ class TritonServer:
                     "--ready-timeout, or see its log with --log-file"
                 )
             time.sleep(_POLL_S)
-        self._hide()
+        self._hide(is_ready=True)
 
     def _is_ready(self) -> bool:
         host = local_host(self.endpoints.http_host)

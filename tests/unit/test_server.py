@@ -21,7 +21,7 @@ from adprior_runtime.errors import (
 )
 from adprior_runtime.launch import compose_command
 from adprior_runtime.server import TritonServer
-from adprior_runtime.server_log import explain_failure
+from adprior_runtime.server_log import explain_failure, has_begun
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -344,6 +344,17 @@ def test_a_failure_is_one_line_of_the_log(
     found = explain_failure(file)
     assert type(found) is error
     assert str(found) == message
+
+
+def test_a_server_has_begun_with_a_line_of_its_own(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    assert not has_begun(log)
+    log.write_text("ERROR: ld.so: object 'x.so' from LD_PRELOAD cannot be preloaded: ignored.\n")
+    assert not has_begun(log)
+    log.write_text(
+        log.read_text() + 'W1121 17:27:24.087717 7178 pinned_memory_manager.cc:273] "no"'
+    )
+    assert has_begun(log)
 
 
 def test_a_log_without_a_reason_explains_nothing(tmp_path: Path) -> None:
