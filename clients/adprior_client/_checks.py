@@ -49,6 +49,11 @@ def check_concurrency(value: Any) -> int:
 
 
 def check_urls(urls: Any) -> None:
+    """Refuse what is no tuple of different ``HOST:PORT``.
+
+    Raises:
+        InvalidArgumentError: It is not.
+    """
     if not isinstance(urls, tuple) or not urls:
         raise InvalidArgumentError(f"urls: found {urls!r}, expected a tuple of HOST:PORT")
     for url in urls:
