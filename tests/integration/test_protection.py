@@ -249,22 +249,27 @@ def test_without_it_the_base_logits_come_back_and_the_error_is_clear(
     assert ADMIN not in str(caught.value)
 
 
-def test_the_commands_take_the_same(guarded: Guarded, tmp_path: Path) -> None:
+def test_the_commands_take_the_same_and_say_what_is_wrong_in_one_line(
+    guarded: Guarded, tmp_path: Path
+) -> None:
     (tmp_path / "user.json").write_text(json.dumps(user(5)))
     arguments = ["predict", "--json", "--user", str(tmp_path / "user.json"), *guarded.options()]
-    denied, answered = (
+    token = ["--token-file", str(guarded.files / "inference")]
+    distrusted = ["--tls-ca", str(guarded.files / "other-ca.pem")]
+    answered, *refused = (
         subprocess.run(
-            [sys.executable, "-c", COMMAND, *arguments, *token],
+            [sys.executable, "-c", COMMAND, *arguments, *more],
             capture_output=True,
             text=True,
             check=False,
         )
-        for token in ((), ("--token-file", str(guarded.files / "inference")))
+        for more in (token, [], [*token, *distrusted])
     )
-    assert denied.returncode == 2
-    assert re.fullmatch(r"adprior predict: .*restricted.*: wrong or no token .*\n", denied.stderr)
     assert answered.returncode == 0, answered.stderr
     assert json.loads(answered.stdout)["bundle_id"]
+    for command, told in zip(refused, ("no token", "CERTIFICATE_VERIFY_FAILED"), strict=True):
+        assert command.returncode == 2
+        assert re.fullmatch(rf"adprior predict: .*{told}.*\n", command.stderr)
 
 
 ADMINISTRATION: dict[str, Callable[[Any, dict[str, str]], Any]] = {
