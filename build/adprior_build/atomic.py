@@ -1,4 +1,7 @@
-"""Outputs appear whole or not at all: written beside their place, then renamed into it."""
+"""Outputs appear whole or not at all: written beside their place, then renamed into it.
+
+They have the modes that the umask gives, less what would let everyone write them.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["replace_directory", "replace_file", "scratch_directory"]
+__all__ = ["OTHERS_WRITE", "replace_directory", "replace_file", "scratch_directory"]
+
+OTHERS_WRITE: Final = 0o002
+"""What no output may have."""
 
 
 @contextmanager
@@ -40,8 +47,9 @@ def replace_directory(target: Path, *, marker: str) -> Iterator[Path]:
     _remove_remains(target)
     fresh = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
     try:
-        fresh.chmod(0o755)
+        fresh.chmod(0o777 & ~(_umask() | OTHERS_WRITE))
         yield fresh
+        _close_to_others(fresh)
         _swap(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -67,9 +75,25 @@ def replace_file(target: Path) -> Iterator[Path]:
     fresh = target.parent / f"{_prefix(target)}file"
     try:
         yield fresh
+        _close_to_others(fresh)
         fresh.replace(target)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """Return the process's umask, which only the kernel tells without changing it."""
+    with open("/proc/self/status", encoding="utf-8") as status:  # noqa: PTH123  no file of ours
+        found = [line for line in status if line.startswith("Umask:")]
+    return int(found[0].split()[1], 8) if found else 0o022
+
+
+def _close_to_others(output: Path) -> None:
+    """Take from everyone the right to write any of it, whatever the umask or a copied file says."""
+    for path in (output, *output.rglob("*")):
+        mode = path.lstat().st_mode
+        if mode & OTHERS_WRITE and not path.is_symlink():
+            path.chmod(mode & ~OTHERS_WRITE)
 
 
 def _make_parent(target: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
+from adprior_build.atomic import OTHERS_WRITE
 from adprior_build.catalogue import Catalogue, read_catalogue
 from adprior_build.tables import read_table
 from adprior_build.training_record import RUN_KEY
@@ -193,9 +194,12 @@ def _check_sizes(bundle: Bundle, renderer: PromptRenderer) -> None:
 
 
 def link_or_copy(source: Path, target: Path, *, link: bool = True) -> None:
-    """Hard-link a file where the file system can, copy it elsewhere."""
+    """Hard-link a file where the file system can, copy it elsewhere.
+
+    A file that others may write is copied too: they could change it afterwards.
+    """
     try:
-        if not link:
+        if not link or source.stat().st_mode & OTHERS_WRITE:
             raise OSError
         os.link(source, target)
     except OSError:

@@ -16,7 +16,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from adprior_runtime import contract
-from adprior_runtime.contract import Model, Target, Tensor
+from adprior_runtime.contract import Model, Priority, Target, Tensor
 
 __all__ = ["TENSORRT_LLM", "parse_config", "render", "render_tree", "set_parameters"]
 
@@ -75,10 +75,11 @@ def _to_text(config: Any) -> str:
 def _single(spec: Model) -> Any:
     config = _common(spec)
     config.backend = spec.backend
-    _bound_queue(config.dynamic_batching)
+    _bound_queue(config.dynamic_batching.default_queue_policy, contract.QUEUE_TIMEOUT_US)
     if spec.backend == TENSORRT_LLM:  # batches in flight: nothing is gained by waiting
         config.model_transaction_policy.SetInParent()  # it reads `decoupled` from it: false
     else:
+        _add_priorities(config.dynamic_batching)
         config.dynamic_batching.max_queue_delay_microseconds = _MAX_QUEUE_DELAY_US
     config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=1)
     for tensor in config.input:
@@ -88,13 +89,19 @@ def _single(spec: Model) -> Any:
     return config
 
 
-def _bound_queue(batching: Any) -> None:
+def _bound_queue(policy: Any, timeout_us: int) -> None:
     """Let no more requests wait than can be answered, and none longer than its client does."""
-    policy = batching.default_queue_policy
     policy.max_queue_size = contract.MAX_QUEUE_SIZE
-    policy.default_timeout_microseconds = contract.QUEUE_TIMEOUT_US
+    policy.default_timeout_microseconds = timeout_us
     policy.allow_timeout_override = True
     policy.timeout_action = pb.ModelQueuePolicy.REJECT
+
+
+def _add_priorities(batching: Any) -> None:
+    """Give each priority a queue of its own; bulk work waits longer, since it goes last."""
+    batching.priority_levels = len(Priority)
+    batching.default_priority_level = Priority.RETRIEVAL
+    _bound_queue(batching.priority_queue_policy[Priority.BULK], contract.BULK_QUEUE_TIMEOUT_US)
 
 
 def _ensemble(spec: Model, steps: list[Model]) -> Any:

@@ -14,10 +14,10 @@ from typing import Any, Self, TypeVar
 from tritonclient.grpc import InferenceServerClient
 
 from adprior_client._calls import Attempt, Call, Lookup, Outcome, Pause, Step
+from adprior_client._checks import check_concurrency
 from adprior_client._client import CHECK_TIMEOUT_S, LOOKUP_THREADS, Client, Headers, Result_co, Work
 from adprior_client._fleet import Server
 from adprior_client._telemetry import describe
-from adprior_client.config import check_concurrency
 from adprior_client.errors import ClientError
 
 __all__ = ["BlockingClient"]
@@ -107,6 +107,7 @@ class BlockingClient(Client):
                 request.inputs,
                 outputs=request.outputs,
                 request_id=attempt.request_id,
+                priority=request.priority,
                 client_timeout=attempt.timeout_s,
                 timeout=int(1e6 * attempt.timeout_s),  # for the server's steps: microseconds
                 headers=headers,

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TypeVar
 
 from adprior_client._calls import Attempt, Call, Outcome, Steps
+from adprior_client._checks import check_metadata
 from adprior_client._core import Core
 from adprior_client._telemetry import Telemetry
 from adprior_client._wire import channel_settings, error_of
-from adprior_client.config import ClientConfig, check_metadata
+from adprior_client.config import ClientConfig
 from adprior_client.errors import ClientError, InvalidArgumentError, MetadataError
 from adprior_client.results import Forecast, Ranking
 from adprior_client.sources import ForecastSource
@@ -79,6 +80,7 @@ class Client:
         self._metadata = metadata
         self._telemetry = Telemetry()
         self._settings = channel_settings(self._config)
+        self._token = self._config.token_metadata()
         self._prepare()
 
     def _prepare(self) -> None:
@@ -96,7 +98,7 @@ class Client:
 
     def _headers(self) -> Headers:
         """Return what goes along with a call, or why nothing can."""
-        headers = dict(self._config.metadata) | self._telemetry.headers()
+        headers = dict(self._config.metadata) | self._token | self._telemetry.headers()
         if self._metadata is None:
             return headers
         try:
@@ -108,4 +110,5 @@ class Client:
         return headers | added
 
     def _failure(self, error: Exception, attempt: Attempt) -> Outcome:
-        return error_of(error, attempt.request.model, attempt.server.url, attempt.timeout_s)
+        place = attempt.request.model, attempt.server.url
+        return error_of(error, *place, attempt.timeout_s, self._config)

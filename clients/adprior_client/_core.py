@@ -18,8 +18,9 @@ import numpy as np
 
 from adprior_client import encoding
 from adprior_client._calls import Call, Lookup, Steps
+from adprior_client._checks import check_number
 from adprior_client._fleet import Fleet
-from adprior_client.config import ClientConfig, check_number
+from adprior_client.config import ClientConfig
 from adprior_client.errors import InvalidArgumentError
 from adprior_client.results import Forecast
 from adprior_client.types import Reason, Source, UserId

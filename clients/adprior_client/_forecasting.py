@@ -59,7 +59,9 @@ class Forecasting:
         tensors = {contract.USER_CONTEXT: encoding.encode_user(request.user)}
         if request.k is not None:
             tensors[contract.TOP_K] = encoding.encode_top_k(request.k)
-        excluded = encoding.encode_ids(request.excluded_advertiser_ids, "excluded_advertiser_ids")
+        excluded = encoding.encode_ids(
+            request.excluded_advertiser_ids, "excluded_advertiser_ids", contract.MAX_EXCLUDED
+        )
         if excluded.size:
             tensors[contract.EXCLUDED_ADVERTISER_IDS] = excluded
         return cls(tensors, request.treatment)
@@ -74,7 +76,8 @@ class Forecasting:
         """Ask."""
         if held := core.reason_to_hold(treatment=self.treatment):
             return Forecast.none(held, call.request_id)
-        request = Request.of(contract.ADVERTISER_RETRIEVAL, self.tensors, _OUTPUTS)
+        priority = core.config.level or contract.Priority.RETRIEVAL
+        request = Request.of(contract.ADVERTISER_RETRIEVAL, self.tensors, _OUTPUTS, priority)
         try:
             found = yield from ask(
                 core.fleet,

@@ -70,7 +70,7 @@ class Scoring:
                 f"requests: found {type(request).__name__}, expected ScoreRequest"
             )
         check_flag(request.treatment)
-        ids = encoding.encode_ids(request.candidates, "candidates")
+        ids = encoding.encode_ids(request.candidates, "candidates", contract.MAX_CANDIDATES)
         base, sent = encoding.encode_logits(request.base_logits, "base_logits")
         if ids.size != sent.size:
             raise InvalidArgumentError(
@@ -111,7 +111,9 @@ class Scoring:
             return self._unscored(call, error.reason)
 
     def _live(self, core: Core, call: Call) -> Steps[Ranking]:
-        request = Request.of(contract.ADVERTISER_RANKING, self._tensors(self.known), _LIVE_OUTPUTS)
+        priority = core.config.level or contract.Priority.RANKING
+        tensors = self._tensors(self.known)
+        request = Request.of(contract.ADVERTISER_RANKING, tensors, _LIVE_OUTPUTS, priority)
 
         def read(answer: Mapping[str, NDArray[Any]]) -> Ranking:
             forecast = decoding.decode_forecast(answer, call.request_id)
@@ -134,7 +136,8 @@ class Scoring:
     def _with_forecast(
         self, core: Core, call: Call, forecast: Forecast, known: Mapping[str, NDArray[Any]]
     ) -> Steps[Ranking]:
-        request = Request.of(contract.PRIOR_HEAD, self._tensors(known), _OUTPUTS)
+        priority = core.config.level or contract.Priority.RANKING
+        request = Request.of(contract.PRIOR_HEAD, self._tensors(known), _OUTPUTS, priority)
         bundle_id = forecast.bundle_id
 
         def read(answer: Mapping[str, NDArray[Any]]) -> Ranking:

@@ -9,6 +9,7 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -30,6 +31,8 @@ from adprior_client.errors import (
     error_for_status,
 )
 from adprior_runtime.contract import MAX_CONTEXT_BYTES, MODEL_NAMES, Target, Tensor, model
+from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.file_modes import check_private
 
 __all__ = [
     "Request",
@@ -49,7 +52,9 @@ _NUMPY_TYPES: Final[dict[str, type[np.generic]]] = {
     "BYTES": np.object_,
 }
 _RETRIED: Final = ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
-_UNLIMITED: Final = 2**31 - 1
+_HUNG_UP: Final = ("Socket closed", "Connection reset")
+_MAX_ANSWER_BYTES: Final = 64 << 20
+"""Many times the largest answer of the contract; what claims to be larger is not taken in."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,16 +66,22 @@ class Request:
         inputs: tritonclient's.
         outputs: tritonclient's.
         wanted: The contract's, of the same outputs.
+        priority: One of `contract.Priority`.
     """
 
     model: str
     inputs: list[InferInput]
     outputs: list[InferRequestedOutput]
     wanted: list[Tensor]
+    priority: int
 
     @classmethod
     def of(
-        cls, model_name: str, tensors: Mapping[str, NDArray[Any]], outputs: Sequence[str]
+        cls,
+        model_name: str,
+        tensors: Mapping[str, NDArray[Any]],
+        outputs: Sequence[str],
+        priority: int,
     ) -> Request:
         """Return a request.
 
@@ -78,6 +89,7 @@ class Request:
             model_name: A model of the contract.
             tensors: Inputs by name, 1-D: the batch dimension is added here.
             outputs: Names of the outputs wanted.
+            priority: One of `contract.Priority`.
         """
         spec = _SPECS[model_name]
         return cls(
@@ -85,6 +97,7 @@ class Request:
             inputs=[_to_input(t, tensors[t.name]) for t in spec.inputs if t.name in tensors],
             outputs=[InferRequestedOutput(name) for name in outputs],
             wanted=[tensor for tensor in spec.outputs if tensor.name in outputs],
+            priority=int(priority),
         )
 
 
@@ -95,7 +108,7 @@ def channel_settings(config: ClientConfig) -> dict[str, Any]:
     call's deadline.
 
     Raises:
-        InvalidArgumentError: A certificate file is unreadable.
+        InvalidArgumentError: A certificate file is unreadable, or others can read the key.
     """
     attempts = config.max_attempts if len(config.urls) == 1 else 1
     policy = {
@@ -107,8 +120,8 @@ def channel_settings(config: ClientConfig) -> dict[str, Any]:
     }
     method: dict[str, Any] = {"name": [{}]} | ({"retryPolicy": policy} if attempts > 1 else {})
     arguments: list[tuple[str, Any]] = [
-        ("grpc.max_send_message_length", _UNLIMITED),
-        ("grpc.max_receive_message_length", _UNLIMITED),
+        ("grpc.max_send_message_length", -1),  # bounded where it is checked
+        ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
         ("grpc.keepalive_time_ms", int(1000 * config.keepalive_time_s)),
         ("grpc.keepalive_timeout_ms", int(1000 * config.keepalive_timeout_s)),
         ("grpc.initial_reconnect_backoff_ms", 100),
@@ -121,6 +134,11 @@ def channel_settings(config: ClientConfig) -> dict[str, Any]:
     if config.tls_server_name is not None:
         arguments.append(("grpc.ssl_target_name_override", config.tls_server_name))
     credentials = None
+    if config.tls_key_file is not None:
+        try:
+            check_private(Path(config.tls_key_file))
+        except InvalidInputError as error:
+            raise InvalidArgumentError(f"tls_key_file: {error}") from error
     if config.is_secure:
         credentials = grpc.ssl_channel_credentials(
             *(
@@ -140,7 +158,9 @@ def read_answer(request: Request, result: InferResult) -> dict[str, NDArray[Any]
     return {tensor.name: _from_output(tensor, result) for tensor in request.wanted}
 
 
-def error_of(error: Exception, model_name: str, url: str, timeout_s: float) -> ClientError:
+def error_of(
+    error: Exception, model_name: str, url: str, timeout_s: float, config: ClientConfig
+) -> ClientError:
     """Return what an attempt's exception means.
 
     Args:
@@ -148,16 +168,28 @@ def error_of(error: Exception, model_name: str, url: str, timeout_s: float) -> C
         model_name: What was called.
         url: Of the server.
         timeout_s: The time it had.
+        config: The client's, for what may be wrong where a connection is closed at once.
     """
     place = f"{model_name} at {url}"
     if isinstance(error, InferenceServerException):
         detail = " ".join((error.message() or "no reason given").split())
         if str(error.status()).endswith("DEADLINE_EXCEEDED"):
             detail = f"no answer within {timeout_s:.3g} s"
+        if "failed to connect" in detail and any(word in detail for word in _HUNG_UP):
+            detail += f"; {_guess_why(config)}"
         return error_for_status(error.status(), f"{place}: {detail}")
     if isinstance(error, ValueError) and "closed channel" in str(error):
         return CancelledError(f"{place}: the client was closed")
     return BadAnswerError(f"{place}: {type(error).__name__} on reading the answer")
+
+
+def _guess_why(config: ClientConfig) -> str:
+    """Return what a server usually has against a client that it hangs up on."""
+    if not config.is_secure:
+        return "the server may want TLS (tls_ca_file)"
+    if config.tls_certificate_file is None:
+        return "the server may want a certificate of ours (tls_certificate_file)"
+    return "the server may not trust our certificate, or it has expired (tls_certificate_file)"
 
 
 def _read(name: str, path: str | None) -> bytes | None:

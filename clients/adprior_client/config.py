@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Self
 
-import numpy as np
-
+from adprior_client._checks import check_metadata, check_number, check_urls, is_sendable
 from adprior_client.errors import InvalidArgumentError
+from adprior_runtime.contract import GRPC_KEY_PREFIX, INFERENCE_KEY, Priority
+from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.file_modes import read_token
 
-__all__ = ["ClientConfig", "check_concurrency", "check_metadata", "check_number"]
+__all__ = ["ClientConfig"]
 
 _PREFIX: Final = "ADPRIOR_CLIENT_"
 _MOST_ATTEMPTS: Final = 5
 """gRPC's own limit."""
-_MOST: Final = 1_000_000
-"""Of seconds: gRPC counts milliseconds in 32 bits."""
-_METADATA_KEY: Final = re.compile(r"[0-9a-z_.-]+")
-_METADATA_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +48,16 @@ class ClientConfig:
         stored_max_age_s: Older stored forecasts are not used.
         stored_reserve_s: Part of a ranking's deadline that is kept for a stored forecast when the
             live one fails; only where there is a source of stored ones.
+        priority: ``ranking``, ``retrieval`` or ``bulk``: who goes first where requests wait at a
+            server; where none is given, a ranking goes before a forecast.
         tls: Whether to use TLS; so does any of the files.
         tls_ca_file: PEM certificates to trust, the system's where none is given.
         tls_certificate_file: The client's own PEM chain, for mTLS.
-        tls_key_file: Its key.
+        tls_key_file: Its key; like ``token_file``, for its owner alone to read.
         tls_server_name: The name the server's certificate must have, where that is not the host.
+        token_file: With the token that ``adprior serve --inference-token-file`` wants; read once,
+            when a client is made.
+        token: That token itself.
         metadata: Sent with each call, such as ``("authorization", "Bearer ...")``.
 
     Raises:
@@ -78,16 +80,19 @@ class ClientConfig:
     keepalive_timeout_s: float = 5.0
     stored_max_age_s: float = 2 * 86400.0
     stored_reserve_s: float = 0.0
+    priority: str | None = None
     tls: bool = False
     tls_ca_file: str | None = None
     tls_certificate_file: str | None = None
     tls_key_file: str | None = None
     tls_server_name: str | None = None
+    token_file: str | None = None
+    token: str | None = field(default=None, repr=False)
     metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        _check_urls(self.urls)
+        check_urls(self.urls)
         for name, above in _NUMBERS.items():
             check_number(getattr(self, name), name, above)
         for item in fields(self):
@@ -105,6 +110,11 @@ class ClientConfig:
                 raise InvalidArgumentError(
                     f"{name}: found {value!r}, expected an integer from {least} to {most}"
                 )
+        if self.priority is not None and self.priority.upper() not in Priority.__members__:
+            raise InvalidArgumentError(
+                f"priority: found {self.priority!r}, expected one of "
+                f"{', '.join(name.lower() for name in Priority.__members__)}"
+            )
         if self.stored_reserve_s >= self.deadline_s:
             raise InvalidArgumentError(
                 f"stored_reserve_s: found {self.stored_reserve_s:g}, expected less than "
@@ -112,9 +122,32 @@ class ClientConfig:
             )
         if (self.tls_certificate_file is None) != (self.tls_key_file is None):
             raise InvalidArgumentError("tls_certificate_file and tls_key_file go together")
+        if self.token is not None and self.token_file is not None:
+            raise InvalidArgumentError("token and token_file: give one of them")
+        if self.token is not None and not is_sendable(self.token):
+            raise InvalidArgumentError("token: not printable ASCII")
         if not isinstance(self.metadata, tuple):
             raise InvalidArgumentError("metadata: expected a tuple of pairs of text")
         check_metadata(self.metadata)
+
+    @property
+    def level(self) -> Priority | None:
+        """The priority as the server knows it."""
+        return None if self.priority is None else Priority[self.priority.upper()]
+
+    def token_metadata(self) -> dict[str, str]:
+        """Return the metadata that carries the token, nothing where there is none.
+
+        Raises:
+            InvalidArgumentError: Its file is unreadable, or others can read it.
+        """
+        token = self.token
+        if self.token_file is not None:
+            try:
+                token = read_token(Path(self.token_file))
+            except InvalidInputError as error:
+                raise InvalidArgumentError(f"token_file: {error}") from error
+        return {} if token is None else {f"{GRPC_KEY_PREFIX}{INFERENCE_KEY}": token}
 
     @property
     def is_secure(self) -> bool:
@@ -195,66 +228,6 @@ _NUMBERS: Final[dict[str, float | None]] = {
     "stored_reserve_s": None,
 }
 _KINDS: Final[dict[str, Any]] = {"bool": bool, "str | None": str | None}
-
-
-def check_number(value: Any, name: str, above: float | None = 0.0) -> float:
-    """Return a number above ``above``, or at least 0 where that is None, and up to a million.
-
-    Raises:
-        InvalidArgumentError: It is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise InvalidArgumentError(f"{name}: found {type(value).__name__}, expected a number")
-    # Written so that NaN fails.
-    if not ((value >= 0 if above is None else value > above) and value <= _MOST):
-        expected = "at least 0" if above is None else f"more than {above:g}"
-        raise InvalidArgumentError(
-            f"{name}: found {value}, expected {expected} and at most {_MOST:,}"
-        )
-    return float(value)
-
-
-def check_concurrency(value: Any) -> int:
-    """Return a number of calls that may be under way at once.
-
-    Raises:
-        InvalidArgumentError: It is not an integer of at least 1.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidArgumentError(
-            f"max_concurrency: found {value!r}, expected an integer of at least 1"
-        )
-    return value
-
-
-def _check_urls(urls: Any) -> None:
-    if not isinstance(urls, tuple) or not urls:
-        raise InvalidArgumentError(f"urls: found {urls!r}, expected a tuple of HOST:PORT")
-    for url in urls:
-        host, _, port = url.rpartition(":") if isinstance(url, str) else ("", "", "")
-        if not host or not port.isdecimal() or "/" in url:
-            raise InvalidArgumentError(f"url: found {url!r}, expected HOST:PORT")
-    if len(set(urls)) < len(urls):
-        raise InvalidArgumentError("urls: a server is named twice")
-
-
-def check_metadata(metadata: Iterable[Any]) -> None:
-    """Refuse what gRPC could not send as ASCII metadata; no value is quoted.
-
-    Raises:
-        InvalidArgumentError: Naming the key.
-    """
-    for pair in metadata:
-        if not isinstance(pair, tuple) or list(map(type, pair)) != [str, str]:
-            raise InvalidArgumentError("metadata: expected pairs of text")
-        key, value = pair
-        if not _METADATA_KEY.fullmatch(key) or key.endswith("-bin"):
-            raise InvalidArgumentError(
-                f"metadata: key {key!r}: expected lower case letters, digits, - _ and ., "
-                "and no -bin at its end"
-            )
-        if not _METADATA_VALUE.fullmatch(value):
-            raise InvalidArgumentError(f"metadata: {key}: its value is not printable ASCII")
 
 
 def _parse(name: str, text: str, kind: str) -> Any:

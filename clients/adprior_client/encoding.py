@@ -61,13 +61,16 @@ def encode_top_k(k: int) -> NDArray[Any]:
     return np.array([k], dtype=np.int32)
 
 
-def encode_ids(ids: Ids, field: str) -> NDArray[np.int64]:
+def encode_ids(ids: Ids, field: str, most: int | None = None) -> NDArray[np.int64]:
     """Return advertiser ids as INT64, shape [n]; duplicates are allowed.
 
     Raises:
-        InvalidArgumentError: Naming ``field``: not a flat sequence of integers of 64 bits.
+        InvalidArgumentError: Naming ``field``: not a flat sequence of integers of 64 bits, or more
+            than ``most`` of them, the server's limit on a tensor.
     """
     _check_kinds(ids, field, (int, np.integer), "an integer")
+    if most is not None and len(ids) > most:
+        raise InvalidArgumentError(f"{field}: found {len(ids):,}, expected at most {most:,}")
     try:
         values = np.array(ids if len(ids) else [], dtype=np.int64)
     except OverflowError as error:
@@ -120,7 +123,11 @@ def _encode_forecast(forecast: Forecast) -> dict[str, NDArray[Any]]:
         raise InvalidArgumentError(
             f"forecast.missing_mass: found {forecast.missing_mass}, expected 0 to 1"
         )
-    ids = encode_ids([item.advertiser_id for item in forecast.predicted], "forecast.advertiser_ids")
+    ids = encode_ids(
+        [item.advertiser_id for item in forecast.predicted],
+        "forecast.advertiser_ids",
+        contract.MAX_TOP_K,
+    )
     values = [item.log_prob for item in forecast.predicted]
     log_probs, sent = encode_logits(values, "forecast.log_probs")
     if (log_probs > ROUNDING).any():

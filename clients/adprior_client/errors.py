@@ -8,7 +8,8 @@
         ├── DeadlineError         DEADLINE_EXCEEDED             deadline  counts   -
         ├── CancelledError        CANCELLED                     cancelled -        -
         ├── DeniedError           UNAUTHENTICATED,              denied    counts   -
-        │   │                     PERMISSION_DENIED
+        │   │                     PERMISSION_DENIED, and
+        │   │                     UNAVAILABLE for a token's sake
         │   └── MetadataError     found here                    denied    -        -
         ├── UnavailableError      UNAVAILABLE                   unavailable  counts  yes
         │   │                     NOT_FOUND                     unavailable  counts  -
@@ -143,6 +144,8 @@ _ERRORS: Final[dict[str, type[ClientError]]] = {
     "NOT_FOUND": UnavailableError,
 }
 _RETRIED: Final = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
+_WANTS_TOKEN: Final = "protocol is restricted"  # noqa: S105
+"""What tritonserver says, with the status UNAVAILABLE, where a token is missing or wrong."""
 
 
 def error_for_status(status: str | None, message: str) -> ClientError:
@@ -153,6 +156,8 @@ def error_for_status(status: str | None, message: str) -> ClientError:
         message: The error's.
     """
     name = (status or "").removeprefix("StatusCode.")
+    if name == "UNAVAILABLE" and _WANTS_TOKEN in message:
+        name, message = "PERMISSION_DENIED", f"{message}: wrong or no token (token_file)"
     error = _ERRORS.get(name, BadAnswerError)(message)
     error.may_go_on = name in _RETRIED
     return error

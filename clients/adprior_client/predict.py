@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Final
 
-from adprior_client.config import ClientConfig
+from adprior_client.connection_options import add_connection_arguments, read_connection
 from adprior_client.documents import read_user
 from adprior_client.results import Forecast
 from adprior_client.retrieval import RetrievalClient
@@ -27,14 +27,11 @@ _COLUMNS: Final[tuple[Column, ...]] = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to its parser."""
-    parser.add_argument("--url", required=True, metavar="HOST:PORT", help="the server's gRPC port")
+    add_connection_arguments(parser)
     parser.add_argument(
         "--user", required=True, metavar="FILE", help="user context as JSON; - reads standard input"
     )
     parser.add_argument("-k", type=int, help="how many advertisers (default: the bundle's number)")
-    parser.add_argument(
-        "--timeout", type=float, default=10.0, metavar="S", help="deadline, seconds (default: 10)"
-    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -46,9 +43,7 @@ def run(args: argparse.Namespace) -> int:
         ClientError: The call failed.
     """
     user = read_user(args.user)
-    with RetrievalClient(
-        ClientConfig(urls=(args.url,), deadline_s=args.timeout, fail_open=False)
-    ) as client:
+    with RetrievalClient(read_connection(args)) as client:
         forecast = client.forecast(user, args.k)
     if args.json:
         print(json.dumps(forecast.to_json(), ensure_ascii=False, allow_nan=False, indent=2))

@@ -7,7 +7,7 @@ import json
 import math
 from typing import Final
 
-from adprior_client.config import ClientConfig
+from adprior_client.connection_options import add_connection_arguments, read_connection
 from adprior_client.documents import STANDARD_INPUT, read_candidates, read_forecast, read_user
 from adprior_client.ranking import RankingClient
 from adprior_client.results import RankedCandidate, Ranking
@@ -36,7 +36,7 @@ _COLUMNS: Final[tuple[Column, ...]] = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to its parser."""
-    parser.add_argument("--url", required=True, metavar="HOST:PORT", help="the server's gRPC port")
+    add_connection_arguments(parser)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--user", metavar="FILE", help="user context as JSON; - reads standard input"
@@ -49,9 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="FILE",
         help="JSON list of {advertiser_id, base_logit}",
-    )
-    parser.add_argument(
-        "--timeout", type=float, default=10.0, metavar="S", help="deadline, seconds (default: 10)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
@@ -68,9 +65,7 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInputError("standard input is asked for twice: only one FILE can be -")
     subject = read_forecast(source) if args.user is None else read_user(source)
     candidates, base_logits = read_candidates(args.candidates)
-    with RankingClient(
-        ClientConfig(urls=(args.url,), deadline_s=args.timeout, fail_open=False)
-    ) as client:
+    with RankingClient(read_connection(args)) as client:
         ranking = client.score(subject, candidates, base_logits)
     if args.json:
         print(json.dumps(ranking.to_json(), ensure_ascii=False, allow_nan=False, indent=2))

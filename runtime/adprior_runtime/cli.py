@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not arguments or arguments[0] not in _COMMANDS:
         return _top_level(arguments)
     name = arguments[0]
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # else it adds its notes to our one line
     try:
         return _run(name, arguments[1:])
     except AdpriorError as error:

@@ -27,10 +27,17 @@ MAX_CONTEXT_BYTES: Final = 256 * 1024
 """A larger user context is refused."""
 
 MAX_TOP_K: Final = 1000
+
+MAX_CANDIDATES: Final = 10_000
+"""Candidates of one ranking; more are refused."""
+
+MAX_EXCLUDED: Final = 100_000
+"""Advertisers that one forecast may exclude; more are refused."""
+
 MAX_BATCH_SIZE: Final = 16
 
 MAX_QUEUE_SIZE: Final = 256
-"""Requests that wait for one model; a further one is refused with UNAVAILABLE.
+"""Requests of one priority that wait for one model; a further one is refused with UNAVAILABLE.
 
 TensorRT-LLM takes requests as they come, and makes this the size of a queue of its own; beyond it a
 request is refused with INTERNAL.
@@ -42,6 +49,16 @@ QUEUE_TIMEOUT_US: Final = 5_000_000
 It holds for queues of Triton's. It does not run while a request waits inside TensorRT-LLM, which
 empties that queue at once (``model_instance_state.cc``: ``enqueue``; docs/gpu.md).
 """
+
+BULK_QUEUE_TIMEOUT_US: Final = 60_000_000
+"""How long one of bulk work waits, which lets all others go first."""
+
+GRPC_KEY_PREFIX: Final = "triton-grpc-protocol-"
+"""Begins the names of the metadata in which tritonserver looks for a token; HTTP has no prefix."""
+
+ADMIN_KEY: Final = "admin-key"
+INFERENCE_KEY: Final = "inference-key"
+"""The rest of those names: for what changes the server, and for everything that asks it."""
 
 BEAMS_METRIC: Final = "adprior_beams_total"
 DROPPED_BEAMS_METRIC: Final = "adprior_dropped_beams_total"
@@ -62,6 +79,18 @@ class CandidateStatus(IntEnum):
     EXACT = 0
     UPPER_BOUND = 1
     NOT_IN_CATALOGUE = 2
+
+
+class Priority(IntEnum):
+    """Who goes first where requests wait: the parameter ``priority`` of a request, Triton's levels.
+
+    A request that says none has the middle one. It is a courtesy among callers, not a right:
+    the server takes everyone's word for it.
+    """
+
+    RANKING = 1
+    RETRIEVAL = 2
+    BULK = 3
 
 
 # --- models ---
@@ -104,6 +133,15 @@ ADJUSTED_LOGITS: Final = "ADJUSTED_LOGITS"
 CANDIDATE_LOG_PROBS: Final = "CANDIDATE_LOG_PROBS"
 CANDIDATE_STATUS: Final = "CANDIDATE_STATUS"
 PRIOR_FEATURES: Final = "PRIOR_FEATURES"
+
+MOST_VALUES: Final = {
+    CANDIDATE_ADVERTISER_IDS: MAX_CANDIDATES,
+    BASE_LOGITS: MAX_CANDIDATES,
+    EXCLUDED_ADVERTISER_IDS: MAX_EXCLUDED,
+    ADVERTISER_IDS: MAX_TOP_K,
+    LOG_PROBS: MAX_TOP_K,
+}
+"""The most values of an input; a request with more is refused before any work is spent on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,24 +1,31 @@
-"""Where a server listens, and whether it can."""
+"""Where a server listens, and whether it can and may."""
 
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 from dataclasses import dataclass
 from typing import Final
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["Endpoints"]
+__all__ = ["Endpoints", "local_host"]
 
 _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
-    """Where the server listens."""
+    """Where the server listens: gRPC, which callers use; HTTP and metrics, which stay at home.
+
+    HTTP and metrics cannot be encrypted, and the embedded server's can be brought down by one large
+    request (docs/security.md).
+    """
 
     host: str = "127.0.0.1"
+    http_host: str = "127.0.0.1"
+    metrics_host: str = "127.0.0.1"
     grpc_port: int = 8001
     http_port: int = 8000
     metrics_port: int = 8002
@@ -41,30 +48,82 @@ class Endpoints:
             "--metrics-port": self.metrics_port,
         }
 
-    def address(self, port: int) -> str:
-        """Return ``host:port`` for a client on this machine."""
-        host = self.local_host
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    @property
+    def hosts(self) -> dict[str, str]:
+        """Each address by the flag of ours that sets it, in the order of `ports`."""
+        return {
+            "--host": self.host,
+            "--http-host": self.http_host,
+            "--metrics-host": self.metrics_host,
+        }
 
     @property
-    def local_host(self) -> str:
-        """The host under which this machine reaches the server."""
-        return _LOOPBACK.get(self.host, self.host)
+    def grpc_address(self) -> str:
+        """``host:port`` for gRPC clients on this machine."""
+        return _address(self.host, self.grpc_port)
+
+    @property
+    def http_address(self) -> str:
+        """``host:port`` for HTTP clients on this machine."""
+        return _address(self.http_host, self.http_port)
+
+    @property
+    def metrics_address(self) -> str:
+        """``host:port`` where Prometheus finds ``/metrics`` on this machine."""
+        return _address(self.metrics_host, self.metrics_port)
+
+    def require_closed(self, *, has_tls: bool) -> None:
+        """Refuse to take plain text from other machines.
+
+        Args:
+            has_tls: Whether gRPC is encrypted.
+
+        Raises:
+            InvalidInputError: An address is beyond this machine, without TLS.
+        """
+        for flag, host in self.hosts.items():
+            if _is_loopback(host) or (flag == "--host" and has_tls):
+                continue
+            remedy = "--tls-cert and --tls-key, or " if flag == "--host" else ""
+            raise InvalidInputError(
+                f"{flag} {host}: other machines would speak to it in plain text; give {remedy}"
+                "--insecure where the network in front of it is trusted or encrypts"
+            )
 
     def check_free(self) -> None:
         """Raise InvalidInputError, naming the flag to change, unless every port can be bound."""
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        for flag, port in self.ports.items():
+        hosts = zip(self.ports.items(), self.hosts.items(), strict=True)
+        for (flag, port), (host_flag, host) in hosts:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
             with socket.socket(family, socket.SOCK_STREAM) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
-                    probe.bind((self.host, port))
+                    probe.bind((host, port))
                 except OSError as error:
-                    raise InvalidInputError(self._explain(error, flag, port)) from error
+                    told = _explain(error, f"{host_flag} {host}", host, flag, port)
+                    raise InvalidInputError(told) from error
 
-    def _explain(self, error: OSError, flag: str, port: int) -> str:
-        if error.errno == errno.EADDRINUSE:
-            return f"port {port} on {self.host} is in use; choose another with {flag}"
-        if error.errno == errno.EACCES:
-            return f"port {port} needs privileges; choose one above 1023 with {flag}"
-        return f"--host {self.host}: cannot listen there ({error.strerror or error})"
+
+def local_host(host: str) -> str:
+    """Return the host under which this machine reaches what listens on ``host``."""
+    return _LOOPBACK.get(host, host)
+
+
+def _address(host: str, port: int) -> str:
+    host = local_host(host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"
+
+
+def _explain(error: OSError, place: str, host: str, flag: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is in use; choose another with {flag}"
+    if error.errno == errno.EACCES:
+        return f"port {port} needs privileges; choose one above 1023 with {flag}"
+    return f"{place}: cannot listen there ({error.strerror or error})"

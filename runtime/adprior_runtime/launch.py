@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from adprior_runtime.access import Access
 from adprior_runtime.contract import CPU_CONFIG_NAME
 from adprior_runtime.embedded import Installation
 from adprior_runtime.endpoints import Endpoints
@@ -27,7 +28,8 @@ ctypes.CDLL(None).prctl(1, {int(signal.SIGTERM)})  # PR_SET_PDEATHSIG
 if os.getppid() == int(sys.argv[1]):  # else it went before we asked
     os.execv(sys.argv[2], sys.argv[2:])
 """
-_RESTRICTED: Final = "model-repository,shared-memory,trace,logging"
+_PRIVATE: Final = 0o077
+"""The server's umask: what it writes is its own."""
 
 
 def compose_command(
@@ -38,7 +40,7 @@ def compose_command(
     config_name: str | None = CPU_CONFIG_NAME,
     backend_directory: Path | None = None,
     shared_memory_prefix: str = "adprior",
-    admin_key: str = "",
+    access: Access | None = None,
 ) -> list[str]:
     """Return the server's command line.
 
@@ -49,9 +51,9 @@ def compose_command(
         config_name: Which ``configs/NAME.pbtxt`` to prefer; None for ``config.pbtxt`` alone.
         backend_directory: The backends, where the server does not have its own.
         shared_memory_prefix: Begins the names of the Python backend's files in ``/dev/shm``.
-        admin_key: What a caller of the protocols that change the server must present.
+        access: Who may ask it what; by default anyone, but for what changes the server.
     """
-    host = endpoints.host
+    access = Access() if access is None else access
     command = [
         str(installation.binary),
         f"--model-repository={repository.absolute()}",
@@ -60,20 +62,16 @@ def compose_command(
         "--strict-readiness=true",
         f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
         f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
-        *(f"--{kind}-address={host}" for kind in ("grpc", "http", "metrics")),
+        f"--grpc-address={endpoints.host}",
+        f"--http-address={endpoints.http_host}",
+        f"--metrics-address={endpoints.metrics_host}",
         *(f"{flag}={port}" for flag, port in endpoints.ports.items()),
     ]
     if config_name is not None:
         command.append(f"--model-config-name={config_name}")
     if backend_directory is not None:
         command.append(f"--backend-directory={backend_directory}")
-    if admin_key:
-        restricted = f"{_RESTRICTED}:admin-key={admin_key}"
-        command += [
-            f"--grpc-restricted-protocol={restricted}",
-            f"--http-restricted-api={restricted}",
-        ]
-    return command
+    return [*command, *access.flags()]
 
 
 def spawn(
@@ -92,9 +90,11 @@ def spawn(
         return subprocess.Popen(  # noqa: S603
             [sys.executable, "-I", "-S", "-c", _END_WITH_PARENT, str(os.getpid()), *command],
             cwd=directory,
-            env=environment,
+            # With this one, tritonserver would open Vertex AI's endpoint to the network.
+            env={name: value for name, value in environment.items() if name != "AIP_MODE"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             process_group=0,
+            umask=_PRIVATE,
         )

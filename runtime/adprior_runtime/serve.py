@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, Never
 
+from adprior_runtime.access import Access
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, PROMPT_FILE, Manifest
 from adprior_runtime.compiled_engine import (
     ENGINE_KIND,
@@ -24,13 +25,20 @@ from adprior_runtime.compiled_engine import (
 from adprior_runtime.contract import CPU_CONFIG_NAME, LLM_ENGINE, MODEL_NAMES, TOKENIZER
 from adprior_runtime.embedded import find_installation
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidInputError
+from adprior_runtime.file_modes import check_unwritable
 from adprior_runtime.gpu_faults import IMAGE
 from adprior_runtime.prompt import PromptTemplate
 from adprior_runtime.server import TritonServer
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
 
-EXAMPLE: Final = "example:\n  adprior serve --repository repo --grpc-port 8001"
+EXAMPLE: Final = """\
+examples:
+  adprior serve --repository repo --grpc-port 8001
+  adprior serve --repository repo --host 0.0.0.0 --tls-cert server.pem --tls-key server-key.pem \\
+    --tls-client-ca callers.pem --inference-token-file token
+
+docs/security.md says what each protects from."""
 
 
 class _StopRequested(BaseException):
@@ -42,13 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repository", type=Path, required=True, metavar="REPO", help="what `adprior build` made"
     )
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="address to bind (default: %(default)s)"
-    )
-    for name, port in (("grpc", 8001), ("http", 8000), ("metrics", 8002)):
-        parser.add_argument(
-            f"--{name}-port", type=int, default=port, metavar="PORT", help="default: %(default)s"
-        )
+    _add_endpoints(parser)
     parser.add_argument(
         "--device",
         choices=("cpu", "cuda"),
@@ -67,11 +69,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_endpoints(parser: argparse.ArgumentParser) -> None:
+    for flag, told in (("host", "gRPC"), ("http-host", "HTTP"), ("metrics-host", "Prometheus")):
+        parser.add_argument(
+            f"--{flag}",
+            default="127.0.0.1",
+            metavar="ADDRESS",
+            help=f"address to bind for {told} (default: %(default)s)",
+        )
+    for name, port in (("grpc", 8001), ("http", 8000), ("metrics", 8002)):
+        parser.add_argument(
+            f"--{name}-port", type=int, default=port, metavar="PORT", help="default: %(default)s"
+        )
+    parser.add_argument(
+        "--insecure",
+        action="store_true",
+        help="take plain text from other machines: the network is trusted, or encrypts",
+    )
+    for flag, told in (
+        ("tls-cert", "the server's certificate chain, PEM: gRPC takes TLS alone"),
+        ("tls-key", "its private key, for its owner alone to read"),
+        ("tls-client-ca", "mutual TLS: authorities of the callers' certificates, PEM"),
+        ("inference-token-file", "callers must present this token for everything but health"),
+        ("admin-token-file", "for shared memory, tracing, logging (default: nobody has it)"),
+    ):
+        parser.add_argument(f"--{flag}", type=Path, metavar="FILE", help=told)
+
+
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM (0), or until the server ends by itself (1)."""
     repository: Path = args.repository
     if not 0 < args.ready_timeout < math.inf:
         raise InvalidInputError(f"--ready-timeout {args.ready_timeout}: expected more than 0 s")
+    access = Access.of_files(
+        certificate=args.tls_cert,
+        key=args.tls_key,
+        client_ca=args.tls_client_ca,
+        admin_token=args.admin_token_file,
+        inference_token=args.inference_token_file,
+    )
     _check_repository(repository)
     config_name = _choose_config(repository)
     try:
@@ -80,9 +116,13 @@ def run(args: argparse.Namespace) -> int:
             TritonServer.start(
                 repository,
                 host=args.host,
+                http_host=args.http_host,
+                metrics_host=args.metrics_host,
                 grpc_port=args.grpc_port,
                 http_port=args.http_port,
                 metrics_port=args.metrics_port,
+                access=access,
+                is_insecure=args.insecure,
                 config_name=config_name,
                 device=args.device,
                 log_file=args.log_file,
@@ -94,6 +134,12 @@ def run(args: argparse.Namespace) -> int:
                 f" · metrics {server.metrics_address}",
                 flush=True,
             )
+            if not server.hides_tokens:
+                print(
+                    "adprior serve: other users of this machine can list the server's tokens: "
+                    "this system does not let its arguments be blanked",
+                    file=sys.stderr,
+                )
             server.wait()
             print(f"adprior serve: the server stopped: {server.failure()}", file=sys.stderr)
             return 1
@@ -137,6 +183,7 @@ def _check_repository(repository: Path) -> None:
     if len(set(bundle_ids.values())) > 1:
         found = ", ".join(f"{name} {bundle_id}" for name, bundle_id in bundle_ids.items())
         raise InvalidInputError(f"{repository}: models of different bundles: {found}")
+    check_unwritable(repository)
     for entry in sorted(repository.iterdir()):
         # The server takes any directory for a model, and refuses to start on one that is none.
         if entry.is_dir() and not (entry / "config.pbtxt").is_file():

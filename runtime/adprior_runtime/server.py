@@ -9,24 +9,25 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from adprior_runtime.access import Access
 from adprior_runtime.contract import CPU_CONFIG_NAME, DEVICE_VARIABLE
 from adprior_runtime.embedded import find_installation
-from adprior_runtime.endpoints import Endpoints
+from adprior_runtime.endpoints import Endpoints, local_host
 from adprior_runtime.errors import AdpriorError, EnvironmentProblemError, InvalidInputError
 from adprior_runtime.launch import EXIT_TIMEOUT_S, compose_command, spawn
-from adprior_runtime.server_log import explain_failure
+from adprior_runtime.process_arguments import blank_arguments
+from adprior_runtime.server_log import explain_failure, has_begun
 
 __all__ = ["TritonServer"]
 
@@ -41,15 +42,24 @@ class TritonServer:
         process: The server's process, leader of its own process group.
         endpoints: Where it listens.
         log_file: What it logs to.
+        hides_tokens: Whether its tokens are out of its arguments, where every user of the machine
+            could read them; None until it has started.
     """
 
     def __init__(
-        self, process: subprocess.Popen[bytes], endpoints: Endpoints, log_file: Path, scratch: Path
+        self,
+        process: subprocess.Popen[bytes],
+        endpoints: Endpoints,
+        log_file: Path,
+        scratch: Path,
+        access: Access,
     ) -> None:
         self.process = process
         self.endpoints = endpoints
         self.log_file = log_file
+        self.hides_tokens: bool | None = None
         self._scratch = scratch
+        self._access = access
 
     @classmethod
     def start(
@@ -57,9 +67,13 @@ class TritonServer:
         repository: Path,
         *,
         host: str = "127.0.0.1",
+        http_host: str = "127.0.0.1",
+        metrics_host: str = "127.0.0.1",
         grpc_port: int = 8001,
         http_port: int = 8000,
         metrics_port: int = 8002,
+        access: Access | None = None,
+        is_insecure: bool = False,
         config_name: str | None = CPU_CONFIG_NAME,
         device: str = "cpu",
         backends: Sequence[Path] = (),
@@ -73,10 +87,14 @@ class TritonServer:
 
         Args:
             repository: The model repository.
-            host: The address to bind.
+            host: The address to bind for gRPC.
+            http_host: That for HTTP, which has no TLS.
+            metrics_host: That for Prometheus, likewise.
             grpc_port: The port for gRPC.
             http_port: The port for HTTP.
             metrics_port: The port for Prometheus.
+            access: Who may ask it what; by default anyone, but for what changes the server.
+            is_insecure: Whether it may take plain text from other machines.
             config_name: Which ``configs/NAME.pbtxt`` to prefer; None for ``config.pbtxt`` alone.
             device: What the embedded engine runs on, ``cpu`` or ``cuda``.
             backends: Directories of further backends written in Python, for the embedded server.
@@ -84,18 +102,27 @@ class TritonServer:
             ready_timeout_s: How long the models may take to load.
 
         Raises:
-            InvalidInputError: A port is in use, or log file or repository cannot be opened.
+            InvalidInputError: A port is in use, log file or repository cannot be opened, or it
+                would take plain text from other machines and is not told to.
             ArtefactError: A model did not load.
             EnvironmentProblemError: There is no server that this machine can run, or it did not
                 become ready in time.
         """
         if not repository.is_dir():
             raise InvalidInputError(f"{repository}: no such directory")
+        access = Access() if access is None else access
         endpoints = Endpoints(
-            host=host, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port
+            host=host,
+            http_host=http_host,
+            metrics_host=metrics_host,
+            grpc_port=grpc_port,
+            http_port=http_port,
+            metrics_port=metrics_port,
         )
+        if not is_insecure:
+            endpoints.require_closed(has_tls=access.tls is not None)
         endpoints.check_free()
-        server = cls._launch(repository, endpoints, config_name, device, backends, log_file)
+        server = cls._launch(repository, endpoints, access, config_name, device, backends, log_file)
         try:
             server._await_ready(ready_timeout_s)
         except BaseException:
@@ -108,6 +135,7 @@ class TritonServer:
         cls,
         repository: Path,
         endpoints: Endpoints,
+        access: Access,
         config_name: str | None,
         device: str,
         further_backends: Sequence[Path],
@@ -132,29 +160,29 @@ class TritonServer:
                 config_name=config_name,
                 backend_directory=backends,
                 shared_memory_prefix=scratch.name,
-                admin_key=secrets.token_urlsafe(24),
+                access=access,
             )
             environment = installation.environment() | {DEVICE_VARIABLE: device}
             process = spawn(command, environment, scratch, log_file)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
-        return cls(process, endpoints, log_file, scratch)
+        return cls(process, endpoints, log_file, scratch, access)
 
     @property
     def grpc_address(self) -> str:
         """``host:port`` for gRPC clients on this machine."""
-        return self.endpoints.address(self.endpoints.grpc_port)
+        return self.endpoints.grpc_address
 
     @property
     def http_address(self) -> str:
         """``host:port`` for HTTP clients on this machine."""
-        return self.endpoints.address(self.endpoints.http_port)
+        return self.endpoints.http_address
 
     @property
     def metrics_address(self) -> str:
         """``host:port`` where Prometheus finds ``/metrics``."""
-        return self.endpoints.address(self.endpoints.metrics_port)
+        return self.endpoints.metrics_address
 
     def wait(self) -> int:
         """Block until the server ends by itself; return its exit status."""
@@ -197,13 +225,25 @@ class TritonServer:
 
     def _remove_remains(self) -> None:
         # A server that was killed, or told to stop while it loaded, leaves its shared memory.
-        for region in _SHARED_MEMORY.glob(f"{self._scratch.name}*"):
+        for region in self._shared_memory():
             region.unlink(missing_ok=True)
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _shared_memory(self) -> Iterator[Path]:
+        return _SHARED_MEMORY.glob(f"{self._scratch.name}*")
+
+    def _hide(self, *, is_ready: bool) -> None:
+        """Keep from other users of the machine what the server shows them on its own."""
+        for region in self._shared_memory():
+            with contextlib.suppress(FileNotFoundError):
+                region.chmod(0o600)  # made for all to read, and users' contexts pass through it
+        if self.hides_tokens is None and (is_ready or has_begun(self.log_file)):
+            self.hides_tokens = blank_arguments(self.process.pid, self._access.tokens)
 
     def _await_ready(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while not self._is_ready():
+            self._hide(is_ready=False)
             if self.process.poll() is not None:
                 raise self.failure()
             if time.monotonic() > deadline:
@@ -212,9 +252,10 @@ class TritonServer:
                     "--ready-timeout, or see its log with --log-file"
                 )
             time.sleep(_POLL_S)
+        self._hide(is_ready=True)
 
     def _is_ready(self) -> bool:
-        host = self.endpoints.local_host
+        host = local_host(self.endpoints.http_host)
         connection = http.client.HTTPConnection(host, self.endpoints.http_port, timeout=2)
         try:
             connection.request("GET", "/v2/health/ready")
@@ -226,6 +267,6 @@ class TritonServer:
 
     def _serves_metrics(self) -> bool:
         # The last of the three to open.
-        address = (self.endpoints.local_host, self.endpoints.metrics_port)
+        address = (local_host(self.endpoints.metrics_host), self.endpoints.metrics_port)
         with socket.create_connection(address, timeout=2):
             return True

@@ -9,7 +9,7 @@ from typing import Final
 from adprior_runtime.errors import AdpriorError, ArtefactError, EnvironmentProblemError
 from adprior_runtime.gpu_faults import explain_gpu_fault
 
-__all__ = ["explain_failure"]
+__all__ = ["explain_failure", "has_begun"]
 
 _FAILED_MODEL: Final = re.compile(
     r"(?:failed to load '(?P<model>[^']+)' version \d+"
@@ -28,6 +28,19 @@ _ERRORS: Final[dict[str, type[AdpriorError]]] = {
     error.__name__: error for error in (ArtefactError, EnvironmentProblemError)
 }
 _READ_BYTES: Final = 256 * 1024
+_OWN_LINE: Final = re.compile(rb"^[IWE]\d{4} \d\d:\d\d:\d\d", re.MULTILINE)
+
+
+def has_begun(log_file: Path) -> bool:
+    """Return whether a server has written a line of its own, by when it has read its flags.
+
+    Others may come before: a dynamic linker's, say.
+    """
+    try:
+        with log_file.open("rb") as file:
+            return _OWN_LINE.search(file.read(_READ_BYTES)) is not None
+    except OSError:
+        return False
 
 
 def explain_failure(log_file: Path) -> AdpriorError | None:

@@ -1,59 +1,141 @@
-"""Bounds of queues, made small enough to be met: who would wait too long is refused at once."""
+"""Where requests wait: bounds, made small enough to be met, and who goes first."""
 
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from tritonclient.utils import InferenceServerException
+import tritonclient.grpc as triton
 
 from adprior_runtime import contract
 from adprior_runtime.cli import main
+from adprior_runtime.contract import Priority
+from adprior_runtime.server import TritonServer
 from integration.conftest import start_server
-from integration.test_forecast import infer_context
+from integration.test_forecast import user
 
 pytestmark = pytest.mark.triton
 
 DEMO = Path(__file__).parents[2] / "demo"
 ENGINE = Path(contract.LLM_ENGINE) / "configs" / f"{contract.CPU_CONFIG_NAME}.pbtxt"
+HEAD = Path(contract.PRIOR_HEAD) / "config.pbtxt"
+FULL = "maximum queue size"
+LATE = "timeout expired"
+WAITING = 64
+"""Several batches of the engine."""
+
+
+def _inputs(model: str, context: bytes) -> list[Any]:
+    known: dict[str, Any] = {
+        contract.USER_CONTEXT: np.array([[context]], dtype=np.object_),
+        contract.CANDIDATE_ADVERTISER_IDS: np.array([[100, 107, 114]]),
+        contract.BASE_LOGITS: np.zeros((1, 3), dtype=np.float32),
+        contract.ADVERTISER_IDS: np.array([[100, 107]]),
+        contract.LOG_PROBS: np.full((1, 2), -2, dtype=np.float32),
+        contract.MISSING_MASS: np.array([[0.5]], dtype=np.float32),
+    }
+    inputs = []
+    for tensor in contract.model(model, contract.Target.CPU).inputs:
+        if tensor.name in known:
+            inputs.append(triton.InferInput(tensor.name, known[tensor.name].shape, tensor.dtype))
+            inputs[-1].set_data_from_numpy(known[tensor.name])
+    return inputs
+
+
+class _Crowd:
+    """Requests sent at once; notes in which order they end, and how."""
+
+    def __init__(self, server: TritonServer) -> None:
+        self.ended: list[tuple[str, str]] = []
+        self._client = triton.InferenceServerClient(server.grpc_address)
+        self._sent = 0
+        self._count = threading.Semaphore(0)
+
+    def send(self, tag: str, model: str, context: bytes, priority: int) -> None:
+        self._sent += 1
+        inputs = _inputs(model, context)
+        self._client.async_infer(model, inputs, partial(self._note, tag), priority=priority)
+
+    def wait(self) -> list[tuple[str, str]]:
+        for _ in range(self._sent):
+            assert self._count.acquire(timeout=60)
+        self._client.close()
+        return self.ended
+
+    def _note(self, tag: str, result: Any, error: Any) -> None:
+        outcome = "answered" if error is None else f"{error.status()} {error.message().lower()}"
+        self.ended.append((tag, outcome))
+        self._count.release()
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    """The engine and the head let one wait, and bulk work for a millisecond."""
+    repository = tmp_path_factory.mktemp("narrow") / "repository"
+    assert main(["build", "--bundle", str(DEMO / "bundle"), "--output", str(repository)]) == 0
+    bound = f"max_queue_size: {contract.MAX_QUEUE_SIZE}"
+    late = f"default_timeout_microseconds: {contract.BULK_QUEUE_TIMEOUT_US}"
+    for file in (ENGINE, HEAD):
+        text = (repository / file).read_text()
+        assert bound in text
+        assert late in text
+        text = text.replace(bound, "max_queue_size: 1", 1)  # the first is everyone's but bulk's
+        text = text.replace(late, "default_timeout_microseconds: 1000")
+        (repository / file).write_text(text)
+    with start_server(repository) as server:
+        yield server
 
 
 @pytest.mark.parametrize(
-    ("bound", "smaller", "told"),
+    ("model", "priority", "told"),
     [
-        (f"max_queue_size: {contract.MAX_QUEUE_SIZE}", "max_queue_size: 1", "maximum queue size"),
-        (
-            f"default_timeout_microseconds: {contract.QUEUE_TIMEOUT_US}",
-            "default_timeout_microseconds: 1000",
-            "timeout expired",
-        ),
+        (contract.ADVERTISER_RETRIEVAL, Priority.RETRIEVAL, FULL),
+        (contract.ADVERTISER_RANKING, Priority.RANKING, FULL),
+        (contract.PRIOR_HEAD, Priority.RANKING, FULL),
+        (contract.ADVERTISER_RETRIEVAL, 0, FULL),
+        (contract.ADVERTISER_RETRIEVAL, Priority.BULK, LATE),
     ],
 )
-def test_a_request_that_would_wait_too_long_is_refused(
-    tmp_path: Path, bound: str, smaller: str, told: str
+def test_who_would_wait_too_long_is_refused(
+    narrow: TritonServer, model: str, priority: int, told: str
 ) -> None:
-    repository = tmp_path / "repository"
-    assert main(["build", "--bundle", str(DEMO / "bundle"), "--output", str(repository)]) == 0
-    text = (repository / ENGINE).read_text()
-    assert bound in text
-    (repository / ENGINE).write_text(text.replace(bound, smaller))
     context = json.dumps(json.loads((DEMO / "users" / "dog_owner.json").read_text())).encode()
-
-    with start_server(repository) as server:
-
-        def ask(_: int) -> str:
-            try:
-                infer_context(server, context)
-            except InferenceServerException as error:
-                return f"{error.status()} {error.message().lower()}"
-            return "answered"
-
-        with ThreadPoolExecutor(32) as pool:
-            outcomes = list(pool.map(ask, range(128)))
-    refused = [outcome for outcome in outcomes if outcome != "answered"]
-    assert 0 < len(refused) < len(outcomes)
+    crowd = _Crowd(narrow)
+    for number in range(128):
+        crowd.send(str(number), model, context, priority)
+    refused = [outcome for _, outcome in crowd.wait() if outcome != "answered"]
+    assert 0 < len(refused) < 128
     for outcome in refused:
         assert outcome.startswith("StatusCode.UNAVAILABLE")
         assert told in outcome
+
+
+@pytest.mark.parametrize(
+    ("model", "priority", "goes_first"),
+    [
+        (contract.ADVERTISER_RANKING, Priority.RANKING, True),
+        (contract.ADVERTISER_RETRIEVAL, Priority.RETRIEVAL, True),
+        (contract.ADVERTISER_RANKING, Priority.BULK, False),
+    ],
+)
+def test_bulk_work_lets_others_go_first_in_ensembles_too(
+    server: TritonServer, model: str, priority: Priority, *, goes_first: bool
+) -> None:
+    context = json.dumps(user(30)).encode()
+    crowd = _Crowd(server)
+    for number in range(WAITING):
+        crowd.send(str(number), contract.ADVERTISER_RETRIEVAL, context, Priority.BULK)
+    crowd.send("late", model, context, priority)
+    ended = crowd.wait()
+    assert {outcome for _, outcome in ended} == {"answered"}
+    overtaken = WAITING - [tag for tag, _ in ended].index("late")
+    if goes_first:
+        assert overtaken >= WAITING / 4
+    else:
+        assert overtaken <= WAITING / 8

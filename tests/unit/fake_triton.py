@@ -76,6 +76,7 @@ class FakeTriton:
         calls: Model name and input tensors of each call.
         metadata: That of each call.
         request_ids: That of each call.
+        priorities: That of each call, 0 where it has none.
         cancelled: Set when a call that is held has been cancelled.
     """
 
@@ -91,6 +92,7 @@ class FakeTriton:
         self.calls: list[tuple[str, Tensors]] = []
         self.metadata: list[dict[str, str]] = []
         self.request_ids: list[str] = []
+        self.priorities: list[int] = []
         self.cancelled = threading.Event()
         self._server: Any = None
 
@@ -136,6 +138,7 @@ class FakeTriton:
         """Answer one call."""
         self.metadata.append(dict(context.invocation_metadata()))
         self.request_ids.append(request.id)
+        self.priorities.append(int(request.parameters["priority"].uint64_param))
         asked = {
             tensor.name: _from_wire(tensor, raw)
             for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)

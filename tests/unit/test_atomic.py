@@ -229,3 +229,27 @@ def test_a_scratch_directory_lies_beside_the_target_and_vanishes(
     except PlannedError:
         assert fails
     assert names(target.parent) == []
+
+
+@pytest.mark.parametrize(
+    ("umask", "directory", "file"),
+    [(0o022, 0o755, 0o644), (0o077, 0o700, 0o600), (0, 0o775, 0o664)],
+)
+def test_outputs_have_the_modes_of_the_umask_and_are_never_for_everyone_to_write(
+    tmp_path: Path, umask: int, directory: int, file: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        with replace_directory(tmp_path / "out", marker=MARKER) as fresh:
+            (fresh / "part").mkdir()
+            (fresh / "part" / MARKER).touch()
+        with replace_file(tmp_path / "alone") as path:
+            path.touch()
+    finally:
+        os.umask(before)
+    found = {
+        path.relative_to(tmp_path).as_posix(): path.stat().st_mode & 0o777
+        for path in tmp_path.rglob("*")
+    }
+    expected = {"out": directory, "out/part": directory, f"out/part/{MARKER}": file, "alone": file}
+    assert found == expected

@@ -18,7 +18,7 @@ from adprior_build import repository as repository_module
 from adprior_build.prior_head import write_identity_head
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle, Manifest
 from adprior_runtime.cli import main
-from adprior_runtime.contract import MODEL_NAMES, PRIOR_HEAD, TOKENIZER
+from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, PRIOR_HEAD, TOKENIZER
 from adprior_runtime.head import PriorHead
 from unit.small_checkpoint import SmallData, build
 
@@ -141,6 +141,18 @@ def test_files_are_linked_and_not_copied(repository: Path, bundle: Path) -> None
         files = [file for file in linked.manifest.files if (linked.directory / file).exists()]
         assert files
         assert all((linked.directory / file).samefile(bundle / file) for file in files)
+
+
+def test_what_others_may_write_is_copied_and_closed(bundle: Path, tmp_path: Path) -> None:
+    source = tmp_path / "bundle"
+    shutil.copytree(bundle, source)
+    for path in source.rglob("*.onnx"):
+        path.chmod(0o666)
+    repository = tmp_path / "repository"
+    assert main(["build", "--bundle", str(source), "--output", str(repository)]) == 0
+    built = repository / LLM_ENGINE / "1" / "bundle" / "model.onnx"
+    assert not built.samefile(source / "model.onnx")
+    assert not [path for path in repository.rglob("*") if path.stat().st_mode & 0o002]
 
 
 def test_where_links_cannot_be_made_files_are_copied(

@@ -491,3 +491,26 @@ def test_a_call_is_a_span_and_its_context_travels(
     assert first.attributes["adprior.bundle_id"] == "bundle-1"
     assert second.attributes["adprior.reason"] == "bad_answer"
     assert SECRET not in "".join(span.to_json() for span in (first, second))
+
+
+@every_kind
+@pytest.mark.parametrize("said", [None, "bulk", "ranking"])
+def test_a_call_says_who_goes_first(kind: Kind, triton: FakeTriton, said: str | None) -> None:
+    own = contract.Priority.RANKING if kind.ranks else contract.Priority.RETRIEVAL
+    expected = own if said is None else contract.Priority[said.upper()]
+    kind.ask(triton.config(priority=said))
+    assert triton.priorities == [expected]
+
+
+@every_kind
+def test_a_token_travels_along_and_is_not_shown(
+    kind: Kind, triton: FakeTriton, tmp_path: Path
+) -> None:
+    token = "token-0123456789abcdef"
+    path = tmp_path / "token"
+    path.write_text(f"{token}\n")
+    path.chmod(0o600)
+    for config in (triton.config(token=token), triton.config(token_file=str(path))):
+        kind.ask(config)
+        assert triton.metadata[-1]["triton-grpc-protocol-inference-key"] == token
+        assert token not in repr(config)

@@ -36,6 +36,13 @@ from adprior_client._wire import channel_settings
         ({"initial_backoff_s": 1e-12}, "more than 0.0001"),
         ({"max_backoff_s": float("inf")}, "max_backoff_s: found inf"),
         ({"metadata": {"a": "b"}}, "a tuple of pairs of text"),
+        (
+            {"priority": "first"},
+            "'first', expected one of ranking, retrieval, bulk",
+        ),
+        ({"priority": 1}, "priority: found int"),
+        ({"token": "a\n"}, "token: not printable ASCII"),
+        ({"token": "a", "token_file": "b"}, "token and token_file: give one"),
     ],
 )
 def test_what_cannot_work_is_refused(settings: dict[str, Any], message: str) -> None:

@@ -11,7 +11,7 @@ import grpc
 import pytest
 import trustme
 
-from adprior_client import ClientConfig, Reason
+from adprior_client import ClientConfig, InvalidArgumentError, RankingClient, Reason
 from unit.client_calls import KINDS, Kind, assert_harmless
 from unit.fake_triton import FakeTriton
 
@@ -41,6 +41,8 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Secured]:
     foreign = stranger.issue_cert("ads.example")
     foreign.private_key_pem.write_to_path(files / "foreign-key.pem")
     foreign.cert_chain_pems[0].write_to_path(files / "foreign-cert.pem")
+    for key in ("key.pem", "foreign-key.pem"):
+        (files / key).chmod(0o600)
     fake = FakeTriton()
     credentials = grpc.ssl_server_credentials(
         [(server.private_key_pem.bytes(), server.cert_chain_pems[0].bytes())],
@@ -81,3 +83,12 @@ def test_with_wrong_ones_it_does_not_and_nothing_breaks(
     result = kind.ask(secured.config(**files))
     assert_harmless(result)
     assert result.reason is Reason.UNAVAILABLE
+
+
+def test_a_key_that_others_can_read_is_refused(secured: _Secured) -> None:
+    shown = secured.files / "shown-key.pem"
+    shown.write_bytes((secured.files / "key.pem").read_bytes())
+    shown.chmod(0o644)
+    config = secured.config(tls_certificate_file="cert.pem", tls_key_file="shown-key.pem")
+    with pytest.raises(InvalidArgumentError, match=r"tls_key_file: .*mode 0644 .* chmod 600"):
+        RankingClient(config)

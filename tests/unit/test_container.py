@@ -87,9 +87,16 @@ def test_a_service_is_locked_down(name: str) -> None:
 
 
 def test_ports_are_on_loopback() -> None:
-    assert SERVICES["serve"]["ports"] == [f"127.0.0.1:{port}:{port}" for port in (8000, 8001, 8002)]
+    assert SERVICES["serve"]["ports"] == [f"127.0.0.1:{port}:{port}" for port in (8001, 8002)]
+    assert "--http-host" not in SERVICES["serve"]["command"]
     assert "ports" not in SERVICES["build"]
     assert SERVICES["build"]["network_mode"] == "none"
+
+
+def test_the_image_alone_takes_no_plain_text_from_other_machines() -> None:
+    (command,) = re.findall(r"^CMD (\[.+\])$", DOCKERFILE, re.MULTILINE)
+    assert "--insecure" not in command
+    assert "--insecure" in SERVICES["serve"]["command"]  # its ports are on loopback
 
 
 def test_only_the_output_of_a_build_is_written() -> None:

@@ -133,3 +133,9 @@ def test_an_impossible_forecast_is_not_sent(
 def test_what_the_server_would_refuse_is_not_sent(user: Any, message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         encoding.encode_user(user)
+
+
+def test_more_values_than_the_server_takes_are_refused() -> None:
+    assert encoding.encode_ids([1, 2, 3], "candidates", 3).size == 3
+    with pytest.raises(InvalidArgumentError, match="candidates: found 4, expected at most 3"):
+        encoding.encode_ids([1, 2, 3, 4], "candidates", 3)

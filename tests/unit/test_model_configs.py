@@ -133,3 +133,24 @@ def test_writing_removes_configs_no_longer_rendered(tmp_path: Path) -> None:
     assert main(tmp_path) == 0
     assert not stale.exists()
     assert (tmp_path / contract.LLM_ENGINE / "configs" / "cpu.pbtxt").is_file()
+
+
+@pytest.mark.parametrize("target", Target)
+@pytest.mark.parametrize("name", contract.MODEL_NAMES)
+def test_who_waits_where(name: str, target: Target) -> None:
+    config = _config(name, target)
+    batching = config.dynamic_batching
+    if name in ENSEMBLES:
+        assert not config.HasField("dynamic_batching")  # its steps have queues
+        return
+    assert batching.default_queue_policy.max_queue_size == contract.MAX_QUEUE_SIZE
+    assert batching.default_queue_policy.default_timeout_microseconds == contract.QUEUE_TIMEOUT_US
+    if config.backend == "tensorrtllm":  # takes requests as they come: there is no order to keep
+        assert batching.priority_levels == 0
+        return
+    assert batching.priority_levels == len(contract.Priority)
+    assert batching.default_priority_level == contract.Priority.RETRIEVAL
+    assert list(batching.priority_queue_policy) == [contract.Priority.BULK]
+    bulk = batching.priority_queue_policy[contract.Priority.BULK]
+    assert bulk.max_queue_size == contract.MAX_QUEUE_SIZE
+    assert bulk.default_timeout_microseconds == contract.BULK_QUEUE_TIMEOUT_US

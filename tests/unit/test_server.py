@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from adprior_runtime import contract, embedded, serve
+from adprior_runtime.access import Access
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Manifest
 from adprior_runtime.embedded import Installation, find_installation
 from adprior_runtime.endpoints import Endpoints
@@ -20,7 +21,7 @@ from adprior_runtime.errors import (
 )
 from adprior_runtime.launch import compose_command
 from adprior_runtime.server import TritonServer
-from adprior_runtime.server_log import explain_failure
+from adprior_runtime.server_log import explain_failure, has_begun
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -100,8 +101,31 @@ def test_an_address_of_another_machine_is_refused() -> None:
 
 
 def test_a_wildcard_host_is_reached_over_loopback() -> None:
-    assert Endpoints(host="0.0.0.0").address(8001) == "127.0.0.1:8001"
-    assert Endpoints(host="::").address(8001) == "[::1]:8001"
+    assert Endpoints(host="0.0.0.0").grpc_address == "127.0.0.1:8001"
+    assert Endpoints(host="::").grpc_address == "[::1]:8001"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "::1", "localhost"])
+def test_this_machine_may_be_spoken_to_in_plain_text(host: str) -> None:
+    Endpoints(host=host, http_host=host, metrics_host=host).require_closed(has_tls=False)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "server.example"])
+@pytest.mark.parametrize("has_tls", [False, True])
+@pytest.mark.parametrize("flag", ["--host", "--http-host", "--metrics-host"])
+def test_plain_text_from_other_machines_needs_to_be_asked_for(
+    flag: str, host: str, has_tls: bool
+) -> None:
+    hosts = dict.fromkeys(("--host", "--http-host", "--metrics-host"), "127.0.0.1") | {flag: host}
+    endpoints = Endpoints(
+        host=hosts["--host"], http_host=hosts["--http-host"], metrics_host=hosts["--metrics-host"]
+    )
+    if has_tls and flag == "--host":
+        endpoints.require_closed(has_tls=True)
+        return
+    remedy = "--tls-cert and --tls-key, or --insecure" if flag == "--host" else "give --insecure"
+    with pytest.raises(InvalidInputError, match=rf"^{flag} {host}: .* in plain text; .*{remedy}"):
+        endpoints.require_closed(has_tls=has_tls)
 
 
 def test_a_missing_repository_is_one_clear_line(tmp_path: Path) -> None:
@@ -230,7 +254,7 @@ def test_the_command_line_is_closed_by_default(tmp_path: Path) -> None:
         tmp_path,
         Endpoints(),
         backend_directory=Path("/backends"),
-        admin_key="secret",
+        access=Access(admin_token="secret"),
     )
     closed = "model-repository,shared-memory,trace,logging:admin-key=secret"
     assert command[0] == "/bin/tritonserver"
@@ -256,6 +280,24 @@ def test_the_production_configuration_has_no_name(tmp_path: Path) -> None:
     installation = Installation(binary=Path("tritonserver"))
     command = compose_command(installation, tmp_path, Endpoints(), config_name=None)
     assert not any("config-name" in part or "backend-directory" in part for part in command)
+
+
+def test_a_repository_that_everyone_may_write_is_refused(repository: Path) -> None:
+    shim = repository / contract.TOKENIZER / "1" / "model.py"
+    shim.touch()
+    shim.chmod(0o666)
+    with pytest.raises(InvalidInputError, match=r"model\.py: every user .* chmod -R o-w"):
+        _serve("--repository", str(repository))
+
+
+def test_plain_text_beyond_loopback_is_one_clear_line(repository: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"--host 0\.0\.0\.0: .*--tls-cert and --tls-key"):
+        _serve("--repository", str(repository), "--host", "0.0.0.0")
+
+
+def test_half_of_tls_is_refused(repository: Path) -> None:
+    with pytest.raises(InvalidInputError, match="--tls-cert and --tls-key together"):
+        _serve("--repository", str(repository), "--tls-cert", "cert.pem")
 
 
 @pytest.mark.parametrize(
@@ -302,6 +344,17 @@ def test_a_failure_is_one_line_of_the_log(
     found = explain_failure(file)
     assert type(found) is error
     assert str(found) == message
+
+
+def test_a_server_has_begun_with_a_line_of_its_own(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    assert not has_begun(log)
+    log.write_text("ERROR: ld.so: object 'x.so' from LD_PRELOAD cannot be preloaded: ignored.\n")
+    assert not has_begun(log)
+    log.write_text(
+        log.read_text() + 'W1121 17:27:24.087717 7178 pinned_memory_manager.cc:273] "no"'
+    )
+    assert has_begun(log)
 
 
 def test_a_log_without_a_reason_explains_nothing(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import triton_python_backend_utils as pb
 
 from adprior_runtime.bundle import MODEL_FILES, Bundle
-from adprior_runtime.contract import Target, model
+from adprior_runtime.contract import MOST_VALUES, Target, model
 from adprior_runtime.errors import AdpriorError, InvalidRequestError
 
 __all__ = ["Answer", "MetricCounter", "RequestModel", "Tensors"]
@@ -137,6 +137,11 @@ class RequestModel(ABC):
                 raise InvalidRequestError(
                     f"{spec.name}: {array.shape[0]} users in one request, expected 1; "
                     "the server does the batching"
+                )
+            most = MOST_VALUES.get(spec.name, array.size)
+            if array.size > most:
+                raise InvalidRequestError(
+                    f"{spec.name}: found {array.size:,} values, expected at most {most:,}"
                 )
             inputs[spec.name] = array[0]
         return inputs

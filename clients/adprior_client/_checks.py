@@ -1,0 +1,88 @@
+"""Checks of what a client is told, where types alone do not do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+
+from adprior_client.errors import InvalidArgumentError
+
+__all__ = ["check_concurrency", "check_metadata", "check_number", "check_urls", "is_sendable"]
+
+_MOST: Final = 1_000_000
+"""Of seconds: gRPC counts milliseconds in 32 bits."""
+_METADATA_KEY: Final = re.compile(r"[0-9a-z_.-]+")
+_METADATA_VALUE: Final = re.compile(r"[\x20-\x7e]*")
+
+
+def check_number(value: Any, name: str, above: float | None = 0.0) -> float:
+    """Return a number above ``above``, or at least 0 where that is None, and up to a million.
+
+    Raises:
+        InvalidArgumentError: It is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise InvalidArgumentError(f"{name}: found {type(value).__name__}, expected a number")
+    # Written so that NaN fails.
+    if not ((value >= 0 if above is None else value > above) and value <= _MOST):
+        expected = "at least 0" if above is None else f"more than {above:g}"
+        raise InvalidArgumentError(
+            f"{name}: found {value}, expected {expected} and at most {_MOST:,}"
+        )
+    return float(value)
+
+
+def check_concurrency(value: Any) -> int:
+    """Return a number of calls that may be under way at once.
+
+    Raises:
+        InvalidArgumentError: It is not an integer of at least 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidArgumentError(
+            f"max_concurrency: found {value!r}, expected an integer of at least 1"
+        )
+    return value
+
+
+def check_urls(urls: Any) -> None:
+    """Refuse what is no tuple of different ``HOST:PORT``.
+
+    Raises:
+        InvalidArgumentError: It is not.
+    """
+    if not isinstance(urls, tuple) or not urls:
+        raise InvalidArgumentError(f"urls: found {urls!r}, expected a tuple of HOST:PORT")
+    for url in urls:
+        host, _, port = url.rpartition(":") if isinstance(url, str) else ("", "", "")
+        if not host or not port.isdecimal() or "/" in url:
+            raise InvalidArgumentError(f"url: found {url!r}, expected HOST:PORT")
+    if len(set(urls)) < len(urls):
+        raise InvalidArgumentError("urls: a server is named twice")
+
+
+def check_metadata(metadata: Iterable[Any]) -> None:
+    """Refuse what gRPC could not send as ASCII metadata; no value is quoted.
+
+    Raises:
+        InvalidArgumentError: Naming the key.
+    """
+    for pair in metadata:
+        if not isinstance(pair, tuple) or list(map(type, pair)) != [str, str]:
+            raise InvalidArgumentError("metadata: expected pairs of text")
+        key, value = pair
+        if not _METADATA_KEY.fullmatch(key) or key.endswith("-bin"):
+            raise InvalidArgumentError(
+                f"metadata: key {key!r}: expected lower case letters, digits, - _ and ., "
+                "and no -bin at its end"
+            )
+        if not is_sendable(value):
+            raise InvalidArgumentError(f"metadata: {key}: its value is not printable ASCII")
+
+
+def is_sendable(value: str) -> bool:
+    """Return whether gRPC can send a text as the value of metadata."""
+    return _METADATA_VALUE.fullmatch(value) is not None

@@ -1,0 +1,82 @@
+"""Files that other users of the machine must not read, or must not write."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Final
+
+from adprior_runtime.errors import InvalidInputError
+
+__all__ = ["check_private", "check_unwritable", "read_token"]
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{16,1024}")
+"""Without what tritonserver's flags take for separators; long enough not to be guessed."""
+
+
+def check_private(path: Path) -> None:
+    """Refuse a secret that another user of the machine can read or exchange.
+
+    As PostgreSQL has it: a file of one's own for oneself alone (0600), one of root's for its group
+    too (0640), which is how secrets are mounted into containers.
+
+    Raises:
+        InvalidInputError: It is no readable file, or not private.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise InvalidInputError(f"{path}: {error.strerror}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise InvalidInputError(f"{path}: not a file")
+    if found.st_uid not in {0, os.geteuid()}:
+        raise InvalidInputError(
+            f"{path}: belongs to user {found.st_uid}, who could exchange it; "
+            f"expected user {os.geteuid()} or root"
+        )
+    allowed = 0o740 if found.st_uid == 0 else 0o700
+    if (mode := stat.S_IMODE(found.st_mode)) & ~allowed:
+        raise InvalidInputError(
+            f"{path}: mode {mode:04o} lets other users of this machine at it, "
+            f"expected {allowed & 0o640:04o} or less: chmod 600 {path}"
+        )
+
+
+def check_unwritable(directory: Path) -> None:
+    """Refuse a directory that holds something which every user of the machine may write.
+
+    A mount that is read-only is taken as it is: some show no true modes.
+
+    Raises:
+        InvalidInputError: Naming the file: whoever writes it decides what the server runs.
+    """
+    if os.statvfs(directory).f_flag & os.ST_RDONLY:
+        return
+    for path in (directory, *sorted(directory.rglob("*"))):
+        if not path.is_symlink() and path.stat().st_mode & stat.S_IWOTH:
+            raise InvalidInputError(
+                f"{path}: every user of this machine may write it, and the server would run what "
+                f"they write: chmod -R o-w {directory}"
+            )
+
+
+def read_token(path: Path) -> str:
+    """Return the token in a file, less white space around it.
+
+    Raises:
+        InvalidInputError: The file is unreadable or not private, or holds no token; what it holds
+            is not quoted.
+    """
+    check_private(path)
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"{path}: not a readable text of ASCII") from error
+    if not _TOKEN.fullmatch(token):
+        raise InvalidInputError(
+            f"{path}: expected one token, 16 to 1024 letters, digits, - . _ ~ + or /; "
+            f"make one: (umask 077; openssl rand -hex 32 > {path})"
+        )
+    return token

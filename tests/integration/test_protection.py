@@ -1,0 +1,427 @@
+"""A server as it is run where others can reach it, and what they cannot do to it.
+
+One `adprior serve` for all tests: mutual TLS, tokens, a repository that it cannot write.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import grpc
+import numpy as np
+import psutil
+import pytest
+import tritonclient.grpc as triton
+import trustme
+from tritonclient.utils import InferenceServerException
+
+from adprior_client import ClientConfig, Forecast, RankingClient, Reason, RetrievalClient
+from adprior_runtime import contract
+from integration.conftest import ADVERTISERS, free_ports
+from integration.test_forecast import user
+
+pytestmark = pytest.mark.triton
+
+COMMAND = "import sys; from adprior_runtime.cli import main; sys.exit(main())"
+ADMIN = "admin-token-of-the-tests"
+INFERENCE = "inference-token-of-the-tests"
+CANARY = "canary-of-a-users-context"
+CANDIDATES = [100, 101, 102]
+BASE = [0.1, -1.7, 2.3]
+"""None of them is an FP32 number: what comes back must not be rounded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guarded:
+    """A protected server, and the files that its callers use."""
+
+    process: subprocess.Popen[str]
+    files: Path
+    repository: Path
+    url: str
+    http: str
+    metrics: str
+
+    def config(self, **changed: Any) -> ClientConfig:
+        """Return a configuration with everything that the server wants, unless changed."""
+        settings: dict[str, Any] = {
+            "tls_ca_file": "ca.pem",
+            "tls_certificate_file": "caller.pem",
+            "tls_key_file": "caller-key.pem",
+            "token_file": "inference",
+        } | changed
+        for name, value in settings.items():
+            if value is not None and name.endswith("_file"):
+                settings[name] = str(self.files / value)
+        return ClientConfig(urls=(self.url,), deadline_s=20, health_interval_s=0, **settings)
+
+    def connect(self) -> triton.InferenceServerClient:
+        """Return tritonclient's own client, which checks nothing."""
+        credentials = grpc.ssl_channel_credentials(
+            *((self.files / f"{name}.pem").read_bytes() for name in ("ca", "caller-key", "caller"))
+        )
+        return triton.InferenceServerClient(self.url, creds=credentials)
+
+    def server(self) -> psutil.Process:
+        """Return tritonserver itself."""
+        (server,) = psutil.Process(self.process.pid).children()
+        return server
+
+    def options(self) -> list[str]:
+        """Return a command's options for it."""
+        return [
+            *("--url", self.url, "--tls-ca", str(self.files / "ca.pem")),
+            *("--tls-cert", str(self.files / "caller.pem")),
+            *("--tls-key", str(self.files / "caller-key.pem")),
+        ]
+
+
+def _write_files(place: Path) -> None:
+    authority, stranger = trustme.CA(), trustme.CA()
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    authority.cert_pem.write_to_path(place / "ca.pem")
+    stranger.cert_pem.write_to_path(place / "other-ca.pem")
+    for name, issued in {
+        "server": authority.issue_cert("localhost"),
+        "caller": authority.issue_cert("ads.example"),
+        "expired": authority.issue_cert("ads.example", not_after=yesterday),
+        "foreign": stranger.issue_cert("ads.example"),
+    }.items():
+        issued.cert_chain_pems[0].write_to_path(place / f"{name}.pem")
+        issued.private_key_pem.write_to_path(place / f"{name}-key.pem")
+    for name, token in (("admin", ADMIN), ("inference", INFERENCE), ("wrong", "wrong-" + ADMIN)):
+        (place / name).write_text(token)
+    for path in place.iterdir():
+        path.chmod(0o600)
+
+
+def _command(*arguments: str) -> list[str]:
+    """Return a command of adprior, without root's right to ignore modes."""
+    unprivileged = []
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("run as root, and there is no setpriv to give up its privileges")
+        unprivileged = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    return [*unprivileged, sys.executable, "-c", COMMAND, *arguments]
+
+
+def _listing(directory: Path) -> list[tuple[str, int, int, int]]:
+    return sorted(
+        (str(path), found.st_mode, found.st_size, found.st_mtime_ns)
+        for path in directory.rglob("*")
+        for found in [path.stat()]
+    )
+
+
+@pytest.fixture(scope="module")
+def guarded(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    files = tmp_path_factory.mktemp("guarded")
+    _write_files(files)
+    copy = tmp_path_factory.mktemp("closed") / "repository"
+    shutil.copytree(repository, copy)
+    paths = [copy, *copy.rglob("*")]
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    ports = free_ports(3)
+    names = ("grpc", "http", "metrics")
+    with (
+        (files / "stderr").open("wb") as errors,
+        subprocess.Popen(
+            _command(
+                *("serve", "--repository", str(copy), "--log-file", str(files / "server.log")),
+                *(f"--{name}-port={port}" for name, port in zip(names, ports, strict=True)),
+                *(
+                    "--tls-cert",
+                    str(files / "server.pem"),
+                    "--tls-key",
+                    str(files / "server-key.pem"),
+                ),
+                *("--tls-client-ca", str(files / "ca.pem")),
+                *("--admin-token-file", str(files / "admin")),
+                *("--inference-token-file", str(files / "inference")),
+            ),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            cwd=files,
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            ready = process.stdout.readline()
+            assert "adprior: ready" in ready, (files / "stderr").read_text()
+            addresses = dict(re.findall(r"(\w+) (127\.0\.0\.1:\d+)", ready))
+            yield Guarded(
+                process=process,
+                files=files,
+                repository=copy,
+                url=addresses["grpc"].replace("127.0.0.1", "localhost"),
+                http=addresses["http"],
+                metrics=addresses["metrics"],
+            )
+        finally:
+            process.terminate()
+            process.wait(30)
+            for path in paths:
+                path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+@pytest.fixture(scope="module")
+def forecast(guarded: Guarded) -> Forecast:
+    with RetrievalClient(guarded.config()) as client:
+        return client.forecast(user(5), 5)
+
+
+def test_with_everything_that_it_wants_it_answers(guarded: Guarded, forecast: Forecast) -> None:
+    assert forecast.reason is None
+    assert len(forecast.advertisers) == 5
+    with RankingClient(guarded.config()) as client:
+        for subject in (user(5), forecast):
+            ranking = client.score(subject, CANDIDATES, BASE)
+            assert ranking.reason is None
+            assert ranking.applied
+
+
+FAULTS: dict[str, tuple[dict[str, Any], Reason, str]] = {
+    "no token": ({"token_file": None}, Reason.DENIED, "wrong or no token"),
+    "a wrong token": ({"token_file": "wrong"}, Reason.DENIED, "wrong or no token"),
+    "the admin token": ({"token_file": "admin"}, Reason.DENIED, "wrong or no token"),
+    "another authority": (
+        {"tls_ca_file": "other-ca.pem"},
+        Reason.UNAVAILABLE,
+        "CERTIFICATE_VERIFY_FAILED",
+    ),
+    "another name": (
+        {"tls_server_name": "elsewhere.example"},
+        Reason.UNAVAILABLE,
+        "Hostname Verification",
+    ),
+    "no certificate": (
+        {"tls_certificate_file": None, "tls_key_file": None},
+        Reason.UNAVAILABLE,
+        "may want a certificate of ours",
+    ),
+    "a stranger's certificate": (
+        {"tls_certificate_file": "foreign.pem", "tls_key_file": "foreign-key.pem"},
+        Reason.UNAVAILABLE,
+        "may not trust our certificate",
+    ),
+    "an expired certificate": (
+        {"tls_certificate_file": "expired.pem", "tls_key_file": "expired-key.pem"},
+        Reason.UNAVAILABLE,
+        "or it has expired",
+    ),
+    "plain text": (
+        {"tls_ca_file": None, "tls_certificate_file": None, "tls_key_file": None},
+        Reason.UNAVAILABLE,
+        "may want TLS",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_without_it_the_base_logits_come_back_and_the_error_is_clear(
+    guarded: Guarded, forecast: Forecast, fault: str
+) -> None:
+    changed, reason, told = FAULTS[fault]
+    with RankingClient(guarded.config(**changed)) as client:
+        for subject in (user(5), forecast):
+            ranking = client.score(subject, CANDIDATES, BASE)
+            assert ranking.logits.tolist() == BASE
+            assert ranking.reason is reason
+    with (
+        RetrievalClient(guarded.config(fail_open=False, **changed)) as client,
+        pytest.raises(Exception, match=told) as caught,
+    ):
+        client.forecast(user(5))
+    assert ADMIN not in str(caught.value)
+
+
+def test_the_commands_take_the_same_and_say_what_is_wrong_in_one_line(
+    guarded: Guarded, tmp_path: Path
+) -> None:
+    (tmp_path / "user.json").write_text(json.dumps(user(5)))
+    arguments = ["predict", "--json", "--user", str(tmp_path / "user.json"), *guarded.options()]
+    token = ["--token-file", str(guarded.files / "inference")]
+    distrusted = ["--tls-ca", str(guarded.files / "other-ca.pem")]
+    answered, *refused = (
+        subprocess.run(
+            [sys.executable, "-c", COMMAND, *arguments, *more],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for more in (token, [], [*token, *distrusted])
+    )
+    assert answered.returncode == 0, answered.stderr
+    assert json.loads(answered.stdout)["bundle_id"]
+    for command, told in zip(refused, ("no token", "CERTIFICATE_VERIFY_FAILED"), strict=True):
+        assert command.returncode == 2
+        assert re.fullmatch(rf"adprior predict: .*{told}.*\n", command.stderr)
+
+
+ADMINISTRATION: dict[str, Callable[[Any, dict[str, str]], Any]] = {
+    "models": lambda client, headers: client.get_model_repository_index(headers=headers),
+    "shared memory": lambda client, headers: client.get_system_shared_memory_status(
+        headers=headers
+    ),
+    "tracing": lambda client, headers: client.get_trace_settings(headers=headers),
+    "logging": lambda client, headers: client.get_log_settings(headers=headers),
+}
+
+
+@pytest.mark.parametrize("what", ADMINISTRATION)
+def test_changing_the_server_takes_the_admin_token(guarded: Guarded, what: str) -> None:
+    key = f"{contract.GRPC_KEY_PREFIX}{contract.ADMIN_KEY}"
+    with guarded.connect() as client:
+        for token in ("", INFERENCE):
+            with pytest.raises(InferenceServerException, match="restricted"):
+                ADMINISTRATION[what](client, {key: token} if token else {})
+        ADMINISTRATION[what](client, {key: ADMIN})
+
+
+def test_health_is_for_everyone_with_a_certificate(guarded: Guarded) -> None:
+    with guarded.connect() as client:
+        assert client.is_server_ready()
+        with pytest.raises(InferenceServerException, match="restricted"):
+            client.get_server_metadata()
+
+
+@pytest.mark.parametrize("path", ["", "/models/llm_engine/config", "/models/stats", "/logging"])
+def test_http_which_has_no_tls_tells_health_alone(guarded: Guarded, path: str) -> None:
+    with urlopen(f"http://{guarded.http}/v2/health/ready") as answer:
+        assert answer.status == 200
+    with pytest.raises(HTTPError) as refused:
+        urlopen(f"http://{guarded.http}/v2{path}")
+    refused.value.close()
+    assert refused.value.code == 403
+
+
+def test_other_users_of_the_machine_read_neither_tokens_nor_tensors(guarded: Guarded) -> None:
+    server = guarded.server()
+    arguments = "\0".join(server.cmdline())
+    assert "inference-key=****" in arguments
+    assert ADMIN not in arguments
+    assert INFERENCE not in arguments
+    mapped = {
+        Path(entry.path)
+        for process in (server, *server.children(recursive=True))
+        for entry in process.memory_maps()
+        if entry.path.startswith("/dev/shm/adprior-server-")
+    }
+    assert mapped
+    assert {path.stat().st_mode & 0o777 for path in mapped} == {0o600}
+
+
+def _refusal(guarded: Guarded, model: str, **changed: Any) -> str:
+    """Ask past the client's own checks; return status and message."""
+    known: dict[str, Any] = {
+        contract.USER_CONTEXT: np.array([json.dumps(user(5)).encode()], dtype=np.object_),
+        contract.CANDIDATE_ADVERTISER_IDS: np.array(CANDIDATES),
+        contract.BASE_LOGITS: np.array(BASE, dtype=np.float32),
+        contract.ADVERTISER_IDS: np.array([100]),
+        contract.LOG_PROBS: np.array([-1.0], dtype=np.float32),
+        contract.MISSING_MASS: np.array([0.5], dtype=np.float32),
+    } | changed
+    inputs = []
+    for tensor in contract.model(model, contract.Target.CPU).inputs:
+        if tensor.name in known:
+            values = known[tensor.name][np.newaxis]
+            inputs.append(triton.InferInput(tensor.name, values.shape, tensor.dtype))
+            inputs[-1].set_data_from_numpy(values)
+    key = f"{contract.GRPC_KEY_PREFIX}{contract.INFERENCE_KEY}"
+    with guarded.connect() as client:
+        try:
+            client.infer(model, inputs, headers={key: INFERENCE}, client_timeout=60)
+        except InferenceServerException as error:
+            return f"{error.status()} {error.message()}"
+    return "answered"
+
+
+_IDS = np.zeros(contract.MAX_EXCLUDED + 1, dtype=np.int64)
+_MANY = contract.MAX_CANDIDATES + 1
+TOO_LARGE: dict[str, tuple[str, dict[str, Any], str]] = {
+    "a context": (
+        contract.ADVERTISER_RETRIEVAL,
+        {contract.USER_CONTEXT: np.array([CANARY.encode() * 2**19], dtype=np.object_)},
+        "USER_CONTEXT: 13107200 bytes, at most 262144",
+    ),
+    "exclusions": (
+        contract.ADVERTISER_RETRIEVAL,
+        {contract.EXCLUDED_ADVERTISER_IDS: _IDS},
+        "EXCLUDED_ADVERTISER_IDS: found 100,001 values, expected at most 100,000",
+    ),
+    "candidates": (
+        contract.ADVERTISER_RANKING,
+        {
+            contract.CANDIDATE_ADVERTISER_IDS: _IDS[:_MANY],
+            contract.BASE_LOGITS: np.zeros(_MANY, dtype=np.float32),
+        },
+        "CANDIDATE_ADVERTISER_IDS: found 10,001 values, expected at most 10,000",
+    ),
+    "candidates of a forecast at hand": (
+        contract.PRIOR_HEAD,
+        {
+            contract.CANDIDATE_ADVERTISER_IDS: _IDS[:_MANY],
+            contract.BASE_LOGITS: np.zeros(_MANY, dtype=np.float32),
+        },
+        "CANDIDATE_ADVERTISER_IDS: found 10,001 values, expected at most 10,000",
+    ),
+    "a forecast": (
+        contract.PRIOR_HEAD,
+        {
+            contract.ADVERTISER_IDS: np.arange(contract.MAX_TOP_K + 1),
+            contract.LOG_PROBS: np.full(contract.MAX_TOP_K + 1, -9.0, dtype=np.float32),
+        },
+        "ADVERTISER_IDS: found 1,001 values, expected at most 1,000",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TOO_LARGE)
+def test_what_is_too_large_is_refused_by_name_and_the_server_goes_on(
+    guarded: Guarded, what: str
+) -> None:
+    model, tensors, told = TOO_LARGE[what]
+    refusal = _refusal(guarded, model, **tensors)
+    assert refusal.startswith("StatusCode.INVALID_ARGUMENT")
+    assert told in refusal
+    assert _refusal(guarded, model) == "answered"
+
+
+def test_no_log_line_and_no_metric_holds_a_context_or_a_token(guarded: Guarded) -> None:
+    told = user(3) | {"profile": {"note": CANARY}}
+    with RetrievalClient(guarded.config(fail_open=False)) as client:
+        client.forecast(told)
+    broken = json.dumps(told | {"history": [{"time": CANARY}]}).encode()
+    context = {contract.USER_CONTEXT: np.array([broken], dtype=np.object_)}
+    assert "INVALID_ARGUMENT" in _refusal(guarded, contract.ADVERTISER_RETRIEVAL, **context)
+    with urlopen(f"http://{guarded.metrics}/metrics") as page:
+        shown = page.read().decode()
+    shown += (guarded.files / "server.log").read_text() + (guarded.files / "stderr").read_text()
+    assert "nv_inference_request_success" in shown
+    for secret in (CANARY, ADMIN, INFERENCE, *ADVERTISERS[1:3]):
+        assert secret not in shown
+
+
+def test_it_neither_can_nor_does_write_its_repository(guarded: Guarded) -> None:
+    before = _listing(guarded.repository)
+    with RetrievalClient(guarded.config(fail_open=False)) as client:
+        client.forecast(user(7))
+    assert _listing(guarded.repository) == before
+    attempt = [*_command()[:-2], "-c", "import sys; open(sys.argv[1], 'w')"]
+    for place in (guarded.repository / "new", guarded.repository / "tokenizer" / "config.pbtxt"):
+        written = subprocess.run([*attempt, str(place)], capture_output=True, check=False)
+        assert b"PermissionError" in written.stderr
