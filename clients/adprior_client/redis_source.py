@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 from adprior_client._breaker import CircuitBreaker
-from adprior_client.config import check_number
+from adprior_client._checks import check_number
 from adprior_client.forecast_record import CorruptRecordError, decode_record
 from adprior_client.redis_connection import RedisAddress, explain, read_password
 from adprior_client.redis_layout import DEFAULT_NAMESPACE, Keys, Pointer, field_of

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
+from adprior_client._checks import check_number
 from adprior_client._parquet_table import ParquetTable
-from adprior_client.config import check_number
 from adprior_client.forecast_files import ForecastFiles, list_forecast_files, read_revision
 from adprior_client.results import Forecast
 from adprior_client.types import UserId
