@@ -43,11 +43,6 @@ It holds for queues of Triton's. It does not run while a request waits inside Te
 empties that queue at once (``model_instance_state.cc``: ``enqueue``; docs/gpu.md).
 """
 
-BEAMS_METRIC: Final = "adprior_beams_total"
-DROPPED_BEAMS_METRIC: Final = "adprior_dropped_beams_total"
-DROPPED_BEAMS_LABEL: Final = "reason"
-"""Counters of the decoder, at the server's ``/metrics``."""
-
 
 class Target(StrEnum):
     """Which machine a configuration is rendered for."""

@@ -232,15 +232,10 @@ def test_ranking_uses_the_forecast_where_the_engine_scores_no_candidates(both: B
 
 def _counts(server: TritonServer) -> dict[str, float]:
     """Return the decoder's counters: all beams, and the dropped ones by reason."""
-    with urlopen(f"http://{server.metrics_address}/metrics") as response:
-        text = response.read().decode()
-    dropped = re.findall(
-        rf'^{contract.DROPPED_BEAMS_METRIC}{{{contract.DROPPED_BEAMS_LABEL}="(\w+)"}} (\d+)$',
-        text,
-        re.MULTILINE,
-    )
-    (total,) = re.findall(rf"^{contract.BEAMS_METRIC} (\d+)$", text, re.MULTILINE)
-    return {"all": float(total)} | {reason: float(count) for reason, count in dropped}
+    metrics = read_metrics(server)
+    dropped = {labels["reason"]: n for labels, n in metrics["adprior_dropped_beams_total"]}
+    ((_, total),) = metrics["adprior_beams_total"]
+    return {"all": total} | dropped
 
 
 def test_what_is_dropped_is_counted(both: Both) -> None:

@@ -1,0 +1,113 @@
+"""Counts in a model's process, handed to the server by a thread of their own, once a second.
+
+One call into Triton for each count would cost a request more than the count is worth (it crosses to
+the server's process and waits); so requests only add up numbers here. Nothing in here raises into a
+request: what the server does not take is lost, and logged once.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from adprior_runtime.triton.metrics import Metric
+
+__all__ = ["Recorder", "Series", "Sink"]
+
+_INTERVAL_S: Final = 1.0
+_log = logging.getLogger("adprior")
+
+Series = tuple[str, str]
+"""A metric's name and the value of its own label, "" where it has none."""
+
+
+class Sink(Protocol):
+    """One series of the server, as ``pb_utils.MetricFamily.Metric`` gives it."""
+
+    def increment(self, value: float) -> None:
+        """Add to a counter."""
+
+    def set(self, value: float) -> None:
+        """Set a gauge."""
+
+    def observe(self, value: float) -> None:
+        """Add one value to a histogram."""
+
+
+class Recorder:
+    """The numbers of one model instance on their way to ``/metrics``.
+
+    Args:
+        sinks: The server's series. One that is missing there (metrics switched off, say) is
+            counted nowhere.
+    """
+
+    def __init__(self, sinks: Mapping[Series, Sink]) -> None:
+        self._sinks = dict(sinks)
+        self._lock = threading.Lock()
+        self._counts: dict[Series, float] = {}
+        self._values: list[tuple[Series, float]] = []
+        self._gauges: dict[Series, Callable[[], float]] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="adprior-metrics", daemon=True)
+        self._has_failed = False
+
+    def count(self, metric: Metric, number: float = 1, value: str = "") -> None:
+        """Add ``number`` to a counter, of one value of its label."""
+        series = (metric.name, value)
+        with self._lock:
+            self._counts[series] = self._counts.get(series, 0) + number
+
+    def observe(self, metric: Metric, value: float) -> None:
+        """Add one value to a histogram."""
+        with self._lock:
+            self._values.append(((metric.name, ""), value))
+
+    def follow(self, metric: Metric, read: Callable[[], float], value: str = "") -> None:
+        """Keep a gauge at what ``read`` returns."""
+        self._gauges[metric.name, value] = read
+
+    def start(self) -> None:
+        """Begin to hand over."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Hand over the last numbers, and let go of the server's series."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.flush()
+        self._sinks.clear()
+
+    def flush(self) -> None:
+        """Hand over what has come together; from one thread at a time."""
+        with self._lock:
+            counts, self._counts = self._counts, {}
+            values, self._values = self._values, []
+        for series, number in counts.items():
+            # A NaN would stay in a counter for good; nothing is not worth a call.
+            if number > 0 and math.isfinite(number):
+                self._try(series, "increment", number)
+        for series, value in values:
+            if math.isfinite(value):
+                self._try(series, "observe", value)
+        for series, read in self._gauges.items():
+            self._try(series, "set", read())
+
+    def _try(self, series: Series, how: str, number: float) -> None:
+        if (sink := self._sinks.get(series)) is None:
+            return
+        try:
+            getattr(sink, how)(number)
+        except Exception as error:  # noqa: BLE001  whatever it is, requests go on
+            if not self._has_failed:
+                self._has_failed = True
+                _log.warning("metrics: %s is not taken: %s", series[0], type(error).__name__)
+
+    def _run(self) -> None:
+        self.flush()
+        while not self._stopping.wait(_INTERVAL_S):
+            self.flush()
