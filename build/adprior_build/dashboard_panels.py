@@ -225,7 +225,7 @@ _SERVERS: Final = (
         queries={
             "{{bundle_id}}": "count by (bundle_id) (count by (bundle_id, instance) "
             "(adprior_bundle_info{$OF}))",
-            "down": "count(up{$OF} == 0)",
+            "down": "count(up{$OF} == 0) or vector(0)",
         },
     ),
     Panel(

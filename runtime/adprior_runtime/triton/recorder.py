@@ -95,13 +95,13 @@ class Recorder:
             if math.isfinite(value):
                 self._try(series, "observe", value)
         for series, read in self._gauges.items():
-            self._try(series, "set", read())
+            self._try(series, "set", read)
 
-    def _try(self, series: Series, how: str, number: float) -> None:
+    def _try(self, series: Series, how: str, number: float | Callable[[], float]) -> None:
         if (sink := self._sinks.get(series)) is None:
             return
         try:
-            getattr(sink, how)(number)
+            getattr(sink, how)(number() if callable(number) else number)
         except Exception as error:  # noqa: BLE001  whatever it is, requests go on
             if not self._has_failed:
                 self._has_failed = True
