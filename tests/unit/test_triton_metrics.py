@@ -183,4 +183,4 @@ def test_what_a_model_counted_last_is_handed_over_when_it_ends(tokenizer: Any) -
 
 def _handed_over(name: str) -> float:
     shown = sys.modules["triton_python_backend_utils"].MetricFamily.shown
-    return sum(shown[name].values())
+    return float(sum(shown[name].values()))
