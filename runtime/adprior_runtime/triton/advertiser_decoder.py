@@ -75,7 +75,8 @@ class TritonPythonModel(RequestModel):
             frontier_log_mass=None if mass is None else float(mass[0]),
             excluded_ids=inputs.get(contract.EXCLUDED_ADVERTISER_IDS),
         )
-        self._count(len(paths), forecast)
+        self.metrics.count(BEAMS, len(paths))
+        self.metrics.record(forecast, self._count)
         return {
             contract.ADVERTISER_IDS: forecast.advertiser_ids,
             contract.LOG_PROBS: forecast.log_probs,
@@ -86,8 +87,7 @@ class TritonPythonModel(RequestModel):
             contract.ANSWER_VERSION: [contract.CONTRACT_VERSION.encode()],
         }
 
-    def _count(self, beams: int, forecast: DecodedForecast) -> None:
-        self.metrics.count(BEAMS, beams)
+    def _count(self, forecast: DecodedForecast) -> None:
         for reason, number in forecast.dropped.items():
             self.metrics.count(DROPPED_BEAMS, number, reason)
         self.metrics.count(ANSWERS, value=Exactness.EXACT if forecast.exact else Exactness.BOUNDED)

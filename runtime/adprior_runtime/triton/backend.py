@@ -101,9 +101,11 @@ class RequestModel(ABC):
         directory = Path(args["model_repository"]) / args["model_version"] / "bundle"
         self._spec = model(self.name, Target.CPU)
         bundle = Bundle.open(directory, MODEL_FILES[self.name])
-        self._families, sinks = _register(self.name, args["model_instance_name"], bundle.bundle_id)
-        self.metrics = Recorder(sinks)
+        self.metrics = Recorder()
         self.load(bundle)
+        # Last: a process that does not get this far has nothing to give back.
+        self._families, sinks = _register(self.name, args["model_instance_name"], bundle.bundle_id)
+        self.metrics.connect(sinks)
         self.metrics.follow(BUNDLE_INFO, lambda: 1.0, bundle.bundle_id)
         self.metrics.start()
 

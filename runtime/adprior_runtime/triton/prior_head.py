@@ -74,7 +74,7 @@ class TritonPythonModel(RequestModel):
             scored_exact=scored_exact,
         )
         adjusted = self._head.adjust(base_logits, priors)
-        self._count(priors.statuses)
+        self.metrics.record(priors.statuses, self._count)
         return {
             contract.ADJUSTED_LOGITS: adjusted,
             contract.CANDIDATE_LOG_PROBS: priors.log_probs,

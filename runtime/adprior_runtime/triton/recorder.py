@@ -11,15 +11,20 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from adprior_runtime.triton.metrics import Metric
 
 __all__ = ["Recorder", "Series", "Sink"]
 
 _INTERVAL_S: Final = 1.0
+_FAREWELL_S: Final = 3.0
+"""A server that does not answer must not keep the process from ending."""
+_MOST_VALUES: Final = 10_000
+"""Kept for a histogram while the server takes none."""
 _log = logging.getLogger("adprior")
 
+Answer = TypeVar("Answer")
 Series = tuple[str, str]
 """A metric's name and the value of its own label, "" where it has none."""
 
@@ -38,15 +43,10 @@ class Sink(Protocol):
 
 
 class Recorder:
-    """The numbers of one model instance on their way to ``/metrics``.
+    """The numbers of one model instance on their way to ``/metrics``."""
 
-    Args:
-        sinks: The server's series. One that is missing there (metrics switched off, say) is
-            counted nowhere.
-    """
-
-    def __init__(self, sinks: Mapping[Series, Sink]) -> None:
-        self._sinks = dict(sinks)
+    def __init__(self) -> None:
+        self._sinks: dict[Series, Sink] = {}
         self._lock = threading.Lock()
         self._counts: dict[Series, float] = {}
         self._values: list[tuple[Series, float]] = []
@@ -64,11 +64,27 @@ class Recorder:
     def observe(self, metric: Metric, value: float) -> None:
         """Add one value to a histogram."""
         with self._lock:
-            self._values.append(((metric.name, ""), value))
+            if len(self._values) < _MOST_VALUES:
+                self._values.append(((metric.name, ""), value))
 
     def follow(self, metric: Metric, read: Callable[[], float], value: str = "") -> None:
         """Keep a gauge at what ``read`` returns."""
         self._gauges[metric.name, value] = read
+
+    def record(self, answer: Answer, count: Callable[[Answer], None]) -> None:
+        """Let ``count`` count what an answer holds; the answer stands should that fail."""
+        try:
+            count(answer)
+        except Exception as error:  # noqa: BLE001  a request is worth more than its metrics
+            self._tell_once(count.__name__, error)
+
+    def connect(self, sinks: Mapping[Series, Sink]) -> None:
+        """Say where numbers go; those of a series that is missing (metrics are off, say) nowhere.
+
+        Args:
+            sinks: The server's series.
+        """
+        self._sinks.update(sinks)
 
     def start(self) -> None:
         """Begin to hand over."""
@@ -78,8 +94,9 @@ class Recorder:
         """Hand over the last numbers, and let go of the server's series."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join()
-        self.flush()
+            self._thread.join(_FAREWELL_S)
+        if not self._thread.is_alive():
+            self.flush()
         self._sinks.clear()
 
     def flush(self) -> None:
@@ -103,9 +120,12 @@ class Recorder:
         try:
             getattr(sink, how)(number() if callable(number) else number)
         except Exception as error:  # noqa: BLE001  whatever it is, requests go on
-            if not self._has_failed:
-                self._has_failed = True
-                _log.warning("metrics: %s is not taken: %s", series[0], type(error).__name__)
+            self._tell_once(series[0], error)
+
+    def _tell_once(self, what: str, error: Exception) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            _log.warning("metrics: %s failed: %s", what, type(error).__name__)
 
     def _run(self) -> None:
         self.flush()
