@@ -158,7 +158,7 @@ _FORECASTS: Final = (
     ),
     Panel(
         title="Drift: population stability index",
-        told="Against the server's own last week (AdpriorForecastDrift fires at 0.25), and against "
+        told="Against the server's own last week (AdpriorForecastDrift fires at 0.1), and against "
         "the bundle's popularity, whose level is the bundle's own: only its changes tell.",
         queries={
             "{{instance}}, against its week": "adprior:forecast_drift_psi:rate1h_rate7d{$OF}",
@@ -168,15 +168,13 @@ _FORECASTS: Final = (
         },
     ),
     Panel(
-        title="Probability shown, by decile of popularity",
+        title="Forecasts by decile of popularity",
         told="1 has the most popular advertisers. Which part has moved, when the index does.",
         unit="percentunit",
         stacked=True,
         most=1,
         queries={
-            "{{popularity_decile}}": _shares(
-                "adprior_forecast_probability_total", "popularity_decile"
-            )
+            "{{popularity_decile}}": _shares("adprior_forecast_share_total", "popularity_decile")
         },
     ),
 )

@@ -6,7 +6,9 @@ With p_i the share of bin i in what was shown of late and q_i its share in the r
 
 (B. Yurdakul, "Statistical Properties of Population Stability Index", Western Michigan University,
 2018: it is Kullback and Leibler's divergence in both directions, summed.) The reference is the
-advertisers' popularity in training, cut into tenths by falling popularity.
+advertisers' popularity in training, cut into tenths by falling popularity. Every forecast counts
+the same, split over the bins by the probability that it shows: so a thousand of them tell much
+smaller changes from chance than sums of the probabilities do, which few sure forecasts make up.
 
 The level depends on the bundle: a forecast shows the probable advertisers only, which are popular
 ones, so that it is above 0 without any drift. What tells of drift is a change.
@@ -23,8 +25,8 @@ __all__ = ["POPULARITY_BINS", "PopularityBins", "PopularityDrift", "stability_in
 
 POPULARITY_BINS: Final = 10
 _WINDOW_FORECASTS: Final = 1000
-_PRIOR_MASS: Final = 1.0
-"""The reference counts as so much probability shown: without forecasts the index is 0."""
+_PRIOR_FORECASTS: Final = 20.0
+"""The reference counts as so many forecasts: without any the index is 0."""
 
 _Float64Array = npt.NDArray[np.float64]
 
@@ -57,16 +59,21 @@ class PopularityBins:
         self.of_row[order] = np.minimum(middles * POPULARITY_BINS, POPULARITY_BINS - 1)
         self.shares = self._sum(self.of_row, shares)
 
-    def sum_shown(
+    def split(
         self, rows: npt.NDArray[np.int64], log_probs: npt.NDArray[np.float32]
     ) -> _Float64Array:
-        """Return a forecast's probability in each bin: float64 [`POPULARITY_BINS`].
+        """Split a forecast over the bins by the probability shown.
 
         Args:
             rows: [k], the advertisers' rows of the catalogue.
             log_probs: [k].
+
+        Returns:
+            float64 [`POPULARITY_BINS`] of sum 1, or 0 where nothing is shown.
         """
-        return self._sum(self.of_row[rows], np.exp(log_probs.astype(np.float64)))
+        shown = self._sum(self.of_row[rows], np.exp(log_probs.astype(np.float64)))
+        shares: _Float64Array = shown / max(shown.sum(), 1e-300)
+        return shares
 
     @staticmethod
     def _sum(bins: npt.NDArray[np.int64], weights: _Float64Array) -> _Float64Array:
@@ -88,10 +95,10 @@ class PopularityDrift:
         self._kept = 1 - 1 / window
         self._shown = np.zeros_like(self._reference)
 
-    def add(self, shown: _Float64Array) -> None:
-        """Take one forecast, as `PopularityBins.sum_shown` gives it; it costs microseconds."""
-        self._shown = self._kept * self._shown + shown[self._filled]
+    def add(self, shares: _Float64Array) -> None:
+        """Take one forecast, as `PopularityBins.split` gives it; it costs microseconds."""
+        self._shown = self._kept * self._shown + shares[self._filled]
 
     def index(self) -> float:
         """Return the index of the window."""
-        return stability_index(self._shown + _PRIOR_MASS * self._reference, self._reference)
+        return stability_index(self._shown + _PRIOR_FORECASTS * self._reference, self._reference)

@@ -59,7 +59,7 @@ def test_forecasts_of_the_popularity_show_no_drift(bins: PopularityBins) -> None
     shares = 1 / np.arange(1, 1001)
     for _ in range(3000):
         rows = random.choice(1000, size=20, p=shares / shares.sum())
-        drift.add(bins.sum_shown(rows, np.full(20, -3, np.float32)))
+        drift.add(bins.split(rows, np.full(20, -3, np.float32)))
     assert drift.index() < 0.01
 
 
@@ -68,15 +68,15 @@ def test_an_index_moves_with_what_is_shown_and_forgets_what_was(bins: Popularity
     most, least = np.arange(20), np.arange(980, 1000)
     log_probs = np.full(20, -3, np.float32)
     for _ in range(1000):
-        drift.add(bins.sum_shown(least, log_probs))
+        drift.add(bins.split(least, log_probs))
     moved = drift.index()
     assert moved > 1
     for _ in range(1000):
-        drift.add(bins.sum_shown(most, log_probs))
+        drift.add(bins.split(most, log_probs))
     after = drift.index()
     fresh = PopularityDrift(bins.shares, window=100)
     for _ in range(1000):
-        fresh.add(bins.sum_shown(most, log_probs))
+        fresh.add(bins.split(most, log_probs))
     assert after == pytest.approx(fresh.index(), rel=1e-2)
 
 
@@ -84,7 +84,15 @@ def test_empty_forecasts_and_one_advertiser_are_no_trouble() -> None:
     bins = PopularityBins(np.zeros(1, np.float32))
     drift = PopularityDrift(bins.shares)
     for rows in (np.zeros(0, np.int64), np.zeros(1, np.int64)):
-        drift.add(bins.sum_shown(rows, np.full(len(rows), -1, np.float32)))
+        drift.add(bins.split(rows, np.full(len(rows), -1, np.float32)))
         assert drift.index() == 0
-    impossible = bins.sum_shown(np.zeros(1, np.int64), np.array([-np.inf], np.float32))
-    assert impossible.sum() == 0
+    impossible = bins.split(np.zeros(1, np.int64), np.array([-np.inf], np.float32))
+    assert impossible.tolist() == [0] * POPULARITY_BINS
+
+
+def test_every_forecast_counts_the_same(bins: PopularityBins) -> None:
+    rows = np.array([0, 0, 999])
+    for log_probs in ([-0.1, -9, -3], [-8, -9, -9.5]):
+        assert bins.split(rows, np.array(log_probs, np.float32)).sum() == pytest.approx(1)
+    even = bins.split(np.array([0, 999]), np.full(2, -20, np.float32))
+    assert (even[0], even[-1]) == pytest.approx((0.5, 0.5))

@@ -21,7 +21,7 @@ from adprior_runtime.triton.metrics import (
     BEAMS,
     DROPPED_BEAMS,
     FORECAST_DRIFT,
-    FORECAST_PROBABILITY,
+    FORECAST_SHARE,
     MISSING_MASS,
     Exactness,
 )
@@ -95,10 +95,10 @@ class TritonPythonModel(RequestModel):
         # No more than a forecast holds by default: who asks for more is no drift.
         head = slice(self._manifest.forecast_k)
         rows = self._advertisers.rows_of(forecast.advertiser_ids[head])
-        shown = self._bins.sum_shown(rows, forecast.log_probs[head])
-        self._drift.add(shown)
-        for decile, probability in enumerate(shown.tolist(), start=1):
-            self.metrics.count(FORECAST_PROBABILITY, probability, str(decile))
+        shares = self._bins.split(rows, forecast.log_probs[head])
+        self._drift.add(shares)
+        for decile, share in enumerate(shares.tolist(), start=1):
+            self.metrics.count(FORECAST_SHARE, share, str(decile))
 
 
 def _refuse_impossible(name: str, values: npt.NDArray[np.float32] | None) -> None:

@@ -185,11 +185,11 @@ MISSING_MASS: Final = Metric(
     models=(ADVERTISER_DECODER,),
     buckets=(0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0),
 )
-FORECAST_PROBABILITY: Final = Metric(
-    name="adprior_forecast_probability_total",
+FORECAST_SHARE: Final = Metric(
+    name="adprior_forecast_share_total",
     kind=Kind.COUNTER,
-    told="Probability of the advertisers shown, by a tenth of the bundle's popularity each: "
-    "1 has the most popular advertisers.",
+    told="Forecasts, each split by the probability it shows over tenths of the bundle's "
+    "popularity: 1 has the most popular advertisers.",
     models=(ADVERTISER_DECODER,),
     label="popularity_decile",
     values=tuple(str(number) for number in range(1, POPULARITY_BINS + 1)),
@@ -222,7 +222,7 @@ METRICS: Final = (
     DROPPED_BEAMS,
     ANSWERS,
     MISSING_MASS,
-    FORECAST_PROBABILITY,
+    FORECAST_SHARE,
     FORECAST_DRIFT,
     CANDIDATES,
 )
