@@ -55,12 +55,12 @@ def test_counts_are_added_up_and_handed_over_once() -> None:
 def test_values_come_one_by_one_and_gauges_as_they_are() -> None:
     mass, drift = Shown(), Shown()
     recorder = _connected({(MISSING_MASS.name, ""): mass, (FORECAST_DRIFT.name, ""): drift})
-    now = iter([0.5, 0.75])
+    now = iter([0.5, 0.75, 0.75])
     recorder.follow(FORECAST_DRIFT, lambda: next(now))
     for value in (0.1, 0.2):
         recorder.observe(MISSING_MASS, value)
-    recorder.flush()
-    recorder.flush()
+    for _ in range(3):
+        recorder.flush()
     assert mass.calls == [("observe", 0.1), ("observe", 0.2)]
     assert drift.calls == [("set", 0.5), ("set", 0.75)]
 

@@ -51,6 +51,7 @@ class Recorder:
         self._counts: dict[Series, float] = {}
         self._values: list[tuple[Series, float]] = []
         self._gauges: dict[Series, Callable[[], float]] = {}
+        self._shown: dict[Series, float] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="adprior-metrics", daemon=True)
         self._has_failed = False
@@ -112,13 +113,23 @@ class Recorder:
             if math.isfinite(value):
                 self._try(series, "observe", value)
         for series, read in self._gauges.items():
-            self._try(series, "set", read)
+            self._try_gauge(series, read)
 
-    def _try(self, series: Series, how: str, number: float | Callable[[], float]) -> None:
+    def _try_gauge(self, series: Series, read: Callable[[], float]) -> None:
+        try:
+            value = read()
+        except Exception as error:  # noqa: BLE001
+            self._tell_once(series[0], error)
+            return
+        if value != self._shown.get(series):  # a server that nobody asks is told nothing
+            self._shown[series] = value
+            self._try(series, "set", value)
+
+    def _try(self, series: Series, how: str, number: float) -> None:
         if (sink := self._sinks.get(series)) is None:
             return
         try:
-            getattr(sink, how)(number() if callable(number) else number)
+            getattr(sink, how)(number)
         except Exception as error:  # noqa: BLE001  whatever it is, requests go on
             self._tell_once(series[0], error)
 
