@@ -70,8 +70,13 @@ def read_settled(server: TritonServer) -> MetricsPage:
     """Read once the decoder has handed over every forecast that Triton has counted."""
 
     def is_settled(page: MetricsPage) -> bool:
-        answered = page.total("nv_inference_request_success", model=contract.ADVERTISER_DECODER)
-        # The last that is handed over of a request.
-        return page.total("adprior_missing_mass_ratio_count") == answered
+        decoder = {"model": contract.ADVERTISER_DECODER}
+        # Triton counts what a step refuses among its successes.
+        told = (
+            page.total("adprior_missing_mass_ratio_count")  # handed over last of an answer's
+            + page.total("adprior_invalid_requests_total", **decoder)
+            + page.total("adprior_failed_requests_total", **decoder)
+        )
+        return told == page.total("nv_inference_request_success", **decoder)
 
     return await_page(server, is_settled)
