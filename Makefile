@@ -31,6 +31,8 @@ lint: install  ## style and types
 	.venv/bin/mypy
 	.venv/bin/hadolint deploy/Dockerfile
 	.venv/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
+	@if command -v promtool >/dev/null; then promtool check config deploy/prometheus/prometheus.yml; \
+	  else echo "promtool is not here: the alert rules are not checked (make system-packages)"; fi
 
 format: install  ## put the code in order
 	.venv/bin/ruff check --fix .

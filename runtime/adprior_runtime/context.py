@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from adprior_runtime.contract import MAX_CONTEXT_BYTES
-from adprior_runtime.errors import InvalidRequestError
+from adprior_runtime.errors import InvalidReason, InvalidRequestError
 
 __all__ = ["Event", "UserContext", "parse_context", "parse_time"]
 
@@ -61,9 +61,9 @@ class UserContext:
         """Refuse a history that is out of order or knows the future; serving drops that first."""
         for index, (earlier, later) in enumerate(pairwise(self.history), start=1):
             if later.time < earlier.time:
-                raise InvalidRequestError(f"history[{index}].time: not oldest first")
+                raise _wrong_field(f"history[{index}].time: not oldest first")
         if self.history and self.history[-1].time > self.as_of:
-            raise InvalidRequestError(f"history[{len(self.history) - 1}].time: after as_of")
+            raise _wrong_field(f"history[{len(self.history) - 1}].time: after as_of")
 
 
 def parse_context(raw: bytes) -> UserContext:
@@ -77,7 +77,8 @@ def parse_context(raw: bytes) -> UserContext:
     """
     if len(raw) > MAX_CONTEXT_BYTES:
         raise InvalidRequestError(
-            f"USER_CONTEXT: {len(raw)} bytes, at most {MAX_CONTEXT_BYTES} are taken"
+            f"USER_CONTEXT: {len(raw)} bytes, at most {MAX_CONTEXT_BYTES} are taken",
+            InvalidReason.TOO_LARGE,
         )
     document = _load_json(raw)
     if not isinstance(document, dict):
@@ -114,7 +115,7 @@ def parse_time(value: Any, field: str, *, end_of_day: bool = False) -> datetime:
             moment = datetime.combine(moment.date(), _LAST_INSTANT)
         _ = moment - timedelta(days=1)
     except (ValueError, OverflowError):
-        raise InvalidRequestError(
+        raise _wrong_field(
             f"{field}: found a string that is not an ISO 8601 date or time, such as 2024-05-31"
         ) from None
     return moment
@@ -132,24 +133,24 @@ def _load_json(raw: bytes) -> Any:
     try:
         return json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
-        raise InvalidRequestError(f"USER_CONTEXT: not UTF-8 at byte {error.start}") from None
+        raise _not_json(f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
-        raise InvalidRequestError(
-            f"USER_CONTEXT: not JSON at line {error.lineno}, column {error.colno}"
-        ) from None
+        raise _not_json(f"not JSON at line {error.lineno}, column {error.colno}") from None
     except (RecursionError, ValueError):
-        raise InvalidRequestError(
-            "USER_CONTEXT: JSON nested too deep or a number too long"
-        ) from None
+        raise _not_json("JSON nested too deep or a number too long") from None
 
 
 def _refuse_constant(name: str) -> Any:
-    raise InvalidRequestError(f"USER_CONTEXT: found {name}, which is not JSON")
+    raise _not_json(f"found {name}, which is not JSON")
+
+
+def _not_json(found: str) -> InvalidRequestError:
+    return InvalidRequestError(f"USER_CONTEXT: {found}", InvalidReason.NOT_JSON)
 
 
 def _required(document: dict[str, Any], key: str, field: str) -> Any:
     if key not in document:
-        raise InvalidRequestError(f"{field}: missing")
+        raise _wrong_field(f"{field}: missing")
     return document[key]
 
 
@@ -198,11 +199,15 @@ def _clean_text(value: str, field: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        raise InvalidRequestError(f"{field}: holds an unpaired surrogate") from None
+        raise _wrong_field(f"{field}: holds an unpaired surrogate") from None
     return value
 
 
 def _wrong_type(field: str, expected: str, found: Any) -> InvalidRequestError:
     kinds = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
     shown = "null" if found is None else kinds.get(type(found), "a number")
-    return InvalidRequestError(f"{field}: found {shown}, expected {expected}")
+    return _wrong_field(f"{field}: found {shown}, expected {expected}")
+
+
+def _wrong_field(message: str) -> InvalidRequestError:
+    return InvalidRequestError(message, InvalidReason.FIELD)

@@ -60,11 +60,6 @@ ADMIN_KEY: Final = "admin-key"
 INFERENCE_KEY: Final = "inference-key"
 """The rest of those names: for what changes the server, and for everything that asks it."""
 
-BEAMS_METRIC: Final = "adprior_beams_total"
-DROPPED_BEAMS_METRIC: Final = "adprior_dropped_beams_total"
-DROPPED_BEAMS_LABEL: Final = "reason"
-"""Counters of the decoder, at the server's ``/metrics``."""
-
 
 class Target(StrEnum):
     """Which machine a configuration is rendered for."""

@@ -14,14 +14,32 @@ Messages are one line: what was found, what was expected, where. They never quot
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 __all__ = [
     "AdpriorError",
     "ArtefactError",
     "EnvironmentProblemError",
     "InvalidInputError",
+    "InvalidReason",
     "InvalidRequestError",
     "ModelOutputError",
 ]
+
+
+class InvalidReason(StrEnum):
+    """What is wrong with a request, coarsely: counted at ``/metrics``, and never its content."""
+
+    TOO_LARGE = "too_large"
+    """More bytes than a user context may have."""
+    NOT_JSON = "not_json"
+    """The context is not UTF-8, not JSON, or nested without end."""
+    FIELD = "field"
+    """A field of the context is missing, of the wrong type, or no time."""
+    OVER_BUDGET = "over_budget"
+    """The profile alone fills the prompt."""
+    TENSOR = "tensor"
+    """A tensor's shape or values break the contract."""
 
 
 class AdpriorError(Exception):
@@ -34,6 +52,10 @@ class InvalidRequestError(AdpriorError):
     """A request's tensors or user context break the contract; the message names the field."""
 
     grpc_code = "INVALID_ARGUMENT"
+
+    def __init__(self, message: str, reason: InvalidReason = InvalidReason.TENSOR) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class InvalidInputError(AdpriorError):

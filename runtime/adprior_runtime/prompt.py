@@ -28,7 +28,7 @@ from typing import Any, Final
 from tokenizers import Tokenizer
 
 from adprior_runtime.context import Event, UserContext
-from adprior_runtime.errors import ArtefactError, InvalidRequestError
+from adprior_runtime.errors import ArtefactError, InvalidReason, InvalidRequestError
 
 __all__ = ["Prompt", "PromptRenderer", "PromptTemplate", "coarse_days"]
 
@@ -214,7 +214,8 @@ class PromptRenderer:
         if room < 0:
             raise InvalidRequestError(
                 f"profile: {len(start)} tokens leave no room in the prompt's budget "
-                f"of {self.template.max_prompt_tokens}"
+                f"of {self.template.max_prompt_tokens}",
+                InvalidReason.OVER_BUDGET,
             )
         events = self._newest_events(context.history, room)
         token_ids, spans = list(start), []

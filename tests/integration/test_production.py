@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -32,6 +30,7 @@ from adprior_runtime.compiled_engine import KV_SHARE
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.server import TritonServer
 from integration.conftest import start_server
+from integration.metrics_page import read_settled
 from integration.test_forecast import infer_context, user
 from stand_ins.engine_files import BACKEND, add_engine
 
@@ -232,15 +231,10 @@ def test_ranking_uses_the_forecast_where_the_engine_scores_no_candidates(both: B
 
 def _counts(server: TritonServer) -> dict[str, float]:
     """Return the decoder's counters: all beams, and the dropped ones by reason."""
-    with urlopen(f"http://{server.metrics_address}/metrics") as response:
-        text = response.read().decode()
-    dropped = re.findall(
-        rf'^{contract.DROPPED_BEAMS_METRIC}{{{contract.DROPPED_BEAMS_LABEL}="(\w+)"}} (\d+)$',
-        text,
-        re.MULTILINE,
+    page = read_settled(server)
+    return {"all": page.total("adprior_beams_total")} | page.by_label(
+        "adprior_dropped_beams_total", "reason"
     )
-    (total,) = re.findall(rf"^{contract.BEAMS_METRIC} (\d+)$", text, re.MULTILINE)
-    return {"all": float(total)} | {reason: float(count) for reason, count in dropped}
 
 
 def test_what_is_dropped_is_counted(both: Both) -> None:

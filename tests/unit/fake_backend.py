@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-__all__ = ["InferenceResponse", "Request", "TritonError", "load_model", "metric_counts"]
+__all__ = ["InferenceResponse", "Request", "TritonError", "load_model", "shown_metrics"]
 
 _MODULE = "triton_python_backend_utils"
 _MODELS = "adprior_runtime.triton"
+Labels = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -75,30 +76,50 @@ def get_input_tensor_by_name(request: Request, name: str) -> Tensor | None:
 
 
 class MetricFamily:
-    """Counts as the server's ``/metrics`` would show them, in ``shown`` for all families."""
+    """Values as the server's ``/metrics`` would show them, in ``shown`` for all families."""
 
-    COUNTER, GAUGE = range(2)
-    shown: ClassVar[dict[str, dict[tuple[str, ...], float]]] = {}
+    COUNTER, GAUGE, HISTOGRAM = range(3)
+    shown: ClassVar[dict[str, dict[Labels, float]]] = {}
+    refused: ClassVar[set[str]] = set()
+    """Names that the server takes no metric of."""
 
     def __init__(self, *, name: str, description: str, kind: int) -> None:
-        assert kind == self.COUNTER
+        if name in self.refused:
+            raise RuntimeError(name)
         assert description
+        self.kind = kind
         self._series = self.shown.setdefault(name, {})
 
-    def Metric(self, *, labels: Mapping[str, str]) -> Metric:  # noqa: N802  Triton's name
-        key = tuple(labels.values())
+    def Metric(  # noqa: N802  Triton's name
+        self, *, labels: Mapping[str, str], buckets: list[float] | None = None
+    ) -> Metric:
+        assert (buckets is None) == (self.kind != self.HISTOGRAM)
+        assert buckets == sorted(buckets or []) or buckets is None
+        key = frozenset(labels.items())
         self._series[key] = 0.0
-        return Metric(self._series, key)
+        return Metric(self.kind, self._series, key)
 
 
 @dataclass(frozen=True)
 class Metric:
-    series: dict[tuple[str, ...], float]
-    key: tuple[str, ...]
+    kind: int
+    series: dict[Labels, float]
+    key: Labels
 
     def increment(self, value: float) -> None:
+        assert self.kind == MetricFamily.COUNTER
         assert value >= 0
         self.series[self.key] += value
+
+    def set(self, value: float) -> None:
+        assert self.kind == MetricFamily.GAUGE
+        self.series[self.key] = value
+
+    def observe(self, value: float) -> None:
+        """Count: what a histogram's ``_count`` would show."""
+        assert self.kind == MetricFamily.HISTOGRAM
+        assert value == value  # noqa: PLR0124  no NaN
+        self.series[self.key] += 1
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +128,7 @@ def _backend() -> Iterator[None]:
     for item in (Tensor, TritonError, InferenceResponse, MetricFamily, get_input_tensor_by_name):
         setattr(fake, item.__name__, item)
     MetricFamily.shown.clear()
+    MetricFamily.refused.clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, _MODULE, fake)
         yield
@@ -114,9 +136,16 @@ def _backend() -> Iterator[None]:
         del sys.modules[name]
 
 
-def metric_counts(name: str) -> dict[tuple[str, ...], float]:
-    """Return what a family's counters show now, by the values of their labels."""
-    return dict(sys.modules[_MODULE].MetricFamily.shown[name])
+def shown_metrics(model: Any, name: str) -> dict[str, float]:
+    """Return what the server shows of a model's metric, by the value of its own label."""
+    model.metrics.flush()
+    own = {("model", model.name), ("model_instance", f"{model.name}_0_0")}
+    shown = sys.modules[_MODULE].MetricFamily.shown.get(name, {})
+    return {
+        "".join(value for _, value in key - own): number
+        for key, number in shown.items()
+        if own <= key
+    }
 
 
 def load_model(kind: Any, place: Path, bundle: Path) -> Any:
@@ -125,5 +154,11 @@ def load_model(kind: Any, place: Path, bundle: Path) -> Any:
     version.mkdir(parents=True)
     (version / "bundle").symlink_to(bundle)
     model = kind()
-    model.initialize({"model_repository": str(version.parent), "model_version": "1"})
+    model.initialize(
+        {
+            "model_repository": str(version.parent),
+            "model_version": "1",
+            "model_instance_name": f"{model.name}_0_0",
+        }
+    )
     return model

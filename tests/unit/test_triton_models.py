@@ -13,7 +13,7 @@ from adprior_runtime.bundle import PROMPT_FILE, TOKENIZER_FILE
 from adprior_runtime.context import parse_context
 from adprior_runtime.prompt import PromptRenderer
 from adprior_runtime.trie import Trie
-from unit.fake_backend import InferenceResponse, Request, TritonError, load_model, metric_counts
+from unit.fake_backend import InferenceResponse, Request, TritonError, load_model, shown_metrics
 
 pytest_plugins = ("fake_backend",)
 
@@ -204,20 +204,18 @@ def test_stock_beams_are_completed_and_what_is_dropped_is_counted(decoder: Any) 
         contract.SEQUENCE_LENGTH: np.array([len(beam) for beam in beams], np.int32),
         contract.CUM_LOG_PROBS: np.log([0.25, 0.25, 0.5, 0.125]).astype(np.float32),
     }
-    dropped, total = (
-        metric_counts(contract.DROPPED_BEAMS_METRIC),
-        metric_counts(contract.BEAMS_METRIC),
-    )
+    dropped = shown_metrics(decoder, "adprior_dropped_beams_total")
+    (total,) = shown_metrics(decoder, "adprior_beams_total").values()
     outputs = (contract.ADVERTISER_IDS, contract.LOG_PROBS, contract.EXACT, contract.MISSING_MASS)
     values = decoder.execute([_request(tensors, *outputs)])[0].values()
     assert values[contract.ADVERTISER_IDS].tolist() == [ids[trie.lookup([*name, trie.terminator])]]
     np.testing.assert_allclose(np.exp(values[contract.LOG_PROBS]), [0.25], rtol=1e-6)
     assert values[contract.EXACT].tolist() == [False]
     np.testing.assert_allclose(values[contract.MISSING_MASS], [0.625], rtol=1e-6)
-    assert metric_counts(contract.DROPPED_BEAMS_METRIC) == {
-        (reason,): dropped[reason,] + 1 for reason in ("incomplete", "off_catalogue", "duplicate")
+    assert shown_metrics(decoder, "adprior_dropped_beams_total") == {
+        reason: dropped[reason] + 1 for reason in ("incomplete", "off_catalogue", "duplicate")
     }
-    assert metric_counts(contract.BEAMS_METRIC) == {(): total[()] + 4}
+    assert shown_metrics(decoder, "adprior_beams_total") == {"": total + 4}
 
 
 def test_beams_without_log_probabilities_are_an_internal_error(

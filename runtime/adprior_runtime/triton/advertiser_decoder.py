@@ -8,13 +8,23 @@ import numpy as np
 import numpy.typing as npt
 
 from adprior_runtime import contract
-from adprior_runtime.beams import DropReason, beams_to_paths, complete_path
+from adprior_runtime.beams import beams_to_paths, complete_path
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, TRIE_DIRECTORY, Bundle
 from adprior_runtime.catalogue import Advertisers
-from adprior_runtime.decoder import AdvertiserDecoder
+from adprior_runtime.decoder import AdvertiserDecoder, DecodedForecast
+from adprior_runtime.drift import PopularityBins, PopularityDrift
 from adprior_runtime.errors import InvalidRequestError
 from adprior_runtime.trie import Trie
-from adprior_runtime.triton.backend import Answer, MetricCounter, RequestModel, Tensors
+from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
+from adprior_runtime.triton.metrics import (
+    ANSWERS,
+    BEAMS,
+    DROPPED_BEAMS,
+    FORECAST_DRIFT,
+    FORECAST_SHARE,
+    MISSING_MASS,
+    Exactness,
+)
 from adprior_runtime.triton.requests import read_top_k
 
 __all__ = ["TritonPythonModel"]
@@ -31,17 +41,12 @@ class TritonPythonModel(RequestModel):
     def load(self, bundle: Bundle) -> None:
         """Map trie and advertisers."""
         self._trie = Trie.load(bundle.path(TRIE_DIRECTORY))
-        self._decoder = AdvertiserDecoder(
-            self._trie, Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
-        )
+        self._advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
+        self._decoder = AdvertiserDecoder(self._trie, self._advertisers)
         self._manifest = bundle.manifest
-        self._beams = MetricCounter(contract.BEAMS_METRIC, "Beams that were decoded.")
-        self._dropped = MetricCounter(
-            contract.DROPPED_BEAMS_METRIC,
-            "Beams that add nothing to a forecast, by reason.",
-            contract.DROPPED_BEAMS_LABEL,
-            [*DropReason],
-        )
+        self._bins = PopularityBins(self._advertisers.log_popularity)
+        self._drift = PopularityDrift(self._bins.shares)
+        self.metrics.follow(FORECAST_DRIFT, self._drift.index)
 
     def answer(self, inputs: Tensors, is_cancelled: Callable[[], bool]) -> Answer:  # noqa: ARG002
         """Decode one user's beams."""
@@ -70,9 +75,8 @@ class TritonPythonModel(RequestModel):
             frontier_log_mass=None if mass is None else float(mass[0]),
             excluded_ids=inputs.get(contract.EXCLUDED_ADVERTISER_IDS),
         )
-        self._beams.add(len(paths))
-        for reason, count in forecast.dropped.items():
-            self._dropped.add(count, reason)
+        self.metrics.count(BEAMS, len(paths))
+        self.metrics.record(forecast, self._count)
         return {
             contract.ADVERTISER_IDS: forecast.advertiser_ids,
             contract.LOG_PROBS: forecast.log_probs,
@@ -82,6 +86,19 @@ class TritonPythonModel(RequestModel):
             contract.BUNDLE_ID: [self._manifest.bundle_id.encode()],
             contract.ANSWER_VERSION: [contract.CONTRACT_VERSION.encode()],
         }
+
+    def _count(self, forecast: DecodedForecast) -> None:
+        for reason, number in forecast.dropped.items():
+            self.metrics.count(DROPPED_BEAMS, number, reason)
+        self.metrics.count(ANSWERS, value=Exactness.EXACT if forecast.exact else Exactness.BOUNDED)
+        self.metrics.observe(MISSING_MASS, forecast.missing_mass)
+        # No more than a forecast holds by default: who asks for more is no drift.
+        head = slice(self._manifest.forecast_k)
+        rows = self._advertisers.rows_of(forecast.advertiser_ids[head])
+        shares = self._bins.split(rows, forecast.log_probs[head])
+        self._drift.add(shares)
+        for decile, share in enumerate(shares.tolist(), start=1):
+            self.metrics.count(FORECAST_SHARE, share, str(decile))
 
 
 def _refuse_impossible(name: str, values: npt.NDArray[np.float32] | None) -> None:

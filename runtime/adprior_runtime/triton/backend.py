@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,18 @@ import triton_python_backend_utils as pb
 from adprior_runtime.bundle import MODEL_FILES, Bundle
 from adprior_runtime.contract import MOST_VALUES, Target, model
 from adprior_runtime.errors import AdpriorError, InvalidRequestError
+from adprior_runtime.triton.metrics import (
+    BUNDLE_INFO,
+    FAILED_REQUESTS,
+    INSTANCE_LABEL,
+    INVALID_REQUESTS,
+    MODEL_LABEL,
+    FailureReason,
+    metrics_of,
+)
+from adprior_runtime.triton.recorder import Recorder, Series, Sink
 
-__all__ = ["Answer", "MetricCounter", "RequestModel", "Tensors"]
+__all__ = ["Answer", "RequestModel", "Tensors"]
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 Answer = Mapping[str, npt.ArrayLike]
@@ -52,22 +62,28 @@ def _is_over(request: Any, began: float) -> Callable[[], bool]:
     return lambda: request.is_cancelled() or time.monotonic() > deadline
 
 
-class MetricCounter:
-    """Counts of a model at the server's ``/metrics``, from 0 on: one for each value of a label."""
+def _register(
+    name: str, instance: str, bundle_id: str
+) -> tuple[dict[str, Any], dict[Series, Sink]]:
+    """Register a model's metrics with the server; return families, which outlive them, and series.
 
-    def __init__(
-        self, name: str, told: str, label: str = "", values: Iterable[str] = ("",)
-    ) -> None:
-        """Register the counter; ``told`` is its line of help. Without a label there is one."""
-        self._family = pb.MetricFamily(name=name, description=told, kind=pb.MetricFamily.COUNTER)
-        self._metrics = {
-            value: self._family.Metric(labels={label: value} if label else {}) for value in values
-        }
-
-    def add(self, count: int, value: str = "") -> None:
-        """Count ``count`` more; none costs nothing."""
-        if count:
-            self._metrics[value].increment(count)
+    A server that takes none (``--allow-metrics=false``) serves all the same.
+    """
+    families: dict[str, Any] = {}
+    sinks: dict[Series, Sink] = {}
+    own = {MODEL_LABEL: name, INSTANCE_LABEL: instance}
+    try:
+        for metric in metrics_of(name):
+            kind = getattr(pb.MetricFamily, metric.kind.name)
+            family = pb.MetricFamily(name=metric.name, description=metric.told, kind=kind)
+            families[metric.name] = family
+            buckets = {"buckets": list(metric.buckets)} if metric.buckets else {}
+            for value in metric.values or (bundle_id,):
+                labels = own | ({metric.label: value} if metric.label else {})
+                sinks[metric.name, value] = family.Metric(labels=labels, **buckets)
+    except Exception as error:  # noqa: BLE001  a model without metrics is better than none
+        _log.warning("%s: the server takes no metrics: %s", name, type(error).__name__)
+    return families, sinks
 
 
 class RequestModel(ABC):
@@ -78,12 +94,26 @@ class RequestModel(ABC):
     """
 
     name: str
+    metrics: Recorder
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Called by Triton: check the artefacts' hashes and load them."""
         directory = Path(args["model_repository"]) / args["model_version"] / "bundle"
         self._spec = model(self.name, Target.CPU)
-        self.load(Bundle.open(directory, MODEL_FILES[self.name]))
+        bundle = Bundle.open(directory, MODEL_FILES[self.name])
+        self.metrics = Recorder()
+        self.load(bundle)
+        # Last: a process that does not get this far has nothing to give back.
+        self._families, sinks = _register(self.name, args["model_instance_name"], bundle.bundle_id)
+        self.metrics.connect(sinks)
+        self.metrics.follow(BUNDLE_INFO, lambda: 1.0, bundle.bundle_id)
+        self.metrics.start()
+
+    def finalize(self) -> None:
+        """Called by Triton before the process ends."""
+        self.metrics.stop()
+        # While the server still listens: later, nobody would answer a family's farewell.
+        self._families.clear()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Called by Triton with a dynamic batch."""
@@ -103,6 +133,7 @@ class RequestModel(ABC):
             outputs = self.answer(self._inputs(request), _is_over(request, began))
             return self._response(outputs, set(request.requested_output_names()))
         except AdpriorError as error:
+            self._count_refusal(error)
             code = getattr(pb.TritonError, _CODES.get(error.grpc_code, "INTERNAL"))
             return pb.InferenceResponse(error=pb.TritonError(str(error), code))
         except Exception as error:  # noqa: BLE001  a bug in one answer must not fail its batch
@@ -113,9 +144,18 @@ class RequestModel(ABC):
             where = (
                 f"{Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place else ""
             )
+            self.metrics.count(FAILED_REQUESTS, value=FailureReason.INTERNAL)
             _log.error("%s: %s at %s", self.name, type(error).__name__, where)
             message = f"{self.name}: internal error ({type(error).__name__} at {where})"
             return pb.InferenceResponse(error=pb.TritonError(message, pb.TritonError.INTERNAL))
+
+    def _count_refusal(self, error: AdpriorError) -> None:
+        if isinstance(error, InvalidRequestError):
+            self.metrics.count(INVALID_REQUESTS, value=error.reason)
+        else:
+            is_over = error.grpc_code == "CANCELLED"
+            reason = FailureReason.CANCELLED if is_over else FailureReason.INTERNAL
+            self.metrics.count(FAILED_REQUESTS, value=reason)
 
     def _response(self, outputs: Answer, wanted: set[str]) -> Any:
         return pb.InferenceResponse(

@@ -16,6 +16,7 @@ from adprior_runtime.errors import InvalidRequestError
 from adprior_runtime.search import SearchSettings, TrieSearch
 from adprior_runtime.trie import Trie
 from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
+from adprior_runtime.triton.metrics import EXTENDED_TOKENS, ExtensionPurpose
 from adprior_runtime.triton.requests import read_beam_width, read_top_k
 
 __all__ = ["TritonPythonModel"]
@@ -60,6 +61,7 @@ class TritonPythonModel(RequestModel):
             is_cancelled=is_cancelled,
         )
         result = search.run(top_k)
+        self.metrics.count(EXTENDED_TOKENS, result.extended_tokens, ExtensionPurpose.SEARCH)
         output_ids, lengths = self._trie.paths(result.leaves)
         answer: dict[str, npt.ArrayLike] = {
             contract.OUTPUT_IDS: output_ids,
@@ -71,6 +73,8 @@ class TritonPythonModel(RequestModel):
         if contract.CANDIDATE_ADVERTISER_IDS in inputs:
             candidate_ids = inputs[contract.CANDIDATE_ADVERTISER_IDS]
             scores = search.score_ids(self._advertisers, candidate_ids)
+            extended = scores.extended_tokens
+            self.metrics.count(EXTENDED_TOKENS, extended, ExtensionPurpose.CANDIDATES)
             answer[contract.SCORED_LOG_PROBS] = scores.log_probs
             answer[contract.SCORED_EXACT] = scores.exact
         return answer

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
+
 from adprior_runtime import contract
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, HEAD_FILE, Bundle
 from adprior_runtime.catalogue import Advertisers
+from adprior_runtime.contract import CandidateStatus
 from adprior_runtime.errors import InvalidRequestError
 from adprior_runtime.head import PriorHead
 from adprior_runtime.prior_features import candidate_priors, validate_head_request
 from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
+from adprior_runtime.triton.metrics import ANSWERS, CANDIDATES, Exactness
 
 __all__ = ["TritonPythonModel"]
 
@@ -68,8 +73,10 @@ class TritonPythonModel(RequestModel):
             scored_log_probs=scored_log_probs,
             scored_exact=scored_exact,
         )
+        adjusted = self._head.adjust(base_logits, priors)
+        self.metrics.record(priors.statuses, self._count)
         return {
-            contract.ADJUSTED_LOGITS: self._head.adjust(base_logits, priors),
+            contract.ADJUSTED_LOGITS: adjusted,
             contract.CANDIDATE_LOG_PROBS: priors.log_probs,
             contract.CANDIDATE_STATUS: priors.statuses,
             contract.PRIOR_FEATURES: priors.features,
@@ -77,3 +84,10 @@ class TritonPythonModel(RequestModel):
             contract.BUNDLE_ID: [self._bundle_id],
             contract.ANSWER_VERSION: [contract.CONTRACT_VERSION.encode()],
         }
+
+    def _count(self, statuses: npt.NDArray[np.uint8]) -> None:
+        numbers = np.bincount(statuses, minlength=len(CandidateStatus)).tolist()
+        for status in CandidateStatus:
+            self.metrics.count(CANDIDATES, numbers[status], status.name.lower())
+        bounded = numbers[CandidateStatus.UPPER_BOUND] > 0
+        self.metrics.count(ANSWERS, value=Exactness.BOUNDED if bounded else Exactness.EXACT)

@@ -9,6 +9,7 @@ from adprior_runtime.bundle import PROMPT_FILE, TOKENIZER_FILE, Bundle
 from adprior_runtime.context import parse_context
 from adprior_runtime.prompt import PromptRenderer
 from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
+from adprior_runtime.triton.metrics import DROPPED_EVENTS, EVENTS, PROMPT_TOKENS, DroppedEvent
 
 __all__ = ["TritonPythonModel"]
 
@@ -26,7 +27,12 @@ class TritonPythonModel(RequestModel):
     def answer(self, inputs: Tensors, is_cancelled: Callable[[], bool]) -> Answer:  # noqa: ARG002
         """Render one user's prompt."""
         context = parse_context(inputs[contract.USER_CONTEXT][0])
-        token_ids = self._renderer.render(context).token_ids
+        prompt = self._renderer.render(context)
+        token_ids = prompt.token_ids
+        self.metrics.count(PROMPT_TOKENS, len(token_ids))
+        self.metrics.count(EVENTS, len(context.history) + context.dropped_events)
+        self.metrics.count(DROPPED_EVENTS, context.dropped_events, DroppedEvent.AFTER_AS_OF)
+        self.metrics.count(DROPPED_EVENTS, prompt.dropped_events, DroppedEvent.OVER_BUDGET)
         return {
             contract.INPUT_IDS: token_ids,
             contract.INPUT_LENGTHS: [len(token_ids)],

@@ -1,0 +1,146 @@
+"""What operators see of a real server, and the commands of docs/operations.md as they stand."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tritonclient.utils import InferenceServerException
+
+from adprior_client import RankingClient, RetrievalClient
+from adprior_runtime import contract
+from adprior_runtime.server import TritonServer
+from adprior_runtime.triton.metrics import METRICS, Kind, series_names
+from integration.conftest import free_ports
+from integration.metrics_page import MetricsPage, await_page, read_page, read_settled
+from integration.test_forecast import infer_context, user
+from unit.test_dashboard import PAGE, RULES, expressions
+
+pytestmark = pytest.mark.triton
+
+ROOT = Path(__file__).parents[2]
+TRITONS = re.compile(r"\bnv_\w+")
+BLOCKS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+PORTS = ("8000", "8001", "8002", "8010", "8011", "8012")
+
+
+def test_every_metric_is_there_from_the_start_with_all_its_series(server: TritonServer) -> None:
+    page = read_settled(server)
+    for metric in METRICS:
+        for name in series_names(metric):
+            of_name = [labels for each, labels, _ in page.samples if each == name]
+            assert {labels["model"] for labels in of_name} == set(metric.models)
+            if metric.label and metric.values:
+                assert {labels[metric.label] for labels in of_name} == set(metric.values)
+        assert f"# TYPE {metric.name} {metric.kind}\n" in page.text
+        assert f"# HELP {metric.name} {metric.told}\n" in page.text
+
+
+def test_what_dashboard_alerts_and_page_ask_of_triton_is_there(server: TritonServer) -> None:
+    asked = [*expressions(), *(rule["expr"] for rule in RULES), PAGE]
+    names = {name for text in asked for name in TRITONS.findall(text)} - {"nv_"}
+    assert len(names) > 8
+    assert names <= read_page(server).names
+
+
+def test_promtool_finds_nothing_to_say_about_our_metrics(server: TritonServer) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed here: make system-packages")
+    text = "".join(
+        line + "\n" for line in read_page(server).text.splitlines() if "adprior_" in line
+    )
+    done = subprocess.run(
+        [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_what_is_asked_is_counted(
+    server: TritonServer, retrieval: RetrievalClient, ranking: RankingClient
+) -> None:
+    before = read_settled(server)
+    forecasts = [retrieval.forecast(user(events)) for events in (0, 3, 30)]
+    live = ranking.score(user(3), [100, 107, -1], [0, 0, 0])
+    ranking.score(forecasts[1], [100, 107, -1], [0, 0, 0])
+    assert live.forecast is not None
+    answers = [*forecasts, live.forecast]
+    with pytest.raises(InferenceServerException):
+        infer_context(server, b"{")
+
+    def grown(page: MetricsPage, name: str, **labels: str) -> float:
+        return page.total(name, **labels) - before.total(name, **labels)
+
+    def is_complete(page: MetricsPage) -> bool:
+        return (
+            grown(page, "adprior_answers_total", model=contract.ADVERTISER_DECODER) == 4
+            and grown(page, "adprior_answers_total", model=contract.PRIOR_HEAD) == 2
+            and grown(page, "adprior_missing_mass_ratio_count") == 4
+            and grown(page, "adprior_events_total") == 36
+            and grown(page, "adprior_invalid_requests_total", reason="not_json") == 1
+            and grown(page, "adprior_extended_tokens_total") > 0
+        )
+
+    page = await_page(server, is_complete)
+    assert grown(page, "adprior_candidates_total") == 6
+    assert grown(page, "adprior_candidates_total", status="not_in_catalogue") == 2
+    exact = sum(forecast.exact for forecast in answers)
+    assert (
+        grown(page, "adprior_answers_total", model=contract.ADVERTISER_DECODER, exact="true")
+        == exact
+    )
+    mass = sum(forecast.missing_mass for forecast in answers)
+    assert grown(page, "adprior_missing_mass_ratio_sum") == pytest.approx(mass, rel=1e-4)
+    assert grown(page, "adprior_forecast_share_total") == pytest.approx(4)
+    assert page.total("adprior_forecast_drift_psi") > 0
+    assert grown(page, "adprior_failed_requests_total") == 0
+
+
+def test_the_pages_commands_run_as_they_stand(tmp_path: Path) -> None:
+    if not (shutil.which("curl") and shutil.which("promtool")):
+        pytest.skip("curl and promtool are not installed here: make system-packages")
+    script = "\n".join(BLOCKS).replace("/srv/adprior", str(tmp_path))
+    ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
+    script = re.sub(r"\b80[01][0-2]\b", lambda found: ports[found[0]], script)
+    script = re.sub(r"(--log-file \S*blue\S*)", rf"\1 {_port_options(ports)}", script)
+    with subprocess.Popen(
+        ["bash", "-eu", "-o", "pipefail", "-c", f"{script}\nkill %2\nwait %2"],
+        cwd=ROOT,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=240)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+    assert process.returncode == 0, output + errors
+    assert output.count("nothing found wrong") == 2
+    assert output.count("adprior: ready") == 2
+    assert output.count("SUCCESS") >= 4
+    *first, blue, green = re.findall(r'bundle_id="(\w+)"', output)
+    assert set(first) == {blue} != {green}
+    assert re.findall(r"^Bundle: (\w+)$", output, re.MULTILINE) == [green, green]
+
+
+def _port_options(ports: dict[str, str]) -> str:
+    """Blue has the default ports, which may be taken here."""
+    names = {"http": "8000", "grpc": "8001", "metrics": "8002"}
+    return " ".join(f"--{name}-port {ports[port]}" for name, port in names.items())
+
+
+def test_a_histograms_buckets_hold_what_its_sum_says(server: TritonServer) -> None:
+    (histogram,) = (metric for metric in METRICS if metric.kind is Kind.HISTOGRAM)
+    page = read_settled(server)
+    buckets = page.by_label(f"{histogram.name}_bucket", "le")
+    assert buckets["+Inf"] == page.total(f"{histogram.name}_count")
+    assert set(buckets) == {*(f"{bound:g}" for bound in histogram.buckets), "+Inf"}
