@@ -43,6 +43,12 @@ It holds for queues of Triton's. It does not run while a request waits inside Te
 empties that queue at once (``model_instance_state.cc``: ``enqueue``; docs/gpu.md).
 """
 
+MAX_QUEUE_DELAY_US: Final = 500
+"""How long a request may wait for others to share its batch."""
+
+THREADS_PARAMETER: Final = "threads"
+"""Parameter of the embedded ``llm_engine``: threads of one forward pass."""
+
 BEAMS_METRIC: Final = "adprior_beams_total"
 DROPPED_BEAMS_METRIC: Final = "adprior_dropped_beams_total"
 DROPPED_BEAMS_LABEL: Final = "reason"
@@ -138,6 +144,24 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """How many of a model run on one machine, and how they take requests.
+
+    Attributes:
+        instances: Copies of the model, each a process of its own.
+        max_batch_size: Requests that one copy is given at once. Python models work through them
+            one by one and answer them together.
+        max_queue_delay_us: How long a request may wait for others to share its batch.
+        threads: Of one forward pass, of the embedded engine; 0 lets ONNX Runtime choose.
+    """
+
+    instances: int = 1
+    max_batch_size: int = MAX_BATCH_SIZE
+    max_queue_delay_us: int = MAX_QUEUE_DELAY_US
+    threads: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """One model of the repository, for one target.
 
@@ -145,6 +169,7 @@ class Model:
         backend: ``python`` or ``tensorrtllm``; None for an ensemble.
         steps: The models of an ensemble, in the order a request travels.
         parameters: The config's ``parameters`` block.
+        scaling: What a tuned repository sets for its machine; an ensemble has that of its steps.
     """
 
     name: str
@@ -153,6 +178,7 @@ class Model:
     backend: str | None = "python"
     steps: tuple[Step, ...] = ()
     parameters: dict[str, str] = field(default_factory=dict)
+    scaling: Scaling = Scaling()
 
 
 def _tensor(name: str, dtype: str, *dims: int, optional: bool = False) -> Tensor:
