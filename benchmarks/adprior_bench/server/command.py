@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from adprior_bench.server.forecasts import ask_forecasts
 from adprior_bench.server.in_process import start_workers
-from adprior_bench.server.machine import describe_machine
+from adprior_bench.server.machine import describe_machine, usable_cpus
 from adprior_bench.server.measurement import Bench, Plan, measure_scenario
 from adprior_bench.server.perf_analyzer import PerfAnalyzer, fetch_perf_analyzer, find_perf_analyzer
 from adprior_bench.server.scenarios import Scenario, write_input_data
@@ -26,6 +26,7 @@ from adprior_bench.server.served import (
     collect_bundle,
     serve_repository,
 )
+from adprior_bench.server.sweep_command import run_sweep, sweep_table, write_tuning
 from adprior_bench.server.workload import UserRequest, read_requests, write_requests
 from adprior_build.options import positive_integer, positive_number, share
 from adprior_build.server_tuning import load_tuning
@@ -66,7 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profiles", type=Path, help="user profiles")
     parser.add_argument("--columns", type=Path, help="column map (TOML)")
     parser.add_argument(
-        "--scenarios", choices=[*Scenario], nargs="+", default=[*Scenario], help="(all three)"
+        "--scenarios",
+        type=Scenario,
+        choices=[*Scenario],
+        nargs="+",
+        default=[*Scenario],
+        metavar="NAME",
+        help=f"of {', '.join(Scenario)} (all three)",
     )
     for option, kind, default, told in (
         ("--concurrencies", positive_integer, "1 2 4 8", "closed loops: requests in flight"),
@@ -224,9 +231,7 @@ def _measure_all(
             progress=bar.update,
         )
         return [
-            row
-            for scenario in args.scenarios
-            for row in measure_scenario(bench, Scenario(scenario), plan)
+            row for scenario in args.scenarios for row in measure_scenario(bench, scenario, plan)
         ]
 
 
@@ -247,5 +252,19 @@ def _served(args: argparse.Namespace, scratch: Path) -> Iterator[Served]:
 
 
 def _sweep(args: argparse.Namespace, analyzer: PerfAnalyzer, scratch: Path) -> list[Any]:
-    rows: list[dict[str, Any]] = []
-    return rows
+    plan = _plan(args)
+    if args.concurrencies is None and not args.quick:
+        plan = replace(plan, concurrencies=[1, 2 * usable_cpus(), 4 * usable_cpus()])
+    bundle = Bundle.open(args.bundle)
+    requests = read_requests(bundle, plan.users, args.events, args.profiles, args.columns)
+    trials, best = run_sweep(args.bundle, requests, analyzer, plan, scratch, args.p99_limit_ms)
+    if args.tuning_output is not None:
+        command = f"adprior bench server --bundle {args.bundle.name} --sweep"
+        write_tuning(args.tuning_output, best, command)
+    if not args.json:
+        print(sweep_table(trials, best))
+        if args.tuning_output is not None:
+            print(
+                f"\nadprior build --bundle {args.bundle} --tuning {args.tuning_output} --output ..."
+            )
+    return [trial.row() | {"recommended": trial is best} for trial in trials]
