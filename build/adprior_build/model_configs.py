@@ -90,10 +90,11 @@ def _to_text(config: Any) -> str:
 def _single(spec: Model) -> Any:
     config = _common(spec)
     config.backend = spec.backend
-    _bound_queue(config.dynamic_batching)
+    if spec.is_queued:
+        _bound_queue(config.dynamic_batching)
     if spec.backend == TENSORRT_LLM:  # batches in flight: nothing is gained by waiting
         config.model_transaction_policy.SetInParent()  # it reads `decoupled` from it: false
-    else:
+    elif spec.is_queued:
         delay = spec.scaling.max_queue_delay_us
         config.dynamic_batching.max_queue_delay_microseconds = delay
     config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=spec.scaling.instances)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,7 +45,6 @@ _RANGES: Final = {
     "max_queue_delay_us": (0, 1_000_000),
     "threads": (0, 1024),
 }
-_ENGINE_ALONE: Final = frozenset({"threads"})
 
 
 def load_tuning(path: Path) -> dict[str, Scaling]:
@@ -86,18 +85,16 @@ def read_scaling(name: str, config: Any) -> Scaling:
         name: The model's.
         config: The message, as any server or file gives it.
     """
-    parameter = (
-        config.parameters[THREADS_PARAMETER].string_value
-        if (THREADS_PARAMETER in config.parameters)
-        else "0"
-    )
+    parameters = {key: item.string_value for key, item in config.parameters.items()}
+    threads = parameters.get(THREADS_PARAMETER, "0")
     found = {
         "instances": sum(group.count for group in config.instance_group),
         "max_batch_size": config.max_batch_size,
         "max_queue_delay_us": config.dynamic_batching.max_queue_delay_microseconds,
-        "threads": int(parameter) if parameter.isdecimal() else -1,
+        "threads": int(threads) if threads.isdecimal() else -1,
     }
-    return Scaling(**{key: found[key] for key in _keys(name) if _fits(key, found[key])})
+    sound = {key: found[key] for key in _keys(name) if _fits(key, found[key])}
+    return replace(model(name, Target.CPU).scaling, **sound)
 
 
 def _read_table(place: str, name: str, table: Any) -> Scaling:
@@ -114,13 +111,17 @@ def _read_table(place: str, name: str, table: Any) -> Scaling:
             raise InvalidInputError(
                 f"{place}: {key} is {value!r}, expected a whole number, {least} to {most}"
             )
-    return Scaling(**table)
+    return replace(model(name, Target.CPU).scaling, **table)
 
 
 def _keys(name: str) -> list[str]:
     """Return what can be said of a model."""
     keys = [item.name for item in fields(Scaling)]
-    return keys if name == LLM_ENGINE else [key for key in keys if key not in _ENGINE_ALONE]
+    if name != LLM_ENGINE:
+        keys.remove("threads")
+    if not model(name, Target.CPU).is_queued:
+        keys.remove("max_queue_delay_us")
+    return keys
 
 
 def _fits(key: str, value: Any) -> bool:

@@ -170,6 +170,8 @@ class Model:
         steps: The models of an ensemble, in the order a request travels.
         parameters: The config's ``parameters`` block.
         scaling: What a tuned repository sets for its machine; an ensemble has that of its steps.
+        is_queued: Whether requests wait in a bounded queue, with deadlines. A step that gets no
+            more than the step before lets through, and is quicker, is handed its requests directly.
     """
 
     name: str
@@ -179,6 +181,18 @@ class Model:
     steps: tuple[Step, ...] = ()
     parameters: dict[str, str] = field(default_factory=dict)
     scaling: Scaling = Scaling()
+    is_queued: bool = True
+
+
+_QUICK: Final = Scaling(instances=2, max_queue_delay_us=0)
+"""Of the models that callers reach first, and that answer in less time than a queue takes to wake.
+
+Triton does not wake a bounded queue when an instance gets free, only when a request comes or half a
+second is over (``dynamic_batch_scheduler.cc``: ``WaitForPayloadSlotAvailable``). Of one instance
+that is done before the queue looks, requests were seen to wait that long: with four in flight, one
+in fourteen. With a second instance, one is free when the queue looks. Nor is anything gained by
+waiting for a batch: a Python model works through it one by one.
+"""
 
 
 def _tensor(name: str, dtype: str, *dims: int, optional: bool = False) -> Tensor:
@@ -267,7 +281,7 @@ _TENSORRT_LLM_PARAMETERS = {
 
 
 def _tokenizer(_: Target) -> Model:
-    return Model(name=TOKENIZER, inputs=(_USER_CONTEXT,), outputs=_PROMPT)
+    return Model(name=TOKENIZER, inputs=(_USER_CONTEXT,), outputs=_PROMPT, scaling=_QUICK)
 
 
 def _llm_engine(target: Target) -> Model:
@@ -291,6 +305,7 @@ def _advertiser_decoder(_: Target) -> Model:
         name=ADVERTISER_DECODER,
         inputs=(*_BEAMS, *_optional(_FRONTIER), _TOP_K, _EXCLUDED),
         outputs=_FORECAST,
+        is_queued=False,
     )
 
 
@@ -301,6 +316,7 @@ def _prior_head(_: Target) -> Model:
         name=PRIOR_HEAD,
         inputs=(*forecast, *_optional((_EXACT,)), _CANDIDATES, _BASE_LOGITS, *_optional(_SCORED)),
         outputs=_PRIORS,
+        scaling=_QUICK,
     )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,13 @@ from adprior_runtime.errors import InvalidInputError
 
 BUNDLE = Path(__file__).parents[2] / "demo" / "bundle"
 TUNED = {
-    contract.TOKENIZER: Scaling(instances=2, max_queue_delay_us=0),
+    contract.TOKENIZER: Scaling(instances=4, max_queue_delay_us=0),
     contract.LLM_ENGINE: Scaling(instances=3, max_batch_size=4, max_queue_delay_us=100, threads=2),
 }
+
+
+def _given(name: str) -> Scaling:
+    return contract.model(name, Target.CPU).scaling
 
 
 def test_a_file_says_what_was_written(tmp_path: Path) -> None:
@@ -29,7 +34,9 @@ def test_a_file_says_what_was_written(tmp_path: Path) -> None:
 def test_a_file_may_say_little(tmp_path: Path) -> None:
     file = tmp_path / "tuning.toml"
     file.write_text("[prior_head]\ninstances = 4\n")
-    assert load_tuning(file) == {contract.PRIOR_HEAD: Scaling(instances=4)}
+    assert load_tuning(file) == {
+        contract.PRIOR_HEAD: replace(_given(contract.PRIOR_HEAD), instances=4)
+    }
 
 
 @pytest.mark.parametrize(
@@ -41,6 +48,7 @@ def test_a_file_may_say_little(tmp_path: Path) -> None:
         ("llm_engine = 2", r"\[llm_engine\]: found 2, expected a table"),
         ("[llm_engine]\ninstance = 2", "unknown instance; expected instances, max_batch_size"),
         ("[tokenizer]\nthreads = 2", "unknown threads; expected instances, max_batch_size"),
+        ("[advertiser_decoder]\nmax_queue_delay_us = 0", "unknown max_queue_delay_us; expected"),
         ("[llm_engine]\ninstances = 0", "instances is 0, expected a whole number, 1 to 256"),
         ("[llm_engine]\nthreads = -1", "threads is -1, expected a whole number, 0 to 1024"),
         ("[llm_engine]\ninstances = true", "instances is True, expected a whole number"),
@@ -65,11 +73,14 @@ def test_a_missing_file_is_bad_input(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", TUNED_MODELS)
 def test_a_configuration_is_read_as_it_was_rendered(name: str) -> None:
-    scaling = TUNED.get(name, Scaling())
+    scaling = TUNED.get(name, _given(name))
     config = parse_config(render(name, Target.CPU, TUNED))
     assert read_scaling(name, config) == scaling
     assert config.instance_group[0].count == scaling.instances
     assert config.max_batch_size == scaling.max_batch_size
+    if not contract.model(name, Target.CPU).is_queued:
+        assert not config.HasField("dynamic_batching")
+        return
     assert config.dynamic_batching.max_queue_delay_microseconds == scaling.max_queue_delay_us
     assert config.dynamic_batching.default_queue_policy.max_queue_size == contract.MAX_QUEUE_SIZE
 

@@ -9,14 +9,21 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from adprior_bench.server.load import Mode
 from adprior_bench.server.measurement import saturated_row
 from adprior_bench.server.scenarios import Scenario
 from adprior_build.server_tuning import TUNED_MODELS
-from adprior_runtime.contract import LLM_ENGINE, MAX_BATCH_SIZE, MAX_QUEUE_DELAY_US, Scaling
+from adprior_runtime.contract import (
+    LLM_ENGINE,
+    MAX_BATCH_SIZE,
+    MAX_QUEUE_DELAY_US,
+    Scaling,
+    Target,
+    model,
+)
 
 __all__ = ["SCENARIO", "SHARE", "Trial", "Tuning", "batchings", "layouts", "recommend", "sweep"]
 
@@ -71,11 +78,10 @@ class Trial:
 
     def row(self) -> dict[str, Any]:
         """Return it for tables and machines."""
-        engine, other = self.tuning[LLM_ENGINE], self.tuning[TUNED_MODELS[0]]
+        engine = self.tuning[LLM_ENGINE]
         return {
             "engines": engine.instances,
             "threads": engine.threads,
-            "others": other.instances,
             "max_batch_size": engine.max_batch_size,
             "max_queue_delay_us": engine.max_queue_delay_us,
             "throughput": self.throughput,
@@ -107,20 +113,15 @@ def sweep(
 def layouts(cpus: int) -> list[Tuning]:
     """Return the contract's setting, then ways to share CPUs: engines times threads fill them."""
     counts = sorted({1, cpus, *(n for n in (2, 4, 8, 16, 32, 64) if n < cpus)})
-    shared = [_tuning(n, max(cpus // n, 1), others=2, batch=1, delay_us=0) for n in counts]
-    return [{name: Scaling() for name in TUNED_MODELS}, *shared]
+    shared = [_tuning(n, max(cpus // n, 1), batch=1, delay_us=0) for n in counts]
+    return [{name: model(name, Target.CPU).scaling for name in TUNED_MODELS}, *shared]
 
 
 def batchings(engine: Scaling) -> list[Tuning]:
-    """Return ways to batch, and to have one or two of the other models, around an engine."""
+    """Return ways to batch with an engine's instances and threads."""
     return [
-        _tuning(engine.instances, engine.threads, others=others, batch=batch, delay_us=delay_us)
-        for others, batch, delay_us in (
-            (2, 1, 0),
-            (1, 1, 0),
-            (2, MAX_BATCH_SIZE, 0),
-            (2, MAX_BATCH_SIZE, MAX_QUEUE_DELAY_US),
-        )
+        _tuning(engine.instances, engine.threads, batch=batch, delay_us=delay_us)
+        for batch, delay_us in ((1, 0), (MAX_BATCH_SIZE, 0), (MAX_BATCH_SIZE, MAX_QUEUE_DELAY_US))
     ]
 
 
@@ -139,12 +140,17 @@ def recommend(trials: Sequence[Trial], p99_limit_ms: float | None) -> Trial:
     return min(alike, key=lambda trial: float("inf") if trial.p99_ms is None else trial.p99_ms)
 
 
-def _tuning(engines: int, threads: int, *, others: int, batch: int, delay_us: int) -> Tuning:
-    other = Scaling(instances=others, max_batch_size=batch, max_queue_delay_us=delay_us)
-    engine = Scaling(
-        instances=engines, threads=threads, max_batch_size=batch, max_queue_delay_us=delay_us
-    )
-    return {name: engine if name == LLM_ENGINE else other for name in TUNED_MODELS}
+def _tuning(engines: int, threads: int, *, batch: int, delay_us: int) -> Tuning:
+    """Return a setting: the engine's, and its batches for the models around it too."""
+    tuning = {}
+    for name in TUNED_MODELS:
+        scaling = replace(model(name, Target.CPU).scaling, max_batch_size=batch)
+        if name == LLM_ENGINE:
+            scaling = replace(
+                scaling, instances=engines, threads=threads, max_queue_delay_us=delay_us
+            )
+        tuning[name] = scaling
+    return tuning
 
 
 def _try(tunings: Sequence[Tuning], rounds: int, measure: Callable[[Tuning], Rows]) -> list[Trial]:

@@ -141,8 +141,9 @@ def _differences(found: Any, expected: Any) -> Iterator[tuple[str, str, str]]:
             told = f"the steps {', '.join(steps) or 'none'}"
             yield "ensemble_scheduling", told, ", ".join(wanted)
         return
-    for told, wanted in _queue_differences(found.dynamic_batching.default_queue_policy):
-        yield "dynamic_batching", told, wanted
+    if expected.HasField("dynamic_batching"):
+        for told, wanted in _queue_differences(found.dynamic_batching.default_queue_policy):
+            yield "dynamic_batching", told, wanted
     groups = found.instance_group
     if not groups or any(group.kind != pb.ModelInstanceGroup.KIND_CPU for group in groups):
         told = "an instance_group that is not KIND_CPU"
