@@ -25,7 +25,7 @@ __all__ = ["Load", "LoadResult", "Mode", "run_load"]
 WINDOWS: Final = 3
 """perf_analyzer measures in three windows and reports them together."""
 
-_ENDLESS_PERCENT: Final = "999"
+_ANY_PERCENT: Final = "1000000"
 _START_S: Final = 60
 
 
@@ -119,7 +119,7 @@ def _options(load: Load) -> list[str]:
     interval_ms = max(round(1000 * load.seconds / WINDOWS), 100)
     options = ["-m", load.model, "--measurement-interval", str(interval_ms)]
     # Any three windows count as stable: what they differ by is ours to tell, between rounds.
-    options += ["--stability-percentage", _ENDLESS_PERCENT, "--max-trials", str(WINDOWS)]
+    options += ["--stability-percentage", _ANY_PERCENT, "--max-trials", str(WINDOWS)]
     if load.mode is Mode.CLOSED:
         return [*options, "--concurrency-range", str(int(load.value))]
     options += ["--request-rate-range", f"{load.value:.3f}", "--request-distribution", "poisson"]
