@@ -184,14 +184,14 @@ class Model:
     is_queued: bool = True
 
 
-_QUICK: Final = Scaling(instances=2, max_queue_delay_us=0)
-"""Of the models that callers reach first, and that answer in less time than a queue takes to wake.
+_PAIR: Final = Scaling(instances=2, max_queue_delay_us=0)
+"""Of a Python model behind a bounded queue.
 
-Triton does not wake a bounded queue when an instance gets free, only when a request comes or half a
-second is over (``dynamic_batch_scheduler.cc``: ``WaitForPayloadSlotAvailable``). Of one instance
-that is done before the queue looks, requests were seen to wait that long: with four in flight, one
-in fourteen. With a second instance, one is free when the queue looks. Nor is anything gained by
-waiting for a batch: a Python model works through it one by one.
+Triton wakes such a queue just before the instance that finished waits for work again; if the queue
+looks first, it sleeps until another request comes, or half a second is over
+(``dynamic_batch_scheduler.cc``: ``WaitForPayloadSlotAvailable``). With one instance of the prior
+head and four requests in flight, one in fourteen waited that long; with a second instance none did.
+Nor is anything gained by waiting for a batch: a Python model works through it one by one.
 """
 
 
@@ -281,7 +281,7 @@ _TENSORRT_LLM_PARAMETERS = {
 
 
 def _tokenizer(_: Target) -> Model:
-    return Model(name=TOKENIZER, inputs=(_USER_CONTEXT,), outputs=_PROMPT, scaling=_QUICK)
+    return Model(name=TOKENIZER, inputs=(_USER_CONTEXT,), outputs=_PROMPT, scaling=_PAIR)
 
 
 def _llm_engine(target: Target) -> Model:
@@ -290,6 +290,7 @@ def _llm_engine(target: Target) -> Model:
             name=LLM_ENGINE,
             inputs=(*_PROMPT, _TOP_K, *_optional((_CANDIDATES,)), _EXCLUDED),
             outputs=(*_BEAMS, *_FRONTIER, *_SCORED),
+            scaling=_PAIR,
         )
     return Model(
         name=LLM_ENGINE,
@@ -316,7 +317,7 @@ def _prior_head(_: Target) -> Model:
         name=PRIOR_HEAD,
         inputs=(*forecast, *_optional((_EXACT,)), _CANDIDATES, _BASE_LOGITS, *_optional(_SCORED)),
         outputs=_PRIORS,
-        scaling=_QUICK,
+        scaling=_PAIR,
     )
 
 

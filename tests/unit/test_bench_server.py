@@ -25,7 +25,7 @@ from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.cli import main
 from adprior_runtime.context import Event, parse_context
-from adprior_runtime.contract import LLM_ENGINE, Scaling
+from adprior_runtime.contract import LLM_ENGINE, Scaling, Target, model
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 
 BUNDLE = Path(__file__).parents[2] / "demo" / "bundle"
@@ -283,7 +283,7 @@ def test_a_report_is_written_with_its_plots(tmp_path: Path) -> None:
 def test_layouts_share_the_cpus_among_engines() -> None:
     for cpus in (1, 2, 6, 16):
         contracts, *shared = layouts(cpus)
-        assert contracts[LLM_ENGINE] == Scaling()
+        assert contracts[LLM_ENGINE] == model(LLM_ENGINE, Target.CPU).scaling
         pairs = [(each[LLM_ENGINE].instances, each[LLM_ENGINE].threads) for each in shared]
         assert (1, cpus) in pairs
         assert (cpus, 1) in pairs
@@ -313,12 +313,12 @@ def test_a_sweep_batches_around_the_best_layout() -> None:
     def measure(tuning: Tuning) -> list[dict[str, Any]]:
         asked.append(tuning)
         engine = tuning[LLM_ENGINE]
-        throughput = 10.0 * engine.instances + engine.max_batch_size / 100
+        throughput = 10.0 * engine.instances + 5 * engine.threads + engine.max_batch_size / 10
         return [_row(Mode.CLOSED, 1, throughput), _row(Mode.OPEN, 7.0, 7.0)]
 
     trials, best = sweep(2, 2, measure, None)
     engine = best.tuning[LLM_ENGINE]
-    assert (engine.instances, engine.threads) == (2, 1)
+    assert (engine.instances, engine.threads, engine.max_batch_size) == (2, 1, 16)
     assert len(asked) == 2 * len(trials)
     tried = [trial.tuning for trial in trials]
     assert all(setting in tried for setting in batchings(engine))
