@@ -275,7 +275,7 @@ def test_a_report_is_written_with_its_plots(tmp_path: Path) -> None:
     assert "25.0 [24.0, 26.0]" in text
     assert {path.name for path in (tmp_path / "report").iterdir()} == {
         "report.html", "report.json", "report.md", "throughput-live-ranking.png",
-        "latency-live-ranking.png", "steps-live-ranking.png", "throughput-retrieval.png",
+        "latency-live-ranking.png", "steps-live-ranking.png", "throughput-retrieval.png", "cpu.png",
     }  # fmt: skip
     assert json.loads((tmp_path / "report" / "report.json").read_text())["data"]["rows"] == rows
 

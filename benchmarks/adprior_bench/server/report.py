@@ -7,11 +7,22 @@ from pathlib import Path
 from typing import Any, Final
 
 from adprior_bench.quality.report.plain import plain
-from adprior_bench.quality.report.schema import BarsPlot, Column, LinesPlot, Report, Section, Table
+from adprior_bench.quality.report.schema import Column, Report, Section, Table
 from adprior_bench.quality.report.terminal import report_text
 from adprior_bench.quality.report.write import write_report
 from adprior_bench.server.load import Mode
 from adprior_bench.server.measurement import saturated_row
+from adprior_bench.server.plots import (
+    PERCENTILES,
+    TITLES,
+    cpu_plot,
+    in_ms,
+    label,
+    latency_plot,
+    ranged,
+    steps_plot,
+    throughput_plot,
+)
 from adprior_bench.server.scenarios import Scenario
 from adprior_bench.server.server_work import FRONT_END, STEPS
 from adprior_runtime.contract import MODEL_NAMES
@@ -20,12 +31,6 @@ __all__ = ["make_report", "show_report"]
 
 _Rows = Sequence[Mapping[str, Any]]
 
-TITLES: Final = {
-    Scenario.RETRIEVAL: "retrieval",
-    Scenario.LIVE_RANKING: "live ranking",
-    Scenario.STORED_RANKING: "ranking, forecast at hand",
-}
-_PERCENTILES: Final = ("p50_ms", "p95_ms", "p99_ms")
 _MEASURED: Final = (
     "perf_analyzer sends the requests over gRPC from this machine, so it takes CPU from the "
     "server. Figures are medians of the rounds; in brackets, the least and the most of a round. "
@@ -85,12 +90,12 @@ def _saturation(rows: _Rows) -> Section:
             [
                 TITLES[each],
                 row["concurrency_or_rate"],
-                _ranged(row, "throughput"),
+                ranged(row, "throughput"),
                 row["in_process_throughput"],
-                _ranged(row, "served_over_in_process"),
-                _ms(_ranged(row, "cpu_s_per_request")),
-                _ms(row["in_process_cpu_s_per_request"]),
-                _ranged(row, "cpu_over_in_process"),
+                ranged(row, "served_over_in_process"),
+                in_ms(ranged(row, "cpu_s_per_request")),
+                in_ms(row["in_process_cpu_s_per_request"]),
+                ranged(row, "cpu_over_in_process"),
                 row["errors"],
             ]
             for each, row in best.items()
@@ -130,9 +135,9 @@ def _loops(rows: _Rows) -> Section:
         closed = [row for row in mine if row["mode"] == Mode.CLOSED]
         opened = [row for row in mine if row["mode"] == Mode.OPEN]
         if closed:
-            content.append(_throughput_plot(each, closed))
+            content.append(throughput_plot(each, closed))
         if opened:
-            content.append(_latency_plot(each, opened))
+            content.append(latency_plot(each, opened))
     return {"title": "Loads", "notes": [], "content": content}
 
 
@@ -146,7 +151,7 @@ def _loop_table(rows: _Rows, mode: Mode, title: str, heading: str) -> Table:
             {"title": heading, "format": "decimal", "digits": 0 if mode is Mode.CLOSED else 1},
             *(shares if mode is Mode.OPEN else []),
             *_decimals("answered/s", 1),
-            *(column for key in _PERCENTILES for column in _decimals(_label(key), 1)),
+            *(column for key in PERCENTILES for column in _decimals(label(key), 1)),
             *_decimals("CPU ms/request", 2),
             {"title": "requests", "format": "count"},
             {"title": "errors", "format": "count"},
@@ -156,49 +161,13 @@ def _loop_table(rows: _Rows, mode: Mode, title: str, heading: str) -> Table:
                 TITLES[Scenario(row["scenario"])],
                 row["concurrency_or_rate"],
                 *([row["share_of_saturation"]] if mode is Mode.OPEN else []),
-                _ranged(row, "throughput"),
-                *(_ranged(row, key) for key in _PERCENTILES),
-                _ms(row["cpu_s_per_request"]),
+                ranged(row, "throughput"),
+                *(ranged(row, key) for key in PERCENTILES),
+                in_ms(row["cpu_s_per_request"]),
                 row["requests"],
                 row["errors"],
             ]
             for row in rows
-        ],
-    }
-
-
-def _throughput_plot(scenario: Scenario, rows: _Rows) -> LinesPlot:
-    lines: list[Any] = [
-        {"label": "served", "estimates": [_estimate(row, "throughput") for row in rows]}
-    ]
-    if rows[0]["in_process_throughput"] is not None:
-        beside = [_point(row["in_process_throughput"]) for row in rows]
-        lines.append({"label": "in-process", "estimates": beside})
-    return {
-        "kind": "lines",
-        "name": f"throughput-{scenario.replace('_', '-')}",
-        "title": f"Throughput of {TITLES[scenario]}",
-        "format": "decimal",
-        "x": [row["concurrency_or_rate"] for row in rows],
-        "x_label": "requests in flight",
-        "value_label": "requests a second",
-        "series": lines,
-    }
-
-
-def _latency_plot(scenario: Scenario, rows: _Rows) -> LinesPlot:
-    return {
-        "kind": "lines",
-        "name": f"latency-{scenario.replace('_', '-')}",
-        "title": f"Latency of {TITLES[scenario]}, Poisson arrivals",
-        "format": "decimal",
-        "x": [row["share_of_saturation"] for row in rows],
-        "x_format": "percent",
-        "x_label": "rate, of the saturation throughput",
-        "value_label": "ms",
-        "series": [
-            {"label": _label(key), "estimates": [_estimate(row, key) for row in rows]}
-            for key in _PERCENTILES
         ],
     }
 
@@ -211,7 +180,10 @@ def _breakdown(rows: _Rows) -> Section:
             continue
         names = [name for name in (FRONT_END, *MODEL_NAMES) if _does_work(row, name)]
         content.append(_steps_table(each, row, names))
-        content.append(_steps_plot(each, row, [name for name in names if name in row["step_ms"]]))
+        models = [name for name in names if row["cpu_s_by_process"].get(name) is not None]
+        steps = [name for name in models if name in row["step_ms"]] or [*row["step_ms"]]
+        content.append(steps_plot(each, row, steps))
+    content += cpu_plot(rows)
     return {
         "title": "Where the time goes",
         "notes": [
@@ -233,7 +205,7 @@ def _steps_table(scenario: Scenario, row: Mapping[str, Any], names: Sequence[str
         "title": f"{TITLES[scenario]}, {row['concurrency_or_rate']} in flight",
         "columns": [
             {"title": "process or model"},
-            *(column for step in STEPS for column in _decimals(_label(step), 3)),
+            *(column for step in STEPS for column in _decimals(label(step), 3)),
             *_decimals("requests a batch", 2),
             *_decimals("CPU ms/request", 3),
         ],
@@ -242,23 +214,8 @@ def _steps_table(scenario: Scenario, row: Mapping[str, Any], names: Sequence[str
                 name,
                 *(row["step_ms"].get(name, {}).get(step) for step in STEPS),
                 row["batch_size"].get(name),
-                _ms(row["cpu_s_by_process"].get(name)),
+                in_ms(row["cpu_s_by_process"].get(name)),
             ]
-            for name in names
-        ],
-    }
-
-
-def _steps_plot(scenario: Scenario, row: Mapping[str, Any], names: Sequence[str]) -> BarsPlot:
-    return {
-        "kind": "bars",
-        "name": f"steps-{scenario.replace('_', '-')}",
-        "title": f"{TITLES[scenario]}: ms of a request in each model".capitalize(),
-        "format": "decimal",
-        "digits": 2,
-        "groups": [_label(step) for step in STEPS],
-        "series": [
-            {"label": name, "estimates": [_point(row["step_ms"][name][step]) for step in STEPS]}
             for name in names
         ],
     }
@@ -266,30 +223,3 @@ def _steps_plot(scenario: Scenario, row: Mapping[str, Any], names: Sequence[str]
 
 def _decimals(title: str, digits: int) -> tuple[Column]:
     return ({"title": title, "format": "decimal", "digits": digits},)
-
-
-def _label(key: str) -> str:
-    return key.replace("_ms", " ms").replace("_", " ")
-
-
-def _ranged(row: Mapping[str, Any], key: str) -> Any:
-    """Return a figure with the least and the most of a round, where there were several."""
-    low_high = row["ranges"].get(key)
-    if row[key] is None or low_high is None or low_high[0] == low_high[1]:
-        return row[key]
-    return {"value": row[key], "low": low_high[0], "high": low_high[1]}
-
-
-def _estimate(row: Mapping[str, Any], key: str) -> dict[str, float] | None:
-    shown = _ranged(row, key)
-    return shown if isinstance(shown, dict) else _point(shown)
-
-
-def _ms(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: 1e3 * each for key, each in value.items()}
-    return None if value is None else 1e3 * value
-
-
-def _point(value: float | None) -> dict[str, float] | None:
-    return None if value is None else {"value": value, "low": value, "high": value}
