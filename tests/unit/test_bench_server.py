@@ -207,6 +207,8 @@ def test_what_pip_cannot_download_is_told(tmp_path: Path, monkeypatch: pytest.Mo
         (["--bundle", "b", "--events", "e"], "--events and --columns go together"),
         (["--bundle", "b", "--profiles", "p"], "--profiles goes with --events"),
         (["--bundle", "b", "--shares", "0"], "--shares: found 0"),
+        (["--bundle", "b", "--output", str(BUNDLE)], "exists and is no earlier report"),
+        (["--bundle", "b", "--sweep", "--tuning-output", str(BUNDLE)], "is a directory"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(

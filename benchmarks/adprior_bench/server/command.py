@@ -154,8 +154,26 @@ def _check(args: argparse.Namespace) -> None:
         raise InvalidInputError("--events and --columns go together")
     if args.profiles is not None and args.events is None:
         raise InvalidInputError("--profiles goes with --events")
+    _check_outputs(args.output, args.tuning_output)
     if args.shares is not None and 0 in args.shares:
         raise InvalidInputError("--shares: found 0, expected shares above 0")
+
+
+def _check_outputs(report: Path | None, tuning: Path | None) -> None:
+    """Refuse places that could not be written, before minutes are spent."""
+    from adprior_bench.quality.report.write import REPORT_FILE  # noqa: PLC0415  plots
+
+    if (
+        report is not None
+        and report.exists()
+        and not (report / REPORT_FILE).is_file()
+        and (not report.is_dir() or any(report.iterdir()))
+    ):
+        raise InvalidInputError(
+            f"--output {report}: exists and is no earlier report (no {REPORT_FILE})"
+        )
+    if tuning is not None and tuning.is_dir():
+        raise InvalidInputError(f"--tuning-output {tuning}: is a directory, expected a file")
 
 
 def _analyzer(args: argparse.Namespace) -> PerfAnalyzer:
