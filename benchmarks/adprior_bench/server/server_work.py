@@ -162,9 +162,9 @@ def _model_work(item: Any) -> ModelWork:
 
 
 def _process_name(process: psutil.Process) -> str:
-    """Return the model that a stub runs: its command line has the path of the model's file."""
+    """Return the model that a stub runs: its command line has ``.../MODEL/VERSION/model.py``."""
     for argument in process.cmdline():
-        for name in MODEL_NAMES:
-            if argument.endswith("model.py") and name in PurePath(argument).parts:
-                return name
+        path = PurePath(argument)
+        if path.name == "model.py" and path.parent.parent.name in MODEL_NAMES:
+            return path.parent.parent.name
     return FRONT_END
