@@ -1,6 +1,6 @@
 """Rounds of loads, and the engine in-process beside them; medians over the rounds become rows.
 
-A round is: the engine in-process, each load on the server, the engine in-process again. What the
+The engine in-process, each load on the server, the engine in-process again, and so on: what the
 two ends of a round show is averaged, so that a machine that slowly changes its speed changes both
 sides of a ratio.
 """
@@ -93,7 +93,8 @@ class _Sample:
 
 def measure_scenario(bench: Bench, scenario: Scenario, plan: Plan) -> list[dict[str, Any]]:
     """Return a scenario's rows: closed loops, then open loops at shares of their best."""
-    closed = _measure_loads(bench, scenario, Mode.CLOSED, plan.concurrencies, plan)
+    beside = _in_process(bench, scenario, plan.seconds)
+    closed, beside = _measure_loads(bench, scenario, Mode.CLOSED, plan.concurrencies, plan, beside)
     rows = [
         _row(scenario, Mode.CLOSED, value, samples)
         for value, samples in zip(plan.concurrencies, closed, strict=True)
@@ -102,7 +103,7 @@ def measure_scenario(bench: Bench, scenario: Scenario, plan: Plan) -> list[dict[
     if best is None:
         return rows
     rates = [share * best["throughput"] for share in plan.shares]
-    opened = _measure_loads(bench, scenario, Mode.OPEN, rates, plan)
+    opened, _ = _measure_loads(bench, scenario, Mode.OPEN, rates, plan, beside)
     for share, rate, samples in zip(plan.shares, rates, opened, strict=True):
         rows.append(_row(scenario, Mode.OPEN, rate, samples) | {"share_of_saturation": share})
     return rows
@@ -121,13 +122,26 @@ def saturated_row(
 
 
 def _measure_loads(
-    bench: Bench, scenario: Scenario, mode: Mode, values: Sequence[float], plan: Plan
-) -> list[list[_Sample]]:
-    """Return, for each value, a sample of each round."""
+    bench: Bench,
+    scenario: Scenario,
+    mode: Mode,
+    values: Sequence[float],
+    plan: Plan,
+    before: InProcessRate | None,
+) -> tuple[list[list[_Sample]], InProcessRate | None]:
+    """Return, for each value, a sample of each round; and what the engine did in-process last.
+
+    Args:
+        bench: What measures.
+        scenario: What is asked.
+        mode: How.
+        values: Of the loads of a round.
+        plan: Seconds and rounds.
+        before: What the engine did in-process just before.
+    """
     input_data = bench.input_data(scenario)
     found: list[list[_Sample]] = [[] for _ in values]
     for _ in range(plan.rounds):
-        before = _in_process(bench, scenario, plan.seconds)
         done = []
         for value in values:
             load = Load(model=MODELS[scenario], mode=mode, value=value, seconds=plan.seconds)
@@ -135,10 +149,11 @@ def _measure_loads(
             result = run_load(bench.analyzer, bench.server.address, input_data, load)
             done.append((result, bench.server.snapshot().since(earlier)))
             bench.progress()
-        beside = _mean(before, _in_process(bench, scenario, plan.seconds))
+        after = _in_process(bench, scenario, plan.seconds)
         for samples, (result, work) in zip(found, done, strict=True):
-            samples.append(_Sample(result=result, work=work, in_process=beside))
-    return found
+            samples.append(_Sample(result=result, work=work, in_process=_mean(before, after)))
+        before = after
+    return found, before
 
 
 def _in_process(bench: Bench, scenario: Scenario, seconds: float) -> InProcessRate | None:
