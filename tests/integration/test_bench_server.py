@@ -29,7 +29,7 @@ def test_a_server_is_measured_beside_the_engine_in_process(
     server: TritonServer, bundle: Path, data_set: DataSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["bench", "server", "--url", server.grpc_address, "--bundle", str(bundle)]
-    command += ["--server-pid", str(server.process.pid), "--quick", "--seconds", "1", "--json"]
+    command += ["--server-pid", str(server.process.pid), "--quick", "--seconds", "2", "--json"]
     command += ["--scenarios", "live_ranking", "stored_ranking", "--concurrencies", "2"]
     for option in ("events", "profiles"):
         command += [f"--{option}", data_set.path(f"{option}.parquet")]
