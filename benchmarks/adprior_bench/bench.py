@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from adprior_bench import clients, search, simulate_log, stored
 from adprior_bench.quality import command as quality
+from adprior_bench.server import command as server
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
 
@@ -14,6 +15,7 @@ EXAMPLE = quality.EXAMPLE
 
 _BENCHMARKS = {
     "search": search,
+    "server": server,
     "clients": clients,
     "quality": quality,
     "simulate-log": simulate_log,

@@ -15,6 +15,7 @@ from adprior_build.check.command import run_check
 from adprior_build.options import positive_integer
 from adprior_build.provenance import describe_command
 from adprior_build.repository import REPOSITORY_MARKER, fill_repository
+from adprior_build.server_tuning import load_tuning
 from adprior_build.tensorrt_llm import options as engine_options
 from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_runtime.bundle import MANIFEST, Bundle
@@ -35,6 +36,7 @@ __all__ = ["EXAMPLE", "add_arguments", "run"]
 EXAMPLE = """examples:
   adprior build --checkpoint CKPT --head head.onnx --save-bundle BUNDLE --output REPO
   adprior build --bundle BUNDLE --output REPO
+  adprior build --bundle BUNDLE --tuning tuning.toml --output REPO   (for one machine)
   adprior build --bundle BUNDLE --catalogue new.csv --output REPO   (seconds, no torch)
   adprior build --checkpoint CKPT --engine tensorrt-llm --deployment deploy/l4.toml --output REPO
   adprior build --check REPO   (what is wrong with a repository, a line each; exit code 2)"""
@@ -82,6 +84,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the graph, with --checkpoint: fp16-weights stores half as much and computes in "
         "fp32, fp16 is for GPUs (fp32)",
     )
+    parser.add_argument(
+        "--tuning",
+        type=Path,
+        metavar="FILE",
+        help="instances, threads and batching of the embedded server (TOML), as "
+        "`adprior bench server --sweep` writes it",
+    )
     parser.add_argument("--origin", help="where the training data came from, for the manifest")
     parser.add_argument(
         "--record-command",
@@ -113,6 +122,7 @@ def run(args: argparse.Namespace) -> int:
         if path is not None and not path.exists():
             raise InvalidInputError(f"{option} {path}: no such file or directory")
     deployment = engine_options.check_options(args)
+    tuning = None if args.tuning is None else load_tuning(args.tuning)
     with (
         replace_directory(args.output, marker=REPOSITORY_MARKER) as output,
         _bundle_place(args) as place,
@@ -120,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
         _fill_bundle(place, args, deployment)
         bundle = Bundle.open(place)
         check_coherence(bundle)
-        fill_repository(output, bundle)
+        fill_repository(output, bundle, tuning)
         engine_options.add_engine(output, bundle, args, deployment)
     print(
         f"adprior build: {args.output} · bundle {bundle.bundle_id} · "
@@ -154,7 +164,7 @@ def _fill_bundle(place: Path, args: argparse.Namespace, deployment: Deployment |
         name: value for name in (*_SETTINGS, "origin") if (value := getattr(args, name)) is not None
     }
     settings |= engine_options.manifest_settings(args, deployment)
-    unrecorded = {"record_command", "origin", *engine_options.UNRECORDED}
+    unrecorded = {"record_command", "origin", "tuning", *engine_options.UNRECORDED}
     settings["commands"] = (
         *(args.record_command or ()),
         describe_command("build", args, leave_out=unrecorded),

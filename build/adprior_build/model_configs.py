@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,12 +17,11 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from adprior_runtime import contract
-from adprior_runtime.contract import Model, Priority, Target, Tensor
+from adprior_runtime.contract import Model, Priority, Scaling, Target, Tensor
 
 __all__ = ["TENSORRT_LLM", "parse_config", "render", "render_tree", "set_parameters"]
 
 _HEADER: Final = "# Rendered from adprior_runtime.contract: python -m adprior_build.model_configs\n"
-_MAX_QUEUE_DELAY_US: Final = 500
 TENSORRT_LLM: Final = "tensorrtllm"
 """The name of its backend."""
 _SHIM: Final = """\
@@ -44,12 +44,27 @@ def render_tree() -> dict[str, str]:
     return tree
 
 
-def render(name: str, target: Target) -> str:
-    """Return the pbtxt of model ``name`` as it is deployed on ``target``."""
-    spec = contract.model(name, target)
+def render(name: str, target: Target, tuning: Mapping[str, Scaling] | None = None) -> str:
+    """Return the pbtxt of model ``name`` as it is deployed on ``target``.
+
+    Args:
+        name: One of ``contract.MODEL_NAMES``.
+        target: The machine.
+        tuning: Of the embedded server's Python models; a model that is not in it keeps the
+            contract's scaling. It does not change the other target.
+    """
+    spec = _model(name, target, tuning)
     if spec.backend is not None:
         return _to_text(_single(spec))
-    return _to_text(_ensemble(spec, [contract.model(step.model, target) for step in spec.steps]))
+    steps = [_model(step.model, target, tuning) for step in spec.steps]
+    return _to_text(_ensemble(spec, steps))
+
+
+def _model(name: str, target: Target, tuning: Mapping[str, Scaling] | None) -> Model:
+    spec = contract.model(name, target)
+    if tuning is None or target is not Target.CPU or name not in tuning:
+        return spec
+    return replace(spec, scaling=tuning[name])
 
 
 def parse_config(text: str) -> Any:
@@ -75,17 +90,22 @@ def _to_text(config: Any) -> str:
 def _single(spec: Model) -> Any:
     config = _common(spec)
     config.backend = spec.backend
-    _bound_queue(config.dynamic_batching.default_queue_policy, contract.QUEUE_TIMEOUT_US)
+    if spec.is_queued:
+        _bound_queue(config.dynamic_batching.default_queue_policy, contract.QUEUE_TIMEOUT_US)
     if spec.backend == TENSORRT_LLM:  # batches in flight: nothing is gained by waiting
         config.model_transaction_policy.SetInParent()  # it reads `decoupled` from it: false
-    else:
+    elif spec.is_queued:
         _add_priorities(config.dynamic_batching)
-        config.dynamic_batching.max_queue_delay_microseconds = _MAX_QUEUE_DELAY_US
-    config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=1)
+        delay = spec.scaling.max_queue_delay_us
+        config.dynamic_batching.max_queue_delay_microseconds = delay
+    config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=spec.scaling.instances)
     for tensor in config.input:
         tensor.allow_ragged_batch = -1 in tensor.dims
     for key, value in spec.parameters.items():
         config.parameters[key].string_value = value
+    if spec.scaling.threads:
+        threads = str(spec.scaling.threads)
+        config.parameters[contract.THREADS_PARAMETER].string_value = threads
     return config
 
 
@@ -106,6 +126,8 @@ def _add_priorities(batching: Any) -> None:
 
 def _ensemble(spec: Model, steps: list[Model]) -> Any:
     config = _common(spec)
+    # Triton refuses an ensemble whose batches a step would not take.
+    config.max_batch_size = min(step.scaling.max_batch_size for step in steps)
     available = _names(spec.inputs)
     for position, step in enumerate(steps):
         entry = config.ensemble_scheduling.step.add(model_name=step.name, model_version=-1)
@@ -130,7 +152,7 @@ def _is_wanted(name: str, later: list[Model], ensemble_outputs: set[str]) -> boo
 
 
 def _common(spec: Model) -> Any:
-    config = pb.ModelConfig(name=spec.name, max_batch_size=contract.MAX_BATCH_SIZE)
+    config = pb.ModelConfig(name=spec.name, max_batch_size=spec.scaling.max_batch_size)
     if spec.backend is None:
         config.platform = "ensemble"
     for tensor in spec.inputs:

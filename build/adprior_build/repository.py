@@ -7,9 +7,16 @@ from importlib.resources import files
 from pathlib import Path
 
 from adprior_build.bundle import link_or_copy
-from adprior_build.model_configs import set_parameters
+from adprior_build.model_configs import render, set_parameters
+from adprior_build.server_tuning import Tuning
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle
-from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, TOKENIZER
+from adprior_runtime.contract import (
+    CPU_CONFIG_NAME,
+    LLM_ENGINE,
+    MODEL_NAMES,
+    TOKENIZER,
+    Target,
+)
 from adprior_runtime.errors import ArtefactError
 
 __all__ = ["REPOSITORY_MARKER", "fill_repository"]
@@ -18,11 +25,16 @@ REPOSITORY_MARKER = f"{TOKENIZER}/1/bundle/{MANIFEST}"
 """The file that tells a repository of ours."""
 
 
-def fill_repository(directory: Path, bundle: Bundle) -> None:
+def fill_repository(directory: Path, bundle: Bundle, tuning: Tuning | None = None) -> None:
     """Write a complete model repository into an empty directory.
 
     Every version directory is self-contained: the shim, and in ``bundle/`` the manifest and the
     files that the model needs, hard-linked to the bundle's where the file system can.
+
+    Args:
+        directory: Where to.
+        bundle: The artefacts.
+        tuning: Of the embedded server, in place of the committed configurations.
     """
     template = _template_tree()
     for name in MODEL_NAMES:
@@ -31,6 +43,8 @@ def fill_repository(directory: Path, bundle: Bundle) -> None:
         )
         if name == LLM_ENGINE:
             _set_beam_width(directory / name / "config.pbtxt", bundle.manifest.beam_width)
+        if tuning is not None:
+            _tune(directory / name, tuning)
         version = directory / name / "1"
         version.mkdir(exist_ok=True)
         if name not in MODEL_FILES:
@@ -50,6 +64,15 @@ def _set_beam_width(config: Path, width: int) -> None:
     """Let the production engine take beams of the width that every request will ask for."""
     text = set_parameters(config.read_text(encoding="utf-8"), {"max_beam_width": str(width)})
     config.write_text(text, encoding="utf-8")
+
+
+def _tune(directory: Path, tuning: Tuning) -> None:
+    """Give a model its tuned configuration for the embedded server; production keeps its own."""
+    text = render(directory.name, Target.CPU, tuning)
+    if text != render(directory.name, Target.GPU):
+        embedded = directory / "configs" / f"{CPU_CONFIG_NAME}.pbtxt"
+        embedded.parent.mkdir(exist_ok=True)
+        embedded.write_text(text, encoding="utf-8")
 
 
 def _template_tree() -> Path:

@@ -60,6 +60,12 @@ ADMIN_KEY: Final = "admin-key"
 INFERENCE_KEY: Final = "inference-key"
 """The rest of those names: for what changes the server, and for everything that asks it."""
 
+MAX_QUEUE_DELAY_US: Final = 500
+"""How long a request may wait for others to share its batch."""
+
+THREADS_PARAMETER: Final = "threads"
+"""Parameter of the embedded ``llm_engine``: threads of one forward pass."""
+
 
 class Target(StrEnum):
     """Which machine a configuration is rendered for."""
@@ -171,6 +177,24 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """How many of a model run on one machine, and how they take requests.
+
+    Attributes:
+        instances: Copies of the model, each a process of its own.
+        max_batch_size: Requests that one copy is given at once. Python models work through them
+            one by one and answer them together.
+        max_queue_delay_us: How long a request may wait for others to share its batch.
+        threads: Of one forward pass, of the embedded engine; 0 lets ONNX Runtime choose.
+    """
+
+    instances: int = 1
+    max_batch_size: int = MAX_BATCH_SIZE
+    max_queue_delay_us: int = MAX_QUEUE_DELAY_US
+    threads: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """One model of the repository, for one target.
 
@@ -178,6 +202,9 @@ class Model:
         backend: ``python`` or ``tensorrtllm``; None for an ensemble.
         steps: The models of an ensemble, in the order a request travels.
         parameters: The config's ``parameters`` block.
+        scaling: What a tuned repository sets for its machine; an ensemble has that of its steps.
+        is_queued: Whether requests wait in a bounded queue, with deadlines. A step that gets no
+            more than the step before lets through, and is quicker, is handed its requests directly.
     """
 
     name: str
@@ -186,6 +213,19 @@ class Model:
     backend: str | None = "python"
     steps: tuple[Step, ...] = ()
     parameters: dict[str, str] = field(default_factory=dict)
+    scaling: Scaling = Scaling()
+    is_queued: bool = True
+
+
+_PAIR: Final = Scaling(instances=2, max_queue_delay_us=0)
+"""Of a Python model behind a bounded queue.
+
+Triton wakes such a queue just before the instance that finished waits for work again; if the queue
+looks first, it sleeps until another request comes, or half a second is over
+(``dynamic_batch_scheduler.cc``: ``WaitForPayloadSlotAvailable``). With one instance of the prior
+head and four requests in flight, one in fourteen waited that long; with a second instance none did.
+Nor is anything gained by waiting for a batch: a Python model works through it one by one.
+"""
 
 
 def _tensor(name: str, dtype: str, *dims: int, optional: bool = False) -> Tensor:
@@ -274,7 +314,7 @@ _TENSORRT_LLM_PARAMETERS = {
 
 
 def _tokenizer(_: Target) -> Model:
-    return Model(name=TOKENIZER, inputs=(_USER_CONTEXT,), outputs=_PROMPT)
+    return Model(name=TOKENIZER, inputs=(_USER_CONTEXT,), outputs=_PROMPT, scaling=_PAIR)
 
 
 def _llm_engine(target: Target) -> Model:
@@ -283,6 +323,7 @@ def _llm_engine(target: Target) -> Model:
             name=LLM_ENGINE,
             inputs=(*_PROMPT, _TOP_K, *_optional((_CANDIDATES,)), _EXCLUDED),
             outputs=(*_BEAMS, *_FRONTIER, *_SCORED),
+            scaling=_PAIR,
         )
     return Model(
         name=LLM_ENGINE,
@@ -298,6 +339,7 @@ def _advertiser_decoder(_: Target) -> Model:
         name=ADVERTISER_DECODER,
         inputs=(*_BEAMS, *_optional(_FRONTIER), _TOP_K, _EXCLUDED),
         outputs=_FORECAST,
+        is_queued=False,
     )
 
 
@@ -308,6 +350,7 @@ def _prior_head(_: Target) -> Model:
         name=PRIOR_HEAD,
         inputs=(*forecast, *_optional((_EXACT,)), _CANDIDATES, _BASE_LOGITS, *_optional(_SCORED)),
         outputs=_PRIORS,
+        scaling=_PAIR,
     )
 
 

@@ -5,6 +5,7 @@ For evaluation and tests. Serving goes through Triton.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,18 @@ __all__ = ["Forecaster"]
 
 
 class Forecaster:
-    """Forecasts advertisers with one bundle, without a server."""
+    """Forecasts advertisers with one bundle, without a server.
 
-    def __init__(self, directory: Path, *, threads: int = 0) -> None:
-        self.bundle = Bundle.open(directory)
+    Args:
+        directory: The bundle.
+        threads: Of one forward pass; 0 lets ONNX Runtime choose.
+        files: Those to check and use, where the directory does not hold a bundle's every file.
+    """
+
+    def __init__(
+        self, directory: Path, *, threads: int = 0, files: Iterable[str] | None = None
+    ) -> None:
+        self.bundle = Bundle.open(directory, files)
         self.advertisers = Advertisers.load(self.bundle.path(ADVERTISERS_DIRECTORY))
         self.renderer = PromptRenderer.load(
             self.bundle.path(PROMPT_FILE), self.bundle.path(TOKENIZER_FILE)

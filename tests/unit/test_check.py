@@ -36,6 +36,7 @@ from stand_ins.engine_files import add_engine
 BUNDLE = Path(__file__).parents[2] / "demo" / "bundle"
 ENGINE, RANKING = "llm_engine/config.pbtxt", "advertiser_ranking/config.pbtxt"
 RETRIEVAL, DECODER = "advertiser_retrieval/config.pbtxt", "advertiser_decoder/config.pbtxt"
+TOKENIZER = "tokenizer/config.pbtxt"
 BUILT = "llm_engine/1/config.json"
 
 
@@ -228,12 +229,12 @@ CONFIG_FAULTS: dict[str, tuple[str, Callable[[Any], object], str]] = {
         "a queue without bound",
     ),
     "a queue without timeout": (
-        DECODER,
+        TOKENIZER,
         lambda c: c.dynamic_batching.ClearField("default_queue_policy"),
         "a queue that requests stay in for ever",
     ),
     "a queue deaf to deadlines": (
-        "tokenizer/config.pbtxt",
+        TOKENIZER,
         lambda c: c.dynamic_batching.default_queue_policy.ClearField("allow_timeout_override"),
         "a queue deaf to clients' deadlines",
     ),
@@ -427,7 +428,7 @@ CONFIG_FAULTS: dict[str, tuple[str, Callable[[Any], object], str]] = {
         "dynamic_batching { default_queue_policy { ",
     ),
     "a minute for a fuller batch": (
-        DECODER,
+        TOKENIZER,
         lambda c: setattr(c.dynamic_batching, "max_queue_delay_microseconds", 60_000_000),
         "dynamic_batching { max_queue_delay_microseconds: 60000000",
     ),

@@ -140,8 +140,9 @@ def test_writing_removes_configs_no_longer_rendered(tmp_path: Path) -> None:
 def test_who_waits_where(name: str, target: Target) -> None:
     config = _config(name, target)
     batching = config.dynamic_batching
-    if name in ENSEMBLES:
-        assert not config.HasField("dynamic_batching")  # its steps have queues
+    # An ensemble's steps have queues; the decoder gets no more than the engine lets through.
+    if name in {*ENSEMBLES, contract.ADVERTISER_DECODER}:
+        assert not config.HasField("dynamic_batching")
         return
     assert batching.default_queue_policy.max_queue_size == contract.MAX_QUEUE_SIZE
     assert batching.default_queue_policy.default_timeout_microseconds == contract.QUEUE_TIMEOUT_US

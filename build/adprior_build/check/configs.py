@@ -14,6 +14,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from adprior_build.check import tensorrt_llm
 from adprior_build.check.findings import Finding
 from adprior_build.model_configs import TENSORRT_LLM, parse_config, render
+from adprior_build.server_tuning import TUNED_MODELS, read_scaling
 from adprior_runtime.compiled_engine import KV_SHARE, is_kv_share
 from adprior_runtime.contract import CPU_CONFIG_NAME, LLM_ENGINE, MODEL_NAMES, Target
 
@@ -89,11 +90,21 @@ def contract_config(name: str, target: Target) -> Any:
     return parse_config(render(name, target))
 
 
+def _expected_config(name: str, target: Target, by_name: Mapping[str, Config]) -> Any:
+    """Return what the contract renders to with the tuning that the repository has, if any."""
+    tuning = {
+        each: read_scaling(each, config.message)
+        for each, config in by_name.items()
+        if each in TUNED_MODELS
+    }
+    return parse_config(render(name, target, tuning))
+
+
 def check_configs(configs: Configs) -> Iterator[Finding]:
     """Compare each configuration with the contract's, field by field."""
     for target, by_name in configs.items():
         for name, config in by_name.items():
-            expected = contract_config(name, target)
+            expected = _expected_config(name, target, by_name)
             told: set[str] = set()
             for field, found, wanted in _differences(config.message, expected):
                 told.add(field)
@@ -130,8 +141,9 @@ def _differences(found: Any, expected: Any) -> Iterator[tuple[str, str, str]]:
             told = f"the steps {', '.join(steps) or 'none'}"
             yield "ensemble_scheduling", told, ", ".join(wanted)
         return
-    for told, wanted in _queue_differences(found.dynamic_batching.default_queue_policy):
-        yield "dynamic_batching", told, wanted
+    if expected.HasField("dynamic_batching"):
+        for told, wanted in _queue_differences(found.dynamic_batching.default_queue_policy):
+            yield "dynamic_batching", told, wanted
     groups = found.instance_group
     if not groups or any(group.kind != pb.ModelInstanceGroup.KIND_CPU for group in groups):
         told = "an instance_group that is not KIND_CPU"

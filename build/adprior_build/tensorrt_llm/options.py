@@ -27,7 +27,13 @@ UNRECORDED: Final = frozenset({"dry_run", "work", "examples"})
 """Options that change nothing about the result."""
 
 _ONLY_HERE: Final = ("deployment", "engine_from", "calibration_users", "work")
-_ONLY_ONNX: Final = ("search_mode", "beam_width", "token_budget", "candidate_token_budget")
+_ONLY_ONNX: Final = (
+    "tuning",
+    "search_mode",
+    "beam_width",
+    "token_budget",
+    "candidate_token_budget",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

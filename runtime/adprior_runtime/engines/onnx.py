@@ -77,6 +77,8 @@ class OnnxEngine(Engine[OnnxState]):
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        # Between passes idle threads would spin, on CPUs that the search and other processes want.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 4  # below, it may quote token ids of a prompt
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=[provider])

@@ -5,6 +5,7 @@ A request is answered by itself: what one gets wrong never touches another of it
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from abc import ABC, abstractmethod
@@ -86,21 +87,33 @@ def _register(
     return families, sinks
 
 
+def _read_parameters(args: Mapping[str, str]) -> dict[str, str]:
+    """Return the ``parameters`` of a model's configuration, which Triton hands over as JSON."""
+    parameters = json.loads(args.get("model_config", "{}")).get("parameters", {})
+    return {name: item["string_value"] for name, item in parameters.items()}
+
+
 class RequestModel(ABC):
     """A Triton Python model that answers one user's request at a time.
 
     A subclass names its model of the contract and says what to load and how to answer; tensors come
     and go without the batch dimension.
+
+    Attributes:
+        name: Of the model.
+        parameters: The configuration's.
     """
 
     name: str
     metrics: Recorder
+    parameters: Mapping[str, str]
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Called by Triton: check the artefacts' hashes and load them."""
         directory = Path(args["model_repository"]) / args["model_version"] / "bundle"
         self._spec = model(self.name, Target.CPU)
         bundle = Bundle.open(directory, MODEL_FILES[self.name])
+        self.parameters = _read_parameters(args)
         self.metrics = Recorder()
         self.load(bundle)
         # Last: a process that does not get this far has nothing to give back.

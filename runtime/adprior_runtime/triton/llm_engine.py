@@ -33,6 +33,7 @@ class TritonPythonModel(RequestModel):
         """Load the language model and map the trie."""
         self._engine = OnnxEngine(
             bundle.path(ONNX_MODEL_FILE),
+            threads=int(self.parameters.get(contract.THREADS_PARAMETER, "0")),
             head_ids=bundle.manifest.prompt_head_ids,
             device=os.environ.get(contract.DEVICE_VARIABLE, "cpu"),
         )

@@ -1,0 +1,1 @@
+"""``adprior bench server``: a served repository under load, beside the same engine in-process."""

@@ -1,0 +1,168 @@
+"""One load of perf_analyzer's: so many requests in flight, or so many a second, for some seconds.
+
+perf_analyzer sends and times; percentiles and throughput are taken from the times of each request
+that it exports, not from its rounded summary.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from adprior_bench.server.perf_analyzer import PerfAnalyzer
+from adprior_runtime.errors import AdpriorError
+
+__all__ = ["Load", "LoadResult", "Mode", "run_load"]
+
+WINDOWS: Final = 3
+"""perf_analyzer measures in three windows and reports them together."""
+
+_ANY_PERCENT: Final = "1000000"
+_START_S: Final = 60
+
+
+class Mode(StrEnum):
+    """How requests are sent."""
+
+    CLOSED = "closed"
+    """The next when one is answered: a number in flight."""
+
+    OPEN = "open"
+    """At moments of a Poisson process, whatever is answered: a number a second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What to send.
+
+    Attributes:
+        model: Of which model it is asked.
+        mode: How.
+        value: Requests in flight (closed), or a second (open).
+        seconds: For how long it is measured, in all windows together.
+    """
+
+    model: str
+    mode: Mode
+    value: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadResult:
+    """What came back.
+
+    Attributes:
+        requests: Answered within the windows.
+        throughput: Requests answered a second.
+        p50_ms, p95_ms, p99_ms: From sent to answered, as perf_analyzer saw it.
+        generator_cpu_s: CPU seconds of perf_analyzer itself, from start to end.
+        problem: Why perf_analyzer gave up, empty where it did not; then there are no figures.
+    """
+
+    requests: int = 0
+    throughput: float | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    generator_cpu_s: float = 0.0
+    problem: str = ""
+
+
+def run_load(analyzer: PerfAnalyzer, url: str, input_data: Path, load: Load) -> LoadResult:
+    """Put a load on a server.
+
+    Args:
+        analyzer: What sends it.
+        url: ``host:port`` of the server's gRPC.
+        input_data: As `scenarios.write_input_data` writes it.
+        load: How much.
+
+    Raises:
+        AdpriorError: perf_analyzer hangs, or exports what cannot be read.
+    """
+    # What is exported holds users' contexts: it goes with the directory, which is ours alone.
+    with tempfile.TemporaryDirectory(prefix="adprior-load-") as scratch:
+        export = Path(scratch) / "export.json"
+        command = [str(analyzer.binary), *_options(load), "-u", url, "-i", "grpc"]
+        command += ["--input-data", str(input_data), "--profile-export-file", str(export)]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        try:
+            done = subprocess.run(  # noqa: S603
+                command,
+                env=analyzer.environment(),
+                cwd=scratch,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_START_S + 10 * load.seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise AdpriorError(f"perf_analyzer did not end within {error.timeout:.0f} s") from error
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        if done.returncode or not export.is_file():
+            return LoadResult(generator_cpu_s=cpu_s, problem=_problem(done))
+        return _read_export(export, cpu_s)
+
+
+def _options(load: Load) -> list[str]:
+    interval_ms = max(round(1000 * load.seconds / WINDOWS), 100)
+    options = ["-m", load.model, "--measurement-interval", str(interval_ms)]
+    # Any three windows count as stable: what they differ by is ours to tell, between rounds.
+    options += ["--stability-percentage", _ANY_PERCENT, "--max-trials", str(WINDOWS)]
+    if load.mode is Mode.CLOSED:
+        return [*options, "--concurrency-range", str(int(load.value))]
+    options += ["--request-rate-range", f"{load.value:.3f}", "--request-distribution", "poisson"]
+    # Synchronous workers would wait for answers before they send what is due.
+    return [*options, "--async"]
+
+
+def _read_export(path: Path, cpu_s: float) -> LoadResult:
+    try:
+        # Outputs are exported as raw bytes, which are no UTF-8.
+        document = json.loads(path.read_bytes().decode("latin-1"))
+        (experiment,) = document["experiments"]
+        return _summarise(experiment, cpu_s)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise AdpriorError(
+            f"perf_analyzer exported what cannot be read ({type(error).__name__})"
+        ) from error
+
+
+def _summarise(experiment: dict[str, Any], cpu_s: float) -> LoadResult:
+    begin, *_, end = experiment["window_boundaries"]
+    sent = np.array([item["timestamp"] for item in experiment["requests"]], dtype=np.int64)
+    answered = np.array(
+        [item["response_timestamps"][-1] for item in experiment["requests"]], dtype=np.int64
+    )
+    counted = (answered >= begin) & (answered < end)
+    requests = int(counted.sum())
+    if not requests:
+        return LoadResult(generator_cpu_s=cpu_s, problem="no request was answered in the windows")
+    latencies_ms = (answered - sent)[counted] / 1e6
+    p50, p95, p99 = np.quantile(latencies_ms, (0.5, 0.95, 0.99)).tolist()
+    return LoadResult(
+        requests=requests,
+        throughput=requests / ((end - begin) / 1e9),
+        p50_ms=p50,
+        p95_ms=p95,
+        p99_ms=p99,
+        generator_cpu_s=cpu_s,
+    )
+
+
+def _problem(done: subprocess.CompletedProcess[str]) -> str:
+    """Return what perf_analyzer last said, on one line."""
+    lines = [line.strip() for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
+    told = [line for line in lines if "rror" in line or "ailed" in line] or lines[-1:]
+    return "; ".join(told)[-300:] or f"perf_analyzer ended with status {done.returncode}"

@@ -1,0 +1,44 @@
+"""The machine that figures are of."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+__all__ = ["describe_machine", "usable_cpus"]
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return processor, CPUs, load and the versions that figures depend on."""
+    return {
+        "processor": _processor(),
+        "cpus": usable_cpus(),
+        "load_average": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "onnxruntime": _version("onnxruntime"),
+        "nvidia_pytriton": _version("nvidia-pytriton"),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
