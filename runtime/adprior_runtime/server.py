@@ -26,11 +26,13 @@ from adprior_runtime.embedded import find_installation
 from adprior_runtime.endpoints import Endpoints
 from adprior_runtime.errors import AdpriorError, EnvironmentProblemError, InvalidInputError
 from adprior_runtime.launch import EXIT_TIMEOUT_S, compose_command, spawn
+from adprior_runtime.model_processes import find_model_processes, is_unasked_for
 from adprior_runtime.server_log import explain_failure
 
 __all__ = ["TritonServer"]
 
 _POLL_S: Final = 0.05
+_WATCH_S: Final = 0.25
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108
 
 
@@ -50,6 +52,7 @@ class TritonServer:
         self.endpoints = endpoints
         self.log_file = log_file
         self._scratch = scratch
+        self._lost_model = ""
 
     @classmethod
     def start(
@@ -157,12 +160,30 @@ class TritonServer:
         return self.endpoints.address(self.endpoints.metrics_port)
 
     def wait(self) -> int:
-        """Block until the server ends by itself; return its exit status."""
-        return self.process.wait()
+        """Block until the server ends by itself, or a Python model of it; return its exit status.
+
+        A server that lost a model's process is killed: it would never answer for that model again.
+        """
+        models = find_model_processes(self.process.pid)
+        ended: set[int] = set()
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self.process.wait(_WATCH_S)
+            # Seen twice: a server that stops asks for its models' statuses soon, not at once.
+            unasked = {pid for pid in models if is_unasked_for(pid, self.process.pid)}
+            for pid in unasked & ended:
+                self._lost_model = models[pid]
+                self._signal_group(signal.SIGKILL)
+                return self.process.wait()
+            ended = unasked
 
     def failure(self) -> AdpriorError:
         """Return why a server ended that nobody stopped, as its log tells it."""
         status = self.process.wait()
+        if self._lost_model:
+            return EnvironmentProblemError(
+                f"model {self._lost_model}: its process ended, and Triton does not start it again"
+            )
         ended = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
         return explain_failure(self.log_file) or EnvironmentProblemError(
             f"tritonserver ended {ended}, and its log does not say why"

@@ -264,6 +264,25 @@ def test_a_server_that_dies_is_reported(make_repository: MakeRepository, ports: 
         )
 
 
+def test_a_models_process_that_dies_ends_the_server(
+    make_repository: MakeRepository, ports: Ports
+) -> None:
+    """Triton would not start it again, and would go on to say that it is ready."""
+    with _command(make_repository(names=contract.MODEL_NAMES), ports) as command:
+        assert command.stdout
+        assert command.stdout.readline().startswith("adprior: ready")
+        server = _server_of(command)
+        (stub,) = (child for child in server.children() if "llm_engine" in child.cmdline()[1])
+        stub.kill()
+        _, errors = command.communicate(timeout=30)
+        assert command.returncode == 1
+        assert errors == (
+            "adprior serve: the server stopped: model llm_engine: its process ended, "
+            "and Triton does not start it again\n"
+        )
+        assert not _group(server.pid)
+
+
 def test_a_failing_model_is_one_line_and_exit_code_2(
     make_repository: MakeRepository, ports: Ports
 ) -> None:
