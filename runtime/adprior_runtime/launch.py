@@ -13,6 +13,7 @@ from adprior_runtime.contract import CPU_CONFIG_NAME
 from adprior_runtime.embedded import Installation
 from adprior_runtime.endpoints import Endpoints
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.scratch import Scratch
 
 __all__ = ["EXIT_TIMEOUT_S", "compose_command", "spawn"]
 
@@ -77,9 +78,9 @@ def compose_command(
 
 
 def spawn(
-    command: list[str], environment: dict[str, str], directory: Path, log_file: Path
+    command: list[str], environment: dict[str, str], scratch: Scratch, log_file: Path
 ) -> subprocess.Popen[bytes]:
-    """Start ``command`` in ``directory`` and a process group of its own, all output to a file.
+    """Start ``command`` in ``scratch`` and a process group of its own, all output to a file.
 
     Raises:
         InvalidInputError: The log file cannot be written.
@@ -91,7 +92,8 @@ def spawn(
     with log:
         return subprocess.Popen(  # noqa: S603
             [sys.executable, "-I", "-S", "-c", _END_WITH_PARENT, str(os.getpid()), *command],
-            cwd=directory,
+            cwd=scratch.directory,
+            pass_fds=[scratch.descriptor],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -10,11 +10,9 @@ import contextlib
 import http.client
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,13 +25,13 @@ from adprior_runtime.endpoints import Endpoints
 from adprior_runtime.errors import AdpriorError, EnvironmentProblemError, InvalidInputError
 from adprior_runtime.launch import EXIT_TIMEOUT_S, compose_command, spawn
 from adprior_runtime.model_processes import find_model_processes, is_unasked_for
+from adprior_runtime.scratch import Scratch
 from adprior_runtime.server_log import explain_failure
 
 __all__ = ["TritonServer"]
 
 _POLL_S: Final = 0.05
 _WATCH_S: Final = 0.25
-_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108
 
 
 class TritonServer:
@@ -46,7 +44,11 @@ class TritonServer:
     """
 
     def __init__(
-        self, process: subprocess.Popen[bytes], endpoints: Endpoints, log_file: Path, scratch: Path
+        self,
+        process: subprocess.Popen[bytes],
+        endpoints: Endpoints,
+        log_file: Path,
+        scratch: Scratch,
     ) -> None:
         self.process = process
         self.endpoints = endpoints
@@ -122,10 +124,10 @@ class TritonServer:
                 f"{further_backends[0]}: {installation.binary} has backends of its own; "
                 "put further ones there"
             )
-        scratch = Path(tempfile.mkdtemp(prefix="adprior-server-"))
-        log_file = (log_file or scratch / "server.log").absolute()
+        scratch = Scratch.make()
+        log_file = (log_file or scratch.directory / "server.log").absolute()
         try:
-            backends = scratch / "backends" if installation.is_embedded else None
+            backends = scratch.directory / "backends" if installation.is_embedded else None
             if backends is not None:
                 installation.copy_backends(backends, further_backends)
             command = compose_command(
@@ -134,13 +136,13 @@ class TritonServer:
                 endpoints,
                 config_name=config_name,
                 backend_directory=backends,
-                shared_memory_prefix=scratch.name,
+                shared_memory_prefix=scratch.directory.name,
                 admin_key=secrets.token_urlsafe(24),
             )
             environment = installation.environment() | {DEVICE_VARIABLE: device}
             process = spawn(command, environment, scratch, log_file)
         except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.remove()
             raise
         return cls(process, endpoints, log_file, scratch)
 
@@ -199,7 +201,7 @@ class TritonServer:
             # The Python models' processes notice the server's end by themselves, but not at once.
             self._signal_group(signal.SIGKILL)
             self.process.wait()
-            self._remove_remains()
+            self._scratch.remove()
 
     def __enter__(self) -> Self:
         return self
@@ -215,12 +217,6 @@ class TritonServer:
     def _signal_group(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
-
-    def _remove_remains(self) -> None:
-        # A server that was killed, or told to stop while it loaded, leaves its shared memory.
-        for region in _SHARED_MEMORY.glob(f"{self._scratch.name}*"):
-            region.unlink(missing_ok=True)
-        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _await_ready(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
