@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, Never
 
-from adprior_runtime.bundle import MANIFEST, MODEL_FILES, PROMPT_FILE, Manifest
+from adprior_runtime.bundle import MANIFEST, MODEL_FILES, PROMPT_FILE, Manifest, check_seal
 from adprior_runtime.compiled_engine import (
     ENGINE_KIND,
     NeededSizes,
@@ -130,13 +130,13 @@ def _check_repository(repository: Path) -> None:
                 raise InvalidInputError(
                     f"{repository}: not a model repository that `adprior build` made (no {part})"
                 )
-    bundle_ids = {
-        name: Manifest.load(repository / name / "1" / "bundle" / MANIFEST).bundle_id
-        for name in MODEL_FILES
-    }
+    manifests = {name: repository / name / "1" / "bundle" / MANIFEST for name in MODEL_FILES}
+    bundle_ids = {name: Manifest.load(path).bundle_id for name, path in manifests.items()}
     if len(set(bundle_ids.values())) > 1:
         found = ", ".join(f"{name} {bundle_id}" for name, bundle_id in bundle_ids.items())
         raise InvalidInputError(f"{repository}: models of different bundles: {found}")
+    for path in manifests.values():
+        check_seal(path)
     for entry in sorted(repository.iterdir()):
         # The server takes any directory for a model, and refuses to start on one that is none.
         if entry.is_dir() and not (entry / "config.pbtxt").is_file():

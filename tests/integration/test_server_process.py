@@ -73,7 +73,7 @@ def make_repository(tmp_path: Path) -> MakeRepository:
             (version.parent / "config.pbtxt").write_text(CONFIG)
             if name in MODEL_FILES:
                 (version / "bundle").mkdir()
-                manifest = Manifest(bundle_id="0123456789ab").to_json()
+                manifest = Manifest(bundle_id="").sealed().to_json()
                 (version / "bundle" / MANIFEST).write_text(manifest)
         return tmp_path / "repo"
 

@@ -39,14 +39,14 @@ def repository(tmp_path: Path) -> Path:
         (tmp_path / "repo" / name / "1").mkdir(parents=True)
         (tmp_path / "repo" / name / "config.pbtxt").touch()
     for name in MODEL_FILES:
-        _write_manifest(tmp_path / "repo", name, "0123456789ab")
+        _write_manifest(tmp_path / "repo", name, Manifest(bundle_id="").sealed())
     return tmp_path / "repo"
 
 
-def _write_manifest(repository: Path, model: str, bundle_id: str) -> None:
+def _write_manifest(repository: Path, model: str, manifest: Manifest) -> None:
     place = repository / model / "1" / "bundle"
     place.mkdir(exist_ok=True)
-    (place / MANIFEST).write_text(Manifest(bundle_id=bundle_id).to_json())
+    (place / MANIFEST).write_text(manifest.to_json())
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_port_in_use_names_the_flag_to_change(
 
 
 def test_models_of_different_bundles_are_refused(repository: Path) -> None:
-    _write_manifest(repository, contract.PRIOR_HEAD, "ba9876543210")
+    _write_manifest(repository, contract.PRIOR_HEAD, Manifest(bundle_id="ba9876543210"))
     with pytest.raises(InvalidInputError, match=r"different bundles: .*prior_head ba9876543210"):
         _serve("--repository", str(repository))
 
