@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from adprior_bench import clients, search, simulate_log
 from adprior_bench.quality import command as quality
+from adprior_bench.soak import command as soak
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
 
@@ -17,6 +18,7 @@ _BENCHMARKS = {
     "clients": clients,
     "quality": quality,
     "simulate-log": simulate_log,
+    "soak": soak,
 }
 
 
