@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
@@ -24,6 +24,7 @@ class Fault:
         end: Mends it, and returns when that is done; None where there is nothing to mend but for
             the supervisor: then the fault is over as soon as it happened.
         in_short: Whether it belongs to the short form.
+        settings: Of the client, where they are not the defaults.
     """
 
     name: str
@@ -31,6 +32,11 @@ class Fault:
     begin: Callable[[Site], Any]
     end: Callable[[Site], Any] | None = None
     in_short: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+# Every call is sent, and waits as long as it may: the hardest on deadlines.
+_NO_BREAKER = {"breaker_failures": 10**9, "health_interval_s": 0}
 
 
 def _kill_stub(model: str) -> Fault:
@@ -57,7 +63,9 @@ def _stop_stub(model: str) -> Fault:
     )
 
 
-def _proxied(name: str, mode: str, *, in_short: bool = False) -> Fault:
+def _proxied(
+    name: str, mode: str, *, in_short: bool = False, settings: Mapping[str, Any] | None = None
+) -> Fault:
     def set_mode(site: Site, mode: str) -> None:
         assert site.proxy is not None
         site.proxy.set(mode)
@@ -68,6 +76,7 @@ def _proxied(name: str, mode: str, *, in_short: bool = False) -> Fault:
         begin=lambda site: set_mode(site, mode),
         end=lambda site: set_mode(site, "pass"),
         in_short=in_short,
+        settings=settings or {},
     )
 
 
@@ -125,12 +134,20 @@ FAULTS = [
         end=lambda site: site.node.resume(),
     ),
     Fault(
+        name="server stopped, no circuit breaker",
+        kind=Kind.PLAIN,
+        begin=lambda site: site.node.pause(),
+        end=lambda site: site.node.resume(),
+        settings=_NO_BREAKER,
+    ),
+    Fault(
         name="server restarted",
         kind=Kind.PLAIN,
         begin=lambda site: site.node.restart(),
         end=lambda site: site.node.await_ready(),
     ),
     _proxied("network slow by 1 s", "delay 1"),
+    _proxied("network slow, no circuit breaker", "delay 1", settings=_NO_BREAKER),
     _proxied("answers trickle, 200 B/s", "trickle 200"),
     _proxied("answers cut after 40 bytes", "truncate 40", in_short=True),
     _proxied("connections reset", "reset"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -31,7 +32,8 @@ def test_a_client_is_safe_and_forecasts_come_back(
     before_s, lasts_s, after_s = (4, 10, 6) if is_long else (0.5, 1.5, 0.5)
     site.node.await_ready()
     questions = ask_while_healthy(site.config, **site.client)
-    with RankingClient(site.config, **site.client) as client:
+    config = replace(site.config, **fault.settings)
+    with RankingClient(config, **site.client) as client:
         with Traffic(client, questions) as traffic:
             time.sleep(before_s)
             _await_live_answer(traffic, 0)

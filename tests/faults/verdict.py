@@ -30,6 +30,8 @@ class Verdict:
         unfit: What came back otherwise, by kind.
         overshoot_ms: By which calls outlasted their deadlines, 99.9th percentile.
         control_ms: By which threads did that only waited.
+        worst_ms: The longest that a call outlasted its deadline.
+        worst_control_ms: The longest that a waiting thread did.
         recovery_s: From the fault's end to the first live forecast asked for after it; None where
             none came.
     """
@@ -42,6 +44,8 @@ class Verdict:
     unfit: dict[str, int]
     overshoot_ms: float
     control_ms: float
+    worst_ms: float
+    worst_control_ms: float
     recovery_s: float | None
 
     @classmethod
@@ -68,6 +72,8 @@ class Verdict:
             ),
             overshoot_ms=_quantile_ms([call.overshoot_s for call in calls]),
             control_ms=_quantile_ms(traffic.control_s),
+            worst_ms=1e3 * max((call.overshoot_s for call in calls), default=0.0),
+            worst_control_ms=1e3 * max(traffic.control_s, default=0.0),
             recovery_s=None if back_at is None else back_at - cleared_at,
         )
 
@@ -98,7 +104,12 @@ def format_verdicts(verdicts: list[Verdict]) -> str:
     """Return a table for people."""
     columns = [("fault", "left"), ("calls", "right"), ("returned", "right"), ("adjusted", "right")]
     columns += [("overshoot p99.9", "right"), ("idle", "right"), ("excess", "right")]
-    columns += [("back after", "right"), ("reasons of base logits", "left")]
+    columns += [
+        ("worst", "right"),
+        ("idle worst", "right"),
+        ("back after", "right"),
+        ("reasons of base logits", "left"),
+    ]
     cells = [
         [
             verdict.fault,
@@ -108,6 +119,8 @@ def format_verdicts(verdicts: list[Verdict]) -> str:
             f"{verdict.overshoot_ms:.1f} ms",
             f"{verdict.control_ms:.1f} ms",
             f"{verdict.excess_ms:+.1f} ms",
+            f"{verdict.worst_ms:.1f} ms",
+            f"{verdict.worst_control_ms:.1f} ms",
             "never" if verdict.recovery_s is None else f"{verdict.recovery_s:.2f} s",
             " ".join(f"{reason}:{count}" for reason, count in sorted(verdict.reasons.items())),
         ]
