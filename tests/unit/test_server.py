@@ -292,6 +292,19 @@ def test_the_production_configuration_has_no_name(tmp_path: Path) -> None:
             EnvironmentProblemError,
             "tritonserver: unexpected argument",
         ),
+        (
+            "terminate called after throwing an instance of 'boost::interprocess::lock_exception'\n"
+            "  what():  boost::interprocess::lock_exception\nSignal (6) received.\n",
+            EnvironmentProblemError,
+            "tritonserver aborted by itself: boost::interprocess::lock_exception; start it again",
+        ),
+        (
+            "terminate called after throwing an instance of 'std::system_error'\n"
+            "  what():  Resource temporarily unavailable\n",
+            EnvironmentProblemError,
+            "tritonserver aborted by itself: std::system_error: Resource temporarily unavailable; "
+            "start it again",
+        ),
     ],
 )
 def test_a_failure_is_one_line_of_the_log(
