@@ -26,6 +26,7 @@ from adprior_runtime.embedded import find_installation
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidInputError
 from adprior_runtime.gpu_faults import IMAGE
 from adprior_runtime.prompt import PromptTemplate
+from adprior_runtime.served_configs import check_configs
 from adprior_runtime.server import TritonServer
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
@@ -74,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInputError(f"--ready-timeout {args.ready_timeout}: expected more than 0 s")
     _check_repository(repository)
     config_name = _choose_config(repository)
+    check_configs(repository, config_name)
     try:
         with (
             _signals_stop(),

@@ -27,7 +27,7 @@ _ABORTED: Final = re.compile(
 )
 # Said on every machine without a GPU, of no consequence.
 _LOGGED_ERROR: Final = re.compile(
-    r'^E\d{4} \S+ \d+ \S+\] "?((?!CudaDriverHelper|unable to create stream).+)$', re.MULTILINE
+    r'^E\d{4} \S+ \d+ \S+\] "?+((?!CudaDriverHelper|unable to create stream).+)$', re.MULTILINE
 )
 _ERRORS: Final[dict[str, type[AdpriorError]]] = {
     error.__name__: error for error in (ArtefactError, EnvironmentProblemError)

@@ -70,7 +70,12 @@ def make_repository(tmp_path: Path) -> MakeRepository:
             version = tmp_path / "repo" / name / "1"
             version.mkdir(parents=True)
             (version / "model.py").write_text(MODEL.format(initialize=initialize))
-            (version.parent / "config.pbtxt").write_text(CONFIG)
+            if name in contract.MODEL_NAMES:
+                committed = RUNTIME.parent / "model_repository" / name
+                ignore = shutil.ignore_patterns("1")
+                shutil.copytree(committed, version.parent, dirs_exist_ok=True, ignore=ignore)
+            else:
+                (version.parent / "config.pbtxt").write_text(CONFIG)
             if name in MODEL_FILES:
                 (version / "bundle").mkdir()
                 manifest = Manifest(bundle_id="").sealed().to_json()

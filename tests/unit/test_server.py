@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -35,9 +36,10 @@ def taken_port() -> Iterator[int]:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
+    committed = Path(__file__).parents[2] / "model_repository"
+    shutil.copytree(committed, tmp_path / "repo", ignore=shutil.ignore_patterns("__pycache__"))
     for name in contract.MODEL_NAMES:
-        (tmp_path / "repo" / name / "1").mkdir(parents=True)
-        (tmp_path / "repo" / name / "config.pbtxt").touch()
+        (tmp_path / "repo" / name / "1").mkdir(exist_ok=True)
     for name in MODEL_FILES:
         _write_manifest(tmp_path / "repo", name, Manifest(bundle_id="").sealed())
     return tmp_path / "repo"
@@ -283,6 +285,7 @@ def test_the_production_configuration_has_no_name(tmp_path: Path) -> None:
         (
             'E1121 04:17:09.095711 8050 server.cc:241] "CudaDriverHelper has not been initialized."'
             '\nE1121 04:17:09.100855 8050 manager.cc:703] "Invalid argument: no model gone"\n'
+            'E1121 04:17:09.101 8050 ensemble_scheduler.cc:1468] "unable to create stream for m"\n'
             "error: creating server: Internal - failed to load all models\n",
             EnvironmentProblemError,
             "tritonserver: Invalid argument: no model gone",
