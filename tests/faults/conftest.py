@@ -24,6 +24,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--faults-report", type=Path, metavar="FILE", help="write figures as JSON")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long_form: only with --faults-long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--faults-long", False):
+        for item in items:
+            if item.get_closest_marker("long_form"):
+                item.add_marker(pytest.mark.skip(reason="only with --faults-long"))
+
+
 class Report:
     """What the suite found: figures by section, verdicts of faults."""
 

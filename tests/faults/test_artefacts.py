@@ -95,11 +95,10 @@ def test_a_damaged_repository_is_refused(copy: Path, name: str, way: str) -> Non
     _assert_refused(copy, path, f"{name} {way}")
 
 
+@pytest.mark.long_form
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("model", MODEL_NAMES)
-def test_every_file_counts(copy: Path, model: str, is_long: bool, report: Report) -> None:
-    if not is_long:
-        pytest.skip("only with --faults-long")
+def test_every_file_counts(copy: Path, model: str, report: Report) -> None:
     tried = 0
     wrong = []
     for path in sorted(path for path in (copy / model).rglob("*") if path.is_file()):

@@ -92,10 +92,10 @@ def _save_bundle(place: Path) -> list[str]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("arguments", [_build, _save_bundle])
+@pytest.mark.parametrize(
+    "arguments", [pytest.param(_build, marks=pytest.mark.long_form), _save_bundle]
+)
 def test_build(tmp_path: Path, is_long: bool, report: Report, arguments: Arguments) -> None:
-    if not is_long and arguments is _build:
-        pytest.skip("only with --faults-long")
     whole = tmp_path / "whole"
     with small_disk(whole, 2**30) as before:
         assert _run(arguments(whole), before)[0] == 0
@@ -121,11 +121,9 @@ def test_an_old_repository_stays_when_there_is_no_room_for_a_new_one(tmp_path: P
         assert sorted(path.name for path in place.iterdir()) == ["filler", "repository"]
 
 
+@pytest.mark.long_form
 @pytest.mark.timeout(1800)
-def test_train(tmp_path: Path, data_set: DataSet, is_long: bool, report: Report) -> None:
-    if not is_long:
-        pytest.skip("only with --faults-long")
-
+def test_train(tmp_path: Path, data_set: DataSet, report: Report) -> None:
     def arguments(place: Path) -> list[str]:
         return data_set.train_arguments(place / "checkpoint", epochs=2)
 

@@ -21,14 +21,20 @@ GIVE_UP_S = 30.0
 
 @pytest.mark.parametrize(
     ("site", "fault"),
-    [pytest.param(fault.kind, fault, id=fault.name.replace(" ", "-")) for fault in FAULTS],
+    [
+        pytest.param(
+            fault.kind,
+            fault,
+            id=fault.name.replace(" ", "-"),
+            marks=() if fault.in_short else pytest.mark.long_form,
+        )
+        for fault in FAULTS
+    ],
     indirect=["site"],
 )
 def test_a_client_is_safe_and_forecasts_come_back(
     site: Site, fault: Fault, report: Report, is_long: bool
 ) -> None:
-    if not (is_long or fault.in_short):
-        pytest.skip("only with --faults-long")
     before_s, lasts_s, after_s = (4, 10, 6) if is_long else (0.5, 1.5, 0.5)
     site.node.await_ready()
     questions = ask_while_healthy(site.config, **site.client)
