@@ -42,7 +42,8 @@ def check_configs(repository: Path, config_name: str | None) -> None:
         config_name: Which ``configs/NAME.pbtxt`` the server prefers; None for ``config.pbtxt``.
 
     Raises:
-        ArtefactError: One is damaged, missing, or another model's or target's.
+        ArtefactError: One is damaged, missing, or another model's or target's; or a Python model's
+            source is missing.
     """
     target = Target.GPU if config_name is None else Target.CPU
     for name in MODEL_NAMES:
@@ -52,8 +53,15 @@ def check_configs(repository: Path, config_name: str | None) -> None:
             path = path.parent / "configs" / f"{config_name}.pbtxt"
         if path not in configs:
             raise ArtefactError(f"{path}: no such file; build the repository again")
+        for each, config in configs.items():
+            if config.name != name:
+                raise ArtefactError(f"{each}: name: found {config.name!r}, expected {name!r}")
         for what, found, expected in _differences(configs[path], model(name, target)):
             raise ArtefactError(f"{path}: {what}: found {found}, expected {expected}")
+        source = repository / name / "1" / "model.py"
+        if configs[path].backend == "python" and not source.is_file():
+            # The server would say nothing, and wait for it for ever.
+            raise ArtefactError(f"{source}: no such file; build the repository again")
 
 
 def _alternatives(path: Path) -> list[Path]:
@@ -69,7 +77,6 @@ def _has_its_own(name: str) -> bool:
 
 def _differences(config: Any, spec: Model) -> list[tuple[str, str, str]]:
     compared = [
-        ("name", [config.name], [spec.name]),
         ("backend", [config.backend], [spec.backend or ""]),
         ("inputs", [each.name for each in config.input], [each.name for each in spec.inputs]),
         ("outputs", [each.name for each in config.output], [each.name for each in spec.outputs]),

@@ -66,11 +66,19 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "an empty file": (
         lambda repository: (repository / "tokenizer/config.pbtxt").write_text(""),
-        r"tokenizer/config\.pbtxt: name: found none, expected tokenizer",
+        r"tokenizer/config\.pbtxt: name: found '', expected 'tokenizer'",
+    ),
+    "an empty file that is not served": (
+        lambda repository: (repository / "llm_engine/config.pbtxt").write_text(""),
+        r"llm_engine/config\.pbtxt: name: found '', expected 'llm_engine'",
+    ),
+    "no source": (
+        lambda repository: (repository / "tokenizer/1/model.py").unlink(),
+        r"tokenizer/1/model\.py: no such file",
     ),
     "another model's": (
         _exchange("tokenizer/config.pbtxt", "prior_head/config.pbtxt"),
-        r"tokenizer/config\.pbtxt: name: found prior_head, expected tokenizer",
+        r"tokenizer/config\.pbtxt: name: found 'prior_head', expected 'tokenizer'",
     ),
     "the other target's": (
         _exchange("llm_engine/config.pbtxt", "llm_engine/configs/cpu.pbtxt"),
