@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 from typing import Final, Self
@@ -58,13 +60,14 @@ def _remove_abandoned(parent: Path) -> None:
 
 
 def _remove_if_abandoned(lock: Path) -> None:
-    if lock.parent.is_symlink():
+    owner = lock.parent.stat(follow_symlinks=False)
+    if not stat.S_ISDIR(owner.st_mode) or owner.st_uid != os.getuid():
         return
     descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
     try:
         # One with nothing but the lock was made a moment ago, and is about to be locked.
         others = [path for path in lock.parent.iterdir() if path.name != _LOCK]
-        if os.fstat(descriptor).st_uid == os.getuid() and others:
+        if others:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _remove(lock.parent)
     finally:
@@ -73,6 +76,6 @@ def _remove_if_abandoned(lock: Path) -> None:
 
 def _remove(directory: Path) -> None:
     # A server that was killed, or told to stop while it loaded, leaves its shared memory.
-    for region in _SHARED_MEMORY.glob(f"{directory.name}*"):
+    for region in _SHARED_MEMORY.glob(f"{glob.escape(directory.name)}*"):
         region.unlink(missing_ok=True)
     shutil.rmtree(directory, ignore_errors=True)
