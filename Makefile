@@ -2,7 +2,7 @@ PYTHON ?= python3
 DATA ?= ../shared/data/oec
 
 .DEFAULT_GOAL := help
-.PHONY: help install system-packages demo demo-bundle test lint format
+.PHONY: help install system-packages demo demo-bundle test test-faults soak lint format
 
 # What the tests run that only a distribution carries: redis-server, promtool, a library of perf_analyzer.
 SYSTEM_PACKAGES := redis-server prometheus libb64-0d
@@ -24,6 +24,14 @@ demo-bundle: install  ## train and build the shipped bundle again, from the data
 
 test: lint  ## lint, types and all tests
 	.venv/bin/python -m pytest
+
+test-faults: install  ## every fault on real processes, timed: docs/faults.md (25 min)
+	.venv/bin/python -m pytest tests/faults --faults-long --faults-report faults.json
+
+soak: install  ## a server under mixed load, and its memory (15 min)
+	.venv/bin/adprior build --bundle demo/bundle --output .soak/repository
+	.venv/bin/adprior bench soak --repository .soak/repository --users demo/users/*.json \
+	  --plot .soak/soak.png
 
 lint: install  ## style and types
 	.venv/bin/ruff check .

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from adprior_bench import clients, search, simulate_log, stored
 from adprior_bench.quality import command as quality
 from adprior_bench.server import command as server
+from adprior_bench.soak import command as soak
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
 
@@ -20,6 +21,7 @@ _BENCHMARKS = {
     "quality": quality,
     "simulate-log": simulate_log,
     "stored": stored,
+    "soak": soak,
 }
 
 

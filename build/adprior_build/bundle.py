@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -260,7 +259,5 @@ def _seal(directory: Path, manifest: Manifest) -> None:
         for path in sorted(directory.rglob("*"))
         if path.is_file() and path.name != MANIFEST
     }
-    sealed = replace(manifest, files=files, bundle_id="")
-    bundle_id = hashlib.sha256(sealed.to_json().encode()).hexdigest()[:12]
-    sealed = replace(sealed, bundle_id=bundle_id)
+    sealed = replace(manifest, files=files).sealed()
     (directory / MANIFEST).write_text(sealed.to_json(), encoding="utf-8")

@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,7 +35,7 @@ from adprior_runtime.contract import (
 )
 from adprior_runtime.errors import ArtefactError
 
-__all__ = ["MANIFEST", "MODEL_FILES", "Bundle", "Manifest", "hash_file"]
+__all__ = ["MANIFEST", "MODEL_FILES", "Bundle", "Manifest", "check_seal", "hash_file"]
 
 MANIFEST: Final = "manifest.json"
 TOKENIZER_FILE: Final = "tokenizer.json"
@@ -138,7 +138,11 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the manifest as text."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+        return _to_text(asdict(self))
+
+    def sealed(self) -> Manifest:
+        """Return the manifest with the id that follows from all the rest of it."""
+        return replace(self, bundle_id=_id_of(asdict(self)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +162,7 @@ class Bundle:
         if not (directory / MANIFEST).is_file():
             raise ArtefactError(f"{directory}: not a bundle (no {MANIFEST})")
         manifest = Manifest.load(directory / MANIFEST)
+        check_seal(directory / MANIFEST)
         wanted = None if names is None else tuple(names)
         for name, expected in manifest.files.items():
             if wanted is not None and not any(_within(name, item) for item in wanted):
@@ -197,6 +202,17 @@ class Bundle:
         return self.manifest.catalogue_fingerprint
 
 
+def check_seal(path: Path) -> None:
+    """Raise ArtefactError unless a manifest that can be loaded is as it was written."""
+    # Not of the loaded one: a key that this version knows and that one's did not would be in it.
+    document = json.loads(path.read_text(encoding="utf-8"))
+    found, expected = document["bundle_id"], _id_of(document)
+    if found != expected:
+        raise ArtefactError(
+            f"{path}: corrupt or edited: its bundle_id is {found}, its content makes {expected}"
+        )
+
+
 def hash_file(path: Path) -> str:
     """Return a file's SHA-256 in hex; a missing file is an `ArtefactError`."""
     try:
@@ -204,6 +220,15 @@ def hash_file(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ArtefactError(f"{path}: {error.strerror}") from error
+
+
+def _id_of(document: Mapping[str, Any]) -> str:
+    text = _to_text({**document, "bundle_id": ""})
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _to_text(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=2) + "\n"
 
 
 def _within(name: str, item: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.gpu_faults import TENSORRT_LLM_VERSION
+from adprior_runtime.served_configs import read_config
 
 __all__ = [
     "ENGINE_KIND",
@@ -94,14 +95,7 @@ def read_engine_parameters(path: Path) -> dict[str, str]:
     Raises:
         ArtefactError: It is missing or not one.
     """
-    from google.protobuf import text_format  # noqa: PLC0415  heavy, and no need of the client's
-    from tritonclient.grpc import model_config_pb2  # noqa: PLC0415
-
-    try:
-        text = path.read_text(encoding="utf-8")
-        config = text_format.Parse(text, model_config_pb2.ModelConfig())
-    except (OSError, ValueError, text_format.ParseError) as error:
-        raise ArtefactError(f"{path}: not a model's configuration: {error}") from error
+    config = read_config(path)
     return {key: str(value.string_value) for key, value in config.parameters.items()}
 
 

@@ -160,7 +160,8 @@ class AdvertiserDecoder:
     def _rows(self, ids: npt.NDArray[np.int64] | None) -> set[int]:
         if ids is None or len(ids) == 0:
             return set()
-        return {int(row) for row in self._advertisers.rows_of(ids) if row >= 0}
+        rows = np.unique(self._advertisers.rows_of(ids))
+        return set(rows[rows >= 0].tolist())
 
     def _is_exact(
         self,

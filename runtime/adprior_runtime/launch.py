@@ -14,6 +14,7 @@ from adprior_runtime.contract import CPU_CONFIG_NAME
 from adprior_runtime.embedded import Installation
 from adprior_runtime.endpoints import Endpoints
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.scratch import Scratch
 
 __all__ = ["EXIT_TIMEOUT_S", "compose_command", "spawn"]
 
@@ -75,9 +76,9 @@ def compose_command(
 
 
 def spawn(
-    command: list[str], environment: dict[str, str], directory: Path, log_file: Path
+    command: list[str], environment: dict[str, str], scratch: Scratch, log_file: Path
 ) -> subprocess.Popen[bytes]:
-    """Start ``command`` in ``directory`` and a process group of its own, all output to a file.
+    """Start ``command`` in ``scratch`` and a process group of its own, all output to a file.
 
     Raises:
         InvalidInputError: The log file cannot be written.
@@ -89,7 +90,8 @@ def spawn(
     with log:
         return subprocess.Popen(  # noqa: S603
             [sys.executable, "-I", "-S", "-c", _END_WITH_PARENT, str(os.getpid()), *command],
-            cwd=directory,
+            cwd=scratch.directory,
+            pass_fds=[scratch.descriptor],
             # With this one, tritonserver would open Vertex AI's endpoint to the network.
             env={name: value for name, value in environment.items() if name != "AIP_MODE"},
             stdin=subprocess.DEVNULL,

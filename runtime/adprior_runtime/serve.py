@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Final, Never
 
 from adprior_runtime.access import Access
-from adprior_runtime.bundle import MANIFEST, MODEL_FILES, PROMPT_FILE, Manifest
+from adprior_runtime.bundle import MANIFEST, MODEL_FILES, PROMPT_FILE, Manifest, check_seal
 from adprior_runtime.compiled_engine import (
     ENGINE_KIND,
     NeededSizes,
@@ -28,6 +28,7 @@ from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, Inval
 from adprior_runtime.file_modes import check_unwritable
 from adprior_runtime.gpu_faults import IMAGE
 from adprior_runtime.prompt import PromptTemplate
+from adprior_runtime.served_configs import check_configs
 from adprior_runtime.server import TritonServer
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
@@ -110,6 +111,7 @@ def run(args: argparse.Namespace) -> int:
     )
     _check_repository(repository)
     config_name = _choose_config(repository)
+    check_configs(repository, config_name)
     try:
         with (
             _signals_stop(),
@@ -176,14 +178,14 @@ def _check_repository(repository: Path) -> None:
                 raise InvalidInputError(
                     f"{repository}: not a model repository that `adprior build` made (no {part})"
                 )
-    bundle_ids = {
-        name: Manifest.load(repository / name / "1" / "bundle" / MANIFEST).bundle_id
-        for name in MODEL_FILES
-    }
+    manifests = {name: repository / name / "1" / "bundle" / MANIFEST for name in MODEL_FILES}
+    bundle_ids = {name: Manifest.load(path).bundle_id for name, path in manifests.items()}
     if len(set(bundle_ids.values())) > 1:
         found = ", ".join(f"{name} {bundle_id}" for name, bundle_id in bundle_ids.items())
         raise InvalidInputError(f"{repository}: models of different bundles: {found}")
     check_unwritable(repository)
+    for path in manifests.values():
+        check_seal(path)
     for entry in sorted(repository.iterdir()):
         # The server takes any directory for a model, and refuses to start on one that is none.
         if entry.is_dir() and not (entry / "config.pbtxt").is_file():

@@ -9,13 +9,11 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -26,13 +24,15 @@ from adprior_runtime.embedded import find_installation
 from adprior_runtime.endpoints import Endpoints, local_host
 from adprior_runtime.errors import AdpriorError, EnvironmentProblemError, InvalidInputError
 from adprior_runtime.launch import EXIT_TIMEOUT_S, compose_command, spawn
+from adprior_runtime.model_processes import find_model_processes, is_unasked_for
 from adprior_runtime.process_arguments import blank_arguments
+from adprior_runtime.scratch import Scratch
 from adprior_runtime.server_log import explain_failure, has_begun
 
 __all__ = ["TritonServer"]
 
 _POLL_S: Final = 0.05
-_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108
+_WATCH_S: Final = 0.25
 
 
 class TritonServer:
@@ -51,7 +51,7 @@ class TritonServer:
         process: subprocess.Popen[bytes],
         endpoints: Endpoints,
         log_file: Path,
-        scratch: Path,
+        scratch: Scratch,
         access: Access,
     ) -> None:
         self.process = process
@@ -60,6 +60,7 @@ class TritonServer:
         self.hides_tokens: bool | None = None
         self._scratch = scratch
         self._access = access
+        self._lost_model = ""
 
     @classmethod
     def start(
@@ -147,10 +148,10 @@ class TritonServer:
                 f"{further_backends[0]}: {installation.binary} has backends of its own; "
                 "put further ones there"
             )
-        scratch = Path(tempfile.mkdtemp(prefix="adprior-server-"))
-        log_file = (log_file or scratch / "server.log").absolute()
+        scratch = Scratch.make()
+        log_file = (log_file or scratch.directory / "server.log").absolute()
         try:
-            backends = scratch / "backends" if installation.is_embedded else None
+            backends = scratch.directory / "backends" if installation.is_embedded else None
             if backends is not None:
                 installation.copy_backends(backends, further_backends)
             command = compose_command(
@@ -159,13 +160,13 @@ class TritonServer:
                 endpoints,
                 config_name=config_name,
                 backend_directory=backends,
-                shared_memory_prefix=scratch.name,
+                shared_memory_prefix=scratch.directory.name,
                 access=access,
             )
             environment = installation.environment() | {DEVICE_VARIABLE: device}
             process = spawn(command, environment, scratch, log_file)
         except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.remove()
             raise
         return cls(process, endpoints, log_file, scratch, access)
 
@@ -185,12 +186,30 @@ class TritonServer:
         return self.endpoints.metrics_address
 
     def wait(self) -> int:
-        """Block until the server ends by itself; return its exit status."""
-        return self.process.wait()
+        """Block until the server ends by itself, or a Python model of it; return its exit status.
+
+        A server that lost a model's process is killed: it would never answer for that model again.
+        """
+        models = find_model_processes(self.process.pid)
+        ended: set[int] = set()
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self.process.wait(_WATCH_S)
+            # Seen twice: a server that stops asks for its models' statuses soon, not at once.
+            unasked = {pid for pid in models if is_unasked_for(pid, self.process.pid)}
+            for pid in unasked & ended:
+                self._lost_model = models[pid]
+                self._signal_group(signal.SIGKILL)
+                return self.process.wait()
+            ended = unasked
 
     def failure(self) -> AdpriorError:
         """Return why a server ended that nobody stopped, as its log tells it."""
         status = self.process.wait()
+        if self._lost_model:
+            return EnvironmentProblemError(
+                f"model {self._lost_model}: its process ended, and Triton does not start it again"
+            )
         ended = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
         return explain_failure(self.log_file) or EnvironmentProblemError(
             f"tritonserver ended {ended}, and its log does not say why"
@@ -206,7 +225,7 @@ class TritonServer:
             # The Python models' processes notice the server's end by themselves, but not at once.
             self._signal_group(signal.SIGKILL)
             self.process.wait()
-            self._remove_remains()
+            self._scratch.remove()
 
     def __enter__(self) -> Self:
         return self
@@ -223,18 +242,9 @@ class TritonServer:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
-    def _remove_remains(self) -> None:
-        # A server that was killed, or told to stop while it loaded, leaves its shared memory.
-        for region in self._shared_memory():
-            region.unlink(missing_ok=True)
-        shutil.rmtree(self._scratch, ignore_errors=True)
-
-    def _shared_memory(self) -> Iterator[Path]:
-        return _SHARED_MEMORY.glob(f"{self._scratch.name}*")
-
     def _hide(self, *, is_ready: bool) -> None:
         """Keep from other users of the machine what the server shows them on its own."""
-        for region in self._shared_memory():
+        for region in self._scratch.shared_memory():
             with contextlib.suppress(FileNotFoundError):
                 region.chmod(0o600)  # made for all to read, and users' contexts pass through it
         if self.hides_tokens is None and (is_ready or has_begun(self.log_file)):

@@ -20,9 +20,14 @@ _STACK: Final = re.compile(
     r'\s*(?:\\n|\n)\s*(?:At:|Traceback|\d+\s+0x[0-9a-f]{6}).*|"\s*$', re.DOTALL
 )
 _FATAL: Final = re.compile(r"^error: (.+)$", re.MULTILINE)
+_ABORTED: Final = re.compile(
+    r"^terminate called after throwing an instance of '(?P<kind>[^']+)'"
+    r"(?:\n\s*what\(\):\s*(?P<what>.+))?",
+    re.MULTILINE,
+)
 # Said on every machine without a GPU, of no consequence.
 _LOGGED_ERROR: Final = re.compile(
-    r'^E\d{4} \S+ \d+ \S+\] "?((?!CudaDriverHelper|unable to create stream).+)$', re.MULTILINE
+    r'^E\d{4} \S+ \d+ \S+\] "?+((?!CudaDriverHelper|unable to create stream).+)$', re.MULTILINE
 )
 _ERRORS: Final[dict[str, type[AdpriorError]]] = {
     error.__name__: error for error in (ArtefactError, EnvironmentProblemError)
@@ -68,6 +73,11 @@ def explain_failure(log_file: Path) -> AdpriorError | None:
         # The last words are mostly "failed to load all models"; the log knows more.
         why = (_LOGGED_ERROR.findall(text) or fatal)[-1]
         return EnvironmentProblemError(f"tritonserver: {_one_line(why)}")
+    if aborted := _ABORTED.search(text):
+        kind, what = aborted["kind"], aborted["what"]
+        # Boost's exceptions say nothing but their own name.
+        told = kind if what in {None, kind} else f"{kind}: {_one_line(what)}"
+        return EnvironmentProblemError(f"tritonserver aborted by itself: {told}; start it again")
     return None
 
 

@@ -108,9 +108,11 @@ def reseal(bundle: Path, **changes: object) -> None:
     """Make the manifest agree with swapped files, as somebody determined would."""
     from adprior_runtime.bundle import hash_file  # noqa: PLC0415
 
-    document = json.loads((bundle / "manifest.json").read_text())
+    path = bundle / "manifest.json"
+    document = json.loads(path.read_text())
     document["files"] = {name: hash_file(bundle / name) for name in document["files"]}
-    (bundle / "manifest.json").write_text(json.dumps(document | changes))
+    path.write_text(json.dumps(document | changes))
+    path.write_text(Manifest.load(path).sealed().to_json())
 
 
 def test_a_trie_of_another_tokenizer_is_refused(

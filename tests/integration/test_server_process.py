@@ -70,10 +70,15 @@ def make_repository(tmp_path: Path) -> MakeRepository:
             version = tmp_path / "repo" / name / "1"
             version.mkdir(parents=True)
             (version / "model.py").write_text(MODEL.format(initialize=initialize))
-            (version.parent / "config.pbtxt").write_text(CONFIG)
+            if name in contract.MODEL_NAMES:
+                committed = RUNTIME.parent / "model_repository" / name
+                ignore = shutil.ignore_patterns("1")
+                shutil.copytree(committed, version.parent, dirs_exist_ok=True, ignore=ignore)
+            else:
+                (version.parent / "config.pbtxt").write_text(CONFIG)
             if name in MODEL_FILES:
                 (version / "bundle").mkdir()
-                manifest = Manifest(bundle_id="0123456789ab").to_json()
+                manifest = Manifest(bundle_id="").sealed().to_json()
                 (version / "bundle" / MANIFEST).write_text(manifest)
         return tmp_path / "repo"
 
@@ -264,6 +269,25 @@ def test_a_server_that_dies_is_reported(make_repository: MakeRepository, ports: 
         )
 
 
+def test_a_models_process_that_dies_ends_the_server(
+    make_repository: MakeRepository, ports: Ports
+) -> None:
+    """Triton would not start it again, and would go on to say that it is ready."""
+    with _command(make_repository(names=contract.MODEL_NAMES), ports) as command:
+        assert command.stdout
+        assert command.stdout.readline().startswith("adprior: ready")
+        server = _server_of(command)
+        (stub,) = (child for child in server.children() if "llm_engine" in child.cmdline()[1])
+        stub.kill()
+        _, errors = command.communicate(timeout=30)
+        assert command.returncode == 1
+        assert errors == (
+            "adprior serve: the server stopped: model llm_engine: its process ended, "
+            "and Triton does not start it again\n"
+        )
+        assert not _group(server.pid)
+
+
 def test_a_failing_model_is_one_line_and_exit_code_2(
     make_repository: MakeRepository, ports: Ports
 ) -> None:
@@ -279,7 +303,7 @@ def test_a_failing_model_is_one_line_and_exit_code_2(
 
 
 def test_the_server_does_not_outlive_a_killed_command(
-    make_repository: MakeRepository, ports: Ports
+    make_repository: MakeRepository, ports: Ports, tmp_path: Path
 ) -> None:
     with _command(make_repository(names=contract.MODEL_NAMES), ports) as command:
         assert command.stdout
@@ -289,5 +313,7 @@ def test_the_server_does_not_outlive_a_killed_command(
         command.kill()
         command.wait()
         _wait_until(lambda: not _group(leader))
-    # Nobody is left to remove the server's directory.
-    shutil.rmtree(scratch)
+    # Nobody was left to remove the server's directory; whoever starts one next does.
+    assert scratch.is_dir()
+    with TritonServer.start(tmp_path / "repo", **ports):
+        assert not scratch.exists()

@@ -23,7 +23,7 @@ FILES = {
 
 def _manifest() -> Manifest:
     return Manifest(
-        bundle_id="abc",
+        bundle_id="",
         engine="onnx",
         forecast_k=7,
         beam_width=9,
@@ -35,7 +35,7 @@ def _manifest() -> Manifest:
         origin="Zéphyr's log",
         training={"epochs": 3, "cut": None, "loss": [0.5, 0.25]},
         commands=("adprior train", "adprior build"),
-    )
+    ).sealed()
 
 
 @pytest.fixture
@@ -66,7 +66,11 @@ def test_a_manifest_of_little_gets_the_defaults(tmp_path: Path) -> None:
 def test_a_bundle_is_opened_and_says_what_its_manifest_says(directory: Path) -> None:
     bundle = Bundle.open(directory)
     assert bundle.manifest == _manifest()
-    assert (bundle.bundle_id, bundle.forecast_k, bundle.engine) == ("abc", 7, "onnx")
+    assert (bundle.bundle_id, bundle.forecast_k, bundle.engine) == (
+        _manifest().bundle_id,
+        7,
+        "onnx",
+    )
     assert bundle.catalogue_fingerprint == "f2"
 
 
@@ -145,8 +149,8 @@ def test_a_missing_file_is_refused_by_name(directory: Path, name: str) -> None:
 def test_only_what_is_asked_for_is_checked(directory: Path) -> None:
     (directory / "head.onnx").write_bytes(b"corrupt")
     (directory / "trie.txt").unlink()
-    assert Bundle.open(directory, ["trie", "tokenizer.json"]).bundle_id == "abc"
-    assert Bundle.open(directory, []).bundle_id == "abc"
+    for names in (["trie", "tokenizer.json"], []):
+        assert Bundle.open(directory, names).bundle_id == _manifest().bundle_id
     with pytest.raises(ArtefactError, match=r"head\.onnx: corrupt"):
         Bundle.open(directory, iter(["tokenizer.json", "head.onnx"]))
 
@@ -177,10 +181,29 @@ def test_a_file_that_the_manifest_does_not_list_has_no_path(directory: Path) -> 
 
 def test_what_a_model_needs_is_opened_without_the_rest(directory: Path) -> None:
     files = {name: _manifest().files[name] for name in ("tokenizer.json", "head.onnx")}
-    (directory / MANIFEST).write_text(replace(_manifest(), files=files).to_json())
+    (directory / MANIFEST).write_text(replace(_manifest(), files=files).sealed().to_json())
     (directory / "head.onnx").unlink()
     bundle = Bundle.open(directory, MODEL_FILES["tokenizer"])
     assert bundle.path("tokenizer.json").read_bytes() == b"tokens"
+
+
+@pytest.mark.parametrize(
+    "changed", [{"forecast_k": 8}, {"origin": "elsewhere"}, {"files": {}}, {"bundle_id": "abc"}]
+)
+def test_a_manifest_that_was_edited_is_refused(directory: Path, changed: dict[str, Any]) -> None:
+    _rewrite(directory, **changed)
+    with pytest.raises(ArtefactError, match=r"manifest\.json: corrupt or edited: its bundle_id is"):
+        Bundle.open(directory)
+
+
+def test_a_manifest_of_an_earlier_version_keeps_its_id(directory: Path) -> None:
+    """It has not the keys that came later."""
+    document = json.loads((directory / MANIFEST).read_text(encoding="utf-8")) | {"bundle_id": ""}
+    del document["token_budget"]
+    text = json.dumps(document, indent=2) + "\n"
+    document["bundle_id"] = hashlib.sha256(text.encode()).hexdigest()[:12]
+    (directory / MANIFEST).write_text(json.dumps(document), encoding="utf-8")
+    assert Bundle.open(directory).bundle_id == document["bundle_id"]
 
 
 def test_a_hash_is_the_files_sha256(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -36,18 +37,19 @@ def taken_port() -> Iterator[int]:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
+    committed = Path(__file__).parents[2] / "model_repository"
+    shutil.copytree(committed, tmp_path / "repo", ignore=shutil.ignore_patterns("__pycache__"))
     for name in contract.MODEL_NAMES:
-        (tmp_path / "repo" / name / "1").mkdir(parents=True)
-        (tmp_path / "repo" / name / "config.pbtxt").touch()
+        (tmp_path / "repo" / name / "1").mkdir(exist_ok=True)
     for name in MODEL_FILES:
-        _write_manifest(tmp_path / "repo", name, "0123456789ab")
+        _write_manifest(tmp_path / "repo", name, Manifest(bundle_id="").sealed())
     return tmp_path / "repo"
 
 
-def _write_manifest(repository: Path, model: str, bundle_id: str) -> None:
+def _write_manifest(repository: Path, model: str, manifest: Manifest) -> None:
     place = repository / model / "1" / "bundle"
     place.mkdir(exist_ok=True)
-    (place / MANIFEST).write_text(Manifest(bundle_id=bundle_id).to_json())
+    (place / MANIFEST).write_text(manifest.to_json())
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def test_a_port_in_use_names_the_flag_to_change(
 
 
 def test_models_of_different_bundles_are_refused(repository: Path) -> None:
-    _write_manifest(repository, contract.PRIOR_HEAD, "ba9876543210")
+    _write_manifest(repository, contract.PRIOR_HEAD, Manifest(bundle_id="ba9876543210"))
     with pytest.raises(InvalidInputError, match=r"different bundles: .*prior_head ba9876543210"):
         _serve("--repository", str(repository))
 
@@ -325,6 +327,7 @@ def test_half_of_tls_is_refused(repository: Path) -> None:
         (
             'E1121 04:17:09.095711 8050 server.cc:241] "CudaDriverHelper has not been initialized."'
             '\nE1121 04:17:09.100855 8050 manager.cc:703] "Invalid argument: no model gone"\n'
+            'E1121 04:17:09.101 8050 ensemble_scheduler.cc:1468] "unable to create stream for m"\n'
             "error: creating server: Internal - failed to load all models\n",
             EnvironmentProblemError,
             "tritonserver: Invalid argument: no model gone",
@@ -333,6 +336,19 @@ def test_half_of_tls_is_refused(repository: Path) -> None:
             "error: unexpected argument\n",
             EnvironmentProblemError,
             "tritonserver: unexpected argument",
+        ),
+        (
+            "terminate called after throwing an instance of 'boost::interprocess::lock_exception'\n"
+            "  what():  boost::interprocess::lock_exception\nSignal (6) received.\n",
+            EnvironmentProblemError,
+            "tritonserver aborted by itself: boost::interprocess::lock_exception; start it again",
+        ),
+        (
+            "terminate called after throwing an instance of 'std::system_error'\n"
+            "  what():  Resource temporarily unavailable\n",
+            EnvironmentProblemError,
+            "tritonserver aborted by itself: std::system_error: Resource temporarily unavailable; "
+            "start it again",
         ),
     ],
 )

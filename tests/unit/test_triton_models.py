@@ -180,6 +180,16 @@ def test_a_frontier_of_no_probabilities_is_refused(
     assert np.isfinite(good.values()[contract.MISSING_MASS])
 
 
+@pytest.mark.parametrize("name", BEAMS)
+def test_an_input_that_triton_let_go_missing_is_refused(
+    decoder: Any, beams: Tensors, name: str
+) -> None:
+    """It counts the inputs, so that an optional one can stand for one that is not."""
+    bad = {key: value for key, value in beams.items() if key != name}
+    (response,) = decoder.execute([_request(bad, contract.EXACT)])
+    assert _refusal(response) == (TritonError.INVALID_ARG, f"{name}: missing")
+
+
 def test_a_frontier_of_no_mass_is_valid(decoder: Any, beams: Tensors) -> None:
     nothing = beams | {name: np.full(1, -np.inf, dtype=np.float32) for name in FRONTIER}
     (response,) = decoder.execute([_request(nothing, contract.EXACT, contract.ADVERTISER_IDS)])

@@ -184,6 +184,9 @@ class RequestModel(ABC):
         for spec in self._spec.inputs:
             tensor = pb.get_input_tensor_by_name(request, spec.name)
             if tensor is None:
+                if not spec.optional:
+                    # Triton only counts them: an optional one may stand in its place.
+                    raise InvalidRequestError(f"{spec.name}: missing")
                 continue
             array = tensor.as_numpy()
             if array.shape[0] != 1:

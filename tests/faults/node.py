@@ -1,0 +1,135 @@
+"""One node: the real ``adprior serve``, below a supervisor that starts it again when it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from integration.conftest import free_ports
+
+TESTS = Path(__file__).parents[1]
+_RESTART_S = 0.2
+"""Between an end and the next start, as an init system waits (systemd: 0.1 s)."""
+
+
+class Node:
+    """A supervised server on ports that stay the same; a context manager that stops it.
+
+    Attributes:
+        url: Where gRPC clients find it.
+        ends: What `adprior serve` said each time that it ended by itself.
+    """
+
+    def __init__(self, repository: Path, flags: Sequence[str] = ()) -> None:
+        self._repository = repository
+        self._flags = list(flags)
+        self._grpc_port, self._http_port, self._metrics_port = free_ports(3)
+        self.url = f"localhost:{self._grpc_port}"
+        self.ends: list[str] = []
+        self._closing = threading.Event()
+        self._command: subprocess.Popen[str] | None = None
+        self._supervisor = threading.Thread(target=self._supervise, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._supervisor.start()
+        self.await_ready()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closing.set()
+        self.resume()
+        if self._command is not None:
+            self._command.terminate()
+        self._supervisor.join(timeout=60)
+
+    def await_ready(self, timeout_s: float = 60) -> None:
+        """Block until the server says that it is ready."""
+        deadline = time.monotonic() + timeout_s
+        while not self._is_ready():
+            assert time.monotonic() < deadline, f"the node is not ready; it ended: {self.ends}"
+            time.sleep(0.05)
+
+    @property
+    def server(self) -> psutil.Process:
+        """The tritonserver."""
+        assert self._command is not None
+        for child in psutil.Process(self._command.pid).children():
+            if child.name().startswith("tritonserver"):
+                return child
+        raise AssertionError("no tritonserver runs")
+
+    def stub(self, model: str) -> psutil.Process:
+        """The process that runs a Python model."""
+        for child in self.server.children():
+            command = child.cmdline()
+            if len(command) > 1 and Path(command[1]).parent.parent.name == model:
+                return child
+        raise AssertionError(f"no process runs {model}")
+
+    def pause(self) -> None:
+        """Stop the server and its models in their tracks."""
+        os.killpg(self.server.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let them go on."""
+        with contextlib.suppress(AssertionError, psutil.Error, ProcessLookupError):
+            os.killpg(self.server.pid, signal.SIGCONT)
+
+    def restart(self) -> None:
+        """Stop `adprior serve` as an operator does, and wait for the supervisor's next one."""
+        before = self._command
+        assert before is not None
+        before.terminate()
+        before.wait(60)
+        deadline = time.monotonic() + 30
+        while self._command is before:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        self.await_ready()
+
+    def _supervise(self) -> None:
+        while not self._closing.is_set():
+            with subprocess.Popen(
+                self._arguments(),
+                cwd=TESTS,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as self._command:
+                _, told = self._command.communicate()
+                if self._command.returncode:
+                    self.ends.append(told.strip())
+            self._closing.wait(_RESTART_S)
+
+    def _arguments(self) -> list[str]:
+        ports = {"grpc": self._grpc_port, "http": self._http_port, "metrics": self._metrics_port}
+        return [
+            *(sys.executable, "-m", "faults.serve_with_flags", *self._flags, "--"),
+            *("--repository", str(self._repository)),
+            *(f"--{name}-port={port}" for name, port in ports.items()),
+        ]
+
+    def _is_ready(self) -> bool:
+        url = f"http://127.0.0.1:{self._http_port}/v2/health/ready"
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return True
+        except OSError:
+            return False

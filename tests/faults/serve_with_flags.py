@@ -1,0 +1,28 @@
+"""``adprior serve`` with further flags of tritonserver's own.
+
+``python -m faults.serve_with_flags --grpc-use-ssl=true -- --repository REPO ...``
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+from unittest import mock
+
+from adprior_runtime import cli, launch, server
+
+
+def main(arguments: list[str]) -> int:
+    """Serve; everything before ``--`` goes to tritonserver."""
+    place = arguments.index("--")
+    flags, options = arguments[:place], arguments[place + 1 :]
+
+    def compose_more(*args: Any, **kwargs: Any) -> list[str]:
+        return [*launch.compose_command(*args, **kwargs), *flags]
+
+    with mock.patch.object(server, "compose_command", compose_more):
+        return cli.main(["serve", *options])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

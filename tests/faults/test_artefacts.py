@@ -1,0 +1,137 @@
+"""Every file of a repository damaged in turn: `adprior serve` refuses, in one line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, PRIOR_HEAD, TOKENIZER
+from faults.conftest import Report
+from integration.conftest import free_ports
+
+pytestmark = pytest.mark.triton
+
+
+def _flip(content: bytes) -> bytes:
+    """Damage the middle: a bit where there are hashes, more where only a parser looks."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 0x80]) + content[middle + 1 :]
+
+
+WAYS: dict[str, Callable[[bytes], bytes | None]] = {
+    "corrupt": _flip,
+    "truncated": lambda content: content[: len(content) // 2],
+    "emptied": lambda _: b"",
+    "missing": lambda _: None,
+    "swapped": lambda content: content[::-1],  # stands for any other file; see below for real ones
+}
+SHORT = [
+    (f"{LLM_ENGINE}/1/bundle/model.onnx", "corrupt"),
+    (f"{PRIOR_HEAD}/1/bundle/advertisers/ids.npy", "swapped"),
+    (f"{TOKENIZER}/1/bundle/manifest.json", "truncated"),
+    (f"{LLM_ENGINE}/configs/cpu.pbtxt", "truncated"),
+]
+
+
+@pytest.fixture
+def copy(demo_repository: Path, tmp_path: Path) -> Path:
+    """A repository of links, whose files are exchanged and never written to."""
+    shutil.copytree(
+        demo_repository,
+        tmp_path / "repository",
+        copy_function=os.link,
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    return tmp_path / "repository"
+
+
+def _serve(repository: Path) -> tuple[int | str, str]:
+    """Run `adprior serve`; return its exit status, or "ready", and what it said."""
+    ports = zip(("grpc", "http", "metrics"), free_ports(3), strict=True)
+    options = [f"--{name}-port={port}" for name, port in ports]
+    command = [sys.executable, "-m", "faults.serve_with_flags", "--", *options]
+    with subprocess.Popen(
+        [*command, "--repository", str(repository)],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        if process.stdout.readline():
+            process.terminate()
+            process.communicate(timeout=60)
+            return "ready", ""
+        _, told = process.communicate(timeout=60)
+        return process.returncode, told
+
+
+def _exchange(path: Path, content: bytes | None) -> None:
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+
+
+def _assert_refused(repository: Path, path: Path, changed: str) -> None:
+    status, told = _serve(repository)
+    assert status == 2, f"{changed}: {status} {told}"
+    assert told.startswith("adprior serve: "), told
+    assert told.count("\n") == 1, told
+    relative = path.relative_to(repository)
+    names = {relative.parts[0], path.name, str(relative)}
+    assert any(name in told for name in names), f"{changed}: {told}"
+
+
+@pytest.mark.parametrize(("name", "way"), SHORT)
+def test_a_damaged_repository_is_refused(copy: Path, name: str, way: str) -> None:
+    path = copy / name
+    _exchange(path, WAYS[way](path.read_bytes()))
+    _assert_refused(copy, path, f"{name} {way}")
+
+
+@pytest.mark.long_form
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("model", MODEL_NAMES)
+def test_every_file_counts(copy: Path, model: str, report: Report) -> None:
+    tried = 0
+    wrong = []
+    for path in sorted(path for path in (copy / model).rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        for way, change in WAYS.items():
+            _exchange(path, change(content))
+            try:
+                _assert_refused(copy, path, f"{path.relative_to(copy)} {way}")
+            except AssertionError as error:
+                wrong.append(str(error).partition("\n")[0])
+            path.unlink(missing_ok=True)
+            path.write_bytes(content)
+            tried += 1
+    found = report.sections.setdefault("artefacts", {"damaged": 0, "not_refused": []})
+    found["damaged"] += tried
+    found["not_refused"] += wrong
+    assert wrong == []
+
+
+def test_files_of_one_kind_that_change_places_are_refused(copy: Path, is_long: bool) -> None:
+    """Both are whole and right, each where the other belongs."""
+    pairs = [
+        ("llm_engine/1/bundle/trie/offsets.npy", "llm_engine/1/bundle/trie/child_tokens.npy"),
+        ("llm_engine/1/bundle/model.onnx", "prior_head/1/bundle/head.onnx"),
+        ("tokenizer/1/model.py", "prior_head/1/model.py"),
+        ("tokenizer/config.pbtxt", "prior_head/config.pbtxt"),
+        ("tokenizer/1/bundle/tokenizer.json", "tokenizer/1/bundle/prompt.json"),
+    ]
+    for one, other in pairs if is_long else pairs[2:3]:
+        contents = (copy / one).read_bytes(), (copy / other).read_bytes()
+        for name, content in ((one, contents[1]), (other, contents[0])):
+            _exchange(copy / name, content)
+        status, told = _serve(copy)
+        assert (status, told.count("\n")) == (2, 1), f"{one}, {other}: {status} {told}"
+        for name, content in ((one, contents[0]), (other, contents[1])):
+            _exchange(copy / name, content)

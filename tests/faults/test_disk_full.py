@@ -1,0 +1,141 @@
+"""Commands whose disk fills up: one clear line, and nothing half-written is left."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from faults.conftest import Report
+from faults.traffic import DEMO
+from integration.conftest import DataSet
+from integration.test_kills import COMMAND, digest
+
+Arguments = Callable[[Path], list[str]]
+# Shares of the room that a command's output takes; with less than all of it, it must fail. What
+# training keeps to go on from takes more meanwhile.
+SHARES = (0.0, 0.02, 0.1, 0.3, 0.5, 0.7, 0.85, 0.95)
+TRAIN_SHARES = (0.0, 0.2, 0.6, 0.95, 1.5, 2.2, 3.0, 4.0)
+
+
+@contextmanager
+def small_disk(place: Path, size: int) -> Iterator[Callable[[], None]]:
+    """Make ``place`` a file system of that size; yield what the command runs before it begins.
+
+    Only root may mount one. Else no file of the command may be larger than that.
+    """
+    place.mkdir(exist_ok=True)
+    options = f"size={max(4096, size)}"  # 0 would mean no limit
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+    if os.geteuid() == 0 and not subprocess.run(mount, capture_output=True, check=False).returncode:
+        try:
+            yield lambda: None
+        finally:
+            subprocess.run(["umount", str(place)], check=True)
+    else:
+        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (max(1, size // 16),) * 2)
+
+
+def _run(arguments: list[str], before: Callable[[], None]) -> tuple[int, str]:
+    done = subprocess.run(
+        [*COMMAND, *arguments],
+        preexec_fn=before,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+def _room(directory: Path) -> int:
+    """How many bytes of whole pages a tree takes; linked files count once."""
+    sizes = {path.lstat().st_ino: path.lstat().st_size for path in directory.rglob("*")}
+    return sum(-(-size // 4096) * 4096 for size in sizes.values())
+
+
+def _assert_fails_cleanly(
+    command: str, arguments: Arguments, place: Path, room: int, share: float
+) -> None:
+    with small_disk(place, int(share * room)) as before:
+        status, told = _run(arguments(place), before)
+        if status == 0 and share >= 1:
+            return
+        what = f"{command} with {share:.0%} of {room:,} bytes: {status}: {told}"
+        assert status == 2, what
+        # Progress is shown before; what went wrong is the last line, and all that is said of it.
+        line = told.splitlines()[-1]
+        assert line.startswith(f"adprior {command}: "), what
+        assert "No space left on device" in line or "File too large" in line, what
+        assert "Traceback" not in told, what
+        left = {path.name for path in place.iterdir()}
+        # Only what the same command goes on from, if it has got that far.
+        assert left <= {"checkpoint.partial"}, (what, left)
+        if os.path.ismount(place):
+            grow = ["mount", "-o", "remount,size=1G", str(place)]
+            subprocess.run(grow, check=True)
+            assert _run(arguments(place), before)[0] == 0, what
+
+
+def _build(place: Path) -> list[str]:
+    return ["build", "--bundle", str(DEMO / "bundle"), "--output", str(place / "repository")]
+
+
+def _save_bundle(place: Path) -> list[str]:
+    return [*_build(place), "--save-bundle", str(place / "bundle")]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "arguments", [pytest.param(_build, marks=pytest.mark.long_form), _save_bundle]
+)
+def test_build(tmp_path: Path, is_long: bool, report: Report, arguments: Arguments) -> None:
+    whole = tmp_path / "whole"
+    with small_disk(whole, 2**30) as before:
+        assert _run(arguments(whole), before)[0] == 0
+        room = _room(whole)
+    shares = SHARES if is_long else [0.7]
+    for share in shares:
+        _assert_fails_cleanly("build", arguments, tmp_path / "small", room, share)
+    _count(report, len(shares))
+
+
+def test_an_old_repository_stays_when_there_is_no_room_for_a_new_one(tmp_path: Path) -> None:
+    place = tmp_path / "small"
+    with small_disk(place, 40 * 2**20) as before:
+        if not os.path.ismount(place):
+            pytest.skip("needs a file system of its own, which only root may mount")
+        assert _run(_build(place), before)[0] == 0
+        old = digest(place / "repository")
+        free = os.statvfs(place).f_bavail * 4096
+        (place / "filler").write_bytes(bytes(free - 2**20))
+        status, told = _run(_build(place), before)
+        assert (status, told.count("\n")) == (2, 1), told
+        assert digest(place / "repository") == old
+        assert sorted(path.name for path in place.iterdir()) == ["filler", "repository"]
+
+
+@pytest.mark.long_form
+@pytest.mark.timeout(1800)
+def test_train(tmp_path: Path, data_set: DataSet, report: Report) -> None:
+    def arguments(place: Path) -> list[str]:
+        return data_set.train_arguments(place / "checkpoint", epochs=2)
+
+    whole = tmp_path / "whole"
+    with small_disk(whole, 2**30) as before:
+        assert _run(arguments(whole), before)[0] == 0
+        room = _room(whole)
+    for share in TRAIN_SHARES:
+        _assert_fails_cleanly("train", arguments, tmp_path / "small", room, share)
+    _count(report, len(TRAIN_SHARES))
+
+
+def _count(report: Report, tried: int) -> None:
+    section = report.sections.setdefault("disk_full", {"failed_in_one_line_leaving_nothing": 0})
+    section["failed_in_one_line_leaving_nothing"] += tried
