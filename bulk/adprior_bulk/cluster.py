@@ -86,6 +86,9 @@ def map_items(
         make: Called once on each worker; returns the function.
         arguments: For ``make``.
         workers: How many actors, of one core each.
+
+    Raises:
+        EnvironmentProblemError: Ray lost what it cannot replace.
     """
     import ray.data  # noqa: PLC0415
 
@@ -107,8 +110,15 @@ def map_items(
         ),
         num_cpus=1,
     )
-    for row in done.iter_rows():
-        yield row["done"]
+    try:
+        for row in done.iter_rows():
+            yield row["done"]
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[-1:] or [""]
+        raise EnvironmentProblemError(
+            f"Ray gave up: {type(error).__name__}: {reason[0].strip()}; start the run again, "
+            "and it goes on"
+        ) from error
 
 
 class _Worker:

@@ -31,6 +31,7 @@ __all__ = ["Job", "choose_shards"]
 _FEWEST_SHARDS, _MOST_SHARDS = 16, 4096
 _USERS_A_SHARD: Final = 1000
 _EVENTS_A_USER: Final = 100
+_FEW_PIECES: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +167,13 @@ class Job:
         ]
         arguments = (list(pieces), plan.staged, plan.rules.shards)
         with self._progress("split by user", len(pieces), len(waiting), "piece") as shown:
-            for text in map_items(waiting, StagingWorker, arguments, workers=workers):
+            # Less than what workers take to start is done here.
+            answers = (
+                map(StagingWorker(*arguments), waiting)
+                if len(waiting) <= _FEW_PIECES
+                else map_items(waiting, StagingWorker, arguments, workers=workers)
+            )
+            for text in answers:
                 read_answer(text)
                 shown.update()
 

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adprior_bulk.assembly import read_contexts
+from adprior_bulk.attempts import Attempts
 from adprior_bulk.engines import Answer, Engine, Refused, Task, refused
 from adprior_bulk.incremental import Due, Previous, events_digest, why_due
 from adprior_bulk.manifest import DataFile, write_text_whole
@@ -66,6 +67,10 @@ class ShardPlan:
     def record_path(self, shard: int) -> Path:
         """Where the record of a shard is."""
         return self.directory / "done" / f"{shard:04d}.json"
+
+    def attempts_path(self, shard: int) -> Path:
+        """Where attempts at a shard are noted."""
+        return self.directory / "attempts" / f"{shard:04d}.txt"
 
     def new_path(self, shard: int, parent: str = "") -> str:
         """Return the path of a file to write for a shard, in the output directory."""
@@ -144,6 +149,7 @@ class _ShardWork:
     def __init__(self, plan: ShardPlan, engine: Engine | None, shard: int) -> None:
         self._plan, self._engine, self._shard = plan, engine, shard
         self._began_at = time.time()
+        self._attempts = None if engine is None else Attempts(plan.attempts_path(shard))
         self._previous = _read_previous(plan, shard)
         self._known = Previous.by_user(self._previous)
         self._is_carried = np.array(
@@ -226,10 +232,10 @@ class _ShardWork:
         return Task(user_id=user_id, raw=found, context=context)
 
     def _forecast(self, tasks: Sequence[Task]) -> None:
-        if self._engine is None or not tasks:
+        if self._engine is None or self._attempts is None or not tasks:
             return
         began = time.monotonic()
-        for task, answer in self._engine.forecast(tasks):
+        for task, answer in self._attempts.forecast(self._engine, tasks):
             self._keep(task, answer)
         self._seconds["forecast"] += time.monotonic() - began
 
