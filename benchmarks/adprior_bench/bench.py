@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from adprior_bench import clients, search, simulate_log
+from adprior_bench import bulk, clients, search, simulate_log
 from adprior_bench.quality import command as quality
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
@@ -15,6 +15,7 @@ EXAMPLE = quality.EXAMPLE
 _BENCHMARKS = {
     "search": search,
     "clients": clients,
+    "bulk": bulk,
     "quality": quality,
     "simulate-log": simulate_log,
 }

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import math
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,10 +16,11 @@ from tqdm import tqdm
 
 from adprior_bulk.cluster import connect, map_items
 from adprior_bulk.engines import EngineSettings
-from adprior_bulk.manifest import MANIFEST, Manifest, drop_old_versions
+from adprior_bulk.manifest import Manifest, drop_old_versions
+from adprior_bulk.output import drop_other_runs, locked
 from adprior_bulk.settings import Inputs, Rules, fingerprint
 from adprior_bulk.shard import Record, ShardPlan
-from adprior_bulk.staging import Piece, count_rows, list_pieces
+from adprior_bulk.staging import Piece, count_rows, list_files, list_pieces
 from adprior_bulk.summary import Summary
 from adprior_bulk.workers import ShardWorker, StagingWorker, read_answer
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
@@ -68,14 +67,14 @@ class Job:
             EnvironmentProblemError: Ray or the servers failed; the run goes on when started again.
         """
         began = time.monotonic()
-        with _locked(self.output):
+        with locked(self.output):
             previous = Manifest.load(self.output)
             request = self._request()
             if previous is not None and previous.request == request:
                 return Summary.of_published(previous, time.monotonic() - began)
             plan = self._plan(request, previous)
             if not dry_run:
-                _drop_other_runs(plan.directory)
+                drop_other_runs(plan.directory)
             for directory in (plan.staged, plan.record_path(0).parent):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             pieces = self._pieces()
@@ -258,38 +257,7 @@ def choose_shards(output: Path, inputs: Inputs, asked: int | None) -> int:
     return max(_FEWEST_SHARDS, min(_MOST_SHARDS, math.ceil(users / _USERS_A_SHARD)))
 
 
-@contextmanager
-def _locked(output: Path) -> Iterator[None]:
-    """Keep a directory to one run."""
-    if output.is_file():
-        raise InvalidInputError(f"{output}: is a file, expected a directory or nothing")
-    known = {MANIFEST, ".lock"}
-    is_ours = not output.is_dir() or (output / ".lock").exists()
-    if not is_ours and (strange := {path.name for path in output.iterdir()} - known):
-        raise InvalidInputError(
-            f"{output}: holds {min(strange)} and is not an output of adprior bulk; "
-            "choose another place"
-        )
-    output.mkdir(parents=True, exist_ok=True)
-    with (output / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InvalidInputError(f"{output}: another adprior bulk is writing there") from error
-        yield
-
-
-def _drop_other_runs(directory: Path) -> None:
-    if directory.parent.is_dir():
-        for other in directory.parent.iterdir():
-            if other.name != directory.name:
-                shutil.rmtree(other, ignore_errors=True)
-
-
 def _listing(path: Path) -> list[tuple[str, int, int]]:
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    try:
-        stats = [(str(file), file.stat()) for file in files]
-    except OSError as error:
-        raise InvalidInputError(f"{path}: {error.strerror}") from error
+    """Return name, size and time of each file of an input."""
+    stats = [(str(file), file.stat()) for file in list_files(path)]
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]

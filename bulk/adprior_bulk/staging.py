@@ -29,6 +29,7 @@ __all__ = [
     "WRONG",
     "Piece",
     "count_rows",
+    "list_files",
     "list_pieces",
     "read_shard",
     "shard_of",
@@ -85,7 +86,7 @@ def list_pieces(
         InvalidInputError: A file is missing, no Parquet, or lacks a column.
     """
     pieces: list[Piece] = []
-    for file in _files(path):
+    for file in list_files(path):
         metadata = _metadata(file)
         names = metadata.schema.to_arrow_schema().names
         if missing := sorted({user, *columns}.difference(names)):
@@ -108,7 +109,7 @@ def list_pieces(
 
 def count_rows(path: Path) -> int:
     """Return how many rows Parquet files have."""
-    return sum(int(_metadata(file).num_rows) for file in _files(path))
+    return sum(int(_metadata(file).num_rows) for file in list_files(path))
 
 
 def shard_of(user_id: str, shards: int) -> int:
@@ -178,7 +179,12 @@ def _as(schema: pa.Schema, batch: pa.RecordBatch, kind: str) -> pa.RecordBatch:
     return table.combine_chunks().to_batches()[0]
 
 
-def _files(path: Path) -> list[Path]:
+def list_files(path: Path) -> list[Path]:
+    """Return an input's Parquet files: itself, or those in it; hidden ones (``.``, ``_``) not.
+
+    Raises:
+        InvalidInputError: There is none.
+    """
     if path.is_dir():
         inside = (file.relative_to(path) for file in path.rglob("*.parquet"))
         kept = sorted(file for file in inside if not any(p[0] in "._" for p in file.parts))

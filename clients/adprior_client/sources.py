@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -49,8 +48,7 @@ class ParquetForecasts:
     latest counts, and rows without advertisers do not.
 
     Args:
-        path: A Parquet file, or a directory of them (partitioned or not); of an output of ``adprior
-            bulk``, the files that its manifest names.
+        path: A Parquet file, or a directory of them (partitioned or not).
 
     Raises:
         InvalidInputError: It is unreadable, a column is missing or no time, or pyarrow is missing.
@@ -91,18 +89,6 @@ class ParquetForecasts:
         )
 
 
-def _named_files(path: Path) -> list[str]:
-    """Return the files of a bulk run's current version; none where there is no manifest."""
-    manifest = path / "manifest.json"
-    if not manifest.is_file():
-        return []
-    try:
-        document = json.loads(manifest.read_text(encoding="utf-8"))
-        return [str(path / file["path"]) for file in document["files"]]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InvalidInputError(f"{manifest}: not a manifest of forecasts: {error}") from error
-
-
 def _read(path: Path) -> Any:
     try:
         import pyarrow as pa  # noqa: PLC0415  not among what the clients need
@@ -112,8 +98,7 @@ def _read(path: Path) -> Any:
             f"{path}: reading Parquet needs pyarrow: pip install 'adprior[parquet]'"
         ) from error
     try:
-        files = _named_files(path)
-        dataset = ds.dataset(files or path, format="parquet", partitioning="hive")
+        dataset = ds.dataset(path, format="parquet", partitioning="hive")
         missing = [name for name in _COLUMNS if name not in dataset.schema.names]
         if missing:
             raise InvalidInputError(

@@ -161,7 +161,7 @@ def test_every_forecast_is_what_the_server_returns(
         assert_same_forecasts(found, read_output(tmp_path / name))
         assert summaries[name].counts["dead_letters"] == len(POISON)
         _assert_dead_letters(tmp_path / name)
-    stored_forecasts = ParquetForecasts(tmp_path / "served")
+    stored_forecasts = ParquetForecasts(tmp_path / "served" / "date=2024-03-20")
     assert len(stored_forecasts) == len(contexts)
     assert stored_forecasts.find(found["user_id"][0].as_py()) is not None
 
