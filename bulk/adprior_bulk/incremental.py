@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 import pyarrow as pa
 
 from adprior_bulk.settings import Rules
-from adprior_runtime.context import Event, UserContext
+from adprior_runtime.context import Event
 
 __all__ = ["Due", "Previous", "events_digest", "why_due"]
 
@@ -76,27 +76,39 @@ class Previous:
         }
 
 
-def why_due(context: UserContext, previous: Previous | None, rules: Rules) -> Due:
-    """Tell whether a user is done, and why; contexts from before the last forecast are not."""
+class _Candidate(Protocol):
+    """See `adprior_bulk.candidates.Candidate`."""
+
+    @property
+    def as_of(self) -> datetime: ...
+
+    @property
+    def last_activity(self) -> datetime | None: ...
+
+    def digest(self, start: datetime, end: datetime) -> int: ...
+
+
+def why_due(user: _Candidate, previous: Previous | None, rules: Rules) -> Due:
+    """Tell whether a user is done, and why; one from before the last forecast is not."""
     if previous is None:
         return Due.NEW_USER
-    if context.as_of < previous.as_of:
+    if user.as_of < previous.as_of:
         return Due.NO
     for due, holds in (
         (Due.ASKED, rules.everyone),
         (Due.NEW_BUNDLE, previous.bundle_id != rules.bundle_id),
-        (Due.EXPIRED, context.as_of >= previous.expires_at),
+        (Due.EXPIRED, user.as_of >= previous.expires_at),
     ):
         if holds:
             return due
-    return _news(context, previous)
+    return _news(user, previous)
 
 
-def _news(context: UserContext, previous: Previous) -> Due:
-    last = context.history[-1].time if context.history else None
+def _news(user: _Candidate, previous: Previous) -> Due:
+    last = user.last_activity
     if last is not None and (previous.last_activity is None or last > previous.last_activity):
         return Due.NEW_EVENTS
-    found = events_digest(context.history, previous.counted_from, previous.as_of)
+    found = user.digest(previous.counted_from, previous.as_of)
     return Due.NO if found == previous.events_digest else Due.LATE_EVENTS
 
 

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -20,14 +21,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from adprior_bulk.assembly import read_contexts
 from adprior_bulk.attempts import Attempts
+from adprior_bulk.candidates import Candidate, read_candidates
 from adprior_bulk.engines import Answer, Engine, Refused, Task, refused
-from adprior_bulk.incremental import Due, Previous, events_digest, why_due
+from adprior_bulk.incremental import Due, Previous, why_due
 from adprior_bulk.manifest import DataFile, write_text_whole
 from adprior_bulk.settings import Inputs, Rules
 from adprior_bulk.tables import DEAD_LETTERS, FORECASTS, rows_to_table, write_whole
-from adprior_runtime.context import parse_context
 from adprior_runtime.errors import AdpriorError
 
 __all__ = ["Record", "ShardPlan", "run_shard"]
@@ -155,6 +155,7 @@ class _ShardWork:
         self._is_carried = np.array(
             [known.expires_at > plan.rules.as_of for _, known in self._known.values()], dtype=bool
         )
+        self._kept: dict[str, tuple[datetime | None, datetime, int]] = {}
         self._rows: list[tuple[Any, ...]] = []
         self._letters: list[tuple[Any, ...]] = []
         self._counts: Counter[str] = Counter()
@@ -163,13 +164,13 @@ class _ShardWork:
     def decide(self) -> None:
         """Go through the shard's users, and forecast those that are due, some at a time."""
         plan = self._plan
-        contexts = read_contexts(
+        users = read_candidates(
             plan.inputs, plan.staged, self._shard, plan.rules.shards, plan.rules.as_of
         )
         began = time.monotonic()
         tasks: list[Task] = []
         size = 0
-        for user_id, found in contexts:
+        for user_id, found in users:
             task = self._task_if_due(user_id, found)
             if task is not None:
                 tasks.append(task)
@@ -211,25 +212,31 @@ class _ShardWork:
         write_whole(table, self._plan.output / path)
         return DataFile(path=path, shard=self._shard, rows=table.num_rows)
 
-    def _task_if_due(self, user_id: str | None, found: bytes | AdpriorError) -> Task | None:
+    def _task_if_due(self, user_id: str | None, found: Candidate | AdpriorError) -> Task | None:
         self._counts["users"] += user_id is not None
         try:
             if isinstance(found, AdpriorError):
                 raise found
-            context = parse_context(found)
+            return None if user_id is None else self._task(user_id, found)
         except AdpriorError as error:
             self._bury(user_id, refused(error))
             return None
-        if user_id is None:  # rows without a user come as errors
-            return None
+
+    def _task(self, user_id: str, user: Candidate) -> Task | None:
         row, previous = self._known.get(user_id, (-1, None))
-        due = why_due(context, previous, self._plan.rules)
+        due = why_due(user, previous, self._plan.rules)
         if due is Due.NO:
             self._counts["skipped"] += 1
             self._is_carried[row] = True
             return None
         self._counts[f"due_{due}"] += 1
-        return Task(user_id=user_id, raw=found, context=context)
+        if self._engine is None:
+            return None
+        raw, context = user.context()
+        counted_from = user.as_of - self._plan.rules.lateness
+        digest = user.digest(counted_from, user.as_of)
+        self._kept[user_id] = (user.last_activity, counted_from, digest)
+        return Task(user_id=user_id, raw=raw, context=context)
 
     def _forecast(self, tasks: Sequence[Task]) -> None:
         if self._engine is None or self._attempts is None or not tasks:
@@ -237,6 +244,7 @@ class _ShardWork:
         began = time.monotonic()
         for task, answer in self._attempts.forecast(self._engine, tasks):
             self._keep(task, answer)
+        self._kept.clear()
         self._seconds["forecast"] += time.monotonic() - began
 
     def _keep(self, task: Task, answer: Answer) -> None:
@@ -246,21 +254,21 @@ class _ShardWork:
         if task.user_id in self._known:
             self._is_carried[self._known[task.user_id][0]] = False
         self._counts.update(forecast=1, exact=int(answer.exact))
-        rules, context = self._plan.rules, task.context
-        counted_from = context.as_of - rules.lateness
+        as_of = task.context.as_of
+        last_activity, counted_from, digest = self._kept[task.user_id]
         self._rows.append(
             (
                 task.user_id,
-                context.as_of,
+                as_of,
                 answer.advertiser_ids,
                 answer.log_probs,
                 answer.exact,
                 answer.missing_mass,
                 answer.bundle_id,
-                context.history[-1].time if context.history else None,
-                context.as_of + rules.max_age,
+                last_activity,
+                as_of + self._plan.rules.max_age,
                 counted_from,
-                events_digest(context.history, counted_from, context.as_of),
+                digest,
             )
         )
 

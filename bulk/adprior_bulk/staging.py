@@ -14,10 +14,12 @@ import secrets
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -32,6 +34,7 @@ __all__ = [
     "list_files",
     "list_pieces",
     "read_shard",
+    "rows_by_user",
     "shard_of",
     "stage_piece",
 ]
@@ -177,6 +180,24 @@ def _as(schema: pa.Schema, batch: pa.RecordBatch, kind: str) -> pa.RecordBatch:
     except (KeyError, pa.ArrowException) as error:
         raise InvalidInputError(f"{kind}: files disagree about a column: {error}") from error
     return table.combine_chunks().to_batches()[0]
+
+
+def rows_by_user(table: pa.Table) -> Iterator[tuple[str | None, npt.NDArray[np.int64]]]:
+    """Yield each user, by id, and the numbers of their rows, rising; no id and empty ones first."""
+    ids = table[USER].combine_chunks().dictionary_encode()
+    names = ids.dictionary.to_pylist()
+    ranks = np.full(len(names) + 1, -1, dtype=np.int64)
+    named = (place for place, name in enumerate(names) if name)
+    known = sorted(named, key=lambda place: str(names[place]))
+    ranks[known] = np.arange(len(known))
+    codes = ids.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)
+    of_row = ranks[codes]
+    order = np.argsort(of_row, kind="stable")
+    found, starts = np.unique(of_row[order], return_index=True)
+    for rank, (first, stop) in zip(
+        found.tolist(), pairwise([*starts.tolist(), len(order)]), strict=True
+    ):
+        yield names[known[rank]] if rank >= 0 else None, order[first:stop]
 
 
 def list_files(path: Path) -> list[Path]:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from adprior_bulk.candidates import GivenUser
 from adprior_bulk.incremental import Due, Previous, events_digest, why_due
 from adprior_bulk.settings import Rules
 from adprior_runtime.context import Event, UserContext
@@ -22,9 +23,9 @@ def _event(days_before: float, brand: str = "Acme") -> Event:
 HISTORY = (_event(90), _event(40), _event(10), _event(10, "Birch"), _event(2))
 
 
-def _context(*events: Event, as_of: datetime = THEN + DAY) -> UserContext:
+def _context(*events: Event, as_of: datetime = THEN + DAY) -> GivenUser:
     ordered = sorted(events, key=lambda event: event.time)
-    return UserContext(profile={}, history=ordered, as_of=as_of)
+    return GivenUser(b"", UserContext(profile={}, history=ordered, as_of=as_of))
 
 
 PREVIOUS = Previous(
@@ -62,9 +63,7 @@ PREVIOUS = Previous(
         ),
     ],
 )
-def test_who_is_due(
-    context: UserContext, previous: Previous | None, rules: Rules, due: Due
-) -> None:
+def test_who_is_due(context: GivenUser, previous: Previous | None, rules: Rules, due: Due) -> None:
     assert why_due(context, previous, rules) is due
 
 

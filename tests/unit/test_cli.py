@@ -9,7 +9,17 @@ import pytest
 from adprior_runtime import __version__
 from adprior_runtime.cli import main
 
-COMMANDS = ["catalogue", "train", "build", "fit-head", "serve", "predict", "rank", "bench"]
+COMMANDS = [
+    "catalogue",
+    "train",
+    "build",
+    "fit-head",
+    "serve",
+    "predict",
+    "rank",
+    "bulk",
+    "bench",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
