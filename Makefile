@@ -2,7 +2,7 @@ PYTHON ?= python3
 DATA ?= ../shared/data/oec
 
 .DEFAULT_GOAL := help
-.PHONY: help install system-packages demo demo-bundle test lint format
+.PHONY: help install system-packages demo demo-bundle test test-bulk lint format
 
 # What the tests run that only a distribution carries: redis-server, promtool, a library of perf_analyzer.
 SYSTEM_PACKAGES := redis-server prometheus libb64-0d
@@ -24,6 +24,14 @@ demo-bundle: install  ## train and build the shipped bundle again, from the data
 
 test: lint  ## lint, types and all tests
 	.venv/bin/python -m pytest
+
+BULK_INPUTS = --bundle demo/bundle --columns demo/columns.toml \
+  --events "$(DATA)/events.parquet" --profiles "$(DATA)/profiles.parquet" --as-of 2022-09-01
+
+test-bulk: install  ## adprior bulk on all users in DATA: against the server, and killed 20 times
+	scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && export PYTHONPATH=tests && \
+	  .venv/bin/python -m integration.bulk_equality $(BULK_INPUTS) --scratch "$$scratch/equality" && \
+	  .venv/bin/python -m integration.bulk_kills $(BULK_INPUTS) --kills 20 --scratch "$$scratch/kills"
 
 lint: install  ## style and types
 	.venv/bin/ruff check .

@@ -2,8 +2,8 @@
 
 The long form, on the shipped bundle and any event log::
 
-    python tests/integration/bulk_kills.py --kills 20 --events E --profiles P --columns MAP \
-        --bundle demo/bundle --scratch DIRECTORY
+    PYTHONPATH=tests python -m integration.bulk_kills --kills 20 --scratch DIRECTORY \
+        --events E --profiles P --columns MAP --bundle demo/bundle
 """
 
 from __future__ import annotations
@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--scratch", type=Path, required=True)
     args, rest = parser.parse_known_args()
+    args.scratch.mkdir(parents=True, exist_ok=True)
     undisturbed = args.scratch / "undisturbed"
     subprocess.run([*COMMAND, *rest, "--output", str(undisturbed)], check=True)
     output, hit = run_killed(rest, args.scratch, args.kills)

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from adprior_build.event_log import ColumnMap, read_users
+from adprior_build.column_map import ColumnMap
 from adprior_bulk.cluster import connect
 from adprior_bulk.engines import EngineSettings
 from adprior_bulk.fleet import Fleet, ask_bundle_id
@@ -27,14 +28,14 @@ from adprior_bulk.in_process import InProcess
 from adprior_bulk.job import Job
 from adprior_bulk.manifest import Manifest
 from adprior_bulk.settings import Inputs, Rules
-from adprior_client import ClientConfig, Event, ParquetForecasts, RetrievalClient, User
-from adprior_client.user_context import user_to_json
+from adprior_client import ClientConfig, ParquetForecasts, RetrievalClient
 from adprior_runtime.bundle import Bundle
 from adprior_runtime.context import parse_context
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.forecaster import Forecaster
 from adprior_runtime.server import TritonServer
-from integration.bulk_kills import COMMAND, assert_same_forecasts, read_output, same_forecast
+from integration.bulk_equality import assert_equal_to_server, contexts_of, run_and_compare
+from integration.bulk_kills import COMMAND, assert_same_forecasts, read_output
 from integration.conftest import DataSet
 
 pytestmark = [
@@ -43,6 +44,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),  # its own defaults
 ]
 
+DEMO = Path(__file__).parents[2] / "demo"
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "oec"
 AS_OF = datetime(2024, 3, 20, tzinfo=UTC)
 DAY = timedelta(days=1)
 SECRET = "hunter2"
@@ -71,29 +74,7 @@ def ray_session() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def contexts(data_set: DataSet) -> dict[str, bytes]:
     """Contexts of all users, made from what training reads: not by the code that is tested."""
-    columns = ColumnMap.load(Path(data_set.path("columns.toml")))
-    users = read_users(
-        Path(data_set.path("events.parquet")), Path(data_set.path("profiles.parquet")), columns
-    )
-    return {
-        user.user_id: user_to_json(
-            User(
-                profile=user.profile,
-                history=[
-                    Event(
-                        time=event.time,
-                        action=event.action,
-                        advertiser=event.advertiser,
-                        category=event.category,
-                    )
-                    for event in user.before(AS_OF).events
-                ],
-                as_of=AS_OF,
-            )
-        )
-        for user in users
-        if user.before(AS_OF).events
-    }
+    return contexts_of(_events(data_set), AS_OF)
 
 
 def _events(data_set: DataSet, path: Path | None = None) -> Inputs:
@@ -146,14 +127,8 @@ def test_every_forecast_is_what_the_server_returns(
     ):
         summaries[name] = _job(tmp_path / name, inputs, engine, bundle).run()
     found = read_output(tmp_path / "events")
-    assert found["user_id"].to_pylist() == sorted(contexts)
+    assert_equal_to_server(found, contexts, retrieval)
     for row in found.to_pylist():
-        asked = retrieval.forecast(contexts[row["user_id"]])
-        served = {item.advertiser_id: item.log_prob for item in asked.advertisers}
-        stored = dict(zip(row["advertiser_ids"], row["log_probs"], strict=True))
-        assert same_forecast(stored, served)
-        assert (row["exact"], row["bundle_id"]) == (asked.exact, asked.bundle_id)
-        assert abs(row["missing_mass"] - asked.missing_mass) < 1e-3
         assert row["as_of"] == AS_OF
         assert (np.diff(row["log_probs"]) <= 0).all()
         assert np.exp(row["log_probs"]).sum() + row["missing_mass"] <= 1 + 1e-5
@@ -164,6 +139,22 @@ def test_every_forecast_is_what_the_server_returns(
     stored_forecasts = ParquetForecasts(tmp_path / "served" / "date=2024-03-20")
     assert len(stored_forecasts) == len(contexts)
     assert stored_forecasts.find(found["user_id"][0].as_py()) is not None
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data set is not at hand")
+def test_forecasts_of_real_users_are_what_the_server_returns(tmp_path: Path) -> None:
+    """A sample; `integration.bulk_equality` does all."""
+    log = pq.read_table(SHARED / "events.parquet")
+    few = pc.unique(log["user_id"])[::60]
+    pq.write_table(log.filter(pc.is_in(log["user_id"], few)), tmp_path / "events.parquet")
+    inputs = Inputs(
+        events=tmp_path / "events.parquet",
+        profiles=SHARED / "profiles.parquet",
+        columns=ColumnMap.load(DEMO / "columns.toml"),
+    )
+    done = run_and_compare(inputs, DEMO / "bundle", datetime(2022, 9, 1, tzinfo=UTC), tmp_path)
+    assert done > 20
 
 
 def _assert_dead_letters(output: Path) -> None:
