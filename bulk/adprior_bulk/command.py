@@ -40,30 +40,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--catalogue", type=Path, help="names of a log's advertiser ids (bundle's)")
     parser.add_argument("--bundle", type=Path, metavar="B", help="forecast with it, in each worker")
     parser.add_argument(
-        "--url", action="append", metavar="HOST:PORT", help="instead: ask servers; several --url"
+        "--url",
+        action="append",
+        metavar="HOST:PORT",
+        help="instead: ask servers; give it several times",
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the table")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="directory of the table"
+    )
     parser.add_argument(
         "--as-of", type=_moment, metavar="TIME", help="the run's time, UTC (today's first instant)"
     )
     parser.add_argument(
-        "--max-age", type=_duration, default="7d", metavar="AGE", help="forecasts expire (7d)"
+        "--max-age",
+        type=_duration,
+        default="7d",
+        metavar="AGE",
+        help="forecasts are made anew after (7d)",
     )
     parser.add_argument(
-        "--lateness", type=_duration, default="30d", metavar="AGE", help="of late events (30d)"
+        "--lateness",
+        type=_duration,
+        default="30d",
+        metavar="AGE",
+        help="late events are looked for so far back (30d)",
     )
     parser.add_argument("-k", type=positive_integer, help="advertisers (the bundle's number)")
     parser.add_argument("--all", action="store_true", help="forecast users without news too")
     parser.add_argument("--dry-run", action="store_true", help="only count who is due")
-    parser.add_argument("--workers", type=positive_integer, metavar="N", help="(all cores)")
-    parser.add_argument("--ray-address", metavar="ADDRESS", help="a Ray cluster (this machine)")
-    parser.add_argument("--shards", type=positive_integer, metavar="N", help="(a thousand users)")
     parser.add_argument(
-        "--keep", type=positive_integer, default=2, metavar="N", help="versions that stay (2)"
+        "--workers", type=positive_integer, metavar="N", help="each on one core (all cores)"
+    )
+    parser.add_argument("--ray-address", metavar="ADDRESS", help="a Ray cluster (this machine)")
+    parser.add_argument(
+        "--shards",
+        type=positive_integer,
+        metavar="N",
+        help="parts of the table (a thousand users each)",
+    )
+    parser.add_argument(
+        "--keep",
+        type=positive_integer,
+        default=2,
+        metavar="N",
+        help="versions whose files stay (2)",
     )
     _add_fleet_arguments(parser)
     parser.add_argument(
-        "--price-per-hour", type=positive_number, metavar="PRICE", help="of all machines together"
+        "--price-per-hour",
+        type=positive_number,
+        metavar="PRICE",
+        help="of all machines together; tells the cost",
     )
     parser.add_argument("--json", action="store_true", help="the summary as JSON")
 
@@ -106,16 +133,28 @@ def run(args: argparse.Namespace) -> int:
 
 def _add_fleet_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--concurrency", type=positive_integer, default=4, metavar="N", help="calls a worker (4)"
+        "--concurrency",
+        type=positive_integer,
+        default=4,
+        metavar="N",
+        help="calls of a worker at once (4)",
     )
     parser.add_argument(
-        "--timeout", type=positive_number, default=30.0, metavar="S", help="of a call (30 s)"
+        "--timeout",
+        type=positive_number,
+        default=30.0,
+        metavar="S",
+        help="deadline of a call, seconds (30)",
     )
     parser.add_argument(
-        "--patience", type=positive_number, default=300.0, metavar="S", help="without answer (300)"
+        "--patience",
+        type=positive_number,
+        default=300.0,
+        metavar="S",
+        help="seconds without any answer before the run stops (300)",
     )
     parser.add_argument(
-        "--client", type=Path, metavar="TOML", help="clients' settings: TLS, metadata, addresses"
+        "--client", type=Path, metavar="TOML", help="settings of the client: TLS, metadata"
     )
 
 
