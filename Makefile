@@ -53,7 +53,7 @@ format: install  ## put the code in order
 	@touch $@
 
 # Not editable: the demo runs what a user installs. Its own code is looked at, so that a change is seen.
-.demo-venv/.installed: pyproject.toml $(shell find runtime build clients model_repository -name '*.py' -o -name '*.pbtxt')
+.demo-venv/.installed: pyproject.toml $(shell find runtime build clients bulk model_repository -name '*.py' -o -name '*.pbtxt')
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
 	  { echo "adprior needs Python 3.11 or 3.12: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv .demo-venv

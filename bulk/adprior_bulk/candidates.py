@@ -122,7 +122,13 @@ def read_candidates(
 
 def _given(table: pa.Table) -> Iterator[Found]:
     """Yield contexts as they were given; of a user who comes twice, the last."""
-    contexts = table[_CONTEXT].cast(pa.large_binary()).combine_chunks()
+    try:
+        contexts = table[_CONTEXT].cast(pa.large_binary()).combine_chunks()
+    except pa.ArrowException as error:
+        kind = table[_CONTEXT].type
+        raise InvalidInputError(
+            f"users: {_CONTEXT} is of type {kind}, expected text: the user context's JSON"
+        ) from error
     for user_id, rows in rows_by_user(table):
         raw = contexts[int(rows[-1])].as_py()
         if user_id is None:

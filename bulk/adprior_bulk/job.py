@@ -71,6 +71,7 @@ class Job:
             previous = Manifest.load(self.output)
             request = self._request()
             if previous is not None and previous.request == request:
+                self._tidy(previous)  # in case it was killed just before
                 return Summary.of_published(previous, time.monotonic() - began)
             plan = self._plan(request, previous)
             if not dry_run:
@@ -225,8 +226,11 @@ class Job:
             counts=counts,
         )
         manifest.publish(self.output)
-        drop_old_versions(self.output, manifest, self.keep)
-        shutil.rmtree(plan.directory.parent, ignore_errors=True)
+        self._tidy(manifest)
+
+    def _tidy(self, published: Manifest) -> None:
+        drop_old_versions(self.output, published, self.keep)
+        shutil.rmtree(self.output / "_runs", ignore_errors=True)
 
     def _progress(self, title: str, total: int, waiting: int, unit: str) -> Any:
         return tqdm(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from adprior_build.event_log import ColumnMap, EventColumns, ProfileColumns, read_users
 from adprior_bulk.candidates import Candidate, Found, read_candidates
@@ -15,7 +16,7 @@ from adprior_bulk.settings import Inputs
 from adprior_bulk.staging import list_pieces, stage_piece
 from adprior_runtime.context import UserContext
 from adprior_runtime.contract import MAX_CONTEXT_BYTES
-from adprior_runtime.errors import AdpriorError
+from adprior_runtime.errors import AdpriorError, InvalidInputError
 
 COLUMNS = ColumnMap(
     events=EventColumns(user="who", time="at", advertiser="brand", category="kind"),
@@ -154,3 +155,10 @@ def test_times_may_be_text_and_a_wrong_one_spoils_its_own_user_only(tmp_path: Pa
     assert history[-1].time == datetime(2024, 2, 3, 8, tzinfo=UTC)
     assert "expected" not in str(found["u2"])
     assert str(found["u2"]).startswith("events: time: found a string that is not an ISO 8601")
+
+
+def test_a_context_that_is_no_text_is_told_of(tmp_path: Path) -> None:
+    table = pa.table({"user_id": ["a"], "context": [{"as_of": "2024-02-02"}]})
+    pq.write_table(table, tmp_path / "users.parquet")
+    with pytest.raises(InvalidInputError, match="users: context is of type struct"):
+        _staged(tmp_path, Inputs(users=tmp_path / "users.parquet"), 1)
