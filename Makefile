@@ -2,7 +2,7 @@ PYTHON ?= python3
 DATA ?= ../shared/data/oec
 
 .DEFAULT_GOAL := help
-.PHONY: help install system-packages demo demo-bundle test test-faults soak lint format
+.PHONY: help install system-packages demo demo-bundle test test-faults soak test-bulk lint format
 
 # What the tests run that only a distribution carries: redis-server, promtool, a library of perf_analyzer.
 SYSTEM_PACKAGES := redis-server prometheus libb64-0d
@@ -33,6 +33,14 @@ soak: install  ## a server under mixed load, and its memory (15 min)
 	.venv/bin/adprior bench soak --repository .soak/repository --users demo/users/*.json \
 	  --plot .soak/soak.png
 
+BULK_INPUTS = --bundle demo/bundle --columns demo/columns.toml \
+  --events "$(DATA)/events.parquet" --profiles "$(DATA)/profiles.parquet" --as-of 2022-09-01
+
+test-bulk: install  ## adprior bulk on all users in DATA: against the server, and killed 20 times
+	scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && export PYTHONPATH=tests && \
+	  .venv/bin/python -m integration.bulk_equality $(BULK_INPUTS) --scratch "$$scratch/equality" && \
+	  .venv/bin/python -m integration.bulk_kills $(BULK_INPUTS) --kills 20 --scratch "$$scratch/kills"
+
 lint: install  ## style and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -55,7 +63,7 @@ format: install  ## put the code in order
 	@touch $@
 
 # Not editable: the demo runs what a user installs. Its own code is looked at, so that a change is seen.
-.demo-venv/.installed: pyproject.toml $(shell find runtime build clients model_repository -name '*.py' -o -name '*.pbtxt')
+.demo-venv/.installed: pyproject.toml $(shell find runtime build clients bulk model_repository -name '*.py' -o -name '*.pbtxt')
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
 	  { echo "adprior needs Python 3.11 or 3.12: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv .demo-venv

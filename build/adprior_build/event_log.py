@@ -1,86 +1,35 @@
-"""Event logs and profiles of any shape, read through a column map.
-
-A column map is a small TOML file::
-
-    [events]
-    user = "user_id"
-    time = "date"
-    advertiser = "brand"       # names, or ids of the catalogue where the column holds integers
-    category = "category"      # optional
-    text = "title"             # optional
-    item = "product_id"        # optional: what a retriever would show
-    action = "kind"            # optional
-    default_action = "purchase"
-
-    [profiles]
-    user = "user_id"
-    keys = ["age", "home_state"]   # optional; otherwise every other column
-    covered = "complete"           # optional: true for users whose log is nearly whole
-"""
+"""Event logs and profiles of any shape, read through a column map."""
 
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from adprior_build.column_map import ColumnMap, EventColumns, ProfileColumns
 from adprior_build.tables import read_table
 from adprior_runtime.context import Event, parse_time
 from adprior_runtime.errors import InvalidInputError, InvalidRequestError
 
-__all__ = ["ColumnMap", "Split", "UserHistory", "all_are_ids", "name_advertisers", "read_users"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventColumns:
-    """Which columns of the event log hold what; None where it has no such column."""
-
-    user: str
-    time: str
-    advertiser: str
-    category: str | None = None
-    text: str | None = None
-    action: str | None = None
-    item: str | None = None
-    default_action: str = "event"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProfileColumns:
-    """Which columns of the profiles hold what; no ``keys`` means every other column."""
-
-    user: str
-    keys: tuple[str, ...] = ()
-    covered: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ColumnMap:
-    """Maps a data set's columns onto ours."""
-
-    events: EventColumns
-    profiles: ProfileColumns | None = None
-
-    @classmethod
-    def load(cls, path: Path) -> ColumnMap:
-        """Read a column map from TOML; unknown keys are refused."""
-        try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InvalidInputError(f"{path}: not a column map: {error}") from error
-        _refuse_unknown(path, "", document, {"events", "profiles"})
-        events = _section(path, document, "events", EventColumns)
-        profiles = _section(path, document, "profiles", ProfileColumns)
-        if events is None:
-            raise InvalidInputError(f"{path}: the table [events] is missing")
-        return cls(events=events, profiles=profiles)
+__all__ = [
+    "ColumnMap",
+    "EventColumns",
+    "ProfileColumns",
+    "Split",
+    "UserHistory",
+    "all_are_ids",
+    "event_rows",
+    "name_advertisers",
+    "prepare_events",
+    "profile_rows",
+    "read_users",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,15 +134,8 @@ def all_are_ids(users: Sequence[UserHistory]) -> bool:
     return bool(names) and all(name[0] == "#" and name[1:].lstrip("-").isdigit() for name in names)
 
 
-def _read_events(path: Path, columns: EventColumns) -> Iterator[tuple[str, Event, str]]:
-    """Yield each row's user, event and item."""
-    wanted = {
-        name: getattr(columns, name)
-        for name in ("user", "time", "advertiser", "category", "text", "action", "item")
-        if getattr(columns, name) is not None
-    }
-    text = [column for name, column in wanted.items() if name not in ("time", "advertiser")]
-    table = read_table(path, list(wanted.values()), text)
+def prepare_events(table: pa.Table, columns: EventColumns) -> pa.Table:
+    """Return a log's table with advertisers as text and times that Python's fit."""
     if pa.types.is_integer(table[columns.advertiser].type):
         ids = [None if i is None else f"#{i}" for i in table[columns.advertiser].to_pylist()]
         position = table.column_names.index(columns.advertiser)
@@ -202,22 +144,56 @@ def _read_events(path: Path, columns: EventColumns) -> Iterator[tuple[str, Event
     if pa.types.is_timestamp(kind):  # nanoseconds fit no datetime of Python's
         times = table[columns.time].cast(pa.timestamp("us", kind.tz), safe=False)
         table = table.set_column(table.column_names.index(columns.time), columns.time, times)
+    return table
+
+
+def event_rows(
+    table: pa.Table, columns: EventColumns, place: str
+) -> Iterator[tuple[str, Event, str]]:
+    """Yield the user, event and item of each row of a prepared table.
+
+    Raises:
+        InvalidInputError: A row is wrong; it is named, counted from 0, with ``place``.
+    """
+    wanted = columns.named()
     try:
         values = {name: table[column].to_pylist() for name, column in wanted.items()}
     except (OverflowError, ValueError) as error:
-        raise InvalidInputError(f"{path}: {columns.time}: {error}") from error
+        raise InvalidInputError(f"{place}: {columns.time}: {error}") from error
     for row in range(table.num_rows):
         item = {name: column[row] for name, column in values.items()}
         if item["user"] in (None, "") or item["time"] is None:
-            raise InvalidInputError(f"{path}: row {row} has no user or no time")
+            raise InvalidInputError(f"{place}: row {row} has no user or no time")
         texts = {
             name: str(item[name]).strip()
             for name in ("advertiser", "category", "text")
             if item.get(name) is not None and str(item[name]).strip()
         }
         action = str(item.get("action") or columns.default_action)
-        event = Event(time=_moment(item["time"], path, row), action=action, **texts)
+        event = Event(time=_moment(item["time"], place, row), action=action, **texts)
         yield str(item["user"]), event, str(item.get("item") or "")
+
+
+def profile_rows(
+    table: pa.Table, columns: ProfileColumns
+) -> Iterator[tuple[str, dict[str, str], bool]]:
+    """Yield the user of each row, what prompts may show of them, and whether they are covered."""
+    user, covered = columns.user, columns.covered
+    keys = columns.keys or tuple(c for c in table.column_names if c not in (user, covered))
+    for row in table.to_pylist():
+        values = {key: row[key] for key in keys if row[key] is not None}
+        profile = {
+            key: str(value).lower() if isinstance(value, bool) else str(value)
+            for key, value in values.items()
+        }
+        is_covered = covered is None or str(row[covered]).lower() in ("true", "1")
+        yield str(row[user]), profile, is_covered
+
+
+def _read_events(path: Path, columns: EventColumns) -> Iterator[tuple[str, Event, str]]:
+    """Yield each row's user, event and item."""
+    table = read_table(path, list(columns.named().values()), columns.texts())
+    yield from event_rows(prepare_events(table, columns), columns, str(path))
 
 
 def _read_profiles(
@@ -228,23 +204,16 @@ def _read_profiles(
         return {}, set()
     if columns.profiles is None:
         raise InvalidInputError(f"{path}: the column map has no table [profiles]")
-    user, covered = columns.profiles.user, columns.profiles.covered
-    extra = [] if covered is None else [covered]
-    table = read_table(path, [user, *columns.profiles.keys, *extra], text=[user])
-    keys = columns.profiles.keys or tuple(c for c in table.column_names if c not in (user, covered))
+    table = read_table(path, columns.profiles.required(), text=[columns.profiles.user])
     profiles, uncovered = {}, set()
-    for row in table.to_pylist():
-        values = {key: row[key] for key in keys if row[key] is not None}
-        profiles[str(row[user])] = {
-            key: str(value).lower() if isinstance(value, bool) else str(value)
-            for key, value in values.items()
-        }
-        if covered is not None and str(row[covered]).lower() not in ("true", "1"):
-            uncovered.add(str(row[user]))
+    for user, profile, is_covered in profile_rows(table, columns.profiles):
+        profiles[user] = profile
+        if not is_covered:
+            uncovered.add(user)
     return profiles, uncovered
 
 
-def _moment(value: Any, path: Path, row: int) -> datetime:
+def _moment(value: Any, place: str, row: int) -> datetime:
     if isinstance(value, datetime):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     if isinstance(value, date):
@@ -252,27 +221,4 @@ def _moment(value: Any, path: Path, row: int) -> datetime:
     try:
         return parse_time(value, "time")
     except InvalidRequestError as error:
-        raise InvalidInputError(f"{path}: row {row}: {error}") from error
-
-
-def _section(path: Path, document: dict[str, Any], name: str, kind: Any) -> Any:
-    if (table := document.get(name)) is None:
-        return None
-    if not isinstance(table, dict):
-        raise InvalidInputError(f"{path}: {name} is not a table [{name}]")
-    for key, value in table.items():
-        expected = "a list of column names" if key == "keys" else "a column name"
-        values = value if key == "keys" and isinstance(value, list) else [value]
-        is_list = isinstance(value, list)
-        if is_list != (key == "keys") or not all(isinstance(item, str) for item in values):
-            raise InvalidInputError(f"{path}: [{name}] {key} is {value!r}, expected {expected}")
-    _refuse_unknown(path, f"[{name}] ", table, {item.name for item in fields(kind)})
-    try:
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
-    except TypeError as error:
-        raise InvalidInputError(f"{path}: [{name}]: {error}") from error
-
-
-def _refuse_unknown(path: Path, where: str, table: Mapping[str, Any], known: set[str]) -> None:
-    if unknown := sorted(set(table) - known):
-        raise InvalidInputError(f"{path}: {where}unknown keys {unknown}; known: {sorted(known)}")
+        raise InvalidInputError(f"{place}: row {row}: {error}") from error

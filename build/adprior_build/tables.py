@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow.parquet
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["read_table"]
+__all__ = ["decode_text", "read_table"]
 
 
 def read_table(path: Path, required: Sequence[str] = (), text: Sequence[str] = ()) -> pa.Table:
@@ -48,7 +48,21 @@ def read_table(path: Path, required: Sequence[str] = (), text: Sequence[str] = (
         raise InvalidInputError(
             f"{path}: no column {', '.join(missing)}; found: {', '.join(table.column_names)}"
         )
-    for name in {*required, *text}.intersection(table.column_names):
+    return decode_text(path, table, {*required, *text})
+
+
+def decode_text(path: Path, table: pa.Table, names: Iterable[str]) -> pa.Table:
+    """Return a table whose columns of text or bytes are text of one type.
+
+    Args:
+        path: Where the table comes from, for errors.
+        table: The table.
+        names: The columns; those of other types, or that are not there, stay as they are.
+
+    Raises:
+        InvalidInputError: One is not UTF-8; its row in the table is named.
+    """
+    for name in set(names).intersection(table.column_names):
         column = _decode(path, name, table[name])
         table = table.set_column(table.column_names.index(name), name, column)
     return table

@@ -28,6 +28,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "serve": ("adprior_runtime.serve", "embedded", "start tritonserver on a repository"),
     "predict": ("adprior_client.predict", "client", "forecast one user's advertisers"),
     "rank": ("adprior_client.rank", "client", "adjust one user's candidates"),
+    "bulk": ("adprior_bulk.command", "bulk", "forecast for every active user, on Ray"),
     "bench": ("adprior_bench.bench", "bench", "run a benchmark or an evaluation"),
 }
 

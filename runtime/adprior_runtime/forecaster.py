@@ -1,11 +1,11 @@
 """The whole forecast in one process: prompt, search, decoding; what the ensemble does step by step.
 
-For evaluation and tests. Serving goes through Triton.
+For evaluation, tests and bulk runs. Serving goes through Triton.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,15 @@ class Forecaster:
 
     def forecast(self, context: UserContext, top_k: int | None = None) -> DecodedForecast:
         """Forecast one user's ``top_k`` advertisers (the bundle's number by default)."""
-        return self._search(context, top_k)[1]
+        return self.forecast_prompt(self.prompt_ids(context), top_k)
+
+    def prompt_ids(self, context: UserContext) -> list[int]:
+        """Return the prompt that a user becomes."""
+        return self.renderer.render(context).token_ids
+
+    def forecast_prompt(self, prompt_ids: Sequence[int], top_k: int | None) -> DecodedForecast:
+        """Forecast as `forecast` does, from a prompt of `prompt_ids`."""
+        return self._search(prompt_ids, top_k)[1]
 
     def rank(
         self, context: UserContext, candidate_ids: npt.NDArray[np.int64]
@@ -76,7 +84,7 @@ class Forecaster:
             The bundle's number of advertisers; and the candidates' own log-probabilities, exact as
             far as the bundle's token budget goes, with the head's features.
         """
-        search, forecast = self._search(context, None)
+        search, forecast = self._search(self.prompt_ids(context), None)
         scores = search.score_ids(self.advertisers, candidate_ids)
         return forecast, self._priors(
             forecast,
@@ -118,17 +126,16 @@ class Forecaster:
             log-probability where the search has resolved it, else an upper bound: that of the
             prefixes it stopped at. float64 [advertisers].
         """
-        search, forecast = self._search(context, None)
+        search, forecast = self._search(self.prompt_ids(context), None)
         rows = np.arange(len(self.advertisers.ids), dtype=np.int64)
         return forecast, search.score(rows, token_budget=0).log_probs
 
     def _search(
-        self, context: UserContext, top_k: int | None
+        self, prompt_ids: Sequence[int], top_k: int | None
     ) -> tuple[TrieSearch, DecodedForecast]:
         top_k = self.bundle.forecast_k if top_k is None else top_k
         settings = self._settings.for_top_k(top_k)
-        prompt = self.renderer.render(context).token_ids
-        search = TrieSearch(self._engine, self._trie, prompt, settings)
+        search = TrieSearch(self._engine, self._trie, prompt_ids, settings)
         result = search.run(top_k)
         tokens, lengths = self._trie.paths(result.leaves)
         return search, self._decoder.decode(

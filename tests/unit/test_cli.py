@@ -18,6 +18,7 @@ COMMANDS = [
     "serve",
     "predict",
     "rank",
+    "bulk",
     "bench",
 ]
 

@@ -1,0 +1,112 @@
+"""A column map: which columns of an event log and of profiles hold what.
+
+It is a small TOML file::
+
+    [events]
+    user = "user_id"
+    time = "date"
+    advertiser = "brand"       # names, or ids of the catalogue where the column holds integers
+    category = "category"      # optional
+    text = "title"             # optional
+    item = "product_id"        # optional: what a retriever would show
+    action = "kind"            # optional
+    default_action = "purchase"
+
+    [profiles]
+    user = "user_id"
+    keys = ["age", "home_state"]   # optional; otherwise every other column
+    covered = "complete"           # optional: true for users whose log is nearly whole
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from adprior_runtime.errors import InvalidInputError
+
+__all__ = ["ColumnMap", "EventColumns", "ProfileColumns"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventColumns:
+    """Which columns of the event log hold what; None where it has no such column."""
+
+    user: str
+    time: str
+    advertiser: str
+    category: str | None = None
+    text: str | None = None
+    action: str | None = None
+    item: str | None = None
+    default_action: str = "event"
+
+    def named(self) -> dict[str, str]:
+        """Return the columns that the log has, by what they hold."""
+        names = ("user", "time", "advertiser", "category", "text", "action", "item")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def texts(self) -> list[str]:
+        """Return those that are text, whatever they look like."""
+        return [item for name, item in self.named().items() if name not in ("time", "advertiser")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileColumns:
+    """Which columns of the profiles hold what; no ``keys`` means every other column."""
+
+    user: str
+    keys: tuple[str, ...] = ()
+    covered: str | None = None
+
+    def required(self) -> list[str]:
+        """Return the columns that must be there."""
+        return [self.user, *self.keys, *([] if self.covered is None else [self.covered])]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnMap:
+    """Maps a data set's columns onto ours."""
+
+    events: EventColumns
+    profiles: ProfileColumns | None = None
+
+    @classmethod
+    def load(cls, path: Path) -> ColumnMap:
+        """Read a column map from TOML; unknown keys are refused."""
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InvalidInputError(f"{path}: not a column map: {error}") from error
+        _refuse_unknown(path, "", document, {"events", "profiles"})
+        events = _section(path, document, "events", EventColumns)
+        profiles = _section(path, document, "profiles", ProfileColumns)
+        if events is None:
+            raise InvalidInputError(f"{path}: the table [events] is missing")
+        return cls(events=events, profiles=profiles)
+
+
+def _section(path: Path, document: dict[str, Any], name: str, kind: Any) -> Any:
+    if (table := document.get(name)) is None:
+        return None
+    if not isinstance(table, dict):
+        raise InvalidInputError(f"{path}: {name} is not a table [{name}]")
+    for key, value in table.items():
+        expected = "a list of column names" if key == "keys" else "a column name"
+        values = value if key == "keys" and isinstance(value, list) else [value]
+        is_list = isinstance(value, list)
+        if is_list != (key == "keys") or not all(isinstance(item, str) for item in values):
+            raise InvalidInputError(f"{path}: [{name}] {key} is {value!r}, expected {expected}")
+    _refuse_unknown(path, f"[{name}] ", table, {item.name for item in fields(kind)})
+    try:
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
+    except TypeError as error:
+        raise InvalidInputError(f"{path}: [{name}]: {error}") from error
+
+
+def _refuse_unknown(path: Path, where: str, table: Mapping[str, Any], known: set[str]) -> None:
+    if unknown := sorted(set(table) - known):
+        raise InvalidInputError(f"{path}: {where}unknown keys {unknown}; known: {sorted(known)}")

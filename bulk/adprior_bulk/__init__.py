@@ -1,0 +1,1 @@
+"""Forecasts for every active user, each day, on Ray."""

@@ -1,0 +1,311 @@
+"""Inputs of any size and order, split by user: what the shards read.
+
+Each piece of an input file is read by one task and written as one Arrow file of record batches,
+``shards`` of them for each segment of bounded size: batch ``s * shards + k`` holds shard ``k``'s
+rows of segment ``s``, in the input's order. So a shard reads its rows, and only these, from every
+file, and nothing is ever held whole. (A sort-based shuffle, kept on disk so that it outlives the
+process that made it.)
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from adprior_build.tables import decode_text
+from adprior_runtime.errors import InvalidInputError
+
+__all__ = [
+    "USER",
+    "WRONG",
+    "Piece",
+    "count_rows",
+    "list_files",
+    "list_pieces",
+    "read_shard",
+    "rows_by_user",
+    "shard_of",
+    "stage_piece",
+]
+
+USER: Final = "__user__"
+WRONG: Final = "__wrong__"
+_PIECE_BYTES: Final = 64 << 20
+_BATCH_ROWS: Final = 16_384
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Some row groups of one input file.
+
+    Attributes:
+        kind: ``users``, ``events`` or ``profiles``.
+        number: Its place among those of its kind.
+        path: The file.
+        row_groups: Which.
+        columns: The columns wanted; none for all.
+        texts: Columns that are text.
+        user: The column of user ids.
+    """
+
+    kind: str
+    number: int
+    path: Path
+    row_groups: tuple[int, ...]
+    columns: tuple[str, ...]
+    texts: tuple[str, ...]
+    user: str
+
+    @property
+    def file_name(self) -> str:
+        """What it is called once it is split."""
+        return f"{self.kind}-{self.number:06d}.arrow"
+
+
+def list_pieces(
+    kind: str, path: Path, *, user: str, columns: Sequence[str], texts: Sequence[str]
+) -> list[Piece]:
+    """Cut Parquet files into pieces of about 64 MB, or of one row group where that is larger.
+
+    Args:
+        kind: See `Piece`.
+        path: A file, or a directory of files at any depth.
+        user: See `Piece`.
+        columns: Columns that every file must have; none for all there are.
+        texts: See `Piece`.
+
+    Raises:
+        InvalidInputError: A file is missing, no Parquet, or lacks a column.
+    """
+    pieces: list[Piece] = []
+    for file in list_files(path):
+        metadata = _metadata(file)
+        names = metadata.schema.to_arrow_schema().names
+        if missing := sorted({user, *columns}.difference(names)):
+            raise InvalidInputError(
+                f"{file}: no column {', '.join(missing)}; found: {', '.join(names)}"
+            )
+        for groups in _grouped([metadata.row_group(i) for i in range(metadata.num_row_groups)]):
+            piece = Piece(
+                kind=kind,
+                number=len(pieces),
+                path=file,
+                row_groups=groups,
+                columns=tuple(columns),
+                texts=tuple(texts),
+                user=user,
+            )
+            pieces.append(piece)
+    return pieces
+
+
+def count_rows(path: Path) -> int:
+    """Return how many rows Parquet files have."""
+    return sum(int(_metadata(file).num_rows) for file in list_files(path))
+
+
+def shard_of(user_id: str, shards: int) -> int:
+    """Return a user's shard; the same on every machine and in every version."""
+    return zlib.crc32(user_id.encode()) % shards
+
+
+def stage_piece(piece: Piece, directory: Path, shards: int) -> None:
+    """Write one piece, split by user; a piece that is there already is left alone.
+
+    Two columns are added: `USER`, the user's id as text (rows without one go to shard 0), and
+    `WRONG`, what is wrong with the row where its text is not UTF-8.
+
+    Raises:
+        InvalidInputError: The file cannot be read.
+    """
+    target = directory / piece.file_name
+    if target.exists():
+        return
+    fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    writer = None
+    try:
+        with fresh.open("wb") as file:
+            for table in _segments(piece):
+                if writer is None:
+                    writer = pa.ipc.new_file(file, table.schema, options=options)
+                for batch in _split(table, shards):
+                    writer.write_batch(batch)
+            if writer is not None:
+                writer.close()
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(target)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def read_shard(directory: Path, kind: str, shard: int, shards: int) -> pa.Table | None:
+    """Return a shard's rows of one kind, in the inputs' order; None where there is no input.
+
+    Raises:
+        InvalidInputError: Input files disagree about a column's type.
+    """
+    batches: list[pa.RecordBatch] = []
+    schema = None
+    for path in sorted(directory.glob(f"{kind}-*.arrow")):
+        if path.stat().st_size == 0:  # an input file without rows
+            continue
+        with pa.memory_map(str(path)) as source:
+            reader = pa.ipc.open_file(source)
+            schema = schema or reader.schema
+            for place in range(shard, reader.num_record_batches, shards):
+                batch = reader.get_batch(place)
+                if batch.num_rows:
+                    batches.append(_as(schema, batch, kind))
+    return None if schema is None else pa.Table.from_batches(batches, schema)
+
+
+def _as(schema: pa.Schema, batch: pa.RecordBatch, kind: str) -> pa.RecordBatch:
+    if batch.schema.equals(schema):
+        return batch
+    try:
+        table = pa.Table.from_batches([batch]).select(schema.names).cast(schema)
+    except (KeyError, pa.ArrowException) as error:
+        raise InvalidInputError(f"{kind}: files disagree about a column: {error}") from error
+    return table.combine_chunks().to_batches()[0]
+
+
+def rows_by_user(table: pa.Table) -> Iterator[tuple[str | None, npt.NDArray[np.int64]]]:
+    """Yield each user, by id, and the numbers of their rows, rising; no id and empty ones first."""
+    ids = table[USER].combine_chunks().dictionary_encode()
+    names = ids.dictionary.to_pylist()
+    ranks = np.full(len(names) + 1, -1, dtype=np.int64)
+    named = (place for place, name in enumerate(names) if name)
+    known = sorted(named, key=lambda place: str(names[place]))
+    ranks[known] = np.arange(len(known))
+    codes = ids.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)
+    of_row = ranks[codes]
+    order = np.argsort(of_row, kind="stable")
+    found, starts = np.unique(of_row[order], return_index=True)
+    for rank, (first, stop) in zip(
+        found.tolist(), pairwise([*starts.tolist(), len(order)]), strict=True
+    ):
+        yield names[known[rank]] if rank >= 0 else None, order[first:stop]
+
+
+def list_files(path: Path) -> list[Path]:
+    """Return an input's Parquet files: itself, or those in it; hidden ones (``.``, ``_``) not.
+
+    Raises:
+        InvalidInputError: There is none.
+    """
+    if path.is_dir():
+        inside = (file.relative_to(path) for file in path.rglob("*.parquet"))
+        kept = sorted(file for file in inside if not any(p[0] in "._" for p in file.parts))
+        if not kept:
+            raise InvalidInputError(f"{path}: no .parquet file in it")
+        return [path / file for file in kept]
+    if not path.is_file():
+        raise InvalidInputError(f"{path}: no such file or directory")
+    return [path]
+
+
+def _metadata(file: Path) -> pq.FileMetaData:
+    try:
+        return pq.read_metadata(file)
+    except (OSError, pa.ArrowException) as error:
+        raise InvalidInputError(f"{file}: not Parquet: {' '.join(str(error).split())}") from error
+
+
+def _grouped(groups: Sequence[pq.RowGroupMetaData]) -> Iterator[tuple[int, ...]]:
+    held: list[int] = []
+    size = 0
+    for index, group in enumerate(groups):
+        if held and size + group.total_byte_size > _PIECE_BYTES:
+            yield tuple(held)
+            held, size = [], 0
+        held.append(index)
+        size += group.total_byte_size
+    if held:
+        yield tuple(held)
+
+
+def _segments(piece: Piece) -> Iterator[pa.Table]:
+    """Yield a piece's rows in tables of bounded size."""
+    held: list[pa.RecordBatch] = []
+    size = 0
+    try:
+        with pq.ParquetFile(piece.path) as file:
+            for batch in file.iter_batches(
+                _BATCH_ROWS, list(piece.row_groups), list(piece.columns) or None
+            ):
+                held.append(batch)
+                size += batch.nbytes
+                if size >= _PIECE_BYTES:
+                    yield _prepared(piece, held)
+                    held, size = [], 0
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise InvalidInputError(f"{piece.path}: cannot be read: {reason}") from error
+    if held:
+        yield _prepared(piece, held)
+
+
+def _prepared(piece: Piece, batches: list[pa.RecordBatch]) -> pa.Table:
+    table = pa.Table.from_batches(batches)
+    wrong = pa.nulls(table.num_rows, pa.string())
+    try:
+        table = decode_text(piece.path, table, piece.texts)
+    except InvalidInputError:
+        table, wrong = _without_bad_text(piece, table)
+    users = table[piece.user].cast(pa.string())
+    return table.append_column(USER, users).append_column(WRONG, wrong)
+
+
+def _without_bad_text(piece: Piece, table: pa.Table) -> tuple[pa.Table, pa.Array]:
+    """Return a table without what is not UTF-8, and what is wrong with each row."""
+    wrong: list[str | None] = [None] * table.num_rows
+    for name in piece.texts:
+        if not _is_text(table[name].type):
+            continue
+        values: list[str | None] = []
+        for row, raw in enumerate(table[name].cast(pa.large_binary()).to_pylist()):
+            try:
+                values.append(None if raw is None else raw.decode())
+            except UnicodeDecodeError:
+                values.append(None)
+                wrong[row] = f"{piece.kind}: {name} is not UTF-8"
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, pa.array(values, pa.string()))
+    return table, pa.array(wrong, pa.string())
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+    )
+
+
+def _split(table: pa.Table, shards: int) -> Iterator[pa.RecordBatch]:
+    """Yield one batch for each shard; a shard's rows keep their order."""
+    users = table[USER].combine_chunks().dictionary_encode()
+    of_user = np.array([shard_of(u or "", shards) for u in users.dictionary.to_pylist()])
+    codes = users.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    of_row = np.where(codes < 0, 0, np.append(of_user, 0)[codes])
+    order = np.argsort(of_row, kind="stable")
+    starts = np.searchsorted(of_row[order], np.arange(shards + 1))
+    ordered = table.take(pa.array(order)).combine_chunks()
+    batches = ordered.to_batches()
+    whole = batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
+    for first, stop in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+        yield whole.slice(first, stop - first)
