@@ -31,6 +31,7 @@ def test_a_server_is_measured_beside_the_engine_in_process(
     command = ["bench", "server", "--url", server.grpc_address, "--bundle", str(bundle)]
     command += ["--server-pid", str(server.process.pid), "--quick", "--seconds", "2", "--json"]
     command += ["--scenarios", "live_ranking", "stored_ranking", "--concurrencies", "2"]
+    command += ["--shares", "0.1"]
     for option in ("events", "profiles"):
         command += [f"--{option}", data_set.path(f"{option}.parquet")]
     assert main([*command, "--columns", data_set.path("columns.toml")]) == 0
