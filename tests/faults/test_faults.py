@@ -43,13 +43,12 @@ def test_a_client_is_safe_and_forecasts_come_back(
         with Traffic(client, questions) as traffic:
             time.sleep(before_s)
             _await_live_answer(traffic, 0)
-            began = time.monotonic()
             fault.begin(site)
             if fault.end is not None:
                 time.sleep(lasts_s)
                 fault.end(site)
             # What nobody mends but the supervisor is over when it has happened.
-            cleared_at = began if fault.end is None else time.monotonic()
+            cleared_at = time.monotonic()
             _await_live_answer(traffic, cleared_at)
             time.sleep(after_s)
         verdict = Verdict.of(fault.name, traffic, cleared_at)
