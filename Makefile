@@ -2,19 +2,22 @@ PYTHON ?= python3
 DATA ?= ../shared/data/oec
 
 .DEFAULT_GOAL := help
-.PHONY: help install system-packages demo demo-bundle test test-faults soak test-bulk lint format
+.PHONY: help install system-packages perf-analyzer demo demo-bundle test test-faults soak test-bulk lint format
 
 # What the tests run that only a distribution carries: redis-server, promtool, a library of perf_analyzer.
 SYSTEM_PACKAGES := redis-server prometheus libb64-0d
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/.installed  ## .venv with everything, for development
 
 system-packages:  ## Debian's packages that the tests run beside Python's (needs root)
 	dpkg -s $(SYSTEM_PACKAGES) >/dev/null 2>&1 || { apt-get -qq update && \
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(SYSTEM_PACKAGES); }
+
+perf-analyzer: install  ## the load generator of the server benchmark, where none is on PATH
+	.venv/bin/adprior bench server --fetch-perf-analyzer
 
 demo: .demo-venv/.installed  ## the shipped model on a real tritonserver, in a small environment
 	.demo-venv/bin/python demo/demo.py
