@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, PRIOR_HEAD, TOKENIZER
+from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, TOKENIZER
 from faults.conftest import Report
 from integration.conftest import free_ports
 
@@ -33,7 +33,6 @@ WAYS: dict[str, Callable[[bytes], bytes | None]] = {
 }
 SHORT = [
     (f"{LLM_ENGINE}/1/bundle/model.onnx", "corrupt"),
-    (f"{PRIOR_HEAD}/1/bundle/advertisers/ids.npy", "swapped"),
     (f"{TOKENIZER}/1/bundle/manifest.json", "truncated"),
     (f"{LLM_ENGINE}/configs/cpu.pbtxt", "truncated"),
 ]
@@ -118,7 +117,8 @@ def test_every_file_counts(copy: Path, model: str, report: Report) -> None:
     assert wrong == []
 
 
-def test_files_of_one_kind_that_change_places_are_refused(copy: Path, is_long: bool) -> None:
+@pytest.mark.long_form
+def test_files_of_one_kind_that_change_places_are_refused(copy: Path) -> None:
     """Both are whole and right, each where the other belongs."""
     pairs = [
         ("llm_engine/1/bundle/trie/offsets.npy", "llm_engine/1/bundle/trie/child_tokens.npy"),
@@ -127,7 +127,7 @@ def test_files_of_one_kind_that_change_places_are_refused(copy: Path, is_long: b
         ("tokenizer/config.pbtxt", "prior_head/config.pbtxt"),
         ("tokenizer/1/bundle/tokenizer.json", "tokenizer/1/bundle/prompt.json"),
     ]
-    for one, other in pairs if is_long else pairs[2:3]:
+    for one, other in pairs:
         contents = (copy / one).read_bytes(), (copy / other).read_bytes()
         for name, content in ((one, contents[1]), (other, contents[0])):
             _exchange(copy / name, content)

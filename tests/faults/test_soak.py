@@ -20,7 +20,7 @@ def test_a_soak_measures_every_process(
     users = [str(path) for path in sorted((DEMO / "users").glob("*.json"))]
     plot = tmp_path / "soak.png"
     arguments = ["bench", "soak", "--repository", str(demo_repository), "--users", *users]
-    arguments += ["--minutes", "0.1", "--warm-up-minutes", "0.03", "--plot", str(plot), "--json"]
+    arguments += ["--minutes", "0.06", "--warm-up-minutes", "0.01", "--plot", str(plot), "--json"]
     status = main(arguments)
     document = json.loads(capsys.readouterr().out)
     # So short a time says nothing of leaks.
