@@ -42,6 +42,7 @@ EXAMPLE = """examples:
 
 _PARTS: Final = ("throughput", "incremental", "memory")
 _MEMORY_USERS_A_SHARD: Final = 625
+_SHARDS: Final = 64
 _SEED: Final = 3
 
 
@@ -189,6 +190,7 @@ class _Bench:
         if self.profiles is not None:
             arguments += ["--profiles", str(self.profiles)]
         arguments += ["--as-of", as_of.isoformat(), "--workers", str(workers)]
+        arguments += ["--shards", str(_SHARDS)]  # many, so that the last ones cost little
         return run_bulk([*arguments, "--output", str(output)])
 
 

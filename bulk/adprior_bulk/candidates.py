@@ -19,7 +19,7 @@ from adprior_bulk.incremental import events_digest
 from adprior_bulk.settings import Inputs
 from adprior_bulk.staging import read_shard, rows_by_user
 from adprior_runtime.context import UserContext, parse_context
-from adprior_runtime.errors import AdpriorError, InvalidInputError
+from adprior_runtime.errors import InvalidInputError
 
 __all__ = ["Candidate", "Found", "GivenUser", "read_candidates"]
 
@@ -56,7 +56,7 @@ class Candidate(Protocol):
         ...
 
 
-Found = tuple[str | None, Candidate | AdpriorError]
+Found = tuple[str | None, Candidate | Exception]
 """A user's id, and the user or what is wrong with their rows."""
 
 
@@ -138,5 +138,5 @@ def _given(table: pa.Table) -> Iterator[Found]:
         else:
             try:
                 yield user_id, GivenUser.of(raw)
-            except AdpriorError as error:
+            except Exception as error:  # noqa: BLE001  one user's failure is not the others'
                 yield user_id, error

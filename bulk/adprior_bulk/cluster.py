@@ -57,7 +57,7 @@ def connect(address: str | None, workers: int | None) -> Iterator[int]:
                     log_to_driver=False,
                     **({} if address else local),
                 )
-        except (OSError, RuntimeError, ValueError) as error:
+        except Exception as error:  # its errors share no base
             reason = " ".join(str(error).split())
             raise EnvironmentProblemError(f"Ray at {address or 'local'}: {reason}") from error
     try:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from adprior_bulk.engines import Answer, Engine, EngineSettings, Forecasted, Task, refused
-from adprior_runtime.errors import AdpriorError
 from adprior_runtime.forecaster import Forecaster
 
 __all__ = ["InProcess", "InProcessEngine"]
@@ -52,7 +51,7 @@ class InProcessEngine(Engine):
         for place, task in enumerate(tasks):
             try:
                 prompts.append((place, self._forecaster.prompt_ids(task.context)))
-            except AdpriorError as error:
+            except Exception as error:  # noqa: BLE001  one user's failure is not the others'
                 yield task, refused(error)
         for place, prompt in sorted(prompts, key=lambda item: len(item[1])):
             yield tasks[place], self._answer(prompt)

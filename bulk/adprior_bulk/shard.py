@@ -28,7 +28,7 @@ from adprior_bulk.incremental import Due, Previous, why_due
 from adprior_bulk.manifest import DataFile, write_text_whole
 from adprior_bulk.settings import Inputs, Rules
 from adprior_bulk.tables import DEAD_LETTERS, FORECASTS, rows_to_table, write_whole
-from adprior_runtime.errors import AdpriorError
+from adprior_runtime.errors import InvalidRequestError
 
 __all__ = ["Record", "ShardPlan", "run_shard"]
 
@@ -155,7 +155,8 @@ class _ShardWork:
         self._is_carried = np.array(
             [known.expires_at > plan.rules.as_of for _, known in self._known.values()], dtype=bool
         )
-        self._kept: dict[str, tuple[datetime | None, datetime, int]] = {}
+        self._kept: dict[str, tuple[datetime | None, datetime, datetime, int]] = {}
+        self._replaced = 0
         self._rows: list[tuple[Any, ...]] = []
         self._letters: list[tuple[Any, ...]] = []
         self._counts: Counter[str] = Counter()
@@ -188,8 +189,7 @@ class _ShardWork:
         new = rows_to_table(self._rows, FORECASTS)
         table = pa.concat_tables([kept, new]).sort_by("user_id")
         lost = len(self._is_carried) - kept.num_rows
-        replaced = sum(1 for row in self._rows if row[0] in self._known)
-        self._counts.update(carried=kept.num_rows, forgotten=lost - replaced)
+        self._counts.update(carried=kept.num_rows, forgotten=lost - self._replaced)
         file = letters = None
         if self._engine is not None:
             file = self._write(table, "")
@@ -212,13 +212,13 @@ class _ShardWork:
         write_whole(table, self._plan.output / path)
         return DataFile(path=path, shard=self._shard, rows=table.num_rows)
 
-    def _task_if_due(self, user_id: str | None, found: Candidate | AdpriorError) -> Task | None:
+    def _task_if_due(self, user_id: str | None, found: Candidate | Exception) -> Task | None:
         self._counts["users"] += user_id is not None
         try:
-            if isinstance(found, AdpriorError):
+            if isinstance(found, Exception):
                 raise found
             return None if user_id is None else self._task(user_id, found)
-        except AdpriorError as error:
+        except Exception as error:  # noqa: BLE001  one user's failure is not the others'
             self._bury(user_id, refused(error))
             return None
 
@@ -231,12 +231,23 @@ class _ShardWork:
             return None
         self._counts[f"due_{due}"] += 1
         if self._engine is None:
+            self._replace(user_id)
             return None
         raw, context = user.context()
-        counted_from = user.as_of - self._plan.rules.lateness
+        try:
+            expires_at = user.as_of + self._plan.rules.max_age
+            counted_from = user.as_of - self._plan.rules.lateness
+        except OverflowError:
+            raise InvalidRequestError("as_of: too near an end of the calendar") from None
         digest = user.digest(counted_from, user.as_of)
-        self._kept[user_id] = (user.last_activity, counted_from, digest)
+        self._kept[user_id] = (user.last_activity, expires_at, counted_from, digest)
         return Task(user_id=user_id, raw=raw, context=context)
+
+    def _replace(self, user_id: str) -> None:
+        """Carry the user's last forecast, if any, no further."""
+        if user_id in self._known:
+            self._is_carried[self._known[user_id][0]] = False
+            self._replaced += 1
 
     def _forecast(self, tasks: Sequence[Task]) -> None:
         if self._engine is None or self._attempts is None or not tasks:
@@ -251,24 +262,18 @@ class _ShardWork:
         if isinstance(answer, Refused):
             self._bury(task.user_id, answer)
             return
-        if task.user_id in self._known:
-            self._is_carried[self._known[task.user_id][0]] = False
+        self._replace(task.user_id)
         self._counts.update(forecast=1, exact=int(answer.exact))
-        as_of = task.context.as_of
-        last_activity, counted_from, digest = self._kept[task.user_id]
         self._rows.append(
             (
                 task.user_id,
-                as_of,
+                task.context.as_of,
                 answer.advertiser_ids,
                 answer.log_probs,
                 answer.exact,
                 answer.missing_mass,
                 answer.bundle_id,
-                last_activity,
-                as_of + self._plan.rules.max_age,
-                counted_from,
-                digest,
+                *self._kept[task.user_id],
             )
         )
 

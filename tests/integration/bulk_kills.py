@@ -67,9 +67,16 @@ def same_forecast(one: dict[int, float], other: dict[int, float]) -> bool:
 
 
 def run_killed(
-    arguments: Sequence[str], scratch: Path, kills: int, seed: int = 5
+    arguments: Sequence[str], scratch: Path, kills: int, duration_s: float, seed: int = 5
 ) -> tuple[Path, dict[str, int]]:
     """Run into fresh outputs, killed, until so many kills have hit; finish the last one.
+
+    Args:
+        arguments: Of ``adprior bulk``, without the output.
+        scratch: Where outputs go.
+        kills: How many.
+        duration_s: Of an undisturbed run; moments are drawn up to 0.6 of it.
+        seed: Of the moments.
 
     Returns:
         The last output, and how many kills hit which kind of process.
@@ -77,10 +84,8 @@ def run_killed(
     moments = random.Random(seed)
     hit = {"driver": 0, "worker": 0}
     number = 0
-    duration_s = 15.0
     while True:
         output = scratch / f"killed-{number}"
-        began = time.monotonic()
         with subprocess.Popen(
             [*COMMAND, *arguments, "--output", str(output)],
             stdout=subprocess.DEVNULL,
@@ -95,7 +100,6 @@ def run_killed(
                     break
             process.wait()
         if process.returncode == 0:
-            duration_s = min(duration_s, time.monotonic() - began)
             assert Manifest.load(output) is not None
             if sum(hit.values()) >= kills:
                 return output, hit
@@ -146,8 +150,10 @@ def main() -> None:
     args, rest = parser.parse_known_args()
     args.scratch.mkdir(parents=True, exist_ok=True)
     undisturbed = args.scratch / "undisturbed"
+    began = time.monotonic()
     subprocess.run([*COMMAND, *rest, "--output", str(undisturbed)], check=True)
-    output, hit = run_killed(rest, args.scratch, args.kills)
+    duration_s = time.monotonic() - began
+    output, hit = run_killed(rest, args.scratch, args.kills, duration_s)
     expected, found = read_output(undisturbed), read_output(output)
     assert_same_forecasts(expected, found)
     print(f"{found.num_rows} users after {hit}: the same as undisturbed")

@@ -56,6 +56,8 @@ POISON = {
     "not-utf8": b'{"as_of": "2024-03-20", "profile": {"x": "hunter2 \xff"}}',
     "large": b'{"as_of": "2024-03-20", "x": "' + b"hunter2" * 60_000 + b'"}',
     "deep": b'{"as_of": "2024-03-20", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "ancient": b'{"as_of": "0001-01-05"}',
+    "far": b'{"as_of": "9999-12-31"}',
     "no-room": json.dumps(
         {"as_of": "2024-03-20", "profile": {f"hunter2 {n}": "hunter2 " * 9 for n in range(99)}}
     ).encode(),

@@ -53,8 +53,8 @@ def _staged(tmp_path: Path, inputs: Inputs, shards: int) -> list[Found]:
     ]
 
 
-def _context(found: Candidate | AdpriorError) -> tuple[bytes, UserContext]:
-    assert not isinstance(found, AdpriorError)
+def _context(found: Candidate | Exception) -> tuple[bytes, UserContext]:
+    assert not isinstance(found, Exception)
     return found.context()
 
 
@@ -133,7 +133,7 @@ def test_an_assembled_users_digest_and_last_activity_are_those_of_the_context(
     rows = [_row("u1", date(2024, 1, 1) + timedelta(days=n * 5 % 80), f"b{n}") for n in range(30)]
     ((_, found),) = _assembled(tmp_path, rows)
     history = _context(found)[1].history
-    assert not isinstance(found, AdpriorError)
+    assert not isinstance(found, Exception)
     assert found.last_activity == history[-1].time
     start, end = AS_OF - timedelta(days=30), AS_OF - timedelta(days=3)
     assert found.digest(start, end) == events_digest(history, start, end) != 0
