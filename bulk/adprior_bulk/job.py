@@ -67,6 +67,7 @@ class Job:
             EnvironmentProblemError: Ray or the servers failed; the run goes on when started again.
         """
         began = time.monotonic()
+        pieces = self._pieces()
         with locked(self.output):
             previous = Manifest.load(self.output)
             request = self._request()
@@ -78,7 +79,6 @@ class Job:
                 drop_other_runs(plan.directory)
             for directory in (plan.staged, plan.record_path(0).parent):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            pieces = self._pieces()
             with connect(self.ray_address, self.workers) as workers:
                 self._stage(plan, pieces, workers)
                 done, now = self._forecast(plan, None if dry_run else self.engine, workers)

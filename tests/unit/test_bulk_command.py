@@ -49,6 +49,16 @@ def test_bad_options_are_refused_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_inputs_of_another_shape_leave_nothing_behind(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pq.write_table(pa.table({"user_id": ["u"], "row": [1]}), tmp_path / "users.parquet")
+    arguments = ["--users", str(tmp_path / "users.parquet"), "--bundle", BUNDLE]
+    told = _bulk(capsys, *arguments, "--output", str(tmp_path / "out"))
+    assert "users.parquet: no column context; found: user_id, row" in told
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_directory_of_something_else_is_left_alone(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
