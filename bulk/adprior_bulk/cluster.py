@@ -96,6 +96,7 @@ def map_items(
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_consecutive_actor_init_deaths = _STARTS_THAT_MAY_FAIL
+    context.execution_no_progress_timeout_s = -1  # a shard may take long; fleets have a patience
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if not items:
         return
