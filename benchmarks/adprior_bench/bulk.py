@@ -42,7 +42,7 @@ EXAMPLE = """examples:
 
 _PARTS: Final = ("throughput", "incremental", "memory")
 _MEMORY_USERS_A_SHARD: Final = 625
-_SHARDS: Final = 64
+_SHARDS: Final = 32
 _SEED: Final = 3
 
 

@@ -18,6 +18,8 @@ __all__ = ["connect", "map_items"]
 
 _OBJECT_STORE_BYTES: Final = 128 << 20
 """Of a local Ray: only what is to be done and what was done goes through it."""
+_IN_FLIGHT: Final = 2
+"""Items that an actor has: at one only, it would wait for Ray's next round after each."""
 _STARTS_THAT_MAY_FAIL: Final = 20
 """Deaths of workers in a row, while they start, before it is said that they cannot."""
 
@@ -79,7 +81,7 @@ def map_items(
     """Run a function over items on Ray Data's actor pool; yield what it returns, as it comes.
 
     An actor that dies is started again, and does again what it was at. No more items are under way
-    than there are actors, and only text comes back, so that the object store stays small.
+    than two for each actor, and only text comes back, so that the object store stays small.
 
     Args:
         items: What to do, named by a text; each goes to one worker.
@@ -107,7 +109,7 @@ def map_items(
         fn_constructor_args=(make, tuple(arguments)),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(
-            size=min(workers, len(items)), max_tasks_in_flight_per_actor=1
+            size=min(workers, len(items)), max_tasks_in_flight_per_actor=_IN_FLIGHT
         ),
         num_cpus=1,
     )
