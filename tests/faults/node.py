@@ -17,6 +17,7 @@ from typing import Self
 
 import psutil
 
+from adprior_runtime.model_processes import find_model_processes
 from integration.conftest import free_ports
 
 TESTS = Path(__file__).parents[1]
@@ -75,13 +76,12 @@ class Node:
                 return child
         raise AssertionError("no tritonserver runs")
 
-    def stub(self, model: str) -> psutil.Process:
-        """The process that runs a Python model."""
-        for child in self.server.children():
-            command = child.cmdline()
-            if len(command) > 1 and Path(command[1]).parent.parent.name == model:
-                return child
-        raise AssertionError(f"no process runs {model}")
+    def stubs(self, model: str) -> list[psutil.Process]:
+        """The processes that run a Python model, one for each instance."""
+        found = find_model_processes(self.server.pid)
+        stubs = [psutil.Process(pid) for pid, name in sorted(found.items()) if name == model]
+        assert stubs, f"no process runs {model}"
+        return stubs
 
     def pause(self) -> None:
         """Stop the server and its models in their tracks."""
