@@ -54,7 +54,8 @@ def check_unwritable(directory: Path) -> None:
     """
     if os.statvfs(directory).f_flag & os.ST_RDONLY:
         return
-    for path in (directory, *sorted(directory.rglob("*"))):
+    place = directory.resolve()  # itself may be a link
+    for path in (place, *sorted(place.rglob("*"))):
         if not path.is_symlink() and path.stat().st_mode & stat.S_IWOTH:
             raise InvalidInputError(
                 f"{path}: every user of this machine may write it, and the server would run what "

@@ -17,7 +17,9 @@ from typing import Self
 
 import psutil
 
+from adprior_runtime.model_processes import find_model_processes
 from integration.conftest import free_ports
+from integration.test_kills import COMMAND
 
 TESTS = Path(__file__).parents[1]
 _RESTART_S = 0.2
@@ -27,13 +29,21 @@ _RESTART_S = 0.2
 class Node:
     """A supervised server on ports that stay the same; a context manager that stops it.
 
+    Args:
+        repository: What it serves.
+        options: Of ``adprior serve``.
+        flags: Of tritonserver, where `serve_with_flags` says why.
+
     Attributes:
         url: Where gRPC clients find it.
         ends: What `adprior serve` said each time that it ended by itself.
     """
 
-    def __init__(self, repository: Path, flags: Sequence[str] = ()) -> None:
+    def __init__(
+        self, repository: Path, options: Sequence[str] = (), *, flags: Sequence[str] = ()
+    ) -> None:
         self._repository = repository
+        self._options = list(options)
         self._flags = list(flags)
         self._grpc_port, self._http_port, self._metrics_port = free_ports(3)
         self.url = f"localhost:{self._grpc_port}"
@@ -75,13 +85,12 @@ class Node:
                 return child
         raise AssertionError("no tritonserver runs")
 
-    def stub(self, model: str) -> psutil.Process:
-        """The process that runs a Python model."""
-        for child in self.server.children():
-            command = child.cmdline()
-            if len(command) > 1 and Path(command[1]).parent.parent.name == model:
-                return child
-        raise AssertionError(f"no process runs {model}")
+    def stubs(self, model: str) -> list[psutil.Process]:
+        """The processes that run a Python model, one for each instance."""
+        found = find_model_processes(self.server.pid)
+        stubs = [psutil.Process(pid) for pid, name in sorted(found.items()) if name == model]
+        assert stubs, f"no process runs {model}"
+        return stubs
 
     def pause(self) -> None:
         """Stop the server and its models in their tracks."""
@@ -120,9 +129,13 @@ class Node:
 
     def _arguments(self) -> list[str]:
         ports = {"grpc": self._grpc_port, "http": self._http_port, "metrics": self._metrics_port}
+        serve = [*COMMAND, "serve"]
+        if self._flags:
+            serve = [sys.executable, "-m", "faults.serve_with_flags", *self._flags, "--"]
         return [
-            *(sys.executable, "-m", "faults.serve_with_flags", *self._flags, "--"),
+            *serve,
             *("--repository", str(self._repository)),
+            *self._options,
             *(f"--{name}-port={port}" for name, port in ports.items()),
         ]
 

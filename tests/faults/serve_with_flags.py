@@ -1,4 +1,6 @@
-"""``adprior serve`` with further flags of tritonserver's own.
+"""``adprior serve`` with further flags of tritonserver's own: for what its own options refuse.
+
+A certificate that has expired, say, which a tritonserver that runs for long comes to present.
 
 ``python -m faults.serve_with_flags --grpc-use-ssl=true -- --repository REPO ...``
 """

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from adprior_client import ClientConfig
+from adprior_runtime.contract import GRPC_KEY_PREFIX, INFERENCE_KEY
 from faults.certificates import Certificates
 from faults.node import Node
 from faults.proxy import Proxy
 
-_HEADER = "triton-grpc-protocol-infer-key"
+_HEADER = f"{GRPC_KEY_PREFIX}{INFERENCE_KEY}"
 
 
 class Kind(StrEnum):
@@ -61,14 +62,16 @@ def open_site(kind: Kind, repository: Path, directory: Path) -> Iterator[Site]:
     """Start a node of that kind; ``directory`` is for files of its own."""
     if kind is Kind.TLS:
         certificates = Certificates(directory)
-        with Node(repository, certificates.flags) as node:
+        with Node(repository, flags=certificates.flags) as node:
             config = certificates.client_config(node.url)
             yield Site(node=node, config=config, certificates=certificates)
     elif kind is Kind.TOKEN:
         token = Token()
         token.sent = token.right
-        flag = f"--grpc-restricted-protocol=inference:infer-key={token.right}"
-        with Node(repository, [flag]) as node:
+        file = directory / "token"
+        file.touch(mode=0o600)
+        file.write_text(token.right)
+        with Node(repository, ["--inference-token-file", str(file)]) as node:
             config = ClientConfig(urls=(node.url,))
             yield Site(node=node, config=config, client={"metadata": token.metadata}, token=token)
     elif kind is Kind.PROXY:

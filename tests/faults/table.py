@@ -43,23 +43,27 @@ def _kill_stub(model: str) -> Fault:
     return Fault(
         name=f"process of {model} killed",
         kind=Kind.PLAIN,
-        begin=lambda site: site.node.stub(model).kill(),
+        begin=lambda site: site.node.stubs(model)[0].kill(),
         in_short=model == LLM_ENGINE,
     )
 
 
-def _stop_stub(model: str) -> Fault:
+def _stop_stubs(model: str) -> Fault:
     stopped: list[psutil.Process] = []
 
+    def signal_all(number: signal.Signals) -> None:
+        for process in stopped:
+            process.send_signal(number)
+
     def stop(site: Site) -> None:
-        stopped[:] = [site.node.stub(model)]
-        stopped[0].send_signal(signal.SIGSTOP)
+        stopped[:] = site.node.stubs(model)
+        signal_all(signal.SIGSTOP)
 
     return Fault(
-        name=f"process of {model} stopped, continued",
+        name=f"processes of {model} stopped, continued",
         kind=Kind.PLAIN,
         begin=stop,
-        end=lambda _: stopped[0].send_signal(signal.SIGCONT),
+        end=lambda _: signal_all(signal.SIGCONT),
     )
 
 
@@ -126,7 +130,7 @@ FAULTS = [
     _kill_stub(LLM_ENGINE),
     _kill_stub(ADVERTISER_DECODER),
     _kill_stub(PRIOR_HEAD),
-    _stop_stub(LLM_ENGINE),
+    _stop_stubs(LLM_ENGINE),
     Fault(
         name="server stopped, continued",
         kind=Kind.PLAIN,
@@ -143,8 +147,7 @@ FAULTS = [
     Fault(
         name="server restarted",
         kind=Kind.PLAIN,
-        begin=lambda site: site.node.restart(),
-        end=lambda site: site.node.await_ready(),
+        begin=lambda site: site.node.restart(),  # returns when it is ready again
     ),
     _proxied("network slow by 1 s", "delay 1"),
     _proxied("network slow, no circuit breaker", "delay 1", settings=_NO_BREAKER),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, TOKENIZER
 from faults.conftest import Report
 from integration.conftest import free_ports
+from integration.test_kills import COMMAND
 
 pytestmark = pytest.mark.triton
 
@@ -54,10 +54,8 @@ def _serve(repository: Path) -> tuple[int | str, str]:
     """Run `adprior serve`; return its exit status, or "ready", and what it said."""
     ports = zip(("grpc", "http", "metrics"), free_ports(3), strict=True)
     options = [f"--{name}-port={port}" for name, port in ports]
-    command = [sys.executable, "-m", "faults.serve_with_flags", "--", *options]
     with subprocess.Popen(
-        [*command, "--repository", str(repository)],
-        cwd=Path(__file__).parents[1],
+        [*COMMAND, "serve", "--repository", str(repository), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -74,3 +74,13 @@ def test_a_file_that_everyone_may_write_is_named(tmp_path: Path) -> None:
     path = _write(tmp_path / "model" / "model.py", mode=0o646)
     with pytest.raises(InvalidInputError, match=rf"{path}: every user .* chmod -R o-w {tmp_path}"):
         check_unwritable(tmp_path)
+
+
+def test_what_a_link_leads_to_is_looked_at(tmp_path: Path) -> None:
+    repository, current = tmp_path / "blue", tmp_path / "current"
+    repository.mkdir()
+    current.symlink_to(repository)
+    check_unwritable(current)
+    repository.chmod(0o777)
+    with pytest.raises(InvalidInputError, match=rf"{repository}: every user"):
+        check_unwritable(current)

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+from contextlib import ExitStack
+from pathlib import Path
 
+import psutil
 import pytest
 
 from adprior_bench.soak.memory import MemoryRecord, Sampler
@@ -61,3 +65,24 @@ def test_a_sampler_reads_resident_memory_and_tells_of_an_end() -> None:
         assert not sampler.sample()  # a zombie
     assert not sampler.sample()
     assert len(sampler.record.times_s) == 1
+
+
+def test_the_instances_of_a_model_count_as_one(tmp_path: Path) -> None:
+    stub = tmp_path / "triton_python_backend_stub"
+    shutil.copy("/bin/sh", stub)
+    model = tmp_path / "repository" / "llm_engine" / "1" / "model.py"
+    model.parent.mkdir(parents=True)
+    model.write_text("read forever\n")
+    with ExitStack() as stack:
+        processes = []
+        for _ in range(2):
+            process = subprocess.Popen([stub, model], stdin=subprocess.PIPE)
+            processes.append(stack.enter_context(process))
+            stack.callback(process.kill)
+        sampler = Sampler(os.getpid())
+        assert sampler.sample()
+        (resident,) = sampler.record.resident["llm_engine"]
+        assert resident > max(psutil.Process(each.pid).memory_info().rss for each in processes)
+        processes[0].kill()
+        processes[0].wait()
+        assert not sampler.sample()

@@ -109,6 +109,13 @@ def _soak(
         {"kind": kind, "ended": ended, "calls": calls}
         for (kind, ended), calls in sorted(load.outcomes.items())
     ]
+    calls = load.outcomes.total()
+    answered = sum(n for (_, ended), n in load.outcomes.items() if ended == "answered")
+    if 2 * answered < calls:
+        raise EnvironmentProblemError(
+            f"{answered:,} of {calls:,} calls were answered, too few to tell of the memory: "
+            "ask less (--rate), or where nothing else runs"
+        )
     return sampler.record, outcomes
 
 

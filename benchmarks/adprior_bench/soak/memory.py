@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -42,7 +42,10 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class MemoryRecord:
-    """Samples: when (seconds from the beginning), and resident bytes of each process."""
+    """Samples: when (seconds from the beginning), and resident bytes by process.
+
+    The instances of a model, each a process, count as one.
+    """
 
     times_s: list[float] = field(default_factory=list)
     resident: dict[str, list[int]] = field(default_factory=dict)
@@ -79,9 +82,12 @@ class Sampler:
 
     def __init__(self, server_pid: int) -> None:
         models = find_model_processes(server_pid)
-        self._processes: Mapping[str, psutil.Process] = {
-            SERVER: psutil.Process(server_pid),
-            **{name: psutil.Process(pid) for pid, name in sorted(models.items())},
+        self._processes: Mapping[str, Sequence[psutil.Process]] = {
+            SERVER: [psutil.Process(server_pid)],
+            **{
+                name: [psutil.Process(pid) for pid, each in models.items() if each == name]
+                for name in sorted(set(models.values()))
+            },
         }
         self._began = time.monotonic()
         self.record = MemoryRecord(resident={name: [] for name in self._processes})
@@ -89,12 +95,15 @@ class Sampler:
     def sample(self) -> bool:
         """Add a sample; False where a process has ended."""
         try:
-            found = {name: each.memory_info().rss for name, each in self._processes.items()}
+            found = {
+                name: [each.memory_info().rss for each in processes]
+                for name, processes in self._processes.items()
+            }
         except psutil.NoSuchProcess:
             return False
-        if not all(found.values()):  # a zombie has none
+        if not all(map(all, found.values())):  # a zombie has none
             return False
         self.record.times_s.append(time.monotonic() - self._began)
         for name, resident in found.items():
-            self.record.resident[name].append(resident)
+            self.record.resident[name].append(sum(resident))
         return True
