@@ -94,7 +94,7 @@ def _write_files(place: Path) -> None:
     authority.cert_pem.write_to_path(place / "ca.pem")
     stranger.cert_pem.write_to_path(place / "other-ca.pem")
     for name, issued in {
-        "server": authority.issue_cert("localhost"),
+        "server": authority.issue_cert("127.0.0.1"),
         "caller": authority.issue_cert("ads.example"),
         "expired": authority.issue_cert("ads.example", not_after=yesterday),
         "foreign": stranger.issue_cert("ads.example"),
@@ -167,7 +167,7 @@ def guarded(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
                 process=process,
                 files=files,
                 repository=copy,
-                url=addresses["grpc"].replace("127.0.0.1", "localhost"),
+                url=addresses["grpc"],
                 http=addresses["http"],
                 metrics=addresses["metrics"],
             )
