@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from adprior_bulk.engines import Answer, Engine, Refused, Task
+from adprior_runtime.errors import AdpriorError
 
 __all__ = ["Attempts"]
 
@@ -49,7 +50,11 @@ class Attempts:
                 yield task, _DIED
                 continue
             self._note(f"+{mark}")
-            answers = list(engine.forecast([task]))
+            try:
+                answers = list(engine.forecast([task]))
+            except AdpriorError:  # the engine failed, and the worker lives
+                self._note(f"-{mark}")
+                raise
             self._note(f"-{mark}")
             yield from answers
 

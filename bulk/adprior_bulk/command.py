@@ -28,6 +28,8 @@ EXAMPLE: Final = """examples:
 contexts are assembled, of the events before --as-of. Run it again after a kill, and it goes on."""
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_PRIORITY: Final = "bulk"
+"""Nobody waits for these forecasts: rankings and live forecasts go first at a server."""
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -154,7 +156,7 @@ def _add_fleet_arguments(parser: argparse.ArgumentParser) -> None:
         help="seconds without any answer before the run stops (300)",
     )
     parser.add_argument(
-        "--client", type=Path, metavar="TOML", help="settings of the client: TLS, metadata"
+        "--client", type=Path, metavar="TOML", help="settings of the client: TLS, token, metadata"
     )
 
 
@@ -197,10 +199,14 @@ def _client_config(args: argparse.Namespace) -> Any:
     from adprior_client import ClientConfig  # noqa: PLC0415
 
     if args.client is None:
-        return ClientConfig(urls=tuple(args.url), deadline_s=args.timeout)
+        return ClientConfig(urls=tuple(args.url), deadline_s=args.timeout, priority=_PRIORITY)
     config = ClientConfig.from_toml(args.client)
-    urls = config.urls if args.url is None else tuple(args.url)
-    return replace(config, urls=urls, deadline_s=args.timeout)
+    return replace(
+        config,
+        urls=config.urls if args.url is None else tuple(args.url),
+        deadline_s=args.timeout,
+        priority=config.priority or _PRIORITY,
+    )
 
 
 def _inputs(args: argparse.Namespace) -> Inputs:

@@ -43,6 +43,8 @@ USER: Final = "__user__"
 WRONG: Final = "__wrong__"
 _PIECE_BYTES: Final = 64 << 20
 _BATCH_ROWS: Final = 16_384
+_BATCH_BYTES: Final = 16 << 20
+_BUFFER_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,8 +179,14 @@ def _as(schema: pa.Schema, batch: pa.RecordBatch, kind: str) -> pa.RecordBatch:
         return batch
     try:
         table = pa.Table.from_batches([batch]).select(schema.names).cast(schema)
-    except (KeyError, pa.ArrowException) as error:
-        raise InvalidInputError(f"{kind}: files disagree about a column: {error}") from error
+    except (KeyError, pa.ArrowException):
+        # Arrow's message may quote a value.
+        types = {name: schema.field(name).type for name in schema.names}
+        wrong = [f"{f.name} is {f.type}" for f in batch.schema if types.get(f.name) != f.type]
+        expected = ", ".join(f"{name} {told}" for name, told in types.items())
+        raise InvalidInputError(
+            f"{kind}: files disagree about a column: {', '.join(wrong)}; expected {expected}"
+        ) from None
     return table.combine_chunks().to_batches()[0]
 
 
@@ -242,9 +250,13 @@ def _segments(piece: Piece) -> Iterator[pa.Table]:
     held: list[pa.RecordBatch] = []
     size = 0
     try:
-        with pq.ParquetFile(piece.path) as file:
+        # Buffered: else a row group's columns are read whole, however large they are.
+        with pq.ParquetFile(piece.path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
             for batch in file.iter_batches(
-                _BATCH_ROWS, list(piece.row_groups), list(piece.columns) or None
+                _batch_rows(piece, file.metadata),
+                list(piece.row_groups),
+                list(piece.columns) or None,
+                use_threads=False,
             ):
                 held.append(batch)
                 size += batch.nbytes
@@ -256,6 +268,14 @@ def _segments(piece: Piece) -> Iterator[pa.Table]:
         raise InvalidInputError(f"{piece.path}: cannot be read: {reason}") from error
     if held:
         yield _prepared(piece, held)
+
+
+def _batch_rows(piece: Piece, metadata: pq.FileMetaData) -> int:
+    """Return how many rows to read at once: fewer where they are large, as contexts may be."""
+    groups = [metadata.row_group(index) for index in piece.row_groups]
+    rows = sum(int(group.num_rows) for group in groups)
+    size = sum(int(group.total_byte_size) for group in groups)
+    return max(1, min(_BATCH_ROWS, rows * _BATCH_BYTES // max(size, 1)))
 
 
 def _prepared(piece: Piece, batches: list[pa.RecordBatch]) -> pa.Table:

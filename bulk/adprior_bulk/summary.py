@@ -134,6 +134,8 @@ class Summary:
     def to_text(self) -> str:
         """Return the table that people see."""
         rows = [(told, f"{self.counts.get(key, 0):,}") for key, told in _COUNTS.items()]
+        if self.is_old:
+            rows.insert(0, ("done before, nobody is due now", self.version))
         rows += [
             (f"due: {key[4:].replace('_', ' ')}", f"{count:,}")
             for key, count in sorted(self.counts.items())

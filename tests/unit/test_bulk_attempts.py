@@ -9,6 +9,7 @@ import pytest
 from adprior_bulk.attempts import Attempts
 from adprior_bulk.engines import Answer, Engine, Forecasted, Refused, Task
 from adprior_runtime.context import UserContext
+from adprior_runtime.errors import EnvironmentProblemError
 
 CONTEXT = UserContext(profile={}, history=(), as_of=datetime(2024, 5, 1, tzinfo=UTC))
 TASKS = [Task(user_id=name, raw=b"", context=CONTEXT) for name in ("a", "b\n", "c")]
@@ -55,4 +56,23 @@ def test_deaths_for_other_reasons_refuse_nobody(tmp_path: Path) -> None:
                 break
         del forecasts
     answers = [answer for _, answer in Attempts(path).forecast(DiesOf(""), TASKS)]
+    assert answers == [FINE] * 3
+
+
+class FailsOf(DiesOf):
+    """An engine that fails, as a fleet does that is gone; the worker lives."""
+
+    def forecast(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
+        try:
+            yield from super().forecast(tasks)
+        except WorkerDiedError:
+            raise EnvironmentProblemError("nobody answers") from None
+
+
+def test_an_engine_that_fails_refuses_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "0000.txt"
+    for _ in range(6):
+        with pytest.raises(EnvironmentProblemError):
+            list(Attempts(path).forecast(FailsOf("a"), TASKS))
+    answers = [answer for _, answer in Attempts(path).forecast(FailsOf(""), TASKS)]
     assert answers == [FINE] * 3

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from adprior_bulk.command import _client_config, add_arguments
 from adprior_bulk.job import choose_shards
 from adprior_bulk.settings import Inputs
 from adprior_runtime.cli import main
@@ -75,3 +77,21 @@ def test_a_shard_has_about_a_thousand_users(tmp_path: Path, rows: int, shards: i
     pq.write_table(pa.table({"n": pa.array(range(rows), pa.int32())}), path)
     assert choose_shards(tmp_path, Inputs(users=path), None) == shards
     assert choose_shards(tmp_path, Inputs(users=path), 5) == 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "priority"),
+    [(None, "bulk"), ('token = "t"', "bulk"), ('priority = "retrieval"', "retrieval")],
+)
+def test_servers_are_asked_after_everybody_else(
+    tmp_path: Path, settings: str | None, priority: str
+) -> None:
+    arguments = ["--url", "h:1", "--output", "o"]
+    if settings is not None:
+        (tmp_path / "client.toml").write_text(f'urls = ["other:1"]\n{settings}\n')
+        (tmp_path / "client.toml").chmod(0o600)
+        arguments += ["--client", str(tmp_path / "client.toml")]
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    config = _client_config(parser.parse_args(arguments))
+    assert (config.urls, config.priority) == (("h:1",), priority)

@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from adprior_build.publish.forecast_batches import ForecastReader
 from adprior_bulk.manifest import MANIFEST, DataFile, Manifest, drop_old_versions
+from adprior_bulk.tables import DEAD_LETTERS, FORECASTS, rows_to_table, write_whole
+from adprior_client import ParquetForecasts
+from adprior_client.forecast_files import list_forecast_files
 from adprior_runtime.errors import InvalidInputError
 
 
@@ -77,3 +82,36 @@ def test_unknown_keys_of_the_format_are_let_pass(tmp_path: Path) -> None:
     document = json.loads((tmp_path / MANIFEST).read_text()) | {"of_another_day": 1}
     (tmp_path / MANIFEST).write_text(json.dumps(document))
     assert Manifest.load(tmp_path) == manifest
+
+
+def test_clients_and_publishing_read_what_the_manifest_names(tmp_path: Path) -> None:
+    """What bulk writes is what they want: columns, types, dead letters apart, leftovers unseen."""
+    shard = "date=2024-05-01/shard=0000"
+    moment = datetime(2024, 5, 1, tzinfo=UTC)
+    times = (None, moment + timedelta(days=7), moment - timedelta(days=30))
+    rows = [(user, moment, [7, 2**40], [-0.5, -1.5], True, 0.25, "b", *times, 1) for user in "uv"]
+    letter = rows_to_table([("w", "INTERNAL", "it failed")], DEAD_LETTERS)
+    for path, table in (
+        (f"{shard}/a.parquet", rows_to_table(rows, FORECASTS)),
+        (f"{shard}/killed.parquet", rows_to_table([("x", *rows[0][1:])], FORECASTS)),
+        (f"_dead_letters/{shard}/a.parquet", letter),
+    ):
+        write_whole(table, tmp_path / path)
+    empty = f"{shard.replace('0000', '0001')}/a.parquet"
+    write_whole(FORECASTS.empty_table(), tmp_path / empty)
+    files = [DataFile(path=f"{shard}/a.parquet", shard=0, rows=2)]
+    files += [DataFile(path=empty, shard=1, rows=0)]
+    letters = DataFile(path=f"_dead_letters/{shard}/a.parquet", shard=0, rows=1)
+    manifest = replace(
+        _version(tmp_path / "other", "v"), files=tuple(files), dead_letters=(letters,)
+    )
+    manifest.publish(tmp_path)
+    stored = ParquetForecasts(tmp_path)
+    assert len(stored) == 2
+    found = stored.find("u")
+    assert found is not None
+    assert [item.advertiser_id for item in found.advertisers] == [7, 2**40]
+    assert (found.made_at, found.exact, found.bundle_id) == (moment, True, "b")
+    for place in (tmp_path, tmp_path / "_manifests" / "v.json"):
+        reader = ForecastReader(list_forecast_files(place))
+        assert [batch.fields for batch in reader.batches(8) if batch.rows] == [[b"su", b"sv"]]

@@ -106,8 +106,10 @@ def test_files_that_disagree_about_a_type_are_told_of(tmp_path: Path) -> None:
     words = pa.table({"who": ["u"], "row": ["no number"]})
     pq.write_table(words, tmp_path / "in" / "b.parquet")
     _stage(tmp_path / "in", tmp_path / "staged")
-    with pytest.raises(InvalidInputError, match="events: files disagree about a column"):
+    told = "events: files disagree about a column: row is string; expected who string, row int64"
+    with pytest.raises(InvalidInputError, match=told) as caught:
         read_shard(tmp_path / "staged", "events", shard_of("u", SHARDS), SHARDS)
+    assert "no number" not in str(caught.value)
 
 
 def test_wrong_inputs_are_named(tmp_path: Path) -> None:
@@ -122,3 +124,14 @@ def test_wrong_inputs_are_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(InvalidInputError, match=f"{name}: {told}"):
             _pieces(tmp_path / name)
+
+
+@pytest.mark.parametrize(("size", "most"), [(8, staging._BATCH_ROWS), (1 << 20, 16)])
+def test_large_rows_are_read_a_few_at_a_time(tmp_path: Path, size: int, most: int) -> None:
+    texts = [f"{row:0{size}}" for row in range(40)]
+    table = pa.table({"who": texts, "row": list(range(40))})
+    pq.write_table(table, tmp_path / "a.parquet", use_dictionary=False)
+    (piece,) = _pieces(tmp_path / "a.parquet")
+    assert 1 <= staging._batch_rows(piece, pq.read_metadata(piece.path)) <= most
+    _stage(tmp_path / "a.parquet", tmp_path / "staged")
+    assert Counter(user for _, user, _ in _rows(tmp_path / "staged")) == Counter(texts)
