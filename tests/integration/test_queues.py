@@ -135,7 +135,5 @@ def test_bulk_work_lets_others_go_first_in_ensembles_too(
     ended = crowd.wait()
     assert {outcome for _, outcome in ended} == {"answered"}
     overtaken = WAITING - [tag for tag, _ in ended].index("late")
-    if goes_first:
-        assert overtaken >= WAITING / 4
-    else:
-        assert overtaken < WAITING / 4  # two of each model: the order is not strict
+    # Beside a batch that the other engine is at, the last in the queue may be done first.
+    assert (overtaken > contract.MAX_BATCH_SIZE) == goes_first
