@@ -3,7 +3,8 @@
 As many calls are under way as the worker may have, and no more: a server that is slow is asked less
 often, and one that says it has too much to do (RESOURCE_EXHAUSTED) is asked again after a pause
 that grows. While nobody answers, the worker waits, up to its patience; then the run stops, and goes
-on where it was when it is started again.
+on where it was when it is started again. A user who is not answered for so long, though others are,
+is refused: one context must not stop the rest.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -34,6 +36,7 @@ _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
 _BAD_ANSWERS: Final = 3
 """After so many of one user the answer is believed: the server fails on them."""
+_PROBES: Final = 3
 _NOBODY: Final = b'{"as_of":"2024-01-01"}'
 
 
@@ -106,12 +109,26 @@ class FleetEngine(Engine):
                     return refused(error)
                 problem = error
             if time.monotonic() - began + pause_s > self._settings.patience_s:
+                is_silence = isinstance(problem, UnavailableError | DeadlineError)
+                if is_silence and self._answers_others(task.user_id):
+                    return refused(problem)
                 raise EnvironmentProblemError(
                     f"no answer within {self._settings.patience_s:g} s; the last one failed with: "
                     f"{problem}; start the run again, and it goes on"
                 ) from problem
             time.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  no secret
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _answers_others(self, user_id: str) -> bool:
+        """Whether a user of whom nothing is known is answered, by whoever this one's server is."""
+        # A client of its own: in ours, this user may have opened the server's circuit breaker.
+        with RetrievalClient(replace(self._settings.client, fail_open=False)) as client:
+            for _ in range(_PROBES):
+                with suppress(ClientError):
+                    found = client.forecast(_NOBODY, self._settings.top_k, user_id=user_id)
+                    return found.bundle_id == self._settings.bundle_id
+                time.sleep(min(self._settings.patience_s / 10, _LONGEST_PAUSE_S))
+        return False
 
     def _forecast(self, task: Task) -> Forecast:
         return self._client.forecast(task.raw, self._settings.top_k, user_id=task.user_id)

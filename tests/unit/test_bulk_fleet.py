@@ -105,6 +105,28 @@ def test_patience_ends_and_blames_no_user(
     assert time.monotonic() - began < 30
 
 
+def test_a_user_who_is_never_answered_does_not_stop_the_others(triton: FakeTriton) -> None:
+    poisoned = TASKS[0]
+
+    def silent_on_one(model: str, asked: Any) -> Any:
+        if asked[contract.USER_CONTEXT][0, 0] == poisoned.raw:
+            time.sleep(0.3)
+        return _two(model, asked)
+
+    triton.answer = silent_on_one
+    client = replace(triton.config(), deadline_s=0.1)
+    fleet = Fleet(client=client, top_k=2, bundle_id="bundle-1", patience_s=2.0, concurrency=1)
+    engine = fleet.open()
+    try:
+        answers = {task.user_id: answer for task, answer in engine.forecast(TASKS)}
+    finally:
+        engine.close()
+    refused = answers.pop(poisoned.user_id)
+    assert isinstance(refused, Refused)
+    assert refused.code == "DEADLINE_EXCEEDED"
+    assert {type(answer) for answer in answers.values()} == {Forecasted}
+
+
 @pytest.fixture
 def second() -> Iterator[FakeTriton]:
     fake = FakeTriton().start()
