@@ -277,7 +277,7 @@ def test_a_models_process_that_dies_ends_the_server(
         assert command.stdout
         assert command.stdout.readline().startswith("adprior: ready")
         server = _server_of(command)
-        (stub,) = (child for child in server.children() if "llm_engine" in child.cmdline()[1])
+        stub = next(child for child in server.children() if "llm_engine" in child.cmdline()[1])
         stub.kill()
         _, errors = command.communicate(timeout=30)
         assert command.returncode == 1
