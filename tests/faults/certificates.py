@@ -62,6 +62,7 @@ class Certificates:
 
     def _write(self, name: str, certificate: trustme.LeafCert) -> None:
         certificate.private_key_pem.write_to_path(self._path(f"{name}-key"))
+        self._path(f"{name}-key").chmod(0o600)  # clients refuse a key that others can read
         certificate.cert_chain_pems[0].write_to_path(self._path(f"{name}-chain"))
 
     def _path(self, name: str) -> Path:
