@@ -39,10 +39,11 @@ soak: install  ## a server under mixed load, and its memory (15 min)
 BULK_INPUTS = --bundle demo/bundle --columns demo/columns.toml \
   --events "$(DATA)/events.parquet" --profiles "$(DATA)/profiles.parquet" --as-of 2022-09-01
 
-test-bulk: install  ## adprior bulk on all users in DATA: against the server, and killed 20 times
+test-bulk: install  ## adprior bulk on all users in DATA: against the server, killed 20 times; publish and Redis too
 	scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && export PYTHONPATH=tests && \
 	  .venv/bin/python -m integration.bulk_equality $(BULK_INPUTS) --scratch "$$scratch/equality" && \
-	  .venv/bin/python -m integration.bulk_kills $(BULK_INPUTS) --kills 20 --scratch "$$scratch/kills"
+	  .venv/bin/python -m integration.bulk_kills $(BULK_INPUTS) --kills 20 --scratch "$$scratch/kills" && \
+	  .venv/bin/python -m integration.publish_kills --kills 20 --scratch "$$scratch/publish"
 
 lint: install  ## style and types
 	.venv/bin/ruff check .

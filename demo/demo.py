@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import socket
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from adprior_client.tables import format_bar, format_percent, format_table
 from adprior_runtime.bundle import Bundle
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.cli import main as adprior
+from adprior_runtime.endpoints import free_ports
 from adprior_runtime.errors import AdpriorError
 from adprior_runtime.server import TritonServer
 
@@ -58,7 +58,7 @@ def _show(bundle: Path, repository: Path) -> None:
     print("Assembling the model repository from the shipped bundle ...", flush=True)
     if adprior(["build", "--bundle", str(bundle), "--output", str(repository)]) != 0:
         raise AdpriorError("the bundle could not be assembled")
-    grpc_port, http_port, metrics_port = _free_ports(3)
+    grpc_port, http_port, metrics_port = free_ports(3)
     print("Starting tritonserver ...", flush=True)
     with TritonServer.start(
         repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port
@@ -164,14 +164,6 @@ def _time(call: Callable[[], _Answer]) -> tuple[_Answer, float]:
     start = time.perf_counter()
     answer = call()
     return answer, 1000 * (time.perf_counter() - start)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(item.getsockname()[1]) for item in sockets]
-    for item in sockets:
-        item.close()
-    return ports
 
 
 if __name__ == "__main__":

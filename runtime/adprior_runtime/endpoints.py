@@ -10,7 +10,7 @@ from typing import Final
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["Endpoints", "local_host"]
+__all__ = ["Endpoints", "free_ports", "local_host"]
 
 _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
@@ -127,3 +127,12 @@ def _explain(error: OSError, place: str, host: str, flag: str, port: int) -> str
     if error.errno == errno.EACCES:
         return f"port {port} needs privileges; choose one above 1023 with {flag}"
     return f"{place}: cannot listen there ({error.strerror or error})"
+
+
+def free_ports(count: int) -> list[int]:
+    """Return so many different ports of the loopback address that nobody listens on just now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(each.getsockname()[1]) for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports

@@ -6,11 +6,11 @@ that it is ready: requests for that model then wait for ever. So whoever runs th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-__all__ = ["find_model_processes", "is_unasked_for"]
+__all__ = ["find_model_processes", "is_unasked_for", "model_run_by"]
 
 _STUB: Final = "triton_python_backend_stub"
 
@@ -20,11 +20,17 @@ def find_model_processes(server_pid: int) -> Mapping[int, str]:
     models = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and _parent_and_state(int(entry.name))[0] == server_pid:
-            command = _read(entry / "cmdline").split("\0")
-            if Path(command[0]).name == _STUB and len(command) > 1:
-                # REPOSITORY/MODEL/VERSION/model.py
-                models[int(entry.name)] = Path(command[1]).parent.parent.name
+            model = model_run_by(_read(entry / "cmdline").split("\0"))
+            if model is not None:
+                models[int(entry.name)] = model
     return models
+
+
+def model_run_by(command: Sequence[str]) -> str | None:
+    """Return the model that a command line runs in a stub; None where it is no stub's."""
+    if len(command) < 2 or Path(command[0]).name != _STUB:
+        return None
+    return Path(command[1]).parent.parent.name  # REPOSITORY/MODEL/VERSION/model.py
 
 
 def is_unasked_for(pid: int, parent: int) -> bool:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, TOKENIZER
+from adprior_runtime.endpoints import free_ports
 from faults.conftest import Report
-from integration.conftest import free_ports
 from integration.test_kills import COMMAND
 
 pytestmark = pytest.mark.triton

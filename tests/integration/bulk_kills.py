@@ -61,7 +61,7 @@ def same_forecast(one: dict[int, float], other: dict[int, float]) -> bool:
     # Who is in one alone is tied with the last of the other.
     last = min([*one.values(), *other.values()], default=0.0)
     alone = {**one, **other}
-    return all(abs(alone[key] - last) < 1e-4 + 1e-3 for key in one.keys() ^ other.keys()) and all(
+    return all(abs(alone[key] - last) < 1e-4 for key in one.keys() ^ other.keys()) and all(
         abs(one[key] - other[key]) < 1e-3 for key in one.keys() & other.keys()
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -17,6 +16,7 @@ import pytest
 
 from adprior_client import ClientConfig, RankingClient, RetrievalClient
 from adprior_runtime.cli import main
+from adprior_runtime.endpoints import free_ports
 from adprior_runtime.server import TritonServer
 
 ADVERTISERS = [
@@ -118,14 +118,6 @@ def bundle(data_set: DataSet, checkpoint: Path, tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="session")
 def repository(bundle: Path) -> Path:
     return bundle.with_name("repository")
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(item.getsockname()[1]) for item in sockets]
-    for item in sockets:
-        item.close()
-    return ports
 
 
 def start_server(repository: Path, **options: Any) -> TritonServer:

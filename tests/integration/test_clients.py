@@ -34,10 +34,11 @@ from adprior_client import (
 from adprior_runtime import contract
 from adprior_runtime.bundle import HEAD_FILE, Bundle
 from adprior_runtime.cli import main
+from adprior_runtime.endpoints import free_ports
 from adprior_runtime.head import PriorHead
 from adprior_runtime.prior_features import CandidatePriors
 from adprior_runtime.server import TritonServer
-from integration.conftest import ADVERTISERS, free_ports, start_server
+from integration.conftest import ADVERTISERS, start_server
 from integration.test_forecast import user
 from unit.client_calls import KINDS, Kind
 

@@ -29,7 +29,8 @@ from tritonclient.utils import InferenceServerException
 
 from adprior_client import ClientConfig, Forecast, RankingClient, Reason, RetrievalClient
 from adprior_runtime import contract
-from integration.conftest import ADVERTISERS, free_ports
+from adprior_runtime.endpoints import free_ports
+from integration.conftest import ADVERTISERS
 from integration.test_forecast import user
 
 pytestmark = pytest.mark.triton

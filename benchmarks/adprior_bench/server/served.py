@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from adprior_build.server_tuning import Tuning, read_scaling
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle
 from adprior_runtime.compiled_engine import ENGINE_KIND
 from adprior_runtime.contract import LLM_ENGINE, TOKENIZER, Scaling
+from adprior_runtime.endpoints import free_ports
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.server import TritonServer
 
@@ -64,7 +64,7 @@ def collect_bundle(repository: Path, directory: Path) -> Path:
 @contextmanager
 def serve_repository(repository: Path, bundle: Path) -> Iterator[Served]:
     """Start tritonserver on free ports of the loopback and stop it afterwards."""
-    grpc_port, http_port, metrics_port = _free_ports(3)
+    grpc_port, http_port, metrics_port = free_ports(3)
     with TritonServer.start(
         repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port
     ) as running:
@@ -86,11 +86,3 @@ def _look_at(address: str, pid: int | None, bundle: Path) -> Iterator[Served]:
         yield Served(server=server, bundle=bundle, engine=engine)
     finally:
         server.close()
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(item.getsockname()[1]) for item in sockets]
-    for item in sockets:
-        item.close()
-    return ports

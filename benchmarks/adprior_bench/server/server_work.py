@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import Any, Final
 
 import psutil
@@ -16,6 +15,7 @@ import tritonclient.grpc
 
 from adprior_runtime.contract import MODEL_NAMES
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
+from adprior_runtime.model_processes import model_run_by
 
 __all__ = ["FRONT_END", "STEPS", "ModelWork", "Server", "ServerWork", "Snapshot"]
 
@@ -140,11 +140,11 @@ class Server:
 
 
 def _cpu_s(root: psutil.Process) -> dict[str, float]:
-    """Return the CPU seconds of a process and those below it, by `_process_name`."""
+    """Return the CPU seconds of a process and those below it, by model and `FRONT_END`."""
     cpu_s: dict[str, float] = {}
     try:
         for process in [root, *root.children(recursive=True)]:
-            times, name = process.cpu_times(), _process_name(process)
+            times, name = process.cpu_times(), model_run_by(process.cmdline()) or FRONT_END
             cpu_s[name] = cpu_s.get(name, 0.0) + times.user + times.system
     except psutil.Error as error:
         raise EnvironmentProblemError(f"a process of the server is gone: {error}") from error
@@ -159,12 +159,3 @@ def _model_work(item: Any) -> ModelWork:
         executions=item.execution_count,
         step_s={step: getattr(statistics, step).ns / 1e9 for step in STEPS},
     )
-
-
-def _process_name(process: psutil.Process) -> str:
-    """Return the model that a stub runs: its command line has ``.../MODEL/VERSION/model.py``."""
-    for argument in process.cmdline():
-        path = PurePath(argument)
-        if path.name == "model.py" and path.parent.parent.name in MODEL_NAMES:
-            return path.parent.parent.name
-    return FRONT_END

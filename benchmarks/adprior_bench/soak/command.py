@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import socket
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +18,7 @@ from adprior_client.tables import Column, format_table
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.contract import ADVERTISER_DECODER
+from adprior_runtime.endpoints import free_ports
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 from adprior_runtime.server import TritonServer
 
@@ -120,10 +120,7 @@ def _soak(
 
 
 def _start(repository: Path) -> TritonServer:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-    grpc_port, http_port, metrics_port = (int(each.getsockname()[1]) for each in sockets)
-    for each in sockets:
-        each.close()
+    grpc_port, http_port, metrics_port = free_ports(3)
     return TritonServer.start(
         repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port
     )
