@@ -9,9 +9,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Mapping
-from typing import Final, NoReturn
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final, Never, NoReturn
 
 from adprior_runtime import __version__
 from adprior_runtime.errors import AdpriorError
@@ -41,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     name = arguments[0]
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # else it adds its notes to our one line
     try:
-        return _run(name, arguments[1:])
+        with _terminated_in_order():
+            return _run(name, arguments[1:])
     except AdpriorError as error:
         problem = str(error)
     except ModuleNotFoundError as error:
@@ -55,9 +59,12 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         # A full disk, a directory that may not be written: nothing of ours is at fault.
         problem = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    except _Terminated:
+        print(f"adprior {name}: terminated", file=sys.stderr)
+        return 128 + signal.SIGTERM
     except KeyboardInterrupt:
         print(f"adprior {name}: interrupted", file=sys.stderr)
-        return 130
+        return 128 + signal.SIGINT
     print(f"adprior {name}: {problem}", file=sys.stderr)
     return 2
 
@@ -73,6 +80,28 @@ def _run(name: str, arguments: list[str]) -> int:
     )
     command.add_arguments(parser)
     return int(command.run(parser.parse_args(arguments)))
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM arrived."""
+
+
+@contextmanager
+def _terminated_in_order() -> Iterator[None]:
+    """Let SIGTERM undo what is half done, as Ctrl-C does; one more changes nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # a handler can be set in the main thread only
+        return
+
+    def terminate(*_: object) -> Never:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -79,3 +83,22 @@ def test_a_missing_extra_is_named() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "needs the package pyarrow: pip install 'adprior[build]'" in done.stderr
+
+
+def test_terminated_it_removes_what_it_had_in_hand(tmp_path: Path) -> None:
+    code = "import sys; from adprior_runtime.cli import main; sys.exit(main())"
+    asked = ["bench", "search", "--sizes", "100", "--rounds", "1000000", "--peer-rounds", "0"]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *asked],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        while not list(tmp_path.glob("adprior-bench-*")):
+            assert command.poll() is None
+            time.sleep(0.05)
+        command.terminate()
+        said = command.communicate()[1].splitlines()
+    assert said[-1] == "adprior bench: terminated"
+    assert command.returncode == 128 + signal.SIGTERM
+    assert not list(tmp_path.glob("adprior-*"))

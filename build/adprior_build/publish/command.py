@@ -6,8 +6,6 @@ import argparse
 import json
 import os
 import re
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -132,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
         tls_key_file=args.tls_key_file,
     )
     left = "" if args.forecasts is None else "; readers keep the version that they had"
-    with _told_in_one_line(address.name, left), _stopped_in_order():
+    with _told_in_one_line(address.name, left):
         redis = address.connect(timeout_s=args.timeout, max_connections=2)
         versions = Versions(redis, keys, address.name)
         if args.list:
@@ -279,21 +277,3 @@ def _told_in_one_line(address: str, left: str) -> Iterator[None]:
         yield
     except RedisError as error:
         raise RedisProblemError(f"{explain(error, address)}{left}") from error
-
-
-@contextmanager
-def _stopped_in_order() -> Iterator[None]:
-    """Let SIGTERM undo what was written, as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
