@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from adprior_bench import bulk, clients, search, simulate_log, stored
+from adprior_bench import bulk, clients, drift, search, simulate_log, stored
 from adprior_bench.quality import command as quality
 from adprior_bench.server import command as server
 from adprior_bench.soak import command as soak
@@ -22,6 +22,7 @@ _BENCHMARKS = {
     "quality": quality,
     "simulate-log": simulate_log,
     "stored": stored,
+    "drift": drift,
     "soak": soak,
 }
 

@@ -6,14 +6,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
-from adprior_build.catalogue import Catalogue, even_out
-from adprior_build.event_log import Split, UserHistory
+from adprior_build.catalogue import Catalogue, even_out, read_catalogue
+from adprior_build.event_log import (
+    ColumnMap,
+    Split,
+    UserHistory,
+    name_advertisers,
+    read_users,
+)
+from adprior_runtime.bundle import CATALOGUE_FILE, Bundle
 from adprior_runtime.context import UserContext
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["Case", "day_cases", "recorded_split"]
+__all__ = ["Case", "day_cases", "read_test_cases", "recorded_split"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,3 +87,21 @@ def recorded_split(training: Mapping[str, Any]) -> tuple[Split, date]:
         )
     cut = date.fromisoformat(split["cut"])
     return Split(cut=cut, test_share=split["test_share"], salt=split["salt"]), cut
+
+
+def read_test_cases(
+    bundle: Bundle, events: Path, profiles: Path | None, columns: Path
+) -> list[Case]:
+    """Return the days after the training cut of the users whom the bundle's model never saw.
+
+    Raises:
+        InvalidInputError: A file is wrong, or there is no such day.
+    """
+    split, cut = recorded_split(bundle.manifest.training)
+    catalogue = read_catalogue(bundle.path(CATALOGUE_FILE))
+    users = read_users(events, profiles, ColumnMap.load(columns))
+    users = name_advertisers(users, catalogue.ids, catalogue.names)
+    cases = list(day_cases([u for u in users if split.is_test_user(u.user_id)], cut, catalogue))
+    if not cases:
+        raise InvalidInputError(f"{events}: no test user has an event on or after {cut}")
+    return cases

@@ -7,12 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from adprior_bench.cases import day_cases, recorded_split
+from adprior_bench.cases import read_test_cases
 from adprior_bench.search_rows import WARM_UP, measure_search
-from adprior_build.catalogue import read_catalogue
-from adprior_build.event_log import ColumnMap, name_advertisers, read_users
 from adprior_runtime.bundle import (
-    CATALOGUE_FILE,
     ONNX_MODEL_FILE,
     PROMPT_FILE,
     TOKENIZER_FILE,
@@ -57,13 +54,7 @@ def measure_bundle(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _prompts(args: argparse.Namespace, bundle: Bundle) -> list[list[int]]:
     """Return prompts of test users on days after the training cut, drawn at random."""
-    split, cut = recorded_split(bundle.manifest.training)
-    catalogue = read_catalogue(bundle.path(CATALOGUE_FILE))
-    users = read_users(args.events, args.profiles, ColumnMap.load(args.columns))
-    users = name_advertisers(users, catalogue.ids, catalogue.names)
-    cases = list(day_cases([u for u in users if split.is_test_user(u.user_id)], cut, catalogue))
-    if not cases:
-        raise InvalidInputError(f"{args.events}: no test user has an event on or after {cut}")
+    cases = read_test_cases(bundle, args.events, args.profiles, args.columns)
     renderer = PromptRenderer.load(bundle.path(PROMPT_FILE), bundle.path(TOKENIZER_FILE))
     chosen = np.random.default_rng(7).permutation(len(cases))[: args.rounds + WARM_UP]
     return [renderer.render(cases[index].context).token_ids for index in chosen]

@@ -69,6 +69,13 @@ class SmallData:
         arguments += ["--cut", CUT.isoformat(), "--test-share", "0.4", "--epochs", "1"]
         return main([*arguments, "--threads", "1", *options])
 
+    def save_bundle(self, place: Path, *options: str) -> Path:
+        """Train in ``place``, with ``options`` too, and return the bundle made there."""
+        assert self.train(place / "checkpoint", *options) == 0
+        made = ["--checkpoint", str(place / "checkpoint"), "--save-bundle", str(place / "bundle")]
+        assert build(place / "repository", *made) == 0
+        return place / "bundle"
+
 
 def invented_events() -> list[dict[str, Any]]:
     """Return the events: each user has a favourite of their own and one bought by all."""

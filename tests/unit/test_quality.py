@@ -18,7 +18,7 @@ from adprior_build.catalogue import read_catalogue
 from adprior_build.event_log import ColumnMap
 from adprior_runtime.cli import main
 from adprior_runtime.forecaster import Forecaster
-from unit.small_checkpoint import COLUMNS, CUT, NAMES, SmallData, build, invented_events
+from unit.small_checkpoint import COLUMNS, CUT, NAMES, SmallData, invented_events
 
 SPLIT = ("--test-share", "0.4", "--validation-share", "0.4")
 SECTIONS = [
@@ -64,11 +64,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> SmallData:
 
 @pytest.fixture(scope="module")
 def bundle(data: SmallData, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("built")
-    assert data.train(place / "checkpoint", *SPLIT) == 0
-    options = ["--checkpoint", str(place / "checkpoint"), "--save-bundle", str(place / "bundle")]
-    assert build(place / "repository", *options) == 0
-    return place / "bundle"
+    return data.save_bundle(tmp_path_factory.mktemp("built"), *SPLIT)
 
 
 def run(data: SmallData, bundle: Path, *options: str) -> int:

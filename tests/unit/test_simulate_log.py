@@ -13,7 +13,7 @@ from adprior_build.event_log import Split
 from adprior_build.ranking_log import COLUMNS, read_ranking_log
 from adprior_runtime.bundle import Bundle
 from adprior_runtime.cli import main
-from unit.small_checkpoint import CUT, IDS, NAMES, SmallData, build, invented_events
+from unit.small_checkpoint import CUT, IDS, NAMES, SmallData, invented_events
 
 Simulate = Callable[..., dict[str, list[Any]]]
 
@@ -25,11 +25,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> SmallData:
 
 @pytest.fixture(scope="module")
 def bundle(data: SmallData, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("built")
-    assert data.train(place / "checkpoint") == 0
-    options = ["--checkpoint", str(place / "checkpoint"), "--save-bundle", str(place / "bundle")]
-    assert build(place / "repository", *options) == 0
-    return place / "bundle"
+    return data.save_bundle(tmp_path_factory.mktemp("built"))
 
 
 def run(data: SmallData, bundle: Path, output: Path, *options: str) -> int:
