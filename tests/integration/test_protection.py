@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,9 +28,12 @@ import tritonclient.grpc as triton
 import trustme
 from tritonclient.utils import InferenceServerException
 
+from adprior_bench.server.perf_analyzer import find_perf_analyzer
 from adprior_client import ClientConfig, Forecast, RankingClient, Reason, RetrievalClient
 from adprior_runtime import contract
+from adprior_runtime.cli import main
 from adprior_runtime.endpoints import free_ports
+from adprior_runtime.errors import EnvironmentProblemError
 from integration.conftest import ADVERTISERS
 from integration.test_forecast import user
 
@@ -426,3 +430,52 @@ def test_it_neither_can_nor_does_write_its_repository(guarded: Guarded) -> None:
     for place in (guarded.repository / "new", guarded.repository / "tokenizer" / "config.pbtxt"):
         written = subprocess.run([*attempt, str(place)], capture_output=True, check=False)
         assert b"PermissionError" in written.stderr
+
+
+def _analyzers() -> dict[int, list[str]]:
+    """Return the arguments of each perf_analyzer that runs, by process."""
+    return {
+        process.pid: process.info["cmdline"]
+        for process in psutil.process_iter(["name", "cmdline"])
+        if process.info["name"] == "perf_analyzer" and process.info["cmdline"]
+    }
+
+
+def test_its_load_is_measured_and_the_token_is_not_left_in_the_process_list(
+    guarded: Guarded, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        find_perf_analyzer()
+    except EnvironmentProblemError as error:
+        pytest.skip(str(error))
+    names = {"tls_ca": "ca.pem", "tls_certificate": "caller.pem", "tls_key": "caller-key.pem"}
+    files = {**names, "token": "inference"}.items()
+    settings = tmp_path / "client.toml"
+    lines = [f'{key}_file = "{guarded.files / name}"\n' for key, name in files]
+    settings.write_text("".join(['urls = ["elsewhere:1"]\n', *lines]))
+    command = ["bench", "server", "--url", guarded.url, "--bundle", str(bundle), "--quick"]
+    command += ["--client", str(settings), "--scenarios", "retrieval", "--seconds", "2", "--json"]
+    seen: dict[int, list[list[str]]] = {}
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(0.05):
+            for pid, arguments in _analyzers().items():
+                seen.setdefault(pid, []).append(arguments)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        assert main(command) == 0
+    finally:
+        is_over.set()
+        watcher.join()
+    rows = json.loads(capsys.readouterr().out)
+    assert rows
+    assert all(row["problem"] is None and row["throughput"] > 0 for row in rows)
+    assert len(seen) == len(rows)
+    for arguments in seen.values():
+        (header,) = (text for text in arguments[-1] if "inference-key" in text)
+        assert header.partition(":")[2] == "*" * len(INFERENCE)
+        shown = sum(any(INFERENCE in text for text in each) for each in arguments)
+        assert shown < len(arguments) / 4

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from adprior_bench.server import perf_analyzer
+from adprior_bench.server.connection import analyzer_options, read_connection
 from adprior_bench.server.load import Load, Mode, run_load
 from adprior_bench.server.measurement import ROW_KEYS, saturated_row
 from adprior_bench.server.perf_analyzer import PerfAnalyzer, find_perf_analyzer
@@ -20,6 +21,7 @@ from adprior_bench.server.server_work import STEPS, ModelWork, Snapshot
 from adprior_bench.server.sweep import Trial, Tuning, batchings, layouts, recommend, sweep
 from adprior_bench.server.workload import StoredForecast, UserRequest, draw_requests, read_requests
 from adprior_build.event_log import UserHistory
+from adprior_client import ClientConfig
 from adprior_runtime import contract
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
 from adprior_runtime.catalogue import Advertisers
@@ -28,6 +30,7 @@ from adprior_runtime.context import Event, parse_context
 from adprior_runtime.contract import LLM_ENGINE, Scaling, Target, model
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 
+NOWHERE = ClientConfig(urls=("127.0.0.1:1",))
 BUNDLE = Path(__file__).parents[2] / "demo" / "bundle"
 FORECAST = StoredForecast(
     advertiser_ids=[23, 214], log_probs=[-1.5, -2.0], missing_mass=0.5, exact=True
@@ -144,7 +147,7 @@ def exporting(tmp_path: Path) -> PerfAnalyzer:
 
 def test_figures_are_taken_from_the_times_of_each_request(exporting: PerfAnalyzer) -> None:
     load = Load(model="m", mode=Mode.CLOSED, value=2, seconds=1)
-    result = run_load(exporting, "127.0.0.1:1", Path("in.json"), load)
+    result = run_load(exporting, NOWHERE, Path("in.json"), load)
     # Of 150 requests, sent each 10 ms and answered after 1, 2, ... 150 ms, all within two seconds.
     assert result.requests == 150
     assert result.throughput == 75
@@ -155,7 +158,7 @@ def test_figures_are_taken_from_the_times_of_each_request(exporting: PerfAnalyze
 
 def test_a_load_that_fails_is_told_and_has_no_figures(exporting: PerfAnalyzer) -> None:
     load = Load(model="m", mode=Mode.OPEN, value=0.125, seconds=1)
-    result = run_load(exporting, "127.0.0.1:1", Path("in.json"), load)
+    result = run_load(exporting, NOWHERE, Path("in.json"), load)
     assert result.throughput is None
     assert "Failed to maintain" in result.problem
 
@@ -204,6 +207,7 @@ def test_what_pip_cannot_download_is_told(tmp_path: Path, monkeypatch: pytest.Mo
         (["--bundle", "b", "--tuning-output", "t"], "--tuning-output goes with --sweep"),
         (["--bundle", "b", "--p99-limit-ms", "9"], "--p99-limit-ms goes with --sweep"),
         (["--bundle", "b", "--server-pid", "9"], "--server-pid goes with --url"),
+        (["--bundle", "b", "--client", "c.toml"], "--client goes with --url"),
         (["--bundle", "b", "--events", "e"], "--events and --columns go together"),
         (["--bundle", "b", "--profiles", "p"], "--profiles goes with --events"),
         (["--bundle", "b", "--shares", "0"], "--shares: found 0"),
@@ -215,6 +219,43 @@ def test_options_that_do_not_go_together_are_refused(
     options: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bench", "server", *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+
+
+def test_what_a_protected_server_wants_is_taken_from_the_clients_settings(tmp_path: Path) -> None:
+    settings = tmp_path / "client.toml"
+    (tmp_path / "token").write_text("a-token-of-the-tests")
+    (tmp_path / "token").chmod(0o600)
+    settings.write_text(
+        f'tls_ca_file = "ca.pem"\ntoken_file = "{tmp_path}/token"\nkill_switch_file = "off"\n'
+        'urls = ["elsewhere:1"]\n[metadata]\ntenant = "ads"\n'
+    )
+    connection = read_connection("host:8001", settings)
+    assert connection.kill_switch_file is None  # nothing would be asked
+    assert analyzer_options(connection) == [
+        *("-u", "host:8001", "-i", "grpc", "--ssl-grpc-use-ssl", "true"),
+        *("--ssl-grpc-root-certifications-file", str(Path("ca.pem").resolve())),
+        *("-H", "triton-grpc-protocol-inference-key:a-token-of-the-tests", "-H", "tenant:ads"),
+    ]
+    assert analyzer_options(NOWHERE) == ["-u", "127.0.0.1:1", "-i", "grpc"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ('tls_ca_file = "ca.pem"\ntls_server_name = "ads"', "found tls_server_name, which perf"),
+        ("tls = true", "found TLS without tls_ca_file"),
+        ("token = 7", "token: found int"),
+    ],
+)
+def test_what_perf_analyzer_cannot_do_is_told(
+    settings: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "client.toml"
+    file.write_text(f'urls = ["host:1"]\n{settings}')
+    command = ["--url", "host:1", "--bundle", str(BUNDLE), "--client", str(file)]
+    assert main(["bench", "server", *command]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert told in line
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
+from adprior_bench.server.connection import read_connection
 from adprior_bench.server.forecasts import ask_forecasts
 from adprior_bench.server.in_process import start_workers
 from adprior_bench.server.machine import describe_machine, usable_cpus
@@ -41,7 +42,7 @@ EXAMPLE = """examples:
   adprior bench server --bundle demo/bundle --output report
   adprior bench server --repository REPO --events events.parquet --profiles profiles.parquet \\
     --columns demo/columns.toml --output report
-  adprior bench server --url HOST:8001 --bundle BUNDLE --scenarios retrieval --json
+  adprior bench server --url HOST:8001 --client client.toml --bundle BUNDLE --json
   adprior bench server --bundle BUNDLE --sweep --tuning-output tuning.toml"""
 
 _QUICK: Final = {"concurrencies": [1, 2], "shares": [0.5], "seconds": 0.5, "rounds": 1, "users": 16}
@@ -49,6 +50,12 @@ _DEFAULTS: Final = {
     "concurrencies": [1, 2, 4, 8], "shares": [0.5, 0.7, 0.9], "seconds": 5.0, "rounds": 3,
     "users": 200,
 }  # fmt: skip
+
+_TOGETHER: Final = (
+    ("server_pid", "url"), ("client", "url"), ("tuning_output", "sweep"), ("p99_limit_ms", "sweep"),
+    ("profiles", "events"),
+)  # fmt: skip
+"""Options that say nothing without the other."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tuning", type=Path, metavar="FILE", help="with --bundle: tuning (TOML)")
     parser.add_argument(
         "--server-pid", type=positive_integer, metavar="PID", help="with --url: measure its CPU"
+    )
+    parser.add_argument(
+        "--client",
+        type=Path,
+        metavar="TOML",
+        help="with --url: settings of the client: TLS, token, metadata",
     )
     parser.add_argument("--events", type=Path, help="ask users of this log (the demo's users)")
     parser.add_argument("--profiles", type=Path, help="user profiles")
@@ -139,21 +152,17 @@ def _check(args: argparse.Namespace) -> None:
         raise InvalidInputError("--bundle goes with --url or alone: a repository has its own")
     if args.url is not None and args.bundle is None:
         raise InvalidInputError("--url needs --bundle: what that server serves")
-    if args.server_pid is not None and args.url is None:
-        raise InvalidInputError("--server-pid goes with --url")
+    for option, other in _TOGETHER:
+        if getattr(args, option) is not None and not getattr(args, other):
+            raise InvalidInputError(f"--{option.replace('_', '-')} goes with --{other}")
     if args.tuning is not None and (args.bundle is None or args.url is not None or args.sweep):
         raise InvalidInputError("--tuning goes with --bundle alone: what runs already is tuned")
     if args.sweep and (args.bundle is None or args.url is not None):
         raise InvalidInputError("--sweep needs --bundle alone: it starts servers of its own")
-    for option in ("tuning_output", "p99_limit_ms"):
-        if getattr(args, option) is not None and not args.sweep:
-            raise InvalidInputError(f"--{option.replace('_', '-')} goes with --sweep")
     if args.sweep and args.output is not None:
         raise InvalidInputError("--output does not go with --sweep; give --tuning-output")
     if (args.events is None) != (args.columns is None):
         raise InvalidInputError("--events and --columns go together")
-    if args.profiles is not None and args.events is None:
-        raise InvalidInputError("--profiles goes with --events")
     _check_outputs(args.output, args.tuning_output)
     if args.shares is not None and 0 in args.shares:
         raise InvalidInputError("--shares: found 0, expected shares above 0")
@@ -198,7 +207,7 @@ def _measure(args: argparse.Namespace, analyzer: PerfAnalyzer, scratch: Path) ->
     with _served(args, scratch) as served:
         bundle = Bundle.open(served.bundle, (ADVERTISERS_DIRECTORY,))
         requests = read_requests(bundle, plan.users, args.events, args.profiles, args.columns)
-        requests = ask_forecasts(requests, served.server.address, bundle.bundle_id)
+        requests = ask_forecasts(requests, served.server.connection, bundle.bundle_id)
         rows = _measure_all(args, analyzer, served, requests, plan, scratch)
     about = {
         "bundle_id": bundle.bundle_id,
@@ -257,7 +266,8 @@ def _measure_all(
 def _served(args: argparse.Namespace, scratch: Path) -> Iterator[Served]:
     """Start or adopt the server."""
     if args.url is not None:
-        with adopt_server(args.url, args.server_pid, args.bundle) as served:
+        connection = read_connection(args.url, args.client)
+        with adopt_server(connection, args.server_pid, args.bundle) as served:
             yield served
         return
     repository = args.repository

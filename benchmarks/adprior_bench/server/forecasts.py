@@ -17,20 +17,21 @@ _DEADLINE_S = 60.0
 
 
 def ask_forecasts(
-    requests: Sequence[UserRequest], address: str, bundle_id: str
+    requests: Sequence[UserRequest], connection: ClientConfig, bundle_id: str
 ) -> list[UserRequest]:
     """Return the requests with each user's forecast.
 
     Args:
         requests: Whose.
-        address: ``host:port`` of the server's gRPC.
+        connection: The server's one address, and what it wants to see.
         bundle_id: What it is thought to serve.
 
     Raises:
         InvalidInputError: It serves another bundle.
         EnvironmentProblemError: It does not answer.
     """
-    config = ClientConfig(urls=(address,), deadline_s=_DEADLINE_S, fail_open=False)
+    config = replace(connection, deadline_s=_DEADLINE_S, fail_open=False)
+    (address,) = connection.urls
     asked = []
     with RetrievalClient(config) as client:
         for request in tqdm(requests, unit="user", desc="forecasts", leave=False, disable=None):

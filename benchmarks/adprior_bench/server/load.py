@@ -6,19 +6,25 @@ that it exports, not from its rounded summary.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import psutil
 
+from adprior_bench.server.connection import analyzer_options, sent_metadata
 from adprior_bench.server.perf_analyzer import PerfAnalyzer
+from adprior_client import ClientConfig
 from adprior_runtime.errors import AdpriorError
+from adprior_runtime.process_arguments import blank_arguments
 
 __all__ = ["Load", "LoadResult", "Mode", "run_load"]
 
@@ -27,6 +33,7 @@ WINDOWS: Final = 3
 
 _ANY_PERCENT: Final = "1000000"
 _START_S: Final = 60
+_POLL_S: Final = 0.002
 
 
 class Mode(StrEnum):
@@ -77,12 +84,14 @@ class LoadResult:
     problem: str = ""
 
 
-def run_load(analyzer: PerfAnalyzer, url: str, input_data: Path, load: Load) -> LoadResult:
+def run_load(
+    analyzer: PerfAnalyzer, connection: ClientConfig, input_data: Path, load: Load
+) -> LoadResult:
     """Put a load on a server.
 
     Args:
         analyzer: What sends it.
-        url: ``host:port`` of the server's gRPC.
+        connection: The server's one address, and what it wants to see.
         input_data: As `scenarios.write_input_data` writes it.
         load: How much.
 
@@ -92,26 +101,34 @@ def run_load(analyzer: PerfAnalyzer, url: str, input_data: Path, load: Load) -> 
     # What is exported holds users' contexts: it goes with the directory, which is ours alone.
     with tempfile.TemporaryDirectory(prefix="adprior-load-") as scratch:
         export = Path(scratch) / "export.json"
-        command = [str(analyzer.binary), *_options(load), "-u", url, "-i", "grpc"]
+        command = [str(analyzer.binary), *_options(load), *analyzer_options(connection)]
         command += ["--input-data", str(input_data), "--profile-export-file", str(export)]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        try:
-            done = subprocess.run(  # noqa: S603
-                command,
-                env=analyzer.environment(),
-                cwd=scratch,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=_START_S + 10 * load.seconds,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise AdpriorError(f"perf_analyzer did not end within {error.timeout:.0f} s") from error
+        with subprocess.Popen(  # noqa: S603
+            command,
+            env=analyzer.environment(),
+            cwd=scratch,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        ) as process:
+            try:
+                _blank_when_connected(process, list(sent_metadata(connection).values()))
+                said = process.communicate(timeout=_START_S + 10 * load.seconds)
+            except subprocess.TimeoutExpired as error:
+                process.kill()
+                raise AdpriorError(
+                    f"perf_analyzer did not end within {error.timeout:.0f} s"
+                ) from error
+            except BaseException:
+                process.kill()
+                raise
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        if done.returncode or not export.is_file():
-            return LoadResult(generator_cpu_s=cpu_s, problem=_problem(done))
+        if process.returncode or not export.is_file():
+            problem = _problem("\n".join(said), process.returncode)
+            return LoadResult(generator_cpu_s=cpu_s, problem=problem)
         return _read_export(export, cpu_s)
 
 
@@ -125,6 +142,20 @@ def _options(load: Load) -> list[str]:
     options += ["--request-rate-range", f"{load.value:.3f}", "--request-distribution", "poisson"]
     # Synchronous workers would wait for answers before they send what is due.
     return [*options, "--async"]
+
+
+def _blank_when_connected(process: subprocess.Popen[str], secrets: list[str]) -> None:
+    """Take secrets out of the list of processes, once perf_analyzer has read its options.
+
+    It takes them in no other way, and has read them when it connects.
+    """
+    with contextlib.suppress(psutil.Error):
+        analyzer = psutil.Process(process.pid)
+        while secrets and process.poll() is None:
+            if analyzer.net_connections("tcp"):
+                blank_arguments(process.pid, secrets)
+                return
+            time.sleep(_POLL_S)
 
 
 def _read_export(path: Path, cpu_s: float) -> LoadResult:
@@ -161,8 +192,8 @@ def _summarise(experiment: dict[str, Any], cpu_s: float) -> LoadResult:
     )
 
 
-def _problem(done: subprocess.CompletedProcess[str]) -> str:
+def _problem(said: str, status: int) -> str:
     """Return what perf_analyzer last said, on one line."""
-    lines = [line.strip() for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     told = [line for line in lines if "rror" in line or "ailed" in line] or lines[-1:]
-    return "; ".join(told)[-300:] or f"perf_analyzer ended with status {done.returncode}"
+    return "; ".join(told)[-300:] or f"perf_analyzer ended with status {status}"

@@ -146,7 +146,7 @@ def _measure_loads(
         for value in values:
             load = Load(model=MODELS[scenario], mode=mode, value=value, seconds=plan.seconds)
             earlier = bench.server.snapshot()
-            result = run_load(bench.analyzer, bench.server.address, input_data, load)
+            result = run_load(bench.analyzer, bench.server.connection, input_data, load)
             done.append((result, bench.server.snapshot().since(earlier)))
             bench.progress()
         after = _in_process(bench, scenario, plan.seconds)

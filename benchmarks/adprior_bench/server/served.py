@@ -11,6 +11,7 @@ from adprior_bench.server.server_work import Server
 from adprior_build.bundle import check_coherence, link_or_copy
 from adprior_build.repository import fill_repository
 from adprior_build.server_tuning import Tuning, read_scaling
+from adprior_client import ClientConfig
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle
 from adprior_runtime.compiled_engine import ENGINE_KIND
 from adprior_runtime.contract import LLM_ENGINE, TOKENIZER, Scaling
@@ -68,17 +69,18 @@ def serve_repository(repository: Path, bundle: Path) -> Iterator[Served]:
     with TritonServer.start(
         repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port
     ) as running:
-        yield from _look_at(running.grpc_address, running.process.pid, bundle)
+        connection = ClientConfig(urls=(running.grpc_address,))
+        yield from _look_at(connection, running.process.pid, bundle)
 
 
 @contextmanager
-def adopt_server(address: str, pid: int | None, bundle: Path) -> Iterator[Served]:
+def adopt_server(connection: ClientConfig, pid: int | None, bundle: Path) -> Iterator[Served]:
     """Use a server that runs already; its CPU is measured where ``pid`` is given."""
-    yield from _look_at(address, pid, bundle)
+    yield from _look_at(connection, pid, bundle)
 
 
-def _look_at(address: str, pid: int | None, bundle: Path) -> Iterator[Served]:
-    server = Server(address, pid)
+def _look_at(connection: ClientConfig, pid: int | None, bundle: Path) -> Iterator[Served]:
+    server = Server(connection, pid)
     try:
         config = server.config(LLM_ENGINE)
         is_ours = config.backend == "python"

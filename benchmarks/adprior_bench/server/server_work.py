@@ -13,6 +13,8 @@ from typing import Any, Final
 import psutil
 import tritonclient.grpc
 
+from adprior_bench.server.connection import sent_metadata
+from adprior_client import ClientConfig
 from adprior_runtime.contract import MODEL_NAMES
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 from adprior_runtime.model_processes import model_run_by
@@ -98,16 +100,23 @@ class Server:
     """A running server that is looked at from outside.
 
     Args:
-        address: ``host:port`` of its gRPC.
+        connection: Its one address, and what it wants to see.
         pid: Its process, where it runs on this machine.
 
     Raises:
         InvalidInputError: There is no such process.
     """
 
-    def __init__(self, address: str, pid: int | None) -> None:
-        self.address = address
-        self._client = tritonclient.grpc.InferenceServerClient(address)
+    def __init__(self, connection: ClientConfig, pid: int | None) -> None:
+        self.connection = connection
+        self._headers = dict(sent_metadata(connection))
+        self._client = tritonclient.grpc.InferenceServerClient(
+            connection.urls[0],
+            ssl=connection.is_secure,
+            root_certificates=connection.tls_ca_file,
+            private_key=connection.tls_key_file,
+            certificate_chain=connection.tls_certificate_file,
+        )
         try:
             self._root = None if pid is None else psutil.Process(pid)
         except psutil.NoSuchProcess as error:
@@ -131,10 +140,11 @@ class Server:
 
     def _ask(self, call: Any, *arguments: Any) -> Any:
         try:
-            return call(*arguments, client_timeout=10)
+            return call(*arguments, headers=self._headers, client_timeout=10)
         except tritonclient.grpc.InferenceServerException as error:
+            (address,) = self.connection.urls
             raise EnvironmentProblemError(
-                f"{self.address}: the server does not tell its configuration or statistics: "
+                f"{address}: the server does not tell its configuration or statistics: "
                 f"{error.message()}"
             ) from error
 
