@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +21,9 @@ from adprior_runtime.cli import main
 from adprior_runtime.forecaster import Forecaster
 from unit.small_checkpoint import COLUMNS, CUT, NAMES, SmallData, invented_events
 
+BRANDS = [*NAMES, *(f"Brand {letter}" for letter in "abcdefghijklmnopqr")]
+"""More than the ten that recall looks at."""
+
 SPLIT = ("--test-share", "0.4", "--validation-share", "0.4")
 SECTIONS = [
     "Claims",
@@ -36,18 +40,19 @@ SECTIONS = [
 def data(tmp_path_factory: pytest.TempPathFactory) -> SmallData:
     """80 users, whose items follow their advertisers."""
     data = SmallData.write(tmp_path_factory.mktemp("data"))
+    data.write_catalogue({"advertiser_id": [*range(101, 101 + len(BRANDS))], "name": BRANDS})
     random = np.random.default_rng(3)
     rows: list[dict[str, Any]] = []
     for user in range(80):
-        favourite = NAMES[user % len(NAMES)]
+        favourite = BRANDS[user % len(BRANDS)]
         for step in range(12):
-            brand = favourite if random.random() < 0.6 else NAMES[random.integers(len(NAMES))]
+            brand = favourite if random.random() < 0.6 else BRANDS[random.integers(len(BRANDS))]
             rows.append(
                 {
                     "who": f"user-{user}",
                     "day": CUT + timedelta(days=7 * step - 45 + user % 5),
                     "brand": brand,
-                    "kind": "FOOD" if NAMES.index(brand) % 2 else "PETS",
+                    "kind": "FOOD" if BRANDS.index(brand) % 2 else "PETS",
                     "title": f"{brand} thing {random.integers(4)}",
                     "sku": f"{brand}-{random.integers(4)}",
                 }
@@ -152,9 +157,9 @@ def test_what_is_not_searched_is_bounded(data: SmallData, bundle: Path) -> None:
     for case in study.validation[:5]:
         context = study.context(case)
         forecast, bounds = forecaster.bounds(context)
-        everyone = forecaster.forecast(context, len(NAMES))
+        everyone = forecaster.forecast(context, len(BRANDS))
         rows = forecaster.advertisers.rows_of(everyone.advertiser_ids)
-        assert len(rows) == len(NAMES)
+        assert len(rows) == len(BRANDS)
         assert (bounds[rows] >= everyone.log_probs - 1e-5).all()
         shown = forecaster.advertisers.rows_of(forecast.advertiser_ids)
         assert bounds[shown] == pytest.approx(forecast.log_probs, abs=1e-5)
@@ -162,8 +167,11 @@ def test_what_is_not_searched_is_bounded(data: SmallData, bundle: Path) -> None:
 
 def test_every_claim_is_judged(report: Path) -> None:
     claims = table(load(report), "What is claimed")
-    assert len(claims) == 14
-    assert {row["holds"] for row in claims} <= {"yes", "no"}
+    assert len(claims) == 22
+    assert {row["holds"] for row in claims} <= {"yes", "no", "void: the real one gains nothing"}
+    void = [row for row in claims if row["holds"].startswith("void")]
+    (gain,) = (row for row in claims if row["claim"].startswith("PR-AUC beats"))
+    assert len(void) == (0 if gain["found"].startswith("+") else 3)
     recall = {row["ranker"]: row["recall@10"] for row in table(load(report), "Cohort: all")}
     (ratio,) = (row for row in claims if "popularity" in row["claim"] and "1.5" in row["claim"])
     expected = recall["llm"]["value"] / recall["popularity"]["value"]
@@ -171,12 +179,18 @@ def test_every_claim_is_judged(report: Path) -> None:
 
 
 def test_falsifiers_and_rivals_go_through_the_same_head(report: Path) -> None:
-    rows = {row["forecast in the head"]: row for row in table(load(report), "Rankers on")}
+    rows = {row["forecast in the head"]: row for row in table(load(report), "Rankers on the sim")}
     assert {"base", "reference", "llm", "random", "shuffled", "popularity", "sasrec"} <= set(rows)
     assert rows["reference"]["AUC"]["value"] == pytest.approx(rows["base"]["AUC"]["value"])
-    assert rows["reference"]["PR-AUC gain"] is None
+    assert rows["reference"]["PR-AUC, change"] is None
     gain = rows["llm"]["PR-AUC"]["value"] / rows["reference"]["PR-AUC"]["value"] - 1
-    assert rows["llm"]["PR-AUC gain"]["value"] == pytest.approx(gain)
+    assert rows["llm"]["PR-AUC, change"]["value"] == pytest.approx(gain)
+    # The bundle was built without a head: its own changes nothing.
+    assert rows["shipped_head"]["PR-AUC"]["value"] == pytest.approx(
+        rows["reference"]["PR-AUC"]["value"], abs=1e-5
+    )
+    judged = [row["forecast in its place"] for row in table(load(report), "What would prove")]
+    assert "shipped_head" not in judged
 
 
 def test_the_report_is_the_same_every_time(data: SmallData, bundle: Path, report: Path) -> None:
@@ -189,7 +203,7 @@ def test_the_report_is_the_same_every_time(data: SmallData, bundle: Path, report
         resamples=100,
         threads=1,
     )
-    titles = ("What is claimed", "Cohort: all", "Rankers on")
+    titles = ("What is claimed", "Cohort: all", "Rankers on the simulated")
 
     def comparable(found: Any) -> Any:
         return json.loads(json.dumps([table(found, title) for title in titles], default=vars_of))
@@ -198,6 +212,50 @@ def test_the_report_is_the_same_every_time(data: SmallData, bundle: Path, report
         return {name: float(getattr(value, name)) for name in ("value", "low", "high")}
 
     assert comparable(again) == comparable(load(report))
+
+
+def test_nothing_is_chosen_by_what_test_users_do(
+    data: SmallData, bundle: Path, report: Path, tmp_path: Path
+) -> None:
+    """Settings, shares, quotas, heads and all validation figures stay, whatever test users do."""
+    splits = Splits.recorded(Forecaster(bundle).bundle.manifest.training)
+    rows = pyarrow.parquet.read_table(data.path("events.parquet")).to_pylist()
+    changes = {"brand": BRANDS[3], "kind": "OTHER", "title": "another thing", "sku": "another"}
+    changed = [row | changes if splits.group_of(row["who"]) == "test" else row for row in rows]
+    assert changed != rows
+    shutil.copytree(data.directory, tmp_path / "data")
+    other = SmallData(directory=tmp_path / "data")
+    other.write_events(changed)
+    assert run(other, bundle, "--output", str(tmp_path / "report")) == 0
+
+    def chosen(found: dict[str, Any]) -> list[Any]:
+        whole = (
+            "The conventional retriever's",
+            "Each forecast's head",
+            "Heads of",
+            "What the base",
+        )
+        parts = {
+            "Rankers on validation": (
+                "settings tried",
+                "chosen",
+                "recall@10",
+                "the model minus this",
+            ),
+            "Blended lists": ("quota", "validation: advertisers"),
+            "The reserved places": ("quota", "validation: advertisers"),
+        }
+        return [
+            *(table(found, title) for title in whole),
+            *(
+                [[row[name] for name in names] for row in table(found, title)]
+                for title, names in parts.items()
+            ),
+        ]
+
+    one, two = load(report), load(tmp_path / "report")
+    assert chosen(one) == chosen(two)
+    assert table(one, "Cohort: all") != table(two, "Cohort: all")
 
 
 def test_test_users_can_be_left_alone(

@@ -14,12 +14,15 @@ from adprior_bench.quality.head_choice import (
     PENALTIES,
     REFERENCE,
     VariantFigures,
+    apply_head,
     best_variant,
 )
 from adprior_bench.quality.histories import EncodedCase
+from adprior_bench.quality.matrix_priors import matrix_features
 from adprior_bench.quality.ranking import (
     BASE,
     RANDOM,
+    SHIPPED,
     SHUFFLED,
     RankingResult,
     measure_ranking,
@@ -29,8 +32,10 @@ from adprior_bench.quality.study import Splits, Study
 from adprior_build.catalogue import Catalogue
 from adprior_build.event_log import Split
 from adprior_build.head_variants import VARIANTS
+from adprior_build.prior_head import HeadMetadata, LogisticHead, write_head
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.head import PriorHead
 from unit.encoded_users import ADVERTISERS, CATEGORIES, cases_of, invented_users, training_of
 
 Forecasts = Mapping[str, tuple[Any, Any]]
@@ -94,7 +99,12 @@ def result(study: Study, advertisers: Advertisers, forecasts: Forecasts) -> Rank
     return measure(study, advertisers, forecasts)
 
 
-def measure(study: Study, advertisers: Advertisers, forecasts: Forecasts) -> RankingResult:
+def measure(
+    study: Study,
+    advertisers: Advertisers,
+    forecasts: Forecasts,
+    shipped: PriorHead | None = None,
+) -> RankingResult:
     return measure_ranking(
         study,
         HEAD_CASES,
@@ -103,6 +113,7 @@ def measure(study: Study, advertisers: Advertisers, forecasts: Forecasts) -> Ran
         advertisers,
         real="knowing",
         forecast_k=5,
+        shipped=shipped,
         threads=1,
     )
 
@@ -152,13 +163,38 @@ def test_the_form_of_each_head_is_the_one_of_least_log_loss(result: RankingResul
         assert {(item.name, item.l2) for item in others} == {
             (name, l2) for name in VARIANTS for l2 in PENALTIES
         }
-        assert result.chosen[forecast] == min(others, key=lambda item: item.log_loss)
+        assert result.chosen[forecast] is min(others, key=lambda item: item.log_loss)
     assert result.chosen["knowing"].log_loss < result.variants["knowing"][0].log_loss
+
+
+def test_the_shipped_head_is_measured_as_it_is(
+    study: Study,
+    advertisers: Advertisers,
+    forecasts: Forecasts,
+    result: RankingResult,
+    tmp_path: Path,
+) -> None:
+    head = LogisticHead(
+        weights=np.array([0.4, -0.2, 0, 0, 0, 0]),
+        bias=0.1,
+        mean=np.zeros(6),
+        scale=np.ones(6),
+        clamp=1.5,
+    )
+    told = HeadMetadata(forecast_k=5, engine="onnx", catalogue_fingerprint="c0ffee", fitted_rows=1)
+    write_head(tmp_path / "head.onnx", head, told)
+    found = measure(study, advertisers, forecasts, PriorHead(tmp_path / "head.onnx"))
+    (_, judged) = rank_rows(study, [HEAD_CASES, JUDGED_CASES], threads=1)[1]
+    features = matrix_features(forecasts["knowing"][1], judged.impressions, advertisers, 5)
+    expected = apply_head(head, features, result.logits[REFERENCE])
+    np.testing.assert_allclose(found.logits[SHIPPED], expected, atol=1e-5)
+    assert np.ptp(found.logits[SHIPPED] - result.logits[REFERENCE]) > 0.1
+    assert set(found.logits) == {*result.logits, SHIPPED}
 
 
 def test_the_reference_is_never_chosen() -> None:
     figures = [
-        VariantFigures(name=name, l2=1.0, log_loss=log_loss, pr_auc=0.1)
+        VariantFigures(name=name, l2=1.0, log_loss=log_loss, logits=np.zeros(1))
         for name, log_loss in ((REFERENCE, 0.1), ("mlp", 0.3), ("logistic", 0.2))
     ]
     assert best_variant(figures).name == "logistic"

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from adprior_bench.quality.histories import Float64Array
+from adprior_bench.quality.intervals import UserBootstrap
 from adprior_bench.quality.retrieval import (
     MEASURES,
     BlendSettings,
@@ -14,6 +16,8 @@ from adprior_bench.quality.retrieval import (
     wanted_items,
 )
 from adprior_bench.quality.retriever import Retriever, RetrieverSettings, fit_retriever
+from adprior_bench.quality.retriever_tuning import tune_retriever
+from adprior_bench.quality.sections.retrieval import Filled, retrieval_section
 from adprior_bench.quality.study import Study
 from adprior_client import advertiser_concentration, blend_retrieved
 from adprior_runtime.errors import InvalidInputError
@@ -94,6 +98,54 @@ def test_foresight_finds_every_advertiser_and_no_forecast_changes_nothing(
         np.testing.assert_array_equal(none.values[measure][:, 2], found.values[measure][:, 0])
     assert not none.forecast_share.any()
     assert none.best_quota(4) == 0.0
+
+
+def test_without_a_forecast_the_places_go_to_advertisers_that_the_list_lacks(
+    study: Study, retriever: Retriever
+) -> None:
+    found = measure_quotas(retriever, study, study.validation, None, SETTINGS)
+    queries = retriever.queries(study, study.validation)
+    everything = len(retriever.corpus.ids)
+    added = 0
+    for place, query in enumerate(queries):
+        items = retriever.retrieve([query], everything)[0]
+        own = items[:2]
+        for item in items[2:]:
+            if len(own) < 4 and item.advertiser_id not in {each.advertiser_id for each in own}:
+                own.append(item)
+                added += 1
+        own += [item for item in items if item not in own][: 4 - len(own)]
+        wanted = wanted_items(retriever, study, study.validation[place])
+        found_here = wanted.advertisers & {item.advertiser_id for item in own}
+        assert found.values["advertisers"][1, 2, place] == len(found_here) / wanted.named
+    assert added
+    assert found.forecast_share[1, 2].sum() == added / 4
+
+
+def test_a_forecast_is_compared_with_what_else_could_fill_its_places(
+    study: Study, foresight: Float64Array
+) -> None:
+    blind = RetrieverSettings(sizes=(3, 3, 4, 5), weights=(0, 0, 0, 0), repurchase=0)
+    retriever = fit_retriever(study, blind)  # popular items, whoever asks
+
+    def filled(title: str, probabilities: Float64Array | None) -> Filled:
+        measured = measure_quotas(retriever, study, study.validation, probabilities, SETTINGS)
+        return Filled(title=title, validation=measured, test=measured)
+
+    owners = np.array([case.user.user_id for case in study.validation])
+    bootstrap = UserBootstrap(owners, resamples=50)
+    forecast, nobody = filled("foresight", foresight), filled("nobody", None)
+    tuning = tune_retriever(study, trials=1)
+    found = retrieval_section(forecast, {"nobody": nobody}, tuning, bootstrap)
+    for budget, over in found.over["nobody"].items():
+        quotas = [each.validation.best_quota(budget) for each in (forecast, nobody)]
+        theirs = nobody.test.gain(budget, quotas[1]).mean()
+        assert found.gains[budget].value == forecast.test.gain(budget, quotas[0]).mean()
+        assert over.value == pytest.approx(found.gains[budget].value - theirs)
+    assert found.over["nobody"][2].low > 0
+    content: Any = found.section["content"]
+    (table,) = (each for each in content if each["title"].startswith("The reserved"))
+    assert [row[1] for row in table["rows"]] == ["foresight", "nobody"] * 2
 
 
 def test_days_without_an_item_have_no_share_of_products(

@@ -2,51 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from adprior_bench.quality.cohorts import Targets, cohorts
-from adprior_bench.quality.intervals import UserBootstrap, estimate
+from adprior_bench.quality.intervals import UserBootstrap, divide, estimate
 from adprior_bench.quality.language_model import ABLATIONS, forecast_cases
 from adprior_bench.quality.metrics import measure_forecasts, score
+from adprior_bench.quality.rankers import (
+    LLM,
+    OWN,
+    POPULARITY,
+    Forecasts,
+    blend_name,
+    forecast_rankers,
+)
 from adprior_bench.quality.ranking import RANDOM, SHUFFLED, measure_ranking
 from adprior_bench.quality.report.schema import Report, Section
 from adprior_bench.quality.retrieval import measure_quotas
 from adprior_bench.quality.retriever import fit_retriever
+from adprior_bench.quality.retriever_tuning import tune_retriever
 from adprior_bench.quality.sections.ablations import ablation_section
 from adprior_bench.quality.sections.claims import claims_section
 from adprior_bench.quality.sections.forecasts import ForecastFigures, forecast_section
-from adprior_bench.quality.sections.protocol import protocol_section, tuning_section
+from adprior_bench.quality.sections.protocol import protocol_section
 from adprior_bench.quality.sections.ranking import RankingFigures, ranking_section
-from adprior_bench.quality.sections.retrieval import RetrievalFigures, retrieval_section
+from adprior_bench.quality.sections.retrieval import (
+    Filled,
+    RetrievalFigures,
+    retrieval_section,
+)
+from adprior_bench.quality.sections.tuning import tuning_section
 from adprior_bench.quality.study import Splits, Study
-from adprior_bench.quality.tuning import Float32Array, Tuned, forecast_all, mean_recall, tune
+from adprior_bench.quality.tuning import Tuned, tune
 from adprior_build.catalogue import read_catalogue
 from adprior_build.event_log import ColumnMap, Split
-from adprior_runtime.bundle import CATALOGUE_FILE
+from adprior_runtime.bundle import CATALOGUE_FILE, HEAD_FILE
 from adprior_runtime.forecaster import Forecaster
+from adprior_runtime.head import PriorHead
 
 __all__ = ["evaluate"]
 
-LLM: Final = "llm"
-OWN: Final = "own_history"
-POPULARITY: Final = "popularity"
-_SHARES: Final = tuple(round(0.1 * step, 1) for step in range(1, 10))
+_TRIALS: Final = 16
+"""Settings of the conventional retriever that are tried."""
+
 _HALVES: Final = Split(test_share=0.5, salt="judged")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Forecasts:
-    """Every ranker's forecasts for the validation and the judged cases."""
-
-    names: Sequence[str]
-    validation: Mapping[str, Float32Array]
-    judged: Mapping[str, Float32Array]
-    shares: Mapping[str, float]
 
 
 def evaluate(
@@ -82,12 +84,12 @@ def evaluate(
     if validation_only:
         study = _halved(study)
     tuned = tune(study.training, study.validation, threads=threads, quick=quick)
-    forecasts = _forecast(forecaster, study, tuned)
+    forecasts = forecast_rankers(forecaster, study, tuned)
     best = max(tuned, key=lambda each: each.best.recall).name
 
     targets = Targets.of(study.test)
     bootstrap = UserBootstrap(targets.users, resamples=resamples)
-    blend_own, blend_best = _blend_name(OWN), _blend_name(best)
+    blend_own, blend_best = blend_name(OWN), blend_name(best)
     figures = forecast_section(
         {name: score(forecasts.judged[name], targets) for name in forecasts.names},
         targets,
@@ -96,13 +98,13 @@ def evaluate(
         against=list(dict.fromkeys([POPULARITY, OWN, best])),
     )
     ranking = _rank(forecaster, study, forecasts, tuned, resamples, threads)
-    retrieval = _retrieve(study, forecasts, bootstrap)
+    retrieval = _retrieve(study, forecasts, best, bootstrap, trials=1 if quick else _TRIALS)
     ablations = _ablate(forecaster, study, targets, bootstrap, figures)
     claims = _claims(figures, ranking, retrieval, best)
     sections = [
         claims,
         protocol_section(study),
-        tuning_section(tuned, training),
+        tuning_section(study, forecasts, tuned, training, resamples=resamples),
         figures.section | {"notes": _blend_notes(forecasts)},
         *([retrieval.section] if retrieval else []),
         ranking.section,
@@ -120,43 +122,10 @@ def _halved(study: Study) -> Study:
     )
 
 
-def _forecast(forecaster: Forecaster, study: Study, tuned: Sequence[Tuned]) -> _Forecasts:
-    validation = {LLM: forecast_cases(forecaster, study, study.validation, title="validation")}
-    judged = {LLM: forecast_cases(forecaster, study, study.test, title="test")}
-    for each in tuned:
-        validation[each.name] = each.validation
-        judged[each.name] = forecast_all(each.baseline, study.test, study.training.advertisers)
-    best = max(tuned, key=lambda each: each.best.recall).name
-    shares = {}
-    for other in dict.fromkeys([OWN, best]):
-        name = _blend_name(other)
-        shares[name] = max(
-            _SHARES,
-            key=lambda share: mean_recall(
-                _mixed(validation[LLM], validation[other], share), study.validation
-            ),
-        )
-        validation[name] = _mixed(validation[LLM], validation[other], shares[name])
-        judged[name] = _mixed(judged[LLM], judged[other], shares[name])
-    names = [LLM, *shares, *(each.name for each in tuned)]
-    return _Forecasts(names=names, validation=validation, judged=judged, shares=shares)
-
-
-def _mixed(ours: Float32Array, other: Float32Array, share: float) -> Float32Array:
-    mixed: Float32Array = (np.float32(share) * ours + np.float32(1 - share) * other).astype(
-        np.float32
-    )
-    return mixed
-
-
-def _blend_name(other: str) -> str:
-    return f"{LLM}_and_{other}"
-
-
 def _rank(
     forecaster: Forecaster,
     study: Study,
-    forecasts: _Forecasts,
+    forecasts: Forecasts,
     tuned: Sequence[Tuned],
     resamples: int,
     threads: int,
@@ -170,20 +139,34 @@ def _rank(
         forecaster.advertisers,
         real=LLM,
         forecast_k=forecaster.bundle.forecast_k,
+        shipped=PriorHead(forecaster.bundle.path(HEAD_FILE)),
         threads=threads,
     )
     return ranking_section(result, resamples, LLM)
 
 
 def _retrieve(
-    study: Study, forecasts: _Forecasts, bootstrap: UserBootstrap
+    study: Study, forecasts: Forecasts, best: str, bootstrap: UserBootstrap, *, trials: int
 ) -> RetrievalFigures | None:
     if not any(any(user.items) for user in study.learnt):
         return None
-    retriever = fit_retriever(study)
-    validation = measure_quotas(retriever, study, study.validation, forecasts.validation[LLM])
-    test = measure_quotas(retriever, study, study.test, forecasts.judged[LLM])
-    return retrieval_section(validation, test, bootstrap)
+    tuning = tune_retriever(study, trials=trials)
+    retriever = fit_retriever(study, tuning.settings)
+
+    def filled(title: str, name: str | None) -> Filled:
+        validation, judged = (
+            measure_quotas(retriever, study, cases, None if name is None else matrices[name])
+            for cases, matrices in (
+                (study.validation, forecasts.validation),
+                (study.test, forecasts.judged),
+            )
+        )
+        return Filled(title=title, validation=validation, test=judged)
+
+    rivals: dict[str, str | None] = {"no forecast, advertisers that the list lacks": None}
+    rivals |= {f"{name}'s forecast": name for name in dict.fromkeys([POPULARITY, OWN, best])}
+    others = {title: filled(title, name) for title, name in rivals.items()}
+    return retrieval_section(filled(f"the {LLM}'s forecast", LLM), others, tuning, bootstrap)
 
 
 def _ablate(
@@ -221,9 +204,9 @@ def _claims(
     recall = {name: found["recall@10"] for name, found in figures.draws["all"].items()}
     calibration = figures.calibrations[LLM]
     return claims_section(
-        blend_gain=estimate(recall[_blend_name(OWN)] - recall[OWN]),
-        over_popularity=estimate(recall[LLM] / recall[POPULARITY]),
-        over_best=estimate(recall[LLM] / recall[best]),
+        blend_gain=estimate(recall[blend_name(OWN)] - recall[OWN]),
+        over_popularity=estimate(divide(recall[LLM], recall[POPULARITY])),
+        over_best=estimate(divide(recall[LLM], recall[best])),
         best_baseline=best,
         ranking_gains=ranking.gains,
         real=LLM,
@@ -234,7 +217,7 @@ def _claims(
     )
 
 
-def _blend_notes(forecasts: _Forecasts) -> list[str]:
+def _blend_notes(forecasts: Forecasts) -> list[str]:
     shares = ", ".join(f"`{name}` {share:.0%}" for name, share in forecasts.shares.items())
     return [
         f"Blends are mixtures of probabilities; the model's share in them was chosen on "
@@ -246,7 +229,7 @@ def _report(
     forecaster: Forecaster,
     sections: Sequence[Section],
     tuned: Sequence[Tuned],
-    forecasts: _Forecasts,
+    forecasts: Forecasts,
     *,
     validation_only: bool,
 ) -> Report:

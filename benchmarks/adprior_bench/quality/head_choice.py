@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score
 
 from adprior_bench.quality.folds import FOLDS, case_folds
 from adprior_bench.quality.histories import EncodedCase, Float64Array
@@ -56,7 +55,7 @@ class RankedRows:
     logits: Float64Array
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class VariantFigures:
     """A head variant, cross-validated over the head's users.
 
@@ -64,13 +63,13 @@ class VariantFigures:
         name: One of `adprior_build.head_variants.VARIANTS`, or `REFERENCE`: no head.
         l2: Its penalty.
         log_loss: In nats a row.
-        pr_auc: Average precision over all rows.
+        logits: float64 [rows], each by a head that was fitted without the row's user.
     """
 
     name: str
     l2: float
     log_loss: float
-    pr_auc: float
+    logits: Float64Array
 
 
 def compare_variants(features: _Float32Array, rows: RankedRows) -> list[VariantFigures]:
@@ -106,7 +105,7 @@ def compare_variants(features: _Float32Array, rows: RankedRows) -> list[VariantF
             name=name,
             l2=l2,
             log_loss=float(log_losses(logits, labels).mean()),
-            pr_auc=float(average_precision_score(labels, logits)),
+            logits=logits,
         )
         for (name, l2), logits in found.items()
     ]

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["Draws", "Estimate", "UserBootstrap", "estimate"]
+__all__ = ["Draws", "Estimate", "UserBootstrap", "divide", "estimate"]
 
 Draws: TypeAlias = npt.NDArray[np.float64]
 """float64 [resamples + 1]: the statistic itself, then the statistic in each resample."""
@@ -64,6 +64,11 @@ def estimate(draws: Draws, *, centred: bool = False) -> Estimate:
         resampled = np.maximum(resampled - resampled.mean() + value, 0.0)
     low, high = np.quantile(resampled, _INTERVAL).tolist()
     return Estimate(value=value, low=low, high=high)
+
+
+def divide(above: npt.NDArray[np.float64], below: npt.NDArray[np.float64]) -> Draws:
+    """Return ratios, NaN where the lower is 0: such a resample is left out of an interval."""
+    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below != 0)
 
 
 class UserBootstrap:
@@ -127,8 +132,7 @@ class UserBootstrap:
             numerators: [cases].
             denominators: [cases].
         """
-        above, below = self.totals(numerators), self.totals(denominators)
-        return np.divide(above, below, out=np.full_like(above, np.nan), where=below != 0)
+        return divide(self.totals(numerators), self.totals(denominators))
 
     def mean(self, values: npt.NDArray[Any], chosen: npt.NDArray[np.bool_] | None = None) -> Draws:
         """Return a mean over cases, of the chosen ones if any are.

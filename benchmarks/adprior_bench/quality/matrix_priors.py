@@ -16,9 +16,10 @@ import numpy.typing as npt
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.impressions import Impressions
 from adprior_runtime.catalogue import Advertisers
-from adprior_runtime.prior_features import FEATURE_NAMES, candidate_priors
+from adprior_runtime.contract import CandidateStatus
+from adprior_runtime.prior_features import FEATURE_NAMES, CandidatePriors, candidate_priors
 
-__all__ = ["matrix_features", "random_forecast", "shuffled_forecast"]
+__all__ = ["live_priors", "matrix_features", "random_forecast", "shuffled_forecast"]
 
 _FILLING: Final = 0.01
 """Popularity's part in a forecast that calls an advertiser impossible, as no language model does:
@@ -51,6 +52,20 @@ def matrix_features(
         rows = impressions.rows[start:stop]
         features[start:stop] = _features(forecast, rows, advertisers, forecast_k)
     return features
+
+
+def live_priors(features: _Float32Array) -> CandidatePriors:
+    """Return the priors of candidates scored exactly, as a served head takes them.
+
+    Args:
+        features: As `matrix_features` gives them.
+    """
+    column = features[:, FEATURE_NAMES.index("log_prob")]
+    return CandidatePriors(
+        log_probs=column,
+        statuses=np.full(len(features), CandidateStatus.EXACT, dtype=np.uint8),
+        features=features,
+    )
 
 
 def random_forecast(probabilities: npt.NDArray[Any], seed: int) -> npt.NDArray[Any]:

@@ -31,6 +31,7 @@ from adprior_bench.quality.head_choice import (
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.impressions import CANDIDATES, SEED, simulate_impressions
 from adprior_bench.quality.matrix_priors import (
+    live_priors,
     matrix_features,
     random_forecast,
     shuffled_forecast,
@@ -40,12 +41,15 @@ from adprior_build.head_variants import fit_variant
 from adprior_build.logistic_fit import fit_recalibration
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.head import PriorHead
 
-__all__ = ["BASE", "RANDOM", "SHUFFLED", "RankingResult", "measure_ranking", "rank_rows"]
+__all__ = ["BASE", "RANDOM", "SHIPPED", "SHUFFLED", "RankingResult", "measure_ranking", "rank_rows"]
 
 BASE: Final = "base"
 RANDOM: Final = "random"
 SHUFFLED: Final = "shuffled"
+SHIPPED: Final = "shipped_head"
+"""The bundle's own head on the real forecast; the others are fitted anew."""
 
 Matrix: TypeAlias = npt.NDArray[Any]
 _Float32Array: TypeAlias = npt.NDArray[np.float32]
@@ -59,9 +63,12 @@ class RankingResult:
         users: Each row's user id, [rows].
         cases: int64 [rows], positions in the judged cases; a request each.
         labels: float64 [rows], 0 or 1.
-        logits: float64 [rows] by ranker: `BASE`, `REFERENCE`, and one for each forecast.
+        logits: float64 [rows] by ranker: `BASE`, `REFERENCE`, `SHIPPED` where there is one, and one
+            for each forecast.
+        fitted: What recalibration and heads were fitted on.
         chosen: By forecast, the form of its head, with the penalty.
-        variants: By forecast, what that was chosen from, the reference first.
+        variants: By forecast, what that was chosen from, the reference first; cross-validated on
+            ``fitted``.
         recalibration: a and b.
         clamped: By forecast, the share of rows whose increment met the clamp.
         importance: The base ranker's features by their share of the gain.
@@ -71,6 +78,7 @@ class RankingResult:
     cases: npt.NDArray[np.int64]
     labels: Float64Array
     logits: Mapping[str, Float64Array]
+    fitted: RankedRows
     chosen: Mapping[str, VariantFigures]
     variants: Mapping[str, Sequence[VariantFigures]]
     recalibration: tuple[float, float]
@@ -114,6 +122,7 @@ def measure_ranking(
     *,
     real: str,
     forecast_k: int = 20,
+    shipped: PriorHead | None = None,
     seed: int = SEED,
     threads: int = 0,
 ) -> RankingResult:
@@ -128,6 +137,7 @@ def measure_ranking(
         advertisers: The bundle's.
         real: The name of the forecast in question; `RANDOM` and `SHUFFLED` are made of it.
         forecast_k: The bundle's.
+        shipped: The bundle's own head, to be fed with the real forecast as it is.
         seed: Of logs and draws.
         threads: LightGBM's; 0 takes what there is.
 
@@ -160,12 +170,17 @@ def measure_ranking(
         head = fit_variant(form.name, learnt, offsets, labels, l2=form.l2, clamp=CLAMP)
         logits[name] = apply_head(head, asked, reference)
         clamped[name] = float((np.abs(head.increments(asked)) > head.clamp).mean())
+        if name == real and shipped is not None:
+            logits[SHIPPED] = shipped.adjust(
+                reference.astype(np.float32), live_priors(asked)
+            ).astype(np.float64)
     owners = np.array([case.user.user_id for case in judged_cases])
     return RankingResult(
         users=owners[judged.impressions.cases],
         cases=judged.impressions.cases,
         labels=judged.impressions.labels,
         logits=logits,
+        fitted=fitted,
         chosen=chosen,
         variants=variants,
         recalibration=(slope, shift),
@@ -213,7 +228,7 @@ def _check(
         raise InvalidInputError(f"{len(both)} users are in both groups; expected none")
     if real not in forecasts:
         raise InvalidInputError(f"forecast {real}: not among {', '.join(forecasts)}")
-    if taken := {BASE, REFERENCE, RANDOM, SHUFFLED} & set(forecasts):
+    if taken := {BASE, REFERENCE, RANDOM, SHIPPED, SHUFFLED} & set(forecasts):
         raise InvalidInputError(f"forecast {min(taken)}: the name is taken")
     expected = [(len(cases), advertisers) for cases in (head_cases, judged_cases)]
     for name in forecasts:

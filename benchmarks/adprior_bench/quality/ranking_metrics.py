@@ -16,7 +16,7 @@ from scipy import sparse
 from scipy.special import xlogy
 
 from adprior_bench.quality.histories import Float64Array
-from adprior_bench.quality.intervals import Draws, Estimate, UserBootstrap, estimate
+from adprior_bench.quality.intervals import Draws, Estimate, UserBootstrap, divide, estimate
 
 __all__ = ["RankingDraws", "area_draws", "log_loss_draws", "measure_ranking", "user_auc"]
 
@@ -74,7 +74,7 @@ def measure_ranking(
         user_auc=_mean_over_users(np.where(has_both, per_user, 0.0), has_both, bootstrap),
         pr_auc=pr_auc,
         log_loss=log_loss,
-        normalised_entropy=_divide(log_loss, entropy),
+        normalised_entropy=divide(log_loss, entropy),
     )
 
 
@@ -132,7 +132,7 @@ def user_auc(
     hits = np.bincount(owner, positive, minlength=bootstrap.users)
     misses = rows - hits
     above = np.bincount(owner, rank * positive, minlength=bootstrap.users) - hits * (hits - 1) / 2
-    return _divide(above, hits * misses)
+    return divide(above, hits * misses)
 
 
 def _mean_over_users(
@@ -140,7 +140,7 @@ def _mean_over_users(
 ) -> Draws:
     columns = np.stack([values, chosen.astype(np.float64)], axis=1)
     above, below = np.concatenate([counts @ columns for counts in bootstrap.blocks(2)]).T
-    return _divide(above, below)
+    return divide(above, below)
 
 
 def _count_by_user(
@@ -164,11 +164,7 @@ def _areas(positives: Float64Array, negatives: Float64Array) -> Float64Array:
     precision = true / np.maximum(true + so_far, 1)
     return np.stack(
         [
-            _divide((positives * outranked).sum(axis=0), all_true * all_false),
-            _divide((positives * precision).sum(axis=0), all_true),
+            divide((positives * outranked).sum(axis=0), all_true * all_false),
+            divide((positives * precision).sum(axis=0), all_true),
         ]
     )
-
-
-def _divide(above: Float64Array, below: Float64Array) -> Float64Array:
-    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below != 0)

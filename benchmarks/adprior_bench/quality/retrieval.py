@@ -4,20 +4,24 @@ Each case's forecast becomes the targeting filter of a conventional retriever, a
 blended under a quota by the client's own function (`adprior_client.blending`). Counted are the
 purchased products and their advertisers that the blended list has, and how few advertisers it is
 concentrated on. The quota is chosen on validation cases, and compared with none on others.
+
+The reserved places go to advertisers that the list lacks, and that alone finds more of them. So the
+same places can be filled without any forecast, with the retriever's own best items of such
+advertisers: what a forecast adds to that is its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from adprior_bench.quality.histories import NONE, EncodedCase, Float64Array
-from adprior_bench.quality.retriever import Retriever
+from adprior_bench.quality.retriever import Query, Retriever
 from adprior_bench.quality.study import Study
 from adprior_client.blending import (
     BlendedItem,
@@ -39,6 +43,9 @@ __all__ = [
 ]
 
 QUOTAS: Final = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
+_Filter: TypeAlias = tuple[npt.NDArray[np.int64], list[RetrievedItem]]
+"""The advertisers that may fill the reserved places, and the retriever's items of theirs."""
+
 MEASURES: Final = ("products", "advertisers", "herfindahl", "top_share")
 
 
@@ -142,7 +149,7 @@ def measure_quotas(
     retriever: Retriever,
     study: Study,
     cases: Sequence[EncodedCase],
-    probabilities: npt.NDArray[np.floating[Any]],
+    probabilities: npt.NDArray[np.floating[Any]] | None,
     settings: BlendSettings | None = None,
 ) -> QuotaResult:
     """Blend each case's lists under every budget and quota, and count.
@@ -151,7 +158,8 @@ def measure_quotas(
         retriever: The conventional one.
         study: For the cases' histories.
         cases: Of validation or test users.
-        probabilities: [cases, advertisers], the forecasts; a row of 0 is no forecast.
+        probabilities: [cases, advertisers], the forecasts; a row of 0 is no forecast. None fills
+            the places with the retriever's own best items of advertisers that the list lacks.
         settings: What to measure.
 
     Raises:
@@ -159,23 +167,25 @@ def measure_quotas(
     """
     settings = settings or BlendSettings()
     expected = (len(cases), study.training.advertisers)
-    if probabilities.shape != expected:
+    if probabilities is not None and probabilities.shape != expected:
         raise InvalidInputError(
             f"forecasts of shape {probabilities.shape}, expected (cases, advertisers) = {expected}"
         )
     if 0.0 not in settings.quotas:
         raise InvalidInputError(f"quotas {settings.quotas}: expected 0 among them")
     count = max(settings.budgets)
-    # A limit per advertiser may pass over any item, so it is given a budget of each advertiser.
-    filtered_count = count * (1 if settings.per_advertiser is None else settings.advertisers)
     queries = retriever.queries(study, cases)
     conventional = retriever.retrieve(queries, count)
+    filters = (
+        _any_advertiser(retriever, queries, expected[1], count, settings)
+        if probabilities is None
+        else _forecast_filters(retriever, queries, probabilities, count, settings)
+    )
     wanted = [wanted_items(retriever, study, case) for case in cases]
     shape = (len(settings.budgets), len(settings.quotas), len(cases))
     values = {measure: np.zeros(shape) for measure in (*MEASURES, "forecast_share")}
-    for index in tqdm(range(len(cases)), unit="case", desc="retrieval"):
-        chosen = _most_probable(probabilities[index], settings.advertisers)
-        filtered = retriever.retrieve_filtered(queries[index], chosen, filtered_count)
+    shown = tqdm(filters, total=len(cases), unit="case", desc="retrieval")
+    for index, (chosen, filtered) in enumerate(shown):
         found = _measure_case(conventional[index], filtered, chosen, wanted[index], settings)
         for measure, figures in found.items():
             values[measure][:, :, index] = figures
@@ -186,6 +196,33 @@ def measure_quotas(
         items=sum(item.items for item in wanted),
         items_outside=sum(item.items - len(item.places) for item in wanted),
     )
+
+
+def _forecast_filters(
+    retriever: Retriever,
+    queries: Sequence[Query],
+    probabilities: npt.NDArray[np.floating[Any]],
+    count: int,
+    settings: BlendSettings,
+) -> Iterator[_Filter]:
+    # A limit per advertiser may pass over any item, so it is given a budget of each advertiser.
+    count *= 1 if settings.per_advertiser is None else settings.advertisers
+    for query, row in zip(queries, probabilities, strict=True):
+        chosen = _most_probable(row, settings.advertisers)
+        yield chosen, retriever.retrieve_filtered(query, chosen, count)
+
+
+def _any_advertiser(
+    retriever: Retriever,
+    queries: Sequence[Query],
+    advertisers: int,
+    count: int,
+    settings: BlendSettings,
+) -> Iterator[_Filter]:
+    # With one item of each, a budget of them has enough that the conventional list lacks.
+    lists = retriever.limited(settings.per_advertiser).retrieve(queries, count)
+    everyone = np.arange(advertisers, dtype=np.int64)
+    return ((everyone, found) for found in lists)
 
 
 def _most_probable(

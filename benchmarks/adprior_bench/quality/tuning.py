@@ -23,7 +23,16 @@ from adprior_bench.quality.baselines.popularity import Popularity, SegmentPopula
 from adprior_bench.quality.baselines.sequential import Sequential, SequentialSettings
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 
-__all__ = ["Float32Array", "K", "Trial", "Tuned", "forecast_all", "mean_recall", "tune"]
+__all__ = [
+    "Float32Array",
+    "K",
+    "Trial",
+    "Tuned",
+    "case_recalls",
+    "forecast_all",
+    "mean_recall",
+    "tune",
+]
 
 Float32Array = npt.NDArray[np.float32]
 K = 10
@@ -192,18 +201,24 @@ def forecast_all(
     return found
 
 
-def mean_recall(forecasts: Float32Array, cases: Sequence[EncodedCase], k: int = K) -> float:
-    """Return recall@k: each case's advertisers found among the k most probable, on average.
+def case_recalls(forecasts: Float32Array, cases: Sequence[EncodedCase], k: int = K) -> Float64Array:
+    """Return each case's recall@k: its advertisers found among the k most probable.
 
     Advertisers of the day that the catalogue does not have count as missed.
     """
     k = min(k, forecasts.shape[1])
     top = np.argpartition(-forecasts, k - 1, axis=1)[:, :k]
-    found = [
-        len(np.intersect1d(row, case.targets)) / (len(case.targets) + case.missed)
-        for row, case in zip(top, cases, strict=True)
-    ]
-    return float(np.mean(found))
+    return np.array(
+        [
+            len(np.intersect1d(row, case.targets)) / (len(case.targets) + case.missed)
+            for row, case in zip(top, cases, strict=True)
+        ]
+    )
+
+
+def mean_recall(forecasts: Float32Array, cases: Sequence[EncodedCase], k: int = K) -> float:
+    """Return the mean of `case_recalls`."""
+    return float(case_recalls(forecasts, cases, k).mean())
 
 
 def _shares(search: _Search, training: Training) -> Float64Array:

@@ -81,7 +81,7 @@ def claims_section(
                 f"a {name} forecast in its place gains little",
                 _percent(other),
                 f"under {FALSIFIED_BELOW:.0%} of the real gain, intervals apart",
-                _verdict(small),
+                _verdict(small) if gain.value > 0 else "void: the real one gains nothing",
             ]
         )
     rows += [
@@ -115,7 +115,7 @@ def claims_section(
 
 
 def _retrieval_rows(found: RetrievalFigures) -> list[list[Any]]:
-    return [
+    against_none = [
         [
             f"retrieval of {budget} products: at the quota chosen on validation users, "
             f"{quota:.0%}, more of the purchased {what} are found",
@@ -129,6 +129,18 @@ def _retrieval_rows(found: RetrievalFigures) -> list[list[Any]]:
         )
         for budget, quota in found.quotas.items()
     ]
+    against_others = [
+        [
+            f"retrieval of {budget} products: more of the purchased advertisers are found than "
+            f"with the places filled by {name}",
+            _points(over),
+            "above 0, interval clear",
+            _verdict(over.low > 0),
+        ]
+        for name, budgets in found.over.items()
+        for budget, over in budgets.items()
+    ]
+    return against_none + against_others
 
 
 def _verdict(holds: bool) -> str:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Final
 
 from adprior_bench.quality.calibration import Calibration, calibrate
 from adprior_bench.quality.cohorts import Cohort, Targets, cohorts
 from adprior_bench.quality.exposure import measure_exposure
-from adprior_bench.quality.intervals import Draws, UserBootstrap, estimate
+from adprior_bench.quality.intervals import Draws, UserBootstrap, divide, estimate
 from adprior_bench.quality.metrics import RECALL_AT, Scored, measure_forecasts
 from adprior_bench.quality.report.schema import Column, Section, Table
 
 __all__ = ["ForecastFigures", "forecast_section"]
 
 _SHOWN: Final = (*(f"recall@{k}" for k in RECALL_AT), "mrr", "ndcg@20")
-_DRAWN: Final = 4
-"""Rankers in the reliability diagram: more panels cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,8 +48,8 @@ def forecast_section(
         scored: By ranker, on the same cases.
         targets: Of these.
         bootstrap: Over their users.
-        ours: The rankers in question, first.
-        against: Those that each of ours is compared with.
+        ours: The rankers in question: the model, which is compared with all others, and its blends.
+        against: Those that the blends are compared with, and with each other.
     """
     groups = cohorts(targets)
     draws = {
@@ -100,14 +99,16 @@ def forecast_section(
 def _comparison(
     draws: Mapping[str, Mapping[str, Draws]], ours: list[str], against: list[str]
 ) -> Table:
+    model, *blends = ours
+    pairs = [(model, other) for other in draws if other not in ours]
+    pairs += [(blend, other) for blend in blends for other in against]
+    pairs += [(later, earlier) for earlier, later in combinations(against, 2)]
     rows: list[list[Any]] = []
-    for mine in ours:
-        for other in against:
-            if mine != other:
-                a, b = draws[mine]["recall@10"], draws[other]["recall@10"]
-                rows.append(
-                    [mine, other, estimate(a), estimate(b), estimate(a - b), estimate(a / b)]
-                )
+    for mine, other in pairs:
+        a, b = draws[mine]["recall@10"], draws[other]["recall@10"]
+        rows.append(
+            [mine, other, estimate(a), estimate(b), estimate(a - b), estimate(divide(a, b))]
+        )
     return {
         "kind": "table",
         "title": "recall@10 over all cases, paired",
@@ -146,7 +147,7 @@ def _figures(cohort: Cohort, draws: Mapping[str, Mapping[str, Draws]], ours: lis
 def _calibration(
     found: Mapping[str, Calibration], ours: list[str], against: list[str]
 ) -> list[Any]:
-    drawn = [*ours, *(ranker for ranker in against if ranker not in ours)][:_DRAWN]
+    drawn = [ours[0], *against]
     return [
         {
             "kind": "table",
@@ -155,18 +156,24 @@ def _calibration(
                 {"title": "ranker"},
                 {"title": "ECE, 15 bins of equal mass", "format": "decimal", "digits": 4},
                 {"title": "mean predicted / observed", "format": "decimal", "digits": 2},
+                {"title": "highest bin: predicted", "format": "decimal", "digits": 4},
+                {"title": "highest bin: observed", "format": "decimal", "digits": 4},
             ],
             "rows": [
                 [
                     ranker,
                     estimate(each.ece, centred=True),
                     estimate(each.predicted_over_observed),
+                    each.bins[-1].predicted,
+                    each.bins[-1].observed,
                 ]
                 for ranker, each in found.items()
             ],
             "highlight": [place for place, ranker in enumerate(found) if ranker in ours],
             "note": "A forecast is the probability that a random one of the day's advertisers is "
-            "this one; observed is 1 / the number of the day's advertisers where it is one.",
+            "this one; observed is 1 / the number of the day's advertisers where it is one. Most "
+            "of these probabilities are small, so a small ECE is easy to have: look at the highest "
+            "bin, and at the diagram.",
         },
         {
             "kind": "reliability",

@@ -1,16 +1,14 @@
-"""What was measured on whom, and what every ranker's tuning cost."""
+"""What was measured on whom."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adprior_bench.quality.cohorts import Targets, cohorts
 from adprior_bench.quality.report.schema import Section
 from adprior_bench.quality.study import Study
-from adprior_bench.quality.tuning import Tuned
 
-__all__ = ["protocol_section", "tuning_section"]
+__all__ = ["protocol_section"]
 
 
 def protocol_section(study: Study) -> Section:
@@ -29,7 +27,7 @@ def protocol_section(study: Study) -> Section:
         targets = sum(len(case.targets) for case in cases)
         missed = sum(case.missed for case in cases)
         users = len({case.user.user_id for case in cases})
-        rows.append([name, users, len(cases), targets, missed / (targets + missed)])
+        rows.append([name, users, len(cases), targets + missed, missed / (targets + missed)])
     found = cohorts(Targets.of(study.test))
     sizes: list[list[Any]] = [
         [cohort.title, int(cohort.cases.sum()), int(cohort.counts.sum())]
@@ -72,52 +70,5 @@ def protocol_section(study: Study) -> Section:
                 ],
                 "rows": sizes,
             },
-        ],
-    }
-
-
-def tuning_section(tuned: Sequence[Tuned], training: Mapping[str, Any]) -> Section:
-    """Say what was tried, for how long, and what the language model's training took."""
-    settings = training.get("settings", {})
-    minutes, epochs = settings.get("minutes"), len(training.get("losses", []))
-    spent = f"{epochs} epochs" + (f" within {minutes:g} minutes" if minutes else "")
-    start = training.get("start")
-    origin = (
-        "from scratch, its first weights made to copy and to know popularity: no pre-trained model "
-        "was at hand, so the knowledge of the world that one brings is absent from every figure"
-        if start == "scratch"
-        else f"from the checkpoint `{start}`"
-    )
-    return {
-        "title": "Tuning",
-        "notes": [
-            f"The language model started {origin}. It took {spent}, and validation users chose the "
-            "epoch to keep. What the baselines tried is below: every setting was fitted on the "
-            "training users and scored by recall@10 on the validation users' cases.",
-        ],
-        "content": [
-            {
-                "kind": "table",
-                "title": "Baselines on validation users",
-                "columns": [
-                    {"title": "baseline"},
-                    {"title": "settings tried", "format": "count"},
-                    {"title": "seconds", "format": "count"},
-                    {"title": "chosen"},
-                    {"title": "recall@10", "format": "percent", "digits": 2},
-                    {"title": "lowest tried", "format": "percent", "digits": 2},
-                ],
-                "rows": [
-                    [
-                        each.name,
-                        len(each.trials),
-                        round(sum(trial.seconds for trial in each.trials)),
-                        ", ".join(f"{k} {v}" for k, v in each.best.settings.items()),
-                        each.best.recall,
-                        min(trial.recall for trial in each.trials),
-                    ]
-                    for each in tuned
-                ],
-            }
         ],
     }

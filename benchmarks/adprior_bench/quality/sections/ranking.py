@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from adprior_bench.quality.head_choice import CLAMP, REFERENCE
-from adprior_bench.quality.intervals import Estimate, UserBootstrap, estimate
-from adprior_bench.quality.ranking import BASE, RANDOM, SHUFFLED, RankingResult
-from adprior_bench.quality.ranking_metrics import RankingDraws, measure_ranking
+import numpy as np
+
+from adprior_bench.quality.head_choice import CLAMP, REFERENCE, VariantFigures
+from adprior_bench.quality.intervals import Draws, Estimate, UserBootstrap, estimate
+from adprior_bench.quality.ranking import BASE, RANDOM, SHIPPED, SHUFFLED, RankingResult
+from adprior_bench.quality.ranking_metrics import RankingDraws, area_draws, measure_ranking
 from adprior_bench.quality.report.schema import Section
 
 __all__ = ["FALSIFIED_BELOW", "RankingFigures", "ranking_section"]
@@ -23,6 +25,7 @@ _METRICS: Final = (
     ("pr_auc", "PR-AUC"),
     ("normalised_entropy", "normalised entropy"),
 )
+_CHANGE: Final[Any] = {"format": "percent", "digits": 2, "signed": True}
 _FALSE: Final = (RANDOM, SHUFFLED, "popularity")
 """Forecasts that know nothing of the user; the others are rival forecasts."""
 
@@ -50,11 +53,12 @@ def ranking_section(result: RankingResult, resamples: int, real: str) -> Ranking
         for name, logits in result.logits.items()
     }
     reference = draws[REFERENCE]
-    gains = {
-        name: estimate(found.pr_auc / reference.pr_auc - 1)
+    changes = {
+        name: found.gains(reference)
         for name, found in draws.items()
         if name not in (BASE, REFERENCE)
     }
+    gains = {name: change["pr_auc"] for name, change in changes.items()}
     requests = len(set(result.cases.tolist()))
     measured: list[Any] = [
         {"title": title, "format": "decimal", "digits": 4} for _, title in _METRICS
@@ -73,7 +77,8 @@ def ranking_section(result: RankingResult, resamples: int, real: str) -> Ranking
                 f"The reference is the base ranker with its own logit recalibrated "
                 f"({result.recalibration[0]:.3f} z {result.recalibration[1]:+.3f}). Each forecast "
                 f"goes through the same steps: its head, clamped to {CLAMP:g}, has the form and "
-                "penalty that cross-validation over the validation users chooses for it.",
+                "penalty that cross-validation over the validation users chooses for it. "
+                f"`{SHIPPED}` is the bundle's own head as it is, on the {real} forecast.",
             ],
             "content": [
                 {
@@ -82,20 +87,24 @@ def ranking_section(result: RankingResult, resamples: int, real: str) -> Ranking
                     "columns": [
                         {"title": "forecast in the head"},
                         *measured,
-                        {"title": "PR-AUC gain", "format": "percent", "digits": 2, "signed": True},
-                        {"title": "AUC gain", "format": "percent", "digits": 2, "signed": True},
+                        *({"title": f"{title}, change"} | _CHANGE for _, title in _METRICS),
                     ],
                     "rows": [
                         [
                             name,
                             *(estimate(getattr(found, metric)) for metric, _ in _METRICS),
-                            gains.get(name),
-                            estimate(found.auc / reference.auc - 1) if name in gains else None,
+                            *(
+                                changes[name][metric] if name in gains else None
+                                for metric, _ in _METRICS
+                            ),
                         ]
                         for name, found in draws.items()
                     ],
-                    "highlight": [list(draws).index(real)],
-                    "note": "Gains are relative to the reference, paired.",
+                    "highlight": [
+                        place for place, name in enumerate(draws) if name in (real, SHIPPED)
+                    ],
+                    "note": "Changes are relative to the reference, paired; less entropy is "
+                    "better.",
                 },
                 {
                     "kind": "forest",
@@ -113,25 +122,7 @@ def ranking_section(result: RankingResult, resamples: int, real: str) -> Ranking
                     ],
                 },
                 _falsifiers(draws, gains, real),
-                {
-                    "kind": "table",
-                    "title": f"Heads of the {real} forecast, cross-validated on validation users",
-                    "columns": [
-                        {"title": "head"},
-                        {"title": "penalty", "format": "decimal", "digits": 2},
-                        {"title": "log-loss", "format": "decimal", "digits": 5},
-                        {"title": "PR-AUC", "format": "decimal", "digits": 4},
-                    ],
-                    "rows": [
-                        [one.name, one.l2, one.log_loss, one.pr_auc]
-                        for one in result.variants[real]
-                    ],
-                    "highlight": [
-                        place
-                        for place, one in enumerate(result.variants[real])
-                        if one == result.chosen[real]
-                    ],
-                },
+                *_cross_validated(result, resamples, real),
                 {
                     "kind": "table",
                     "title": "What the base ranker looks at",
@@ -146,11 +137,60 @@ def ranking_section(result: RankingResult, resamples: int, real: str) -> Ranking
     )
 
 
+def _cross_validated(result: RankingResult, resamples: int, real: str) -> list[Any]:
+    """Show each forecast's chosen head, and all heads of the real one, on validation users."""
+    cases, impressions = result.fitted.cases, result.fitted.impressions
+    owners = np.array([case.user.user_id for case in cases])[impressions.cases]
+    bootstrap = UserBootstrap(owners, resamples=resamples)
+    positive = impressions.labels.astype(np.bool_)
+
+    def row(label: str, one: VariantFigures, reference: Draws | None) -> tuple[list[Any], Draws]:
+        _, pr_auc = area_draws(one.logits, positive, bootstrap)
+        gain = None if reference is None else estimate(pr_auc / reference - 1)
+        return [label, one.name, one.l2, one.log_loss, estimate(pr_auc), gain], pr_auc
+
+    without, *heads = result.variants[real]
+    first, reference = row("none", without, None)
+    rows = [row(name, one, reference)[0] for name, one in result.chosen.items()]
+    variants = [row(real, one, reference)[0] for one in heads]
+    columns: list[Any] = [
+        {"title": "forecast"},
+        {"title": "head"},
+        {"title": "penalty", "format": "decimal", "digits": 2},
+        {"title": "log-loss", "format": "decimal", "digits": 5},
+        {"title": "PR-AUC", "format": "decimal", "digits": 4},
+        {"title": "PR-AUC, change"} | _CHANGE,
+    ]
+    return [
+        {
+            "kind": "table",
+            "title": title,
+            "columns": columns,
+            "rows": [first, *found],
+            "highlight": [1 + place for place, is_ours in enumerate(marked) if is_ours],
+            "note": "Changes are relative to the recalibrated base ranker, paired. The form and "
+            "penalty of the least log-loss were chosen on the same rows.",
+        }
+        for title, found, marked in (
+            (
+                "Each forecast's head, cross-validated on validation users",
+                rows,
+                [name == real for name in result.chosen],
+            ),
+            (
+                f"Heads of the {real} forecast, cross-validated on validation users",
+                variants,
+                [one is result.chosen[real] for one in heads],
+            ),
+        )
+    ]
+
+
 def _groups(gains: Mapping[str, Estimate], real: str) -> dict[str, list[Any]]:
     groups: dict[str, list[Any]] = {"the forecast": [], "falsifiers": [], "rival forecasts": []}
     for name, gain in gains.items():
         kind = "rival forecasts"
-        if name == real:
+        if name in (real, SHIPPED):
             kind = "the forecast"
         elif name in _FALSE:
             kind = "falsifiers"
@@ -163,9 +203,9 @@ def _falsifiers(draws: Mapping[str, RankingDraws], gains: Mapping[str, Estimate]
     base = draws[REFERENCE].pr_auc
     rows: list[list[Any]] = []
     for name in gains:
-        if name == real:
+        if name in (real, SHIPPED):
             continue
-        share = gains[name].value / gains[real].value if gains[real].value else float("nan")
+        share = gains[name].value / gains[real].value if gains[real].value > 0 else None
         rows.append(
             [
                 name,
@@ -191,5 +231,5 @@ def _falsifiers(draws: Mapping[str, RankingDraws], gains: Mapping[str, Estimate]
         "note": f"A falsifier knows nothing of the user: its gain should be under "
         f"{FALSIFIED_BELOW:.0%} of the real one, intervals apart. A rival forecast does know the "
         "user; where it gains as much, the gain is not the language model's alone. The last column "
-        "is paired.",
+        "is paired. Where the real forecast gains nothing there is no share of it.",
     }
