@@ -62,6 +62,9 @@ def run_bulk(arguments: Sequence[str]) -> BulkRun:
             except subprocess.TimeoutExpired:
                 driver, ray = _memory_mb(watched)
                 driver_mb, ray_mb = max(driver_mb, driver), max(ray_mb, ray)
+            except BaseException:
+                process.terminate()
+                raise
     if process.returncode:
         lines = problem.strip().splitlines() or [f"exit code {process.returncode}"]
         raise AdpriorError(f"adprior bulk failed: {lines[-1]}")

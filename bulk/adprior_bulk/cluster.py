@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, Final
@@ -52,7 +54,7 @@ def connect(address: str | None, workers: int | None) -> Iterator[int]:
             "_node_ip_address": "127.0.0.1",
         }
         try:
-            with _without_stderr():
+            with _without_stderr(), _own_sigterm():
                 ray.init(
                     address=address or "local",
                     logging_level=logging.ERROR,
@@ -69,6 +71,17 @@ def connect(address: str | None, workers: int | None) -> Iterator[int]:
     finally:
         if not joined:
             ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep what SIGTERM does: Ray's own handler ends the process with its number for a status."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def map_items(

@@ -288,6 +288,23 @@ def test_killed_worker_and_killed_driver_lose_and_repeat_nobody(
     assert left == {".lock", "manifest.json", "_manifests", "date=2024-03-20"}
 
 
+def test_terminated_it_takes_ray_with_it(
+    contexts: dict[str, bytes], bundle: Path, tmp_path: Path
+) -> None:
+    many = {f"{user}-{copy}": raw for user, raw in contexts.items() for copy in range(20)}
+    inputs = _users(tmp_path / "users.parquet", many)
+    arguments = ["--users", str(inputs.users), "--bundle", str(bundle), "--workers", "1"]
+    arguments += ["--as-of", "2024-03-20", "--shards", "8", "--output", str(tmp_path / "out")]
+    with _started(arguments) as process:
+        _await_shards(tmp_path / "out", 1)
+        below = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        process.wait(60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert len(below) > 3  # Ray's own and a worker
+    assert not psutil.wait_procs(below, timeout=20)[1]
+
+
 def _started(arguments: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [*COMMAND, *arguments],

@@ -433,11 +433,13 @@ def test_it_neither_can_nor_does_write_its_repository(guarded: Guarded) -> None:
 
 
 def _analyzers() -> dict[int, list[str]]:
-    """Return the arguments of each perf_analyzer that runs, by process."""
+    """Return the arguments of each perf_analyzer that runs for this process."""
     return {
         process.pid: process.info["cmdline"]
-        for process in psutil.process_iter(["name", "cmdline"])
-        if process.info["name"] == "perf_analyzer" and process.info["cmdline"]
+        for process in psutil.process_iter(["name", "ppid", "cmdline"])
+        if process.info["name"] == "perf_analyzer"
+        and process.info["ppid"] == os.getpid()
+        and process.info["cmdline"]
     }
 
 

@@ -219,7 +219,7 @@ def _any_advertiser(
     count: int,
     settings: BlendSettings,
 ) -> Iterator[_Filter]:
-    # With one item of each, a budget of them has enough that the conventional list lacks.
+    # Of one item each, a budget has enough that the conventional list lacks; of more, maybe not.
     lists = retriever.limited(settings.per_advertiser).retrieve(queries, count)
     everyone = np.arange(advertisers, dtype=np.int64)
     return ((everyone, found) for found in lists)

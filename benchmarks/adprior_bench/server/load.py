@@ -10,6 +10,7 @@ import contextlib
 import json
 import resource
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ WINDOWS: Final = 3
 _ANY_PERCENT: Final = "1000000"
 _START_S: Final = 60
 _POLL_S: Final = 0.002
+_SHOWN: Final = (
+    "perf_analyzer's arguments, which every user of this machine can list, show the token while it "
+    "runs: they cannot be blanked here"
+)
 
 
 class Mode(StrEnum):
@@ -114,7 +119,9 @@ def run_load(
             errors="replace",
         ) as process:
             try:
-                _blank_when_connected(process, list(sent_metadata(connection).values()))
+                secrets = list(sent_metadata(connection).values())
+                if secrets and not _blank_when_connected(process, secrets):
+                    print("adprior bench server: " + _SHOWN, file=sys.stderr)
                 said = process.communicate(timeout=_START_S + 10 * load.seconds)
             except subprocess.TimeoutExpired as error:
                 process.kill()
@@ -144,18 +151,24 @@ def _options(load: Load) -> list[str]:
     return [*options, "--async"]
 
 
-def _blank_when_connected(process: subprocess.Popen[str], secrets: list[str]) -> None:
+def _blank_when_connected(process: subprocess.Popen[str], secrets: list[str]) -> bool:
     """Take secrets out of the list of processes, once perf_analyzer has read its options.
 
     It takes them in no other way, and has read them when it connects.
+
+    Returns:
+        Whether they are gone from the list; the process, too, may be.
     """
+    deadline = time.monotonic() + _START_S
     with contextlib.suppress(psutil.Error):
         analyzer = psutil.Process(process.pid)
-        while secrets and process.poll() is None:
+        while process.poll() is None:
+            if time.monotonic() > deadline:
+                return False
             if analyzer.net_connections("tcp"):
-                blank_arguments(process.pid, secrets)
-                return
+                return blank_arguments(process.pid, secrets)
             time.sleep(_POLL_S)
+    return process.poll() is not None
 
 
 def _read_export(path: Path, cpu_s: float) -> LoadResult:
