@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,13 @@ import torch
 from tokenizers import Tokenizer
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
     LlamaConfig,
     MistralConfig,
     PreTrainedTokenizerFast,
+    Qwen2Config,
     Qwen3Config,
 )
 
@@ -51,15 +56,25 @@ SMALL = {
     "eos_token_id": 1,
     "pad_token_id": 0,
 }
-ARCHITECTURES: dict[str, Any] = {
-    "llama": LlamaConfig,
-    "qwen3": Qwen3Config,
-    "mistral": MistralConfig,
+GEMMA = {"head_dim": 8, "tie_word_embeddings": True}
+ARCHITECTURES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "llama": (LlamaConfig, {}),
+    "qwen3": (Qwen3Config, {}),
+    "mistral": (MistralConfig, {}),
+    "qwen2": (Qwen2Config, {}),
+    "gemma": (GemmaConfig, GEMMA),
+    "gemma2": (Gemma2Config, GEMMA),
+    "gemma3_text": (
+        Gemma3TextConfig,
+        GEMMA | {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 128},
+    ),
 }
 SEARCHES = {
     "exact": ["--search-mode", "exact", "--beam-width", "4", "--token-budget", "100000"],
     "beam": ["--search-mode", "beam", "--beam-width", "4", "--candidate-token-budget", "12"],
 }
+BOTH = ("llama", "qwen3", "mistral")
+"""Served with either search; the others with the exact one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,18 +114,20 @@ class Served:
     ranking: RankingClient
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def trained(
-    request: pytest.FixtureRequest,
-    data_set: DataSet,
-    checkpoint: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """A bundle and a checkpoint of one architecture, trained for a moment from random weights."""
-    place = tmp_path_factory.mktemp(request.param)
+@pytest.fixture(scope="module")
+def train(
+    data_set: DataSet, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Return what makes a bundle and a checkpoint of an architecture, once."""
+    return cache(lambda name: _train(name, data_set, checkpoint, tmp_path_factory.mktemp(name)))
+
+
+def _train(name: str, data_set: DataSet, checkpoint: Path, place: Path) -> Path:
+    """Train for a moment from random weights, and build."""
     tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
     torch.manual_seed(3)
-    config = ARCHITECTURES[request.param](**SMALL, vocab_size=tokenizer.get_vocab_size())
+    family, settings = ARCHITECTURES[name]
+    config = family(**(SMALL | settings), vocab_size=tokenizer.get_vocab_size())
     AutoModelForCausalLM.from_config(config).save_pretrained(place / "random")
     PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(place / "random")
     (place / "random" / "prompt.json").write_bytes((checkpoint / "prompt.json").read_bytes())
@@ -124,13 +141,23 @@ def trained(
     return place
 
 
-@pytest.fixture(scope="module", params=SEARCHES)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param((name, mode), id=f"{name}-{mode}")
+        for name in ARCHITECTURES
+        for mode in (SEARCHES if name in BOTH else ["exact"])
+    ],
+)
 def served(
-    request: pytest.FixtureRequest, trained: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    train: Callable[[str], Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Served]:
-    place = tmp_path_factory.mktemp(request.param)
+    name, mode = request.param
+    trained, place = train(name), tmp_path_factory.mktemp(mode)
     build = ["build", "--bundle", str(trained / "bundle"), "--output", str(place / "repository")]
-    build += ["--save-bundle", str(place / "bundle"), *SEARCHES[request.param]]
+    build += ["--save-bundle", str(place / "bundle"), *SEARCHES[mode]]
     assert main(build) == 0
     model = AutoModelForCausalLM.from_pretrained(trained / "checkpoint").eval()
     with (
@@ -143,7 +170,7 @@ def served(
         ) as ranking,
     ):
         truth = Truth(model=model, bundle=Bundle.open(place / "bundle"))
-        yield Served(mode=request.param, truth=truth, retrieval=retrieval, ranking=ranking)
+        yield Served(mode=mode, truth=truth, retrieval=retrieval, ranking=ranking)
 
 
 def assert_agrees(
