@@ -257,10 +257,8 @@ def test_killed_worker_and_killed_driver_lose_and_repeat_nobody(
     contexts: dict[str, bytes], bundle: Path, tmp_path: Path
 ) -> None:
     """The short form of `integration.bulk_kills`."""
-    many = {f"{user}-{copy}": raw for user, raw in contexts.items() for copy in range(20)}
-    inputs = _users(tmp_path / "users.parquet", many)
-    arguments = ["--users", str(inputs.users), "--bundle", str(bundle), "--workers", "2"]
-    arguments += ["--as-of", "2024-03-20", "--shards", "8", "--output", str(tmp_path / "killed")]
+    many = _twenty_of_each(contexts)
+    arguments = _in_eight_shards(many, bundle, tmp_path / "killed", workers=2)
     with _started(arguments) as process:
         _await_shards(tmp_path / "killed", 1)
         below = psutil.Process(process.pid).children(recursive=True)
@@ -291,10 +289,7 @@ def test_killed_worker_and_killed_driver_lose_and_repeat_nobody(
 def test_terminated_it_takes_ray_with_it(
     contexts: dict[str, bytes], bundle: Path, tmp_path: Path
 ) -> None:
-    many = {f"{user}-{copy}": raw for user, raw in contexts.items() for copy in range(20)}
-    inputs = _users(tmp_path / "users.parquet", many)
-    arguments = ["--users", str(inputs.users), "--bundle", str(bundle), "--workers", "1"]
-    arguments += ["--as-of", "2024-03-20", "--shards", "8", "--output", str(tmp_path / "out")]
+    arguments = _in_eight_shards(_twenty_of_each(contexts), bundle, tmp_path / "out", workers=1)
     with _started(arguments) as process:
         _await_shards(tmp_path / "out", 1)
         below = psutil.Process(process.pid).children(recursive=True)
@@ -303,6 +298,19 @@ def test_terminated_it_takes_ray_with_it(
     assert process.returncode == 128 + signal.SIGTERM
     assert len(below) > 3  # Ray's own and a worker
     assert not psutil.wait_procs(below, timeout=20)[1]
+
+
+def _twenty_of_each(contexts: dict[str, bytes]) -> dict[str, bytes]:
+    return {f"{user}-{copy}": raw for user, raw in contexts.items() for copy in range(20)}
+
+
+def _in_eight_shards(
+    contexts: dict[str, bytes], bundle: Path, output: Path, *, workers: int
+) -> list[str]:
+    """Write the users beside the output, and return the options of a run of them."""
+    inputs = _users(output.with_name("users.parquet"), contexts)
+    arguments = ["--users", str(inputs.users), "--bundle", str(bundle), "--workers", str(workers)]
+    return [*arguments, "--as-of", "2024-03-20", "--shards", "8", "--output", str(output)]
 
 
 def _started(arguments: list[str]) -> subprocess.Popen[bytes]:

@@ -136,7 +136,7 @@ def test_a_forecast_is_compared_with_what_else_could_fill_its_places(
     bootstrap = UserBootstrap(owners, resamples=50)
     forecast, nobody = filled("foresight", foresight), filled("nobody", None)
     tuning = tune_retriever(study, trials=1)
-    found = retrieval_section(forecast, {"nobody": nobody}, tuning, bootstrap)
+    found = retrieval_section(forecast, [nobody], tuning, bootstrap)
     for budget, over in found.over["nobody"].items():
         quotas = [each.validation.best_quota(budget) for each in (forecast, nobody)]
         theirs = nobody.test.gain(budget, quotas[1]).mean()

@@ -165,7 +165,7 @@ def _retrieve(
 
     rivals: dict[str, str | None] = {"no forecast, advertisers that the list lacks": None}
     rivals |= {f"{name}'s forecast": name for name in dict.fromkeys([POPULARITY, OWN, best])}
-    others = {title: filled(title, name) for title, name in rivals.items()}
+    others = [filled(title, name) for title, name in rivals.items()]
     return retrieval_section(filled(f"the {LLM}'s forecast", LLM), others, tuning, bootstrap)
 
 

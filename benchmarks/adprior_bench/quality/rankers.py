@@ -40,10 +40,7 @@ class Forecasts:
     @property
     def shares(self) -> dict[str, float]:
         """The share chosen for each blend: the smallest of the highest recall."""
-        return {
-            name: max(recalls, key=lambda share: recalls[share])
-            for name, recalls in self.blends.items()
-        }
+        return {name: _best_share(recalls) for name, recalls in self.blends.items()}
 
 
 def forecast_rankers(forecaster: Forecaster, study: Study, tuned: Sequence[Tuned]) -> Forecasts:
@@ -67,11 +64,15 @@ def forecast_rankers(forecaster: Forecaster, study: Study, tuned: Sequence[Tuned
             share: mean_recall(_mixed(validation[LLM], validation[other], share), study.validation)
             for share in _SHARES
         }
-        share = max(recalls, key=lambda share: recalls[share])
+        share = _best_share(recalls)
         validation[name] = _mixed(validation[LLM], validation[other], share)
         judged[name] = _mixed(judged[LLM], judged[other], share)
     names = [LLM, *blends, *(each.name for each in tuned)]
     return Forecasts(names=names, validation=validation, judged=judged, blends=blends)
+
+
+def _best_share(recalls: Mapping[float, float]) -> float:
+    return max(recalls, key=lambda share: recalls[share])
 
 
 def _mixed(ours: Float32Array, other: Float32Array, share: float) -> Float32Array:

@@ -124,13 +124,11 @@ def run_load(
                     print("adprior bench server: " + _SHOWN, file=sys.stderr)
                 said = process.communicate(timeout=_START_S + 10 * load.seconds)
             except subprocess.TimeoutExpired as error:
-                process.kill()
                 raise AdpriorError(
                     f"perf_analyzer did not end within {error.timeout:.0f} s"
                 ) from error
-            except BaseException:
-                process.kill()
-                raise
+            finally:
+                process.kill()  # nothing where it has ended
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         if process.returncode or not export.is_file():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,8 +33,8 @@ class RetrievalFigures:
         gains: By budget, the share of the day's advertisers found at the chosen quota minus at
             none, on test cases.
         product_gains: Likewise, of the purchased products.
-        over: By what else fills the reserved places, by budget: the share of the day's advertisers
-            found by the forecast minus that, each at the quota chosen for it.
+        over: By the title of what else fills the reserved places, by budget: the share of the day's
+            advertisers found by the forecast minus that, each at the quota chosen for it.
         section: For the report.
     """
 
@@ -56,7 +56,7 @@ class Filled:
 
 def retrieval_section(
     forecast: Filled,
-    others: Mapping[str, Filled],
+    others: Sequence[Filled],
     tuning: RetrieverTuning,
     bootstrap: UserBootstrap,
 ) -> RetrievalFigures:
@@ -182,18 +182,19 @@ class _Rivals:
     table: Any
 
 
-def _rivals(forecast: Filled, others: Mapping[str, Filled], bootstrap: UserBootstrap) -> _Rivals:
+def _rivals(forecast: Filled, others: Sequence[Filled], bootstrap: UserBootstrap) -> _Rivals:
     """Compare the forecast with what else could fill the same places."""
-    over: dict[str, dict[int, Estimate]] = {name: {} for name in others}
+    over: dict[str, dict[int, Estimate]] = {filled.title: {} for filled in others}
     rows: list[list[Any]] = []
     highlight = []
     for place, budget in enumerate(forecast.test.settings.budgets):
         ours = _chosen(forecast, budget, "advertisers")
         highlight.append(len(rows))
-        for name, filled in {"": forecast, **others}.items():
+        for filled in (forecast, *others):
             theirs = _chosen(filled, budget, "advertisers")
-            if name:
-                over[name][budget] = estimate(_mean(bootstrap, ours - theirs))
+            ahead = None
+            if filled is not forecast:
+                ahead = over[filled.title][budget] = estimate(_mean(bootstrap, ours - theirs))
             quota = filled.validation.best_quota(budget)
             column = filled.test.settings.quotas.index(quota)
             rows.append(
@@ -204,7 +205,7 @@ def _rivals(forecast: Filled, others: Mapping[str, Filled], bootstrap: UserBoots
                     filled.validation.means("advertisers")[place, column],
                     estimate(_mean(bootstrap, theirs)),
                     estimate(_mean(bootstrap, filled.test.gain(budget, quota))),
-                    over[name][budget] if name else None,
+                    ahead,
                     estimate(_mean(bootstrap, filled.test.gain(budget, quota, "products"))),
                     estimate(_mean(bootstrap, _chosen(filled, budget, "herfindahl"))),
                 ]
