@@ -61,14 +61,13 @@ class _PackedForward(torch.nn.Module):
             input_ids=input_ids,
             position_ids=position_ids,
             attention_mask=attention_mask,
-            past_key_values=cache,
+            cache=cache,
             use_cache=True,
         )
         hidden = output.last_hidden_state[:, wanted_positions]
         logits = next_token_logits(self.model, hidden)
-        layers = output.past_key_values.layers
-        keys = torch.stack([layer.keys[:, :, -new:] for layer in layers])
-        values = torch.stack([layer.values[:, :, -new:] for layer in layers])
+        keys = torch.stack([layer.keys[:, :, -new:] for layer in cache.layers])
+        values = torch.stack([layer.values[:, :, -new:] for layer in cache.layers])
         return torch.log_softmax(logits, dim=-1), keys, values
 
 

@@ -36,9 +36,9 @@ def name_log_probs(
                 total[part] = first[names[:, 0].numpy()]
                 if length == 1:
                     continue
-                cache = copy.deepcopy(prompt.past_key_values)
+                cache = copy.deepcopy(prompt.cache)
                 cache.batch_repeat_interleave(len(part))
-                logits = model(names[:, :-1], past_key_values=cache).logits
+                logits = model(names[:, :-1], cache=cache).logits
                 log_probs = torch.log_softmax(logits.double(), dim=-1)
                 rest = log_probs.gather(2, names[:, 1:, None])[:, :, 0]
                 total[part] += rest.sum(dim=1).numpy()
