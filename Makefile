@@ -1,8 +1,17 @@
 PYTHON ?= python3
 DATA ?= ../shared/data/oec
+SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help install system-packages perf-analyzer demo demo-bundle test test-faults soak test-bulk lint format
+.PHONY: help install lock system-packages perf-analyzer demo demo-bundle test test-all test-latest \
+  test-faults soak test-bulk lint format
+
+PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+# Exact versions of everything that these targets and deploy/Dockerfile install. `make lock` resolves
+# them anew; nothing else changes them.
+LOCK := locks/python$(PYTHON_VERSION).txt
+# An older pip takes the first also for what builds a package, a newer one takes the second.
+LOCKED := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)
 
 # What the tests run that only a distribution carries: redis-server, promtool, a library of perf_analyzer.
 SYSTEM_PACKAGES := redis-server prometheus libb64-0d
@@ -11,6 +20,15 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/.installed  ## .venv with everything, for development
+
+lock: install  ## resolve locks/ anew, to the newest versions that pyproject.toml admits
+	@for lock in dev:3.11:python3.11 dev:3.12:python3.12 gpu:3.12:gpu_image; do \
+	  IFS=: read -r extra version name <<<"$$lock"; \
+	  echo hatchling | .venv/bin/uv pip compile --quiet --upgrade --no-annotate \
+	    --custom-compile-command 'make lock' --python-version "$$version" \
+	    --python-platform x86_64-manylinux_2_35 --extra "$$extra" \
+	    --output-file "locks/$$name.txt" pyproject.toml - && echo "locks/$$name.txt" || exit 1; \
+	done
 
 system-packages:  ## Debian's packages that the tests run beside Python's (needs root)
 	dpkg -s $(SYSTEM_PACKAGES) >/dev/null 2>&1 || { apt-get -qq update && \
@@ -27,6 +45,13 @@ demo-bundle: install  ## train and build the shipped bundle again, from the data
 
 test: lint  ## lint, types and all tests
 	.venv/bin/python -m pytest
+
+test-latest:  ## the tests on the newest versions that pyproject.toml admits, in an environment of its own
+	@$(CHECK_PYTHON)
+	rm -rf .latest-venv
+	$(PYTHON) -m venv .latest-venv
+	.latest-venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e '.[dev]'
+	.latest-venv/bin/python -m pytest
 
 test-faults: install  ## every fault on real processes, timed: docs/faults.md (25 min)
 	.venv/bin/python -m pytest tests/faults --faults-long --faults-report faults.json
@@ -58,18 +83,19 @@ format: install  ## put the code in order
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
+CHECK_PYTHON = test -f $(LOCK) || \
+  { echo "adprior needs Python 3.11 or 3.12, $(PYTHON) is $(PYTHON_VERSION): make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+
 # Everything in one pip call: asked for one after another, a later package brings NumPy 2.
-.venv/.installed: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
-	  { echo "adprior needs Python 3.11 or 3.12: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+.venv/.installed: pyproject.toml $(wildcard $(LOCK))
+	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(LOCKED) .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
 # Not editable: the demo runs what a user installs. Its own code is looked at, so that a change is seen.
-.demo-venv/.installed: pyproject.toml $(shell find runtime build clients bulk model_repository -name '*.py' -o -name '*.pbtxt')
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
-	  { echo "adprior needs Python 3.11 or 3.12: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+.demo-venv/.installed: pyproject.toml $(wildcard $(LOCK)) $(shell find runtime build clients bulk model_repository -name '*.py' -o -name '*.pbtxt')
+	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv .demo-venv
-	.demo-venv/bin/python -m pip install --quiet --disable-pip-version-check '.[embedded,client]'
+	$(LOCKED) .demo-venv/bin/python -m pip install --quiet --disable-pip-version-check '.[embedded,client]'
 	@touch $@

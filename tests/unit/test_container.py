@@ -33,12 +33,24 @@ def test_the_image_is_the_pinned_one() -> None:
 
 
 def test_nothing_of_the_image_is_exchanged() -> None:
-    assert "--constraint /tmp/installed.txt" in DOCKERFILE
+    assert "--constraint /tmp/constraints.txt" in DOCKERFILE
     document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = document["project"]["optional-dependencies"]["gpu"]
     names = {re.split(r"[\[>=<]", item)[0] for item in wanted}
     assert names == {"adprior", "onnx", "onnxruntime", "pyarrow", "tokenizers", "tqdm"}
     assert not any("<" in item or "==" in item for item in wanted)
+
+
+def test_the_image_goes_before_the_lock(tmp_path: Path) -> None:
+    (program,) = re.findall(r"awk -F== '(.+)'", DOCKERFILE)
+    installed, lock = tmp_path / "installed.txt", tmp_path / "lock.txt"
+    installed.write_text("numpy==1.26.4\ntyping_extensions==4.1.0\n")
+    lock.write_text("# a comment\nnumpy==2.5.5\ntqdm==4.70.1\ntyping-extensions==4.16.0\n")
+    command = ["awk", "-F==", program, str(installed), str(lock)]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\n")
+    assert found == [
+        "numpy==1.26.4", "typing_extensions==4.1.0", "# a comment", "tqdm==4.70.1", "",
+    ]  # fmt: skip
 
 
 def test_it_runs_as_nobody_in_particular() -> None:
