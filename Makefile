@@ -43,18 +43,24 @@ demo: .demo-venv/.installed  ## the shipped model on a real tritonserver, in a s
 demo-bundle: install  ## train and build the shipped bundle again, from the data set in DATA
 	PATH="$(CURDIR)/.venv/bin:$$PATH" demo/make_bundle.sh "$(DATA)"
 
-test: lint  ## lint, types and all tests
-	.venv/bin/python -m pytest
+# Two at a time, each file in one process: the files share servers and models.
+PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist loadfile
+
+test: lint  ## lint, types and the tests (10 min on 2 cores)
+	$(PYTEST)
+
+test-all: lint  ## the same, long forms too
+	$(PYTEST) --long
 
 test-latest:  ## the tests on the newest versions that pyproject.toml admits, in an environment of its own
 	@$(CHECK_PYTHON)
 	rm -rf .latest-venv
 	$(PYTHON) -m venv .latest-venv
 	.latest-venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e '.[dev]'
-	.latest-venv/bin/python -m pytest
+	$(PYTEST:.venv%=.latest-venv%)
 
 test-faults: install  ## every fault on real processes, timed: docs/faults.md (25 min)
-	.venv/bin/python -m pytest tests/faults --faults-long --faults-report faults.json
+	.venv/bin/python -m pytest tests/faults --long --faults-report faults.json
 
 soak: install  ## a server under mixed load, and its memory (15 min)
 	.venv/bin/adprior build --bundle demo/bundle --output .soak/repository

@@ -20,19 +20,7 @@ __all__ = ["data_set"]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
-    group.addoption("--faults-long", action="store_true", help="every fault, timed")
     group.addoption("--faults-report", type=Path, metavar="FILE", help="write figures as JSON")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "long_form: only with --faults-long")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--faults-long", False):
-        for item in items:
-            if item.get_closest_marker("long_form"):
-                item.add_marker(pytest.mark.skip(reason="only with --faults-long"))
 
 
 class Report:
@@ -65,11 +53,6 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(f"\n{name}: {json.dumps(section, indent=2)}")
     if file := config.getoption("--faults-report", None):
         file.write_text(json.dumps(found.to_document(), indent=2) + "\n")
-
-
-@pytest.fixture(scope="session")
-def is_long(pytestconfig: pytest.Config) -> bool:
-    return bool(pytestconfig.getoption("--faults-long", False))
 
 
 @pytest.fixture(scope="session")

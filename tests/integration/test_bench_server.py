@@ -25,21 +25,30 @@ def _needs_perf_analyzer() -> None:
         pytest.skip(str(error))
 
 
+@pytest.mark.parametrize(
+    "scenarios",
+    [
+        ["live_ranking"],
+        pytest.param(["live_ranking", "stored_ranking"], marks=pytest.mark.long_form),
+    ],
+)
 def test_a_server_is_measured_beside_the_engine_in_process(
-    server: TritonServer, bundle: Path, data_set: DataSet, capsys: pytest.CaptureFixture[str]
+    server: TritonServer,
+    bundle: Path,
+    data_set: DataSet,
+    scenarios: list[str],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     command = ["bench", "server", "--url", server.grpc_address, "--bundle", str(bundle)]
     command += ["--server-pid", str(server.process.pid), "--quick", "--seconds", "2", "--json"]
-    command += ["--scenarios", "live_ranking", "stored_ranking", "--concurrencies", "2"]
+    command += ["--scenarios", *scenarios, "--concurrencies", "2"]
     command += ["--shares", "0.1"]
     for option in ("events", "profiles"):
         command += [f"--{option}", data_set.path(f"{option}.parquet")]
     assert main([*command, "--columns", data_set.path("columns.toml")]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [(row["scenario"], row["mode"]) for row in rows] == [
-        (scenario, mode)
-        for scenario in ("live_ranking", "stored_ranking")
-        for mode in ("closed", "open")
+        (scenario, mode) for scenario in scenarios for mode in ("closed", "open")
     ]
     for row in rows:
         assert list(row) == list(ROW_KEYS)

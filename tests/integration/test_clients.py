@@ -298,6 +298,7 @@ def both(repository: Path, other_repository: Path) -> Iterator[list[dict[str, An
                 place["server"].stop()
 
 
+@pytest.mark.long_form
 @pytest.mark.timeout(600)
 def test_ten_thousand_rankings_over_two_servers_that_are_restarted_in_turn(
     both: list[dict[str, Any]],

@@ -75,6 +75,8 @@ SEARCHES = {
 }
 BOTH = ("llama", "qwen3", "mistral")
 """Served with either search; the others with the exact one."""
+SHORT = ("llama", "gemma3_text")
+"""Always served: the plain family, and the one with the most of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +146,11 @@ def _train(name: str, data_set: DataSet, checkpoint: Path, place: Path) -> Path:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param((name, mode), id=f"{name}-{mode}")
+        pytest.param(
+            (name, mode),
+            id=f"{name}-{mode}",
+            marks=() if name in SHORT else pytest.mark.long_form,
+        )
         for name in ARCHITECTURES
         for mode in (SEARCHES if name in BOTH else ["exact"])
     ],
