@@ -168,7 +168,9 @@ class AsyncioClient(Client):
         if self._closed:
             raise ValueError("closed channel")
         if server.url not in self._channels:
-            self._channels[server.url] = InferenceServerClient(server.url, **self._settings)
+            self._channels[server.url] = InferenceServerClient(
+                server.url, **self._settings[server.url]
+            )
         return self._channels[server.url]
 
     async def _watch(self) -> None:
@@ -181,10 +183,11 @@ class AsyncioClient(Client):
                 await asyncio.gather(*(self._check(server, headers) for server in servers))
 
     async def _check(self, server: Server, headers: dict[str, str]) -> None:
+        cause = ""
         try:
             is_ready = await self._channel(server).is_server_ready(
                 headers=headers, client_timeout=CHECK_TIMEOUT_S
             )
-        except Exception:  # noqa: BLE001  it is not ready, whatever the cause
-            is_ready = False
-        server.check(is_ready=bool(is_ready))
+        except Exception as error:  # noqa: BLE001  it is not ready, whatever the cause
+            is_ready, cause = False, self._check_failure(error, server)
+        server.check(is_ready=bool(is_ready), cause=cause)

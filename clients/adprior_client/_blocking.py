@@ -138,7 +138,9 @@ class BlockingClient(Client):
                 if self._closed.is_set():
                     raise ValueError("closed channel")
                 if server.url not in self._channels:
-                    self._channels[server.url] = InferenceServerClient(server.url, **self._settings)
+                    self._channels[server.url] = InferenceServerClient(
+                        server.url, **self._settings[server.url]
+                    )
                 channel = self._channels[server.url]
         return channel
 
@@ -157,11 +159,15 @@ class BlockingClient(Client):
             if isinstance(headers, ClientError):
                 continue
             for server in self._core.fleet.servers:
-                try:
-                    is_ready = self._channel(server).is_server_ready(
-                        headers=headers, client_timeout=CHECK_TIMEOUT_S
-                    )
-                except Exception:  # noqa: BLE001  it is not ready, whatever the cause
-                    is_ready = False
-                if not self._closed.is_set():
-                    server.check(is_ready=bool(is_ready))
+                self._check(server, headers)
+
+    def _check(self, server: Server, headers: dict[str, str]) -> None:
+        cause = ""
+        try:
+            is_ready = self._channel(server).is_server_ready(
+                headers=headers, client_timeout=CHECK_TIMEOUT_S
+            )
+        except Exception as error:  # noqa: BLE001  it is not ready, whatever the cause
+            is_ready, cause = False, self._check_failure(error, server)
+        if not self._closed.is_set():
+            server.check(is_ready=bool(is_ready), cause=cause)

@@ -138,7 +138,7 @@ def ask(
         except ClientError as error:
             says_nothing = isinstance(error, DeadlineError) and left < telling_s
             if error.counts and not says_nothing:
-                server.fail()
+                server.fail(error.cause)
             else:
                 server.breaker.withdraw()
             if not error.may_go_on:
@@ -151,7 +151,7 @@ def ask(
         return answer
     raise last or BreakerOpenError(
         f"{request.model}: the circuit breaker of every server is open: "
-        f"{', '.join(server.url for server in fleet.servers)}"
+        f"{', '.join(map(str, fleet.servers))}"
     )
 
 

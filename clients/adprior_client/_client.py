@@ -10,6 +10,7 @@ from typing import Final, Protocol, TypeVar
 from adprior_client._calls import Attempt, Call, Outcome, Steps
 from adprior_client._checks import check_metadata
 from adprior_client._core import Core
+from adprior_client._fleet import Server
 from adprior_client._telemetry import Telemetry
 from adprior_client._wire import channel_settings, error_of
 from adprior_client.config import ClientConfig
@@ -79,7 +80,7 @@ class Client:
         self._stored = stored
         self._metadata = metadata
         self._telemetry = Telemetry()
-        self._settings = channel_settings(self._config)
+        self._settings = {url: channel_settings(self._config, url) for url in self._config.urls}
         self._token = self._config.token_metadata()
         self._prepare()
 
@@ -108,6 +109,10 @@ class Client:
             _log.warning("adprior: the metadata function failed: %s", type(error).__name__)
             return MetadataError(f"metadata: the function failed: {type(error).__name__}")
         return headers | added
+
+    def _check_failure(self, error: Exception, server: Server) -> str:
+        """Return the cause of a health check's failure, empty where it is not known."""
+        return error_of(error, "health", server.url, CHECK_TIMEOUT_S, self._config).cause
 
     def _failure(self, error: Exception, attempt: Attempt) -> Outcome:
         place = attempt.request.model, attempt.server.url

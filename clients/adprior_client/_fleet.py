@@ -22,23 +22,32 @@ class Server:
         url: ``HOST:PORT``.
         breaker: Its circuit breaker.
         bundle_id: The bundle of its last answer, empty before the first.
+        cause: Why it was not reached the last time (`ClientError.cause`), empty where it was.
     """
 
     def __init__(self, url: str, breaker: CircuitBreaker) -> None:
         self.url = url
         self.breaker = breaker
         self.bundle_id = ""
+        self.cause = ""
+
+    def __str__(self) -> str:
+        """Return its address, and why it was not reached where that is known."""
+        return f"{self.url} ({self.cause})" if self.cause else self.url
 
     def succeed(self) -> None:
         """It gave a good answer."""
+        self.cause = ""
         self._report(self.breaker.succeed)
 
-    def fail(self) -> None:
-        """It failed on a call."""
+    def fail(self, cause: str = "") -> None:
+        """It failed on a call, for a cause that may be known."""
+        self.cause = cause
         self._report(self.breaker.fail)
 
-    def check(self, *, is_ready: bool) -> None:
+    def check(self, *, is_ready: bool, cause: str = "") -> None:
         """A health check tells whether it is ready."""
+        self.cause = cause
         self._report(lambda: self.breaker.check(is_ready=is_ready))
 
     def _report(self, change: Callable[[], None]) -> None:
@@ -46,7 +55,7 @@ class Server:
         change()
         if before != self.breaker.is_open:
             state = "closed" if before else "open"
-            _log.warning("adprior server %s: circuit breaker %s", self.url, state)
+            _log.warning("adprior server %s: circuit breaker %s", self, state)
 
 
 class Fleet:

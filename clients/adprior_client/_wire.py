@@ -22,6 +22,8 @@ from tritonclient.grpc import (
     InferResult,
 )
 
+from adprior_client._causes import find_cause
+from adprior_client._proxy import is_loopback
 from adprior_client.config import ClientConfig
 from adprior_client.errors import (
     BadAnswerError,
@@ -52,7 +54,6 @@ _NUMPY_TYPES: Final[dict[str, type[np.generic]]] = {
     "BYTES": np.object_,
 }
 _RETRIED: Final = ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
-_HUNG_UP: Final = ("Socket closed", "Connection reset")
 _MAX_ANSWER_BYTES: Final = 64 << 20
 """Many times the largest answer of the contract; what claims to be larger is not taken in."""
 
@@ -101,11 +102,11 @@ class Request:
         )
 
 
-def channel_settings(config: ClientConfig) -> dict[str, Any]:
+def channel_settings(config: ClientConfig, url: str) -> dict[str, Any]:
     """Return what tritonclient's clients take beside the address: credentials, gRPC's arguments.
 
     gRPC does the retries on one server: attempts, exponential back-off and jitter, all inside the
-    call's deadline.
+    call's deadline. A server on loopback is never asked through a proxy.
 
     Raises:
         InvalidArgumentError: A certificate file is unreadable, or others can read the key.
@@ -131,6 +132,8 @@ def channel_settings(config: ClientConfig) -> dict[str, Any]:
         ("grpc.per_rpc_retry_buffer_size", 4 * MAX_CONTEXT_BYTES),
         ("grpc.service_config", json.dumps({"methodConfig": [method]})),
     ]
+    if is_loopback(url) or not config.use_proxy:
+        arguments.append(("grpc.enable_http_proxy", 0))
     if config.tls_server_name is not None:
         arguments.append(("grpc.ssl_target_name_override", config.tls_server_name))
     credentials = None
@@ -175,21 +178,14 @@ def error_of(
         detail = " ".join((error.message() or "no reason given").split())
         if str(error.status()).endswith("DEADLINE_EXCEEDED"):
             detail = f"no answer within {timeout_s:.3g} s"
-        if "failed to connect" in detail and any(word in detail for word in _HUNG_UP):
-            detail += f"; {_guess_why(config)}"
-        return error_for_status(error.status(), f"{place}: {detail}")
+        cause = find_cause(detail, url, config)
+        message = f"{place}: {detail}; {cause}" if cause else f"{place}: {detail}"
+        found = error_for_status(error.status(), message)
+        found.cause = cause
+        return found
     if isinstance(error, ValueError) and "closed channel" in str(error):
         return CancelledError(f"{place}: the client was closed")
     return BadAnswerError(f"{place}: {type(error).__name__} on reading the answer")
-
-
-def _guess_why(config: ClientConfig) -> str:
-    """Return what a server usually has against a client that it hangs up on."""
-    if not config.is_secure:
-        return "the server may want TLS (tls_ca_file)"
-    if config.tls_certificate_file is None:
-        return "the server may want a certificate of ours (tls_certificate_file)"
-    return "the server may not trust our certificate, or it has expired (tls_certificate_file)"
 
 
 def _read(name: str, path: str | None) -> bytes | None:

@@ -16,7 +16,10 @@ from adprior_runtime.contract import GRPC_KEY_PREFIX, INFERENCE_KEY, Priority
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.file_modes import read_token
 
-__all__ = ["ClientConfig"]
+__all__ = ["PROXY_VARIABLES", "ClientConfig"]
+
+PROXY_VARIABLES: Final = ("grpc_proxy", "https_proxy", "http_proxy")
+"""Of the environment: gRPC takes the first that is set, in lower case only."""
 
 _PREFIX: Final = "ADPRIOR_CLIENT_"
 _MOST_ATTEMPTS: Final = 5
@@ -55,6 +58,8 @@ class ClientConfig:
         tls_certificate_file: The client's own PEM chain, for mTLS.
         tls_key_file: Its key; like ``token_file``, for its owner alone to read.
         tls_server_name: The name the server's certificate must have, where that is not the host.
+        use_proxy: Whether to go through the proxy that ``grpc_proxy``, ``https_proxy`` or
+            ``http_proxy`` names in the environment; never to a server on loopback.
         token_file: With the token that ``adprior serve --inference-token-file`` wants; read once,
             when a client is made.
         token: That token itself.
@@ -86,6 +91,7 @@ class ClientConfig:
     tls_certificate_file: str | None = None
     tls_key_file: str | None = None
     tls_server_name: str | None = None
+    use_proxy: bool = True
     token_file: str | None = None
     token: str | None = field(default=None, repr=False)
     metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)

@@ -55,11 +55,14 @@ class ClientError(AdpriorError):
         reason: What a result says of it where the client fails open.
         counts: Whether it counts against the server, at its circuit breaker.
         may_go_on: Whether the next server may be asked: this one has not worked on the request.
+        cause: What this side knows of why a server was not reached, such as a certificate; part of
+            the message.
     """
 
     reason: ClassVar[Reason] = Reason.BAD_ANSWER
     counts: ClassVar[bool] = True
     may_go_on: bool = False
+    cause: str = ""
 
 
 class InvalidArgumentError(ClientError):

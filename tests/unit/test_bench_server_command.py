@@ -372,3 +372,18 @@ def test_a_sweep_batches_around_the_best_layout() -> None:
 def test_a_log_without_users_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError):
         read_requests(Bundle.open(BUNDLE), 3, tmp_path / "none.parquet", None, tmp_path / "m.toml")
+
+
+def test_perf_analyzer_asks_this_machine_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "inner.example")
+    monkeypatch.delenv("no_grpc_proxy", raising=False)
+    analyzer = PerfAnalyzer(binary=Path("/nowhere/perf_analyzer"), version="9.9")
+    environment = analyzer.environment()
+    assert environment["https_proxy"] == "http://proxy.example:3128"
+    assert environment["no_grpc_proxy"].split(",")[:3] == [
+        "inner.example",
+        "localhost",
+        "127.0.0.1",
+    ]
+    assert "https_proxy" not in analyzer.environment(use_proxy=False)

@@ -119,7 +119,7 @@ def test_a_wrong_variable_is_named(environ: dict[str, str], message: str) -> Non
 
 
 def _arguments(config: ClientConfig) -> dict[str, Any]:
-    return dict(channel_settings(config)["channel_args"])
+    return dict(channel_settings(config, config.urls[0])["channel_args"])
 
 
 def test_grpc_retries_on_one_server_and_not_on_one_of_several() -> None:

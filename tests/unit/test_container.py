@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import tomllib
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +138,33 @@ def test_commands_are_those_that_adprior_has() -> None:
         assert name == service
         parser.parse_args(options)
     assert SERVICES["serve"]["healthcheck"]["test"][0] == "CMD"
+
+
+def _health_checks() -> list[str]:
+    """Return the health checks' Python: the image's own, and compose's."""
+    [line] = [
+        line for line in DOCKERFILE.splitlines() if line.strip().startswith('CMD ["python3", "-c"')
+    ]
+    image = json.loads(line.strip().removeprefix("CMD "))
+    return [image[2], SERVICES["serve"]["healthcheck"]["test"][3]]
+
+
+@pytest.mark.parametrize("code", _health_checks(), ids=["image", "compose"])
+@pytest.mark.parametrize(("status", "is_healthy"), [(200, True), (400, False)])
+def test_a_health_check_asks_the_server_and_no_proxy(
+    code: str, status: int, *, is_healthy: bool
+) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/v2/health/ready" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        asked = code.replace("8000", str(server.server_port))
+        environ = {"http_proxy": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1"}
+        done = subprocess.run([sys.executable, "-c", asked], env=environ, check=False)
+    assert (done.returncode == 0) == is_healthy

@@ -13,6 +13,7 @@ __all__ = ["analyzer_options", "read_connection", "sent_metadata"]
 
 _TAKEN: Final = (
     "token", "token_file", "tls", "tls_ca_file", "tls_certificate_file", "tls_key_file", "metadata",
+    "use_proxy",
 )  # fmt: skip
 
 
@@ -21,7 +22,7 @@ def read_connection(url: str, settings: Path | None) -> ClientConfig:
 
     Args:
         url: ``host:port`` of its gRPC.
-        settings: A client's, TOML; TLS, token and metadata are taken from it.
+        settings: A client's, TOML; TLS, token, metadata and ``use_proxy`` are taken from it.
 
     Raises:
         InvalidInputError: perf_analyzer cannot connect like that.

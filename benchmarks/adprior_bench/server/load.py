@@ -111,7 +111,7 @@ def run_load(
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         with subprocess.Popen(  # noqa: S603
             command,
-            env=analyzer.environment(),
+            env=analyzer.environment(use_proxy=connection.use_proxy),
             cwd=scratch,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

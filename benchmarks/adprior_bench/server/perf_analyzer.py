@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from adprior_build.atomic import replace_directory
+from adprior_client.config import PROXY_VARIABLES
 from adprior_runtime.errors import EnvironmentProblemError
 
 __all__ = ["PerfAnalyzer", "cache_directory", "fetch_perf_analyzer", "find_perf_analyzer"]
@@ -33,6 +34,7 @@ nvidia-cuda-runtime-cu12==12.9.79 \
 """
 _MEMBERS: Final = (f".data/data/bin/{_BINARY}", "/lib/libcudart.so.12")
 _FETCH: Final = "adprior bench server --fetch-perf-analyzer"
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _SYSTEM_PACKAGES: Final = {"libb64.so.0d": "libb64-0d"}
 
 
@@ -48,9 +50,17 @@ class PerfAnalyzer:
     binary: Path
     version: str
 
-    def environment(self) -> dict[str, str]:
-        """Return what it runs in: ours, with the libraries beside it found first."""
-        return _environment(self.binary)
+    def environment(self, *, use_proxy: bool = True) -> dict[str, str]:
+        """Return what it runs in: ours, with the libraries beside it found first.
+
+        Like our clients it asks a server on this machine without a proxy, and others as it is told.
+        """
+        environment = _environment(self.binary)
+        exempt = [environment.get("no_grpc_proxy") or environment.get("no_proxy", ""), *_LOOPBACK]
+        environment["no_grpc_proxy"] = ",".join(filter(None, exempt))
+        if use_proxy:
+            return environment
+        return {name: value for name, value in environment.items() if name not in PROXY_VARIABLES}
 
 
 def cache_directory() -> Path:
