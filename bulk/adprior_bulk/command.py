@@ -13,6 +13,7 @@ from adprior_build.event_log import ColumnMap
 from adprior_build.options import positive_integer, positive_number
 from adprior_bulk.engines import EngineSettings
 from adprior_bulk.settings import Inputs, Rules
+from adprior_client.forecast_time import is_from_future
 from adprior_runtime.bundle import CATALOGUE_FILE, Bundle
 from adprior_runtime.context import parse_time
 from adprior_runtime.errors import InvalidInputError, InvalidRequestError
@@ -170,6 +171,11 @@ def _check(args: argparse.Namespace) -> None:
     served = args.url is not None or args.client is not None
     if served == (args.bundle is not None):
         raise InvalidInputError("give either --bundle or --url")
+    if args.as_of is not None and is_from_future(args.as_of):
+        raise InvalidInputError(
+            f"--as-of: {args.as_of.isoformat()} lies in the future by the clock of this machine: "
+            "nobody would use its forecasts"
+        )
 
 
 def _engine(args: argparse.Namespace) -> tuple[EngineSettings, str]:

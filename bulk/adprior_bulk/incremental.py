@@ -19,6 +19,7 @@ from typing import Final, Protocol
 import pyarrow as pa
 
 from adprior_bulk.settings import Rules
+from adprior_client.forecast_time import is_from_future
 from adprior_runtime.context import Event
 
 __all__ = ["Due", "Previous", "events_digest", "why_due"]
@@ -42,6 +43,7 @@ class Due(StrEnum):
     LATE_EVENTS = "late_events"
     EXPIRED = "expired"
     NEW_BUNDLE = "new_bundle"
+    FROM_FUTURE = "from_future"
     ASKED = "asked"
     NO = "no"
 
@@ -92,6 +94,8 @@ def why_due(user: _Candidate, previous: Previous | None, rules: Rules) -> Due:
     """Tell whether a user is done, and why; one from before the last forecast is not."""
     if previous is None:
         return Due.NEW_USER
+    if is_from_future(previous.as_of):
+        return Due.FROM_FUTURE
     if user.as_of < previous.as_of:
         return Due.NO
     for due, holds in (

@@ -23,6 +23,7 @@ from adprior_bulk.shard import Record, ShardPlan
 from adprior_bulk.staging import Piece, count_rows, list_files, list_pieces
 from adprior_bulk.summary import Summary
 from adprior_bulk.workers import ShardWorker, StagingWorker, read_answer
+from adprior_client.forecast_time import is_from_future
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 
 __all__ = ["Job", "choose_shards"]
@@ -111,7 +112,8 @@ class Job:
                     f"{self.output}: users are split into {previous.shards} shards there, found "
                     f"--shards {rules.shards}; leave it out, or choose another output"
                 )
-            if datetime.fromisoformat(previous.as_of) > rules.as_of:
+            made_at = datetime.fromisoformat(previous.as_of)
+            if made_at > rules.as_of and not is_from_future(made_at):
                 raise InvalidInputError(
                     f"{self.output}: its forecasts are as of {previous.as_of}, this run is as of "
                     f"{rules.as_of.isoformat()}, which is earlier; choose another output"

@@ -28,6 +28,7 @@ from adprior_bulk.incremental import Due, Previous, why_due
 from adprior_bulk.manifest import DataFile, write_text_whole
 from adprior_bulk.settings import Inputs, Rules
 from adprior_bulk.tables import DEAD_LETTERS, FORECASTS, rows_to_table, write_whole
+from adprior_client.forecast_time import is_from_future
 from adprior_runtime.errors import InvalidRequestError
 
 __all__ = ["Record", "ShardPlan", "run_shard"]
@@ -87,7 +88,7 @@ class Record:
         file: Its forecasts, None in a dry run.
         dead_letters: Its refused contexts, if any.
         counts: ``users``, ``forecast``, ``exact``, ``skipped``, ``carried``, ``forgotten``,
-            ``dead_letters``, and ``due_…`` by reason.
+            ``from_future``, ``dead_letters``, and ``due_…`` by reason.
         seconds: Time spent, by step.
         began_at, ended_at: When, in seconds since 1970 by the worker's clock.
         peak_rss_mb: The most memory that the worker has held so far.
@@ -152,7 +153,10 @@ class _ShardWork:
         self._attempts = None if engine is None else Attempts(plan.attempts_path(shard))
         self._previous = _read_previous(plan, shard)
         self._known = Previous.by_user(self._previous)
-        self._is_carried = np.array(
+        self._is_refused = np.array(
+            [is_from_future(known.as_of) for _, known in self._known.values()], dtype=bool
+        )
+        self._is_carried = ~self._is_refused & np.array(
             [known.expires_at > plan.rules.as_of for _, known in self._known.values()], dtype=bool
         )
         self._kept: dict[str, tuple[datetime | None, datetime, datetime, int]] = {}
@@ -189,7 +193,12 @@ class _ShardWork:
         new = rows_to_table(self._rows, FORECASTS)
         table = pa.concat_tables([kept, new]).sort_by("user_id")
         lost = len(self._is_carried) - kept.num_rows
-        self._counts.update(carried=kept.num_rows, forgotten=lost - self._replaced)
+        refused = int(self._is_refused.sum())
+        self._counts.update(
+            carried=kept.num_rows,
+            forgotten=lost - self._replaced - refused,
+            from_future=refused,
+        )
         file = letters = None
         if self._engine is not None:
             file = self._write(table, "")
@@ -223,6 +232,11 @@ class _ShardWork:
             return None
 
     def _task(self, user_id: str, user: Candidate) -> Task | None:
+        if is_from_future(user.as_of):
+            raise InvalidRequestError(
+                "as_of: lies in the future by the clock of this machine; nobody would use its "
+                "forecast"
+            )
         row, previous = self._known.get(user_id, (-1, None))
         due = why_due(user, previous, self._plan.rules)
         if due is Due.NO:
@@ -246,7 +260,8 @@ class _ShardWork:
     def _replace(self, user_id: str) -> None:
         """Carry the user's last forecast, if any, no further."""
         if user_id in self._known:
-            self._is_carried[self._known[user_id][0]] = False
+            row = self._known[user_id][0]
+            self._is_carried[row] = self._is_refused[row] = False
             self._replaced += 1
 
     def _forecast(self, tasks: Sequence[Task]) -> None:

@@ -159,5 +159,6 @@ _COUNTS = {
     "skipped": "nothing new",
     "carried": "carried over",
     "forgotten": "expired and not in the input",
+    "from_future": "from the future, dropped",
     "dead_letters": "dead letters",
 }

@@ -22,6 +22,7 @@ from adprior_client._checks import check_number
 from adprior_client._fleet import Fleet
 from adprior_client.config import ClientConfig
 from adprior_client.errors import InvalidArgumentError
+from adprior_client.forecast_time import is_from_future
 from adprior_client.results import Forecast
 from adprior_client.types import Reason, Source, UserId
 
@@ -110,7 +111,7 @@ class Core:
         encoding.encode_forecast(found)
         if not found.advertisers or found.age_s is None:
             return None
-        if not found.age_s <= self.config.stored_max_age_s:
+        if is_from_future(found.made_at) or not found.age_s <= self.config.stored_max_age_s:
             return None
         usable: Forecast = replace(
             found, source=Source.STORED, request_id=call.request_id, withheld=()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adprior_client.forecast_files import ForecastFiles
+from adprior_client.forecast_time import latest_us
 from adprior_client.redis_layout import field_of
 from adprior_client.results import Advertiser, Forecast
 from adprior_client.types import Source, UserId
@@ -34,6 +35,9 @@ class ParquetTable:
         path: What the caller named, for messages.
         files: What to read.
 
+    Attributes:
+        from_future: Rows that were left out, since they lie in the future by our clock.
+
     Raises:
         InvalidInputError: A file is unreadable, a column missing or no time, or pyarrow is missing.
     """
@@ -45,6 +49,9 @@ class ParquetTable:
         rows = np.flatnonzero(lengths)
         del lengths
         made_at = _microseconds(self._column(dataset, "as_of"), path)[rows]
+        believed = made_at <= latest_us()
+        self.from_future = int(np.count_nonzero(~believed))
+        rows, made_at = rows[believed], made_at[believed]
         users = self._column(dataset, "user_id").take(rows)
         checksums, order = _latest(users, made_at)
         self._checksums: NDArray[np.uint32] = checksums

@@ -13,7 +13,8 @@ from typing import Any, Final, Literal, Self
 
 from adprior_client._breaker import CircuitBreaker
 from adprior_client._checks import check_number
-from adprior_client.forecast_record import CorruptRecordError, decode_record
+from adprior_client.forecast_record import CorruptRecordError, Record, decode_record
+from adprior_client.forecast_time import latest_us
 from adprior_client.redis_connection import RedisAddress, explain, read_password
 from adprior_client.redis_layout import DEFAULT_NAMESPACE, Keys, Pointer, field_of
 from adprior_client.results import Advertiser, Forecast
@@ -27,7 +28,7 @@ _FAILURES: Final = 3
 """In a row, after which Redis is left alone for `_RESET_S`."""
 _RESET_S: Final = 1.0
 _log = logging.getLogger("adprior_client")
-_Outcome = Literal["found", "absent", "corrupt", "failed", "skipped"]
+_Outcome = Literal["found", "absent", "corrupt", "from_future", "failed", "skipped"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,7 @@ class LookupCounts:
         found: With a forecast.
         absent: Redis has none for the user, or no version at all.
         corrupt: What it has is not a record of ours, or not this user's.
+        from_future: The record lies in the future by our clock: refused.
         failed: No answer: late, refused, disconnected.
         skipped: Not asked, since the last ones failed.
     """
@@ -45,6 +47,7 @@ class LookupCounts:
     found: int = 0
     absent: int = 0
     corrupt: int = 0
+    from_future: int = 0
     failed: int = 0
     skipped: int = 0
 
@@ -166,8 +169,16 @@ class RedisForecasts:
         self._succeed()
         if pointer is None or raw is None:
             return ("corrupt" if self._pointer_is_corrupt else "absent"), None
+        return self._decode(raw, field, pointer)
+
+    def _decode(
+        self, raw: bytes, field: bytes, pointer: Pointer
+    ) -> tuple[_Outcome, Forecast | None]:
         try:
-            return "found", _forecast(raw, field, pointer)
+            record = decode_record(raw, field)
+            if record.as_of_us > latest_us():
+                return "from_future", None
+            return "found", _forecast(record, pointer)
         except (CorruptRecordError, OverflowError, IndexError) as error:
             return self._corrupt(str(error)), None
 
@@ -251,8 +262,7 @@ class RedisForecasts:
         return "failed"
 
 
-def _forecast(raw: bytes, field: bytes, pointer: Pointer) -> Forecast:
-    record = decode_record(raw, field)
+def _forecast(record: Record, pointer: Pointer) -> Forecast:
     return Forecast(
         advertisers=tuple(
             Advertiser(advertiser_id=advertiser_id, name="", log_prob=log_prob)

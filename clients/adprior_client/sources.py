@@ -39,7 +39,8 @@ class ParquetForecasts:
 
     The columns: ``user_id``, ``as_of`` (when it was made), ``advertiser_ids``, ``log_probs``,
     ``exact``, ``missing_mass``, ``bundle_id``; ``advertiser_names`` if there are any. A user's
-    latest counts, and rows without advertisers do not.
+    latest counts; rows without advertisers do not, nor do those that lie in the future by more than
+    `forecast_time.CLOCK_SKEW`.
 
     Where a ``manifest.json`` lists the files, as ``adprior bulk`` writes it, it is followed: once
     it is replaced, the new files are read in the background, and take the place of the old ones in
@@ -59,7 +60,7 @@ class ParquetForecasts:
         self._lock = threading.Lock()
         self._reader: threading.Thread | None = None
         files = list_forecast_files(self._path)
-        self._table = ParquetTable(self._path, files)
+        self._table = self._load(files)
         self._manifest = files.manifest
         self._revision = files.revision
         self._look_at = time.monotonic() + self._refresh_s
@@ -68,11 +69,27 @@ class ParquetForecasts:
         """How many users have a forecast."""
         return len(self._table)
 
+    @property
+    def from_future(self) -> int:
+        """How many rows of the present files were refused, since they lie in the future."""
+        return self._table.from_future
+
     def find(self, user_id: UserId) -> Forecast | None:
         """See `ForecastSource.find`; an id that is text does not match a number."""
         if self._manifest is not None and time.monotonic() >= self._look_at:
             self._look(self._manifest)
         return self._table.find(user_id)
+
+    def _load(self, files: ForecastFiles) -> ParquetTable:
+        table = ParquetTable(self._path, files)
+        if table.from_future:
+            _log.warning(
+                "adprior: stored forecasts at %s: %d rows lie in the future by the clock of this "
+                "machine, and are not used",
+                self._path,
+                table.from_future,
+            )
+        return table
 
     def _look(self, manifest: Path) -> None:
         """Have new files read if there are any, and nobody is at it."""
@@ -91,7 +108,7 @@ class ParquetForecasts:
     def _read(self) -> None:
         try:
             files: ForecastFiles = list_forecast_files(self._path)
-            table = ParquetTable(self._path, files)
+            table = self._load(files)
         except Exception as error:  # noqa: BLE001  nobody waits for this thread
             _log.warning("adprior: new stored forecasts cannot be read: %s", error)
             self._look_at = time.monotonic() + _RETRY_S

@@ -41,6 +41,7 @@ def _bulk(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (("--users", "nobody.parquet", "--bundle", BUNDLE), "nobody.parquet: no such file"),
         (("--users", "u", "--max-age", "soon"), "found 'soon', expected a time such as 36h or 7d"),
         (("--users", "u", "--as-of", "soon"), "found 'soon', expected a day or time"),
+        (("--users", "u", "--bundle", "b", "--as-of", "2086-01-01"), "--as-of: 2086-01-01T00:00"),
         (("--users", "u", "--url", "localhost"), "url: found 'localhost', expected HOST:PORT"),
     ],
 )

@@ -13,6 +13,7 @@ from adprior_runtime.context import Event, UserContext
 
 DAY = timedelta(days=1)
 THEN = datetime(2024, 5, 1, tzinfo=UTC)
+FAR = datetime.now(UTC) + 60 * 365 * DAY
 RULES = Rules(as_of=THEN + DAY, max_age=7 * DAY, lateness=30 * DAY, bundle_id="b")
 
 
@@ -54,6 +55,13 @@ PREVIOUS = Previous(
         (_context(*HISTORY, as_of=THEN + 7 * DAY), PREVIOUS, RULES, Due.EXPIRED),
         (_context(*HISTORY, as_of=THEN + 7 * DAY - DAY / 2), PREVIOUS, RULES, Due.NO),
         (_context(*HISTORY[:3], as_of=THEN - DAY), PREVIOUS, RULES, Due.NO),
+        (_context(*HISTORY), replace(PREVIOUS, as_of=FAR), RULES, Due.FROM_FUTURE),
+        (
+            _context(*HISTORY),
+            replace(PREVIOUS, as_of=FAR),
+            replace(RULES, everyone=True),
+            Due.FROM_FUTURE,
+        ),
         (_context(), replace(PREVIOUS, last_activity=None, events_digest=0), RULES, Due.NO),
         (
             _context(_event(1)),

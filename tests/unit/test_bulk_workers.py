@@ -14,6 +14,7 @@ from adprior_bulk.settings import Inputs, Rules
 from adprior_bulk.shard import Record, ShardPlan
 from adprior_bulk.staging import list_pieces
 from adprior_bulk.summary import Summary
+from adprior_bulk.tables import FORECASTS, rows_to_table, write_whole
 from adprior_bulk.workers import ShardWorker, StagingWorker, read_answer
 from adprior_runtime.errors import AdpriorError, ArtefactError
 
@@ -74,6 +75,37 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
         records, records, engine="none", workers=1, wall_s=1.0, version="", price_per_hour=None
     ).counts
     assert (counts["users"], counts["due_new_user"], counts["dead_letters"]) == (3, 1, 2)
+
+
+def test_forecasts_from_the_future_are_made_anew_or_dropped(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    far, soon = now + timedelta(60 * 365), now + timedelta(days=7)
+    contexts = ['{"as_of":"2024-05-01"}', f'{{"as_of":"{far.isoformat()}"}}']
+    users = pa.table({"user_id": ["again", "ahead"], "context": contexts})
+    pq.write_table(users, tmp_path / "users.parquet")
+    previous = [
+        (user, as_of, [7], [-0.5], True, 0.1, "b", None, far + timedelta(7), as_of, 0)
+        for user, as_of in (("again", far), ("gone", far), ("kept", now))
+    ]
+    previous[2] = (*previous[2][:8], soon, *previous[2][9:])
+    write_whole(rows_to_table(previous, FORECASTS), tmp_path / "before.parquet")
+    plan = replace(_plan(tmp_path), previous={0: ["before.parquet"]})
+    plan = replace(plan, rules=replace(plan.rules, shards=1))
+    plan.staged.mkdir(parents=True)
+    pieces = list_pieces(
+        "users", tmp_path / "users.parquet", user="user_id", columns=(), texts=("user_id",)
+    )
+    assert read_answer(StagingWorker(pieces, plan.staged, 1)("0")) is None
+    record = read_answer(ShardWorker(plan, None)("0"))
+    assert isinstance(record, Record)
+    assert record.counts == {
+        "users": 2,
+        "due_from_future": 1,
+        "dead_letters": 1,
+        "carried": 1,
+        "forgotten": 0,
+        "from_future": 1,
+    }
 
 
 def test_a_record_is_read_back(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from adprior_client import (
     RetrievalClient,
     ScoreRequest,
 )
+from adprior_client.forecast_time import CLOCK_SKEW
 from adprior_runtime import contract
 from unit.client_calls import BASE, CANDIDATES, FORECAST, KINDS, SECRET, USER, Kind, assert_harmless
 from unit.fake_triton import FakeTriton
@@ -107,6 +108,7 @@ def test_a_stored_forecast_stands_in(triton: FakeTriton, kind: Kind) -> None:
         replace(STORED, missing_mass=float("nan")),
         replace(STORED, missing_mass=None),  # type: ignore[arg-type]
         replace(STORED, advertisers=({"advertiser_id": 7},)),  # type: ignore[arg-type]
+        replace(STORED, made_at=NOW + timedelta(days=60 * 365)),
         replace(STORED, made_at="yesterday"),  # type: ignore[arg-type]
         replace(STORED, made_at=None),
         replace(STORED, advertisers=()),
@@ -119,6 +121,7 @@ def test_a_stored_forecast_stands_in(triton: FakeTriton, kind: Kind) -> None:
         "a mass of NaN",
         "no mass",
         "dicts",
+        "from the future",
         "made in words",
         "of no age",
         "empty",
@@ -132,6 +135,14 @@ def test_without_a_good_stored_forecast_there_is_none(
     result = kind.ask(triton.config(fail_open=True), user_id="u", parts={"stored": _Stored(stored)})
     assert_harmless(result)
     assert result.reason is Reason.BAD_ANSWER
+
+
+def test_clocks_may_differ_a_little(triton: FakeTriton) -> None:
+    triton.status = grpc.StatusCode.INTERNAL
+    ahead = _Stored(replace(STORED, made_at=datetime.now(UTC) + CLOCK_SKEW / 2))
+    with RetrievalClient(triton.config(fail_open=True), stored=ahead) as client:
+        found = client.forecast(USER, user_id="u")
+    assert (found.source, found.age_s) == ("stored", 0.0)
 
 
 def test_exclusions_and_k_hold_for_a_stored_forecast(triton: FakeTriton) -> None:

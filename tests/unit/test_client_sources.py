@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from adprior_client import Forecast, ForecastSource, ParquetForecasts, Source
+from adprior_client.forecast_time import CLOCK_SKEW
 from adprior_runtime.errors import InvalidInputError
 
 NOON = datetime(2024, 5, 31, 12, tzinfo=UTC)
@@ -126,6 +127,25 @@ def test_rows_without_advertisers_and_ids_of_other_types_are_nobodys(tmp_path: P
     assert source.find(7) is not None
     for other in (8, "7", True, 7.0, None):
         assert source.find(other) is None  # type: ignore[arg-type]
+
+
+def test_a_forecast_from_the_future_is_refused_and_hides_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = datetime.now(UTC)
+    good, ahead = now - timedelta(days=1), now + CLOCK_SKEW / 2
+    rows = [
+        _row("hidden", good, 7),
+        _row("hidden", now + timedelta(days=60 * 365), 9),
+        _row("alone", now + 2 * CLOCK_SKEW, 9),
+        _row("skewed", good, 7),
+        _row("skewed", ahead, 8),
+    ]
+    source = ParquetForecasts(_write(tmp_path / "f.parquet", rows))
+    assert (_first(source, "hidden"), _first(source, "skewed")) == (7, 8)
+    assert source.find("alone") is None
+    assert (source.from_future, len(source)) == (2, 2)
+    assert "2 rows lie in the future" in caplog.text
 
 
 # --- a manifest -----------------------------------------------------------------------------------

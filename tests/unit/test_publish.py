@@ -219,6 +219,27 @@ def test_a_row_that_is_no_forecast_stops_it_all(
     assert firsts(server) == {100}
 
 
+def test_a_row_from_the_future_is_left_out_and_counted(
+    server: RedisServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ahead = NOW + timedelta(days=60 * 365)
+    rows = [row("both", 7), row("both", 9, as_of=ahead), row("alone", 9, as_of=ahead)]
+    path = write_forecasts(tmp_path / "f.parquet", rows)
+    done = published(server, capsys, "--forecasts", str(path))
+    assert (done["users"], done["rows"], done["from_future"], done["replaced"]) == (1, 3, 2, 0)
+    with RedisForecasts(server.url, timeout_s=10) as source:
+        found = source.find("both")
+        assert found is not None
+        assert found.advertisers[0].advertiser_id == 7
+        assert source.find("alone") is None
+    server.client().flushall()
+    assert publish(server, "--forecasts", str(path)) == 0
+    assert "rows from the future, left out  2" in capsys.readouterr().out
+    alone = write_forecasts(tmp_path / "g.parquet", rows[1:])
+    assert publish(server, "--forecasts", str(alone)) == 2
+    assert "no forecast in these files (2 rows lie in the future" in capsys.readouterr().err
+
+
 def test_files_without_a_forecast_change_nothing(
     server: RedisServer, yesterday: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 
 from adprior_client import (
@@ -21,6 +23,8 @@ from adprior_client import (
     LookupCounts,
     RedisForecasts,
 )
+from adprior_client.forecast_record import encode_records
+from adprior_client.forecast_time import latest_us
 from adprior_client.redis_layout import field_of
 from adprior_runtime import contract
 from adprior_runtime.cli import main
@@ -159,6 +163,24 @@ def test_a_pointer_that_is_none_counts_as_corrupt(server: RedisServer, pointer: 
         assert source.find("user-7") is None
         assert source.find("user-7") is None
         assert source.counts == LookupCounts(corrupt=2)
+
+
+def test_a_record_from_the_future_is_refused_and_counted(server: RedisServer) -> None:
+    field = field_of("user-7")
+    [ahead] = encode_records(
+        [zlib.crc32(field)],
+        as_of_us=np.array([latest_us() + 60 * 1_000_000]),
+        exact=np.array([True]),
+        missing_mass=np.zeros(1, dtype=np.float32),
+        bundles=np.zeros(1, dtype=np.uint16),
+        advertiser_ids=np.array([[7]]),
+        log_probs=np.array([[-0.5]], dtype=np.float32),
+    )
+    with RedisForecasts(server.url, timeout_s=10) as source:
+        assert first_of(source) == 7
+        server.client().hset(f"adprior:{source.version}:0", field, ahead)
+        assert source.find("user-7") is None
+        assert source.counts == LookupCounts(found=1, from_future=1)
 
 
 def test_threads_share_a_few_connections(server: RedisServer) -> None:

@@ -169,6 +169,7 @@ def _print_published(done: Published, *, as_json: bool) -> None:
             "already_there": done.was_there,
             "rows": done.rows,
             "without_advertisers": done.without_advertisers,
+            "from_future": done.from_future,
             "replaced": done.replaced,
             "unfinished_versions_removed": done.swept,
             "bytes_per_user": done.bytes_a_user,
@@ -190,6 +191,8 @@ def _print_published(done: Published, *, as_json: bool) -> None:
         ("bundles", ", ".join(version.bundle_ids)),
         ("expires", _time(version.expires_at)),
     ]
+    if done.from_future:
+        rows.append(("rows from the future, left out", f"{done.from_future:,}"))
     if done.swept:
         rows.append(("unfinished versions removed", str(done.swept)))
     if done.bytes_a_user is not None:

@@ -23,6 +23,7 @@ from adprior_client.forecast_record import (
     are_narrow,
     encode_records,
 )
+from adprior_client.forecast_time import latest_us
 from adprior_client.redis_layout import field_of
 from adprior_runtime.errors import InvalidInputError
 
@@ -70,6 +71,7 @@ class ForecastReader:
         fingerprint: Of their names, sizes and footers: of what was written, not of when.
         bundle_ids: Of the forecasts read so far, by place.
         without_advertisers: Rows of a pass that hold no forecast.
+        from_future: Rows of a pass that lie in the future by our clock: left out.
         as_of_us: The earliest and latest time read so far.
     """
 
@@ -78,7 +80,9 @@ class ForecastReader:
     fingerprint: str = ""
     bundle_ids: dict[str, int] = field(default_factory=dict)
     without_advertisers: int = 0
+    from_future: int = 0
     as_of_us: tuple[int, int] | None = None
+    _latest_us: int = field(default_factory=latest_us, repr=False)
 
     def __post_init__(self) -> None:
         """Look at every footer.
@@ -104,7 +108,7 @@ class ForecastReader:
         Raises:
             InvalidInputError: A row cannot be a forecast; the message has its file and number.
         """
-        self.without_advertisers = 0
+        self.without_advertisers = self.from_future = 0
         for path in self.files.files:
             first = 0
             with _open(path) as file:
@@ -121,12 +125,16 @@ class ForecastReader:
         kept = np.flatnonzero(lengths)
         self.without_advertisers += batch.num_rows - kept.size
         _check(columns, lengths, kept, place)
+        as_of_us = columns["as_of"].cast(pa.int64()).fill_null(0).to_numpy()
+        believed = as_of_us[kept] <= self._latest_us
+        self.from_future += int(np.count_nonzero(~believed))
+        kept = kept[believed]
         ids, log_probs = (
             columns[name].flatten().to_numpy(zero_copy_only=False)
             for name in ("advertiser_ids", "log_probs")
         )
         values = {
-            "as_of_us": columns["as_of"].cast(pa.int64()).fill_null(0).to_numpy(),
+            "as_of_us": as_of_us,
             "exact": columns["exact"].fill_null(fill_value=False).to_numpy(zero_copy_only=False),
             "missing_mass": columns["missing_mass"].fill_null(0).to_numpy(),
             "bundles": self._bundles(columns["bundle_id"], place),

@@ -34,6 +34,7 @@ class Published:
         is_active: Whether the version is read now.
         rows: Rows read.
         without_advertisers: Rows that hold no forecast.
+        from_future: Rows that were left out, since they lie in the future by our clock.
         replaced: Rows that others of the same users replaced.
         swept: Unfinished versions of killed runs that were removed.
         bytes_a_user: Redis' own estimate of a user's memory, None where it refuses.
@@ -46,6 +47,7 @@ class Published:
     is_active: bool
     rows: int
     without_advertisers: int = 0
+    from_future: int = 0
     replaced: int = 0
     swept: int = 0
     bytes_a_user: float | None = None
@@ -123,7 +125,8 @@ def publish(
             if not users:
                 raise InvalidInputError(
                     f"{reader.files.files[0] if reader.files.files else reader.files.manifest}: "
-                    "no forecast in these files: readers keep the version that they had"
+                    f"no forecast in these files{_told(reader)}: readers keep the version that "
+                    "they had"
                 )
             if (found := versions.count(version)) != users:
                 raise RedisProblemError(
@@ -147,11 +150,18 @@ def publish(
             is_active=activate,
             rows=reader.rows,
             without_advertisers=reader.without_advertisers,
+            from_future=reader.from_future,
             replaced=replaced,
             swept=swept,
             bytes_a_user=versions.bytes_a_user(version),
             seconds=seconds,
         )
+
+
+def _told(reader: ForecastReader) -> str:
+    if not reader.from_future:
+        return ""
+    return f" ({reader.from_future:,} rows lie in the future by the clock of this machine)"
 
 
 def _complete(
