@@ -8,8 +8,10 @@
     NAMESPACE:VERSION:BUCKET     hash    user's field -> record (`adprior_client.forecast_record`)
 
 A version is written whole before the pointer names it, and never changed after that, so a reader
-that follows the pointer sees one version or the other. Users share buckets (hashes), which saves
-what Redis keeps for each key with a lifetime, and makes a version quick to count and to drop.
+that follows the pointer sees one version or the other. The pointer also names the older versions
+that outlive it: when it has expired, the newest of those is read. Users share buckets (hashes),
+which saves what Redis keeps for each key with a lifetime, and makes a version quick to count and to
+drop.
 A user's bucket is the CRC-32 of their field, modulo the pointer's number of buckets.
 """
 
@@ -84,6 +86,8 @@ class Pointer:
         users: How many it has.
         bundle_ids: The bundles that its records refer to, by place.
         layout: Of its records.
+        expires_at: When it will be gone, in seconds since 1970; None where it is not told.
+        older: Older versions that will be there still then, newest first.
     """
 
     version: str
@@ -91,6 +95,8 @@ class Pointer:
     users: int
     bundle_ids: tuple[str, ...]
     layout: int = LAYOUT
+    expires_at: int | None = None
+    older: tuple[Pointer, ...] = ()
 
     def to_json(self) -> str:
         """Return it as it is stored."""
@@ -104,25 +110,44 @@ class Pointer:
             CorruptRecordError: It is malformed, or of another layout.
         """
         try:
-            values: dict[str, Any] = json.loads(raw)
-            found = cls(
-                version=values["version"],
-                buckets=values["buckets"],
-                users=values["users"],
-                bundle_ids=tuple(values["bundle_ids"]),
-                layout=values["layout"],
-            )
-        except (ValueError, TypeError, KeyError) as error:
+            return cls._of(json.loads(raw))
+        except CorruptRecordError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise CorruptRecordError(f"a malformed pointer: {type(error).__name__}") from None
+
+    @classmethod
+    def _of(cls, values: dict[str, Any]) -> Self:
+        found = cls(
+            version=values["version"],
+            buckets=values["buckets"],
+            users=values["users"],
+            bundle_ids=tuple(values["bundle_ids"]),
+            layout=values["layout"],
+            expires_at=values.get("expires_at"),
+            older=tuple(cls._of(older) for older in values.get("older", ())),
+        )
         if found.layout != LAYOUT:
             raise CorruptRecordError("a pointer of another layout")
         numbers = (found.buckets, found.users)
         if any(type(number) is not int or number < 1 for number in numbers):
             raise CorruptRecordError("a malformed pointer: buckets and users")
+        if found.expires_at is not None and type(found.expires_at) is not int:
+            raise CorruptRecordError("a malformed pointer: expires_at")
         texts = (found.version, *found.bundle_ids)
         if not all(isinstance(text, str) for text in texts) or len(texts) > MOST_BUNDLES + 1:
             raise CorruptRecordError("a malformed pointer: version and bundle ids")
         return found
+
+    def living(self, now: float) -> Pointer:
+        """Return what is read at a time: the version, or the first older one when it has expired.
+
+        Where all have, the clock is wrong, for the pointer would be gone: then the version itself.
+        """
+        for pointer in (self, *self.older):
+            if pointer.expires_at is None or pointer.expires_at > now:
+                return pointer
+        return self
 
     def bucket_of(self, field: bytes) -> int:
         """Return the number of the bucket that a user's field is in."""

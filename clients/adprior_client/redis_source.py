@@ -145,7 +145,7 @@ class RedisForecasts:
     @property
     def version(self) -> str | None:
         """The version that the last lookups read, None before the first and without one."""
-        pointer = self._pointer
+        pointer = self._living()
         return None if pointer is None else pointer.version
 
     def find(self, user_id: UserId) -> Forecast | None:
@@ -184,7 +184,7 @@ class RedisForecasts:
 
     def _ask(self, field: bytes) -> tuple[Pointer | None, bytes | None]:
         """Read the user's record, and the pointer in the same exchange where its time has come."""
-        pointer = self._pointer
+        pointer = self._living()
         if not self._is_due():
             return pointer, None if pointer is None else self._read(pointer, field)
         if pointer is None:
@@ -223,7 +223,11 @@ class RedisForecasts:
                     self._pointer, self._pointer_is_corrupt = None, True
                     _log.warning("adprior: stored forecasts at %s: %s", self._name, error)
                 self._pointer_bytes = raw
-            return self._pointer
+        return self._living()
+
+    def _living(self) -> Pointer | None:
+        pointer = self._pointer
+        return None if pointer is None else pointer.living(time.time())
 
     def _read(self, pointer: Pointer, field: bytes) -> bytes | None:
         raw: bytes | None = self._redis.hget(self._bucket(pointer, field), field)

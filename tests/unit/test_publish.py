@@ -19,8 +19,10 @@ import pytest
 import redis
 
 from adprior_build.publish import turn
-from adprior_build.publish.versions import Versions
+from adprior_build.publish.versions import Version, Versions
 from adprior_client import ParquetForecasts, RedisForecasts
+from adprior_client.forecast_record import CorruptRecordError
+from adprior_client.redis_layout import Pointer
 from adprior_runtime.cli import main
 from unit.redis_server import (
     NOW,
@@ -155,6 +157,86 @@ def test_everything_has_a_lifetime(
     # Published again, the same files live on.
     published(server, capsys, "--forecasts", str(yesterday), "--ttl", "2h")
     assert all(6000 < client.ttl(key) <= 7201 for key in client.scan_iter())
+
+
+def test_the_same_files_get_a_shorter_lifetime_too(
+    server: RedisServer, yesterday: Path, today: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = published(server, capsys, "--forecasts", str(yesterday), "--ttl", "2h")
+    again = published(server, capsys, "--forecasts", str(yesterday), "--ttl", "90m")
+    assert (again["version"], again["already_there"]) == (first["version"], True)
+    client = server.client()
+    assert all(5000 < client.ttl(key) <= 5401 for key in client.scan_iter())
+    [listed] = published(server, capsys, "--list")
+    assert listed["expires_at"] == again["expires_at"]
+    # Nor is another version touched, or what is known of it.
+    published(server, capsys, "--forecasts", str(today), "--ttl", "3h")
+    published(server, capsys, "--forecasts", str(yesterday), "--ttl", "80m", "--keep-active")
+    lifetimes = {key: client.ttl(key) for key in client.scan_iter(f"adprior:{first['version']}:*")}
+    assert all(4000 < left <= 4801 for left in lifetimes.values())
+    for key in set(client.scan_iter()) - lifetimes.keys():
+        assert 10_000 < client.ttl(key) <= 10_801
+    assert firsts(server) == {200}
+
+
+def test_an_older_version_is_read_when_the_newest_has_expired(
+    server: RedisServer, yesterday: Path, today: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = published(server, capsys, "--forecasts", str(yesterday), "--ttl", "1h")
+    second = published(server, capsys, "--forecasts", str(today), "--ttl", "1s")
+    with RedisForecasts(server.url, timeout_s=10, refresh_s=600) as early:
+        give_up = time.monotonic() + 20
+        while any(server.client().scan_iter(f"adprior:{second['version']}:*")):
+            assert early.find("user-7") is not None
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+        # Who looked before, who looks now, and the publisher, all see the older one.
+        found = early.find("user-7")
+        assert found is not None
+        assert found.advertisers[0].advertiser_id == 100
+        assert (early.version, early.counts.absent) == (first["version"], 0)
+    assert firsts(server) == {100}
+    [listed] = published(server, capsys, "--list")
+    assert (listed["version"], listed["active"]) == (first["version"], True)
+    # Its lifetime can be changed, though the pointer was made for the other.
+    published(server, capsys, "--forecasts", str(yesterday), "--ttl", "2h", "--keep-active")
+    assert 6000 < server.client().ttl("adprior:current") <= 7201
+    assert firsts(server) == {100}
+
+
+def test_only_older_versions_that_outlive_the_one_that_is_read_stand_in() -> None:
+    def version(name: str, expires_at: int, *, is_complete: bool = True) -> Version:
+        return Version(
+            name=name,
+            fingerprint=name,
+            buckets=1,
+            users=1,
+            expires_at=expires_at,
+            is_complete=is_complete,
+        )
+
+    known = [
+        version("1", 900),
+        version("2", 500),
+        version("3", 950, is_complete=False),
+        version("4", 700),
+        version("5", 400),
+        version("6", 990),  # newer: somebody went back from it
+    ]
+    pointer = known[4].pointer(known)
+    assert [older.version for older in pointer.older] == ["4", "1"]
+    again = Pointer.parse(pointer.to_json())
+    assert again == pointer
+    times = (0, 399, 400, 699, 700, 899, 901)
+    assert [again.living(now).version for now in times] == ["5", "5", "4", "4", "1", "1", "5"]
+
+
+def test_a_pointer_that_tells_no_lifetime_is_followed() -> None:
+    raw = '{"version": "v", "buckets": 2, "users": 3, "bundle_ids": ["b"], "layout": 1}'
+    pointer = Pointer.parse(raw)
+    assert pointer.living(2e9) is pointer
+    with pytest.raises(CorruptRecordError):
+        Pointer.parse(raw.replace("}", ', "older": [{"version": "u"}]}'))
 
 
 def test_the_summary_is_a_table_for_people(

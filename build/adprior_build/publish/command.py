@@ -84,7 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_lifetime,
         default=_lifetime("2d"),
         metavar="TIME",
-        help="a version's lifetime, as 90m, 47h or 2d (2d)",
+        help="a version's lifetime from now on, as 90m, 47h or 2d (2d); files that were published "
+        "before get it anew, longer or shorter",
     )
     parser.add_argument(
         "--keep-active",

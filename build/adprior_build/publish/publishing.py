@@ -68,7 +68,7 @@ def publish(
     """Write a version, count it, and let it be read.
 
     Whatever stops it, readers go on with the version that they had. Where the very same files are
-    there as a whole version already, that one lives on and is let be read instead.
+    there as a whole version already, that one gets the new lifetime and is let be read instead.
 
     Args:
         redis: A client.
@@ -92,7 +92,7 @@ def publish(
         now = versions.now()
         expires_at = math.ceil(now + lifetime_s)
         if (same := _find(versions, reader.fingerprint)) is not None:
-            same = versions.extend(same, expires_at)
+            same = versions.set_end(same, expires_at)
             if activate:
                 versions.activate(same.name)
             return Published(

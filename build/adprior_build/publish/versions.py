@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Self
 
@@ -61,11 +61,16 @@ class Version:
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(type(error).__name__) from None
 
-    @property
-    def pointer(self) -> Pointer:
-        """What readers are told of it."""
+    def pointer(self, known: Iterable[Version] = ()) -> Pointer:
+        """Return what readers are told of it, with the older ones of ``known`` that outlive it."""
+        older = [other.pointer() for other in _outliving(self, known)]
         return Pointer(
-            version=self.name, buckets=self.buckets, users=self.users, bundle_ids=self.bundle_ids
+            version=self.name,
+            buckets=self.buckets,
+            users=self.users,
+            bundle_ids=self.bundle_ids,
+            expires_at=self.expires_at,
+            older=tuple(older),
         )
 
 
@@ -100,7 +105,7 @@ class Versions:
         """Return the name of the version that is read, None where there is none."""
         raw = self._redis.get(self._keys.pointer)
         try:
-            return None if raw is None else Pointer.parse(raw).version
+            return None if raw is None else Pointer.parse(raw).living(self.now()).version
         except ValueError:
             return None
 
@@ -149,16 +154,25 @@ class Versions:
         run_all(self._redis, self._pointing(version), is_atomic=True)
         return version
 
-    def extend(self, version: Version, expires_at: int) -> Version:
-        """Put off a whole version's end; the pointer's too, where it is read."""
-        later = replace(version, expires_at=max(version.expires_at, expires_at))
-        for keys in self._bucket_keys(later):
-            run_all(self._redis, [("EXPIREAT", key, later.expires_at) for key in keys])
-        commands = self._noted(later)
-        if self.active() == later.name:
-            commands += self._pointing(later)
+    def set_end(self, version: Version, expires_at: int) -> Version:
+        """Let a whole version live longer or less long; the pointer goes along."""
+        changed = replace(version, expires_at=expires_at)
+        if expires_at < version.expires_at:  # whoever is told of it never finds less than that
+            self._tell_end(changed)
+        for keys in self._bucket_keys(changed):
+            run_all(self._redis, [("EXPIREAT", key, expires_at) for key in keys])
+        if expires_at >= version.expires_at:
+            self._tell_end(changed)
+        return changed
+
+    def _tell_end(self, changed: Version) -> None:
+        commands = self._noted(changed)
+        known = [changed if item.name == changed.name else item for item in self.all()]
+        active = self.active()
+        for version in known:
+            if version.name == active:
+                commands += self._pointing(version, known)
         run_all(self._redis, commands, is_atomic=True)
-        return later
 
     def drop(self, version: Version) -> None:
         """Remove a version that is not read; its memory is freed in the background."""
@@ -200,15 +214,17 @@ class Versions:
 
     def _noted(self, version: Version) -> list[tuple[Any, ...]]:
         key = self._keys.versions
-        until = max(known.expires_at for known in (version, *self.all()))
+        others = [known.expires_at for known in self.all() if known.name != version.name]
+        until = max([version.expires_at, *others])
         return [("HSET", key, version.name, version.to_json()), ("EXPIREAT", key, until)]
 
-    def _pointing(self, version: Version) -> list[tuple[Any, ...]]:
+    def _pointing(
+        self, version: Version, known: Iterable[Version] | None = None
+    ) -> list[tuple[Any, ...]]:
         key = self._keys.pointer
-        return [
-            ("SET", key, version.pointer.to_json()),
-            ("EXPIREAT", key, version.expires_at),
-        ]
+        pointer = version.pointer(self.all() if known is None else known)
+        until = max(item.expires_at or 0 for item in (pointer, *pointer.older))
+        return [("SET", key, pointer.to_json()), ("EXPIREAT", key, until)]
 
     def _if_unchanged(self, key: str, value: bytes, commands: list[tuple[Any, ...]]) -> bool:
         with self._redis.pipeline(transaction=True) as pipeline:
@@ -228,3 +244,14 @@ class Versions:
         for first in range(0, version.buckets, _BUCKETS_AT_ONCE):
             last = min(first + _BUCKETS_AT_ONCE, version.buckets)
             yield [self._keys.bucket(version.name, number) for number in range(first, last)]
+
+
+def _outliving(version: Version, known: Iterable[Version]) -> list[Version]:
+    """Return the whole versions before one that outlive it and each other, newest first."""
+    found: list[Version] = []
+    until = version.expires_at
+    for other in sorted(known, key=lambda item: item.name, reverse=True):
+        if other.is_complete and other.name < version.name and other.expires_at > until:
+            found.append(other)
+            until = other.expires_at
+    return found
