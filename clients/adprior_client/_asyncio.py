@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -91,17 +91,30 @@ class AsyncioClient(Client):
     async def _run_many(
         self,
         ask: Callable[[_Item], Awaitable[_Answer]],
-        items: Sequence[_Item],
+        items: Iterable[_Item],
         max_concurrency: int,
     ) -> list[_Answer]:
-        places = asyncio.Semaphore(check_concurrency(max_concurrency))
+        """Ask about each item, which is taken once there is a place for it, until one fails."""
+        places, failed = asyncio.Semaphore(check_concurrency(max_concurrency)), asyncio.Event()
 
         async def ask_in_turn(item: _Item) -> _Answer:
-            async with places:
+            try:
                 return await ask(item)
+            except BaseException:
+                failed.set()
+                raise
+            finally:
+                places.release()
 
-        tasks = [asyncio.ensure_future(ask_in_turn(item)) for item in items]
+        tasks = []
+        remaining = iter(items)
         try:
+            while await places.acquire() and not failed.is_set():
+                try:
+                    item = next(remaining)
+                except StopIteration:
+                    break
+                tasks.append(asyncio.create_task(ask_in_turn(item)))
             return await asyncio.gather(*tasks)
         except BaseException:
             for task in tasks:

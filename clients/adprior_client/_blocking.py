@@ -6,7 +6,7 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -84,11 +84,32 @@ class BlockingClient(Client):
         return result
 
     def _run_many(
-        self, ask: Callable[[_Item], _Answer], items: Sequence[_Item], max_concurrency: int
+        self, ask: Callable[[_Item], _Answer], items: Iterable[_Item], max_concurrency: int
     ) -> list[_Answer]:
-        with ThreadPoolExecutor(max_workers=check_concurrency(max_concurrency)) as pool:
-            # Each in a copy of the caller's context, for the trace that it is part of.
-            futures = [pool.submit(contextvars.copy_context().run, ask, item) for item in items]
+        """Ask about each item, which is taken once there is a place for it, until one fails."""
+        limit = check_concurrency(max_concurrency)
+        places, failed = threading.Semaphore(limit), threading.Event()
+
+        def ask_in_turn(item: _Item) -> _Answer:
+            try:
+                return ask(item)
+            except BaseException:
+                failed.set()
+                raise
+            finally:
+                places.release()
+
+        futures = []
+        remaining = iter(items)
+        with ThreadPoolExecutor(limit) as pool:
+            while places.acquire() and not failed.is_set():
+                try:
+                    item = next(remaining)
+                except StopIteration:
+                    break
+                # In a copy of the caller's context, for the trace that it is part of.
+                context = contextvars.copy_context()
+                futures.append(pool.submit(context.run, ask_in_turn, item))
             return [future.result() for future in futures]
 
     def _do(self, step: Step, headers: Headers) -> Outcome:

@@ -71,18 +71,19 @@ class RankingClient(BlockingClient):
     ) -> list[Ranking]:
         """Score for many users, so many at a time; the same order comes back.
 
+        A request is taken from ``requests`` and encoded when there is a place for it, so that a
+        generator of them is never far ahead of the calls.
+
         Raises:
-            InvalidArgumentError: An argument of any is wrong; found before anything is sent.
+            InvalidArgumentError: An argument of one is wrong; no request after it is sent.
             ClientError: The server failed on one, and ``ClientConfig.fail_open`` is off.
         """
-        checked = [(Scoring.of(request), request.user_id) for request in requests]
-        for work, user_id in checked:
-            self._begin(work, user_id, deadline_s)
 
-        def ask(item: tuple[Scoring, UserId | None]) -> Ranking:
-            return self._run("score", item[0], self._begin(*item, deadline_s))
+        def ask(request: ScoreRequest) -> Ranking:
+            work = Scoring.of(request)
+            return self._run("score", work, self._begin(work, request.user_id, deadline_s))
 
-        return self._run_many(ask, checked, max_concurrency)
+        return self._run_many(ask, requests, max_concurrency)
 
 
 class AsyncRankingClient(AsyncioClient):
@@ -118,11 +119,9 @@ class AsyncRankingClient(AsyncioClient):
         deadline_s: float | None = None,
     ) -> list[Ranking]:
         """See `RankingClient.score_many`."""
-        checked = [(Scoring.of(request), request.user_id) for request in requests]
-        for work, user_id in checked:
-            self._begin(work, user_id, deadline_s)
 
-        async def ask(item: tuple[Scoring, UserId | None]) -> Ranking:
-            return await self._run("score", item[0], self._begin(*item, deadline_s))
+        async def ask(request: ScoreRequest) -> Ranking:
+            work = Scoring.of(request)
+            return await self._run("score", work, self._begin(work, request.user_id, deadline_s))
 
-        return await self._run_many(ask, checked, max_concurrency)
+        return await self._run_many(ask, requests, max_concurrency)

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from adprior_client import (
     AsyncRankingClient,
+    AsyncRetrievalClient,
     CancelledError,
     ClientConfig,
     ClientError,
@@ -289,7 +291,87 @@ def test_many_are_asked_at_once_and_come_back_in_order(triton: FakeTriton) -> No
     assert 1 < most <= 4
 
 
-def test_one_wrong_of_many_and_nothing_is_sent(triton: FakeTriton) -> None:
+MANY = [
+    (RetrievalClient, AsyncRetrievalClient, "forecast_many", ForecastRequest(user=USER)),
+    (
+        RankingClient,
+        AsyncRankingClient,
+        "score_many",
+        ScoreRequest(subject=USER, candidates=CANDIDATES, base_logits=BASE),
+    ),
+]
+many = pytest.mark.parametrize(
+    ("blocking", "asynchronous", "method", "request_"), MANY, ids=["retrieval", "ranking"]
+)
+
+
+def _counted(request_: Any, taken: list[int], length: int = 40) -> Iterator[Any]:
+    for number in range(length):
+        taken.append(number)
+        yield request_
+
+
+@many
+def test_requests_are_taken_when_there_is_a_place_for_them(
+    triton: FakeTriton, blocking: Any, asynchronous: Any, method: str, request_: Any
+) -> None:
+    taken: list[int] = []
+    with blocking(triton.config()) as client:
+
+        def let_go() -> int:
+            while len(triton.calls) < 3:
+                time.sleep(0.005)
+            held = len(taken)
+            triton.release.set()
+            return held
+
+        triton.hold = True
+        with ThreadPoolExecutor(1) as beside:
+            held = beside.submit(let_go)
+            found = getattr(client, method)(_counted(request_, taken), max_concurrency=3)
+        assert (held.result(), len(found), len(taken)) == (3, 40, 40)
+
+    async def ask() -> tuple[int, int]:
+        async with asynchronous(triton.config()) as client:
+            asked = getattr(client, method)(_counted(request_, taken), max_concurrency=3)
+            task = asyncio.create_task(asked)
+            while len(triton.calls) < 43:
+                await asyncio.sleep(0.005)
+            held = len(taken)
+            triton.release.set()
+            return held, len(await task)
+
+    taken.clear()
+    triton.release.clear()
+    assert asyncio.run(ask()) == (3, 40)
+
+
+@many
+def test_after_a_wrong_request_no_other_is_taken(
+    triton: FakeTriton, blocking: Any, asynchronous: Any, method: str, request_: Any
+) -> None:
+    def requests() -> Iterator[Any]:
+        yield request_
+        yield "no request"
+        yield from _counted(request_, taken)
+
+    async def ask() -> None:
+        async with asynchronous(triton.config()) as client:
+            await getattr(client, method)(requests(), max_concurrency=1)
+
+    taken: list[int] = []
+    with (
+        blocking(triton.config()) as client,
+        pytest.raises(InvalidArgumentError, match="requests: found str"),
+    ):
+        getattr(client, method)(requests(), max_concurrency=1)
+    with pytest.raises(InvalidArgumentError, match="requests: found str"):
+        asyncio.run(ask())
+    assert taken == []
+    assert len(triton.calls) == 2
+
+
+def test_one_wrong_of_many_is_the_callers_error(triton: FakeTriton) -> None:
     good = ForecastRequest(user=USER)
     wrong: dict[str, Any] = {
         "k: found 0": ForecastRequest(user=USER, k=0),
@@ -300,7 +382,7 @@ def test_one_wrong_of_many_and_nothing_is_sent(triton: FakeTriton) -> None:
     with RetrievalClient(triton.config()) as client:
         for message, request in wrong.items():
             with pytest.raises(InvalidArgumentError, match=message):
-                client.forecast_many([good, request])
+                client.forecast_many([request, good])
         assert triton.calls == []
         assert len(client.forecast_many(good for _ in range(3))) == 3
 
