@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from adprior_build.event_log import ColumnMap, UserHistory, read_users
 from adprior_bulk.incremental import events_digest
-from adprior_bulk.manifest import DataFile, Manifest
+from adprior_bulk.manifest import VERSIONS, DataFile, Manifest
 from adprior_bulk.staging import shard_of
 from adprior_bulk.tables import FORECASTS, rows_to_table, write_whole
 from adprior_client import Event, User
@@ -86,7 +86,7 @@ def write_population(
         table = rows_to_table(
             (_copy(rows[n % len(models)], n, is_active=n % every == 0) for n in members), FORECASTS
         )
-        path = f"date=2000-01-01/shard={shard:04d}/made-up.parquet"
+        path = f"{VERSIONS}/date=2000-01-01/shard={shard:04d}/made-up.forecasts"
         write_whole(table.sort_by("user_id"), output / path)
         files.append(DataFile(path=path, shard=shard, rows=table.num_rows))
     (output / ".lock").touch()

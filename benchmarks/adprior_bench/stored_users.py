@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from adprior_client.forecast_files import MANIFEST
+
 __all__ = ["write_users"]
 
 _SHARDS: Final = 8
@@ -32,7 +34,7 @@ def write_users(path: Path, *, users: int, advertisers: int) -> None:
         (path / name).parent.mkdir(parents=True)
         pq.write_table(_table(range(shard, users, _SHARDS), advertisers, random), path / name)
         names.append({"path": name})
-    (path / "manifest.json").write_text(json.dumps({"files": names}), encoding="utf-8")
+    (path / MANIFEST).write_text(json.dumps({"files": names}), encoding="utf-8")
 
 
 def _table(users: range, advertisers: int, random: np.random.Generator) -> Any:

@@ -17,11 +17,13 @@ from tqdm import tqdm
 from adprior_bulk.cluster import connect, map_items
 from adprior_bulk.engines import EngineSettings
 from adprior_bulk.manifest import Manifest, drop_old_versions
+from adprior_bulk.old_layout import adopt_old_layout
 from adprior_bulk.output import drop_other_runs, locked
 from adprior_bulk.settings import Inputs, Rules, fingerprint
 from adprior_bulk.shard import Record, ShardPlan
 from adprior_bulk.staging import Piece, count_rows, list_files, list_pieces
 from adprior_bulk.summary import Summary
+from adprior_bulk.visible import show_table
 from adprior_bulk.workers import ShardWorker, StagingWorker, read_answer
 from adprior_client.forecast_time import is_from_future
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
@@ -70,7 +72,11 @@ class Job:
         began = time.monotonic()
         pieces = self._pieces()
         with locked(self.output):
+            if not dry_run:
+                adopt_old_layout(self.output)
             previous = Manifest.load(self.output)
+            if previous is not None and not dry_run:
+                show_table(self.output, previous)  # in case the last run was killed just before
             request = self._request()
             if previous is not None and previous.request == request:
                 self._tidy(previous)  # in case it was killed just before
@@ -228,6 +234,7 @@ class Job:
             counts=counts,
         )
         manifest.publish(self.output)
+        show_table(self.output, manifest)
         self._tidy(manifest)
 
     def _tidy(self, published: Manifest) -> None:

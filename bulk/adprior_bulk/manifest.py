@@ -1,17 +1,24 @@
-"""``manifest.json``: which files of an output directory are its table. Replaced in one step.
+"""``_manifest.json``: which files of an output directory are its table. Replaced in one step.
 
 ::
 
     OUTPUT/
-      manifest.json                                 what readers look at
-      date=2024-06-01/shard=0007/VERSION-….parquet  forecasts of that run, whole
-      _dead_letters/date=2024-06-01/…               who could not be forecast, and why
+      _manifest.json                                what readers look at
+      shard-0007.parquet                            the same table, for other tools: see `visible`
+      _versions/date=2024-06-01/shard=0007/VERSION-….forecasts
+                                                    forecasts of that run, whole (Parquet)
+      _dead_letters/date=2024-06-01/shard=0007/VERSION-….letters
+                                                    who could not be forecast, and why (Parquet)
       _manifests/VERSION.json                       of the versions whose files are kept
       _runs/VERSION/                                a run that is not over: inputs split by user,
                                                     and a record of each shard that is done
 
 A version names every user's latest forecast, those carried over included, so that a reader needs
 no other. Files that no manifest names are leftovers of killed runs, and go with the next one.
+
+Tools that read the directory as Parquet pass over names that begin with ``_`` or ``.``, and
+patterns such as ``**/*.parquet`` over other endings: only the current table is called
+``*.parquet``.
 """
 
 from __future__ import annotations
@@ -24,13 +31,22 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Self
 
+from adprior_client.forecast_files import KEPT, MANIFEST, find_manifest
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["MANIFEST", "DataFile", "Manifest", "drop_old_versions", "write_text_whole"]
+__all__ = [
+    "DEAD_LETTERS",
+    "MANIFEST",
+    "VERSIONS",
+    "DataFile",
+    "Manifest",
+    "drop_old_versions",
+    "write_text_whole",
+]
 
-MANIFEST: Final = "manifest.json"
+VERSIONS: Final = "_versions"
+DEAD_LETTERS: Final = "_dead_letters"
 FORMAT: Final = 1
-_KEPT: Final = "_manifests"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,25 +97,33 @@ class Manifest:
         Raises:
             InvalidInputError: It is none of ours, or of a later format.
         """
-        path = directory / MANIFEST
-        if not path.exists():
-            return None
-        return cls._read(path)
+        path = find_manifest(directory) if directory.is_dir() else None
+        return None if path is None else cls.read(path)
 
     def publish(self, directory: Path) -> None:
         """Make this the version that readers see."""
-        text = json.dumps(asdict(self), indent=1) + "\n"
-        kept = directory / _KEPT
-        kept.mkdir(exist_ok=True)
-        write_text_whole(kept / f"{self.version}.json", text)
-        write_text_whole(directory / MANIFEST, text)
+        self.keep(directory)
+        write_text_whole(directory / MANIFEST, self._to_text())
+
+    def keep(self, directory: Path) -> None:
+        """Note this version among those whose files stay."""
+        (directory / KEPT).mkdir(exist_ok=True)
+        write_text_whole(directory / KEPT / f"{self.version}.json", self._to_text())
 
     def files_of(self, shard: int) -> list[str]:
         """Return the paths of a shard's forecasts."""
         return [file.path for file in self.files if file.shard == shard]
 
+    def _to_text(self) -> str:
+        return json.dumps(asdict(self), indent=1) + "\n"
+
     @classmethod
-    def _read(cls, path: Path) -> Self:
+    def read(cls, path: Path) -> Self:
+        """Read one manifest.
+
+        Raises:
+            InvalidInputError: It is none of ours, or of a later format.
+        """
         try:
             document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if document.get("format") != FORMAT:
@@ -118,14 +142,14 @@ class Manifest:
 
 def drop_old_versions(directory: Path, current: Manifest, keep: int) -> None:
     """Delete what the newest ``keep`` versions do not name; the current one is always kept."""
-    stored = sorted((directory / _KEPT).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    stored = sorted((directory / KEPT).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     others = [path for path in stored if path.stem != current.version]
-    kept = [Manifest._read(path) for path in others[len(others) - keep + 1 :]] if keep > 1 else []
+    kept = [Manifest.read(path) for path in others[len(others) - keep + 1 :]] if keep > 1 else []
     for path in others[: len(others) - len(kept)]:
         path.unlink(missing_ok=True)
     named = {file.path for manifest in (*kept, current) for file in _all_files(manifest)}
-    for pattern in ("date=*", "_dead_letters/date=*"):
-        for date in directory.glob(pattern):
+    for parent in (VERSIONS, DEAD_LETTERS):
+        for date in directory.glob(f"{parent}/date=*"):
             _drop_others(directory, date, named)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from adprior_bulk.manifest import MANIFEST
+from adprior_client.forecast_files import MANIFEST, OLD_MANIFEST
 from adprior_runtime.errors import InvalidInputError
 
 __all__ = ["drop_other_runs", "locked"]
@@ -25,7 +25,7 @@ def locked(output: Path) -> Iterator[None]:
     """
     if output.is_file():
         raise InvalidInputError(f"{output}: is a file, expected a directory or nothing")
-    known = {MANIFEST, ".lock"}
+    known = {MANIFEST, OLD_MANIFEST, ".lock"}
     is_ours = not output.is_dir() or (output / ".lock").exists()
     if not is_ours and (strange := {path.name for path in output.iterdir()} - known):
         raise InvalidInputError(

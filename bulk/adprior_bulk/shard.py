@@ -25,7 +25,8 @@ from adprior_bulk.attempts import Attempts
 from adprior_bulk.candidates import Candidate, read_candidates
 from adprior_bulk.engines import Answer, Engine, Refused, Task, refused
 from adprior_bulk.incremental import Due, Previous, why_due
-from adprior_bulk.manifest import DataFile, write_text_whole
+from adprior_bulk.manifest import DEAD_LETTERS as LETTERS_PLACE
+from adprior_bulk.manifest import VERSIONS, DataFile, write_text_whole
 from adprior_bulk.settings import Inputs, Rules
 from adprior_bulk.tables import DEAD_LETTERS, FORECASTS, rows_to_table, write_whole
 from adprior_client.forecast_time import is_from_future
@@ -73,10 +74,10 @@ class ShardPlan:
         """Where attempts at a shard are noted."""
         return self.directory / "attempts" / f"{shard:04d}.txt"
 
-    def new_path(self, shard: int, parent: str = "") -> str:
+    def new_path(self, shard: int, parent: str, ending: str) -> str:
         """Return the path of a file to write for a shard, in the output directory."""
         partition = f"date={self.rules.date.isoformat()}/shard={shard:04d}"
-        return f"{parent}{partition}/{self.version}-{secrets.token_hex(4)}.parquet"
+        return f"{parent}/{partition}/{self.version}-{secrets.token_hex(4)}.{ending}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,9 +202,10 @@ class _ShardWork:
         )
         file = letters = None
         if self._engine is not None:
-            file = self._write(table, "")
+            file = self._write(table, self._plan.new_path(self._shard, VERSIONS, "forecasts"))
             if self._letters:
-                letters = self._write(rows_to_table(self._letters, DEAD_LETTERS), "_dead_letters/")
+                path = self._plan.new_path(self._shard, LETTERS_PLACE, "letters")
+                letters = self._write(rows_to_table(self._letters, DEAD_LETTERS), path)
         self._seconds["write"] = time.monotonic() - began
         return Record(
             shard=self._shard,
@@ -216,8 +218,7 @@ class _ShardWork:
             peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         )
 
-    def _write(self, table: pa.Table, parent: str) -> DataFile:
-        path = self._plan.new_path(self._shard, parent)
+    def _write(self, table: pa.Table, path: str) -> DataFile:
         write_whole(table, self._plan.output / path)
         return DataFile(path=path, shard=self._shard, rows=table.num_rows)
 

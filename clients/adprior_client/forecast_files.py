@@ -1,7 +1,9 @@
 """Which Parquet files hold stored forecasts: a file, a directory of them, or what a manifest lists.
 
-A directory that ``adprior bulk`` writes has a ``manifest.json``, which is replaced in one step when
-a day's files are complete; files that it does not list are not there yet, or not any more.
+A directory that ``adprior bulk`` writes has a ``_manifest.json``, which is replaced in one step
+when a day's files are complete; files that it does not list are not there yet, or not any more. Its
+name begins with ``_``, so that tools that read the directory as Parquet pass it over. Directories
+of earlier versions have a ``manifest.json`` instead, and are read too.
 """
 
 from __future__ import annotations
@@ -13,10 +15,20 @@ from typing import Any, Final
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["MANIFEST", "ForecastFiles", "list_forecast_files", "read_revision"]
+__all__ = [
+    "KEPT",
+    "MANIFEST",
+    "OLD_MANIFEST",
+    "ForecastFiles",
+    "find_manifest",
+    "list_forecast_files",
+    "read_revision",
+]
 
-MANIFEST: Final = "manifest.json"
-_KEPT: Final = "_manifests"
+MANIFEST: Final = "_manifest.json"
+OLD_MANIFEST: Final = "manifest.json"
+"""What it was called once."""
+KEPT: Final = "_manifests"
 """Where manifests of earlier versions are; their paths are below the directory that has it."""
 
 
@@ -48,15 +60,27 @@ def list_forecast_files(path: Path) -> ForecastFiles:
     Raises:
         InvalidInputError: There is nothing, or the manifest is malformed or lists a missing file.
     """
+    if (manifest := find_manifest(path)) is not None:
+        return _listed(manifest)
     if path.is_dir():
-        if (path / MANIFEST).is_file():
-            return _listed(path / MANIFEST)
         return _searched(path)
-    if path.name == MANIFEST or path.suffix == ".json":
-        return _listed(path)
     if not path.is_file():
         raise InvalidInputError(f"{path}: no such file or directory")
     return ForecastFiles(files=(path,), names=(path.name,))
+
+
+def find_manifest(path: Path) -> Path | None:
+    """Return the manifest that counts for a path, None where the path has none.
+
+    A ``manifest.json`` that is named, and is there no longer, stands for the ``_manifest.json``
+    beside it.
+    """
+    names = (MANIFEST, OLD_MANIFEST)
+    if path.is_dir():
+        return next((path / name for name in names if (path / name).is_file()), None)
+    if path.name == OLD_MANIFEST and not path.is_file() and path.with_name(MANIFEST).is_file():
+        return path.with_name(MANIFEST)
+    return path if path.suffix == ".json" else None
 
 
 def read_revision(manifest: Path) -> tuple[int, ...]:
@@ -87,7 +111,7 @@ def _listed(manifest: Path) -> ForecastFiles:
     if not isinstance(entries, list):
         raise InvalidInputError(f"{manifest}: found no list `files`")
     names = [_name(entry, manifest) for entry in entries]
-    top = manifest.parent.parent if manifest.parent.name == _KEPT else manifest.parent
+    top = manifest.parent.parent if manifest.parent.name == KEPT else manifest.parent
     for name in names:
         if not (top / name).is_file():
             raise InvalidInputError(f"{manifest}: lists {name}, which is missing")

@@ -10,7 +10,12 @@ from typing import Final, Protocol, runtime_checkable
 
 from adprior_client._checks import check_number
 from adprior_client._parquet_table import ParquetTable
-from adprior_client.forecast_files import ForecastFiles, list_forecast_files, read_revision
+from adprior_client.forecast_files import (
+    ForecastFiles,
+    find_manifest,
+    list_forecast_files,
+    read_revision,
+)
 from adprior_client.results import Forecast
 from adprior_client.types import UserId
 
@@ -42,7 +47,7 @@ class ParquetForecasts:
     latest counts; rows without advertisers do not, nor do those that lie in the future by more than
     `forecast_time.CLOCK_SKEW`.
 
-    Where a ``manifest.json`` lists the files, as ``adprior bulk`` writes it, it is followed: once
+    Where a ``_manifest.json`` lists the files, as ``adprior bulk`` writes it, it is followed: once
     it is replaced, the new files are read in the background, and take the place of the old ones in
     one step. Both are in memory until then. Files that cannot be read change nothing.
 
@@ -61,7 +66,7 @@ class ParquetForecasts:
         self._reader: threading.Thread | None = None
         files = list_forecast_files(self._path)
         self._table = self._load(files)
-        self._manifest = files.manifest
+        self._has_manifest = files.manifest is not None
         self._revision = files.revision
         self._look_at = time.monotonic() + self._refresh_s
 
@@ -76,8 +81,8 @@ class ParquetForecasts:
 
     def find(self, user_id: UserId) -> Forecast | None:
         """See `ForecastSource.find`; an id that is text does not match a number."""
-        if self._manifest is not None and time.monotonic() >= self._look_at:
-            self._look(self._manifest)
+        if self._has_manifest and time.monotonic() >= self._look_at:
+            self._look()
         return self._table.find(user_id)
 
     def _load(self, files: ForecastFiles) -> ParquetTable:
@@ -91,13 +96,14 @@ class ParquetForecasts:
             )
         return table
 
-    def _look(self, manifest: Path) -> None:
+    def _look(self) -> None:
         """Have new files read if there are any, and nobody is at it."""
         with self._lock:
             if time.monotonic() < self._look_at:
                 return
             self._look_at = time.monotonic() + self._refresh_s
-            if read_revision(manifest) in {(), self._revision}:
+            manifest = find_manifest(self._path)
+            if manifest is None or read_revision(manifest) in {(), self._revision}:
                 return
             if self._reader is None or not self._reader.is_alive():
                 self._reader = threading.Thread(

@@ -106,7 +106,7 @@ def run_killed(
             number += 1
         else:
             assert process.returncode == -9
-            if (output / "manifest.json").exists():
+            if (output / "_manifest.json").exists():
                 read_output(output)
 
 

@@ -138,7 +138,10 @@ def test_every_forecast_is_what_the_server_returns(
         assert_same_forecasts(found, read_output(tmp_path / name))
         assert summaries[name].counts["dead_letters"] == len(POISON)
         _assert_dead_letters(tmp_path / name)
-    stored_forecasts = ParquetForecasts(tmp_path / "served" / "date=2024-03-20")
+    # What knows no manifest reads the directory as it is.
+    as_it_is = pq.read_table(tmp_path / "served").sort_by("user_id")
+    assert as_it_is.equals(read_output(tmp_path / "served"))
+    stored_forecasts = ParquetForecasts(tmp_path / "served" / "_versions" / "date=2024-03-20")
     assert len(stored_forecasts) == len(contexts)
     assert stored_forecasts.find(found["user_id"][0].as_py()) is not None
 
@@ -267,7 +270,7 @@ def test_killed_worker_and_killed_driver_lose_and_repeat_nobody(
         _await_shards(tmp_path / "killed", 3)
         assert process.poll() is None
         process.send_signal(signal.SIGKILL)
-    assert not (tmp_path / "killed" / "manifest.json").exists()
+    assert not (tmp_path / "killed" / "_manifest.json").exists()
     done = len(list((tmp_path / "killed").glob("_runs/*/done/*.json")))
     with _started([*arguments, "--json"]) as process:
         told, _ = process.communicate()
@@ -283,7 +286,9 @@ def test_killed_worker_and_killed_driver_lose_and_repeat_nobody(
         assert row["advertiser_ids"] == expected.advertiser_ids.tolist()
         assert np.allclose(row["log_probs"], expected.log_probs, atol=1e-6)
     left = {path.name for path in (tmp_path / "killed").iterdir()}
-    assert left == {".lock", "manifest.json", "_manifests", "date=2024-03-20"}
+    assert left == {".lock", "_manifest.json", "_manifests", "_versions"} | {
+        f"shard-{shard:04d}.parquet" for shard in range(8)
+    }
 
 
 def test_terminated_it_takes_ray_with_it(

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from adprior_build.publish.forecast_batches import ForecastReader
-from adprior_bulk.manifest import MANIFEST, DataFile, Manifest, drop_old_versions
+from adprior_bulk.manifest import DEAD_LETTERS as LETTERS_PLACE
+from adprior_bulk.manifest import MANIFEST, VERSIONS, DataFile, Manifest, drop_old_versions
 from adprior_bulk.tables import DEAD_LETTERS, FORECASTS, rows_to_table, write_whole
 from adprior_client import ParquetForecasts
 from adprior_client.forecast_files import list_forecast_files
@@ -17,10 +18,10 @@ from adprior_runtime.errors import InvalidInputError
 
 def _version(directory: Path, name: str, keep: int = 2) -> Manifest:
     """Publish a version of one file, with a leftover of a killed run beside it."""
-    path = f"date=2024-05-01/shard=0000/{name}.parquet"
+    path = f"_versions/date=2024-05-01/shard=0000/{name}.forecasts"
     (directory / path).parent.mkdir(parents=True, exist_ok=True)
     (directory / path).write_text(name)
-    (directory / path).with_name(f"{name}-leftover.parquet").write_text("half")
+    (directory / path).with_name(f"{name}-leftover.forecasts").write_text("half")
     manifest = Manifest(
         version=name,
         request="r",
@@ -38,14 +39,14 @@ def _version(directory: Path, name: str, keep: int = 2) -> Manifest:
 
 
 def _names(directory: Path) -> list[str]:
-    return sorted(path.stem for path in directory.glob("date=*/shard=*/*"))
+    return sorted(path.stem for path in directory.glob("_versions/date=*/shard=*/*"))
 
 
 def test_what_is_published_is_read_back(tmp_path: Path) -> None:
     assert Manifest.load(tmp_path) is None
     manifest = _version(tmp_path, "one")
     assert Manifest.load(tmp_path) == manifest
-    assert manifest.files_of(0) == ["date=2024-05-01/shard=0000/one.parquet"]
+    assert manifest.files_of(0) == ["_versions/date=2024-05-01/shard=0000/one.forecasts"]
     assert manifest.files_of(1) == []
 
 
@@ -59,7 +60,7 @@ def test_versions_are_kept_and_leftovers_go(tmp_path: Path, keep: int, left: lis
 
 def test_empty_partitions_go(tmp_path: Path) -> None:
     _version(tmp_path, "a", 1)
-    other = "date=2024-05-02/shard=0000/b.parquet"
+    other = "_versions/date=2024-05-02/shard=0000/b.forecasts"
     (tmp_path / other).parent.mkdir(parents=True)
     (tmp_path / other).write_text("b")
     manifest = Manifest.load(tmp_path)
@@ -67,7 +68,7 @@ def test_empty_partitions_go(tmp_path: Path) -> None:
     second = replace(manifest, version="b", files=(DataFile(path=other, shard=0, rows=1),))
     second.publish(tmp_path)
     drop_old_versions(tmp_path, second, 1)
-    assert [path.name for path in tmp_path.glob("date=*")] == ["date=2024-05-02"]
+    assert [path.name for path in tmp_path.glob("_versions/date=*")] == ["date=2024-05-02"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 1}', "\xff"])
@@ -86,22 +87,24 @@ def test_unknown_keys_of_the_format_are_let_pass(tmp_path: Path) -> None:
 
 def test_clients_and_publishing_read_what_the_manifest_names(tmp_path: Path) -> None:
     """What bulk writes is what they want: columns, types, dead letters apart, leftovers unseen."""
-    shard = "date=2024-05-01/shard=0000"
+    shard, letters_shard = (
+        f"{parent}/date=2024-05-01/shard=0000" for parent in (VERSIONS, LETTERS_PLACE)
+    )
     moment = datetime(2024, 5, 1, tzinfo=UTC)
     times = (None, moment + timedelta(days=7), moment - timedelta(days=30))
     rows = [(user, moment, [7, 2**40], [-0.5, -1.5], True, 0.25, "b", *times, 1) for user in "uv"]
     letter = rows_to_table([("w", "INTERNAL", "it failed")], DEAD_LETTERS)
     for path, table in (
-        (f"{shard}/a.parquet", rows_to_table(rows, FORECASTS)),
-        (f"{shard}/killed.parquet", rows_to_table([("x", *rows[0][1:])], FORECASTS)),
-        (f"_dead_letters/{shard}/a.parquet", letter),
+        (f"{shard}/a.forecasts", rows_to_table(rows, FORECASTS)),
+        (f"{shard}/killed.forecasts", rows_to_table([("x", *rows[0][1:])], FORECASTS)),
+        (f"{letters_shard}/a.letters", letter),
     ):
         write_whole(table, tmp_path / path)
-    empty = f"{shard.replace('0000', '0001')}/a.parquet"
+    empty = f"{shard.replace('0000', '0001')}/a.forecasts"
     write_whole(FORECASTS.empty_table(), tmp_path / empty)
-    files = [DataFile(path=f"{shard}/a.parquet", shard=0, rows=2)]
+    files = [DataFile(path=f"{shard}/a.forecasts", shard=0, rows=2)]
     files += [DataFile(path=empty, shard=1, rows=0)]
-    letters = DataFile(path=f"_dead_letters/{shard}/a.parquet", shard=0, rows=1)
+    letters = DataFile(path=f"{letters_shard}/a.letters", shard=0, rows=1)
     manifest = replace(
         _version(tmp_path / "other", "v"), files=tuple(files), dead_letters=(letters,)
     )

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from adprior_client import Forecast, ForecastSource, ParquetForecasts, Source
+from adprior_client.forecast_files import MANIFEST, OLD_MANIFEST
 from adprior_client.forecast_time import CLOCK_SKEW
 from adprior_runtime.errors import InvalidInputError
 
@@ -162,7 +163,7 @@ def _commit(place: Path, day: int, advertiser_id: int, users: int = 50) -> list[
 
 def _manifest(place: Path, content: str) -> None:
     (place / ".manifest.json.new").write_text(content)
-    (place / ".manifest.json.new").replace(place / "manifest.json")
+    (place / ".manifest.json.new").replace(place / MANIFEST)
 
 
 def _await(condition: Callable[[], bool]) -> None:
@@ -183,7 +184,7 @@ def test_what_a_manifest_lists_counts_and_nothing_else(tmp_path: Path) -> None:
     later = _row("u1", NOON + timedelta(days=1), 9)
     _write(tmp_path / "date=2024-05-31" / "shard=0000" / "unfinished.parquet", [later])
     assert _first(ParquetForecasts(tmp_path)) == 7
-    assert _first(ParquetForecasts(tmp_path / "manifest.json")) == 7
+    assert _first(ParquetForecasts(tmp_path / MANIFEST)) == 7
 
 
 def test_a_new_manifest_is_followed_while_a_client_reads(tmp_path: Path) -> None:
@@ -211,6 +212,19 @@ def test_a_new_manifest_is_followed_while_a_client_reads(tmp_path: Path) -> None
     assert len(source) == 50
 
 
+@pytest.mark.parametrize("named", [".", OLD_MANIFEST])
+def test_a_manifest_of_the_old_name_is_followed_to_the_new_one(tmp_path: Path, named: str) -> None:
+    """`adprior bulk` moves a directory of an earlier version while services read it."""
+    _commit(tmp_path, 30, 7)
+    (tmp_path / MANIFEST).rename(tmp_path / OLD_MANIFEST)
+    source = ParquetForecasts(tmp_path / named, refresh_s=0.01)
+    assert _first(source) == 7
+    _commit(tmp_path, 31, 9)
+    (tmp_path / OLD_MANIFEST).unlink()
+    _await(lambda: _first(source) == 9)
+    assert _first(ParquetForecasts(tmp_path / named)) == 9
+
+
 @pytest.mark.parametrize(
     "content",
     ["{", '{"files": []}', '{"files": ["gone.parquet"]}', '{"files": [{"path": "bad.parquet"}]}'],
@@ -231,6 +245,6 @@ def test_one_that_cannot_be_read_changes_nothing(
     _await(has_complained)
     _commit(tmp_path, 31, 9)
     _await(lambda: _first(source) == 9)
-    (tmp_path / "manifest.json").unlink()
+    (tmp_path / MANIFEST).unlink()
     time.sleep(0.02)
     assert _first(source) == 9

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from adprior_client.forecast_files import list_forecast_files, read_revision
+from adprior_client.forecast_files import (
+    MANIFEST,
+    OLD_MANIFEST,
+    list_forecast_files,
+    read_revision,
+)
 from adprior_runtime.errors import InvalidInputError
 
 
@@ -22,6 +27,7 @@ def test_a_directory_is_searched_but_not_for_what_is_being_written(tmp_path: Pat
     assert list_forecast_files(tmp_path).names == ("a.parquet", "date=1/b.parquet")
 
 
+@pytest.mark.parametrize("name_of_manifest", [MANIFEST, OLD_MANIFEST])
 @pytest.mark.parametrize(
     "entries",
     [
@@ -29,14 +35,16 @@ def test_a_directory_is_searched_but_not_for_what_is_being_written(tmp_path: Pat
         [{"path": "date=1/b.parquet", "rows": 3}, {"path": "a.parquet"}],
     ],
 )
-def test_a_manifest_says_which_files_there_are(tmp_path: Path, entries: Any) -> None:
+def test_a_manifest_says_which_files_there_are(
+    tmp_path: Path, entries: Any, name_of_manifest: str
+) -> None:
     for name in ("date=1/b.parquet", "a.parquet", "left-over.parquet"):
         _touch(tmp_path / name)
-    (tmp_path / "manifest.json").write_text(json.dumps({"version": 1, "files": entries}))
+    (tmp_path / name_of_manifest).write_text(json.dumps({"version": 1, "files": entries}))
     found = list_forecast_files(tmp_path)
     assert found.names == ("date=1/b.parquet", "a.parquet")
-    assert found == list_forecast_files(tmp_path / "manifest.json")
-    assert found.manifest == tmp_path / "manifest.json"
+    assert found == list_forecast_files(tmp_path / name_of_manifest)
+    assert found.manifest == tmp_path / name_of_manifest
     before = read_revision(found.manifest)
     assert before == found.revision != ()
     (tmp_path / "next").write_text(json.dumps({"files": ["a.parquet"]}))
@@ -58,14 +66,14 @@ def test_a_manifest_says_which_files_there_are(tmp_path: Path, entries: Any) -> 
     ],
 )
 def test_a_manifest_that_cannot_be_is_refused(tmp_path: Path, content: str, message: str) -> None:
-    (tmp_path / "manifest.json").write_text(content)
+    (tmp_path / MANIFEST).write_text(content)
     with pytest.raises(InvalidInputError, match=message) as caught:
         list_forecast_files(tmp_path)
-    assert "manifest.json" in str(caught.value)
+    assert MANIFEST in str(caught.value)
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match=r"found no \*\.parquet and no manifest\.json"):
+    with pytest.raises(InvalidInputError, match=r"found no \*\.parquet and no _manifest\.json"):
         list_forecast_files(tmp_path)
     with pytest.raises(InvalidInputError, match="nowhere: no such file or directory"):
         list_forecast_files(tmp_path / "nowhere")

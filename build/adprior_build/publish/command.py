@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--forecasts",
         type=Path,
         metavar="PATH",
-        help="a Parquet file, a directory of them (its manifest.json counts), or a manifest",
+        help="a Parquet file, a directory of them (its _manifest.json counts), or a manifest",
     )
     what.add_argument("--activate", metavar="VERSION", help="let this version be read: roll back")
     what.add_argument("--list", action="store_true", help="the versions that are there")
