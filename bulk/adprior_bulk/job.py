@@ -10,18 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
-
-from tqdm import tqdm
+from typing import Final
 
 from adprior_bulk.cluster import connect, map_items
 from adprior_bulk.engines import EngineSettings
+from adprior_bulk.input_counts import InputCounts, describe
 from adprior_bulk.manifest import Manifest, drop_old_versions
 from adprior_bulk.old_layout import adopt_old_layout
 from adprior_bulk.output import drop_other_runs, locked
+from adprior_bulk.pace import Pace, open_bar, show_pace
 from adprior_bulk.settings import Inputs, Rules, fingerprint
 from adprior_bulk.shard import Record, ShardPlan
-from adprior_bulk.staging import Piece, count_rows, list_files, list_pieces
+from adprior_bulk.staging import Piece, count_rows, is_staged, list_files, list_pieces
 from adprior_bulk.summary import Summary
 from adprior_bulk.visible import show_table
 from adprior_bulk.workers import ShardWorker, StagingWorker, read_answer
@@ -86,8 +86,10 @@ class Job:
                 drop_other_runs(plan.directory)
             for directory in (plan.staged, plan.record_path(0).parent):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._say("starting Ray")
             with connect(self.ray_address, self.workers) as workers:
                 self._stage(plan, pieces, workers)
+                self._say_inputs(plan, pieces)
                 done, now = self._forecast(plan, None if dry_run else self.engine, workers)
             if not dry_run:
                 self._publish(plan, request, done)
@@ -152,6 +154,7 @@ class Job:
                 user=events.user,
                 columns=tuple(dict.fromkeys(events.named().values())),
                 texts=(*events.texts(), events.advertiser, events.time),
+                time=events.time,
             )
         if inputs.profiles is not None and inputs.columns is not None:
             profiles = inputs.columns.profiles
@@ -169,12 +172,12 @@ class Job:
     def _stage(self, plan: ShardPlan, pieces: Sequence[Piece], workers: int) -> None:
         """Split the inputs by user."""
         waiting = [
-            str(place)
-            for place, piece in enumerate(pieces)
-            if not (plan.staged / piece.file_name).exists()
+            str(place) for place, piece in enumerate(pieces) if not is_staged(piece, plan.staged)
         ]
         arguments = (list(pieces), plan.staged, plan.rules.shards)
-        with self._progress("split by user", len(pieces), len(waiting), "piece") as shown:
+        with open_bar(
+            "split by user", total=len(pieces), waiting=len(waiting), unit="piece", quiet=self.quiet
+        ) as shown:
             # Less than what workers take to start is done here.
             answers = (
                 map(StagingWorker(*arguments), waiting)
@@ -184,6 +187,16 @@ class Job:
             for text in answers:
                 read_answer(text)
                 shown.update()
+
+    def _say(self, line: str) -> None:
+        if not self.quiet:
+            print(line, file=sys.stderr)
+
+    def _say_inputs(self, plan: ShardPlan, pieces: Sequence[Piece]) -> None:
+        for kind in self.inputs.sources():
+            places = [plan.staged / piece.counts_name for piece in pieces if piece.kind == kind]
+            self._say(describe(kind, [InputCounts.load(path) for path in places]))
+        self._say(f"as of {plan.rules.as_of:%Y-%m-%d %H:%M:%S} UTC, {plan.rules.shards} shards")
 
     def _forecast(
         self, plan: ShardPlan, engine: EngineSettings | None, workers: int
@@ -195,17 +208,14 @@ class Job:
         waiting = [str(shard) for shard in shards if found[shard] is None]
         title = "count" if engine is None else "forecast"
         now: list[Record] = []
-        began = time.monotonic()
-        users = 0
-        with self._progress(title, len(shards), len(waiting), "shard") as shown:
+        with open_bar(
+            title, total=len(shards), waiting=len(waiting), unit="shard", quiet=self.quiet
+        ) as shown:
             for text in map_items(waiting, ShardWorker, (plan, engine), workers=workers):
                 record = read_answer(text)
                 if record is not None:
                     now.append(record)
-                    users += record.counts.get("forecast", 0)
-                    rate = users / (time.monotonic() - began)
-                    shown.set_postfix_str(f"{users:,} forecasts, {rate:,.1f}/s", refresh=False)
-                    shown.update()
+                    show_pace(shown, Pace.of(now), len(waiting) - len(now))
         return done + now, now
 
     def _publish(self, plan: ShardPlan, request: str, records: Sequence[Record]) -> None:
@@ -240,17 +250,6 @@ class Job:
     def _tidy(self, published: Manifest) -> None:
         drop_old_versions(self.output, published, self.keep)
         shutil.rmtree(self.output / "_runs", ignore_errors=True)
-
-    def _progress(self, title: str, total: int, waiting: int, unit: str) -> Any:
-        return tqdm(
-            total=total,
-            initial=total - waiting,
-            desc=title,
-            unit=unit,
-            dynamic_ncols=True,
-            file=sys.stderr,
-            disable=self.quiet,
-        )
 
 
 def choose_shards(output: Path, inputs: Inputs, asked: int | None) -> int:

@@ -24,6 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adprior_build.tables import decode_text
+from adprior_bulk.input_counts import Counter
+from adprior_bulk.manifest import write_text_whole
 from adprior_runtime.errors import InvalidInputError
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "WRONG",
     "Piece",
     "count_rows",
+    "is_staged",
     "list_files",
     "list_pieces",
     "read_shard",
@@ -59,6 +62,7 @@ class Piece:
         columns: The columns wanted; none for all.
         texts: Columns that are text.
         user: The column of user ids.
+        time: The column of times, None where there is none.
     """
 
     kind: str
@@ -68,15 +72,27 @@ class Piece:
     columns: tuple[str, ...]
     texts: tuple[str, ...]
     user: str
+    time: str | None = None
 
     @property
     def file_name(self) -> str:
         """What it is called once it is split."""
         return f"{self.kind}-{self.number:06d}.arrow"
 
+    @property
+    def counts_name(self) -> str:
+        """What the file of its counts is called."""
+        return f"{self.kind}-{self.number:06d}.json"
+
 
 def list_pieces(
-    kind: str, path: Path, *, user: str, columns: Sequence[str], texts: Sequence[str]
+    kind: str,
+    path: Path,
+    *,
+    user: str,
+    columns: Sequence[str],
+    texts: Sequence[str],
+    time: str | None = None,
 ) -> list[Piece]:
     """Cut Parquet files into pieces of about 64 MB, or of one row group where that is larger.
 
@@ -86,6 +102,7 @@ def list_pieces(
         user: See `Piece`.
         columns: Columns that every file must have; none for all there are.
         texts: See `Piece`.
+        time: See `Piece`.
 
     Raises:
         InvalidInputError: A file is missing, no Parquet, or lacks a column.
@@ -107,6 +124,7 @@ def list_pieces(
                 columns=tuple(columns),
                 texts=tuple(texts),
                 user=user,
+                time=time,
             )
             pieces.append(piece)
     return pieces
@@ -122,6 +140,11 @@ def shard_of(user_id: str, shards: int) -> int:
     return zlib.crc32(user_id.encode()) % shards
 
 
+def is_staged(piece: Piece, directory: Path) -> bool:
+    """Tell whether a piece has been split and counted."""
+    return all((directory / name).exists() for name in (piece.file_name, piece.counts_name))
+
+
 def stage_piece(piece: Piece, directory: Path, shards: int) -> None:
     """Write one piece, split by user; a piece that is there already is left alone.
 
@@ -132,14 +155,16 @@ def stage_piece(piece: Piece, directory: Path, shards: int) -> None:
         InvalidInputError: The file cannot be read.
     """
     target = directory / piece.file_name
-    if target.exists():
+    if is_staged(piece, directory):
         return
     fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     options = pa.ipc.IpcWriteOptions(compression="lz4")
+    counter = Counter(USER, WRONG, piece.time)
     writer = None
     try:
         with fresh.open("wb") as file:
             for table in _segments(piece):
+                counter.add(table)
                 if writer is None:
                     writer = pa.ipc.new_file(file, table.schema, options=options)
                 for batch in _split(table, shards):
@@ -148,6 +173,7 @@ def stage_piece(piece: Piece, directory: Path, shards: int) -> None:
                 writer.close()
             file.flush()
             os.fsync(file.fileno())
+        write_text_whole(directory / piece.counts_name, counter.counts().to_json())
         fresh.replace(target)
     finally:
         fresh.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adprior_bulk.manifest import Manifest
+from adprior_bulk.pace import Pace
 from adprior_bulk.shard import Record
 from adprior_client.tables import format_table
 
@@ -23,8 +24,7 @@ class Summary:
         workers: How many.
         counts: Of users, by what became of them, over all shards.
         wall_s: Of the whole command, Ray's start included.
-        working_s: From the first shard's begin to the last one's end, of this command.
-        forecast_now: Forecasts that this command made; a run that goes on has others from before.
+        pace: What this command forecast, and how fast; a run that goes on has others from before.
         seconds: Workers' time, by step.
         peak_rss_mb: The most memory that a worker held.
         version: What was published; empty of a dry run.
@@ -36,8 +36,7 @@ class Summary:
     workers: int
     counts: dict[str, int]
     wall_s: float
-    working_s: float
-    forecast_now: int
+    pace: Pace
     seconds: dict[str, float]
     peak_rss_mb: float
     version: str
@@ -63,16 +62,12 @@ class Summary:
             counts.update(record.counts)
         for record in now:
             seconds.update(record.seconds)
-        working_s = max((r.ended_at for r in now), default=0.0) - min(
-            (r.began_at for r in now), default=0.0
-        )
         return cls(
             engine=engine,
             workers=workers,
             counts=dict(counts),
             wall_s=wall_s,
-            working_s=working_s,
-            forecast_now=sum(record.counts.get("forecast", 0) for record in now),
+            pace=Pace.of(now),
             seconds=dict(seconds),
             peak_rss_mb=max((record.peak_rss_mb for record in now), default=0.0),
             version=version,
@@ -87,18 +82,12 @@ class Summary:
             workers=0,
             counts=dict(manifest.counts),
             wall_s=wall_s,
-            working_s=0.0,
-            forecast_now=0,
+            pace=Pace.of([]),
             seconds={},
             peak_rss_mb=0.0,
             version=manifest.version,
             is_old=True,
         )
-
-    @property
-    def users_per_s(self) -> float | None:
-        """Forecasts a second while shards were worked on."""
-        return self.forecast_now / self.working_s if self.working_s and self.forecast_now else None
 
     @property
     def exact_fraction(self) -> float | None:
@@ -109,9 +98,9 @@ class Summary:
     @property
     def cost_per_million(self) -> float | None:
         """Price of a million forecasts at this command's pace, Ray's start included."""
-        if self.price_per_hour is None or not self.forecast_now:
+        if self.price_per_hour is None or not self.pace.forecasts:
             return None
-        return self.price_per_hour / 3600 * self.wall_s / self.forecast_now * 1e6
+        return self.price_per_hour / 3600 * self.wall_s / self.pace.forecasts * 1e6
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that ``adprior bulk --json`` prints."""
@@ -123,7 +112,9 @@ class Summary:
             **{key: self.counts.get(key, 0) for key in _COUNTS},
             "due": due,
             "exact_fraction": self.exact_fraction,
-            "users_per_s": self.users_per_s,
+            "forecast_now": self.pace.forecasts,
+            "users_per_s": self.pace.forecasts_per_s,
+            "working_s": self.pace.working_s,
             "wall_s": self.wall_s,
             "worker_seconds": self.seconds,
             "rss_mb_per_worker": self.peak_rss_mb,
@@ -143,7 +134,8 @@ class Summary:
         ]
         for told, value, form in (
             ("certified exact", self.exact_fraction, "{:.1%}"),
-            ("forecasts a second", self.users_per_s, "{:,.1f}"),
+            ("forecasts a second", self.pace.forecasts_per_s, "{:,.1f}"),
+            ("seconds of forecasting", self.pace.working_s or None, "{:,.1f}"),
             ("seconds in all", self.wall_s, "{:,.1f}"),
             ("MB, largest worker", self.peak_rss_mb or None, "{:,.0f}"),
             ("cost of a million forecasts", self.cost_per_million, "{:,.2f}"),

@@ -137,6 +137,10 @@ def test_what_a_run_costs() -> None:
     )
     told = summary.to_json()
     assert (told["users"], told["forecast"], told["users_per_s"]) == (200, 100, 10.0)
+    # The speed is that of this command's forecasts: 50 in the 5 s of its only shard.
+    assert (told["forecast_now"], told["working_s"], told["wall_s"]) == (50, 5.0, 20.0)
+    rows = dict(line.rsplit(maxsplit=1) for line in summary.to_text().splitlines() if " " in line)
+    assert rows["forecasts a second"] == "10.0"
     assert told["exact_fraction"] == 0.8
     # 50 forecasts in 20 s at 0.001 a second.
     assert told["cost_per_million_users"] == pytest.approx(400.0)
