@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from adprior_build.atomic import replace_directory, scratch_directory
-from adprior_build.bundle import check_coherence, fill_from_bundle, fill_from_checkpoint
+from adprior_build.bundle import (
+    check_coherence,
+    fill_from_bundle,
+    fill_from_checkpoint,
+    has_fitted_head,
+)
 from adprior_build.check.command import run_check
 from adprior_build.options import positive_integer
 from adprior_build.provenance import describe_command
@@ -132,6 +137,9 @@ def run(args: argparse.Namespace) -> int:
         check_coherence(bundle)
         fill_repository(output, bundle, tuning)
         engine_options.add_engine(output, bundle, args, deployment)
+        is_fitted = has_fitted_head(bundle)
+    if not is_fitted:
+        print("adprior build: no fitted head yet (--head): the priors move no logit of a ranking")
     print(
         f"adprior build: {args.output} · bundle {bundle.bundle_id} · "
         f"{time.monotonic() - start:.1f} s"

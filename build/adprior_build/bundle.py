@@ -37,7 +37,13 @@ from adprior_runtime.errors import ArtefactError, InvalidInputError
 from adprior_runtime.prompt import PromptRenderer
 from adprior_runtime.trie import Trie
 
-__all__ = ["check_coherence", "fill_from_bundle", "fill_from_checkpoint", "link_or_copy"]
+__all__ = [
+    "check_coherence",
+    "fill_from_bundle",
+    "fill_from_checkpoint",
+    "has_fitted_head",
+    "link_or_copy",
+]
 
 _SAMPLED_NAMES = 200
 
@@ -153,6 +159,13 @@ def check_coherence(bundle: Bundle) -> None:
     PriorHead(bundle.path(HEAD_FILE)).require_belongs(manifest)
     if manifest.engine != ENGINE_KIND:
         _check_sizes(bundle, renderer)
+
+
+def has_fitted_head(bundle: Bundle) -> bool:
+    """Tell whether a bundle's prior head was fitted, or changes nothing for want of a fit."""
+    from adprior_runtime.head import PriorHead  # noqa: PLC0415  onnxruntime
+
+    return PriorHead(bundle.path(HEAD_FILE)).is_fitted
 
 
 def _export(checkpoint: Path, path: Path, precision: str) -> float:

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from adprior_build.atomic import replace_file
 from adprior_runtime.contract import CandidateStatus
 from adprior_runtime.errors import ArtefactError
-from adprior_runtime.head import HEAD_INPUTS, HEAD_OUTPUT, PriorHead
+from adprior_runtime.head import HEAD_INPUTS, HEAD_OUTPUT, IDENTITY, PriorHead
 from adprior_runtime.prior_features import FEATURE_NAMES, CandidatePriors
 
 __all__ = [
@@ -160,7 +160,7 @@ def write_head(path: Path, head: Head, metadata: HeadMetadata) -> None:
 
 def is_identity_head(path: Path) -> bool:
     """Tell whether a head is one that changes nothing, which belongs to any bundle."""
-    return PriorHead(path).metadata["kind"] == "identity"
+    return not PriorHead(path).is_fitted
 
 
 def write_identity_head(
@@ -172,7 +172,7 @@ def write_identity_head(
         path,
         LogisticHead(weights=zeros, bias=0.0, mean=zeros, scale=np.ones(len(FEATURE_NAMES))),
         HeadMetadata(
-            kind="identity",
+            kind=IDENTITY,
             forecast_k=forecast_k,
             engine=engine,
             catalogue_fingerprint=catalogue_fingerprint,

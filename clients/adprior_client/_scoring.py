@@ -176,6 +176,7 @@ class Scoring:
             request_id=call.request_id,
             treatment=self.treatment,
             applied=not shadow,
+            has_fitted_head=priors.has_fitted_head,
         )
 
     def _unscored(self, call: Call, reason: Reason | None) -> Ranking:

@@ -89,12 +89,14 @@ class Priors:
         log_probs: float32 [n], NaN off the catalogue.
         statuses: uint8 [n].
         bundle_id: The bundle that answered.
+        has_fitted_head: Whether that bundle's head was fitted.
     """
 
     adjustments: NDArray[np.float64]
     log_probs: NDArray[np.float32]
     statuses: NDArray[np.uint8]
     bundle_id: str
+    has_fitted_head: bool
 
 
 def decode_priors(sent: NDArray[np.float32], answer: Tensors) -> Priors:
@@ -124,12 +126,14 @@ def decode_priors(sent: NDArray[np.float32], answer: Tensors) -> Priors:
             f"{contract.CANDIDATE_LOG_PROBS}: found a value that is no log-probability"
         )
     adjustments = adjusted.astype(np.float64) - sent
-    _check_adjustments(adjustments, sent, is_known, float(answer[contract.ADJUSTMENT_LIMIT][0]))
+    limit = float(answer[contract.ADJUSTMENT_LIMIT][0])
+    _check_adjustments(adjustments, sent, is_known, limit)
     return Priors(
         adjustments=adjustments,
         log_probs=np.where(is_known, log_probs, np.float32(np.nan)),
         statuses=status,
         bundle_id=decode_bundle_id(answer),
+        has_fitted_head=limit > 0.0,
     )
 
 

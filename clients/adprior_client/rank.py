@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from typing import Final
 
 from adprior_client.connection_options import add_connection_arguments, read_connection
@@ -24,6 +25,12 @@ examples:
 
 candidates.json:
   [{"advertiser_id": 17, "base_logit": -2.31}, {"advertiser_id": 4, "base_logit": -2.75}]"""
+_NO_HEAD: Final = """\
+adprior rank: bundle {bundle_id} has no fitted head, so every adjustment is 0. To fit one, take a
+ranking log (the rows of Ranking.to_log with labels joined, or a simulated one), and:
+  adprior bench simulate-log --bundle BUNDLE --events EVENTS --columns MAP --output log.parquet
+  adprior fit-head --logs log.parquet --bundle BUNDLE --output head.onnx
+  adprior build --bundle BUNDLE --head head.onnx --output REPO"""
 _COLUMNS: Final[tuple[Column, ...]] = (
     ("rank", "right"),
     ("advertiser id", "right"),
@@ -71,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(ranking.to_json(), ensure_ascii=False, allow_nan=False, indent=2))
     else:
         print(_table(ranking))
+        if ranking.has_fitted_head is False:
+            print(_NO_HEAD.format(bundle_id=ranking.bundle_id), file=sys.stderr)
     return 0
 
 

@@ -192,6 +192,8 @@ class Ranking:
         request_id: Of the call.
         treatment: Whether the user is treated, as the caller said.
         applied: Whether ``logits`` have the prior in them.
+        has_fitted_head: Whether the bundle has a fitted head; without one every adjustment is 0.
+            None without an answer.
     """
 
     logits: npt.NDArray[np.float64]
@@ -208,6 +210,7 @@ class Ranking:
     request_id: str
     treatment: bool
     applied: bool
+    has_fitted_head: bool | None = None
 
     def __post_init__(self) -> None:
         """Make the columns read-only: they share memory, and what is logged must stay."""
@@ -249,6 +252,7 @@ class Ranking:
         return {
             "candidates": [candidate.to_json() for candidate in self.candidates],
             "bundle_id": self.bundle_id,
+            "has_fitted_head": self.has_fitted_head,
         }
 
     def to_log(self, *, request: UserId) -> list[dict[str, Any]]:

@@ -19,13 +19,16 @@ from adprior_runtime.bundle import Manifest
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.prior_features import FEATURE_NAMES, CandidatePriors
 
-__all__ = ["HEAD_INPUTS", "HEAD_OUTPUT", "METADATA_KEYS", "PriorHead"]
+__all__ = ["HEAD_INPUTS", "HEAD_OUTPUT", "IDENTITY", "METADATA_KEYS", "PriorHead"]
 
 HEAD_INPUTS: Final = ("base_logits", "features", "statuses", "has_forecast")
 """The graph's: float32 [n], float32 [n, 6], uint8 [n], bool [1]."""
 
 HEAD_OUTPUT: Final = "adjusted_logits"
 """The graph's: float32 [n]."""
+
+IDENTITY: Final = "identity"
+"""The ``kind`` of the head that a bundle has before its first fit: it changes nothing."""
 
 METADATA_KEYS: Final = (
     "kind",
@@ -86,9 +89,14 @@ class PriorHead:
         return self._metadata
 
     @property
-    def clamp(self) -> float:
-        """The most that a logit may change, either way."""
-        return float(self._metadata["clamp"])
+    def is_fitted(self) -> bool:
+        """Whether it was fitted; a fitted head may still change nothing for some candidates."""
+        return str(self._metadata["kind"]) != IDENTITY
+
+    @property
+    def limit(self) -> float:
+        """The most that a logit may change, either way: 0 for a head that was never fitted."""
+        return float(self._metadata["clamp"]) if self.is_fitted else 0.0
 
     def require_belongs(self, manifest: Manifest) -> None:
         """Refuse a head that was not fitted with a bundle's catalogue, forecasts and engine.

@@ -223,8 +223,13 @@ def test_a_new_catalogue_changes_the_id_and_keeps_the_line(
     assert (bundle / "model.onnx").samefile(tmp_path / "kept" / "model.onnx")
 
 
-def test_a_fitted_head_reaches_the_repository(bundle: Path, head: Path, output: Path) -> None:
+def test_a_fitted_head_reaches_the_repository(
+    bundle: Path, head: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build(output, "--bundle", str(bundle)) == 0
+    assert "no fitted head yet (--head)" in capsys.readouterr().out
     assert build(output, "--bundle", str(bundle), "--head", str(head)) == 0
+    assert "no fitted head" not in capsys.readouterr().out
     built = output / PRIOR_HEAD / "1" / "bundle"
     assert PriorHead(built / "head.onnx").metadata["kind"] == "logistic"
     assert bundle_id(built) != bundle_id(bundle)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,15 @@ def test_the_identity_head_changes_nothing(tmp_path: Path) -> None:
     base = _logits(0, 50)
     assert head.metadata["kind"] == "identity"
     assert (head.adjust(base, _priors(0, 50)) == base).all()
+    assert (head.is_fitted, head.limit) == (False, 0.0)
+
+
+def test_a_fitted_head_that_adds_nothing_is_a_fitted_one(tmp_path: Path) -> None:
+    path = tmp_path / "head.onnx"
+    write_head(path, replace(_logistic(), weights=np.zeros(6), bias=0.0, clamp=1.5), METADATA)
+    head = PriorHead(path)
+    assert (head.adjust(_logits(0, 50), _priors(0, 50)) == _logits(0, 50)).all()
+    assert (head.is_fitted, head.limit) == (True, 1.5)
 
 
 def test_writing_twice_gives_the_same_bytes(path: Path, tmp_path: Path) -> None:

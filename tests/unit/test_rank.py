@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from adprior_client import Advertiser, Forecast, rank
@@ -63,7 +64,7 @@ def test_json_has_the_keys_of_the_contract_in_the_order_asked(
 ) -> None:
     assert _run("--url", triton.url, "--user", user, "--candidates", candidates, "--json") == 0
     printed = json.loads(capsys.readouterr().out)
-    assert list(printed) == ["candidates", "bundle_id"]
+    assert list(printed) == ["candidates", "bundle_id", "has_fitted_head"]
     assert printed["candidates"][2] == {
         "advertiser_id": 9,
         "base_logit": 0.5,
@@ -73,6 +74,48 @@ def test_json_has_the_keys_of_the_contract_in_the_order_asked(
     }
     assert [item["advertiser_id"] for item in printed["candidates"]] == [7, 4, 9]
     assert triton.calls[0][0] == contract.ADVERTISER_RANKING
+
+
+@pytest.mark.parametrize(
+    ("limit", "adjustment", "is_fitted"),
+    [(0.0, 0.0, False), (2.0, 0.0, True), (2.0, 0.25, True)],
+    ids=["never fitted", "fitted, nothing to add", "fitted"],
+)
+def test_a_bundle_without_a_fitted_head_is_told_with_the_way_to_one(
+    triton: FakeTriton,
+    user: str,
+    candidates: str,
+    capsys: pytest.CaptureFixture[str],
+    limit: float,
+    adjustment: float,
+    is_fitted: bool,
+) -> None:
+    from unit.fake_triton import ranking_tensors  # noqa: PLC0415  a plugin
+
+    def answer(_model: str, asked: Any) -> Any:
+        base = asked[contract.BASE_LOGITS]
+        moved = np.where(np.arange(base.size) == 2, base, base + np.float32(adjustment))
+        changed = {
+            contract.ADJUSTED_LOGITS: moved,
+            contract.ADJUSTMENT_LIMIT: np.array([[limit]], dtype=np.float32),
+        }
+        return ranking_tensors(asked, **changed)
+
+    triton.answer = answer
+    options = ("--url", triton.url, "--user", user, "--candidates", candidates)
+    assert _run(*options) == 0
+    printed = capsys.readouterr()
+    assert "no fitted head" not in printed.out
+    if is_fitted:
+        assert printed.err == ""
+    else:
+        assert "bundle-1 has no fitted head, so every adjustment is 0" in printed.err
+        for command in ("adprior bench simulate-log", "adprior fit-head", "adprior build --bundle"):
+            assert printed.err.count(command) == 1
+    assert _run(*options, "--json") == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["has_fitted_head"] is is_fitted
+    assert printed.err == ""
 
 
 def test_a_forecast_at_hand_asks_the_head_alone(
@@ -102,7 +145,11 @@ def test_no_candidates_ask_nobody(
 ) -> None:
     none = _write(tmp_path / "candidates.json", [])
     assert _run("--url", "127.0.0.1:1", "--user", user, "--candidates", none, "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"candidates": [], "bundle_id": ""}
+    assert json.loads(capsys.readouterr().out) == {
+        "candidates": [],
+        "bundle_id": "",
+        "has_fitted_head": None,
+    }
 
 
 def test_candidates_may_come_from_standard_input(

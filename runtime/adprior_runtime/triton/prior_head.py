@@ -80,7 +80,7 @@ class TritonPythonModel(RequestModel):
             contract.CANDIDATE_LOG_PROBS: priors.log_probs,
             contract.CANDIDATE_STATUS: priors.statuses,
             contract.PRIOR_FEATURES: priors.features,
-            contract.ADJUSTMENT_LIMIT: [self._head.clamp],
+            contract.ADJUSTMENT_LIMIT: [self._head.limit],
             contract.BUNDLE_ID: [self._bundle_id],
             contract.ANSWER_VERSION: [contract.CONTRACT_VERSION.encode()],
         }
