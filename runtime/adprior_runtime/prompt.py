@@ -29,6 +29,7 @@ from tokenizers import Tokenizer
 
 from adprior_runtime.context import Event, UserContext
 from adprior_runtime.errors import ArtefactError, InvalidReason, InvalidRequestError
+from adprior_runtime.spelling import fold_key
 
 __all__ = ["Prompt", "PromptRenderer", "PromptTemplate", "coarse_days"]
 
@@ -56,7 +57,8 @@ class PromptTemplate:
         max_field_chars: Longer values are cut.
         head, profile, event, tail: The sections' pieces: text and fields, each tokenised by itself.
             A profile's ``{pair}`` is key=value as one text.
-        denied_profile_keys: Profile keys (protected attributes, say) that never reach the prompt.
+        denied_profile_keys: Profile keys (protected attributes, say) that never reach the prompt,
+            in whatever case, width and white space they come (see `spelling.fold_key`).
     """
 
     terminator: str
@@ -177,7 +179,7 @@ class PromptRenderer:
             for name in _SECTION_FIELDS
         }
         tokenizer.encode_special_tokens = True
-        self._denied = frozenset(template.denied_profile_keys)
+        self._denied = frozenset(map(fold_key, template.denied_profile_keys))
 
     @classmethod
     def load(cls, template_path: Path, tokenizer_path: Path) -> PromptRenderer:
@@ -197,6 +199,10 @@ class PromptRenderer:
         """Return an advertiser's canonical tokens, terminator included."""
         return [*self._encode(name), self.end_id]
 
+    def denies(self, key: str) -> bool:
+        """Tell whether the template keeps a profile key, in any spelling, out of the prompt."""
+        return bool(self._denied) and fold_key(key) in self._denied
+
     def render(self, context: UserContext) -> Prompt:
         """Render a context within the budget, dropping the oldest events.
 
@@ -205,7 +211,7 @@ class PromptRenderer:
         """
         start = self.head_ids
         for key, value in context.profile.items():
-            if key not in self._denied:
+            if not self.denies(key):
                 values = {"key": key, "value": value, "pair": f"{key}={value}"}
                 start += self._render_section("profile", values)[0]
         last = context.history[-1].time if context.history else None

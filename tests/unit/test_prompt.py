@@ -235,6 +235,19 @@ def test_denied_keys_of_a_profile_never_reach_the_prompt() -> None:
     assert renderer.render(_context(**profile)) == renderer.render(_context(age="30s"))
 
 
+@pytest.mark.parametrize("denied", ["gender", "Gender", " GENDER\u200b"])
+@pytest.mark.parametrize(
+    "key",
+    ["gender", "gender ", "\u00a0gender", "Gender", "g\u200bender", "\uff27\uff25nder", "gen der"],
+)
+def test_no_spelling_of_a_denied_key_reaches_the_prompt(denied: str, key: str) -> None:
+    renderer = _renderer(denied_profile_keys=(denied,))
+    expected = renderer.render(_context(age="30s"))
+    assert renderer.render(_context(**{key: "f", "age": "30s"})) == expected
+    others = _context(genders="f", age="30s")
+    assert renderer.render(others) == _renderer().render(others)
+
+
 def test_a_denied_key_does_not_count_against_the_budget() -> None:
     renderer = _renderer(denied_profile_keys=("note",), max_prompt_tokens=40)
     assert renderer.render(_context(note="x" * 60)) == renderer.render(_context())

@@ -1,0 +1,50 @@
+"""Texts that look alike, made alike: names and other values of a user, keys of a profile.
+
+Training, serving, catalogues and evaluation spell through here, so that one advertiser is one,
+however a source system writes it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+__all__ = ["even_out", "fold_key"]
+
+_CONTROLS: Final = r"\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"
+_FORMATS: Final = (
+    r"\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u202a-\u202e"
+    r"\u2060-\u206f\ufeff\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f"
+    r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+_BLANKS: Final = r"\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+"""Letters and marks that show nothing, such as fillers and variation selectors."""
+_UNSEEN: Final = re.compile(f"[{_CONTROLS}{_FORMATS}{_BLANKS}]")
+"""Written out, because each version of Python has its own Unicode: a model that is trained on one
+and served on another must read the same text. White space is not in it."""
+
+
+def even_out(text: str) -> str:
+    """Return a text composed (NFC), without unseen characters, with one kind of space in it.
+
+    The tokenizer sees every value this way, advertisers' names among them. Case and width stay.
+    """
+    text = _UNSEEN.sub("", text)
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+    return " ".join(text.split())
+
+
+def fold_key(key: str) -> str:
+    """Return a key for comparison: without case, width (NFKC), white space, unseen characters."""
+    folded = _squeeze(_compatible(_squeeze(key)))
+    return _compatible(_squeeze(_compatible(folded.casefold())))
+
+
+def _squeeze(text: str) -> str:
+    return "".join(_UNSEEN.sub("", text).split())
+
+
+def _compatible(text: str) -> str:
+    return unicodedata.normalize("NFKC", text)
