@@ -144,6 +144,7 @@ def ask(
             if not error.may_go_on:
                 raise
             last = error
+            asked -= error.is_absence
             continue
         except BaseException:  # the caller gave up: nothing is known of the server
             server.breaker.withdraw()

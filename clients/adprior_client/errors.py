@@ -11,8 +11,7 @@
         │   │                     PERMISSION_DENIED, and
         │   │                     UNAVAILABLE for a token's sake
         │   └── MetadataError     found here                    denied    -        -
-        ├── UnavailableError      UNAVAILABLE                   unavailable  counts  yes
-        │   │                     NOT_FOUND                     unavailable  counts  -
+        ├── UnavailableError      UNAVAILABLE, NOT_FOUND        unavailable  counts  yes
         │   ├── OverloadedError   RESOURCE_EXHAUSTED            unavailable  counts  yes, after a
         │   │                                                                        pause
         │   └── BreakerOpenError  found here                    breaker_open  -    -
@@ -57,12 +56,15 @@ class ClientError(AdpriorError):
         may_go_on: Whether the next server may be asked: this one has not worked on the request.
         cause: What this side knows of why a server was not reached, such as a certificate; part of
             the message.
+        is_absence: Whether nobody was there to take the request: the server is gone, or about to
+            go. Asking the next one then costs none of a call's attempts.
     """
 
     reason: ClassVar[Reason] = Reason.BAD_ANSWER
     counts: ClassVar[bool] = True
     may_go_on: bool = False
     cause: str = ""
+    is_absence: bool = False
 
 
 class InvalidArgumentError(ClientError):
@@ -146,7 +148,13 @@ _ERRORS: Final[dict[str, type[ClientError]]] = {
     "RESOURCE_EXHAUSTED": OverloadedError,
     "NOT_FOUND": UnavailableError,
 }
-_RETRIED: Final = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
+_PASSED_ON: Final = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "NOT_FOUND")
+_ABSENT: Final = (
+    "Server is stopping",  # the steps of a server that was told to stop
+    "has no available versions",  # the same, once it unloads its models, and NOT_FOUND
+    "failed to connect to all addresses",
+)
+"""What tritonserver and gRPC say where nobody was there to take a request."""
 _WANTS_TOKEN: Final = "protocol is restricted"  # noqa: S105
 """What tritonserver says, with the status UNAVAILABLE, where a token is missing or wrong."""
 
@@ -162,5 +170,6 @@ def error_for_status(status: str | None, message: str) -> ClientError:
     if name == "UNAVAILABLE" and _WANTS_TOKEN in message:
         name, message = "PERMISSION_DENIED", f"{message}: wrong or no token (token_file)"
     error = _ERRORS.get(name, BadAnswerError)(message)
-    error.may_go_on = name in _RETRIED
+    error.may_go_on = name in _PASSED_ON
+    error.is_absence = error.may_go_on and any(told in message for told in _ABSENT)
     return error

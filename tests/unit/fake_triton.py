@@ -69,6 +69,7 @@ class FakeTriton:
         url: Where it listens.
         answer: Model name and input tensors -> output tensors, batch dimensions included.
         status: When set, the gRPC status that every call gets.
+        told: The message that goes with it.
         failures: How many calls fail with ``status``; the others are answered.
         raw: When set, the bytes that every call gets for an answer.
         hold: When set, calls are answered only once ``release`` is set.
@@ -84,6 +85,7 @@ class FakeTriton:
         self.url = ""
         self.answer: Callable[[str, Tensors], Tensors] = _answer
         self.status: grpc.StatusCode | None = None
+        self.told = "the server's\nreason"
         self.failures = 10**9
         self.raw: bytes | None = None
         self.hold = False
@@ -150,7 +152,7 @@ class FakeTriton:
         if self.raw is not None:
             return self.raw
         if self.status is not None and len(self.calls) <= self.failures:
-            context.abort(self.status, "the server's\nreason")
+            context.abort(self.status, self.told)
         wanted = {output.name for output in request.outputs}
         response = service_pb2.ModelInferResponse(model_name=request.model_name)
         for name, values in self.answer(request.model_name, asked).items():

@@ -8,7 +8,8 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import grpc
 import numpy as np
@@ -29,9 +30,7 @@ from adprior_client import (
 )
 from adprior_runtime import contract
 from unit.client_calls import KINDS, SECRET, Kind, assert_harmless
-
-if TYPE_CHECKING:
-    from unit.fake_triton import FakeTriton
+from unit.fake_triton import FakeTriton
 
 pytest_plugins = ("fake_triton",)
 
@@ -75,6 +74,50 @@ def test_every_status(triton: FakeTriton, kind: Kind, status: grpc.StatusCode) -
         kind.ask(triton.config())
     assert type(caught.value) is error
     assert "\n" not in str(caught.value)
+
+
+LEAVING = [
+    # What tritonserver says from the signal to its end, first to last; tried on 2.51.
+    (
+        grpc.StatusCode.UNAVAILABLE,
+        "in ensemble 'advertiser_retrieval', [request id: 1] Server is stopping, scheduler for "
+        "model has stopped accepting new inference requests",
+    ),
+    (grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'x' has no available versions"),
+]
+
+
+@every_kind
+@pytest.mark.parametrize(("status", "told"), LEAVING)
+def test_a_server_that_stops_loses_no_call_where_another_is_left(
+    kind: Kind, status: grpc.StatusCode, told: str
+) -> None:
+    servers = [FakeTriton().start() for _ in range(2)]
+    urls = tuple(server.url for server in servers)
+    # Nobody has worked on the request: even who allows one attempt loses nothing by another.
+    config = replace(servers[0].config(max_attempts=1, breaker_failures=10**9), urls=urls)
+    for leaving, staying in (servers, servers[::-1]):  # one of them is the user's first
+        leaving.status, leaving.told, staying.status = status, told, None
+        before = len(staying.calls)
+        assert kind.ask(config, times=3).reason is None
+        assert len(staying.calls) == before + 3
+    assert sum(len(server.calls) for server in servers) > 2 * 3
+    for server in servers:
+        server.stop()
+
+
+@every_kind
+def test_a_model_that_nobody_has_is_told_as_such(kind: Kind) -> None:
+    servers = [FakeTriton().start() for _ in range(2)]
+    for server in servers:
+        server.status = grpc.StatusCode.NOT_FOUND
+        server.told = "Request for unknown model: 'x' is not found"
+    config = replace(servers[0].config(), urls=tuple(server.url for server in servers))
+    with pytest.raises(UnavailableError, match="unknown model: 'x' is not found"):
+        kind.ask(config)
+    assert [len(server.calls) for server in servers] == [1, 1]
+    for server in servers:
+        server.stop()
 
 
 @every_kind
