@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,9 @@ def measure_bundle(args: argparse.Namespace) -> list[dict[str, Any]]:
     trie = Trie.load(bundle.path(TRIE_DIRECTORY))
     prompts = _prompts(args, bundle)
     name, rows, budget = f"bundle {bundle.bundle_id}", [], 1
+    own = SearchSettings.of(bundle.manifest)
     for mode in (SearchMode.BEAM, SearchMode.EXACT):
-        settings = SearchSettings(mode=mode, width=args.width, token_budget=budget)
+        settings = replace(own, mode=mode, width=args.width, token_budget=budget)
         rows.append(measure_search(name, engine, trie, prompts, settings, args.top_k))
         budget = int(_BUDGET_FACTOR * rows[-1]["extended_tokens"])
     return rows

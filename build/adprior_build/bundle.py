@@ -35,6 +35,7 @@ from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.compiled_engine import ENGINE_KIND
 from adprior_runtime.errors import ArtefactError, InvalidInputError
 from adprior_runtime.prompt import PromptRenderer
+from adprior_runtime.rounding import error_of_graph
 from adprior_runtime.trie import Trie
 
 __all__ = [
@@ -83,6 +84,7 @@ def fill_from_checkpoint(
     difference = 0.0
     if settings.get("engine") != ENGINE_KIND:
         difference = _export(checkpoint, directory / ONNX_MODEL_FILE, precision)
+        settings["log_prob_error"] = error_of_graph(difference, precision)
     catalogue = read_catalogue(catalogue_path or checkpoint / CATALOGUE_FILE)
     commands = (*commands[:-1], training["command"], *commands[-1:])
     manifest = Manifest(bundle_id="", training=training, commands=commands, **settings)

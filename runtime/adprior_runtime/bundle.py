@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -72,6 +73,8 @@ class Manifest:
         candidate_token_budget: Tokens that scoring the candidates of one request may.
         prompt_head_ids: Tokens that every prompt begins with.
         longest_name_tokens: Terminator included; the engine's output length.
+        log_prob_error: Largest error of one token's log-probability, in nats, measured when the
+            graph was made; 0 where nobody did (see `adprior_runtime.rounding`).
         catalogue_fingerprint: Of the catalogue in it.
         catalogue_lineage: Fingerprints of the catalogues it was refreshed from, oldest first,
             its own last. A head fitted with any of them still belongs.
@@ -92,6 +95,7 @@ class Manifest:
     candidate_token_budget: int = 4096
     prompt_head_ids: tuple[int, ...] = ()
     longest_name_tokens: int = 0
+    log_prob_error: float = 0.0
     catalogue_fingerprint: str = ""
     catalogue_lineage: tuple[str, ...] = ()
     trie_tokenizer_sha256: str = ""
@@ -108,6 +112,8 @@ class Manifest:
                 raise ArtefactError(f"manifest: {item.name} is {value!r}, expected text")
             if item.type == "int" and (type(value) is not int or value < 0):
                 raise ArtefactError(f"manifest: {item.name} is {value!r}, expected a whole number")
+            if item.type == "float" and (type(value) is not float or not 0 <= value < math.inf):
+                raise ArtefactError(f"manifest: {item.name} is {value!r}, expected 0 or more")
         for name in ("forecast_k", "beam_width"):
             if not 1 <= getattr(self, name) <= MAX_TOP_K:
                 raise ArtefactError(

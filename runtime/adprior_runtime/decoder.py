@@ -4,7 +4,9 @@ Beams that are cut off, spell no name, or come again are dropped and counted.
 
 Let Q be the probabilities of the disjoint prefixes that the search did not expand. For advertiser
 a, L(a) is the sum of its resolved paths and m(a) the number of its unresolved ones; its true
-probability is at most U(a) = L(a) + the sum of the m(a) largest of Q. An engine that searches
+probability is at most U(a) = L(a) + the sum of the m(a) largest of Q. The forecast is certified
+when every advertiser in it has all its paths resolved, and the least log L in it exceeds every
+other log U by more than the margin of `adprior_runtime.rounding`. An engine that searches
 without a catalogue tells nothing of Q: what it leaves unseen is all but its distinct complete
 beams, those of no advertiser included.
 """
@@ -21,11 +23,15 @@ import numpy.typing as npt
 from adprior_runtime.beams import DropReason
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.errors import ModelOutputError
+from adprior_runtime.log_sums import log_cumulative_sums
 from adprior_runtime.trie import Trie, as_matrix
 
 __all__ = ["AdvertiserDecoder", "DecodedForecast"]
 
 _Float64Array = npt.NDArray[np.float64]
+_WIRE_ROUNDING = 2.0**-23
+"""Of two log-probabilities in FP32, relative to their size: what the wire may move them apart."""
+
 _ROUNDING = 1e-2
 """Distinct beams may sum so far above 1: an engine of half precision computes each by itself."""
 
@@ -69,11 +75,18 @@ class _Sums:
 
 
 class AdvertiserDecoder:
-    """Decodes beams with one catalogue."""
+    """Decodes beams with one catalogue.
 
-    def __init__(self, trie: Trie, advertisers: Advertisers) -> None:
+    Args:
+        trie: Its names.
+        advertisers: Its advertisers, one for each row of the trie's.
+        margin_nats: The least difference of log-probabilities that proves an order.
+    """
+
+    def __init__(self, trie: Trie, advertisers: Advertisers, *, margin_nats: float) -> None:
         self._trie = trie
         self._advertisers = advertisers
+        self._margin = margin_nats
         self._most_paths = int(advertisers.path_counts.max())
 
     def decode(
@@ -115,9 +128,14 @@ class AdvertiserDecoder:
             unresolved = self._advertisers.path_counts[rows] - np.array(
                 [sums.resolved[row] for row in rows], dtype=np.int64
             )
-            largest = np.sort(np.exp(np.asarray(frontier_log_probs, dtype=np.float64)))[::-1]
             exact = self._is_exact(
-                probabilities, unresolved, shown, hidden, largest, top_k, len(excluded)
+                advertiser_log_probs,
+                unresolved,
+                shown,
+                hidden,
+                np.asarray(frontier_log_probs, dtype=np.float64),
+                top_k,
+                len(excluded),
             )
         return DecodedForecast(
             advertiser_ids=self._advertisers.ids[rows[shown]],
@@ -165,11 +183,11 @@ class AdvertiserDecoder:
 
     def _is_exact(
         self,
-        probabilities: _Float64Array,
+        log_probs: _Float64Array,
         unresolved: npt.NDArray[np.int64],
         shown: npt.NDArray[np.int64],
         hidden: npt.NDArray[np.int64],
-        largest: _Float64Array,
+        frontier_log_probs: _Float64Array,
         top_k: int,
         excluded: int,
     ) -> bool:
@@ -178,9 +196,10 @@ class AdvertiserDecoder:
             return False
         if len(shown) == eligible:
             return True
-        # largest_sums[m]: the sum of the m largest of Q, which holds fewer when Q does.
-        largest_sums = np.cumsum([0.0, *largest, *np.zeros(self._most_paths)])
-        upper = [probabilities[i] + largest_sums[unresolved[i]] for i in hidden]
+        sums = log_cumulative_sums(frontier_log_probs, self._most_paths)
+        upper = np.logaddexp(log_probs[hidden], sums[unresolved[hidden]])
+        highest = float(upper.max(initial=-np.inf))
         if len(shown) + len(hidden) < eligible:
-            upper.append(largest_sums[self._most_paths])
-        return bool(probabilities[shown].min() > max(upper))
+            highest = max(highest, float(sums[-1]))
+        least = float(log_probs[shown].min())
+        return least - self._margin - _WIRE_ROUNDING * abs(least) > highest

@@ -27,6 +27,7 @@ from adprior_runtime.decoder import AdvertiserDecoder, DecodedForecast
 from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.prior_features import CandidatePriors, candidate_priors
 from adprior_runtime.prompt import PromptRenderer
+from adprior_runtime.rounding import require_error
 from adprior_runtime.search import SearchSettings, TrieSearch
 from adprior_runtime.trie import Trie
 
@@ -56,8 +57,11 @@ class Forecaster:
             threads=threads,
             head_ids=self.bundle.manifest.prompt_head_ids,
         )
+        require_error(self.bundle.manifest, is_half=self._engine.is_half)
         self._settings = SearchSettings.of(self.bundle.manifest)
-        self._decoder = AdvertiserDecoder(self._trie, self.advertisers)
+        self._decoder = AdvertiserDecoder(
+            self._trie, self.advertisers, margin_nats=self._settings.margin_nats
+        )
 
     def forecast(self, context: UserContext, top_k: int | None = None) -> DecodedForecast:
         """Forecast one user's ``top_k`` advertisers (the bundle's number by default)."""

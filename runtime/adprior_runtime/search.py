@@ -31,6 +31,7 @@ from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.engines.base import Engine
 from adprior_runtime.errors import AdpriorError, ArtefactError
 from adprior_runtime.largest import positions_of_largest
+from adprior_runtime.rounding import DEFAULT_MARGIN_NATS, margin_nats
 from adprior_runtime.search_tree import SearchTree
 from adprior_runtime.standing import Standing
 from adprior_runtime.trie import Int32Array, Trie
@@ -62,12 +63,15 @@ class SearchSettings:
         width: Prefixes of one depth, or of one round, that are expanded.
         token_budget: In exact mode, no round after the beam once so many tokens have been extended.
         candidate_token_budget: Tokens that scoring candidates may extend.
+        margin_nats: The least difference of log-probabilities that proves an order, see
+            `adprior_runtime.rounding`.
     """
 
     mode: SearchMode = SearchMode.EXACT
     width: int = 32
     token_budget: int = 512
     candidate_token_budget: int = 4096
+    margin_nats: float = DEFAULT_MARGIN_NATS
 
     @classmethod
     def of(cls, manifest: Manifest) -> SearchSettings:
@@ -85,6 +89,7 @@ class SearchSettings:
             width=manifest.beam_width,
             token_budget=manifest.token_budget,
             candidate_token_budget=manifest.candidate_token_budget,
+            margin_nats=margin_nats(manifest),
         )
 
     def for_top_k(self, top_k: int, width: int | None = None) -> SearchSettings:
@@ -172,14 +177,18 @@ class TrieSearch:
                 budget reaches.
         """
         tree = self._tree
-        standing = Standing(self._trie, tree.excluded_rows, top_k)
+        standing = Standing(self._trie, tree.excluded_rows, top_k, self._settings.margin_nats)
         self._beam(standing)
         exact = standing.is_exact(tree)
         if self._settings.mode is SearchMode.EXACT:
-            while not exact and tree.extended_tokens < self._settings.token_budget:
+            while (
+                not exact
+                and tree.extended_tokens < self._settings.token_budget
+                and not standing.is_tied(tree)
+            ):
                 left = self._settings.token_budget - tree.extended_tokens
                 chosen = standing.choose(tree, min(self._settings.width, left))
-                if len(chosen) == 0:  # a tie, which no expansion breaks
+                if len(chosen) == 0:  # nothing is left to look at
                     break
                 tree.expand(chosen, 0)
                 exact = standing.is_exact(tree)

@@ -171,6 +171,7 @@ def test_where_links_cannot_be_made_files_are_copied(
 def test_the_manifest_tells_how_the_bundle_was_made(bundle: Path) -> None:
     manifest = Manifest.load(bundle / MANIFEST)
     assert manifest.forecast_k == 3
+    assert 1e-5 <= manifest.log_prob_error <= 1e-4
     assert [command.split()[:2] for command in manifest.commands] == [
         ["adprior", "train"],
         ["adprior", "build"],

@@ -231,6 +231,9 @@ def test_a_directory_has_no_hash(tmp_path: Path) -> None:
         {"token_budget": 1.5},
         {"search_mode": None},
         {"beam_width": True},
+        {"log_prob_error": -1e-5},
+        {"log_prob_error": "1e-5"},
+        {"log_prob_error": float("nan")},
     ],
 )
 def test_an_impossible_value_is_refused_by_name(directory: Path, changes: dict[str, Any]) -> None:

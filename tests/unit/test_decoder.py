@@ -16,6 +16,7 @@ from adprior_runtime.beams import DropReason, beams_to_paths, complete_path
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.decoder import AdvertiserDecoder, DecodedForecast
 from adprior_runtime.errors import ModelOutputError
+from adprior_runtime.rounding import DEFAULT_MARGIN_NATS
 from adprior_runtime.search import SearchMode, SearchSettings, TrieSearch
 from adprior_runtime.trie import Trie
 from unit.table_engine import TableEngine
@@ -120,9 +121,8 @@ def _world(names: dict[Tokens, int], *, seed: int = 0, scale: float = 2.0) -> Wo
         [rows.count(row) for row in range(count)],
         [0] * count,
     )
-    return World(
-        names=names, engine=engine, trie=trie, decoder=AdvertiserDecoder(trie, advertisers)
-    )
+    decoder = AdvertiserDecoder(trie, advertisers, margin_nats=DEFAULT_MARGIN_NATS)
+    return World(names=names, engine=engine, trie=trie, decoder=decoder)
 
 
 @st.composite

@@ -339,6 +339,8 @@ def test_half_precision_keeps_close_and_halves_the_file(
     types = {item.name: item.type for item in onnxruntime.InferenceSession(str(path)).get_inputs()}
     assert types["past_keys"] == "tensor(float16)"
     assert types["attention_mask"] == "tensor(float)"
+    assert OnnxEngine(path).is_half
+    assert not OnnxEngine(single.path).is_half
     weights = [
         sum(len(t.raw_data) for t in onnx.load(p).graph.initializer) for p in (path, single.path)
     ]

@@ -14,6 +14,7 @@ from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.decoder import AdvertiserDecoder, DecodedForecast
 from adprior_runtime.drift import PopularityBins, PopularityDrift
 from adprior_runtime.errors import InvalidRequestError
+from adprior_runtime.rounding import margin_nats
 from adprior_runtime.trie import Trie
 from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
 from adprior_runtime.triton.metrics import (
@@ -42,7 +43,9 @@ class TritonPythonModel(RequestModel):
         """Map trie and advertisers."""
         self._trie = Trie.load(bundle.path(TRIE_DIRECTORY))
         self._advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
-        self._decoder = AdvertiserDecoder(self._trie, self._advertisers)
+        self._decoder = AdvertiserDecoder(
+            self._trie, self._advertisers, margin_nats=margin_nats(bundle.manifest)
+        )
         self._manifest = bundle.manifest
         self._bins = PopularityBins(self._advertisers.log_popularity)
         self._drift = PopularityDrift(self._bins.shares)

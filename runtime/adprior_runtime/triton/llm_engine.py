@@ -13,6 +13,7 @@ from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, ONNX_MODEL_FILE, TRIE_
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.errors import InvalidRequestError
+from adprior_runtime.rounding import require_error
 from adprior_runtime.search import SearchSettings, TrieSearch
 from adprior_runtime.trie import Trie
 from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
@@ -37,6 +38,7 @@ class TritonPythonModel(RequestModel):
             head_ids=bundle.manifest.prompt_head_ids,
             device=os.environ.get(contract.DEVICE_VARIABLE, "cpu"),
         )
+        require_error(bundle.manifest, is_half=self._engine.is_half)
         self._trie = Trie.load(bundle.path(TRIE_DIRECTORY))
         self._advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
         self._settings = SearchSettings.of(bundle.manifest)
