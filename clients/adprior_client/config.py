@@ -38,8 +38,8 @@ class ClientConfig:
             are raised. The caller's own errors are always raised.
         shadow: Ask and log, but apply nothing.
         kill_switch_file: While this file exists, nothing is asked; looked for at each call.
-        max_attempts: Of a call: on one server gRPC's, on several each is asked once, and one that is
-            gone or about to go costs none. 1 to 5.
+        max_attempts: Attempts per call, 1 to 5. With one server gRPC retries it; with several, each
+            is tried at most once, and one that is gone or about to go costs no attempt.
         initial_backoff_s: Before the first retry, with jitter.
         max_backoff_s: Between two retries.
         backoff_multiplier: From each retry to the next.
