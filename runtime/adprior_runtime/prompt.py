@@ -10,7 +10,7 @@ absent within a day, as both are where nothing came before.
 
 Each literal and each value is tokenised by itself and the ids are joined. So dropping an event
 drops exactly its tokens, an advertiser's name has the same tokens in a history, in the
-catalogue's trie and in a forecast, and no value can spell a special token.
+catalogue's trie and in a forecast, and no value becomes a special token (`value_tokenizer`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from functools import lru_cache
@@ -29,10 +29,13 @@ from tokenizers import Tokenizer
 
 from adprior_runtime.context import Event, UserContext
 from adprior_runtime.errors import ArtefactError, InvalidReason, InvalidRequestError
-from adprior_runtime.spelling import fold_key
+from adprior_runtime.spelling import even_out, fold_key
+from adprior_runtime.value_tokenizer import ValueTokenizer
 
-__all__ = ["Prompt", "PromptRenderer", "PromptTemplate", "coarse_days"]
+__all__ = ["MAX_FIELD_CHARS", "Prompt", "PromptRenderer", "PromptTemplate", "coarse_days"]
 
+MAX_FIELD_CHARS: Final = 64
+"""A template that says nothing else cuts values after so many characters."""
 _COARSE_FROM: Final = 10
 _COARSE_RATIO: Final = 1.5
 
@@ -67,7 +70,7 @@ class PromptTemplate:
     profile: tuple[str, ...] = ()
     event: tuple[str, ...] = ()
     tail: tuple[str, ...] = ()
-    max_field_chars: int = 64
+    max_field_chars: int = MAX_FIELD_CHARS
     denied_profile_keys: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -121,6 +124,16 @@ class PromptTemplate:
                 f"{max_positions}"
             )
 
+    def denied_keys(self, keys: Iterable[str]) -> list[str]:
+        """Return those of a profile's keys that never reach the prompt, however they are spelt."""
+        denied = set(map(fold_key, self.denied_profile_keys))
+        return [key for key in keys if denied and fold_key(key) in denied]
+
+    def shown(self, value: str) -> str:
+        """Return what of a value is tokenised: evened out, and no longer than the template says."""
+        # What looks alike is tokenised alike.
+        return even_out(value)[: self.max_field_chars]
+
     def to_json(self) -> str:
         """Return the template as the text of ``prompt.json``."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
@@ -134,11 +147,13 @@ class Prompt:
         token_ids: At most ``max_prompt_tokens`` of them.
         advertiser_spans: Where each advertiser of the history stands, terminator included:
             [start, stop) in ``token_ids``. Training puts loss there too.
+        advertiser_rows: The event of the context's history that each of these spans belongs to.
         dropped_events: The oldest events left out to fit the budget.
     """
 
     token_ids: list[int]
     advertiser_spans: list[tuple[int, int]] = field(default_factory=list)
+    advertiser_rows: list[int] = field(default_factory=list)
     dropped_events: int = 0
 
 
@@ -165,7 +180,6 @@ class PromptRenderer:
     ) -> None:
         self.template = template
         self._encode = lru_cache(cached_values)(self._tokenize) if cached_values else self._tokenize
-        self._tokenizer = tokenizer
         end_id = tokenizer.token_to_id(template.terminator)
         if end_id is None:
             raise ArtefactError(
@@ -175,10 +189,10 @@ class PromptRenderer:
         # Literals of the template may spell special tokens; values of a request never.
         tokenizer.encode_special_tokens = False
         self._sections = {
-            name: [self._compile(piece) for piece in getattr(template, name)]
+            name: [_compile(piece, tokenizer) for piece in getattr(template, name)]
             for name in _SECTION_FIELDS
         }
-        tokenizer.encode_special_tokens = True
+        self._values = ValueTokenizer(tokenizer, end_id)
         self._denied = frozenset(map(fold_key, template.denied_profile_keys))
 
     @classmethod
@@ -224,15 +238,18 @@ class PromptRenderer:
                 InvalidReason.OVER_BUDGET,
             )
         events = self._newest_events(context.history, room)
-        token_ids, spans = list(start), []
-        for ids, span in reversed(events):
+        dropped = len(context.history) - len(events)
+        token_ids, spans, rows = list(start), [], []
+        for row, (ids, span) in enumerate(reversed(events), start=dropped):
             if span is not None:
                 spans.append((len(token_ids) + span[0], len(token_ids) + span[1]))
+                rows.append(row)
             token_ids.extend(ids)
         return Prompt(
             token_ids=token_ids + tail,
             advertiser_spans=spans,
-            dropped_events=len(context.history) - len(events),
+            advertiser_rows=rows,
+            dropped_events=dropped,
         )
 
     def _newest_events(
@@ -245,7 +262,7 @@ class PromptRenderer:
             values = _day_fields(event.time, history[index - 1].time if index else None)
             values["action"] = event.action
             for name in ("advertiser", "category", "text"):
-                if (value := getattr(event, name)) is not None:
+                if even_out(value := getattr(event, name) or ""):
                     values[name] = value
             ids, span = self._render_section("event", values)
             room -= len(ids)
@@ -275,18 +292,15 @@ class PromptRenderer:
                         span = (start, len(ids))
         return ids, span
 
-    def _compile(self, piece: str) -> list[_Part]:
-        return [
-            _Part(tuple(self._tokenizer.encode(literal, add_special_tokens=False).ids), key)
-            for literal, key, _, _ in string.Formatter().parse(piece)
-        ]
-
     def _tokenize(self, value: str) -> tuple[int, ...]:
-        # One kind of space, no ends: what looks alike is tokenised alike.
-        text = " ".join(value.split())[: self.template.max_field_chars]
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        # A terminator that is an ordinary token of the vocabulary must not end a name early.
-        return tuple(i for i in ids if i != self.end_id)
+        return self._values.encode(self.template.shown(value))
+
+
+def _compile(piece: str, tokenizer: Tokenizer) -> list[_Part]:
+    return [
+        _Part(tuple(tokenizer.encode(literal, add_special_tokens=False).ids), key)
+        for literal, key, _, _ in string.Formatter().parse(piece)
+    ]
 
 
 def _day_fields(moment: datetime, previous: datetime | None) -> dict[str, str]:

@@ -18,6 +18,7 @@ from adprior_build.scratch_model import END, USER, ModelSize, scratch_template, 
 from adprior_runtime.context import Event, UserContext, parse_context
 from adprior_runtime.errors import ArtefactError, InvalidRequestError
 from adprior_runtime.prompt import PromptRenderer, PromptTemplate, coarse_days
+from adprior_runtime.spelling import even_out
 from adprior_runtime.trie import Trie
 
 NAMES = ("Acme", "Acme Pets", "Birch & Co", "Dune  Coffee", "Zéphyr", "麦穗", "365")
@@ -133,7 +134,9 @@ def test_literals_of_the_template_may_spell_special_tokens() -> None:
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-@pytest.mark.parametrize("name", [*NAMES, f"Acme{END}", "  Acme \t Pets\n", "x" * 200, ""])
+@pytest.mark.parametrize(
+    "name", [*NAMES, f"Acme{END}", "  Acme \t Pets\n", "x" * 200, "Ze\u0301phyr"]
+)
 def test_a_name_has_the_same_tokens_in_a_history_and_in_the_catalogue(
     template: PromptTemplate, name: str
 ) -> None:
@@ -152,8 +155,10 @@ def test_spans_hold_the_names_of_the_newest_events_and_nothing_else_ends_a_name(
 ) -> None:
     renderer = _renderer(template, max_prompt_tokens=300)
     prompt = renderer.render(UserContext(profile=profile, history=history, as_of=AS_OF))
-    kept = history[prompt.dropped_events :]
-    names = [event.advertiser for event in kept if event.advertiser is not None]
+    rows = [row for row, event in enumerate(history) if even_out(event.advertiser or "")]
+    rows = [row for row in rows if row >= prompt.dropped_events]
+    names = [history[row].advertiser or "" for row in rows]
+    assert prompt.advertiser_rows == rows
     spelled = [prompt.token_ids[start:stop] for start, stop in prompt.advertiser_spans]
     assert spelled == [renderer.name_ids(name) for name in names]
     assert prompt.token_ids.count(renderer.end_id) == len(names)
@@ -220,6 +225,27 @@ def test_spaces_are_evened_out() -> None:
     assert renderer.name_ids(" Acme\u00a0\n Pets\t") == renderer.name_ids("Acme Pets")
     uneven = renderer.render(_context(_event(text="dog \r\n  food "), home=" New\tYork "))
     assert uneven == renderer.render(_context(_event(text="dog food"), home="New York"))
+
+
+@pytest.mark.parametrize("spelling", ["Ze\u0301phyr", "Z\u200be\u0301phyr", "\ufeffZéphyr\u3000"])
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_name_is_read_alike_however_it_is_written(
+    template: PromptTemplate, spelling: str
+) -> None:
+    renderer = _renderer(template)
+    assert renderer.name_ids(spelling) == renderer.name_ids("Zéphyr")
+    told, expected = (_context(_event(advertiser=name)) for name in (spelling, "Zéphyr"))
+    assert renderer.render(told) == renderer.render(expected)
+
+
+@pytest.mark.parametrize("field", ["advertiser", "category", "text"])
+@pytest.mark.parametrize("blank", ["", " ", "\u200b", "\u00a0\ufeff"])
+def test_a_value_that_shows_nothing_is_absent(field: str, blank: str) -> None:
+    changed: dict[str, Any] = {field: blank}
+    for template in TEMPLATES:
+        renderer = _renderer(template)
+        without = renderer.render(_context(_event()))
+        assert renderer.render(_context(_event(**changed))) == without
 
 
 def test_long_values_are_cut_after_the_spaces_are_evened_out() -> None:
