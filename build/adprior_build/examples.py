@@ -9,7 +9,6 @@ from itertools import groupby
 
 import numpy as np
 
-from adprior_build.catalogue import even_out
 from adprior_build.event_log import UserHistory
 from adprior_runtime.context import Event, UserContext
 from adprior_runtime.prompt import PromptRenderer
@@ -52,9 +51,9 @@ class ExampleSource:
         seed: Of all draws.
         names: The catalogue's, the most popular first, for swapping.
         name_swaps: The share, 0 to 1.
-        first_of_day: Let loss fall on each day's first advertiser alone. A day's events are
-            shuffled, so it is a random one of the day's, foretold from earlier days only: what
-            serving asks for.
+        first_of_day: Let loss fall on each day's first advertiser alone, of those that the prompt
+            shows. A day's events are shuffled, so it is a random one of the day's, foretold from
+            earlier days only: what serving asks for.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class ExampleSource:
         self._names = names
         self._name_swaps = name_swaps
         self._first_of_day = first_of_day
-        self._places = {even_out(name): place for place, name in enumerate(names)}
+        self._places = {self._key(name): place for place, name in enumerate(names)}
         self._known: dict[str, bool] = {}
         self._paths: dict[tuple[int, ...], bool] = {}
         rows = ((user, self._target_rows(user)) for user in users)
@@ -99,9 +98,13 @@ class ExampleSource:
             if event.advertiser and self._is_known(event.advertiser)
         ]
 
+    def _key(self, name: str) -> tuple[int, ...]:
+        """Names of the same tokens are the same, as they are to the model."""
+        return tuple(self._renderer.name_ids(name))
+
     def _is_known(self, name: str) -> bool:
         if name not in self._known:
-            self._known[name] = self._names_an_advertiser(tuple(self._renderer.name_ids(name)))
+            self._known[name] = self._names_an_advertiser(self._key(name))
         return self._known[name]
 
     def _names_an_advertiser(self, token_ids: tuple[int, ...]) -> bool:
@@ -116,7 +119,7 @@ class ExampleSource:
             user,
             events=tuple(
                 event
-                if (place := self._places.get(even_out(event.advertiser or ""))) is None
+                if (place := self._places.get(self._key(event.advertiser or ""))) is None
                 else replace(event, advertiser=self._names[others[place]])
                 for event in user.events
             ),
@@ -134,8 +137,7 @@ class ExampleSource:
         )
         spans = prompt.advertiser_spans
         if self._first_of_day:
-            told = history[prompt.dropped_events :]
-            firsts = _firsts_of_days(event for event in told if event.advertiser is not None)
+            firsts = _firsts_of_days(history[row] for row in prompt.advertiser_rows)
             spans = [span for span, first in zip(spans, firsts, strict=True) if first]
         name = self._renderer.name_ids(target.advertiser or "")
         start = len(prompt.token_ids)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, normalizers
 
 from adprior_build.event_log import UserHistory
 from adprior_build.examples import Example, ExampleSource
@@ -142,6 +144,52 @@ def test_loss_may_fall_on_the_first_advertiser_of_each_day_alone(
         assert taught(example) == [name for name in names if name.removesuffix(END) in KNOWN]
 
 
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (("on {day} {action} ", "at {advertiser}{end} for {text}", "\n"), ["麦穗", "Acme Pets"]),
+        (("on {day} {action} ", "\n"), ["Acme Pets"]),
+        ((), ["Acme Pets"]),
+    ],
+)
+def test_the_first_of_a_day_is_the_first_that_the_prompt_shows(
+    pieces: tuple[str, ...], expected: list[str]
+) -> None:
+    """A piece with the advertiser may have another field, which the day's first event lacks."""
+    shown = replace(event(1, "麦穗"), text="tea")
+    history = user(
+        event(1, "Acme"), shown, event(2, "Acme"), event(3, "\u200b"), event(4, "Acme Pets")
+    )
+    renderer = PromptRenderer(replace(TEMPLATE, event=pieces), TOKENIZER)
+    lessons = [
+        taught(example)
+        for number in range(30)
+        for example in ExampleSource([history], renderer, TRIE, 0, first_of_day=True).epoch(number)
+        if "2024-05-04" in text(example.token_ids)
+    ]
+    assert lessons
+    assert all(lesson == [f"{name}{END}" for name in expected] for lesson in lessons)
+
+
+@pytest.mark.parametrize("spelling", ["Acme", "ACME", "\u200bacme\u00a0"])
+def test_a_name_that_the_tokenizer_reads_as_the_catalogues_is_swapped_like_it(
+    spelling: str,
+) -> None:
+    tokenizer = Tokenizer.from_str(TOKENIZER.to_str())
+    tokenizer.normalizer = normalizers.Lowercase()
+    renderer = PromptRenderer(TEMPLATE, tokenizer)
+    names = [f"Name {index}" for index in range(12)] + ["Acme"]
+    trie = Trie.build([renderer.name_ids(name) for name in names], list(range(len(names))))
+    swapped, expected = (
+        ExampleSource(
+            [user(event(1, name), event(2, name))], renderer, trie, 0, names=names, name_swaps=1.0
+        )
+        for name in (spelling, "Acme")
+    )
+    for number in range(9):
+        assert swapped.epoch(number) == expected.epoch(number) != []
+
+
 def test_an_advertiser_outside_the_catalogue_is_never_taught() -> None:
     history = user(event(1, "Acme"), event(2, "Elsewhere"))
     lessons = [taught(item) for number in range(20) for item in source(history).epoch(number)]
@@ -231,7 +279,8 @@ def test_a_long_history_gives_more_examples(count: int, expected: int) -> None:
 
 def test_swapped_names_are_the_same_throughout() -> None:
     names = [f"Name {index}" for index in range(40)]
-    renderer = PromptRenderer(TEMPLATE, scratch_tokenizer(names, SIZE, names))
+    tokenizer = scratch_tokenizer(names, SIZE, names)
+    renderer = PromptRenderer(TEMPLATE, tokenizer)
     trie = Trie.build([renderer.name_ids(name) for name in names], list(range(len(names))))
     said = ["Name 3", "Name  7", "Elsewhere", "Name 3", "Name 9", "Name 7", "Name 3"]
     person = user(*(event(day, name) for day, name in enumerate(said, start=1)))
@@ -242,7 +291,7 @@ def test_swapped_names_are_the_same_throughout() -> None:
         ).epoch(epoch)
         (example,) = drawn
         ids = [example.token_ids[position] for position in example.target_positions]
-        text = renderer._tokenizer.decode(ids, skip_special_tokens=False)
+        text: str = tokenizer.decode(ids, skip_special_tokens=False)
         return text.split(END)[:-1]
 
     plain = [name.replace("  ", " ") for name in said if name != "Elsewhere"]
