@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from adprior_build.catalogue import Catalogue, even_out, read_catalogue
+from adprior_build.catalogue import Catalogue, read_catalogue
 from adprior_build.event_log import (
     ColumnMap,
     Split,
@@ -17,9 +17,10 @@ from adprior_build.event_log import (
     name_advertisers,
     read_users,
 )
-from adprior_runtime.bundle import CATALOGUE_FILE, Bundle
+from adprior_runtime.bundle import CATALOGUE_FILE, PROMPT_FILE, TOKENIZER_FILE, Bundle
 from adprior_runtime.context import UserContext
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.prompt import PromptRenderer
 
 __all__ = ["Case", "day_cases", "read_test_cases", "recorded_split"]
 
@@ -42,13 +43,23 @@ class Case:
 
 
 def day_cases(
-    users: Sequence[UserHistory], first_day: date, catalogue: Catalogue
+    users: Sequence[UserHistory],
+    first_day: date,
+    catalogue: Catalogue,
+    name_ids: Callable[[str], Sequence[int]] | None = None,
 ) -> Iterator[Case]:
-    """Yield one case for each user and day on or after ``first_day`` with an advertiser."""
-    rows = catalogue.row_by_name()
+    """Yield one case for each user and day on or after ``first_day`` with an advertiser.
+
+    Args:
+        users: Their events oldest first.
+        first_day: The cut.
+        catalogue: The advertisers.
+        name_ids: See `Catalogue.rows_by_name`.
+    """
+    row_of = catalogue.rows_by_name(name_ids)
 
     def canonical(name: str) -> str:
-        row = rows.get(even_out(name))
+        row = row_of(name)
         return name if row is None else catalogue.names[row]
 
     for user in users:
@@ -101,7 +112,9 @@ def read_test_cases(
     catalogue = read_catalogue(bundle.path(CATALOGUE_FILE))
     users = read_users(events, profiles, ColumnMap.load(columns))
     users = name_advertisers(users, catalogue.ids, catalogue.names)
-    cases = list(day_cases([u for u in users if split.is_test_user(u.user_id)], cut, catalogue))
+    unseen = [user for user in users if split.is_test_user(user.user_id)]
+    renderer = PromptRenderer.load(bundle.path(PROMPT_FILE), bundle.path(TOKENIZER_FILE))
+    cases = list(day_cases(unseen, cut, catalogue, renderer.name_ids))
     if not cases:
         raise InvalidInputError(f"{events}: no test user has an event on or after {cut}")
     return cases

@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         args.events,
         args.profiles,
         ColumnMap.load(args.columns),
+        forecaster.renderer.name_ids,
     )
     _, (ranked,) = rank_rows(study, [study.validation], seed=args.seed, candidates=args.candidates)
     if len(ranked.impressions.rows) == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,7 @@ from adprior_runtime.bundle import (
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.compiled_engine import ENGINE_KIND
 from adprior_runtime.errors import ArtefactError, InvalidInputError
-from adprior_runtime.prompt import PromptRenderer
+from adprior_runtime.prompt import PromptRenderer, PromptTemplate
 from adprior_runtime.rounding import error_of_graph
 from adprior_runtime.trie import Trie
 
@@ -81,11 +82,11 @@ def fill_from_checkpoint(
     training = _read_training(record)
     for name in (TOKENIZER_FILE, PROMPT_FILE, POPULARITY_FILE):
         link_or_copy(checkpoint / name, directory / name, link=False)
+    catalogue = _read_catalogue(catalogue_path or checkpoint / CATALOGUE_FILE, directory)
     difference = 0.0
     if settings.get("engine") != ENGINE_KIND:
         difference = _export(checkpoint, directory / ONNX_MODEL_FILE, precision)
         settings["log_prob_error"] = error_of_graph(difference, precision)
-    catalogue = read_catalogue(catalogue_path or checkpoint / CATALOGUE_FILE)
     commands = (*commands[:-1], training["command"], *commands[-1:])
     manifest = Manifest(bundle_id="", training=training, commands=commands, **settings)
     manifest = _add_catalogue(directory, catalogue, manifest)
@@ -128,7 +129,8 @@ def fill_from_bundle(
         for name in (TRIE_DIRECTORY, ADVERTISERS_DIRECTORY):
             shutil.rmtree(directory / name)
         (directory / CATALOGUE_FILE).unlink()
-        manifest = _add_catalogue(directory, read_catalogue(catalogue_path), manifest)
+        catalogue = _read_catalogue(catalogue_path, directory)
+        manifest = _add_catalogue(directory, catalogue, manifest)
     if head is not None or was_identity:
         (directory / HEAD_FILE).unlink()
         _add_head(directory, head, manifest)
@@ -168,6 +170,15 @@ def has_fitted_head(bundle: Bundle) -> bool:
     from adprior_runtime.head import PriorHead  # noqa: PLC0415  onnxruntime
 
     return PriorHead(bundle.path(HEAD_FILE)).is_fitted
+
+
+def _read_catalogue(path: Path, directory: Path) -> Catalogue:
+    """Read a catalogue and hold its names against the prompt template of an unfinished bundle."""
+    catalogue = read_catalogue(path)
+    template = PromptTemplate.load(directory / PROMPT_FILE)
+    if told := catalogue.check_lengths(template.max_field_chars):
+        print(f"adprior build: {told}", file=sys.stderr)
+    return catalogue
 
 
 def _export(checkpoint: Path, path: Path, precision: str) -> float:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import pyarrow.csv
 
 from adprior_build.atomic import replace_file
-from adprior_build.catalogue import derive_catalogue
+from adprior_build.catalogue import catalogue_of, derive_catalogue
 from adprior_build.event_log import ColumnMap, Split, all_are_ids, read_users
 from adprior_build.options import day, positive_integer, share
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.prompt import MAX_FIELD_CHARS, PromptTemplate
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
 
@@ -27,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="catalogue to write (CSV)")
     parser.add_argument(
         "--min-users", type=positive_integer, default=3, metavar="N", help="users it needs (3)"
+    )
+    parser.add_argument(
+        "--template",
+        type=Path,
+        help="prompt template (JSON) of the training to come; its max_field_chars says how long a "
+        f"name may be ({MAX_FIELD_CHARS})",
     )
     parser.add_argument("--cut", type=day, metavar="DAY", help="count events before this day")
     parser.add_argument(
@@ -44,6 +52,11 @@ def run(args: argparse.Namespace) -> int:
             "give `adprior train` a catalogue with a name for each"
         )
     table = derive_catalogue(split.training_part(users), args.min_users)
+    max_chars = MAX_FIELD_CHARS
+    if args.template is not None:
+        max_chars = PromptTemplate.load(args.template).max_field_chars
+    if table.num_rows and (told := catalogue_of(table, args.output).check_lengths(max_chars)):
+        print(f"adprior catalogue: {told}", file=sys.stderr)
     with replace_file(args.output) as fresh:
         pyarrow.csv.write_csv(table, fresh)
     print(f"adprior catalogue: {table.num_rows} advertisers in {args.output}")

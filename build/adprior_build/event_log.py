@@ -16,6 +16,7 @@ from adprior_build.column_map import ColumnMap, EventColumns, ProfileColumns
 from adprior_build.tables import read_table
 from adprior_runtime.context import Event, parse_time
 from adprior_runtime.errors import InvalidInputError, InvalidRequestError
+from adprior_runtime.spelling import even_out
 
 __all__ = [
     "ColumnMap",
@@ -167,7 +168,7 @@ def event_rows(
         texts = {
             name: str(item[name]).strip()
             for name in ("advertiser", "category", "text")
-            if item.get(name) is not None and str(item[name]).strip()
+            if item.get(name) is not None and even_out(str(item[name]))
         }
         action = str(item.get("action") or columns.default_action)
         event = Event(time=_moment(item["time"], place, row), action=action, **texts)

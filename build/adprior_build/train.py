@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from tokenizers import Tokenizer
 
 from adprior_build.atomic import replace_directory
 from adprior_build.batches import RememberedEpochs
-from adprior_build.catalogue import Catalogue, even_out, read_catalogue
+from adprior_build.catalogue import Catalogue, read_catalogue
 from adprior_build.event_log import ColumnMap, Split, UserHistory, name_advertisers, read_users
 from adprior_build.examples import Example, ExampleSource
 from adprior_build.scratch_model import (
@@ -39,7 +41,7 @@ from adprior_build.training_options import (
 from adprior_build.training_position import Position
 from adprior_build.training_record import describe_training, identify_training
 from adprior_runtime.errors import InvalidInputError
-from adprior_runtime.prompt import PromptRenderer, PromptTemplate
+from adprior_runtime.prompt import MAX_FIELD_CHARS, PromptRenderer, PromptTemplate
 
 if TYPE_CHECKING:
     from adprior_build.training_state import StateKeeper  # torch
@@ -58,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     """Train and write the checkpoint; return the exit code."""
     check_options(args)
     catalogue = read_catalogue(args.catalogue)
+    if told := catalogue.check_lengths(_max_field_chars(args)):
+        print(f"adprior train: {told}", file=sys.stderr)
     split = Split(cut=args.cut, test_share=args.test_share)
     users = read_users(args.events, args.profiles, ColumnMap.load(args.columns))
     users = name_advertisers(users, catalogue.ids, catalogue.names)
@@ -91,8 +95,8 @@ def _train_into(
     from adprior_build.checkpoint import open_window  # noqa: PLC0415  torch
 
     training_loop.prepare(args.seed, args.threads, args.device)
-    model, tokenizer, template = _starting_point(args, catalogue, training)
-    renderer = PromptRenderer(template, tokenizer, cached_values=_CACHED_VALUES)
+    model, tokenizer, renderer = _starting_point(args, catalogue, training)
+    template = renderer.template
     trie, _ = catalogue.build_trie(renderer.name_ids)
     template.require_positions(model.config.get_text_config().max_position_embeddings, trie.depth)
     open_window(model, template.max_prompt_tokens + trie.depth)
@@ -101,7 +105,7 @@ def _train_into(
         renderer,
         trie,
         args.seed,
-        names=_most_popular_first(catalogue, training),
+        names=_most_popular_first(catalogue, training, renderer),
         name_swaps=args.name_swaps,
         first_of_day=args.first_of_day,
     )
@@ -124,7 +128,8 @@ def _train_into(
         _save_tokenizer(tokenizer, template, output)
         (output / "prompt.json").write_text(template.to_json(), encoding="utf-8")
         pa.parquet.write_table(catalogue.table, output / "catalogue.parquet")
-        pa.parquet.write_table(_popularity(catalogue, training), output / "popularity.parquet")
+        counts = _popularity(catalogue, training, renderer)
+        pa.parquet.write_table(counts, output / "popularity.parquet")
         text = json.dumps(record, indent=2) + "\n"
         (output / TRAINING_RECORD).write_text(text, encoding="utf-8")
     except (OSError, SafetensorError) as error:
@@ -176,49 +181,71 @@ def _optimise(
     return (model if adapted is None else lora.merge_lora(adapted)), position
 
 
+def _max_field_chars(args: argparse.Namespace) -> int:
+    """Return how much of a name the prompts will show, before a model is loaded."""
+    start = vars(args)["from"]
+    path = args.template or (start and start / "prompt.json")
+    if path is None or (path != args.template and not path.is_file()):
+        return MAX_FIELD_CHARS
+    return PromptTemplate.load(path).max_field_chars
+
+
 def _starting_point(
     args: argparse.Namespace, catalogue: Catalogue, training: list[UserHistory]
-) -> tuple[Any, Tokenizer, PromptTemplate]:
-    """Return model, tokenizer and template, from a checkpoint or from scratch."""
+) -> tuple[Any, Tokenizer, PromptRenderer]:
+    """Return model, tokenizer and renderer, from a checkpoint or from scratch."""
+    template = None if args.template is None else PromptTemplate.load(args.template)
     if args.size is not None:
-        size = ModelSize.load(args.size)
-        tokenizer = scratch_tokenizer(
-            training_texts(training, catalogue.names),
-            size,
-            [*catalogue.names, *profile_texts(training)],
-        )
-        template = scratch_template(size)
-        counts = np.array(_popularity(catalogue, training)["events"]) + 0.5
-        names = Names(
-            tokens=[tokenizer.encode(name).ids[0] for name in catalogue.names],
-            log_shares=np.log(counts / counts.sum()).tolist(),
-        )
-        model = scratch_model(size, tokenizer.get_vocab_size(), names)
-    else:
-        from adprior_build.checkpoint import load_checkpoint  # noqa: PLC0415  torch
+        return _from_scratch(ModelSize.load(args.size), template, catalogue, training)
+    from adprior_build.checkpoint import load_checkpoint  # noqa: PLC0415  torch
 
-        model, tokenizer, template = load_checkpoint(vars(args)["from"])
-    if args.template is not None:
-        template = PromptTemplate.load(args.template)
-    return model, tokenizer, template
+    model, tokenizer, own = load_checkpoint(vars(args)["from"])
+    renderer = PromptRenderer(template or own, tokenizer, cached_values=_CACHED_VALUES)
+    return model, tokenizer, renderer
+
+
+def _from_scratch(
+    size: ModelSize,
+    template: PromptTemplate | None,
+    catalogue: Catalogue,
+    training: list[UserHistory],
+) -> tuple[Any, Tokenizer, PromptRenderer]:
+    template = template or scratch_template(size)
+    shown, names = template.shown, [template.shown(name) for name in catalogue.names]
+    told = [_without(template.denied_keys(user.profile), user) for user in training]
+    tokenizer = scratch_tokenizer(
+        map(shown, training_texts(told, names)), size, [*names, *map(shown, profile_texts(told))]
+    )
+    renderer = PromptRenderer(template, tokenizer, cached_values=_CACHED_VALUES)
+    counts = np.array(_popularity(catalogue, training, renderer)["events"]) + 0.5
+    marked = Names(
+        tokens=[renderer.name_ids(name)[0] for name in names],
+        log_shares=np.log(counts / counts.sum()).tolist(),
+    )
+    return scratch_model(size, tokenizer.get_vocab_size(), marked), tokenizer, renderer
+
+
+def _without(keys: Collection[str], user: UserHistory) -> UserHistory:
+    if not keys:
+        return user
+    return replace(user, profile={k: v for k, v in user.profile.items() if k not in keys})
 
 
 def _save_tokenizer(tokenizer: Tokenizer, template: PromptTemplate, output: Path) -> None:
     from transformers import PreTrainedTokenizerFast  # noqa: PLC0415  heavy
 
-    tokenizer.encode_special_tokens = False
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=template.terminator
     ).save_pretrained(output)
     tokenizer.save(str(output / "tokenizer.json"))
 
 
-def _popularity(catalogue: Catalogue, users: list[UserHistory]) -> pa.Table:
+def _popularity(
+    catalogue: Catalogue, users: list[UserHistory], renderer: PromptRenderer
+) -> pa.Table:
     """Count the training events of each advertiser of the catalogue."""
-    rows = catalogue.row_by_name()
-    counts = Counter(
-        rows.get(even_out(event.advertiser or "")) for user in users for event in user.events
-    )
+    row_of = catalogue.rows_by_name(renderer.name_ids)
+    counts = Counter(row_of(event.advertiser or "") for user in users for event in user.events)
     return pa.table(
         {
             "advertiser_id": pa.array(catalogue.ids, pa.int64()),
@@ -227,6 +254,8 @@ def _popularity(catalogue: Catalogue, users: list[UserHistory]) -> pa.Table:
     )
 
 
-def _most_popular_first(catalogue: Catalogue, users: list[UserHistory]) -> list[str]:
-    events = np.array(_popularity(catalogue, users)["events"])
+def _most_popular_first(
+    catalogue: Catalogue, users: list[UserHistory], renderer: PromptRenderer
+) -> list[str]:
+    events = np.array(_popularity(catalogue, users, renderer)["events"])
     return [catalogue.names[row] for row in np.argsort(-events, kind="stable")]

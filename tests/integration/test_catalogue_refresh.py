@@ -60,7 +60,7 @@ def test_a_refreshed_catalogue_is_served(bundle: Path, tmp_path: Path) -> None:
         (["7,Acme,", "7,Kite,"], "row 1 (from 0) repeats advertiser_id 7 of row 0"),
         (["7,Acme,", "8,,"], "row 1 (from 0) has an empty name"),
         (["7,Acme Pets,", "8,Acme  Pets,"], "rows 0 and 1 (from 0), advertisers 7"),
-        (["7,Acme,Kite", "8,Kite,"], "have names of the same tokens"),
+        (["7,Acme,Kite", "8,Kite,"], "have the same name"),
         (["7.5,Acme,"], "advertiser_id holds double, expected int64"),
     ],
 )

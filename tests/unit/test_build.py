@@ -303,6 +303,21 @@ def test_a_head_that_is_no_head_is_refused(
     assert "head.onnx" in refused("--bundle", str(bundle), "--head", str(path))
 
 
+def test_long_names_are_told_with_the_limit_and_refused_where_it_makes_them_the_same(
+    bundle: Path, tmp_path: Path, refused: Refused, capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalogue = write_catalogue(tmp_path / "long.parquet", {7: "Acme Pets " * 8, 101: "Acme"})
+    assert build(tmp_path / "new", "--bundle", str(bundle), "--catalogue", catalogue) == 0
+    said = capsys.readouterr().err
+    assert "longer than 64 characters: 1;" in said
+    assert "max_field_chars" in said
+    long = "Acme Pets " * 8
+    catalogue = write_catalogue(tmp_path / "same.parquet", {7: f"{long}a", 8: f"{long}b"})
+    message = refused("--bundle", str(bundle), "--catalogue", catalogue)
+    assert "the same in their first 64 characters" in message
+    assert "max_field_chars" in message
+
+
 @pytest.mark.parametrize("option", ["--head", "--catalogue"])
 def test_a_directory_in_a_files_place_is_refused(
     refused: Refused, bundle: Path, option: str

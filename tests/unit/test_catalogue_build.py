@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adprior_build.catalogue import Catalogue, derive_catalogue, even_out, read_catalogue
+from adprior_build.catalogue import Catalogue, derive_catalogue, read_catalogue
 from adprior_build.event_log import UserHistory
 from adprior_runtime.context import Event
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.spelling import even_out
 
 Write = Callable[[dict[str, Any]], Path]
 
@@ -138,7 +139,7 @@ def test_a_repeated_id_is_refused_naming_both_rows(write: Write) -> None:
     assert "row 3 (from 0) repeats advertiser_id 4 of row 1" in refusal(write(columns))
 
 
-@pytest.mark.parametrize("name", ["", "  ", "\t\u00a0", None])
+@pytest.mark.parametrize("name", ["", "  ", "\t\u00a0", "\u200b", " \ufeff\u3164", None])
 def test_an_empty_name_is_refused_naming_the_row(write: Write, name: str | None) -> None:
     message = refusal(write({"advertiser_id": [2, 1], "name": ["Acme", name]}))
     assert "row 1 (from 0) has an empty name" in message
@@ -194,7 +195,61 @@ def test_missing_columns_are_named(write: Write) -> None:
 
 def test_names_win_over_aliases_of_the_same_text(tmp_path: Path) -> None:
     catalogue = of_names(tmp_path, "Acme  Pets", "Kite", aliases=["Kite|Pets\tCo", ""])
-    assert catalogue.row_by_name() == {"Acme Pets": 0, "Kite": 1, "Pets Co": 0}
+    row_of = catalogue.rows_by_name()
+    texts = ("Acme Pets", "Kite", "Pets Co", "Pe\u200bts\u00a0Co", "Acme", "")
+    assert [row_of(text) for text in texts] == [0, 1, 0, 0, None, None]
+
+
+def test_names_of_the_same_tokens_are_the_same_where_a_tokenizer_is_given(tmp_path: Path) -> None:
+    catalogue = of_names(tmp_path, "Acme", "Kite", aliases=["ACME CO", ""])
+    row_of = catalogue.rows_by_name(lambda name: name_ids(name.lower()))
+    assert [row_of(text) for text in ("acme", "KITE", "Acme Co", "moss")] == [0, 1, 0, None]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Nestl\u00e9", "Nestle\u0301"),
+        ("Nestl\u00e9", "Nest\u200bl\u00e9"),
+        ("Acme Pets", "\ufeffAcme\u00a0 Pets"),
+        ("Acme", "Acme"),
+    ],
+)
+def test_two_advertisers_of_one_name_are_refused_naming_both(
+    write: Write, one: str, other: str
+) -> None:
+    message = refusal(write({"advertiser_id": [3, 2, 1], "name": [one, "Kite", other]}))
+    assert "rows 0 and 2 (from 0), advertisers " in message
+    assert "have the same name" in message
+
+
+def test_an_alias_that_is_another_advertisers_name_is_refused_saying_so(tmp_path: Path) -> None:
+    catalogue = of_names(tmp_path, "Nestl\u00e9", "Kite", aliases=["", "A|Nestle\u0301"])
+    with pytest.raises(InvalidInputError) as caught:
+        catalogue.build_trie(lambda name: name_ids(even_out(name)))
+    assert "rows 0 and 1 (from 0), advertisers 0 (" in str(caught.value)
+    assert "have the same name" in str(caught.value)
+
+
+def test_names_that_differ_beyond_the_limit_are_refused_naming_it(tmp_path: Path) -> None:
+    names = ["x" * 80 + "a", "x" * 80 + "b"]
+    catalogue = of_names(tmp_path, *names)
+    with pytest.raises(InvalidInputError) as caught:
+        catalogue.check_lengths(64)
+    message = str(caught.value)
+    assert "rows 0 and 1 (from 0)" in message
+    assert "the same in their first 64 characters" in message
+    assert "max_field_chars" in message
+
+
+def test_names_longer_than_the_limit_are_told(tmp_path: Path) -> None:
+    catalogue = of_names(tmp_path, "Acme", "y" * 70, "z" * 81, aliases=["w" * 65, "", ""])
+    told = catalogue.check_lengths(64)
+    assert told is not None
+    assert "advertisers with a name longer than 64 characters: 3;" in told
+    assert "max_field_chars" in told
+    assert "row 2 (from 0), 81 characters" in told
+    assert catalogue.check_lengths(81) is None
 
 
 def test_the_trie_spells_names_and_aliases(tmp_path: Path) -> None:
@@ -223,7 +278,7 @@ def test_two_advertisers_of_the_same_tokens_are_refused_naming_both(write: Write
     with pytest.raises(InvalidInputError) as caught:
         catalogue.build_trie(lambda name: name_ids(name.lower()))
     assert str(caught.value) == (
-        f"{catalogue.source}: rows 0 and 2 (from 0), advertisers 10 ('Moss') and 30 ('Acme'), "
+        f"{catalogue.source}: rows 0 and 2 (from 0), advertisers 10 ('acme') and 30 ('Acme'), "
         "have names of the same tokens"
     )
 
@@ -251,10 +306,10 @@ def test_other_columns_and_the_order_of_rows_do_not_change_the_fingerprint(write
 @given(
     rows=st.dictionaries(
         st.integers(-(2**63), 2**63 - 1),
-        st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip),
+        st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(even_out),
         min_size=1,
         max_size=20,
-    ).filter(lambda rows: len({name.strip() for name in rows.values()}) == len(rows))
+    ).filter(lambda rows: len({even_out(name) for name in rows.values()}) == len(rows))
 )
 def test_any_names_come_back_from_parquet_and_from_the_trie(rows: dict[int, str]) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -295,6 +350,15 @@ def test_derived_names_differ_in_more_than_spaces() -> None:
 def test_a_name_spelt_with_other_spaces_is_one_advertiser_of_all_its_users() -> None:
     users = [user("a", "Acme  Pets"), user("b", "Acme Pets"), user("c", "Acme\u00a0Pets")]
     assert derive_catalogue(users, 3).num_rows == 1
+
+
+def test_a_name_composed_or_not_with_unseen_characters_or_none_is_one_advertiser() -> None:
+    users = [user("a", "Nestl\u00e9"), user("b", "Nestle\u0301"), user("c", "Nest\u200bl\u00e9")]
+    assert derive_catalogue(users, 3)["name"].to_pylist() == ["Nestl\u00e9"]
+
+
+def test_a_name_that_shows_nothing_derives_no_advertiser() -> None:
+    assert derive_catalogue([user("a", "\u200b", "Acme", " ")], 1)["name"].to_pylist() == ["Acme"]
 
 
 def test_a_log_of_rare_advertisers_derives_no_catalogue() -> None:

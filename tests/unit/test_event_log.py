@@ -206,7 +206,7 @@ def test_an_event_without_an_action_has_the_default_one(write: Write) -> None:
 
 def test_empty_texts_are_left_out(write: Write) -> None:
     events = EventColumns(user="who", time="when", advertiser="brand", category="kind")
-    path = write("events", one(brand=["  "], kind=[""]))
+    path = write("events", one(brand=["  \u200b"], kind=["\ufeff"]))
     (user,) = read_users(path, None, ColumnMap(events=events))
     assert (user.events[0].advertiser, user.events[0].category) == (None, None)
 

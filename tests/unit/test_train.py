@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from safetensors.numpy import load_file
+from tokenizers import Tokenizer, normalizers
 
 from adprior_build.event_log import Split
+from adprior_build.scratch_model import ModelSize, scratch_template
 from adprior_runtime.context import UserContext
 from adprior_runtime.forecaster import Forecaster
-from adprior_runtime.prompt import PromptTemplate
+from adprior_runtime.prompt import PromptRenderer, PromptTemplate
 from unit.small_checkpoint import (
     CUT,
     IDS,
@@ -170,6 +173,86 @@ def test_popularity_counts_a_name_however_it_is_spaced(data: SmallData, tmp_path
     )
     assert data.train(tmp_path / "out", "--test-share", "0") == 0
     assert popularity(tmp_path / "out") == dict.fromkeys(IDS, 0) | {102: 2}
+
+
+def test_popularity_counts_a_name_however_it_is_composed(data: SmallData, tmp_path: Path) -> None:
+    day = CUT - timedelta(days=3)
+    data.write_catalogue({"advertiser_id": IDS, "name": [*NAMES[:5], "Nestl\u00e9"]})
+    brands = ["Nestl\u00e9", "Nestle\u0301", "Ne\u200bstl\u00e9", "\u200b"]
+    data.write_events([{"who": "user-0", "day": day, "brand": b, "kind": ""} for b in brands])
+    assert data.train(tmp_path / "out", "--test-share", "0") == 0
+    assert popularity(tmp_path / "out") == dict.fromkeys(IDS, 0) | {106: 3}
+
+
+def test_popularity_counts_names_as_the_checkpoints_tokenizer_reads_them(
+    data: SmallData, qwen: Path, tmp_path: Path
+) -> None:
+    start = shutil.copytree(qwen, tmp_path / "lower")
+    tokenizer = Tokenizer.from_file(str(start / "tokenizer.json"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.save(str(start / "tokenizer.json"))
+    events = [row | {"brand": row["brand"].upper()} for row in invented_events()]
+    data.write_events(events)
+    assert data.train(tmp_path / "upper", start=start) == 0
+    data.write_events(invented_events())
+    assert data.train(tmp_path / "plain", start=start) == 0
+    assert popularity(tmp_path / "upper") == popularity(tmp_path / "plain")
+    assert sum(popularity(tmp_path / "upper").values()) > 0
+    assert same_weights(tmp_path / "upper", tmp_path / "plain")
+
+
+def test_a_long_name_is_told_with_its_limit_and_trains(
+    data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = "Acme\u00a0 and " + "x" * 70
+    data.write_catalogue({"advertiser_id": IDS, "name": [long, *NAMES[1:]]})
+    events = [row | {"brand": long} for row in invented_events() if row["brand"] == "Acme"]
+    data.write_events(events)
+    assert data.train(tmp_path / "out") == 0
+    said = capsys.readouterr().err
+    assert "longer than 64 characters: 1;" in said
+    assert "max_field_chars of the prompt template" in said
+    assert popularity(tmp_path / "out")[101] > 0
+    renderer = PromptRenderer.load(tmp_path / "out/prompt.json", tmp_path / "out/tokenizer.json")
+    assert len(renderer.name_ids(long)) == 2
+
+
+def test_names_that_differ_beyond_the_limit_are_refused_before_the_log_is_read(
+    data: SmallData, refused: Refused
+) -> None:
+    data.write_catalogue({"advertiser_id": [1, 2], "name": ["x" * 80 + "a", "x" * 80 + "b"]})
+    data.path("events.parquet").unlink()
+    message = refused()
+    assert "rows 0 and 1 (from 0)" in message
+    assert "the same in their first 64 characters" in message
+    assert "max_field_chars" in message
+
+
+def test_a_denied_key_is_no_piece_of_a_vocabulary_from_scratch(
+    data: SmallData, tmp_path: Path
+) -> None:
+    profiles = [{"who": f"user-{user}", "Age ": "forty"} for user in range(16)]
+    pa.parquet.write_table(pa.Table.from_pylist(profiles), data.path("profiles.parquet"))
+    found = []
+    for name, denied in (("told", ()), ("denied", ("age",))):
+        template = scratch_template(ModelSize.load(data.path("size.toml")))
+        path = tmp_path / f"{name}.json"
+        path.write_text(replace(template, denied_profile_keys=denied).to_json(), encoding="utf-8")
+        assert data.train(tmp_path / name, "--template", str(path)) == 0
+        tokenizer = Tokenizer.from_file(str(tmp_path / name / "tokenizer.json"))
+        found.append(any("forty" in piece for piece in tokenizer.get_vocab()))
+    assert found == [True, False]
+
+
+def test_the_first_of_a_day_is_learnt_whatever_the_template_shows(
+    data: SmallData, tmp_path: Path
+) -> None:
+    template = scratch_template(ModelSize.load(data.path("size.toml")))
+    path = tmp_path / "template.json"
+    for pieces in (("{advertiser}{end}{category}",), ("{gap}",)):
+        path.write_text(replace(template, event=pieces).to_json(), encoding="utf-8")
+        out = tmp_path / f"out{len(pieces[0])}"
+        assert data.train(out, "--first-of-day", "--template", str(path)) == 0
 
 
 def test_the_advertiser_column_may_hold_ids(data: SmallData, tmp_path: Path) -> None:

@@ -80,7 +80,14 @@ def evaluate(
     forecaster = Forecaster(bundle, threads=threads)
     training = forecaster.bundle.manifest.training
     catalogue = read_catalogue(forecaster.bundle.path(CATALOGUE_FILE))
-    study = Study.read(Splits.recorded(training), catalogue, events, profiles, columns)
+    study = Study.read(
+        Splits.recorded(training),
+        catalogue,
+        events,
+        profiles,
+        columns,
+        forecaster.renderer.name_ids,
+    )
     if validation_only:
         study = _halved(study)
     tuned = tune(study.training, study.validation, threads=threads, quick=quick)

@@ -6,7 +6,7 @@ and below that, each with a number of its own, names that the catalogue does not
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import TypeAlias
@@ -14,8 +14,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from adprior_build.catalogue import Catalogue, even_out
+from adprior_build.catalogue import Catalogue
 from adprior_build.event_log import UserHistory
+from adprior_runtime.spelling import even_out
 
 __all__ = [
     "NONE",
@@ -91,7 +92,10 @@ def day_of(moment: date) -> int:
 
 
 def encode_users(
-    users: Sequence[UserHistory], catalogue: Catalogue, categories: Sequence[str]
+    users: Sequence[UserHistory],
+    catalogue: Catalogue,
+    categories: Sequence[str],
+    name_ids: Callable[[str], Sequence[int]] | None = None,
 ) -> list[EncodedUser]:
     """Turn users into arrays.
 
@@ -99,12 +103,17 @@ def encode_users(
         users: Their events oldest first.
         catalogue: The advertisers.
         categories: Those that count; the others become `NONE`.
+        name_ids: See `Catalogue.rows_by_name`.
     """
-    rows = catalogue.row_by_name()
+    known_row = catalogue.rows_by_name(name_ids)
+    strangers: dict[str, int] = {}
     places = {name: place for place, name in enumerate(categories)}
 
     def row_of(name: str | None) -> int:
-        return rows.setdefault(even_out(name), -2 - len(rows)) if name else NONE
+        if not name:
+            return NONE
+        row = known_row(name)
+        return strangers.setdefault(even_out(name), -2 - len(strangers)) if row is None else row
 
     return [
         EncodedUser(

@@ -13,7 +13,7 @@ of strictly earlier days. The catalogue was selected without test users.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -115,8 +115,17 @@ class Study:
         events: Path,
         profiles: Path | None,
         columns: ColumnMap,
+        name_ids: Callable[[str], Sequence[int]] | None = None,
     ) -> Study:
         """Read a data set.
+
+        Args:
+            splits: The groups and the cut.
+            catalogue: The advertisers.
+            events: The log.
+            profiles: The users' profiles.
+            columns: Of both.
+            name_ids: See `Catalogue.rows_by_name`.
 
         Raises:
             InvalidInputError: A group has no case.
@@ -132,7 +141,7 @@ class Study:
         categories = _frequent_categories(learnt)
 
         def encode(chosen: Sequence[UserHistory]) -> list[EncodedUser]:
-            return encode_users(chosen, catalogue, categories)
+            return encode_users(chosen, catalogue, categories, name_ids)
 
         cases = {
             name: list(encoded_cases(encode(groups[name]), day_of(splits.cut))) for name in groups

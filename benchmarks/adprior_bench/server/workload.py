@@ -16,7 +16,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from adprior_build.catalogue import even_out
 from adprior_build.event_log import ColumnMap, UserHistory, name_advertisers, read_users
 from adprior_client.types import Event, User
 from adprior_client.user_context import user_to_json
@@ -24,6 +23,7 @@ from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.context import parse_context
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.spelling import even_out
 
 __all__ = ["StoredForecast", "UserRequest", "draw_requests", "read_requests", "write_requests"]
 
