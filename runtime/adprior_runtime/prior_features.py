@@ -21,6 +21,8 @@ from adprior_runtime.contract import (
     CANDIDATE_ADVERTISER_IDS,
     LOG_PROBS,
     MISSING_MASS,
+    SCORED_EXACT,
+    SCORED_LOG_PROBS,
     CandidateStatus,
 )
 from adprior_runtime.errors import InvalidRequestError
@@ -113,12 +115,11 @@ def candidate_priors(
     ranks = _ranks_in(forecast_ids, candidate_ids)
     shown = known & (ranks > 0)
     in_full = shown & (forecast_exact | (advertisers.path_counts[rows] == 1))
-    probabilities = np.zeros(len(candidate_ids))
-    probabilities[shown] = np.exp(forecast_log_probs[ranks[shown] - 1].astype(np.float64))
-    probabilities[known & ~in_full] += mass
-    with np.errstate(divide="ignore"):
-        log_probs = np.minimum(np.log(probabilities), 0.0).astype(np.float32)
-    log_probs[in_full] = forecast_log_probs[ranks[in_full] - 1]
+    log_probs = np.full(len(candidate_ids), -np.inf, dtype=np.float32)
+    log_probs[shown] = forecast_log_probs[ranks[shown] - 1]
+    bounded = known & ~in_full
+    log_mass = np.log(mass) if mass > 0 else -np.inf
+    log_probs[bounded] = np.minimum(np.logaddexp(log_probs[bounded], log_mass), 0.0)
     if scored_log_probs is not None and scored_exact is not None:
         closer = known & ~in_full & (scored_exact | (scored_log_probs < log_probs))
         log_probs[closer] = np.minimum(scored_log_probs[closer], 0.0)
@@ -150,6 +151,8 @@ def validate_head_request(
     missing_mass: float,
     candidate_ids: _Int64Array,
     base_logits: _Float32Array,
+    scored_log_probs: _Float32Array | None = None,
+    scored_exact: npt.NDArray[np.bool_] | None = None,
 ) -> None:
     """Check the inputs of the prior head; an empty forecast and no candidates are valid.
 
@@ -159,6 +162,8 @@ def validate_head_request(
         missing_mass: In [0, 1].
         candidate_ids: [n].
         base_logits: [n].
+        scored_log_probs: [n], where the engine has scored the candidates; -inf is valid.
+        scored_exact: [n], there and only there.
 
     Raises:
         InvalidRequestError: Naming the tensor, with what was found and what was expected.
@@ -170,19 +175,28 @@ def validate_head_request(
         raise InvalidRequestError(
             f"{ADVERTISER_IDS}: found {ids[counts > 1][0]} {counts.max()} times, expected once"
         )
-    # Both written so that NaN fails.
-    if not (forecast_log_probs <= _ROUNDING).all():
-        place = int(np.flatnonzero(~(forecast_log_probs <= _ROUNDING))[0])
-        raise InvalidRequestError(
-            f"{LOG_PROBS}[{place}]: found {forecast_log_probs[place]:.6g}, expected at most 0"
-        )
-    if not 0.0 <= missing_mass <= 1.0 + _ROUNDING:
+    _check_log_probs(LOG_PROBS, forecast_log_probs)
+    if not 0.0 <= missing_mass <= 1.0 + _ROUNDING:  # written so that NaN fails
         raise InvalidRequestError(f"{MISSING_MASS}: found {missing_mass}, expected 0 to 1")
     if not np.isfinite(base_logits).all():
         place = int(np.flatnonzero(~np.isfinite(base_logits))[0])
         raise InvalidRequestError(
             f"{BASE_LOGITS}[{place}]: found {base_logits[place]:.6g}, expected a finite number"
         )
+    if (scored_log_probs is None) != (scored_exact is None):
+        there, absent = SCORED_LOG_PROBS, SCORED_EXACT
+        if scored_log_probs is None:
+            there, absent = absent, there
+        raise InvalidRequestError(f"{absent}: missing beside {there}, expected both or neither")
+    if scored_log_probs is not None:
+        _check_log_probs(SCORED_LOG_PROBS, scored_log_probs)
+
+
+def _check_log_probs(name: str, values: _Float32Array) -> None:
+    is_good = values <= _ROUNDING  # written so that NaN fails
+    if not is_good.all():
+        place = int(np.flatnonzero(~is_good)[0])
+        raise InvalidRequestError(f"{name}[{place}]: found {values[place]:.6g}, expected at most 0")
 
 
 def _check_length(

@@ -76,6 +76,11 @@ def _example(**changed: Any) -> CandidatePriors:
     return candidate_priors(**(arguments | changed))
 
 
+def _scored(log_probs: Sequence[float]) -> dict[str, Any]:
+    scored = np.array(log_probs, dtype=np.float32)
+    return {"scored_log_probs": scored, "scored_exact": np.ones(len(scored), dtype=np.bool_)}
+
+
 def _validate(**changed: Any) -> None:
     arguments: dict[str, Any] = {
         "forecast_ids": np.array([1, 2]),
@@ -220,6 +225,10 @@ def test_what_the_strategy_draws_is_valid(arguments: dict[str, Any]) -> None:
     )
 
 
+def test_a_candidate_without_a_chance_is_valid() -> None:
+    _validate(**_scored([-np.inf, -918.67, 0.0]))
+
+
 def test_empty_requests_are_valid() -> None:
     none = np.array([], dtype=np.int64)
     _validate(forecast_ids=none, forecast_log_probs=none.astype("f4"))
@@ -240,6 +249,17 @@ def test_empty_requests_are_valid() -> None:
         ({"missing_mass": math.nan}, "MISSING_MASS: found nan"),
         ({"base_logits": np.array([0, np.nan, 0], "f4")}, r"BASE_LOGITS\[1\]: found nan"),
         ({"base_logits": np.array([0, 0, -np.inf], "f4")}, r"BASE_LOGITS\[2\]: found -inf"),
+        (_scored([-1, np.nan, 0]), r"candidate_log_probs\[1\]: found nan, expected at most 0"),
+        (_scored([-1, -2, np.inf]), r"candidate_log_probs\[2\]: found inf"),
+        (_scored([0.01, -2, -np.inf]), r"candidate_log_probs\[0\]: found 0\.01"),
+        (
+            {"scored_exact": np.ones(3, np.bool_)},
+            "candidate_log_probs: missing beside candidate_exact, expected both or neither",
+        ),
+        (
+            {"scored_log_probs": np.zeros(3, "f4")},
+            "candidate_exact: missing beside candidate_log_probs",
+        ),
     ],
 )
 def test_a_bad_request_is_refused_by_name(changed: dict[str, Any], message: str) -> None:

@@ -41,6 +41,14 @@ def decoder(_backend: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return load_model(TritonPythonModel, tmp_path_factory.mktemp("models"), BUNDLE)
 
 
+@pytest.fixture(scope="module")
+def head(_backend: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The model ``prior_head``, with the shipped bundle."""
+    from adprior_runtime.triton.prior_head import TritonPythonModel  # noqa: PLC0415
+
+    return load_model(TritonPythonModel, tmp_path_factory.mktemp("models"), BUNDLE)
+
+
 def _inputs(user: int, **changed: Any) -> Tensors:
     renderer = PromptRenderer.load(BUNDLE / PROMPT_FILE, BUNDLE / TOKENIZER_FILE)
     token_ids = renderer.render(parse_context(USERS[user].read_bytes())).token_ids
@@ -237,3 +245,52 @@ def test_beams_without_log_probabilities_are_an_internal_error(
     code, message = _refusal(response)
     assert code == TritonError.INTERNAL
     assert message.startswith("cum_log_probs: ")
+
+
+def _head_inputs(**changed: Any) -> Tensors:
+    values: dict[str, npt.NDArray[Any]] = {
+        contract.ADVERTISER_IDS: np.array([1, 2], np.int64),
+        contract.LOG_PROBS: np.array([-1.0, -2.0], np.float32),
+        contract.MISSING_MASS: np.array([0.4], np.float32),
+        contract.CANDIDATE_ADVERTISER_IDS: np.array([1, 2, 3], np.int64),
+        contract.BASE_LOGITS: np.zeros(3, np.float32),
+        contract.SCORED_LOG_PROBS: np.array([-1.0, -918.67, -np.inf], np.float32),
+        contract.SCORED_EXACT: np.ones(3, np.bool_),
+    }
+    return values | changed
+
+
+def test_a_head_adds_finite_numbers_whatever_the_chances(head: Any) -> None:
+    (response,) = head.execute([_request(_head_inputs(), contract.ADJUSTED_LOGITS)])
+    assert np.isfinite(response.values()[contract.ADJUSTED_LOGITS]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        (contract.SCORED_LOG_PROBS, 1),
+        (contract.LOG_PROBS, 0),
+        (contract.MISSING_MASS, 0),
+        (contract.BASE_LOGITS, 2),
+    ],
+)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_head_refuses_what_is_no_number_by_name(
+    head: Any, name: str, place: int, value: float
+) -> None:
+    spoilt = _head_inputs()
+    spoilt[name][place] = value
+    (response,) = head.execute([_request(spoilt, contract.ADJUSTED_LOGITS)])
+    code, message = _refusal(response)
+    assert code == TritonError.INVALID_ARG
+    assert message.startswith(name)
+    assert f"found {value}" in message
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_a_head_refuses_half_of_the_scores(head: Any, name: str) -> None:
+    half = {key: values for key, values in _head_inputs().items() if key != name}
+    (response,) = head.execute([_request(half, contract.ADJUSTED_LOGITS)])
+    code, message = _refusal(response)
+    assert code == TritonError.INVALID_ARG
+    assert message.startswith(f"{name}: missing beside")

@@ -61,6 +61,8 @@ class TritonPythonModel(RequestModel):
             missing_mass=missing_mass,
             candidate_ids=candidate_ids,
             base_logits=base_logits,
+            scored_log_probs=scored_log_probs,
+            scored_exact=scored_exact,
         )
         priors = candidate_priors(
             forecast_ids=forecast_ids,
