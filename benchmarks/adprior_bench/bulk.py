@@ -6,7 +6,6 @@ Every figure is of the command itself, run as a user runs it, on a Ray of its ow
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import socket
 import tempfile
@@ -30,6 +29,7 @@ from adprior_build.options import day, positive_integer, positive_number, share
 from adprior_build.repository import fill_repository
 from adprior_runtime.bundle import Bundle
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.json_text import to_json
 from adprior_runtime.server import TritonServer
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     if sized := _sizing(args, report["rows"]):
         report |= {"sizing": sized, "assumptions": ASSUMPTIONS}
     if args.json:
-        print(json.dumps(report, indent=2))
+        print(to_json(report, indent=2))
     else:
         print(report_text(report, daily=args.daily, hours=args.hours))
     return 0

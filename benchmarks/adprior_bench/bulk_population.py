@@ -23,6 +23,7 @@ from adprior_bulk.staging import shard_of
 from adprior_bulk.tables import FORECASTS, rows_to_table, write_whole
 from adprior_client import Event, User
 from adprior_client.user_context import user_to_json
+from adprior_runtime.json_text import to_json
 
 __all__ = ["read_recent_users", "write_active_day", "write_population"]
 
@@ -146,7 +147,7 @@ def _context(user: UserHistory, as_of: datetime) -> str:
         for event in user.events
     ]
     raw = user_to_json(User(profile=user.profile, history=history, as_of=as_of))
-    return json.dumps(json.loads(raw), ensure_ascii=False)
+    return to_json(json.loads(raw), ensure_ascii=False)
 
 
 def _row(user: UserHistory, as_of: datetime, bundle_id: str) -> tuple[Any, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from adprior_client import (
 )
 from adprior_client.tables import format_table
 from adprior_runtime import contract
+from adprior_runtime.json_text import to_json
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     with _instant_server(args.candidates) as url:
         rows = _measure_blocking(url, args) + asyncio.run(_measure_asyncio(url, args))
     if args.json:
-        print(json.dumps(rows, indent=2))
+        print(to_json(rows, indent=2))
     else:
         columns = [(name.replace("_", " "), "right") for name in rows[0]]
         columns[0] = ("client", "left")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from adprior_client.tables import Column, format_table
 from adprior_runtime.context import UserContext
 from adprior_runtime.drift import PopularityBins, stability_index
 from adprior_runtime.forecaster import Forecaster
+from adprior_runtime.json_text import to_json
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         "forecasts": args.forecasts,
         "draws": args.draws,
     }
-    print(json.dumps({**about, "rows": rows}, indent=2) if args.json else _table(about, rows))
+    print(to_json({**about, "rows": rows}, indent=2) if args.json else _table(about, rows))
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from adprior_bench.synthetic import PRECISIONS
 from adprior_build.options import positive_integer
 from adprior_client.tables import format_table
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.json_text import to_json
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
             rows += measure_synthetic(args, Path(directory))
     if args.bundle is not None:
         rows += measure_bundle(args)
-    print(json.dumps(rows, indent=2) if args.json else _table(rows))
+    print(to_json(rows, indent=2) if args.json else _table(rows))
     return 0
 
 

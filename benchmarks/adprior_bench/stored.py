@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import socket
 import subprocess
@@ -29,6 +28,7 @@ from adprior_client.redis_connection import RedisAddress
 from adprior_client.redis_layout import Keys
 from adprior_client.tables import Column, format_table
 from adprior_runtime.errors import EnvironmentProblemError
+from adprior_runtime.json_text import to_json
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         report = _measure_publishing(client, address.name, path, args.runs)
         report["lookups"] = _measure_lookups(client, url, path, args)
     if args.json:
-        print(json.dumps(report, indent=2))
+        print(to_json(report, indent=2))
     else:
         _print(report)
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adprior_client.forecast_files import MANIFEST
+from adprior_runtime.json_text import to_json
 
 __all__ = ["write_users"]
 
@@ -34,7 +34,7 @@ def write_users(path: Path, *, users: int, advertisers: int) -> None:
         (path / name).parent.mkdir(parents=True)
         pq.write_table(_table(range(shard, users, _SHARDS), advertisers, random), path / name)
         names.append({"path": name})
-    (path / MANIFEST).write_text(json.dumps({"files": names}), encoding="utf-8")
+    (path / MANIFEST).write_text(to_json({"files": names}), encoding="utf-8")
 
 
 def _table(users: range, advertisers: int, random: np.random.Generator) -> Any:

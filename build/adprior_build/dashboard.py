@@ -6,7 +6,6 @@ model. What it shows is in `dashboard_panels`.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from itertools import count
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from adprior_build.dashboard_panels import ROWS, Panel
+from adprior_runtime.json_text import to_json
 
 __all__ = ["render"]
 
@@ -41,7 +41,7 @@ def render() -> str:
         "templating": {"list": [*_variables()]},
         "panels": [*_panels()],
     }
-    return json.dumps(dashboard, indent=2) + "\n"
+    return to_json(dashboard, indent=2) + "\n"
 
 
 def _variables() -> Iterator[dict[str, Any]]:

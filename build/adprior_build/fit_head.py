@@ -10,7 +10,6 @@ not the forecast's.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +24,7 @@ from adprior_build.ranking_log import RankingRows, read_ranking_log
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
 from adprior_runtime.contract import CandidateStatus
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.json_text import to_json
 from adprior_runtime.prior_features import FEATURE_NAMES
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         ),
     )
     report = _make_report(args, bundle, head, rows, offsets, held_out)
-    print(json.dumps(report, indent=2) if args.json else _render(report))
+    print(to_json(report, indent=2) if args.json else _render(report))
     if report["log_loss_after"] > report["log_loss_before"]:
         print(
             f"adprior fit-head: warning: {args.output} makes the held-out log-loss worse",

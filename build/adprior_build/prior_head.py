@@ -6,7 +6,6 @@ z' = z exactly where there is no prior, are the same for all.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -20,6 +19,7 @@ from adprior_build.atomic import replace_file
 from adprior_runtime.contract import CandidateStatus
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.head import HEAD_INPUTS, HEAD_OUTPUT, IDENTITY, PriorHead
+from adprior_runtime.json_text import to_json
 from adprior_runtime.prior_features import FEATURE_NAMES, CandidatePriors
 
 __all__ = [
@@ -224,7 +224,7 @@ def _make_model(head: Head, metadata: HeadMetadata) -> Any:
 def _metadata_text(head: Head, metadata: HeadMetadata) -> dict[str, str]:
     return {
         "kind": metadata.kind,
-        "feature_names": json.dumps(FEATURE_NAMES),
+        "feature_names": to_json(FEATURE_NAMES),
         "clamp": repr(float(head.clamp)),
         "forecast_k": str(metadata.forecast_k),
         "engine": metadata.engine,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -41,6 +40,7 @@ from adprior_build.training_options import (
 from adprior_build.training_position import Position
 from adprior_build.training_record import describe_training, identify_training
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.json_text import to_json
 from adprior_runtime.prompt import MAX_FIELD_CHARS, PromptRenderer, PromptTemplate
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _train_into(
         pa.parquet.write_table(catalogue.table, output / "catalogue.parquet")
         counts = _popularity(catalogue, training, renderer)
         pa.parquet.write_table(counts, output / "popularity.parquet")
-        text = json.dumps(record, indent=2) + "\n"
+        text = to_json(record, indent=2) + "\n"
         (output / TRAINING_RECORD).write_text(text, encoding="utf-8")
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())

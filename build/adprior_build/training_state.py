@@ -32,6 +32,7 @@ from safetensors.torch import load_file, save_file
 from adprior_build.atomic import replace_file
 from adprior_runtime.bundle import hash_file
 from adprior_runtime.errors import ArtefactError, InvalidInputError
+from adprior_runtime.json_text import to_json
 
 __all__ = ["KeptState", "StateKeeper", "kept_state"]
 
@@ -89,7 +90,7 @@ class StateKeeper:
         Raises:
             InvalidInputError: The state is another training's, or damaged.
         """
-        self._identity = json.loads(json.dumps(identity))
+        self._identity = json.loads(to_json(identity))
         if self.is_empty:
             self._remove_unnamed({})
             return None
@@ -145,7 +146,7 @@ class StateKeeper:
                 "files": files,
             }
             with replace_file(self.directory / _STATE) as fresh:
-                fresh.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+                fresh.write_text(to_json(document, indent=2) + "\n", encoding="utf-8")
         except (OSError, SafetensorError) as error:
             self._remove_unnamed(self._files)
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())

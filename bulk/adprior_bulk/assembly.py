@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +18,7 @@ from adprior_bulk.staging import USER, WRONG, rows_by_user
 from adprior_runtime.context import Event, UserContext, parse_context, parse_time
 from adprior_runtime.contract import MAX_CONTEXT_BYTES
 from adprior_runtime.errors import AdpriorError, InvalidInputError, InvalidRequestError
+from adprior_runtime.json_text import to_json
 
 __all__ = ["AssembledUser", "assemble", "context_json"]
 
@@ -176,4 +176,4 @@ def _event_document(event: Event) -> dict[str, Any]:
 
 
 def _dump(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    return to_json(document, ensure_ascii=False, separators=(",", ":")).encode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -17,6 +16,7 @@ from adprior_client.forecast_time import is_from_future
 from adprior_runtime.bundle import CATALOGUE_FILE, Bundle
 from adprior_runtime.context import parse_time
 from adprior_runtime.errors import InvalidInputError, InvalidRequestError
+from adprior_runtime.json_text import to_json
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
 
@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
         price_per_hour=args.price_per_hour,
     )
     summary = job.run(dry_run=args.dry_run)
-    print(json.dumps(summary.to_json(), indent=2) if args.json else summary.to_text())
+    print(to_json(summary.to_json(), indent=2) if args.json else summary.to_text())
     return 0
 
 

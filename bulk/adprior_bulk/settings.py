@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adprior_build.event_log import ColumnMap
+from adprior_runtime.json_text import to_json
 
 __all__ = ["Inputs", "Rules", "fingerprint"]
 
@@ -71,5 +71,5 @@ class Rules:
 
 def fingerprint(*parts: Any) -> str:
     """Return 16 hexadecimal digits that stand for values; the same on every machine."""
-    text = json.dumps(parts, default=str, sort_keys=True)
+    text = to_json(parts, default=str, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -31,6 +31,7 @@ from adprior_bulk.settings import Inputs, Rules
 from adprior_bulk.tables import DEAD_LETTERS, FORECASTS, rows_to_table, write_whole
 from adprior_client.forecast_time import is_from_future
 from adprior_runtime.errors import InvalidRequestError
+from adprior_runtime.json_text import to_json
 
 __all__ = ["Record", "ShardPlan", "run_shard"]
 
@@ -126,7 +127,7 @@ class Record:
 
     def to_json(self) -> str:
         """Return the record as text."""
-        return json.dumps(asdict(self))
+        return to_json(asdict(self))
 
 
 def run_shard(plan: ShardPlan, engine: Engine | None, shard: int) -> Record:

@@ -19,6 +19,7 @@ from adprior_runtime.errors import (
     EnvironmentProblemError,
     InvalidInputError,
 )
+from adprior_runtime.json_text import to_json
 
 __all__ = ["ShardWorker", "StagingWorker", "read_answer"]
 
@@ -76,9 +77,9 @@ def read_answer(text: str) -> Record | None:
 
 def _told(work: Callable[[], str]) -> str:
     try:
-        return json.dumps({"found": work()})
+        return to_json({"found": work()})
     except AdpriorError as error:
-        return json.dumps({"error": type(error).__name__, "message": str(error)})
+        return to_json({"error": type(error).__name__, "message": str(error)})
     except Exception as error:  # noqa: BLE001  whatever it is, the driver is to tell of it
         place = error.__traceback__
         while place is not None and place.tb_next is not None:
@@ -86,4 +87,4 @@ def _told(work: Callable[[], str]) -> str:
         where = f"{Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place else ""
         detail = error.strerror if isinstance(error, OSError) else ""
         message = f"a worker failed: {type(error).__name__} at {where} {detail or ''}".rstrip()
-        return json.dumps({"error": "AdpriorError", "message": message})
+        return to_json({"error": "AdpriorError", "message": message})

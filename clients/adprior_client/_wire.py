@@ -5,7 +5,6 @@ Both drivers, `adprior_client._blocking` and `adprior_client._asyncio`, are buil
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from adprior_client.errors import (
 from adprior_runtime.contract import MAX_CONTEXT_BYTES, MODEL_NAMES, Target, Tensor, model
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.file_modes import check_private
+from adprior_runtime.json_text import to_json
 
 __all__ = [
     "Request",
@@ -130,7 +130,7 @@ def channel_settings(config: ClientConfig, url: str) -> dict[str, Any]:
         ("grpc.max_reconnect_backoff_ms", 1000),  # gRPC's own two minutes outlast most outages
         ("grpc.enable_retries", 1),
         ("grpc.per_rpc_retry_buffer_size", 4 * MAX_CONTEXT_BYTES),
-        ("grpc.service_config", json.dumps({"methodConfig": [method]})),
+        ("grpc.service_config", to_json({"methodConfig": [method]})),
     ]
     if is_loopback(url) or not config.use_proxy:
         arguments.append(("grpc.enable_http_proxy", 0))

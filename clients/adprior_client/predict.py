@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Final
 
 from adprior_client.connection_options import add_connection_arguments, read_connection
@@ -11,6 +10,7 @@ from adprior_client.documents import read_user
 from adprior_client.results import Forecast
 from adprior_client.retrieval import RetrievalClient
 from adprior_client.tables import Column, format_bar, format_percent, format_table
+from adprior_runtime.json_text import to_json
 
 __all__ = ["add_arguments", "run"]
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     with RetrievalClient(read_connection(args)) as client:
         forecast = client.forecast(user, args.k)
     if args.json:
-        print(json.dumps(forecast.to_json(), ensure_ascii=False, allow_nan=False, indent=2))
+        print(to_json(forecast.to_json(), ensure_ascii=False, indent=2))
     else:
         print(_table(forecast))
     return 0

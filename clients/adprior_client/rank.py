@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from typing import Final
@@ -14,6 +13,7 @@ from adprior_client.ranking import RankingClient
 from adprior_client.results import RankedCandidate, Ranking
 from adprior_client.tables import Column, format_percent, format_table
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.json_text import to_json
 
 __all__ = ["add_arguments", "run"]
 
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     with RankingClient(read_connection(args)) as client:
         ranking = client.score(subject, candidates, base_logits)
     if args.json:
-        print(json.dumps(ranking.to_json(), ensure_ascii=False, allow_nan=False, indent=2))
+        print(to_json(ranking.to_json(), ensure_ascii=False, indent=2))
     else:
         print(_table(ranking))
         if ranking.has_fitted_head is False:

@@ -28,6 +28,7 @@ import numpy as np
 from adprior_client.forecast_record import LAYOUT, MOST_BUNDLES, CorruptRecordError
 from adprior_client.types import UserId
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.json_text import to_json
 
 __all__ = ["DEFAULT_NAMESPACE", "USERS_A_BUCKET", "Keys", "Pointer", "field_of"]
 
@@ -100,7 +101,7 @@ class Pointer:
 
     def to_json(self) -> str:
         """Return it as it is stored."""
-        return json.dumps(asdict(self))
+        return to_json(asdict(self))
 
     @classmethod
     def parse(cls, raw: bytes | str) -> Self:

@@ -35,6 +35,7 @@ from adprior_runtime.contract import (
     TOKENIZER,
 )
 from adprior_runtime.errors import ArtefactError
+from adprior_runtime.json_text import to_json
 
 __all__ = ["MANIFEST", "MODEL_FILES", "Bundle", "Manifest", "check_seal", "hash_file"]
 
@@ -234,7 +235,7 @@ def _id_of(document: Mapping[str, Any]) -> str:
 
 
 def _to_text(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, indent=2) + "\n"
+    return to_json(document, indent=2) + "\n"
 
 
 def _within(name: str, item: str) -> bool:

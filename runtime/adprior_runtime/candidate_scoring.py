@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adprior_runtime.forward_passes import PASS_TOKENS
+from adprior_runtime.log_sums import log_sums
 from adprior_runtime.search_tree import SearchTree
 from adprior_runtime.trie import Int64Array, Trie
 
@@ -53,44 +54,42 @@ def score_candidates(
     """
     leaves, owners = trie.leaves_of(rows)
     lineage = trie.ancestors(leaves)
-    resolved, probabilities = tree.resolved(leaves)
+    resolved, log_probs = tree.resolved(leaves)
     fronts, front_scores = tree.fronts(lineage)
-    front_probabilities = np.exp(front_scores)
-    bounds = _bounds(len(rows), owners, resolved, probabilities, fronts, front_probabilities)
+    bounds = _bounds(owners, resolved, log_probs, fronts, front_scores)
     missing = np.where(resolved, 0, ((lineage >= fronts[:, None]) & (lineage > 0)).sum(axis=1) - 1)
     chosen = _affordable(rows, owners, resolved, bounds, missing, token_budget)
     extended = 0
     # Neighbours in the trie share a pass, and what they have in common.
     in_order = chosen[np.lexsort(lineage[chosen].T[::-1])]
     for part in _passes(in_order, missing):
-        log_probs, tokens = tree.score_paths(lineage[part], fronts[part], front_scores[part])
-        probabilities[part] = np.exp(log_probs)
+        log_probs[part], tokens = tree.score_paths(lineage[part], fronts[part], front_scores[part])
         resolved[part] = True
         extended += tokens
-    bounds = _bounds(len(rows), owners, resolved, probabilities, fronts, front_probabilities)
-    with np.errstate(divide="ignore"):
-        log_probs = np.minimum(np.log(bounds), 0.0)
+    bounds = _bounds(owners, resolved, log_probs, fronts, front_scores)
     exact = np.bincount(owners, weights=~resolved, minlength=len(rows)) == 0
-    return CandidateScores(log_probs=log_probs, exact=exact, extended_tokens=extended)
+    return CandidateScores(log_probs=np.minimum(bounds, 0.0), exact=exact, extended_tokens=extended)
 
 
 def _bounds(
-    count: int,
     owners: Int64Array,
     resolved: _BoolArray,
-    probabilities: _Float64Array,
+    log_probs: _Float64Array,
     fronts: Int64Array,
-    front_probabilities: _Float64Array,
+    front_scores: _Float64Array,
 ) -> _Float64Array:
-    """Return the sum of each candidate's names, and of the prefixes that hide the others."""
-    found = np.bincount(owners, weights=np.where(resolved, probabilities, 0.0), minlength=count)
-    hidden = np.flatnonzero(~resolved)
+    """Return the log of the sum of each candidate's names, and of prefixes that hide the others.
+
+    Every candidate has a name, and its names come one after another.
+    """
     # A prefix that hides two names of one candidate counts once.
-    pairs, first = np.unique(
-        np.stack([owners[hidden], fronts[hidden]], axis=1), axis=0, return_index=True
-    )
-    weights = front_probabilities[hidden][first]
-    return np.add(found, np.bincount(pairs[:, 0], weights=weights, minlength=count))
+    order = np.lexsort((fronts, resolved, owners))
+    again = np.zeros(len(order), dtype=np.bool_)
+    same = (owners[order][1:] == owners[order][:-1]) & (fronts[order][1:] == fronts[order][:-1])
+    again[1:] = same & ~resolved[order][1:] & ~resolved[order][:-1]
+    values = np.where(resolved, log_probs, front_scores)[order]
+    values[again] = -np.inf
+    return log_sums(values, np.flatnonzero(np.diff(owners, prepend=-1)))
 
 
 def _affordable(

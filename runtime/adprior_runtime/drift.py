@@ -71,8 +71,13 @@ class PopularityBins:
         Returns:
             float64 [`POPULARITY_BINS`] of sum 1, or 0 where nothing is shown.
         """
-        shown = self._sum(self.of_row[rows], np.exp(log_probs.astype(np.float64)))
-        shares: _Float64Array = shown / max(shown.sum(), 1e-300)
+        logs = log_probs.astype(np.float64)
+        highest = logs.max(initial=-np.inf)
+        if highest == -np.inf:
+            return np.zeros(POPULARITY_BINS)
+        # Relative to the largest: shares of probabilities that no double can hold are shares too.
+        shown = self._sum(self.of_row[rows], np.exp(logs - highest))
+        shares: _Float64Array = shown / shown.sum()
         return shares
 
     @staticmethod

@@ -29,6 +29,7 @@ from tokenizers import Tokenizer
 
 from adprior_runtime.context import Event, UserContext
 from adprior_runtime.errors import ArtefactError, InvalidReason, InvalidRequestError
+from adprior_runtime.json_text import to_json
 from adprior_runtime.spelling import even_out, fold_key
 from adprior_runtime.value_tokenizer import ValueTokenizer
 
@@ -136,7 +137,7 @@ class PromptTemplate:
 
     def to_json(self) -> str:
         """Return the template as the text of ``prompt.json``."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        return to_json(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -148,10 +148,10 @@ class SearchTree:
         self._open_parents = np.concatenate([self._open_parents, parents])
 
     def resolved(self, leaves: Int64Array) -> tuple[_BoolArray, _Float64Array]:
-        """Return which leaves have been met, and the probability of those (0 of the others)."""
+        """Return which leaves have been met, and their log-probabilities (-inf of the others)."""
         nodes, scores = self._met()
         places, is_met = _find(nodes, leaves)
-        return is_met, np.where(is_met, np.exp(scores[places]), 0.0)
+        return is_met, np.where(is_met, scores[places], -np.inf)
 
     def fronts(self, lineage: Int64Array) -> tuple[Int64Array, _Float64Array]:
         """Return where each path leaves what has been expanded.

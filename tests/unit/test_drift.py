@@ -96,3 +96,5 @@ def test_every_forecast_counts_the_same(bins: PopularityBins) -> None:
         assert bins.split(rows, np.array(log_probs, np.float32)).sum() == pytest.approx(1)
     even = bins.split(np.array([0, 999]), np.full(2, -20, np.float32))
     assert (even[0], even[-1]) == pytest.approx((0.5, 0.5))
+    tiny = bins.split(np.array([0, 999]), np.full(2, -918.67, np.float32))
+    assert (tiny[0], tiny[-1]) == pytest.approx((0.5, 0.5))

@@ -444,6 +444,41 @@ def test_names_of_no_probability_are_searched_like_others(
         assert not exact or math.isclose(math.exp(log_prob), truth[row], rel_tol=1e-4)
 
 
+@pytest.mark.parametrize("rows", [[0, 1, 2], [0, 0, 1]], ids=["one name each", "two names of one"])
+@pytest.mark.parametrize("mode", SearchMode)
+def test_a_candidate_has_the_forecasts_number_however_small(
+    rows: list[int], mode: SearchMode
+) -> None:
+    """A probability below e^-745 is 0 in double precision; its log is a number like others."""
+    steps = -300.25 - np.arange(VOCABULARY, dtype=np.float32)
+
+    class SmallEngine(TableEngine):
+        def log_probs(self, path: tuple[int, ...]) -> npt.NDArray[np.float32]:
+            return steps
+
+    engine = SmallEngine(VOCABULARY)
+    names = [(1, 2, END), (1, 3, END), (4, 2, END)]
+    trie = Trie.build(names, rows)
+    search = TrieSearch(engine, trie, PROMPT, SearchSettings(mode=mode, width=8, token_budget=99))
+    result = search.run(3)
+    truth = dict.fromkeys(rows, -np.inf)
+    for name, row in zip(names, rows, strict=True):
+        truth[row] = np.logaddexp(truth[row], sum(float(steps[token]) for token in name))
+    scores = search.score(sorted(truth))
+    assert scores.exact.all()
+    np.testing.assert_allclose(scores.log_probs, [truth[row] for row in sorted(truth)], rtol=1e-12)
+    assert max(truth.values()) < -900
+    found = dict.fromkeys(truth, -np.inf)
+    for leaf, score in zip(result.leaves, result.log_probs, strict=True):
+        row = int(trie.leaf_advertiser[leaf])
+        found[row] = np.logaddexp(found[row], score)
+    for row, log_prob in zip(sorted(truth), scores.log_probs, strict=True):
+        assert np.float32(found[row]) == np.float32(log_prob)
+    unscored = TrieSearch(engine, trie, PROMPT, BEAM).score([*truth], token_budget=0)
+    assert np.isfinite(unscored.log_probs).all()
+    assert (unscored.log_probs >= [truth[row] for row in truth]).all()
+
+
 def test_a_candidate_below_an_impossible_prefix_is_impossible() -> None:
     engine = ImpossibleEngine(-np.inf, depth=0)
     possible = np.isfinite(engine.log_probs(()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from adprior_bench.quality.logged_ranking import measure_log, ranking_table
 from adprior_build.event_log import ColumnMap
 from adprior_build.options import positive_integer, whole_number
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.json_text import to_json
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the report and write it, or compare a log's logits."""
     if args.logs is not None:
         found = measure_log(args.logs)
-        print(json.dumps(found, indent=2) if args.json else ranking_table(found))
+        print(to_json(found, indent=2) if args.json else ranking_table(found))
         return 0
     for option in ("bundle", "events", "columns"):
         if getattr(args, option) is None:
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     from adprior_bench.quality.report.write import write_report  # noqa: PLC0415
 
     shown = plain(report) if args.output is None else write_report(report, args.output)
-    print(json.dumps(shown, indent=2) if args.json else report_text(shown))
+    print(to_json(shown, indent=2) if args.json else report_text(shown))
     return 0
 
 

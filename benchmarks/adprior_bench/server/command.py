@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -33,6 +32,7 @@ from adprior_build.options import positive_integer, positive_number, share
 from adprior_build.server_tuning import load_tuning
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
+from adprior_runtime.json_text import to_json
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
@@ -139,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="adprior-bench-") as directory:
         rows = (_sweep if args.sweep else _measure)(args, analyzer, Path(directory))
     if args.json:
-        print(json.dumps(rows, indent=2))
+        print(to_json(rows, indent=2))
     return 0
 
 

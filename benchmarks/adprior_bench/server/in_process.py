@@ -21,6 +21,7 @@ from typing import Final
 from adprior_bench.server.scenarios import InProcess, Scenario
 from adprior_bench.server.workload import UserRequest
 from adprior_runtime.errors import AdpriorError
+from adprior_runtime.json_text import to_json
 
 __all__ = ["InProcessRate", "InProcessWorkers", "start_workers"]
 
@@ -101,7 +102,7 @@ def start_workers(
 def _write(process: subprocess.Popen[str], document: object) -> None:
     if process.stdin is None:
         raise ValueError("no pipe")
-    process.stdin.write(json.dumps(document) + "\n")
+    process.stdin.write(to_json(document) + "\n")
     process.stdin.flush()
 
 
@@ -130,7 +131,7 @@ def _work(bundle: Path, requests: Path, threads: int) -> None:
             if time.perf_counter() - began >= order["seconds"]:
                 break
         wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu
-        print(json.dumps(asdict(_Done(requests=done, wall_s=wall_s, cpu_s=cpu_s))), flush=True)
+        print(to_json(asdict(_Done(requests=done, wall_s=wall_s, cpu_s=cpu_s))), flush=True)
 
 
 if __name__ == "__main__":

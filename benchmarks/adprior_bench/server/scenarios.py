@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +15,7 @@ from adprior_runtime.bundle import HEAD_FILE, MODEL_FILES
 from adprior_runtime.context import parse_context
 from adprior_runtime.forecaster import Forecaster
 from adprior_runtime.head import PriorHead
+from adprior_runtime.json_text import to_json
 from adprior_runtime.prior_features import candidate_priors, validate_head_request
 
 __all__ = ["MODELS", "InProcess", "Scenario", "write_input_data"]
@@ -55,7 +55,7 @@ def write_input_data(path: Path, scenario: Scenario, requests: Iterable[UserRequ
                 if name in known
             }
         )
-    path.write_text(json.dumps({"data": steps}), encoding="utf-8")
+    path.write_text(to_json({"data": steps}), encoding="utf-8")
 
 
 def _ranking_tensors(request: UserRequest) -> dict[str, list[Any]]:

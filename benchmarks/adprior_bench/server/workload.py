@@ -6,7 +6,6 @@ random, with the history before it; so prompts of all lengths are mixed as a ser
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, time, timedelta
@@ -23,6 +22,7 @@ from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.context import parse_context
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.json_text import to_json
 from adprior_runtime.spelling import even_out
 
 __all__ = ["StoredForecast", "UserRequest", "draw_requests", "read_requests", "write_requests"]
@@ -101,7 +101,7 @@ def read_requests(
 
 def write_requests(path: Path, requests: Iterable[UserRequest]) -> Path:
     """Write requests, a JSON document a line; return the file."""
-    path.write_text("".join(f"{json.dumps(asdict(each))}\n" for each in requests), "utf-8")
+    path.write_text("".join(f"{to_json(asdict(each))}\n" for each in requests), "utf-8")
     return path
 
 

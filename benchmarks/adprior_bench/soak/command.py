@@ -20,6 +20,7 @@ from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.contract import ADVERTISER_DECODER
 from adprior_runtime.endpoints import free_ports
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
+from adprior_runtime.json_text import to_json
 from adprior_runtime.server import TritonServer
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         with replace_file(args.plot) as fresh:
             fresh.write_bytes(draw_memory(record, warm_up_s))
     document = _document(args, growths, outcomes)
-    print(json.dumps(document, indent=2) if args.json else _format(document))
+    print(to_json(document, indent=2) if args.json else _format(document))
     return 0 if document["holds"] else 1
 
 

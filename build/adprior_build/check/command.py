@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 from adprior_build.check.repository import check_repository
+from adprior_runtime.json_text import to_json
 
 __all__ = ["run_check"]
 
@@ -18,7 +18,7 @@ def run_check(
     findings = check_repository(repository, allow_missing_engine=allow_missing_engine)
     if as_json:
         listed = [asdict(finding) for finding in findings]
-        print(json.dumps({"repository": str(repository), "findings": listed}, indent=2))
+        print(to_json({"repository": str(repository), "findings": listed}, indent=2))
     else:
         for finding in findings:
             print(finding.line)

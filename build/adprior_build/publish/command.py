@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from adprior_client.redis_connection import (
 from adprior_client.redis_layout import DEFAULT_NAMESPACE, Keys
 from adprior_client.tables import Column, format_table
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.json_text import to_json
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
 
@@ -177,7 +177,7 @@ def _print_published(done: Published, *, as_json: bool) -> None:
             "seconds": done.seconds,
             "users_per_s": rate,
         }
-        print(json.dumps(report, indent=2))
+        print(to_json(report, indent=2))
         return
     said = "was there already" if done.was_there else "written and counted"
     rows = [
@@ -205,7 +205,7 @@ def _print_published(done: Published, *, as_json: bool) -> None:
 
 def _print_activated(version: Version, previous: str | None, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(_describe(version, active=True) | {"previous": previous}, indent=2))
+        print(to_json(_describe(version, active=True) | {"previous": previous}, indent=2))
     else:
         print(f"Read now: {version.name}, {version.users:,} users. Before: {previous or 'none'}.")
 
@@ -213,7 +213,7 @@ def _print_activated(version: Version, previous: str | None, *, as_json: bool) -
 def _print_versions(versions: Versions, *, as_json: bool) -> None:
     active, found = versions.active(), versions.all()
     if as_json:
-        print(json.dumps([_describe(item, active=item.name == active) for item in found], indent=2))
+        print(to_json([_describe(item, active=item.name == active) for item in found], indent=2))
         return
     cells = [
         (

@@ -14,6 +14,7 @@ from typing import Any, Final
 from redis import RedisError
 
 from adprior_runtime.errors import EnvironmentProblemError
+from adprior_runtime.json_text import to_json
 
 __all__ = ["LIFETIME_S", "LostTurnError", "hold_turn"]
 
@@ -40,7 +41,7 @@ def hold_turn(redis: Any, key: str, address: str) -> Iterator[str]:
     Raises:
         EnvironmentProblemError: Another publisher is at work.
     """
-    token = json.dumps({"machine": _machine(), "pid": os.getpid(), "id": uuid.uuid4().hex})
+    token = to_json({"machine": _machine(), "pid": os.getpid(), "id": uuid.uuid4().hex})
     give_up = time.monotonic() + _PATIENCE_S
     while not redis.set(key, token, nx=True, ex=LIFETIME_S):
         holder = redis.get(key)

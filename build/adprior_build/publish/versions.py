@@ -12,6 +12,7 @@ from redis import RedisError, WatchError
 from adprior_build.publish.commands import run_all
 from adprior_client.redis_layout import Keys, Pointer
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.json_text import to_json
 
 __all__ = ["Version", "Versions"]
 
@@ -44,7 +45,7 @@ class Version:
 
     def to_json(self) -> str:
         """Return it as it is stored."""
-        return json.dumps(asdict(self))
+        return to_json(asdict(self))
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:

@@ -21,6 +21,7 @@ from adprior_build.tensorrt_llm.model_shape import read_config
 from adprior_runtime.bundle import PROMPT_FILE, TOKENIZER_FILE
 from adprior_runtime.context import parse_context
 from adprior_runtime.errors import InvalidInputError, InvalidRequestError
+from adprior_runtime.json_text import to_json
 from adprior_runtime.prompt import PromptRenderer
 
 __all__ = ["check_calibration", "older_config", "stage_calibration", "stage_checkpoint"]
@@ -45,7 +46,7 @@ def stage_checkpoint(checkpoint: Path, directory: Path, *, needs_weights: bool) 
         raise InvalidInputError(f"{checkpoint}: no .safetensors file; pickled weights are not read")
     directory.mkdir(parents=True, exist_ok=True)
     config = older_config(read_config(checkpoint / "config.json"))
-    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (directory / "config.json").write_text(to_json(config, indent=2) + "\n", encoding="utf-8")
     for file in [*weights, *sorted(checkpoint.glob("*.safetensors.index.json"))]:
         link_or_copy(file.resolve(), directory / file.name)
     link_or_copy(checkpoint / TOKENIZER_FILE, directory / TOKENIZER_FILE, link=False)
@@ -57,7 +58,7 @@ def stage_checkpoint(checkpoint: Path, directory: Path, *, needs_weights: bool) 
         "clean_up_tokenization_spaces": False,
     }
     path = directory / "tokenizer_config.json"
-    path.write_text(json.dumps(tokenizer, indent=2) + "\n", encoding="utf-8")
+    path.write_text(to_json(tokenizer, indent=2) + "\n", encoding="utf-8")
 
 
 def older_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def stage_calibration(users: Path, checkpoint: Path, directory: Path) -> int:
     count = 0
     with (directory / "train.jsonl").open("w", encoding="utf-8") as output:
         for text in _prompts(users, checkpoint):
-            output.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+            output.write(to_json({"text": text}, ensure_ascii=False) + "\n")
             count += 1
     return _require_enough(users, count)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from adprior_bench.quality.report.plain import check, contents, plain
 from adprior_bench.quality.report.plots import draw
 from adprior_bench.quality.report.schema import Report
 from adprior_build.atomic import replace_directory
+from adprior_runtime.json_text import to_json
 
 __all__ = ["REPORT_FILE", "write_report"]
 
@@ -42,7 +42,7 @@ def write_report(report: Report, directory: Path) -> dict[str, Any]:
     with replace_directory(directory, marker=REPORT_FILE) as fresh:
         for name, image in images.items():
             (fresh / f"{name}.png").write_bytes(image)
-        document = json.dumps(shown, indent=2, ensure_ascii=False, allow_nan=False)
+        document = to_json(shown, indent=2, ensure_ascii=False)
         (fresh / REPORT_FILE).write_text(document + "\n", encoding="utf-8")
         (fresh / "report.md").write_text(report_markdown(shown), encoding="utf-8")
         (fresh / "report.html").write_text(report_page(shown, images), encoding="utf-8")
