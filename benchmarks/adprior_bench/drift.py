@@ -19,6 +19,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from adprior_bench.cases import read_test_cases
+from adprior_bench.log_origin import add_other_log, require_training_log
 from adprior_build.options import positive_integer
 from adprior_client.tables import Column, format_table
 from adprior_runtime.context import UserContext
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--events", type=Path, required=True, help="event log it was trained on")
     parser.add_argument("--profiles", type=Path, help="user profiles")
     parser.add_argument("--columns", type=Path, required=True, help="column map (TOML)")
+    add_other_log(parser)
     for option, default, told in (
         ("--requests", 300, "days of test users forecast, drawn at random"),
         ("--forecasts", 1000, "forecasts compared with all of them"),
@@ -66,7 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure; return the exit code."""
     forecaster = Forecaster(args.bundle)
-    cases = read_test_cases(forecaster.bundle, args.events, args.profiles, args.columns)
+    files = (args.events, args.profiles, args.columns)
+    origin = require_training_log(forecaster.bundle.manifest, *files, other_log=args.other_log)
+    cases = read_test_cases(forecaster.bundle, *files)
     random = np.random.default_rng(_SEED)
     chosen = random.permutation(len(cases))[: args.requests]
     contexts = [cases[index].context for index in chosen]
@@ -83,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
         "requests": len(contexts),
         "forecasts": args.forecasts,
         "draws": args.draws,
+        "notes": origin.sentences(),
     }
     print(to_json({**about, "rows": rows}, indent=2) if args.json else _table(about, rows))
     return 0
@@ -130,4 +135,5 @@ def _table(about: dict[str, Any], rows: list[dict[str, float]]) -> str:
         "bundle {bundle_id}: {forecasts:,} forecasts against those of {requests:,} days of test "
         "users, drawn {draws:,} times"
     )
-    return f"{told.format(**about)}\n\n{format_table(_COLUMNS, cells)}"
+    lines = [told.format(**about), *about["notes"], "", format_table(_COLUMNS, cells)]
+    return "\n".join(lines)

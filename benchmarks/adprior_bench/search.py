@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from adprior_bench.log_origin import add_other_log
 from adprior_bench.search_bundle import measure_bundle
 from adprior_bench.search_synthetic import measure_synthetic
 from adprior_bench.synthetic import PRECISIONS
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--events", type=Path, help="event log that the bundle was trained on")
     parser.add_argument("--profiles", type=Path, help="user profiles")
     parser.add_argument("--columns", type=Path, help="column map (TOML)")
+    add_other_log(parser)
     parser.add_argument(
         "--sizes",
         type=positive_integer,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from adprior_bench.cases import read_test_cases
+from adprior_bench.log_origin import require_training_log
 from adprior_bench.search_rows import WARM_UP, measure_search
 from adprior_runtime.bundle import (
     ONNX_MODEL_FILE,
@@ -37,6 +38,9 @@ def measure_bundle(args: argparse.Namespace) -> list[dict[str, Any]]:
     if args.events is None or args.columns is None:
         raise InvalidInputError("--bundle needs --events and --columns: its test users are asked")
     bundle = Bundle.open(args.bundle)
+    origin = require_training_log(
+        bundle.manifest, args.events, args.profiles, args.columns, other_log=args.other_log
+    )
     engine = OnnxEngine(
         bundle.path(ONNX_MODEL_FILE),
         threads=args.threads,
@@ -47,6 +51,8 @@ def measure_bundle(args: argparse.Namespace) -> list[dict[str, Any]]:
     prompts = _prompts(args, bundle)
     name, rows, budget = f"bundle {bundle.bundle_id}", [], 1
     own = SearchSettings.of(bundle.manifest)
+    if origin.is_other:
+        name += ", users of another log"
     for mode in (SearchMode.BEAM, SearchMode.EXACT):
         settings = replace(own, mode=mode, width=args.width, token_budget=budget)
         rows.append(measure_search(name, engine, trie, prompts, settings, args.top_k))

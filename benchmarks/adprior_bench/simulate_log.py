@@ -13,17 +13,28 @@ the head will meet both. Say "simulated" wherever a figure comes from such a log
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet
-from tqdm import tqdm
 
+from adprior_bench.kept_results import (
+    Arrays,
+    KeptResults,
+    add_work,
+    keep_results,
+    key_of,
+    partial_directory,
+)
+from adprior_bench.log_origin import LogOrigin, add_other_log, require_training_log
+from adprior_bench.progress import track
 from adprior_bench.quality.head_choice import RankedRows
 from adprior_bench.quality.impressions import CANDIDATES, SEED, Impressions
+from adprior_bench.quality.language_model import forecast_identity
 from adprior_bench.quality.ranking import rank_rows
 from adprior_bench.quality.study import Splits, Study
 from adprior_build.atomic import replace_file
@@ -32,16 +43,24 @@ from adprior_build.event_log import ColumnMap
 from adprior_build.logistic_fit import fit_recalibration
 from adprior_build.options import positive_integer, whole_number
 from adprior_runtime.bundle import CATALOGUE_FILE
+from adprior_runtime.context import UserContext
 from adprior_runtime.contract import CandidateStatus
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.forecaster import Forecaster
+from adprior_runtime.json_text import to_json
 
-__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
+__all__ = ["EXAMPLE", "HELP", "METADATA_KEY", "add_arguments", "run"]
 
 HELP = "write a simulated ranking log that `adprior fit-head` reads"
 EXAMPLE = """example:
   adprior bench simulate-log --bundle BUNDLE --events events.parquet \\
     --columns columns.toml --output log.parquet"""
+
+METADATA_KEY: Final = "adprior"
+"""Under it the Parquet file's metadata say, as JSON, that the log is simulated, and of what."""
+
+_COMMAND: Final = "adprior bench simulate-log"
+_KINDS: Final = ("live", "at_hand")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profiles", type=Path, help="user profiles")
     parser.add_argument("--columns", type=Path, required=True, help="column map (TOML)")
     parser.add_argument(
-        "--requests", type=positive_integer, metavar="N", help="so many of them, drawn (all)"
+        "--requests",
+        "--max-cases",
+        type=positive_integer,
+        metavar="N",
+        help="so many of them at most, drawn; the same seed draws the same (all)",
     )
     parser.add_argument(
         "--candidates",
@@ -63,20 +86,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=whole_number, default=SEED, metavar="N", help=f"of all draws ({SEED})"
     )
+    add_other_log(parser)
+    add_work(parser)
     parser.add_argument("--output", type=Path, required=True, help="log to write (Parquet)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the log; return the exit code."""
     forecaster = Forecaster(args.bundle)
+    manifest = forecaster.bundle.manifest
+    origin = require_training_log(
+        manifest, args.events, args.profiles, args.columns, other_log=args.other_log
+    )
     study = Study.read(
-        Splits.recorded(forecaster.bundle.manifest.training),
+        Splits.recorded(manifest.training),
         read_catalogue(forecaster.bundle.path(CATALOGUE_FILE)),
         args.events,
         args.profiles,
         ColumnMap.load(args.columns),
         forecaster.renderer.name_ids,
     )
+    for line in (study.log.sentence(), study.sentence(), *origin.sentences(len(study.learnt))):
+        print(f"{_COMMAND}: {line}", file=sys.stderr, flush=True)
     _, (ranked,) = rank_rows(study, [study.validation], seed=args.seed, candidates=args.candidates)
     if len(ranked.impressions.rows) == 0:
         raise InvalidInputError(
@@ -84,19 +115,25 @@ def run(args: argparse.Namespace) -> int:
             f"after {study.splits.cut}"
         )
     logits = _recalibrated(ranked)
-    parts = [
-        _request(forecaster, study, ranked.impressions, logits, case)
-        for case in tqdm(
-            _chosen(ranked.impressions, args.requests, args.seed),
-            unit="request",
-            desc="adprior simulate-log",
-            disable=None,
-        )
-    ]
-    with replace_file(args.output) as fresh:
-        pa.parquet.write_table(pa.concat_tables(parts), fresh)
+    work = partial_directory(args.work, args.output)
+    identity = forecast_identity(manifest.bundle_id, threads=0)
+    chosen = _chosen(ranked.impressions, args.requests, args.seed)
+    with keep_results(work, identity, command=_COMMAND) as kept:
+        parts = [
+            _request(forecaster, study, ranked.impressions, logits, case, kept)
+            for case in track(chosen, unit="request", desc=_COMMAND)
+        ]
+        table = pa.concat_tables(parts).replace_schema_metadata(_metadata(origin, len(chosen)))
+        with replace_file(args.output) as fresh:
+            pa.parquet.write_table(table, fresh)
     print(f"adprior simulate-log: {len(parts)} requests in {args.output} (simulated)")
     return 0
+
+
+def _metadata(origin: LogOrigin, requests: int) -> dict[str, str]:
+    """Return what the file says of itself, beside its columns."""
+    found = {"simulated": True, "requests": requests, **origin.to_json()}
+    return {METADATA_KEY: to_json(found)}
 
 
 def _recalibrated(ranked: RankedRows) -> npt.NDArray[np.float64]:
@@ -120,34 +157,61 @@ def _request(
     impressions: Impressions,
     logits: npt.NDArray[np.float64],
     case: int,
+    kept: KeptResults,
 ) -> pa.Table:
     """Return one request's rows twice: ranked live, and ranked with the forecast at hand."""
     here = impressions.cases == case
     ids = forecaster.advertisers.ids[impressions.rows[here]]
-    forecast, live = forecaster.rank(study.context(study.validation[case]), ids)
+    found = _ask(forecaster, study.context(study.validation[case]), ids, kept)
     shared = {
         "request": _all(case, len(ids)),
         "advertiser_id": ids,
         "base_logit": logits[here].astype(np.float32),
         "label": impressions.labels[here].astype(np.int64),
-        "forecast_advertiser_ids": _all(forecast.advertiser_ids.tolist(), len(ids)),
-        "forecast_log_probs": _all(forecast.log_probs.tolist(), len(ids)),
-        "missing_mass": _all(forecast.missing_mass, len(ids)),
-        "exact": _all(forecast.exact, len(ids)),
+        "forecast_advertiser_ids": _all(found["advertiser_ids"].tolist(), len(ids)),
+        "forecast_log_probs": _all(found["log_probs"].tolist(), len(ids)),
+        "missing_mass": _all(found["missing_mass"].item(), len(ids)),
+        "exact": _all(found["exact"].item(), len(ids)),
         "bundle_id": _all(forecaster.bundle.bundle_id, len(ids)),
     }
-    rankings = {"live": live, "at_hand": forecaster.look_up(forecast, ids)}
     return pa.concat_tables(
         pa.table(
             {
                 **shared,
                 "forecast": _all(kind, len(ids)),
-                "log_prob": priors.log_probs,
-                "status": [CandidateStatus(status).name.lower() for status in priors.statuses],
+                "log_prob": found[f"{kind}_log_probs"],
+                "status": [
+                    CandidateStatus(status).name.lower() for status in found[f"{kind}_statuses"]
+                ],
             }
         )
-        for kind, priors in rankings.items()
+        for kind in _KINDS
     )
+
+
+def _ask(
+    forecaster: Forecaster,
+    context: UserContext,
+    candidate_ids: npt.NDArray[np.int64],
+    kept: KeptResults,
+) -> Arrays:
+    """Return forecast and priors of one request, as kept for the same prompt and candidates."""
+    prompt = np.asarray(forecaster.prompt_ids(context), dtype=np.int64)
+    key = key_of("ranked", prompt.tobytes(), candidate_ids.tobytes())
+    if (found := kept.get(key)) is not None:
+        return found
+    forecast, live = forecaster.rank(context, candidate_ids)
+    priors = {"live": live, "at_hand": forecaster.look_up(forecast, candidate_ids)}
+    found = {
+        "advertiser_ids": forecast.advertiser_ids,
+        "log_probs": forecast.log_probs,
+        "missing_mass": np.asarray(forecast.missing_mass),
+        "exact": np.asarray(forecast.exact),
+        **{f"{kind}_log_probs": priors[kind].log_probs for kind in _KINDS},
+        **{f"{kind}_statuses": priors[kind].statuses for kind in _KINDS},
+    }
+    kept.put(key, found)
+    return found
 
 
 def _all(value: Any, count: int) -> list[Any]:

@@ -12,6 +12,8 @@ from typing import Any, Final, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from adprior_runtime.json_text import to_json
+
 __all__ = ["Counter", "InputCounts", "describe"]
 
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
@@ -43,7 +45,7 @@ class InputCounts:
 
     def to_json(self) -> str:
         """Return the counts as text."""
-        return json.dumps(asdict(self))
+        return to_json(asdict(self))
 
 
 class Counter:

@@ -33,6 +33,7 @@ from typing import Any, Final, Self
 
 from adprior_client.forecast_files import KEPT, MANIFEST, find_manifest
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.json_text import to_json
 
 __all__ = [
     "DEAD_LETTERS",
@@ -115,7 +116,7 @@ class Manifest:
         return [file.path for file in self.files if file.shard == shard]
 
     def _to_text(self) -> str:
-        return json.dumps(asdict(self), indent=1) + "\n"
+        return to_json(asdict(self), indent=1) + "\n"
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -14,7 +14,7 @@ from adprior_bench.drift import LEAST_SHARE, SHARES_WITHOUT_HISTORY
 from adprior_runtime.cli import main
 from adprior_runtime.drift import PopularityBins, stability_index
 from adprior_runtime.forecaster import Forecaster
-from unit.small_checkpoint import SmallData
+from unit.small_checkpoint import SmallData, invented_events
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +82,24 @@ def test_people_get_a_table(
     assert [line.split()[0] for line in lines[-5:]] == ["0%", "10%", "25%", "50%", "100%"]
 
 
+def test_another_log_is_refused_unless_it_is_asked_for(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = SmallData.write(tmp_path)
+    other.write_events([row for row in invented_events() if row["who"] != "user-0"])
+    asked = ["--requests", "5", "--forecasts", "50", "--draws", "20"]
+    assert run(other, bundle, *asked) == 2
+    assert "not the log that bundle" in capsys.readouterr().err
+    assert run(other, bundle, *asked, "--other-log") == 0
+    assert "not the log that bundle" in capsys.readouterr().out.splitlines()[1]
+
+
 def test_a_log_without_later_days_of_test_users_is_one_line(
     data: SmallData, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     empty = tmp_path / "events.csv"
     empty.write_text("who,day,brand\na,2001-01-01,Acme\n")
-    options = ["--columns", str(data.path("columns.toml")), "--events", str(empty)]
+    options = ["--columns", str(data.path("columns.toml")), "--events", str(empty), "--other-log"]
     assert main(["bench", "drift", "--bundle", str(bundle), *options]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import average_precision_score
 
+from adprior_bench.log_summary import LogSummary
 from adprior_bench.quality.head_choice import (
     PENALTIES,
     REFERENCE,
@@ -65,6 +66,7 @@ def study() -> Study:
         later=cases_of(TAUGHT),
         learnt=[],
         histories={},
+        log=LogSummary(events=0, users=0, with_profile=0),
     )
 
 

@@ -79,7 +79,7 @@ def test_figures_are_those_of_the_clients_blend(
         values = {measure: found.values[measure][1, 2, place] for measure in MEASURES}
         spread = advertiser_concentration(advertisers)
         assert values == {
-            "products": len(wanted.places & {int(item.item_id) for item in blended}),
+            "items": len(wanted.places & {int(item.item_id) for item in blended}),
             "advertisers": float(int(case.targets[0]) in advertisers),
             "herfindahl": spread.herfindahl,
             "top_share": spread.top_share,
@@ -156,9 +156,9 @@ def test_days_without_an_item_have_no_share_of_products(
     }
     nameless = replace(study, histories=histories)
     found = measure_quotas(retriever, nameless, study.validation, foresight, SETTINGS)
-    assert np.isnan(found.values["products"]).all()
+    assert np.isnan(found.values["items"]).all()
     assert np.isfinite(found.values["advertisers"]).all()
-    assert np.isnan(found.means("products")).all()
+    assert np.isnan(found.means("items")).all()
 
 
 def test_the_quota_is_the_best_and_of_equals_the_smallest() -> None:
@@ -171,7 +171,7 @@ def test_the_quota_is_the_best_and_of_equals_the_smallest() -> None:
         items_outside=1,
     )
     assert found.best_quota(2) == 0.25
-    assert found.best_quota(4, "products") == 0.0
+    assert found.best_quota(4, "items") == 0.0
     assert found.gain(2, 0.25).tolist() == [1.0, 0.0]
     assert found.gain(4, 0.5).tolist() == pytest.approx([-0.3, -0.3])
 

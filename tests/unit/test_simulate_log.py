@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -9,12 +10,15 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
+from adprior_bench.simulate_log import METADATA_KEY
 from adprior_build.event_log import Split
 from adprior_build.ranking_log import COLUMNS, read_ranking_log
 from adprior_runtime.bundle import Bundle
 from adprior_runtime.cli import main
+from adprior_runtime.forecaster import Forecaster
 from unit.small_checkpoint import CUT, IDS, NAMES, SmallData, invented_events
 
+INTERRUPTED = 130
 Simulate = Callable[..., dict[str, list[Any]]]
 
 
@@ -169,12 +173,73 @@ def test_the_same_seed_gives_the_same_log(simulate: Simulate) -> None:
     assert simulate(*options, "6") != first
 
 
+def test_a_killed_simulation_goes_on(
+    data: SmallData,
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The engine is asked for the rest only, and the log is that of a run without a break."""
+    whole, log = tmp_path / "whole.parquet", tmp_path / "log.parquet"
+    assert run(data, bundle, whole) == 0
+    requests = len(set(pyarrow.parquet.read_table(whole)["request"].to_pylist()))
+    asked: list[Any] = []
+    most, rank = 2, Forecaster.rank
+
+    def counted(forecaster: Forecaster, *arguments: Any) -> Any:
+        if len(asked) == most:
+            raise KeyboardInterrupt
+        asked.append(arguments)
+        return rank(forecaster, *arguments)
+
+    monkeypatch.setattr(Forecaster, "rank", counted)
+    assert run(data, bundle, log) == INTERRUPTED
+    assert not log.exists()
+    asked.clear()
+    most = requests
+    capsys.readouterr()
+    assert run(data, bundle, log) == 0
+    assert "goes on with 2 results" in capsys.readouterr().err
+    assert requests > 2
+    assert len(asked) == requests - 2
+    assert pyarrow.parquet.read_table(log).equals(pyarrow.parquet.read_table(whole))
+    assert {path.name for path in tmp_path.iterdir()} == {"whole.parquet", "log.parquet"}
+
+
+def test_rows_users_and_days_are_said_first(
+    data: SmallData, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(data, bundle, tmp_path / "log.parquet") == 0
+    first, second = capsys.readouterr().err.splitlines()[:2]
+    assert "96 events of 16 users (16 with a profile), 2024-01-02 to 2024-02-23" in first
+    assert "training users with" in second
+
+
+def test_another_log_is_refused_unless_it_is_asked_for(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = SmallData.write(tmp_path)
+    other.write_events([row for row in invented_events() if row["who"] != "user-0"])
+    log = tmp_path / "log.parquet"
+    assert run(other, bundle, log) == 2
+    said = capsys.readouterr().err
+    assert "not the log that bundle" in said
+    assert said.count("\n") == 1
+    assert not log.exists()
+    assert run(other, bundle, log, "--other-log") == 0
+    assert "flatters the model" in capsys.readouterr().err
+    told = json.loads(pyarrow.parquet.read_schema(log).metadata[METADATA_KEY.encode()])
+    assert told["simulated"] is True
+    assert told["is_training_log"] is False
+
+
 def test_a_log_without_later_days_is_refused(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     early = SmallData.write(tmp_path)
     early.write_events([row for row in invented_events() if row["day"] < CUT])
-    assert run(early, bundle, tmp_path / "log.parquet") == 2
+    assert run(early, bundle, tmp_path / "log.parquet", "--other-log") == 2
     error = capsys.readouterr().err
     assert f"user acts on an advertiser on or after {CUT}" in error
     assert error.count("\n") == 1
@@ -192,7 +257,7 @@ def test_days_without_an_advertiser_of_the_catalogue_are_no_requests(
             for row in invented_events()
         ]
     )
-    assert run(other, bundle, tmp_path / "log.parquet") == 2
+    assert run(other, bundle, tmp_path / "log.parquet", "--other-log") == 2
     assert "no validation user acts on an advertiser of the catalogue" in capsys.readouterr().err
 
 
@@ -201,6 +266,6 @@ def test_advertisers_outside_the_catalogue_are_no_candidates(bundle: Path, tmp_p
     day = CUT + timedelta(days=3)
     extra = {"who": "user-0", "day": day, "brand": "Elsewhere", "kind": "FOOD"}
     other.write_events([*invented_events(), extra])
-    assert run(other, bundle, tmp_path / "log.parquet") == 0
+    assert run(other, bundle, tmp_path / "log.parquet", "--other-log") == 0
     table = pyarrow.parquet.read_table(tmp_path / "log.parquet")
     assert set(table["advertiser_id"].to_pylist()) == set(IDS)

@@ -20,6 +20,7 @@ from typing import Any, Final
 import lightgbm
 import numpy as np
 
+from adprior_bench.progress import boosting_bar, track
 from adprior_bench.quality.baselines.base import Training
 from adprior_bench.quality.folds import FOLDS, case_folds, fold_of
 from adprior_bench.quality.histories import EncodedCase, Float64Array
@@ -103,7 +104,7 @@ def out_of_fold_table(
     owners = case_folds(later)[impressions.cases]
     keys = RankingFeatures(training)
     found = np.zeros((len(impressions.rows), len(keys.names)))
-    for fold in np.unique(owners).tolist():
+    for fold in track(np.unique(owners).tolist(), desc="base ranker, features", unit="fold"):
         others = [user for user in training.users if fold_of(user.user_id, FOLDS) != fold]
         if not any((user.rows >= 0).any() for user in others):
             others = list(training.users)  # a handful of users, all in one fold
@@ -131,4 +132,7 @@ def _train(
         "min_data_in_leaf": max(1, min(_LEAST_ROWS, len(labels) // 250)),
     }
     data = lightgbm.Dataset(table, labels, feature_name=list(names))
-    return lightgbm.train(settings | dict(SETTINGS), data, num_boost_round=ROUNDS)
+    with boosting_bar("base ranker, training", ROUNDS) as callback:
+        return lightgbm.train(
+            settings | dict(SETTINGS), data, num_boost_round=ROUNDS, callbacks=[callback]
+        )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
+from adprior_bench.kept_results import add_work, partial_directory
+from adprior_bench.log_origin import add_other_log
 from adprior_bench.quality.logged_ranking import measure_log, ranking_table
-from adprior_build.event_log import ColumnMap
+from adprior_bench.quality.settings import Settings
 from adprior_build.options import positive_integer, whole_number
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.json_text import to_json
@@ -44,6 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quick", action="store_true", help="one setting of each baseline, 100 resamples"
     )
     parser.add_argument(
+        "--max-cases",
+        type=positive_integer,
+        metavar="N",
+        help="judge so many days at most, and choose settings on as many; always the same ones "
+        "(all)",
+    )
+    add_other_log(parser)
+    add_work(parser)
+    parser.add_argument(
         "--resamples", type=positive_integer, default=1000, metavar="N", help="bootstrap (1000)"
     )
     parser.add_argument(
@@ -61,28 +71,21 @@ def run(args: argparse.Namespace) -> int:
     for option in ("bundle", "events", "columns"):
         if getattr(args, option) is None:
             raise InvalidInputError(f"--{option} is missing (or give --logs)")
-    columns = ColumnMap.load(args.columns)
-    report = _evaluate(args, columns)
-
+    from adprior_bench.quality.evaluation import evaluate  # noqa: PLC0415  torch, LightGBM
     from adprior_bench.quality.report.plain import plain  # noqa: PLC0415  heavy: plots
     from adprior_bench.quality.report.terminal import report_text  # noqa: PLC0415
     from adprior_bench.quality.report.write import write_report  # noqa: PLC0415
 
-    shown = plain(report) if args.output is None else write_report(report, args.output)
-    print(to_json(shown, indent=2) if args.json else report_text(shown))
-    return 0
-
-
-def _evaluate(args: argparse.Namespace, columns: ColumnMap) -> Any:
-    from adprior_bench.quality.evaluation import evaluate  # noqa: PLC0415  heavy: torch, LightGBM
-
-    return evaluate(
-        args.bundle,
-        args.events,
-        args.profiles,
-        columns,
+    settings = Settings(
         quick=args.quick,
         resamples=100 if args.quick else args.resamples,
         threads=args.threads,
         validation_only=args.validation_only,
+        max_cases=args.max_cases,
+        other_log=args.other_log,
+        work=partial_directory(args.work, args.output),
     )
+    with evaluate(args.bundle, args.events, args.profiles, args.columns, settings) as report:
+        shown = plain(report) if args.output is None else write_report(report, args.output)
+    print(to_json(shown, indent=2) if args.json else report_text(shown, args.output))
+    return 0

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from adprior_bench.kept_results import KeptResults, keep_results
+from adprior_bench.log_origin import LogOrigin, require_training_log
 from adprior_bench.quality.cohorts import Targets, cohorts
 from adprior_bench.quality.intervals import UserBootstrap, divide, estimate
-from adprior_bench.quality.language_model import ABLATIONS, forecast_cases
+from adprior_bench.quality.language_model import ABLATIONS, forecast_cases, forecast_identity
 from adprior_bench.quality.metrics import measure_forecasts, score
 from adprior_bench.quality.rankers import (
     LLM,
@@ -27,6 +31,7 @@ from adprior_bench.quality.retriever_tuning import tune_retriever
 from adprior_bench.quality.sections.ablations import ablation_section
 from adprior_bench.quality.sections.claims import claims_section
 from adprior_bench.quality.sections.forecasts import ForecastFigures, forecast_section
+from adprior_bench.quality.sections.opening import machine_data, notes, warnings
 from adprior_bench.quality.sections.protocol import protocol_section
 from adprior_bench.quality.sections.ranking import RankingFigures, ranking_section
 from adprior_bench.quality.sections.retrieval import (
@@ -35,67 +40,81 @@ from adprior_bench.quality.sections.retrieval import (
     retrieval_section,
 )
 from adprior_bench.quality.sections.tuning import tuning_section
+from adprior_bench.quality.sections.verdict import (
+    calibration_verdict,
+    ranking_verdict,
+    retrieval_verdict,
+)
+from adprior_bench.quality.settings import Settings
 from adprior_bench.quality.study import Splits, Study
 from adprior_bench.quality.tuning import Tuned, tune
 from adprior_build.catalogue import read_catalogue
 from adprior_build.event_log import ColumnMap, Split
+from adprior_build.prior_head import is_identity_head
 from adprior_runtime.bundle import CATALOGUE_FILE, HEAD_FILE
 from adprior_runtime.forecaster import Forecaster
 from adprior_runtime.head import PriorHead
 
-__all__ = ["evaluate"]
+__all__ = ["COMMAND", "evaluate"]
+
+COMMAND: Final = "adprior bench quality"
+"""Begins what is told while it works."""
 
 _TRIALS: Final = 16
 """Settings of the conventional retriever that are tried."""
 
+_UNFILLED: Final = "no forecast, advertisers that the list lacks"
+"""What else can take the places that are reserved for the forecast."""
+
 _HALVES: Final = Split(test_share=0.5, salt="judged")
 
 
+@contextmanager
 def evaluate(
-    bundle: Path,
-    events: Path,
-    profiles: Path | None,
-    columns: ColumnMap,
-    *,
-    quick: bool,
-    resamples: int,
-    threads: int,
-    validation_only: bool = False,
-) -> Report:
-    """Evaluate a bundle on a data set.
+    bundle: Path, events: Path, profiles: Path | None, columns: Path, settings: Settings
+) -> Iterator[Report]:
+    """Yield a bundle's evaluation on a data set; what is kept for a killed run goes afterwards.
 
     Args:
         bundle: Its directory.
         events: The log it was trained on.
         profiles: The users' profiles.
-        columns: Of both.
-        quick: Try one setting of each baseline.
-        resamples: Of the bootstrap.
-        threads: CPU threads, 0 for all.
-        validation_only: Judge on half of the validation users, tune on the other half.
+        columns: The column map of both.
+        settings: How.
 
     Raises:
-        InvalidInputError: The data cannot be read, or nobody is unseen.
+        InvalidInputError: The data cannot be read, are not the bundle's, or nobody is unseen.
     """
-    forecaster = Forecaster(bundle, threads=threads)
-    training = forecaster.bundle.manifest.training
+    forecaster = Forecaster(bundle, threads=settings.threads)
+    manifest = forecaster.bundle.manifest
+    origin = require_training_log(manifest, events, profiles, columns, other_log=settings.other_log)
+    splits = Splits.recorded(manifest.training)
     catalogue = read_catalogue(forecaster.bundle.path(CATALOGUE_FILE))
-    study = Study.read(
-        Splits.recorded(training),
-        catalogue,
-        events,
-        profiles,
-        columns,
-        forecaster.renderer.name_ids,
-    )
-    if validation_only:
-        study = _halved(study)
-    tuned = tune(study.training, study.validation, threads=threads, quick=quick)
-    forecasts = forecast_rankers(forecaster, study, tuned)
+    name_ids = forecaster.renderer.name_ids
+    whole = Study.read(splits, catalogue, events, profiles, ColumnMap.load(columns), name_ids)
+    study = _chosen_cases(whole, settings)
+    for line in (whole.log.sentence(), study.sentence()):
+        print(f"{COMMAND}: {line}", file=sys.stderr, flush=True)
+    identity = forecast_identity(manifest.bundle_id, settings.threads)
+    with keep_results(settings.work, identity, command=COMMAND) as kept:
+        yield _evaluate(forecaster, study, whole, origin, settings, kept)
+
+
+def _evaluate(
+    forecaster: Forecaster,
+    study: Study,
+    whole: Study,
+    origin: LogOrigin,
+    settings: Settings,
+    kept: KeptResults,
+) -> Report:
+    training = forecaster.bundle.manifest.training
+    tuned = tune(study.training, study.validation, threads=settings.threads, quick=settings.quick)
+    forecasts = forecast_rankers(forecaster, study, tuned, kept)
     best = max(tuned, key=lambda each: each.best.recall).name
 
     targets = Targets.of(study.test)
-    bootstrap = UserBootstrap(targets.users, resamples=resamples)
+    bootstrap = UserBootstrap(targets.users, resamples=settings.resamples)
     blend_own, blend_best = blend_name(OWN), blend_name(best)
     figures = forecast_section(
         {name: score(forecasts.judged[name], targets) for name in forecasts.names},
@@ -104,20 +123,41 @@ def evaluate(
         ours=list(dict.fromkeys([LLM, blend_own, blend_best])),
         against=list(dict.fromkeys([POPULARITY, OWN, best])),
     )
-    ranking = _rank(forecaster, study, forecasts, tuned, resamples, threads)
-    retrieval = _retrieve(study, forecasts, best, bootstrap, trials=1 if quick else _TRIALS)
-    ablations = _ablate(forecaster, study, targets, bootstrap, figures)
-    claims = _claims(figures, ranking, retrieval, best)
+    ranking = _rank(forecaster, study, forecasts, tuned, settings)
+    retrieval = _retrieve(
+        study, forecasts, best, bootstrap, trials=1 if settings.quick else _TRIALS
+    )
+    ablations = _ablate(forecaster, study, targets, bootstrap, figures, kept)
     sections = [
-        claims,
+        _claims(figures, ranking, retrieval, best),
         protocol_section(study),
-        tuning_section(study, forecasts, tuned, training, resamples=resamples),
+        tuning_section(study, forecasts, tuned, training, resamples=settings.resamples),
         figures.section | {"notes": _blend_notes(forecasts)},
         *([retrieval.section] if retrieval else []),
         ranking.section,
         ablations,
     ]
-    return _report(forecaster, sections, tuned, forecasts, validation_only=validation_only)
+    verdict = [
+        retrieval_verdict(retrieval, events=study.log.event_words(), unfilled=_UNFILLED),
+        ranking_verdict(ranking.gains, LLM),
+        calibration_verdict(figures.calibrations[LLM]),
+    ]
+    return {
+        "title": f"Forecast quality of bundle {forecaster.bundle.bundle_id}",
+        "warnings": warnings(study, whole, origin, settings),
+        "verdict": verdict,
+        "notes": notes(forecaster.bundle.manifest, study),
+        "sections": sections,
+        "data": {
+            "bundle_id": forecaster.bundle.bundle_id,
+            **machine_data(study, tuned, forecasts, origin, settings),
+        },
+    }
+
+
+def _chosen_cases(whole: Study, settings: Settings) -> Study:
+    study = _halved(whole) if settings.validation_only else whole
+    return study if settings.max_cases is None else study.limited(settings.max_cases)
 
 
 def _halved(study: Study) -> Study:
@@ -134,9 +174,9 @@ def _rank(
     study: Study,
     forecasts: Forecasts,
     tuned: Sequence[Tuned],
-    resamples: int,
-    threads: int,
+    settings: Settings,
 ) -> RankingFigures:
+    head = forecaster.bundle.path(HEAD_FILE)
     fed = [LLM, *forecasts.shares, *(each.name for each in tuned)]
     result = measure_ranking(
         study,
@@ -146,10 +186,10 @@ def _rank(
         forecaster.advertisers,
         real=LLM,
         forecast_k=forecaster.bundle.forecast_k,
-        shipped=PriorHead(forecaster.bundle.path(HEAD_FILE)),
-        threads=threads,
+        shipped=None if is_identity_head(head) else PriorHead(head),
+        threads=settings.threads,
     )
-    return ranking_section(result, resamples, LLM)
+    return ranking_section(result, settings.resamples, LLM)
 
 
 def _retrieve(
@@ -170,7 +210,7 @@ def _retrieve(
         )
         return Filled(title=title, validation=validation, test=judged)
 
-    rivals: dict[str, str | None] = {"no forecast, advertisers that the list lacks": None}
+    rivals: dict[str, str | None] = {_UNFILLED: None}
     rivals |= {f"{name}'s forecast": name for name in dict.fromkeys([POPULARITY, OWN, best])}
     others = [filled(title, name) for title, name in rivals.items()]
     return retrieval_section(filled(f"the {LLM}'s forecast", LLM), others, tuning, bootstrap)
@@ -182,6 +222,7 @@ def _ablate(
     targets: Targets,
     bootstrap: UserBootstrap,
     figures: ForecastFigures,
+    kept: KeptResults,
 ) -> Section:
     everyone = cohorts(targets)["all"]
     altered = {
@@ -189,7 +230,14 @@ def _ablate(
             title,
             measure_forecasts(
                 score(
-                    forecast_cases(forecaster, study, study.test, alter=alter, title=title),
+                    forecast_cases(
+                        forecaster,
+                        study,
+                        study.test,
+                        alter=alter,
+                        title=f"forecasts, {title}",
+                        kept=kept,
+                    ),
                     targets,
                 ),
                 targets,
@@ -230,45 +278,3 @@ def _blend_notes(forecasts: Forecasts) -> list[str]:
         f"Blends are mixtures of probabilities; the model's share in them was chosen on "
         f"validation users: {shares}."
     ]
-
-
-def _report(
-    forecaster: Forecaster,
-    sections: Sequence[Section],
-    tuned: Sequence[Tuned],
-    forecasts: Forecasts,
-    *,
-    validation_only: bool,
-) -> Report:
-    manifest = forecaster.bundle.manifest
-    notes = [f"Origin of the data: {manifest.origin}."] if manifest.origin else []
-    if manifest.training.get("start") == "scratch":
-        notes.append(
-            "The model was trained from scratch on this log alone: the knowledge of the world that "
-            "a pre-trained model brings is absent from every figure."
-        )
-    if validation_only:
-        notes.append(
-            "Half of the validation users were judged: they stand wherever this report says test "
-            "users; the test users were left alone."
-        )
-    return {
-        "title": f"Forecast quality of bundle {manifest.bundle_id}",
-        "notes": notes,
-        "sections": sections,
-        "data": {
-            "bundle_id": manifest.bundle_id,
-            "blend_shares": dict(forecasts.shares),
-            "tuning": {
-                each.name: [
-                    {
-                        "settings": dict(trial.settings),
-                        "recall": trial.recall,
-                        "seconds": trial.seconds,
-                    }
-                    for trial in each.trials
-                ]
-                for each in tuned
-            },
-        },
-    }

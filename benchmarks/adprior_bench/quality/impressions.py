@@ -1,9 +1,9 @@
-"""A simulated impression log: what an ad system might have shown on each purchase day.
+"""A simulated impression log: what an ad system might have shown on each day of a user.
 
-The data are purchases alone; nothing says what else was shown. So each case becomes one request:
-the day's advertisers (label 1) among candidates that were not acted on that day (label 0), drawn
-from what an ad system would show: what is popular, what the user knows already, and what fits the
-categories that the user buys. Say "simulated" wherever a figure comes from such a log.
+The data are what users did alone; nothing says what else was shown. So each case becomes one
+request: the day's advertisers (label 1) among candidates that were not acted on that day (label 0),
+drawn from what an ad system would show: what is popular, what the user knows already, and what fits
+the categories that the user acts on. Say "simulated" wherever a figure comes from such a log.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from adprior_bench.progress import track
 from adprior_bench.quality.baselines.affinity import CategoryAffinity
 from adprior_bench.quality.baselines.base import Training
 from adprior_bench.quality.baselines.popularity import Popularity
@@ -84,7 +85,8 @@ def simulate_impressions(
     popular = Popularity(training).shares
     affinity = CategoryAffinity(training)
     owners, found, labels = [], [], []
-    for position, case in enumerate(cases):
+    shown = track(cases, desc="simulated requests", unit="case", leave=False)
+    for position, case in enumerate(shown):
         if len(case.targets) == 0:
             continue
         negatives = _negatives(case, popular, affinity, candidates, _generator(case, seed))

@@ -10,18 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-from tqdm import tqdm
+import onnxruntime
 
+from adprior_bench.kept_results import KeptResults, key_of
+from adprior_bench.progress import track
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.study import Study
 from adprior_bench.quality.tuning import Float32Array
+from adprior_runtime import __version__
 from adprior_runtime.context import UserContext
 from adprior_runtime.forecaster import Forecaster
 
-__all__ = ["ABLATIONS", "Ablation", "forecast_cases"]
+__all__ = ["ABLATIONS", "Ablation", "forecast_cases", "forecast_identity"]
 
 Ablation = Callable[[UserContext], UserContext]
 
@@ -33,6 +36,7 @@ def forecast_cases(
     *,
     alter: Ablation | None = None,
     title: str = "forecasts",
+    kept: KeptResults | None = None,
 ) -> Float32Array:
     """Ask the model about each case.
 
@@ -42,15 +46,44 @@ def forecast_cases(
         cases: Validation or test users'.
         alter: Changes what the model is told; None tells all that a client would.
         title: Of the progress bar.
+        kept: Forecasts of an earlier run of this bundle, by their prompts; new ones are added.
 
     Returns:
         float32 [cases, advertisers], rows of sum 1 at most.
     """
     found = np.empty((len(cases), len(forecaster.advertisers.ids)), dtype=np.float32)
-    for row, case in enumerate(tqdm(cases, unit="case", desc=title, dynamic_ncols=True)):
+    kept = KeptResults(None) if kept is None else kept
+    for row, case in enumerate(track(cases, unit="forecast", desc=title)):
         context = study.context(case)
-        found[row] = _probabilities(forecaster, context if alter is None else alter(context))
+        found[row] = _kept_probabilities(
+            forecaster, context if alter is None else alter(context), kept
+        )
     return found
+
+
+def forecast_identity(bundle_id: str, threads: int) -> dict[str, Any]:
+    """Return what a forecast follows from beside its prompt, for `keep_results`.
+
+    A bundle's id is a hash of its files and settings.
+    """
+    return {
+        "bundle_id": bundle_id,
+        "threads": threads,
+        "adprior_version": __version__,
+        "onnxruntime_version": onnxruntime.__version__,
+    }
+
+
+def _kept_probabilities(
+    forecaster: Forecaster, context: UserContext, kept: KeptResults
+) -> Float32Array:
+    """Return what is kept of the same prompt, else ask: a forecast follows from its prompt."""
+    prompt = np.asarray(forecaster.prompt_ids(context), dtype=np.int64)
+    key = key_of("probabilities", prompt.tobytes())
+    if (found := kept.get(key)) is None:
+        found = {"row": _probabilities(forecaster, context).astype(np.float32)}
+        kept.put(key, found)
+    return found["row"]
 
 
 def _probabilities(forecaster: Forecaster, context: UserContext) -> Float64Array:

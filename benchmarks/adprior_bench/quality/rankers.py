@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from adprior_bench.kept_results import KeptResults
 from adprior_bench.quality.language_model import forecast_cases
 from adprior_bench.quality.study import Study
 from adprior_bench.quality.tuning import Float32Array, Tuned, forecast_all, mean_recall
@@ -43,19 +44,32 @@ class Forecasts:
         return {name: _best_share(recalls) for name, recalls in self.blends.items()}
 
 
-def forecast_rankers(forecaster: Forecaster, study: Study, tuned: Sequence[Tuned]) -> Forecasts:
+def forecast_rankers(
+    forecaster: Forecaster,
+    study: Study,
+    tuned: Sequence[Tuned],
+    kept: KeptResults | None = None,
+) -> Forecasts:
     """Ask every ranker, and mix the model with own history and with the best baseline.
 
     Args:
         forecaster: The language model.
         study: The cases; validation cases choose the model's share in each blend.
         tuned: The baselines.
+        kept: See `forecast_cases`.
     """
-    validation = {LLM: forecast_cases(forecaster, study, study.validation, title="validation")}
-    judged = {LLM: forecast_cases(forecaster, study, study.test, title="test")}
+    validation, judged = (
+        {LLM: forecast_cases(forecaster, study, cases, title=f"forecasts, {title}", kept=kept)}
+        for title, cases in (("validation users", study.validation), ("test users", study.test))
+    )
     for each in tuned:
         validation[each.name] = each.validation
-        judged[each.name] = forecast_all(each.baseline, study.test, study.training.advertisers)
+        judged[each.name] = forecast_all(
+            each.baseline,
+            study.test,
+            study.training.advertisers,
+            title=f"{each.name}, test users",
+        )
     best = max(tuned, key=lambda each: each.best.recall).name
     blends = {}
     for other in dict.fromkeys([OWN, best]):

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from adprior_bench.progress import track
 from adprior_bench.quality.base_ranker import BaseRanker
 from adprior_bench.quality.head_choice import (
     CLAMP,
@@ -163,7 +164,8 @@ def measure_ranking(
 
     variants, chosen, clamped = {}, {}, {}
     logits = {BASE: judged.logits, REFERENCE: reference}
-    for name in (*forecasts, RANDOM, SHUFFLED):
+    fed = (*forecasts, RANDOM, SHUFFLED)
+    for name in track(fed, desc="heads, one for each forecast", unit="forecast"):
         learnt, asked = features(name)
         variants[name] = compare_variants(learnt, fitted)
         chosen[name] = form = best_variant(variants[name])

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from adprior_bench.progress import track
 from adprior_bench.quality.baselines.affinity import CategoryAffinity
 from adprior_bench.quality.baselines.base import Training
 from adprior_bench.quality.baselines.boosted import FEATURES, Signals
@@ -75,8 +76,9 @@ class RankingFeatures:
         """
         found = np.zeros((len(impressions.rows), len(self.names)))
         owners, starts = np.unique(impressions.cases, return_index=True)
-        for owner, start, stop in zip(
-            owners, starts, [*starts[1:], len(impressions.rows)], strict=True
+        parts = zip(owners, starts, [*starts[1:], len(impressions.rows)], strict=True)
+        for owner, start, stop in track(
+            parts, total=len(owners), desc="ranking features", unit="request", leave=False
         ):
             rows = impressions.rows[start:stop]
             found[start:stop] = self._of(cases[owner])[rows]

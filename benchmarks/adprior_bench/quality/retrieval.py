@@ -2,7 +2,7 @@
 
 Each case's forecast becomes the targeting filter of a conventional retriever, and the two lists are
 blended under a quota by the client's own function (`adprior_client.blending`). Counted are the
-purchased products and their advertisers that the blended list has, and how few advertisers it is
+items acted on and their advertisers that the blended list has, and how few advertisers it is
 concentrated on. The quota is chosen on validation cases, and compared with none on others.
 
 The reserved places go to advertisers that the list lacks, and that alone finds more of them. So the
@@ -18,8 +18,8 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
+from adprior_bench.progress import track
 from adprior_bench.quality.histories import NONE, EncodedCase, Float64Array
 from adprior_bench.quality.retriever import Query, Retriever
 from adprior_bench.quality.study import Study
@@ -46,7 +46,7 @@ QUOTAS: Final = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
 _Filter: TypeAlias = tuple[npt.NDArray[np.int64], list[RetrievedItem]]
 """The advertisers that may fill the reserved places, and the retriever's items of theirs."""
 
-MEASURES: Final = ("products", "advertisers", "herfindahl", "top_share")
+MEASURES: Final = ("items", "advertisers", "herfindahl", "top_share")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +184,7 @@ def measure_quotas(
     wanted = [wanted_items(retriever, study, case) for case in cases]
     shape = (len(settings.budgets), len(settings.quotas), len(cases))
     values = {measure: np.zeros(shape) for measure in (*MEASURES, "forecast_share")}
-    shown = tqdm(filters, total=len(cases), unit="case", desc="retrieval")
+    shown = track(filters, total=len(cases), unit="case", desc="retrieval under quotas")
     for index, (chosen, filtered) in enumerate(shown):
         found = _measure_case(conventional[index], filtered, chosen, wanted[index], settings)
         for measure, figures in found.items():
@@ -264,7 +264,7 @@ def _figures(blended: Sequence[BlendedItem], wanted: Wanted) -> dict[str, float]
     forecasts = sum(item.source is ItemSource.FORECAST for item in blended)
     hits = len(wanted.places.intersection(item.item_id for item in blended))
     return {
-        "products": hits / wanted.items if wanted.items else float("nan"),
+        "items": hits / wanted.items if wanted.items else float("nan"),
         "advertisers": len(wanted.advertisers.intersection(advertisers)) / wanted.named,
         "herfindahl": concentration.herfindahl,
         "top_share": concentration.top_share,

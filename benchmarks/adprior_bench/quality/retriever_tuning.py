@@ -1,7 +1,7 @@
 """Choosing the conventional retriever's settings on validation users, before any forecast.
 
 A random search of a small grid: as many trials as are asked for, the defaults first. What counts is
-the share of the purchased products that the retriever's own list has, the mean over the budgets.
+the share of the items acted on that the retriever's own list has, the mean over the budgets.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
-from tqdm import tqdm
 
+from adprior_bench.progress import track
 from adprior_bench.quality.histories import EncodedCase
 from adprior_bench.quality.item_vectors import ItemCorpus, ItemVectors
 from adprior_bench.quality.retrieval import wanted_items
@@ -65,7 +65,7 @@ def tune_retriever(
     vectors = ItemVectors(study, corpus, start.sizes)
     random = np.random.default_rng(seed)
     tried, best, highest = [], start, -1.0
-    for trial in tqdm(range(trials), unit="trial", desc="retriever"):
+    for trial in track(range(trials), unit="setting", desc="tuning the retriever"):
         settings = _drawn(random, start) if trial else start
         recall = _recall(Retriever(corpus, vectors, settings), study, study.validation, budgets)
         tried.append(asdict(settings) | {"recall": recall})

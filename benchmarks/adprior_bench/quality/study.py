@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from adprior_bench.cases import recorded_split
+from adprior_bench.log_summary import LogSummary
 from adprior_bench.quality.baselines.base import Training
 from adprior_bench.quality.histories import (
     EncodedCase,
@@ -79,6 +81,16 @@ class Splits:
             return "test"
         return "validation" if self.validation.is_test_user(user_id) else "training"
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it as reports keep it for machines."""
+        return {
+            "cut": self.cut.isoformat(),
+            "test_share": self.test.test_share,
+            "test_salt": self.test.salt,
+            "validation_share": self.validation.test_share,
+            "validation_salt": self.validation.salt,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Study:
@@ -95,6 +107,7 @@ class Study:
         later: Training users' cases on and after the cut: only the simulated base ranker, which
             stands for a production ranker, learns from them.
         histories: Validation and test users' whole histories, for prompts, by user id.
+        log: What the whole log holds.
     """
 
     splits: Splits
@@ -106,6 +119,7 @@ class Study:
     test: Sequence[EncodedCase]
     later: Sequence[EncodedCase]
     histories: Mapping[str, UserHistory]
+    log: LogSummary
 
     @classmethod
     def read(
@@ -174,6 +188,28 @@ class Study:
             histories={
                 user.user_id: user for name in ("validation", "test") for user in groups[name]
             },
+            log=LogSummary.of(users, catalogue.rows_by_name(name_ids)),
+        )
+
+    def limited(self, most: int) -> Study:
+        """Return the study with at most so many validation cases, and as many test cases.
+
+        Cases are drawn by a hash of their user and day: which are drawn depends on no other case,
+        and a larger number draws these and more.
+        """
+        return replace(self, validation=_drawn(self.validation, most), test=_drawn(self.test, most))
+
+    def sentence(self) -> str:
+        """Return who is in each group, in a line."""
+
+        def asked(cases: Sequence[EncodedCase]) -> str:
+            return f"{len(cases):,} days of {len({case.user.user_id for case in cases}):,}"
+
+        events = sum(len(user.events) for user in self.learnt)
+        return (
+            f"{len(self.learnt):,} training users with {events:,} events before "
+            f"{self.splits.cut} teach; asked about are {asked(self.validation)} validation users "
+            f"and {asked(self.test)} test users from then on"
         )
 
     def context(self, case: EncodedCase) -> UserContext:
@@ -186,6 +222,14 @@ class Study:
                 date.fromordinal(case.day + date(1970, 1, 1).toordinal()), time(), tzinfo=UTC
             ),
         )
+
+
+def _drawn(cases: Sequence[EncodedCase], most: int) -> list[EncodedCase]:
+    def place(case: EncodedCase) -> bytes:
+        return blake2b(f"{case.user.user_id}\0{case.day}".encode(), digest_size=8).digest()
+
+    last = sorted(map(place, cases))[: max(1, most)][-1]
+    return [case for case in cases if place(case) <= last]
 
 
 def _frequent_categories(users: Sequence[UserHistory]) -> list[str]:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
+from adprior_bench.progress import progress_bar, track
 from adprior_bench.quality.baselines.base import Baseline, Training, blend
 from adprior_bench.quality.baselines.boosted import Boosted
 from adprior_bench.quality.baselines.neighbours import ItemNeighbours, UserNeighbours
@@ -113,10 +113,12 @@ class _Search:
         trials: list[Trial] = []
         best: tuple[float, Baseline, Float32Array] | None = None
         for settings in grid:
-            self.bar.set_postfix_str(name)
+            self.bar.set_postfix_str(name, refresh=False)
             start = time.perf_counter()
             baseline = make(**settings)
-            forecasts = forecast_all(baseline, self.cases, self.advertisers)
+            forecasts = forecast_all(
+                baseline, self.cases, self.advertisers, title=f"{name}, validation users"
+            )
             recall = mean_recall(forecasts, self.cases)
             seconds = time.perf_counter() - start
             trials.append(Trial(settings=dict(settings), recall=recall, seconds=seconds))
@@ -142,7 +144,7 @@ def tune(
     """
     grids = {name: grid[: 1 if quick else None] for name, grid in _grids(training, quick).items()}
     total = sum(len(grid) for grid in grids.values()) + len(grids["blend"])  # it serves twice
-    with tqdm(total=total, unit="setting", desc="tuning baselines", dynamic_ncols=True) as bar:
+    with progress_bar(total=total, unit="setting", desc="tuning baselines") as bar:
         search = _Search(cases=cases, advertisers=training.advertisers, bar=bar)
         search.choose("popularity", grids["popularity"], lambda **kw: Popularity(training, **kw))
         everyone = _shares(search, training)
@@ -192,11 +194,11 @@ def tune(
 
 
 def forecast_all(
-    baseline: Baseline, cases: Sequence[EncodedCase], advertisers: int
+    baseline: Baseline, cases: Sequence[EncodedCase], advertisers: int, *, title: str = "baseline"
 ) -> Float32Array:
     """Return a baseline's forecasts: float32 [cases, advertisers], rows of sum 1 at most."""
     found = np.empty((len(cases), advertisers), dtype=np.float32)
-    for row, case in enumerate(cases):
+    for row, case in enumerate(track(cases, desc=title, unit="case", leave=False)):
         found[row] = baseline.probabilities(case)
     return found
 

@@ -1,4 +1,4 @@
-"""What users who buy so much of each category buy of each advertiser."""
+"""What users who act so much on each category act on of each advertiser."""
 
 from __future__ import annotations
 

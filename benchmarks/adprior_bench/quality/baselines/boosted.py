@@ -13,6 +13,7 @@ import lightgbm
 import numpy as np
 import numpy.typing as npt
 
+from adprior_bench.progress import boosting_bar, track
 from adprior_bench.quality.baselines.affinity import CategoryAffinity
 from adprior_bench.quality.baselines.base import Training, normalised
 from adprior_bench.quality.baselines.neighbours import ItemNeighbours, UserNeighbours
@@ -103,11 +104,13 @@ class Boosted:
         self._pool = pool
         cases = [case for case in encoded_cases(training.users, start) if len(case.targets)]
         table, labels, groups = self._examples(cases, Signals(earlier, segment), negatives)
-        self._model = lightgbm.train(
-            {"objective": "lambdarank", "verbosity": -1, "seed": _SEED, "deterministic": True}
-            | settings,
-            lightgbm.Dataset(table, labels, group=groups, feature_name=list(FEATURES)),
-        )
+        fixed = {"objective": "lambdarank", "verbosity": -1, "seed": _SEED, "deterministic": True}
+        with boosting_bar("lightgbm, training", settings.get("num_iterations", 100)) as callback:
+            self._model = lightgbm.train(
+                fixed | settings,
+                lightgbm.Dataset(table, labels, group=groups, feature_name=list(FEATURES)),
+                callbacks=[callback],
+            )
         self._signals = Signals(training, segment)
 
     def probabilities(self, case: EncodedCase) -> Float64Array:
@@ -124,7 +127,7 @@ class Boosted:
     ) -> tuple[Float64Array, npt.NDArray[np.int32], list[int]]:
         random = np.random.default_rng(_SEED)
         tables, labels, groups = [], [], []
-        for case in cases:
+        for case in track(cases, desc="lightgbm, features", unit="case", leave=False):
             features = signals.of(case)
             candidates = _candidates(features, self._pool)
             hit = np.intersect1d(candidates, case.targets)

@@ -1,4 +1,4 @@
-"""What everyone buys: plain, with recent events counting more, and by segment of a profile key."""
+"""What all users act on: plain, with recent events counting more, by segment of a profile key."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from adprior_bench.progress import track
 from adprior_bench.quality.baselines.base import Training
 from adprior_bench.quality.histories import EncodedCase, EncodedUser, Float64Array
 
@@ -75,7 +76,7 @@ class Sequential:
         settings = self._settings
         optimizer = torch.optim.Adam(self._network.parameters(), lr=settings.learning_rate)
         self._network.train()
-        for _ in range(settings.epochs):
+        for _ in track(range(settings.epochs), desc="sasrec, training", unit="epoch", leave=False):
             for inputs, targets in _batches(users, settings.length, generator):
                 known = targets >= 0
                 logits = self._network.logits(self._network(*inputs)[known])

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from adprior_bench.quality.report.cells import cell_text
+from adprior_bench.quality.report.parts import detail_sections, main_sections, opening_lines
 
 __all__ = ["report_markdown"]
 
@@ -15,8 +16,10 @@ _SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>#|~$])")
 
 def report_markdown(report: Mapping[str, Any]) -> str:
     """Return a plain report as GitHub's Markdown; plots are linked by their names."""
-    blocks = [f"# {_escape(report['title'])}", *map(_note, report["notes"])]
-    for section in report["sections"]:
+    blocks = [f"# {_escape(report['title'])}"]
+    blocks += [f"**{_escape(strong)}** {_note(text)}" for strong, text in opening_lines(report)]
+    blocks += map(_note, report["notes"])
+    for section in [*main_sections(report), *detail_sections(report)]:
         blocks += [f"## {_escape(section['title'])}", *map(_note, section["notes"])]
         for item in section["content"]:
             blocks.append(f"### {_escape(item['title'])}")

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any, Final
 
 from adprior_bench.quality.report.cells import split_cell
+from adprior_bench.quality.report.parts import detail_sections, main_sections, opening_lines
 
 __all__ = ["report_page"]
 
@@ -20,6 +21,7 @@ h2 { font-size: 1.35rem; margin: 3.2rem 0 .6rem; padding-top: 1.2rem;
   border-top: 1px solid #d8dee4; }
 h3 { font-size: 1rem; margin: 2rem 0 .5rem; }
 p { max-width: 46rem; margin: .5rem 0; }
+p.opening { border-left: .25rem solid #0b5fa5; padding-left: .8rem; }
 p.note { color: #59636e; font-size: .9rem; }
 nav { margin: 1.5rem 0 0; font-size: .95rem; columns: 16rem; }
 nav a { display: block; color: #0b5fa5; text-decoration: none; padding: .1rem 0; }
@@ -52,12 +54,11 @@ def report_page(report: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
         report: See `schema`.
         images: Each plot's PNG, by the plot's name.
     """
-    sections = [
-        _section(index, section, images) for index, section in enumerate(report["sections"])
-    ]
+    shown = [*main_sections(report), *detail_sections(report)]
+    sections = [_section(index, section, images) for index, section in enumerate(shown)]
     links = [
         f'<a href="#section-{index}">{escape(section["title"])}</a>'
-        for index, section in enumerate(report["sections"])
+        for index, section in enumerate(shown)
     ]
     title = escape(report["title"])
     lines = [
@@ -69,7 +70,11 @@ def report_page(report: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
         f"<style>{_STYLE}</style></head>",
         "<body>",
         f"<h1>{title}</h1>",
-        *(_paragraph(note) for note in report["notes"]),
+        *(
+            f'<p class="opening"><strong>{escape(strong)}</strong> {_prose(text)}</p>'
+            for strong, text in opening_lines(report)
+        ),
+        *(_paragraph(note, "note") for note in report["notes"]),
         f"<nav>{''.join(links)}</nav>",
         *sections,
         "</body></html>",

@@ -57,7 +57,7 @@ def _compose_reliability(plot: Mapping[str, Any]) -> Figure:
         for value in (item["predicted"], (item["observed"] or {}).get("high") or 0.0)
     ]
     limit = min(1.0, 1.15 * max(ends, default=1.0)) or 1.0
-    for index, (panel, each) in enumerate(zip(panels, series, strict=False)):
+    for panel, each in zip(panels, series, strict=False):
         panel.plot([0, limit], [0, limit], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
         values, reach = intervals_of([item["observed"] for item in each["bins"]])
         predicted = [item["predicted"] for item in each["bins"]]
@@ -68,9 +68,7 @@ def _compose_reliability(plot: Mapping[str, Any]) -> Figure:
         heading = "\n".join([wrap(each["label"], 36), *each.get("note", "").splitlines()])
         panel.set_title(heading)
         _set_root_axes(panel, limit, plot)
-        panel.label_outer()
-        if index + across >= len(series):  # nothing below it
-            panel.tick_params(labelbottom=True)
+        panel.tick_params(labelbottom=True)  # shared axes would label the lowest row alone
     for panel in panels[len(series) :]:
         panel.set_visible(False)
     unit = f" ({unit_of(plot)})" if unit_of(plot) else ""

@@ -2,7 +2,10 @@
 
 A report, as in ``report.json``::
 
-    {"title": "...", "notes": ["what stands in for what", ...],
+    {"title": "...",
+     "warnings": ["what must be known before any figure", ...],             # optional
+     "verdict": [{"question": "...", "answer": "yes", "text": "..."}, ...],  # optional
+     "notes": ["what stands in for what", ...],
      "sections": [
        {"title": "...", "notes": ["...", ...],
         "content": [                                    # shown in this order
@@ -12,6 +15,7 @@ A report, as in ``report.json``::
                        {"title": "users", "format": "count"}],
            "rows": [["popularity", {"value": 0.062, "low": 0.042, "high": 0.087}, 85], ...],
            "highlight": [0],                            # optional: rows to be seen first
+           "detail": true,                              # optional: not among what is read first
            "note": "..."},                              # optional: below the table
           {"kind": "reliability", "name": "reliability", ...},  # plots: `ReliabilityPlot`,
           {"kind": "bars", ...}, {"kind": "lines", ...}, {"kind": "forest", ...}]}],
@@ -22,8 +26,9 @@ and ``high``) or None, which is shown as a dash, as is NaN. Formats of numbers a
 with ``digits`` after the point if given: ``count`` 12,345; ``decimal`` 0.123; ``percent`` 0.123 as
 12.3 %; ``points`` a difference of two percentages, 0.012 as +1.2 pp. ``signed`` shows a plus too.
 
-Notes are prose, a paragraph each; `backquotes` set code, and nothing else is markup. A plot's
-``name`` is that of its PNG.
+What is read first is shown first: warnings, the verdict, notes, every section without its details;
+the details come after all sections, in files only. Notes are prose, a paragraph each; `backquotes`
+set code, and nothing else is markup. A plot's ``name`` is that of its PNG.
 """
 
 from __future__ import annotations
@@ -45,6 +50,7 @@ __all__ = [
     "Report",
     "Section",
     "Table",
+    "Verdict",
 ]
 
 EstimateLike: TypeAlias = Estimate | Mapping[str, float]
@@ -73,6 +79,7 @@ class Table(TypedDict):
     title: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
+    detail: NotRequired[bool]
     highlight: NotRequired[Sequence[int]]
     note: NotRequired[str]
 
@@ -80,6 +87,7 @@ class Table(TypedDict):
 class _Plot(Numbers):
     name: str
     title: str
+    detail: NotRequired[bool]
     caption: NotRequired[str]
 
 
@@ -170,10 +178,20 @@ class Section(TypedDict):
     content: Sequence[Content]
 
 
+class Verdict(TypedDict):
+    """A question, its answer (``yes``, ``partly``, ``no`` ...), and the figures it rests on."""
+
+    question: str
+    answer: str
+    text: str
+
+
 class Report(TypedDict):
     """See the module."""
 
     title: str
+    warnings: NotRequired[Sequence[str]]
+    verdict: NotRequired[Sequence[Verdict]]
     notes: Sequence[str]
     sections: Sequence[Section]
     data: NotRequired[Mapping[str, Any]]

@@ -1,12 +1,14 @@
-"""A report for a terminal: its notes and tables."""
+"""A report for a terminal: its verdict, notes and main tables."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from adprior_bench.quality.report.cells import cell_text
+from adprior_bench.quality.report.parts import detail_sections, main_sections, opening_lines
 from adprior_client.tables import Column, format_table
 
 __all__ = ["report_text", "table_text"]
@@ -14,15 +16,25 @@ __all__ = ["report_text", "table_text"]
 _WIDTH: Final = 100
 
 
-def report_text(report: Mapping[str, Any]) -> str:
-    """Return a plain report, plots left out, in lines of text."""
-    lines = [report["title"], "=" * len(report["title"]), *map(_wrap, report["notes"])]
-    for section in report["sections"]:
+def report_text(report: Mapping[str, Any], directory: Path | None = None) -> str:
+    """Return a plain report, plots and details left out, in lines of text.
+
+    Args:
+        report: See `plain`.
+        directory: Where the whole of it was written; None where it was not.
+    """
+    lines = [report["title"], "=" * len(report["title"])]
+    lines += [_wrap(f"{strong} {text}") for strong, text in opening_lines(report)]
+    lines += ["", *map(_wrap, report["notes"])]
+    for section in main_sections(report):
         lines += ["", section["title"], "-" * len(section["title"]), *map(_wrap, section["notes"])]
         for item in section["content"]:
             if item["kind"] == "table":
                 lines += ["", item["title"], "", table_text(item)]
                 lines += [_wrap(item["note"])] if item.get("note") else []
+    more = sum(len(section["content"]) for section in detail_sections(report))
+    where = "--output DIR writes them" if directory is None else f"in {directory / 'report.html'}"
+    lines += ["", f"{more} more tables, all plots: {where}"]
     return "\n".join(lines)
 
 

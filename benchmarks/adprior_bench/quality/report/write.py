@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from adprior_bench.progress import track
 from adprior_bench.quality.report.markdown import report_markdown
 from adprior_bench.quality.report.page import report_page
 from adprior_bench.quality.report.plain import check, contents, plain
@@ -38,7 +39,7 @@ def write_report(report: Report, directory: Path) -> dict[str, Any]:
     shown: dict[str, Any] = plain(report)
     check(shown)
     plots = [item for _, item in contents(shown) if item["kind"] != "table"]
-    images = {plot["name"]: draw(plot) for plot in plots}
+    images = {plot["name"]: draw(plot) for plot in track(plots, desc="plots", unit="plot")}
     with replace_directory(directory, marker=REPORT_FILE) as fresh:
         for name, image in images.items():
             (fresh / f"{name}.png").write_bytes(image)

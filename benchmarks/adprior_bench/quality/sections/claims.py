@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from adprior_bench.quality.intervals import Estimate
 from adprior_bench.quality.report.schema import Section
 from adprior_bench.quality.sections.ranking import FALSIFIED_BELOW
 from adprior_bench.quality.sections.retrieval import RetrievalFigures
 
-__all__ = ["claims_section"]
+__all__ = [
+    "CALIBRATED_RATIO",
+    "MOST_ECE",
+    "claims_section",
+    "number_text",
+    "percent_text",
+    "points_text",
+    "ratio_text",
+]
+
+MOST_ECE: Final = 0.02
+"""The expected calibration error that a forecast may have."""
+CALIBRATED_RATIO: Final = (0.9, 1.1)
+"""Between these must the mean of predicted / observed lie."""
 
 
 def claims_section(
@@ -38,37 +51,38 @@ def claims_section(
         falsifiers: Names of forecasts that know nothing of the user.
         ece: Of the model.
         predicted_over_observed: Of the model.
-        retrieval: None where the log names no products.
+        retrieval: None where the log names no items.
     """
     gain = ranking_gains[real]
+    low, high = CALIBRATED_RATIO
     rows: list[list[Any]] = [
         [
             "blended with own history, recall@10 beats own history alone",
-            _points(blend_gain),
+            points_text(blend_gain),
             "above 0, interval clear",
             _verdict(blend_gain.low > 0),
         ],
         [
             "alone, recall@10 is 1.5 x popularity's",
-            _ratio(over_popularity),
+            ratio_text(over_popularity),
             "at least 1.5, interval clear of 1",
             _verdict(over_popularity.value >= 1.5 and over_popularity.low > 1),
         ],
         [
             f"alone, recall@10 is 1.10 x the best baseline's ({best_baseline})",
-            _ratio(over_best),
+            ratio_text(over_best),
             "at least 1.10",
             _verdict(over_best.value >= 1.1),
         ],
         [
             "PR-AUC beats the recalibrated base ranker (simulated log)",
-            _percent(gain),
+            percent_text(gain),
             "above 0, interval clear",
             _verdict(gain.low > 0),
         ],
         [
             "by 1 %",
-            _percent(gain),
+            percent_text(gain),
             "at least +1 %",
             _verdict(gain.value >= 0.01),
         ],
@@ -79,18 +93,23 @@ def claims_section(
         rows.append(
             [
                 f"a {name} forecast in its place gains little",
-                _percent(other),
+                percent_text(other),
                 f"under {FALSIFIED_BELOW:.0%} of the real gain, intervals apart",
                 _verdict(small) if gain.value > 0 else "void: the real one gains nothing",
             ]
         )
     rows += [
-        ["expected calibration error", _number(ece), "at most 0.02", _verdict(ece.value <= 0.02)],
+        [
+            "expected calibration error",
+            number_text(ece),
+            f"at most {MOST_ECE:g}",
+            _verdict(ece.value <= MOST_ECE),
+        ],
         [
             "mean predicted / observed",
-            _ratio(predicted_over_observed),
-            "0.9 to 1.1",
-            _verdict(0.9 <= predicted_over_observed.value <= 1.1),
+            ratio_text(predicted_over_observed),
+            f"{low:g} to {high:g}",
+            _verdict(low <= predicted_over_observed.value <= high),
         ],
     ]
     if retrieval is not None:
@@ -117,23 +136,23 @@ def claims_section(
 def _retrieval_rows(found: RetrievalFigures) -> list[list[Any]]:
     against_none = [
         [
-            f"retrieval of {budget} products: at the quota chosen on validation users, "
-            f"{quota:.0%}, more of the purchased {what} are found",
-            _points(gains[budget]),
+            f"retrieval of {budget} items: at the quota chosen on validation users, "
+            f"{quota:.0%}, more of the day's {what} are found",
+            points_text(gains[budget]),
             "a quota above 0, gain clear of 0",
             _verdict(quota > 0 and gains[budget].low > 0),
         ]
         for what, gains in (
             ("advertisers", found.gains),
-            ("products themselves", found.product_gains),
+            ("items themselves", found.item_gains),
         )
         for budget, quota in found.quotas.items()
     ]
     against_others = [
         [
-            f"retrieval of {budget} products: more of the purchased advertisers are found than "
-            f"with the places filled by {name}",
-            _points(over),
+            f"retrieval of {budget} items: more of the day's advertisers are found than with the "
+            f"places filled by {name}",
+            points_text(over),
             "above 0, interval clear",
             _verdict(over.low > 0),
         ]
@@ -147,17 +166,21 @@ def _verdict(holds: bool) -> str:
     return "yes" if holds else "no"
 
 
-def _points(found: Estimate) -> str:
+def points_text(found: Estimate) -> str:
+    """Return a difference of shares in points, with its interval."""
     return f"{100 * found.value:+.2f} pp [{100 * found.low:+.2f}, {100 * found.high:+.2f}]"
 
 
-def _percent(found: Estimate) -> str:
+def percent_text(found: Estimate) -> str:
+    """Return a relative change, with its interval."""
     return f"{found.value:+.2%} [{found.low:+.2%}, {found.high:+.2%}]"
 
 
-def _ratio(found: Estimate) -> str:
+def ratio_text(found: Estimate) -> str:
+    """Return a ratio, with its interval."""
     return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
-def _number(found: Estimate) -> str:
+def number_text(found: Estimate) -> str:
+    """Return a small number, with its interval."""
     return f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}]"

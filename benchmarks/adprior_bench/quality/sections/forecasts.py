@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Final
 
+from adprior_bench.progress import track
 from adprior_bench.quality.calibration import Calibration, calibrate
 from adprior_bench.quality.cohorts import Cohort, Targets, cohorts
 from adprior_bench.quality.exposure import measure_exposure
@@ -52,13 +53,10 @@ def forecast_section(
         against: Those that the blends are compared with, and with each other.
     """
     groups = cohorts(targets)
-    draws = {
-        name: {
-            ranker: measure_forecasts(each, targets, cohort, bootstrap)
-            for ranker, each in scored.items()
-        }
-        for name, cohort in groups.items()
-    }
+    draws: dict[str, dict[str, dict[str, Draws]]] = {name: {} for name in groups}
+    for ranker, each in track(scored.items(), desc="figures of forecasts", unit="ranker"):
+        for name, cohort in groups.items():
+            draws[name][ranker] = measure_forecasts(each, targets, cohort, bootstrap)
     everyone = draws["all"]
     calibrations = {
         ranker: calibrate(each, targets, groups["all"], bootstrap)
@@ -134,6 +132,7 @@ def _figures(cohort: Cohort, draws: Mapping[str, Mapping[str, Draws]], ours: lis
     return {
         "kind": "table",
         "title": f"Cohort: {cohort.title}",
+        "detail": True,
         "columns": columns,
         "rows": [
             [ranker, *(estimate(found[name]) for name in (*_SHOWN, "log_loss"))]
@@ -152,6 +151,7 @@ def _calibration(
         {
             "kind": "table",
             "title": "Calibration over the 20 most probable advertisers of each case",
+            "detail": True,
             "columns": [
                 {"title": "ranker"},
                 {"title": "ECE, 15 bins of equal mass", "format": "decimal", "digits": 4},
@@ -210,6 +210,7 @@ def _exposure(scored: Mapping[str, Scored], bootstrap: UserBootstrap, ours: list
     return {
         "kind": "table",
         "title": "Who is shown among the first 10",
+        "detail": True,
         "columns": [
             {"title": "ranker"},
             {"title": "coverage of the catalogue", "format": "percent", "digits": 1},

@@ -63,6 +63,7 @@ def protocol_section(study: Study) -> Section:
             {
                 "kind": "table",
                 "title": "Cohorts of the test users",
+                "detail": True,
                 "columns": [
                     {"title": "cohort"},
                     {"title": "cases", "format": "count"},

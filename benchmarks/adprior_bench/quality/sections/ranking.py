@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from adprior_bench.progress import track
 from adprior_bench.quality.head_choice import CLAMP, REFERENCE, VariantFigures
 from adprior_bench.quality.intervals import Draws, Estimate, UserBootstrap, estimate
 from adprior_bench.quality.ranking import BASE, RANDOM, SHIPPED, SHUFFLED, RankingResult
@@ -50,7 +51,7 @@ def ranking_section(result: RankingResult, resamples: int, real: str) -> Ranking
     bootstrap = UserBootstrap(result.users, resamples=resamples)
     draws = {
         name: measure_ranking(logits, result.labels, bootstrap)
-        for name, logits in result.logits.items()
+        for name, logits in track(result.logits.items(), desc="figures of ranking", unit="ranker")
     }
     reference = draws[REFERENCE]
     changes = {
@@ -78,7 +79,11 @@ def ranking_section(result: RankingResult, resamples: int, real: str) -> Ranking
                 f"({result.recalibration[0]:.3f} z {result.recalibration[1]:+.3f}). Each forecast "
                 f"goes through the same steps: its head, clamped to {CLAMP:g}, has the form and "
                 "penalty that cross-validation over the validation users chooses for it. "
-                f"`{SHIPPED}` is the bundle's own head as it is, on the {real} forecast.",
+                + (
+                    f"`{SHIPPED}` is the bundle's own head as it is, on the {real} forecast."
+                    if SHIPPED in draws
+                    else "The bundle has no head of its own yet: `adprior fit-head` makes one."
+                ),
             ],
             "content": [
                 {
@@ -126,6 +131,7 @@ def ranking_section(result: RankingResult, resamples: int, real: str) -> Ranking
                 {
                     "kind": "table",
                     "title": "What the base ranker looks at",
+                    "detail": True,
                     "columns": [
                         {"title": "feature"},
                         {"title": "share of the gain", "format": "percent", "digits": 1},
@@ -165,6 +171,7 @@ def _cross_validated(result: RankingResult, resamples: int, real: str) -> list[A
         {
             "kind": "table",
             "title": title,
+            "detail": True,
             "columns": columns,
             "rows": [first, *found],
             "highlight": [1 + place for place, is_ours in enumerate(marked) if is_ours],
@@ -219,6 +226,7 @@ def _falsifiers(draws: Mapping[str, RankingDraws], gains: Mapping[str, Estimate]
     return {
         "kind": "table",
         "title": "What would prove the forecast wrong",
+        "detail": True,
         "columns": [
             {"title": "forecast in its place"},
             {"title": "kind"},

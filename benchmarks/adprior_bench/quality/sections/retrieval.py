@@ -17,8 +17,8 @@ __all__ = ["Filled", "RetrievalFigures", "retrieval_section"]
 
 _DIFFERENCE: Final[Any] = {"format": "points", "digits": 2, "signed": True}
 _MEASURES = (
-    ("products", "purchased products found", "percent", 2),
-    ("advertisers", "purchased advertisers found", "percent", 2),
+    ("items", "items found", "percent", 2),
+    ("advertisers", "advertisers found", "percent", 2),
     ("herfindahl", "Herfindahl index", "decimal", 4),
     ("top_share", "top advertiser's share", "percent", 1),
 )
@@ -32,7 +32,7 @@ class RetrievalFigures:
         quotas: By budget, chosen on validation cases by the advertisers found.
         gains: By budget, the share of the day's advertisers found at the chosen quota minus at
             none, on test cases.
-        product_gains: Likewise, of the purchased products.
+        item_gains: Likewise, of the items.
         over: By the title of what else fills the reserved places, by budget: the share of the day's
             advertisers found by the forecast minus that, each at the quota chosen for it.
         section: For the report.
@@ -40,7 +40,7 @@ class RetrievalFigures:
 
     quotas: Mapping[int, float]
     gains: Mapping[int, Estimate]
-    product_gains: Mapping[int, Estimate]
+    item_gains: Mapping[int, Estimate]
     over: Mapping[str, Mapping[int, Estimate]]
     section: Section
 
@@ -71,7 +71,7 @@ def retrieval_section(
     validation, test = forecast.validation, forecast.test
     budgets = test.settings.budgets
     quotas = {budget: validation.best_quota(budget) for budget in budgets}
-    gains: dict[str, dict[int, Estimate]] = {"advertisers": {}, "products": {}}
+    gains: dict[str, dict[int, Estimate]] = {"advertisers": {}, "items": {}}
     rows = []
     for place, budget in enumerate(budgets):
         for column, quota in enumerate(test.settings.quotas):
@@ -92,25 +92,26 @@ def retrieval_section(
     return RetrievalFigures(
         quotas=quotas,
         gains=gains["advertisers"],
-        product_gains=gains["products"],
+        item_gains=gains["items"],
         over=rivals.over,
         section={
             "title": "Retrieval",
             "notes": [
-                "A conventional retriever over products: two towers of item vectors with an exact "
-                "index, popularity and the user's own repeat purchases. The forecast's "
+                "A conventional retriever over items: two towers of item vectors with an exact "
+                "index, popularity and what the user acted on before. The forecast's "
                 f"{test.settings.advertisers} most probable advertisers become its targeting "
                 "filter, and the filtered list takes a quota of the budget, without duplicates"
                 f"{_limits(forecast, tuning)}. "
                 "The quota is chosen on validation cases by the advertisers found: an advertising "
-                "budget is an advertiser's, and product ids hardly recur.",
-                f"{outside:.1%} of the products that test users bought were never bought by "
+                "budget is an advertiser's.",
+                f"{outside:.1%} of the items that test users acted on were never acted on by "
                 "training users before the cut: nobody can retrieve those, and they are missed.",
             ],
             "content": [
                 {
                     "kind": "table",
                     "title": "Blended lists",
+                    "detail": True,
                     "columns": [
                         {"title": "budget", "format": "count"},
                         {"title": "quota", "format": "percent", "digits": 0},
@@ -156,10 +157,11 @@ def _tuning_table(tuning: RetrieverTuning) -> Any:
     return {
         "kind": "table",
         "title": "The conventional retriever's settings, on validation users",
+        "detail": True,
         "columns": [
             *({"title": name.replace("_", " ")} for name in (*weights, *others)),
             {"title": "of one advertiser"},
-            {"title": "purchased products found", "format": "percent", "digits": 2},
+            {"title": "items found", "format": "percent", "digits": 2},
         ],
         "rows": [
             [
@@ -206,7 +208,7 @@ def _rivals(forecast: Filled, others: Sequence[Filled], bootstrap: UserBootstrap
                     estimate(_mean(bootstrap, theirs)),
                     estimate(_mean(bootstrap, filled.test.gain(budget, quota))),
                     ahead,
-                    estimate(_mean(bootstrap, filled.test.gain(budget, quota, "products"))),
+                    estimate(_mean(bootstrap, filled.test.gain(budget, quota, "items"))),
                     estimate(_mean(bootstrap, _chosen(filled, budget, "herfindahl"))),
                 ]
             )
@@ -220,10 +222,10 @@ def _rivals(forecast: Filled, others: Sequence[Filled], bootstrap: UserBootstrap
                 {"title": "filled by"},
                 {"title": "quota", "format": "percent", "digits": 0},
                 {"title": "validation: advertisers", "format": "percent", "digits": 2},
-                {"title": "purchased advertisers found", "format": "percent", "digits": 2},
+                {"title": "advertisers found", "format": "percent", "digits": 2},
                 {"title": "advertisers, against none"} | _DIFFERENCE,
                 {"title": "the forecast minus this"} | _DIFFERENCE,
-                {"title": "products, against none"} | _DIFFERENCE,
+                {"title": "items, against none"} | _DIFFERENCE,
                 {"title": "Herfindahl index", "format": "decimal", "digits": 4},
             ],
             "rows": rows,
@@ -253,7 +255,7 @@ def _plot(
     return {
         "kind": "lines",
         "name": f"retrieval_{budget}",
-        "title": f"Found among {budget} products",
+        "title": f"Found among {budget} items",
         "x": list(test.settings.quotas),
         "x_label": "quota of the forecast",
         "x_format": "percent",
@@ -269,7 +271,7 @@ def _plot(
                 ],
                 "highlight": measure == "advertisers",
             }
-            for measure, title in (("products", "products"), ("advertisers", "their advertisers"))
+            for measure, title in (("items", "items"), ("advertisers", "their advertisers"))
         ],
         "mark": chosen,
         "mark_label": "chosen on validation users",

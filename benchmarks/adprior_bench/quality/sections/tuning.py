@@ -77,6 +77,7 @@ def tuning_section(
             {
                 "kind": "table",
                 "title": "Rankers on validation users",
+                "detail": True,
                 "columns": [
                     {"title": "ranker"},
                     {"title": "settings tried", "format": "count"},
