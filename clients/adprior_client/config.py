@@ -175,7 +175,7 @@ class ClientConfig:
             InvalidArgumentError: It is unreadable, or a setting is unknown or impossible.
         """
         try:
-            document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            document = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:  # a TOMLDecodeError is a ValueError
             raise InvalidArgumentError(f"{path}: not a TOML file: {error}") from error
         if isinstance(document.get("metadata"), dict):

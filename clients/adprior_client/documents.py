@@ -6,6 +6,7 @@ need only be a JSON object.
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import sys
@@ -31,7 +32,7 @@ _KINDS: Final = {
 
 
 def read_user(path: str) -> bytes:
-    """Return the user context in a file as it stands: one JSON object.
+    """Return the user context in a file, one JSON object, as it stands but for a byte-order mark.
 
     Raises:
         InvalidInputError: The file is unreadable, over 256 KiB, or no JSON object.
@@ -98,12 +99,11 @@ def _advertiser(item: Any, path: str, place: str) -> Advertiser:
 
 def _read(path: str) -> bytes:
     try:
-        if path == STANDARD_INPUT:
-            return sys.stdin.buffer.read()
-        return Path(path).read_bytes()
+        raw = sys.stdin.buffer.read() if path == STANDARD_INPUT else Path(path).read_bytes()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InvalidInputError(f"{_shown(path)}: cannot be read: {reason}") from error
+    return raw.removeprefix(codecs.BOM_UTF8)
 
 
 def _parse(raw: bytes, path: str) -> Any:

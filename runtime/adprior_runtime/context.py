@@ -15,6 +15,8 @@ from typing import Any, Final
 
 from adprior_runtime.contract import MAX_CONTEXT_BYTES
 from adprior_runtime.errors import InvalidReason, InvalidRequestError
+from adprior_runtime.times import read_time
+from adprior_runtime.values import NoTextError, value_text
 
 __all__ = ["Event", "UserContext", "parse_context", "parse_time"]
 
@@ -46,7 +48,7 @@ class UserContext:
     """A user's profile and history, and the time the forecast is for.
 
     Attributes:
-        profile: Flat map; null values are left out.
+        profile: Flat map of texts; values that count as absent are left out.
         history: Events up to ``as_of``, oldest first; anything else is refused.
         as_of: The forecast's time in UTC; a bare date is its last instant.
         dropped_events: How many events after ``as_of`` were left out (clocks skew).
@@ -98,6 +100,8 @@ def parse_context(raw: bytes) -> UserContext:
 def parse_time(value: Any, field: str, *, end_of_day: bool = False) -> datetime:
     """Parse an ISO 8601 date or date-time into UTC; one without a zone is taken as UTC.
 
+    The spellings that `adprior_runtime.times` knows are taken as well.
+
     Args:
         value: The JSON value.
         field: Its name, for the error.
@@ -109,7 +113,7 @@ def parse_time(value: Any, field: str, *, end_of_day: bool = False) -> datetime:
     if not isinstance(value, str):
         raise _wrong_type(field, "an ISO 8601 date or time", value)
     try:
-        moment = datetime.fromisoformat(value)
+        moment = read_time(value)
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
         if end_of_day and _is_bare_date(value):
             moment = datetime.combine(moment.date(), _LAST_INSTANT)
@@ -123,7 +127,7 @@ def parse_time(value: Any, field: str, *, end_of_day: bool = False) -> datetime:
 
 def _is_bare_date(value: str) -> bool:
     try:
-        date.fromisoformat(value)
+        date.fromisoformat(value.strip())
     except ValueError:
         return False
     return True
@@ -131,7 +135,8 @@ def _is_bare_date(value: str) -> bool:
 
 def _load_json(raw: bytes) -> Any:
     try:
-        return json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
+        # A byte-order mark, which some tools write, is skipped.
+        return json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise _not_json(f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -166,11 +171,9 @@ def _profile(value: Any) -> dict[str, str]:
     profile = {}
     for index, (key, item) in enumerate(value.items()):
         field = f"profile, entry {index}"
-        if isinstance(item, dict | list):
-            raise _wrong_type(field, "a string, number, boolean or null", item)
-        if item is not None:
-            shown = str(item).lower() if isinstance(item, bool) else str(item)
-            profile[_clean_text(key, field)] = _clean_text(shown, field)
+        text = _value_text(item, field)
+        if text is not None:
+            profile[_clean_text(key, field)] = text
     return profile
 
 
@@ -179,14 +182,25 @@ def _event(value: Any, field: str) -> Event:
         raise _wrong_type(field, "an object", value)
     texts = {}
     for name in _TEXT_FIELDS:
-        text = value.get(name)
+        found = value.get(name)
+        if name == "advertiser" and found is not None:
+            found = _text(found, f"{field}.{name}")
+        text = _value_text(found, f"{field}.{name}")
         if text is not None:
-            texts[name] = _text(text, f"{field}.{name}")
+            texts[name] = text
     return Event(
         time=parse_time(_required(value, "time", f"{field}.time"), f"{field}.time"),
         action=_text(_required(value, "action", f"{field}.action"), f"{field}.action"),
         **texts,
     )
+
+
+def _value_text(value: Any, field: str) -> str | None:
+    try:
+        text = value_text(value)
+    except NoTextError:
+        raise _wrong_type(field, "a string, number, boolean or null", value) from None
+    return None if text is None else _clean_text(text, field)
 
 
 def _text(value: Any, field: str) -> str:

@@ -19,7 +19,7 @@ import json
 import math
 import string
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -101,10 +101,13 @@ class PromptTemplate:
     def load(cls, path: Path) -> PromptTemplate:
         """Read a template from JSON; unknown or missing keys are refused."""
         try:
-            document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
             known = {item.name for item in fields(cls)}
             if unknown := sorted(set(document) - known):
                 raise ArtefactError(f"{path}: unknown keys {unknown}; known: {sorted(known)}")
+            needed = [item.name for item in fields(cls) if item.default is MISSING]
+            if missing := [name for name in needed if name not in document]:
+                raise ArtefactError(f"{path}: {', '.join(missing)} missing")
             for key, value in document.items():
                 document[key] = tuple(value) if isinstance(value, list) else value
             return cls(**document)

@@ -170,14 +170,13 @@ def test_null_is_as_good_as_absent() -> None:
 
 
 def test_numbers_and_booleans_of_a_profile_become_text() -> None:
-    profile = {"yes": True, "no": False, "whole": 3, "part": 2.5, "none": 0, "empty": ""}
+    profile = {"yes": True, "no": False, "whole": 3, "part": 2.5, "none": 0, "empty": " "}
     assert _parse(profile=profile).profile == {
         "yes": "true",
         "no": "false",
         "whole": "3",
         "part": "2.5",
         "none": "0",
-        "empty": "",
     }
 
 
@@ -197,7 +196,7 @@ MALFORMED = [
     (b'{"as_of": "%s"} x' % SECRET.encode(), "USER_CONTEXT", "not JSON"),
     (b'{"%s": "a\nb"}' % SECRET.encode(), "USER_CONTEXT", "not JSON"),
     (SECRET.encode() + b"\xff", "USER_CONTEXT", "not UTF-8 at byte 10"),
-    ("\ufeff{}".encode(), "USER_CONTEXT", "not JSON"),
+    ("\ufeff\ufeff{}".encode(), "USER_CONTEXT", "not JSON"),
     (json.dumps({"as_of": SECRET}).encode("utf-16"), "USER_CONTEXT", "not UTF-8"),
     (b'{"as_of": "%s", "a": NaN}' % SECRET.encode(), "USER_CONTEXT", "not JSON"),
     (b'{"a": -Infinity}', "USER_CONTEXT", "not JSON"),
@@ -301,3 +300,24 @@ def test_a_history_out_of_order_is_no_context() -> None:
 def test_a_history_of_one_moment_up_to_the_forecasts_time_is_a_context() -> None:
     event = Event(time=NOON, action="visit")
     assert UserContext(profile={}, history=(event, event), as_of=NOON).history == (event, event)
+
+
+def test_a_byte_order_mark_is_skipped() -> None:
+    raw = json.dumps({"as_of": DAY}).encode()
+    assert parse_context(b"\xef\xbb\xbf" + raw) == parse_context(raw)
+
+
+def test_texts_of_white_space_are_as_good_as_absent() -> None:
+    blank = {"advertiser": "", "category": " ", "text": "\n"}
+    context = _parse(profile={"a": " ", "b": ""}, history=[_event(**blank)])
+    assert context == _parse(history=[_event(**dict.fromkeys(blank))])
+
+
+def test_values_of_an_event_become_text_as_those_of_a_profile() -> None:
+    (event,) = _parse(history=[_event(category=5.0, text=True)]).history
+    assert (event.category, event.text) == ("5", "true")
+
+
+def test_whole_numbers_have_no_fraction_and_what_is_no_number_is_absent() -> None:
+    raw = b'{"as_of": "2024-05-31", "profile": {"age": 34.0, "big": 1e3, "huge": 1e999}}'
+    assert parse_context(raw).profile == {"age": "34", "big": "1000"}

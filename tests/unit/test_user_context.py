@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +17,7 @@ from adprior_client.types import Event, User
 from adprior_client.user_context import user_to_json
 from adprior_runtime.context import parse_context
 from adprior_runtime.contract import MAX_CONTEXT_BYTES
+from adprior_runtime.values import value_text
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SCALARS = (
@@ -68,7 +70,9 @@ def test_a_user_survives_as_json(user: User) -> None:
 def test_the_server_takes_what_the_client_writes(user: User) -> None:
     context = parse_context(user_to_json(user))
     assert len(context.history) + context.dropped_events == len(user.history)
-    assert list(context.profile) == [k for k, v in user.profile.items() if v is not None]
+    assert list(context.profile) == [
+        key for key, value in user.profile.items() if value_text(value) is not None
+    ]
 
 
 def test_a_dict_is_the_user_context_itself() -> None:
@@ -84,6 +88,28 @@ def test_a_dict_is_the_user_context_itself() -> None:
     }
 
 
+def test_values_that_json_does_not_have_go_as_the_text_that_training_reads() -> None:
+    values: dict[str, Any] = {
+        "decimal": Decimal("34.00"),
+        "single": np.float32(0.1),
+        "day": date(2024, 5, 31),
+        "moment": datetime(2024, 5, 31, 12, tzinfo=timezone(timedelta(hours=2))),
+        "numpy": np.datetime64("2024-05-31T12:00:00"),
+        "nothing": math.nan,
+    }
+    event = {"time": np.datetime64("2024-05-31"), "action": "a", "category": Decimal(7)}
+    found = json.loads(user_to_json({"profile": values, "history": [event], "as_of": "2024-06-01"}))
+    assert found["profile"] == {
+        "decimal": "34",
+        "single": "0.1",
+        "day": "2024-05-31",
+        "moment": "2024-05-31T10:00:00+00:00",
+        "numpy": "2024-05-31T12:00:00",
+        "nothing": None,
+    }
+    assert found["history"] == [{"time": "2024-05-31", "action": "a", "category": "7"}]
+
+
 def test_bytes_pass_through_unread() -> None:
     assert user_to_json(b"{ not even JSON") == b"{ not even JSON"
 
@@ -93,8 +119,12 @@ def test_bytes_pass_through_unread() -> None:
     [
         (7, "user: found int, expected a User, a dict or JSON bytes"),
         ("{}", "user: found str"),
-        ({"profile": {"age": math.nan}}, "user: cannot be written as JSON"),
-        ({"profile": {"tags": {1, 2}}}, "user: cannot be written as JSON: found set"),
+        ({"other": math.nan}, "user: cannot be written as JSON"),
+        ({"other": {1, 2}}, "user: cannot be written as JSON: found set"),
+        ({"profile": {"a": 1, "tags": {1, 2}}}, "profile, entry 1: found a set, expected a string"),
+        ({"profile": {"tags": [1]}}, "profile, entry 0: found a list, expected a string"),
+        (User(as_of="2024-05-31", profile={"raw": b"x"}), "profile, entry 0: found bytes"),  # type: ignore[dict-item]
+        ({"history": [{}, {"category": [1]}]}, r"history\[1\]\.category: found a list"),
         ({(1, 2): 3}, "user: cannot be written as JSON"),
         ({"as_of": "\ud800"}, "user: holds text with an unpaired surrogate"),
         (User(as_of="2024-05-31", history=[{}]), r"history\[0\]: found dict, expected an Event"),  # type: ignore[list-item]
