@@ -128,16 +128,18 @@ def _ensemble(spec: Model, steps: list[Model]) -> Any:
     config = _common(spec)
     # Triton refuses an ensemble whose batches a step would not take.
     config.max_batch_size = min(step.scaling.max_batch_size for step in steps)
-    available = _names(spec.inputs)
+    available = {name: name for name in _names(spec.inputs)}
     for position, step in enumerate(steps):
         entry = config.ensemble_scheduling.step.add(model_name=step.name, model_version=-1)
+        later = steps[position + 1 :]
         for tensor in step.inputs:
             if tensor.name in available:
-                entry.input_map[tensor.name] = tensor.name
+                entry.input_map[tensor.name] = available[tensor.name]
         for tensor in step.outputs:
-            if _is_wanted(tensor.name, steps[position + 1 :], _names(spec.outputs)):
-                entry.output_map[tensor.name] = tensor.name
-                available.add(tensor.name)
+            if _is_wanted(tensor.name, later, _names(spec.outputs)):
+                is_given_anew = any(tensor.name in _names(other.outputs) for other in later)
+                name = f"{step.name}_{tensor.name}" if is_given_anew else tensor.name
+                entry.output_map[tensor.name] = available[tensor.name] = name
     return config
 
 

@@ -171,7 +171,10 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One model of an ensemble; its tensors are wired to those of the same name."""
+    """One model of an ensemble; its tensors are wired to those of the same name.
+
+    A tensor that a later step gives anew, under the same name, is wired to that step alone.
+    """
 
     model: str
 
@@ -272,6 +275,17 @@ _FORECAST = (
     _BUNDLE_ID,
     _ANSWER_VERSION,
 )
+_RANKED_WITH = tuple(
+    tensor
+    for tensor in _FORECAST
+    if tensor.name in {ADVERTISER_IDS, LOG_PROBS, EXACT, MISSING_MASS}
+)
+"""What the prior head ranks with, and gives back, so that it can be logged.
+
+The last step of an ensemble gives all outputs. Triton leaves out a step of whose outputs a request
+wants none, though a later step needs them (``ensemble_scheduler.cc``: ``pruned_tensor_to_step_``),
+and then fails the request.
+"""
 _PRIORS = (
     _tensor(ADJUSTED_LOGITS, "FP32", -1),
     _tensor(CANDIDATE_LOG_PROBS, "FP32", -1),
@@ -344,12 +358,11 @@ def _advertiser_decoder(_: Target) -> Model:
 
 
 def _prior_head(_: Target) -> Model:
-    known = {ADVERTISER_IDS, LOG_PROBS, MISSING_MASS}
-    forecast = tuple(tensor for tensor in _FORECAST if tensor.name in known)
+    forecast = tuple(tensor for tensor in _RANKED_WITH if tensor != _EXACT)
     return Model(
         name=PRIOR_HEAD,
         inputs=(*forecast, *_optional((_EXACT,)), _CANDIDATES, _BASE_LOGITS, *_optional(_SCORED)),
-        outputs=_PRIORS,
+        outputs=(*_PRIORS, *_RANKED_WITH),
         scaling=_PAIR,
     )
 
@@ -365,14 +378,11 @@ def _advertiser_retrieval(_: Target) -> Model:
 
 
 def _advertiser_ranking(_: Target) -> Model:
-    # The forecast too, so that what was ranked with can be logged.
-    known = {ADVERTISER_IDS, LOG_PROBS, EXACT, MISSING_MASS}
-    forecast = tuple(tensor for tensor in _FORECAST if tensor.name in known)
     return Model(
         name=ADVERTISER_RANKING,
         backend=None,
         inputs=(_USER_CONTEXT, _CANDIDATES, _BASE_LOGITS),
-        outputs=(*_PRIORS, *forecast),
+        outputs=(*_PRIORS, *_RANKED_WITH),
         steps=(
             Step(model=TOKENIZER),
             Step(model=LLM_ENGINE),

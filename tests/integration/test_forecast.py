@@ -25,6 +25,7 @@ from adprior_runtime.forecaster import Forecaster
 from adprior_runtime.prompt import PromptRenderer
 from adprior_runtime.server import TritonServer
 from integration.conftest import ADVERTISERS, ALIASES
+from integration.output_subsets import ENSEMBLES, assert_subsets_are_answered, output_subsets
 
 pytestmark = pytest.mark.triton
 
@@ -244,6 +245,15 @@ MALFORMED: dict[str, tuple[Any, str]] = {
     ),
     "lone surrogate": (b'{"as_of": "2024-03-05", "profile": {"a": "\\ud800"}}', "profile"),
 }
+
+
+@pytest.mark.parametrize("ensemble", ENSEMBLES)
+def test_any_subset_of_an_ensembles_outputs_can_be_asked_for(
+    server: TritonServer, ensemble: str
+) -> None:
+    candidates = [*IDS.values()][:5] + [999_999]
+    subsets = output_subsets(ensemble, pairs=True)
+    assert_subsets_are_answered(server.grpc_address, ensemble, user(), candidates, subsets)
 
 
 def infer_context(server: TritonServer, raw: bytes) -> Any:

@@ -31,6 +31,7 @@ from adprior_runtime.errors import ArtefactError
 from adprior_runtime.server import TritonServer
 from integration.conftest import start_server
 from integration.metrics_page import read_settled
+from integration.output_subsets import ENSEMBLES, assert_subsets_are_answered, output_subsets
 from integration.test_forecast import infer_context, user
 from stand_ins.engine_files import BACKEND, add_engine
 
@@ -159,6 +160,14 @@ def test_the_committed_configurations_are_what_is_served(both: Both) -> None:
         text = (committed / name / "config.pbtxt").read_text()
         expected = set_parameters(text, changed) if name == contract.LLM_ENGINE else text
         assert (both.repository / name / "config.pbtxt").read_text() == expected
+
+
+@pytest.mark.parametrize("ensemble", ENSEMBLES)
+def test_any_subset_of_an_ensembles_outputs_can_be_asked_for(both: Both, ensemble: str) -> None:
+    candidates = both.advertisers.ids[:5].tolist()
+    subsets = output_subsets(ensemble, pairs=False)
+    address = both.production.server.grpc_address
+    assert_subsets_are_answered(address, ensemble, both.users[-1], candidates, subsets)
 
 
 def _log_probs(forecast: Forecast) -> dict[int, float]:

@@ -83,6 +83,17 @@ def test_no_step_gives_what_nobody_takes(name: str, target: Target) -> None:
         assert set(step.output_map.values()) <= taken
 
 
+@pytest.mark.parametrize(("name", "target"), EVERYWHERE)
+def test_the_last_step_gives_every_output(name: str, target: Target) -> None:
+    """Triton leaves out a step of whose outputs a request wants none, whoever needs the others."""
+    ensemble = _config(name, target)
+    *earlier, last = ensemble.ensemble_scheduling.step
+    outputs = {tensor.name for tensor in ensemble.output}
+    assert set(last.output_map.values()) == outputs
+    for step in earlier:
+        assert not outputs.intersection(step.output_map.values())
+
+
 def test_the_ranking_answer_carries_the_heads_bundle() -> None:
     steps = _config(contract.ADVERTISER_RANKING, Target.CPU).ensemble_scheduling.step
     givers = [step.model_name for step in steps if contract.BUNDLE_ID in step.output_map]

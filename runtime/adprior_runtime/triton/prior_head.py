@@ -42,6 +42,7 @@ class TritonPythonModel(RequestModel):
         forecast_ids = inputs[contract.ADVERTISER_IDS]
         forecast_log_probs = inputs[contract.LOG_PROBS]
         missing_mass = float(inputs[contract.MISSING_MASS][0])
+        exact = bool(inputs.get(contract.EXACT, [False])[0])
         candidate_ids = inputs[contract.CANDIDATE_ADVERTISER_IDS]
         base_logits = inputs[contract.BASE_LOGITS]
         scored_log_probs = inputs.get(contract.SCORED_LOG_PROBS)
@@ -68,7 +69,7 @@ class TritonPythonModel(RequestModel):
             forecast_ids=forecast_ids,
             forecast_log_probs=forecast_log_probs,
             missing_mass=missing_mass,
-            forecast_exact=bool(inputs.get(contract.EXACT, [False])[0]),
+            forecast_exact=exact,
             forecast_k=self._forecast_k,
             candidate_ids=candidate_ids,
             advertisers=self._advertisers,
@@ -85,6 +86,10 @@ class TritonPythonModel(RequestModel):
             contract.ADJUSTMENT_LIMIT: [self._head.limit],
             contract.BUNDLE_ID: [self._bundle_id],
             contract.ANSWER_VERSION: [contract.CONTRACT_VERSION.encode()],
+            contract.ADVERTISER_IDS: forecast_ids,
+            contract.LOG_PROBS: forecast_log_probs,
+            contract.EXACT: [exact],
+            contract.MISSING_MASS: [missing_mass],
         }
 
     def _count(self, statuses: npt.NDArray[np.uint8]) -> None:

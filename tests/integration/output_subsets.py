@@ -1,0 +1,64 @@
+"""Calls that ask for some of an ensemble's outputs, as clients in other languages do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc as triton
+
+from adprior_runtime import contract
+from adprior_runtime.contract import Target
+
+ENSEMBLES = (contract.ADVERTISER_RETRIEVAL, contract.ADVERTISER_RANKING)
+
+
+def output_subsets(ensemble: str, *, pairs: bool) -> Iterator[tuple[str, ...]]:
+    """Yield single outputs, all but one, each step's own, and pairs.
+
+    Args:
+        ensemble: Its name.
+        pairs: Whether pairs are wanted.
+    """
+    names = [tensor.name for tensor in contract.model(ensemble, Target.CPU).outputs]
+    yield tuple(names)
+    yield from ((name,) for name in names)
+    yield from (tuple(n for n in names if n != name) for name in names)
+    for step in (contract.ADVERTISER_DECODER, contract.PRIOR_HEAD):
+        given = {tensor.name for tensor in contract.model(step, Target.CPU).outputs}
+        yield from filter(None, (tuple(n for n in names if n in given),))
+        yield from filter(None, (tuple(n for n in names if n not in given),))
+    if pairs:
+        yield from combinations(names, 2)
+
+
+def assert_subsets_are_answered(
+    address: str,
+    ensemble: str,
+    user: Mapping[str, Any],
+    candidate_ids: Sequence[int],
+    subsets: Iterable[tuple[str, ...]],
+) -> None:
+    """Assert that each subset's answer has its outputs, with the values of the whole answer."""
+    tensors = {
+        contract.USER_CONTEXT: np.array([[json.dumps(user).encode()]], dtype=np.object_),
+        contract.CANDIDATE_ADVERTISER_IDS: np.array([candidate_ids], dtype=np.int64),
+        contract.BASE_LOGITS: np.linspace(-3, 1, len(candidate_ids), dtype=np.float32)[None],
+    }
+    inputs = []
+    for spec in contract.model(ensemble, Target.CPU).inputs:
+        if spec.name in tensors:
+            values = tensors[spec.name]
+            inputs.append(triton.InferInput(spec.name, values.shape, spec.dtype))
+            inputs[-1].set_data_from_numpy(values)
+    with triton.InferenceServerClient(address) as connection:
+        whole = connection.infer(ensemble, inputs, client_timeout=30)
+        for subset in subsets:
+            wanted = [triton.InferRequestedOutput(name) for name in subset]
+            answer = connection.infer(ensemble, inputs, outputs=wanted, client_timeout=30)
+            assert {output.name for output in answer.get_response().outputs} == set(subset)
+            for name in subset:
+                np.testing.assert_array_equal(answer.as_numpy(name), whole.as_numpy(name))
