@@ -52,7 +52,7 @@ def synthetic_llama(directory: Path, seed: int = 0) -> tuple[Any, Path]:
         )
     ).eval()
     path = directory / "model.onnx"
-    export_onnx(model, path)
+    export_onnx(model, path, name="the synthetic model")
     return model, path
 
 

@@ -182,10 +182,11 @@ def _fill_bundle(place: Path, args: argparse.Namespace, deployment: Deployment |
             raise InvalidInputError("--precision goes with --checkpoint: a bundle has its graph")
         fill_from_bundle(place, Bundle.open(args.bundle), args.catalogue, args.head, **settings)
         return
-    difference = fill_from_checkpoint(
+    parity = fill_from_checkpoint(
         place, args.checkpoint, args.catalogue, args.head, precision=args.precision, **settings
     )
-    if args.engine != ENGINE_KIND:
+    if parity is not None:
         print(
-            f"adprior build: ONNX agrees with the checkpoint to {difference:.1e} in log-probability"
+            "adprior build: ONNX agrees with the checkpoint to "
+            f"{parity.difference:.1e} in log-probability"
         )

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -39,6 +39,9 @@ from adprior_runtime.prompt import PromptRenderer, PromptTemplate
 from adprior_runtime.rounding import error_of_graph
 from adprior_runtime.trie import Trie
 
+if TYPE_CHECKING:
+    from adprior_build.onnx_parity import Parity  # torch
+
 __all__ = [
     "check_coherence",
     "fill_from_bundle",
@@ -58,7 +61,7 @@ def fill_from_checkpoint(
     commands: Sequence[str],
     precision: str = "fp32",
     **settings: Any,
-) -> float:
+) -> Parity | None:
     """Make a bundle in an empty directory; an ONNX model needs torch.
 
     Args:
@@ -72,7 +75,7 @@ def fill_from_checkpoint(
             compiled engine is no part of a bundle.
 
     Returns:
-        The largest difference in log-probability between the ONNX graph and the checkpoint.
+        How far the ONNX graph is from the checkpoint; None without such a graph.
     """
     record = checkpoint / "training.json"
     if not record.is_file():
@@ -83,16 +86,16 @@ def fill_from_checkpoint(
     for name in (TOKENIZER_FILE, PROMPT_FILE, POPULARITY_FILE):
         link_or_copy(checkpoint / name, directory / name, link=False)
     catalogue = _read_catalogue(catalogue_path or checkpoint / CATALOGUE_FILE, directory)
-    difference = 0.0
+    parity = None
     if settings.get("engine") != ENGINE_KIND:
-        difference = _export(checkpoint, directory / ONNX_MODEL_FILE, precision)
-        settings["log_prob_error"] = error_of_graph(difference, precision)
+        parity = _export(checkpoint, directory / ONNX_MODEL_FILE, precision)
+        settings["log_prob_error"] = error_of_graph(parity.difference, precision)
     commands = (*commands[:-1], training["command"], *commands[-1:])
     manifest = Manifest(bundle_id="", training=training, commands=commands, **settings)
     manifest = _add_catalogue(directory, catalogue, manifest)
     _add_head(directory, head, manifest)
     _seal(directory, manifest)
-    return difference
+    return parity
 
 
 def fill_from_bundle(
@@ -181,11 +184,11 @@ def _read_catalogue(path: Path, directory: Path) -> Catalogue:
     return catalogue
 
 
-def _export(checkpoint: Path, path: Path, precision: str) -> float:
+def _export(checkpoint: Path, path: Path, precision: str) -> Parity:
     from adprior_build.checkpoint import load_model  # noqa: PLC0415  torch
     from adprior_build.onnx_export import export_onnx  # noqa: PLC0415  torch
 
-    return export_onnx(load_model(checkpoint), path, precision=precision)
+    return export_onnx(load_model(checkpoint), path, name=str(checkpoint), precision=precision)
 
 
 def _read_training(record: Path) -> dict[str, Any]:

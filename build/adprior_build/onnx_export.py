@@ -24,19 +24,13 @@ import torch
 from transformers import DynamicCache
 
 from adprior_build.checkpoint import next_token_logits
-from adprior_runtime.engines.base import ROOT
-from adprior_runtime.engines.onnx import OnnxEngine, causal_mask
+from adprior_build.onnx_parity import MOST_HALF, Parity, check_parity
+from adprior_runtime.engines.onnx import causal_mask
 from adprior_runtime.errors import ArtefactError
 
-__all__ = ["PARITY_TOLERANCES", "PRECISIONS", "check_parity", "export_onnx"]
-
-LONGEST_CHECKED_PROMPT = 1024
-"""A sliding window would show only beyond it."""
+__all__ = ["PRECISIONS", "export_onnx"]
 
 PRECISIONS = ("fp32", "fp16-weights", "fp16")
-PARITY_TOLERANCES = {"fp32": 1e-4, "fp16-weights": 1e-4, "fp16": 0.25}
-"""Largest difference in log-probability between the graph and the checkpoint, which is rounded
-first where only weights are stored in half precision."""
 
 
 class _PackedForward(torch.nn.Module):
@@ -71,20 +65,25 @@ class _PackedForward(torch.nn.Module):
         return torch.log_softmax(logits, dim=-1), keys, values
 
 
-def export_onnx(model: Any, path: Path, *, precision: str = "fp32") -> float:
+def export_onnx(model: Any, path: Path, *, name: str, precision: str = "fp32") -> Parity:
     """Export a model to one self-contained file and check it against its source.
 
     Args:
         model: A causal language model; ``fp16-weights`` rounds its matrices in place.
         path: Where to.
+        name: The checkpoint's, for messages.
         precision: One of `PRECISIONS`.
 
     Returns:
-        The largest difference in log-probability found.
+        How far the graph is from the checkpoint, which is rounded first where only weights are
+        stored in half precision.
 
     Raises:
-        ArtefactError: The graph does not give what the checkpoint gives.
+        ArtefactError: The graph does not give what the checkpoint gives, or weights are too large
+            for half precision.
     """
+    if precision != "fp32":
+        _require_half_weights(model, name, precision)
     if precision == "fp16-weights":
         _round_weights(model)
     model.config._attn_implementation = "eager"  # a mask of any shape, no fast paths to trace
@@ -119,60 +118,7 @@ def export_onnx(model: Any, path: Path, *, precision: str = "fp32") -> float:
     elif precision == "fp16-weights":
         _halve_weights(proto)
     onnx.save(proto, str(path))
-    return check_parity(model, path, tolerance=PARITY_TOLERANCES[precision])
-
-
-def check_parity(
-    model: Any,
-    path: Path,
-    *,
-    rounds: int = 4,
-    seed: int = 0,
-    tolerance: float = PARITY_TOLERANCES["fp32"],
-) -> float:
-    """Compare a graph with its checkpoint on random trees of continuations.
-
-    Each round reads a random prompt, one of them as long as half the model's positions (at most
-    `LONGEST_CHECKED_PROMPT`), grows a random tree of 8 nodes in two steps, and compares the
-    log-probabilities after every node with a plain forward pass over prompt and path.
-
-    Returns:
-        The largest difference found.
-
-    Raises:
-        ArtefactError: It exceeds ``tolerance``.
-    """
-    random = np.random.default_rng(seed)
-    engine = OnnxEngine(path)
-    vocabulary = model.get_output_embeddings().weight.shape[0]
-    worst = 0.0
-    positions = model.config.get_text_config().max_position_embeddings
-    lengths = [min(positions // 2, LONGEST_CHECKED_PROMPT), *random.integers(1, 48, rounds - 1)]
-    for length in lengths:
-        prompt = random.integers(0, vocabulary, size=int(length)).tolist()
-        state, log_probs = engine.prefill(prompt)
-        worst = max(worst, _difference(model, prompt, log_probs))
-        first = random.integers(0, vocabulary, size=3).tolist()
-        found = engine.extend(state, first, [ROOT] * 3)
-        second = random.integers(0, vocabulary, size=5).tolist()
-        parents = random.integers(0, 3, size=5).tolist()
-        found_second = engine.extend(state, second, parents)
-        paths = [[token] for token in first]
-        paths += [[first[parent], token] for parent, token in zip(parents, second, strict=True)]
-        for path_ids, row in zip(paths, [*found, *found_second], strict=True):
-            worst = max(worst, _difference(model, prompt + path_ids, row))
-    if not worst <= tolerance:
-        raise ArtefactError(
-            f"{path}: differs from the checkpoint by {worst:.2e} in log-probability, "
-            f"at most {tolerance:.0e} is accepted"
-        )
-    return worst
-
-
-def _difference(model: Any, token_ids: list[int], log_probs: Any) -> float:
-    with torch.no_grad():
-        logits = model(torch.tensor([token_ids])).logits[0, -1].float()
-    return float(np.abs(torch.log_softmax(logits, -1).numpy() - log_probs).max())
+    return check_parity(model, path, name=name, precision=precision)
 
 
 def _sample_inputs(model: Any) -> dict[str, torch.Tensor]:
@@ -206,6 +152,19 @@ def _halved(proto: onnx.ModelProto) -> onnx.ModelProto:
             op_block_list=[*float16.DEFAULT_OP_BLOCK_LIST, "LogSoftmax"],
         )
     return halved
+
+
+def _require_half_weights(model: Any, name: str, precision: str) -> None:
+    """Refuse weights that the conversion would cut to the largest number of half precision."""
+    for weights in model.parameters():
+        if precision == "fp16-weights" and weights.ndim < 2:
+            continue
+        largest = float(weights.detach().abs().max())
+        if largest > MOST_HALF:
+            raise ArtefactError(
+                f"{name}: has a weight of {largest:,.0f}, {precision} holds at most {MOST_HALF:,}; "
+                "build with --precision fp32"
+            )
 
 
 def _round_weights(model: Any) -> None:

@@ -45,7 +45,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     )
     llama = LlamaForCausalLM(config).eval()
     path = tmp_path_factory.mktemp("model") / "model.onnx"
-    export_onnx(llama, path)
+    export_onnx(llama, path, name="llama")
     return llama, path
 
 
@@ -164,7 +164,7 @@ def test_a_copy_quantises_weights_that_are_stored_in_half_precision(
     half, single = tmp_path / "half" / "model.onnx", tmp_path / "single" / "model.onnx"
     for path, precision in ((half, "fp16-weights"), (single, "fp32")):  # the first one rounds
         path.parent.mkdir()
-        export_onnx(rounded, path, precision=precision)
+        export_onnx(rounded, path, name=precision, precision=precision)
 
     def products(graph: Path) -> int:
         return sum(node.op_type == "MatMulNBits" for node in onnx.load(graph).graph.node)
