@@ -71,6 +71,9 @@ def run(args: argparse.Namespace) -> int:
     # "Practical lessons from predicting clicks on ads", 2014); the ranker's logit is of all.
     offsets = rows.base_logits.astype(np.float64) - np.log(args.negative_rate)
     head = _fit(args, rows, offsets, ~held_out)
+    report = _make_report(args, bundle, head, rows, offsets, held_out)
+    shown = to_json(report, indent=2) if args.json else _render(report)
+    # Last: whatever can go wrong has not, so there are a head and its report, or neither.
     write_head(
         args.output,
         head,
@@ -82,8 +85,7 @@ def run(args: argparse.Namespace) -> int:
             fitted_rows=int((~held_out).sum()),
         ),
     )
-    report = _make_report(args, bundle, head, rows, offsets, held_out)
-    print(to_json(report, indent=2) if args.json else _render(report))
+    print(shown)
     if report["log_loss_after"] > report["log_loss_before"]:
         print(
             f"adprior fit-head: warning: {args.output} makes the held-out log-loss worse",

@@ -68,14 +68,18 @@ def fit_recalibration(logits: _Float64Array, labels: _Float64Array) -> tuple[flo
         labels: [m], 0 or 1, some of each.
 
     Returns:
-        a and b. A ranker that ranks backwards gets a = 0.
+        a and b. A ranker that ranks backwards gets a = 0, one that tells nobody apart a = 1.
     """
-    weights, bias = fit_logistic(logits[:, None], logits, labels, l2=1e-3)
-    slope = 1.0 + float(weights[0])
-    if slope < 0:
-        zeros = np.zeros(len(logits))
-        return 0.0, fit_logistic(zeros[:, None], zeros, labels, l2=1.0)[1]
-    return slope, bias
+    mean, scale = float(logits.mean()), float(logits.std())
+    share = float(labels.mean())
+    rate = float(np.log(share) - np.log1p(-share))
+    if scale <= np.spacing(abs(mean)) * len(logits):
+        return 1.0, rate - mean
+    # Of standardised logits: those of a ranker of any scale make a system that can be solved.
+    standardised = ((logits - mean) / scale)[:, None]
+    weights, bias = fit_logistic(standardised, np.zeros(len(logits)), labels, l2=1e-3)
+    slope = float(weights[0]) / scale
+    return (slope, bias - slope * mean) if slope >= 0 else (0.0, rate)
 
 
 def log_losses(logits: _Float64Array, labels: _Float64Array) -> _Float64Array:

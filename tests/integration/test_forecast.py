@@ -251,7 +251,7 @@ MALFORMED: dict[str, tuple[Any, str]] = {
 def test_any_subset_of_an_ensembles_outputs_can_be_asked_for(
     server: TritonServer, ensemble: str
 ) -> None:
-    candidates = [*IDS.values()][:5] + [999_999]
+    candidates = [*list(IDS.values())[:5], 999_999]
     subsets = output_subsets(ensemble, pairs=True)
     assert_subsets_are_answered(server.grpc_address, ensemble, user(), candidates, subsets)
 

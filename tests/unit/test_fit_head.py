@@ -208,6 +208,34 @@ def test_a_ranker_that_only_needed_recalibration_is_told(bundle: Bundle, fit: Fi
     assert report["log_loss_recalibrated"] < report["log_loss_before"]
 
 
+@pytest.mark.parametrize("spoil", ["fit_recalibration", "_render"])
+def test_a_report_that_fails_leaves_no_head(
+    bundle: Bundle, fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str
+) -> None:
+    fit(_small())
+    before = (tmp_path / "head.onnx").read_bytes()
+
+    def fail(*_: Any) -> Any:
+        raise InvalidInputError("the fit does not converge")
+
+    monkeypatch.setattr(fit_head, spoil, fail)
+    for output, found in (("other.onnx", None), ("head.onnx", before)):
+        with pytest.raises(InvalidInputError, match="does not converge"):
+            _run(tmp_path / "log.parquet", bundle, tmp_path / output)
+        path = tmp_path / output
+        assert (path.read_bytes() if path.exists() else None) == found
+
+
+@pytest.mark.parametrize(("stretch", "shift"), [(1e-3, -2e4), (3e3, 0.0), (1.0, 5e3)])
+def test_a_ranker_of_any_scale_gets_its_report(
+    bundle: Bundle, fit: Fit, stretch: float, shift: float
+) -> None:
+    columns = _plant(bundle, requests=60, seed=4)
+    columns["base_logit"] = [stretch * value + shift for value in columns["base_logit"]]
+    report = fit(columns, "--l2", "1000")
+    assert report["log_loss_recalibrated"] < report["log_loss_before"]
+
+
 def test_the_same_log_gives_the_same_head(bundle: Bundle, fit: Fit, tmp_path: Path) -> None:
     columns = _plant(bundle, requests=30, seed=1)
     first = fit(columns)

@@ -71,6 +71,24 @@ def test_a_backward_ranker_is_left_with_the_mean() -> None:
     assert bias == pytest.approx(np.log(2 / 6), abs=1e-3)
 
 
+@pytest.mark.parametrize("stretch", [1e-3, 1.0, 1e4])
+@pytest.mark.parametrize("shift", [-2e4, 0.0, 3.0])
+def test_recalibration_is_found_for_logits_of_any_scale(stretch: float, shift: float) -> None:
+    """The same as for the logits that they were made of, separable ones included."""
+    logits = np.linspace(-3.0, 3.0, 40)
+    for labels in ((logits > 0).astype(np.float64), (np.arange(40) % 3 == 0).astype(np.float64)):
+        slope, bias = fit_recalibration(logits, labels)
+        other_slope, other_bias = fit_recalibration(stretch * logits + shift, labels)
+        found = other_slope * (stretch * logits + shift) + other_bias
+        np.testing.assert_allclose(found, slope * logits + bias, atol=1e-4)
+
+
+def test_a_ranker_that_tells_nobody_apart_is_only_shifted() -> None:
+    slope, bias = fit_recalibration(np.full(8, -20.0), np.eye(8)[0] + np.eye(8)[1])
+    assert slope == 1.0
+    assert bias == pytest.approx(np.log(2 / 6) + 20.0)
+
+
 def test_losses_are_negative_log_likelihoods() -> None:
     logits, labels = np.array([0.0, 2.0, -800.0, 800.0]), np.array([1.0, 0.0, 1.0, 1.0])
     expected = [np.log(2), np.log1p(np.exp(2)), 800, 0]

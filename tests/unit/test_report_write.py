@@ -15,7 +15,7 @@ from unit.quality_report import plots, report
 
 def test_every_file_is_there(tmp_path: Path) -> None:
     written = tmp_path / "evaluations" / "report"
-    assert write_report(report(), written) == plain(report())
+    write_report(report(), written)
     images = {"reliability.png", "recall.png", "quota.png", "gain.png"}
     assert {path.name for path in written.iterdir()} == images | {
         "report.json",

@@ -86,6 +86,9 @@ def run(args: argparse.Namespace) -> int:
         work=partial_directory(args.work, args.output),
     )
     with evaluate(args.bundle, args.events, args.profiles, args.columns, settings) as report:
-        shown = plain(report) if args.output is None else write_report(report, args.output)
-    print(to_json(shown, indent=2) if args.json else report_text(shown, args.output))
+        shown = plain(report)
+        text = to_json(shown, indent=2) if args.json else report_text(shown, args.output)
+        if args.output is not None:
+            write_report(report, args.output)
+    print(text)
     return 0

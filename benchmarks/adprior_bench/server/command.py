@@ -286,11 +286,12 @@ def _sweep(args: argparse.Namespace, analyzer: PerfAnalyzer, scratch: Path) -> l
     bundle = Bundle.open(args.bundle)
     requests = read_requests(bundle, plan.users, args.events, args.profiles, args.columns)
     trials, best = run_sweep(args.bundle, requests, analyzer, plan, scratch, args.p99_limit_ms)
+    shown = sweep_table(trials, best)
     if args.tuning_output is not None:
         command = f"adprior bench server --bundle {args.bundle.name} --sweep"
         write_tuning(args.tuning_output, best, command)
     if not args.json:
-        print(sweep_table(trials, best))
+        print(shown)
         if args.tuning_output is not None:
             print(
                 f"\nadprior build --bundle {args.bundle} --tuning {args.tuning_output} --output ..."

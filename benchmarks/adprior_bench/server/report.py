@@ -65,8 +65,10 @@ def make_report(rows: _Rows, about: Mapping[str, Any]) -> Report:
 
 def show_report(report: Report, directory: Path | None) -> str:
     """Write the report, if there is a place for it; return it as text."""
-    shown = plain(report) if directory is None else write_report(report, directory)
-    return report_text(shown)
+    text = report_text(plain(report))
+    if directory is not None:
+        write_report(report, directory)
+    return text
 
 
 def _saturation(rows: _Rows) -> Section:

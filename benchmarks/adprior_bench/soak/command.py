@@ -74,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
     record, outcomes = _soak(args, users)
     warm_up_s = 60 * args.warm_up_minutes
     growths = record.growth(warm_up_s)
+    document = _document(args, growths, outcomes)
+    shown = to_json(document, indent=2) if args.json else _format(document)
     if args.plot is not None:
         # Only where it is asked for: a second's import.
         from adprior_bench.soak.plot import draw_memory  # noqa: PLC0415
@@ -81,8 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
         with replace_file(args.plot) as fresh:
             fresh.write_bytes(draw_memory(record, warm_up_s))
-    document = _document(args, growths, outcomes)
-    print(to_json(document, indent=2) if args.json else _format(document))
+    print(shown)
     return 0 if document["holds"] else 1
 
 

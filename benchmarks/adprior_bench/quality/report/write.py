@@ -20,7 +20,7 @@ REPORT_FILE = "report.json"
 """Also what tells an earlier report's directory, which may be replaced."""
 
 
-def write_report(report: Report, directory: Path) -> dict[str, Any]:
+def write_report(report: Report, directory: Path) -> None:
     """Write ``report.json``, ``report.md``, ``report.html`` and a PNG for each plot.
 
     The page holds its plots; the Markdown file needs the PNGs beside it. An earlier report is
@@ -29,9 +29,6 @@ def write_report(report: Report, directory: Path) -> dict[str, Any]:
     Args:
         report: See `schema`.
         directory: Where to.
-
-    Returns:
-        The report as in ``report.json``.
 
     Raises:
         InvalidInputError: The report cannot be shown, or the directory holds something else.
@@ -47,4 +44,3 @@ def write_report(report: Report, directory: Path) -> dict[str, Any]:
         (fresh / REPORT_FILE).write_text(document + "\n", encoding="utf-8")
         (fresh / "report.md").write_text(report_markdown(shown), encoding="utf-8")
         (fresh / "report.html").write_text(report_page(shown, images), encoding="utf-8")
-    return shown
