@@ -91,7 +91,13 @@ def brute_force(checkpoint: Path, context: UserContext) -> dict[int, float]:
     return dict(zip(IDS, scores.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("options", [[], ["--lora-rank", "2"]], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param([], id="full"),
+        pytest.param(["--lora-rank", "2"], id="lora", marks=pytest.mark.long_form),
+    ],
+)
 def test_a_family_trains_builds_and_forecasts_as_transformers_does(
     data: SmallData, start: Path, tmp_path: Path, options: list[str]
 ) -> None:
