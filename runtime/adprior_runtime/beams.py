@@ -15,7 +15,7 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-from adprior_runtime.errors import InvalidRequestError
+from adprior_runtime.errors import ModelOutputError
 
 __all__ = ["DropReason", "beams_to_paths", "complete_path"]
 
@@ -37,13 +37,17 @@ class DropReason(StrEnum):
 def beams_to_paths(
     output_ids: npt.NDArray[np.int32], lengths: npt.NDArray[np.int32]
 ) -> list[list[int]]:
-    """Cut padded beams to their lengths: [beams, longest], [beams] -> token paths."""
+    """Cut padded beams to their lengths: [beams, longest], [beams] -> token paths.
+
+    Raises:
+        ModelOutputError: They do not fit one another. An engine gave them: no caller can.
+    """
     if output_ids.ndim != 2 or len(output_ids) != len(lengths):
-        raise InvalidRequestError(
+        raise ModelOutputError(
             f"output_ids: shape {output_ids.shape} does not fit {len(lengths)} sequence lengths"
         )
     if len(lengths) and not 0 <= lengths.min() <= lengths.max() <= output_ids.shape[1]:
-        raise InvalidRequestError(
+        raise ModelOutputError(
             f"sequence_length: found {lengths.min()} to {lengths.max()}, "
             f"expected 0 to {output_ids.shape[1]}, the columns of output_ids"
         )

@@ -7,7 +7,7 @@
     ├── InvalidInputError       INVALID_ARGUMENT    a file or option given to a command is wrong
     ├── ArtefactError           FAILED_PRECONDITION an artefact is missing, corrupt or foreign
     ├── EnvironmentProblemError FAILED_PRECONDITION this machine lacks something that serving needs
-    └── ModelOutputError        INTERNAL            the language model computed no probabilities
+    └── ModelOutputError        INTERNAL            the language model gave no sound answer
 
 Messages are one line: what was found, what was expected, where. They never quote a user's context.
 """
@@ -77,4 +77,4 @@ class EnvironmentProblemError(AdpriorError):
 
 
 class ModelOutputError(AdpriorError):
-    """The language model gave what is no log-probability: NaN or +inf."""
+    """An engine gave what is no answer: NaN or +inf, or tensors that do not fit one another."""

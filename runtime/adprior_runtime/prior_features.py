@@ -25,7 +25,7 @@ from adprior_runtime.contract import (
     SCORED_LOG_PROBS,
     CandidateStatus,
 )
-from adprior_runtime.errors import InvalidRequestError
+from adprior_runtime.errors import AdpriorError, InvalidRequestError, ModelOutputError
 
 __all__ = [
     "FEATURE_NAMES",
@@ -33,6 +33,7 @@ __all__ = [
     "CandidatePriors",
     "candidate_priors",
     "validate_head_request",
+    "validate_scores",
 ]
 
 FEATURE_NAMES: Final = (
@@ -151,10 +152,8 @@ def validate_head_request(
     missing_mass: float,
     candidate_ids: _Int64Array,
     base_logits: _Float32Array,
-    scored_log_probs: _Float32Array | None = None,
-    scored_exact: npt.NDArray[np.bool_] | None = None,
 ) -> None:
-    """Check the inputs of the prior head; an empty forecast and no candidates are valid.
+    """Check what a caller gives the prior head; an empty forecast and no candidates are valid.
 
     Args:
         forecast_ids: [k].
@@ -162,8 +161,6 @@ def validate_head_request(
         missing_mass: In [0, 1].
         candidate_ids: [n].
         base_logits: [n].
-        scored_log_probs: [n], where the engine has scored the candidates; -inf is valid.
-        scored_exact: [n], there and only there.
 
     Raises:
         InvalidRequestError: Naming the tensor, with what was found and what was expected.
@@ -183,20 +180,45 @@ def validate_head_request(
         raise InvalidRequestError(
             f"{BASE_LOGITS}[{place}]: found {base_logits[place]:.6g}, expected a finite number"
         )
-    if (scored_log_probs is None) != (scored_exact is None):
-        there, absent = SCORED_LOG_PROBS, SCORED_EXACT
-        if scored_log_probs is None:
-            there, absent = absent, there
-        raise InvalidRequestError(f"{absent}: missing beside {there}, expected both or neither")
+
+
+def validate_scores(
+    candidate_ids: _Int64Array,
+    scored_log_probs: _Float32Array | None,
+    scored_exact: npt.NDArray[np.bool_] | None,
+) -> None:
+    """Check what an engine says of the candidates themselves; it may say nothing.
+
+    Args:
+        candidate_ids: [n].
+        scored_log_probs: [n]; -inf is valid.
+        scored_exact: [n], there only beside ``scored_log_probs``.
+
+    Raises:
+        ModelOutputError: Naming the tensor, with what was found and what was expected.
+    """
+    scores = {SCORED_LOG_PROBS: scored_log_probs, SCORED_EXACT: scored_exact}
+    absent = [name for name, values in scores.items() if values is None]
+    if len(absent) == 1:
+        (there,) = scores.keys() - set(absent)
+        raise ModelOutputError(f"{absent[0]}: missing beside {there}, expected both or neither")
+    for name, values in scores.items():
+        if values is not None and values.shape != candidate_ids.shape:
+            raise ModelOutputError(
+                f"{name}: found shape {values.shape}, expected {candidate_ids.shape}, "
+                f"one for each of {CANDIDATE_ADVERTISER_IDS}"
+            )
     if scored_log_probs is not None:
-        _check_log_probs(SCORED_LOG_PROBS, scored_log_probs)
+        _check_log_probs(SCORED_LOG_PROBS, scored_log_probs, ModelOutputError)
 
 
-def _check_log_probs(name: str, values: _Float32Array) -> None:
+def _check_log_probs(
+    name: str, values: _Float32Array, error: type[AdpriorError] = InvalidRequestError
+) -> None:
     is_good = values <= _ROUNDING  # written so that NaN fails
     if not is_good.all():
         place = int(np.flatnonzero(~is_good)[0])
-        raise InvalidRequestError(f"{name}[{place}]: found {values[place]:.6g}, expected at most 0")
+        raise error(f"{name}[{place}]: found {values[place]:.6g}, expected at most 0")
 
 
 def _check_length(

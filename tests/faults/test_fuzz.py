@@ -27,12 +27,13 @@ pytestmark = pytest.mark.triton
 HANG_S: Final = 20.0
 SHARES: Final = {"contexts": 0.4, "tensors": 0.4, "bytes": 0.2}
 # What has another status than INVALID_ARGUMENT: what Triton refuses before it reaches us, and one
-# of ours. What the decoder is given is the engine's, in an ensemble, and then not the caller's
-# fault: clients must count it against the server.
+# of ours. What decoder and head are given is the engine's, in an ensemble, and then not the
+# caller's fault: clients must count it against the server.
 KNOWN: Final = [
     ("INTERNAL", r"^Unable to parse request$"),
     ("NOT_FOUND", r"^Request for unknown model"),
-    ("INTERNAL", r"^cum_log_probs: .* the engine must return log-probabilities"),
+    ("INTERNAL", r"^(output_ids|sequence_length|cum_log_probs|frontier_log_(probs|mass)): "),
+    ("INTERNAL", r"^candidate_(log_probs|exact): "),
 ]
 _TRITONS_WORDS: Final = re.compile(
     r"request id|inference input|failed to get model version|unexpected|expected .* but got"

@@ -327,20 +327,39 @@ def test_good_and_bad_requests_of_all_lengths_in_one_batch_each_get_their_own_an
             )
 
 
+CALLERS, ENGINES = "INVALID_ARGUMENT", "INTERNAL"
+"""Whose fault it is, as gRPC's status has it: an engine gives what the decoder is given."""
+
+
 @pytest.mark.parametrize(
-    ("model", "tensors", "field"),
+    ("model", "tensors", "field", "status"),
     [
-        (contract.LLM_ENGINE, {contract.INPUT_IDS: [999_999]}, contract.INPUT_IDS),
-        (contract.LLM_ENGINE, {contract.INPUT_IDS: [-1]}, contract.INPUT_IDS),
-        (contract.LLM_ENGINE, {contract.INPUT_LENGTHS: [-1]}, contract.INPUT_LENGTHS),
-        (contract.LLM_ENGINE, {contract.INPUT_LENGTHS: [7]}, contract.INPUT_LENGTHS),
-        (contract.ADVERTISER_DECODER, {contract.CUM_LOG_PROBS: [-1.0]}, contract.CUM_LOG_PROBS),
-        (contract.ADVERTISER_DECODER, {contract.CUM_LOG_PROBS: [1.0, 0]}, contract.CUM_LOG_PROBS),
-        (contract.ADVERTISER_DECODER, {contract.SEQUENCE_LENGTH: [9, 1]}, contract.SEQUENCE_LENGTH),
+        (contract.LLM_ENGINE, {contract.INPUT_IDS: [999_999]}, contract.INPUT_IDS, CALLERS),
+        (contract.LLM_ENGINE, {contract.INPUT_IDS: [-1]}, contract.INPUT_IDS, CALLERS),
+        (contract.LLM_ENGINE, {contract.INPUT_LENGTHS: [-1]}, contract.INPUT_LENGTHS, CALLERS),
+        (contract.LLM_ENGINE, {contract.INPUT_LENGTHS: [7]}, contract.INPUT_LENGTHS, CALLERS),
+        (
+            contract.ADVERTISER_DECODER,
+            {contract.CUM_LOG_PROBS: [-1.0]},
+            contract.CUM_LOG_PROBS,
+            ENGINES,
+        ),
+        (
+            contract.ADVERTISER_DECODER,
+            {contract.CUM_LOG_PROBS: [1.0, 0]},
+            contract.CUM_LOG_PROBS,
+            ENGINES,
+        ),
+        (
+            contract.ADVERTISER_DECODER,
+            {contract.SEQUENCE_LENGTH: [9, 1]},
+            contract.SEQUENCE_LENGTH,
+            ENGINES,
+        ),
     ],
 )
-def test_a_step_called_directly_refuses_by_name(
-    server: TritonServer, model: str, tensors: dict[str, list[Any]], field: str
+def test_a_step_called_directly_names_the_tensor_and_who_is_to_blame(
+    server: TritonServer, model: str, tensors: dict[str, list[Any]], field: str, status: str
 ) -> None:
     import tritonclient.grpc as triton  # noqa: PLC0415
 
@@ -370,7 +389,7 @@ def test_a_step_called_directly_refuses_by_name(
         pytest.raises(InferenceServerException, match=field) as caught,
     ):
         connection.infer(model, inputs, client_timeout=30)
-    assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
+    assert caught.value.status() == f"StatusCode.{status}"
 
 
 def test_a_bad_k_is_refused_by_the_server_too(server: TritonServer) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from adprior_runtime.beams import beams_to_paths, complete_path
-from adprior_runtime.errors import InvalidRequestError
+from adprior_runtime.errors import ModelOutputError
 
 END = 0
 
@@ -46,5 +46,5 @@ def test_a_beam_shorter_than_was_asked_for_has_ended(beam: list[int], path: list
 def test_beams_that_do_not_fit_their_lengths_are_refused(
     shape: tuple[int, ...], lengths: list[int], message: str
 ) -> None:
-    with pytest.raises(InvalidRequestError, match=message):
+    with pytest.raises(ModelOutputError, match=message):
         beams_to_paths(np.zeros(shape, dtype=np.int32), np.array(lengths, dtype=np.int32))

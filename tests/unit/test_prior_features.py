@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.contract import CandidateStatus
-from adprior_runtime.errors import InvalidRequestError
+from adprior_runtime.errors import InvalidRequestError, ModelOutputError
 from adprior_runtime.prior_features import (
     FEATURE_NAMES,
     LOG_PROB_FLOOR,
     CandidatePriors,
     candidate_priors,
     validate_head_request,
+    validate_scores,
 )
 
 IDS = st.integers(min_value=-(2**63), max_value=2**63 - 1) | st.integers(0, 30)
@@ -226,7 +227,7 @@ def test_what_the_strategy_draws_is_valid(arguments: dict[str, Any]) -> None:
 
 
 def test_a_candidate_without_a_chance_is_valid() -> None:
-    _validate(**_scored([-np.inf, -918.67, 0.0]))
+    validate_scores(np.arange(3), **_scored([-np.inf, -918.67, 0.0]))
 
 
 def test_empty_requests_are_valid() -> None:
@@ -249,22 +250,33 @@ def test_empty_requests_are_valid() -> None:
         ({"missing_mass": math.nan}, "MISSING_MASS: found nan"),
         ({"base_logits": np.array([0, np.nan, 0], "f4")}, r"BASE_LOGITS\[1\]: found nan"),
         ({"base_logits": np.array([0, 0, -np.inf], "f4")}, r"BASE_LOGITS\[2\]: found -inf"),
-        (_scored([-1, np.nan, 0]), r"candidate_log_probs\[1\]: found nan, expected at most 0"),
-        (_scored([-1, -2, np.inf]), r"candidate_log_probs\[2\]: found inf"),
-        (_scored([0.01, -2, -np.inf]), r"candidate_log_probs\[0\]: found 0\.01"),
-        (
-            {"scored_exact": np.ones(3, np.bool_)},
-            "candidate_log_probs: missing beside candidate_exact, expected both or neither",
-        ),
-        (
-            {"scored_log_probs": np.zeros(3, "f4")},
-            "candidate_exact: missing beside candidate_log_probs",
-        ),
     ],
 )
 def test_a_bad_request_is_refused_by_name(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequestError, match=message):
         _validate(**changed)
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (_scored([-1, -2]), r"candidate_log_probs: found shape \(2,\), expected \(3,\)"),
+        (_scored([-1, np.nan, 0]), r"candidate_log_probs\[1\]: found nan, expected at most 0"),
+        (_scored([-1, -2, np.inf]), r"candidate_log_probs\[2\]: found inf"),
+        (_scored([0.01, -2, -np.inf]), r"candidate_log_probs\[0\]: found 0\.01"),
+        (
+            {"scored_log_probs": None, "scored_exact": np.ones(3, np.bool_)},
+            "candidate_log_probs: missing beside candidate_exact, expected both or neither",
+        ),
+        (
+            {"scored_log_probs": np.zeros(3, "f4"), "scored_exact": None},
+            "candidate_exact: missing beside candidate_log_probs",
+        ),
+    ],
+)
+def test_bad_scores_are_the_engines_fault(scores: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelOutputError, match=message):
+        validate_scores(np.arange(3), **scores)
 
 
 def test_scores_of_the_engine_take_the_place_of_bounds() -> None:

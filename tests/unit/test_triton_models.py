@@ -174,8 +174,8 @@ def beams(engine: Any) -> Tensors:
 
 
 @pytest.mark.parametrize("name", FRONTIER)
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_frontier_of_no_probabilities_is_refused(
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.5])
+def test_a_frontier_of_no_probabilities_is_the_engines_fault(
     decoder: Any, beams: Tensors, name: str, value: float
 ) -> None:
     spoilt = beams[name].copy()
@@ -183,9 +183,40 @@ def test_a_frontier_of_no_probabilities_is_refused(
     outputs = (contract.EXACT, contract.MISSING_MASS)
     bad, good = decoder.execute([_request(b, *outputs) for b in (beams | {name: spoilt}, beams)])
     code, message = _refusal(bad)
-    assert code == TritonError.INVALID_ARG
-    assert message == f"{name}: found NaN or +inf, expected log-probabilities"
+    assert code == TritonError.INTERNAL
+    assert message == f"{name}: found {value:g}, expected log-probabilities"
     assert np.isfinite(good.values()[contract.MISSING_MASS])
+
+
+UNSOUND_BEAMS: dict[str, tuple[str, Any, str]] = {
+    "a length beyond the columns": (contract.SEQUENCE_LENGTH, lambda v: v + 99, "found "),
+    "a length below 0": (contract.SEQUENCE_LENGTH, lambda v: v - 99, "found "),
+    "lengths of other beams": (contract.OUTPUT_IDS, lambda v: v[:-1], "shape "),
+    "NaN": (contract.CUM_LOG_PROBS, lambda v: v * np.float32(np.nan), "expected "),
+    "more than certainty": (contract.CUM_LOG_PROBS, lambda v: v + 99, "expected "),
+    "a log-probability missing": (contract.CUM_LOG_PROBS, lambda v: v[:-1], "expected "),
+}
+
+
+@pytest.mark.parametrize("fault", UNSOUND_BEAMS)
+def test_beams_that_make_no_sense_are_the_engines_fault(
+    decoder: Any, beams: Tensors, fault: str
+) -> None:
+    name, change, told = UNSOUND_BEAMS[fault]
+    spoilt = beams | {name: change(beams[name])}
+    bad, good = decoder.execute([_request(b, contract.EXACT) for b in (spoilt, beams)])
+    code, message = _refusal(bad)
+    assert code == TritonError.INTERNAL
+    assert message.startswith(f"{name}: {told}")
+    assert good.values()
+
+
+def test_tokens_of_no_vocabulary_name_no_advertiser(decoder: Any, beams: Tensors) -> None:
+    stock = {name: beams[name] for name in BEAMS}
+    stock[contract.OUTPUT_IDS] = np.full_like(beams[contract.OUTPUT_IDS], 2**31 - 1)
+    stock[contract.OUTPUT_IDS][0] = -7
+    (response,) = decoder.execute([_request(stock, contract.ADVERTISER_IDS)])
+    assert response.values()[contract.ADVERTISER_IDS].tolist() == []
 
 
 @pytest.mark.parametrize("name", BEAMS)
@@ -282,7 +313,8 @@ def test_a_head_refuses_what_is_no_number_by_name(
     spoilt[name][place] = value
     (response,) = head.execute([_request(spoilt, contract.ADJUSTED_LOGITS)])
     code, message = _refusal(response)
-    assert code == TritonError.INVALID_ARG
+    is_engines = name == contract.SCORED_LOG_PROBS
+    assert code == (TritonError.INTERNAL if is_engines else TritonError.INVALID_ARG)
     assert message.startswith(name)
     assert f"found {value}" in message
 
@@ -292,5 +324,53 @@ def test_a_head_refuses_half_of_the_scores(head: Any, name: str) -> None:
     half = {key: values for key, values in _head_inputs().items() if key != name}
     (response,) = head.execute([_request(half, contract.ADJUSTED_LOGITS)])
     code, message = _refusal(response)
-    assert code == TritonError.INVALID_ARG
+    assert code == TritonError.INTERNAL
     assert message.startswith(f"{name}: missing beside")
+
+
+RANKED_WITH = (
+    contract.ADVERTISER_IDS,
+    contract.LOG_PROBS,
+    contract.EXACT,
+    contract.MISSING_MASS,
+)
+
+
+@pytest.fixture
+def ranking() -> Tensors:
+    """A forecast and two candidates."""
+    ids = np.load(BUNDLE / "advertisers" / "ids.npy")
+    return {
+        contract.ADVERTISER_IDS: ids[:3],
+        contract.LOG_PROBS: np.array([-1, -2, -3], dtype=np.float32),
+        contract.MISSING_MASS: np.array([0.25], dtype=np.float32),
+        contract.EXACT: np.array([True]),
+        contract.CANDIDATE_ADVERTISER_IDS: ids[2:4],
+        contract.BASE_LOGITS: np.array([0.5, -0.5], dtype=np.float32),
+    }
+
+
+def test_the_head_gives_back_what_it_ranked_with(head: Any, ranking: Tensors) -> None:
+    unsaid = {name: values for name, values in ranking.items() if name != contract.EXACT}
+    responses = head.execute([_request(tensors, *RANKED_WITH) for tensors in (ranking, unsaid)])
+    whole, without = (response.values() for response in responses)
+    for name in RANKED_WITH:
+        np.testing.assert_array_equal(whole[name], ranking[name])
+    assert without[contract.EXACT].tolist() == [False]
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_scores_of_other_candidates_are_the_engines_fault(
+    head: Any, ranking: Tensors, name: str
+) -> None:
+    scored: Tensors = {
+        contract.SCORED_LOG_PROBS: np.array([-2, -4], dtype=np.float32),
+        contract.SCORED_EXACT: np.array([True, True]),
+    }
+    spoilt = ranking | scored | {name: scored[name][:1]}
+    requests = [_request(t, contract.ADJUSTED_LOGITS) for t in (spoilt, ranking | scored)]
+    bad, good = head.execute(requests)
+    code, message = _refusal(bad)
+    assert code == TritonError.INTERNAL
+    assert message.startswith(f"{name}: found shape (1,), expected (2,)")
+    assert np.isfinite(good.values()[contract.ADJUSTED_LOGITS]).all()

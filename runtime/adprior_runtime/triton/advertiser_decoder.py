@@ -13,7 +13,7 @@ from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, TRIE_DIRECTORY, Bundle
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.decoder import AdvertiserDecoder, DecodedForecast
 from adprior_runtime.drift import PopularityBins, PopularityDrift
-from adprior_runtime.errors import InvalidRequestError
+from adprior_runtime.errors import ModelOutputError
 from adprior_runtime.rounding import margin_nats
 from adprior_runtime.trie import Trie
 from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
@@ -32,10 +32,16 @@ __all__ = ["TritonPythonModel"]
 
 _ROUNDING = 1e-4
 """A sum of FP32 log-probabilities may step this far above 0."""
+_MASS_ROUNDING = 1e-2
+"""So may the log of many probabilities' sum."""
 
 
 class TritonPythonModel(RequestModel):
-    """Takes the beams of either engine, and counts those that name no advertiser."""
+    """Takes the beams of either engine, and counts those that name no advertiser.
+
+    The engine gives beams and frontier, whoever sent the request: where they make no sense, the
+    answer is INTERNAL, and the caller is not to blame.
+    """
 
     name = contract.ADVERTISER_DECODER
 
@@ -56,12 +62,15 @@ class TritonPythonModel(RequestModel):
         mass = inputs.get(contract.FRONTIER_LOG_MASS)
         lengths, log_probs = inputs[contract.SEQUENCE_LENGTH], inputs[contract.CUM_LOG_PROBS]
         if log_probs.shape != lengths.shape or not (log_probs <= _ROUNDING).all():
-            raise InvalidRequestError(
+            raise ModelOutputError(
                 f"{contract.CUM_LOG_PROBS}: expected {len(lengths)} log-probabilities, "
                 f"one for each of {contract.SEQUENCE_LENGTH}"
             )
-        for name in (contract.FRONTIER_LOG_PROBS, contract.FRONTIER_LOG_MASS):
-            _refuse_impossible(name, inputs.get(name))
+        for name, most in (
+            (contract.FRONTIER_LOG_PROBS, _ROUNDING),
+            (contract.FRONTIER_LOG_MASS, _MASS_ROUNDING),
+        ):
+            _refuse_impossible(name, inputs.get(name), most)
         paths = [
             complete_path(
                 path,
@@ -104,7 +113,8 @@ class TritonPythonModel(RequestModel):
             self.metrics.count(FORECAST_SHARE, share, str(decile))
 
 
-def _refuse_impossible(name: str, values: npt.NDArray[np.float32] | None) -> None:
-    """Refuse NaN and +inf, beside which no bound means anything; -inf is no chance, and valid."""
-    if values is not None and not (values < np.inf).all():
-        raise InvalidRequestError(f"{name}: found NaN or +inf, expected log-probabilities")
+def _refuse_impossible(name: str, values: npt.NDArray[np.float32] | None, most: float) -> None:
+    """Refuse NaN and more than certainty, beside which no bound means anything; -inf is valid."""
+    if values is not None and not (values <= most).all():
+        worst = values[~(values <= most)][0]
+        raise ModelOutputError(f"{name}: found {worst:.6g}, expected log-probabilities")

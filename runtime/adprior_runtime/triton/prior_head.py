@@ -15,9 +15,12 @@ from adprior_runtime import contract
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, HEAD_FILE, Bundle
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.contract import CandidateStatus
-from adprior_runtime.errors import InvalidRequestError
 from adprior_runtime.head import PriorHead
-from adprior_runtime.prior_features import candidate_priors, validate_head_request
+from adprior_runtime.prior_features import (
+    candidate_priors,
+    validate_head_request,
+    validate_scores,
+)
 from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
 from adprior_runtime.triton.metrics import ANSWERS, CANDIDATES, Exactness
 
@@ -47,23 +50,13 @@ class TritonPythonModel(RequestModel):
         base_logits = inputs[contract.BASE_LOGITS]
         scored_log_probs = inputs.get(contract.SCORED_LOG_PROBS)
         scored_exact = inputs.get(contract.SCORED_EXACT)
-        for name, scored in (
-            (contract.SCORED_LOG_PROBS, scored_log_probs),
-            (contract.SCORED_EXACT, scored_exact),
-        ):
-            if scored is not None and scored.shape != candidate_ids.shape:
-                raise InvalidRequestError(
-                    f"{name}: found shape {scored.shape}, expected {candidate_ids.shape}, "
-                    f"one for each of {contract.CANDIDATE_ADVERTISER_IDS}"
-                )
+        validate_scores(candidate_ids, scored_log_probs, scored_exact)
         validate_head_request(
             forecast_ids=forecast_ids,
             forecast_log_probs=forecast_log_probs,
             missing_mass=missing_mass,
             candidate_ids=candidate_ids,
             base_logits=base_logits,
-            scored_log_probs=scored_log_probs,
-            scored_exact=scored_exact,
         )
         priors = candidate_priors(
             forecast_ids=forecast_ids,
