@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from tritonclient.grpc.aio import InferenceServerClient
 
@@ -31,12 +31,21 @@ class AsyncioClient(Client):
     """Owns the channels to the servers; an asynchronous context manager, for one event loop.
 
     Cancelling the task that awaits a call cancels it at the server too, and so does closing the
-    client. `Client` has its arguments.
+    client. Channels open at the first call: a process may be forked before that, or after closing.
+    `Client` has its arguments.
     """
 
+    _is_lost: ClassVar[bool] = False
+    """Whether this process was forked while such a client was open: gRPC would crash here."""
+    _closed = False
+
+    def _begin_anew(self) -> None:
+        """See `Client._begin_anew`."""
+        if self._channels:
+            AsyncioClient._is_lost = True
+        super()._begin_anew()
+
     def _prepare(self) -> None:
-        self._channels: dict[str, Any] = {}
-        self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._lookups: ThreadPoolExecutor | None = None
@@ -68,7 +77,7 @@ class AsyncioClient(Client):
 
     async def _run(self, name: str, work: Work[Result_co], call: Call) -> Result_co:
         """Drive a call to its end."""
-        self._stay_in_one_loop()
+        self._check_place()
         if self._watcher is None and self._config.health_interval_s > 0 and not self._closed:
             # In a context of its own: it is part of no caller's trace.
             self._watcher = asyncio.create_task(
@@ -121,7 +130,17 @@ class AsyncioClient(Client):
                 task.cancel()
             raise
 
-    def _stay_in_one_loop(self) -> None:
+    def _check_place(self) -> None:
+        """Refuse another event loop, and a process in which gRPC's would not work.
+
+        Raises:
+            InvalidArgumentError: It is the wrong place for this client.
+        """
+        if self._is_lost:
+            raise InvalidArgumentError(
+                "this process was forked while an asyncio client was open, which gRPC does not "
+                "survive: fork before the first call or after closing, or spawn the process"
+            )
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop

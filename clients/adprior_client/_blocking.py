@@ -30,16 +30,33 @@ _log = logging.getLogger("adprior_client")
 class BlockingClient(Client):
     """Owns the channels to the servers; a context manager, which threads may share.
 
-    Channels open at the first call, so that a client may be made before a process forks and called
-    after. Closing it cancels the calls under way, at the server too. `Client` has its arguments.
+    Channels open at the first call; a process that is forked opens its own. Closing it cancels the
+    calls under way, at the server too. `Client` has its arguments.
     """
 
     def _prepare(self) -> None:
-        self._channels: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        self._checking = threading.Lock()
+        self._is_still = False
         self._watcher: threading.Thread | None = None
         self._lookups: ThreadPoolExecutor | None = None
+
+    def _hold_still(self) -> None:
+        """See `Forked._hold_still`: gRPC forks well only where no thread is at it."""
+        self._is_still = self._checking.acquire(timeout=CHECK_TIMEOUT_S)
+
+    def _go_on(self) -> None:
+        """See `Forked._go_on`."""
+        if self._is_still:
+            self._checking.release()
+
+    def _begin_anew(self) -> None:
+        """See `Client._begin_anew`."""
+        was_closed = self._closed.is_set()
+        super()._begin_anew()
+        if was_closed:
+            self._closed.set()
 
     def __enter__(self) -> Self:
         return self
@@ -180,7 +197,8 @@ class BlockingClient(Client):
             if isinstance(headers, ClientError):
                 continue
             for server in self._core.fleet.servers:
-                self._check(server, headers)
+                with self._checking:
+                    self._check(server, headers)
 
     def _check(self, server: Server, headers: dict[str, str]) -> None:
         cause = ""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from adprior_client._calls import Attempt, Call, Outcome, Steps
 from adprior_client._checks import check_metadata
 from adprior_client._core import Core
 from adprior_client._fleet import Server
+from adprior_client._forking import Forked, begin_anew_in_children
 from adprior_client._telemetry import Telemetry
 from adprior_client._wire import channel_settings, error_of
 from adprior_client.config import ClientConfig
@@ -45,7 +46,7 @@ class Work(Protocol[Result_co]):
         ...
 
 
-class Client:
+class Client(Forked):
     """Settings, servers, tracing and metadata; the channels are its children's.
 
     Args:
@@ -82,11 +83,24 @@ class Client:
         self._telemetry = Telemetry()
         self._settings = {url: channel_settings(self._config, url) for url in self._config.urls}
         self._token = self._config.token_metadata()
+        self._channels: dict[str, Any] = {}
+        self._left: list[dict[str, Any]] = []
         self._prepare()
+        begin_anew_in_children(self)
 
     def _prepare(self) -> None:
         """Set up what a driver needs; nothing is opened yet."""
         raise NotImplementedError
+
+    def _begin_anew(self) -> None:
+        """Forget channels, threads and what is known of servers, in a process that was forked.
+
+        The parent's channels are kept and not touched: closing one would wait for its threads.
+        """
+        self._left.append(self._channels)
+        self._channels = {}
+        self._core.begin_anew()
+        self._prepare()
 
     def _begin(
         self,

@@ -57,6 +57,10 @@ class Core:
         self._has_stored = has_stored
         self._kill_switch = kill_switch
 
+    def begin_anew(self) -> None:
+        """Forget what is known of the servers: another process found it out."""
+        self.fleet = Fleet(self.config)
+
     def begin(
         self, key: bytes, user_id: UserId | None, deadline_s: float | None, request_id: str | None
     ) -> Call:

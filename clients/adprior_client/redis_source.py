@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Self
 
 from adprior_client._breaker import CircuitBreaker
 from adprior_client._checks import check_number
+from adprior_client._forking import Forked, begin_anew_in_children
 from adprior_client.forecast_record import CorruptRecordError, Record, decode_record
 from adprior_client.forecast_time import latest_us
 from adprior_client.redis_connection import RedisAddress, explain, read_password
@@ -56,7 +57,7 @@ class LookupCounts:
         return asdict(self)
 
 
-class RedisForecasts:
+class RedisForecasts(Forked):
     """Forecasts that ``adprior publish`` wrote; a `ForecastSource` that never raises on a lookup.
 
     Whatever is wrong with Redis, there is no stored forecast, and `counts` tells. After three
@@ -112,14 +113,19 @@ class RedisForecasts:
         self._name = address.name
         self._keys = Keys(namespace)
         self._redis: Any = address.connect(timeout_s=timeout_s, max_connections=max_connections)
-        self._breaker = CircuitBreaker(_FAILURES, _RESET_S, time.monotonic)
-        self._lock = threading.Lock()
+        self._begin_anew()
         self._counts: dict[_Outcome, int] = dict.fromkeys(LookupCounts.__slots__, 0)  # type: ignore[arg-type]
         self._pointer: Pointer | None = None
         self._pointer_bytes: bytes | None = None
         self._pointer_is_corrupt = False
         self._refresh_at: float | None = None
         self._complained_of: str | None = None
+        begin_anew_in_children(self)
+
+    def _begin_anew(self) -> None:
+        """See `Forked._begin_anew`: redis-py opens connections of its own there."""
+        self._breaker = CircuitBreaker(_FAILURES, _RESET_S, time.monotonic)
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
 from adprior_client._checks import check_number
+from adprior_client._forking import Forked, begin_anew_in_children
 from adprior_client._parquet_table import ParquetTable
 from adprior_client.forecast_files import (
     ForecastFiles,
@@ -39,7 +40,7 @@ class ForecastSource(Protocol):
         ...
 
 
-class ParquetForecasts:
+class ParquetForecasts(Forked):
     """Forecasts in Parquet files, read into memory.
 
     The columns: ``user_id``, ``as_of`` (when it was made), ``advertiser_ids``, ``log_probs``,
@@ -69,6 +70,12 @@ class ParquetForecasts:
         self._has_manifest = files.manifest is not None
         self._revision = files.revision
         self._look_at = time.monotonic() + self._refresh_s
+        begin_anew_in_children(self)
+
+    def _begin_anew(self) -> None:
+        """See `Forked._begin_anew`: nobody is reading new files here."""
+        self._lock = threading.Lock()
+        self._reader = None
 
     def __len__(self) -> int:
         """How many users have a forecast."""
