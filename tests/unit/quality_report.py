@@ -82,6 +82,10 @@ def report() -> Report:
     """Return a whole report."""
     return {
         "title": "Worth & <cost>",
+        "warnings": ["Made <quickly>."],
+        "verdict": [
+            {"question": "Is it & worth it?", "answer": "partly", "text": "By 1 % [0, 2]."}
+        ],
         "notes": ["Made by `adprior bench --k <k>`."],
         "sections": [
             {
@@ -105,8 +109,28 @@ def report() -> Report:
                         "note": "Of `users`.",
                     },
                     *plots(),
+                    {
+                        "kind": "table",
+                        "title": "Looked up",
+                        "detail": True,
+                        "columns": [{"title": "ranker"}],
+                        "rows": [["a detail"]],
+                    },
                 ],
-            }
+            },
+            {
+                "title": "Made of details",
+                "notes": ["A detail's note."],
+                "content": [
+                    {
+                        "kind": "table",
+                        "title": "More",
+                        "detail": True,
+                        "columns": [{"title": "ranker"}],
+                        "rows": [["another"]],
+                    }
+                ],
+            },
         ],
         "data": {"seed": 0, "missing": float("inf")},
     }

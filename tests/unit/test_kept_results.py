@@ -18,10 +18,7 @@ def fill(directory: Path, count: int, *, killed: bool) -> None:
     """Keep results of 0, 1, ...; then be killed, or fail."""
     with keep_results(directory, IDENTITY, command="fill") as kept:
         for number in range(count):
-            kept.put(
-                key_of(str(number)),
-                {"row": np.full(3, number), "half": np.asarray(0.5, np.float32)},
-            )
+            kept.put(key_of(str(number)), {"row": np.full(3, number), "half": np.array(0.5)})
         kept.write()
         if killed:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -41,7 +38,7 @@ def test_what_a_killed_process_kept_is_there(tmp_path: Path) -> None:
             found = kept.get(key_of(str(number)))
             assert found is not None
             assert found["row"].tolist() == [number] * 3
-            assert found["half"] == np.float32(0.5)
+            assert found["half"] == 0.5
         assert kept.get(key_of("5")) is None
     assert not (tmp_path / "out.partial").exists()
 

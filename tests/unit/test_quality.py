@@ -113,6 +113,36 @@ def test_the_report_is_written_whole(report: Path) -> None:
         assert section in (report / "report.html").read_text(encoding="utf-8")
 
 
+def test_the_report_opens_with_warnings_and_a_verdict(report: Path) -> None:
+    found = load(report)
+    assert [warning.split(":")[0] for warning in found["warnings"]] == ["Quick"]
+    assert (found["data"]["quick"], found["data"]["resamples"]) == (True, 100)
+    assert found["data"]["log"]["is_training_log"] is True
+    assert found["data"]["split"]["cut"] == CUT.isoformat()
+    answers = {each["question"]: each for each in found["verdict"]}
+    assert list(answers) == [
+        "Does it add to retrieval?",
+        "Does it add to ranking?",
+        "Is it calibrated?",
+    ]
+    (gain,) = (row for row in table(found, "What is claimed") if row["claim"].startswith("PR-AUC"))
+    assert gain["found"] in answers["Does it add to ranking?"]["text"]
+    for name, first in (("report.md", "## Claims"), ("report.html", "Claims</h2>")):
+        text = (report / name).read_text(encoding="utf-8")
+        places = [text.index(words) for words in ("Quick: one", *answers, first)]
+        assert places == sorted(places)
+        assert text.rindex("Prompt ablations") < text.rindex("Forecasts: details")
+
+
+def test_the_report_speaks_of_the_logs_own_actions(report: Path) -> None:
+    found = load(report)
+    assert "advertisers of the day's events" in found["verdict"][0]["text"]
+    text = (report / "report.json").read_text(encoding="utf-8").lower()
+    assert not [word for word in ("purchas", "bought", "buys", "brand") if word in text]
+    (retrieval,) = (each for each in found["sections"] if each["title"] == "Retrieval")
+    assert "product" not in json.dumps(retrieval)
+
+
 def study_of(data: SmallData, bundle: Path) -> tuple[Forecaster, Study]:
     forecaster = Forecaster(bundle, threads=1)
     study = Study.read(
@@ -191,13 +221,44 @@ def test_falsifiers_and_rivals_go_through_the_same_head(report: Path) -> None:
     assert "The bundle has no head of its own yet" in (report / "report.md").read_text("utf-8")
 
 
-def test_the_report_is_the_same_every_time(data: SmallData, bundle: Path, report: Path) -> None:
-    names = ("events.parquet", "profiles.parquet", "columns.toml")
-    events, profiles, columns = (data.path(name) for name in names)
-    with evaluate(
-        bundle, events, profiles, columns, Settings(quick=True, resamples=100, threads=1)
-    ) as found:
+def test_a_killed_evaluation_goes_on_to_the_same_report(
+    data: SmallData,
+    bundle: Path,
+    report: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The engine is asked only for what is not kept, and never twice for the same prompt."""
+    settings = Settings(quick=True, resamples=100, threads=1, work=tmp_path / "kept")
+    asked: list[Any] = []
+    most, bounds = 50, Forecaster.bounds
+
+    def counted(forecaster: Forecaster, context: Any) -> Any:
+        if len(asked) == most:
+            raise KeyboardInterrupt
+        asked.append(context)
+        return bounds(forecaster, context)
+
+    monkeypatch.setattr(Forecaster, "bounds", counted)
+    events, profiles, columns = (
+        data.path(name) for name in ("events.parquet", "profiles.parquet", "columns.toml")
+    )
+    with pytest.raises(KeyboardInterrupt), evaluate(bundle, events, profiles, columns, settings):
+        pass
+    first = len(asked)
+    most = 10**6
+    asked.clear()
+    capsys.readouterr()
+    with evaluate(bundle, events, profiles, columns, settings) as found:
         again = found
+    assert f"goes on with {first} results" in capsys.readouterr().err
+    forecaster, study = study_of(data, bundle)
+    cases = [study.context(case) for case in (*study.validation, *study.test)]
+    altered = [alter(study.context(c)) for c in study.test for _, alter in ABLATIONS.values()]
+    prompts = {tuple(forecaster.prompt_ids(context)) for context in (*cases, *altered)}
+    assert first + len(asked) == len(prompts)
+    assert not (tmp_path / "kept").exists()
     titles = ("What is claimed", "Cohort: all", "Rankers on the simulated")
 
     def comparable(found: Any) -> Any:
@@ -249,6 +310,8 @@ def test_nothing_is_chosen_by_what_test_users_do(
         ]
 
     one, two = load(report), load(tmp_path / "report")
+    assert "not the log that bundle" in two["warnings"][0]
+    assert two["data"]["log"]["is_training_log"] is False
     assert chosen(one) == chosen(two)
     assert table(one, "Cohort: all") != table(two, "Cohort: all")
 
@@ -260,7 +323,7 @@ def test_test_users_can_be_left_alone(
     capsys.readouterr()
     assert run(data, bundle, "--validation-only", "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert any("test users were left alone" in note for note in found["notes"])
+    assert any("test users were left alone" in warning for warning in found["warnings"])
     counts = table(found, "Users and cases")
     assert counts[1]["cases"] + counts[2]["cases"] == len(study.validation)
     assert min(counts[1]["cases"], counts[2]["cases"]) > 0
@@ -270,11 +333,18 @@ def test_people_get_tables(
     data: SmallData, bundle: Path, report: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
-    assert run(data, bundle, "--validation-only") == 0
-    shown = capsys.readouterr().out
-    assert f"Forecast quality of bundle {load(report)['data']['bundle_id']}" in shown
+    assert run(data, bundle, "--validation-only", "--max-cases", "40") == 0
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
+    assert lines[0] == f"Forecast quality of bundle {load(report)['data']['bundle_id']}"
+    opening = " ".join(lines[:20])
+    assert opening.index("Quick: one small setting") < opening.index("Does it add to retrieval?")
+    assert "40 were judged" in opening
+    assert "chose settings (--max-cases 40)" in opening
     for section in SECTIONS:
-        assert section in shown
+        assert (section in lines) == (section != "Tuning")
+    assert lines[-1].endswith("--output DIR writes them")
+    assert "960 events of 80 users (80 with a profile), 2023-12-18 to" in said.err
 
 
 def test_a_log_without_a_later_day_of_a_test_user_is_refused(

@@ -12,3 +12,20 @@ def test_the_markdown_has_tables_and_links() -> None:
     assert "| **own \\[history\\]** | **50.0 %** |" in text
     assert "![Recall](recall.png)\n\nFound &lt;by> `k`." in text
     assert "Made by `adprior bench --k <k>`." in text
+
+
+def test_the_markdown_opens_with_the_verdict_and_ends_with_details() -> None:
+    text = report_markdown(plain(report()))
+    order = [
+        "**Note.** Made &lt;quickly>.",
+        "**Is it & worth it? Partly.** By 1 % [0, 2].",
+        "Made by `adprior",
+        "## Rankers",
+        "![Gain](gain.png)",
+        "## Rankers: details",
+        "### Looked up",
+        "## Made of details",
+        "A detail's note.",
+    ]
+    places = [text.index(words) for words in order]
+    assert places == sorted(places)

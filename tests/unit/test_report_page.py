@@ -42,11 +42,15 @@ def test_the_page_is_well_formed_and_holds_its_plots() -> None:
     assert page.open == []
     assert page.cells == [
         "popularity|x <b>", "1.2 % [0.0, 2.5]", "+1.0 pp [0.0, +2.0]", "1",
-        "own [history]", "50.0 %", "\N{EN DASH}", "12,345",
+        "own [history]", "50.0 %", "\N{EN DASH}", "12,345", "a detail", "another",
     ]  # fmt: skip
     assert [base64.b64decode(source.split(",")[1]) for source in page.sources] == [
         images[name] for name in names
     ]
     assert "<code>adprior bench --k &lt;k&gt;</code>" in text
+    opening = '<p class="opening"><strong>Is it &amp; worth it? Partly.</strong> By 1 % [0, 2].</p>'
+    order = ["Made &lt;quickly&gt;.", opening, "<nav>", ">Rankers</h2>", ">Rankers: details</h2>"]
+    places = [text.index(words) for words in order]
+    assert places == sorted(places)
     assert "http" not in text.replace("base64", "")
     assert '<tr class="strong"><td>own [history]' in text

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from typing import Any
 
 import matplotlib.image
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from adprior_bench.quality.report.plain import plain
-from adprior_bench.quality.report.plots import draw
+from adprior_bench.quality.report.plots import compose_reliability, draw
 from unit.quality_report import plots
 
 
@@ -20,6 +21,21 @@ def test_every_plot_is_drawn_within_its_margins_and_always_alike(plot: Any) -> N
     for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
         assert np.all(edge == 1), "something is cut off"
     assert draw(plain(plot)) == image
+
+
+def test_every_reliability_panel_has_labels_on_both_axes_that_do_not_overlap() -> None:
+    """Panels above others too: the model's is the first."""
+    (plot,) = (plot for plot in plots() if plot["kind"] == "reliability")
+    figure = compose_reliability(plain(plot))
+    figure.canvas.draw()
+    panels = [panel for panel in figure.axes if panel.get_visible()]
+    assert len(panels) == 4
+    for panel in panels:
+        labels = [label for label in panel.get_xticklabels() if label.get_text()]
+        assert len(labels) >= 3
+        assert all(label.get_visible() for label in labels)
+        boxes = [label.get_window_extent() for label in labels]
+        assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
 
 
 @pytest.mark.parametrize("plot", plots(), ids=lambda plot: str(plot["kind"]))

@@ -46,6 +46,25 @@ def groups() -> dict[str, set[str]]:
     return found
 
 
+def test_a_sample_is_always_the_same_and_grows(data: SmallData) -> None:
+    study = read(data)
+
+    def drawn(most: int) -> list[tuple[str, int]]:
+        limited = study.limited(most)
+        assert len(limited.validation) == min(most, len(study.validation))
+        return [(case.user.user_id, case.day) for case in limited.test]
+
+    assert len(study.test) > 5
+    assert drawn(2) == drawn(2)
+    assert len(drawn(2)) == 2
+    assert set(drawn(2)) < set(drawn(5))
+    everything = [(case.user.user_id, case.day) for case in study.test]
+    assert drawn(10**6) == everything
+    assert [case for case in everything if case in drawn(5)] == drawn(5)
+    other = read(data).limited(5)
+    assert [(case.user.user_id, case.day) for case in other.test] == drawn(5)
+
+
 def test_the_record_names_the_groups() -> None:
     record = {
         "split": {

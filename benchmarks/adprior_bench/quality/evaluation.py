@@ -63,7 +63,7 @@ COMMAND: Final = "adprior bench quality"
 _TRIALS: Final = 16
 """Settings of the conventional retriever that are tried."""
 
-_UNFILLED: Final = "no forecast, advertisers that the list lacks"
+_UNFILLED: Final = "the same places without a forecast"
 """What else can take the places that are reserved for the forecast."""
 
 _HALVES: Final = Split(test_share=0.5, salt="judged")

@@ -24,17 +24,17 @@ from adprior_bench.quality.report.plot_style import (
     wrap,
 )
 
-__all__ = ["draw"]
+__all__ = ["compose_reliability", "draw"]
 
 _TICKS: Final = (0, 0.003, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1)
-_LEAST_GAP: Final = 0.08
+_LEAST_GAP: Final = 0.11
 """Between two ticks, of an axis' length."""
 
 
 def draw(plot: Mapping[str, Any]) -> bytes:
     """Return a plain, checked plot as a PNG."""
     compose = {
-        "reliability": _compose_reliability,
+        "reliability": compose_reliability,
         "bars": compose_bars,
         "lines": _compose_lines,
         "forest": compose_forest,
@@ -42,10 +42,10 @@ def draw(plot: Mapping[str, Any]) -> bytes:
     return png(plot, compose[plot["kind"]])
 
 
-def _compose_reliability(plot: Mapping[str, Any]) -> Figure:
+def compose_reliability(plot: Mapping[str, Any]) -> Figure:
     """A square panel for each series; square-root axes, as most probabilities are small."""
     series = plot["series"]
-    across = min(len(series), 3)
+    across = min(math.ceil(math.sqrt(len(series))), 3)
     down = math.ceil(len(series) / across)
     width = max(3.1 * across, 5.0)
     figure = Figure(figsize=(width, 3.2 * down + 0.7), layout="constrained")

@@ -17,7 +17,7 @@ _WIDTH: Final = 100
 
 
 def report_text(report: Mapping[str, Any], directory: Path | None = None) -> str:
-    """Return a plain report, plots and details left out, in lines of text.
+    """Return a plain report in lines of text, without plots, details and the sections' notes.
 
     Args:
         report: See `plain`.
@@ -27,7 +27,7 @@ def report_text(report: Mapping[str, Any], directory: Path | None = None) -> str
     lines += [_wrap(f"{strong} {text}") for strong, text in opening_lines(report)]
     lines += ["", *map(_wrap, report["notes"])]
     for section in main_sections(report):
-        lines += ["", section["title"], "-" * len(section["title"]), *map(_wrap, section["notes"])]
+        lines += ["", section["title"], "-" * len(section["title"])]
         for item in section["content"]:
             if item["kind"] == "table":
                 lines += ["", item["title"], "", table_text(item)]

@@ -121,6 +121,7 @@ def claims_section(
             {
                 "kind": "table",
                 "title": "What is claimed, and whether it holds",
+                "note": "Retrieval: each quota is the one that validation users choose.",
                 "columns": [
                     {"title": "claim"},
                     {"title": "found"},
@@ -136,22 +137,20 @@ def claims_section(
 def _retrieval_rows(found: RetrievalFigures) -> list[list[Any]]:
     against_none = [
         [
-            f"retrieval of {budget} items: at the quota chosen on validation users, "
-            f"{quota:.0%}, more of the day's {what} are found",
+            f"{budget} items, {quota:.0%} the forecast's: more of the day's {what} found",
             points_text(gains[budget]),
             "a quota above 0, gain clear of 0",
             _verdict(quota > 0 and gains[budget].low > 0),
         ]
         for what, gains in (
             ("advertisers", found.gains),
-            ("items themselves", found.item_gains),
+            ("items", found.item_gains),
         )
         for budget, quota in found.quotas.items()
     ]
     against_others = [
         [
-            f"retrieval of {budget} items: more of the day's advertisers are found than with the "
-            f"places filled by {name}",
+            f"{budget} items: more advertisers than by {name}",
             points_text(over),
             "above 0, interval clear",
             _verdict(over.low > 0),

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from adprior_bench.quality.calibration import Calibration
 from adprior_bench.quality.intervals import Estimate, estimate
+from adprior_bench.quality.rankers import blend_name
 from adprior_bench.quality.ranking import RANDOM, SHIPPED, SHUFFLED
 from adprior_bench.quality.report.schema import Verdict
 from adprior_bench.quality.sections.claims import (
@@ -55,7 +56,8 @@ def retrieval_verdict(found: RetrievalFigures | None, *, events: str, unfilled: 
     return {
         "question": _RETRIEVAL,
         "answer": answer,
-        "text": f"More of the advertisers of the day's {events} are found: " + "; ".join(parts),
+        "text": f"Share found of the advertisers of the day's {events}, change: "
+        + f"{'; '.join(parts)}.",
     }
 
 
@@ -63,13 +65,13 @@ def _places(
     budget: int, quota: float, gain: Estimate, rivals: Mapping[str, Estimate], unfilled: str
 ) -> str:
     if quota == 0:
-        return f"among {budget} items validation users choose a quota of 0, none for the forecast."
+        return f"among {budget} items none: validation users give the forecast no place"
     forecasts = {name: over for name, over in rivals.items() if name != unfilled}
     best = min(forecasts, key=lambda name: forecasts[name].value)
     return (
         f"among {budget} items, {quota:.0%} of them the forecast's, {points_text(gain)} against "
-        f"none, {points_text(rivals[unfilled])} against the same places without a forecast, "
-        f"{points_text(forecasts[best])} against {best}."
+        f"none, {points_text(rivals[unfilled])} against {unfilled}, "
+        f"{points_text(forecasts[best])} against {best}"
     )
 
 
@@ -88,7 +90,11 @@ def ranking_verdict(gains: Mapping[str, Estimate], real: str) -> Verdict:
         for name, other in false.items()
         if other.value >= FALSIFIED_BELOW * gain.value or other.overlaps(gain)
     ]
-    rivals = {name: other for name, other in gains.items() if name not in {real, SHIPPED, *false}}
+    rivals = {
+        name: other
+        for name, other in gains.items()
+        if name not in {real, SHIPPED, *false} and not name.startswith(blend_name(""))
+    }
     answer = "no" if gain.low <= 0 else "not shown" if passing else "yes"
     text = f"PR-AUC on the simulated log {percent_text(gain)} against the recalibrated base ranker"
     if answer == "not shown":
