@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
+from adprior_build.checkout import checkout_directory
 from adprior_build.dashboard_panels import ROWS, Panel
 from adprior_runtime.json_text import to_json
 
@@ -133,4 +134,4 @@ def main(path: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(__file__).parents[2] / "deploy" / "grafana" / "adprior.json"))
+    sys.exit(main(checkout_directory("deploy/grafana") / "adprior.json"))

@@ -16,6 +16,7 @@ from typing import Any, Final
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from adprior_build.checkout import checkout_directory
 from adprior_runtime import contract
 from adprior_runtime.contract import Model, Priority, Scaling, Target, Tensor
 
@@ -192,4 +193,4 @@ def main(directory: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(__file__).parents[2] / "model_repository"))
+    sys.exit(main(checkout_directory("model_repository")))

@@ -310,7 +310,7 @@ def test_a_report_is_written_with_its_plots(tmp_path: Path) -> None:
         _row(Mode.CLOSED, 1, None, scenario="retrieval", errors=1, problem="down"),
     ]
     about = {
-        "bundle_id": "0123456789ab", "perf_analyzer": "9.9", "users": "demo", "requests": 12,
+        "bundle_id": "0123456789ab", "perf_analyzer": "9.9", "users": "made up", "requests": 12,
         "seconds": 1.0, "rounds": 1,
         "machine": {"processor": "abacus", "cpus": 2, "load_average": 0.1, "onnxruntime": "1"},
     }  # fmt: skip

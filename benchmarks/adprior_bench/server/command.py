@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TOML",
         help="with --url: settings of the client: TLS, token, metadata",
     )
-    parser.add_argument("--events", type=Path, help="ask users of this log (the demo's users)")
+    parser.add_argument("--events", type=Path, help="ask users of this log (made-up users)")
     parser.add_argument("--profiles", type=Path, help="user profiles")
     parser.add_argument("--columns", type=Path, help="column map (TOML)")
     parser.add_argument(
@@ -214,7 +214,7 @@ def _measure(args: argparse.Namespace, analyzer: PerfAnalyzer, scratch: Path) ->
         "machine": describe_machine(),
         "perf_analyzer": analyzer.version,
         "engine": None if served.engine is None else asdict(served.engine),
-        "users": "event log" if args.events is not None else "demo",
+        "users": "event log" if args.events is not None else "made up",
         "requests": len(requests),
         "seconds": plan.seconds,
         "rounds": plan.rounds,

@@ -1,6 +1,6 @@
 """What is asked under load: many users at many moments, each with candidates of its own.
 
-Users come from an event log, or are the demo's. A request is a user at the start of a day drawn at
+Users come from an event log, or are made up. A request is a user at the start of a day drawn at
 random, with the history before it; so prompts of all lengths are mixed as a service sees them.
 """
 
@@ -15,12 +15,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from adprior_bench.server.made_up_users import make_up_users
 from adprior_build.event_log import ColumnMap, UserHistory, name_advertisers, read_users
 from adprior_client.types import Event, User
 from adprior_client.user_context import user_to_json
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
 from adprior_runtime.catalogue import Advertisers
-from adprior_runtime.context import parse_context
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.json_text import to_json
 from adprior_runtime.spelling import even_out
@@ -35,7 +35,7 @@ MAX_EVENTS: Final = 500
 
 _OWN_SHARE: Final = 0.4
 _SEED: Final = 20_220_701
-_DEMO_USERS: Final = Path(__file__).parents[3] / "demo" / "users"
+_MADE_UP_USERS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +79,12 @@ class UserRequest:
 def read_requests(
     bundle: Bundle, count: int, events: Path | None, profiles: Path | None, columns: Path | None
 ) -> list[UserRequest]:
-    """Draw requests of an event log's users, or of the demo's where there is none.
+    """Draw requests of an event log's users, or of made-up ones where there is none.
 
     Args:
         bundle: Whose catalogue the candidates are of.
         count: How many requests.
-        events: The log; None for the demo's users.
+        events: The log; None for made-up users.
         profiles: Of its users.
         columns: Its column map.
 
@@ -93,7 +93,7 @@ def read_requests(
     """
     advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
     if events is None or columns is None:
-        users = _read_demo_users()
+        users = make_up_users(advertisers, count=_MADE_UP_USERS, seed=_SEED)
     else:
         users = _read_log_users(events, profiles, columns, advertisers)
     return draw_requests(users, advertisers, count=count, seed=_SEED)
@@ -114,22 +114,6 @@ def _read_log_users(
         raise InvalidInputError(f"{events}: no user with an event")
     names = [advertisers.name(row).decode() for row in range(len(advertisers.ids))]
     return name_advertisers(users, advertisers.ids.tolist(), names)
-
-
-def _read_demo_users() -> list[UserHistory]:
-    """Return the demo's made-up users, who come with a checkout and not with a package."""
-    files = sorted(_DEMO_USERS.glob("*.json"))
-    if not files:
-        raise InvalidInputError(
-            f"{_DEMO_USERS}: no demo users; give an event log with --events and --columns"
-        )
-    users = []
-    for file in files:
-        context = parse_context(file.read_bytes())
-        users.append(
-            UserHistory(user_id=file.stem, profile=context.profile, events=context.history)
-        )
-    return users
 
 
 def draw_requests(
