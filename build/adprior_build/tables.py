@@ -5,17 +5,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from adprior_build.text_columns import plain_column
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["decode_text", "read_table"]
+__all__ = ["decode_text", "is_text", "read_table"]
+
+_BLOCK_BYTES: Final = 1 << 20
+_LARGEST_BLOCK_BYTES: Final = 2**31 - 1
 
 
-def read_table(path: Path, required: Sequence[str] = (), text: Sequence[str] = ()) -> pa.Table:
+def read_table(
+    path: Path,
+    required: Sequence[str] = (),
+    text: Sequence[str] = (),
+    *,
+    all_text: bool = False,
+) -> pa.Table:
     """Read a ``.csv`` or ``.parquet`` file whole.
 
     Args:
@@ -23,6 +34,7 @@ def read_table(path: Path, required: Sequence[str] = (), text: Sequence[str] = (
         required: Columns that it must have.
         text: Columns that are text where they are present: in CSV they are read as such whatever
             they look like, so that ``365`` and ``007`` stay names.
+        all_text: Read every column of a CSV so, as text or, of those not named, as bytes.
 
     Raises:
         InvalidInputError: It cannot be read, lacks a required column, or has text that is not
@@ -34,9 +46,7 @@ def read_table(path: Path, required: Sequence[str] = (), text: Sequence[str] = (
         if path.suffix == ".parquet":
             table = pa.parquet.read_table(path)
         elif path.suffix == ".csv":
-            # As bytes: a value that is not UTF-8 would otherwise be refused without its row.
-            options = pa.csv.ConvertOptions(column_types=dict.fromkeys(text, pa.binary()))
-            table = pa.csv.read_csv(path, convert_options=options)
+            table = _read_csv(path, None if all_text else text)
         else:
             raise InvalidInputError(f"{path}: expected a file named .parquet or .csv")
         names = table.column_names
@@ -49,6 +59,16 @@ def read_table(path: Path, required: Sequence[str] = (), text: Sequence[str] = (
             f"{path}: no column {', '.join(missing)}; found: {', '.join(table.column_names)}"
         )
     return decode_text(path, table, {*required, *text})
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Tell whether a plain column of this type holds text or bytes."""
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+    )
 
 
 def decode_text(path: Path, table: pa.Table, names: Iterable[str]) -> pa.Table:
@@ -68,16 +88,38 @@ def decode_text(path: Path, table: pa.Table, names: Iterable[str]) -> pa.Table:
     return table
 
 
+def _read_csv(path: Path, text: Iterable[str] | None) -> pa.Table:
+    """Read a CSV; a value may hold line ends and be of any size.
+
+    Args:
+        path: The file.
+        text: Columns of text; None for all. They are read as bytes: a value that is not UTF-8 would
+            otherwise be refused without its row.
+    """
+    parse = pa.csv.ParseOptions(newlines_in_values=True)
+    block_bytes = _BLOCK_BYTES
+    while True:
+        read = pa.csv.ReadOptions(block_size=block_bytes)
+        try:
+            if text is None:
+                with pa.csv.open_csv(path, read, parse) as reader:
+                    text = reader.schema.names
+            types = dict.fromkeys(text, pa.binary())
+            return pa.csv.read_csv(path, read, parse, pa.csv.ConvertOptions(column_types=types))
+        except pa.ArrowInvalid as error:
+            # A row must end in the block after the one where it begins.
+            if "straddl" not in str(error) or block_bytes >= path.stat().st_size:
+                raise
+            block_bytes = min(block_bytes * 8, _LARGEST_BLOCK_BYTES)
+
+
 def _decode(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Check that text or bytes are UTF-8 and return text; columns of other types stay."""
+    column = plain_column(column)
     kind = column.type
-    checks = (
-        pa.types.is_string,
-        pa.types.is_large_string,
-        pa.types.is_binary,
-        pa.types.is_large_binary,
-    )
-    if not any(check(kind) for check in checks):
+    if pa.types.is_null(kind):
+        return column.cast(pa.string())
+    if not is_text(kind):
         return column
     raw = column.cast(pa.large_binary())
     try:

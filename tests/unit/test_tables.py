@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import csv
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from adprior_build.tables import read_table
 from adprior_runtime.errors import InvalidInputError
@@ -152,3 +156,80 @@ def test_integers_of_parquet_stay_integers(tmp_path: Path) -> None:
 def test_the_order_of_columns_stays(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", b"c,a,b\nx,y,z\n")
     assert read_table(path, ["a"], ["b", "c"]).column_names == ["c", "a", "b"]
+
+
+FIELDS = st.text(st.sampled_from("ab,\"\n\r\t;é '0"), max_size=6) | st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=6
+)
+LINES = st.lists(st.lists(FIELDS, min_size=3, max_size=3), max_size=12)
+
+
+@given(
+    LINES,
+    st.sampled_from([("\n", csv.QUOTE_ALL), ("\r\n", csv.QUOTE_ALL), ("\r\n", csv.QUOTE_MINIMAL)]),
+)
+@settings(deadline=None, max_examples=50)
+def test_a_csv_is_read_as_pythons_own_module_reads_it(
+    rows: list[list[str]], form: tuple[str, Literal[0, 1]]
+) -> None:
+    line_end, quoting = form
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "t.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator=line_end, quoting=quoting)
+            writer.writerows([["a", "b", "c"], *rows])
+        with path.open(encoding="utf-8", newline="") as file:
+            expected = list(csv.reader(file))[1:]
+        assert expected == rows
+        table = read_table(path, ["a", "b", "c"], all_text=True)
+    found = [list(row) for row in zip(*table.to_pydict().values(), strict=True)]
+    assert found == expected
+
+
+@pytest.mark.parametrize("all_text", [False, True])
+def test_line_ends_in_values_are_read_at_any_size(tmp_path: Path, *, all_text: bool) -> None:
+    rows = [f'"a title\nof two lines, {row}",{row}' for row in range(60_000)]
+    path = write_csv(tmp_path / "t.csv", "\n".join(["title,row", *rows]).encode())
+    assert path.stat().st_size > 1 << 20
+    table = read_table(path, ["title", "row"], ["title"], all_text=all_text)
+    assert table["title"].to_pylist() == [f"a title\nof two lines, {row}" for row in range(60_000)]
+    assert table["row"].to_pylist() == [str(row) if all_text else row for row in range(60_000)]
+
+
+@pytest.mark.parametrize("all_text", [False, True])
+def test_a_value_may_be_larger_than_what_is_read_at_once(tmp_path: Path, *, all_text: bool) -> None:
+    value = "a line\n" * 500_000
+    path = write_csv(tmp_path / "t.csv", f'id,text\n1,"{value}"\n2,short\n'.encode())
+    table = read_table(path, ["id"], ["text"], all_text=all_text)
+    assert table["text"].to_pylist() == [value, "short"]
+
+
+def test_every_column_of_a_csv_may_be_text(tmp_path: Path) -> None:
+    content = b"id,price,note\n02139,1.50,Caf\xe9\n,True,\n"
+    table = read_table(write_csv(tmp_path / "t.csv", content), ["id", "price"], all_text=True)
+    assert table["id"].to_pylist() == ["02139", ""]
+    assert table["price"].to_pylist() == ["1.50", "True"]
+    assert table["note"].to_pylist() == [NOT_UTF_8, b""]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.string_view(),
+        pa.binary_view(),
+        pa.dictionary(pa.int32(), pa.string()),
+        pa.dictionary(pa.int8(), pa.large_string()),
+    ],
+    ids=str,
+)
+def test_text_of_every_storage_becomes_strings(tmp_path: Path, kind: pa.DataType) -> None:
+    column = pa.array(["Łódź", None, ""], pa.string()).cast(kind)
+    table = read_table(write(tmp_path / "t.parquet", {"name": column}), text=["name"])
+    assert table["name"].type == pa.string()
+    assert table["name"].to_pylist() == ["Łódź", None, ""]
+
+
+def test_text_without_any_value_is_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.parquet", {"name": pa.nulls(2), "other": pa.nulls(2)})
+    table = read_table(path, text=["name"])
+    assert (table["name"].type, table["other"].type) == (pa.string(), pa.null())
