@@ -11,6 +11,8 @@ It is a small TOML file::
     item = "product_id"        # optional: what a retriever would show
     action = "kind"            # optional
     default_action = "purchase"
+    event_id = "event"         # optional: an id of each event
+    repeated_rows = "drop"     # optional: rows equal in every column; "drop" all but one, or "keep"
 
     [profiles]
     user = "user_id"
@@ -22,7 +24,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,12 @@ __all__ = ["ColumnMap", "EventColumns", "ProfileColumns"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventColumns:
-    """Which columns of the event log hold what; None where it has no such column."""
+    """Which columns of the event log hold what; None where it has no such column.
+
+    ``repeated_rows`` is ``drop`` or ``keep``: what becomes of rows that repeat another in every
+    column. Without it they are dropped where the log has an ``event_id`` or the row's time is finer
+    than a day.
+    """
 
     user: str
     time: str
@@ -43,15 +50,18 @@ class EventColumns:
     action: str | None = None
     item: str | None = None
     default_action: str = "event"
+    event_id: str | None = None
+    repeated_rows: str | None = None
+
+    def required(self) -> list[str]:
+        """Return the columns that must be there."""
+        names = [*self.named().values(), *([] if self.event_id is None else [self.event_id])]
+        return list(dict.fromkeys(names))
 
     def named(self) -> dict[str, str]:
         """Return the columns that the log has, by what they hold."""
         names = ("user", "time", "advertiser", "category", "text", "action", "item")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-
-    def texts(self) -> list[str]:
-        """Return those that are text, whatever they look like."""
-        return [item for name, item in self.named().items() if name not in ("time", "advertiser")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +88,7 @@ class ColumnMap:
     def load(cls, path: Path) -> ColumnMap:
         """Read a column map from TOML; unknown keys are refused."""
         try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
+            document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
             raise InvalidInputError(f"{path}: not a column map: {error}") from error
         _refuse_unknown(path, "", document, {"events", "profiles"})
@@ -101,10 +111,17 @@ def _section(path: Path, document: dict[str, Any], name: str, kind: Any) -> Any:
         if is_list != (key == "keys") or not all(isinstance(item, str) for item in values):
             raise InvalidInputError(f"{path}: [{name}] {key} is {value!r}, expected {expected}")
     _refuse_unknown(path, f"[{name}] ", table, {item.name for item in fields(kind)})
-    try:
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
-    except TypeError as error:
-        raise InvalidInputError(f"{path}: [{name}]: {error}") from error
+    needed = [item.name for item in fields(kind) if item.default is MISSING]
+    if missing := [key for key in needed if key not in table]:
+        raise InvalidInputError(
+            f"{path}: [{name}] has no {' and no '.join(missing)}: it must name the columns of "
+            f"{', '.join(needed)}"
+        )
+    if (choice := table.get("repeated_rows")) not in (None, "drop", "keep"):
+        raise InvalidInputError(
+            f'{path}: [{name}] repeated_rows is {choice!r}, expected "drop" or "keep"'
+        )
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
 
 
 def _refuse_unknown(path: Path, where: str, table: Mapping[str, Any], known: set[str]) -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
+import numpy as np
 
 from adprior_build.column_map import ColumnMap, EventColumns, ProfileColumns
+from adprior_build.log_notes import note_profiles, note_repeated, note_unmatched
+from adprior_build.log_rows import event_rows, prepare_events
+from adprior_build.profiles import Profiles, read_profiles
+from adprior_build.repeated_rows import choose_dropped, find_repeated, row_digests
 from adprior_build.tables import read_table
-from adprior_runtime.context import Event, parse_time
-from adprior_runtime.errors import InvalidInputError, InvalidRequestError
-from adprior_runtime.spelling import even_out
+from adprior_runtime.context import Event
+from adprior_runtime.errors import InvalidInputError
 
 __all__ = [
     "ColumnMap",
@@ -25,10 +28,7 @@ __all__ = [
     "Split",
     "UserHistory",
     "all_are_ids",
-    "event_rows",
     "name_advertisers",
-    "prepare_events",
-    "profile_rows",
     "read_users",
 ]
 
@@ -85,28 +85,45 @@ class Split:
         return [user.before(end) for user in kept]
 
 
+def _say(line: str) -> None:
+    print(f"adprior: {line}", file=sys.stderr)
+
+
 def read_users(
-    events_path: Path, profiles_path: Path | None, columns: ColumnMap
+    events_path: Path,
+    profiles_path: Path | None,
+    columns: ColumnMap,
+    *,
+    say: Callable[[str], None] = _say,
 ) -> list[UserHistory]:
     """Read users with at least one event, ordered by id, their events by time.
 
+    Args:
+        events_path: The event log.
+        profiles_path: The profiles, if any.
+        columns: What their columns are called.
+        say: Takes a line on what was found in them; the default writes it to standard error.
+
     Raises:
-        InvalidInputError: A file or column is missing, or a row is wrong; the row is named.
+        InvalidInputError: A file or column is missing, a row is wrong (it is named), or no user of
+            the events has a profile.
     """
-    profiles, uncovered = _read_profiles(profiles_path, columns)
+    profiles = _read_profiles(profiles_path, columns, say)
     histories: dict[str, list[tuple[Event, str]]] = {}
-    for user_id, event, item in _read_events(events_path, columns.events):
+    for user_id, event, item in _read_events(events_path, columns.events, say):
         histories.setdefault(user_id, []).append((event, item))
+    if profiles_path is not None:
+        _tell_unmatched(events_path, profiles_path, histories.keys(), profiles, say)
     users = []
     for user_id in sorted(histories):
         events, items = zip(*sorted(histories[user_id], key=lambda row: row[0].time), strict=True)
         users.append(
             UserHistory(
                 user_id=user_id,
-                profile=profiles.get(user_id, {}),
+                profile=profiles.by_user.get(user_id, {}),
                 events=events,
                 items=items,
-                covered=user_id not in uncovered,
+                covered=user_id not in profiles.uncovered,
             )
         )
     return users
@@ -135,91 +152,49 @@ def all_are_ids(users: Sequence[UserHistory]) -> bool:
     return bool(names) and all(name[0] == "#" and name[1:].lstrip("-").isdigit() for name in names)
 
 
-def prepare_events(table: pa.Table, columns: EventColumns) -> pa.Table:
-    """Return a log's table with advertisers as text and times that Python's fit."""
-    if pa.types.is_integer(table[columns.advertiser].type):
-        ids = [None if i is None else f"#{i}" for i in table[columns.advertiser].to_pylist()]
-        position = table.column_names.index(columns.advertiser)
-        table = table.set_column(position, columns.advertiser, pa.array(ids, pa.string()))
-    kind = table[columns.time].type
-    if pa.types.is_timestamp(kind):  # nanoseconds fit no datetime of Python's
-        times = table[columns.time].cast(pa.timestamp("us", kind.tz), safe=False)
-        table = table.set_column(table.column_names.index(columns.time), columns.time, times)
-    return table
-
-
-def event_rows(
-    table: pa.Table, columns: EventColumns, place: str
+def _read_events(
+    path: Path, columns: EventColumns, say: Callable[[str], None]
 ) -> Iterator[tuple[str, Event, str]]:
-    """Yield the user, event and item of each row of a prepared table.
-
-    Raises:
-        InvalidInputError: A row is wrong; it is named, counted from 0, with ``place``.
-    """
-    wanted = columns.named()
-    try:
-        values = {name: table[column].to_pylist() for name, column in wanted.items()}
-    except (OverflowError, ValueError) as error:
-        raise InvalidInputError(f"{place}: {columns.time}: {error}") from error
-    for row in range(table.num_rows):
-        item = {name: column[row] for name, column in values.items()}
-        if item["user"] in (None, "") or item["time"] is None:
-            raise InvalidInputError(f"{place}: row {row} has no user or no time")
-        texts = {
-            name: str(item[name]).strip()
-            for name in ("advertiser", "category", "text")
-            if item.get(name) is not None and even_out(str(item[name]))
-        }
-        action = str(item.get("action") or columns.default_action)
-        event = Event(time=_moment(item["time"], place, row), action=action, **texts)
-        yield str(item["user"]), event, str(item.get("item") or "")
+    """Yield each row's user, event and item, without the repeated rows that are dropped."""
+    table = read_table(path, columns.required(), all_text=True)
+    repeated = find_repeated(row_digests(table))
+    prepared = prepare_events(table, columns, str(path), is_csv=path.suffix == ".csv")
+    dropped = choose_dropped(repeated, np.asarray(prepared["day_alone"].to_numpy()), columns)
+    for row, found in enumerate(event_rows(prepared, columns, str(path))):
+        if not dropped[row]:
+            yield found
+    count = int(dropped.sum())
+    for note in note_repeated(str(path), dropped=count, kept=int(repeated.sum()) - count):
+        say(note)
 
 
-def profile_rows(
-    table: pa.Table, columns: ProfileColumns
-) -> Iterator[tuple[str, dict[str, str], bool]]:
-    """Yield the user of each row, what prompts may show of them, and whether they are covered."""
-    user, covered = columns.user, columns.covered
-    keys = columns.keys or tuple(c for c in table.column_names if c not in (user, covered))
-    for row in table.to_pylist():
-        values = {key: row[key] for key in keys if row[key] is not None}
-        profile = {
-            key: str(value).lower() if isinstance(value, bool) else str(value)
-            for key, value in values.items()
-        }
-        is_covered = covered is None or str(row[covered]).lower() in ("true", "1")
-        yield str(row[user]), profile, is_covered
-
-
-def _read_events(path: Path, columns: EventColumns) -> Iterator[tuple[str, Event, str]]:
-    """Yield each row's user, event and item."""
-    table = read_table(path, list(columns.named().values()), columns.texts())
-    yield from event_rows(prepare_events(table, columns), columns, str(path))
-
-
-def _read_profiles(
-    path: Path | None, columns: ColumnMap
-) -> tuple[dict[str, dict[str, str]], set[str]]:
-    """Return the users' profiles, and who is said not to be covered."""
+def _read_profiles(path: Path | None, columns: ColumnMap, say: Callable[[str], None]) -> Profiles:
     if path is None:
-        return {}, set()
+        return Profiles()
     if columns.profiles is None:
         raise InvalidInputError(f"{path}: the column map has no table [profiles]")
-    table = read_table(path, columns.profiles.required(), text=[columns.profiles.user])
-    profiles, uncovered = {}, set()
-    for user, profile, is_covered in profile_rows(table, columns.profiles):
-        profiles[user] = profile
-        if not is_covered:
-            uncovered.add(user)
-    return profiles, uncovered
+    profiles = read_profiles(path, columns.profiles)
+    for note in note_profiles(
+        str(path),
+        repeated_users=profiles.repeated_users,
+        nameless_rows=profiles.nameless_rows,
+    ):
+        say(note)
+    return profiles
 
 
-def _moment(value: Any, place: str, row: int) -> datetime:
-    if isinstance(value, datetime):
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    if isinstance(value, date):
-        return datetime.combine(value, time(), tzinfo=UTC)
-    try:
-        return parse_time(value, "time")
-    except InvalidRequestError as error:
-        raise InvalidInputError(f"{place}: row {row}: {error}") from error
+def _tell_unmatched(
+    events: Path,
+    profiles_path: Path,
+    users: Collection[str],
+    profiles: Profiles,
+    say: Callable[[str], None],
+) -> None:
+    without = sum(user not in profiles.by_user for user in users)
+    if users and without == len(users):
+        raise InvalidInputError(
+            f"{profiles_path}: no profile of any of the {len(users):,} users of {events}; are "
+            "their ids written alike, and the column map's user columns right?"
+        )
+    for note in note_unmatched(str(profiles_path), users=len(users), without=without):
+        say(note)

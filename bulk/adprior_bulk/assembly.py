@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -12,9 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from adprior_build.column_map import ColumnMap
-from adprior_build.event_log import event_rows, prepare_events, profile_rows
+from adprior_build.log_rows import event_rows
+from adprior_build.profiles import Profiles, profile_rows
+from adprior_build.repeated_rows import choose_dropped, find_repeated
 from adprior_bulk.incremental import events_digest
-from adprior_bulk.staging import USER, WRONG, rows_by_user
+from adprior_bulk.staging import ROW, USER, WRONG, rows_by_user
 from adprior_runtime.context import Event, UserContext, parse_context, parse_time
 from adprior_runtime.contract import MAX_CONTEXT_BYTES
 from adprior_runtime.errors import AdpriorError, InvalidInputError, InvalidRequestError
@@ -25,6 +28,8 @@ __all__ = ["AssembledUser", "assemble", "context_json"]
 _Int64Array = npt.NDArray[np.int64]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST: Final = np.datetime64("0001-01-02")
+_LAST: Final = np.datetime64("9999-12-30")
 _LEAST_EVENT: Final = '{"time":"2024-01-01T00:00:00+00:00","action":""},'
 _MOST_EVENTS: Final = MAX_CONTEXT_BYTES // len(_LEAST_EVENT) + 1
 
@@ -34,7 +39,7 @@ class _Log:
     """A shard's events.
 
     Attributes:
-        table: Prepared.
+        table: As staged.
         columns: What its columns are called.
         times: int64 [rows], microseconds since 1970.
         wrong: What is wrong with a row, by its number.
@@ -98,6 +103,7 @@ def assemble(
     columns: ColumnMap,
     names: Mapping[str, str],
     as_of: datetime,
+    counts: Counter[str],
 ) -> Iterator[tuple[str | None, AssembledUser | AdpriorError]]:
     """Yield the users who did something before a time, by id.
 
@@ -107,27 +113,52 @@ def assemble(
         columns: What their columns are called.
         names: Names of advertisers by ``#id``.
         as_of: The time.
+        counts: What was found is added to it: ``repeated_dropped`` and ``repeated_kept`` rows,
+            ``profiles_repeated`` and ``profiles_nameless`` profiles, ``active_users``, and those
+            ``without_profile``.
     """
-    told: dict[str, dict[str, str]] = {}
-    if profiles is not None and columns.profiles is not None:
-        rows = profile_rows(profiles.drop_columns([USER, WRONG]), columns.profiles)
-        told = {user: profile for user, profile, _ in rows}
-    table = prepare_events(events, columns.events).combine_chunks()
-    times, wrong = _read_times(table[columns.events.time])
-    told_wrong = table[WRONG].combine_chunks()
-    for row in np.flatnonzero(told_wrong.is_valid().to_numpy(zero_copy_only=False)).tolist():
-        wrong[row] = told_wrong[row].as_py()
+    told = Profiles() if profiles is None else Profiles.of(profile_rows(profiles))
+    wrong_profiles = {} if profiles is None else _wrong_users(profiles)
+    counts.update(profiles_repeated=told.repeated_users, profiles_nameless=told.nameless_rows)
+    table = events.combine_chunks()
+    times, wrong = _read_times(table["time"])
+    wrong |= {row: found for row, found in enumerate(table[WRONG].to_pylist()) if found is not None}
+    dropped = _dropped_rows(table, columns, counts)
     log = _Log(table=table, columns=columns, times=times, wrong=wrong, names=names)
     end = _microseconds(as_of)
-    for user_id, mine in rows_by_user(table):
+    for user_id, rows in rows_by_user(table):
+        mine = rows[~dropped[rows]]
         if user_id is None:
             user = columns.events.user
             yield None, InvalidInputError(f"events: {len(mine)} rows without {user}")
         elif wrong and (bad := [row for row in mine.tolist() if row in wrong]):
             yield user_id, InvalidInputError(wrong[bad[0]])
         elif len(before := mine[times[mine] < end]):
-            profile = told.get(user_id, {})
+            counts["active_users"] += 1
+            counts["without_profile"] += profiles is not None and user_id not in told.by_user
+            if user_id in wrong_profiles:
+                yield user_id, InvalidInputError(wrong_profiles[user_id])
+                continue
+            profile = told.by_user.get(user_id, {})
             yield user_id, AssembledUser(as_of=as_of, profile=profile, log=log, rows=before)
+
+
+def _dropped_rows(
+    table: pa.Table, columns: ColumnMap, counts: Counter[str]
+) -> npt.NDArray[np.bool_]:
+    """Tell which rows repeat another and are dropped, as in training; count them."""
+    repeated = find_repeated(np.stack([table[name].to_numpy() for name in ROW], axis=1))
+    dropped = choose_dropped(repeated, table["day_alone"].to_numpy(), columns.events)
+    counts["repeated_dropped"] += int(dropped.sum())
+    counts["repeated_kept"] += int(repeated.sum() - dropped.sum())
+    return dropped
+
+
+def _wrong_users(profiles: pa.Table) -> dict[str, str]:
+    """Return what is wrong with users' last rows."""
+    users, wrong = profiles[USER].to_pylist(), profiles[WRONG].to_pylist()
+    last = dict(zip(users, wrong, strict=True))
+    return {user: found for user, found in last.items() if user and found is not None}
 
 
 def context_json(profile: Mapping[str, str], events: list[Event], as_of: datetime) -> bytes:
@@ -147,22 +178,24 @@ def context_json(profile: Mapping[str, str], events: list[Event], as_of: datetim
 def _read_times(column: pa.ChunkedArray) -> tuple[_Int64Array, dict[int, str]]:
     """Return times in microseconds since 1970, and what is wrong with rows that have none."""
     wrong: dict[int, str] = {}
-    kind = column.type
-    if not (pa.types.is_date(kind) or pa.types.is_timestamp(kind)):
+    if not pa.types.is_timestamp(column.type):
         found = []
         for row, value in enumerate(column.to_pylist()):
             try:
                 found.append(parse_time(value, "time"))
             except InvalidRequestError as error:
-                wrong[row] = f"events: {error}"
+                wrong[row] = "events: a row has no time" if value is None else f"events: {error}"
                 found.append(_EPOCH)
         return np.array([_microseconds(moment) for moment in found], dtype=np.int64), wrong
-    # Without a zone a time is taken as UTC, as everywhere.
-    zone = getattr(kind, "tz", None)
-    times = column.cast(pa.timestamp("us", zone), safe=False).combine_chunks()
-    nulls = np.flatnonzero(times.is_null().to_numpy(zero_copy_only=False))
-    wrong = {int(row): "events: a row has no time" for row in nulls}
-    return times.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False), wrong
+    times = np.array(column.to_numpy())  # in UTC
+    beyond = (times < _FIRST) | (times > _LAST)
+    for row in np.flatnonzero(np.isnat(times) | beyond).tolist():
+        is_null = bool(np.isnat(times[row]))
+        wrong[row] = (
+            "events: a row has no time" if is_null else "events: a time beyond the calendar"
+        )
+        times[row] = 0
+    return times.astype("datetime64[us]").astype(np.int64), wrong
 
 
 def _microseconds(moment: datetime) -> int:

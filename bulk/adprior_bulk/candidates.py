@@ -6,6 +6,7 @@ context only when it is asked for.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -96,7 +97,12 @@ class GivenUser:
 
 
 def read_candidates(
-    inputs: Inputs, directory: Path, shard: int, shards: int, as_of: datetime
+    inputs: Inputs,
+    directory: Path,
+    shard: int,
+    shards: int,
+    as_of: datetime,
+    counts: Counter[str],
 ) -> Iterator[Found]:
     """Yield the users of a shard, each once, by id; rows without an id first, as None.
 
@@ -107,6 +113,7 @@ def read_candidates(
         shards: Of how many.
         as_of: With events, the time the contexts are for: only events strictly before it are in
             them, and users without any are left out.
+        counts: See `assemble`.
     """
     if inputs.users is not None:
         table = read_shard(directory, "users", shard, shards)
@@ -117,7 +124,7 @@ def read_candidates(
     events = read_shard(directory, "events", shard, shards)
     if events is not None:
         profiles = read_shard(directory, "profiles", shard, shards)
-        yield from assemble(events, profiles, inputs.columns, inputs.names or {}, as_of)
+        yield from assemble(events, profiles, inputs.columns, inputs.names or {}, as_of, counts)
 
 
 def _given(table: pa.Table) -> Iterator[Found]:

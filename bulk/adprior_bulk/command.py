@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -130,6 +131,8 @@ def run(args: argparse.Namespace) -> int:
         price_per_hour=args.price_per_hour,
     )
     summary = job.run(dry_run=args.dry_run)
+    for note in summary.notes():
+        print(f"adprior bulk: {note}", file=sys.stderr)
     print(to_json(summary.to_json(), indent=2) if args.json else summary.to_text())
     return 0
 

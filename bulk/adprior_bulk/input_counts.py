@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -73,7 +74,7 @@ class Counter:
         found = pc.unique(users.combine_chunks())
         self._users = pc.unique(pa.concat_arrays([self._users, found]))
         if self._time is not None:
-            extremes = pc.min_max(table[self._time]).as_py()
+            extremes = pc.min_max(table[self._time])
             days = (_day(extremes[name]) for name in ("min", "max"))
             self._days += [day for day in days if day is not None]
 
@@ -119,8 +120,12 @@ def _known(days: Iterable[str | None]) -> list[str]:
     return [day for day in days if day is not None]
 
 
-def _day(moment: Any) -> str | None:
-    """Return a date's, a time's or an ISO 8601 text's day; None of anything else."""
-    text = moment.isoformat() if hasattr(moment, "isoformat") else moment
-    match = _DAY.match(text) if isinstance(text, str) else None
+def _day(moment: pa.Scalar) -> str | None:
+    """Return the day of a time or of an ISO 8601 text; None of anything else."""
+    if pa.types.is_timestamp(moment.type) and moment.is_valid:
+        # NumPy's calendar, unlike Python's, holds every time.
+        text = str(np.datetime64(moment.value, moment.type.unit))
+    else:
+        text = str(moment.as_py())
+    match = _DAY.match(text)
     return None if match is None else match[0]

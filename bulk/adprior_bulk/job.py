@@ -28,7 +28,7 @@ from adprior_bulk.workers import ShardWorker, StagingWorker, read_answer
 from adprior_client.forecast_time import is_from_future
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 
-__all__ = ["Job", "choose_shards"]
+__all__ = ["Job", "choose_shards", "input_pieces"]
 
 _FEWEST_SHARDS, _MOST_SHARDS = 16, 4096
 _USERS_A_SHARD: Final = 1000
@@ -70,7 +70,7 @@ class Job:
             EnvironmentProblemError: Ray or the servers failed; the run goes on when started again.
         """
         began = time.monotonic()
-        pieces = self._pieces()
+        pieces = input_pieces(self.inputs)
         with locked(self.output):
             if not dry_run:
                 adopt_old_layout(self.output)
@@ -135,39 +135,6 @@ class Job:
             rules=rules,
             previous=files,
         )
-
-    def _pieces(self) -> list[Piece]:
-        inputs, found = self.inputs, []
-        if inputs.users is not None:
-            found += list_pieces(
-                "users",
-                inputs.users,
-                user="user_id",
-                columns=("user_id", "context"),
-                texts=("user_id",),
-            )
-        if inputs.events is not None and inputs.columns is not None:
-            events = inputs.columns.events
-            found += list_pieces(
-                "events",
-                inputs.events,
-                user=events.user,
-                columns=tuple(dict.fromkeys(events.named().values())),
-                texts=(*events.texts(), events.advertiser, events.time),
-                time=events.time,
-            )
-        if inputs.profiles is not None and inputs.columns is not None:
-            profiles = inputs.columns.profiles
-            if profiles is None:
-                raise InvalidInputError("--profiles: the column map has no table [profiles]")
-            found += list_pieces(
-                "profiles",
-                inputs.profiles,
-                user=profiles.user,
-                columns=profiles.required() if profiles.keys else (),
-                texts=(profiles.user, *profiles.keys),
-            )
-        return found
 
     def _stage(self, plan: ShardPlan, pieces: Sequence[Piece], workers: int) -> None:
         """Split the inputs by user."""
@@ -250,6 +217,46 @@ class Job:
     def _tidy(self, published: Manifest) -> None:
         drop_old_versions(self.output, published, self.keep)
         shutil.rmtree(self.output / "_runs", ignore_errors=True)
+
+
+def input_pieces(inputs: Inputs) -> list[Piece]:
+    """Return what is to be staged of a run's inputs.
+
+    Raises:
+        InvalidInputError: A file is missing, no Parquet, or lacks a column.
+    """
+    found: list[Piece] = []
+    if inputs.users is not None:
+        found += list_pieces(
+            "users",
+            inputs.users,
+            user="user_id",
+            columns=("user_id", "context"),
+            texts=("user_id",),
+        )
+    if inputs.events is not None and inputs.columns is not None:
+        events = inputs.columns.events
+        found += list_pieces(
+            "events",
+            inputs.events,
+            user=events.user,
+            columns=tuple(events.required()),
+            texts=tuple(dict.fromkeys(events.named().values())),
+            mapped=events,
+        )
+    if inputs.profiles is not None and inputs.columns is not None:
+        profiles = inputs.columns.profiles
+        if profiles is None:
+            raise InvalidInputError("--profiles: the column map has no table [profiles]")
+        found += list_pieces(
+            "profiles",
+            inputs.profiles,
+            user=profiles.user,
+            columns=profiles.required(),
+            texts=(),
+            mapped=profiles,
+        )
+    return found
 
 
 def choose_shards(output: Path, inputs: Inputs, asked: int | None) -> int:

@@ -90,7 +90,7 @@ class Record:
         file: Its forecasts, None in a dry run.
         dead_letters: Its refused contexts, if any.
         counts: ``users``, ``forecast``, ``exact``, ``skipped``, ``carried``, ``forgotten``,
-            ``from_future``, ``dead_letters``, and ``due_…`` by reason.
+            ``from_future``, ``dead_letters``, ``due_…`` by reason, and what `assemble` counts.
         seconds: Time spent, by step.
         began_at, ended_at: When, in seconds since 1970 by the worker's clock.
         peak_rss_mb: The most memory that the worker has held so far.
@@ -172,7 +172,12 @@ class _ShardWork:
         """Go through the shard's users, and forecast those that are due, some at a time."""
         plan = self._plan
         users = read_candidates(
-            plan.inputs, plan.staged, self._shard, plan.rules.shards, plan.rules.as_of
+            plan.inputs,
+            plan.staged,
+            self._shard,
+            plan.rules.shards,
+            plan.rules.as_of,
+            self._counts,
         )
         began = time.monotonic()
         tasks: list[Task] = []

@@ -2,7 +2,8 @@
 
 Each piece of an input file is read by one task and written as one Arrow file of record batches,
 ``shards`` of them for each segment of bounded size: batch ``s * shards + k`` holds shard ``k``'s
-rows of segment ``s``, in the input's order. So a shard reads its rows, and only these, from every
+rows of segment ``s``, in the input's order. Events and profiles are staged as texts and times, as
+`adprior_build` reads them for training. So a shard reads its rows, and only these, from every
 file, and nothing is ever held whole. (A sort-based shuffle, kept on disk so that it outlives the
 process that made it.)
 """
@@ -23,12 +24,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from adprior_build.tables import decode_text
+from adprior_build.column_map import EventColumns, ProfileColumns
+from adprior_build.text_columns import plain_table
 from adprior_bulk.input_counts import Counter
 from adprior_bulk.manifest import write_text_whole
+from adprior_bulk.preparation import ROW, USER, WRONG, prepare_rows
 from adprior_runtime.errors import InvalidInputError
 
 __all__ = [
+    "ROW",
     "USER",
     "WRONG",
     "Piece",
@@ -42,8 +46,6 @@ __all__ = [
     "stage_piece",
 ]
 
-USER: Final = "__user__"
-WRONG: Final = "__wrong__"
 _PIECE_BYTES: Final = 64 << 20
 _BATCH_ROWS: Final = 16_384
 _BATCH_BYTES: Final = 16 << 20
@@ -62,7 +64,7 @@ class Piece:
         columns: The columns wanted; none for all.
         texts: Columns that are text.
         user: The column of user ids.
-        time: The column of times, None where there is none.
+        mapped: What the columns of events or profiles are called.
     """
 
     kind: str
@@ -72,7 +74,7 @@ class Piece:
     columns: tuple[str, ...]
     texts: tuple[str, ...]
     user: str
-    time: str | None = None
+    mapped: EventColumns | ProfileColumns | None = None
 
     @property
     def file_name(self) -> str:
@@ -92,7 +94,7 @@ def list_pieces(
     user: str,
     columns: Sequence[str],
     texts: Sequence[str],
-    time: str | None = None,
+    mapped: EventColumns | ProfileColumns | None = None,
 ) -> list[Piece]:
     """Cut Parquet files into pieces of about 64 MB, or of one row group where that is larger.
 
@@ -102,7 +104,7 @@ def list_pieces(
         user: See `Piece`.
         columns: Columns that every file must have; none for all there are.
         texts: See `Piece`.
-        time: See `Piece`.
+        mapped: See `Piece`. All columns of mapped files are read: rows are compared whole.
 
     Raises:
         InvalidInputError: A file is missing, no Parquet, or lacks a column.
@@ -121,10 +123,10 @@ def list_pieces(
                 number=len(pieces),
                 path=file,
                 row_groups=groups,
-                columns=tuple(columns),
+                columns=() if mapped is not None else tuple(columns),
                 texts=tuple(texts),
                 user=user,
-                time=time,
+                mapped=mapped,
             )
             pieces.append(piece)
     return pieces
@@ -148,8 +150,9 @@ def is_staged(piece: Piece, directory: Path) -> bool:
 def stage_piece(piece: Piece, directory: Path, shards: int) -> None:
     """Write one piece, split by user; a piece that is there already is left alone.
 
-    Two columns are added: `USER`, the user's id as text (rows without one go to shard 0), and
-    `WRONG`, what is wrong with the row where its text is not UTF-8.
+    Columns are added: `USER`, the user's id as text (rows without one go to shard 0), `WRONG`, what
+    is wrong with the row where its text is not UTF-8, and of events `ROW`; see
+    `adprior_bulk.preparation`.
 
     Raises:
         InvalidInputError: The file cannot be read.
@@ -159,7 +162,7 @@ def stage_piece(piece: Piece, directory: Path, shards: int) -> None:
         return
     fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     options = pa.ipc.IpcWriteOptions(compression="lz4")
-    counter = Counter(USER, WRONG, piece.time)
+    counter = Counter(USER, WRONG, "time" if isinstance(piece.mapped, EventColumns) else None)
     writer = None
     try:
         with fresh.open("wb") as file:
@@ -185,35 +188,35 @@ def read_shard(directory: Path, kind: str, shard: int, shards: int) -> pa.Table 
     Raises:
         InvalidInputError: Input files disagree about a column's type.
     """
-    batches: list[pa.RecordBatch] = []
-    schema = None
+    tables: list[pa.Table] = []
     for path in sorted(directory.glob(f"{kind}-*.arrow")):
         if path.stat().st_size == 0:  # an input file without rows
             continue
         with pa.memory_map(str(path)) as source:
             reader = pa.ipc.open_file(source)
-            schema = schema or reader.schema
-            for place in range(shard, reader.num_record_batches, shards):
-                batch = reader.get_batch(place)
-                if batch.num_rows:
-                    batches.append(_as(schema, batch, kind))
-    return None if schema is None else pa.Table.from_batches(batches, schema)
-
-
-def _as(schema: pa.Schema, batch: pa.RecordBatch, kind: str) -> pa.RecordBatch:
-    if batch.schema.equals(schema):
-        return batch
+            places = range(shard, reader.num_record_batches, shards)
+            batches = [reader.get_batch(place) for place in places]
+            tables.append(pa.Table.from_batches(batches, reader.schema))
+    if not tables:
+        return None
     try:
-        table = pa.Table.from_batches([batch]).select(schema.names).cast(schema)
-    except (KeyError, pa.ArrowException):
-        # Arrow's message may quote a value.
-        types = {name: schema.field(name).type for name in schema.names}
-        wrong = [f"{f.name} is {f.type}" for f in batch.schema if types.get(f.name) != f.type]
-        expected = ", ".join(f"{name} {told}" for name, told in types.items())
-        raise InvalidInputError(
-            f"{kind}: files disagree about a column: {', '.join(wrong)}; expected {expected}"
-        ) from None
-    return table.combine_chunks().to_batches()[0]
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException:
+        raise InvalidInputError(f"{kind}: {_disagreement(tables)}") from None
+
+
+def _disagreement(tables: Sequence[pa.Table]) -> str:
+    """Say which column has types that do not go together; Arrow's message may quote a value."""
+    first = tables[0].schema
+    for table in tables[1:]:
+        types = {name: first.field(name).type for name in first.names}
+        wrong = [
+            f"{f.name} is {f.type}" for f in table.schema if types.get(f.name, f.type) != f.type
+        ]
+        if wrong:
+            expected = ", ".join(f"{name} {told}" for name, told in types.items())
+            return f"files disagree about a column: {', '.join(wrong)}; expected {expected}"
+    return "files disagree about a column"
 
 
 def rows_by_user(table: pa.Table) -> Iterator[tuple[str | None, npt.NDArray[np.int64]]]:
@@ -273,7 +276,7 @@ def _grouped(groups: Sequence[pq.RowGroupMetaData]) -> Iterator[tuple[int, ...]]
 
 def _segments(piece: Piece) -> Iterator[pa.Table]:
     """Yield a piece's rows in tables of bounded size."""
-    held: list[pa.RecordBatch] = []
+    held: list[pa.Table] = []
     size = 0
     try:
         # Buffered: else a row group's columns are read whole, however large they are.
@@ -284,16 +287,17 @@ def _segments(piece: Piece) -> Iterator[pa.Table]:
                 list(piece.columns) or None,
                 use_threads=False,
             ):
-                held.append(batch)
-                size += batch.nbytes
+                table = plain_table(pa.Table.from_batches([batch]))
+                held.append(table)
+                size += table.nbytes
                 if size >= _PIECE_BYTES:
-                    yield _prepared(piece, held)
+                    yield prepare_rows(piece, pa.concat_tables(held))
                     held, size = [], 0
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise InvalidInputError(f"{piece.path}: cannot be read: {reason}") from error
     if held:
-        yield _prepared(piece, held)
+        yield prepare_rows(piece, pa.concat_tables(held))
 
 
 def _batch_rows(piece: Piece, metadata: pq.FileMetaData) -> int:
@@ -302,44 +306,6 @@ def _batch_rows(piece: Piece, metadata: pq.FileMetaData) -> int:
     rows = sum(int(group.num_rows) for group in groups)
     size = sum(int(group.total_byte_size) for group in groups)
     return max(1, min(_BATCH_ROWS, rows * _BATCH_BYTES // max(size, 1)))
-
-
-def _prepared(piece: Piece, batches: list[pa.RecordBatch]) -> pa.Table:
-    table = pa.Table.from_batches(batches)
-    wrong = pa.nulls(table.num_rows, pa.string())
-    try:
-        table = decode_text(piece.path, table, piece.texts)
-    except InvalidInputError:
-        table, wrong = _without_bad_text(piece, table)
-    users = table[piece.user].cast(pa.string())
-    return table.append_column(USER, users).append_column(WRONG, wrong)
-
-
-def _without_bad_text(piece: Piece, table: pa.Table) -> tuple[pa.Table, pa.Array]:
-    """Return a table without what is not UTF-8, and what is wrong with each row."""
-    wrong: list[str | None] = [None] * table.num_rows
-    for name in piece.texts:
-        if not _is_text(table[name].type):
-            continue
-        values: list[str | None] = []
-        for row, raw in enumerate(table[name].cast(pa.large_binary()).to_pylist()):
-            try:
-                values.append(None if raw is None else raw.decode())
-            except UnicodeDecodeError:
-                values.append(None)
-                wrong[row] = f"{piece.kind}: {name} is not UTF-8"
-        place = table.column_names.index(name)
-        table = table.set_column(place, name, pa.array(values, pa.string()))
-    return table, pa.array(wrong, pa.string())
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-    )
 
 
 def _split(table: pa.Table, shards: int) -> Iterator[pa.RecordBatch]:

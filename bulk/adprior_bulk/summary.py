@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from adprior_build.log_notes import note_profiles, note_repeated, note_unmatched
 from adprior_bulk.manifest import Manifest
 from adprior_bulk.pace import Pace
 from adprior_bulk.shard import Record
@@ -110,6 +111,7 @@ class Summary:
             "engine": self.engine,
             "workers": self.workers,
             **{key: self.counts.get(key, 0) for key in _COUNTS},
+            "inputs": {key: self.counts.get(key, 0) for key in _FOUND},
             "due": due,
             "exact_fraction": self.exact_fraction,
             "forecast_now": self.pace.forecasts,
@@ -121,6 +123,24 @@ class Summary:
             "cost_per_million_users": self.cost_per_million,
             "already_published": self.is_old,
         }
+
+    def notes(self) -> list[str]:
+        """Return what is to be said of the inputs, one line each."""
+        counts = self.counts
+        repeated = {key: counts.get(f"repeated_{key}", 0) for key in ("dropped", "kept")}
+        return [
+            *note_repeated("events", **repeated),
+            *note_profiles(
+                "profiles",
+                repeated_users=counts.get("profiles_repeated", 0),
+                nameless_rows=counts.get("profiles_nameless", 0),
+            ),
+            *note_unmatched(
+                "profiles",
+                users=counts.get("active_users", 0),
+                without=counts.get("without_profile", 0),
+            ),
+        ]
 
     def to_text(self) -> str:
         """Return the table that people see."""
@@ -144,6 +164,15 @@ class Summary:
                 rows.append((told, form.format(value)))
         return format_table([("users", "left"), ("", "right")], rows)
 
+
+_FOUND = (
+    "repeated_dropped",
+    "repeated_kept",
+    "profiles_repeated",
+    "profiles_nameless",
+    "without_profile",
+)
+"""What `adprior_bulk.assembly.assemble` counts."""
 
 _COUNTS = {
     "users": "in the input",

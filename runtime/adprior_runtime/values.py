@@ -9,7 +9,7 @@ types has one text, so that a model meets the tokens that it was trained on::
     True             true
     a date           2024-05-31
     a time of a day  2024-05-31T12:00:00   with a zone: the same moment in UTC, and +00:00
-    nothing          None, NaN, an infinity, and text of white space alone
+    nothing          None, NaN, an infinity, and text that shows nothing, such as white space
 
 Lists, mappings, bytes and whatever else is no single value have no text.
 """
@@ -24,6 +24,8 @@ from typing import Any, Final
 from uuid import UUID
 
 import numpy as np
+
+from adprior_runtime.spelling import even_out
 
 __all__ = ["NoTextError", "id_text", "value_text"]
 
@@ -63,7 +65,8 @@ def id_text(value: Any) -> str | None:
 
 
 def _text_text(value: str) -> str | None:
-    return str.__str__(value).strip() or None
+    text = str.__str__(value).strip()
+    return text if even_out(text) else None
 
 
 def _float_text(value: float | np.floating[Any]) -> str | None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,9 @@ import pytest
 from adprior_build.event_log import ColumnMap, EventColumns, ProfileColumns, read_users
 from adprior_bulk.candidates import Candidate, Found, read_candidates
 from adprior_bulk.incremental import events_digest
+from adprior_bulk.job import input_pieces
 from adprior_bulk.settings import Inputs
-from adprior_bulk.staging import list_pieces, stage_piece
+from adprior_bulk.staging import stage_piece
 from adprior_runtime.context import UserContext
 from adprior_runtime.contract import MAX_CONTEXT_BYTES
 from adprior_runtime.errors import AdpriorError, InvalidInputError
@@ -41,15 +44,16 @@ def _assembled(tmp_path: Path, rows: list[dict[str, Any]], shards: int = 3) -> l
     return _staged(tmp_path, inputs, shards)
 
 
-def _staged(tmp_path: Path, inputs: Inputs, shards: int) -> list[Found]:
-    for kind, path in inputs.sources().items():
-        user = "user_id" if kind == "users" else "who"
-        for piece in list_pieces(kind, path, user=user, columns=(), texts=("who",)):
-            stage_piece(piece, tmp_path, shards)
+def _staged(
+    tmp_path: Path, inputs: Inputs, shards: int, counts: Counter[str] | None = None
+) -> list[Found]:
+    for piece in input_pieces(inputs):
+        stage_piece(piece, tmp_path, shards)
+    counts = Counter[str]() if counts is None else counts
     return [
         found
         for k in range(shards)
-        for found in read_candidates(inputs, tmp_path, k, shards, AS_OF)
+        for found in read_candidates(inputs, tmp_path, k, shards, AS_OF, counts)
     ]
 
 
@@ -162,3 +166,138 @@ def test_a_context_that_is_no_text_is_told_of(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "users.parquet")
     with pytest.raises(InvalidInputError, match="users: context is of type struct"):
         _staged(tmp_path, Inputs(users=tmp_path / "users.parquet"), 1)
+
+
+def _write_days(directory: Path, days: list[dict[str, Any]], name: str) -> Path:
+    """Write a directory of files, each a day's columns."""
+    path = directory / name
+    path.mkdir()
+    for place, columns in enumerate(days):
+        pq.write_table(pa.table(columns), path / f"{place}.parquet")
+    return path
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 2, 0]])
+def test_files_may_differ_in_types_whatever_their_order(tmp_path: Path, order: list[int]) -> None:
+    day = date(2024, 2, 1)
+    events = [
+        {"who": ["1"], "at": [day], "brand": [7], "kind": pa.nulls(1)},
+        {
+            "who": [1.0],
+            "at": pa.array([datetime(2024, 2, 2, tzinfo=UTC)], pa.timestamp("ns", "UTC")),
+            "brand": [7.0],
+            "kind": pa.array(["x"]).dictionary_encode(),
+        },
+        {
+            "who": pa.array([1], pa.int8()),
+            "at": pa.array([datetime(2024, 2, 3, tzinfo=UTC)], pa.timestamp("ms", "UTC")),
+            "brand": pa.nulls(1),
+            "kind": [5.0],
+        },
+    ]
+    profiles: list[dict[str, Any]] = [
+        {"who": pa.nulls(1), "age": [30]},
+        {"who": [1.0], "age": [34.0]},
+        {"who": pa.array(["2"], pa.string_view()), "city": ["x"], "age": ["40"]},
+    ]
+    inputs = Inputs(
+        events=_write_days(tmp_path, [events[place] for place in order], "events"),
+        profiles=_write_days(tmp_path, [profiles[place] for place in order], "profiles"),
+        columns=COLUMNS,
+        names={"#7": "Seven"},
+    )
+    ((user, found),) = _staged(tmp_path, inputs, 1)
+    context = _context(found)[1]
+    assert (user, dict(context.profile)) == ("1", {"age": "34"})
+    told = [(e.time.day, e.advertiser, e.category) for e in context.history]
+    assert told == [(1, "Seven", None), (2, "Seven", "x"), (3, None, "5")]
+
+
+@pytest.mark.parametrize("repeated_rows", [None, "drop", "keep"])
+@pytest.mark.parametrize("event_id", [None, "id"])
+@pytest.mark.parametrize("hour", [0, 12])
+def test_repeated_rows_are_dropped_as_in_training(
+    tmp_path: Path, hour: int, event_id: str | None, repeated_rows: str | None
+) -> None:
+    times = [datetime(2024, 2, day, hour, tzinfo=UTC) for day in (1, 1, 1, 2, 1)]
+    table = pa.table(
+        {
+            "who": ["u1"] * 5,
+            "at": times,
+            "brand": ["b"] * 5,
+            "kind": ["k"] * 5,
+            "id": [1, 1, 1, 1, 2],
+        }
+    )
+    columns = replace(
+        COLUMNS, events=replace(COLUMNS.events, event_id=event_id, repeated_rows=repeated_rows)
+    )
+    pq.write_table(table, tmp_path / "events.parquet")
+    (tmp_path / "days").mkdir()
+    for place in range(5):  # a delivery repeated is one in another file
+        pq.write_table(table.slice(place, 1), tmp_path / "days" / f"{place}.parquet")
+    said: list[str] = []
+    (trained,) = read_users(tmp_path / "events.parquet", None, columns, say=said.append)
+    counts = Counter[str]()
+    inputs = Inputs(events=tmp_path / "days", columns=columns)
+    ((_, found),) = _staged(tmp_path, inputs, 2, counts)
+    assert list(_context(found)[1].history) == list(trained.events)
+    assert len(said) == 1
+    dropped = 5 - len(trained.events)
+    assert (counts["repeated_dropped"], counts["repeated_kept"]) == (dropped, 2 - dropped)
+
+
+def test_repeated_profiles_and_users_without_one_are_counted(tmp_path: Path) -> None:
+    rows = [{"who": f"u{n}", "at": date(2024, 2, 1), "brand": "b", "kind": "k"} for n in range(4)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "events.parquet")
+    profiles = {"who": ["u1", "u1", None], "age": [1, 2, 3]}
+    pq.write_table(pa.table(profiles), tmp_path / "profiles.parquet")
+    inputs = Inputs(
+        events=tmp_path / "events.parquet", profiles=tmp_path / "profiles.parquet", columns=COLUMNS
+    )
+    counts = Counter[str]()
+    found = dict(_staged(tmp_path, inputs, 2, counts))
+    assert dict(_context(found["u1"])[1].profile) == {"age": "2"}
+    assert counts == {
+        "profiles_repeated": 1,
+        "profiles_nameless": 1,
+        "active_users": 4,
+        "without_profile": 3,
+        "repeated_dropped": 0,
+        "repeated_kept": 0,
+    }
+
+
+def test_a_profile_that_is_no_text_spoils_its_own_user_only(tmp_path: Path) -> None:
+    rows = [{"who": f"u{n}", "at": date(2024, 2, 1), "brand": "b", "kind": "k"} for n in range(2)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "events.parquet")
+    profiles = {"who": ["u0", "u1"], "city": pa.array([b"Caf\xe9", b"x"], pa.binary())}
+    pq.write_table(pa.table(profiles), tmp_path / "profiles.parquet")
+    inputs = Inputs(
+        events=tmp_path / "events.parquet", profiles=tmp_path / "profiles.parquet", columns=COLUMNS
+    )
+    found = dict(_staged(tmp_path, inputs, 1))
+    assert str(found["u0"]) == "profiles: city is not UTF-8"
+    assert dict(_context(found["u1"])[1].profile) == {"city": "x"}
+
+
+def test_a_time_beyond_the_calendar_spoils_its_own_user_only(tmp_path: Path) -> None:
+    times = pa.array([0, 10**13], pa.timestamp("s"))
+    table = {"who": ["u1", "u2"], "at": times, "brand": ["b"] * 2, "kind": ["k"] * 2}
+    pq.write_table(pa.table(table), tmp_path / "events.parquet")
+    inputs = Inputs(events=tmp_path / "events.parquet", columns=COLUMNS)
+    found = dict(_staged(tmp_path, inputs, 1))
+    assert len(_context(found["u1"])[1].history) == 1
+    assert str(found["u2"]) == "events: a time beyond the calendar"
+
+
+def test_contexts_may_be_of_any_storage_of_text_and_users_numbers(tmp_path: Path) -> None:
+    raw = '{"as_of":"2024-02-02"}'
+    for place, (ids, kind) in enumerate(
+        [([1.0], pa.string_view()), ([2], pa.dictionary(pa.int8(), pa.string()))]
+    ):
+        table = pa.table({"user_id": ids, "context": pa.array([raw]).cast(kind)})
+        (tmp_path / "users").mkdir(exist_ok=True)
+        pq.write_table(table, tmp_path / "users" / f"{place}.parquet")
+    found = dict(_staged(tmp_path, Inputs(users=tmp_path / "users"), 1))
+    assert [_context(found[user])[0].decode() for user in ("1", "2")] == [raw, raw]

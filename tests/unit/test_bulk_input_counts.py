@@ -2,20 +2,24 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from adprior_build.column_map import EventColumns
 from adprior_bulk.input_counts import InputCounts, describe
 from adprior_bulk.staging import list_pieces, stage_piece
 
 
-def _counts(path: Path, table: pa.Table, time: str | None) -> InputCounts:
+def _counts(path: Path, table: pa.Table) -> InputCounts:
     """Split a table as a run does; return what it counted."""
+    table = table.append_column("brand", pa.nulls(table.num_rows, pa.string()))
     pq.write_table(table, path / "log.parquet")
+    columns = EventColumns(user="who", time="when", advertiser="brand")
     pieces = list_pieces(
-        "events", path / "log.parquet", user="who", columns=(), texts=("who",), time=time
+        "events", path / "log.parquet", user="who", columns=(), texts=("who",), mapped=columns
     )
     for piece in pieces:
         stage_piece(piece, path, 2)
@@ -32,7 +36,7 @@ def _counts(path: Path, table: pa.Table, time: str | None) -> InputCounts:
 )
 def test_rows_users_dropped_rows_and_days_are_said(tmp_path: Path, times: list[object]) -> None:
     table = pa.table({"who": [b"a", b"b", None, b"a", b"\xff"], "when": times})
-    counts = _counts(tmp_path, table, "when")
+    counts = _counts(tmp_path, table)
     assert describe("events", [counts]) == (
         "events: 5 rows, 2 users, 2024-05-01 to 2024-05-03; rows without a user, dropped: 1; "
         "rows not in UTF-8, their users dead letters: 1"
@@ -45,7 +49,10 @@ def test_users_of_several_pieces_are_at_most_their_sum() -> None:
     assert describe("users", []) == "users: 0 rows, 0 users"
 
 
-@pytest.mark.parametrize("times", [["5/1/2024"], [17], [None]])
-def test_days_that_cannot_be_known_are_left_out(tmp_path: Path, times: list[object]) -> None:
-    counts = _counts(tmp_path, pa.table({"who": ["a"], "when": times}), "when")
+BEYOND_THE_CALENDAR = pa.array([2**60], pa.timestamp("us"))
+
+
+@pytest.mark.parametrize("times", [["5/1/2024"], [17], [None], BEYOND_THE_CALENDAR])
+def test_days_that_cannot_be_known_are_left_out(tmp_path: Path, times: Any) -> None:
+    counts = _counts(tmp_path, pa.table({"who": ["a"], "when": times}))
     assert describe("events", [counts]) == "events: 1 rows, 1 users"

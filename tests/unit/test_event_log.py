@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -324,9 +325,10 @@ def test_users_of_integer_ids_find_their_profiles(write: Write) -> None:
 
 
 def test_a_user_without_a_profile_has_an_empty_one(write: Write) -> None:
-    profiles = write("profiles", {"id": ["somebody"], "age": [44]})
-    (user,) = read_users(write("events", one()), profiles, WITH_PROFILES)
-    assert user.profile == {}
+    profiles = write("profiles", {"id": ["b"], "age": [44]})
+    events = {name: values * 2 for name, values in one().items()} | {"who": ["a", "b"]}
+    users = read_users(write("events", events), profiles, WITH_PROFILES)
+    assert [user.profile for user in users] == [{}, {"age": "44"}]
 
 
 def test_profiles_need_a_table_in_the_map(write: Write) -> None:
@@ -419,3 +421,191 @@ def test_who_is_covered(write: Write) -> None:
     users = read_users(events, profiles, columns)
     assert [user.covered for user in users] == [True, False, True]
     assert users[1].profile == {"age": "40"}
+
+
+def said_of(
+    events: Path, profiles: Path | None, columns: ColumnMap
+) -> tuple[list[UserHistory], list[str]]:
+    """Return the users of a log, and what was said of it."""
+    lines: list[str] = []
+    return read_users(events, profiles, columns, say=lines.append), lines
+
+
+@pytest.mark.parametrize("missing", ["user", "time", "advertiser"])
+def test_a_key_that_a_column_map_must_have_is_asked_for_by_name(
+    tmp_path: Path, missing: str
+) -> None:
+    keys = {"user": "u", "time": "t", "advertiser": "a"}
+    given = "".join(f'{key} = "{name}"\n' for key, name in keys.items() if key != missing)
+    assert refusal(lambda: load(tmp_path, f"[events]\n{given}")) == (
+        f"{tmp_path / 'columns.toml'}: [events] has no {missing}: it must name the columns of "
+        "user, time, advertiser"
+    )
+
+
+def test_a_profile_table_without_a_user_is_told_of(tmp_path: Path) -> None:
+    events = '[events]\nuser = "u"\ntime = "t"\nadvertiser = "a"\n'
+    message = refusal(lambda: load(tmp_path, f'{events}[profiles]\nkeys = ["age"]\n'))
+    assert message.endswith("[profiles] has no user: it must name the columns of user")
+
+
+def test_a_column_map_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    assert load(tmp_path, '\ufeff[events]\nuser="who"\ntime="when"\nadvertiser="brand"\n') == PLAIN
+
+
+def test_what_becomes_of_repeated_rows_is_one_of_two_words(tmp_path: Path) -> None:
+    events = '[events]\nuser = "u"\ntime = "t"\nadvertiser = "a"\nrepeated_rows = "both"\n'
+    message = refusal(lambda: load(tmp_path, events))
+    assert message.endswith('[events] repeated_rows is \'both\', expected "drop" or "keep"')
+
+
+def test_the_last_of_a_users_profiles_counts_and_it_is_said(write: Write) -> None:
+    profiles = write("profiles", {"id": ["a", "b", "a", None], "age": [1, 2, 3, 4]})
+    (user,), said = said_of(write("events", one()), profiles, WITH_PROFILES)
+    assert user.profile == {"age": "3"}
+    assert said == [
+        f"{profiles}: 1 user has more than one row: the last of each is used",
+        f"{profiles}: 1 row has no user: left out",
+    ]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pa.array([1.0, 2.0]),
+        pa.array([1.0, 2.0], pa.float32()),
+        pa.array([1, 2], pa.int8()),
+        pa.array(["1", "2"]),
+        pa.array(["1", "2"]).dictionary_encode(),
+        pa.array([Decimal(1), Decimal(2)], pa.decimal128(38, 0)),
+    ],
+    ids=["double", "float", "int8", "string", "dictionary", "decimal"],
+)
+def test_users_find_their_profiles_whatever_type_their_ids_have(
+    tmp_path: Path, ids: pa.Array
+) -> None:
+    columns = {"who": ids, "when": ["2024-05-31"] * 2, "brand": ["Acme"] * 2}
+    profiles = tmp_path / "profiles.parquet"
+    pa.parquet.write_table(pa.table({"id": pa.array([1, 2], pa.int64()), "age": [3, 4]}), profiles)
+    users, said = said_of(write_parquet(tmp_path, columns), profiles, WITH_PROFILES)
+    assert [(user.user_id, user.profile) for user in users] == [
+        ("1", {"age": "3"}),
+        ("2", {"age": "4"}),
+    ]
+    assert said == []
+
+
+def test_an_event_whose_id_is_no_number_has_no_user(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path, one(who=[float("nan")]))
+    assert "row 0 has no user" in refusal(lambda: read_users(path, None, PLAIN))
+
+
+def test_ids_that_have_lost_digits_are_refused(tmp_path: Path) -> None:
+    for changed in ({"who": [2.0**53]}, {"brand": [2.0**53]}):
+        path = write_parquet(tmp_path, one(**changed))
+        message = refusal(lambda path=path: read_users(path, None, PLAIN))  # type: ignore[misc]
+        assert f"column {next(iter(changed))} holds ids of type double beyond 2^53" in message
+
+
+def test_users_without_a_profile_are_told_of_where_they_are_many(write: Write) -> None:
+    count = 10
+    columns = {"who": [f"u{n}" for n in range(count)], "when": ["2024-05-31"] * count}
+    events = write("events", columns | {"brand": ["Acme"] * count})
+
+    def said(known: int) -> list[str]:
+        ids = [f"u{n}" for n in range(known)]
+        return said_of(events, write("p", {"id": ids, "age": ids}), WITH_PROFILES)[1]
+
+    assert said(5) == []
+    (line,) = said(4)
+    assert "no profile of 6 of the 10 users of the events (60%)" in line
+
+
+def test_profiles_of_nobody_are_refused(write: Write) -> None:
+    profiles = write("profiles", {"id": ["u1"], "age": [44]})
+    events = write("events", one(who=["1"]))
+    message = refusal(lambda: read_users(events, profiles, WITH_PROFILES))
+    assert message == (
+        f"{profiles}: no profile of any of the 1 users of {events}; are their ids written alike, "
+        "and the column map's user columns right?"
+    )
+
+
+@pytest.mark.parametrize(
+    "brands",
+    [
+        pa.array([17.0, None]),
+        pa.array([17, None], pa.uint8()),
+        pa.array([Decimal("17.0"), None], pa.decimal128(4, 1)),
+    ],
+    ids=["double", "uint8", "decimal"],
+)
+def test_whole_numbers_of_any_type_are_ids(write: Write, brands: pa.Array) -> None:
+    events = write("events", {"who": ["a"] * 2, "when": ["2024-05-31"] * 2, "brand": brands})
+    users = read_users(events, None, PLAIN)
+    assert all_are_ids(users)
+    (named,) = name_advertisers(users, [17], ["Acme"])
+    assert [event.advertiser for event in named.events] == ["Acme", None]
+
+
+def test_advertisers_that_are_fractions_are_refused(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path, one(brand=[17.5]))
+    message = refusal(lambda: read_users(path, None, PLAIN))
+    assert message.startswith(f"{path}: column brand holds numbers that are not whole")
+
+
+def test_a_csv_of_ids_and_a_name_is_one_of_names(tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    path.write_text("who,when,brand\na,2024-05-31,365\na,2024-05-31,Acme\na,2024-05-31,1.50\n")
+    (user,) = read_users(path, None, PLAIN)
+    assert [event.advertiser for event in user.events] == ["365", "Acme", "1.50"]
+
+
+def test_an_item_may_be_number_nought(tmp_path: Path) -> None:
+    columns = ColumnMap(events=replace(PLAIN.events, item="what"))
+    (user,) = read_users(write_parquet(tmp_path, one(what=[0])), None, columns)
+    assert list(user.items) == ["0"]
+
+
+def repeated(**columns: Any) -> dict[str, Any]:
+    """Return columns of four equal rows and one that differs in a column of no use."""
+    one_row = {"who": "a", "when": "2024-05-31", "brand": "Acme", "price": 1} | columns
+    return {name: [value] * 5 for name, value in one_row.items()} | {"price": [1, 1, 1, 1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("when", "changed", "events", "told"),
+    [
+        ("2024-05-31", {}, 5, "kept, as events of one day"),
+        (date(2024, 5, 31), {}, 5, "kept"),
+        (NOON.replace(hour=0), {}, 5, "kept"),
+        ("2024-05-31 00:00:00+02", {}, 5, "kept"),
+        ("2024-05-31 12:00:00 UTC", {}, 2, "dropped"),
+        (NOON, {}, 2, "dropped"),
+        (NOON, {"repeated_rows": "keep"}, 5, "kept"),
+        ("2024-05-31", {"repeated_rows": "drop"}, 2, "dropped"),
+        ("2024-05-31", {"event_id": "price"}, 2, "dropped"),
+    ],
+)
+def test_rows_that_repeat_another_in_every_column(
+    write: Write, when: Any, changed: dict[str, Any], events: int, told: str
+) -> None:
+    columns = ColumnMap(events=replace(PLAIN.events, **changed))
+    path = write("events", repeated(when=when))
+    (user,), said = said_of(path, None, columns)
+    assert len(user.events) == events
+    (line,) = said
+    assert line.startswith(f"{path}: 3 rows repeat another in every column: {told}")
+    assert "repeated_rows" in line
+
+
+def test_rows_that_differ_anywhere_are_not_repeated(write: Write) -> None:
+    path = write("events", repeated(when=NOON) | {"price": [1, 2, 3, 4, 5]})
+    (user,), said = said_of(path, None, PLAIN)
+    assert (len(user.events), said) == (5, [])
+
+
+def test_an_id_of_each_event_must_be_a_column(write: Write) -> None:
+    columns = ColumnMap(events=replace(PLAIN.events, event_id="receipt"))
+    path = write("events", one())
+    assert "no column receipt" in refusal(lambda: read_users(path, None, columns))

@@ -1,0 +1,130 @@
+"""Rows of an event log that repeat another in every column, as a delivery made twice leaves them.
+
+Two equal purchases of one day are two, where a log knows nothing but the day. A row that has an id
+of its own, or a time finer than a day, and comes twice is one event. So such a repetition is
+dropped, and others are kept, unless the column map decides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from adprior_build.column_map import EventColumns
+from adprior_build.text_columns import plain_column
+from adprior_runtime.values import NoTextError, value_text
+
+__all__ = ["choose_dropped", "day_alone", "find_repeated", "row_digests"]
+
+_DAY_NS: Final = 24 * 60 * 60 * 10**9
+_NANOSECONDS: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+_DAY_ALONE: Final = (
+    r"^\s*[0-9W-]+([T ]00:?00(:?00([.,]0*)?)?\s*(Z|UTC|GMT|[+-][0-9:]+)?(\[.*\])?)?\s*$"
+)
+"""A date, or the first instant of one, in whatever zone it is written."""
+
+
+def row_digests(table: pa.Table) -> npt.NDArray[np.uint64]:
+    """Return 128 bits for each row, uint64 [rows, 2]: rows with the same values have the same.
+
+    Neither the order of columns nor the width of a number matters, so rows of different files
+    compare; a null counts as a column that is not there.
+    """
+    totals = np.zeros((table.num_rows, 2), dtype=np.uint64)
+    for name in table.column_names:
+        first = 0
+        for chunk in table[name].chunks:
+            totals[first : first + len(chunk)] += _digests(name, chunk)
+            first += len(chunk)
+    return totals
+
+
+def find_repeated(digests: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Tell which rows repeat an earlier one, by their digests."""
+    order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable: the earliest comes first
+    ordered = digests[order]
+    repeated = np.zeros(len(digests), dtype=np.bool_)
+    repeated[order[1:]] = (ordered[1:] == ordered[:-1]).all(axis=1)
+    return repeated
+
+
+def choose_dropped(
+    repeated: npt.NDArray[np.bool_], by_day: npt.NDArray[np.bool_], columns: EventColumns
+) -> npt.NDArray[np.bool_]:
+    """Tell which of the repeated rows are dropped.
+
+    Args:
+        repeated: See `find_repeated`.
+        by_day: Which rows' times say no more than the day; see `day_alone`.
+        columns: The log's map.
+    """
+    if columns.repeated_rows == "keep":
+        return np.zeros_like(repeated)
+    if columns.repeated_rows == "drop" or columns.event_id is not None:
+        return repeated
+    return repeated & ~by_day
+
+
+def day_alone(times: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Tell of which times only the day is said: dates, and midnights of the zone they are in."""
+    kind = times.type
+    if pa.types.is_timestamp(kind):
+        try:
+            local = times if kind.tz is None else pc.local_timestamp(times)
+        except pa.ArrowInvalid:  # a zone that this machine does not know
+            local = times
+        ticks = np.asarray(local.cast(pa.int64()).fill_null(0).to_numpy())
+        midnights: npt.NDArray[np.bool_] = ticks % (_DAY_NS // _NANOSECONDS[kind.unit]) == 0
+        return midnights
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        matches = pc.fill_null(pc.match_substring_regex(times, _DAY_ALONE), True)
+        return np.asarray(matches.to_numpy())
+    return np.ones(len(times), dtype=np.bool_)
+
+
+def _digests(name: str, array: pa.Array) -> npt.NDArray[np.uint64]:
+    """Return each value's digest, uint64 [values, 2]; 0 of a null."""
+    try:
+        encoded = array.dictionary_encode()
+        values, indices = encoded.dictionary, encoded.indices
+    except pa.ArrowNotImplementedError:  # lists, structs, half floats
+        values, indices = array, pa.array(range(len(array)), pa.int64())
+    key = hashlib.blake2b(name.encode(), digest_size=16).digest()
+    raw = [
+        bytes(16) if value is None else hashlib.blake2b(value, digest_size=16, key=key).digest()
+        for value in _as_bytes(values)
+    ]
+    found = np.frombuffer(b"".join([*raw, bytes(16)]), dtype=np.uint64).reshape(-1, 2)
+    chosen: npt.NDArray[np.uint64] = found[indices.fill_null(len(raw)).to_numpy()]
+    return chosen
+
+
+def _as_bytes(values: pa.Array) -> Iterable[bytes | None]:
+    """Yield values as bytes; text unread, since columns that nobody asks for may be no UTF-8."""
+    kind = values.type
+    if pa.types.is_temporal(kind) and not pa.types.is_interval(kind):
+        # Exactly: not every one of them fits a type of Python's.
+        factor = _NANOSECONDS[kind.unit] if pa.types.is_timestamp(kind) else 1
+        for value in values.view(pa.int32() if kind.bit_width == 32 else pa.int64()).to_pylist():
+            yield None if value is None else b"%d" % (value * factor)
+        return
+    column = plain_column(pa.chunked_array([values]))
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        column = column.cast(pa.large_binary())
+    for value in column.to_pylist():
+        yield value if isinstance(value, bytes) else _scalar_bytes(value)
+
+
+def _scalar_bytes(value: Any) -> bytes | None:
+    try:
+        text = value_text(value)
+    except NoTextError:
+        text = repr(value)
+    return None if text is None else text.encode()
