@@ -33,7 +33,7 @@ import math
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -122,10 +122,18 @@ class ModelSize:
     def load(cls, path: Path) -> ModelSize:
         """Read a size file; unknown and missing keys are refused."""
         try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
-            return cls(**document)
-        except (OSError, ValueError, TypeError) as error:
+            document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError) as error:
             raise InvalidInputError(f"{path}: not a size file: {error}") from error
+        known = [item.name for item in fields(cls)]
+        needed = [item.name for item in fields(cls) if item.default is MISSING]
+        if unknown := sorted(set(document) - set(known)):
+            raise InvalidInputError(
+                f"{path}: unknown {', '.join(unknown)}; expected {', '.join(known)}"
+            )
+        if missing := [name for name in needed if name not in document]:
+            raise InvalidInputError(f"{path}: {', '.join(missing)} missing")
+        return cls(**document)
 
 
 def profile_texts(users: Sequence[UserHistory]) -> list[str]:

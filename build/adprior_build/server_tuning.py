@@ -54,7 +54,7 @@ def load_tuning(path: Path) -> dict[str, Scaling]:
         InvalidInputError: It is none, or has an unknown model or key, or a value out of range.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InvalidInputError(f"{path}: not a tuning file: {error}") from error
     if unknown := sorted(document.keys() - set(TUNED_MODELS)):

@@ -55,8 +55,8 @@ def test_a_size_file_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"depth": "3"}, "unexpected keyword argument 'depth'"),
-        ({"layers": ""}, "missing 1 required .* 'layers'"),
+        ({"depth": "3"}, r"unknown depth; expected hidden_size, .*max_prompt_tokens$"),
+        ({"layers": ""}, r"size\.toml: layers missing$"),
         ({"layers": "2.0"}, "layers is 2.0, expected a whole number"),
         ({"layers": '"two"'}, "layers is 'two', expected a whole number"),
         ({"layers": "true"}, "layers is True, expected a whole number"),

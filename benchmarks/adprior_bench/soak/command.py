@@ -130,7 +130,7 @@ def _start(repository: Path) -> TritonServer:
 
 def _read_user(path: Path) -> dict[str, Any]:
     try:
-        user = json.loads(path.read_text(encoding="utf-8"))
+        user = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise InvalidInputError(f"{path}: not JSON: {error}") from error
     if not isinstance(user, dict):

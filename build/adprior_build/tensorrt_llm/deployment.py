@@ -94,7 +94,7 @@ class Deployment:
     def load(cls, path: Path) -> Deployment:
         """Read a deployment file; unknown and missing keys are refused."""
         try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
+            document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
             raise InvalidInputError(f"{path}: not a deployment: {error}") from error
         known = [item.name for item in fields(cls)]

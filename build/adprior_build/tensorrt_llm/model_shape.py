@@ -146,7 +146,7 @@ def read_config(path: Path) -> dict[str, Any]:
         InvalidInputError: Saying why it is refused.
     """
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"{path}: not a checkpoint's configuration: {error}") from error
     if not isinstance(config, dict):
