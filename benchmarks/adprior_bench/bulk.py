@@ -31,6 +31,7 @@ from adprior_runtime.bundle import Bundle
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.json_text import to_json
 from adprior_runtime.server import TritonServer
+from adprior_runtime.times import read_time
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
@@ -269,7 +270,7 @@ def _day_after(events: Path, columns: ColumnMap) -> datetime:
     """Return the first instant after the day of the log's last event."""
     try:
         last = pc.max(pq.read_table(events, columns=[columns.events.time])[0]).as_py()
+        found = read_time(str(last))
     except (OSError, ValueError) as error:
         raise InvalidInputError(f"{events}: {' '.join(str(error).split())}") from error
-    found = datetime.fromisoformat(str(last))
     return _start(found.date() + timedelta(days=1))

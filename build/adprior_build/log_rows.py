@@ -10,7 +10,13 @@ import pyarrow as pa
 
 from adprior_build.column_map import EventColumns
 from adprior_build.repeated_rows import day_alone
-from adprior_build.text_columns import advertiser_column, id_column, plain_column, text_column
+from adprior_build.text_columns import (
+    advertiser_column,
+    id_column,
+    plain_column,
+    text_column,
+    without_nanoseconds,
+)
 from adprior_runtime.context import Event, parse_time
 from adprior_runtime.errors import InvalidInputError, InvalidRequestError
 
@@ -73,7 +79,7 @@ def event_rows(
 
 def _prepare_times(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
     """Return which times name a day only, and times as text or in UTC; others as they are."""
-    column = plain_column(column)
+    column = without_nanoseconds(plain_column(column))
     alone = pa.chunked_array([day_alone(column)], pa.bool_())
     kind = column.type
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from adprior_build.text_columns import plain_column
+from adprior_build.text_columns import plain_column, plain_table
 from adprior_runtime.errors import InvalidInputError
 
 __all__ = ["decode_text", "is_text", "read_table"]
@@ -44,7 +44,7 @@ def read_table(
         raise InvalidInputError(f"{path}: no such file")
     try:
         if path.suffix == ".parquet":
-            table = pa.parquet.read_table(path)
+            table = plain_table(pa.parquet.read_table(path))
         elif path.suffix == ".csv":
             table = _read_csv(path, None if all_text else text)
         else:

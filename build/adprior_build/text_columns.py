@@ -12,7 +12,14 @@ import pyarrow.csv
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.values import NoTextError, id_text, value_text
 
-__all__ = ["advertiser_column", "id_column", "plain_column", "plain_table", "text_column"]
+__all__ = [
+    "advertiser_column",
+    "id_column",
+    "plain_column",
+    "plain_table",
+    "text_column",
+    "without_nanoseconds",
+]
 
 _CSV_NULLS: Final = tuple(pa.csv.ConvertOptions().null_values)
 """What Arrow reads as nothing in a column of numbers."""
@@ -23,7 +30,7 @@ _EXACT_FLOATS: Final = 2.0**53
 
 
 def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column without dictionaries and views, its times in microseconds at most."""
+    """Return a column without dictionaries and views."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         return plain_column(column.cast(kind.value_type))
@@ -31,7 +38,12 @@ def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column.cast(pa.large_string())
     if pa.types.is_binary_view(kind) or pa.types.is_fixed_size_binary(kind):
         return column.cast(pa.large_binary())
-    # Nanoseconds fit no time of Python's.
+    return column
+
+
+def without_nanoseconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column whose times fit Python's: digits beyond microseconds are cut off."""
+    kind = column.type
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
         return column.cast(pa.timestamp("us", kind.tz), safe=False)
     return column.cast(pa.time64("us"), safe=False) if pa.types.is_time64(kind) else column
@@ -127,7 +139,7 @@ def _converted(
     column: pa.ChunkedArray, convert: Callable[[Any], str | None], where: str
 ) -> pa.ChunkedArray:
     kind = column.type
-    column = plain_column(column)
+    column = without_nanoseconds(plain_column(column))
     if _is_no_value(column.type):
         raise InvalidInputError(
             f"{where} holds {kind}, expected text, numbers, booleans, dates or times"

@@ -366,3 +366,18 @@ def test_a_log_of_rare_advertisers_derives_no_catalogue() -> None:
         "advertiser_id": [],
         "name": [],
     }
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string_view(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())],
+    ids=str,
+)
+def test_names_may_be_of_any_storage_of_text(tmp_path: Path, kind: pa.DataType) -> None:
+    texts = pa.array(["Kite", "Acme"]).cast(kind)
+    ids = pa.array([2, 1], pa.int64()).dictionary_encode()
+    columns = {"advertiser_id": ids, "name": texts, "aliases": pa.nulls(2), "note": texts}
+    catalogue = read_catalogue(write_parquet(tmp_path, columns))
+    assert (catalogue.ids, catalogue.names) == ((1, 2), ("Acme", "Kite"))
+    assert catalogue.aliases == ((), ())
+    assert catalogue.table["note"].to_pylist() == ["Acme", "Kite"]

@@ -104,3 +104,10 @@ def test_a_server_that_is_not_there_is_one_line(user: Path) -> None:
 def test_an_option_out_of_range_is_refused(user: Path, options: tuple[str, str]) -> None:
     with pytest.raises(InvalidArgumentError, match="expected"):
         _run("--url", "127.0.0.1:1", "--user", str(user), *options)
+
+
+def test_a_byte_order_mark_is_not_sent(triton: FakeTriton, tmp_path: Path) -> None:
+    path = tmp_path / "user.json"
+    path.write_text(USER, encoding="utf-8-sig")
+    assert _run("--url", triton.url, "--user", str(path), "--json") == 0
+    assert triton.calls[0][1]["USER_CONTEXT"].item() == USER.encode()

@@ -451,3 +451,10 @@ def test_coarse_days_never_exceed_them(days: int) -> None:
     coarse = int(coarse_days(days))
     assert days / 1.5 - 1 < coarse <= days
     assert coarse_days(coarse) == str(coarse) or coarse_days(coarse + 1) == str(coarse)
+
+
+def test_a_template_without_a_key_that_it_must_have_is_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "prompt.json"
+    path.write_text('{"terminator": "<end>"}')
+    with pytest.raises(ArtefactError, match=r"prompt\.json: max_prompt_tokens missing$"):
+        PromptTemplate.load(path)
