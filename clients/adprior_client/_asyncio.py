@@ -201,7 +201,7 @@ class AsyncioClient(Client):
             raise ValueError("closed channel")
         if server.url not in self._channels:
             self._channels[server.url] = InferenceServerClient(
-                server.url, **self._settings[server.url]
+                server.url, **self._channel_options(server)
             )
         return self._channels[server.url]
 

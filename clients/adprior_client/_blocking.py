@@ -42,6 +42,10 @@ class BlockingClient(Client):
         self._watcher: threading.Thread | None = None
         self._lookups: ThreadPoolExecutor | None = None
 
+    def _renew(self, error: ClientError) -> None:
+        with self._lock:
+            super()._renew(error)
+
     def _hold_still(self) -> None:
         """See `Forked._hold_still`: gRPC forks well only where no thread is at it."""
         self._is_still = self._checking.acquire(timeout=CHECK_TIMEOUT_S)
@@ -177,7 +181,7 @@ class BlockingClient(Client):
                     raise ValueError("closed channel")
                 if server.url not in self._channels:
                     self._channels[server.url] = InferenceServerClient(
-                        server.url, **self._settings[server.url]
+                        server.url, **self._channel_options(server)
                     )
                 channel = self._channels[server.url]
         return channel

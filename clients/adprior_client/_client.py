@@ -10,12 +10,19 @@ from typing import Any, Final, Protocol, TypeVar
 from adprior_client._calls import Attempt, Call, Outcome, Steps
 from adprior_client._checks import check_metadata
 from adprior_client._core import Core
+from adprior_client._credentials import Credentials
 from adprior_client._fleet import Server
 from adprior_client._forking import Forked, begin_anew_in_children
 from adprior_client._telemetry import Telemetry
 from adprior_client._wire import channel_settings, error_of
 from adprior_client.config import ClientConfig
-from adprior_client.errors import ClientError, InvalidArgumentError, MetadataError
+from adprior_client.errors import (
+    ClientError,
+    DeniedError,
+    InvalidArgumentError,
+    MetadataError,
+    UnavailableError,
+)
 from adprior_client.results import Forecast, Ranking
 from adprior_client.sources import ForecastSource
 from adprior_client.types import UserId
@@ -81,8 +88,7 @@ class Client(Forked):
         self._stored = stored
         self._metadata = metadata
         self._telemetry = Telemetry()
-        self._settings = {url: channel_settings(self._config, url) for url in self._config.urls}
-        self._token = self._config.token_metadata()
+        self._credentials = Credentials(self._config)
         self._channels: dict[str, Any] = {}
         self._left: list[dict[str, Any]] = []
         self._prepare()
@@ -99,6 +105,7 @@ class Client(Forked):
         """
         self._left.append(self._channels)
         self._channels = {}
+        self._credentials.renew()
         self._core.begin_anew()
         self._prepare()
 
@@ -113,7 +120,7 @@ class Client(Forked):
 
     def _headers(self) -> Headers:
         """Return what goes along with a call, or why nothing can."""
-        headers = dict(self._config.metadata) | self._token | self._telemetry.headers()
+        headers = dict(self._config.metadata) | self._credentials.token | self._telemetry.headers()
         if self._metadata is None:
             return headers
         try:
@@ -126,8 +133,25 @@ class Client(Forked):
 
     def _check_failure(self, error: Exception, server: Server) -> str:
         """Return the cause of a health check's failure, empty where it is not known."""
-        return error_of(error, "health", server.url, CHECK_TIMEOUT_S, self._config).cause
+        found = error_of(error, "health", server.url, CHECK_TIMEOUT_S, self._config)
+        self._renew(found)
+        return found.cause
 
     def _failure(self, error: Exception, attempt: Attempt) -> Outcome:
         place = attempt.request.model, attempt.server.url
-        return error_of(error, *place, attempt.timeout_s, self._config)
+        found = error_of(error, *place, attempt.timeout_s, self._config)
+        self._renew(found)
+        return found
+
+    def _renew(self, error: ClientError) -> None:
+        """Make channels anew where a server is out of reach and our files have changed.
+
+        Calls under way keep the channel that they have, which is closed with the last of them.
+        """
+        if isinstance(error, UnavailableError | DeniedError) and self._credentials.renew():
+            self._channels = {}
+
+    def _channel_options(self, server: Server) -> dict[str, Any]:
+        """Return what tritonclient's clients take beside the address."""
+        settings = channel_settings(self._config, server.url)
+        return settings | {"creds": self._credentials.channel}

@@ -8,10 +8,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import (
@@ -28,12 +26,9 @@ from adprior_client.errors import (
     BadAnswerError,
     CancelledError,
     ClientError,
-    InvalidArgumentError,
     error_for_status,
 )
 from adprior_runtime.contract import MAX_CONTEXT_BYTES, MODEL_NAMES, Target, Tensor, model
-from adprior_runtime.errors import InvalidInputError
-from adprior_runtime.file_modes import check_private
 from adprior_runtime.json_text import to_json
 
 __all__ = [
@@ -103,13 +98,10 @@ class Request:
 
 
 def channel_settings(config: ClientConfig, url: str) -> dict[str, Any]:
-    """Return what tritonclient's clients take beside the address: credentials, gRPC's arguments.
+    """Return what tritonclient's clients take beside address and credentials: gRPC's arguments.
 
     gRPC does the retries on one server: attempts, exponential back-off and jitter, all inside the
     call's deadline. A server on loopback is never asked through a proxy.
-
-    Raises:
-        InvalidArgumentError: A certificate file is unreadable, or others can read the key.
     """
     attempts = config.max_attempts if len(config.urls) == 1 else 1
     policy = {
@@ -136,20 +128,7 @@ def channel_settings(config: ClientConfig, url: str) -> dict[str, Any]:
         arguments.append(("grpc.enable_http_proxy", 0))
     if config.tls_server_name is not None:
         arguments.append(("grpc.ssl_target_name_override", config.tls_server_name))
-    credentials = None
-    if config.tls_key_file is not None:
-        try:
-            check_private(Path(config.tls_key_file))
-        except InvalidInputError as error:
-            raise InvalidArgumentError(f"tls_key_file: {error}") from error
-    if config.is_secure:
-        credentials = grpc.ssl_channel_credentials(
-            *(
-                _read(name, getattr(config, name))
-                for name in ("tls_ca_file", "tls_key_file", "tls_certificate_file")
-            )
-        )
-    return {"creds": credentials, "channel_args": arguments}
+    return {"channel_args": arguments}
 
 
 def read_answer(request: Request, result: InferResult) -> dict[str, NDArray[Any]]:
@@ -186,16 +165,6 @@ def error_of(
     if isinstance(error, ValueError) and "closed channel" in str(error):
         return CancelledError(f"{place}: the client was closed")
     return BadAnswerError(f"{place}: {type(error).__name__} on reading the answer")
-
-
-def _read(name: str, path: str | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123  one line for three optional files
-            return file.read()
-    except OSError as error:
-        raise InvalidArgumentError(f"{name}: {path}: {error.strerror}") from error
 
 
 def _to_input(tensor: Tensor, values: NDArray[Any]) -> InferInput:

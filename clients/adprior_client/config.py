@@ -61,8 +61,9 @@ class ClientConfig:
         tls_server_name: The name the server's certificate must have, where that is not the host.
         use_proxy: Whether to go through the proxy that ``grpc_proxy``, ``https_proxy`` or
             ``http_proxy`` names in the environment; never to a server on loopback.
-        token_file: With the token that ``adprior serve --inference-token-file`` wants; read once,
-            when a client is made.
+        token_file: With the token that ``adprior serve --inference-token-file`` wants; like the
+            certificates read when a client is made, and again where a server is out of reach or
+            refuses us and the file has changed.
         token: That token itself.
         metadata: Sent with each call, such as ``("authorization", "Bearer ...")``.
 

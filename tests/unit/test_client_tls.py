@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,15 @@ import grpc
 import pytest
 import trustme
 
-from adprior_client import ClientConfig, InvalidArgumentError, RankingClient, Reason
-from unit.client_calls import KINDS, Kind, assert_harmless
+from adprior_client import (
+    AsyncRetrievalClient,
+    ClientConfig,
+    InvalidArgumentError,
+    RankingClient,
+    Reason,
+    RetrievalClient,
+)
+from unit.client_calls import KINDS, USER, Kind, assert_harmless
 from unit.fake_triton import FakeTriton
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -92,3 +101,133 @@ def test_a_key_that_others_can_read_is_refused(secured: _Secured) -> None:
     config = secured.config(tls_certificate_file="cert.pem", tls_key_file="shown-key.pem")
     with pytest.raises(InvalidArgumentError, match=r"tls_key_file: .*mode 0644 .* chmod 600"):
         RankingClient(config)
+
+
+# --- files that are exchanged ---------------------------------------------------------------------
+class _Exchange:
+    """A server with mTLS, and a client's files; both can be put under another authority."""
+
+    def __init__(self, files: Path) -> None:
+        self.files = files
+        self._authority = trustme.CA()
+        self.write()
+        self.server = self._serve(0)
+        self.port = int(self.server.url.rpartition(":")[2])
+
+    def config(self, **settings: Any) -> ClientConfig:
+        return ClientConfig(
+            urls=(f"localhost:{self.port}",),
+            deadline_s=5,
+            breaker_failures=2,
+            breaker_reset_s=0.05,
+            tls_ca_file=str(self.files / "ca.pem"),
+            tls_certificate_file=str(self.files / "cert.pem"),
+            tls_key_file=str(self.files / "key.pem"),
+            **settings,
+        )
+
+    def write(self) -> None:
+        """Put the client's files there, each beside its place and then renamed."""
+        leaf = self._authority.issue_cert("ads.example")
+        for name, content in (
+            ("ca.pem", self._authority.cert_pem.bytes()),
+            ("cert.pem", leaf.cert_chain_pems[0].bytes()),
+            ("key.pem", leaf.private_key_pem.bytes()),
+        ):
+            fresh = self.files / f".{name}"
+            fresh.touch(mode=0o600)
+            fresh.write_bytes(content)
+            fresh.rename(self.files / name)
+
+    def restart(self) -> None:
+        """Have the server know a new authority alone, on the same port."""
+        self.server.stop()
+        self._authority = trustme.CA()
+        self.server = self._serve(self.port)
+
+    def _serve(self, port: int) -> FakeTriton:
+        leaf = self._authority.issue_cert("localhost")
+        credentials = grpc.ssl_server_credentials(
+            [(leaf.private_key_pem.bytes(), leaf.cert_chain_pems[0].bytes())],
+            root_certificates=self._authority.cert_pem.bytes(),
+            require_client_auth=True,
+        )
+        return FakeTriton().start(port, credentials=credentials)
+
+
+@pytest.fixture
+def exchange(tmp_path: Path) -> Iterator[_Exchange]:
+    found = _Exchange(tmp_path)
+    yield found
+    found.server.stop()
+
+
+def _await_reason(ask: Callable[[], Any], reasons: set[Reason | None]) -> None:
+    give_up = time.monotonic() + 20
+    while ask().reason not in reasons:
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("health_interval_s", [0.0, 0.02])
+def test_a_client_takes_new_files_when_the_server_wants_them(
+    exchange: _Exchange, health_interval_s: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = exchange.config(health_interval_s=health_interval_s)
+    with RetrievalClient(config) as client:
+        assert client.forecast(USER).reason is None
+        exchange.restart()
+        _await_reason(lambda: client.forecast(USER), {Reason.BREAKER_OPEN})
+        assert "of no authority that we trust (tls_ca_file)" in caplog.text
+        exchange.write()
+        _await_reason(lambda: client.forecast(USER), {None})
+    assert caplog.text.count("read again") == 1
+
+
+def test_an_asyncio_client_does_too(exchange: _Exchange) -> None:
+    async def ask_until(client: AsyncRetrievalClient, reason: Reason | None) -> None:
+        while (await client.forecast(USER)).reason is not reason:
+            await asyncio.sleep(0.01)
+
+    async def follow() -> None:
+        async with AsyncRetrievalClient(exchange.config(health_interval_s=0.02)) as client:
+            await ask_until(client, None)
+            await asyncio.to_thread(exchange.restart)
+            await ask_until(client, Reason.BREAKER_OPEN)
+            exchange.write()
+            await ask_until(client, None)
+
+    asyncio.run(asyncio.wait_for(follow(), 30))
+
+
+def test_files_that_cannot_be_used_are_named_and_change_nothing(
+    exchange: _Exchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RetrievalClient(exchange.config(health_interval_s=0)) as client:
+        assert client.forecast(USER).reason is None
+        exchange.restart()
+        exchange.write()
+        (exchange.files / "key.pem").chmod(0o644)
+        for _ in range(3):
+            _await_reason(lambda: client.forecast(USER), {Reason.UNAVAILABLE})
+        assert caplog.text.count("files that changed cannot be read: tls_key_file") == 1
+        (exchange.files / "key.pem").chmod(0o600)
+        _await_reason(lambda: client.forecast(USER), {None})
+
+
+def test_a_new_token_is_taken_when_the_old_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.touch(mode=0o600)
+    path.write_text("the-old-token-0123456789")
+    triton = FakeTriton().start()
+    with RetrievalClient(triton.config(fail_open=True, token_file=str(path))) as client:
+        assert client.forecast(USER).reason is None
+        path.write_text("the-new-token-0123456789")
+        assert client.forecast(USER).reason is None  # the server takes the old one still
+        assert "the-old-token-0123456789" in triton.metadata[-1].values()
+        triton.status = grpc.StatusCode.UNAUTHENTICATED
+        assert client.forecast(USER).reason is Reason.DENIED
+        triton.status = None
+        assert client.forecast(USER).reason is None
+        assert "the-new-token-0123456789" in triton.metadata[-1].values()
+    triton.stop()
