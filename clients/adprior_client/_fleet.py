@@ -30,6 +30,7 @@ class Server:
         self.breaker = breaker
         self.bundle_id = ""
         self.cause = ""
+        self._told = ""
 
     def __str__(self) -> str:
         """Return its address, and why it was not reached where that is known."""
@@ -37,25 +38,24 @@ class Server:
 
     def succeed(self) -> None:
         """It gave a good answer."""
-        self.cause = ""
-        self._report(self.breaker.succeed)
+        self._report(self.breaker.succeed, "")
 
     def fail(self, cause: str = "") -> None:
         """It failed on a call, for a cause that may be known."""
-        self.cause = cause
-        self._report(self.breaker.fail)
+        self._report(self.breaker.fail, cause)
 
     def check(self, *, is_ready: bool, cause: str = "") -> None:
         """A health check tells whether it is ready."""
-        self.cause = cause
-        self._report(lambda: self.breaker.check(is_ready=is_ready))
+        self._report(lambda: self.breaker.check(is_ready=is_ready), cause)
 
-    def _report(self, change: Callable[[], None]) -> None:
+    def _report(self, change: Callable[[], None], cause: str) -> None:
+        """Log when the breaker opens or closes, and when the cause becomes known meanwhile."""
         before = self.breaker.is_open
         change()
-        if before != self.breaker.is_open:
-            state = "closed" if before else "open"
-            _log.warning("adprior server %s: circuit breaker %s", self, state)
+        now, self.cause = self.breaker.is_open, cause
+        if before != now or (now and cause not in {"", self._told}):
+            _log.warning("adprior server %s: circuit breaker %s", self, "open" if now else "closed")
+            self._told = cause
 
 
 class Fleet:

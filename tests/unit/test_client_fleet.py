@@ -59,3 +59,17 @@ def test_a_change_of_state_is_logged_once(caplog: pytest.LogCaptureFixture) -> N
         "adprior server host-0:8001: circuit breaker open",
         "adprior server host-0:8001: circuit breaker closed",
     ]
+
+
+def test_a_cause_that_becomes_known_later_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    [server] = Fleet(ClientConfig(urls=URLS[:1], breaker_failures=1)).servers
+    for cause in ("", "a certificate", "a certificate", "", "a certificate"):
+        server.fail(cause)
+    assert str(server) == "host-0:8001 (a certificate)"
+    server.succeed()
+    assert str(server) == "host-0:8001"
+    assert [record.message for record in caplog.records] == [
+        "adprior server host-0:8001: circuit breaker open",
+        "adprior server host-0:8001 (a certificate): circuit breaker open",
+        "adprior server host-0:8001: circuit breaker closed",
+    ]
