@@ -6,7 +6,6 @@ Every figure is of the command itself, run as a user runs it, on a Ray of its ow
 from __future__ import annotations
 
 import argparse
-import os
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -30,6 +29,7 @@ from adprior_build.repository import fill_repository
 from adprior_runtime.bundle import Bundle
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.json_text import to_json
+from adprior_runtime.processors import available_processors
 from adprior_runtime.server import TritonServer
 from adprior_runtime.times import read_time
 
@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure; return the exit code."""
     bench = _Bench.of(args)
-    report: dict[str, Any] = {"cores": len(os.sched_getaffinity(0)), "rows": []}
+    report: dict[str, Any] = {"cores": available_processors(), "rows": []}
     with tempfile.TemporaryDirectory(prefix="adprior-bench-bulk-") as scratch:
         directory = Path(scratch)
         if "throughput" in args.only:

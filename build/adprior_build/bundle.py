@@ -185,9 +185,10 @@ def _read_catalogue(path: Path, directory: Path) -> Catalogue:
 
 
 def _export(checkpoint: Path, path: Path, precision: str) -> Parity:
-    from adprior_build.checkpoint import load_model  # noqa: PLC0415  torch
+    from adprior_build.checkpoint import load_model, set_torch_threads  # noqa: PLC0415  torch
     from adprior_build.onnx_export import export_onnx  # noqa: PLC0415  torch
 
+    set_torch_threads()
     return export_onnx(load_model(checkpoint), path, name=str(checkpoint), precision=precision)
 
 

@@ -13,9 +13,18 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
 
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.processors import available_processors
 from adprior_runtime.prompt import PromptTemplate
 
-__all__ = ["load_checkpoint", "load_model", "next_token_logits", "open_window"]
+__all__ = ["load_checkpoint", "load_model", "next_token_logits", "open_window", "set_torch_threads"]
+
+
+def set_torch_threads(threads: int = 0) -> None:
+    """Let torch compute with so many threads; 0 takes the processors that this process may use.
+
+    It takes fewer where ``OMP_NUM_THREADS`` says so.
+    """
+    torch.set_num_threads(threads or min(torch.get_num_threads(), available_processors()))
 
 
 def load_model(directory: Path) -> Any:

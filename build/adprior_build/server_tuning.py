@@ -4,7 +4,7 @@ TOML, a table for each model that is not as the contract has it::
 
     [llm_engine]
     instances = 2            # processes
-    threads = 1              # of one forward pass; 0 lets ONNX Runtime choose
+    threads = 1              # of one forward pass; 0 shares the CPUs among instances
     max_batch_size = 1       # requests answered together
     max_queue_delay_us = 0   # how long one may wait for others to share its batch
 

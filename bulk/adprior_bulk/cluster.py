@@ -15,6 +15,7 @@ from contextlib import contextmanager, redirect_stdout
 from typing import Any, Final
 
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
+from adprior_runtime.processors import available_processors
 
 __all__ = ["connect", "map_items"]
 
@@ -34,7 +35,8 @@ def connect(address: str | None, workers: int | None) -> Iterator[int]:
 
     Args:
         address: Of the cluster; None starts one on this machine, reachable from it alone.
-        workers: How many, each with one core; None for as many as there are cores.
+        workers: How many, each with one core; None for as many as there are cores, or for as many
+            as this process may use where it starts Ray itself.
 
     Raises:
         EnvironmentProblemError: There is no such cluster, or it has too few cores.
@@ -48,7 +50,7 @@ def connect(address: str | None, workers: int | None) -> Iterator[int]:
     joined = ray.is_initialized()
     if not joined:
         local: dict[str, Any] = {
-            "num_cpus": workers or len(os.sched_getaffinity(0)),
+            "num_cpus": workers or available_processors(),
             "object_store_memory": _OBJECT_STORE_BYTES,
             "include_dashboard": False,
             "_node_ip_address": "127.0.0.1",

@@ -188,7 +188,8 @@ class Scaling:
         max_batch_size: Requests that one copy is given at once. Python models work through them
             one by one and answer them together.
         max_queue_delay_us: How long a request may wait for others to share its batch.
-        threads: Of one forward pass, of the embedded engine; 0 lets ONNX Runtime choose.
+        threads: Of one forward pass, of the embedded engine; 0 shares the processors that the
+            server may use among the instances.
     """
 
     instances: int = 1

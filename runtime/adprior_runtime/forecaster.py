@@ -39,7 +39,7 @@ class Forecaster:
 
     Args:
         directory: The bundle.
-        threads: Of one forward pass; 0 lets ONNX Runtime choose.
+        threads: Of one forward pass; 0 takes the processors this process may use.
         files: Those to check and use, where the directory does not hold a bundle's every file.
     """
 

@@ -6,6 +6,7 @@ inside a tritonserver.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -148,7 +149,9 @@ def shown_metrics(model: Any, name: str) -> dict[str, float]:
     }
 
 
-def load_model(kind: Any, place: Path, bundle: Path) -> Any:
+def load_model(
+    kind: Any, place: Path, bundle: Path, config: Mapping[str, Any] | None = None
+) -> Any:
     """Return a model as Triton loads it: from a version directory that holds a bundle."""
     version = place / kind.name / "1"
     version.mkdir(parents=True)
@@ -159,6 +162,7 @@ def load_model(kind: Any, place: Path, bundle: Path) -> Any:
             "model_repository": str(version.parent),
             "model_version": "1",
             "model_instance_name": f"{model.name}_0_0",
+            "model_config": json.dumps(config or {}),
         }
     )
     return model

@@ -228,6 +228,19 @@ def test_a_causal_mask_hides_what_comes_later() -> None:
     assert np.isfinite(mask).all()
 
 
+@pytest.mark.parametrize(("threads", "started"), [(0, 2), (1, 0), (5, 4)])
+def test_an_engine_starts_no_more_threads_than_it_may_use(
+    llama: Exported, monkeypatch: pytest.MonkeyPatch, threads: int, started: int
+) -> None:
+    """Beside the caller's own, which works as well."""
+    monkeypatch.setattr("adprior_runtime.processors.available_processors", lambda: 3)
+    tasks = Path("/proc/self/task")
+    before = set(tasks.iterdir())
+    engine = OnnxEngine(llama.path, threads=threads)
+    assert len(set(tasks.iterdir()) - before) == started
+    assert engine.prefill([3])[1].shape == (VOCABULARY,)
+
+
 @pytest.mark.parametrize("device", ["cuda", "abacus"])
 def test_a_device_that_is_not_there_is_named(device: str, tmp_path: Path) -> None:
     if device == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():

@@ -81,6 +81,29 @@ def _refusal(response: InferenceResponse) -> tuple[int, str]:
     return response.error.code, str(response.error)
 
 
+@pytest.mark.parametrize(
+    ("instances", "parameters", "threads"),
+    [(1, {}, 6), (2, {}, 3), (9, {}, 1), (2, {"threads": {"string_value": "4"}}, 4)],
+)
+def test_instances_share_the_processors_unless_threads_are_set(
+    engine: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    instances: int,
+    parameters: Any,
+    threads: int,
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("adprior_runtime.processors.available_processors", lambda: 6)
+    monkeypatch.setattr(
+        "adprior_runtime.triton.llm_engine.OnnxEngine",
+        lambda *_, threads, **__: asked.append(threads),
+    )
+    config = {"instance_group": [{"count": instances}], "parameters": parameters}
+    load_model(type(engine), tmp_path, BUNDLE, config)
+    assert asked == [threads]
+
+
 @pytest.mark.parametrize("cancelled_after", [0, 1])
 def test_requests_of_a_batch_do_not_touch_each_other(engine: Any, cancelled_after: int) -> None:
     wanted = (*BEAMS, *FRONTIER)

@@ -12,6 +12,7 @@ from adprior_bench.quality.settings import Settings
 from adprior_build.options import positive_integer, whole_number
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.json_text import to_json
+from adprior_runtime.processors import threads_of_each
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings(
         quick=args.quick,
         resamples=100 if args.quick else args.resamples,
-        threads=args.threads,
+        threads=threads_of_each(1, args.threads),
         validation_only=args.validation_only,
         max_cases=args.max_cases,
         other_log=args.other_log,

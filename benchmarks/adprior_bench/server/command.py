@@ -15,7 +15,7 @@ from tqdm import tqdm
 from adprior_bench.server.connection import read_connection
 from adprior_bench.server.forecasts import ask_forecasts
 from adprior_bench.server.in_process import start_workers
-from adprior_bench.server.machine import describe_machine, usable_cpus
+from adprior_bench.server.machine import describe_machine
 from adprior_bench.server.measurement import Bench, Plan, measure_scenario
 from adprior_bench.server.perf_analyzer import PerfAnalyzer, fetch_perf_analyzer, find_perf_analyzer
 from adprior_bench.server.scenarios import Scenario, write_input_data
@@ -33,6 +33,7 @@ from adprior_build.server_tuning import load_tuning
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 from adprior_runtime.json_text import to_json
+from adprior_runtime.processors import available_processors, threads_of_each
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
@@ -244,7 +245,7 @@ def _measure_all(
                     served.bundle,
                     asked,
                     count=served.engine.instances,
-                    threads=served.engine.threads,
+                    threads=threads_of_each(served.engine.instances, served.engine.threads),
                 )
             )
         bar = stack.enter_context(
@@ -282,7 +283,7 @@ def _served(args: argparse.Namespace, scratch: Path) -> Iterator[Served]:
 def _sweep(args: argparse.Namespace, analyzer: PerfAnalyzer, scratch: Path) -> list[Any]:
     plan = _plan(args)
     if args.concurrencies is None and not args.quick:
-        plan = replace(plan, concurrencies=[1, 2 * usable_cpus(), 4 * usable_cpus()])
+        plan = replace(plan, concurrencies=[1, *(n * available_processors() for n in (2, 4))])
     bundle = Bundle.open(args.bundle)
     requests = read_requests(bundle, plan.users, args.events, args.profiles, args.columns)
     trials, best = run_sweep(args.bundle, requests, analyzer, plan, scratch, args.p99_limit_ms)

@@ -8,19 +8,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["describe_machine", "usable_cpus"]
+from adprior_runtime.processors import available_processors
 
-
-def usable_cpus() -> int:
-    """Return how many CPUs this process may run on."""
-    return len(os.sched_getaffinity(0))
+__all__ = [
+    "describe_machine",
+]
 
 
 def describe_machine() -> dict[str, Any]:
     """Return processor, CPUs, load and the versions that figures depend on."""
     return {
         "processor": _processor(),
-        "cpus": usable_cpus(),
+        "cpus": available_processors(),
         "load_average": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "onnxruntime": _version("onnxruntime"),

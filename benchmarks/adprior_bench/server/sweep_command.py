@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from adprior_bench.server.machine import describe_machine, usable_cpus
+from adprior_bench.server.machine import describe_machine
 from adprior_bench.server.measurement import Bench, Plan, measure_scenario
 from adprior_bench.server.perf_analyzer import PerfAnalyzer
 from adprior_bench.server.scenarios import write_input_data
@@ -20,6 +20,7 @@ from adprior_bench.server.workload import UserRequest
 from adprior_build.atomic import replace_file
 from adprior_build.server_tuning import format_tuning
 from adprior_client.tables import Column, format_table
+from adprior_runtime.processors import available_processors
 
 __all__ = ["run_sweep", "sweep_table", "write_tuning"]
 
@@ -63,7 +64,7 @@ def run_sweep(
             return measure_scenario(bench, SCENARIO, once)
 
     with progress:
-        return sweep(usable_cpus(), plan.rounds, measure, p99_limit_ms)
+        return sweep(available_processors(), plan.rounds, measure, p99_limit_ms)
 
 
 def write_tuning(path: Path, best: Trial, command: str) -> None:

@@ -20,6 +20,7 @@ import onnxruntime
 from adprior_runtime.engines.base import ROOT, Engine, LogProbs
 from adprior_runtime.engines.onnx_passes import Cache, DevicePasses, HostPasses, Passes
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidRequestError
+from adprior_runtime.processors import threads_of_each
 
 __all__ = ["OnnxEngine", "OnnxState", "causal_mask"]
 
@@ -67,7 +68,7 @@ class OnnxEngine(Engine[OnnxState]):
 
         Args:
             path: The ONNX file.
-            threads: Threads of one forward pass; 0 lets ONNX Runtime choose.
+            threads: Threads of one forward pass; 0 takes the processors this process may use.
             head_ids: Tokens that prompts begin with: read once, here, for all of them.
             device: ``cpu``, or ``cuda`` where onnxruntime-gpu is installed; never chosen for you.
 
@@ -82,7 +83,8 @@ class OnnxEngine(Engine[OnnxState]):
                 "install onnxruntime-gpu in its place, or use --device cpu"
             )
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        # Never 0: ONNX Runtime would start a thread for each core of the machine.
+        options.intra_op_num_threads = threads_of_each(1, threads)
         # Between passes idle threads would spin, on CPUs that the search and other processes want.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 4  # below, it may quote token ids of a prompt

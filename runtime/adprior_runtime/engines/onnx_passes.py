@@ -151,4 +151,6 @@ def _join_session(kind: np.dtype[Any], provider: str) -> onnxruntime.InferenceSe
     inputs = [described["first"], described["second"]]
     graph = helper.make_graph([node], "join", inputs, [described["joined"]])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    return onnxruntime.InferenceSession(model.SerializeToString(), providers=[provider])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # the node runs on the device
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[provider])

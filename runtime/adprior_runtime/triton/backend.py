@@ -87,10 +87,14 @@ def _register(
     return families, sinks
 
 
-def _read_parameters(args: Mapping[str, str]) -> dict[str, str]:
-    """Return the ``parameters`` of a model's configuration, which Triton hands over as JSON."""
-    parameters = json.loads(args.get("model_config", "{}")).get("parameters", {})
-    return {name: item["string_value"] for name, item in parameters.items()}
+def _read_parameters(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the ``parameters`` of a model's configuration."""
+    return {name: item["string_value"] for name, item in config.get("parameters", {}).items()}
+
+
+def _count_instances(config: Mapping[str, Any]) -> int:
+    """Return how many processes of the model there are."""
+    return sum(int(group.get("count", 1)) for group in config.get("instance_group", [])) or 1
 
 
 class RequestModel(ABC):
@@ -102,18 +106,21 @@ class RequestModel(ABC):
     Attributes:
         name: Of the model.
         parameters: The configuration's.
+        instances: How many processes of the model the server runs.
     """
 
     name: str
     metrics: Recorder
     parameters: Mapping[str, str]
+    instances: int
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Called by Triton: check the artefacts' hashes and load them."""
         directory = Path(args["model_repository"]) / args["model_version"] / "bundle"
         self._spec = model(self.name, Target.CPU)
         bundle = Bundle.open(directory, MODEL_FILES[self.name])
-        self.parameters = _read_parameters(args)
+        config = json.loads(args.get("model_config", "{}"))
+        self.parameters, self.instances = _read_parameters(config), _count_instances(config)
         self.metrics = Recorder()
         self.load(bundle)
         # Last: a process that does not get this far has nothing to give back.

@@ -13,6 +13,7 @@ from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, ONNX_MODEL_FILE, TRIE_
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.errors import InvalidRequestError
+from adprior_runtime.processors import threads_of_each
 from adprior_runtime.rounding import require_error
 from adprior_runtime.search import SearchSettings, TrieSearch
 from adprior_runtime.trie import Trie
@@ -34,7 +35,9 @@ class TritonPythonModel(RequestModel):
         """Load the language model and map the trie."""
         self._engine = OnnxEngine(
             bundle.path(ONNX_MODEL_FILE),
-            threads=int(self.parameters.get(contract.THREADS_PARAMETER, "0")),
+            threads=threads_of_each(
+                self.instances, int(self.parameters.get(contract.THREADS_PARAMETER, "0"))
+            ),
             head_ids=bundle.manifest.prompt_head_ids,
             device=os.environ.get(contract.DEVICE_VARIABLE, "cpu"),
         )
