@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -30,6 +31,7 @@ from adprior_build.scratch_model import (
     scratch_tokenizer,
     training_texts,
 )
+from adprior_build.training_data import describe_data
 from adprior_build.training_options import (
     EXAMPLE,
     add_arguments,
@@ -38,6 +40,7 @@ from adprior_build.training_options import (
     work_directory,
 )
 from adprior_build.training_position import Position
+from adprior_build.training_progress import describe_time
 from adprior_build.training_record import describe_training, identify_training
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.json_text import to_json
@@ -58,17 +61,22 @@ VALIDATION_SALT = "validation"
 
 def run(args: argparse.Namespace) -> int:
     """Train and write the checkpoint; return the exit code."""
+    began = time.monotonic()
     check_options(args)
     catalogue = read_catalogue(args.catalogue)
     if told := catalogue.check_lengths(_max_field_chars(args)):
         print(f"adprior train: {told}", file=sys.stderr)
     split = Split(cut=args.cut, test_share=args.test_share)
     users = read_users(args.events, args.profiles, ColumnMap.load(args.columns))
-    users = name_advertisers(users, catalogue.ids, catalogue.names)
-    users = split.training_part(users)
+    read = name_advertisers(users, catalogue.ids, catalogue.names)
+    users = split.training_part(read)
     holdout = Split(test_share=args.validation_share, salt=VALIDATION_SALT)
     training = [user for user in users if not holdout.is_test_user(user.user_id)]
     validation = [user for user in users if holdout.is_test_user(user.user_id)]
+    for line in describe_data(
+        args.events, catalogue, read=read, training=training, validation=validation
+    ):
+        print(f"adprior train: {line}", flush=True)
 
     from adprior_build.training_state import kept_state  # noqa: PLC0415  torch
 
@@ -78,8 +86,11 @@ def run(args: argparse.Namespace) -> int:
         ) as keeper,
         replace_directory(args.output, marker=TRAINING_RECORD) as output,
     ):
-        _train_into(output, args, catalogue, training, validation, keeper)
-    print(f"adprior train: wrote {args.output}")
+        position = _train_into(output, args, catalogue, training, validation, keeper)
+    print(
+        f"adprior train: wrote {args.output} · weights of epoch {position.best_epoch} · "
+        f"{describe_time(position, time.monotonic() - began)}"
+    )
     return 0
 
 
@@ -90,7 +101,7 @@ def _train_into(
     training: list[UserHistory],
     validation: list[UserHistory],
     keeper: StateKeeper,
-) -> None:
+) -> Position:
     from adprior_build import training_loop  # noqa: PLC0415  torch, after the input is checked
     from adprior_build.checkpoint import open_window  # noqa: PLC0415  torch
 
@@ -138,6 +149,7 @@ def _train_into(
             f"{args.output}: cannot be written: {reason}; the finished training is kept in "
             f"{keeper.directory}: make room and run the same command again"
         ) from error
+    return position
 
 
 def _optimise(

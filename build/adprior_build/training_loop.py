@@ -12,6 +12,7 @@ import torch
 from transformers.utils import logging
 
 from adprior_build.batches import EpochSource, cut_into_batches
+from adprior_build.checkpoint import set_torch_threads
 from adprior_build.dropout import dropout
 from adprior_build.examples import Example
 from adprior_build.optimizer import (
@@ -23,20 +24,23 @@ from adprior_build.optimizer import (
 )
 from adprior_build.training_loss import Batch, Objective, log_start_shares
 from adprior_build.training_position import Position, Schedule
-from adprior_build.training_progress import ProgressLine
+from adprior_build.training_progress import ProgressLine, describe_epoch
 from adprior_build.training_settings import Settings
 from adprior_build.training_state import KeptState, StateKeeper
+from adprior_build.training_validation import Validation
 from adprior_runtime.errors import InvalidInputError
 
 __all__ = ["prepare", "train"]
 
 _MOST_GRADIENT = 1.0
+_WORTH_KEEPING_S = 5.0
+"""A look at the validation users that takes longer is not begun with an epoch unkept."""
 _ORDER_OF_BATCHES = 1
 """Keeps the draws of the batches' order apart from a source's own, which may use the same seed."""
 
 
 def prepare(seed: int, threads: int, device: str = "cpu") -> None:
-    """Fix the seed and the number of threads (0: all).
+    """Fix the seed and the number of threads (0: the processors that this process may use).
 
     Raises:
         InvalidInputError: There is no such device.
@@ -45,8 +49,7 @@ def prepare(seed: int, threads: int, device: str = "cpu") -> None:
         raise InvalidInputError("--device cuda: torch finds no CUDA device; use --device cpu")
     torch.manual_seed(seed)
     logging.disable_progress_bar()  # of transformers; ours tells more
-    if threads:
-        torch.set_num_threads(threads)
+    set_torch_threads(threads)
 
 
 def train(
@@ -121,9 +124,7 @@ class _Run:
         self._taught = Objective(
             bf16=settings.bf16, label_smoothing=settings.label_smoothing, adjustment=adjustment
         )
-        self._plain = Objective(bf16=settings.bf16)
-        self._checks = cut_into_batches(validation, settings.batch_size)
-        self._check_tokens = sum(len(example.token_ids) for example in validation)
+        self._validation = Validation(validation, settings)
         self._position = Position()
         self._best: dict[str, torch.Tensor] = {}
         if kept is not None:
@@ -137,18 +138,19 @@ class _Run:
 
     def finish(self) -> Position:
         """Train to the end and take the best epoch's weights."""
-        with ProgressLine(self._schedule.share_over()) as line:
+        with ProgressLine(self._schedule.share_shown()) as line:
             while not self._schedule.is_over():
-                self._train_epoch(line)
-                self._close_epoch(line)
+                steps = self._train_epoch(line)
+                self._close_epoch(line, steps)
                 self._keep()
+            line.advance(1.0)
         with torch.no_grad():
             for name, weights in trained_parameters(self._model).items():
                 weights.copy_(self._best[name])
         return self._position
 
-    def _train_epoch(self, line: ProgressLine) -> None:
-        """Train for the rest of an epoch, or of the time."""
+    def _train_epoch(self, line: ProgressLine) -> int:
+        """Train for the rest of an epoch, or of the time; return the steps of a whole epoch."""
         position, settings, schedule = self._position, self._settings, self._schedule
         examples = self._source.epoch(position.epoch)
         seed = (settings.seed, position.epoch, _ORDER_OF_BATCHES)
@@ -157,16 +159,16 @@ class _Run:
         self._model.train()
         began, tokens = schedule.seconds(), position.tokens
         for chosen in batches[position.step :]:
+            if position.step and schedule.time_is_over():
+                break
             loss = self._step(chosen, mean_targets)
             rate = (position.tokens - tokens) / max(1e-9, schedule.seconds() - began)
             if not position.rows:  # not measured yet: reading costs a third of learning
                 per_token = schedule.seconds() / position.tokens
-                position.check_seconds = per_token * self._check_tokens / 3
-            line.move(schedule.share_over(), epoch=position.epoch, loss=loss, rate=rate)
-            if schedule.time_is_over():
-                break
-            if self._keeper and schedule.seconds() - self._kept_at >= 60 * self._keeper.minutes:
-                self._keep()
+                schedule.expect_check(per_token * self._validation.tokens / 3)
+            line.move(schedule.share_shown(), epoch=position.epoch, loss=loss, rate=rate)
+            self._keep_at_times()
+        return len(batches)
 
     def _step(self, chosen: Sequence[Example], mean_targets: float) -> float:
         """Take one step; return the batch's mean loss of a target token.
@@ -192,13 +194,17 @@ class _Run:
         position.target_tokens += batch.targets
         return value
 
-    def _close_epoch(self, line: ProgressLine) -> None:
+    def _close_epoch(self, line: ProgressLine, steps: int) -> None:
         """Look at the validation users; remember the weights where they are the best so far."""
-        position, began = self._position, self._schedule.seconds()
+        position = self._position
         loss = position.loss_sum / max(1, position.target_tokens)
-        checked = self._finite(self._validation_loss()) if self._checks else loss
+        checked = self._finite(self._look(line)) if self._validation else loss
         row = {"epoch": position.epoch, "loss": loss, "validation_loss": checked}
-        position.rows.append(row | {"tokens": position.tokens})
+        row["tokens"] = position.tokens
+        if position.step < steps:
+            row["share"] = position.step / steps
+        if position.checked < len(self._validation):
+            row["checked"] = position.checked / len(self._validation)
         best = position.best_loss is None or checked < position.best_loss
         if best:
             position.best_epoch, position.best_loss = position.epoch, checked
@@ -206,24 +212,36 @@ class _Run:
                 name: weights.detach().to("cpu", copy=True)
                 for name, weights in trained_parameters(self._model).items()
             }
-        line.say(
-            f"epoch {position.epoch}: loss {loss:.4f}, validation {checked:.4f}"
-            + (" (best)" if best else "")
-        )
+        line.say(describe_epoch(row, is_best=best and len(position.rows) > 0))
+        position.rows.append(row)
         position.epoch += 1
         position.step, position.loss_sum, position.target_tokens = 0, 0.0, 0
+        position.checked, position.check_loss_sum, position.check_targets = 0, 0.0, 0
         position.seconds = self._schedule.seconds()
-        position.check_seconds = position.seconds - began
 
-    def _validation_loss(self) -> float:
-        self._model.eval()
-        total, count = 0.0, 0
-        with torch.no_grad():
-            for chosen in self._checks:
-                batch = Batch.of(chosen, device=self._settings.device)
-                total += self._plain.mean_loss(self._model, batch).item() * batch.targets
-                count += batch.targets
-        return total / count
+    def _look(self, line: ProgressLine) -> float:
+        """Return the validation loss; how long it took tells how long the next will."""
+        position, schedule = self._position, self._schedule
+        if position.check_seconds > _WORTH_KEEPING_S and not position.checked:
+            self._keep()
+        began, done = schedule.seconds(), position.checked
+
+        def keep() -> None:
+            line.advance(schedule.share_shown())
+            self._keep_at_times()
+
+        loss = self._validation.look(
+            self._model, position, is_over=schedule.check_is_over, keep=keep
+        )
+        took = schedule.seconds() - began
+        position.checks_seconds += took
+        position.check_seconds = took / max(1, position.checked - done) * len(self._validation)
+        return loss
+
+    def _keep_at_times(self) -> None:
+        keeper = self._keeper
+        if keeper and self._schedule.seconds() - self._kept_at >= 60 * keeper.minutes:
+            self._keep()
 
     def _finite(self, loss: float) -> float:
         if not math.isfinite(loss):

@@ -44,7 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--size", type=Path, help="train from scratch: the model's size (TOML)")
     model.add_argument("--output", type=Path, required=True, help="checkpoint directory to write")
     epochs = f"passes over the users ({_DEFAULT_EPOCHS}; with --minutes: any number)"
-    minutes = "wall clock; the learning rate then falls with the time (no limit)"
+    minutes = (
+        "of training and validation; reading before and writing after come on top; the learning "
+        "rate falls with the time (no limit)"
+    )
     _add(
         parser.add_argument_group("length (the first of these that is reached ends it)"),
         ("--epochs", positive_integer, None, epochs),
@@ -121,7 +124,7 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     )
     _add(
         group,
-        ("--threads", whole_number, 0, "CPU threads, 0 for all"),
+        ("--threads", whole_number, 0, "CPU threads, 0 for all that the process may use"),
         ("--checkpoint-minutes", positive_number, 10.0, "keep the state as often, and each epoch"),
     )
     group.add_argument(

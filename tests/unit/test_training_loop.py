@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -190,6 +192,20 @@ def test_cuda_is_refused_where_there_is_none() -> None:
         prepare(0, threads=1, device="cuda")
 
 
+@pytest.mark.parametrize(("asked", "threads"), [(0, 1), (3, 3)])
+def test_threads_are_those_that_the_process_may_use_unless_they_are_set(
+    monkeypatch: pytest.MonkeyPatch, asked: int, threads: int
+) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    monkeypatch.setattr("adprior_build.checkpoint.available_processors", lambda: 1)
+    try:
+        prepare(0, threads=asked)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_batches_of_any_targets_weigh_each_target_alike() -> None:
     """One step on a batch of 2 and 14 targets is one on both batches' gradients, by targets."""
     mixed = [*lessons([10], follows=10), *lessons(range(11, 18), follows=10)]
@@ -251,6 +267,46 @@ def test_a_first_look_at_the_validation_users_fits_into_the_time() -> None:
         halves.append(position.steps)
     seen, looked_at = halves[1], 15 * len(TAUGHT)
     assert seen / halves[0] == pytest.approx(1 / (1 + looked_at / seen / 3), rel=0.03)
+
+
+def test_validation_ends_with_the_minutes_and_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The first look may take far longer than was thought: here more than an hour."""
+    timed = replace(SETTINGS, epochs=None, minutes=1.0, batch_size=1)
+    checks = CONTRARY * 3000
+    position = train(fresh_model(), FixedSource(TAUGHT * 1000), checks, timed, clock=ticking(0.1))
+    (row,) = position.rows
+    assert 59 <= position.seconds <= 62
+    assert position.checks_seconds == pytest.approx(20, abs=2)
+    assert row["share"] == pytest.approx(position.steps / 8000)
+    assert 0 < row["checked"] < 0.02
+    (line,) = capsys.readouterr().out.splitlines()
+    told = rf"epoch 0, {row['share']:.0%} of it \(the time was over\): loss .*, validation .*"
+    assert re.fullmatch(rf"{told} \(of {row['checked']:.0%} of the users\)", line)
+
+
+def test_only_an_epoch_after_others_is_called_the_best(capsys: pytest.CaptureFixture[str]) -> None:
+    train(fresh_model(), FixedSource(TAUGHT), TAUGHT, replace(SETTINGS, epochs=2))
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("epoch 0: loss ")
+    assert "(best)" not in first
+    assert second.endswith(" (best)")
+
+
+def test_an_epoch_is_kept_before_a_long_look_at_the_validation_users() -> None:
+    """As long as it takes to train again what the state does not have."""
+    saved: list[Mapping[str, Any]] = []
+    keeper: Any = SimpleNamespace(minutes=1e9, save=lambda position, *_: saved.append(position))
+    slow = replace(SETTINGS, epochs=2, batch_size=1)
+    clock = ticking(10.0)
+    train(fresh_model(), FixedSource(TAUGHT), CONTRARY, slow, keeper=keeper, clock=clock)
+    assert [(at["epoch"], at["step"], at["checked"]) for at in saved] == [
+        (0, 8, 0),
+        (1, 0, 0),
+        (1, 8, 0),
+        (2, 0, 0),
+    ]
 
 
 def test_the_first_limit_that_is_reached_ends_the_training() -> None:

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from adprior_build.training_progress import ProgressLine
+from adprior_build.training_position import Position
+from adprior_build.training_progress import ProgressLine, describe_epoch, describe_time
 
 
 def test_the_line_tells_share_epoch_loss_and_rate(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,3 +25,39 @@ def test_a_share_that_goes_back_is_not_shown(capsys: pytest.CaptureFixture[str])
     with ProgressLine(0.5) as line:
         line.move(0.4, epoch=0, loss=1.0, rate=1.0)
     assert " 40%|" not in capsys.readouterr().err
+
+
+ROW = {"epoch": 2, "loss": 3.0, "validation_loss": 2.5, "tokens": 9}
+
+
+@pytest.mark.parametrize(
+    ("more", "is_best", "line"),
+    [
+        ({}, False, "epoch 2: loss 3.0000, validation 2.5000"),
+        ({}, True, "epoch 2: loss 3.0000, validation 2.5000 (best)"),
+        (
+            {"share": 0.126},
+            False,
+            "epoch 2, 13% of it (the time was over): loss 3.0000, validation 2.5000",
+        ),
+        (
+            {"share": 0.5, "checked": 0.25},
+            False,
+            "epoch 2, 50% of it (the time was over): loss 3.0000, validation 2.5000 "
+            "(of 25% of the users)",
+        ),
+    ],
+)
+def test_an_epochs_line_says_what_of_it_was_done(
+    more: dict[str, float], is_best: bool, line: str
+) -> None:
+    assert describe_epoch(ROW | more, is_best=is_best) == line
+
+
+@pytest.mark.parametrize(
+    ("resumed", "told"), [(0, ", 90 s of reading and writing"), (2, ", in 3 runs")]
+)
+def test_the_last_line_says_where_the_time_went(resumed: int, told: str) -> None:
+    position = Position(seconds=180, checks_seconds=36, resumed=resumed)
+    found = describe_time(position, 270)
+    assert found == f"2.4 minutes of training, 36 s of validation{told}"

@@ -122,13 +122,14 @@ def test_a_killed_command_goes_on_with_the_same_losses(
     capsys.readouterr()
     assert main(arguments(data, output)) == 0
     lines = capsys.readouterr().out.splitlines()
-    told, *_, wrote = [line for line in lines if line.startswith("adprior train")]
-    assert len(lines) == 2 + 20 - kept.epoch
+    *_, told, wrote = [line for line in lines if line.startswith("adprior train")]
+    assert sum(line.startswith("epoch ") for line in lines) == 20 - kept.epoch
     assert told.startswith(
         f"adprior train: goes on from epoch {kept.epoch}, step {kept.step}, after "
     )
     assert str(partial) in told
-    assert wrote == f"adprior train: wrote {output}"
+    assert wrote.startswith(f"adprior train: wrote {output} · weights of epoch ")
+    assert wrote.endswith(" of validation, in 2 runs")
     assert not partial.exists()
     records = [json.loads((tmp_path / place / "training.json").read_text())
                for place in ("unbroken", "checkpoint")]  # fmt: skip
