@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from adprior_runtime.forward_passes import PASS_TOKENS
 from adprior_runtime.log_sums import log_sums
 from adprior_runtime.search_tree import SearchTree
 from adprior_runtime.trie import Int64Array, Trie
@@ -58,11 +57,13 @@ def score_candidates(
     fronts, front_scores = tree.fronts(lineage)
     bounds = _bounds(owners, resolved, log_probs, fronts, front_scores)
     missing = np.where(resolved, 0, ((lineage >= fronts[:, None]) & (lineage > 0)).sum(axis=1) - 1)
-    chosen = _affordable(rows, owners, resolved, bounds, missing, token_budget)
+    pass_tokens = tree.pass_tokens
+    prices = np.where(missing > pass_tokens, np.inf, missing)
+    chosen = _affordable(owners, resolved, bounds, prices, token_budget)
     extended = 0
     # Neighbours in the trie share a pass, and what they have in common.
     in_order = chosen[np.lexsort(lineage[chosen].T[::-1])]
-    for part in _passes(in_order, missing):
+    for part in _passes(in_order, missing, pass_tokens):
         log_probs[part], tokens = tree.score_paths(lineage[part], fronts[part], front_scores[part])
         resolved[part] = True
         extended += tokens
@@ -93,17 +94,15 @@ def _bounds(
 
 
 def _affordable(
-    rows: Int64Array,
     owners: Int64Array,
     resolved: _BoolArray,
     bounds: _Float64Array,
-    missing: Int64Array,
+    prices: _Float64Array,
     token_budget: int,
 ) -> Int64Array:
     """Return the leaves to score, as positions: whole candidates, the highest bounds first."""
-    prices = np.where(missing > PASS_TOKENS, np.inf, missing)
-    costs = np.bincount(owners, weights=prices, minlength=len(rows))
-    affordable = np.zeros(len(rows), dtype=np.bool_)
+    costs = np.bincount(owners, weights=prices, minlength=len(bounds))
+    affordable = np.zeros(len(bounds), dtype=np.bool_)
     left = float(token_budget)
     for candidate in np.argsort(-bounds, kind="stable"):
         if (cost := costs[candidate]) <= left:
@@ -112,12 +111,12 @@ def _affordable(
     return np.flatnonzero(affordable[owners] & ~resolved)
 
 
-def _passes(leaves: Int64Array, missing: Int64Array) -> Iterator[Int64Array]:
-    """Cut leaves into passes of at most `PASS_TOKENS`, none of which lacks more."""
+def _passes(leaves: Int64Array, missing: Int64Array, pass_tokens: int) -> Iterator[Int64Array]:
+    """Cut leaves into passes of at most ``pass_tokens``, none of which lacks more."""
     ends = np.cumsum(missing[leaves])
     start = 0
     while start < len(leaves):
         before = ends[start] - missing[leaves[start]]
-        stop = int(np.searchsorted(ends, before + PASS_TOKENS, side="right"))
+        stop = int(np.searchsorted(ends, before + pass_tokens, side="right"))
         yield leaves[start:stop]
         start = stop

@@ -16,15 +16,11 @@ import numpy.typing as npt
 from adprior_runtime.engines.base import Engine, LogProbs
 from adprior_runtime.errors import ModelOutputError
 
-__all__ = ["LEAST_LOG_PROB", "PASS_TOKENS", "ForwardPasses"]
+__all__ = ["LEAST_LOG_PROB", "ForwardPasses"]
 
 _Int32Array = npt.NDArray[np.int32]
 _Int64Array = npt.NDArray[np.int64]
 _Float64Array = npt.NDArray[np.float64]
-
-PASS_TOKENS: Final = 512
-"""No pass extends more: in a longer one, the tokens' attention to each other and their rows of the
-vocabulary would cost more than a second pass."""
 
 LEAST_LOG_PROB: Final = -1e5
 """The log-probability of a token that has less, or none. The probability stays what it was, 0 in
@@ -44,6 +40,11 @@ class ForwardPasses:
         self._engine = engine
         self._before_pass = before_pass
         self._state: Any = None
+
+    @property
+    def most_tokens(self) -> int:
+        """How many tokens the next pass may hold."""
+        return self._engine.most_tokens(self._state)
 
     def prefill(self, prompt_ids: Sequence[int], next_tokens: _Int32Array) -> _Float64Array:
         """Read the prompt; return the log-probabilities of ``next_tokens`` after it."""
@@ -69,15 +70,16 @@ class ForwardPasses:
         Returns:
             The log-probability of each of ``next_tokens`` after its row: float64 [m].
         """
-        if len(token_ids) <= PASS_TOKENS:
+        if len(token_ids) <= self.most_tokens:
             return self._pass(token_ids, parents, rows, next_tokens, keep=True)
-        found = np.empty(len(rows))
-        for start in range(0, len(token_ids), PASS_TOKENS):
-            part = slice(start, start + PASS_TOKENS)
+        found, start = np.empty(len(rows)), 0
+        while start < len(token_ids):
+            part = slice(start, start + self.most_tokens)
             here = slice(*np.searchsorted(rows, [part.start, part.stop]))
             found[here] = self._pass(
                 token_ids[part], parents[part], rows[here] - start, next_tokens[here], keep=True
             )
+            start = part.stop
         return found
 
     def try_out(
@@ -92,8 +94,8 @@ class ForwardPasses:
         Raises:
             ValueError: There are more tokens than a pass may hold.
         """
-        if len(token_ids) > PASS_TOKENS:
-            raise ValueError(f"try_out: {len(token_ids)} tokens, a pass holds {PASS_TOKENS}")
+        if len(token_ids) > self.most_tokens:
+            raise ValueError(f"try_out: {len(token_ids)} tokens, a pass holds {self.most_tokens}")
         return self._pass(token_ids, parents, rows, next_tokens, keep=False)
 
     def _pass(

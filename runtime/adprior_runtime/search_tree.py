@@ -67,6 +67,11 @@ class SearchTree:
         """Tokens that have gone through the model after the prompt."""
         return len(self.expanded_nodes)
 
+    @property
+    def pass_tokens(self) -> int:
+        """How many tokens `score_paths` may put through the model at once."""
+        return self._passes.most_tokens
+
     def largest_open(self, count: int) -> _Float64Array:
         """Return the ``count`` largest log-probabilities of open prefixes, in no order."""
         scores = self.open_scores

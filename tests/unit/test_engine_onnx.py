@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +15,11 @@ import torch
 from adprior_build.onnx_export import export_onnx
 from adprior_build.onnx_parity import check_parity
 from adprior_runtime.engines.base import ROOT, LogProbs
-from adprior_runtime.engines.onnx import OnnxEngine, OnnxState, causal_mask
-from adprior_runtime.engines.onnx_passes import DevicePasses
+from adprior_runtime.engines.onnx import PASS_BYTES, OnnxEngine, OnnxState, causal_mask
+from adprior_runtime.engines.onnx_passes import Cache, DevicePasses
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidRequestError
+from adprior_runtime.search import SearchMode, SearchSettings, TrieSearch
+from adprior_runtime.trie import Trie
 from unit.small_models import (
     MAX_POSITIONS,
     VOCABULARY,
@@ -26,7 +29,7 @@ from unit.small_models import (
     small_qwen3,
 )
 
-pytest_plugins = ("small_models",)
+pytest_plugins = ("unit.small_models",)
 
 
 @dataclass
@@ -256,6 +259,76 @@ def _grown(engine: OnnxEngine) -> list[LogProbs]:
     engine.extend(state, [8, 8], [0, 1], keep=False)
     found.append(engine.extend(state, [8, 9], [0, 2]))
     return [*found, engine.extend(state, [10, 11, 12], [3, 4, ROOT])]
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "positions", "most"),
+    [
+        (8192, 1000, 512),
+        (32_000, 1000, 512),
+        (262_144, 1000, 64),
+        (2_000_000, 1000, 8),
+        (2**30, 1000, 1),
+        (8192, 3584, 512),
+        (8192, 16_000, 127),
+        (8192, 2**22, 1),
+    ],
+)
+def test_a_pass_is_bounded_in_bytes(
+    exported: Exported, monkeypatch: pytest.MonkeyPatch, vocabulary: int, positions: int, most: int
+) -> None:
+    engine = OnnxEngine(exported.path, threads=1)
+    monkeypatch.setattr(engine, "_vocabulary", vocabulary)
+    state = OnnxState(200, Cache(), depths=np.zeros(positions - 200, dtype=np.int64))
+    assert engine.most_tokens(state) == most
+    assert most == 1 or most * 4 * vocabulary <= 64 * 2**20
+    assert most == 1 or most * (positions + most) * 4 <= 8 * 2**20
+
+
+def test_candidates_go_in_passes_that_the_vocabulary_allows(
+    exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [(first, second, 0) for first in range(1, 9) for second in range(1, 9)]
+    trie = Trie.build(names, range(len(names)))
+    engine = OnnxEngine(exported.path, threads=1)
+    found, sizes, extend = [], [], engine.extend
+
+    def counted(state: Any, tokens: Any, parents: Any, **options: Any) -> LogProbs:
+        sizes.append(len(tokens))
+        return extend(state, tokens, parents, **options)
+
+    monkeypatch.setattr(engine, "extend", counted)
+    beam = SearchSettings(mode=SearchMode.BEAM, width=8)
+    for limit in (PASS_BYTES, 4 * engine._vocabulary * 5):
+        monkeypatch.setattr("adprior_runtime.engines.onnx.PASS_BYTES", limit)
+        search = TrieSearch(engine, trie, [3, 9, 4], beam)
+        search.run(4)
+        found.append(search.score(np.arange(len(names))))
+        assert found[-1].exact.all()
+        assert max(sizes) > 5 if limit == PASS_BYTES else max(sizes) == 5
+        sizes.clear()
+    np.testing.assert_allclose(found[0].log_probs, found[1].log_probs, atol=1e-5)
+
+
+def test_a_large_tree_takes_no_matrix_of_its_nodes(exported: Exported) -> None:
+    """Who descends from whom, of 5,000 nodes each with each, would take 25 MB."""
+    engine = OnnxEngine(exported.path, threads=1)
+    state, _ = engine.prefill([3, 9, 4])
+    tracemalloc.start()
+    try:
+        while len(state.depths) < 5000:
+            nodes = np.arange(engine.most_tokens(state)) + len(state.depths)
+            engine.extend(state, nodes % VOCABULARY, np.where(nodes % 5, nodes - 1, ROOT))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20e6
+    assert state.depths.max() == 4
+    mine = engine.extend(state, [7], [4999], keep=False)
+    tail = [node % VOCABULARY for node in range(4995, 5000)]
+    other, _ = engine.prefill([3, 9, 4])
+    engine.extend(other, tail, [ROOT, 0, 1, 2, 3])
+    np.testing.assert_allclose(mine, engine.extend(other, [7], [4]), atol=1e-4)
 
 
 @pytest.mark.parametrize("head_ids", [(), (3, 9)])

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from adprior_runtime.engines.base import ROOT, LogProbs
+from adprior_runtime.engines.base import PASS_TOKENS, ROOT, LogProbs
 from adprior_runtime.errors import ModelOutputError
-from adprior_runtime.forward_passes import LEAST_LOG_PROB, PASS_TOKENS, ForwardPasses
+from adprior_runtime.forward_passes import LEAST_LOG_PROB, ForwardPasses
 from unit.table_engine import TableEngine, TableState
 
 VOCABULARY = 7
@@ -81,6 +81,28 @@ def test_a_long_pass_goes_in_parts_of_which_one_is_held_at_a_time(count: int) ->
     assert len(engine.pass_sizes) == -(-count // PASS_TOKENS)
     assert engine.held == [0] * len(engine.pass_sizes)
     assert asked == [0, *range(len(engine.pass_sizes))]  # before the prefill, and each pass
+
+
+class NarrowEngine(TableEngine):
+    """Takes fewer tokens a pass, the larger its tree."""
+
+    def most_tokens(self, state: TableState) -> int:
+        return max(6 - len(state.paths) // 4, 1)
+
+
+def test_an_engine_says_how_many_tokens_its_next_pass_takes() -> None:
+    engine = NarrowEngine(VOCABULARY)
+    passes = ForwardPasses(engine, lambda: None)
+    passes.prefill(PROMPT, np.array([1], dtype=np.int32))
+    tokens, parents, paths = _chain_and_fan(20)
+    rows = np.arange(20)
+    found = passes.extend(tokens, parents, rows, tokens)
+    np.testing.assert_array_equal(
+        found, [engine.log_probs(path)[token] for path, token in zip(paths, tokens, strict=True)]
+    )
+    assert engine.pass_sizes == [6, 5, 4, 3, 2]
+    with pytest.raises(ValueError, match="2 tokens, a pass holds 1"):
+        passes.try_out(tokens[:2], parents[:2], rows[:2], tokens[:2])
 
 
 def test_what_is_tried_out_leaves_nothing_behind() -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adprior_runtime.engines.base import PASS_TOKENS
 from adprior_runtime.errors import ModelOutputError
-from adprior_runtime.forward_passes import PASS_TOKENS
 from adprior_runtime.rounding import DEFAULT_MARGIN_NATS
 from adprior_runtime.search import (
     SearchCancelledError,

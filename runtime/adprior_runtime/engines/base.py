@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ROOT", "Engine", "LogProbs", "State"]
+__all__ = ["PASS_TOKENS", "ROOT", "Engine", "LogProbs", "State"]
 
 LogProbs = npt.NDArray[np.float32]
 State = TypeVar("State")
 
 ROOT = -1
 """The node that stands for the prompt's end."""
+
+PASS_TOKENS: Final = 512
+"""No pass extends more: in a longer one, the tokens' attention to each other and their rows of the
+vocabulary would cost more than a second pass."""
 
 
 class Engine(Protocol[State]):
@@ -48,3 +52,7 @@ class Engine(Protocol[State]):
             The next token's log-probabilities after each: float32 [n, vocabulary].
         """
         ...
+
+    def most_tokens(self, state: State) -> int:  # noqa: ARG002
+        """Return how many tokens the next pass may extend, 1 or more; its memory is bounded so."""
+        return PASS_TOKENS

@@ -4,6 +4,9 @@ All live prefixes of a user are positions of one sequence. A 4-D mask lets each 
 its own ancestors only; its position id is the prompt's length plus its depth. So the prompt's keys
 and values are written once and never re-ordered, whatever the search does; what a pass adds is
 joined to them before the next.
+
+A pass is bounded in bytes, whatever the vocabulary and however large the tree: see `PASS_BYTES` and
+`PASS_CELLS`. What it took goes back to the system when it ends.
 """
 
 from __future__ import annotations
@@ -11,21 +14,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from adprior_runtime.engines.base import ROOT, Engine, LogProbs
+from adprior_runtime.engines.base import PASS_TOKENS, ROOT, Engine, LogProbs
 from adprior_runtime.engines.onnx_passes import Cache, DevicePasses, HostPasses, Passes
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidRequestError
 from adprior_runtime.processors import threads_of_each
 
-__all__ = ["OnnxEngine", "OnnxState", "causal_mask"]
+__all__ = ["PASS_BYTES", "PASS_CELLS", "OnnxEngine", "OnnxState", "causal_mask"]
 
 _Float32Array = npt.NDArray[np.float32]
 _Int64Array = npt.NDArray[np.int64]
+PASS_BYTES: Final = 64 * 2**20
+"""Of a pass's logits over the whole vocabulary, in single precision; their log-softmax takes as
+much again. A vocabulary of 262,144 tokens leaves a pass of 64."""
+
+PASS_CELLS: Final = 2 * 2**20
+"""Of a pass's mask: tokens times positions that they may look at. Each head's attention has as many
+numbers, 8 MiB in single precision."""
+
 _MASKED = np.finfo(np.float32).min
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # TF32, a GPU's default, rounds factors to 11 bits: 8,192 times what the certificate allows for.
@@ -39,14 +50,14 @@ class OnnxState:
     Attributes:
         prompt_length: Tokens of the prompt.
         cache: Keys and values of prompt and tree.
+        parents: int64 [nodes], the node that each continues.
         depths: int64 [nodes], 0 for a child of the root.
-        sees: bool [nodes, nodes], whether the first is, or descends from, the second.
     """
 
     prompt_length: int
     cache: Cache
+    parents: _Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     depths: _Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    sees: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), dtype=np.bool_))
 
 
 class OnnxEngine(Engine[OnnxState]):
@@ -142,9 +153,11 @@ class OnnxEngine(Engine[OnnxState]):
         """See `Engine.extend`."""
         tokens, above = np.asarray(token_ids, dtype=np.int64), np.asarray(parents, dtype=np.int64)
         before, count = len(state.depths), len(tokens)
-        depths, sees = _grow(state, above)
-        mask = np.zeros((count, state.prompt_length + before + count), dtype=np.float32)
-        np.copyto(mask[:, state.prompt_length :], _MASKED, where=~sees[before:])
+        lineage = np.concatenate([state.parents, above])
+        depths = np.concatenate([state.depths, _depths(state.depths, above)])
+        mask = np.full((count, state.prompt_length + before + count), _MASKED, dtype=np.float32)
+        mask[:, : state.prompt_length] = 0
+        _show_ancestors(mask[:, state.prompt_length :], lineage)
         log_probs = self._run(
             state,
             tokens,
@@ -154,8 +167,14 @@ class OnnxEngine(Engine[OnnxState]):
             keep=keep,
         )
         if keep:
-            state.depths, state.sees = depths, sees
+            state.parents, state.depths = lineage, depths
         return log_probs
+
+    def most_tokens(self, state: OnnxState) -> int:
+        """See `Engine.most_tokens`."""
+        positions = state.prompt_length + len(state.depths) + PASS_TOKENS
+        most = min(PASS_TOKENS, PASS_BYTES // (4 * self._vocabulary), PASS_CELLS // positions)
+        return max(most, 1)
 
     def _run(
         self,
@@ -183,25 +202,39 @@ def causal_mask(length: int, start: int = 0) -> _Float32Array:
     return np.where(is_ahead, _MASKED, np.float32(0))
 
 
-def _grow(state: OnnxState, parents: _Int64Array) -> tuple[_Int64Array, npt.NDArray[np.bool_]]:
-    """Return the tree's depths and lines of descent with the new nodes in it."""
-    before, count = len(state.depths), len(parents)
-    depths = np.concatenate([state.depths, np.zeros(count, dtype=np.int64)])
-    sees = np.zeros((before + count, before + count), dtype=np.bool_)
-    sees[:before, :before] = state.sees
-    new = np.arange(before, before + count)
-    sees[new, new] = True
-    waiting = new[parents != ROOT]
-    parent_of = np.concatenate([np.full(before, ROOT), parents])
-    ready = np.ones(before + count, dtype=np.bool_)
-    ready[waiting] = False
+def _depths(before: _Int64Array, parents: _Int64Array) -> _Int64Array:
+    """Return the depths of a call's new nodes.
+
+    Args:
+        before: int64 [nodes], of those of earlier calls.
+        parents: int64 [new].
+    """
+    start, depths = len(before), np.zeros(len(parents), dtype=np.int64)
+    earlier = (parents >= 0) & (parents < start)
+    depths[earlier] = before[parents[earlier]] + 1
+    waiting = np.flatnonzero(parents >= start)
+    ready = parents < start
     while len(waiting):  # as often as the longest chain within this call
-        can = ready[parent_of[waiting]]
+        places = parents[waiting] - start
+        can = (places < waiting) & ready[np.minimum(places, waiting)]
         if not can.any():
             raise ValueError("extend: a node's parent must come before it")
-        nodes = waiting[can]
-        sees[nodes] |= sees[parent_of[nodes]]
-        depths[nodes] = depths[parent_of[nodes]] + 1
-        ready[nodes] = True
+        depths[waiting[can]] = depths[places[can]] + 1
+        ready[waiting[can]] = True
         waiting = waiting[~can]
-    return depths, sees
+    return depths
+
+
+def _show_ancestors(mask: _Float32Array, parents: _Int64Array) -> None:
+    """Put 0 where a new node looks at itself or an ancestor.
+
+    Args:
+        mask: [new, nodes]; the last nodes are the new ones.
+        parents: int64 [nodes].
+    """
+    rows = np.arange(len(mask))
+    nodes = rows + len(parents) - len(mask)
+    while len(nodes):  # as often as the deepest of them has ancestors
+        mask[rows, nodes] = 0
+        above = parents[nodes]
+        rows, nodes = rows[above != ROOT], above[above != ROOT]
