@@ -30,6 +30,7 @@ from adprior_runtime.search import SearchMode
 
 _SETTINGS = (
     "forecast_k",
+    "max_top_k",
     "search_mode",
     "beam_width",
     "token_budget",
@@ -77,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="beam: bounded work; exact: on until proved, or the budget ends (exact)",
     )
     for option, told in (
+        ("--max-top-k", "the most advertisers that a request may ask for, up to 1000 (256)"),
         ("--beam-width", "prefixes expanded in a round of the search (32)"),
         ("--token-budget", "tokens that an exact search may extend (512)"),
         ("--candidate-token-budget", "tokens that scoring candidates may extend (4096)"),

@@ -68,6 +68,8 @@ class Manifest:
         engine: ``onnx``, or ``tensorrt-llm`` for a bundle whose engine is compiled elsewhere.
         forecast_k: How many advertisers a forecast holds unless the request says otherwise; the
             prior head was fitted with it.
+        max_top_k: The most that a request may ask for, where the catalogue has more names; never
+            less than ``forecast_k``.
         search_mode: ``beam`` or ``exact``, see `adprior_runtime.search`.
         beam_width: Prefixes that the search expands in a round.
         token_budget: Tokens after which an exact search of that width begins no further round.
@@ -90,6 +92,7 @@ class Manifest:
     contract_version: str = CONTRACT_VERSION
     engine: str = "onnx"
     forecast_k: int = 20
+    max_top_k: int = 256
     search_mode: str = "exact"
     beam_width: int = 32
     token_budget: int = 512
@@ -115,7 +118,7 @@ class Manifest:
                 raise ArtefactError(f"manifest: {item.name} is {value!r}, expected a whole number")
             if item.type == "float" and (type(value) is not float or not 0 <= value < math.inf):
                 raise ArtefactError(f"manifest: {item.name} is {value!r}, expected 0 or more")
-        for name in ("forecast_k", "beam_width"):
+        for name in ("forecast_k", "max_top_k", "beam_width"):
             if not 1 <= getattr(self, name) <= MAX_TOP_K:
                 raise ArtefactError(
                     f"manifest: {name} is {getattr(self, name)}, expected 1 to {MAX_TOP_K}"

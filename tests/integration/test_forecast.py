@@ -401,6 +401,6 @@ def test_a_bad_k_is_refused_by_the_server_too(server: TritonServer) -> None:
     top_k.set_data_from_numpy(np.array([[0]], dtype=np.int32))
     with (
         triton.InferenceServerClient(server.grpc_address) as connection,
-        pytest.raises(InferenceServerException, match="TOP_K: 0, expected 1 to 1000"),
+        pytest.raises(InferenceServerException, match="TOP_K: found 0, expected 1 to 1000"),
     ):
         connection.infer(contract.ADVERTISER_RETRIEVAL, [context, top_k], client_timeout=30)

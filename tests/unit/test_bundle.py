@@ -226,6 +226,8 @@ def test_a_directory_has_no_hash(tmp_path: Path) -> None:
         {"forecast_k": "20"},
         {"forecast_k": 0},
         {"forecast_k": 1001},
+        {"max_top_k": 0},
+        {"max_top_k": 1001},
         {"beam_width": -1},
         {"beam_width": 1001},
         {"token_budget": 1.5},

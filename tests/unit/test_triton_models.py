@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from adprior_runtime import contract
-from adprior_runtime.bundle import PROMPT_FILE, TOKENIZER_FILE
+from adprior_runtime.bundle import PROMPT_FILE, TOKENIZER_FILE, Manifest
 from adprior_runtime.context import parse_context
 from adprior_runtime.prompt import PromptRenderer
 from adprior_runtime.trie import Trie
@@ -142,6 +143,39 @@ def test_a_beam_of_impossible_width_is_refused(engine: Any, width: int) -> None:
     (response,) = engine.execute([_request(_inputs(0, beam_width=[width]), *BEAMS)])
     expected = (TritonError.INVALID_ARG, f"beam_width: found {width}, expected 1 to 1000")
     assert _refusal(response) == expected
+
+
+@pytest.mark.parametrize("top_k", [-1, 0, 257, 1000, 2**31 - 1])
+def test_more_advertisers_than_a_deployment_allows_are_refused_by_every_model(
+    engine: Any, decoder: Any, top_k: int
+) -> None:
+    asked = {contract.TOP_K: np.array([top_k], np.int32)}
+    beams = engine.execute([_request(_inputs(0), *BEAMS)])[0].values()
+    expected = f"TOP_K: found {top_k}, expected 1 to 256, the bundle's max_top_k"
+    for model, tensors in ((engine, _inputs(0)), (decoder, beams)):
+        (response,) = model.execute([_request(tensors | asked, contract.ADVERTISER_IDS)])
+        assert _refusal(response) == (TritonError.INVALID_ARG, expected)
+
+
+def test_a_deployment_says_how_many_advertisers_may_be_asked_for(
+    engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (response,) = engine.execute([_request(_inputs(0, TOP_K=[256]), *BEAMS)])
+    assert len(response.values()[contract.CUM_LOG_PROBS]) >= 256
+    monkeypatch.setattr(engine, "_most_top_k", 5)
+    (response,) = engine.execute([_request(_inputs(0, TOP_K=[6]), *BEAMS)])
+    assert _refusal(response)[1] == "TOP_K: found 6, expected 1 to 5, the bundle's max_top_k"
+
+
+@pytest.mark.usefixtures("_backend")
+def test_a_deployments_limit_is_its_bundles() -> None:
+    from adprior_runtime.triton.requests import most_top_k  # noqa: PLC0415
+
+    own = Manifest(bundle_id="", forecast_k=20, max_top_k=50)
+    assert most_top_k(own, names=1_000_000) == 50
+    assert most_top_k(own, names=51) == 50
+    assert most_top_k(own, names=50) == contract.MAX_TOP_K  # they cost no more, whoever asks
+    assert most_top_k(replace(own, forecast_k=80), names=1_000_000) == 80
 
 
 @pytest.mark.parametrize("width", [1, 1000])

@@ -26,7 +26,7 @@ from adprior_runtime.triton.metrics import (
     MISSING_MASS,
     Exactness,
 )
-from adprior_runtime.triton.requests import read_top_k
+from adprior_runtime.triton.requests import most_top_k, read_top_k
 
 __all__ = ["TritonPythonModel"]
 
@@ -53,6 +53,7 @@ class TritonPythonModel(RequestModel):
             self._trie, self._advertisers, margin_nats=margin_nats(bundle.manifest)
         )
         self._manifest = bundle.manifest
+        self._most_top_k = most_top_k(bundle.manifest, len(self._trie.leaf_nodes))
         self._bins = PopularityBins(self._advertisers.log_popularity)
         self._drift = PopularityDrift(self._bins.shares)
         self.metrics.follow(FORECAST_DRIFT, self._drift.index)
@@ -82,7 +83,7 @@ class TritonPythonModel(RequestModel):
         forecast = self._decoder.decode(
             paths,
             log_probs,
-            top_k=read_top_k(inputs, self._manifest.forecast_k),
+            top_k=read_top_k(inputs, self._manifest.forecast_k, self._most_top_k),
             frontier_log_probs=inputs.get(contract.FRONTIER_LOG_PROBS),
             frontier_log_mass=None if mass is None else float(mass[0]),
             excluded_ids=inputs.get(contract.EXCLUDED_ADVERTISER_IDS),

@@ -19,7 +19,7 @@ from adprior_runtime.search import SearchSettings, TrieSearch
 from adprior_runtime.trie import Trie
 from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
 from adprior_runtime.triton.metrics import EXTENDED_TOKENS, ExtensionPurpose
-from adprior_runtime.triton.requests import read_beam_width, read_top_k
+from adprior_runtime.triton.requests import most_top_k, read_beam_width, read_top_k
 
 __all__ = ["TritonPythonModel"]
 
@@ -46,6 +46,7 @@ class TritonPythonModel(RequestModel):
         self._advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
         self._settings = SearchSettings.of(bundle.manifest)
         self._forecast_k = bundle.forecast_k
+        self._most_top_k = most_top_k(bundle.manifest, len(self._trie.leaf_nodes))
 
     def answer(self, inputs: Tensors, is_cancelled: Callable[[], bool]) -> Answer:
         """Search the catalogue for one user."""
@@ -55,7 +56,7 @@ class TritonPythonModel(RequestModel):
                 f"{contract.INPUT_LENGTHS}: found {length}, expected 1 to "
                 f"{len(inputs[contract.INPUT_IDS])}, the length of {contract.INPUT_IDS}"
             )
-        top_k = read_top_k(inputs, self._forecast_k)
+        top_k = read_top_k(inputs, self._forecast_k, self._most_top_k)
         excluded = self._advertisers.rows_of(inputs.get(contract.EXCLUDED_ADVERTISER_IDS, _NONE))
         settings = self._settings.for_top_k(top_k, read_beam_width(inputs))
         search = TrieSearch(
