@@ -37,12 +37,12 @@ class LogSummary:
     actions: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, users: Sequence[UserHistory], row_of: Callable[[str], int | None]) -> LogSummary:
+    def of(cls, users: Sequence[UserHistory], is_known: Callable[[str], bool]) -> LogSummary:
         """Count what a log holds.
 
         Args:
             users: Whole histories, ids of the catalogue replaced by names.
-            row_of: See `Catalogue.rows_by_name`.
+            is_known: Tells whether the catalogue has an advertiser of a name.
         """
         names: Counter[str | None] = Counter()
         actions: Counter[str] = Counter()
@@ -58,7 +58,9 @@ class LogSummary:
             first_day=min(first for first, _ in ends).date().isoformat() if ends else "",
             last_day=max(last for _, last in ends).date().isoformat() if ends else "",
             without_advertiser=without,
-            off_catalogue=sum(count for name, count in names.items() if row_of(name or "") is None),
+            off_catalogue=sum(
+                count for name, count in names.items() if name and not is_known(name)
+            ),
             actions=dict(actions.most_common()),
         )
 

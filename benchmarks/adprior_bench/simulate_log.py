@@ -42,6 +42,7 @@ from adprior_build.catalogue import read_catalogue
 from adprior_build.event_log import ColumnMap
 from adprior_build.logistic_fit import fit_recalibration
 from adprior_build.options import positive_integer, whole_number
+from adprior_build.ranking_log import ORIGIN_KEY
 from adprior_runtime.bundle import CATALOGUE_FILE
 from adprior_runtime.context import UserContext
 from adprior_runtime.contract import CandidateStatus
@@ -49,15 +50,12 @@ from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.forecaster import Forecaster
 from adprior_runtime.json_text import to_json
 
-__all__ = ["EXAMPLE", "HELP", "METADATA_KEY", "add_arguments", "run"]
+__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
 HELP = "write a simulated ranking log that `adprior fit-head` reads"
 EXAMPLE = """example:
   adprior bench simulate-log --bundle BUNDLE --events events.parquet \\
     --columns columns.toml --output log.parquet"""
-
-METADATA_KEY: Final = "adprior"
-"""Under it the Parquet file's metadata say, as JSON, that the log is simulated, and of what."""
 
 _COMMAND: Final = "adprior bench simulate-log"
 _KINDS: Final = ("live", "at_hand")
@@ -133,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
 def _metadata(origin: LogOrigin, requests: int) -> dict[str, str]:
     """Return what the file says of itself, beside its columns."""
     found = {"simulated": True, "requests": requests, **origin.to_json()}
-    return {METADATA_KEY: to_json(found)}
+    return {ORIGIN_KEY: to_json(found)}
 
 
 def _recalibrated(ranked: RankedRows) -> npt.NDArray[np.float64]:

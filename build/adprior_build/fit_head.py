@@ -91,7 +91,22 @@ def run(args: argparse.Namespace) -> int:
             f"adprior fit-head: warning: {args.output} makes the held-out log-loss worse",
             file=sys.stderr,
         )
+    for warning in _warnings(rows, bundle):
+        print(f"adprior fit-head: warning: {args.logs}: {warning}", file=sys.stderr)
     return 0
+
+
+def _warnings(rows: RankingRows, bundle: Bundle) -> list[str]:
+    """Return what makes it doubtful that a log and a bundle belong together."""
+    found = []
+    if rows.of_no_bundle:
+        found.append(
+            f"{rows.of_no_bundle:,} of {rows.total:,} rows do not say which bundle made their "
+            f"forecasts; they were taken for those of {bundle.bundle_id}"
+        )
+    if rows.is_of_other_log:
+        found.append("simulated from a log that the bundle was not trained on")
+    return found
 
 
 def _fit(
@@ -145,6 +160,7 @@ def _make_report(
         "bundle_id": bundle.bundle_id,
         "rows": rows.total,
         "rows_of_other_bundles": rows.of_other_bundles,
+        "rows_of_no_bundle": rows.of_no_bundle,
         "rows_without_forecast": rows.without_forecast,
         "rows_off_catalogue": rows.off_catalogue,
         "rows_fitted": int((~held_out).sum()),

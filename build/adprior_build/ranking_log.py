@@ -9,6 +9,7 @@ Rows of `adprior_client.Ranking.to_log` are such rows, once labels are joined to
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,10 @@ from adprior_runtime.prior_features import (
     validate_head_request,
 )
 
-__all__ = ["COLUMNS", "RankingRows", "read_ranking_log"]
+__all__ = ["COLUMNS", "ORIGIN_KEY", "RankingRows", "read_ranking_log"]
+
+ORIGIN_KEY: Final = "adprior"
+"""Under it a simulated log's Parquet metadata say, as JSON, what it was made of."""
 
 COLUMNS: Final = (
     "request",
@@ -64,6 +68,8 @@ class RankingRows:
         labels: float64 [m], 0 or 1.
         total: Rows of the log, with the three kinds left out:
         of_other_bundles: Rows made with another bundle.
+        of_no_bundle: Rows that do not say which bundle made them; they are taken for this one's.
+        is_of_other_log: Whether the log was simulated from one that the bundle was not trained on.
         without_forecast: Rows that had none.
         off_catalogue: Rows with one, whose advertiser is not in the catalogue.
     """
@@ -74,6 +80,8 @@ class RankingRows:
     labels: npt.NDArray[np.float64]
     total: int
     of_other_bundles: int
+    of_no_bundle: int
+    is_of_other_log: bool
     without_forecast: int
     off_catalogue: int
 
@@ -116,6 +124,10 @@ def read_ranking_log(path: Path, bundle: Bundle) -> RankingRows:
         labels=labels[known],
         total=whole.num_rows,
         of_other_bundles=whole.num_rows - table.num_rows,
+        of_no_bundle=(
+            table["bundle_id"].null_count if "bundle_id" in table.column_names else table.num_rows
+        ),
+        is_of_other_log=_origin(whole).get("is_training_log") is False,
         without_forecast=int((~forecasts.present).sum()),
         off_catalogue=int((forecasts.present & ~known).sum()),
     )
@@ -227,6 +239,16 @@ class _Scores:
         if self.log_probs is None or self.exact is None:
             return {}
         return {"scored_log_probs": self.log_probs[rows], "scored_exact": self.exact[rows]}
+
+
+def _origin(table: pa.Table) -> dict[str, Any]:
+    """Return what a simulated log says of itself; nothing for others."""
+    text = (table.schema.metadata or {}).get(ORIGIN_KEY.encode())
+    try:
+        found = json.loads(text) if text else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _of_bundle(path: Path, table: pa.Table, bundle: Bundle) -> pa.Table:

@@ -360,6 +360,19 @@ def test_a_log_of_the_same_bundle_passes(bundle: Bundle, fit: Fit) -> None:
     assert fit(columns | {"bundle_id": [ours] * rows})["bundle_id"] == ours
 
 
+def test_rows_that_name_no_bundle_are_told(
+    bundle: Bundle, fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns = _plant(bundle, requests=30, seed=1)
+    rows = len(columns["request"])
+    assert fit(columns)["rows_of_no_bundle"] == rows
+    capsys.readouterr()
+    assert _run(tmp_path / "log.parquet", bundle, tmp_path / "head.onnx") == 0
+    assert f"{rows} of {rows} rows do not say which bundle" in capsys.readouterr().err
+    named = columns | {"bundle_id": [bundle.bundle_id] * rows}
+    assert fit(named)["rows_of_no_bundle"] == 0
+
+
 def test_candidates_own_scores_count_where_the_log_has_them(bundle: Bundle, tmp_path: Path) -> None:
     rows = [
         {
@@ -408,3 +421,4 @@ def test_rows_of_another_bundle_are_left_out(bundle: Bundle, tmp_path: Path) -> 
     pa.parquet.write_table(pa.Table.from_pylist(rows), path)
     read = read_ranking_log(path, bundle)
     assert (read.total, read.of_other_bundles, len(read.features)) == (5, 2, 3)
+    assert read.of_no_bundle == 1

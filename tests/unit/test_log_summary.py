@@ -20,12 +20,8 @@ USERS = [
 ]
 
 
-def no_row(name: str) -> None:
-    """The catalogue has nobody."""
-
-
 def test_what_a_log_holds() -> None:
-    log = LogSummary.of(USERS, {"Acme": 0, "Acme  Pets": 1}.get)
+    log = LogSummary.of(USERS, lambda name: name.startswith("Acme"))
     assert (log.events, log.users, log.with_profile) == (5, 2, 1)
     assert (log.first_day, log.last_day) == ("2024-05-01", "2024-05-09")
     assert (log.without_advertiser, log.off_catalogue) == (1, 1)
@@ -37,15 +33,18 @@ def test_what_a_log_holds() -> None:
 
 
 def test_events_are_called_after_the_logs_action() -> None:
-    log = LogSummary.of(USERS, no_row)
+    log = LogSummary.of(USERS, lambda _: True)
     assert (log.event_words(), log.action_words()) == ("review events", "`review`")
     mixed = [*USERS, UserHistory(user_id="c", events=(event(1, None, "click"),) * 5)]
-    assert LogSummary.of(mixed, no_row).event_words() == "events"
-    assert LogSummary.of(mixed, no_row).action_words() == "`review` 50%, `click` 50%"
+    of_both = LogSummary.of(mixed, lambda _: True)
+    assert (of_both.event_words(), of_both.action_words()) == (
+        "events",
+        "`review` 50%, `click` 50%",
+    )
     unnamed = [UserHistory(user_id="c", events=(event(1, "Acme", "event"),))]
-    assert LogSummary.of(unnamed, no_row).event_words() == "events"
+    assert LogSummary.of(unnamed, lambda _: True).event_words() == "events"
 
 
 def test_a_log_of_nobody_has_no_days() -> None:
-    log = LogSummary.of([], no_row)
+    log = LogSummary.of([], lambda _: True)
     assert (log.events, log.users, log.first_day, log.action_words()) == (0, 0, "", "")

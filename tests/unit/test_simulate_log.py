@@ -10,9 +10,8 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from adprior_bench.simulate_log import METADATA_KEY
 from adprior_build.event_log import Split
-from adprior_build.ranking_log import COLUMNS, read_ranking_log
+from adprior_build.ranking_log import COLUMNS, ORIGIN_KEY, read_ranking_log
 from adprior_runtime.bundle import Bundle
 from adprior_runtime.cli import main
 from adprior_runtime.forecaster import Forecaster
@@ -229,9 +228,12 @@ def test_another_log_is_refused_unless_it_is_asked_for(
     assert not log.exists()
     assert run(other, bundle, log, "--other-log") == 0
     assert "flatters the model" in capsys.readouterr().err
-    told = json.loads(pyarrow.parquet.read_schema(log).metadata[METADATA_KEY.encode()])
+    told = json.loads(pyarrow.parquet.read_schema(log).metadata[ORIGIN_KEY.encode()])
     assert told["simulated"] is True
     assert told["is_training_log"] is False
+    fit = ["fit-head", "--logs", str(log), "--bundle", str(bundle)]
+    assert main([*fit, "--output", str(tmp_path / "head.onnx")]) == 0
+    assert "simulated from a log that the bundle was not trained on" in capsys.readouterr().err
 
 
 def test_a_log_without_later_days_is_refused(

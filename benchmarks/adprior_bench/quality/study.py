@@ -171,6 +171,7 @@ class Study:
                 f"{events}: no training user acts on an advertiser of the catalogue "
                 f"before {splits.cut}"
             )
+        row_of = catalogue.rows_by_name(name_ids)
         return cls(
             splits=splits,
             catalogue=catalogue,
@@ -188,7 +189,7 @@ class Study:
             histories={
                 user.user_id: user for name in ("validation", "test") for user in groups[name]
             },
-            log=LogSummary.of(users, catalogue.rows_by_name(name_ids)),
+            log=LogSummary.of(users, lambda name: row_of(name) is not None),
         )
 
     def limited(self, most: int) -> Study:
