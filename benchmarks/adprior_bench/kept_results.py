@@ -16,7 +16,6 @@ import fcntl
 import hashlib
 import io
 import shutil
-import sys
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -27,6 +26,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from adprior_bench.progress import say
 from adprior_build.atomic import replace_file
 from adprior_runtime.bundle import hash_file
 from adprior_runtime.errors import ArtefactError, InvalidInputError
@@ -198,14 +198,14 @@ def keep_results(
     with _prepared(directory, marker, to_json(identity, indent=2, sort_keys=True) + "\n"):
         kept = KeptResults(directory)
         if len(kept):
-            _say(f"{command}: goes on with {len(kept):,} results kept in {directory}")
+            say(command, f"goes on with {len(kept):,} results kept in {directory}")
         try:
             yield kept
         except BaseException:
             with suppress(InvalidInputError):  # the first fault is the one to tell
                 kept.write()
             if len(kept):
-                _say(f"{command}: {len(kept):,} results are kept in {directory}; run it again")
+                say(command, f"{len(kept):,} results are kept in {directory}; run it again")
             else:
                 shutil.rmtree(directory, ignore_errors=True)
             raise
@@ -232,7 +232,3 @@ def _prepared(directory: Path, marker: Path, identity: str) -> Iterator[None]:
                 lock.write(identity)
                 lock.flush()
         yield
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

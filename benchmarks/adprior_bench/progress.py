@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["boosting_bar", "progress_bar", "track"]
+__all__ = ["boosting_bar", "progress_bar", "say", "track"]
 
 _Item = TypeVar("_Item")
 
@@ -17,6 +17,12 @@ _DELAY_S: Final = 5.0
 """Work that ends sooner shows no bar."""
 _LOG_INTERVAL_S: Final = 15.0
 """Between two lines of a log file; a terminal is told ten times a second."""
+
+
+def say(command: str, *lines: str) -> None:
+    """Tell what a command has found, beside its output."""
+    for line in lines:
+        print(f"{command}: {line}", file=sys.stderr, flush=True)
 
 
 def progress_bar(*, total: int, desc: str, unit: str, leave: bool = True) -> Any:

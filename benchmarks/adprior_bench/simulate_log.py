@@ -13,7 +13,6 @@ the head will meet both. Say "simulated" wherever a figure comes from such a log
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +30,7 @@ from adprior_bench.kept_results import (
     partial_directory,
 )
 from adprior_bench.log_origin import LogOrigin, add_other_log, require_training_log
-from adprior_bench.progress import track
+from adprior_bench.progress import say, track
 from adprior_bench.quality.head_choice import RankedRows
 from adprior_bench.quality.impressions import CANDIDATES, SEED, Impressions
 from adprior_bench.quality.language_model import forecast_identity
@@ -96,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
     origin = require_training_log(
         manifest, args.events, args.profiles, args.columns, other_log=args.other_log
     )
+    say(_COMMAND, f"reading {args.events}")
     study = Study.read(
         Splits.recorded(manifest.training),
         read_catalogue(forecaster.bundle.path(CATALOGUE_FILE)),
@@ -104,8 +104,8 @@ def run(args: argparse.Namespace) -> int:
         ColumnMap.load(args.columns),
         forecaster.renderer.name_ids,
     )
-    for line in (study.log.sentence(), study.sentence(), *origin.sentences(len(study.learnt))):
-        print(f"{_COMMAND}: {line}", file=sys.stderr, flush=True)
+    told = (study.log.sentence(), study.sentence(), *origin.sentences(len(study.learnt)))
+    say(_COMMAND, *told)
     _, (ranked,) = rank_rows(study, [study.validation], seed=args.seed, candidates=args.candidates)
     if len(ranked.impressions.rows) == 0:
         raise InvalidInputError(

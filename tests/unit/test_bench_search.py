@@ -19,6 +19,7 @@ from adprior_bench.search_rows import ROW_KEYS, make_row
 from adprior_bench.search_synthetic import measure_synthetic
 from adprior_bench.synthetic import END_ID, PRECISIONS, quantised_copy, random_catalogue
 from adprior_build.onnx_export import export_onnx
+from adprior_runtime.cli import main
 from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.search import SearchMode, SearchSettings, TrieSearch
@@ -184,3 +185,21 @@ def test_a_device_that_is_not_there_is_named(model: tuple[Any, Path]) -> None:
         patch.setattr(search_synthetic, "synthetic_llama", lambda _: model)
         with pytest.raises(EnvironmentProblemError, match="device cuda: this onnxruntime has no"):
             measure_synthetic(parser.parse_args(["--device", "cuda"]), model[1].parent)
+
+
+def test_a_bundle_is_asked_about_users_of_its_own_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events, columns = tmp_path / "events.csv", tmp_path / "columns.toml"
+    events.write_text("who,day,brand\na,2001-01-01,Acme\n")
+    columns.write_text('[events]\nuser = "who"\ntime = "day"\nadvertiser = "brand"\n')
+    bundle = Path(__file__).parents[2] / "demo" / "bundle"
+    options = ["--sizes", "--bundle", str(bundle), "--rounds", "1"]
+    options += ["--events", str(events), "--columns", str(columns)]
+    assert main(["bench", "search", *options]) == 2
+    said = capsys.readouterr().err
+    assert f"{events}: not the log that bundle" in said
+    assert "the model's events.parquet (sha256 67813c08088e" in said
+    assert said.count("\n") == 1
+    assert main(["bench", "search", *options, "--other-log"]) == 2
+    assert "no test user has an event" in capsys.readouterr().err

@@ -125,7 +125,7 @@ def test_without_a_forecast_the_places_go_to_advertisers_that_the_list_lacks(
 def test_a_forecast_is_compared_with_what_else_could_fill_its_places(
     study: Study, foresight: Float64Array
 ) -> None:
-    blind = RetrieverSettings(sizes=(3, 3, 4, 5), weights=(0, 0, 0, 0), repurchase=0)
+    blind = RetrieverSettings(sizes=(3, 3, 4, 5), weights=(0, 0, 0, 0), repeated=0)
     retriever = fit_retriever(study, blind)  # popular items, whoever asks
 
     def filled(title: str, probabilities: Float64Array | None) -> Filled:

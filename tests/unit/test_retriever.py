@@ -47,7 +47,7 @@ def brute_force(study: Study, case: EncodedCase, settings: RetrieverSettings) ->
     own = np.zeros(len(corpus.ids))
     places = vectors.places_of(history)[: case.stop]
     np.add.at(own, places[places != NONE], fading[places != NONE])
-    scores += settings.repurchase * np.log1p(own)
+    scores += settings.repeated * np.log1p(own)
     return scores
 
 

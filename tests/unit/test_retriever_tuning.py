@@ -19,7 +19,7 @@ def test_the_best_trial_is_chosen_without_a_look_at_test_users(tmp_path: Path) -
     assert found.settings.half_life_days == best["half_life_days"]
     assert found.settings.weights == tuple(best["weights"])
     first = found.trials[0]
-    assert first["repurchase"] == RetrieverSettings().repurchase
+    assert first["repeated"] == RetrieverSettings().repeated
     assert 0 < first["recall"] <= 1
     for trial in found.trials[1:]:
         assert trial["weights"][3] in GRID["text"]

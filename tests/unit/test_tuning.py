@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from adprior_bench.quality.tuning import Tuned, forecast_all, mean_recall, tune
+from adprior_bench.kept_results import KeptResults
+from adprior_bench.quality import trials, tuning
+from adprior_bench.quality.trials import Tuned, forecast_all, mean_recall
+from adprior_bench.quality.tuning import tune
 from unit.encoded_users import ADVERTISERS, CUT, cases_of, invented_users, training_of, user
 
 
@@ -15,10 +20,20 @@ def test_recall_counts_what_the_catalogue_misses() -> None:
     assert mean_recall(forecasts, cases_of([person]), k=2) == pytest.approx((1 / 3 + 0) / 2)
 
 
+def tune_invented(kept: KeptResults | None = None, *, judged_seed: int = 2) -> list[Tuned]:
+    return tune(
+        training_of(invented_users(30, name="t")),
+        cases_of(invented_users(8, name="v", seed=1)),
+        cases_of(invented_users(6, name="j", seed=judged_seed)),
+        threads=1,
+        quick=True,
+        kept=kept,
+    )
+
+
 @pytest.fixture(scope="module")
 def tuned() -> list[Tuned]:
-    training = training_of(invented_users(30, name="t"))
-    return tune(training, cases_of(invented_users(8, name="v", seed=1)), threads=1, quick=True)
+    return tune_invented()
 
 
 def test_every_baseline_is_tuned(tuned: list[Tuned]) -> None:
@@ -47,9 +62,30 @@ def test_the_figures_are_those_of_the_forecasts(tuned: list[Tuned]) -> None:
         assert again.tolist() == each.validation.tolist()
 
 
-def test_the_best_setting_is_kept() -> None:
-    training = training_of(invented_users(30, name="t"))
-    cases = cases_of(invented_users(8, name="v", seed=1))
-    (popularity, *_) = tune(training, cases, threads=1, quick=True)
+def test_what_is_kept_is_not_fitted_again(
+    tuned: list[Tuned], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "LEAST_KEPT_S", 0.0)
+    tune_invented(KeptResults(tmp_path, interval_s=0))
+    for name in ("OwnHistory", "UserNeighbours", "ItemNeighbours", "Boosted", "Sequential"):
+        monkeypatch.setattr(tuning, name, lambda *_, **__: pytest.fail("fitted again"))
+    again = tune_invented(KeptResults(tmp_path))
+    for one, two in zip(tuned, again, strict=True):
+        assert (one.name, one.best.settings) == (two.name, two.best.settings)
+        assert one.best.recall == two.best.recall
+        assert one.validation.tolist() == two.validation.tolist()
+        assert one.judged.tolist() == two.judged.tolist()
+    with pytest.raises(pytest.fail.Exception, match="fitted again"):
+        tune_invented(KeptResults(tmp_path), judged_seed=3)
+
+
+def test_what_is_quickly_done_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "LEAST_KEPT_S", 1e9)
+    tune_invented(KeptResults(tmp_path, interval_s=0))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_best_setting_is_kept(tuned: list[Tuned]) -> None:
+    popularity = tuned[0]
     assert len(popularity.trials) == 1
     assert popularity.best is popularity.trials[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import Final
 
 from adprior_bench.kept_results import KeptResults, keep_results
 from adprior_bench.log_origin import LogOrigin, require_training_log
+from adprior_bench.progress import say
 from adprior_bench.quality.cohorts import Targets, cohorts
 from adprior_bench.quality.intervals import UserBootstrap, divide, estimate
 from adprior_bench.quality.language_model import ABLATIONS, forecast_cases, forecast_identity
@@ -47,7 +47,8 @@ from adprior_bench.quality.sections.verdict import (
 )
 from adprior_bench.quality.settings import Settings
 from adprior_bench.quality.study import Splits, Study
-from adprior_bench.quality.tuning import Tuned, tune
+from adprior_bench.quality.trials import Tuned
+from adprior_bench.quality.tuning import tune
 from adprior_build.catalogue import read_catalogue
 from adprior_build.event_log import ColumnMap, Split
 from adprior_build.prior_head import is_identity_head
@@ -88,13 +89,13 @@ def evaluate(
     forecaster = Forecaster(bundle, threads=settings.threads)
     manifest = forecaster.bundle.manifest
     origin = require_training_log(manifest, events, profiles, columns, other_log=settings.other_log)
+    say(COMMAND, f"reading {events}")
     splits = Splits.recorded(manifest.training)
     catalogue = read_catalogue(forecaster.bundle.path(CATALOGUE_FILE))
     name_ids = forecaster.renderer.name_ids
     whole = Study.read(splits, catalogue, events, profiles, ColumnMap.load(columns), name_ids)
     study = _chosen_cases(whole, settings)
-    for line in (whole.log.sentence(), study.sentence()):
-        print(f"{COMMAND}: {line}", file=sys.stderr, flush=True)
+    say(COMMAND, whole.log.sentence(), study.sentence())
     identity = forecast_identity(manifest.bundle_id, settings.threads)
     with keep_results(settings.work, identity, command=COMMAND) as kept:
         yield _evaluate(forecaster, study, whole, origin, settings, kept)
@@ -109,7 +110,14 @@ def _evaluate(
     kept: KeptResults,
 ) -> Report:
     training = forecaster.bundle.manifest.training
-    tuned = tune(study.training, study.validation, threads=settings.threads, quick=settings.quick)
+    tuned = tune(
+        study.training,
+        study.validation,
+        study.test,
+        threads=settings.threads,
+        quick=settings.quick,
+        kept=kept,
+    )
     forecasts = forecast_rankers(forecaster, study, tuned, kept)
     best = max(tuned, key=lambda each: each.best.recall).name
 

@@ -11,7 +11,7 @@ import numpy as np
 from adprior_bench.kept_results import KeptResults
 from adprior_bench.quality.language_model import forecast_cases
 from adprior_bench.quality.study import Study
-from adprior_bench.quality.tuning import Float32Array, Tuned, forecast_all, mean_recall
+from adprior_bench.quality.trials import Float32Array, Tuned, mean_recall
 from adprior_runtime.forecaster import Forecaster
 
 __all__ = ["LLM", "OWN", "POPULARITY", "Forecasts", "blend_name", "forecast_rankers"]
@@ -64,12 +64,7 @@ def forecast_rankers(
     )
     for each in tuned:
         validation[each.name] = each.validation
-        judged[each.name] = forecast_all(
-            each.baseline,
-            study.test,
-            study.training.advertisers,
-            title=f"{each.name}, test users",
-        )
+        judged[each.name] = each.judged
     best = max(tuned, key=lambda each: each.best.recall).name
     blends = {}
     for other in dict.fromkeys([OWN, best]):

@@ -37,7 +37,7 @@ class RetrieverSettings:
         weights: Of each block's cosine in the score.
         popularity: Weight of an item's log-count, as a share of the largest.
         advertiser_popularity: The same of its advertiser.
-        repurchase: Weight of the log of 1 + the user's own faded count of the item.
+        repeated: Weight of the log of 1 + the user's own faded count of the item.
         half_life_days: How fast events fade.
         per_advertiser: At most so many items of one advertiser in a list; None for any number.
     """
@@ -46,7 +46,7 @@ class RetrieverSettings:
     weights: tuple[float, float, float, float] = (1.0, 0.5, 0.6, 1.0)
     popularity: float = 0.6
     advertiser_popularity: float = 0.0
-    repurchase: float = 4.0
+    repeated: float = 4.0
     half_life_days: float = 730.0
     per_advertiser: int | None = 5
 
@@ -148,7 +148,7 @@ class Retriever:
         known = places >= 0
         own, which = np.unique(places[known], return_inverse=True)
         counts = np.bincount(which, fading[known], minlength=len(own))
-        values = self._settings.repurchase * np.log1p(counts)
+        values = self._settings.repeated * np.log1p(counts)
         return dict(zip(own.tolist(), values.tolist(), strict=True))
 
     def _ranked(

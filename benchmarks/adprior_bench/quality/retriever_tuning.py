@@ -29,7 +29,7 @@ GRID: Final[dict[str, Sequence[Any]]] = {
     "text": (0.3, 0.6, 1.0, 1.5),
     "popularity": (0.3, 0.6, 1.0, 1.5),
     "advertiser_popularity": (0.0, 0.2, 0.5, 1.0),
-    "repurchase": (2.0, 4.0, 8.0),
+    "repeated": (2.0, 4.0, 8.0),
     "half_life_days": (180.0, 365.0, 730.0, 1500.0),
     "per_advertiser": (None, 10, 5, 3, 2, 1),
 }

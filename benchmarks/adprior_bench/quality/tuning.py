@@ -6,15 +6,12 @@ by too. Test users play no part.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from adprior_bench.progress import progress_bar, track
+from adprior_bench.kept_results import KeptResults
+from adprior_bench.progress import progress_bar
 from adprior_bench.quality.baselines.base import Baseline, Training, blend
 from adprior_bench.quality.baselines.boosted import Boosted
 from adprior_bench.quality.baselines.neighbours import ItemNeighbours, UserNeighbours
@@ -22,61 +19,12 @@ from adprior_bench.quality.baselines.own_history import OwnHistory
 from adprior_bench.quality.baselines.popularity import Popularity, SegmentPopularity
 from adprior_bench.quality.baselines.sequential import Sequential, SequentialSettings
 from adprior_bench.quality.histories import EncodedCase, Float64Array
+from adprior_bench.quality.trials import SettingsSearch, Tuned
 
-__all__ = [
-    "Float32Array",
-    "K",
-    "Trial",
-    "Tuned",
-    "case_recalls",
-    "forecast_all",
-    "mean_recall",
-    "tune",
-]
-
-Float32Array = npt.NDArray[np.float32]
-K = 10
-"""The recall that settings are chosen by."""
+__all__ = ["tune"]
 
 _FILL = 1e-6
 """Share of popularity that breaks the ties of forecasts which know few advertisers."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """One setting tried.
-
-    Attributes:
-        settings: What was tried.
-        recall: recall@10 on the validation users' cases.
-        seconds: To fit and to ask.
-    """
-
-    settings: Mapping[str, Any]
-    recall: float
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Tuned:
-    """A baseline with its best setting.
-
-    Attributes:
-        name: Of the baseline.
-        baseline: Fitted.
-        trials: All settings tried, in order.
-        validation: float32 [cases, advertisers], its forecasts for the validation users' cases.
-    """
-
-    name: str
-    baseline: Baseline
-    trials: Sequence[Trial]
-    validation: Float32Array
-
-    @property
-    def best(self) -> Trial:
-        """The setting chosen: the first of the highest recall."""
-        return max(self.trials, key=lambda trial: trial.recall)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,58 +42,35 @@ class _Blend:
         return blend(mixed, self.everyone, _FILL)
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Search:
-    """Tries the settings of one baseline after another."""
-
-    cases: Sequence[EncodedCase]
-    advertisers: int
-    bar: Any
-    tuned: list[Tuned] = field(default_factory=list)
-
-    def choose(
-        self,
-        name: str,
-        grid: Sequence[Mapping[str, Any]],
-        make: Callable[..., Baseline],
-    ) -> Baseline:
-        """Fit each setting, keep the best, and return it."""
-        trials: list[Trial] = []
-        best: tuple[float, Baseline, Float32Array] | None = None
-        for settings in grid:
-            self.bar.set_postfix_str(name, refresh=False)
-            start = time.perf_counter()
-            baseline = make(**settings)
-            forecasts = forecast_all(
-                baseline, self.cases, self.advertisers, title=f"{name}, validation users"
-            )
-            recall = mean_recall(forecasts, self.cases)
-            seconds = time.perf_counter() - start
-            trials.append(Trial(settings=dict(settings), recall=recall, seconds=seconds))
-            if best is None or recall > best[0]:
-                best = (recall, baseline, forecasts)
-            self.bar.update()
-        if best is None:
-            raise ValueError(f"{name}: no setting to try")
-        self.tuned.append(Tuned(name=name, baseline=best[1], trials=trials, validation=best[2]))
-        return best[1]
-
-
 def tune(
-    training: Training, cases: Sequence[EncodedCase], *, threads: int, quick: bool = False
+    training: Training,
+    cases: Sequence[EncodedCase],
+    judged: Sequence[EncodedCase],
+    *,
+    threads: int,
+    quick: bool = False,
+    kept: KeptResults | None = None,
 ) -> list[Tuned]:
     """Fit every baseline with each of its settings; return them with the best.
 
     Args:
         training: What they learn from.
-        cases: The validation users'.
+        cases: The validation users', which choose.
+        judged: Those that the chosen settings are asked about too; they choose nothing.
         threads: CPU threads for LightGBM, 0 for all.
         quick: Try the first setting of each only, with small models.
+        kept: What an earlier run has computed; new results are added.
     """
     grids = {name: grid[: 1 if quick else None] for name, grid in _grids(training, quick).items()}
     total = sum(len(grid) for grid in grids.values()) + len(grids["blend"])  # it serves twice
     with progress_bar(total=total, unit="setting", desc="tuning baselines") as bar:
-        search = _Search(cases=cases, advertisers=training.advertisers, bar=bar)
+        search = SettingsSearch(
+            training=training,
+            cases=cases,
+            judged=judged,
+            bar=bar,
+            kept=KeptResults(None) if kept is None else kept,
+        )
         search.choose("popularity", grids["popularity"], lambda **kw: Popularity(training, **kw))
         everyone = _shares(search, training)
         if grids["segment_popularity"]:
@@ -193,37 +118,7 @@ def tune(
     return search.tuned
 
 
-def forecast_all(
-    baseline: Baseline, cases: Sequence[EncodedCase], advertisers: int, *, title: str = "baseline"
-) -> Float32Array:
-    """Return a baseline's forecasts: float32 [cases, advertisers], rows of sum 1 at most."""
-    found = np.empty((len(cases), advertisers), dtype=np.float32)
-    for row, case in enumerate(track(cases, desc=title, unit="case", leave=False)):
-        found[row] = baseline.probabilities(case)
-    return found
-
-
-def case_recalls(forecasts: Float32Array, cases: Sequence[EncodedCase], k: int = K) -> Float64Array:
-    """Return each case's recall@k: its advertisers found among the k most probable.
-
-    Advertisers of the day that the catalogue does not have count as missed.
-    """
-    k = min(k, forecasts.shape[1])
-    top = np.argpartition(-forecasts, k - 1, axis=1)[:, :k]
-    return np.array(
-        [
-            len(np.intersect1d(row, case.targets)) / (len(case.targets) + case.missed)
-            for row, case in zip(top, cases, strict=True)
-        ]
-    )
-
-
-def mean_recall(forecasts: Float32Array, cases: Sequence[EncodedCase], k: int = K) -> float:
-    """Return the mean of `case_recalls`."""
-    return float(case_recalls(forecasts, cases, k).mean())
-
-
-def _shares(search: _Search, training: Training) -> Float64Array:
+def _shares(search: SettingsSearch, training: Training) -> Float64Array:
     settings = search.tuned[-1].best.settings
     return Popularity(training, **settings).shares
 

@@ -9,7 +9,7 @@ from adprior_bench.log_origin import LogOrigin
 from adprior_bench.quality.rankers import Forecasts
 from adprior_bench.quality.settings import Settings
 from adprior_bench.quality.study import Study
-from adprior_bench.quality.tuning import Tuned
+from adprior_bench.quality.trials import Tuned
 from adprior_runtime.bundle import Manifest
 
 __all__ = ["machine_data", "notes", "warnings"]

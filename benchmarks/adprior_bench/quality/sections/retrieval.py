@@ -152,7 +152,7 @@ def _limits(forecast: Filled, tuning: RetrieverTuning) -> str:
 
 def _tuning_table(tuning: RetrieverTuning) -> Any:
     weights = ("advertiser", "category", "item", "text")
-    others = ("popularity", "advertiser_popularity", "repurchase", "half_life_days")
+    others = ("popularity", "advertiser_popularity", "repeated", "half_life_days")
     recalls = [trial["recall"] for trial in tuning.trials]
     return {
         "kind": "table",

@@ -11,7 +11,7 @@ from adprior_bench.quality.intervals import Estimate, UserBootstrap, estimate
 from adprior_bench.quality.rankers import LLM, Forecasts
 from adprior_bench.quality.report.schema import Section
 from adprior_bench.quality.study import Study
-from adprior_bench.quality.tuning import Tuned, case_recalls
+from adprior_bench.quality.trials import Tuned, case_recalls
 
 __all__ = ["tuning_section"]
 
