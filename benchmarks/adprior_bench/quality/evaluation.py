@@ -94,7 +94,8 @@ def evaluate(
     catalogue = read_catalogue(forecaster.bundle.path(CATALOGUE_FILE))
     name_ids = forecaster.renderer.name_ids
     whole = Study.read(splits, catalogue, events, profiles, ColumnMap.load(columns), name_ids)
-    study = _chosen_cases(whole, settings)
+    whole = _halved(whole) if settings.validation_only else whole
+    study = whole if settings.max_cases is None else whole.limited(settings.max_cases)
     say(COMMAND, whole.log.sentence(), study.sentence())
     identity = forecast_identity(manifest.bundle_id, settings.threads)
     with keep_results(settings.work, identity, command=COMMAND) as kept:
@@ -145,15 +146,14 @@ def _evaluate(
         ranking.section,
         ablations,
     ]
-    verdict = [
-        retrieval_verdict(retrieval, events=study.log.event_words(), unfilled=_UNFILLED),
-        ranking_verdict(ranking.gains, LLM),
-        calibration_verdict(figures.calibrations[LLM]),
-    ]
     return {
         "title": f"Forecast quality of bundle {forecaster.bundle.bundle_id}",
         "warnings": warnings(study, whole, origin, settings),
-        "verdict": verdict,
+        "verdict": [
+            retrieval_verdict(retrieval, events=study.log.event_words(), unfilled=_UNFILLED),
+            ranking_verdict(ranking.gains, LLM),
+            calibration_verdict(figures.calibrations[LLM]),
+        ],
         "notes": notes(forecaster.bundle.manifest, study),
         "sections": sections,
         "data": {
@@ -161,11 +161,6 @@ def _evaluate(
             **machine_data(study, tuned, forecasts, origin, settings),
         },
     }
-
-
-def _chosen_cases(whole: Study, settings: Settings) -> Study:
-    study = _halved(whole) if settings.validation_only else whole
-    return study if settings.max_cases is None else study.limited(settings.max_cases)
 
 
 def _halved(study: Study) -> Study:

@@ -16,7 +16,14 @@ __all__ = ["machine_data", "notes", "warnings"]
 
 
 def warnings(study: Study, whole: Study, origin: LogOrigin, settings: Settings) -> list[str]:
-    """Return what a reader must know before any figure."""
+    """Return what a reader must know before any figure.
+
+    Args:
+        study: What was judged.
+        whole: The same before a sample was drawn of it.
+        origin: Of the log.
+        settings: How it was done.
+    """
     found = origin.sentences(len(study.learnt))
     if settings.quick:
         found.append(
@@ -30,9 +37,8 @@ def warnings(study: Study, whole: Study, origin: LogOrigin, settings: Settings) 
             "users; the test users were left alone."
         )
     if settings.max_cases is not None:
-        judged = whole.validation if settings.validation_only else whole.test
         found.append(
-            f"A sample: of {len(judged):,} days {len(study.test):,} were judged, of "
+            f"A sample: of {len(whole.test):,} days {len(study.test):,} were judged, of "
             f"{len(whole.validation):,} validation days {len(study.validation):,} chose settings "
             f"(--max-cases {settings.max_cases})."
         )
@@ -41,7 +47,7 @@ def warnings(study: Study, whole: Study, origin: LogOrigin, settings: Settings) 
 
 def notes(manifest: Manifest, study: Study) -> list[str]:
     """Return what a reader should know of data and model."""
-    found = [f"Origin of the data: {manifest.origin}."] if manifest.origin else []
+    found = [f"Origin of the model's training data: {manifest.origin}."] if manifest.origin else []
     found.append(f"The log: {study.log.sentence()}. Actions: {study.log.action_words()}.")
     if manifest.training.get("start") == "scratch":
         found.append(

@@ -60,8 +60,8 @@ def tuning_section(
     spent = f"{epochs} epochs" + (f" within {minutes:g} minutes" if minutes else "")
     start = training.get("start")
     origin = (
-        "from scratch, its first weights made to copy and to know popularity: no pre-trained model "
-        "was at hand, so the knowledge of the world that one brings is absent from every figure"
+        "from scratch, its first weights made to copy and to know popularity: the knowledge of the "
+        "world that a pre-trained model brings is absent from every figure"
         if start == "scratch"
         else f"from the checkpoint `{start}`"
     )
