@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,33 @@ def test_a_load_that_fails_is_told_and_has_no_figures(exporting: PerfAnalyzer) -
     assert "Failed to maintain" in result.problem
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        "No valid requests recorded within time interval. Please use a larger time window.",
+        "failed to find the requested model version",
+        "",
+    ],
+    ids=["no request", "no statistics", "an export without one"],
+)
+def test_a_load_too_short_to_see_a_request_is_put_on_for_longer(
+    exporting: PerfAnalyzer, told: str
+) -> None:
+    """It sees some in windows of more than a second, as a slow server's are."""
+    script = exporting.binary.read_text().splitlines()
+    gives_up = f"print({told!r}); sys.exit(99)" if told else "requests = requests[:0]"
+    place = next(i for i, line in enumerate(script) if line.startswith("experiment ="))
+    window = 'int(arguments[arguments.index("--measurement-interval") + 1])'
+    script.insert(place, f"if {window} < 1000: {gives_up}")
+    exporting.binary.write_text("\n".join(script))
+    load = Load(model="m", mode=Mode.CLOSED, value=1, seconds=0.5)
+    assert run_load(exporting, NOWHERE, Path("in.json"), load).throughput == 75
+    script[place] = f"if {window} < 10**9: {gives_up}"
+    exporting.binary.write_text("\n".join(script))
+    problem = run_load(exporting, NOWHERE, Path("in.json"), load).problem
+    assert problem == (told or "no request was answered in the windows")
+
+
 def test_the_one_on_path_comes_first(
     exporting: PerfAnalyzer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,8 +278,14 @@ def test_what_a_protected_server_wants_is_taken_from_the_clients_settings(tmp_pa
     ],
 )
 def test_what_perf_analyzer_cannot_do_is_told(
-    settings: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    settings: str,
+    told: str,
+    exporting: PerfAnalyzer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("PATH", str(exporting.binary.parent), prepend=":")
     file = tmp_path / "client.toml"
     file.write_text(f'urls = ["host:1"]\n{settings}')
     command = ["--url", "host:1", "--bundle", str(BUNDLE), "--client", str(file)]
@@ -285,7 +319,13 @@ def _row(mode: Mode, value: float, throughput: float | None, **more: Any) -> dic
     row: dict[str, Any] = dict.fromkeys(ROW_KEYS)
     row |= {"scenario": "live_ranking", "mode": str(mode), "concurrency_or_rate": value}
     row |= {"throughput": throughput, "p50_ms": 10 * value, "p95_ms": 20.0, "p99_ms": 30.0}
-    row |= {"errors": 0, "requests": 100, "cpu_s_per_request": 0.04, "ranges": {}}
+    row |= {
+        "errors": 0,
+        "without_figures": 0,
+        "requests": 100,
+        "cpu_s_per_request": 0.04,
+        "ranges": {},
+    }
     row |= {"cpu_s_by_process": {"tritonserver": 0.001, "tokenizer": 0.002}}
     row |= {"step_ms": {"tokenizer": dict.fromkeys(STEPS, 0.25)}, "batch_size": {"tokenizer": 1.5}}
     return row | more
@@ -307,7 +347,13 @@ def test_a_report_is_written_with_its_plots(tmp_path: Path) -> None:
         _row(Mode.CLOSED, 1, 20.0, in_process_throughput=22.0),
         _row(Mode.CLOSED, 4, 25.0, in_process_throughput=23.0, ranges={"throughput": [24.0, 26.0]}),
         _row(Mode.OPEN, 12.5, 12.5, share_of_saturation=0.5),
-        _row(Mode.CLOSED, 1, None, scenario="retrieval", errors=1, problem="down"),
+        _row(
+            *(Mode.CLOSED, 1, None),
+            scenario="retrieval",
+            errors=0,
+            without_figures=2,
+            problem="it saw nothing.",
+        ),
     ]
     about = {
         "bundle_id": "0123456789ab", "perf_analyzer": "9.9", "users": "made up", "requests": 12,
@@ -316,6 +362,8 @@ def test_a_report_is_written_with_its_plots(tmp_path: Path) -> None:
     }  # fmt: skip
     text = show_report(make_report(rows, about), tmp_path / "report")
     assert "25.0 [24.0, 26.0]" in text
+    told = " ".join(text.split())
+    assert "Rounds without figures: retrieval, 1 in flight (2): it saw nothing." in told
     assert {path.name for path in (tmp_path / "report").iterdir()} == {
         "report.html", "report.json", "report.md", "throughput-live-ranking.png",
         "latency-live-ranking.png", "steps-live-ranking.png", "throughput-retrieval.png", "cpu.png",
@@ -343,7 +391,8 @@ def _trial(engines: int, throughput: float, p99_ms: float | None, errors: int = 
 def test_the_best_is_the_fastest_of_those_below_the_limit() -> None:
     fast, alike, slow = _trial(1, 100, 90), _trial(2, 98, 50), _trial(3, 80, 20)
     broken = _trial(4, 200, 5, errors=1)
-    trials = [fast, alike, slow, broken]
+    silent = replace(_trial(5, 300, 5), without_figures=1)
+    trials = [fast, alike, slow, broken, silent]
     assert recommend(trials, None) is alike
     assert recommend(trials, 30) is slow
     assert recommend(trials, 1) is alike  # none is below: the limit is told nothing

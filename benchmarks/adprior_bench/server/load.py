@@ -1,7 +1,8 @@
 """One load of perf_analyzer's: so many requests in flight, or so many a second, for some seconds.
 
 perf_analyzer sends and times; percentiles and throughput are taken from the times of each request
-that it exports, not from its rounded summary.
+that it exports, not from its rounded summary. It gives up where one of its windows sees no request
+through: a load that short for its server is put on again, for longer.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +33,17 @@ __all__ = ["Load", "LoadResult", "Mode", "run_load"]
 WINDOWS: Final = 3
 """perf_analyzer measures in three windows and reports them together."""
 
+LONGER: Final = 4
+"""So many times as long is a load put on again whose windows saw too little, twice at most."""
+
+_TRIES: Final = 3
+_NONE_ANSWERED: Final = "no request was answered in the windows"
+_TOO_SHORT: Final = (
+    _NONE_ANSWERED,
+    "No valid requests recorded within time interval",
+    # It compares a model's statistics at a window's ends, and finds none.
+    "failed to find the requested model version",
+)
 _ANY_PERCENT: Final = "1000000"
 _START_S: Final = 60
 _POLL_S: Final = 0.002
@@ -92,7 +104,7 @@ class LoadResult:
 def run_load(
     analyzer: PerfAnalyzer, connection: ClientConfig, input_data: Path, load: Load
 ) -> LoadResult:
-    """Put a load on a server.
+    """Put a load on a server, again and for longer where it was too short to see anything.
 
     Args:
         analyzer: What sends it.
@@ -103,6 +115,17 @@ def run_load(
     Raises:
         AdpriorError: perf_analyzer hangs, or exports what cannot be read.
     """
+    for last in range(_TRIES - 1, -1, -1):
+        result = _run_once(analyzer, connection, input_data, load)
+        if not last or not any(told in result.problem for told in _TOO_SHORT):
+            break
+        load = replace(load, seconds=LONGER * load.seconds)
+    return result
+
+
+def _run_once(
+    analyzer: PerfAnalyzer, connection: ClientConfig, input_data: Path, load: Load
+) -> LoadResult:
     # What is exported holds users' contexts: it goes with the directory, which is ours alone.
     with tempfile.TemporaryDirectory(prefix="adprior-load-") as scratch:
         export = Path(scratch) / "export.json"
@@ -190,7 +213,7 @@ def _summarise(experiment: dict[str, Any], cpu_s: float) -> LoadResult:
     counted = (answered >= begin) & (answered < end)
     requests = int(counted.sum())
     if not requests:
-        return LoadResult(generator_cpu_s=cpu_s, problem="no request was answered in the windows")
+        return LoadResult(generator_cpu_s=cpu_s, problem=_NONE_ANSWERED)
     latencies_ms = (answered - sent)[counted] / 1e6
     p50, p95, p99 = np.quantile(latencies_ms, (0.5, 0.95, 0.99)).tolist()
     return LoadResult(

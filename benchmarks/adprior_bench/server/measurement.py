@@ -25,13 +25,15 @@ ROW_KEYS: Final = (
     "scenario", "mode", "concurrency_or_rate", "throughput", "p50_ms", "p95_ms", "p99_ms",
     "errors", "in_process_throughput", "served_over_in_process", "cpu_s_per_request",
     "in_process_cpu_s_per_request", "cpu_over_in_process", "share_of_saturation", "requests",
-    "ranges", "cpu_s_by_process", "step_ms", "batch_size", "generator_cpu_s_per_request", "problem",
+    "ranges", "cpu_s_by_process", "step_ms", "batch_size", "generator_cpu_s_per_request",
+    "without_figures", "problem",
 )  # fmt: skip
 """Every row has all of them, null where one does not apply.
 
-Medians over the rounds; ``requests`` and ``errors`` are sums. ``ranges`` has the least and the most
-of a round, ``step_ms`` the time of a request in each model's steps, ``batch_size`` the requests
-that a model was given at once.
+Medians over the rounds; ``requests`` and ``errors`` are sums. ``errors`` are requests that the
+server failed; ``without_figures`` counts rounds in which perf_analyzer gave up, and ``problem``
+says why the first time. ``ranges`` has the least and the most of a round, ``step_ms`` the time of a
+request in each model's steps, ``batch_size`` the requests that a model was given at once.
 """
 
 _RANGED: Final = (
@@ -178,7 +180,8 @@ def _row(
     row |= {"scenario": str(scenario), "mode": str(mode), "concurrency_or_rate": value}
     row |= {key: _median(each[key] for each in figures) for key in figures[0]}
     row["requests"] = sum(sample.result.requests for sample in samples)
-    row["errors"] = sum(_errors(sample, model) for sample in samples)
+    row["errors"] = sum(sample.work.models[model].failures for sample in samples)
+    row["without_figures"] = sum(bool(sample.result.problem) for sample in samples)
     row["problem"] = next((s.result.problem for s in samples if s.result.problem), None)
     row["ranges"] = {key: _range(each[key] for each in figures) for key in _RANGED}
     per_process = [sample.work.cpu_s_per_request(model) or {} for sample in samples]
@@ -224,12 +227,6 @@ def _figures(sample: _Sample, model: str) -> dict[str, float | None]:
         "cpu_over_in_process": _ratio(cpu_s, beside_cpu_s),
         "generator_cpu_s_per_request": result.generator_cpu_s / served if served else None,
     }
-
-
-def _errors(sample: _Sample, model: str) -> int:
-    """Return requests that the server failed; at least one where perf_analyzer gave up."""
-    failures = sample.work.models[model].failures
-    return max(failures, 1) if sample.result.problem else failures
 
 
 def _ratio(value: float | None, other: float | None) -> float | None:

@@ -144,8 +144,9 @@ def _loops(rows: _Rows) -> Section:
 
 
 def _loop_table(rows: _Rows, mode: Mode, title: str, heading: str) -> Table:
+    note = "; ".join(_problem(row) for row in rows if row["problem"])
     shares: list[Column] = [{"title": "of saturation", "format": "percent", "digits": 0}]
-    return {
+    table: Table = {
         "kind": "table",
         "title": title,
         "columns": [
@@ -172,6 +173,18 @@ def _loop_table(rows: _Rows, mode: Mode, title: str, heading: str) -> Table:
             for row in rows
         ],
     }
+    if note:
+        table["note"] = f"Rounds without figures: {note}."
+    return table
+
+
+def _problem(row: Mapping[str, Any]) -> str:
+    """Say why a load has no figures; that is perf_analyzer's, and no error of the server's."""
+    load = f"{row['concurrency_or_rate']:g} in flight"
+    if row["mode"] == Mode.OPEN:
+        load = f"{row['concurrency_or_rate']:.1f} requests/s"
+    told = str(row["problem"]).rstrip(".")
+    return f"{TITLES[Scenario(row['scenario'])]}, {load} ({row['without_figures']}): {told}"
 
 
 def _breakdown(rows: _Rows) -> Section:

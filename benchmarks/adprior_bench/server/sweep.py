@@ -50,7 +50,8 @@ class Trial:
         p50_ms: Of one request at a time.
         p99_ms: At `SHARE` of the saturation.
         cpu_s_per_request: Of the whole server, at saturation.
-        errors: Of all loads.
+        errors: Requests that the server failed, of all loads.
+        without_figures: Loads in which perf_analyzer gave up.
     """
 
     tuning: Tuning
@@ -59,6 +60,7 @@ class Trial:
     p99_ms: float | None
     cpu_s_per_request: float | None
     errors: int
+    without_figures: int = 0
 
     @classmethod
     def of(cls, tuning: Tuning, rounds: Iterable[Rows]) -> Trial:
@@ -74,6 +76,7 @@ class Trial:
             p99_ms=_median(row["p99_ms"] for row in found if row["mode"] == Mode.OPEN),
             cpu_s_per_request=_median(row.get("cpu_s_per_request") for row in best),
             errors=sum(row["errors"] for row in found),
+            without_figures=sum(row["without_figures"] for row in found),
         )
 
     def row(self) -> dict[str, Any]:
@@ -89,6 +92,7 @@ class Trial:
             "p99_ms": self.p99_ms,
             "cpu_s_per_request": self.cpu_s_per_request,
             "errors": self.errors,
+            "without_figures": self.without_figures,
         }
 
 
@@ -132,7 +136,7 @@ def recommend(trials: Sequence[Trial], p99_limit_ms: float | None) -> Trial:
         trials: At least one.
         p99_limit_ms: Only of those below it, if any is; None for no limit.
     """
-    sound = [trial for trial in trials if not trial.errors] or list(trials)
+    sound = [each for each in trials if not (each.errors or each.without_figures)] or list(trials)
     if p99_limit_ms is not None:
         sound = [t for t in sound if t.p99_ms is not None and t.p99_ms <= p99_limit_ms] or sound
     most = max(trial.throughput for trial in sound)
