@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, Final
 
+from adprior_bulk.ray_directory import short_directory
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 from adprior_runtime.processors import available_processors
 
@@ -41,6 +42,12 @@ def connect(address: str | None, workers: int | None) -> Iterator[int]:
     Raises:
         EnvironmentProblemError: There is no such cluster, or it has too few cores.
     """
+    with short_directory() as directory, _connected(address, workers, directory) as found:
+        yield found
+
+
+@contextmanager
+def _connected(address: str | None, workers: int | None, directory: str | None) -> Iterator[int]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -54,6 +61,7 @@ def connect(address: str | None, workers: int | None) -> Iterator[int]:
             "object_store_memory": _OBJECT_STORE_BYTES,
             "include_dashboard": False,
             "_node_ip_address": "127.0.0.1",
+            "_temp_dir": directory,
         }
         try:
             with _without_stderr(), _own_sigterm():
