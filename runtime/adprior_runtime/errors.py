@@ -7,6 +7,7 @@
     ├── InvalidInputError       INVALID_ARGUMENT    a file or option given to a command is wrong
     ├── ArtefactError           FAILED_PRECONDITION an artefact is missing, corrupt or foreign
     ├── EnvironmentProblemError FAILED_PRECONDITION this machine lacks something that serving needs
+    │   └── ServerAbortedError                      the server stumbled: another start may do
     └── ModelOutputError        INTERNAL            the language model gave no sound answer
 
 Messages are one line: what was found, what was expected, where. They never quote a user's context.
@@ -24,6 +25,7 @@ __all__ = [
     "InvalidReason",
     "InvalidRequestError",
     "ModelOutputError",
+    "ServerAbortedError",
 ]
 
 
@@ -74,6 +76,10 @@ class EnvironmentProblemError(AdpriorError):
     """The machine or Python environment lacks something; the message says what to install."""
 
     grpc_code = "FAILED_PRECONDITION"
+
+
+class ServerAbortedError(EnvironmentProblemError):
+    """The server gave itself or one of its processes up, by no fault of repository or machine."""
 
 
 class ModelOutputError(AdpriorError):

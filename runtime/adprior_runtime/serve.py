@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Final, Never
+from typing import Final
 
 from adprior_runtime.access import Access
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, PROMPT_FILE, Manifest, check_seal
@@ -30,8 +26,19 @@ from adprior_runtime.gpu_faults import IMAGE
 from adprior_runtime.prompt import PromptTemplate
 from adprior_runtime.served_configs import check_configs
 from adprior_runtime.server import TritonServer
+from adprior_runtime.supervision import (
+    Restarts,
+    StopRequested,
+    keep_previous,
+    serve_on,
+    signals_stop,
+)
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
+
+DRAIN_S: Final = 4.0
+"""Clients look each second, and go elsewhere after two looks that failed."""
+MOST_RESTARTS: Final = 10
 
 EXAMPLE: Final = """\
 examples:
@@ -40,10 +47,6 @@ examples:
     --tls-client-ca callers.pem --inference-token-file token
 
 docs/security.md says what each protects from."""
-
-
-class _StopRequested(BaseException):
-    """SIGINT or SIGTERM arrived."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,6 +70,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=120,
         metavar="SECONDS",
         help="how long the models may take to load (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--drain-seconds",
+        type=float,
+        default=DRAIN_S,
+        metavar="SECONDS",
+        help="on SIGTERM, serve on for so long without being ready, so that callers go elsewhere; "
+        "a second signal stops at once (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--no-restart",
+        action="store_true",
+        help="end when the server does, for who starts it again by other means; by default it is "
+        f"started again, up to {MOST_RESTARTS} times in 10 minutes",
     )
 
 
@@ -98,10 +115,12 @@ def _add_endpoints(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGINT or SIGTERM (0), or until the server ends by itself (1)."""
+    """Serve until a signal (0), or until the server ended by itself too often (1)."""
     repository: Path = args.repository
     if not 0 < args.ready_timeout < math.inf:
         raise InvalidInputError(f"--ready-timeout {args.ready_timeout}: expected more than 0 s")
+    if not 0 <= args.drain_seconds < math.inf:
+        raise InvalidInputError(f"--drain-seconds {args.drain_seconds}: expected at least 0 s")
     access = Access.of_files(
         certificate=args.tls_cert,
         key=args.tls_key,
@@ -112,61 +131,47 @@ def run(args: argparse.Namespace) -> int:
     _check_repository(repository)
     config_name = _choose_config(repository)
     check_configs(repository, config_name)
+    restarts = Restarts(most=0 if args.no_restart else MOST_RESTARTS)
+
+    def start() -> TritonServer:
+        keep_previous(args.log_file)
+        return TritonServer.start(
+            repository,
+            host=args.host,
+            http_host=args.http_host,
+            metrics_host=args.metrics_host,
+            grpc_port=args.grpc_port,
+            http_port=args.http_port,
+            metrics_port=args.metrics_port,
+            access=access,
+            is_insecure=args.insecure,
+            config_name=config_name,
+            device=args.device,
+            log_file=args.log_file,
+            ready_timeout_s=args.ready_timeout,
+        )
+
     try:
-        with (
-            _signals_stop(),
-            TritonServer.start(
-                repository,
-                host=args.host,
-                http_host=args.http_host,
-                metrics_host=args.metrics_host,
-                grpc_port=args.grpc_port,
-                http_port=args.http_port,
-                metrics_port=args.metrics_port,
-                access=access,
-                is_insecure=args.insecure,
-                config_name=config_name,
-                device=args.device,
-                log_file=args.log_file,
-                ready_timeout_s=args.ready_timeout,
-            ) as server,
-        ):
-            print(
-                f"adprior: ready · grpc {server.grpc_address} · http {server.http_address}"
-                f" · metrics {server.metrics_address}",
-                flush=True,
-            )
-            if not server.hides_tokens:
-                print(
-                    "adprior serve: other users of this machine can list the server's tokens: "
-                    "this system does not let its arguments be blanked",
-                    file=sys.stderr,
-                )
-            server.wait()
-            print(f"adprior serve: the server stopped: {server.failure()}", file=sys.stderr)
-            return 1
-    except _StopRequested:
+        with signals_stop():
+            failure = serve_on(start, _announce, restarts, drain_s=args.drain_seconds)
+    except StopRequested:
         return 0
+    print(f"adprior serve: the server stopped: {failure}", file=sys.stderr)
+    return 1
 
 
-@contextmanager
-def _signals_stop() -> Iterator[None]:
-    """Turn the first SIGINT, SIGTERM or SIGHUP into `_StopRequested`; ignore more of them."""
-
-    def stop(number: int, frame: FrameType | None) -> Never:  # noqa: ARG001
-        for each in previous:
-            signal.signal(each, signal.SIG_IGN)
-        raise _StopRequested
-
-    stopping = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    previous = {each: signal.getsignal(each) for each in stopping}
-    for each in previous:
-        signal.signal(each, stop)
-    try:
-        yield
-    finally:
-        for each, handler in previous.items():
-            signal.signal(each, handler)
+def _announce(server: TritonServer) -> None:
+    print(
+        f"adprior: ready · grpc {server.grpc_address} · http {server.http_address}"
+        f" · metrics {server.metrics_address}",
+        flush=True,
+    )
+    if not server.hides_tokens:
+        print(
+            "adprior serve: other users of this machine can list the server's tokens: "
+            "this system does not let its arguments be blanked",
+            file=sys.stderr,
+        )
 
 
 def _check_repository(repository: Path) -> None:

@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import logging
 import os
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from adprior_runtime.access import Access
-from adprior_runtime.contract import CPU_CONFIG_NAME, DEVICE_VARIABLE
+from adprior_runtime.contract import CPU_CONFIG_NAME, DEVICE_VARIABLE, DRAIN_VARIABLE
 from adprior_runtime.embedded import find_installation
 from adprior_runtime.endpoints import Endpoints, local_host
-from adprior_runtime.errors import AdpriorError, EnvironmentProblemError, InvalidInputError
+from adprior_runtime.errors import (
+    AdpriorError,
+    EnvironmentProblemError,
+    InvalidInputError,
+    ServerAbortedError,
+)
 from adprior_runtime.launch import EXIT_TIMEOUT_S, compose_command, spawn
 from adprior_runtime.model_processes import find_model_processes, is_unasked_for
 from adprior_runtime.process_arguments import blank_arguments
@@ -33,6 +39,12 @@ __all__ = ["TritonServer"]
 
 _POLL_S: Final = 0.05
 _WATCH_S: Final = 0.25
+_STARTS: Final = 3
+"""On a busy machine, about one start of thirty aborts by itself."""
+_UNREADY_S: Final = 2.0
+"""In which a server that drains says that it is not ready: its model looks ten times a second."""
+_DRAIN_FILE: Final = "draining"
+_log = logging.getLogger("adprior")
 
 
 class TritonServer:
@@ -60,6 +72,7 @@ class TritonServer:
         self.hides_tokens: bool | None = None
         self._scratch = scratch
         self._access = access
+        self._models: Mapping[int, str] = {}
         self._lost_model = ""
 
     @classmethod
@@ -122,14 +135,23 @@ class TritonServer:
         )
         if not is_insecure:
             endpoints.require_closed(has_tls=access.tls is not None)
-        endpoints.check_free()
-        server = cls._launch(repository, endpoints, access, config_name, device, backends, log_file)
-        try:
-            server._await_ready(ready_timeout_s)
-        except BaseException:
-            server.stop()
-            raise
-        return server
+        launched = (repository, endpoints, access, config_name, device, backends, log_file)
+        for started in range(1, _STARTS + 1):
+            endpoints.check_free()
+            server = cls._launch(*launched)
+            try:
+                server._await_ready(ready_timeout_s)
+            except BaseException as error:
+                server.stop()
+                if not isinstance(error, ServerAbortedError):
+                    raise
+                if started == _STARTS:
+                    told = f"{error}, {_STARTS} times in a row; is the machine too busy?"
+                    raise ServerAbortedError(told) from error
+                _log.warning("adprior: %s; starting it again", error)
+            else:
+                return server
+        raise AssertionError
 
     @classmethod
     def _launch(
@@ -163,7 +185,10 @@ class TritonServer:
                 shared_memory_prefix=scratch.directory.name,
                 access=access,
             )
-            environment = installation.environment() | {DEVICE_VARIABLE: device}
+            environment = installation.environment() | {
+                DEVICE_VARIABLE: device,
+                DRAIN_VARIABLE: str(scratch.directory / _DRAIN_FILE),
+            }
             process = spawn(command, environment, scratch, log_file)
         except BaseException:
             scratch.remove()
@@ -190,16 +215,15 @@ class TritonServer:
 
         A server that lost a model's process is killed: it would never answer for that model again.
         """
-        models = find_model_processes(self.process.pid)
         ended: set[int] = set()
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return self.process.wait(_WATCH_S)
             # Seen twice: a server that stops asks for its models' statuses soon, not at once.
-            unasked = {pid for pid in models if is_unasked_for(pid, self.process.pid)}
+            unasked = {pid for pid in self._models if is_unasked_for(pid, self.process.pid)}
             for pid in unasked & ended:
-                self._lost_model = models[pid]
-                self._signal_group(signal.SIGKILL)
+                self._lost_model = self._models[pid]
+                self.kill()
                 return self.process.wait()
             ended = unasked
 
@@ -215,6 +239,28 @@ class TritonServer:
             f"tritonserver ended {ended}, and its log does not say why"
         )
 
+    def drain(self, seconds: float) -> bool:
+        """Have the server say that it is not ready, and serve on for so long, or until it ends.
+
+        Callers that look at its readiness go elsewhere meanwhile, and who does not is answered.
+
+        Returns:
+            Whether it says so; where it does not, nobody waits.
+        """
+        (self._scratch.directory / _DRAIN_FILE).touch()
+        unready_by = time.monotonic() + _UNREADY_S
+        while self._is_ready():
+            if time.monotonic() > unready_by:
+                return False
+            time.sleep(_POLL_S)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+        return True
+
+    def kill(self) -> None:
+        """End the server and everything it started at once; `stop` it still, which cleans up."""
+        self._signal_group(signal.SIGKILL)
+
     def stop(self, timeout_s: float = EXIT_TIMEOUT_S + 5) -> None:
         """End the server and everything it started; kill what is left after ``timeout_s``."""
         try:
@@ -223,7 +269,7 @@ class TritonServer:
                 self.process.wait(timeout_s)
         finally:
             # The Python models' processes notice the server's end by themselves, but not at once.
-            self._signal_group(signal.SIGKILL)
+            self.kill()
             self.process.wait()
             self._scratch.remove()
 
@@ -263,6 +309,8 @@ class TritonServer:
                 )
             time.sleep(_POLL_S)
         self._hide(is_ready=True)
+        # Before anyone is told: of one that has ended, nothing tells which model it ran.
+        self._models = find_model_processes(self.process.pid)
 
     def _is_ready(self) -> bool:
         host = local_host(self.endpoints.http_host)

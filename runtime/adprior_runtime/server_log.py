@@ -6,7 +6,12 @@ import re
 from pathlib import Path
 from typing import Final
 
-from adprior_runtime.errors import AdpriorError, ArtefactError, EnvironmentProblemError
+from adprior_runtime.errors import (
+    AdpriorError,
+    ArtefactError,
+    EnvironmentProblemError,
+    ServerAbortedError,
+)
 from adprior_runtime.gpu_faults import explain_gpu_fault
 
 __all__ = ["explain_failure", "has_begun"]
@@ -24,6 +29,9 @@ _ABORTED: Final = re.compile(
     r"^terminate called after throwing an instance of '(?P<kind>[^']+)'"
     r"(?:\n\s*what\(\):\s*(?P<what>.+))?",
     re.MULTILINE,
+)
+_GIVEN_UP: Final = re.compile(
+    r"Stub process '[^']+' is not healthy|Failed to obtain the health mutex"
 )
 # Said on every machine without a GPU, of no consequence.
 _LOGGED_ERROR: Final = re.compile(
@@ -68,7 +76,8 @@ def explain_failure(log_file: Path) -> AdpriorError | None:
             return EnvironmentProblemError(f"model {model}: {told}")
     if reasons:
         model, why = reasons[0]
-        return ArtefactError(f"model {model} did not load: {why}")
+        failed = ServerAbortedError if _GIVEN_UP.search(why) else ArtefactError
+        return failed(f"model {model} did not load: {why}")
     if fatal := _FATAL.findall(text):
         # The last words are mostly "failed to load all models"; the log knows more.
         why = (_LOGGED_ERROR.findall(text) or fatal)[-1]
@@ -77,7 +86,7 @@ def explain_failure(log_file: Path) -> AdpriorError | None:
         kind, what = aborted["kind"], aborted["what"]
         # Boost's exceptions say nothing but their own name.
         told = kind if what in {None, kind} else f"{kind}: {_one_line(what)}"
-        return EnvironmentProblemError(f"tritonserver aborted by itself: {told}; start it again")
+        return ServerAbortedError(f"tritonserver aborted by itself: {told}")
     return None
 
 

@@ -31,7 +31,7 @@ class Node:
 
     Args:
         repository: What it serves.
-        options: Of ``adprior serve``.
+        options: Of ``adprior serve``, which does not drain unless they say so.
         flags: Of tritonserver, where `serve_with_flags` says why.
 
     Attributes:
@@ -43,7 +43,7 @@ class Node:
         self, repository: Path, options: Sequence[str] = (), *, flags: Sequence[str] = ()
     ) -> None:
         self._repository = repository
-        self._options = list(options)
+        self._options = ["--drain-seconds", "0", *options]
         self._flags = list(flags)
         self._grpc_port, self._http_port, self._metrics_port = free_ports(3)
         self.url = f"localhost:{self._grpc_port}"
@@ -91,6 +91,12 @@ class Node:
         stubs = [psutil.Process(pid) for pid, name in sorted(found.items()) if name == model]
         assert stubs, f"no process runs {model}"
         return stubs
+
+    def processes(self) -> list[psutil.Process]:
+        """`adprior serve`, its server, and the server's models: what a container holds."""
+        assert self._command is not None
+        command = psutil.Process(self._command.pid)
+        return [command, *command.children(recursive=True)]
 
     def pause(self) -> None:
         """Stop the server and its models in their tracks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,6 +68,25 @@ def _stop_stubs(model: str) -> Fault:
     )
 
 
+def _pause(seconds: float, whose: str, find: Callable[[Site], list[psutil.Process]]) -> Fault:
+    """Stop processes in their tracks, whatever they are at, and let them go on."""
+
+    def pause(site: Site) -> None:
+        processes = find(site)
+        for process in processes:
+            process.suspend()
+        time.sleep(seconds)
+        for process in processes:
+            process.resume()
+
+    return Fault(
+        name=f"{whose} paused for {seconds:g} s",
+        kind=Kind.PLAIN,
+        begin=pause,
+        in_short=(seconds, whose) == (1.6, ONE_PROCESS),
+    )
+
+
 def _proxied(
     name: str, mode: str, *, in_short: bool = False, settings: Mapping[str, Any] | None = None
 ) -> Fault:
@@ -113,6 +133,10 @@ def _token(name: str, sent: str | None, *, in_short: bool = False) -> Fault:
     )
 
 
+# From what Triton survives to far beyond the second after which it gives a process up.
+PAUSES_S = (0.7, 1.2, 1.6, 2.2, 3, 8)
+ONE_PROCESS, ALL_PROCESSES = "a process of llm_engine", "adprior serve and all below it"
+
 FAULTS = [
     Fault(
         name="nothing",
@@ -131,6 +155,11 @@ FAULTS = [
     _kill_stub(ADVERTISER_DECODER),
     _kill_stub(PRIOR_HEAD),
     _stop_stubs(LLM_ENGINE),
+    *(
+        _pause(seconds, ONE_PROCESS, lambda site: site.node.stubs(LLM_ENGINE)[:1])
+        for seconds in PAUSES_S
+    ),
+    *(_pause(seconds, ALL_PROCESSES, lambda site: site.node.processes()) for seconds in PAUSES_S),
     Fault(
         name="server stopped, continued",
         kind=Kind.PLAIN,

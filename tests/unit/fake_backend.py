@@ -126,6 +126,7 @@ class Metric:
 @pytest.fixture(scope="module")
 def _backend() -> Iterator[None]:
     fake = ModuleType(_MODULE)
+    fake.load_model = lambda **_: None  # type: ignore[attr-defined]
     for item in (Tensor, TritonError, InferenceResponse, MetricFamily, get_input_tensor_by_name):
         setattr(fake, item.__name__, item)
     MetricFamily.shown.clear()
@@ -165,4 +166,7 @@ def load_model(
             "model_config": json.dumps(config or {}),
         }
     )
+    # A busy machine lets a process stand still; this one is not to end for that.
+    model._heartbeat.stop()
+    model._heartbeat.is_given_up = lambda _began: False
     return model

@@ -14,11 +14,12 @@ from adprior_runtime import contract, embedded, serve
 from adprior_runtime.access import Access
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Manifest
 from adprior_runtime.embedded import Installation, find_installation
-from adprior_runtime.endpoints import Endpoints
+from adprior_runtime.endpoints import Endpoints, free_ports
 from adprior_runtime.errors import (
     ArtefactError,
     EnvironmentProblemError,
     InvalidInputError,
+    ServerAbortedError,
 )
 from adprior_runtime.launch import compose_command
 from adprior_runtime.server import TritonServer
@@ -85,6 +86,12 @@ def test_models_of_different_bundles_are_refused(repository: Path) -> None:
 def test_an_endless_wait_is_refused(repository: Path, seconds: str) -> None:
     with pytest.raises(InvalidInputError, match="--ready-timeout"):
         _serve("--repository", str(repository), "--ready-timeout", seconds)
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf"])
+def test_draining_that_cannot_end_is_refused(repository: Path, seconds: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"--drain-seconds .*: expected at least 0 s"):
+        _serve("--repository", str(repository), "--drain-seconds", seconds)
 
 
 def test_one_port_for_two_services_is_refused() -> None:
@@ -258,7 +265,7 @@ def test_the_command_line_is_closed_by_default(tmp_path: Path) -> None:
         backend_directory=Path("/backends"),
         access=Access(admin_token="secret"),
     )
-    closed = "model-repository,shared-memory,trace,logging:admin-key=secret"
+    closed = "shared-memory,trace,logging:admin-key=secret"
     assert command[0] == "/bin/tritonserver"
     assert {
         f"--model-repository={tmp_path}",
@@ -267,6 +274,8 @@ def test_the_command_line_is_closed_by_default(tmp_path: Path) -> None:
         "--disable-auto-complete-config",
         "--exit-on-error=true",
         "--strict-readiness=true",
+        "--model-control-mode=explicit",
+        "--load-model=*",
         "--grpc-address=127.0.0.1",
         "--http-address=127.0.0.1",
         "--metrics-address=127.0.0.1",
@@ -340,15 +349,20 @@ def test_half_of_tls_is_refused(repository: Path) -> None:
         (
             "terminate called after throwing an instance of 'boost::interprocess::lock_exception'\n"
             "  what():  boost::interprocess::lock_exception\nSignal (6) received.\n",
-            EnvironmentProblemError,
-            "tritonserver aborted by itself: boost::interprocess::lock_exception; start it again",
+            ServerAbortedError,
+            "tritonserver aborted by itself: boost::interprocess::lock_exception",
         ),
         (
             "terminate called after throwing an instance of 'std::system_error'\n"
             "  what():  Resource temporarily unavailable\n",
-            EnvironmentProblemError,
-            "tritonserver aborted by itself: std::system_error: Resource temporarily unavailable; "
-            "start it again",
+            ServerAbortedError,
+            "tritonserver aborted by itself: std::system_error: Resource temporarily unavailable",
+        ),
+        (
+            "E1121 04:12:00.087717 7178 model_lifecycle.cc:642] \"failed to load 'm' version 1: "
+            "Internal: Stub process 'm_0_0' is not healthy.\"\n",
+            ServerAbortedError,
+            "model m did not load: Internal: Stub process 'm_0_0' is not healthy.",
         ),
     ],
 )
@@ -371,6 +385,38 @@ def test_a_server_has_begun_with_a_line_of_its_own(tmp_path: Path) -> None:
         log.read_text() + 'W1121 17:27:24.087717 7178 pinned_memory_manager.cc:273] "no"'
     )
     assert has_begun(log)
+
+
+def _server_that_fails(place: Path, log: str) -> Path:
+    """Make a tritonserver that writes a log and ends; return the file of its starts."""
+    place.mkdir()
+    starts = place / "starts"
+    server = place / "tritonserver"
+    server.write_text(f"#!/bin/sh\necho start >>{starts}\ncat <<'END'\n{log}\nEND\nexit 134\n")
+    server.chmod(0o755)
+    return starts
+
+
+@pytest.mark.parametrize(
+    ("log", "expected", "times"),
+    [
+        (
+            "terminate called after throwing an instance of 'boost::interprocess::lock_exception'",
+            r"aborted by itself: .*lock_exception, 3 times in a row; is the machine too busy\?",
+            3,
+        ),
+        ("error: unexpected argument", "unexpected argument", 1),
+    ],
+)
+def test_a_server_that_stumbles_over_its_start_is_started_again(
+    log: str, expected: str, times: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    starts = _server_that_fails(tmp_path / "bin", log)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    grpc, http, metrics = free_ports(3)
+    with pytest.raises(EnvironmentProblemError, match=expected):
+        TritonServer.start(tmp_path, grpc_port=grpc, http_port=http, metrics_port=metrics)
+    assert starts.read_text() == "start\n" * times
 
 
 def test_a_log_without_a_reason_explains_nothing(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -18,8 +19,10 @@ import numpy.typing as npt
 import triton_python_backend_utils as pb
 
 from adprior_runtime.bundle import MODEL_FILES, Bundle
-from adprior_runtime.contract import MOST_VALUES, Target, model
+from adprior_runtime.contract import DRAIN_VARIABLE, MOST_VALUES, TOKENIZER, Target, model
 from adprior_runtime.errors import AdpriorError, InvalidRequestError
+from adprior_runtime.triton.draining import Draining
+from adprior_runtime.triton.heartbeat import Heartbeat
 from adprior_runtime.triton.metrics import (
     BUNDLE_INFO,
     FAILED_REQUESTS,
@@ -49,6 +52,7 @@ _CODES = {
     "FAILED_PRECONDITION": "UNAVAILABLE",
     "CANCELLED": "CANCELLED",
 }
+_EXIT_STATUS = 75
 _log = logging.getLogger("adprior")
 
 
@@ -128,9 +132,13 @@ class RequestModel(ABC):
         self.metrics.connect(sinks)
         self.metrics.follow(BUNDLE_INFO, lambda: 1.0, bundle.bundle_id)
         self.metrics.start()
+        drain_file = os.environ.get(DRAIN_VARIABLE) if self.name == TOKENIZER else None
+        self._heartbeat = Heartbeat(Draining(drain_file, pb.load_model).look)
+        self._heartbeat.start()
 
     def finalize(self) -> None:
         """Called by Triton before the process ends."""
+        self._heartbeat.stop()
         self.metrics.stop()
         # While the server still listens: later, nobody would answer a family's farewell.
         self._families.clear()
@@ -138,7 +146,10 @@ class RequestModel(ABC):
     def execute(self, requests: list[Any]) -> list[Any]:
         """Called by Triton with a dynamic batch."""
         began = time.monotonic()
-        return [self._respond(request, began) for request in requests]
+        self._end_if_given_up(None)
+        responses = [self._respond(request, began) for request in requests]
+        self._end_if_given_up(began)
+        return responses
 
     @abstractmethod
     def load(self, bundle: Bundle) -> None:
@@ -147,6 +158,12 @@ class RequestModel(ABC):
     @abstractmethod
     def answer(self, inputs: Tensors, is_cancelled: Callable[[], bool]) -> Answer:
         """Answer one user's request; inputs the request left out are absent."""
+
+    def _end_if_given_up(self, began: float | None) -> None:
+        """End the process where Triton may have given it up: `heartbeat` tells why it must."""
+        if self._heartbeat.is_given_up(began):
+            _log.error("%s: stood still with a request under way: the process ends", self.name)
+            os._exit(_EXIT_STATUS)
 
     def _respond(self, request: Any, began: float) -> Any:
         try:
