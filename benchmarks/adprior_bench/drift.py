@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from adprior_bench.cases import read_test_cases
 from adprior_bench.log_origin import add_other_log, require_training_log
+from adprior_bench.progress import track
 from adprior_build.options import positive_integer
 from adprior_client.tables import Column, format_table
 from adprior_runtime.context import UserContext
@@ -75,8 +75,8 @@ def run(args: argparse.Namespace) -> int:
     chosen = random.permutation(len(cases))[: args.requests]
     contexts = [cases[index].context for index in chosen]
     without = [dataclasses.replace(context, history=()) for context in contexts]
-    usual = _split(forecaster, contexts, "with history")
-    bare = _split(forecaster, without, "without")
+    usual = _split(forecaster, contexts, "forecasts, with history")
+    bare = _split(forecaster, without, "forecasts, without")
     rows = []
     for share in SHARES_WITHOUT_HISTORY:
         indices = _indices(random, usual, bare, share, args.forecasts, args.draws)
@@ -99,7 +99,7 @@ def _split(
     """Return each forecast's split over the bins of popularity, [contexts, bins]."""
     bins = PopularityBins(forecaster.advertisers.log_popularity)
     splits = []
-    for context in tqdm(contexts, desc=told, unit="forecast", disable=None, leave=False):
+    for context in track(contexts, desc=told, unit="forecast"):
         forecast = forecaster.forecast(context)
         rows = forecaster.advertisers.rows_of(forecast.advertiser_ids)
         splits.append(bins.split(rows, forecast.log_probs))
