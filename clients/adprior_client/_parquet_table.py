@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from adprior_client.forecast_columns import NAMES, REQUIRED, check_column
 from adprior_client.forecast_files import ForecastFiles
 from adprior_client.forecast_time import latest_us
 from adprior_client.redis_layout import field_of
@@ -21,9 +22,8 @@ from adprior_runtime.errors import InvalidInputError
 __all__ = ["ParquetTable"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_NAMES: Final = "advertiser_names"
-_VALUES: Final = ("advertiser_ids", "log_probs", "exact", "missing_mass", "bundle_id")
-_COLUMNS: Final = ("user_id", "as_of", *_VALUES)
+_VALUES: Final = REQUIRED[2:]
+"""Beside the user and the time."""
 
 
 class ParquetTable:
@@ -39,7 +39,8 @@ class ParquetTable:
         from_future: Rows that were left out, since they lie in the future by our clock.
 
     Raises:
-        InvalidInputError: A file is unreadable, a column missing or no time, or pyarrow is missing.
+        InvalidInputError: A file is unreadable, a column missing or of a wrong type, or pyarrow is
+            missing.
     """
 
     def __init__(self, path: Path, files: ForecastFiles) -> None:
@@ -84,7 +85,7 @@ class ParquetTable:
     def _forecast(self, row: int) -> Forecast:
         values = {name: column[row].as_py() for name, column in self._columns.items()}
         ids, log_probs = values["advertiser_ids"], values["log_probs"] or []
-        names: Sequence[str] = values.get(_NAMES) or [""] * len(ids)
+        names: Sequence[str] = values.get(NAMES) or [""] * len(ids)
         return Forecast(
             advertisers=tuple(
                 Advertiser(advertiser_id=advertiser_id, name=name, log_prob=log_prob)
@@ -119,15 +120,20 @@ class ParquetTable:
         found = dataset.schema.names
         if not files.files:
             raise InvalidInputError(f"{self._path}: lists no files")
-        if missing := [name for name in _COLUMNS if name not in found]:
+        if missing := [name for name in REQUIRED if name not in found]:
             raise InvalidInputError(
                 f"{self._path}: no column {', '.join(missing)}; found {', '.join(found)}"
             )
-        return dataset, [*_VALUES, *([_NAMES] if _NAMES in found else [])]
+        names = [*_VALUES, *([NAMES] if NAMES in found else [])]
+        for name in ("user_id", "as_of", *names):
+            check_column(name, dataset.schema.field(name).type, str(self._path))
+        return dataset, names
 
     def _column(self, dataset: Any, name: str) -> Any:
         try:
-            return dataset.to_table(columns=[name])[name].combine_chunks()
+            column = dataset.to_table(columns=[name])[name].combine_chunks()
+            # Rows cannot be taken out of views.
+            return column.cast("string") if column.type == "string_view" else column
         except self._faults as error:
             raise self._unreadable(error) from error
 

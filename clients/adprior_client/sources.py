@@ -57,7 +57,8 @@ class ParquetForecasts(Forked):
         refresh_s: The manifest is looked at so often, on a lookup.
 
     Raises:
-        InvalidInputError: It is unreadable, a column is missing or no time, or pyarrow is missing.
+        InvalidInputError: It is unreadable, a column is missing or of a wrong type
+            (`forecast_columns`), or pyarrow is missing.
     """
 
     def __init__(self, path: str | Path, *, refresh_s: float = 1.0) -> None:

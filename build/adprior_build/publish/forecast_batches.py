@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from adprior_client.encoding import ROUNDING
+from adprior_client.forecast_columns import REQUIRED, check_column
 from adprior_client.forecast_files import ForecastFiles
 from adprior_client.forecast_record import (
     MOST_ADVERTISERS,
@@ -37,7 +38,6 @@ _TYPES: Final[dict[str, Any]] = {
     "missing_mass": pa.float32(),
     "bundle_id": pa.string(),
 }
-_COLUMNS: Final = ("user_id", *_TYPES)
 _BUFFER_BYTES: Final = 1 << 20
 """Of a column of a file: row groups are read piece by piece, however large they are."""
 
@@ -88,16 +88,18 @@ class ForecastReader:
         """Look at every footer.
 
         Raises:
-            InvalidInputError: A file is no Parquet, or lacks a column.
+            InvalidInputError: A file is no Parquet, lacks a column, or has one of a wrong type.
         """
         digest = hashlib.sha256()
         for path, name in zip(self.files.files, self.files.names, strict=True):
             with _open(path) as file:
                 found = file.schema_arrow.names
-                if missing := [column for column in _COLUMNS if column not in found]:
+                if missing := [column for column in REQUIRED if column not in found]:
                     raise InvalidInputError(
                         f"{path}: no column {', '.join(missing)}; found {', '.join(found)}"
                     )
+                for column in REQUIRED:
+                    check_column(column, file.schema_arrow.field(column).type, str(path))
                 self.rows += file.metadata.num_rows
             digest.update(f"{name}\n{path.stat().st_size}\n".encode() + _footer(path))
         self.fingerprint = digest.hexdigest()[:12]
@@ -113,14 +115,14 @@ class ForecastReader:
             first = 0
             with _open(path) as file:
                 try:
-                    for batch in file.iter_batches(size, columns=list(_COLUMNS), use_threads=False):
+                    for batch in file.iter_batches(size, columns=list(REQUIRED), use_threads=False):
                         yield self._encode(batch, _Place(path, first))
                         first += batch.num_rows
                 except (OSError, pa.ArrowException) as error:
                     raise _unreadable(path, error) from error
 
     def _encode(self, batch: Any, place: _Place) -> Batch:
-        columns = {name: _cast(batch.column(name), name, place) for name in _COLUMNS}
+        columns = {name: _cast(batch.column(name), name, place) for name in REQUIRED}
         lengths = _lengths(columns["advertiser_ids"])
         kept = np.flatnonzero(lengths)
         self.without_advertisers += batch.num_rows - kept.size
