@@ -29,7 +29,7 @@ from unit.small_models import (
     small_qwen3,
 )
 
-pytest_plugins = ("unit.small_models",)
+pytest_plugins = ("small_models",)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from adprior_build.onnx_parity import check_parity
 from adprior_runtime.errors import ArtefactError
 from unit.small_models import small_gemma3, small_llama, small_mistral
 
-pytest_plugins = ("unit.small_models",)
+pytest_plugins = ("small_models",)
 
 NAME = "shop/checkpoint"
 HEAD = "lm_head.weight"
