@@ -72,9 +72,18 @@ class Node:
     def await_ready(self, timeout_s: float = 60) -> None:
         """Block until the server says that it is ready."""
         deadline = time.monotonic() + timeout_s
-        while not self._is_ready():
+        while not self.is_ready():
             assert time.monotonic() < deadline, f"the node is not ready; it ended: {self.ends}"
             time.sleep(0.05)
+
+    def is_ready(self) -> bool:
+        """Tell what the server says of itself."""
+        url = f"http://127.0.0.1:{self._http_port}/v2/health/ready"
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return True
+        except OSError:
+            return False
 
     @property
     def server(self) -> psutil.Process:
@@ -107,11 +116,19 @@ class Node:
         with contextlib.suppress(AssertionError, psutil.Error, ProcessLookupError):
             os.killpg(self.server.pid, signal.SIGCONT)
 
+    def terminate(self) -> subprocess.Popen[str]:
+        """Send `adprior serve` what an init system sends to stop it; return the process."""
+        assert self._command is not None
+        self._command.terminate()
+        return self._command
+
+    def start_no_more(self) -> None:
+        """Have the supervisor leave it at what runs now."""
+        self._closing.set()
+
     def restart(self) -> None:
         """Stop `adprior serve` as an operator does, and wait for the supervisor's next one."""
-        before = self._command
-        assert before is not None
-        before.terminate()
+        before = self.terminate()
         before.wait(60)
         deadline = time.monotonic() + 30
         while self._command is before:
@@ -144,11 +161,3 @@ class Node:
             *self._options,
             *(f"--{name}-port={port}" for name, port in ports.items()),
         ]
-
-    def _is_ready(self) -> bool:
-        url = f"http://127.0.0.1:{self._http_port}/v2/health/ready"
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return True
-        except OSError:
-            return False

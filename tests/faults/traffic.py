@@ -96,6 +96,7 @@ class Traffic:
         threads: How many callers.
         rate_hz: How often each calls, unless the last call took longer.
         live_share: Of the calls run the model; the others have a forecast at hand.
+        deadlines_s: Of a call that runs the model, and of one that does not.
     """
 
     def __init__(
@@ -106,11 +107,13 @@ class Traffic:
         threads: int = 8,
         rate_hz: float = 15.0,
         live_share: float = 1 / 6,
+        deadlines_s: tuple[float, float] = (LIVE_DEADLINE_S, HELD_DEADLINE_S),
     ) -> None:
         self._client = client
         self._questions = questions
         self._period_s = 1 / rate_hz
         self._live_share = live_share
+        self._live_deadline_s, self._held_deadline_s = deadlines_s
         self._stop = threading.Event()
         self._started = itertools.count()
         self.calls: list[Call] = []
@@ -156,7 +159,7 @@ class Traffic:
             self.calls.append(self._call(question, is_live=draw.random() < self._live_share))
 
     def _call(self, question: Question, *, is_live: bool) -> Call:
-        deadline_s = LIVE_DEADLINE_S if is_live else HELD_DEADLINE_S
+        deadline_s = self._live_deadline_s if is_live else self._held_deadline_s
         subject = question.user if is_live else question.forecast
         began = time.monotonic()
         try:

@@ -149,10 +149,8 @@ def _infer(server: TritonServer, values: list[int]) -> list[int]:
 
 
 @contextmanager
-def _command(
-    repository: Path, ports: Ports, *options: str, drain_s: float = 0
-) -> Iterator[subprocess.Popen[str]]:
-    flags = [f"--drain-seconds={drain_s}", *options]
+def _command(repository: Path, ports: Ports, *options: str) -> Iterator[subprocess.Popen[str]]:
+    flags = ["--drain-seconds=0", *options]
     flags += [f"--{name.replace('_', '-')}={port}" for name, port in ports.items()]
     with subprocess.Popen(
         [
@@ -329,29 +327,6 @@ def test_what_dies_is_reported_where_others_start_it_again(
         assert command.returncode == 1
         assert errors == f"adprior serve: the server stopped: {why}\n"
         assert not _group(server.pid)
-
-
-def _is_ready(ports: Ports) -> bool:
-    url = f"http://127.0.0.1:{ports['http_port']}/v2/health/ready"
-    try:
-        with urllib.request.urlopen(url):
-            return True
-    except urllib.error.HTTPError as refused:
-        refused.close()
-        return False
-
-
-def test_a_second_signal_ends_the_draining(make_repository: MakeRepository, ports: Ports) -> None:
-    with _command(make_repository(names=contract.MODEL_NAMES), ports, drain_s=600) as command:
-        assert command.stdout
-        assert command.stdout.readline().startswith("adprior: ready")
-        leader = _server_of(command).pid
-        command.terminate()
-        assert command.stdout.readline() == "adprior: draining for 600 s, then stopping\n"
-        command.terminate()
-        _, errors = command.communicate()
-        assert (command.returncode, errors) == (0, "")
-        assert not _group(leader)
 
 
 def test_a_failing_model_is_one_line_and_exit_code_2(

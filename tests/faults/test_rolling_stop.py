@@ -1,0 +1,72 @@
+"""Servers stopped in order, one after the other, below a client under load: no call is lost."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from adprior_client import ClientConfig, RankingClient, RetrievalClient
+from adprior_runtime.serve import DRAIN_S
+from faults.conftest import Report
+from faults.node import Node
+from faults.traffic import Traffic, ask_while_healthy
+
+pytestmark = pytest.mark.triton
+
+PATIENT_S = 20.0
+"""A deadline that only a lost call misses, on a busy machine too."""
+
+
+@pytest.mark.parametrize(
+    "drain_s",
+    [
+        # Without draining, every call that comes in the last seconds is refused: the hardest.
+        pytest.param(0.0, id="at once"),
+        pytest.param(DRAIN_S, id="drained", marks=pytest.mark.long_form),
+    ],
+)
+def test_a_rolling_stop_of_two_servers_loses_no_call(
+    demo_repository: Path, drain_s: float, is_long: bool, report: Report
+) -> None:
+    options = ["--drain-seconds", str(drain_s)]
+    with Node(demo_repository, options) as blue, Node(demo_repository, options) as green:
+        config = ClientConfig(urls=(blue.url, green.url), deadline_s=PATIENT_S)
+        questions = ask_while_healthy(config)
+        with RankingClient(config) as client:
+            with Traffic(client, questions, deadlines_s=(PATIENT_S, PATIENT_S)) as traffic:
+                for node in [blue, green] * 2 if is_long else [blue]:
+                    _await_both(client)
+                    node.restart()
+            outcomes = Counter(f"{call.outcome} {call.reason}" for call in traffic.calls)
+    name = f"rolling stop, drained for {drain_s:g} s"
+    report.sections[name] = {"calls": traffic.started, **outcomes}
+    assert outcomes == {"adjusted None": traffic.started}
+    assert traffic.started > 100
+
+
+def _await_both(client: RankingClient) -> None:
+    """Wait until the client asks both servers."""
+    while any(server.breaker.is_open for server in client._core.fleet.servers):
+        time.sleep(0.05)
+
+
+def test_a_server_that_drains_serves_and_says_that_it_is_not_ready(demo_repository: Path) -> None:
+    with Node(demo_repository, ["--drain-seconds", "600"]) as node:
+        server = node.server
+        node.start_no_more()
+        command = node.terminate()
+        while node.is_ready():
+            time.sleep(0.05)
+        config = ClientConfig(urls=(node.url,), deadline_s=PATIENT_S, health_interval_s=0)
+        with RetrievalClient(config) as client:
+            forecast = client.forecast({"as_of": "2024-05-31"})
+            assert forecast.reason is None
+            assert forecast.advertisers
+        assert command.poll() is None
+        command.send_signal(signal.SIGTERM)  # whoever does not want to wait
+        assert command.wait() == 0
+        assert not server.is_running()
