@@ -128,12 +128,13 @@ def run(args: argparse.Namespace) -> int:
         admin_token=args.admin_token_file,
         inference_token=args.inference_token_file,
     )
-    _check_repository(repository)
-    config_name = _choose_config(repository)
-    check_configs(repository, config_name)
     restarts = Restarts(most=0 if args.no_restart else MOST_RESTARTS)
 
     def start() -> TritonServer:
+        # Each time: what is served the next time may have been exchanged meanwhile.
+        _check_repository(repository)
+        config_name = _choose_config(repository)
+        check_configs(repository, config_name)
         keep_previous(args.log_file)
         return TritonServer.start(
             repository,
