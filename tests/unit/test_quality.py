@@ -203,6 +203,8 @@ def test_every_claim_is_judged(report: Path) -> None:
     void = [row for row in claims if row["holds"].startswith("void")]
     (gain,) = (row for row in claims if row["claim"].startswith("PR-AUC beats"))
     assert len(void) == (0 if gain["found"].startswith("+") else 3)
+    (one_percent,) = (row for row in claims if row["claim"] == "by 1 %")
+    assert (gain["holds"], one_percent["holds"]) != ("no", "yes")
     recall = {row["ranker"]: row["recall@10"] for row in table(load(report), "Cohort: all")}
     (ratio,) = (row for row in claims if "popularity" in row["claim"] and "1.5" in row["claim"])
     expected = recall["llm"]["value"] / recall["popularity"]["value"]
@@ -340,7 +342,7 @@ def test_people_get_tables(
     opening = " ".join(lines[:20])
     assert opening.index("Quick: one small setting") < opening.index("Does it add to retrieval?")
     assert "40 were judged" in opening
-    assert "chose settings (--max-cases 40)" in opening
+    assert "chose settings (`--max-cases 40`)" in opening
     for section in SECTIONS:
         assert (section in lines) == (section != "Tuning")
     assert lines[-1].endswith("--output DIR writes them")

@@ -45,7 +45,7 @@ def draw(plot: Mapping[str, Any]) -> bytes:
 def compose_reliability(plot: Mapping[str, Any]) -> Figure:
     """A square panel for each series; square-root axes, as most probabilities are small."""
     series = plot["series"]
-    across = min(math.ceil(math.sqrt(len(series))), 3)
+    across = 2 if len(series) == 4 else min(len(series), 3)
     down = math.ceil(len(series) / across)
     width = max(3.1 * across, 5.0)
     figure = Figure(figsize=(width, 3.2 * down + 0.7), layout="constrained")

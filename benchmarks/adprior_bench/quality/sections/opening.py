@@ -29,7 +29,7 @@ def warnings(study: Study, whole: Study, origin: LogOrigin, settings: Settings) 
         found.append(
             "Quick: one small setting of each baseline was tried, and intervals are of "
             f"{settings.resamples} resamples. Baselines are weaker than tuned ones, which flatters "
-            "the model: run it without --quick before anything is decided."
+            "the model: run it without `--quick` before anything is decided."
         )
     if settings.validation_only:
         found.append(
@@ -40,7 +40,7 @@ def warnings(study: Study, whole: Study, origin: LogOrigin, settings: Settings) 
         found.append(
             f"A sample: of {len(whole.test):,} days {len(study.test):,} were judged, of "
             f"{len(whole.validation):,} validation days {len(study.validation):,} chose settings "
-            f"(--max-cases {settings.max_cases})."
+            f"(`--max-cases {settings.max_cases}`)."
         )
     return found
 
