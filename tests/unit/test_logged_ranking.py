@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from adprior_bench.quality.logged_ranking import measure_log
+from adprior_bench.quality.logged_ranking import measure_log, ranking_table
 from adprior_runtime.cli import main
 from adprior_runtime.errors import InvalidInputError
 
@@ -46,6 +46,21 @@ def test_values_are_those_of_scikit_learn(tmp_path: Path) -> None:
         assert values["log_loss", name][0] == pytest.approx(expected)
         low, high = values["auc", name][1]
         assert low < values["auc", name][0] < high
+
+
+def test_whose_answers_are_measured_is_said(tmp_path: Path) -> None:
+    _log(tmp_path / "unsaid.parquet")
+    assert measure_log(tmp_path / "unsaid.parquet")["rows_by_bundle"] == {}
+    _log(
+        tmp_path / "two.parquet",
+        bundle_id=["b1"] * 2000 + ["b2"] * 900 + [None] * 100,
+        status=["exact"] * 2500 + ["unknown"] * 500,
+    )
+    found = measure_log(tmp_path / "two.parquet")
+    assert found["rows_by_bundle"] == {"b1": 2000, "b2": 500}
+    assert "of bundle b1 2,000 rows, b2 500 rows: the figures mix them" in ranking_table(found)
+    _log(tmp_path / "one.parquet", bundle_id=["b1"] * 3000)
+    assert "of bundle b1 3,000 rows\n" in ranking_table(measure_log(tmp_path / "one.parquet"))
 
 
 def test_a_signal_is_told_from_noise(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def measure_log(path: Path) -> dict[str, Any]:
         "rows_with_an_answer": int(kept.sum()),
         "requests": bootstrap.users,
         "positives": int(label.sum()),
+        "rows_by_bundle": _count_bundles(path, table, kept),
         "metrics": rows,
     }
 
@@ -71,6 +72,7 @@ def ranking_table(report: dict[str, Any]) -> str:
     lines = [
         f"{report['rows_with_an_answer']:,} of {report['rows']:,} rows have an answer, in "
         f"{report['requests']:,} requests, {report['positives']:,} of them positive",
+        *_tell_bundles(report["rows_by_bundle"]),
         "",
         f"{'metric':<10} {'logits':<16} {'value':>10}  95 % interval, over requests",
     ]
@@ -90,6 +92,24 @@ def _rows_with_an_answer(path: Path, table: pa.Table) -> npt.NDArray[np.bool_]:
         status = cast_column(path, table, "status", pa.string())
         kept &= status.to_numpy(zero_copy_only=False) != "unknown"
     return kept
+
+
+def _count_bundles(path: Path, table: pa.Table, kept: npt.NDArray[np.bool_]) -> dict[str, int]:
+    """Return how many of the rows each bundle answered; nothing where the log does not say."""
+    if "bundle_id" not in table.column_names:
+        return {}
+    named = cast_column(path, table, "bundle_id", pa.string()).fill_null("unnamed")
+    names, counts = np.unique(
+        named.to_numpy(zero_copy_only=False)[kept].astype(str), return_counts=True
+    )
+    return dict(zip(names.tolist(), counts.tolist(), strict=True))
+
+
+def _tell_bundles(found: dict[str, int]) -> list[str]:
+    if not found:
+        return []
+    shown = ", ".join(f"{name} {rows:,} rows" for name, rows in found.items())
+    return [f"of bundle {shown}" + ("" if len(found) == 1 else ": the figures mix them")]
 
 
 def _auc(
