@@ -114,8 +114,10 @@ def _compose_lines(plot: Mapping[str, Any]) -> Figure:
         )  # fmt: skip
     if plot.get("mark") is not None:
         axes.axvline(plot["mark"], color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        is_right = 2 * plot["mark"] > x.min() + x.max()  # its label goes where there is room
         axes.annotate(
-            plot.get("mark_label", ""), (plot["mark"], 1), (4, -2), va="top", fontsize=8.5,
+            plot.get("mark_label", ""), (plot["mark"], 1), (-4 if is_right else 4, -2), va="top",
+            ha="right" if is_right else "left", fontsize=8.5,
             xycoords=("data", "axes fraction"), textcoords="offset points",
         )  # fmt: skip
         axes.margins(y=0.12)
