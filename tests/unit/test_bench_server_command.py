@@ -20,6 +20,7 @@ from adprior_bench.server.report import make_report, show_report
 from adprior_bench.server.scenarios import InProcess, Scenario, write_input_data
 from adprior_bench.server.server_work import STEPS, ModelWork, Snapshot
 from adprior_bench.server.sweep import Trial, Tuning, batchings, layouts, recommend, sweep
+from adprior_bench.server.sweep_command import sweep_table
 from adprior_bench.server.workload import StoredForecast, UserRequest, draw_requests, read_requests
 from adprior_build.event_log import UserHistory
 from adprior_client import ClientConfig
@@ -397,6 +398,15 @@ def test_the_best_is_the_fastest_of_those_below_the_limit() -> None:
     assert recommend(trials, 30) is slow
     assert recommend(trials, 1) is alike  # none is below: the limit is told nothing
     assert recommend([broken], None) is broken
+
+
+def test_why_a_trial_lacks_figures_is_below_its_table() -> None:
+    silent = replace(_trial(2, 0.0, None), without_figures=3, problem="it saw nothing")
+    best = _trial(1, 100, 90)
+    *_, last = lines = sweep_table([best, silent], best).splitlines()
+    assert last == "Loads without figures, row 2: it saw nothing"
+    assert lines[1].endswith("*")
+    assert silent.row()["errors"] == 0
 
 
 def test_a_sweep_batches_around_the_best_layout() -> None:

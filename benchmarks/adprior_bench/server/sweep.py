@@ -52,6 +52,7 @@ class Trial:
         cpu_s_per_request: Of the whole server, at saturation.
         errors: Requests that the server failed, of all loads.
         without_figures: Loads in which perf_analyzer gave up.
+        problem: Why, the first time; None where it did not.
     """
 
     tuning: Tuning
@@ -61,6 +62,7 @@ class Trial:
     cpu_s_per_request: float | None
     errors: int
     without_figures: int = 0
+    problem: str | None = None
 
     @classmethod
     def of(cls, tuning: Tuning, rounds: Iterable[Rows]) -> Trial:
@@ -77,6 +79,7 @@ class Trial:
             cpu_s_per_request=_median(row.get("cpu_s_per_request") for row in best),
             errors=sum(row["errors"] for row in found),
             without_figures=sum(row["without_figures"] for row in found),
+            problem=next((row["problem"] for row in found if row["problem"]), None),
         )
 
     def row(self) -> dict[str, Any]:
@@ -93,6 +96,7 @@ class Trial:
             "cpu_s_per_request": self.cpu_s_per_request,
             "errors": self.errors,
             "without_figures": self.without_figures,
+            "problem": self.problem,
         }
 
 

@@ -86,13 +86,22 @@ def write_tuning(path: Path, best: Trial, command: str) -> None:
 
 
 def sweep_table(trials: Sequence[Trial], best: Trial) -> str:
-    """Return all trials as lines of text; a star marks the one that is recommended."""
+    """Return all trials as lines of text; a star marks the one that is recommended.
+
+    Why a load of a trial has no figures is told below the table.
+    """
     rows = [trial.row() for trial in trials]
+    problems = [row.pop("problem") for row in rows]
     columns: list[Column] = [(name.replace("_", " "), "right") for name in rows[0]]
     cells = [[_cell(value) for value in row.values()] for row in rows]
     marks = ["*" if trial is best else "" for trial in trials]
     lines = [[*line, mark] for line, mark in zip(cells, marks, strict=True)]
-    return format_table([*columns, ("", "left")], lines)
+    told = [
+        f"Loads without figures, row {place}: {problem}"
+        for place, problem in enumerate(problems, start=1)
+        if problem
+    ]
+    return "\n".join([format_table([*columns, ("", "left")], lines), *told])
 
 
 def _cell(value: Any) -> str:
