@@ -6,10 +6,10 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Final, Self
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -74,15 +74,13 @@ class Counter:
         found = pc.unique(users.combine_chunks())
         self._users = pc.unique(pa.concat_arrays([self._users, found]))
         if self._time is not None:
-            extremes = pc.min_max(table[self._time])
-            days = (_day(extremes[name]) for name in ("min", "max"))
-            self._days += [day for day in days if day is not None]
+            self._days += _days(table[self._time])
 
     def counts(self) -> InputCounts:
         """Return the counts of all tables."""
         return InputCounts(
             rows=self._rows,
-            users=sum(bool(user) for user in self._users.to_pylist()),
+            users=pc.sum(pc.not_equal(self._users, "")).as_py() or 0,
             without_user=self._without_user,
             unreadable=self._unreadable,
             first=min(self._days, default=None),
@@ -120,12 +118,13 @@ def _known(days: Iterable[str | None]) -> list[str]:
     return [day for day in days if day is not None]
 
 
-def _day(moment: pa.Scalar) -> str | None:
-    """Return the day of a time or of an ISO 8601 text; None of anything else."""
-    if pa.types.is_timestamp(moment.type) and moment.is_valid:
-        # NumPy's calendar, unlike Python's, holds every time.
-        text = str(np.datetime64(moment.value, moment.type.unit))
-    else:
-        text = str(moment.as_py())
-    match = _DAY.match(text)
-    return None if match is None else match[0]
+def _days(column: pa.ChunkedArray) -> list[str]:
+    """Return the first and last day of dates, times or ISO 8601 text; nothing of anything else."""
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.timestamp("us"), safe=False)  # in UTC, without a zone
+    try:
+        extremes = pc.min_max(column).as_py().values()
+    except (pa.ArrowException, ValueError, OverflowError):
+        return []  # whoever reads the rows says what is wrong with them
+    texts = (str(each.isoformat() if isinstance(each, date) else each) for each in extremes)
+    return [match[0] for match in map(_DAY.match, texts) if match is not None]

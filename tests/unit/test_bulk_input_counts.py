@@ -12,6 +12,9 @@ from adprior_build.column_map import EventColumns
 from adprior_bulk.input_counts import InputCounts, describe
 from adprior_bulk.staging import list_pieces, stage_piece
 
+_NS = 86_400 * 10**9
+"""A day."""
+
 
 def _counts(path: Path, table: pa.Table) -> InputCounts:
     """Split a table as a run does; return what it counted."""
@@ -31,10 +34,13 @@ def _counts(path: Path, table: pa.Table) -> InputCounts:
     [
         [date(2024, 5, 3), date(2024, 5, 1), None, date(2024, 5, 2), date(2024, 5, 2)],
         [datetime(2024, 5, day, 23, tzinfo=UTC) for day in (3, 1, 2, 2, 2)],
+        pa.array(
+            [_NS * (19_843 + day) for day in (3, 1, 2, 2, 2)], pa.timestamp("ns", "Europe/Warsaw")
+        ),
         ["2024-05-03T00:00:00", "2024-05-01 10:00", "2024-05-02", "2024-05-02", None],
     ],
 )
-def test_rows_users_dropped_rows_and_days_are_said(tmp_path: Path, times: list[object]) -> None:
+def test_rows_users_dropped_rows_and_days_are_said(tmp_path: Path, times: Any) -> None:
     table = pa.table({"who": [b"a", b"b", None, b"a", b"\xff"], "when": times})
     counts = _counts(tmp_path, table)
     assert describe("events", [counts]) == (
@@ -49,10 +55,13 @@ def test_users_of_several_pieces_are_at_most_their_sum() -> None:
     assert describe("users", []) == "users: 0 rows, 0 users"
 
 
-BEYOND_THE_CALENDAR = pa.array([2**60], pa.timestamp("us"))
-
-
-@pytest.mark.parametrize("times", [["5/1/2024"], [17], [None], BEYOND_THE_CALENDAR])
+@pytest.mark.parametrize(
+    "times",
+    [
+        *(["5/1/2024"], [17], [None], [["2024-05-01"]], [{"at": "2024-05-01"}]),
+        pa.array([2**62], pa.timestamp("us")),
+    ],
+)
 def test_days_that_cannot_be_known_are_left_out(tmp_path: Path, times: Any) -> None:
     counts = _counts(tmp_path, pa.table({"who": ["a"], "when": times}))
     assert describe("events", [counts]) == "events: 1 rows, 1 users"
