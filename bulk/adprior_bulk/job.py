@@ -15,7 +15,7 @@ from typing import Final
 from adprior_bulk.cluster import connect, map_items
 from adprior_bulk.engines import EngineSettings
 from adprior_bulk.input_counts import InputCounts, describe
-from adprior_bulk.manifest import Manifest, drop_old_versions
+from adprior_bulk.manifest import VERSIONS, Manifest, drop_old_versions
 from adprior_bulk.old_layout import adopt_old_layout
 from adprior_bulk.output import drop_other_runs, locked
 from adprior_bulk.pace import Pace, open_bar, show_pace
@@ -86,7 +86,8 @@ class Job:
                 drop_other_runs(plan.directory)
             for directory in (plan.staged, plan.record_path(0).parent):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._say("starting Ray")
+            local = self.ray_address is None
+            self._say("starting Ray" if local else f"joining Ray at {self.ray_address}")
             with connect(self.ray_address, self.workers) as workers:
                 self._stage(plan, pieces, workers)
                 self._say_inputs(plan, pieces)
@@ -127,7 +128,7 @@ class Job:
                     f"{rules.as_of.isoformat()}, which is earlier; choose another output"
                 )
             files = {shard: previous.files_of(shard) for shard in range(rules.shards)}
-        told = fingerprint(request, None if previous is None else previous.version)
+        told = fingerprint(request, None if previous is None else previous.version, VERSIONS)
         return ShardPlan(
             output=self.output.resolve(),
             version=f"{rules.as_of:%Y%m%dT%H%M%S}-{told}",

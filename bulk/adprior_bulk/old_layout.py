@@ -24,15 +24,23 @@ _PARTITION: Final = "date="
 def adopt_old_layout(directory: Path) -> None:
     """Move an output of an earlier version to today's layout; others are left alone.
 
-    Readers find one version or the other at every moment, and a kill loses nothing: this begins
-    again with the next run.
+    Readers find the table at every moment, and a kill loses nothing: this begins again with the
+    next run. What unfinished runs of that version left is removed.
 
     Raises:
         InvalidInputError: Its manifest is none of ours, or a file that it names is missing.
     """
     old = directory / OLD_MANIFEST
-    if not old.is_file():
-        return
+    if old.is_file():
+        _adopt(directory, old)
+    for shard in directory.glob(f"{_PARTITION}*/shard=*"):
+        shutil.rmtree(shard, ignore_errors=True)
+    for date in directory.glob(f"{_PARTITION}*"):
+        if not any(date.iterdir()):
+            date.rmdir()
+
+
+def _adopt(directory: Path, old: Path) -> None:
     current = Manifest.read(old)
     kept = sorted((directory / KEPT).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     for path in kept:
@@ -45,8 +53,6 @@ def adopt_old_layout(directory: Path) -> None:
     except FileNotFoundError as error:
         raise InvalidInputError(f"{old}: lists {error.filename}, which is missing") from error
     old.unlink()
-    for date in directory.glob(f"{_PARTITION}*"):
-        shutil.rmtree(date, ignore_errors=True)
 
 
 def _moved(directory: Path, manifest: Manifest) -> Manifest:

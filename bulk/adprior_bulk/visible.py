@@ -15,6 +15,7 @@ import shutil
 from pathlib import Path
 
 from adprior_bulk.manifest import Manifest
+from adprior_runtime.errors import InvalidInputError
 
 __all__ = ["show_table"]
 
@@ -23,6 +24,9 @@ def show_table(directory: Path, manifest: Manifest) -> None:
     """Let the visible files be those of a manifest; what is right is left alone.
 
     They are hard links, or copies where the file system has none.
+
+    Raises:
+        InvalidInputError: A file that the manifest names is missing.
     """
     for remains in directory.glob(".shard-*"):
         remains.unlink(missing_ok=True)
@@ -42,6 +46,8 @@ def _put(source: Path, target: Path) -> None:
     fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         os.link(source, fresh)
+    except FileNotFoundError:
+        raise InvalidInputError(f"{source}: is missing, though the manifest names it") from None
     except OSError:
         shutil.copy2(source, fresh)
     fresh.replace(target)

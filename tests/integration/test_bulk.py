@@ -141,7 +141,7 @@ def test_every_forecast_is_what_the_server_returns(
     # What knows no manifest reads the directory as it is.
     as_it_is = pq.read_table(tmp_path / "served").sort_by("user_id")
     assert as_it_is.equals(read_output(tmp_path / "served"))
-    stored_forecasts = ParquetForecasts(tmp_path / "served" / "_versions" / "date=2024-03-20")
+    stored_forecasts = ParquetForecasts(tmp_path / "served")
     assert len(stored_forecasts) == len(contexts)
     assert stored_forecasts.find(found["user_id"][0].as_py()) is not None
 

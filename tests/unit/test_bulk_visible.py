@@ -154,6 +154,20 @@ def test_a_directory_of_an_earlier_version_becomes_one_of_today(tmp_path: Path) 
         assert forecast.bundle_id == version
 
 
+def test_what_unfinished_runs_of_an_earlier_version_left_goes(tmp_path: Path) -> None:
+    """They left files where other tools read, and nothing names them."""
+    _write(tmp_path, "killed", old=True)
+    adopt_old_layout(tmp_path)
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
+    manifest = _write(tmp_path, "first")
+    (tmp_path / manifest.files[1].path).unlink()
+    with pytest.raises(InvalidInputError, match="is missing, though the manifest names it"):
+        show_table(tmp_path, manifest)
+
+
 def test_one_of_an_earlier_version_with_a_file_missing_is_refused(tmp_path: Path) -> None:
     manifest = _write(tmp_path, "first", old=True)
     manifest.publish(tmp_path)
