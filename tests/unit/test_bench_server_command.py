@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,11 +14,17 @@ import pytest
 from adprior_bench.server import perf_analyzer
 from adprior_bench.server.connection import analyzer_options, read_connection
 from adprior_bench.server.load import Load, Mode, run_load
-from adprior_bench.server.measurement import ROW_KEYS, saturated_row
+from adprior_bench.server.measurement import (
+    ROW_KEYS,
+    Bench,
+    Plan,
+    measure_scenario,
+    saturated_row,
+)
 from adprior_bench.server.perf_analyzer import PerfAnalyzer, find_perf_analyzer
 from adprior_bench.server.report import make_report, show_report
-from adprior_bench.server.scenarios import InProcess, Scenario, write_input_data
-from adprior_bench.server.server_work import STEPS, ModelWork, Snapshot
+from adprior_bench.server.scenarios import MODELS, InProcess, Scenario, write_input_data
+from adprior_bench.server.server_work import STEPS, ModelWork, Server, Snapshot
 from adprior_bench.server.sweep import Trial, Tuning, batchings, layouts, recommend, sweep
 from adprior_bench.server.sweep_command import sweep_table
 from adprior_bench.server.workload import StoredForecast, UserRequest, draw_requests, read_requests
@@ -330,6 +336,37 @@ def _row(mode: Mode, value: float, throughput: float | None, **more: Any) -> dic
     row |= {"cpu_s_by_process": {"tritonserver": 0.001, "tokenizer": 0.002}}
     row |= {"step_ms": {"tokenizer": dict.fromkeys(STEPS, 0.25)}, "batch_size": {"tokenizer": 1.5}}
     return row | more
+
+
+class _CountingServer:
+    """It fails one request of each load."""
+
+    connection = NOWHERE
+
+    def __init__(self) -> None:
+        self._looks = 0
+
+    def snapshot(self) -> Snapshot:
+        self._looks += 1
+        loads = self._looks // 2
+        work = ModelWork(requests=150 * loads, failures=loads, step_s=dict.fromkeys(STEPS, 0.0))
+        return Snapshot(models={MODELS[Scenario.RETRIEVAL]: work}, cpu_s=None)
+
+
+def test_what_perf_analyzer_gives_up_is_no_error_of_the_server(exporting: PerfAnalyzer) -> None:
+    bench = Bench(
+        analyzer=exporting,
+        server=cast("Server", _CountingServer()),
+        workers=None,
+        input_data=lambda _: Path("in.json"),
+        progress=lambda: None,
+    )
+    # The stand-in answers 75 a second, and gives up at the rate of 0.125.
+    plan = Plan(concurrencies=[1], shares=[0.125 / 75], seconds=1.0, rounds=2, users=1)
+    closed, opened = measure_scenario(bench, Scenario.RETRIEVAL, plan)
+    assert (closed["errors"], closed["without_figures"], closed["problem"]) == (2, 0, None)
+    assert (opened["errors"], opened["without_figures"]) == (2, 2)
+    assert "Failed to maintain requested inference load" in opened["problem"]
 
 
 def test_saturation_is_the_best_closed_loop() -> None:
