@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from adprior_build.prior_head import write_identity_head
 from adprior_runtime import contract
-from adprior_runtime.bundle import PROMPT_FILE, TOKENIZER_FILE, Manifest
+from adprior_runtime.bundle import (
+    ADVERTISERS_DIRECTORY,
+    HEAD_FILE,
+    MANIFEST,
+    PROMPT_FILE,
+    TOKENIZER_FILE,
+    Manifest,
+    hash_file,
+)
 from adprior_runtime.context import parse_context
 from adprior_runtime.prompt import PromptRenderer
 from adprior_runtime.trie import Trie
@@ -431,3 +441,46 @@ def test_scores_of_other_candidates_are_the_engines_fault(
     assert code == TritonError.INTERNAL
     assert message.startswith(f"{name}: found shape (1,), expected (2,)")
     assert np.isfinite(good.values()[contract.ADJUSTED_LOGITS]).all()
+
+
+@pytest.mark.usefixtures("_backend")
+@pytest.mark.parametrize(("fitted", "limit"), [(True, 2.0), (False, 0.0)])
+def test_a_head_that_was_never_fitted_moves_no_logit_and_says_so(
+    tmp_path: Path, fitted: bool, limit: float
+) -> None:
+    """By its limit: no client needs another tensor to know."""
+    from adprior_runtime.triton.prior_head import TritonPythonModel  # noqa: PLC0415
+
+    place = BUNDLE if fitted else _without_fitted_head(tmp_path / "bundle")
+    head = load_model(TritonPythonModel, tmp_path, place)
+    ids = np.load(BUNDLE / "advertisers" / "ids.npy")[:2]
+    tensors = {
+        contract.ADVERTISER_IDS: ids,
+        contract.LOG_PROBS: np.array([-1, -2], np.float32),
+        contract.MISSING_MASS: np.array([0.4], np.float32),
+        contract.CANDIDATE_ADVERTISER_IDS: ids,
+        contract.BASE_LOGITS: np.array([0.5, -0.5], np.float32),
+    }
+    (response,) = head.execute(
+        [_request(tensors, contract.ADJUSTED_LOGITS, contract.ADJUSTMENT_LIMIT)]
+    )
+    answer = response.values()
+    assert answer[contract.ADJUSTMENT_LIMIT].tolist() == [limit]
+    moved = answer[contract.ADJUSTED_LOGITS] != tensors[contract.BASE_LOGITS]
+    assert moved.any() == fitted
+
+
+def _without_fitted_head(place: Path) -> Path:
+    """Write what the head needs of the shipped bundle, with the head that a first build writes."""
+    shutil.copytree(BUNDLE / ADVERTISERS_DIRECTORY, place / ADVERTISERS_DIRECTORY)
+    manifest = Manifest.load(BUNDLE / MANIFEST)
+    write_identity_head(
+        place / HEAD_FILE,
+        forecast_k=manifest.forecast_k,
+        engine=manifest.engine,
+        catalogue_fingerprint=manifest.catalogue_fingerprint,
+    )
+    files = {**manifest.files, HEAD_FILE: hash_file(place / HEAD_FILE)}
+    text = replace(manifest, files=files).sealed().to_json()
+    (place / MANIFEST).write_text(text, encoding="utf-8")
+    return place
