@@ -198,6 +198,16 @@ _INPUTS: Final = (
         },
     ),
     Panel(
+        title="What histories and profiles name, by whether the model knows it",
+        told="Many unknown: they are spelt otherwise than in the catalogue or in training.",
+        unit="percentunit",
+        most=1,
+        queries={
+            "advertisers, known: {{known}}": _shares("adprior_history_advertisers_total", "known"),
+            "profile keys, {{use}}": _shares("adprior_profile_keys_total", "use"),
+        },
+    ),
+    Panel(
         title="Candidates, by what is known of them",
         told="Many that are not in the catalogue: build with the present catalogue.",
         unit="percentunit",

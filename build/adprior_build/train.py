@@ -41,7 +41,7 @@ from adprior_build.training_options import (
 )
 from adprior_build.training_position import Position
 from adprior_build.training_progress import describe_time
-from adprior_build.training_record import describe_training, identify_training
+from adprior_build.training_record import describe_training, identify_training, profile_keys
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.json_text import to_json
 from adprior_runtime.prompt import MAX_FIELD_CHARS, PromptRenderer, PromptTemplate
@@ -133,7 +133,8 @@ def _train_into(
         for embeddings in (model.get_input_embeddings(), model.get_output_embeddings()):
             embeddings.requires_grad_(requires_grad=False)
     model, position = _optimise(model, source, checks, renderer.end_id, args, keeper)
-    record = describe_training(args, training, validation, position)
+    denied = template.denied_keys(profile_keys(training))
+    record = describe_training(args, training, validation, position, denied)
     try:
         model.save_pretrained(output)
         _save_tokenizer(tokenizer, template, output)

@@ -17,9 +17,9 @@ from adprior_build.provenance import describe_command
 from adprior_build.training_options import FREE, loop_settings
 from adprior_build.training_position import Position
 from adprior_runtime import __version__
-from adprior_runtime.bundle import hash_file
+from adprior_runtime.bundle import TRAINED_PROFILE_KEYS, hash_file
 
-__all__ = ["RUN_KEY", "describe_training", "identify_training"]
+__all__ = ["RUN_KEY", "describe_training", "identify_training", "profile_keys"]
 
 RUN_KEY = "run"
 """Where the record keeps what another run of the same command would not give again."""
@@ -44,6 +44,7 @@ def describe_training(
     training: Sequence[UserHistory],
     validation: Sequence[UserHistory],
     position: Position,
+    denied_keys: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the record that goes with a checkpoint.
 
@@ -52,6 +53,7 @@ def describe_training(
         training: The users trained on.
         validation: Those that chose the epoch.
         position: Where the training ended.
+        denied_keys: Those of the profiles' keys that no prompt showed.
     """
     start = vars(args)["from"]
     settings: dict[str, Any] = asdict(loop_settings(args))
@@ -79,11 +81,17 @@ def describe_training(
         "training_users": len(training),
         "validation_users": len(validation),
         "training_events": sum(len(user.events) for user in training),
+        TRAINED_PROFILE_KEYS: sorted(profile_keys(training) - set(denied_keys)),
         "tokens": position.tokens,
         "best_epoch": position.best_epoch,
         "losses": position.rows,
         RUN_KEY: {"seconds": round(position.seconds, 3), "resumed": position.resumed},
     }
+
+
+def profile_keys(users: Sequence[UserHistory]) -> set[str]:
+    """Return the keys that any user's profile has."""
+    return {key for user in users for key in user.profile}
 
 
 def identify_training(

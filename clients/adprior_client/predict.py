@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Final
 
 from adprior_client.connection_options import add_connection_arguments, read_connection
+from adprior_client.context_use import ask_context_use
 from adprior_client.documents import read_user
 from adprior_client.results import Forecast
 from adprior_client.retrieval import RetrievalClient
@@ -29,7 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to its parser."""
     add_connection_arguments(parser)
     parser.add_argument(
-        "--user", required=True, metavar="FILE", help="user context as JSON; - reads standard input"
+        "--user",
+        required=True,
+        metavar="FILE",
+        help="user context as JSON; - reads standard input. A time without a zone is UTC",
     )
     parser.add_argument("-k", type=int, help="how many advertisers (default: the bundle's number)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -43,12 +48,18 @@ def run(args: argparse.Namespace) -> int:
         ClientError: The call failed.
     """
     user = read_user(args.user)
-    with RetrievalClient(read_connection(args)) as client:
+    config = read_connection(args)
+    with RetrievalClient(config) as client:
         forecast = client.forecast(user, args.k)
+    use = ask_context_use(config, user)
     if args.json:
         print(to_json(forecast.to_json(), ensure_ascii=False, indent=2))
+        if use is not None and use.unused:
+            print(f"adprior predict: context: {use.describe()}", file=sys.stderr)
     else:
         print(_table(forecast))
+        if use is not None:
+            print(f"Context: {use.describe()}")
     return 0
 
 

@@ -37,7 +37,15 @@ from adprior_runtime.contract import (
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.json_text import to_json
 
-__all__ = ["MANIFEST", "MODEL_FILES", "Bundle", "Manifest", "check_seal", "hash_file"]
+__all__ = [
+    "DISPENSABLE_FILES",
+    "MANIFEST",
+    "MODEL_FILES",
+    "Bundle",
+    "Manifest",
+    "check_seal",
+    "hash_file",
+]
 
 MANIFEST: Final = "manifest.json"
 TOKENIZER_FILE: Final = "tokenizer.json"
@@ -49,13 +57,19 @@ POPULARITY_FILE: Final = "popularity.parquet"
 TRIE_DIRECTORY: Final = "trie"
 ADVERTISERS_DIRECTORY: Final = "advertisers"
 
+TRAINED_PROFILE_KEYS: Final = "profile_keys"
+"""Where the training record keeps the keys of the profiles that training saw."""
+
 MODEL_FILES: Final[Mapping[str, tuple[str, ...]]] = {
-    TOKENIZER: (TOKENIZER_FILE, PROMPT_FILE),
+    TOKENIZER: (TOKENIZER_FILE, PROMPT_FILE, TRIE_DIRECTORY),
     LLM_ENGINE: (ONNX_MODEL_FILE, TRIE_DIRECTORY, ADVERTISERS_DIRECTORY),
     ADVERTISER_DECODER: (TRIE_DIRECTORY, ADVERTISERS_DIRECTORY),
     PRIOR_HEAD: (HEAD_FILE, ADVERTISERS_DIRECTORY),
 }
 """What each model of the repository needs; a directory stands for the files in it."""
+
+DISPENSABLE_FILES: Final[Mapping[str, tuple[str, ...]]] = {TOKENIZER: (TRIE_DIRECTORY,)}
+"""Those that a model serves without, where a repository of an earlier version lacks them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,6 +85,23 @@ class CandidateStatus(IntEnum):
     NOT_IN_CATALOGUE = 2
 
 
+class ContextCount(IntEnum):
+    """Places of the counts in ``CONTEXT_USE``; a new one comes last, and a reader ignores it."""
+
+    EVENTS = 0
+    AFTER_AS_OF = 1
+    OVER_BUDGET = 2
+    ADVERTISERS = 3
+    KNOWN_ADVERTISERS = 4
+    PROFILE_KEYS = 5
+    DENIED_KEYS = 6
+    UNKNOWN_KEYS = 7
+
+
+UNCOUNTED: Final = -1
+"""A count of ``CONTEXT_USE`` that the bundle says nothing of."""
+
+
 class Priority(IntEnum):
     """Who goes first where requests wait: the parameter ``priority`` of a request, Triton's levels.
 
@@ -109,6 +126,7 @@ PRIOR_HEAD: Final = "prior_head"
 USER_CONTEXT: Final = "USER_CONTEXT"
 TOP_K: Final = "TOP_K"
 EXCLUDED_ADVERTISER_IDS: Final = "EXCLUDED_ADVERTISER_IDS"
+CONTEXT_USE: Final = "CONTEXT_USE"
 INPUT_IDS: Final = "input_ids"
 INPUT_LENGTHS: Final = "input_lengths"
 REQUEST_OUTPUT_LEN: Final = "request_output_len"
@@ -244,6 +262,7 @@ _TOP_K = _tensor(TOP_K, "INT32", 1, optional=True)
 _EXCLUDED = _tensor(EXCLUDED_ADVERTISER_IDS, "INT64", -1, optional=True)
 _CANDIDATES = _tensor(CANDIDATE_ADVERTISER_IDS, "INT64", -1)
 _BASE_LOGITS = _tensor(BASE_LOGITS, "FP32", -1)
+_CONTEXT_USE = _tensor(CONTEXT_USE, "INT32", -1)
 _BUNDLE_ID = _tensor(BUNDLE_ID, "BYTES", 1)
 _ANSWER_VERSION = _tensor(ANSWER_VERSION, "BYTES", 1)
 
@@ -332,7 +351,9 @@ _TENSORRT_LLM_PARAMETERS = {
 
 
 def _tokenizer(_: Target) -> Model:
-    return Model(name=TOKENIZER, inputs=(_USER_CONTEXT,), outputs=_PROMPT, scaling=_PAIR)
+    # What follows the prompt is for a caller of this model alone; no ensemble hands it on.
+    told = (_CONTEXT_USE, _BUNDLE_ID, _ANSWER_VERSION)
+    return Model(name=TOKENIZER, inputs=(_USER_CONTEXT,), outputs=(*_PROMPT, *told), scaling=_PAIR)
 
 
 def _llm_engine(target: Target) -> Model:

@@ -20,6 +20,7 @@ from tritonclient.utils import InferenceServerException
 
 from adprior_client import Forecast, RankingClient, RetrievalClient, encoding
 from adprior_runtime import contract
+from adprior_runtime.cli import main
 from adprior_runtime.context import parse_context
 from adprior_runtime.forecaster import Forecaster
 from adprior_runtime.prompt import PromptRenderer
@@ -390,6 +391,32 @@ def test_a_step_called_directly_names_the_tensor_and_who_is_to_blame(
     ):
         connection.infer(model, inputs, client_timeout=30)
     assert caught.value.status() == f"StatusCode.{status}"
+
+
+def test_predict_and_rank_say_what_of_a_context_was_not_used(
+    server: TritonServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Local times without a zone, which are UTC, may lie after an ``as_of`` with one."""
+    late = {"time": "2024-03-05T09:00", "action": "purchase", "advertiser": "Acme"}
+    strange = {"time": "2024-02-01", "action": "purchase", "advertiser": "ACME"}
+    known = {"time": "2024-02-02", "action": "purchase", "advertiser": "Ze\u0301phyr\u200b"}
+    context = user(
+        history=[strange, known, late],
+        profile={"age": "20s", "Age ": "20s", "shoe size": 42},
+        as_of="2024-03-05T10:00+09:00",
+    )
+    path, candidates = tmp_path / "user.json", tmp_path / "candidates.json"
+    path.write_text(json.dumps(context), encoding="utf-8")
+    candidates.write_text('[{"advertiser_id": 100, "base_logit": -2}]', encoding="utf-8")
+    asked = ["--url", server.grpc_address, "--user", str(path)]
+    words = (
+        "Context: 1 of 2 advertisers known, 2 of 3 profile keys unknown, "
+        "1 of 3 events after as_of (a time without a zone is UTC)"
+    )
+    assert main(["predict", *asked]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == words
+    assert main(["rank", *asked, "--candidates", str(candidates)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == words
 
 
 def test_a_bad_k_is_refused_by_the_server_too(server: TritonServer) -> None:

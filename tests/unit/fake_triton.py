@@ -56,7 +56,16 @@ def ranking_tensors(asked: Mapping[str, NDArray[Any]], **changed: NDArray[Any]) 
     return forecast_tensors() | tensors | changed
 
 
+def context_use_tensors(**counts: int) -> Tensors:
+    """The tokenizer's word on a context of which all is used, or of these counts."""
+    found = {name: counts.pop(name.lower(), 0) for name in contract.ContextCount.__members__}
+    assert not counts
+    return {contract.CONTEXT_USE: np.array([list(found.values())], dtype=np.int32)}
+
+
 def _answer(model: str, asked: Tensors) -> Tensors:
+    if model == contract.TOKENIZER:
+        return context_use_tensors()
     if model == contract.ADVERTISER_RETRIEVAL:
         return forecast_tensors()
     return ranking_tensors(asked)

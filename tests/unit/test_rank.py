@@ -158,7 +158,8 @@ def test_candidates_may_come_from_standard_input(
     raw = io.BytesIO(json.dumps(CANDIDATES).encode())
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(raw))
     assert _run("--url", triton.url, "--user", user, "--candidates", "-") == 0
-    assert len(triton.calls) == 1
+    models = [model for model, _ in triton.calls]
+    assert models == [contract.ADVERTISER_RANKING, contract.TOKENIZER]
 
 
 @pytest.mark.parametrize("source", ["--user", "--forecast"])

@@ -128,6 +128,7 @@ def test_the_record_tells_data_settings_split_and_losses(
     assert record["split"]["cut"] == CUT.isoformat()
     assert (record["split"]["test_share"], record["split"]["validation_share"]) == (0.4, 0.2)
     assert record["training_users"] + record["validation_users"] == 10
+    assert record["profile_keys"] == ["age"]
     (row,) = record["losses"]
     assert set(row) == {"epoch", "loss", "validation_loss", "tokens"}
     assert record["best_epoch"] == 0
@@ -241,6 +242,8 @@ def test_a_denied_key_is_no_piece_of_a_vocabulary_from_scratch(
         assert data.train(tmp_path / name, "--template", str(path)) == 0
         tokenizer = Tokenizer.from_file(str(tmp_path / name / "tokenizer.json"))
         found.append(any("forty" in piece for piece in tokenizer.get_vocab()))
+        record = json.loads((tmp_path / name / "training.json").read_text())
+        assert record["profile_keys"] == ([] if denied else ["Age "])
     assert found == [True, False]
 
 

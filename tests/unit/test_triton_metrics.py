@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 from adprior_runtime import contract
+from adprior_runtime.bundle import Manifest
 from adprior_runtime.triton.metrics import METRICS, Kind, metrics_of, series_names
 from unit.fake_backend import Request, TritonError, load_model, shown_metrics
 
@@ -80,6 +83,74 @@ def test_the_tokenizer_counts_events_and_tokens(tokenizer: Any) -> None:
     assert shown_metrics(tokenizer, "adprior_events_total") == {"": 906}
     dropped = shown_metrics(tokenizer, "adprior_dropped_events_total")
     assert 0 < dropped["over_budget"] < 900
+
+
+def _counts(answer: Any) -> dict[str, int]:
+    found = answer.values()[contract.CONTEXT_USE].tolist()
+    return {name: found[place] for name, place in contract.ContextCount.__members__.items()}
+
+
+def test_the_tokenizer_tells_what_of_a_context_is_used(tokenizer: Any) -> None:
+    names = ["Purina", "PURINA!", "nobody at all", "Purina"]
+    history = [{"time": "2024-05-01", "action": "purchase", "advertiser": n} for n in names]
+    context = {"as_of": "2024-06-01", "history": history, "profile": {"age": "30s"}}
+    outputs = (contract.CONTEXT_USE, contract.BUNDLE_ID, contract.ANSWER_VERSION)
+    counts = _counts(_ask(tokenizer, context, *outputs))
+    assert counts["EVENTS"] == 4
+    assert (counts["ADVERTISERS"], counts["KNOWN_ADVERTISERS"]) == (3, 1)
+    assert counts["PROFILE_KEYS"] == 1
+    shown = shown_metrics(tokenizer, "adprior_history_advertisers_total")
+    assert shown == {"true": 1, "false": 2}
+
+
+@pytest.fixture
+def _apart() -> Iterator[None]:
+    """Let no later test see what a model of another bundle shows."""
+    yield
+    sys.modules["triton_python_backend_utils"].MetricFamily.shown.clear()
+
+
+def _bundle_with(place: Path, **changed: Any) -> Path:
+    """Return a bundle of the tokenizer's files, with a manifest of its own."""
+    place.mkdir()
+    for name in ("tokenizer.json", "prompt.json"):
+        (place / name).write_bytes((BUNDLE / name).read_bytes())
+    manifest = Manifest.load(BUNDLE / "manifest.json")
+    training = {**manifest.training, **changed}
+    text = replace(manifest, training=training).sealed().to_json()
+    (place / "manifest.json").write_text(text, encoding="utf-8")
+    return place
+
+
+@pytest.mark.usefixtures("_apart")
+def test_profile_keys_are_known_where_the_bundle_tells_what_training_saw(tmp_path: Path) -> None:
+    from adprior_runtime.triton.tokenizer import TritonPythonModel  # noqa: PLC0415
+
+    context = {"as_of": "2024-06-01", "profile": {"age": "30s", " age": "4", "Brand": "x"}}
+    bundle = _bundle_with(tmp_path / "new", profile_keys=["age", "gender"])
+    model = load_model(TritonPythonModel, tmp_path / "served", bundle)
+    assert _counts(_ask(model, context, contract.CONTEXT_USE))["UNKNOWN_KEYS"] == 1
+    shown = shown_metrics(model, "adprior_profile_keys_total")
+    assert shown == {"known": 2, "unknown": 1, "denied": 0}
+
+
+@pytest.mark.usefixtures("_apart")
+def test_a_bundle_of_an_earlier_version_answers_and_says_nothing_that_it_cannot_know(
+    tmp_path: Path,
+) -> None:
+    from adprior_runtime.triton.tokenizer import TritonPythonModel  # noqa: PLC0415
+
+    bundle = _bundle_with(tmp_path / "old")
+    model = load_model(TritonPythonModel, tmp_path / "served", bundle)
+    context = {
+        "as_of": "2024-06-01",
+        "profile": {"Brand": "x"},
+        "history": [{"time": "2024-05-01", "action": "purchase", "advertiser": "Purina"}],
+    }
+    counts = _counts(_ask(model, context, contract.CONTEXT_USE))
+    assert counts["KNOWN_ADVERTISERS"] == counts["UNKNOWN_KEYS"] == contract.UNCOUNTED
+    assert sum(shown_metrics(model, "adprior_history_advertisers_total").values()) == 0
+    assert sum(shown_metrics(model, "adprior_profile_keys_total").values()) == 0
 
 
 @pytest.mark.parametrize(

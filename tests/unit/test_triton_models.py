@@ -22,6 +22,7 @@ from adprior_runtime.bundle import (
     hash_file,
 )
 from adprior_runtime.context import parse_context
+from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.prompt import PromptRenderer
 from adprior_runtime.trie import Trie
 from unit.fake_backend import InferenceResponse, Request, TritonError, load_model, shown_metrics
@@ -105,11 +106,14 @@ def test_instances_share_the_processors_unless_threads_are_set(
     threads: int,
 ) -> None:
     asked: list[int] = []
+
+    class Asked(OnnxEngine):
+        def __init__(self, *arguments: Any, threads: int, **settings: Any) -> None:
+            asked.append(threads)
+            super().__init__(*arguments, threads=1, **settings)
+
     monkeypatch.setattr("adprior_runtime.processors.available_processors", lambda: 6)
-    monkeypatch.setattr(
-        "adprior_runtime.triton.llm_engine.OnnxEngine",
-        lambda *_, threads, **__: asked.append(threads),
-    )
+    monkeypatch.setattr("adprior_runtime.triton.llm_engine.OnnxEngine", Asked)
     config = {"instance_group": [{"count": instances}], "parameters": parameters}
     load_model(type(engine), tmp_path, BUNDLE, config)
     assert asked == [threads]

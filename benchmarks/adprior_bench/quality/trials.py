@@ -7,7 +7,6 @@ setting for the cases that are judged. All else is quickly computed anew.
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from adprior_bench.kept_results import KeptResults, key_of
 from adprior_bench.progress import track
 from adprior_bench.quality.baselines.base import Baseline, Training
 from adprior_bench.quality.histories import EncodedCase, EncodedUser, Float64Array
+from adprior_runtime.json_text import to_json
 
 __all__ = [
     "LEAST_KEPT_S",
@@ -183,7 +183,7 @@ class SettingsSearch:
         return forecast_all(baseline, cases, self.training.advertisers, title=title)
 
     def _key(self, kind: str, name: str, settings: Mapping[str, Any]) -> str:
-        return key_of(kind, name, json.dumps(settings, sort_keys=True), self._origin)
+        return key_of(kind, name, to_json(settings, sort_keys=True), self._origin)
 
 
 def forecast_all(
@@ -223,7 +223,7 @@ def _digest(training: Training, *groups: Sequence[EncodedCase]) -> str:
 
     def add(user: EncodedUser) -> None:
         about = [user.user_id, sorted(user.profile.items()), len(user.rows)]
-        total.update(json.dumps(about).encode())
+        total.update(to_json(about).encode())
         for values in (user.days, user.rows, user.categories):
             total.update(np.ascontiguousarray(values, dtype=np.int64).tobytes())
 
@@ -237,5 +237,5 @@ def _digest(training: Training, *groups: Sequence[EncodedCase]) -> str:
                 add(case.user)
             last = case.user.user_id
             about = [case.stop, case.day, case.missed, case.targets.tolist()]
-            total.update(json.dumps(about).encode())
+            total.update(to_json(about).encode())
     return total.hexdigest()

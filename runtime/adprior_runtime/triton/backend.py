@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb
 
-from adprior_runtime.bundle import MODEL_FILES, Bundle
+from adprior_runtime.bundle import DISPENSABLE_FILES, MODEL_FILES, Bundle
 from adprior_runtime.contract import DRAIN_VARIABLE, MOST_VALUES, TOKENIZER, Target, model
 from adprior_runtime.errors import AdpriorError, InvalidRequestError
 from adprior_runtime.triton.draining import Draining
@@ -122,7 +122,11 @@ class RequestModel(ABC):
         """Called by Triton: check the artefacts' hashes and load them."""
         directory = Path(args["model_repository"]) / args["model_version"] / "bundle"
         self._spec = model(self.name, Target.CPU)
-        bundle = Bundle.open(directory, MODEL_FILES[self.name])
+        lacking = [
+            name for name in DISPENSABLE_FILES.get(self.name, ()) if not (directory / name).exists()
+        ]
+        wanted = [name for name in MODEL_FILES[self.name] if name not in lacking]
+        bundle = Bundle.open(directory, wanted)
         config = json.loads(args.get("model_config", "{}"))
         self.parameters, self.instances = _read_parameters(config), _count_instances(config)
         self.metrics = Recorder()

@@ -7,16 +7,17 @@ cannot load is asked for, by a model's own process, once `adprior serve` has mad
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from adprior_runtime.json_text import to_json
+
 __all__ = ["Draining"]
 
 _NAME: Final = "draining"
-_CONFIG: Final = json.dumps({"name": _NAME, "backend": "none_this_server_is_draining"})
+_CONFIG: Final = to_json({"name": _NAME, "backend": "none_this_server_is_draining"})
 _FILES: Final = {"file:1/none": b""}
 _log = logging.getLogger("adprior")
 

@@ -32,7 +32,9 @@ __all__ = [
     "Exactness",
     "ExtensionPurpose",
     "FailureReason",
+    "KeyUse",
     "Kind",
+    "Known",
     "Metric",
     "metrics_of",
     "series_names",
@@ -62,6 +64,23 @@ class DroppedEvent(StrEnum):
 
     AFTER_AS_OF = "after_as_of"
     OVER_BUDGET = "over_budget"
+
+
+class Known(StrEnum):
+    """Whether the catalogue has an advertiser of a history."""
+
+    KNOWN = "true"
+    UNKNOWN = "false"
+
+
+class KeyUse(StrEnum):
+    """What becomes of a key of a profile."""
+
+    KNOWN = "known"
+    """Training saw it too."""
+    UNKNOWN = "unknown"
+    DENIED = "denied"
+    """The template keeps it out of the prompt."""
 
 
 class ExtensionPurpose(StrEnum):
@@ -147,6 +166,23 @@ DROPPED_EVENTS: Final = Metric(
     label="reason",
     values=tuple(DroppedEvent),
 )
+HISTORY_ADVERTISERS: Final = Metric(
+    name="adprior_history_advertisers_total",
+    kind=Kind.COUNTER,
+    told="Advertisers that prompts show of histories, each once a prompt, by whether the catalogue "
+    "has them.",
+    models=(TOKENIZER,),
+    label="known",
+    values=tuple(Known),
+)
+PROFILE_KEYS: Final = Metric(
+    name="adprior_profile_keys_total",
+    kind=Kind.COUNTER,
+    told="Keys of the profiles that came: seen in training, not seen, or denied by the template.",
+    models=(TOKENIZER,),
+    label="use",
+    values=tuple(KeyUse),
+)
 EXTENDED_TOKENS: Final = Metric(
     name="adprior_extended_tokens_total",
     kind=Kind.COUNTER,
@@ -217,6 +253,8 @@ METRICS: Final = (
     PROMPT_TOKENS,
     EVENTS,
     DROPPED_EVENTS,
+    HISTORY_ADVERTISERS,
+    PROFILE_KEYS,
     EXTENDED_TOKENS,
     BEAMS,
     DROPPED_BEAMS,

@@ -5,11 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adprior_runtime import contract
-from adprior_runtime.bundle import PROMPT_FILE, TOKENIZER_FILE, Bundle
+from adprior_runtime.bundle import (
+    PROMPT_FILE,
+    TOKENIZER_FILE,
+    TRAINED_PROFILE_KEYS,
+    TRIE_DIRECTORY,
+    Bundle,
+)
 from adprior_runtime.context import parse_context
+from adprior_runtime.context_use import ContextMeter, ContextUse
 from adprior_runtime.prompt import PromptRenderer
+from adprior_runtime.trie import Trie
 from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
-from adprior_runtime.triton.metrics import DROPPED_EVENTS, EVENTS, PROMPT_TOKENS, DroppedEvent
+from adprior_runtime.triton.metrics import (
+    DROPPED_EVENTS,
+    EVENTS,
+    HISTORY_ADVERTISERS,
+    PROFILE_KEYS,
+    PROMPT_TOKENS,
+    DroppedEvent,
+    KeyUse,
+    Known,
+)
 
 __all__ = ["TritonPythonModel"]
 
@@ -23,16 +40,21 @@ class TritonPythonModel(RequestModel):
         """Load template and tokenizer."""
         self._renderer = PromptRenderer.load(bundle.path(PROMPT_FILE), bundle.path(TOKENIZER_FILE))
         self._manifest = bundle.manifest
+        trie = bundle.directory / TRIE_DIRECTORY
+        self._meter = ContextMeter(
+            self._renderer,
+            Trie.load(trie) if trie.is_dir() else None,
+            bundle.manifest.training.get(TRAINED_PROFILE_KEYS),
+        )
 
     def answer(self, inputs: Tensors, is_cancelled: Callable[[], bool]) -> Answer:  # noqa: ARG002
         """Render one user's prompt."""
         context = parse_context(inputs[contract.USER_CONTEXT][0])
         prompt = self._renderer.render(context)
         token_ids = prompt.token_ids
+        use = self._meter.measure(context, prompt)
         self.metrics.count(PROMPT_TOKENS, len(token_ids))
-        self.metrics.count(EVENTS, len(context.history) + context.dropped_events)
-        self.metrics.count(DROPPED_EVENTS, context.dropped_events, DroppedEvent.AFTER_AS_OF)
-        self.metrics.count(DROPPED_EVENTS, prompt.dropped_events, DroppedEvent.OVER_BUDGET)
+        self.metrics.record(use, self._count)
         return {
             contract.INPUT_IDS: token_ids,
             contract.INPUT_LENGTHS: [len(token_ids)],
@@ -41,4 +63,21 @@ class TritonPythonModel(RequestModel):
             contract.END_ID: [self._renderer.end_id],
             contract.PAD_ID: [self._renderer.end_id],
             contract.RETURN_LOG_PROBS: [True],
+            contract.CONTEXT_USE: use.counts(),
+            contract.BUNDLE_ID: [self._manifest.bundle_id.encode()],
+            contract.ANSWER_VERSION: [contract.CONTRACT_VERSION.encode()],
         }
+
+    def _count(self, use: ContextUse) -> None:
+        self.metrics.count(EVENTS, use.events)
+        self.metrics.count(DROPPED_EVENTS, use.after_as_of, DroppedEvent.AFTER_AS_OF)
+        self.metrics.count(DROPPED_EVENTS, use.over_budget, DroppedEvent.OVER_BUDGET)
+        self.metrics.count(PROFILE_KEYS, use.denied_keys, KeyUse.DENIED)
+        if use.known_advertisers is not None:
+            strangers = use.advertisers - use.known_advertisers
+            self.metrics.count(HISTORY_ADVERTISERS, use.known_advertisers, Known.KNOWN)
+            self.metrics.count(HISTORY_ADVERTISERS, strangers, Known.UNKNOWN)
+        if use.unknown_keys is not None:
+            known = use.profile_keys - use.denied_keys - use.unknown_keys
+            self.metrics.count(PROFILE_KEYS, known, KeyUse.KNOWN)
+            self.metrics.count(PROFILE_KEYS, use.unknown_keys, KeyUse.UNKNOWN)
