@@ -24,7 +24,12 @@ EXAMPLE = """example:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("--events", type=Path, required=True, help="event log (Parquet or CSV)")
+    parser.add_argument(
+        "--events",
+        type=Path,
+        required=True,
+        help="event log (Parquet or CSV); a time without a zone is UTC",
+    )
     parser.add_argument("--columns", type=Path, required=True, help="column map (TOML)")
     parser.add_argument("--output", type=Path, required=True, help="catalogue to write (CSV)")
     parser.add_argument(

@@ -99,7 +99,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_data(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--events", type=Path, required=True, help="event log (Parquet or CSV)")
+    group.add_argument(
+        "--events",
+        type=Path,
+        required=True,
+        help="event log (Parquet or CSV); a time without a zone is UTC",
+    )
     group.add_argument("--profiles", type=Path, help="user profiles (Parquet or CSV)")
     group.add_argument("--columns", type=Path, required=True, help="column map (TOML)")
     group.add_argument("--catalogue", type=Path, required=True, help="advertisers to forecast")

@@ -38,7 +38,12 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("--users", type=Path, metavar="U", help="Parquet: user_id, context")
-    parser.add_argument("--events", type=Path, metavar="E", help="instead: event log (Parquet)")
+    parser.add_argument(
+        "--events",
+        type=Path,
+        metavar="E",
+        help="instead: event log (Parquet); a time without a zone is UTC",
+    )
     parser.add_argument("--profiles", type=Path, metavar="P", help="user profiles (Parquet)")
     parser.add_argument("--columns", type=Path, metavar="MAP", help="column map (TOML)")
     parser.add_argument("--catalogue", type=Path, help="names of a log's advertiser ids (bundle's)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import astuple, dataclass
 
 import numpy as np
@@ -59,13 +59,14 @@ class ContextMeter:
         self, renderer: PromptRenderer, trie: Trie | None, trained_keys: Collection[str] | None
     ) -> None:
         self._denies: Callable[[str], bool] = renderer.denies
+        self._end_id = renderer.end_id
         self._shown = renderer.template.shown
         self._trie = trie
         self._trained = None if trained_keys is None else frozenset(map(self._shown, trained_keys))
 
     def measure(self, context: UserContext, prompt: Prompt) -> ContextUse:
         """Count what a prompt shows of its context."""
-        names = {tuple(prompt.token_ids[start:end]) for start, end in prompt.advertiser_spans}
+        names = {self._name(prompt.token_ids[start:end]) for start, end in prompt.advertiser_spans}
         asked = [key for key in context.profile if not self._denies(key)]
         return ContextUse(
             events=len(context.history) + context.dropped_events,
@@ -79,6 +80,10 @@ class ContextMeter:
             if self._trained is None
             else sum(self._shown(key) not in self._trained for key in asked),
         )
+
+    def _name(self, token_ids: Sequence[int]) -> tuple[int, ...]:
+        """Return a name as the trie has it, whether or not the template puts a terminator."""
+        return (*token_ids,) if token_ids[-1:] == [self._end_id] else (*token_ids, self._end_id)
 
     def _count_known(self, names: Collection[tuple[int, ...]]) -> int | None:
         if self._trie is None:

@@ -61,6 +61,14 @@ def test_advertisers_are_counted_once_each_and_known_by_their_tokens() -> None:
     assert (use.events, use.advertisers, use.known_advertisers) == (7, 4, 2)
 
 
+def test_a_template_without_a_terminator_after_names_knows_them_too() -> None:
+    renderer = PromptRenderer(replace(TEMPLATE, event=("{advertiser};",)), TOKENIZER)
+    raw = json.dumps({"as_of": "2024-05-31", "history": _events("Acme", "Elsewhere")}).encode()
+    context = parse_context(raw)
+    use = ContextMeter(renderer, TRIE, KEYS).measure(context, renderer.render(context))
+    assert (use.advertisers, use.known_advertisers) == (2, 1)
+
+
 def test_a_history_under_another_key_names_no_advertiser() -> None:
     use = _measure({"history": _events("Acme", "Zéphyr", key="brand")})
     assert (use.events, use.advertisers, use.known_advertisers) == (2, 0, 0)
