@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
+from adprior_client.redis_password import PasswordFile
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 
 if TYPE_CHECKING:
     import redis
 
-__all__ = ["RedisAddress", "RedisProblemError", "explain", "read_password"]
+__all__ = ["RedisAddress", "RedisProblemError", "explain"]
 
 _SCHEMES: Final = ("redis", "rediss", "unix")
 _EXPECTED: Final = "expected redis://HOST:PORT/DB, rediss:// for TLS, or unix:///PATH?db=DB"
@@ -30,6 +31,7 @@ class RedisAddress:
     Args:
         url: ``redis://[USER@]HOST[:PORT][/DB]``, ``rediss://`` for TLS, ``unix:///PATH[?db=DB]``.
         password: Of the user, or of the server where it knows no users.
+        password_file: A file that has it, instead; read again at each connection.
         tls_ca_file: PEM certificates to trust, the system's where none is given.
         tls_certificate_file: Our own PEM chain, where the server wants one.
         tls_key_file: Its key.
@@ -43,13 +45,18 @@ class RedisAddress:
         url: str,
         *,
         password: str | None = None,
+        password_file: str | Path | None = None,
         tls_ca_file: str | Path | None = None,
         tls_certificate_file: str | Path | None = None,
         tls_key_file: str | Path | None = None,
     ) -> None:
         parts = _split(url)
-        self._settings: dict[str, Any] = {"username": unquote(parts.username or "") or None}
-        self._settings["password"] = password
+        if password is not None and password_file is not None:
+            raise InvalidInputError("password and password_file: expected one of them")
+        username = unquote(parts.username or "") or None
+        self._settings: dict[str, Any] = {"username": username, "password": password}
+        if password_file is not None:
+            self._settings = {"credential_provider": PasswordFile(password_file, username)}
         self._scheme = parts.scheme
         if parts.scheme == "unix":
             self._settings |= {"path": unquote(parts.path), "db": _database(parts.query[3:])}
@@ -102,22 +109,6 @@ class RedisAddress:
             **settings,
         )
         return redis.Redis(connection_pool=pool)
-
-
-def read_password(path: str | Path) -> str:
-    """Return a file's only line.
-
-    Raises:
-        InvalidInputError: It is unreadable, empty or has several lines.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise InvalidInputError(f"{path}: {reason}") from error
-    if len(lines) != 1 or not lines[0]:
-        raise InvalidInputError(f"{path}: found {len(lines)} lines, expected the password alone")
-    return lines[0]
 
 
 _WORDS: Final[dict[str, str]] = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -16,13 +15,14 @@ from adprior_client._checks import check_number
 from adprior_client._forking import Forked, begin_anew_in_children
 from adprior_client.forecast_record import CorruptRecordError, Record, decode_record
 from adprior_client.forecast_time import latest_us
-from adprior_client.redis_connection import RedisAddress, explain, read_password
+from adprior_client.lookup_counts import LookupCounts
+from adprior_client.redis_connection import RedisAddress, explain
 from adprior_client.redis_layout import DEFAULT_NAMESPACE, Keys, Pointer, field_of
 from adprior_client.results import Advertiser, Forecast
 from adprior_client.types import Source, UserId
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["LookupCounts", "RedisForecasts"]
+__all__ = ["RedisForecasts"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FAILURES: Final = 3
@@ -30,31 +30,6 @@ _FAILURES: Final = 3
 _RESET_S: Final = 1.0
 _log = logging.getLogger("adprior_client")
 _Outcome = Literal["found", "absent", "corrupt", "from_future", "failed", "skipped"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LookupCounts:
-    """How lookups ended, since the source was made.
-
-    Attributes:
-        found: With a forecast.
-        absent: Redis has none for the user, or no version at all.
-        corrupt: What it has is not a record of ours, or not this user's.
-        from_future: The record lies in the future by our clock: refused.
-        failed: No answer: late, refused, disconnected.
-        skipped: Not asked, since the last ones failed.
-    """
-
-    found: int = 0
-    absent: int = 0
-    corrupt: int = 0
-    from_future: int = 0
-    failed: int = 0
-    skipped: int = 0
-
-    def to_json(self) -> dict[str, int]:
-        """Return them by name."""
-        return asdict(self)
 
 
 class RedisForecasts(Forked):
@@ -69,7 +44,7 @@ class RedisForecasts(Forked):
             a replica will do.
         namespace: As given to ``adprior publish``.
         password: Of the user, or of the server where it knows no users.
-        password_file: A file that has it, instead.
+        password_file: A file that has it, instead; read again at each connection.
         timeout_s: Of connecting, and of each answer: an ordinary lookup has one.
         refresh_s: A switch of versions is seen after so long at most; it costs a small read each.
         max_connections: Most that are open at once.
@@ -101,11 +76,10 @@ class RedisForecasts(Forked):
             raise InvalidInputError(
                 f"max_connections: found {max_connections!r}, expected an integer of at least 1"
             )
-        if password is not None and password_file is not None:
-            raise InvalidInputError("password and password_file: expected one of them")
         address = RedisAddress(
             url,
-            password=password if password_file is None else read_password(password_file),
+            password=password,
+            password_file=password_file,
             tls_ca_file=tls_ca_file,
             tls_certificate_file=tls_certificate_file,
             tls_key_file=tls_key_file,

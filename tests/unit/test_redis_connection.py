@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from adprior_client.redis_connection import RedisAddress, explain, read_password
+from adprior_client.redis_connection import RedisAddress, explain
+from adprior_client.redis_password import PasswordFile, read_password
 from adprior_runtime.errors import InvalidInputError
 
 EXPECTED = "expected redis://HOST:PORT/DB"
@@ -99,3 +100,14 @@ def test_no_argument_of_a_command_is_repeated(text: str, said: str) -> None:
     told = explain(ValueError(text), "redis://h:1/0")
     assert said in told
     assert "secret" not in told
+
+
+def test_a_password_file_is_read_at_each_connection(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_text("old")
+    named, nameless = PasswordFile(path, "ads"), PasswordFile(path, None)
+    assert (named.get_credentials(), nameless.get_credentials()) == (("ads", "old"), ("old",))
+    path.write_text("")  # on its way
+    assert named.get_credentials() == ("ads", "old")
+    path.write_text("new")
+    assert named.get_credentials() == ("ads", "new")

@@ -304,6 +304,25 @@ def test_its_own_timeout_holds_where_nobody_else_has_one(server: RedisServer) ->
         assert source.counts.skipped > 100
 
 
+def test_a_new_password_is_taken_from_its_file(tmp_path: Path, forecasts: list[str]) -> None:
+    path = tmp_path / "password"
+    path.write_text("the old one")
+    with running_redis(tmp_path, "--requirepass", "the old one") as server:
+        server.secret = "the old one"
+        command = ["publish", "--redis", server.url, "--password-file", str(path)]
+        assert main([*command, "--forecasts", forecasts[0]]) == 0
+        with RedisForecasts(server.url, password_file=path, timeout_s=10) as source:
+            assert first_of(source) == 7
+            admin = server.client()
+            admin.config_set("requirepass", "the new one")
+            admin.client_kill_filter(_type="normal", skipme=True)
+            path.write_text("the new one")
+            give_up = time.monotonic() + 20
+            while first_of(source) != 7:
+                assert time.monotonic() < give_up
+            assert source.counts.failed <= 1  # the connection that was cut
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

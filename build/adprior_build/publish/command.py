@@ -23,9 +23,9 @@ from adprior_client.redis_connection import (
     RedisAddress,
     RedisProblemError,
     explain,
-    read_password,
 )
 from adprior_client.redis_layout import DEFAULT_NAMESPACE, Keys
+from adprior_client.redis_password import read_password
 from adprior_client.tables import Column, format_table
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.json_text import to_json
