@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,9 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from adprior_bulk.command import _client_config, add_arguments
-from adprior_bulk.job import choose_shards
-from adprior_bulk.settings import Inputs
+from adprior_bulk.fleet import Fleet
+from adprior_bulk.job import Job, choose_shards
+from adprior_bulk.manifest import DataFile, Manifest
+from adprior_bulk.settings import Inputs, Rules
+from adprior_client import ClientConfig
 from adprior_runtime.cli import main
+from adprior_runtime.errors import InvalidInputError
 
 BUNDLE = str(Path(__file__).parents[2] / "demo" / "bundle")
 
@@ -78,6 +83,35 @@ def test_a_shard_has_about_a_thousand_users(tmp_path: Path, rows: int, shards: i
     pq.write_table(pa.table({"n": pa.array(range(rows), pa.int32())}), path)
     assert choose_shards(tmp_path, Inputs(users=path), None) == shards
     assert choose_shards(tmp_path, Inputs(users=path), 5) == 5
+
+
+def test_a_directory_from_the_future_can_be_gone_on_with(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    rules = Rules(as_of=now, max_age=timedelta(7), lateness=timedelta(30), bundle_id="b")
+    job = Job(
+        output=tmp_path,
+        inputs=Inputs(users=tmp_path),
+        rules=rules,
+        engine=Fleet(client=ClientConfig(urls=("h:1",)), top_k=None, bundle_id="b"),
+    )
+
+    def previous(as_of: datetime) -> Manifest:
+        return Manifest(
+            version="v",
+            request="r",
+            date="2024-05-01",
+            as_of=as_of.isoformat(),
+            made_at=now.isoformat(),
+            bundle_id="b",
+            top_k=None,
+            shards=1,
+            files=(DataFile(path="p", shard=0, rows=1),),
+        )
+
+    plan = job._plan("request", previous(now + timedelta(60 * 365)))
+    assert plan.previous == {0: ["p"]}
+    with pytest.raises(InvalidInputError, match="which is earlier; choose another output"):
+        job._plan("request", previous(now + timedelta(minutes=1)))
 
 
 @pytest.mark.parametrize(
