@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import trustme
 from adprior_client import (
     AsyncRetrievalClient,
     ClientConfig,
+    DeniedError,
     InvalidArgumentError,
     RankingClient,
     Reason,
@@ -239,4 +242,42 @@ def test_a_new_token_is_taken_when_the_old_one_is_refused(tmp_path: Path) -> Non
         triton.status = None
         assert client.forecast(USER).reason is None
         assert "the-new-token-0123456789" in triton.metadata[-1].values()
+    triton.stop()
+
+
+def test_calls_under_way_keep_their_channel(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.touch(mode=0o600)
+    path.write_text("the-old-token-0123456789")
+    triton = FakeTriton().start()
+    config = triton.config(token_file=str(path))
+
+    def exchange(client: RetrievalClient | AsyncRetrievalClient) -> None:
+        path.write_text(path.read_text() + "x")
+        client._renew(DeniedError("refused"))
+        gc.collect()
+        triton.hold = False
+        triton.release.set()
+
+    triton.hold = True
+    with RetrievalClient(config) as client, ThreadPoolExecutor(1) as pool:
+        held = pool.submit(client.forecast, USER)
+        _await(lambda: triton.calls)
+        exchange(client)
+        assert held.result().reason is None
+        assert client.forecast(USER).reason is None
+    triton.release.clear()
+    triton.hold = True
+
+    async def ask() -> None:
+        async with AsyncRetrievalClient(config) as other:
+            task = asyncio.create_task(other.forecast(USER))
+            while len(triton.calls) < 3:
+                await asyncio.sleep(0.01)
+            exchange(other)
+            assert (await task).reason is None
+            assert (await other.forecast(USER)).reason is None
+
+    asyncio.run(ask())
+    assert triton.metadata[-1]["triton-grpc-protocol-inference-key"].endswith("9xx")
     triton.stop()
