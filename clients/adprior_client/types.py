@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, TypeAlias
 
@@ -23,7 +24,9 @@ __all__ = [
     "UserId",
 ]
 
-Scalar: TypeAlias = str | int | float | bool | None
+Scalar: TypeAlias = str | int | float | bool | Decimal | date | np.generic | None
+"""A value of a profile. What JSON does not have goes as the text that training reads of it; NaN and
+text of white space alone count as absent."""
 Moment: TypeAlias = str | date | datetime
 """ISO 8601 text, a date or a date-time; one without a zone is taken as UTC by the server."""
 
@@ -73,8 +76,8 @@ class Event:
     time: Moment
     action: str
     advertiser: str | None = field(default=None, repr=False)
-    category: str | None = field(default=None, repr=False)
-    text: str | None = field(default=None, repr=False)
+    category: Scalar = field(default=None, repr=False)
+    text: Scalar = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +85,7 @@ class User:
     """What the caller knows of one user.
 
     Attributes:
-        profile: Flat map, any keys; null values are ignored.
+        profile: Flat map, any keys; values that count as absent are ignored.
         history: Events, oldest first; the server drops those after ``as_of``.
         as_of: The time the forecast is for; a bare date includes that whole day.
     """
