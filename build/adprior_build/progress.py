@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
+from itertools import chain, islice
 from typing import Final, TypeVar
 
 from tqdm import tqdm
@@ -26,8 +27,12 @@ def shown(items: Iterable[_T], *, what: str, unit: str, total: int | None = None
         unit: What one item is called.
         total: How many there are, where ``items`` does not say.
     """
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    waiting = iter(items)
+    first = list(islice(waiting, 1))  # what comes before it says nothing of how long others take
     bar: Iterable[_T] = tqdm(
-        items,
+        chain(first, waiting),
         desc=what,
         unit=unit,
         total=total,
