@@ -100,7 +100,7 @@ def _difference(
         float(np.abs(engine.prefill(prompt)[1] - other.prefill(prompt)[1]).max())
         for prompt in prompts[:8]
     ]
-    return {"log_prob_difference": max(differences)}
+    return {"log_prob_difference": float(np.max(differences))}  # NaN where one is
 
 
 def _measure_peers(
@@ -151,9 +151,10 @@ def _compare(
     ours = search.run(settings.width).log_probs
     rows = [trie.lookup(path) for _, path in theirs]
     scores = search.score(np.array(rows)).log_probs
-    difference = max(abs(score - own) for (score, _), own in zip(theirs, scores, strict=True))
+    difference = float(np.abs(np.array([score for score, _ in theirs]) - scores).max())
     kth = min(settings.width, len(theirs)) - 1
-    if difference > _TOLERANCE or ours[kth] < theirs[kth][0] - _TOLERANCE:
+    # Both written so that NaN fails.
+    if not (difference <= _TOLERANCE and ours[kth] >= theirs[kth][0] - _TOLERANCE):
         raise AdpriorError(
             f"{name}: scores differ by {difference:.1e}, its {kth + 1}th name has "
             f"{theirs[kth][0]:.4f}, ours {ours[kth]:.4f}"

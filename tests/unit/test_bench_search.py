@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from adprior_bench.synthetic import END_ID, PRECISIONS, quantised_copy, random_c
 from adprior_build.onnx_export import export_onnx
 from adprior_runtime.cli import main
 from adprior_runtime.engines.onnx import OnnxEngine
-from adprior_runtime.errors import EnvironmentProblemError
+from adprior_runtime.errors import AdpriorError, EnvironmentProblemError
 from adprior_runtime.search import SearchMode, SearchSettings, TrieSearch
 from adprior_runtime.trie import Trie
 
@@ -83,6 +84,21 @@ def test_the_peers_find_what_the_search_finds(model: tuple[Any, Path], trie: Tri
     )
     np.testing.assert_allclose([s for s, _ in generated], scores.log_probs, atol=1e-3)
     assert result.log_probs[len(generated) - 1] >= generated[-1][0] - 1e-3
+
+
+@pytest.mark.parametrize("value", [math.nan, -1e9, 0.0])
+@pytest.mark.parametrize("place", [0, WIDTH - 1])
+def test_a_peer_that_scores_a_name_otherwise_is_not_compared_with(
+    model: tuple[Any, Path], trie: Trie, value: float, place: int
+) -> None:
+    engine = OnnxEngine(model[1], threads=1)
+    beams = beam_search(engine, PROMPT, trie, width=WIDTH)
+    theirs = list(zip(beams.log_probs.tolist(), beams.paths, strict=True))
+    settings = SearchSettings(mode=SearchMode.BEAM, width=WIDTH)
+    search_synthetic._compare("a peer", theirs, engine, trie, PROMPT, settings)
+    theirs[place] = (value, theirs[place][1])
+    with pytest.raises(AdpriorError, match="a peer: scores differ by"):
+        search_synthetic._compare("a peer", theirs, engine, trie, PROMPT, settings)
 
 
 ROUNDS = 3
