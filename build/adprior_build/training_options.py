@@ -130,7 +130,7 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     _add(
         group,
         ("--threads", whole_number, 0, "CPU threads, 0 for all that the process may use"),
-        ("--checkpoint-minutes", positive_number, 10.0, "keep the state as often, and each epoch"),
+        ("--checkpoint-minutes", positive_number, 3.0, "keep the state as often, and each epoch"),
     )
     group.add_argument(
         "--work", type=Path, metavar="DIR", help="where the state is kept (OUTPUT.partial)"
