@@ -75,6 +75,9 @@ class _TimedEngine(Engine[Any]):
         self.spans.append((start, time.perf_counter()))
         return answer
 
+    def most_tokens(self, state: Any) -> int:
+        return self.engine.most_tokens(state)
+
 
 def measure_search(
     name: str,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,8 @@ from adprior_runtime.search import SearchSettings, TrieSearch
 from adprior_runtime.trie import Trie
 
 __all__ = ["Forecaster"]
+
+_BOUNDED_ROWS: Final = 16_384
 
 
 class Forecaster:
@@ -131,8 +133,13 @@ class Forecaster:
             prefixes it stopped at. float64 [advertisers].
         """
         search, forecast = self._search(self.prompt_ids(context), None)
-        rows = np.arange(len(self.advertisers.ids), dtype=np.int64)
-        return forecast, search.score(rows, token_budget=0).log_probs
+        count = len(self.advertisers.ids)
+        # In parts: names are looked at as a matrix, as wide as the longest of them.
+        parts = [
+            search.score(np.arange(start, min(start + _BOUNDED_ROWS, count)), token_budget=0)
+            for start in range(0, count, _BOUNDED_ROWS)
+        ]
+        return forecast, np.concatenate([part.log_probs for part in parts])
 
     def _search(
         self, prompt_ids: Sequence[int], top_k: int | None

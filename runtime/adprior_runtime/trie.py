@@ -52,34 +52,37 @@ class Trie:
 
     @classmethod
     def build(cls, paths: Iterable[Sequence[int]], advertisers: npt.ArrayLike) -> Trie:
-        """Build from token paths and the advertiser row of each.
+        """Build from token paths and the advertiser row of each, in time and memory near their sum.
 
         Args:
             paths: Terminated token ids, all different, none the beginning of another.
             advertisers: The advertiser row of each path; rows count from 0 without a gap.
         """
-        tokens, lengths = as_matrix(paths)
+        flat, starts, lengths = _flatten(paths)
         rows = np.asarray(advertisers, dtype=np.int32)
-        order = np.lexsort(tokens.T[::-1])
-        tokens, lengths, rows = tokens[order], lengths[order], rows[order]
-        # How many tokens a path shares with the one before: from there on its nodes are new.
-        shared = np.zeros(len(tokens), dtype=np.int64)
-        shared[1:] = (tokens[1:] != tokens[:-1]).argmax(axis=1)
+        order = np.arange(len(lengths))  # of the paths, by the tokens up to the depth reached
+        node = np.zeros(len(lengths), dtype=np.int64)  # where each of them is, in that order
+        going = np.arange(len(lengths))  # those that do not end there
         offsets, child_tokens, leaf_advertiser = [np.zeros(1, np.int64)], [], [np.array([-1])]
         nodes_before, parents_before = 1, 0
-        node = np.zeros(len(tokens), dtype=np.int64)  # of each path, at the depth reached
-        for depth in range(tokens.shape[1]):
-            is_new = (lengths > depth) & (shared <= depth)
-            parents = node[is_new]
-            node = np.where(lengths > depth, nodes_before - 1 + np.cumsum(is_new), node)
+        for depth in range(int(lengths.max(initial=0))):
+            above, tokens = node[going], flat[starts[order[going]] + depth]
+            # Nodes rise along the order, so paths change places with those of their node only.
+            by_token = np.lexsort((tokens, above))
+            order[going], tokens = order[going[by_token]], tokens[by_token]
+            is_new = np.ones(len(going), dtype=np.bool_)
+            is_new[1:] = (tokens[1:] != tokens[:-1]) | (above[1:] != above[:-1])
+            parents = above[is_new]
+            node[going] = nodes_before - 1 + np.cumsum(is_new)
             counts = np.bincount(parents - parents_before, minlength=nodes_before - parents_before)
             offsets.append(offsets[-1][-1] + np.cumsum(counts))
-            child_tokens.append(tokens[is_new, depth])
-            is_leaf = lengths[is_new] == depth + 1
-            leaf_advertiser.append(np.where(is_leaf, rows[is_new], -1))
+            child_tokens.append(tokens[is_new])
+            is_leaf = lengths[order[going]] == depth + 1
+            leaf_advertiser.append(np.where(is_leaf, rows[order[going]], -1)[is_new])
+            going = going[~is_leaf]
             parents_before, nodes_before = nodes_before, nodes_before + int(is_new.sum())
         offsets.append(np.full(nodes_before - parents_before, offsets[-1][-1]))
-        by_row = np.argsort(rows, kind="stable")
+        by_row = np.argsort(rows[order], kind="stable")
         leaf_counts = np.bincount(rows)
         arrays = {
             "offsets": np.concatenate(offsets),
@@ -259,11 +262,17 @@ class Trie:
         return trie
 
 
-def as_matrix(paths: Iterable[Sequence[int]]) -> tuple[Int32Array, Int64Array]:
-    """Return paths as int32 [n, longest], padded with -1 on the right, and their lengths."""
+def _flatten(paths: Iterable[Sequence[int]]) -> tuple[Int32Array, Int64Array, Int64Array]:
+    """Return the tokens of all paths, int32, and where each one's begin and how many they are."""
     listed = paths if isinstance(paths, Sequence) else list(paths)
     lengths = np.fromiter(map(len, listed), dtype=np.int64, count=len(listed))
     flat = np.fromiter(chain.from_iterable(listed), dtype=np.int32, count=int(lengths.sum()))
+    return flat, np.cumsum(lengths) - lengths, lengths
+
+
+def as_matrix(paths: Iterable[Sequence[int]]) -> tuple[Int32Array, Int64Array]:
+    """Return a few paths as int32 [n, longest], padded with -1 on the right, and their lengths."""
+    flat, _, lengths = _flatten(paths)
     tokens = np.full((len(lengths), int(lengths.max(initial=0))), _NO_TOKEN, dtype=np.int32)
     tokens[np.arange(tokens.shape[1]) < lengths[:, None]] = flat
     return tokens, lengths

@@ -59,6 +59,22 @@ def _small() -> Trie:
     return _build({(1, END): 0, (1, 2, END): 1, (3, END): 0})
 
 
+def test_one_long_name_costs_its_own_tokens_only() -> None:
+    """A matrix of 20,000 names as wide as the longest would take 20 MB, sorting it 60."""
+    random = np.random.default_rng(0)
+    names = {(*row, END) for row in random.integers(1, 9000, (20_000, 4)).tolist()}
+    paths = [*sorted(names), tuple([5] * 255 + [END])]
+    tracemalloc.start()
+    try:
+        trie = Trie.build(paths, range(len(paths)))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert trie.depth == 256
+    assert trie.lookup(paths[-1]) == len(paths) - 1
+    assert peak < 100 * sum(map(len, paths))
+
+
 @settings(max_examples=50)
 @given(catalogues(), st.lists(PATHS | st.lists(st.integers(-1, 9), max_size=6).map(tuple)))
 def test_every_path_leads_to_its_advertiser_and_nothing_else_to_any(
