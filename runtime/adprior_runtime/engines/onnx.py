@@ -6,7 +6,7 @@ and values are written once and never re-ordered, whatever the search does; what
 joined to them before the next.
 
 A pass is bounded in bytes, whatever the vocabulary and however large the tree: see `PASS_BYTES` and
-`PASS_CELLS`. What it took goes back to the system when it ends.
+`PASS_CELLS`. ONNX Runtime's arena keeps what the largest pass took, for the next ones.
 """
 
 from __future__ import annotations
