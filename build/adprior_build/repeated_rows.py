@@ -8,7 +8,7 @@ dropped, and others are kept, unless the column map decides.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 
 from adprior_build.column_map import EventColumns
 from adprior_build.text_columns import plain_column
-from adprior_runtime.values import NoTextError, value_text
 
 __all__ = ["choose_dropped", "day_alone", "find_repeated", "row_digests"]
 
 _DAY_NS: Final = 24 * 60 * 60 * 10**9
+_LARGEST_WHOLE: Final = 2.0**63
 _NANOSECONDS: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _DAY_ALONE: Final = (
     r"^\s*[0-9W-]+([T ]00:?00(:?00([.,]0*)?)?\s*(Z|UTC|GMT|[+-][0-9:]+)?(\[.*\])?)?\s*$"
@@ -89,13 +89,23 @@ def day_alone(times: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
 
 
 def _digests(name: str, array: pa.Array) -> npt.NDArray[np.uint64]:
-    """Return each value's digest, uint64 [values, 2]; 0 of a null."""
+    """Return each value's digest, uint64 [values, 2]; 0 of a null and of NaN."""
+    key = hashlib.blake2b(name.encode(), digest_size=16).digest()
+    if pa.types.is_boolean(array.type):
+        array = array.cast(pa.int8())
+    kind = array.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return _mixed(key, array.fill_null(0).to_numpy(zero_copy_only=False), array.is_valid())
+    if pa.types.is_temporal(kind) and not pa.types.is_interval(kind):
+        ticks = array.view(pa.int32() if kind.bit_width == 32 else pa.int64()).fill_null(0)
+        # Units of several files compare; what overflows stays apart all the same.
+        factor = _NANOSECONDS[kind.unit] if pa.types.is_timestamp(kind) else 1
+        return _mixed(key, ticks.to_numpy().astype(np.int64) * factor, array.is_valid())
     try:
         encoded = array.dictionary_encode()
         values, indices = encoded.dictionary, encoded.indices
-    except pa.ArrowNotImplementedError:  # lists, structs, half floats
+    except pa.ArrowNotImplementedError:  # lists, structs
         values, indices = array, pa.array(range(len(array)), pa.int64())
-    key = hashlib.blake2b(name.encode(), digest_size=16).digest()
     raw = [
         bytes(16) if value is None else hashlib.blake2b(value, digest_size=16, key=key).digest()
         for value in _as_bytes(values)
@@ -105,26 +115,29 @@ def _digests(name: str, array: pa.Array) -> npt.NDArray[np.uint64]:
     return chosen
 
 
-def _as_bytes(values: pa.Array) -> Iterable[bytes | None]:
+def _mixed(key: bytes, numbers: npt.NDArray[Any], valid: pa.Array) -> npt.NDArray[np.uint64]:
+    """Return digests of numbers by splitmix64's mixer; 5 and 5.0 have the same."""
+    known = valid.to_numpy(zero_copy_only=False)
+    if numbers.dtype.kind == "f":
+        numbers = numbers.astype(np.float64)
+        known = known & ~np.isnan(numbers)
+        whole = (numbers == np.floor(numbers)) & (np.abs(numbers) < _LARGEST_WHOLE)
+        integers = np.where(whole, numbers, 0).astype(np.int64)
+        bits = np.where(whole, integers.view(np.uint64), ~numbers.view(np.uint64))
+    else:
+        bits = numbers.astype(np.int64).view(np.uint64)
+    seeds = np.frombuffer(key, dtype=np.uint64)
+    mixed = (bits[:, None] ^ seeds) + np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    mixed ^= mixed >> np.uint64(31)
+    return np.where(known[:, None], mixed, np.uint64(0))
+
+
+def _as_bytes(values: pa.Array) -> Iterator[bytes | None]:
     """Yield values as bytes; text unread, since columns that nobody asks for may be no UTF-8."""
-    kind = values.type
-    if pa.types.is_temporal(kind) and not pa.types.is_interval(kind):
-        # Exactly: not every one of them fits a type of Python's.
-        factor = _NANOSECONDS[kind.unit] if pa.types.is_timestamp(kind) else 1
-        for value in values.view(pa.int32() if kind.bit_width == 32 else pa.int64()).to_pylist():
-            yield None if value is None else b"%d" % (value * factor)
-        return
     column = plain_column(pa.chunked_array([values]))
-    kind = column.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         column = column.cast(pa.large_binary())
     for value in column.to_pylist():
-        yield value if isinstance(value, bytes) else _scalar_bytes(value)
-
-
-def _scalar_bytes(value: Any) -> bytes | None:
-    try:
-        text = value_text(value)
-    except NoTextError:
-        text = repr(value)
-    return None if text is None else text.encode()
+        yield value if value is None or isinstance(value, bytes) else repr(value).encode()
