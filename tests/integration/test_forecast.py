@@ -26,6 +26,7 @@ from adprior_runtime.forecaster import Forecaster
 from adprior_runtime.prompt import PromptRenderer
 from adprior_runtime.server import TritonServer
 from integration.conftest import ADVERTISERS, ALIASES
+from integration.metrics_page import await_page, read_settled
 from integration.output_subsets import ENSEMBLES, assert_subsets_are_answered, output_subsets
 
 pytestmark = pytest.mark.triton
@@ -413,10 +414,27 @@ def test_predict_and_rank_say_what_of_a_context_was_not_used(
         "Context: 1 of 2 advertisers known, 2 of 3 profile keys unknown, "
         "1 of 3 events after as_of (a time without a zone is UTC)"
     )
+    before = read_settled(server)
     assert main(["predict", *asked]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == words
     assert main(["rank", *asked, "--candidates", str(candidates)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == words
+    # Each command renders the user twice: for the answer, and for the word on it.
+    expected = {
+        ("adprior_events_total", "model", contract.TOKENIZER): 12,
+        ("adprior_dropped_events_total", "reason", "after_as_of"): 4,
+        ("adprior_history_advertisers_total", "known", "true"): 4,
+        ("adprior_history_advertisers_total", "known", "false"): 4,
+        ("adprior_profile_keys_total", "use", "known"): 4,
+        ("adprior_profile_keys_total", "use", "unknown"): 8,
+    }
+    await_page(
+        server,
+        lambda page: all(
+            page.total(name, **{label: value}) - before.total(name, **{label: value}) == number
+            for (name, label, value), number in expected.items()
+        ),
+    )
 
 
 def test_a_bad_k_is_refused_by_the_server_too(server: TritonServer) -> None:
