@@ -8,6 +8,7 @@ and the halves are tokenised by themselves.
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import Final
 
@@ -18,6 +19,8 @@ from adprior_runtime.spelling import even_out
 
 __all__ = ["ValueTokenizer"]
 
+_BYTE: Final = re.compile("<0x[0-9A-F]{2}>")
+"""One byte of a letter that the vocabulary lacks, in tokenizers that fall back to bytes."""
 _UNKNOWN_PROBE: Final = "\U00012000 \U00013000"
 """Cuneiform and a hieroglyph: spelt in bytes, or as what the tokenizer does not know."""
 
@@ -42,7 +45,8 @@ class ValueTokenizer:
         if tokenizer.pre_tokenizer is not None:
             self._tokenizer.pre_tokenizer = tokenizer.pre_tokenizer
         added = tokenizer.get_added_tokens_decoder()
-        self._kept_out = (frozenset(added) - self._unknown_ids()) | {end_id}
+        spelling = {key for key, token in added.items() if _BYTE.fullmatch(token.content)}
+        self._kept_out = (frozenset(added) - spelling - self._unknown_ids()) | {end_id}
         self._require_spellable({key: token.content for key, token in added.items()}, end_id)
 
     def encode(self, text: str) -> tuple[int, ...]:

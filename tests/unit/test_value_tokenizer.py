@@ -175,6 +175,17 @@ def test_the_terminator_is_kept_out_though_it_is_an_ordinary_token() -> None:
     assert end_id not in ids
 
 
+def test_bytes_that_spell_unknown_letters_are_text_though_they_are_added_tokens() -> None:
+    spelt = [f"<0x{byte:02X}>" for byte in range(256)]
+    vocab = {piece: place for place, piece in enumerate([*SPECIAL, *ALPHABET, *spelt])}
+    model = models.BPE(vocab=vocab, merges=[], unk_token=UNKNOWN, byte_fallback=True)
+    tokenizer = Tokenizer(model)
+    tokenizer.add_special_tokens(SPECIAL)
+    tokenizer.add_tokens(spelt)
+    ids = _values(tokenizer).encode("aé")
+    assert [tokenizer.id_to_token(token) for token in ids] == ["a", "<0xC3>", "<0xA9>"]
+
+
 def test_a_tokenizer_with_a_letter_among_its_added_tokens_is_refused() -> None:
     tokenizer = _whole_words_first()
     tokenizer.add_tokens(["a"])
