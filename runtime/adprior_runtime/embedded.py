@@ -64,6 +64,9 @@ class Installation:
         if self.libraries:
             libraries = [*map(str, self.libraries), environment.get("LD_LIBRARY_PATH", "")]
             environment["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
+        # Our models multiply no matrices with NumPy, whose library would start a thread for each
+        # core in every one of their processes.
+        environment.setdefault("OPENBLAS_NUM_THREADS", "1")
         return environment
 
     def copy_backends(self, directory: Path, further: Sequence[Path] = ()) -> None:

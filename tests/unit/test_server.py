@@ -226,6 +226,15 @@ def test_the_environments_python_comes_first(monkeypatch: pytest.MonkeyPatch) ->
     assert environment["LD_LIBRARY_PATH"] == "/a:/b"
 
 
+def test_numpy_starts_no_threads_in_the_models_unless_it_is_told_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    assert Installation(binary=Path("t")).environment()["OPENBLAS_NUM_THREADS"] == "1"
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "4")
+    assert Installation(binary=Path("t")).environment()["OPENBLAS_NUM_THREADS"] == "4"
+
+
 def test_the_backend_directory_is_laid_out_as_the_server_wants(tmp_path: Path) -> None:
     files = (tmp_path / "libtriton_python.so", tmp_path / "triton_python_backend_stub")
     for file in files:
