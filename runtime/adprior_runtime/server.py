@@ -41,7 +41,7 @@ _POLL_S: Final = 0.05
 _WATCH_S: Final = 0.25
 _STARTS: Final = 3
 """On a busy machine, about one start of thirty aborts by itself."""
-_UNREADY_S: Final = 2.0
+_UNREADY_S: Final = 8.0
 """In which a server that drains says that it is not ready: its model looks ten times a second."""
 _DRAIN_FILE: Final = "draining"
 _log = logging.getLogger("adprior")

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -50,6 +51,7 @@ class Node:
         self.ends: list[str] = []
         self._closing = threading.Event()
         self._command: subprocess.Popen[str] | None = None
+        self._told = tempfile.TemporaryFile()  # noqa: SIM115  as long as the node
         self._supervisor = threading.Thread(target=self._supervise, daemon=True)
 
     def __enter__(self) -> Self:
@@ -68,11 +70,12 @@ class Node:
         if self._command is not None:
             self._command.terminate()
         self._supervisor.join(timeout=60)
+        self._told.close()
 
     def await_ready(self, timeout_s: float = 60) -> None:
-        """Block until the server says that it is ready."""
+        """Block until the server says that it is ready, and `adprior serve` has said so too."""
         deadline = time.monotonic() + timeout_s
-        while not self.is_ready():
+        while not (self.is_ready() and self._is_announced()):
             assert time.monotonic() < deadline, f"the node is not ready; it ended: {self.ends}"
             time.sleep(0.05)
 
@@ -136,12 +139,17 @@ class Node:
             time.sleep(0.05)
         self.await_ready()
 
+    def _is_announced(self) -> bool:
+        return os.pread(self._told.fileno(), 4096, 0).startswith(b"adprior: ready")
+
     def _supervise(self) -> None:
         while not self._closing.is_set():
+            self._told.truncate(0)
+            self._told.seek(0)
             with subprocess.Popen(
                 self._arguments(),
                 cwd=TESTS,
-                stdout=subprocess.DEVNULL,
+                stdout=self._told,
                 stderr=subprocess.PIPE,
                 text=True,
             ) as self._command:
