@@ -43,7 +43,7 @@ def retrieval_verdict(found: RetrievalFigures | None, *, events: str, unfilled: 
         return {
             "question": _RETRIEVAL,
             "answer": "not measured",
-            "text": "The log names no items, so there was nothing to retrieve.",
+            "text": "The log names no items (`item` in the column map): nothing to retrieve.",
         }
     gained, ahead, parts = [], [], []
     for budget, quota in found.quotas.items():
