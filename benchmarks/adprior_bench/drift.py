@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from adprior_bench.cases import read_test_cases
 from adprior_bench.log_origin import add_other_log, require_training_log
-from adprior_bench.progress import track
 from adprior_build.options import positive_integer
+from adprior_build.progress import track
 from adprior_client.tables import Column, format_table
 from adprior_runtime.context import UserContext
 from adprior_runtime.drift import PopularityBins, stability_index

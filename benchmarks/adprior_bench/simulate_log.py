@@ -30,7 +30,7 @@ from adprior_bench.kept_results import (
     partial_directory,
 )
 from adprior_bench.log_origin import LogOrigin, add_other_log, require_training_log
-from adprior_bench.progress import say, track
+from adprior_bench.progress import say
 from adprior_bench.quality.head_choice import RankedRows
 from adprior_bench.quality.impressions import CANDIDATES, SEED, Impressions
 from adprior_bench.quality.language_model import forecast_identity
@@ -41,6 +41,7 @@ from adprior_build.catalogue import read_catalogue
 from adprior_build.event_log import ColumnMap
 from adprior_build.logistic_fit import fit_recalibration
 from adprior_build.options import positive_integer, whole_number
+from adprior_build.progress import track
 from adprior_build.ranking_log import ORIGIN_KEY
 from adprior_runtime.bundle import CATALOGUE_FILE
 from adprior_runtime.context import UserContext

@@ -16,7 +16,7 @@ from adprior_build.column_map import ColumnMap, EventColumns, ProfileColumns
 from adprior_build.log_notes import note_profiles, note_repeated, note_unmatched
 from adprior_build.log_rows import event_rows, prepare_events
 from adprior_build.profiles import Profiles, read_profiles
-from adprior_build.progress import shown
+from adprior_build.progress import track
 from adprior_build.repeated_rows import choose_dropped, find_repeated, row_digests
 from adprior_build.tables import read_table
 from adprior_runtime.context import Event
@@ -161,9 +161,14 @@ def _read_events(
     repeated = find_repeated(row_digests(table))
     prepared = prepare_events(table, columns, str(path), is_csv=path.suffix == ".csv")
     dropped = choose_dropped(repeated, np.asarray(prepared["day_alone"].to_numpy()), columns)
-    rows = event_rows(prepared, columns, str(path))
-    total = prepared.num_rows
-    for row, found in enumerate(shown(rows, what=f"reading {path.name}", unit="row", total=total)):
+    rows = track(
+        event_rows(prepared, columns, str(path)),
+        desc=f"reading {path.name}",
+        unit="row",
+        total=prepared.num_rows,
+        leave=False,
+    )
+    for row, found in enumerate(rows):
         if not dropped[row]:
             yield found
     count = int(dropped.sum())

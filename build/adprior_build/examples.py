@@ -10,7 +10,7 @@ from itertools import groupby
 import numpy as np
 
 from adprior_build.event_log import UserHistory
-from adprior_build.progress import shown
+from adprior_build.progress import track
 from adprior_runtime.context import Event, UserContext
 from adprior_runtime.prompt import PromptRenderer
 from adprior_runtime.trie import Trie
@@ -84,7 +84,9 @@ class ExampleSource:
         """Return the examples of epoch ``number``; the same for the same seed and number."""
         random = np.random.default_rng([self._seed, number])
         examples: list[Example] = []
-        for user, rows in shown(self._users, what=f"examples of epoch {number}", unit="user"):
+        for user, rows in track(
+            self._users, desc=f"examples of epoch {number}", unit="user", leave=False
+        ):
             count = max(1, round(len(rows) / _NAMES_PER_PROMPT))
             drawn = random.choice(rows, size=count, replace=False)
             examples.extend(self._example(user, int(row), random) for row in drawn)

@@ -9,7 +9,7 @@ import torch
 
 from adprior_build.batches import cut_into_batches
 from adprior_build.examples import Example
-from adprior_build.progress import shown
+from adprior_build.progress import track
 from adprior_build.training_loss import Batch, Objective
 from adprior_build.training_position import Position
 from adprior_build.training_settings import Settings
@@ -56,7 +56,9 @@ class Validation:
         model.eval()
         waiting = self._batches[position.checked :]
         with torch.no_grad():
-            for chosen in shown(waiting, what=f"validation {position.epoch}", unit="batch"):
+            for chosen in track(
+                waiting, desc=f"validation {position.epoch}", unit="batch", leave=False
+            ):
                 if position.checked and is_over():
                     break
                 batch = Batch.of(chosen, device=self._device)

@@ -5,11 +5,11 @@ import re
 import pytest
 
 from adprior_build import progress
-from adprior_build.progress import shown
+from adprior_build.progress import track
 
 
 def test_what_is_quick_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(shown(range(3), what="rows", unit="row")) == [0, 1, 2]
+    assert list(track(range(3), desc="rows", unit="row")) == [0, 1, 2]
     assert capsys.readouterr().err == ""
 
 
@@ -18,7 +18,7 @@ def test_what_takes_longer_has_a_bar_with_the_time_left(
 ) -> None:
     monkeypatch.setattr(progress, "_QUICK_S", 0.0)
     monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.0)
-    items = shown(iter("abcd"), what="reading", unit="row", total=4)
+    items = track(iter("abcd"), desc="reading", unit="row", total=4)
     assert [next(items), next(items), next(items)] == ["a", "b", "c"]
     found = capsys.readouterr()
     assert found.out == ""

@@ -16,10 +16,10 @@ import numpy as np
 import onnxruntime
 
 from adprior_bench.kept_results import KeptResults, key_of
-from adprior_bench.progress import track
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.study import Study
 from adprior_bench.quality.trials import Float32Array
+from adprior_build.progress import track
 from adprior_runtime import __version__
 from adprior_runtime.context import UserContext
 from adprior_runtime.forecaster import Forecaster

@@ -18,7 +18,6 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from adprior_bench.progress import track
 from adprior_bench.quality.base_ranker import BaseRanker
 from adprior_bench.quality.head_choice import (
     CLAMP,
@@ -40,6 +39,7 @@ from adprior_bench.quality.matrix_priors import (
 from adprior_bench.quality.study import Study
 from adprior_build.head_variants import fit_variant
 from adprior_build.logistic_fit import fit_recalibration
+from adprior_build.progress import track
 from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.head import PriorHead

@@ -7,13 +7,13 @@ from typing import Final
 
 import numpy as np
 
-from adprior_bench.progress import track
 from adprior_bench.quality.baselines.affinity import CategoryAffinity
 from adprior_bench.quality.baselines.base import Training
 from adprior_bench.quality.baselines.boosted import FEATURES, Signals
 from adprior_bench.quality.baselines.popularity import SegmentPopularity
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.impressions import Impressions
+from adprior_build.progress import track
 
 __all__ = ["RankingFeatures"]
 

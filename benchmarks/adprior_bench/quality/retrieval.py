@@ -19,10 +19,10 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from adprior_bench.progress import track
 from adprior_bench.quality.histories import NONE, EncodedCase, Float64Array
 from adprior_bench.quality.retriever import Query, Retriever
 from adprior_bench.quality.study import Study
+from adprior_build.progress import track
 from adprior_client.blending import (
     BlendedItem,
     ItemSource,

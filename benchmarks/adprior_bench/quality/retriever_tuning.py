@@ -12,12 +12,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from adprior_bench.progress import track
 from adprior_bench.quality.histories import EncodedCase
 from adprior_bench.quality.item_vectors import ItemCorpus, ItemVectors
 from adprior_bench.quality.retrieval import wanted_items
 from adprior_bench.quality.retriever import Retriever, RetrieverSettings
 from adprior_bench.quality.study import Study
+from adprior_build.progress import track
 
 __all__ = ["GRID", "RetrieverTuning", "tune_retriever"]
 

@@ -19,9 +19,9 @@ import numpy.typing as npt
 import torch
 
 from adprior_bench.kept_results import KeptResults, key_of
-from adprior_bench.progress import track
 from adprior_bench.quality.baselines.base import Baseline, Training
 from adprior_bench.quality.histories import EncodedCase, EncodedUser, Float64Array
+from adprior_build.progress import track
 from adprior_runtime.json_text import to_json
 
 __all__ = [

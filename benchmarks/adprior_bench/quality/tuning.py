@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from adprior_bench.kept_results import KeptResults
-from adprior_bench.progress import progress_bar
 from adprior_bench.quality.baselines.base import Baseline, Training, blend
 from adprior_bench.quality.baselines.boosted import Boosted
 from adprior_bench.quality.baselines.neighbours import ItemNeighbours, UserNeighbours
@@ -20,6 +19,7 @@ from adprior_bench.quality.baselines.popularity import Popularity, SegmentPopula
 from adprior_bench.quality.baselines.sequential import Sequential, SequentialSettings
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.trials import SettingsSearch, Tuned
+from adprior_build.progress import progress_bar
 
 __all__ = ["tune"]
 

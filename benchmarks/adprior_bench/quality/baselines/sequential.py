@@ -15,9 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from adprior_bench.progress import track
 from adprior_bench.quality.baselines.base import Training
 from adprior_bench.quality.histories import EncodedCase, EncodedUser, Float64Array
+from adprior_build.progress import track
 
 __all__ = ["Sequential", "SequentialSettings"]
 

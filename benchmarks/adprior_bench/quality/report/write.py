@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from adprior_bench.progress import track
 from adprior_bench.quality.report.markdown import report_markdown
 from adprior_bench.quality.report.page import report_page
 from adprior_bench.quality.report.plain import check, contents, plain
 from adprior_bench.quality.report.plots import draw
 from adprior_bench.quality.report.schema import Report
 from adprior_build.atomic import replace_directory
+from adprior_build.progress import track
 from adprior_runtime.json_text import to_json
 
 __all__ = ["REPORT_FILE", "write_report"]

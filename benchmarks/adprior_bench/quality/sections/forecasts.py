@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Final
 
-from adprior_bench.progress import track
 from adprior_bench.quality.calibration import Calibration, calibrate
 from adprior_bench.quality.cohorts import Cohort, Targets, cohorts
 from adprior_bench.quality.exposure import measure_exposure
 from adprior_bench.quality.intervals import Draws, UserBootstrap, divide, estimate
 from adprior_bench.quality.metrics import RECALL_AT, Scored, measure_forecasts
 from adprior_bench.quality.report.schema import Column, Section, Table
+from adprior_build.progress import track
 
 __all__ = ["ForecastFigures", "forecast_section"]
 

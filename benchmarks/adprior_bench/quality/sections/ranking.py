@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from adprior_bench.progress import track
 from adprior_bench.quality.head_choice import CLAMP, REFERENCE, VariantFigures
 from adprior_bench.quality.intervals import Draws, Estimate, UserBootstrap, estimate
 from adprior_bench.quality.ranking import BASE, RANDOM, SHIPPED, SHUFFLED, RankingResult
 from adprior_bench.quality.ranking_metrics import RankingDraws, area_draws, measure_ranking
 from adprior_bench.quality.report.schema import Section
+from adprior_build.progress import track
 
 __all__ = ["FALSIFIED_BELOW", "RankingFigures", "ranking_section"]
 
