@@ -58,6 +58,10 @@ def read_table(
         raise InvalidInputError(
             f"{path}: no column {', '.join(missing)}; found: {', '.join(table.column_names)}"
         )
+    for name in set(text).intersection(table.column_names):
+        if pa.types.is_null(table[name].type):
+            place = table.column_names.index(name)
+            table = table.set_column(place, name, table[name].cast(pa.string()))
     return decode_text(path, table, {*required, *text})
 
 
@@ -117,8 +121,6 @@ def _decode(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Check that text or bytes are UTF-8 and return text; columns of other types stay."""
     column = plain_column(column)
     kind = column.type
-    if pa.types.is_null(kind):
-        return column.cast(pa.string())
     if not is_text(kind):
         return column
     raw = column.cast(pa.large_binary())
