@@ -1,8 +1,9 @@
-"""Where a server listens, and whether it can and may."""
+"""Where a server listens, whether it can and may, and whether it is ready there."""
 
 from __future__ import annotations
 
 import errno
+import http.client
 import ipaddress
 import socket
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from adprior_runtime.errors import InvalidInputError
 __all__ = ["Endpoints", "free_ports", "local_host"]
 
 _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
+_ASKED_S: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,23 @@ class Endpoints:
     def metrics_address(self) -> str:
         """``host:port`` where Prometheus finds ``/metrics`` on this machine."""
         return _address(self.metrics_host, self.metrics_port)
+
+    def is_ready(self) -> bool:
+        """Ask the server that listens here whether it is ready; one that does not answer is not."""
+        host = local_host(self.http_host)
+        connection = http.client.HTTPConnection(host, self.http_port, timeout=_ASKED_S)
+        try:
+            connection.request("GET", "/v2/health/ready")
+            if connection.getresponse().status != http.HTTPStatus.OK:
+                return False
+            # The last of the three to open.
+            address = (local_host(self.metrics_host), self.metrics_port)
+            with socket.create_connection(address, timeout=_ASKED_S):
+                return True
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
 
     def require_closed(self, *, has_tls: bool) -> None:
         """Refuse to take plain text from other machines.

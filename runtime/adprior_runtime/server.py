@@ -7,11 +7,9 @@ It runs in its own process group, away from the source tree (its Python stub has
 from __future__ import annotations
 
 import contextlib
-import http.client
 import logging
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +20,7 @@ from typing import Final, Self
 from adprior_runtime.access import Access
 from adprior_runtime.contract import CPU_CONFIG_NAME, DEVICE_VARIABLE, DRAIN_VARIABLE
 from adprior_runtime.embedded import find_installation
-from adprior_runtime.endpoints import Endpoints, local_host
+from adprior_runtime.endpoints import Endpoints
 from adprior_runtime.errors import (
     AdpriorError,
     EnvironmentProblemError,
@@ -136,8 +134,10 @@ class TritonServer:
         if not is_insecure:
             endpoints.require_closed(has_tls=access.tls is not None)
         launched = (repository, endpoints, access, config_name, device, backends, log_file)
-        for started in range(1, _STARTS + 1):
+        started = 0
+        while True:
             endpoints.check_free()
+            started += 1
             server = cls._launch(*launched)
             try:
                 server._await_ready(ready_timeout_s)
@@ -151,7 +151,6 @@ class TritonServer:
                 _log.warning("adprior: %s; starting it again", error)
             else:
                 return server
-        raise AssertionError
 
     @classmethod
     def _launch(
@@ -249,7 +248,7 @@ class TritonServer:
         """
         (self._scratch.directory / _DRAIN_FILE).touch()
         unready_by = time.monotonic() + _UNREADY_S
-        while self._is_ready():
+        while self.endpoints.is_ready():
             if time.monotonic() > unready_by:
                 return False
             time.sleep(_POLL_S)
@@ -298,7 +297,7 @@ class TritonServer:
 
     def _await_ready(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
-        while not self._is_ready():
+        while not self.endpoints.is_ready():
             self._hide(is_ready=False)
             if self.process.poll() is not None:
                 raise self.failure()
@@ -311,20 +310,3 @@ class TritonServer:
         self._hide(is_ready=True)
         # Before anyone is told: of one that has ended, nothing tells which model it ran.
         self._models = find_model_processes(self.process.pid)
-
-    def _is_ready(self) -> bool:
-        host = local_host(self.endpoints.http_host)
-        connection = http.client.HTTPConnection(host, self.endpoints.http_port, timeout=2)
-        try:
-            connection.request("GET", "/v2/health/ready")
-            return connection.getresponse().status == http.HTTPStatus.OK and self._serves_metrics()
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
-
-    def _serves_metrics(self) -> bool:
-        # The last of the three to open.
-        address = (local_host(self.endpoints.metrics_host), self.endpoints.metrics_port)
-        with socket.create_connection(address, timeout=2):
-            return True
