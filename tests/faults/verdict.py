@@ -13,6 +13,8 @@ from faults.traffic import Traffic
 
 MOST_EXCESS_MS: Final = 20.0
 MOST_RECOVERY_S: Final = 5.0
+MOST_QUIET_S: Final = 1.0
+"""The load goes on for 6 s after a forecast is back, and asks for 20 in each."""
 _QUANTILE: Final = 0.999
 
 
@@ -34,6 +36,7 @@ class Verdict:
         worst_control_ms: The longest that a waiting thread did.
         recovery_s: From the fault's end to the first live forecast asked for after it; None where
             none came.
+        quiet_s: From the last live forecast to the end of the load: whether they are back for good.
     """
 
     fault: str
@@ -47,6 +50,7 @@ class Verdict:
     worst_ms: float
     worst_control_ms: float
     recovery_s: float | None
+    quiet_s: float
 
     @classmethod
     def of(cls, fault: str, traffic: Traffic, cleared_at: float) -> Self:
@@ -55,6 +59,7 @@ class Verdict:
         outcomes = Counter(call.outcome for call in calls)
         fit = outcomes["adjusted"] + outcomes["base"]
         back_at = traffic.first_live_answer(cleared_at)
+        last_at = max((c.ended for c in calls if c.is_live and c.outcome == "adjusted"), default=0)
         lost = traffic.started - len(calls)
         return cls(
             fault=fault,
@@ -75,6 +80,7 @@ class Verdict:
             worst_ms=1e3 * max((call.overshoot_s for call in calls), default=0.0),
             worst_control_ms=1e3 * max(traffic.control_s, default=0.0),
             recovery_s=None if back_at is None else back_at - cleared_at,
+            quiet_s=max(call.ended for call in calls) - last_at,
         )
 
     @property
@@ -91,6 +97,8 @@ class Verdict:
             found.append("no forecast came back")
         elif is_timed and self.recovery_s > MOST_RECOVERY_S:
             found.append(f"forecasts were back after {self.recovery_s:.1f} s")
+        if is_timed and self.quiet_s > MOST_QUIET_S:
+            found.append(f"none came in the last {self.quiet_s:.1f} s of the load")
         if is_timed and self.excess_ms > MOST_EXCESS_MS:
             found.append(f"deadlines were overshot by {self.excess_ms:.1f} ms more than idly")
         return found

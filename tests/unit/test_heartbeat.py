@@ -67,7 +67,7 @@ def test_a_process_that_stood_still_with_nothing_to_do_goes_on() -> None:
     clocks = Clocks()
     heart = clocks.beating()
     clocks.stand_still(8)
-    clocks.run(heart, 0.5)
+    clocks.run(heart, 1)
     assert not heart.is_given_up()
     assert not heart.is_given_up(clocks.wall)
 

@@ -35,6 +35,8 @@ _LOOKS_EACH_S: Final = 1.0
 _SIGNS_EACH_S: Final = 0.3
 _LATE_S: Final = 0.2
 """By how much the first sign after a standstill may be late, and a request on its way."""
+_WAKING_S: Final = 0.5
+"""In which a process that goes on has come to the request that waited for it."""
 
 _log = logging.getLogger("adprior")
 
@@ -117,7 +119,7 @@ class Heartbeat:
         found = [*self._standstills, *self._since_the_last_beat()]
         if began is not None:
             return any(each.is_fatal(began - _LATE_S, began) for each in found)
-        recently = self._clock() - _LATE_S
+        recently = self._clock() - _WAKING_S
         return any(each.is_fatal(each.began, each.ended) for each in found if each.ended > recently)
 
     def _since_the_last_beat(self) -> list[Standstill]:
