@@ -25,8 +25,8 @@ _CSV_NULLS: Final = tuple(pa.csv.ConvertOptions().null_values)
 """What Arrow reads as nothing in a column of numbers."""
 _WHOLE: Final = r"^-?\d+$"
 _WHOLE_IN_CSV: Final = r"^-?\d+(\.0*)?$"
-_EXACT_FLOATS: Final = 2.0**53
-"""A float of this size or more may have lost its last digits."""
+_EXACT_BITS: Final = {16: 11, 32: 24, 64: 53}
+"""Bits of the whole numbers that a float of so many bits holds to the last digit."""
 
 
 def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -127,10 +127,11 @@ def _all_match(texts: pa.ChunkedArray, pattern: str) -> bool:
 def _refuse_lost_digits(column: pa.ChunkedArray, where: str) -> None:
     if not pa.types.is_floating(column.type):
         return
+    bits = _EXACT_BITS[column.type.bit_width]
     largest = pc.max(pc.abs(column.cast(pa.float64()))).as_py()
-    if largest is not None and largest >= _EXACT_FLOATS:
+    if largest is not None and largest >= 2.0**bits:
         raise InvalidInputError(
-            f"{where} holds ids of type {column.type} beyond 2^53, which have lost digits; "
+            f"{where} holds ids of type {column.type} beyond 2^{bits}, which have lost digits; "
             "write them as integers or text"
         )
 

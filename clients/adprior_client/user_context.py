@@ -86,13 +86,13 @@ def _plain_document(user: Mapping[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _plain_event(event: Mapping[str, Any], field: str) -> dict[str, Any]:
+def _plain_event(event: Mapping[str, Any], field: str) -> Mapping[str, Any]:
     texts = {
         name: _plain_value(event[name], f"{field}.{name}")
         for name in ("category", "text")
-        if name in event
+        if type(event.get(name, "")) is not str
     }
-    return {**event, **texts}
+    return {**event, **texts} if texts else event
 
 
 def _plain_profile(profile: Mapping[str, Any]) -> dict[str, Any]:

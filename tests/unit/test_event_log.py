@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
@@ -501,10 +502,16 @@ def test_an_event_whose_id_is_no_number_has_no_user(tmp_path: Path) -> None:
 
 
 def test_ids_that_have_lost_digits_are_refused(tmp_path: Path) -> None:
-    for changed in ({"who": [2.0**53]}, {"brand": [2.0**53]}):
-        path = write_parquet(tmp_path, one(**changed))
+    for name, kind, bits in (
+        ("who", pa.float64(), 53),
+        ("brand", pa.float64(), 53),
+        ("who", pa.float32(), 24),
+        ("who", pa.float16(), 11),
+    ):
+        ids = pa.array(np.array([2.0**bits], kind.to_pandas_dtype()), kind)
+        path = write_parquet(tmp_path, one(**{name: ids}))
         message = refusal(lambda path=path: read_users(path, None, PLAIN))  # type: ignore[misc]
-        assert f"column {next(iter(changed))} holds ids of type double beyond 2^53" in message
+        assert f"column {name} holds ids of type {kind} beyond 2^{bits}, which have" in message
 
 
 def test_users_without_a_profile_are_told_of_where_they_are_many(write: Write) -> None:
