@@ -112,7 +112,8 @@ def _read_csv(path: Path, text: Iterable[str] | None) -> pa.Table:
             return pa.csv.read_csv(path, read, parse, pa.csv.ConvertOptions(column_types=types))
         except pa.ArrowInvalid as error:
             # A row must end in the block after the one where it begins.
-            if "straddl" not in str(error) or block_bytes >= path.stat().st_size:
+            largest = min(path.stat().st_size, _LARGEST_BLOCK_BYTES)
+            if "straddl" not in str(error) or block_bytes >= largest:
                 raise
             block_bytes = min(block_bytes * 8, _LARGEST_BLOCK_BYTES)
 

@@ -52,7 +52,7 @@ def without_nanoseconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def plain_table(table: pa.Table) -> pa.Table:
     """Return a table of which every column is plain; see `plain_column`."""
     for place, name in enumerate(table.column_names):
-        table = table.set_column(place, name, plain_column(table[name]))
+        table = table.set_column(place, name, plain_column(table.column(place)))
     return table
 
 

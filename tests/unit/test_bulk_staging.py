@@ -135,3 +135,11 @@ def test_large_rows_are_read_a_few_at_a_time(tmp_path: Path, size: int, most: in
     assert 1 <= staging._batch_rows(piece, pq.read_metadata(piece.path)) <= most
     _stage(tmp_path / "a.parquet", tmp_path / "staged")
     assert Counter(user for _, user, _ in _rows(tmp_path / "staged")) == Counter(texts)
+
+
+def test_a_column_that_comes_twice_is_refused(tmp_path: Path) -> None:
+    column = pa.array(["u"])
+    table = pa.Table.from_arrays([column, pa.array([1]), column], names=["who", "row", "who"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(InvalidInputError, match=r"a\.parquet: the column who comes more than once"):
+        _pieces(tmp_path / "a.parquet")
