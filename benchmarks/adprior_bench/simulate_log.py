@@ -105,8 +105,10 @@ def run(args: argparse.Namespace) -> int:
         ColumnMap.load(args.columns),
         forecaster.renderer.name_ids,
     )
-    told = (study.log.sentence(), study.sentence(), *origin.sentences(len(study.learnt)))
-    say(_COMMAND, *told)
+    users = len({case.user.user_id for case in study.validation})
+    drawn = f"requests are of {len(study.validation):,} days of {users:,} validation users"
+    told = (study.log.sentence(), f"{drawn} from {study.splits.cut} on")
+    say(_COMMAND, *told, *origin.sentences(len(study.learnt)))
     _, (ranked,) = rank_rows(study, [study.validation], seed=args.seed, candidates=args.candidates)
     if len(ranked.impressions.rows) == 0:
         raise InvalidInputError(

@@ -213,7 +213,7 @@ def test_rows_users_and_days_are_said_first(
     zeroth, first, second = capsys.readouterr().err.splitlines()[:3]
     assert zeroth.endswith(f"reading {data.path('events.parquet')}")
     assert "96 events of 16 users (16 with a profile), 2024-01-02 to 2024-02-23" in first
-    assert "training users with" in second
+    assert f"requests are of 6 days of 2 validation users from {CUT} on" in second
 
 
 def test_another_log_is_refused_unless_it_is_asked_for(
