@@ -67,16 +67,20 @@ def await_page(
 
 
 def read_settled(server: TritonServer) -> MetricsPage:
-    """Read once the decoder has handed over every forecast that Triton has counted."""
+    """Read once decoder and head have handed over every answer that Triton has counted."""
 
-    def is_settled(page: MetricsPage) -> bool:
-        decoder = {"model": contract.ADVERTISER_DECODER}
+    def is_settled(page: MetricsPage, model: str, answers: str) -> bool:
         # Triton counts what a step refuses among its successes.
         told = (
-            page.total("adprior_missing_mass_ratio_count")  # handed over last of an answer's
-            + page.total("adprior_invalid_requests_total", **decoder)
-            + page.total("adprior_failed_requests_total", **decoder)
+            page.total(answers, model=model)
+            + page.total("adprior_invalid_requests_total", model=model)
+            + page.total("adprior_failed_requests_total", model=model)
         )
-        return told == page.total("nv_inference_request_success", **decoder)
+        return told == page.total("nv_inference_request_success", model=model)
 
-    return await_page(server, is_settled)
+    # Of each, what is handed over last of an answer.
+    last = {
+        contract.ADVERTISER_DECODER: "adprior_missing_mass_ratio_count",
+        contract.PRIOR_HEAD: "adprior_answers_total",
+    }
+    return await_page(server, lambda page: all(is_settled(page, *each) for each in last.items()))
