@@ -38,10 +38,18 @@ class MetricsPage:
         wanted = labels.items()
         return sum(n for each, found, n in self.samples if each == name and wanted <= found.items())
 
+    def of_ours(self) -> list[tuple[str, dict[str, str], float]]:
+        """Return the samples of our own metrics."""
+        return [sample for sample in self.samples if sample[0].startswith("adprior_")]
+
     def by_label(self, name: str, label: str) -> dict[str, float]:
         """Return a name's sums by the values of a label."""
         values = {labels[label] for each, labels, _ in self.samples if each == name}
         return {value: self.total(name, **{label: value}) for value in values}
+
+
+_HANDED_OVER_S = 2.5
+"""Models hand their numbers over once a second."""
 
 
 def read_page(server: TritonServer) -> MetricsPage:
@@ -83,4 +91,9 @@ def read_settled(server: TritonServer) -> MetricsPage:
         contract.ADVERTISER_DECODER: "adprior_missing_mass_ratio_count",
         contract.PRIOR_HEAD: "adprior_answers_total",
     }
-    return await_page(server, lambda page: all(is_settled(page, *each) for each in last.items()))
+    page = await_page(server, lambda page: all(is_settled(page, *each) for each in last.items()))
+    while True:  # tokenizer and engine count no answers: what they have to say is over when it ends
+        time.sleep(_HANDED_OVER_S)
+        page, earlier = read_page(server), page
+        if page.of_ours() == earlier.of_ours():
+            return page
