@@ -10,10 +10,10 @@ process that made it.)
 
 from __future__ import annotations
 
+import collections
 import os
 import secrets
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -118,7 +118,7 @@ def list_pieces(
             raise InvalidInputError(
                 f"{file}: no column {', '.join(missing)}; found: {', '.join(names)}"
             )
-        if repeated := [name for name, n in Counter(names).items() if n > 1]:
+        if repeated := [name for name, n in collections.Counter(names).items() if n > 1]:
             raise InvalidInputError(f"{file}: the column {repeated[0]} comes more than once")
         for groups in _grouped([metadata.row_group(i) for i in range(metadata.num_row_groups)]):
             piece = Piece(
