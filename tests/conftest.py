@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A property holds or does not; how long an example takes is the machine's affair.
+settings.register_profile("adprior", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("adprior")
 
 # OpenMP's threads (torch's, LightGBM's) spin while they wait for one another. On a busy machine
 # that makes small work up to 20 times slower. Read when the libraries load, here and in children.

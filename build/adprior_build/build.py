@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -141,7 +142,8 @@ def run(args: argparse.Namespace) -> int:
         engine_options.add_engine(output, bundle, args, deployment)
         is_fitted = has_fitted_head(bundle)
     if not is_fitted:
-        print("adprior build: no fitted head yet (--head): the priors move no logit of a ranking")
+        note = "no fitted head yet (--head): the priors move no logit of a ranking"
+        print(f"adprior build: {note}", file=sys.stderr)
     print(
         f"adprior build: {args.output} · bundle {bundle.bundle_id} · "
         f"{time.monotonic() - start:.1f} s"

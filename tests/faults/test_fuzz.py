@@ -107,7 +107,6 @@ def test_nothing_crashes_or_hangs_and_what_reaches_us_is_answered_or_refused(
     @seed(20)
     @settings(
         max_examples=int(SHARES[kind] * (10_000 if is_long else 300)),
-        deadline=None,
         database=None,
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),

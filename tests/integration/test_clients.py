@@ -211,7 +211,8 @@ def test_a_server_that_is_killed_comes_back_on_its_port(repository: Path) -> Non
 def test_a_search_that_nobody_waits_for_any_more_stops(tmp_path: Path, demo_bundle: Path) -> None:
     """Seen from outside: the engine computes but a part of what it would for who waits."""
     repository = tmp_path / "repository"
-    assert main(["build", "--bundle", str(demo_bundle), "--output", str(repository)]) == 0
+    build = ["build", "--bundle", str(demo_bundle), "--output", str(repository)]
+    assert main([*build, "--max-top-k", "1000"]) == 0
     with start_server(repository) as server, RetrievalClient(_config(server)) as client:
         assert client.forecast(CONTEXT).reason is None
         before = _engine_seconds(server)

@@ -178,7 +178,7 @@ def test_both_paths_agree_on_the_advertisers_that_both_return(both: Both) -> Non
     manifest = both.repository / contract.TOKENIZER / "1" / "bundle" / MANIFEST
     bundle_id, agreed = Manifest.load(manifest).bundle_id, 0
     for context in both.users:
-        exact = both.embedded.retrieval.forecast(context, k=1000)
+        exact = both.embedded.retrieval.forecast(context, k=256)
         stock = both.production.retrieval.forecast(context)
         assert not stock.exact
         assert stock.bundle_id == bundle_id
@@ -248,7 +248,7 @@ def _counts(server: TritonServer) -> dict[str, float]:
 
 def test_what_is_dropped_is_counted(both: Both) -> None:
     before = _counts(both.production.server)
-    forecasts = [both.production.retrieval.forecast(context, k=1000) for context in both.users]
+    forecasts = [both.production.retrieval.forecast(context, k=256) for context in both.users]
     after = _counts(both.production.server)
     grown = {name: after[name] - before[name] for name in after}
     assert grown.keys() == {"all", "incomplete", "off_catalogue", "duplicate"}

@@ -228,9 +228,9 @@ def test_a_fitted_head_reaches_the_repository(
     bundle: Path, head: Path, output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert build(output, "--bundle", str(bundle)) == 0
-    assert "no fitted head yet (--head)" in capsys.readouterr().out
+    assert "no fitted head yet (--head)" in capsys.readouterr().err
     assert build(output, "--bundle", str(bundle), "--head", str(head)) == 0
-    assert "no fitted head" not in capsys.readouterr().out
+    assert "no fitted head" not in capsys.readouterr().err
     built = output / PRIOR_HEAD / "1" / "bundle"
     assert PriorHead(built / "head.onnx").metadata["kind"] == "logistic"
     assert bundle_id(built) != bundle_id(bundle)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adprior_build.catalogue import Catalogue, derive_catalogue, read_catalogue
@@ -302,7 +302,6 @@ def test_other_columns_and_the_order_of_rows_do_not_change_the_fingerprint(write
     )
 
 
-@settings(deadline=None)
 @given(
     rows=st.dictionaries(
         st.integers(-(2**63), 2**63 - 1),

@@ -167,7 +167,7 @@ def _check(world: World, forecast: DecodedForecast, top_k: int, excluded: Sequen
         np.testing.assert_allclose(shown, [truth[key] for key in ids], atol=1e-6)
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(requests(), st.integers(0, 40), st.lists(st.floats(0, 1), min_size=1, max_size=9))
 def test_a_certificate_holds_whatever_was_expanded(
     request_: tuple[World, int, list[int]], passes: int, order: list[float]
@@ -177,7 +177,7 @@ def test_a_certificate_holds_whatever_was_expanded(
         _check(world, world.decode(beams, top_k, excluded), top_k, excluded)
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(requests(), st.sampled_from(SearchMode), st.sampled_from([1, 2, 4, 64]), st.booleans())
 def test_a_certificate_holds_after_a_search(
     request_: tuple[World, int, list[int]], mode: SearchMode, width: int, search_knows: bool
@@ -189,7 +189,7 @@ def test_a_certificate_holds_after_a_search(
     _check(world, world.decode(beams, top_k, excluded), top_k, excluded)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(requests())
 def test_a_whole_catalogue_is_always_certified(request_: tuple[World, int, list[int]]) -> None:
     world, _, excluded = request_
@@ -223,7 +223,7 @@ def test_the_further_a_search_goes_the_more_often_it_is_certified(
     assert least <= certified <= most
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(requests(), st.integers(0, 40))
 def test_without_a_frontier_nothing_is_certified(
     request_: tuple[World, int, list[int]], passes: int
@@ -239,7 +239,7 @@ def test_without_a_frontier_nothing_is_certified(
     assert math.isclose(forecast.missing_mass, max(unseen_and_hidden, 0), abs_tol=1e-6)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(requests(), st.integers(0, 40), st.data())
 def test_the_order_and_the_repetition_of_beams_change_nothing(
     request_: tuple[World, int, list[int]], passes: int, data: st.DataObject
@@ -381,7 +381,7 @@ def stock_beams(draw: st.DrawFn) -> tuple[World, list[Tokens], int]:
     return world, beams, length
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(stock_beams(), st.integers(1, 30), st.booleans())
 def test_stock_beams_give_what_their_distinct_complete_ones_add_up_to(
     drawn: tuple[World, list[Tokens], int], top_k: int, keeps_terminator: bool

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, normalizers
 
@@ -96,7 +96,6 @@ def test_an_example_is_a_prompt_and_the_name_that_came_next() -> None:
     assert f"{USER}age=44\nthen 2024-05-01 Acme{END}" in shown
 
 
-@settings(deadline=None)
 @given(events=st.lists(EVENTS, max_size=15), number=st.integers(0, 3))
 def test_the_history_is_strictly_earlier_than_the_targets_day(
     events: list[Event], number: int
@@ -113,7 +112,6 @@ def test_the_history_is_strictly_earlier_than_the_targets_day(
         ]
 
 
-@settings(deadline=None)
 @given(events=st.lists(EVENTS, max_size=15), number=st.integers(0, 3))
 def test_loss_falls_on_the_catalogues_names_and_on_nothing_else(
     events: list[Event], number: int
@@ -127,7 +125,6 @@ def test_loss_falls_on_the_catalogues_names_and_on_nothing_else(
         assert taught(example)
 
 
-@settings(deadline=None)
 @given(events=st.lists(EVENTS, max_size=15), number=st.integers(0, 3))
 def test_loss_may_fall_on_the_first_advertiser_of_each_day_alone(
     events: list[Event], number: int

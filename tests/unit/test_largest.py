@@ -9,7 +9,7 @@ from adprior_runtime.largest import positions_of_largest
 VALUES = st.floats(-100, 0) | st.sampled_from([0.0, -1.0, -2.0]) | st.just(-1e5)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(VALUES, max_size=80), st.integers(1, 90))
 def test_the_largest_values_are_found(values: list[float], count: int) -> None:
     array = np.array(values, dtype=np.float64)

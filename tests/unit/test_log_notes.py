@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from adprior_build.log_notes import note_profiles, note_repeated, note_unmatched
+from adprior_bulk.pace import Pace
 from adprior_bulk.summary import Summary
 
 
@@ -40,8 +41,7 @@ def test_a_bulk_runs_summary_says_what_was_found_in_its_inputs() -> None:
         workers=1,
         counts=counts,
         wall_s=1.0,
-        working_s=1.0,
-        forecast_now=0,
+        pace=Pace.of([]),
         seconds={},
         peak_rss_mb=0.0,
         version="v",

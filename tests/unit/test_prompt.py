@@ -148,7 +148,7 @@ def test_a_name_has_the_same_tokens_in_a_history_and_in_the_catalogue(
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(history=HISTORIES, profile=st.dictionaries(FREE_TEXT, TEXTS, max_size=3))
 def test_spans_hold_the_names_of_the_newest_events_and_nothing_else_ends_a_name(
     template: PromptTemplate, history: tuple[Event, ...], profile: dict[str, str]
@@ -165,7 +165,7 @@ def test_spans_hold_the_names_of_the_newest_events_and_nothing_else_ends_a_name(
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(history=HISTORIES, budget=st.integers(50, 250))
 def test_a_prompt_within_budget_is_the_whole_one_less_the_oldest_events(
     template: PromptTemplate, history: tuple[Event, ...], budget: int
@@ -181,7 +181,7 @@ def test_a_prompt_within_budget_is_the_whole_one_less_the_oldest_events(
     assert prompt.token_ids == start.token_ids + whole.token_ids[cut:]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(history=HISTORIES, budget=st.integers(15, 200))
 def test_no_more_events_are_dropped_than_the_budget_asks(
     history: tuple[Event, ...], budget: int

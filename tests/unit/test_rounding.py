@@ -76,7 +76,7 @@ def _searched(
     return result, forecast
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 9999),
     gap=st.sampled_from([0.0, 1e-7, 5e-6, 1e-4, 1.0]),

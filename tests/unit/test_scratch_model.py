@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adprior_build.event_log import UserHistory
@@ -92,7 +92,6 @@ def test_a_frequent_name_is_one_token(name: str) -> None:
     assert len(TOKENIZER.encode(name).ids) == 1
 
 
-@settings(deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_comes_back_from_its_tokens(text: str) -> None:
     assert TOKENIZER.decode(TOKENIZER.encode(text).ids, skip_special_tokens=False) == text

@@ -99,7 +99,7 @@ def _rows(advertisers: int, count: int) -> st.SearchStrategy[list[int]]:
 MODES = [BEAM, replace(BEAM, width=4), EXACT, replace(EXACT, token_budget=12)]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(worlds(), st.sampled_from(MODES), st.integers(1, 8))
 def test_what_is_found_has_the_models_own_probability(
     world: World, search_settings: SearchSettings, top_k: int
@@ -115,7 +115,7 @@ def test_what_is_found_has_the_models_own_probability(
     assert (np.diff(result.frontier_log_probs) <= 0).all()
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(worlds(), st.sampled_from(MODES), st.integers(1, 8))
 def test_nothing_lies_outside_what_is_found_and_the_frontier(
     world: World, search_settings: SearchSettings, top_k: int
@@ -144,7 +144,7 @@ def _leaves(world: World) -> list[int]:
     return [int(leaf) for leaf in found]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(worlds(), st.sampled_from(MODES), st.integers(1, 8))
 def test_exact_means_exact(world: World, search_settings: SearchSettings, top_k: int) -> None:
     result = world.search(search_settings).run(top_k)
@@ -170,7 +170,7 @@ def test_exact_means_exact(world: World, search_settings: SearchSettings, top_k:
             assert math.isclose(sums[row], truth[row], rel_tol=1e-4)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(worlds(), st.sampled_from(MODES), st.integers(1, 8))
 def test_the_excluded_never_come_out(
     world: World, search_settings: SearchSettings, top_k: int
@@ -179,7 +179,7 @@ def test_the_excluded_never_come_out(
     assert not world.excluded.intersection(world.rows_found(result))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(worlds(), st.sampled_from(MODES), st.integers(0, 60), st.data())
 def test_candidates_are_scored_exactly_or_bounded(
     world: World, search_settings: SearchSettings, budget: int, data: st.DataObject
@@ -417,7 +417,7 @@ class ImpossibleEngine(TableEngine):
         return np.where(chances < 0.3, self._value, found)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(worlds(), st.sampled_from(MODES), st.integers(1, 8), st.integers(0, 60))
 def test_names_of_no_probability_are_searched_like_others(
     world: World, search_settings: SearchSettings, top_k: int, budget: int

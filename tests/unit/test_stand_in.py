@@ -48,7 +48,7 @@ def _truth(engine: TableEngine, length: int) -> dict[tuple[int, ...], float]:
     return {path: engine.path_log_prob(path) for path in paths}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 999),
     length=st.integers(1, 3),

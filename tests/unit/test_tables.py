@@ -168,7 +168,7 @@ LINES = st.lists(st.lists(FIELDS, min_size=3, max_size=3), max_size=12)
     LINES,
     st.sampled_from([("\n", csv.QUOTE_ALL), ("\r\n", csv.QUOTE_ALL), ("\r\n", csv.QUOTE_MINIMAL)]),
 )
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_csv_is_read_as_pythons_own_module_reads_it(
     rows: list[list[str]], form: tuple[str, Literal[0, 1]]
 ) -> None:

@@ -120,7 +120,7 @@ def _added(tokenizer: Tokenizer) -> set[int]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(value=VALUES)
 def test_no_value_becomes_a_special_or_an_added_token(kind: str, value: str) -> None:
     tokenizer = TOKENIZERS[kind]
