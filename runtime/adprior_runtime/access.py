@@ -3,13 +3,9 @@
 ::
 
     group of calls                                   who
-    model-repository                                 nobody: no call can carry what it wants
-    shared-memory, trace, logging                    who has the admin token
+    model-repository, shared-memory, trace, logging  who has the admin token
     inference, metadata, model-config, statistics    who has the inference token, if there is one
     health                                           everyone
-
-Models can be loaded all the same, by a model's own process, as one does to have a server say that
-it is not ready (`adprior_runtime.triton.draining`). Over the wire it would be a way to run code.
 
 With TLS, nobody infers over HTTP, which cannot be encrypted: gRPC is the only way in.
 """
@@ -28,24 +24,13 @@ from adprior_runtime.server_tls import ServerTls
 
 __all__ = ["Access"]
 
-_CONTROL: Final = "model-repository"
-_ADMIN: Final = "shared-memory,trace,logging"
+_ADMIN: Final = "model-repository,shared-memory,trace,logging"
 _INFERENCE: Final = "inference,metadata,model-config,statistics"
 _CLOSED_KEY: Final = "closed"
-_MOST_METADATA_BYTES: Final = 16 * 1024
-"""gRPC takes no more of a call's metadata, unless it is told to; tritonserver does not tell it."""
 
 
 def _nobodys_token() -> str:
     return secrets.token_urlsafe(24)
-
-
-def _unsendable_token() -> str:
-    """Return a token that no call can carry, whoever comes to know it.
-
-    It ends an HTTP/1 header in its midst, and is too large for gRPC.
-    """
-    return f"{_nobodys_token()}\r\n\r\n{'x' * _MOST_METADATA_BYTES}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +50,6 @@ class Access:
     admin_token: str = field(default_factory=_nobodys_token, repr=False)
     inference_token: str = field(default="", repr=False)
     _closed_token: str = field(default_factory=_nobodys_token, repr=False)
-    _control_token: str = field(default_factory=_unsendable_token, repr=False)
 
     def __post_init__(self) -> None:
         """Keep the two kinds of callers apart."""
@@ -109,15 +93,13 @@ class Access:
     @property
     def tokens(self) -> tuple[str, ...]:
         """Every token in the flags."""
-        given = (self.admin_token, self.inference_token, self._closed_token, self._control_token)
-        return tuple(filter(None, given))
+        return tuple(filter(None, (self.admin_token, self.inference_token, self._closed_token)))
 
     def flags(self) -> list[str]:
         """Return tritonserver's flags."""
         admin = f"{_ADMIN}:{ADMIN_KEY}={self.admin_token}"
         inference = f"{_INFERENCE}:{INFERENCE_KEY}={self.inference_token}"
-        control = f"{_CONTROL}:{_CLOSED_KEY}={self._control_token}"
-        grpc, http = [control, admin], [control, admin]
+        grpc, http = [admin], [admin]
         if self.inference_token:
             grpc.append(inference)
         if self.tls is not None:

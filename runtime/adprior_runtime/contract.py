@@ -23,9 +23,6 @@ CPU_CONFIG_NAME: Final = "cpu"
 DEVICE_VARIABLE: Final = "ADPRIOR_DEVICE"
 """Environment variable by which ``adprior serve --device`` reaches the embedded engine."""
 
-DRAIN_VARIABLE: Final = "ADPRIOR_DRAIN_FILE"
-"""Environment variable that names a file: once it is there, the server says it is not ready."""
-
 MAX_CONTEXT_BYTES: Final = 256 * 1024
 """A larger user context is refused."""
 

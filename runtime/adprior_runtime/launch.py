@@ -61,9 +61,6 @@ def compose_command(
         "--disable-auto-complete-config",
         "--exit-on-error=true",
         "--strict-readiness=true",
-        # Closed to all callers (`Access`): a model's own process asks, where the server drains.
-        "--model-control-mode=explicit",
-        "--load-model=*",
         f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
         f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
         f"--grpc-address={endpoints.host}",

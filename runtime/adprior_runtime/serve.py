@@ -36,8 +36,6 @@ from adprior_runtime.supervision import (
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
 
-DRAIN_S: Final = 4.0
-"""Clients look each second, and go elsewhere after two looks that failed."""
 MOST_RESTARTS: Final = 10
 
 EXAMPLE: Final = """\
@@ -74,10 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--drain-seconds",
         type=float,
-        default=DRAIN_S,
+        default=0,
         metavar="SECONDS",
-        help="on SIGTERM, serve on for so long without being ready, so that callers go elsewhere; "
-        "a second signal stops at once (default: %(default)s)",
+        help="on SIGTERM, serve on for so long, for a load balancer that takes servers out by "
+        "itself; a second signal stops at once (default: %(default)s)",
     )
     parser.add_argument(
         "--no-restart",

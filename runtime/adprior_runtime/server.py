@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from adprior_runtime.access import Access
-from adprior_runtime.contract import CPU_CONFIG_NAME, DEVICE_VARIABLE, DRAIN_VARIABLE
+from adprior_runtime.contract import CPU_CONFIG_NAME, DEVICE_VARIABLE
 from adprior_runtime.embedded import find_installation
 from adprior_runtime.endpoints import Endpoints
 from adprior_runtime.errors import (
@@ -39,9 +39,6 @@ _POLL_S: Final = 0.05
 _WATCH_S: Final = 0.25
 _STARTS: Final = 3
 """On a busy machine, about one start of thirty aborts by itself."""
-_UNREADY_S: Final = 8.0
-"""In which a server that drains says that it is not ready: its model looks ten times a second."""
-_DRAIN_FILE: Final = "draining"
 _log = logging.getLogger("adprior")
 
 
@@ -184,10 +181,7 @@ class TritonServer:
                 shared_memory_prefix=scratch.directory.name,
                 access=access,
             )
-            environment = installation.environment() | {
-                DEVICE_VARIABLE: device,
-                DRAIN_VARIABLE: str(scratch.directory / _DRAIN_FILE),
-            }
+            environment = installation.environment() | {DEVICE_VARIABLE: device}
             process = spawn(command, environment, scratch, log_file)
         except BaseException:
             scratch.remove()
@@ -238,23 +232,10 @@ class TritonServer:
             f"tritonserver ended {ended}, and its log does not say why"
         )
 
-    def drain(self, seconds: float) -> bool:
-        """Have the server say that it is not ready, and serve on for so long, or until it ends.
-
-        Callers that look at its readiness go elsewhere meanwhile, and who does not is answered.
-
-        Returns:
-            Whether it says so; where it does not, nobody waits.
-        """
-        (self._scratch.directory / _DRAIN_FILE).touch()
-        unready_by = time.monotonic() + _UNREADY_S
-        while self.endpoints.is_ready():
-            if time.monotonic() > unready_by:
-                return False
-            time.sleep(_POLL_S)
+    def serve_on(self, seconds: float) -> None:
+        """Wait for so long, or until the server ends."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
-        return True
 
     def kill(self) -> None:
         """End the server and everything it started at once; `stop` it still, which cleans up."""

@@ -33,8 +33,8 @@ class Supervised(Protocol):
     def failure(self) -> AdpriorError:
         """Tell why it did."""
 
-    def drain(self, seconds: float) -> bool:
-        """Have it say that it is not ready, and serve on for so long."""
+    def serve_on(self, seconds: float) -> None:
+        """Wait for so long, or until it ends."""
 
     def kill(self) -> None:
         """End it at once."""
@@ -108,7 +108,7 @@ def serve_on(
         start: Starts one.
         announce: Says that it is ready.
         restarts: How often, and with what pauses.
-        drain_s: How long a server that is asked to stop serves on, not ready.
+        drain_s: How long a server that is asked to stop serves on.
 
     Returns:
         Why the last one ended.
@@ -158,8 +158,7 @@ def _serve(server: _Server, announce: Callable[[_Server], None], drain_s: float)
 def _drain(server: Supervised, drain_s: float) -> None:
     print(f"adprior: draining for {drain_s:g} s, then stopping", flush=True)
     try:
-        if not server.drain(drain_s):
-            _tell("the server did not become unready; stopping it without draining")
+        server.serve_on(drain_s)
     except StopRequested:
         server.kill()
 

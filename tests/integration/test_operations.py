@@ -109,7 +109,6 @@ def test_the_pages_commands_run_as_they_stand(tmp_path: Path) -> None:
     ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
     script = re.sub(r"\b80[01][0-2]\b", lambda found: ports[found[0]], script)
     script = re.sub(r"(--log-file \S*blue\S*)", rf"\1 {_port_options(ports)}", script)
-    script = script.replace("--log-file", "--drain-seconds 1 --log-file")
     with subprocess.Popen(
         ["bash", "-eu", "-o", "pipefail", "-c", f"{script}\nkill %2\nwait %2"],
         cwd=ROOT,

@@ -126,7 +126,6 @@ class Metric:
 @pytest.fixture(scope="module")
 def _backend() -> Iterator[None]:
     fake = ModuleType(_MODULE)
-    fake.load_model = lambda **_: None  # type: ignore[attr-defined]
     for item in (Tensor, TritonError, InferenceResponse, MetricFamily, get_input_tensor_by_name):
         setattr(fake, item.__name__, item)
     MetricFamily.shown.clear()

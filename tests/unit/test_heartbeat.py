@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -98,35 +97,16 @@ def test_a_pause_of_less_than_a_second_is_fatal_by_its_place(asked: float, expec
     assert Standstill(10.0, 10.8).is_fatal(asked, asked) is expected
 
 
-def test_what_is_done_at_a_beat_may_take_long() -> None:
-    clocks = Clocks()
-    done = threading.Event()
-
-    def take_long() -> None:
-        done.wait()
-
-    heart = Heartbeat(take_long, clock=lambda: clocks.wall, work_clock=lambda: clocks.work)
-    began = clocks.wall
-    heart.start()
-    while heart._is_beating:
-        time.sleep(0.001)
-    clocks.wall += 5
-    assert not heart.is_given_up(began)
-    done.set()
-    heart.stop()
-    assert not heart.is_given_up(began)
-
-
 def test_the_thread_beats_and_ends() -> None:
     beaten = threading.Semaphore(0)
 
-    def fail() -> None:
+    def tell() -> float:
         beaten.release()
-        raise OSError("no such place")
+        return 0.0
 
-    heart = Heartbeat(fail)
+    heart = Heartbeat(clock=tell, work_clock=lambda: 0.0)
     heart.start()
-    for _ in range(2):  # it goes on after what failed
+    for _ in range(20):
         assert beaten.acquire(timeout=60)
     heart.stop()
     assert not [each for each in threading.enumerate() if each.name == "adprior-heartbeat"]

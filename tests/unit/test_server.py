@@ -274,7 +274,7 @@ def test_the_command_line_is_closed_by_default(tmp_path: Path) -> None:
         backend_directory=Path("/backends"),
         access=Access(admin_token="secret"),
     )
-    closed = "shared-memory,trace,logging:admin-key=secret"
+    closed = "model-repository,shared-memory,trace,logging:admin-key=secret"
     assert command[0] == "/bin/tritonserver"
     assert {
         f"--model-repository={tmp_path}",
@@ -283,8 +283,6 @@ def test_the_command_line_is_closed_by_default(tmp_path: Path) -> None:
         "--disable-auto-complete-config",
         "--exit-on-error=true",
         "--strict-readiness=true",
-        "--model-control-mode=explicit",
-        "--load-model=*",
         "--grpc-address=127.0.0.1",
         "--http-address=127.0.0.1",
         "--metrics-address=127.0.0.1",

@@ -38,9 +38,8 @@ class Server:
     def failure(self) -> AdpriorError:
         return LOST
 
-    def drain(self, seconds: float) -> bool:
+    def serve_on(self, seconds: float) -> None:
         self._do(f"drain {seconds:g}")
-        return True
 
     def kill(self) -> None:
         self.done.append("kill")

@@ -19,9 +19,8 @@ import numpy.typing as npt
 import triton_python_backend_utils as pb
 
 from adprior_runtime.bundle import DISPENSABLE_FILES, MODEL_FILES, Bundle
-from adprior_runtime.contract import DRAIN_VARIABLE, MOST_VALUES, TOKENIZER, Target, model
+from adprior_runtime.contract import MOST_VALUES, Target, model
 from adprior_runtime.errors import AdpriorError, InvalidRequestError
-from adprior_runtime.triton.draining import Draining
 from adprior_runtime.triton.heartbeat import Heartbeat
 from adprior_runtime.triton.metrics import (
     BUNDLE_INFO,
@@ -136,8 +135,7 @@ class RequestModel(ABC):
         self.metrics.connect(sinks)
         self.metrics.follow(BUNDLE_INFO, lambda: 1.0, bundle.bundle_id)
         self.metrics.start()
-        drain_file = os.environ.get(DRAIN_VARIABLE) if self.name == TOKENIZER else None
-        self._heartbeat = Heartbeat(Draining(drain_file, pb.load_model).look)
+        self._heartbeat = Heartbeat()
         self._heartbeat.start()
 
     def finalize(self) -> None:

@@ -18,7 +18,6 @@ Given up is who shows no sign between two of these looks.
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -37,8 +36,6 @@ _LATE_S: Final = 0.2
 """By how much the first sign after a standstill may be late, and a request on its way."""
 _WAKING_S: Final = 0.5
 """In which a process that goes on has come to the request that waited for it."""
-
-_log = logging.getLogger("adprior")
 
 
 class Standstill(NamedTuple):
@@ -71,7 +68,6 @@ class Heartbeat:
     """A thread that beats ten times a second; make it in the thread that works on requests.
 
     Args:
-        on_beat: What to do at each beat besides; it may take long, and fail.
         clock: Seconds, rising.
         work_clock: CPU seconds of the thread that works: while it computes, it may keep this one
             from beating, and does not stand still.
@@ -79,16 +75,13 @@ class Heartbeat:
 
     def __init__(
         self,
-        on_beat: Callable[[], None] = lambda: None,
         *,
         clock: Callable[[], float] = time.monotonic,
         work_clock: Callable[[], float] | None = None,
     ) -> None:
-        self._on_beat = on_beat
         self._clock = clock
         self._work_clock = _clock_of_this_thread() if work_clock is None else work_clock
         self._last = (clock(), self._work_clock())
-        self._is_beating = True
         self._standstills: deque[Standstill] = deque(maxlen=16)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="adprior-heartbeat", daemon=True)
@@ -123,8 +116,6 @@ class Heartbeat:
         return any(each.is_fatal(each.began, each.ended) for each in found if each.ended > recently)
 
     def _since_the_last_beat(self) -> list[Standstill]:
-        if not self._is_beating:
-            return []
         beaten_at, worked = self._last
         now = self._clock()
         stood_s = (now - beaten_at) - (self._work_clock() - worked)
@@ -133,10 +124,3 @@ class Heartbeat:
     def _run(self) -> None:
         while not self._stopping.wait(_BEAT_S):
             self.beat()
-            self._is_beating = False
-            try:
-                self._on_beat()
-            except Exception as error:  # noqa: BLE001  whatever it is, the heart beats on
-                _log.warning("heartbeat: %s failed: %s", self._on_beat, type(error).__name__)
-            self._last = (self._clock(), self._work_clock())
-            self._is_beating = True
