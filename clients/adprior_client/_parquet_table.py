@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from adprior_client.forecast_columns import NAMES, REQUIRED, check_column
 from adprior_client.forecast_files import ForecastFiles
-from adprior_client.forecast_time import latest_us
+from adprior_client.forecast_time import are_believed
 from adprior_client.redis_layout import field_of
 from adprior_client.results import Advertiser, Forecast
 from adprior_client.types import Source, UserId
@@ -50,7 +50,7 @@ class ParquetTable:
         rows = np.flatnonzero(lengths)
         del lengths
         made_at = _microseconds(self._column(dataset, "as_of"), path)[rows]
-        believed = made_at <= latest_us()
+        believed = are_believed(made_at)
         self.from_future = int(np.count_nonzero(~believed))
         rows, made_at = rows[believed], made_at[believed]
         users = self._column(dataset, "user_id").take(rows)

@@ -14,7 +14,7 @@ from adprior_client._breaker import CircuitBreaker
 from adprior_client._checks import check_number
 from adprior_client._forking import Forked, begin_anew_in_children
 from adprior_client.forecast_record import CorruptRecordError, Record, decode_record
-from adprior_client.forecast_time import latest_us
+from adprior_client.forecast_time import are_believed
 from adprior_client.lookup_counts import LookupCounts
 from adprior_client.redis_connection import RedisAddress, explain
 from adprior_client.redis_layout import DEFAULT_NAMESPACE, Keys, Pointer, field_of
@@ -156,7 +156,7 @@ class RedisForecasts(Forked):
     ) -> tuple[_Outcome, Forecast | None]:
         try:
             record = decode_record(raw, field)
-            if record.as_of_us > latest_us():
+            if not are_believed(record.as_of_us):
                 return "from_future", None
             return "found", _forecast(record, pointer)
         except (CorruptRecordError, OverflowError, IndexError) as error:

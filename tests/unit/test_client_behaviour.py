@@ -147,6 +147,15 @@ def test_clocks_may_differ_a_little(triton: FakeTriton) -> None:
     assert (found.source, found.age_s) == ("stored", 0.0)
 
 
+def test_a_stored_forecast_for_today_is_used(triton: FakeTriton) -> None:
+    triton.status = grpc.StatusCode.INTERNAL
+    last = datetime.now(UTC).replace(hour=23, minute=59, second=59, microsecond=999_999)
+    with RetrievalClient(
+        triton.config(fail_open=True), stored=_Stored(replace(STORED, made_at=last))
+    ) as client:
+        assert client.forecast(USER, user_id="u").source == "stored"
+
+
 def test_exclusions_and_k_hold_for_a_stored_forecast(triton: FakeTriton) -> None:
     triton.status = grpc.StatusCode.INTERNAL
     both = (*FORECAST.advertisers, replace(FORECAST.advertisers[0], advertiser_id=8, log_prob=-2.0))

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from datetime import time as time_of_day
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,18 @@ def test_a_forecast_from_the_future_is_refused_and_hides_no_other(
     assert source.find("alone") is None
     assert (source.from_future, len(source)) == (2, 2)
     assert "2 rows lie in the future" in caplog.text
+
+
+def test_a_forecast_for_today_is_believed_since_the_day_has_begun(tmp_path: Path) -> None:
+    tomorrow = datetime.combine(datetime.now(UTC).date(), time_of_day(), UTC) + timedelta(days=1)
+    rows = [
+        _row("today", tomorrow - timedelta(microseconds=1), 7),
+        _row("milliseconds", tomorrow - timedelta(milliseconds=1), 8),
+        _row("two days on", tomorrow + timedelta(days=2, microseconds=-1), 9),
+    ]
+    source = ParquetForecasts(_write(tmp_path / "f.parquet", rows))
+    assert (_first(source, "today"), _first(source, "milliseconds")) == (7, 8)
+    assert source.find("two days on") is None
 
 
 # --- a manifest -----------------------------------------------------------------------------------

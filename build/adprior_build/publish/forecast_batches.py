@@ -6,6 +6,8 @@ import hashlib
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +26,7 @@ from adprior_client.forecast_record import (
     are_narrow,
     encode_records,
 )
-from adprior_client.forecast_time import latest_us
+from adprior_client.forecast_time import are_believed
 from adprior_client.redis_layout import field_of
 from adprior_runtime.errors import InvalidInputError
 
@@ -82,7 +84,7 @@ class ForecastReader:
     without_advertisers: int = 0
     from_future: int = 0
     as_of_us: tuple[int, int] | None = None
-    _latest_us: int = field(default_factory=latest_us, repr=False)
+    _now: datetime = field(default_factory=partial(datetime.now, UTC), repr=False)
 
     def __post_init__(self) -> None:
         """Look at every footer.
@@ -128,7 +130,7 @@ class ForecastReader:
         self.without_advertisers += batch.num_rows - kept.size
         _check(columns, lengths, kept, place)
         as_of_us = columns["as_of"].cast(pa.int64()).fill_null(0).to_numpy()
-        believed = as_of_us[kept] <= self._latest_us
+        believed = are_believed(as_of_us[kept], self._now)
         self.from_future += int(np.count_nonzero(~believed))
         kept = kept[believed]
         ids, log_probs = (
