@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,11 @@ import pytest
 
 from adprior_bench.kept_results import KeptResults
 from adprior_bench.quality import trials, tuning
-from adprior_bench.quality.trials import Tuned, forecast_all, mean_recall
+from adprior_bench.quality.baselines.own_history import OwnHistory
+from adprior_bench.quality.baselines.popularity import Popularity
+from adprior_bench.quality.trials import SettingsSearch, Tuned, forecast_all, mean_recall
 from adprior_bench.quality.tuning import tune
+from adprior_build.progress import progress_bar
 from unit.encoded_users import ADVERTISERS, CUT, cases_of, invented_users, training_of, user
 
 
@@ -77,6 +81,38 @@ def test_what_is_kept_is_not_fitted_again(
         assert one.judged.tolist() == two.judged.tolist()
     with pytest.raises(pytest.fail.Exception, match="fitted again"):
         tune_invented(KeptResults(tmp_path), judged_seed=3)
+
+
+def test_what_was_made_of_other_baselines_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "LEAST_KEPT_S", 0.0)
+    training, cases = (
+        training_of(invented_users(9, name="t")),
+        cases_of(invented_users(3, name="v")),
+    )
+    made: list[float] = []
+
+    def search(share: float) -> None:
+        with progress_bar(total=2, unit="setting", desc="tuning") as bar:
+            found = SettingsSearch(
+                training=training,
+                cases=cases,
+                judged=cases,
+                bar=bar,
+                kept=KeptResults(tmp_path, interval_s=0),
+            )
+            everyone = Popularity(training, half_life_days=None).shares
+            found.choose("own", [{"share": share}], partial(OwnHistory, training, everyone))
+            found.choose(
+                "popularity",
+                [{"half_life_days": 90}],
+                lambda **kw: made.append(share) or Popularity(training, **kw),  # type: ignore[func-returns-value]
+            )
+
+    for share in (0.1, 0.3, 0.3):
+        search(share)
+    assert made == [0.1, 0.3]
 
 
 def test_what_is_quickly_done_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

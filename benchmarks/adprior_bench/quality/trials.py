@@ -183,7 +183,10 @@ class SettingsSearch:
         return forecast_all(baseline, cases, self.training.advertisers, title=title)
 
     def _key(self, kind: str, name: str, settings: Mapping[str, Any]) -> str:
-        return key_of(kind, name, to_json(settings, sort_keys=True), self._origin)
+        # A baseline may be made of those that were chosen before it, which --quick changes.
+        before = [(each.name, dict(each.best.settings)) for each in self.tuned]
+        asked = to_json([settings, before], sort_keys=True)
+        return key_of(kind, name, asked, self._origin)
 
 
 def forecast_all(
