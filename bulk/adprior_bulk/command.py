@@ -196,7 +196,7 @@ def _engine(args: argparse.Namespace) -> tuple[EngineSettings, str]:
     from adprior_bulk.fleet import Fleet, ask_bundle_id  # noqa: PLC0415  needs tritonclient
 
     client = _client_config(args)
-    bundle_id = ask_bundle_id(client)
+    bundle_id = ask_bundle_id(client, args.k)
     fleet = Fleet(
         client=client,
         top_k=args.k,

@@ -148,17 +148,21 @@ class FleetEngine(Engine):
         )
 
 
-def ask_bundle_id(config: ClientConfig) -> str:
+def ask_bundle_id(config: ClientConfig, top_k: int | None = None) -> str:
     """Return the bundle that every server of a fleet serves.
 
+    Args:
+        config: How to reach them.
+        top_k: How many advertisers they will be asked for; None for the bundle's number.
+
     Raises:
-        ClientError: A server does not answer.
+        ClientError: A server does not answer, or takes no request for so many.
         EnvironmentProblemError: They do not serve the same one.
     """
     found = {}
     for url in config.urls:
         with RetrievalClient(replace(config, urls=(url,), fail_open=False)) as client:
-            found[url] = client.forecast(_NOBODY).bundle_id
+            found[url] = client.forecast(_NOBODY, top_k).bundle_id
     if len(set(found.values())) > 1:
         told = ", ".join(f"{url}: {bundle_id}" for url, bundle_id in found.items())
         raise EnvironmentProblemError(f"the servers serve different bundles: {told}")
