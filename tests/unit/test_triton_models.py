@@ -338,15 +338,26 @@ def test_stock_beams_are_completed_and_what_is_dropped_is_counted(decoder: Any) 
     assert shown_metrics(decoder, "adprior_beams_total") == {"": total + 4}
 
 
-def test_beams_without_log_probabilities_are_an_internal_error(
-    decoder: Any, beams: Tensors
+def test_beams_without_log_probabilities_are_an_internal_error_that_is_logged(
+    decoder: Any, beams: Tensors, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """It pages an operator, who looks for its reason in the log."""
     spoilt = {name: beams[name] for name in BEAMS}
     spoilt[contract.CUM_LOG_PROBS] = np.zeros_like(beams[contract.CUM_LOG_PROBS])
     (response,) = decoder.execute([_request(spoilt, contract.ADVERTISER_IDS)])
     code, message = _refusal(response)
     assert code == TritonError.INTERNAL
     assert message.startswith("cum_log_probs: ")
+    assert caplog.messages == [f"advertiser_decoder: ModelOutputError: {message}"]
+
+
+def test_a_request_that_is_wrong_is_not_logged(
+    decoder: Any, beams: Tensors, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = beams | {contract.TOP_K: np.array([0], np.int32)}
+    (response,) = decoder.execute([_request(asked, contract.ADVERTISER_IDS)])
+    assert _refusal(response)[0] == TritonError.INVALID_ARG
+    assert caplog.messages == []
 
 
 def _head_inputs(**changed: Any) -> Tensors:

@@ -195,6 +195,8 @@ class RequestModel(ABC):
             is_over = error.grpc_code == "CANCELLED"
             reason = FailureReason.CANCELLED if is_over else FailureReason.INTERNAL
             self.metrics.count(FAILED_REQUESTS, value=reason)
+            if not is_over:
+                _log.error("%s: %s: %s", self.name, type(error).__name__, error)
 
     def _response(self, outputs: Answer, wanted: set[str]) -> Any:
         return pb.InferenceResponse(
