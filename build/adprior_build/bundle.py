@@ -137,6 +137,8 @@ def fill_from_bundle(
     if head is not None or was_identity:
         (directory / HEAD_FILE).unlink()
         _add_head(directory, head, manifest)
+    else:
+        _require_head(source.path(HEAD_FILE), manifest)
     _seal(directory, manifest)
 
 
@@ -279,7 +281,15 @@ def _add_head(directory: Path, head: Path | None, manifest: Manifest) -> None:
             catalogue_fingerprint=manifest.catalogue_fingerprint,
         )
     else:
+        _require_head(head, manifest)
         link_or_copy(head, directory / HEAD_FILE, link=False)
+
+
+def _require_head(path: Path, manifest: Manifest) -> None:
+    """Refuse a head of another bundle where it lies: what names the copy would name a lost file."""
+    from adprior_runtime.head import PriorHead  # noqa: PLC0415  onnxruntime
+
+    PriorHead(path).require_belongs(manifest)
 
 
 def _seal(directory: Path, manifest: Manifest) -> None:

@@ -41,6 +41,8 @@ METADATA_KEYS: Final = (
 )
 """What a head's file says of itself: text, ``feature_names`` as a JSON list."""
 
+_REMEDY: Final = "fit one on this bundle's answers (adprior fit-head)"
+
 _TYPES: Final = {
     "base_logits": "tensor(float)",
     "features": "tensor(float)",
@@ -108,13 +110,14 @@ class PriorHead:
         if fitted["catalogue_fingerprint"] not in manifest.catalogue_lineage:
             raise ArtefactError(
                 f"{self._path}: fitted with catalogue {fitted['catalogue_fingerprint']}, "
-                f"the bundle's is {manifest.catalogue_fingerprint}"
+                f"the bundle's is {manifest.catalogue_fingerprint}; {_REMEDY}"
             )
         expected = {"forecast_k": str(manifest.forecast_k), "engine": manifest.engine}
         for key, value in expected.items():
             if fitted[key] != value:
                 raise ArtefactError(
-                    f"{self._path}: fitted with {key} {fitted[key]}, the bundle's is {value}"
+                    f"{self._path}: fitted with {key} {fitted[key]}, the bundle's is {value}; "
+                    f"{_REMEDY}"
                 )
 
     def adjust(

@@ -250,7 +250,7 @@ def test_forecasts_of_another_length_than_the_heads_are_refused(
     refused: Refused, bundle: Path, head: Path
 ) -> None:
     options = ("--bundle", str(bundle), "--head", str(head), "--forecast-k", "5")
-    assert "fitted with forecast_k 3, the bundle's is 5" in refused(*options)
+    assert f"{head}: fitted with forecast_k 3, the bundle's is 5" in refused(*options)
 
 
 def test_a_bundle_with_a_fitted_head_keeps_its_forecasts_length(
@@ -259,7 +259,9 @@ def test_a_bundle_with_a_fitted_head_keeps_its_forecasts_length(
     kept = tmp_path.parent / f"{tmp_path.name}-kept"
     options = ["--bundle", str(bundle), "--head", str(head), "--save-bundle", str(kept)]
     assert build(tmp_path.parent / f"{tmp_path.name}-repository", *options) == 0
-    assert "fitted with forecast_k 3" in refused("--bundle", str(kept), "--forecast-k", "5")
+    told = refused("--bundle", str(kept), "--forecast-k", "5")
+    assert f"{kept / 'head.onnx'}: fitted with forecast_k 3" in told
+    assert "fit one on this bundle's answers (adprior fit-head)" in told
 
 
 def test_a_head_that_changes_nothing_follows_the_forecasts_length(
@@ -291,7 +293,7 @@ def test_a_head_made_for_something_else_is_refused(
     names = ("catalogue_fingerprint", "engine", "forecast_k")
     path = tmp_path_factory.mktemp("head") / "head.onnx"
     write_identity_head(path, **{name: getattr(manifest, name) for name in names} | changed)
-    assert message in refused("--bundle", str(bundle), "--head", str(path))
+    assert f"{path}: {message}" in refused("--bundle", str(bundle), "--head", str(path))
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\x08\x07"])
@@ -300,7 +302,7 @@ def test_a_head_that_is_no_head_is_refused(
 ) -> None:
     path = tmp_path_factory.mktemp("head") / "head.onnx"
     path.write_bytes(content)
-    assert "head.onnx" in refused("--bundle", str(bundle), "--head", str(path))
+    assert f"{path}: not a prior head" in refused("--bundle", str(bundle), "--head", str(path))
 
 
 def test_long_names_are_told_with_the_limit_and_refused_where_it_makes_them_the_same(
