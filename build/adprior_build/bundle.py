@@ -36,7 +36,7 @@ from adprior_runtime.catalogue import Advertisers
 from adprior_runtime.compiled_engine import ENGINE_KIND
 from adprior_runtime.errors import ArtefactError, InvalidInputError
 from adprior_runtime.prompt import PromptRenderer, PromptTemplate
-from adprior_runtime.rounding import error_of_graph
+from adprior_runtime.rounding import error_of_graph, require_error
 from adprior_runtime.trie import Trie
 
 if TYPE_CHECKING:
@@ -206,7 +206,10 @@ def _read_training(record: Path) -> dict[str, Any]:
 
 
 def _check_sizes(bundle: Bundle, renderer: PromptRenderer) -> None:
-    """Refuse prompts longer than the model's positions, and names of tokens it does not know."""
+    """Refuse prompts longer than the model's positions, and names of tokens it does not know.
+
+    A graph in half precision of unknown error too, which no server would load.
+    """
     import onnx  # noqa: PLC0415  heavy
 
     path = bundle.path(ONNX_MODEL_FILE)
@@ -214,6 +217,7 @@ def _check_sizes(bundle: Bundle, renderer: PromptRenderer) -> None:
         model = onnx.load(str(path), load_external_data=False)
         positions = int({item.key: item.value for item in model.metadata_props}["max_positions"])
         vocabulary = model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
+        types = {item.name: item.type.tensor_type.elem_type for item in model.graph.input}
     except Exception as error:  # protobuf's errors share no public base
         raise ArtefactError(f"{path}: not a language model in ONNX: {error}") from error
     renderer.template.require_positions(positions, bundle.manifest.longest_name_tokens)
@@ -222,6 +226,9 @@ def _check_sizes(bundle: Bundle, renderer: PromptRenderer) -> None:
         raise ArtefactError(
             f"{bundle.directory}: a name has token {largest}, the model knows {vocabulary}"
         )
+    require_error(
+        bundle.manifest, is_half=types.get("past_keys") == onnx.TensorProto.DataType.FLOAT16
+    )
 
 
 def link_or_copy(source: Path, target: Path, *, link: bool = True) -> None:

@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -16,7 +18,7 @@ import pytest
 from adprior_build import bundle as bundle_module
 from adprior_build import repository as repository_module
 from adprior_build.prior_head import write_identity_head
-from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle, Manifest
+from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle, Manifest, hash_file
 from adprior_runtime.cli import main
 from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, PRIOR_HEAD, TOKENIZER
 from adprior_runtime.head import PriorHead
@@ -294,6 +296,23 @@ def test_a_head_made_for_something_else_is_refused(
     path = tmp_path_factory.mktemp("head") / "head.onnx"
     write_identity_head(path, **{name: getattr(manifest, name) for name in names} | changed)
     assert f"{path}: {message}" in refused("--bundle", str(bundle), "--head", str(path))
+
+
+def test_a_graph_in_half_precision_of_unknown_error_is_refused(
+    refused: Refused, bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """As bundles of earlier versions have it; no server would load the repository."""
+    old = tmp_path_factory.mktemp("old") / "bundle"
+    shutil.copytree(bundle, old)
+    graph = onnx.load(str(old / "model.onnx"))
+    for item in graph.graph.input:
+        if item.name == "past_keys":
+            item.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    onnx.save(graph, str(old / "model.onnx"))
+    manifest = replace(Manifest.load(old / MANIFEST), log_prob_error=0.0)
+    files = {**manifest.files, "model.onnx": hash_file(old / "model.onnx")}
+    (old / MANIFEST).write_text(replace(manifest, files=files).sealed().to_json())
+    assert "log_prob_error is 0, a graph in half" in refused("--bundle", str(old))
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\x08\x07"])
