@@ -1,23 +1,25 @@
 """Which proxy gRPC goes through: it reads the environment, for every server that is not exempt.
 
 It takes the first of ``grpc_proxy``, ``https_proxy`` and ``http_proxy``, in lower case only, unless
-the first of ``no_grpc_proxy`` and ``no_proxy`` names the server.
+the first of ``no_grpc_proxy`` and ``no_proxy`` names the server. An address that does not
+begin with ``http://`` counts as none.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
-from urllib.parse import urlsplit
 
 from adprior_client.config import PROXY_VARIABLES
 
 __all__ = ["Proxy", "is_loopback"]
 
 _EXEMPTIONS: Final = ("no_grpc_proxy", "no_proxy")
+_ADDRESS: Final = re.compile(r"http://(?:[^/?#]*@)?([^/?#@]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,8 @@ class Proxy:
         variable = next((name for name in PROXY_VARIABLES if environ.get(name)), None)
         if variable is None or is_loopback(url) or _is_exempt(_host(url), environ):
             return None
-        parts = urlsplit(environ[variable])
-        return cls(parts.netloc.rpartition("@")[2] or "(malformed)", variable)
+        found = _ADDRESS.match(environ[variable])
+        return None if found is None else cls(found[1], variable)
 
 
 def is_loopback(url: str) -> bool:

@@ -115,6 +115,31 @@ def test_this_machine_is_known_by_its_names(url: str, *, is_here: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("HTTP://u:p@w@p:1/x", "p:1"),
+        ("http://[::1]:3128", "[::1]:3128"),
+        ("http://[p", "[p"),  # taken by gRPC, which then finds no such host
+        ("https://p:1", None),
+        ("p:1", None),
+        ("http://", None),
+    ],
+)
+def test_an_address_of_another_form_is_no_proxy(address: str, shown: str | None) -> None:
+    found = Proxy.of("ads.example:8001", {"http_proxy": address})
+    assert found == (None if shown is None else Proxy(shown, "http_proxy"))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_malformed_proxy_breaks_no_call(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://[p")
+    config = ClientConfig(
+        urls=("ads.example:8001",), fail_open=True, max_attempts=1, health_interval_s=0
+    )
+    assert kind.ask(config).reason == "unavailable"
+
+
+@pytest.mark.parametrize(
     ("environ", "variable"),
     [
         ({}, None),
