@@ -55,7 +55,7 @@ __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 HELP = "write a simulated ranking log that `adprior fit-head` reads"
 EXAMPLE = """example:
   adprior bench simulate-log --bundle BUNDLE --events events.parquet \\
-    --columns columns.toml --output log.parquet"""
+    --profiles profiles.parquet --columns columns.toml --output log.parquet"""
 
 _COMMAND: Final = "adprior bench simulate-log"
 _KINDS: Final = ("live", "at_hand")

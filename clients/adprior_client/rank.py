@@ -29,7 +29,8 @@ candidates.json:
 _NO_HEAD: Final = """\
 adprior rank: bundle {bundle_id} has no fitted head, so every adjustment is 0. To fit one, take a
 ranking log (the rows of Ranking.to_log with labels joined, or a simulated one), and:
-  adprior bench simulate-log --bundle BUNDLE --events EVENTS --columns MAP --output log.parquet
+  adprior bench simulate-log --bundle BUNDLE --events EVENTS --profiles PROFILES \\
+    --columns MAP --output log.parquet
   adprior fit-head --logs log.parquet --bundle BUNDLE --output head.onnx
   adprior build --bundle BUNDLE --head head.onnx --output REPO"""
 _COLUMNS: Final[tuple[Column, ...]] = (
