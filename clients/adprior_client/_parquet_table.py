@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from adprior_client.forecast_columns import NAMES, REQUIRED, check_column
+from adprior_client.forecast_columns import NAMES, REQUIRED, check_column, has_numbers
 from adprior_client.forecast_files import ForecastFiles
 from adprior_client.forecast_time import are_believed
 from adprior_client.redis_layout import field_of
@@ -127,7 +127,25 @@ class ParquetTable:
         names = [*_VALUES, *([NAMES] if NAMES in found else [])]
         for name in ("user_id", "as_of", *names):
             check_column(name, dataset.schema.field(name).type, str(self._path))
+        self._check_files(dataset, ["user_id", "as_of", *names])
         return dataset, names
+
+    def _check_files(self, dataset: Any, names: Sequence[str]) -> None:
+        """Refuse a file whose columns would be read as if they had the first one's types."""
+        ids = dataset.schema.field("user_id").type
+        for fragment in dataset.get_fragments():
+            try:
+                schema = fragment.physical_schema
+            except self._faults as error:
+                raise self._unreadable(error) from error
+            for name in names:
+                if name in schema.names:
+                    check_column(name, schema.field(name).type, fragment.path)
+            found = schema.field("user_id").type if "user_id" in schema.names else ids
+            if has_numbers(found) not in {has_numbers(ids), None}:
+                raise InvalidInputError(
+                    f"{fragment.path}: user_id: found {found}, expected {ids} as in the first file"
+                )
 
     def _column(self, dataset: Any, name: str) -> Any:
         try:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["NAMES", "REQUIRED", "check_column"]
+__all__ = ["NAMES", "REQUIRED", "check_column", "has_numbers"]
 
 REQUIRED: Final = (
     "user_id",
@@ -39,6 +39,13 @@ def check_column(name: str, kind: Any, place: str) -> None:
     fits, expected = _EXPECTED[name]
     if not fits(kind):
         raise InvalidInputError(f"{place}: {name}: found {kind}, expected {expected}")
+
+
+def has_numbers(kind: Any) -> bool | None:
+    """Return whether a column of ids holds numbers and no text; None where it holds nulls only."""
+    import pyarrow as pa  # noqa: PLC0415  not among what the clients need
+
+    return None if pa.types.is_null(kind) else bool(pa.types.is_integer(kind))
 
 
 def _is_text(kind: Any) -> bool:

@@ -103,3 +103,32 @@ def test_names_of_a_wrong_type_are_told_where_they_are_read(tmp_path: Path) -> N
     path = _write(tmp_path, "advertiser_names", pa.array([[1]]))
     with pytest.raises(InvalidInputError, match=r"advertiser_names: found list.*expected lists of"):
         ParquetForecasts(path)
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "told"),
+    [
+        (pa.array([7]), pa.array([True]), "found bool, expected text or integers"),
+        (pa.array([7]), pa.array([2.0]), "found double, expected text or integers"),
+        (pa.array([7]), pa.array(["2"]), "found string, expected int64 as in the first file"),
+        (pa.array(["7"]), pa.array([2]), "found int64, expected string as in the first file"),
+    ],
+)
+def test_every_file_is_looked_at(tmp_path: Path, first: Any, other: Any, told: str) -> None:
+    for name, users in (("a.parquet", first), ("b.parquet", other)):
+        pq.write_table(pa.table(GOOD | {"user_id": users}), tmp_path / name)
+    with pytest.raises(InvalidInputError, match=rf"b\.parquet: user_id: {told}"):
+        ParquetForecasts(tmp_path)
+
+
+def test_files_of_different_widths_and_an_empty_one_go_together(tmp_path: Path) -> None:
+    empty = pa.table(GOOD | {"user_id": pa.nulls(1)}).slice(0, 0)
+    for name, table in (
+        ("a.parquet", pa.table(GOOD | {"user_id": pa.array([7])})),
+        ("b.parquet", pa.table(GOOD | {"user_id": pa.array([8], pa.int32())})),
+        ("c.parquet", empty),
+    ):
+        pq.write_table(table, tmp_path / name)
+    source = ParquetForecasts(tmp_path)
+    assert source.find(7) is not None
+    assert source.find(8) is not None
