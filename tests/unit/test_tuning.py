@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,15 +85,21 @@ def test_what_is_kept_is_not_fitted_again(
         tune_invented(KeptResults(tmp_path), judged_seed=3)
 
 
+@pytest.mark.parametrize("is_slow", [False, True])
 def test_what_was_made_of_other_baselines_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_slow: bool
 ) -> None:
-    monkeypatch.setattr(trials, "LEAST_KEPT_S", 0.0)
-    training, cases = (
-        training_of(invented_users(9, name="t")),
-        cases_of(invented_users(3, name="v")),
-    )
-    made: list[float] = []
+    """What was judged is kept with a slow trial, however quickly it was judged."""
+    monkeypatch.setattr(trials, "LEAST_KEPT_S", 0.5 if is_slow else 0.0)
+    training = training_of(invented_users(9, name="t"))
+    cases = cases_of(invented_users(3, name="v"))
+    everyone = Popularity(training, half_life_days=None).shares
+    made: list[str] = []
+
+    def make(kind: str, **settings: Any) -> OwnHistory:
+        made.append(kind)
+        time.sleep(0.6 * is_slow)
+        return OwnHistory(training, everyone, **settings)
 
     def search(share: float) -> None:
         with progress_bar(total=2, unit="setting", desc="tuning") as bar:
@@ -102,17 +110,15 @@ def test_what_was_made_of_other_baselines_is_not_used(
                 bar=bar,
                 kept=KeptResults(tmp_path, interval_s=0),
             )
-            everyone = Popularity(training, half_life_days=None).shares
-            found.choose("own", [{"share": share}], partial(OwnHistory, training, everyone))
-            found.choose(
-                "popularity",
-                [{"half_life_days": 90}],
-                lambda **kw: made.append(share) or Popularity(training, **kw),  # type: ignore[func-returns-value]
-            )
+            found.choose("first", [{"share": share}], partial(make, "first"))
+            found.choose("second", [{"share": 0.5}], partial(make, "second"))
 
-    for share in (0.1, 0.3, 0.3):
-        search(share)
-    assert made == [0.1, 0.3]
+    search(0.1)
+    assert made == ["first", "second"]
+    search(0.3)
+    assert made == ["first", "second"] * 2
+    search(0.3)
+    assert made == ["first", "second"] * 2
 
 
 def test_what_is_quickly_done_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,7 @@ class SettingsSearch:
                 baseline=best[1],
                 trials=trials,
                 validation=best[2],
-                judged=self._judge(name, best[0].settings, best[1]),
+                judged=self._judge(name, best[0], best[1]),
             )
         )
         return best[1]
@@ -169,13 +169,14 @@ class SettingsSearch:
             self.kept.put(key, {**figures, "rows": rows})
         return Trial(settings=dict(settings), recall=recall, seconds=seconds), rows
 
-    def _judge(self, name: str, settings: Mapping[str, Any], fitted: _Fitted) -> Float32Array:
-        key = self._key("judged", name, settings)
+    def _judge(self, name: str, trial: Trial, fitted: _Fitted) -> Float32Array:
+        key = self._key("judged", name, trial.settings)
         if (found := self.kept.get(key)) is not None:
             return found["rows"]
         start = time.perf_counter()
         rows = self._ask(fitted, self.judged, f"{name}, test users")
-        if time.perf_counter() - start >= LEAST_KEPT_S:
+        # Else a run that goes on would fit again what the trial keeps it from fitting.
+        if max(time.perf_counter() - start, trial.seconds) >= LEAST_KEPT_S:
             self.kept.put(key, {"rows": rows})
         return rows
 
