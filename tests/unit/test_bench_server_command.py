@@ -401,6 +401,8 @@ def test_a_report_is_written_with_its_plots(tmp_path: Path) -> None:
     text = show_report(make_report(rows, about), tmp_path / "report")
     assert "25.0 [24.0, 26.0]" in text
     told = " ".join(text.split())
+    assert "12 different requests of users (made up); rounds: 1 of 1 s." in told
+    assert text.splitlines()[-1] == f"All plots: in {tmp_path / 'report' / 'report.html'}"
     assert "Rounds without figures: retrieval, 1 in flight (2): it saw nothing." in told
     assert {path.name for path in (tmp_path / "report").iterdir()} == {
         "report.html", "report.json", "report.md", "throughput-live-ranking.png",

@@ -55,7 +55,7 @@ def make_report(rows: _Rows, about: Mapping[str, Any]) -> Report:
             f"{machine['processor']}, {machine['cpus']} CPUs, load average "
             f"{machine['load_average']} at the end; ONNX Runtime {machine['onnxruntime']}; "
             f"perf_analyzer {about['perf_analyzer']}; {about['requests']} different requests of "
-            f"users of the {about['users']}; {about['rounds']} rounds of {about['seconds']:g} s.",
+            f"users ({about['users']}); rounds: {about['rounds']} of {about['seconds']:g} s.",
             _MEASURED,
         ],
         "sections": [section for section in sections if section["content"]],
@@ -65,7 +65,7 @@ def make_report(rows: _Rows, about: Mapping[str, Any]) -> Report:
 
 def show_report(report: Report, directory: Path | None) -> str:
     """Write the report, if there is a place for it; return it as text."""
-    text = report_text(plain(report))
+    text = report_text(plain(report), directory)
     if directory is not None:
         write_report(report, directory)
     return text

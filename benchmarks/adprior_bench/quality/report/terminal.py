@@ -34,7 +34,7 @@ def report_text(report: Mapping[str, Any], directory: Path | None = None) -> str
                 lines += [_wrap(item["note"])] if item.get("note") else []
     more = sum(len(section["content"]) for section in detail_sections(report))
     where = "--output DIR writes them" if directory is None else f"in {directory / 'report.html'}"
-    lines += ["", f"{more} more tables, all plots: {where}"]
+    lines += ["", f"{more} more tables, all plots: {where}" if more else f"All plots: {where}"]
     return "\n".join(lines)
 
 
