@@ -9,9 +9,10 @@
 
 A version is written whole before the pointer names it, and never changed after that, so a reader
 that follows the pointer sees one version or the other. The pointer also names the older versions
-that outlive it: when it has expired, the newest of those is read. Users share buckets (hashes),
-which saves what Redis keeps for each key with a lifetime, and makes a version quick to count and to
-drop.
+that were read before it: when it has expired, the newest of those is read that has not.
+
+Users share buckets (hashes), which saves what Redis keeps for each key with a lifetime, and makes a
+version quick to count and to drop.
 A user's bucket is the CRC-32 of their field, modulo the pointer's number of buckets.
 """
 
@@ -88,7 +89,7 @@ class Pointer:
         bundle_ids: The bundles that its records refer to, by place.
         layout: Of its records.
         expires_at: When it will be gone, in seconds since 1970; None where it is not told.
-        older: Older versions that will be there still then, newest first.
+        older: Older versions that were read before it, newest first.
     """
 
     version: str

@@ -204,7 +204,7 @@ def test_an_older_version_is_read_when_the_newest_has_expired(
     assert firsts(server) == {100}
 
 
-def test_only_older_versions_that_outlive_the_one_that_is_read_stand_in() -> None:
+def test_the_newest_older_version_that_lives_stands_in() -> None:
     def version(name: str, expires_at: int, *, is_complete: bool = True) -> Version:
         return Version(
             name=name,
@@ -224,11 +224,37 @@ def test_only_older_versions_that_outlive_the_one_that_is_read_stand_in() -> Non
         version("6", 990),  # newer: somebody went back from it
     ]
     pointer = known[4].pointer(known)
-    assert [older.version for older in pointer.older] == ["4", "1"]
+    assert [older.version for older in pointer.older] == ["4", "2", "1"]
     again = Pointer.parse(pointer.to_json())
     assert again == pointer
     times = (0, 399, 400, 699, 700, 899, 901)
     assert [again.living(now).version for now in times] == ["5", "5", "4", "4", "1", "1", "5"]
+
+
+def test_only_versions_that_were_read_and_not_gone_back_from_stand_in(
+    server: RedisServer, yesterday: Path, today: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stand_ins() -> list[str]:
+        return [
+            each.version for each in Pointer.parse(server.client().get("adprior:current")).older
+        ]
+
+    def files(name: str, advertiser_id: int) -> str:
+        return str(write_forecasts(yesterday.with_name(name), [row("user-7", advertiser_id)]))
+
+    first = published(server, capsys, "--forecasts", str(yesterday), "--ttl", "3h")["version"]
+    bad = published(server, capsys, "--forecasts", str(today), "--ttl", "3h")["version"]
+    assert stand_ins() == [first]
+    published(server, capsys, "--activate", first)
+    assert stand_ins() == []
+    published(server, capsys, "--forecasts", files("c.parquet", 3), "--ttl", "3h", "--keep-active")
+    last = files("d.parquet", 4)
+    published(server, capsys, "--forecasts", last, "--ttl", "4h")
+    assert stand_ins() == [first]
+    published(server, capsys, "--forecasts", last, "--ttl", "1h")
+    assert stand_ins() == [first]
+    published(server, capsys, "--activate", bad)
+    assert stand_ins() == [first]
 
 
 def test_a_pointer_that_tells_no_lifetime_is_followed() -> None:

@@ -63,8 +63,9 @@ class Version:
             raise ValueError(type(error).__name__) from None
 
     def pointer(self, known: Iterable[Version] = ()) -> Pointer:
-        """Return what readers are told of it, with the older ones of ``known`` that outlive it."""
-        older = [other.pointer() for other in _outliving(self, known)]
+        """Return what readers are told of it, with the whole older ones of ``known``."""
+        ordered = sorted(known, key=lambda item: item.name, reverse=True)
+        older = [o.pointer() for o in ordered if o.is_complete and o.name < self.name]
         return Pointer(
             version=self.name,
             buckets=self.buckets,
@@ -223,9 +224,20 @@ class Versions:
         self, version: Version, known: Iterable[Version] | None = None
     ) -> list[tuple[Any, ...]]:
         key = self._keys.pointer
-        pointer = version.pointer(self.all() if known is None else known)
+        were_read = self._read_so_far()
+        known = self.all() if known is None else known
+        pointer = version.pointer(item for item in known if item.name in were_read)
         until = max(item.expires_at or 0 for item in (pointer, *pointer.older))
         return [("SET", key, pointer.to_json()), ("EXPIREAT", key, until)]
+
+    def _read_so_far(self) -> set[str]:
+        """Return the version that is read and those before it, from which nobody went back."""
+        raw = self._redis.get(self._keys.pointer)
+        try:
+            pointer = None if raw is None else Pointer.parse(raw)
+        except ValueError:
+            pointer = None
+        return set() if pointer is None else {item.version for item in (pointer, *pointer.older)}
 
     def _if_unchanged(self, key: str, value: bytes, commands: list[tuple[Any, ...]]) -> bool:
         with self._redis.pipeline(transaction=True) as pipeline:
@@ -245,14 +257,3 @@ class Versions:
         for first in range(0, version.buckets, _BUCKETS_AT_ONCE):
             last = min(first + _BUCKETS_AT_ONCE, version.buckets)
             yield [self._keys.bucket(version.name, number) for number in range(first, last)]
-
-
-def _outliving(version: Version, known: Iterable[Version]) -> list[Version]:
-    """Return the whole versions before one that outlive it and each other, newest first."""
-    found: list[Version] = []
-    until = version.expires_at
-    for other in sorted(known, key=lambda item: item.name, reverse=True):
-        if other.is_complete and other.name < version.name and other.expires_at > until:
-            found.append(other)
-            until = other.expires_at
-    return found
