@@ -140,7 +140,7 @@ def _converted(
     column: pa.ChunkedArray, convert: Callable[[Any], str | None], where: str
 ) -> pa.ChunkedArray:
     kind = column.type
-    column = without_nanoseconds(plain_column(column))
+    column = _in_utc(without_nanoseconds(plain_column(column)))
     if _is_no_value(column.type):
         raise InvalidInputError(
             f"{where} holds {kind}, expected text, numbers, booleans, dates or times"
@@ -151,6 +151,14 @@ def _converted(
         raise InvalidInputError(f"{where} holds {kind}: {error} has no text") from error
     except (OverflowError, ValueError) as error:
         raise InvalidInputError(f"{where}: {error}") from error
+
+
+def _in_utc(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return moments in UTC, which every machine knows; a column of another type as it is."""
+    kind = column.type
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        return column.cast(pa.timestamp(kind.unit, "UTC"))
+    return column
 
 
 def _is_no_value(kind: pa.DataType) -> bool:

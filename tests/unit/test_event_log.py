@@ -310,6 +310,15 @@ def test_profiles_are_texts_without_nulls(tmp_path: Path) -> None:
     assert user.profile == {"age": "44", "paid": "true"}
 
 
+def test_moments_of_a_profile_are_in_utc_whatever_zone_a_machine_knows(tmp_path: Path) -> None:
+    events = write_parquet(tmp_path, one(who=["u1"]))
+    since = pa.array([NOON], pa.timestamp("us", "Nowhere/Known"))
+    profiles = tmp_path / "profiles.parquet"
+    pa.parquet.write_table(pa.table({"id": ["u1"], "since": since}), profiles)
+    (user,) = read_users(events, profiles, WITH_PROFILES)
+    assert user.profile == {"since": "2024-05-31T12:00:00+00:00"}
+
+
 def test_only_the_keys_asked_for_are_read_in_their_order(write: Write) -> None:
     profiles = write("profiles", {"id": ["a"], "age": [44], "zip": ["x"], "state": ["NY"]})
     columns = ColumnMap(
