@@ -235,9 +235,9 @@ def test_only_versions_that_were_read_and_not_gone_back_from_stand_in(
     server: RedisServer, yesterday: Path, today: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stand_ins() -> list[str]:
-        return [
-            each.version for each in Pointer.parse(server.client().get("adprior:current")).older
-        ]
+        text = server.client().get("adprior:current")
+        assert text is not None
+        return [each.version for each in Pointer.parse(text).older]
 
     def files(name: str, advertiser_id: int) -> str:
         return str(write_forecasts(yesterday.with_name(name), [row("user-7", advertiser_id)]))
