@@ -116,7 +116,7 @@ def read_users(
     if profiles_path is not None:
         _tell_unmatched(events_path, profiles_path, histories.keys(), profiles, say)
     users = []
-    for user_id in sorted(histories):
+    for user_id in track(sorted(histories), desc="ordering histories", unit="user", leave=False):
         events, items = zip(*sorted(histories[user_id], key=lambda row: row[0].time), strict=True)
         users.append(
             UserHistory(
@@ -135,15 +135,14 @@ def name_advertisers(
 ) -> list[UserHistory]:
     """Replace ids in the advertiser column (``#17``) by the catalogue's names."""
     by_id = {f"#{key}": name for key, name in zip(advertiser_ids, names, strict=True)}
+
+    def named(event: Event) -> Event:
+        name = by_id.get(event.advertiser or "")
+        return event if name is None else replace(event, advertiser=name)
+
     return [
-        replace(
-            user,
-            events=tuple(
-                replace(event, advertiser=by_id.get(event.advertiser or "", event.advertiser))
-                for event in user.events
-            ),
-        )
-        for user in users
+        replace(user, events=tuple(map(named, user.events)))
+        for user in track(users, desc="naming advertisers", unit="user", leave=False)
     ]
 
 

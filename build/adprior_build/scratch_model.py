@@ -40,6 +40,7 @@ from typing import Any, Final
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from adprior_build.event_log import UserHistory
+from adprior_build.progress import track
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt import PromptTemplate, coarse_days
 
@@ -154,7 +155,7 @@ def training_texts(users: Sequence[UserHistory], names: Sequence[str]) -> Iterat
     """Yield what prompts are made of, value by value, as often as it occurs."""
     yield from names
     yield from (gap for days in range(4000) for gap in [coarse_days(days)] * 2)
-    for user in users:
+    for user in track(users, desc="learning the vocabulary", unit="user", leave=False):
         yield from _pairs(user)
         for event in user.events:
             yield from (text for text in (event.advertiser, event.category) if text)

@@ -13,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+from adprior_build import progress
 from adprior_build.event_log import (
     ColumnMap,
     EventColumns,
@@ -285,6 +286,25 @@ def test_ids_in_the_advertiser_column_become_the_catalogues_names(write: Write) 
     assert [event.advertiser for event in users[0].events] == ["#17", None, "#99"]
     (named,) = name_advertisers(users, [5, 17], ["Kite", "Acme"])
     assert [event.advertiser for event in named.events] == ["Acme", None, "#99"]
+
+
+def test_events_that_name_their_advertiser_stay_as_they_are(tmp_path: Path) -> None:
+    """A copy of each event of a large log would take longer than reading it."""
+    (user,) = read_users(write_parquet(tmp_path, one(brand=["Acme"])), None, PLAIN)
+    (named,) = name_advertisers([user], [17], ["Kite"])
+    assert named.events[0] is user.events[0]
+
+
+def test_each_pass_over_a_long_log_has_a_bar(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_QUICK_S", 0.0)
+    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.0)
+    users = read_users(write_parquet(tmp_path, one(brand=["Acme"])), None, PLAIN)
+    name_advertisers(users, [17], ["Kite"])
+    said = capsys.readouterr().err
+    for what in ("reading ", "ordering histories: ", "naming advertisers: "):
+        assert what in said
 
 
 def test_negative_ids_are_ids(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adprior_build import progress
 from adprior_build.event_log import UserHistory
 from adprior_build.scratch_model import (
     END,
@@ -147,6 +148,16 @@ def test_training_texts_are_names_profiles_and_events() -> None:
     assert texts[:2] == ["Acme", "Kite"]
     assert texts[-5:] == ["age=44", "Acme", "FOOD", "Acme", "FOOD"]
     assert {"0", "9", "10", "15", "22"} < set(texts)
+
+
+def test_learning_the_vocabulary_of_a_long_log_has_a_bar(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_QUICK_S", 0.0)
+    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.0)
+    users = [UserHistory(user_id=name, profile={"age": "44"}) for name in "abc"]
+    scratch_tokenizer(training_texts(users, ["Acme"]), SIZE)
+    assert "learning the vocabulary: " in capsys.readouterr().err
 
 
 def test_a_profiles_value_that_users_share_is_one_token_and_no_advertisers_name() -> None:
