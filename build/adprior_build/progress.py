@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["progress_bar", "track"]
+__all__ = ["pace", "progress_bar", "track"]
 
 _Item = TypeVar("_Item")
 _QUICK_S: Final = 2.0
@@ -52,11 +52,11 @@ def track(
     yield from bar
 
 
-def _settings() -> dict[str, Any]:
+def pace() -> dict[str, float]:
+    """Return tqdm's settings of how often a bar is drawn: less often where it goes into a file."""
     interval_s = 0.1 if sys.stderr.isatty() else _LINE_EVERY_S
-    return {
-        "delay": _QUICK_S,
-        "mininterval": interval_s,
-        "maxinterval": max(10.0, interval_s),
-        "dynamic_ncols": True,
-    }
+    return {"mininterval": interval_s, "maxinterval": max(10.0, interval_s)}
+
+
+def _settings() -> dict[str, Any]:
+    return {"delay": _QUICK_S, "dynamic_ncols": True, **pace()}

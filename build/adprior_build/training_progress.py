@@ -7,6 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from adprior_build.progress import pace
 from adprior_build.training_position import Position
 
 __all__ = ["ProgressLine", "describe_epoch", "describe_time"]
@@ -25,6 +26,7 @@ class ProgressLine:
             desc="adprior train",
             bar_format=_FORMAT,
             dynamic_ncols=True,
+            **pace(),
         )
 
     def __enter__(self) -> ProgressLine:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
@@ -25,6 +26,15 @@ def test_a_share_that_goes_back_is_not_shown(capsys: pytest.CaptureFixture[str])
     with ProgressLine(0.5) as line:
         line.move(0.4, epoch=0, loss=1.0, rate=1.0)
     assert " 40%|" not in capsys.readouterr().err
+
+
+def test_a_log_file_is_not_filled_with_states(capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressLine(0.0) as line:
+        began = time.monotonic()
+        while time.monotonic() < began + 0.5:
+            line.move((time.monotonic() - began) / 9, epoch=0, loss=1.0, rate=1.0)
+    states = [text for text in re.split(r"[\r\n]", capsys.readouterr().err) if "%|" in text]
+    assert len(states) == 2  # the first and the last
 
 
 ROW = {"epoch": 2, "loss": 3.0, "validation_loss": 2.5, "tokens": 9}
