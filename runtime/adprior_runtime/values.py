@@ -97,7 +97,10 @@ def _time_text(value: date | time | np.datetime64) -> str | None:
         value = found
     if isinstance(value, datetime):
         if value.tzinfo is not None:
-            value = value.astimezone(UTC)
+            try:
+                value = value.astimezone(UTC)
+            except OverflowError:  # the first or the last day, in another zone
+                raise NoTextError("a time beyond the calendar") from None
         return value.isoformat(timespec="microseconds" if value.microsecond else "seconds")
     return value.isoformat()
 

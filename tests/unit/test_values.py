@@ -104,6 +104,7 @@ def test_what_counts_as_absent(value: Any) -> None:
         (np.timedelta64(1, "D"), "a timedelta64"),
         (1j, "a complex"),
         (pa.scalar([1]), "a list"),
+        (datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))), "a time beyond the calendar"),
     ],
 )
 def test_what_has_no_text_is_named(value: Any, kind: str) -> None:
