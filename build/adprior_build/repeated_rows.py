@@ -8,7 +8,7 @@ dropped, and others are kept, unless the column map decides.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -96,7 +96,7 @@ def _digests(name: str, array: pa.Array) -> npt.NDArray[np.uint64]:
     kind = array.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return _mixed(key, array.fill_null(0).to_numpy(zero_copy_only=False), array.is_valid())
-    if pa.types.is_temporal(kind) and not pa.types.is_interval(kind):
+    if _is_time(kind):
         ticks = array.view(pa.int32() if kind.bit_width == 32 else pa.int64()).fill_null(0)
         # Units of several files compare; what overflows stays apart all the same.
         factor = _NANOSECONDS[kind.unit] if pa.types.is_timestamp(kind) else 1
@@ -136,8 +136,40 @@ def _mixed(key: bytes, numbers: npt.NDArray[Any], valid: pa.Array) -> npt.NDArra
 
 def _as_bytes(values: pa.Array) -> Iterator[bytes | None]:
     """Yield values as bytes; text unread, since columns that nobody asks for may be no UTF-8."""
-    column = plain_column(pa.chunked_array([values]))
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        column = column.cast(pa.large_binary())
-    for value in column.to_pylist():
+    (array,) = plain_column(pa.chunked_array([values])).chunks or [values]
+    for value in array.view(_bare(array.type)).to_pylist():
         yield value if value is None or isinstance(value, bytes) else repr(value).encode()
+
+
+def _bare(kind: pa.DataType) -> pa.DataType:
+    """Return a type of the same layout whose values Python has, whatever they are.
+
+    Text may be no UTF-8, and a time beyond the calendar or in a zone that this machine lacks.
+    """
+    return next((make(kind) for fits, make in _BARE if fits(kind)), kind)
+
+
+def _bare_struct(kind: pa.DataType) -> pa.DataType:
+    """Return a struct's; fields are numbered, since two may have one name."""
+    fields = (kind.field(place) for place in range(kind.num_fields))
+    return pa.struct([(f"{n} {each.name}", _bare(each.type)) for n, each in enumerate(fields)])
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_temporal(kind) and not pa.types.is_interval(kind))
+
+
+_BARE: Final[Sequence[tuple[Callable[[pa.DataType], bool], Callable[[pa.DataType], Any]]]] = (
+    (pa.types.is_string, lambda _: pa.binary()),
+    (pa.types.is_large_string, lambda _: pa.large_binary()),
+    (pa.types.is_string_view, lambda _: pa.binary_view()),
+    (_is_time, lambda kind: pa.int32() if kind.bit_width == 32 else pa.int64()),
+    (pa.types.is_struct, _bare_struct),
+    (pa.types.is_map, lambda kind: pa.map_(_bare(kind.key_type), _bare(kind.item_type))),
+    (pa.types.is_list, lambda kind: pa.list_(_bare(kind.value_type))),
+    (pa.types.is_large_list, lambda kind: pa.large_list(_bare(kind.value_type))),
+    (pa.types.is_list_view, lambda kind: pa.list_view(_bare(kind.value_type))),
+    (pa.types.is_large_list_view, lambda kind: pa.large_list_view(_bare(kind.value_type))),
+    (pa.types.is_fixed_size_list, lambda kind: pa.list_(_bare(kind.value_type), kind.list_size)),
+    (pa.types.is_dictionary, lambda kind: pa.dictionary(kind.index_type, _bare(kind.value_type))),
+)

@@ -63,6 +63,37 @@ def test_rows_that_differ_differ(first: dict[str, Any], second: dict[str, Any]) 
     assert (row_digests(pa.table(first)) == row_digests(pa.table(first))).all()
 
 
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([1, 1, 2], pa.timestamp("ns")),
+        ([1, 1, 2], pa.time64("ns")),
+        ([1, 1, 2], pa.timestamp("us", "Nowhere/Known")),
+        ([2**60, 2**60, 1], pa.timestamp("s")),
+        ([2**60, 2**60, 1], pa.duration("s")),
+        ([b"\xff", b"\xff", b"\xfe"], pa.string()),
+        ([b"\xff", b"\xff", b"\xfe"], pa.large_string()),
+    ],
+)
+def test_what_python_cannot_read_inside_lists_and_structs_compares_too(
+    values: list[Any], kind: pa.DataType
+) -> None:
+    raw = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}.get(kind, pa.int64())
+    array = pa.array(values, raw).view(kind)
+    twice = pa.StructArray.from_arrays([array, array], names=["same", "same"])
+    keys = pa.array(["a", "b", "c"])
+    ends = pa.array([0, 1, 2, 3], pa.int32())
+    for nested in (
+        pa.ListArray.from_arrays(ends, array),
+        twice,
+        pa.ListArray.from_arrays(ends, twice),
+        pa.FixedSizeListArray.from_arrays(array, 1),
+        pa.MapArray.from_arrays(ends, keys.take(pa.array([0, 0, 0])), array),
+    ):
+        digests = row_digests(pa.table({"a": nested}))
+        assert find_repeated(digests).tolist() == [False, True, False], nested.type
+
+
 def test_a_table_without_rows_has_nothing_repeated() -> None:
     assert find_repeated(row_digests(pa.table({"a": pa.array([], pa.string())}))).size == 0
     assert find_repeated(np.zeros((1, 2), dtype=np.uint64)).tolist() == [False]
