@@ -58,7 +58,8 @@ class TritonPythonModel(RequestModel):
             )
         top_k = read_top_k(inputs, self._forecast_k, self._most_top_k)
         excluded = self._advertisers.rows_of(inputs.get(contract.EXCLUDED_ADVERTISER_IDS, _NONE))
-        settings = self._settings.for_top_k(top_k, read_beam_width(inputs))
+        widest = max(self._most_top_k, self._settings.width)
+        settings = self._settings.for_top_k(top_k, read_beam_width(inputs, widest))
         search = TrieSearch(
             self._engine,
             self._trie,

@@ -43,13 +43,17 @@ def read_top_k(inputs: Tensors, default: int, most: int) -> int:
     return top_k
 
 
-def read_beam_width(inputs: Tensors) -> int:
+def read_beam_width(inputs: Tensors, most: int) -> int:
     """Return how many prefixes of one depth a search may expand.
+
+    Args:
+        inputs: The request's.
+        most: What the deployment takes: a wider beam is as much work as a larger ``TOP_K``.
 
     Raises:
         InvalidRequestError: ``beam_width`` is out of range.
     """
     width = int(inputs[BEAM_WIDTH][0])
-    if not 1 <= width <= MAX_TOP_K:
-        raise InvalidRequestError(f"{BEAM_WIDTH}: found {width}, expected 1 to {MAX_TOP_K}")
+    if not 1 <= width <= most:
+        raise InvalidRequestError(f"{BEAM_WIDTH}: found {width}, expected 1 to {most}")
     return width
