@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,7 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("bundle", "events", "columns"):
         parser.add_argument(f"--{name}", type=Path, required=True, help="as adprior bulk takes it")
     parser.add_argument("--profiles", type=Path, help="as adprior bulk takes it")
-    parser.add_argument("--as-of", type=day, help="day of the forecasts (the day after the log)")
+    parser.add_argument(
+        "--as-of",
+        type=day,
+        help="day of the forecasts, yesterday at the latest (the day after the log)",
+    )
     parser.add_argument(
         "--workers", type=positive_integer, nargs="+", default=[1, 2], metavar="N", help="(1 2)"
     )
@@ -121,7 +125,7 @@ class _Bench:
             profiles=args.profiles,
             columns_file=args.columns,
             columns=columns,
-            as_of=_start(args.as_of) if args.as_of else _day_after(args.events, columns),
+            as_of=_choose_day(args.as_of, args.events, columns),
             workers=sorted(set(args.workers)),
             active_share=args.active,
             memory_users=sorted(set(args.memory_users)),
@@ -260,6 +264,23 @@ def _sizing(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> list[di
         )
         for machine in MACHINES
     ]
+
+
+def _choose_day(asked: date | None, events: Path, columns: ColumnMap) -> datetime:
+    """Return the first instant of the day of the forecasts; a day later must have come, too.
+
+    Raises:
+        InvalidInputError: It has not, or the log's times cannot be read.
+    """
+    latest = datetime.now(UTC).date() - timedelta(days=1)
+    if asked is None:
+        return min(_day_after(events, columns), _start(latest))
+    if asked > latest:
+        raise InvalidInputError(
+            f"--as-of: found {asked}, expected {latest} at the latest: a second run is of the day "
+            "after, and adprior bulk takes no day from the future"
+        )
+    return _start(asked)
 
 
 def _start(of: Any) -> datetime:

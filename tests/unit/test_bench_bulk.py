@@ -8,6 +8,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from adprior_bench.bulk import _choose_day
 from adprior_bench.bulk_population import read_recent_users, write_active_day, write_population
 from adprior_bench.bulk_report import report_text
 from adprior_bench.bulk_sizing import ASSUMPTIONS, MACHINES, Machine, size_cluster
@@ -17,6 +18,7 @@ from adprior_bulk.settings import Inputs, Rules
 from adprior_bulk.shard import ShardPlan
 from adprior_bulk.staging import list_pieces, stage_piece
 from adprior_bulk.workers import ShardWorker, read_answer
+from adprior_runtime.errors import InvalidInputError
 
 AS_OF = datetime(2024, 3, 20, tzinfo=UTC)
 COLUMNS = ColumnMap(events=EventColumns(user="who", time="day", advertiser="brand"))
@@ -75,6 +77,23 @@ def test_an_active_day_has_one_event_more_of_a_share_of_the_users(
     new = ds.dataset(later, format="parquet").to_table().to_pylist()[200:]
     assert len({row["who"] for row in new}) == len(new) == 5
     assert {row["day"] for row in new} == {AS_OF.date()}
+
+
+def test_the_day_after_the_forecasts_has_come(tmp_path: Path) -> None:
+    columns = ColumnMap(events=EventColumns(user="u", time="t", advertiser="a"))
+    today = datetime.now(UTC).date()
+
+    def found(last: date, asked: date | None = None) -> date:
+        path = tmp_path / "log.parquet"
+        pq.write_table(pa.table({"u": ["u"], "t": [last], "a": ["Acme"]}), path)
+        return _choose_day(asked, path, columns).date()
+
+    day = timedelta(days=1)
+    assert found(date(2024, 5, 31)) == date(2024, 6, 1)
+    assert found(today) == found(today - day) == found(today - 2 * day) == today - day
+    assert found(today, today - day) == today - day
+    with pytest.raises(InvalidInputError, match="at the latest"):
+        found(today, today)
 
 
 def test_a_cluster_is_large_enough_and_costs_what_it_takes() -> None:
