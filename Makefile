@@ -43,8 +43,8 @@ demo: .demo-venv/.installed  ## the shipped model on a real tritonserver, in a s
 demo-bundle: install  ## train and build the shipped bundle again, from the data set in DATA
 	PATH="$(CURDIR)/.venv/bin:$$PATH" demo/make_bundle.sh "$(DATA)"
 
-# Two at a time, each file in one process: the files share servers and models.
-PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist loadfile
+# Two at a time, each file in one process: the files share servers and models. The long ones begin.
+PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test: lint  ## lint, types and the tests (10 min on 2 cores)
 	$(PYTEST)
