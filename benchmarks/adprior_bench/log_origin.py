@@ -81,6 +81,12 @@ class LogOrigin:
             ]
         return []
 
+    @property
+    def lacks_profiles_only(self) -> bool:
+        """Whether only the profiles that the model was trained with are not given."""
+        same_events = self.given.get("events") == self.recorded.get("events")
+        return same_events and "profiles" in self.recorded and "profiles" not in self.given
+
     def _compare_users(self, learnt_from: int | None) -> str:
         if learnt_from is None:
             return ""
@@ -155,6 +161,11 @@ def require_training_log(
     """
     origin = compare_log(manifest, events, profiles, columns)
     if origin.is_other and not other_log:
+        if origin.lacks_profiles_only:
+            raise InvalidInputError(
+                f"{events}: bundle {manifest.bundle_id} was trained on this log with profiles: "
+                "give them with --profiles, or --other-log to go on without"
+            )
         raise InvalidInputError(
             f"{events}: not the log that bundle {manifest.bundle_id} was trained on: "
             f"{'; '.join(origin.differences)}; give the model's own, or --other-log to go on"

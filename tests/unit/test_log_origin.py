@@ -58,6 +58,12 @@ def test_another_log_is_refused_in_one_line_that_names_both(
     assert "--other-log" in said
 
 
+def test_profiles_that_are_not_given_are_asked_for(files: Files) -> None:
+    events, columns = files["events"], files["columns"]
+    with pytest.raises(InvalidInputError, match="was trained on this log with profiles: give them"):
+        require_training_log(trained_on(files), events, None, columns, other_log=False)
+
+
 def test_another_log_that_is_asked_for_is_told(files: Files, tmp_path: Path) -> None:
     manifest = trained_on(files)
     files["events"] = tmp_path / "changed.file"
