@@ -70,6 +70,8 @@ def prepare_rows(piece: _Piece, table: pa.Table) -> pa.Table:
         table = prepare_events(table, piece.mapped, str(piece.path))
     elif piece.mapped is not None:
         table = prepare_profiles(table, piece.mapped, str(piece.path))
+    else:  # ids of another type in another file are no matter
+        table = table.set_column(table.column_names.index(piece.user), piece.user, users)
     if digests is not None:
         for name, lane in zip(ROW, digests.T, strict=True):
             table = table.append_column(name, pa.array(np.ascontiguousarray(lane)))

@@ -213,12 +213,11 @@ def _disagreement(tables: Sequence[pa.Table]) -> str:
     first = tables[0].schema
     for table in tables[1:]:
         types = {name: first.field(name).type for name in first.names}
-        wrong = [
-            f"{f.name} is {f.type}" for f in table.schema if types.get(f.name, f.type) != f.type
-        ]
+        wrong = [f for f in table.schema if types.get(f.name, f.type) != f.type]
         if wrong:
-            expected = ", ".join(f"{name} {told}" for name, told in types.items())
-            return f"files disagree about a column: {', '.join(wrong)}; expected {expected}"
+            found = ", ".join(f"{f.name} is {f.type}" for f in wrong)
+            expected = ", ".join(f"{f.name} {types[f.name]}" for f in wrong)
+            return f"files disagree about a column: {found}; expected {expected}"
     return "files disagree about a column"
 
 
