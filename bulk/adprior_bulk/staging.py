@@ -105,7 +105,7 @@ def list_pieces(
         user: See `Piece`.
         columns: Columns that every file must have; none for all there are.
         texts: See `Piece`.
-        mapped: See `Piece`. All columns of mapped files are read: rows are compared whole.
+        mapped: See `Piece`. All columns of events are read: rows are compared whole.
 
     Raises:
         InvalidInputError: A file is missing, no Parquet, or lacks a column.
@@ -126,13 +126,20 @@ def list_pieces(
                 number=len(pieces),
                 path=file,
                 row_groups=groups,
-                columns=() if mapped is not None else tuple(columns),
+                columns=() if _is_read_whole(mapped) else tuple(dict.fromkeys(columns)),
                 texts=tuple(texts),
                 user=user,
                 mapped=mapped,
             )
             pieces.append(piece)
     return pieces
+
+
+def _is_read_whole(mapped: EventColumns | ProfileColumns | None) -> bool:
+    """Tell whether every column counts, not only those that the map names."""
+    if isinstance(mapped, ProfileColumns):
+        return not mapped.keys
+    return mapped is not None
 
 
 def count_rows(path: Path) -> int:

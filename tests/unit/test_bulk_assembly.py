@@ -281,6 +281,20 @@ def test_a_profile_that_is_no_text_spoils_its_own_user_only(tmp_path: Path) -> N
     assert dict(_context(found["u1"])[1].profile) == {"city": "x"}
 
 
+def test_a_column_of_profiles_that_nobody_chose_spoils_nothing(tmp_path: Path) -> None:
+    row = {"who": "u0", "at": date(2024, 2, 1), "brand": "b", "kind": "k"}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "events.parquet")
+    profiles = {"who": ["u0"], "age": [34], "shape": pa.array([b"\x00\xff"], pa.binary())}
+    pq.write_table(pa.table(profiles), tmp_path / "profiles.parquet")
+    inputs = Inputs(
+        events=tmp_path / "events.parquet",
+        profiles=tmp_path / "profiles.parquet",
+        columns=replace(COLUMNS, profiles=ProfileColumns(user="who", keys=("age", "age"))),
+    )
+    found = dict(_staged(tmp_path, inputs, 1))
+    assert dict(_context(found["u0"])[1].profile) == {"age": "34"}
+
+
 def test_a_time_beyond_the_calendar_spoils_its_own_user_only(tmp_path: Path) -> None:
     times = pa.array([0, 10**13], pa.timestamp("s"))
     table = {"who": ["u1", "u2"], "at": times, "brand": ["b"] * 2, "kind": ["k"] * 2}
