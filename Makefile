@@ -21,10 +21,13 @@ help:  ## this list
 
 install: .venv/.installed  ## .venv with everything, for development
 
-lock: install  ## resolve locks/ anew, to the newest versions that pyproject.toml admits
-	@for lock in dev:3.11:python3.11 dev:3.12:python3.12 gpu:3.12:gpu_image; do \
+# In an environment of its own: the lock can be made anew where the present one cannot be installed.
+lock:  ## resolve locks/ anew, to the newest versions that pyproject.toml admits
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && $(PYTHON) -m venv "$$scratch" && \
+	"$$scratch/bin/python" -m pip install --quiet --disable-pip-version-check uv && \
+	for lock in dev:3.11:python3.11 dev:3.12:python3.12 gpu:3.12:gpu_image; do \
 	  IFS=: read -r extra version name <<<"$$lock"; \
-	  echo hatchling | .venv/bin/uv pip compile --quiet --upgrade --no-annotate \
+	  echo hatchling | "$$scratch/bin/uv" pip compile --quiet --upgrade --no-annotate \
 	    --custom-compile-command 'make lock' --python-version "$$version" \
 	    --python-platform x86_64-manylinux_2_35 --extra "$$extra" \
 	    --output-file "locks/$$name.txt" pyproject.toml - && echo "locks/$$name.txt" || exit 1; \

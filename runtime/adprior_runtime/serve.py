@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-restart",
         action="store_true",
-        help="end when the server does, for who starts it again by other means; by default it is "
+        help="end when the server ends, if something else restarts this command; by default it is "
         f"started again, up to {MOST_RESTARTS} times in 10 minutes",
     )
 

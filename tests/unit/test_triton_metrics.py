@@ -116,7 +116,8 @@ def _bundle_with(place: Path, **changed: Any) -> Path:
     for name in ("tokenizer.json", "prompt.json"):
         (place / name).write_bytes((BUNDLE / name).read_bytes())
     manifest = Manifest.load(BUNDLE / "manifest.json")
-    training = {**manifest.training, **changed}
+    old = {key: value for key, value in manifest.training.items() if key != "profile_keys"}
+    training = {**old, **changed}
     text = replace(manifest, training=training).sealed().to_json()
     (place / "manifest.json").write_text(text, encoding="utf-8")
     return place

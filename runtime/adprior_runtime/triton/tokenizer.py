@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from adprior_runtime import contract
@@ -27,8 +28,11 @@ from adprior_runtime.triton.metrics import (
     KeyUse,
     Known,
 )
+from adprior_runtime.triton.unused_log import UnusedLog
 
 __all__ = ["TritonPythonModel"]
+
+_log = logging.getLogger("adprior")
 
 
 class TritonPythonModel(RequestModel):
@@ -46,6 +50,7 @@ class TritonPythonModel(RequestModel):
             Trie.load(trie) if trie.is_dir() else None,
             bundle.manifest.training.get(TRAINED_PROFILE_KEYS),
         )
+        self._unused = UnusedLog(lambda line: _log.warning("%s: %s", self.name, line))
 
     def answer(self, inputs: Tensors, is_cancelled: Callable[[], bool]) -> Answer:  # noqa: ARG002
         """Render one user's prompt."""
@@ -69,6 +74,7 @@ class TritonPythonModel(RequestModel):
         }
 
     def _count(self, use: ContextUse) -> None:
+        self._unused.add(use)
         self.metrics.count(EVENTS, use.events)
         self.metrics.count(DROPPED_EVENTS, use.after_as_of, DroppedEvent.AFTER_AS_OF)
         self.metrics.count(DROPPED_EVENTS, use.over_budget, DroppedEvent.OVER_BUDGET)

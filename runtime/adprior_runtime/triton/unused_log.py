@@ -1,0 +1,64 @@
+"""A line of the server's log now and then: what of users' contexts was not used.
+
+Nothing fails where histories lie after ``as_of``, or where none of a user's advertisers is known:
+the forecast is only worse. So the log says it, in counts, and never what the contexts hold.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from adprior_runtime.context_use import ContextUse
+
+__all__ = ["UnusedLog"]
+
+_LEAST_S: Final = 60.0
+
+
+class UnusedLog:
+    """Counts contexts; says a line at the first that gives reason to, then at most once a minute.
+
+    Args:
+        say: Takes the line.
+        clock: Seconds, rising.
+    """
+
+    def __init__(
+        self, say: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._say, self._clock = say, clock
+        self._silent_until = -float("inf")
+        self._counts: Counter[str] = Counter()
+
+    def add(self, use: ContextUse) -> None:
+        """Count one context."""
+        known = use.advertisers if use.known_advertisers is None else use.known_advertisers
+        self._counts.update(
+            contexts=1,
+            after_as_of=use.after_as_of,
+            advertisers=use.advertisers,
+            unknown_advertisers=use.advertisers - known,
+            unknown_keys=use.unknown_keys or 0,
+            over_budget=use.over_budget,
+            reasons=bool(use.after_as_of or use.unknown_keys or known == 0 < use.advertisers),
+        )
+        if self._clock() < self._silent_until:
+            return
+        if self._counts["reasons"]:
+            self._say(self._describe())
+            self._silent_until = self._clock() + _LEAST_S
+        self._counts.clear()
+
+    def _describe(self) -> str:
+        counts = self._counts
+        phrases = (
+            (counts["after_as_of"], "events after as_of (a time without a zone is UTC)"),
+            (counts["unknown_advertisers"], f"of {counts['advertisers']} advertisers unknown"),
+            (counts["unknown_keys"], "profile keys unknown"),
+            (counts["over_budget"], "events over the prompt's budget"),
+        )
+        told = ", ".join(f"{count} {what}" for count, what in phrases if count)
+        return f"not used of {counts['contexts']} contexts: {told}"
