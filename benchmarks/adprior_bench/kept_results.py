@@ -48,7 +48,7 @@ _IDENTITY: Final = "kept.json"
 """Also what tells a directory of kept results."""
 _INTERVAL_S: Final = 5.0
 _DIGITS: Final = 16
-"""Of a file's SHA-256, which is in its name."""
+"""The number of digits of a file's SHA-256 that its name has."""
 
 
 def key_of(*parts: bytes | str) -> str:

@@ -24,7 +24,7 @@ _SHOWN = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogOrigin:
-    """How a log compares with the one that a bundle's model was trained on.
+    """The comparison of a log with the one that a bundle's model was trained on.
 
     Attributes:
         bundle_id: The bundle.

@@ -1,4 +1,4 @@
-"""What a log holds: rows, users, days, and what no ranker can learn from; said before long work."""
+"""A summary of an event log, printed before long work: rows, users, days, unusable events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a benchmark says while it works, beside `adprior_build.progress`."""
+"""Messages and bars of benchmarks that `adprior_build.progress` does not have."""
 
 from __future__ import annotations
 

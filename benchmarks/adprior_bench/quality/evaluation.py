@@ -65,7 +65,7 @@ _TRIALS: Final = 16
 """Settings of the conventional retriever that are tried."""
 
 _UNFILLED: Final = "the same places without a forecast"
-"""What else can take the places that are reserved for the forecast."""
+"""The rivals that can fill the retrieval slots reserved for the forecast."""
 
 _HALVES: Final = Split(test_share=0.5, salt="judged")
 

@@ -1,4 +1,4 @@
-"""What users who act so much on each category act on of each advertiser."""
+"""A baseline that predicts a user's advertisers from how often the user acts on each category."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all users act on: plain, with recent events counting more, by segment of a profile key."""
+"""Popularity baselines: over all users, with recent events counting more, or by profile segment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a report is read first, and what is looked up: main parts, then details."""
+"""The order of a report: the main parts come first, the look-up tables last."""
 
 from __future__ import annotations
 
