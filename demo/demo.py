@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from adprior_client import ClientConfig, Forecast, RankingClient, RetrievalClient
-from adprior_client.tables import format_bar, format_percent, format_table
 from adprior_runtime.bundle import Bundle
-from adprior_runtime.catalogue import Advertisers
+from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.cli import main as adprior
-from adprior_runtime.endpoints import free_ports
 from adprior_runtime.errors import AdpriorError
-from adprior_runtime.server import TritonServer
+from adprior_runtime.server.endpoints import free_ports
+from adprior_runtime.server.tritonserver import TritonServer
+from adprior_runtime.terminal.tables import format_bar, format_percent, format_table
 
 HERE: Final = Path(__file__).resolve().parent
 USERS: Final = ("new_parent", "home_baker", "dog_owner", "no_history")

@@ -1,14 +1,21 @@
-"""``adprior bench``: finds the benchmark asked for."""
+"""``adprior bench``: run a benchmark or an evaluation."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
 
-from adprior_bench import bulk, clients, drift, search, simulate_log, stored
-from adprior_bench.quality import command as quality
-from adprior_bench.server import command as server
-from adprior_bench.soak import command as soak
+from adprior_bench.commands import (
+    bulk,
+    clients,
+    drift,
+    quality,
+    search,
+    server,
+    simulate_log,
+    soak,
+    stored,
+)
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
 

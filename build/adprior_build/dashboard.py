@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from adprior_build.checkout import checkout_directory
 from adprior_build.dashboard_panels import ROWS, Panel
-from adprior_runtime.json_text import to_json
+from adprior_runtime.text.json_text import to_json
 
 __all__ = ["render"]
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Self
 
-from adprior_client._checks import check_metadata, check_number, check_urls, is_sendable
+from adprior_client._call.checks import check_metadata, check_number, check_urls, is_sendable
 from adprior_client.errors import InvalidArgumentError
 from adprior_runtime.contract import GRPC_KEY_PREFIX, INFERENCE_KEY, Priority
 from adprior_runtime.errors import InvalidInputError
-from adprior_runtime.file_modes import read_token
+from adprior_runtime.files.file_modes import read_token
 
 __all__ = ["PROXY_VARIABLES", "ClientConfig"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from adprior_client._asyncio import AsyncioClient
-from adprior_client._blocking import BlockingClient
-from adprior_client._scoring import Scoring
+from adprior_client._call.asyncio_driver import AsyncioClient
+from adprior_client._call.blocking_driver import BlockingClient
+from adprior_client._call.scoring import Scoring
 from adprior_client.requests import ScoreRequest
 from adprior_client.results import Forecast, Ranking
 from adprior_client.types import Ids, Numbers, User, UserId

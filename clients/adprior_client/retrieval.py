@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from adprior_client._asyncio import AsyncioClient
-from adprior_client._blocking import BlockingClient
-from adprior_client._forecasting import Forecasting
+from adprior_client._call.asyncio_driver import AsyncioClient
+from adprior_client._call.blocking_driver import BlockingClient
+from adprior_client._call.forecasting import Forecasting
 from adprior_client.requests import ForecastRequest
 from adprior_client.results import Forecast
 from adprior_client.types import Ids, User, UserId

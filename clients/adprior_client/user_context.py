@@ -2,7 +2,8 @@
 
 The server checks what is inside; here it is only serialised and measured. Values of a profile and
 of an event that JSON does not have, such as decimals, dates and NumPy's, go as the text that
-training reads of them (`adprior_runtime.values`). No error message repeats a value of the context.
+training reads of them (`adprior_runtime.text.values`). No error message repeats a
+value of the context.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from adprior_client.errors import InvalidArgumentError
 from adprior_client.types import Event, User
 from adprior_runtime import contract
-from adprior_runtime.values import NoTextError, value_text
+from adprior_runtime.text.values import NoTextError, value_text
 
 __all__ = ["user_to_json"]
 

@@ -35,7 +35,7 @@ from adprior_runtime.contract import (
     TOKENIZER,
 )
 from adprior_runtime.errors import ArtefactError
-from adprior_runtime.json_text import to_json
+from adprior_runtime.text.json_text import to_json
 
 __all__ = [
     "DISPENSABLE_FILES",
@@ -84,14 +84,14 @@ class Manifest:
             prior head was fitted with it.
         max_top_k: The most that a request may ask for, where the catalogue has more names; never
             less than ``forecast_k``.
-        search_mode: ``beam`` or ``exact``, see `adprior_runtime.search`.
+        search_mode: ``beam`` or ``exact``, see `adprior_runtime.search.search`.
         beam_width: Prefixes that the search expands in a round.
         token_budget: Tokens after which an exact search of that width begins no further round.
         candidate_token_budget: Tokens that scoring the candidates of one request may.
         prompt_head_ids: Tokens that every prompt begins with.
         longest_name_tokens: Terminator included; the engine's output length.
         log_prob_error: Largest error of one token's log-probability, in nats, measured when the
-            graph was made; 0 where nobody did (see `adprior_runtime.rounding`).
+            graph was made; 0 where nobody did (see `adprior_runtime.search.rounding`).
         catalogue_fingerprint: Of the catalogue in it.
         catalogue_lineage: Fingerprints of the catalogues it was refreshed from, oldest first,
             its own last. A head fitted with any of them still belongs.

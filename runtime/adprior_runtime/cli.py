@@ -1,19 +1,23 @@
 """The command ``adprior``: finds the subcommand's module, and turns errors into one clear line.
 
-A subcommand is a module with ``EXAMPLE``, ``add_arguments`` and ``run``. Only the one asked
-for is imported, so that each needs no more than its own extra installed.
+``adprior NAME`` is the module ``commands/NAME.py`` of one of the packages, with ``EXAMPLE``,
+``add_arguments`` and ``run``. ``pyproject.toml`` lists them as entry points; only the one asked for
+is imported, so that each needs no more than its own extra installed.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
+import ast
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Final, Never, NoReturn
 
 from adprior_runtime import __version__
@@ -21,37 +25,29 @@ from adprior_runtime.errors import AdpriorError
 
 __all__ = ["main"]
 
-_COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
-    # command: (module, extra that brings what it needs, what it does)
-    "catalogue": ("adprior_build.derive", "embedded", "derive a catalogue from an event log"),
-    "train": ("adprior_build.train", "build", "fine-tune a causal LM on event logs"),
-    "build": ("adprior_build.build", "embedded", "make a Triton model repository"),
-    "fit-head": ("adprior_build.fit_head", "embedded", "fit the prior head on ranking logs"),
-    "publish": ("adprior_build.publish.command", "bulk", "put stored forecasts in Redis"),
-    "serve": ("adprior_runtime.serve", "embedded", "start tritonserver on a repository"),
-    "predict": ("adprior_client.predict", "client", "forecast one user's advertisers"),
-    "rank": ("adprior_client.rank", "client", "adjust one user's candidates"),
-    "bulk": ("adprior_bulk.command", "bulk", "forecast for every active user, on Ray"),
-    "bench": ("adprior_bench.bench", "bench", "run a benchmark or an evaluation"),
-}
+_GROUP: Final = "adprior.commands"
+"""The entry points of ``pyproject.toml`` that name each command's module and the extra it needs."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code (2 for bad input)."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] not in _COMMANDS:
-        return _top_level(arguments)
+    commands = {command.name: command for command in entry_points(group=_GROUP)}
+    if not arguments or arguments[0] not in commands:
+        return _top_level(arguments, commands)
     name = arguments[0]
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # else it adds its notes to our one line
     try:
         with _terminated_in_order():
-            return _run(name, arguments[1:])
+            return _run(commands[name], arguments[1:])
     except AdpriorError as error:
         problem = str(error)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("adprior_"):
             raise
-        problem = f"needs the package {error.name}: pip install 'adprior[{_COMMANDS[name][1]}]'"
+        problem = (
+            f"needs the package {error.name}: pip install 'adprior[{commands[name].extras[0]}]'"
+        )
     except BrokenPipeError:
         # The reader of our output went away (`| head`): nothing to say, and nowhere to say it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -69,17 +65,31 @@ def main(arguments: list[str] | None = None) -> int:
     return 2
 
 
-def _run(name: str, arguments: list[str]) -> int:
-    module, _, description = _COMMANDS[name]
-    command = importlib.import_module(module)
+def _run(entry: EntryPoint, arguments: list[str]) -> int:
+    command = entry.load()
     parser = _Parser(
-        prog=f"adprior {name}",
-        description=description,
+        prog=f"adprior {entry.name}",
+        description=_purpose(command.__doc__),
         epilog=command.EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(parser)
     return int(command.run(parser.parse_args(arguments)))
+
+
+def _purpose(docstring: str | None) -> str:
+    """Return what a command does: the first line of its module, after the command's name."""
+    return (docstring or "").partition("\n")[0].partition(": ")[2]
+
+
+def _docstring(entry: EntryPoint) -> str | None:
+    """Read a command's docstring from its file, for an import may need packages that are absent."""
+    package, *rest = entry.module.split(".")
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    file = Path(spec.submodule_search_locations[0], *rest).with_suffix(".py")
+    return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
 
 
 class _Terminated(KeyboardInterrupt):
@@ -112,9 +122,11 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} ({self.prog} --help tells more)\n")
 
 
-def _top_level(arguments: list[str]) -> int:
-    width = max(map(len, _COMMANDS))
-    lines = [f"  {name:<{width}}  {help_}" for name, (_, _, help_) in _COMMANDS.items()]
+def _top_level(arguments: list[str], commands: Mapping[str, EntryPoint]) -> int:
+    width = max(map(len, commands))
+    lines = [
+        f"  {name:<{width}}  {_purpose(_docstring(commands[name]))}" for name in sorted(commands)
+    ]
     usage = "usage: adprior COMMAND [options]   (adprior COMMAND --help tells more)\n\n"
     text = usage + "\n".join(lines)
     if arguments and arguments[0] == "--version":

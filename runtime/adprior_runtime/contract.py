@@ -1,6 +1,6 @@
 """The contract: every model and tensor of the repository, with its type and shape.
 
-Nothing else spells these names. `adprior_build.model_configs` renders the specs below to
+Nothing else spells these names. `adprior_build.repository.model_configs` renders the specs below to
 ``config.pbtxt`` (GPU production) and ``configs/cpu.pbtxt`` (embedded); the models and the clients
 import the constants. Shapes leave out the leading batch dimension, which is always 1 on the wire:
 one user a request, the server batches.

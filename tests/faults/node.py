@@ -18,8 +18,8 @@ from typing import Self
 
 import psutil
 
-from adprior_runtime.endpoints import free_ports
-from adprior_runtime.model_processes import find_model_processes
+from adprior_runtime.server.endpoints import free_ports
+from adprior_runtime.server.processes import find_model_processes
 from integration.test_kills import COMMAND
 
 TESTS = Path(__file__).parents[1]

@@ -11,7 +11,9 @@ import sys
 from typing import Any
 from unittest import mock
 
-from adprior_runtime import cli, launch, server
+from adprior_runtime import cli
+from adprior_runtime.server import launch
+from adprior_runtime.server import tritonserver as server
 
 
 def main(arguments: list[str]) -> int:

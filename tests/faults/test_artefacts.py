@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, TOKENIZER
-from adprior_runtime.endpoints import free_ports
+from adprior_runtime.server.endpoints import free_ports
 from faults.conftest import Report
 from integration.test_kills import COMMAND
 

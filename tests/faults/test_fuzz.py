@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
 from adprior_client import ClientConfig
-from adprior_runtime.model_processes import find_model_processes
-from adprior_runtime.server import TritonServer
+from adprior_runtime.server.processes import find_model_processes
+from adprior_runtime.server.tritonserver import TritonServer
 from faults.conftest import Report
 from faults.strategies import context_requests, tensor_requests, wire_bytes
 from faults.traffic import ask_while_healthy

@@ -20,7 +20,7 @@ import numpy as np
 
 from adprior_client import ClientConfig, Forecast, RankingClient, RetrievalClient
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
-from adprior_runtime.catalogue import Advertisers
+from adprior_runtime.catalogue.advertisers import Advertisers
 
 DEMO: Final = Path(__file__).parents[2] / "demo"
 CANDIDATES: Final = 20

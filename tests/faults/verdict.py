@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from adprior_client.tables import format_table
+from adprior_runtime.terminal.tables import format_table
 from faults.traffic import Traffic
 
 MOST_EXCESS_MS: Final = 20.0

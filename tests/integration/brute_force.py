@@ -49,7 +49,7 @@ def rebuild_llama(path: Path, size: Mapping[str, int]) -> Any:
     """Make a checkpoint's model again from its ONNX graph, in the order the graph uses weights.
 
     Args:
-        path: Of a Llama that `adprior_build.onnx_export` wrote.
+        path: Of a Llama that `adprior_build.repository.onnx_export` wrote.
         size: Its size file.
     """
     graph = onnx.load(str(path)).graph

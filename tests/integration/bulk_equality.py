@@ -16,16 +16,16 @@ from pathlib import Path
 import pyarrow as pa
 from tqdm import tqdm
 
-from adprior_build.column_map import ColumnMap
-from adprior_build.event_log import read_users
-from adprior_build.options import day
-from adprior_build.repository import fill_repository
-from adprior_bulk.in_process import InProcess
-from adprior_bulk.job import Job
-from adprior_bulk.settings import Inputs, Rules
+from adprior_build.data.column_map import ColumnMap
+from adprior_build.data.event_log import read_users
+from adprior_build.repository.repository import fill_repository
+from adprior_bulk.run.in_process import InProcess
+from adprior_bulk.run.job import Job
+from adprior_bulk.run.settings import Inputs, Rules
 from adprior_client import ClientConfig, Event, RetrievalClient, User
 from adprior_client.user_context import user_to_json
 from adprior_runtime.bundle import Bundle
+from adprior_runtime.terminal.options import day
 from integration.bulk_kills import read_output, same_forecast
 from integration.conftest import start_server
 

@@ -21,7 +21,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from adprior_bulk.manifest import Manifest
+from adprior_bulk.output.manifest import Manifest
 
 COMMAND = [
     sys.executable,

@@ -16,8 +16,8 @@ import pytest
 
 from adprior_client import ClientConfig, RankingClient, RetrievalClient
 from adprior_runtime.cli import main
-from adprior_runtime.endpoints import free_ports
-from adprior_runtime.server import TritonServer
+from adprior_runtime.server.endpoints import free_ports
+from adprior_runtime.server.tritonserver import TritonServer
 
 ADVERTISERS = [
     "Acme", "Acme Pets", "Acme Pets Gold", "Birch & Co", "Cobalt", "Dune Coffee", "Ember", "Fjord",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from urllib.request import urlopen
 
 from adprior_runtime import contract
-from adprior_runtime.server import TritonServer
+from adprior_runtime.server.tritonserver import TritonServer
 
 __all__ = ["MetricsPage", "await_page", "read_page", "read_settled"]
 

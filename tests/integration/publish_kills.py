@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from integration.bulk_kills import COMMAND
-from unit.redis_server import RedisServer, many_users, running_redis, write_forecasts
+from support.redis_server import RedisServer, many_users, running_redis, write_forecasts
 
 USERS: Final = 5000
 COMMAND_LINE: Final = [*COMMAND[:-1], "publish", "--batch-rows", "100"]

@@ -11,7 +11,7 @@ from adprior_bench.server.measurement import ROW_KEYS
 from adprior_bench.server.perf_analyzer import find_perf_analyzer
 from adprior_runtime.cli import main
 from adprior_runtime.errors import EnvironmentProblemError
-from adprior_runtime.server import TritonServer
+from adprior_runtime.server.tritonserver import TritonServer
 from integration.conftest import DataSet
 
 pytestmark = pytest.mark.triton

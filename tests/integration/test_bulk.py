@@ -20,20 +20,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from adprior_build.column_map import ColumnMap
-from adprior_bulk.cluster import connect
-from adprior_bulk.engines import EngineSettings
-from adprior_bulk.fleet import Fleet, ask_bundle_id
-from adprior_bulk.in_process import InProcess
-from adprior_bulk.job import Job
-from adprior_bulk.manifest import Manifest
-from adprior_bulk.settings import Inputs, Rules
+from adprior_build.data.column_map import ColumnMap
+from adprior_bulk.output.manifest import Manifest
+from adprior_bulk.run.cluster import connect
+from adprior_bulk.run.engines import EngineSettings
+from adprior_bulk.run.fleet import Fleet, ask_bundle_id
+from adprior_bulk.run.in_process import InProcess
+from adprior_bulk.run.job import Job
+from adprior_bulk.run.settings import Inputs, Rules
 from adprior_client import ClientConfig, ParquetForecasts, RetrievalClient
 from adprior_runtime.bundle import Bundle
-from adprior_runtime.context import parse_context
 from adprior_runtime.errors import InvalidInputError
-from adprior_runtime.forecaster import Forecaster
-from adprior_runtime.server import TritonServer
+from adprior_runtime.forecast.forecaster import Forecaster
+from adprior_runtime.prompt.context import parse_context
+from adprior_runtime.server.tritonserver import TritonServer
 from integration.bulk_equality import assert_equal_to_server, contexts_of, run_and_compare
 from integration.bulk_kills import COMMAND, assert_same_forecasts, read_output
 from integration.conftest import DataSet

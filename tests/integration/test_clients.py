@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from adprior_build.ranking_log import read_ranking_log
+from adprior_build.head.ranking_log import read_ranking_log
 from adprior_client import (
     ClientConfig,
     Forecast,
@@ -34,13 +34,13 @@ from adprior_client import (
 from adprior_runtime import contract
 from adprior_runtime.bundle import HEAD_FILE, Bundle
 from adprior_runtime.cli import main
-from adprior_runtime.endpoints import free_ports
-from adprior_runtime.head import PriorHead
-from adprior_runtime.prior_features import CandidatePriors
-from adprior_runtime.server import TritonServer
+from adprior_runtime.head.features import CandidatePriors
+from adprior_runtime.head.head import PriorHead
+from adprior_runtime.server.endpoints import free_ports
+from adprior_runtime.server.tritonserver import TritonServer
 from integration.conftest import ADVERTISERS, start_server
 from integration.test_forecast import user
-from unit.client_calls import KINDS, Kind
+from support.client_calls import KINDS, Kind
 
 pytestmark = pytest.mark.triton
 

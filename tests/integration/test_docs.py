@@ -15,9 +15,9 @@ import pytest
 
 from adprior_client import RetrievalClient
 from adprior_runtime.cli import main
-from adprior_runtime.server import TritonServer
+from adprior_runtime.server.tritonserver import TritonServer
 from integration.test_forecast import user
-from unit.redis_server import needs_redis, running_redis
+from support.redis_server import needs_redis, running_redis
 
 pytestmark = pytest.mark.triton
 

@@ -28,12 +28,12 @@ from transformers import (
     Qwen3Config,
 )
 
-from adprior_build.catalogue import read_catalogue
+from adprior_build.catalogue.catalogue import read_catalogue
 from adprior_client import ClientConfig, Forecast, RankingClient, RetrievalClient
 from adprior_runtime.bundle import CATALOGUE_FILE, Bundle
 from adprior_runtime.cli import main
-from adprior_runtime.context import parse_context
-from adprior_runtime.prompt import PromptRenderer
+from adprior_runtime.prompt.context import parse_context
+from adprior_runtime.prompt.renderer import PromptRenderer
 from integration.brute_force import name_log_probs, rebuild_llama
 from integration.conftest import ADVERTISERS, DataSet, start_server
 from integration.test_forecast import user

@@ -18,13 +18,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from tritonclient.utils import InferenceServerException
 
-from adprior_client import Forecast, RankingClient, RetrievalClient, encoding
+from adprior_client import Forecast, RankingClient, RetrievalClient
+from adprior_client._call import encoding
 from adprior_runtime import contract
 from adprior_runtime.cli import main
-from adprior_runtime.context import parse_context
-from adprior_runtime.forecaster import Forecaster
-from adprior_runtime.prompt import PromptRenderer
-from adprior_runtime.server import TritonServer
+from adprior_runtime.forecast.forecaster import Forecaster
+from adprior_runtime.prompt.context import parse_context
+from adprior_runtime.prompt.renderer import PromptRenderer
+from adprior_runtime.server.tritonserver import TritonServer
 from integration.conftest import ADVERTISERS, ALIASES
 from integration.metrics_page import await_page, read_settled
 from integration.output_subsets import ENSEMBLES, assert_subsets_are_answered, output_subsets

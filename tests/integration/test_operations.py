@@ -15,12 +15,12 @@ from tritonclient.utils import InferenceServerException
 
 from adprior_client import RankingClient, RetrievalClient
 from adprior_runtime import contract
-from adprior_runtime.endpoints import free_ports
-from adprior_runtime.server import TritonServer
+from adprior_runtime.server.endpoints import free_ports
+from adprior_runtime.server.tritonserver import TritonServer
 from adprior_runtime.triton.metrics import METRICS, Kind, series_names
 from integration.metrics_page import MetricsPage, await_page, read_page, read_settled
 from integration.test_forecast import infer_context, user
-from unit.test_dashboard import PAGE, RULES, expressions
+from unit.packages.test_dashboard import PAGE, RULES, expressions
 
 pytestmark = pytest.mark.triton
 

@@ -32,8 +32,8 @@ from adprior_bench.server.perf_analyzer import find_perf_analyzer
 from adprior_client import ClientConfig, Forecast, RankingClient, Reason, RetrievalClient
 from adprior_runtime import contract
 from adprior_runtime.cli import main
-from adprior_runtime.endpoints import free_ports
 from adprior_runtime.errors import EnvironmentProblemError
+from adprior_runtime.server.endpoints import free_ports
 from integration.conftest import ADVERTISERS
 from integration.test_forecast import user
 

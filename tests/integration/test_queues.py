@@ -16,7 +16,7 @@ import tritonclient.grpc as triton
 from adprior_runtime import contract
 from adprior_runtime.cli import main
 from adprior_runtime.contract import Priority
-from adprior_runtime.server import TritonServer
+from adprior_runtime.server.tritonserver import TritonServer
 from integration.conftest import start_server
 from integration.test_forecast import user
 

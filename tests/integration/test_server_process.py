@@ -23,7 +23,7 @@ import pytest
 from adprior_runtime import contract
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Manifest
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError
-from adprior_runtime.server import TritonServer
+from adprior_runtime.server.tritonserver import TritonServer
 
 pytestmark = pytest.mark.triton
 

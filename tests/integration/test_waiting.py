@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from adprior_client import ClientConfig, RankingClient, RetrievalClient
-from adprior_runtime.server import TritonServer
+from adprior_runtime.server.tritonserver import TritonServer
 
 pytestmark = pytest.mark.triton
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from adprior_runtime.bundle import ONNX_MODEL_FILE, PROMPT_FILE, TRIE_DIRECTORY, Bundle
-from adprior_runtime.prompt import PromptTemplate
-from adprior_runtime.trie import Trie
+from adprior_runtime.catalogue.trie import Trie
+from adprior_runtime.prompt.renderer import PromptTemplate
 
 __all__ = ["BACKEND", "add_engine"]
 

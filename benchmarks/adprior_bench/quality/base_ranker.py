@@ -20,14 +20,14 @@ from typing import Any, Final
 import lightgbm
 import numpy as np
 
-from adprior_bench.progress import boosting_bar
+from adprior_bench.data.progress import boosting_bar
 from adprior_bench.quality.baselines.base import Training
 from adprior_bench.quality.folds import FOLDS, case_folds, fold_of
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.impressions import Impressions
 from adprior_bench.quality.ranking_features import RankingFeatures
-from adprior_build.progress import track
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.terminal.progress import track
 
 __all__ = ["ROUNDS", "SETTINGS", "BaseRanker", "out_of_fold_table"]
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from adprior_bench.kept_results import KeptResults, keep_results
-from adprior_bench.log_origin import LogOrigin, require_training_log
-from adprior_bench.progress import say
+from adprior_bench.data.kept_results import KeptResults, keep_results
+from adprior_bench.data.log_origin import LogOrigin, require_training_log
+from adprior_bench.data.progress import say
 from adprior_bench.quality.cohorts import Targets, cohorts
 from adprior_bench.quality.intervals import UserBootstrap, divide, estimate
 from adprior_bench.quality.language_model import ABLATIONS, forecast_cases, forecast_identity
@@ -24,7 +24,6 @@ from adprior_bench.quality.rankers import (
     forecast_rankers,
 )
 from adprior_bench.quality.ranking import RANDOM, SHUFFLED, measure_ranking
-from adprior_bench.quality.report.schema import Report, Section
 from adprior_bench.quality.retrieval import measure_quotas
 from adprior_bench.quality.retriever import fit_retriever
 from adprior_bench.quality.retriever_tuning import tune_retriever
@@ -33,13 +32,13 @@ from adprior_bench.quality.sections.claims import claims_section
 from adprior_bench.quality.sections.forecasts import ForecastFigures, forecast_section
 from adprior_bench.quality.sections.opening import machine_data, notes, warnings
 from adprior_bench.quality.sections.protocol import protocol_section
-from adprior_bench.quality.sections.ranking import RankingFigures, ranking_section
-from adprior_bench.quality.sections.retrieval import (
+from adprior_bench.quality.sections.ranking_section import RankingFigures, ranking_section
+from adprior_bench.quality.sections.retrieval_section import (
     Filled,
     RetrievalFigures,
     retrieval_section,
 )
-from adprior_bench.quality.sections.tuning import tuning_section
+from adprior_bench.quality.sections.tuning_section import tuning_section
 from adprior_bench.quality.sections.verdict import (
     calibration_verdict,
     ranking_verdict,
@@ -49,12 +48,13 @@ from adprior_bench.quality.settings import Settings
 from adprior_bench.quality.study import Splits, Study
 from adprior_bench.quality.trials import Tuned
 from adprior_bench.quality.tuning import tune
-from adprior_build.catalogue import read_catalogue
-from adprior_build.event_log import ColumnMap, Split
-from adprior_build.prior_head import is_identity_head
+from adprior_bench.report.schema import Report, Section
+from adprior_build.catalogue.catalogue import read_catalogue
+from adprior_build.data.event_log import ColumnMap, Split
+from adprior_build.head.onnx_head import is_identity_head
 from adprior_runtime.bundle import CATALOGUE_FILE, HEAD_FILE
-from adprior_runtime.forecaster import Forecaster
-from adprior_runtime.head import PriorHead
+from adprior_runtime.forecast.forecaster import Forecaster
+from adprior_runtime.head.head import PriorHead
 
 __all__ = ["COMMAND", "evaluate"]
 

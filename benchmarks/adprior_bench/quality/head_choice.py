@@ -12,9 +12,9 @@ import numpy.typing as npt
 from adprior_bench.quality.folds import FOLDS, case_folds
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.impressions import Impressions
-from adprior_build.head_variants import VARIANTS, fit_variant
-from adprior_build.logistic_fit import fit_recalibration, log_losses
-from adprior_build.prior_head import Head
+from adprior_build.head.logistic_fit import fit_recalibration, log_losses
+from adprior_build.head.onnx_head import Head
+from adprior_build.head.variants import VARIANTS, fit_variant
 from adprior_runtime.errors import InvalidInputError
 
 __all__ = [
@@ -60,7 +60,7 @@ class VariantFigures:
     """A head variant, cross-validated over the head's users.
 
     Attributes:
-        name: One of `adprior_build.head_variants.VARIANTS`, or `REFERENCE`: no head.
+        name: One of `adprior_build.head.variants.VARIANTS`, or `REFERENCE`: no head.
         l2: Its penalty.
         log_loss: In nats a row.
         logits: float64 [rows], each by a head that was fitted without the row's user.

@@ -14,9 +14,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from adprior_build.catalogue import Catalogue
-from adprior_build.event_log import UserHistory
-from adprior_runtime.spelling import even_out
+from adprior_build.catalogue.catalogue import Catalogue
+from adprior_build.data.event_log import UserHistory
+from adprior_runtime.text.spelling import even_out
 
 __all__ = [
     "NONE",

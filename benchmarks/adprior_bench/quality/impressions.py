@@ -20,7 +20,7 @@ from adprior_bench.quality.baselines.affinity import CategoryAffinity
 from adprior_bench.quality.baselines.base import Training
 from adprior_bench.quality.baselines.popularity import Popularity
 from adprior_bench.quality.histories import EncodedCase, Float64Array, Int32Array
-from adprior_build.progress import track
+from adprior_runtime.terminal.progress import track
 
 __all__ = [
     "CANDIDATES",

@@ -23,7 +23,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from adprior_bench.quality.histories import NONE, EncodedUser, Int32Array
 from adprior_bench.quality.study import Study
-from adprior_build.event_log import UserHistory
+from adprior_build.data.event_log import UserHistory
 from adprior_runtime.errors import InvalidInputError
 
 __all__ = ["BLOCKS", "Float32Array", "ItemCorpus", "ItemVectors"]

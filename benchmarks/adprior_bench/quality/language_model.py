@@ -15,14 +15,14 @@ from typing import Any, Final
 import numpy as np
 import onnxruntime
 
-from adprior_bench.kept_results import KeptResults, key_of
+from adprior_bench.data.kept_results import KeptResults, key_of
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.study import Study
 from adprior_bench.quality.trials import Float32Array
-from adprior_build.progress import track
 from adprior_runtime import __version__
-from adprior_runtime.context import UserContext
-from adprior_runtime.forecaster import Forecaster
+from adprior_runtime.forecast.forecaster import Forecaster
+from adprior_runtime.prompt.context import UserContext
+from adprior_runtime.terminal.progress import track
 
 __all__ = ["ABLATIONS", "Ablation", "forecast_cases", "forecast_identity"]
 

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.impressions import Impressions
-from adprior_runtime.catalogue import Advertisers
+from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.contract import CandidateStatus
-from adprior_runtime.prior_features import FEATURE_NAMES, CandidatePriors, candidate_priors
+from adprior_runtime.head.features import FEATURE_NAMES, CandidatePriors, candidate_priors
 
 __all__ = ["live_priors", "matrix_features", "random_forecast", "shuffled_forecast"]
 

@@ -8,11 +8,11 @@ from typing import Final
 
 import numpy as np
 
-from adprior_bench.kept_results import KeptResults
+from adprior_bench.data.kept_results import KeptResults
 from adprior_bench.quality.language_model import forecast_cases
 from adprior_bench.quality.study import Study
 from adprior_bench.quality.trials import Float32Array, Tuned, mean_recall
-from adprior_runtime.forecaster import Forecaster
+from adprior_runtime.forecast.forecaster import Forecaster
 
 __all__ = ["LLM", "OWN", "POPULARITY", "Forecasts", "blend_name", "forecast_rankers"]
 

@@ -37,12 +37,12 @@ from adprior_bench.quality.matrix_priors import (
     shuffled_forecast,
 )
 from adprior_bench.quality.study import Study
-from adprior_build.head_variants import fit_variant
-from adprior_build.logistic_fit import fit_recalibration
-from adprior_build.progress import track
-from adprior_runtime.catalogue import Advertisers
+from adprior_build.head.logistic_fit import fit_recalibration
+from adprior_build.head.variants import fit_variant
+from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.errors import InvalidInputError
-from adprior_runtime.head import PriorHead
+from adprior_runtime.head.head import PriorHead
+from adprior_runtime.terminal.progress import track
 
 __all__ = ["BASE", "RANDOM", "SHIPPED", "SHUFFLED", "RankingResult", "measure_ranking", "rank_rows"]
 

@@ -13,7 +13,7 @@ from adprior_bench.quality.baselines.boosted import FEATURES, Signals
 from adprior_bench.quality.baselines.popularity import SegmentPopularity
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.impressions import Impressions
-from adprior_build.progress import track
+from adprior_runtime.terminal.progress import track
 
 __all__ = ["RankingFeatures"]
 

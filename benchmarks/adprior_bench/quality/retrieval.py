@@ -22,7 +22,6 @@ import numpy.typing as npt
 from adprior_bench.quality.histories import NONE, EncodedCase, Float64Array
 from adprior_bench.quality.retriever import Query, Retriever
 from adprior_bench.quality.study import Study
-from adprior_build.progress import track
 from adprior_client.blending import (
     BlendedItem,
     ItemSource,
@@ -31,6 +30,7 @@ from adprior_client.blending import (
     blend_retrieved,
 )
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.terminal.progress import track
 
 __all__ = [
     "MEASURES",

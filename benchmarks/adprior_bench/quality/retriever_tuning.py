@@ -17,7 +17,7 @@ from adprior_bench.quality.item_vectors import ItemCorpus, ItemVectors
 from adprior_bench.quality.retrieval import wanted_items
 from adprior_bench.quality.retriever import Retriever, RetrieverSettings
 from adprior_bench.quality.study import Study
-from adprior_build.progress import track
+from adprior_runtime.terminal.progress import track
 
 __all__ = ["GRID", "RetrieverTuning", "tune_retriever"]
 

@@ -20,8 +20,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from adprior_bench.cases import recorded_split
-from adprior_bench.log_summary import LogSummary
+from adprior_bench.data.cases import recorded_split
+from adprior_bench.data.log_summary import LogSummary
 from adprior_bench.quality.baselines.base import Training
 from adprior_bench.quality.histories import (
     EncodedCase,
@@ -30,17 +30,17 @@ from adprior_bench.quality.histories import (
     encode_users,
     encoded_cases,
 )
-from adprior_build.catalogue import Catalogue
-from adprior_build.event_log import (
+from adprior_build.catalogue.catalogue import Catalogue
+from adprior_build.commands.train import VALIDATION_SALT
+from adprior_build.data.event_log import (
     ColumnMap,
     Split,
     UserHistory,
     name_advertisers,
     read_users,
 )
-from adprior_build.train import VALIDATION_SALT
-from adprior_runtime.context import UserContext
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.prompt.context import UserContext
 
 __all__ = ["Splits", "Study"]
 

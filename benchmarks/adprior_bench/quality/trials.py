@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from adprior_bench.kept_results import KeptResults, key_of
+from adprior_bench.data.kept_results import KeptResults, key_of
 from adprior_bench.quality.baselines.base import Baseline, Training
 from adprior_bench.quality.histories import EncodedCase, EncodedUser, Float64Array
-from adprior_build.progress import track
-from adprior_runtime.json_text import to_json
+from adprior_runtime.terminal.progress import track
+from adprior_runtime.text.json_text import to_json
 
 __all__ = [
     "LEAST_KEPT_S",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adprior_bench.kept_results import KeptResults
+from adprior_bench.data.kept_results import KeptResults
 from adprior_bench.quality.baselines.base import Baseline, Training, blend
 from adprior_bench.quality.baselines.boosted import Boosted
 from adprior_bench.quality.baselines.neighbours import ItemNeighbours, UserNeighbours
@@ -19,7 +19,7 @@ from adprior_bench.quality.baselines.popularity import Popularity, SegmentPopula
 from adprior_bench.quality.baselines.sequential import Sequential, SequentialSettings
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.trials import SettingsSearch, Tuned
-from adprior_build.progress import progress_bar
+from adprior_runtime.terminal.progress import progress_bar
 
 __all__ = ["tune"]
 

@@ -21,7 +21,7 @@ from typing import Final
 from adprior_bench.server.scenarios import InProcess, Scenario
 from adprior_bench.server.workload import UserRequest
 from adprior_runtime.errors import AdpriorError
-from adprior_runtime.json_text import to_json
+from adprior_runtime.text.json_text import to_json
 
 __all__ = ["InProcessRate", "InProcessWorkers", "start_workers"]
 

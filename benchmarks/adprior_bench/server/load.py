@@ -26,7 +26,7 @@ from adprior_bench.server.connection import analyzer_options, sent_metadata
 from adprior_bench.server.perf_analyzer import PerfAnalyzer
 from adprior_client import ClientConfig
 from adprior_runtime.errors import AdpriorError
-from adprior_runtime.process_arguments import blank_arguments
+from adprior_runtime.server.process_arguments import blank_arguments
 
 __all__ = ["Load", "LoadResult", "Mode", "run_load"]
 

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from adprior_runtime.processors import available_processors
+from adprior_runtime.engines.processors import available_processors
 
 __all__ = [
     "describe_machine",

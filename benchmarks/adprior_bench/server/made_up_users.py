@@ -12,9 +12,9 @@ from typing import Final
 
 import numpy as np
 
-from adprior_build.event_log import UserHistory
-from adprior_runtime.catalogue import Advertisers
-from adprior_runtime.context import Event
+from adprior_build.data.event_log import UserHistory
+from adprior_runtime.catalogue.advertisers import Advertisers
+from adprior_runtime.prompt.context import Event
 
 __all__ = ["make_up_users"]
 

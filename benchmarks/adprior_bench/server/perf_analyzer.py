@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from adprior_build.atomic import replace_directory
 from adprior_client.config import PROXY_VARIABLES
 from adprior_runtime.errors import EnvironmentProblemError
+from adprior_runtime.files.atomic import replace_directory
 
 __all__ = ["PerfAnalyzer", "cache_directory", "fetch_perf_analyzer", "find_perf_analyzer"]
 

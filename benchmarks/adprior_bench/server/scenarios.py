@@ -12,11 +12,11 @@ import numpy as np
 from adprior_bench.server.workload import StoredForecast, UserRequest
 from adprior_runtime import contract
 from adprior_runtime.bundle import HEAD_FILE, MODEL_FILES
-from adprior_runtime.context import parse_context
-from adprior_runtime.forecaster import Forecaster
-from adprior_runtime.head import PriorHead
-from adprior_runtime.json_text import to_json
-from adprior_runtime.prior_features import candidate_priors, validate_head_request
+from adprior_runtime.forecast.forecaster import Forecaster
+from adprior_runtime.head.features import candidate_priors, validate_head_request
+from adprior_runtime.head.head import PriorHead
+from adprior_runtime.prompt.context import parse_context
+from adprior_runtime.text.json_text import to_json
 
 __all__ = ["MODELS", "InProcess", "Scenario", "write_input_data"]
 

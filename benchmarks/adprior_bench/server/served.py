@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adprior_bench.server.server_work import Server
-from adprior_build.bundle import check_coherence, link_or_copy
-from adprior_build.repository import fill_repository
-from adprior_build.server_tuning import Tuning, read_scaling
+from adprior_build.repository.bundle_making import check_coherence, link_or_copy
+from adprior_build.repository.repository import fill_repository
+from adprior_build.repository.server_tuning import Tuning, read_scaling
 from adprior_client import ClientConfig
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle
-from adprior_runtime.compiled_engine import ENGINE_KIND
 from adprior_runtime.contract import LLM_ENGINE, TOKENIZER, Scaling
-from adprior_runtime.endpoints import free_ports
+from adprior_runtime.engines.compiled_tensorrt_llm import ENGINE_KIND
 from adprior_runtime.errors import InvalidInputError
-from adprior_runtime.server import TritonServer
+from adprior_runtime.server.endpoints import free_ports
+from adprior_runtime.server.tritonserver import TritonServer
 
 __all__ = ["Served", "adopt_server", "build_repository", "collect_bundle", "serve_repository"]
 

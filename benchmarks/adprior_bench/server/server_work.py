@@ -17,7 +17,7 @@ from adprior_bench.server.connection import sent_metadata
 from adprior_client import ClientConfig
 from adprior_runtime.contract import MODEL_NAMES
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
-from adprior_runtime.model_processes import model_run_by
+from adprior_runtime.server.processes import model_run_by
 
 __all__ = ["FRONT_END", "STEPS", "ModelWork", "Server", "ServerWork", "Snapshot"]
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from adprior_bench.server.load import Mode
 from adprior_bench.server.measurement import saturated_row
 from adprior_bench.server.scenarios import Scenario
-from adprior_build.server_tuning import TUNED_MODELS
+from adprior_build.repository.server_tuning import TUNED_MODELS
 from adprior_runtime.contract import (
     LLM_ENGINE,
     MAX_BATCH_SIZE,

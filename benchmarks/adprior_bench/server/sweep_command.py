@@ -17,10 +17,10 @@ from adprior_bench.server.scenarios import write_input_data
 from adprior_bench.server.served import build_repository, serve_repository
 from adprior_bench.server.sweep import SCENARIO, SHARE, Rows, Trial, Tuning, sweep
 from adprior_bench.server.workload import UserRequest
-from adprior_build.atomic import replace_file
-from adprior_build.server_tuning import format_tuning
-from adprior_client.tables import Column, format_table
-from adprior_runtime.processors import available_processors
+from adprior_build.repository.server_tuning import format_tuning
+from adprior_runtime.engines.processors import available_processors
+from adprior_runtime.files.atomic import replace_file
+from adprior_runtime.terminal.tables import Column, format_table
 
 __all__ = ["run_sweep", "sweep_table", "write_tuning"]
 

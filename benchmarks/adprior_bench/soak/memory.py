@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import psutil
 
-from adprior_runtime.model_processes import find_model_processes
+from adprior_runtime.server.processes import find_model_processes
 
 __all__ = ["SERVER", "Growth", "MemoryRecord", "Sampler"]
 

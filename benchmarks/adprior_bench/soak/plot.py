@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from adprior_bench.quality.report.plot_style import COLOURS, GREY, png
+from adprior_bench.report.plot_style import COLOURS, GREY, png
 from adprior_bench.soak.memory import MemoryRecord
 
 __all__ = ["draw_memory"]

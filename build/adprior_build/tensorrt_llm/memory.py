@@ -23,8 +23,8 @@ from typing import Final
 from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_build.tensorrt_llm.model_shape import ModelShape
 from adprior_build.tensorrt_llm.sizes import TOKENS_PER_BLOCK, EngineSizes, with_concurrency
-from adprior_client.tables import format_table
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.terminal.tables import format_table
 
 __all__ = [
     "GIB",

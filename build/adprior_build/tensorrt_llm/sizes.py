@@ -7,7 +7,7 @@ from typing import Final
 
 from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_build.tensorrt_llm.model_shape import ModelShape
-from adprior_runtime.compiled_engine import NeededSizes
+from adprior_runtime.engines.compiled_tensorrt_llm import NeededSizes
 from adprior_runtime.errors import InvalidInputError
 
 __all__ = ["TOKENS_PER_BLOCK", "EngineSizes"]

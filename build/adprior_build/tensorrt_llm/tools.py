@@ -18,8 +18,8 @@ from typing import Final
 
 from adprior_build.tensorrt_llm.commands import OFFLINE, Step
 from adprior_build.tensorrt_llm.deployment import Deployment
+from adprior_runtime.engines.gpu_faults import IMAGE, TENSORRT_LLM_VERSION, explain_gpu_fault
 from adprior_runtime.errors import EnvironmentProblemError
-from adprior_runtime.gpu_faults import IMAGE, TENSORRT_LLM_VERSION, explain_gpu_fault
 
 __all__ = ["Gpu", "check_container", "find_gpu", "require_gpu", "run_step"]
 

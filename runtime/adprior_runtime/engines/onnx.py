@@ -22,8 +22,8 @@ import onnxruntime
 
 from adprior_runtime.engines.base import PASS_TOKENS, ROOT, Engine, LogProbs
 from adprior_runtime.engines.onnx_passes import Cache, DevicePasses, HostPasses, Passes
+from adprior_runtime.engines.processors import threads_of_each
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidRequestError
-from adprior_runtime.processors import threads_of_each
 
 __all__ = ["PASS_BYTES", "PASS_CELLS", "OnnxEngine", "OnnxState", "causal_mask"]
 
@@ -61,7 +61,7 @@ class OnnxState:
 
 
 class OnnxEngine(Engine[OnnxState]):
-    """Runs ``model.onnx`` as `adprior_build.onnx_export` writes it.
+    """Runs ``model.onnx`` as `adprior_build.repository.onnx_export` writes it.
 
     Attributes:
         is_half: Whether its arithmetic is in half precision.

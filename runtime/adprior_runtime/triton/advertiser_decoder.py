@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from adprior_runtime import contract
-from adprior_runtime.beams import beams_to_paths, complete_path
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, TRIE_DIRECTORY, Bundle
-from adprior_runtime.catalogue import Advertisers
-from adprior_runtime.decoder import AdvertiserDecoder, DecodedForecast
-from adprior_runtime.drift import PopularityBins, PopularityDrift
+from adprior_runtime.catalogue.advertisers import Advertisers
+from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.errors import ModelOutputError
-from adprior_runtime.rounding import margin_nats
-from adprior_runtime.trie import Trie
+from adprior_runtime.forecast.beams import beams_to_paths, complete_path
+from adprior_runtime.forecast.decoder import AdvertiserDecoder, DecodedForecast
+from adprior_runtime.forecast.drift import PopularityBins, PopularityDrift
+from adprior_runtime.search.rounding import margin_nats
 from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
 from adprior_runtime.triton.metrics import (
     ANSWERS,

@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from adprior_runtime import contract
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, ONNX_MODEL_FILE, TRIE_DIRECTORY, Bundle
-from adprior_runtime.catalogue import Advertisers
+from adprior_runtime.catalogue.advertisers import Advertisers
+from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.onnx import OnnxEngine
+from adprior_runtime.engines.processors import threads_of_each
 from adprior_runtime.errors import InvalidRequestError
-from adprior_runtime.processors import threads_of_each
-from adprior_runtime.rounding import require_error
-from adprior_runtime.search import SearchSettings, TrieSearch
-from adprior_runtime.trie import Trie
+from adprior_runtime.search.rounding import require_error
+from adprior_runtime.search.search import SearchSettings, TrieSearch
 from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
 from adprior_runtime.triton.metrics import EXTENDED_TOKENS, ExtensionPurpose
 from adprior_runtime.triton.requests import most_top_k, read_beam_width, read_top_k

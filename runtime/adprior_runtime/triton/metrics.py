@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from adprior_runtime.beams import DropReason
 from adprior_runtime.contract import (
     ADVERTISER_DECODER,
     LLM_ENGINE,
@@ -23,8 +22,9 @@ from adprior_runtime.contract import (
     TOKENIZER,
     CandidateStatus,
 )
-from adprior_runtime.drift import POPULARITY_BINS
 from adprior_runtime.errors import InvalidReason
+from adprior_runtime.forecast.beams import DropReason
+from adprior_runtime.forecast.drift import POPULARITY_BINS
 
 __all__ = [
     "METRICS",

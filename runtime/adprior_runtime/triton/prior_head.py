@@ -13,14 +13,14 @@ import numpy.typing as npt
 
 from adprior_runtime import contract
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, HEAD_FILE, Bundle
-from adprior_runtime.catalogue import Advertisers
+from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.contract import CandidateStatus
-from adprior_runtime.head import PriorHead
-from adprior_runtime.prior_features import (
+from adprior_runtime.head.features import (
     candidate_priors,
     validate_head_request,
     validate_scores,
 )
+from adprior_runtime.head.head import PriorHead
 from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
 from adprior_runtime.triton.metrics import ANSWERS, CANDIDATES, Exactness
 

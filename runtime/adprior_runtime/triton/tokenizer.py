@@ -13,10 +13,10 @@ from adprior_runtime.bundle import (
     TRIE_DIRECTORY,
     Bundle,
 )
-from adprior_runtime.context import parse_context
-from adprior_runtime.context_use import ContextMeter, ContextUse
-from adprior_runtime.prompt import PromptRenderer
-from adprior_runtime.trie import Trie
+from adprior_runtime.catalogue.trie import Trie
+from adprior_runtime.prompt.context import parse_context
+from adprior_runtime.prompt.context_use import ContextMeter, ContextUse
+from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
 from adprior_runtime.triton.metrics import (
     DROPPED_EVENTS,

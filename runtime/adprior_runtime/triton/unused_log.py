@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from adprior_runtime.context_use import ContextUse
+from adprior_runtime.prompt.context_use import ContextUse
 
 __all__ = ["UnusedLog"]
 

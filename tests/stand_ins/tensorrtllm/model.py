@@ -14,7 +14,8 @@ marked with a release:
 2a9abd9536aa62ad3e4b9314be9286b1b1be523b. No line of it is copied.
 
 The engine's directory is where ``gpt_model_path`` says, as for the real one. Here ``rank0.engine``
-is an ONNX model of `adprior_build.onnx_export`; ``config.json`` is as ``trtllm-build`` writes it.
+is an ONNX model of `adprior_build.repository.onnx_export`; ``config.json`` is as ``trtllm-build``
+writes it.
 The container mounts the repository at ``/models``; there is no container here, so the environment
 variable ``STAND_IN_FOR_MODELS_MOUNT`` names the directory that stands for that mount.
 """

@@ -13,13 +13,13 @@ import lightgbm
 import numpy as np
 import numpy.typing as npt
 
-from adprior_bench.progress import boosting_bar
+from adprior_bench.data.progress import boosting_bar
 from adprior_bench.quality.baselines.affinity import CategoryAffinity
 from adprior_bench.quality.baselines.base import Training, normalised
 from adprior_bench.quality.baselines.neighbours import ItemNeighbours, UserNeighbours
 from adprior_bench.quality.baselines.popularity import Popularity, SegmentPopularity
 from adprior_bench.quality.histories import EncodedCase, Float64Array, before, encoded_cases
-from adprior_build.progress import track
+from adprior_runtime.terminal.progress import track
 
 __all__ = ["FEATURES", "Boosted"]
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from adprior_bench.quality.baselines.base import Training
 from adprior_bench.quality.histories import EncodedCase, EncodedUser, Float64Array
-from adprior_build.progress import track
+from adprior_runtime.terminal.progress import track
 
 __all__ = ["Sequential", "SequentialSettings"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adprior_bench.quality.intervals import Draws, estimate
-from adprior_bench.quality.report.schema import Section
+from adprior_bench.report.schema import Section
 
 __all__ = ["ablation_section"]
 

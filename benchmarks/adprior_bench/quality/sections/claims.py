@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from adprior_bench.quality.intervals import Estimate
-from adprior_bench.quality.report.schema import Section
-from adprior_bench.quality.sections.ranking import FALSIFIED_BELOW
-from adprior_bench.quality.sections.retrieval import RetrievalFigures
+from adprior_bench.quality.sections.ranking_section import FALSIFIED_BELOW
+from adprior_bench.quality.sections.retrieval_section import RetrievalFigures
+from adprior_bench.report.schema import Section
 
 __all__ = [
     "CALIBRATED_RATIO",

@@ -12,8 +12,8 @@ from adprior_bench.quality.cohorts import Cohort, Targets, cohorts
 from adprior_bench.quality.exposure import measure_exposure
 from adprior_bench.quality.intervals import Draws, UserBootstrap, divide, estimate
 from adprior_bench.quality.metrics import RECALL_AT, Scored, measure_forecasts
-from adprior_bench.quality.report.schema import Column, Section, Table
-from adprior_build.progress import track
+from adprior_bench.report.schema import Column, Section, Table
+from adprior_runtime.terminal.progress import track
 
 __all__ = ["ForecastFigures", "forecast_section"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from adprior_bench.log_origin import LogOrigin
+from adprior_bench.data.log_origin import LogOrigin
 from adprior_bench.quality.rankers import Forecasts
 from adprior_bench.quality.settings import Settings
 from adprior_bench.quality.study import Study

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from adprior_bench.quality.cohorts import Targets, cohorts
-from adprior_bench.quality.report.schema import Section
 from adprior_bench.quality.study import Study
+from adprior_bench.report.schema import Section
 
 __all__ = ["protocol_section"]
 

@@ -12,7 +12,6 @@ from adprior_bench.quality.calibration import Calibration
 from adprior_bench.quality.intervals import Estimate, estimate
 from adprior_bench.quality.rankers import blend_name
 from adprior_bench.quality.ranking import RANDOM, SHIPPED, SHUFFLED
-from adprior_bench.quality.report.schema import Verdict
 from adprior_bench.quality.sections.claims import (
     CALIBRATED_RATIO,
     MOST_ECE,
@@ -21,8 +20,9 @@ from adprior_bench.quality.sections.claims import (
     points_text,
     ratio_text,
 )
-from adprior_bench.quality.sections.ranking import FALSIFIED_BELOW
-from adprior_bench.quality.sections.retrieval import RetrievalFigures
+from adprior_bench.quality.sections.ranking_section import FALSIFIED_BELOW
+from adprior_bench.quality.sections.retrieval_section import RetrievalFigures
+from adprior_bench.report.schema import Verdict
 
 __all__ = ["calibration_verdict", "ranking_verdict", "retrieval_verdict"]
 

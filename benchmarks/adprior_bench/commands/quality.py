@@ -1,0 +1,95 @@
+"""``adprior bench quality``: the forecast's worth on users and days the model never saw."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from adprior_bench.data.kept_results import add_work, partial_directory
+from adprior_bench.data.log_origin import add_other_log
+from adprior_bench.quality.logged_ranking import measure_log, ranking_table
+from adprior_bench.quality.settings import Settings
+from adprior_runtime.engines.processors import threads_of_each
+from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.terminal.options import positive_integer, whole_number
+from adprior_runtime.text.json_text import to_json
+
+__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
+
+HELP = "retrieval, ranking and calibration on unseen users and days, beside tuned baselines"
+EXAMPLE = """examples:
+  adprior bench quality --bundle demo/bundle --events events.parquet \\
+    --profiles profiles.parquet --columns demo/columns.toml --output report
+  adprior bench quality --logs rankings.parquet"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("--bundle", type=Path, help="the bundle to evaluate")
+    parser.add_argument("--events", type=Path, help="event log it was trained on")
+    parser.add_argument("--profiles", type=Path, help="user profiles")
+    parser.add_argument("--columns", type=Path, help="column map (TOML)")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="write the report there: HTML, Markdown, PNG"
+    )
+    parser.add_argument(
+        "--logs",
+        type=Path,
+        help="instead: the clients' ranking log, labels joined; base and adjusted logits compared",
+    )
+    parser.add_argument(
+        "--validation-only",
+        action="store_true",
+        help="while developing: judge on half of the validation users, leave test users alone",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="one setting of each baseline, 100 resamples"
+    )
+    parser.add_argument(
+        "--max-cases",
+        type=positive_integer,
+        metavar="N",
+        help="judge so many days at most, and choose settings on as many; always the same ones "
+        "(all)",
+    )
+    add_other_log(parser)
+    add_work(parser)
+    parser.add_argument(
+        "--resamples", type=positive_integer, default=1000, metavar="N", help="bootstrap (1000)"
+    )
+    parser.add_argument(
+        "--threads", type=whole_number, default=0, metavar="N", help="CPU threads, 0 for all (0)"
+    )
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the report and write it, or compare a log's logits."""
+    if args.logs is not None:
+        found = measure_log(args.logs)
+        print(to_json(found, indent=2) if args.json else ranking_table(found))
+        return 0
+    for option in ("bundle", "events", "columns"):
+        if getattr(args, option) is None:
+            raise InvalidInputError(f"--{option} is missing (or give --logs)")
+    from adprior_bench.quality.evaluation import evaluate  # noqa: PLC0415  torch, LightGBM
+    from adprior_bench.report.plain import plain  # noqa: PLC0415  heavy: plots
+    from adprior_bench.report.terminal import report_text  # noqa: PLC0415
+    from adprior_bench.report.write import write_report  # noqa: PLC0415
+
+    settings = Settings(
+        quick=args.quick,
+        resamples=100 if args.quick else args.resamples,
+        threads=threads_of_each(1, args.threads),
+        validation_only=args.validation_only,
+        max_cases=args.max_cases,
+        other_log=args.other_log,
+        work=partial_directory(args.work, args.output),
+    )
+    with evaluate(args.bundle, args.events, args.profiles, args.columns, settings) as report:
+        shown = plain(report)
+        text = to_json(shown, indent=2) if args.json else report_text(shown, args.output)
+        if args.output is not None:
+            write_report(report, args.output)
+    print(text)
+    return 0

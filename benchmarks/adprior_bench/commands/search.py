@@ -1,0 +1,106 @@
+"""``adprior bench search``: the search beside its floor, the prefill, and beside its peers."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from adprior_bench.data.log_origin import add_other_log
+from adprior_bench.search.on_bundle import measure_bundle
+from adprior_bench.search.on_synthetic import measure_synthetic
+from adprior_bench.search.synthetic import PRECISIONS
+from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.terminal.options import positive_integer
+from adprior_runtime.terminal.tables import format_table
+from adprior_runtime.text.json_text import to_json
+
+__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
+
+HELP = "the search beside the prefill alone, transformers.generate and the first search"
+EXAMPLE = """example:
+  adprior bench search --sizes 10000 100000 1000000 --threads 2
+  adprior bench search --sizes --bundle demo/bundle --rounds 300 --events events.parquet \\
+    --profiles profiles.parquet --columns demo/columns.toml"""
+
+_COLUMNS = (
+    "model", "precision", "mode", "catalogue_size", "prefill_tokens", "prefill_ms", "search_ms",
+    "search_over_prefill", "extended_tokens", "work_ratio", "peer", "peer_over_search",
+    "select_ms_per_step", "root_select_ms", "exact_fraction",
+)  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("--bundle", type=Path, help="also measure this bundle, on its test users")
+    parser.add_argument("--events", type=Path, help="event log that the bundle was trained on")
+    parser.add_argument("--profiles", type=Path, help="user profiles")
+    parser.add_argument("--columns", type=Path, help="column map (TOML)")
+    add_other_log(parser)
+    parser.add_argument(
+        "--sizes",
+        type=positive_integer,
+        nargs="*",
+        default=[10_000, 100_000, 1_000_000],
+        metavar="N",
+        help="names of the synthetic catalogues (10000 100000 1000000)",
+    )
+    for option, default, told in (
+        ("--rounds", 30, "searches measured for each row"),
+        ("--prompt-tokens", 256, "length of the prompts"),
+        ("--width", 32, "beam width, and advertisers wanted of the synthetic model"),
+        ("--top-k", 20, "advertisers wanted of the bundle"),
+        ("--candidates", 500, "random candidates scored"),
+        ("--threads", 2, "threads of each engine"),
+    ):
+        parser.add_argument(
+            option, type=positive_integer, default=default, metavar="N", help=f"{told} ({default})"
+        )
+    parser.add_argument(
+        "--precisions",
+        choices=[*PRECISIONS],
+        nargs="*",
+        default=[],
+        help="also measure weight-only quantisation; +int8 computes in int8 too (none)",
+    )
+    parser.add_argument(
+        "--peer-rounds",
+        type=int,
+        default=30,
+        metavar="N",
+        help="runs of each peer, on the smallest catalogue; 0 leaves them out (30)",
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="what runs the engine (cpu)"
+    )
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure; return the exit code."""
+    if not args.sizes and args.bundle is None:
+        raise InvalidInputError("nothing to measure: give --sizes or a --bundle")
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="adprior-bench-") as directory:
+        if args.sizes:
+            rows += measure_synthetic(args, Path(directory))
+    if args.bundle is not None:
+        rows += measure_bundle(args)
+    print(to_json(rows, indent=2) if args.json else _table(rows))
+    return 0
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    columns = [
+        (name.replace("_", " "), "left" if i < 3 else "right") for i, name in enumerate(_COLUMNS)
+    ]
+    cells = [[_cell(row.get(name)) for name in _COLUMNS] for row in rows]
+    return format_table(columns, cells)  # type: ignore[arg-type]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""Event logs for benchmarks: their origin, cases, summaries, results kept."""

@@ -1,0 +1,133 @@
+"""Plots of points with intervals: reliability diagrams and lines, and finding who draws what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from adprior_bench.report.cells import unit_of
+from adprior_bench.report.interval_plots import compose_bars, compose_forest
+from adprior_bench.report.plot_style import (
+    COLOURS,
+    GREY,
+    INK,
+    MARKERS,
+    format_axis,
+    intervals_of,
+    png,
+    set_title,
+    wrap,
+)
+
+__all__ = ["compose_reliability", "draw"]
+
+_TICKS: Final = (0, 0.003, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1)
+_LEAST_GAP: Final = 0.11
+"""Between two ticks, of an axis' length."""
+
+
+def draw(plot: Mapping[str, Any]) -> bytes:
+    """Return a plain, checked plot as a PNG."""
+    compose = {
+        "reliability": compose_reliability,
+        "bars": compose_bars,
+        "lines": _compose_lines,
+        "forest": compose_forest,
+    }
+    return png(plot, compose[plot["kind"]])
+
+
+def compose_reliability(plot: Mapping[str, Any]) -> Figure:
+    """A square panel for each series; square-root axes, as most probabilities are small."""
+    series = plot["series"]
+    across = 2 if len(series) == 4 else min(len(series), 3)
+    down = math.ceil(len(series) / across)
+    width = max(3.1 * across, 5.0)
+    figure = Figure(figsize=(width, 3.2 * down + 0.7), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
+    ends = [
+        value
+        for each in series
+        for item in each["bins"]
+        for value in (item["predicted"], (item["observed"] or {}).get("high") or 0.0)
+    ]
+    limit = min(1.0, 1.15 * max(ends, default=1.0)) or 1.0
+    for panel, each in zip(panels, series, strict=False):
+        panel.plot([0, limit], [0, limit], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+        values, reach = intervals_of([item["observed"] for item in each["bins"]])
+        predicted = [item["predicted"] for item in each["bins"]]
+        panel.errorbar(
+            predicted, values, yerr=reach, fmt="o", markersize=4.5, linewidth=1.2,
+            color=COLOURS[0], clip_on=False,
+        )  # fmt: skip
+        heading = "\n".join([wrap(each["label"], 36), *each.get("note", "").splitlines()])
+        panel.set_title(heading)
+        _set_root_axes(panel, limit, plot)
+        panel.tick_params(labelbottom=True)  # shared axes would label the lowest row alone
+    for panel in panels[len(series) :]:
+        panel.set_visible(False)
+    unit = f" ({unit_of(plot)})" if unit_of(plot) else ""
+    figure.supxlabel(f"mean predicted probability{unit}", fontsize=9.5)
+    figure.supylabel(f"mean observed{unit}, 95 % interval", fontsize=9.5)
+    set_title(figure, plot, width)
+    return figure
+
+
+def _set_root_axes(panel: Any, limit: float, plot: Mapping[str, Any]) -> None:
+    ticks: list[float] = []
+    for tick in _TICKS:
+        if tick <= limit and (
+            not ticks or math.sqrt(tick / limit) - math.sqrt(ticks[-1] / limit) >= _LEAST_GAP
+        ):
+            ticks.append(tick)
+    root = (lambda value: np.sqrt(np.maximum(value, 0)), np.square)
+    panel.set_xscale("function", functions=root)
+    panel.set_yscale("function", functions=root)
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_locator(FixedLocator(ticks))
+        axis.set_minor_locator(NullLocator())
+        format_axis(axis, plot, with_unit=False)
+    panel.set_xlim(0, limit)
+    panel.set_ylim(0, limit)
+    panel.set_box_aspect(1)
+    panel.grid(visible=True)
+
+
+def _compose_lines(plot: Mapping[str, Any]) -> Figure:
+    """Lines with intervals, a little apart so that these can be told from each other."""
+    width = 7.5
+    figure = Figure(figsize=(width, 4.4), layout="constrained")
+    axes = figure.subplots()
+    x = np.array(plot["x"], dtype=np.float64)
+    gap = np.diff(np.sort(x)).min() if len(x) > 1 else 1.0
+    for index, series in enumerate(plot["series"]):
+        apart = 0.12 * gap * (index - (len(plot["series"]) - 1) / 2)
+        values, reach = intervals_of(series["estimates"])
+        axes.errorbar(
+            x + apart, values, yerr=reach, label=series["label"], capsize=2.5, linewidth=1.5,
+            markersize=5, color=COLOURS[index % len(COLOURS)], marker=MARKERS[index % len(MARKERS)],
+        )  # fmt: skip
+    if plot.get("mark") is not None:
+        axes.axvline(plot["mark"], color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        is_right = 2 * plot["mark"] > x.min() + x.max()  # its label goes where there is room
+        axes.annotate(
+            plot.get("mark_label", ""), (plot["mark"], 1), (-4 if is_right else 4, -2), va="top",
+            ha="right" if is_right else "left", fontsize=8.5,
+            xycoords=("data", "axes fraction"), textcoords="offset points",
+        )  # fmt: skip
+        axes.margins(y=0.12)
+    axes.xaxis.set_major_locator(FixedLocator(x.tolist()))
+    format_axis(axes.xaxis, {"format": plot.get("x_format", "decimal")})
+    format_axis(axes.yaxis, plot)
+    axes.set_xlabel(plot["x_label"])
+    axes.set_ylabel(plot["value_label"])
+    axes.grid(visible=True, axis="y")
+    if len(plot["series"]) > 1:
+        figure.legend(loc="outside lower center", ncols=min(3, len(plot["series"])))
+    set_title(figure, plot, width)
+    return figure

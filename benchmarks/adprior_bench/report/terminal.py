@@ -1,0 +1,57 @@
+"""A report for a terminal: its verdict, notes and main tables."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from adprior_bench.report.cells import cell_text
+from adprior_bench.report.parts import detail_sections, main_sections, opening_lines
+from adprior_runtime.terminal.tables import Column, format_table
+
+__all__ = ["report_text", "table_text"]
+
+_WIDTH: Final = 100
+
+
+def report_text(report: Mapping[str, Any], directory: Path | None = None) -> str:
+    """Return a plain report in lines of text, without plots, details and the sections' notes.
+
+    Args:
+        report: See `plain`.
+        directory: Where the whole of it was written; None where it was not.
+    """
+    lines = [report["title"], "=" * len(report["title"])]
+    lines += [_wrap(f"{strong} {text}") for strong, text in opening_lines(report)]
+    lines += ["", *map(_wrap, report["notes"])]
+    for section in main_sections(report):
+        lines += ["", section["title"], "-" * len(section["title"])]
+        for item in section["content"]:
+            if item["kind"] == "table":
+                lines += ["", item["title"], "", table_text(item)]
+                lines += [_wrap(item["note"])] if item.get("note") else []
+    more = sum(len(section["content"]) for section in detail_sections(report))
+    where = "--output DIR writes them" if directory is None else f"in {directory / 'report.html'}"
+    lines += ["", f"{more} more tables, all plots: {where}" if more else f"All plots: {where}"]
+    return "\n".join(lines)
+
+
+def table_text(table: Mapping[str, Any]) -> str:
+    """Return a plain table's columns and rows, aligned; a star marks what is highlighted."""
+    columns: list[Column] = [
+        (column["title"], "left" if column.get("format", "text") == "text" else "right")
+        for column in table["columns"]
+    ]
+    rows = [
+        [cell_text(cell, column) for cell, column in zip(row, table["columns"], strict=True)]
+        for row in table["rows"]
+    ]
+    for index in table.get("highlight", ()):
+        rows[index][0] += " *"
+    return format_table(columns, rows)
+
+
+def _wrap(note: str) -> str:
+    return textwrap.fill(note, _WIDTH)

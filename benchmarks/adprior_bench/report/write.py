@@ -1,0 +1,46 @@
+"""Writing a report: all of its files at once, or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from adprior_bench.report.markdown import report_markdown
+from adprior_bench.report.page import report_page
+from adprior_bench.report.plain import check, contents, plain
+from adprior_bench.report.plots import draw
+from adprior_bench.report.schema import Report
+from adprior_runtime.files.atomic import replace_directory
+from adprior_runtime.terminal.progress import track
+from adprior_runtime.text.json_text import to_json
+
+__all__ = ["REPORT_FILE", "write_report"]
+
+REPORT_FILE = "report.json"
+"""Also what tells an earlier report's directory, which may be replaced."""
+
+
+def write_report(report: Report, directory: Path) -> None:
+    """Write ``report.json``, ``report.md``, ``report.html`` and a PNG for each plot.
+
+    The page holds its plots; the Markdown file needs the PNGs beside it. An earlier report is
+    replaced as a whole, with anything else that was put into its directory.
+
+    Args:
+        report: See `schema`.
+        directory: Where to.
+
+    Raises:
+        InvalidInputError: The report cannot be shown, or the directory holds something else.
+    """
+    shown: dict[str, Any] = plain(report)
+    check(shown)
+    plots = [item for _, item in contents(shown) if item["kind"] != "table"]
+    images = {plot["name"]: draw(plot) for plot in track(plots, desc="plots", unit="plot")}
+    with replace_directory(directory, marker=REPORT_FILE) as fresh:
+        for name, image in images.items():
+            (fresh / f"{name}.png").write_bytes(image)
+        document = to_json(shown, indent=2, ensure_ascii=False)
+        (fresh / REPORT_FILE).write_text(document + "\n", encoding="utf-8")
+        (fresh / "report.md").write_text(report_markdown(shown), encoding="utf-8")
+        (fresh / "report.html").write_text(report_page(shown, images), encoding="utf-8")

@@ -1,0 +1,68 @@
+"""``adprior bench search`` on a bundle: its own model and names, for users it never saw."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from adprior_bench.data.cases import read_test_cases
+from adprior_bench.data.log_origin import require_training_log
+from adprior_bench.search.rows import WARM_UP, measure_search
+from adprior_runtime.bundle import (
+    ONNX_MODEL_FILE,
+    PROMPT_FILE,
+    TOKENIZER_FILE,
+    TRIE_DIRECTORY,
+    Bundle,
+)
+from adprior_runtime.catalogue.trie import Trie
+from adprior_runtime.engines.onnx import OnnxEngine
+from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.prompt.renderer import PromptRenderer
+from adprior_runtime.search.search import SearchMode, SearchSettings
+
+__all__ = ["measure_bundle"]
+
+_BUDGET_FACTOR = 4
+
+
+def measure_bundle(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure a bundle in both modes, exact with four times the beam's tokens for a budget.
+
+    Raises:
+        InvalidInputError: The event log has no test users, or is not given.
+    """
+    if args.events is None or args.columns is None:
+        raise InvalidInputError("--bundle needs --events and --columns: its test users are asked")
+    bundle = Bundle.open(args.bundle)
+    origin = require_training_log(
+        bundle.manifest, args.events, args.profiles, args.columns, other_log=args.other_log
+    )
+    engine = OnnxEngine(
+        bundle.path(ONNX_MODEL_FILE),
+        threads=args.threads,
+        head_ids=bundle.manifest.prompt_head_ids,
+        device=args.device,
+    )
+    trie = Trie.load(bundle.path(TRIE_DIRECTORY))
+    prompts = _prompts(args, bundle)
+    name, rows, budget = f"bundle {bundle.bundle_id}", [], 1
+    own = SearchSettings.of(bundle.manifest)
+    if origin.is_other:
+        name += ", users of another log"
+    for mode in (SearchMode.BEAM, SearchMode.EXACT):
+        settings = replace(own, mode=mode, width=args.width, token_budget=budget)
+        rows.append(measure_search(name, engine, trie, prompts, settings, args.top_k))
+        budget = int(_BUDGET_FACTOR * rows[-1]["extended_tokens"])
+    return rows
+
+
+def _prompts(args: argparse.Namespace, bundle: Bundle) -> list[list[int]]:
+    """Return prompts of test users on days after the training cut, drawn at random."""
+    cases = read_test_cases(bundle, args.events, args.profiles, args.columns)
+    renderer = PromptRenderer.load(bundle.path(PROMPT_FILE), bundle.path(TOKENIZER_FILE))
+    chosen = np.random.default_rng(7).permutation(len(cases))[: args.rounds + WARM_UP]
+    return [renderer.render(cases[index].context).token_ids for index in chosen]

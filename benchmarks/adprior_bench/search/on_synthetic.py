@@ -1,0 +1,206 @@
+"""``adprior bench search`` on a random model: catalogues of any size, peers, precisions."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from adprior_bench.search.first_engine import beam_search
+from adprior_bench.search.generate_peer import generate_names
+from adprior_bench.search.rows import WARM_UP, make_row, measure_search, summarise, time_call
+from adprior_bench.search.synthetic import (
+    END_ID,
+    VOCABULARY,
+    quantised_copy,
+    random_catalogue,
+    synthetic_llama,
+)
+from adprior_runtime.catalogue.trie import Trie
+from adprior_runtime.engines.base import ROOT
+from adprior_runtime.engines.onnx import OnnxEngine
+from adprior_runtime.errors import AdpriorError
+from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
+
+__all__ = ["measure_synthetic"]
+
+_NAME = "synthetic 14M"
+_TOLERANCE = 1e-3
+_TOKEN_BUDGET = 640
+"""Of exact searches: four times what a beam of 32 extends for names of 4 to 6 tokens."""
+
+
+def measure_synthetic(args: argparse.Namespace, directory: Path) -> list[dict[str, Any]]:
+    """Measure a random Llama on random catalogues; its graph goes into ``directory``."""
+    model, path = synthetic_llama(directory)
+    engine = OnnxEngine(path, threads=args.threads, device=args.device)
+    random = np.random.default_rng(7)
+    count = args.rounds + WARM_UP
+    prompts = random.integers(3, VOCABULARY, (count, args.prompt_tokens)).tolist()
+    rows = []
+    for size in sorted(args.sizes):
+        trie = random_catalogue(size)
+        for mode in SearchMode:
+            row = _measure(args, engine, trie, prompts, mode)
+            rows.append(row)
+        if size == min(args.sizes) and args.peer_rounds > 0:
+            beam = rows[-len(SearchMode)]
+            rows += [
+                beam | peer for peer in _measure_peers(args, model, engine, trie, prompts, beam)
+            ]
+        rows.append(_measure_candidates(args, engine, trie, prompts))
+    trie = random_catalogue(min(args.sizes))
+    rows += _measure_passes(args, engine, prompts)
+    for precision in args.precisions:
+        quantised = OnnxEngine(
+            quantised_copy(path, precision), threads=args.threads, device=args.device
+        )
+        row = _measure(args, quantised, trie, prompts, SearchMode.BEAM)
+        rows.append(row | {"precision": precision} | _difference(engine, quantised, prompts))
+    return rows
+
+
+def _measure_passes(
+    args: argparse.Namespace, engine: OnnxEngine, prompts: Sequence[Sequence[int]]
+) -> list[dict[str, Any]]:
+    """Time one pass of so many tokens after a prompt: what packing more of them together saves."""
+    rows = []
+    for count in (1, 8, 32, 128, 512):
+        times, prefill = [], []
+        for prompt in prompts:
+            (state, _), elapsed = time_call(engine.prefill, prompt)
+            prefill.append(elapsed)
+            tokens = np.resize(np.array(prompt), count)
+            parents = np.full(count, ROOT)
+            times.append(time_call(engine.extend, state, tokens, parents, keep=False)[1])
+        row = summarise("prefill_ms", prefill) | summarise("search_ms", times)
+        rows.append(
+            make_row(
+                model=_NAME,
+                mode=f"one pass of {count}",
+                prompt_tokens=args.prompt_tokens,
+                **row,
+                prefill_tokens=args.prompt_tokens,
+                search_over_prefill=row["search_ms"] / row["prefill_ms"],
+                extended_tokens=float(count),
+            )
+        )
+    return rows
+
+
+def _difference(
+    engine: OnnxEngine, other: OnnxEngine, prompts: Sequence[Sequence[int]]
+) -> dict[str, float]:
+    """Return the largest difference in log-probability over the whole vocabulary."""
+    differences = [
+        float(np.abs(engine.prefill(prompt)[1] - other.prefill(prompt)[1]).max())
+        for prompt in prompts[:8]
+    ]
+    return {"log_prob_difference": float(np.max(differences))}  # NaN where one is
+
+
+def _measure_peers(
+    args: argparse.Namespace,
+    model: Any,
+    engine: OnnxEngine,
+    trie: Trie,
+    prompts: Sequence[Sequence[int]],
+    beam: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """Time the peers, and check that what they find scores the same here."""
+    import torch  # noqa: PLC0415  heavy
+
+    torch.set_num_threads(args.threads)
+
+    def first_search(prompt: Sequence[int]) -> list[tuple[float, list[int]]]:
+        beams = beam_search(engine, prompt, trie, width=args.width)
+        return list(zip(beams.log_probs.tolist(), beams.paths, strict=True))
+
+    peers: dict[str, Callable[[Sequence[int]], list[tuple[float, list[int]]]]] = {
+        "first search": first_search,
+        "transformers.generate": lambda p: generate_names(model, p, trie, args.width, END_ID),
+    }
+    settings = SearchSettings(mode=SearchMode.BEAM, width=args.width)
+    rows = []
+    for name, peer in peers.items():
+        times = []
+        asked = prompts[: WARM_UP + args.peer_rounds]
+        for prompt in tqdm(asked, unit="search", desc=name, leave=False):
+            theirs, elapsed = time_call(peer, prompt)
+            times.append(elapsed)
+            _compare(name, theirs, engine, trie, prompt, settings)
+        row = {"peer": name} | summarise("peer_ms", times)
+        rows.append(row | {"peer_over_search": row["peer_ms"] / beam["search_ms"]})
+    return rows
+
+
+def _compare(
+    name: str,
+    theirs: Sequence[tuple[float, list[int]]],
+    engine: OnnxEngine,
+    trie: Trie,
+    prompt: Sequence[int],
+    settings: SearchSettings,
+) -> None:
+    """Refuse to compare with a peer that scores a name otherwise, or that finds better ones."""
+    search = TrieSearch(engine, trie, prompt, settings)
+    ours = search.run(settings.width).log_probs
+    rows = [trie.lookup(path) for _, path in theirs]
+    scores = search.score(np.array(rows)).log_probs
+    difference = float(np.abs(np.array([score for score, _ in theirs]) - scores).max())
+    kth = min(settings.width, len(theirs)) - 1
+    # Both written so that NaN fails.
+    if not (difference <= _TOLERANCE and ours[kth] >= theirs[kth][0] - _TOLERANCE):
+        raise AdpriorError(
+            f"{name}: scores differ by {difference:.1e}, its {kth + 1}th name has "
+            f"{theirs[kth][0]:.4f}, ours {ours[kth]:.4f}"
+        )
+
+
+def _measure_candidates(
+    args: argparse.Namespace, engine: OnnxEngine, trie: Trie, prompts: Sequence[Sequence[int]]
+) -> dict[str, Any]:
+    """Time the scoring of random candidates after a beam search, and a prefill of their tokens."""
+    settings = SearchSettings(
+        mode=SearchMode.BEAM, width=args.width, candidate_token_budget=1_000_000
+    )
+    random = np.random.default_rng(11)
+    scoring, prefill, tokens = [], [], []
+    for prompt in tqdm(prompts, unit="search", desc="candidates", leave=False):
+        search = TrieSearch(engine, trie, prompt, settings)
+        search.run(args.width)
+        count = min(args.candidates, len(trie.leaf_nodes))
+        rows = random.choice(len(trie.leaf_nodes), count, replace=False)
+        scores, elapsed = time_call(search.score, rows)
+        scoring.append(elapsed)
+        tokens.append(scores.extended_tokens)
+        of_as_many = random.integers(3, VOCABULARY, max(tokens[-1], 1)).tolist()
+        prefill.append(time_call(engine.prefill, of_as_many)[1])
+    row = summarise("prefill_ms", prefill) | summarise("search_ms", scoring)
+    return make_row(
+        model=_NAME,
+        mode=f"score {args.candidates} candidates",
+        catalogue_size=len(trie.leaf_nodes),
+        prompt_tokens=args.prompt_tokens,
+        beam_width=args.width,
+        top_k=args.width,
+        **row,
+        prefill_tokens=float(np.mean(tokens)),
+        search_over_prefill=row["search_ms"] / row["prefill_ms"],
+        extended_tokens=float(np.mean(tokens)),
+    )
+
+
+def _measure(
+    args: argparse.Namespace,
+    engine: OnnxEngine,
+    trie: Trie,
+    prompts: Sequence[Sequence[int]],
+    mode: SearchMode,
+) -> dict[str, Any]:
+    settings = SearchSettings(mode=mode, width=args.width, token_budget=_TOKEN_BUDGET)
+    return measure_search(_NAME, engine, trie, prompts, settings, args.width)

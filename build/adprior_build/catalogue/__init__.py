@@ -1,0 +1,1 @@
+"""The advertiser catalogue: read, checked, compiled to a trie."""

@@ -1,0 +1,196 @@
+"""``adprior build``: make a Triton model repository from a checkpoint or a bundle."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from adprior_build.provenance import describe_command
+from adprior_build.repository.bundle_making import (
+    check_coherence,
+    fill_from_bundle,
+    fill_from_checkpoint,
+    has_fitted_head,
+)
+from adprior_build.repository.check.command import run_check
+from adprior_build.repository.repository import REPOSITORY_MARKER, fill_repository
+from adprior_build.repository.server_tuning import load_tuning
+from adprior_build.tensorrt_llm import engine_options
+from adprior_build.tensorrt_llm.deployment import Deployment
+from adprior_runtime.bundle import MANIFEST, Bundle
+from adprior_runtime.engines.compiled_tensorrt_llm import ENGINE_KIND
+from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.files.atomic import replace_directory, scratch_directory
+from adprior_runtime.search.search import SearchMode
+from adprior_runtime.terminal.options import positive_integer
+
+_SETTINGS = (
+    "forecast_k",
+    "max_top_k",
+    "search_mode",
+    "beam_width",
+    "token_budget",
+    "candidate_token_budget",
+)
+
+__all__ = ["EXAMPLE", "add_arguments", "run"]
+
+EXAMPLE = """examples:
+  adprior build --checkpoint CKPT --head head.onnx --save-bundle BUNDLE --output REPO
+  adprior build --bundle BUNDLE --output REPO
+  adprior build --bundle BUNDLE --tuning tuning.toml --output REPO   (for one machine)
+  adprior build --bundle BUNDLE --catalogue new.csv --output REPO   (seconds, no torch)
+  adprior build --checkpoint CKPT --engine tensorrt-llm --deployment deploy/l4.toml --output REPO
+  adprior build --check REPO   (what is wrong with a repository, a line each; exit code 2)"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--checkpoint", type=Path, help="checkpoint of `adprior train` (ONNX: needs torch)"
+    )
+    source.add_argument("--bundle", type=Path, help="bundle of an earlier build")
+    source.add_argument("--check", type=Path, metavar="REPO", help="a repository to look over")
+    parser.add_argument("--json", action="store_true", help="with --check: findings as JSON")
+    parser.add_argument(
+        "--allow-missing-engine",
+        action="store_true",
+        help="with --check: a TensorRT-LLM engine may still have to be built",
+    )
+    parser.add_argument("--output", type=Path, help="model repository to write")
+    parser.add_argument("--save-bundle", type=Path, help="also keep the bundle, here")
+    parser.add_argument("--catalogue", type=Path, help="advertisers (CSV or Parquet), if new")
+    parser.add_argument("--head", type=Path, help="prior head of `adprior fit-head`")
+    parser.add_argument(
+        "--engine", choices=("onnx", ENGINE_KIND), default="onnx", help="what runs the model (onnx)"
+    )
+    parser.add_argument(
+        "--forecast-k", type=positive_integer, metavar="N", help="advertisers in a forecast (20)"
+    )
+    parser.add_argument(
+        "--search-mode",
+        choices=[*SearchMode],
+        help="beam: bounded work; exact: on until proved, or the budget ends (exact)",
+    )
+    for option, told in (
+        ("--max-top-k", "the most advertisers that a request may ask for, up to 1000 (256)"),
+        ("--beam-width", "prefixes expanded in a round of the search (32)"),
+        ("--token-budget", "tokens that an exact search may extend (512)"),
+        ("--candidate-token-budget", "tokens that scoring candidates may extend (4096)"),
+    ):
+        parser.add_argument(option, type=positive_integer, metavar="N", help=told)
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "fp16-weights", "fp16"),
+        default="fp32",
+        help="of the graph, with --checkpoint: fp16-weights stores half as much and computes in "
+        "fp32, fp16 is for GPUs (fp32)",
+    )
+    parser.add_argument(
+        "--tuning",
+        type=Path,
+        metavar="FILE",
+        help="instances, threads and batching of the embedded server (TOML), as "
+        "`adprior bench server --sweep` writes it",
+    )
+    parser.add_argument("--origin", help="where the training data came from, for the manifest")
+    parser.add_argument(
+        "--record-command",
+        action="append",
+        metavar="LINE",
+        help="a command that came before, for the manifest; may be repeated",
+    )
+    engine_options.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build; return the exit code."""
+    if args.check is not None:
+        _refuse_options_of_a_build(args)
+        return run_check(
+            args.check, as_json=args.json, allow_missing_engine=args.allow_missing_engine
+        )
+    if args.json or args.allow_missing_engine:
+        raise InvalidInputError("--json and --allow-missing-engine go with --check")
+    if args.output is None:
+        raise InvalidInputError("--output is required: the model repository to write")
+    start = time.monotonic()
+    if args.save_bundle is not None:
+        kept, output = args.save_bundle.absolute(), args.output.absolute()
+        if kept == output or kept in output.parents or output in kept.parents:
+            raise InvalidInputError("--save-bundle and --output must not lie in one another")
+    named = (("--checkpoint", args.checkpoint), ("--bundle", args.bundle))
+    for option, path in (*named, ("--catalogue", args.catalogue), ("--head", args.head)):
+        if path is not None and not path.exists():
+            raise InvalidInputError(f"{option} {path}: no such file or directory")
+    deployment = engine_options.check_options(args)
+    tuning = None if args.tuning is None else load_tuning(args.tuning)
+    with (
+        replace_directory(args.output, marker=REPOSITORY_MARKER) as output,
+        _bundle_place(args) as place,
+    ):
+        _fill_bundle(place, args, deployment)
+        bundle = Bundle.open(place)
+        check_coherence(bundle)
+        fill_repository(output, bundle, tuning)
+        engine_options.add_engine(output, bundle, args, deployment)
+        is_fitted = has_fitted_head(bundle)
+    if not is_fitted:
+        note = "no fitted head yet (--head): the priors move no logit of a ranking"
+        print(f"adprior build: {note}", file=sys.stderr)
+    print(
+        f"adprior build: {args.output} · bundle {bundle.bundle_id} · "
+        f"{time.monotonic() - start:.1f} s"
+    )
+    return 0
+
+
+def _refuse_options_of_a_build(args: argparse.Namespace) -> None:
+    """Refuse what a check would ignore: every option but its own that is not at its default."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    for name, default in vars(parser.parse_args(["--check", "."])).items():
+        if name not in {"check", "json", "allow_missing_engine"} and getattr(args, name) != default:
+            raise InvalidInputError(f"--{name.replace('_', '-')} does not go with --check")
+
+
+@contextmanager
+def _bundle_place(args: argparse.Namespace) -> Iterator[Path]:
+    """Yield where the bundle is made: to be kept, or to vanish once it is linked."""
+    if args.save_bundle is not None:
+        with replace_directory(args.save_bundle, marker=MANIFEST) as place:
+            yield place
+        return
+    with scratch_directory(args.output) as place:
+        yield place
+
+
+def _fill_bundle(place: Path, args: argparse.Namespace, deployment: Deployment | None) -> None:
+    settings: dict[str, Any] = {
+        name: value for name in (*_SETTINGS, "origin") if (value := getattr(args, name)) is not None
+    }
+    settings |= engine_options.manifest_settings(args, deployment)
+    unrecorded = {"record_command", "origin", "tuning", *engine_options.UNRECORDED}
+    settings["commands"] = (
+        *(args.record_command or ()),
+        describe_command("build", args, leave_out=unrecorded),
+    )
+    if args.bundle is not None:
+        if args.precision != "fp32":
+            raise InvalidInputError("--precision goes with --checkpoint: a bundle has its graph")
+        fill_from_bundle(place, Bundle.open(args.bundle), args.catalogue, args.head, **settings)
+        return
+    parity = fill_from_checkpoint(
+        place, args.checkpoint, args.catalogue, args.head, precision=args.precision, **settings
+    )
+    if parity is not None:
+        print(
+            "adprior build: ONNX agrees with the checkpoint to "
+            f"{parity.difference:.1e} in log-probability"
+        )

@@ -1,0 +1,68 @@
+"""``adprior catalogue``: derive a catalogue from an event log."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pyarrow.csv
+
+from adprior_build.catalogue.catalogue import catalogue_of, derive_catalogue
+from adprior_build.data.event_log import ColumnMap, Split, all_are_ids, read_users
+from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.files.atomic import replace_file
+from adprior_runtime.prompt.renderer import MAX_FIELD_CHARS, PromptTemplate
+from adprior_runtime.terminal.options import day, positive_integer, share
+
+__all__ = ["EXAMPLE", "add_arguments", "run"]
+
+EXAMPLE = """example:
+  adprior catalogue --events events.parquet --columns columns.toml --min-users 3 \\
+    --cut 2022-07-01 --test-share 0.2 --output catalogue.csv"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument(
+        "--events",
+        type=Path,
+        required=True,
+        help="event log (Parquet or CSV); a time without a zone is UTC",
+    )
+    parser.add_argument("--columns", type=Path, required=True, help="column map (TOML)")
+    parser.add_argument("--output", type=Path, required=True, help="catalogue to write (CSV)")
+    parser.add_argument(
+        "--min-users", type=positive_integer, default=3, metavar="N", help="users it needs (3)"
+    )
+    parser.add_argument(
+        "--template",
+        type=Path,
+        help="prompt template (JSON) of the training to come; its max_field_chars says how long a "
+        f"name may be ({MAX_FIELD_CHARS})",
+    )
+    parser.add_argument("--cut", type=day, metavar="DAY", help="count events before this day")
+    parser.add_argument(
+        "--test-share", type=share, default=0.0, metavar="N", help="share of users not counted (0)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the catalogue; return the exit code."""
+    users = read_users(args.events, None, ColumnMap.load(args.columns))
+    split = Split(cut=args.cut, test_share=args.test_share)
+    if all_are_ids(users):
+        raise InvalidInputError(
+            f"{args.events}: the advertiser column holds ids, which tell a language model nothing; "
+            "give `adprior train` a catalogue with a name for each"
+        )
+    table = derive_catalogue(split.training_part(users), args.min_users)
+    max_chars = MAX_FIELD_CHARS
+    if args.template is not None:
+        max_chars = PromptTemplate.load(args.template).max_field_chars
+    if table.num_rows and (told := catalogue_of(table, args.output).check_lengths(max_chars)):
+        print(f"adprior catalogue: {told}", file=sys.stderr)
+    with replace_file(args.output) as fresh:
+        pyarrow.csv.write_csv(table, fresh)
+    print(f"adprior catalogue: {table.num_rows} advertisers in {args.output}")
+    return 0

@@ -1,0 +1,1 @@
+"""Event logs and profiles: any shape, read through a column map."""

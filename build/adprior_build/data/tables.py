@@ -1,0 +1,138 @@
+"""Reading CSV and Parquet tables, with one clear line when one cannot be read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from adprior_build.data.text_columns import plain_column, plain_table
+from adprior_runtime.errors import InvalidInputError
+
+__all__ = ["decode_text", "is_text", "read_table"]
+
+_BLOCK_BYTES: Final = 1 << 20
+_LARGEST_BLOCK_BYTES: Final = 2**31 - 1
+
+
+def read_table(
+    path: Path,
+    required: Sequence[str] = (),
+    text: Sequence[str] = (),
+    *,
+    all_text: bool = False,
+) -> pa.Table:
+    """Read a ``.csv`` or ``.parquet`` file whole.
+
+    Args:
+        path: The file.
+        required: Columns that it must have.
+        text: Columns that are text where they are present: in CSV they are read as such whatever
+            they look like, so that ``365`` and ``007`` stay names.
+        all_text: Read every column of a CSV so, as text or, of those not named, as bytes.
+
+    Raises:
+        InvalidInputError: It cannot be read, lacks a required column, or has text that is not
+            UTF-8; the row is named, counted from 0.
+    """
+    if not path.is_file():
+        raise InvalidInputError(f"{path}: no such file")
+    try:
+        if path.suffix == ".parquet":
+            table = plain_table(pa.parquet.read_table(path))
+        elif path.suffix == ".csv":
+            table = _read_csv(path, None if all_text else text)
+        else:
+            raise InvalidInputError(f"{path}: expected a file named .parquet or .csv")
+        names = table.column_names
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"{path}: {' '.join(str(error).split())}") from error
+    if repeated := [name for name, n in Counter(names).items() if n > 1]:
+        raise InvalidInputError(f"{path}: the column {repeated[0]} comes more than once")
+    if missing := [name for name in required if name not in table.column_names]:
+        raise InvalidInputError(
+            f"{path}: no column {', '.join(missing)}; found: {', '.join(table.column_names)}"
+        )
+    for name in set(text).intersection(table.column_names):
+        if pa.types.is_null(table[name].type):
+            place = table.column_names.index(name)
+            table = table.set_column(place, name, table[name].cast(pa.string()))
+    return decode_text(path, table, {*required, *text})
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Tell whether a plain column of this type holds text or bytes."""
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+    )
+
+
+def decode_text(path: Path, table: pa.Table, names: Iterable[str]) -> pa.Table:
+    """Return a table whose columns of text or bytes are text of one type.
+
+    Args:
+        path: Where the table comes from, for errors.
+        table: The table.
+        names: The columns; those of other types, or that are not there, stay as they are.
+
+    Raises:
+        InvalidInputError: One is not UTF-8; its row in the table is named.
+    """
+    for name in set(names).intersection(table.column_names):
+        column = _decode(path, name, table[name])
+        table = table.set_column(table.column_names.index(name), name, column)
+    return table
+
+
+def _read_csv(path: Path, text: Iterable[str] | None) -> pa.Table:
+    """Read a CSV; a value may hold line ends and be of any size.
+
+    Args:
+        path: The file.
+        text: Columns of text; None for all. They are read as bytes: a value that is not UTF-8 would
+            otherwise be refused without its row.
+    """
+    parse = pa.csv.ParseOptions(newlines_in_values=True)
+    block_bytes = _BLOCK_BYTES
+    while True:
+        read = pa.csv.ReadOptions(block_size=block_bytes)
+        try:
+            if text is None:
+                with pa.csv.open_csv(path, read, parse) as reader:
+                    text = reader.schema.names
+            types = dict.fromkeys(text, pa.binary())
+            return pa.csv.read_csv(path, read, parse, pa.csv.ConvertOptions(column_types=types))
+        except pa.ArrowInvalid as error:
+            # A row must end in the block after the one where it begins.
+            largest = min(path.stat().st_size, _LARGEST_BLOCK_BYTES)
+            if "straddl" not in str(error) or block_bytes >= largest:
+                raise
+            block_bytes = min(block_bytes * 8, _LARGEST_BLOCK_BYTES)
+
+
+def _decode(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Check that text or bytes are UTF-8 and return text; columns of other types stay."""
+    column = plain_column(column)
+    kind = column.type
+    if not is_text(kind):
+        return column
+    raw = column.cast(pa.large_binary())
+    try:
+        return raw.cast(pa.large_string()).cast(pa.string())
+    except pa.ArrowException:
+        for row, value in enumerate(raw.to_pylist()):
+            try:
+                (value or b"").decode("utf-8")
+            except UnicodeDecodeError:
+                raise InvalidInputError(
+                    f"{path}: row {row} (from 0) has a {name} that is not UTF-8"
+                ) from None
+        raise

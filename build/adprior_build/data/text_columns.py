@@ -1,0 +1,189 @@
+"""Columns of any type as texts and ids: `adprior_runtime.text.values` applied to whole columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.text.values import NoTextError, id_text, value_text
+
+__all__ = [
+    "advertiser_column",
+    "id_column",
+    "plain_column",
+    "plain_table",
+    "text_column",
+    "without_nanoseconds",
+]
+
+_CSV_NULLS: Final = tuple(pa.csv.ConvertOptions().null_values)
+"""What Arrow reads as nothing in a column of numbers."""
+_WHOLE: Final = r"^-?\d+$"
+_WHOLE_IN_CSV: Final = r"^-?\d+(\.0*)?$"
+_EXACT_BITS: Final = {16: 11, 32: 24, 64: 53}
+"""Bits of the whole numbers that a float of so many bits holds to the last digit."""
+
+
+def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column without dictionaries and views."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return plain_column(column.cast(kind.value_type))
+    if pa.types.is_string_view(kind):
+        return column.cast(pa.large_string())
+    if pa.types.is_binary_view(kind) or pa.types.is_fixed_size_binary(kind):
+        return column.cast(pa.large_binary())
+    return column
+
+
+def without_nanoseconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column whose times fit Python's: digits beyond microseconds are cut off."""
+    kind = column.type
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return column.cast(pa.timestamp("us", kind.tz), safe=False)
+    return column.cast(pa.time64("us"), safe=False) if pa.types.is_time64(kind) else column
+
+
+def plain_table(table: pa.Table) -> pa.Table:
+    """Return a table of which every column is plain; see `plain_column`."""
+    for place, name in enumerate(table.column_names):
+        table = table.set_column(place, name, plain_column(table.column(place)))
+    return table
+
+
+def text_column(column: pa.ChunkedArray, place: str, name: str) -> pa.ChunkedArray:
+    """Return the texts that prompts show of a column, null where a value counts as absent.
+
+    Args:
+        column: The column, its text checked to be UTF-8.
+        place: The file, for errors.
+        name: What the column is called there.
+
+    Raises:
+        InvalidInputError: It holds lists, structs, bytes or another type that has no text.
+    """
+    return _converted(column, value_text, f"{place}: column {name}")
+
+
+def id_column(column: pa.ChunkedArray, place: str, name: str) -> pa.ChunkedArray:
+    """Return a column of users' ids as text: 7 and 7.0 are the same user.
+
+    Raises:
+        InvalidInputError: The type has no text, or floats are so large that ids lost digits.
+    """
+    where = f"{place}: column {name}"
+    _refuse_lost_digits(column, where)
+    return _converted(column, id_text, where)
+
+
+def advertiser_column(
+    column: pa.ChunkedArray, place: str, name: str, *, is_csv: bool = False
+) -> pa.ChunkedArray:
+    """Return advertisers as text: names as they are, ids of a catalogue as ``#17``.
+
+    Ids are whole numbers of any type; in CSV, where all is text, a column of nothing else.
+
+    Raises:
+        InvalidInputError: Numbers are not whole, or the type has no text.
+    """
+    where = f"{place}: column {name}"
+    _refuse_lost_digits(column, where)
+    texts = _converted(column, value_text, where)
+    kind = plain_column(column).type
+    if is_csv:
+        return _csv_advertisers(texts)
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        if not _all_match(texts, _WHOLE):
+            raise InvalidInputError(
+                f"{where} holds numbers that are not whole, expected advertisers' names or ids"
+            )
+    elif not pa.types.is_integer(kind):
+        return texts
+    return _marked(texts)
+
+
+def _csv_advertisers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return texts of a CSV as they are, or marked as ids where all of them are whole numbers."""
+    nothing = pc.is_in(texts, pa.array(_CSV_NULLS))
+    known = pc.if_else(nothing, pa.scalar(None, pa.string()), texts)
+    if known.null_count == len(known) or not _all_match(known, _WHOLE_IN_CSV):
+        return texts
+    return _marked(_mapped(known, lambda text: str(int(text.partition(".")[0]))))
+
+
+def _marked(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(pa.scalar("#"), ids, "")
+
+
+def _all_match(texts: pa.ChunkedArray, pattern: str) -> bool:
+    return pc.all(pc.match_substring_regex(texts, pattern)).as_py() is not False
+
+
+def _refuse_lost_digits(column: pa.ChunkedArray, where: str) -> None:
+    if not pa.types.is_floating(column.type):
+        return
+    bits = _EXACT_BITS[column.type.bit_width]
+    largest = pc.max(pc.abs(column.cast(pa.float64()))).as_py()
+    if largest is not None and largest >= 2.0**bits:
+        raise InvalidInputError(
+            f"{where} holds ids of type {column.type} beyond 2^{bits}, which have lost digits; "
+            "write them as integers or text"
+        )
+
+
+def _converted(
+    column: pa.ChunkedArray, convert: Callable[[Any], str | None], where: str
+) -> pa.ChunkedArray:
+    kind = column.type
+    column = _in_utc(without_nanoseconds(plain_column(column)))
+    if _is_no_value(column.type):
+        raise InvalidInputError(
+            f"{where} holds {kind}, expected text, numbers, booleans, dates or times"
+        )
+    try:
+        return _mapped(column, convert)
+    except NoTextError as error:
+        raise InvalidInputError(f"{where} holds {kind}: {error} has no text") from error
+    except (OverflowError, ValueError) as error:
+        raise InvalidInputError(f"{where}: {error}") from error
+
+
+def _in_utc(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return moments in UTC, which every machine knows; a column of another type as it is."""
+    kind = column.type
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        return column.cast(pa.timestamp(kind.unit, "UTC"))
+    return column
+
+
+def _is_no_value(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    )
+
+
+def _mapped(column: pa.ChunkedArray, convert: Callable[[Any], str | None]) -> pa.ChunkedArray:
+    """Return what a function makes of each value; it is called once for equal ones."""
+    chunks = []
+    for chunk in column.chunks:
+        try:
+            encoded = chunk.dictionary_encode()
+        except pa.ArrowNotImplementedError:  # half floats, extension types
+            chunks.append(pa.array([convert(value) for value in _values(chunk)], pa.string()))
+            continue
+        texts = pa.array([convert(value) for value in _values(encoded.dictionary)], pa.string())
+        chunks.append(texts.take(encoded.indices))
+    return pa.chunked_array(chunks, pa.string())
+
+
+def _values(array: pa.Array) -> Iterator[Any]:
+    """Yield an array's values; floats as NumPy's, which know how wide they are."""
+    if pa.types.is_floating(array.type):
+        yield from array.to_numpy(zero_copy_only=False)
+    else:
+        yield from array.to_pylist()

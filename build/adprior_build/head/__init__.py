@@ -1,0 +1,1 @@
+"""Fitting the prior head on ranking logs."""

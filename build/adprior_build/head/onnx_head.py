@@ -1,0 +1,251 @@
+"""Writing prior heads as ONNX, each checked against NumPy before it takes its place.
+
+A kind of head is one class with `Head`'s four members; the clamp and the mask around it, which keep
+z' = z exactly where there is no prior, are the same for all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from adprior_runtime.contract import CandidateStatus
+from adprior_runtime.errors import ArtefactError
+from adprior_runtime.files.atomic import replace_file
+from adprior_runtime.head.features import FEATURE_NAMES, CandidatePriors
+from adprior_runtime.head.head import HEAD_INPUTS, HEAD_OUTPUT, IDENTITY, PriorHead
+from adprior_runtime.text.json_text import to_json
+
+__all__ = [
+    "Head",
+    "HeadMetadata",
+    "LogisticHead",
+    "adjust_logits",
+    "is_identity_head",
+    "write_head",
+    "write_identity_head",
+]
+
+_OPSET: Final = 17
+_IR_VERSION: Final = 8
+_TOLERANCE: Final = 1e-5
+_CHECKED_ROWS: Final = 256
+_DEFAULT_CLAMP: Final = 2.0
+
+_Float64Array = npt.NDArray[np.float64]
+_Float32Array = npt.NDArray[np.float32]
+
+
+class Head(Protocol):
+    """A kind of g, before the clamp; both forms compute in float64, so that they agree."""
+
+    @property
+    def clamp(self) -> float:
+        """The most that a logit moves, either way."""
+
+    def increments(self, features: _Float32Array) -> _Float64Array:
+        """Return g of each row: [n, features] -> [n]."""
+
+    def nodes(self, source: str, target: str) -> list[Any]:
+        """Return ONNX nodes that compute g from float64 ``source`` [n, features]."""
+
+    def constants(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the nodes' constants by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LogisticHead:
+    """g(x) = b + w . (x - mean) / scale, what logistic regression with an offset fits.
+
+    Attributes:
+        weights: float64 [features].
+        bias: b.
+        mean: float64 [features], of the fitted rows.
+        scale: float64 [features], their standard deviation, positive.
+        clamp: Positive.
+    """
+
+    weights: _Float64Array
+    bias: float
+    mean: _Float64Array
+    scale: _Float64Array
+    clamp: float = _DEFAULT_CLAMP
+
+    def __post_init__(self) -> None:
+        for name in ("weights", "mean", "scale"):
+            values = getattr(self, name)
+            if values.shape != (len(FEATURE_NAMES),) or not np.isfinite(values).all():
+                raise ArtefactError(
+                    f"head: {name} {values}, expected {len(FEATURE_NAMES)} finite numbers"
+                )
+        if not ((self.scale > 0).all() and np.isfinite(self.bias) and 0 < self.clamp < np.inf):
+            raise ArtefactError(
+                f"head: scale {self.scale}, bias {self.bias}, clamp {self.clamp}; "
+                "expected positive scales and clamp, a finite bias"
+            )
+
+    def increments(self, features: _Float32Array) -> _Float64Array:
+        """See `Head.increments`."""
+        standardised = (features.astype(np.float64) - self.mean) / self.scale
+        increments: _Float64Array = (standardised * self.weights).sum(axis=1) + self.bias
+        return increments
+
+    def nodes(self, source: str, target: str) -> list[Any]:
+        """See `Head.nodes`."""
+        # A sum along each row: a matrix product's rounding may change with the number of rows.
+        return [
+            helper.make_node("Sub", [source, "mean"], ["centred"]),
+            helper.make_node("Div", ["centred", "scale"], ["standardised"]),
+            helper.make_node("Mul", ["standardised", "weights"], ["weighted"]),
+            helper.make_node("ReduceSum", ["weighted", "row"], ["summed"], keepdims=0),
+            helper.make_node("Add", ["summed", "bias"], [target]),
+        ]
+
+    def constants(self) -> dict[str, npt.NDArray[Any]]:
+        """See `Head.constants`."""
+        return {
+            "mean": self.mean,
+            "scale": self.scale,
+            "weights": self.weights,
+            "bias": np.array(self.bias, dtype=np.float64),
+            "row": np.array([1], dtype=np.int64),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadMetadata:
+    """What a head was made with; see `adprior_runtime.head.head.METADATA_KEYS`.
+
+    Attributes:
+        kind: One of `adprior_build.head.variants.VARIANTS`, or ``identity`` for one that changes
+            nothing.
+        forecast_k: The bundle's.
+        engine: The bundle's.
+        catalogue_fingerprint: The bundle's.
+        fitted_rows: Rows of the log that the fit used.
+    """
+
+    kind: str = "logistic"
+    forecast_k: int
+    engine: str
+    catalogue_fingerprint: str
+    fitted_rows: int
+
+
+def adjust_logits(head: Head, base_logits: _Float32Array, priors: CandidatePriors) -> _Float32Array:
+    """Return what the written graph must: the head in NumPy, with clamp and mask."""
+    clipped = np.clip(head.increments(priors.features), -head.clamp, head.clamp)
+    applies = (priors.statuses != CandidateStatus.NOT_IN_CATALOGUE) & priors.has_forecast
+    return np.where(applies, base_logits + clipped.astype(np.float32), base_logits)
+
+
+def write_head(path: Path, head: Head, metadata: HeadMetadata) -> None:
+    """Write a head beside ``path``, check it, and rename it there.
+
+    Raises:
+        ArtefactError: The graph cannot be loaded, or differs from NumPy by more than 1e-5.
+    """
+    with replace_file(path) as fresh:
+        fresh.write_bytes(_make_model(head, metadata).SerializeToString())
+        written = PriorHead(fresh)
+        for has_forecast in (True, False):
+            _check_parity(written, head, has_forecast=has_forecast)
+
+
+def is_identity_head(path: Path) -> bool:
+    """Tell whether a head is one that changes nothing, which belongs to any bundle."""
+    return not PriorHead(path).is_fitted
+
+
+def write_identity_head(
+    path: Path, *, forecast_k: int, engine: str, catalogue_fingerprint: str
+) -> None:
+    """Write a head that leaves every logit as it is, for a bundle before its first fit."""
+    zeros = np.zeros(len(FEATURE_NAMES))
+    write_head(
+        path,
+        LogisticHead(weights=zeros, bias=0.0, mean=zeros, scale=np.ones(len(FEATURE_NAMES))),
+        HeadMetadata(
+            kind=IDENTITY,
+            forecast_k=forecast_k,
+            engine=engine,
+            catalogue_fingerprint=catalogue_fingerprint,
+            fitted_rows=0,
+        ),
+    )
+
+
+def _make_model(head: Head, metadata: HeadMetadata) -> Any:
+    base_logits, features, statuses, has_forecast = HEAD_INPUTS
+    constants = head.constants() | {
+        "least": np.array(-head.clamp, dtype=np.float64),
+        "most": np.array(head.clamp, dtype=np.float64),
+        "off_catalogue": np.array(CandidateStatus.NOT_IN_CATALOGUE, dtype=np.int32),
+    }
+    nodes = [
+        helper.make_node("Cast", [features], ["wide"], to=TensorProto.DOUBLE),
+        *head.nodes("wide", "increment"),
+        helper.make_node("Clip", ["increment", "least", "most"], ["clipped"]),
+        helper.make_node("Cast", ["clipped"], ["narrow"], to=TensorProto.FLOAT),
+        helper.make_node("Add", [base_logits, "narrow"], ["moved"]),
+        helper.make_node("Cast", [statuses], ["status"], to=TensorProto.INT32),
+        helper.make_node("Equal", ["status", "off_catalogue"], ["unknown"]),
+        helper.make_node("Not", ["unknown"], ["known"]),
+        helper.make_node("And", ["known", has_forecast], ["applies"]),
+        helper.make_node("Where", ["applies", "moved", base_logits], [HEAD_OUTPUT]),
+    ]
+    rows = "candidates"
+    graph = helper.make_graph(
+        nodes,
+        "prior_head",
+        [
+            helper.make_tensor_value_info(base_logits, TensorProto.FLOAT, [rows]),
+            helper.make_tensor_value_info(features, TensorProto.FLOAT, [rows, len(FEATURE_NAMES)]),
+            helper.make_tensor_value_info(statuses, TensorProto.UINT8, [rows]),
+            helper.make_tensor_value_info(has_forecast, TensorProto.BOOL, [1]),
+        ],
+        [helper.make_tensor_value_info(HEAD_OUTPUT, TensorProto.FLOAT, [rows])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", _OPSET)]
+    model = helper.make_model(graph, opset_imports=opsets, producer_name="adprior")
+    model.ir_version = _IR_VERSION
+    helper.set_model_props(model, _metadata_text(head, metadata))
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _metadata_text(head: Head, metadata: HeadMetadata) -> dict[str, str]:
+    return {
+        "kind": metadata.kind,
+        "feature_names": to_json(FEATURE_NAMES),
+        "clamp": repr(float(head.clamp)),
+        "forecast_k": str(metadata.forecast_k),
+        "engine": metadata.engine,
+        "catalogue_fingerprint": metadata.catalogue_fingerprint,
+        "fitted_rows": str(metadata.fitted_rows),
+    }
+
+
+def _check_parity(written: PriorHead, head: Head, *, has_forecast: bool) -> None:
+    random = np.random.default_rng(0)
+    rows = (_CHECKED_ROWS, len(FEATURE_NAMES))
+    priors = CandidatePriors(
+        log_probs=np.zeros(_CHECKED_ROWS, dtype=np.float32),
+        statuses=random.integers(0, len(CandidateStatus), _CHECKED_ROWS).astype(np.uint8),
+        features=random.uniform(-10.0, 10.0, rows).astype(np.float32),
+        has_forecast=has_forecast,
+    )
+    base_logits = random.normal(0.0, 3.0, _CHECKED_ROWS).astype(np.float32)
+    expected = adjust_logits(head, base_logits, priors)
+    difference = float(np.abs(written.adjust(base_logits, priors) - expected).max())
+    if not difference <= _TOLERANCE:
+        raise ArtefactError(
+            f"head: the graph differs from NumPy by {difference:.1e}, expected {_TOLERANCE:.0e}"
+        )

@@ -1,0 +1,265 @@
+"""Ranking logs: what was shown, with the ranker's logit, the outcome and the forecast at hand.
+
+One row a candidate: ``request``, ``advertiser_id``, ``base_logit``, ``label`` (0 or 1), the
+forecast (``forecast_advertiser_ids``, ``forecast_log_probs``, ``missing_mass``; null or empty
+without one) and, optional, its certificate ``exact``, the ``bundle_id`` that it came with, and each
+candidate's own ``log_prob`` with its ``status`` (``exact`` or a bound), as a live ranking has them.
+Rows of `adprior_client.Ranking.to_log` are such rows, once labels are joined to them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from adprior_build.data.log_columns import (
+    Ragged,
+    cast_column,
+    hash_requests,
+    read_numbers,
+    refuse_rows,
+)
+from adprior_build.data.tables import read_table
+from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
+from adprior_runtime.catalogue.advertisers import Advertisers
+from adprior_runtime.contract import CandidateStatus
+from adprior_runtime.errors import InvalidInputError, InvalidRequestError
+from adprior_runtime.head.features import (
+    FEATURE_NAMES,
+    CandidatePriors,
+    candidate_priors,
+    validate_head_request,
+)
+
+__all__ = ["COLUMNS", "ORIGIN_KEY", "RankingRows", "read_ranking_log"]
+
+ORIGIN_KEY: Final = "adprior"
+"""Under it a simulated log's Parquet metadata say, as JSON, what it was made of."""
+
+COLUMNS: Final = (
+    "request",
+    "advertiser_id",
+    "base_logit",
+    "label",
+    "forecast_advertiser_ids",
+    "forecast_log_probs",
+    "missing_mass",
+)
+"""Those a log must have; the module names the optional ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RankingRows:
+    """The rows of a log that have a prior, which are those a head can be fitted on.
+
+    Attributes:
+        requests: uint64 [m], a hash of the request, the same from run to run.
+        features: float32 [m, 6], columns as in `FEATURE_NAMES`.
+        base_logits: float32 [m].
+        labels: float64 [m], 0 or 1.
+        total: Rows of the log, with the three kinds left out:
+        of_other_bundles: Rows made with another bundle.
+        of_no_bundle: Rows that do not say which bundle made them; they are taken for this one's.
+        is_of_other_log: Whether the log was simulated from one that the bundle was not trained on.
+        without_forecast: Rows that had none.
+        off_catalogue: Rows with one, whose advertiser is not in the catalogue.
+    """
+
+    requests: npt.NDArray[np.uint64]
+    features: npt.NDArray[np.float32]
+    base_logits: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.float64]
+    total: int
+    of_other_bundles: int
+    of_no_bundle: int
+    is_of_other_log: bool
+    without_forecast: int
+    off_catalogue: int
+
+
+def read_ranking_log(path: Path, bundle: Bundle) -> RankingRows:
+    """Read a log and compute its features, with the function that serving uses.
+
+    Raises:
+        InvalidInputError: A column is missing, a value is impossible (the row is named), the log
+            was made with another bundle or more advertisers a forecast, or no row has a forecast.
+    """
+    whole = read_table(path, COLUMNS)
+    table = _of_bundle(path, whole, bundle)
+    base_logits = read_numbers(path, table, "base_logit", pa.float64())
+    with np.errstate(over="ignore"):
+        base_logits = base_logits.astype(np.float32)
+    refuse_rows(path, "base_logit", ~np.isfinite(base_logits), "expected a finite FP32 number")
+    labels = read_numbers(path, table, "label", pa.float64())
+    refuse_rows(path, "label", ~np.isin(labels, (0.0, 1.0)), "expected 0 or 1")
+    candidates = read_numbers(path, table, "advertiser_id", pa.int64())
+    requests = hash_requests(path, table)
+    advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
+    forecasts, scores = _Forecasts.read(path, table), _Scores.read(path, table)
+    features = np.zeros((table.num_rows, len(FEATURE_NAMES)), dtype=np.float32)
+    known = np.zeros(table.num_rows, dtype=np.bool_)
+    with tqdm(total=table.num_rows, unit="row", desc="adprior fit-head", disable=None) as bar:
+        for rows in forecasts.groups():
+            priors = forecasts.look_up(
+                rows, candidates[rows], scores.of(rows), advertisers, bundle.forecast_k
+            )
+            features[rows] = priors.features
+            known[rows] = priors.statuses != CandidateStatus.NOT_IN_CATALOGUE
+            bar.update(len(rows))
+    if not forecasts.present.any():
+        raise InvalidInputError(f"{path}: no row of {table.num_rows} has a forecast to learn from")
+    return RankingRows(
+        requests=requests[known],
+        features=features[known],
+        base_logits=base_logits[known],
+        labels=labels[known],
+        total=whole.num_rows,
+        of_other_bundles=whole.num_rows - table.num_rows,
+        of_no_bundle=(
+            table["bundle_id"].null_count if "bundle_id" in table.column_names else table.num_rows
+        ),
+        is_of_other_log=_origin(whole).get("is_training_log") is False,
+        without_forecast=int((~forecasts.present).sum()),
+        off_catalogue=int((forecasts.present & ~known).sum()),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Forecasts:
+    """Every row's forecast: two ragged columns, and the missing mass."""
+
+    path: Path
+    present: npt.NDArray[np.bool_]
+    ids: Ragged
+    log_probs: Ragged
+    missing_mass: npt.NDArray[np.float64]
+    exact: npt.NDArray[np.bool_]
+
+    @classmethod
+    def read(cls, path: Path, table: pa.Table) -> _Forecasts:
+        ids = Ragged.read(path, table, "forecast_advertiser_ids", pa.int64())
+        log_probs = Ragged.read(path, table, "forecast_log_probs", pa.float32())
+        present = ids.lengths() > 0
+        unequal = ids.lengths() != log_probs.lengths()
+        refuse_rows(path, "forecast_log_probs", unequal, "expected one for each advertiser id")
+        mass = cast_column(path, table, "missing_mass", pa.float64()).to_numpy(zero_copy_only=False)
+        exact = np.zeros(table.num_rows, dtype=np.bool_)
+        if "exact" in table.column_names:
+            known = cast_column(path, table, "exact", pa.bool_()).fill_null(False)
+            exact = known.to_numpy(zero_copy_only=False)
+        return cls(
+            path=path,
+            present=present,
+            ids=ids,
+            log_probs=log_probs,
+            missing_mass=mass,
+            exact=exact,
+        )
+
+    def groups(self) -> Iterator[npt.NDArray[np.int64]]:
+        """Yield the rows that share a forecast, a forecast at a time."""
+        groups: dict[tuple[bytes, bytes, float, bool], list[int]] = {}
+        for row in np.flatnonzero(self.present).tolist():
+            ids, log_probs = self.ids.row(row), self.log_probs.row(row)
+            mass, exact = float(self.missing_mass[row]), bool(self.exact[row])
+            key = (ids.tobytes(), log_probs.tobytes(), mass, exact)
+            groups.setdefault(key, []).append(row)
+        for rows in groups.values():
+            yield np.array(rows, dtype=np.int64)
+
+    def look_up(
+        self,
+        rows: npt.NDArray[np.int64],
+        candidate_ids: npt.NDArray[np.int64],
+        scores: dict[str, Any],
+        advertisers: Advertisers,
+        forecast_k: int,
+    ) -> CandidatePriors:
+        """Return the priors of rows that share a forecast, and have candidates' own scores."""
+        first = int(rows[0])
+        ids, log_probs = self.ids.row(first), self.log_probs.row(first)
+        if len(ids) > forecast_k:
+            raise InvalidInputError(
+                f"{self.path}: row {first} (from 0): a forecast of {len(ids)} advertisers, the "
+                f"bundle's forecasts hold {forecast_k}; build it with --forecast-k {len(ids)}"
+            )
+        forecast: dict[str, Any] = {
+            "forecast_ids": ids,
+            "forecast_log_probs": log_probs,
+            "missing_mass": float(self.missing_mass[first]),  # a null is NaN, and refused
+            "candidate_ids": candidate_ids,
+        }
+        try:
+            validate_head_request(**forecast, base_logits=np.zeros(len(rows), dtype=np.float32))
+        except InvalidRequestError as error:
+            raise InvalidInputError(
+                f"{self.path}: row {first} (from 0): forecast's {error}"
+            ) from error
+        return candidate_priors(
+            **forecast,
+            **scores,
+            forecast_exact=bool(self.exact[first]),
+            forecast_k=forecast_k,
+            advertisers=advertisers,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Scores:
+    """Every row's own log-probability, where the engine has scored candidates; else nothing."""
+
+    log_probs: npt.NDArray[np.float32] | None
+    exact: npt.NDArray[np.bool_] | None
+
+    @classmethod
+    def read(cls, path: Path, table: pa.Table) -> _Scores:
+        if not {"log_prob", "status"} <= set(table.column_names):
+            return cls(log_probs=None, exact=None)
+        # What is not known bounds nothing; a probability of 0, which JSON writes as null, is exact.
+        status = cast_column(path, table, "status", pa.string()).to_numpy(zero_copy_only=False)
+        exact = status == CandidateStatus.EXACT.name.lower()
+        log_probs = cast_column(path, table, "log_prob", pa.float32()).to_numpy(
+            zero_copy_only=False
+        )
+        unknown = np.where(exact, np.float32(-np.inf), np.float32(0))
+        log_probs = np.where(np.isnan(log_probs), unknown, log_probs)
+        refuse_rows(path, "log_prob", log_probs > 0, "expected at most 0")
+        return cls(log_probs=log_probs, exact=exact)
+
+    def of(self, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+        if self.log_probs is None or self.exact is None:
+            return {}
+        return {"scored_log_probs": self.log_probs[rows], "scored_exact": self.exact[rows]}
+
+
+def _origin(table: pa.Table) -> dict[str, Any]:
+    """Return what a simulated log says of itself; nothing for others."""
+    text = (table.schema.metadata or {}).get(ORIGIN_KEY.encode())
+    try:
+        found = json.loads(text) if text else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _of_bundle(path: Path, table: pa.Table, bundle: Bundle) -> pa.Table:
+    """Return the rows of a bundle, and those that name none: a rollout's log has two."""
+    if "bundle_id" not in table.column_names:
+        return table
+    made_with = cast_column(path, table, "bundle_id", pa.string())
+    found = {value for value in made_with.unique().to_pylist() if value is not None}
+    if found and bundle.bundle_id not in found:
+        raise InvalidInputError(
+            f"{path}: made with bundle {', '.join(sorted(found)[:3])}; "
+            f"{bundle.directory} is {bundle.bundle_id}"
+        )
+    return table.filter(pc.fill_null(pc.equal(made_with, bundle.bundle_id), True))

@@ -1,0 +1,1 @@
+"""Bundles and model repositories: made and checked."""

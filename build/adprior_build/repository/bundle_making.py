@@ -1,0 +1,310 @@
+"""Making bundles: from a checkpoint, or from another bundle with a new catalogue or head."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from adprior_build.catalogue.catalogue import Catalogue, read_catalogue
+from adprior_build.data.tables import read_table
+from adprior_build.training.record import RUN_KEY
+from adprior_runtime.bundle import (
+    ADVERTISERS_DIRECTORY,
+    CATALOGUE_FILE,
+    HEAD_FILE,
+    MANIFEST,
+    ONNX_MODEL_FILE,
+    POPULARITY_FILE,
+    PROMPT_FILE,
+    TOKENIZER_FILE,
+    TRIE_DIRECTORY,
+    Bundle,
+    Manifest,
+    hash_file,
+)
+from adprior_runtime.catalogue.advertisers import Advertisers
+from adprior_runtime.catalogue.trie import Trie
+from adprior_runtime.engines.compiled_tensorrt_llm import ENGINE_KIND
+from adprior_runtime.errors import ArtefactError, InvalidInputError
+from adprior_runtime.files.atomic import OTHERS_WRITE
+from adprior_runtime.prompt.renderer import PromptRenderer, PromptTemplate
+from adprior_runtime.search.rounding import error_of_graph, require_error
+
+if TYPE_CHECKING:
+    from adprior_build.repository.onnx_parity import Parity  # torch
+
+__all__ = [
+    "check_coherence",
+    "fill_from_bundle",
+    "fill_from_checkpoint",
+    "has_fitted_head",
+    "link_or_copy",
+]
+
+_SAMPLED_NAMES = 200
+
+
+def fill_from_checkpoint(
+    directory: Path,
+    checkpoint: Path,
+    catalogue_path: Path | None,
+    head: Path | None,
+    commands: Sequence[str],
+    precision: str = "fp32",
+    **settings: Any,
+) -> Parity | None:
+    """Make a bundle in an empty directory; an ONNX model needs torch.
+
+    Args:
+        directory: Where to.
+        checkpoint: From ``adprior train``.
+        catalogue_path: The advertisers; None takes those of the checkpoint.
+        head: A fitted prior head; None gives one that changes nothing.
+        commands: For the manifest: those that came before training, and the one that builds.
+        precision: Of the graph, one of `onnx_export.PRECISIONS`.
+        settings: Of the manifest: ``forecast_k``, ``beam_width``, ``origin``, ``engine``. A
+            compiled engine is no part of a bundle.
+
+    Returns:
+        How far the ONNX graph is from the checkpoint; None without such a graph.
+    """
+    record = checkpoint / "training.json"
+    if not record.is_file():
+        raise InvalidInputError(
+            f"{checkpoint}: not a checkpoint of `adprior train` (no {record.name})"
+        )
+    training = _read_training(record)
+    for name in (TOKENIZER_FILE, PROMPT_FILE, POPULARITY_FILE):
+        link_or_copy(checkpoint / name, directory / name, link=False)
+    catalogue = _read_catalogue(catalogue_path or checkpoint / CATALOGUE_FILE, directory)
+    parity = None
+    if settings.get("engine") != ENGINE_KIND:
+        parity = _export(checkpoint, directory / ONNX_MODEL_FILE, precision)
+        settings["log_prob_error"] = error_of_graph(parity.difference, precision)
+    commands = (*commands[:-1], training["command"], *commands[-1:])
+    manifest = Manifest(bundle_id="", training=training, commands=commands, **settings)
+    manifest = _add_catalogue(directory, catalogue, manifest)
+    _add_head(directory, head, manifest)
+    _seal(directory, manifest)
+    return parity
+
+
+def fill_from_bundle(
+    directory: Path,
+    source: Bundle,
+    catalogue_path: Path | None,
+    head: Path | None,
+    commands: Sequence[str],
+    **settings: Any,
+) -> None:
+    """Make a bundle in an empty directory from another one; takes seconds and no torch.
+
+    Args:
+        directory: Where to.
+        source: The bundle to start from.
+        catalogue_path: New advertisers; None keeps the source's.
+        head: A new prior head; None keeps the source's.
+        commands: For the manifest, after the source's.
+        settings: Of the manifest, where they change.
+    """
+    from adprior_build.head.onnx_head import is_identity_head  # noqa: PLC0415  onnx
+
+    check_coherence(source)
+    for name in source.manifest.files:
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        link_or_copy(source.directory / name, directory / name)
+    if catalogue_path is None and head is None and not settings:  # the same bundle, elsewhere
+        link_or_copy(source.directory / MANIFEST, directory / MANIFEST)
+        return
+    commands = (*source.manifest.commands, *commands)
+    manifest = replace(source.manifest, commands=commands, **settings)
+    was_identity = head is None and is_identity_head(source.path(HEAD_FILE))
+    if catalogue_path is not None:
+        for name in (TRIE_DIRECTORY, ADVERTISERS_DIRECTORY):
+            shutil.rmtree(directory / name)
+        (directory / CATALOGUE_FILE).unlink()
+        catalogue = _read_catalogue(catalogue_path, directory)
+        manifest = _add_catalogue(directory, catalogue, manifest)
+    if head is not None or was_identity:
+        (directory / HEAD_FILE).unlink()
+        _add_head(directory, head, manifest)
+    else:
+        _require_head(source.path(HEAD_FILE), manifest)
+    _seal(directory, manifest)
+
+
+def check_coherence(bundle: Bundle) -> None:
+    """Refuse a bundle whose artefacts do not belong together, though each is whole.
+
+    Raises:
+        ArtefactError: The trie was made with another tokenizer or catalogue, the head with another
+            catalogue or number of advertisers, or the model is too small for prompt and names.
+    """
+    from adprior_runtime.head.head import PriorHead  # noqa: PLC0415  onnxruntime
+
+    manifest = bundle.manifest
+    if manifest.trie_tokenizer_sha256 != manifest.files.get(TOKENIZER_FILE):
+        raise ArtefactError(f"{bundle.directory}: the trie was made with another tokenizer")
+    advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
+    trie = Trie.load(bundle.path(TRIE_DIRECTORY))
+    renderer = PromptRenderer.load(bundle.path(PROMPT_FILE), bundle.path(TOKENIZER_FILE))
+    step = max(1, len(advertisers.ids) // _SAMPLED_NAMES)
+    for row in range(0, len(advertisers.ids), step):
+        name = advertisers.name(row).decode("utf-8")
+        if trie.lookup(renderer.name_ids(name)) != row:
+            raise ArtefactError(
+                f"{bundle.directory}: the trie does not spell advertiser {advertisers.ids[row]} "
+                f"({name!r}): it was made with another tokenizer or catalogue"
+            )
+    PriorHead(bundle.path(HEAD_FILE)).require_belongs(manifest)
+    if manifest.engine != ENGINE_KIND:
+        _check_sizes(bundle, renderer)
+
+
+def has_fitted_head(bundle: Bundle) -> bool:
+    """Tell whether a bundle's prior head was fitted, or changes nothing for want of a fit."""
+    from adprior_runtime.head.head import PriorHead  # noqa: PLC0415  onnxruntime
+
+    return PriorHead(bundle.path(HEAD_FILE)).is_fitted
+
+
+def _read_catalogue(path: Path, directory: Path) -> Catalogue:
+    """Read a catalogue and hold its names against the prompt template of an unfinished bundle."""
+    catalogue = read_catalogue(path)
+    template = PromptTemplate.load(directory / PROMPT_FILE)
+    if told := catalogue.check_lengths(template.max_field_chars):
+        print(f"adprior build: {told}", file=sys.stderr)
+    return catalogue
+
+
+def _export(checkpoint: Path, path: Path, precision: str) -> Parity:
+    from adprior_build.repository.onnx_export import export_onnx  # noqa: PLC0415  torch
+    from adprior_build.training.checkpoint import load_model, set_torch_threads  # noqa: PLC0415  torch
+
+    set_torch_threads()
+    return export_onnx(load_model(checkpoint), path, name=str(checkpoint), precision=precision)
+
+
+def _read_training(record: Path) -> dict[str, Any]:
+    try:
+        training = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidInputError(f"{record}: not a training record: {error}") from error
+    if not isinstance(training, dict) or not isinstance(training.get("command"), str):
+        raise InvalidInputError(f"{record}: not a training record (no command)")
+    training.pop(RUN_KEY, None)  # the same command gives the same bundle, however long it took
+    return training
+
+
+def _check_sizes(bundle: Bundle, renderer: PromptRenderer) -> None:
+    """Refuse prompts longer than the model's positions, and names of tokens it does not know.
+
+    A graph in half precision of unknown error too, which no server would load.
+    """
+    import onnx  # noqa: PLC0415  heavy
+
+    path = bundle.path(ONNX_MODEL_FILE)
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+        positions = int({item.key: item.value for item in model.metadata_props}["max_positions"])
+        vocabulary = model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
+        types = {item.name: item.type.tensor_type.elem_type for item in model.graph.input}
+    except Exception as error:  # protobuf's errors share no public base
+        raise ArtefactError(f"{path}: not a language model in ONNX: {error}") from error
+    renderer.template.require_positions(positions, bundle.manifest.longest_name_tokens)
+    largest = int(Trie.load(bundle.path(TRIE_DIRECTORY)).child_tokens.max())
+    if largest >= vocabulary:
+        raise ArtefactError(
+            f"{bundle.directory}: a name has token {largest}, the model knows {vocabulary}"
+        )
+    require_error(
+        bundle.manifest, is_half=types.get("past_keys") == onnx.TensorProto.DataType.FLOAT16
+    )
+
+
+def link_or_copy(source: Path, target: Path, *, link: bool = True) -> None:
+    """Hard-link a file where the file system can, copy it elsewhere.
+
+    A file that others may write is copied too: they could change it afterwards.
+    """
+    try:
+        if not link or source.stat().st_mode & OTHERS_WRITE:
+            raise OSError
+        os.link(source, target)
+    except OSError:
+        try:
+            shutil.copyfile(source, target)
+        except FileNotFoundError as error:
+            raise ArtefactError(f"{source}: missing") from error
+
+
+def _add_catalogue(directory: Path, catalogue: Catalogue, manifest: Manifest) -> Manifest:
+    """Write catalogue, trie and advertisers; return the manifest that tells of them."""
+    renderer = PromptRenderer.load(directory / PROMPT_FILE, directory / TOKENIZER_FILE)
+    trie, path_counts = catalogue.build_trie(renderer.name_ids)
+    counts = read_table(directory / POPULARITY_FILE, ["advertiser_id", "events"])
+    events = dict(
+        zip(counts["advertiser_id"].to_pylist(), counts["events"].to_pylist(), strict=True)
+    )
+    advertisers = Advertisers.build(
+        catalogue.ids,
+        catalogue.names,
+        path_counts,
+        [events.get(advertiser_id, 0) for advertiser_id in catalogue.ids],
+    )
+    for name, artefact in ((TRIE_DIRECTORY, trie), (ADVERTISERS_DIRECTORY, advertisers)):
+        (directory / name).mkdir()
+        artefact.save(directory / name)
+    pa.parquet.write_table(catalogue.table, directory / CATALOGUE_FILE)
+    fingerprint = catalogue.fingerprint
+    lineage = tuple(item for item in manifest.catalogue_lineage if item != fingerprint)
+    return replace(
+        manifest,
+        longest_name_tokens=trie.depth,
+        catalogue_fingerprint=fingerprint,
+        catalogue_lineage=(*lineage, fingerprint),
+        trie_tokenizer_sha256=hash_file(directory / TOKENIZER_FILE),
+        prompt_head_ids=tuple(renderer.head_ids),
+    )
+
+
+def _add_head(directory: Path, head: Path | None, manifest: Manifest) -> None:
+    from adprior_build.head.onnx_head import write_identity_head  # noqa: PLC0415  onnx
+
+    if head is None:
+        write_identity_head(
+            directory / HEAD_FILE,
+            forecast_k=manifest.forecast_k,
+            engine=manifest.engine,
+            catalogue_fingerprint=manifest.catalogue_fingerprint,
+        )
+    else:
+        _require_head(head, manifest)
+        link_or_copy(head, directory / HEAD_FILE, link=False)
+
+
+def _require_head(path: Path, manifest: Manifest) -> None:
+    """Refuse a head of another bundle where it lies: what names the copy would name a lost file."""
+    from adprior_runtime.head.head import PriorHead  # noqa: PLC0415  onnxruntime
+
+    PriorHead(path).require_belongs(manifest)
+
+
+def _seal(directory: Path, manifest: Manifest) -> None:
+    """Hash every file and write the manifest."""
+    files = {
+        str(path.relative_to(directory)): hash_file(path)
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+    sealed = replace(manifest, files=files).sealed()
+    (directory / MANIFEST).write_text(sealed.to_json(), encoding="utf-8")

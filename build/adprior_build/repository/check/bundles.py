@@ -1,0 +1,101 @@
+"""Version directories against their manifests: whole, unchanged, and all of one bundle."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from adprior_build.repository.check.findings import Finding
+from adprior_runtime.bundle import (
+    MANIFEST,
+    MODEL_FILES,
+    ONNX_MODEL_FILE,
+    Manifest,
+    hash_file,
+)
+from adprior_runtime.contract import LLM_ENGINE
+from adprior_runtime.errors import ArtefactError
+
+__all__ = ["bundle_directory", "check_bundles", "read_manifest"]
+
+
+def bundle_directory(repository: Path, model: str) -> Path:
+    """Return where a model's part of the bundle lies."""
+    return repository / model / "1" / "bundle"
+
+
+def read_manifest(repository: Path, model: str) -> Manifest | None:
+    """Return a model's manifest; None where there is none that can be read."""
+    try:
+        return Manifest.load(bundle_directory(repository, model) / MANIFEST)
+    except ArtefactError:
+        return None
+
+
+def check_bundles(repository: Path, *, serves_engine: bool) -> Iterator[Finding]:
+    """Check every model's bundle.
+
+    Args:
+        repository: The model repository.
+        serves_engine: Whether it is for TensorRT-LLM, so that the ONNX model is not needed.
+    """
+    manifests: dict[str, bytes] = {}
+    hashes: dict[tuple[int, int], str] = {}
+    for model in MODEL_FILES:
+        if not (repository / model).is_dir():
+            continue  # the check of the layout says so
+        directory = bundle_directory(repository, model)
+        place = str((directory / MANIFEST).relative_to(repository))
+        try:
+            manifest = Manifest.load(directory / MANIFEST)
+            manifests[model] = (directory / MANIFEST).read_bytes()
+        except ArtefactError as error:
+            yield Finding.from_error(place, error, directory / MANIFEST, "the bundle's manifest")
+            continue
+        optional = {ONNX_MODEL_FILE} if serves_engine and model == LLM_ENGINE else set()
+        yield from _check_files(repository, model, manifest, optional, hashes)
+    if len(set(manifests.values())) > 1:
+        (most, _), *_ = Counter(manifests.values()).most_common()
+        usual = next(model for model, content in manifests.items() if content == most)
+        for model, content in manifests.items():
+            if content != most:
+                other = Manifest.load(bundle_directory(repository, model) / MANIFEST)
+                first = Manifest.load(bundle_directory(repository, usual) / MANIFEST)
+                yield Finding(
+                    f"{model}/1/bundle/{MANIFEST}",
+                    f"the manifest of bundle {other.bundle_id}",
+                    f"that of {usual} and the rest, {first.bundle_id}: all models share one bundle",
+                )
+
+
+def _check_files(
+    repository: Path,
+    model: str,
+    manifest: Manifest,
+    optional: set[str],
+    hashes: dict[tuple[int, int], str],
+) -> Iterator[Finding]:
+    directory = bundle_directory(repository, model)
+    for needed in MODEL_FILES[model]:
+        names = [name for name in manifest.files if name == needed or name.startswith(f"{needed}/")]
+        if not names and needed not in optional:
+            place = str((directory / MANIFEST).relative_to(repository))
+            yield Finding(place, f"no hash of {needed}", f"one: {model} loads it")
+        for name in names:
+            path = directory / name
+            place = str(path.relative_to(repository))
+            if not path.is_file():
+                if name not in optional:
+                    yield Finding(place, "no such file", f"it: {model} loads it")
+                continue
+            stat = path.stat()
+            key = (stat.st_dev, stat.st_ino)  # models share files by hard links
+            if key not in hashes:
+                hashes[key] = hash_file(path)
+            if hashes[key] != manifest.files[name]:
+                yield Finding(
+                    place,
+                    f"sha256 {hashes[key][:12]}…",
+                    f"{manifest.files[name][:12]}…, as the manifest says: corrupt or swapped",
+                )

@@ -1,0 +1,198 @@
+"""The committed ``config.pbtxt`` files, rendered from `adprior_runtime.contract`.
+
+``python -m adprior_build.repository.model_configs`` writes the tree ``model_repository/``: for each
+model a ``config.pbtxt`` (GPU production) and, where the embedded server's differs, a
+``configs/cpu.pbtxt``; for each Python model a three-line ``1/model.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from adprior_build.checkout import checkout_directory
+from adprior_runtime import contract
+from adprior_runtime.contract import Model, Priority, Scaling, Target, Tensor
+
+__all__ = ["TENSORRT_LLM", "parse_config", "render", "render_tree", "set_parameters"]
+
+_HEADER: Final = (
+    "# Rendered from adprior_runtime.contract: python -m adprior_build.repository.model_configs\n"
+)
+TENSORRT_LLM: Final = "tensorrtllm"
+"""The name of its backend."""
+_SHIM: Final = """\
+from adprior_runtime.triton.{name} import TritonPythonModel
+
+__all__ = ["TritonPythonModel"]
+"""
+
+
+def render_tree() -> dict[str, str]:
+    """Return the text of every file of ``model_repository/`` by its relative path."""
+    tree: dict[str, str] = {}
+    for name in contract.MODEL_NAMES:
+        production, embedded = render(name, Target.GPU), render(name, Target.CPU)
+        tree[f"{name}/config.pbtxt"] = production
+        if embedded != production:
+            tree[f"{name}/configs/{contract.CPU_CONFIG_NAME}.pbtxt"] = embedded
+        if contract.model(name, Target.CPU).backend == "python":
+            tree[f"{name}/1/model.py"] = _SHIM.format(name=name)
+    return tree
+
+
+def render(name: str, target: Target, tuning: Mapping[str, Scaling] | None = None) -> str:
+    """Return the pbtxt of model ``name`` as it is deployed on ``target``.
+
+    Args:
+        name: One of ``contract.MODEL_NAMES``.
+        target: The machine.
+        tuning: Of the embedded server's Python models; a model that is not in it keeps the
+            contract's scaling. It does not change the other target.
+    """
+    spec = _model(name, target, tuning)
+    if spec.backend is not None:
+        return _to_text(_single(spec))
+    steps = [_model(step.model, target, tuning) for step in spec.steps]
+    return _to_text(_ensemble(spec, steps))
+
+
+def _model(name: str, target: Target, tuning: Mapping[str, Scaling] | None) -> Model:
+    spec = contract.model(name, target)
+    if tuning is None or target is not Target.CPU or name not in tuning:
+        return spec
+    return replace(spec, scaling=tuning[name])
+
+
+def parse_config(text: str) -> Any:
+    """Return the ``ModelConfig`` message of a pbtxt; `text_format.ParseError` if it is none."""
+    return text_format.Parse(text, pb.ModelConfig())
+
+
+def set_parameters(text: str, parameters: Mapping[str, str]) -> str:
+    """Return pbtxt ``text`` with entries of its ``parameters`` block added or replaced.
+
+    For what only a build knows, such as a TensorRT-LLM engine's place and beam width.
+    """
+    config = parse_config(text)
+    for key, value in parameters.items():
+        config.parameters[key].string_value = value
+    return _to_text(config)
+
+
+def _to_text(config: Any) -> str:
+    return _HEADER + str(text_format.MessageToString(config))
+
+
+def _single(spec: Model) -> Any:
+    config = _common(spec)
+    config.backend = spec.backend
+    if spec.is_queued:
+        _bound_queue(config.dynamic_batching.default_queue_policy, contract.QUEUE_TIMEOUT_US)
+    if spec.backend == TENSORRT_LLM:  # batches in flight: nothing is gained by waiting
+        config.model_transaction_policy.SetInParent()  # it reads `decoupled` from it: false
+    elif spec.is_queued:
+        _add_priorities(config.dynamic_batching)
+        delay = spec.scaling.max_queue_delay_us
+        config.dynamic_batching.max_queue_delay_microseconds = delay
+    config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=spec.scaling.instances)
+    for tensor in config.input:
+        tensor.allow_ragged_batch = -1 in tensor.dims
+    for key, value in spec.parameters.items():
+        config.parameters[key].string_value = value
+    if spec.scaling.threads:
+        threads = str(spec.scaling.threads)
+        config.parameters[contract.THREADS_PARAMETER].string_value = threads
+    return config
+
+
+def _bound_queue(policy: Any, timeout_us: int) -> None:
+    """Let no more requests wait than can be answered, and none longer than its client does."""
+    policy.max_queue_size = contract.MAX_QUEUE_SIZE
+    policy.default_timeout_microseconds = timeout_us
+    policy.allow_timeout_override = True
+    policy.timeout_action = pb.ModelQueuePolicy.REJECT
+
+
+def _add_priorities(batching: Any) -> None:
+    """Give each priority a queue of its own; bulk work waits longer, since it goes last."""
+    batching.priority_levels = len(Priority)
+    batching.default_priority_level = Priority.RETRIEVAL
+    _bound_queue(batching.priority_queue_policy[Priority.BULK], contract.BULK_QUEUE_TIMEOUT_US)
+
+
+def _ensemble(spec: Model, steps: list[Model]) -> Any:
+    config = _common(spec)
+    # Triton refuses an ensemble whose batches a step would not take.
+    config.max_batch_size = min(step.scaling.max_batch_size for step in steps)
+    available = {name: name for name in _names(spec.inputs)}
+    for position, step in enumerate(steps):
+        entry = config.ensemble_scheduling.step.add(model_name=step.name, model_version=-1)
+        later = steps[position + 1 :]
+        for tensor in step.inputs:
+            if tensor.name in available:
+                entry.input_map[tensor.name] = available[tensor.name]
+        for tensor in step.outputs:
+            if _is_wanted(tensor.name, later, _names(spec.outputs)):
+                is_given_anew = any(tensor.name in _names(other.outputs) for other in later)
+                name = f"{step.name}_{tensor.name}" if is_given_anew else tensor.name
+                entry.output_map[tensor.name] = available[tensor.name] = name
+    return config
+
+
+def _is_wanted(name: str, later: list[Model], ensemble_outputs: set[str]) -> bool:
+    """Whether a step's output goes anywhere: to a later step, or out, if none gives it anew."""
+    for step in later:
+        if name in _names(step.inputs):
+            return True
+        if name in _names(step.outputs):
+            return False
+    return name in ensemble_outputs
+
+
+def _common(spec: Model) -> Any:
+    config = pb.ModelConfig(name=spec.name, max_batch_size=spec.scaling.max_batch_size)
+    if spec.backend is None:
+        config.platform = "ensemble"
+    for tensor in spec.inputs:
+        entry = config.input.add(optional=tensor.optional)
+        _describe(entry, tensor)
+    for tensor in spec.outputs:
+        _describe(config.output.add(), tensor)
+    return config
+
+
+def _describe(entry: Any, tensor: Tensor) -> None:
+    dtype = "STRING" if tensor.dtype == "BYTES" else tensor.dtype
+    entry.name = tensor.name
+    entry.data_type = pb.DataType.Value(f"TYPE_{dtype}")
+    entry.dims.extend(tensor.dims)
+    if tensor.scalar:
+        entry.reshape.SetInParent()  # present and empty: a scalar
+
+
+def _names(tensors: tuple[Tensor, ...]) -> set[str]:
+    return {tensor.name for tensor in tensors}
+
+
+def main(directory: Path) -> int:
+    """Write the tree below ``directory``, removing configs that are no longer rendered."""
+    tree = render_tree()
+    for stale in directory.rglob("*.pbtxt"):
+        if str(stale.relative_to(directory)) not in tree:
+            stale.unlink()
+    for name, text in tree.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(checkout_directory("model_repository")))

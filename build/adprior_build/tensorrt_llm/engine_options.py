@@ -1,0 +1,166 @@
+"""The options of ``adprior build --engine tensorrt-llm``, and which go together."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, Final
+
+from adprior_build.tensorrt_llm.commands import EXAMPLES
+from adprior_build.tensorrt_llm.deployment import Deployment
+from adprior_build.tensorrt_llm.engine_build import (
+    VERSION_DIRECTORY,
+    EngineBuild,
+    check_engine,
+    engine_parameters,
+    kept_parameters,
+    put_engine,
+    set_engine_parameters,
+)
+from adprior_runtime.bundle import MANIFEST, Bundle, Manifest
+from adprior_runtime.engines.compiled_tensorrt_llm import ENGINE_KIND, find_engine
+from adprior_runtime.errors import InvalidInputError
+
+__all__ = ["UNRECORDED", "add_arguments", "add_engine", "check_options", "manifest_settings"]
+
+UNRECORDED: Final = frozenset({"dry_run", "work", "examples"})
+"""Options that change nothing about the result."""
+
+_ONLY_HERE: Final = ("deployment", "engine_from", "calibration_users", "work")
+_ONLY_ONNX: Final = (
+    "tuning",
+    "search_mode",
+    "beam_width",
+    "token_budget",
+    "candidate_token_budget",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options, in a group of their own."""
+    group = parser.add_argument_group(f"with --engine {ENGINE_KIND} (docs/gpu.md)")
+    group.add_argument("--deployment", type=Path, help="GPU and load (TOML, see deploy/)")
+    group.add_argument(
+        "--dry-run", action="store_true", help="print the commands; a repository without engine"
+    )
+    group.add_argument(
+        "--engine-from", type=Path, metavar="DIR", help="use an engine built before, if it fits"
+    )
+    group.add_argument(
+        "--calibration-users",
+        type=Path,
+        metavar="JSONL",
+        help="user contexts, one a line, for fp8's scales",
+    )
+    group.add_argument("--work", type=Path, help="for what lies in between (OUTPUT.work)")
+    group.add_argument(
+        "--examples",
+        type=Path,
+        default=EXAMPLES,
+        help="TensorRT-LLM's example scripts (%(default)s)",
+    )
+
+
+def check_options(args: argparse.Namespace) -> Deployment | None:
+    """Refuse options that do not go together; return the deployment, if the engine has one."""
+    if args.bundle is not None and (args.bundle / MANIFEST).is_file():
+        kind = Manifest.load(args.bundle / MANIFEST).engine
+        if kind != args.engine:
+            raise InvalidInputError(
+                f"--bundle {args.bundle} is for --engine {kind}; another engine needs --checkpoint"
+            )
+    if args.engine != ENGINE_KIND:
+        _refuse(args, (*_ONLY_HERE, "dry_run"), f"goes with --engine {ENGINE_KIND}")
+        return None
+    _refuse(args, _ONLY_ONNX, f"has no effect with --engine {ENGINE_KIND}; see the deployment")
+    if args.precision != "fp32":
+        raise InvalidInputError("--precision is for --engine onnx; see the deployment's dtype")
+    if args.engine_from is not None:
+        _refuse(args, ("dry_run", "calibration_users"), "does not go with --engine-from")
+    elif args.checkpoint is None or args.deployment is None:
+        raise InvalidInputError(
+            f"--engine {ENGINE_KIND} needs --checkpoint and --deployment to build an engine, or "
+            "--engine-from DIR to use one built before"
+        )
+    if args.dry_run and find_engine(args.output / VERSION_DIRECTORY) is not None:
+        raise InvalidInputError(
+            f"{args.output}: holds an engine, which a dry run would remove; choose another --output"
+        )
+    if args.deployment is None:
+        return None
+    deployment = Deployment.load(args.deployment)
+    if args.engine_from is None:
+        _check_calibration(args, deployment)
+    return deployment
+
+
+def manifest_settings(args: argparse.Namespace, deployment: Deployment | None) -> dict[str, Any]:
+    """Return what the manifest says of the engine."""
+    if args.engine != ENGINE_KIND:
+        return {}
+    settings: dict[str, Any] = {} if args.bundle is not None else {"engine": ENGINE_KIND}
+    if deployment is not None:
+        settings["beam_width"] = deployment.beam_width
+    return settings
+
+
+def add_engine(
+    repository: Path, bundle: Bundle, args: argparse.Namespace, deployment: Deployment | None
+) -> None:
+    """Put an engine into a repository that is being written, or say how it is made.
+
+    Args:
+        repository: With all but the engine.
+        bundle: What is in it.
+        args: The command's options.
+        deployment: As `check_options` returned it.
+    """
+    if args.engine != ENGINE_KIND:
+        return
+    if args.engine_from is not None or deployment is None:
+        if deployment is None:
+            parameters = kept_parameters(args.engine_from, bundle.manifest.beam_width)
+        else:
+            parameters = engine_parameters(
+                bundle.manifest.beam_width,
+                deployment.repository_path,
+                deployment.kv_cache_share,
+            )
+        set_engine_parameters(repository, parameters)
+        put_engine(repository, args.engine_from)
+        check_engine(repository, bundle)
+        return
+    planned = EngineBuild.plan(
+        deployment,
+        bundle,
+        args.checkpoint,
+        args.work or args.output.with_name(f"{args.output.name}.work"),
+        args.examples,
+        args.calibration_users,
+    )
+    set_engine_parameters(repository, planned.parameters())
+    if args.dry_run:
+        planned.describe(args.output)
+        return
+    planned.run(repository)
+    check_engine(repository, bundle)
+
+
+def _check_calibration(args: argparse.Namespace, deployment: Deployment) -> None:
+    """Refuse fp8 without prompts to calibrate it on, and prompts that nothing is done with."""
+    users, quantisation = args.calibration_users, deployment.quantisation
+    if quantisation == "fp8" and users is None:
+        raise InvalidInputError(
+            "fp8 needs --calibration-users: user contexts, one JSON document a line, whose "
+            "prompts its scales are found with"
+        )
+    if quantisation != "fp8" and users is not None:
+        raise InvalidInputError(
+            f"--calibration-users goes with quantisation fp8, {args.deployment} says {quantisation}"
+        )
+
+
+def _refuse(args: argparse.Namespace, names: tuple[str, ...], why: str) -> None:
+    for name in names:
+        if getattr(args, name) not in {None, False}:
+            raise InvalidInputError(f"--{name.replace('_', '-')} {why}")

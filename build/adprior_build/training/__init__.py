@@ -1,0 +1,1 @@
+"""Fine-tuning a causal language model to name the next advertiser."""

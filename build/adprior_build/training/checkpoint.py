@@ -1,0 +1,139 @@
+"""Hugging Face checkpoints: loaded from a directory, safetensors only, no remote code."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils import logging
+
+from adprior_runtime.engines.processors import available_processors
+from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.prompt.renderer import PromptTemplate
+
+__all__ = ["load_checkpoint", "load_model", "next_token_logits", "open_window", "set_torch_threads"]
+
+
+def set_torch_threads(threads: int = 0) -> None:
+    """Let torch compute with so many threads; 0 takes the processors that this process may use.
+
+    It takes fewer where ``OMP_NUM_THREADS`` says so.
+    """
+    torch.set_num_threads(threads or min(torch.get_num_threads(), available_processors()))
+
+
+def load_model(directory: Path) -> Any:
+    """Load a causal language model in float32, ready for evaluation.
+
+    Raises:
+        InvalidInputError: The directory holds no such model, or one in pickled weights only.
+    """
+    logging.disable_progress_bar()
+    if not (directory / "config.json").is_file():
+        raise InvalidInputError(f"{directory}: not a Hugging Face checkpoint (no config.json)")
+    if not list(directory.glob("*.safetensors")):
+        raise InvalidInputError(f"{directory}: no .safetensors file; pickled weights are not read")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            directory, local_files_only=True, use_safetensors=True, dtype="float32"
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InvalidInputError(f"{directory}: {' '.join(str(error).split())[:300]}") from error
+    return model.eval()
+
+
+def next_token_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """Return float32 logits [..., vocabulary] from last hidden states [..., hidden]."""
+    logits: torch.Tensor = model.get_output_embeddings()(hidden).float()
+    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+def load_checkpoint(directory: Path) -> tuple[Any, Tokenizer, PromptTemplate]:
+    """Load model, tokenizer and prompt template; a checkpoint without a template gets a plain one.
+
+    Raises:
+        InvalidInputError: Something is missing.
+    """
+    model = load_model(directory)
+    path = directory / "tokenizer.json"
+    if not path.is_file():
+        raise InvalidInputError(f"{directory}: no tokenizer.json (a fast tokenizer is needed)")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise InvalidInputError(f"{path}: not a tokenizer: {error}") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    if (directory / "prompt.json").is_file():
+        return model, tokenizer, PromptTemplate.load(directory / "prompt.json")
+    return model, tokenizer, _plain_template(directory, tokenizer)
+
+
+def open_window(model: Any, longest: int) -> None:
+    """Let a model whose layers attend to the last tokens only attend to all, which is the same.
+
+    Serving attends to all. It makes no difference to sequences that the window holds; others are
+    refused.
+
+    Args:
+        model: A causal language model; only its configuration changes.
+        longest: Tokens of the longest prompt and name.
+
+    Raises:
+        InvalidInputError: The window is shorter.
+    """
+    window = _window(model.config)
+    if window is None:
+        return
+    if longest > window:
+        raise InvalidInputError(
+            f"prompts and names of up to {longest} tokens do not fit the checkpoint's attention "
+            f"window of {window}; give a --template with a smaller max_prompt_tokens"
+        )
+    config = model.config.get_text_config()
+    config.sliding_window = config.max_position_embeddings
+
+
+def _window(config: Any) -> int | None:
+    window: int | None = getattr(config.get_text_config(), "sliding_window", None)
+    return window
+
+
+def _plain_template(directory: Path, tokenizer: Tokenizer) -> PromptTemplate:
+    """Lines that a pre-trained model can make sense of; names end with its end-of-text token."""
+    config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    end = config.get_text_config().eos_token_id
+    end = end[0] if isinstance(end, list) else end
+    terminator = None if end is None else tokenizer.id_to_token(end)
+    if terminator is None:
+        raise InvalidInputError(
+            f"{directory}: the checkpoint names no end-of-text token; give a --template"
+        )
+    longest = config.get_text_config().max_position_embeddings // 2
+    if (window := _window(config)) is not None:
+        longest = min(longest, window * 3 // 4)
+    return PromptTemplate(
+        terminator=terminator,
+        max_prompt_tokens=min(1024, longest),
+        head=(*_opening(tokenizer), "A user's profile and what they did, oldest first.\n"),
+        profile=("{key}: {value}\n",),
+        event=("{day} {action}\n", "advertiser: {advertiser}{end}\n", "{category}\n", "{text}\n"),
+        tail=("{day}\nadvertiser: ",),
+    )
+
+
+def _opening(tokenizer: Tokenizer) -> list[str]:
+    """Return the special tokens that the tokenizer puts before any text, as a template's pieces.
+
+    The model never saw a text without them. A token with a brace cannot stand in a template.
+    """
+    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    tokens: list[str] = tokenizer.encode("a", add_special_tokens=True).tokens
+    opening = list(takewhile(special.__contains__, tokens))
+    return [token for token in opening if not {"{", "}"} & set(token)]

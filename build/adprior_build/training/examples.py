@@ -1,0 +1,175 @@
+"""Training examples: prompts as serving renders them, with the advertiser that came next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, time
+from itertools import groupby
+
+import numpy as np
+
+from adprior_build.data.event_log import UserHistory
+from adprior_runtime.catalogue.trie import Trie
+from adprior_runtime.prompt.context import Event, UserContext
+from adprior_runtime.prompt.renderer import PromptRenderer
+from adprior_runtime.terminal.progress import track
+
+__all__ = ["Example", "ExampleSource"]
+
+_NAMES_PER_PROMPT = 50
+"""About how many advertisers one prompt's history holds: a user with more gives more prompts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One sequence.
+
+    Attributes:
+        token_ids: Prompt, then the target's name and terminator.
+        target_positions: Positions of the tokens that loss falls on.
+    """
+
+    token_ids: list[int]
+    target_positions: list[int]
+
+
+class ExampleSource:
+    """Draws examples from users' histories.
+
+    An example is a day on which the user acted on an advertiser of the catalogue, with the history
+    of strictly earlier days. Loss falls on the target's name, terminator included, and on the names
+    in the history as well, each predicted from what comes before it.
+
+    In a share of the examples, ``name_swaps``, the catalogue's names change places with others
+    about as popular, each for the same other one throughout the example: then little helps but
+    popularity and to see what came before, and no history can be learnt by heart.
+
+    Args:
+        users: Their histories.
+        renderer: Makes the prompts.
+        trie: The catalogue's names.
+        seed: Of all draws.
+        names: The catalogue's, the most popular first, for swapping.
+        name_swaps: The share, 0 to 1.
+        first_of_day: Let loss fall on each day's first advertiser alone, of those that the prompt
+            shows. A day's events are shuffled, so it is a random one of the day's, foretold from
+            earlier days only: what serving asks for.
+    """
+
+    def __init__(
+        self,
+        users: Sequence[UserHistory],
+        renderer: PromptRenderer,
+        trie: Trie,
+        seed: int,
+        *,
+        names: Sequence[str] = (),
+        name_swaps: float = 0.0,
+        first_of_day: bool = False,
+    ) -> None:
+        self._renderer = renderer
+        self._trie = trie
+        self._seed = seed
+        self._names = names
+        self._name_swaps = name_swaps
+        self._first_of_day = first_of_day
+        self._places = {self._key(name): place for place, name in enumerate(names)}
+        self._known: dict[str, bool] = {}
+        self._paths: dict[tuple[int, ...], bool] = {}
+        rows = ((user, self._target_rows(user)) for user in users)
+        self._users = [(user, targets) for user, targets in rows if targets]
+
+    def epoch(self, number: int) -> list[Example]:
+        """Return the examples of epoch ``number``; the same for the same seed and number."""
+        random = np.random.default_rng([self._seed, number])
+        examples: list[Example] = []
+        for user, rows in track(
+            self._users, desc=f"examples of epoch {number}", unit="user", leave=False
+        ):
+            count = max(1, round(len(rows) / _NAMES_PER_PROMPT))
+            drawn = random.choice(rows, size=count, replace=False)
+            examples.extend(self._example(user, int(row), random) for row in drawn)
+        taught = [example for example in examples if example.target_positions]
+        return [taught[index] for index in random.permutation(len(taught))]
+
+    def _target_rows(self, user: UserHistory) -> list[int]:
+        """Return which events name an advertiser of the catalogue."""
+        return [
+            row
+            for row, event in enumerate(user.events)
+            if event.advertiser and self._is_known(event.advertiser)
+        ]
+
+    def _key(self, name: str) -> tuple[int, ...]:
+        """Names of the same tokens are the same, as they are to the model."""
+        return tuple(self._renderer.name_ids(name))
+
+    def _is_known(self, name: str) -> bool:
+        if name not in self._known:
+            self._known[name] = self._names_an_advertiser(self._key(name))
+        return self._known[name]
+
+    def _names_an_advertiser(self, token_ids: tuple[int, ...]) -> bool:
+        if token_ids not in self._paths:
+            self._paths[token_ids] = self._trie.lookup(token_ids) >= 0
+        return self._paths[token_ids]
+
+    def _swap_names(self, user: UserHistory, random: np.random.Generator) -> UserHistory:
+        ranks = np.arange(len(self._names))
+        others = np.argsort(np.log1p(ranks) + random.random(len(ranks)))
+        return replace(
+            user,
+            events=tuple(
+                event
+                if (place := self._places.get(self._key(event.advertiser or ""))) is None
+                else replace(event, advertiser=self._names[others[place]])
+                for event in user.events
+            ),
+        )
+
+    def _example(self, user: UserHistory, row: int, random: np.random.Generator) -> Example:
+        if random.random() < self._name_swaps:
+            user = self._swap_names(user, random)
+        target = user.events[row]
+        day = datetime.combine(target.time.date(), time(), tzinfo=UTC)
+        history = [event for event in user.events[:row] if event.time < day]
+        history = _shuffle_within_days(history, random)
+        prompt = self._renderer.render(
+            UserContext(profile=user.profile, history=history, as_of=day)
+        )
+        spans = prompt.advertiser_spans
+        if self._first_of_day:
+            firsts = _firsts_of_days(history[row] for row in prompt.advertiser_rows)
+            spans = [span for span, first in zip(spans, firsts, strict=True) if first]
+        name = self._renderer.name_ids(target.advertiser or "")
+        start = len(prompt.token_ids)
+        token_ids = prompt.token_ids + name
+        positions = [
+            position
+            for first, last in [*spans, (start, start + len(name))]
+            if first > 0 and self._names_an_advertiser(tuple(token_ids[first:last]))
+            for position in range(first, last)
+        ]
+        return Example(token_ids, positions)
+
+
+def _shuffle_within_days(events: Sequence[Event], random: np.random.Generator) -> list[Event]:
+    """The order of a day's events is an accident of the log; do not let the model learn it.
+
+    Each keeps its day, which is all that a prompt shows of its time.
+    """
+    shuffled: list[Event] = []
+    for day, group in groupby(events, key=lambda event: event.time.date()):
+        of_day = list(group)
+        first = datetime.combine(day, time(), tzinfo=UTC)
+        shuffled.extend(replace(of_day[i], time=first) for i in random.permutation(len(of_day)))
+    return shuffled
+
+
+def _firsts_of_days(events: Iterable[Event]) -> Iterator[bool]:
+    """Tell of each event whether it is the first of its day."""
+    previous = None
+    for event in events:
+        yield event.time.date() != previous
+        previous = event.time.date()

@@ -1,0 +1,239 @@
+"""What a killed training goes on from: a directory that always holds one whole state.
+
+::
+
+    OUTPUT.partial/
+      training.lock              whoever holds it is at work here
+      state.json                 whose state, where it stands, which files and their hashes
+      training-7.safetensors     weights, moments, random generators
+      best-5.safetensors         weights of the best epoch so far
+
+Tensors are written under new names first; then `state.json` is renamed into its place; then what it
+no longer names is removed. So a kill or a full disk at any moment leaves the state before or after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from adprior_runtime.bundle import hash_file
+from adprior_runtime.errors import ArtefactError, InvalidInputError
+from adprior_runtime.files.atomic import replace_file
+from adprior_runtime.text.json_text import to_json
+
+__all__ = ["KeptState", "StateKeeper", "kept_state"]
+
+_LOCK: Final = "training.lock"
+_STATE: Final = "state.json"
+_FORMAT: Final = 1
+_DAMAGE: Final = (
+    ArtefactError, AttributeError, KeyError, OSError, SafetensorError, TypeError, ValueError,
+)  # fmt: skip
+_ANEW: Final = "give --restart to train from the beginning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class KeptState:
+    """A state as it was kept.
+
+    Attributes:
+        position: Where the training stood, as JSON has it.
+        tensors: Its weights, moments and random generators.
+        best: The best epoch's weights; empty before the first epoch's end.
+    """
+
+    position: Mapping[str, Any]
+    tensors: Mapping[str, torch.Tensor]
+    best: Mapping[str, torch.Tensor]
+
+
+class StateKeeper:
+    """Reads and writes the state of one training.
+
+    Attributes:
+        directory: Where.
+        minutes: How long a training may go on before its state is kept again.
+    """
+
+    def __init__(self, directory: Path, minutes: float) -> None:
+        self.directory = directory
+        self.minutes = minutes
+        self._identity: Mapping[str, Any] = {}
+        self._files: dict[str, dict[str, str]] = {}
+        self._best: Any = None
+        self._writes = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no state is kept."""
+        return not (self.directory / _STATE).exists()
+
+    def begin(self, identity: Mapping[str, Any]) -> KeptState | None:
+        """Return the state that this training was in when it ended, None where none was kept.
+
+        Args:
+            identity: Settings and hashes of inputs, as JSON: a state of another one is refused.
+
+        Raises:
+            InvalidInputError: The state is another training's, or damaged.
+        """
+        self._identity = json.loads(to_json(identity))
+        if self.is_empty:
+            self._remove_unnamed({})
+            return None
+        try:
+            document = json.loads((self.directory / _STATE).read_text(encoding="utf-8"))
+            if document["format"] != _FORMAT:
+                raise ValueError(f"format {document['format']}, expected {_FORMAT}")
+            self._require_same(document["identity"])
+            self._files, self._best = document["files"], document["best"]
+            self._writes = document["writes"]
+            loaded = {kind: self._load(file) for kind, file in self._files.items()}
+            return KeptState(
+                position=document["position"],
+                tensors=loaded["training"],
+                best=loaded.get("best", {}),
+            )
+        except _DAMAGE as error:
+            problem = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+            raise InvalidInputError(
+                f"{self.directory}: the training's state is damaged ({problem}); {_ANEW}"
+            ) from error
+
+    def save(
+        self,
+        position: Mapping[str, Any],
+        tensors: Mapping[str, torch.Tensor],
+        best: Mapping[str, torch.Tensor],
+        best_epoch: int | None,
+    ) -> None:
+        """Keep a state instead of the one before.
+
+        Args:
+            position: As JSON has it.
+            tensors: Weights, moments and random generators.
+            best: The best epoch's weights; written where ``best_epoch`` is another than last time.
+            best_epoch: None before the first epoch's end.
+
+        Raises:
+            InvalidInputError: They cannot be written; the state before is whole.
+        """
+        files = dict(self._files)
+        self._writes += 1
+        try:
+            files["training"] = self._store("training", tensors)
+            if best_epoch is not None and best_epoch != self._best:
+                files["best"] = self._store("best", best)
+            document = {
+                "format": _FORMAT,
+                "identity": self._identity,
+                "position": position,
+                "best": best_epoch,
+                "writes": self._writes,
+                "files": files,
+            }
+            with replace_file(self.directory / _STATE) as fresh:
+                fresh.write_text(to_json(document, indent=2) + "\n", encoding="utf-8")
+        except (OSError, SafetensorError) as error:
+            self._remove_unnamed(self._files)
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            kept = "none was kept yet" if self.is_empty else "the one before is kept"
+            raise InvalidInputError(
+                f"{self.directory}: the training's state cannot be written: {reason}; {kept}; "
+                "make room and run the same command again"
+            ) from error
+        self._files, self._best = files, best_epoch
+        self._remove_unnamed(files)
+
+    def _require_same(self, identity: Mapping[str, Any]) -> None:
+        for name in sorted({*identity, *self._identity}):
+            found, expected = identity.get(name), self._identity.get(name)
+            if found != expected:
+                short = all(len(str(value)) <= 32 for value in (found, expected))
+                what = f"{name} was {found}, is {expected}" if short else f"{name} changed"
+                raise InvalidInputError(
+                    f"{self.directory}: holds the state of another training ({what}); "
+                    f"run that one's command again, or {_ANEW}"
+                )
+
+    def _store(self, kind: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
+        path = self.directory / f"{kind}-{self._writes}.safetensors"
+        save_file(dict(tensors), path)
+        return {"name": path.name, "sha256": hash_file(path)}
+
+    def _load(self, file: Mapping[str, str]) -> Mapping[str, torch.Tensor]:
+        path = self.directory / file["name"]
+        if hash_file(path) != file["sha256"]:
+            raise ValueError(f"{path.name} is not what was written")
+        loaded: Mapping[str, torch.Tensor] = load_file(path)
+        return loaded
+
+    def _remove_unnamed(self, files: Mapping[str, Mapping[str, str]]) -> None:
+        named = {file["name"] for file in files.values()}
+        for path in self.directory.glob("*.safetensors"):
+            if path.name not in named:
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def kept_state(directory: Path, *, minutes: float, restart: bool) -> Iterator[StateKeeper]:
+    """Yield a keeper; on success, or where nothing was kept, the directory vanishes.
+
+    Args:
+        directory: Of an earlier training's state, or to be made.
+        minutes: How long a training may go on before its state is kept again.
+        restart: Forget what was kept.
+
+    Raises:
+        InvalidInputError: The directory is something else, or another process is at work there.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise InvalidInputError(f"{directory}: is a file, expected a directory or nothing")
+    if directory.exists() and not (directory / _LOCK).is_file() and any(directory.iterdir()):
+        raise InvalidInputError(
+            f"{directory}: exists and holds no training's state (no {_LOCK}); choose another --work"
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    with _locked(directory):
+        if restart:
+            (directory / _STATE).unlink(missing_ok=True)
+        keeper = StateKeeper(directory, minutes)
+        try:
+            yield keeper
+        except BaseException:
+            if keeper.is_empty:
+                shutil.rmtree(directory, ignore_errors=True)
+            raise
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold the lock; a killed process lets go of it."""
+    with (directory / _LOCK).open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise InvalidInputError(
+                f"{directory}: another training is at work here (process {lock.read().strip()})"
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        with contextlib.suppress(OSError):  # a full disk: whose lock it is matters less
+            os.ftruncate(lock.fileno(), 0)
+            os.write(lock.fileno(), f"{os.getpid()}\n".encode())
+        yield

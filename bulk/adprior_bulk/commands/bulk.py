@@ -1,0 +1,261 @@
+"""``adprior bulk``: forecast for every active user, on Ray."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from adprior_build.data.event_log import ColumnMap
+from adprior_bulk.run.engines import EngineSettings
+from adprior_bulk.run.settings import Inputs, Rules
+from adprior_client.stored.forecast_time import is_from_future
+from adprior_runtime.bundle import CATALOGUE_FILE, Bundle
+from adprior_runtime.errors import InvalidInputError, InvalidRequestError
+from adprior_runtime.prompt.context import parse_time
+from adprior_runtime.terminal.options import positive_integer, positive_number
+from adprior_runtime.text.json_text import to_json
+
+__all__ = ["EXAMPLE", "add_arguments", "run"]
+
+EXAMPLE: Final = """examples:
+  adprior bulk --users users.parquet --bundle demo/bundle --output forecasts
+  adprior bulk --events events/ --profiles profiles.parquet --columns demo/columns.toml \\
+    --as-of 2024-06-01 --url gpu-1:8001 --url gpu-2:8001 --output forecasts --dry-run
+
+--users: Parquet with user_id and context (the user context's JSON). With --events and --profiles
+contexts are assembled, of the events before --as-of. Run it again after a kill, and it goes on."""
+
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_PRIORITY: Final = "bulk"
+"""Nobody waits for these forecasts: rankings and live forecasts go first at a server."""
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("--users", type=Path, metavar="U", help="Parquet: user_id, context")
+    parser.add_argument(
+        "--events",
+        type=Path,
+        metavar="E",
+        help="instead: event log (Parquet); a time without a zone is UTC",
+    )
+    parser.add_argument("--profiles", type=Path, metavar="P", help="user profiles (Parquet)")
+    parser.add_argument("--columns", type=Path, metavar="MAP", help="column map (TOML)")
+    parser.add_argument("--catalogue", type=Path, help="names of a log's advertiser ids (bundle's)")
+    parser.add_argument("--bundle", type=Path, metavar="B", help="forecast with it, in each worker")
+    parser.add_argument(
+        "--url",
+        action="append",
+        metavar="HOST:PORT",
+        help="instead: ask servers; give it several times",
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="directory of the table"
+    )
+    parser.add_argument(
+        "--as-of", type=_moment, metavar="TIME", help="the run's time, UTC (today's first instant)"
+    )
+    parser.add_argument(
+        "--max-age",
+        type=_duration,
+        default="7d",
+        metavar="AGE",
+        help="forecasts are made anew after (7d)",
+    )
+    parser.add_argument(
+        "--lateness",
+        type=_duration,
+        default="30d",
+        metavar="AGE",
+        help="late events are looked for so far back (30d)",
+    )
+    parser.add_argument("-k", type=positive_integer, help="advertisers (the bundle's number)")
+    parser.add_argument("--all", action="store_true", help="forecast users without news too")
+    parser.add_argument("--dry-run", action="store_true", help="only count who is due")
+    parser.add_argument(
+        "--workers", type=positive_integer, metavar="N", help="each on one core (all cores)"
+    )
+    parser.add_argument("--ray-address", metavar="ADDRESS", help="a Ray cluster (this machine)")
+    parser.add_argument(
+        "--shards",
+        type=positive_integer,
+        metavar="N",
+        help="parts of the table (a thousand users each)",
+    )
+    parser.add_argument(
+        "--keep",
+        type=positive_integer,
+        default=2,
+        metavar="N",
+        help="versions whose files stay (2)",
+    )
+    _add_fleet_arguments(parser)
+    parser.add_argument(
+        "--price-per-hour",
+        type=positive_number,
+        metavar="PRICE",
+        help="of all machines together; tells the cost",
+    )
+    parser.add_argument("--json", action="store_true", help="the summary as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do the run, print its summary, return the exit code.
+
+    Raises:
+        AdpriorError: Options or inputs are wrong, or the run could not be finished.
+    """
+    _check(args)
+    engine, bundle_id = _engine(args)
+    inputs = _inputs(args)
+
+    from adprior_bulk.run.job import Job, choose_shards  # noqa: PLC0415  needs pyarrow
+
+    rules = Rules(
+        as_of=args.as_of or datetime.combine(datetime.now(UTC).date(), time(), tzinfo=UTC),
+        max_age=args.max_age,
+        lateness=args.lateness,
+        bundle_id=bundle_id,
+        top_k=args.k,
+        everyone=args.all,
+        shards=choose_shards(args.output, inputs, args.shards),
+    )
+    job = Job(
+        output=args.output,
+        inputs=inputs,
+        rules=rules,
+        engine=engine,
+        workers=args.workers,
+        ray_address=args.ray_address,
+        keep=args.keep,
+        price_per_hour=args.price_per_hour,
+    )
+    summary = job.run(dry_run=args.dry_run)
+    for note in summary.notes():
+        print(f"adprior bulk: {note}", file=sys.stderr)
+    print(to_json(summary.to_json(), indent=2) if args.json else summary.to_text())
+    return 0
+
+
+def _add_fleet_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--concurrency",
+        type=positive_integer,
+        default=4,
+        metavar="N",
+        help="calls of a worker at once (4)",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=positive_number,
+        default=30.0,
+        metavar="S",
+        help="deadline of a call, seconds (30)",
+    )
+    parser.add_argument(
+        "--patience",
+        type=positive_number,
+        default=300.0,
+        metavar="S",
+        help="seconds without any answer before the run stops (300)",
+    )
+    parser.add_argument(
+        "--client", type=Path, metavar="TOML", help="settings of the client: TLS, token, metadata"
+    )
+
+
+def _check(args: argparse.Namespace) -> None:
+    if (args.users is None) == (args.events is None):
+        raise InvalidInputError("give either --users or --events")
+    if args.events is not None and args.columns is None:
+        raise InvalidInputError("--events needs --columns: a column map, such as demo/columns.toml")
+    if args.users is not None and args.profiles is not None:
+        raise InvalidInputError("--profiles goes with --events; contexts have their profile inside")
+    served = args.url is not None or args.client is not None
+    if served == (args.bundle is not None):
+        raise InvalidInputError("give either --bundle or --url")
+    if args.as_of is not None and is_from_future(args.as_of):
+        raise InvalidInputError(
+            f"--as-of: {args.as_of.isoformat()} lies in the future by the clock of this machine: "
+            "nobody would use its forecasts"
+        )
+
+
+def _engine(args: argparse.Namespace) -> tuple[EngineSettings, str]:
+    """Return what forecasts, and the id of its bundle."""
+    if args.bundle is not None:
+        from adprior_bulk.run.in_process import InProcess  # noqa: PLC0415  needs onnxruntime
+
+        bundle = Bundle.open(args.bundle)
+        return InProcess(bundle=args.bundle.resolve(), top_k=args.k), bundle.bundle_id
+    from adprior_bulk.run.fleet import Fleet, ask_bundle_id  # noqa: PLC0415  needs tritonclient
+
+    client = _client_config(args)
+    bundle_id = ask_bundle_id(client, args.k)
+    fleet = Fleet(
+        client=client,
+        top_k=args.k,
+        bundle_id=bundle_id,
+        concurrency=args.concurrency,
+        patience_s=args.patience,
+    )
+    return fleet, bundle_id
+
+
+def _client_config(args: argparse.Namespace) -> Any:
+    from dataclasses import replace  # noqa: PLC0415
+
+    from adprior_client import ClientConfig  # noqa: PLC0415
+
+    if args.client is None:
+        return ClientConfig(urls=tuple(args.url), deadline_s=args.timeout, priority=_PRIORITY)
+    config = ClientConfig.from_toml(args.client)
+    return replace(
+        config,
+        urls=config.urls if args.url is None else tuple(args.url),
+        deadline_s=args.timeout,
+        priority=config.priority or _PRIORITY,
+    )
+
+
+def _inputs(args: argparse.Namespace) -> Inputs:
+    if args.users is not None:
+        return Inputs(users=args.users)
+    columns = ColumnMap.load(args.columns)
+    catalogue = args.catalogue
+    if catalogue is None and args.bundle is not None:
+        catalogue = Bundle.open(args.bundle, [CATALOGUE_FILE]).path(CATALOGUE_FILE)
+    return Inputs(
+        events=args.events,
+        profiles=args.profiles,
+        columns=columns,
+        names=None if catalogue is None else _names(catalogue),
+    )
+
+
+def _names(catalogue: Path) -> dict[str, str]:
+    from adprior_build.catalogue.catalogue import read_catalogue  # noqa: PLC0415
+
+    found = read_catalogue(catalogue)
+    return {f"#{key}": name for key, name in zip(found.ids, found.names, strict=True)}
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return parse_time(text, "as-of")
+    except InvalidRequestError:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected a day or time such as 2024-05-31"
+        ) from None
+
+
+def _duration(text: str) -> timedelta:
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a time such as 36h or 7d")
+    return timedelta(**{_UNITS[match[2]]: float(match[1])})

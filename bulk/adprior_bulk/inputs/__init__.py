@@ -1,0 +1,1 @@
+"""Events and profiles of all users, split into shards, each user assembled."""

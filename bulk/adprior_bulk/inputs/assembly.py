@@ -1,0 +1,212 @@
+"""From a shard's events and profiles to users, whose contexts are made when they are wanted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from adprior_build.data.column_map import ColumnMap
+from adprior_build.data.log_rows import event_rows
+from adprior_build.data.profiles import Profiles, profile_rows
+from adprior_build.data.repeated_rows import choose_dropped, find_repeated
+from adprior_bulk.inputs.incremental import events_digest
+from adprior_bulk.inputs.staging import ROW, USER, WRONG, rows_by_user
+from adprior_runtime.contract import MAX_CONTEXT_BYTES
+from adprior_runtime.errors import AdpriorError, InvalidInputError, InvalidRequestError
+from adprior_runtime.prompt.context import Event, UserContext, parse_context, parse_time
+from adprior_runtime.text.json_text import to_json
+
+__all__ = ["AssembledUser", "assemble", "context_json"]
+
+_Int64Array = npt.NDArray[np.int64]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST: Final = np.datetime64("0001-01-02")
+_LAST: Final = np.datetime64("9999-12-30")
+_LEAST_EVENT: Final = '{"time":"2024-01-01T00:00:00+00:00","action":""},'
+_MOST_EVENTS: Final = MAX_CONTEXT_BYTES // len(_LEAST_EVENT) + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Log:
+    """A shard's events.
+
+    Attributes:
+        table: As staged.
+        columns: What its columns are called.
+        times: int64 [rows], microseconds since 1970.
+        wrong: What is wrong with a row, by its number.
+        names: Names of advertisers by ``#id``.
+    """
+
+    table: pa.Table
+    columns: ColumnMap
+    times: _Int64Array
+    wrong: Mapping[int, str]
+    names: Mapping[str, str]
+
+    def events(self, rows: _Int64Array) -> list[Event]:
+        """Return events, oldest first, those of one time in the log's order."""
+        ordered = rows[np.argsort(self.times[rows], kind="stable")]
+        found = event_rows(self.table.take(pa.array(ordered)), self.columns.events, "events")
+        return [self._named(event) for _, event, _ in found]
+
+    def _named(self, event: Event) -> Event:
+        name = self.names.get(event.advertiser or "")
+        return event if name is None else replace(event, advertiser=name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssembledUser:
+    """A user made of rows of a log; see `adprior_bulk.inputs.candidates.Candidate`.
+
+    Attributes:
+        as_of: The forecast's time.
+        profile: What prompts may show.
+        log: The shard's.
+        rows: int64, at least one: the user's, before ``as_of``, in the log's order.
+    """
+
+    as_of: datetime
+    profile: Mapping[str, str]
+    log: _Log
+    rows: _Int64Array
+
+    @property
+    def last_activity(self) -> datetime | None:
+        """The last event before ``as_of``."""
+        return _EPOCH + timedelta(microseconds=int(self.log.times[self.rows].max()))
+
+    def digest(self, start: datetime, end: datetime) -> int:
+        """Return `events_digest` of the user's events; reads no others."""
+        times = self.log.times[self.rows]
+        inside = (times >= _microseconds(start)) & (times <= _microseconds(end))
+        return events_digest(self.log.events(self.rows[inside]), start, end)
+
+    def context(self) -> tuple[bytes, UserContext]:
+        """Return the context: of the newest events, what a server takes."""
+        newest = np.argsort(self.log.times[self.rows], kind="stable")[-_MOST_EVENTS:]
+        raw = context_json(self.profile, self.log.events(self.rows[np.sort(newest)]), self.as_of)
+        return raw, parse_context(raw)
+
+
+def assemble(
+    events: pa.Table,
+    profiles: pa.Table | None,
+    columns: ColumnMap,
+    names: Mapping[str, str],
+    as_of: datetime,
+    counts: Counter[str],
+) -> Iterator[tuple[str | None, AssembledUser | AdpriorError]]:
+    """Yield the users who did something before a time, by id.
+
+    Args:
+        events: Staged rows of the log.
+        profiles: Staged rows of the profiles; of a user who comes twice, the last.
+        columns: What their columns are called.
+        names: Names of advertisers by ``#id``.
+        as_of: The time.
+        counts: What was found is added to it: ``repeated_dropped`` and ``repeated_kept`` rows,
+            ``profiles_repeated`` and ``profiles_nameless`` profiles, ``active_users``, and those
+            ``without_profile``.
+    """
+    told = Profiles() if profiles is None else Profiles.of(profile_rows(profiles))
+    wrong_profiles = {} if profiles is None else _wrong_users(profiles)
+    counts.update(profiles_repeated=told.repeated_users, profiles_nameless=told.nameless_rows)
+    table = events.combine_chunks()
+    times, wrong = _read_times(table["time"])
+    wrong |= {row: found for row, found in enumerate(table[WRONG].to_pylist()) if found is not None}
+    dropped = _dropped_rows(table, columns, counts)
+    log = _Log(table=table, columns=columns, times=times, wrong=wrong, names=names)
+    end = _microseconds(as_of)
+    for user_id, rows in rows_by_user(table):
+        mine = rows[~dropped[rows]]
+        if user_id is None:
+            user = columns.events.user
+            yield None, InvalidInputError(f"events: {len(mine)} rows without {user}")
+        elif wrong and (bad := [row for row in mine.tolist() if row in wrong]):
+            yield user_id, InvalidInputError(wrong[bad[0]])
+        elif len(before := mine[times[mine] < end]):
+            counts["active_users"] += 1
+            counts["without_profile"] += profiles is not None and user_id not in told.by_user
+            if user_id in wrong_profiles:
+                yield user_id, InvalidInputError(wrong_profiles[user_id])
+                continue
+            profile = told.by_user.get(user_id, {})
+            yield user_id, AssembledUser(as_of=as_of, profile=profile, log=log, rows=before)
+
+
+def _dropped_rows(
+    table: pa.Table, columns: ColumnMap, counts: Counter[str]
+) -> npt.NDArray[np.bool_]:
+    """Tell which rows repeat another and are dropped, as in training; count them."""
+    repeated = find_repeated(np.stack([table[name].to_numpy() for name in ROW], axis=1))
+    dropped = choose_dropped(repeated, table["day_alone"].to_numpy(), columns.events)
+    counts["repeated_dropped"] += int(dropped.sum())
+    counts["repeated_kept"] += int(repeated.sum() - dropped.sum())
+    return dropped
+
+
+def _wrong_users(profiles: pa.Table) -> dict[str, str]:
+    """Return what is wrong with users' last rows."""
+    users, wrong = profiles[USER].to_pylist(), profiles[WRONG].to_pylist()
+    last = dict(zip(users, wrong, strict=True))
+    return {user: found for user, found in last.items() if user and found is not None}
+
+
+def context_json(profile: Mapping[str, str], events: list[Event], as_of: datetime) -> bytes:
+    """Return a context's JSON with the newest events that fit a server's size limit."""
+    start = _dump({"profile": dict(profile), "as_of": as_of.isoformat()})
+    room = MAX_CONTEXT_BYTES - len(start) - len(',"history":[]')
+    newest: list[bytes] = []
+    for event in reversed(events):
+        document = _dump(_event_document(event))
+        room -= len(document) + 1
+        if room < 0:
+            break
+        newest.append(document)
+    return start[:-1] + b',"history":[' + b",".join(reversed(newest)) + b"]}"
+
+
+def _read_times(column: pa.ChunkedArray) -> tuple[_Int64Array, dict[int, str]]:
+    """Return times in microseconds since 1970, and what is wrong with rows that have none."""
+    wrong: dict[int, str] = {}
+    if not pa.types.is_timestamp(column.type):
+        found = []
+        for row, value in enumerate(column.to_pylist()):
+            try:
+                found.append(parse_time(value, "time"))
+            except InvalidRequestError as error:
+                wrong[row] = "events: a row has no time" if value is None else f"events: {error}"
+                found.append(_EPOCH)
+        return np.array([_microseconds(moment) for moment in found], dtype=np.int64), wrong
+    times = np.array(column.to_numpy())  # in UTC
+    beyond = (times < _FIRST) | (times > _LAST)
+    for row in np.flatnonzero(np.isnat(times) | beyond).tolist():
+        is_null = bool(np.isnat(times[row]))
+        wrong[row] = (
+            "events: a row has no time" if is_null else "events: a time beyond the calendar"
+        )
+        times[row] = 0
+    return times.astype("datetime64[us]").astype(np.int64), wrong
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _event_document(event: Event) -> dict[str, Any]:
+    texts = {name: getattr(event, name) for name in ("advertiser", "category", "text")}
+    given = {name: value for name, value in texts.items() if value is not None}
+    return {"time": event.time.isoformat(), "action": event.action} | given
+
+
+def _dump(document: dict[str, Any]) -> bytes:
+    return to_json(document, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,98 @@
+"""Rows of an input as shards read them: the texts and times that training reads from a log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from adprior_build.data.column_map import EventColumns, ProfileColumns
+from adprior_build.data.log_rows import prepare_events
+from adprior_build.data.profiles import prepare_profiles
+from adprior_build.data.repeated_rows import row_digests
+from adprior_build.data.tables import decode_text, is_text
+from adprior_build.data.text_columns import id_column
+from adprior_runtime.errors import InvalidInputError
+
+__all__ = ["ROW", "USER", "WRONG", "prepare_rows"]
+
+USER: Final = "__user__"
+WRONG: Final = "__wrong__"
+ROW: Final = ("__row_0__", "__row_1__")
+
+
+class _Piece(Protocol):
+    """See `adprior_bulk.inputs.staging.Piece`."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def texts(self) -> Sequence[str]: ...
+
+    @property
+    def user(self) -> str: ...
+
+    @property
+    def mapped(self) -> EventColumns | ProfileColumns | None: ...
+
+
+def prepare_rows(piece: _Piece, table: pa.Table) -> pa.Table:
+    """Return rows of a piece with the columns that shards look at.
+
+    Of events and profiles only what is mapped stays, as `prepare_events` and `prepare_profiles`
+    give it. Added are `USER`, the user's id as text, `WRONG`, what is wrong with a row whose text
+    is not UTF-8, and, for events, `ROW`, what `row_digests` gives of the whole row.
+
+    Args:
+        piece: What they are of.
+        table: The rows, all columns plain.
+
+    Raises:
+        InvalidInputError: A column has a type that cannot be read.
+    """
+    digests = row_digests(table) if isinstance(piece.mapped, EventColumns) else None
+    is_profiles = isinstance(piece.mapped, ProfileColumns)
+    texts = table.column_names if is_profiles else piece.texts
+    wrong = pa.nulls(table.num_rows, pa.string())
+    try:
+        table = decode_text(piece.path, table, texts)
+    except InvalidInputError:
+        table, wrong = _without_bad_text(piece.kind, table, texts)
+    users = id_column(table[piece.user], str(piece.path), piece.user)
+    if isinstance(piece.mapped, EventColumns):
+        table = prepare_events(table, piece.mapped, str(piece.path))
+    elif piece.mapped is not None:
+        table = prepare_profiles(table, piece.mapped, str(piece.path))
+    else:  # ids of another type in another file are no matter
+        table = table.set_column(table.column_names.index(piece.user), piece.user, users)
+    if digests is not None:
+        for name, lane in zip(ROW, digests.T, strict=True):
+            table = table.append_column(name, pa.array(np.ascontiguousarray(lane)))
+    return table.append_column(USER, users).append_column(WRONG, wrong)
+
+
+def _without_bad_text(
+    kind: str, table: pa.Table, texts: Sequence[str]
+) -> tuple[pa.Table, pa.Array]:
+    """Return a table without what is not UTF-8, and what is wrong with each row."""
+    wrong: list[str | None] = [None] * table.num_rows
+    for name in texts:
+        if not is_text(table[name].type):
+            continue
+        values: list[str | None] = []
+        for row, raw in enumerate(table[name].cast(pa.large_binary()).to_pylist()):
+            try:
+                values.append(None if raw is None else raw.decode())
+            except UnicodeDecodeError:
+                values.append(None)
+                wrong[row] = f"{kind}: {name} is not UTF-8"
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, pa.array(values, pa.string()))
+    return table, pa.array(wrong, pa.string())

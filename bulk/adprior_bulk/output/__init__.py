@@ -1,0 +1,1 @@
+"""The output directory: the table, its manifest, the summary."""

@@ -1,0 +1,1 @@
+"""One run: its settings, its shards, its workers, its engines."""

@@ -1,0 +1,283 @@
+"""A run from inputs to manifest: split by user, forecast by shard, published in one step."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from adprior_bulk.inputs.input_counts import InputCounts, describe
+from adprior_bulk.inputs.staging import Piece, count_rows, is_staged, list_files, list_pieces
+from adprior_bulk.output.manifest import VERSIONS, Manifest, drop_old_versions
+from adprior_bulk.output.old_layout import adopt_old_layout
+from adprior_bulk.output.summary import Summary
+from adprior_bulk.output.visible import show_table
+from adprior_bulk.output.workspace import drop_other_runs, locked
+from adprior_bulk.run.cluster import connect, map_items
+from adprior_bulk.run.engines import EngineSettings
+from adprior_bulk.run.pace import Pace, open_bar, show_pace
+from adprior_bulk.run.settings import Inputs, Rules, fingerprint
+from adprior_bulk.run.shard import Record, ShardPlan
+from adprior_bulk.run.workers import ShardWorker, StagingWorker, read_answer
+from adprior_client.stored.forecast_time import is_from_future
+from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
+
+__all__ = ["Job", "choose_shards", "input_pieces"]
+
+_FEWEST_SHARDS, _MOST_SHARDS = 16, 4096
+_USERS_A_SHARD: Final = 1000
+_EVENTS_A_USER: Final = 100
+_FEW_PIECES: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One run of ``adprior bulk``.
+
+    Attributes:
+        output: The output directory.
+        inputs: Who.
+        rules: When and which.
+        engine: How.
+        workers: How many; None for all cores.
+        ray_address: Of a cluster; None for this machine.
+        keep: How many versions' files stay.
+        price_per_hour: Of all machines together.
+        quiet: Whether no progress is shown.
+    """
+
+    output: Path
+    inputs: Inputs
+    rules: Rules
+    engine: EngineSettings
+    workers: int | None = None
+    ray_address: str | None = None
+    keep: int = 2
+    price_per_hour: float | None = None
+    quiet: bool = False
+
+    def run(self, *, dry_run: bool = False) -> Summary:
+        """Do what is left to do; publish it, unless it is a dry run.
+
+        Raises:
+            InvalidInputError: The inputs or the output directory are wrong.
+            EnvironmentProblemError: Ray or the servers failed; the run goes on when started again.
+        """
+        began = time.monotonic()
+        pieces = input_pieces(self.inputs)
+        with locked(self.output):
+            if not dry_run:
+                adopt_old_layout(self.output)
+            previous = Manifest.load(self.output)
+            if previous is not None and not dry_run:
+                show_table(self.output, previous)  # in case the last run was killed just before
+            request = self._request()
+            if previous is not None and previous.request == request:
+                self._tidy(previous)  # in case it was killed just before
+                return Summary.of_published(previous, time.monotonic() - began)
+            plan = self._plan(request, previous)
+            if not dry_run:
+                drop_other_runs(plan.directory)
+            for directory in (plan.staged, plan.record_path(0).parent):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            local = self.ray_address is None
+            self._say("starting Ray" if local else f"joining Ray at {self.ray_address}")
+            with connect(self.ray_address, self.workers) as workers:
+                self._stage(plan, pieces, workers)
+                self._say_inputs(plan, pieces)
+                done, now = self._forecast(plan, None if dry_run else self.engine, workers)
+            if not dry_run:
+                self._publish(plan, request, done)
+            return Summary.of(
+                done,
+                now,
+                engine="none" if dry_run else self.engine.name,
+                workers=workers,
+                wall_s=time.monotonic() - began,
+                version="" if dry_run else plan.version,
+                price_per_hour=self.price_per_hour,
+            )
+
+    def _request(self) -> str:
+        """Return what stands for everything that the result depends on."""
+        rules, inputs = self.rules, self.inputs
+        files = {kind: _listing(path) for kind, path in inputs.sources().items()}
+        names = sorted((inputs.names or {}).items())
+        asked = [rules.as_of, rules.max_age, rules.lateness, rules.bundle_id, rules.top_k]
+        return fingerprint(files, str(inputs.columns), names, asked, rules.everyone, rules.shards)
+
+    def _plan(self, request: str, previous: Manifest | None) -> ShardPlan:
+        rules = self.rules
+        files: dict[int, Sequence[str]] = {}
+        if previous is not None:
+            if previous.shards != rules.shards:
+                raise InvalidInputError(
+                    f"{self.output}: users are split into {previous.shards} shards there, found "
+                    f"--shards {rules.shards}; leave it out, or choose another output"
+                )
+            made_at = datetime.fromisoformat(previous.as_of)
+            if made_at > rules.as_of and not is_from_future(made_at):
+                raise InvalidInputError(
+                    f"{self.output}: its forecasts are as of {previous.as_of}, this run is as of "
+                    f"{rules.as_of.isoformat()}, which is earlier; choose another output"
+                )
+            files = {shard: previous.files_of(shard) for shard in range(rules.shards)}
+        told = fingerprint(request, None if previous is None else previous.version, VERSIONS)
+        return ShardPlan(
+            output=self.output.resolve(),
+            version=f"{rules.as_of:%Y%m%dT%H%M%S}-{told}",
+            inputs=self.inputs,
+            rules=rules,
+            previous=files,
+        )
+
+    def _stage(self, plan: ShardPlan, pieces: Sequence[Piece], workers: int) -> None:
+        """Split the inputs by user."""
+        waiting = [
+            str(place) for place, piece in enumerate(pieces) if not is_staged(piece, plan.staged)
+        ]
+        arguments = (list(pieces), plan.staged, plan.rules.shards)
+        with open_bar(
+            "split by user", total=len(pieces), waiting=len(waiting), unit="piece", quiet=self.quiet
+        ) as shown:
+            # Less than what workers take to start is done here.
+            answers = (
+                map(StagingWorker(*arguments), waiting)
+                if len(waiting) <= _FEW_PIECES
+                else map_items(waiting, StagingWorker, arguments, workers=workers)
+            )
+            for text in answers:
+                read_answer(text)
+                shown.update()
+
+    def _say(self, line: str) -> None:
+        if not self.quiet:
+            print(line, file=sys.stderr)
+
+    def _say_inputs(self, plan: ShardPlan, pieces: Sequence[Piece]) -> None:
+        for kind in self.inputs.sources():
+            places = [plan.staged / piece.counts_name for piece in pieces if piece.kind == kind]
+            self._say(describe(kind, [InputCounts.load(path) for path in places]))
+        self._say(f"as of {plan.rules.as_of:%Y-%m-%d %H:%M:%S} UTC, {plan.rules.shards} shards")
+
+    def _forecast(
+        self, plan: ShardPlan, engine: EngineSettings | None, workers: int
+    ) -> tuple[list[Record], list[Record]]:
+        """Do all shards; return the records of all, and of those done now."""
+        shards = range(plan.rules.shards)
+        found = [None if engine is None else Record.load(plan.record_path(k)) for k in shards]
+        done = [record for record in found if record is not None]
+        waiting = [str(shard) for shard in shards if found[shard] is None]
+        title = "count" if engine is None else "forecast"
+        now: list[Record] = []
+        with open_bar(
+            title, total=len(shards), waiting=len(waiting), unit="shard", quiet=self.quiet
+        ) as shown:
+            for text in map_items(waiting, ShardWorker, (plan, engine), workers=workers):
+                record = read_answer(text)
+                if record is not None:
+                    now.append(record)
+                    show_pace(shown, Pace.of(now), len(waiting) - len(now))
+        return done + now, now
+
+    def _publish(self, plan: ShardPlan, request: str, records: Sequence[Record]) -> None:
+        done = sorted(records, key=lambda record: record.shard)
+        if [record.shard for record in done] != list(range(plan.rules.shards)):
+            raise EnvironmentProblemError(
+                f"{len(done)} of {plan.rules.shards} shards are done; start the run again, "
+                "and it goes on"
+            )
+        counts: dict[str, int] = {}
+        for record in done:
+            for key, count in record.counts.items():
+                counts[key] = counts.get(key, 0) + count
+        rules = plan.rules
+        manifest = Manifest(
+            version=plan.version,
+            request=request,
+            date=rules.date.isoformat(),
+            as_of=rules.as_of.isoformat(),
+            made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            bundle_id=rules.bundle_id,
+            top_k=rules.top_k,
+            shards=rules.shards,
+            files=tuple(record.file for record in done if record.file is not None),
+            dead_letters=tuple(r.dead_letters for r in done if r.dead_letters is not None),
+            counts=counts,
+        )
+        manifest.publish(self.output)
+        show_table(self.output, manifest)
+        self._tidy(manifest)
+
+    def _tidy(self, published: Manifest) -> None:
+        drop_old_versions(self.output, published, self.keep)
+        shutil.rmtree(self.output / "_runs", ignore_errors=True)
+
+
+def input_pieces(inputs: Inputs) -> list[Piece]:
+    """Return what is to be staged of a run's inputs.
+
+    Raises:
+        InvalidInputError: A file is missing, no Parquet, or lacks a column.
+    """
+    found: list[Piece] = []
+    if inputs.users is not None:
+        found += list_pieces(
+            "users",
+            inputs.users,
+            user="user_id",
+            columns=("user_id", "context"),
+            texts=("user_id",),
+        )
+    if inputs.events is not None and inputs.columns is not None:
+        events = inputs.columns.events
+        found += list_pieces(
+            "events",
+            inputs.events,
+            user=events.user,
+            columns=tuple(events.required()),
+            texts=tuple(dict.fromkeys(events.named().values())),
+            mapped=events,
+        )
+    if inputs.profiles is not None and inputs.columns is not None:
+        profiles = inputs.columns.profiles
+        if profiles is None:
+            raise InvalidInputError("--profiles: the column map has no table [profiles]")
+        found += list_pieces(
+            "profiles",
+            inputs.profiles,
+            user=profiles.user,
+            columns=profiles.required(),
+            texts=(),
+            mapped=profiles,
+        )
+    return found
+
+
+def choose_shards(output: Path, inputs: Inputs, asked: int | None) -> int:
+    """Return into how many parts users are split.
+
+    What is asked, what the directory has, or enough for about a thousand users each.
+    """
+    previous = Manifest.load(output)
+    if asked is not None or previous is not None:
+        return asked or (previous.shards if previous is not None else 1)
+    kinds = inputs.sources()
+    users = (
+        count_rows(kinds["users"])
+        if "users" in kinds
+        else math.ceil(count_rows(kinds["events"]) / _EVENTS_A_USER)
+    )
+    return max(_FEWEST_SHARDS, min(_MOST_SHARDS, math.ceil(users / _USERS_A_SHARD)))
+
+
+def _listing(path: Path) -> list[tuple[str, int, int]]:
+    """Return name, size and time of each file of an input."""
+    stats = [(str(file), file.stat()) for file in list_files(path)]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]

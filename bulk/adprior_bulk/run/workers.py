@@ -1,0 +1,90 @@
+"""What runs on Ray's workers; errors come back as text, so that none of Ray's wraps them.
+
+Nothing foreign is quoted: a stack trace or a message of a library could hold a user's data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from adprior_bulk.inputs.staging import Piece, stage_piece
+from adprior_bulk.run.engines import Engine, EngineSettings
+from adprior_bulk.run.shard import Record, ShardPlan, run_shard
+from adprior_runtime.errors import (
+    AdpriorError,
+    ArtefactError,
+    EnvironmentProblemError,
+    InvalidInputError,
+)
+from adprior_runtime.text.json_text import to_json
+
+__all__ = ["ShardWorker", "StagingWorker", "read_answer"]
+
+_ERRORS: Final = {
+    kind.__name__: kind
+    for kind in (AdpriorError, ArtefactError, EnvironmentProblemError, InvalidInputError)
+}
+
+
+class StagingWorker:
+    """Splits pieces of the inputs by user."""
+
+    def __init__(self, pieces: Sequence[Piece], directory: Path, shards: int) -> None:
+        self._pieces, self._directory, self._shards = pieces, directory, shards
+
+    def __call__(self, item: str) -> str:
+        """Stage the piece of this number."""
+
+        def stage() -> str:
+            stage_piece(self._pieces[int(item)], self._directory, self._shards)
+            return ""
+
+        return _told(stage)
+
+
+class ShardWorker:
+    """Does shards, with an engine that is opened for the first and kept."""
+
+    def __init__(self, plan: ShardPlan, engine: EngineSettings | None) -> None:
+        self._plan, self._settings = plan, engine
+        self._engine: Engine | None = None
+
+    def __call__(self, item: str) -> str:
+        """Do the shard of this number; return its record."""
+
+        def work() -> str:
+            if self._engine is None and self._settings is not None:
+                self._engine = self._settings.open()
+            return run_shard(self._plan, self._engine, int(item)).to_json()
+
+        return _told(work)
+
+
+def read_answer(text: str) -> Record | None:
+    """Return what a worker answered, or raise what it met.
+
+    Raises:
+        AdpriorError: As on the worker.
+    """
+    document = json.loads(text)
+    if "error" in document:
+        raise _ERRORS.get(document["error"], AdpriorError)(document["message"])
+    return Record.parse(document["found"]) if document["found"] else None
+
+
+def _told(work: Callable[[], str]) -> str:
+    try:
+        return to_json({"found": work()})
+    except AdpriorError as error:
+        return to_json({"error": type(error).__name__, "message": str(error)})
+    except Exception as error:  # noqa: BLE001  whatever it is, the driver is to tell of it
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        where = f"{Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place else ""
+        detail = error.strerror if isinstance(error, OSError) else ""
+        message = f"a worker failed: {type(error).__name__} at {where} {detail or ''}".rstrip()
+        return to_json({"error": "AdpriorError", "message": message})

@@ -1,0 +1,1 @@
+"""Private: one call, from a request to its answer."""

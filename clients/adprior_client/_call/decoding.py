@@ -1,0 +1,185 @@
+"""What a server answers -> values, checked after the wire.
+
+Tensors are 1-D, without the batch dimension, which is taken away where they are received.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adprior_client._call.encoding import ROUNDING
+from adprior_client.errors import BadAnswerError
+from adprior_client.results import Advertiser, Forecast
+from adprior_client.types import Source
+from adprior_runtime import contract
+from adprior_runtime.contract import CandidateStatus
+
+__all__ = ["Priors", "decode_bundle_id", "decode_forecast", "decode_priors"]
+
+_STATUSES: Final = frozenset(CandidateStatus)
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+def decode_bundle_id(tensors: Tensors) -> str:
+    """Return ``BUNDLE_ID`` of an answer that keeps this client's contract.
+
+    Raises:
+        BadAnswerError: It keeps another version of the contract.
+    """
+    version = _decode_text(tensors[contract.ANSWER_VERSION][0], contract.ANSWER_VERSION)
+    if version != contract.CONTRACT_VERSION:
+        raise BadAnswerError(
+            f"{contract.ANSWER_VERSION}: found {version}, expected {contract.CONTRACT_VERSION}"
+        )
+    return _decode_text(tensors[contract.BUNDLE_ID][0], contract.BUNDLE_ID)
+
+
+def decode_forecast(
+    tensors: Tensors, request_id: str = "", asked: Tensors | None = None
+) -> Forecast:
+    """Build a live forecast from outputs of ``advertiser_retrieval`` or ``advertiser_ranking``.
+
+    Args:
+        tensors: The outputs.
+        request_id: Of the call.
+        asked: Its inputs; ``TOP_K`` and ``EXCLUDED_ADVERTISER_IDS`` hold for the answer.
+
+    Raises:
+        BadAnswerError: Lengths differ, or a value is impossible.
+    """
+    ids, log_probs = tensors[contract.ADVERTISER_IDS], tensors[contract.LOG_PROBS]
+    names = tensors.get(contract.ADVERTISER_NAMES, np.full(ids.size, b"", dtype=np.object_))
+    _check_lengths(ids.size, {contract.LOG_PROBS: log_probs, contract.ADVERTISER_NAMES: names})
+    _check_forecast(ids, log_probs, asked or {})
+    missing = float(tensors[contract.MISSING_MASS][0])
+    if not -ROUNDING <= missing <= 1.0 + ROUNDING:
+        raise BadAnswerError(f"{contract.MISSING_MASS}: found {missing}, expected 0 to 1")
+    rows = zip(ids.tolist(), names.tolist(), np.minimum(log_probs, 0).tolist(), strict=True)
+    return Forecast(
+        advertisers=tuple(
+            Advertiser(
+                advertiser_id=advertiser_id,
+                name=_decode_text(name, contract.ADVERTISER_NAMES),
+                log_prob=log_prob,
+            )
+            for advertiser_id, name, log_prob in rows
+        ),
+        exact=bool(tensors[contract.EXACT][0]),
+        missing_mass=min(max(missing, 0.0), 1.0),
+        bundle_id=decode_bundle_id(tensors),
+        source=Source.LIVE,
+        made_at=datetime.now(UTC),
+        request_id=request_id,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Priors:
+    """What the head said of candidates.
+
+    Attributes:
+        adjustments: float64 [n], what to add to each base logit.
+        log_probs: float32 [n], NaN off the catalogue.
+        statuses: uint8 [n].
+        bundle_id: The bundle that answered.
+        has_fitted_head: Whether that bundle's head was fitted.
+    """
+
+    adjustments: NDArray[np.float64]
+    log_probs: NDArray[np.float32]
+    statuses: NDArray[np.uint8]
+    bundle_id: str
+    has_fitted_head: bool
+
+
+def decode_priors(sent: NDArray[np.float32], answer: Tensors) -> Priors:
+    """Read the outputs of ``prior_head``.
+
+    Args:
+        sent: ``BASE_LOGITS``.
+        answer: ``ADJUSTED_LOGITS``, ``CANDIDATE_LOG_PROBS``, ``CANDIDATE_STATUS``,
+            ``ADJUSTMENT_LIMIT``, ``BUNDLE_ID``, ``CONTRACT_VERSION``.
+
+    Raises:
+        BadAnswerError: Lengths differ, a value is impossible, or an adjustment goes beyond the
+            bundle's own limit.
+    """
+    adjusted, status = answer[contract.ADJUSTED_LOGITS], answer[contract.CANDIDATE_STATUS]
+    log_probs = answer[contract.CANDIDATE_LOG_PROBS]
+    named = (contract.ADJUSTED_LOGITS, contract.CANDIDATE_STATUS, contract.CANDIDATE_LOG_PROBS)
+    _check_lengths(sent.size, {name: answer[name] for name in named})
+    if status.max(initial=0) > max(_STATUSES):
+        raise BadAnswerError(
+            f"{contract.CANDIDATE_STATUS}: found {status.max()}, expected {sorted(_STATUSES)}"
+        )
+    is_known = status != CandidateStatus.NOT_IN_CATALOGUE
+    # Written so that NaN fails; -inf, no chance at all, passes.
+    if not (log_probs[is_known] <= ROUNDING).all():
+        raise BadAnswerError(
+            f"{contract.CANDIDATE_LOG_PROBS}: found a value that is no log-probability"
+        )
+    adjustments = adjusted.astype(np.float64) - sent
+    limit = float(answer[contract.ADJUSTMENT_LIMIT][0])
+    _check_adjustments(adjustments, sent, is_known, limit)
+    return Priors(
+        adjustments=adjustments,
+        log_probs=np.where(is_known, log_probs, np.float32(np.nan)),
+        statuses=status,
+        bundle_id=decode_bundle_id(answer),
+        has_fitted_head=limit > 0.0,
+    )
+
+
+def _check_forecast(ids: NDArray[Any], log_probs: NDArray[Any], asked: Tensors) -> None:
+    if not (np.isfinite(log_probs) & (log_probs <= ROUNDING)).all():
+        raise BadAnswerError(f"{contract.LOG_PROBS}: found a value that is no log-probability")
+    if (np.diff(log_probs) > 0).any():
+        raise BadAnswerError(f"{contract.LOG_PROBS}: not the most probable first")
+    if (total := float(np.exp(log_probs.astype(np.float64)).sum())) > 1.0 + ROUNDING:
+        raise BadAnswerError(f"{contract.LOG_PROBS}: probabilities of {total:.6g} together")
+    if len(np.unique(ids)) < ids.size:
+        raise BadAnswerError(f"{contract.ADVERTISER_IDS}: an advertiser is named twice")
+    if contract.TOP_K in asked and ids.size > asked[contract.TOP_K][0]:
+        raise BadAnswerError(
+            f"{contract.ADVERTISER_IDS}: found {ids.size}, asked for {asked[contract.TOP_K][0]}"
+        )
+    if np.isin(ids, asked.get(contract.EXCLUDED_ADVERTISER_IDS, [])).any():
+        raise BadAnswerError(f"{contract.ADVERTISER_IDS}: an excluded advertiser")
+
+
+def _check_adjustments(
+    adjustments: NDArray[np.float64],
+    sent: NDArray[np.float32],
+    is_known: NDArray[np.bool_],
+    limit: float,
+) -> None:
+    if not np.isfinite(adjustments).all():
+        raise BadAnswerError(f"{contract.ADJUSTED_LOGITS}: found a value that is not finite")
+    rounding = np.spacing(np.abs(sent) + np.float32(abs(limit)))
+    if not (np.abs(adjustments) <= limit + rounding).all():  # a limit that is NaN fails
+        raise BadAnswerError(
+            f"{contract.ADJUSTED_LOGITS}: found a change of {np.abs(adjustments).max():.6g}, "
+            f"the bundle's limit is {limit:.6g}"
+        )
+    if adjustments[~is_known].any():
+        raise BadAnswerError(f"{contract.ADJUSTED_LOGITS}: found a change off the catalogue")
+
+
+def _check_lengths(expected: int, tensors: Tensors) -> None:
+    for name, values in tensors.items():
+        if values.size != expected:
+            raise BadAnswerError(f"{name}: found {values.size} values, expected {expected}")
+
+
+def _decode_text(raw: bytes, field: str) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadAnswerError(f"{field}: not UTF-8 at byte {error.start}") from error

@@ -1,0 +1,98 @@
+"""The servers: which one a user's calls go to, and which ones follow when it fails."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from adprior_client._call.breaker import CircuitBreaker
+from adprior_client.config import ClientConfig
+
+__all__ = ["Fleet", "Server"]
+
+_log = logging.getLogger("adprior_client")
+
+
+class Server:
+    """One server, as this client knows it.
+
+    Attributes:
+        url: ``HOST:PORT``.
+        breaker: Its circuit breaker.
+        bundle_id: The bundle of its last answer, empty before the first.
+        cause: Why it was not reached the last time (`ClientError.cause`), empty where it was.
+    """
+
+    def __init__(self, url: str, breaker: CircuitBreaker) -> None:
+        self.url = url
+        self.breaker = breaker
+        self.bundle_id = ""
+        self.cause = ""
+        self._told = ""
+
+    def __str__(self) -> str:
+        """Return its address, and why it was not reached where that is known."""
+        return f"{self.url} ({self.cause})" if self.cause else self.url
+
+    def succeed(self) -> None:
+        """It gave a good answer."""
+        self._report(self.breaker.succeed, "")
+
+    def fail(self, cause: str = "") -> None:
+        """It failed on a call, for a cause that may be known."""
+        self._report(self.breaker.fail, cause)
+
+    def check(self, *, is_ready: bool, cause: str = "") -> None:
+        """A health check tells whether it is ready."""
+        self._report(lambda: self.breaker.check(is_ready=is_ready), cause)
+
+    def _report(self, change: Callable[[], None], cause: str) -> None:
+        """Log when the breaker opens or closes, and when the cause becomes known meanwhile."""
+        before = self.breaker.is_open
+        change()
+        now, self.cause = self.breaker.is_open, cause
+        if before != now or (now and cause not in {"", self._told}):
+            _log.warning("adprior server %s: circuit breaker %s", self, "open" if now else "closed")
+            self._told = cause
+
+
+class Fleet:
+    """All servers of a client, ranked for each user by rendezvous hashing.
+
+    A user's first server stays the same while it is healthy, whoever else comes and goes (Thaler
+    and Ravishankar, 1998); when it is not, its users spread over all the others.
+
+    Args:
+        config: Whose ``urls`` and breaker settings are taken.
+        clock: Seconds, rising.
+    """
+
+    def __init__(self, config: ClientConfig, clock: Callable[[], float] = time.monotonic) -> None:
+        self.servers = [
+            Server(url, CircuitBreaker(config.breaker_failures, config.breaker_reset_s, clock))
+            for url in config.urls
+        ]
+
+    def order(self, key: bytes, bundle_id: str = "") -> Sequence[Server]:
+        """Return the servers in the order to ask them.
+
+        Args:
+            key: Of the user.
+            bundle_id: Where given, servers last seen with it come first, and then those unknown;
+                of those last seen with another only one, which may have changed.
+        """
+        if len(self.servers) == 1:
+            return self.servers
+        ranked = sorted(self.servers, key=lambda server: _weight(key, server.url), reverse=True)
+        if not bundle_id:
+            return ranked
+        others = [server for server in ranked if server.bundle_id not in {bundle_id, ""}]
+        unknown = [server for server in ranked if not server.bundle_id]
+        same = [server for server in ranked if server.bundle_id == bundle_id]
+        return [*same, *unknown, *others[:1]]
+
+
+def _weight(key: bytes, url: str) -> bytes:
+    return hashlib.blake2b(key + b"\0" + url.encode(), digest_size=8).digest()

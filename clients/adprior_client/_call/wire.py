@@ -1,0 +1,193 @@
+"""Between tensors and tritonclient: what a call sends, how a channel is set up, what comes back.
+
+Both drivers, `blocking_driver` and `asyncio_driver`, are built from these.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import (
+    InferenceServerException,
+    InferInput,
+    InferRequestedOutput,
+    InferResult,
+)
+
+from adprior_client._call.causes import find_cause
+from adprior_client._call.proxy import is_loopback
+from adprior_client.config import ClientConfig
+from adprior_client.errors import (
+    BadAnswerError,
+    CancelledError,
+    ClientError,
+    error_for_status,
+)
+from adprior_runtime.contract import MAX_CONTEXT_BYTES, MODEL_NAMES, Target, Tensor, model
+from adprior_runtime.text.json_text import to_json
+
+__all__ = [
+    "Request",
+    "channel_settings",
+    "error_of",
+    "read_answer",
+]
+
+# The models that clients call have the same tensors on both targets.
+_SPECS: Final = {name: model(name, Target.CPU) for name in MODEL_NAMES}
+_NUMPY_TYPES: Final[dict[str, type[np.generic]]] = {
+    "BOOL": np.bool_,
+    "UINT8": np.uint8,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "FP32": np.float32,
+    "BYTES": np.object_,
+}
+_RETRIED: Final = ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
+_MAX_ANSWER_BYTES: Final = 64 << 20
+"""Many times the largest answer of the contract; what claims to be larger is not taken in."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """What one call asks, ready to be sent to any server.
+
+    Attributes:
+        model: Of the contract.
+        inputs: tritonclient's.
+        outputs: tritonclient's.
+        wanted: The contract's, of the same outputs.
+        priority: One of `contract.Priority`.
+    """
+
+    model: str
+    inputs: list[InferInput]
+    outputs: list[InferRequestedOutput]
+    wanted: list[Tensor]
+    priority: int
+
+    @classmethod
+    def of(
+        cls,
+        model_name: str,
+        tensors: Mapping[str, NDArray[Any]],
+        outputs: Sequence[str],
+        priority: int,
+    ) -> Request:
+        """Return a request.
+
+        Args:
+            model_name: A model of the contract.
+            tensors: Inputs by name, 1-D: the batch dimension is added here.
+            outputs: Names of the outputs wanted.
+            priority: One of `contract.Priority`.
+        """
+        spec = _SPECS[model_name]
+        return cls(
+            model=model_name,
+            inputs=[_to_input(t, tensors[t.name]) for t in spec.inputs if t.name in tensors],
+            outputs=[InferRequestedOutput(name) for name in outputs],
+            wanted=[tensor for tensor in spec.outputs if tensor.name in outputs],
+            priority=int(priority),
+        )
+
+
+def channel_settings(config: ClientConfig, url: str) -> dict[str, Any]:
+    """Return what tritonclient's clients take beside address and credentials: gRPC's arguments.
+
+    gRPC does the retries on one server: attempts, exponential back-off and jitter, all inside the
+    call's deadline. A server on loopback is never asked through a proxy.
+    """
+    attempts = config.max_attempts if len(config.urls) == 1 else 1
+    policy = {
+        "maxAttempts": attempts,
+        "initialBackoff": f"{config.initial_backoff_s:.9f}s",
+        "maxBackoff": f"{config.max_backoff_s:.9f}s",
+        "backoffMultiplier": config.backoff_multiplier,
+        "retryableStatusCodes": _RETRIED,
+    }
+    method: dict[str, Any] = {"name": [{}]} | ({"retryPolicy": policy} if attempts > 1 else {})
+    arguments: list[tuple[str, Any]] = [
+        ("grpc.max_send_message_length", -1),  # bounded where it is checked
+        ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
+        ("grpc.keepalive_time_ms", int(1000 * config.keepalive_time_s)),
+        ("grpc.keepalive_timeout_ms", int(1000 * config.keepalive_timeout_s)),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 2000),  # the time that connecting may take, TLS too
+        ("grpc.max_reconnect_backoff_ms", 1000),  # gRPC's own two minutes outlast most outages
+        ("grpc.enable_retries", 1),
+        ("grpc.per_rpc_retry_buffer_size", 4 * MAX_CONTEXT_BYTES),
+        ("grpc.service_config", to_json({"methodConfig": [method]})),
+    ]
+    if is_loopback(url) or not config.use_proxy:
+        arguments.append(("grpc.enable_http_proxy", 0))
+    if config.tls_server_name is not None:
+        arguments.append(("grpc.ssl_target_name_override", config.tls_server_name))
+    return {"channel_args": arguments}
+
+
+def read_answer(request: Request, result: InferResult) -> dict[str, NDArray[Any]]:
+    """Return the outputs wanted, typed as in the contract, without the batch dimension.
+
+    Raises:
+        BadAnswerError: An output is missing, or breaks the contract.
+    """
+    return {tensor.name: _from_output(tensor, result) for tensor in request.wanted}
+
+
+def error_of(
+    error: Exception, model_name: str, url: str, timeout_s: float, config: ClientConfig
+) -> ClientError:
+    """Return what an attempt's exception means.
+
+    Args:
+        error: From tritonclient or gRPC.
+        model_name: What was called.
+        url: Of the server.
+        timeout_s: The time it had.
+        config: The client's, for what may be wrong where a connection is closed at once.
+    """
+    place = f"{model_name} at {url}"
+    if isinstance(error, InferenceServerException):
+        detail = " ".join((error.message() or "no reason given").split())
+        if str(error.status()).endswith("DEADLINE_EXCEEDED"):
+            detail = f"no answer within {timeout_s:.3g} s"
+        cause = find_cause(detail, url, config)
+        message = f"{place}: {detail}; {cause}" if cause else f"{place}: {detail}"
+        found = error_for_status(error.status(), message)
+        found.cause = cause
+        return found
+    if isinstance(error, ValueError) and "closed channel" in str(error):
+        return CancelledError(f"{place}: the client was closed")
+    return BadAnswerError(f"{place}: {type(error).__name__} on reading the answer")
+
+
+def _to_input(tensor: Tensor, values: NDArray[Any]) -> InferInput:
+    infer_input = InferInput(tensor.name, [1, values.size], tensor.dtype)
+    infer_input.set_data_from_numpy(values[np.newaxis])
+    return infer_input
+
+
+def _from_output(tensor: Tensor, result: InferResult) -> NDArray[Any]:
+    expected = f"{tensor.dtype}[1, {'n' if tensor.ragged else 1}]"
+    described = result.get_output(tensor.name)
+    if described is None:
+        raise BadAnswerError(f"{tensor.name}: missing in the answer, expected {expected}")
+    shape = tuple(described.shape)
+    one_row = len(shape) == 2 and shape[0] == 1 and (tensor.ragged or shape[1] == 1)
+    if described.datatype != tensor.dtype or not one_row:
+        raise BadAnswerError(
+            f"{tensor.name}: found {described.datatype}{list(shape)}, expected {expected}"
+        )
+    try:
+        values = result.as_numpy(tensor.name)[0]
+    except (ValueError, TypeError, IndexError, struct.error) as error:
+        raise BadAnswerError(
+            f"{tensor.name}: its bytes do not make up {tensor.dtype}{list(shape)}"
+        ) from error
+    return np.asarray(values, dtype=_NUMPY_TYPES[tensor.dtype])

@@ -1,0 +1,1 @@
+"""What ``adprior predict`` and ``adprior rank`` share."""

@@ -1,0 +1,1 @@
+"""Subcommands of ``adprior``, one module each, named as the subcommand."""

@@ -1,0 +1,87 @@
+"""``adprior predict``: forecast one user's advertisers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Final
+
+from adprior_client.cli.connection_options import add_connection_arguments, read_connection
+from adprior_client.cli.context_use import ask_context_use
+from adprior_client.cli.documents import read_user
+from adprior_client.results import Forecast
+from adprior_client.retrieval import RetrievalClient
+from adprior_runtime.terminal.tables import Column, format_bar, format_percent, format_table
+from adprior_runtime.text.json_text import to_json
+
+__all__ = ["add_arguments", "run"]
+
+EXAMPLE: Final = "example:\n  adprior predict --url localhost:8001 --user user.json -k 5"
+_WORTH_TELLING: Final = 0.1
+_COLUMNS: Final[tuple[Column, ...]] = (
+    ("rank", "right"),
+    ("advertiser", "left"),
+    ("id", "right"),
+    ("probability", "right"),
+    ("", "left"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options to its parser."""
+    add_connection_arguments(parser)
+    parser.add_argument(
+        "--user",
+        required=True,
+        metavar="FILE",
+        help="user context as JSON; - reads standard input. A time without a zone is UTC",
+    )
+    parser.add_argument("-k", type=int, help="how many advertisers (default: the bundle's number)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask, print the forecast, and return the exit code.
+
+    Raises:
+        InvalidInputError: The user's file is wrong.
+        ClientError: The call failed.
+    """
+    user = read_user(args.user)
+    config = read_connection(args)
+    with RetrievalClient(config) as client:
+        forecast = client.forecast(user, args.k)
+    use = ask_context_use(config, user)
+    if args.json:
+        print(to_json(forecast.to_json(), ensure_ascii=False, indent=2))
+        if use is not None and use.unused:
+            print(f"adprior predict: context: {use.describe()}", file=sys.stderr)
+    else:
+        print(_table(forecast))
+        if use is not None:
+            print(f"Context: {use.describe()}")
+    return 0
+
+
+def _table(forecast: Forecast) -> str:
+    most = max((item.probability for item in forecast.advertisers), default=0.0)
+    rows = [
+        (
+            str(place),
+            item.name,
+            str(item.advertiser_id),
+            format_percent(item.probability),
+            format_bar(item.probability / most if most else 0.0),
+        )
+        for place, item in enumerate(forecast.advertisers, start=1)
+    ]
+    certificate = (
+        "Exact: no other advertiser of the catalogue is more probable than these."
+        if forecast.exact
+        else "Not certified: an advertiser not shown may be more probable than the last of these."
+    )
+    rest = f"Advertisers not shown: at most {format_percent(forecast.missing_mass)} together."
+    shown = sum(item.probability for item in forecast.advertisers)
+    if (nowhere := 1.0 - shown - forecast.missing_mass) >= _WORTH_TELLING:
+        rest += f"\nNo advertiser of the catalogue: at least {format_percent(nowhere)}."
+    return f"{format_table(_COLUMNS, rows)}\n\n{certificate}\n{rest}\nBundle: {forecast.bundle_id}"

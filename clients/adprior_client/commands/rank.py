@@ -1,0 +1,116 @@
+"""``adprior rank``: adjust the logits of one user's candidates."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from typing import Final
+
+from adprior_client.cli.connection_options import add_connection_arguments, read_connection
+from adprior_client.cli.context_use import ask_context_use
+from adprior_client.cli.documents import STANDARD_INPUT, read_candidates, read_forecast, read_user
+from adprior_client.ranking import RankingClient
+from adprior_client.results import RankedCandidate, Ranking
+from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.terminal.tables import Column, format_percent, format_table
+from adprior_runtime.text.json_text import to_json
+
+__all__ = ["add_arguments", "run"]
+
+EXAMPLE: Final = """\
+examples:
+  adprior rank --url localhost:8001 --user user.json --candidates candidates.json
+  adprior predict --url localhost:8001 --user user.json --json |
+    adprior rank --url localhost:8001 --forecast - --candidates candidates.json
+
+candidates.json:
+  [{"advertiser_id": 17, "base_logit": -2.31}, {"advertiser_id": 4, "base_logit": -2.75}]"""
+_NO_HEAD: Final = """\
+adprior rank: bundle {bundle_id} has no fitted head, so every adjustment is 0. To fit one, take a
+ranking log (the rows of Ranking.to_log with labels joined, or a simulated one), and:
+  adprior bench simulate-log --bundle BUNDLE --events EVENTS --profiles PROFILES \\
+    --columns MAP --output log.parquet
+  adprior fit-head --logs log.parquet --bundle BUNDLE --output head.onnx
+  adprior build --bundle BUNDLE --head head.onnx --output REPO"""
+_COLUMNS: Final[tuple[Column, ...]] = (
+    ("rank", "right"),
+    ("advertiser id", "right"),
+    ("base logit", "right"),
+    ("prior adds", "right"),
+    ("logit", "right"),
+    ("probability", "right"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options to its parser."""
+    add_connection_arguments(parser)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--user",
+        metavar="FILE",
+        help="user context as JSON; - reads standard input. A time without a zone is UTC",
+    )
+    source.add_argument(
+        "--forecast", metavar="FILE", help="the user's forecast, from adprior predict --json"
+    )
+    parser.add_argument(
+        "--candidates",
+        required=True,
+        metavar="FILE",
+        help="JSON list of {advertiser_id, base_logit}",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask, print the ranking, and return the exit code.
+
+    Raises:
+        InvalidInputError: A file is wrong, or two are to come from standard input.
+        ClientError: The call failed.
+    """
+    source = args.forecast if args.user is None else args.user
+    if source == args.candidates == STANDARD_INPUT:
+        raise InvalidInputError("standard input is asked for twice: only one FILE can be -")
+    subject = read_forecast(source) if args.user is None else read_user(source)
+    candidates, base_logits = read_candidates(args.candidates)
+    config = read_connection(args)
+    with RankingClient(config) as client:
+        ranking = client.score(subject, candidates, base_logits)
+    use = ask_context_use(config, subject) if isinstance(subject, bytes) else None
+    if args.json:
+        print(to_json(ranking.to_json(), ensure_ascii=False, indent=2))
+        if use is not None and use.unused:
+            print(f"adprior rank: context: {use.describe()}", file=sys.stderr)
+    else:
+        print(_table(ranking))
+        if use is not None:
+            print(f"Context: {use.describe()}")
+        if ranking.has_fitted_head is False:
+            print(_NO_HEAD.format(bundle_id=ranking.bundle_id), file=sys.stderr)
+    return 0
+
+
+def _table(ranking: Ranking) -> str:
+    best_first = sorted(ranking.candidates, key=lambda item: -item.adjusted_logit)
+    rows = [
+        (
+            str(place),
+            str(item.advertiser_id),
+            f"{item.base_logit:.3f}",
+            f"{item.adjusted_logit - item.base_logit:+.3f}",
+            f"{item.adjusted_logit:.3f}",
+            _prior(item),
+        )
+        for place, item in enumerate(best_first, start=1)
+    ]
+    return f"{format_table(_COLUMNS, rows)}\n\nBundle: {ranking.bundle_id or 'none was asked'}"
+
+
+def _prior(item: RankedCandidate) -> str:
+    if item.log_prob is None:
+        return "not in catalogue"
+    shown = format_percent(min(math.exp(item.log_prob), 1.0))
+    return shown if item.status == "exact" else f"at most {shown}"

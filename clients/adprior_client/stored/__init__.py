@@ -1,0 +1,1 @@
+"""Stored forecasts: in Parquet files and in Redis."""

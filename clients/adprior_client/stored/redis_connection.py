@@ -1,0 +1,248 @@
+"""Connections to Redis: checked addresses, passwords off the command line, faults in one line."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote, urlsplit
+
+from adprior_client.stored.redis_password import PasswordFile
+from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
+
+if TYPE_CHECKING:
+    import redis
+
+__all__ = ["RedisAddress", "RedisProblemError", "explain"]
+
+_SCHEMES: Final = ("redis", "rediss", "unix")
+_EXPECTED: Final = "expected redis://HOST:PORT/DB, rediss:// for TLS, or unix:///PATH?db=DB"
+_DEFAULT_PORT: Final = 6379
+
+
+class RedisProblemError(EnvironmentProblemError):
+    """Redis cannot be reached, or does not do what it is asked."""
+
+
+class RedisAddress:
+    """A Redis server, and how to get in.
+
+    Args:
+        url: ``redis://[USER@]HOST[:PORT][/DB]``, ``rediss://`` for TLS, ``unix:///PATH[?db=DB]``.
+        password: Of the user, or of the server where it knows no users.
+        password_file: A file that has it, instead; read again at each connection.
+        tls_ca_file: PEM certificates to trust, the system's where none is given.
+        tls_certificate_file: Our own PEM chain, where the server wants one.
+        tls_key_file: Its key.
+
+    Raises:
+        InvalidInputError: The URL is malformed or holds a password, or a TLS file is unusable.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        password: str | None = None,
+        password_file: str | Path | None = None,
+        tls_ca_file: str | Path | None = None,
+        tls_certificate_file: str | Path | None = None,
+        tls_key_file: str | Path | None = None,
+    ) -> None:
+        parts = _split(url)
+        if password is not None and password_file is not None:
+            raise InvalidInputError("password and password_file: expected one of them")
+        username = unquote(parts.username or "") or None
+        self._settings: dict[str, Any] = {"username": username, "password": password}
+        if password_file is not None:
+            self._settings = {"credential_provider": PasswordFile(password_file, username)}
+        self._scheme = parts.scheme
+        if parts.scheme == "unix":
+            self._settings |= {"path": unquote(parts.path), "db": _database(parts.query[3:])}
+            self.name = f"unix://{parts.path}"
+        else:
+            host, port = parts.hostname or "localhost", parts.port or _DEFAULT_PORT
+            self._settings |= {"host": host, "port": port, "db": _database(parts.path[1:])}
+            shown = f"[{host}]" if ":" in host else host
+            self.name = f"{parts.scheme}://{shown}:{port}/{self._settings['db']}"
+        files = (tls_ca_file, tls_certificate_file, tls_key_file)
+        if parts.scheme == "rediss":
+            self._settings |= _tls_settings(*files)
+        elif any(file is not None for file in files):
+            raise InvalidInputError(f"{self.name}: TLS files were given, expected rediss://")
+
+    def connect(self, *, timeout_s: float, max_connections: int) -> redis.Redis:
+        """Return a client; it connects at its first command, and never tries a command twice.
+
+        Args:
+            timeout_s: Of connecting, of each answer, and of waiting for a free connection.
+            max_connections: Most that are open at once; threads wait for a free one.
+
+        Raises:
+            InvalidInputError: The package redis is missing.
+        """
+        try:
+            import redis  # noqa: PLC0415  not among what the clients need
+            from redis.backoff import NoBackoff  # noqa: PLC0415
+            from redis.retry import Retry  # noqa: PLC0415
+        except ImportError as error:
+            raise InvalidInputError(
+                f"{self.name}: needs the package redis: pip install 'adprior[redis]'"
+            ) from error
+        kinds: dict[str, type[Any]] = {
+            "redis": redis.Connection,
+            "rediss": redis.SSLConnection,
+            "unix": redis.UnixDomainSocketConnection,
+        }
+        settings = dict(self._settings)
+        if self._scheme != "unix":
+            settings |= {"socket_connect_timeout": timeout_s, "socket_keepalive": True}
+        make_pool: Any = redis.BlockingConnectionPool
+        pool = make_pool(
+            max_connections=max_connections,
+            timeout=timeout_s,
+            connection_class=kinds[self._scheme],
+            socket_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            **settings,
+        )
+        return redis.Redis(connection_pool=pool)
+
+
+_WORDS: Final[dict[str, str]] = {
+    "NOAUTH": "it wants a password, and none was given",
+    "WRONGPASS": "wrong user name or password",
+    "NOPASS": "a password was given, and it has none for this user",
+    "NOPERM": "this user may not do that: its ACL lacks a command or the namespace's keys",
+    "OOM": "it is out of memory (maxmemory)",
+    "READONLY": "it is a read-only replica: give the primary's address",
+    "LOADING": "it is still loading its data: try again when it is done",
+    "MISCONF": "it refuses writes because it cannot save to disk (MISCONF)",
+    "WRONGTYPE": "a key of this namespace holds something else: choose another namespace",
+    "MOVED": "it is a Redis Cluster, expected a single primary",
+    "CLUSTERDOWN": "it is a Redis Cluster, and down; expected a single primary",
+    "MASTERDOWN": "it is a replica that has lost its primary",
+    "NOREPLICAS": "it refuses writes: too few replicas follow it",
+}
+"""By the word with which Redis begins an error."""
+
+_SAID: Final = (
+    (
+        re.compile(r"invalid username.(or.)?password", re.IGNORECASE),
+        "WRONGPASS",
+    ),
+    (re.compile(r"authentication required", re.IGNORECASE), "NOAUTH"),
+    (re.compile(r"without any password configured|no password is set", re.IGNORECASE), "NOPASS"),
+    (re.compile(r"command not allowed when used memory", re.IGNORECASE), "OOM"),
+    (re.compile(r"can't write against a read only replica", re.IGNORECASE), "READONLY"),
+    (re.compile(r"loading the dataset", re.IGNORECASE), "LOADING"),
+    (re.compile(r"has no permissions", re.IGNORECASE), "NOPERM"),
+)
+"""The client library cuts off some of these words."""
+
+
+def explain(error: BaseException, name: str) -> str:
+    """Return what went wrong in one line.
+
+    Redis' own text is not quoted: it may hold a command's arguments, and so a user's id.
+
+    Args:
+        error: Of the package redis, or the system's.
+        name: The server's, as `RedisAddress.name` has it.
+    """
+    return f"{name}: {_reason(error)}"
+
+
+def _reason(error: BaseException) -> str:
+    text, kind = str(error), type(error).__name__
+    if word := _word_of(text):
+        return _WORDS[word]
+    if kind == "TimeoutError":
+        return "no answer in time: it is overloaded, stopped or out of reach"
+    if "certificate" in text.lower() or "ssl" in text.lower():
+        reason = re.search(r"certificate verify failed[^(\]]*|WRONG_VERSION_NUMBER", text)
+        return f"no TLS connection: {reason[0].strip() if reason else 'handshake failed'}"
+    if kind in {"ConnectionError", "MaxConnectionsError"} or isinstance(error, OSError):
+        return f"no connection: {_network_reason(text)}"
+    words = re.findall(r"\b[A-Z]{3,}\b", text)
+    return f"it refused a command: {words[0] if words else kind}"
+
+
+def _word_of(text: str) -> str:
+    """Return the word of `_WORDS` that an error begins with, or that it began with once."""
+    for pattern, word in _SAID:
+        if pattern.search(text):
+            return word
+    words = [*text.partition("error: ")[2].split()[:1], *text.split()[:1]]
+    return next((word for word in words if word in _WORDS), "")
+
+
+def _network_reason(text: str) -> str:
+    known = (
+        ("No connection available", "all of them are busy"),
+        ("refused", "nobody listens there"),
+        ("No such file", "no such socket"),
+        ("not known", "no such host"),
+        ("resolution", "no such host"),
+        ("unreachable", "no route to it"),
+        ("closed by server", "it closed the connection; was it stopped, or does it speak TLS?"),
+        ("reset", "it closed the connection"),
+        ("Broken pipe", "it closed the connection"),
+        ("Invalid Database", "it has no such database"),
+        ("denied", "permission denied"),
+    )
+    return next((said for part, said in known if part.lower() in text.lower()), "it was lost")
+
+
+def _split(url: str) -> Any:
+    """Return a URL's parts; what is wrong is told without the URL, which may hold a password."""
+    try:
+        parts = urlsplit(url)
+        port, password = parts.port, parts.password
+    except (ValueError, AttributeError, TypeError):
+        raise InvalidInputError(f"Redis: the URL is malformed, {_EXPECTED}") from None
+    if password is not None:
+        raise InvalidInputError(
+            "Redis: the URL holds a password, which command lines and logs show: give it apart"
+        )
+    if parts.scheme not in _SCHEMES:
+        raise InvalidInputError(f"Redis: found {url!r}, {_EXPECTED}")
+    if parts.scheme == "unix":
+        good = bool(parts.path) and not parts.netloc.rpartition("@")[2]
+        good = good and (not parts.query or re.fullmatch(r"db=\d+", parts.query) is not None)
+    else:
+        good = port != 0 and not parts.query and re.fullmatch(r"(/\d*)?", parts.path) is not None
+    if not good or parts.fragment:
+        raise InvalidInputError(f"Redis: found {url!r}, {_EXPECTED}")
+    return parts
+
+
+def _database(text: str) -> int:
+    return int(text or "0")
+
+
+def _tls_settings(
+    ca_file: str | Path | None, certificate_file: str | Path | None, key_file: str | Path | None
+) -> dict[str, Any]:
+    if (certificate_file is None) != (key_file is None):
+        raise InvalidInputError("Redis: a TLS certificate and its key go together")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if file := ca_file:
+            context.load_verify_locations(file)
+        if file := certificate_file:
+            context.load_cert_chain(file, key_file)
+    except OSError as error:  # an SSLError is one
+        reason = "not PEM, or the key is not this certificate's"
+        if not isinstance(error, ssl.SSLError):
+            reason = error.strerror or type(error).__name__
+        raise InvalidInputError(f"{file}: {reason}") from error
+    return {
+        "ssl_cert_reqs": "required",
+        "ssl_check_hostname": True,
+        "ssl_ca_certs": None if ca_file is None else str(ca_file),
+        "ssl_certfile": None if certificate_file is None else str(certificate_file),
+        "ssl_keyfile": None if key_file is None else str(key_file),
+    }

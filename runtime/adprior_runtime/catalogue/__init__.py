@@ -1,0 +1,1 @@
+"""The advertisers: their names as a trie, their ids and popularity."""

@@ -1,0 +1,212 @@
+"""A compiled TensorRT-LLM engine on disk, and whether it fits the configuration around it.
+
+``trtllm-build`` writes ``config.json`` beside ``rank0.engine``: what it was built with, and for
+which sizes (``build_config``). An engine takes no request beyond its sizes, and a server whose
+configuration asks for more fails at load or, worse, at the first long prompt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from adprior_runtime.engines.gpu_faults import TENSORRT_LLM_VERSION
+from adprior_runtime.errors import ArtefactError
+from adprior_runtime.repository.served_configs import read_config
+
+__all__ = [
+    "ENGINE_KIND",
+    "KV_SHARE",
+    "NeededSizes",
+    "engine_differences",
+    "engine_mismatches",
+    "find_engine",
+    "is_kv_share",
+    "read_engine_config",
+    "read_engine_parameters",
+]
+
+ENGINE_KIND: Final = "tensorrt-llm"
+"""A manifest's ``engine``, and the option of ``adprior build``."""
+
+KV_SHARE: Final = "kv_cache_free_gpu_mem_fraction"
+"""The parameter with the part of the free memory that becomes KV cache."""
+
+_CONFIG: Final = "config.json"
+_ENGINE: Final = "rank0.engine"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeededSizes:
+    """What requests ask of an engine.
+
+    Attributes:
+        prompt_tokens: The longest prompt.
+        name_tokens: The longest name, terminator included: what is generated.
+        beam_width: Of every request.
+        concurrency: Requests that run at once; None where nothing says.
+    """
+
+    prompt_tokens: int
+    name_tokens: int
+    beam_width: int
+    concurrency: int | None = None
+
+
+def find_engine(directory: Path) -> Path | None:
+    """Return the engine file of one GPU in ``directory``; None if there is none.
+
+    Raises:
+        ArtefactError: It is an engine for several GPUs, or a part of one.
+    """
+    found = sorted(directory.glob("rank*.engine"))
+    if len(found) > 1:
+        raise ArtefactError(
+            f"{directory}: an engine for {len(found)} GPUs, expected one file, {_ENGINE}; "
+            "build it with tensor_parallelism = 1"
+        )
+    if found and found[0].name != _ENGINE:
+        raise ArtefactError(f"{directory}: {found[0].name}, expected one file, {_ENGINE}")
+    return found[0] if found else None
+
+
+def read_engine_config(directory: Path) -> dict[str, Any]:
+    """Read the ``config.json`` that ``trtllm-build`` wrote beside the engine.
+
+    Raises:
+        ArtefactError: It is missing or not one.
+    """
+    path = directory / _CONFIG
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtefactError(f"{path}: not an engine's configuration: {error}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("build_config"), dict):
+        raise ArtefactError(f"{path}: not an engine's configuration (no build_config)")
+    return document
+
+
+def read_engine_parameters(path: Path) -> dict[str, str]:
+    """Read the ``parameters`` block of the engine's ``config.pbtxt``.
+
+    Raises:
+        ArtefactError: It is missing or not one.
+    """
+    config = read_config(path)
+    return {key: str(value.string_value) for key, value in config.parameters.items()}
+
+
+def is_kv_share(text: str) -> bool:
+    """Whether a value of `KV_SHARE` is a share, above 0 and below 1."""
+    try:
+        return 0 < float(text) < 1
+    except ValueError:
+        return False
+
+
+def engine_mismatches(
+    engine_config: Mapping[str, Any],
+    parameters: Mapping[str, str],
+    needed: NeededSizes | None = None,
+) -> list[str]:
+    """Say where an engine does not fit a model configuration; an empty list when it does.
+
+    Args:
+        engine_config: What `read_engine_config` returns.
+        parameters: The ``parameters`` block of ``llm_engine/config.pbtxt``.
+        needed: What requests ask; None compares with ``parameters`` alone.
+
+    Returns:
+        One line for each mismatch: what was found, what was expected.
+    """
+    found = engine_differences(engine_config, parameters, needed)
+    return [f"{here}, expected {expected}" for here, expected in found]
+
+
+def engine_differences(
+    engine_config: Mapping[str, Any],
+    parameters: Mapping[str, str],
+    needed: NeededSizes | None = None,
+) -> list[tuple[str, str]]:
+    """Return what `engine_mismatches` says, each as what was found and what was expected."""
+    built = _within(engine_config, "build_config")
+    found = [
+        *_wrong_version(engine_config.get("version")),
+        *_wrong_make(_within(engine_config, "pretrained_config")),
+        *_wrong_widths(built, parameters),
+        *_wrong_features(built, parameters),
+    ]
+    if needed is not None:
+        found += _too_small(built, needed)
+    return list(dict.fromkeys(found))
+
+
+def _within(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return an object of a document; an empty one where there is none."""
+    found = document.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _wrong_version(version: object) -> Iterator[tuple[str, str]]:
+    if version != TENSORRT_LLM_VERSION:
+        told = f"{TENSORRT_LLM_VERSION}: the pinned container loads no other"
+        yield f"an engine of TensorRT-LLM {version}", told
+
+
+def _wrong_make(model: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    ranks = _within(model, "mapping").get("world_size", 1)
+    if ranks != 1:
+        yield f"an engine for {ranks} GPUs (world_size)", "one for a single GPU"
+    cache = _within(model, "quantization").get("kv_cache_quant_algo")
+    if cache is not None:
+        told = "none: log-probabilities want a KV cache of 16 bits"
+        yield f"a quantised KV cache (kv_cache_quant_algo {cache})", told
+
+
+def _wrong_widths(
+    built: Mapping[str, Any], parameters: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    asked, width = parameters.get("max_beam_width", "1"), built.get("max_beam_width")
+    if not asked.isdecimal():
+        yield f"max_beam_width {asked!r} in config.pbtxt", "a whole number"
+    elif width != int(asked):
+        yield f"an engine of max_beam_width {width}", f"{asked}, as config.pbtxt says"
+
+
+def _wrong_features(
+    built: Mapping[str, Any], parameters: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    plugins = _within(built, "plugin_config")
+    in_flight = parameters.get("gpt_model_type", "").startswith("inflight")
+    cache = str(built.get("kv_cache_type", "")).upper().rpartition(".")[2]
+    if in_flight and cache != "PAGED":
+        yield f"an engine of kv_cache_type {cache or None}", "PAGED: batching in flight needs it"
+    if in_flight and plugins.get("remove_input_padding") is not True:
+        told = "one with it: batching in flight needs it"
+        yield "an engine built without remove_input_padding", told
+    reuse = parameters.get("enable_kv_cache_reuse", "").lower() in {"true", "1"}
+    if reuse and plugins.get("use_paged_context_fmha") is not True:
+        told = "one with it: enable_kv_cache_reuse needs it"
+        yield "an engine built without use_paged_context_fmha", told
+
+
+def _too_small(built: Mapping[str, Any], needed: NeededSizes) -> Iterator[tuple[str, str]]:
+    users = needed.concurrency
+    least: dict[str, tuple[int, str]] = {
+        "max_input_len": (needed.prompt_tokens, "the longest prompt"),
+        # Shorter, and TensorRT-LLM would cut names off without a word.
+        "max_seq_len": (needed.prompt_tokens + needed.name_tokens, "the longest prompt and name"),
+        "max_num_tokens": (needed.prompt_tokens, "the longest prompt"),
+        # Requests beyond it wait in the engine: less than Triton's batch is no fault.
+        "max_batch_size": (users or 1, "one user" if users is None else "users at once"),
+    }
+    for name, (size, reason) in least.items():
+        value = built.get(name)
+        if not isinstance(value, int) or value < size:
+            yield f"an engine of {name} {value}", f"at least {size}, {reason}"
+    if (width := built.get("max_beam_width")) != needed.beam_width:
+        told = f"{needed.beam_width}, the beam width of every request"
+        yield f"an engine of max_beam_width {width}", told

@@ -1,0 +1,1 @@
+"""From beams to a forecast of advertisers."""

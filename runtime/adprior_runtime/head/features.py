@@ -1,0 +1,249 @@
+"""What the prior head looks at: candidates looked up in a forecast, and features made of it.
+
+For candidate i of advertiser a_i, with l_i = log P(a_i | user) or its bound and pi_i = the log of
+a_i's smoothed share in training, the features are
+x_i = (l_i, l_i - pi_i, status_i, 1/rank_i, forecast entropy, missing mass): the design's "prior
+head", after the calibrated priors of arXiv 2605.27856. Serving and fitting call the same function.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from adprior_runtime.catalogue.advertisers import Advertisers
+from adprior_runtime.contract import (
+    ADVERTISER_IDS,
+    BASE_LOGITS,
+    CANDIDATE_ADVERTISER_IDS,
+    LOG_PROBS,
+    MISSING_MASS,
+    SCORED_EXACT,
+    SCORED_LOG_PROBS,
+    CandidateStatus,
+)
+from adprior_runtime.errors import AdpriorError, InvalidRequestError, ModelOutputError
+
+__all__ = [
+    "FEATURE_NAMES",
+    "LOG_PROB_FLOOR",
+    "CandidatePriors",
+    "candidate_priors",
+    "validate_head_request",
+    "validate_scores",
+]
+
+FEATURE_NAMES: Final = (
+    "log_prob",
+    "log_prob_minus_popularity",
+    "is_exact",
+    "inverse_rank",
+    "forecast_entropy",
+    "missing_mass",
+)
+"""The columns of `CandidatePriors.features`."""
+
+LOG_PROB_FLOOR: Final = -30.0
+"""Log-probabilities enter the features no lower; a missing mass of 0 in FP32 bounds no lower."""
+
+_ROUNDING: Final = 1e-4
+"""Sums of FP32 probabilities may step this far over their bound."""
+
+_Float32Array = npt.NDArray[np.float32]
+_Int64Array = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidatePriors:
+    """What a forecast says about each candidate.
+
+    Attributes:
+        log_probs: float32 [n], at most 0: the forecast's own value where exact, the log of the
+            missing mass where a bound, `LOG_PROB_FLOOR` off the catalogue.
+        statuses: uint8 [n], values of `CandidateStatus`.
+        features: float32 [n, 6], columns as in `FEATURE_NAMES`, always finite, zero off the
+            catalogue.
+        has_forecast: False when the forecast holds no advertiser; the head then changes nothing.
+    """
+
+    log_probs: _Float32Array
+    statuses: npt.NDArray[np.uint8]
+    features: _Float32Array
+    has_forecast: bool = True
+
+
+def candidate_priors(
+    *,
+    forecast_ids: _Int64Array,
+    forecast_log_probs: _Float32Array,
+    missing_mass: float,
+    forecast_exact: bool,
+    forecast_k: int,
+    candidate_ids: _Int64Array,
+    advertisers: Advertisers,
+    scored_log_probs: _Float32Array | None = None,
+    scored_exact: npt.NDArray[np.bool_] | None = None,
+) -> CandidatePriors:
+    """Look candidates up in a forecast; the arguments have passed `validate_head_request`.
+
+    A candidate off the catalogue stays so even where a stale forecast names it. One in the
+    catalogue that the forecast does not show has at most the missing mass.
+
+    Args:
+        forecast_ids: [k], distinct, in any order: ranks come from the log-probabilities.
+        forecast_log_probs: [k].
+        missing_mass: Upper bound on the catalogue's probability that the forecast does not show.
+        forecast_exact: The forecast's certificate. Without it, an advertiser of several names may
+            have more probability than is shown: its bound is that and the missing mass.
+        forecast_k: The bundle's; a longer forecast counts as one of so many.
+        candidate_ids: [n]; the same one may come several times.
+        advertisers: The catalogue.
+        scored_log_probs: [n], each candidate's own log-probability or a bound on it, where the
+            engine has scored them; the closer of that and the forecast's counts.
+        scored_exact: [n], whether those are no bounds.
+    """
+    order = np.argsort(-forecast_log_probs, kind="stable")
+    beyond = forecast_log_probs[order[forecast_k:]].astype(np.float64)
+    forecast_ids = forecast_ids[order[:forecast_k]]
+    forecast_log_probs = np.minimum(forecast_log_probs[order[:forecast_k]], 0.0)
+    mass = min(max(float(missing_mass), 0.0) + float(np.exp(beyond).sum()), 1.0)
+
+    rows = advertisers.rows_of(candidate_ids)
+    known = rows >= 0
+    ranks = _ranks_in(forecast_ids, candidate_ids)
+    shown = known & (ranks > 0)
+    in_full = shown & (forecast_exact | (advertisers.path_counts[rows] == 1))
+    log_probs = np.full(len(candidate_ids), -np.inf, dtype=np.float32)
+    log_probs[shown] = forecast_log_probs[ranks[shown] - 1]
+    bounded = known & ~in_full
+    log_mass = np.log(mass) if mass > 0 else -np.inf
+    log_probs[bounded] = np.minimum(np.logaddexp(log_probs[bounded], log_mass), 0.0)
+    if scored_log_probs is not None and scored_exact is not None:
+        closer = known & ~in_full & (scored_exact | (scored_log_probs < log_probs))
+        log_probs[closer] = np.minimum(scored_log_probs[closer], 0.0)
+        in_full = in_full | (known & scored_exact)
+    floored = np.maximum(log_probs, LOG_PROB_FLOOR)
+
+    features = np.zeros((len(candidate_ids), len(FEATURE_NAMES)), dtype=np.float32)
+    features[:, 0] = floored
+    features[:, 1] = floored - np.maximum(advertisers.log_popularity[rows], LOG_PROB_FLOOR)
+    features[:, 2] = in_full
+    features[shown, 3] = 1.0 / ranks[shown]
+    features[:, 4] = _entropy(forecast_log_probs, mass)
+    features[:, 5] = mass
+    features[~known] = 0.0
+    in_catalogue = np.where(in_full, CandidateStatus.EXACT, CandidateStatus.UPPER_BOUND)
+    statuses = np.where(known, in_catalogue, CandidateStatus.NOT_IN_CATALOGUE)
+    return CandidatePriors(
+        log_probs=np.where(in_full, log_probs, floored).astype(np.float32),
+        statuses=statuses.astype(np.uint8),
+        features=features,
+        has_forecast=len(forecast_ids) > 0,
+    )
+
+
+def validate_head_request(
+    *,
+    forecast_ids: _Int64Array,
+    forecast_log_probs: _Float32Array,
+    missing_mass: float,
+    candidate_ids: _Int64Array,
+    base_logits: _Float32Array,
+) -> None:
+    """Check what a caller gives the prior head; an empty forecast and no candidates are valid.
+
+    Args:
+        forecast_ids: [k].
+        forecast_log_probs: [k]; -inf is valid.
+        missing_mass: In [0, 1].
+        candidate_ids: [n].
+        base_logits: [n].
+
+    Raises:
+        InvalidRequestError: Naming the tensor, with what was found and what was expected.
+    """
+    _check_length(LOG_PROBS, forecast_log_probs, ADVERTISER_IDS, forecast_ids)
+    _check_length(BASE_LOGITS, base_logits, CANDIDATE_ADVERTISER_IDS, candidate_ids)
+    ids, counts = np.unique(forecast_ids, return_counts=True)
+    if (counts > 1).any():
+        raise InvalidRequestError(
+            f"{ADVERTISER_IDS}: found {ids[counts > 1][0]} {counts.max()} times, expected once"
+        )
+    _check_log_probs(LOG_PROBS, forecast_log_probs)
+    if not 0.0 <= missing_mass <= 1.0 + _ROUNDING:  # written so that NaN fails
+        raise InvalidRequestError(f"{MISSING_MASS}: found {missing_mass}, expected 0 to 1")
+    if not np.isfinite(base_logits).all():
+        place = int(np.flatnonzero(~np.isfinite(base_logits))[0])
+        raise InvalidRequestError(
+            f"{BASE_LOGITS}[{place}]: found {base_logits[place]:.6g}, expected a finite number"
+        )
+
+
+def validate_scores(
+    candidate_ids: _Int64Array,
+    scored_log_probs: _Float32Array | None,
+    scored_exact: npt.NDArray[np.bool_] | None,
+) -> None:
+    """Check what an engine says of the candidates themselves; it may say nothing.
+
+    Args:
+        candidate_ids: [n].
+        scored_log_probs: [n]; -inf is valid.
+        scored_exact: [n], there only beside ``scored_log_probs``.
+
+    Raises:
+        ModelOutputError: Naming the tensor, with what was found and what was expected.
+    """
+    scores = {SCORED_LOG_PROBS: scored_log_probs, SCORED_EXACT: scored_exact}
+    absent = [name for name, values in scores.items() if values is None]
+    if len(absent) == 1:
+        (there,) = scores.keys() - set(absent)
+        raise ModelOutputError(f"{absent[0]}: missing beside {there}, expected both or neither")
+    for name, values in scores.items():
+        if values is not None and values.shape != candidate_ids.shape:
+            raise ModelOutputError(
+                f"{name}: found shape {values.shape}, expected {candidate_ids.shape}, "
+                f"one for each of {CANDIDATE_ADVERTISER_IDS}"
+            )
+    if scored_log_probs is not None:
+        _check_log_probs(SCORED_LOG_PROBS, scored_log_probs, ModelOutputError)
+
+
+def _check_log_probs(
+    name: str, values: _Float32Array, error: type[AdpriorError] = InvalidRequestError
+) -> None:
+    is_good = values <= _ROUNDING  # written so that NaN fails
+    if not is_good.all():
+        place = int(np.flatnonzero(~is_good)[0])
+        raise error(f"{name}[{place}]: found {values[place]:.6g}, expected at most 0")
+
+
+def _check_length(
+    name: str, values: npt.NDArray[Any], ids_name: str, ids: npt.NDArray[Any]
+) -> None:
+    if ids.ndim != 1:
+        raise InvalidRequestError(f"{ids_name}: found shape {ids.shape}, expected one dimension")
+    if values.shape != ids.shape:
+        raise InvalidRequestError(
+            f"{name}: found shape {values.shape}, expected {ids.shape}, one for each of {ids_name}"
+        )
+
+
+def _ranks_in(forecast_ids: _Int64Array, wanted: _Int64Array) -> _Int64Array:
+    """Return the place of each wanted id, counted from 1, 0 where it is not there."""
+    if len(forecast_ids) == 0:
+        return np.zeros(len(wanted), dtype=np.int64)
+    by_id = np.argsort(forecast_ids)
+    places = np.minimum(np.searchsorted(forecast_ids, wanted, sorter=by_id), len(by_id) - 1)
+    positions = by_id[places]
+    return np.where(forecast_ids[positions] == wanted, positions + 1, 0)
+
+
+def _entropy(log_probs: _Float32Array, missing_mass: float) -> float:
+    """Return sum -p log p, in nats, over the shown advertisers and the rest as one bucket."""
+    logs = np.clip(log_probs.astype(np.float64), LOG_PROB_FLOOR, 0.0)
+    rest = missing_mass * np.log(missing_mass) if missing_mass > 0 else 0.0
+    return abs(float((np.exp(logs) * logs).sum() + rest))

@@ -1,0 +1,155 @@
+"""The prior head: adds a small clamped g(x) to the ranker's logits, z' = z + g(x).
+
+Without a forecast, or off the catalogue, z' = z bit for bit: the graph selects with ``Where``. The
+graph is a few nodes written by `adprior_build.head.onnx_head`; its metadata tell how it was fitted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from adprior_runtime.bundle import Manifest
+from adprior_runtime.errors import ArtefactError
+from adprior_runtime.head.features import FEATURE_NAMES, CandidatePriors
+
+__all__ = ["HEAD_INPUTS", "HEAD_OUTPUT", "IDENTITY", "METADATA_KEYS", "PriorHead"]
+
+HEAD_INPUTS: Final = ("base_logits", "features", "statuses", "has_forecast")
+"""The graph's: float32 [n], float32 [n, 6], uint8 [n], bool [1]."""
+
+HEAD_OUTPUT: Final = "adjusted_logits"
+"""The graph's: float32 [n]."""
+
+IDENTITY: Final = "identity"
+"""The ``kind`` of the head that a bundle has before its first fit: it changes nothing."""
+
+METADATA_KEYS: Final = (
+    "kind",
+    "feature_names",
+    "clamp",
+    "forecast_k",
+    "engine",
+    "catalogue_fingerprint",
+    "fitted_rows",
+)
+"""What a head's file says of itself: text, ``feature_names`` as a JSON list."""
+
+_REMEDY: Final = "fit one on this bundle's answers (adprior fit-head)"
+
+_TYPES: Final = {
+    "base_logits": "tensor(float)",
+    "features": "tensor(float)",
+    "statuses": "tensor(uint8)",
+    "has_forecast": "tensor(bool)",
+}
+
+
+class PriorHead:
+    """A head loaded from ``head.onnx``; threads may share it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ArtefactError: It is missing, corrupt, no prior head, or was fitted with other features.
+    """
+
+    def __init__(self, path: Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+            metadata = dict(self._session.get_modelmeta().custom_metadata_map)
+            types = {item.name: item.type for item in self._session.get_inputs()}
+            outputs = [item.name for item in self._session.get_outputs()]
+        except Exception as error:  # ONNX Runtime's errors share no public base
+            reason = " ".join(str(error).split())
+            raise ArtefactError(f"{path}: not a prior head in ONNX: {reason}") from error
+        if types != _TYPES or outputs != [HEAD_OUTPUT]:
+            raise ArtefactError(
+                f"{path}: not a prior head: found inputs {types} and outputs {outputs}, "
+                f"expected {_TYPES} and {[HEAD_OUTPUT]}"
+            )
+        _check_metadata(path, metadata)
+        self._path = path
+        self._metadata = metadata
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the head says of itself, under `METADATA_KEYS`."""
+        return self._metadata
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it was fitted; a fitted head may still change nothing for some candidates."""
+        return str(self._metadata["kind"]) != IDENTITY
+
+    @property
+    def limit(self) -> float:
+        """The most that a logit may change, either way: 0 for a head that was never fitted."""
+        return float(self._metadata["clamp"]) if self.is_fitted else 0.0
+
+    def require_belongs(self, manifest: Manifest) -> None:
+        """Refuse a head that was not fitted with a bundle's catalogue, forecasts and engine.
+
+        Raises:
+            ArtefactError: Saying what it was fitted with and what the bundle has.
+        """
+        fitted = self._metadata
+        if fitted["catalogue_fingerprint"] not in manifest.catalogue_lineage:
+            raise ArtefactError(
+                f"{self._path}: fitted with catalogue {fitted['catalogue_fingerprint']}, "
+                f"the bundle's is {manifest.catalogue_fingerprint}; {_REMEDY}"
+            )
+        expected = {"forecast_k": str(manifest.forecast_k), "engine": manifest.engine}
+        for key, value in expected.items():
+            if fitted[key] != value:
+                raise ArtefactError(
+                    f"{self._path}: fitted with {key} {fitted[key]}, the bundle's is {value}; "
+                    f"{_REMEDY}"
+                )
+
+    def adjust(
+        self, base_logits: npt.NDArray[np.float32], priors: CandidatePriors
+    ) -> npt.NDArray[np.float32]:
+        """Return z' = z + clip(g(x), -clamp, clamp), and z itself where there is no prior.
+
+        Each candidate's answer is independent of the others beside it.
+
+        Args:
+            base_logits: [n], finite.
+            priors: Of the same n candidates.
+        """
+        if len(base_logits) == 0:
+            return np.zeros(0, dtype=np.float32)
+        values = (base_logits, priors.features, priors.statuses, np.array([priors.has_forecast]))
+        feed = dict(zip(HEAD_INPUTS, map(np.ascontiguousarray, values), strict=True))
+        adjusted: npt.NDArray[np.float32] = self._session.run([HEAD_OUTPUT], feed)[0]
+        return adjusted
+
+
+def _check_metadata(path: Path, metadata: Mapping[str, str]) -> None:
+    if missing := [key for key in METADATA_KEYS if key not in metadata]:
+        raise ArtefactError(f"{path}: the head's metadata lack {', '.join(missing)}")
+    try:
+        names = tuple(json.loads(metadata["feature_names"]))
+        clamp = float(metadata["clamp"])
+    except (ValueError, TypeError) as error:
+        raise ArtefactError(f"{path}: the head's metadata are malformed: {error}") from error
+    if names != FEATURE_NAMES:
+        raise ArtefactError(
+            f"{path}: fitted with features {list(names)}, this adprior makes {list(FEATURE_NAMES)}"
+        )
+    if not 0.0 < clamp < float("inf"):
+        raise ArtefactError(f"{path}: clamp {metadata['clamp']}, expected a positive number")

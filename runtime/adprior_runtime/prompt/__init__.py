@@ -1,0 +1,1 @@
+"""From a user context to the prompt that the language model reads."""

@@ -1,0 +1,89 @@
+"""A tokenizer for what users and catalogues hold: whatever a text spells, it stays text.
+
+A checkpoint's tokenizer finds its special and its added tokens in any text, and so would a value
+that spells ``<bos>`` become the real thing. Here such tokens are not looked for. A vocabulary may
+spell one all the same (a Unigram piece, a whole word): the text is then cut in the middle of it,
+and the halves are tokenised by themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import Final
+
+from tokenizers import Tokenizer
+
+from adprior_runtime.errors import ArtefactError
+from adprior_runtime.text.spelling import even_out
+
+__all__ = ["ValueTokenizer"]
+
+_BYTE: Final = re.compile("<0x[0-9A-F]{2}>")
+"""One byte of a letter that the vocabulary lacks, in tokenizers that fall back to bytes."""
+_UNKNOWN_PROBE: Final = "\U00012000 \U00013000"
+"""Cuneiform and a hieroglyph: spelt in bytes, or as what the tokenizer does not know."""
+
+
+class ValueTokenizer:
+    """Tokenises values without any special or added token, and without the terminator.
+
+    Args:
+        tokenizer: The artefact's; it is not changed.
+        end_id: The terminator, which may be an ordinary token of the vocabulary.
+
+    Raises:
+        ArtefactError: The tokenizer cannot spell one of its own added tokens as text, or fails on
+            a character that it does not know.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, end_id: int) -> None:
+        # The same model, without the added tokens, which only a Tokenizer knows.
+        self._tokenizer = Tokenizer(tokenizer.model)
+        if tokenizer.normalizer is not None:
+            self._tokenizer.normalizer = tokenizer.normalizer
+        if tokenizer.pre_tokenizer is not None:
+            self._tokenizer.pre_tokenizer = tokenizer.pre_tokenizer
+        added = tokenizer.get_added_tokens_decoder()
+        spelling = {key for key, token in added.items() if _BYTE.fullmatch(token.content)}
+        self._kept_out = (frozenset(added) - spelling - self._unknown_ids()) | {end_id}
+        self._require_spellable({key: token.content for key, token in added.items()}, end_id)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the tokens of a text that is evened out already."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        ids: list[int] = encoding.ids
+        if self._kept_out.isdisjoint(ids):
+            return tuple(ids)
+        cuts = {
+            (start + stop) // 2
+            for token, (start, stop) in zip(ids, encoding.offsets, strict=True)
+            if token in self._kept_out and stop - start > 1
+        }
+        if not cuts:  # one character: nothing is left of it
+            return tuple(token for token in ids if token not in self._kept_out)
+        places = [0, *sorted(cuts), len(text)]
+        pieces = (text[start:stop] for start, stop in pairwise(places))
+        return tuple(token for piece in pieces for token in self.encode(piece))
+
+    def _unknown_ids(self) -> frozenset[int]:
+        """Return what stands for text that the vocabulary cannot spell: a text may become that."""
+        try:
+            ids = set(self._tokenizer.encode(_UNKNOWN_PROBE, add_special_tokens=False).ids)
+        except Exception as error:  # tokenizers raises bare Exception
+            raise ArtefactError(
+                f"tokenizer: it fails on a character that it does not know: {error}"
+            ) from error
+        name = getattr(self._tokenizer.model, "unk_token", None)
+        if name is not None and (unknown := self._tokenizer.token_to_id(name)) is not None:
+            ids.add(unknown)
+        return frozenset(ids)
+
+    def _require_spellable(self, added: dict[int, str], end_id: int) -> None:
+        for key, content in added.items():
+            text = even_out(content)
+            if key != end_id and key in self._kept_out and text and not self.encode(text):
+                raise ArtefactError(
+                    f"tokenizer: its added token {content!r} is a letter that texts cannot be "
+                    "spelt without; take it off the added tokens"
+                )

@@ -1,0 +1,1 @@
+"""The trie search, and the certificate that its forecast is exact."""

@@ -1,0 +1,122 @@
+"""Candidates scored along the tree that a search has grown: exactly where the budget reaches.
+
+Every other candidate has a bound all the same: the sum of its names found and of the open prefixes
+that its other names go through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from adprior_runtime.catalogue.trie import Int64Array, Trie
+from adprior_runtime.search.log_sums import log_sums
+from adprior_runtime.search.tree import SearchTree
+
+__all__ = ["CandidateScores", "score_candidates"]
+
+_Float64Array = npt.NDArray[np.float64]
+_BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateScores:
+    """Log-probabilities of candidates.
+
+    Attributes:
+        log_probs: float64 [candidates], an upper bound where not exact.
+        exact: bool [candidates].
+        extended_tokens: Tokens that went through the model for them.
+    """
+
+    log_probs: _Float64Array
+    exact: _BoolArray
+    extended_tokens: int
+
+
+def score_candidates(
+    tree: SearchTree, trie: Trie, rows: Int64Array, token_budget: int
+) -> CandidateScores:
+    """Score candidates, the highest bounds first, as far as the budget goes.
+
+    One that costs more than is left keeps its bound, and so does one with a name that no single
+    pass can hold; cheaper ones after it are scored all the same.
+
+    Args:
+        tree: Of a search; left as it was.
+        trie: The catalogue's names.
+        rows: int64 [candidates], rows of the catalogue, different.
+        token_budget: Tokens to put through the model at most.
+    """
+    leaves, owners = trie.leaves_of(rows)
+    lineage = trie.ancestors(leaves)
+    resolved, log_probs = tree.resolved(leaves)
+    fronts, front_scores = tree.fronts(lineage)
+    bounds = _bounds(owners, resolved, log_probs, fronts, front_scores)
+    missing = np.where(resolved, 0, ((lineage >= fronts[:, None]) & (lineage > 0)).sum(axis=1) - 1)
+    pass_tokens = tree.pass_tokens
+    prices = np.where(missing > pass_tokens, np.inf, missing)
+    chosen = _affordable(owners, resolved, bounds, prices, token_budget)
+    extended = 0
+    # Neighbours in the trie share a pass, and what they have in common.
+    in_order = chosen[np.lexsort(lineage[chosen].T[::-1])]
+    for part in _passes(in_order, missing, pass_tokens):
+        log_probs[part], tokens = tree.score_paths(lineage[part], fronts[part], front_scores[part])
+        resolved[part] = True
+        extended += tokens
+    bounds = _bounds(owners, resolved, log_probs, fronts, front_scores)
+    exact = np.bincount(owners, weights=~resolved, minlength=len(rows)) == 0
+    return CandidateScores(log_probs=np.minimum(bounds, 0.0), exact=exact, extended_tokens=extended)
+
+
+def _bounds(
+    owners: Int64Array,
+    resolved: _BoolArray,
+    log_probs: _Float64Array,
+    fronts: Int64Array,
+    front_scores: _Float64Array,
+) -> _Float64Array:
+    """Return the log of the sum of each candidate's names, and of prefixes that hide the others.
+
+    Every candidate has a name, and its names come one after another.
+    """
+    # A prefix that hides two names of one candidate counts once.
+    order = np.lexsort((fronts, resolved, owners))
+    again = np.zeros(len(order), dtype=np.bool_)
+    same = (owners[order][1:] == owners[order][:-1]) & (fronts[order][1:] == fronts[order][:-1])
+    again[1:] = same & ~resolved[order][1:] & ~resolved[order][:-1]
+    values = np.where(resolved, log_probs, front_scores)[order]
+    values[again] = -np.inf
+    return log_sums(values, np.flatnonzero(np.diff(owners, prepend=-1)))
+
+
+def _affordable(
+    owners: Int64Array,
+    resolved: _BoolArray,
+    bounds: _Float64Array,
+    prices: _Float64Array,
+    token_budget: int,
+) -> Int64Array:
+    """Return the leaves to score, as positions: whole candidates, the highest bounds first."""
+    costs = np.bincount(owners, weights=prices, minlength=len(bounds))
+    affordable = np.zeros(len(bounds), dtype=np.bool_)
+    left = float(token_budget)
+    for candidate in np.argsort(-bounds, kind="stable"):
+        if (cost := costs[candidate]) <= left:
+            affordable[candidate] = True
+            left -= cost
+    return np.flatnonzero(affordable[owners] & ~resolved)
+
+
+def _passes(leaves: Int64Array, missing: Int64Array, pass_tokens: int) -> Iterator[Int64Array]:
+    """Cut leaves into passes of at most ``pass_tokens``, none of which lacks more."""
+    ends = np.cumsum(missing[leaves])
+    start = 0
+    while start < len(leaves):
+        before = ends[start] - missing[leaves[start]]
+        stop = int(np.searchsorted(ends, before + pass_tokens, side="right"))
+        yield leaves[start:stop]
+        start = stop

@@ -1,0 +1,162 @@
+"""How a search stands: who leads, whether that is proved, and what to expand to prove it.
+
+Let Q be the probabilities of the open prefixes, which are disjoint. For advertiser a, L(a) is the
+sum of its names found and m(a) how many of its names are not; its true probability is at most
+U(a) = L(a) + the sum of the m(a) largest of Q. The K advertisers of largest L are proved to be the
+K most probable when all their names are found and the least of their log L exceeds every other
+log U by more than the margin of `adprior_runtime.search.rounding`: a smaller difference may be the
+arithmetic's own. An advertiser not met has L = 0 and at most as many names as any.
+
+All of it is kept in logs, so that names of a probability below what a double can hold are told
+apart like others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from adprior_runtime.catalogue.trie import Int64Array, Trie
+from adprior_runtime.search.log_sums import log_cumulative_sums, log_sums
+from adprior_runtime.search.tree import SearchTree
+
+__all__ = ["Standing"]
+
+_Float64Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Table:
+    """Advertisers met: rows, log L, m, the positions of the leaders and of the others, and K."""
+
+    rows: Int64Array
+    lower: _Float64Array
+    unresolved: Int64Array
+    leaders: Int64Array
+    others: Int64Array
+    wanted: int
+
+    @property
+    def threshold(self) -> float:
+        """The least log L of the leaders, -inf while there are too few."""
+        return float(self.lower[self.leaders[-1]]) if len(self.leaders) == self.wanted else -np.inf
+
+
+class Standing:
+    """Judges one search's tree against the K advertisers wanted of it.
+
+    Args:
+        trie: The catalogue's names.
+        excluded_rows: Advertisers that must not come out.
+        top_k: How many are wanted.
+        margin_nats: The least difference that proves an order.
+    """
+
+    def __init__(
+        self, trie: Trie, excluded_rows: Int64Array, top_k: int, margin_nats: float
+    ) -> None:
+        self._trie = trie
+        self._eligible = len(trie.leaf_offsets) - 1 - len(excluded_rows)
+        self._wanted = min(top_k, self._eligible)
+        self._margin = margin_nats
+        self._latest: tuple[int, _Table] | None = None
+
+    def threshold(self, tree: SearchTree) -> float:
+        """Return the log-probability that a prefix must exceed to matter, -inf if any may."""
+        if len(tree.found_leaves) < self._wanted:
+            return -np.inf
+        return self._table(tree).threshold - self._margin
+
+    def is_exact(self, tree: SearchTree) -> bool:
+        """Tell whether the leaders are proved to be the most probable, with all their names."""
+        table = self._table(tree)
+        if len(table.leaders) < self._wanted or table.unresolved[table.leaders].any():
+            return False
+        if len(table.leaders) == self._eligible:
+            return True
+        return table.threshold - self._margin > self._highest_bound(tree, table)
+
+    def is_tied(self, tree: SearchTree) -> bool:
+        """Tell whether no expansion can prove anything any more.
+
+        The leaders are settled, since all their names are found and no other can pass the least of
+        them, but what is found of another comes so close that the difference may be the
+        arithmetic's.
+        """
+        table = self._table(tree)
+        if len(table.leaders) < self._wanted or table.unresolved[table.leaders].any():
+            return False
+        closest = table.lower[table.others].max(initial=-np.inf)
+        is_close = closest >= table.threshold - self._margin
+        return bool(is_close) and self._highest_bound(tree, table) <= table.threshold
+
+    def choose(self, tree: SearchTree, count: int) -> Int64Array:
+        """Return open prefixes to expand next, as positions in ``tree.open_nodes``.
+
+        They are the most probable ones, as many as stand in the way of the proof, and those that
+        names not found of leaders and of contenders go through; at most ``count``.
+        """
+        table = self._table(tree)
+        most = self._trie.most_paths
+        size = min(len(tree.open_scores), count + most)
+        top = np.argpartition(-tree.open_scores, size - 1)[:size] if size else np.zeros(0, np.int64)
+        top = top[np.argsort(-tree.open_scores[top], kind="stable")]
+        top = top[tree.open_scores[top] > -np.inf]
+        scores = tree.open_scores[top]
+        # Relative to the largest: what vanishes beside it vanishes from the sums too.
+        largest = np.append(np.exp(scores - scores[:1]), np.zeros(most))
+        bar = np.exp(np.minimum(table.threshold - self._margin - scores[:1], 1.0 + np.log(most)))
+        windows = np.cumsum(largest) - np.append(np.zeros(most), np.cumsum(largest)[:-most])
+        in_the_way = int((windows[most - 1 : most - 1 + len(top)] >= bar).sum())
+        chosen = top[: min(in_the_way, count)]
+        if most > 1:
+            extra = np.setdiff1d(self._of_contenders(tree, table), chosen)
+            chosen = np.concatenate([chosen, extra])[:count]
+        return chosen
+
+    def _of_contenders(self, tree: SearchTree, table: _Table) -> Int64Array:
+        """Return the open prefixes of the names not found of leaders and of those near them."""
+        sums = self._largest_sums(tree)
+        upper = np.logaddexp(table.lower, sums[table.unresolved])
+        near = upper >= table.threshold - self._margin
+        near[table.leaders] = True
+        leaves, _ = self._trie.leaves_of(table.rows[near & (table.unresolved > 0)])
+        leaves = leaves[~np.isin(leaves, tree.found_leaves)]
+        fronts, _ = tree.fronts(self._trie.ancestors(leaves))
+        return np.flatnonzero(np.isin(tree.open_nodes, fronts) & (tree.open_scores > -np.inf))
+
+    def _highest_bound(self, tree: SearchTree, table: _Table) -> float:
+        """Return the largest log U of those that do not lead, -inf where nobody else is."""
+        sums = self._largest_sums(tree)
+        upper = np.logaddexp(table.lower[table.others], sums[table.unresolved[table.others]])
+        highest = float(upper.max(initial=-np.inf))
+        return max(highest, float(sums[-1])) if len(table.rows) < self._eligible else highest
+
+    def _table(self, tree: SearchTree) -> _Table:
+        """Return what was met, which only an expansion changes."""
+        if self._latest is None or self._latest[0] != tree.extended_tokens:
+            self._latest = tree.extended_tokens, self._new_table(tree)
+        return self._latest[1]
+
+    def _new_table(self, tree: SearchTree) -> _Table:
+        found = self._trie.leaf_advertiser[tree.found_leaves]
+        by_row = np.argsort(found, kind="stable")
+        rows, starts, resolved = np.unique(found[by_row], return_index=True, return_counts=True)
+        lower = log_sums(tree.found_scores[by_row], starts)
+        paths = self._trie.leaf_offsets[rows + 1] - self._trie.leaf_offsets[rows]
+        order = np.argsort(-lower, kind="stable")
+        return _Table(
+            rows=rows.astype(np.int64),
+            lower=lower,
+            unresolved=(paths - resolved).astype(np.int64),
+            leaders=order[: self._wanted],
+            others=order[self._wanted :],
+            wanted=self._wanted,
+        )
+
+    def _largest_sums(self, tree: SearchTree) -> _Float64Array:
+        """Return logs of the sums of the 0, 1 ... largest of Q, up to the most names anyone has."""
+        most = self._trie.most_paths
+        return log_cumulative_sums(tree.largest_open(most), most)

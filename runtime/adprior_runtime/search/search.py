@@ -1,0 +1,265 @@
+"""Trie search: the most probable advertisers, with a proof of what was not looked at.
+
+Only names of the catalogue can come out. Scores are sums of the model's own log-softmax along the
+canonical tokens, terminator included: no length normalisation, no renormalisation over the tokens
+that the trie allows.
+
+Two modes. `beam` expands the ``width`` most probable prefixes of each depth, or a quarter more
+where it looks ahead (see `SearchTree.expand`). `exact` does that first, whatever its budget, and
+goes on in rounds, most probable prefixes first, until the certificate of `standing.py` holds or a
+budget of tokens is spent. Either way, what was met and not expanded is the frontier.
+
+Where names of one advertiser fill the beam, fewer advertisers than wanted may be found, unless the
+certificate holds.
+
+The search knows engines by `prefill` and `extend` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from adprior_runtime.bundle import Manifest
+from adprior_runtime.catalogue.advertisers import Advertisers
+from adprior_runtime.catalogue.trie import Int32Array, Trie
+from adprior_runtime.engines.base import Engine
+from adprior_runtime.errors import AdpriorError, ArtefactError
+from adprior_runtime.search.candidates import CandidateScores, score_candidates
+from adprior_runtime.search.certificate import Standing
+from adprior_runtime.search.largest import positions_of_largest
+from adprior_runtime.search.rounding import DEFAULT_MARGIN_NATS, margin_nats
+from adprior_runtime.search.tree import SearchTree
+
+__all__ = [
+    "SearchCancelledError",
+    "SearchMode",
+    "SearchResult",
+    "SearchSettings",
+    "TrieSearch",
+]
+
+_Float64Array = npt.NDArray[np.float64]
+
+
+class SearchMode(StrEnum):
+    """How far a search goes."""
+
+    BEAM = "beam"
+    EXACT = "exact"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSettings:
+    """How to search; set by the bundle.
+
+    Attributes:
+        mode: See the module.
+        width: Prefixes of one depth, or of one round, that are expanded.
+        token_budget: In exact mode, no round after the beam once so many tokens have been extended.
+        candidate_token_budget: Tokens that scoring candidates may extend.
+        margin_nats: The least difference of log-probabilities that proves an order, see
+            `adprior_runtime.search.rounding`.
+    """
+
+    mode: SearchMode = SearchMode.EXACT
+    width: int = 32
+    token_budget: int = 512
+    candidate_token_budget: int = 4096
+    margin_nats: float = DEFAULT_MARGIN_NATS
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> SearchSettings:
+        """Return what a bundle says.
+
+        Raises:
+            ArtefactError: It names a mode that is none.
+        """
+        try:
+            mode = SearchMode(manifest.search_mode)
+        except ValueError as error:
+            raise ArtefactError(f"manifest: search_mode: {error}") from error
+        return cls(
+            mode=mode,
+            width=manifest.beam_width,
+            token_budget=manifest.token_budget,
+            candidate_token_budget=manifest.candidate_token_budget,
+            margin_nats=margin_nats(manifest),
+        )
+
+    def for_top_k(self, top_k: int, width: int | None = None) -> SearchSettings:
+        """Return the settings of a search for ``top_k`` advertisers.
+
+        The beam is at least so wide, and a wider one has a larger budget in proportion: otherwise
+        it would leave nothing of it for the rounds that an exact search adds.
+
+        Args:
+            top_k: How many advertisers are wanted.
+            width: Of the beam, in place of the settings' own.
+        """
+        wide = max(top_k, self.width if width is None else width)
+        budget = self.token_budget * max(wide, self.width) // self.width
+        return replace(self, width=wide, token_budget=budget)
+
+
+class SearchCancelledError(AdpriorError):
+    """The caller went away while its search ran."""
+
+    grpc_code = "CANCELLED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        leaves: int32 [found], trie nodes of every complete name met, most probable first.
+        log_probs: float64 [found].
+        frontier_log_probs: float64, of the prefixes met and not expanded, the largest first, at
+            least as many as one advertiser has names (fewer where there are no more). They are
+            disjoint.
+        frontier_log_mass: Log of the sum of all of them, and of the excluded names met: nothing of
+            the catalogue lies outside ``leaves`` and this.
+        extended_tokens: Tokens that went through the model after the prompt.
+        exact: Whether the certificate holds.
+    """
+
+    leaves: Int32Array
+    log_probs: _Float64Array
+    frontier_log_probs: _Float64Array
+    frontier_log_mass: float
+    extended_tokens: int
+    exact: bool
+
+
+class TrieSearch:
+    """One user's search, and the scoring of candidates that shares its work."""
+
+    def __init__(
+        self,
+        engine: Engine[Any],
+        trie: Trie,
+        prompt_ids: Sequence[int],
+        settings: SearchSettings,
+        *,
+        excluded_rows: npt.ArrayLike = (),
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Read the prompt.
+
+        Args:
+            engine: The language model.
+            trie: The catalogue's names.
+            prompt_ids: The rendered prompt.
+            settings: How to search.
+            excluded_rows: Advertisers that must not come out.
+            is_cancelled: Asked before each forward pass.
+
+        Raises:
+            SearchCancelledError: ``is_cancelled`` said so; `run` and `score` raise it too.
+        """
+        self._trie = trie
+        self._settings = settings
+        self._is_cancelled = is_cancelled
+        excluded = np.unique(excluded_rows).astype(np.int64)
+        self._tree = SearchTree(engine, trie, prompt_ids, excluded, self._stop_if_cancelled)
+
+    def run(self, top_k: int) -> SearchResult:
+        """Find the ``top_k`` most probable advertisers, or what the mode reaches of them.
+
+        Args:
+            top_k: How many are wanted; an exact search for more than there are finds all that its
+                budget reaches.
+        """
+        tree = self._tree
+        standing = Standing(self._trie, tree.excluded_rows, top_k, self._settings.margin_nats)
+        self._beam(standing)
+        exact = standing.is_exact(tree)
+        if self._settings.mode is SearchMode.EXACT:
+            while (
+                not exact
+                and tree.extended_tokens < self._settings.token_budget
+                and not standing.is_tied(tree)
+            ):
+                left = self._settings.token_budget - tree.extended_tokens
+                chosen = standing.choose(tree, min(self._settings.width, left))
+                if len(chosen) == 0:  # nothing is left to look at
+                    break
+                tree.expand(chosen, 0)
+                exact = standing.is_exact(tree)
+        order = np.argsort(-tree.found_scores, kind="stable")
+        largest = -np.sort(-tree.largest_open(self._trie.most_paths))
+        return SearchResult(
+            leaves=tree.found_leaves[order].astype(np.int32),
+            log_probs=tree.found_scores[order],
+            frontier_log_probs=largest,
+            frontier_log_mass=tree.log_mass_outside(),
+            extended_tokens=tree.extended_tokens,
+            exact=exact,
+        )
+
+    def _beam(self, standing: Standing) -> None:
+        """Expand the most probable prefixes of each depth, the shallowest first.
+
+        All that a pass has left open is of one depth, and nothing else of that depth is open or
+        expanded: the beam's next prefixes are chosen among just these.
+        """
+        tree, width = self._tree, self._settings.width
+        first = 0
+        while first < len(tree.open_nodes):
+            scores = tree.open_scores[first:]
+            chosen = positions_of_largest(scores, width)
+            # The others cannot be among the best any more.
+            chosen = chosen[scores[chosen] > standing.threshold(tree)]
+            if len(chosen) == 0:
+                return
+            chosen, first = first + chosen, len(tree.open_nodes)
+            tree.expand(chosen, width)
+
+    def score(self, rows: npt.ArrayLike, *, token_budget: int | None = None) -> CandidateScores:
+        """Score candidates exactly, the highest bounds first, as far as the budget goes.
+
+        Args:
+            rows: [candidates], rows of the catalogue, different.
+            token_budget: Tokens to extend; None takes the settings'.
+
+        Returns:
+            Scores that do not depend on one another, and leave the search as it was.
+        """
+        return score_candidates(
+            self._tree,
+            self._trie,
+            np.asarray(rows, dtype=np.int64),
+            self._settings.candidate_token_budget if token_budget is None else token_budget,
+        )
+
+    def score_ids(
+        self, advertisers: Advertisers, candidate_ids: npt.NDArray[np.int64]
+    ) -> CandidateScores:
+        """Score candidates by id, as `score` does; the same one may come several times.
+
+        One off the catalogue has no chance, and that is not exact.
+
+        Args:
+            advertisers: The catalogue.
+            candidate_ids: int64 [candidates].
+        """
+        rows = advertisers.rows_of(candidate_ids)
+        known = rows >= 0
+        log_probs = np.full(len(rows), -np.inf)
+        exact = np.zeros(len(rows), dtype=np.bool_)
+        distinct, places = np.unique(rows[known], return_inverse=True)
+        scores = self.score(distinct)
+        log_probs[known], exact[known] = scores.log_probs[places], scores.exact[places]
+        return CandidateScores(
+            log_probs=log_probs, exact=exact, extended_tokens=scores.extended_tokens
+        )
+
+    def _stop_if_cancelled(self) -> None:
+        if self._is_cancelled():
+            raise SearchCancelledError("the request was cancelled")

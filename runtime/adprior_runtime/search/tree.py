@@ -1,0 +1,256 @@
+"""What one search has met of the trie: prefixes expanded, prefixes open, complete names found.
+
+A prefix is *expanded* when its token has gone through the model, so that its children have scores;
+*open* when it has a score and has not been expanded. Open prefixes, found and excluded names are
+disjoint, and nothing of the catalogue lies outside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from adprior_runtime.catalogue.trie import Int64Array, Trie
+from adprior_runtime.engines.base import ROOT, Engine
+from adprior_runtime.search.passes import ForwardPasses
+
+__all__ = ["SearchTree"]
+
+_Float64Array = npt.NDArray[np.float64]
+_BoolArray = npt.NDArray[np.bool_]
+
+
+class SearchTree:
+    """Grows by `expand`; everything else only looks.
+
+    Attributes:
+        excluded_rows: int64, rising, advertisers that must not come out.
+        open_nodes: int64 [met], trie nodes of the prefixes met.
+        open_scores: float64 [met], their log-probabilities, -inf once expanded.
+        found_leaves, found_scores: int64 and float64 [found], of names that are not excluded.
+        expanded_nodes: int64 [expanded]; the position is the engine's number of the node.
+    """
+
+    def __init__(
+        self,
+        engine: Engine[Any],
+        trie: Trie,
+        prompt_ids: Sequence[int],
+        excluded_rows: Int64Array,
+        before_pass: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Read the prompt and expand the root.
+
+        Args:
+            engine: The language model.
+            trie: The catalogue's names.
+            prompt_ids: The rendered prompt.
+            excluded_rows: Advertisers that must not come out, rising.
+            before_pass: Called before each forward pass; what it raises ends the search.
+        """
+        self._trie = trie
+        self._passes = ForwardPasses(engine, before_pass)
+        self.excluded_rows = excluded_rows
+        self._dead = self._nodes_of_excluded_only()
+        self.open_nodes = self.found_leaves = self.expanded_nodes = np.zeros(0, dtype=np.int64)
+        self._excluded_nodes = self._open_parents = self.open_nodes
+        self.open_scores = self.found_scores = self._excluded_scores = np.zeros(0)
+        root = _Level(np.zeros(1, dtype=np.int64), ROOT, trie, self._dead)
+        log_probs = self._passes.prefill(prompt_ids, trie.child_tokens[root.children - 1])
+        self._take_in([root], np.zeros(1), log_probs)
+
+    @property
+    def extended_tokens(self) -> int:
+        """Tokens that have gone through the model after the prompt."""
+        return len(self.expanded_nodes)
+
+    @property
+    def pass_tokens(self) -> int:
+        """How many tokens `score_paths` may put through the model at once."""
+        return self._passes.most_tokens
+
+    def largest_open(self, count: int) -> _Float64Array:
+        """Return the ``count`` largest log-probabilities of open prefixes, in no order."""
+        scores = self.open_scores
+        if len(scores) > count:
+            scores = np.partition(scores, len(scores) - count)[-count:]
+        return scores[scores > -np.inf]
+
+    def log_mass_outside(self) -> float:
+        """Return the log of the probability of all that is neither expanded nor found."""
+        outside = np.concatenate([self.open_scores, self._excluded_scores])
+        highest = outside.max(initial=-np.inf)
+        if highest == -np.inf:
+            return -np.inf
+        return float(highest + np.log(np.exp(outside - highest).sum()))
+
+    def expand(self, chosen: Int64Array, width: int) -> None:
+        """Put open prefixes through the model.
+
+        The same passes take what lies below them, depth by depth, as long as a depth holds at most
+        a quarter more than ``width`` prefixes: a beam of that width would expand almost all of them
+        anyway, and a longer pass costs less than another one. A depth goes as a whole or not at
+        all, so prefixes of one depth leave open prefixes of one depth, the last in `open_nodes`.
+
+        Args:
+            chosen: Positions in `open_nodes`.
+            width: Of the beam; 0 takes nothing below.
+        """
+        first = len(self.expanded_nodes)
+        levels = [_Level(self.open_nodes[chosen], first, self._trie, self._dead)]
+        parents = [self._open_parents[chosen]]
+        while 0 < len(levels[-1].inner) <= width + width // 4:
+            above = levels[-1]
+            nodes, number = above.children[above.inner], above.first + len(above.nodes)
+            levels.append(_Level(nodes, number, self._trie, self._dead))
+            parents.append(above.first + above.of[above.inner])
+        nodes = np.concatenate([level.nodes for level in levels])
+        children = np.concatenate([level.children for level in levels])
+        log_probs = self._passes.extend(
+            self._trie.child_tokens[nodes - 1],
+            np.concatenate(parents),
+            np.concatenate([level.of + (level.first - first) for level in levels]),
+            self._trie.child_tokens[children - 1],
+        )
+        scores = self.open_scores[chosen]
+        self.open_scores[chosen] = -np.inf
+        self.expanded_nodes = np.concatenate([self.expanded_nodes, nodes])
+        self._take_in(levels, scores, log_probs)
+
+    def _take_in(
+        self, levels: Sequence[_Level], scores: _Float64Array, log_probs: _Float64Array
+    ) -> None:
+        """Sort what a pass has given scores to: names found or excluded, and open prefixes.
+
+        Args:
+            levels: The pass; each one's nodes are the inner children of the one before.
+            scores: Of the nodes of the first.
+            log_probs: float64, of all levels' children after their parents.
+        """
+        found, found_scores = [self.found_leaves], [self.found_scores]
+        excluded, excluded_scores = [self._excluded_nodes], [self._excluded_scores]
+        start = 0
+        for level in levels:
+            stop = start + len(level.children)
+            child_scores = scores[level.of] + log_probs[start:stop]
+            if len(level.leaves):
+                found.append(level.children[level.leaves])
+                found_scores.append(child_scores[level.leaves])
+            if len(level.dead):
+                excluded.append(level.children[level.dead])
+                excluded_scores.append(child_scores[level.dead])
+            start, scores = stop, child_scores[level.inner]
+        last = levels[-1]
+        self.found_leaves, self.found_scores = np.concatenate(found), np.concatenate(found_scores)
+        self._excluded_nodes = np.concatenate(excluded)
+        self._excluded_scores = np.concatenate(excluded_scores)
+        self.open_nodes = np.concatenate([self.open_nodes, last.children[last.inner]])
+        self.open_scores = np.concatenate([self.open_scores, scores])
+        parents = last.first + last.of[last.inner]
+        self._open_parents = np.concatenate([self._open_parents, parents])
+
+    def resolved(self, leaves: Int64Array) -> tuple[_BoolArray, _Float64Array]:
+        """Return which leaves have been met, and their log-probabilities (-inf of the others)."""
+        nodes, scores = self._met()
+        places, is_met = _find(nodes, leaves)
+        return is_met, np.where(is_met, scores[places], -np.inf)
+
+    def fronts(self, lineage: Int64Array) -> tuple[Int64Array, _Float64Array]:
+        """Return where each path leaves what has been expanded.
+
+        Args:
+            lineage: int64 [n, deepest], the nodes down to each leaf, as `Trie.ancestors` gives.
+
+        Returns:
+            The open prefix that a path goes through, or its leaf, int64 [n], and the
+            log-probability of that, float64 [n].
+        """
+        expanded = (lineage == 0) | np.isin(lineage, self.expanded_nodes)
+        fronts = lineage[np.arange(len(lineage)), (~expanded).argmax(axis=1)]
+        nodes, scores = self._met()
+        return fronts, scores[_find(nodes, fronts)[0]]
+
+    def score_paths(
+        self, lineage: Int64Array, fronts: Int64Array, front_scores: _Float64Array
+    ) -> tuple[_Float64Array, int]:
+        """Return the log-probabilities of whole names, in one pass of which nothing is kept.
+
+        Args:
+            lineage: int64 [n, deepest], the nodes down to each leaf, as `Trie.ancestors` gives.
+            fronts: int64 [n], as `fronts` gives; none is a leaf.
+            front_scores: float64 [n], likewise.
+
+        Returns:
+            float64 [n], and how many tokens went through the model.
+        """
+        # Nodes are numbered breadth-first: what lies below a front has a higher number.
+        is_missing = lineage[:, :-1] >= fronts[:, None]
+        nodes, rows = np.unique(lineage[:, :-1][is_missing], return_inverse=True)
+        above = self._trie.parents(nodes)
+        places, is_within = _find(nodes, above)
+        parents = len(self.expanded_nodes) + places
+        parents[~is_within] = self._numbers(above[~is_within])
+        steps = np.zeros(is_missing.shape)
+        steps[is_missing] = self._passes.try_out(
+            self._trie.child_tokens[nodes - 1],
+            parents,
+            rows,
+            self._trie.child_tokens[lineage[:, 1:][is_missing] - 1],
+        )
+        return front_scores + steps.sum(axis=1), len(nodes)
+
+    def _numbers(self, nodes: Int64Array) -> Int64Array:
+        """Return the engine's numbers of expanded nodes, of the root too."""
+        order = np.argsort(self.expanded_nodes)
+        numbers = np.full(len(nodes), ROOT, dtype=np.int64)
+        inner = nodes > 0
+        numbers[inner] = order[np.searchsorted(self.expanded_nodes, nodes[inner], sorter=order)]
+        return numbers
+
+    def _met(self) -> tuple[Int64Array, _Float64Array]:
+        """Return every node with a score that is not expanded, rising, and the scores."""
+        still = self.open_scores > -np.inf
+        nodes = np.concatenate([self.open_nodes[still], self.found_leaves, self._excluded_nodes])
+        scores = np.concatenate([self.open_scores[still], self.found_scores, self._excluded_scores])
+        order = np.argsort(nodes)
+        return nodes[order], scores[order]
+
+    def _nodes_of_excluded_only(self) -> Int64Array:
+        """Return the trie nodes below which nothing but excluded advertisers lie, rising."""
+        if len(self.excluded_rows) == 0:
+            return np.zeros(0, dtype=np.int64)
+        return self._trie.covered(self._trie.leaves_of(self.excluded_rows)[0])
+
+
+class _Level:
+    """The prefixes of one depth of a pass, and what the trie has below them.
+
+    Attributes:
+        nodes: int64 [n], trie nodes.
+        first: The engine's number of the first of them; the others follow.
+        children, of: int64 [c], and the position of each one's parent in ``nodes``.
+        leaves, dead, inner: Positions of children: whole names, those below which nothing but
+            excluded advertisers lie, and prefixes that may be expanded.
+    """
+
+    def __init__(self, nodes: Int64Array, first: int, trie: Trie, dead: Int64Array) -> None:
+        self.nodes, self.first = nodes, first
+        self.children, self.of = trie.children_of(nodes)
+        is_leaf = trie.are_leaves(self.children)
+        is_inner = ~is_leaf
+        self.dead = dead[:0]
+        if len(dead):
+            is_dead = _find(dead, self.children)[1]
+            self.dead = is_dead.nonzero()[0]
+            is_leaf &= ~is_dead
+            is_inner &= ~is_dead
+        self.leaves, self.inner = is_leaf.nonzero()[0], is_inner.nonzero()[0]
+
+
+def _find(rising: Int64Array, wanted: Int64Array) -> tuple[Int64Array, _BoolArray]:
+    """Return where each wanted node may be among rising ones, and whether it is."""
+    places = np.minimum(np.searchsorted(rising, wanted), len(rising) - 1)
+    return places, rising[places] == wanted

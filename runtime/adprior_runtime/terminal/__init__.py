@@ -1,0 +1,1 @@
+"""What every command shows in a terminal: options, tables, progress bars."""

@@ -1,0 +1,1 @@
+"""Texts, times and JSON: one rule for training, serving, bulk and clients."""

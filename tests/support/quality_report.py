@@ -1,0 +1,136 @@
+"""A report with every kind of content, for the tests of what writes it."""
+
+from __future__ import annotations
+
+from adprior_bench.quality.intervals import Estimate
+from adprior_bench.report.schema import Content, Report
+
+GAIN = Estimate(value=0.0123, low=-0.0004, high=0.025)
+NOTHING = Estimate(value=float("nan"), low=float("nan"), high=float("nan"))
+
+
+def plots() -> list[Content]:
+    """Return a plot of each kind, with a missing estimate in each."""
+    return [
+        {
+            "kind": "reliability",
+            "name": "reliability",
+            "title": "Reliability",
+            "format": "percent",
+            "series": [
+                {
+                    "label": f"ranker {index} of $1 to $2",
+                    "note": "ECE 0.01",
+                    "bins": [
+                        {"predicted": 0.01, "observed": GAIN, "pairs": 10},
+                        {"predicted": 0.2, "observed": NOTHING, "pairs": 1},
+                    ],
+                }
+                for index in range(4)
+            ],
+        },
+        {
+            "kind": "bars",
+            "name": "recall",
+            "title": "Recall",
+            "caption": "Found <by> `k`.",
+            "format": "percent",
+            "groups": ["recall@1", "recall@10"],
+            "series": [
+                {"label": "popularity", "estimates": [GAIN, None]},
+                {"label": "a ranker " * 9, "estimates": [NOTHING, GAIN], "highlight": True},
+            ],
+        },
+        {
+            "kind": "lines",
+            "name": "quota",
+            "title": "Recall against quota",
+            "format": "percent",
+            "x": [0.0, 0.05, 0.1],
+            "x_label": "quota",
+            "x_format": "percent",
+            "value_label": "recall",
+            "series": [
+                {"label": "products", "estimates": [GAIN, GAIN, None]},
+                {"label": "advertisers", "estimates": [GAIN, GAIN, GAIN]},
+            ],
+            "mark": 0.05,
+            "mark_label": "chosen",
+        },
+        {
+            "kind": "forest",
+            "name": "gain",
+            "title": "Gain",
+            "format": "percent",
+            "signed": True,
+            "value_label": "relative gain",
+            "references": [{"value": 0.0, "label": "none"}],
+            "groups": [
+                {
+                    "title": "variants",
+                    "rows": [
+                        {"label": "logistic", "estimate": GAIN, "highlight": True},
+                        {"label": "none", "estimate": None},
+                    ],
+                }
+            ],
+        },
+    ]
+
+
+def report() -> Report:
+    """Return a whole report."""
+    return {
+        "title": "Worth & <cost>",
+        "warnings": ["Made <quickly>."],
+        "verdict": [
+            {"question": "Is it & worth it?", "answer": "partly", "text": "By 1 % [0, 2]."}
+        ],
+        "notes": ["Made by `adprior bench --k <k>`."],
+        "sections": [
+            {
+                "title": "Rankers",
+                "notes": ["A note | with <signs>."],
+                "content": [
+                    {
+                        "kind": "table",
+                        "title": "All cases",
+                        "columns": [
+                            {"title": "ranker"},
+                            {"title": "recall@10", "format": "percent"},
+                            {"title": "gain", "format": "points"},
+                            {"title": "cases", "format": "count"},
+                        ],
+                        "rows": [
+                            ["popularity|x <b>", GAIN, {"value": 0.01, "low": 0, "high": 0.02}, 1],
+                            ["own [history]", 0.5, NOTHING, 12345],
+                        ],
+                        "highlight": [1],
+                        "note": "Of `users`.",
+                    },
+                    *plots(),
+                    {
+                        "kind": "table",
+                        "title": "Looked up",
+                        "detail": True,
+                        "columns": [{"title": "ranker"}],
+                        "rows": [["a detail"]],
+                    },
+                ],
+            },
+            {
+                "title": "Made of details",
+                "notes": ["A detail's note."],
+                "content": [
+                    {
+                        "kind": "table",
+                        "title": "More",
+                        "detail": True,
+                        "columns": [{"title": "ranker"}],
+                        "rows": [["another"]],
+                    }
+                ],
+            },
+        ],
+        "data": {"seed": 0, "missing": float("inf")},
+    }

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from adprior_bench.commands import search
+from adprior_bench.search import on_synthetic as search_synthetic
+from adprior_bench.search.first_engine import beam_search
+from adprior_bench.search.generate_peer import generate_names
+from adprior_bench.search.on_synthetic import measure_synthetic
+from adprior_bench.search.rows import ROW_KEYS, make_row
+from adprior_bench.search.synthetic import END_ID, PRECISIONS, quantised_copy, random_catalogue
+from adprior_build.repository.onnx_export import export_onnx
+from adprior_runtime.catalogue.trie import Trie
+from adprior_runtime.cli import main
+from adprior_runtime.engines.onnx import OnnxEngine
+from adprior_runtime.errors import AdpriorError, EnvironmentProblemError
+from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
+
+WIDTH = 6
+PROMPT = [5, 9, 4, 7]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    config = LlamaConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        vocab_size=40,
+        max_position_embeddings=64,
+        initializer_range=0.5,
+        bos_token_id=None,
+        eos_token_id=END_ID,
+        pad_token_id=0,
+    )
+    llama = LlamaForCausalLM(config).eval()
+    path = tmp_path_factory.mktemp("model") / "model.onnx"
+    export_onnx(llama, path, name="llama")
+    return llama, path
+
+
+@pytest.fixture(scope="module")
+def trie() -> Trie:
+    random = np.random.default_rng(2)
+    names = {
+        (*random.integers(3, 40, size=random.integers(1, 4)).tolist(), END_ID) for _ in range(90)
+    }
+    return Trie.build(sorted(names), np.arange(len(names)))
+
+
+def test_a_random_catalogue_has_the_size_and_lengths_asked_for() -> None:
+    catalogue = random_catalogue(500)
+    assert len(catalogue.leaf_nodes) == 500
+    _, lengths = catalogue.paths(catalogue.leaf_nodes)
+    assert set(lengths.tolist()) == {5, 6, 7}  # 4 to 6 tokens and the terminator
+
+
+def test_the_peers_find_what_the_search_finds(model: tuple[Any, Path], trie: Trie) -> None:
+    llama, path = model
+    engine = OnnxEngine(path, threads=1)
+    settings = SearchSettings(mode=SearchMode.BEAM, width=WIDTH)
+    result = TrieSearch(engine, trie, PROMPT, settings).run(WIDTH)
+    first = beam_search(engine, PROMPT, trie, width=WIDTH)
+    np.testing.assert_allclose(first.log_probs[:WIDTH], result.log_probs[:WIDTH], atol=1e-4)
+    rows = np.array([trie.lookup(path) for path in first.paths])
+    scores = TrieSearch(engine, trie, PROMPT, settings).score(rows)
+    np.testing.assert_allclose(scores.log_probs, first.log_probs, atol=1e-4)
+    generated = generate_names(llama, PROMPT, trie, WIDTH, END_ID)
+    assert generated
+    scores = TrieSearch(engine, trie, PROMPT, settings).score(
+        np.array([trie.lookup(name) for _, name in generated])
+    )
+    np.testing.assert_allclose([s for s, _ in generated], scores.log_probs, atol=1e-3)
+    assert result.log_probs[len(generated) - 1] >= generated[-1][0] - 1e-3
+
+
+@pytest.mark.parametrize("value", [math.nan, -1e9, 0.0])
+@pytest.mark.parametrize("place", [0, WIDTH - 1])
+def test_a_peer_that_scores_a_name_otherwise_is_not_compared_with(
+    model: tuple[Any, Path], trie: Trie, value: float, place: int
+) -> None:
+    engine = OnnxEngine(model[1], threads=1)
+    beams = beam_search(engine, PROMPT, trie, width=WIDTH)
+    theirs = list(zip(beams.log_probs.tolist(), beams.paths, strict=True))
+    settings = SearchSettings(mode=SearchMode.BEAM, width=WIDTH)
+    search_synthetic._compare("a peer", theirs, engine, trie, PROMPT, settings)
+    theirs[place] = (value, theirs[place][1])
+    with pytest.raises(AdpriorError, match="a peer: scores differ by"):
+        search_synthetic._compare("a peer", theirs, engine, trie, PROMPT, settings)
+
+
+ROUNDS = 3
+
+
+@pytest.fixture(scope="module")
+def rows(model: tuple[Any, Path], trie: Trie) -> list[dict[str, Any]]:
+    """The benchmark of a small model, with all that it measures."""
+    options = f"--sizes {len(trie.leaf_nodes)} --rounds {ROUNDS} --peer-rounds 2 --threads 1"
+    options += f" --prompt-tokens 7 --width {WIDTH} --candidates 8 --precisions int8"
+    parser = argparse.ArgumentParser()
+    search.add_arguments(parser)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search_synthetic, "VOCABULARY", 40)
+        patch.setattr(search_synthetic, "synthetic_llama", lambda _: model)
+        patch.setattr(search_synthetic, "random_catalogue", lambda _: trie)
+        return measure_synthetic(parser.parse_args(options.split()), model[1].parent)
+
+
+def test_every_row_has_every_key(rows: list[dict[str, Any]]) -> None:
+    promised = """model, engine, precision, mode, catalogue_size, prompt_tokens, beam_width,
+        prefill_ms, search_ms, search_over_prefill, extended_tokens, work_ratio, peer, peer_ms,
+        peer_over_search, select_ms_per_step, root_select_ms, exact_fraction, rss_mb"""
+    assert {tuple(row) for row in rows} == {ROW_KEYS}
+    assert set(promised.replace(",", "").split()) <= set(ROW_KEYS)
+    assert json.loads(json.dumps(rows)) == rows
+    modes = [row["mode"] for row in rows]
+    passes = [f"one pass of {count}" for count in (1, 8, 32, 128, 512)]
+    assert modes == ["beam", "exact", "beam", "beam", "score 8 candidates", *passes, "beam"]
+    assert [row["precision"] for row in rows] == ["fp32"] * (len(rows) - 1) + ["int8"]
+
+
+def test_every_time_has_its_quartiles(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        for name in ("prefill_ms", "search_ms", "peer_ms"):
+            if row[name] is None:
+                assert (name, row["peer"]) == ("peer_ms", None)
+            else:
+                low, high = row[f"{name}_quartiles"]
+                assert 0 < low <= row[name] <= high
+        assert row["search_over_prefill"] == row["search_ms"] / row["prefill_ms"]
+        assert row["rss_mb"] > 0
+
+
+def test_a_row_of_candidates_tells_the_prompt_from_the_prefill(rows: list[dict[str, Any]]) -> None:
+    (scored,) = [row for row in rows if row["mode"].startswith("score")]
+    assert scored["prompt_tokens"] == 7
+    assert scored["prefill_tokens"] == scored["extended_tokens"] > 0
+    assert all(row["prompt_tokens"] == 7 for row in rows)
+
+
+def test_peers_stand_beside_the_beam(rows: list[dict[str, Any]]) -> None:
+    beam, peers = rows[0], [row for row in rows if row["peer"] is not None]
+    assert [row["peer"] for row in peers] == ["first search", "transformers.generate"]
+    for row in peers:
+        assert row["search_ms"] == beam["search_ms"]
+        assert row["peer_over_search"] == row["peer_ms"] / beam["search_ms"]
+
+
+def test_a_row_has_no_other_keys() -> None:
+    with pytest.raises(ValueError, match=r"no keys of a row: \['select'\]"):
+        make_row(model="m", select=3.0)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_quantised_copy_is_the_same_model_roughly(
+    model: tuple[Any, Path], precision: str
+) -> None:
+    _, path = model
+    exact = OnnxEngine(path, threads=1).prefill(PROMPT)[1]
+    rough = OnnxEngine(quantised_copy(path, precision), threads=1).prefill(PROMPT)[1]
+    difference = float(np.abs(exact - rough).max())
+    assert 0 < difference < float(exact.max() - exact.min())
+
+
+def test_a_copy_quantises_weights_that_are_stored_in_half_precision(
+    model: tuple[Any, Path], tmp_path: Path
+) -> None:
+    rounded = copy.deepcopy(model[0])
+    half, single = tmp_path / "half" / "model.onnx", tmp_path / "single" / "model.onnx"
+    for path, precision in ((half, "fp16-weights"), (single, "fp32")):  # the first one rounds
+        path.parent.mkdir()
+        export_onnx(rounded, path, name=precision, precision=precision)
+
+    def products(graph: Path) -> int:
+        return sum(node.op_type == "MatMulNBits" for node in onnx.load(graph).graph.node)
+
+    copies = [quantised_copy(place, "int8") for place in (half, single)]
+    assert products(copies[0]) == products(copies[1]) > 0
+    found, wanted = (OnnxEngine(place, threads=1).prefill(PROMPT)[1] for place in copies)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_a_device_that_is_not_there_is_named(model: tuple[Any, Path]) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has it")
+    parser = argparse.ArgumentParser()
+    search.add_arguments(parser)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search_synthetic, "synthetic_llama", lambda _: model)
+        with pytest.raises(EnvironmentProblemError, match="device cuda: this onnxruntime has no"):
+            measure_synthetic(parser.parse_args(["--device", "cuda"]), model[1].parent)
+
+
+def test_a_bundle_is_asked_about_users_of_its_own_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events, columns = tmp_path / "events.csv", tmp_path / "columns.toml"
+    events.write_text("who,day,brand\na,2001-01-01,Acme\n")
+    columns.write_text('[events]\nuser = "who"\ntime = "day"\nadvertiser = "brand"\n')
+    bundle = Path(__file__).parents[4] / "demo" / "bundle"
+    options = ["--sizes", "--bundle", str(bundle), "--rounds", "1"]
+    options += ["--events", str(events), "--columns", str(columns)]
+    assert main(["bench", "search", *options]) == 2
+    said = capsys.readouterr().err
+    assert f"{events}: not the log that bundle" in said
+    assert "the model's events.parquet (sha256 67813c08088e" in said
+    assert said.count("\n") == 1
+    assert main(["bench", "search", *options, "--other-log"]) == 2
+    assert "no test user has an event" in capsys.readouterr().err

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from adprior_build.data.event_log import Split
+from adprior_build.head.ranking_log import COLUMNS, ORIGIN_KEY, read_ranking_log
+from adprior_runtime.bundle import Bundle
+from adprior_runtime.cli import main
+from adprior_runtime.forecast.forecaster import Forecaster
+from support.small_checkpoint import CUT, IDS, NAMES, SmallData, invented_events
+
+INTERRUPTED = 130
+Simulate = Callable[..., dict[str, list[Any]]]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> SmallData:
+    return SmallData.write(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def bundle(data: SmallData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return data.save_bundle(tmp_path_factory.mktemp("built"))
+
+
+def run(data: SmallData, bundle: Path, output: Path, *options: str) -> int:
+    arguments = ["bench", "simulate-log", "--bundle", str(bundle), "--output", str(output)]
+    return main([*arguments, *data.log_options(), *options])
+
+
+@pytest.fixture
+def simulate(data: SmallData, bundle: Path, tmp_path: Path) -> Simulate:
+    """Simulate a log; return its columns."""
+
+    def call(*options: str) -> dict[str, list[Any]]:
+        assert run(data, bundle, tmp_path / "log.parquet", *options) == 0
+        columns: dict[str, list[Any]] = pyarrow.parquet.read_table(
+            tmp_path / "log.parquet"
+        ).to_pydict()
+        return columns
+
+    return call
+
+
+def by_request(columns: dict[str, list[Any]], forecast: str = "live") -> list[list[dict[str, Any]]]:
+    rows = [
+        row
+        for values in zip(*columns.values(), strict=True)
+        if (row := dict(zip(columns, values, strict=True)))["forecast"] == forecast
+    ]
+    return [
+        [row for row in rows if row["request"] == request]
+        for request in sorted(set(columns["request"]))
+    ]
+
+
+def days_of_validation_users() -> list[tuple[str, Any, int]]:
+    """Return user, day and advertiser of each of their days from the cut on."""
+    tested, held_out = Split(test_share=0.4), Split(test_share=0.05, salt="validation")
+    return [
+        (row["who"], row["day"], IDS[NAMES.index(row["brand"])])
+        for row in invented_events()
+        if row["day"] >= CUT
+        and held_out.is_test_user(row["who"])
+        and not tested.is_test_user(row["who"])
+    ]
+
+
+def test_requests_are_later_days_of_validation_users(simulate: Simulate) -> None:
+    requests = by_request(simulate())
+    bought = [[row["advertiser_id"] for row in rows if row["label"]] for rows in requests]
+    assert bought == [[advertiser] for _, _, advertiser in sorted(days_of_validation_users())]
+
+
+def test_candidates_are_different_advertisers_of_the_catalogue(simulate: Simulate) -> None:
+    for rows in by_request(simulate("--candidates", "4")):
+        candidates = [row["advertiser_id"] for row in rows]
+        assert len(candidates) == len(set(candidates)) == 4
+        assert set(candidates) <= set(IDS)
+        assert {row["label"] for row in rows} == {0, 1}
+
+
+def test_no_more_candidates_than_advertisers(simulate: Simulate) -> None:
+    for rows in by_request(simulate("--candidates", "500")):
+        assert sorted(row["advertiser_id"] for row in rows) == IDS
+
+
+def test_so_many_requests_are_drawn_of_all(simulate: Simulate) -> None:
+    columns = simulate("--candidates", "2", "--requests", "3")
+    assert len(by_request(columns)) == 3
+    assert sum(row["label"] for rows in by_request(columns) for row in rows) == 3
+    everything = by_request(simulate("--candidates", "2"))
+    assert all(rows in everything for rows in by_request(columns))
+
+
+def test_the_log_is_what_fit_head_reads(simulate: Simulate, bundle: Path, tmp_path: Path) -> None:
+    columns = simulate()
+    assert set(columns) == {*COLUMNS, "exact", "bundle_id", "forecast", "log_prob", "status"}
+    rows = read_ranking_log(tmp_path / "log.parquet", Bundle.open(bundle))
+    assert len(rows.labels) == len(columns["label"])
+    output = ["--output", str(tmp_path / "head.onnx"), "--bundle", str(bundle)]
+    assert main(["fit-head", "--logs", str(tmp_path / "log.parquet"), *output]) == 0
+
+
+def test_every_row_of_a_request_has_its_forecast(simulate: Simulate, bundle: Path) -> None:
+    for rows in by_request(simulate()):
+        for name in ("forecast_advertiser_ids", "forecast_log_probs", "missing_mass", "exact"):
+            assert all(row[name] == rows[0][name] for row in rows)
+        shown = rows[0]["forecast_log_probs"]
+        assert len(rows[0]["forecast_advertiser_ids"]) == len(shown) == 3
+        assert sum(np.exp(shown)) + rows[0]["missing_mass"] <= 1 + 1e-5
+        assert rows[0]["bundle_id"] == Bundle.open(bundle).bundle_id
+
+
+def test_candidates_have_the_scores_of_a_live_ranking(simulate: Simulate, bundle: Path) -> None:
+    for rows in by_request(simulate()):
+        assert {row["status"] for row in rows} == {"exact"}
+        shown = dict(
+            zip(rows[0]["forecast_advertiser_ids"], rows[0]["forecast_log_probs"], strict=True)
+        )
+        found = {row["advertiser_id"]: row["log_prob"] for row in rows}
+        assert {key: found[key] for key in shown} == pytest.approx(shown, abs=1e-4)
+        hidden = sum(np.exp(value) for key, value in found.items() if key not in shown)
+        assert hidden == pytest.approx(rows[0]["missing_mass"], abs=1e-4)
+
+
+def test_each_request_comes_again_with_the_forecast_at_hand(simulate: Simulate) -> None:
+    columns = simulate()
+    for live, at_hand in zip(by_request(columns), by_request(columns, "at_hand"), strict=True):
+        same = [{**row, **dict.fromkeys(("forecast", "log_prob", "status"))} for row in live]
+        assert same == [
+            {**row, **dict.fromkeys(("forecast", "log_prob", "status"))} for row in at_hand
+        ]
+        shown = dict(
+            zip(live[0]["forecast_advertiser_ids"], live[0]["forecast_log_probs"], strict=True)
+        )
+        for row in at_hand:
+            bound = np.log(row["missing_mass"])
+            expected = shown.get(row["advertiser_id"], bound)
+            assert row["log_prob"] == pytest.approx(expected, abs=1e-5)
+            assert row["status"] == ("exact" if row["advertiser_id"] in shown else "upper_bound")
+
+
+def test_the_base_ranker_knows_users_by_their_past(simulate: Simulate) -> None:
+    columns = simulate()
+    logits = np.array(columns["base_logit"])
+    assert np.isfinite(logits).all()
+    # Half of all events are of the first advertiser, which makes it the likeliest of any request.
+    first = np.array(columns["advertiser_id"]) == IDS[0]
+    assert logits[first].min() > logits[~first].mean()
+
+
+def test_base_logits_need_no_recalibration(simulate: Simulate) -> None:
+    columns = simulate()
+    labels = np.array(columns["label"], dtype=np.float64)
+    chances = 1 / (1 + np.exp(-np.array(columns["base_logit"])))
+    assert chances.mean() == pytest.approx(labels.mean(), rel=1e-3)
+
+
+def test_the_same_seed_gives_the_same_log(simulate: Simulate) -> None:
+    options = ("--candidates", "4", "--seed")
+    first = simulate(*options, "5")
+    assert simulate(*options, "5") == first
+    assert simulate(*options, "6") != first
+
+
+def test_a_killed_simulation_goes_on(
+    data: SmallData,
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The engine is asked for the rest only, and the log is that of a run without a break."""
+    whole, log = tmp_path / "whole.parquet", tmp_path / "log.parquet"
+    assert run(data, bundle, whole) == 0
+    requests = len(set(pyarrow.parquet.read_table(whole)["request"].to_pylist()))
+    asked: list[Any] = []
+    most, rank = 2, Forecaster.rank
+
+    def counted(forecaster: Forecaster, *arguments: Any) -> Any:
+        if len(asked) == most:
+            raise KeyboardInterrupt
+        asked.append(arguments)
+        return rank(forecaster, *arguments)
+
+    monkeypatch.setattr(Forecaster, "rank", counted)
+    assert run(data, bundle, log) == INTERRUPTED
+    assert not log.exists()
+    asked.clear()
+    most = requests
+    capsys.readouterr()
+    assert run(data, bundle, log) == 0
+    assert "goes on with 2 results" in capsys.readouterr().err
+    assert requests > 2
+    assert len(asked) == requests - 2
+    assert pyarrow.parquet.read_table(log).equals(pyarrow.parquet.read_table(whole))
+    assert {path.name for path in tmp_path.iterdir()} == {"whole.parquet", "log.parquet"}
+
+
+def test_rows_users_and_days_are_said_first(
+    data: SmallData, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(data, bundle, tmp_path / "log.parquet") == 0
+    zeroth, first, second = capsys.readouterr().err.splitlines()[:3]
+    assert zeroth.endswith(f"reading {data.path('events.parquet')}")
+    assert "96 events of 16 users (16 with a profile), 2024-01-02 to 2024-02-23" in first
+    assert f"requests are of 6 days of 2 validation users from {CUT} on" in second
+
+
+def test_another_log_is_refused_unless_it_is_asked_for(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = SmallData.write(tmp_path)
+    other.write_events([row for row in invented_events() if row["who"] != "user-0"])
+    log = tmp_path / "log.parquet"
+    assert run(other, bundle, log) == 2
+    said = capsys.readouterr().err
+    assert "not the log that bundle" in said
+    assert said.count("\n") == 1
+    assert not log.exists()
+    assert run(other, bundle, log, "--other-log") == 0
+    assert "flatters the model" in capsys.readouterr().err
+    told = json.loads(pyarrow.parquet.read_schema(log).metadata[ORIGIN_KEY.encode()])
+    assert told["simulated"] is True
+    assert told["is_training_log"] is False
+    fit = ["fit-head", "--logs", str(log), "--bundle", str(bundle)]
+    assert main([*fit, "--output", str(tmp_path / "head.onnx")]) == 0
+    assert "simulated from a log that the bundle was not trained on" in capsys.readouterr().err
+
+
+def test_a_log_without_later_days_is_refused(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    early = SmallData.write(tmp_path)
+    early.write_events([row for row in invented_events() if row["day"] < CUT])
+    assert run(early, bundle, tmp_path / "log.parquet", "--other-log") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert f"user acts on an advertiser on or after {CUT}" in lines[-1]
+    assert [line.partition(": ")[2].split()[0] for line in lines[:-1]] == ["reading"]
+    assert not (tmp_path / "log.parquet").exists()
+
+
+def test_days_without_an_advertiser_of_the_catalogue_are_no_requests(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = SmallData.write(tmp_path)
+    held_out = {who for who, _, _ in days_of_validation_users()}
+    other.write_events(
+        [
+            row | ({"brand": "Elsewhere"} if row["who"] in held_out and row["day"] >= CUT else {})
+            for row in invented_events()
+        ]
+    )
+    assert run(other, bundle, tmp_path / "log.parquet", "--other-log") == 2
+    assert "no validation user acts on an advertiser of the catalogue" in capsys.readouterr().err
+
+
+def test_advertisers_outside_the_catalogue_are_no_candidates(bundle: Path, tmp_path: Path) -> None:
+    other = SmallData.write(tmp_path)
+    day = CUT + timedelta(days=3)
+    extra = {"who": "user-0", "day": day, "brand": "Elsewhere", "kind": "FOOD"}
+    other.write_events([*invented_events(), extra])
+    assert run(other, bundle, tmp_path / "log.parquet", "--other-log") == 0
+    table = pyarrow.parquet.read_table(tmp_path / "log.parquet")
+    assert set(table["advertiser_id"].to_pylist()) == set(IDS)

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from adprior_bench.quality.baselines.base import blend, normalised
+from adprior_bench.quality.baselines.boosted import Boosted
+from adprior_bench.quality.baselines.neighbours import ItemNeighbours, UserNeighbours
+from adprior_bench.quality.baselines.own_history import OwnHistory
+from adprior_bench.quality.baselines.popularity import Popularity, SegmentPopularity
+from adprior_bench.quality.baselines.sequential import Sequential, SequentialSettings
+from adprior_bench.quality.histories import EncodedCase, EncodedUser, encoded_cases
+from support.encoded_users import ADVERTISERS, CUT, cases_of, invented_users, training_of, user
+
+TREES = {
+    "num_leaves": 7,
+    "num_iterations": 20,
+    "learning_rate": 0.1,
+    "min_data_in_leaf": 5,
+    "num_threads": 1,
+}
+
+
+def case_of(person: EncodedUser) -> EncodedCase:
+    """Return the only case of a user."""
+    (case,) = encoded_cases([person], CUT)
+    return case
+
+
+ASKED = user("asked", [(CUT - 100, 3, 0), (CUT - 50, 4, 0), (CUT - 50, 3, 0), (CUT, 5, 0)])
+
+
+def test_distributions_are_mixed() -> None:
+    first, second = np.array([1.0, 0.0]), np.array([0.5, 0.5])
+    assert blend(first, second, 0.5).tolist() == [0.75, 0.25]
+    assert blend(np.zeros(2), second, 0.5).tolist() == [0.5, 0.5]
+    assert blend(first, np.zeros(2), 0.5).tolist() == [1.0, 0.0]
+    assert normalised(np.array([1.0, 3.0])).tolist() == [0.25, 0.75]
+    assert normalised(np.zeros(2)).tolist() == [0.0, 0.0]
+
+
+def test_popularity_is_shares_of_events_before_the_cut() -> None:
+    people = [user("a", [(CUT - 2, 0, 0), (CUT - 2, 1, 0), (CUT + 1, 2, 0)])]
+    people += [user("b", [(CUT - 1, 0, 0), (CUT - 1, -1, 0), (CUT - 1, -7, 0)])]
+    shares = Popularity(training_of(people), prior=0.5).shares
+    expected = np.full(ADVERTISERS, 0.5)
+    expected[[0, 1]] += [2, 1]
+    assert shares == pytest.approx(expected / expected.sum())
+
+
+def test_old_events_fade() -> None:
+    people = [user("a", [(CUT - 10, 0, 0), (CUT - 20, 1, 0)][::-1])]
+    shares = Popularity(training_of(people), half_life_days=10, prior=0).shares
+    assert shares[0] == pytest.approx(2 * shares[1])
+
+
+def test_a_segment_is_drawn_towards_everyone() -> None:
+    people = [
+        user("a", [(CUT - 1, 0, 0)], {"sex": "f"}),
+        user("b", [(CUT - 1, 1, 0)], {"sex": "m"}),
+    ]
+    segments = SegmentPopularity(training_of(people), key="sex", strength=1.0)
+    everyone = Popularity(training_of(people)).shares
+    asked = case_of(user("c", [(CUT, 5, 0)], {"sex": "f"}))
+    expected = everyone.copy()
+    expected[0] += 1
+    assert segments.probabilities(asked) == pytest.approx(expected / 2)
+    nobody = case_of(user("d", [(CUT, 5, 0)]))
+    assert segments.probabilities(nobody) == pytest.approx(everyone)
+
+
+def test_own_history_is_shares_of_earlier_days() -> None:
+    training = training_of(invented_users(3, name="t"))
+    everyone = np.full(ADVERTISERS, 1 / ADVERTISERS)
+    plain = OwnHistory(training, everyone, share=0.0).probabilities(case_of(ASKED))
+    assert plain[[3, 4, 5]] == pytest.approx([2 / 3, 1 / 3, 0])
+    faded = OwnHistory(training, everyone, half_life_days=50, share=0.0).own(case_of(ASKED))
+    assert faded[[3, 4]] == pytest.approx([0.75 / 1.25, 0.5 / 1.25])
+    last = OwnHistory(training, everyone, half_life_days=50, last_only=True, share=0.0)
+    assert last.own(case_of(ASKED))[[3, 4]] == pytest.approx([0.5, 0.5])
+    filled = OwnHistory(training, everyone, share=0.3).probabilities(case_of(ASKED))
+    assert filled[3] == pytest.approx(0.7 * 2 / 3 + 0.3 / ADVERTISERS)
+    nothing_yet = case_of(user("new", [(CUT, 1, 0)]))
+    assert OwnHistory(training, everyone).probabilities(nothing_yet) == pytest.approx(everyone)
+
+
+def test_neighbours_are_users_alike() -> None:
+    alike = user("alike", [(CUT - 9, 3, 0), (CUT - 9, 4, 0), (CUT - 9, 7, 0)])
+    other = user("other", [(CUT - 9, 8, 0), (CUT - 9, 9, 0)])
+    training = training_of([alike, other])
+    found = UserNeighbours(training, neighbours=1).probabilities(case_of(ASKED))
+    assert found[[3, 4, 7, 8]] == pytest.approx([1 / 3, 1 / 3, 1 / 3, 0])
+    items = ItemNeighbours(training, half_life_days=365).probabilities(case_of(ASKED))
+    assert items[7] > 0
+    assert items[[8, 9]].tolist() == [0, 0]
+    nothing_yet = case_of(user("new", [(CUT, 1, 0)]))
+    assert not UserNeighbours(training, neighbours=1).probabilities(nothing_yet).any()
+    assert not ItemNeighbours(training, half_life_days=365).probabilities(nothing_yet).any()
+
+
+def test_nobody_is_their_own_neighbour() -> None:
+    people = invented_users(12, name="t")
+    training = training_of(people)
+    neighbours = UserNeighbours(training, neighbours=11)
+    without = UserNeighbours(training_of(people[1:]), neighbours=11)
+    (first, *_) = cases_of(people[:1])
+    alone = neighbours.probabilities(first)
+    # The weights differ a little, since the rarity of an advertiser counts the user too.
+    assert np.corrcoef(alone, without.probabilities(first))[0, 1] > 0.99
+
+
+def recall(baseline: Boosted | Sequential | Popularity, cases: list[EncodedCase], k: int) -> float:
+    hits = []
+    for case in cases:
+        probabilities = baseline.probabilities(case)
+        assert probabilities.shape == (ADVERTISERS,)
+        assert (probabilities >= 0).all()
+        assert probabilities.sum() == pytest.approx(1)
+        top = np.argsort(-probabilities)[:k]
+        hits.append(np.isin(case.targets, top).mean())
+    return float(np.mean(hits))
+
+
+@pytest.fixture(scope="module")
+def asked() -> list[EncodedCase]:
+    return cases_of(invented_users(20, name="new", seed=5))
+
+
+def test_learnt_baselines_beat_popularity(asked: list[EncodedCase]) -> None:
+    training = training_of(invented_users(80, name="t"))
+    popular = recall(Popularity(training), asked, 3)
+    boosted = Boosted(training, segment="age", settings=TREES, pool=20, negatives=20)
+    assert recall(boosted, asked, 3) > popular + 0.1
+    settings = SequentialSettings(width=16, epochs=40, learning_rate=5e-3, dropout=0.1)
+    assert recall(Sequential(training, settings), asked, 3) > popular + 0.02
+
+
+def test_a_neural_baseline_is_the_same_every_time(asked: list[EncodedCase]) -> None:
+    training = training_of(invented_users(10, name="t"))
+    settings = SequentialSettings(width=8, epochs=2, length=20)
+    one, two = (Sequential(training, settings).probabilities(asked[0]) for _ in range(2))
+    assert one.tolist() == two.tolist()

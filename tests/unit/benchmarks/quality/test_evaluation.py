@@ -1,0 +1,368 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from adprior_bench.quality.evaluation import evaluate
+from adprior_bench.quality.language_model import ABLATIONS, forecast_cases
+from adprior_bench.quality.settings import Settings
+from adprior_bench.quality.study import Splits, Study
+from adprior_build.catalogue.catalogue import read_catalogue
+from adprior_build.data.event_log import ColumnMap
+from adprior_runtime.cli import main
+from adprior_runtime.forecast.forecaster import Forecaster
+from support.small_checkpoint import COLUMNS, CUT, NAMES, SmallData, invented_events
+
+BRANDS = [*NAMES, *(f"Brand {letter}" for letter in "abcdefghijklmnopqr")]
+"""More than the ten that recall looks at."""
+
+SPLIT = ("--test-share", "0.4", "--validation-share", "0.4")
+SECTIONS = [
+    "Claims",
+    "Protocol",
+    "Tuning",
+    "Forecasts",
+    "Retrieval",
+    "Ranking, on a simulated log",
+    "Prompt ablations",
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> SmallData:
+    """80 users, whose items follow their advertisers."""
+    data = SmallData.write(tmp_path_factory.mktemp("data"))
+    data.write_catalogue({"advertiser_id": [*range(101, 101 + len(BRANDS))], "name": BRANDS})
+    random = np.random.default_rng(3)
+    rows: list[dict[str, Any]] = []
+    for user in range(80):
+        favourite = BRANDS[user % len(BRANDS)]
+        for step in range(12):
+            brand = favourite if random.random() < 0.6 else BRANDS[random.integers(len(BRANDS))]
+            rows.append(
+                {
+                    "who": f"user-{user}",
+                    "day": CUT + timedelta(days=7 * step - 45 + user % 5),
+                    "brand": brand,
+                    "kind": "FOOD" if BRANDS.index(brand) % 2 else "PETS",
+                    "title": f"{brand} thing {random.integers(4)}",
+                    "sku": f"{brand}-{random.integers(4)}",
+                }
+            )
+    data.write_events(rows)
+    profiles = [{"who": f"user-{user}", "age": f"{user % 5}0s"} for user in range(80)]
+    pa.parquet.write_table(pa.Table.from_pylist(profiles), data.path("profiles.parquet"))
+    columns = COLUMNS.replace(
+        'category = "kind"\n', 'category = "kind"\ntext = "title"\nitem = "sku"\n'
+    )
+    data.path("columns.toml").write_text(columns, encoding="utf-8")
+    return data
+
+
+@pytest.fixture(scope="module")
+def bundle(data: SmallData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return data.save_bundle(tmp_path_factory.mktemp("built"), *SPLIT)
+
+
+def run(data: SmallData, bundle: Path, *options: str) -> int:
+    arguments = ["bench", "quality", "--bundle", str(bundle), *data.log_options()]
+    return main([*arguments, "--quick", "--threads", "1", *options])
+
+
+@pytest.fixture(scope="module")
+def report(data: SmallData, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report's directory."""
+    output = tmp_path_factory.mktemp("reports") / "report"
+    assert run(data, bundle, "--output", str(output)) == 0
+    return output
+
+
+def load(report: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((report / "report.json").read_text(encoding="utf-8"))
+    return found
+
+
+def table(report: dict[str, Any], title: str) -> list[dict[str, Any]]:
+    """Return a table's rows, by column."""
+    (found,) = (
+        item
+        for section in report["sections"]
+        for item in section["content"]
+        if item["kind"] == "table" and item["title"].startswith(title)
+    )
+    columns = [column["title"] for column in found["columns"]]
+    return [dict(zip(columns, row, strict=True)) for row in found["rows"]]
+
+
+def test_the_report_is_written_whole(report: Path) -> None:
+    assert [section["title"] for section in load(report)["sections"]] == SECTIONS
+    names = {path.name for path in report.iterdir()}
+    assert {"report.json", "report.md", "report.html", "recall.png", "reliability.png"} <= names
+    assert {"ranking.png", "retrieval_50.png", "retrieval_100.png"} <= names
+    for section in SECTIONS:
+        assert f"## {section}" in (report / "report.md").read_text(encoding="utf-8")
+        assert section in (report / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_report_opens_with_warnings_and_a_verdict(report: Path) -> None:
+    found = load(report)
+    assert [warning.split(":")[0] for warning in found["warnings"]] == ["Quick"]
+    assert (found["data"]["quick"], found["data"]["resamples"]) == (True, 100)
+    assert found["data"]["log"]["is_training_log"] is True
+    assert found["data"]["split"]["cut"] == CUT.isoformat()
+    answers = {each["question"]: each for each in found["verdict"]}
+    assert list(answers) == [
+        "Does it add to retrieval?",
+        "Does it add to ranking?",
+        "Is it calibrated?",
+    ]
+    (gain,) = (row for row in table(found, "What is claimed") if row["claim"].startswith("PR-AUC"))
+    assert gain["found"] in answers["Does it add to ranking?"]["text"]
+    for name, first in (("report.md", "## Claims"), ("report.html", "Claims</h2>")):
+        text = (report / name).read_text(encoding="utf-8")
+        places = [text.index(words) for words in ("Quick: one", *answers, first)]
+        assert places == sorted(places)
+        assert text.rindex("Prompt ablations") < text.rindex("Forecasts: details")
+
+
+def test_the_report_speaks_of_the_logs_own_actions(report: Path) -> None:
+    found = load(report)
+    assert "advertisers of the day's events" in found["verdict"][0]["text"]
+    text = (report / "report.json").read_text(encoding="utf-8").lower()
+    assert not [word for word in ("purchas", "bought", "buys", "brand") if word in text]
+    (retrieval,) = (each for each in found["sections"] if each["title"] == "Retrieval")
+    assert "product" not in json.dumps(retrieval)
+
+
+def study_of(data: SmallData, bundle: Path) -> tuple[Forecaster, Study]:
+    forecaster = Forecaster(bundle, threads=1)
+    study = Study.read(
+        Splits.recorded(forecaster.bundle.manifest.training),
+        read_catalogue(bundle / "catalogue.parquet"),
+        data.path("events.parquet"),
+        data.path("profiles.parquet"),
+        ColumnMap.load(data.path("columns.toml")),
+    )
+    return forecaster, study
+
+
+def test_recall_is_that_of_the_served_forecast(data: SmallData, bundle: Path, report: Path) -> None:
+    """Put together again without the benchmark's arrays."""
+    forecaster, study = study_of(data, bundle)
+    shares = []
+    for case in study.test:
+        names = forecaster.forecast(study.context(case), 5).names
+        wanted = {study.catalogue.names[row] for row in case.targets}
+        shares.append(len(wanted & {name.decode() for name in names}) / len(wanted))
+    rows = {row["ranker"]: row for row in table(load(report), "Cohort: all")}
+    assert rows["llm"]["recall@5"]["value"] == pytest.approx(np.mean(shares))
+    counts = table(load(report), "Users and cases")
+    assert [row["cases"] for row in counts] == [None, len(study.validation), len(study.test)]
+
+
+def test_forecasts_are_distributions_and_altered_prompts_differ(
+    data: SmallData, bundle: Path
+) -> None:
+    forecaster, study = study_of(data, bundle)
+    cases: Sequence[Any] = study.validation[:5]
+    whole = forecast_cases(forecaster, study, cases)
+    assert (whole >= 0).all()
+    assert (whole.sum(axis=1) <= 1 + 1e-5).all()
+    for name, (_, alter) in ABLATIONS.items():
+        altered = forecast_cases(forecaster, study, cases, alter=alter)
+        # The scratch template shows profile and advertisers, no category and no text.
+        assert np.allclose(altered, whole) == (name == "no_text")
+
+
+def test_what_is_not_searched_is_bounded(data: SmallData, bundle: Path) -> None:
+    forecaster, study = study_of(data, bundle)
+    for case in study.validation[:5]:
+        context = study.context(case)
+        forecast, bounds = forecaster.bounds(context)
+        everyone = forecaster.forecast(context, len(BRANDS))
+        rows = forecaster.advertisers.rows_of(everyone.advertiser_ids)
+        assert len(rows) == len(BRANDS)
+        assert (bounds[rows] >= everyone.log_probs - 1e-5).all()
+        shown = forecaster.advertisers.rows_of(forecast.advertiser_ids)
+        assert bounds[shown] == pytest.approx(forecast.log_probs, abs=1e-5)
+
+
+def test_every_claim_is_judged(report: Path) -> None:
+    claims = table(load(report), "What is claimed")
+    assert len(claims) == 22
+    assert {row["holds"] for row in claims} <= {"yes", "no", "void: the real one gains nothing"}
+    void = [row for row in claims if row["holds"].startswith("void")]
+    (gain,) = (row for row in claims if row["claim"].startswith("PR-AUC beats"))
+    assert len(void) == (0 if gain["found"].startswith("+") else 3)
+    (one_percent,) = (row for row in claims if row["claim"] == "by 1 %")
+    assert (gain["holds"], one_percent["holds"]) != ("no", "yes")
+    recall = {row["ranker"]: row["recall@10"] for row in table(load(report), "Cohort: all")}
+    (ratio,) = (row for row in claims if "popularity" in row["claim"] and "1.5" in row["claim"])
+    expected = recall["llm"]["value"] / recall["popularity"]["value"]
+    assert ratio["found"].startswith(f"{expected:.2f} [")
+
+
+def test_falsifiers_and_rivals_go_through_the_same_head(report: Path) -> None:
+    rows = {row["forecast in the head"]: row for row in table(load(report), "Rankers on the sim")}
+    assert {"base", "reference", "llm", "random", "shuffled", "popularity", "sasrec"} <= set(rows)
+    assert rows["reference"]["AUC"]["value"] == pytest.approx(rows["base"]["AUC"]["value"])
+    assert rows["reference"]["PR-AUC, change"] is None
+    gain = rows["llm"]["PR-AUC"]["value"] / rows["reference"]["PR-AUC"]["value"] - 1
+    assert rows["llm"]["PR-AUC, change"]["value"] == pytest.approx(gain)
+    # The bundle was built without a head: there is none of its own to measure.
+    assert "shipped_head" not in rows
+    assert "The bundle has no head of its own yet" in (report / "report.md").read_text("utf-8")
+
+
+def test_a_killed_evaluation_goes_on_to_the_same_report(
+    data: SmallData,
+    bundle: Path,
+    report: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The engine is asked only for what is not kept, and never twice for the same prompt."""
+    settings = Settings(quick=True, resamples=100, threads=1, work=tmp_path / "kept")
+    asked: list[Any] = []
+    most, bounds = 50, Forecaster.bounds
+
+    def counted(forecaster: Forecaster, context: Any) -> Any:
+        if len(asked) == most:
+            raise KeyboardInterrupt
+        asked.append(context)
+        return bounds(forecaster, context)
+
+    monkeypatch.setattr(Forecaster, "bounds", counted)
+    events, profiles, columns = (
+        data.path(name) for name in ("events.parquet", "profiles.parquet", "columns.toml")
+    )
+    with pytest.raises(KeyboardInterrupt), evaluate(bundle, events, profiles, columns, settings):
+        pass
+    first = len(asked)
+    most = 10**6
+    asked.clear()
+    capsys.readouterr()
+    with evaluate(bundle, events, profiles, columns, settings) as found:
+        again = found
+    assert "results kept in" in capsys.readouterr().err
+    forecaster, study = study_of(data, bundle)
+    cases = [study.context(case) for case in (*study.validation, *study.test)]
+    altered = [alter(study.context(c)) for c in study.test for _, alter in ABLATIONS.values()]
+    prompts = {tuple(forecaster.prompt_ids(context)) for context in (*cases, *altered)}
+    assert first + len(asked) == len(prompts)
+    assert not (tmp_path / "kept").exists()
+    titles = ("What is claimed", "Cohort: all", "Rankers on the simulated")
+
+    def comparable(found: Any) -> Any:
+        return json.loads(json.dumps([table(found, title) for title in titles], default=vars_of))
+
+    def vars_of(value: Any) -> dict[str, float]:
+        return {name: float(getattr(value, name)) for name in ("value", "low", "high")}
+
+    assert comparable(again) == comparable(load(report))
+
+
+def test_nothing_is_chosen_by_what_test_users_do(
+    data: SmallData, bundle: Path, report: Path, tmp_path: Path
+) -> None:
+    """Settings, shares, quotas, heads and all validation figures stay, whatever test users do."""
+    splits = Splits.recorded(Forecaster(bundle).bundle.manifest.training)
+    rows = pyarrow.parquet.read_table(data.path("events.parquet")).to_pylist()
+    changes = {"brand": BRANDS[3], "kind": "OTHER", "title": "another thing", "sku": "another"}
+    changed = [row | changes if splits.group_of(row["who"]) == "test" else row for row in rows]
+    assert changed != rows
+    shutil.copytree(data.directory, tmp_path / "data")
+    other = SmallData(directory=tmp_path / "data")
+    other.write_events(changed)
+    assert run(other, bundle, "--other-log", "--output", str(tmp_path / "report")) == 0
+
+    def chosen(found: dict[str, Any]) -> list[Any]:
+        whole = (
+            "The conventional retriever's",
+            "Each forecast's head",
+            "Heads of",
+            "What the base",
+        )
+        parts = {
+            "Rankers on validation": (
+                "settings tried",
+                "chosen",
+                "recall@10",
+                "the model minus this",
+            ),
+            "Blended lists": ("quota", "validation: advertisers"),
+            "The reserved places": ("quota", "validation: advertisers"),
+        }
+        return [
+            *(table(found, title) for title in whole),
+            *(
+                [[row[name] for name in names] for row in table(found, title)]
+                for title, names in parts.items()
+            ),
+        ]
+
+    one, two = load(report), load(tmp_path / "report")
+    assert "not the log that bundle" in two["warnings"][0]
+    assert two["data"]["log"]["is_training_log"] is False
+    assert chosen(one) == chosen(two)
+    assert table(one, "Cohort: all") != table(two, "Cohort: all")
+
+
+def test_test_users_can_be_left_alone(
+    data: SmallData, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, study = study_of(data, bundle)
+    capsys.readouterr()
+    assert run(data, bundle, "--validation-only", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert any("test users were left alone" in warning for warning in found["warnings"])
+    counts = table(found, "Users and cases")
+    assert counts[1]["cases"] + counts[2]["cases"] == len(study.validation)
+    assert min(counts[1]["cases"], counts[2]["cases"]) > 0
+
+
+def test_people_get_tables(
+    data: SmallData, bundle: Path, report: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert run(data, bundle, "--validation-only", "--max-cases", "40") == 0
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
+    assert lines[0] == f"Forecast quality of bundle {load(report)['data']['bundle_id']}"
+    opening = " ".join(lines[:20])
+    assert opening.index("Quick: one small setting") < opening.index("Does it add to retrieval?")
+    assert "40 were judged" in opening
+    assert "chose settings (`--max-cases 40`)" in opening
+    for section in SECTIONS:
+        assert (section in lines) == (section != "Tuning")
+    assert lines[-1].endswith("--output DIR writes them")
+    assert "960 events of 80 users (80 with a profile), 2023-12-18 to" in said.err
+
+
+def test_a_log_without_a_later_day_of_a_test_user_is_refused(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    early = SmallData.write(tmp_path)
+    early.write_events([row for row in invented_events() if row["day"] < CUT])
+    assert run(early, bundle, "--other-log") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert f"user acts on an advertiser on or after {CUT}" in lines[-1]
+    assert [line.partition(": ")[2].split()[0] for line in lines[:-1]] == ["reading"]
+
+
+@pytest.mark.parametrize("missing", ["--bundle", "--events", "--columns"])
+def test_what_is_needed(missing: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {"--bundle": "b", "--events": "e.parquet", "--columns": "c.toml"}
+    arguments = [part for item in options.items() if item[0] != missing for part in item]
+    assert main(["bench", "quality", *arguments]) == 2
+    assert f"{missing} is missing" in capsys.readouterr().err

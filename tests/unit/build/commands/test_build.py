@@ -1,0 +1,434 @@
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from adprior_build.head.onnx_head import write_identity_head
+from adprior_build.repository import bundle_making as bundle_module
+from adprior_build.repository import repository as repository_module
+from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle, Manifest, hash_file
+from adprior_runtime.cli import main
+from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, PRIOR_HEAD, TOKENIZER
+from adprior_runtime.head.head import PriorHead
+from support.small_checkpoint import SmallData, build
+
+Refused = Callable[..., str]
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "transformers"):
+    sys.modules[name] = None
+from adprior_runtime.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> SmallData:
+    return SmallData.write(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(data: SmallData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("trained") / "checkpoint"
+    assert data.train(output) == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("built")
+    options = ["--checkpoint", str(checkpoint), "--save-bundle", str(place / "bundle")]
+    assert build(place / "repository", *options) == 0
+    return place / "bundle"
+
+
+@pytest.fixture(scope="module")
+def repository(bundle: Path) -> Path:
+    return bundle.with_name("repository")
+
+
+@pytest.fixture(scope="module")
+def head(data: SmallData, bundle: Path) -> Path:
+    """A head fitted with this bundle's forecasts of three."""
+    log, output = bundle.with_name("log.parquet"), bundle.with_name("head.onnx")
+    simulate = ["bench", "simulate-log", "--bundle", str(bundle), "--output", str(log)]
+    assert main([*simulate, *data.log_options()]) == 0
+    fit = ["fit-head", "--logs", str(log), "--bundle", str(bundle), "--output", str(output)]
+    assert main(fit) == 0
+    return output
+
+
+@pytest.fixture
+def output(repository: Path, tmp_path: Path) -> Path:
+    """A repository of an earlier build, to be replaced or left as it is."""
+    shutil.copytree(repository, tmp_path / "out")
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def refused(output: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """Build where it must be refused; return the one line it says."""
+
+    def run(*options: str) -> str:
+        before = snapshot(output.parent)
+        capsys.readouterr()
+        try:
+            code = main(["build", "--output", str(output), *options])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        error = capsys.readouterr().err
+        assert code == 2
+        assert error.startswith("adprior build: ")
+        assert error.count("\n") == 1
+        assert snapshot(output.parent) == before
+        return error
+
+    return run
+
+
+def snapshot(directory: Path) -> dict[str, tuple[int, int]]:
+    """Return every file below a directory: which one it is, and when it was written."""
+    found = {path: path.stat() for path in directory.rglob("*")}
+    return {str(path): (stat.st_ino, stat.st_mtime_ns) for path, stat in found.items()}
+
+
+def bundle_id(directory: Path) -> str:
+    return Manifest.load(directory / MANIFEST).bundle_id
+
+
+def write_catalogue(path: Path, names: dict[int, str]) -> str:
+    columns: dict[str, Any] = {"advertiser_id": list(names), "name": list(names.values())}
+    pa.parquet.write_table(pa.table(columns), path)
+    return str(path)
+
+
+def test_every_version_directory_is_self_contained(repository: Path, bundle: Path) -> None:
+    assert {path.name for path in repository.iterdir()} == set(MODEL_NAMES)
+    manifest = Manifest.load(bundle / MANIFEST)
+    for name in MODEL_NAMES:
+        assert (repository / name / "config.pbtxt").is_file()
+        version = repository / name / "1"
+        assert version.is_dir()
+        found = {
+            str(path.relative_to(version / "bundle"))
+            for path in (version / "bundle").rglob("*")
+            if path.is_file()
+        }
+        wanted = {
+            file
+            for file in manifest.files
+            if file in MODEL_FILES.get(name, ())
+            or file.partition("/")[0] in MODEL_FILES.get(name, ())
+        }
+        assert found == (wanted | {MANIFEST} if name in MODEL_FILES else set())
+        if name in MODEL_FILES:
+            assert Bundle.open(version / "bundle", MODEL_FILES[name]).manifest == manifest
+
+
+def test_files_are_linked_and_not_copied(repository: Path, bundle: Path) -> None:
+    for name, needed in MODEL_FILES.items():
+        linked = Bundle.open(repository / name / "1" / "bundle", needed)
+        files = [file for file in linked.manifest.files if (linked.directory / file).exists()]
+        assert files
+        assert all((linked.directory / file).samefile(bundle / file) for file in files)
+
+
+def test_what_others_may_write_is_copied_and_closed(bundle: Path, tmp_path: Path) -> None:
+    source = tmp_path / "bundle"
+    shutil.copytree(bundle, source)
+    for path in source.rglob("*.onnx"):
+        path.chmod(0o666)
+    repository = tmp_path / "repository"
+    assert main(["build", "--bundle", str(source), "--output", str(repository)]) == 0
+    built = repository / LLM_ENGINE / "1" / "bundle" / "model.onnx"
+    assert not built.samefile(source / "model.onnx")
+    assert not [path for path in repository.rglob("*") if path.stat().st_mode & 0o002]
+
+
+def test_where_links_cannot_be_made_files_are_copied(
+    bundle: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert build(output, "--bundle", str(bundle)) == 0
+    copied = output / TOKENIZER / "1" / "bundle" / "tokenizer.json"
+    assert copied.read_bytes() == (bundle / "tokenizer.json").read_bytes()
+    assert not copied.samefile(bundle / "tokenizer.json")
+
+
+def test_the_manifest_tells_how_the_bundle_was_made(bundle: Path) -> None:
+    manifest = Manifest.load(bundle / MANIFEST)
+    assert manifest.forecast_k == 3
+    assert 1e-5 <= manifest.log_prob_error <= 1e-4
+    assert [command.split()[:2] for command in manifest.commands] == [
+        ["adprior", "train"],
+        ["adprior", "build"],
+    ]
+    assert manifest.training["split"]["test_share"] == 0.4
+    on_disk = {str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file()}
+    assert set(manifest.files) == on_disk - {MANIFEST}
+
+
+def test_a_build_from_a_bundle_needs_no_torch(bundle: Path, tmp_path: Path) -> None:
+    arguments = ["build", "--bundle", str(bundle), "--output", str(tmp_path / "repository")]
+    command = [sys.executable, "-c", WITHOUT_TORCH, *arguments]
+    subprocess.run(command, check=True, timeout=60, capture_output=True)
+    assert (tmp_path / "repository" / TOKENIZER / "1" / "bundle" / MANIFEST).is_file()
+
+
+def test_a_bundle_keeps_its_id_wherever_it_lies(bundle: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere" / "bundle"
+    shutil.copytree(bundle, moved)
+    ids = []
+    for place, source in (("a", bundle), ("b", moved)):
+        kept = tmp_path / place / "kept"
+        repository = tmp_path / place / "repository"
+        options = ["--bundle", str(source), "--forecast-k", "4", "--save-bundle", str(kept)]
+        assert main(["build", "--output", str(repository), *options]) == 0
+        ids.append(bundle_id(kept))
+    assert ids[0] == ids[1] != bundle_id(bundle)
+
+
+def test_a_checkpoint_gives_the_same_bundle_wherever_it_lies(
+    checkpoint: Path, bundle: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    options = ["--checkpoint", str(tmp_path / "checkpoint")]
+    options += ["--save-bundle", str(tmp_path / "bundle")]
+    assert build(tmp_path / "repository", *options) == 0
+    assert bundle_id(tmp_path / "bundle") == bundle_id(bundle)
+
+
+def test_a_new_catalogue_changes_the_id_and_keeps_the_line(
+    bundle: Path, output: Path, tmp_path: Path
+) -> None:
+    catalogue = write_catalogue(tmp_path / "new.parquet", {7: "Brand New", 101: "Acme"})
+    options = ["--bundle", str(bundle), "--catalogue", catalogue]
+    assert build(output, *options, "--save-bundle", str(tmp_path / "kept")) == 0
+    old, new = Manifest.load(bundle / MANIFEST), Manifest.load(tmp_path / "kept" / MANIFEST)
+    assert new.bundle_id != old.bundle_id
+    assert new.catalogue_lineage == (old.catalogue_fingerprint, new.catalogue_fingerprint)
+    assert pa.parquet.read_table(tmp_path / "kept" / "catalogue.parquet").num_rows == 2
+    assert (bundle / "model.onnx").samefile(tmp_path / "kept" / "model.onnx")
+
+
+def test_a_fitted_head_reaches_the_repository(
+    bundle: Path, head: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build(output, "--bundle", str(bundle)) == 0
+    assert "no fitted head yet (--head)" in capsys.readouterr().err
+    assert build(output, "--bundle", str(bundle), "--head", str(head)) == 0
+    assert "no fitted head" not in capsys.readouterr().err
+    built = output / PRIOR_HEAD / "1" / "bundle"
+    assert PriorHead(built / "head.onnx").metadata["kind"] == "logistic"
+    assert bundle_id(built) != bundle_id(bundle)
+
+
+def test_a_later_change_of_the_heads_file_does_not_reach_the_repository(
+    bundle: Path, head: Path, output: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.onnx"
+    shutil.copyfile(head, mine)
+    assert build(output, "--bundle", str(bundle), "--head", str(mine)) == 0
+    mine.write_bytes(b"overwritten")
+    Bundle.open(output / PRIOR_HEAD / "1" / "bundle", MODEL_FILES[PRIOR_HEAD])
+
+
+def test_forecasts_of_another_length_than_the_heads_are_refused(
+    refused: Refused, bundle: Path, head: Path
+) -> None:
+    options = ("--bundle", str(bundle), "--head", str(head), "--forecast-k", "5")
+    assert f"{head}: fitted with forecast_k 3, the bundle's is 5" in refused(*options)
+
+
+def test_a_bundle_with_a_fitted_head_keeps_its_forecasts_length(
+    refused: Refused, bundle: Path, head: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path.parent / f"{tmp_path.name}-kept"
+    options = ["--bundle", str(bundle), "--head", str(head), "--save-bundle", str(kept)]
+    assert build(tmp_path.parent / f"{tmp_path.name}-repository", *options) == 0
+    told = refused("--bundle", str(kept), "--forecast-k", "5")
+    assert f"{kept / 'head.onnx'}: fitted with forecast_k 3" in told
+    assert "fit one on this bundle's answers (adprior fit-head)" in told
+
+
+def test_a_head_that_changes_nothing_follows_the_forecasts_length(
+    bundle: Path, output: Path
+) -> None:
+    assert (
+        main(["build", "--output", str(output), "--bundle", str(bundle), "--forecast-k", "5"]) == 0
+    )
+    metadata = PriorHead(output / PRIOR_HEAD / "1" / "bundle" / "head.onnx").metadata
+    assert metadata["forecast_k"] == "5"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"catalogue_fingerprint": "c0ffee"}, "fitted with catalogue c0ffee"),
+        ({"engine": "abacus"}, "fitted with engine abacus, the bundle's is onnx"),
+        ({"forecast_k": 7}, "fitted with forecast_k 7, the bundle's is 3"),
+    ],
+)
+def test_a_head_made_for_something_else_is_refused(
+    refused: Refused,
+    bundle: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    changed: dict[str, Any],
+    message: str,
+) -> None:
+    manifest = Manifest.load(bundle / MANIFEST)
+    names = ("catalogue_fingerprint", "engine", "forecast_k")
+    path = tmp_path_factory.mktemp("head") / "head.onnx"
+    write_identity_head(path, **{name: getattr(manifest, name) for name in names} | changed)
+    assert f"{path}: {message}" in refused("--bundle", str(bundle), "--head", str(path))
+
+
+def test_a_graph_in_half_precision_of_unknown_error_is_refused(
+    refused: Refused, bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """As bundles of earlier versions have it; no server would load the repository."""
+    old = tmp_path_factory.mktemp("old") / "bundle"
+    shutil.copytree(bundle, old)
+    graph = onnx.load(str(old / "model.onnx"))
+    for item in graph.graph.input:
+        if item.name == "past_keys":
+            item.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    onnx.save(graph, str(old / "model.onnx"))
+    manifest = replace(Manifest.load(old / MANIFEST), log_prob_error=0.0)
+    files = {**manifest.files, "model.onnx": hash_file(old / "model.onnx")}
+    (old / MANIFEST).write_text(replace(manifest, files=files).sealed().to_json())
+    assert "log_prob_error is 0, a graph in half" in refused("--bundle", str(old))
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x08\x07"])
+def test_a_head_that_is_no_head_is_refused(
+    refused: Refused, bundle: Path, tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("head") / "head.onnx"
+    path.write_bytes(content)
+    assert f"{path}: not a prior head" in refused("--bundle", str(bundle), "--head", str(path))
+
+
+def test_long_names_are_told_with_the_limit_and_refused_where_it_makes_them_the_same(
+    bundle: Path, tmp_path: Path, refused: Refused, capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalogue = write_catalogue(tmp_path / "long.parquet", {7: "Acme Pets " * 8, 101: "Acme"})
+    assert build(tmp_path / "new", "--bundle", str(bundle), "--catalogue", catalogue) == 0
+    said = capsys.readouterr().err
+    assert "longer than 64 characters: 1;" in said
+    assert "max_field_chars" in said
+    long = "Acme Pets " * 8
+    catalogue = write_catalogue(tmp_path / "same.parquet", {7: f"{long}a", 8: f"{long}b"})
+    message = refused("--bundle", str(bundle), "--catalogue", catalogue)
+    assert "the same in their first 64 characters" in message
+    assert "max_field_chars" in message
+
+
+@pytest.mark.parametrize("option", ["--head", "--catalogue"])
+def test_a_directory_in_a_files_place_is_refused(
+    refused: Refused, bundle: Path, option: str
+) -> None:
+    assert str(bundle.parent) in refused("--bundle", str(bundle), option, str(bundle.parent))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "one of the arguments --checkpoint --bundle --check is required"),
+        (["--checkpoint", "{here}", "--bundle", "{bundle}"], "not allowed with"),
+        (["--checkpoint", "{here}/none"], "none: no such file or directory"),
+        (["--checkpoint", "{bundle}"], "not a checkpoint of `adprior train` (no training.json)"),
+        (["--bundle", "{here}/none"], "none: no such file or directory"),
+        (["--bundle", "{here}"], "not a bundle (no manifest.json)"),
+        (["--bundle", "{bundle}", "--head", "{here}/none"], "--head"),
+        (["--bundle", "{bundle}", "--catalogue", "{here}/none"], "--catalogue"),
+        (["--bundle", "{bundle}", "--forecast-k", "0"], "--forecast-k"),
+        (["--bundle", "{bundle}", "--beam-width", "-1"], "--beam-width"),
+        (["--bundle", "{bundle}", "--token-budget", "1.5"], "--token-budget"),
+        (["--bundle", "{bundle}", "--candidate-token-budget", "x"], "--candidate-token-budget"),
+        (["--bundle", "{bundle}", "--search-mode", "guess"], "--search-mode"),
+        (["--bundle", "{bundle}", "--engine", "crystal-ball"], "--engine"),
+        (["--bundle", "{bundle}", "--json"], "--json and --allow-missing-engine go with --check"),
+        (["--bundle", "{bundle}", "--check", "{out}"], "not allowed with"),
+        (["--bundle", "{bundle}", "--save-bundle", "{out}"], "must not lie in one another"),
+        (["--bundle", "{bundle}", "--save-bundle", "{out}/b"], "must not lie in one another"),
+        (["--bundle", "{bundle}", "--save-bundle", "{here}"], "must not lie in one another"),
+    ],
+)
+def test_wrong_options_are_refused(
+    refused: Refused, bundle: Path, output: Path, options: list[str], message: str
+) -> None:
+    places = {"here": output.parent, "bundle": bundle, "out": output}
+    assert message in refused(*(option.format(**places) for option in options))
+
+
+def test_a_corrupt_bundle_is_refused(
+    refused: Refused, bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    broken = tmp_path_factory.mktemp("broken") / "bundle"
+    shutil.copytree(bundle, broken)
+    (broken / "tokenizer.json").write_text("{}")
+    assert f"{broken / 'tokenizer.json'}: corrupt or swapped" in refused("--bundle", str(broken))
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "prompt.json", "popularity.parquet"])
+def test_a_checkpoint_that_lacks_a_file_is_refused(
+    refused: Refused, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, name: str
+) -> None:
+    broken = tmp_path_factory.mktemp("broken") / "checkpoint"
+    shutil.copytree(checkpoint, broken)
+    (broken / name).unlink()
+    assert f"{broken / name}: missing" in refused("--checkpoint", str(broken))
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "not JSON"])
+def test_a_checkpoint_of_a_wrong_record_is_refused(
+    refused: Refused,
+    checkpoint: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    content: str,
+) -> None:
+    def export(model: Any, path: Path, **_: Any) -> None:
+        path.touch()
+
+    monkeypatch.setattr("adprior_build.repository.onnx_export.export_onnx", export)
+    broken = tmp_path_factory.mktemp("broken") / "checkpoint"
+    shutil.copytree(checkpoint, broken)
+    (broken / "training.json").write_text(content)
+    assert "training.json" in refused("--checkpoint", str(broken))
+
+
+def test_a_place_that_is_not_ours_is_refused_and_left_alone(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("years")
+    assert build(tmp_path, "--bundle", str(bundle)) == 2
+    assert f"{tmp_path}: exists and is not an earlier output" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("module", [bundle_module, repository_module])
+def test_a_full_disk_leaves_the_old_repository(
+    refused: Refused, bundle: Path, monkeypatch: pytest.MonkeyPatch, module: Any
+) -> None:
+    def fill(source: Path, target: Path, **options: bool) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    monkeypatch.setattr(module, "link_or_copy", fill)
+    assert "No space left on device" in refused("--bundle", str(bundle))

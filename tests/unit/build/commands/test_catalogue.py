@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from adprior_build.catalogue.catalogue import read_catalogue
+from adprior_build.training.scratch_model import ModelSize, scratch_template
+from adprior_runtime.cli import main
+from support.small_checkpoint import CUT, SmallData
+
+
+def _derive(data: SmallData, output: Path, *options: str) -> int:
+    arguments = ["catalogue", "--events", str(data.path("events.parquet")), "--min-users", "1"]
+    arguments += ["--columns", str(data.path("columns.toml")), "--output", str(output)]
+    return main([*arguments, *options])
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> SmallData:
+    return SmallData.write(tmp_path)
+
+
+def _write(data: SmallData, *brands: str) -> None:
+    day = CUT - timedelta(days=3)
+    rows = [{"who": f"user-{n}", "day": day, "brand": b, "kind": ""} for n, b in enumerate(brands)]
+    data.write_events(rows)
+
+
+def test_a_name_is_listed_once_however_it_is_written(data: SmallData, tmp_path: Path) -> None:
+    _write(data, "Nestl\u00e9", "Nestle\u0301", "Ne\u200bstl\u00e9", "\u200b", "Acme")
+    assert _derive(data, tmp_path / "out.csv") == 0
+    assert read_catalogue(tmp_path / "out.csv").names == ("Nestl\u00e9", "Acme")
+
+
+def test_long_names_are_told_with_the_limit_and_the_key_that_sets_it(
+    data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _write(data, "x" * 81, "Acme")
+    assert _derive(data, tmp_path / "out.csv") == 0
+    said = capsys.readouterr().err
+    assert "longer than 64 characters: 1;" in said
+    assert "max_field_chars" in said
+
+
+def test_names_that_the_limit_makes_the_same_are_refused_until_it_is_raised(
+    data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _write(data, "x" * 80 + "a", "x" * 80 + "b")
+    assert _derive(data, tmp_path / "out.csv") == 2
+    said = capsys.readouterr().err
+    assert "the same in their first 64 characters" in said
+    assert "max_field_chars" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out.csv").exists()
+    size = ModelSize.load(data.path("size.toml"))
+    path = tmp_path / "template.json"
+    path.write_text(replace(scratch_template(size), max_field_chars=100).to_json())
+    assert _derive(data, tmp_path / "out.csv", "--template", str(path)) == 0
+    assert capsys.readouterr().err == ""
+    assert len(read_catalogue(tmp_path / "out.csv").ids) == 2

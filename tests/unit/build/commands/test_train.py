@@ -1,0 +1,501 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer, normalizers
+
+from adprior_build.data.event_log import Split
+from adprior_build.training.scratch_model import ModelSize, scratch_template
+from adprior_runtime.forecast.forecaster import Forecaster
+from adprior_runtime.prompt.context import UserContext
+from adprior_runtime.prompt.renderer import PromptRenderer, PromptTemplate
+from support.small_checkpoint import (
+    CUT,
+    IDS,
+    NAMES,
+    SmallData,
+    build,
+    invented_events,
+    save_qwen,
+)
+
+CHECKPOINT_FILES = {
+    "catalogue.parquet",
+    "config.json",
+    "model.safetensors",
+    "popularity.parquet",
+    "prompt.json",
+    "tokenizer.json",
+    "training.json",
+}
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> SmallData:
+    (tmp_path / "data").mkdir()
+    return SmallData.write(tmp_path / "data")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> SmallData:
+    return SmallData.write(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(shared: SmallData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("trained") / "checkpoint"
+    assert shared.train(output, "--validation-share", "0.2", "--seed", "3") == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("qwen")
+    save_qwen(directory)
+    return directory
+
+
+@pytest.fixture
+def refused(data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """Train where it must be refused; return the one line it says."""
+
+    def run(*options: str, **more: Any) -> str:
+        try:
+            code = data.train(tmp_path / "out", *options, **more)
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        error = capsys.readouterr().err
+        assert code == 2
+        assert error.startswith("adprior train: ")
+        assert error.count("\n") == 1
+        assert not (tmp_path / "out").exists()
+        return error
+
+    return run
+
+
+def popularity(checkpoint: Path) -> dict[int, int]:
+    table = pa.parquet.read_table(checkpoint / "popularity.parquet")
+    return dict(zip(table["advertiser_id"].to_pylist(), table["events"].to_pylist(), strict=True))
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    return (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
+
+
+def is_in_training(user: str) -> bool:
+    held_out = Split(test_share=0.05, salt="validation")
+    return not (Split(test_share=0.4).is_test_user(user) or held_out.is_test_user(user))
+
+
+def test_a_checkpoint_has_everything_that_a_build_needs(
+    shared: SmallData, checkpoint: Path
+) -> None:
+    assert {path.name for path in checkpoint.iterdir()} >= CHECKPOINT_FILES
+    template = PromptTemplate.load(checkpoint / "prompt.json")
+    assert template.max_prompt_tokens == 64
+    catalogue = pa.parquet.read_table(checkpoint / "catalogue.parquet")
+    assert catalogue.equals(pa.parquet.read_table(shared.path("catalogue.parquet")))
+    assert popularity(checkpoint).keys() == set(IDS)
+
+
+def test_the_record_tells_data_settings_split_and_losses(
+    shared: SmallData, checkpoint: Path
+) -> None:
+    record = json.loads((checkpoint / "training.json").read_text())
+    for name in ("events", "profiles", "catalogue"):
+        path = shared.path(f"{name}.parquet")
+        assert record["inputs"][name] == {
+            "file": path.name,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+    assert set(record["inputs"]) == {"events", "profiles", "columns", "catalogue", "size"}
+    assert record["start"] == "scratch"
+    assert record["settings"]["epochs"] == 1
+    assert record["settings"]["seed"] == 3
+    assert record["split"]["cut"] == CUT.isoformat()
+    assert (record["split"]["test_share"], record["split"]["validation_share"]) == (0.4, 0.2)
+    assert record["training_users"] + record["validation_users"] == 10
+    assert record["profile_keys"] == ["age"]
+    (row,) = record["losses"]
+    assert set(row) == {"epoch", "loss", "validation_loss", "tokens"}
+    assert record["best_epoch"] == 0
+    assert record["tokens"] == row["tokens"] > 0
+    assert record["run"]["resumed"] == 0
+    assert record["run"]["seconds"] > 0
+    assert record["command"].startswith("adprior train --events events.parquet ")
+    assert str(shared.directory) not in json.dumps(record)
+
+
+def test_popularity_counts_what_training_saw(data: SmallData, tmp_path: Path) -> None:
+    assert data.train(tmp_path / "out") == 0
+    expected = dict.fromkeys(IDS, 0)
+    for row in invented_events():
+        if is_in_training(row["who"]) and row["day"] < CUT:
+            expected[IDS[NAMES.index(row["brand"])]] += 1
+    assert popularity(tmp_path / "out") == expected
+    assert sum(expected.values()) > 0
+
+
+def test_test_users_and_later_events_do_not_reach_the_checkpoint(
+    data: SmallData, tmp_path: Path
+) -> None:
+    assert data.train(tmp_path / "clean") == 0
+    unseen = [
+        {"who": "user-2", "day": CUT - timedelta(days=20), "brand": "365", "kind": "FOOD"},
+        {"who": "user-0", "day": CUT, "brand": "365", "kind": "FOOD"},
+        {"who": "user-0", "day": CUT + timedelta(days=900), "brand": "Acme", "kind": None},
+    ]
+    data.write_events([*invented_events(), *unseen * 20])
+    assert Split(test_share=0.4).is_test_user("user-2")
+    assert not Split(test_share=0.4).is_test_user("user-0")
+    assert data.train(tmp_path / "more") == 0
+    assert popularity(tmp_path / "more") == popularity(tmp_path / "clean")
+    assert same_weights(tmp_path / "more", tmp_path / "clean")
+
+
+def test_popularity_counts_a_name_however_it_is_spaced(data: SmallData, tmp_path: Path) -> None:
+    day = CUT - timedelta(days=3)
+    brands = {"Acme  Pets": "user-0", " Acme\u00a0Pets": "user-0", "Elsewhere": "user-1"}
+    data.write_events(
+        [{"who": who, "day": day, "brand": brand, "kind": ""} for brand, who in brands.items()]
+    )
+    assert data.train(tmp_path / "out", "--test-share", "0") == 0
+    assert popularity(tmp_path / "out") == dict.fromkeys(IDS, 0) | {102: 2}
+
+
+def test_popularity_counts_a_name_however_it_is_composed(data: SmallData, tmp_path: Path) -> None:
+    day = CUT - timedelta(days=3)
+    data.write_catalogue({"advertiser_id": IDS, "name": [*NAMES[:5], "Nestl\u00e9"]})
+    brands = ["Nestl\u00e9", "Nestle\u0301", "Ne\u200bstl\u00e9", "\u200b"]
+    data.write_events([{"who": "user-0", "day": day, "brand": b, "kind": ""} for b in brands])
+    assert data.train(tmp_path / "out", "--test-share", "0") == 0
+    assert popularity(tmp_path / "out") == dict.fromkeys(IDS, 0) | {106: 3}
+
+
+def test_popularity_counts_names_as_the_checkpoints_tokenizer_reads_them(
+    data: SmallData, qwen: Path, tmp_path: Path
+) -> None:
+    start = shutil.copytree(qwen, tmp_path / "lower")
+    tokenizer = Tokenizer.from_file(str(start / "tokenizer.json"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.save(str(start / "tokenizer.json"))
+    events = [row | {"brand": row["brand"].upper()} for row in invented_events()]
+    data.write_events(events)
+    assert data.train(tmp_path / "upper", start=start) == 0
+    data.write_events(invented_events())
+    assert data.train(tmp_path / "plain", start=start) == 0
+    assert popularity(tmp_path / "upper") == popularity(tmp_path / "plain")
+    assert sum(popularity(tmp_path / "upper").values()) > 0
+    assert same_weights(tmp_path / "upper", tmp_path / "plain")
+
+
+def test_a_long_name_is_told_with_its_limit_and_trains(
+    data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = "Acme\u00a0 and " + "x" * 70
+    data.write_catalogue({"advertiser_id": IDS, "name": [long, *NAMES[1:]]})
+    events = [row | {"brand": long} for row in invented_events() if row["brand"] == "Acme"]
+    data.write_events(events)
+    assert data.train(tmp_path / "out") == 0
+    said = capsys.readouterr().err
+    assert "longer than 64 characters: 1;" in said
+    assert "max_field_chars of the prompt template" in said
+    assert popularity(tmp_path / "out")[101] > 0
+    renderer = PromptRenderer.load(tmp_path / "out/prompt.json", tmp_path / "out/tokenizer.json")
+    assert len(renderer.name_ids(long)) == 2
+
+
+def test_names_that_differ_beyond_the_limit_are_refused_before_the_log_is_read(
+    data: SmallData, refused: Refused
+) -> None:
+    data.write_catalogue({"advertiser_id": [1, 2], "name": ["x" * 80 + "a", "x" * 80 + "b"]})
+    data.path("events.parquet").unlink()
+    message = refused()
+    assert "rows 0 and 1 (from 0)" in message
+    assert "the same in their first 64 characters" in message
+    assert "max_field_chars" in message
+
+
+def test_a_denied_key_is_no_piece_of_a_vocabulary_from_scratch(
+    data: SmallData, tmp_path: Path
+) -> None:
+    profiles = [{"who": f"user-{user}", "Age ": "forty"} for user in range(16)]
+    pa.parquet.write_table(pa.Table.from_pylist(profiles), data.path("profiles.parquet"))
+    found = []
+    for name, denied in (("told", ()), ("denied", ("age",))):
+        template = scratch_template(ModelSize.load(data.path("size.toml")))
+        path = tmp_path / f"{name}.json"
+        path.write_text(replace(template, denied_profile_keys=denied).to_json(), encoding="utf-8")
+        assert data.train(tmp_path / name, "--template", str(path)) == 0
+        tokenizer = Tokenizer.from_file(str(tmp_path / name / "tokenizer.json"))
+        found.append(any("forty" in piece for piece in tokenizer.get_vocab()))
+        record = json.loads((tmp_path / name / "training.json").read_text())
+        assert record["profile_keys"] == ([] if denied else ["Age "])
+    assert found == [True, False]
+
+
+def test_the_first_of_a_day_is_learnt_whatever_the_template_shows(
+    data: SmallData, tmp_path: Path
+) -> None:
+    template = scratch_template(ModelSize.load(data.path("size.toml")))
+    path = tmp_path / "template.json"
+    for pieces in (("{advertiser}{end}{category}",), ("{gap}",)):
+        path.write_text(replace(template, event=pieces).to_json(), encoding="utf-8")
+        out = tmp_path / f"out{len(pieces[0])}"
+        assert data.train(out, "--first-of-day", "--template", str(path)) == 0
+
+
+def test_the_advertiser_column_may_hold_ids(data: SmallData, tmp_path: Path) -> None:
+    rows = [row | {"brand": IDS[NAMES.index(row["brand"])]} for row in invented_events()]
+    data.write_events(rows)
+    assert data.train(tmp_path / "ids") == 0
+    data.write_events(invented_events())
+    assert data.train(tmp_path / "names") == 0
+    assert popularity(tmp_path / "ids") == popularity(tmp_path / "names")
+    assert same_weights(tmp_path / "ids", tmp_path / "names")
+
+
+def test_the_same_seed_gives_the_same_weights(
+    shared: SmallData, checkpoint: Path, tmp_path: Path
+) -> None:
+    options = ("--validation-share", "0.2", "--seed")
+    assert shared.train(tmp_path / "same", *options, "3") == 0
+    assert shared.train(tmp_path / "other", *options, "4") == 0
+    assert same_weights(tmp_path / "same", checkpoint)
+    assert not same_weights(tmp_path / "other", checkpoint)
+
+
+def test_training_goes_on_from_an_earlier_checkpoint(
+    shared: SmallData, checkpoint: Path, tmp_path: Path
+) -> None:
+    assert shared.train(tmp_path / "out", start=checkpoint) == 0
+    for name in ("prompt.json", "tokenizer.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (checkpoint / name).read_bytes()
+    assert not same_weights(tmp_path / "out", checkpoint)
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert record["start"] == checkpoint.name
+    assert "--from checkpoint" in record["command"]
+    before, after = (
+        load_file(place / "model.safetensors") for place in (checkpoint, tmp_path / "out")
+    )
+    assert {name: array.shape for name, array in after.items()} == {
+        name: array.shape for name, array in before.items()
+    }
+
+
+def test_a_checkpoint_may_be_replaced_by_training_on(
+    shared: SmallData, checkpoint: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint, place)
+    assert shared.train(place, start=place) == 0
+    assert not same_weights(place, checkpoint)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_a_hugging_face_checkpoint_trains_builds_and_forecasts(
+    shared: SmallData, qwen: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    assert shared.train(output, start=qwen) == 0
+    template = PromptTemplate.load(output / "prompt.json")
+    assert template.terminator == "<|endoftext|>"
+    assert template.tail == ("{day}\nadvertiser: ",)
+    assert json.loads((output / "config.json").read_text())["model_type"] == "qwen2"
+    bundle = tmp_path / "bundle"
+    options = ["--checkpoint", str(output), "--save-bundle", str(bundle)]
+    assert build(tmp_path / "repository", *options) == 0
+    forecaster = Forecaster(bundle, threads=1)
+    context = UserContext(
+        profile={"age": "20s"}, history=(), as_of=datetime(2024, 5, 1, tzinfo=UTC)
+    )
+    forecast = forecaster.forecast(context, len(NAMES))
+    assert {name.decode() for name in forecast.names} == set(NAMES)
+    assert set(forecast.advertiser_ids.tolist()) == set(IDS)
+    assert forecast.exact
+
+
+def test_a_template_given_is_the_one_used(shared: SmallData, qwen: Path, tmp_path: Path) -> None:
+    template = PromptTemplate(
+        terminator="<|endoftext|>", max_prompt_tokens=40, event=("{advertiser}{end}",), tail=(">",)
+    )
+    path = tmp_path / "template.json"
+    path.write_text(template.to_json(), encoding="utf-8")
+    assert shared.train(tmp_path / "out", "--template", str(path), start=qwen) == 0
+    assert PromptTemplate.load(tmp_path / "out" / "prompt.json") == template
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert record["inputs"]["template"]["file"] == "template.json"
+
+
+@pytest.mark.parametrize(
+    ("removed", "message"),
+    [
+        ("config.json", "not a Hugging Face checkpoint (no config.json)"),
+        ("tokenizer.json", "no tokenizer.json"),
+        ("model.safetensors", "no .safetensors file; pickled weights are not read"),
+    ],
+)
+def test_an_incomplete_checkpoint_is_refused(
+    refused: Refused, qwen: Path, tmp_path: Path, removed: str, message: str
+) -> None:
+    start = tmp_path / "start"
+    shutil.copytree(qwen, start)
+    (start / removed).rename(start / "pytorch_model.bin")
+    error = refused(start=start)
+    assert message in error
+    assert str(start) in error
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_corrupt_checkpoint_is_refused(
+    refused: Refused, qwen: Path, tmp_path: Path, name: str
+) -> None:
+    start = tmp_path / "start"
+    shutil.copytree(qwen, start)
+    (start / name).write_bytes(b"{garbage")
+    assert str(start) in refused(start=start)
+
+
+def test_a_checkpoint_that_is_not_there_is_refused(refused: Refused, tmp_path: Path) -> None:
+    assert str(tmp_path / "none") in refused(start=tmp_path / "none")
+
+
+def test_a_checkpoint_without_an_end_of_text_needs_a_template(
+    refused: Refused, qwen: Path, tmp_path: Path
+) -> None:
+    start = tmp_path / "start"
+    shutil.copytree(qwen, start)
+    config = json.loads((start / "config.json").read_text())
+    (start / "config.json").write_text(json.dumps(config | {"eos_token_id": None}))
+    assert "no end-of-text token; give a --template" in refused(start=start)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "model.safetensors"])
+def test_an_output_that_is_not_ours_is_refused_and_left_alone(
+    data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    output = tmp_path / "precious"
+    output.mkdir()
+    (output / name).write_text("years of work")
+    assert data.train(output) == 2
+    error = capsys.readouterr().err
+    assert f"{output}: exists and is not an earlier output (no training.json)" in error
+    assert error.count("\n") == 1
+    assert [path.name for path in output.iterdir()] == [name]
+    assert (output / name).read_text() == "years of work"
+
+
+def test_an_earlier_checkpoint_is_replaced(data: SmallData, tmp_path: Path) -> None:
+    output = tmp_path / "checkpoint"
+    output.mkdir()
+    (output / "training.json").write_text("{}")
+    (output / "stale.bin").touch()
+    assert data.train(output) == 0
+    assert not (output / "stale.bin").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "data"]
+
+
+@pytest.mark.parametrize("brand", ["Elsewhere", None, 999])
+def test_events_that_name_no_advertiser_of_the_catalogue_are_refused(
+    refused: Refused, data: SmallData, brand: str | int | None
+) -> None:
+    data.write_events([row | {"brand": brand} for row in invented_events()])
+    assert "no event names an advertiser of the catalogue" in refused()
+
+
+def test_a_cut_before_all_events_leaves_nothing_to_train_on(refused: Refused) -> None:
+    assert "nothing to train on" in refused("--cut", "2001-01-01")
+
+
+def test_validation_users_are_no_training_users(refused: Refused, data: SmallData) -> None:
+    data.write_events([row for row in invented_events() if row["who"] == "user-3"])
+    held_out = Split(test_share=0.05, salt="validation")
+    assert held_out.is_test_user("user-3")
+    assert "nothing to train on" in refused("--test-share", "0")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--test-share", "1"),
+        ("--test-share", "-0.1"),
+        ("--validation-share", "1.5"),
+        ("--validation-share", "nan"),
+        ("--epochs", "0"),
+        ("--epochs", "many"),
+        ("--batch-size", "0"),
+        ("--learning-rate", "0"),
+        ("--learning-rate", "inf"),
+        ("--cut", "yesterday"),
+        ("--seed", "x"),
+        ("--seed", "-1"),
+        ("--threads", "-1"),
+        ("--precision", "fp8"),
+        ("--device", "tpu"),
+        ("--minutes", "0"),
+        ("--patience", "-1"),
+        ("--dropout", "1"),
+        ("--label-smoothing", "-0.1"),
+        ("--log-q", "-1"),
+        ("--log-q", "inf"),
+        ("--lora-rank", "0"),
+        ("--lora-alpha", "0"),
+        ("--checkpoint-minutes", "0"),
+    ],
+)
+def test_an_impossible_option_is_refused(refused: Refused, option: str, value: str) -> None:
+    assert option in refused(f"{option}={value}")
+
+
+def test_a_start_and_a_size_do_not_go_together(refused: Refused, data: SmallData) -> None:
+    assert "not allowed with" in refused("--from", str(data.directory))
+
+
+def test_a_terminator_that_the_tokenizer_lacks_is_refused(refused: Refused, tmp_path: Path) -> None:
+    template = PromptTemplate(terminator="<|over|>", max_prompt_tokens=40, tail=(">",))
+    path = tmp_path / "template.json"
+    path.write_text(template.to_json(), encoding="utf-8")
+    assert "<|over|>" in refused("--template", str(path))
+
+
+def test_prompts_longer_than_the_models_positions_are_refused(
+    refused: Refused, tmp_path: Path
+) -> None:
+    template = PromptTemplate(terminator="<|end|>", max_prompt_tokens=4000, tail=(">",))
+    path = tmp_path / "template.json"
+    path.write_text(template.to_json(), encoding="utf-8")
+    assert "max_prompt_tokens 4000" in refused("--template", str(path))
+
+
+def test_a_training_ends_when_its_time_is_over(shared: SmallData, tmp_path: Path) -> None:
+    options = ["--epochs", "1000000", "--minutes", "0.03", "--validation-share", "0.3"]
+    assert shared.train(tmp_path / "out", *options) == 0
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert record["settings"]["minutes"] == 0.03
+    assert 1 < len(record["losses"]) < 1000
+    assert 1.5 < record["run"]["seconds"] < 10
+    assert "--minutes 0.03" in record["command"]
+
+
+def test_a_build_does_not_depend_on_how_long_training_took(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    saved = ["--checkpoint", str(checkpoint), "--save-bundle", str(tmp_path / "bundle")]
+    assert build(tmp_path / "repository", *saved) == 0
+    record = json.loads((checkpoint / "training.json").read_text())
+    assert set(record.pop("run")) == {"seconds", "resumed"}
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
+    assert manifest["training"] == record

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import text_format
+
+from adprior_build.repository.model_configs import (
+    main,
+    parse_config,
+    render,
+    render_tree,
+    set_parameters,
+)
+from adprior_runtime import contract
+from adprior_runtime.contract import Target
+
+REPOSITORY = Path(__file__).parents[4] / "model_repository"
+ENSEMBLES = (contract.ADVERTISER_RETRIEVAL, contract.ADVERTISER_RANKING)
+EVERYWHERE = [(name, target) for name in ENSEMBLES for target in Target]
+
+
+def _committed() -> dict[str, str]:
+    return {
+        str(path.relative_to(REPOSITORY)): path.read_text(encoding="utf-8")
+        for pattern in ("*.pbtxt", "*.py")
+        for path in REPOSITORY.rglob(pattern)
+    }
+
+
+def _config(name: str, target: Target) -> Any:
+    return parse_config(render(name, target))
+
+
+def _inputs(config: Any) -> dict[str, Any]:
+    return {tensor.name: tensor for tensor in config.input}
+
+
+def _outputs(config: Any) -> dict[str, Any]:
+    return {tensor.name: tensor for tensor in config.output}
+
+
+def _steps(ensemble: Any, target: Target) -> Iterator[tuple[Any, Any]]:
+    for step in ensemble.ensemble_scheduling.step:
+        yield step, _config(step.model_name, target)
+
+
+def test_the_committed_tree_is_what_the_contract_renders_to() -> None:
+    assert _committed() == render_tree(), "run python -m adprior_build.repository.model_configs"
+
+
+@pytest.mark.parametrize("path", sorted(REPOSITORY.rglob("*.pbtxt")), ids=str)
+def test_every_committed_config_parses_and_names_its_model(path: Path) -> None:
+    config = parse_config(path.read_text(encoding="utf-8"))
+    assert config.name == path.relative_to(REPOSITORY).parts[0]
+    assert config.max_batch_size == contract.MAX_BATCH_SIZE
+
+
+@pytest.mark.parametrize(("name", "target"), EVERYWHERE)
+def test_tensors_wired_together_agree(name: str, target: Target) -> None:
+    ensemble = _config(name, target)
+    dtypes = {tensor.name: tensor.data_type for tensor in ensemble.input}
+    for step, model in _steps(ensemble, target):
+        for of_model, of_ensemble in step.input_map.items():
+            assert _inputs(model)[of_model].data_type == dtypes[of_ensemble]
+        for of_model, of_ensemble in step.output_map.items():
+            assert of_ensemble not in dtypes, "two steps give one tensor"
+            dtypes[of_ensemble] = _outputs(model)[of_model].data_type
+    for output in ensemble.output:
+        assert dtypes[output.name] == output.data_type
+
+
+@pytest.mark.parametrize(("name", "target"), EVERYWHERE)
+def test_every_step_gets_what_it_needs(name: str, target: Target) -> None:
+    for step, model in _steps(_config(name, target), target):
+        needed = {tensor.name for tensor in model.input if not tensor.optional}
+        assert needed <= set(step.input_map)
+
+
+@pytest.mark.parametrize(("name", "target"), EVERYWHERE)
+def test_no_step_gives_what_nobody_takes(name: str, target: Target) -> None:
+    ensemble = _config(name, target)
+    taken = {tensor.name for tensor in ensemble.output}
+    for step, _ in _steps(ensemble, target):
+        taken |= set(step.input_map.values())
+    for step, _ in _steps(ensemble, target):
+        assert set(step.output_map.values()) <= taken
+
+
+@pytest.mark.parametrize(("name", "target"), EVERYWHERE)
+def test_the_last_step_gives_every_output(name: str, target: Target) -> None:
+    """Triton leaves out a step of whose outputs a request wants none, whoever needs the others."""
+    ensemble = _config(name, target)
+    *earlier, last = ensemble.ensemble_scheduling.step
+    outputs = {tensor.name for tensor in ensemble.output}
+    assert set(last.output_map.values()) == outputs
+    for step in earlier:
+        assert not outputs.intersection(step.output_map.values())
+
+
+def test_the_ranking_answer_carries_the_heads_bundle() -> None:
+    steps = _config(contract.ADVERTISER_RANKING, Target.CPU).ensemble_scheduling.step
+    givers = [step.model_name for step in steps if contract.BUNDLE_ID in step.output_map]
+    assert givers == [contract.PRIOR_HEAD]
+
+
+def test_the_frontier_exists_on_cpu_only() -> None:
+    for name in ENSEMBLES:
+        assert contract.FRONTIER_LOG_PROBS in render(name, Target.CPU)
+        assert contract.FRONTIER_LOG_PROBS not in render(name, Target.GPU)
+
+
+def test_tensorrt_llm_takes_scalars_and_true_log_probabilities() -> None:
+    config = _config(contract.LLM_ENGINE, Target.GPU)
+    scalars = {tensor.name for tensor in config.input if tensor.HasField("reshape")}
+    assert config.backend == "tensorrtllm"
+    assert scalars == set(_inputs(config)) - {contract.INPUT_IDS}
+    assert config.parameters["normalize_log_probs"].string_value == "false"
+    assert config.parameters["exclude_input_in_output"].string_value == "true"
+
+
+def test_ragged_inputs_may_share_a_batch() -> None:
+    for name in contract.MODEL_NAMES:
+        config = _config(name, Target.CPU)
+        for tensor in config.input:
+            assert tensor.allow_ragged_batch == (bool(config.backend) and -1 in tensor.dims)
+
+
+def test_parameters_are_added_and_replaced() -> None:
+    text = set_parameters(
+        render(contract.LLM_ENGINE, Target.GPU), {"max_beam_width": "48", "new": "x"}
+    )
+    parameters = parse_config(text).parameters
+    assert parameters["max_beam_width"].string_value == "48"
+    assert parameters["new"].string_value == "x"
+    assert parameters["normalize_log_probs"].string_value == "false"
+
+
+def test_a_misspelt_field_does_not_parse() -> None:
+    with pytest.raises(text_format.ParseError, match="max_batchsize"):
+        parse_config("max_batchsize: 4")
+
+
+def test_writing_removes_configs_no_longer_rendered(tmp_path: Path) -> None:
+    stale = tmp_path / "gone" / "config.pbtxt"
+    stale.parent.mkdir()
+    stale.touch()
+    assert main(tmp_path) == 0
+    assert not stale.exists()
+    assert (tmp_path / contract.LLM_ENGINE / "configs" / "cpu.pbtxt").is_file()
+
+
+@pytest.mark.parametrize("target", Target)
+@pytest.mark.parametrize("name", contract.MODEL_NAMES)
+def test_who_waits_where(name: str, target: Target) -> None:
+    config = _config(name, target)
+    batching = config.dynamic_batching
+    # An ensemble's steps have queues; the decoder gets no more than the engine lets through.
+    if name in {*ENSEMBLES, contract.ADVERTISER_DECODER}:
+        assert not config.HasField("dynamic_batching")
+        return
+    assert batching.default_queue_policy.max_queue_size == contract.MAX_QUEUE_SIZE
+    assert batching.default_queue_policy.default_timeout_microseconds == contract.QUEUE_TIMEOUT_US
+    if config.backend == "tensorrtllm":  # takes requests as they come: there is no order to keep
+        assert batching.priority_levels == 0
+        return
+    assert batching.priority_levels == len(contract.Priority)
+    assert batching.default_priority_level == contract.Priority.RETRIEVAL
+    assert list(batching.priority_queue_policy) == [contract.Priority.BULK]
+    bulk = batching.priority_queue_policy[contract.Priority.BULK]
+    assert bulk.max_queue_size == contract.MAX_QUEUE_SIZE
+    assert bulk.default_timeout_microseconds == contract.BULK_QUEUE_TIMEOUT_US

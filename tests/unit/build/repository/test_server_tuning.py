@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from adprior_build.repository.check.repository import check_repository
+from adprior_build.repository.model_configs import parse_config, render
+from adprior_build.repository.server_tuning import (
+    TUNED_MODELS,
+    format_tuning,
+    load_tuning,
+    read_scaling,
+)
+from adprior_runtime import contract
+from adprior_runtime.cli import main
+from adprior_runtime.contract import Scaling, Target
+from adprior_runtime.errors import InvalidInputError
+
+BUNDLE = Path(__file__).parents[4] / "demo" / "bundle"
+TUNED = {
+    contract.TOKENIZER: Scaling(instances=4, max_queue_delay_us=0),
+    contract.LLM_ENGINE: Scaling(instances=3, max_batch_size=4, max_queue_delay_us=100, threads=2),
+}
+
+
+def _given(name: str) -> Scaling:
+    return contract.model(name, Target.CPU).scaling
+
+
+def test_a_file_says_what_was_written(tmp_path: Path) -> None:
+    file = tmp_path / "tuning.toml"
+    file.write_text(format_tuning(TUNED, "found by\na sweep"))
+    assert load_tuning(file) == TUNED
+    assert file.read_text().startswith("# found by\n# a sweep\n\n[tokenizer]\n")
+
+
+def test_a_file_may_say_little(tmp_path: Path) -> None:
+    file = tmp_path / "tuning.toml"
+    file.write_text("[prior_head]\ninstances = 4\n")
+    assert load_tuning(file) == {
+        contract.PRIOR_HEAD: replace(_given(contract.PRIOR_HEAD), instances=4)
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("instances = ", "not a tuning file"),
+        ("[engine]\ninstances = 2", "unknown engine; expected tables of tokenizer, llm_engine"),
+        ("[advertiser_ranking]\ninstances = 2", "unknown advertiser_ranking"),
+        ("llm_engine = 2", r"\[llm_engine\]: found 2, expected a table"),
+        ("[llm_engine]\ninstance = 2", "unknown instance; expected instances, max_batch_size"),
+        ("[tokenizer]\nthreads = 2", "unknown threads; expected instances, max_batch_size"),
+        ("[advertiser_decoder]\nmax_queue_delay_us = 0", "unknown max_queue_delay_us; expected"),
+        ("[llm_engine]\ninstances = 0", "instances is 0, expected a whole number, 1 to 256"),
+        ("[llm_engine]\nthreads = -1", "threads is -1, expected a whole number, 0 to 1024"),
+        ("[llm_engine]\ninstances = true", "instances is True, expected a whole number"),
+        ("[llm_engine]\ninstances = 2.0", "instances is 2.0, expected a whole number"),
+        ("[llm_engine]\nmax_batch_size = 17", "max_batch_size is 17, expected a whole .* 1 to 16"),
+        ("[llm_engine]\nmax_queue_delay_us = '5'", "max_queue_delay_us is '5'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "tuning.toml"
+    file.write_text(text)
+    with pytest.raises(InvalidInputError, match=told) as caught:
+        load_tuning(file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"none\.toml"):
+        load_tuning(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("name", TUNED_MODELS)
+def test_a_configuration_is_read_as_it_was_rendered(name: str) -> None:
+    scaling = TUNED.get(name, _given(name))
+    config = parse_config(render(name, Target.CPU, TUNED))
+    assert read_scaling(name, config) == scaling
+    assert config.instance_group[0].count == scaling.instances
+    assert config.max_batch_size == scaling.max_batch_size
+    if not contract.model(name, Target.CPU).is_queued:
+        assert not config.HasField("dynamic_batching")
+        return
+    assert config.dynamic_batching.max_queue_delay_microseconds == scaling.max_queue_delay_us
+    assert config.dynamic_batching.default_queue_policy.max_queue_size == contract.MAX_QUEUE_SIZE
+
+
+def test_an_ensemble_takes_what_its_steps_take() -> None:
+    for name in (contract.ADVERTISER_RETRIEVAL, contract.ADVERTISER_RANKING):
+        assert parse_config(render(name, Target.CPU, TUNED)).max_batch_size == 4
+
+
+def test_production_is_not_touched() -> None:
+    for name in contract.MODEL_NAMES:
+        assert render(name, Target.GPU, TUNED) == render(name, Target.GPU)
+
+
+def test_a_tuned_repository_is_built_and_found_right(tmp_path: Path) -> None:
+    file, repository = tmp_path / "tuning.toml", tmp_path / "repository"
+    file.write_text(format_tuning(TUNED))
+    build = ["build", "--bundle", str(BUNDLE), "--output", str(repository)]
+    assert main([*build, "--tuning", str(file)]) == 0
+    assert check_repository(repository) == []
+    for name, scaling in TUNED.items():
+        text = (repository / name / "configs" / "cpu.pbtxt").read_text()
+        assert read_scaling(name, parse_config(text)) == scaling
+        assert (repository / name / "config.pbtxt").read_text() != text
+
+
+def test_the_check_still_sees_what_no_tuning_says(tmp_path: Path) -> None:
+    file, repository = tmp_path / "tuning.toml", tmp_path / "repository"
+    file.write_text(format_tuning(TUNED))
+    build = ["build", "--bundle", str(BUNDLE), "--output", str(repository)]
+    assert main([*build, "--tuning", str(file)]) == 0
+    config = repository / contract.LLM_ENGINE / "configs" / "cpu.pbtxt"
+    text = config.read_text()
+    config.unlink()  # a hard link would be written through
+    config.write_text(text.replace("max_batch_size: 4", "max_batch_size: 99"))
+    findings = [str(finding) for finding in check_repository(repository)]
+    assert any("max_batch_size 99" in finding for finding in findings), findings
+
+
+def test_a_bad_tuning_builds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, repository = tmp_path / "tuning.toml", tmp_path / "repository"
+    file.write_text("[llm_engine]\ninstances = 0")
+    build = ["build", "--bundle", str(BUNDLE), "--output", str(repository)]
+    assert main([*build, "--tuning", str(file)]) == 2
+    assert "instances is 0" in capsys.readouterr().err
+    assert not repository.exists()

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from adprior_build.training.options import (
+    EXAMPLE,
+    FREE,
+    add_arguments,
+    check_options,
+    loop_settings,
+    work_directory,
+)
+from adprior_build.training.settings import Settings
+from adprior_runtime.errors import InvalidInputError
+
+REQUIRED = ["--events", "E", "--columns", "C", "--catalogue", "A", "--output", "out/model"]
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser()
+    add_arguments(made)
+    return made
+
+
+def parsed(*options: str, start: str = "--size") -> argparse.Namespace:
+    return parser().parse_args([*REQUIRED, start, "start", *options])
+
+
+def test_the_loop_is_told_what_the_options_say() -> None:
+    found = loop_settings(
+        parsed("--batch-size", "4", "--learning-rate", "2e-4", "--weight-decay", "0.2",
+               "--precision", "bf16", "--patience", "3", "--label-smoothing", "0.1",
+               "--log-q", "0.5", "--dropout", "0.2", "--seed", "7", "--device", "cuda")
+    )  # fmt: skip
+    assert found == Settings(
+        epochs=10, batch_size=4, learning_rate=2e-4, weight_decay=0.2, bf16=True, patience=3,
+        label_smoothing=0.1, log_q=0.5, dropout=0.2, seed=7, device="cuda",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "epochs", "minutes"),
+    [
+        ([], 10, None),
+        (["--epochs", "3"], 3, None),
+        (["--minutes", "1.5"], None, 1.5),
+        (["--epochs", "3", "--minutes", "1.5"], 3, 1.5),
+    ],
+)
+def test_without_a_limit_there_are_ten_epochs(
+    options: list[str], epochs: int | None, minutes: float | None
+) -> None:
+    settings = loop_settings(parsed(*options))
+    assert (settings.epochs, settings.minutes) == (epochs, minutes)
+
+
+def test_the_state_is_kept_beside_the_output() -> None:
+    assert work_directory(parsed()) == Path("out/model.partial").absolute()
+    assert work_directory(parsed("--work", "w")) == Path("w")
+
+
+@pytest.mark.parametrize(
+    ("options", "start", "message"),
+    [
+        (["--lora-rank", "2"], "--size", "--lora-rank needs --from"),
+        (["--lora-alpha", "2"], "--from", "need --lora-rank"),
+        (["--lora-embeddings"], "--from", "need --lora-rank"),
+        (["--lora-rank", "2", "--freeze-embeddings"], "--from", "without --lora-embeddings"),
+        (["--patience", "1", "--validation-share", "0"], "--size", "needs validation users"),
+        (["--work", "out/model"], "--size", "must not lie in one another"),
+        (["--work", "out/model/state"], "--size", "must not lie in one another"),
+        (["--work", "out"], "--size", "must not lie in one another"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    options: list[str], start: str, message: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        check_options(parsed(*options, start=start))
+
+
+def test_options_that_go_together_are_not() -> None:
+    check_options(parsed("--lora-rank", "2", "--lora-alpha", "3", start="--from"))
+    check_options(parsed("--patience", "1"))
+
+
+def test_free_options_exist_and_the_help_shows_examples() -> None:
+    assert set(vars(parsed())) > FREE
+    assert "--lora-rank" in EXAMPLE
+    told = parser().format_help()
+    for group in ("data:", "model:", "optimisation:", "LoRA (", "machine, and going on"):
+        assert f"\n{group}" in told

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adprior_build.data.event_log import UserHistory
+from adprior_build.training.examples import Example
+from adprior_build.training.options import add_arguments
+from adprior_build.training.position import Position
+from adprior_build.training.record import RUN_KEY, describe_training, identify_training
+
+EXAMPLES = [Example([1, 2, 3], [2]), Example([4, 5], [1])]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    for name in ("events", "columns", "catalogue", "size"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "start").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "start" / name).write_text(name)
+    return tmp_path
+
+
+def options(place: Path, *more: str, start: str = "size") -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    given = [f"--{name}={place / name}" for name in ("events", "columns", "catalogue")]
+    given += [f"--{'size' if start == 'size' else 'from'}={place / start}"]
+    return parser.parse_args([*given, f"--output={place / 'out'}", *more])
+
+
+def identity(args: argparse.Namespace, examples: list[Example] = EXAMPLES) -> dict[str, Any]:
+    found = identify_training(args, examples=examples, checks=EXAMPLES[:1])
+    assert json.loads(json.dumps(found)) == found
+    return found
+
+
+def test_what_changes_nothing_about_the_result_is_free(files: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(files, elsewhere, ignore=lambda *_: ["elsewhere"])
+    same = ["--threads=3", "--work=W", "--restart", "--checkpoint-minutes=7"]
+    assert identity(options(elsewhere, *same)) == identity(options(files))
+
+
+@pytest.mark.parametrize(
+    ("option", "key"),
+    [
+        ("--seed=4", "seed"),
+        ("--minutes=4", "minutes"),
+        ("--cut=2024-05-31", "cut"),
+        ("--dropout=0.1", "dropout"),
+        ("--test-share=0.1", "test_share"),
+        ("--precision=bf16", "precision"),
+    ],
+)
+def test_a_setting_makes_another_training(files: Path, option: str, key: str) -> None:
+    before, after = identity(options(files)), identity(options(files, option))
+    assert {name for name in before if before[name] != after[name]} == {key}
+
+
+@pytest.mark.parametrize("name", ["events", "columns", "catalogue", "size"])
+def test_what_a_file_holds_makes_another_training(files: Path, name: str) -> None:
+    before = identity(options(files))
+    (files / name).write_text("more")
+    after = identity(options(files))
+    assert {key for key in before if before[key] != after[key]} == {name}
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_other_weights_make_another_training(files: Path, name: str) -> None:
+    before = identity(options(files, start="start"))
+    (files / "start" / name).write_text("more")
+    after = identity(options(files, start="start"))
+    assert {key for key in before if before[key] != after[key]} == {"from"}
+
+
+@pytest.mark.parametrize(
+    "examples",
+    [
+        EXAMPLES[:1],
+        EXAMPLES[::-1],
+        [Example([1, 2, 9], [2]), EXAMPLES[1]],
+        [Example([1, 2, 3], [1]), EXAMPLES[1]],
+    ],
+)
+def test_other_examples_make_another_training(files: Path, examples: list[Example]) -> None:
+    before, after = identity(options(files)), identity(options(files), examples)
+    assert {key for key in before if before[key] != after[key]} == {"examples"}
+
+
+def test_the_record_tells_settings_and_keeps_what_varies_apart(files: Path) -> None:
+    rows = [{"epoch": 0, "loss": 2.0, "validation_loss": 2.5, "tokens": 30}]
+    position = Position(tokens=30, best_epoch=0, rows=rows, seconds=1.23456, resumed=2)
+    args = options(files, "--precision=bf16", "--log-q=0.5", "--work=W", "--threads=1")
+    users = [UserHistory(user_id="a", profile={}, events=())]
+    record = describe_training(args, users, [], position)
+    assert record["losses"] == rows
+    assert record[RUN_KEY] == {"seconds": 1.235, "resumed": 2}
+    assert (record["training_users"], record["validation_users"]) == (1, 0)
+    assert record["settings"]["precision"] == "bf16"
+    assert record["settings"]["epochs"] == 10
+    assert record["settings"]["log_q"] == 0.5
+    assert record["settings"]["lora_rank"] is None
+    for there in ("--precision bf16", "--log-q 0.5", "--output out", "--size size"):
+        assert there in record["command"]
+    for absent in ("--work", "--threads", "--patience", "--device", "--lora", str(files)):
+        assert absent not in record["command"]

@@ -1,0 +1,184 @@
+"""An output directory is its table for tools that know no manifest; here pandas and pyarrow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd  # type: ignore[import-untyped]
+import pyarrow.dataset as ds
+import pytest
+
+from adprior_bulk.output.manifest import (
+    DEAD_LETTERS,
+    VERSIONS,
+    DataFile,
+    Manifest,
+    drop_old_versions,
+)
+from adprior_bulk.output.old_layout import adopt_old_layout
+from adprior_bulk.output.tables import DEAD_LETTERS as LETTERS
+from adprior_bulk.output.tables import FORECASTS, rows_to_table, write_whole
+from adprior_bulk.output.visible import show_table
+from adprior_client import ParquetForecasts
+from adprior_client.stored.files import OLD_MANIFEST
+from adprior_runtime.errors import InvalidInputError
+
+_SHARDS = 3
+_USERS = [f"u{number}" for number in range(6)]
+_DAY = datetime(2024, 5, 1, tzinfo=UTC)
+
+
+def _write(directory: Path, version: str, *, old: bool = False) -> Manifest:
+    """Write a version's files, and return the manifest that lists them."""
+    ending, top = ("parquet", "") if old else ("forecasts", f"{VERSIONS}/")
+    files = []
+    for shard in range(_SHARDS):
+        path = f"{top}date=2024-05-01/shard={shard:04d}/{version}.{ending}"
+        times = (None, _DAY + timedelta(days=7), _DAY, 1)
+        rows = [
+            (user, _DAY, [7], [-0.5], True, 0.5, version, *times) for user in _USERS[shard::_SHARDS]
+        ]
+        write_whole(rows_to_table(rows, FORECASTS), directory / path)
+        files.append(DataFile(path=path, shard=shard, rows=len(rows)))
+    return Manifest(
+        version=version,
+        request="r",
+        date="2024-05-01",
+        as_of=_DAY.isoformat(),
+        made_at=_DAY.isoformat(),
+        bundle_id="b",
+        top_k=None,
+        shards=_SHARDS,
+        files=tuple(files),
+    )
+
+
+def _publish(directory: Path, version: str) -> Manifest:
+    """Do what a run does at its end, with what it leaves meanwhile."""
+    manifest = _write(directory, version)
+    (directory / ".lock").touch()
+    (directory / "_runs" / version / "done").mkdir(parents=True)
+    (directory / "_runs" / version / "done" / "0000.json").write_text("{}")
+    letters = rows_to_table([("w", "INTERNAL", "it failed")], LETTERS)
+    write_whole(letters, directory / DEAD_LETTERS / "date=2024-05-01/shard=0000" / "a.letters")
+    manifest.publish(directory)
+    show_table(directory, manifest)
+    drop_old_versions(directory, manifest, keep=2)
+    return manifest
+
+
+def _read(directory: Path) -> dict[str, str]:
+    """Return each user's version as pandas finds it; a user who comes twice is an error."""
+    found: Any = pd.read_parquet(directory)
+    assert not found["user_id"].duplicated().any()
+    return dict(zip(found["user_id"], found["bundle_id"], strict=True))
+
+
+def test_pandas_and_pyarrow_read_the_directory_as_it_is(tmp_path: Path) -> None:
+    _publish(tmp_path, "first")
+    _publish(tmp_path, "second")
+    assert _read(tmp_path) == dict.fromkeys(_USERS, "second")
+    dataset = ds.dataset(tmp_path, format="parquet")
+    assert dataset.schema.names == FORECASTS.names
+    assert dataset.count_rows() == len(_USERS)
+    # Others go by these patterns; files in use and empty ones aside, both find the same.
+    for pattern in ("*.parquet", "**/*.parquet"):
+        assert sorted(path.name for path in tmp_path.glob(pattern)) == [
+            f"shard-{shard:04d}.parquet" for shard in range(_SHARDS)
+        ]
+    kept = list((tmp_path / VERSIONS).glob("date=*/shard=*/first.forecasts"))
+    assert len(kept) == _SHARDS
+
+
+def test_each_user_is_there_once_at_every_step_of_a_new_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _publish(tmp_path, "first")
+    seen: list[dict[str, str]] = []
+    replace_file: Callable[..., Path] = Path.replace
+
+    def replace_and_read(path: Path, target: Path) -> Path:
+        done = replace_file(path, target)
+        seen.append(_read(tmp_path))
+        return done
+
+    monkeypatch.setattr(Path, "replace", replace_and_read)
+    _publish(tmp_path, "second")
+    assert len(seen) > _SHARDS
+    assert all(set(found) == set(_USERS) for found in seen)
+    assert {version for found in seen for version in found.values()} == {"first", "second"}
+    assert set(seen[-1].values()) == {"second"}
+
+
+def test_a_run_killed_while_it_shows_its_table_is_put_right_by_the_next(tmp_path: Path) -> None:
+    _publish(tmp_path, "first")
+    manifest = _write(tmp_path, "second")
+    manifest.publish(tmp_path)
+    (tmp_path / ".shard-0000.parquet.1a2b3c4d").write_text("half")
+    show_table(tmp_path, manifest)
+    assert _read(tmp_path) == dict.fromkeys(_USERS, "second")
+    assert not list(tmp_path.glob(".shard-*"))
+
+
+def test_without_hard_links_the_files_are_copied_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr("os.link", refuse)
+    manifest = _publish(tmp_path, "first")
+    before = (tmp_path / "shard-0000.parquet").stat().st_ino
+    show_table(tmp_path, manifest)
+    assert (tmp_path / "shard-0000.parquet").stat().st_ino == before
+    assert _read(tmp_path) == dict.fromkeys(_USERS, "first")
+
+
+def test_a_directory_of_an_earlier_version_becomes_one_of_today(tmp_path: Path) -> None:
+    """Both versions that it kept stay, and clients find the current one before and after."""
+    first, second = (_write(tmp_path, name, old=True) for name in ("first", "second"))
+    first.keep(tmp_path)
+    second.publish(tmp_path)
+    (tmp_path / "_manifest.json").rename(tmp_path / OLD_MANIFEST)
+    assert Manifest.load(tmp_path) == second
+    assert len(ParquetForecasts(tmp_path)) == len(_USERS)
+    adopt_old_layout(tmp_path)
+    manifest = Manifest.load(tmp_path)
+    assert manifest is not None
+    show_table(tmp_path, manifest)
+    assert _read(tmp_path) == dict.fromkeys(_USERS, "second")
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found == {"_manifest.json", "_manifests", VERSIONS} | {
+        f"shard-{shard:04d}.parquet" for shard in range(_SHARDS)
+    }
+    for place, version in ((tmp_path, "second"), (tmp_path / "_manifests/first.json", "first")):
+        forecast = ParquetForecasts(place).find("u1")
+        assert forecast is not None
+        assert forecast.bundle_id == version
+
+
+def test_what_unfinished_runs_of_an_earlier_version_left_goes(tmp_path: Path) -> None:
+    """They left files where other tools read, and nothing names them."""
+    _write(tmp_path, "killed", old=True)
+    adopt_old_layout(tmp_path)
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
+    manifest = _write(tmp_path, "first")
+    (tmp_path / manifest.files[1].path).unlink()
+    with pytest.raises(InvalidInputError, match="is missing, though the manifest names it"):
+        show_table(tmp_path, manifest)
+
+
+def test_one_of_an_earlier_version_with_a_file_missing_is_refused(tmp_path: Path) -> None:
+    manifest = _write(tmp_path, "first", old=True)
+    manifest.publish(tmp_path)
+    (tmp_path / "_manifest.json").rename(tmp_path / OLD_MANIFEST)
+    (tmp_path / manifest.files[1].path).unlink()
+    with pytest.raises(InvalidInputError, match=r"lists .*first\.parquet, which is"):
+        adopt_old_layout(tmp_path)
+    assert (tmp_path / OLD_MANIFEST).is_file()

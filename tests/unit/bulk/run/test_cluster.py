@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from adprior_bulk.run.cluster import connect
+
+
+@pytest.mark.parametrize(("workers", "cores"), [(None, 3), (2, 2)])
+def test_a_local_ray_has_the_cores_that_the_process_may_use(
+    monkeypatch: pytest.MonkeyPatch, workers: int | None, cores: int
+) -> None:
+    asked: dict[str, Any] = {}
+    ray = SimpleNamespace(
+        is_initialized=lambda: False,
+        init=lambda **options: asked.update(options),
+        cluster_resources=lambda: {"CPU": asked["num_cpus"]},
+        shutdown=lambda: None,
+    )
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr("adprior_bulk.run.cluster.available_processors", lambda: 3)
+    with connect(None, workers) as found:
+        assert found == cores
+    assert asked["num_cpus"] == cores

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from adprior_bulk.run.engines import Answer, Forecasted, Refused, Task
+from adprior_bulk.run.fleet import Fleet, ask_bundle_id
+from adprior_client import ClientError
+from adprior_runtime import contract
+from adprior_runtime.errors import EnvironmentProblemError
+from adprior_runtime.prompt.context import UserContext
+from support.fake_triton import FakeTriton, forecast_tensors, triton
+
+__all__ = ["triton"]
+
+CONTEXT = UserContext(profile={}, history=(), as_of=datetime(2024, 5, 1, tzinfo=UTC))
+RAW = b'{"as_of":"2024-05-01"}'
+TASKS = [Task(user_id=f"u{n}", raw=RAW + b" " * n, context=CONTEXT) for n in (5, 0, 3)]
+
+
+def _ask(server: FakeTriton, tasks: list[Task], **settings: Any) -> dict[str, Answer]:
+    fleet = Fleet(client=server.config(), top_k=2, bundle_id="bundle-1", **settings)
+    engine = fleet.open()
+    try:
+        return {task.user_id: answer for task, answer in engine.forecast(tasks)}
+    finally:
+        engine.close()
+
+
+def _two(_model: str, _asked: Any) -> Any:
+    """Answer with the two advertisers that are asked for."""
+    tensors = forecast_tensors()
+    several = (contract.ADVERTISER_IDS, contract.LOG_PROBS, contract.ADVERTISER_NAMES)
+    return tensors | {name: tensors[name][:, :2] for name in several}
+
+
+def test_every_user_is_asked_for_once_the_shortest_first(triton: FakeTriton) -> None:
+    triton.answer = _two
+    answers = _ask(triton, TASKS, concurrency=1)
+    assert [call[1][contract.USER_CONTEXT][0, 0] for call in triton.calls] == [
+        RAW,
+        RAW + b"   ",
+        RAW + b"     ",
+    ]
+    assert answers.keys() == {"u5", "u0", "u3"}
+    assert answers["u0"] == Forecasted(
+        advertiser_ids=[7, 2**40],
+        log_probs=[-0.5, -1.5],
+        exact=True,
+        missing_mass=0.125,
+        bundle_id="bundle-1",
+    )
+
+
+@pytest.mark.parametrize("status", ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"])
+def test_a_server_that_is_busy_or_gone_is_asked_again(triton: FakeTriton, status: str) -> None:
+    triton.answer, triton.status, triton.failures = _two, grpc.StatusCode[status], 4
+    answers = _ask(triton, TASKS[:1], concurrency=1)
+    assert isinstance(answers["u5"], Forecasted)
+    assert len(triton.calls) == 5
+
+
+def test_a_context_that_is_refused_is_not_asked_for_again(triton: FakeTriton) -> None:
+    triton.status = grpc.StatusCode.INVALID_ARGUMENT
+    (answer,) = _ask(triton, TASKS[:1]).values()
+    assert isinstance(answer, Refused)
+    assert answer.code == "INVALID_ARGUMENT"
+    assert len(triton.calls) == 1
+
+
+def test_a_user_whom_the_server_fails_on_is_refused_in_the_end(triton: FakeTriton) -> None:
+    triton.status = grpc.StatusCode.INTERNAL
+    (answer,) = _ask(triton, TASKS[:1]).values()
+    assert isinstance(answer, Refused)
+    assert answer.code == "INTERNAL"
+    assert len(triton.calls) == 3
+
+
+def _other_bundle(_model: str, _asked: Any) -> Any:
+    return _two(_model, _asked) | {contract.BUNDLE_ID: np.array([[b"other"]], dtype=np.object_)}
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "told"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, _two, "no answer within 0.3 s"),
+        (None, _other_bundle, "the fleet serves bundle other, this run is of bundle-1"),
+        (grpc.StatusCode.PERMISSION_DENIED, _two, "advertiser_retrieval at"),
+    ],
+)
+def test_patience_ends_and_blames_no_user(
+    triton: FakeTriton, status: Any, answer: Callable[..., Any], told: str
+) -> None:
+    triton.answer, triton.status = answer, status
+    began = time.monotonic()
+    with pytest.raises(EnvironmentProblemError, match=told):
+        _ask(triton, TASKS, patience_s=0.3)
+    assert time.monotonic() - began < 30
+
+
+def test_a_user_who_is_never_answered_does_not_stop_the_others(triton: FakeTriton) -> None:
+    poisoned = TASKS[0]
+
+    def silent_on_one(model: str, asked: Any) -> Any:
+        if asked[contract.USER_CONTEXT][0, 0] == poisoned.raw:
+            time.sleep(0.3)
+        return _two(model, asked)
+
+    triton.answer = silent_on_one
+    client = replace(triton.config(), deadline_s=0.1)
+    fleet = Fleet(client=client, top_k=2, bundle_id="bundle-1", patience_s=2.0, concurrency=1)
+    engine = fleet.open()
+    try:
+        answers = {task.user_id: answer for task, answer in engine.forecast(TASKS)}
+    finally:
+        engine.close()
+    refused = answers.pop(poisoned.user_id)
+    assert isinstance(refused, Refused)
+    assert refused.code == "DEADLINE_EXCEEDED"
+    assert {type(answer) for answer in answers.values()} == {Forecasted}
+
+
+@pytest.fixture
+def second() -> Iterator[FakeTriton]:
+    fake = FakeTriton().start()
+    yield fake
+    fake.stop()
+
+
+def test_all_servers_must_serve_one_bundle(triton: FakeTriton, second: FakeTriton) -> None:
+    assert ask_bundle_id(triton.config()) == "bundle-1"
+    both = replace(triton.config(), urls=(triton.url, second.url))
+    assert ask_bundle_id(both) == "bundle-1"
+    second.answer = _other_bundle
+    with pytest.raises(EnvironmentProblemError, match="the servers serve different bundles"):
+        ask_bundle_id(both)
+    second.status = grpc.StatusCode.UNAVAILABLE
+    with pytest.raises(ClientError):
+        ask_bundle_id(both)
+
+
+def test_servers_that_take_no_request_for_so_many_are_found_out_first(triton: FakeTriton) -> None:
+    """Otherwise every user of the run would be a dead letter."""
+    assert ask_bundle_id(triton.config(), 300) == "bundle-1"
+    assert triton.calls[-1][1][contract.TOP_K].item() == 300
+    triton.status, triton.told = grpc.StatusCode.INVALID_ARGUMENT, "TOP_K: found 300"
+    with pytest.raises(ClientError, match="TOP_K: found 300"):
+        ask_bundle_id(triton.config(), 300)

@@ -1,0 +1,162 @@
+"""Proxies of the environment: never for a server on this machine, named where one is in the way."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from adprior_client import (
+    BreakerOpenError,
+    ClientConfig,
+    RankingClient,
+    RetrievalClient,
+    UnavailableError,
+)
+from adprior_client._call.proxy import Proxy, is_loopback
+from adprior_client._call.wire import channel_settings
+from adprior_client.config import PROXY_VARIABLES
+from support.client_calls import BASE, CANDIDATES, KINDS, USER, Kind
+from support.fake_triton import FakeTriton
+
+pytest_plugins = ("fake_triton",)
+
+NOBODY = "http://user:secret@127.0.0.1:1"
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*PROXY_VARIABLES, "no_grpc_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("variable", PROXY_VARIABLES)
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_server_on_this_machine_is_asked_without_a_proxy(
+    triton: FakeTriton, kind: Kind, variable: str, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, NOBODY)
+    monkeypatch.setenv(variable.upper(), NOBODY)
+    config = replace(triton.config(), urls=(triton.url.replace("127.0.0.1", host),))
+    assert kind.ask(config).reason is None
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_proxy_that_is_in_the_way_is_named(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", NOBODY)
+    config = ClientConfig(
+        urls=("ads.example:8001",), fail_open=False, max_attempts=1, health_interval_s=0
+    )
+    with pytest.raises(UnavailableError, match=r"proxy 127\.0\.0\.1:1 \(https_proxy\)") as caught:
+        kind.ask(config)
+    assert "use_proxy=False" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_it_is_named_too_where_the_breaker_is_open(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("grpc_proxy", NOBODY)
+    config = ClientConfig(
+        urls=("ads.example:8001",), breaker_failures=1, max_attempts=1, health_interval_s=0
+    )
+    with caplog.at_level(logging.WARNING, "adprior_client"), RankingClient(config) as client:
+        assert client.score(USER, CANDIDATES, BASE).reason == "unavailable"
+    assert "through the proxy 127.0.0.1:1 (grpc_proxy)" in caplog.text
+    with RetrievalClient(replace(config, fail_open=False)) as client:
+        with pytest.raises(UnavailableError):
+            client.forecast(USER)
+        with pytest.raises(BreakerOpenError, match=r"through the proxy 127\.0\.0\.1:1"):
+            client.forecast(USER)
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("url", "use_proxy", "is_kept"),
+    [
+        ("ads.example:1", True, True),
+        ("ads.example:1", False, False),
+        ("[2001:db8::1]:1", True, True),
+        ("localhost:1", True, False),
+        ("127.8.9.1:1", True, False),
+        ("[::1]:1", True, False),
+    ],
+)
+def test_a_setting_turns_it_off(url: str, *, use_proxy: bool, is_kept: bool) -> None:
+    config = ClientConfig(urls=(url,), use_proxy=use_proxy)
+    is_off = ("grpc.enable_http_proxy", 0) in channel_settings(config, url)["channel_args"]
+    assert is_off != is_kept
+    assert (
+        ClientConfig.from_env(
+            {"ADPRIOR_CLIENT_URLS": url, "ADPRIOR_CLIENT_USE_PROXY": str(use_proxy)}
+        )
+        == config
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "is_here"),
+    [
+        ("LocalHost:1", True),
+        ("localhost.:1", True),
+        ("ads.localhost:1", True),
+        ("dns:localhost:1", True),
+        ("ipv4:127.0.0.1:1", True),
+        ("[::ffff:127.0.0.1]:1", True),
+        ("0.0.0.0:1", True),
+        ("10.0.0.1:1", False),
+        ("localhost.example:1", False),
+    ],
+)
+def test_this_machine_is_known_by_its_names(url: str, *, is_here: bool) -> None:
+    assert is_loopback(url) == is_here
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("HTTP://u:p@w@p:1/x", "p:1"),
+        ("http://[::1]:3128", "[::1]:3128"),
+        ("http://[p", "[p"),  # taken by gRPC, which then finds no such host
+        ("https://p:1", None),
+        ("p:1", None),
+        ("http://", None),
+    ],
+)
+def test_an_address_of_another_form_is_no_proxy(address: str, shown: str | None) -> None:
+    found = Proxy.of("ads.example:8001", {"http_proxy": address})
+    assert found == (None if shown is None else Proxy(shown, "http_proxy"))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_malformed_proxy_breaks_no_call(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://[p")
+    config = ClientConfig(
+        urls=("ads.example:8001",), fail_open=True, max_attempts=1, health_interval_s=0
+    )
+    assert kind.ask(config).reason == "unavailable"
+
+
+@pytest.mark.parametrize(
+    ("environ", "variable"),
+    [
+        ({}, None),
+        ({"HTTPS_PROXY": "http://p:1"}, None),
+        ({"http_proxy": "http://p:1"}, "http_proxy"),
+        ({"http_proxy": "http://p:1", "https_proxy": "http://p:1"}, "https_proxy"),
+        ({"http_proxy": "http://p:1", "grpc_proxy": "http://p:1"}, "grpc_proxy"),
+        ({"http_proxy": "http://p:1", "no_proxy": "other, .example"}, None),
+        ({"http_proxy": "http://p:1", "no_proxy": "other"}, "http_proxy"),
+        ({"http_proxy": "http://p:1", "no_proxy": ".example", "no_grpc_proxy": "x"}, "http_proxy"),
+    ],
+)
+def test_the_proxy_is_the_one_that_grpc_takes(
+    environ: dict[str, str], variable: str | None
+) -> None:
+    found = Proxy.of("ads.example:8001", environ)
+    assert found == (None if variable is None else Proxy("p:1", variable))
+    in_network = {"http_proxy": "http://p:1", "no_proxy": "10.0.0.0/8"}
+    assert Proxy.of("10.1.2.3:8001", in_network) is None
+    assert Proxy.of("11.1.2.3:8001", in_network) is not None

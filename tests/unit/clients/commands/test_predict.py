@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from adprior_client import InvalidArgumentError, UnavailableError
+from adprior_client.commands import predict
+from adprior_runtime.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from support.fake_triton import FakeTriton
+
+pytest_plugins = ("fake_triton",)
+
+USER = '{"profile": {"city": "Łódź"}, "history": [], "as_of": "2024-05-31"}'
+
+
+def _run(*options: str) -> int:
+    parser = argparse.ArgumentParser(prog="adprior predict")
+    predict.add_arguments(parser)
+    return predict.run(parser.parse_args(options))
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Path:
+    path = tmp_path / "user.json"
+    path.write_text(USER, encoding="utf-8")
+    return path
+
+
+def test_json_has_the_keys_of_the_contract(
+    triton: FakeTriton, user: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("--url", triton.url, "--user", str(user), "-k", "3", "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert list(printed) == ["advertisers", "exact", "missing_mass", "bundle_id"]
+    assert [list(item) for item in printed["advertisers"]] == [
+        ["advertiser_id", "name", "log_prob", "probability"]
+    ] * 3
+    assert triton.calls[0][1]["USER_CONTEXT"].item() == USER.encode()
+
+
+def test_the_table_is_for_people(
+    triton: FakeTriton, user: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("--url", triton.url, "--user", str(user)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["rank", "advertiser", "id", "probability"]
+    assert lines[1].split() == ["1", "Acme", "7", "60.7", "%", "█" * 20]
+    assert lines[5].startswith("Exact: ")
+    assert "12.5 %" in lines[6]
+    assert lines[7] == "Bundle: bundle-1"
+
+
+def test_the_user_may_come_from_standard_input(
+    triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(USER.encode())))
+    assert _run("--url", triton.url, "--user", "-", "--json") == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not JSON at line 1, column 1"),
+        (b'{"as_of":\n oops}', "not JSON at line 2, column 2"),
+        (b"[]", "top level: found a list, expected an object"),
+        (b'"user"', "top level: found a string, expected an object"),
+        (b'{"profile": {"age": NaN}}', "found NaN, which is not JSON"),
+        (b"\xff", "not UTF-8 at byte 0"),
+        (b"[" * 200_000, "nested too deep"),
+        (b" " * 300_000, "300000 bytes, at most 262144 are taken"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "user.json"
+    path.write_bytes(content)
+    with pytest.raises(InvalidInputError, match=message) as caught:
+        _run("--url", "127.0.0.1:1", "--user", str(path))
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "none.json"
+    with pytest.raises(InvalidInputError, match="cannot be read: No such file or directory"):
+        _run("--url", "127.0.0.1:1", "--user", str(path))
+
+
+def test_a_server_that_is_not_there_is_one_line(user: Path) -> None:
+    with pytest.raises(UnavailableError) as caught:
+        _run("--url", "127.0.0.1:1", "--user", str(user))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options", [("-k", "0"), ("-k", "1001"), ("--timeout", "0"), ("--timeout", "nan")]
+)
+def test_an_option_out_of_range_is_refused(user: Path, options: tuple[str, str]) -> None:
+    with pytest.raises(InvalidArgumentError, match="expected"):
+        _run("--url", "127.0.0.1:1", "--user", str(user), *options)
+
+
+def test_a_byte_order_mark_is_not_sent(triton: FakeTriton, tmp_path: Path) -> None:
+    path = tmp_path / "user.json"
+    path.write_text(USER, encoding="utf-8-sig")
+    assert _run("--url", triton.url, "--user", str(path), "--json") == 0
+    assert triton.calls[0][1]["USER_CONTEXT"].item() == USER.encode()

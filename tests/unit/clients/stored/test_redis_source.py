@@ -1,0 +1,357 @@
+"""`RedisForecasts` against a real redis-server: found, absent, corrupt, late, gone and back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from adprior_client import (
+    AsyncRetrievalClient,
+    ClientConfig,
+    ForecastSource,
+    InvalidArgumentError,
+    LookupCounts,
+    RedisForecasts,
+)
+from adprior_client.stored.record import encode_records
+from adprior_client.stored.redis_layout import field_of
+from adprior_runtime import contract
+from adprior_runtime.cli import main
+from adprior_runtime.errors import InvalidInputError
+from support.client_calls import KINDS, USER, Kind, assert_harmless
+from support.fake_triton import FakeTriton
+from support.redis_server import (
+    RedisServer,
+    many_users,
+    needs_redis,
+    row,
+    running_redis,
+    write_forecasts,
+)
+
+pytest_plugins = ("fake_triton",)
+pytestmark = needs_redis
+
+LIVE_KINDS = [kind for kind in KINDS if kind.arguments[0] is USER]
+
+
+@pytest.fixture(scope="module")
+def forecasts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two days' forecasts, the first advertisers 7 and 8."""
+    place = tmp_path_factory.mktemp("forecasts")
+    return [
+        str(write_forecasts(place / f"{first}.parquet", many_users(50, first))) for first in (7, 70)
+    ]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared: RedisServer, forecasts: list[str]) -> RedisServer:
+    shared.client().flushall()
+    publish(shared, forecasts[0])
+    return shared
+
+
+def publish(server: RedisServer, path: str) -> None:
+    assert main(["publish", "--redis", server.url, "--forecasts", path]) == 0
+
+
+def first_of(source: RedisForecasts, user_id: Any = "user-7") -> int | None:
+    found = source.find(user_id)
+    return None if found is None else found.advertisers[0].advertiser_id
+
+
+def calls(server: RedisServer, command: str) -> int:
+    statistics: Any = server.client().info("commandstats")
+    return int(statistics.get(f"cmdstat_{command}", {"calls": 0})["calls"])
+
+
+def test_it_is_a_source_that_needs_one_command_a_lookup(server: RedisServer) -> None:
+    server.client().config_resetstat()
+    with RedisForecasts(server.url, timeout_s=10, refresh_s=600) as source:
+        assert isinstance(source, ForecastSource)
+        assert source.version is None
+        for _ in range(100):
+            assert first_of(source) == 7
+        assert source.find("somebody else") is None
+        assert source.find(7) is None
+        assert source.find(None) is None  # type: ignore[arg-type]
+        assert source.counts == LookupCounts(found=100, absent=3)
+        assert source.counts.to_json()["found"] == 100
+    assert (calls(server, "get"), calls(server, "hget")) == (1, 102)
+
+
+def test_a_switch_is_seen_soon_and_costs_a_small_read(
+    server: RedisServer, forecasts: list[str]
+) -> None:
+    with RedisForecasts(server.url, timeout_s=10, refresh_s=0.2) as source:
+        assert first_of(source) == 7
+        before = source.version
+        publish(server, forecasts[1])
+        server.client().config_resetstat()
+        began, lookups = time.monotonic(), 0
+        while first_of(source) == 7:
+            lookups += 1
+            assert time.monotonic() < began + 30
+        assert source.version != before
+        took = time.monotonic() - began
+        assert calls(server, "get") <= 2 + took / 0.2
+        assert calls(server, "hget") <= lookups + 2
+        assert main(["publish", "--redis", server.url, "--activate", str(before)]) == 0
+        began = time.monotonic()
+        while first_of(source) == 70:
+            assert time.monotonic() < began + 30
+
+
+def test_without_a_version_there_is_none_and_hardly_a_read(server: RedisServer) -> None:
+    server.client().flushall()
+    server.client().config_resetstat()
+    with RedisForecasts(server.url, timeout_s=10, refresh_s=600) as source:
+        for _ in range(10):
+            assert source.find("user-7") is None
+        assert source.counts == LookupCounts(absent=10)
+    assert (calls(server, "get"), calls(server, "hget")) == (1, 0)
+
+
+@pytest.mark.parametrize("how", ["garbage", "another user's", "cut", "of another type"])
+def test_what_is_corrupt_counts_as_absent(
+    server: RedisServer, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = server.client()
+    with RedisForecasts(server.url, timeout_s=10) as source:
+        assert first_of(source) == 7
+        bucket, field = f"adprior:{source.version}:0", field_of("user-7")
+        record = client.hget(bucket, field)
+        assert isinstance(record, bytes)
+        if how == "of another type":
+            client.delete(bucket)
+            client.set(bucket, "text")
+        else:
+            other = client.hget(bucket, field_of("user-8"))
+            raw = {"garbage": b"\xff" * 70, "another user's": other, "cut": record[:-1]}[how]
+            client.hset(bucket, field, raw)
+        for _ in range(5):
+            assert source.find("user-7") is None
+        assert source.counts == LookupCounts(found=1, corrupt=5)
+    assert len(caplog.records) == 1
+    assert "corrupt record" in caplog.text
+    assert "user-7" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "pointer", [b"", b"\xff", b"[]", b'{"layout": 2}', b'{"layout": 1, "version": "v"}']
+)
+def test_a_pointer_that_is_none_counts_as_corrupt(server: RedisServer, pointer: bytes) -> None:
+    server.client().set("adprior:current", pointer)
+    with RedisForecasts(server.url, timeout_s=10) as source:
+        assert source.find("user-7") is None
+        assert source.find("user-7") is None
+        assert source.counts == LookupCounts(corrupt=2)
+
+
+def test_a_record_from_the_future_is_refused_and_counted(server: RedisServer) -> None:
+    field = field_of("user-7")
+    [ahead] = encode_records(
+        [zlib.crc32(field)],
+        as_of_us=np.array([int(time.time() + 3600) * 1_000_000]),
+        exact=np.array([True]),
+        missing_mass=np.zeros(1, dtype=np.float32),
+        bundles=np.zeros(1, dtype=np.uint16),
+        advertiser_ids=np.array([[7]]),
+        log_probs=np.array([[-0.5]], dtype=np.float32),
+    )
+    with RedisForecasts(server.url, timeout_s=10) as source:
+        assert first_of(source) == 7
+        server.client().hset(f"adprior:{source.version}:0", field, ahead)
+        assert source.find("user-7") is None
+        assert source.counts == LookupCounts(found=1, from_future=1)
+
+
+def test_threads_share_a_few_connections(server: RedisServer) -> None:
+    with (
+        RedisForecasts(server.url, timeout_s=30, max_connections=3, refresh_s=0.001) as source,
+        ThreadPoolExecutor(24) as threads,
+    ):
+        users = [f"user-{number % 50}" for number in range(1200)]
+        assert set(threads.map(lambda user: first_of(source, user), users)) == {7}
+        assert len(server.client().client_list()) <= 3 + 1
+        assert source.counts.found == 1200
+
+
+def test_a_redis_that_dies_is_left_alone_and_found_again(
+    tmp_path: Path, forecasts: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with running_redis(tmp_path) as server:
+        publish(server, forecasts[0])
+        with RedisForecasts(server.url, timeout_s=5) as source:
+            assert first_of(source) == 7
+            server.kill()
+            for _ in range(50):
+                assert source.find("user-7") is None
+            assert source.counts.failed >= 3
+            assert source.counts.skipped >= 40
+            server.start()
+            publish(server, forecasts[1])
+            began = time.monotonic()
+            while first_of(source) != 70:
+                assert time.monotonic() < began + 30
+                time.sleep(0.02)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2
+    assert "no stored forecasts: redis://127.0.0.1" in said[0]
+    assert "stored forecasts are back" in said[1]
+
+
+def test_a_redis_that_was_never_there_is_no_error() -> None:
+    with RedisForecasts("redis://127.0.0.1:1") as source:
+        assert source.find("user-7") is None
+        assert source.counts == LookupCounts(failed=1)
+
+
+@pytest.mark.parametrize("kind", LIVE_KINDS, ids=lambda kind: kind.name)
+def test_clients_fall_back_to_it(triton: FakeTriton, server: RedisServer, kind: Kind) -> None:
+    answer = triton.answer
+
+    def only_the_head(model: str, asked: Any) -> Any:
+        return answer(model, asked) if model == contract.PRIOR_HEAD else {}
+
+    triton.answer = only_the_head
+    with RedisForecasts(server.url, timeout_s=10) as source:
+        result = kind.ask(triton.config(fail_open=True), user_id="user-7", parts={"stored": source})
+        assert source.counts == LookupCounts(found=1)
+    assert (result.source, result.reason) == ("stored", "bad_answer")
+    assert 3600 <= result.age_s < 7200
+    forecast = result.forecast if kind.ranks else result
+    assert [item.advertiser_id for item in forecast.advertisers] == [7, 8, 9]
+
+
+@pytest.mark.parametrize("kind", LIVE_KINDS, ids=lambda kind: kind.name)
+def test_a_redis_that_stands_still_costs_no_more_than_the_deadline(
+    triton: FakeTriton, server: RedisServer, kind: Kind
+) -> None:
+    """Its own timeout is far longer here: the call does not wait for it."""
+    triton.status = grpc.StatusCode.INTERNAL
+    config = triton.config(fail_open=True)
+    with RedisForecasts(server.url, timeout_s=3) as source:
+        client = kind.make(config, stored=source)
+        assert first_of(source) == 7  # connected
+
+        async def ask() -> tuple[Any, float]:
+            began = time.monotonic()
+            result = getattr(client, kind.method)(*kind.arguments, user_id="user-7", deadline_s=0.2)
+            if kind.is_async:
+                result = await result
+            took = time.monotonic() - began
+            closing = client.close()
+            if kind.is_async:
+                await closing
+            return result, took
+
+        with server.standing_still():
+            result, took = asyncio.run(ask())
+    assert took < 2
+    assert_harmless(result)
+    assert result.reason == "bad_answer"
+
+
+def test_lookups_that_hang_leave_the_event_loops_threads_alone(
+    triton: FakeTriton, server: RedisServer
+) -> None:
+    triton.status = grpc.StatusCode.INTERNAL
+
+    async def ask(source: RedisForecasts) -> float:
+        config = triton.config(fail_open=True)
+        async with AsyncRetrievalClient(config, stored=source) as client:
+            users = [f"user-{number}" for number in range(40)]
+            asked = [client.forecast(USER, user_id=user, deadline_s=0.1) for user in users]
+            for result in await asyncio.gather(*asked):
+                assert_harmless(result)
+            began = time.monotonic()
+            assert await asyncio.to_thread(int, "7") == 7
+            return time.monotonic() - began
+
+    with RedisForecasts(server.url, timeout_s=8) as source, server.standing_still():
+        assert asyncio.run(ask(source)) < 4
+
+
+def test_its_own_timeout_holds_where_nobody_else_has_one(server: RedisServer) -> None:
+    with RedisForecasts(server.url, timeout_s=0.1) as source:
+        deadline = time.monotonic() + 20
+        while source.find("user-7") is None:  # on a loaded machine the first may be late
+            assert time.monotonic() < deadline
+        with server.standing_still():
+            began = time.monotonic()
+            for _ in range(200):
+                assert source.find("user-7") is None
+            took = time.monotonic() - began
+        assert took < 3
+        assert source.counts.skipped > 100
+
+
+def test_a_new_password_is_taken_from_its_file(tmp_path: Path, forecasts: list[str]) -> None:
+    path = tmp_path / "password"
+    path.write_text("the old one")
+    with running_redis(tmp_path, "--requirepass", "the old one") as server:
+        server.secret = "the old one"
+        command = ["publish", "--redis", server.url, "--password-file", str(path)]
+        assert main([*command, "--forecasts", forecasts[0]]) == 0
+        with RedisForecasts(server.url, password_file=path, timeout_s=10) as source:
+            assert first_of(source) == 7
+            admin = server.client()
+            admin.config_set("requirepass", "the new one")
+            admin.client_kill_filter(_type="normal", skipme=True)
+            path.write_text("the new one")
+            give_up = time.monotonic() + 20
+            while first_of(source) != 7:
+                assert time.monotonic() < give_up
+            assert source.counts.failed <= 1  # the connection that was cut
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"url": "localhost"}, "expected redis://HOST:PORT"),
+        ({"url": "redis://u:hunter2@h"}, "the URL holds a password"),
+        ({"namespace": "a b"}, "expected letters, digits"),
+        ({"max_connections": 0}, "max_connections: found 0"),
+        ({"password": "a", "password_file": "b"}, "expected one of them"),
+        ({"password_file": "/nowhere"}, "/nowhere: No such file"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        RedisForecasts(**{"url": "redis://localhost"} | settings)
+
+
+@pytest.mark.parametrize("name", ["timeout_s", "refresh_s"])
+def test_times_are_above_zero(name: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=name):
+        RedisForecasts("redis://localhost", **{name: 0})  # type: ignore[arg-type]
+
+
+def test_records_of_a_user_are_as_old_as_the_client_allows(
+    triton: FakeTriton, server: RedisServer, tmp_path: Path
+) -> None:
+    old = row("old", 7, as_of=datetime(2020, 1, 1, tzinfo=UTC))
+    publish(server, str(write_forecasts(tmp_path / "old.parquet", [old])))
+    triton.status = grpc.StatusCode.INTERNAL
+    with RedisForecasts(server.url, timeout_s=10) as source:
+        kind = LIVE_KINDS[0]
+        config: ClientConfig = triton.config(fail_open=True)
+        assert_harmless(kind.ask(config, user_id="old", parts={"stored": source}))
+        assert source.counts.found == 1

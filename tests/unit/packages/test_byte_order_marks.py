@@ -1,0 +1,40 @@
+"""Files of a user's that begin with a byte-order mark, as some editors and exports write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adprior_build.data.column_map import ColumnMap
+from adprior_build.repository.server_tuning import load_tuning
+from adprior_build.tensorrt_llm.deployment import Deployment
+from adprior_build.training.scratch_model import ModelSize
+from adprior_client import ClientConfig
+from adprior_client.cli.documents import read_candidates
+from adprior_runtime.prompt.renderer import PromptTemplate
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (ColumnMap.load, (REPOSITORY / "demo" / "columns.toml").read_text(encoding="utf-8")),
+        (ModelSize.load, (REPOSITORY / "demo" / "size.toml").read_text(encoding="utf-8")),
+        (Deployment.load, (REPOSITORY / "deploy" / "l4.toml").read_text(encoding="utf-8")),
+        (load_tuning, "[tokenizer]\ninstances = 2\n"),
+        (ClientConfig.from_toml, 'urls = ["localhost:8001"]\n'),
+        (PromptTemplate.load, '{"terminator": "<end>", "max_prompt_tokens": 8}'),
+        (lambda path: read_candidates(str(path)), '[{"advertiser_id": 1, "base_logit": 0.5}]'),
+    ],
+    ids=["column map", "size", "deployment", "tuning", "client", "template", "candidates"],
+)
+def test_a_file_with_a_mark_says_what_it_says_without(
+    tmp_path: Path, read: object, text: str
+) -> None:
+    assert callable(read)
+    plain, marked = tmp_path / "plain", tmp_path / "marked"
+    plain.write_text(text, encoding="utf-8")
+    marked.write_text(text, encoding="utf-8-sig")
+    assert read(marked) == read(plain)

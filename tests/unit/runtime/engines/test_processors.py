@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from adprior_runtime.engines import processors
+from adprior_runtime.engines.processors import available_processors, threads_of_each
+
+CORES = 64
+
+
+@pytest.fixture(autouse=True)
+def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(CORES)))
+
+
+def found(groups: Path, member: str, **files: str) -> int:
+    """Return what is found where a process is a ``member`` and groups hold these files."""
+    for name, text in files.items():
+        path = groups / name.replace("__", "/").replace("_max", ".max")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    membership = groups / "membership"
+    membership.write_text(member)
+    return available_processors(groups, membership)
+
+
+@pytest.mark.parametrize(
+    ("quota", "allowed"),
+    [
+        ("100000 100000", 1),
+        ("250000 100000", 2),
+        ("50000 100000", 1),
+        ("400000 50000", 8),
+        ("max 100000", CORES),
+        ("9900000 100000", CORES),
+        ("", CORES),
+        ("nonsense", CORES),
+        ("100000 0", CORES),
+    ],
+)
+def test_a_quota_of_a_container_counts(tmp_path: Path, quota: str, allowed: int) -> None:
+    assert found(tmp_path, "0::/\n", cpu_max=quota) == allowed
+
+
+def test_the_least_quota_on_the_way_up_counts(tmp_path: Path) -> None:
+    quotas = {
+        "cpu_max": "max 100000",
+        "pods__cpu_max": "300000 100000",
+        "pods__mine__cpu_max": "800000 100000",
+        "pods__other__cpu_max": "100000 100000",
+    }
+    assert found(tmp_path, "0::/pods/mine\n", **quotas) == 3
+
+
+def test_a_path_of_the_host_leaves_what_the_container_sees(tmp_path: Path) -> None:
+    assert found(tmp_path, "0::/host/pods/7\n", cpu_max="200000 100000") == 2
+
+
+@pytest.mark.parametrize("mount", ["cpu", "cpu,cpuacct"])
+@pytest.mark.parametrize(("quota", "allowed"), [("150000", 1), ("400000", 4), ("-1", CORES)])
+def test_a_quota_of_the_first_version_counts(
+    tmp_path: Path, mount: str, quota: str, allowed: int
+) -> None:
+    group = tmp_path / mount / "docker" / "a1"
+    group.mkdir(parents=True)
+    (group / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+    (group / "cpu.cfs_period_us").write_text("100000\n")
+    member = "12:cpuset:/\n4:cpu,cpuacct:/docker/a1\n0::/docker/a1\n"
+    assert found(tmp_path, member) == allowed
+
+
+def test_without_control_groups_the_affinity_counts(tmp_path: Path) -> None:
+    assert available_processors(tmp_path, tmp_path / "nowhere") == CORES
+
+
+def test_the_affinity_of_a_process_counts() -> None:
+    """As a real process has it."""
+    code = (
+        "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]);"
+        "from adprior_runtime.engines.processors import available_processors;"
+        "print(available_processors())"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("pools", "threads", "each"), [(1, 0, 6), (2, 0, 3), (4, 0, 1), (9, 0, 1), (2, 5, 5)]
+)
+def test_pools_share_what_there_is_unless_they_are_told(
+    monkeypatch: pytest.MonkeyPatch, pools: int, threads: int, each: int
+) -> None:
+    monkeypatch.setattr(processors, "available_processors", lambda: 6)
+    assert threads_of_each(pools, threads) == each

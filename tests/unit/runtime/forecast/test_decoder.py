@@ -1,0 +1,442 @@
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adprior_runtime.catalogue.advertisers import Advertisers
+from adprior_runtime.catalogue.trie import Trie
+from adprior_runtime.errors import ModelOutputError
+from adprior_runtime.forecast.beams import DropReason, beams_to_paths, complete_path
+from adprior_runtime.forecast.decoder import AdvertiserDecoder, DecodedForecast
+from adprior_runtime.search.rounding import DEFAULT_MARGIN_NATS
+from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
+from support.table_engine import TableEngine
+
+VOCABULARY = 7
+END = 0
+PROMPT = (2, 5)
+FIRST_ID, ID_STEP = 100, 10
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beams:
+    """What an engine tells of one search."""
+
+    paths: list[list[int]]
+    log_probs: npt.NDArray[np.float64]
+    frontier_log_probs: npt.NDArray[np.float64]
+    frontier_log_mass: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A catalogue, aliases included, and a stand-in for a language model."""
+
+    names: dict[Tokens, int]
+    engine: TableEngine
+    trie: Trie
+    decoder: AdvertiserDecoder
+
+    def truth(self) -> dict[int, float]:
+        """Return every advertiser's probability, by id."""
+        sums: dict[int, float] = {}
+        for path, row in self.names.items():
+            key = FIRST_ID + ID_STEP * row
+            sums[key] = sums.get(key, 0.0) + math.exp(self.engine.path_log_prob(path))
+        return sums
+
+    def explore(self, passes: int, order: Sequence[float] | None = None) -> Beams:
+        """Expand one prefix at a time, the most probable first unless an order is given."""
+        opened: list[tuple[float, Tokens, float]] = [(0.0, (), 0.0)]
+        found: list[tuple[Tokens, float]] = []
+        for number in range(passes + 1):
+            if not opened:
+                break
+            _, prefix, score = heapq.heappop(opened)
+            log_probs = self.engine.log_probs(prefix)
+            length = len(prefix) + 1
+            for child in sorted({n[:length] for n in self.names if n[: length - 1] == prefix}):
+                child_score = score + float(log_probs[child[-1]])
+                if child in self.names:
+                    found.append((child, child_score))
+                else:
+                    priority = -child_score if order is None else order[number % len(order)]
+                    heapq.heappush(opened, (priority, child, child_score))
+        return _beams(found, [score for _, _, score in opened])
+
+    def search(self, search_settings: SearchSettings, top_k: int, excluded: Sequence[int]) -> Beams:
+        rows = [(key - FIRST_ID) // ID_STEP for key in excluded]
+        search = TrieSearch(self.engine, self.trie, PROMPT, search_settings, excluded_rows=rows)
+        result = search.run(top_k)
+        tokens, lengths = self.trie.paths(result.leaves)
+        return Beams(
+            paths=beams_to_paths(tokens, lengths),
+            log_probs=result.log_probs,
+            frontier_log_probs=result.frontier_log_probs,
+            frontier_log_mass=result.frontier_log_mass,
+        )
+
+    def decode(
+        self, beams: Beams, top_k: int, excluded: Sequence[int] = (), *, certify: bool = True
+    ) -> DecodedForecast:
+        return self.decoder.decode(
+            beams.paths,
+            beams.log_probs,
+            top_k=top_k,
+            frontier_log_probs=beams.frontier_log_probs if certify else None,
+            frontier_log_mass=beams.frontier_log_mass if certify else None,
+            excluded_ids=np.array(excluded, dtype=np.int64),
+        )
+
+
+def _beams(found: Sequence[tuple[Tokens, float]], frontier: Sequence[float]) -> Beams:
+    frontier_log_probs = np.sort(np.array(frontier, dtype=np.float64))[::-1]
+    return Beams(
+        paths=[list(path) for path, _ in found],
+        log_probs=np.array([score for _, score in found], dtype=np.float64),
+        frontier_log_probs=frontier_log_probs[:3],  # as many as one advertiser has names
+        frontier_log_mass=float(np.logaddexp.reduce(frontier_log_probs, initial=-np.inf)),
+    )
+
+
+def _world(names: dict[Tokens, int], *, seed: int = 0, scale: float = 2.0) -> World:
+    engine = TableEngine(VOCABULARY, seed=seed, scale=scale)
+    engine.prefill(PROMPT)
+    rows = list(names.values())
+    count = max(rows) + 1
+    trie = Trie.build(list(names), rows)
+    advertisers = Advertisers.build(
+        [FIRST_ID + ID_STEP * row for row in range(count)],
+        [f"name {row}" for row in range(count)],
+        [rows.count(row) for row in range(count)],
+        [0] * count,
+    )
+    decoder = AdvertiserDecoder(trie, advertisers, margin_nats=DEFAULT_MARGIN_NATS)
+    return World(names=names, engine=engine, trie=trie, decoder=decoder)
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    """Draw a catalogue in which an advertiser has up to three names."""
+    name = st.lists(st.integers(1, VOCABULARY - 1), min_size=1, max_size=4)
+    paths = draw(st.lists(name.map(lambda n: (*n, END)), min_size=1, max_size=25, unique=True))
+    rows: list[int] = []
+    while len(rows) < len(paths):
+        rows += [max(rows, default=-1) + 1] * draw(st.integers(1, 3))
+    owners = draw(st.permutations(rows[: len(paths)]))
+    seed, scale = draw(st.integers(0, 999)), draw(st.sampled_from([0.3, 2.0, 5.0]))
+    return _world(dict(zip(paths, owners, strict=True)), seed=seed, scale=scale)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> tuple[World, int, list[int]]:
+    """Draw a world, a k that may exceed the catalogue, and exclusions that it may not know."""
+    world = draw(worlds())
+    ids = st.sampled_from(sorted(world.truth())) | st.integers(0, 99)
+    return world, draw(st.integers(1, 30)), draw(st.lists(ids, max_size=6))
+
+
+def _check(world: World, forecast: DecodedForecast, top_k: int, excluded: Sequence[int]) -> None:
+    """Hold a forecast against the whole catalogue."""
+    truth = world.truth()
+    eligible = {key: p for key, p in truth.items() if key not in excluded}
+    ids = forecast.advertiser_ids.tolist()
+    shown = np.exp(forecast.log_probs.astype(np.float64))
+    assert len(set(ids)) == len(ids) <= top_k
+    assert set(ids) <= set(eligible)
+    assert (np.diff(forecast.log_probs) <= 0).all()
+    assert [name.decode() for name in forecast.names] == [
+        f"name {(key - FIRST_ID) // ID_STEP}" for key in ids
+    ]
+    assert all(p <= truth[key] + 1e-6 for key, p in zip(ids, shown, strict=True))
+    assert 0 <= forecast.missing_mass <= 1
+    assert forecast.missing_mass >= sum(truth.values()) - shown.sum() - 1e-6
+    if forecast.exact:
+        best = sorted(eligible.values(), reverse=True)[:top_k]
+        np.testing.assert_allclose(shown, best, atol=1e-6)
+        np.testing.assert_allclose(shown, [truth[key] for key in ids], atol=1e-6)
+
+
+@settings(max_examples=120)
+@given(requests(), st.integers(0, 40), st.lists(st.floats(0, 1), min_size=1, max_size=9))
+def test_a_certificate_holds_whatever_was_expanded(
+    request_: tuple[World, int, list[int]], passes: int, order: list[float]
+) -> None:
+    world, top_k, excluded = request_
+    for beams in (world.explore(passes), world.explore(passes, order)):
+        _check(world, world.decode(beams, top_k, excluded), top_k, excluded)
+
+
+@settings(max_examples=120)
+@given(requests(), st.sampled_from(SearchMode), st.sampled_from([1, 2, 4, 64]), st.booleans())
+def test_a_certificate_holds_after_a_search(
+    request_: tuple[World, int, list[int]], mode: SearchMode, width: int, search_knows: bool
+) -> None:
+    world, top_k, excluded = request_
+    excluded = [key for key in excluded if key in world.truth()]
+    search_settings = SearchSettings(mode=mode, width=width, token_budget=40)
+    beams = world.search(search_settings, top_k, excluded if search_knows else ())
+    _check(world, world.decode(beams, top_k, excluded), top_k, excluded)
+
+
+@settings(max_examples=60)
+@given(requests())
+def test_a_whole_catalogue_is_always_certified(request_: tuple[World, int, list[int]]) -> None:
+    world, _, excluded = request_
+    beams = world.explore(passes=1000)
+    forecast = world.decode(beams, top_k=len(world.names), excluded=excluded)
+    assert forecast.exact
+    assert len(forecast.advertiser_ids) == len(world.truth().keys() - set(excluded))
+    hidden = sum(p for key, p in world.truth().items() if key in excluded)
+    assert math.isclose(forecast.missing_mass, hidden, abs_tol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("search_settings", "least", "most"),
+    [
+        (SearchSettings(mode=SearchMode.BEAM, width=1), 0, 2),
+        (SearchSettings(mode=SearchMode.BEAM, width=24), 10, 36),
+        (SearchSettings(mode=SearchMode.EXACT, width=3), 38, 40),
+    ],
+)
+def test_the_further_a_search_goes_the_more_often_it_is_certified(
+    search_settings: SearchSettings, least: int, most: int
+) -> None:
+    random = np.random.default_rng(5)
+    certified = 0
+    for seed in range(40):
+        paths = {(*random.integers(1, VOCABULARY, size=3).tolist(), END) for _ in range(60)}
+        names = {path: number % 40 for number, path in enumerate(sorted(paths))}
+        world = _world(names, seed=seed, scale=3.0)
+        beams = world.search(search_settings, 3, ())
+        certified += world.decode(beams, top_k=3).exact and len(beams.frontier_log_probs) > 0
+    assert least <= certified <= most
+
+
+@settings(max_examples=60)
+@given(requests(), st.integers(0, 40))
+def test_without_a_frontier_nothing_is_certified(
+    request_: tuple[World, int, list[int]], passes: int
+) -> None:
+    world, top_k, excluded = request_
+    beams = world.explore(passes)
+    forecast = world.decode(beams, top_k, excluded, certify=False)
+    certified = world.decode(beams, top_k, excluded)
+    assert not forecast.exact
+    assert forecast.advertiser_ids.tolist() == certified.advertiser_ids.tolist()
+    complete, shown = np.exp(beams.log_probs).sum(), np.exp(forecast.log_probs).sum()
+    unseen_and_hidden = (1 - complete) + (complete - shown)
+    assert math.isclose(forecast.missing_mass, max(unseen_and_hidden, 0), abs_tol=1e-6)
+
+
+@settings(max_examples=60)
+@given(requests(), st.integers(0, 40), st.data())
+def test_the_order_and_the_repetition_of_beams_change_nothing(
+    request_: tuple[World, int, list[int]], passes: int, data: st.DataObject
+) -> None:
+    world, top_k, excluded = request_
+    beams = world.explore(passes)
+    again = data.draw(st.lists(st.sampled_from(range(len(beams.paths))))) if beams.paths else []
+    order = data.draw(st.permutations([*range(len(beams.paths)), *again]))
+    shuffled = Beams(
+        paths=[beams.paths[index] for index in order],
+        log_probs=beams.log_probs[order] if order else beams.log_probs,
+        frontier_log_probs=beams.frontier_log_probs[::-1],
+        frontier_log_mass=beams.frontier_log_mass,
+    )
+    first = world.decode(beams, top_k, excluded)
+    second = world.decode(shuffled, top_k, excluded)
+    np.testing.assert_allclose(second.log_probs, first.log_probs, rtol=1e-5)
+    assert math.isclose(second.missing_mass, first.missing_mass, abs_tol=1e-6)
+    assert not first.dropped
+    assert second.dropped == ({DropReason.DUPLICATE: len(again)} if again else {})
+
+
+# Advertiser 100 has two names, of which one lies below the prefix (2,).
+SMALL = {(1, END): 0, (2, 3, END): 0, (3, END): 1, (4, END): 2}
+
+
+def _decode(
+    found: dict[Tokens, float], frontier: Sequence[float] | None, top_k: int, **changed: Any
+) -> DecodedForecast:
+    logs = [(path, math.log(p)) for path, p in found.items()]
+    beams = _beams(logs, [math.log(p) for p in frontier or ()])
+    certify = frontier is not None
+    return _world(SMALL).decode(beams, top_k, certify=certify, **changed)
+
+
+@pytest.mark.parametrize(
+    ("found", "frontier", "top_k", "exact"),
+    [
+        ({(1, END): 0.4, (3, END): 0.3, (4, END): 0.1}, [0.05], 1, False),
+        ({(1, END): 0.4, (3, END): 0.3, (4, END): 0.1}, [0.05], 3, False),
+        ({(1, END): 0.4, (2, 3, END): 0.05, (3, END): 0.3}, [0.2], 1, True),
+        ({(1, END): 0.4, (2, 3, END): 0.05, (3, END): 0.3}, [0.2], 2, True),
+        ({(1, END): 0.4, (2, 3, END): 0.05, (3, END): 0.3}, [0.2, 0.15], 1, True),
+        ({(1, END): 0.4, (2, 3, END): 0.05, (3, END): 0.3}, [0.2, 0.15], 2, False),
+        ({(1, END): 0.4, (2, 3, END): 0.05, (3, END): 0.3}, [0.2], 3, False),
+        ({(1, END): 0.2, (3, END): 0.3, (4, END): 0.1}, [0.05], 1, True),
+        ({(1, END): 0.2, (3, END): 0.3, (4, END): 0.1}, [0.15], 1, False),
+        ({(1, END): 0.2, (3, END): 0.3, (4, END): 0.1}, [0.01], 2, False),
+        ({(1, END): 0.4, (2, 3, END): 0.1, (3, END): 0.3, (4, END): 0.2}, [], 3, True),
+        ({(1, END): 0.4, (2, 3, END): 0.1, (3, END): 0.3, (4, END): 0.2}, [], 2, True),
+        ({(3, END): 0.25, (4, END): 0.25, (1, END): 0.1, (2, 3, END): 0.1}, [], 1, False),
+        ({}, [0.9], 1, False),
+    ],
+)
+def test_the_certificate_by_hand(
+    found: dict[Tokens, float], frontier: list[float], top_k: int, exact: bool
+) -> None:
+    assert _decode(found, frontier, top_k).exact is exact
+
+
+@pytest.mark.parametrize(
+    ("frontier", "exact"),
+    [([0.15, 0.15], False), ([0.15, 0.06], False), ([0.15, 0.04], True), ([0.19], True)],
+)
+def test_each_name_not_found_may_hide_below_a_prefix_of_its_own(
+    frontier: list[float], exact: bool
+) -> None:
+    """One name of 0.3 leads; another advertiser has 0.1 and two names that were not found."""
+    world = _world({(1, END): 0, (2, END): 1, (3, 1, END): 1, (4, 1, END): 1})
+    found = [((1, END), math.log(0.3)), ((2, END), math.log(0.1))]
+    forecast = world.decode(_beams(found, [math.log(p) for p in frontier]), top_k=1)
+    assert forecast.advertiser_ids.tolist() == [100]
+    assert forecast.exact is exact
+
+
+def test_names_of_one_advertiser_add_up() -> None:
+    forecast = _decode({(1, END): 0.2, (3, END): 0.25, (2, 3, END): 0.1}, [0.05], 2)
+    assert forecast.advertiser_ids.tolist() == [100, 110]
+    assert forecast.names == [b"name 0", b"name 1"]
+    np.testing.assert_allclose(np.exp(forecast.log_probs), [0.3, 0.25], rtol=1e-6)
+    assert math.isclose(forecast.missing_mass, 0.05, rel_tol=1e-6)
+
+
+def test_what_is_found_and_not_shown_is_missing() -> None:
+    found = {(1, END): 0.2, (2, 3, END): 0.1, (3, END): 0.25, (4, END): 0.15}
+    assert math.isclose(_decode(found, [0.05], 1).missing_mass, 0.45, rel_tol=1e-6)
+    excluding = _decode(found, [0.05], 2, excluded=[100, 100, 7])
+    assert excluding.advertiser_ids.tolist() == [110, 120]
+    assert math.isclose(excluding.missing_mass, 0.35, rel_tol=1e-6)
+    assert excluding.exact
+
+
+def test_everyone_excluded_leaves_an_empty_and_certain_forecast() -> None:
+    forecast = _decode({(1, END): 0.4}, [0.2], 5, excluded=[100, 110, 120])
+    assert (forecast.advertiser_ids.tolist(), forecast.names) == ([], [])
+    assert forecast.exact
+    assert math.isclose(forecast.missing_mass, 0.6, rel_tol=1e-6)
+
+
+def test_beams_of_no_advertiser_are_dropped_and_counted() -> None:
+    found = {(1, END): 0.3, (1,): 0.1, (5, END): 0.1, (1, END, 3): 0.1, (): 0.1, (2, END): 0.1}
+    forecast = _decode(found, None, 5)
+    assert forecast.advertiser_ids.tolist() == [100]
+    assert forecast.dropped == {DropReason.INCOMPLETE: 3, DropReason.OFF_CATALOGUE: 2}
+    # What is known to go to no advertiser is not missing.
+    assert math.isclose(forecast.missing_mass, 1 - 0.3 - 0.1 - 0.1, rel_tol=1e-6)
+
+
+def test_a_beam_that_comes_twice_counts_once() -> None:
+    paths = [[3, END], [3, END], [5, END], [5, END]]
+    forecast = _world(SMALL).decoder.decode(paths, np.log([0.3, 0.3, 0.2, 0.2]), top_k=2)
+    np.testing.assert_allclose(np.exp(forecast.log_probs), [0.3], rtol=1e-6)
+    assert math.isclose(forecast.missing_mass, 0.5, rel_tol=1e-6)
+    assert forecast.dropped == {DropReason.DUPLICATE: 2, DropReason.OFF_CATALOGUE: 1}
+
+
+@pytest.mark.parametrize(
+    "log_probs", [[0.0, 0.0], np.log([0.4, 0.4, 0.4]).tolist()], ids=["zeros", "normalised"]
+)
+def test_beams_that_cannot_be_probabilities_are_refused(log_probs: list[float]) -> None:
+    """As TensorRT-LLM's would be without ``return_log_probs``, or divided by their length."""
+    paths = [[3, END], [4, END], [5, END]][: len(log_probs)]
+    with pytest.raises(ModelOutputError, match=r"distinct beams sum to .* expected at most 1"):
+        _world(SMALL).decoder.decode(paths, log_probs, top_k=2)
+
+
+@st.composite
+def stock_beams(draw: st.DrawFn) -> tuple[World, list[Tokens], int]:
+    """Draw a world, beams of a search that knows no catalogue, and the length it was asked for.
+
+    A beam is tokens without a terminator, and complete where it is shorter than that length.
+    """
+    world = draw(worlds())
+    length = world.trie.depth
+    token = st.integers(1, VOCABULARY - 1)
+    name = st.sampled_from(sorted(world.names)).map(lambda path: path[:-1])
+    other = st.lists(token, max_size=length).map(tuple)
+    beams = draw(st.lists(name | other, max_size=20))
+    return world, beams, length
+
+
+@settings(max_examples=150)
+@given(stock_beams(), st.integers(1, 30), st.booleans())
+def test_stock_beams_give_what_their_distinct_complete_ones_add_up_to(
+    drawn: tuple[World, list[Tokens], int], top_k: int, keeps_terminator: bool
+) -> None:
+    world, beams, length = drawn
+    complete = {(*beam, END) for beam in beams if len(beam) < length}
+    score = {path: world.engine.path_log_prob(path) for path in complete}
+    log_probs = [
+        score[*beam, END] if len(beam) < length else world.engine.path_log_prob(beam)
+        for beam in beams
+    ]
+    given_out = [
+        [*beam, END, 3] if keeps_terminator and len(beam) < length else [*beam] for beam in beams
+    ]
+    paths = [complete_path(beam, terminator=END, output_length=length) for beam in given_out]
+    forecast = world.decoder.decode(paths, log_probs, top_k=top_k)
+
+    expected: dict[int, float] = {}
+    for path in complete & world.names.keys():
+        key = FIRST_ID + ID_STEP * world.names[path]
+        expected[key] = expected.get(key, 0.0) + math.exp(score[path])
+    best = sorted(expected, key=lambda key: (-expected[key], key))[:top_k]
+    shown = np.exp(forecast.log_probs.astype(np.float64))
+    assert not forecast.exact
+    np.testing.assert_allclose(shown, [expected[key] for key in best], rtol=1e-5)
+    assert set(forecast.advertiser_ids.tolist()) <= set(expected)
+    hidden = sum(expected.values()) - sum(expected[key] for key in best)
+    unseen = 1 - sum(math.exp(value) for value in score.values())
+    assert math.isclose(forecast.missing_mass, max(unseen + hidden, 0), abs_tol=1e-6)
+    # The bound holds: what the catalogue has and the answer does not is at most that.
+    assert forecast.missing_mass >= sum(world.truth().values()) - shown.sum() - 1e-6
+    assert forecast.dropped == {
+        reason: count
+        for reason, count in {
+            DropReason.INCOMPLETE: sum(len(beam) >= length for beam in beams),
+            DropReason.OFF_CATALOGUE: len(complete - world.names.keys()),
+            DropReason.DUPLICATE: sum(len(beam) < length for beam in beams) - len(complete),
+        }.items()
+        if count
+    }
+
+
+def test_equally_probable_advertisers_come_by_rising_id() -> None:
+    forecast = _decode({(4, END): 0.25, (3, END): 0.25}, [0.05], 2)
+    assert forecast.advertiser_ids.tolist() == [110, 120]
+
+
+def test_rounding_gives_no_probability_above_one() -> None:
+    decoder = _world(SMALL).decoder
+    forecast = decoder.decode([[3, END]], [1e-5], top_k=1, excluded_ids=None)
+    assert forecast.log_probs.tolist() == [0.0]
+    assert forecast.missing_mass == 0.0
+
+
+def test_no_beams_are_no_forecast() -> None:
+    forecast = _decode({}, None, 3)
+    assert (len(forecast.advertiser_ids), forecast.exact) == (0, False)
+    assert (forecast.missing_mass, forecast.dropped) == (1.0, {})

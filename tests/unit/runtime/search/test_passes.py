@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from adprior_runtime.engines.base import PASS_TOKENS, ROOT, LogProbs
+from adprior_runtime.errors import ModelOutputError
+from adprior_runtime.search.passes import LEAST_LOG_PROB, ForwardPasses
+from support.table_engine import TableEngine, TableState
+
+VOCABULARY = 7
+PROMPT = (3, 1)
+
+
+class ForgettingEngine(TableEngine):
+    """Remembers which of its answers were still held when the next pass began."""
+
+    def __init__(self) -> None:
+        super().__init__(VOCABULARY)
+        self.answers: list[weakref.ref[LogProbs]] = []
+        self.held: list[int] = []
+
+    def extend(
+        self,
+        state: TableState,
+        token_ids: npt.ArrayLike,
+        parents: npt.ArrayLike,
+        *,
+        keep: bool = True,
+    ) -> LogProbs:
+        self.held.append(sum(answer() is not None for answer in self.answers))
+        answer = super().extend(state, token_ids, parents, keep=keep)
+        self.answers.append(weakref.ref(answer))
+        return answer
+
+
+class FaultyEngine(TableEngine):
+    """Says ``value`` of token 2, after the prompt or after token 1."""
+
+    def __init__(self, value: float, path: tuple[int, ...]) -> None:
+        super().__init__(VOCABULARY)
+        self._value, self._path = value, path
+
+    def log_probs(self, path: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        found = super().log_probs(path).copy()
+        if path == self._path:
+            found[2] = self._value
+        return found
+
+
+def _chain_and_fan(count: int) -> tuple[Any, Any, list[tuple[int, ...]]]:
+    """Draw a tree whose nodes continue the prompt's end or any node before them."""
+    random = np.random.default_rng(4)
+    tokens = random.integers(0, VOCABULARY, count).astype(np.int32)
+    parents = np.array([random.integers(ROOT, min(number, 40)) for number in range(count)])
+    paths: list[tuple[int, ...]] = []
+    for token, parent in zip(tokens.tolist(), parents.tolist(), strict=True):
+        paths.append((*(paths[parent] if parent != ROOT else ()), token))
+    return tokens, parents, paths
+
+
+@pytest.mark.parametrize("count", [1, PASS_TOKENS, PASS_TOKENS + 1, 2 * PASS_TOKENS + 5])
+def test_a_long_pass_goes_in_parts_of_which_one_is_held_at_a_time(count: int) -> None:
+    engine, asked = ForgettingEngine(), []
+    passes = ForwardPasses(engine, lambda: asked.append(len(engine.pass_sizes)))
+    passes.prefill(PROMPT, np.array([1], dtype=np.int32))
+    tokens, parents, paths = _chain_and_fan(count)
+    rows = np.sort(np.random.default_rng(5).integers(0, count, 3 * count))
+    wanted = np.random.default_rng(6).integers(0, VOCABULARY, len(rows)).astype(np.int32)
+    found = passes.extend(tokens, parents, rows, wanted)
+    expected = [
+        engine.log_probs(paths[row])[token] for row, token in zip(rows, wanted, strict=True)
+    ]
+    np.testing.assert_array_equal(found, expected)
+    assert sum(engine.pass_sizes) == count
+    assert max(engine.pass_sizes) <= PASS_TOKENS
+    assert len(engine.pass_sizes) == -(-count // PASS_TOKENS)
+    assert engine.held == [0] * len(engine.pass_sizes)
+    assert asked == [0, *range(len(engine.pass_sizes))]  # before the prefill, and each pass
+
+
+class NarrowEngine(TableEngine):
+    """Takes fewer tokens a pass, the larger its tree."""
+
+    def most_tokens(self, state: TableState) -> int:
+        return max(6 - len(state.paths) // 4, 1)
+
+
+def test_an_engine_says_how_many_tokens_its_next_pass_takes() -> None:
+    engine = NarrowEngine(VOCABULARY)
+    passes = ForwardPasses(engine, lambda: None)
+    passes.prefill(PROMPT, np.array([1], dtype=np.int32))
+    tokens, parents, paths = _chain_and_fan(20)
+    rows = np.arange(20)
+    found = passes.extend(tokens, parents, rows, tokens)
+    np.testing.assert_array_equal(
+        found, [engine.log_probs(path)[token] for path, token in zip(paths, tokens, strict=True)]
+    )
+    assert engine.pass_sizes == [6, 5, 4, 3, 2]
+    with pytest.raises(ValueError, match="2 tokens, a pass holds 1"):
+        passes.try_out(tokens[:2], parents[:2], rows[:2], tokens[:2])
+
+
+def test_what_is_tried_out_leaves_nothing_behind() -> None:
+    engine = ForgettingEngine()
+    passes = ForwardPasses(engine, lambda: None)
+    passes.prefill(PROMPT, np.array([1], dtype=np.int32))
+    one = np.array([4], dtype=np.int32), np.array([ROOT]), np.array([0]), np.array([5], np.int32)
+    assert passes.try_out(*one).tolist() == [engine.log_probs((4,))[5]]
+    assert passes.extend(*one).tolist() == [engine.log_probs((4,))[5]]
+    below = np.array([2], dtype=np.int32), np.array([0]), np.array([0]), np.array([5], np.int32)
+    assert passes.extend(*below).tolist() == [engine.log_probs((4, 2))[5]]
+
+
+def test_more_than_a_pass_holds_cannot_be_tried_out() -> None:
+    passes = ForwardPasses(TableEngine(VOCABULARY), lambda: None)
+    tokens, parents, _ = _chain_and_fan(PASS_TOKENS + 1)
+    with pytest.raises(ValueError, match="513 tokens, a pass holds 512"):
+        passes.try_out(tokens, parents, np.array([0]), np.array([1], dtype=np.int32))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("path", [(), (1,)])
+def test_what_is_no_log_probability_is_refused(value: float, path: tuple[int, ...]) -> None:
+    passes = ForwardPasses(FaultyEngine(value, path), lambda: None)
+    wanted = np.array([1, 2, 3], dtype=np.int32)
+
+    def read() -> None:
+        passes.prefill(PROMPT, wanted)
+        passes.extend(wanted[:1], np.array([ROOT]), np.zeros(3, dtype=np.int64), wanted)
+
+    with pytest.raises(ModelOutputError, match="found NaN or \\+inf in 1 of 3") as caught:
+        read()
+    assert caught.value.grpc_code == "INTERNAL"
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [-np.inf, -3e38, 2 * LEAST_LOG_PROB])
+def test_what_has_no_chance_has_a_finite_log_probability(value: float) -> None:
+    passes = ForwardPasses(FaultyEngine(value, (1,)), lambda: None)
+    wanted = np.array([2, 3], dtype=np.int32)
+    passes.prefill(PROMPT, wanted)
+    first, *others = passes.extend(
+        np.array([1], np.int32), np.array([ROOT]), np.array([0, 0]), wanted
+    )
+    assert first == LEAST_LOG_PROB
+    assert all(LEAST_LOG_PROB < other <= 0 for other in others)
+    assert np.exp(first) == 0

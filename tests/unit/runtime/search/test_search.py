@@ -1,0 +1,500 @@
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adprior_runtime.catalogue.trie import Trie
+from adprior_runtime.engines.base import PASS_TOKENS
+from adprior_runtime.errors import ModelOutputError
+from adprior_runtime.search.rounding import DEFAULT_MARGIN_NATS
+from adprior_runtime.search.search import (
+    SearchCancelledError,
+    SearchMode,
+    SearchResult,
+    SearchSettings,
+    TrieSearch,
+)
+from support.table_engine import TableEngine
+
+VOCABULARY = 7
+END = 0
+PROMPT = (3, 1)
+BEAM = SearchSettings(mode=SearchMode.BEAM, width=2)
+EXACT = SearchSettings(mode=SearchMode.EXACT, width=3, token_budget=10_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A small catalogue, and every name's probability by brute force."""
+
+    engine: TableEngine
+    paths: list[tuple[int, ...]]
+    rows: list[int]
+    trie: Trie
+    excluded: frozenset[int]
+
+    def probabilities(self) -> dict[int, float]:
+        total: dict[int, float] = {}
+        for path, row in zip(self.paths, self.rows, strict=True):
+            total[row] = total.get(row, 0.0) + math.exp(self.engine.path_log_prob(path))
+        return total
+
+    def search(self, search_settings: SearchSettings) -> TrieSearch:
+        excluded = sorted(self.excluded)
+        return TrieSearch(self.engine, self.trie, PROMPT, search_settings, excluded_rows=excluded)
+
+    def rows_found(self, result: SearchResult) -> list[int]:
+        """Return advertisers, the most probable first."""
+        sums: dict[int, float] = {}
+        for leaf, score in zip(result.leaves, result.log_probs, strict=True):
+            row = int(self.trie.leaf_advertiser[leaf])
+            sums[row] = sums.get(row, 0.0) + math.exp(score)
+        return sorted(sums, key=lambda row: -sums[row])
+
+
+def make_world(
+    names: Sequence[Sequence[int]],
+    rows: Sequence[int] | None = None,
+    excluded: Sequence[int] = (),
+    seed: int = 0,
+    scale: float = 2.0,
+) -> World:
+    paths = [(*name, END) for name in names]
+    owners = list(range(len(paths))) if rows is None else list(rows)
+    engine = TableEngine(VOCABULARY, seed=seed, scale=scale)
+    engine.prefill(PROMPT)
+    return World(
+        engine=engine,
+        paths=paths,
+        rows=owners,
+        trie=Trie.build(paths, owners),
+        excluded=frozenset(excluded),
+    )
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    name = st.lists(st.integers(1, VOCABULARY - 1), min_size=1, max_size=5).map(tuple)
+    names = sorted(draw(st.sets(name, min_size=1, max_size=30)))
+    advertisers = draw(st.integers(1, len(names)))
+    rows = [*range(advertisers), *draw(_rows(advertisers, len(names) - advertisers))]
+    excluded = draw(st.sets(st.integers(0, advertisers - 1), max_size=advertisers - 1))
+    order = draw(st.permutations(rows))
+    seed, scale = draw(st.integers(0, 99)), draw(st.sampled_from([0.1, 2.0, 6.0]))
+    return make_world(names, order, sorted(excluded), seed, scale)
+
+
+def _rows(advertisers: int, count: int) -> st.SearchStrategy[list[int]]:
+    return st.lists(st.integers(0, advertisers - 1), min_size=count, max_size=count)
+
+
+MODES = [BEAM, replace(BEAM, width=4), EXACT, replace(EXACT, token_budget=12)]
+
+
+@settings(max_examples=150)
+@given(worlds(), st.sampled_from(MODES), st.integers(1, 8))
+def test_what_is_found_has_the_models_own_probability(
+    world: World, search_settings: SearchSettings, top_k: int
+) -> None:
+    result = world.search(search_settings).run(top_k)
+    tokens, lengths = world.trie.paths(result.leaves)
+    for row, length, log_prob in zip(tokens, lengths, result.log_probs, strict=True):
+        path = tuple(row[:length].tolist())
+        assert path in world.paths
+        assert math.isclose(world.engine.path_log_prob(path), log_prob, abs_tol=1e-5)
+    assert len(set(result.leaves.tolist())) == len(result.leaves)
+    assert (np.diff(result.log_probs) <= 0).all()
+    assert (np.diff(result.frontier_log_probs) <= 0).all()
+
+
+@settings(max_examples=150)
+@given(worlds(), st.sampled_from(MODES), st.integers(1, 8))
+def test_nothing_lies_outside_what_is_found_and_the_frontier(
+    world: World, search_settings: SearchSettings, top_k: int
+) -> None:
+    result = world.search(search_settings).run(top_k)
+    truth = world.probabilities()
+    outside = math.exp(result.frontier_log_mass)
+    assert np.exp(result.log_probs).sum() + outside >= sum(truth.values()) - 1e-6
+    # The largest bound every name not found, so many at a time as an advertiser may have.
+    found = set(result.leaves.tolist())
+    hidden = [
+        math.exp(world.engine.path_log_prob(path))
+        for path, leaf in zip(world.paths, _leaves(world), strict=True)
+        if leaf not in found and world.rows[world.paths.index(path)] not in world.excluded
+    ]
+    largest = math.exp(max(result.frontier_log_probs, default=-math.inf))
+    assert max(hidden, default=0.0) <= largest + 1e-6
+
+
+def _leaves(world: World) -> list[int]:
+    lengths = [len(path) for path in world.paths]
+    tokens = np.zeros((len(lengths), max(lengths)), dtype=np.int32)
+    for index, path in enumerate(world.paths):
+        tokens[index, : len(path)] = path
+    found = world.trie.find(tokens, np.array(lengths, dtype=np.int32))
+    return [int(leaf) for leaf in found]
+
+
+@settings(max_examples=300)
+@given(worlds(), st.sampled_from(MODES), st.integers(1, 8))
+def test_exact_means_exact(world: World, search_settings: SearchSettings, top_k: int) -> None:
+    result = world.search(search_settings).run(top_k)
+    truth = {r: p for r, p in world.probabilities().items() if r not in world.excluded}
+    wanted = min(top_k, len(truth))
+    if search_settings is EXACT:
+        ranked = sorted(truth.values(), reverse=True)
+        tie = wanted < len(ranked) and math.isclose(
+            ranked[wanted - 1], ranked[wanted], rel_tol=1.1 * DEFAULT_MARGIN_NATS
+        )
+        assert result.exact or tie
+    if result.exact:
+        best = sorted(truth, key=lambda row: -truth[row])[:wanted]
+        found = world.rows_found(result)[:wanted]
+        for expected, row in zip(best, found, strict=True):
+            assert math.isclose(truth[expected], truth[row], rel_tol=1e-4)
+        sums = dict.fromkeys(found, 0.0)
+        for leaf, score in zip(result.leaves, result.log_probs, strict=True):
+            row = int(world.trie.leaf_advertiser[leaf])
+            if row in sums:
+                sums[row] += math.exp(score)
+        for row in found:
+            assert math.isclose(sums[row], truth[row], rel_tol=1e-4)
+
+
+@settings(max_examples=100)
+@given(worlds(), st.sampled_from(MODES), st.integers(1, 8))
+def test_the_excluded_never_come_out(
+    world: World, search_settings: SearchSettings, top_k: int
+) -> None:
+    result = world.search(search_settings).run(top_k)
+    assert not world.excluded.intersection(world.rows_found(result))
+
+
+@settings(max_examples=200)
+@given(worlds(), st.sampled_from(MODES), st.integers(0, 60), st.data())
+def test_candidates_are_scored_exactly_or_bounded(
+    world: World, search_settings: SearchSettings, budget: int, data: st.DataObject
+) -> None:
+    search = world.search(replace(search_settings, candidate_token_budget=budget))
+    search.run(3)
+    advertisers = sorted(set(world.rows))
+    rows = data.draw(st.permutations(advertisers).map(lambda p: p[: 1 + len(p) // 2]))
+    scores = search.score(rows)
+    truth = world.probabilities()
+    assert scores.extended_tokens <= budget
+    for row, log_prob, exact in zip(rows, scores.log_probs, scores.exact, strict=True):
+        if exact:
+            assert math.isclose(math.exp(log_prob), truth[row], rel_tol=1e-4)
+        else:
+            assert math.exp(log_prob) >= truth[row] - 1e-6
+    if budget >= sum(map(len, world.paths)):
+        assert scores.exact.all()
+        again = search.score(rows[::-1])
+        np.testing.assert_allclose(again.log_probs[::-1], scores.log_probs, rtol=1e-5)
+
+
+def test_a_name_that_begins_another_is_found() -> None:
+    world = make_world([(1,), (1, 2), (1, 2, 3), (4,)])
+    result = world.search(BEAM).run(4)
+    assert len(result.leaves) == 4
+    assert result.exact
+    assert result.frontier_log_mass == -math.inf
+
+
+def test_aliases_split_across_pruned_branches_add_up() -> None:
+    names = [(first, second) for first in range(1, 7) for second in range(1, 7)]
+    rows = [index % 6 for index in range(len(names))]  # six names each, in every branch
+    world = make_world(names, rows, seed=4)
+    truth = world.probabilities()
+    result = world.search(replace(EXACT, width=2)).run(2)
+    assert result.exact
+    best = sorted(truth, key=lambda row: -truth[row])[:2]
+    assert world.rows_found(result)[:2] == best
+
+
+def test_a_beam_of_fixed_width_does_fixed_work() -> None:
+    names = [(a, b, c) for a in range(1, 7) for b in range(1, 7) for c in range(1, 7)]
+    world = make_world(names, scale=0.5)
+    result = world.search(replace(BEAM, width=5)).run(3)
+    assert world.engine.pass_sizes[-3:] == [5, 5, 5]
+    assert result.extended_tokens == 15
+    assert not result.exact
+
+
+def test_a_name_of_its_own_branch_takes_one_pass() -> None:
+    world = make_world([(1, 2, 3, 4), (2, 3, 4, 5), (3, 4, 5, 6)])
+    result = world.search(replace(BEAM, width=3)).run(3)
+    assert world.engine.pass_sizes == [12]
+    assert result.exact
+
+
+def test_a_budget_ends_an_exact_search() -> None:
+    names = [(a, b, c) for a in range(1, 7) for b in range(1, 7) for c in range(1, 7)]
+    world = make_world(names, scale=0.01)
+    result = world.search(replace(EXACT, token_budget=40)).run(3)
+    assert not result.exact
+    assert 40 <= result.extended_tokens <= 40 + EXACT.width
+    assert len(result.leaves) >= 3
+
+
+@pytest.mark.parametrize(
+    ("top_k", "width", "expected"),
+    [
+        (5, None, (32, 500)),
+        (32, None, (32, 500)),
+        (64, None, (64, 1000)),
+        (1000, None, (1000, 15_625)),
+        (5, 8, (8, 500)),
+        (20, 8, (20, 500)),
+        (5, 48, (48, 750)),
+        (64, 48, (64, 1000)),
+    ],
+)
+def test_a_wider_beam_has_a_larger_budget(
+    top_k: int, width: int | None, expected: tuple[int, int]
+) -> None:
+    own = SearchSettings(width=32, token_budget=500, candidate_token_budget=7)
+    found = own.for_top_k(top_k, width)
+    assert (found.width, found.token_budget) == expected
+    assert (found.mode, found.candidate_token_budget) == (own.mode, own.candidate_token_budget)
+
+
+NAMES_OF_FOUR = list(itertools.product(range(1, 7), repeat=4))
+
+
+@pytest.mark.parametrize("search_settings", [replace(BEAM, width=1000), replace(EXACT, width=900)])
+def test_a_wide_search_goes_in_passes_of_bounded_size(search_settings: SearchSettings) -> None:
+    world = make_world(NAMES_OF_FOUR, scale=0.1)
+    result = world.search(search_settings).run(800)
+    assert PASS_TOKENS == max(world.engine.pass_sizes) == 512
+    assert sum(world.engine.pass_sizes) == result.extended_tokens
+    truth = sorted(world.probabilities().values(), reverse=True)[:800]
+    if search_settings.mode is SearchMode.EXACT:
+        assert result.exact
+        np.testing.assert_allclose(np.exp(result.log_probs[:800]), truth, rtol=1e-4)
+
+
+@pytest.mark.parametrize("missing", [1, 2])
+def test_a_wide_search_stops_before_its_next_pass(missing: int) -> None:
+    world = make_world(NAMES_OF_FOUR, scale=0.1)
+    search_settings = replace(BEAM, width=1000)
+    world.search(search_settings).run(800)
+    whole = world.engine.pass_sizes.copy()
+    assert len(whole) == 3
+    world.engine.pass_sizes.clear()
+    answers = iter([False] * (len(whole) + 1 - missing) + [True])
+    search = TrieSearch(
+        world.engine, world.trie, PROMPT, search_settings, is_cancelled=lambda: next(answers)
+    )
+    with pytest.raises(SearchCancelledError):
+        search.run(800)
+    assert world.engine.pass_sizes == whole[:-missing]
+
+
+def test_candidates_go_in_passes_of_bounded_size() -> None:
+    lengths = [85, 85, 86, 86, 86, 86]  # two tokens more than a pass holds
+    world = make_world([(first,) * length for first, length in enumerate(lengths, start=1)])
+    search = world.search(BEAM)
+    scores = search.score(np.arange(len(lengths)))
+    assert world.engine.pass_sizes == [428, 86]
+    truth = [world.engine.path_log_prob(path) for path in world.paths]
+    np.testing.assert_allclose(scores.log_probs, truth, rtol=1e-5)
+
+
+def test_a_name_that_no_pass_can_hold_keeps_its_bound() -> None:
+    long = (1, *[2] * PASS_TOKENS, 3)
+    world = make_world([long, (4, 5, 6), (3, 5, 6), (2, 6)])
+    search = world.search(replace(BEAM, width=1, candidate_token_budget=5000))
+    search.run(1)
+    world.engine.pass_sizes.clear()
+    scores = search.score([0, 1, 2, 3])
+    assert scores.exact.tolist() == [False, True, True, True]
+    assert scores.log_probs[0] >= math.log(max(world.probabilities()[0], 1e-300))
+
+
+@pytest.mark.parametrize("search_settings", [BEAM, EXACT])
+def test_no_candidates_have_no_scores(search_settings: SearchSettings) -> None:
+    search = make_world([(1, 2), (3,)]).search(search_settings)
+    search.run(1)
+    scores = search.score([])
+    assert (len(scores.log_probs), len(scores.exact), scores.extended_tokens) == (0, 0, 0)
+
+
+def test_a_candidate_too_dear_leaves_the_budget_to_cheaper_ones() -> None:
+    """The highest bound hides a name of five tokens, the others are one token away."""
+    engine = ChosenEngine({1: 0.1, 2: 0.4, 3: 0.2, 4: 0.15})
+    names = [(1, END), (2, 2, 2, 2, 2, END), (3, END), (4, END)]
+    beam = SearchSettings(mode=SearchMode.BEAM, width=1, candidate_token_budget=3)
+    trie = Trie.build(names, range(4))
+    search = TrieSearch(engine, trie, PROMPT, beam)
+    engine.pass_sizes.clear()
+    scores = search.score([1, 0, 2, 3])
+    assert scores.exact.tolist() == [False, True, True, True]
+    assert scores.extended_tokens == 3
+    np.testing.assert_allclose(np.exp(scores.log_probs), [0.4, 0.1, 0.2, 0.15], rtol=1e-5)
+
+
+@pytest.mark.parametrize("passes", [0, 1, 2])
+def test_a_cancelled_search_stops_at_the_next_pass(passes: int) -> None:
+    world = make_world([(a, b) for a in range(1, 7) for b in range(1, 7)])
+    answers = iter([False] * passes + [True] * 9)
+
+    def search() -> None:
+        TrieSearch(world.engine, world.trie, PROMPT, EXACT, is_cancelled=lambda: next(answers)).run(
+            3
+        )
+
+    with pytest.raises(SearchCancelledError):
+        search()
+    assert len(world.engine.pass_sizes) == max(passes - 1, 0)
+
+
+class ChosenEngine(TableEngine):
+    """First tokens of given probability, each followed by one certain continuation."""
+
+    def __init__(self, first: dict[int, float]) -> None:
+        super().__init__(VOCABULARY)
+        self._first = first
+
+    def log_probs(self, path: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        probabilities = np.full(VOCABULARY, 1e-9)
+        if path:
+            probabilities[END] = 1.0
+        for token, probability in self._first.items() if not path else ():
+            probabilities[token] = probability
+        return np.asarray(np.log(probabilities), dtype=np.float32)
+
+
+@pytest.mark.parametrize("mode", SearchMode)
+def test_many_small_names_of_one_advertiser_may_hide_behind_a_beam(mode: SearchMode) -> None:
+    """One name of 0.3 leads; five of 0.13 belong to one advertiser, which has more: 0.65."""
+    engine = ChosenEngine({1: 0.3} | dict.fromkeys(range(2, 7), 0.13))
+    trie = Trie.build([(token, END) for token in range(1, 7)], [0, 1, 1, 1, 1, 1])
+    search = TrieSearch(engine, trie, PROMPT, SearchSettings(mode=mode, width=1, token_budget=99))
+    result = search.run(1)
+    sums = {0: 0.0, 1: 0.0}
+    for leaf, score in zip(result.leaves, result.log_probs, strict=True):
+        sums[int(trie.leaf_advertiser[leaf])] += math.exp(score)
+    if mode is SearchMode.BEAM:
+        assert sums[1] == 0.0
+        assert not result.exact
+    else:
+        assert math.isclose(sums[1], 0.65, rel_tol=1e-5)
+        assert result.exact
+
+
+def test_a_contender_is_looked_into_that_no_prefix_gives_away() -> None:
+    """One name of 0.3 leads; another advertiser has 0.1 found and two names of 0.12 to come."""
+    engine = ChosenEngine({1: 0.3, END: 0.1, 2: 0.12, 3: 0.12})
+    trie = Trie.build([(1, END), (END,), (2, END), (3, END)], [0, 1, 1, 1])
+    exact = SearchSettings(mode=SearchMode.EXACT, width=1, token_budget=99)
+    result = TrieSearch(engine, trie, PROMPT, exact).run(1)
+    assert result.exact
+    assert len(result.leaves) == 4
+
+
+class ImpossibleEngine(TableEngine):
+    """Says ``value`` of three tokens in ten, at one depth or at all."""
+
+    def __init__(self, value: float, depth: int | None = None) -> None:
+        super().__init__(VOCABULARY)
+        self._value, self._depth = np.float32(value), depth
+
+    def log_probs(self, path: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        found = super().log_probs(path)
+        if self._depth not in {None, len(path)}:
+            return found
+        chances = np.random.default_rng([len(path), *path]).random(VOCABULARY)
+        return np.where(chances < 0.3, self._value, found)
+
+
+@settings(max_examples=150)
+@given(worlds(), st.sampled_from(MODES), st.integers(1, 8), st.integers(0, 60))
+def test_names_of_no_probability_are_searched_like_others(
+    world: World, search_settings: SearchSettings, top_k: int, budget: int
+) -> None:
+    engine = ImpossibleEngine(-np.inf)
+    world = replace(world, engine=engine)
+    engine.prefill(PROMPT)
+    search = world.search(replace(search_settings, candidate_token_budget=budget))
+    result = search.run(top_k)
+    truth = world.probabilities()
+    eligible = sorted((p for r, p in truth.items() if r not in world.excluded), reverse=True)
+    assert np.isfinite(result.log_probs).all()
+    if result.exact:
+        shown = world.rows_found(result)[:top_k]
+        assert len(shown) == min(top_k, len(eligible))
+        np.testing.assert_allclose([truth[row] for row in shown], eligible[:top_k], rtol=1e-4)
+    outside = math.exp(result.frontier_log_mass)
+    assert np.exp(result.log_probs).sum() + outside >= sum(truth.values()) - 1e-6
+    rows = sorted(truth)
+    scores = search.score(rows)
+    assert scores.exact.all() or budget < sum(map(len, world.paths))
+    for row, log_prob, exact in zip(rows, scores.log_probs, scores.exact, strict=True):
+        assert math.exp(log_prob) >= truth[row] - 1e-6
+        assert not exact or math.isclose(math.exp(log_prob), truth[row], rel_tol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2], [0, 0, 1]], ids=["one name each", "two names of one"])
+@pytest.mark.parametrize("mode", SearchMode)
+def test_a_candidate_has_the_forecasts_number_however_small(
+    rows: list[int], mode: SearchMode
+) -> None:
+    """A probability below e^-745 is 0 in double precision; its log is a number like others."""
+    steps = -300.25 - np.arange(VOCABULARY, dtype=np.float32)
+
+    class SmallEngine(TableEngine):
+        def log_probs(self, path: tuple[int, ...]) -> npt.NDArray[np.float32]:
+            return steps
+
+    engine = SmallEngine(VOCABULARY)
+    names = [(1, 2, END), (1, 3, END), (4, 2, END)]
+    trie = Trie.build(names, rows)
+    search = TrieSearch(engine, trie, PROMPT, SearchSettings(mode=mode, width=8, token_budget=99))
+    result = search.run(3)
+    truth = dict.fromkeys(rows, -np.inf)
+    for name, row in zip(names, rows, strict=True):
+        truth[row] = np.logaddexp(truth[row], sum(float(steps[token]) for token in name))
+    scores = search.score(sorted(truth))
+    assert scores.exact.all()
+    np.testing.assert_allclose(scores.log_probs, [truth[row] for row in sorted(truth)], rtol=1e-12)
+    assert max(truth.values()) < -900
+    found = dict.fromkeys(truth, -np.inf)
+    for leaf, score in zip(result.leaves, result.log_probs, strict=True):
+        row = int(trie.leaf_advertiser[leaf])
+        found[row] = np.logaddexp(found[row], score)
+    for row, log_prob in zip(sorted(truth), scores.log_probs, strict=True):
+        assert np.float32(found[row]) == np.float32(log_prob)
+    unscored = TrieSearch(engine, trie, PROMPT, BEAM).score([*truth], token_budget=0)
+    assert np.isfinite(unscored.log_probs).all()
+    assert (unscored.log_probs >= [truth[row] for row in truth]).all()
+
+
+def test_a_candidate_below_an_impossible_prefix_is_impossible() -> None:
+    engine = ImpossibleEngine(-np.inf, depth=0)
+    possible = np.isfinite(engine.log_probs(()))
+    assert 0 < possible.sum() < VOCABULARY - 1
+    trie = Trie.build([(token, 3, END) for token in range(1, VOCABULARY)], range(VOCABULARY - 1))
+    search = TrieSearch(engine, trie, PROMPT, SearchSettings(mode=SearchMode.BEAM, width=1))
+    search.run(1)
+    scores = search.score(np.arange(VOCABULARY - 1))
+    assert scores.exact.all()
+    np.testing.assert_array_equal(np.exp(scores.log_probs) > 0, possible[1:])
+
+
+@pytest.mark.parametrize("mode", SearchMode)
+@pytest.mark.parametrize("depth", [0, 1, 3])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_no_probability_ends_the_search(value: float, depth: int, mode: SearchMode) -> None:
+    world = replace(make_world(NAMES_OF_FOUR), engine=ImpossibleEngine(value, depth))
+    with pytest.raises(ModelOutputError, match="found NaN or"):
+        world.search(SearchSettings(mode=mode, width=8)).run(2)

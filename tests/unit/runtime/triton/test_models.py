@@ -1,0 +1,501 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from adprior_build.head.onnx_head import write_identity_head
+from adprior_runtime import contract
+from adprior_runtime.bundle import (
+    ADVERTISERS_DIRECTORY,
+    HEAD_FILE,
+    MANIFEST,
+    PROMPT_FILE,
+    TOKENIZER_FILE,
+    Manifest,
+    hash_file,
+)
+from adprior_runtime.catalogue.trie import Trie
+from adprior_runtime.engines.onnx import OnnxEngine
+from adprior_runtime.prompt.context import parse_context
+from adprior_runtime.prompt.renderer import PromptRenderer
+from support.fake_backend import InferenceResponse, Request, TritonError, load_model, shown_metrics
+
+pytest_plugins = ("fake_backend",)
+
+BUNDLE = Path(__file__).parents[4] / "demo" / "bundle"
+USERS = sorted((BUNDLE.parent / "users").glob("*.json"))
+BEAMS = (contract.OUTPUT_IDS, contract.SEQUENCE_LENGTH, contract.CUM_LOG_PROBS)
+FRONTIER = (contract.FRONTIER_LOG_PROBS, contract.FRONTIER_LOG_MASS)
+SCORED = (contract.SCORED_LOG_PROBS, contract.SCORED_EXACT)
+Tensors = dict[str, npt.NDArray[Any]]
+
+
+@pytest.fixture(scope="module")
+def engine(_backend: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The model ``llm_engine``, with the shipped bundle."""
+    from adprior_runtime.triton.llm_engine import TritonPythonModel  # noqa: PLC0415
+
+    return load_model(TritonPythonModel, tmp_path_factory.mktemp("models"), BUNDLE)
+
+
+@pytest.fixture(scope="module")
+def decoder(_backend: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The model ``advertiser_decoder``, with the shipped bundle."""
+    from adprior_runtime.triton.advertiser_decoder import TritonPythonModel  # noqa: PLC0415
+
+    return load_model(TritonPythonModel, tmp_path_factory.mktemp("models"), BUNDLE)
+
+
+@pytest.fixture(scope="module")
+def head(_backend: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The model ``prior_head``, with the shipped bundle."""
+    from adprior_runtime.triton.prior_head import TritonPythonModel  # noqa: PLC0415
+
+    return load_model(TritonPythonModel, tmp_path_factory.mktemp("models"), BUNDLE)
+
+
+def _inputs(user: int, **changed: Any) -> Tensors:
+    renderer = PromptRenderer.load(BUNDLE / PROMPT_FILE, BUNDLE / TOKENIZER_FILE)
+    token_ids = renderer.render(parse_context(USERS[user].read_bytes())).token_ids
+    manifest = json.loads((BUNDLE / "manifest.json").read_text())
+    values: dict[str, Any] = {
+        contract.INPUT_IDS: token_ids,
+        contract.INPUT_LENGTHS: [len(token_ids)],
+        contract.REQUEST_OUTPUT_LEN: [manifest["longest_name_tokens"]],
+        contract.BEAM_WIDTH: [manifest["beam_width"]],
+        contract.END_ID: [renderer.end_id],
+        contract.PAD_ID: [renderer.end_id],
+    }
+    tensors = {name: np.array(item, np.int32) for name, item in (values | changed).items()}
+    return tensors | {contract.RETURN_LOG_PROBS: np.array([True])}
+
+
+def _request(tensors: Tensors, *outputs: str, cancelled_after: int | None = None) -> Request:
+    """A request that is cancelled once it has been asked so often whether it is."""
+    asked = iter(range(10**6))
+    return Request(
+        tensors=tensors,
+        outputs=outputs,
+        is_cancelled=lambda: cancelled_after is not None and next(asked) >= cancelled_after,
+    )
+
+
+def _refusal(response: InferenceResponse) -> tuple[int, str]:
+    assert response.error is not None
+    assert not response.output_tensors
+    return response.error.code, str(response.error)
+
+
+@pytest.mark.parametrize(
+    ("instances", "parameters", "threads"),
+    [(1, {}, 6), (2, {}, 3), (9, {}, 1), (2, {"threads": {"string_value": "4"}}, 4)],
+)
+def test_instances_share_the_processors_unless_threads_are_set(
+    engine: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    instances: int,
+    parameters: Any,
+    threads: int,
+) -> None:
+    asked: list[int] = []
+
+    class Asked(OnnxEngine):
+        def __init__(self, *arguments: Any, threads: int, **settings: Any) -> None:
+            asked.append(threads)
+            super().__init__(*arguments, threads=1, **settings)
+
+    monkeypatch.setattr("adprior_runtime.engines.processors.available_processors", lambda: 6)
+    monkeypatch.setattr("adprior_runtime.triton.llm_engine.OnnxEngine", Asked)
+    config = {"instance_group": [{"count": instances}], "parameters": parameters}
+    load_model(type(engine), tmp_path, BUNDLE, config)
+    assert asked == [threads]
+
+
+@pytest.mark.parametrize("cancelled_after", [0, 1])
+def test_requests_of_a_batch_do_not_touch_each_other(engine: Any, cancelled_after: int) -> None:
+    wanted = (*BEAMS, *FRONTIER)
+    good = [_request(_inputs(user), *wanted) for user in (0, 1)]
+    alone = [engine.execute([request])[0].values() for request in good]
+    batch = [
+        _request(_inputs(2, input_lengths=[10_000]), *wanted),
+        good[0],
+        _request(_inputs(2), *wanted, cancelled_after=cancelled_after),
+        _request(_inputs(2, input_ids=[-7] * 500, input_lengths=[500]), *wanted),
+        good[1],
+        _request(_inputs(0, beam_width=[0]), *wanted),
+    ]
+    too_long, first, cancelled, impossible, second, narrow = engine.execute(batch)
+    for response, expected in ((first, alone[0]), (second, alone[1])):
+        assert response.values().keys() == expected.keys() == set(wanted)
+        for name, values in response.values().items():
+            np.testing.assert_array_equal(values, expected[name])
+    assert _refusal(cancelled) == (TritonError.CANCELLED, "the request was cancelled")
+    for response, field in ((too_long, "input_lengths"), (impossible, "input_ids")):
+        assert _refusal(response)[0] == TritonError.INVALID_ARG
+        assert _refusal(response)[1].startswith(f"{field}: found ")
+    assert _refusal(narrow)[1] == "beam_width: found 0, expected 1 to 256"
+
+
+def test_a_search_stops_when_its_callers_deadline_is_over(engine: Any) -> None:
+    request = Request(tensors=_inputs(0), outputs=BEAMS, timeout_us=1)
+    patient = Request(tensors=_inputs(0), outputs=BEAMS, timeout_us=60_000_000)
+    late, answered = engine.execute([request, patient])
+    assert _refusal(late) == (TritonError.CANCELLED, "the request was cancelled")
+    assert answered.values()
+
+
+@pytest.mark.parametrize("width", [-1, 0, 257, 2**31 - 1])
+def test_a_beam_of_impossible_width_is_refused(engine: Any, width: int) -> None:
+    (response,) = engine.execute([_request(_inputs(0, beam_width=[width]), *BEAMS)])
+    expected = (TritonError.INVALID_ARG, f"beam_width: found {width}, expected 1 to 256")
+    assert _refusal(response) == expected
+
+
+@pytest.mark.parametrize("top_k", [-1, 0, 257, 1000, 2**31 - 1])
+def test_more_advertisers_than_a_deployment_allows_are_refused_by_every_model(
+    engine: Any, decoder: Any, top_k: int
+) -> None:
+    asked = {contract.TOP_K: np.array([top_k], np.int32)}
+    beams = engine.execute([_request(_inputs(0), *BEAMS)])[0].values()
+    expected = f"TOP_K: found {top_k}, expected 1 to 256, the bundle's max_top_k"
+    for model, tensors in ((engine, _inputs(0)), (decoder, beams)):
+        (response,) = model.execute([_request(tensors | asked, contract.ADVERTISER_IDS)])
+        assert _refusal(response) == (TritonError.INVALID_ARG, expected)
+
+
+def test_a_deployment_says_how_many_advertisers_may_be_asked_for(
+    engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (response,) = engine.execute([_request(_inputs(0, TOP_K=[256]), *BEAMS)])
+    assert len(response.values()[contract.CUM_LOG_PROBS]) >= 256
+    monkeypatch.setattr(engine, "_most_top_k", 5)
+    (response,) = engine.execute([_request(_inputs(0, TOP_K=[6]), *BEAMS)])
+    assert _refusal(response)[1] == "TOP_K: found 6, expected 1 to 5, the bundle's max_top_k"
+
+
+@pytest.mark.usefixtures("_backend")
+def test_a_deployments_limit_is_its_bundles() -> None:
+    from adprior_runtime.triton.requests import most_top_k  # noqa: PLC0415
+
+    own = Manifest(bundle_id="", forecast_k=20, max_top_k=50)
+    assert most_top_k(own, names=1_000_000) == 50
+    assert most_top_k(own, names=51) == 50
+    assert most_top_k(own, names=50) == contract.MAX_TOP_K  # they cost no more, whoever asks
+    assert most_top_k(replace(own, forecast_k=80), names=1_000_000) == 80
+
+
+@pytest.mark.parametrize("width", [1, 256])
+def test_a_beam_of_extreme_width_gives_the_k_best(engine: Any, width: int) -> None:
+    requests = [_request(_inputs(0, beam_width=[item], TOP_K=[5]), *BEAMS) for item in (width, 32)]
+    found, expected = (response.values() for response in engine.execute(requests))
+    np.testing.assert_allclose(
+        found[contract.CUM_LOG_PROBS][:5], expected[contract.CUM_LOG_PROBS][:5], atol=1e-3
+    )
+
+
+def test_candidates_come_with_the_search(engine: Any) -> None:
+    ids = np.load(BUNDLE / "advertisers" / "ids.npy")[[3, 70, 3]]
+    tensors = _inputs(1) | {contract.CANDIDATE_ADVERTISER_IDS: np.array([*ids, -5])}
+    (response,) = engine.execute([_request(tensors, *SCORED)])
+    values = response.values()
+    assert values[contract.SCORED_EXACT].tolist() == [True, True, True, False]
+    log_probs = values[contract.SCORED_LOG_PROBS]
+    assert log_probs[0] == log_probs[2] != log_probs[1]
+    assert log_probs[3] == -np.inf
+
+
+def test_candidates_may_all_be_off_the_catalogue(engine: Any) -> None:
+    tensors = _inputs(1) | {contract.CANDIDATE_ADVERTISER_IDS: np.array([-5, -6])}
+    values = engine.execute([_request(tensors, *SCORED)])[0].values()
+    assert values[contract.SCORED_LOG_PROBS].tolist() == [-np.inf, -np.inf]
+    assert not values[contract.SCORED_EXACT].any()
+
+
+class BrokenEngine:
+    """A language model whose arithmetic has failed."""
+
+    def prefill(self, _: object) -> tuple[None, npt.NDArray[np.float32]]:
+        return None, np.full(100_000, np.nan, dtype=np.float32)
+
+
+def test_a_model_that_computes_no_probabilities_is_an_internal_error(
+    engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_engine", BrokenEngine())
+    (response,) = engine.execute([_request(_inputs(0), *BEAMS)])
+    code, message = _refusal(response)
+    assert code == TritonError.INTERNAL
+    assert message.startswith("the language model's log-probabilities: found NaN or +inf in ")
+
+
+@pytest.fixture(scope="module")
+def beams(engine: Any) -> Tensors:
+    """The engine's answer to one user."""
+    (response,) = engine.execute([_request(_inputs(0), *BEAMS, *FRONTIER)])
+    tensors: Tensors = response.values()
+    return tensors
+
+
+@pytest.mark.parametrize("name", FRONTIER)
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.5])
+def test_a_frontier_of_no_probabilities_is_the_engines_fault(
+    decoder: Any, beams: Tensors, name: str, value: float
+) -> None:
+    spoilt = beams[name].copy()
+    spoilt[-1] = value
+    outputs = (contract.EXACT, contract.MISSING_MASS)
+    bad, good = decoder.execute([_request(b, *outputs) for b in (beams | {name: spoilt}, beams)])
+    code, message = _refusal(bad)
+    assert code == TritonError.INTERNAL
+    assert message == f"{name}: found {value:g}, expected log-probabilities"
+    assert np.isfinite(good.values()[contract.MISSING_MASS])
+
+
+UNSOUND_BEAMS: dict[str, tuple[str, Any, str]] = {
+    "a length beyond the columns": (contract.SEQUENCE_LENGTH, lambda v: v + 99, "found "),
+    "a length below 0": (contract.SEQUENCE_LENGTH, lambda v: v - 99, "found "),
+    "lengths of other beams": (contract.OUTPUT_IDS, lambda v: v[:-1], "shape "),
+    "NaN": (contract.CUM_LOG_PROBS, lambda v: v * np.float32(np.nan), "expected "),
+    "more than certainty": (contract.CUM_LOG_PROBS, lambda v: v + 99, "expected "),
+    "a log-probability missing": (contract.CUM_LOG_PROBS, lambda v: v[:-1], "expected "),
+}
+
+
+@pytest.mark.parametrize("fault", UNSOUND_BEAMS)
+def test_beams_that_make_no_sense_are_the_engines_fault(
+    decoder: Any, beams: Tensors, fault: str
+) -> None:
+    name, change, told = UNSOUND_BEAMS[fault]
+    spoilt = beams | {name: change(beams[name])}
+    bad, good = decoder.execute([_request(b, contract.EXACT) for b in (spoilt, beams)])
+    code, message = _refusal(bad)
+    assert code == TritonError.INTERNAL
+    assert message.startswith(f"{name}: {told}")
+    assert good.values()
+
+
+def test_tokens_of_no_vocabulary_name_no_advertiser(decoder: Any, beams: Tensors) -> None:
+    stock = {name: beams[name] for name in BEAMS}
+    stock[contract.OUTPUT_IDS] = np.full_like(beams[contract.OUTPUT_IDS], 2**31 - 1)
+    stock[contract.OUTPUT_IDS][0] = -7
+    (response,) = decoder.execute([_request(stock, contract.ADVERTISER_IDS)])
+    assert response.values()[contract.ADVERTISER_IDS].tolist() == []
+
+
+@pytest.mark.parametrize("name", BEAMS)
+def test_an_input_that_triton_let_go_missing_is_refused(
+    decoder: Any, beams: Tensors, name: str
+) -> None:
+    """It counts the inputs, so that an optional one can stand for one that is not."""
+    bad = {key: value for key, value in beams.items() if key != name}
+    (response,) = decoder.execute([_request(bad, contract.EXACT)])
+    assert _refusal(response) == (TritonError.INVALID_ARG, f"{name}: missing")
+
+
+def test_a_frontier_of_no_mass_is_valid(decoder: Any, beams: Tensors) -> None:
+    nothing = beams | {name: np.full(1, -np.inf, dtype=np.float32) for name in FRONTIER}
+    (response,) = decoder.execute([_request(nothing, contract.EXACT, contract.ADVERTISER_IDS)])
+    assert response.values()[contract.EXACT].tolist() == [True]
+    assert len(response.values()[contract.ADVERTISER_IDS]) == 20
+
+
+def test_stock_beams_are_completed_and_what_is_dropped_is_counted(decoder: Any) -> None:
+    """Beams as TensorRT-LLM gives them: no frontier, and no terminator in what has ended."""
+    trie = Trie.load(BUNDLE / "trie")
+    ids = np.load(BUNDLE / "advertisers" / "ids.npy")
+    (path,), _ = trie.paths(trie.leaf_nodes[[7]])
+    name = [token for token in path.tolist() if token != trie.terminator]
+    longest = trie.depth
+    cut_off, stranger = [name[0]] * longest, [trie.terminator, trie.terminator]
+    tokens = np.full((4, longest + 1), -1, dtype=np.int32)
+    beams = [name, name, cut_off, stranger]
+    for row, beam in enumerate(beams):
+        tokens[row, : len(beam)] = beam
+    tensors = {
+        contract.OUTPUT_IDS: tokens,
+        contract.SEQUENCE_LENGTH: np.array([len(beam) for beam in beams], np.int32),
+        contract.CUM_LOG_PROBS: np.log([0.25, 0.25, 0.5, 0.125]).astype(np.float32),
+    }
+    dropped = shown_metrics(decoder, "adprior_dropped_beams_total")
+    (total,) = shown_metrics(decoder, "adprior_beams_total").values()
+    outputs = (contract.ADVERTISER_IDS, contract.LOG_PROBS, contract.EXACT, contract.MISSING_MASS)
+    values = decoder.execute([_request(tensors, *outputs)])[0].values()
+    assert values[contract.ADVERTISER_IDS].tolist() == [ids[trie.lookup([*name, trie.terminator])]]
+    np.testing.assert_allclose(np.exp(values[contract.LOG_PROBS]), [0.25], rtol=1e-6)
+    assert values[contract.EXACT].tolist() == [False]
+    np.testing.assert_allclose(values[contract.MISSING_MASS], [0.625], rtol=1e-6)
+    assert shown_metrics(decoder, "adprior_dropped_beams_total") == {
+        reason: dropped[reason] + 1 for reason in ("incomplete", "off_catalogue", "duplicate")
+    }
+    assert shown_metrics(decoder, "adprior_beams_total") == {"": total + 4}
+
+
+def test_beams_without_log_probabilities_are_an_internal_error_that_is_logged(
+    decoder: Any, beams: Tensors, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It pages an operator, who looks for its reason in the log."""
+    spoilt = {name: beams[name] for name in BEAMS}
+    spoilt[contract.CUM_LOG_PROBS] = np.zeros_like(beams[contract.CUM_LOG_PROBS])
+    (response,) = decoder.execute([_request(spoilt, contract.ADVERTISER_IDS)])
+    code, message = _refusal(response)
+    assert code == TritonError.INTERNAL
+    assert message.startswith("cum_log_probs: ")
+    assert caplog.messages == [f"advertiser_decoder: ModelOutputError: {message}"]
+
+
+def test_a_request_that_is_wrong_is_not_logged(
+    decoder: Any, beams: Tensors, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = beams | {contract.TOP_K: np.array([0], np.int32)}
+    (response,) = decoder.execute([_request(asked, contract.ADVERTISER_IDS)])
+    assert _refusal(response)[0] == TritonError.INVALID_ARG
+    assert caplog.messages == []
+
+
+def _head_inputs(**changed: Any) -> Tensors:
+    values: dict[str, npt.NDArray[Any]] = {
+        contract.ADVERTISER_IDS: np.array([1, 2], np.int64),
+        contract.LOG_PROBS: np.array([-1.0, -2.0], np.float32),
+        contract.MISSING_MASS: np.array([0.4], np.float32),
+        contract.CANDIDATE_ADVERTISER_IDS: np.array([1, 2, 3], np.int64),
+        contract.BASE_LOGITS: np.zeros(3, np.float32),
+        contract.SCORED_LOG_PROBS: np.array([-1.0, -918.67, -np.inf], np.float32),
+        contract.SCORED_EXACT: np.ones(3, np.bool_),
+    }
+    return values | changed
+
+
+def test_a_head_adds_finite_numbers_whatever_the_chances(head: Any) -> None:
+    (response,) = head.execute([_request(_head_inputs(), contract.ADJUSTED_LOGITS)])
+    assert np.isfinite(response.values()[contract.ADJUSTED_LOGITS]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        (contract.SCORED_LOG_PROBS, 1),
+        (contract.LOG_PROBS, 0),
+        (contract.MISSING_MASS, 0),
+        (contract.BASE_LOGITS, 2),
+    ],
+)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_head_refuses_what_is_no_number_by_name(
+    head: Any, name: str, place: int, value: float
+) -> None:
+    spoilt = _head_inputs()
+    spoilt[name][place] = value
+    (response,) = head.execute([_request(spoilt, contract.ADJUSTED_LOGITS)])
+    code, message = _refusal(response)
+    is_engines = name == contract.SCORED_LOG_PROBS
+    assert code == (TritonError.INTERNAL if is_engines else TritonError.INVALID_ARG)
+    assert message.startswith(name)
+    assert f"found {value}" in message
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_a_head_refuses_half_of_the_scores(head: Any, name: str) -> None:
+    half = {key: values for key, values in _head_inputs().items() if key != name}
+    (response,) = head.execute([_request(half, contract.ADJUSTED_LOGITS)])
+    code, message = _refusal(response)
+    assert code == TritonError.INTERNAL
+    assert message.startswith(f"{name}: missing beside")
+
+
+RANKED_WITH = (
+    contract.ADVERTISER_IDS,
+    contract.LOG_PROBS,
+    contract.EXACT,
+    contract.MISSING_MASS,
+)
+
+
+@pytest.fixture
+def ranking() -> Tensors:
+    """A forecast and two candidates."""
+    ids = np.load(BUNDLE / "advertisers" / "ids.npy")
+    return {
+        contract.ADVERTISER_IDS: ids[:3],
+        contract.LOG_PROBS: np.array([-1, -2, -3], dtype=np.float32),
+        contract.MISSING_MASS: np.array([0.25], dtype=np.float32),
+        contract.EXACT: np.array([True]),
+        contract.CANDIDATE_ADVERTISER_IDS: ids[2:4],
+        contract.BASE_LOGITS: np.array([0.5, -0.5], dtype=np.float32),
+    }
+
+
+def test_the_head_gives_back_what_it_ranked_with(head: Any, ranking: Tensors) -> None:
+    unsaid = {name: values for name, values in ranking.items() if name != contract.EXACT}
+    responses = head.execute([_request(tensors, *RANKED_WITH) for tensors in (ranking, unsaid)])
+    whole, without = (response.values() for response in responses)
+    for name in RANKED_WITH:
+        np.testing.assert_array_equal(whole[name], ranking[name])
+    assert without[contract.EXACT].tolist() == [False]
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_scores_of_other_candidates_are_the_engines_fault(
+    head: Any, ranking: Tensors, name: str
+) -> None:
+    scored: Tensors = {
+        contract.SCORED_LOG_PROBS: np.array([-2, -4], dtype=np.float32),
+        contract.SCORED_EXACT: np.array([True, True]),
+    }
+    spoilt = ranking | scored | {name: scored[name][:1]}
+    requests = [_request(t, contract.ADJUSTED_LOGITS) for t in (spoilt, ranking | scored)]
+    bad, good = head.execute(requests)
+    code, message = _refusal(bad)
+    assert code == TritonError.INTERNAL
+    assert message.startswith(f"{name}: found shape (1,), expected (2,)")
+    assert np.isfinite(good.values()[contract.ADJUSTED_LOGITS]).all()
+
+
+@pytest.mark.usefixtures("_backend")
+@pytest.mark.parametrize(("fitted", "limit"), [(True, 2.0), (False, 0.0)])
+def test_a_head_that_was_never_fitted_moves_no_logit_and_says_so(
+    tmp_path: Path, fitted: bool, limit: float
+) -> None:
+    """By its limit: no client needs another tensor to know."""
+    from adprior_runtime.triton.prior_head import TritonPythonModel  # noqa: PLC0415
+
+    place = BUNDLE if fitted else _without_fitted_head(tmp_path / "bundle")
+    head = load_model(TritonPythonModel, tmp_path, place)
+    ids = np.load(BUNDLE / "advertisers" / "ids.npy")[:2]
+    tensors = {
+        contract.ADVERTISER_IDS: ids,
+        contract.LOG_PROBS: np.array([-1, -2], np.float32),
+        contract.MISSING_MASS: np.array([0.4], np.float32),
+        contract.CANDIDATE_ADVERTISER_IDS: ids,
+        contract.BASE_LOGITS: np.array([0.5, -0.5], np.float32),
+    }
+    (response,) = head.execute(
+        [_request(tensors, contract.ADJUSTED_LOGITS, contract.ADJUSTMENT_LIMIT)]
+    )
+    answer = response.values()
+    assert answer[contract.ADJUSTMENT_LIMIT].tolist() == [limit]
+    moved = answer[contract.ADJUSTED_LOGITS] != tensors[contract.BASE_LOGITS]
+    assert moved.any() == fitted
+
+
+def _without_fitted_head(place: Path) -> Path:
+    """Write what the head needs of the shipped bundle, with the head that a first build writes."""
+    shutil.copytree(BUNDLE / ADVERTISERS_DIRECTORY, place / ADVERTISERS_DIRECTORY)
+    manifest = Manifest.load(BUNDLE / MANIFEST)
+    write_identity_head(
+        place / HEAD_FILE,
+        forecast_k=manifest.forecast_k,
+        engine=manifest.engine,
+        catalogue_fingerprint=manifest.catalogue_fingerprint,
+    )
+    files = {**manifest.files, HEAD_FILE: hash_file(place / HEAD_FILE)}
+    text = replace(manifest, files=files).sealed().to_json()
+    (place / MANIFEST).write_text(text, encoding="utf-8")
+    return place
