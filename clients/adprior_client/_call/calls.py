@@ -1,8 +1,8 @@
 """How a call goes: which servers, in what order, until when. No input or output happens here.
 
-A call is a generator: it yields an `Attempt`, a `Pause` or a `Lookup`, is sent what came of it, and
-returns its result. Two small drivers run it, one that blocks (`blocking_driver`) and one for asyncio
-(`asyncio_driver`); so both kinds of client behave the same.
+A call is a generator: it yields an `Attempt`, a `Pause` or a `Lookup`, is sent what came of it,
+and returns its result. Two small drivers run it, one that blocks (`blocking_driver`) and one for
+asyncio (`asyncio_driver`); so both kinds of client behave the same.
 """
 
 from __future__ import annotations
