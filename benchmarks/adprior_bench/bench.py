@@ -17,8 +17,6 @@ from adprior_bench.commands import (
     stored,
 )
 
-__all__ = ["EXAMPLE", "add_arguments", "run"]
-
 EXAMPLE = quality.EXAMPLE
 
 _BENCHMARKS = {

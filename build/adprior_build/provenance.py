@@ -8,8 +8,6 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
-__all__ = ["describe_command"]
-
 
 def describe_command(name: str, args: argparse.Namespace, *, leave_out: Container[str] = ()) -> str:
     """Spell a command as it was given; files by name, wherever they lay.

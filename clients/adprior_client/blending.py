@@ -22,16 +22,6 @@ from adprior_client.errors import InvalidArgumentError
 from adprior_client.results import Forecast
 from adprior_client.types import Ids
 
-__all__ = [
-    "BlendedItem",
-    "Concentration",
-    "ItemId",
-    "ItemSource",
-    "RetrievedItem",
-    "advertiser_concentration",
-    "blend_retrieved",
-]
-
 ItemId: TypeAlias = str | int
 
 _SLACK: Final = 1e-9

@@ -16,8 +16,6 @@ from adprior_runtime.contract import GRPC_KEY_PREFIX, INFERENCE_KEY, Priority
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.file_modes import read_token
 
-__all__ = ["PROXY_VARIABLES", "ClientConfig"]
-
 PROXY_VARIABLES: Final = ("grpc_proxy", "https_proxy", "http_proxy")
 """Of the environment: gRPC takes the first that is set, in lower case only."""
 

@@ -31,21 +31,6 @@ from typing import ClassVar, Final
 from adprior_client.types import Reason
 from adprior_runtime.errors import AdpriorError
 
-__all__ = [
-    "BadAnswerError",
-    "BreakerOpenError",
-    "CancelledError",
-    "ClientError",
-    "DeadlineError",
-    "DeniedError",
-    "InvalidArgumentError",
-    "MetadataError",
-    "OtherBundleError",
-    "OverloadedError",
-    "UnavailableError",
-    "error_for_status",
-]
-
 
 class ClientError(AdpriorError):
     """Base of everything that a client raises.

@@ -12,8 +12,6 @@ from adprior_client.requests import ScoreRequest
 from adprior_client.results import Forecast, Ranking
 from adprior_client.types import Ids, Numbers, User, UserId
 
-__all__ = ["AsyncRankingClient", "RankingClient"]
-
 
 class RankingClient(BlockingClient):
     """Adds priors to users' candidates; see `Client` for how it is made."""

@@ -9,8 +9,6 @@ from typing import Any
 from adprior_client.results import Forecast
 from adprior_client.types import Ids, Numbers, User, UserId
 
-__all__ = ["ForecastRequest", "ScoreRequest"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForecastRequest:

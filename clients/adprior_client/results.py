@@ -16,15 +16,6 @@ import numpy.typing as npt
 
 from adprior_client.types import Reason, Source, UserId
 
-__all__ = [
-    "NO_ANSWER",
-    "Advertiser",
-    "CandidateStatusName",
-    "Forecast",
-    "RankedCandidate",
-    "Ranking",
-]
-
 CandidateStatusName: TypeAlias = Literal["exact", "upper_bound", "not_in_catalogue", "unknown"]
 
 NO_ANSWER: Final = 3

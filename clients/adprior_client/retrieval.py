@@ -12,8 +12,6 @@ from adprior_client.requests import ForecastRequest
 from adprior_client.results import Forecast
 from adprior_client.types import Ids, User, UserId
 
-__all__ = ["AsyncRetrievalClient", "RetrievalClient"]
-
 
 class RetrievalClient(BlockingClient):
     """Forecasts advertisers; see `Client` for how it is made."""

@@ -12,18 +12,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "Event",
-    "Ids",
-    "Moment",
-    "Numbers",
-    "Reason",
-    "Scalar",
-    "Source",
-    "User",
-    "UserId",
-]
-
 Scalar: TypeAlias = str | int | float | bool | Decimal | date | np.generic | None
 """A value of a profile. What JSON does not have goes as the text that training reads of it; NaN and
 text of white space alone count as absent."""

@@ -21,8 +21,6 @@ from adprior_client.types import Event, User
 from adprior_runtime import contract
 from adprior_runtime.text.values import NoTextError, value_text
 
-__all__ = ["user_to_json"]
-
 
 def user_to_json(user: User | Mapping[str, Any] | bytes) -> bytes:
     """Serialise a user to the user context's UTF-8 JSON; bytes pass through unread.

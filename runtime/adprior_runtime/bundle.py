@@ -37,16 +37,6 @@ from adprior_runtime.contract import (
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.text.json_text import to_json
 
-__all__ = [
-    "DISPENSABLE_FILES",
-    "MANIFEST",
-    "MODEL_FILES",
-    "Bundle",
-    "Manifest",
-    "check_seal",
-    "hash_file",
-]
-
 MANIFEST: Final = "manifest.json"
 TOKENIZER_FILE: Final = "tokenizer.json"
 PROMPT_FILE: Final = "prompt.json"

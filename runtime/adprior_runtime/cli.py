@@ -23,8 +23,6 @@ from typing import Final, Never, NoReturn
 from adprior_runtime import __version__
 from adprior_runtime.errors import AdpriorError
 
-__all__ = ["main"]
-
 _GROUP: Final = "adprior.commands"
 """The entry points of ``pyproject.toml`` that name each command's module and the extra it needs."""
 
@@ -45,9 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("adprior_"):
             raise
-        problem = (
-            f"needs the package {error.name}: pip install 'adprior[{commands[name].extras[0]}]'"
-        )
+        extra = commands[name].extras[0]
+        problem = f"needs the package {error.name}: pip install 'adprior[{extra}]'"
     except BrokenPipeError:
         # The reader of our output went away (`| head`): nothing to say, and nowhere to say it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -79,7 +76,7 @@ def _run(entry: EntryPoint, arguments: list[str]) -> int:
 
 def _purpose(docstring: str | None) -> str:
     """Return what a command does: the first line of its module, after the command's name."""
-    return (docstring or "").partition("\n")[0].partition(": ")[2]
+    return (docstring or "").partition("\n")[0].partition(": ")[2].removesuffix(".")
 
 
 def _docstring(entry: EntryPoint) -> str | None:

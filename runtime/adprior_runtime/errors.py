@@ -17,17 +17,6 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = [
-    "AdpriorError",
-    "ArtefactError",
-    "EnvironmentProblemError",
-    "InvalidInputError",
-    "InvalidReason",
-    "InvalidRequestError",
-    "ModelOutputError",
-    "ServerAbortedError",
-]
-
 
 class InvalidReason(StrEnum):
     """What is wrong with a request, coarsely: counted at ``/metrics``, and never its content."""

@@ -13,9 +13,6 @@ from adprior_runtime.cli import main
 from faults.sites import Kind, Site, open_site
 from faults.traffic import DEMO
 from faults.verdict import Verdict, format_verdicts
-from integration.conftest import data_set
-
-__all__ = ["data_set"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

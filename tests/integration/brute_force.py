@@ -13,8 +13,6 @@ import onnx
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-__all__ = ["name_log_probs", "rebuild_llama"]
-
 _BATCH = 512
 
 

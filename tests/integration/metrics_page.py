@@ -11,8 +11,6 @@ from urllib.request import urlopen
 from adprior_runtime import contract
 from adprior_runtime.server.tritonserver import TritonServer
 
-__all__ = ["MetricsPage", "await_page", "read_page", "read_settled"]
-
 _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 

@@ -20,7 +20,7 @@ from adprior_runtime.server.tritonserver import TritonServer
 from adprior_runtime.triton.metrics import METRICS, Kind, series_names
 from integration.metrics_page import MetricsPage, await_page, read_page, read_settled
 from integration.test_forecast import infer_context, user
-from unit.packages.test_dashboard import PAGE, RULES, expressions
+from unit.packages.test_operations import PAGE, RULES, expressions
 
 pytestmark = pytest.mark.triton
 

@@ -11,8 +11,6 @@ from adprior_runtime.bundle import ONNX_MODEL_FILE, PROMPT_FILE, TRIE_DIRECTORY,
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.prompt.renderer import PromptTemplate
 
-__all__ = ["BACKEND", "add_engine"]
-
 BACKEND = Path(__file__).parent / "tensorrtllm"
 """The directory of the stand-in, for ``TritonServer.start(backends=...)``."""
 

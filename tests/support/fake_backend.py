@@ -18,8 +18,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-__all__ = ["InferenceResponse", "Request", "TritonError", "load_model", "shown_metrics"]
-
 _MODULE = "triton_python_backend_utils"
 _MODELS = "adprior_runtime.triton"
 Labels = frozenset[tuple[str, str]]

@@ -12,8 +12,6 @@ import numpy.typing as npt
 
 from adprior_runtime.engines.base import ROOT, Engine, LogProbs
 
-__all__ = ["TableEngine", "TableState"]
-
 
 @dataclass
 class TableState:

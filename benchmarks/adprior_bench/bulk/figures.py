@@ -7,8 +7,6 @@ from typing import Any, Final
 
 from adprior_runtime.terminal.tables import Column, format_table
 
-__all__ = ["report_text"]
-
 
 def report_text(report: dict[str, Any], *, daily: float, hours: float) -> str:
     """Return the tables that people see."""

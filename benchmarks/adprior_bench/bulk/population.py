@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from adprior_build.data.event_log import ColumnMap, UserHistory, read_users
+from adprior_build.data.column_map import ColumnMap
+from adprior_build.data.event_log import UserHistory, read_users
 from adprior_bulk.inputs.incremental import events_digest
 from adprior_bulk.inputs.staging import shard_of
 from adprior_bulk.output.manifest import VERSIONS, DataFile, Manifest
@@ -24,8 +25,6 @@ from adprior_bulk.output.tables import FORECASTS, rows_to_table, write_whole
 from adprior_client import Event, User
 from adprior_client.user_context import user_to_json
 from adprior_runtime.text.json_text import to_json
-
-__all__ = ["read_recent_users", "write_active_day", "write_population"]
 
 _EVENTS: Final = 30
 _LATENESS: Final = timedelta(days=30)

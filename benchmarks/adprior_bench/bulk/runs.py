@@ -14,8 +14,6 @@ import psutil
 
 from adprior_runtime.errors import AdpriorError
 
-__all__ = ["BulkRun", "run_bulk"]
-
 _COMMAND: Final = (
     sys.executable,
     "-c",

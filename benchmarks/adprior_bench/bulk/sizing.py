@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["ASSUMPTIONS", "MACHINES", "Machine", "size_cluster"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:

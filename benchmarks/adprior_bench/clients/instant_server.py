@@ -18,8 +18,6 @@ from tritonclient.utils import np_to_triton_dtype, serialize_byte_tensor
 
 from adprior_runtime import contract
 
-__all__ = ["BASE_LOGIT", "main"]
-
 BASE_LOGIT = 0.5
 """Every candidate's: the answer is made for it."""
 

@@ -23,7 +23,7 @@ from adprior_bench.bulk.figures import report_text
 from adprior_bench.bulk.population import read_recent_users, write_active_day, write_population
 from adprior_bench.bulk.runs import BulkRun, run_bulk
 from adprior_bench.bulk.sizing import ASSUMPTIONS, MACHINES, size_cluster
-from adprior_build.data.event_log import ColumnMap
+from adprior_build.data.column_map import ColumnMap
 from adprior_build.repository.repository import fill_repository
 from adprior_runtime.bundle import Bundle
 from adprior_runtime.engines.processors import available_processors
@@ -32,8 +32,6 @@ from adprior_runtime.server.tritonserver import TritonServer
 from adprior_runtime.terminal.options import day, positive_integer, positive_number, share
 from adprior_runtime.text.json_text import to_json
 from adprior_runtime.text.times import read_time
-
-__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
 HELP = "bulk: throughput by workers and engine, incremental work, memory by users, sizing"
 EXAMPLE = """examples:

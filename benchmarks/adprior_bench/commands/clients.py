@@ -23,14 +23,12 @@ from adprior_client import (
     ClientConfig,
     Forecast,
     RankingClient,
-    encoding,
 )
+from adprior_client._call import encoding
 from adprior_runtime import contract
 from adprior_runtime.terminal.options import positive_integer
 from adprior_runtime.terminal.tables import format_table
 from adprior_runtime.text.json_text import to_json
-
-__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
 HELP = "the ranking clients' own cost, beside bare tritonclient, against a server that is instant"
 EXAMPLE = """example:

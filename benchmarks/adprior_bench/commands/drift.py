@@ -3,8 +3,8 @@
 The alert on drift compares the advertisers forecast in the last hour with those of the week
 (``deploy/prometheus/alerts.yml``; `adprior_runtime.forecast.drift` has the formula). Here
 forecasts for days of test users stand for the week, and so many drawn from them at random, with
-replacement, for the hour. What chance does is the least that an alert may take for a change; the rows
-below have forecasts without a history in them, which is what a broken feed of events looks like.
+replacement, for the hour. What chance does is the least that an alert may take for a change; the
+rows below have forecasts without a history in them: a broken feed of events looks like that.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ from adprior_runtime.terminal.options import positive_integer
 from adprior_runtime.terminal.progress import track
 from adprior_runtime.terminal.tables import Column, format_table
 from adprior_runtime.text.json_text import to_json
-
-__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
 HELP = "how far the drift index moves by chance, and where histories are missing"
 EXAMPLE = """example:

@@ -14,8 +14,6 @@ from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.terminal.options import positive_integer, whole_number
 from adprior_runtime.text.json_text import to_json
 
-__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
-
 HELP = "retrieval, ranking and calibration on unseen users and days, beside tuned baselines"
 EXAMPLE = """examples:
   adprior bench quality --bundle demo/bundle --events events.parquet \\

@@ -37,7 +37,7 @@ from adprior_bench.quality.language_model import forecast_identity
 from adprior_bench.quality.ranking import rank_rows
 from adprior_bench.quality.study import Splits, Study
 from adprior_build.catalogue.catalogue import read_catalogue
-from adprior_build.data.event_log import ColumnMap
+from adprior_build.data.column_map import ColumnMap
 from adprior_build.head.logistic_fit import fit_recalibration
 from adprior_build.head.ranking_log import ORIGIN_KEY
 from adprior_runtime.bundle import CATALOGUE_FILE
@@ -49,8 +49,6 @@ from adprior_runtime.prompt.context import UserContext
 from adprior_runtime.terminal.options import positive_integer, whole_number
 from adprior_runtime.terminal.progress import track
 from adprior_runtime.text.json_text import to_json
-
-__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
 HELP = "write a simulated ranking log that `adprior fit-head` reads"
 EXAMPLE = """example:

@@ -23,8 +23,6 @@ from adprior_runtime.terminal.options import number_from_zero, positive_number
 from adprior_runtime.terminal.tables import Column, format_table
 from adprior_runtime.text.json_text import to_json
 
-__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
-
 HELP = "a server under mixed load for a long time, and whether its memory grows"
 EXAMPLE = """example:
   adprior bench soak --repository repository --users demo/users/*.json --plot soak.png"""

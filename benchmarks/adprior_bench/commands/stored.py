@@ -30,8 +30,6 @@ from adprior_runtime.terminal.options import positive_integer
 from adprior_runtime.terminal.tables import Column, format_table
 from adprior_runtime.text.json_text import to_json
 
-__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
-
 HELP = "publishing and looking up stored forecasts, beside plain Redis commands, on a local server"
 EXAMPLE = """example:
   adprior bench stored --forecasts FORECASTS

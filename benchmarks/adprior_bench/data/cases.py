@@ -10,19 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from adprior_build.catalogue.catalogue import Catalogue, read_catalogue
-from adprior_build.data.event_log import (
-    ColumnMap,
-    Split,
-    UserHistory,
-    name_advertisers,
-    read_users,
-)
+from adprior_build.data.column_map import ColumnMap
+from adprior_build.data.event_log import Split, UserHistory, name_advertisers, read_users
 from adprior_runtime.bundle import CATALOGUE_FILE, PROMPT_FILE, TOKENIZER_FILE, Bundle
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.context import UserContext
 from adprior_runtime.prompt.renderer import PromptRenderer
-
-__all__ = ["Case", "day_cases", "read_test_cases", "recorded_split"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

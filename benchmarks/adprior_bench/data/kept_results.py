@@ -32,15 +32,6 @@ from adprior_runtime.errors import ArtefactError, InvalidInputError
 from adprior_runtime.files.atomic import replace_file
 from adprior_runtime.text.json_text import to_json
 
-__all__ = [
-    "Arrays",
-    "KeptResults",
-    "add_work",
-    "keep_results",
-    "key_of",
-    "partial_directory",
-]
-
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 """One result: named arrays."""
 

@@ -16,8 +16,6 @@ from typing import Any
 from adprior_runtime.bundle import Manifest, hash_file
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["LogOrigin", "add_other_log", "compare_log", "require_training_log"]
-
 _SHOWN = 12
 """Digits of a hash that a message shows."""
 

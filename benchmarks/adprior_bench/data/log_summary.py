@@ -9,8 +9,6 @@ from typing import Any
 
 from adprior_build.data.event_log import UserHistory
 
-__all__ = ["LogSummary"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSummary:

@@ -9,8 +9,6 @@ from typing import Any
 
 from adprior_runtime.terminal.progress import progress_bar
 
-__all__ = ["boosting_bar", "say"]
-
 
 def say(command: str, *lines: str) -> None:
     """Tell what a command has found, beside its output."""

@@ -29,8 +29,6 @@ from adprior_bench.quality.ranking_features import RankingFeatures
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.terminal.progress import track
 
-__all__ = ["ROUNDS", "SETTINGS", "BaseRanker", "out_of_fold_table"]
-
 SETTINGS: Final[Mapping[str, Any]] = {
     "num_leaves": 31,
     "learning_rate": 0.03,

@@ -14,8 +14,6 @@ from adprior_bench.quality.histories import Float64Array
 from adprior_bench.quality.intervals import Draws, Estimate, UserBootstrap, estimate
 from adprior_bench.quality.metrics import Scored
 
-__all__ = ["BINS", "Calibration", "ReliabilityBin", "calibrate", "observed_shares"]
-
 BINS: Final = 15
 
 

@@ -11,8 +11,6 @@ import numpy.typing as npt
 from adprior_bench.quality.histories import NONE, EncodedCase, Int32Array
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["Cohort", "Targets", "cohorts"]
-
 BoolArray = npt.NDArray[np.bool_]
 Int64Array = npt.NDArray[np.int64]
 

@@ -10,8 +10,6 @@ from scipy import sparse
 
 from adprior_bench.quality.intervals import Draws, UserBootstrap
 
-__all__ = ["SHOWN", "measure_exposure"]
-
 SHOWN: Final = 10
 """How many advertisers of each list count as shown, and how many of all are the most shown."""
 

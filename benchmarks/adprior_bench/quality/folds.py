@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from adprior_bench.quality.histories import EncodedCase
 
-__all__ = ["FOLDS", "case_folds", "fold_of"]
-
 FOLDS = 5
 
 

@@ -17,17 +17,6 @@ from adprior_build.head.onnx_head import Head
 from adprior_build.head.variants import VARIANTS, fit_variant
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = [
-    "CLAMP",
-    "PENALTIES",
-    "REFERENCE",
-    "RankedRows",
-    "VariantFigures",
-    "apply_head",
-    "best_variant",
-    "compare_variants",
-]
-
 REFERENCE: Final = "reference"
 """The base ranker's own logit recalibrated, without a head."""
 

@@ -18,18 +18,6 @@ from adprior_build.catalogue.catalogue import Catalogue
 from adprior_build.data.event_log import UserHistory
 from adprior_runtime.text.spelling import even_out
 
-__all__ = [
-    "NONE",
-    "EncodedCase",
-    "EncodedUser",
-    "Float64Array",
-    "Int32Array",
-    "before",
-    "day_of",
-    "encode_users",
-    "encoded_cases",
-]
-
 Int32Array: TypeAlias = npt.NDArray[np.int32]
 Float64Array: TypeAlias = npt.NDArray[np.float64]
 

@@ -22,15 +22,6 @@ from adprior_bench.quality.baselines.popularity import Popularity
 from adprior_bench.quality.histories import EncodedCase, Float64Array, Int32Array
 from adprior_runtime.terminal.progress import track
 
-__all__ = [
-    "CANDIDATES",
-    "OWN_SHARE",
-    "SEED",
-    "SIMILAR_SHARE",
-    "Impressions",
-    "simulate_impressions",
-]
-
 Int64Array: TypeAlias = npt.NDArray[np.int64]
 
 CANDIDATES: Final = 50

@@ -18,8 +18,6 @@ import numpy.typing as npt
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["Draws", "Estimate", "UserBootstrap", "divide", "estimate"]
-
 Draws: TypeAlias = npt.NDArray[np.float64]
 """float64 [resamples + 1]: the statistic itself, then the statistic in each resample."""
 

@@ -26,8 +26,6 @@ from adprior_bench.quality.study import Study
 from adprior_build.data.event_log import UserHistory
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["BLOCKS", "Float32Array", "ItemCorpus", "ItemVectors"]
-
 Float32Array: TypeAlias = npt.NDArray[np.float32]
 BLOCKS: Final = ("advertiser", "category", "item", "text")
 

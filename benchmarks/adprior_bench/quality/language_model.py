@@ -24,8 +24,6 @@ from adprior_runtime.forecast.forecaster import Forecaster
 from adprior_runtime.prompt.context import UserContext
 from adprior_runtime.terminal.progress import track
 
-__all__ = ["ABLATIONS", "Ablation", "forecast_cases", "forecast_identity"]
-
 Ablation = Callable[[UserContext], UserContext]
 
 

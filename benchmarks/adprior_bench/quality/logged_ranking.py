@@ -18,8 +18,6 @@ from adprior_build.data.log_columns import cast_column, hash_requests, read_numb
 from adprior_build.data.tables import read_table
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["measure_log", "ranking_table"]
-
 _COLUMNS: Final = ("request", "base_logit", "adjusted_logit", "label")
 
 

@@ -19,8 +19,6 @@ from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.contract import CandidateStatus
 from adprior_runtime.head.features import FEATURE_NAMES, CandidatePriors, candidate_priors
 
-__all__ = ["live_priors", "matrix_features", "random_forecast", "shuffled_forecast"]
-
 _FILLING: Final = 0.01
 """Popularity's part in a forecast that calls an advertiser impossible, as no language model does:
 the head would look at log 0."""

@@ -19,16 +19,6 @@ from adprior_bench.quality.histories import Float64Array
 from adprior_bench.quality.intervals import Draws, UserBootstrap
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = [
-    "DEPTH",
-    "RECALL_AT",
-    "SMALLEST_PROBABILITY",
-    "Scored",
-    "case_values",
-    "measure_forecasts",
-    "score",
-]
-
 RECALL_AT: Final = (1, 5, 10, 20)
 
 DEPTH: Final = 20

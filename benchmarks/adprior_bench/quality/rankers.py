@@ -14,8 +14,6 @@ from adprior_bench.quality.study import Study
 from adprior_bench.quality.trials import Float32Array, Tuned, mean_recall
 from adprior_runtime.forecast.forecaster import Forecaster
 
-__all__ = ["LLM", "OWN", "POPULARITY", "Forecasts", "blend_name", "forecast_rankers"]
-
 LLM: Final = "llm"
 OWN: Final = "own_history"
 POPULARITY: Final = "popularity"

@@ -44,8 +44,6 @@ from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.head.head import PriorHead
 from adprior_runtime.terminal.progress import track
 
-__all__ = ["BASE", "RANDOM", "SHIPPED", "SHUFFLED", "RankingResult", "measure_ranking", "rank_rows"]
-
 BASE: Final = "base"
 RANDOM: Final = "random"
 SHUFFLED: Final = "shuffled"

@@ -15,8 +15,6 @@ from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.impressions import Impressions
 from adprior_runtime.terminal.progress import track
 
-__all__ = ["RankingFeatures"]
-
 _MOST_VALUES: Final = 100
 """A profile key with more of them names no segments."""
 _KEPT: Final = [place for place, name in enumerate(FEATURES) if name != "segment"]

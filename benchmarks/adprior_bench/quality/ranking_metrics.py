@@ -18,8 +18,6 @@ from scipy.special import xlogy
 from adprior_bench.quality.histories import Float64Array
 from adprior_bench.quality.intervals import Draws, Estimate, UserBootstrap, divide, estimate
 
-__all__ = ["RankingDraws", "area_draws", "log_loss_draws", "measure_ranking", "user_auc"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RankingDraws:

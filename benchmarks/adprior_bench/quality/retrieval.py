@@ -32,16 +32,6 @@ from adprior_client.blending import (
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.terminal.progress import track
 
-__all__ = [
-    "MEASURES",
-    "QUOTAS",
-    "BlendSettings",
-    "QuotaResult",
-    "Wanted",
-    "measure_quotas",
-    "wanted_items",
-]
-
 QUOTAS: Final = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
 _Filter: TypeAlias = tuple[npt.NDArray[np.int64], list[RetrievedItem]]
 """The advertisers that may fill the reserved places, and the retriever's items of theirs."""

@@ -22,8 +22,6 @@ from adprior_bench.quality.item_vectors import Float32Array, ItemCorpus, ItemVec
 from adprior_bench.quality.study import Study
 from adprior_client.blending import RetrievedItem
 
-__all__ = ["Query", "Retriever", "RetrieverSettings", "fit_retriever"]
-
 _FIRST_LOOK: Final = 8
 """Under a limit per advertiser, so many times the items wanted are looked at first."""
 

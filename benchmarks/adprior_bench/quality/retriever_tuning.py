@@ -19,8 +19,6 @@ from adprior_bench.quality.retriever import Retriever, RetrieverSettings
 from adprior_bench.quality.study import Study
 from adprior_runtime.terminal.progress import track
 
-__all__ = ["GRID", "RetrieverTuning", "tune_retriever"]
-
 _SEED: Final = 5
 GRID: Final[dict[str, Sequence[Any]]] = {
     "advertiser": (0.0, 0.2, 0.5, 1.0),

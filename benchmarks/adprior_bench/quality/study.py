@@ -32,17 +32,10 @@ from adprior_bench.quality.histories import (
 )
 from adprior_build.catalogue.catalogue import Catalogue
 from adprior_build.commands.train import VALIDATION_SALT
-from adprior_build.data.event_log import (
-    ColumnMap,
-    Split,
-    UserHistory,
-    name_advertisers,
-    read_users,
-)
+from adprior_build.data.column_map import ColumnMap
+from adprior_build.data.event_log import Split, UserHistory, name_advertisers, read_users
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.context import UserContext
-
-__all__ = ["Splits", "Study"]
 
 _LEAST_EVENTS_OF_A_CATEGORY = 20
 

@@ -24,18 +24,6 @@ from adprior_bench.quality.histories import EncodedCase, EncodedUser, Float64Arr
 from adprior_runtime.terminal.progress import track
 from adprior_runtime.text.json_text import to_json
 
-__all__ = [
-    "LEAST_KEPT_S",
-    "Float32Array",
-    "K",
-    "SettingsSearch",
-    "Trial",
-    "Tuned",
-    "case_recalls",
-    "forecast_all",
-    "mean_recall",
-]
-
 Float32Array = npt.NDArray[np.float32]
 K = 10
 """The recall that settings are chosen by."""

@@ -21,8 +21,6 @@ from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.trials import SettingsSearch, Tuned
 from adprior_runtime.terminal.progress import progress_bar
 
-__all__ = ["tune"]
-
 _FILL = 1e-6
 """Share of popularity that breaks the ties of forecasts which know few advertisers."""
 

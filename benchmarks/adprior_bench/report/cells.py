@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["DASH", "cell_text", "format_number", "split_cell", "unit_of"]
-
 DASH: Final = "\N{EN DASH}"
 _DIGITS: Final = {"text": 3, "count": 0, "decimal": 3, "percent": 1, "points": 1}
 _UNITS: Final = {"percent": "%", "points": "pp"}

@@ -21,8 +21,6 @@ from adprior_bench.report.plot_style import (
     wrap,
 )
 
-__all__ = ["compose_bars", "compose_forest"]
-
 _LABEL_WIDTH: Final = 36
 _BAR_COLOUR: Final = "#9CC3DD"
 

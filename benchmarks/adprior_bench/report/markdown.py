@@ -9,8 +9,6 @@ from typing import Any, Final
 from adprior_bench.report.cells import cell_text
 from adprior_bench.report.parts import detail_sections, main_sections, opening_lines
 
-__all__ = ["report_markdown"]
-
 _SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>#|~$])")
 
 

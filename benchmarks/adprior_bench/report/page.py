@@ -10,8 +10,6 @@ from typing import Any, Final
 from adprior_bench.report.cells import split_cell
 from adprior_bench.report.parts import detail_sections, main_sections, opening_lines
 
-__all__ = ["report_page"]
-
 _STYLE: Final = """
 :root { color-scheme: light; }
 body { margin: 0 auto; max-width: 64rem; padding: 2.5rem 1.5rem 5rem; background: #fff;

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["detail_sections", "main_sections", "opening_lines"]
-
 
 def opening_lines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield what stands above all tables: what is emphasised, and the rest of the line."""

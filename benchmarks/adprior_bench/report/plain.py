@@ -13,8 +13,6 @@ import numpy as np
 from adprior_bench.quality.intervals import Estimate
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["check", "contents", "plain"]
-
 _FORMATS: Final = ("text", "count", "decimal", "percent", "points")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _LISTS: Final = {"reliability": "series", "bars": "series", "lines": "series", "forest": "groups"}

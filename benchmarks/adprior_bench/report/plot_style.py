@@ -15,19 +15,6 @@ from matplotlib.ticker import FuncFormatter
 from adprior_bench.quality.histories import Float64Array
 from adprior_bench.report.cells import unit_of
 
-__all__ = [
-    "ACCENT",
-    "COLOURS",
-    "GREY",
-    "INK",
-    "MARKERS",
-    "format_axis",
-    "intervals_of",
-    "png",
-    "set_title",
-    "wrap",
-]
-
 # Okabe & Ito's colours, told apart with any common colour vision; markers differ as well.
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")

@@ -24,8 +24,6 @@ from adprior_bench.report.plot_style import (
     wrap,
 )
 
-__all__ = ["compose_reliability", "draw"]
-
 _TICKS: Final = (0, 0.003, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1)
 _LEAST_GAP: Final = 0.11
 """Between two ticks, of an axis' length."""

@@ -38,21 +38,6 @@ from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 
 from adprior_bench.quality.intervals import Estimate
 
-__all__ = [
-    "BarsPlot",
-    "Cell",
-    "Column",
-    "ForestGroup",
-    "ForestPlot",
-    "Format",
-    "LinesPlot",
-    "ReliabilityPlot",
-    "Report",
-    "Section",
-    "Table",
-    "Verdict",
-]
-
 EstimateLike: TypeAlias = Estimate | Mapping[str, float]
 Cell: TypeAlias = str | float | EstimateLike | None
 Format = Literal["text", "count", "decimal", "percent", "points"]

@@ -11,8 +11,6 @@ from adprior_bench.report.cells import cell_text
 from adprior_bench.report.parts import detail_sections, main_sections, opening_lines
 from adprior_runtime.terminal.tables import Column, format_table
 
-__all__ = ["report_text", "table_text"]
-
 _WIDTH: Final = 100
 
 

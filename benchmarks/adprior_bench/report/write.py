@@ -14,8 +14,6 @@ from adprior_runtime.files.atomic import replace_directory
 from adprior_runtime.terminal.progress import track
 from adprior_runtime.text.json_text import to_json
 
-__all__ = ["REPORT_FILE", "write_report"]
-
 REPORT_FILE = "report.json"
 """Also what tells an earlier report's directory, which may be replaced."""
 

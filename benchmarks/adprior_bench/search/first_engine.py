@@ -16,8 +16,6 @@ import numpy.typing as npt
 from adprior_runtime.catalogue.trie import Int32Array, Int64Array, Trie
 from adprior_runtime.engines.base import ROOT, Engine
 
-__all__ = ["Beams", "beam_search"]
-
 _Float64Array = npt.NDArray[np.float64]
 
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from adprior_runtime.catalogue.trie import Trie
 
-__all__ = ["generate_names"]
-
 
 def generate_names(
     model: Any, prompt_ids: Sequence[int], trie: Trie, width: int, end_id: int

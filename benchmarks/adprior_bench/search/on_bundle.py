@@ -24,8 +24,6 @@ from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.search.search import SearchMode, SearchSettings
 
-__all__ = ["measure_bundle"]
-
 _BUDGET_FACTOR = 4
 
 

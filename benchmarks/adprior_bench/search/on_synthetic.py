@@ -26,8 +26,6 @@ from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.errors import AdpriorError
 from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
 
-__all__ = ["measure_synthetic"]
-
 _NAME = "synthetic 14M"
 _TOLERANCE = 1e-3
 _TOKEN_BUDGET = 640

@@ -16,8 +16,6 @@ from adprior_runtime.engines.base import Engine, LogProbs
 from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.search.search import SearchSettings, TrieSearch
 
-__all__ = ["ROW_KEYS", "WARM_UP", "make_row", "measure_search", "summarise", "time_call"]
-
 _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")
 

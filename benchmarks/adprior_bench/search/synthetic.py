@@ -10,15 +10,6 @@ import numpy.typing as npt
 
 from adprior_runtime.catalogue.trie import Trie
 
-__all__ = [
-    "END_ID",
-    "PRECISIONS",
-    "VOCABULARY",
-    "quantised_copy",
-    "random_catalogue",
-    "synthetic_llama",
-]
-
 VOCABULARY = 8192
 END_ID = 1
 PRECISIONS = {"int8": (8, 0), "int8+int8": (8, 4), "int4": (4, 0), "int4+int8": (4, 4)}

@@ -9,8 +9,6 @@ from typing import Final
 from adprior_client import ClientConfig
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["analyzer_options", "read_connection", "sent_metadata"]
-
 _TAKEN: Final = (
     "token", "token_file", "tls", "tls_ca_file", "tls_certificate_file", "tls_key_file", "metadata",
     "use_proxy",

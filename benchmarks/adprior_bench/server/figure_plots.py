@@ -11,18 +11,6 @@ from adprior_bench.server.scenarios import Scenario
 from adprior_bench.server.server_work import FRONT_END, STEPS
 from adprior_runtime.contract import MODEL_NAMES
 
-__all__ = [
-    "PERCENTILES",
-    "TITLES",
-    "cpu_plot",
-    "in_ms",
-    "label",
-    "latency_plot",
-    "ranged",
-    "steps_plot",
-    "throughput_plot",
-]
-
 _Rows = Sequence[Mapping[str, Any]]
 
 TITLES: Final = {

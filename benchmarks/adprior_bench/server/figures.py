@@ -27,8 +27,6 @@ from adprior_bench.server.scenarios import Scenario
 from adprior_bench.server.server_work import FRONT_END, STEPS
 from adprior_runtime.contract import MODEL_NAMES
 
-__all__ = ["make_report", "show_report"]
-
 _Rows = Sequence[Mapping[str, Any]]
 
 _MEASURED: Final = (

@@ -23,8 +23,6 @@ from adprior_bench.server.workload import UserRequest
 from adprior_runtime.errors import AdpriorError
 from adprior_runtime.text.json_text import to_json
 
-__all__ = ["InProcessRate", "InProcessWorkers", "start_workers"]
-
 _WARM_UP: Final = 3
 
 

@@ -28,8 +28,6 @@ from adprior_client import ClientConfig
 from adprior_runtime.errors import AdpriorError
 from adprior_runtime.server.process_arguments import blank_arguments
 
-__all__ = ["Load", "LoadResult", "Mode", "run_load"]
-
 WINDOWS: Final = 3
 """perf_analyzer measures in three windows and reports them together."""
 

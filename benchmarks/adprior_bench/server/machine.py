@@ -10,10 +10,6 @@ from typing import Any
 
 from adprior_runtime.engines.processors import available_processors
 
-__all__ = [
-    "describe_machine",
-]
-
 
 def describe_machine() -> dict[str, Any]:
     """Return processor, CPUs, load and the versions that figures depend on."""

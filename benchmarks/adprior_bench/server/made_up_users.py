@@ -16,8 +16,6 @@ from adprior_build.data.event_log import UserHistory
 from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.prompt.context import Event
 
-__all__ = ["make_up_users"]
-
 _MEAN_EVENTS: Final = 15
 _MOST_PREFERRED: Final = 8
 _DAYS: Final = 180

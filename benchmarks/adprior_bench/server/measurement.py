@@ -19,8 +19,6 @@ from adprior_bench.server.perf_analyzer import PerfAnalyzer
 from adprior_bench.server.scenarios import MODELS, Scenario
 from adprior_bench.server.server_work import Server, ServerWork
 
-__all__ = ["ROW_KEYS", "Bench", "Plan", "measure_scenario", "saturated_row"]
-
 ROW_KEYS: Final = (
     "scenario", "mode", "concurrency_or_rate", "throughput", "p50_ms", "p95_ms", "p99_ms",
     "errors", "in_process_throughput", "served_over_in_process", "cpu_s_per_request",

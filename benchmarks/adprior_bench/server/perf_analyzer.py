@@ -22,8 +22,6 @@ from adprior_client.config import PROXY_VARIABLES
 from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.files.atomic import replace_directory
 
-__all__ = ["PerfAnalyzer", "cache_directory", "fetch_perf_analyzer", "find_perf_analyzer"]
-
 _BINARY: Final = "perf_analyzer"
 _VERSION: Final = "2.48.0"
 _REQUIREMENTS: Final = f"""\

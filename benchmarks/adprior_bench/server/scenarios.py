@@ -18,8 +18,6 @@ from adprior_runtime.head.head import PriorHead
 from adprior_runtime.prompt.context import parse_context
 from adprior_runtime.text.json_text import to_json
 
-__all__ = ["MODELS", "InProcess", "Scenario", "write_input_data"]
-
 
 class Scenario(StrEnum):
     """What is asked."""

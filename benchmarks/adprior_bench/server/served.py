@@ -19,8 +19,6 @@ from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.server.endpoints import free_ports
 from adprior_runtime.server.tritonserver import TritonServer
 
-__all__ = ["Served", "adopt_server", "build_repository", "collect_bundle", "serve_repository"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:

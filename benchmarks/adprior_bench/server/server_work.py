@@ -19,8 +19,6 @@ from adprior_runtime.contract import MODEL_NAMES
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 from adprior_runtime.server.processes import model_run_by
 
-__all__ = ["FRONT_END", "STEPS", "ModelWork", "Server", "ServerWork", "Snapshot"]
-
 STEPS: Final = ("queue", "compute_input", "compute_infer", "compute_output")
 """Of a request in a model, in Triton's words: waiting; copying in; the model; copying out."""
 

@@ -11,8 +11,6 @@ from adprior_bench.server.workload import StoredForecast, UserRequest
 from adprior_client import ClientConfig, ClientError, RetrievalClient
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 
-__all__ = ["ask_forecasts"]
-
 _DEADLINE_S = 60.0
 
 

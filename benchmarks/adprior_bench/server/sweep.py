@@ -25,8 +25,6 @@ from adprior_runtime.contract import (
     model,
 )
 
-__all__ = ["SCENARIO", "SHARE", "Trial", "Tuning", "batchings", "layouts", "recommend", "sweep"]
-
 SCENARIO: Final = Scenario.LIVE_RANKING
 """What settings are judged on: it goes through every model."""
 

@@ -22,8 +22,6 @@ from adprior_runtime.engines.processors import available_processors
 from adprior_runtime.files.atomic import replace_file
 from adprior_runtime.terminal.tables import Column, format_table
 
-__all__ = ["run_sweep", "sweep_table", "write_tuning"]
-
 
 def run_sweep(
     bundle: Path,

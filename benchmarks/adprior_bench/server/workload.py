@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from adprior_bench.server.made_up_users import make_up_users
-from adprior_build.data.event_log import ColumnMap, UserHistory, name_advertisers, read_users
+from adprior_build.data.column_map import ColumnMap
+from adprior_build.data.event_log import UserHistory, name_advertisers, read_users
 from adprior_client.types import Event, User
 from adprior_client.user_context import user_to_json
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
@@ -24,8 +25,6 @@ from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.text.json_text import to_json
 from adprior_runtime.text.spelling import even_out
-
-__all__ = ["StoredForecast", "UserRequest", "draw_requests", "read_requests", "write_requests"]
 
 CANDIDATES: Final = 50
 """Of each ranking."""

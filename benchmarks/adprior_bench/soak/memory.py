@@ -12,8 +12,6 @@ import psutil
 
 from adprior_runtime.server.processes import find_model_processes
 
-__all__ = ["SERVER", "Growth", "MemoryRecord", "Sampler"]
-
 SERVER: Final = "tritonserver"
 _WINDOW_S: Final = 60.0
 _MIB: Final = 2**20

@@ -16,8 +16,6 @@ from typing import Any, Final, Self
 
 from adprior_client import ClientConfig, Forecast, RankingClient, RetrievalClient
 
-__all__ = ["MixedLoad", "alter_user"]
-
 _SHARES: Final[Mapping[str, float]] = {
     "retrieval": 0.30,
     "live ranking": 0.25,

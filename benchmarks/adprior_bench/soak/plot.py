@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 from adprior_bench.report.plot_style import COLOURS, GREY, png
 from adprior_bench.soak.memory import MemoryRecord
 
-__all__ = ["draw_memory"]
-
 
 def draw_memory(record: MemoryRecord, warm_up_s: float) -> bytes:
     """Return a PNG: each process's memory in per cent of what it had after the warm-up."""

@@ -13,8 +13,6 @@ import pyarrow.parquet as pq
 from adprior_client.stored.files import MANIFEST
 from adprior_runtime.text.json_text import to_json
 
-__all__ = ["write_users"]
-
 _SHARDS: Final = 8
 _CATALOGUE: Final = 10_000
 

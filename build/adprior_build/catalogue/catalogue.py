@@ -18,8 +18,6 @@ from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.text.spelling import even_out
 
-__all__ = ["Catalogue", "catalogue_of", "derive_catalogue", "read_catalogue"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:

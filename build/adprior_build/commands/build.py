@@ -38,8 +38,6 @@ _SETTINGS = (
     "candidate_token_budget",
 )
 
-__all__ = ["EXAMPLE", "add_arguments", "run"]
-
 EXAMPLE = """examples:
   adprior build --checkpoint CKPT --head head.onnx --save-bundle BUNDLE --output REPO
   adprior build --bundle BUNDLE --output REPO

@@ -9,13 +9,12 @@ from pathlib import Path
 import pyarrow.csv
 
 from adprior_build.catalogue.catalogue import catalogue_of, derive_catalogue
-from adprior_build.data.event_log import ColumnMap, Split, all_are_ids, read_users
+from adprior_build.data.column_map import ColumnMap
+from adprior_build.data.event_log import Split, all_are_ids, read_users
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.atomic import replace_file
 from adprior_runtime.prompt.renderer import MAX_FIELD_CHARS, PromptTemplate
 from adprior_runtime.terminal.options import day, positive_integer, share
-
-__all__ = ["EXAMPLE", "add_arguments", "run"]
 
 EXAMPLE = """example:
   adprior catalogue --events events.parquet --columns columns.toml --min-users 3 \\

@@ -27,8 +27,6 @@ from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.head.features import FEATURE_NAMES
 from adprior_runtime.text.json_text import to_json
 
-__all__ = ["EXAMPLE", "add_arguments", "run"]
-
 EXAMPLE = """example:
   adprior fit-head --logs ranking.parquet --bundle BUNDLE --output head.onnx
 

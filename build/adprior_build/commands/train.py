@@ -18,13 +18,12 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
 from adprior_build.catalogue.catalogue import Catalogue, read_catalogue
-from adprior_build.data.event_log import ColumnMap, Split, UserHistory, name_advertisers, read_users
+from adprior_build.data.column_map import ColumnMap
+from adprior_build.data.event_log import Split, UserHistory, name_advertisers, read_users
 from adprior_build.training.batches import RememberedEpochs
 from adprior_build.training.data_summary import describe_data
 from adprior_build.training.examples import Example, ExampleSource
 from adprior_build.training.options import (
-    EXAMPLE,
-    add_arguments,
     check_options,
     loop_settings,
     work_directory,
@@ -48,8 +47,6 @@ from adprior_runtime.text.json_text import to_json
 
 if TYPE_CHECKING:
     from adprior_build.training.state import StateKeeper  # torch
-
-__all__ = ["EXAMPLE", "TRAINING_RECORD", "VALIDATION_SALT", "add_arguments", "run"]
 
 TRAINING_RECORD = "training.json"
 """The file that tells a checkpoint of ours."""

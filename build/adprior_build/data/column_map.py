@@ -30,8 +30,6 @@ from typing import Any
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["ColumnMap", "EventColumns", "ProfileColumns"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventColumns:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adprior_build.data.column_map import ColumnMap, EventColumns, ProfileColumns
+from adprior_build.data.column_map import ColumnMap, EventColumns
 from adprior_build.data.log_notes import note_profiles, note_repeated, note_unmatched
 from adprior_build.data.log_rows import event_rows, prepare_events
 from adprior_build.data.profiles import Profiles, read_profiles
@@ -21,17 +21,6 @@ from adprior_build.data.tables import read_table
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.context import Event
 from adprior_runtime.terminal.progress import track
-
-__all__ = [
-    "ColumnMap",
-    "EventColumns",
-    "ProfileColumns",
-    "Split",
-    "UserHistory",
-    "all_are_ids",
-    "name_advertisers",
-    "read_users",
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,6 @@ import pyarrow as pa
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["Ragged", "cast_column", "hash_requests", "read_numbers", "refuse_rows"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ragged:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["WITHOUT_PROFILE_SHARE", "note_profiles", "note_repeated", "note_unmatched"]
-
 WITHOUT_PROFILE_SHARE: Final = 0.5
 """Where more of the users have no profile, it is said."""
 

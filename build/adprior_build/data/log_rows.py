@@ -20,8 +20,6 @@ from adprior_build.data.text_columns import (
 from adprior_runtime.errors import InvalidInputError, InvalidRequestError
 from adprior_runtime.prompt.context import Event, parse_time
 
-__all__ = ["event_rows", "prepare_events"]
-
 
 def prepare_events(
     table: pa.Table, columns: EventColumns, place: str, *, is_csv: bool = False

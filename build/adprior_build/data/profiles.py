@@ -13,8 +13,6 @@ from adprior_build.data.tables import decode_text, read_table
 from adprior_build.data.text_columns import id_column, text_column
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["Profiles", "prepare_profiles", "profile_rows", "read_profiles"]
-
 _USER, _COVERED = "user", "covered"
 _KEY = "key:"
 """Before a key's name in a prepared table: keys may be called as the other columns are."""

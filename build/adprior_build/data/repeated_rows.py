@@ -19,8 +19,6 @@ import pyarrow.compute as pc
 from adprior_build.data.column_map import EventColumns
 from adprior_build.data.text_columns import plain_column
 
-__all__ = ["choose_dropped", "day_alone", "find_repeated", "row_digests"]
-
 _DAY_NS: Final = 24 * 60 * 60 * 10**9
 _LARGEST_WHOLE: Final = 2.0**63
 _NANOSECONDS: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}

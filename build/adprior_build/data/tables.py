@@ -14,8 +14,6 @@ import pyarrow.parquet
 from adprior_build.data.text_columns import plain_column, plain_table
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["decode_text", "is_text", "read_table"]
-
 _BLOCK_BYTES: Final = 1 << 20
 _LARGEST_BLOCK_BYTES: Final = 2**31 - 1
 

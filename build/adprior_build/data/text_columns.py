@@ -12,15 +12,6 @@ import pyarrow.csv
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.text.values import NoTextError, id_text, value_text
 
-__all__ = [
-    "advertiser_column",
-    "id_column",
-    "plain_column",
-    "plain_table",
-    "text_column",
-    "without_nanoseconds",
-]
-
 _CSV_NULLS: Final = tuple(pa.csv.ConvertOptions().null_values)
 """What Arrow reads as nothing in a column of numbers."""
 _WHOLE: Final = r"^-?\d+$"

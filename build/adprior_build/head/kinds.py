@@ -15,8 +15,6 @@ from onnx import helper
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.head.features import FEATURE_NAMES
 
-__all__ = ["BasisHead", "MlpHead"]
-
 _Float64Array = npt.NDArray[np.float64]
 _Float32Array = npt.NDArray[np.float32]
 

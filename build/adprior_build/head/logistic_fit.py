@@ -9,8 +9,6 @@ import numpy.typing as npt
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["fit_logistic", "fit_recalibration", "log_losses", "sigmoid"]
-
 _MAX_STEPS: Final = 100
 _RIDGE: Final = 1e-6
 """Keeps Newton's system solvable where features are collinear; moves no optimum."""

@@ -22,16 +22,6 @@ from adprior_runtime.head.features import FEATURE_NAMES, CandidatePriors
 from adprior_runtime.head.head import HEAD_INPUTS, HEAD_OUTPUT, IDENTITY, PriorHead
 from adprior_runtime.text.json_text import to_json
 
-__all__ = [
-    "Head",
-    "HeadMetadata",
-    "LogisticHead",
-    "adjust_logits",
-    "is_identity_head",
-    "write_head",
-    "write_identity_head",
-]
-
 _OPSET: Final = 17
 _IR_VERSION: Final = 8
 _TOLERANCE: Final = 1e-5

@@ -40,8 +40,6 @@ from adprior_runtime.head.features import (
     validate_head_request,
 )
 
-__all__ = ["COLUMNS", "ORIGIN_KEY", "RankingRows", "read_ranking_log"]
-
 ORIGIN_KEY: Final = "adprior"
 """Under it a simulated log's Parquet metadata say, as JSON, what it was made of."""
 

@@ -20,8 +20,6 @@ from adprior_build.head.onnx_head import Head, LogisticHead
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.head.features import FEATURE_NAMES
 
-__all__ = ["VARIANTS", "fit_variant"]
-
 _Float32Array = npt.NDArray[np.float32]
 _Float64Array = npt.NDArray[np.float64]
 

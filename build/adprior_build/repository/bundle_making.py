@@ -42,14 +42,6 @@ from adprior_runtime.search.rounding import error_of_graph, require_error
 if TYPE_CHECKING:
     from adprior_build.repository.onnx_parity import Parity  # torch
 
-__all__ = [
-    "check_coherence",
-    "fill_from_bundle",
-    "fill_from_checkpoint",
-    "has_fitted_head",
-    "link_or_copy",
-]
-
 _SAMPLED_NAMES = 200
 
 

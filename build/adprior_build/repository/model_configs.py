@@ -16,11 +16,8 @@ from typing import Any, Final
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from adprior_build.checkout import checkout_directory
 from adprior_runtime import contract
 from adprior_runtime.contract import Model, Priority, Scaling, Target, Tensor
-
-__all__ = ["TENSORRT_LLM", "parse_config", "render", "render_tree", "set_parameters"]
 
 _HEADER: Final = (
     "# Rendered from adprior_runtime.contract: python -m adprior_build.repository.model_configs\n"
@@ -195,4 +192,6 @@ def main(directory: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(checkout_directory("model_repository")))
+    if not Path("model_repository").is_dir():
+        sys.exit(f"{Path.cwd()}: no model_repository here: run this in the root of a checkout")
+    sys.exit(main(Path("model_repository")))

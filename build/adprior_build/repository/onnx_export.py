@@ -28,8 +28,6 @@ from adprior_build.training.checkpoint import next_token_logits
 from adprior_runtime.engines.onnx import causal_mask
 from adprior_runtime.errors import ArtefactError
 
-__all__ = ["PRECISIONS", "export_onnx"]
-
 PRECISIONS = ("fp32", "fp16-weights", "fp16")
 
 

@@ -31,8 +31,6 @@ from adprior_runtime.engines.base import ROOT
 from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.errors import ArtefactError
 
-__all__ = ["MOST_HALF", "Parity", "check_parity"]
-
 LONGEST_CHECKED_PROMPT: Final = 1024
 """A sliding window would show only beyond it."""
 MOST_HALF: Final = 65_504

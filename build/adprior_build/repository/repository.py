@@ -19,8 +19,6 @@ from adprior_runtime.contract import (
 )
 from adprior_runtime.errors import ArtefactError
 
-__all__ = ["REPOSITORY_MARKER", "fill_repository"]
-
 REPOSITORY_MARKER = f"{TOKENIZER}/1/bundle/{MANIFEST}"
 """The file that tells a repository of ours."""
 

@@ -31,8 +31,6 @@ from adprior_runtime.contract import (
 )
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["TUNED_MODELS", "Tuning", "format_tuning", "load_tuning", "read_scaling"]
-
 Tuning = Mapping[str, Scaling]
 """By the model's name."""
 

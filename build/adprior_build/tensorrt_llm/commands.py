@@ -11,8 +11,6 @@ from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_build.tensorrt_llm.model_shape import GEMMA_SCRIPT, ModelShape
 from adprior_build.tensorrt_llm.sizes import TOKENS_PER_BLOCK, EngineSizes
 
-__all__ = ["EXAMPLES", "OFFLINE", "Paths", "Step", "engine_steps"]
-
 EXAMPLES: Final = Path("/app/examples")
 """Where the image keeps TensorRT-LLM's example scripts."""
 

@@ -9,8 +9,6 @@ from typing import Final
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["COMPUTE_CAPABILITY", "Deployment"]
-
 COMPUTE_CAPABILITY: Final[dict[str, float]] = {
     "A10": 8.6,
     "A10G": 8.6,

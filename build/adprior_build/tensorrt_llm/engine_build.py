@@ -35,17 +35,6 @@ from adprior_runtime.engines.compiled_tensorrt_llm import (
 from adprior_runtime.errors import ArtefactError, InvalidInputError
 from adprior_runtime.prompt.renderer import PromptTemplate
 
-__all__ = [
-    "VERSION_DIRECTORY",
-    "EngineBuild",
-    "check_engine",
-    "engine_parameters",
-    "kept_parameters",
-    "needed_sizes",
-    "put_engine",
-    "set_engine_parameters",
-]
-
 _WORK_MARKER: Final = ".adprior-work"
 VERSION_DIRECTORY: Final = f"{LLM_ENGINE}/1"
 """Where a repository has its engine."""

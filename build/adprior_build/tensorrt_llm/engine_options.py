@@ -21,8 +21,6 @@ from adprior_runtime.bundle import MANIFEST, Bundle, Manifest
 from adprior_runtime.engines.compiled_tensorrt_llm import ENGINE_KIND, find_engine
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["UNRECORDED", "add_arguments", "add_engine", "check_options", "manifest_settings"]
-
 UNRECORDED: Final = frozenset({"dry_run", "work", "examples"})
 """Options that change nothing about the result."""
 

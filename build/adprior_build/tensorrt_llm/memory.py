@@ -26,15 +26,6 @@ from adprior_build.tensorrt_llm.sizes import TOKENS_PER_BLOCK, EngineSizes, with
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.terminal.tables import format_table
 
-__all__ = [
-    "GIB",
-    "MemoryEstimate",
-    "check_calibration_fits",
-    "check_fits",
-    "describe_fit",
-    "largest_concurrency",
-]
-
 GIB: Final = 1024**3
 _HALF: Final = 2
 _ACTIVATION_FACTOR: Final = 2

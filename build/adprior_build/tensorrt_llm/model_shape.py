@@ -10,8 +10,6 @@ from typing import Any, Final
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["FAMILIES", "GEMMA_SCRIPT", "Family", "ModelShape", "read_config"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:

@@ -10,8 +10,6 @@ from adprior_build.tensorrt_llm.model_shape import ModelShape
 from adprior_runtime.engines.compiled_tensorrt_llm import NeededSizes
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["TOKENS_PER_BLOCK", "EngineSizes"]
-
 TOKENS_PER_BLOCK: Final = 32
 """Tokens in a block of the paged KV cache; ``trtllm-build``'s own default, set all the same."""
 

@@ -24,8 +24,6 @@ from adprior_runtime.prompt.context import parse_context
 from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.text.json_text import to_json
 
-__all__ = ["check_calibration", "older_config", "stage_calibration", "stage_checkpoint"]
-
 _LEAST_PROMPTS: Final = 32
 _DROPPED: Final = ("rope_parameters", "transformers_version", "dtype")
 

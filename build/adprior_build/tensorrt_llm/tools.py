@@ -21,8 +21,6 @@ from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_runtime.engines.gpu_faults import IMAGE, TENSORRT_LLM_VERSION, explain_gpu_fault
 from adprior_runtime.errors import EnvironmentProblemError
 
-__all__ = ["Gpu", "check_container", "find_gpu", "require_gpu", "run_step"]
-
 _ASK_VERSION: Final = (
     "python3",
     "-c",

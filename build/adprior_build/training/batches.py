@@ -9,8 +9,6 @@ import numpy as np
 
 from adprior_build.training.examples import Example
 
-__all__ = ["EpochSource", "RememberedEpochs", "cut_into_batches"]
-
 _WINDOW_BATCHES = 64
 """Lengths are evened out among so many batches: an epoch's order stays as good as random."""
 

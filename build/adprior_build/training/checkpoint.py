@@ -16,8 +16,6 @@ from adprior_runtime.engines.processors import available_processors
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.renderer import PromptTemplate
 
-__all__ = ["load_checkpoint", "load_model", "next_token_logits", "open_window", "set_torch_threads"]
-
 
 def set_torch_threads(threads: int = 0) -> None:
     """Let torch compute with so many threads; 0 takes the processors that this process may use.

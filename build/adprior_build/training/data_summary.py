@@ -8,8 +8,6 @@ from pathlib import Path
 from adprior_build.catalogue.catalogue import Catalogue
 from adprior_build.data.event_log import UserHistory
 
-__all__ = ["describe_data"]
-
 
 def describe_data(
     path: Path,

@@ -10,8 +10,6 @@ import torch
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["dropout"]
-
 _BLOCK_OUTPUTS = (".o_proj", ".down_proj")
 """What attention and MLP end with in Llama and its relatives."""
 

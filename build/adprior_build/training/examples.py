@@ -15,8 +15,6 @@ from adprior_runtime.prompt.context import Event, UserContext
 from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.terminal.progress import track
 
-__all__ = ["Example", "ExampleSource"]
-
 _NAMES_PER_PROMPT = 50
 """About how many advertisers one prompt's history holds: a user with more gives more prompts."""
 

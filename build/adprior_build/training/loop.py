@@ -30,8 +30,6 @@ from adprior_build.training.state import KeptState, StateKeeper
 from adprior_build.training.validation import Validation
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["prepare", "train"]
-
 _MOST_GRADIENT = 1.0
 _WORTH_KEEPING_S = 5.0
 """A look at the validation users that takes longer is not begun with an epoch unkept."""

@@ -12,8 +12,6 @@ from typing import Any
 
 from peft import LoraConfig, get_peft_model
 
-__all__ = ["Lora", "add_lora", "merge_lora"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lora:

@@ -21,8 +21,6 @@ import torch
 from adprior_build.training.checkpoint import next_token_logits
 from adprior_build.training.examples import Example
 
-__all__ = ["Batch", "Objective", "log_start_shares", "start_positions"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:

@@ -10,14 +10,6 @@ import torch
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = [
-    "learning_rate_factor",
-    "make_optimizer",
-    "restore_tensors",
-    "state_tensors",
-    "trained_parameters",
-]
-
 _BETAS = (0.9, 0.95)
 """Usual for language models, Llama's among them."""
 _WARM_UP_STEPS = 100

@@ -18,8 +18,6 @@ from adprior_runtime.terminal.options import (
     whole_number,
 )
 
-__all__ = ["EXAMPLE", "FREE", "add_arguments", "check_options", "loop_settings", "work_directory"]
-
 EXAMPLE = """examples:
   adprior train --events events.parquet --profiles profiles.parquet --columns columns.toml \\
     --catalogue catalogue.csv --size size.toml --cut 2022-07-01 --test-share 0.2 --output CKPT

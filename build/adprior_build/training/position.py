@@ -10,8 +10,6 @@ from typing import Final
 
 from adprior_build.training.settings import Settings
 
-__all__ = ["Position", "Schedule"]
-
 _MOST_OF_TIME_FOR_A_CHECK: Final = 1 / 3
 
 

@@ -10,8 +10,6 @@ from tqdm import tqdm
 from adprior_build.training.position import Position
 from adprior_runtime.terminal.progress import pace
 
-__all__ = ["ProgressLine", "describe_epoch", "describe_time"]
-
 _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 
 

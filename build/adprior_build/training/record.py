@@ -19,8 +19,6 @@ from adprior_build.training.position import Position
 from adprior_runtime import __version__
 from adprior_runtime.bundle import TRAINED_PROFILE_KEYS, hash_file
 
-__all__ = ["RUN_KEY", "describe_training", "identify_training", "profile_keys"]
-
 RUN_KEY = "run"
 """Where the record keeps what another run of the same command would not give again."""
 

@@ -44,16 +44,6 @@ from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.renderer import PromptTemplate, coarse_days
 from adprior_runtime.terminal.progress import track
 
-__all__ = [
-    "ModelSize",
-    "Names",
-    "profile_texts",
-    "scratch_model",
-    "scratch_template",
-    "scratch_tokenizer",
-    "training_texts",
-]
-
 PAD, END, USER = "<|pad|>", "<|end|>", "<|user|>"
 _END_ID: Final = 1
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["Settings"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:

@@ -34,8 +34,6 @@ from adprior_runtime.errors import ArtefactError, InvalidInputError
 from adprior_runtime.files.atomic import replace_file
 from adprior_runtime.text.json_text import to_json
 
-__all__ = ["KeptState", "StateKeeper", "kept_state"]
-
 _LOCK: Final = "training.lock"
 _STATE: Final = "state.json"
 _FORMAT: Final = 1

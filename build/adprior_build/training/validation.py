@@ -14,8 +14,6 @@ from adprior_build.training.position import Position
 from adprior_build.training.settings import Settings
 from adprior_runtime.terminal.progress import track
 
-__all__ = ["Validation"]
-
 _ORDER_OF_CHECKS: Final = 2
 """Lengths come mixed: the first batches tell how long the others take."""
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from adprior_build.data.event_log import ColumnMap
+from adprior_build.data.column_map import ColumnMap
 from adprior_bulk.run.engines import EngineSettings
 from adprior_bulk.run.settings import Inputs, Rules
 from adprior_client.stored.forecast_time import is_from_future
@@ -18,8 +18,6 @@ from adprior_runtime.errors import InvalidInputError, InvalidRequestError
 from adprior_runtime.prompt.context import parse_time
 from adprior_runtime.terminal.options import positive_integer, positive_number
 from adprior_runtime.text.json_text import to_json
-
-__all__ = ["EXAMPLE", "add_arguments", "run"]
 
 EXAMPLE: Final = """examples:
   adprior bulk --users users.parquet --bundle demo/bundle --output forecasts

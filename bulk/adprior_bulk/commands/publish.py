@@ -30,8 +30,6 @@ from adprior_runtime.terminal.options import positive_integer
 from adprior_runtime.terminal.tables import Column, format_table
 from adprior_runtime.text.json_text import to_json
 
-__all__ = ["EXAMPLE", "add_arguments", "run"]
-
 EXAMPLE: Final = """example:
   adprior publish --forecasts FORECASTS --redis redis://localhost:6379/0
   adprior publish --redis redis://localhost:6379/0 --list

@@ -17,13 +17,12 @@ from adprior_build.data.log_rows import event_rows
 from adprior_build.data.profiles import Profiles, profile_rows
 from adprior_build.data.repeated_rows import choose_dropped, find_repeated
 from adprior_bulk.inputs.incremental import events_digest
-from adprior_bulk.inputs.staging import ROW, USER, WRONG, rows_by_user
+from adprior_bulk.inputs.preparation import ROW, USER, WRONG
+from adprior_bulk.inputs.staging import rows_by_user
 from adprior_runtime.contract import MAX_CONTEXT_BYTES
 from adprior_runtime.errors import AdpriorError, InvalidInputError, InvalidRequestError
 from adprior_runtime.prompt.context import Event, UserContext, parse_context, parse_time
 from adprior_runtime.text.json_text import to_json
-
-__all__ = ["AssembledUser", "assemble", "context_json"]
 
 _Int64Array = npt.NDArray[np.int64]
 

@@ -22,8 +22,6 @@ from adprior_bulk.run.settings import Inputs
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.context import UserContext, parse_context
 
-__all__ = ["Candidate", "Found", "GivenUser", "read_candidates"]
-
 _CONTEXT: Final = "context"
 
 

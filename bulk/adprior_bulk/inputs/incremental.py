@@ -22,8 +22,6 @@ from adprior_bulk.run.settings import Rules
 from adprior_client.stored.forecast_time import is_from_future
 from adprior_runtime.prompt.context import Event
 
-__all__ = ["Due", "Previous", "events_digest", "why_due"]
-
 _COLUMNS: Final = (
     "user_id",
     "as_of",

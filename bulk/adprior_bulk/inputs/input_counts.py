@@ -15,8 +15,6 @@ import pyarrow.compute as pc
 
 from adprior_runtime.text.json_text import to_json
 
-__all__ = ["Counter", "InputCounts", "describe"]
-
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
 
 

@@ -17,8 +17,6 @@ from adprior_build.data.tables import decode_text, is_text
 from adprior_build.data.text_columns import id_column
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["ROW", "USER", "WRONG", "prepare_rows"]
-
 USER: Final = "__user__"
 WRONG: Final = "__wrong__"
 ROW: Final = ("__row_0__", "__row_1__")

@@ -28,24 +28,9 @@ import pyarrow.parquet as pq
 from adprior_build.data.column_map import EventColumns, ProfileColumns
 from adprior_build.data.text_columns import plain_table
 from adprior_bulk.inputs.input_counts import Counter
-from adprior_bulk.inputs.preparation import ROW, USER, WRONG, prepare_rows
+from adprior_bulk.inputs.preparation import USER, WRONG, prepare_rows
 from adprior_bulk.output.manifest import write_text_whole
 from adprior_runtime.errors import InvalidInputError
-
-__all__ = [
-    "ROW",
-    "USER",
-    "WRONG",
-    "Piece",
-    "count_rows",
-    "is_staged",
-    "list_files",
-    "list_pieces",
-    "read_shard",
-    "rows_by_user",
-    "shard_of",
-    "stage_piece",
-]
 
 _PIECE_BYTES: Final = 64 << 20
 _BATCH_ROWS: Final = 16_384

@@ -35,16 +35,6 @@ from adprior_client.stored.files import KEPT, MANIFEST, find_manifest
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.text.json_text import to_json
 
-__all__ = [
-    "DEAD_LETTERS",
-    "MANIFEST",
-    "VERSIONS",
-    "DataFile",
-    "Manifest",
-    "drop_old_versions",
-    "write_text_whole",
-]
-
 VERSIONS: Final = "_versions"
 DEAD_LETTERS: Final = "_dead_letters"
 FORMAT: Final = 1

@@ -16,8 +16,6 @@ from adprior_bulk.output.manifest import VERSIONS, DataFile, Manifest
 from adprior_client.stored.files import KEPT, OLD_MANIFEST
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["adopt_old_layout"]
-
 _PARTITION: Final = "date="
 
 

@@ -13,8 +13,6 @@ from adprior_bulk.run.pace import Pace
 from adprior_bulk.run.shard import Record
 from adprior_runtime.terminal.tables import format_table
 
-__all__ = ["Summary"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:

@@ -11,8 +11,6 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["DEAD_LETTERS", "FORECASTS", "rows_to_table", "write_whole"]
-
 _TIME: Final = pa.timestamp("us", "UTC")
 
 FORECASTS: Final = pa.schema(

@@ -17,8 +17,6 @@ from pathlib import Path
 from adprior_bulk.output.manifest import Manifest
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["show_table"]
-
 
 def show_table(directory: Path, manifest: Manifest) -> None:
     """Let the visible files be those of a manifest; what is right is left alone.

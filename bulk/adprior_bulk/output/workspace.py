@@ -11,8 +11,6 @@ from pathlib import Path
 from adprior_client.stored.files import MANIFEST, OLD_MANIFEST
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["drop_other_runs", "locked"]
-
 
 @contextmanager
 def locked(output: Path) -> Iterator[None]:

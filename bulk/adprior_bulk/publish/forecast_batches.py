@@ -30,8 +30,6 @@ from adprior_client.stored.record import (
 from adprior_client.stored.redis_layout import field_of
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["Batch", "ForecastReader"]
-
 _TYPES: Final[dict[str, Any]] = {
     "as_of": pa.timestamp("us", "UTC"),
     "advertiser_ids": pa.list_(pa.int64()),

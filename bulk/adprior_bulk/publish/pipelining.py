@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["run_all"]
-
 
 def run_all(
     redis: Any,

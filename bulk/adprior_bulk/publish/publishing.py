@@ -20,8 +20,6 @@ from adprior_client.stored.redis_connection import RedisProblemError, explain
 from adprior_client.stored.redis_layout import USERS_A_BUCKET, Keys
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["Published", "publish"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:

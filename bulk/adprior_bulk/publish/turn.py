@@ -16,8 +16,6 @@ from redis import RedisError
 from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.text.json_text import to_json
 
-__all__ = ["LIFETIME_S", "LostTurnError", "hold_turn"]
-
 LIFETIME_S: Final = 30
 """A holder that was killed is out of the way after so long, on its own machine at once."""
 _PATIENCE_S: Final = LIFETIME_S + 5

@@ -14,8 +14,6 @@ from adprior_client.stored.redis_layout import Keys, Pointer
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.text.json_text import to_json
 
-__all__ = ["Version", "Versions"]
-
 _BUCKETS_AT_ONCE: Final = 2000
 
 

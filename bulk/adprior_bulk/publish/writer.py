@@ -16,8 +16,6 @@ from adprior_client.stored.record import read_as_of_us
 from adprior_client.stored.redis_connection import RedisProblemError
 from adprior_client.stored.redis_layout import Keys
 
-__all__ = ["write_version"]
-
 
 def write_version(
     redis: Any,

@@ -15,8 +15,6 @@ from typing import Final
 from adprior_bulk.run.engines import Answer, Engine, Refused, Task
 from adprior_runtime.errors import AdpriorError
 
-__all__ = ["Attempts"]
-
 _CARELESS: Final = 3
 _DEATHS: Final = 2
 _DIED: Final = Refused(code="INTERNAL", message=f"{_DEATHS} workers died while forecasting it")

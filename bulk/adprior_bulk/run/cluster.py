@@ -18,8 +18,6 @@ from adprior_bulk.run.ray_directory import short_directory
 from adprior_runtime.engines.processors import available_processors
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 
-__all__ = ["connect", "map_items"]
-
 _OBJECT_STORE_BYTES: Final = 128 << 20
 """Of a local Ray: only what is to be done and what was done goes through it."""
 _IN_FLIGHT: Final = 2

@@ -9,8 +9,6 @@ from typing import Protocol
 from adprior_runtime.errors import AdpriorError
 from adprior_runtime.prompt.context import UserContext
 
-__all__ = ["Answer", "Engine", "EngineSettings", "Forecasted", "Refused", "Task", "refused"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:

@@ -30,8 +30,6 @@ from adprior_client.errors import (
 )
 from adprior_runtime.errors import EnvironmentProblemError
 
-__all__ = ["Fleet", "FleetEngine", "ask_bundle_id"]
-
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
 _BAD_ANSWERS: Final = 3

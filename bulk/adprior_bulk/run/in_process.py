@@ -11,8 +11,6 @@ import numpy as np
 from adprior_bulk.run.engines import Answer, Engine, EngineSettings, Forecasted, Task, refused
 from adprior_runtime.forecast.forecaster import Forecaster
 
-__all__ = ["InProcess", "InProcessEngine"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InProcess(EngineSettings):

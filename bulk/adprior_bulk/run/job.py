@@ -28,8 +28,6 @@ from adprior_bulk.run.workers import ShardWorker, StagingWorker, read_answer
 from adprior_client.stored.forecast_time import is_from_future
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 
-__all__ = ["Job", "choose_shards", "input_pieces"]
-
 _FEWEST_SHARDS, _MOST_SHARDS = 16, 4096
 _USERS_A_SHARD: Final = 1000
 _EVENTS_A_USER: Final = 100

@@ -11,8 +11,6 @@ from tqdm import tqdm
 
 from adprior_bulk.run.shard import Record
 
-__all__ = ["Pace", "open_bar", "show_pace"]
-
 _BAR: Final = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit}s [{elapsed}{postfix}]"
 
 

@@ -16,8 +16,6 @@ from typing import Final
 
 from adprior_runtime.errors import EnvironmentProblemError
 
-__all__ = ["short_directory"]
-
 _VARIABLES: Final = ("RAY_TMPDIR", "TMPDIR")
 """Where Ray's directory is taken from; the first that is set counts."""
 

@@ -9,10 +9,8 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from adprior_build.data.event_log import ColumnMap
+from adprior_build.data.column_map import ColumnMap
 from adprior_runtime.text.json_text import to_json
-
-__all__ = ["Inputs", "Rules", "fingerprint"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

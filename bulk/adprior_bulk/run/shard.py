@@ -33,8 +33,6 @@ from adprior_client.stored.forecast_time import is_from_future
 from adprior_runtime.errors import InvalidRequestError
 from adprior_runtime.text.json_text import to_json
 
-__all__ = ["Record", "ShardPlan", "run_shard"]
-
 _CHUNK_USERS: Final = 256
 _CHUNK_BYTES: Final = 8 << 20
 

@@ -21,8 +21,6 @@ from adprior_runtime.errors import (
 )
 from adprior_runtime.text.json_text import to_json
 
-__all__ = ["ShardWorker", "StagingWorker", "read_answer"]
-
 _ERRORS: Final = {
     kind.__name__: kind
     for kind in (AdpriorError, ArtefactError, EnvironmentProblemError, InvalidInputError)

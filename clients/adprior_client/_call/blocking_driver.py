@@ -27,8 +27,6 @@ from adprior_client._call.fleet import Server
 from adprior_client._call.telemetry import describe
 from adprior_client.errors import ClientError
 
-__all__ = ["BlockingClient"]
-
 _Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer")
 _log = logging.getLogger("adprior_client")

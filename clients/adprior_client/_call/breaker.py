@@ -15,8 +15,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-__all__ = ["CircuitBreaker"]
-
 _FAILED_CHECKS = 2
 """One may have been lost on its way."""
 

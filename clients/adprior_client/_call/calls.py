@@ -28,8 +28,6 @@ from adprior_client.errors import (
 )
 from adprior_client.types import UserId
 
-__all__ = ["Attempt", "Call", "Lookup", "Outcome", "Pause", "Step", "Steps", "ask"]
-
 _Result = TypeVar("_Result")
 _LEAST_S: Final = 1e-3
 """With less time left, an attempt is not worth a connection's while."""

@@ -11,8 +11,6 @@ from typing import Final
 from adprior_client._call.proxy import Proxy
 from adprior_client.config import ClientConfig
 
-__all__ = ["find_cause"]
-
 _HUNG_UP: Final = ("Socket closed", "Connection reset")
 _ON_THE_WAY: Final = ("failed to connect", "errors resolving", "no answer within", *_HUNG_UP)
 """The server itself said none of these."""

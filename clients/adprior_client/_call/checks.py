@@ -10,8 +10,6 @@ import numpy as np
 
 from adprior_client.errors import InvalidArgumentError
 
-__all__ = ["check_concurrency", "check_metadata", "check_number", "check_urls", "is_sendable"]
-
 _MOST: Final = 1_000_000
 """Of seconds: gRPC counts milliseconds in 32 bits."""
 _METADATA_KEY: Final = re.compile(r"[0-9a-z_.-]+")

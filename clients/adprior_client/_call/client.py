@@ -27,8 +27,6 @@ from adprior_client.results import Forecast, Ranking
 from adprior_client.stored.sources import ForecastSource
 from adprior_client.types import UserId
 
-__all__ = ["CHECK_TIMEOUT_S", "LOOKUP_THREADS", "Client", "Headers", "Result_co", "Work"]
-
 Result_co = TypeVar("Result_co", Forecast, Ranking, covariant=True)
 Headers = dict[str, str] | ClientError
 

@@ -26,8 +26,6 @@ from adprior_client.results import Forecast
 from adprior_client.stored.forecast_time import is_from_future
 from adprior_client.types import Reason, Source, UserId
 
-__all__ = ["Core", "check_flag"]
-
 _log = logging.getLogger("adprior_client")
 _LOOKUP_S: Final = 0.01
 """A source has so long even when the deadline is over: what is in memory takes less."""

@@ -14,8 +14,6 @@ from adprior_client.errors import InvalidArgumentError
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.file_modes import check_private
 
-__all__ = ["Credentials"]
-
 _log = logging.getLogger("adprior_client")
 _TLS_FILES: Final = ("tls_ca_file", "tls_key_file", "tls_certificate_file")
 _Stamp = tuple[int, ...] | None

@@ -20,8 +20,6 @@ from adprior_client.types import Source
 from adprior_runtime import contract
 from adprior_runtime.contract import CandidateStatus
 
-__all__ = ["Priors", "decode_bundle_id", "decode_forecast", "decode_priors"]
-
 _STATUSES: Final = frozenset(CandidateStatus)
 
 Tensors = Mapping[str, NDArray[Any]]

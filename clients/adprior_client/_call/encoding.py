@@ -20,15 +20,6 @@ from adprior_runtime import contract
 from adprior_runtime.errors import InvalidRequestError
 from adprior_runtime.prompt.context import parse_context
 
-__all__ = [
-    "ROUNDING",
-    "encode_forecast",
-    "encode_ids",
-    "encode_logits",
-    "encode_top_k",
-    "encode_user",
-]
-
 ROUNDING = 1e-3
 """Sums of FP32 probabilities may step this far over their bound."""
 

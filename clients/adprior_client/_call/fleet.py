@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from adprior_client._call.breaker import CircuitBreaker
 from adprior_client.config import ClientConfig
 
-__all__ = ["Fleet", "Server"]
-
 _log = logging.getLogger("adprior_client")
 
 

@@ -19,8 +19,6 @@ from adprior_client.results import Forecast
 from adprior_client.types import Reason
 from adprior_runtime import contract
 
-__all__ = ["Forecasting"]
-
 _OUTPUTS: Final = (
     contract.ADVERTISER_IDS,
     contract.LOG_PROBS,

@@ -7,8 +7,6 @@ import threading
 import weakref
 from typing import Final
 
-__all__ = ["Forked", "begin_anew_in_children"]
-
 
 class Forked:
     """What lives on in both processes after a fork."""

@@ -16,8 +16,6 @@ from typing import Final, Self
 
 from adprior_client.config import PROXY_VARIABLES
 
-__all__ = ["Proxy", "is_loopback"]
-
 _EXEMPTIONS: Final = ("no_grpc_proxy", "no_proxy")
 _ADDRESS: Final = re.compile(r"http://(?:[^/?#]*@)?([^/?#@]+)", re.IGNORECASE)
 

@@ -19,8 +19,6 @@ from adprior_client.results import NO_ANSWER, Forecast, Ranking
 from adprior_client.types import Reason, Source
 from adprior_runtime import contract
 
-__all__ = ["Scoring"]
-
 _OUTPUTS: Final = (
     contract.ADJUSTED_LOGITS,
     contract.CANDIDATE_LOG_PROBS,

@@ -13,8 +13,6 @@ from typing import Any
 
 from adprior_client.results import Forecast, Ranking
 
-__all__ = ["Telemetry", "describe"]
-
 _log = logging.getLogger("adprior_client")
 
 

@@ -31,13 +31,6 @@ from adprior_client.errors import (
 from adprior_runtime.contract import MAX_CONTEXT_BYTES, MODEL_NAMES, Target, Tensor, model
 from adprior_runtime.text.json_text import to_json
 
-__all__ = [
-    "Request",
-    "channel_settings",
-    "error_of",
-    "read_answer",
-]
-
 # The models that clients call have the same tensors on both targets.
 _SPECS: Final = {name: model(name, Target.CPU) for name in MODEL_NAMES}
 _NUMPY_TYPES: Final[dict[str, type[np.generic]]] = {

@@ -6,8 +6,6 @@ import argparse
 
 from adprior_client.config import ClientConfig
 
-__all__ = ["add_connection_arguments", "read_connection"]
-
 
 def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where the server is and what it wants to see."""

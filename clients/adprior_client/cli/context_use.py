@@ -15,8 +15,6 @@ from adprior_client.config import ClientConfig
 from adprior_runtime import contract
 from adprior_runtime.contract import UNCOUNTED, ContextCount, Priority
 
-__all__ = ["ContextUse", "ask_context_use"]
-
 _OUTPUTS: Final = (contract.CONTEXT_USE,)
 
 

@@ -17,8 +17,6 @@ from adprior_client.results import Advertiser, Forecast
 from adprior_runtime.contract import MAX_CONTEXT_BYTES
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["STANDARD_INPUT", "read_candidates", "read_forecast", "read_user"]
-
 STANDARD_INPUT: Final = "-"
 _KINDS: Final = {
     bool: "a boolean",

@@ -14,8 +14,6 @@ from adprior_client.retrieval import RetrievalClient
 from adprior_runtime.terminal.tables import Column, format_bar, format_percent, format_table
 from adprior_runtime.text.json_text import to_json
 
-__all__ = ["add_arguments", "run"]
-
 EXAMPLE: Final = "example:\n  adprior predict --url localhost:8001 --user user.json -k 5"
 _WORTH_TELLING: Final = 0.1
 _COLUMNS: Final[tuple[Column, ...]] = (

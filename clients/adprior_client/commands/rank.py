@@ -16,8 +16,6 @@ from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.terminal.tables import Column, format_percent, format_table
 from adprior_runtime.text.json_text import to_json
 
-__all__ = ["add_arguments", "run"]
-
 EXAMPLE: Final = """\
 examples:
   adprior rank --url localhost:8001 --user user.json --candidates candidates.json

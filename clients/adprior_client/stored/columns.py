@@ -10,8 +10,6 @@ from typing import Any, Final
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["NAMES", "REQUIRED", "check_column", "has_numbers"]
-
 REQUIRED: Final = (
     "user_id",
     "as_of",

@@ -15,16 +15,6 @@ from typing import Any, Final
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = [
-    "KEPT",
-    "MANIFEST",
-    "OLD_MANIFEST",
-    "ForecastFiles",
-    "find_manifest",
-    "list_forecast_files",
-    "read_revision",
-]
-
 MANIFEST: Final = "_manifest.json"
 OLD_MANIFEST: Final = "manifest.json"
 """What it was called once."""

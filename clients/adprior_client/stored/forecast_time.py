@@ -10,8 +10,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-__all__ = ["CLOCK_SKEW", "are_believed", "is_from_future"]
-
 CLOCK_SKEW: Final = timedelta(minutes=5)
 """Clocks of machines that work together differ by no more."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

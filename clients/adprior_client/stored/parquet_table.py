@@ -19,8 +19,6 @@ from adprior_client.stored.redis_layout import field_of
 from adprior_client.types import Source, UserId
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["ParquetTable"]
-
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _VALUES: Final = REQUIRED[2:]
 """Beside the user and the time."""

@@ -29,18 +29,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "LAYOUT",
-    "MOST_ADVERTISERS",
-    "MOST_BUNDLES",
-    "CorruptRecordError",
-    "Record",
-    "are_narrow",
-    "decode_record",
-    "encode_records",
-    "read_as_of_us",
-]
-
 LAYOUT: Final = 1
 MOST_ADVERTISERS: Final = 0xFFFF
 MOST_BUNDLES: Final = 0x10000

@@ -14,8 +14,6 @@ from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 if TYPE_CHECKING:
     import redis
 
-__all__ = ["RedisAddress", "RedisProblemError", "explain"]
-
 _SCHEMES: Final = ("redis", "rediss", "unix")
 _EXPECTED: Final = "expected redis://HOST:PORT/DB, rediss:// for TLS, or unix:///PATH?db=DB"
 _DEFAULT_PORT: Final = 6379

@@ -31,8 +31,6 @@ from adprior_client.types import UserId
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.text.json_text import to_json
 
-__all__ = ["DEFAULT_NAMESPACE", "USERS_A_BUCKET", "Keys", "Pointer", "field_of"]
-
 DEFAULT_NAMESPACE: Final = "adprior"
 USERS_A_BUCKET: Final = 1900
 """On average. A bucket's hash table has 2,048 places and doubles beyond: 1,900 is 3.4 standard

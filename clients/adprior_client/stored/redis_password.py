@@ -7,8 +7,6 @@ from pathlib import Path
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["PasswordFile", "read_password"]
-
 
 class PasswordFile:
     """What redis-py asks for credentials whenever it connects.

@@ -22,8 +22,6 @@ from adprior_client.stored.redis_layout import DEFAULT_NAMESPACE, Keys, Pointer,
 from adprior_client.types import Source, UserId
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["RedisForecasts"]
-
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FAILURES: Final = 3
 """In a row, after which Redis is left alone for `_RESET_S`."""

@@ -20,8 +20,6 @@ from adprior_client.stored.files import (
 from adprior_client.stored.parquet_table import ParquetTable
 from adprior_client.types import UserId
 
-__all__ = ["ForecastSource", "ParquetForecasts"]
-
 _log = logging.getLogger("adprior_client")
 _RETRY_S: Final = 60.0
 """After so long, files that could not be read are tried again."""

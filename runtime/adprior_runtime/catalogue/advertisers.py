@@ -12,8 +12,6 @@ import numpy.typing as npt
 from adprior_runtime.catalogue.arrays import load_arrays, save_arrays
 from adprior_runtime.errors import ArtefactError
 
-__all__ = ["Advertisers"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advertisers:

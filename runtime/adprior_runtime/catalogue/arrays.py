@@ -11,8 +11,6 @@ import numpy.typing as npt
 
 from adprior_runtime.errors import ArtefactError
 
-__all__ = ["load_arrays", "save_arrays"]
-
 
 def save_arrays(directory: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """Write one file an array into an existing directory."""

@@ -24,8 +24,6 @@ import numpy.typing as npt
 from adprior_runtime.catalogue.arrays import load_arrays, save_arrays
 from adprior_runtime.errors import ArtefactError
 
-__all__ = ["Int32Array", "Int64Array", "Trie", "as_matrix"]
-
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
 

@@ -34,8 +34,6 @@ from adprior_runtime.server.supervision import (
 )
 from adprior_runtime.server.tritonserver import TritonServer
 
-__all__ = ["EXAMPLE", "add_arguments", "run"]
-
 MOST_RESTARTS: Final = 10
 
 EXAMPLE: Final = """\

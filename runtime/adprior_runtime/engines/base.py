@@ -8,8 +8,6 @@ from typing import Final, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["PASS_TOKENS", "ROOT", "Engine", "LogProbs", "State"]
-
 LogProbs = npt.NDArray[np.float32]
 State = TypeVar("State")
 

@@ -17,18 +17,6 @@ from adprior_runtime.engines.gpu_faults import TENSORRT_LLM_VERSION
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.repository.served_configs import read_config
 
-__all__ = [
-    "ENGINE_KIND",
-    "KV_SHARE",
-    "NeededSizes",
-    "engine_differences",
-    "engine_mismatches",
-    "find_engine",
-    "is_kv_share",
-    "read_engine_config",
-    "read_engine_parameters",
-]
-
 ENGINE_KIND: Final = "tensorrt-llm"
 """A manifest's ``engine``, and the option of ``adprior build``."""
 

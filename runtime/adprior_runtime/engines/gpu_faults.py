@@ -1,15 +1,13 @@
 """What a GPU tool or server says when it fails, as one line that says what to do.
 
-The patterns are what TensorRT-LLM, TensorRT, Triton and the driver print; `tests/unit/gpu_outputs`
-records where each was found. Nothing here needs a GPU.
+The patterns are what TensorRT-LLM, TensorRT, Triton and the driver print;
+`tests/support/gpu_outputs` records where each was found. Nothing here needs a GPU.
 """
 
 from __future__ import annotations
 
 import re
 from typing import Final
-
-__all__ = ["IMAGE", "TENSORRT_LLM_VERSION", "explain_gpu_fault"]
 
 TENSORRT_LLM_VERSION: Final = "1.2.1"
 """The last release that compiles engines; 1.3 has no ``trtllm-build``."""

@@ -25,8 +25,6 @@ from adprior_runtime.engines.onnx_passes import Cache, DevicePasses, HostPasses,
 from adprior_runtime.engines.processors import threads_of_each
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidRequestError
 
-__all__ = ["PASS_BYTES", "PASS_CELLS", "OnnxEngine", "OnnxState", "causal_mask"]
-
 _Float32Array = npt.NDArray[np.float32]
 _Int64Array = npt.NDArray[np.int64]
 PASS_BYTES: Final = 64 * 2**20

@@ -16,8 +16,6 @@ import onnxruntime
 
 from adprior_runtime.engines.base import LogProbs
 
-__all__ = ["Cache", "DevicePasses", "HostPasses", "Passes"]
-
 _KINDS: Final = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 _OUTPUTS: Final = ("log_probs", "new_keys", "new_values")
 

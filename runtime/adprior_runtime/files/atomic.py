@@ -16,8 +16,6 @@ from typing import Final
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["OTHERS_WRITE", "replace_directory", "replace_file", "scratch_directory"]
-
 OTHERS_WRITE: Final = 0o002
 """What no output may have."""
 

@@ -10,8 +10,6 @@ from typing import Final
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["check_private", "check_unwritable", "read_token"]
-
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{16,1024}")
 """Without what tritonserver's flags take for separators; long enough not to be guessed."""
 

@@ -17,8 +17,6 @@ import numpy.typing as npt
 
 from adprior_runtime.errors import ModelOutputError
 
-__all__ = ["DropReason", "beams_to_paths", "complete_path"]
-
 
 class DropReason(StrEnum):
     """Why a beam adds nothing to a forecast.

@@ -26,8 +26,6 @@ from adprior_runtime.errors import ModelOutputError
 from adprior_runtime.forecast.beams import DropReason
 from adprior_runtime.search.log_sums import log_cumulative_sums
 
-__all__ = ["AdvertiserDecoder", "DecodedForecast"]
-
 _Float64Array = npt.NDArray[np.float64]
 _WIRE_ROUNDING = 2.0**-23
 """Of two log-probabilities in FP32, relative to their size: what the wire may move them apart."""

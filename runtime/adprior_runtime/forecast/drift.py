@@ -21,8 +21,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["POPULARITY_BINS", "PopularityBins", "PopularityDrift", "stability_index"]
-
 POPULARITY_BINS: Final = 10
 _WINDOW_FORECASTS: Final = 1000
 _PRIOR_FORECASTS: Final = 20.0

@@ -31,8 +31,6 @@ from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.search.rounding import require_error
 from adprior_runtime.search.search import SearchSettings, TrieSearch
 
-__all__ = ["Forecaster"]
-
 _BOUNDED_ROWS: Final = 16_384
 
 

@@ -27,15 +27,6 @@ from adprior_runtime.contract import (
 )
 from adprior_runtime.errors import AdpriorError, InvalidRequestError, ModelOutputError
 
-__all__ = [
-    "FEATURE_NAMES",
-    "LOG_PROB_FLOOR",
-    "CandidatePriors",
-    "candidate_priors",
-    "validate_head_request",
-    "validate_scores",
-]
-
 FEATURE_NAMES: Final = (
     "log_prob",
     "log_prob_minus_popularity",

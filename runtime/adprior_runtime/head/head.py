@@ -19,8 +19,6 @@ from adprior_runtime.bundle import Manifest
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.head.features import FEATURE_NAMES, CandidatePriors
 
-__all__ = ["HEAD_INPUTS", "HEAD_OUTPUT", "IDENTITY", "METADATA_KEYS", "PriorHead"]
-
 HEAD_INPUTS: Final = ("base_logits", "features", "statuses", "has_forecast")
 """The graph's: float32 [n], float32 [n, 6], uint8 [n], bool [1]."""
 

@@ -18,8 +18,6 @@ from adprior_runtime.errors import InvalidReason, InvalidRequestError
 from adprior_runtime.text.times import read_time
 from adprior_runtime.text.values import NoTextError, value_text
 
-__all__ = ["Event", "UserContext", "parse_context", "parse_time"]
-
 _LAST_INSTANT: Final = time(23, 59, 59, 999_999, tzinfo=UTC)
 _TEXT_FIELDS: Final = ("advertiser", "category", "text")
 

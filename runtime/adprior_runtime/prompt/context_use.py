@@ -12,8 +12,6 @@ from adprior_runtime.contract import UNCOUNTED, ContextCount
 from adprior_runtime.prompt.context import UserContext
 from adprior_runtime.prompt.renderer import Prompt, PromptRenderer
 
-__all__ = ["ContextMeter", "ContextUse"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextUse:

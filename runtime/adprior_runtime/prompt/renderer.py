@@ -33,8 +33,6 @@ from adprior_runtime.prompt.value_tokenizer import ValueTokenizer
 from adprior_runtime.text.json_text import to_json
 from adprior_runtime.text.spelling import even_out, fold_key
 
-__all__ = ["MAX_FIELD_CHARS", "Prompt", "PromptRenderer", "PromptTemplate", "coarse_days"]
-
 MAX_FIELD_CHARS: Final = 64
 """A template that says nothing else cuts values after so many characters."""
 _COARSE_FROM: Final = 10

@@ -17,8 +17,6 @@ from tokenizers import Tokenizer
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.text.spelling import even_out
 
-__all__ = ["ValueTokenizer"]
-
 _BYTE: Final = re.compile("<0x[0-9A-F]{2}>")
 """One byte of a letter that the vocabulary lacks, in tokenizers that fall back to bytes."""
 _UNKNOWN_PROBE: Final = "\U00012000 \U00013000"

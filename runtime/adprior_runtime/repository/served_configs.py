@@ -12,8 +12,6 @@ from typing import Any
 from adprior_runtime.contract import MODEL_NAMES, Model, Target, model
 from adprior_runtime.errors import ArtefactError
 
-__all__ = ["check_configs", "read_config"]
-
 
 def read_config(path: Path) -> Any:
     """Return the ``ModelConfig`` message of a file.

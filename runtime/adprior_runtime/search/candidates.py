@@ -16,8 +16,6 @@ from adprior_runtime.catalogue.trie import Int64Array, Trie
 from adprior_runtime.search.log_sums import log_sums
 from adprior_runtime.search.tree import SearchTree
 
-__all__ = ["CandidateScores", "score_candidates"]
-
 _Float64Array = npt.NDArray[np.float64]
 _BoolArray = npt.NDArray[np.bool_]
 

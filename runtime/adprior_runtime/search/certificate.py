@@ -22,8 +22,6 @@ from adprior_runtime.catalogue.trie import Int64Array, Trie
 from adprior_runtime.search.log_sums import log_cumulative_sums, log_sums
 from adprior_runtime.search.tree import SearchTree
 
-__all__ = ["Standing"]
-
 _Float64Array = npt.NDArray[np.float64]
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["positions_of_largest"]
-
 
 def positions_of_largest(values: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
     """Return where the ``count`` largest values are, or all where there are fewer, in no order.

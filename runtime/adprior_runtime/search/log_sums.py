@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["log_cumulative_sums", "log_sums"]
-
 _Float64Array = npt.NDArray[np.float64]
 
 

@@ -16,8 +16,6 @@ import numpy.typing as npt
 from adprior_runtime.engines.base import Engine, LogProbs
 from adprior_runtime.errors import ModelOutputError
 
-__all__ = ["LEAST_LOG_PROB", "ForwardPasses"]
-
 _Int32Array = npt.NDArray[np.int32]
 _Int64Array = npt.NDArray[np.int64]
 _Float64Array = npt.NDArray[np.float64]

@@ -22,8 +22,6 @@ from typing import Final
 from adprior_runtime.bundle import Manifest
 from adprior_runtime.errors import ArtefactError
 
-__all__ = ["DEFAULT_MARGIN_NATS", "error_of_graph", "margin_nats", "require_error"]
-
 _LEAST_ERRORS: Final = {"fp32": 1e-5, "fp16-weights": 1e-5, "fp16": 5e-3}
 """E is never taken for smaller, whatever few prompts have shown."""
 

@@ -36,14 +36,6 @@ from adprior_runtime.search.largest import positions_of_largest
 from adprior_runtime.search.rounding import DEFAULT_MARGIN_NATS, margin_nats
 from adprior_runtime.search.tree import SearchTree
 
-__all__ = [
-    "SearchCancelledError",
-    "SearchMode",
-    "SearchResult",
-    "SearchSettings",
-    "TrieSearch",
-]
-
 _Float64Array = npt.NDArray[np.float64]
 
 

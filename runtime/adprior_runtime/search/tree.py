@@ -17,8 +17,6 @@ from adprior_runtime.catalogue.trie import Int64Array, Trie
 from adprior_runtime.engines.base import ROOT, Engine
 from adprior_runtime.search.passes import ForwardPasses
 
-__all__ = ["SearchTree"]
-
 _Float64Array = npt.NDArray[np.float64]
 _BoolArray = npt.NDArray[np.bool_]
 

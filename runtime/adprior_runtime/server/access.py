@@ -22,8 +22,6 @@ from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.file_modes import read_token
 from adprior_runtime.server.tls import ServerTls
 
-__all__ = ["Access"]
-
 _ADMIN: Final = "model-repository,shared-memory,trace,logging"
 _INFERENCE: Final = "inference,metadata,model-config,statistics"
 _CLOSED_KEY: Final = "closed"

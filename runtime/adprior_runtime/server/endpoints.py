@@ -11,8 +11,6 @@ from typing import Final
 
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["Endpoints", "free_ports", "local_host"]
-
 _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 _ASKED_S: Final = 2

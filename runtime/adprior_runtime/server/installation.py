@@ -21,8 +21,6 @@ from typing import Final
 
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 
-__all__ = ["Installation", "find_installation"]
-
 _PACKAGE: Final = "nvidia-pytriton"
 _PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 _LIBPYTHON: Final = f"libpython{_PYTHON}.so.1.0"

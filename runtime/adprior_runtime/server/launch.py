@@ -16,8 +16,6 @@ from adprior_runtime.server.endpoints import Endpoints
 from adprior_runtime.server.installation import Installation
 from adprior_runtime.server.scratch import Scratch
 
-__all__ = ["EXIT_TIMEOUT_S", "compose_command", "spawn"]
-
 EXIT_TIMEOUT_S: Final = 10
 """How long a stopping server waits for requests in flight."""
 

@@ -14,8 +14,6 @@ from adprior_runtime.errors import (
     ServerAbortedError,
 )
 
-__all__ = ["explain_failure", "has_begun"]
-
 _FAILED_MODEL: Final = re.compile(
     r"(?:failed to load '(?P<model>[^']+)' version \d+"
     r"|Poll failed for model directory '(?P<unread>[^']+)'): (?P<why>.+)"

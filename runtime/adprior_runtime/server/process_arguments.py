@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-__all__ = ["blank_arguments"]
-
 _START, _END = 45, 46
 """Of ``arg_start`` and ``arg_end`` among the fields of ``/proc/PID/stat`` behind the name."""
 _BLANK: Final = b"*"

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-__all__ = ["find_model_processes", "is_unasked_for", "model_run_by"]
-
 _STUB: Final = "triton_python_backend_stub"
 
 

@@ -17,8 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self
 
-__all__ = ["Scratch"]
-
 _PREFIX: Final = "adprior-server-"
 _LOCK: Final = "lock"
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108

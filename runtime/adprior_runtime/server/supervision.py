@@ -16,8 +16,6 @@ from typing import Final, Protocol, TypeVar
 
 from adprior_runtime.errors import AdpriorError, ArtefactError
 
-__all__ = ["Restarts", "StopRequested", "Supervised", "keep_previous", "serve_on", "signals_stop"]
-
 _MINUTES: Final = 10
 _STEADY_S: Final = 10.0
 """A server that ran for so long is started again at once."""

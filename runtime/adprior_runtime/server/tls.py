@@ -14,8 +14,6 @@ from typing import Final, Never
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.file_modes import check_private
 
-__all__ = ["ServerTls"]
-
 _ROUNDS: Final = 8
 """More than any handshake takes."""
 

@@ -33,8 +33,6 @@ from adprior_runtime.server.process_arguments import blank_arguments
 from adprior_runtime.server.processes import find_model_processes, is_unasked_for
 from adprior_runtime.server.scratch import Scratch
 
-__all__ = ["TritonServer"]
-
 _POLL_S: Final = 0.05
 _WATCH_S: Final = 0.25
 _STARTS: Final = 3

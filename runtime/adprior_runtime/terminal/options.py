@@ -6,15 +6,6 @@ import argparse
 import math
 from datetime import date
 
-__all__ = [
-    "day",
-    "number_from_zero",
-    "positive_integer",
-    "positive_number",
-    "share",
-    "whole_number",
-]
-
 
 def day(text: str) -> date:
     """Parse an ISO 8601 day."""

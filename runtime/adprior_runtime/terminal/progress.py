@@ -9,8 +9,6 @@ from typing import Any, Final, TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["pace", "progress_bar", "track"]
-
 _Item = TypeVar("_Item")
 _QUICK_S: Final = 2.0
 """Work that ends sooner shows no bar."""

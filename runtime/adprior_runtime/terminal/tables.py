@@ -6,8 +6,6 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Final, Literal
 
-__all__ = ["Column", "format_bar", "format_percent", "format_table"]
-
 Column = tuple[str, Literal["left", "right"]]
 """A column's heading and the side its cells are pushed to."""
 

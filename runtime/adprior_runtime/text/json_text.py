@@ -11,8 +11,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["to_json"]
-
 
 def to_json(document: Any, **options: Any) -> str:
     """Return a document as JSON; a float that is no finite number becomes null.

@@ -6,8 +6,6 @@ import re
 from datetime import datetime
 from typing import Final
 
-__all__ = ["read_time"]
-
 _UTC: Final = re.compile(r"(?<=\d) ?(?:UTC|GMT)$")
 _SPACE_BEFORE_ZONE: Final = re.compile(r"(?<=\d) +(?=(?:Z|[+-]\d{2}(?::?\d{2})?)$)")
 _ZONE_NAME: Final = re.compile(r"(?<=[\dZ])\[[^\]]*\]$")

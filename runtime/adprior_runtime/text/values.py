@@ -27,8 +27,6 @@ import numpy as np
 
 from adprior_runtime.text.spelling import even_out
 
-__all__ = ["NoTextError", "id_text", "value_text"]
-
 _ABSENT: Final = frozenset({"NoneType", "NAType", "NaTType"})
 """Types of nothing: Python's and those of pandas, which is not imported here."""
 _LONGEST_DECIMAL: Final = 400

@@ -28,8 +28,6 @@ from adprior_runtime.triton.metrics import (
 )
 from adprior_runtime.triton.requests import most_top_k, read_top_k
 
-__all__ = ["TritonPythonModel"]
-
 _ROUNDING = 1e-4
 """A sum of FP32 log-probabilities may step this far above 0."""
 _MASS_ROUNDING = 1e-2

@@ -33,8 +33,6 @@ from adprior_runtime.triton.metrics import (
 )
 from adprior_runtime.triton.recorder import Recorder, Series, Sink
 
-__all__ = ["Answer", "RequestModel", "Tensors"]
-
 Tensors = Mapping[str, npt.NDArray[Any]]
 Answer = Mapping[str, npt.ArrayLike]
 _DTYPES = {

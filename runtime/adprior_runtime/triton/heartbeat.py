@@ -25,8 +25,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-__all__ = ["Heartbeat", "Standstill"]
-
 _BEAT_S: Final = 0.1
 _LEAST_S: Final = 0.5
 """Shorter ones do no harm."""

@@ -21,8 +21,6 @@ from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
 from adprior_runtime.triton.metrics import EXTENDED_TOKENS, ExtensionPurpose
 from adprior_runtime.triton.requests import most_top_k, read_beam_width, read_top_k
 
-__all__ = ["TritonPythonModel"]
-
 _NONE = np.zeros(0, dtype=np.int64)
 
 

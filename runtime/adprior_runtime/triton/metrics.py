@@ -26,20 +26,6 @@ from adprior_runtime.errors import InvalidReason
 from adprior_runtime.forecast.beams import DropReason
 from adprior_runtime.forecast.drift import POPULARITY_BINS
 
-__all__ = [
-    "METRICS",
-    "DroppedEvent",
-    "Exactness",
-    "ExtensionPurpose",
-    "FailureReason",
-    "KeyUse",
-    "Kind",
-    "Known",
-    "Metric",
-    "metrics_of",
-    "series_names",
-]
-
 MODEL_LABEL: Final = "model"
 INSTANCE_LABEL: Final = "model_instance"
 

@@ -24,8 +24,6 @@ from adprior_runtime.head.head import PriorHead
 from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
 from adprior_runtime.triton.metrics import ANSWERS, CANDIDATES, Exactness
 
-__all__ = ["TritonPythonModel"]
-
 
 class TritonPythonModel(RequestModel):
     """Adds the prior to the ranker's logits."""

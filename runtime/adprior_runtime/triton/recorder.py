@@ -15,8 +15,6 @@ from typing import Final, Protocol, TypeVar
 
 from adprior_runtime.triton.metrics import Metric
 
-__all__ = ["Recorder", "Series", "Sink"]
-
 _INTERVAL_S: Final = 1.0
 _FAREWELL_S: Final = 3.0
 """A server that does not answer must not keep the process from ending."""

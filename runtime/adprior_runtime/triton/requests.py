@@ -7,8 +7,6 @@ from adprior_runtime.contract import BEAM_WIDTH, MAX_TOP_K, TOP_K
 from adprior_runtime.errors import InvalidRequestError
 from adprior_runtime.triton.backend import Tensors
 
-__all__ = ["most_top_k", "read_beam_width", "read_top_k"]
-
 
 def most_top_k(manifest: Manifest, names: int) -> int:
     """Return the largest ``TOP_K`` that a deployment takes.

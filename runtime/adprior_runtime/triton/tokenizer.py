@@ -30,8 +30,6 @@ from adprior_runtime.triton.metrics import (
 )
 from adprior_runtime.triton.unused_log import UnusedLog
 
-__all__ = ["TritonPythonModel"]
-
 _log = logging.getLogger("adprior")
 
 

@@ -13,8 +13,6 @@ from typing import Final
 
 from adprior_runtime.prompt.context_use import ContextUse
 
-__all__ = ["UnusedLog"]
-
 _LEAST_S: Final = 60.0
 
 

@@ -36,8 +36,6 @@ import triton_python_backend_utils as pb
 from adprior_runtime.engines.base import ROOT, Engine
 from adprior_runtime.engines.onnx import OnnxEngine
 
-__all__ = ["MOUNT_VARIABLE", "Beam", "TritonPythonModel", "search_beams"]
-
 MOUNT_VARIABLE = "STAND_IN_FOR_MODELS_MOUNT"
 _MOUNT = PurePosixPath("/models")
 _NO_TOKEN = -1

@@ -48,7 +48,7 @@ from support.client_calls import (
 )
 from support.fake_triton import FakeTriton
 
-pytest_plugins = ("fake_triton",)
+pytest_plugins = ("support.fake_triton",)
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 LIVE_KINDS = [kind for kind in KINDS if kind.arguments[0] is USER]

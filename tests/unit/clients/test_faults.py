@@ -32,7 +32,7 @@ from adprior_runtime import contract
 from support.client_calls import KINDS, SECRET, Kind, assert_harmless
 from support.fake_triton import FakeTriton
 
-pytest_plugins = ("fake_triton",)
+pytest_plugins = ("support.fake_triton",)
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 

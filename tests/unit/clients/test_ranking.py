@@ -22,7 +22,7 @@ from adprior_runtime import contract
 if TYPE_CHECKING:
     from support.fake_triton import FakeTriton
 
-pytest_plugins = ("fake_triton",)
+pytest_plugins = ("support.fake_triton",)
 
 USER = User(as_of="2024-05-31")
 FORECAST = Forecast(

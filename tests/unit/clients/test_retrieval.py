@@ -25,7 +25,7 @@ from adprior_runtime import contract
 if TYPE_CHECKING:
     from support.fake_triton import FakeTriton
 
-pytest_plugins = ("fake_triton",)
+pytest_plugins = ("support.fake_triton",)
 
 USER = User(
     profile={"city": "Łódź"},

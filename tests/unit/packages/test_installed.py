@@ -9,8 +9,6 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[3]
 HATCH = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
 PACKAGES = [ROOT / name for name in HATCH["wheel"]["packages"]]
@@ -54,15 +52,14 @@ def test_nothing_but_the_model_repository_is_looked_for_above_a_package() -> Non
     assert HATCH["wheel"]["force-include"] == {"model_repository": "adprior_build/model_repository"}
 
 
-@pytest.mark.parametrize("tool", ["dashboard", "model_configs"])
-def test_tools_that_render_committed_files_need_a_checkout(tmp_path: Path, tool: str) -> None:
+def test_tools_that_render_committed_files_need_a_checkout(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", f"adprior_build.{tool}"],
+        [sys.executable, "-m", "adprior_build.repository.model_configs"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].endswith("run this in the root of a checkout of adprior")
+    assert done.stderr.splitlines()[-1].endswith("run this in the root of a checkout")
     assert not list(tmp_path.iterdir())

@@ -20,13 +20,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from adprior_build.data.event_log import (
-    ColumnMap,
-    EventColumns,
-    ProfileColumns,
-    UserHistory,
-    read_users,
-)
+from adprior_build.data.column_map import ColumnMap, EventColumns, ProfileColumns
+from adprior_build.data.event_log import UserHistory, read_users
 from adprior_bulk.inputs.candidates import Candidate, read_candidates
 from adprior_bulk.inputs.staging import stage_piece
 from adprior_bulk.run.job import input_pieces

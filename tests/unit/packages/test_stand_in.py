@@ -24,7 +24,7 @@ from adprior_runtime.prompt.renderer import PromptRenderer
 from support.fake_backend import Request, TritonError
 from support.table_engine import TableEngine
 
-pytest_plugins = ("fake_backend",)
+pytest_plugins = ("support.fake_backend",)
 
 BUNDLE = Path(__file__).parents[3] / "demo" / "bundle"
 VOCABULARY, END = 6, 0

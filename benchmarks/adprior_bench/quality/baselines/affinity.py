@@ -8,8 +8,6 @@ import scipy.sparse as sp
 from adprior_bench.quality.baselines.base import Training
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 
-__all__ = ["CategoryAffinity"]
-
 
 class CategoryAffinity:
     """Each category's advertisers, weighted by the share of the category in the user's past.

@@ -11,8 +11,6 @@ import numpy.typing as npt
 
 from adprior_bench.quality.histories import EncodedCase, EncodedUser, Float64Array
 
-__all__ = ["Baseline", "Training", "blend", "normalised"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Training:

@@ -21,8 +21,6 @@ from adprior_bench.quality.baselines.popularity import Popularity, SegmentPopula
 from adprior_bench.quality.histories import EncodedCase, Float64Array, before, encoded_cases
 from adprior_runtime.terminal.progress import track
 
-__all__ = ["FEATURES", "Boosted"]
-
 FEATURES: Final = (
     "own_count", "own_share", "own_recent_30", "own_recent_180", "days_since_last", "own_events",
     "popularity", "popularity_90", "segment", "user_neighbours", "item_neighbours",

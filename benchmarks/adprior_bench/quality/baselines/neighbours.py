@@ -8,8 +8,6 @@ import scipy.sparse as sp
 from adprior_bench.quality.baselines.base import Training, normalised
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 
-__all__ = ["ItemNeighbours", "UserNeighbours"]
-
 
 def _matrix(training: Training) -> tuple[sp.csr_matrix, Float64Array]:
     """Return log-counts by inverse user frequency, [users, advertisers], and those frequencies."""

@@ -7,8 +7,6 @@ import numpy as np
 from adprior_bench.quality.baselines.base import Training, blend, normalised
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 
-__all__ = ["OwnHistory"]
-
 
 class OwnHistory:
     """Shares of the user's own events, and some popularity for the rest.

@@ -7,8 +7,6 @@ import numpy as np
 from adprior_bench.quality.baselines.base import Training, normalised
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 
-__all__ = ["Popularity", "SegmentPopularity"]
-
 
 class Popularity:
     """Shares of training events, each halved in weight every ``half_life_days`` before the cut.

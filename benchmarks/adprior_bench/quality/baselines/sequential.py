@@ -19,8 +19,6 @@ from adprior_bench.quality.baselines.base import Training
 from adprior_bench.quality.histories import EncodedCase, EncodedUser, Float64Array
 from adprior_runtime.terminal.progress import track
 
-__all__ = ["Sequential", "SequentialSettings"]
-
 _GAPS = 16
 _SEED = 11
 _Int64Array = npt.NDArray[np.int64]

@@ -8,8 +8,6 @@ from typing import Any
 from adprior_bench.quality.intervals import Draws, estimate
 from adprior_bench.report.schema import Section
 
-__all__ = ["ablation_section"]
-
 
 def ablation_section(
     whole: Mapping[str, Draws], altered: Mapping[str, tuple[str, Mapping[str, Draws]]]

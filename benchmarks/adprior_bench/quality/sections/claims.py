@@ -10,16 +10,6 @@ from adprior_bench.quality.sections.ranking_section import FALSIFIED_BELOW
 from adprior_bench.quality.sections.retrieval_section import RetrievalFigures
 from adprior_bench.report.schema import Section
 
-__all__ = [
-    "CALIBRATED_RATIO",
-    "MOST_ECE",
-    "claims_section",
-    "number_text",
-    "percent_text",
-    "points_text",
-    "ratio_text",
-]
-
 MOST_ECE: Final = 0.02
 """The expected calibration error that a forecast may have."""
 CALIBRATED_RATIO: Final = (0.9, 1.1)

@@ -15,8 +15,6 @@ from adprior_bench.quality.metrics import RECALL_AT, Scored, measure_forecasts
 from adprior_bench.report.schema import Column, Section, Table
 from adprior_runtime.terminal.progress import track
 
-__all__ = ["ForecastFigures", "forecast_section"]
-
 _SHOWN: Final = (*(f"recall@{k}" for k in RECALL_AT), "mrr", "ndcg@20")
 
 

@@ -12,8 +12,6 @@ from adprior_bench.quality.study import Study
 from adprior_bench.quality.trials import Tuned
 from adprior_runtime.bundle import Manifest
 
-__all__ = ["machine_data", "notes", "warnings"]
-
 
 def warnings(study: Study, whole: Study, origin: LogOrigin, settings: Settings) -> list[str]:
     """Return what a reader must know before any figure.

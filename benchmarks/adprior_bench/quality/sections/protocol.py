@@ -8,8 +8,6 @@ from adprior_bench.quality.cohorts import Targets, cohorts
 from adprior_bench.quality.study import Study
 from adprior_bench.report.schema import Section
 
-__all__ = ["protocol_section"]
-
 
 def protocol_section(study: Study) -> Section:
     """Describe the groups and count what they hold."""

@@ -15,8 +15,6 @@ from adprior_bench.quality.ranking_metrics import RankingDraws, area_draws, meas
 from adprior_bench.report.schema import Section
 from adprior_runtime.terminal.progress import track
 
-__all__ = ["FALSIFIED_BELOW", "RankingFigures", "ranking_section"]
-
 FALSIFIED_BELOW: Final = 0.2
 """A falsifier's gain must stay under this share of the real one."""
 

@@ -13,8 +13,6 @@ from adprior_bench.quality.retrieval import QuotaResult
 from adprior_bench.quality.retriever_tuning import RetrieverTuning
 from adprior_bench.report.schema import Section
 
-__all__ = ["Filled", "RetrievalFigures", "retrieval_section"]
-
 _DIFFERENCE: Final[Any] = {"format": "points", "digits": 2, "signed": True}
 _MEASURES = (
     ("items", "items found", "percent", 2),

@@ -13,8 +13,6 @@ from adprior_bench.quality.study import Study
 from adprior_bench.quality.trials import Tuned, case_recalls
 from adprior_bench.report.schema import Section
 
-__all__ = ["tuning_section"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:

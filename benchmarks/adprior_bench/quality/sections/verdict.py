@@ -24,8 +24,6 @@ from adprior_bench.quality.sections.ranking_section import FALSIFIED_BELOW
 from adprior_bench.quality.sections.retrieval_section import RetrievalFigures
 from adprior_bench.report.schema import Verdict
 
-__all__ = ["calibration_verdict", "ranking_verdict", "retrieval_verdict"]
-
 _RETRIEVAL = "Does it add to retrieval?"
 _RANKING = "Does it add to ranking?"
 _CALIBRATION = "Is it calibrated?"

@@ -17,8 +17,6 @@ from adprior_runtime.bundle import (
 from adprior_runtime.contract import LLM_ENGINE
 from adprior_runtime.errors import ArtefactError
 
-__all__ = ["bundle_directory", "check_bundles", "read_manifest"]
-
 
 def bundle_directory(repository: Path, model: str) -> Path:
     """Return where a model's part of the bundle lies."""

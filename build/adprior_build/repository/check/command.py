@@ -8,8 +8,6 @@ from pathlib import Path
 from adprior_build.repository.check.repository import check_repository
 from adprior_runtime.text.json_text import to_json
 
-__all__ = ["run_check"]
-
 
 def run_check(
     repository: Path, *, as_json: bool = False, allow_missing_engine: bool = False

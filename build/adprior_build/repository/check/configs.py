@@ -18,15 +18,6 @@ from adprior_build.repository.server_tuning import TUNED_MODELS, read_scaling
 from adprior_runtime.contract import CPU_CONFIG_NAME, LLM_ENGINE, MODEL_NAMES, Target
 from adprior_runtime.engines.compiled_tensorrt_llm import KV_SHARE, is_kv_share
 
-__all__ = [
-    "ENSEMBLE_TAKES_NONE",
-    "Config",
-    "Configs",
-    "check_configs",
-    "contract_config",
-    "read_configs",
-]
-
 ENSEMBLE_TAKES_NONE: Final = (
     "instance_group",
     "optimization",

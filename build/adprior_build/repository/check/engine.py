@@ -27,8 +27,6 @@ from adprior_runtime.engines.compiled_tensorrt_llm import (
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.prompt.renderer import PromptTemplate
 
-__all__ = ["check_engine", "serves_engine"]
-
 _VERSION: Final = f"{LLM_ENGINE}/1"
 _CONFIG: Final = "config.json"
 _ENGINE: Final = "rank0.engine"

@@ -16,8 +16,6 @@ from adprior_build.repository.check.configs import (
 from adprior_build.repository.check.findings import Finding
 from adprior_runtime.contract import MODEL_NAMES
 
-__all__ = ["check_ensembles"]
-
 
 def check_ensembles(configs: Configs, versions: Mapping[str, set[int]]) -> Iterator[Finding]:
     """Check the ensembles of each target against the models that they are made of.

@@ -9,8 +9,6 @@ from adprior_build.repository.check.findings import Finding
 from adprior_build.repository.model_configs import render_tree
 from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES
 
-__all__ = ["check_layout", "read_versions"]
-
 
 def read_versions(repository: Path) -> Mapping[str, set[int]]:
     """Return the version directories of each of the contract's models that is there."""

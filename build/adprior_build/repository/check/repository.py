@@ -13,8 +13,6 @@ from adprior_build.repository.check.layout import check_layout, read_versions
 from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES
 from adprior_runtime.errors import InvalidInputError
 
-__all__ = ["check_repository"]
-
 
 def check_repository(repository: Path, *, allow_missing_engine: bool = False) -> list[Finding]:
     """Return everything that is wrong with a model repository; nothing is loaded or changed.

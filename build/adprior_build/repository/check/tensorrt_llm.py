@@ -13,8 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["INPUTS", "OUTPUTS", "PARAMETERS", "OfficialTensor"]
-
 
 @dataclass(frozen=True, slots=True)
 class OfficialTensor:

@@ -17,7 +17,7 @@ from adprior_bench.quality.language_model import ABLATIONS, forecast_cases
 from adprior_bench.quality.settings import Settings
 from adprior_bench.quality.study import Splits, Study
 from adprior_build.catalogue.catalogue import read_catalogue
-from adprior_build.data.event_log import ColumnMap
+from adprior_build.data.column_map import ColumnMap
 from adprior_runtime.cli import main
 from adprior_runtime.forecast.forecaster import Forecaster
 from support.small_checkpoint import COLUMNS, CUT, NAMES, SmallData, invented_events

@@ -13,10 +13,8 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+from adprior_build.data.column_map import ColumnMap, EventColumns, ProfileColumns
 from adprior_build.data.event_log import (
-    ColumnMap,
-    EventColumns,
-    ProfileColumns,
     Split,
     UserHistory,
     all_are_ids,

@@ -15,7 +15,7 @@ from adprior_build.repository.onnx_parity import check_parity
 from adprior_runtime.errors import ArtefactError
 from support.small_models import small_gemma3, small_llama, small_mistral
 
-pytest_plugins = ("small_models",)
+pytest_plugins = ("support.small_models",)
 
 NAME = "shop/checkpoint"
 HEAD = "lm_head.weight"

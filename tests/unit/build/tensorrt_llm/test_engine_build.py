@@ -40,7 +40,7 @@ for name in ("torch", "transformers"):
 from adprior_runtime.cli import main
 sys.exit(main(sys.argv[1:]))
 """
-OUTPUTS = Path(__file__).parent / "gpu_outputs"
+OUTPUTS = Path(__file__).parents[3] / "support" / "gpu_outputs"
 Build = Callable[..., int]
 
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from adprior_build.data.event_log import ColumnMap, EventColumns, ProfileColumns, read_users
+from adprior_build.data.column_map import ColumnMap, EventColumns, ProfileColumns
+from adprior_build.data.event_log import read_users
 from adprior_bulk.inputs.candidates import Candidate, Found, read_candidates
 from adprior_bulk.inputs.incremental import events_digest
 from adprior_bulk.inputs.staging import stage_piece

@@ -8,15 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from adprior_bulk.inputs import staging
-from adprior_bulk.inputs.staging import (
-    USER,
-    WRONG,
-    Piece,
-    list_pieces,
-    read_shard,
-    shard_of,
-    stage_piece,
-)
+from adprior_bulk.inputs.preparation import USER, WRONG
+from adprior_bulk.inputs.staging import Piece, list_pieces, read_shard, shard_of, stage_piece
 from adprior_runtime.errors import InvalidInputError
 
 SHARDS = 4

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from adprior_bulk.output.manifest import DEAD_LETTERS as LETTERS_PLACE
-from adprior_bulk.output.manifest import MANIFEST, VERSIONS, DataFile, Manifest, drop_old_versions
+from adprior_bulk.output.manifest import VERSIONS, DataFile, Manifest, drop_old_versions
 from adprior_bulk.output.tables import DEAD_LETTERS, FORECASTS, rows_to_table, write_whole
 from adprior_bulk.publish.forecast_batches import ForecastReader
 from adprior_client import ParquetForecasts
-from adprior_client.stored.files import list_forecast_files
+from adprior_client.stored.files import MANIFEST, list_forecast_files
 from adprior_runtime.errors import InvalidInputError
 
 

@@ -16,9 +16,7 @@ from adprior_client import ClientError
 from adprior_runtime import contract
 from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.prompt.context import UserContext
-from support.fake_triton import FakeTriton, forecast_tensors, triton
-
-__all__ = ["triton"]
+from support.fake_triton import FakeTriton, forecast_tensors
 
 CONTEXT = UserContext(profile={}, history=(), as_of=datetime(2024, 5, 1, tzinfo=UTC))
 RAW = b'{"as_of":"2024-05-01"}'

@@ -10,7 +10,7 @@ from typing import Any
 
 from support.fake_triton import FakeTriton
 
-pytest_plugins = ("fake_triton",)
+pytest_plugins = ("support.fake_triton",)
 
 PARENT = """
 import asyncio, json, os, sys, threading, time, warnings

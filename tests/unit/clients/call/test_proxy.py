@@ -20,7 +20,7 @@ from adprior_client.config import PROXY_VARIABLES
 from support.client_calls import BASE, CANDIDATES, KINDS, USER, Kind
 from support.fake_triton import FakeTriton
 
-pytest_plugins = ("fake_triton",)
+pytest_plugins = ("support.fake_triton",)
 
 NOBODY = "http://user:secret@127.0.0.1:1"
 

@@ -16,7 +16,7 @@ from adprior_runtime.errors import InvalidInputError
 if TYPE_CHECKING:
     from support.fake_triton import FakeTriton
 
-pytest_plugins = ("fake_triton",)
+pytest_plugins = ("support.fake_triton",)
 
 USER = '{"profile": {"city": "Łódź"}, "history": [], "as_of": "2024-05-31"}'
 

@@ -19,7 +19,7 @@ from adprior_runtime.errors import InvalidInputError
 if TYPE_CHECKING:
     from support.fake_triton import FakeTriton
 
-pytest_plugins = ("fake_triton",)
+pytest_plugins = ("support.fake_triton",)
 
 CANDIDATES = [
     {"advertiser_id": 7, "base_logit": -2},

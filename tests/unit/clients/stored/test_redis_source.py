@@ -39,7 +39,7 @@ from support.redis_server import (
     write_forecasts,
 )
 
-pytest_plugins = ("fake_triton",)
+pytest_plugins = ("support.fake_triton",)
 pytestmark = needs_redis
 
 LIVE_KINDS = [kind for kind in KINDS if kind.arguments[0] is USER]

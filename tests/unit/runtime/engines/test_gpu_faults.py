@@ -8,7 +8,7 @@ from adprior_runtime.engines.gpu_faults import IMAGE, explain_gpu_fault
 from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.server.log import explain_failure
 
-OUTPUTS = Path(__file__).parent / "gpu_outputs"
+OUTPUTS = Path(__file__).parents[3] / "support" / "gpu_outputs"
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from support.small_models import (
     small_qwen3,
 )
 
-pytest_plugins = ("small_models",)
+pytest_plugins = ("support.small_models",)
 
 
 @dataclass

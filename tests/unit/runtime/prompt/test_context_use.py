@@ -25,7 +25,7 @@ from support.fake_triton import context_use_tensors
 if TYPE_CHECKING:
     from support.fake_triton import FakeTriton
 
-pytest_plugins = ("fake_triton",)
+pytest_plugins = ("support.fake_triton",)
 
 NAMES = ["Acme", "Birch & Co", "Zéphyr"]
 SIZE = ModelSize(

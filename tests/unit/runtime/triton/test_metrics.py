@@ -18,7 +18,7 @@ from adprior_runtime.bundle import Manifest
 from adprior_runtime.triton.metrics import METRICS, Kind, metrics_of, series_names
 from support.fake_backend import Request, TritonError, load_model, shown_metrics
 
-pytest_plugins = ("fake_backend",)
+pytest_plugins = ("support.fake_backend",)
 pytestmark = pytest.mark.usefixtures("_backend")
 
 BUNDLE = Path(__file__).parents[4] / "demo" / "bundle"

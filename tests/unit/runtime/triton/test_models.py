@@ -27,7 +27,7 @@ from adprior_runtime.prompt.context import parse_context
 from adprior_runtime.prompt.renderer import PromptRenderer
 from support.fake_backend import InferenceResponse, Request, TritonError, load_model, shown_metrics
 
-pytest_plugins = ("fake_backend",)
+pytest_plugins = ("support.fake_backend",)
 
 BUNDLE = Path(__file__).parents[4] / "demo" / "bundle"
 USERS = sorted((BUNDLE.parent / "users").glob("*.json"))

@@ -15,8 +15,6 @@ from typing import Any
 import pytest
 import yaml
 
-from adprior_build.dashboard import main, render
-from adprior_build.dashboard_panels import ROWS
 from adprior_runtime.triton.metrics import METRICS, series_names
 
 ROOT = Path(__file__).parents[3]
@@ -26,7 +24,9 @@ PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 GROUPS = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text(encoding="utf-8"))["groups"]
 RULES = [rule for group in GROUPS for rule in group["rules"]]
 ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
-DASHBOARD: dict[str, Any] = json.loads(render())
+DASHBOARD: dict[str, Any] = json.loads(
+    (ROOT / "deploy" / "grafana" / "adprior.json").read_text(encoding="utf-8")
+)
 NAME = re.compile(r"\b(?:adprior(?:_\w+|:[\w:]+)|nv_\w+)")
 OURS = {name for metric in METRICS for name in series_names(metric)}
 
@@ -50,13 +50,6 @@ def expressions() -> Iterator[str]:
             yield text.replace("$job", "adprior").replace("$instance", ".*")
 
 
-def test_the_committed_dashboard_is_what_is_rendered(tmp_path: Path) -> None:
-    committed = ROOT / "deploy" / "grafana" / "adprior.json"
-    assert committed.read_text(encoding="utf-8") == render(), "python -m adprior_build.dashboard"
-    assert main(tmp_path / "new" / "adprior.json") == 0
-    assert (tmp_path / "new" / "adprior.json").read_text(encoding="utf-8") == render()
-
-
 def test_panels_lie_beside_each_other() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
@@ -66,7 +59,6 @@ def test_panels_lie_beside_each_other() -> None:
         assert not cells & taken
         taken |= cells
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
-    assert len(DASHBOARD["panels"]) == len(ROWS) + sum(len(panels) for panels in ROWS.values())
 
 
 def test_the_dashboard_shows_every_metric_of_ours() -> None:
