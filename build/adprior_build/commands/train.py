@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from adprior_build.catalogue.catalogue import Catalogue, read_catalogue
 from adprior_build.data.column_map import ColumnMap
 from adprior_build.data.event_log import Split, UserHistory, name_advertisers, read_users
+from adprior_build.training import options
 from adprior_build.training.batches import RememberedEpochs
 from adprior_build.training.data_summary import describe_data
 from adprior_build.training.examples import Example, ExampleSource
@@ -54,6 +55,9 @@ _CACHED_VALUES = 200_000
 """Every epoch renders the same names again."""
 VALIDATION_SALT = "validation"
 """Goes into the hash that tells which users of the others choose the epoch to keep."""
+
+EXAMPLE = options.EXAMPLE
+add_arguments = options.add_arguments
 
 
 def run(args: argparse.Namespace) -> int:

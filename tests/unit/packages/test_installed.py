@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 HATCH = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
 PACKAGES = [ROOT / name for name in HATCH["wheel"]["packages"]]
 
-_CLIMBS = {("adprior_build/repository/repository.py", "package.parents")}
+_CLIMBS = {("repository/repository.py", "package.parents")}
 """Modules that look above their package, after the wheel's own place: `model_repository` there."""
 
 

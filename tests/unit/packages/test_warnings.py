@@ -30,6 +30,7 @@ def test_a_warning_is_an_error_where_we_are_to_blame(
     test = tmp_path / "made_up.py"
     test.write_text(f"import {module}\ndef test_it(): {module}.warn()\n")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", str(CONFIGURATION)]
+    command += ["--import-mode", "prepend"]  # the module lies beside the test
     done = subprocess.run(
         [*command, "--rootdir", str(tmp_path), str(test)],
         check=False,

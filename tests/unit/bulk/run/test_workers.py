@@ -48,7 +48,9 @@ def test_errors_of_ours_come_back_as_they_are_and_others_quote_nothing(tmp_path:
     with pytest.raises(ArtefactError, match=r"^bundle: corrupt$"):
         read_answer(broken("0"))
     foreign = ShardWorker(_plan(tmp_path), Unready(ValueError("a user's secret")))
-    with pytest.raises(AdpriorError, match=r"a worker failed: ValueError at test_bulk_w") as caught:
+    with pytest.raises(
+        AdpriorError, match=r"a worker failed: ValueError at test_workers"
+    ) as caught:
         read_answer(foreign("0"))
     assert "secret" not in str(caught.value)
     full = ShardWorker(_plan(tmp_path), Unready(OSError(28, "No space left on device")))
