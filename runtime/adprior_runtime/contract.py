@@ -136,8 +136,8 @@ SEQUENCE_LENGTH: Final = "sequence_length"
 CUM_LOG_PROBS: Final = "cum_log_probs"
 FRONTIER_LOG_PROBS: Final = "frontier_log_probs"
 FRONTIER_LOG_MASS: Final = "frontier_log_mass"
-SCORED_LOG_PROBS: Final = "candidate_log_probs"
-SCORED_EXACT: Final = "candidate_exact"
+SCORED_LOG_PROBS: Final = "scored_log_probs"
+SCORED_EXACT: Final = "scored_exact"
 ADVERTISER_IDS: Final = "ADVERTISER_IDS"
 LOG_PROBS: Final = "LOG_PROBS"
 ADVERTISER_NAMES: Final = "ADVERTISER_NAMES"
@@ -149,6 +149,7 @@ ADJUSTMENT_LIMIT: Final = "ADJUSTMENT_LIMIT"
 CANDIDATE_ADVERTISER_IDS: Final = "CANDIDATE_ADVERTISER_IDS"
 BASE_LOGITS: Final = "BASE_LOGITS"
 ADJUSTED_LOGITS: Final = "ADJUSTED_LOGITS"
+ADJUSTMENTS: Final = "ADJUSTMENTS"
 CANDIDATE_LOG_PROBS: Final = "CANDIDATE_LOG_PROBS"
 CANDIDATE_STATUS: Final = "CANDIDATE_STATUS"
 PRIOR_FEATURES: Final = "PRIOR_FEATURES"
@@ -308,6 +309,7 @@ and then fails the request.
 """
 _PRIORS = (
     _tensor(ADJUSTED_LOGITS, "FP32", -1),
+    _tensor(ADJUSTMENTS, "FP32", -1),
     _tensor(CANDIDATE_LOG_PROBS, "FP32", -1),
     _tensor(CANDIDATE_STATUS, "UINT8", -1),
     _tensor(PRIOR_FEATURES, "FP32", -1, -1),

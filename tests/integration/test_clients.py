@@ -136,7 +136,7 @@ def test_rankings_are_logged_and_read_back_as_they_were_made(
         statuses=np.where(read.features[:, 2] == 1, 0, 1).astype(np.uint8),
         features=read.features,
     )
-    again = PriorHead(opened.path(HEAD_FILE)).adjust(read.base_logits, priors)
+    again = PriorHead(opened.path(HEAD_FILE)).adjust(read.base_logits, priors).logits
     served = np.concatenate([ranking.adjusted_logits for ranking in rankings])
     assert count == 48
     np.testing.assert_allclose(again, served, atol=1e-4)

@@ -214,9 +214,11 @@ def test_served_logits_are_the_heads(
         "statuses": answer.as_numpy(contract.CANDIDATE_STATUS)[0],
         "has_forecast": np.array([True]),
     }
-    expected = ReferenceEvaluator(onnx.load(str(bundle / "head.onnx"))).run(None, feed)[0]
+    expected = ReferenceEvaluator(onnx.load(str(bundle / "head.onnx"))).run(None, feed)
     served = answer.as_numpy(contract.ADJUSTED_LOGITS)[0]
-    np.testing.assert_allclose(served, expected, atol=1e-5)
+    np.testing.assert_allclose(served, expected[0], atol=1e-5)
+    adjustments = answer.as_numpy(contract.ADJUSTMENTS)[0]
+    np.testing.assert_allclose(adjustments, expected[1], atol=1e-5)
     assert (served[:-1] != logits[:-1]).any()
     assert served[-1] == logits[-1]
 

@@ -47,7 +47,7 @@ def ranking_tensors(asked: Mapping[str, NDArray[Any]], **changed: NDArray[Any]) 
     status = (np.arange(base.size, dtype=np.uint8) % 3)[np.newaxis]
     off = status == contract.CandidateStatus.NOT_IN_CATALOGUE
     tensors: Tensors = {
-        contract.ADJUSTED_LOGITS: np.where(off, base, base + np.float32(0.25)),
+        contract.ADJUSTMENTS: np.where(off, 0, 0.25).astype(np.float32),
         contract.CANDIDATE_LOG_PROBS: np.where(off, np.nan, -2.0).astype(np.float32),
         contract.CANDIDATE_STATUS: status,
         contract.PRIOR_FEATURES: np.zeros((1, base.size, 2), dtype=np.float32),

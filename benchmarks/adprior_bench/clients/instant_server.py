@@ -41,7 +41,7 @@ def main(candidates: int) -> int:
 
 def _ranking(count: int) -> Any:
     tensors: dict[str, NDArray[Any]] = {
-        contract.ADJUSTED_LOGITS: np.full((1, count), BASE_LOGIT + 0.25, dtype=np.float32),
+        contract.ADJUSTMENTS: np.full((1, count), 0.25, dtype=np.float32),
         contract.CANDIDATE_LOG_PROBS: np.full((1, count), -2.0, dtype=np.float32),
         contract.CANDIDATE_STATUS: np.zeros((1, count), dtype=np.uint8),
         contract.ADJUSTMENT_LIMIT: np.array([[0.5]], dtype=np.float32),

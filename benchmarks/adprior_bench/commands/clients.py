@@ -45,7 +45,7 @@ _FORECAST: Final = Forecast(
     bundle_id="0123456789ab",
 )
 _OUTPUTS: Final = (
-    contract.ADJUSTED_LOGITS,
+    contract.ADJUSTMENTS,
     contract.CANDIDATE_LOG_PROBS,
     contract.CANDIDATE_STATUS,
     contract.BUNDLE_ID,

@@ -171,9 +171,8 @@ def measure_ranking(
         logits[name] = apply_head(head, asked, reference)
         clamped[name] = float((np.abs(head.increments(asked)) > head.clamp).mean())
         if name == real and shipped is not None:
-            logits[SHIPPED] = shipped.adjust(
-                reference.astype(np.float32), live_priors(asked)
-            ).astype(np.float64)
+            adjusted = shipped.adjust(reference.astype(np.float32), live_priors(asked))
+            logits[SHIPPED] = adjusted.logits.astype(np.float64)
     owners = np.array([case.user.user_id for case in judged_cases])
     return RankingResult(
         users=owners[judged.impressions.cases],

@@ -19,7 +19,7 @@ from adprior_runtime.contract import CandidateStatus
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.files.atomic import replace_file
 from adprior_runtime.head.features import FEATURE_NAMES, CandidatePriors
-from adprior_runtime.head.head import HEAD_INPUTS, HEAD_OUTPUT, IDENTITY, PriorHead
+from adprior_runtime.head.head import HEAD_INPUTS, HEAD_OUTPUTS, IDENTITY, Adjusted, PriorHead
 from adprior_runtime.text.json_text import to_json
 
 _OPSET: Final = 17
@@ -128,11 +128,12 @@ class HeadMetadata:
     fitted_rows: int
 
 
-def adjust_logits(head: Head, base_logits: _Float32Array, priors: CandidatePriors) -> _Float32Array:
+def adjust_logits(head: Head, base_logits: _Float32Array, priors: CandidatePriors) -> Adjusted:
     """Return what the written graph must: the head in NumPy, with clamp and mask."""
     clipped = np.clip(head.increments(priors.features), -head.clamp, head.clamp)
     applies = (priors.statuses != CandidateStatus.NOT_IN_CATALOGUE) & priors.has_forecast
-    return np.where(applies, base_logits + clipped.astype(np.float32), base_logits)
+    adjustments = np.where(applies, clipped, 0.0).astype(np.float32)
+    return Adjusted(np.where(applies, base_logits + adjustments, base_logits), adjustments)
 
 
 def write_head(path: Path, head: Head, metadata: HeadMetadata) -> None:
@@ -173,10 +174,12 @@ def write_identity_head(
 
 def _make_model(head: Head, metadata: HeadMetadata) -> Any:
     base_logits, features, statuses, has_forecast = HEAD_INPUTS
+    adjusted_logits, adjustments = HEAD_OUTPUTS
     constants = head.constants() | {
         "least": np.array(-head.clamp, dtype=np.float64),
         "most": np.array(head.clamp, dtype=np.float64),
         "off_catalogue": np.array(CandidateStatus.NOT_IN_CATALOGUE, dtype=np.int32),
+        "no_adjustment": np.array(0.0, dtype=np.float32),
     }
     nodes = [
         helper.make_node("Cast", [features], ["wide"], to=TensorProto.DOUBLE),
@@ -188,7 +191,8 @@ def _make_model(head: Head, metadata: HeadMetadata) -> Any:
         helper.make_node("Equal", ["status", "off_catalogue"], ["unknown"]),
         helper.make_node("Not", ["unknown"], ["known"]),
         helper.make_node("And", ["known", has_forecast], ["applies"]),
-        helper.make_node("Where", ["applies", "moved", base_logits], [HEAD_OUTPUT]),
+        helper.make_node("Where", ["applies", "moved", base_logits], [adjusted_logits]),
+        helper.make_node("Where", ["applies", "narrow", "no_adjustment"], [adjustments]),
     ]
     rows = "candidates"
     graph = helper.make_graph(
@@ -200,7 +204,7 @@ def _make_model(head: Head, metadata: HeadMetadata) -> Any:
             helper.make_tensor_value_info(statuses, TensorProto.UINT8, [rows]),
             helper.make_tensor_value_info(has_forecast, TensorProto.BOOL, [1]),
         ],
-        [helper.make_tensor_value_info(HEAD_OUTPUT, TensorProto.FLOAT, [rows])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [rows]) for name in HEAD_OUTPUTS],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     opsets = [helper.make_opsetid("", _OPSET)]
@@ -234,7 +238,8 @@ def _check_parity(written: PriorHead, head: Head, *, has_forecast: bool) -> None
     )
     base_logits = random.normal(0.0, 3.0, _CHECKED_ROWS).astype(np.float32)
     expected = adjust_logits(head, base_logits, priors)
-    difference = float(np.abs(written.adjust(base_logits, priors) - expected).max())
+    found = written.adjust(base_logits, priors)
+    difference = float(np.abs(np.stack(found) - np.stack(expected)).max())
     if not difference <= _TOLERANCE:
         raise ArtefactError(
             f"head: the graph differs from NumPy by {difference:.1e}, expected {_TOLERANCE:.0e}"

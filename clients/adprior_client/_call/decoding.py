@@ -97,22 +97,21 @@ class Priors:
     has_fitted_head: bool
 
 
-def decode_priors(sent: NDArray[np.float32], answer: Tensors) -> Priors:
+def decode_priors(count: int, answer: Tensors) -> Priors:
     """Read the outputs of ``prior_head``.
 
     Args:
-        sent: ``BASE_LOGITS``.
-        answer: ``ADJUSTED_LOGITS``, ``CANDIDATE_LOG_PROBS``, ``CANDIDATE_STATUS``,
+        count: How many candidates were sent.
+        answer: ``ADJUSTMENTS``, ``CANDIDATE_LOG_PROBS``, ``CANDIDATE_STATUS``,
             ``ADJUSTMENT_LIMIT``, ``BUNDLE_ID``, ``CONTRACT_VERSION``.
 
     Raises:
         BadAnswerError: Lengths differ, a value is impossible, or an adjustment goes beyond the
             bundle's own limit.
     """
-    adjusted, status = answer[contract.ADJUSTED_LOGITS], answer[contract.CANDIDATE_STATUS]
-    log_probs = answer[contract.CANDIDATE_LOG_PROBS]
-    named = (contract.ADJUSTED_LOGITS, contract.CANDIDATE_STATUS, contract.CANDIDATE_LOG_PROBS)
-    _check_lengths(sent.size, {name: answer[name] for name in named})
+    status, log_probs = answer[contract.CANDIDATE_STATUS], answer[contract.CANDIDATE_LOG_PROBS]
+    named = (contract.ADJUSTMENTS, contract.CANDIDATE_STATUS, contract.CANDIDATE_LOG_PROBS)
+    _check_lengths(count, {name: answer[name] for name in named})
     if status.max(initial=0) > max(_STATUSES):
         raise BadAnswerError(
             f"{contract.CANDIDATE_STATUS}: found {status.max()}, expected {sorted(_STATUSES)}"
@@ -123,9 +122,9 @@ def decode_priors(sent: NDArray[np.float32], answer: Tensors) -> Priors:
         raise BadAnswerError(
             f"{contract.CANDIDATE_LOG_PROBS}: found a value that is no log-probability"
         )
-    adjustments = adjusted.astype(np.float64) - sent
+    adjustments = answer[contract.ADJUSTMENTS].astype(np.float64)
     limit = float(answer[contract.ADJUSTMENT_LIMIT][0])
-    _check_adjustments(adjustments, sent, is_known, limit)
+    _check_adjustments(adjustments, is_known, limit)
     return Priors(
         adjustments=adjustments,
         log_probs=np.where(is_known, log_probs, np.float32(np.nan)),
@@ -154,20 +153,18 @@ def _check_forecast(ids: NDArray[Any], log_probs: NDArray[Any], asked: Tensors) 
 
 def _check_adjustments(
     adjustments: NDArray[np.float64],
-    sent: NDArray[np.float32],
     is_known: NDArray[np.bool_],
     limit: float,
 ) -> None:
     if not np.isfinite(adjustments).all():
-        raise BadAnswerError(f"{contract.ADJUSTED_LOGITS}: found a value that is not finite")
-    rounding = np.spacing(np.abs(sent) + np.float32(abs(limit)))
-    if not (np.abs(adjustments) <= limit + rounding).all():  # a limit that is NaN fails
+        raise BadAnswerError(f"{contract.ADJUSTMENTS}: found a value that is not finite")
+    if not (np.abs(adjustments) <= limit).all():  # a limit that is NaN fails
         raise BadAnswerError(
-            f"{contract.ADJUSTED_LOGITS}: found a change of {np.abs(adjustments).max():.6g}, "
+            f"{contract.ADJUSTMENTS}: found a change of {np.abs(adjustments).max():.6g}, "
             f"the bundle's limit is {limit:.6g}"
         )
     if adjustments[~is_known].any():
-        raise BadAnswerError(f"{contract.ADJUSTED_LOGITS}: found a change off the catalogue")
+        raise BadAnswerError(f"{contract.ADJUSTMENTS}: found a change off the catalogue")
 
 
 def _check_lengths(expected: int, tensors: Tensors) -> None:

@@ -20,7 +20,7 @@ from adprior_client.types import Reason, Source
 from adprior_runtime import contract
 
 _OUTPUTS: Final = (
-    contract.ADJUSTED_LOGITS,
+    contract.ADJUSTMENTS,
     contract.CANDIDATE_LOG_PROBS,
     contract.CANDIDATE_STATUS,
     contract.ADJUSTMENT_LIMIT,
@@ -155,7 +155,7 @@ class Scoring:
     def _scored(
         self, core: Core, call: Call, answer: Mapping[str, NDArray[Any]], forecast: Forecast
     ) -> Ranking:
-        priors = decoding.decode_priors(self.sent, answer)
+        priors = decoding.decode_priors(self.sent.size, answer)
         adjusted = self.base + priors.adjustments
         shadow = core.config.shadow or bool(forecast.withheld)
         reason = None if forecast.reason is Reason.SHADOW else forecast.reason

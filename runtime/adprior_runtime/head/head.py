@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,8 @@ from adprior_runtime.head.features import FEATURE_NAMES, CandidatePriors
 HEAD_INPUTS: Final = ("base_logits", "features", "statuses", "has_forecast")
 """The graph's: float32 [n], float32 [n, 6], uint8 [n], bool [1]."""
 
-HEAD_OUTPUT: Final = "adjusted_logits"
-"""The graph's: float32 [n]."""
+HEAD_OUTPUTS: Final = ("adjusted_logits", "adjustments")
+"""The graph's: float32 [n] each."""
 
 IDENTITY: Final = "identity"
 """The ``kind`` of the head that a bundle has before its first fit: it changes nothing."""
@@ -47,6 +47,18 @@ _TYPES: Final = {
     "statuses": "tensor(uint8)",
     "has_forecast": "tensor(bool)",
 }
+
+
+class Adjusted(NamedTuple):
+    """What the head returns for n candidates.
+
+    Attributes:
+        logits: float32 [n], the base logits plus the adjustments.
+        adjustments: float32 [n], clip(g(x), -clamp, clamp), 0 where there is no prior.
+    """
+
+    logits: npt.NDArray[np.float32]
+    adjustments: npt.NDArray[np.float32]
 
 
 class PriorHead:
@@ -74,10 +86,16 @@ class PriorHead:
         except Exception as error:  # ONNX Runtime's errors share no public base
             reason = " ".join(str(error).split())
             raise ArtefactError(f"{path}: not a prior head in ONNX: {reason}") from error
-        if types != _TYPES or outputs != [HEAD_OUTPUT]:
+        if outputs == list(HEAD_OUTPUTS[:1]):
+            raise ArtefactError(
+                f"{path}: a head of an earlier adprior, without the output {HEAD_OUTPUTS[1]}; "
+                "build the bundle again from its checkpoint (adprior build), then fit its head "
+                "again (adprior fit-head)"
+            )
+        if types != _TYPES or outputs != list(HEAD_OUTPUTS):
             raise ArtefactError(
                 f"{path}: not a prior head: found inputs {types} and outputs {outputs}, "
-                f"expected {_TYPES} and {[HEAD_OUTPUT]}"
+                f"expected {_TYPES} and {list(HEAD_OUTPUTS)}"
             )
         _check_metadata(path, metadata)
         self._path = path
@@ -118,9 +136,7 @@ class PriorHead:
                     f"{_REMEDY}"
                 )
 
-    def adjust(
-        self, base_logits: npt.NDArray[np.float32], priors: CandidatePriors
-    ) -> npt.NDArray[np.float32]:
+    def adjust(self, base_logits: npt.NDArray[np.float32], priors: CandidatePriors) -> Adjusted:
         """Return z' = z + clip(g(x), -clamp, clamp), and z itself where there is no prior.
 
         Each candidate's answer is independent of the others beside it.
@@ -130,11 +146,10 @@ class PriorHead:
             priors: Of the same n candidates.
         """
         if len(base_logits) == 0:
-            return np.zeros(0, dtype=np.float32)
+            return Adjusted(np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.float32))
         values = (base_logits, priors.features, priors.statuses, np.array([priors.has_forecast]))
         feed = dict(zip(HEAD_INPUTS, map(np.ascontiguousarray, values), strict=True))
-        adjusted: npt.NDArray[np.float32] = self._session.run([HEAD_OUTPUT], feed)[0]
-        return adjusted
+        return Adjusted(*self._session.run(HEAD_OUTPUTS, feed))
 
 
 def _check_metadata(path: Path, metadata: Mapping[str, str]) -> None:

@@ -70,7 +70,8 @@ class TritonPythonModel(RequestModel):
         adjusted = self._head.adjust(base_logits, priors)
         self.metrics.record(priors.statuses, self._count)
         return {
-            contract.ADJUSTED_LOGITS: adjusted,
+            contract.ADJUSTED_LOGITS: adjusted.logits,
+            contract.ADJUSTMENTS: adjusted.adjustments,
             contract.CANDIDATE_LOG_PROBS: priors.log_probs,
             contract.CANDIDATE_STATUS: priors.statuses,
             contract.PRIOR_FEATURES: priors.features,

@@ -181,7 +181,7 @@ def _described(*, contents: list[bytes]) -> bytes:
         contract.BUNDLE_ID: "BYTES",
         contract.ANSWER_VERSION: "BYTES",
         contract.ADVERTISER_IDS: "INT64",
-        contract.ADJUSTED_LOGITS: "FP32",
+        contract.ADJUSTMENTS: "FP32",
     }
     outputs = [
         service_pb2.ModelInferResponse.InferOutputTensor(name=name, datatype=kind, shape=[1, 1])
@@ -221,9 +221,9 @@ FORECAST_FAULTS: dict[str, Any] = {
     "another type": {contract.ADVERTISER_IDS: np.zeros((1, 3), dtype=np.float32)},
 }
 RANKING_FAULTS: dict[str, Any] = {
-    "logits that are NaN": {contract.ADJUSTED_LOGITS: NAN},
-    "beyond the clamp": {contract.ADJUSTED_LOGITS: np.array([[9, 9, 9]], dtype=np.float32)},
-    "too few": {contract.ADJUSTED_LOGITS: np.zeros((1, 2), dtype=np.float32)},
+    "adjustments that are NaN": {contract.ADJUSTMENTS: NAN},
+    "beyond the clamp": {contract.ADJUSTMENTS: np.array([[9, 9, 9]], dtype=np.float32)},
+    "too few": {contract.ADJUSTMENTS: np.zeros((1, 2), dtype=np.float32)},
     "a status of 7": {contract.CANDIDATE_STATUS: np.full((1, 3), 7, dtype=np.uint8)},
     "log-probabilities that are NaN": {contract.CANDIDATE_LOG_PROBS: NAN},
     "a clamp that is NaN": {contract.ADJUSTMENT_LIMIT: NAN[:, :1]},

@@ -142,7 +142,7 @@ def _typical_error(path: Path, columns: Columns, bundle: Bundle, tmp_path: Path)
         statuses=np.zeros(count, dtype=np.uint8),
         features=rows.features,
     )
-    increments = model.adjust(rows.base_logits, priors) - rows.base_logits
+    increments = model.adjust(rows.base_logits, priors).adjustments
     planted = TRUE_BIAS + rows.features @ TRUE_WEIGHTS
     return float(np.sqrt(((increments - planted) ** 2).mean()))
 

@@ -83,12 +83,12 @@ def test_the_graph_is_the_formula_for_one_row_and_for_many(
     random = np.random.default_rng(seed)
     features = random.uniform(-6, 6, (37, len(FEATURE_NAMES))).astype(np.float32)
     base = random.normal(0, 3, 37).astype(np.float32)
-    together = written[name].adjust(base, priors(features))
+    together = written[name].adjust(base, priors(features)).logits
     np.testing.assert_allclose(
-        together, adjust_logits(HEADS[name], base, priors(features)), atol=1e-5
+        together, adjust_logits(HEADS[name], base, priors(features)).logits, atol=1e-5
     )
     alone = [
-        written[name].adjust(base[row : row + 1], priors(features[row : row + 1]))[0]
+        written[name].adjust(base[row : row + 1], priors(features[row : row + 1])).logits[0]
         for row in range(37)
     ]
     assert together.tobytes() == np.array(alone, dtype=np.float32).tobytes()
@@ -101,7 +101,7 @@ def test_an_adjusted_logit_rises_with_the_ranker_s(
 ) -> None:
     features = np.tile(np.array([[-3, 1, 1, 0.5, 2, 0.2]], dtype=np.float32), (2, 1))
     base = np.sort(np.array([low, high], dtype=np.float32))
-    adjusted = written[name].adjust(base, priors(features))
+    adjusted = written[name].adjust(base, priors(features)).logits
     assert adjusted[0] <= adjusted[1]
 
 

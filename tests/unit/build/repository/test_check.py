@@ -474,8 +474,8 @@ CONFIG_FAULTS: dict[str, tuple[str, Callable[[Any], object], str]] = {
     ),
     "the embedded ensemble with a step's tensor unmapped": (
         "advertiser_ranking/configs/cpu.pbtxt",
-        lambda c: _step(c, "llm_engine").output_map.pop("candidate_exact"),
-        "step prior_head waiting for candidate_exact",
+        lambda c: _step(c, "llm_engine").output_map.pop("scored_exact"),
+        "step prior_head waiting for scored_exact",
     ),
 }
 

@@ -95,9 +95,9 @@ def test_a_bundle_without_a_fitted_head_is_told_with_the_way_to_one(
 
     def answer(_model: str, asked: Any) -> Any:
         base = asked[contract.BASE_LOGITS]
-        moved = np.where(np.arange(base.size) == 2, base, base + np.float32(adjustment))
+        adjustments = np.where(np.arange(base.size) == 2, 0, adjustment).astype(np.float32)
         changed = {
-            contract.ADJUSTED_LOGITS: moved,
+            contract.ADJUSTMENTS: adjustments[None],
             contract.ADJUSTMENT_LIMIT: np.array([[limit]], dtype=np.float32),
         }
         return ranking_tensors(asked, **changed)

@@ -260,17 +260,17 @@ def test_a_bad_request_is_refused_by_name(changed: dict[str, Any], message: str)
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        (_scored([-1, -2]), r"candidate_log_probs: found shape \(2,\), expected \(3,\)"),
-        (_scored([-1, np.nan, 0]), r"candidate_log_probs\[1\]: found nan, expected at most 0"),
-        (_scored([-1, -2, np.inf]), r"candidate_log_probs\[2\]: found inf"),
-        (_scored([0.01, -2, -np.inf]), r"candidate_log_probs\[0\]: found 0\.01"),
+        (_scored([-1, -2]), r"scored_log_probs: found shape \(2,\), expected \(3,\)"),
+        (_scored([-1, np.nan, 0]), r"scored_log_probs\[1\]: found nan, expected at most 0"),
+        (_scored([-1, -2, np.inf]), r"scored_log_probs\[2\]: found inf"),
+        (_scored([0.01, -2, -np.inf]), r"scored_log_probs\[0\]: found 0\.01"),
         (
             {"scored_log_probs": None, "scored_exact": np.ones(3, np.bool_)},
-            "candidate_log_probs: missing beside candidate_exact, expected both or neither",
+            "scored_log_probs: missing beside scored_exact, expected both or neither",
         ),
         (
             {"scored_log_probs": np.zeros(3, "f4"), "scored_exact": None},
-            "candidate_exact: missing beside candidate_log_probs",
+            "scored_exact: missing beside scored_log_probs",
         ),
     ],
 )

@@ -76,14 +76,24 @@ def _rewrite(source: Path, target: Path, **metadata: str | None) -> None:
     onnx.save(model, target)
 
 
+def test_a_head_without_adjustments_is_refused_with_the_remedy(path: Path, tmp_path: Path) -> None:
+    model = onnx.load(str(path))
+    del model.graph.output[1]
+    onnx.save(model, tmp_path / "old.onnx")
+    with pytest.raises(ArtefactError, match=r"without the output adjustments; build .* fit-head"):
+        PriorHead(tmp_path / "old.onnx")
+
+
 @given(st.integers(0, 2**32), st.integers(0, 40), st.booleans())
 def test_the_graph_is_the_formula(
     head: PriorHead, seed: int, count: int, has_forecast: bool
 ) -> None:
     priors, base = _priors(seed, count, has_forecast=has_forecast), _logits(seed, count)
     adjusted = head.adjust(base, priors)
-    assert adjusted.dtype == np.float32
+    assert adjusted.logits.dtype == adjusted.adjustments.dtype == np.float32
     np.testing.assert_allclose(adjusted, adjust_logits(_logistic(), base, priors), atol=1e-5)
+    changed = base + adjusted.adjustments
+    np.testing.assert_array_equal(adjusted.logits, changed)
 
 
 @given(st.integers(0, 2**32), st.integers(1, 40))
@@ -99,20 +109,24 @@ def test_without_a_prior_a_logit_is_bit_for_bit_its_own(
         features=off.features,
     )
     for priors in (off, _priors(seed, count, has_forecast=False)):
-        assert head.adjust(base, priors).tobytes() == base.tobytes()
+        adjusted = head.adjust(base, priors)
+        assert adjusted.logits.tobytes() == base.tobytes()
+        assert not adjusted.adjustments.any()
 
 
 def test_the_mask_selects_and_never_multiplies(head: PriorHead) -> None:
     priors = _priors(0, 3, has_forecast=False)
     priors.features[:] = np.nan
     base = _logits(0, 3)
-    assert head.adjust(base, priors).tobytes() == base.tobytes()
+    adjusted = head.adjust(base, priors)
+    assert adjusted.logits.tobytes() == base.tobytes()
+    assert not adjusted.adjustments.any()
 
 
 @given(st.integers(0, 2**32))
 def test_a_candidate_is_adjusted_alone_as_beside_others(head: PriorHead, seed: int) -> None:
     priors, base = _priors(seed, 40), _logits(seed, 40)
-    together = head.adjust(base, priors)
+    together = head.adjust(base, priors).logits
     alone = [
         head.adjust(
             base[i : i + 1],
@@ -121,7 +135,7 @@ def test_a_candidate_is_adjusted_alone_as_beside_others(head: PriorHead, seed: i
                 statuses=priors.statuses[i : i + 1],
                 features=priors.features[i : i + 1],
             ),
-        )[0]
+        ).logits[0]
         for i in range(40)
     ]
     assert together.tobytes() == np.array(alone, dtype=np.float32).tobytes()
@@ -130,7 +144,7 @@ def test_a_candidate_is_adjusted_alone_as_beside_others(head: PriorHead, seed: i
 def test_no_logit_moves_more_than_the_clamp(tmp_path: Path) -> None:
     write_head(tmp_path / "head.onnx", _logistic(clamp=0.25), METADATA)
     head = PriorHead(tmp_path / "head.onnx")
-    moved = head.adjust(np.zeros(200, dtype=np.float32), _priors(1, 200))
+    moved = head.adjust(np.zeros(200, dtype=np.float32), _priors(1, 200)).adjustments
     assert head.metadata["clamp"] == "0.25"
     assert np.abs(moved).max() == 0.25
     assert (moved == 0.25).any()
@@ -152,7 +166,7 @@ def test_the_identity_head_changes_nothing(tmp_path: Path) -> None:
     head = PriorHead(path)
     base = _logits(0, 50)
     assert head.metadata["kind"] == "identity"
-    assert (head.adjust(base, _priors(0, 50)) == base).all()
+    assert (head.adjust(base, _priors(0, 50)).logits == base).all()
     assert (head.is_fitted, head.limit) == (False, 0.0)
 
 
@@ -160,7 +174,7 @@ def test_a_fitted_head_that_adds_nothing_is_a_fitted_one(tmp_path: Path) -> None
     path = tmp_path / "head.onnx"
     write_head(path, replace(_logistic(), weights=np.zeros(6), bias=0.0, clamp=1.5), METADATA)
     head = PriorHead(path)
-    assert (head.adjust(_logits(0, 50), _priors(0, 50)) == _logits(0, 50)).all()
+    assert (head.adjust(_logits(0, 50), _priors(0, 50)).logits == _logits(0, 50)).all()
     assert (head.is_fitted, head.limit) == (True, 1.5)
 
 
@@ -173,7 +187,9 @@ def test_a_graph_unlike_its_source_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = prior_head.adjust_logits
-    monkeypatch.setattr(prior_head, "adjust_logits", lambda *given: real(*given) + 1e-3)
+    monkeypatch.setattr(
+        prior_head, "adjust_logits", lambda *given: [part + 1e-3 for part in real(*given)]
+    )
     with pytest.raises(ArtefactError, match="differs from NumPy"):
         write_head(tmp_path / "head.onnx", _logistic(), METADATA)
     assert list(tmp_path.iterdir()) == []
