@@ -34,13 +34,14 @@ from adprior_runtime.contract import (
     PRIOR_HEAD,
     TOKENIZER,
 )
+from adprior_runtime.engines.registry import ENGINES, ONNX
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.text.json_text import to_json
 
 MANIFEST: Final = "manifest.json"
 TOKENIZER_FILE: Final = "tokenizer.json"
 PROMPT_FILE: Final = "prompt.json"
-ONNX_MODEL_FILE: Final = "model.onnx"
+ONNX_MODEL_FILE: Final = ONNX.files[0]
 HEAD_FILE: Final = "head.onnx"
 CATALOGUE_FILE: Final = "catalogue.parquet"
 POPULARITY_FILE: Final = "popularity.parquet"
@@ -69,7 +70,7 @@ class Manifest:
     Attributes:
         bundle_id: Hash of the files' hashes and the settings.
         contract_version: The tensor contract it was made for.
-        engine: ``onnx``, or ``tensorrt-llm`` for a bundle whose engine is compiled elsewhere.
+        engine: A name of `adprior_runtime.engines.registry`.
         forecast_k: How many advertisers a forecast holds unless the request says otherwise; the
             prior head was fitted with it.
         max_top_k: The most that a request may ask for, where the catalogue has more names; never
@@ -94,7 +95,7 @@ class Manifest:
 
     bundle_id: str
     contract_version: str = CONTRACT_VERSION
-    engine: str = "onnx"
+    engine: str = ONNX.name
     forecast_k: int = 20
     max_top_k: int = 256
     search_mode: str = "exact"
@@ -122,6 +123,10 @@ class Manifest:
                 raise ArtefactError(f"manifest: {item.name} is {value!r}, expected a whole number")
             if item.type == "float" and (type(value) is not float or not 0 <= value < math.inf):
                 raise ArtefactError(f"manifest: {item.name} is {value!r}, expected 0 or more")
+        if self.engine not in ENGINES:
+            raise ArtefactError(
+                f"manifest: engine is {self.engine!r}, expected one of {', '.join(ENGINES)}"
+            )
         for name in ("forecast_k", "max_top_k", "beam_width"):
             if not 1 <= getattr(self, name) <= MAX_TOP_K:
                 raise ArtefactError(

@@ -14,7 +14,7 @@ from adprior_build.repository.server_tuning import Tuning, read_scaling
 from adprior_client import ClientConfig
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle
 from adprior_runtime.contract import LLM_ENGINE, TOKENIZER, Scaling
-from adprior_runtime.engines.compiled_tensorrt_llm import ENGINE_KIND
+from adprior_runtime.engines.registry import TENSORRT_LLM
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.server.endpoints import free_ports
 from adprior_runtime.server.tritonserver import TritonServer
@@ -38,8 +38,10 @@ class Served:
 def build_repository(bundle: Path, directory: Path, tuning: Tuning | None) -> Path:
     """Fill an empty directory with the repository of a bundle, as ``adprior build`` does."""
     opened = Bundle.open(bundle)
-    if opened.engine == ENGINE_KIND:
-        raise InvalidInputError(f"--bundle {bundle} is for {ENGINE_KIND}; give --url of its server")
+    if opened.engine == TENSORRT_LLM.name:
+        raise InvalidInputError(
+            f"--bundle {bundle} is for {opened.engine}; give --url of its server"
+        )
     check_coherence(opened)
     directory.mkdir(parents=True)
     fill_repository(directory, opened, tuning)

@@ -23,7 +23,7 @@ from adprior_build.repository.server_tuning import load_tuning
 from adprior_build.tensorrt_llm import engine_options
 from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_runtime.bundle import MANIFEST, Bundle
-from adprior_runtime.engines.compiled_tensorrt_llm import ENGINE_KIND
+from adprior_runtime.engines.registry import ENGINES, ONNX
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.atomic import replace_directory, scratch_directory
 from adprior_runtime.search.search import SearchMode
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--catalogue", type=Path, help="advertisers (CSV or Parquet), if new")
     parser.add_argument("--head", type=Path, help="prior head of `adprior fit-head`")
     parser.add_argument(
-        "--engine", choices=("onnx", ENGINE_KIND), default="onnx", help="what runs the model (onnx)"
+        "--engine", choices=[*ENGINES], default=ONNX.name, help="what runs the model (%(default)s)"
     )
     parser.add_argument(
         "--forecast-k", type=positive_integer, metavar="N", help="advertisers in a forecast (20)"

@@ -33,7 +33,8 @@ from adprior_runtime.bundle import (
 )
 from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.catalogue.trie import Trie
-from adprior_runtime.engines.compiled_tensorrt_llm import ENGINE_KIND
+from adprior_runtime.engines.onnx_graph import MAX_POSITIONS, PAST_KEYS
+from adprior_runtime.engines.registry import ENGINES, ONNX
 from adprior_runtime.errors import ArtefactError, InvalidInputError
 from adprior_runtime.files.atomic import OTHERS_WRITE
 from adprior_runtime.prompt.renderer import PromptRenderer, PromptTemplate
@@ -79,7 +80,7 @@ def fill_from_checkpoint(
         link_or_copy(checkpoint / name, directory / name, link=False)
     catalogue = _read_catalogue(catalogue_path or checkpoint / CATALOGUE_FILE, directory)
     parity = None
-    if settings.get("engine") != ENGINE_KIND:
+    if ENGINES[settings.get("engine", ONNX.name)] is ONNX:
         parity = _export(checkpoint, directory / ONNX_MODEL_FILE, precision)
         settings["log_prob_error"] = error_of_graph(parity.difference, precision)
     commands = (*commands[:-1], training["command"], *commands[-1:])
@@ -158,7 +159,7 @@ def check_coherence(bundle: Bundle) -> None:
                 f"({name!r}): it was made with another tokenizer or catalogue"
             )
     PriorHead(bundle.path(HEAD_FILE)).require_belongs(manifest)
-    if manifest.engine != ENGINE_KIND:
+    if manifest.engine == ONNX.name:
         _check_sizes(bundle, renderer)
 
 
@@ -207,7 +208,7 @@ def _check_sizes(bundle: Bundle, renderer: PromptRenderer) -> None:
     path = bundle.path(ONNX_MODEL_FILE)
     try:
         model = onnx.load(str(path), load_external_data=False)
-        positions = int({item.key: item.value for item in model.metadata_props}["max_positions"])
+        positions = int({item.key: item.value for item in model.metadata_props}[MAX_POSITIONS])
         vocabulary = model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
         types = {item.name: item.type.tensor_type.elem_type for item in model.graph.input}
     except Exception as error:  # protobuf's errors share no public base
@@ -219,7 +220,7 @@ def _check_sizes(bundle: Bundle, renderer: PromptRenderer) -> None:
             f"{bundle.directory}: a name has token {largest}, the model knows {vocabulary}"
         )
     require_error(
-        bundle.manifest, is_half=types.get("past_keys") == onnx.TensorProto.DataType.FLOAT16
+        bundle.manifest, is_half=types.get(PAST_KEYS) == onnx.TensorProto.DataType.FLOAT16
     )
 
 

@@ -1,12 +1,8 @@
 """A causal language model as the ONNX graph that `adprior_runtime.engines.onnx` runs.
 
-Inputs: ``input_ids`` and ``position_ids`` int64 [1, new], ``attention_mask`` float32
-[1, 1, new, past + new] (added to the scores), ``wanted_positions`` int64 [wanted] (into the new
-ones), ``past_keys`` and ``past_values`` float32 [layers, 1, key-value heads, past, head size].
-Outputs: ``log_probs`` float32 [1, wanted, vocabulary], ``new_keys`` and ``new_values`` of the new
-positions. In half precision (for GPUs) the cache and all arithmetic but the last softmax are
-float16; "fp16-weights" only stores the matrices so, and ONNX Runtime makes them single when it
-loads the graph.
+The inputs and outputs are those of `adprior_runtime.engines.onnx_graph`. In half precision (for
+GPUs) the cache and all arithmetic but the last softmax are float16; "fp16-weights" only stores the
+matrices so, and ONNX Runtime makes them single when it loads the graph.
 """
 
 from __future__ import annotations
@@ -25,6 +21,7 @@ from transformers import DynamicCache
 
 from adprior_build.repository.onnx_parity import MOST_HALF, Parity, check_parity
 from adprior_build.training.checkpoint import next_token_logits
+from adprior_runtime.engines import onnx_graph
 from adprior_runtime.engines.onnx import causal_mask
 from adprior_runtime.errors import ArtefactError
 
@@ -86,16 +83,9 @@ def export_onnx(model: Any, path: Path, *, name: str, precision: str = "fp32") -
         _round_weights(model)
     model.config._attn_implementation = "eager"  # a mask of any shape, no fast paths to trace
     inputs = _sample_inputs(model)
-    axes = {
-        "input_ids": {1: "new"},
-        "position_ids": {1: "new"},
-        "attention_mask": {2: "new", 3: "positions"},
-        "wanted_positions": {0: "wanted"},
-        "past_keys": {3: "past"},
-        "past_values": {3: "past"},
-    }
     shapes = {
-        name: dict.fromkeys(dynamic, torch.export.Dim.DYNAMIC) for name, dynamic in axes.items()
+        tensor.name: dict.fromkeys(tensor.varying_axes, torch.export.Dim.DYNAMIC)
+        for tensor in onnx_graph.INPUTS
     }
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
@@ -103,14 +93,16 @@ def export_onnx(model: Any, path: Path, *, name: str, precision: str = "fp32") -
             kwargs=inputs,
             dynamo=True,
             dynamic_shapes=shapes,
-            output_names=["log_probs", "new_keys", "new_values"],
+            output_names=list(onnx_graph.OUTPUT_NAMES),
         )
     if program is None:
         raise ArtefactError("torch.onnx.export gave no program")
     proto = program.model_proto
     _strip(proto)
     config = model.config.get_text_config()
-    onnx.helper.set_model_props(proto, {"max_positions": str(config.max_position_embeddings)})
+    onnx.helper.set_model_props(
+        proto, {onnx_graph.MAX_POSITIONS: str(config.max_position_embeddings)}
+    )
     if precision == "fp16":
         proto = _halved(proto)
     elif precision == "fp16-weights":
@@ -129,12 +121,12 @@ def _sample_inputs(model: Any) -> dict[str, torch.Tensor]:
     cache = (config.num_hidden_layers, 1, heads, past, head_size)
     mask = np.pad(causal_mask(new), ((0, 0), (past, 0)))
     return {
-        "input_ids": torch.arange(new)[None],
-        "position_ids": torch.arange(past, past + new)[None],
-        "attention_mask": torch.from_numpy(mask)[None, None],
-        "wanted_positions": torch.tensor([1, new - 1]),
-        "past_keys": torch.randn(cache),
-        "past_values": torch.randn(cache),
+        onnx_graph.INPUT_IDS: torch.arange(new)[None],
+        onnx_graph.POSITION_IDS: torch.arange(past, past + new)[None],
+        onnx_graph.ATTENTION_MASK: torch.from_numpy(mask)[None, None],
+        onnx_graph.WANTED_POSITIONS: torch.tensor([1, new - 1]),
+        onnx_graph.PAST_KEYS: torch.randn(cache),
+        onnx_graph.PAST_VALUES: torch.randn(cache),
     }
 
 
@@ -146,7 +138,7 @@ def _halved(proto: onnx.ModelProto) -> onnx.ModelProto:
         warnings.simplefilter("ignore")  # of weights too small for half precision, cut to its least
         halved: onnx.ModelProto = float16.convert_float_to_float16(
             proto,
-            keep_io_types=["attention_mask", "log_probs"],
+            keep_io_types=[onnx_graph.ATTENTION_MASK, onnx_graph.LOG_PROBS],
             op_block_list=[*float16.DEFAULT_OP_BLOCK_LIST, "LogSoftmax"],
         )
     return halved

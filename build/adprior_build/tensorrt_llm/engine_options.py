@@ -18,7 +18,8 @@ from adprior_build.tensorrt_llm.engine_build import (
     set_engine_parameters,
 )
 from adprior_runtime.bundle import MANIFEST, Bundle, Manifest
-from adprior_runtime.engines.compiled_tensorrt_llm import ENGINE_KIND, find_engine
+from adprior_runtime.engines.compiled_tensorrt_llm import find_engine
+from adprior_runtime.engines.registry import ONNX, TENSORRT_LLM
 from adprior_runtime.errors import InvalidInputError
 
 UNRECORDED: Final = frozenset({"dry_run", "work", "examples"})
@@ -36,7 +37,7 @@ _ONLY_ONNX: Final = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options, in a group of their own."""
-    group = parser.add_argument_group(f"with --engine {ENGINE_KIND} (docs/gpu.md)")
+    group = parser.add_argument_group(f"with --engine {TENSORRT_LLM.name} (docs/gpu.md)")
     group.add_argument("--deployment", type=Path, help="GPU and load (TOML, see deploy/)")
     group.add_argument(
         "--dry-run", action="store_true", help="print the commands; a repository without engine"
@@ -67,17 +68,21 @@ def check_options(args: argparse.Namespace) -> Deployment | None:
             raise InvalidInputError(
                 f"--bundle {args.bundle} is for --engine {kind}; another engine needs --checkpoint"
             )
-    if args.engine != ENGINE_KIND:
-        _refuse(args, (*_ONLY_HERE, "dry_run"), f"goes with --engine {ENGINE_KIND}")
+    if args.engine != TENSORRT_LLM.name:
+        _refuse(args, (*_ONLY_HERE, "dry_run"), f"goes with --engine {TENSORRT_LLM.name}")
         return None
-    _refuse(args, _ONLY_ONNX, f"has no effect with --engine {ENGINE_KIND}; see the deployment")
+    _refuse(
+        args, _ONLY_ONNX, f"has no effect with --engine {TENSORRT_LLM.name}; see the deployment"
+    )
     if args.precision != "fp32":
-        raise InvalidInputError("--precision is for --engine onnx; see the deployment's dtype")
+        raise InvalidInputError(
+            f"--precision is for --engine {ONNX.name}; see the deployment's dtype"
+        )
     if args.engine_from is not None:
         _refuse(args, ("dry_run", "calibration_users"), "does not go with --engine-from")
     elif args.checkpoint is None or args.deployment is None:
         raise InvalidInputError(
-            f"--engine {ENGINE_KIND} needs --checkpoint and --deployment to build an engine, or "
+            f"--engine {args.engine} needs --checkpoint and --deployment to build an engine, or "
             "--engine-from DIR to use one built before"
         )
     if args.dry_run and find_engine(args.output / VERSION_DIRECTORY) is not None:
@@ -94,9 +99,9 @@ def check_options(args: argparse.Namespace) -> Deployment | None:
 
 def manifest_settings(args: argparse.Namespace, deployment: Deployment | None) -> dict[str, Any]:
     """Return what the manifest says of the engine."""
-    if args.engine != ENGINE_KIND:
+    if args.engine != TENSORRT_LLM.name:
         return {}
-    settings: dict[str, Any] = {} if args.bundle is not None else {"engine": ENGINE_KIND}
+    settings: dict[str, Any] = {} if args.bundle is not None else {"engine": TENSORRT_LLM.name}
     if deployment is not None:
         settings["beam_width"] = deployment.beam_width
     return settings
@@ -113,7 +118,7 @@ def add_engine(
         args: The command's options.
         deployment: As `check_options` returned it.
     """
-    if args.engine != ENGINE_KIND:
+    if args.engine != TENSORRT_LLM.name:
         return
     if args.engine_from is not None or deployment is None:
         if deployment is None:

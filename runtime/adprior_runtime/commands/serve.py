@@ -11,7 +11,6 @@ from typing import Final
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, PROMPT_FILE, Manifest, check_seal
 from adprior_runtime.contract import CPU_CONFIG_NAME, LLM_ENGINE, MODEL_NAMES, TOKENIZER
 from adprior_runtime.engines.compiled_tensorrt_llm import (
-    ENGINE_KIND,
     NeededSizes,
     engine_mismatches,
     find_engine,
@@ -19,6 +18,7 @@ from adprior_runtime.engines.compiled_tensorrt_llm import (
     read_engine_parameters,
 )
 from adprior_runtime.engines.gpu_faults import IMAGE
+from adprior_runtime.engines.registry import ONNX
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidInputError
 from adprior_runtime.files.file_modes import check_unwritable
 from adprior_runtime.prompt.renderer import PromptTemplate
@@ -203,7 +203,7 @@ def _choose_config(repository: Path) -> str | None:
     version = repository / LLM_ENGINE / "1"
     manifest = Manifest.load(version / "bundle" / MANIFEST)
     engine = find_engine(version)
-    if manifest.engine != ENGINE_KIND and engine is None:
+    if manifest.engine == ONNX.name and engine is None:
         return CPU_CONFIG_NAME
     if engine is None:
         raise InvalidInputError(

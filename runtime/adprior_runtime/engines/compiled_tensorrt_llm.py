@@ -14,17 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from adprior_runtime.engines.gpu_faults import TENSORRT_LLM_VERSION
+from adprior_runtime.engines.registry import TENSORRT_LLM
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.repository.served_configs import read_config
-
-ENGINE_KIND: Final = "tensorrt-llm"
-"""A manifest's ``engine``, and the option of ``adprior build``."""
 
 KV_SHARE: Final = "kv_cache_free_gpu_mem_fraction"
 """The parameter with the part of the free memory that becomes KV cache."""
 
-_CONFIG: Final = "config.json"
-_ENGINE: Final = "rank0.engine"
+_ENGINE, _CONFIG = TENSORRT_LLM.files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

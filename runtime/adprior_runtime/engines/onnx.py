@@ -21,7 +21,19 @@ import numpy.typing as npt
 import onnxruntime
 
 from adprior_runtime.engines.base import PASS_TOKENS, ROOT, Engine, LogProbs
-from adprior_runtime.engines.onnx_passes import Cache, DevicePasses, HostPasses, Passes
+from adprior_runtime.engines.kv_cache import KvCache
+from adprior_runtime.engines.onnx_graph import (
+    ATTENTION_MASK,
+    HALF,
+    INPUT_IDS,
+    LOG_PROBS,
+    MAX_POSITIONS,
+    PAST_KEYS,
+    POSITION_IDS,
+    WANTED_POSITIONS,
+    check_graph,
+)
+from adprior_runtime.engines.onnx_passes import DevicePasses, HostPasses, Passes
 from adprior_runtime.engines.processors import threads_of_each
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidRequestError
 
@@ -53,7 +65,7 @@ class OnnxState:
     """
 
     prompt_length: int
-    cache: Cache
+    cache: KvCache
     parents: _Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     depths: _Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
@@ -101,17 +113,19 @@ class OnnxEngine(Engine[OnnxState]):
             session = onnxruntime.InferenceSession(
                 str(path), options, providers=[(provider, _PROVIDER_OPTIONS.get(device, {}))]
             )
-            types = {item.name: item.type for item in session.get_inputs()}
-            self.is_half = types["past_keys"] == "tensor(float16)"
-            self._vocabulary = int(session.get_outputs()[0].shape[-1])
-            self._max_positions = int(session.get_modelmeta().custom_metadata_map["max_positions"])
+            check_graph(session)
+            inputs = {item.name: item for item in session.get_inputs()}
+            outputs = {item.name: item for item in session.get_outputs()}
+            self.is_half = inputs[PAST_KEYS].type == HALF
+            self._vocabulary = int(outputs[LOG_PROBS].shape[-1])
+            self._max_positions = int(session.get_modelmeta().custom_metadata_map[MAX_POSITIONS])
             self._passes: Passes = (
                 HostPasses(session) if device == "cpu" else DevicePasses(session, device, provider)
             )
         except Exception as error:  # ONNX Runtime's errors share no public base
             raise ArtefactError(f"{path}: not a language model in ONNX: {error}") from error
         self._head_ids: list[int] = []
-        self._head = Cache()
+        self._head = KvCache()
         if head_ids:
             head, _ = self.prefill(list(head_ids))
             self._head, self._head_ids = head.cache, list(head_ids)
@@ -130,7 +144,7 @@ class OnnxEngine(Engine[OnnxState]):
             )
         if length <= head or list(prompt_ids[:head]) != self._head_ids:
             head = 0
-        state = OnnxState(length, self._head.fork() if head else Cache())
+        state = OnnxState(length, self._head.fork() if head else KvCache())
         log_probs = self._run(
             state,
             np.asarray(prompt_ids[head:], dtype=np.int64),
@@ -186,10 +200,10 @@ class OnnxEngine(Engine[OnnxState]):
     ) -> LogProbs:
         """One forward pass; adds to the cache, returns log-probabilities where wanted."""
         inputs: dict[str, npt.NDArray[Any]] = {
-            "input_ids": token_ids[None],
-            "position_ids": positions[None],
-            "attention_mask": mask[None, None],
-            "wanted_positions": wanted,
+            INPUT_IDS: token_ids[None],
+            POSITION_IDS: positions[None],
+            ATTENTION_MASK: mask[None, None],
+            WANTED_POSITIONS: wanted,
         }
         return self._passes.run(state.cache, inputs, keep=keep)
 

@@ -7,40 +7,23 @@ a graph of one node joins what a pass adds to what was there before.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
 from adprior_runtime.engines.base import LogProbs
-
-_KINDS: Final = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-_OUTPUTS: Final = ("log_probs", "new_keys", "new_values")
-
-
-@dataclass(slots=True)
-class Cache:
-    """One user's keys and values, in pieces that are joined when next needed.
-
-    Attributes:
-        keys, values: [layers, 1, key-value heads, positions, head size] each: arrays, or values on
-            the device.
-    """
-
-    keys: list[Any] = field(default_factory=list)
-    values: list[Any] = field(default_factory=list)
-
-    def fork(self) -> Self:
-        """Return a cache that goes on from here by itself; what is written is shared."""
-        return type(self)(list(self.keys), list(self.values))
+from adprior_runtime.engines.kv_cache import POSITIONS_AXIS, KvCache, empty_piece, join_pieces
+from adprior_runtime.engines.onnx_graph import OUTPUT_NAMES, PAST_KEYS, PAST_VALUES
 
 
 class Passes(Protocol):
     """Runs the model's graph."""
 
-    def run(self, cache: Cache, inputs: Mapping[str, npt.NDArray[Any]], *, keep: bool) -> LogProbs:
+    def run(
+        self, cache: KvCache, inputs: Mapping[str, npt.NDArray[Any]], *, keep: bool
+    ) -> LogProbs:
         """Run one forward pass.
 
         Args:
@@ -55,10 +38,8 @@ class Passes(Protocol):
 
 
 def _empty_cache(session: onnxruntime.InferenceSession) -> npt.NDArray[Any]:
-    """Return keys, or values, of no position, in the type that the graph takes."""
-    past = next(item for item in session.get_inputs() if item.name == "past_keys")
-    layers, _, heads, _, size = past.shape
-    return np.zeros((layers, 1, heads, 0, size), dtype=_KINDS[past.type])
+    past = next(item for item in session.get_inputs() if item.name == PAST_KEYS)
+    return empty_piece(tuple(past.shape), past.type)
 
 
 class HostPasses(Passes):
@@ -68,25 +49,19 @@ class HostPasses(Passes):
         self._session = session
         self._empty = _empty_cache(session)
 
-    def run(self, cache: Cache, inputs: Mapping[str, npt.NDArray[Any]], *, keep: bool) -> LogProbs:
+    def run(
+        self, cache: KvCache, inputs: Mapping[str, npt.NDArray[Any]], *, keep: bool
+    ) -> LogProbs:
         """See `Passes.run`."""
-        past = {
-            "past_keys": self._joined(cache.keys),
-            "past_values": self._joined(cache.values),
-        }
-        log_probs, keys, values = self._session.run(_OUTPUTS, dict(inputs) | past)
+        past = {PAST_KEYS: self._joined(cache.keys), PAST_VALUES: self._joined(cache.values)}
+        log_probs, keys, values = self._session.run(OUTPUT_NAMES, dict(inputs) | past)
         if keep:
-            cache.keys.append(keys)
-            cache.values.append(values)
+            cache.add(keys, values)
         found: LogProbs = log_probs[0]
         return found
 
     def _joined(self, pieces: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        if not pieces:
-            return self._empty
-        if len(pieces) > 1:
-            pieces[:] = [np.concatenate(pieces, axis=3)]
-        return pieces[0]
+        return join_pieces(pieces) if pieces else self._empty
 
 
 class DevicePasses(Passes):
@@ -103,24 +78,26 @@ class DevicePasses(Passes):
         self._empty = _empty_cache(session)
         self._join = _join_session(self._empty.dtype, provider)
 
-    def run(self, cache: Cache, inputs: Mapping[str, npt.NDArray[Any]], *, keep: bool) -> LogProbs:
+    def run(
+        self, cache: KvCache, inputs: Mapping[str, npt.NDArray[Any]], *, keep: bool
+    ) -> LogProbs:
         """See `Passes.run`."""
         binding = self._session.io_binding()
         for name, values in inputs.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(values))
-        for name, pieces in (("past_keys", cache.keys), ("past_values", cache.values)):
+        for name, pieces in ((PAST_KEYS, cache.keys), (PAST_VALUES, cache.values)):
             if pieces:
                 binding.bind_ortvalue_input(name, self._joined(pieces))
             else:
                 binding.bind_cpu_input(name, self._empty)
-        binding.bind_output(_OUTPUTS[0], "cpu")
-        for name in _OUTPUTS[1:]:
+        log_probs_name, *cache_names = OUTPUT_NAMES
+        binding.bind_output(log_probs_name, "cpu")
+        for name in cache_names:
             binding.bind_output(name, self._device)
         self._session.run_with_iobinding(binding)
         log_probs, keys, values = binding.get_outputs()
         if keep:
-            cache.keys.append(keys)
-            cache.values.append(values)
+            cache.add(keys, values)
         found: LogProbs = log_probs.numpy()[0]
         return found
 
@@ -145,7 +122,7 @@ def _join_session(kind: np.dtype[Any], provider: str) -> onnxruntime.InferenceSe
         name: helper.make_tensor_value_info(name, element[kind], rank)
         for name, rank in ranks.items()
     }
-    node = helper.make_node("Concat", ["first", "second"], ["joined"], axis=3)
+    node = helper.make_node("Concat", ["first", "second"], ["joined"], axis=POSITIONS_AXIS)
     inputs = [described["first"], described["second"]]
     graph = helper.make_graph([node], "join", inputs, [described["joined"]])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)

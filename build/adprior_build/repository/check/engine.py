@@ -18,18 +18,17 @@ from adprior_runtime.bundle import (
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.contract import ADVERTISER_DECODER, LLM_ENGINE, TOKENIZER, Target
 from adprior_runtime.engines.compiled_tensorrt_llm import (
-    ENGINE_KIND,
     NeededSizes,
     engine_differences,
     find_engine,
     read_engine_config,
 )
+from adprior_runtime.engines.registry import TENSORRT_LLM
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.prompt.renderer import PromptTemplate
 
 _VERSION: Final = f"{LLM_ENGINE}/1"
-_CONFIG: Final = "config.json"
-_ENGINE: Final = "rank0.engine"
+_ENGINE, _CONFIG = TENSORRT_LLM.files
 
 
 def serves_engine(repository: Path) -> bool:
@@ -42,7 +41,7 @@ def serves_engine(repository: Path) -> bool:
         return True
     manifest = read_manifest(repository, LLM_ENGINE)
     has_onnx = (bundle_directory(repository, LLM_ENGINE) / ONNX_MODEL_FILE).is_file()
-    return not has_onnx and (manifest is None or manifest.engine == ENGINE_KIND)
+    return not has_onnx and (manifest is None or manifest.engine == TENSORRT_LLM.name)
 
 
 def check_engine(repository: Path, configs: Configs, *, may_be_missing: bool) -> Iterator[Finding]:

@@ -16,8 +16,9 @@ from adprior_build.repository.onnx_export import export_onnx
 from adprior_build.repository.onnx_parity import check_parity
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import ROOT, LogProbs
+from adprior_runtime.engines.kv_cache import KvCache
 from adprior_runtime.engines.onnx import PASS_BYTES, OnnxEngine, OnnxState, causal_mask
-from adprior_runtime.engines.onnx_passes import Cache, DevicePasses
+from adprior_runtime.engines.onnx_passes import DevicePasses
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidRequestError
 from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
 from support.small_models import (
@@ -215,6 +216,36 @@ def test_a_graph_of_something_else_is_refused_by_name(name: str, tmp_path: Path)
     assert len(str(caught.value).splitlines()) == 1
 
 
+def _rename(model: Any) -> None:
+    model.graph.output[0].name = "probabilities"
+    for node in model.graph.node:
+        node.output[:] = ["probabilities" if n == "log_probs" else n for n in node.output]
+
+
+def _narrow(model: Any) -> None:
+    shape = model.graph.input[2].type.tensor_type.shape
+    shape.dim[3].dim_value = 9
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_rename, "unexpected output probabilities"),
+        (lambda m: m.graph.output.pop(), "no output new_values"),
+        (_narrow, r"input attention_mask: found tensor\(float\) \[1, 1, .*, 9\], expected"),
+    ],
+    ids=["another name", "one too few", "another shape"],
+)
+def test_a_graph_with_other_tensors_is_refused_by_name(
+    llama: Exported, tmp_path: Path, spoil: Callable[[Any], Any], message: str
+) -> None:
+    model = onnx.load(str(llama.path))
+    spoil(model)
+    onnx.save(model, str(tmp_path / "model.onnx"))
+    with pytest.raises(ArtefactError, match=f"not a language model in ONNX: {message}"):
+        OnnxEngine(tmp_path / "model.onnx")
+
+
 def test_a_graph_without_its_positions_is_refused_by_name(llama: Exported, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     model = onnx.load(str(llama.path))
@@ -279,7 +310,7 @@ def test_a_pass_is_bounded_in_bytes(
 ) -> None:
     engine = OnnxEngine(exported.path, threads=1)
     monkeypatch.setattr(engine, "_vocabulary", vocabulary)
-    state = OnnxState(200, Cache(), depths=np.zeros(positions - 200, dtype=np.int64))
+    state = OnnxState(200, KvCache(), depths=np.zeros(positions - 200, dtype=np.int64))
     assert engine.most_tokens(state) == most
     assert most == 1 or most * 4 * vocabulary <= 64 * 2**20
     assert most == 1 or most * (positions + most) * 4 <= 8 * 2**20

@@ -1,0 +1,57 @@
+"""The KV cache: one user's keys and values, of the prompt and of the tree below it.
+
+Keys and values have the same layout, `LAYOUT`. The prompt's are written once; a pass adds those of
+its new positions, which are joined to what came before when the next pass needs them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+LAYOUT: Final = ("layers", 1, "key_value_heads", "past", "head_size")
+"""Axes of ``past_keys`` and ``past_values``; one user a pass."""
+
+NEW_LAYOUT: Final = ("layers", 1, "key_value_heads", "new", "head_size")
+"""Axes of what a pass adds."""
+
+POSITIONS_AXIS: Final = LAYOUT.index("past")
+
+_DTYPES: Final = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+@dataclass(slots=True)
+class KvCache:
+    """One user's keys and values, in pieces.
+
+    Attributes:
+        keys, values: Arrays in `LAYOUT`, or values of that layout on the device.
+    """
+
+    keys: list[Any] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
+
+    def fork(self) -> Self:
+        """Return a cache that continues from here alone; what is written is shared."""
+        return type(self)(list(self.keys), list(self.values))
+
+    def add(self, keys: Any, values: Any) -> None:
+        """Append what a pass computed for its new positions."""
+        self.keys.append(keys)
+        self.values.append(values)
+
+
+def empty_piece(shape: tuple[Any, ...], onnx_type: str) -> npt.NDArray[Any]:
+    """Return keys, or values, of no position, for a graph input of this shape and type."""
+    sizes = [0 if axis == POSITIONS_AXIS else size for axis, size in enumerate(shape)]
+    return np.zeros(sizes, dtype=_DTYPES[onnx_type])
+
+
+def join_pieces(pieces: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Join pieces into one, in place, and return it."""
+    if len(pieces) > 1:
+        pieces[:] = [np.concatenate(pieces, axis=POSITIONS_AXIS)]
+    return pieces[0]

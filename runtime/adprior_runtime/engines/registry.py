@@ -1,0 +1,43 @@
+"""Every engine by its name: the files it runs, and the target whose configuration serves it.
+
+The name is the option ``adprior build --engine``, a manifest's ``engine``, and a prior head's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from adprior_runtime.contract import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineKind:
+    """One way to run the language model.
+
+    Attributes:
+        name: See the module.
+        files: Its artefacts: in a bundle if ``is_in_bundle``, else beside it in the version
+            directory of the model ``llm_engine``.
+        is_in_bundle: Whether the engine runs anywhere; a compiled one is made for one type of GPU.
+        target: The configuration of the repository's models that serves it.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    is_in_bundle: bool
+    target: Target
+
+
+ONNX: Final = EngineKind(name="onnx", files=("model.onnx",), is_in_bundle=True, target=Target.CPU)
+"""Exact trie search on ONNX Runtime (`adprior_runtime.engines.onnx`)."""
+
+TENSORRT_LLM: Final = EngineKind(
+    name="tensorrt-llm",
+    files=("rank0.engine", "config.json"),
+    is_in_bundle=False,
+    target=Target.GPU,
+)
+"""Stock beam search of NVIDIA's backend (`adprior_runtime.engines.compiled_tensorrt_llm`)."""
+
+ENGINES: Final = {engine.name: engine for engine in (ONNX, TENSORRT_LLM)}
