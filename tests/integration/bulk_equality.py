@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from adprior_build.data.column_map import ColumnMap
 from adprior_build.data.event_log import read_users
-from adprior_build.repository.repository import fill_repository
+from adprior_build.repository.repository_builder import fill_repository
 from adprior_bulk.run.in_process import InProcess
 from adprior_bulk.run.job import Job
 from adprior_bulk.run.settings import Inputs, Rules

@@ -19,8 +19,6 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from adprior_build.repository.check.repository import check_repository
-from adprior_build.repository.model_configs import set_parameters
 from adprior_client import ClientConfig, Forecast, RankingClient, RetrievalClient
 from adprior_runtime import contract
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, MANIFEST, Bundle, Manifest
@@ -28,6 +26,8 @@ from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.cli import main
 from adprior_runtime.engines.compiled_tensorrt_llm import KV_SHARE
 from adprior_runtime.errors import ArtefactError
+from adprior_runtime.repository.checker import check_repository
+from adprior_runtime.repository.model_configs import set_parameters
 from adprior_runtime.server.tritonserver import TritonServer
 from integration.conftest import start_server
 from integration.metrics_page import read_settled

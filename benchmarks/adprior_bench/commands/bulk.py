@@ -24,7 +24,7 @@ from adprior_bench.bulk.population import read_recent_users, write_active_day, w
 from adprior_bench.bulk.runs import BulkRun, run_bulk
 from adprior_bench.bulk.sizing import ASSUMPTIONS, MACHINES, size_cluster
 from adprior_build.data.column_map import ColumnMap
-from adprior_build.repository.repository import fill_repository
+from adprior_build.repository.repository_builder import fill_repository
 from adprior_runtime.bundle import Bundle
 from adprior_runtime.engines.processors import available_processors
 from adprior_runtime.errors import InvalidInputError

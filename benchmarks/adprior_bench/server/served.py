@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adprior_bench.server.server_work import Server
-from adprior_build.repository.bundle_making import check_coherence, link_or_copy
-from adprior_build.repository.repository import fill_repository
-from adprior_build.repository.server_tuning import Tuning, read_scaling
+from adprior_build.repository.bundle_builder import check_coherence, link_or_copy
+from adprior_build.repository.repository_builder import fill_repository
+from adprior_build.repository.server_tuning import Tuning
 from adprior_client import ClientConfig
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle
 from adprior_runtime.contract import LLM_ENGINE, TOKENIZER, Scaling
 from adprior_runtime.engines.registry import TENSORRT_LLM
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.repository.scaling import read_scaling
 from adprior_runtime.server.endpoints import free_ports
 from adprior_runtime.server.tritonserver import TritonServer
 

@@ -15,7 +15,6 @@ from typing import Any, Final
 from adprior_bench.server.load import Mode
 from adprior_bench.server.measurement import saturated_row
 from adprior_bench.server.scenarios import Scenario
-from adprior_build.repository.server_tuning import TUNED_MODELS
 from adprior_runtime.contract import (
     LLM_ENGINE,
     MAX_BATCH_SIZE,
@@ -24,6 +23,7 @@ from adprior_runtime.contract import (
     Target,
     model,
 )
+from adprior_runtime.repository.scaling import TUNED_MODELS
 
 SCENARIO: Final = Scenario.LIVE_RANKING
 """What settings are judged on: it goes through every model."""

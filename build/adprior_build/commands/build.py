@@ -7,18 +7,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from adprior_build.provenance import describe_command
-from adprior_build.repository.bundle_making import (
+from adprior_build.repository.bundle_builder import (
     check_coherence,
     fill_from_bundle,
     fill_from_checkpoint,
     has_fitted_head,
 )
-from adprior_build.repository.check.command import run_check
-from adprior_build.repository.repository import REPOSITORY_MARKER, fill_repository
+from adprior_build.repository.repository_builder import REPOSITORY_MARKER, fill_repository
 from adprior_build.repository.server_tuning import load_tuning
 from adprior_build.tensorrt_llm import engine_options
 from adprior_build.tensorrt_llm.deployment import Deployment
@@ -26,8 +26,10 @@ from adprior_runtime.bundle import MANIFEST, Bundle
 from adprior_runtime.engines.registry import ENGINES, ONNX
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.atomic import replace_directory, scratch_directory
+from adprior_runtime.repository.checker import check_repository
 from adprior_runtime.search.search import SearchMode
 from adprior_runtime.terminal.options import positive_integer
+from adprior_runtime.text.json_text import to_json
 
 _SETTINGS = (
     "forecast_k",
@@ -111,9 +113,7 @@ def run(args: argparse.Namespace) -> int:
     """Build; return the exit code."""
     if args.check is not None:
         _refuse_options_of_a_build(args)
-        return run_check(
-            args.check, as_json=args.json, allow_missing_engine=args.allow_missing_engine
-        )
+        return _check(args)
     if args.json or args.allow_missing_engine:
         raise InvalidInputError("--json and --allow-missing-engine go with --check")
     if args.output is None:
@@ -147,6 +147,20 @@ def run(args: argparse.Namespace) -> int:
         f"{time.monotonic() - start:.1f} s"
     )
     return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    """Print what is wrong with a repository; return the exit code: 0 for nothing, else 2."""
+    findings = check_repository(args.check, allow_missing_engine=args.allow_missing_engine)
+    if args.json:
+        listed = [asdict(finding) for finding in findings]
+        print(to_json({"repository": str(args.check), "findings": listed}, indent=2))
+    else:
+        for finding in findings:
+            print(finding.line)
+        if not findings:
+            print(f"adprior build: {args.check} · nothing found wrong")
+    return 2 if findings else 0
 
 
 def _refuse_options_of_a_build(args: argparse.Namespace) -> None:

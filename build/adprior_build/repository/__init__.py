@@ -1,1 +1,1 @@
-"""Bundles and model repositories: made and checked."""
+"""Bundles and model repositories are made here."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
-from adprior_build.repository.bundle_making import link_or_copy
+from adprior_build.repository.bundle_builder import link_or_copy
 from adprior_build.tensorrt_llm.commands import OFFLINE, Paths, Step, engine_steps
 from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_build.tensorrt_llm.memory import check_calibration_fits, describe_fit
@@ -204,7 +204,7 @@ def needed_sizes(bundle: Bundle) -> NeededSizes:
 
 def set_engine_parameters(repository: Path, parameters: Mapping[str, str]) -> None:
     """Write entries of ``llm_engine/config.pbtxt``."""
-    from adprior_build.repository.model_configs import set_parameters  # noqa: PLC0415  tritonclient
+    from adprior_runtime.repository.model_configs import set_parameters  # noqa: PLC0415  tritonclient
 
     path = repository / LLM_ENGINE / "config.pbtxt"
     path.write_text(set_parameters(path.read_text(encoding="utf-8"), parameters), encoding="utf-8")

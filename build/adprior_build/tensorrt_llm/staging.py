@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from tokenizers import Tokenizer
 
-from adprior_build.repository.bundle_making import link_or_copy
+from adprior_build.repository.bundle_builder import link_or_copy
 from adprior_build.tensorrt_llm.model_shape import read_config
 from adprior_runtime.bundle import PROMPT_FILE, TOKENIZER_FILE
 from adprior_runtime.errors import InvalidInputError, InvalidRequestError

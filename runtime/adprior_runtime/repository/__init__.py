@@ -1,1 +1,1 @@
-"""The Triton model repository."""
+"""The Triton model repository: its configurations rendered, and the whole of it checked."""

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 HATCH = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
 PACKAGES = [ROOT / name for name in HATCH["wheel"]["packages"]]
 
-_CLIMBS = {("repository/repository.py", "package.parents")}
+_CLIMBS = {("repository/repository_builder.py", "package.parents")}
 """Modules that look above their package, after the wheel's own place: `model_repository` there."""
 
 
@@ -54,7 +54,7 @@ def test_nothing_but_the_model_repository_is_looked_for_above_a_package() -> Non
 
 def test_tools_that_render_committed_files_need_a_checkout(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "adprior_build.repository.model_configs"],
+        [sys.executable, "-m", "adprior_runtime.repository.model_configs"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

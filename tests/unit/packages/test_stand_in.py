@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adprior_build.repository.model_configs import parse_config, render
 from adprior_runtime import contract
 from adprior_runtime.bundle import ONNX_MODEL_FILE, PROMPT_FILE, TOKENIZER_FILE
 from adprior_runtime.contract import Target
 from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.prompt.renderer import PromptRenderer
+from adprior_runtime.repository.model_configs import parse_config, render
 from support.fake_backend import Request, TritonError
 from support.table_engine import TableEngine
 

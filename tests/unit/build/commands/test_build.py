@@ -16,8 +16,8 @@ import pyarrow.parquet
 import pytest
 
 from adprior_build.head.onnx_head import write_identity_head
-from adprior_build.repository import bundle_making as bundle_module
-from adprior_build.repository import repository as repository_module
+from adprior_build.repository import bundle_builder as bundle_module
+from adprior_build.repository import repository_builder as repository_module
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle, Manifest, hash_file
 from adprior_runtime.cli import main
 from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, PRIOR_HEAD, TOKENIZER

@@ -5,18 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from adprior_build.repository.check.repository import check_repository
-from adprior_build.repository.model_configs import parse_config, render
-from adprior_build.repository.server_tuning import (
-    TUNED_MODELS,
-    format_tuning,
-    load_tuning,
-    read_scaling,
-)
+from adprior_build.repository.server_tuning import format_tuning, load_tuning
 from adprior_runtime import contract
 from adprior_runtime.cli import main
 from adprior_runtime.contract import Scaling, Target
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.repository.checker import check_repository
+from adprior_runtime.repository.model_configs import parse_config, render
+from adprior_runtime.repository.scaling import TUNED_MODELS, read_scaling
 
 BUNDLE = Path(__file__).parents[4] / "demo" / "bundle"
 TUNED = {

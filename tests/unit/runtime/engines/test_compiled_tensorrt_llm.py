@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from adprior_build.repository.model_configs import render_tree, set_parameters
 from adprior_runtime.engines.compiled_tensorrt_llm import (
     NeededSizes,
     engine_mismatches,
@@ -16,6 +15,7 @@ from adprior_runtime.engines.compiled_tensorrt_llm import (
     read_engine_parameters,
 )
 from adprior_runtime.errors import ArtefactError
+from adprior_runtime.repository.model_configs import render_tree, set_parameters
 
 NEEDED = NeededSizes(prompt_tokens=256, name_tokens=8, beam_width=32, concurrency=4)
 PARAMETERS = {

@@ -7,14 +7,14 @@ from typing import Any
 
 from tritonclient.grpc import model_config_pb2 as pb
 
-from adprior_build.repository.check.configs import (
+from adprior_runtime.contract import MODEL_NAMES
+from adprior_runtime.repository.checks.configs import (
     ENSEMBLE_TAKES_NONE,
     Config,
     Configs,
     contract_config,
 )
-from adprior_build.repository.check.findings import Finding
-from adprior_runtime.contract import MODEL_NAMES
+from adprior_runtime.repository.checks.findings import Finding
 
 
 def check_ensembles(configs: Configs, versions: Mapping[str, set[int]]) -> Iterator[Finding]:

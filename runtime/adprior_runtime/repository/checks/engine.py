@@ -6,9 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from adprior_build.repository.check.bundles import bundle_directory, read_manifest
-from adprior_build.repository.check.configs import Config, Configs
-from adprior_build.repository.check.findings import Finding
 from adprior_runtime.bundle import (
     ONNX_MODEL_FILE,
     PROMPT_FILE,
@@ -26,6 +23,9 @@ from adprior_runtime.engines.compiled_tensorrt_llm import (
 from adprior_runtime.engines.registry import TENSORRT_LLM
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.prompt.renderer import PromptTemplate
+from adprior_runtime.repository.checks.bundles import bundle_directory, read_manifest
+from adprior_runtime.repository.checks.configs import Config, Configs
+from adprior_runtime.repository.checks.findings import Finding
 
 _VERSION: Final = f"{LLM_ENGINE}/1"
 _ENGINE, _CONFIG = TENSORRT_LLM.files

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from google.protobuf import text_format
 
-from adprior_build.repository.model_configs import (
+from adprior_runtime import contract
+from adprior_runtime.contract import Target
+from adprior_runtime.repository.model_configs import (
     main,
     parse_config,
     render,
     render_tree,
     set_parameters,
 )
-from adprior_runtime import contract
-from adprior_runtime.contract import Target
 
 REPOSITORY = Path(__file__).parents[4] / "model_repository"
 ENSEMBLES = (contract.ADVERTISER_RETRIEVAL, contract.ADVERTISER_RANKING)
@@ -48,7 +48,7 @@ def _steps(ensemble: Any, target: Target) -> Iterator[tuple[Any, Any]]:
 
 
 def test_the_committed_tree_is_what_the_contract_renders_to() -> None:
-    assert _committed() == render_tree(), "run python -m adprior_build.repository.model_configs"
+    assert _committed() == render_tree(), "run python -m adprior_runtime.repository.model_configs"
 
 
 @pytest.mark.parametrize("path", sorted(REPOSITORY.rglob("*.pbtxt")), ids=str)

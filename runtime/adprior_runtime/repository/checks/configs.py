@@ -11,12 +11,12 @@ from typing import Any, Final
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from adprior_build.repository.check import tensorrt_llm
-from adprior_build.repository.check.findings import Finding
-from adprior_build.repository.model_configs import TENSORRT_LLM, parse_config, render
-from adprior_build.repository.server_tuning import TUNED_MODELS, read_scaling
 from adprior_runtime.contract import CPU_CONFIG_NAME, LLM_ENGINE, MODEL_NAMES, Target
 from adprior_runtime.engines.compiled_tensorrt_llm import KV_SHARE, is_kv_share
+from adprior_runtime.repository import tensorrt_llm_names
+from adprior_runtime.repository.checks.findings import Finding
+from adprior_runtime.repository.model_configs import TENSORRT_LLM, parse_config, render
+from adprior_runtime.repository.scaling import TUNED_MODELS, read_scaling
 
 ENSEMBLE_TAKES_NONE: Final = (
     "instance_group",
@@ -197,7 +197,7 @@ def _tensor_differences(kind: str, found: Any, expected: Any) -> Iterator[tuple[
     wanted_names = {tensor.name for tensor in expected}
     for name in here.keys() - wanted_names:
         # Further optional inputs of TensorRT-LLM do no harm; a wrong name is never looked up.
-        official = tensorrt_llm.INPUTS if kind == "input" else tensorrt_llm.OUTPUTS
+        official = tensorrt_llm_names.INPUTS if kind == "input" else tensorrt_llm_names.OUTPUTS
         if kind == "input" and here[name].optional and name in official:
             continue
         yield f"an {kind} {name}", "those of the contract only: " + ", ".join(sorted(wanted_names))
@@ -232,7 +232,7 @@ def _parameter_differences(found: Any, expected: Any) -> Iterator[tuple[str, str
         elif key in wanted:
             if _as_read(value) != _as_read(wanted[key]):
                 yield f"parameter {key} {value!r}", repr(wanted[key])
-        elif is_engine and key not in tensorrt_llm.PARAMETERS:
+        elif is_engine and key not in tensorrt_llm_names.PARAMETERS:
             told = "a name that TensorRT-LLM reads: it ignores others without a word"
             yield f"parameter {key}", told
         else:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from adprior_build.repository.check.findings import Finding
-from adprior_build.repository.model_configs import render_tree
 from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES
+from adprior_runtime.repository.checks.findings import Finding
+from adprior_runtime.repository.model_configs import render_tree
 
 
 def read_versions(repository: Path) -> Mapping[str, set[int]]:

@@ -14,13 +14,6 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from adprior_build.repository.check.configs import check_configs, read_configs
-from adprior_build.repository.check.engine import check_engine
-from adprior_build.repository.check.ensembles import check_ensembles
-from adprior_build.repository.check.layout import read_versions
-from adprior_build.repository.check.repository import check_repository
-from adprior_build.repository.check.tensorrt_llm import INPUTS, OUTPUTS, PARAMETERS
-from adprior_build.repository.model_configs import parse_config, render
 from adprior_build.tensorrt_llm.engine_build import needed_sizes
 from adprior_runtime import contract
 from adprior_runtime.bundle import MANIFEST, ONNX_MODEL_FILE, Bundle
@@ -31,6 +24,13 @@ from adprior_runtime.engines.compiled_tensorrt_llm import (
     read_engine_config,
     read_engine_parameters,
 )
+from adprior_runtime.repository.checker import check_repository
+from adprior_runtime.repository.checks.configs import check_configs, read_configs
+from adprior_runtime.repository.checks.engine import check_engine
+from adprior_runtime.repository.checks.ensembles import check_ensembles
+from adprior_runtime.repository.checks.layout import read_versions
+from adprior_runtime.repository.model_configs import parse_config, render
+from adprior_runtime.repository.tensorrt_llm_names import INPUTS, OUTPUTS, PARAMETERS
 from stand_ins.engine_files import add_engine
 
 BUNDLE = Path(__file__).parents[4] / "demo" / "bundle"

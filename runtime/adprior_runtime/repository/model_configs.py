@@ -1,8 +1,8 @@
-"""The committed ``config.pbtxt`` files, rendered from `adprior_runtime.contract`.
+"""The ``config.pbtxt`` files: rendered from `adprior_runtime.contract`, read and changed.
 
-``python -m adprior_build.repository.model_configs`` writes the tree ``model_repository/``: for each
-model a ``config.pbtxt`` (GPU production) and, where the embedded server's differs, a
-``configs/cpu.pbtxt``; for each Python model a three-line ``1/model.py``.
+``python -m adprior_runtime.repository.model_configs`` writes the tree ``model_repository/``: a
+``config.pbtxt`` for each model (GPU production), a ``configs/cpu.pbtxt`` where the embedded
+server's differs, and a three-line ``1/model.py`` for each Python model.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from adprior_runtime import contract
 from adprior_runtime.contract import Model, Priority, Scaling, Target, Tensor
 
 _HEADER: Final = (
-    "# Rendered from adprior_runtime.contract: python -m adprior_build.repository.model_configs\n"
+    "# Rendered from adprior_runtime.contract: python -m adprior_runtime.repository.model_configs\n"
 )
 TENSORRT_LLM: Final = "tensorrtllm"
 """The name of its backend."""

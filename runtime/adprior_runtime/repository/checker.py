@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adprior_build.repository.check.bundles import check_bundles
-from adprior_build.repository.check.configs import check_configs, read_configs
-from adprior_build.repository.check.engine import check_engine, serves_engine
-from adprior_build.repository.check.ensembles import check_ensembles
-from adprior_build.repository.check.findings import Finding
-from adprior_build.repository.check.layout import check_layout, read_versions
 from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.repository.checks.bundles import check_bundles
+from adprior_runtime.repository.checks.configs import check_configs, read_configs
+from adprior_runtime.repository.checks.engine import check_engine, serves_engine
+from adprior_runtime.repository.checks.ensembles import check_ensembles
+from adprior_runtime.repository.checks.findings import Finding
+from adprior_runtime.repository.checks.layout import check_layout, read_versions
 
 
 def check_repository(repository: Path, *, allow_missing_engine: bool = False) -> list[Finding]:

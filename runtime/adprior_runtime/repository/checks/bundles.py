@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from adprior_build.repository.check.findings import Finding
 from adprior_runtime.bundle import (
     MANIFEST,
     MODEL_FILES,
@@ -16,6 +15,7 @@ from adprior_runtime.bundle import (
 )
 from adprior_runtime.contract import LLM_ENGINE
 from adprior_runtime.errors import ArtefactError
+from adprior_runtime.repository.checks.findings import Finding
 
 
 def bundle_directory(repository: Path, model: str) -> Path:
