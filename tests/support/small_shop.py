@@ -13,7 +13,7 @@ import pyarrow.parquet
 from adprior_bench.quality.study import Splits, Study
 from adprior_build.catalogue.catalogue import read_catalogue
 from adprior_build.data.column_map import ColumnMap, EventColumns
-from adprior_build.data.event_log import Split
+from adprior_build.data.split import Split
 
 CUT = date(2024, 3, 1)
 NAMES = ("Acme", "Birch", "Corva", "Dune")

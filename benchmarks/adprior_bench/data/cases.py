@@ -11,7 +11,8 @@ from typing import Any
 
 from adprior_build.catalogue.catalogue import Catalogue, read_catalogue
 from adprior_build.data.column_map import ColumnMap
-from adprior_build.data.event_log import Split, UserHistory, name_advertisers, read_users
+from adprior_build.data.event_log import UserHistory, name_advertisers, read_users
+from adprior_build.data.split import Split
 from adprior_runtime.bundle import CATALOGUE_FILE, PROMPT_FILE, TOKENIZER_FILE, Bundle
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.context import UserContext

@@ -51,7 +51,7 @@ from adprior_bench.quality.tuning import tune
 from adprior_bench.report.schema import Report, Section
 from adprior_build.catalogue.catalogue import read_catalogue
 from adprior_build.data.column_map import ColumnMap
-from adprior_build.data.event_log import Split
+from adprior_build.data.split import Split
 from adprior_build.head.onnx_head import is_identity_head
 from adprior_runtime.bundle import CATALOGUE_FILE, HEAD_FILE
 from adprior_runtime.forecast.forecaster import Forecaster

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from adprior_bench.quality.intervals import Draws, UserBootstrap, estimate
 from adprior_bench.quality.ranking_metrics import area_draws, log_loss_draws
-from adprior_build.data.log_columns import cast_column, hash_requests, read_numbers, refuse_rows
+from adprior_build.data.number_columns import cast_column, hash_requests, read_numbers, refuse_rows
 from adprior_build.data.tables import read_table
 from adprior_runtime.errors import InvalidInputError
 

@@ -33,7 +33,8 @@ from adprior_bench.quality.histories import (
 from adprior_build.catalogue.catalogue import Catalogue
 from adprior_build.commands.train import VALIDATION_SALT
 from adprior_build.data.column_map import ColumnMap
-from adprior_build.data.event_log import Split, UserHistory, name_advertisers, read_users
+from adprior_build.data.event_log import UserHistory, name_advertisers, read_users
+from adprior_build.data.split import Split
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.context import UserContext
 

@@ -10,7 +10,8 @@ import pyarrow.csv
 
 from adprior_build.catalogue.catalogue import catalogue_of, derive_catalogue
 from adprior_build.data.column_map import ColumnMap
-from adprior_build.data.event_log import Split, all_are_ids, read_users
+from adprior_build.data.event_log import all_are_ids, read_users
+from adprior_build.data.split import Split
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.atomic import replace_file
 from adprior_runtime.prompt.renderer import MAX_FIELD_CHARS, PromptTemplate

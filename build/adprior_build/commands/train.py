@@ -19,7 +19,8 @@ from tokenizers import Tokenizer
 
 from adprior_build.catalogue.catalogue import Catalogue, read_catalogue
 from adprior_build.data.column_map import ColumnMap
-from adprior_build.data.event_log import Split, UserHistory, name_advertisers, read_users
+from adprior_build.data.event_log import UserHistory, name_advertisers, read_users
+from adprior_build.data.split import Split
 from adprior_build.training import options
 from adprior_build.training.batches import RememberedEpochs
 from adprior_build.training.data_summary import describe_data

@@ -1,38 +1,50 @@
-"""Event logs and profiles of any shape, read through a column map."""
+"""Event logs of any shape, read through a column map into one history per user."""
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, time
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from adprior_build.data.column_map import ColumnMap, EventColumns
-from adprior_build.data.log_notes import note_profiles, note_repeated, note_unmatched
-from adprior_build.data.log_rows import event_rows, prepare_events
-from adprior_build.data.profiles import Profiles, read_profiles
-from adprior_build.data.repeated_rows import choose_dropped, find_repeated, row_digests
+from adprior_build.data.profiles import Profiles, note_profiles, note_unmatched, read_profiles
+from adprior_build.data.repeated_rows import (
+    choose_dropped,
+    day_alone,
+    find_repeated,
+    note_repeated,
+    row_digests,
+)
 from adprior_build.data.tables import read_table
-from adprior_runtime.errors import InvalidInputError
-from adprior_runtime.prompt.context import Event
+from adprior_build.data.text_columns import (
+    advertiser_column,
+    id_column,
+    plain_column,
+    text_column,
+    without_nanoseconds,
+)
+from adprior_runtime.errors import InvalidInputError, InvalidRequestError
+from adprior_runtime.prompt.context import Event, parse_time
 from adprior_runtime.terminal.progress import track
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserHistory:
-    """One user's profile and whole history, oldest first.
+    """One user's profile and whole history, oldest event first.
 
     Attributes:
-        user_id: Whose.
-        profile: What prompts may show.
+        user_id: The user.
+        profile: The keys and values that prompts may show.
         events: The history.
-        items: The item of each event, empty where it has none or the log has no such column.
-        covered: Whether the log is said to hold nearly all of the user's events.
+        items: The item of each event, empty if it has none or the log has no such column.
+        covered: Whether the log holds nearly all of the user's events, by the profiles.
     """
 
     user_id: str
@@ -42,37 +54,9 @@ class UserHistory:
     covered: bool = True
 
     def before(self, end: datetime) -> UserHistory:
-        """Return the user with the events before a moment only."""
+        """Return the user with only the events before a moment."""
         stop = bisect_left(self.events, end, key=lambda event: event.time)
         return replace(self, events=self.events[:stop], items=self.items[:stop])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
-    """Who is trained on, until when.
-
-    Attributes:
-        cut: Training sees events strictly before this day; test cases lie on it or after.
-        test_share: Share of users, chosen by a hash of their id, that training never sees.
-        salt: Goes into that hash.
-    """
-
-    cut: date | None = None
-    test_share: float = 0.0
-    salt: str = "adprior"
-
-    def is_test_user(self, user_id: str) -> bool:
-        """Tell whether a user is kept from training; the same on every machine."""
-        digest = hashlib.blake2b(f"{self.salt}\0{user_id}".encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big") < self.test_share * 2**64
-
-    def training_part(self, users: Sequence[UserHistory]) -> list[UserHistory]:
-        """Return the training users with their events before the cut."""
-        kept = [user for user in users if not self.is_test_user(user.user_id)]
-        if self.cut is None:
-            return kept
-        end = datetime.combine(self.cut, time(), tzinfo=UTC)
-        return [user.before(end) for user in kept]
 
 
 def _say(line: str) -> None:
@@ -86,24 +70,31 @@ def read_users(
     *,
     say: Callable[[str], None] = _say,
 ) -> list[UserHistory]:
-    """Read users with at least one event, ordered by id, their events by time.
+    """Read users with at least one event, ordered by id, their events ordered by time.
 
     Args:
         events_path: The event log.
         profiles_path: The profiles, if any.
-        columns: What their columns are called.
-        say: Takes a line on what was found in them; the default writes it to standard error.
+        columns: The names of their columns.
+        say: Reports one line about the files; by default on standard error.
 
     Raises:
-        InvalidInputError: A file or column is missing, a row is wrong (it is named), or no user of
-            the events has a profile.
+        InvalidInputError: A file or column is missing, a row is wrong (the message names it), or no
+            user of the events has a profile.
     """
     profiles = _read_profiles(profiles_path, columns, say)
     histories: dict[str, list[tuple[Event, str]]] = {}
     for user_id, event, item in _read_events(events_path, columns.events, say):
         histories.setdefault(user_id, []).append((event, item))
-    if profiles_path is not None:
-        _tell_unmatched(events_path, profiles_path, histories.keys(), profiles, say)
+    if profiles_path is not None and histories:
+        without = sum(user not in profiles.by_user for user in histories)
+        if without == len(histories):
+            raise InvalidInputError(
+                f"{profiles_path}: no profile of any of the {without:,} users of {events_path}; "
+                "are their ids written alike, and the column map's user columns right?"
+            )
+        for note in note_unmatched(str(profiles_path), users=len(histories), without=without):
+            say(note)
     users = []
     for user_id in track(sorted(histories), desc="ordering histories", unit="user", leave=False):
         events, items = zip(*sorted(histories[user_id], key=lambda row: row[0].time), strict=True)
@@ -136,15 +127,92 @@ def name_advertisers(
 
 
 def all_are_ids(users: Sequence[UserHistory]) -> bool:
-    """Tell whether the advertiser column held ids (``#17``) and no names."""
+    """Tell whether the advertiser column holds only ids (``#17``), no names."""
     names = [event.advertiser for user in users for event in user.events if event.advertiser]
     return bool(names) and all(name[0] == "#" and name[1:].lstrip("-").isdigit() for name in names)
+
+
+def prepare_events(
+    table: pa.Table, columns: EventColumns, place: str, *, is_csv: bool = False
+) -> pa.Table:
+    """Return a log's columns as texts, named by their roles: ``user``, ``time`` and so on.
+
+    Text times stay text, other times become UTC; ``day_alone`` tells which times name only a day.
+
+    Args:
+        table: The log, its text checked to be UTF-8.
+        columns: The names of its columns.
+        place: The file, for errors.
+        is_csv: Whether all columns are text because the file is CSV.
+
+    Raises:
+        InvalidInputError: A column's type has no text, or holds no ids.
+    """
+    found = {}
+    for role, name in columns.named().items():
+        column = table[name]
+        if role == "time":
+            found["day_alone"], found["time"] = _prepare_times(column)
+        elif role == "user":
+            found[role] = id_column(column, place, name)
+        elif role == "advertiser":
+            found[role] = advertiser_column(column, place, name, is_csv=is_csv)
+        else:
+            found[role] = text_column(column, place, name)
+    return pa.table(found)
+
+
+def event_rows(
+    table: pa.Table, columns: EventColumns, place: str
+) -> Iterator[tuple[str, Event, str]]:
+    """Yield the user, event and item of each row of a prepared table.
+
+    Raises:
+        InvalidInputError: A row is wrong; the message names ``place`` and the row, counted from 0.
+    """
+    values = {name: table[name].to_pylist() for name in columns.named() if name != "time"}
+    if pa.types.is_timestamp(table["time"].type):
+        # A time beyond Python's calendar becomes a number here, which `_moment` refuses.
+        values["time"] = table["time"].to_numpy().tolist()
+    else:
+        values["time"] = table["time"].to_pylist()
+    texts = [name for name in ("advertiser", "category", "text") if name in values]
+    actions, items = values.get("action"), values.get("item")
+    for row, (user, moment) in enumerate(zip(values["user"], values["time"], strict=True)):
+        if user is None or moment is None or moment == "":
+            raise InvalidInputError(f"{place}: row {row} has no user or no time")
+        event = Event(
+            time=_moment(moment, place, row),
+            action=(actions and actions[row]) or columns.default_action,
+            **{name: values[name][row] for name in texts},
+        )
+        yield user, event, (items and items[row]) or ""
+
+
+def _prepare_times(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Return which times name only a day, and the times: text as it is, the rest in UTC."""
+    column = without_nanoseconds(plain_column(column))
+    alone = pa.chunked_array([day_alone(column)], pa.bool_())
+    kind = column.type
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        unit = "s" if pa.types.is_date(kind) else kind.unit
+        return alone, column.cast(pa.timestamp(unit))  # in UTC, whatever the zone was
+    return alone, column
+
+
+def _moment(value: Any, place: str, row: int) -> datetime:
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC)
+    try:
+        return parse_time(value, "time")
+    except InvalidRequestError as error:
+        raise InvalidInputError(f"{place}: row {row}: {error}") from error
 
 
 def _read_events(
     path: Path, columns: EventColumns, say: Callable[[str], None]
 ) -> Iterator[tuple[str, Event, str]]:
-    """Yield each row's user, event and item, without the repeated rows that are dropped."""
+    """Yield the user, event and item of each row, without the repeated rows that are dropped."""
     table = read_table(path, columns.required(), all_text=True)
     repeated = find_repeated(row_digests(table))
     prepared = prepare_events(table, columns, str(path), is_csv=path.suffix == ".csv")
@@ -156,9 +224,7 @@ def _read_events(
         total=prepared.num_rows,
         leave=False,
     )
-    for row, found in enumerate(rows):
-        if not dropped[row]:
-            yield found
+    yield from (found for found, is_dropped in zip(rows, dropped, strict=True) if not is_dropped)
     count = int(dropped.sum())
     for note in note_repeated(str(path), dropped=count, kept=int(repeated.sum()) - count):
         say(note)
@@ -177,20 +243,3 @@ def _read_profiles(path: Path | None, columns: ColumnMap, say: Callable[[str], N
     ):
         say(note)
     return profiles
-
-
-def _tell_unmatched(
-    events: Path,
-    profiles_path: Path,
-    users: Collection[str],
-    profiles: Profiles,
-    say: Callable[[str], None],
-) -> None:
-    without = sum(user not in profiles.by_user for user in users)
-    if users and without == len(users):
-        raise InvalidInputError(
-            f"{profiles_path}: no profile of any of the {len(users):,} users of {events}; are "
-            "their ids written alike, and the column map's user columns right?"
-        )
-    for note in note_unmatched(str(profiles_path), users=len(users), without=without):
-        say(note)

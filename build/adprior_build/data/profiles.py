@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 
@@ -14,8 +15,10 @@ from adprior_build.data.text_columns import id_column, text_column
 from adprior_runtime.errors import InvalidInputError
 
 _USER, _COVERED = "user", "covered"
-_KEY = "key:"
-"""Before a key's name in a prepared table: keys may be called as the other columns are."""
+_KEY: Final = "key:"
+"""Prefix of a profile key in a prepared table, so that no key collides with the columns above."""
+_MANY_UNMATCHED: Final = 0.5
+"""A larger share of users without a profile is reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +26,10 @@ class Profiles:
     """The profiles of a data set.
 
     Attributes:
-        by_user: What prompts may show of each user; of one who comes twice, the last row.
-        uncovered: Users whose log is said not to be whole.
-        repeated_users: How many come more than once.
-        nameless_rows: How many rows have no user.
+        by_user: The keys and values that prompts may show; a user's last row counts.
+        uncovered: Users whose log is not whole.
+        repeated_users: Number of users with more than one row.
+        nameless_rows: Number of rows without a user.
     """
 
     by_user: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -37,8 +40,7 @@ class Profiles:
     @classmethod
     def of(cls, rows: Iterator[tuple[str | None, dict[str, str], bool]]) -> Profiles:
         """Gather the rows of `profile_rows`."""
-        by_user: dict[str, dict[str, str]] = {}
-        uncovered: set[str] = set()
+        by_user: dict[str, tuple[dict[str, str], bool]] = {}
         repeated: set[str] = set()
         nameless = 0
         for user, profile, is_covered in rows:
@@ -47,14 +49,10 @@ class Profiles:
                 continue
             if user in by_user:
                 repeated.add(user)
-            by_user[user] = profile
-            if is_covered:
-                uncovered.discard(user)
-            else:
-                uncovered.add(user)
+            by_user[user] = (profile, is_covered)
         return cls(
-            by_user=by_user,
-            uncovered=frozenset(uncovered),
+            by_user={user: profile for user, (profile, _) in by_user.items()},
+            uncovered=frozenset(user for user, (_, covered) in by_user.items() if not covered),
             repeated_users=len(repeated),
             nameless_rows=nameless,
         )
@@ -71,7 +69,7 @@ def read_profiles(path: Path, columns: ProfileColumns) -> Profiles:
 
 
 def prepare_profiles(table: pa.Table, columns: ProfileColumns, place: str) -> pa.Table:
-    """Return a table of texts, its columns named by what they hold.
+    """Return the mapped columns as texts, named by their roles.
 
     Raises:
         InvalidInputError: A column's type has no text.
@@ -92,9 +90,31 @@ def prepare_profiles(table: pa.Table, columns: ProfileColumns, place: str) -> pa
 
 
 def profile_rows(table: pa.Table) -> Iterator[tuple[str | None, dict[str, str], bool]]:
-    """Yield the user of each prepared row, what prompts may show of them, whether covered."""
-    keys = {name: name.removeprefix(_KEY) for name in table.column_names if name[:4] == _KEY}
+    """Yield each prepared row's user, the profile that prompts may show, and whether covered."""
+    keys = {name: name.removeprefix(_KEY) for name in table.column_names if name.startswith(_KEY)}
     for row in table.to_pylist():
         profile = {key: row[name] for name, key in keys.items() if row[name] is not None}
         is_covered = _COVERED not in row or str(row[_COVERED]).lower() in ("true", "1")
         yield row[_USER], profile, is_covered
+
+
+def note_profiles(place: str, *, repeated_users: int, nameless_rows: int) -> list[str]:
+    """Return lines about users with several profiles and profiles without a user."""
+    notes = []
+    if repeated_users:
+        users = "1 user has" if repeated_users == 1 else f"{repeated_users:,} users have"
+        notes.append(f"{place}: {users} more than one row: the last of each is used")
+    if nameless_rows:
+        rows = "1 row has" if nameless_rows == 1 else f"{nameless_rows:,} rows have"
+        notes.append(f"{place}: {rows} no user: left out")
+    return notes
+
+
+def note_unmatched(place: str, *, users: int, without: int) -> list[str]:
+    """Return a line if many users of the events have no profile."""
+    if not users or without <= _MANY_UNMATCHED * users:
+        return []
+    return [
+        f"{place}: no profile of {without:,} of the {users:,} users of the events "
+        f"({without / users:.0%}); are their ids written alike?"
+    ]

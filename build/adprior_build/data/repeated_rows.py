@@ -86,6 +86,21 @@ def day_alone(times: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     return np.ones(len(times), dtype=np.bool_)
 
 
+def note_repeated(place: str, *, dropped: int, kept: int) -> list[str]:
+    """Return a line about rows that repeat another in every column, if there are any."""
+    count = dropped + kept
+    if not count:
+        return []
+    rows = "1 row repeats" if count == 1 else f"{count:,} rows repeat"
+    start = f"{place}: {rows} another in every column"
+    choice = "the column map's [events] repeated_rows"
+    if not kept:
+        return [f'{start}: dropped ({choice} = "keep" keeps them)']
+    if not dropped:
+        return [f'{start}: kept, as events of one day ({choice} = "drop" drops them)']
+    return [f"{start}: {dropped:,} dropped, {kept:,} kept, as events of one day ({choice} decides)"]
+
+
 def _digests(name: str, array: pa.Array) -> npt.NDArray[np.uint64]:
     """Return each value's digest, uint64 [values, 2]; 0 of a null and of NaN."""
     key = hashlib.blake2b(name.encode(), digest_size=16).digest()

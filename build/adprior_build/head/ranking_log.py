@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from adprior_build.data.log_columns import (
+from adprior_build.data.number_columns import (
     Ragged,
     cast_column,
     hash_requests,

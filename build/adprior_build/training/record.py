@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from adprior_build.data.event_log import Split, UserHistory
+from adprior_build.data.event_log import UserHistory
+from adprior_build.data.split import Split
 from adprior_build.provenance import describe_command
 from adprior_build.training.examples import Example
 from adprior_build.training.options import FREE, loop_settings

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from adprior_build.data.column_map import ColumnMap
-from adprior_build.data.log_rows import event_rows
+from adprior_build.data.event_log import event_rows
 from adprior_build.data.profiles import Profiles, profile_rows
 from adprior_build.data.repeated_rows import choose_dropped, find_repeated
 from adprior_bulk.inputs.incremental import events_digest

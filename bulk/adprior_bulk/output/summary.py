@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adprior_build.data.log_notes import note_profiles, note_repeated, note_unmatched
+from adprior_build.data.profiles import note_profiles, note_unmatched
+from adprior_build.data.repeated_rows import note_repeated
 from adprior_bulk.output.manifest import Manifest
 from adprior_bulk.run.pace import Pace
 from adprior_bulk.run.shard import Record

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from adprior_build.data.event_log import Split
+from adprior_build.data.split import Split
 from adprior_build.head.ranking_log import COLUMNS, ORIGIN_KEY, read_ranking_log
 from adprior_runtime.bundle import Bundle
 from adprior_runtime.cli import main

@@ -10,7 +10,8 @@ import pytest
 
 from adprior_bench.data.cases import day_cases, recorded_split
 from adprior_build.catalogue.catalogue import Catalogue, read_catalogue
-from adprior_build.data.event_log import Split, UserHistory
+from adprior_build.data.event_log import UserHistory
+from adprior_build.data.split import Split
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.context import Event
 

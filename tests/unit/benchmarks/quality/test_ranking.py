@@ -31,7 +31,7 @@ from adprior_bench.quality.ranking import (
 )
 from adprior_bench.quality.study import Splits, Study
 from adprior_build.catalogue.catalogue import Catalogue
-from adprior_build.data.event_log import Split
+from adprior_build.data.split import Split
 from adprior_build.head.onnx_head import HeadMetadata, LogisticHead, write_head
 from adprior_build.head.variants import VARIANTS
 from adprior_runtime.catalogue.advertisers import Advertisers

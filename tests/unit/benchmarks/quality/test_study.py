@@ -12,7 +12,8 @@ from adprior_bench.quality.histories import NONE, day_of
 from adprior_bench.quality.study import Splits, Study
 from adprior_build.catalogue.catalogue import read_catalogue
 from adprior_build.data.column_map import ColumnMap
-from adprior_build.data.event_log import Split, read_users
+from adprior_build.data.event_log import read_users
+from adprior_build.data.split import Split
 from adprior_runtime.cli import main
 from adprior_runtime.errors import InvalidInputError
 from support.small_checkpoint import CUT, NAMES, SmallData, invented_events

@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer, normalizers
 
-from adprior_build.data.event_log import Split
+from adprior_build.data.split import Split
 from adprior_build.training.scratch_model import ModelSize, scratch_template
 from adprior_runtime.forecast.forecaster import Forecaster
 from adprior_runtime.prompt.context import UserContext

@@ -14,13 +14,8 @@ import pyarrow.parquet
 import pytest
 
 from adprior_build.data.column_map import ColumnMap, EventColumns, ProfileColumns
-from adprior_build.data.event_log import (
-    Split,
-    UserHistory,
-    all_are_ids,
-    name_advertisers,
-    read_users,
-)
+from adprior_build.data.event_log import UserHistory, all_are_ids, name_advertisers, read_users
+from adprior_build.data.split import Split
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.context import Event
 from adprior_runtime.terminal import progress

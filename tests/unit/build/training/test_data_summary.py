@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from adprior_build.catalogue.catalogue import read_catalogue
-from adprior_build.data.event_log import Split, UserHistory
+from adprior_build.data.event_log import UserHistory
+from adprior_build.data.split import Split
 from adprior_build.training.data_summary import describe_data
 from adprior_runtime.prompt.context import Event
 from support.small_checkpoint import CUT, SmallData

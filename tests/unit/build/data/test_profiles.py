@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from adprior_build.data.log_notes import note_profiles, note_repeated, note_unmatched
+from adprior_build.data.profiles import note_profiles, note_unmatched
+from adprior_build.data.repeated_rows import note_repeated
 from adprior_bulk.output.summary import Summary
 from adprior_bulk.run.pace import Pace
 
