@@ -36,9 +36,9 @@ from adprior_client.ranking import AsyncRankingClient, RankingClient
 from adprior_client.requests import ForecastRequest, ScoreRequest
 from adprior_client.results import Advertiser, Forecast, RankedCandidate, Ranking
 from adprior_client.retrieval import AsyncRetrievalClient, RetrievalClient
-from adprior_client.stored.lookup_counts import LookupCounts
+from adprior_client.stored.forecast_source import ForecastSource, LookupCounts
+from adprior_client.stored.parquet_source import ParquetForecasts
 from adprior_client.stored.redis_source import RedisForecasts
-from adprior_client.stored.sources import ForecastSource, ParquetForecasts
 from adprior_client.types import Event, Reason, Source, User
 
 __all__ = [

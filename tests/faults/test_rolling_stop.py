@@ -11,7 +11,7 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from adprior_client import ClientConfig, RankingClient, RetrievalClient
-from adprior_client._call.fleet import Server
+from adprior_client._call.server_choice import Server
 from faults.conftest import Report
 from faults.node import Node
 from faults.traffic import Traffic, ask_while_healthy

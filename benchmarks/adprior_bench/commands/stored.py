@@ -22,9 +22,9 @@ from adprior_bench.stored.made_up_forecasts import write_users
 from adprior_bulk.publish.forecast_batches import ForecastReader
 from adprior_bulk.publish.publishing import publish
 from adprior_client import ParquetForecasts, RedisForecasts
-from adprior_client.stored.files import list_forecast_files
+from adprior_client.stored.parquet_files import list_forecast_files
 from adprior_client.stored.redis_connection import RedisAddress
-from adprior_client.stored.redis_layout import Keys
+from adprior_client.stored.redis_keys import Keys
 from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.terminal.options import positive_integer
 from adprior_runtime.terminal.tables import Column, format_table

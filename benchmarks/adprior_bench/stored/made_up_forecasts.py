@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from adprior_client.stored.files import MANIFEST
+from adprior_client.stored.parquet_files import MANIFEST
 from adprior_runtime.text.json_text import to_json
 
 _SHARDS: Final = 8

@@ -17,14 +17,10 @@ from tqdm import tqdm
 from adprior_bulk.publish.forecast_batches import ForecastReader
 from adprior_bulk.publish.publishing import Published, publish
 from adprior_bulk.publish.versions import Version, Versions
-from adprior_client.stored.files import list_forecast_files
-from adprior_client.stored.redis_connection import (
-    RedisAddress,
-    RedisProblemError,
-    explain,
-)
-from adprior_client.stored.redis_layout import DEFAULT_NAMESPACE, Keys
-from adprior_client.stored.redis_password import read_password
+from adprior_client.stored.parquet_files import list_forecast_files
+from adprior_client.stored.redis_connection import RedisAddress, read_password
+from adprior_client.stored.redis_errors import RedisProblemError, explain
+from adprior_client.stored.redis_keys import DEFAULT_NAMESPACE, Keys
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.terminal.options import positive_integer
 from adprior_runtime.terminal.tables import Column, format_table

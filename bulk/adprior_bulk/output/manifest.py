@@ -31,7 +31,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Self
 
-from adprior_client.stored.files import KEPT, MANIFEST, find_manifest
+from adprior_client.stored.parquet_files import KEPT, MANIFEST, find_manifest
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.text.json_text import to_json
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from adprior_bulk.output.manifest import VERSIONS, DataFile, Manifest
-from adprior_client.stored.files import KEPT, OLD_MANIFEST
+from adprior_client.stored.parquet_files import KEPT, OLD_MANIFEST
 from adprior_runtime.errors import InvalidInputError
 
 _PARTITION: Final = "date="

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from adprior_client.stored.files import MANIFEST, OLD_MANIFEST
+from adprior_client.stored.parquet_files import MANIFEST, OLD_MANIFEST
 from adprior_runtime.errors import InvalidInputError
 
 

@@ -18,16 +18,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from adprior_client._call.encoding import ROUNDING
-from adprior_client.stored.columns import REQUIRED, check_column
-from adprior_client.stored.files import ForecastFiles
 from adprior_client.stored.forecast_time import are_believed
-from adprior_client.stored.record import (
+from adprior_client.stored.parquet_columns import REQUIRED, check_column
+from adprior_client.stored.parquet_files import ForecastFiles
+from adprior_client.stored.redis_keys import field_of
+from adprior_client.stored.redis_record import (
     MOST_ADVERTISERS,
     MOST_BUNDLES,
     are_narrow,
     encode_records,
 )
-from adprior_client.stored.redis_layout import field_of
 from adprior_runtime.errors import InvalidInputError
 
 _TYPES: Final[dict[str, Any]] = {

@@ -16,8 +16,8 @@ from adprior_bulk.publish.forecast_batches import ForecastReader
 from adprior_bulk.publish.turn import LostTurnError, hold_turn
 from adprior_bulk.publish.versions import Version, Versions
 from adprior_bulk.publish.writer import write_version
-from adprior_client.stored.redis_connection import RedisProblemError, explain
-from adprior_client.stored.redis_layout import USERS_A_BUCKET, Keys
+from adprior_client.stored.redis_errors import RedisProblemError, explain
+from adprior_client.stored.redis_keys import USERS_A_BUCKET, Keys
 from adprior_runtime.errors import InvalidInputError
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 from redis import RedisError, WatchError
 
 from adprior_bulk.publish.pipelining import run_all
-from adprior_client.stored.redis_layout import Keys, Pointer
+from adprior_client.stored.redis_keys import Keys, Pointer
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.text.json_text import to_json
 

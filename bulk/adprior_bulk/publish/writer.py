@@ -12,9 +12,9 @@ from adprior_bulk.publish.forecast_batches import Batch, ForecastReader
 from adprior_bulk.publish.pipelining import run_all
 from adprior_bulk.publish.turn import LIFETIME_S, LostTurnError
 from adprior_bulk.publish.versions import Version
-from adprior_client.stored.record import read_as_of_us
-from adprior_client.stored.redis_connection import RedisProblemError
-from adprior_client.stored.redis_layout import Keys
+from adprior_client.stored.redis_errors import RedisProblemError
+from adprior_client.stored.redis_keys import Keys
+from adprior_client.stored.redis_record import read_as_of_us
 
 
 def write_version(

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from tritonclient.grpc.aio import InferenceServerClient
 
-from adprior_client._call.calls import Attempt, Call, Lookup, Outcome, Pause, Step
+from adprior_client._call.attempts import Attempt, Call, Lookup, Outcome, Pause, Step
 from adprior_client._call.checks import check_concurrency
 from adprior_client._call.client import (
     CHECK_TIMEOUT_S,
@@ -23,7 +23,7 @@ from adprior_client._call.client import (
     Result_co,
     Work,
 )
-from adprior_client._call.fleet import Server
+from adprior_client._call.server_choice import Server
 from adprior_client._call.telemetry import describe
 from adprior_client.errors import CancelledError, ClientError, InvalidArgumentError
 

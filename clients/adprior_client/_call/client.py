@@ -7,12 +7,12 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol, TypeVar
 
-from adprior_client._call.calls import Attempt, Call, Outcome, Steps
+from adprior_client._call.attempts import Attempt, Call, Outcome, Steps
 from adprior_client._call.checks import check_metadata
 from adprior_client._call.core import Core
 from adprior_client._call.credentials import Credentials
-from adprior_client._call.fleet import Server
 from adprior_client._call.forking import Forked, begin_anew_in_children
+from adprior_client._call.server_choice import Server
 from adprior_client._call.telemetry import Telemetry
 from adprior_client._call.wire import channel_settings, error_of
 from adprior_client.config import ClientConfig
@@ -24,7 +24,7 @@ from adprior_client.errors import (
     UnavailableError,
 )
 from adprior_client.results import Forecast, Ranking
-from adprior_client.stored.sources import ForecastSource
+from adprior_client.stored.forecast_source import ForecastSource
 from adprior_client.types import UserId
 
 Result_co = TypeVar("Result_co", Forecast, Ranking, covariant=True)

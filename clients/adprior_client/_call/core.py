@@ -1,6 +1,6 @@
 """What all clients share: settings, servers, switches, and where stored forecasts come in.
 
-No input or output happens here; see `adprior_client._call.calls`.
+No input or output happens here; see `adprior_client._call.attempts`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any, Final
 import numpy as np
 
 from adprior_client._call import encoding
-from adprior_client._call.calls import Call, Lookup, Steps
+from adprior_client._call.attempts import Call, Lookup, Steps
 from adprior_client._call.checks import check_number
-from adprior_client._call.fleet import Fleet
+from adprior_client._call.server_choice import Fleet
 from adprior_client.config import ClientConfig
 from adprior_client.errors import InvalidArgumentError
 from adprior_client.results import Forecast

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adprior_client._call import decoding, encoding
-from adprior_client._call.calls import Call, Steps, ask
+from adprior_client._call.attempts import Call, Steps, ask
 from adprior_client._call.core import Core, check_flag
 from adprior_client._call.wire import Request
 from adprior_client.errors import ClientError, InvalidArgumentError, OtherBundleError

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adprior_client.results import Advertiser, Forecast
-from adprior_client.stored.columns import NAMES, REQUIRED, check_column, has_numbers
-from adprior_client.stored.files import ForecastFiles
 from adprior_client.stored.forecast_time import are_believed
-from adprior_client.stored.redis_layout import field_of
+from adprior_client.stored.parquet_columns import NAMES, REQUIRED, check_column, has_numbers
+from adprior_client.stored.parquet_files import ForecastFiles
+from adprior_client.stored.redis_keys import field_of
 from adprior_client.types import Source, UserId
 from adprior_runtime.errors import InvalidInputError
 

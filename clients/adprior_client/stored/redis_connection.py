@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
-from adprior_client.stored.redis_password import PasswordFile
-from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
+from adprior_runtime.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import redis
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 _SCHEMES: Final = ("redis", "rediss", "unix")
 _EXPECTED: Final = "expected redis://HOST:PORT/DB, rediss:// for TLS, or unix:///PATH?db=DB"
 _DEFAULT_PORT: Final = 6379
-
-
-class RedisProblemError(EnvironmentProblemError):
-    """Redis cannot be reached, or does not do what it is asked."""
 
 
 class RedisAddress:
@@ -109,89 +105,43 @@ class RedisAddress:
         return redis.Redis(connection_pool=pool)
 
 
-_WORDS: Final[dict[str, str]] = {
-    "NOAUTH": "it wants a password, and none was given",
-    "WRONGPASS": "wrong user name or password",
-    "NOPASS": "a password was given, and it has none for this user",
-    "NOPERM": "this user may not do that: its ACL lacks a command or the namespace's keys",
-    "OOM": "it is out of memory (maxmemory)",
-    "READONLY": "it is a read-only replica: give the primary's address",
-    "LOADING": "it is still loading its data: try again when it is done",
-    "MISCONF": "it refuses writes because it cannot save to disk (MISCONF)",
-    "WRONGTYPE": "a key of this namespace holds something else: choose another namespace",
-    "MOVED": "it is a Redis Cluster, expected a single primary",
-    "CLUSTERDOWN": "it is a Redis Cluster, and down; expected a single primary",
-    "MASTERDOWN": "it is a replica that has lost its primary",
-    "NOREPLICAS": "it refuses writes: too few replicas follow it",
-}
-"""By the word with which Redis begins an error."""
-
-_SAID: Final = (
-    (
-        re.compile(r"invalid username.(or.)?password", re.IGNORECASE),
-        "WRONGPASS",
-    ),
-    (re.compile(r"authentication required", re.IGNORECASE), "NOAUTH"),
-    (re.compile(r"without any password configured|no password is set", re.IGNORECASE), "NOPASS"),
-    (re.compile(r"command not allowed when used memory", re.IGNORECASE), "OOM"),
-    (re.compile(r"can't write against a read only replica", re.IGNORECASE), "READONLY"),
-    (re.compile(r"loading the dataset", re.IGNORECASE), "LOADING"),
-    (re.compile(r"has no permissions", re.IGNORECASE), "NOPERM"),
-)
-"""The client library cuts off some of these words."""
-
-
-def explain(error: BaseException, name: str) -> str:
-    """Return what went wrong in one line.
-
-    Redis' own text is not quoted: it may hold a command's arguments, and so a user's id.
+class PasswordFile:
+    """What redis-py asks for credentials whenever it connects.
 
     Args:
-        error: Of the package redis, or the system's.
-        name: The server's, as `RedisAddress.name` has it.
+        path: A file that holds the password alone.
+        username: Of Redis' ACL, None where it knows no users.
+
+    Raises:
+        InvalidInputError: It is unreadable, empty or has several lines.
     """
-    return f"{name}: {_reason(error)}"
+
+    def __init__(self, path: str | Path, username: str | None) -> None:
+        self._path = path
+        self._username = username
+        self._last = read_password(path)
+
+    def get_credentials(self) -> tuple[str, ...]:
+        """Return user name and password; the last good one while the file cannot be read."""
+        with suppress(InvalidInputError):  # it is being exchanged
+            self._last = read_password(self._path)
+        return (self._last,) if self._username is None else (self._username, self._last)
 
 
-def _reason(error: BaseException) -> str:
-    text, kind = str(error), type(error).__name__
-    if word := _word_of(text):
-        return _WORDS[word]
-    if kind == "TimeoutError":
-        return "no answer in time: it is overloaded, stopped or out of reach"
-    if "certificate" in text.lower() or "ssl" in text.lower():
-        reason = re.search(r"certificate verify failed[^(\]]*|WRONG_VERSION_NUMBER", text)
-        return f"no TLS connection: {reason[0].strip() if reason else 'handshake failed'}"
-    if kind in {"ConnectionError", "MaxConnectionsError"} or isinstance(error, OSError):
-        return f"no connection: {_network_reason(text)}"
-    words = re.findall(r"\b[A-Z]{3,}\b", text)
-    return f"it refused a command: {words[0] if words else kind}"
+def read_password(path: str | Path) -> str:
+    """Return a file's only line.
 
-
-def _word_of(text: str) -> str:
-    """Return the word of `_WORDS` that an error begins with, or that it began with once."""
-    for pattern, word in _SAID:
-        if pattern.search(text):
-            return word
-    words = [*text.partition("error: ")[2].split()[:1], *text.split()[:1]]
-    return next((word for word in words if word in _WORDS), "")
-
-
-def _network_reason(text: str) -> str:
-    known = (
-        ("No connection available", "all of them are busy"),
-        ("refused", "nobody listens there"),
-        ("No such file", "no such socket"),
-        ("not known", "no such host"),
-        ("resolution", "no such host"),
-        ("unreachable", "no route to it"),
-        ("closed by server", "it closed the connection; was it stopped, or does it speak TLS?"),
-        ("reset", "it closed the connection"),
-        ("Broken pipe", "it closed the connection"),
-        ("Invalid Database", "it has no such database"),
-        ("denied", "permission denied"),
-    )
-    return next((said for part, said in known if part.lower() in text.lower()), "it was lost")
+    Raises:
+        InvalidInputError: It is unreadable, empty or has several lines.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise InvalidInputError(f"{path}: {reason}") from error
+    if len(lines) != 1 or not lines[0]:
+        raise InvalidInputError(f"{path}: found {len(lines)} lines, expected the password alone")
+    return lines[0]
 
 
 def _split(url: str) -> Any:

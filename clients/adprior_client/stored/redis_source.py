@@ -14,11 +14,12 @@ from adprior_client._call.breaker import CircuitBreaker
 from adprior_client._call.checks import check_number
 from adprior_client._call.forking import Forked, begin_anew_in_children
 from adprior_client.results import Advertiser, Forecast
+from adprior_client.stored.forecast_source import LookupCounts
 from adprior_client.stored.forecast_time import are_believed
-from adprior_client.stored.lookup_counts import LookupCounts
-from adprior_client.stored.record import CorruptRecordError, Record, decode_record
-from adprior_client.stored.redis_connection import RedisAddress, explain
-from adprior_client.stored.redis_layout import DEFAULT_NAMESPACE, Keys, Pointer, field_of
+from adprior_client.stored.redis_connection import RedisAddress
+from adprior_client.stored.redis_errors import explain
+from adprior_client.stored.redis_keys import DEFAULT_NAMESPACE, Keys, Pointer, field_of
+from adprior_client.stored.redis_record import CorruptRecordError, Record, decode_record
 from adprior_client.types import Source, UserId
 from adprior_runtime.errors import InvalidInputError
 

@@ -21,8 +21,8 @@ import redis
 from adprior_bulk.publish import turn
 from adprior_bulk.publish.versions import Version, Versions
 from adprior_client import ParquetForecasts, RedisForecasts
-from adprior_client.stored.record import CorruptRecordError
-from adprior_client.stored.redis_layout import Pointer
+from adprior_client.stored.redis_keys import Pointer
+from adprior_client.stored.redis_record import CorruptRecordError
 from adprior_runtime.cli import main
 from support.redis_server import (
     NOW,

@@ -12,7 +12,7 @@ from adprior_bulk.output.manifest import VERSIONS, DataFile, Manifest, drop_old_
 from adprior_bulk.output.tables import DEAD_LETTERS, FORECASTS, rows_to_table, write_whole
 from adprior_bulk.publish.forecast_batches import ForecastReader
 from adprior_client import ParquetForecasts
-from adprior_client.stored.files import MANIFEST, list_forecast_files
+from adprior_client.stored.parquet_files import MANIFEST, list_forecast_files
 from adprior_runtime.errors import InvalidInputError
 
 

@@ -23,7 +23,7 @@ from adprior_bulk.output.tables import DEAD_LETTERS as LETTERS
 from adprior_bulk.output.tables import FORECASTS, rows_to_table, write_whole
 from adprior_bulk.output.visible import show_table
 from adprior_client import ParquetForecasts
-from adprior_client.stored.files import OLD_MANIFEST
+from adprior_client.stored.parquet_files import OLD_MANIFEST
 from adprior_runtime.errors import InvalidInputError
 
 _SHARDS = 3

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from adprior_client.stored.redis_connection import RedisAddress, explain
-from adprior_client.stored.redis_password import PasswordFile, read_password
+from adprior_client.stored.redis_connection import PasswordFile, RedisAddress, read_password
+from adprior_client.stored.redis_errors import explain
 from adprior_runtime.errors import InvalidInputError
 
 EXPECTED = "expected redis://HOST:PORT/DB"

@@ -23,8 +23,8 @@ from adprior_client import (
     LookupCounts,
     RedisForecasts,
 )
-from adprior_client.stored.record import encode_records
-from adprior_client.stored.redis_layout import field_of
+from adprior_client.stored.redis_keys import field_of
+from adprior_client.stored.redis_record import encode_records
 from adprior_runtime import contract
 from adprior_runtime.cli import main
 from adprior_runtime.errors import InvalidInputError

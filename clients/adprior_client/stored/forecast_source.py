@@ -1,8 +1,25 @@
-"""How lookups of stored forecasts ended."""
+"""Where a client finds stored forecasts, and how its lookups end."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Protocol, runtime_checkable
+
+from adprior_client.results import Forecast
+from adprior_client.types import UserId
+
+
+@runtime_checkable
+class ForecastSource(Protocol):
+    """Where stored forecasts are found; anything with this method will do."""
+
+    def find(self, user_id: UserId) -> Forecast | None:
+        """Return the user's latest forecast, with ``made_at``, or None.
+
+        It is asked in a thread, has what is left of the call's deadline (10 ms at least), and is
+        not waited for beyond that. What it raises, or gives that is malformed, counts as none.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,12 @@ import logging
 import threading
 import time
 from pathlib import Path
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 from adprior_client._call.checks import check_number
 from adprior_client._call.forking import Forked, begin_anew_in_children
 from adprior_client.results import Forecast
-from adprior_client.stored.files import (
+from adprior_client.stored.parquet_files import (
     ForecastFiles,
     find_manifest,
     list_forecast_files,
@@ -23,19 +23,6 @@ from adprior_client.types import UserId
 _log = logging.getLogger("adprior_client")
 _RETRY_S: Final = 60.0
 """After so long, files that could not be read are tried again."""
-
-
-@runtime_checkable
-class ForecastSource(Protocol):
-    """Where stored forecasts are found; anything with this method will do."""
-
-    def find(self, user_id: UserId) -> Forecast | None:
-        """Return the user's latest forecast, with ``made_at``, or None.
-
-        It is asked in a thread, has what is left of the call's deadline (10 ms at least), and is
-        not waited for beyond that. What it raises, or gives that is malformed, counts as none.
-        """
-        ...
 
 
 class ParquetForecasts(Forked):
@@ -56,7 +43,7 @@ class ParquetForecasts(Forked):
 
     Raises:
         InvalidInputError: It is unreadable, a column is missing or of a wrong type
-            (`forecast_columns`), or pyarrow is missing.
+            (`parquet_columns`), or pyarrow is missing.
     """
 
     def __init__(self, path: str | Path, *, refresh_s: float = 1.0) -> None:

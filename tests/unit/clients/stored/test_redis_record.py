@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adprior_client.stored.record import (
+from adprior_client.stored.redis_record import (
     CorruptRecordError,
     decode_record,
     encode_records,

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from adprior_client import Forecast, ForecastSource, ParquetForecasts, Source
-from adprior_client.stored.files import MANIFEST, OLD_MANIFEST
 from adprior_client.stored.forecast_time import CLOCK_SKEW
+from adprior_client.stored.parquet_files import MANIFEST, OLD_MANIFEST
 from adprior_runtime.errors import InvalidInputError
 
 NOON = datetime(2024, 5, 31, 12, tzinfo=UTC)
@@ -245,7 +245,7 @@ def test_a_manifest_of_the_old_name_is_followed_to_the_new_one(tmp_path: Path, n
 def test_one_that_cannot_be_read_changes_nothing(
     tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adprior_client.stored.sources._RETRY_S", 0.05)
+    monkeypatch.setattr("adprior_client.stored.parquet_source._RETRY_S", 0.05)
     _commit(tmp_path, 30, 7)
     source = ParquetForecasts(tmp_path, refresh_s=0.01)
     (tmp_path / "bad.parquet").write_text("no Parquet")

@@ -12,7 +12,7 @@ import pytest
 
 from adprior_bulk.publish.forecast_batches import ForecastReader
 from adprior_client import ParquetForecasts
-from adprior_client.stored.files import list_forecast_files
+from adprior_client.stored.parquet_files import list_forecast_files
 from adprior_runtime.errors import InvalidInputError
 
 GOOD: dict[str, Any] = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from adprior_client.stored.files import (
+from adprior_client.stored.parquet_files import (
     MANIFEST,
     OLD_MANIFEST,
     list_forecast_files,

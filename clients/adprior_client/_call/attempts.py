@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from numpy.typing import NDArray
 
 from adprior_client._call.decoding import decode_bundle_id
-from adprior_client._call.fleet import Fleet, Server
+from adprior_client._call.server_choice import Fleet, Server
 from adprior_client._call.wire import Request, read_answer
 from adprior_client.config import ClientConfig
 from adprior_client.errors import (

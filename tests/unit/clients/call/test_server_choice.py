@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from adprior_client import ClientConfig
-from adprior_client._call.fleet import Fleet
+from adprior_client._call.server_choice import Fleet
 
 URLS = tuple(f"host-{number}:8001" for number in range(5))
 

@@ -5,7 +5,7 @@
     NAMESPACE:current            string  the pointer: JSON of `Pointer`, read by every client
     NAMESPACE:versions           hash    version -> JSON, what the publisher knows of it
     NAMESPACE:publisher          string  the one publisher at work; gone within seconds of its death
-    NAMESPACE:VERSION:BUCKET     hash    user's field -> record (`adprior_client.stored.record`)
+    NAMESPACE:VERSION:BUCKET     hash    user's field -> record (`redis_record`)
 
 A version is written whole before the pointer names it, and never changed after that, so a reader
 that follows the pointer sees one version or the other. The pointer also names the older versions
@@ -26,7 +26,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from adprior_client.stored.record import LAYOUT, MOST_BUNDLES, CorruptRecordError
+from adprior_client.stored.redis_record import LAYOUT, MOST_BUNDLES, CorruptRecordError
 from adprior_client.types import UserId
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.text.json_text import to_json
