@@ -83,6 +83,15 @@ def parse_context(raw: bytes) -> UserContext:
     document = _load_json(raw)
     if not isinstance(document, dict):
         raise _wrong_type("USER_CONTEXT", "an object", document)
+    return read_context(document)
+
+
+def read_context(document: dict[str, Any]) -> UserContext:
+    """Check one user context that is parsed already; its times may be `datetime` or `date`.
+
+    Raises:
+        InvalidRequestError: Naming the field that is wrong, never its value.
+    """
     as_of = parse_time(_required(document, "as_of", "as_of"), "as_of", end_of_day=True)
     history = _list(document.get("history", []), "history")
     events = [_event(item, f"history[{index}]") for index, item in enumerate(history)]
@@ -101,17 +110,17 @@ def parse_time(value: Any, field: str, *, end_of_day: bool = False) -> datetime:
     The spellings that `adprior_runtime.text.times` knows are taken as well.
 
     Args:
-        value: The JSON value.
+        value: The JSON value; a `datetime` or a `date` is taken too.
         field: Its name, for the error.
         end_of_day: Whether a bare date means its last instant instead of its first.
 
     Raises:
         InvalidRequestError: It is not a string in ISO 8601.
     """
-    if not isinstance(value, str):
+    if not isinstance(value, str | date):
         raise _wrong_type(field, "an ISO 8601 date or time", value)
     try:
-        moment = read_time(value)
+        moment = _read_moment(value)
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
         if end_of_day and _is_bare_date(value):
             moment = datetime.combine(moment.date(), _LAST_INSTANT)
@@ -123,7 +132,15 @@ def parse_time(value: Any, field: str, *, end_of_day: bool = False) -> datetime:
     return moment
 
 
-def _is_bare_date(value: str) -> bool:
+def _read_moment(value: str | date) -> datetime:
+    if isinstance(value, str):
+        return read_time(value)
+    return value if isinstance(value, datetime) else datetime.combine(value, time())
+
+
+def _is_bare_date(value: str | date) -> bool:
+    if isinstance(value, date):
+        return not isinstance(value, datetime)
     try:
         date.fromisoformat(value.strip())
     except ValueError:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from adprior_runtime.contract import MAX_CONTEXT_BYTES
 from adprior_runtime.errors import InvalidRequestError
-from adprior_runtime.prompt.context import Event, UserContext, parse_context, parse_time
+from adprior_runtime.prompt.context import (
+    Event,
+    UserContext,
+    parse_context,
+    parse_time,
+    read_context,
+)
 
 SECRET = "SECRET-9f3"
 DAY = "2024-05-31"
@@ -321,3 +327,19 @@ def test_values_of_an_event_become_text_as_those_of_a_profile() -> None:
 def test_whole_numbers_have_no_fraction_and_what_is_no_number_is_absent() -> None:
     raw = b'{"as_of": "2024-05-31", "profile": {"age": 34.0, "big": 1e3, "huge": 1e999}}'
     assert parse_context(raw).profile == {"age": "34", "big": "1000"}
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        date(2024, 5, 31),
+        datetime(2024, 5, 31, 12),  # noqa: DTZ001
+        datetime(2024, 5, 31, 12, tzinfo=timezone(timedelta(hours=2))),
+    ],
+)
+def test_python_times_mean_what_their_iso_text_means(moment: date) -> None:
+    event = {"time": moment, "action": "buy"}
+    as_text = {"time": moment.isoformat(), "action": "buy"}
+    expected = {"history": [as_text], "as_of": moment.isoformat()}
+    found = read_context({"history": [event], "as_of": moment})
+    assert found == parse_context(json.dumps(expected).encode())
