@@ -1,9 +1,8 @@
-"""User -> user context: the UTF-8 JSON that the server takes.
+"""User -> user context: the UTF-8 JSON that the server takes, checked as the server checks it.
 
-The server checks what is inside; here it is only serialised and measured. Values of a profile and
-of an event that JSON does not have, such as decimals, dates and NumPy's, go as the text that
-training reads of them (`adprior_runtime.text.values`). No error message repeats a
-value of the context.
+A value of a profile or an event that JSON lacks, such as a decimal, a date or a NumPy scalar, is
+written as the text that training reads of it (`adprior_runtime.text.values`). No error message
+repeats a value of the context.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
@@ -19,28 +18,46 @@ import numpy as np
 from adprior_client.errors import InvalidArgumentError
 from adprior_client.types import Event, User
 from adprior_runtime import contract
+from adprior_runtime.errors import InvalidRequestError
+from adprior_runtime.prompt.context import parse_context, read_context
 from adprior_runtime.text.values import NoTextError, value_text
 
 
 def user_to_json(user: User | Mapping[str, Any] | bytes) -> bytes:
-    """Serialise a user to the user context's UTF-8 JSON; bytes pass through unread.
+    """Return a user's context as JSON; bytes are checked and returned as they are.
 
     Raises:
-        InvalidArgumentError: It is no user, holds what JSON cannot, or exceeds 256 KiB.
+        InvalidArgumentError: It has a wrong type, holds what JSON cannot, exceeds 256 KiB, or has
+            a field that the server would refuse, which the message names.
     """
-    if isinstance(user, bytes):
-        raw = user
-    elif isinstance(user, User):
-        raw = _dump_json(_user_document(user))
-    elif isinstance(user, Mapping):
-        raw = _dump_json(_plain_document(user))
-    else:
-        raise _wrong_type("user", user, "a User, a dict or JSON bytes")
-    if len(raw) > contract.MAX_CONTEXT_BYTES:
-        raise InvalidArgumentError(
-            f"user: {len(raw)} bytes of JSON, at most {contract.MAX_CONTEXT_BYTES} are taken"
-        )
+    try:
+        if isinstance(user, bytes):
+            _check_size(user)
+            parse_context(user)
+            return user
+        document = _to_document(user)
+        raw = _dump_json(document)
+        _check_size(raw)
+        read_context(_without_profile(document))
+    except InvalidRequestError as error:
+        raise InvalidArgumentError(str(error)) from error
     return raw
+
+
+def _to_document(user: User | Mapping[str, Any]) -> dict[str, Any]:
+    """Return a user context whose known fields hold values of JSON, dates and times."""
+    if isinstance(user, User):
+        return _user_document(user)
+    if not isinstance(user, Mapping):
+        raise _wrong_type("user", user, "a User, a dict or JSON bytes")
+    document = dict(user)
+    if "as_of" in document:
+        document["as_of"] = _plain_time(document["as_of"])
+    if "profile" in document:
+        document["profile"] = _plain_profile(document["profile"])
+    if "history" in document:
+        document["history"] = _plain_history(document["history"])
+    return document
 
 
 def _user_document(user: User) -> dict[str, Any]:
@@ -51,54 +68,51 @@ def _user_document(user: User) -> dict[str, Any]:
     for index, event in enumerate(user.history):
         if not isinstance(event, Event):
             raise _wrong_type(f"history[{index}]", event, "an Event")
+    events = _plain_history([_event_fields(event) for event in user.history])
     return {
         "profile": _plain_profile(user.profile),
         "history": [
-            _event_document(event, f"history[{index}]") for index, event in enumerate(user.history)
+            {name: value for name, value in event.items() if value is not None} for event in events
         ],
-        "as_of": user.as_of,
+        "as_of": _plain_time(user.as_of),
     }
 
 
-def _event_document(event: Event, field: str) -> dict[str, Any]:
-    document = {
-        "time": event.time,
-        "action": event.action,
-        "advertiser": event.advertiser,
-        "category": _plain_value(event.category, f"{field}.category"),
-        "text": _plain_value(event.text, f"{field}.text"),
-    }
-    return {key: value for key, value in document.items() if value is not None}
+def _event_fields(event: Event) -> dict[str, Any]:
+    names = ("time", "action", "advertiser", "category", "text")
+    return {name: getattr(event, name) for name in names}
 
 
-def _plain_document(user: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a user context with JSON's values where they are looked at; the rest as it is."""
-    document = dict(user)
-    if isinstance(profile := document.get("profile"), Mapping):
-        document["profile"] = _plain_profile(profile)
-    history = document.get("history")
-    if isinstance(history, Sequence) and not isinstance(history, str | bytes):
-        document["history"] = [
-            _plain_event(event, f"history[{index}]") if isinstance(event, Mapping) else event
-            for index, event in enumerate(history)
-        ]
-    return document
-
-
-def _plain_event(event: Mapping[str, Any], field: str) -> Mapping[str, Any]:
-    texts = {
-        name: _plain_value(event[name], f"{field}.{name}")
-        for name in ("category", "text")
-        if type(event.get(name, "")) is not str
-    }
-    return {**event, **texts} if texts else event
-
-
-def _plain_profile(profile: Mapping[str, Any]) -> dict[str, Any]:
+def _plain_profile(profile: Any) -> Any:
+    if not isinstance(profile, Mapping):
+        return _json_value(profile)
     return {
         key: _plain_value(value, f"profile, entry {index}")
         for index, (key, value) in enumerate(profile.items())
     }
+
+
+def _plain_history(history: Any) -> Any:
+    if not isinstance(history, Sequence) or isinstance(history, str | bytes):
+        return _json_value(history)
+    return [
+        _plain_event(event, f"history[{index}]")
+        if isinstance(event, Mapping)
+        else _json_value(event)
+        for index, event in enumerate(history)
+    ]
+
+
+def _plain_event(event: Mapping[str, Any], field: str) -> dict[str, Any]:
+    plain = dict(event)
+    for name, value in event.items():
+        if name in {"category", "text"}:
+            plain[name] = _plain_value(value, f"{field}.{name}")
+        elif name in {"action", "advertiser"}:
+            plain[name] = _json_value(value)
+        elif name == "time":
+            plain[name] = _plain_time(value)
+    return plain
 
 
 def _plain_value(value: Any, field: str) -> str | int | float | bool | None:
@@ -119,12 +133,33 @@ def _plain_value(value: Any, field: str) -> str | int | float | bool | None:
         ) from error
 
 
+def _plain_time(value: Any) -> Any:
+    return value if type(value) in (date, datetime) else _json_value(value)
+
+
+def _json_value(value: Any) -> Any:
+    """Return a value as a reader of its JSON would see it."""
+    if value is None or isinstance(value, str | int | float | list | dict):
+        return value
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, np.datetime64):
+        return value_text(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise InvalidArgumentError(f"user: cannot be written as JSON: found {type(value).__name__}")
+
+
 def _dump_json(document: dict[str, Any]) -> bytes:
     try:
         text = json.dumps(
             document,
             allow_nan=False,
-            default=_to_json_value,
+            default=_json_value,
             ensure_ascii=False,
             separators=(",", ":"),
         )
@@ -137,16 +172,16 @@ def _dump_json(document: dict[str, Any]) -> bytes:
         raise InvalidArgumentError(f"user: cannot be written as JSON: {error}") from error
 
 
-def _to_json_value(value: object) -> Any:
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, np.datetime64):
-        return value_text(value)
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"found {type(value).__name__}")
+def _check_size(raw: bytes) -> None:
+    if len(raw) > contract.MAX_CONTEXT_BYTES:
+        raise InvalidArgumentError(
+            f"user: {len(raw)} bytes of JSON, at most {contract.MAX_CONTEXT_BYTES} are taken"
+        )
+
+
+def _without_profile(document: dict[str, Any]) -> dict[str, Any]:
+    """Leave out a profile that is an object: `_plain_value` has checked each of its values."""
+    return document | {"profile": {}} if isinstance(document.get("profile"), dict) else document
 
 
 def _wrong_type(field: str, found: object, expected: str) -> InvalidArgumentError:

@@ -6,7 +6,7 @@ JSON is in `adprior_client.user_context`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,29 +14,11 @@ from numpy.typing import NDArray
 
 from adprior_client.errors import InvalidArgumentError
 from adprior_client.results import Forecast
-from adprior_client.types import Ids, Numbers, User
-from adprior_client.user_context import user_to_json
+from adprior_client.types import Ids, Numbers
 from adprior_runtime import contract
-from adprior_runtime.errors import InvalidRequestError
-from adprior_runtime.prompt.context import parse_context
 
 ROUNDING = 1e-3
 """Sums of FP32 probabilities may step this far over their bound."""
-
-
-def encode_user(user: User | Mapping[str, Any] | bytes) -> NDArray[Any]:
-    """Return ``USER_CONTEXT``, shape [1], read as the server will read it.
-
-    Raises:
-        InvalidArgumentError: As `user_to_json` does, or naming the field that the server would
-            refuse.
-    """
-    raw = user_to_json(user)
-    try:
-        parse_context(raw)
-    except InvalidRequestError as error:
-        raise InvalidArgumentError(str(error)) from error
-    return np.array([raw], dtype=np.object_)
 
 
 def encode_top_k(k: int) -> NDArray[Any]:

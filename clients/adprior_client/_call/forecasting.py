@@ -17,6 +17,7 @@ from adprior_client.errors import ClientError, InvalidArgumentError
 from adprior_client.requests import ForecastRequest
 from adprior_client.results import Forecast
 from adprior_client.types import Reason
+from adprior_client.user_context import user_to_json
 from adprior_runtime import contract
 
 _OUTPUTS: Final = (
@@ -54,7 +55,9 @@ class Forecasting:
                 f"requests: found {type(request).__name__}, expected ForecastRequest"
             )
         check_flag(request.treatment)
-        tensors = {contract.USER_CONTEXT: encoding.encode_user(request.user)}
+        tensors: dict[str, NDArray[Any]] = {
+            contract.USER_CONTEXT: np.array([user_to_json(request.user)], dtype=np.object_)
+        }
         if request.k is not None:
             tensors[contract.TOP_K] = encoding.encode_top_k(request.k)
         excluded = encoding.encode_ids(

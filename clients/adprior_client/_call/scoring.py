@@ -17,6 +17,7 @@ from adprior_client.errors import ClientError, InvalidArgumentError, OtherBundle
 from adprior_client.requests import ScoreRequest
 from adprior_client.results import NO_ANSWER, Forecast, Ranking
 from adprior_client.types import Reason, Source
+from adprior_client.user_context import user_to_json
 from adprior_runtime import contract
 
 _OUTPUTS: Final = (
@@ -78,9 +79,9 @@ class Scoring:
         if isinstance(subject, Forecast):
             known = encoding.encode_forecast(subject)
             return cls(subject, known, ids, base, sent, request.treatment)
-        context = encoding.encode_user(subject)
-        known = {contract.USER_CONTEXT: context}
-        return cls(context[0], known, ids, base, sent, request.treatment)
+        context = user_to_json(subject)
+        known = {contract.USER_CONTEXT: np.array([context], dtype=np.object_)}
+        return cls(context, known, ids, base, sent, request.treatment)
 
     @property
     def key(self) -> bytes:

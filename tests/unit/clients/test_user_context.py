@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from types import MappingProxyType
@@ -16,6 +17,7 @@ from adprior_client.errors import InvalidArgumentError
 from adprior_client.types import Event, User
 from adprior_client.user_context import user_to_json
 from adprior_runtime.contract import MAX_CONTEXT_BYTES
+from adprior_runtime.errors import InvalidRequestError
 from adprior_runtime.prompt.context import parse_context
 from adprior_runtime.text.values import value_text
 
@@ -62,17 +64,40 @@ def _document_of(user: User) -> dict[str, Any]:
 
 
 @given(USERS)
-def test_a_user_survives_as_json(user: User) -> None:
-    assert json.loads(user_to_json(user)) == _document_of(user)
-
-
-@given(USERS)
-def test_the_server_takes_what_the_client_writes(user: User) -> None:
-    context = parse_context(user_to_json(user))
+def test_a_user_is_written_as_the_json_that_the_server_reads(user: User) -> None:
+    raw = user_to_json(user)
+    assert json.loads(raw) == _document_of(user)
+    context = parse_context(raw)
     assert len(context.history) + context.dropped_events == len(user.history)
     assert list(context.profile) == [
         key for key, value in user.profile.items() if value_text(value) is not None
     ]
+
+
+JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner))
+EVENT = {"time": "2024-05-30", "action": "buy", "advertiser": "Acme", "category": "c"}
+GOOD = {"profile": {"age": 31}, "history": [EVENT, EVENT], "as_of": "2024-05-31"}
+
+
+@given(
+    st.sampled_from(["profile", "history", "as_of"]).map(lambda name: (GOOD, name))
+    | st.sampled_from([*EVENT, "text"]).map(lambda name: (EVENT, name)),
+    JSON | st.sampled_from(["2024", "2024-05-31T", "0001-01-01", "9999-12-31T23:00-10:00"]),
+)
+def test_the_client_refuses_what_the_server_refuses(
+    place: tuple[dict[str, Any], str], value: Any
+) -> None:
+    part, name = place
+    changed = part | {name: value}
+    document = changed if part is GOOD else GOOD | {"history": [EVENT, changed]}
+    try:
+        parse_context(json.dumps(document).encode())
+    except InvalidRequestError as error:
+        refused = re.escape(str(error).partition(", expected")[0])
+        with pytest.raises(InvalidArgumentError, match=f"^{refused}"):
+            user_to_json(document)
+    else:
+        assert json.loads(user_to_json(document)) == document
 
 
 def test_a_dict_is_the_user_context_itself() -> None:
@@ -110,8 +135,9 @@ def test_values_that_json_does_not_have_go_as_the_text_that_training_reads() -> 
     assert found["history"] == [{"time": "2024-05-31", "action": "a", "category": "7"}]
 
 
-def test_bytes_pass_through_unread() -> None:
-    assert user_to_json(b"{ not even JSON") == b"{ not even JSON"
+def test_bytes_are_checked_and_stay_as_they_are() -> None:
+    raw = b'{ "as_of": "2024-05-31", "other": 1.50 }'
+    assert user_to_json(raw) == raw
 
 
 @pytest.mark.parametrize(
@@ -126,6 +152,10 @@ def test_bytes_pass_through_unread() -> None:
         (User(as_of="2024-05-31", profile={"raw": b"x"}), "profile, entry 0: found bytes"),  # type: ignore[dict-item]
         ({"history": [{}, {"category": [1]}]}, r"history\[1\]\.category: found a list"),
         ({(1, 2): 3}, "user: cannot be written as JSON"),
+        (b"{", "not JSON at line 1"),
+        ({}, "as_of: missing"),
+        (User(as_of=date.min), "as_of: found a string that is not an ISO 8601"),
+        ({"as_of": "2024-05-31", "history": [{"time": "x"}]}, r"history\[0\]\.time: found"),
         ({"as_of": "\ud800"}, "user: holds text with an unpaired surrogate"),
         (User(as_of="2024-05-31", history=[{}]), r"history\[0\]: found dict, expected an Event"),  # type: ignore[list-item]
         (User(as_of="2024-05-31", history=None), "history: found NoneType"),  # type: ignore[arg-type]
@@ -145,7 +175,7 @@ def test_a_circular_dict_is_refused() -> None:
 
 
 def test_a_context_may_be_as_large_as_the_contract_says_and_no_larger() -> None:
-    largest = b" " * MAX_CONTEXT_BYTES
+    largest = b'{"as_of": "2024-05-31"}'.ljust(MAX_CONTEXT_BYTES)
     assert user_to_json(largest) == largest
     with pytest.raises(InvalidArgumentError, match="at most 262144 are taken"):
         user_to_json(largest + b" ")

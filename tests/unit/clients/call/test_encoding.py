@@ -122,19 +122,6 @@ def test_an_impossible_forecast_is_not_sent(
         encoding.encode_forecast(forecast)
 
 
-@pytest.mark.parametrize(
-    ("user", "message"),
-    [
-        ({}, "as_of: missing"),
-        ({"as_of": "2024-05-31", "history": [{"time": "x", "action": "a"}]}, r"history\[0\].time"),
-        (b"{", "not JSON at line 1"),
-    ],
-)
-def test_what_the_server_would_refuse_is_not_sent(user: Any, message: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=message):
-        encoding.encode_user(user)
-
-
 def test_more_values_than_the_server_takes_are_refused() -> None:
     assert encoding.encode_ids([1, 2, 3], "candidates", 3).size == 3
     with pytest.raises(InvalidArgumentError, match="candidates: found 4, expected at most 3"):
