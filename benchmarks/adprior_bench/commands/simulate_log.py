@@ -1,7 +1,7 @@
 """``adprior bench simulate-log``: a simulated ranking log, for data sets without impressions.
 
 Each request is a day of a validation user after the training cut: neither the model nor the base
-ranker has learnt from the user. `adprior_bench.quality.impressions` draws its candidates, and
+ranker has learnt from the user. `adprior_bench.quality.ranking.impressions` draws candidates, and
 LightGBM, fitted on the training users' days after the cut, stands for the base ranker; its logits
 are recalibrated on the log, as a ranker in production is on its own impressions, so that a head
 fitted on them is the one that `adprior bench quality` measures and gains nothing by mere
@@ -31,10 +31,10 @@ from adprior_bench.data.kept_results import (
 )
 from adprior_bench.data.log_origin import LogOrigin, add_other_log, require_training_log
 from adprior_bench.data.progress import say
-from adprior_bench.quality.head_choice import RankedRows
-from adprior_bench.quality.impressions import CANDIDATES, SEED, Impressions
-from adprior_bench.quality.language_model import forecast_identity
-from adprior_bench.quality.ranking import rank_rows
+from adprior_bench.quality.model_forecasts import forecast_identity
+from adprior_bench.quality.ranking.experiment import rank_rows
+from adprior_bench.quality.ranking.head_choice import RankedRows
+from adprior_bench.quality.ranking.impressions import CANDIDATES, SEED, Impressions
 from adprior_bench.quality.study import Splits, Study
 from adprior_build.catalogue.catalogue import read_catalogue
 from adprior_build.data.column_map import ColumnMap

@@ -11,10 +11,17 @@ from typing import Final
 from adprior_bench.data.kept_results import KeptResults, keep_results
 from adprior_bench.data.log_origin import LogOrigin, require_training_log
 from adprior_bench.data.progress import say
+from adprior_bench.quality.ablations import ablation_section
+from adprior_bench.quality.baselines.registry import tune
+from adprior_bench.quality.baselines.tuning import Tuned
+from adprior_bench.quality.claims import claims_section
 from adprior_bench.quality.cohorts import Targets, cohorts
+from adprior_bench.quality.forecast_tables import ForecastFigures, forecast_section
 from adprior_bench.quality.intervals import UserBootstrap, divide, estimate
-from adprior_bench.quality.language_model import ABLATIONS, forecast_cases, forecast_identity
 from adprior_bench.quality.metrics import measure_forecasts, score
+from adprior_bench.quality.model_forecasts import ABLATIONS, forecast_cases, forecast_identity
+from adprior_bench.quality.opening import machine_data, notes, warnings
+from adprior_bench.quality.protocol import protocol_section
 from adprior_bench.quality.rankers import (
     LLM,
     OWN,
@@ -23,31 +30,24 @@ from adprior_bench.quality.rankers import (
     blend_name,
     forecast_rankers,
 )
-from adprior_bench.quality.ranking import RANDOM, SHUFFLED, measure_ranking
-from adprior_bench.quality.retrieval import measure_quotas
-from adprior_bench.quality.retriever import fit_retriever
-from adprior_bench.quality.retriever_tuning import tune_retriever
-from adprior_bench.quality.sections.ablations import ablation_section
-from adprior_bench.quality.sections.claims import claims_section
-from adprior_bench.quality.sections.forecasts import ForecastFigures, forecast_section
-from adprior_bench.quality.sections.opening import machine_data, notes, warnings
-from adprior_bench.quality.sections.protocol import protocol_section
-from adprior_bench.quality.sections.ranking_section import RankingFigures, ranking_section
-from adprior_bench.quality.sections.retrieval_section import (
+from adprior_bench.quality.ranking.experiment import RANDOM, SHUFFLED, measure_ranking
+from adprior_bench.quality.ranking.ranking_tables import RankingFigures, ranking_section
+from adprior_bench.quality.retrieval.quotas import measure_quotas
+from adprior_bench.quality.retrieval.retrieval_tables import (
     Filled,
     RetrievalFigures,
     retrieval_section,
 )
-from adprior_bench.quality.sections.tuning_section import tuning_section
-from adprior_bench.quality.sections.verdict import (
+from adprior_bench.quality.retrieval.retriever import fit_retriever
+from adprior_bench.quality.retrieval.retriever_tuning import tune_retriever
+from adprior_bench.quality.settings import Settings
+from adprior_bench.quality.study import Splits, Study
+from adprior_bench.quality.tuning_table import tuning_section
+from adprior_bench.quality.verdict import (
     calibration_verdict,
     ranking_verdict,
     retrieval_verdict,
 )
-from adprior_bench.quality.settings import Settings
-from adprior_bench.quality.study import Splits, Study
-from adprior_bench.quality.trials import Tuned
-from adprior_bench.quality.tuning import tune
 from adprior_bench.report.schema import Report, Section
 from adprior_build.catalogue.catalogue import read_catalogue
 from adprior_build.data.column_map import ColumnMap

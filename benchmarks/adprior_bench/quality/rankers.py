@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 
 from adprior_bench.data.kept_results import KeptResults
-from adprior_bench.quality.language_model import forecast_cases
+from adprior_bench.quality.baselines.tuning import Float32Array, Tuned, mean_recall
+from adprior_bench.quality.model_forecasts import forecast_cases
 from adprior_bench.quality.study import Study
-from adprior_bench.quality.trials import Float32Array, Tuned, mean_recall
 from adprior_runtime.forecast.forecaster import Forecaster
 
 LLM: Final = "llm"

@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from adprior_bench.quality.evaluation import evaluate
-from adprior_bench.quality.language_model import ABLATIONS, forecast_cases
+from adprior_bench.quality.model_forecasts import ABLATIONS, forecast_cases
 from adprior_bench.quality.settings import Settings
 from adprior_bench.quality.study import Splits, Study
 from adprior_build.catalogue.catalogue import read_catalogue

@@ -1,0 +1,134 @@
+"""What the simulated base ranker knows of a user and a candidate, before any forecast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from adprior_bench.quality.baselines.affinity import CategoryAffinity
+from adprior_bench.quality.baselines.base import Training
+from adprior_bench.quality.baselines.boosted import FEATURES, Signals
+from adprior_bench.quality.baselines.popularity import SegmentPopularity
+from adprior_bench.quality.histories import EncodedCase, Float64Array
+from adprior_bench.quality.ranking.impressions import Impressions
+from adprior_runtime.terminal.progress import track
+
+_MOST_VALUES: Final = 100
+"""A profile key with more of them names no segments."""
+_KEPT: Final = [place for place, name in enumerate(FEATURES) if name != "segment"]
+"""Without one segment of the baseline's choice: here each profile key has a column."""
+_SEGMENT_STRENGTH: Final = 300.0
+_RECENT_DAYS: Final = 60
+_CUSTOMER: Final = (
+    "days_since_any",
+    "user_events_30",
+    "user_events_365",
+    "basket_size",
+    "last_basket_size",
+    "days_between_baskets",
+    "distinct_advertisers",
+    "largest_share",
+)
+_LONG_AGO: Final = 10_000.0
+
+
+class RankingFeatures:
+    """A table with a row for each candidate, from the training users' time before the cut.
+
+    History, recency, popularity, neighbours and categories as LightGBM's baseline has them; the
+    user's categories of late; how often users come back to the advertiser; for each key of the
+    profiles how much more often than everyone the user's segment acts on it; and what the user is
+    like as a customer: how much, how often and how widely. Without these last, a forecast's mere
+    sharpness, which tells a busy user from a rare one, would pass for knowledge of advertisers.
+
+    Args:
+        training: What to count.
+        keys: The profile keys, where a part of the users is to have all users' columns.
+    """
+
+    def __init__(self, training: Training, keys: Sequence[str] | None = None) -> None:
+        self._signals = Signals(training, segment=None)
+        self._affinity = CategoryAffinity(training)
+        self._returns = _return_rates(training)
+        self.profile_keys: Final = tuple(_profile_keys(training) if keys is None else keys)
+        self._segments = {
+            key: SegmentPopularity(training, key=key, strength=_SEGMENT_STRENGTH)
+            for key in self.profile_keys
+        }
+        self.names: Final = (
+            *(FEATURES[place] for place in _KEPT),
+            "recent_affinity",
+            "return_rate",
+            *_CUSTOMER,
+            *(f"profile_{place}" for place in range(len(self.profile_keys))),
+        )
+
+    def table(self, cases: Sequence[EncodedCase], impressions: Impressions) -> Float64Array:
+        """Return float64 [rows, features], columns as in ``names``.
+
+        Args:
+            cases: Those that the impressions were made of.
+            impressions: The candidates.
+        """
+        found = np.zeros((len(impressions.rows), len(self.names)))
+        owners, starts = np.unique(impressions.cases, return_index=True)
+        parts = zip(owners, starts, [*starts[1:], len(impressions.rows)], strict=True)
+        for owner, start, stop in track(
+            parts, total=len(owners), desc="ranking features", unit="request", leave=False
+        ):
+            rows = impressions.rows[start:stop]
+            found[start:stop] = self._of(cases[owner])[rows]
+        return found
+
+    def _of(self, case: EncodedCase) -> Float64Array:
+        signals = self._signals.of(case)
+        popular = signals[:, FEATURES.index("popularity")]
+        columns = [
+            self._affinity.probabilities(case, recent_days=_RECENT_DAYS),
+            self._returns,
+            *(np.full(len(popular), value) for value in _customer(case)),
+            *(segment.probabilities(case) / popular for segment in self._segments.values()),
+        ]
+        return np.column_stack([signals[:, _KEPT], *columns])
+
+
+def _customer(case: EncodedCase) -> list[float]:
+    """Return `_CUSTOMER` of a user before the case's day."""
+    rows, days = case.past
+    if len(rows) == 0:
+        return [_LONG_AGO, 0.0, 0.0, 0.0, 0.0, _LONG_AGO, 0.0, 0.0]
+    visits = np.unique(np.stack([days, rows], axis=1), axis=0)
+    dates, sizes = np.unique(visits[:, 0], return_counts=True)
+    counts = np.unique(rows, return_counts=True)[1]
+    span = float(dates[-1] - dates[0])
+    return [
+        float(case.day - days[-1]),
+        float((days >= case.day - 30).sum()),
+        float((days >= case.day - 365).sum()),
+        float(sizes.mean()),
+        float(sizes[-1]),
+        span / (len(dates) - 1) if len(dates) > 1 else _LONG_AGO,
+        float(len(counts)),
+        float(counts.max() / counts.sum()),
+    ]
+
+
+def _profile_keys(training: Training) -> list[str]:
+    values: dict[str, set[str]] = {}
+    for user in training.users:
+        for key, value in user.profile.items():
+            values.setdefault(key, set()).add(value)
+    return sorted(key for key, found in values.items() if 1 < len(found) <= _MOST_VALUES)
+
+
+def _return_rates(training: Training) -> Float64Array:
+    """Return the share of each advertiser's users with two days or more, drawn to the mean."""
+    owners, rows, days = training.events()
+    visits = np.unique(np.stack([rows, owners, days], axis=1), axis=0)
+    pairs, counts = np.unique(visits[:, :2], axis=0, return_counts=True)
+    users = np.bincount(pairs[:, 0], minlength=training.advertisers)
+    back = np.bincount(pairs[:, 0], counts > 1, minlength=training.advertisers)
+    rates: Float64Array = (back + 10 * back.sum() / users.sum()) / (users + 10)
+    return rates

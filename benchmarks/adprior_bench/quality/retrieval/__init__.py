@@ -1,0 +1,1 @@
+"""Retrieval under a quota: a conventional retriever with and without the forecast's filter."""

@@ -1,1 +1,0 @@
-"""The parts of the report, each from one part of the evaluation."""

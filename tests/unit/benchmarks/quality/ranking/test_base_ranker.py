@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from adprior_bench.quality.baselines.base import Training
+from adprior_bench.quality.histories import EncodedCase
+from adprior_bench.quality.ranking.base_ranker import BaseRanker, out_of_fold_table
+from adprior_bench.quality.ranking.folds import fold_of
+from adprior_bench.quality.ranking.impressions import Impressions, simulate_impressions
+from adprior_bench.quality.ranking.ranking_features import RankingFeatures
+from adprior_runtime.errors import InvalidInputError
+from support.encoded_users import cases_of, invented_users, training_of
+
+LEARNT = invented_users(60, name="training")
+ASKED = invented_users(40, name="asked", seed=1)
+
+
+@pytest.fixture(scope="module")
+def training() -> Training:
+    return training_of(LEARNT)
+
+
+@pytest.fixture(scope="module")
+def later() -> list[EncodedCase]:
+    return cases_of(LEARNT)
+
+
+@pytest.fixture(scope="module")
+def shown(training: Training, later: list[EncodedCase]) -> Impressions:
+    return simulate_impressions(training, later, candidates=15)
+
+
+def test_it_ranks_users_that_it_has_not_seen(
+    training: Training, later: list[EncodedCase], shown: Impressions
+) -> None:
+    ranker = BaseRanker(training, later, shown, threads=1)
+    cases = cases_of(ASKED)
+    asked = simulate_impressions(training, cases, candidates=15)
+    logits = ranker.logits(cases, asked)
+    assert roc_auc_score(asked.labels, logits) > 0.7
+    chances = 1 / (1 + np.exp(-logits))
+    assert chances.mean() == pytest.approx(asked.labels.mean(), rel=0.25)
+    assert sum(ranker.importance().values()) == pytest.approx(1)
+    again = BaseRanker(training, later, shown, threads=2)
+    assert again.logits(cases, asked).tobytes() == logits.tobytes()
+    nothing = simulate_impressions(training, [])
+    assert ranker.logits([], nothing).shape == (0,)
+
+
+def test_it_never_sees_its_own_users_but_by_their_history(
+    training: Training, later: list[EncodedCase], shown: Impressions
+) -> None:
+    table = out_of_fold_table(training, later, shown)
+    who = later[0].user.user_id
+    fold = fold_of(who)
+    others = [user for user in training.users if fold_of(user.user_id) != fold]
+    here = shown.cases == 0
+    part = Impressions(cases=shown.cases[here], rows=shown.rows[here], labels=shown.labels[here])
+    expected = RankingFeatures(replace(training, users=others)).table(later, part)
+    np.testing.assert_array_equal(table[here], expected)
+
+
+def test_nothing_to_learn_from_is_refused(training: Training, later: list[EncodedCase]) -> None:
+    with pytest.raises(InvalidInputError, match="nothing to learn from"):
+        BaseRanker(training, later, simulate_impressions(training, []))

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sklearn.metrics import average_precision_score
+
+from adprior_bench.data.log_summary import LogSummary
+from adprior_bench.quality.histories import EncodedCase
+from adprior_bench.quality.ranking.experiment import (
+    BASE,
+    RANDOM,
+    SHIPPED,
+    SHUFFLED,
+    RankingResult,
+    measure_ranking,
+    rank_rows,
+)
+from adprior_bench.quality.ranking.head_choice import (
+    PENALTIES,
+    REFERENCE,
+    VariantFigures,
+    apply_head,
+    best_variant,
+)
+from adprior_bench.quality.ranking.head_features import matrix_features
+from adprior_bench.quality.study import Splits, Study
+from adprior_build.catalogue.catalogue import Catalogue
+from adprior_build.data.split import Split
+from adprior_build.head.onnx_head import HeadMetadata, LogisticHead, write_head
+from adprior_build.head.variants import VARIANTS
+from adprior_runtime.catalogue.advertisers import Advertisers
+from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.head.head import PriorHead
+from support.encoded_users import ADVERTISERS, CATEGORIES, cases_of, invented_users, training_of
+
+Forecasts = Mapping[str, tuple[Any, Any]]
+TAUGHT = invented_users(40, name="taught")
+HEAD_CASES = cases_of(invented_users(50, name="head", seed=1))
+JUDGED_CASES = cases_of(invented_users(60, name="judged", seed=2))
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    names = tuple(f"brand {row}" for row in range(ADVERTISERS))
+    ids = tuple(range(100, 100 + ADVERTISERS))
+    return Study(
+        splits=Splits(cut=date(1972, 9, 27), test=Split(), validation=Split()),
+        catalogue=Catalogue(
+            ids=ids,
+            names=names,
+            aliases=((),) * len(ids),
+            table=pa.table({"name": names}),
+            source=Path("none"),
+            source_rows=ids,
+        ),
+        categories=[str(row) for row in range(CATEGORIES)],
+        training=training_of(TAUGHT),
+        validation=HEAD_CASES,
+        test=JUDGED_CASES,
+        later=cases_of(TAUGHT),
+        learnt=[],
+        histories={},
+        log=LogSummary(events=0, users=0, with_profile=0),
+    )
+
+
+@pytest.fixture(scope="module")
+def advertisers(study: Study) -> Advertisers:
+    rows = study.training.events()[1]
+    counts = np.bincount(rows, minlength=ADVERTISERS).tolist()
+    ids, names = study.catalogue.ids, study.catalogue.names
+    return Advertisers.build(ids, names, [1] * ADVERTISERS, counts)
+
+
+def knowing(cases: list[EncodedCase], seed: int) -> Any:
+    """Return forecasts that know a part of each day, which no history tells."""
+    random = np.random.default_rng(seed)
+    found = random.dirichlet(np.ones(ADVERTISERS), len(cases))
+    for row, case in enumerate(cases):
+        found[row, case.targets] += random.uniform(0, 0.2, len(case.targets))
+    return (found / found.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def forecasts() -> Forecasts:
+    even = np.full(ADVERTISERS, 1 / ADVERTISERS)
+    return {
+        "even": tuple(np.tile(even, (len(cases), 1)) for cases in (HEAD_CASES, JUDGED_CASES)),
+        "knowing": (knowing(HEAD_CASES, 1), knowing(JUDGED_CASES, 2)),
+    }
+
+
+@pytest.fixture(scope="module")
+def result(study: Study, advertisers: Advertisers, forecasts: Forecasts) -> RankingResult:
+    return measure(study, advertisers, forecasts)
+
+
+def measure(
+    study: Study,
+    advertisers: Advertisers,
+    forecasts: Forecasts,
+    shipped: PriorHead | None = None,
+) -> RankingResult:
+    return measure_ranking(
+        study,
+        HEAD_CASES,
+        JUDGED_CASES,
+        forecasts,
+        advertisers,
+        real="knowing",
+        forecast_k=5,
+        shipped=shipped,
+        threads=1,
+    )
+
+
+def gain(result: RankingResult, name: str) -> float:
+    found = average_precision_score(result.labels, result.logits[name])
+    reference = average_precision_score(result.labels, result.logits[REFERENCE])
+    return float(found / reference - 1)
+
+
+def test_every_ranker_has_a_logit_for_every_row(result: RankingResult) -> None:
+    assert set(result.logits) == {BASE, REFERENCE, "even", "knowing", RANDOM, SHUFFLED}
+    rows = len(result.labels)
+    assert all(logits.shape == (rows,) for logits in result.logits.values())
+    assert all(np.isfinite(logits).all() for logits in result.logits.values())
+    owners = [JUDGED_CASES[case].user.user_id for case in result.cases]
+    assert result.users.tolist() == owners
+    positives = np.bincount(result.cases, result.labels)
+    assert positives.tolist() == [len(case.targets) for case in JUDGED_CASES]
+
+
+def test_the_reference_is_the_base_ranker_recalibrated(result: RankingResult) -> None:
+    slope, shift = result.recalibration
+    assert slope > 0
+    np.testing.assert_allclose(result.logits[REFERENCE], slope * result.logits[BASE] + shift)
+
+
+def test_what_a_forecast_knows_is_gained_and_falsifiers_gain_little(
+    result: RankingResult,
+) -> None:
+    assert gain(result, "knowing") > 0.1
+    for name in (RANDOM, SHUFFLED, "even"):
+        assert abs(gain(result, name)) < 0.2 * gain(result, "knowing")
+
+
+def test_no_logit_moves_more_than_the_clamp(result: RankingResult) -> None:
+    for name in ("knowing", RANDOM, SHUFFLED):
+        moved = np.abs(result.logits[name] - result.logits[REFERENCE])
+        assert moved.max() <= 2 + 1e-9
+        assert result.clamped[name] == pytest.approx((moved > 2 - 1e-9).mean(), abs=1e-9)
+
+
+def test_the_form_of_each_head_is_the_one_of_least_log_loss(result: RankingResult) -> None:
+    assert set(result.variants) == set(result.chosen) == {"even", "knowing", RANDOM, SHUFFLED}
+    for forecast, (first, *others) in result.variants.items():
+        assert first.name == REFERENCE
+        assert {(item.name, item.l2) for item in others} == {
+            (name, l2) for name in VARIANTS for l2 in PENALTIES
+        }
+        assert result.chosen[forecast] is min(others, key=lambda item: item.log_loss)
+    assert result.chosen["knowing"].log_loss < result.variants["knowing"][0].log_loss
+
+
+def test_the_shipped_head_is_measured_as_it_is(
+    study: Study,
+    advertisers: Advertisers,
+    forecasts: Forecasts,
+    result: RankingResult,
+    tmp_path: Path,
+) -> None:
+    head = LogisticHead(
+        weights=np.array([0.4, -0.2, 0, 0, 0, 0]),
+        bias=0.1,
+        mean=np.zeros(6),
+        scale=np.ones(6),
+        clamp=1.5,
+    )
+    told = HeadMetadata(forecast_k=5, engine="onnx", catalogue_fingerprint="c0ffee", fitted_rows=1)
+    write_head(tmp_path / "head.onnx", head, told)
+    found = measure(study, advertisers, forecasts, PriorHead(tmp_path / "head.onnx"))
+    (_, judged) = rank_rows(study, [HEAD_CASES, JUDGED_CASES], threads=1)[1]
+    features = matrix_features(forecasts["knowing"][1], judged.impressions, advertisers, 5)
+    expected = apply_head(head, features, result.logits[REFERENCE])
+    np.testing.assert_allclose(found.logits[SHIPPED], expected, atol=1e-5)
+    assert np.ptp(found.logits[SHIPPED] - result.logits[REFERENCE]) > 0.1
+    assert set(found.logits) == {*result.logits, SHIPPED}
+
+
+def test_the_reference_is_never_chosen() -> None:
+    figures = [
+        VariantFigures(name=name, l2=1.0, log_loss=log_loss, logits=np.zeros(1))
+        for name, log_loss in ((REFERENCE, 0.1), ("mlp", 0.3), ("logistic", 0.2))
+    ]
+    assert best_variant(figures).name == "logistic"
+
+
+def test_logs_are_the_same_for_whoever_asks(study: Study, result: RankingResult) -> None:
+    _, (rows,) = rank_rows(study, [JUDGED_CASES], threads=1)
+    assert rows.logits.tobytes() == result.logits[BASE].tobytes()
+    assert importance_is_a_share(result.importance)
+
+
+def importance_is_a_share(importance: Mapping[str, float]) -> bool:
+    return abs(sum(importance.values()) - 1) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"head_cases": JUDGED_CASES}, "60 users are in both groups"),
+        ({"real": "none"}, "forecast none: not among even, knowing"),
+        ({"head_cases": HEAD_CASES[1:]}, "forecast even: found shapes"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    study: Study,
+    advertisers: Advertisers,
+    forecasts: Forecasts,
+    changed: dict[str, Any],
+    message: str,
+) -> None:
+    arguments: dict[str, Any] = {
+        "head_cases": HEAD_CASES,
+        "judged_cases": JUDGED_CASES,
+        "forecasts": forecasts,
+        "real": "knowing",
+    }
+    with pytest.raises(InvalidInputError, match=message):
+        measure_ranking(study, advertisers=advertisers, **(arguments | changed))
+
+
+def test_a_name_of_our_own_is_refused(
+    study: Study, advertisers: Advertisers, forecasts: Forecasts
+) -> None:
+    taken = {**forecasts, SHUFFLED: forecasts["even"]}
+    with pytest.raises(InvalidInputError, match="forecast shuffled: the name is taken"):
+        measure(study, advertisers, taken)

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adprior_bench.quality.histories import Float64Array
+from adprior_bench.quality.intervals import UserBootstrap
+from adprior_bench.quality.retrieval.quotas import (
+    MEASURES,
+    BlendSettings,
+    QuotaResult,
+    measure_quotas,
+    wanted_items,
+)
+from adprior_bench.quality.retrieval.retrieval_tables import Filled, retrieval_section
+from adprior_bench.quality.retrieval.retriever import Retriever, RetrieverSettings, fit_retriever
+from adprior_bench.quality.retrieval.retriever_tuning import tune_retriever
+from adprior_bench.quality.study import Study
+from adprior_client import advertiser_concentration, blend_retrieved
+from adprior_runtime.errors import InvalidInputError
+from support.small_shop import NAMES, read_shop
+
+SETTINGS = BlendSettings(budgets=(2, 4), quotas=(0.0, 0.25, 0.5), advertisers=1)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return read_shop(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(scope="module")
+def retriever(study: Study) -> Retriever:
+    settings = RetrieverSettings(sizes=(3, 3, 4, 5), per_advertiser=None)
+    return fit_retriever(study, settings)
+
+
+@pytest.fixture(scope="module")
+def foresight(study: Study) -> Float64Array:
+    """Forecasts that know the day."""
+    table = np.zeros((len(study.validation), len(NAMES)))
+    for row, case in zip(table, study.validation, strict=True):
+        row[case.targets] = 1 / len(case.targets)
+    return table
+
+
+def test_what_a_case_wants(study: Study, retriever: Retriever) -> None:
+    first, second = study.validation[:2]  # a user's two days
+    assert first.user is second.user
+    history = study.histories[first.user.user_id]
+    wanted = wanted_items(retriever, study, first)
+    assert wanted.places == {retriever.places[history.items[first.stop]]}
+    assert wanted.advertisers == set(first.targets.tolist())
+    assert (wanted.items, wanted.named) == (1, 1)
+    outside = wanted_items(retriever, study, second)
+    assert (outside.places, outside.items) == (frozenset(), 1)
+
+
+def test_figures_are_those_of_the_clients_blend(
+    study: Study, retriever: Retriever, foresight: Float64Array
+) -> None:
+    found = measure_quotas(retriever, study, study.validation, foresight, SETTINGS)
+    assert found.items == len(study.validation)
+    assert found.items_outside == len(study.validation) // 2
+    queries = retriever.queries(study, study.validation)
+    for place, case in enumerate(study.validation[:10]):
+        blended = blend_retrieved(
+            retriever.retrieve([queries[place]], 4)[0],
+            retriever.retrieve_filtered(queries[place], case.targets, 50),
+            case.targets,
+            budget=4,
+            quota=0.5,
+            per_advertiser=1,
+        )
+        advertisers = [item.advertiser_id for item in blended]
+        wanted = wanted_items(retriever, study, case)
+        values = {measure: found.values[measure][1, 2, place] for measure in MEASURES}
+        spread = advertiser_concentration(advertisers)
+        assert values == {
+            "items": len(wanted.places & {int(item.item_id) for item in blended}),
+            "advertisers": float(int(case.targets[0]) in advertisers),
+            "herfindahl": spread.herfindahl,
+            "top_share": spread.top_share,
+        }
+        share = sum(item.source == "forecast" for item in blended) / 4
+        assert found.forecast_share[1, 2, place] == share
+
+
+def test_foresight_finds_every_advertiser_and_no_forecast_changes_nothing(
+    study: Study, retriever: Retriever, foresight: Float64Array
+) -> None:
+    found = measure_quotas(retriever, study, study.validation, foresight, SETTINGS)
+    assert found.means("advertisers")[:, 2].tolist() == [1.0, 1.0]
+    none = measure_quotas(retriever, study, study.validation, 0 * foresight, SETTINGS)
+    for measure in MEASURES:
+        np.testing.assert_array_equal(none.values[measure][:, 2], found.values[measure][:, 0])
+    assert not none.forecast_share.any()
+    assert none.best_quota(4) == 0.0
+
+
+def test_without_a_forecast_the_places_go_to_advertisers_that_the_list_lacks(
+    study: Study, retriever: Retriever
+) -> None:
+    found = measure_quotas(retriever, study, study.validation, None, SETTINGS)
+    queries = retriever.queries(study, study.validation)
+    everything = len(retriever.corpus.ids)
+    added = 0
+    for place, query in enumerate(queries):
+        items = retriever.retrieve([query], everything)[0]
+        own = items[:2]
+        for item in items[2:]:
+            if len(own) < 4 and item.advertiser_id not in {each.advertiser_id for each in own}:
+                own.append(item)
+                added += 1
+        own += [item for item in items if item not in own][: 4 - len(own)]
+        wanted = wanted_items(retriever, study, study.validation[place])
+        found_here = wanted.advertisers & {item.advertiser_id for item in own}
+        assert found.values["advertisers"][1, 2, place] == len(found_here) / wanted.named
+    assert added
+    assert found.forecast_share[1, 2].sum() == added / 4
+
+
+def test_a_forecast_is_compared_with_what_else_could_fill_its_places(
+    study: Study, foresight: Float64Array
+) -> None:
+    blind = RetrieverSettings(sizes=(3, 3, 4, 5), weights=(0, 0, 0, 0), repeated=0)
+    retriever = fit_retriever(study, blind)  # popular items, whoever asks
+
+    def filled(title: str, probabilities: Float64Array | None) -> Filled:
+        measured = measure_quotas(retriever, study, study.validation, probabilities, SETTINGS)
+        return Filled(title=title, validation=measured, test=measured)
+
+    owners = np.array([case.user.user_id for case in study.validation])
+    bootstrap = UserBootstrap(owners, resamples=50)
+    forecast, nobody = filled("foresight", foresight), filled("nobody", None)
+    tuning = tune_retriever(study, trials=1)
+    found = retrieval_section(forecast, [nobody], tuning, bootstrap)
+    for budget, over in found.over["nobody"].items():
+        quotas = [each.validation.best_quota(budget) for each in (forecast, nobody)]
+        theirs = nobody.test.gain(budget, quotas[1]).mean()
+        assert found.gains[budget].value == forecast.test.gain(budget, quotas[0]).mean()
+        assert over.value == pytest.approx(found.gains[budget].value - theirs)
+    assert found.over["nobody"][2].low > 0
+    content: Any = found.section["content"]
+    (table,) = (each for each in content if each["title"].startswith("The reserved"))
+    assert [row[1] for row in table["rows"]] == ["foresight", "nobody"] * 2
+
+
+def test_days_without_an_item_have_no_share_of_products(
+    study: Study, retriever: Retriever, foresight: Float64Array
+) -> None:
+    histories = {
+        name: replace(user, items=[""] * len(user.items)) for name, user in study.histories.items()
+    }
+    nameless = replace(study, histories=histories)
+    found = measure_quotas(retriever, nameless, study.validation, foresight, SETTINGS)
+    assert np.isnan(found.values["items"]).all()
+    assert np.isfinite(found.values["advertisers"]).all()
+    assert np.isnan(found.means("items")).all()
+
+
+def test_the_quota_is_the_best_and_of_equals_the_smallest() -> None:
+    values = np.array([[[0.0, 1.0], [1.0, 1.0], [1.0, 1.0]], [[0.5, 0.5], [0.0, 0.5], [0.2, 0.2]]])
+    found = QuotaResult(
+        settings=SETTINGS,
+        values=dict.fromkeys(MEASURES, values),
+        forecast_share=values,
+        items=4,
+        items_outside=1,
+    )
+    assert found.best_quota(2) == 0.25
+    assert found.best_quota(4, "items") == 0.0
+    assert found.gain(2, 0.25).tolist() == [1.0, 0.0]
+    assert found.gain(4, 0.5).tolist() == pytest.approx([-0.3, -0.3])
+
+
+def test_wrong_input_is_named(study: Study, retriever: Retriever, foresight: Float64Array) -> None:
+    with pytest.raises(InvalidInputError, match=r"forecasts of shape \(1, 4\), expected"):
+        measure_quotas(retriever, study, study.validation, foresight[:1], SETTINGS)
+    without = BlendSettings(quotas=(0.1,))
+    with pytest.raises(InvalidInputError, match="expected 0 among them"):
+        measure_quotas(retriever, study, study.validation, foresight, without)
