@@ -1,4 +1,4 @@
-"""How numbers and estimates are shown, alike in tables and plots."""
+"""How numbers and estimates are shown, in tables and in plots."""
 
 from __future__ import annotations
 
@@ -11,19 +11,24 @@ _UNITS: Final = {"percent": "%", "points": "pp"}
 
 
 def unit_of(numbers: Mapping[str, Any]) -> str:
-    """Return the unit that a column's or plot's numbers are shown in, empty without one."""
+    """Return the unit of a column or a plot, empty without one."""
     return _UNITS.get(numbers.get("format", "text"), "")
 
 
+def is_text(column: Mapping[str, Any]) -> bool:
+    """Return whether a column holds text, which is aligned to the left."""
+    return bool(column.get("format", "text") == "text")
+
+
 def format_number(value: float, numbers: Mapping[str, Any]) -> str:
-    """Return a number as a column or plot shows it, without its unit."""
+    """Return a number without its unit."""
     form = numbers.get("format", "text")
     if form == "text" and isinstance(value, int):
         return str(value)
     signed = numbers.get("signed", form == "points")
     digits = numbers.get("digits", _DIGITS[form])
     shown = f"{value * (100 if unit_of(numbers) else 1):{'+' if signed else ''},.{digits}f}"
-    # What rounds to nothing has no sign.
+    # A number that rounds to 0 has no sign.
     return shown if any(digit in shown for digit in "123456789") else shown.lstrip("+-")
 
 
@@ -34,8 +39,7 @@ def split_cell(cell: Any, numbers: Mapping[str, Any]) -> tuple[str, str]:
     if isinstance(cell, str):
         return cell, ""
     estimate = cell if isinstance(cell, Mapping) else {"value": cell}
-    unit = unit_of(numbers)
-    value = format_number(estimate["value"], numbers) + (f" {unit}" if unit else "")
+    value = f"{format_number(estimate['value'], numbers)} {unit_of(numbers)}".rstrip()
     if estimate.get("low") is None or estimate.get("high") is None:
         return value, ""
     low, high = (format_number(estimate[end], numbers) for end in ("low", "high"))

@@ -1,4 +1,4 @@
-"""Plots of named estimates below one another: bars in panels, and forest plots."""
+"""Plots of named estimates in rows: bars in panels, and forest plots."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BAR_COLOUR: Final = "#9CC3DD"
 
 
 def compose_bars(plot: Mapping[str, Any]) -> Figure:
-    """Draw a panel for each group; the series' names stand once, at the left."""
+    """Draw a panel for each group; the series' names are at the left of the first."""
     series, groups = plot["series"], plot["groups"]
     labels = [wrap(each["label"], _LABEL_WIDTH) for each in series]
     lines = sum(1 + label.count("\n") for label in labels)
@@ -58,7 +58,7 @@ def compose_bars(plot: Mapping[str, Any]) -> Figure:
 
 
 def compose_forest(plot: Mapping[str, Any]) -> Figure:
-    """Draw estimates and intervals in rows below headings, their numbers at the right."""
+    """Draw estimates with intervals in rows under headings, and their numbers at the right."""
     rows = [row for group in plot["groups"] for row in (group, *group["rows"])]
     labels = [wrap(row.get("label", row.get("title", "")), _LABEL_WIDTH + 8) for row in rows]
     lines = sum(1 + label.count("\n") for label in labels)
@@ -79,7 +79,11 @@ def compose_forest(plot: Mapping[str, Any]) -> Figure:
             cell_text(row["estimate"], plot), (1.02, place), va="center", fontsize=8.5,
             xycoords=("axes fraction", "data"), annotation_clip=False,
         )  # fmt: skip
-    _draw_references(axes, plot)
+    for reference in plot.get("references", ()):
+        axes.axvline(
+            reference["value"], color=GREY, linewidth=1.2, zorder=0, label=reference["label"]
+        )
+        figure.legend(loc="outside lower right", fontsize=8.5)
     axes.set_yticks(places, labels, color=INK)
     for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
         tick.set_fontweight("bold" if "rows" in row else "normal")
@@ -92,15 +96,3 @@ def compose_forest(plot: Mapping[str, Any]) -> Figure:
     axes.grid(visible=True, axis="x")
     set_title(figure, plot, width)
     return figure
-
-
-def _draw_references(axes: Any, plot: Mapping[str, Any]) -> None:
-    """Draw lines at values of reference; what they are stands below, in the legend."""
-    styles = ("-", (0, (4, 3)), (0, (1, 2)))
-    for index, reference in enumerate(plot.get("references", ())):
-        axes.axvline(
-            reference["value"], color=GREY, linewidth=1.2, linestyle=styles[index % len(styles)],
-            zorder=0, label=reference["label"],
-        )  # fmt: skip
-    if plot.get("references"):
-        axes.figure.legend(loc="outside lower right", fontsize=8.5, ncols=3)

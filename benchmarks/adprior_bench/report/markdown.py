@@ -1,4 +1,4 @@
-"""A report in Markdown, plots beside it."""
+"""A report in Markdown, with its plots in files beside it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from adprior_bench.report.cells import cell_text
-from adprior_bench.report.parts import detail_sections, main_sections, opening_lines
+from adprior_bench.report.cells import cell_text, is_text
+from adprior_bench.report.plain import detail_sections, main_sections, opening_lines
 
 _SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>#|~$])")
 
@@ -20,20 +20,19 @@ def report_markdown(report: Mapping[str, Any]) -> str:
     for section in [*main_sections(report), *detail_sections(report)]:
         blocks += [f"## {_escape(section['title'])}", *map(_note, section["notes"])]
         for item in section["content"]:
-            blocks.append(f"### {_escape(item['title'])}")
-            if item["kind"] == "table":
-                blocks.append("\n".join(_table(item)))
-                blocks += [_note(item["note"])] if item.get("note") else []
-            else:
-                blocks.append(f"![{_escape(item['title'])}]({item['name']}.png)")
-                blocks += [_note(item["caption"])] if item.get("caption") else []
+            title = _escape(item["title"])
+            is_table = item["kind"] == "table"
+            body = "\n".join(_table(item)) if is_table else f"![{title}]({item['name']}.png)"
+            blocks += [f"### {title}", body]
+            if note := item.get("note" if is_table else "caption"):
+                blocks.append(_note(note))
     return "\n\n".join(blocks) + "\n"
 
 
 def _table(table: Mapping[str, Any]) -> Iterator[str]:
     columns = table["columns"]
     yield _row([_escape(column["title"]) for column in columns])
-    yield _row([":--" if column.get("format", "text") == "text" else "--:" for column in columns])
+    yield _row([":--" if is_text(column) else "--:" for column in columns])
     strong = set(table.get("highlight", ()))
     for index, row in enumerate(table["rows"]):
         cells = [
@@ -52,7 +51,7 @@ def _escape(text: str) -> str:
 
 
 def _note(text: str) -> str:
-    """Return prose: only what would be read as HTML is escaped, outside of code."""
+    """Escape what would be read as HTML, except in code."""
     parts = text.split("`")
     if len(parts) % 2 == 0:
         return _escape(text)

@@ -1,4 +1,4 @@
-"""What all plots share: colours, fonts, axes of formatted numbers, and turning them into PNG."""
+"""Colours, fonts and axes of all plots, and the conversion of figures to PNG."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter
 from adprior_bench.quality.histories import Float64Array
 from adprior_bench.report.cells import unit_of
 
-# Okabe & Ito's colours, told apart with any common colour vision; markers differ as well.
+# Okabe and Ito's colours are distinct for all common kinds of colour vision.
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
 ACCENT: Final = "#D55E00"
@@ -42,7 +42,7 @@ _SETTINGS: Final = {
 
 
 def png(plot: Mapping[str, Any], compose: Callable[[Mapping[str, Any]], Figure]) -> bytes:
-    """Return what ``compose`` makes of a plot as a PNG; the same plot gives the same bytes."""
+    """Return the figure that ``compose`` draws as a PNG; the same plot gives the same bytes."""
     with mpl.rc_context(_SETTINGS):  # type: ignore[arg-type, unused-ignore]
         figure = compose(plot)
         buffer = io.BytesIO()
@@ -51,7 +51,7 @@ def png(plot: Mapping[str, Any], compose: Callable[[Mapping[str, Any]], Figure])
 
 
 def set_title(figure: Figure, plot: Mapping[str, Any], width_inches: float) -> None:
-    """Give a figure its plot's title, at the left, in as many lines as it needs."""
+    """Put the plot's title at the left, on as many lines as it needs."""
     title = wrap(plot["title"], int(width_inches * 9))
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
 
@@ -62,7 +62,7 @@ def wrap(text: str, width: int) -> str:
 
 
 def format_axis(axis: Any, plot: Mapping[str, Any], *, with_unit: bool = True) -> None:
-    """Show an axis' ticks as tables show the plot's numbers, with no more digits than needed."""
+    """Label an axis in the plot's format, with no more digits than necessary."""
     unit = unit_of(plot)
     shown_unit = f" {unit}" if unit and with_unit else ""
 
@@ -75,7 +75,7 @@ def format_axis(axis: Any, plot: Mapping[str, Any], *, with_unit: bool = True) -
 
 
 def intervals_of(estimates: list[Any]) -> tuple[Float64Array, Float64Array]:
-    """Return values [n] and how far their intervals reach to either side [2, n]; NaN for None."""
+    """Return values [n] and the lengths of their intervals to both sides [2, n]; NaN for None."""
     ends = np.array(
         [
             [np.nan if each is None else each.get(end, np.nan) for end in ("value", "low", "high")]

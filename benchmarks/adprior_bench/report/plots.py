@@ -1,4 +1,4 @@
-"""Plots of points with intervals: reliability diagrams and lines, and finding who draws what."""
+"""Plots as PNG images; reliability diagrams and lines are drawn here."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from adprior_bench.report.plot_style import (
 )
 
 _TICKS: Final = (0, 0.003, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1)
-_LEAST_GAP: Final = 0.11
-"""Between two ticks, of an axis' length."""
+_SMALLEST_GAP: Final = 0.11
+"""Between two ticks, as a share of the axis."""
 
 
 def draw(plot: Mapping[str, Any]) -> bytes:
-    """Return a plain, checked plot as a PNG."""
+    """Return a plain plot as a PNG."""
     compose = {
         "reliability": compose_reliability,
         "bars": compose_bars,
@@ -41,7 +41,7 @@ def draw(plot: Mapping[str, Any]) -> bytes:
 
 
 def compose_reliability(plot: Mapping[str, Any]) -> Figure:
-    """A square panel for each series; square-root axes, as most probabilities are small."""
+    """Draw a square panel for each series, with square-root axes: most probabilities are small."""
     series = plot["series"]
     across = 2 if len(series) == 4 else min(len(series), 3)
     down = math.ceil(len(series) / across)
@@ -66,7 +66,7 @@ def compose_reliability(plot: Mapping[str, Any]) -> Figure:
         heading = "\n".join([wrap(each["label"], 36), *each.get("note", "").splitlines()])
         panel.set_title(heading)
         _set_root_axes(panel, limit, plot)
-        panel.tick_params(labelbottom=True)  # shared axes would label the lowest row alone
+        panel.tick_params(labelbottom=True)  # shared axes would label the lowest row only
     for panel in panels[len(series) :]:
         panel.set_visible(False)
     unit = f" ({unit_of(plot)})" if unit_of(plot) else ""
@@ -80,7 +80,7 @@ def _set_root_axes(panel: Any, limit: float, plot: Mapping[str, Any]) -> None:
     ticks: list[float] = []
     for tick in _TICKS:
         if tick <= limit and (
-            not ticks or math.sqrt(tick / limit) - math.sqrt(ticks[-1] / limit) >= _LEAST_GAP
+            not ticks or math.sqrt(tick / limit) - math.sqrt(ticks[-1] / limit) >= _SMALLEST_GAP
         ):
             ticks.append(tick)
     root = (lambda value: np.sqrt(np.maximum(value, 0)), np.square)
@@ -97,7 +97,7 @@ def _set_root_axes(panel: Any, limit: float, plot: Mapping[str, Any]) -> None:
 
 
 def _compose_lines(plot: Mapping[str, Any]) -> Figure:
-    """Lines with intervals, a little apart so that these can be told from each other."""
+    """Draw lines with intervals, slightly apart so that the intervals do not overlap."""
     width = 7.5
     figure = Figure(figsize=(width, 4.4), layout="constrained")
     axes = figure.subplots()
@@ -112,7 +112,7 @@ def _compose_lines(plot: Mapping[str, Any]) -> Figure:
         )  # fmt: skip
     if plot.get("mark") is not None:
         axes.axvline(plot["mark"], color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
-        is_right = 2 * plot["mark"] > x.min() + x.max()  # its label goes where there is room
+        is_right = 2 * plot["mark"] > x.min() + x.max()  # put its label where there is room
         axes.annotate(
             plot.get("mark_label", ""), (plot["mark"], 1), (-4 if is_right else 4, -2), va="top",
             ha="right" if is_right else "left", fontsize=8.5,

@@ -1,34 +1,13 @@
-"""What a report is made of: plain dictionaries that any part of an evaluation can fill.
+"""The model of a report: plain dictionaries, which are also the contents of ``report.json``.
 
-A report, as in ``report.json``::
+A report has a title, warnings, verdicts, notes and sections; a section has tables and plots in the
+order in which they are shown. ``data`` holds values for programs and is not shown. Warnings,
+verdicts, notes and the main tables come first; tables with ``detail`` come after all sections, in
+files only. Notes are prose, one paragraph each; `backquotes` mark code, and there is no other
+markup.
 
-    {"title": "...",
-     "warnings": ["what must be known before any figure", ...],             # optional
-     "verdict": [{"question": "...", "answer": "yes", "text": "..."}, ...],  # optional
-     "notes": ["what stands in for what", ...],
-     "sections": [
-       {"title": "...", "notes": ["...", ...],
-        "content": [                                    # shown in this order
-          {"kind": "table", "title": "...",
-           "columns": [{"title": "ranker"},             # format "text" when none is given
-                       {"title": "recall@10", "format": "percent"},
-                       {"title": "users", "format": "count"}],
-           "rows": [["popularity", {"value": 0.062, "low": 0.042, "high": 0.087}, 85], ...],
-           "highlight": [0],                            # optional: rows to be seen first
-           "detail": true,                              # optional: not among what is read first
-           "note": "..."},                              # optional: below the table
-          {"kind": "reliability", "name": "reliability", ...},  # plots: `ReliabilityPlot`,
-          {"kind": "bars", ...}, {"kind": "lines", ...}, {"kind": "forest", ...}]}],
-     "data": {...}}                                     # optional: for machines, not shown
-
-A cell is text, a number, an estimate (`intervals.Estimate`, or a dictionary with ``value``, ``low``
-and ``high``) or None, which is shown as a dash, as is NaN. Formats of numbers and estimates, each
-with ``digits`` after the point if given: ``count`` 12,345; ``decimal`` 0.123; ``percent`` 0.123 as
-12.3 %; ``points`` a difference of two percentages, 0.012 as +1.2 pp. ``signed`` shows a plus too.
-
-What is read first is shown first: warnings, the verdict, notes, every section without its details;
-the details come after all sections, in files only. Notes are prose, a paragraph each; `backquotes`
-set code, and nothing else is markup. A plot's ``name`` is that of its PNG.
+A cell is text, a number, an `Estimate` (or a mapping with ``value``, ``low`` and ``high``) or None.
+None and NaN are shown as a dash. `adprior_bench.report.tables` builds tables from rows.
 """
 
 from __future__ import annotations
@@ -44,7 +23,11 @@ Format = Literal["text", "count", "decimal", "percent", "points"]
 
 
 class Numbers(TypedDict):
-    """How numbers are shown."""
+    """The format of numbers and estimates, ``text`` without one.
+
+    ``count`` shows 12,345; ``decimal`` 0.123; ``percent`` shows 0.123 as 12.3 %; ``points`` shows a
+    difference of two percentages, 0.012, as +1.2 pp. ``digits`` come after the decimal point.
+    """
 
     format: NotRequired[Format]
     digits: NotRequired[int]
@@ -58,7 +41,7 @@ class Column(Numbers):
 
 
 class Table(TypedDict):
-    """Rows of cells, as many as there are columns."""
+    """Rows with one cell for each column; ``highlight`` holds positions of emphasised rows."""
 
     kind: Literal["table"]
     title: str
@@ -70,29 +53,23 @@ class Table(TypedDict):
 
 
 class _Plot(Numbers):
-    name: str
+    name: str  # of the PNG file
     title: str
-    detail: NotRequired[bool]
     caption: NotRequired[str]
 
 
-class ReliabilitySeries(TypedDict):
-    """One panel: bins with ``predicted``, ``observed`` (an estimate) and ``pairs``."""
-
-    label: str
-    bins: Sequence[Mapping[str, Any]]
-    note: NotRequired[str]
-
-
 class ReliabilityPlot(_Plot):
-    """Mean predicted against mean observed, a panel for each series."""
+    """Mean predicted against mean observed probability, one panel for each series.
+
+    A series has a ``label``, an optional ``note`` and ``bins`` with ``predicted`` and ``observed``.
+    """
 
     kind: Literal["reliability"]
-    series: Sequence[ReliabilitySeries]
+    series: Sequence[Mapping[str, Any]]
 
 
 class Series(TypedDict):
-    """Estimates of one thing, one for each group of bars or each x."""
+    """One estimate for each group of bars, or for each x of a line."""
 
     label: str
     estimates: Sequence[EstimateLike | None]
@@ -100,7 +77,7 @@ class Series(TypedDict):
 
 
 class BarsPlot(_Plot):
-    """A panel for each group, in it a bar with its interval for each series."""
+    """One panel for each group; each panel has a bar with its interval for each series."""
 
     kind: Literal["bars"]
     groups: Sequence[str]
@@ -108,11 +85,7 @@ class BarsPlot(_Plot):
 
 
 class LinesPlot(_Plot):
-    """Estimates against a number, a line for each series; ``mark`` sets one x apart.
-
-    Attributes:
-        x_format: How ``x`` is shown.
-    """
+    """Estimates against a number, one line for each series; ``mark`` is an x with a label."""
 
     kind: Literal["lines"]
     x: Sequence[float]
@@ -124,31 +97,16 @@ class LinesPlot(_Plot):
     mark_label: NotRequired[str]
 
 
-class ForestRow(TypedDict):
-    """One estimate of a forest plot."""
-
-    label: str
-    estimate: EstimateLike | None
-    highlight: NotRequired[bool]
-
-
-class ForestGroup(TypedDict):
-    """Rows below a heading."""
-
-    title: str
-    rows: Sequence[ForestRow]
-
-
 class ForestPlot(_Plot):
-    """Estimates below one another, with lines at values of reference such as 0.
+    """Estimates in rows under headings, with a line at each reference value.
 
-    Attributes:
-        references: Each with ``value`` and ``label``.
+    A group has a ``title`` and ``rows``; a row has a ``label``, an ``estimate`` and an optional
+    ``highlight``. A reference has a ``value`` and a ``label``.
     """
 
     kind: Literal["forest"]
     value_label: str
-    groups: Sequence[ForestGroup]
+    groups: Sequence[Mapping[str, Any]]
     references: NotRequired[Sequence[Mapping[str, Any]]]
 
 
@@ -164,7 +122,7 @@ class Section(TypedDict):
 
 
 class Verdict(TypedDict):
-    """A question, its answer (``yes``, ``partly``, ``no`` ...), and the figures it rests on."""
+    """A question, its answer (``yes``, ``partly``, ``no``, ...) and the figures behind it."""
 
     question: str
     answer: str
@@ -172,7 +130,7 @@ class Verdict(TypedDict):
 
 
 class Report(TypedDict):
-    """See the module."""
+    """See the module's documentation."""
 
     title: str
     warnings: NotRequired[Sequence[str]]

@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from adprior_bench.report.cells import cell_text
-from adprior_bench.report.parts import detail_sections, main_sections, opening_lines
+from adprior_bench.report.cells import cell_text, is_text
+from adprior_bench.report.plain import detail_sections, main_sections, opening_lines
 from adprior_runtime.terminal.tables import Column, format_table
 
 _WIDTH: Final = 100
 
 
 def report_text(report: Mapping[str, Any], directory: Path | None = None) -> str:
-    """Return a plain report in lines of text, without plots, details and the sections' notes.
+    """Return a plain report as text, without plots, details and the sections' notes.
 
     Args:
-        report: See `plain`.
-        directory: Where the whole of it was written; None where it was not.
+        report: As `plain` returns it.
+        directory: Where the report was written; None if it was not.
     """
     lines = [report["title"], "=" * len(report["title"])]
     lines += [_wrap(f"{strong} {text}") for strong, text in opening_lines(report)]
@@ -28,7 +28,7 @@ def report_text(report: Mapping[str, Any], directory: Path | None = None) -> str
         lines += ["", section["title"], "-" * len(section["title"])]
         for item in section["content"]:
             if item["kind"] == "table":
-                lines += ["", item["title"], "", table_text(item)]
+                lines += ["", item["title"], "", _table_text(item)]
                 lines += [_wrap(item["note"])] if item.get("note") else []
     more = sum(len(section["content"]) for section in detail_sections(report))
     where = "--output DIR writes them" if directory is None else f"in {directory / 'report.html'}"
@@ -36,11 +36,10 @@ def report_text(report: Mapping[str, Any], directory: Path | None = None) -> str
     return "\n".join(lines)
 
 
-def table_text(table: Mapping[str, Any]) -> str:
-    """Return a plain table's columns and rows, aligned; a star marks what is highlighted."""
+def _table_text(table: Mapping[str, Any]) -> str:
+    """Return a plain table, aligned; a star marks highlighted rows."""
     columns: list[Column] = [
-        (column["title"], "left" if column.get("format", "text") == "text" else "right")
-        for column in table["columns"]
+        (column["title"], "left" if is_text(column) else "right") for column in table["columns"]
     ]
     rows = [
         [cell_text(cell, column) for cell, column in zip(row, table["columns"], strict=True)]

@@ -7,7 +7,7 @@ from typing import Any
 
 from adprior_bench.report.markdown import report_markdown
 from adprior_bench.report.page import report_page
-from adprior_bench.report.plain import check, contents, plain
+from adprior_bench.report.plain import plain
 from adprior_bench.report.plots import draw
 from adprior_bench.report.schema import Report
 from adprior_runtime.files.atomic import replace_directory
@@ -15,25 +15,21 @@ from adprior_runtime.terminal.progress import track
 from adprior_runtime.text.json_text import to_json
 
 REPORT_FILE = "report.json"
-"""Also what tells an earlier report's directory, which may be replaced."""
+"""Its presence marks the directory of an earlier report, which may be replaced."""
 
 
 def write_report(report: Report, directory: Path) -> None:
     """Write ``report.json``, ``report.md``, ``report.html`` and a PNG for each plot.
 
-    The page holds its plots; the Markdown file needs the PNGs beside it. An earlier report is
-    replaced as a whole, with anything else that was put into its directory.
-
-    Args:
-        report: See `schema`.
-        directory: Where to.
+    The page contains its plots; the Markdown file needs the PNGs beside it. An earlier report is
+    replaced as a whole, with any other file in its directory.
 
     Raises:
-        InvalidInputError: The report cannot be shown, or the directory holds something else.
+        InvalidInputError: The directory holds something else.
     """
     shown: dict[str, Any] = plain(report)
-    check(shown)
-    plots = [item for _, item in contents(shown) if item["kind"] != "table"]
+    items = [item for section in shown["sections"] for item in section["content"]]
+    plots = [item for item in items if item["kind"] != "table"]
     images = {plot["name"]: draw(plot) for plot in track(plots, desc="plots", unit="plot")}
     with replace_directory(directory, marker=REPORT_FILE) as fresh:
         for name, image in images.items():
