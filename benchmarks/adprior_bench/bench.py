@@ -1,53 +1,33 @@
-"""``adprior bench``: run a benchmark or an evaluation."""
+"""``adprior bench``: run a benchmark or an evaluation.
+
+``adprior bench NAME`` is the module ``commands/NAME.py``; only the chosen one is imported.
+"""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import pkgutil
 
-from adprior_bench.commands import (
-    bulk,
-    clients,
-    drift,
-    quality,
-    search,
-    server,
-    simulate_log,
-    soak,
-    stored,
-)
+from adprior_bench import commands
+from adprior_runtime.cli import read_purpose, run_command
 
-EXAMPLE = quality.EXAMPLE
-
-_BENCHMARKS = {
-    "search": search,
-    "server": server,
-    "clients": clients,
-    "bulk": bulk,
-    "quality": quality,
-    "simulate-log": simulate_log,
-    "stored": stored,
-    "drift": drift,
-    "soak": soak,
-}
+EXAMPLE = """example:
+  adprior bench server --help"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the benchmarks."""
-    chosen = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
-    for name, module in _BENCHMARKS.items():
-        module.add_arguments(
-            chosen.add_parser(
-                name,
-                help=module.HELP,
-                description=module.HELP,
-                epilog=module.EXAMPLE,
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-            )
-        )
+    """Declare the benchmark's name; what follows it are the benchmark's own options."""
+    names = sorted(each.name.replace("_", "-") for each in pkgutil.iter_modules(commands.__path__))
+    purposes = [f"  {name:<13} {read_purpose(_module(name))}" for name in names]
+    parser.epilog = "\n".join(["benchmarks:", *purposes, "", EXAMPLE])
+    parser.add_argument("benchmark", choices=names, metavar="BENCHMARK", help="one of those below")
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="options of the benchmark")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run one; return its exit code."""
-    run_benchmark: Callable[[argparse.Namespace], int] = _BENCHMARKS[args.benchmark].run
-    return run_benchmark(args)
+    """Run the chosen benchmark; return its exit code."""
+    return run_command(f"adprior bench {args.benchmark}", _module(args.benchmark), args.options)
+
+
+def _module(name: str) -> str:
+    return f"{commands.__name__}.{name.replace('-', '_')}"

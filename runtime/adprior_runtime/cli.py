@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # else it adds its notes to our one line
     try:
         with _terminated_in_order():
-            return _run(commands[name], arguments[1:])
+            return run_command(f"adprior {name}", commands[name].module, arguments[1:])
     except AdpriorError as error:
         problem = str(error)
     except ModuleNotFoundError as error:
@@ -62,11 +63,18 @@ def main(arguments: list[str] | None = None) -> int:
     return 2
 
 
-def _run(entry: EntryPoint, arguments: list[str]) -> int:
-    command = entry.load()
+def run_command(name: str, module: str, arguments: list[str]) -> int:
+    """Run a command's module with its options; return its exit code.
+
+    Args:
+        name: As a user types it: ``adprior bench server``.
+        module: Has ``EXAMPLE``, ``add_arguments`` and ``run``; imported here.
+        arguments: The options.
+    """
+    command = import_module(module)
     parser = _Parser(
-        prog=f"adprior {entry.name}",
-        description=_purpose(command.__doc__),
+        prog=name,
+        description=_first_sentence(command.__doc__),
         epilog=command.EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -74,19 +82,19 @@ def _run(entry: EntryPoint, arguments: list[str]) -> int:
     return int(command.run(parser.parse_args(arguments)))
 
 
-def _purpose(docstring: str | None) -> str:
-    """Return what a command does: the first line of its module, after the command's name."""
-    return (docstring or "").partition("\n")[0].partition(": ")[2].removesuffix(".")
-
-
-def _docstring(entry: EntryPoint) -> str | None:
-    """Read a command's docstring from its file, for an import may need packages that are absent."""
-    package, *rest = entry.module.split(".")
+def read_purpose(module: str) -> str:
+    """Return what a command does, read from its file: an import may need absent packages."""
+    package, *rest = module.split(".")
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        return None
+        return ""
     file = Path(spec.submodule_search_locations[0], *rest).with_suffix(".py")
-    return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+    return _first_sentence(ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))))
+
+
+def _first_sentence(docstring: str | None) -> str:
+    """Return the first line of a command's docstring, without the command's name before it."""
+    return (docstring or "").partition("\n")[0].partition(": ")[2].removesuffix(".")
 
 
 class _Terminated(KeyboardInterrupt):
@@ -122,7 +130,7 @@ class _Parser(argparse.ArgumentParser):
 def _top_level(arguments: list[str], commands: Mapping[str, EntryPoint]) -> int:
     width = max(map(len, commands))
     lines = [
-        f"  {name:<{width}}  {_purpose(_docstring(commands[name]))}" for name in sorted(commands)
+        f"  {name:<{width}}  {read_purpose(commands[name].module)}" for name in sorted(commands)
     ]
     usage = "usage: adprior COMMAND [options]   (adprior COMMAND --help tells more)\n\n"
     text = usage + "\n".join(lines)

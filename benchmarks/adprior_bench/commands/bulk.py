@@ -33,7 +33,6 @@ from adprior_runtime.terminal.options import day, positive_integer, positive_num
 from adprior_runtime.text.json_text import to_json
 from adprior_runtime.text.times import read_time
 
-HELP = "bulk: throughput by workers and engine, incremental work, memory by users, sizing"
 EXAMPLE = """examples:
   adprior bench bulk --bundle demo/bundle --events events.parquet --profiles profiles.parquet \\
     --columns demo/columns.toml

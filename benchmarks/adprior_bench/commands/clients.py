@@ -30,7 +30,6 @@ from adprior_runtime.terminal.options import positive_integer
 from adprior_runtime.terminal.tables import format_table
 from adprior_runtime.text.json_text import to_json
 
-HELP = "the ranking clients' own cost, beside bare tritonclient, against a server that is instant"
 EXAMPLE = """example:
   adprior bench clients --candidates 500 --calls 2000"""
 

@@ -27,7 +27,6 @@ from adprior_runtime.terminal.progress import track
 from adprior_runtime.terminal.tables import Column, format_table
 from adprior_runtime.text.json_text import to_json
 
-HELP = "how far the drift index moves by chance, and where histories are missing"
 EXAMPLE = """example:
   adprior bench drift --bundle BUNDLE --events events.parquet --profiles profiles.parquet \\
     --columns columns.toml"""

@@ -14,7 +14,6 @@ from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.terminal.options import positive_integer, whole_number
 from adprior_runtime.text.json_text import to_json
 
-HELP = "retrieval, ranking and calibration on unseen users and days, beside tuned baselines"
 EXAMPLE = """examples:
   adprior bench quality --bundle demo/bundle --events events.parquet \\
     --profiles profiles.parquet --columns demo/columns.toml --output report

@@ -17,7 +17,6 @@ from adprior_runtime.terminal.options import positive_integer
 from adprior_runtime.terminal.tables import format_table
 from adprior_runtime.text.json_text import to_json
 
-HELP = "the search beside the prefill alone, transformers.generate and the first search"
 EXAMPLE = """example:
   adprior bench search --sizes 10000 100000 1000000 --threads 2
   adprior bench search --sizes --bundle demo/bundle --rounds 300 --events events.parquet \\

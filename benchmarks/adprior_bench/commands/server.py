@@ -35,7 +35,6 @@ from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 from adprior_runtime.terminal.options import positive_integer, positive_number, share
 from adprior_runtime.text.json_text import to_json
 
-HELP = "a server under load of perf_analyzer, beside the same engine in-process"
 EXAMPLE = """examples:
   adprior bench server --fetch-perf-analyzer
   adprior bench server --bundle demo/bundle --output report

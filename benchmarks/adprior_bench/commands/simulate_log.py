@@ -50,7 +50,6 @@ from adprior_runtime.terminal.options import positive_integer, whole_number
 from adprior_runtime.terminal.progress import track
 from adprior_runtime.text.json_text import to_json
 
-HELP = "write a simulated ranking log that `adprior fit-head` reads"
 EXAMPLE = """example:
   adprior bench simulate-log --bundle BUNDLE --events events.parquet \\
     --profiles profiles.parquet --columns columns.toml --output log.parquet"""

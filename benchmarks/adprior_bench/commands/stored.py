@@ -30,7 +30,6 @@ from adprior_runtime.terminal.options import positive_integer
 from adprior_runtime.terminal.tables import Column, format_table
 from adprior_runtime.text.json_text import to_json
 
-HELP = "publishing and looking up stored forecasts, beside plain Redis commands, on a local server"
 EXAMPLE = """example:
   adprior bench stored --forecasts FORECASTS
   adprior bench stored --users 200000 --advertisers 20"""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from adprior_bench.search.first_engine import beam_search
 from adprior_bench.search.generate_peer import generate_names
 from adprior_bench.search.rows import WARM_UP, make_row, measure_search, summarise, time_call
 from adprior_bench.search.synthetic import (
@@ -27,6 +26,7 @@ from adprior_runtime.errors import AdpriorError
 from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
 
 _NAME = "synthetic 14M"
+_PEER = "transformers.generate"
 _TOLERANCE = 1e-3
 _TOKEN_BUDGET = 640
 """Of exact searches: four times what a beam of 32 extends for names of 4 to 6 tokens."""
@@ -47,9 +47,7 @@ def measure_synthetic(args: argparse.Namespace, directory: Path) -> list[dict[st
             rows.append(row)
         if size == min(args.sizes) and args.peer_rounds > 0:
             beam = rows[-len(SearchMode)]
-            rows += [
-                beam | peer for peer in _measure_peers(args, model, engine, trie, prompts, beam)
-            ]
+            rows.append(_measure_peer(args, model, engine, trie, prompts, beam))
         rows.append(_measure_candidates(args, engine, trie, prompts))
     trie = random_catalogue(min(args.sizes))
     rows += _measure_passes(args, engine, prompts)
@@ -101,50 +99,37 @@ def _difference(
     return {"log_prob_difference": float(np.max(differences))}  # NaN where one is
 
 
-def _measure_peers(
+def _measure_peer(
     args: argparse.Namespace,
     model: Any,
     engine: OnnxEngine,
     trie: Trie,
     prompts: Sequence[Sequence[int]],
     beam: dict[str, Any],
-) -> list[dict[str, Any]]:
-    """Time the peers, and check that what they find scores the same here."""
+) -> dict[str, Any]:
+    """Time ``transformers.generate`` beside the beam search, and check that their scores agree."""
     import torch  # noqa: PLC0415  heavy
 
     torch.set_num_threads(args.threads)
-
-    def first_search(prompt: Sequence[int]) -> list[tuple[float, list[int]]]:
-        beams = beam_search(engine, prompt, trie, width=args.width)
-        return list(zip(beams.log_probs.tolist(), beams.paths, strict=True))
-
-    peers: dict[str, Callable[[Sequence[int]], list[tuple[float, list[int]]]]] = {
-        "first search": first_search,
-        "transformers.generate": lambda p: generate_names(model, p, trie, args.width, END_ID),
-    }
     settings = SearchSettings(mode=SearchMode.BEAM, width=args.width)
-    rows = []
-    for name, peer in peers.items():
-        times = []
-        asked = prompts[: WARM_UP + args.peer_rounds]
-        for prompt in tqdm(asked, unit="search", desc=name, leave=False):
-            theirs, elapsed = time_call(peer, prompt)
-            times.append(elapsed)
-            _compare(name, theirs, engine, trie, prompt, settings)
-        row = {"peer": name} | summarise("peer_ms", times)
-        rows.append(row | {"peer_over_search": row["peer_ms"] / beam["search_ms"]})
-    return rows
+    times = []
+    chosen = prompts[: WARM_UP + args.peer_rounds]
+    for prompt in tqdm(chosen, unit="search", desc=_PEER, leave=False):
+        theirs, elapsed = time_call(generate_names, model, prompt, trie, args.width, END_ID)
+        times.append(elapsed)
+        _compare(theirs, engine, trie, prompt, settings)
+    row = beam | {"peer": _PEER} | summarise("peer_ms", times)
+    return row | {"peer_over_search": row["peer_ms"] / beam["search_ms"]}
 
 
 def _compare(
-    name: str,
     theirs: Sequence[tuple[float, list[int]]],
     engine: OnnxEngine,
     trie: Trie,
     prompt: Sequence[int],
     settings: SearchSettings,
 ) -> None:
-    """Refuse to compare with a peer that scores a name otherwise, or that finds better ones."""
+    """Refuse a peer that scores a name differently, or finds better names."""
     search = TrieSearch(engine, trie, prompt, settings)
     ours = search.run(settings.width).log_probs
     rows = [trie.lookup(path) for _, path in theirs]
@@ -154,8 +139,8 @@ def _compare(
     # Both written so that NaN fails.
     if not (difference <= _TOLERANCE and ours[kth] >= theirs[kth][0] - _TOLERANCE):
         raise AdpriorError(
-            f"{name}: scores differ by {difference:.1e}, its {kth + 1}th name has "
-            f"{theirs[kth][0]:.4f}, ours {ours[kth]:.4f}"
+            f"{_PEER}: scores differ by {difference:.1e}; its name {kth + 1} has "
+            f"{theirs[kth][0]:.4f}, the search's {ours[kth]:.4f}"
         )
 
 

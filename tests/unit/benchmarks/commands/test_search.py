@@ -14,8 +14,7 @@ import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from adprior_bench.commands import search
-from adprior_bench.search import on_synthetic as search_synthetic
-from adprior_bench.search.first_engine import beam_search
+from adprior_bench.search import on_synthetic
 from adprior_bench.search.generate_peer import generate_names
 from adprior_bench.search.on_synthetic import measure_synthetic
 from adprior_bench.search.rows import ROW_KEYS, make_row
@@ -29,6 +28,7 @@ from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
 
 WIDTH = 6
 PROMPT = [5, 9, 4, 7]
+SETTINGS = SearchSettings(mode=SearchMode.BEAM, width=WIDTH)
 
 
 @pytest.fixture(scope="module")
@@ -68,38 +68,27 @@ def test_a_random_catalogue_has_the_size_and_lengths_asked_for() -> None:
     assert set(lengths.tolist()) == {5, 6, 7}  # 4 to 6 tokens and the terminator
 
 
-def test_the_peers_find_what_the_search_finds(model: tuple[Any, Path], trie: Trie) -> None:
-    llama, path = model
-    engine = OnnxEngine(path, threads=1)
-    settings = SearchSettings(mode=SearchMode.BEAM, width=WIDTH)
-    result = TrieSearch(engine, trie, PROMPT, settings).run(WIDTH)
-    first = beam_search(engine, PROMPT, trie, width=WIDTH)
-    np.testing.assert_allclose(first.log_probs[:WIDTH], result.log_probs[:WIDTH], atol=1e-4)
-    rows = np.array([trie.lookup(path) for path in first.paths])
-    scores = TrieSearch(engine, trie, PROMPT, settings).score(rows)
-    np.testing.assert_allclose(scores.log_probs, first.log_probs, atol=1e-4)
-    generated = generate_names(llama, PROMPT, trie, WIDTH, END_ID)
-    assert generated
-    scores = TrieSearch(engine, trie, PROMPT, settings).score(
-        np.array([trie.lookup(name) for _, name in generated])
-    )
-    np.testing.assert_allclose([s for s, _ in generated], scores.log_probs, atol=1e-3)
-    assert result.log_probs[len(generated) - 1] >= generated[-1][0] - 1e-3
+def test_the_peer_finds_what_the_search_finds(model: tuple[Any, Path], trie: Trie) -> None:
+    search = TrieSearch(OnnxEngine(model[1], threads=1), trie, PROMPT, SETTINGS)
+    log_probs = search.run(WIDTH).log_probs
+    names = generate_names(model[0], PROMPT, trie, WIDTH, END_ID)
+    assert names
+    scores = search.score(np.array([trie.lookup(name) for _, name in names]))
+    np.testing.assert_allclose([score for score, _ in names], scores.log_probs, atol=1e-3)
+    assert log_probs[len(names) - 1] >= names[-1][0] - 1e-3
 
 
 @pytest.mark.parametrize("value", [math.nan, -1e9, 0.0])
-@pytest.mark.parametrize("place", [0, WIDTH - 1])
-def test_a_peer_that_scores_a_name_otherwise_is_not_compared_with(
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_peer_with_other_scores_is_refused(
     model: tuple[Any, Path], trie: Trie, value: float, place: int
 ) -> None:
     engine = OnnxEngine(model[1], threads=1)
-    beams = beam_search(engine, PROMPT, trie, width=WIDTH)
-    theirs = list(zip(beams.log_probs.tolist(), beams.paths, strict=True))
-    settings = SearchSettings(mode=SearchMode.BEAM, width=WIDTH)
-    search_synthetic._compare("a peer", theirs, engine, trie, PROMPT, settings)
-    theirs[place] = (value, theirs[place][1])
-    with pytest.raises(AdpriorError, match="a peer: scores differ by"):
-        search_synthetic._compare("a peer", theirs, engine, trie, PROMPT, settings)
+    names = generate_names(model[0], PROMPT, trie, WIDTH, END_ID)
+    on_synthetic._compare(names, engine, trie, PROMPT, SETTINGS)
+    names[place] = (value, names[place][1])
+    with pytest.raises(AdpriorError, match=r"transformers.generate: scores differ by"):
+        on_synthetic._compare(names, engine, trie, PROMPT, SETTINGS)
 
 
 ROUNDS = 3
@@ -113,9 +102,9 @@ def rows(model: tuple[Any, Path], trie: Trie) -> list[dict[str, Any]]:
     parser = argparse.ArgumentParser()
     search.add_arguments(parser)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search_synthetic, "VOCABULARY", 40)
-        patch.setattr(search_synthetic, "synthetic_llama", lambda _: model)
-        patch.setattr(search_synthetic, "random_catalogue", lambda _: trie)
+        patch.setattr(on_synthetic, "VOCABULARY", 40)
+        patch.setattr(on_synthetic, "synthetic_llama", lambda _: model)
+        patch.setattr(on_synthetic, "random_catalogue", lambda _: trie)
         return measure_synthetic(parser.parse_args(options.split()), model[1].parent)
 
 
@@ -128,7 +117,7 @@ def test_every_row_has_every_key(rows: list[dict[str, Any]]) -> None:
     assert json.loads(json.dumps(rows)) == rows
     modes = [row["mode"] for row in rows]
     passes = [f"one pass of {count}" for count in (1, 8, 32, 128, 512)]
-    assert modes == ["beam", "exact", "beam", "beam", "score 8 candidates", *passes, "beam"]
+    assert modes == ["beam", "exact", "beam", "score 8 candidates", *passes, "beam"]
     assert [row["precision"] for row in rows] == ["fp32"] * (len(rows) - 1) + ["int8"]
 
 
@@ -153,7 +142,7 @@ def test_a_row_of_candidates_tells_the_prompt_from_the_prefill(rows: list[dict[s
 
 def test_peers_stand_beside_the_beam(rows: list[dict[str, Any]]) -> None:
     beam, peers = rows[0], [row for row in rows if row["peer"] is not None]
-    assert [row["peer"] for row in peers] == ["first search", "transformers.generate"]
+    assert [row["peer"] for row in peers] == ["transformers.generate"]
     for row in peers:
         assert row["search_ms"] == beam["search_ms"]
         assert row["peer_over_search"] == row["peer_ms"] / beam["search_ms"]
@@ -199,7 +188,7 @@ def test_a_device_that_is_not_there_is_named(model: tuple[Any, Path]) -> None:
     parser = argparse.ArgumentParser()
     search.add_arguments(parser)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search_synthetic, "synthetic_llama", lambda _: model)
+        patch.setattr(on_synthetic, "synthetic_llama", lambda _: model)
         with pytest.raises(EnvironmentProblemError, match="device cuda: this onnxruntime has no"):
             measure_synthetic(parser.parse_args(["--device", "cuda"]), model[1].parent)
 

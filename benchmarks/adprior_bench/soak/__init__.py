@@ -1,1 +1,0 @@
-"""A server under mixed load for a long time: what its processes keep in memory."""
