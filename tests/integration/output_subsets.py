@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -12,6 +11,7 @@ import tritonclient.grpc as triton
 
 from adprior_runtime import contract
 from adprior_runtime.contract import Target
+from support.raw_requests import context_tensor, make_inputs
 
 ENSEMBLES = (contract.ADVERTISER_RETRIEVAL, contract.ADVERTISER_RANKING)
 
@@ -44,16 +44,11 @@ def assert_subsets_are_answered(
 ) -> None:
     """Assert that each subset's answer has its outputs, with the values of the whole answer."""
     tensors = {
-        contract.USER_CONTEXT: np.array([[json.dumps(user).encode()]], dtype=np.object_),
-        contract.CANDIDATE_ADVERTISER_IDS: np.array([candidate_ids], dtype=np.int64),
-        contract.BASE_LOGITS: np.linspace(-3, 1, len(candidate_ids), dtype=np.float32)[None],
+        contract.USER_CONTEXT: context_tensor(user),
+        contract.CANDIDATE_ADVERTISER_IDS: candidate_ids,
+        contract.BASE_LOGITS: np.linspace(-3, 1, len(candidate_ids)),
     }
-    inputs = []
-    for spec in contract.model(ensemble, Target.CPU).inputs:
-        if spec.name in tensors:
-            values = tensors[spec.name]
-            inputs.append(triton.InferInput(spec.name, values.shape, spec.dtype))
-            inputs[-1].set_data_from_numpy(values)
+    inputs = make_inputs(ensemble, tensors)
     with triton.InferenceServerClient(address) as connection:
         whole = connection.infer(ensemble, inputs, client_timeout=30)
         for subset in subsets:

@@ -13,8 +13,10 @@ from typing import Any
 from urllib.request import urlopen
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx.reference import ReferenceEvaluator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from tritonclient.utils import InferenceServerException
 
@@ -29,6 +31,7 @@ from adprior_runtime.server.tritonserver import TritonServer
 from integration.conftest import ADVERTISERS, ALIASES
 from integration.metrics_page import await_page, read_settled
 from integration.output_subsets import ENSEMBLES, assert_subsets_are_answered, output_subsets
+from support.raw_requests import context_tensor, infer, infer_context
 
 pytestmark = pytest.mark.triton
 
@@ -188,10 +191,6 @@ def test_served_logits_are_the_heads(
     server: TritonServer, retrieval: RetrievalClient, bundle: Path
 ) -> None:
     """Recompute the adjustment with ONNX's own reference from the features that were served."""
-    import onnx  # noqa: PLC0415
-    import tritonclient.grpc as triton  # noqa: PLC0415
-    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415
-
     forecast = retrieval.forecast(user())
     candidates = np.array([*IDS.values(), 999_999])
     logits = np.linspace(-3, 1, len(candidates), dtype=np.float32)
@@ -199,15 +198,7 @@ def test_served_logits_are_the_heads(
         contract.CANDIDATE_ADVERTISER_IDS: candidates,
         contract.BASE_LOGITS: logits,
     }
-    inputs = []
-    for spec in contract.model(contract.PRIOR_HEAD, contract.Target.CPU).inputs:
-        if spec.name not in tensors:
-            continue
-        tensor = triton.InferInput(spec.name, [1, tensors[spec.name].size], spec.dtype)
-        tensor.set_data_from_numpy(tensors[spec.name][None])
-        inputs.append(tensor)
-    with triton.InferenceServerClient(server.grpc_address) as connection:
-        answer = connection.infer(contract.PRIOR_HEAD, inputs, client_timeout=30)
+    answer = infer(server.grpc_address, contract.PRIOR_HEAD, tensors)
     feed = {
         "base_logits": logits,
         "features": answer.as_numpy(contract.PRIOR_FEATURES)[0],
@@ -261,24 +252,13 @@ def test_any_subset_of_an_ensembles_outputs_can_be_asked_for(
     assert_subsets_are_answered(server.grpc_address, ensemble, user(), candidates, subsets)
 
 
-def infer_context(server: TritonServer, raw: bytes) -> Any:
-    """Send bytes past the client's own checks."""
-    import tritonclient.grpc as triton  # noqa: PLC0415  the wire, only here
-
-    with triton.InferenceServerClient(server.grpc_address) as connection:
-        tensor = triton.InferInput(contract.USER_CONTEXT, [1, 1], "BYTES")
-        tensor.set_data_from_numpy(np.array([[raw]], dtype=np.object_))
-        return connection.infer(contract.ADVERTISER_RETRIEVAL, [tensor], client_timeout=30)
-
-
 @pytest.mark.parametrize("kind", MALFORMED)
 def test_a_malformed_context_gets_invalid_argument_naming_the_field(
     server: TritonServer, kind: str
 ) -> None:
     context, field = MALFORMED[kind]
-    raw = context if isinstance(context, bytes) else json.dumps(context).encode()
     with pytest.raises(InferenceServerException) as caught:
-        infer_context(server, raw)
+        infer_context(server.grpc_address, context)
     assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
     assert field in caught.value.message()
 
@@ -299,13 +279,13 @@ def test_good_and_bad_requests_of_all_lengths_in_one_batch_each_get_their_own_an
     server: TritonServer, retrieval: RetrievalClient
 ) -> None:
     alone = {events: retrieval.forecast(user(events), k=5) for events in range(0, 40, 3)}
-    bad = json.dumps(user(history=[{"time": "2024-01-01"}])).encode()
+    bad = user(history=[{"time": "2024-01-01"}])
 
     def ask(index: int) -> Forecast | str:
         if index % 4 != 3:
             return retrieval.forecast(user(index % 40 // 3 * 3), k=5)
         with pytest.raises(InferenceServerException) as caught:
-            infer_context(server, bad)
+            infer_context(server.grpc_address, bad)
         return str(caught.value.message())
 
     before = engine_counts(server)
@@ -332,69 +312,40 @@ def test_good_and_bad_requests_of_all_lengths_in_one_batch_each_get_their_own_an
             )
 
 
-CALLERS, ENGINES = "INVALID_ARGUMENT", "INTERNAL"
-"""Whose fault it is, as gRPC's status has it: an engine gives what the decoder is given."""
+GOOD: dict[str, list[Any]] = {
+    contract.INPUT_IDS: [5, 6],
+    contract.INPUT_LENGTHS: [2],
+    contract.REQUEST_OUTPUT_LEN: [4],
+    contract.BEAM_WIDTH: [4],
+    contract.END_ID: [1],
+    contract.PAD_ID: [1],
+    contract.RETURN_LOG_PROBS: [True],
+    contract.OUTPUT_IDS: [[5, 1], [6, 1]],
+    contract.SEQUENCE_LENGTH: [2, 2],
+    contract.CUM_LOG_PROBS: [-1.0, -2.0],
+}
+BLAMED = {contract.LLM_ENGINE: "INVALID_ARGUMENT", contract.ADVERTISER_DECODER: "INTERNAL"}
+"""The caller is to blame for what the engine is given, the engine for what the decoder is given."""
 
 
 @pytest.mark.parametrize(
-    ("model", "tensors", "field", "status"),
+    ("model", "tensor", "values"),
     [
-        (contract.LLM_ENGINE, {contract.INPUT_IDS: [999_999]}, contract.INPUT_IDS, CALLERS),
-        (contract.LLM_ENGINE, {contract.INPUT_IDS: [-1]}, contract.INPUT_IDS, CALLERS),
-        (contract.LLM_ENGINE, {contract.INPUT_LENGTHS: [-1]}, contract.INPUT_LENGTHS, CALLERS),
-        (contract.LLM_ENGINE, {contract.INPUT_LENGTHS: [7]}, contract.INPUT_LENGTHS, CALLERS),
-        (
-            contract.ADVERTISER_DECODER,
-            {contract.CUM_LOG_PROBS: [-1.0]},
-            contract.CUM_LOG_PROBS,
-            ENGINES,
-        ),
-        (
-            contract.ADVERTISER_DECODER,
-            {contract.CUM_LOG_PROBS: [1.0, 0]},
-            contract.CUM_LOG_PROBS,
-            ENGINES,
-        ),
-        (
-            contract.ADVERTISER_DECODER,
-            {contract.SEQUENCE_LENGTH: [9, 1]},
-            contract.SEQUENCE_LENGTH,
-            ENGINES,
-        ),
+        (contract.LLM_ENGINE, contract.INPUT_IDS, [999_999]),
+        (contract.LLM_ENGINE, contract.INPUT_IDS, [-1]),
+        (contract.LLM_ENGINE, contract.INPUT_LENGTHS, [-1]),
+        (contract.LLM_ENGINE, contract.INPUT_LENGTHS, [7]),
+        (contract.ADVERTISER_DECODER, contract.CUM_LOG_PROBS, [-1.0]),
+        (contract.ADVERTISER_DECODER, contract.CUM_LOG_PROBS, [1.0, 0]),
+        (contract.ADVERTISER_DECODER, contract.SEQUENCE_LENGTH, [9, 1]),
     ],
 )
 def test_a_step_called_directly_names_the_tensor_and_who_is_to_blame(
-    server: TritonServer, model: str, tensors: dict[str, list[Any]], field: str, status: str
+    server: TritonServer, model: str, tensor: str, values: list[Any]
 ) -> None:
-    import tritonclient.grpc as triton  # noqa: PLC0415
-
-    good: dict[str, list[Any]] = {
-        contract.INPUT_IDS: [5, 6],
-        contract.INPUT_LENGTHS: [2],
-        contract.REQUEST_OUTPUT_LEN: [4],
-        contract.BEAM_WIDTH: [4],
-        contract.END_ID: [1],
-        contract.PAD_ID: [1],
-        contract.RETURN_LOG_PROBS: [True],
-        contract.OUTPUT_IDS: [[5, 1], [6, 1]],
-        contract.SEQUENCE_LENGTH: [2, 2],
-        contract.CUM_LOG_PROBS: [-1.0, -2.0],
-    }
-    kinds = {"INT32": np.int32, "FP32": np.float32, "BOOL": np.bool_}
-    inputs = []
-    for spec in contract.model(model, contract.Target.CPU).inputs:
-        if spec.optional:
-            continue
-        values = np.array((good | tensors)[spec.name], dtype=kinds[spec.dtype])[None]
-        tensor = triton.InferInput(spec.name, list(values.shape), spec.dtype)
-        tensor.set_data_from_numpy(values)
-        inputs.append(tensor)
-    with (
-        triton.InferenceServerClient(server.grpc_address) as connection,
-        pytest.raises(InferenceServerException, match=field) as caught,
-    ):
-        connection.infer(model, inputs, client_timeout=30)
-    assert caught.value.status() == f"StatusCode.{status}"
+    with pytest.raises(InferenceServerException, match=tensor) as caught:
+        infer(server.grpc_address, model, GOOD | {tensor: values})
+    assert caught.value.status() == f"StatusCode.{BLAMED[model]}"
 
 
 def test_predict_and_rank_say_what_of_a_context_was_not_used(
@@ -442,14 +393,6 @@ def test_predict_and_rank_say_what_of_a_context_was_not_used(
 
 
 def test_a_bad_k_is_refused_by_the_server_too(server: TritonServer) -> None:
-    import tritonclient.grpc as triton  # noqa: PLC0415
-
-    context = triton.InferInput(contract.USER_CONTEXT, [1, 1], "BYTES")
-    context.set_data_from_numpy(np.array([[json.dumps(user()).encode()]], dtype=np.object_))
-    top_k = triton.InferInput(contract.TOP_K, [1, 1], "INT32")
-    top_k.set_data_from_numpy(np.array([[0]], dtype=np.int32))
-    with (
-        triton.InferenceServerClient(server.grpc_address) as connection,
-        pytest.raises(InferenceServerException, match="TOP_K: found 0, expected 1 to 1000"),
-    ):
-        connection.infer(contract.ADVERTISER_RETRIEVAL, [context, top_k], client_timeout=30)
+    tensors = {contract.USER_CONTEXT: context_tensor(user()), contract.TOP_K: [0]}
+    with pytest.raises(InferenceServerException, match="TOP_K: found 0, expected 1 to 1000"):
+        infer(server.grpc_address, contract.ADVERTISER_RETRIEVAL, tensors)

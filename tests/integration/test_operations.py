@@ -19,7 +19,8 @@ from adprior_runtime.server.endpoints import free_ports
 from adprior_runtime.server.tritonserver import TritonServer
 from adprior_runtime.triton.metrics import METRICS, Kind, series_names
 from integration.metrics_page import MetricsPage, await_page, read_page, read_settled
-from integration.test_forecast import infer_context, user
+from integration.test_forecast import user
+from support.raw_requests import infer_context
 from unit.packages.test_operations import PAGE, RULES, expressions
 
 pytestmark = pytest.mark.triton
@@ -72,7 +73,7 @@ def test_what_is_asked_is_counted(
     assert live.forecast is not None
     answers = [*forecasts, live.forecast]
     with pytest.raises(InferenceServerException):
-        infer_context(server, b"{")
+        infer_context(server.grpc_address, b"{")
 
     def grown(page: MetricsPage, name: str, **labels: str) -> float:
         return page.total(name, **labels) - before.total(name, **labels)

@@ -32,8 +32,9 @@ from adprior_runtime.server.tritonserver import TritonServer
 from integration.conftest import start_server
 from integration.metrics_page import read_settled
 from integration.output_subsets import ENSEMBLES, assert_subsets_are_answered, output_subsets
-from integration.test_forecast import infer_context, user
+from integration.test_forecast import user
 from stand_ins.engine_files import BACKEND, add_engine
+from support.raw_requests import infer, infer_context
 
 pytestmark = pytest.mark.triton
 
@@ -274,28 +275,24 @@ def test_many_at_once_each_get_their_own_answer(both: Both) -> None:
 
 def test_a_malformed_context_is_refused_before_the_engine(both: Both) -> None:
     with pytest.raises(InferenceServerException, match="as_of") as caught:
-        infer_context(both.production.server, b"{}")
+        infer_context(both.production.server.grpc_address, b"{}")
     assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
 
 
 def _ask_engine(server: TritonServer, users: int, **changed: int) -> Any:
     """Call the engine itself, as TensorRT-LLM's own clients do."""
-    import tritonclient.grpc as triton  # noqa: PLC0415
-
-    scalars = {"input_lengths": 2, "request_output_len": 2, "beam_width": 2, "end_id": 0} | changed
-    values: dict[str, Any] = {name: np.full((users, 1), n, np.int32) for name, n in scalars.items()}
-    values |= {
-        "pad_id": np.zeros((users, 1), np.int32),
-        "input_ids": np.full((users, 2), 5, np.int32),
-    }
-    values["return_log_probs"] = np.ones((users, 1), np.bool_)
-    inputs = []
-    for name, array in values.items():
-        kind = "BOOL" if array.dtype == np.bool_ else "INT32"
-        inputs.append(triton.InferInput(name, list(array.shape), kind))
-        inputs[-1].set_data_from_numpy(array)
-    with triton.InferenceServerClient(server.grpc_address) as connection:
-        return connection.infer(contract.LLM_ENGINE, inputs, client_timeout=30)
+    tensors: dict[str, Any] = {
+        "input_ids": [5, 5],
+        "input_lengths": [2],
+        "request_output_len": [2],
+        "beam_width": [2],
+        "end_id": [0],
+        "pad_id": [0],
+        "return_log_probs": [True],
+    } | {name: [value] for name, value in changed.items()}
+    return infer(
+        server.grpc_address, contract.LLM_ENGINE, tensors, target=contract.Target.GPU, users=users
+    )
 
 
 def test_the_engine_takes_its_official_tensors(both: Both) -> None:

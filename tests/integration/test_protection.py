@@ -36,6 +36,7 @@ from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.server.endpoints import free_ports
 from integration.conftest import ADVERTISERS
 from integration.test_forecast import user
+from support.raw_requests import context_tensor, make_inputs
 
 pytestmark = pytest.mark.triton
 
@@ -333,23 +334,17 @@ def test_other_users_of_the_machine_read_neither_tokens_nor_tensors(guarded: Gua
 def _refusal(guarded: Guarded, model: str, **changed: Any) -> str:
     """Ask past the client's own checks; return status and message."""
     known: dict[str, Any] = {
-        contract.USER_CONTEXT: np.array([json.dumps(user(5)).encode()], dtype=np.object_),
-        contract.CANDIDATE_ADVERTISER_IDS: np.array(CANDIDATES),
-        contract.BASE_LOGITS: np.array(BASE, dtype=np.float32),
-        contract.ADVERTISER_IDS: np.array([100]),
-        contract.LOG_PROBS: np.array([-1.0], dtype=np.float32),
-        contract.MISSING_MASS: np.array([0.5], dtype=np.float32),
+        contract.USER_CONTEXT: context_tensor(user(5)),
+        contract.CANDIDATE_ADVERTISER_IDS: CANDIDATES,
+        contract.BASE_LOGITS: BASE,
+        contract.ADVERTISER_IDS: [100],
+        contract.LOG_PROBS: [-1.0],
+        contract.MISSING_MASS: [0.5],
     } | changed
-    inputs = []
-    for tensor in contract.model(model, contract.Target.CPU).inputs:
-        if tensor.name in known:
-            values = known[tensor.name][np.newaxis]
-            inputs.append(triton.InferInput(tensor.name, values.shape, tensor.dtype))
-            inputs[-1].set_data_from_numpy(values)
-    key = f"{contract.GRPC_KEY_PREFIX}{contract.INFERENCE_KEY}"
+    headers = {f"{contract.GRPC_KEY_PREFIX}{contract.INFERENCE_KEY}": INFERENCE}
     with guarded.connect() as client:
         try:
-            client.infer(model, inputs, headers={key: INFERENCE}, client_timeout=60)
+            client.infer(model, make_inputs(model, known), headers=headers, client_timeout=60)
         except InferenceServerException as error:
             return f"{error.status()} {error.message()}"
     return "answered"
@@ -360,7 +355,7 @@ _MANY = contract.MAX_CANDIDATES + 1
 TOO_LARGE: dict[str, tuple[str, dict[str, Any], str]] = {
     "a context": (
         contract.ADVERTISER_RETRIEVAL,
-        {contract.USER_CONTEXT: np.array([CANARY.encode() * 2**19], dtype=np.object_)},
+        {contract.USER_CONTEXT: context_tensor(CANARY.encode() * 2**19)},
         "USER_CONTEXT: 13107200 bytes, at most 262144",
     ),
     "exclusions": (
@@ -410,8 +405,7 @@ def test_no_log_line_and_no_metric_holds_a_context_or_a_token(guarded: Guarded) 
     told = user(3) | {"profile": {"note": CANARY}}
     with RetrievalClient(guarded.config(fail_open=False)) as client:
         client.forecast(told)
-    broken = json.dumps(told | {"history": [{"time": CANARY}]}).encode()
-    context = {contract.USER_CONTEXT: np.array([broken], dtype=np.object_)}
+    context = {contract.USER_CONTEXT: context_tensor(told | {"history": [{"time": CANARY}]})}
     assert "INVALID_ARGUMENT" in _refusal(guarded, contract.ADVERTISER_RETRIEVAL, **context)
     with urlopen(f"http://{guarded.metrics}/metrics") as page:
         shown = page.read().decode()

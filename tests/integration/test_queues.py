@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
@@ -19,6 +18,7 @@ from adprior_runtime.contract import Priority
 from adprior_runtime.server.tritonserver import TritonServer
 from integration.conftest import start_server
 from integration.test_forecast import user
+from support.raw_requests import context_tensor, make_inputs
 
 pytestmark = pytest.mark.triton
 
@@ -32,20 +32,15 @@ WAITING = 128
 
 
 def _inputs(model: str, context: bytes) -> list[Any]:
-    known: dict[str, Any] = {
-        contract.USER_CONTEXT: np.array([[context]], dtype=np.object_),
-        contract.CANDIDATE_ADVERTISER_IDS: np.array([[100, 107, 114]]),
-        contract.BASE_LOGITS: np.zeros((1, 3), dtype=np.float32),
-        contract.ADVERTISER_IDS: np.array([[100, 107]]),
-        contract.LOG_PROBS: np.full((1, 2), -2, dtype=np.float32),
-        contract.MISSING_MASS: np.array([[0.5]], dtype=np.float32),
+    tensors = {
+        contract.USER_CONTEXT: context_tensor(context),
+        contract.CANDIDATE_ADVERTISER_IDS: [100, 107, 114],
+        contract.BASE_LOGITS: [0.0, 0.0, 0.0],
+        contract.ADVERTISER_IDS: [100, 107],
+        contract.LOG_PROBS: [-2.0, -2.0],
+        contract.MISSING_MASS: [0.5],
     }
-    inputs = []
-    for tensor in contract.model(model, contract.Target.CPU).inputs:
-        if tensor.name in known:
-            inputs.append(triton.InferInput(tensor.name, known[tensor.name].shape, tensor.dtype))
-            inputs[-1].set_data_from_numpy(known[tensor.name])
-    return inputs
+    return make_inputs(model, tensors)
 
 
 class _Crowd:
