@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
 from adprior_runtime import contract
-from adprior_runtime.contract import Target, Tensor, model
+from adprior_runtime.contract import Target
+from adprior_runtime.repository.model_specs import Tensor, model
 
 _NUMPY: dict[str, Any] = {
     "BOOL": np.bool_,

@@ -11,6 +11,7 @@ import tritonclient.grpc as triton
 
 from adprior_runtime import contract
 from adprior_runtime.contract import Target
+from adprior_runtime.repository import model_specs
 from support.raw_requests import context_tensor, make_inputs
 
 ENSEMBLES = (contract.ADVERTISER_RETRIEVAL, contract.ADVERTISER_RANKING)
@@ -23,12 +24,12 @@ def output_subsets(ensemble: str, *, pairs: bool) -> Iterator[tuple[str, ...]]:
         ensemble: Its name.
         pairs: Whether pairs are wanted.
     """
-    names = [tensor.name for tensor in contract.model(ensemble, Target.CPU).outputs]
+    names = [tensor.name for tensor in model_specs.model(ensemble, Target.CPU).outputs]
     yield tuple(names)
     yield from ((name,) for name in names)
     yield from (tuple(n for n in names if n != name) for name in names)
     for step in (contract.ADVERTISER_DECODER, contract.PRIOR_HEAD):
-        given = {tensor.name for tensor in contract.model(step, Target.CPU).outputs}
+        given = {tensor.name for tensor in model_specs.model(step, Target.CPU).outputs}
         yield from filter(None, (tuple(n for n in names if n in given),))
         yield from filter(None, (tuple(n for n in names if n not in given),))
     if pairs:

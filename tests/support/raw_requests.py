@@ -11,6 +11,7 @@ import tritonclient.grpc as triton
 
 from adprior_runtime import contract
 from adprior_runtime.contract import Target
+from adprior_runtime.repository import model_specs
 
 _TYPES = {
     "BOOL": np.bool_,
@@ -39,7 +40,7 @@ def make_inputs(
         users: The batch dimension; all users get the same values.
     """
     inputs = []
-    for spec in contract.model(model, target).inputs:
+    for spec in model_specs.model(model, target).inputs:
         if spec.name in tensors:
             values = np.array([tensors[spec.name]] * users, dtype=_TYPES[spec.dtype])
             inputs.append(triton.InferInput(spec.name, values.shape, spec.dtype))

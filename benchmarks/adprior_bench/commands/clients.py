@@ -26,6 +26,7 @@ from adprior_client import (
 )
 from adprior_client._call import encoding
 from adprior_runtime import contract
+from adprior_runtime.repository import model_specs
 from adprior_runtime.terminal.options import positive_integer
 from adprior_runtime.terminal.tables import format_table
 from adprior_runtime.text.json_text import to_json
@@ -99,7 +100,7 @@ def _inputs(candidates: int) -> list[Any]:
         contract.BASE_LOGITS: np.full(candidates, BASE_LOGIT, dtype=np.float32),
     }
     inputs = []
-    for spec in contract.model(contract.PRIOR_HEAD, contract.Target.CPU).inputs:
+    for spec in model_specs.model(contract.PRIOR_HEAD, contract.Target.CPU).inputs:
         if spec.name in tensors:
             values = tensors[spec.name][np.newaxis]
             infer_input = tritonclient.grpc.InferInput(spec.name, values.shape, spec.dtype)

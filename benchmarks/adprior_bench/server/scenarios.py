@@ -16,6 +16,7 @@ from adprior_runtime.forecast.forecaster import Forecaster
 from adprior_runtime.head.features import candidate_priors, validate_head_request
 from adprior_runtime.head.head import PriorHead
 from adprior_runtime.prompt.context import parse_context
+from adprior_runtime.repository import model_specs
 from adprior_runtime.text.json_text import to_json
 
 
@@ -37,7 +38,7 @@ MODELS: Final = {
 
 def write_input_data(path: Path, scenario: Scenario, requests: Iterable[UserRequest]) -> None:
     """Write what perf_analyzer sends, one request after the other (its ``--input-data``)."""
-    model = contract.model(MODELS[scenario], contract.Target.CPU)
+    model = model_specs.model(MODELS[scenario], contract.Target.CPU)
     known = {tensor.name for tensor in model.inputs}
     steps = []
     for request in requests:

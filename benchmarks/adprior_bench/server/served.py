@@ -13,9 +13,10 @@ from adprior_build.repository.repository_builder import fill_repository
 from adprior_build.repository.server_tuning import Tuning
 from adprior_client import ClientConfig
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle
-from adprior_runtime.contract import LLM_ENGINE, TOKENIZER, Scaling
+from adprior_runtime.contract import LLM_ENGINE, TOKENIZER
 from adprior_runtime.engines.registry import TENSORRT_LLM
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.repository.model_specs import Scaling
 from adprior_runtime.repository.scaling import read_scaling
 from adprior_runtime.server.endpoints import free_ports
 from adprior_runtime.server.tritonserver import TritonServer

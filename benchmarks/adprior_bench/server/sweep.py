@@ -15,14 +15,8 @@ from typing import Any, Final
 from adprior_bench.server.load import Mode
 from adprior_bench.server.measurement import saturated_row
 from adprior_bench.server.scenarios import Scenario
-from adprior_runtime.contract import (
-    LLM_ENGINE,
-    MAX_BATCH_SIZE,
-    MAX_QUEUE_DELAY_US,
-    Scaling,
-    Target,
-    model,
-)
+from adprior_runtime.contract import LLM_ENGINE, MAX_BATCH_SIZE, MAX_QUEUE_DELAY_US, Target
+from adprior_runtime.repository.model_specs import Scaling, model
 from adprior_runtime.repository.scaling import TUNED_MODELS
 
 SCENARIO: Final = Scenario.LIVE_RANKING

@@ -20,8 +20,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from adprior_runtime.contract import Scaling, Target, model
+from adprior_runtime.contract import Target
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.repository.model_specs import Scaling, model
 from adprior_runtime.repository.scaling import RANGES, TUNED_MODELS, is_in_range, tunable_fields
 
 Tuning = Mapping[str, Scaling]

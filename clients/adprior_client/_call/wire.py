@@ -28,7 +28,8 @@ from adprior_client.errors import (
     ClientError,
     error_for_status,
 )
-from adprior_runtime.contract import MAX_CONTEXT_BYTES, MODEL_NAMES, Target, Tensor, model
+from adprior_runtime.contract import MAX_CONTEXT_BYTES, MODEL_NAMES, Target
+from adprior_runtime.repository.model_specs import Tensor, model
 from adprior_runtime.text.json_text import to_json
 
 # The models that clients call have the same tensors on both targets.

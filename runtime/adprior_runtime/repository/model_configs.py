@@ -1,4 +1,4 @@
-"""The ``config.pbtxt`` files: rendered from `adprior_runtime.contract`, read and changed.
+"""The ``config.pbtxt`` files: rendered from `model_specs`, read and changed.
 
 ``python -m adprior_runtime.repository.model_configs`` writes the tree ``model_repository/``: a
 ``config.pbtxt`` for each model (GPU production), a ``configs/cpu.pbtxt`` where the embedded
@@ -17,13 +17,14 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from adprior_runtime import contract
-from adprior_runtime.contract import Model, Priority, Scaling, Target, Tensor
+from adprior_runtime.contract import Priority, Target
+from adprior_runtime.repository import model_specs, tensorrt_llm_names
+from adprior_runtime.repository.model_specs import Model, Scaling, Tensor
 
 _HEADER: Final = (
-    "# Rendered from adprior_runtime.contract: python -m adprior_runtime.repository.model_configs\n"
+    "# Rendered from adprior_runtime.repository.model_specs: "
+    "python -m adprior_runtime.repository.model_configs\n"
 )
-TENSORRT_LLM: Final = "tensorrtllm"
-"""The name of its backend."""
 _SHIM: Final = """\
 from adprior_runtime.triton.{name} import TritonPythonModel
 
@@ -39,7 +40,7 @@ def render_tree() -> dict[str, str]:
         tree[f"{name}/config.pbtxt"] = production
         if embedded != production:
             tree[f"{name}/configs/{contract.CPU_CONFIG_NAME}.pbtxt"] = embedded
-        if contract.model(name, Target.CPU).backend == "python":
+        if model_specs.model(name, Target.CPU).backend == "python":
             tree[f"{name}/1/model.py"] = _SHIM.format(name=name)
     return tree
 
@@ -61,7 +62,7 @@ def render(name: str, target: Target, tuning: Mapping[str, Scaling] | None = Non
 
 
 def _model(name: str, target: Target, tuning: Mapping[str, Scaling] | None) -> Model:
-    spec = contract.model(name, target)
+    spec = model_specs.model(name, target)
     if tuning is None or target is not Target.CPU or name not in tuning:
         return spec
     return replace(spec, scaling=tuning[name])
@@ -92,7 +93,9 @@ def _single(spec: Model) -> Any:
     config.backend = spec.backend
     if spec.is_queued:
         _bound_queue(config.dynamic_batching.default_queue_policy, contract.QUEUE_TIMEOUT_US)
-    if spec.backend == TENSORRT_LLM:  # batches in flight: nothing is gained by waiting
+    if (
+        spec.backend == tensorrt_llm_names.BACKEND
+    ):  # batches in flight: nothing is gained by waiting
         config.model_transaction_policy.SetInParent()  # it reads `decoupled` from it: false
     elif spec.is_queued:
         _add_priorities(config.dynamic_batching)

@@ -14,10 +14,9 @@ from adprior_runtime.contract import (
     MAX_BATCH_SIZE,
     MODEL_NAMES,
     THREADS_PARAMETER,
-    Scaling,
     Target,
-    model,
 )
+from adprior_runtime.repository.model_specs import Scaling, model
 
 TUNED_MODELS: Final = tuple(name for name in MODEL_NAMES if model(name, Target.CPU).backend)
 """The embedded server's Python models; an ensemble follows from its steps."""

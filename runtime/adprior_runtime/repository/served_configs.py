@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from adprior_runtime.contract import MODEL_NAMES, Model, Target, model
+from adprior_runtime.contract import MODEL_NAMES, Target
 from adprior_runtime.errors import ArtefactError
+from adprior_runtime.repository.model_specs import Model, model
 
 
 def read_config(path: Path) -> Any:

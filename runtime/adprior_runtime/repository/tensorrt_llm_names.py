@@ -13,6 +13,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from adprior_runtime.contract import LLM_ENGINE
+
+BACKEND: Final = "tensorrtllm"
+"""Its name for Triton."""
+
+SERVED_PARAMETERS: Final = {
+    "gpt_model_type": "inflight_fused_batching",
+    # The container's mount point, and a default beam width: a build with an engine sets its own.
+    # Without a width the backend would take 1.
+    "gpt_model_path": f"/models/{LLM_ENGINE}/1",
+    "max_beam_width": "32",
+    "decoding_mode": "beam_search",
+    "batch_scheduler_policy": "guaranteed_no_evict",
+    "enable_kv_cache_reuse": "true",
+    "exclude_input_in_output": "true",
+    "normalize_log_probs": "false",  # true would divide a sequence's log-probability by its length
+    # The backend reads these three without a default and fails to load where one is absent.
+    "guided_decoding_backend": "",
+    "tokenizer_dir": "",
+    "xgrammar_tokenizer_info_path": "",
+}
+"""The ``parameters`` block of ``llm_engine/config.pbtxt``."""
+
 
 @dataclass(frozen=True, slots=True)
 class OfficialTensor:

@@ -19,8 +19,9 @@ import numpy.typing as npt
 import triton_python_backend_utils as pb
 
 from adprior_runtime.bundle import DISPENSABLE_FILES, MODEL_FILES, Bundle
-from adprior_runtime.contract import MOST_VALUES, Target, model
+from adprior_runtime.contract import MOST_VALUES, Target
 from adprior_runtime.errors import AdpriorError, InvalidRequestError
+from adprior_runtime.repository.model_specs import model
 from adprior_runtime.triton.heartbeat import Heartbeat
 from adprior_runtime.triton.metrics import (
     BUNDLE_INFO,

@@ -15,7 +15,7 @@ from adprior_runtime.contract import CPU_CONFIG_NAME, LLM_ENGINE, MODEL_NAMES, T
 from adprior_runtime.engines.compiled_tensorrt_llm import KV_SHARE, is_kv_share
 from adprior_runtime.repository import tensorrt_llm_names
 from adprior_runtime.repository.checks.findings import Finding
-from adprior_runtime.repository.model_configs import TENSORRT_LLM, parse_config, render
+from adprior_runtime.repository.model_configs import parse_config, render
 from adprior_runtime.repository.scaling import TUNED_MODELS, read_scaling
 
 ENSEMBLE_TAKES_NONE: Final = (
@@ -223,7 +223,7 @@ def _parameter_differences(found: Any, expected: Any) -> Iterator[tuple[str, str
     wanted = {key: value.string_value for key, value in expected.parameters.items()}
     for key in wanted.keys() - parameters.keys():
         yield f"no parameter {key}", repr(wanted[key])
-    is_engine = expected.backend == TENSORRT_LLM
+    is_engine = expected.backend == tensorrt_llm_names.BACKEND
     for key, value in sorted(parameters.items()):
         if is_engine and key in _SET_BY_A_BUILD:
             is_right, form = _SET_BY_A_BUILD[key]

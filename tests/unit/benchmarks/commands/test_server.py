@@ -34,9 +34,11 @@ from adprior_runtime import contract
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
 from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.cli import main
-from adprior_runtime.contract import LLM_ENGINE, Scaling, Target, model
+from adprior_runtime.contract import LLM_ENGINE, Target
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 from adprior_runtime.prompt.context import Event, parse_context
+from adprior_runtime.repository import model_specs
+from adprior_runtime.repository.model_specs import Scaling, model
 
 NOWHERE = ClientConfig(urls=("127.0.0.1:1",))
 BUNDLE = Path(__file__).parents[4] / "demo" / "bundle"
@@ -93,7 +95,7 @@ def test_perf_analyzer_is_given_what_the_model_takes(
     write_input_data(tmp_path / "in.json", scenario, kept)
     steps = json.loads((tmp_path / "in.json").read_text())["data"]
     assert len(steps) == len(requests)
-    model = contract.model(
+    model = model_specs.model(
         {
             Scenario.RETRIEVAL: contract.ADVERTISER_RETRIEVAL,
             Scenario.LIVE_RANKING: contract.ADVERTISER_RANKING,

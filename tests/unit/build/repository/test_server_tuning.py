@@ -8,10 +8,12 @@ import pytest
 from adprior_build.repository.server_tuning import format_tuning, load_tuning
 from adprior_runtime import contract
 from adprior_runtime.cli import main
-from adprior_runtime.contract import Scaling, Target
+from adprior_runtime.contract import Target
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.repository import model_specs
 from adprior_runtime.repository.checker import check_repository
 from adprior_runtime.repository.model_configs import parse_config, render
+from adprior_runtime.repository.model_specs import Scaling
 from adprior_runtime.repository.scaling import TUNED_MODELS, read_scaling
 
 BUNDLE = Path(__file__).parents[4] / "demo" / "bundle"
@@ -22,7 +24,7 @@ TUNED = {
 
 
 def _given(name: str) -> Scaling:
-    return contract.model(name, Target.CPU).scaling
+    return model_specs.model(name, Target.CPU).scaling
 
 
 def test_a_file_says_what_was_written(tmp_path: Path) -> None:
@@ -79,7 +81,7 @@ def test_a_configuration_is_read_as_it_was_rendered(name: str) -> None:
     assert read_scaling(name, config) == scaling
     assert config.instance_group[0].count == scaling.instances
     assert config.max_batch_size == scaling.max_batch_size
-    if not contract.model(name, Target.CPU).is_queued:
+    if not model_specs.model(name, Target.CPU).is_queued:
         assert not config.HasField("dynamic_batching")
         return
     assert config.dynamic_batching.max_queue_delay_microseconds == scaling.max_queue_delay_us
