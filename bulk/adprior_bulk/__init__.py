@@ -1,1 +1,1 @@
-"""Forecasts for every active user, each day, on Ray."""
+"""Daily forecasts for every active user, on Ray, and their publication in Redis."""

@@ -19,9 +19,10 @@ from tqdm import tqdm
 from adprior_build.data.column_map import ColumnMap
 from adprior_build.data.event_log import read_users
 from adprior_build.repository.repository_builder import fill_repository
-from adprior_bulk.run.in_process import InProcess
+from adprior_bulk.inputs.pieces import Inputs
+from adprior_bulk.run.bundle_forecaster import BundleSettings
+from adprior_bulk.run.due_users import Rules
 from adprior_bulk.run.job import Job
-from adprior_bulk.run.settings import Inputs, Rules
 from adprior_client import ClientConfig, Event, RetrievalClient, User
 from adprior_client.user_context import user_to_json
 from adprior_runtime.bundle import Bundle
@@ -83,8 +84,8 @@ def run_and_compare(inputs: Inputs, bundle: Path, as_of: datetime, scratch: Path
         bundle_id=Bundle.open(bundle, ()).bundle_id,
         shards=16,
     )
-    engine = InProcess(bundle=bundle.resolve(), top_k=None)
-    Job(output=scratch / "out", inputs=inputs, rules=rules, engine=engine).run()
+    engine = BundleSettings(bundle=bundle.resolve(), top_k=None)
+    Job(output=scratch / "out", inputs=inputs, rules=rules, forecaster=engine).run()
     (scratch / "repository").mkdir()
     fill_repository(scratch / "repository", Bundle.open(bundle))
     table = read_output(scratch / "out")

@@ -21,13 +21,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from adprior_build.data.column_map import ColumnMap
+from adprior_bulk.inputs.pieces import Inputs
 from adprior_bulk.output.manifest import Manifest
-from adprior_bulk.run.cluster import connect
-from adprior_bulk.run.engines import EngineSettings
-from adprior_bulk.run.fleet import Fleet, ask_bundle_id
-from adprior_bulk.run.in_process import InProcess
+from adprior_bulk.run.bundle_forecaster import BundleSettings
+from adprior_bulk.run.due_users import Rules
+from adprior_bulk.run.fleet_forecaster import FleetSettings, ask_bundle_id
 from adprior_bulk.run.job import Job
-from adprior_bulk.run.settings import Inputs, Rules
+from adprior_bulk.run.ray_cluster import connect
+from adprior_bulk.run.user_forecaster import ForecasterSettings
 from adprior_client import ClientConfig, ParquetForecasts, RetrievalClient
 from adprior_runtime.bundle import Bundle
 from adprior_runtime.errors import InvalidInputError
@@ -93,7 +94,7 @@ def _users(path: Path, contexts: dict[str, bytes]) -> Inputs:
     return Inputs(users=path)
 
 
-def _job(output: Path, inputs: Inputs, engine: EngineSettings, bundle: Path) -> Job:
+def _job(output: Path, inputs: Inputs, forecaster: ForecasterSettings, bundle: Path) -> Job:
     rules = Rules(
         as_of=AS_OF,
         max_age=7 * DAY,
@@ -101,14 +102,16 @@ def _job(output: Path, inputs: Inputs, engine: EngineSettings, bundle: Path) -> 
         bundle_id=Bundle.open(bundle, ()).bundle_id,
         shards=3,
     )
-    return Job(output=output, inputs=inputs, rules=rules, engine=engine, workers=2, quiet=True)
+    return Job(
+        output=output, inputs=inputs, rules=rules, forecaster=forecaster, workers=2, quiet=True
+    )
 
 
-def _served(server: TritonServer, bundle: Path) -> Fleet:
+def _served(server: TritonServer, bundle: Path) -> FleetSettings:
     client = ClientConfig(urls=(server.grpc_address,), deadline_s=30)
     bundle_id = ask_bundle_id(client)
     assert bundle_id == Bundle.open(bundle, ()).bundle_id
-    return Fleet(client=client, top_k=None, bundle_id=bundle_id)
+    return FleetSettings(client=client, top_k=None, bundle_id=bundle_id)
 
 
 def test_every_forecast_is_what_the_server_returns(
@@ -119,7 +122,7 @@ def test_every_forecast_is_what_the_server_returns(
     retrieval: RetrievalClient,
     tmp_path: Path,
 ) -> None:
-    in_process = InProcess(bundle=bundle, top_k=None)
+    in_process = BundleSettings(bundle=bundle, top_k=None)
     users = _users(tmp_path / "users.parquet", contexts | POISON)
     summaries = {}
     for name, inputs, engine in (
@@ -178,7 +181,7 @@ def _assert_dead_letters(output: Path) -> None:
 def test_only_users_with_news_are_done_again(
     data_set: DataSet, bundle: Path, tmp_path: Path
 ) -> None:
-    engine = InProcess(bundle=bundle, top_k=None)
+    engine = BundleSettings(bundle=bundle, top_k=None)
     log = pq.read_table(data_set.path("events.parquet")).to_pylist()
     early = [row for row in log if row["who"] != "user-7"]
     first = _job(tmp_path / "out", _log(data_set, tmp_path, early), engine, bundle)
@@ -232,7 +235,7 @@ def _later(job: Job, inputs: Inputs, days: int) -> Job:
 def test_a_directory_is_not_taken_back_in_time_nor_resharded(
     data_set: DataSet, bundle: Path, tmp_path: Path
 ) -> None:
-    job = _job(tmp_path / "out", _events(data_set), InProcess(bundle=bundle, top_k=1), bundle)
+    job = _job(tmp_path / "out", _events(data_set), BundleSettings(bundle=bundle, top_k=1), bundle)
     Manifest(
         version="v",
         request="r",

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 
 from adprior_build.data.column_map import ColumnMap
 from adprior_build.data.event_log import UserHistory, read_users
-from adprior_bulk.inputs.incremental import events_digest
 from adprior_bulk.inputs.staging import shard_of
 from adprior_bulk.output.manifest import VERSIONS, DataFile, Manifest
-from adprior_bulk.output.tables import FORECASTS, rows_to_table, write_whole
+from adprior_bulk.output.tables import FORECASTS, rows_to_table, write_table
+from adprior_bulk.run.due_users import events_digest
 from adprior_client import Event, User
 from adprior_client.user_context import user_to_json
 from adprior_runtime.text.json_text import to_json
@@ -87,7 +87,7 @@ def write_population(
             (_copy(rows[n % len(models)], n, is_active=n % every == 0) for n in members), FORECASTS
         )
         path = f"{VERSIONS}/date=2000-01-01/shard={shard:04d}/made-up.forecasts"
-        write_whole(table.sort_by("user_id"), output / path)
+        write_table(table.sort_by("user_id"), output / path)
         files.append(DataFile(path=path, shard=shard, rows=table.num_rows))
     (output / ".lock").touch()
     yesterday = (as_of - timedelta(days=1)).isoformat()
@@ -161,7 +161,7 @@ def _row(user: UserHistory, as_of: datetime, bundle_id: str) -> tuple[Any, ...]:
         user.events[-1].time,
         as_of + timedelta(days=7),
         counted_from,
-        events_digest(user.events, counted_from, as_of),
+        events_digest(user.events),
     )
 
 

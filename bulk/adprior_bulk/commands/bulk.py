@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from adprior_build.data.column_map import ColumnMap
-from adprior_bulk.run.engines import EngineSettings
-from adprior_bulk.run.settings import Inputs, Rules
+from adprior_bulk.inputs.pieces import Inputs
+from adprior_bulk.run.due_users import Rules
+from adprior_bulk.run.job import Job, choose_shards
+from adprior_bulk.run.user_forecaster import ForecasterSettings
+from adprior_client import ClientConfig
 from adprior_client.stored.forecast_time import is_from_future
 from adprior_runtime.bundle import CATALOGUE_FILE, Bundle
 from adprior_runtime.errors import InvalidInputError, InvalidRequestError
@@ -24,96 +28,82 @@ EXAMPLE: Final = """examples:
   adprior bulk --events events/ --profiles profiles.parquet --columns demo/columns.toml \\
     --as-of 2024-06-01 --url gpu-1:8001 --url gpu-2:8001 --output forecasts --dry-run
 
---users: Parquet with user_id and context (the user context's JSON). With --events and --profiles
-contexts are assembled, of the events before --as-of. Run it again after a kill, and it goes on."""
+--users is Parquet with the columns user_id and context (the user context's JSON). With --events and
+--profiles, contexts are made from the events before --as-of. After a kill, run the same command
+again: it continues."""
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _PRIORITY: Final = "bulk"
-"""Nobody waits for these forecasts: rankings and live forecasts go first at a server."""
+"""Servers put these calls behind rankings and live forecasts."""
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("--users", type=Path, metavar="U", help="Parquet: user_id, context")
+    _add_input_arguments(parser)
     parser.add_argument(
-        "--events",
-        type=Path,
-        metavar="E",
-        help="instead: event log (Parquet); a time without a zone is UTC",
-    )
-    parser.add_argument("--profiles", type=Path, metavar="P", help="user profiles (Parquet)")
-    parser.add_argument("--columns", type=Path, metavar="MAP", help="column map (TOML)")
-    parser.add_argument("--catalogue", type=Path, help="names of a log's advertiser ids (bundle's)")
-    parser.add_argument("--bundle", type=Path, metavar="B", help="forecast with it, in each worker")
-    parser.add_argument(
-        "--url",
-        action="append",
-        metavar="HOST:PORT",
-        help="instead: ask servers; give it several times",
+        "--output", type=Path, required=True, metavar="DIR", help="output directory of the table"
     )
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="directory of the table"
-    )
-    parser.add_argument(
-        "--as-of", type=_moment, metavar="TIME", help="the run's time, UTC (today's first instant)"
+        "--as-of", type=_moment, metavar="TIME", help="time of the run, UTC (start of today)"
     )
     parser.add_argument(
         "--max-age",
         type=_duration,
         default="7d",
         metavar="AGE",
-        help="forecasts are made anew after (7d)",
+        help="age at which a forecast expires and is made again (7d)",
     )
     parser.add_argument(
         "--lateness",
         type=_duration,
         default="30d",
         metavar="AGE",
-        help="late events are looked for so far back (30d)",
+        help="how far before a forecast to look for late events (30d)",
     )
-    parser.add_argument("-k", type=positive_integer, help="advertisers (the bundle's number)")
-    parser.add_argument("--all", action="store_true", help="forecast users without news too")
-    parser.add_argument("--dry-run", action="store_true", help="only count who is due")
     parser.add_argument(
-        "--workers", type=positive_integer, metavar="N", help="each on one core (all cores)"
+        "-k", type=positive_integer, help="advertisers per forecast (the bundle's default)"
     )
-    parser.add_argument("--ray-address", metavar="ADDRESS", help="a Ray cluster (this machine)")
+    parser.add_argument("--all", action="store_true", help="forecast every user, changed or not")
+    parser.add_argument("--dry-run", action="store_true", help="only count the users to forecast")
+    parser.add_argument(
+        "--workers", type=positive_integer, metavar="N", help="workers, one core each (all cores)"
+    )
+    parser.add_argument(
+        "--ray-address", metavar="ADDRESS", help="Ray cluster to join (start Ray on this machine)"
+    )
     parser.add_argument(
         "--shards",
         type=positive_integer,
         metavar="N",
-        help="parts of the table (a thousand users each)",
+        help="files of the table (one per thousand users)",
     )
     parser.add_argument(
         "--keep",
         type=positive_integer,
         default=2,
         metavar="N",
-        help="versions whose files stay (2)",
+        help="number of versions to keep (2)",
     )
     _add_fleet_arguments(parser)
     parser.add_argument(
         "--price-per-hour",
         type=positive_number,
         metavar="PRICE",
-        help="of all machines together; tells the cost",
+        help="price of all machines together, for the cost in the summary",
     )
-    parser.add_argument("--json", action="store_true", help="the summary as JSON")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Do the run, print its summary, return the exit code.
 
     Raises:
-        AdpriorError: Options or inputs are wrong, or the run could not be finished.
+        AdpriorError: Options or inputs are wrong, or the run failed.
     """
     _check(args)
-    engine, bundle_id = _engine(args)
+    forecaster, bundle_id = _forecaster_settings(args)
     inputs = _inputs(args)
-
-    from adprior_bulk.run.job import Job, choose_shards  # noqa: PLC0415  needs pyarrow
-
     rules = Rules(
         as_of=args.as_of or datetime.combine(datetime.now(UTC).date(), time(), tzinfo=UTC),
         max_age=args.max_age,
@@ -127,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
         output=args.output,
         inputs=inputs,
         rules=rules,
-        engine=engine,
+        forecaster=forecaster,
         workers=args.workers,
         ray_address=args.ray_address,
         keep=args.keep,
@@ -140,13 +130,45 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--users", type=Path, metavar="U", help="users with their contexts (Parquet)"
+    )
+    parser.add_argument(
+        "--events",
+        type=Path,
+        metavar="E",
+        help="instead of --users: event log (Parquet); times without a zone are UTC",
+    )
+    parser.add_argument(
+        "--profiles", type=Path, metavar="P", help="with --events: user profiles (Parquet)"
+    )
+    parser.add_argument(
+        "--columns", type=Path, metavar="MAP", help="with --events: column map (TOML)"
+    )
+    parser.add_argument(
+        "--catalogue",
+        type=Path,
+        help="with --events that hold advertiser ids: their names (the bundle's catalogue)",
+    )
+    parser.add_argument(
+        "--bundle", type=Path, metavar="B", help="bundle to forecast with, loaded by each worker"
+    )
+    parser.add_argument(
+        "--url",
+        action="append",
+        metavar="HOST:PORT",
+        help="instead of --bundle: server to ask; repeat it for several",
+    )
+
+
 def _add_fleet_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--concurrency",
         type=positive_integer,
         default=4,
         metavar="N",
-        help="calls of a worker at once (4)",
+        help="calls in flight per worker (4)",
     )
     parser.add_argument(
         "--timeout",
@@ -160,10 +182,10 @@ def _add_fleet_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_number,
         default=300.0,
         metavar="S",
-        help="seconds without any answer before the run stops (300)",
+        help="seconds without any answer after which the run stops (300)",
     )
     parser.add_argument(
-        "--client", type=Path, metavar="TOML", help="settings of the client: TLS, token, metadata"
+        "--client", type=Path, metavar="TOML", help="client settings: TLS, token, metadata"
     )
 
 
@@ -173,29 +195,34 @@ def _check(args: argparse.Namespace) -> None:
     if args.events is not None and args.columns is None:
         raise InvalidInputError("--events needs --columns: a column map, such as demo/columns.toml")
     if args.users is not None and args.profiles is not None:
-        raise InvalidInputError("--profiles goes with --events; contexts have their profile inside")
+        raise InvalidInputError("--profiles goes with --events; --users has profiles in contexts")
     served = args.url is not None or args.client is not None
     if served == (args.bundle is not None):
         raise InvalidInputError("give either --bundle or --url")
     if args.as_of is not None and is_from_future(args.as_of):
         raise InvalidInputError(
-            f"--as-of: {args.as_of.isoformat()} lies in the future by the clock of this machine: "
-            "nobody would use its forecasts"
+            f"--as-of: {args.as_of.isoformat()} lies in the future by the clock of this machine; "
+            "its forecasts could not be used"
         )
 
 
-def _engine(args: argparse.Namespace) -> tuple[EngineSettings, str]:
+def _forecaster_settings(args: argparse.Namespace) -> tuple[ForecasterSettings, str]:
     """Return what forecasts, and the id of its bundle."""
     if args.bundle is not None:
-        from adprior_bulk.run.in_process import InProcess  # noqa: PLC0415  needs onnxruntime
+        from adprior_bulk.run.bundle_forecaster import (  # noqa: PLC0415  needs onnxruntime
+            BundleSettings,
+        )
 
         bundle = Bundle.open(args.bundle)
-        return InProcess(bundle=args.bundle.resolve(), top_k=args.k), bundle.bundle_id
-    from adprior_bulk.run.fleet import Fleet, ask_bundle_id  # noqa: PLC0415  needs tritonclient
+        return BundleSettings(bundle=args.bundle.resolve(), top_k=args.k), bundle.bundle_id
+    from adprior_bulk.run.fleet_forecaster import (  # noqa: PLC0415  needs tritonclient
+        FleetSettings,
+        ask_bundle_id,
+    )
 
     client = _client_config(args)
     bundle_id = ask_bundle_id(client, args.k)
-    fleet = Fleet(
+    fleet = FleetSettings(
         client=client,
         top_k=args.k,
         bundle_id=bundle_id,
@@ -205,11 +232,7 @@ def _engine(args: argparse.Namespace) -> tuple[EngineSettings, str]:
     return fleet, bundle_id
 
 
-def _client_config(args: argparse.Namespace) -> Any:
-    from dataclasses import replace  # noqa: PLC0415
-
-    from adprior_client import ClientConfig  # noqa: PLC0415
-
+def _client_config(args: argparse.Namespace) -> ClientConfig:
     if args.client is None:
         return ClientConfig(urls=tuple(args.url), deadline_s=args.timeout, priority=_PRIORITY)
     config = ClientConfig.from_toml(args.client)

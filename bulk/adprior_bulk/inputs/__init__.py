@@ -1,1 +1,1 @@
-"""Events and profiles of all users, split into shards, each user assembled."""
+"""The inputs of a run: cut into pieces, split by user, assembled into candidates."""

@@ -1,4 +1,4 @@
-"""From a shard's events and profiles to users, whose contexts are made when they are wanted."""
+"""Users assembled from a shard's events and profiles; contexts are made only on request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from adprior_build.data.column_map import ColumnMap
 from adprior_build.data.event_log import event_rows
 from adprior_build.data.profiles import Profiles, profile_rows
 from adprior_build.data.repeated_rows import choose_dropped, find_repeated
-from adprior_bulk.inputs.incremental import events_digest
 from adprior_bulk.inputs.preparation import ROW, USER, WRONG
 from adprior_bulk.inputs.staging import rows_by_user
 from adprior_runtime.contract import MAX_CONTEXT_BYTES
@@ -29,8 +28,8 @@ _Int64Array = npt.NDArray[np.int64]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST: Final = np.datetime64("0001-01-02")
 _LAST: Final = np.datetime64("9999-12-30")
-_LEAST_EVENT: Final = '{"time":"2024-01-01T00:00:00+00:00","action":""},'
-_MOST_EVENTS: Final = MAX_CONTEXT_BYTES // len(_LEAST_EVENT) + 1
+_SHORTEST_EVENT: Final = '{"time":"2024-01-01T00:00:00+00:00","action":""},'
+_MOST_EVENTS: Final = MAX_CONTEXT_BYTES // len(_SHORTEST_EVENT) + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,21 +37,19 @@ class _Log:
     """A shard's events.
 
     Attributes:
-        table: As staged.
-        columns: What its columns are called.
+        table: The staged rows.
+        columns: Names of its columns.
         times: int64 [rows], microseconds since 1970.
-        wrong: What is wrong with a row, by its number.
-        names: Names of advertisers by ``#id``.
+        names: Advertiser names by ``#id``.
     """
 
     table: pa.Table
     columns: ColumnMap
     times: _Int64Array
-    wrong: Mapping[int, str]
     names: Mapping[str, str]
 
     def events(self, rows: _Int64Array) -> list[Event]:
-        """Return events, oldest first, those of one time in the log's order."""
+        """Return events, oldest first; events of the same time keep the log's order."""
         ordered = rows[np.argsort(self.times[rows], kind="stable")]
         found = event_rows(self.table.take(pa.array(ordered)), self.columns.events, "events")
         return [self._named(event) for _, event, _ in found]
@@ -64,13 +61,13 @@ class _Log:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssembledUser:
-    """A user made of rows of a log; see `adprior_bulk.inputs.candidates.Candidate`.
+    """A candidate made from rows of a log; see `adprior_bulk.inputs.candidates.Candidate`.
 
     Attributes:
         as_of: The forecast's time.
-        profile: What prompts may show.
-        log: The shard's.
-        rows: int64, at least one: the user's, before ``as_of``, in the log's order.
+        profile: The user's profile.
+        log: The shard's events.
+        rows: int64, at least one: the user's rows before ``as_of``, in the log's order.
     """
 
     as_of: datetime
@@ -80,17 +77,17 @@ class AssembledUser:
 
     @property
     def last_activity(self) -> datetime | None:
-        """The last event before ``as_of``."""
+        """The time of the last event before ``as_of``."""
         return _EPOCH + timedelta(microseconds=int(self.log.times[self.rows].max()))
 
-    def digest(self, start: datetime, end: datetime) -> int:
-        """Return `events_digest` of the user's events; reads no others."""
+    def events_between(self, start: datetime, end: datetime) -> list[Event]:
+        """Return the user's events from ``start`` to ``end``; reads no others."""
         times = self.log.times[self.rows]
         inside = (times >= _microseconds(start)) & (times <= _microseconds(end))
-        return events_digest(self.log.events(self.rows[inside]), start, end)
+        return self.log.events(self.rows[inside])
 
     def context(self) -> tuple[bytes, UserContext]:
-        """Return the context: of the newest events, what a server takes."""
+        """Return the context with the newest events that a server accepts."""
         newest = np.argsort(self.log.times[self.rows], kind="stable")[-_MOST_EVENTS:]
         raw = context_json(self.profile, self.log.events(self.rows[np.sort(newest)]), self.as_of)
         return raw, parse_context(raw)
@@ -104,29 +101,28 @@ def assemble(
     as_of: datetime,
     counts: Counter[str],
 ) -> Iterator[tuple[str | None, AssembledUser | AdpriorError]]:
-    """Yield the users who did something before a time, by id.
+    """Yield the users with an event before a time, sorted by id.
 
     Args:
         events: Staged rows of the log.
-        profiles: Staged rows of the profiles; of a user who comes twice, the last.
-        columns: What their columns are called.
-        names: Names of advertisers by ``#id``.
+        profiles: Staged rows of the profiles; the last row of each user is used.
+        columns: Names of their columns.
+        names: Advertiser names by ``#id``.
         as_of: The time.
-        counts: What was found is added to it: ``repeated_dropped`` and ``repeated_kept`` rows,
-            ``profiles_repeated`` and ``profiles_nameless`` profiles, ``active_users``, and those
-            ``without_profile``.
+        counts: Updated with ``repeated_dropped`` and ``repeated_kept`` rows, ``profiles_repeated``
+            and ``profiles_nameless`` profiles, ``active_users``, and users ``without_profile``.
     """
-    told = Profiles() if profiles is None else Profiles.of(profile_rows(profiles))
+    known = Profiles() if profiles is None else Profiles.of(profile_rows(profiles))
     wrong_profiles = {} if profiles is None else _wrong_users(profiles)
-    counts.update(profiles_repeated=told.repeated_users, profiles_nameless=told.nameless_rows)
+    counts.update(profiles_repeated=known.repeated_users, profiles_nameless=known.nameless_rows)
     table = events.combine_chunks()
     times, wrong = _read_times(table["time"])
     wrong |= {row: found for row, found in enumerate(table[WRONG].to_pylist()) if found is not None}
-    dropped = _dropped_rows(table, columns, counts)
-    log = _Log(table=table, columns=columns, times=times, wrong=wrong, names=names)
+    is_dropped = _dropped_rows(table, columns, counts)
+    log = _Log(table=table, columns=columns, times=times, names=names)
     end = _microseconds(as_of)
     for user_id, rows in rows_by_user(table):
-        mine = rows[~dropped[rows]]
+        mine = rows[~is_dropped[rows]]
         if user_id is None:
             user = columns.events.user
             yield None, InvalidInputError(f"events: {len(mine)} rows without {user}")
@@ -134,18 +130,18 @@ def assemble(
             yield user_id, InvalidInputError(wrong[bad[0]])
         elif len(before := mine[times[mine] < end]):
             counts["active_users"] += 1
-            counts["without_profile"] += profiles is not None and user_id not in told.by_user
+            counts["without_profile"] += profiles is not None and user_id not in known.by_user
             if user_id in wrong_profiles:
                 yield user_id, InvalidInputError(wrong_profiles[user_id])
                 continue
-            profile = told.by_user.get(user_id, {})
+            profile = known.by_user.get(user_id, {})
             yield user_id, AssembledUser(as_of=as_of, profile=profile, log=log, rows=before)
 
 
 def _dropped_rows(
     table: pa.Table, columns: ColumnMap, counts: Counter[str]
 ) -> npt.NDArray[np.bool_]:
-    """Tell which rows repeat another and are dropped, as in training; count them."""
+    """Return which rows are dropped as repeats of another, as in training; count them."""
     repeated = find_repeated(np.stack([table[name].to_numpy() for name in ROW], axis=1))
     dropped = choose_dropped(repeated, table["day_alone"].to_numpy(), columns.events)
     counts["repeated_dropped"] += int(dropped.sum())
@@ -154,7 +150,7 @@ def _dropped_rows(
 
 
 def _wrong_users(profiles: pa.Table) -> dict[str, str]:
-    """Return what is wrong with users' last rows."""
+    """Return what is wrong with the last row of each user."""
     users, wrong = profiles[USER].to_pylist(), profiles[WRONG].to_pylist()
     last = dict(zip(users, wrong, strict=True))
     return {user: found for user, found in last.items() if user and found is not None}
@@ -175,7 +171,7 @@ def context_json(profile: Mapping[str, str], events: list[Event], as_of: datetim
 
 
 def _read_times(column: pa.ChunkedArray) -> tuple[_Int64Array, dict[int, str]]:
-    """Return times in microseconds since 1970, and what is wrong with rows that have none."""
+    """Return times in microseconds since 1970, and an error for each row without a usable time."""
     wrong: dict[int, str] = {}
     if not pa.types.is_timestamp(column.type):
         found = []

@@ -1,26 +1,26 @@
-"""The users of a shard, and as much of each as it takes to tell whether they are due.
+"""The users of a shard, read only as far as needed to decide whether they are due.
 
-Most users of a day are not. So a candidate knows when its user last did something, and makes the
-context only when it is asked for.
+On most days most users are not due. So a candidate knows the time of its user's last event, and
+makes the context only on request.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import Final, Protocol
 
 import pyarrow as pa
 
 from adprior_bulk.inputs.assembly import assemble
-from adprior_bulk.inputs.incremental import events_digest
+from adprior_bulk.inputs.pieces import Inputs
 from adprior_bulk.inputs.staging import read_shard, rows_by_user
-from adprior_bulk.run.settings import Inputs
 from adprior_runtime.errors import InvalidInputError
-from adprior_runtime.prompt.context import UserContext, parse_context
+from adprior_runtime.prompt.context import Event, UserContext, parse_context
 
 _CONTEXT: Final = "context"
 
@@ -30,19 +30,19 @@ class Candidate(Protocol):
 
     @property
     def as_of(self) -> datetime:
-        """The time that their forecast would be for."""
+        """The time of their next forecast."""
         ...
 
     @property
     def last_activity(self) -> datetime | None:
-        """Their last event, if any."""
+        """The time of their last event, if any."""
         ...
 
-    def digest(self, start: datetime, end: datetime) -> int:
-        """Return `events_digest` of their events.
+    def events_between(self, start: datetime, end: datetime) -> Sequence[Event]:
+        """Return their events from ``start`` to ``end``, both included.
 
         Raises:
-            AdpriorError: An event is wrong.
+            AdpriorError: An event is malformed.
         """
         ...
 
@@ -50,7 +50,7 @@ class Candidate(Protocol):
         """Return their context, as JSON and parsed.
 
         Raises:
-            AdpriorError: An event is wrong.
+            AdpriorError: An event is malformed.
         """
         ...
 
@@ -61,19 +61,10 @@ Found = tuple[str | None, Candidate | Exception]
 
 @dataclass(frozen=True, slots=True)
 class GivenUser:
-    """A user whose context was given."""
+    """A candidate from an input that holds contexts."""
 
     raw: bytes
     parsed: UserContext
-
-    @classmethod
-    def of(cls, raw: bytes) -> Self:
-        """Parse a context.
-
-        Raises:
-            InvalidRequestError: It is none.
-        """
-        return cls(raw, parse_context(raw))
 
     @property
     def as_of(self) -> datetime:
@@ -85,9 +76,12 @@ class GivenUser:
         """See `Candidate.last_activity`."""
         return self.parsed.history[-1].time if self.parsed.history else None
 
-    def digest(self, start: datetime, end: datetime) -> int:
-        """See `Candidate.digest`."""
-        return events_digest(self.parsed.history, start, end)
+    def events_between(self, start: datetime, end: datetime) -> Sequence[Event]:
+        """See `Candidate.events_between`."""
+        history = self.parsed.history
+        first = bisect_left(history, start, key=lambda event: event.time)
+        stop = bisect_right(history, end, key=lambda event: event.time)
+        return history[first:stop]
 
     def context(self) -> tuple[bytes, UserContext]:
         """See `Candidate.context`."""
@@ -102,15 +96,15 @@ def read_candidates(
     as_of: datetime,
     counts: Counter[str],
 ) -> Iterator[Found]:
-    """Yield the users of a shard, each once, by id; rows without an id first, as None.
+    """Yield each user of a shard once, sorted by id; rows without an id first, under None.
 
     Args:
-        inputs: What was staged.
-        directory: Where.
-        shard: Which shard.
-        shards: Of how many.
-        as_of: With events, the time the contexts are for: only events strictly before it are in
-            them, and users without any are left out.
+        inputs: The run's inputs.
+        directory: Where they are staged.
+        shard: The shard's number.
+        shards: The number of shards.
+        as_of: With events, the time of the forecasts: contexts hold only earlier events, and users
+            without any are left out.
         counts: See `assemble`.
     """
     if inputs.users is not None:
@@ -126,7 +120,7 @@ def read_candidates(
 
 
 def _given(table: pa.Table) -> Iterator[Found]:
-    """Yield contexts as they were given; of a user who comes twice, the last."""
+    """Yield contexts as they were given; the last of a user who comes twice."""
     try:
         contexts = table[_CONTEXT].cast(pa.large_binary()).combine_chunks()
     except pa.ArrowException as error:
@@ -142,6 +136,6 @@ def _given(table: pa.Table) -> Iterator[Found]:
             yield user_id, InvalidInputError("users: context is null")
         else:
             try:
-                yield user_id, GivenUser.of(raw)
-            except Exception as error:  # noqa: BLE001  one user's failure is not the others'
+                yield user_id, GivenUser(raw, parse_context(raw))
+            except Exception as error:  # noqa: BLE001  one user's failure must not stop the others
                 yield user_id, error

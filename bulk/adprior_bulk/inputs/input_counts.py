@@ -1,4 +1,4 @@
-"""What the inputs hold: counted while they are split by user, said before anybody is forecast."""
+"""Counts of the inputs: taken while they are split by user, printed before forecasting starts."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class InputCounts:
 
     Attributes:
         rows: All rows.
-        users: Different users.
-        without_user: Rows that name no user; they are dropped.
-        unreadable: Rows with text that is not UTF-8; their users are dead letters.
-        first, last: The days of the earliest and latest time, where there is a column of times.
+        users: Distinct users.
+        without_user: Rows without a user; they are dropped.
+        unreadable: Rows with text that is not UTF-8; their users become dead letters.
+        first, last: Days of the earliest and latest event, if known.
     """
 
     rows: int = 0
@@ -39,7 +39,7 @@ class InputCounts:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `to_json` wrote."""
+        """Read counts from a file."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
     def to_json(self) -> str:
@@ -47,12 +47,12 @@ class InputCounts:
         return to_json(asdict(self))
 
 
-class Counter:
-    """Counts the tables of one piece.
+class PieceCounter:
+    """Counts the rows of one piece, table by table.
 
     Args:
         user: Column of users, as text.
-        wrong: Column of what is wrong with a row, null where nothing is.
+        wrong: Column that says what is wrong with a row, null where nothing is.
         time: Column of times, None where there is none.
     """
 
@@ -63,11 +63,11 @@ class Counter:
         self._days: list[str] = []
 
     def add(self, table: pa.Table) -> None:
-        """Count a table's rows."""
+        """Count the rows of a table."""
         users, is_readable = table[self._user].cast(pa.string()), pc.is_null(table[self._wrong])
-        is_nobody = pc.and_(is_readable, pc.fill_null(pc.equal(users, ""), True))
+        has_no_user = pc.and_(is_readable, pc.fill_null(pc.equal(users, ""), True))
         self._rows += table.num_rows
-        self._without_user += pc.sum(is_nobody).as_py() or 0
+        self._without_user += pc.sum(has_no_user).as_py() or 0
         self._unreadable += table.num_rows - (pc.sum(is_readable).as_py() or 0)
         found = pc.unique(users.combine_chunks())
         self._users = pc.unique(pa.concat_arrays([self._users, found]))
@@ -87,9 +87,9 @@ class Counter:
 
 
 def describe(kind: str, pieces: Sequence[InputCounts]) -> str:
-    """Return the line that people see of one kind of input.
+    """Return the progress line about one kind of input.
 
-    A user may be in several pieces, which are counted apart: then users are "up to" a number.
+    Pieces are counted separately and may share users, so several pieces give only an upper bound.
     """
     users = sum(piece.users for piece in pieces)
     about = "up to " if len(pieces) > 1 else ""
@@ -98,18 +98,12 @@ def describe(kind: str, pieces: Sequence[InputCounts]) -> str:
     last = max(_known(piece.last for piece in pieces), default=None)
     if first is not None:
         found.append(f"{first} to {last}")
-    dropped = [
-        f"{what}: {count:,}"
-        for count, what in (
-            (sum(piece.without_user for piece in pieces), "rows without a user, dropped"),
-            (
-                sum(piece.unreadable for piece in pieces),
-                "rows not in UTF-8, their users dead letters",
-            ),
-        )
-        if count
-    ]
-    return "; ".join([f"{kind}: {', '.join(found)}", *dropped])
+    parts = [f"{kind}: {', '.join(found)}"]
+    if dropped := sum(piece.without_user for piece in pieces):
+        parts.append(f"rows without a user, dropped: {dropped:,}")
+    if unreadable := sum(piece.unreadable for piece in pieces):
+        parts.append(f"rows not in UTF-8, their users become dead letters: {unreadable:,}")
+    return "; ".join(parts)
 
 
 def _known(days: Iterable[str | None]) -> list[str]:
@@ -117,12 +111,12 @@ def _known(days: Iterable[str | None]) -> list[str]:
 
 
 def _days(column: pa.ChunkedArray) -> list[str]:
-    """Return the first and last day of dates, times or ISO 8601 text; nothing of anything else."""
+    """Return the first and last day of dates, times or ISO 8601 text; empty for other columns."""
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.timestamp("us"), safe=False)  # in UTC, without a zone
     try:
         extremes = pc.min_max(column).as_py().values()
     except (pa.ArrowException, ValueError, OverflowError):
-        return []  # whoever reads the rows says what is wrong with them
+        return []  # the reader of the rows reports what is wrong with them
     texts = (str(each.isoformat() if isinstance(each, date) else each) for each in extremes)
     return [match[0] for match in map(_DAY.match, texts) if match is not None]

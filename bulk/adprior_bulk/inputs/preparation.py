@@ -1,10 +1,9 @@
-"""Rows of an input as shards read them: the texts and times that training reads from a log."""
+"""Rows of an input with the columns that shards read: texts and times, as training reads them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -15,42 +14,26 @@ from adprior_build.data.profiles import prepare_profiles
 from adprior_build.data.repeated_rows import row_digests
 from adprior_build.data.tables import decode_text, is_text
 from adprior_build.data.text_columns import id_column
+from adprior_bulk.inputs.pieces import Piece
 from adprior_runtime.errors import InvalidInputError
 
 USER: Final = "__user__"
+"""Added column: the user's id as text."""
 WRONG: Final = "__wrong__"
+"""Added column: what is wrong with a row whose text is not UTF-8; null otherwise."""
 ROW: Final = ("__row_0__", "__row_1__")
+"""Added columns of events: the digest of the whole row, see `row_digests`."""
 
 
-class _Piece(Protocol):
-    """See `adprior_bulk.inputs.staging.Piece`."""
+def prepare_rows(piece: Piece, table: pa.Table) -> pa.Table:
+    """Return rows of a piece with `USER`, `WRONG` and `ROW` added.
 
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def path(self) -> Path: ...
-
-    @property
-    def texts(self) -> Sequence[str]: ...
-
-    @property
-    def user(self) -> str: ...
-
-    @property
-    def mapped(self) -> EventColumns | ProfileColumns | None: ...
-
-
-def prepare_rows(piece: _Piece, table: pa.Table) -> pa.Table:
-    """Return rows of a piece with the columns that shards look at.
-
-    Of events and profiles only what is mapped stays, as `prepare_events` and `prepare_profiles`
-    give it. Added are `USER`, the user's id as text, `WRONG`, what is wrong with a row whose text
-    is not UTF-8, and, for events, `ROW`, what `row_digests` gives of the whole row.
+    Events and profiles keep only mapped columns, as `prepare_events` and `prepare_profiles` return
+    them.
 
     Args:
-        piece: What they are of.
-        table: The rows, all columns plain.
+        piece: The piece of these rows.
+        table: The rows, without dictionary or view columns.
 
     Raises:
         InvalidInputError: A column has a type that cannot be read.
@@ -68,7 +51,7 @@ def prepare_rows(piece: _Piece, table: pa.Table) -> pa.Table:
         table = prepare_events(table, piece.mapped, str(piece.path))
     elif piece.mapped is not None:
         table = prepare_profiles(table, piece.mapped, str(piece.path))
-    else:  # ids of another type in another file are no matter
+    else:  # files may differ in the type of ids
         table = table.set_column(table.column_names.index(piece.user), piece.user, users)
     if digests is not None:
         for name, lane in zip(ROW, digests.T, strict=True):
@@ -79,7 +62,7 @@ def prepare_rows(piece: _Piece, table: pa.Table) -> pa.Table:
 def _without_bad_text(
     kind: str, table: pa.Table, texts: Sequence[str]
 ) -> tuple[pa.Table, pa.Array]:
-    """Return a table without what is not UTF-8, and what is wrong with each row."""
+    """Return a table with null for text that is not UTF-8, and what is wrong with each row."""
     wrong: list[str | None] = [None] * table.num_rows
     for name in texts:
         if not is_text(table[name].type):

@@ -1,21 +1,16 @@
-"""Inputs of any size and order, split by user: what the shards read.
+"""Staging: inputs of any size and order, split by user into the files that shards read.
 
-Each piece of an input file is read by one task and written as one Arrow file of record batches,
-``shards`` of them for each segment of bounded size: batch ``s * shards + k`` holds shard ``k``'s
-rows of segment ``s``, in the input's order. Events and profiles are staged as texts and times, as
-`adprior_build` reads them for training. So a shard reads its rows, and only these, from every
-file, and nothing is ever held whole. (A sort-based shuffle, kept on disk so that it outlives the
-process that made it.)
+Each piece of an input file is read by one task and written as one Arrow file. The file has
+``shards`` record batches for each segment of bounded size: batch ``s * shards + k`` holds the rows
+of shard ``k`` in segment ``s``, in the input's order. So a shard reads its own rows from every file
+and nothing else, and no input is ever held whole in memory. (This is a sort-based shuffle, kept on
+disk so that it outlives the process that made it.)
 """
 
 from __future__ import annotations
 
-import collections
-import os
-import secrets
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -25,111 +20,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from adprior_build.data.column_map import EventColumns, ProfileColumns
+from adprior_build.data.column_map import EventColumns
 from adprior_build.data.text_columns import plain_table
-from adprior_bulk.inputs.input_counts import Counter
+from adprior_bulk.inputs.input_counts import PieceCounter
+from adprior_bulk.inputs.pieces import PIECE_BYTES, Piece
 from adprior_bulk.inputs.preparation import USER, WRONG, prepare_rows
-from adprior_bulk.output.manifest import write_text_whole
+from adprior_bulk.output.durable_files import open_durable, write_durable_text
 from adprior_runtime.errors import InvalidInputError
 
-_PIECE_BYTES: Final = 64 << 20
 _BATCH_ROWS: Final = 16_384
 _BATCH_BYTES: Final = 16 << 20
 _BUFFER_BYTES: Final = 1 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """Some row groups of one input file.
-
-    Attributes:
-        kind: ``users``, ``events`` or ``profiles``.
-        number: Its place among those of its kind.
-        path: The file.
-        row_groups: Which.
-        columns: The columns wanted; none for all.
-        texts: Columns that are text.
-        user: The column of user ids.
-        mapped: What the columns of events or profiles are called.
-    """
-
-    kind: str
-    number: int
-    path: Path
-    row_groups: tuple[int, ...]
-    columns: tuple[str, ...]
-    texts: tuple[str, ...]
-    user: str
-    mapped: EventColumns | ProfileColumns | None = None
-
-    @property
-    def file_name(self) -> str:
-        """What it is called once it is split."""
-        return f"{self.kind}-{self.number:06d}.arrow"
-
-    @property
-    def counts_name(self) -> str:
-        """What the file of its counts is called."""
-        return f"{self.kind}-{self.number:06d}.json"
-
-
-def list_pieces(
-    kind: str,
-    path: Path,
-    *,
-    user: str,
-    columns: Sequence[str],
-    texts: Sequence[str],
-    mapped: EventColumns | ProfileColumns | None = None,
-) -> list[Piece]:
-    """Cut Parquet files into pieces of about 64 MB, or of one row group where that is larger.
-
-    Args:
-        kind: See `Piece`.
-        path: A file, or a directory of files at any depth.
-        user: See `Piece`.
-        columns: Columns that every file must have; none for all there are.
-        texts: See `Piece`.
-        mapped: See `Piece`. All columns of events are read: rows are compared whole.
-
-    Raises:
-        InvalidInputError: A file is missing, no Parquet, or lacks a column.
-    """
-    pieces: list[Piece] = []
-    for file in list_files(path):
-        metadata = _metadata(file)
-        names = metadata.schema.to_arrow_schema().names
-        if missing := sorted({user, *columns}.difference(names)):
-            raise InvalidInputError(
-                f"{file}: no column {', '.join(missing)}; found: {', '.join(names)}"
-            )
-        if repeated := [name for name, n in collections.Counter(names).items() if n > 1]:
-            raise InvalidInputError(f"{file}: the column {repeated[0]} comes more than once")
-        for groups in _grouped([metadata.row_group(i) for i in range(metadata.num_row_groups)]):
-            piece = Piece(
-                kind=kind,
-                number=len(pieces),
-                path=file,
-                row_groups=groups,
-                columns=() if _is_read_whole(mapped) else tuple(dict.fromkeys(columns)),
-                texts=tuple(texts),
-                user=user,
-                mapped=mapped,
-            )
-            pieces.append(piece)
-    return pieces
-
-
-def _is_read_whole(mapped: EventColumns | ProfileColumns | None) -> bool:
-    """Tell whether every column counts, not only those that the map names."""
-    if isinstance(mapped, ProfileColumns):
-        return not mapped.keys
-    return mapped is not None
-
-
-def count_rows(path: Path) -> int:
-    """Return how many rows Parquet files have."""
-    return sum(int(_metadata(file).num_rows) for file in list_files(path))
 
 
 def shard_of(user_id: str, shards: int) -> int:
@@ -138,43 +39,33 @@ def shard_of(user_id: str, shards: int) -> int:
 
 
 def is_staged(piece: Piece, directory: Path) -> bool:
-    """Tell whether a piece has been split and counted."""
+    """Return whether a piece has been split and counted."""
     return all((directory / name).exists() for name in (piece.file_name, piece.counts_name))
 
 
 def stage_piece(piece: Piece, directory: Path, shards: int) -> None:
-    """Write one piece, split by user; a piece that is there already is left alone.
+    """Write one piece, split by user, with the columns of `prepare_rows`, unless it is there.
 
-    Columns are added: `USER`, the user's id as text (rows without one go to shard 0), `WRONG`, what
-    is wrong with the row where its text is not UTF-8, and of events `ROW`; see
-    `adprior_bulk.inputs.preparation`.
+    Rows without a user go to shard 0.
 
     Raises:
         InvalidInputError: The file cannot be read.
     """
-    target = directory / piece.file_name
     if is_staged(piece, directory):
         return
-    fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     options = pa.ipc.IpcWriteOptions(compression="lz4")
-    counter = Counter(USER, WRONG, "time" if isinstance(piece.mapped, EventColumns) else None)
+    counter = PieceCounter(USER, WRONG, "time" if isinstance(piece.mapped, EventColumns) else None)
     writer = None
-    try:
-        with fresh.open("wb") as file:
-            for table in _segments(piece):
-                counter.add(table)
-                if writer is None:
-                    writer = pa.ipc.new_file(file, table.schema, options=options)
-                for batch in _split(table, shards):
-                    writer.write_batch(batch)
-            if writer is not None:
-                writer.close()
-            file.flush()
-            os.fsync(file.fileno())
-        write_text_whole(directory / piece.counts_name, counter.counts().to_json())
-        fresh.replace(target)
-    finally:
-        fresh.unlink(missing_ok=True)
+    with open_durable(directory / piece.file_name) as file:
+        for table in _segments(piece):
+            counter.add(table)
+            if writer is None:
+                writer = pa.ipc.new_file(file, table.schema, options=options)
+            for batch in _split(table, shards):
+                writer.write_batch(batch)
+        if writer is not None:
+            writer.close()
+        write_durable_text(directory / piece.counts_name, counter.counts().to_json())
 
 
 def read_shard(directory: Path, kind: str, shard: int, shards: int) -> pa.Table | None:
@@ -200,21 +91,11 @@ def read_shard(directory: Path, kind: str, shard: int, shards: int) -> pa.Table 
         raise InvalidInputError(f"{kind}: {_disagreement(tables)}") from None
 
 
-def _disagreement(tables: Sequence[pa.Table]) -> str:
-    """Say which column has types that do not go together; Arrow's message may quote a value."""
-    first = tables[0].schema
-    for table in tables[1:]:
-        types = {name: first.field(name).type for name in first.names}
-        wrong = [f for f in table.schema if types.get(f.name, f.type) != f.type]
-        if wrong:
-            found = ", ".join(f"{f.name} is {f.type}" for f in wrong)
-            expected = ", ".join(f"{f.name} {types[f.name]}" for f in wrong)
-            return f"files disagree about a column: {found}; expected {expected}"
-    return "files disagree about a column"
-
-
 def rows_by_user(table: pa.Table) -> Iterator[tuple[str | None, npt.NDArray[np.int64]]]:
-    """Yield each user, by id, and the numbers of their rows, rising; no id and empty ones first."""
+    """Yield each user, sorted by id, with the numbers of their rows in rising order.
+
+    Rows whose id is missing or empty come first, under None.
+    """
     ids = table[USER].combine_chunks().dictionary_encode()
     names = ids.dictionary.to_pylist()
     ranks = np.full(len(names) + 1, -1, dtype=np.int64)
@@ -231,41 +112,17 @@ def rows_by_user(table: pa.Table) -> Iterator[tuple[str | None, npt.NDArray[np.i
         yield names[known[rank]] if rank >= 0 else None, order[first:stop]
 
 
-def list_files(path: Path) -> list[Path]:
-    """Return an input's Parquet files: itself, or those in it; hidden ones (``.``, ``_``) not.
-
-    Raises:
-        InvalidInputError: There is none.
-    """
-    if path.is_dir():
-        inside = (file.relative_to(path) for file in path.rglob("*.parquet"))
-        kept = sorted(file for file in inside if not any(p[0] in "._" for p in file.parts))
-        if not kept:
-            raise InvalidInputError(f"{path}: no .parquet file in it")
-        return [path / file for file in kept]
-    if not path.is_file():
-        raise InvalidInputError(f"{path}: no such file or directory")
-    return [path]
-
-
-def _metadata(file: Path) -> pq.FileMetaData:
-    try:
-        return pq.read_metadata(file)
-    except (OSError, pa.ArrowException) as error:
-        raise InvalidInputError(f"{file}: not Parquet: {' '.join(str(error).split())}") from error
-
-
-def _grouped(groups: Sequence[pq.RowGroupMetaData]) -> Iterator[tuple[int, ...]]:
-    held: list[int] = []
-    size = 0
-    for index, group in enumerate(groups):
-        if held and size + group.total_byte_size > _PIECE_BYTES:
-            yield tuple(held)
-            held, size = [], 0
-        held.append(index)
-        size += group.total_byte_size
-    if held:
-        yield tuple(held)
+def _disagreement(tables: Sequence[pa.Table]) -> str:
+    """Name the column whose types conflict; Arrow's own message may quote a value."""
+    first = tables[0].schema
+    for table in tables[1:]:
+        types = {name: first.field(name).type for name in first.names}
+        wrong = [f for f in table.schema if types.get(f.name, f.type) != f.type]
+        if wrong:
+            found = ", ".join(f"{f.name} is {f.type}" for f in wrong)
+            expected = ", ".join(f"{f.name} {types[f.name]}" for f in wrong)
+            return f"files disagree about a column: {found}; expected {expected}"
+    return "files disagree about a column"
 
 
 def _segments(piece: Piece) -> Iterator[pa.Table]:
@@ -273,7 +130,7 @@ def _segments(piece: Piece) -> Iterator[pa.Table]:
     held: list[pa.Table] = []
     size = 0
     try:
-        # Buffered: else a row group's columns are read whole, however large they are.
+        # Buffered: otherwise a row group's columns are read whole, however large they are.
         with pq.ParquetFile(piece.path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
             for batch in file.iter_batches(
                 _batch_rows(piece, file.metadata),
@@ -284,7 +141,7 @@ def _segments(piece: Piece) -> Iterator[pa.Table]:
                 table = plain_table(pa.Table.from_batches([batch]))
                 held.append(table)
                 size += table.nbytes
-                if size >= _PIECE_BYTES:
+                if size >= PIECE_BYTES:
                     yield prepare_rows(piece, pa.concat_tables(held))
                     held, size = [], 0
     except (OSError, pa.ArrowException) as error:
@@ -295,7 +152,7 @@ def _segments(piece: Piece) -> Iterator[pa.Table]:
 
 
 def _batch_rows(piece: Piece, metadata: pq.FileMetaData) -> int:
-    """Return how many rows to read at once: fewer where they are large, as contexts may be."""
+    """Return the number of rows to read at once: fewer where rows are large, as contexts are."""
     groups = [metadata.row_group(index) for index in piece.row_groups]
     rows = sum(int(group.num_rows) for group in groups)
     size = sum(int(group.total_byte_size) for group in groups)

@@ -1,1 +1,1 @@
-"""The output directory: the table, its manifest, the summary."""
+"""The output directory: its tables and its manifest."""

@@ -4,33 +4,32 @@
 
     OUTPUT/
       _manifest.json                                what readers look at
-      shard-0007.parquet                            the same table, for other tools: see `visible`
+      shard-0007.parquet                            the same table, for other tools: see `directory`
       _versions/date=2024-06-01/shard=0007/VERSION-….forecasts
-                                                    forecasts of that run, whole (Parquet)
+                                                    all forecasts of one run (Parquet)
       _dead_letters/date=2024-06-01/shard=0007/VERSION-….letters
-                                                    who could not be forecast, and why (Parquet)
-      _manifests/VERSION.json                       of the versions whose files are kept
-      _runs/VERSION/                                a run that is not over: inputs split by user,
-                                                    and a record of each shard that is done
+                                                    users that were refused, and why (Parquet)
+      _manifests/VERSION.json                       manifests of the versions whose files are kept
+      _runs/VERSION/                                an unfinished run: inputs split by user, and a
+                                                    record of each finished shard
 
-A version names every user's latest forecast, those carried over included, so that a reader needs
-no other. Files that no manifest names are leftovers of killed runs, and go with the next one.
+A version lists the latest forecast of every user, including those carried over, so that a reader
+needs no other version. Files that no manifest lists are leftovers of killed runs; the next run
+deletes them.
 
-Tools that read the directory as Parquet pass over names that begin with ``_`` or ``.``, and
-patterns such as ``**/*.parquet`` over other endings: only the current table is called
-``*.parquet``.
+Tools that read the directory as Parquet skip names that begin with ``_`` or ``.``. Only the current
+table has names ending in ``.parquet``, so patterns such as ``**/*.parquet`` find nothing else.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Self
 
+from adprior_bulk.output.durable_files import write_durable_text
 from adprior_client.stored.parquet_files import KEPT, MANIFEST, find_manifest
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.text.json_text import to_json
@@ -55,17 +54,17 @@ class Manifest:
 
     Attributes:
         version: The run's id.
-        request: What was asked, inputs included: the same request makes no new version.
+        request: Fingerprint of the inputs and options; the same request makes no new version.
         date: The partition it wrote, ISO 8601.
         as_of: The run's time, ISO 8601 in UTC.
         made_at: When it was published, likewise.
-        bundle_id: The bundle that made its new forecasts; carried ones name their own.
-        top_k: Advertisers of a forecast, None for the bundle's number.
-        shards: Parts that users are split into.
+        bundle_id: The bundle of its new forecasts; carried forecasts have their own.
+        top_k: Advertisers per forecast, None for the bundle's default.
+        shards: Number of shards.
         files: Forecasts.
-        dead_letters: Who could not be forecast.
-        counts: Of users, by what became of them.
-        format: Of this file.
+        dead_letters: Refused users.
+        counts: Users, by outcome.
+        format: Format of this file.
     """
 
     version: str
@@ -86,35 +85,14 @@ class Manifest:
         """Read a directory's manifest; None where there is none.
 
         Raises:
-            InvalidInputError: It is none of ours, or of a later format.
+            InvalidInputError: The file is not a manifest of this format.
         """
         path = find_manifest(directory) if directory.is_dir() else None
         return None if path is None else cls.read(path)
 
-    def publish(self, directory: Path) -> None:
-        """Make this the version that readers see."""
-        self.keep(directory)
-        write_text_whole(directory / MANIFEST, self._to_text())
-
-    def keep(self, directory: Path) -> None:
-        """Note this version among those whose files stay."""
-        (directory / KEPT).mkdir(exist_ok=True)
-        write_text_whole(directory / KEPT / f"{self.version}.json", self._to_text())
-
-    def files_of(self, shard: int) -> list[str]:
-        """Return the paths of a shard's forecasts."""
-        return [file.path for file in self.files if file.shard == shard]
-
-    def _to_text(self) -> str:
-        return to_json(asdict(self), indent=1) + "\n"
-
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read one manifest.
-
-        Raises:
-            InvalidInputError: It is none of ours, or of a later format.
-        """
+        """Read one manifest file; errors as in `load`."""
         try:
             document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if document.get("format") != FORMAT:
@@ -130,41 +108,12 @@ class Manifest:
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise InvalidInputError(f"{path}: not a manifest of forecasts: {error}") from error
 
+    def publish(self, directory: Path) -> None:
+        """Make this the version that readers see, and keep it for a return to it."""
+        text = to_json(asdict(self), indent=1) + "\n"
+        write_durable_text(directory / KEPT / f"{self.version}.json", text)
+        write_durable_text(directory / MANIFEST, text)
 
-def drop_old_versions(directory: Path, current: Manifest, keep: int) -> None:
-    """Delete what the newest ``keep`` versions do not name; the current one is always kept."""
-    stored = sorted((directory / KEPT).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-    others = [path for path in stored if path.stem != current.version]
-    kept = [Manifest.read(path) for path in others[len(others) - keep + 1 :]] if keep > 1 else []
-    for path in others[: len(others) - len(kept)]:
-        path.unlink(missing_ok=True)
-    named = {file.path for manifest in (*kept, current) for file in _all_files(manifest)}
-    for parent in (VERSIONS, DEAD_LETTERS):
-        for date in directory.glob(f"{parent}/date=*"):
-            _drop_others(directory, date, named)
-
-
-def write_text_whole(path: Path, text: str) -> None:
-    """Write a text file that appears whole or not at all, and outlives a power cut."""
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
-def _all_files(manifest: Manifest) -> Sequence[DataFile]:
-    return [*manifest.files, *manifest.dead_letters]
-
-
-def _drop_others(directory: Path, date: Path, named: set[str]) -> None:
-    for path in date.glob("shard=*/*"):
-        if str(path.relative_to(directory)) not in named:
-            path.unlink(missing_ok=True)
-    for shard in [*date.glob("shard=*"), date]:
-        if not any(shard.iterdir()):
-            shard.rmdir()
+    def files_of(self, shard: int) -> list[str]:
+        """Return the paths of a shard's forecasts."""
+        return [file.path for file in self.files if file.shard == shard]

@@ -1,15 +1,15 @@
-"""The tables that a run writes: forecasts, and contexts that could not be forecast."""
+"""The tables that a run writes: forecasts and dead letters."""
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from adprior_bulk.output.durable_files import open_durable
 
 _TIME: Final = pa.timestamp("us", "UTC")
 
@@ -28,7 +28,8 @@ FORECASTS: Final = pa.schema(
         pa.field("events_digest", pa.int64(), nullable=False),
     ]
 )
-"""One row a user, by ``user_id``. The last two tell late events, see `incremental`."""
+"""One row per user, sorted by ``user_id``. The last two columns reveal late events: see
+`adprior_bulk.run.due_users`."""
 
 DEAD_LETTERS: Final = pa.schema(
     [
@@ -37,7 +38,7 @@ DEAD_LETTERS: Final = pa.schema(
         pa.field("message", pa.string(), nullable=False),
     ]
 )
-"""Whose context was refused and why, never what was in it."""
+"""Users whose context was refused, and why. The message never quotes the context."""
 
 
 def rows_to_table(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
@@ -47,15 +48,7 @@ def rows_to_table(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> pa.Tabl
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def write_whole(table: pa.Table, path: Path) -> None:
-    """Write a Parquet file that appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with fresh.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write a Parquet file in one step."""
+    with open_durable(path) as file:
+        pq.write_table(table, file, compression="zstd")

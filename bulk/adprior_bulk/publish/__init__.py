@@ -1,1 +1,1 @@
-"""Stored forecasts into Redis: files, batches, versions, and the command that moves the pointer."""
+"""Stored forecasts into Redis: batches of records, versions, the publisher's lock."""

@@ -13,9 +13,9 @@ from typing import Any
 from redis import RedisError
 
 from adprior_bulk.publish.forecast_batches import ForecastReader
-from adprior_bulk.publish.turn import LostTurnError, hold_turn
+from adprior_bulk.publish.publisher_lock import LostTurnError, hold_turn
+from adprior_bulk.publish.version_writer import write_version
 from adprior_bulk.publish.versions import Version, Versions
-from adprior_bulk.publish.writer import write_version
 from adprior_client.stored.redis_errors import RedisProblemError, explain
 from adprior_client.stored.redis_keys import USERS_A_BUCKET, Keys
 from adprior_runtime.errors import InvalidInputError

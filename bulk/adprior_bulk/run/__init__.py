@@ -1,1 +1,1 @@
-"""One run: its settings, its shards, its workers, its engines."""
+"""One run: which users are due, how they are forecast, shards and their workers, the summary."""

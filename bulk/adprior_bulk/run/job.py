@@ -1,7 +1,8 @@
-"""A run from inputs to manifest: split by user, forecast by shard, published in one step."""
+"""A run from inputs to manifest: split by user, forecast shard by shard, publish in one step."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import shutil
 import sys
@@ -10,27 +11,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from adprior_bulk.inputs.input_counts import InputCounts, describe
-from adprior_bulk.inputs.staging import Piece, count_rows, is_staged, list_files, list_pieces
-from adprior_bulk.output.manifest import VERSIONS, Manifest, drop_old_versions
-from adprior_bulk.output.old_layout import adopt_old_layout
-from adprior_bulk.output.summary import Summary
-from adprior_bulk.output.visible import show_table
-from adprior_bulk.output.workspace import drop_other_runs, locked
-from adprior_bulk.run.cluster import connect, map_items
-from adprior_bulk.run.engines import EngineSettings
-from adprior_bulk.run.pace import Pace, open_bar, show_pace
-from adprior_bulk.run.settings import Inputs, Rules, fingerprint
-from adprior_bulk.run.shard import Record, ShardPlan
+from adprior_bulk.inputs.pieces import Inputs, Piece, count_rows, input_pieces, list_files
+from adprior_bulk.inputs.staging import is_staged
+from adprior_bulk.output.directory import (
+    drop_old_versions,
+    drop_other_runs,
+    lock_directory,
+    show_table,
+)
+from adprior_bulk.output.manifest import VERSIONS, Manifest
+from adprior_bulk.run.due_users import Rules
+from adprior_bulk.run.progress import Pace, open_bar, show_pace
+from adprior_bulk.run.ray_cluster import connect, map_items
+from adprior_bulk.run.shard_plan import Record, ShardPlan
+from adprior_bulk.run.summary import Summary
+from adprior_bulk.run.user_forecaster import ForecasterSettings
 from adprior_bulk.run.workers import ShardWorker, StagingWorker, read_answer
 from adprior_client.stored.forecast_time import is_from_future
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
+from adprior_runtime.text.json_text import to_json
 
 _FEWEST_SHARDS, _MOST_SHARDS = 16, 4096
-_USERS_A_SHARD: Final = 1000
-_EVENTS_A_USER: Final = 100
+_USERS_PER_SHARD: Final = 1000
+_EVENTS_PER_USER: Final = 100
 _FEW_PIECES: Final = 2
 
 
@@ -40,20 +46,20 @@ class Job:
 
     Attributes:
         output: The output directory.
-        inputs: Who.
-        rules: When and which.
-        engine: How.
-        workers: How many; None for all cores.
-        ray_address: Of a cluster; None for this machine.
-        keep: How many versions' files stay.
-        price_per_hour: Of all machines together.
-        quiet: Whether no progress is shown.
+        inputs: The users.
+        rules: Which of them are due.
+        forecaster: What forecasts them.
+        workers: Number of workers; None for all cores.
+        ray_address: Address of a Ray cluster; None for this machine.
+        keep: Number of versions whose files stay.
+        price_per_hour: Price of all machines together.
+        quiet: Whether to hide progress.
     """
 
     output: Path
     inputs: Inputs
     rules: Rules
-    engine: EngineSettings
+    forecaster: ForecasterSettings
     workers: int | None = None
     ray_address: str | None = None
     keep: int = 2
@@ -61,17 +67,15 @@ class Job:
     quiet: bool = False
 
     def run(self, *, dry_run: bool = False) -> Summary:
-        """Do what is left to do; publish it, unless it is a dry run.
+        """Do the remaining shards, and publish the result unless it is a dry run.
 
         Raises:
             InvalidInputError: The inputs or the output directory are wrong.
-            EnvironmentProblemError: Ray or the servers failed; the run goes on when started again.
+            EnvironmentProblemError: Ray or the servers failed; a new run continues this one.
         """
         began = time.monotonic()
         pieces = input_pieces(self.inputs)
-        with locked(self.output):
-            if not dry_run:
-                adopt_old_layout(self.output)
+        with lock_directory(self.output):
             previous = Manifest.load(self.output)
             if previous is not None and not dry_run:
                 show_table(self.output, previous)  # in case the last run was killed just before
@@ -89,13 +93,13 @@ class Job:
             with connect(self.ray_address, self.workers) as workers:
                 self._stage(plan, pieces, workers)
                 self._say_inputs(plan, pieces)
-                done, now = self._forecast(plan, None if dry_run else self.engine, workers)
+                done, now = self._forecast(plan, None if dry_run else self.forecaster, workers)
             if not dry_run:
                 self._publish(plan, request, done)
             return Summary.of(
                 done,
                 now,
-                engine="none" if dry_run else self.engine.name,
+                engine="none" if dry_run else self.forecaster.name,
                 workers=workers,
                 wall_s=time.monotonic() - began,
                 version="" if dry_run else plan.version,
@@ -103,12 +107,14 @@ class Job:
             )
 
     def _request(self) -> str:
-        """Return what stands for everything that the result depends on."""
+        """Return the fingerprint of everything that the result depends on."""
         rules, inputs = self.rules, self.inputs
         files = {kind: _listing(path) for kind, path in inputs.sources().items()}
         names = sorted((inputs.names or {}).items())
-        asked = [rules.as_of, rules.max_age, rules.lateness, rules.bundle_id, rules.top_k]
-        return fingerprint(files, str(inputs.columns), names, asked, rules.everyone, rules.shards)
+        options = [rules.as_of, rules.max_age, rules.lateness, rules.bundle_id, rules.top_k]
+        return _fingerprint(
+            files, str(inputs.columns), names, options, rules.everyone, rules.shards
+        )
 
     def _plan(self, request: str, previous: Manifest | None) -> ShardPlan:
         rules = self.rules
@@ -117,7 +123,7 @@ class Job:
             if previous.shards != rules.shards:
                 raise InvalidInputError(
                     f"{self.output}: users are split into {previous.shards} shards there, found "
-                    f"--shards {rules.shards}; leave it out, or choose another output"
+                    f"--shards {rules.shards}; omit it, or choose another output"
                 )
             made_at = datetime.fromisoformat(previous.as_of)
             if made_at > rules.as_of and not is_from_future(made_at):
@@ -126,10 +132,12 @@ class Job:
                     f"{rules.as_of.isoformat()}, which is earlier; choose another output"
                 )
             files = {shard: previous.files_of(shard) for shard in range(rules.shards)}
-        told = fingerprint(request, None if previous is None else previous.version, VERSIONS)
+        fingerprint = _fingerprint(
+            request, None if previous is None else previous.version, VERSIONS
+        )
         return ShardPlan(
             output=self.output.resolve(),
-            version=f"{rules.as_of:%Y%m%dT%H%M%S}-{told}",
+            version=f"{rules.as_of:%Y%m%dT%H%M%S}-{fingerprint}",
             inputs=self.inputs,
             rules=rules,
             previous=files,
@@ -144,7 +152,7 @@ class Job:
         with open_bar(
             "split by user", total=len(pieces), waiting=len(waiting), unit="piece", quiet=self.quiet
         ) as shown:
-            # Less than what workers take to start is done here.
+            # A few pieces take less time than starting workers.
             answers = (
                 map(StagingWorker(*arguments), waiting)
                 if len(waiting) <= _FEW_PIECES
@@ -165,19 +173,19 @@ class Job:
         self._say(f"as of {plan.rules.as_of:%Y-%m-%d %H:%M:%S} UTC, {plan.rules.shards} shards")
 
     def _forecast(
-        self, plan: ShardPlan, engine: EngineSettings | None, workers: int
+        self, plan: ShardPlan, forecaster: ForecasterSettings | None, workers: int
     ) -> tuple[list[Record], list[Record]]:
         """Do all shards; return the records of all, and of those done now."""
         shards = range(plan.rules.shards)
-        found = [None if engine is None else Record.load(plan.record_path(k)) for k in shards]
+        found = [None if forecaster is None else Record.load(plan.record_path(k)) for k in shards]
         done = [record for record in found if record is not None]
         waiting = [str(shard) for shard in shards if found[shard] is None]
-        title = "count" if engine is None else "forecast"
+        title = "count" if forecaster is None else "forecast"
         now: list[Record] = []
         with open_bar(
             title, total=len(shards), waiting=len(waiting), unit="shard", quiet=self.quiet
         ) as shown:
-            for text in map_items(waiting, ShardWorker, (plan, engine), workers=workers):
+            for text in map_items(waiting, ShardWorker, (plan, forecaster), workers=workers):
                 record = read_answer(text)
                 if record is not None:
                     now.append(record)
@@ -188,8 +196,8 @@ class Job:
         done = sorted(records, key=lambda record: record.shard)
         if [record.shard for record in done] != list(range(plan.rules.shards)):
             raise EnvironmentProblemError(
-                f"{len(done)} of {plan.rules.shards} shards are done; start the run again, "
-                "and it goes on"
+                f"{len(done)} of {plan.rules.shards} shards are done; start the run again "
+                "and it will continue"
             )
         counts: dict[str, int] = {}
         for record in done:
@@ -218,64 +226,28 @@ class Job:
         shutil.rmtree(self.output / "_runs", ignore_errors=True)
 
 
-def input_pieces(inputs: Inputs) -> list[Piece]:
-    """Return what is to be staged of a run's inputs.
-
-    Raises:
-        InvalidInputError: A file is missing, no Parquet, or lacks a column.
-    """
-    found: list[Piece] = []
-    if inputs.users is not None:
-        found += list_pieces(
-            "users",
-            inputs.users,
-            user="user_id",
-            columns=("user_id", "context"),
-            texts=("user_id",),
-        )
-    if inputs.events is not None and inputs.columns is not None:
-        events = inputs.columns.events
-        found += list_pieces(
-            "events",
-            inputs.events,
-            user=events.user,
-            columns=tuple(events.required()),
-            texts=tuple(dict.fromkeys(events.named().values())),
-            mapped=events,
-        )
-    if inputs.profiles is not None and inputs.columns is not None:
-        profiles = inputs.columns.profiles
-        if profiles is None:
-            raise InvalidInputError("--profiles: the column map has no table [profiles]")
-        found += list_pieces(
-            "profiles",
-            inputs.profiles,
-            user=profiles.user,
-            columns=profiles.required(),
-            texts=(),
-            mapped=profiles,
-        )
-    return found
-
-
-def choose_shards(output: Path, inputs: Inputs, asked: int | None) -> int:
-    """Return into how many parts users are split.
-
-    What is asked, what the directory has, or enough for about a thousand users each.
-    """
-    previous = Manifest.load(output)
-    if asked is not None or previous is not None:
-        return asked or (previous.shards if previous is not None else 1)
+def choose_shards(output: Path, inputs: Inputs, requested: int | None) -> int:
+    """Return the number of shards: as requested, as in the directory, or by the number of users."""
+    if requested is not None:
+        return requested
+    if (previous := Manifest.load(output)) is not None:
+        return previous.shards
     kinds = inputs.sources()
     users = (
         count_rows(kinds["users"])
         if "users" in kinds
-        else math.ceil(count_rows(kinds["events"]) / _EVENTS_A_USER)
+        else math.ceil(count_rows(kinds["events"]) / _EVENTS_PER_USER)
     )
-    return max(_FEWEST_SHARDS, min(_MOST_SHARDS, math.ceil(users / _USERS_A_SHARD)))
+    return max(_FEWEST_SHARDS, min(_MOST_SHARDS, math.ceil(users / _USERS_PER_SHARD)))
 
 
 def _listing(path: Path) -> list[tuple[str, int, int]]:
     """Return name, size and time of each file of an input."""
     stats = [(str(file), file.stat()) for file in list_files(path)]
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+
+
+def _fingerprint(*parts: Any) -> str:
+    """Return 16 hexadecimal digits that identify values; the same on every machine."""
+    text = to_json(parts, default=str, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

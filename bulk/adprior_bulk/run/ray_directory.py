@@ -1,8 +1,8 @@
-"""Where a local Ray keeps its sessions: below ``TMPDIR``, by a short name where that is a long one.
+"""Where a local Ray keeps its sessions: below ``TMPDIR``, through a short link if that is too long.
 
-The path of a Unix socket has at most 107 bytes, of which Ray's own part below its directory takes
-over sixty. Batch systems set ``TMPDIR`` to longer ones than what is left; a symbolic link makes it
-short, and Ray's files stay where the machine's owner wants them.
+The path of a Unix socket has at most 107 bytes, and Ray's own part below its directory takes over
+sixty. Batch systems set ``TMPDIR`` to longer paths than that leaves room for. A symbolic link makes
+the path short, and Ray's files stay where the machine's owner wants them.
 """
 
 from __future__ import annotations
@@ -22,22 +22,19 @@ _VARIABLES: Final = ("RAY_TMPDIR", "TMPDIR")
 _SOCKET_BYTES: Final = 107
 _BELOW: Final = "/session_2026-11-29_23-59-59_999999_4194304/sockets/plasma_store"
 _MOST_BYTES: Final = _SOCKET_BYTES - len(_BELOW)
-_SHORT_PLACES: Final = ("/tmp", "/dev/shm", "/var/tmp")  # noqa: S108  private directories in them
+_LINK_PARENTS: Final = ("/tmp", "/dev/shm", "/var/tmp")  # noqa: S108  private directories in them
 
 
 @contextmanager
 def short_directory() -> Iterator[str | None]:
-    """Yield the directory for a local Ray, a link while it runs; None where its own will do.
+    """Yield a directory for a local Ray, removed at exit; None if Ray's own choice is short enough.
 
     Raises:
         EnvironmentProblemError: ``TMPDIR`` is too long, and no short link to it can be made.
     """
     variable = next((name for name in _VARIABLES if os.environ.get(name)), None)
-    if variable is None:
-        yield None
-        return
-    wanted = Path(os.environ[variable]).absolute() / "ray"
-    if len(os.fsencode(wanted)) <= _MOST_BYTES:
+    wanted = Path(os.environ[variable]).absolute() / "ray" if variable else Path()
+    if variable is None or len(os.fsencode(wanted)) <= _MOST_BYTES:
         yield None
         return
     with ExitStack() as stack:
@@ -45,23 +42,23 @@ def short_directory() -> Iterator[str | None]:
 
 
 def _link(wanted: Path, variable: str, stack: ExitStack) -> str:
-    """Return a short link to a directory, which goes when the stack is left."""
+    """Return a short link to a directory; closing the stack removes it."""
     reason = ""
     try:
         wanted.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EnvironmentProblemError(f"{variable}: {wanted}: {error.strerror}") from error
-    for place in _SHORT_PLACES:
+    for parent in _LINK_PARENTS:
         try:
             made = stack.enter_context(
                 tempfile.TemporaryDirectory(
-                    prefix="adprior-ray-", dir=place, ignore_cleanup_errors=True
+                    prefix="adprior-ray-", dir=parent, ignore_cleanup_errors=True
                 )
             )
             link = Path(made) / "d"
             link.symlink_to(wanted)
         except OSError as error:
-            reason = f"{place}: {error.strerror}"
+            reason = f"{parent}: {error.strerror}"
             continue
         return str(link)
     found = len(os.fsencode(os.environ[variable]))

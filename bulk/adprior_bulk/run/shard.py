@@ -1,173 +1,77 @@
-"""One shard's work: who is due is forecast, the rest is carried over, one file is written.
+"""One shard's work: forecast the users who are due, carry over the others, write one file.
 
-A record tells that a shard is done and names its file. It is written last, in one step; a worker or
-a driver that dies before leaves nothing that counts, and one that comes after finds the record.
+A shard's record says that the shard is done and names its file. It is written last, in one step. If
+a worker or the driver dies earlier, the shard is done again; if later, the record is found.
 """
 
 from __future__ import annotations
 
-import json
 import resource
-import secrets
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adprior_bulk.inputs.candidates import Candidate, read_candidates
-from adprior_bulk.inputs.incremental import Due, Previous, why_due
-from adprior_bulk.output.manifest import DEAD_LETTERS as LETTERS_PLACE
-from adprior_bulk.output.manifest import VERSIONS, DataFile, write_text_whole
-from adprior_bulk.output.tables import DEAD_LETTERS, FORECASTS, rows_to_table, write_whole
+from adprior_bulk.output import manifest
+from adprior_bulk.output.manifest import DataFile
+from adprior_bulk.output.tables import DEAD_LETTERS, FORECASTS, rows_to_table, write_table
 from adprior_bulk.run.attempts import Attempts
-from adprior_bulk.run.engines import Answer, Engine, Refused, Task, refused
-from adprior_bulk.run.settings import Inputs, Rules
+from adprior_bulk.run.due_users import Due, Previous, events_digest, why_due
+from adprior_bulk.run.shard_plan import Record, ShardPlan
+from adprior_bulk.run.user_forecaster import Answer, Refused, Task, UserForecaster
 from adprior_client.stored.forecast_time import is_from_future
 from adprior_runtime.errors import InvalidRequestError
-from adprior_runtime.text.json_text import to_json
 
 _CHUNK_USERS: Final = 256
 _CHUNK_BYTES: Final = 8 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardPlan:
-    """What every shard of a run has in common; travels between machines.
-
-    Attributes:
-        output: The output directory, the same on every node.
-        version: The run's id.
-        inputs: What was staged.
-        rules: Who is done.
-        previous: Files of the version before, by shard.
-    """
-
-    output: Path
-    version: str
-    inputs: Inputs
-    rules: Rules
-    previous: Mapping[int, Sequence[str]]
-
-    @property
-    def directory(self) -> Path:
-        """Where the run keeps what it is not done with."""
-        return self.output / "_runs" / self.version
-
-    @property
-    def staged(self) -> Path:
-        """Where the inputs are, split by user."""
-        return self.directory / "staged"
-
-    def record_path(self, shard: int) -> Path:
-        """Where the record of a shard is."""
-        return self.directory / "done" / f"{shard:04d}.json"
-
-    def attempts_path(self, shard: int) -> Path:
-        """Where attempts at a shard are noted."""
-        return self.directory / "attempts" / f"{shard:04d}.txt"
-
-    def new_path(self, shard: int, parent: str, ending: str) -> str:
-        """Return the path of a file to write for a shard, in the output directory."""
-        partition = f"date={self.rules.date.isoformat()}/shard={shard:04d}"
-        return f"{parent}/{partition}/{self.version}-{secrets.token_hex(4)}.{ending}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """What became of a shard.
-
-    Attributes:
-        shard: Which.
-        file: Its forecasts, None in a dry run.
-        dead_letters: Its refused contexts, if any.
-        counts: ``users``, ``forecast``, ``exact``, ``skipped``, ``carried``, ``forgotten``,
-            ``from_future``, ``dead_letters``, ``due_…`` by reason, and what `assemble` counts.
-        seconds: Time spent, by step.
-        began_at, ended_at: When, in seconds since 1970 by the worker's clock.
-        peak_rss_mb: The most memory that the worker has held so far.
-    """
-
-    shard: int
-    file: DataFile | None
-    dead_letters: DataFile | None
-    counts: Mapping[str, int]
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    began_at: float = 0.0
-    ended_at: float = 0.0
-    peak_rss_mb: float = 0.0
-
-    @classmethod
-    def load(cls, path: Path) -> Self | None:
-        """Read a record; None where the shard is not done."""
-        try:
-            return cls.parse(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Return the record that `to_json` wrote."""
-        document: dict[str, Any] = json.loads(text)
-        for key in ("file", "dead_letters"):
-            document[key] = None if document[key] is None else DataFile(**document[key])
-        return cls(**document)
-
-    def write(self, path: Path) -> None:
-        """Tell that the shard is done."""
-        write_text_whole(path, self.to_json())
-
-    def to_json(self) -> str:
-        """Return the record as text."""
-        return to_json(asdict(self))
-
-
-def run_shard(plan: ShardPlan, engine: Engine | None, shard: int) -> Record:
-    """Do one shard, unless it is done; without an engine only count what would be.
+def run_shard(plan: ShardPlan, forecaster: UserForecaster | None, shard: int) -> Record:
+    """Do one shard, unless it is done; without a forecaster, only count the users.
 
     Raises:
-        AdpriorError: The inputs cannot be read, or the engine failed.
+        AdpriorError: The inputs cannot be read, or the forecaster failed.
     """
-    if engine is not None and (record := Record.load(plan.record_path(shard))) is not None:
+    if forecaster is not None and (record := Record.load(plan.record_path(shard))) is not None:
         return record
-    work = _ShardWork(plan, engine, shard)
-    work.decide()
+    work = _ShardWork(plan, forecaster, shard)
+    work.forecast_due_users()
     record = work.finish()
-    if engine is not None:
+    if forecaster is not None:
         record.write(plan.record_path(shard))
     return record
 
 
 class _ShardWork:
-    """A shard under way."""
+    """A shard in progress."""
 
-    def __init__(self, plan: ShardPlan, engine: Engine | None, shard: int) -> None:
-        self._plan, self._engine, self._shard = plan, engine, shard
+    def __init__(self, plan: ShardPlan, forecaster: UserForecaster | None, shard: int) -> None:
+        self._plan, self._forecaster, self._shard = plan, forecaster, shard
         self._began_at = time.time()
-        self._attempts = None if engine is None else Attempts(plan.attempts_path(shard))
+        self._attempts = None if forecaster is None else Attempts(plan.attempts_path(shard))
         self._previous = _read_previous(plan, shard)
         self._known = Previous.by_user(self._previous)
-        self._is_refused = np.array(
+        self._is_from_future = np.array(
             [is_from_future(known.as_of) for _, known in self._known.values()], dtype=bool
         )
-        self._is_carried = ~self._is_refused & np.array(
+        self._is_carried = ~self._is_from_future & np.array(
             [known.expires_at > plan.rules.as_of for _, known in self._known.values()], dtype=bool
         )
-        self._kept: dict[str, tuple[datetime | None, datetime, datetime, int]] = {}
+        self._activity: dict[str, tuple[datetime | None, datetime, datetime, int]] = {}
         self._replaced = 0
         self._rows: list[tuple[Any, ...]] = []
         self._letters: list[tuple[Any, ...]] = []
         self._counts: Counter[str] = Counter()
         self._seconds = {"decide": 0.0, "forecast": 0.0, "write": 0.0}
 
-    def decide(self) -> None:
-        """Go through the shard's users, and forecast those that are due, some at a time."""
+    def forecast_due_users(self) -> None:
+        """Read the shard's users, and forecast those who are due in chunks."""
         plan = self._plan
         users = read_candidates(
             plan.inputs,
@@ -192,24 +96,24 @@ class _ShardWork:
         self._seconds["decide"] = time.monotonic() - began - self._seconds["forecast"]
 
     def finish(self) -> Record:
-        """Write what there is; return the record."""
+        """Write the shard's files; return the record."""
         began = time.monotonic()
         kept = self._previous.filter(pa.array(self._is_carried))
         new = rows_to_table(self._rows, FORECASTS)
         table = pa.concat_tables([kept, new]).sort_by("user_id")
         lost = len(self._is_carried) - kept.num_rows
-        refused = int(self._is_refused.sum())
+        from_future = int(self._is_from_future.sum())
         self._counts.update(
             carried=kept.num_rows,
-            forgotten=lost - self._replaced - refused,
-            from_future=refused,
+            forgotten=lost - self._replaced - from_future,
+            from_future=from_future,
         )
         file = letters = None
-        if self._engine is not None:
-            file = self._write(table, self._plan.new_path(self._shard, VERSIONS, "forecasts"))
+        if self._forecaster is not None:
+            file = self._write(table, manifest.VERSIONS, "forecasts")
             if self._letters:
-                path = self._plan.new_path(self._shard, LETTERS_PLACE, "letters")
-                letters = self._write(rows_to_table(self._letters, DEAD_LETTERS), path)
+                refused = rows_to_table(self._letters, DEAD_LETTERS)
+                letters = self._write(refused, manifest.DEAD_LETTERS, "letters")
         self._seconds["write"] = time.monotonic() - began
         return Record(
             shard=self._shard,
@@ -222,8 +126,9 @@ class _ShardWork:
             peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         )
 
-    def _write(self, table: pa.Table, path: str) -> DataFile:
-        write_whole(table, self._plan.output / path)
+    def _write(self, table: pa.Table, parent: str, ending: str) -> DataFile:
+        path = self._plan.new_path(self._shard, parent, ending)
+        write_table(table, self._plan.output / path)
         return DataFile(path=path, shard=self._shard, rows=table.num_rows)
 
     def _task_if_due(self, user_id: str | None, found: Candidate | Exception) -> Task | None:
@@ -232,15 +137,15 @@ class _ShardWork:
             if isinstance(found, Exception):
                 raise found
             return None if user_id is None else self._task(user_id, found)
-        except Exception as error:  # noqa: BLE001  one user's failure is not the others'
-            self._bury(user_id, refused(error))
+        except Exception as error:  # noqa: BLE001  one user's failure must not stop the others
+            self._add_dead_letter(user_id, Refused.of(error))
             return None
 
     def _task(self, user_id: str, user: Candidate) -> Task | None:
         if is_from_future(user.as_of):
             raise InvalidRequestError(
-                "as_of: lies in the future by the clock of this machine; nobody would use its "
-                "forecast"
+                "as_of: lies in the future by the clock of this machine; its forecast could not be "
+                "used"
             )
         row, previous = self._known.get(user_id, (-1, None))
         due = why_due(user, previous, self._plan.rules)
@@ -249,7 +154,7 @@ class _ShardWork:
             self._is_carried[row] = True
             return None
         self._counts[f"due_{due}"] += 1
-        if self._engine is None:
+        if self._forecaster is None:
             self._replace(user_id)
             return None
         raw, context = user.context()
@@ -257,30 +162,30 @@ class _ShardWork:
             expires_at = user.as_of + self._plan.rules.max_age
             counted_from = user.as_of - self._plan.rules.lateness
         except OverflowError:
-            raise InvalidRequestError("as_of: too near an end of the calendar") from None
-        digest = user.digest(counted_from, user.as_of)
-        self._kept[user_id] = (user.last_activity, expires_at, counted_from, digest)
+            raise InvalidRequestError("as_of: too close to the end of the calendar") from None
+        digest = events_digest(user.events_between(counted_from, user.as_of))
+        self._activity[user_id] = (user.last_activity, expires_at, counted_from, digest)
         return Task(user_id=user_id, raw=raw, context=context)
 
     def _replace(self, user_id: str) -> None:
-        """Carry the user's last forecast, if any, no further."""
+        """Drop the user's last forecast, if any."""
         if user_id in self._known:
             row = self._known[user_id][0]
-            self._is_carried[row] = self._is_refused[row] = False
+            self._is_carried[row] = self._is_from_future[row] = False
             self._replaced += 1
 
     def _forecast(self, tasks: Sequence[Task]) -> None:
-        if self._engine is None or self._attempts is None or not tasks:
+        if self._forecaster is None or self._attempts is None or not tasks:
             return
         began = time.monotonic()
-        for task, answer in self._attempts.forecast(self._engine, tasks):
-            self._keep(task, answer)
-        self._kept.clear()
+        for task, answer in self._attempts.forecast(self._forecaster, tasks):
+            self._add_answer(task, answer)
+        self._activity.clear()
         self._seconds["forecast"] += time.monotonic() - began
 
-    def _keep(self, task: Task, answer: Answer) -> None:
+    def _add_answer(self, task: Task, answer: Answer) -> None:
         if isinstance(answer, Refused):
-            self._bury(task.user_id, answer)
+            self._add_dead_letter(task.user_id, answer)
             return
         self._replace(task.user_id)
         self._counts.update(forecast=1, exact=int(answer.exact))
@@ -293,12 +198,12 @@ class _ShardWork:
                 answer.exact,
                 answer.missing_mass,
                 answer.bundle_id,
-                *self._kept[task.user_id],
+                *self._activity[task.user_id],
             )
         )
 
-    def _bury(self, user_id: str | None, why: Refused) -> None:
-        """Note who was refused; their last forecast stays for as long as it holds."""
+    def _add_dead_letter(self, user_id: str | None, why: Refused) -> None:
+        """Record a refused user; their last forecast stays until it expires."""
         self._counts["dead_letters"] += 1
         self._letters.append((user_id, why.code, why.message))
 

@@ -1,6 +1,7 @@
-"""What runs on Ray's workers; errors come back as text, so that none of Ray's wraps them.
+"""The functions that run on Ray's workers; errors come back as text, so that Ray wraps none.
 
-Nothing foreign is quoted: a stack trace or a message of a library could hold a user's data.
+The text of a foreign error has neither its stack trace nor its message: both could quote a user's
+data.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from adprior_bulk.inputs.staging import Piece, stage_piece
-from adprior_bulk.run.engines import Engine, EngineSettings
-from adprior_bulk.run.shard import Record, ShardPlan, run_shard
+from adprior_bulk.inputs.pieces import Piece
+from adprior_bulk.inputs.staging import stage_piece
+from adprior_bulk.run.shard import run_shard
+from adprior_bulk.run.shard_plan import Record, ShardPlan
+from adprior_bulk.run.user_forecaster import ForecasterSettings, UserForecaster
 from adprior_runtime.errors import (
     AdpriorError,
     ArtefactError,
@@ -34,38 +37,38 @@ class StagingWorker:
         self._pieces, self._directory, self._shards = pieces, directory, shards
 
     def __call__(self, item: str) -> str:
-        """Stage the piece of this number."""
+        """Stage the piece with this number."""
 
         def stage() -> str:
             stage_piece(self._pieces[int(item)], self._directory, self._shards)
             return ""
 
-        return _told(stage)
+        return _as_text(stage)
 
 
 class ShardWorker:
-    """Does shards, with an engine that is opened for the first and kept."""
+    """Does shards, with one forecaster that is opened for the first of them."""
 
-    def __init__(self, plan: ShardPlan, engine: EngineSettings | None) -> None:
-        self._plan, self._settings = plan, engine
-        self._engine: Engine | None = None
+    def __init__(self, plan: ShardPlan, forecaster: ForecasterSettings | None) -> None:
+        self._plan, self._settings = plan, forecaster
+        self._forecaster: UserForecaster | None = None
 
     def __call__(self, item: str) -> str:
-        """Do the shard of this number; return its record."""
+        """Do the shard with this number; return its record."""
 
         def work() -> str:
-            if self._engine is None and self._settings is not None:
-                self._engine = self._settings.open()
-            return run_shard(self._plan, self._engine, int(item)).to_json()
+            if self._forecaster is None and self._settings is not None:
+                self._forecaster = self._settings.open()
+            return run_shard(self._plan, self._forecaster, int(item)).to_json()
 
-        return _told(work)
+        return _as_text(work)
 
 
 def read_answer(text: str) -> Record | None:
-    """Return what a worker answered, or raise what it met.
+    """Return a worker's record, None after staging.
 
     Raises:
-        AdpriorError: As on the worker.
+        AdpriorError: The worker's error.
     """
     document = json.loads(text)
     if "error" in document:
@@ -73,12 +76,12 @@ def read_answer(text: str) -> Record | None:
     return Record.parse(document["found"]) if document["found"] else None
 
 
-def _told(work: Callable[[], str]) -> str:
+def _as_text(work: Callable[[], str]) -> str:
     try:
         return to_json({"found": work()})
     except AdpriorError as error:
         return to_json({"error": type(error).__name__, "message": str(error)})
-    except Exception as error:  # noqa: BLE001  whatever it is, the driver is to tell of it
+    except Exception as error:  # noqa: BLE001  the driver reports it
         place = error.__traceback__
         while place is not None and place.tb_next is not None:
             place = place.tb_next

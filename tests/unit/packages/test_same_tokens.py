@@ -23,9 +23,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from adprior_build.data.column_map import ColumnMap, EventColumns, ProfileColumns
 from adprior_build.data.event_log import UserHistory, read_users
 from adprior_bulk.inputs.candidates import Candidate, read_candidates
+from adprior_bulk.inputs.pieces import Inputs, input_pieces
 from adprior_bulk.inputs.staging import stage_piece
-from adprior_bulk.run.job import input_pieces
-from adprior_bulk.run.settings import Inputs
 from adprior_client import Event, InvalidArgumentError, User
 from adprior_client.user_context import user_to_json
 from adprior_runtime.errors import InvalidInputError, InvalidRequestError

@@ -13,10 +13,11 @@ from adprior_bench.bulk.population import read_recent_users, write_active_day, w
 from adprior_bench.bulk.sizing import ASSUMPTIONS, MACHINES, Machine, size_cluster
 from adprior_bench.commands.bulk import _choose_day
 from adprior_build.data.column_map import ColumnMap, EventColumns
-from adprior_bulk.inputs.staging import list_pieces, stage_piece
+from adprior_bulk.inputs.pieces import Inputs, list_pieces
+from adprior_bulk.inputs.staging import stage_piece
 from adprior_bulk.output.manifest import Manifest
-from adprior_bulk.run.settings import Inputs, Rules
-from adprior_bulk.run.shard import ShardPlan
+from adprior_bulk.run.due_users import Rules
+from adprior_bulk.run.shard_plan import ShardPlan
 from adprior_bulk.run.workers import ShardWorker, read_answer
 from adprior_runtime.errors import InvalidInputError
 

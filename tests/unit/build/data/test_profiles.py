@@ -4,8 +4,8 @@ import pytest
 
 from adprior_build.data.profiles import note_profiles, note_unmatched
 from adprior_build.data.repeated_rows import note_repeated
-from adprior_bulk.output.summary import Summary
-from adprior_bulk.run.pace import Pace
+from adprior_bulk.run.progress import Pace
+from adprior_bulk.run.summary import Summary
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from adprior_bulk.commands.bulk import _client_config, add_arguments
+from adprior_bulk.inputs.pieces import Inputs
 from adprior_bulk.output.manifest import DataFile, Manifest
-from adprior_bulk.run.fleet import Fleet
+from adprior_bulk.run.due_users import Rules
+from adprior_bulk.run.fleet_forecaster import FleetSettings
 from adprior_bulk.run.job import Job, choose_shards
-from adprior_bulk.run.settings import Inputs, Rules
 from adprior_client import ClientConfig
 from adprior_runtime.cli import main
 from adprior_runtime.errors import InvalidInputError
@@ -92,7 +93,7 @@ def test_a_directory_from_the_future_can_be_gone_on_with(tmp_path: Path) -> None
         output=tmp_path,
         inputs=Inputs(users=tmp_path),
         rules=rules,
-        engine=Fleet(client=ClientConfig(urls=("h:1",)), top_k=None, bundle_id="b"),
+        forecaster=FleetSettings(client=ClientConfig(urls=("h:1",)), top_k=None, bundle_id="b"),
     )
 
     def previous(as_of: datetime) -> Manifest:

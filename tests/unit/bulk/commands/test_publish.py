@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import redis
 
-from adprior_bulk.publish import turn
+from adprior_bulk.publish import publisher_lock
 from adprior_bulk.publish.versions import Version, Versions
 from adprior_client import ParquetForecasts, RedisForecasts
 from adprior_client.stored.redis_keys import Pointer
@@ -513,8 +513,8 @@ def test_a_living_publisher_is_not_disturbed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(turn, "_PATIENCE_S", 0.3)
-    about = {"machine": turn._machine(), "pid": os.getpid(), "id": "other"}
+    monkeypatch.setattr(publisher_lock, "_PATIENCE_S", 0.3)
+    about = {"machine": publisher_lock._machine(), "pid": os.getpid(), "id": "other"}
     server.client().set("adprior:publisher", json.dumps(about))
     assert publish(server, "--forecasts", str(today)) == 2
     assert "another publisher is at work" in capsys.readouterr().err
@@ -527,7 +527,7 @@ def test_a_dead_ones_turn_is_taken_and_one_far_away_is_waited_for(
     client = server.client()
     gone = subprocess.Popen(["true"])
     gone.wait()
-    about = {"machine": turn._machine(), "pid": gone.pid, "id": "other"}
+    about = {"machine": publisher_lock._machine(), "pid": gone.pid, "id": "other"}
     client.set("adprior:publisher", json.dumps(about))
     published(server, capsys, "--forecasts", str(today))
     client.set("adprior:publisher", json.dumps(about | {"machine": "far"}), px=600)

@@ -13,11 +13,9 @@ import pytest
 
 from adprior_build.data.column_map import ColumnMap, EventColumns, ProfileColumns
 from adprior_build.data.event_log import read_users
-from adprior_bulk.inputs.candidates import Candidate, Found, read_candidates
-from adprior_bulk.inputs.incremental import events_digest
+from adprior_bulk.inputs.candidates import Candidate, Found, GivenUser, read_candidates
+from adprior_bulk.inputs.pieces import Inputs, input_pieces
 from adprior_bulk.inputs.staging import stage_piece
-from adprior_bulk.run.job import input_pieces
-from adprior_bulk.run.settings import Inputs
 from adprior_runtime.contract import MAX_CONTEXT_BYTES
 from adprior_runtime.errors import AdpriorError, InvalidInputError
 from adprior_runtime.prompt.context import UserContext
@@ -132,7 +130,7 @@ def test_given_contexts_pass_unread_and_the_last_of_a_user_counts(tmp_path: Path
     assert str(found[None]) == "users: 1 rows without user_id"
 
 
-def test_an_assembled_users_digest_and_last_activity_are_those_of_the_context(
+def test_events_and_last_activity_are_those_of_the_context(
     tmp_path: Path,
 ) -> None:
     rows = [_row("u1", date(2024, 1, 1) + timedelta(days=n * 5 % 80), f"b{n}") for n in range(30)]
@@ -141,7 +139,10 @@ def test_an_assembled_users_digest_and_last_activity_are_those_of_the_context(
     assert not isinstance(found, Exception)
     assert found.last_activity == history[-1].time
     start, end = AS_OF - timedelta(days=30), AS_OF - timedelta(days=3)
-    assert found.digest(start, end) == events_digest(history, start, end) != 0
+    expected = [event for event in history if start <= event.time <= end]
+    assert found.events_between(start, end) == expected != []
+    given = GivenUser(*found.context())
+    assert list(given.events_between(start, end)) == expected
 
 
 def test_times_may_be_text_and_a_wrong_one_spoils_its_own_user_only(tmp_path: Path) -> None:

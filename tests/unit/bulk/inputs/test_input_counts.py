@@ -10,7 +10,8 @@ import pytest
 
 from adprior_build.data.column_map import EventColumns
 from adprior_bulk.inputs.input_counts import InputCounts, describe
-from adprior_bulk.inputs.staging import list_pieces, stage_piece
+from adprior_bulk.inputs.pieces import list_pieces
+from adprior_bulk.inputs.staging import stage_piece
 
 _NS = 86_400 * 10**9
 """A day."""
@@ -45,7 +46,7 @@ def test_rows_users_dropped_rows_and_days_are_said(tmp_path: Path, times: Any) -
     counts = _counts(tmp_path, table)
     assert describe("events", [counts]) == (
         "events: 5 rows, 2 users, 2024-05-01 to 2024-05-03; rows without a user, dropped: 1; "
-        "rows not in UTF-8, their users dead letters: 1"
+        "rows not in UTF-8, their users become dead letters: 1"
     )
 
 

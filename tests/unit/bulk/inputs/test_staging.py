@@ -7,9 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from adprior_bulk.inputs import staging
+from adprior_bulk.inputs import pieces, staging
+from adprior_bulk.inputs.pieces import Piece, list_pieces
 from adprior_bulk.inputs.preparation import USER, WRONG
-from adprior_bulk.inputs.staging import Piece, list_pieces, read_shard, shard_of, stage_piece
+from adprior_bulk.inputs.staging import read_shard, shard_of, stage_piece
 from adprior_runtime.errors import InvalidInputError
 
 SHARDS = 4
@@ -45,7 +46,8 @@ def _rows(directory: Path) -> list[tuple[int, str | None, int]]:
 def test_each_row_comes_once_in_its_users_shard_and_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece_bytes: int
 ) -> None:
-    monkeypatch.setattr(staging, "_PIECE_BYTES", piece_bytes)
+    for module in (pieces, staging):
+        monkeypatch.setattr(module, "PIECE_BYTES", piece_bytes)
     monkeypatch.setattr(staging, "_BATCH_ROWS", 7)
     users: list[str | None] = [f"user-{n % 23}" for n in range(200)]
     _write(tmp_path / "in" / "a.parquet", users[:120])

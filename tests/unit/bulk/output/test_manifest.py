@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from adprior_bulk.output.directory import drop_old_versions
 from adprior_bulk.output.manifest import DEAD_LETTERS as LETTERS_PLACE
-from adprior_bulk.output.manifest import VERSIONS, DataFile, Manifest, drop_old_versions
-from adprior_bulk.output.tables import DEAD_LETTERS, FORECASTS, rows_to_table, write_whole
+from adprior_bulk.output.manifest import VERSIONS, DataFile, Manifest
+from adprior_bulk.output.tables import DEAD_LETTERS, FORECASTS, rows_to_table, write_table
 from adprior_bulk.publish.forecast_batches import ForecastReader
 from adprior_client import ParquetForecasts
 from adprior_client.stored.parquet_files import MANIFEST, list_forecast_files
@@ -99,9 +100,9 @@ def test_clients_and_publishing_read_what_the_manifest_names(tmp_path: Path) -> 
         (f"{shard}/killed.forecasts", rows_to_table([("x", *rows[0][1:])], FORECASTS)),
         (f"{letters_shard}/a.letters", letter),
     ):
-        write_whole(table, tmp_path / path)
+        write_table(table, tmp_path / path)
     empty = f"{shard.replace('0000', '0001')}/a.forecasts"
-    write_whole(FORECASTS.empty_table(), tmp_path / empty)
+    write_table(FORECASTS.empty_table(), tmp_path / empty)
     files = [DataFile(path=f"{shard}/a.forecasts", shard=0, rows=2)]
     files += [DataFile(path=empty, shard=1, rows=0)]
     letters = DataFile(path=f"{letters_shard}/a.letters", shard=0, rows=1)

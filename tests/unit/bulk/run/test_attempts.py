@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adprior_bulk.run.attempts import Attempts
-from adprior_bulk.run.engines import Answer, Engine, Forecasted, Refused, Task
+from adprior_bulk.run.user_forecaster import Answer, Forecasted, Refused, Task, UserForecaster
 from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.prompt.context import UserContext
 
@@ -20,7 +20,7 @@ class WorkerDiedError(Exception):
     pass
 
 
-class DiesOf(Engine):
+class DiesOf(UserForecaster):
     """An engine whose worker dies on a user."""
 
     def __init__(self, user_id: str) -> None:

@@ -60,7 +60,7 @@ def test_a_directory_that_leaves_room_is_rays_to_use(
 def test_without_a_place_for_the_link_the_variable_its_length_and_the_limit_are_named(
     long: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_directory, "_SHORT_PLACES", (str(long / "nowhere"),))
+    monkeypatch.setattr(ray_directory, "_LINK_PARENTS", (str(long / "nowhere"),))
     told = rf"TMPDIR has {len(str(long))} characters.* room for 39 \(AF_UNIX paths have 107\)"
     with pytest.raises(EnvironmentProblemError, match=told), short_directory():
         pass

@@ -8,20 +8,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from adprior_bulk.inputs.staging import list_pieces
+from adprior_bulk.inputs.pieces import Inputs, list_pieces
 from adprior_bulk.output.manifest import DataFile
-from adprior_bulk.output.summary import Summary
-from adprior_bulk.output.tables import FORECASTS, rows_to_table, write_whole
-from adprior_bulk.run.engines import Engine, EngineSettings
-from adprior_bulk.run.settings import Inputs, Rules
-from adprior_bulk.run.shard import Record, ShardPlan
+from adprior_bulk.output.tables import FORECASTS, rows_to_table, write_table
+from adprior_bulk.run.due_users import Rules
+from adprior_bulk.run.shard_plan import Record, ShardPlan
+from adprior_bulk.run.summary import Summary
+from adprior_bulk.run.user_forecaster import ForecasterSettings, UserForecaster
 from adprior_bulk.run.workers import ShardWorker, StagingWorker, read_answer
 from adprior_runtime.errors import AdpriorError, ArtefactError
 
 AS_OF = datetime(2024, 5, 1, tzinfo=UTC)
 
 
-class Unready(EngineSettings):
+class Unready(ForecasterSettings):
     """An engine that cannot be opened."""
 
     def __init__(self, error: Exception) -> None:
@@ -31,7 +31,7 @@ class Unready(EngineSettings):
     def name(self) -> str:
         return "unready"
 
-    def open(self) -> Engine:
+    def open(self) -> UserForecaster:
         raise self._error
 
 
@@ -90,7 +90,7 @@ def test_forecasts_from_the_future_are_made_anew_or_dropped(tmp_path: Path) -> N
         for user, as_of in (("again", far), ("gone", far), ("kept", now))
     ]
     previous[2] = (*previous[2][:8], soon, *previous[2][9:])
-    write_whole(rows_to_table(previous, FORECASTS), tmp_path / "before.parquet")
+    write_table(rows_to_table(previous, FORECASTS), tmp_path / "before.parquet")
     plan = replace(_plan(tmp_path), previous={0: ["before.parquet"]})
     plan = replace(plan, rules=replace(plan.rules, shards=1))
     plan.staged.mkdir(parents=True)
@@ -142,11 +142,11 @@ def test_what_a_run_costs() -> None:
     # The speed is that of this command's forecasts: 50 in the 5 s of its only shard.
     assert (told["forecast_now"], told["working_s"], told["wall_s"]) == (50, 5.0, 20.0)
     rows = dict(line.rsplit(maxsplit=1) for line in summary.to_text().splitlines() if " " in line)
-    assert rows["forecasts a second"] == "10.0"
+    assert rows["forecasts per second"] == "10.0"
     assert told["exact_fraction"] == 0.8
     # 50 forecasts in 20 s at 0.001 a second.
     assert told["cost_per_million_users"] == pytest.approx(400.0)
-    assert "cost of a million forecasts   400.00" in summary.to_text()
+    assert "cost per million forecasts    400.00" in summary.to_text()
     nothing = Summary.of([], [], engine="x", workers=1, wall_s=0, version="", price_per_hour=1.0)
     assert nothing.to_json()["users_per_s"] is None
     assert nothing.to_json()["cost_per_million_users"] is None

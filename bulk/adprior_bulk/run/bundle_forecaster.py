@@ -1,4 +1,4 @@
-"""The engine without a server: each worker holds the bundle."""
+"""Forecasts without a server: each worker loads the bundle."""
 
 from __future__ import annotations
 
@@ -8,18 +8,25 @@ from pathlib import Path
 
 import numpy as np
 
-from adprior_bulk.run.engines import Answer, Engine, EngineSettings, Forecasted, Task, refused
+from adprior_bulk.run.user_forecaster import (
+    Answer,
+    Forecasted,
+    ForecasterSettings,
+    Refused,
+    Task,
+    UserForecaster,
+)
 from adprior_runtime.forecast.forecaster import Forecaster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InProcess(EngineSettings):
-    """A bundle's forecasts.
+class BundleSettings(ForecasterSettings):
+    """A bundle to forecast with.
 
     Attributes:
         bundle: Its directory, the same on every node.
-        top_k: Advertisers of a forecast; None for the bundle's number.
-        threads: Of one forward pass; a core for each worker is the most a node gives.
+        top_k: Advertisers per forecast; None for the bundle's default.
+        threads: Threads per forward pass. Each worker has one core.
     """
 
     bundle: Path
@@ -28,41 +35,41 @@ class InProcess(EngineSettings):
 
     @property
     def name(self) -> str:
-        """See `EngineSettings.name`."""
+        """See `ForecasterSettings.name`."""
         return "in-process"
 
-    def open(self) -> Engine:
-        """See `EngineSettings.open`."""
-        return InProcessEngine(self)
+    def open(self) -> UserForecaster:
+        """See `ForecasterSettings.open`."""
+        return BundleForecaster(self)
 
 
-class InProcessEngine(Engine):
-    """Prompts of like length follow one another; the embedded engine reads one at a time."""
+class BundleForecaster(UserForecaster):
+    """Runs one prompt at a time, as the embedded engine does, in order of length."""
 
-    def __init__(self, settings: InProcess) -> None:
+    def __init__(self, settings: BundleSettings) -> None:
         self._forecaster = Forecaster(settings.bundle, threads=settings.threads)
         self._top_k = settings.top_k
 
     def forecast(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
-        """See `Engine.forecast`; shortest prompts first."""
+        """See `UserForecaster.forecast`; shortest prompts first."""
         prompts: list[tuple[int, list[int]]] = []
         for place, task in enumerate(tasks):
             try:
                 prompts.append((place, self._forecaster.prompt_ids(task.context)))
-            except Exception as error:  # noqa: BLE001  one user's failure is not the others'
-                yield task, refused(error)
+            except Exception as error:  # noqa: BLE001  one user's failure must not stop the others
+                yield task, Refused.of(error)
         for place, prompt in sorted(prompts, key=lambda item: len(item[1])):
             yield tasks[place], self._answer(prompt)
 
     def close(self) -> None:
-        """See `Engine.close`."""
+        """See `UserForecaster.close`."""
 
     def _answer(self, prompt: list[int]) -> Answer:
         try:
             found = self._forecaster.forecast_prompt(prompt, self._top_k)
-        except Exception as error:  # noqa: BLE001  one user's failure is not the others'
-            return refused(error)
-        # Rounding may step over the bounds; a client that reads an answer cuts it likewise.
+        except Exception as error:  # noqa: BLE001  one user's failure must not stop the others
+            return Refused.of(error)
+        # Rounding may exceed the bounds; clients clamp served answers in the same way.
         return Forecasted(
             advertiser_ids=found.advertiser_ids.tolist(),
             log_probs=np.minimum(found.log_probs, 0).tolist(),

@@ -1,6 +1,6 @@
-"""Ray: started for this run or joined, kept quiet, and what it runs.
+"""Ray: start it for a run or join a cluster, keep it quiet, and map a function over items.
 
-Ray keeps usage statistics and sends them home unless told not to; here it is told so.
+Ray sends usage statistics to its makers unless this is disabled; here it is.
 """
 
 from __future__ import annotations
@@ -19,26 +19,27 @@ from adprior_runtime.engines.processors import available_processors
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 
 _OBJECT_STORE_BYTES: Final = 128 << 20
-"""Of a local Ray: only what is to be done and what was done goes through it."""
+"""For a local Ray: only shard numbers and records go through the object store."""
 _IN_FLIGHT: Final = 2
-"""Items that an actor has: at one only, it would wait for Ray's next round after each."""
-_STARTS_THAT_MAY_FAIL: Final = 20
-"""Deaths of workers in a row, while they start, before it is said that they cannot."""
+"""Items per actor. With one, an actor would wait for Ray's next scheduling round after each."""
+_FAILED_STARTS: Final = 20
+"""Consecutive deaths of starting workers after which the run fails."""
 
 
 @contextmanager
 def connect(address: str | None, workers: int | None) -> Iterator[int]:
-    """Start a local Ray, or join a cluster; yield how many workers there are to be.
+    """Start a local Ray, or join a cluster; yield the number of workers.
 
-    A Ray that this process is connected to already is used, and left as it is.
+    If this process is already connected to a Ray, that one is used and left running.
 
     Args:
-        address: Of the cluster; None starts one on this machine, reachable from it alone.
-        workers: How many, each with one core; None for as many as there are cores, or for as many
-            as this process may use where it starts Ray itself.
+        address: Address of the cluster; None starts Ray on this machine, on loopback only.
+        workers: Number of workers, each with one core. None uses all cores of the cluster; on a
+            local Ray, all cores that this process may use.
 
     Raises:
-        EnvironmentProblemError: There is no such cluster, or it has too few cores.
+        EnvironmentProblemError: There is no such cluster, or it has no cores.
+        InvalidInputError: It has fewer cores than ``workers``.
     """
     with short_directory() as directory, _connected(address, workers, directory) as found:
         yield found
@@ -62,7 +63,7 @@ def _connected(address: str | None, workers: int | None, directory: str | None) 
             "_temp_dir": directory,
         }
         try:
-            with _without_stderr(), _own_sigterm():
+            with _without_stderr(), _keep_sigterm_handler():
                 ray.init(
                     address=address or "local",
                     logging_level=logging.ERROR,
@@ -73,17 +74,17 @@ def _connected(address: str | None, workers: int | None, directory: str | None) 
             reason = " ".join(str(error).split())
             raise EnvironmentProblemError(f"Ray at {address or 'local'}: {reason}") from error
     try:
-        # Ray prints to standard output what becomes of its workers; that is the summary's.
+        # Ray reports on its workers on standard output, which is reserved for the summary.
         with redirect_stdout(sys.stderr):
-            yield _fitting(workers, int(ray.cluster_resources().get("CPU", 0)))
+            yield _choose_workers(workers, int(ray.cluster_resources().get("CPU", 0)))
     finally:
         if not joined:
             ray.shutdown()
 
 
 @contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Keep what SIGTERM does: Ray's own handler ends the process with its number for a status."""
+def _keep_sigterm_handler() -> Iterator[None]:
+    """Restore the SIGTERM handler: Ray's own exits with the signal's number as the status."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -99,27 +100,27 @@ def map_items(
     *,
     workers: int,
 ) -> Iterator[str]:
-    """Run a function over items on Ray Data's actor pool; yield what it returns, as it comes.
+    """Run a function over items on Ray Data's actor pool; yield its results as they arrive.
 
-    An actor that dies is started again, and does again what it was at. No more items are under way
-    than two for each actor, and only text comes back, so that the object store stays small.
+    An actor that dies is started again and repeats its items. Each actor has at most two items, and
+    results are text, so that the object store stays small.
 
     Args:
-        items: What to do, named by a text; each goes to one worker.
+        items: The function's arguments; each goes to one worker.
         make: Called once on each worker; returns the function.
-        arguments: For ``make``.
-        workers: How many actors, of one core each.
+        arguments: Arguments of ``make``.
+        workers: Number of actors, with one core each.
 
     Raises:
-        EnvironmentProblemError: Ray lost what it cannot replace.
+        EnvironmentProblemError: Ray lost something that it cannot replace.
     """
     import ray.data  # noqa: PLC0415
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.max_consecutive_actor_init_deaths = _STARTS_THAT_MAY_FAIL
-    context.execution_no_progress_timeout_s = -1  # a shard may take long; fleets have a patience
+    context.max_consecutive_actor_init_deaths = _FAILED_STARTS
+    context.execution_no_progress_timeout_s = -1  # shards may be slow
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if not items:
         return
@@ -140,8 +141,8 @@ def map_items(
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1:] or [""]
         raise EnvironmentProblemError(
-            f"Ray gave up: {type(error).__name__}: {reason[0].strip()}; start the run again, "
-            "and it goes on"
+            f"Ray gave up: {type(error).__name__}: {reason[0].strip()}; start the run "
+            "again and it will continue"
         ) from error
 
 
@@ -157,7 +158,7 @@ class _Worker:
 
 @contextmanager
 def _without_stderr() -> Iterator[None]:
-    """Keep a library's native code from writing to standard error; its exceptions tell enough."""
+    """Silence native code that writes to standard error; its exceptions say enough."""
     sys.stderr.flush()
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -170,7 +171,7 @@ def _without_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _fitting(workers: int | None, cores: int) -> int:
+def _choose_workers(workers: int | None, cores: int) -> int:
     if workers is not None and workers > cores:
         raise InvalidInputError(f"--workers {workers}: Ray has {cores} cores, one for each worker")
     if cores < 1:

@@ -1,4 +1,4 @@
-"""How fast a run forecasts: one definition, for the bar, the summary and the JSON."""
+"""The pace of a run, defined once for the progress bar and the summary, and the progress bar."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any, Final, Self
 
 from tqdm import tqdm
 
-from adprior_bulk.run.shard import Record
+from adprior_bulk.run.shard_plan import Record
 
 _BAR: Final = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit}s [{elapsed}{postfix}]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """Forecasts, and the time that they took.
+    """Forecasts made by one command, and the time they took.
 
     Attributes:
-        shards: How many were done.
-        forecasts: How many were made.
-        working_s: From the first shard's begin to the last one's end, over all workers: what comes
-            before (inputs split by user, Ray and its workers started) is not in it.
+        shards: Shards done.
+        forecasts: Forecasts made.
+        working_s: Time from the start of the first shard to the end of the last, over all workers.
+            It excludes starting Ray and splitting the inputs.
     """
 
     shards: int
@@ -31,7 +31,7 @@ class Pace:
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> Self:
-        """Return the pace of shards that one command did."""
+        """Return the pace of some shards."""
         ends = (record.ended_at for record in records)
         begins = (record.began_at for record in records)
         return cls(
@@ -42,16 +42,16 @@ class Pace:
 
     @property
     def forecasts_per_s(self) -> float | None:
-        """Forecasts a second; None where there are none."""
+        """Forecasts per second; None without forecasts."""
         return self.forecasts / self.working_s if self.working_s and self.forecasts else None
 
     def left_s(self, waiting: int) -> float:
-        """Return the seconds that so many shards more will take."""
+        """Return the seconds that ``waiting`` more shards will take."""
         return self.working_s / self.shards * waiting if self.shards else 0.0
 
 
 def open_bar(title: str, *, total: int, waiting: int, unit: str, quiet: bool) -> Any:
-    """Return a progress bar that tells how much is done, and no speed of its own."""
+    """Return a progress bar without a speed of its own."""
     return tqdm(
         total=total,
         initial=total - waiting,
@@ -65,10 +65,10 @@ def open_bar(title: str, *, total: int, waiting: int, unit: str, quiet: bool) ->
 
 
 def show_pace(bar: Any, pace: Pace, waiting: int) -> None:
-    """Move a bar on by one shard, and show forecasts, their speed and the time left."""
-    told = [f"{pace.forecasts:,} forecasts"]
+    """Advance a bar by one shard, and show the forecasts, their rate and the time left."""
+    shown = [f"{pace.forecasts:,} forecasts"]
     if pace.forecasts_per_s is not None:
-        told.append(f"{pace.forecasts_per_s:,.1f}/s")
-    told.append(f"{tqdm.format_interval(pace.left_s(waiting))} left")
-    bar.set_postfix_str(", ".join(told), refresh=False)
+        shown.append(f"{pace.forecasts_per_s:,.1f}/s")
+    shown.append(f"{tqdm.format_interval(pace.left_s(waiting))} left")
+    bar.set_postfix_str(", ".join(shown), refresh=False)
     bar.update()

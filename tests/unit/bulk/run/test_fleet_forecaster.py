@@ -10,13 +10,15 @@ import grpc
 import numpy as np
 import pytest
 
-from adprior_bulk.run.engines import Answer, Forecasted, Refused, Task
-from adprior_bulk.run.fleet import Fleet, ask_bundle_id
+from adprior_bulk.run.fleet_forecaster import FleetSettings, ask_bundle_id
+from adprior_bulk.run.user_forecaster import Answer, Forecasted, Refused, Task
 from adprior_client import ClientError
 from adprior_runtime import contract
 from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.prompt.context import UserContext
 from support.fake_triton import FakeTriton, forecast_tensors
+
+pytest_plugins = ("support.fake_triton",)
 
 CONTEXT = UserContext(profile={}, history=(), as_of=datetime(2024, 5, 1, tzinfo=UTC))
 RAW = b'{"as_of":"2024-05-01"}'
@@ -24,7 +26,7 @@ TASKS = [Task(user_id=f"u{n}", raw=RAW + b" " * n, context=CONTEXT) for n in (5,
 
 
 def _ask(server: FakeTriton, tasks: list[Task], **settings: Any) -> dict[str, Answer]:
-    fleet = Fleet(client=server.config(), top_k=2, bundle_id="bundle-1", **settings)
+    fleet = FleetSettings(client=server.config(), top_k=2, bundle_id="bundle-1", **settings)
     engine = fleet.open()
     try:
         return {task.user_id: answer for task, answer in engine.forecast(tasks)}
@@ -89,7 +91,7 @@ def _other_bundle(_model: str, _asked: Any) -> Any:
     ("status", "answer", "told"),
     [
         (grpc.StatusCode.UNAVAILABLE, _two, "no answer within 0.3 s"),
-        (None, _other_bundle, "the fleet serves bundle other, this run is of bundle-1"),
+        (None, _other_bundle, "the fleet serves bundle other, this run expects bundle-1"),
         (grpc.StatusCode.PERMISSION_DENIED, _two, "advertiser_retrieval at"),
     ],
 )
@@ -113,7 +115,9 @@ def test_a_user_who_is_never_answered_does_not_stop_the_others(triton: FakeTrito
 
     triton.answer = silent_on_one
     client = replace(triton.config(), deadline_s=0.1)
-    fleet = Fleet(client=client, top_k=2, bundle_id="bundle-1", patience_s=2.0, concurrency=1)
+    fleet = FleetSettings(
+        client=client, top_k=2, bundle_id="bundle-1", patience_s=2.0, concurrency=1
+    )
     engine = fleet.open()
     try:
         answers = {task.user_id: answer for task, answer in engine.forecast(TASKS)}

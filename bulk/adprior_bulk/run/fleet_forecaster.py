@@ -1,10 +1,10 @@
-"""The engine that asks servers: several, each user's calls to one of them, others when it is down.
+"""Forecasts from a fleet of servers; the client picks a server for each user, or another if down.
 
-As many calls are under way as the worker may have, and no more: a server that is slow is asked less
-often, and one that says it has too much to do (RESOURCE_EXHAUSTED) is asked again after a pause
-that grows. While nobody answers, the worker waits, up to its patience; then the run stops, and goes
-on where it was when it is started again. A user who is not answered for so long, though others are,
-is refused: one context must not stop the rest.
+A worker has at most ``concurrency`` calls in flight, so that a slow server receives fewer. A server
+that is overloaded (RESOURCE_EXHAUSTED) is asked again after a growing pause. While no server
+answers, the worker waits, up to its patience; then the run stops, and continues when it is started
+again. A user whose calls all fail while other users get answers is refused, so that one context
+does not stop the rest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
-from adprior_bulk.run.engines import Answer, Engine, EngineSettings, Forecasted, Task, refused
+from adprior_bulk.run.user_forecaster import (
+    Answer,
+    Forecasted,
+    ForecasterSettings,
+    Refused,
+    Task,
+    UserForecaster,
+)
 from adprior_client import BadAnswerError, ClientConfig, Forecast, RetrievalClient
 from adprior_client.errors import (
     CancelledError,
@@ -33,21 +40,21 @@ from adprior_runtime.errors import EnvironmentProblemError
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
 _BAD_ANSWERS: Final = 3
-"""After so many of one user the answer is believed: the server fails on them."""
+"""After this many bad answers for one user, the user is refused."""
 _PROBES: Final = 3
-_NOBODY: Final = b'{"as_of":"2024-01-01"}'
+_EMPTY_USER: Final = b'{"as_of":"2024-01-01"}'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fleet(EngineSettings):
+class FleetSettings(ForecasterSettings):
     """Servers that all serve one bundle.
 
     Attributes:
         client: Their addresses, deadline and TLS.
-        top_k: Advertisers of a forecast; None for the bundle's number.
-        bundle_id: What they serve; other answers are not taken.
-        concurrency: Calls that one worker has under way.
-        patience_s: How long nobody need answer before the run stops.
+        top_k: Advertisers per forecast; None for the bundle's default.
+        bundle_id: Their bundle; answers from another are rejected.
+        concurrency: Calls in flight per worker.
+        patience_s: Time without any answer after which the run stops.
     """
 
     client: ClientConfig
@@ -58,33 +65,33 @@ class Fleet(EngineSettings):
 
     @property
     def name(self) -> str:
-        """See `EngineSettings.name`."""
+        """See `ForecasterSettings.name`."""
         return "served"
 
-    def open(self) -> Engine:
-        """See `EngineSettings.open`."""
-        return FleetEngine(self)
+    def open(self) -> UserForecaster:
+        """See `ForecasterSettings.open`."""
+        return FleetForecaster(self)
 
 
-class FleetEngine(Engine):
-    """Asks for users of like length together, so that a server's batches are of like length."""
+class FleetForecaster(UserForecaster):
+    """Sends users in order of context length, so that a server's batches are of similar length."""
 
-    def __init__(self, settings: Fleet) -> None:
+    def __init__(self, settings: FleetSettings) -> None:
         self._settings = settings
         self._client = RetrievalClient(replace(settings.client, fail_open=False))
         self._pool = ThreadPoolExecutor(settings.concurrency, "adprior-bulk")
 
     def forecast(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
-        """See `Engine.forecast`; shortest contexts first.
+        """See `UserForecaster.forecast`; shortest contexts first.
 
         Raises:
-            EnvironmentProblemError: Nobody answered for too long.
+            EnvironmentProblemError: No server answered within the patience.
         """
         ordered = sorted(tasks, key=lambda task: len(task.raw))
         yield from zip(ordered, self._pool.map(self._ask, ordered), strict=True)
 
     def close(self) -> None:
-        """See `Engine.close`."""
+        """See `UserForecaster.close`."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 
@@ -94,9 +101,11 @@ class FleetEngine(Engine):
         problem: ClientError
         while True:
             try:
-                return self._checked(self._forecast(task))
+                return self._checked(
+                    self._client.forecast(task.raw, self._settings.top_k, user_id=task.user_id)
+                )
             except InvalidArgumentError as error:
-                return refused(error)
+                return Refused.of(error)
             except (UnavailableError, DeadlineError, CancelledError, OtherBundleError) as error:
                 problem = error
             except DeniedError as error:
@@ -104,37 +113,38 @@ class FleetEngine(Engine):
             except BadAnswerError as error:
                 bad_answers += 1
                 if bad_answers == _BAD_ANSWERS:
-                    return refused(error)
+                    return Refused.of(error)
                 problem = error
             if time.monotonic() - began + pause_s > self._settings.patience_s:
-                is_silence = isinstance(problem, UnavailableError | DeadlineError)
-                if is_silence and self._answers_others(task.user_id):
-                    return refused(problem)
-                raise EnvironmentProblemError(
-                    f"no answer within {self._settings.patience_s:g} s; the last one failed with: "
-                    f"{problem}; start the run again, and it goes on"
-                ) from problem
+                return self._give_up(task, problem)
             time.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  no secret
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
+    def _give_up(self, task: Task, problem: ClientError) -> Answer:
+        """Refuse the user if their server answers others; otherwise stop the run."""
+        is_silence = isinstance(problem, UnavailableError | DeadlineError)
+        if is_silence and self._answers_others(task.user_id):
+            return Refused.of(problem)
+        raise EnvironmentProblemError(
+            f"no answer within {self._settings.patience_s:g} s; the last error: {problem}; start "
+            "the run again and it will continue"
+        ) from problem
+
     def _answers_others(self, user_id: str) -> bool:
-        """Whether a user of whom nothing is known is answered, by whoever this one's server is."""
+        """Return whether this user's server answers for a user without any history."""
         # A client of its own: in ours, this user may have opened the server's circuit breaker.
         with RetrievalClient(replace(self._settings.client, fail_open=False)) as client:
             for _ in range(_PROBES):
                 with suppress(ClientError):
-                    found = client.forecast(_NOBODY, self._settings.top_k, user_id=user_id)
+                    found = client.forecast(_EMPTY_USER, self._settings.top_k, user_id=user_id)
                     return found.bundle_id == self._settings.bundle_id
                 time.sleep(min(self._settings.patience_s / 10, _LONGEST_PAUSE_S))
         return False
 
-    def _forecast(self, task: Task) -> Forecast:
-        return self._client.forecast(task.raw, self._settings.top_k, user_id=task.user_id)
-
     def _checked(self, found: Forecast) -> Answer:
         if found.bundle_id != self._settings.bundle_id:
             raise OtherBundleError(
-                f"the fleet serves bundle {found.bundle_id}, this run is of "
+                f"the fleet serves bundle {found.bundle_id}, this run expects "
                 f"{self._settings.bundle_id}"
             )
         return Forecasted(
@@ -151,17 +161,17 @@ def ask_bundle_id(config: ClientConfig, top_k: int | None = None) -> str:
 
     Args:
         config: How to reach them.
-        top_k: How many advertisers they will be asked for; None for the bundle's number.
+        top_k: Advertisers per forecast of the run; None for the bundle's default.
 
     Raises:
-        ClientError: A server does not answer, or takes no request for so many.
-        EnvironmentProblemError: They do not serve the same one.
+        ClientError: A server does not answer, or refuses this ``top_k``.
+        EnvironmentProblemError: They serve different bundles.
     """
     found = {}
     for url in config.urls:
         with RetrievalClient(replace(config, urls=(url,), fail_open=False)) as client:
-            found[url] = client.forecast(_NOBODY, top_k).bundle_id
+            found[url] = client.forecast(_EMPTY_USER, top_k).bundle_id
     if len(set(found.values())) > 1:
-        told = ", ".join(f"{url}: {bundle_id}" for url, bundle_id in found.items())
-        raise EnvironmentProblemError(f"the servers serve different bundles: {told}")
+        listed = ", ".join(f"{url}: {bundle_id}" for url, bundle_id in found.items())
+        raise EnvironmentProblemError(f"the servers serve different bundles: {listed}")
     return next(iter(found.values()))

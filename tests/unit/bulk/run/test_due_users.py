@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from adprior_bulk.inputs.candidates import GivenUser
-from adprior_bulk.inputs.incremental import Due, Previous, events_digest, why_due
-from adprior_bulk.run.settings import Rules
+from adprior_bulk.run.due_users import Due, Previous, Rules, events_digest, why_due
 from adprior_runtime.prompt.context import Event, UserContext
 
 DAY = timedelta(days=1)
@@ -35,7 +34,7 @@ PREVIOUS = Previous(
     last_activity=HISTORY[-1].time,
     expires_at=THEN + 7 * DAY,
     counted_from=THEN - 30 * DAY,
-    events_digest=events_digest(HISTORY, THEN - 30 * DAY, THEN),
+    events_digest=events_digest(HISTORY[2:]),
 )
 
 
@@ -77,11 +76,10 @@ def test_who_is_due(context: GivenUser, previous: Previous | None, rules: Rules,
 
 def test_the_digest_is_of_what_there_is_and_not_of_its_order() -> None:
     events = [_event(5, f"brand {n}") for n in range(20)]
-    start, end = THEN - 30 * DAY, THEN
-    expected = events_digest(events, start, end)
+    expected = events_digest(events)
     shuffled = random.Random(1).sample(events, len(events))
-    assert events_digest(shuffled, start, end) == expected
-    assert events_digest([*events, events[0]], start, end) != expected
-    assert events_digest(events[1:], start, end) != expected
+    assert events_digest(shuffled) == expected
+    assert events_digest([*events, events[0]]) != expected
+    assert events_digest(events[1:]) != expected
     assert -(2**63) <= expected < 2**63
-    assert events_digest([], start, end) == 0
+    assert events_digest([]) == 0

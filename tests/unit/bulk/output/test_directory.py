@@ -11,19 +11,10 @@ import pandas as pd  # type: ignore[import-untyped]
 import pyarrow.dataset as ds
 import pytest
 
-from adprior_bulk.output.manifest import (
-    DEAD_LETTERS,
-    VERSIONS,
-    DataFile,
-    Manifest,
-    drop_old_versions,
-)
-from adprior_bulk.output.old_layout import adopt_old_layout
+from adprior_bulk.output.directory import drop_old_versions, show_table
+from adprior_bulk.output.manifest import DEAD_LETTERS, VERSIONS, DataFile, Manifest
 from adprior_bulk.output.tables import DEAD_LETTERS as LETTERS
-from adprior_bulk.output.tables import FORECASTS, rows_to_table, write_whole
-from adprior_bulk.output.visible import show_table
-from adprior_client import ParquetForecasts
-from adprior_client.stored.parquet_files import OLD_MANIFEST
+from adprior_bulk.output.tables import FORECASTS, rows_to_table, write_table
 from adprior_runtime.errors import InvalidInputError
 
 _SHARDS = 3
@@ -31,17 +22,16 @@ _USERS = [f"u{number}" for number in range(6)]
 _DAY = datetime(2024, 5, 1, tzinfo=UTC)
 
 
-def _write(directory: Path, version: str, *, old: bool = False) -> Manifest:
+def _write(directory: Path, version: str) -> Manifest:
     """Write a version's files, and return the manifest that lists them."""
-    ending, top = ("parquet", "") if old else ("forecasts", f"{VERSIONS}/")
     files = []
     for shard in range(_SHARDS):
-        path = f"{top}date=2024-05-01/shard={shard:04d}/{version}.{ending}"
+        path = f"{VERSIONS}/date=2024-05-01/shard={shard:04d}/{version}.forecasts"
         times = (None, _DAY + timedelta(days=7), _DAY, 1)
         rows = [
             (user, _DAY, [7], [-0.5], True, 0.5, version, *times) for user in _USERS[shard::_SHARDS]
         ]
-        write_whole(rows_to_table(rows, FORECASTS), directory / path)
+        write_table(rows_to_table(rows, FORECASTS), directory / path)
         files.append(DataFile(path=path, shard=shard, rows=len(rows)))
     return Manifest(
         version=version,
@@ -63,7 +53,7 @@ def _publish(directory: Path, version: str) -> Manifest:
     (directory / "_runs" / version / "done").mkdir(parents=True)
     (directory / "_runs" / version / "done" / "0000.json").write_text("{}")
     letters = rows_to_table([("w", "INTERNAL", "it failed")], LETTERS)
-    write_whole(letters, directory / DEAD_LETTERS / "date=2024-05-01/shard=0000" / "a.letters")
+    write_table(letters, directory / DEAD_LETTERS / "date=2024-05-01/shard=0000" / "a.letters")
     manifest.publish(directory)
     show_table(directory, manifest)
     drop_old_versions(directory, manifest, keep=2)
@@ -137,48 +127,8 @@ def test_without_hard_links_the_files_are_copied_once(
     assert _read(tmp_path) == dict.fromkeys(_USERS, "first")
 
 
-def test_a_directory_of_an_earlier_version_becomes_one_of_today(tmp_path: Path) -> None:
-    """Both versions that it kept stay, and clients find the current one before and after."""
-    first, second = (_write(tmp_path, name, old=True) for name in ("first", "second"))
-    first.keep(tmp_path)
-    second.publish(tmp_path)
-    (tmp_path / "_manifest.json").rename(tmp_path / OLD_MANIFEST)
-    assert Manifest.load(tmp_path) == second
-    assert len(ParquetForecasts(tmp_path)) == len(_USERS)
-    adopt_old_layout(tmp_path)
-    manifest = Manifest.load(tmp_path)
-    assert manifest is not None
-    show_table(tmp_path, manifest)
-    assert _read(tmp_path) == dict.fromkeys(_USERS, "second")
-    found = {path.name for path in tmp_path.iterdir()}
-    assert found == {"_manifest.json", "_manifests", VERSIONS} | {
-        f"shard-{shard:04d}.parquet" for shard in range(_SHARDS)
-    }
-    for place, version in ((tmp_path, "second"), (tmp_path / "_manifests/first.json", "first")):
-        forecast = ParquetForecasts(place).find("u1")
-        assert forecast is not None
-        assert forecast.bundle_id == version
-
-
-def test_what_unfinished_runs_of_an_earlier_version_left_goes(tmp_path: Path) -> None:
-    """They left files where other tools read, and nothing names them."""
-    _write(tmp_path, "killed", old=True)
-    adopt_old_layout(tmp_path)
-    assert not list(tmp_path.rglob("*.parquet"))
-
-
 def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
     manifest = _write(tmp_path, "first")
     (tmp_path / manifest.files[1].path).unlink()
-    with pytest.raises(InvalidInputError, match="is missing, though the manifest names it"):
+    with pytest.raises(InvalidInputError, match="is missing, though the manifest lists it"):
         show_table(tmp_path, manifest)
-
-
-def test_one_of_an_earlier_version_with_a_file_missing_is_refused(tmp_path: Path) -> None:
-    manifest = _write(tmp_path, "first", old=True)
-    manifest.publish(tmp_path)
-    (tmp_path / "_manifest.json").rename(tmp_path / OLD_MANIFEST)
-    (tmp_path / manifest.files[1].path).unlink()
-    with pytest.raises(InvalidInputError, match=r"lists .*first\.parquet, which is"):
-        adopt_old_layout(tmp_path)
-    assert (tmp_path / OLD_MANIFEST).is_file()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from adprior_bulk.publish.forecast_batches import Batch, ForecastReader
 from adprior_bulk.publish.pipelining import run_all
-from adprior_bulk.publish.turn import LIFETIME_S, LostTurnError
+from adprior_bulk.publish.publisher_lock import LIFETIME_S, LostTurnError
 from adprior_bulk.publish.versions import Version
 from adprior_client.stored.redis_errors import RedisProblemError
 from adprior_client.stored.redis_keys import Keys

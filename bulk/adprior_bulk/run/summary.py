@@ -1,4 +1,4 @@
-"""What a run did, for people and for machines."""
+"""The summary of a run: a table for people, JSON for machines."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from adprior_build.data.profiles import note_profiles, note_unmatched
 from adprior_build.data.repeated_rows import note_repeated
 from adprior_bulk.output.manifest import Manifest
-from adprior_bulk.run.pace import Pace
-from adprior_bulk.run.shard import Record
+from adprior_bulk.run.progress import Pace
+from adprior_bulk.run.shard_plan import Record
 from adprior_runtime.terminal.tables import format_table
 
 
@@ -20,15 +20,15 @@ class Summary:
     """A run's figures.
 
     Attributes:
-        engine: ``in-process``, ``served``, or ``none`` of a dry run.
-        workers: How many.
-        counts: Of users, by what became of them, over all shards.
-        wall_s: Of the whole command, Ray's start included.
-        pace: What this command forecast, and how fast; a run that goes on has others from before.
+        engine: ``in-process``, ``served``, or ``none`` for a dry run.
+        workers: Number of workers.
+        counts: Users by outcome, over all shards.
+        wall_s: Time of the whole command, including Ray's start.
+        pace: Forecasts of this command and their rate; a continued run has others from before.
         seconds: Workers' time, by step.
-        peak_rss_mb: The most memory that a worker held.
-        version: What was published; empty of a dry run.
-        price_per_hour: Of all machines together.
+        peak_rss_mb: Peak memory of the largest worker.
+        version: The published version; empty for a dry run.
+        price_per_hour: Price of all machines together.
         is_old: Whether the same run had been published before.
     """
 
@@ -55,7 +55,7 @@ class Summary:
         version: str,
         price_per_hour: float | None,
     ) -> Summary:
-        """Sum up shards: all that are done, and those that this command did."""
+        """Sum up all shards (``done``) and those of this command (``now``)."""
         counts: Counter[str] = Counter()
         seconds: Counter[str] = Counter()
         for record in done:
@@ -91,13 +91,13 @@ class Summary:
 
     @property
     def exact_fraction(self) -> float | None:
-        """Of the forecasts made, those with a certificate."""
+        """Share of the forecasts that are certified."""
         made = self.counts.get("forecast", 0)
         return self.counts.get("exact", 0) / made if made else None
 
     @property
     def cost_per_million(self) -> float | None:
-        """Price of a million forecasts at this command's pace, Ray's start included."""
+        """Price of a million forecasts at this command's pace, including Ray's start."""
         if self.price_per_hour is None or not self.pace.forecasts:
             return None
         return self.price_per_hour / 3600 * self.wall_s / self.pace.forecasts * 1e6
@@ -109,8 +109,8 @@ class Summary:
             "version": self.version,
             "engine": self.engine,
             "workers": self.workers,
-            **{key: self.counts.get(key, 0) for key in _COUNTS},
-            "inputs": {key: self.counts.get(key, 0) for key in _FOUND},
+            **{key: self.counts.get(key, 0) for key in _OUTCOMES},
+            "inputs": {key: self.counts.get(key, 0) for key in _INPUT_COUNTS},
             "due": due,
             "exact_fraction": self.exact_fraction,
             "forecast_now": self.pace.forecasts,
@@ -124,7 +124,7 @@ class Summary:
         }
 
     def notes(self) -> list[str]:
-        """Return what is to be said of the inputs, one line each."""
+        """Return notes about the inputs, one line each."""
         counts = self.counts
         repeated = {key: counts.get(f"repeated_{key}", 0) for key in ("dropped", "kept")}
         return [
@@ -142,43 +142,43 @@ class Summary:
         ]
 
     def to_text(self) -> str:
-        """Return the table that people see."""
-        rows = [(told, f"{self.counts.get(key, 0):,}") for key, told in _COUNTS.items()]
+        """Return the summary as a table."""
+        rows = [(label, f"{self.counts.get(key, 0):,}") for key, label in _OUTCOMES.items()]
         if self.is_old:
-            rows.insert(0, ("done before, nobody is due now", self.version))
+            rows.insert(0, ("already published", self.version))
         rows += [
             (f"due: {key[4:].replace('_', ' ')}", f"{count:,}")
             for key, count in sorted(self.counts.items())
             if key.startswith("due_")
         ]
-        for told, value, form in (
+        for label, value, form in (
             ("certified exact", self.exact_fraction, "{:.1%}"),
-            ("forecasts a second", self.pace.forecasts_per_s, "{:,.1f}"),
-            ("seconds of forecasting", self.pace.working_s or None, "{:,.1f}"),
-            ("seconds in all", self.wall_s, "{:,.1f}"),
-            ("MB, largest worker", self.peak_rss_mb or None, "{:,.0f}"),
-            ("cost of a million forecasts", self.cost_per_million, "{:,.2f}"),
+            ("forecasts per second", self.pace.forecasts_per_s, "{:,.1f}"),
+            ("forecasting, seconds", self.pace.working_s or None, "{:,.1f}"),
+            ("total, seconds", self.wall_s, "{:,.1f}"),
+            ("peak memory per worker, MB", self.peak_rss_mb or None, "{:,.0f}"),
+            ("cost per million forecasts", self.cost_per_million, "{:,.2f}"),
         ):
             if value is not None:
-                rows.append((told, form.format(value)))
+                rows.append((label, form.format(value)))
         return format_table([("users", "left"), ("", "right")], rows)
 
 
-_FOUND = (
+_INPUT_COUNTS = (
     "repeated_dropped",
     "repeated_kept",
     "profiles_repeated",
     "profiles_nameless",
     "without_profile",
 )
-"""What `adprior_bulk.inputs.assembly.assemble` counts."""
+"""Counts of `adprior_bulk.inputs.assembly.assemble`."""
 
-_COUNTS = {
+_OUTCOMES = {
     "users": "in the input",
     "forecast": "forecast",
-    "skipped": "nothing new",
+    "skipped": "unchanged",
     "carried": "carried over",
     "forgotten": "expired and not in the input",
-    "from_future": "from the future, dropped",
+    "from_future": "dated in the future, dropped",
     "dead_letters": "dead letters",
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from adprior_bulk.run.cluster import connect
+from adprior_bulk.run.ray_cluster import connect
 
 
 @pytest.mark.parametrize(("workers", "cores"), [(None, 3), (2, 2)])
@@ -21,7 +21,7 @@ def test_a_local_ray_has_the_cores_that_the_process_may_use(
         shutdown=lambda: None,
     )
     monkeypatch.setitem(sys.modules, "ray", ray)
-    monkeypatch.setattr("adprior_bulk.run.cluster.available_processors", lambda: 3)
+    monkeypatch.setattr("adprior_bulk.run.ray_cluster.available_processors", lambda: 3)
     with connect(None, workers) as found:
         assert found == cores
     assert asked["num_cpus"] == cores

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from adprior_bulk.output.summary import Summary
-from adprior_bulk.run.pace import Pace, open_bar, show_pace
-from adprior_bulk.run.shard import Record
+from adprior_bulk.run.progress import Pace, open_bar, show_pace
+from adprior_bulk.run.shard_plan import Record
+from adprior_bulk.run.summary import Summary
 
 
 def _record(shard: int, began_at: float, ended_at: float) -> Record:
@@ -42,7 +42,7 @@ def test_bar_summary_and_json_tell_one_speed(capsys: pytest.CaptureFixture[str])
         price_per_hour=None,
     )
     assert summary.to_json()["users_per_s"] == 10.0
-    assert re.search(r"forecasts a second +10\.0\n", summary.to_text())
+    assert re.search(r"forecasts per second +10\.0\n", summary.to_text())
 
 
 def test_a_pace_of_nothing_is_none() -> None:

@@ -1,0 +1,77 @@
+"""The interface of what forecasts users: a bundle in this process, or a fleet of servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from adprior_runtime.errors import AdpriorError
+from adprior_runtime.prompt.context import UserContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A user to forecast; ``raw`` is the context as JSON, ``context`` the same parsed."""
+
+    user_id: str
+    raw: bytes
+    context: UserContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecasted:
+    """A forecast; ``advertiser_ids`` and ``log_probs``, most probable first."""
+
+    advertiser_ids: list[int]
+    log_probs: list[float]
+    exact: bool
+    missing_mass: float
+    bundle_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Why there is no forecast: a gRPC status and a line that quotes nothing of the context."""
+
+    code: str
+    message: str
+
+    @classmethod
+    def of(cls, error: Exception) -> Refused:
+        """Describe a failure; of foreign errors only the type, as messages may quote user data."""
+        if isinstance(error, AdpriorError):
+            return cls(code=error.grpc_code, message=str(error))
+        return cls(code="INTERNAL", message=f"internal error ({type(error).__name__})")
+
+
+Answer = Forecasted | Refused
+
+
+class UserForecaster(Protocol):
+    """Forecasts users."""
+
+    def forecast(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
+        """Yield an answer for each task, in any order.
+
+        Raises:
+            AdpriorError: The forecaster itself failed, whoever the user.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release threads and connections."""
+        ...
+
+
+class ForecasterSettings(Protocol):
+    """Describes a forecaster; sent to each worker, which opens its own."""
+
+    @property
+    def name(self) -> str:
+        """``in-process`` or ``served``."""
+        ...
+
+    def open(self) -> UserForecaster:
+        """Return the forecaster, ready to use."""
+        ...
