@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     cases = read_test_cases(forecaster.bundle, *files)
     random = np.random.default_rng(_SEED)
     chosen = random.permutation(len(cases))[: args.requests]
-    contexts = [cases[index].context for index in chosen]
+    contexts = [cases[index] for index in chosen]
     without = [dataclasses.replace(context, history=()) for context in contexts]
     usual = _split(forecaster, contexts, "forecasts, with history")
     bare = _split(forecaster, without, "forecasts, without")

@@ -1,8 +1,8 @@
-"""Is a log the one that a bundle's model was trained on? The hashes that the bundle records say so.
+"""Comparison of an event log with the one that a bundle's model was trained on, by file hashes.
 
-An evaluation lets baselines learn from the training users of the log it is given. On another log
-they learn from other users than the model did, and nobody knows whether the model saw those that it
-is tested on: so another log is refused unless it is asked for, and then the report says so.
+Baselines learn from the training users of the log that an evaluation is given. On another log they
+learn from other users than the model did, and the model may have seen the test users. Without
+``--other-log``, another log is therefore refused; with it, the report says so.
 """
 
 from __future__ import annotations
@@ -16,21 +16,20 @@ from typing import Any
 from adprior_runtime.bundle import Manifest, hash_file
 from adprior_runtime.errors import InvalidInputError
 
-_SHOWN = 12
-"""Digits of a hash that a message shows."""
+_HASH_DIGITS = 12
+"""In messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogOrigin:
-    """The comparison of a log with the one that a bundle's model was trained on.
+    """The comparison.
 
     Attributes:
         bundle_id: The bundle.
-        given: SHA-256 of each file given, by what it holds: events, profiles, columns.
-        recorded: The same of the files that the model was trained on; empty where nothing is
-            recorded.
-        differences: One clause for each of events and profiles that is another file.
-        trained_on: How many users the model was trained on, where that is recorded.
+        given: SHA-256 of each given file, by content: events, profiles, columns.
+        recorded: SHA-256 of the files that the model was trained on; empty if not recorded.
+        differences: A clause for each of events and profiles that differs.
+        trained_on: Number of training users of the model, if recorded.
     """
 
     bundle_id: str
@@ -41,62 +40,56 @@ class LogOrigin:
 
     @property
     def is_known(self) -> bool:
-        """Whether the bundle records what log its model was trained on."""
+        """Whether the bundle records the log that its model was trained on."""
         return "events" in self.recorded
 
     @property
     def is_other(self) -> bool:
-        """Whether the bundle records another log than this."""
+        """Whether the bundle records another log."""
         return bool(self.differences)
 
-    @property
-    def has_other_columns(self) -> bool:
-        """Whether the same log is read through another column map."""
-        return self.is_known and self.given["columns"] != self.recorded.get("columns")
-
-    def sentences(self, learnt_from: int | None = None) -> list[str]:
-        """Return what whoever reads figures must be told; nothing where all is alike.
+    def sentences(self, training_users: int | None = None) -> list[str]:
+        """Return the warnings for readers of the figures, none if the files are the same.
 
         Args:
-            learnt_from: Training users of this log, where something learns from them.
+            training_users: Number of training users of this log, if baselines learn from them.
         """
         if not self.is_known:
             return [
-                f"Bundle {self.bundle_id} does not record which log its model was trained on: "
-                "whether the model saw the test users, and whether it learnt from the same users "
-                "as the baselines, is not known."
+                f"Bundle {self.bundle_id} does not record which log its model was trained on. The "
+                "model may have seen the test users, or learnt from other users than the baselines."
             ]
         if self.is_other:
             return [
                 f"This is not the log that bundle {self.bundle_id} was trained on: "
-                f"{'; '.join(self.differences)}. Whether the model saw the test users is not known."
-                + self._compare_users(learnt_from)
+                f"{'; '.join(self.differences)}. The model may have seen the test users."
+                + self._compare_users(training_users)
             ]
-        if self.has_other_columns:
+        if self.given["columns"] != self.recorded.get("columns"):
             return [
-                "The log is the model's, the column map is another file than that of its training: "
-                "baselines and prompts may see other columns than the model learnt from."
+                "The log is the one that the model was trained on, but the column map is another "
+                "file: baselines and prompts may use other columns than the training did."
             ]
         return []
 
     @property
     def lacks_profiles_only(self) -> bool:
-        """Whether only the profiles that the model was trained with are not given."""
+        """Whether the only difference is that profiles are not given."""
         same_events = self.given.get("events") == self.recorded.get("events")
         return same_events and "profiles" in self.recorded and "profiles" not in self.given
 
-    def _compare_users(self, learnt_from: int | None) -> str:
-        if learnt_from is None:
+    def _compare_users(self, training_users: int | None) -> str:
+        if training_users is None:
             return ""
         model = "others" if self.trained_on is None else f"{self.trained_on:,} others"
         return (
-            f" The baselines learnt from {learnt_from:,} training users of this log, the model "
-            f"from {model}: fewer users make weaker baselines, which flatters the model, and users "
+            f" The baselines learnt from {training_users:,} training users of this log, the model "
+            f"from {model}. Fewer users make weaker baselines, which flatters the model; users "
             "unlike its own make a weaker model."
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as reports keep it for machines."""
+        """Return the comparison for a report's data."""
         return {
             "is_training_log": not self.is_other if self.is_known else None,
             "given_sha256": dict(self.given),
@@ -105,19 +98,18 @@ class LogOrigin:
 
 
 def add_other_log(parser: argparse.ArgumentParser) -> None:
-    """Declare the option that lets a command go on with another log."""
+    """Declare ``--other-log``."""
     parser.add_argument(
         "--other-log",
         action="store_true",
-        help="go on although the log is not the one that the bundle was trained on; said in the "
-        "output",
+        help="accept a log that the bundle was not trained on; the output says so",
     )
 
 
 def compare_log(
     manifest: Manifest, events: Path, profiles: Path | None, columns: Path
 ) -> LogOrigin:
-    """Compare a log with what a bundle records of its training.
+    """Compare a log with the bundle's training record.
 
     Raises:
         InvalidInputError: A file is missing.
@@ -129,9 +121,10 @@ def compare_log(
             raise InvalidInputError(f"{path}: no such file")
     given = {name: hash_file(path) for name, path in paths.items() if path is not None}
     recorded = {name: inputs[name]["sha256"] for name in paths if name in inputs}
+    files = {name: Path(inputs[name]["file"]) for name in recorded}
     differences = [
         f"{name} {_describe(paths[name], given.get(name))}, the model's "
-        f"{_describe(_file_of(inputs, name), recorded.get(name))}"
+        f"{_describe(files.get(name), recorded.get(name))}"
         for name in ("events", "profiles")
         if "events" in recorded and given.get(name) != recorded.get(name)
     ]
@@ -152,7 +145,7 @@ def require_training_log(
     *,
     other_log: bool,
 ) -> LogOrigin:
-    """Compare as `compare_log` does, and refuse another log unless ``other_log`` allows it.
+    """Compare as `compare_log` does; refuse another log unless ``other_log`` accepts it.
 
     Raises:
         InvalidInputError: It is another log, or a file is missing.
@@ -171,11 +164,7 @@ def require_training_log(
     return origin
 
 
-def _file_of(inputs: Mapping[str, Any], name: str) -> Path | None:
-    return Path(inputs[name]["file"]) if name in inputs else None
-
-
 def _describe(path: Path | None, digest: str | None) -> str:
     if path is None or digest is None:
         return "none"
-    return f"{path.name} (sha256 {digest[:_SHOWN]}\N{HORIZONTAL ELLIPSIS})"
+    return f"{path.name} (sha256 {digest[:_HASH_DIGITS]}\N{HORIZONTAL ELLIPSIS})"

@@ -1,4 +1,4 @@
-"""Messages and bars of benchmarks that `adprior_runtime.terminal.progress` does not have."""
+"""Messages and progress bars of benchmarks."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from adprior_runtime.terminal.progress import progress_bar
 
 
 def say(command: str, *lines: str) -> None:
-    """Tell what a command has found, beside its output."""
+    """Print messages of a command on standard error."""
     for line in lines:
         print(f"{command}: {line}", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def boosting_bar(desc: str, rounds: int) -> Iterator[Callable[[Any], None]]:
-    """Yield a callback for LightGBM that moves a bar by a round."""
+    """Yield a callback for LightGBM that advances a bar by one round."""
     with progress_bar(total=rounds, desc=desc, unit="round", leave=False) as bar:
         yield lambda _: bar.update()

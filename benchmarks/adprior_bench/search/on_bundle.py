@@ -63,4 +63,4 @@ def _prompts(args: argparse.Namespace, bundle: Bundle) -> list[list[int]]:
     cases = read_test_cases(bundle, args.events, args.profiles, args.columns)
     renderer = PromptRenderer.load(bundle.path(PROMPT_FILE), bundle.path(TOKENIZER_FILE))
     chosen = np.random.default_rng(7).permutation(len(cases))[: args.rounds + WARM_UP]
-    return [renderer.render(cases[index].context).token_ids for index in chosen]
+    return [renderer.render(cases[index]).token_ids for index in chosen]

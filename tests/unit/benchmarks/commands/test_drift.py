@@ -10,10 +10,11 @@ import numpy.typing as npt
 import pytest
 
 from adprior_bench.commands.drift import LEAST_SHARE, SHARES_WITHOUT_HISTORY
-from adprior_bench.data.cases import Case, read_test_cases
+from adprior_bench.data.cases import read_test_cases
 from adprior_runtime.cli import main
 from adprior_runtime.forecast.drift import PopularityBins, stability_index
 from adprior_runtime.forecast.forecaster import Forecaster
+from adprior_runtime.prompt.context import UserContext
 from support.small_checkpoint import SmallData, invented_events
 
 
@@ -55,10 +56,10 @@ def test_forecasts_without_history_differ_as_their_mean_does(
     forecaster = Forecaster(bundle)
     bins = PopularityBins(forecaster.advertisers.log_popularity)
 
-    def mean_split(cases: list[Case], **changes: Any) -> npt.NDArray[np.float64]:
+    def mean_split(cases: list[UserContext], **changes: Any) -> npt.NDArray[np.float64]:
         splits = []
         for case in cases:
-            forecast = forecaster.forecast(dataclasses.replace(case.context, **changes))
+            forecast = forecaster.forecast(dataclasses.replace(case, **changes))
             rows = forecaster.advertisers.rows_of(forecast.advertiser_ids)
             splits.append(bins.split(rows, forecast.log_probs))
         mean: npt.NDArray[np.float64] = np.maximum(np.mean(splits, axis=0), LEAST_SHARE)

@@ -8,24 +8,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adprior_bench.data.kept_results import KeptResults, keep_results, key_of, partial_directory
+from adprior_bench.data.kept_results import (
+    FILE,
+    KeptResults,
+    keep_results,
+    key_of,
+    partial_directory,
+)
 from adprior_runtime.errors import InvalidInputError
 
 IDENTITY = {"bundle_id": "b1", "threads": 1}
 
 
 def fill(directory: Path, count: int, *, killed: bool) -> None:
-    """Keep results of 0, 1, ...; then be killed, or fail."""
+    """Keep results 0, 1, ...; then be killed, or fail."""
     with keep_results(directory, IDENTITY, command="fill") as kept:
         for number in range(count):
             kept.put(key_of(str(number)), {"row": np.full(3, number), "half": np.array(0.5)})
-        kept.write()
+        kept.commit()
         if killed:
             os.kill(os.getpid(), signal.SIGKILL)
         raise RuntimeError("stop")
 
 
-def test_what_a_killed_process_kept_is_there(tmp_path: Path) -> None:
+def test_results_of_a_killed_process_survive(tmp_path: Path) -> None:
     process = multiprocessing.get_context("fork").Process(
         target=fill, args=(tmp_path / "out.partial", 5), kwargs={"killed": True}
     )
@@ -43,7 +49,7 @@ def test_what_a_killed_process_kept_is_there(tmp_path: Path) -> None:
     assert not (tmp_path / "out.partial").exists()
 
 
-def test_results_of_a_failed_run_are_kept_and_told(
+def test_results_of_a_failed_run_are_kept_and_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(RuntimeError, match="stop"):
@@ -66,20 +72,23 @@ def test_results_of_another_identity_are_never_used(tmp_path: Path, change: dict
         fill(tmp_path / "out.partial", 2, killed=False)
     with keep_results(tmp_path / "out.partial", IDENTITY | change, command="fill") as kept:
         assert len(kept) == 0
-        assert list((tmp_path / "out.partial").glob("*.npz")) == []
 
 
-@pytest.mark.parametrize("place", [0.1, 0.5, 0.95])
-def test_a_spoilt_file_is_as_if_it_were_not_there(tmp_path: Path, place: float) -> None:
+@pytest.mark.parametrize("place", [0.0, 0.1, 0.5, 0.95])
+def test_a_damaged_result_counts_as_missing(tmp_path: Path, place: float) -> None:
     with pytest.raises(RuntimeError, match="stop"):
         fill(tmp_path / "out.partial", 20, killed=False)
-    (path,) = (tmp_path / "out.partial").glob("*.npz")
+    path = tmp_path / "out.partial" / FILE
     content = bytearray(path.read_bytes())
-    content[int(place * len(content))] ^= 1
+    start = int(place * len(content))
+    content[start : start + 4] = b"\xff" * 4
     path.write_bytes(content)
     with keep_results(tmp_path / "out.partial", IDENTITY, command="fill") as kept:
-        assert len(kept) == 0
-        assert kept.get(key_of("3")) is None
+        for number in range(20):
+            found = kept.get(key_of(str(number)))
+            assert found is None or found["row"].tolist() == [number] * 3
+        kept.put("new", {"row": np.zeros(1)})
+        assert kept.get("new") is not None
 
 
 def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:
@@ -104,18 +113,18 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 def test_without_a_directory_nothing_is_kept() -> None:
     with keep_results(None, IDENTITY, command="fill") as kept:
         kept.put("key", {"row": np.zeros(1)})
-        kept.write()
+        kept.commit()
         assert kept.get("key") is None
 
 
-def test_results_are_written_when_it_is_time(tmp_path: Path) -> None:
+def test_results_are_committed_after_the_interval(tmp_path: Path) -> None:
     KeptResults(tmp_path, interval_s=0).put("k", {"row": np.arange(2)})
     found = KeptResults(tmp_path).get("k")
     assert found is not None
     assert found["row"].tolist() == [0, 1]
 
 
-def test_keys_tell_where_one_part_ends() -> None:
+def test_keys_depend_on_the_parts_boundaries() -> None:
     assert key_of("ab", "c") != key_of("a", "bc")
     assert key_of("ab", b"c") == key_of("ab", "c")
 

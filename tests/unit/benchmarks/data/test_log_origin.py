@@ -31,7 +31,7 @@ def trained_on(files: Files, **inputs: Path | None) -> Manifest:
     return Manifest(bundle_id="b1", training={"training_users": 949, "inputs": recorded})
 
 
-def test_the_models_own_log_wherever_it_lies(files: Files, tmp_path: Path) -> None:
+def test_a_moved_copy_of_the_training_log_is_accepted(files: Files, tmp_path: Path) -> None:
     manifest = trained_on(files)
     moved = shutil.copy(files["events"], tmp_path / "moved.file")
     origin = compare_log(manifest, Path(moved), files["profiles"], files["columns"])
@@ -42,7 +42,7 @@ def test_the_models_own_log_wherever_it_lies(files: Files, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("other", ["events", "profiles"])
-def test_another_log_is_refused_in_one_line_that_names_both(
+def test_the_refusal_of_another_log_names_both_files(
     files: Files, tmp_path: Path, other: str
 ) -> None:
     manifest = trained_on(files)
@@ -51,33 +51,33 @@ def test_another_log_is_refused_in_one_line_that_names_both(
     given = files | {other: changed}
     with pytest.raises(InvalidInputError) as refused:
         require_training_log(manifest, *given.values(), other_log=False)
-    said = str(refused.value)
-    assert "\n" not in said
-    assert f"{other} changed.file (sha256 {hash_file(changed)[:12]}" in said
-    assert f"the model's {other}.file (sha256 {hash_file(files[other])[:12]}" in said
-    assert "--other-log" in said
+    message = str(refused.value)
+    assert "\n" not in message
+    assert f"{other} changed.file (sha256 {hash_file(changed)[:12]}" in message
+    assert f"the model's {other}.file (sha256 {hash_file(files[other])[:12]}" in message
+    assert "--other-log" in message
 
 
-def test_profiles_that_are_not_given_are_asked_for(files: Files) -> None:
+def test_missing_profiles_are_requested(files: Files) -> None:
     events, columns = files["events"], files["columns"]
     with pytest.raises(InvalidInputError, match="was trained on this log with profiles: give them"):
         require_training_log(trained_on(files), events, None, columns, other_log=False)
 
 
-def test_another_log_that_is_asked_for_is_told(files: Files, tmp_path: Path) -> None:
+def test_an_accepted_other_log_is_reported(files: Files, tmp_path: Path) -> None:
     manifest = trained_on(files)
     files["events"] = tmp_path / "changed.file"
     files["events"].write_text("others")
     origin = require_training_log(manifest, *files.values(), other_log=True)
-    (told,) = origin.sentences(28)
-    assert "not the log that bundle b1 was trained on" in told
-    assert "baselines learnt from 28 training users of this log, the model from 949" in told
-    assert "flatters the model" in told
+    (sentence,) = origin.sentences(28)
+    assert "not the log that bundle b1 was trained on" in sentence
+    assert "baselines learnt from 28 training users of this log, the model from 949" in sentence
+    assert "flatters the model" in sentence
     assert origin.to_json()["is_training_log"] is False
 
 
 @pytest.mark.parametrize(("model_had", "given"), [(True, False), (False, True)])
-def test_profiles_on_one_side_alone_are_another_log(
+def test_profiles_on_one_side_only_are_another_log(
     files: Files, model_had: bool, given: bool
 ) -> None:
     manifest = trained_on(files, profiles=files["profiles"] if model_had else None)
@@ -87,20 +87,20 @@ def test_profiles_on_one_side_alone_are_another_log(
     assert "none" in origin.differences[0]
 
 
-def test_another_column_map_is_no_other_log_but_told(files: Files) -> None:
+def test_another_column_map_is_reported_but_accepted(files: Files) -> None:
     manifest = trained_on(files)
     files["columns"].write_text("other columns")
     origin = require_training_log(manifest, *files.values(), other_log=False)
-    (told,) = origin.sentences(949)
-    assert "the column map is another file" in told
+    (sentence,) = origin.sentences(949)
+    assert "the column map is another file" in sentence
 
 
 @pytest.mark.parametrize("training", [{}, {"inputs": {}}])
-def test_a_bundle_that_records_nothing_is_told(files: Files, training: dict[str, Any]) -> None:
+def test_a_bundle_without_a_record_is_reported(files: Files, training: dict[str, Any]) -> None:
     manifest = Manifest(bundle_id="b1", training=training)
     origin = require_training_log(manifest, *files.values(), other_log=False)
-    (told,) = origin.sentences(5)
-    assert "does not record which log" in told
+    (sentence,) = origin.sentences(5)
+    assert "does not record which log" in sentence
     assert origin.to_json()["is_training_log"] is None
 
 
