@@ -10,7 +10,7 @@ from typing import Any
 
 from adprior_build.catalogue.catalogue import read_catalogue
 from adprior_build.data.column_map import ColumnMap
-from adprior_build.data.event_log import Split, UserHistory, name_advertisers, read_users
+from adprior_build.data.event_log import UserHistory, name_advertisers, read_users
 from adprior_build.data.split import Split
 from adprior_runtime.bundle import CATALOGUE_FILE, Bundle
 from adprior_runtime.errors import InvalidInputError

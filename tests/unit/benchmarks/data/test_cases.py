@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from adprior_bench.data.cases import day_contexts, recorded_split
-from adprior_build.data.event_log import Split, UserHistory
+from adprior_build.data.event_log import UserHistory
 from adprior_build.data.split import Split
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.context import Event
