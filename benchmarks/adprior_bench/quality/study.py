@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from adprior_bench.data.cases import recorded_split
-from adprior_bench.data.log_summary import LogSummary
 from adprior_bench.quality.baselines.base import Training
 from adprior_bench.quality.histories import (
     EncodedCase,
@@ -31,10 +30,10 @@ from adprior_bench.quality.histories import (
     encoded_cases,
 )
 from adprior_build.catalogue.catalogue import Catalogue
-from adprior_build.commands.train import VALIDATION_SALT
 from adprior_build.data.column_map import ColumnMap
 from adprior_build.data.event_log import UserHistory, name_advertisers, read_users
-from adprior_build.data.split import Split
+from adprior_build.data.log_summary import LogSummary
+from adprior_build.data.split import VALIDATION_SALT, Split
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.context import UserContext
 

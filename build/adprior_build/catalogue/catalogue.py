@@ -1,4 +1,4 @@
-"""The advertiser catalogue: reading it, refusing what cannot be served, turning it into a trie."""
+"""The advertiser catalogue: reading it, refusing what cannot be served, building its trie."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Catalogue:
 
     Attributes:
         ids: Unique int64 ids.
-        names: One name each.
-        aliases: Other names each goes by.
+        names: One name per advertiser.
+        aliases: The advertiser's other names.
         table: All columns, in the same order.
         source: The file, for error messages.
-        source_rows: Where in it each advertiser stands, counted from 0.
+        source_rows: Each advertiser's row in the file, counted from 0.
     """
 
     ids: tuple[int, ...]
@@ -53,8 +53,8 @@ class Catalogue:
         """Return a function from a name or alias to its advertiser's row; names win.
 
         Args:
-            name_ids: Tokenises a name. Names of the same tokens are then the same, as they are to
-                the model; without it, names that are spelt the same once evened out.
+            name_ids: Tokenises a name; names with the same tokens are equal, as for the model.
+                Without it, names with the same normalised spelling are equal.
         """
 
         def key(name: str) -> Hashable:
@@ -64,11 +64,19 @@ class Catalogue:
         rows.update({key(name): row for row, name in enumerate(self.names)})
         return cache(lambda name: rows.get(key(name)))
 
+    def count_events(
+        self, users: Sequence[UserHistory], name_ids: Callable[[str], Sequence[int]]
+    ) -> list[int]:
+        """Return the number of the users' events of each advertiser, with names by their tokens."""
+        row_of = self.rows_by_name(name_ids)
+        counts = Counter(row_of(event.advertiser or "") for user in users for event in user.events)
+        return [counts[row] for row in range(len(self.ids))]
+
     def check_repeats(self) -> None:
-        """Refuse two advertisers of the same name.
+        """Refuse two advertisers with the same name.
 
         Raises:
-            InvalidInputError: Naming the rows.
+            InvalidInputError: The message names the rows.
         """
         seen: dict[str, int] = {}
         for row, name in enumerate(self.names):
@@ -77,16 +85,16 @@ class Catalogue:
                 raise self._same_names((other, self.names[other]), (row, name))
 
     def check_lengths(self, max_chars: int) -> str | None:
-        """Refuse names that a template's cut makes the same.
+        """Refuse names that become equal when a template cuts them.
 
         Args:
             max_chars: The template's ``max_field_chars``.
 
         Returns:
-            One line about the names that are cut, None where there are none.
+            One line about the names that are cut, None if there are none.
 
         Raises:
-            InvalidInputError: Naming the rows and the limit.
+            InvalidInputError: The message names the rows and the limit.
         """
         seen: dict[str, tuple[int, str]] = {}
         long: dict[int, int] = {}
@@ -110,13 +118,12 @@ class Catalogue:
         """Tokenise names and aliases into a trie.
 
         Returns:
-            The trie, and how many paths lead to each advertiser.
+            The trie, and the number of paths to each advertiser.
 
         Raises:
-            InvalidInputError: Two advertisers have a name of the same tokens.
+            InvalidInputError: Two advertisers have names with the same tokens.
         """
         rows: dict[tuple[int, ...], int] = {}
-        path_counts = [0] * len(self.ids)
         for row, text in self._texts():
             path = tuple(name_ids(text))
             other = rows.setdefault(path, row)
@@ -124,9 +131,9 @@ class Catalogue:
                 theirs = (self.names[other], *self.aliases[other])
                 same = next(each for each in theirs if tuple(name_ids(each)) == path)
                 raise self._same_names((other, same), (row, text))
-        for row in rows.values():
-            path_counts[row] += 1
-        return Trie.build(list(rows), list(rows.values())), path_counts
+        path_counts = Counter(rows.values())
+        trie = Trie.build(list(rows), list(rows.values()))
+        return trie, [path_counts[row] for row in range(len(self.ids))]
 
     def _texts(self) -> Iterator[tuple[int, str]]:
         """Yield every name and alias with its advertiser's row."""
@@ -136,7 +143,7 @@ class Catalogue:
     def _same_names(
         self, one: tuple[int, str], other: tuple[int, str], max_chars: int | None = None
     ) -> InvalidInputError:
-        """Return the error of two advertisers, each a row and a name, that read the same."""
+        """Return the error about two advertisers, each a row and a name, that read the same."""
         places = sorted(self.source_rows[row] for row, _ in (one, other))
         named = " and ".join(f"{self.ids[row]} ({text!r})" for row, text in (one, other))
         if even_out(one[1]) == even_out(other[1]):
@@ -162,37 +169,36 @@ def read_catalogue(path: Path) -> Catalogue:
     ``aliases`` are separated by ``|``. Other columns are kept.
 
     Raises:
-        InvalidInputError: Naming the row: a null, fractional or repeated id, an empty or a
-            repeated name.
+        InvalidInputError: An id is missing, fractional or repeated, or a name is empty or
+            repeated; the message names the row.
     """
     return catalogue_of(read_table(path, ["advertiser_id", "name"], text=["name", "aliases"]), path)
 
 
 def catalogue_of(table: pa.Table, path: Path) -> Catalogue:
-    """Make a catalogue of a table that is, or will be, in a file; see `read_catalogue`."""
+    """Make a catalogue from a table of the file ``path``; see `read_catalogue`."""
     if table.num_rows == 0:
         raise InvalidInputError(f"{path}: no advertisers")
-    if not pa.types.is_integer(table["advertiser_id"].type):
-        found = table["advertiser_id"].type
+    found = table["advertiser_id"].type
+    if not pa.types.is_integer(found):
         raise InvalidInputError(f"{path}: advertiser_id holds {found}, expected int64")
     try:
         ids = table["advertiser_id"].cast(pa.int64())
     except pa.ArrowInvalid as error:
         raise InvalidInputError(f"{path}: advertiser_id does not fit int64: {error}") from error
     table = table.set_column(table.column_names.index("advertiser_id"), "advertiser_id", ids)
-    _check_ids(path, table["advertiser_id"].to_pylist())
+    _check_ids(path, ids.to_pylist())
     _check_texts(path, table)
-    order = pc.sort_indices(table["advertiser_id"])
+    order = pc.sort_indices(ids)
     table = table.take(order)
-    aliases = table["aliases"].to_pylist() if "aliases" in table.column_names else []
+    has_aliases = "aliases" in table.column_names
+    aliases = table["aliases"].to_pylist() if has_aliases else [None] * table.num_rows
     catalogue = Catalogue(
         ids=tuple(table["advertiser_id"].to_pylist()),
         names=tuple(str(name).strip() for name in table["name"].to_pylist()),
         aliases=tuple(
-            tuple(part.strip() for part in (aliases[row] or "").split("|") if even_out(part))
-            if aliases
-            else ()
-            for row in range(table.num_rows)
+            tuple(part.strip() for part in (text or "").split("|") if even_out(part))
+            for text in aliases
         ),
         table=table,
         source=path,
@@ -205,8 +211,8 @@ def catalogue_of(table: pa.Table, path: Path) -> Catalogue:
 def derive_catalogue(users: Sequence[UserHistory], min_users: int) -> pa.Table:
     """List the advertisers that at least ``min_users`` users acted on, the most frequent first.
 
-    Ids count from 1. Names that differ in nothing but white space, unseen characters and the forms
-    of Unicode are one.
+    Ids count from 1. Names that differ only in white space, invisible characters or Unicode forms
+    are one advertiser.
     """
     counts: Counter[str] = Counter()
     for user in users:

@@ -6,8 +6,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from typing import Final
 
 from adprior_build.data.event_log import UserHistory
+
+VALIDATION_SALT: Final = "validation"
+"""The salt that separates the users who choose the epoch from the other training users."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,10 +18,7 @@ from adprior_runtime.prompt.renderer import PromptTemplate
 
 
 def set_torch_threads(threads: int = 0) -> None:
-    """Let torch compute with so many threads; 0 takes the processors that this process may use.
-
-    It takes fewer where ``OMP_NUM_THREADS`` says so.
-    """
+    """Set torch's number of threads; 0: all that the process and ``OMP_NUM_THREADS`` allow."""
     torch.set_num_threads(threads or min(torch.get_num_threads(), available_processors()))
 
 
@@ -29,7 +26,7 @@ def load_model(directory: Path) -> Any:
     """Load a causal language model in float32, ready for evaluation.
 
     Raises:
-        InvalidInputError: The directory holds no such model, or one in pickled weights only.
+        InvalidInputError: The directory holds no such model, or only pickled weights.
     """
     logging.disable_progress_bar()
     if not (directory / "config.json").is_file():
@@ -56,7 +53,7 @@ def load_checkpoint(directory: Path) -> tuple[Any, Tokenizer, PromptTemplate]:
     """Load model, tokenizer and prompt template; a checkpoint without a template gets a plain one.
 
     Raises:
-        InvalidInputError: Something is missing.
+        InvalidInputError: A file is missing or damaged.
     """
     model = load_model(directory)
     path = directory / "tokenizer.json"
@@ -74,14 +71,13 @@ def load_checkpoint(directory: Path) -> tuple[Any, Tokenizer, PromptTemplate]:
 
 
 def open_window(model: Any, longest: int) -> None:
-    """Let a model whose layers attend to the last tokens only attend to all, which is the same.
+    """Widen a sliding attention window to all positions, as serving attends to all of them.
 
-    Serving attends to all. It makes no difference to sequences that the window holds; others are
-    refused.
+    Sequences within the window give the same result either way; longer ones are refused.
 
     Args:
         model: A causal language model; only its configuration changes.
-        longest: Tokens of the longest prompt and name.
+        longest: Number of tokens of the longest prompt with its longest name.
 
     Raises:
         InvalidInputError: The window is shorter.
@@ -104,7 +100,7 @@ def _window(config: Any) -> int | None:
 
 
 def _plain_template(directory: Path, tokenizer: Tokenizer) -> PromptTemplate:
-    """Lines that a pre-trained model can make sense of; names end with its end-of-text token."""
+    """Return a template of plain lines; names end with the model's end-of-text token."""
     config = AutoConfig.from_pretrained(directory, local_files_only=True)
     end = config.get_text_config().eos_token_id
     end = end[0] if isinstance(end, list) else end
@@ -127,9 +123,9 @@ def _plain_template(directory: Path, tokenizer: Tokenizer) -> PromptTemplate:
 
 
 def _opening(tokenizer: Tokenizer) -> list[str]:
-    """Return the special tokens that the tokenizer puts before any text, as a template's pieces.
+    """Return the special tokens that the tokenizer puts before every text, as template pieces.
 
-    The model never saw a text without them. A token with a brace cannot stand in a template.
+    The model never saw a text without them. A template cannot contain a token with a brace.
     """
     special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     tokens: list[str] = tokenizer.encode("a", add_special_tokens=True).tokens

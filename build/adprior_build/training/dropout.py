@@ -1,31 +1,31 @@
-"""Dropout for architectures whose published checkpoints were trained without."""
+"""Dropout for architectures whose published checkpoints were trained without it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from adprior_runtime.errors import InvalidInputError
 
-_BLOCK_OUTPUTS = (".o_proj", ".down_proj")
-"""What attention and MLP end with in Llama and its relatives."""
+_BLOCK_OUTPUTS: Final = (".o_proj", ".down_proj")
+"""The last layers of attention and MLP in Llama and related architectures."""
 
 
 @contextmanager
 def dropout(model: Any, share: float) -> Iterator[None]:
-    """Drop attention weights, and what attention and MLP add to the residual, in training mode.
+    """Drop, in training mode, attention weights and the outputs of attention and MLP.
 
     Neither the model's weights nor its configuration change; afterwards it is as before.
 
     Args:
         model: A causal language model.
-        share: Of the values; 0 changes nothing.
+        share: Share of the values to drop; 0 changes nothing.
 
     Raises:
-        InvalidInputError: The architecture has no such places.
+        InvalidInputError: The architecture lacks these layers.
     """
     if not share:
         yield

@@ -1,11 +1,12 @@
-"""Training examples: prompts as serving renders them, with the advertiser that came next."""
+"""Training examples: prompts as serving renders them, each with the advertiser that came next."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time
 from itertools import groupby
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -15,8 +16,8 @@ from adprior_runtime.prompt.context import Event, UserContext
 from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.terminal.progress import track
 
-_NAMES_PER_PROMPT = 50
-"""About how many advertisers one prompt's history holds: a user with more gives more prompts."""
+_NAMES_PER_PROMPT: Final = 50
+"""Roughly the advertisers in one prompt's history: a user with more gets more prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,35 +25,39 @@ class Example:
     """One sequence.
 
     Attributes:
-        token_ids: Prompt, then the target's name and terminator.
-        target_positions: Positions of the tokens that loss falls on.
+        token_ids: The prompt, then the target's name and terminator.
+        target_positions: Positions of the tokens that the loss is computed on.
     """
 
     token_ids: list[int]
     target_positions: list[int]
 
 
+EpochExamples: TypeAlias = Callable[[int], list[Example]]
+"""Returns the examples of an epoch; always the same ones for the same number."""
+
+
 class ExampleSource:
     """Draws examples from users' histories.
 
     An example is a day on which the user acted on an advertiser of the catalogue, with the history
-    of strictly earlier days. Loss falls on the target's name, terminator included, and on the names
-    in the history as well, each predicted from what comes before it.
+    of strictly earlier days. The loss is computed on the target's name with its terminator, and on
+    the names in the history, each predicted from what comes before it.
 
-    In a share of the examples, ``name_swaps``, the catalogue's names change places with others
-    about as popular, each for the same other one throughout the example: then little helps but
-    popularity and to see what came before, and no history can be learnt by heart.
+    In a share of the examples, ``name_swaps``, each name of the catalogue is replaced by another of
+    similar popularity, by the same one throughout the example. Then only popularity and the history
+    itself help to predict, and the model cannot memorise histories.
 
     Args:
-        users: Their histories.
-        renderer: Makes the prompts.
+        users: The users' histories.
+        renderer: Renders the prompts.
         trie: The catalogue's names.
-        seed: Of all draws.
-        names: The catalogue's, the most popular first, for swapping.
+        seed: Seed of all draws.
+        names: The catalogue's names, the most popular first, for swapping.
         name_swaps: The share, 0 to 1.
-        first_of_day: Let loss fall on each day's first advertiser alone, of those that the prompt
-            shows. A day's events are shuffled, so it is a random one of the day's, foretold from
-            earlier days only: what serving asks for.
+        first_of_day: Compute the loss only on the first advertiser that the prompt shows of each
+            day. A day's events are shuffled, so this is a random advertiser of the day, predicted
+            from earlier days only, as at serving time.
     """
 
     def __init__(
@@ -72,14 +77,14 @@ class ExampleSource:
         self._names = names
         self._name_swaps = name_swaps
         self._first_of_day = first_of_day
-        self._places = {self._key(name): place for place, name in enumerate(names)}
-        self._known: dict[str, bool] = {}
-        self._paths: dict[tuple[int, ...], bool] = {}
+        self._ranks = {self._key(name): rank for rank, name in enumerate(names)}
+        self._known_names: dict[str, bool] = {}
+        self._known_tokens: dict[tuple[int, ...], bool] = {}
         rows = ((user, self._target_rows(user)) for user in users)
         self._users = [(user, targets) for user, targets in rows if targets]
 
     def epoch(self, number: int) -> list[Example]:
-        """Return the examples of epoch ``number``; the same for the same seed and number."""
+        """Return the examples of an epoch; always the same for the same seed and number."""
         random = np.random.default_rng([self._seed, number])
         examples: list[Example] = []
         for user, rows in track(
@@ -88,11 +93,11 @@ class ExampleSource:
             count = max(1, round(len(rows) / _NAMES_PER_PROMPT))
             drawn = random.choice(rows, size=count, replace=False)
             examples.extend(self._example(user, int(row), random) for row in drawn)
-        taught = [example for example in examples if example.target_positions]
-        return [taught[index] for index in random.permutation(len(taught))]
+        examples = [example for example in examples if example.target_positions]
+        return [examples[index] for index in random.permutation(len(examples))]
 
     def _target_rows(self, user: UserHistory) -> list[int]:
-        """Return which events name an advertiser of the catalogue."""
+        """Return the rows of the events that name an advertiser of the catalogue."""
         return [
             row
             for row, event in enumerate(user.events)
@@ -100,18 +105,18 @@ class ExampleSource:
         ]
 
     def _key(self, name: str) -> tuple[int, ...]:
-        """Names of the same tokens are the same, as they are to the model."""
+        """Names with the same tokens are equal, as they are for the model."""
         return tuple(self._renderer.name_ids(name))
 
     def _is_known(self, name: str) -> bool:
-        if name not in self._known:
-            self._known[name] = self._names_an_advertiser(self._key(name))
-        return self._known[name]
+        if name not in self._known_names:
+            self._known_names[name] = self._names_an_advertiser(self._key(name))
+        return self._known_names[name]
 
     def _names_an_advertiser(self, token_ids: tuple[int, ...]) -> bool:
-        if token_ids not in self._paths:
-            self._paths[token_ids] = self._trie.lookup(token_ids) >= 0
-        return self._paths[token_ids]
+        if token_ids not in self._known_tokens:
+            self._known_tokens[token_ids] = self._trie.lookup(token_ids) >= 0
+        return self._known_tokens[token_ids]
 
     def _swap_names(self, user: UserHistory, random: np.random.Generator) -> UserHistory:
         ranks = np.arange(len(self._names))
@@ -120,8 +125,8 @@ class ExampleSource:
             user,
             events=tuple(
                 event
-                if (place := self._places.get(self._key(event.advertiser or ""))) is None
-                else replace(event, advertiser=self._names[others[place]])
+                if (rank := self._ranks.get(self._key(event.advertiser or ""))) is None
+                else replace(event, advertiser=self._names[others[rank]])
                 for event in user.events
             ),
         )
@@ -153,9 +158,9 @@ class ExampleSource:
 
 
 def _shuffle_within_days(events: Sequence[Event], random: np.random.Generator) -> list[Event]:
-    """The order of a day's events is an accident of the log; do not let the model learn it.
+    """Shuffle each day's events, whose order in a log means nothing that a model should learn.
 
-    Each keeps its day, which is all that a prompt shows of its time.
+    Each event keeps its day, which is all that a prompt shows of its time.
     """
     shuffled: list[Event] = []
     for day, group in groupby(events, key=lambda event: event.time.date()):
@@ -166,7 +171,7 @@ def _shuffle_within_days(events: Sequence[Event], random: np.random.Generator) -
 
 
 def _firsts_of_days(events: Iterable[Event]) -> Iterator[bool]:
-    """Tell of each event whether it is the first of its day."""
+    """Tell, for each event, whether it is the first of its day."""
     previous = None
     for event in events:
         yield event.time.date() != previous

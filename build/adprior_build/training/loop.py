@@ -1,4 +1,4 @@
-"""The optimisation loop: batches, the best epoch kept, and a state to go on from after a kill."""
+"""The training loop: batches, steps, the best epoch's weights, and the state kept on the way."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import torch
 from transformers.utils import logging
 
-from adprior_build.training.batches import EpochSource, cut_into_batches
+from adprior_build.training.batches import Batch, cut_into_batches
 from adprior_build.training.checkpoint import set_torch_threads
 from adprior_build.training.dropout import dropout
-from adprior_build.training.examples import Example
-from adprior_build.training.loss import Batch, Objective, log_start_shares
+from adprior_build.training.examples import EpochExamples, Example
+from adprior_build.training.loss import Objective, log_start_shares
 from adprior_build.training.optimizer import (
     learning_rate_factor,
     make_optimizer,
@@ -23,36 +23,35 @@ from adprior_build.training.optimizer import (
     state_tensors,
     trained_parameters,
 )
-from adprior_build.training.position import Position, Schedule
-from adprior_build.training.progress_line import ProgressLine, describe_epoch
+from adprior_build.training.progress import Position, ProgressLine, Schedule, describe_epoch
 from adprior_build.training.settings import Settings
 from adprior_build.training.state import KeptState, StateKeeper
 from adprior_build.training.validation import Validation
 from adprior_runtime.errors import InvalidInputError
 
-_MOST_GRADIENT = 1.0
-_WORTH_KEEPING_S = 5.0
-"""A look at the validation users that takes longer is not begun with an epoch unkept."""
-_ORDER_OF_BATCHES = 1
-"""Keeps the draws of the batches' order apart from a source's own, which may use the same seed."""
+_LARGEST_GRADIENT: Final = 1.0
+_LONG_VALIDATION_S: Final = 5.0
+"""Before a validation that takes longer, the epoch is kept."""
+_SEED_PART: Final = 1
+"""Separates the draws of the batches' order from those of the examples, which use the same seed."""
 
 
 def prepare(seed: int, threads: int, device: str = "cpu") -> None:
-    """Fix the seed and the number of threads (0: the processors that this process may use).
+    """Set torch's seed and its number of threads; 0 threads: as many as the process may use.
 
     Raises:
-        InvalidInputError: There is no such device.
+        InvalidInputError: The device does not exist.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise InvalidInputError("--device cuda: torch finds no CUDA device; use --device cpu")
     torch.manual_seed(seed)
-    logging.disable_progress_bar()  # of transformers; ours tells more
+    logging.disable_progress_bar()  # of transformers: the progress line says more
     set_torch_threads(threads)
 
 
 def train(
     model: Any,
-    source: EpochSource,
+    epoch_examples: EpochExamples,
     validation: Sequence[Example],
     settings: Settings,
     *,
@@ -62,21 +61,21 @@ def train(
     kept: KeptState | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Position:
-    """Train ``model`` in place and leave it, on the CPU, at the epoch of least validation loss.
+    """Train ``model`` in place; leave it on the CPU with the weights of the best epoch.
 
-    With a ``start_share``, between there and where it began, as in WiSE-FT (Wortsman et al. 2022,
-    "Robust fine-tuning of zero-shot models", arXiv 2109.01903).
+    With a ``start_share``, the weights lie between these and the first ones, as in WiSE-FT
+    (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", arXiv 2109.01903).
 
     Args:
-        model: A causal language model; what of it requires no gradient stays as it is.
-        source: Of the examples; in a training that goes on, the same as in the one killed.
-        validation: Examples that choose the epoch; without any, the training loss does.
-        settings: How.
+        model: A causal language model; parameters that require no gradient stay as they are.
+        epoch_examples: Returns an epoch's examples; a resumed training needs the same ones.
+        validation: Examples that choose the best epoch; without any, the training loss does.
+        settings: The loop's settings.
         terminator: The token that ends a name.
-        start_share: Share of the first weights in the last ones.
-        keeper: Where the state is kept after every epoch and every few minutes.
-        kept: The state to go on from.
-        clock: In seconds.
+        start_share: Share of the first weights in the final ones.
+        keeper: Keeps the state after every epoch and every few minutes.
+        kept: The state to resume from.
+        clock: Returns seconds.
 
     Returns:
         Where the training ended.
@@ -87,7 +86,7 @@ def train(
     model.to(settings.device)
     start = {name: w.detach().clone() for name, w in trained_parameters(model).items()}
     with dropout(model, settings.dropout):
-        run = _Run(model, source, validation, settings, terminator, keeper, kept, clock)
+        run = _Run(model, epoch_examples, validation, settings, terminator, keeper, kept, clock)
         position = run.finish()
     with torch.no_grad():
         for name, weights in trained_parameters(model).items():
@@ -97,12 +96,10 @@ def train(
 
 
 class _Run:
-    """A training under way."""
-
     def __init__(
         self,
         model: Any,
-        source: EpochSource,
+        epoch_examples: EpochExamples,
         validation: Sequence[Example],
         settings: Settings,
         terminator: int | None,
@@ -110,16 +107,16 @@ class _Run:
         kept: KeptState | None,
         clock: Callable[[], float],
     ) -> None:
-        self._model, self._source, self._settings = model, source, settings
+        self._model, self._epoch_examples, self._settings = model, epoch_examples, settings
         self._terminator, self._keeper = terminator, keeper
         self._optimizer = make_optimizer(model, settings.learning_rate, settings.weight_decay)
-        first = source.epoch(0)
+        first = epoch_examples(0)
         adjustment = None
         if settings.log_q:
             vocabulary = model.get_output_embeddings().weight.shape[0]
             shares = log_start_shares(first, vocabulary, terminator)
             adjustment = settings.log_q * shares.to(settings.device)
-        self._taught = Objective(
+        self._objective = Objective(
             bf16=settings.bf16, label_smoothing=settings.label_smoothing, adjustment=adjustment
         )
         self._validation = Validation(validation, settings)
@@ -135,7 +132,7 @@ class _Run:
         self._kept_at = self._position.seconds
 
     def finish(self) -> Position:
-        """Train to the end and take the best epoch's weights."""
+        """Train to the end and load the best epoch's weights."""
         with ProgressLine(self._schedule.share_shown()) as line:
             while not self._schedule.is_over():
                 steps = self._train_epoch(line)
@@ -148,10 +145,10 @@ class _Run:
         return self._position
 
     def _train_epoch(self, line: ProgressLine) -> int:
-        """Train for the rest of an epoch, or of the time; return the steps of a whole epoch."""
+        """Train for the rest of the epoch or of the time; return the steps of a whole epoch."""
         position, settings, schedule = self._position, self._settings, self._schedule
-        examples = self._source.epoch(position.epoch)
-        seed = (settings.seed, position.epoch, _ORDER_OF_BATCHES)
+        examples = self._epoch_examples(position.epoch)
+        seed = (settings.seed, position.epoch, _SEED_PART)
         batches = cut_into_batches(examples, settings.batch_size, seed)
         mean_targets = sum(len(e.target_positions) for e in examples) / max(1, len(batches))
         self._model.train()
@@ -161,25 +158,25 @@ class _Run:
                 break
             loss = self._step(chosen, mean_targets)
             rate = (position.tokens - tokens) / max(1e-9, schedule.seconds() - began)
-            if not position.rows:  # not measured yet: reading costs a third of learning
+            if not position.rows:  # a first estimate: a forward pass costs a third of a step
                 per_token = schedule.seconds() / position.tokens
-                schedule.expect_check(per_token * self._validation.tokens / 3)
+                schedule.expect_validation(per_token * self._validation.tokens / 3)
             line.move(schedule.share_shown(), epoch=position.epoch, loss=loss, rate=rate)
             self._keep_at_times()
         return len(batches)
 
     def _step(self, chosen: Sequence[Example], mean_targets: float) -> float:
-        """Take one step; return the batch's mean loss of a target token.
+        """Take one step; return the batch's mean loss per target token.
 
-        A batch's gradient is in proportion to its targets: batches of like length have few or many,
-        and every target shall weigh the same, as it does where lengths are mixed.
+        The gradient is scaled by the batch's number of targets, which varies because batches hold
+        sequences of similar length. So every target has the same weight.
         """
         position, settings = self._position, self._settings
         batch = Batch.of(chosen, terminator=self._terminator, device=settings.device)
-        loss = self._taught.mean_loss(self._model, batch)
+        loss = self._objective.mean_loss(self._model, batch)
         value = self._finite(loss.item())
         (loss * (batch.targets / mean_targets)).backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(trained_parameters(self._model).values(), _MOST_GRADIENT)
+        torch.nn.utils.clip_grad_norm_(trained_parameters(self._model).values(), _LARGEST_GRADIENT)
         over = self._schedule.share_over(after_step=True)
         for group in self._optimizer.param_groups:
             group["lr"] = settings.learning_rate * learning_rate_factor(position.steps, over)
@@ -193,19 +190,19 @@ class _Run:
         return value
 
     def _close_epoch(self, line: ProgressLine, steps: int) -> None:
-        """Look at the validation users; remember the weights where they are the best so far."""
+        """Validate, add the epoch's row, and copy the weights if they are the best so far."""
         position = self._position
         loss = position.loss_sum / max(1, position.target_tokens)
-        checked = self._finite(self._look(line)) if self._validation else loss
-        row = {"epoch": position.epoch, "loss": loss, "validation_loss": checked}
+        validation_loss = self._finite(self._validate(line)) if self._validation else loss
+        row = {"epoch": position.epoch, "loss": loss, "validation_loss": validation_loss}
         row["tokens"] = position.tokens
         if position.step < steps:
             row["share"] = position.step / steps
-        if position.checked < len(self._validation):
-            row["checked"] = position.checked / len(self._validation)
-        best = position.best_loss is None or checked < position.best_loss
+        if position.validated < len(self._validation):
+            row["checked"] = position.validated / len(self._validation)
+        best = position.best_loss is None or validation_loss < position.best_loss
         if best:
-            position.best_epoch, position.best_loss = position.epoch, checked
+            position.best_epoch, position.best_loss = position.epoch, validation_loss
             self._best = {
                 name: weights.detach().to("cpu", copy=True)
                 for name, weights in trained_parameters(self._model).items()
@@ -214,26 +211,27 @@ class _Run:
         position.rows.append(row)
         position.epoch += 1
         position.step, position.loss_sum, position.target_tokens = 0, 0.0, 0
-        position.checked, position.check_loss_sum, position.check_targets = 0, 0.0, 0
+        position.validated, position.validation_loss_sum, position.validation_targets = 0, 0.0, 0
         position.seconds = self._schedule.seconds()
 
-    def _look(self, line: ProgressLine) -> float:
-        """Return the validation loss; how long it took tells how long the next will."""
+    def _validate(self, line: ProgressLine) -> float:
+        """Return the validation loss; its duration is the estimate for the next one."""
         position, schedule = self._position, self._schedule
-        if position.check_seconds > _WORTH_KEEPING_S and not position.checked:
+        if position.last_validation_seconds > _LONG_VALIDATION_S and not position.validated:
             self._keep()
-        began, done = schedule.seconds(), position.checked
+        began, done = schedule.seconds(), position.validated
 
         def keep() -> None:
             line.advance(schedule.share_shown())
             self._keep_at_times()
 
-        loss = self._validation.look(
-            self._model, position, is_over=schedule.check_is_over, keep=keep
+        loss = self._validation.measure(
+            self._model, position, is_over=schedule.validation_is_over, after_batch=keep
         )
         took = schedule.seconds() - began
-        position.checks_seconds += took
-        position.check_seconds = took / max(1, position.checked - done) * len(self._validation)
+        position.validation_seconds += took
+        per_batch = took / max(1, position.validated - done)
+        position.last_validation_seconds = per_batch * len(self._validation)
         return loss
 
     def _keep_at_times(self) -> None:

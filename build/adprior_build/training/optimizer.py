@@ -1,25 +1,25 @@
-"""AdamW, its learning rate over time, and both as tensors that a killed training goes on from."""
+"""AdamW, its learning rate over time, and the tensors that a killed training resumes from."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from adprior_runtime.errors import InvalidInputError
 
-_BETAS = (0.9, 0.95)
-"""Usual for language models, Llama's among them."""
-_WARM_UP_STEPS = 100
-_WARM_UP_SHARE = 0.1
-_LEAST_FACTOR = 0.05
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+_BETAS: Final = (0.9, 0.95)
+"""As usual for language models, such as Llama."""
+_WARM_UP_STEPS: Final = 100
+_WARM_UP_SHARE: Final = 0.1
+_SMALLEST_FACTOR: Final = 0.05
+_MOMENTS: Final = ("exp_avg", "exp_avg_sq", "step")
 
 
 def trained_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
-    """Return the parameters that training changes, by name; tied ones once."""
+    """Return the parameters that training changes, by name; tied parameters once."""
     return {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
 
 
@@ -40,20 +40,22 @@ def make_optimizer(model: Any, learning_rate: float, weight_decay: float) -> tor
 
 
 def learning_rate_factor(step: int, progress: float) -> float:
-    """Return the share of the peak learning rate: a linear warm-up, then a cosine to a twentieth.
+    """Return the factor on the peak learning rate: a linear warm-up, then a cosine down to 0.05.
+
+    The warm-up takes 100 steps, or a tenth of the training if that is shorter. transformers' own
+    schedules count steps only; a training may also end by time.
 
     Args:
-        step: Steps done before this one.
-        progress: Share of the training that is over after it, by steps or by time. The warm-up
-            takes 100 steps, or a tenth of the training where that is less.
+        step: Number of earlier steps.
+        progress: Share of the training that is over after this step, by steps or by time.
     """
     warm_up = max((step + 1) / _WARM_UP_STEPS, progress / _WARM_UP_SHARE)
     wave = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-    return min(1.0, warm_up, _LEAST_FACTOR + (1 - _LEAST_FACTOR) * wave)
+    return min(1.0, warm_up, _SMALLEST_FACTOR + (1 - _SMALLEST_FACTOR) * wave)
 
 
 def state_tensors(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Return trained weights, the optimizer's moments and the random generators' states."""
+    """Return the trained weights, the optimizer's moments and the random generators' states."""
     tensors = {"random/cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         tensors["random/cuda"] = torch.cuda.get_rng_state()
@@ -67,10 +69,10 @@ def state_tensors(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, tor
 def restore_tensors(
     model: Any, optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]
 ) -> None:
-    """Put `state_tensors` back.
+    """Load what `state_tensors` returned.
 
     Raises:
-        InvalidInputError: They are not of this model.
+        InvalidInputError: The tensors belong to another model.
     """
     parameters = trained_parameters(model)
     known = {name: weights.shape for name, weights in parameters.items()}

@@ -1,4 +1,4 @@
-"""What a checkpoint tells of its training, and what a kept state must agree with."""
+"""What a checkpoint records about its training, and what identifies a training that resumes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -15,18 +15,27 @@ from adprior_build.data.event_log import UserHistory
 from adprior_build.data.split import Split
 from adprior_build.provenance import describe_command
 from adprior_build.training.examples import Example
-from adprior_build.training.options import FREE, loop_settings
-from adprior_build.training.position import Position
+from adprior_build.training.progress import Position
+from adprior_build.training.settings import RESUME_FREELY, Settings
 from adprior_runtime import __version__
 from adprior_runtime.bundle import TRAINED_PROFILE_KEYS, hash_file
 
-RUN_KEY = "run"
-"""Where the record keeps what another run of the same command would not give again."""
+TRAINING_RECORD: Final = "training.json"
+"""The record's file; a directory that has it is a checkpoint of `adprior train`."""
+RUN_KEY: Final = "run"
+"""The record's part that differs from run to run of the same command."""
 
-_INPUTS = ("events", "profiles", "columns", "catalogue", "size", "template")
-_OFF = ("patience", "dropout", "label_smoothing", "name_swaps", "start_share", "log_q")
-"""Options that a command is recorded without where they are 0."""
-_ALSO_SETTINGS = (
+_INPUTS: Final = ("events", "profiles", "columns", "catalogue", "size", "template")
+_RECORDED_IF_USED: Final = (
+    "patience",
+    "dropout",
+    "label_smoothing",
+    "name_swaps",
+    "start_share",
+    "log_q",
+)
+"""Options that the recorded command shows only if they are not 0."""
+_OTHER_SETTINGS: Final = (
     "name_swaps",
     "start_share",
     "first_of_day",
@@ -35,7 +44,7 @@ _ALSO_SETTINGS = (
     "lora_alpha",
     "lora_embeddings",
 )
-"""Beside the loop's settings."""
+"""Recorded beside the loop's settings."""
 
 
 def describe_training(
@@ -45,26 +54,25 @@ def describe_training(
     position: Position,
     denied_keys: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the record that goes with a checkpoint.
+    """Return the record of a checkpoint.
 
     Args:
         args: The command's options.
-        training: The users trained on.
-        validation: Those that chose the epoch.
+        training: The training users.
+        validation: The users who chose the epoch.
         position: Where the training ended.
-        denied_keys: Those of the profiles' keys that no prompt showed.
+        denied_keys: Keys of the profiles that no prompt showed.
     """
     start = vars(args)["from"]
-    settings: dict[str, Any] = asdict(loop_settings(args))
+    settings: dict[str, Any] = asdict(Settings.of(args))
     settings["precision"] = "bf16" if settings.pop("bf16") else "fp32"
-    for name in _ALSO_SETTINGS:
-        settings[name] = getattr(args, name)
-    unsaid = FREE - {"output", "start_share"}
-    off = {name for name in _OFF if not getattr(args, name)}
-    off |= {"device"} if args.device == "cpu" else set()
+    settings |= {name: getattr(args, name) for name in _OTHER_SETTINGS}
+    hidden = RESUME_FREELY - {"output", "start_share"}
+    hidden |= {name for name in _RECORDED_IF_USED if not getattr(args, name)}
+    hidden |= {"device"} if args.device == "cpu" else set()
     return {
         "adprior_version": __version__,
-        "command": describe_command("train", args, leave_out=unsaid | off),
+        "command": describe_command("train", args, leave_out=hidden),
         "inputs": {
             name: {"file": path.name, "sha256": digest}
             for name, (path, digest) in _hash_inputs(args).items()
@@ -96,18 +104,18 @@ def profile_keys(users: Sequence[UserHistory]) -> set[str]:
 def identify_training(
     args: argparse.Namespace, *, examples: Sequence[Example], checks: Sequence[Example]
 ) -> dict[str, Any]:
-    """Return what makes a training this one: two with the same take the same steps.
+    """Return what identifies a training: two with the same identity take the same steps.
 
     Args:
-        args: The command's options; files count by what they hold, not by where they are.
-        examples: Of the first epoch: they tell template, tokenizer and code apart as well.
+        args: The command's options; files count by their content, not by their place.
+        examples: The first epoch's: they also depend on template, tokenizer and code.
         checks: The validation users' examples.
     """
     files = {*_INPUTS, "from"}
     settings = {
         name: value if value is None or isinstance(value, int | float | bool) else str(value)
         for name, value in vars(args).items()
-        if name not in FREE and name not in files
+        if name not in RESUME_FREELY and name not in files
     }
     identity = {name: digest for name, (_, digest) in _hash_inputs(args).items()}
     if (start := vars(args)["from"]) is not None:

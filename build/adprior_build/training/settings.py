@@ -1,28 +1,37 @@
-"""How `adprior train` optimises: what its loop is told."""
+"""The settings of the training loop, and the options of `adprior train` that they come from."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import argparse
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final
 
 from adprior_runtime.errors import InvalidInputError
+
+DEFAULT_EPOCHS: Final = 10
+RESUME_FREELY: Final = frozenset(
+    {"checkpoint_minutes", "output", "restart", "start_share", "threads", "work"}
+)
+"""Options that may differ when a killed training resumes: they do not change its course."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The loop's settings.
+    """The loop's settings; `adprior train --help` explains them.
 
     Attributes:
-        epochs: Passes over the users; None where ``minutes`` alone ends the training.
-        minutes: Wall clock that training may take; None for no limit.
-        batch_size: Examples in a step.
+        epochs: None if only ``minutes`` ends the training.
+        minutes: Wall clock of training and validation; None for no limit.
+        batch_size: Examples per step.
         learning_rate: Its peak, after the warm-up.
         weight_decay: AdamW's, on matrices only.
         bf16: Compute matrix products in bfloat16; weights stay float32.
-        patience: Stop after so many epochs without a better validation loss; 0 never does.
+        patience: Epochs without a better validation loss after which training stops; 0 for never.
         label_smoothing: Share of a target's probability spread over the vocabulary.
-        log_q: Strength of the correction for popular names, see `adprior_build.training.loss`.
-        dropout: Of attention weights and of what attention and MLP add.
-        seed: Of the order of batches.
+        log_q: Strength of the logit adjustment, see `adprior_build.training.loss`.
+        dropout: Share of values dropped, see `adprior_build.training.dropout`.
+        seed: Seed of the batches' order.
         device: ``cpu`` or ``cuda``.
     """
 
@@ -43,3 +52,24 @@ class Settings:
         """Refuse a training without an end."""
         if self.epochs is None and self.minutes is None:
             raise InvalidInputError("settings: neither epochs nor minutes end the training")
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Settings:
+        """Take the settings from the command's options."""
+        epochs = args.epochs
+        if epochs is None and args.minutes is None:
+            epochs = DEFAULT_EPOCHS
+        same = [each.name for each in fields(cls) if each.name not in ("epochs", "bf16")]
+        return cls(
+            epochs=epochs,
+            bf16=args.precision == "bf16",
+            **{name: getattr(args, name) for name in same},
+        )
+
+
+def work_directory(args: argparse.Namespace) -> Path:
+    """Return the directory that keeps the training's state."""
+    if args.work is not None:
+        return Path(args.work)
+    resolved: Path = args.output.resolve()
+    return resolved.with_name(resolved.name + ".partial")

@@ -1,15 +1,15 @@
-"""What a killed training goes on from: a directory that always holds one whole state.
+"""The state that a killed training resumes from, in a directory that always holds a whole one.
 
 ::
 
     OUTPUT.partial/
-      training.lock              whoever holds it is at work here
-      state.json                 whose state, where it stands, which files and their hashes
+      training.lock              locked by the process that trains
+      state.json                 the training's identity, its position, its files and their hashes
       training-7.safetensors     weights, moments, random generators
       best-5.safetensors         weights of the best epoch so far
 
-Tensors are written under new names first; then `state.json` is renamed into its place; then what it
-no longer names is removed. So a kill or a full disk at any moment leaves the state before or after.
+Tensors are written under new names first, then `state.json` is renamed into place, then files that
+it no longer names are removed. So a kill or a full disk leaves either the old or the new state.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ from adprior_runtime.text.json_text import to_json
 
 _LOCK: Final = "training.lock"
 _STATE: Final = "state.json"
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _DAMAGE: Final = (
     ArtefactError, AttributeError, KeyError, OSError, SafetensorError, TypeError, ValueError,
 )  # fmt: skip
-_ANEW: Final = "give --restart to train from the beginning"
+_RESTART_HINT: Final = "give --restart to train from the beginning"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class KeptState:
-    """A state as it was kept.
+    """A state that was kept.
 
     Attributes:
-        position: Where the training stood, as JSON has it.
-        tensors: Its weights, moments and random generators.
-        best: The best epoch's weights; empty before the first epoch's end.
+        position: The fields of a `Position`.
+        tensors: Weights, moments and random generators.
+        best: The best epoch's weights; empty before the end of the first epoch.
     """
 
     position: Mapping[str, Any]
@@ -62,8 +62,8 @@ class StateKeeper:
     """Reads and writes the state of one training.
 
     Attributes:
-        directory: Where.
-        minutes: How long a training may go on before its state is kept again.
+        directory: Where the state is kept.
+        minutes: Time between two saves within an epoch.
     """
 
     def __init__(self, directory: Path, minutes: float) -> None:
@@ -80,13 +80,13 @@ class StateKeeper:
         return not (self.directory / _STATE).exists()
 
     def begin(self, identity: Mapping[str, Any]) -> KeptState | None:
-        """Return the state that this training was in when it ended, None where none was kept.
+        """Return the state to resume from, None if none is kept.
 
         Args:
-            identity: Settings and hashes of inputs, as JSON: a state of another one is refused.
+            identity: Settings and input hashes, as JSON; a state with another one is refused.
 
         Raises:
-            InvalidInputError: The state is another training's, or damaged.
+            InvalidInputError: The state belongs to another training, or is damaged.
         """
         self._identity = json.loads(to_json(identity))
         if self.is_empty:
@@ -108,7 +108,7 @@ class StateKeeper:
         except _DAMAGE as error:
             problem = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
             raise InvalidInputError(
-                f"{self.directory}: the training's state is damaged ({problem}); {_ANEW}"
+                f"{self.directory}: the training's state is damaged ({problem}); {_RESTART_HINT}"
             ) from error
 
     def save(
@@ -118,16 +118,16 @@ class StateKeeper:
         best: Mapping[str, torch.Tensor],
         best_epoch: int | None,
     ) -> None:
-        """Keep a state instead of the one before.
+        """Replace the kept state.
 
         Args:
-            position: As JSON has it.
+            position: The fields of a `Position`.
             tensors: Weights, moments and random generators.
-            best: The best epoch's weights; written where ``best_epoch`` is another than last time.
-            best_epoch: None before the first epoch's end.
+            best: The best epoch's weights; written only if ``best_epoch`` changed.
+            best_epoch: None before the end of the first epoch.
 
         Raises:
-            InvalidInputError: They cannot be written; the state before is whole.
+            InvalidInputError: The state cannot be written; the previous one stays whole.
         """
         files = dict(self._files)
         self._writes += 1
@@ -164,7 +164,7 @@ class StateKeeper:
                 what = f"{name} was {found}, is {expected}" if short else f"{name} changed"
                 raise InvalidInputError(
                     f"{self.directory}: holds the state of another training ({what}); "
-                    f"run that one's command again, or {_ANEW}"
+                    f"run that one's command again, or {_RESTART_HINT}"
                 )
 
     def _store(self, kind: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
@@ -188,15 +188,15 @@ class StateKeeper:
 
 @contextmanager
 def kept_state(directory: Path, *, minutes: float, restart: bool) -> Iterator[StateKeeper]:
-    """Yield a keeper; on success, or where nothing was kept, the directory vanishes.
+    """Yield a keeper; remove the directory on success, or if nothing was kept.
 
     Args:
-        directory: Of an earlier training's state, or to be made.
-        minutes: How long a training may go on before its state is kept again.
-        restart: Forget what was kept.
+        directory: Holds an earlier training's state, or is created.
+        minutes: Time between two saves within an epoch.
+        restart: Discard a kept state.
 
     Raises:
-        InvalidInputError: The directory is something else, or another process is at work there.
+        InvalidInputError: The directory holds something else, or another process trains there.
     """
     if directory.exists() and not directory.is_dir():
         raise InvalidInputError(f"{directory}: is a file, expected a directory or nothing")
@@ -220,18 +220,18 @@ def kept_state(directory: Path, *, minutes: float, restart: bool) -> Iterator[St
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Hold the lock; a killed process lets go of it."""
+    """Hold the lock; the system releases it when a process is killed."""
     with (directory / _LOCK).open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             lock.seek(0)
             raise InvalidInputError(
-                f"{directory}: another training is at work here (process {lock.read().strip()})"
+                f"{directory}: another training uses this directory (process {lock.read().strip()})"
             ) from error
         except OSError:
             pass  # a file system without locks
-        with contextlib.suppress(OSError):  # a full disk: whose lock it is matters less
+        with contextlib.suppress(OSError):  # on a full disk, train without the process id
             os.ftruncate(lock.fileno(), 0)
             os.write(lock.fileno(), f"{os.getpid()}\n".encode())
         yield

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adprior_build.catalogue.catalogue import read_catalogue
-from adprior_build.training.scratch_model import ModelSize, scratch_template
+from adprior_build.training.scratch_tokenizer import scratch_template
 from adprior_runtime.cli import main
 from support.small_checkpoint import CUT, SmallData
 
@@ -55,9 +55,8 @@ def test_names_that_the_limit_makes_the_same_are_refused_until_it_is_raised(
     assert "max_field_chars" in said
     assert said.count("\n") == 1
     assert not (tmp_path / "out.csv").exists()
-    size = ModelSize.load(data.path("size.toml"))
     path = tmp_path / "template.json"
-    path.write_text(replace(scratch_template(size), max_field_chars=100).to_json())
+    path.write_text(replace(scratch_template(64), max_field_chars=100).to_json())
     assert _derive(data, tmp_path / "out.csv", "--template", str(path)) == 0
     assert capsys.readouterr().err == ""
     assert len(read_catalogue(tmp_path / "out.csv").ids) == 2

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer, normalizers
 
 from adprior_build.data.split import Split
-from adprior_build.training.scratch_model import ModelSize, scratch_template
+from adprior_build.training.scratch_tokenizer import scratch_template
 from adprior_runtime.forecast.forecaster import Forecaster
 from adprior_runtime.prompt.context import UserContext
 from adprior_runtime.prompt.renderer import PromptRenderer, PromptTemplate
@@ -236,7 +236,7 @@ def test_a_denied_key_is_no_piece_of_a_vocabulary_from_scratch(
     pa.parquet.write_table(pa.Table.from_pylist(profiles), data.path("profiles.parquet"))
     found = []
     for name, denied in (("told", ()), ("denied", ("age",))):
-        template = scratch_template(ModelSize.load(data.path("size.toml")))
+        template = scratch_template(64)
         path = tmp_path / f"{name}.json"
         path.write_text(replace(template, denied_profile_keys=denied).to_json(), encoding="utf-8")
         assert data.train(tmp_path / name, "--template", str(path)) == 0
@@ -250,7 +250,7 @@ def test_a_denied_key_is_no_piece_of_a_vocabulary_from_scratch(
 def test_the_first_of_a_day_is_learnt_whatever_the_template_shows(
     data: SmallData, tmp_path: Path
 ) -> None:
-    template = scratch_template(ModelSize.load(data.path("size.toml")))
+    template = scratch_template(64)
     path = tmp_path / "template.json"
     for pieces in (("{advertiser}{end}{category}",), ("{gap}",)):
         path.write_text(replace(template, event=pieces).to_json(), encoding="utf-8")

@@ -12,31 +12,22 @@ from tokenizers import Tokenizer, normalizers
 
 from adprior_build.data.event_log import UserHistory
 from adprior_build.training.examples import Example, ExampleSource
-from adprior_build.training.scratch_model import END, USER, ModelSize, scratch_tokenizer
+from adprior_build.training.scratch_tokenizer import END, USER, scratch_tokenizer
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.prompt.context import Event
 from adprior_runtime.prompt.renderer import PromptRenderer, PromptTemplate
 
 KNOWN = ["Acme", "Acme Pets", "麦穗"]
 UNKNOWN = ["Acme Pet", "Elsewhere"]
-SIZE = ModelSize(
-    hidden_size=8,
-    intermediate_size=8,
-    layers=1,
-    attention_heads=1,
-    key_value_heads=1,
-    vocabulary_size=300,
-    max_prompt_tokens=2000,
-)
 TEMPLATE = PromptTemplate(
     terminator=END,
-    max_prompt_tokens=SIZE.max_prompt_tokens,
+    max_prompt_tokens=2000,
     head=(USER,),
     profile=("{key}={value}\n",),
     event=("on {day} {action} ", "at {advertiser}{end}", "\n"),
     tail=("then {day} ",),
 )
-TOKENIZER = scratch_tokenizer(KNOWN * 9, SIZE)
+TOKENIZER = scratch_tokenizer(KNOWN * 9, 300)
 RENDERER = PromptRenderer(TEMPLATE, TOKENIZER)
 TRIE = Trie.build([RENDERER.name_ids(name) for name in KNOWN], list(range(len(KNOWN))))
 
@@ -276,7 +267,7 @@ def test_a_long_history_gives_more_examples(count: int, expected: int) -> None:
 
 def test_swapped_names_are_the_same_throughout() -> None:
     names = [f"Name {index}" for index in range(40)]
-    tokenizer = scratch_tokenizer(names, SIZE, names)
+    tokenizer = scratch_tokenizer(names, 300, names)
     renderer = PromptRenderer(TEMPLATE, tokenizer)
     trie = Trie.build([renderer.name_ids(name) for name in names], list(range(len(names))))
     said = ["Name 3", "Name  7", "Elsewhere", "Name 3", "Name 9", "Name 7", "Name 3"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from adprior_build.training.examples import Example, ExampleSource
+from adprior_build.training.examples import EpochExamples, Example
 from adprior_build.training.loop import prepare, train
 from adprior_build.training.scratch_model import ModelSize, Names, scratch_model
 from adprior_build.training.settings import Settings
@@ -29,14 +29,9 @@ SETTINGS = Settings(epochs=30, batch_size=8, learning_rate=3e-2, weight_decay=0.
 END = 1
 
 
-class FixedSource(ExampleSource):
-    """The same examples in every epoch."""
-
-    def __init__(self, examples: Sequence[Example]) -> None:
-        self.examples = list(examples)
-
-    def epoch(self, number: int) -> list[Example]:
-        return self.examples
+def fixed(examples: Sequence[Example]) -> EpochExamples:
+    """Return the same examples in every epoch."""
+    return lambda _: list(examples)
 
 
 def lessons(names: Sequence[int], *, follows: int) -> list[Example]:
@@ -71,18 +66,19 @@ def mean_loss(model: Any, examples: Sequence[Example]) -> float:
     return sum(losses) / len(losses)
 
 
-def test_the_loss_falls() -> None:
-    rows = train(fresh_model(), FixedSource(TAUGHT), [], SETTINGS).rows
+def test_the_loss_falls_and_chooses_the_epoch_without_validation_users() -> None:
+    rows = train(fresh_model(), fixed(TAUGHT), [], SETTINGS).rows
     assert [row["epoch"] for row in rows] == list(range(30))
     assert rows[-1]["loss"] < rows[0]["loss"] / 2
     assert rows[0]["loss"] > math.log(SIZE.vocabulary_size) / 2
+    assert all(row["validation_loss"] == row["loss"] for row in rows)
 
 
 @pytest.mark.parametrize("share", [0.25, 1.0])
-def test_what_is_kept_may_lie_between_start_and_end(share: float) -> None:
+def test_start_share_mixes_the_first_and_the_trained_weights(share: float) -> None:
     start, trained, between = fresh_model(), fresh_model(), fresh_model()
-    train(trained, FixedSource(TAUGHT), [], SETTINGS)
-    train(between, FixedSource(TAUGHT), [], SETTINGS, start_share=share)
+    train(trained, fixed(TAUGHT), [], SETTINGS)
+    train(between, fixed(TAUGHT), [], SETTINGS, start_share=share)
     ends = trained.state_dict()
     moved = 0.0
     for name, weights in between.state_dict().items():
@@ -92,58 +88,37 @@ def test_what_is_kept_may_lie_between_start_and_end(share: float) -> None:
     assert moved > 1
 
 
-def test_without_validation_the_training_loss_chooses() -> None:
-    rows = train(fresh_model(), FixedSource(TAUGHT), [], SETTINGS).rows
-    assert all(row["validation_loss"] == row["loss"] for row in rows)
-
-
-def test_the_epoch_of_least_validation_loss_remains() -> None:
+def test_the_weights_of_the_best_epoch_remain() -> None:
     model = fresh_model()
-    rows = train(model, FixedSource(TAUGHT), CONTRARY, SETTINGS).rows
+    rows = train(model, fixed(TAUGHT), CONTRARY, SETTINGS).rows
     losses = [row["validation_loss"] for row in rows]
     assert losses[-1] > min(losses) + 0.5
     assert mean_loss(model, CONTRARY) == pytest.approx(min(losses), abs=1e-5)
 
 
-def test_the_loss_is_the_mean_over_taught_tokens_alone() -> None:
-    checks = [
-        Example([2, 10, 20, END], [2, 3]),
-        Example([2, 3, 3, 3, 3, 10, 20, END, 4, 11, END], [6, 9]),
-        Example([2, 5], [1]),
-    ]
-    model = fresh_model()
-    (row,) = train(model, FixedSource(TAUGHT), checks, replace(SETTINGS, epochs=1)).rows
-    assert row["validation_loss"] == pytest.approx(mean_loss(model, checks), abs=1e-5)
+SHORT, LONG = (
+    Example([2, 10, 20, END], [2, 3]),
+    Example([2, *range(3, 13), 21, END], [11, 12]),
+)
 
 
-def test_padding_changes_nothing() -> None:
-    short = Example([2, 10, 20, END], [2, 3])
-    long = Example([2, *range(3, 13), 21, END], [11, 12])
-    losses = []
-    for checks in ([short], [long], [short, long]):
-        settings = replace(SETTINGS, epochs=1)
-        (row,) = train(fresh_model(), FixedSource(TAUGHT), checks, settings).rows
-        losses.append(row["validation_loss"])
-    assert losses[2] == pytest.approx((losses[0] + losses[1]) / 2, abs=1e-5)
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 3])
-def test_the_validation_loss_does_not_depend_on_the_batches(batch_size: int) -> None:
-    checks = [Example([2, 10, 20, END], [2, 3]), Example([2, 5], [1]), *TAUGHT[:2]]
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
+@pytest.mark.parametrize(
+    "checks",
+    [
+        [SHORT, Example([2, 3, 3, 3, 3, 10, 20, END, 4, 11, END], [6, 9]), Example([2, 5], [1])],
+        [SHORT, LONG],
+        [Example([*SHORT.token_ids, 33, 34], SHORT.target_positions)],
+    ],
+    ids=["targets only", "padding", "tokens after targets"],
+)
+def test_the_validation_loss_is_the_mean_over_target_tokens(
+    checks: list[Example], batch_size: int
+) -> None:
     model = fresh_model()
     settings = replace(SETTINGS, epochs=1, batch_size=batch_size)
-    (row,) = train(model, FixedSource(TAUGHT), checks, settings).rows
+    (row,) = train(model, fixed(TAUGHT), checks, settings).rows
     assert row["validation_loss"] == pytest.approx(mean_loss(model, checks), abs=1e-5)
-
-
-def test_what_comes_after_the_taught_tokens_changes_nothing() -> None:
-    checks = [Example([2, 10, 20, END], [2, 3])]
-    longer = [Example([2, 10, 20, END, 33, 34], [2, 3])]
-    rows = [
-        train(fresh_model(), FixedSource(TAUGHT), batch, replace(SETTINGS, epochs=1)).rows[0]
-        for batch in (checks, longer)
-    ]
-    assert rows[0]["validation_loss"] == pytest.approx(rows[1]["validation_loss"], abs=1e-5)
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:
@@ -151,63 +126,60 @@ def test_the_same_seed_gives_the_same_weights() -> None:
     states = []
     for seed in (5, 5, 6):
         model = fresh_model(seed)
-        train(model, FixedSource(TAUGHT), [], settings)
+        train(model, fixed(TAUGHT), [], settings)
         states.append(model.state_dict())
     assert all(torch.equal(states[1][name], weights) for name, weights in states[0].items())
     assert not all(torch.equal(states[2][name], weights) for name, weights in states[0].items())
 
 
-def test_weights_stay_float32_where_products_are_bfloat16() -> None:
+def test_weights_stay_float32_with_bfloat16_products() -> None:
     model = fresh_model()
-    rows = train(model, FixedSource(TAUGHT), TAUGHT, replace(SETTINGS, bf16=True)).rows
+    rows = train(model, fixed(TAUGHT), TAUGHT, replace(SETTINGS, bf16=True)).rows
     assert rows[-1]["loss"] < rows[0]["loss"]
     assert {weights.dtype for weights in model.state_dict().values()} == {torch.float32}
 
 
-def test_a_loss_that_is_no_number_is_refused_with_the_rate() -> None:
+def test_a_training_that_diverges_is_refused() -> None:
     settings = replace(SETTINGS, learning_rate=1e30)
     with pytest.raises(InvalidInputError, match=r"diverged; lower --learning-rate \(1e\+30\)"):
-        train(fresh_model(), FixedSource(TAUGHT), TAUGHT, settings)
+        train(fresh_model(), fixed(TAUGHT), TAUGHT, settings)
 
 
-def test_epochs_of_several_sizes_are_all_seen() -> None:
-    class Growing(ExampleSource):
-        def __init__(self) -> None:
-            self.asked: list[int] = []
+def test_every_epoch_is_drawn() -> None:
+    asked = []
 
-        def epoch(self, number: int) -> list[Example]:
-            self.asked.append(number)
-            return TAUGHT[: number + 1]
+    def growing(number: int) -> list[Example]:
+        asked.append(number)
+        return TAUGHT[: number + 1]
 
-    source = Growing()
-    rows = train(fresh_model(), source, [], replace(SETTINGS, epochs=3, batch_size=1)).rows
+    rows = train(fresh_model(), growing, [], replace(SETTINGS, epochs=3, batch_size=1)).rows
     assert len(rows) == 3
-    assert source.asked[-3:] == [0, 1, 2]
+    assert asked[-3:] == [0, 1, 2]
 
 
-def test_cuda_is_refused_where_there_is_none() -> None:
+def test_cuda_without_a_device_is_refused() -> None:
     if torch.cuda.is_available():
-        pytest.skip("there is one")
+        pytest.skip("this machine has a CUDA device")
     with pytest.raises(InvalidInputError, match="torch finds no CUDA device; use --device cpu"):
         prepare(0, threads=1, device="cuda")
 
 
-@pytest.mark.parametrize(("asked", "threads"), [(0, 1), (3, 3)])
-def test_threads_are_those_that_the_process_may_use_unless_they_are_set(
-    monkeypatch: pytest.MonkeyPatch, asked: int, threads: int
+@pytest.mark.parametrize(("option", "threads"), [(0, 1), (3, 3)])
+def test_the_default_is_the_threads_that_the_process_may_use(
+    monkeypatch: pytest.MonkeyPatch, option: int, threads: int
 ) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     monkeypatch.setattr("adprior_build.training.checkpoint.available_processors", lambda: 1)
     try:
-        prepare(0, threads=asked)
+        prepare(0, threads=option)
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
 
 
-def test_batches_of_any_targets_weigh_each_target_alike() -> None:
-    """One step on a batch of 2 and 14 targets is one on both batches' gradients, by targets."""
+def test_every_target_has_the_same_weight() -> None:
+    """The mean gradient of batches with few and many targets is that of one large batch."""
     mixed = [*lessons([10], follows=10), *lessons(range(11, 18), follows=10)]
     gradients = []
     for size in (1, len(mixed)):
@@ -217,26 +189,26 @@ def test_batches_of_any_targets_weigh_each_target_alike() -> None:
             lambda weights, steps=steps: steps.append(weights.grad.clone())
         )
         still = replace(SETTINGS, epochs=1, batch_size=size, learning_rate=1e-12)
-        train(model, FixedSource(mixed), [], still)
+        train(model, fixed(mixed), [], still)
         hook.remove()
         gradients.append(torch.stack(steps).mean(dim=0))
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-6, rtol=1e-4)
 
 
 def test_patience_ends_the_training() -> None:
-    rows = train(fresh_model(), FixedSource(TAUGHT), CONTRARY, SETTINGS).rows
+    rows = train(fresh_model(), fixed(TAUGHT), CONTRARY, SETTINGS).rows
     losses = [row["validation_loss"] for row in rows]
     worse = next(e for e in range(2, 30) if min(losses[e - 1 : e + 1]) > min(losses[: e - 1]))
     patient = replace(SETTINGS, patience=2)
     model = fresh_model()
-    position = train(model, FixedSource(TAUGHT), CONTRARY, patient)
+    position = train(model, fixed(TAUGHT), CONTRARY, patient)
     assert position.rows == rows[: worse + 1]
     assert position.best_epoch == worse - 2
     assert mean_loss(model, CONTRARY) == pytest.approx(losses[worse - 2], abs=1e-5)
 
 
 def ticking(seconds: float) -> Callable[[], float]:
-    """A clock that moves on by so much whenever it is looked at."""
+    """Return a clock that advances by ``seconds`` at each call."""
     now = 0.0
 
     def look() -> float:
@@ -247,61 +219,60 @@ def ticking(seconds: float) -> Callable[[], float]:
     return look
 
 
-def test_the_time_ends_the_training_amid_an_epoch() -> None:
+def test_the_time_limit_ends_a_training_within_an_epoch() -> None:
     timed = replace(SETTINGS, epochs=None, minutes=1.0, batch_size=1)
-    position = train(fresh_model(), FixedSource(TAUGHT), TAUGHT, timed, clock=ticking(0.5))
+    position = train(fresh_model(), fixed(TAUGHT), TAUGHT, timed, clock=ticking(0.5))
     assert position.epoch == len(position.rows) > 1
     assert position.steps % len(TAUGHT) != 0
     assert 55 <= position.seconds <= 65
     assert position.rows[-1]["loss"] < position.rows[0]["loss"]
 
 
-def test_a_first_look_at_the_validation_users_fits_into_the_time() -> None:
-    """As many tokens to look at as there are to learn: a quarter of the time."""
+def test_the_first_validation_fits_into_the_time() -> None:
+    """A validation token costs a third of a training token."""
     timed = replace(SETTINGS, epochs=None, minutes=1.0, batch_size=1)
-    endless = FixedSource(TAUGHT * 1000)
-    halves = []
+    endless = fixed(TAUGHT * 1000)
+    steps = []
     for checks in ([], TAUGHT * 15):
         position = train(fresh_model(), endless, checks, timed, clock=ticking(0.1))
         assert position.epoch == 1
-        halves.append(position.steps)
-    seen, looked_at = halves[1], 15 * len(TAUGHT)
-    assert seen / halves[0] == pytest.approx(1 / (1 + looked_at / seen / 3), rel=0.03)
+        steps.append(position.steps)
+    trained, validated = steps[1], 15 * len(TAUGHT)
+    assert trained / steps[0] == pytest.approx(1 / (1 + validated / trained / 3), rel=0.03)
 
 
-def test_validation_ends_with_the_minutes_and_says_so(
+def test_the_time_limit_ends_the_first_validation(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The first look may take far longer than was thought: here more than an hour."""
+    """It may take much longer than estimated: here more than an hour."""
     timed = replace(SETTINGS, epochs=None, minutes=1.0, batch_size=1)
     checks = CONTRARY * 3000
-    position = train(fresh_model(), FixedSource(TAUGHT * 1000), checks, timed, clock=ticking(0.1))
+    position = train(fresh_model(), fixed(TAUGHT * 1000), checks, timed, clock=ticking(0.1))
     (row,) = position.rows
     assert 59 <= position.seconds <= 62
-    assert position.checks_seconds == pytest.approx(20, abs=2)
+    assert position.validation_seconds == pytest.approx(20, abs=2)
     assert row["share"] == pytest.approx(position.steps / 8000)
     assert 0 < row["checked"] < 0.02
     (line,) = capsys.readouterr().out.splitlines()
-    told = rf"epoch 0, {row['share']:.0%} of it \(the time was over\): loss .*, validation .*"
-    assert re.fullmatch(rf"{told} \(of {row['checked']:.0%} of the users\)", line)
+    start = rf"epoch 0, {row['share']:.0%} of it \(the time was over\): loss .*, validation .*"
+    assert re.fullmatch(rf"{start} \(of {row['checked']:.0%} of the users\)", line)
 
 
-def test_only_an_epoch_after_others_is_called_the_best(capsys: pytest.CaptureFixture[str]) -> None:
-    train(fresh_model(), FixedSource(TAUGHT), TAUGHT, replace(SETTINGS, epochs=2))
+def test_the_first_epoch_is_not_called_the_best(capsys: pytest.CaptureFixture[str]) -> None:
+    train(fresh_model(), fixed(TAUGHT), TAUGHT, replace(SETTINGS, epochs=2))
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("epoch 0: loss ")
     assert "(best)" not in first
     assert second.endswith(" (best)")
 
 
-def test_an_epoch_is_kept_before_a_long_look_at_the_validation_users() -> None:
-    """As long as it takes to train again what the state does not have."""
+def test_an_epoch_is_kept_before_a_long_validation() -> None:
     saved: list[Mapping[str, Any]] = []
     keeper: Any = SimpleNamespace(minutes=1e9, save=lambda position, *_: saved.append(position))
     slow = replace(SETTINGS, epochs=2, batch_size=1)
     clock = ticking(10.0)
-    train(fresh_model(), FixedSource(TAUGHT), CONTRARY, slow, keeper=keeper, clock=clock)
-    assert [(at["epoch"], at["step"], at["checked"]) for at in saved] == [
+    train(fresh_model(), fixed(TAUGHT), CONTRARY, slow, keeper=keeper, clock=clock)
+    assert [(at["epoch"], at["step"], at["validated"]) for at in saved] == [
         (0, 8, 0),
         (1, 0, 0),
         (1, 8, 0),
@@ -309,26 +280,26 @@ def test_an_epoch_is_kept_before_a_long_look_at_the_validation_users() -> None:
     ]
 
 
-def test_the_first_limit_that_is_reached_ends_the_training() -> None:
+def test_the_first_limit_ends_the_training() -> None:
     for epochs, minutes in ((2, 1000.0), (1000, 0.1)):
         timed = replace(SETTINGS, epochs=epochs, minutes=minutes, batch_size=1)
-        rows = train(fresh_model(), FixedSource(TAUGHT), [], timed, clock=ticking(0.5)).rows
+        rows = train(fresh_model(), fixed(TAUGHT), [], timed, clock=ticking(0.5)).rows
         assert len(rows) <= 2
 
 
 def test_tokens_are_counted_without_padding() -> None:
-    position = train(fresh_model(), FixedSource(TAUGHT), [], replace(SETTINGS, epochs=2))
+    position = train(fresh_model(), fixed(TAUGHT), [], replace(SETTINGS, epochs=2))
     once = sum(len(example.token_ids) for example in TAUGHT)
     assert [row["tokens"] for row in position.rows] == [once, 2 * once]
     assert position.tokens == 2 * once
 
 
 @pytest.mark.parametrize("option", ["dropout", "label_smoothing", "log_q"])
-def test_what_regularises_changes_training_and_not_the_validation_loss(option: str) -> None:
+def test_regularisation_changes_training_but_not_the_validation_loss(option: str) -> None:
     model, plain = fresh_model(), fresh_model()
     settings = replace(SETTINGS, epochs=3)
     more: dict[str, Any] = {option: 0.3}
-    changed = train(model, FixedSource(TAUGHT), CONTRARY, replace(settings, **more), terminator=END)
-    ordinary = train(plain, FixedSource(TAUGHT), CONTRARY, settings)
+    changed = train(model, fixed(TAUGHT), CONTRARY, replace(settings, **more), terminator=END)
+    ordinary = train(plain, fixed(TAUGHT), CONTRARY, settings)
     assert changed.rows[0]["loss"] != ordinary.rows[0]["loss"]
     assert mean_loss(model, CONTRARY) == pytest.approx(changed.best_loss, abs=1e-5)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from adprior_build.training.lora import Lora, add_lora, merge_lora
+from adprior_build.training.lora import add_lora
 from adprior_build.training.optimizer import trained_parameters
 
 
@@ -31,9 +31,9 @@ def logits(model: Any) -> torch.Tensor:
     return found
 
 
-def test_fresh_adapters_change_nothing_and_alone_are_trained(model: Any) -> None:
+def test_new_adapters_change_nothing_and_only_they_are_trained(model: Any) -> None:
     before = logits(model)
-    add_lora(model, Lora(rank=2, alpha=4))
+    add_lora(model, rank=2, alpha=4)
     assert torch.equal(logits(model), before)
     trained = trained_parameters(model)
     assert all(".lora_A." in name or ".lora_B." in name for name in trained)
@@ -46,12 +46,12 @@ def test_the_merged_weight_is_the_sum(model: Any) -> None:
     names = {name for name, _ in model.named_parameters()}
     layer = model.model.layers[0].mlp.gate_proj
     weight = layer.weight.detach().clone()
-    adapted = add_lora(model, Lora(rank=2, alpha=6))
+    adapted = add_lora(model, rank=2, alpha=6)
     wrapped = model.model.layers[0].mlp.gate_proj
     torch.nn.init.normal_(wrapped.lora_B["default"].weight)
     product = wrapped.lora_B["default"].weight @ wrapped.lora_A["default"].weight
     before = logits(model)
-    merged = merge_lora(adapted)
+    merged = adapted.merge_and_unload()
     assert {name for name, _ in merged.named_parameters()} == names
     found = merged.model.layers[0].mlp.gate_proj.weight
     torch.testing.assert_close(found, weight + 6 / 2 * product)
@@ -59,7 +59,7 @@ def test_the_merged_weight_is_the_sum(model: Any) -> None:
 
 
 @pytest.mark.parametrize("embeddings", [False, True])
-def test_embeddings_are_trained_where_asked(model: Any, embeddings: bool) -> None:
-    add_lora(model, Lora(rank=1, alpha=1, embeddings=embeddings))
+def test_embeddings_are_trained_on_request(model: Any, embeddings: bool) -> None:
+    add_lora(model, rank=1, alpha=1, embeddings=embeddings)
     found = {name for name in trained_parameters(model) if "lora" not in name}
     assert found == ({"model.embed_tokens.weight", "lm_head.weight"} if embeddings else set())

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from adprior_build.training.batches import Batch, start_positions
 from adprior_build.training.examples import Example
-from adprior_build.training.loss import Batch, Objective, log_start_shares, start_positions
+from adprior_build.training.loss import Objective, log_start_shares
 
 END = 9
 EXAMPLES = [
@@ -18,7 +19,7 @@ EXAMPLES = [
 
 
 class Table(torch.nn.Module):
-    """A causal language model whose logits depend on the last token alone."""
+    """A causal language model whose logits depend only on the last token."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,77 +35,49 @@ class Table(torch.nn.Module):
         return torch.nn.Identity()
 
 
-def logits_of(example: Example) -> tuple[np.ndarray[Any, Any], list[int]]:
-    """Rows of logits before each target, and the targets."""
+def expected_loss(*, smoothing: float = 0.0, adjustment: Any = 0.0) -> float:
+    """Return the mean loss by NumPy; ``adjustment`` is added where a name begins."""
     table = Table().table.weight.detach().double().numpy()
-    before = [example.token_ids[position - 1] for position in example.target_positions]
-    return table[before], [example.token_ids[position] for position in example.target_positions]
-
-
-def log_softmax(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    result: np.ndarray[Any, Any] = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-    return result
-
-
-def test_a_batch_is_padded_on_the_right() -> None:
-    batch = Batch.of(EXAMPLES, terminator=END)
-    assert batch.ids.tolist() == [[1, 5, 6, 9, 7, 9, 2, 5, 9], [1, 2, 5, 9, 0, 0, 0, 0, 0]]
-    assert batch.rows.tolist() == [0] * 7 + [1] * 2
-    assert batch.columns.tolist() == [1, 2, 3, 4, 5, 7, 8, 2, 3]
-    assert (batch.tokens, batch.targets) == (13, 9)
-
-
-def test_names_begin_after_other_tokens_and_after_names() -> None:
-    assert start_positions(EXAMPLES[0], END) == [1, 4, 7]
-    assert start_positions(EXAMPLES[0], None) == [1, 7]
-    starts = Batch.of(EXAMPLES, terminator=END).starts
-    assert starts.nonzero().flatten().tolist() == [0, 3, 5, 7]
-
-
-def test_shares_are_of_the_tokens_that_names_begin_with() -> None:
-    shares = log_start_shares(EXAMPLES, 10, END).exp()
-    assert shares.tolist() == pytest.approx([1, 1, 1, 1, 1, 0.75, 1, 0.25, 1, 1])
-
-
-def test_the_plain_loss_is_the_mean_negative_log_likelihood() -> None:
-    found = Objective().mean_loss(Table(), Batch.of(EXAMPLES))
     losses = []
     for example in EXAMPLES:
-        logits, targets = logits_of(example)
-        losses += [-log_softmax(logits)[row, token] for row, token in enumerate(targets)]
-    assert found.item() == pytest.approx(np.mean(losses), abs=1e-6)
+        starts = start_positions(example, END)
+        for position in example.target_positions:
+            logits = table[example.token_ids[position - 1]]
+            if position in starts:
+                logits = logits + adjustment
+            log_probs = logits - np.log(np.exp(logits).sum())
+            target = (1 - smoothing) * np.eye(10)[example.token_ids[position]] + smoothing / 10
+            losses.append(-(target * log_probs).sum())
+    return float(np.mean(losses))
 
 
-def test_label_smoothing_mixes_in_the_uniform_distribution() -> None:
-    found = Objective(label_smoothing=0.3).mean_loss(Table(), Batch.of(EXAMPLES))
-    losses = []
-    for example in EXAMPLES:
-        logits, targets = logits_of(example)
-        log_probs = log_softmax(logits)
-        truth = 0.7 * np.eye(10)[targets] + 0.03
-        losses += (-(truth * log_probs).sum(axis=1)).tolist()
-    assert found.item() == pytest.approx(np.mean(losses), abs=1e-6)
+SHARES = [1, 1, 1, 1, 1, 0.75, 1, 0.25, 1, 1]
+"""Shares of the first tokens of names; 1 where no name begins."""
 
 
-def test_the_correction_adds_to_the_logits_where_names_begin() -> None:
-    adjustment = 0.5 * log_start_shares(EXAMPLES, 10, END)
-    objective = Objective(adjustment=adjustment)
+def test_shares_are_those_of_the_first_tokens_of_names() -> None:
+    assert log_start_shares(EXAMPLES, 10, END).exp().tolist() == pytest.approx(SHARES)
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [
+        (Objective(), expected_loss()),
+        (Objective(label_smoothing=0.3), expected_loss(smoothing=0.3)),
+        (
+            Objective(adjustment=0.5 * log_start_shares(EXAMPLES, 10, END)),
+            expected_loss(adjustment=0.5 * np.log(SHARES)),
+        ),
+    ],
+    ids=["plain", "smoothed", "adjusted"],
+)
+def test_the_loss_is_the_mean_over_target_tokens(objective: Objective, expected: float) -> None:
     found = objective.mean_loss(Table(), Batch.of(EXAMPLES, terminator=END))
-    losses = []
-    for example in EXAMPLES:
-        logits, targets = logits_of(example)
-        for row, (position, token) in enumerate(
-            zip(example.target_positions, targets, strict=True)
-        ):
-            corrected = logits[row].copy()
-            if position in start_positions(example, END):
-                corrected += 0.5 * np.log([1, 1, 1, 1, 1, 0.75, 1, 0.25, 1, 1])
-            losses.append(-log_softmax(corrected)[token])
-    assert found.item() == pytest.approx(np.mean(losses), abs=1e-6)
+    assert found.item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_corrected_training_serves_shares_divided_by_popularity() -> None:
-    """Of two names seen 3 : 1, strength 1 serves both alike, strength 1/2 sqrt(3) : 1."""
+def test_an_adjusted_training_serves_shares_divided_by_popularity() -> None:
+    """Two names seen 3 : 1 are served 1 : 1 with strength 1, sqrt(3) : 1 with strength 1/2."""
     taught = [Example([1, token, END], [1, 2]) for token in (5, 5, 5, 7)]
     for strength, ratio in ((0.0, 3.0), (0.5, 3**0.5), (1.0, 1.0)):
         model = Table()

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from adprior_build.commands.train import add_arguments
 from adprior_build.data.event_log import UserHistory
 from adprior_build.training.examples import Example
-from adprior_build.training.options import add_arguments
-from adprior_build.training.position import Position
+from adprior_build.training.progress import Position
 from adprior_build.training.record import RUN_KEY, describe_training, identify_training
 
 EXAMPLES = [Example([1, 2, 3], [2]), Example([4, 5], [1])]

@@ -17,12 +17,12 @@ import pytest
 import torch
 
 from adprior_build.training.loop import train
-from adprior_build.training.position import Position
+from adprior_build.training.progress import Position
 from adprior_build.training.state import kept_state
 from adprior_runtime.cli import main
 from adprior_runtime.errors import InvalidInputError
 from support.small_checkpoint import CUT, SmallData
-from unit.build.training.test_loop import CONTRARY, SETTINGS, TAUGHT, FixedSource, fresh_model
+from unit.build.training.test_loop import CONTRARY, SETTINGS, TAUGHT, fixed, fresh_model
 
 LONG = replace(SETTINGS, epochs=3, batch_size=3, dropout=0.2, label_smoothing=0.1)
 
@@ -41,15 +41,14 @@ def run_with_state(directory: Path, *, stop_after: int | None) -> tuple[Any, Pos
                 raise KeyboardInterrupt
 
         keeper.save = save_and_stop  # type: ignore[method-assign, assignment]
-        source = FixedSource(TAUGHT)
-        position = train(model, source, CONTRARY, LONG, keeper=keeper, kept=kept)
+        position = train(model, fixed(TAUGHT), CONTRARY, LONG, keeper=keeper, kept=kept)
     return model, position
 
 
 @pytest.mark.parametrize("stops", [[1], [4], [6], [12], [1, 1, 3, 5], [1] * 12])
 def test_a_training_that_goes_on_is_as_if_never_stopped(tmp_path: Path, stops: list[int]) -> None:
     unbroken = fresh_model()
-    expected = train(unbroken, FixedSource(TAUGHT), CONTRARY, LONG)
+    expected = train(unbroken, fixed(TAUGHT), CONTRARY, LONG)
     for stop in stops:
         assert run_with_state(tmp_path / "work", stop_after=stop)[1] is None
     model, position = run_with_state(tmp_path / "work", stop_after=None)
@@ -67,7 +66,7 @@ def diverge(directory: Path) -> None:
     settings = replace(SETTINGS, learning_rate=1e30, batch_size=4)
     with kept_state(directory, minutes=10, restart=False) as keeper:
         keeper.begin({})
-        train(fresh_model(), FixedSource(TAUGHT), TAUGHT, settings, keeper=keeper)
+        train(fresh_model(), fixed(TAUGHT), TAUGHT, settings, keeper=keeper)
 
 
 def test_a_training_that_diverged_keeps_no_worthless_state(tmp_path: Path) -> None:

@@ -11,14 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adprior_build.data.event_log import UserHistory
-from adprior_build.training.scratch_model import (
+from adprior_build.training.scratch_model import ModelSize, Names, scratch_model
+from adprior_build.training.scratch_tokenizer import (
     END,
     PAD,
     USER,
-    ModelSize,
-    Names,
     profile_texts,
-    scratch_model,
     scratch_template,
     scratch_tokenizer,
     training_texts,
@@ -39,7 +37,7 @@ SIZE = ModelSize(
 )
 NAMED = Names(tokens=[5, 6, 7], log_shares=[-1.0, -2.0, -3.0])
 FREQUENT = ["Dune Coffee", "Birch & Co", "麦穗"]
-TOKENIZER = scratch_tokenizer(FREQUENT * 20, SIZE)
+TOKENIZER = scratch_tokenizer(FREQUENT * 20, SIZE.vocabulary_size)
 TOKENIZER.encode_special_tokens = True
 
 
@@ -114,20 +112,20 @@ def test_special_tokens_have_the_ids_that_the_model_knows() -> None:
 
 def test_the_vocabulary_holds_every_byte_and_no_more_than_asked_for() -> None:
     assert TOKENIZER.get_vocab_size() <= SIZE.vocabulary_size
-    tight = scratch_tokenizer(FREQUENT, replace(SIZE, vocabulary_size=1))
+    tight = scratch_tokenizer(FREQUENT, 1)
     assert tight.get_vocab_size() == 256 + 3
     assert tight.decode(tight.encode("麦穗").ids) == "麦穗"
 
 
 def test_the_same_texts_give_the_same_tokenizer() -> None:
     assert (
-        scratch_tokenizer(FREQUENT * 20, SIZE).to_str()
-        == scratch_tokenizer(iter(FREQUENT * 20), SIZE).to_str()
+        scratch_tokenizer(FREQUENT * 20, SIZE.vocabulary_size).to_str()
+        == scratch_tokenizer(iter(FREQUENT * 20), SIZE.vocabulary_size).to_str()
     )
 
 
 def test_the_template_belongs_to_the_tokenizer() -> None:
-    template = scratch_template(SIZE)
+    template = scratch_template(SIZE.max_prompt_tokens)
     assert template.max_prompt_tokens == SIZE.max_prompt_tokens
     renderer = PromptRenderer(template, TOKENIZER)
     assert renderer.head_ids == [TOKENIZER.token_to_id(USER)]
@@ -156,7 +154,7 @@ def test_learning_the_vocabulary_of_a_long_log_has_a_bar(
     monkeypatch.setattr(progress, "_QUICK_S", 0.0)
     monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.0)
     users = [UserHistory(user_id=name, profile={"age": "44"}) for name in "abc"]
-    scratch_tokenizer(training_texts(users, ["Acme"]), SIZE)
+    scratch_tokenizer(training_texts(users, ["Acme"]), SIZE.vocabulary_size)
     assert "learning the vocabulary: " in capsys.readouterr().err
 
 
@@ -166,8 +164,10 @@ def test_a_profiles_value_that_users_share_is_one_token_and_no_advertisers_name(
         for number, state in enumerate(["Oregon"] * 5 + ["Utah"] * 4)
     ]
     assert profile_texts(users) == ["state=Oregon"]
-    tokenizer = scratch_tokenizer(FREQUENT * 20, SIZE, ["Oregon", *profile_texts(users)])
-    renderer = PromptRenderer(scratch_template(SIZE), tokenizer)
+    tokenizer = scratch_tokenizer(
+        FREQUENT * 20, SIZE.vocabulary_size, ["Oregon", *profile_texts(users)]
+    )
+    renderer = PromptRenderer(scratch_template(SIZE.max_prompt_tokens), tokenizer)
     moment = datetime(2022, 7, 1, tzinfo=UTC)
     prompt = renderer.render(UserContext(profile=users[0].profile, history=(), as_of=moment))
     (name, _) = renderer.name_ids("Oregon")
@@ -197,7 +197,7 @@ def test_embeddings_are_tied() -> None:
 
 def test_every_name_is_one_token_and_others_take_the_fewest() -> None:
     names = ["Qx Zv 麦穗", "Qx", "Dune Coffee Roasters"]
-    tokenizer = scratch_tokenizer(FREQUENT * 20, SIZE, names)
+    tokenizer = scratch_tokenizer(FREQUENT * 20, SIZE.vocabulary_size, names)
     assert [len(tokenizer.encode(name).ids) for name in names] == [1, 1, 1]
     whole = tokenizer.encode("Qx Dune Coffee")
     assert [tokenizer.decode([i]) for i in whole.ids] == ["Qx", " ", "Dune Coffee"]

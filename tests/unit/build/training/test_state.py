@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from adprior_build.training import state as training_state
-from adprior_build.training.state import KeptState, StateKeeper, kept_state
+from adprior_build.training.state import KeptState, kept_state
 from adprior_runtime.errors import InvalidInputError
 
 IDENTITY = {"seed": 1, "events": "a" * 64, "learning_rate": 0.1, "cut": None}
@@ -25,7 +25,7 @@ BEST = {"a": torch.ones(2)}
 
 
 def keep(directory: Path, identity: Mapping[str, Any] = IDENTITY, *, best: int | None = 1) -> None:
-    """Leave a state behind, as a kill does."""
+    """Leave a state in the directory, as a killed training does."""
     with suppress(KeyboardInterrupt), opened(directory) as keeper:
         keeper.begin(identity)
         keeper.save(POSITION, TENSORS, BEST, best)
@@ -58,7 +58,7 @@ def refused(directory: Path, identity: Mapping[str, Any] = IDENTITY) -> str:
     return str(error.value)
 
 
-def test_a_state_is_read_as_it_was_kept(tmp_path: Path) -> None:
+def test_a_state_is_read_as_it_was_saved(tmp_path: Path) -> None:
     keep(tmp_path / "work")
     kept = read(tmp_path / "work")
     assert kept is not None
@@ -68,14 +68,14 @@ def test_a_state_is_read_as_it_was_kept(tmp_path: Path) -> None:
     assert torch.equal(kept.best["a"], BEST["a"])
 
 
-def test_before_the_first_epochs_end_no_weights_are_the_best(tmp_path: Path) -> None:
+def test_before_the_end_of_the_first_epoch_there_are_no_best_weights(tmp_path: Path) -> None:
     keep(tmp_path / "work", best=None)
     kept = read(tmp_path / "work")
     assert kept is not None
     assert kept.best == {}
 
 
-def test_nothing_is_left_where_all_went_well_or_nothing_was_kept(tmp_path: Path) -> None:
+def test_the_directory_is_removed_on_success(tmp_path: Path) -> None:
     with opened(tmp_path / "work") as keeper:
         assert keeper.begin(IDENTITY) is None
         keeper.save(POSITION, TENSORS, BEST, 1)
@@ -83,7 +83,7 @@ def test_nothing_is_left_where_all_went_well_or_nothing_was_kept(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_the_last_state_is_there_and_the_best_is_written_once(tmp_path: Path) -> None:
+def test_only_the_last_state_is_kept_and_the_best_weights_are_written_once(tmp_path: Path) -> None:
     with opened(tmp_path) as keeper:
         keeper.begin(IDENTITY)
         keeper.save(POSITION, TENSORS, {}, None)
@@ -98,7 +98,7 @@ def test_only_the_last_state_is_there_and_the_best_is_written_once(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "difference"),
     [
         ("learning_rate", 0.2, "learning_rate was 0.1, is 0.2"),
         ("cut", "2024-05-01", "cut was None, is 2024-05-01"),
@@ -107,16 +107,16 @@ def test_only_the_last_state_is_there_and_the_best_is_written_once(tmp_path: Pat
     ],
 )
 def test_another_trainings_state_is_refused(
-    tmp_path: Path, name: str, value: Any, told: str
+    tmp_path: Path, name: str, value: Any, difference: str
 ) -> None:
     keep(tmp_path)
     message = refused(tmp_path, IDENTITY | {name: value})
-    assert f"holds the state of another training ({told})" in message
+    assert f"holds the state of another training ({difference})" in message
     assert "--restart" in message
     assert read(tmp_path) is not None
 
 
-def test_restart_forgets(tmp_path: Path) -> None:
+def test_restart_discards_the_state(tmp_path: Path) -> None:
     keep(tmp_path)
     with opened(tmp_path, restart=True) as keeper:
         assert keeper.begin(IDENTITY | {"seed": 2}) is None
@@ -129,40 +129,35 @@ def test_restart_forgets(tmp_path: Path) -> None:
         ("state.json", b"{"),
         ("state.json", b"[]"),
         ("state.json", b'{"format": 9}'),
-        ("state.json", b'{"format": 1}'),
-        ("state.json", b'{"format": 1, "identity": 3}'),
+        ("state.json", b'{"format": 2}'),
+        ("state.json", b'{"format": 2, "identity": 3}'),
         ("training-*", b""),
+        ("training-*", "one bit"),
         ("best-*", b"garbage"),
         ("best-*", None),
     ],
 )
-def test_a_damaged_state_is_refused_and_kept(
-    tmp_path: Path, pattern: str, content: bytes | None
-) -> None:
+def test_a_damaged_state_is_refused_and_kept(tmp_path: Path, pattern: str, content: Any) -> None:
     keep(tmp_path)
     (path,) = tmp_path.glob(pattern)
     if content is None:
         path.unlink()
+    elif content == "one bit":
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     else:
         path.write_bytes(content)
     before = sorted(path.name for path in tmp_path.iterdir())
     message = refused(tmp_path)
     assert "the training's state is damaged (" in message
+    if content == "one bit":
+        assert "training-1.safetensors is not what was written" in message
     assert "--restart" in message
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
-def test_a_flipped_bit_is_seen(tmp_path: Path) -> None:
-    keep(tmp_path)
-    (path,) = tmp_path.glob("training-*")
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    assert "training-1.safetensors is not what was written" in refused(tmp_path)
-
-
 @pytest.mark.parametrize("failing", ["save_file", "replace_file"])
-def test_a_full_disk_leaves_the_state_before(
+def test_a_full_disk_leaves_the_previous_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     keep(tmp_path)
@@ -195,7 +190,7 @@ except InvalidInputError as error:
 """
 
 
-def test_a_file_that_the_system_cuts_short_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_file_size_limit_gives_one_clear_line(tmp_path: Path) -> None:
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
@@ -218,13 +213,13 @@ def test_a_file_that_the_system_cuts_short_is_one_clear_line(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "state.json"])
-def test_a_directory_that_is_not_ours_is_refused_and_left_alone(tmp_path: Path, name: str) -> None:
+def test_a_directory_without_a_state_is_refused_and_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("years of work")
     assert "holds no training's state (no training.lock)" in refused(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_file_in_its_place_is_refused(tmp_path: Path) -> None:
+def test_a_file_instead_of_a_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "work").write_text("")
     assert "is a file" in refused(tmp_path / "work")
 
@@ -232,11 +227,5 @@ def test_a_file_in_its_place_is_refused(tmp_path: Path) -> None:
 def test_two_trainings_do_not_share_a_directory(tmp_path: Path) -> None:
     with opened(tmp_path / "work"):
         message = refused(tmp_path / "work")
-        assert f"another training is at work here (process {os.getpid()})" in message
+        assert f"another training uses this directory (process {os.getpid()})" in message
         assert (tmp_path / "work").is_dir()
-
-
-def test_a_keeper_says_how_often(tmp_path: Path) -> None:
-    with kept_state(tmp_path / "work", minutes=2.5, restart=False) as keeper:
-        assert isinstance(keeper, StateKeeper)
-        assert keeper.minutes == 2.5

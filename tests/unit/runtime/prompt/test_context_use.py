@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from adprior_build.training.scratch_model import END, ModelSize, scratch_template, scratch_tokenizer
+from adprior_build.training.scratch_tokenizer import END, scratch_template, scratch_tokenizer
 from adprior_client.cli.context_use import ContextUse as ToldUse
 from adprior_client.commands import predict, rank
 from adprior_runtime import contract
@@ -28,17 +28,8 @@ if TYPE_CHECKING:
 pytest_plugins = ("support.fake_triton",)
 
 NAMES = ["Acme", "Birch & Co", "Zéphyr"]
-SIZE = ModelSize(
-    hidden_size=8,
-    intermediate_size=8,
-    layers=1,
-    attention_heads=1,
-    key_value_heads=1,
-    vocabulary_size=300,
-    max_prompt_tokens=60,
-)
-TOKENIZER = scratch_tokenizer(NAMES * 3, SIZE, NAMES)
-TEMPLATE = replace(scratch_template(SIZE), terminator=END, denied_profile_keys=("gender",))
+TOKENIZER = scratch_tokenizer(NAMES * 3, 300, NAMES)
+TEMPLATE = replace(scratch_template(60), terminator=END, denied_profile_keys=("gender",))
 RENDERER = PromptRenderer(TEMPLATE, TOKENIZER)
 TRIE = Trie.build([RENDERER.name_ids(name) for name in NAMES], range(len(NAMES)))
 KEYS = ("age", "home state")

@@ -14,13 +14,7 @@ from tokenizers import Tokenizer
 
 from adprior_build.data.event_log import UserHistory
 from adprior_build.training.examples import ExampleSource
-from adprior_build.training.scratch_model import (
-    END,
-    USER,
-    ModelSize,
-    scratch_template,
-    scratch_tokenizer,
-)
+from adprior_build.training.scratch_tokenizer import END, USER, scratch_template, scratch_tokenizer
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.errors import ArtefactError, InvalidRequestError
 from adprior_runtime.prompt.context import Event, UserContext, parse_context
@@ -28,16 +22,7 @@ from adprior_runtime.prompt.renderer import PromptRenderer, PromptTemplate, coar
 from adprior_runtime.text.spelling import even_out
 
 NAMES = ("Acme", "Acme Pets", "Birch & Co", "Dune  Coffee", "Zéphyr", "麦穗", "365")
-SIZE = ModelSize(
-    hidden_size=32,
-    intermediate_size=64,
-    layers=1,
-    attention_heads=2,
-    key_value_heads=2,
-    vocabulary_size=300,
-    max_prompt_tokens=60,
-)
-TOKENIZER_JSON = scratch_tokenizer([name for name in NAMES for _ in range(3)], SIZE).to_str()
+TOKENIZER_JSON = scratch_tokenizer(NAMES * 3, 300).to_str()
 PROSE = PromptTemplate(
     terminator=END,
     max_prompt_tokens=400,
@@ -46,7 +31,7 @@ PROSE = PromptTemplate(
     event=("{day}", " {action}", " {advertiser}{end}", " in {category}", " for {text}", "\n"),
     tail=("{day}:", " after {days_since_previous}, "),
 )
-COMPACT = scratch_template(SIZE)
+COMPACT = scratch_template(60)
 TEMPLATES = [PROSE, COMPACT]
 
 AS_OF = datetime(2024, 5, 31, 12, tzinfo=UTC)

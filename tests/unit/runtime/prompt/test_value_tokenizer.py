@@ -15,7 +15,7 @@ from tokenizers import (
     trainers,
 )
 
-from adprior_build.training.scratch_model import ModelSize, scratch_tokenizer
+from adprior_build.training.scratch_tokenizer import scratch_tokenizer
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.prompt.context import Event, UserContext, parse_time
 from adprior_runtime.prompt.renderer import PromptRenderer, PromptTemplate
@@ -80,16 +80,7 @@ def _word_pieces() -> Tokenizer:
 
 
 def _scratch() -> Tokenizer:
-    size = ModelSize(
-        hidden_size=8,
-        intermediate_size=8,
-        layers=1,
-        attention_heads=1,
-        key_value_heads=1,
-        vocabulary_size=300,
-        max_prompt_tokens=60,
-    )
-    return scratch_tokenizer(TEXTS, size, ["Acme Pets"])
+    return scratch_tokenizer(TEXTS, 300, ["Acme Pets"])
 
 
 KINDS: dict[str, Callable[[], Tokenizer]] = {

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import average_precision_score
 
-from adprior_bench.data.log_summary import LogSummary
 from adprior_bench.quality.histories import EncodedCase
 from adprior_bench.quality.ranking.experiment import (
     BASE,
@@ -31,6 +30,7 @@ from adprior_bench.quality.ranking.head_choice import (
 from adprior_bench.quality.ranking.head_features import matrix_features
 from adprior_bench.quality.study import Splits, Study
 from adprior_build.catalogue.catalogue import Catalogue
+from adprior_build.data.log_summary import LogSummary
 from adprior_build.data.split import Split
 from adprior_build.head.onnx_head import HeadMetadata, LogisticHead, write_head
 from adprior_build.head.variants import VARIANTS

@@ -5,15 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from adprior_build.training.options import (
-    EXAMPLE,
-    FREE,
-    add_arguments,
-    check_options,
-    loop_settings,
-    work_directory,
-)
-from adprior_build.training.settings import Settings
+from adprior_build.commands.train import EXAMPLE, add_arguments, check_options
+from adprior_build.training.settings import RESUME_FREELY, Settings, work_directory
 from adprior_runtime.errors import InvalidInputError
 
 REQUIRED = ["--events", "E", "--columns", "C", "--catalogue", "A", "--output", "out/model"]
@@ -29,8 +22,8 @@ def parsed(*options: str, start: str = "--size") -> argparse.Namespace:
     return parser().parse_args([*REQUIRED, start, "start", *options])
 
 
-def test_the_loop_is_told_what_the_options_say() -> None:
-    found = loop_settings(
+def test_the_loops_settings_are_the_options() -> None:
+    found = Settings.of(
         parsed("--batch-size", "4", "--learning-rate", "2e-4", "--weight-decay", "0.2",
                "--precision", "bf16", "--patience", "3", "--label-smoothing", "0.1",
                "--log-q", "0.5", "--dropout", "0.2", "--seed", "7", "--device", "cuda")
@@ -53,8 +46,13 @@ def test_the_loop_is_told_what_the_options_say() -> None:
 def test_without_a_limit_there_are_ten_epochs(
     options: list[str], epochs: int | None, minutes: float | None
 ) -> None:
-    settings = loop_settings(parsed(*options))
+    settings = Settings.of(parsed(*options))
     assert (settings.epochs, settings.minutes) == (epochs, minutes)
+
+
+def test_settings_without_an_end_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="neither epochs nor minutes"):
+        Settings(batch_size=1, learning_rate=1, weight_decay=0)
 
 
 def test_the_state_is_kept_beside_the_output() -> None:
@@ -68,28 +66,29 @@ def test_the_state_is_kept_beside_the_output() -> None:
         (["--lora-rank", "2"], "--size", "--lora-rank needs --from"),
         (["--lora-alpha", "2"], "--from", "need --lora-rank"),
         (["--lora-embeddings"], "--from", "need --lora-rank"),
-        (["--lora-rank", "2", "--freeze-embeddings"], "--from", "without --lora-embeddings"),
+        (["--lora-rank", "2", "--freeze-embeddings"], "--from", "--freeze-embeddings: --lora-rank"),
         (["--patience", "1", "--validation-share", "0"], "--size", "needs validation users"),
         (["--work", "out/model"], "--size", "must not lie in one another"),
         (["--work", "out/model/state"], "--size", "must not lie in one another"),
         (["--work", "out"], "--size", "must not lie in one another"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(
-    options: list[str], start: str, message: str
-) -> None:
+def test_contradicting_options_are_refused(options: list[str], start: str, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         check_options(parsed(*options, start=start))
 
 
-def test_options_that_go_together_are_not() -> None:
-    check_options(parsed("--lora-rank", "2", "--lora-alpha", "3", start="--from"))
-    check_options(parsed("--patience", "1"))
+@pytest.mark.parametrize(
+    ("options", "start"),
+    [(["--lora-rank", "2", "--lora-alpha", "3"], "--from"), (["--patience", "1"], "--size")],
+)
+def test_options_that_fit_are_accepted(options: list[str], start: str) -> None:
+    check_options(parsed(*options, start=start))
 
 
-def test_free_options_exist_and_the_help_shows_examples() -> None:
-    assert set(vars(parsed())) > FREE
+def test_the_help_shows_groups_and_examples() -> None:
+    assert set(vars(parsed())) > RESUME_FREELY
     assert "--lora-rank" in EXAMPLE
-    told = parser().format_help()
-    for group in ("data:", "model:", "optimisation:", "LoRA (", "machine, and going on"):
-        assert f"\n{group}" in told
+    text = parser().format_help()
+    for group in ("data:", "model:", "optimisation:", "LoRA (", "machine and resuming:"):
+        assert f"\n{group}" in text

@@ -1,0 +1,193 @@
+"""How far a training is: its position, the share that is done, and the progress line."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tqdm import tqdm
+
+from adprior_build.training.settings import Settings
+from adprior_runtime.terminal.progress import pace
+
+_LARGEST_VALIDATION_SHARE: Final = 1 / 3
+_LINE: Final = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+
+
+@dataclass(slots=True, kw_only=True)
+class Position:
+    """Where a training stands, as JSON keeps it.
+
+    Attributes:
+        epoch: Number of finished epochs.
+        step: Finished steps of the current epoch.
+        steps: Finished steps of all epochs.
+        loss_sum, target_tokens: Sums over the current epoch, for its training loss.
+        tokens: Tokens trained on so far, with prompts, without padding.
+        seconds: Wall clock of training and validation, in all runs.
+        last_validation_seconds: Wall clock that the last validation took, or is expected to take.
+        validation_seconds: Wall clock of all validations.
+        validated: Finished batches of the current validation.
+        validation_loss_sum, validation_targets: Sums over these batches.
+        rows: One per epoch: ``epoch``, ``loss``, ``validation_loss`` (nats per token of a name),
+            ``tokens`` so far; ``share`` if the time limit cut the epoch short, and ``checked``, a
+            share, if it cut the validation short.
+        best_epoch: The epoch with the lowest validation loss.
+        best_loss: That loss.
+        resumed: How many times the training resumed from a kept state.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    steps: int = 0
+    loss_sum: float = 0.0
+    target_tokens: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    last_validation_seconds: float = 0.0
+    validation_seconds: float = 0.0
+    validated: int = 0
+    validation_loss_sum: float = 0.0
+    validation_targets: int = 0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int | None = None
+    best_loss: float | None = None
+    resumed: int = 0
+
+
+class Schedule:
+    """Tells how much of a training is done, by steps and by time, and when it ends.
+
+    Args:
+        settings: Its epochs, minutes and patience count.
+        position: The training's; only read, except for `expect_validation`.
+        steps_per_epoch: An estimate.
+        clock: Returns seconds.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        position: Position,
+        steps_per_epoch: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings, self._position, self._clock = settings, position, clock
+        self._limit_s = math.inf if settings.minutes is None else 60 * settings.minutes
+        self._total_steps = steps_per_epoch * (settings.epochs or 0)
+        self._began = clock() - position.seconds
+        self._time_was_over = False
+
+    def seconds(self) -> float:
+        """Return the wall clock used in all runs."""
+        return self._clock() - self._began
+
+    def share_over(self, *, after_step: bool = False) -> float:
+        """Return the share that is done, by steps or by time, whichever is larger.
+
+        Args:
+            after_step: Count the current step as done.
+        """
+        return min(1.0, max(self._step_share(after_step), self._time_share()))
+
+    def share_shown(self) -> float:
+        """Return the share that is done, with validation counted as part of the time."""
+        return min(1.0, max(self._step_share(), self.seconds() / self._limit_s))
+
+    def expect_validation(self, seconds: float) -> None:
+        """Reserve time for the first validation, at most a third of the limit."""
+        most = _LARGEST_VALIDATION_SHARE * self._limit_s
+        self._position.last_validation_seconds = min(seconds, most)
+
+    def time_is_over(self) -> bool:
+        """Tell whether only the time for a last validation is left."""
+        return self._time_share() >= 1
+
+    def validation_is_over(self) -> bool:
+        """Tell whether the time ran out during the first validation, whose estimate may be low.
+
+        Later validations are never cut short, because their losses are compared.
+        """
+        return not self._position.rows and self.seconds() >= self._limit_s
+
+    def is_over(self) -> bool:
+        """Tell whether the training ends before another epoch."""
+        position, settings = self._position, self._settings
+        if position.step or not position.rows:  # an epoch that began always gets its validation
+            return False
+        if settings.epochs is not None and position.epoch >= settings.epochs:
+            return True
+        waited = position.epoch - 1 - (position.best_epoch or 0)
+        return self.time_is_over() or 0 < settings.patience <= waited
+
+    def _step_share(self, more: int = 0) -> float:
+        steps = self._position.steps + more
+        return steps / self._total_steps if self._total_steps else 0.0
+
+    def _time_share(self) -> float:
+        available_s = self._limit_s - self._position.last_validation_seconds
+        share = self.seconds() / available_s if available_s > 0 else 1.0
+        self._time_was_over |= share >= 1  # final, even if the validation takes less than expected
+        return 1.0 if self._time_was_over else share
+
+
+class ProgressLine:
+    """Share done, time left, epoch, loss and tokens per second; a context manager."""
+
+    def __init__(self, share: float) -> None:
+        """Begin at ``share``; the time left is estimated from what follows."""
+        self._bar = tqdm(
+            total=1.0,
+            initial=share,
+            desc="adprior train",
+            bar_format=_LINE,
+            dynamic_ncols=True,
+            **pace(),
+        )
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._bar.close()
+
+    def move(self, share: float, *, epoch: int, loss: float, rate: float) -> None:
+        """Show the share done, the last batch's loss, and tokens per second."""
+        self._bar.set_postfix_str(
+            f"epoch {epoch}, loss {loss:.3f}, {rate:,.0f} tokens/s", refresh=False
+        )
+        self.advance(share)
+
+    def advance(self, share: float) -> None:
+        """Show the share done."""
+        self._bar.update(max(0.0, min(1.0, share) - self._bar.n))
+
+    def say(self, line: str) -> None:
+        """Print a line above the progress line."""
+        self._bar.write(line)
+
+
+def describe_epoch(row: Mapping[str, float], *, is_best: bool) -> str:
+    """Return a line about an epoch, from its row of `Position.rows`."""
+    part = f", {row['share']:.0%} of it (the time was over)" if "share" in row else ""
+    users = f" (of {row['checked']:.0%} of the users)" if "checked" in row else ""
+    return (
+        f"epoch {row['epoch']}{part}: loss {row['loss']:.4f}, "
+        f"validation {row['validation_loss']:.4f}" + users + (" (best)" if is_best else "")
+    )
+
+
+def describe_time(position: Position, wall_s: float) -> str:
+    """Return where the time of a finished training went; ``wall_s`` is the whole run's."""
+    training_s = position.seconds - position.validation_seconds
+    parts = f"{_span(training_s)} of training, {_span(position.validation_seconds)} of validation"
+    if position.resumed:
+        return f"{parts}, in {position.resumed + 1} runs"
+    return f"{parts}, {_span(wall_s - position.seconds)} of reading and writing"
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes" if seconds >= 120 else f"{max(0.0, seconds):.0f} s"
