@@ -14,7 +14,11 @@ from adprior_client.types import Ids, Numbers, User, UserId
 
 
 class RankingClient(BlockingClient):
-    """Adds priors to users' candidates; see `Client` for how it is made."""
+    """Adds priors to the logits of users' candidates; `RetrievalClient` describes the arguments.
+
+    A context manager, which threads may share. Channels open at the first call. Closing the client
+    cancels the calls under way.
+    """
 
     def score(
         self,
@@ -29,25 +33,25 @@ class RankingClient(BlockingClient):
     ) -> Ranking:
         """Return the candidates, in the order given, with adjusted logits.
 
-        A user costs one run of the LLM. A forecast, from a retrieval call moments ago or from a
-        bulk run, costs none. No candidates, no call.
+        Ranking a user runs the language model. Ranking with a forecast, from a recent retrieval or
+        a bulk run, does not. Without candidates nothing is sent.
 
         Args:
-            user_or_forecast: The user (or their context, as a dict or JSON bytes), or a forecast
-                of theirs; a forecast may be empty.
-            candidates: Advertiser id of each candidate; the same one may come several times.
+            user_or_forecast: The user, their context as a dict or as JSON bytes, or their forecast
+                (which may be empty).
+            candidates: Advertiser id of each candidate; an id may occur several times.
             base_logits: The ranker's logit of each candidate; sent as FP32.
             user_id: Keeps the user on one server, and finds their stored forecast.
-            treatment: False asks nothing and changes nothing: a user of a control group.
-            deadline_s: Of this call, the configuration's where none is given.
-            request_id: Of this call, a random one where none is given.
+            treatment: False for a user of the control group: nothing is sent or changed.
+            deadline_s: Deadline of this call; the configuration's by default.
+            request_id: Id of this call; random by default.
 
         Returns:
-            The ranking; with the base logits, to the last bit, and a ``reason`` where no answer
-            came in time or a bad one did.
+            The ranking. If no good answer came in time it has a ``reason``, and its logits are the
+            base logits to the last bit.
 
         Raises:
-            InvalidArgumentError: An argument is wrong; found before anything is sent.
+            InvalidArgumentError: An argument is wrong; nothing was sent.
             ClientError: The server failed, and ``ClientConfig.fail_open`` is off.
         """
         request = ScoreRequest(
@@ -57,8 +61,7 @@ class RankingClient(BlockingClient):
             user_id=user_id,
             treatment=treatment,
         )
-        work = Scoring.of(request)
-        return self._run("score", work, self._begin(work, user_id, deadline_s, request_id))
+        return self._ask(Scoring.of(request), deadline_s, request_id)
 
     def score_many(
         self,
@@ -67,25 +70,24 @@ class RankingClient(BlockingClient):
         max_concurrency: int = 8,
         deadline_s: float | None = None,
     ) -> list[Ranking]:
-        """Score for many users, so many at a time; the same order comes back.
+        """Score for many users; results are in the order of the requests.
 
-        A request is taken from ``requests`` and encoded when there is a place for it, so that a
-        generator of them is never far ahead of the calls.
+        A request is taken from ``requests`` when one of ``max_concurrency`` calls is free, so a
+        generator stays only a few requests ahead of the calls.
 
         Raises:
-            InvalidArgumentError: An argument of one is wrong; no request after it is sent.
+            InvalidArgumentError: A request is wrong; no later request is sent.
             ClientError: The server failed on one, and ``ClientConfig.fail_open`` is off.
         """
-
-        def ask(request: ScoreRequest) -> Ranking:
-            work = Scoring.of(request)
-            return self._run("score", work, self._begin(work, request.user_id, deadline_s))
-
-        return self._run_many(ask, requests, max_concurrency)
+        return self._ask_many(Scoring.of, requests, max_concurrency, deadline_s)
 
 
 class AsyncRankingClient(AsyncioClient):
-    """Adds priors to users' candidates, for asyncio; see `Client` for how it is made."""
+    """`RankingClient` for asyncio: an asynchronous context manager, for one event loop.
+
+    Cancelling the task that awaits a call cancels the call at the server too. Fork the process
+    before the first call, or after closing.
+    """
 
     async def score(
         self,
@@ -106,8 +108,7 @@ class AsyncRankingClient(AsyncioClient):
             user_id=user_id,
             treatment=treatment,
         )
-        work = Scoring.of(request)
-        return await self._run("score", work, self._begin(work, user_id, deadline_s, request_id))
+        return await self._ask(Scoring.of(request), deadline_s, request_id)
 
     async def score_many(
         self,
@@ -117,9 +118,4 @@ class AsyncRankingClient(AsyncioClient):
         deadline_s: float | None = None,
     ) -> list[Ranking]:
         """See `RankingClient.score_many`."""
-
-        async def ask(request: ScoreRequest) -> Ranking:
-            work = Scoring.of(request)
-            return await self._run("score", work, self._begin(work, request.user_id, deadline_s))
-
-        return await self._run_many(ask, requests, max_concurrency)
+        return await self._ask_many(Scoring.of, requests, max_concurrency, deadline_s)

@@ -1,4 +1,17 @@
-"""Retrieval: which advertisers is this user likely to act on?"""
+"""Retrieval: which advertisers is this user likely to act on?
+
+A reader starts here. ``USER_CONTEXT`` passes six modules from `RetrievalClient.forecast` to the
+wire (`RankingClient.score` takes the same way, with `ranking` and `_call.scoring`)::
+
+    retrieval               the arguments become a `ForecastRequest`
+    _call/forecasting       the request is checked and encoded: live, else stored, else none
+    user_context            the user becomes JSON, checked
+    _call/wire              the JSON becomes a tensor of a gRPC request
+    _call/attempts          the user's server is asked, then the others
+    _call/blocking_driver   the request is sent (`asyncio_driver` for asyncio)
+
+`_call/decoding` reads the answer.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +27,22 @@ from adprior_client.types import Ids, User, UserId
 
 
 class RetrievalClient(BlockingClient):
-    """Forecasts advertisers; see `Client` for how it is made."""
+    """Forecasts the advertisers that users are likely to act on.
+
+    A context manager, which threads may share. Channels open at the first call. Closing the client
+    cancels the calls under way.
+
+    Args:
+        config: The settings, or a server's ``HOST:PORT`` for the defaults.
+        stored: Where to find a stored forecast if the live answer fails; asked in a thread.
+        kill_switch: Called at each call; while it returns True, nothing is sent and nothing is
+            applied. Like ``metadata``, it must be quick: nothing interrupts it.
+        metadata: Called at each call; returns metadata to send beside ``config.metadata``, such as
+            a token that rotates.
+
+    Raises:
+        InvalidArgumentError: A setting is impossible, or a certificate file is unreadable.
+    """
 
     def forecast(
         self,
@@ -30,21 +58,21 @@ class RetrievalClient(BlockingClient):
         """Return the most probable advertisers for ``user``, most probable first.
 
         Args:
-            user: The user, or their context as a JSON object (a dict) or as JSON bytes.
-            k: How many, 1 to ``contract.MAX_TOP_K``, or as many as the server's bundle says, which
-                is what its prior head was fitted with; fewer come when the catalogue has fewer.
+            user: The user, or their context as a dict or as JSON bytes.
+            k: Number of advertisers, 1 to 1,000. Omit it if you will rank with the forecast: the
+                head expects the bundle's default length. A small catalogue returns fewer.
             user_id: Keeps the user on one server, and finds their stored forecast.
-            excluded_advertiser_ids: Advertisers that must not come out (frequency caps, blocks); of
-                a stored forecast they are left out here.
-            treatment: False asks nothing, and gives an empty forecast: a user of a control group.
-            deadline_s: Of this call, the configuration's where none is given.
-            request_id: Of this call, a random one where none is given.
+            excluded_advertiser_ids: Advertisers to leave out (frequency caps, blocks).
+            treatment: False for a user of the control group: nothing is sent, and the forecast is
+                empty.
+            deadline_s: Deadline of this call; the configuration's by default.
+            request_id: Id of this call; random by default.
 
         Returns:
-            The live forecast, or, with a ``reason``, a stored or an empty one.
+            The live forecast; or, with a ``reason``, a stored or an empty one.
 
         Raises:
-            InvalidArgumentError: An argument is wrong; found before anything is sent.
+            InvalidArgumentError: An argument is wrong; nothing was sent.
             ClientError: The server failed, and ``ClientConfig.fail_open`` is off.
         """
         request = ForecastRequest(
@@ -54,8 +82,7 @@ class RetrievalClient(BlockingClient):
             excluded_advertiser_ids=excluded_advertiser_ids,
             treatment=treatment,
         )
-        work = Forecasting.of(request)
-        return self._run("forecast", work, self._begin(work, user_id, deadline_s, request_id))
+        return self._ask(Forecasting.of(request), deadline_s, request_id)
 
     def forecast_many(
         self,
@@ -64,25 +91,24 @@ class RetrievalClient(BlockingClient):
         max_concurrency: int = 8,
         deadline_s: float | None = None,
     ) -> list[Forecast]:
-        """Forecast for many users, so many at a time; the same order comes back.
+        """Forecast for many users; results are in the order of the requests.
 
-        A request is taken from ``requests`` and encoded when there is a place for it, so that a
-        generator of them is never far ahead of the calls.
+        A request is taken from ``requests`` when one of ``max_concurrency`` calls is free, so a
+        generator stays only a few requests ahead of the calls.
 
         Raises:
-            InvalidArgumentError: An argument of one is wrong; no request after it is sent.
+            InvalidArgumentError: A request is wrong; no later request is sent.
             ClientError: The server failed on one, and ``ClientConfig.fail_open`` is off.
         """
-
-        def ask(request: ForecastRequest) -> Forecast:
-            work = Forecasting.of(request)
-            return self._run("forecast", work, self._begin(work, request.user_id, deadline_s))
-
-        return self._run_many(ask, requests, max_concurrency)
+        return self._ask_many(Forecasting.of, requests, max_concurrency, deadline_s)
 
 
 class AsyncRetrievalClient(AsyncioClient):
-    """Forecasts advertisers, for asyncio; see `Client` for how it is made."""
+    """`RetrievalClient` for asyncio: an asynchronous context manager, for one event loop.
+
+    Cancelling the task that awaits a call cancels the call at the server too. Fork the process
+    before the first call, or after closing.
+    """
 
     async def forecast(
         self,
@@ -103,8 +129,7 @@ class AsyncRetrievalClient(AsyncioClient):
             excluded_advertiser_ids=excluded_advertiser_ids,
             treatment=treatment,
         )
-        work = Forecasting.of(request)
-        return await self._run("forecast", work, self._begin(work, user_id, deadline_s, request_id))
+        return await self._ask(Forecasting.of(request), deadline_s, request_id)
 
     async def forecast_many(
         self,
@@ -114,9 +139,4 @@ class AsyncRetrievalClient(AsyncioClient):
         deadline_s: float | None = None,
     ) -> list[Forecast]:
         """See `RetrievalClient.forecast_many`."""
-
-        async def ask(request: ForecastRequest) -> Forecast:
-            work = Forecasting.of(request)
-            return await self._run("forecast", work, self._begin(work, request.user_id, deadline_s))
-
-        return await self._run_many(ask, requests, max_concurrency)
+        return await self._ask_many(Forecasting.of, requests, max_concurrency, deadline_s)

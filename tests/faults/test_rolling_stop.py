@@ -50,7 +50,7 @@ def test_a_rolling_stop_of_two_servers_loses_no_call(
 
 def _await_both(client: RankingClient) -> None:
     """Wait until the client asks both servers, and is connected to both again."""
-    for server in client._core.fleet.servers:
+    for server in client._fleet.servers:
         while server.breaker.is_open or not _is_reached(client, server):
             time.sleep(0.05)
 

@@ -1,4 +1,4 @@
-"""Calls for asyncio: the driver of `AsyncRetrievalClient` and `AsyncRankingClient`."""
+"""The driver of `AsyncRetrievalClient` and `AsyncRankingClient`: calls for asyncio."""
 
 from __future__ import annotations
 
@@ -6,38 +6,31 @@ import asyncio
 import contextvars
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
 
 from tritonclient.grpc.aio import InferenceServerClient
 
-from adprior_client._call.attempts import Attempt, Call, Lookup, Outcome, Pause, Step
+from adprior_client._call.call import Attempt, Lookup, Outcome, Pause, Step, Work
 from adprior_client._call.checks import check_concurrency
-from adprior_client._call.client import (
-    CHECK_TIMEOUT_S,
-    LOOKUP_THREADS,
-    Client,
-    Headers,
-    Result_co,
-    Work,
-)
+from adprior_client._call.client import HEALTH_CHECK_S, LOOKUP_THREADS, Client, Headers
 from adprior_client._call.server_choice import Server
 from adprior_client._call.telemetry import describe
 from adprior_client.errors import CancelledError, ClientError, InvalidArgumentError
+from adprior_client.results import Forecast, Ranking
 
-_Item = TypeVar("_Item")
-_Answer = TypeVar("_Answer")
+_Request = TypeVar("_Request")
+_Result = TypeVar("_Result", Forecast, Ranking)
 _log = logging.getLogger("adprior_client")
 
 
 class AsyncioClient(Client):
-    """Owns the channels to the servers; an asynchronous context manager, for one event loop.
+    """A client with its channels: an asynchronous context manager, for one event loop.
 
-    Cancelling the task that awaits a call cancels it at the server too, and so does closing the
-    client. Channels open at the first call: a process may be forked before that, or after closing.
-    `Client` has its arguments.
+    Cancelling the task that awaits a call, or closing the client, cancels the call at the server
+    too. Channels open at the first call: fork a process before that, or after closing.
     """
 
     _is_lost: ClassVar[bool] = False
@@ -80,40 +73,40 @@ class AsyncioClient(Client):
         if lookups is not None:
             lookups.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, name: str, work: Work[Result_co], call: Call) -> Result_co:
-        """Drive a call to its end."""
+    async def _ask(
+        self, work: Work[_Result], deadline_s: float | None, request_id: str | None = None
+    ) -> _Result:
+        """Run a call to its end."""
+        call = self._begin(work, deadline_s, request_id)
         self._check_place()
-        if self._watcher is None and self._config.health_interval_s > 0 and not self._closed:
-            # In a context of its own: it is part of no caller's trace.
-            self._watcher = asyncio.create_task(
-                self._watch(), name="adprior-health", context=contextvars.Context()
-            )
-        steps = work.steps(self._core, call)
-        with self._telemetry.span(f"adprior.{name}", call.request_id) as span:
+        self._start_watching()
+        steps = work.steps(call)
+        with self._telemetry.span(f"adprior.{work.name}", call.request_id) as span:
             headers = self._headers()
             try:
                 step = next(steps)
                 while True:
                     step = steps.send(await self._do(step, headers))
             except StopIteration as stop:
-                result: Result_co = stop.value
+                result: _Result = stop.value
             finally:
                 steps.close()
             describe(span, result)
         return result
 
-    async def _run_many(
+    async def _ask_many(
         self,
-        ask: Callable[[_Item], Awaitable[_Answer]],
-        items: Iterable[_Item],
+        check: Callable[[_Request], Work[_Result]],
+        requests: Iterable[_Request],
         max_concurrency: int,
-    ) -> list[_Answer]:
-        """Ask about each item, which is taken once there is a place for it, until one fails."""
+        deadline_s: float | None,
+    ) -> list[_Result]:
+        """Run a call for each request, which is taken when a place is free, until one fails."""
         places, failed = asyncio.Semaphore(check_concurrency(max_concurrency)), asyncio.Event()
 
-        async def ask_in_turn(item: _Item) -> _Answer:
+        async def ask_one(request: _Request) -> _Result:
             try:
-                return await ask(item)
+                return await self._ask(check(request), deadline_s)
             except BaseException:
                 failed.set()
                 raise
@@ -121,14 +114,14 @@ class AsyncioClient(Client):
                 places.release()
 
         tasks = []
-        remaining = iter(items)
+        remaining = iter(requests)
         try:
             while await places.acquire() and not failed.is_set():
                 try:
-                    item = next(remaining)
+                    request = next(remaining)
                 except StopIteration:
                     break
-                tasks.append(asyncio.create_task(ask_in_turn(item)))
+                tasks.append(asyncio.create_task(ask_one(request)))
             return await asyncio.gather(*tasks)
         except BaseException:
             for task in tasks:
@@ -136,11 +129,7 @@ class AsyncioClient(Client):
             raise
 
     def _check_place(self) -> None:
-        """Refuse another event loop, and a process in which gRPC's would not work.
-
-        Raises:
-            InvalidArgumentError: It is the wrong place for this client.
-        """
+        """Refuse another event loop, and a process in which gRPC would crash."""
         if self._is_lost:
             raise InvalidArgumentError(
                 "this process was forked while an asyncio client was open, which gRPC does not "
@@ -165,37 +154,29 @@ class AsyncioClient(Client):
     async def _attempt(self, attempt: Attempt, headers: Headers) -> Outcome:
         if isinstance(headers, ClientError):
             return headers
-        request = attempt.request
+        arguments = attempt.request.arguments(attempt.timeout_s, headers)
         try:
-            return await self._channel(attempt.server).infer(
-                request.model,
-                request.inputs,
-                outputs=request.outputs,
-                request_id=attempt.request_id,
-                priority=request.priority,
-                client_timeout=attempt.timeout_s,
-                timeout=int(1e6 * attempt.timeout_s),  # for the server's steps: microseconds
-                headers=headers,
-            )
+            channel = self._channel(attempt.server)
+            return await channel.infer(**arguments, request_id=attempt.request_id)
         except asyncio.CancelledError:
-            # gRPC raises it where a channel is closed, too; only the caller's own is the caller's.
+            # gRPC raises it for a closed channel too; only a cancelled task is passed on.
             task = asyncio.current_task()
             if not self._closed or (task is not None and task.cancelling()):
                 raise
-            return CancelledError(f"{request.model}: the client was closed")
-        except Exception as error:  # noqa: BLE001  whatever comes of the wire has a meaning
-            return self._failure(error, attempt)
+            return CancelledError(f"{attempt.request.model}: the client was closed")
+        except Exception as error:  # noqa: BLE001  every error of the wire has a meaning
+            return self._failure_of(attempt, error)
 
     async def _look_up(self, lookup: Lookup) -> Outcome:
         if self._stored is None:
             return None
         try:
-            if self._lookups is None:  # the loop's own threads are the service's
+            if self._lookups is None:  # the loop's own threads belong to the service
                 self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, "adprior-stored")
             context = contextvars.copy_context()
             find = functools.partial(context.run, self._stored.find, lookup.user_id)
             future = asyncio.get_running_loop().run_in_executor(self._lookups, find)
-            # Where it is late it is cancelled, so that nobody's lookups pile up.
+            # A late lookup is cancelled: lookups must not pile up.
             return await asyncio.wait_for(future, lookup.timeout_s)
         except Exception as error:  # noqa: BLE001  a source is the caller's own code
             _log.warning("adprior: the stored forecasts failed: %s", type(error).__name__)
@@ -210,21 +191,29 @@ class AsyncioClient(Client):
             )
         return self._channels[server.url]
 
+    def _start_watching(self) -> None:
+        if self._watcher is not None or self._config.health_interval_s <= 0 or self._closed:
+            return
+        # An empty context keeps health checks out of callers' traces.
+        self._watcher = asyncio.create_task(
+            self._watch(), name="adprior-health", context=contextvars.Context()
+        )
+
     async def _watch(self) -> None:
-        """Check every server's readiness, until the client is closed."""
+        """Check every server's readiness until the client is closed."""
         while True:
             await asyncio.sleep(self._config.health_interval_s)
             headers = self._headers()
             if not isinstance(headers, ClientError):
-                servers = self._core.fleet.servers
+                servers = self._fleet.servers
                 await asyncio.gather(*(self._check(server, headers) for server in servers))
 
     async def _check(self, server: Server, headers: dict[str, str]) -> None:
         cause = ""
         try:
             is_ready = await self._channel(server).is_server_ready(
-                headers=headers, client_timeout=CHECK_TIMEOUT_S
+                headers=headers, client_timeout=HEALTH_CHECK_S
             )
         except Exception as error:  # noqa: BLE001  it is not ready, whatever the cause
-            is_ready, cause = False, self._check_failure(error, server)
+            is_ready, cause = False, self._cause_of(server, error)
         server.check(is_ready=bool(is_ready), cause=cause)

@@ -1,4 +1,4 @@
-"""Calls that block: the driver of `RetrievalClient` and `RankingClient`."""
+"""The driver of `RetrievalClient` and `RankingClient`: calls that block."""
 
 from __future__ import annotations
 
@@ -13,37 +13,31 @@ from typing import Any, Self, TypeVar
 
 from tritonclient.grpc import InferenceServerClient
 
-from adprior_client._call.attempts import Attempt, Call, Lookup, Outcome, Pause, Step
+from adprior_client._call.call import Attempt, Lookup, Outcome, Pause, Step, Work
 from adprior_client._call.checks import check_concurrency
-from adprior_client._call.client import (
-    CHECK_TIMEOUT_S,
-    LOOKUP_THREADS,
-    Client,
-    Headers,
-    Result_co,
-    Work,
-)
+from adprior_client._call.client import HEALTH_CHECK_S, LOOKUP_THREADS, Client, Headers
 from adprior_client._call.server_choice import Server
 from adprior_client._call.telemetry import describe
 from adprior_client.errors import ClientError
+from adprior_client.results import Forecast, Ranking
 
-_Item = TypeVar("_Item")
-_Answer = TypeVar("_Answer")
+_Request = TypeVar("_Request")
+_Result = TypeVar("_Result", Forecast, Ranking)
 _log = logging.getLogger("adprior_client")
 
 
 class BlockingClient(Client):
-    """Owns the channels to the servers; a context manager, which threads may share.
+    """A client with its channels: a context manager, which threads may share.
 
-    Channels open at the first call; a process that is forked opens its own. Closing it cancels the
-    calls under way, at the server too. `Client` has its arguments.
+    Channels open at the first call; a forked process opens its own. Closing the client cancels the
+    calls under way, at the server too.
     """
 
     def _prepare(self) -> None:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._checking = threading.Lock()
-        self._is_still = False
+        self._holds_checks = False
         self._watcher: threading.Thread | None = None
         self._lookups: ThreadPoolExecutor | None = None
 
@@ -52,12 +46,12 @@ class BlockingClient(Client):
             super()._renew(error)
 
     def _hold_still(self) -> None:
-        """See `Forked._hold_still`: gRPC forks well only where no thread is at it."""
-        self._is_still = self._checking.acquire(timeout=CHECK_TIMEOUT_S)
+        """See `Forked._hold_still`: gRPC survives a fork only if no thread is using it."""
+        self._holds_checks = self._checking.acquire(timeout=HEALTH_CHECK_S)
 
     def _go_on(self) -> None:
         """See `Forked._go_on`."""
-        if self._is_still:
+        if self._holds_checks:
             self._checking.release()
 
     def _begin_anew(self) -> None:
@@ -89,36 +83,42 @@ class BlockingClient(Client):
         if lookups is not None:
             lookups.shutdown(wait=False, cancel_futures=True)
         if self._watcher is not None and self._watcher is not threading.current_thread():
-            self._watcher.join(timeout=2 * CHECK_TIMEOUT_S)
+            self._watcher.join(timeout=2 * HEALTH_CHECK_S)
 
-    def _run(self, name: str, work: Work[Result_co], call: Call) -> Result_co:
-        """Drive a call to its end."""
-        if self._watcher is None and self._config.health_interval_s > 0:
-            self._start_watching()
-        steps = work.steps(self._core, call)
-        with self._telemetry.span(f"adprior.{name}", call.request_id) as span:
+    def _ask(
+        self, work: Work[_Result], deadline_s: float | None, request_id: str | None = None
+    ) -> _Result:
+        """Run a call to its end."""
+        call = self._begin(work, deadline_s, request_id)
+        self._start_watching()
+        steps = work.steps(call)
+        with self._telemetry.span(f"adprior.{work.name}", call.request_id) as span:
             headers = self._headers()
             try:
                 step = next(steps)
                 while True:
                     step = steps.send(self._do(step, headers))
             except StopIteration as stop:
-                result: Result_co = stop.value
+                result: _Result = stop.value
             finally:
                 steps.close()
             describe(span, result)
         return result
 
-    def _run_many(
-        self, ask: Callable[[_Item], _Answer], items: Iterable[_Item], max_concurrency: int
-    ) -> list[_Answer]:
-        """Ask about each item, which is taken once there is a place for it, until one fails."""
+    def _ask_many(
+        self,
+        check: Callable[[_Request], Work[_Result]],
+        requests: Iterable[_Request],
+        max_concurrency: int,
+        deadline_s: float | None,
+    ) -> list[_Result]:
+        """Run a call for each request, which is taken when a place is free, until one fails."""
         limit = check_concurrency(max_concurrency)
         places, failed = threading.Semaphore(limit), threading.Event()
 
-        def ask_in_turn(item: _Item) -> _Answer:
+        def ask_one(request: _Request) -> _Result:
             try:
-                return ask(item)
+                return self._ask(check(request), deadline_s)
             except BaseException:
                 failed.set()
                 raise
@@ -126,16 +126,16 @@ class BlockingClient(Client):
                 places.release()
 
         futures = []
-        remaining = iter(items)
+        remaining = iter(requests)
         with ThreadPoolExecutor(limit) as pool:
             while places.acquire() and not failed.is_set():
                 try:
-                    item = next(remaining)
+                    request = next(remaining)
                 except StopIteration:
                     break
-                # In a copy of the caller's context, for the trace that it is part of.
+                # A copy of the caller's context keeps the call in the caller's trace.
                 context = contextvars.copy_context()
-                futures.append(pool.submit(context.run, ask_in_turn, item))
+                futures.append(pool.submit(context.run, ask_one, request))
             return [future.result() for future in futures]
 
     def _do(self, step: Step, headers: Headers) -> Outcome:
@@ -147,20 +147,12 @@ class BlockingClient(Client):
     def _attempt(self, attempt: Attempt, headers: Headers) -> Outcome:
         if isinstance(headers, ClientError):
             return headers
-        request = attempt.request
+        arguments = attempt.request.arguments(attempt.timeout_s, headers)
         try:
-            return self._channel(attempt.server).infer(
-                request.model,
-                request.inputs,
-                outputs=request.outputs,
-                request_id=attempt.request_id,
-                priority=request.priority,
-                client_timeout=attempt.timeout_s,
-                timeout=int(1e6 * attempt.timeout_s),  # for the server's steps: microseconds
-                headers=headers,
-            )
-        except Exception as error:  # noqa: BLE001  whatever comes of the wire has a meaning
-            return self._failure(error, attempt)
+            channel = self._channel(attempt.server)
+            return channel.infer(**arguments, request_id=attempt.request_id)
+        except Exception as error:  # noqa: BLE001  every error of the wire has a meaning
+            return self._failure_of(attempt, error)
 
     def _look_up(self, lookup: Lookup) -> Outcome:
         if self._stored is None:
@@ -173,7 +165,7 @@ class BlockingClient(Client):
             try:
                 return future.result(lookup.timeout_s)
             finally:
-                future.cancel()  # while the source is slow, nobody's lookups are to pile up
+                future.cancel()  # lookups must not pile up while the source is slow
         except Exception as error:  # noqa: BLE001  a source is the caller's own code
             _log.warning("adprior: the stored forecasts failed: %s", type(error).__name__)
             return None
@@ -192,6 +184,8 @@ class BlockingClient(Client):
         return channel
 
     def _start_watching(self) -> None:
+        if self._watcher is not None or self._config.health_interval_s <= 0:
+            return
         with self._lock:
             if self._watcher is None and not self._closed.is_set():
                 self._watcher = threading.Thread(
@@ -200,12 +194,12 @@ class BlockingClient(Client):
                 self._watcher.start()
 
     def _watch(self) -> None:
-        """Check every server's readiness, until the client is closed."""
+        """Check every server's readiness until the client is closed."""
         while not self._closed.wait(self._config.health_interval_s):
             headers = self._headers()
             if isinstance(headers, ClientError):
                 continue
-            for server in self._core.fleet.servers:
+            for server in self._fleet.servers:
                 with self._checking:
                     self._check(server, headers)
 
@@ -213,9 +207,9 @@ class BlockingClient(Client):
         cause = ""
         try:
             is_ready = self._channel(server).is_server_ready(
-                headers=headers, client_timeout=CHECK_TIMEOUT_S
+                headers=headers, client_timeout=HEALTH_CHECK_S
             )
         except Exception as error:  # noqa: BLE001  it is not ready, whatever the cause
-            is_ready, cause = False, self._check_failure(error, server)
+            is_ready, cause = False, self._cause_of(server, error)
         if not self._closed.is_set():
             server.check(is_ready=bool(is_ready), cause=cause)

@@ -46,6 +46,30 @@ def check_concurrency(value: Any) -> int:
     return value
 
 
+def check_treatment(value: Any) -> None:
+    """Refuse a ``treatment`` that is neither True nor False.
+
+    Raises:
+        InvalidArgumentError: It is neither.
+    """
+    if not isinstance(value, bool):
+        raise InvalidArgumentError(
+            f"treatment: found {type(value).__name__}, expected True or False"
+        )
+
+
+def check_request_id(value: Any) -> None:
+    """Refuse a request id that gRPC could not send.
+
+    Raises:
+        InvalidArgumentError: It is not printable ASCII, or too long.
+    """
+    if not isinstance(value, str):
+        raise InvalidArgumentError(f"request_id: found {type(value).__name__}, expected text")
+    if not (value.isascii() and value.isprintable()) or len(value) > 256:
+        raise InvalidArgumentError("request_id: expected up to 256 printable ASCII characters")
+
+
 def check_urls(urls: Any) -> None:
     """Refuse what is no tuple of different ``HOST:PORT``.
 

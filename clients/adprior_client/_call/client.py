@@ -1,18 +1,20 @@
-"""What every client is made of, whatever drives it."""
+"""What all clients share, whichever driver runs them: settings, servers, switches, credentials."""
 
 from __future__ import annotations
 
 import inspect
 import logging
+import os
+import uuid
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 
-from adprior_client._call.attempts import Attempt, Call, Outcome, Steps
-from adprior_client._call.checks import check_metadata
-from adprior_client._call.core import Core
+from adprior_client._call.call import Attempt, Call, Result_co, Work
+from adprior_client._call.checks import check_metadata, check_request_id
 from adprior_client._call.credentials import Credentials
+from adprior_client._call.deadline import Deadline
 from adprior_client._call.forking import Forked, begin_anew_in_children
-from adprior_client._call.server_choice import Server
+from adprior_client._call.server_choice import Fleet, Server, user_key
 from adprior_client._call.telemetry import Telemetry
 from adprior_client._call.wire import channel_settings, error_of
 from adprior_client.config import ClientConfig
@@ -23,47 +25,21 @@ from adprior_client.errors import (
     MetadataError,
     UnavailableError,
 )
-from adprior_client.results import Forecast, Ranking
 from adprior_client.stored.forecast_source import ForecastSource
-from adprior_client.types import UserId
+from adprior_client.types import Reason
 
-Result_co = TypeVar("Result_co", Forecast, Ranking, covariant=True)
 Headers = dict[str, str] | ClientError
-
-CHECK_TIMEOUT_S: Final = 1.0
-"""Of a health check."""
+"""The metadata of a call, or why there is none."""
+HEALTH_CHECK_S: Final = 1.0
+"""Timeout of a health check."""
 LOOKUP_THREADS: Final = 8
-"""In which a source of stored forecasts is asked."""
+"""Threads that ask a source of stored forecasts."""
 
 _log = logging.getLogger("adprior_client")
 
 
-class Work(Protocol[Result_co]):
-    """What a caller asks for, checked: `Forecasting` or `Scoring`."""
-
-    @property
-    def key(self) -> bytes:
-        """What chooses a server where no user id does."""
-        ...
-
-    def steps(self, core: Core, call: Call) -> Steps[Result_co]:
-        """Ask."""
-        ...
-
-
 class Client(Forked):
-    """Settings, servers, tracing and metadata; the channels are its children's.
-
-    Args:
-        config: How to behave, or a server's ``HOST:PORT`` for the defaults.
-        stored: Where to look when the live answer does not come; asked in a thread.
-        kill_switch: Asked at each call: while it is true, nothing is asked and nothing applied.
-            Like ``metadata``, it must be quick: nothing can be done in its time.
-        metadata: Gives what to send with each call beside ``config.metadata``: tokens that rotate.
-
-    Raises:
-        InvalidArgumentError: A setting is impossible, or a certificate file unreadable.
-    """
+    """Everything of a client but its channels; `RetrievalClient` describes the arguments."""
 
     def __init__(
         self,
@@ -75,6 +51,7 @@ class Client(Forked):
     ) -> None:
         for name, function in (
             ("metadata", metadata),
+            ("kill_switch", kill_switch),
             ("stored.find", getattr(stored, "find", None)),
         ):
             if inspect.iscoroutinefunction(function):
@@ -82,13 +59,14 @@ class Client(Forked):
                     f"{name}: found a coroutine function, expected a plain one"
                 )
         self._config = ClientConfig.of(config)
-        self._core = Core(self._config, has_stored=stored is not None, kill_switch=kill_switch)
+        self._fleet = Fleet(self._config)
         self._stored = stored
+        self._kill_switch = kill_switch
         self._metadata = metadata
         self._telemetry = Telemetry()
         self._credentials = Credentials(self._config)
         self._channels: dict[str, Any] = {}
-        self._left: list[dict[str, Any]] = []
+        self._parents_channels: list[dict[str, Any]] = []
         self._prepare()
         begin_anew_in_children(self)
 
@@ -97,27 +75,49 @@ class Client(Forked):
         raise NotImplementedError
 
     def _begin_anew(self) -> None:
-        """Forget channels, threads and what is known of servers, in a process that was forked.
+        """In a forked process, forget channels, threads and what is known about servers.
 
         The parent's channels are kept and not touched: closing one would wait for its threads.
         """
-        self._left.append(self._channels)
+        self._parents_channels.append(self._channels)
         self._channels = {}
         self._credentials.renew()
-        self._core.begin_anew()
+        self._fleet = Fleet(self._config)
         self._prepare()
 
     def _begin(
-        self,
-        work: Work[Result_co],
-        user_id: UserId | None,
-        deadline_s: float | None,
-        request_id: str | None = None,
+        self, work: Work[Result_co], deadline_s: float | None, request_id: str | None
     ) -> Call:
-        return self._core.begin(work.key, user_id, deadline_s, request_id)
+        deadline = Deadline.start(self._config, deadline_s)
+        key = work.key if work.user_id is None else user_key(work.user_id)
+        if request_id is not None:
+            check_request_id(request_id)
+        return Call(
+            config=self._config,
+            fleet=self._fleet,
+            key=key,
+            deadline=deadline,
+            request_id=request_id or uuid.uuid4().hex,
+            stored_user_id=None if self._stored is None else work.user_id,
+            held_for=self._reason_to_hold(treatment=work.treatment),
+        )
+
+    def _reason_to_hold(self, *, treatment: bool) -> Reason | None:
+        if self._is_killed():
+            return Reason.KILL_SWITCH
+        return None if treatment else Reason.CONTROL
+
+    def _is_killed(self) -> bool:
+        path = self._config.kill_switch_file
+        if path is not None and os.path.exists(path):  # noqa: PTH110  twice as fast
+            return True
+        try:
+            return self._kill_switch is not None and bool(self._kill_switch())
+        except Exception as error:  # noqa: BLE001  the caller's own code
+            _log.warning("adprior: the kill switch failed (%s): taken as on", type(error).__name__)
+            return True
 
     def _headers(self) -> Headers:
-        """Return what goes along with a call, or why nothing can."""
         headers = dict(self._config.metadata) | self._credentials.token | self._telemetry.headers()
         if self._metadata is None:
             return headers
@@ -129,27 +129,28 @@ class Client(Forked):
             return MetadataError(f"metadata: the function failed: {type(error).__name__}")
         return headers | added
 
-    def _check_failure(self, error: Exception, server: Server) -> str:
-        """Return the cause of a health check's failure, empty where it is not known."""
-        found = error_of(error, "health", server.url, CHECK_TIMEOUT_S, self._config)
-        self._renew(found)
-        return found.cause
+    def _failure_of(self, attempt: Attempt, error: Exception) -> ClientError:
+        return self._explain(error, attempt.request.model, attempt.server, attempt.timeout_s)
 
-    def _failure(self, error: Exception, attempt: Attempt) -> Outcome:
-        place = attempt.request.model, attempt.server.url
-        found = error_of(error, *place, attempt.timeout_s, self._config)
+    def _cause_of(self, server: Server, error: Exception) -> str:
+        """Return why a health check failed, empty if that is not known."""
+        return self._explain(error, "health", server, HEALTH_CHECK_S).cause
+
+    def _explain(
+        self, error: Exception, model: str, server: Server, timeout_s: float
+    ) -> ClientError:
+        found = error_of(error, model, server.url, timeout_s, self._config)
         self._renew(found)
         return found
 
     def _renew(self, error: ClientError) -> None:
-        """Make channels anew where a server is out of reach and our files have changed.
+        """Replace the channels if a server is out of reach and our files have changed.
 
-        Calls under way keep the channel that they have, which is closed with the last of them.
+        Calls under way keep their channel, which is closed with the last of them.
         """
         if isinstance(error, UnavailableError | DeniedError) and self._credentials.renew():
             self._channels = {}
 
     def _channel_options(self, server: Server) -> dict[str, Any]:
-        """Return what tritonclient's clients take beside the address."""
         settings = channel_settings(self._config, server.url)
         return settings | {"creds": self._credentials.channel}

@@ -1,17 +1,19 @@
-"""How a forecast is come by: live, else stored, else none."""
+"""One forecast: live; else the user's stored one; else none."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adprior_client._call import decoding, encoding
-from adprior_client._call.attempts import Call, Steps, ask
-from adprior_client._call.core import Core, check_flag
+from adprior_client._call.attempts import ask
+from adprior_client._call.call import Call, Steps, Work
+from adprior_client._call.checks import check_treatment
+from adprior_client._call.fallback import find_stored, trim
 from adprior_client._call.wire import Request
 from adprior_client.errors import ClientError, InvalidArgumentError
 from adprior_client.requests import ForecastRequest
@@ -31,21 +33,17 @@ _OUTPUTS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Forecasting:
-    """One forecast asked for, checked.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Forecasting(Work[Forecast]):
+    """A checked request for one forecast; ``inputs`` are the tensors to send."""
 
-    Attributes:
-        tensors: What is sent.
-        treatment: Whether the user is treated.
-    """
+    name: ClassVar[str] = "forecast"
 
-    tensors: Mapping[str, NDArray[Any]]
-    treatment: bool
+    inputs: Mapping[str, NDArray[Any]] = field(repr=False)
 
     @classmethod
-    def of(cls, request: ForecastRequest) -> Forecasting:
-        """Check what a caller gives.
+    def of(cls, request: ForecastRequest) -> Self:
+        """Check and encode a request.
 
         Raises:
             InvalidArgumentError: A value is impossible.
@@ -54,59 +52,46 @@ class Forecasting:
             raise InvalidArgumentError(
                 f"requests: found {type(request).__name__}, expected ForecastRequest"
             )
-        check_flag(request.treatment)
-        tensors: dict[str, NDArray[Any]] = {
-            contract.USER_CONTEXT: np.array([user_to_json(request.user)], dtype=np.object_)
+        check_treatment(request.treatment)
+        context = user_to_json(request.user)
+        inputs: dict[str, NDArray[Any]] = {
+            contract.USER_CONTEXT: np.array([context], dtype=np.object_)
         }
         if request.k is not None:
-            tensors[contract.TOP_K] = encoding.encode_top_k(request.k)
+            inputs[contract.TOP_K] = encoding.encode_top_k(request.k)
         excluded = encoding.encode_ids(
             request.excluded_advertiser_ids, "excluded_advertiser_ids", contract.MAX_EXCLUDED
         )
         if excluded.size:
-            tensors[contract.EXCLUDED_ADVERTISER_IDS] = excluded
-        return cls(tensors, request.treatment)
+            inputs[contract.EXCLUDED_ADVERTISER_IDS] = excluded
+        return cls(key=context, user_id=request.user_id, treatment=request.treatment, inputs=inputs)
 
-    @property
-    def key(self) -> bytes:
-        """What chooses a server where no user id does."""
-        key: bytes = self.tensors[contract.USER_CONTEXT][0]
-        return key
-
-    def steps(self, core: Core, call: Call) -> Steps[Forecast]:
-        """Ask."""
-        if held := core.reason_to_hold(treatment=self.treatment):
-            return Forecast.none(held, call.request_id)
-        priority = core.config.level or contract.Priority.RETRIEVAL
-        request = Request.of(contract.ADVERTISER_RETRIEVAL, self.tensors, _OUTPUTS, priority)
+    def steps(self, call: Call) -> Steps[Forecast]:
+        """See `Work.steps`."""
+        if call.held_for:
+            return Forecast.none(call.held_for, call.request_id)
         try:
-            found = yield from ask(
-                core.fleet,
-                core.config,
-                call,
-                request,
-                lambda answer: decoding.decode_forecast(answer, call.request_id, self.tensors),
-            )
+            found = yield from self._ask_live(call)
         except ClientError as error:
-            if not core.config.fail_open:
+            if not call.config.fail_open:
                 raise
-            stored = yield from core.stored(call)
-            found = Forecast.none(error.reason, call.request_id)
-            if stored is not None:
-                found = replace(self._cut(stored), reason=error.reason)
-        if core.config.shadow:
+            stored = yield from find_stored(call, error.reason)
+            found = self._trim(stored) if stored else Forecast.none(error.reason, call.request_id)
+        if call.config.shadow:
             reason = found.reason or Reason.SHADOW
             found = replace(found, advertisers=(), withheld=found.advertisers, reason=reason)
         return found
 
-    def _cut(self, stored: Forecast) -> Forecast:
-        """Return a stored forecast without what is excluded, and not longer than asked for."""
-        none = np.zeros(0, dtype=np.int64)
-        excluded = set(self.tensors.get(contract.EXCLUDED_ADVERTISER_IDS, none).tolist())
-        eligible = [item for item in stored.advertisers if item.advertiser_id not in excluded]
-        limit = self.tensors.get(contract.TOP_K)
-        kept = tuple(eligible if limit is None else eligible[: int(limit[0])])
-        left_out = sum(item.probability for item in stored.advertisers)
-        left_out -= sum(item.probability for item in kept)
-        missing = min(max(stored.missing_mass + left_out, 0.0), 1.0)
-        return replace(stored, advertisers=kept, missing_mass=missing)
+    def _ask_live(self, call: Call) -> Steps[Forecast]:
+        priority = call.config.level or contract.Priority.RETRIEVAL
+        request = Request.of(contract.ADVERTISER_RETRIEVAL, self.inputs, _OUTPUTS, priority)
+
+        def read(answer: Mapping[str, NDArray[Any]]) -> Forecast:
+            return decoding.decode_forecast(answer, call.request_id, self.inputs)
+
+        return (yield from ask(call, request, read))
+
+    def _trim(self, stored: Forecast) -> Forecast:
+        excluded = self.inputs.get(contract.EXCLUDED_ADVERTISER_IDS, np.zeros(0, dtype=np.int64))
+        k = self.inputs.get(contract.TOP_K)
+        return trim(stored, set(excluded.tolist()), None if k is None else int(k[0]))

@@ -1,21 +1,23 @@
-"""How candidates are scored: live, else with a stored forecast, else not at all."""
+"""One ranking: with a live forecast, the caller's or a stored one; else the base logits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adprior_client._call import decoding, encoding
-from adprior_client._call.attempts import Call, Steps, ask
-from adprior_client._call.core import Core, check_flag
+from adprior_client._call.attempts import ask
+from adprior_client._call.call import Call, Steps, Work
+from adprior_client._call.checks import check_treatment
+from adprior_client._call.fallback import find_stored, rank_by_base_logits, stored_reserve_s
 from adprior_client._call.wire import Request
 from adprior_client.errors import ClientError, InvalidArgumentError, OtherBundleError
 from adprior_client.requests import ScoreRequest
-from adprior_client.results import NO_ANSWER, Forecast, Ranking
+from adprior_client.results import Forecast, Ranking
 from adprior_client.types import Reason, Source
 from adprior_client.user_context import user_to_json
 from adprior_runtime import contract
@@ -37,29 +39,29 @@ _LIVE_OUTPUTS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scoring:
-    """One ranking asked for, checked.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scoring(Work[Ranking]):
+    """A checked request for one ranking.
 
     Attributes:
-        subject: ``USER_CONTEXT``, or the forecast at hand.
-        known: The tensors of that.
-        ids: int64 [n], the candidates.
-        base: float64 [n], their logits as the caller gave them.
-        sent: float32 [n], as they are sent.
-        treatment: Whether the user is treated.
+        forecast: The caller's forecast; None asks for a live one.
+        subject: The tensors of the user, or of that forecast.
+        advertiser_ids: int64 [n], the candidates.
+        base_logits: float64 [n], as the caller gave them.
+        sent_logits: float32 [n], as they are sent.
     """
 
-    subject: bytes | Forecast
-    known: Mapping[str, NDArray[Any]]
-    ids: NDArray[np.int64]
-    base: NDArray[np.float64]
-    sent: NDArray[np.float32]
-    treatment: bool
+    name: ClassVar[str] = "score"
+
+    forecast: Forecast | None
+    subject: Mapping[str, NDArray[Any]] = field(repr=False)
+    advertiser_ids: NDArray[np.int64]
+    base_logits: NDArray[np.float64]
+    sent_logits: NDArray[np.float32]
 
     @classmethod
-    def of(cls, request: ScoreRequest) -> Scoring:
-        """Check what a caller gives.
+    def of(cls, request: ScoreRequest) -> Self:
+        """Check and encode a request.
 
         Raises:
             InvalidArgumentError: A value is impossible, or the lengths differ.
@@ -68,102 +70,104 @@ class Scoring:
             raise InvalidArgumentError(
                 f"requests: found {type(request).__name__}, expected ScoreRequest"
             )
-        check_flag(request.treatment)
+        check_treatment(request.treatment)
         ids = encoding.encode_ids(request.candidates, "candidates", contract.MAX_CANDIDATES)
         base, sent = encoding.encode_logits(request.base_logits, "base_logits")
         if ids.size != sent.size:
             raise InvalidArgumentError(
                 f"base_logits: found {sent.size}, expected {ids.size}, one for each candidate"
             )
-        subject = request.subject
-        if isinstance(subject, Forecast):
-            known = encoding.encode_forecast(subject)
-            return cls(subject, known, ids, base, sent, request.treatment)
-        context = user_to_json(subject)
-        known = {contract.USER_CONTEXT: np.array([context], dtype=np.object_)}
-        return cls(context, known, ids, base, sent, request.treatment)
+        if isinstance(request.subject, Forecast):
+            forecast, subject = request.subject, encoding.encode_forecast(request.subject)
+            key = forecast.request_id.encode()
+        else:
+            forecast, key = None, user_to_json(request.subject)
+            subject = {contract.USER_CONTEXT: np.array([key], dtype=np.object_)}
+        return cls(
+            key=key,
+            user_id=request.user_id,
+            treatment=request.treatment,
+            forecast=forecast,
+            subject=subject,
+            advertiser_ids=ids,
+            base_logits=base,
+            sent_logits=sent,
+        )
 
-    @property
-    def key(self) -> bytes:
-        """What chooses a server where no user id does."""
-        subject = self.subject
-        return subject.request_id.encode() if isinstance(subject, Forecast) else subject
-
-    def steps(self, core: Core, call: Call) -> Steps[Ranking]:
-        """Ask."""
-        if held := core.reason_to_hold(treatment=self.treatment):
-            return self._unscored(call, held)
-        if not self.ids.size:
-            return self._unscored(call, None)
+    def steps(self, call: Call) -> Steps[Ranking]:
+        """See `Work.steps`."""
+        if call.held_for:
+            return self._fall_back(call, call.held_for)
+        if not self.advertiser_ids.size:
+            return self._fall_back(call, None)
         try:
-            if isinstance(self.subject, Forecast):
-                if self.subject.source is Source.NONE:
-                    return self._unscored(call, self.subject.reason)
-                given = self.subject
-                if given.source is Source.LIVE:  # it was, when the caller got it
-                    given = replace(given, source=Source.CALLER)
-                return (yield from self._with_forecast(core, call, given, self.known))
-            return (yield from self._live(core, call))
+            if self.forecast is None:
+                return (yield from self._rank_live(call))
+            if self.forecast.source is Source.NONE:
+                return self._fall_back(call, self.forecast.reason)
+            given = self.forecast
+            if given.source is Source.LIVE:  # it was live when the caller received it
+                given = replace(given, source=Source.CALLER)
+            return (yield from self._rank_with(given, self.subject, call))
         except ClientError as error:
-            if not core.config.fail_open:
+            if not call.config.fail_open:
                 raise
-            return self._unscored(call, error.reason)
+            return self._fall_back(call, error.reason)
 
-    def _live(self, core: Core, call: Call) -> Steps[Ranking]:
-        priority = core.config.level or contract.Priority.RANKING
-        tensors = self._tensors(self.known)
-        request = Request.of(contract.ADVERTISER_RANKING, tensors, _LIVE_OUTPUTS, priority)
+    def _rank_live(self, call: Call) -> Steps[Ranking]:
+        request = self._request(contract.ADVERTISER_RANKING, self.subject, _LIVE_OUTPUTS, call)
 
         def read(answer: Mapping[str, NDArray[Any]]) -> Ranking:
-            forecast = decoding.decode_forecast(answer, call.request_id)
-            return self._scored(core, call, answer, forecast)
+            return self._read(answer, decoding.decode_forecast(answer, call.request_id), call)
 
         try:
-            return (
-                yield from ask(
-                    core.fleet, core.config, call, request, read, reserve_s=core.reserve_s(call)
-                )
-            )
+            return (yield from ask(call, request, read, reserve_s=stored_reserve_s(call)))
         except ClientError as error:
-            stored = (yield from core.stored(call)) if core.config.fail_open else None
+            if not call.config.fail_open:
+                raise
+            stored = yield from find_stored(call, error.reason)
             if stored is None:
                 raise
-            known = encoding.encode_forecast(stored)
-            stored = replace(stored, reason=error.reason)
-            return (yield from self._with_forecast(core, call, stored, known))
+            return (yield from self._rank_with(stored, encoding.encode_forecast(stored), call))
 
-    def _with_forecast(
-        self, core: Core, call: Call, forecast: Forecast, known: Mapping[str, NDArray[Any]]
+    def _rank_with(
+        self, forecast: Forecast, subject: Mapping[str, NDArray[Any]], call: Call
     ) -> Steps[Ranking]:
-        priority = core.config.level or contract.Priority.RANKING
-        request = Request.of(contract.PRIOR_HEAD, self._tensors(known), _OUTPUTS, priority)
+        """Rank with a forecast that is there already: the head alone runs."""
+        request = self._request(contract.PRIOR_HEAD, subject, _OUTPUTS, call)
         bundle_id = forecast.bundle_id
 
         def read(answer: Mapping[str, NDArray[Any]]) -> Ranking:
             found = decoding.decode_bundle_id(answer)
             if bundle_id and found != bundle_id:
                 raise OtherBundleError(f"the forecast is bundle {bundle_id}'s, this is {found}")
-            return self._scored(core, call, answer, forecast)
+            return self._read(answer, forecast, call)
 
-        return (yield from ask(core.fleet, core.config, call, request, read, bundle_id=bundle_id))
+        return (yield from ask(call, request, read, bundle_id=bundle_id))
 
-    def _tensors(self, known: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        return dict(known) | {
-            contract.CANDIDATE_ADVERTISER_IDS: self.ids,
-            contract.BASE_LOGITS: self.sent,
+    def _request(
+        self,
+        model: str,
+        subject: Mapping[str, NDArray[Any]],
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Request:
+        candidates: dict[str, NDArray[Any]] = {
+            contract.CANDIDATE_ADVERTISER_IDS: self.advertiser_ids,
+            contract.BASE_LOGITS: self.sent_logits,
         }
+        priority = call.config.level or contract.Priority.RANKING
+        return Request.of(model, {**subject, **candidates}, outputs, priority)
 
-    def _scored(
-        self, core: Core, call: Call, answer: Mapping[str, NDArray[Any]], forecast: Forecast
-    ) -> Ranking:
-        priors = decoding.decode_priors(self.sent.size, answer)
-        adjusted = self.base + priors.adjustments
-        shadow = core.config.shadow or bool(forecast.withheld)
+    def _read(self, answer: Mapping[str, NDArray[Any]], forecast: Forecast, call: Call) -> Ranking:
+        priors = decoding.decode_priors(self.sent_logits.size, answer)
+        adjusted = self.base_logits + priors.adjustments
+        shadow = call.config.shadow or bool(forecast.withheld)
         reason = None if forecast.reason is Reason.SHADOW else forecast.reason
         return Ranking(
-            logits=self.base if shadow else adjusted,
-            advertiser_ids=self.ids,
-            base_logits=self.base,
+            logits=self.base_logits if shadow else adjusted,
+            advertiser_ids=self.advertiser_ids,
+            base_logits=self.base_logits,
             adjusted_logits=adjusted,
             log_probs=priors.log_probs,
             statuses=priors.statuses,
@@ -178,20 +182,7 @@ class Scoring:
             has_fitted_head=priors.has_fitted_head,
         )
 
-    def _unscored(self, call: Call, reason: Reason | None) -> Ranking:
-        return Ranking(
-            logits=self.base,
-            advertiser_ids=self.ids,
-            base_logits=self.base,
-            adjusted_logits=self.base,
-            log_probs=np.full(self.ids.size, np.nan, dtype=np.float32),
-            statuses=np.full(self.ids.size, NO_ANSWER, dtype=np.uint8),
-            forecast=None,
-            bundle_id="",
-            source=Source.NONE,
-            age_s=None,
-            reason=reason,
-            request_id=call.request_id,
-            treatment=self.treatment,
-            applied=False,
+    def _fall_back(self, call: Call, reason: Reason | None) -> Ranking:
+        return rank_by_base_logits(
+            self.advertiser_ids, self.base_logits, call, reason, treatment=self.treatment
         )

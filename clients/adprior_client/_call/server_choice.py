@@ -6,9 +6,13 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
 
 from adprior_client._call.breaker import CircuitBreaker
 from adprior_client.config import ClientConfig
+from adprior_client.errors import InvalidArgumentError
 
 _log = logging.getLogger("adprior_client")
 
@@ -90,6 +94,21 @@ class Fleet:
         unknown = [server for server in ranked if not server.bundle_id]
         same = [server for server in ranked if server.bundle_id == bundle_id]
         return [*same, *unknown, *others[:1]]
+
+
+def user_key(user_id: Any) -> bytes:
+    """Return the key that chooses a user's server.
+
+    Raises:
+        InvalidArgumentError: The id is neither text nor an integer.
+    """
+    if isinstance(user_id, np.integer):
+        user_id = int(user_id)
+    if isinstance(user_id, bool) or not isinstance(user_id, str | int):
+        raise InvalidArgumentError(
+            f"user_id: found {type(user_id).__name__}, expected text or an integer"
+        )
+    return repr(user_id).encode()
 
 
 def _weight(key: bytes, url: str) -> bytes:

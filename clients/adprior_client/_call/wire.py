@@ -90,6 +90,18 @@ class Request:
             priority=int(priority),
         )
 
+    def arguments(self, timeout_s: float, headers: Mapping[str, str]) -> dict[str, Any]:
+        """Return the arguments of tritonclient's ``infer``, for both of its clients."""
+        return {
+            "model_name": self.model,
+            "inputs": self.inputs,
+            "outputs": self.outputs,
+            "priority": self.priority,
+            "client_timeout": timeout_s,
+            "timeout": int(1e6 * timeout_s),  # of the server's steps, in microseconds
+            "headers": headers,
+        }
+
 
 def channel_settings(config: ClientConfig, url: str) -> dict[str, Any]:
     """Return what tritonclient's clients take beside address and credentials: gRPC's arguments.

@@ -77,14 +77,8 @@ def ask_context_use(config: ClientConfig, raw: bytes) -> ContextUse | None:
         url, credentials = config.urls[0], Credentials(config)
         settings: dict[str, Any] = channel_settings(config, url)
         with InferenceServerClient(url, creds=credentials.channel, **settings) as client:
-            result = client.infer(
-                request.model,
-                request.inputs,
-                outputs=request.outputs,
-                priority=request.priority,
-                client_timeout=config.deadline_s,
-                headers=dict(config.metadata) | credentials.token,
-            )
+            headers = dict(config.metadata) | credentials.token
+            result = client.infer(**request.arguments(config.deadline_s, headers))
         return ContextUse(read_answer(request, result)[contract.CONTEXT_USE])
     except Exception:  # noqa: BLE001  whatever it is, the answer itself is there
         return None

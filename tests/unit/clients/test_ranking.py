@@ -151,10 +151,10 @@ def test_a_slow_server_meets_the_deadline(triton: FakeTriton) -> None:
 
 def test_priors_for_other_candidates_are_a_bad_answer(triton: FakeTriton) -> None:
     answer = triton.answer
-    short = {contract.ADJUSTED_LOGITS: np.zeros((1, 1), dtype=np.float32)}
+    short = {contract.ADJUSTMENTS: np.zeros((1, 1), dtype=np.float32)}
     triton.answer = lambda model, asked: answer(model, asked) | short
     with (
         RankingClient(triton.config()) as client,
-        pytest.raises(BadAnswerError, match="ADJUSTED_LOGITS: found 1 values, expected 2"),
+        pytest.raises(BadAnswerError, match="ADJUSTMENTS: found 1 values, expected 2"),
     ):
         client.score(USER, [7, 8], [0.5, -0.5])
