@@ -1,4 +1,4 @@
-"""Clients that an ads service can trust: they never raise for the server's sake.
+"""Clients for an ads service: a failing server never makes a call raise.
 
 ::
 
@@ -6,8 +6,7 @@
         forecast = retrieval.forecast(user, k=20, user_id=user_id)
         priors = ranking.score(forecast, candidate_ids, base_logits, user_id=user_id)
 
-Importing this package loads NumPy and ``tritonclient.grpc``, and nothing else beyond the standard
-library.
+Importing this package loads only the standard library, NumPy and ``tritonclient.grpc``.
 """
 
 from adprior_client.blending import (

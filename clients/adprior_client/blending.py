@@ -1,9 +1,9 @@
-"""A forecast as a targeting filter: two lists of one retriever, blended under a quota.
+"""A forecast as a targeting filter: blend two lists of one retriever under a quota.
 
-The retriever is asked twice, as it stands and with the forecast's advertisers as its targeting
-filter. `blend_retrieved` gives the filtered list a share of the budget, and no more: an advertiser
-that is forecast wrongly can take only so much. `advertiser_concentration` tells when the quota is
-too large. Nothing here calls a server, and without a forecast the retriever's own list comes back.
+Ask the retriever twice, once as usual and once with the forecast's advertisers as its targeting
+filter. `blend_retrieved` gives the filtered list a share of the budget and no more, which limits
+the cost of a wrong forecast. `advertiser_concentration` shows when the quota is too large. Nothing
+here calls a server; without a forecast the retriever's own list comes back.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from adprior_client.types import Ids
 ItemId: TypeAlias = str | int
 
 _SLACK: Final = 1e-9
-"""So that 0.29 of 100 is 29 places, whatever the product of the two floats is."""
+"""0.29 of 100 must be 29 places, although the product of the two floats is below 29."""
 
 
 class ItemSource(StrEnum):
-    """Which list an item is there for; in both, it takes no reserved place if it needs none."""
+    """The list that an item comes from; one that is in both lists needs no reserved place."""
 
     CONVENTIONAL = "conventional"
     FORECAST = "forecast"
@@ -37,7 +37,7 @@ class ItemSource(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrievedItem:
-    """One item of a retriever's list; ``score`` is the retriever's own and only passed on."""
+    """One item of a retriever's list; ``score`` is the retriever's own and is only passed on."""
 
     item_id: ItemId
     advertiser_id: int
@@ -46,7 +46,7 @@ class RetrievedItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlendedItem:
-    """One item of the blended list, and which list it is there for."""
+    """One item of the blended list, and the list that it comes from."""
 
     item_id: ItemId
     advertiser_id: int
@@ -56,13 +56,13 @@ class BlendedItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Concentration:
-    """How much of a list few advertisers have; all 0 for an empty list.
+    """How concentrated a list is on few advertisers; all 0 for an empty list.
 
     Attributes:
         herfindahl: The Herfindahl-Hirschman index, the sum of the squares of the advertisers'
-            shares of the list: 1 where one has it all, 1 / n where n have as much each.
-        top_share: The largest of those shares.
-        advertisers: How many there are.
+            shares of the list: 1 for a single advertiser, 1 / n for n equal ones.
+        top_share: The largest share.
+        advertisers: Number of advertisers.
     """
 
     herfindahl: float
@@ -79,30 +79,30 @@ def blend_retrieved(
     quota: float,
     per_advertiser: int | None = None,
 ) -> tuple[BlendedItem, ...]:
-    """Blend a retriever's list with the same retriever's list of the forecast's advertisers.
+    """Blend a retriever's list with its list filtered to the forecast's advertisers.
 
     ``floor(quota * budget)`` places are reserved for items of ``filtered`` that are not among the
-    conventional items of the other places. The conventional list has those others, and what
-    ``filtered`` cannot fill. Where the conventional list is too short, ``filtered`` may fill more
-    than its quota. Items of either list keep their order, and those of ``filtered`` are spread
-    evenly, so that cutting the result short keeps the shares. ``budget`` items of either list are
-    always enough; with ``per_advertiser``, as many items of each advertiser in ``filtered``.
+    conventional items of the other places. Conventional items take the other places, and any that
+    ``filtered`` cannot fill. If the conventional list is too short, ``filtered`` may exceed its
+    quota. Each list keeps its order. Items of ``filtered`` are spread evenly, so every prefix of
+    the result has about the same shares. ``budget`` items of each list are always enough (with
+    ``per_advertiser``, ``budget`` items of each advertiser in ``filtered``).
 
     Args:
         conventional: The retriever's list, best first.
         filtered: Its list with the forecast as its targeting filter, best first. Items of other
-            advertisers are left out, so a longer list of the retriever's will do.
-        forecast: The forecast, or its advertisers' ids. Without any (no answer, shadow mode, a
-            control user) the conventional list is returned.
+            advertisers are ignored.
+        forecast: The forecast, or its advertisers' ids. If there are none (no answer, shadow mode,
+            a control user) the conventional list is returned.
         budget: Items wanted.
-        quota: Share of the budget that is reserved, from 0 (the first ``budget`` of the
-            conventional list, exactly) to 1.
-        per_advertiser: An item is added for the forecast's sake only where the list has fewer than
-            so many of its advertiser by then; 1 brings only advertisers that are not there yet.
-            None for any number. The conventional list's own items are never left out for this.
+        quota: Share of the budget to reserve, from 0 (exactly the first ``budget`` conventional
+            items) to 1.
+        per_advertiser: Add an item of ``filtered`` only if the list has fewer than this many items
+            of its advertiser; 1 adds only new advertisers. None for no limit. Conventional items
+            are never dropped for this.
 
     Returns:
-        Each item once: ``budget`` of them, or all there are.
+        Each item once: ``budget`` items, or all there are.
 
     Raises:
         InvalidArgumentError: An argument is wrong, or a list has an item twice.
@@ -129,10 +129,10 @@ def advertiser_concentration(advertiser_ids: Ids) -> Concentration:
     """Return how concentrated a list is.
 
     Args:
-        advertiser_ids: Of each item of the list: ``[item.advertiser_id for item in blended]``.
+        advertiser_ids: The advertiser of each item: ``[item.advertiser_id for item in blended]``.
 
     Raises:
-        InvalidArgumentError: These are no integers.
+        InvalidArgumentError: An id is not an integer.
     """
     ids = encode_ids(advertiser_ids, "advertiser_ids")
     if ids.size == 0:
@@ -189,7 +189,7 @@ def _wanted_advertisers(forecast: Forecast | Ids) -> set[int]:
 def _not_in(
     kept: Sequence[RetrievedItem], own: Sequence[RetrievedItem], per_advertiser: int | None
 ) -> list[RetrievedItem]:
-    """Return the items that ``own`` has not, while their advertiser has too few."""
+    """Return the items that ``own`` lacks, up to the limit of each advertiser."""
     present = {item.item_id for item in own}
     found = [item for item in kept if item.item_id not in present]
     if per_advertiser is None:
@@ -206,7 +206,7 @@ def _not_in(
 def _spread(
     own: Sequence[RetrievedItem], extra: Sequence[RetrievedItem]
 ) -> tuple[BlendedItem, ...]:
-    """Merge the lists so that every beginning has about the same share of each."""
+    """Merge the lists so that every prefix has about the same share of each."""
     keyed = [
         ((place + 0.5) / len(items), _blended(item, source))
         for items, source in ((own, ItemSource.CONVENTIONAL), (extra, ItemSource.FORECAST))

@@ -1,4 +1,4 @@
-"""How a client behaves: one frozen value, checked once, read from files at the edge."""
+"""Settings of a client: one frozen value, checked when it is made."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.file_modes import read_token
 
 PROXY_VARIABLES: Final = ("grpc_proxy", "https_proxy", "http_proxy")
-"""Of the environment: gRPC takes the first that is set, in lower case only."""
+"""Environment variables: gRPC takes the first one that is set, in lower case only."""
 
 _PREFIX: Final = "ADPRIOR_CLIENT_"
-_MOST_ATTEMPTS: Final = 5
-"""gRPC's own limit."""
+_MAX_ATTEMPTS: Final = 5
+"""The limit of gRPC."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,40 +29,40 @@ class ClientConfig:
     """Settings of a client.
 
     Attributes:
-        urls: ``HOST:PORT`` of each server's gRPC endpoint; a user's calls go to one of them, by
-            rendezvous hashing, and on to the others when it is down.
-        deadline_s: Of a call, retries and other servers included, unless the call says otherwise.
-        fail_open: Whether the server's failures come back as a result with a ``reason``; off, they
-            are raised. The caller's own errors are always raised.
+        urls: ``HOST:PORT`` of each server's gRPC endpoint. A user's calls go to one server
+            (rendezvous hashing), and to the others while it is down.
+        deadline_s: Deadline of a call, retries and other servers included; a call may set its own.
+        fail_open: Return the server's failures as a result with a ``reason``. If off, raise them.
+            The caller's own errors are always raised.
         shadow: Ask and log, but apply nothing.
-        kill_switch_file: While this file exists, nothing is asked; looked for at each call.
+        kill_switch_file: While this file exists, nothing is sent; checked at each call.
         max_attempts: Attempts per call, 1 to 5. With one server gRPC retries it; with several, each
-            is tried at most once, and one that is gone or about to go costs no attempt.
-        initial_backoff_s: Before the first retry, with jitter.
-        max_backoff_s: Between two retries.
-        backoff_multiplier: From each retry to the next.
-        breaker_failures: Calls in a row that failed, and open a server's circuit breaker.
-        breaker_reset_s: How long it stays open at least.
-        health_interval_s: Between two checks of each server's readiness; 0 makes none.
-        keepalive_time_s: Between two pings of a connection with calls under way.
-        keepalive_timeout_s: For the answer to a ping, or to anything sent, before a connection is
-            given up.
-        stored_max_age_s: Older stored forecasts are not used.
-        stored_reserve_s: Part of a ranking's deadline that is kept for a stored forecast when the
-            live one fails; only where there is a source of stored ones.
-        priority: ``ranking``, ``retrieval`` or ``bulk``: who goes first where requests wait at a
-            server; where none is given, a ranking goes before a forecast.
-        tls: Whether to use TLS; so does any of the files.
-        tls_ca_file: PEM certificates to trust, the system's where none is given.
+            is tried at most once, and one that is gone or stopping does not count.
+        initial_backoff_s: Pause before the first retry, with jitter.
+        max_backoff_s: Longest pause before a retry.
+        backoff_multiplier: Growth of the pause from one retry to the next.
+        breaker_failures: Failed calls in a row that open a server's circuit breaker.
+        breaker_reset_s: Shortest time that a circuit breaker stays open.
+        health_interval_s: Time between two readiness checks of each server; 0 turns them off.
+        keepalive_time_s: Time between two pings of a connection with calls under way.
+        keepalive_timeout_s: Longest wait for the answer to a ping, or for any progress, before a
+            connection is closed.
+        stored_max_age_s: Greatest age of a stored forecast that may be used.
+        stored_reserve_s: Part of a ranking's deadline kept for a stored forecast if the live
+            answer fails; only with a source of stored forecasts.
+        priority: ``ranking``, ``retrieval`` or ``bulk``: the queue priority at the server. By
+            default rankings go before forecasts.
+        tls: Use TLS; any of the TLS settings below turns it on too.
+        tls_ca_file: PEM certificates to trust; the system's by default.
         tls_certificate_file: The client's own PEM chain, for mTLS.
-        tls_key_file: Its key; like ``token_file``, for its owner alone to read.
-        tls_server_name: The name the server's certificate must have, where that is not the host.
-        use_proxy: Whether to go through the proxy that ``grpc_proxy``, ``https_proxy`` or
-            ``http_proxy`` names in the environment; never to a server on loopback.
-        token_file: With the token that ``adprior serve --inference-token-file`` wants; like the
-            certificates read when a client is made, and again where a server is out of reach or
-            refuses us and the file has changed.
-        token: That token itself.
+        tls_key_file: The key of that chain; only its owner may read it.
+        tls_server_name: The name in the server's certificate if it is not the host.
+        use_proxy: Use the proxy that ``grpc_proxy``, ``https_proxy`` or ``http_proxy`` names in
+            the environment; never for a server on loopback.
+        token_file: File with the token that ``adprior serve --inference-token-file`` expects; only
+            its owner may read it. Like the certificates it is read when a client is made, and
+            again if it has changed when a server is out of reach or refuses the client.
+        token: The token itself.
         metadata: Sent with each call, such as ``("authorization", "Bearer ...")``.
 
     Raises:
@@ -97,7 +97,7 @@ class ClientConfig:
     metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
+        """Refuse impossible settings."""
         check_urls(self.urls)
         for name, above in _NUMBERS.items():
             check_number(getattr(self, name), name, above)
@@ -107,14 +107,14 @@ class ClientConfig:
                 raise InvalidArgumentError(
                     f"{item.name}: found {type(value).__name__}, expected {item.type}"
                 )
-        for name, least, most in (
-            ("max_attempts", 1, _MOST_ATTEMPTS),
+        for name, low, high in (
+            ("max_attempts", 1, _MAX_ATTEMPTS),
             ("breaker_failures", 1, math.inf),
         ):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise InvalidArgumentError(
-                    f"{name}: found {value!r}, expected an integer from {least} to {most}"
+                    f"{name}: found {value!r}, expected an integer from {low} to {high}"
                 )
         if self.priority is not None and self.priority.upper() not in Priority.__members__:
             raise InvalidArgumentError(
@@ -138,14 +138,14 @@ class ClientConfig:
 
     @property
     def level(self) -> Priority | None:
-        """The priority as the server knows it."""
+        """The priority as a number of the contract."""
         return None if self.priority is None else Priority[self.priority.upper()]
 
     def token_metadata(self) -> dict[str, str]:
-        """Return the metadata that carries the token, nothing where there is none.
+        """Return the metadata that carries the token; empty without a token.
 
         Raises:
-            InvalidArgumentError: Its file is unreadable, or others can read it.
+            InvalidArgumentError: The token's file is unreadable, or other users can read it.
         """
         token = self.token
         if self.token_file is not None:
@@ -163,15 +163,15 @@ class ClientConfig:
 
     @classmethod
     def of(cls, value: ClientConfig | str) -> ClientConfig:
-        """Return a configuration as it is, or one of a server's address and the defaults."""
+        """Return the configuration, or the defaults with a server's address."""
         return value if isinstance(value, ClientConfig) else cls(urls=(value,))
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a TOML file of settings under the names above; ``metadata`` is a table.
+        """Read a TOML file of these settings; ``metadata`` is a table.
 
         Raises:
-            InvalidArgumentError: It is unreadable, or a setting is unknown or impossible.
+            InvalidArgumentError: The file is unreadable, or a setting unknown or impossible.
         """
         try:
             document = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
@@ -190,7 +190,7 @@ class ClientConfig:
         ``ADPRIOR_CLIENT_METADATA`` is ``key=value,key=value``; flags are ``true`` or ``false``.
 
         Args:
-            environ: The variables, the process's where none are given.
+            environ: The variables; the process's environment by default.
 
         Raises:
             InvalidArgumentError: A variable with that prefix is unknown, or its value impossible.
@@ -220,7 +220,6 @@ class ClientConfig:
             raise InvalidArgumentError(f"{place}: {error}") from error
 
 
-# What each number must exceed; None: it must be at least 0.
 _NUMBERS: Final[dict[str, float | None]] = {
     "deadline_s": 0.0,
     "initial_backoff_s": 1e-4,
@@ -233,6 +232,7 @@ _NUMBERS: Final[dict[str, float | None]] = {
     "stored_max_age_s": 0.0,
     "stored_reserve_s": None,
 }
+"""Each number must exceed this; None means at least 0."""
 _KINDS: Final[dict[str, Any]] = {"bool": bool, "str | None": str | None}
 
 

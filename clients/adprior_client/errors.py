@@ -1,4 +1,4 @@
-"""What can go wrong in a call, as one short tree.
+"""The errors of a call, as one short tree.
 
 ::
 
@@ -9,7 +9,8 @@
         ├── CancelledError        CANCELLED                     cancelled -        -
         ├── DeniedError           UNAUTHENTICATED,              denied    counts   -
         │   │                     PERMISSION_DENIED, and
-        │   │                     UNAVAILABLE for a token's sake
+        │   │                     UNAVAILABLE for a missing
+        │   │                     or wrong token
         │   └── MetadataError     found here                    denied    -        -
         ├── UnavailableError      UNAVAILABLE, NOT_FOUND        unavailable  counts  yes
         │   ├── OverloadedError   RESOURCE_EXHAUSTED            unavailable  counts  yes, after a
@@ -19,9 +20,9 @@
             │                     breaks the contract
             └── OtherBundleError  found here                    other_bundle  -    yes
 
-A wrong argument is an `InvalidArgumentError` before anything is sent, and always raised. The rest
-is the server's, and raised only where `ClientConfig.fail_open` is off; otherwise its reason comes
-back in the result.
+A wrong argument always raises `InvalidArgumentError`, before anything is sent. The other errors are
+the server's: they are raised only if `ClientConfig.fail_open` is off, and are otherwise a ``reason``
+in the result.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ class ClientError(AdpriorError):
     """Base of everything that a client raises.
 
     Attributes:
-        reason: What a result says of it where the client fails open.
-        counts: Whether it counts against the server, at its circuit breaker.
-        may_go_on: Whether the next server may be asked: this one has not worked on the request.
-        cause: What this side knows of why a server was not reached, such as a certificate; part of
-            the message.
-        is_absence: Whether nobody was there to take the request: the server is gone, or about to
-            go. Asking the next one then costs none of a call's attempts.
+        reason: The reason in the result of a client that fails open.
+        counts: Whether the error counts at the server's circuit breaker.
+        may_go_on: Whether another server may be asked: this one has not worked on the request.
+        cause: Why a server was not reached, if this side knows it (a certificate, a proxy); part
+            of the message.
+        is_absence: Whether the server is gone or stopping. Asking the next one then costs no
+            attempt.
     """
 
     reason: ClassVar[Reason] = Reason.BAD_ANSWER
@@ -53,7 +54,7 @@ class ClientError(AdpriorError):
 
 
 class InvalidArgumentError(ClientError):
-    """The call's arguments are wrong; asking again unchanged cannot help."""
+    """An argument of the call is wrong; the same call cannot succeed later."""
 
     grpc_code = "INVALID_ARGUMENT"
     reason = Reason.REFUSED
@@ -68,7 +69,7 @@ class DeadlineError(ClientError):
 
 
 class CancelledError(ClientError):
-    """The server, or the closing of the client, cancelled the call."""
+    """The server cancelled the call, or the client was closed."""
 
     grpc_code = "CANCELLED"
     reason = Reason.CANCELLED
@@ -76,27 +77,27 @@ class CancelledError(ClientError):
 
 
 class DeniedError(ClientError):
-    """The server does not take calls with these credentials."""
+    """The server refuses these credentials."""
 
     grpc_code = "PERMISSION_DENIED"
     reason = Reason.DENIED
 
 
 class MetadataError(DeniedError):
-    """What to send along could not be made: the caller's own function failed."""
+    """The caller's metadata function failed, or returned what gRPC cannot send."""
 
     counts = False
 
 
 class UnavailableError(ClientError):
-    """Nobody there could take the request now; another server or a later try may."""
+    """No server took the request; another server, or a later call, may."""
 
     grpc_code = "UNAVAILABLE"
     reason = Reason.UNAVAILABLE
 
 
 class OverloadedError(UnavailableError):
-    """The server has more to do than it can."""
+    """The server is overloaded."""
 
     grpc_code = "RESOURCE_EXHAUSTED"
 
@@ -116,7 +117,7 @@ class BadAnswerError(ClientError):
 
 
 class OtherBundleError(BadAnswerError):
-    """The server answered with another bundle than the forecast was made with."""
+    """The forecast was made by another bundle than the server's."""
 
     reason = Reason.OTHER_BUNDLE
     counts = False
@@ -133,28 +134,23 @@ _ERRORS: Final[dict[str, type[ClientError]]] = {
     "RESOURCE_EXHAUSTED": OverloadedError,
     "NOT_FOUND": UnavailableError,
 }
-_PASSED_ON: Final = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "NOT_FOUND")
+_TRY_NEXT: Final = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "NOT_FOUND")
 _ABSENT: Final = (
-    "Server is stopping",  # the steps of a server that was told to stop
-    "has no available versions",  # the same, once it unloads its models, and NOT_FOUND
+    "Server is stopping",  # after SIGTERM
+    "has no available versions",  # later, when its models are unloaded (NOT_FOUND)
     "failed to connect to all addresses",
 )
-"""What tritonserver and gRPC say where nobody was there to take a request."""
+"""Messages of tritonserver and gRPC if no server took the request."""
 _WANTS_TOKEN: Final = "protocol is restricted"  # noqa: S105
-"""What tritonserver says, with the status UNAVAILABLE, where a token is missing or wrong."""
+"""Message of tritonserver, with status UNAVAILABLE, if a token is missing or wrong."""
 
 
 def error_for_status(status: str | None, message: str) -> ClientError:
-    """Return the error that a gRPC status becomes.
-
-    Args:
-        status: As tritonclient has it (``StatusCode.UNAVAILABLE``) or bare (``UNAVAILABLE``).
-        message: The error's.
-    """
+    """Return the error of a gRPC status, such as ``StatusCode.UNAVAILABLE`` or ``UNAVAILABLE``."""
     name = (status or "").removeprefix("StatusCode.")
     if name == "UNAVAILABLE" and _WANTS_TOKEN in message:
         name, message = "PERMISSION_DENIED", f"{message}: wrong or no token (token_file)"
     error = _ERRORS.get(name, BadAnswerError)(message)
-    error.may_go_on = name in _PASSED_ON
-    error.is_absence = error.may_go_on and any(told in message for told in _ABSENT)
+    error.may_go_on = name in _TRY_NEXT
+    error.is_absence = error.may_go_on and any(part in message for part in _ABSENT)
     return error

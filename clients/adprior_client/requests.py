@@ -1,4 +1,4 @@
-"""Calls as values, for asking about many users at once."""
+"""Requests as values, for calls about many users."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from adprior_client.types import Ids, Numbers, User, UserId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForecastRequest:
-    """One forecast of many; see `RetrievalClient.forecast` for what each is."""
+    """One forecast of `RetrievalClient.forecast_many`; see `RetrievalClient.forecast`."""
 
     user: User | Mapping[str, Any] | bytes = field(repr=False)
     k: int | None = None
@@ -23,7 +23,7 @@ class ForecastRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreRequest:
-    """One ranking of many; see `RankingClient.score` for what each is."""
+    """One ranking of `RankingClient.score_many`; see `RankingClient.score`."""
 
     subject: User | Mapping[str, Any] | bytes | Forecast = field(repr=False)
     candidates: Ids

@@ -1,13 +1,13 @@
-"""What comes out of the clients, as plain immutable values.
+"""Results of the clients, as immutable values.
 
-A result says where it comes from (``source``, ``age_s``, ``bundle_id``, ``request_id``) and, where
-it is not the live answer, why (``reason``).
+A result says where it comes from (``source``, ``age_s``, ``bundle_id``, ``request_id``) and, if it
+is not the live answer, why (``reason``).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias
 
@@ -19,7 +19,7 @@ from adprior_client.types import Reason, Source, UserId
 CandidateStatusName: TypeAlias = Literal["exact", "upper_bound", "not_in_catalogue", "unknown"]
 
 NO_ANSWER: Final = 3
-"""Beside the values of `adprior_runtime.contract.CandidateStatus`."""
+"""The status without an answer, beside those of `adprior_runtime.contract.CandidateStatus`."""
 
 _STATUS_NAMES: Final[tuple[CandidateStatusName, ...]] = (
     "exact",
@@ -44,12 +44,7 @@ class Advertiser:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object of this advertiser."""
-        return {
-            "advertiser_id": self.advertiser_id,
-            "name": self.name,
-            "log_prob": self.log_prob,
-            "probability": self.probability,
-        }
+        return asdict(self) | {"probability": self.probability}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +54,12 @@ class Forecast:
     Attributes:
         advertisers: Most probable first; empty without a forecast, and in shadow mode.
         exact: Whether these are certified to be the catalogue's most probable advertisers.
-        missing_mass: Upper bound on the probability of all advertisers not shown, in [0, 1].
-        bundle_id: The bundle that answered, empty without one.
-        source: Where it comes from.
-        made_at: When it was made, with a time zone, where that is known.
-        reason: Why it is not the live answer, None when it is.
-        request_id: Of the call.
+        missing_mass: Upper bound on the probability of all other advertisers, in [0, 1].
+        bundle_id: The bundle that answered; empty without an answer.
+        source: Where the forecast comes from.
+        made_at: When it was made, with a time zone; None if that is unknown.
+        reason: Why it is not the live answer; None if it is.
+        request_id: Id of the call.
         withheld: In shadow mode, what ``advertisers`` would have been.
     """
 
@@ -80,7 +75,7 @@ class Forecast:
 
     @classmethod
     def none(cls, reason: Reason, request_id: str = "") -> Forecast:
-        """Return the forecast of a user of whom nothing is known."""
+        """Return an empty forecast: nothing is known about the user."""
         return cls(
             advertisers=(),
             exact=False,
@@ -93,14 +88,14 @@ class Forecast:
 
     @property
     def age_s(self) -> float | None:
-        """Seconds since it was made; clocks that differ make no age negative."""
+        """Seconds since it was made; never negative, even if clocks differ."""
         if self.made_at is None:
             return None
         return max((datetime.now(UTC) - self.made_at).total_seconds(), 0.0)
 
     @property
     def predicted(self) -> tuple[Advertiser, ...]:
-        """What was predicted, applied or not."""
+        """The advertisers, or those withheld in shadow mode."""
         return self.advertisers or self.withheld
 
     def to_json(self) -> dict[str, Any]:
@@ -113,7 +108,7 @@ class Forecast:
         }
 
     def to_log(self, *, user_id: UserId) -> dict[str, Any]:
-        """Return the row of a forecast log, which `ParquetForecasts` reads back."""
+        """Return a row of a forecast log, which `ParquetForecasts` reads."""
         return {
             "user_id": user_id,
             "as_of": self.made_at,
@@ -136,12 +131,12 @@ class RankedCandidate:
     """One ad candidate with the prior added to its logit.
 
     Attributes:
-        advertiser_id: The candidate's advertiser, as asked.
-        base_logit: The ranker's own logit, as asked.
-        adjusted_logit: The logit with the prior; equal to ``base_logit`` where there is none.
-        log_prob: Log-probability of the advertiser or its upper bound (natural log; ``-inf`` for
-            no chance at all), None off the catalogue and without an answer.
-        status: What ``log_prob`` is; unknown without an answer.
+        advertiser_id: The candidate's advertiser.
+        base_logit: The ranker's own logit.
+        adjusted_logit: The logit with the prior; equal to ``base_logit`` without a prior.
+        log_prob: Natural log of the advertiser's probability, or an upper bound (``-inf`` for
+            probability 0); None if it is not in the catalogue, and without an answer.
+        status: What ``log_prob`` is.
     """
 
     advertiser_id: int
@@ -151,15 +146,9 @@ class RankedCandidate:
     status: CandidateStatusName
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON object of this candidate; ``-inf``, which JSON has not, becomes null."""
-        known = self.log_prob is not None and math.isfinite(self.log_prob)
-        return {
-            "advertiser_id": self.advertiser_id,
-            "base_logit": self.base_logit,
-            "adjusted_logit": self.adjusted_logit,
-            "log_prob": self.log_prob if known else None,
-            "status": self.status,
-        }
+        """Return the JSON object of this candidate; ``-inf``, which JSON lacks, becomes null."""
+        is_finite = self.log_prob is not None and math.isfinite(self.log_prob)
+        return asdict(self) | {"log_prob": self.log_prob if is_finite else None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -169,20 +158,20 @@ class Ranking:
     Attributes:
         logits: float64 [n], to rank with: ``adjusted_logits``, or ``base_logits`` in shadow mode
             and without an answer.
-        advertiser_ids: int64 [n], as asked.
-        base_logits: float64 [n], as asked, to the last bit.
+        advertiser_ids: int64 [n], the candidates.
+        base_logits: float64 [n], the caller's, to the last bit.
         adjusted_logits: float64 [n], with the prior.
-        log_probs: float32 [n], of each advertiser or an upper bound; NaN where unknown.
-        statuses: uint8 [n], what they are: `adprior_runtime.contract.CandidateStatus`, 3 where
-            there is no answer.
-        forecast: What was ranked with.
+        log_probs: float32 [n], of each advertiser, or an upper bound; NaN if unknown.
+        statuses: uint8 [n], what ``log_probs`` are: `adprior_runtime.contract.CandidateStatus`,
+            or 3 without an answer.
+        forecast: The forecast behind the ranking.
         bundle_id: The bundle that answered; empty without an answer.
         source: Where the forecast comes from.
-        age_s: Seconds since it was made, then, where that is known.
-        reason: Why this is not the live answer, applied; None when it is.
-        request_id: Of the call.
+        age_s: Age of the forecast at the time of the ranking; None if unknown.
+        reason: Why this is not the live answer, applied; None if it is.
+        request_id: Id of the call.
         treatment: Whether the user is treated, as the caller said.
-        applied: Whether ``logits`` have the prior in them.
+        applied: Whether ``logits`` include the prior.
         has_fitted_head: Whether the bundle has a fitted head; without one every adjustment is 0.
             None without an answer.
     """
@@ -204,27 +193,30 @@ class Ranking:
     has_fitted_head: bool | None = None
 
     def __post_init__(self) -> None:
-        """Make the columns read-only: they share memory, and what is logged must stay."""
-        for column in (self.logits, self.base_logits, self.adjusted_logits):
+        """Make the columns read-only: some share memory, and a logged ranking must not change."""
+        self.logits.setflags(write=False)
+        for column in self._columns:
             column.setflags(write=False)
-        for other in (self.advertiser_ids, self.log_probs, self.statuses):
-            other.setflags(write=False)
 
     @property
-    def exact(self) -> bool | None:
-        """Whether the forecast behind the ranking is certified; None when there was none."""
-        return None if self.forecast is None else self.forecast.exact
-
-    @property
-    def candidates(self) -> tuple[RankedCandidate, ...]:
-        """One for each candidate asked about, duplicates included, in the order given."""
-        columns = (
+    def _columns(self) -> tuple[npt.NDArray[Any], ...]:
+        """The fields of `RankedCandidate`, in their order."""
+        return (
             self.advertiser_ids,
             self.base_logits,
             self.adjusted_logits,
             self.log_probs,
             self.statuses,
         )
+
+    @property
+    def exact(self) -> bool | None:
+        """Whether the forecast behind the ranking is certified; None without a forecast."""
+        return None if self.forecast is None else self.forecast.exact
+
+    @property
+    def candidates(self) -> tuple[RankedCandidate, ...]:
+        """One object per candidate, duplicates included, in the order given."""
         return tuple(
             RankedCandidate(
                 advertiser_id=advertiser_id,
@@ -234,7 +226,7 @@ class Ranking:
                 status=_STATUS_NAMES[status],
             )
             for advertiser_id, base, adjusted, log_prob, status in zip(
-                *(column.tolist() for column in columns), strict=True
+                *(column.tolist() for column in self._columns), strict=True
             )
         )
 
@@ -247,10 +239,10 @@ class Ranking:
         }
 
     def to_log(self, *, request: UserId) -> list[dict[str, Any]]:
-        """Return rows of a ranking log, which ``adprior fit-head`` reads once labels are joined.
+        """Return rows of a ranking log, which ``adprior fit-head`` reads with labels joined.
 
         Args:
-            request: The ranking request, by which labels are joined: column ``request``.
+            request: Id of the ranking request, column ``request``, by which labels are joined.
         """
         shown = () if self.forecast is None else self.forecast.predicted
         about = {

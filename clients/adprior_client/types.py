@@ -1,4 +1,4 @@
-"""What goes into the clients, and the words that both sides use, as plain immutable values."""
+"""Users, events, and the words that requests and results share."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 Scalar: TypeAlias = str | int | float | bool | Decimal | date | np.generic | None
-"""A value of a profile. What JSON does not have goes as the text that training reads of it; NaN and
-text of white space alone count as absent."""
+"""A value of a profile. A value that JSON lacks is sent as the text that training reads of it. NaN,
+and text that is only white space, count as absent."""
 Moment: TypeAlias = str | date | datetime
-"""ISO 8601 text, a date or a date-time; one without a zone is taken as UTC by the server."""
+"""ISO 8601 text, a date or a date-time; without a zone it is UTC."""
 
 Ids: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]]
 Numbers: TypeAlias = Sequence[float] | npt.NDArray[np.floating[Any]]
@@ -25,7 +25,7 @@ UserId: TypeAlias = str | int
 
 
 class Source(StrEnum):
-    """Where a forecast, or that behind a ranking, comes from."""
+    """Where a forecast, or the forecast of a ranking, comes from."""
 
     LIVE = "live"
     STORED = "stored"
@@ -54,11 +54,11 @@ class Event:
     """One thing a user did.
 
     Attributes:
-        time: When.
-        action: purchase, click, search, visit ...
-        advertiser: The advertiser's name, if any.
-        category: A category, if any.
-        text: Free text (a query, a title), if any.
+        time: When it happened.
+        action: Such as purchase, click, search, visit.
+        advertiser: The advertiser's name.
+        category: A category.
+        text: Free text, such as a query or a title.
     """
 
     time: Moment
@@ -70,11 +70,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """What the caller knows of one user.
+    """What the caller knows about one user.
 
     Attributes:
-        profile: Flat map, any keys; values that count as absent are ignored.
-        history: Events, oldest first; the server drops those after ``as_of``.
+        profile: Flat map with any keys; absent values are ignored.
+        history: Events; the server sorts them by time and drops those after ``as_of``.
         as_of: The time the forecast is for; a bare date includes that whole day.
     """
 
