@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from adprior_bench.stored.made_up_forecasts import write_users
 from adprior_bulk.publish.forecast_batches import ForecastReader
+from adprior_bulk.publish.namespace import Namespace
 from adprior_bulk.publish.publishing import publish
 from adprior_client import ParquetForecasts, RedisForecasts
 from adprior_client.stored.parquet_files import list_forecast_files
@@ -90,9 +91,7 @@ def _measure_publishing(client: Any, name: str, path: Path, runs: int) -> dict[s
         before = client.info("memory")["used_memory"]
         reader = ForecastReader(list_forecast_files(path))
         done = publish(
-            client,
-            Keys(),
-            name,
+            Namespace(redis=client, keys=Keys(), address=name),
             reader,
             lifetime_s=_DAY_S,
             activate=True,

@@ -9,80 +9,71 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from redis import RedisError
 
+from adprior_bulk.publish.namespace import Namespace
 from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.text.json_text import to_json
 
 LIFETIME_S: Final = 30
-"""A holder that was killed is out of the way after so long, on its own machine at once."""
+"""The lock of a killed holder expires after this time; on the same machine it is freed at once."""
 _PATIENCE_S: Final = LIFETIME_S + 5
 _POLL_S: Final = 0.25
-_RELEASES: Final = 4
+_RELEASE_ATTEMPTS: Final = 4
 
 
-class LostTurnError(EnvironmentProblemError):
-    """Another publisher took over while this one stood still."""
+class LostLockError(EnvironmentProblemError):
+    """Another publisher took the lock while this one was suspended."""
 
 
 @contextmanager
-def hold_turn(redis: Any, key: str, address: str) -> Iterator[str]:
-    """Yield our token while we hold the key; a killed holder's is taken over, a living one's not.
-
-    Args:
-        redis: A client.
-        key: `Keys.publisher`.
-        address: The server's name, for messages.
+def hold_lock(namespace: Namespace) -> Iterator[bytes]:
+    """Yield our token while we hold the lock; take over the lock of a process that has died.
 
     Raises:
-        EnvironmentProblemError: Another publisher is at work.
+        EnvironmentProblemError: Another publisher holds it.
     """
-    token = to_json({"machine": _machine(), "pid": os.getpid(), "id": uuid.uuid4().hex})
+    redis, key = namespace.redis, namespace.keys.publisher
+    holder = {"machine": _machine(), "pid": os.getpid(), "id": uuid.uuid4().hex}
+    token = to_json(holder).encode()
     give_up = time.monotonic() + _PATIENCE_S
     while not redis.set(key, token, nx=True, ex=LIFETIME_S):
-        holder = redis.get(key)
-        if holder is not None and _is_dead(holder):
-            _release(redis, key, holder)
+        found = redis.get(key)
+        if found is not None and _is_dead(found):
+            _release(namespace, found)
         elif time.monotonic() > give_up:
             raise EnvironmentProblemError(
-                f"{address}: another publisher is at work on this namespace; wait until it is done"
+                f"{namespace.address}: another publisher is running on this namespace; wait until "
+                "it is done"
             )
         else:
             time.sleep(_POLL_S)
     try:
         yield token
     finally:
-        _release(redis, key, token.encode())
+        _release(namespace, token)
 
 
-def _release(redis: Any, key: str, token: bytes) -> None:
-    """Remove the key if it still holds ``token``; where that fails, it expires.
+def _release(namespace: Namespace, token: bytes) -> None:
+    """Delete the lock if it still holds ``token``; if that fails, it expires.
 
-    A Redis that is out of memory takes no command inside a transaction, whatever it does, until
-    what was unlinked is freed in its background.
+    While a Redis is out of memory it refuses every transaction; the memory of dropped keys becomes
+    free in the background.
     """
-    for _ in range(_RELEASES):
+    key = namespace.keys.publisher
+    for _ in range(_RELEASE_ATTEMPTS):
         try:
-            _release_once(redis, key, token)
+            namespace.run_if(key, token, [("DEL", key)])
         except RedisError:
             time.sleep(_POLL_S)
         else:
             return
 
 
-def _release_once(redis: Any, key: str, token: bytes) -> None:
-    with redis.pipeline(transaction=True) as pipeline:
-        pipeline.watch(key)
-        if pipeline.get(key) == token:
-            pipeline.multi()
-            pipeline.delete(key)
-            pipeline.execute()
-
-
 def _machine() -> str:
-    """Return what tells this boot and process namespace from others: only there a pid says much."""
+    """Return an id of this boot and process namespace: a pid means something only within it."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}:{os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115  not a file's path
@@ -90,9 +81,9 @@ def _machine() -> str:
         return uuid.uuid4().hex
 
 
-def _is_dead(holder: bytes) -> bool:
+def _is_dead(token: bytes) -> bool:
     try:
-        about = json.loads(holder)
-        return about["machine"] == _machine() and not Path(f"/proc/{int(about['pid'])}").exists()
+        holder = json.loads(token)
+        return holder["machine"] == _machine() and not Path(f"/proc/{int(holder['pid'])}").exists()
     except (ValueError, TypeError, KeyError):
         return False

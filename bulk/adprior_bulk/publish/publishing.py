@@ -1,4 +1,4 @@
-"""A day's forecasts into Redis, from the files to the switch."""
+"""Publishes forecast files in Redis as a new version."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ from typing import Any
 from redis import RedisError
 
 from adprior_bulk.publish.forecast_batches import ForecastReader
-from adprior_bulk.publish.publisher_lock import LostTurnError, hold_turn
+from adprior_bulk.publish.namespace import Namespace
+from adprior_bulk.publish.publisher_lock import LostLockError, hold_lock
 from adprior_bulk.publish.version_writer import write_version
 from adprior_bulk.publish.versions import Version, Versions
 from adprior_client.stored.redis_errors import RedisProblemError, explain
-from adprior_client.stored.redis_keys import USERS_A_BUCKET, Keys
+from adprior_client.stored.redis_keys import USERS_A_BUCKET
 from adprior_runtime.errors import InvalidInputError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """What a publisher did.
+    """The result of a publication.
 
     Attributes:
-        version: What is in Redis now.
-        previous: The version that was read before, None where there was none.
-        was_there: Whether the same files had been published before, and nothing was written.
-        is_active: Whether the version is read now.
+        version: The version in Redis.
+        previous: The version that readers used before, None if there was none.
+        was_there: Whether a complete version of the same files existed, so nothing was written.
+        is_active: Whether readers use the version now.
         rows: Rows read.
-        without_advertisers: Rows that hold no forecast.
-        from_future: Rows that were left out, since they lie in the future by our clock.
-        replaced: Rows that others of the same users replaced.
+        without_advertisers: Rows without a forecast.
+        from_future: Rows left out because they lie in the future by our clock.
+        replaced: Rows replaced by other rows of the same user.
         swept: Unfinished versions of killed runs that were removed.
-        bytes_a_user: Redis' own estimate of a user's memory, None where it refuses.
-        seconds: From the first row to the count.
+        bytes_per_user: Redis' estimate of the memory per user, None if it refuses.
+        seconds: Time from the first row to the final count.
     """
 
     version: Version
@@ -48,14 +49,17 @@ class Published:
     from_future: int = 0
     replaced: int = 0
     swept: int = 0
-    bytes_a_user: float | None = None
+    bytes_per_user: float | None = None
     seconds: float = 0.0
+
+    @property
+    def users_per_s(self) -> float | None:
+        """Users written per second, None if nothing was written."""
+        return self.version.users / self.seconds if self.seconds else None
 
 
 def publish(
-    redis: Any,
-    keys: Keys,
-    address: str,
+    namespace: Namespace,
     reader: ForecastReader,
     *,
     lifetime_s: float,
@@ -63,34 +67,32 @@ def publish(
     batch_rows: int,
     advance: Callable[[int], Any],
 ) -> Published:
-    """Write a version, count it, and let it be read.
+    """Write a version, count it, and let readers use it.
 
-    Whatever stops it, readers go on with the version that they had. Where the very same files are
-    there as a whole version already, that one gets the new lifetime and is let be read instead.
+    If it fails at any point, readers keep their version. If a complete version of the same files
+    exists, nothing is written: that version gets the new lifetime, and readers use it.
 
     Args:
-        redis: A client.
-        keys: Of the namespace.
-        address: The server's name, for messages.
-        reader: Of the files.
-        lifetime_s: After which the version is gone.
-        activate: Whether readers are to see it.
-        batch_rows: Rows that are read and sent at once.
-        advance: Told how many rows are done.
+        namespace: Where to publish.
+        reader: The forecasts.
+        lifetime_s: The version expires after this time.
+        activate: Whether readers use it at once.
+        batch_rows: Rows per exchange with Redis.
+        advance: Called with the number of rows done since the last call.
 
     Raises:
         redis.RedisError: Redis failed.
-        InvalidInputError: The files hold no forecast, or a row cannot be one.
-        RedisProblemError: What was counted is not what was written.
-        EnvironmentProblemError: Another publisher is at work, or took over.
+        InvalidInputError: The files hold no forecast, or an invalid one.
+        RedisProblemError: Redis does not hold what was written.
+        EnvironmentProblemError: Another publisher is running, or took over.
     """
-    versions = Versions(redis, keys, address)
-    with hold_turn(redis, keys.publisher, address) as holder:
+    versions = Versions(namespace)
+    with hold_lock(namespace) as token:
         previous, swept = versions.active(), len(versions.sweep())
         now = versions.now()
         expires_at = math.ceil(now + lifetime_s)
-        if (same := _find(versions, reader.fingerprint)) is not None:
-            same = versions.set_end(same, expires_at)
+        if (same := _find_same(versions, reader.fingerprint)) is not None:
+            same = versions.set_expiry(same, expires_at)
             if activate:
                 versions.activate(same.name)
             return Published(
@@ -111,26 +113,9 @@ def publish(
             began = time.monotonic()
             versions.begin(version)
             users, replaced = write_version(
-                redis,
-                keys,
-                version,
-                reader,
-                holder=holder,
-                address=address,
-                batch_rows=batch_rows,
-                advance=advance,
+                namespace, version, reader, token=token, batch_rows=batch_rows, advance=advance
             )
-            if not users:
-                raise InvalidInputError(
-                    f"{reader.files.files[0] if reader.files.files else reader.files.manifest}: "
-                    f"no forecast in these files{_told(reader)}: readers keep the version that "
-                    "they had"
-                )
-            if (found := versions.count(version)) != users:
-                raise RedisProblemError(
-                    f"{address}: wrote {users:,} users and counted {found:,}: was it restarted, or "
-                    "does it evict keys (maxmemory-policy)? Readers keep the version that they had"
-                )
+            _check_count(namespace, reader, users, versions.count(version))
             version = replace(
                 version,
                 users=users,
@@ -139,8 +124,7 @@ def publish(
                 is_complete=True,
             )
             seconds = time.monotonic() - began
-            if not _complete(versions, version, holder, address, activate=activate):
-                raise LostTurnError(f"{address}: another publisher has taken over; run it again")
+            _complete(namespace, version, token, activate=activate)
         return Published(
             version=version,
             previous=previous,
@@ -151,27 +135,40 @@ def publish(
             from_future=reader.from_future,
             replaced=replaced,
             swept=swept,
-            bytes_a_user=versions.bytes_a_user(version),
+            bytes_per_user=versions.bytes_per_user(version),
             seconds=seconds,
         )
 
 
-def _told(reader: ForecastReader) -> str:
-    if not reader.from_future:
-        return ""
-    return f" ({reader.from_future:,} rows lie in the future by the clock of this machine)"
+def _check_count(namespace: Namespace, reader: ForecastReader, users: int, found: int) -> None:
+    if not users:
+        future = (
+            f" ({reader.from_future:,} rows lie in the future by the clock of this machine)"
+            if reader.from_future
+            else ""
+        )
+        raise InvalidInputError(
+            f"{reader.files.files[0] if reader.files.files else reader.files.manifest}: "
+            f"no forecast in these files{future}: readers keep their version"
+        )
+    if found != users:
+        raise RedisProblemError(
+            f"{namespace.address}: wrote {users:,} users and counted {found:,}: was it restarted, "
+            "or does it evict keys (maxmemory-policy)? Readers keep their version"
+        )
 
 
-def _complete(
-    versions: Versions, version: Version, holder: str, address: str, *, activate: bool
-) -> bool:
+def _complete(namespace: Namespace, version: Version, token: bytes, *, activate: bool) -> None:
+    address = namespace.address
     try:
-        return versions.complete(version, holder=holder, activate=activate)
+        done = Versions(namespace).complete(version, token=token, activate=activate)
     except RedisError as error:
         raise RedisProblemError(
-            f"{explain(error, address)}; {version.name} was written, and whether it is read is not "
-            "known: see --list, or run this again"
+            f"{explain(error, address)}; {version.name} was written, but it is not known whether "
+            "readers use it: see --list, or run this again"
         ) from error
+    if not done:
+        raise LostLockError(f"{address}: another publisher has taken over; run it again")
 
 
 def _name(now: float, fingerprint: str) -> str:
@@ -179,8 +176,8 @@ def _name(now: float, fingerprint: str) -> str:
     return f"{began:%Y%m%dT%H%M%S}.{began.microsecond // 1000:03}Z-{fingerprint[:6]}"
 
 
-def _find(versions: Versions, fingerprint: str) -> Version | None:
-    """Return a whole version of the same files that is still all there."""
+def _find_same(versions: Versions, fingerprint: str) -> Version | None:
+    """Return a complete version of the same files that has all its users."""
     for version in reversed(versions.all()):
         is_same = version.is_complete and version.fingerprint == fingerprint
         if is_same and versions.count(version) == version.users:
@@ -190,7 +187,7 @@ def _find(versions: Versions, fingerprint: str) -> Version | None:
 
 @contextmanager
 def _removed_on_failure(versions: Versions, version: Version) -> Iterator[None]:
-    """Give memory back at once; what a dead Redis does not hear of, the next run removes."""
+    """Drop the version on failure; if Redis is unreachable, the next run does it."""
     try:
         yield
     except BaseException:

@@ -1,4 +1,4 @@
-"""One version, from the first batch to the count."""
+"""Writes the forecasts of one version into Redis."""
 
 from __future__ import annotations
 
@@ -6,74 +6,65 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from adprior_bulk.publish.forecast_batches import Batch, ForecastReader
-from adprior_bulk.publish.pipelining import run_all
-from adprior_bulk.publish.publisher_lock import LIFETIME_S, LostTurnError
+from adprior_bulk.publish.namespace import Command, Namespace
+from adprior_bulk.publish.publisher_lock import LIFETIME_S, LostLockError
 from adprior_bulk.publish.versions import Version
 from adprior_client.stored.redis_errors import RedisProblemError
-from adprior_client.stored.redis_keys import Keys
 from adprior_client.stored.redis_record import read_as_of_us
 
 
 def write_version(
-    redis: Any,
-    keys: Keys,
+    namespace: Namespace,
     version: Version,
     reader: ForecastReader,
     *,
-    holder: str,
-    address: str,
+    token: bytes,
     batch_rows: int,
     advance: Callable[[int], Any],
 ) -> tuple[int, int]:
     """Write every user's latest forecast.
 
-    The last row of a user that is read overwrites the others. Where that happened at all, a second
-    pass puts right what a later row overwrote with an earlier forecast; nobody reads it meanwhile.
+    The first pass keeps the row that is read last. If any user has several rows, a second pass
+    corrects users whose last row is not their latest. Nobody reads the version meanwhile.
 
     Args:
-        redis: A client.
-        keys: Of the namespace.
-        version: Where to.
-        reader: Of what.
-        holder: The token of our turn.
-        address: The server's name, for messages.
-        batch_rows: Rows that are read and sent at once.
-        advance: Told how many rows are done.
+        namespace: Where to write.
+        version: The version to write.
+        reader: Its forecasts.
+        token: Our token of the publisher's lock.
+        batch_rows: Rows per exchange with Redis.
+        advance: Called with the number of rows done since the last call.
 
     Returns:
-        Users, and rows that other rows of the same users replaced.
+        The number of users, and of rows replaced by other rows of the same user.
 
     Raises:
         redis.RedisError: A command failed.
-        RedisProblemError: Redis lost what was written.
-        LostTurnError: Another publisher has taken over.
-        InvalidInputError: A row cannot be a forecast.
+        RedisProblemError: Redis lost data that was written.
+        LostLockError: Another publisher has taken over.
+        InvalidInputError: A row is not a valid forecast.
     """
-    sink = _Sink(redis, keys, version, holder, address)
+    writer = _VersionWriter(namespace, version, token)
     users = rows = 0
     for batch in reader.batches(batch_rows):
-        users += sink.write(batch)
+        users += writer.write(batch)
         rows += len(batch.fields)
         advance(batch.rows)
     if users < rows:
         for batch in reader.batches(batch_rows):
-            sink.correct(batch)
+            writer.correct(batch)
     return users, rows - users
 
 
-class _Sink:
-    def __init__(self, redis: Any, keys: Keys, version: Version, holder: str, address: str) -> None:
-        self._redis = redis
-        self._address = address
-        self._keys = keys
-        self._version = version
-        self._holder = holder.encode()
+class _VersionWriter:
+    def __init__(self, namespace: Namespace, version: Version, token: bytes) -> None:
+        self._namespace, self._version, self._token = namespace, version, token
+        self._pointer = version.pointer()
 
     def write(self, batch: Batch) -> int:
-        """Write a batch; returns how many of its users were not there yet."""
+        """Write a batch; return the number of users that were not there yet."""
         commands = []
         for key, rows in self._buckets(batch):
             values = [part for row in rows for part in (batch.fields[row], batch.records[row])]
@@ -81,7 +72,7 @@ class _Sink:
         return sum(self._run(commands)[::2])
 
     def correct(self, batch: Batch) -> None:
-        """Write those of a batch that are not earlier than what is there."""
+        """Write the forecasts of a batch that are not older than the stored ones."""
         times = batch.as_of_us
         buckets = []
         for key, rows in self._buckets(batch):
@@ -103,29 +94,30 @@ class _Sink:
         self._run(commands)
 
     def _buckets(self, batch: Batch) -> Iterator[tuple[str, list[int]]]:
-        """Yield each bucket that a batch touches, with its rows in their order."""
-        numbers: NDArray[np.int64] = batch.checksums.astype(np.int64) % self._version.buckets
+        """Yield the key of each bucket that a batch touches, with its rows in order."""
+        numbers = np.array([self._pointer.bucket_of(field) for field in batch.fields], dtype=int)
         order = np.argsort(numbers, kind="stable")
         starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
         for rows in np.split(order, starts[1:]) if order.size else []:
-            yield self._keys.bucket(self._version.name, int(numbers[rows[0]])), rows.tolist()
+            key = self._namespace.keys.bucket(self._version.name, int(numbers[rows[0]]))
+            yield key, rows.tolist()
 
-    def _expiry(self, key: str) -> tuple[Any, ...]:
+    def _expiry(self, key: str) -> Command:
         return ("EXPIREAT", key, self._version.expires_at)
 
-    def _run(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        """Run commands while it is our turn."""
-        turn = self._keys.publisher
-        holder, _, *answers = run_all(
-            self._redis, [("GET", turn), ("EXPIRE", turn, LIFETIME_S), *commands]
+    def _run(self, commands: list[Command]) -> list[Any]:
+        """Run commands, and check that we still hold the lock."""
+        lock, address = self._namespace.keys.publisher, self._namespace.address
+        holder, _, *answers = self._namespace.run(
+            [("GET", lock), ("EXPIRE", lock, LIFETIME_S), *commands]
         )
         if holder is None:
             raise RedisProblemError(
-                f"{self._address}: it forgot what was written: was it restarted, or does it evict "
-                "keys (maxmemory-policy)? Readers keep the version that they had"
+                f"{address}: it lost data that was written: was it restarted, or does it evict "
+                "keys (maxmemory-policy)? Readers keep their version"
             )
-        if holder != self._holder:
-            raise LostTurnError(
-                f"{self._address}: another publisher took over while this one stood still"
+        if holder != self._token:
+            raise LostLockError(
+                f"{address}: another publisher took over while this one was suspended"
             )
         return answers

@@ -1,16 +1,16 @@
-"""The versions of one namespace in Redis: which there are, which are whole, which is read."""
+"""The versions of a namespace: which exist, which are complete, which one readers use."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, Self
+from typing import Final, Self
 
-from redis import RedisError, WatchError
+from redis import RedisError
 
-from adprior_bulk.publish.pipelining import run_all
-from adprior_client.stored.redis_keys import Keys, Pointer
+from adprior_bulk.publish.namespace import Command, Namespace
+from adprior_client.stored.redis_keys import Pointer
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.text.json_text import to_json
 
@@ -19,16 +19,17 @@ _BUCKETS_AT_ONCE: Final = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """What the publisher knows of a version.
+    """The publisher's entry for a version.
 
     Attributes:
-        name: When it was begun (UTC), and of what: ``20260101T031500.250Z-3fa9c2``.
-        fingerprint: Of the files it was made of.
-        buckets: How many its users are spread over.
-        users: How many it has; 0 while it is being written.
-        bundle_ids: Of its forecasts.
-        expires_at: When it will be gone: seconds since 1970, on Redis' clock.
-        as_of_us: The earliest and latest time of its forecasts.
+        name: Start of the publication (UTC) and of the fingerprint:
+            ``20260101T031500.250Z-3fa9c2``.
+        fingerprint: Identifies its files.
+        buckets: Number of hashes that hold its users.
+        users: Number of users; 0 while it is being written.
+        bundle_ids: Bundles of its forecasts.
+        expires_at: When it expires: seconds since 1970, by Redis' clock.
+        as_of_us: The earliest and latest time of its forecasts, microseconds since 1970.
         is_complete: Whether it may be read.
     """
 
@@ -42,12 +43,12 @@ class Version:
     is_complete: bool = False
 
     def to_json(self) -> str:
-        """Return it as it is stored."""
+        """Return the stored form."""
         return to_json(asdict(self))
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
-        """Read what `to_json` wrote.
+        """Read the stored form.
 
         Raises:
             ValueError: It is malformed.
@@ -61,7 +62,7 @@ class Version:
             raise ValueError(type(error).__name__) from None
 
     def pointer(self, known: Iterable[Version] = ()) -> Pointer:
-        """Return what readers are told of it, with the whole older ones of ``known``."""
+        """Return the pointer to it; the complete and older ones of ``known`` are its fallbacks."""
         ordered = sorted(known, key=lambda item: item.name, reverse=True)
         older = [o.pointer() for o in ordered if o.is_complete and o.name < self.name]
         return Pointer(
@@ -75,21 +76,14 @@ class Version:
 
 
 class Versions:
-    """Reads and changes them.
+    """Reads and changes the versions of a namespace."""
 
-    Args:
-        redis: A client.
-        keys: Of the namespace.
-        address: The server's name, for messages.
-    """
-
-    def __init__(self, redis: Any, keys: Keys, address: str) -> None:
-        self._redis = redis
-        self._keys = keys
-        self._address = address
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+        self._redis, self._keys, self._run = namespace.redis, namespace.keys, namespace.run
 
     def all(self) -> list[Version]:
-        """Return the versions that have not expired, oldest first, and none that is malformed."""
+        """Return the versions that have not expired, oldest first, without malformed entries."""
         now = self.now()
         found = []
         for raw in self._redis.hgetall(self._keys.versions).values():
@@ -102,7 +96,7 @@ class Versions:
         return sorted(found, key=lambda version: version.name)
 
     def active(self) -> str | None:
-        """Return the name of the version that is read, None where there is none."""
+        """Return the name of the version that readers use, None if there is none."""
         raw = self._redis.get(self._keys.pointer)
         try:
             return None if raw is None else Pointer.parse(raw).living(self.now()).version
@@ -110,86 +104,86 @@ class Versions:
             return None
 
     def now(self) -> float:
-        """Return the seconds since 1970 on Redis' clock, which lifetimes go by."""
+        """Return the seconds since 1970 by Redis' clock, which decides when keys expire."""
         seconds, microseconds = self._redis.time()
         return int(seconds) + int(microseconds) / 1e6
 
     def begin(self, version: Version) -> None:
-        """Take note of a version before its first bucket is written."""
-        run_all(self._redis, self._noted(version), is_atomic=True)
+        """Store the entry of a version before its first bucket is written."""
+        self._run(self._entry_commands(version), is_atomic=True)
 
     def count(self, version: Version) -> int:
-        """Return how many users are there."""
+        """Return how many users Redis holds."""
         return sum(
-            sum(run_all(self._redis, [("HLEN", key) for key in keys]))
-            for keys in self._bucket_keys(version)
+            sum(self._run([("HLEN", key) for key in keys])) for keys in self._bucket_keys(version)
         )
 
-    def complete(self, version: Version, *, holder: str, activate: bool) -> bool:
-        """Say that a version is whole and, in the same step, let it be read.
+    def complete(self, version: Version, *, token: bytes, activate: bool) -> bool:
+        """Mark a version as complete and, in the same transaction, let it be read.
 
         Returns:
-            False where another publisher has taken over, and nothing was changed.
+            False if another publisher has taken over; then nothing was changed.
         """
-        whole = replace(version, is_complete=True)
-        commands = self._noted(whole) + (self._pointing(whole) if activate else [])
-        return self._if_unchanged(self._keys.publisher, holder.encode(), commands)
+        done = replace(version, is_complete=True)
+        commands = self._entry_commands(done) + (self._pointer_commands(done) if activate else [])
+        return self._namespace.run_if(self._keys.publisher, token, commands)
 
     def activate(self, name: str) -> Version:
-        """Let a version be read that is there and whole.
+        """Let readers use a complete version.
 
         Raises:
-            InvalidInputError: There is none of that name, or it is not whole any more.
+            InvalidInputError: There is no such version, or it has lost users.
         """
+        address = self._namespace.address
         known = {version.name: version for version in self.all() if version.is_complete}
         if name not in known:
             listed = ", ".join(known) or "none"
-            raise InvalidInputError(f"{self._address}: no complete version {name}; found {listed}")
+            raise InvalidInputError(f"{address}: no complete version {name}; found {listed}")
         version = known[name]
         if (found := self.count(version)) != version.users:
             raise InvalidInputError(
-                f"{self._address}: version {name} has {found:,} of its {version.users:,} users: "
-                "were keys evicted? Readers keep the version that they had"
+                f"{address}: version {name} has {found:,} of its {version.users:,} users: "
+                "were keys evicted? Readers keep their version"
             )
-        run_all(self._redis, self._pointing(version), is_atomic=True)
+        self._run(self._pointer_commands(version), is_atomic=True)
         return version
 
-    def set_end(self, version: Version, expires_at: int) -> Version:
-        """Let a whole version live longer or less long; the pointer goes along."""
+    def set_expiry(self, version: Version, expires_at: int) -> Version:
+        """Change when a complete version expires, in its keys, its entry and the pointer."""
         changed = replace(version, expires_at=expires_at)
-        if expires_at < version.expires_at:  # whoever is told of it never finds less than that
-            self._tell_end(changed)
+        if expires_at < version.expires_at:  # keys never expire before the pointer says so
+            self._store_expiry(changed)
         for keys in self._bucket_keys(changed):
-            run_all(self._redis, [("EXPIREAT", key, expires_at) for key in keys])
+            self._run([("EXPIREAT", key, expires_at) for key in keys])
         if expires_at >= version.expires_at:
-            self._tell_end(changed)
+            self._store_expiry(changed)
         return changed
 
-    def _tell_end(self, changed: Version) -> None:
-        commands = self._noted(changed)
+    def _store_expiry(self, changed: Version) -> None:
+        commands = self._entry_commands(changed)
         known = [changed if item.name == changed.name else item for item in self.all()]
         active = self.active()
         for version in known:
             if version.name == active:
-                commands += self._pointing(version, known)
-        run_all(self._redis, commands, is_atomic=True)
+                commands += self._pointer_commands(version, known)
+        self._run(commands, is_atomic=True)
 
     def drop(self, version: Version) -> None:
-        """Remove a version that is not read; its memory is freed in the background."""
+        """Remove a version that is not in use; Redis frees its memory in the background."""
         for keys in self._bucket_keys(version):
-            run_all(self._redis, [("UNLINK", *keys)])
-        run_all(self._redis, [("HDEL", self._keys.versions, version.name)])
+            self._run([("UNLINK", *keys)])
+        self._run([("HDEL", self._keys.versions, version.name)])
 
     def drop_unfinished(self, version: Version) -> None:
-        """Remove a version unless it became whole: the answer that said so may have been lost."""
+        """Remove a version unless it is complete: the answer that said so may have been lost."""
         raw = self._redis.hget(self._keys.versions, version.name)
         if raw is None or not Version.parse(raw).is_complete:
             self.drop(version)
 
     def sweep(self) -> list[Version]:
-        """Remove what killed runs left, and the notes of versions that expired.
+        """Remove the unfinished versions of killed runs, and the entries of expired versions.
 
-        Only the publisher at work may do so: its own unfinished version would go too.
+        Call this only while holding the lock: otherwise another run's version would be removed.
         """
         living = self.all()
         unfinished = [version for version in living if not version.is_complete]
@@ -197,59 +191,45 @@ class Versions:
             self.drop(version)
         names = {version.name.encode() for version in living}
         if gone := [name for name in self._redis.hkeys(self._keys.versions) if name not in names]:
-            run_all(self._redis, [("HDEL", self._keys.versions, *gone)])
+            self._run([("HDEL", self._keys.versions, *gone)])
         return unfinished
 
-    def bytes_a_user(self, version: Version) -> float | None:
-        """Return Redis' own estimate of a user's memory, by one bucket; None where it refuses."""
+    def bytes_per_user(self, version: Version) -> float | None:
+        """Return Redis' estimate of the memory per user, from one bucket; None if it refuses."""
         key = self._keys.bucket(version.name, 0)
         commands = [("MEMORY", "USAGE", key, "SAMPLES", 0), ("HLEN", key)]
         try:
-            size, users = run_all(self._redis, commands, tolerates=True)
-        except RedisError:  # the version is there all the same
+            size, users = self._run(commands, tolerates=True)
+        except RedisError:  # the publication succeeded all the same
             return None
         if not isinstance(size, int) or not isinstance(users, int) or users == 0:
             return None
         return size / users
 
-    def _noted(self, version: Version) -> list[tuple[Any, ...]]:
+    def _entry_commands(self, version: Version) -> list[Command]:
         key = self._keys.versions
         others = [known.expires_at for known in self.all() if known.name != version.name]
         until = max([version.expires_at, *others])
         return [("HSET", key, version.name, version.to_json()), ("EXPIREAT", key, until)]
 
-    def _pointing(
+    def _pointer_commands(
         self, version: Version, known: Iterable[Version] | None = None
-    ) -> list[tuple[Any, ...]]:
+    ) -> list[Command]:
         key = self._keys.pointer
-        were_read = self._read_so_far()
+        in_use = self._versions_in_use()
         known = self.all() if known is None else known
-        pointer = version.pointer(item for item in known if item.name in were_read)
+        pointer = version.pointer(item for item in known if item.name in in_use)
         until = max(item.expires_at or 0 for item in (pointer, *pointer.older))
         return [("SET", key, pointer.to_json()), ("EXPIREAT", key, until)]
 
-    def _read_so_far(self) -> set[str]:
-        """Return the version that is read and those before it, from which nobody went back."""
+    def _versions_in_use(self) -> set[str]:
+        """Return the version in use and its fallbacks: not those that were rolled back."""
         raw = self._redis.get(self._keys.pointer)
         try:
             pointer = None if raw is None else Pointer.parse(raw)
         except ValueError:
             pointer = None
         return set() if pointer is None else {item.version for item in (pointer, *pointer.older)}
-
-    def _if_unchanged(self, key: str, value: bytes, commands: list[tuple[Any, ...]]) -> bool:
-        with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.watch(key)
-            if pipeline.get(key) != value:
-                return False
-            pipeline.multi()
-            for command in commands:
-                pipeline.execute_command(*command)
-            try:
-                pipeline.execute()
-            except WatchError:
-                return False
-        return True
 
     def _bucket_keys(self, version: Version) -> Iterator[list[str]]:
         for first in range(0, version.buckets, _BUCKETS_AT_ONCE):
