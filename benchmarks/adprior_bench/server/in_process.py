@@ -1,136 +1,193 @@
-"""The engine without a server: worker processes that answer the same requests, one after another.
+"""The same engine without a server: worker processes that answer the same requests in turn.
 
-As many workers as the server has engines, each with as many threads. A worker is
-``python -m adprior_bench.server.in_process BUNDLE REQUESTS THREADS``: it reads a line of JSON for
-each measurement and answers with one.
+There are as many workers as the server has engine instances, each with as many threads.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
-import subprocess
-import sys
+import multiprocessing
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from adprior_bench.server.scenarios import InProcess, Scenario
+import numpy as np
+
+from adprior_bench.server.scenarios import Scenario
 from adprior_bench.server.workload import UserRequest
+from adprior_runtime.bundle import HEAD_FILE, MODEL_FILES
 from adprior_runtime.errors import AdpriorError
-from adprior_runtime.text.json_text import to_json
+from adprior_runtime.forecast.forecaster import Forecaster
+from adprior_runtime.head.features import candidate_priors, validate_head_request
+from adprior_runtime.head.head import PriorHead
+from adprior_runtime.prompt.context import parse_context
 
 _WARM_UP: Final = 3
+_Answer = Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InProcessRate:
-    """What workers did.
-
-    Attributes:
-        throughput: Requests a second of all workers.
-        cpu_s_per_request: CPU seconds, all threads.
-    """
+    """Requests a second of all workers, and CPU seconds a request of all threads."""
 
     throughput: float
     cpu_s_per_request: float
 
 
+class InProcess:
+    """Answers the scenarios with the runtime's own modules.
+
+    Args:
+        bundle: A directory with the files of `MODEL_FILES` and their manifest.
+        threads: Threads of one forward pass, as in the server's engine.
+    """
+
+    def __init__(self, bundle: Path, threads: int) -> None:
+        files = {name for names in MODEL_FILES.values() for name in names}
+        self._forecaster = Forecaster(bundle, threads=threads, files=files)
+        self._head = PriorHead(self._forecaster.bundle.path(HEAD_FILE))
+
+    def calls(self, scenario: Scenario, requests: Sequence[UserRequest]) -> list[_Answer]:
+        """Return a function for each request that answers it."""
+        prepare = {
+            Scenario.RETRIEVAL: self._retrieval,
+            Scenario.LIVE_RANKING: self._live_ranking,
+            Scenario.STORED_RANKING: self._stored_ranking,
+        }[scenario]
+        return [prepare(request) for request in requests]
+
+    def _retrieval(self, request: UserRequest) -> _Answer:
+        raw = request.context.encode()
+        return lambda: self._forecaster.forecast(parse_context(raw))
+
+    def _live_ranking(self, request: UserRequest) -> _Answer:
+        raw = request.context.encode()
+        ids = np.array(request.candidate_ids, dtype=np.int64)
+        logits = np.array(request.base_logits, dtype=np.float32)
+
+        def rank() -> Any:
+            _, priors = self._forecaster.rank(parse_context(raw), ids)
+            return self._head.adjust(logits, priors)
+
+        return rank
+
+    def _stored_ranking(self, request: UserRequest) -> _Answer:
+        forecast = request.forecast
+        if forecast is None:
+            raise ValueError("a ranking with a stored forecast needs one")
+        advertisers = forecast.advertisers
+        known: dict[str, Any] = {
+            "forecast_ids": np.array([a.advertiser_id for a in advertisers], dtype=np.int64),
+            "forecast_log_probs": np.array([a.log_prob for a in advertisers], dtype=np.float32),
+            "missing_mass": forecast.missing_mass,
+            "candidate_ids": np.array(request.candidate_ids, dtype=np.int64),
+        }
+        logits = np.array(request.base_logits, dtype=np.float32)
+
+        def rank() -> Any:
+            validate_head_request(**known, base_logits=logits)
+            priors = candidate_priors(
+                **known,
+                forecast_exact=forecast.exact,
+                forecast_k=self._forecaster.bundle.forecast_k,
+                advertisers=self._forecaster.advertisers,
+            )
+            return self._head.adjust(logits, priors)
+
+        return rank
+
+
 @dataclass(frozen=True, slots=True)
-class InProcessWorkers:
-    """Workers that wait to measure."""
+class Worker:
+    """A process that answers requests, and the pipe to it."""
 
-    processes: Sequence[subprocess.Popen[str]]
+    process: SpawnProcess
+    pipe: Connection
 
-    def measure(self, scenario: Scenario, seconds: float) -> InProcessRate:
-        """Let all workers answer at once, each for so many seconds.
+    def receive(self) -> Any:
+        """Return the next message.
 
         Raises:
-            AdpriorError: A worker ended.
+            AdpriorError: The process has ended.
         """
-        for process in self.processes:
-            _write(process, {"scenario": scenario, "seconds": seconds})
-        done = [_Done(**json.loads(_read(process))) for process in self.processes]
-        return InProcessRate(
-            throughput=sum(each.requests / each.wall_s for each in done),
-            cpu_s_per_request=sum(each.cpu_s for each in done) / sum(d.requests for d in done),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Done:
-    requests: int
-    wall_s: float
-    cpu_s: float
+        try:
+            return self.pipe.recv()
+        except EOFError as error:
+            self.process.join()
+            raise AdpriorError(
+                f"the engine in-process ended with status {self.process.exitcode}"
+            ) from error
 
 
 @contextmanager
 def start_workers(
-    bundle: Path, requests: Path, *, count: int, threads: int
-) -> Iterator[InProcessWorkers]:
-    """Start workers and stop them afterwards.
+    bundle: Path, requests: Sequence[UserRequest], *, count: int, threads: int
+) -> Iterator[list[Worker]]:
+    """Start workers; stop them at the end.
 
     Args:
         bundle: A directory with what the models need.
-        requests: A file of requests, a JSON document a line.
-        count: How many.
-        threads: Of each engine.
+        requests: What the workers answer, in turn.
+        count: Number of workers.
+        threads: Threads of each worker's engine.
     """
-    command = [sys.executable, "-m", "adprior_bench.server.in_process"]
-    command += [str(bundle), str(requests), str(threads)]
+    # A forked child would inherit gRPC's threads.
+    context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
-        processes = [
-            stack.enter_context(
-                subprocess.Popen(  # noqa: S603
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-                )
-            )
-            for _ in range(count)
-        ]
-        for process in processes:
+        workers = []
+        for _ in range(count):
+            pipe, far_end = context.Pipe()
+            arguments = (far_end, bundle, list(requests), threads)
+            process = context.Process(target=_work, args=arguments, daemon=True)
+            process.start()
+            stack.callback(process.join)
             stack.callback(process.kill)
-        for process in processes:
-            _read(process)
-        yield InProcessWorkers(processes)
+            far_end.close()
+            workers.append(Worker(process, pipe))
+        for worker in workers:
+            worker.receive()  # it is ready
+        yield workers
 
 
-def _write(process: subprocess.Popen[str], document: object) -> None:
-    if process.stdin is None:
-        raise ValueError("no pipe")
-    process.stdin.write(to_json(document) + "\n")
-    process.stdin.flush()
+def measure_workers(workers: Sequence[Worker], scenario: Scenario, seconds: float) -> InProcessRate:
+    """Let all workers answer at once, each for some seconds.
+
+    Raises:
+        AdpriorError: A worker ended.
+    """
+    for worker in workers:
+        with suppress(BrokenPipeError):  # `receive` gives the reason
+            worker.pipe.send((scenario, seconds))
+    counts, wall_s, cpu_s = zip(*(worker.receive() for worker in workers), strict=True)
+    return InProcessRate(
+        throughput=sum(count / wall for count, wall in zip(counts, wall_s, strict=True)),
+        cpu_s_per_request=sum(cpu_s) / sum(counts),
+    )
 
 
-def _read(process: subprocess.Popen[str]) -> str:
-    line = process.stdout.readline() if process.stdout is not None else ""
-    if not line:
-        raise AdpriorError(f"the engine in-process ended with status {process.wait()}")
-    return line
-
-
-def _work(bundle: Path, requests: Path, threads: int) -> None:
+def _work(pipe: Connection, bundle: Path, requests: Sequence[UserRequest], threads: int) -> None:
     engine = InProcess(bundle, threads)
-    lines = requests.read_text(encoding="utf-8").splitlines()
-    asked = [UserRequest.from_json(json.loads(line)) for line in lines]
-    print("ready", flush=True)
-    for line in sys.stdin:
-        order = json.loads(line)
-        calls = engine.calls(Scenario(order["scenario"]), asked)
-        for call in calls[:_WARM_UP]:
-            call()
-        began, cpu = time.perf_counter(), time.process_time()
-        done = 0
-        for call in itertools.cycle(calls):
-            call()
-            done += 1
-            if time.perf_counter() - began >= order["seconds"]:
-                break
-        wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu
-        print(to_json(asdict(_Done(requests=done, wall_s=wall_s, cpu_s=cpu_s))), flush=True)
+    pipe.send("ready")
+    with suppress(EOFError):
+        while True:
+            scenario, seconds = pipe.recv()
+            pipe.send(_answer_in_turn(engine.calls(scenario, requests), seconds))
 
 
-if __name__ == "__main__":
-    _work(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+def _answer_in_turn(calls: Sequence[_Answer], seconds: float) -> tuple[int, float, float]:
+    """Return the number of answers, wall seconds and CPU seconds."""
+    for call in calls[:_WARM_UP]:
+        call()
+    began, cpu = time.perf_counter(), time.process_time()
+    count = 0
+    for call in itertools.cycle(calls):
+        call()
+        count += 1
+        if time.perf_counter() - began >= seconds:
+            break
+    return count, time.perf_counter() - began, time.process_time() - cpu

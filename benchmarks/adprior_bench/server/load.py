@@ -1,8 +1,8 @@
-"""One load of perf_analyzer's: so many requests in flight, or so many a second, for some seconds.
+"""One load of perf_analyzer: requests in flight, or requests a second, for some seconds.
 
-perf_analyzer sends and times; percentiles and throughput are taken from the times of each request
-that it exports, not from its rounded summary. It gives up where one of its windows sees no request
-through: a load that short for its server is put on again, for longer.
+Percentiles and throughput come from the times of each request that perf_analyzer exports, not from
+its rounded summary. It gives up if no request ends in one of its windows; such a load is repeated
+for longer.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from typing import Any, Final
 import numpy as np
 import psutil
 
-from adprior_bench.server.connection import analyzer_options, sent_metadata
 from adprior_bench.server.perf_analyzer import PerfAnalyzer
+from adprior_bench.server.running_server import call_metadata
 from adprior_client import ClientConfig
 from adprior_runtime.errors import AdpriorError
 from adprior_runtime.server.process_arguments import blank_arguments
 
-WINDOWS: Final = 3
-"""perf_analyzer measures in three windows and reports them together."""
+_WINDOWS: Final = 3
+"""perf_analyzer measures in windows and reports them together."""
 
-LONGER: Final = 4
-"""So many times as long is a load put on again whose windows saw too little, twice at most."""
-
+_LONGER: Final = 4
 _TRIES: Final = 3
+"""A load that is too short is repeated, each time four times as long."""
+
 _NONE_ANSWERED: Final = "no request was answered in the windows"
 _TOO_SHORT: Final = (
     _NONE_ANSWERED,
     "No valid requests recorded within time interval",
-    # It compares a model's statistics at a window's ends, and finds none.
+    # It compares a model's statistics at the ends of a window, and finds none.
     "failed to find the requested model version",
 )
 _ANY_PERCENT: Final = "1000000"
 _START_S: Final = 60
 _POLL_S: Final = 0.002
-_SHOWN: Final = (
-    "perf_analyzer's arguments, which every user of this machine can list, show the token while it "
-    "runs: they cannot be blanked here"
+_VISIBLE: Final = (
+    "adprior bench server: while perf_analyzer runs, all users of this machine can read the token "
+    "in its arguments, which cannot be blanked here"
 )
 
 
@@ -55,21 +55,21 @@ class Mode(StrEnum):
     """How requests are sent."""
 
     CLOSED = "closed"
-    """The next when one is answered: a number in flight."""
+    """A fixed number in flight: the next one is sent when one is answered."""
 
     OPEN = "open"
-    """At moments of a Poisson process, whatever is answered: a number a second."""
+    """A Poisson process: a mean number a second, whether or not earlier ones are answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What to send.
+    """A load to send.
 
     Attributes:
-        model: Of which model it is asked.
-        mode: How.
-        value: Requests in flight (closed), or a second (open).
-        seconds: For how long it is measured, in all windows together.
+        model: The model that answers.
+        mode: How requests are sent.
+        value: Requests in flight (closed), or requests a second (open).
+        seconds: Duration of all windows together.
     """
 
     model: str
@@ -80,14 +80,14 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadResult:
-    """What came back.
+    """The figures of a load.
 
     Attributes:
-        requests: Answered within the windows.
-        throughput: Requests answered a second.
-        p50_ms, p95_ms, p99_ms: From sent to answered, as perf_analyzer saw it.
+        requests: Requests answered within the windows.
+        throughput: Answers a second.
+        p50_ms, p95_ms, p99_ms: Percentiles of the latency that perf_analyzer measured.
         generator_cpu_s: CPU seconds of perf_analyzer itself, from start to end.
-        problem: Why perf_analyzer gave up, empty where it did not; then there are no figures.
+        problem: Why perf_analyzer gave up and there are no figures; empty otherwise.
     """
 
     requests: int = 0
@@ -102,29 +102,29 @@ class LoadResult:
 def run_load(
     analyzer: PerfAnalyzer, connection: ClientConfig, input_data: Path, load: Load
 ) -> LoadResult:
-    """Put a load on a server, again and for longer where it was too short to see anything.
+    """Put a load on a server; repeat it for longer if it was too short.
 
     Args:
-        analyzer: What sends it.
-        connection: The server's one address, and what it wants to see.
-        input_data: As `scenarios.write_input_data` writes it.
-        load: How much.
+        analyzer: Sends the load.
+        connection: How to reach the server's one address.
+        input_data: A file of `scenarios.write_input_data`.
+        load: The load.
 
     Raises:
-        AdpriorError: perf_analyzer hangs, or exports what cannot be read.
+        AdpriorError: perf_analyzer hangs, or its export cannot be read.
     """
     for last in range(_TRIES - 1, -1, -1):
         result = _run_once(analyzer, connection, input_data, load)
-        if not last or not any(told in result.problem for told in _TOO_SHORT):
+        if not last or not any(problem in result.problem for problem in _TOO_SHORT):
             break
-        load = replace(load, seconds=LONGER * load.seconds)
+        load = replace(load, seconds=_LONGER * load.seconds)
     return result
 
 
 def _run_once(
     analyzer: PerfAnalyzer, connection: ClientConfig, input_data: Path, load: Load
 ) -> LoadResult:
-    # What is exported holds users' contexts: it goes with the directory, which is ours alone.
+    # The export holds users' contexts: only this user can read the directory, which is removed.
     with tempfile.TemporaryDirectory(prefix="adprior-load-") as scratch:
         export = Path(scratch) / "export.json"
         command = [str(analyzer.binary), *_options(load), *analyzer_options(connection)]
@@ -140,43 +140,60 @@ def _run_once(
             errors="replace",
         ) as process:
             try:
-                secrets = list(sent_metadata(connection).values())
+                secrets = list(call_metadata(connection).values())
                 if secrets and not _blank_when_connected(process, secrets):
-                    print("adprior bench server: " + _SHOWN, file=sys.stderr)
-                said = process.communicate(timeout=_START_S + 10 * load.seconds)
+                    print(_VISIBLE, file=sys.stderr)
+                output = process.communicate(timeout=_START_S + 10 * load.seconds)
             except subprocess.TimeoutExpired as error:
                 raise AdpriorError(
                     f"perf_analyzer did not end within {error.timeout:.0f} s"
                 ) from error
             finally:
-                process.kill()  # nothing where it has ended
+                process.kill()  # does nothing if it has ended
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         if process.returncode or not export.is_file():
-            problem = _problem("\n".join(said), process.returncode)
+            problem = _problem("\n".join(output), process.returncode)
             return LoadResult(generator_cpu_s=cpu_s, problem=problem)
         return _read_export(export, cpu_s)
 
 
 def _options(load: Load) -> list[str]:
-    interval_ms = max(round(1000 * load.seconds / WINDOWS), 100)
+    interval_ms = max(round(1000 * load.seconds / _WINDOWS), 100)
     options = ["-m", load.model, "--measurement-interval", str(interval_ms)]
-    # Any three windows count as stable: what they differ by is ours to tell, between rounds.
-    options += ["--stability-percentage", _ANY_PERCENT, "--max-trials", str(WINDOWS)]
+    # Any three windows count as stable: the benchmark itself reports how much rounds differ.
+    options += ["--stability-percentage", _ANY_PERCENT, "--max-trials", str(_WINDOWS)]
     if load.mode is Mode.CLOSED:
         return [*options, "--concurrency-range", str(int(load.value))]
     options += ["--request-rate-range", f"{load.value:.3f}", "--request-distribution", "poisson"]
-    # Synchronous workers would wait for answers before they send what is due.
+    # Synchronous workers would wait for answers before they send the next request.
     return [*options, "--async"]
 
 
-def _blank_when_connected(process: subprocess.Popen[str], secrets: list[str]) -> bool:
-    """Take secrets out of the list of processes, once perf_analyzer has read its options.
+def analyzer_options(connection: ClientConfig) -> list[str]:
+    """Return perf_analyzer's options for a server; the metadata's values are secrets."""
+    options = ["-u", connection.urls[0], "-i", "grpc"]
+    if connection.is_secure:
+        options += ["--ssl-grpc-use-ssl", "true"]
+    for option, file in (
+        ("root-certifications", connection.tls_ca_file),
+        ("certificate-chain", connection.tls_certificate_file),
+        ("private-key", connection.tls_key_file),
+    ):
+        options += [] if file is None else [f"--ssl-grpc-{option}-file", str(Path(file).resolve())]
+    # perf_analyzer's help says that it sends -H over HTTP only; it sends it over gRPC too.
+    for name, value in call_metadata(connection).items():
+        options += ["-H", f"{name}:{value}"]
+    return options
 
-    It takes them in no other way, and has read them when it connects.
+
+def _blank_when_connected(process: subprocess.Popen[str], secrets: list[str]) -> bool:
+    """Remove secrets from perf_analyzer's arguments, which other users can list.
+
+    perf_analyzer accepts them in no other way. Once it connects, it has read its arguments.
 
     Returns:
-        Whether they are gone from the list; the process, too, may be.
+        Whether the secrets, or the process, are gone from the list of processes.
     """
     deadline = time.monotonic() + _START_S
     with contextlib.suppress(psutil.Error):
@@ -192,13 +209,13 @@ def _blank_when_connected(process: subprocess.Popen[str], secrets: list[str]) ->
 
 def _read_export(path: Path, cpu_s: float) -> LoadResult:
     try:
-        # Outputs are exported as raw bytes, which are no UTF-8.
+        # Outputs are exported as raw bytes, which are not UTF-8.
         document = json.loads(path.read_bytes().decode("latin-1"))
         (experiment,) = document["experiments"]
         return _summarise(experiment, cpu_s)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise AdpriorError(
-            f"perf_analyzer exported what cannot be read ({type(error).__name__})"
+            f"perf_analyzer's export cannot be read ({type(error).__name__})"
         ) from error
 
 
@@ -224,8 +241,8 @@ def _summarise(experiment: dict[str, Any], cpu_s: float) -> LoadResult:
     )
 
 
-def _problem(said: str, status: int) -> str:
-    """Return what perf_analyzer last said, on one line."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    told = [line for line in lines if "rror" in line or "ailed" in line] or lines[-1:]
-    return "; ".join(told)[-300:] or f"perf_analyzer ended with status {status}"
+def _problem(output: str, status: int) -> str:
+    """Return perf_analyzer's error messages, or else its last line, on one line."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if "rror" in line or "ailed" in line] or lines[-1:]
+    return "; ".join(errors)[-300:] or f"perf_analyzer ended with status {status}"

@@ -1,4 +1,4 @@
-"""The machine that figures are of."""
+"""Describes the machine that was measured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from adprior_runtime.engines.processors import available_processors
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return processor, CPUs, load and the versions that figures depend on."""
+    """Return the processor, CPUs, load average and versions of libraries."""
     return {
         "processor": _processor(),
         "cpus": available_processors(),

@@ -1,8 +1,7 @@
-"""Rounds of loads, and the engine in-process beside them; medians over the rounds become rows.
+"""Measures a scenario: rounds of loads on the server, and the engine in-process before and after.
 
-The engine in-process, each load on the server, the engine in-process again, and so on: what the
-two ends of a round show is averaged, so that a machine that slowly changes its speed changes both
-sides of a ratio.
+A load is compared with the mean of the in-process runs before and after its round. So a machine
+that slowly changes its speed changes both sides of a ratio. Rows are medians over the rounds.
 """
 
 from __future__ import annotations
@@ -13,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from adprior_bench.server.in_process import InProcessRate, InProcessWorkers
+from adprior_bench.server.counters import Counters
+from adprior_bench.server.in_process import InProcessRate, Worker, measure_workers
 from adprior_bench.server.load import Load, LoadResult, Mode, run_load
 from adprior_bench.server.perf_analyzer import PerfAnalyzer
+from adprior_bench.server.running_server import RunningServer
 from adprior_bench.server.scenarios import MODELS, Scenario
-from adprior_bench.server.server_work import Server, ServerWork
+
+Row = Mapping[str, Any]
 
 ROW_KEYS: Final = (
     "scenario", "mode", "concurrency_or_rate", "throughput", "p50_ms", "p95_ms", "p99_ms",
@@ -26,12 +28,12 @@ ROW_KEYS: Final = (
     "ranges", "cpu_s_by_process", "step_ms", "batch_size", "generator_cpu_s_per_request",
     "without_figures", "problem",
 )  # fmt: skip
-"""Every row has all of them, null where one does not apply.
+"""The keys of every row; a value is null where it does not apply.
 
-Medians over the rounds; ``requests`` and ``errors`` are sums. ``errors`` are requests that the
-server failed; ``without_figures`` counts rounds in which perf_analyzer gave up, and ``problem``
-says why the first time. ``ranges`` has the least and the most of a round, ``step_ms`` the time of a
-request in each model's steps, ``batch_size`` the requests that a model was given at once.
+Values are medians over the rounds; ``requests`` and ``errors`` are sums. ``errors`` counts
+requests that the server failed. ``without_figures`` counts rounds in which perf_analyzer gave up;
+``problem`` is the first reason. ``ranges`` has the lowest and the highest round, ``step_ms`` the
+milliseconds of a request in each model's steps, ``batch_size`` the mean size of a model's batches.
 """
 
 _RANGED: Final = (
@@ -45,11 +47,11 @@ class Plan:
     """What to measure.
 
     Attributes:
-        concurrencies: Requests in flight, of the closed loops.
-        shares: Of the saturation throughput, the rates of the open loops.
-        seconds: Of each load, and of each time in-process.
-        rounds: How often each is measured.
-        users: Different requests.
+        concurrencies: Requests in flight of the closed loops.
+        shares: Rates of the open loops, as shares of the saturation throughput.
+        seconds: Duration of each load, and of each in-process run.
+        rounds: How often each load is measured.
+        users: Number of different requests.
     """
 
     concurrencies: Sequence[int]
@@ -59,27 +61,8 @@ class Plan:
     users: int
 
     def loads(self) -> int:
-        """Return how many loads a scenario takes."""
+        """Return the number of loads of a scenario."""
         return self.rounds * (len(self.concurrencies) + len(self.shares))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
-    """What measures, and what is measured.
-
-    Attributes:
-        analyzer: Sends requests.
-        server: Answers them.
-        workers: The engine in-process; None where there is none.
-        input_data: What perf_analyzer sends in each scenario.
-        progress: Called after each load.
-    """
-
-    analyzer: PerfAnalyzer
-    server: Server
-    workers: InProcessWorkers | None
-    input_data: Callable[[Scenario], Path]
-    progress: Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,32 +70,77 @@ class _Sample:
     """One load of one round."""
 
     result: LoadResult
-    work: ServerWork
+    counters: Counters
     in_process: InProcessRate | None
 
 
-def measure_scenario(bench: Bench, scenario: Scenario, plan: Plan) -> list[dict[str, Any]]:
-    """Return a scenario's rows: closed loops, then open loops at shares of their best."""
-    beside = _in_process(bench, scenario, plan.seconds)
-    closed, beside = _measure_loads(bench, scenario, Mode.CLOSED, plan.concurrencies, plan, beside)
-    rows = [
-        _row(scenario, Mode.CLOSED, value, samples)
-        for value, samples in zip(plan.concurrencies, closed, strict=True)
-    ]
-    best = saturated_row(rows, scenario)
-    if best is None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """The server under test, and what it is measured with.
+
+    Attributes:
+        analyzer: Sends requests.
+        server: Answers them.
+        workers: The engine in-process; empty if it is not measured.
+        input_data: Returns perf_analyzer's input file for a scenario.
+        progress: Called after each load.
+    """
+
+    analyzer: PerfAnalyzer
+    server: RunningServer
+    workers: Sequence[Worker]
+    input_data: Callable[[Scenario], Path]
+    progress: Callable[[], Any]
+
+    def measure_scenario(self, scenario: Scenario, plan: Plan) -> list[dict[str, Any]]:
+        """Return a scenario's rows: closed loops, then open loops at shares of their best."""
+        before = self._measure_in_process(scenario, plan.seconds)
+        loads = [_load(scenario, Mode.CLOSED, value, plan) for value in plan.concurrencies]
+        closed, before = self._measure_rounds(scenario, loads, plan.rounds, before)
+        rows = [
+            make_row(scenario, load, samples) for load, samples in zip(loads, closed, strict=True)
+        ]
+        best = saturated_row(rows, scenario)
+        if best is None:
+            return rows
+        rates = [share * best["throughput"] for share in plan.shares]
+        loads = [_load(scenario, Mode.OPEN, rate, plan) for rate in rates]
+        opened, _ = self._measure_rounds(scenario, loads, plan.rounds, before)
+        for share, load, samples in zip(plan.shares, loads, opened, strict=True):
+            rows.append(make_row(scenario, load, samples) | {"share_of_saturation": share})
         return rows
-    rates = [share * best["throughput"] for share in plan.shares]
-    opened, _ = _measure_loads(bench, scenario, Mode.OPEN, rates, plan, beside)
-    for share, rate, samples in zip(plan.shares, rates, opened, strict=True):
-        rows.append(_row(scenario, Mode.OPEN, rate, samples) | {"share_of_saturation": share})
-    return rows
+
+    def _measure_rounds(
+        self,
+        scenario: Scenario,
+        loads: Sequence[Load],
+        rounds: int,
+        before: InProcessRate | None,
+    ) -> tuple[list[list[_Sample]], InProcessRate | None]:
+        """Return the samples of each load, one a round; and the last in-process run."""
+        found: list[list[_Sample]] = [[] for _ in loads]
+        for _ in range(rounds):
+            measured = [self._measure_load(scenario, load) for load in loads]
+            after = self._measure_in_process(scenario, loads[0].seconds)
+            for samples, (result, counters) in zip(found, measured, strict=True):
+                in_process = _mean(before, after)
+                samples.append(_Sample(result=result, counters=counters, in_process=in_process))
+            before = after
+        return found, before
+
+    def _measure_load(self, scenario: Scenario, load: Load) -> tuple[LoadResult, Counters]:
+        earlier = self.server.read_counters()
+        result = run_load(self.analyzer, self.server.connection, self.input_data(scenario), load)
+        counters = self.server.read_counters().since(earlier)
+        self.progress()
+        return result, counters
+
+    def _measure_in_process(self, scenario: Scenario, seconds: float) -> InProcessRate | None:
+        return measure_workers(self.workers, scenario, seconds) if self.workers else None
 
 
-def saturated_row(
-    rows: Iterable[Mapping[str, Any]], scenario: Scenario
-) -> Mapping[str, Any] | None:
-    """Return the closed loop with a scenario's highest throughput, None where all failed."""
+def saturated_row(rows: Iterable[Row], scenario: Scenario) -> Row | None:
+    """Return a scenario's closed loop with the highest throughput; None if all failed."""
     closed = [
         row
         for row in rows
@@ -121,43 +149,14 @@ def saturated_row(
     return max(closed, key=lambda row: row["throughput"], default=None)
 
 
-def _measure_loads(
-    bench: Bench,
-    scenario: Scenario,
-    mode: Mode,
-    values: Sequence[float],
-    plan: Plan,
-    before: InProcessRate | None,
-) -> tuple[list[list[_Sample]], InProcessRate | None]:
-    """Return, for each value, a sample of each round; and what the engine did in-process last.
-
-    Args:
-        bench: What measures.
-        scenario: What is asked.
-        mode: How.
-        values: Of the loads of a round.
-        plan: Seconds and rounds.
-        before: What the engine did in-process just before.
-    """
-    input_data = bench.input_data(scenario)
-    found: list[list[_Sample]] = [[] for _ in values]
-    for _ in range(plan.rounds):
-        done = []
-        for value in values:
-            load = Load(model=MODELS[scenario], mode=mode, value=value, seconds=plan.seconds)
-            earlier = bench.server.snapshot()
-            result = run_load(bench.analyzer, bench.server.connection, input_data, load)
-            done.append((result, bench.server.snapshot().since(earlier)))
-            bench.progress()
-        after = _in_process(bench, scenario, plan.seconds)
-        for samples, (result, work) in zip(found, done, strict=True):
-            samples.append(_Sample(result=result, work=work, in_process=_mean(before, after)))
-        before = after
-    return found, before
+def median(values: Iterable[float | None]) -> float | None:
+    """Return the median of the values that are known."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
 
 
-def _in_process(bench: Bench, scenario: Scenario, seconds: float) -> InProcessRate | None:
-    return None if bench.workers is None else bench.workers.measure(scenario, seconds)
+def _load(scenario: Scenario, mode: Mode, value: float, plan: Plan) -> Load:
+    return Load(model=MODELS[scenario], mode=mode, value=value, seconds=plan.seconds)
 
 
 def _mean(first: InProcessRate | None, second: InProcessRate | None) -> InProcessRate | None:
@@ -169,61 +168,56 @@ def _mean(first: InProcessRate | None, second: InProcessRate | None) -> InProces
     )
 
 
-def _row(
-    scenario: Scenario, mode: Mode, value: float, samples: Sequence[_Sample]
-) -> dict[str, Any]:
-    model = MODELS[scenario]
-    figures = [_figures(sample, model) for sample in samples]
-    row: dict[str, Any] = dict.fromkeys(ROW_KEYS)
-    row |= {"scenario": str(scenario), "mode": str(mode), "concurrency_or_rate": value}
-    row |= {key: _median(each[key] for each in figures) for key in figures[0]}
-    row["requests"] = sum(sample.result.requests for sample in samples)
-    row["errors"] = sum(sample.work.models[model].failures for sample in samples)
-    row["without_figures"] = sum(bool(sample.result.problem) for sample in samples)
-    row["problem"] = next((s.result.problem for s in samples if s.result.problem), None)
-    row["ranges"] = {key: _range(each[key] for each in figures) for key in _RANGED}
-    per_process = [sample.work.cpu_s_per_request(model) or {} for sample in samples]
-    row["cpu_s_by_process"] = {
-        name: _median(each.get(name) for each in per_process) for name in per_process[0]
+def make_row(scenario: Scenario, load: Load, samples: Sequence[_Sample]) -> dict[str, Any]:
+    """Return the row of a load from its samples, one a round."""
+    figures = [_figures(sample, load.model) for sample in samples]
+    counters = [sample.counters for sample in samples]
+    problems = [sample.result.problem for sample in samples if sample.result.problem]
+    row = dict.fromkeys(ROW_KEYS) | {
+        "scenario": str(scenario),
+        "mode": str(load.mode),
+        "concurrency_or_rate": load.value,
+        **{key: median(each[key] for each in figures) for key in figures[0]},
+        "requests": sum(sample.result.requests for sample in samples),
+        "errors": sum(each.models[load.model].failures for each in counters),
+        "without_figures": len(problems),
+        "problem": problems[0] if problems else None,
+        "ranges": {key: _range(each[key] for each in figures) for key in _RANGED},
+        "cpu_s_by_process": _median_of_each(
+            [each.cpu_s_per_request(load.model) or {} for each in counters]
+        ),
     }
-    used = {
-        name: [sample.work.models[name] for sample in samples]
-        for name, work in samples[0].work.models.items()
-        if work.requests and work.executions
-    }
+    used = [name for name, work in counters[0].models.items() if work.requests and work.executions]
     row["step_ms"] = {
-        name: {
-            step: statistics.median(each.step_ms()[step] for each in works)
-            for step in works[0].step_ms()
-        }
-        for name, works in used.items()
+        name: _median_of_each([each.models[name].step_ms() for each in counters]) for name in used
     }
     row["batch_size"] = {
-        name: sum(each.requests for each in works) / max(sum(e.executions for e in works), 1)
-        for name, works in used.items()
+        name: sum(each.models[name].requests for each in counters)
+        / max(sum(each.models[name].executions for each in counters), 1)
+        for name in used
     }
     return row
 
 
 def _figures(sample: _Sample, model: str) -> dict[str, float | None]:
-    result = sample.result
-    beside = sample.in_process
-    beside_throughput = None if beside is None else beside.throughput
-    beside_cpu_s = None if beside is None else beside.cpu_s_per_request
-    by_process = sample.work.cpu_s_per_request(model)
+    result, in_process = sample.result, sample.in_process
+    by_process = sample.counters.cpu_s_per_request(model)
     cpu_s = None if by_process is None else sum(by_process.values())
-    served = sample.work.models[model].requests
+    throughput = None if in_process is None else in_process.throughput
+    in_process_cpu_s = None if in_process is None else in_process.cpu_s_per_request
     return {
         "throughput": result.throughput,
         "p50_ms": result.p50_ms,
         "p95_ms": result.p95_ms,
         "p99_ms": result.p99_ms,
-        "in_process_throughput": beside_throughput,
-        "served_over_in_process": _ratio(result.throughput, beside_throughput),
+        "in_process_throughput": throughput,
+        "served_over_in_process": _ratio(result.throughput, throughput),
         "cpu_s_per_request": cpu_s,
-        "in_process_cpu_s_per_request": beside_cpu_s,
-        "cpu_over_in_process": _ratio(cpu_s, beside_cpu_s),
-        "generator_cpu_s_per_request": result.generator_cpu_s / served if served else None,
+        "in_process_cpu_s_per_request": in_process_cpu_s,
+        "cpu_over_in_process": _ratio(cpu_s, in_process_cpu_s),
+        "generator_cpu_s_per_request": _ratio(
+            result.generator_cpu_s, sample.counters.models[model].requests
+        ),
     }
 
 
@@ -231,9 +225,8 @@ def _ratio(value: float | None, other: float | None) -> float | None:
     return None if value is None or not other else value / other
 
 
-def _median(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
+def _median_of_each(found: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
+    return {key: median(each.get(key) for each in found) for key in found[0]}
 
 
 def _range(values: Iterable[float | None]) -> list[float] | None:

@@ -1,8 +1,8 @@
-"""Which ``perf_analyzer`` to run: the one on PATH, else the one of a wheel, kept in a cache.
+"""Finds ``perf_analyzer``: on PATH, or a download in a cache.
 
-On glibc below 2.38 no later wheel than tritonclient 2.48.0 carries a binary that runs; it needs
-``libcudart.so.12``, which another wheel has, and Debian's ``libb64``. Both wheels are fetched with
-pip, by version and hash, and only when asked for.
+tritonclient 2.48.0 is the last wheel whose binary runs on glibc below 2.38. The binary needs
+``libcudart.so.12``, from another wheel, and Debian's ``libb64``. pip downloads both wheels, by
+version and hash, and only on request.
 """
 
 from __future__ import annotations
@@ -38,20 +38,15 @@ _SYSTEM_PACKAGES: Final = {"libb64.so.0d": "libb64-0d"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerfAnalyzer:
-    """A perf_analyzer that has been seen to start.
-
-    Attributes:
-        binary: The executable.
-        version: As it says.
-    """
+    """A perf_analyzer that starts."""
 
     binary: Path
     version: str
 
     def environment(self, *, use_proxy: bool = True) -> dict[str, str]:
-        """Return what it runs in: ours, with the libraries beside it found first.
+        """Return its environment variables: this process's, with its own libraries first.
 
-        Like our clients it asks a server on this machine without a proxy, and others as it is told.
+        Like adprior's clients it calls a server on this machine without a proxy.
         """
         environment = _environment(self.binary)
         exempt = [environment.get("no_grpc_proxy") or environment.get("no_proxy", ""), *_LOOPBACK]
@@ -62,16 +57,16 @@ class PerfAnalyzer:
 
 
 def cache_directory() -> Path:
-    """Return where a fetched one lies: below ``$XDG_CACHE_HOME``, or ``~/.cache``."""
+    """Return the directory of a download, in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "adprior" / f"{_BINARY}-{_VERSION}"
 
 
 def find_perf_analyzer() -> PerfAnalyzer:
-    """Return the perf_analyzer on PATH, else the fetched one: the first that starts.
+    """Return the first that starts: the perf_analyzer on PATH, then the downloaded one.
 
     Raises:
-        EnvironmentProblemError: There is none that starts; the message says what to do.
+        EnvironmentProblemError: None starts; the message says what to do.
     """
     on_path = shutil.which(_BINARY)
     fetched = cache_directory() / _BINARY
@@ -84,17 +79,17 @@ def find_perf_analyzer() -> PerfAnalyzer:
         problems.append(f"{binary} does not start: {started}")
     if fetched not in found:
         problems.append(
-            f"none on PATH that starts, none fetched: `{_FETCH}` fetches that of tritonclient "
+            f"none on PATH that starts, none downloaded: `{_FETCH}` downloads that of tritonclient "
             f"{_VERSION} (17 MB) with pip"
         )
     raise EnvironmentProblemError(f"no {_BINARY}: {'; '.join(problems)}")
 
 
 def fetch_perf_analyzer() -> PerfAnalyzer:
-    """Download binary and library into the cache, and return what was found to start.
+    """Download binary and library into the cache, and return them.
 
     Raises:
-        EnvironmentProblemError: pip could not download them, or they do not start here.
+        EnvironmentProblemError: pip could not download them, or the binary does not start.
     """
     with tempfile.TemporaryDirectory(prefix="adprior-fetch-") as scratch:
         _download(Path(scratch))
@@ -126,7 +121,7 @@ def _extract(wheel: Path, directory: Path) -> None:
 
 
 def _start(binary: Path) -> PerfAnalyzer | str:
-    """Return it, or why it does not start."""
+    """Return the perf_analyzer, or why it does not start."""
     try:
         done = subprocess.run(  # noqa: S603
             [str(binary), "--version"],
@@ -138,8 +133,8 @@ def _start(binary: Path) -> PerfAnalyzer | str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
-    if told := re.search(r"Perf Analyzer Version (\S+)", done.stdout + done.stderr):
-        return PerfAnalyzer(binary=binary, version=told[1])
+    if found := re.search(r"Perf Analyzer Version (\S+)", done.stdout + done.stderr):
+        return PerfAnalyzer(binary=binary, version=found[1])
     for library, package in _SYSTEM_PACKAGES.items():
         if library in done.stderr:
             return f"it needs {library}: apt-get install {package} (Debian, Ubuntu)"

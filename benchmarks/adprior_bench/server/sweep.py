@@ -1,50 +1,61 @@
 """Tries instances, threads and batching of the embedded server, and recommends one setting.
 
 Two steps: ways to share the CPUs between engines, then ways to batch with the best of these. Each
-setting is a server of its own. The best throughput of its closed loops is its saturation; its p99
-is taken at 70 % of that, with Poisson arrivals. A round measures every setting of a step once.
+setting has its own server. The best throughput of its closed loops is its saturation; its p99 is
+measured at 70 % of that, with Poisson arrivals. A round measures every setting of a step once.
 """
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
+from tqdm import tqdm
+
 from adprior_bench.server.load import Mode
-from adprior_bench.server.measurement import saturated_row
-from adprior_bench.server.scenarios import Scenario
+from adprior_bench.server.machine import describe_machine
+from adprior_bench.server.measurement import Bench, Plan, Row, median, saturated_row
+from adprior_bench.server.perf_analyzer import PerfAnalyzer
+from adprior_bench.server.running_server import build_repository, start_server
+from adprior_bench.server.scenarios import Scenario, write_input_data
+from adprior_bench.server.workload import UserRequest
+from adprior_build.repository.server_tuning import format_tuning
 from adprior_runtime.contract import LLM_ENGINE, MAX_BATCH_SIZE, MAX_QUEUE_DELAY_US, Target
+from adprior_runtime.engines.processors import available_processors
+from adprior_runtime.files.atomic import replace_file
 from adprior_runtime.repository.model_specs import Scaling, model
 from adprior_runtime.repository.scaling import TUNED_MODELS
+from adprior_runtime.terminal.tables import Column, format_table
 
 SCENARIO: Final = Scenario.LIVE_RANKING
-"""What settings are judged on: it goes through every model."""
+"""Settings are compared on live rankings, which go through every model."""
 
-SHARE: Final = 0.7
-"""Of a setting's own saturation, where its p99 is taken."""
+_SHARE: Final = 0.7
+"""The p99 is measured at this share of a setting's own saturation."""
 
 _ALIKE: Final = 0.03
-"""Throughputs that differ by less are the same: the lower p99 decides."""
+"""Throughputs that differ by less count as equal: the lower p99 decides."""
 
 Tuning = dict[str, Scaling]
-Rows = Sequence[Mapping[str, Any]]
+Rows = Sequence[Row]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One setting and what it gave.
+    """One setting and its figures.
 
     Attributes:
-        tuning: The setting, of every model that can be tuned.
-        throughput: Requests a second at saturation; 0 where every load failed.
-        p50_ms: Of one request at a time.
-        p99_ms: At `SHARE` of the saturation.
+        tuning: The setting, for every model that can be tuned.
+        throughput: Requests a second at saturation; 0 if every load failed.
+        p50_ms: Of the closed loop with the fewest requests in flight.
+        p99_ms: At 70 % of the saturation.
         cpu_s_per_request: Of the whole server, at saturation.
-        errors: Requests that the server failed, of all loads.
+        errors: Requests that the server failed, in all loads.
         without_figures: Loads in which perf_analyzer gave up.
-        problem: Why, the first time; None where it did not.
+        problem: The first reason for that, if any.
     """
 
     tuning: Tuning
@@ -57,25 +68,25 @@ class Trial:
     problem: str | None = None
 
     @classmethod
-    def of(cls, tuning: Tuning, rounds: Iterable[Rows]) -> Trial:
-        """Return what the rounds of a setting gave: medians, and the sum of the errors."""
+    def of(cls, tuning: Tuning, rounds: Sequence[Rows]) -> Trial:
+        """Return the trial of a setting: medians over its rounds, sums of errors."""
         best = [saturated_row(rows, SCENARIO) or {} for rows in rounds]
         found = [row for rows in rounds for row in rows]
-        single = [row for row in found if row["mode"] == Mode.CLOSED]
-        least = min((row["concurrency_or_rate"] for row in single), default=None)
+        closed = [row for row in found if row["mode"] == Mode.CLOSED]
+        fewest = min((row["concurrency_or_rate"] for row in closed), default=None)
         return cls(
             tuning=tuning,
-            throughput=_median(row.get("throughput") for row in best) or 0.0,
-            p50_ms=_median(r["p50_ms"] for r in single if r["concurrency_or_rate"] == least),
-            p99_ms=_median(row["p99_ms"] for row in found if row["mode"] == Mode.OPEN),
-            cpu_s_per_request=_median(row.get("cpu_s_per_request") for row in best),
+            throughput=median(row.get("throughput") for row in best) or 0.0,
+            p50_ms=median(r["p50_ms"] for r in closed if r["concurrency_or_rate"] == fewest),
+            p99_ms=median(row["p99_ms"] for row in found if row["mode"] == Mode.OPEN),
+            cpu_s_per_request=median(row.get("cpu_s_per_request") for row in best),
             errors=sum(row["errors"] for row in found),
             without_figures=sum(row["without_figures"] for row in found),
             problem=next((row["problem"] for row in found if row["problem"]), None),
         )
 
     def row(self) -> dict[str, Any]:
-        """Return it for tables and machines."""
+        """Return the trial as a row of the table and of ``--json``."""
         engine = self.tuning[LLM_ENGINE]
         return {
             "engines": engine.instances,
@@ -92,14 +103,54 @@ class Trial:
         }
 
 
+def run_sweep(
+    bundle: Path,
+    requests: Iterable[UserRequest],
+    analyzer: PerfAnalyzer,
+    plan: Plan,
+    scratch: Path,
+    p99_limit_ms: float | None,
+) -> tuple[list[Trial], Trial]:
+    """Try settings on this machine; return all trials, and the recommended one.
+
+    Args:
+        bundle: The bundle to serve.
+        requests: The requests to send.
+        analyzer: Sends them.
+        plan: Concurrencies, seconds and rounds.
+        scratch: A directory for repositories and input data.
+        p99_limit_ms: See `recommend`.
+    """
+    numbers = itertools.count()
+    input_data = scratch / "sweep.json"
+    write_input_data(input_data, SCENARIO, requests)
+    once = replace(plan, rounds=1, shares=[_SHARE])
+    with tqdm(unit="server", desc="sweep", leave=False, disable=None) as progress:
+
+        def measure(tuning: Tuning) -> Rows:
+            repository = build_repository(bundle, scratch / f"sweep-{next(numbers)}", tuning)
+            progress.update()
+            with start_server(repository) as server:
+                bench = Bench(
+                    analyzer=analyzer,
+                    server=server,
+                    workers=(),
+                    input_data=lambda _: input_data,
+                    progress=lambda: None,
+                )
+                return bench.measure_scenario(SCENARIO, once)
+
+        return sweep(available_processors(), plan.rounds, measure, p99_limit_ms)
+
+
 def sweep(
     cpus: int, rounds: int, measure: Callable[[Tuning], Rows], p99_limit_ms: float | None
 ) -> tuple[list[Trial], Trial]:
-    """Measure settings; return all of them, and the one that is recommended.
+    """Measure settings; return all trials, and the recommended one.
 
     Args:
-        cpus: Of the machine.
-        rounds: How often each is measured.
+        cpus: CPUs of the machine.
+        rounds: How often each setting is measured.
         measure: Starts a server with a setting and returns its rows.
         p99_limit_ms: See `recommend`.
     """
@@ -111,7 +162,7 @@ def sweep(
 
 
 def layouts(cpus: int) -> list[Tuning]:
-    """Return the contract's setting, then ways to share CPUs: engines times threads fill them."""
+    """Return the contract's setting, then ways to share the CPUs: engines times threads."""
     counts = sorted({1, cpus, *(n for n in (2, 4, 8, 16, 32, 64) if n < cpus)})
     shared = [_tuning(n, max(cpus // n, 1), batch=1, delay_us=0) for n in counts]
     return [{name: model(name, Target.CPU).scaling for name in TUNED_MODELS}, *shared]
@@ -126,22 +177,51 @@ def batchings(engine: Scaling) -> list[Tuning]:
 
 
 def recommend(trials: Sequence[Trial], p99_limit_ms: float | None) -> Trial:
-    """Return the setting with the highest throughput; of those alike, that of the lowest p99.
+    """Return the setting with the highest throughput; of equal ones, that with the lowest p99.
 
     Args:
         trials: At least one.
-        p99_limit_ms: Only of those below it, if any is; None for no limit.
+        p99_limit_ms: Prefer settings whose p99 is at most this; None for no limit.
     """
     sound = [each for each in trials if not (each.errors or each.without_figures)] or list(trials)
     if p99_limit_ms is not None:
         sound = [t for t in sound if t.p99_ms is not None and t.p99_ms <= p99_limit_ms] or sound
-    most = max(trial.throughput for trial in sound)
-    alike = [trial for trial in sound if trial.throughput >= (1 - _ALIKE) * most]
+    highest = max(trial.throughput for trial in sound)
+    alike = [trial for trial in sound if trial.throughput >= (1 - _ALIKE) * highest]
     return min(alike, key=lambda trial: float("inf") if trial.p99_ms is None else trial.p99_ms)
 
 
+def write_tuning(path: Path, best: Trial, command: str) -> None:
+    """Write the recommended setting for ``adprior build --tuning``; remarks say where from."""
+    machine, row = describe_machine(), best.row()
+    latency = "" if row["p99_ms"] is None else f", p99 {row['p99_ms']:.0f} ms at {_SHARE:.0%} of it"
+    remarks = (
+        f"{command}\n{machine['processor']}, {machine['cpus']} CPUs: {SCENARIO.value} "
+        f"{row['throughput']:.1f} requests/s{latency}"
+    )
+    with replace_file(path) as fresh:
+        fresh.write_text(format_tuning(best.tuning, remarks), encoding="utf-8")
+
+
+def sweep_table(trials: Sequence[Trial], best: Trial) -> str:
+    """Return a table of the trials; a star marks the recommended one."""
+    rows = [trial.row() for trial in trials]
+    problems = [row.pop("problem") for row in rows]
+    columns: list[Column] = [(name.replace("_", " "), "right") for name in rows[0]]
+    lines = [
+        [*map(_cell, row.values()), "*" if trial is best else ""]
+        for trial, row in zip(trials, rows, strict=True)
+    ]
+    notes = [
+        f"Loads without figures, row {place}: {problem}"
+        for place, problem in enumerate(problems, start=1)
+        if problem
+    ]
+    return "\n".join([format_table([*columns, ("", "left")], lines), *notes])
+
+
 def _tuning(engines: int, threads: int, *, batch: int, delay_us: int) -> Tuning:
-    """Return a setting: the engine's, and its batches for the models around it too."""
+    """Return a setting of the engine, with the same batch size for the models around it."""
     tuning = {}
     for name in TUNED_MODELS:
         scaling = replace(model(name, Target.CPU).scaling, max_batch_size=batch)
@@ -156,11 +236,12 @@ def _tuning(engines: int, threads: int, *, batch: int, delay_us: int) -> Tuning:
 def _try(tunings: Sequence[Tuning], rounds: int, measure: Callable[[Tuning], Rows]) -> list[Trial]:
     found: list[list[Rows]] = [[] for _ in tunings]
     for _ in range(rounds):
-        for place, tuning in zip(found, tunings, strict=True):
-            place.append(measure(tuning))
+        for measured, tuning in zip(found, tunings, strict=True):
+            measured.append(measure(tuning))
     return [Trial.of(tuning, rows) for tuning, rows in zip(tunings, found, strict=True)]
 
 
-def _median(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
