@@ -6,13 +6,14 @@ There are as many workers as the server has engine instances, each with as many 
 from __future__ import annotations
 
 import itertools
-import multiprocessing
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, Final
 
@@ -106,8 +107,13 @@ class InProcess:
 class Worker:
     """A process that answers requests, and the pipe to it."""
 
-    process: SpawnProcess
+    process: subprocess.Popen[bytes]
     pipe: Connection
+
+    def send(self, *message: Any) -> None:
+        """Send a message; `receive` raises an error if the process has ended."""
+        with suppress(BrokenPipeError):
+            self.pipe.send(message)
 
     def receive(self) -> Any:
         """Return the next message.
@@ -118,10 +124,8 @@ class Worker:
         try:
             return self.pipe.recv()
         except EOFError as error:
-            self.process.join()
-            raise AdpriorError(
-                f"the engine in-process ended with status {self.process.exitcode}"
-            ) from error
+            status = self.process.wait()
+            raise AdpriorError(f"the engine in-process ended with status {status}") from error
 
 
 @contextmanager
@@ -136,19 +140,20 @@ def start_workers(
         count: Number of workers.
         threads: Threads of each worker's engine.
     """
-    # A forked child would inherit gRPC's threads.
-    context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
         workers = []
         for _ in range(count):
-            pipe, far_end = context.Pipe()
-            arguments = (far_end, bundle, list(requests), threads)
-            process = context.Process(target=_work, args=arguments, daemon=True)
-            process.start()
-            stack.callback(process.join)
+            pipe, far_end = Pipe()
+            command = [sys.executable, "-m", "adprior_bench.server.in_process"]
+            process = subprocess.Popen(  # noqa: S603
+                [*command, str(far_end.fileno())], pass_fds=[far_end.fileno()]
+            )
+            stack.callback(process.wait)
             stack.callback(process.kill)
             far_end.close()
             workers.append(Worker(process, pipe))
+        for worker in workers:
+            worker.send(bundle, list(requests), threads)
         for worker in workers:
             worker.receive()  # it is ready
         yield workers
@@ -161,8 +166,7 @@ def measure_workers(workers: Sequence[Worker], scenario: Scenario, seconds: floa
         AdpriorError: A worker ended.
     """
     for worker in workers:
-        with suppress(BrokenPipeError):  # `receive` gives the reason
-            worker.pipe.send((scenario, seconds))
+        worker.send(scenario, seconds)
     counts, wall_s, cpu_s = zip(*(worker.receive() for worker in workers), strict=True)
     return InProcessRate(
         throughput=sum(count / wall for count, wall in zip(counts, wall_s, strict=True)),
@@ -170,7 +174,8 @@ def measure_workers(workers: Sequence[Worker], scenario: Scenario, seconds: floa
     )
 
 
-def _work(pipe: Connection, bundle: Path, requests: Sequence[UserRequest], threads: int) -> None:
+def _work(pipe: Connection) -> None:
+    bundle, requests, threads = pipe.recv()
     engine = InProcess(bundle, threads)
     pipe.send("ready")
     with suppress(EOFError):
@@ -191,3 +196,7 @@ def _answer_in_turn(calls: Sequence[_Answer], seconds: float) -> tuple[int, floa
         if time.perf_counter() - began >= seconds:
             break
     return count, time.perf_counter() - began, time.process_time() - cpu
+
+
+if __name__ == "__main__":
+    _work(Connection(int(sys.argv[1])))

@@ -26,6 +26,6 @@ def test_workers_answer_until_one_ends(stored: list[UserRequest]) -> None:
         assert rate.throughput > 1
         assert rate.cpu_s_per_request > 0
         workers[1].process.kill()
-        workers[1].process.join()
+        workers[1].process.wait()
         with pytest.raises(AdpriorError, match="the engine in-process ended with status -9"):
             measure_workers(workers, Scenario.STORED_RANKING, 0.1)
