@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from adprior_bench.report.plain import plain
-from adprior_bench.report.schema import Column, Report, Section, Table
+from adprior_bench.report.schema import Cell, Numbers, Report, Section, Table
+from adprior_bench.report.tables import COUNT, decimal, make_table, percent
 from adprior_bench.report.terminal import report_text
 from adprior_bench.report.write import write_report
 from adprior_bench.server.counters import FRONT_END, STEPS
@@ -28,9 +28,24 @@ from adprior_bench.server.scenarios import TITLES, Scenario
 from adprior_runtime.contract import MODEL_NAMES
 
 _Rows = Sequence[Row]
-_TableColumn = tuple[Column, Callable[[Row], Any]]
-"""A column, and the cell that a row has in it."""
 
+_FORMATS: Final[Mapping[str, Numbers]] = {
+    "in flight": COUNT,
+    "requests/s sent": decimal(1),
+    "of saturation": percent(0),
+    "requests/s": decimal(1),
+    "in-process requests/s": decimal(1),
+    "answered/s": decimal(1),
+    "p50 ms": decimal(1),
+    "p95 ms": decimal(1),
+    "p99 ms": decimal(1),
+    "served / in-process": decimal(2),
+    "CPU ms/request": decimal(2),
+    "in-process CPU ms/request": decimal(2),
+    "CPU, server / in-process": decimal(3),
+    "requests": COUNT,
+    "errors": COUNT,
+}
 _METHOD: Final = (
     "perf_analyzer sends the requests over gRPC from this machine, so it takes CPU from the "
     "server. Figures are medians over the rounds; brackets show the lowest and the highest round. "
@@ -78,23 +93,25 @@ def show_report(report: Report, directory: Path | None) -> str:
 
 def _saturation(rows: _Rows) -> Section:
     best = [row for row in (saturated_row(rows, each) for each in Scenario) if row is not None]
-    table = _table(
-        "The closed loop with the highest throughput",
-        best,
-        _SCENARIO,
-        _count("in flight", "concurrency_or_rate"),
-        _ranged("requests/s", 1, "throughput"),
-        _decimal("in-process requests/s", 1, itemgetter("in_process_throughput")),
-        _ranged("served / in-process", 2, "served_over_in_process"),
-        _CPU,
-        _decimal("in-process CPU ms/request", 2, _in_process_cpu_ms),
-        _ranged("CPU, server / in-process", 3, "cpu_over_in_process"),
-        _ERRORS,
-    )
+    cells: list[dict[str, Cell]] = [
+        {
+            "scenario": _title(row),
+            "in flight": row["concurrency_or_rate"],
+            "requests/s": ranged(row, "throughput"),
+            "in-process requests/s": row["in_process_throughput"],
+            "served / in-process": ranged(row, "served_over_in_process"),
+            "CPU ms/request": in_ms(ranged(row, "cpu_s_per_request")),
+            "in-process CPU ms/request": in_ms(row["in_process_cpu_s_per_request"]),
+            "CPU, server / in-process": ranged(row, "cpu_over_in_process"),
+            "errors": row["errors"],
+        }
+        for row in best
+    ]
+    title = "The closed loop with the highest throughput"
     return {
         "title": "Saturation",
         "notes": _cost_notes(rows),
-        "content": [table] if best else [],
+        "content": [make_table(title, cells, _FORMATS)] if cells else [],
     }
 
 
@@ -114,21 +131,15 @@ def _loads(rows: _Rows) -> Section:
     content: list[Any] = []
     closed = [row for row in rows if row["mode"] == Mode.CLOSED]
     opened = [row for row in rows if row["mode"] == Mode.OPEN]
-    if closed:
-        in_flight = _decimal("in flight", 0, itemgetter("concurrency_or_rate"))
-        content.append(_loads_table("Closed loop: a fixed number in flight", closed, in_flight))
-    if opened:
-        content.append(
-            _loads_table(
-                "Open loop: Poisson arrivals at shares of the saturation",
-                opened,
-                _decimal("requests/s sent", 1, itemgetter("concurrency_or_rate")),
-                (
-                    {"title": "of saturation", "format": "percent", "digits": 0},
-                    itemgetter("share_of_saturation"),
-                ),
-            )
-        )
+    for chosen, title in (
+        (closed, "Closed loop: a fixed number in flight"),
+        (opened, "Open loop: Poisson arrivals at shares of the saturation"),
+    ):
+        if chosen:
+            problems = [_problem(row) for row in chosen if row["problem"]]
+            note = f"Rounds without figures: {'; '.join(problems)}." if problems else ""
+            cells = [_load_cells(row) for row in chosen]
+            content.append(make_table(title, cells, _FORMATS, note=note))
     for each in Scenario:
         for chosen, plot in ((closed, throughput_plot), (opened, latency_plot)):
             if mine := [row for row in chosen if row["scenario"] == each]:
@@ -136,16 +147,22 @@ def _loads(rows: _Rows) -> Section:
     return {"title": "Loads", "notes": [], "content": content}
 
 
-def _loads_table(title: str, rows: _Rows, *load: _TableColumn) -> Table:
-    percentiles = [_ranged(label(key), 1, key) for key in PERCENTILES]
-    answered = _ranged("answered/s", 1, "throughput")
-    requests = _count("requests", "requests")
-    table = _table(
-        title, rows, _SCENARIO, *load, answered, *percentiles, _CPU_MEDIAN, requests, _ERRORS
-    )
-    if problems := [_problem(row) for row in rows if row["problem"]]:
-        table["note"] = f"Rounds without figures: {'; '.join(problems)}."
-    return table
+def _load_cells(row: Row) -> dict[str, Cell]:
+    load = {"in flight": row["concurrency_or_rate"]}
+    if row["mode"] == Mode.OPEN:
+        load = {
+            "requests/s sent": row["concurrency_or_rate"],
+            "of saturation": row["share_of_saturation"],
+        }
+    return {
+        "scenario": _title(row),
+        **load,
+        "answered/s": ranged(row, "throughput"),
+        **{label(key): ranged(row, key) for key in PERCENTILES},
+        "CPU ms/request": in_ms(row["cpu_s_per_request"]),
+        "requests": row["requests"],
+        "errors": row["errors"],
+    }
 
 
 def _problem(row: Row) -> str:
@@ -174,55 +191,23 @@ def _steps_table(scenario: Scenario, row: Row) -> Table:
     names = [name for name in MODEL_NAMES if name in row["step_ms"]]
     if FRONT_END in row["cpu_s_by_process"]:
         names.insert(0, FRONT_END)
-    parts = [
+    formats = {
+        **{label(step): decimal(3) for step in STEPS},
+        "requests a batch": decimal(2),
+        "CPU ms/request": decimal(3),
+    }
+    cells: list[dict[str, Cell]] = [
         {
-            "name": name,
-            **row["step_ms"].get(name, dict.fromkeys(STEPS)),
-            "batch_size": row["batch_size"].get(name),
-            "cpu_ms": in_ms(row["cpu_s_by_process"].get(name)),
+            "process or model": name,
+            **{label(step): row["step_ms"].get(name, {}).get(step) for step in STEPS},
+            "requests a batch": row["batch_size"].get(name),
+            "CPU ms/request": in_ms(row["cpu_s_by_process"].get(name)),
         }
         for name in names
     ]
-    return _table(
-        f"{TITLES[scenario]}, {row['concurrency_or_rate']} in flight",
-        parts,
-        ({"title": "process or model"}, itemgetter("name")),
-        *(_decimal(label(step), 3, itemgetter(step)) for step in STEPS),
-        _decimal("requests a batch", 2, itemgetter("batch_size")),
-        _decimal("CPU ms/request", 3, itemgetter("cpu_ms")),
-    )
-
-
-def _table(title: str, rows: _Rows, *columns: _TableColumn) -> Table:
-    return {
-        "kind": "table",
-        "title": title,
-        "columns": [column for column, _ in columns],
-        "rows": [[cell(row) for _, cell in columns] for row in rows],
-    }
-
-
-def _decimal(title: str, digits: int, cell: Callable[[Row], Any]) -> _TableColumn:
-    return {"title": title, "format": "decimal", "digits": digits}, cell
-
-
-def _ranged(title: str, digits: int, key: str) -> _TableColumn:
-    return _decimal(title, digits, lambda row: ranged(row, key))
-
-
-def _count(title: str, key: str) -> _TableColumn:
-    return {"title": title, "format": "count"}, itemgetter(key)
+    title = f"{TITLES[scenario]}, {row['concurrency_or_rate']} in flight"
+    return make_table(title, cells, formats)
 
 
 def _title(row: Row) -> str:
     return TITLES[Scenario(row["scenario"])]
-
-
-def _in_process_cpu_ms(row: Row) -> Any:
-    return in_ms(row["in_process_cpu_s_per_request"])
-
-
-_SCENARIO: Final[_TableColumn] = ({"title": "scenario"}, _title)
-_CPU: Final = _decimal("CPU ms/request", 2, lambda row: in_ms(ranged(row, "cpu_s_per_request")))
-_CPU_MEDIAN: Final = _decimal("CPU ms/request", 2, lambda row: in_ms(row["cpu_s_per_request"]))
-_ERRORS: Final = _count("errors", "errors")

@@ -15,9 +15,9 @@ def test_the_engine_in_process_answers_every_scenario(stored: list[UserRequest])
     (forecast,) = (call() for call in engine.calls(Scenario.RETRIEVAL, [request]))
     assert len(forecast.advertiser_ids) == 20
     for scenario in (Scenario.LIVE_RANKING, Scenario.STORED_RANKING):
-        (logits,) = (call() for call in engine.calls(scenario, [request]))
-        assert logits.shape == (50,)
-        assert not np.array_equal(logits, np.array(request.base_logits, dtype=np.float32))
+        (adjusted,) = (call() for call in engine.calls(scenario, [request]))
+        assert adjusted.logits.shape == (50,)
+        assert np.any(adjusted.adjustments)
 
 
 def test_workers_answer_until_one_ends(stored: list[UserRequest]) -> None:
