@@ -105,7 +105,7 @@ def test_the_forecasts_stored_in_redis(
         assert main(publish) == 0
         up = {"ADPRIOR_CLIENT_URLS": server.grpc_address, "FORECASTS_REDIS": redis.url}
         up["FORECASTS_TIMEOUT_S"] = "10"
-        assert re.fullmatch(r"live .*\ncaller None\n", _run(REDIS, tmp_path, **up))
+        assert re.fullmatch(r"live .*\nstored None\n", _run(REDIS, tmp_path, **up))
         down = up | {"ADPRIOR_CLIENT_URLS": "127.0.0.1:1"}
         stored = r"stored \d+\.\d+ unavailable 2.*found=1, absent=0.*\nnone unavailable\n"
         assert re.fullmatch(stored, _run(REDIS, tmp_path, **down))

@@ -45,20 +45,17 @@ def render(model: str, deployment_name: str) -> str:
 
 
 def sizing() -> str:
-    """Return docs/gpu.md's sizing: one model on three GPUs, as the command prints it."""
-    tables = []
-    for name in ("l4", "l40s", "h100"):
-        deployment = Deployment.load(DEPLOYMENTS / f"{name}.toml")
-        shape = ModelShape.read(MODELS / "qwen3-1.7b")
-        tables.append(f"```\n{describe_fit(deployment, shape, NAME_TOKENS)}\n```\n")
-    return "\n".join(tables)
+    """Return docs/gpu.md's sizing: one model on one GPU, as the command prints it."""
+    deployment = Deployment.load(DEPLOYMENTS / "l4.toml")
+    shape = ModelShape.read(MODELS / "qwen3-1.7b")
+    return f"```\n{describe_fit(deployment, shape, NAME_TOKENS)}\n```\n"
 
 
 def rooms() -> str:
     """Return docs/gpu.md's table of users at once: every model on every deployment."""
     lines = [
         "| model | L4 | L4, fp8 | L40S | H100 | H100, fp8 |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "|---|---|---|---|---|---|",
     ]
     for model in ("qwen3-0.6b", "qwen3-1.7b", "llama-3-8b"):
         shape = ModelShape.read(MODELS / model)
