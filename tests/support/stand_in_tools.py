@@ -149,16 +149,21 @@ def _convert(source: Path, output: Path) -> None:
     config = json.loads((source / "config.json").read_text())
     if not list(source.glob("*.safetensors")) or "rope_parameters" in config:
         sys.exit("stand-in: no weights, or a layout that transformers 4.57 does not know")
-    (output / "config.json").write_text(json.dumps({"architecture": config["architectures"][0]}))
+    made = {"architecture": config["architectures"][0], "vocab_size": config["vocab_size"]}
+    (output / "config.json").write_text(json.dumps(made))
 
 
 def _compile(source: Path, output: Path, options: dict[str, str], changes: dict[str, Any]) -> None:
-    json.loads((source / "config.json").read_text())
+    model = json.loads((source / "config.json").read_text())
     sizes = ("max_batch_size", "max_input_len", "max_seq_len", "max_beam_width", "max_num_tokens")
     switches = ("remove_input_padding", "context_fmha", "use_paged_context_fmha")
     build_config: dict[str, Any] = {name: int(options[f"--{name}"]) for name in sizes}
     build_config["kv_cache_type"] = options["--kv_cache_type"].upper()
     build_config["plugin_config"] = {name: options[f"--{name}"] == "enable" for name in switches}
-    config = {"version": "1.2.1", "pretrained_config": {}, "build_config": build_config | changes}
+    config = {
+        "version": "1.2.1",
+        "pretrained_config": model,
+        "build_config": build_config | changes,
+    }
     (output / "config.json").write_text(json.dumps(config, indent=4))
     (output / "rank0.engine").write_bytes(b"a stand-in's engine")

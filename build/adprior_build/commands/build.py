@@ -12,21 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from adprior_build.provenance import describe_command
-from adprior_build.repository.bundle_builder import (
-    check_coherence,
-    fill_from_bundle,
-    fill_from_checkpoint,
-    has_fitted_head,
-)
+from adprior_build.repository.bundle_builder import fill_from_bundle, fill_from_checkpoint
 from adprior_build.repository.repository_builder import REPOSITORY_MARKER, fill_repository
 from adprior_build.repository.server_tuning import load_tuning
 from adprior_build.tensorrt_llm import engine_options
 from adprior_build.tensorrt_llm.deployment import Deployment
-from adprior_runtime.bundle import MANIFEST, Bundle
+from adprior_runtime.bundle import HEAD_FILE, MANIFEST, Bundle
 from adprior_runtime.engines.registry import ENGINES, ONNX
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.atomic import replace_directory, scratch_directory
-from adprior_runtime.repository.checker import check_repository
+from adprior_runtime.repository.checker import check_repository, refuse_findings
+from adprior_runtime.repository.checks.coherence import check_coherence
 from adprior_runtime.search.search import SearchMode
 from adprior_runtime.terminal.options import positive_integer
 from adprior_runtime.text.json_text import to_json
@@ -138,7 +134,9 @@ def run(args: argparse.Namespace) -> int:
         check_coherence(bundle)
         fill_repository(output, bundle, tuning)
         engine_options.add_engine(output, bundle, args, deployment)
-        is_fitted = has_fitted_head(bundle)
+        findings = check_repository(output, allow_missing_engine=args.dry_run)
+        refuse_findings(args.output, findings)
+        is_fitted = _has_fitted_head(bundle)
     if not is_fitted:
         note = "no fitted head yet (--head): the priors move no logit of a ranking"
         print(f"adprior build: {note}", file=sys.stderr)
@@ -161,6 +159,12 @@ def _check(args: argparse.Namespace) -> int:
         if not findings:
             print(f"adprior build: {args.check} · nothing found wrong")
     return 2 if findings else 0
+
+
+def _has_fitted_head(bundle: Bundle) -> bool:
+    from adprior_runtime.head.head import PriorHead  # noqa: PLC0415  onnxruntime
+
+    return PriorHead(bundle.path(HEAD_FILE)).is_fitted
 
 
 def _refuse_options_of_a_build(args: argparse.Namespace) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -32,18 +31,15 @@ from adprior_runtime.bundle import (
     hash_file,
 )
 from adprior_runtime.catalogue.advertisers import Advertisers
-from adprior_runtime.catalogue.trie import Trie
-from adprior_runtime.engines.onnx_graph import MAX_POSITIONS, PAST_KEYS
 from adprior_runtime.engines.registry import ENGINES, ONNX
-from adprior_runtime.errors import ArtefactError, InvalidInputError
-from adprior_runtime.files.atomic import OTHERS_WRITE
+from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.files.hard_links import link_or_copy
 from adprior_runtime.prompt.renderer import PromptRenderer, PromptTemplate
-from adprior_runtime.search.rounding import error_of_graph, require_error
+from adprior_runtime.repository.checks.coherence import check_coherence
+from adprior_runtime.search.rounding import error_of_graph
 
 if TYPE_CHECKING:
     from adprior_build.repository.onnx_parity import Parity  # torch
-
-_SAMPLED_NAMES = 200
 
 
 def fill_from_checkpoint(
@@ -135,41 +131,6 @@ def fill_from_bundle(
     _seal(directory, manifest)
 
 
-def check_coherence(bundle: Bundle) -> None:
-    """Refuse a bundle whose artefacts do not belong together, though each is whole.
-
-    Raises:
-        ArtefactError: The trie was made with another tokenizer or catalogue, the head with another
-            catalogue or number of advertisers, or the model is too small for prompt and names.
-    """
-    from adprior_runtime.head.head import PriorHead  # noqa: PLC0415  onnxruntime
-
-    manifest = bundle.manifest
-    if manifest.trie_tokenizer_sha256 != manifest.files.get(TOKENIZER_FILE):
-        raise ArtefactError(f"{bundle.directory}: the trie was made with another tokenizer")
-    advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
-    trie = Trie.load(bundle.path(TRIE_DIRECTORY))
-    renderer = PromptRenderer.load(bundle.path(PROMPT_FILE), bundle.path(TOKENIZER_FILE))
-    step = max(1, len(advertisers.ids) // _SAMPLED_NAMES)
-    for row in range(0, len(advertisers.ids), step):
-        name = advertisers.name(row).decode("utf-8")
-        if trie.lookup(renderer.name_ids(name)) != row:
-            raise ArtefactError(
-                f"{bundle.directory}: the trie does not spell advertiser {advertisers.ids[row]} "
-                f"({name!r}): it was made with another tokenizer or catalogue"
-            )
-    PriorHead(bundle.path(HEAD_FILE)).require_belongs(manifest)
-    if manifest.engine == ONNX.name:
-        _check_sizes(bundle, renderer)
-
-
-def has_fitted_head(bundle: Bundle) -> bool:
-    """Tell whether a bundle's prior head was fitted, or changes nothing for want of a fit."""
-    from adprior_runtime.head.head import PriorHead  # noqa: PLC0415  onnxruntime
-
-    return PriorHead(bundle.path(HEAD_FILE)).is_fitted
-
-
 def _read_catalogue(path: Path, directory: Path) -> Catalogue:
     """Read a catalogue and hold its names against the prompt template of an unfinished bundle."""
     catalogue = read_catalogue(path)
@@ -196,48 +157,6 @@ def _read_training(record: Path) -> dict[str, Any]:
         raise InvalidInputError(f"{record}: not a training record (no command)")
     training.pop(RUN_KEY, None)  # the same command gives the same bundle, however long it took
     return training
-
-
-def _check_sizes(bundle: Bundle, renderer: PromptRenderer) -> None:
-    """Refuse prompts longer than the model's positions, and names of tokens it does not know.
-
-    A graph in half precision of unknown error too, which no server would load.
-    """
-    import onnx  # noqa: PLC0415  heavy
-
-    path = bundle.path(ONNX_MODEL_FILE)
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-        positions = int({item.key: item.value for item in model.metadata_props}[MAX_POSITIONS])
-        vocabulary = model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
-        types = {item.name: item.type.tensor_type.elem_type for item in model.graph.input}
-    except Exception as error:  # protobuf's errors share no public base
-        raise ArtefactError(f"{path}: not a language model in ONNX: {error}") from error
-    renderer.template.require_positions(positions, bundle.manifest.longest_name_tokens)
-    largest = int(Trie.load(bundle.path(TRIE_DIRECTORY)).child_tokens.max())
-    if largest >= vocabulary:
-        raise ArtefactError(
-            f"{bundle.directory}: a name has token {largest}, the model knows {vocabulary}"
-        )
-    require_error(
-        bundle.manifest, is_half=types.get(PAST_KEYS) == onnx.TensorProto.DataType.FLOAT16
-    )
-
-
-def link_or_copy(source: Path, target: Path, *, link: bool = True) -> None:
-    """Hard-link a file where the file system can, copy it elsewhere.
-
-    A file that others may write is copied too: they could change it afterwards.
-    """
-    try:
-        if not link or source.stat().st_mode & OTHERS_WRITE:
-            raise OSError
-        os.link(source, target)
-    except OSError:
-        try:
-            shutil.copyfile(source, target)
-        except FileNotFoundError as error:
-            raise ArtefactError(f"{source}: missing") from error
 
 
 def _add_catalogue(directory: Path, catalogue: Catalogue, manifest: Manifest) -> Manifest:

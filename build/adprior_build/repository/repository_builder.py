@@ -6,7 +6,6 @@ import shutil
 from importlib.resources import files
 from pathlib import Path
 
-from adprior_build.repository.bundle_builder import link_or_copy
 from adprior_build.repository.server_tuning import Tuning
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle
 from adprior_runtime.contract import (
@@ -17,6 +16,7 @@ from adprior_runtime.contract import (
     Target,
 )
 from adprior_runtime.errors import ArtefactError
+from adprior_runtime.files.hard_links import link_or_copy
 from adprior_runtime.repository.model_configs import render, set_parameters
 
 REPOSITORY_MARKER = f"{TOKENIZER}/1/bundle/{MANIFEST}"

@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
-from adprior_build.repository.bundle_builder import link_or_copy
 from adprior_build.tensorrt_llm.commands import OFFLINE, Paths, Step, engine_steps
 from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_build.tensorrt_llm.memory import check_calibration_fits, describe_fit
@@ -33,6 +32,7 @@ from adprior_runtime.engines.compiled_tensorrt_llm import (
     read_engine_parameters,
 )
 from adprior_runtime.errors import ArtefactError, InvalidInputError
+from adprior_runtime.files.hard_links import link_or_copy
 from adprior_runtime.prompt.renderer import PromptTemplate
 
 _WORK_MARKER: Final = ".adprior-work"

@@ -16,10 +16,10 @@ from typing import Any, Final
 
 from tokenizers import Tokenizer
 
-from adprior_build.repository.bundle_builder import link_or_copy
 from adprior_build.tensorrt_llm.model_shape import read_config
 from adprior_runtime.bundle import PROMPT_FILE, TOKENIZER_FILE
 from adprior_runtime.errors import InvalidInputError, InvalidRequestError
+from adprior_runtime.files.hard_links import link_or_copy
 from adprior_runtime.prompt.context import parse_context
 from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.text.json_text import to_json

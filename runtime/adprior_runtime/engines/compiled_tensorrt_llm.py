@@ -16,7 +16,6 @@ from typing import Any, Final
 from adprior_runtime.engines.gpu_faults import TENSORRT_LLM_VERSION
 from adprior_runtime.engines.registry import TENSORRT_LLM
 from adprior_runtime.errors import ArtefactError
-from adprior_runtime.repository.served_configs import read_config
 
 KV_SHARE: Final = "kv_cache_free_gpu_mem_fraction"
 """The parameter with the part of the free memory that becomes KV cache."""
@@ -80,6 +79,8 @@ def read_engine_parameters(path: Path) -> dict[str, str]:
     Raises:
         ArtefactError: It is missing or not one.
     """
+    from adprior_runtime.repository.model_configs import read_config  # noqa: PLC0415  protobuf
+
     config = read_config(path)
     return {key: str(value.string_value) for key, value in config.parameters.items()}
 

@@ -42,23 +42,18 @@ def check_private(path: Path) -> None:
         )
 
 
-def check_unwritable(directory: Path) -> None:
-    """Refuse a directory that holds something which every user of the machine may write.
+def find_writable(directory: Path) -> Path | None:
+    """Return a file or directory in ``directory`` that every user may write; None without any.
 
-    A mount that is read-only is taken as it is: some show no true modes.
-
-    Raises:
-        InvalidInputError: Naming the file: whoever writes it decides what the server runs.
+    A read-only mount has none: some show modes that are not true.
     """
     if os.statvfs(directory).f_flag & os.ST_RDONLY:
-        return
-    place = directory.resolve()  # itself may be a link
+        return None
+    place = directory.resolve()  # may itself be a link
     for path in (place, *sorted(place.rglob("*"))):
         if not path.is_symlink() and path.stat().st_mode & stat.S_IWOTH:
-            raise InvalidInputError(
-                f"{path}: every user of this machine may write it, and the server would run what "
-                f"they write: chmod -R o-w {directory}"
-            )
+            return path
+    return None
 
 
 def read_token(path: Path) -> str:

@@ -1,41 +1,75 @@
-"""All checks of a model repository, for both targets."""
+"""Is this repository right? One list of findings, at a quick and a full level.
+
+``adprior serve`` runs the quick level before each start of its server, ``adprior build`` the full
+one on what it wrote, and ``adprior build --check REPO`` the full one on any repository.
+
+========= ======================================== ==============================================
+module    quick                                    full, in addition
+========= ======================================== ==============================================
+layout    directories, versions, shims, modes      what each shim says
+configs   each file parses; tensors, backend and   every field, and the queues
+          steps are the contract's
+ensembles                                          what each step takes and gives
+bundles   manifests are sealed and of one bundle   SHA-256 of every file
+engine    files, parameters and sizes              tokens of the catalogue's names
+========= ======================================== ==============================================
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES
-from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.errors import ArtefactError, InvalidInputError
 from adprior_runtime.repository.checks.bundles import check_bundles
-from adprior_runtime.repository.checks.configs import check_configs, read_configs
+from adprior_runtime.repository.checks.config_files import read_configs
+from adprior_runtime.repository.checks.configs import check_configs
 from adprior_runtime.repository.checks.engine import check_engine, serves_engine
 from adprior_runtime.repository.checks.ensembles import check_ensembles
-from adprior_runtime.repository.checks.findings import Finding
+from adprior_runtime.repository.checks.findings import Finding, Level
 from adprior_runtime.repository.checks.layout import check_layout, read_versions
 
 
-def check_repository(repository: Path, *, allow_missing_engine: bool = False) -> list[Finding]:
+def check_repository(
+    repository: Path, level: Level = Level.FULL, *, allow_missing_engine: bool = False
+) -> list[Finding]:
     """Return everything that is wrong with a model repository; nothing is loaded or changed.
 
     Args:
-        repository: What `adprior build` wrote.
+        repository: A directory that `adprior build` wrote.
+        level: How much to check.
         allow_missing_engine: A TensorRT-LLM engine may still be missing, as after a dry run.
 
     Raises:
-        InvalidInputError: It is no directory.
+        InvalidInputError: It is not a directory.
     """
     if not repository.is_dir():
         raise InvalidInputError(f"{repository}: no such directory; make it with `adprior build`")
     versions = read_versions(repository)
     if not versions:
-        told = f"what `adprior build` writes: {', '.join(MODEL_NAMES)}"
-        return [Finding(".", "no adprior repository", told)]
-    configs, findings = read_configs(repository)
+        expected = f"what `adprior build` writes: {', '.join(MODEL_NAMES)}"
+        return [Finding(".", "no adprior repository", expected)]
     for_engine = serves_engine(repository)
-    findings += check_layout(repository, versions, serves_engine=for_engine)
-    findings += check_configs(configs)
-    findings += check_ensembles(configs, versions)
-    findings += check_bundles(repository, serves_engine=for_engine)
+    configs, findings = read_configs(repository)
+    findings += check_layout(repository, versions, level, serves_engine=for_engine)
+    findings += check_configs(configs, level)
+    if level is Level.FULL:
+        findings += check_ensembles(configs, versions)
+    findings += check_bundles(repository, level, serves_engine=for_engine)
     if for_engine and LLM_ENGINE in versions:
-        findings += check_engine(repository, configs, may_be_missing=allow_missing_engine)
+        findings += check_engine(repository, configs, level, may_be_missing=allow_missing_engine)
     return list(dict.fromkeys(findings))  # a file that serves both targets is checked for each
+
+
+def refuse_findings(repository: Path, findings: Sequence[Finding], advice: str = "") -> None:
+    """Raise the first finding as an `ArtefactError`.
+
+    Args:
+        repository: The place to name in the message.
+        findings: What `check_repository` returned; none raises nothing.
+        advice: What to add where there are several findings.
+    """
+    if findings:
+        others = f" (1 of {len(findings)} findings{advice})" if len(findings) > 1 else ""
+        raise ArtefactError(f"{repository}/{findings[0].line}{others}")

@@ -18,6 +18,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from adprior_runtime import contract
 from adprior_runtime.contract import Priority, Target
+from adprior_runtime.errors import ArtefactError
 from adprior_runtime.repository import model_specs, tensorrt_llm_names
 from adprior_runtime.repository.model_specs import Model, Scaling, Tensor
 
@@ -71,6 +72,19 @@ def _model(name: str, target: Target, tuning: Mapping[str, Scaling] | None) -> M
 def parse_config(text: str) -> Any:
     """Return the ``ModelConfig`` message of a pbtxt; `text_format.ParseError` if it is none."""
     return text_format.Parse(text, pb.ModelConfig())
+
+
+def read_config(path: Path) -> Any:
+    """Return the ``ModelConfig`` message of a file.
+
+    Raises:
+        ArtefactError: It is missing or does not parse.
+    """
+    try:
+        return parse_config(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, text_format.ParseError) as error:
+        reason = " ".join(str(error).split())
+        raise ArtefactError(f"{path}: not a model's configuration: {reason}") from error
 
 
 def set_parameters(text: str, parameters: Mapping[str, str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from adprior_runtime.bundle import (
@@ -11,15 +11,16 @@ from adprior_runtime.bundle import (
     MODEL_FILES,
     ONNX_MODEL_FILE,
     Manifest,
+    check_seal,
     hash_file,
 )
 from adprior_runtime.contract import LLM_ENGINE
 from adprior_runtime.errors import ArtefactError
-from adprior_runtime.repository.checks.findings import Finding
+from adprior_runtime.repository.checks.findings import Finding, Level
 
 
 def bundle_directory(repository: Path, model: str) -> Path:
-    """Return where a model's part of the bundle lies."""
+    """Return the directory with a model's part of the bundle."""
     return repository / model / "1" / "bundle"
 
 
@@ -31,40 +32,47 @@ def read_manifest(repository: Path, model: str) -> Manifest | None:
         return None
 
 
-def check_bundles(repository: Path, *, serves_engine: bool) -> Iterator[Finding]:
-    """Check every model's bundle.
+def check_bundles(repository: Path, level: Level, *, serves_engine: bool) -> Iterator[Finding]:
+    """Check every model's manifest, and at the full level the files that it lists.
 
     Args:
         repository: The model repository.
-        serves_engine: Whether it is for TensorRT-LLM, so that the ONNX model is not needed.
+        level: Whether to hash the files.
+        serves_engine: Whether it is for TensorRT-LLM, which does not need the ONNX model.
     """
-    manifests: dict[str, bytes] = {}
+    manifests: dict[str, Manifest] = {}
     hashes: dict[tuple[int, int], str] = {}
     for model in MODEL_FILES:
         if not (repository / model).is_dir():
-            continue  # the check of the layout says so
-        directory = bundle_directory(repository, model)
-        place = str((directory / MANIFEST).relative_to(repository))
+            continue  # the check of the layout reports it
+        path = bundle_directory(repository, model) / MANIFEST
+        place = str(path.relative_to(repository))
         try:
-            manifest = Manifest.load(directory / MANIFEST)
-            manifests[model] = (directory / MANIFEST).read_bytes()
+            manifests[model] = Manifest.load(path)
+            check_seal(path)
         except ArtefactError as error:
-            yield Finding.from_error(place, error, directory / MANIFEST, "the bundle's manifest")
-            continue
-        optional = {ONNX_MODEL_FILE} if serves_engine and model == LLM_ENGINE else set()
-        yield from _check_files(repository, model, manifest, optional, hashes)
-    if len(set(manifests.values())) > 1:
-        (most, _), *_ = Counter(manifests.values()).most_common()
-        usual = next(model for model, content in manifests.items() if content == most)
-        for model, content in manifests.items():
-            if content != most:
-                other = Manifest.load(bundle_directory(repository, model) / MANIFEST)
-                first = Manifest.load(bundle_directory(repository, usual) / MANIFEST)
-                yield Finding(
-                    f"{model}/1/bundle/{MANIFEST}",
-                    f"the manifest of bundle {other.bundle_id}",
-                    f"that of {usual} and the rest, {first.bundle_id}: all models share one bundle",
-                )
+            yield Finding.from_error(place, error, path, "the bundle's manifest")
+        if level is Level.FULL and model in manifests:
+            optional = {ONNX_MODEL_FILE} if serves_engine and model == LLM_ENGINE else set()
+            yield from _check_files(repository, model, manifests[model], optional, hashes)
+    yield from _check_same(manifests)
+
+
+def _check_same(manifests: Mapping[str, Manifest]) -> Iterator[Finding]:
+    """Check that all models have the manifest that most of them have."""
+    texts = {model: manifest.to_json() for model, manifest in manifests.items()}
+    if len(set(texts.values())) < 2:
+        return
+    (most_common, _), *_ = Counter(texts.values()).most_common(1)
+    usual = next(model for model, text in texts.items() if text == most_common)
+    for model, text in texts.items():
+        if text != most_common:
+            yield Finding(
+                f"{model}/1/bundle/{MANIFEST}",
+                f"the manifest of bundle {manifests[model].bundle_id}",
+                f"that of {usual} and the rest, {manifests[usual].bundle_id}: "
+                "all models share one bundle",
+            )
 
 
 def _check_files(

@@ -8,12 +8,8 @@ from typing import Any
 from tritonclient.grpc import model_config_pb2 as pb
 
 from adprior_runtime.contract import MODEL_NAMES
-from adprior_runtime.repository.checks.configs import (
-    ENSEMBLE_TAKES_NONE,
-    Config,
-    Configs,
-    contract_config,
-)
+from adprior_runtime.repository.checks.config_files import Config, Configs, contract_config
+from adprior_runtime.repository.checks.configs import NO_ENSEMBLE_FIELDS
 from adprior_runtime.repository.checks.findings import Finding
 
 
@@ -40,7 +36,7 @@ def _check(
     wanted: Mapping[str, Any],
 ) -> Iterator[tuple[str, str]]:
     present = {field.name for field, _ in ensemble.ListFields()}
-    for field in sorted(present.intersection(ENSEMBLE_TAKES_NONE)):
+    for field in sorted(present.intersection(NO_ENSEMBLE_FIELDS)):
         yield field, "none: an ensemble takes none"
     steps = ensemble.ensemble_scheduling.step
     if not steps:

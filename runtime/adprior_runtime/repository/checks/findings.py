@@ -1,9 +1,17 @@
-"""What a check has to say: where, what was found there, and what was expected."""
+"""A finding of the check: a file, what was found in it, and what was expected."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+
+
+class Level(StrEnum):
+    """How much of a repository is checked; see `adprior_runtime.repository.checker`."""
+
+    QUICK = "quick"
+    FULL = "full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,9 +19,9 @@ class Finding:
     """One fault.
 
     Attributes:
-        file: Where it is, relative to the repository.
-        found: What is there, in words.
-        expected: What should be, and why where that is not plain.
+        file: The faulty file, relative to the repository.
+        found: What it holds, in words.
+        expected: What it should hold, with the reason where that is not obvious.
     """
 
     file: str
@@ -22,16 +30,16 @@ class Finding:
 
     @classmethod
     def from_error(cls, file: str, error: Exception, place: Path, expected: str) -> Finding:
-        """Return the finding that an error of ours is.
+        """Return a finding with the message of one of our errors.
 
         Args:
-            file: Where it is, relative to the repository.
+            file: The faulty file, relative to the repository.
             error: ``PLACE: FOUND, expected EXPECTED``, or without the second half.
-            place: With which it may begin.
-            expected: What should be, where the error does not say.
+            place: The path that the message may begin with.
+            expected: What to say where the message does not.
         """
-        found, _, told = str(error).removeprefix(f"{place}: ").partition(", expected ")
-        return cls(file, found, told or expected)
+        found, _, stated = str(error).removeprefix(f"{place}: ").partition(", expected ")
+        return cls(file, found, stated or expected)
 
     @property
     def line(self) -> str:

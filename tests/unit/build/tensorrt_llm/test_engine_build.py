@@ -479,8 +479,8 @@ def test_a_repository_without_its_engine_is_not_served(
 ) -> None:
     (repository / LLM_ENGINE / "1" / "rank0.engine").unlink()
     error = served()
-    assert isinstance(error, InvalidInputError)
-    assert "no engine yet; run the commands that `adprior build --dry-run` printed" in str(error)
+    assert isinstance(error, ArtefactError)
+    assert "rank0.engine: found no engine, expected the one that config.json" in str(error)
 
 
 def test_an_engine_of_other_sizes_is_not_served(

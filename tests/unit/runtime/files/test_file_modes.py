@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from adprior_runtime.errors import InvalidInputError
-from adprior_runtime.files.file_modes import check_private, check_unwritable, read_token
+from adprior_runtime.files.file_modes import check_private, find_writable, read_token
 
 TOKEN = "0123456789abcdef"
 
@@ -68,19 +68,17 @@ def test_a_missing_file_and_a_directory_are_refused(tmp_path: Path) -> None:
         check_private(tmp_path)
 
 
-def test_a_file_that_everyone_may_write_is_named(tmp_path: Path) -> None:
+def test_a_file_that_everyone_may_write_is_found(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    check_unwritable(tmp_path)
+    assert find_writable(tmp_path) is None
     path = _write(tmp_path / "model" / "model.py", mode=0o646)
-    with pytest.raises(InvalidInputError, match=rf"{path}: every user .* chmod -R o-w {tmp_path}"):
-        check_unwritable(tmp_path)
+    assert find_writable(tmp_path) == path
 
 
-def test_what_a_link_leads_to_is_looked_at(tmp_path: Path) -> None:
+def test_a_link_to_a_directory_is_followed(tmp_path: Path) -> None:
     repository, current = tmp_path / "blue", tmp_path / "current"
     repository.mkdir()
     current.symlink_to(repository)
-    check_unwritable(current)
+    assert find_writable(current) is None
     repository.chmod(0o777)
-    with pytest.raises(InvalidInputError, match=rf"{repository}: every user"):
-        check_unwritable(current)
+    assert find_writable(current) == repository

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from adprior_build.tensorrt_llm.engine_build import needed_sizes
 from adprior_runtime import contract
-from adprior_runtime.bundle import MANIFEST, ONNX_MODEL_FILE, Bundle
+from adprior_runtime.bundle import MANIFEST, ONNX_MODEL_FILE, Bundle, Manifest
 from adprior_runtime.cli import main
 from adprior_runtime.contract import Target
 from adprior_runtime.engines.compiled_tensorrt_llm import (
@@ -25,9 +26,11 @@ from adprior_runtime.engines.compiled_tensorrt_llm import (
     read_engine_parameters,
 )
 from adprior_runtime.repository.checker import check_repository
-from adprior_runtime.repository.checks.configs import check_configs, read_configs
+from adprior_runtime.repository.checks.config_files import read_configs
+from adprior_runtime.repository.checks.configs import check_configs
 from adprior_runtime.repository.checks.engine import check_engine
 from adprior_runtime.repository.checks.ensembles import check_ensembles
+from adprior_runtime.repository.checks.findings import Level
 from adprior_runtime.repository.checks.layout import read_versions
 from adprior_runtime.repository.model_configs import parse_config, render
 from adprior_runtime.repository.tensorrt_llm_names import INPUTS, OUTPUTS, PARAMETERS
@@ -82,8 +85,8 @@ def _step(config: Any, model: str) -> Any:
     return next(s for s in config.ensemble_scheduling.step if s.model_name == model)
 
 
-def _lines(repository: Path) -> list[str]:
-    return [finding.line for finding in check_repository(repository)]
+def _lines(repository: Path, level: Level = Level.FULL) -> list[str]:
+    return [finding.line for finding in check_repository(repository, level)]
 
 
 def test_nothing_is_found_in_what_a_build_writes(
@@ -236,7 +239,7 @@ CONFIG_FAULTS: dict[str, tuple[str, Callable[[Any], object], str]] = {
     "a queue deaf to deadlines": (
         TOKENIZER,
         lambda c: c.dynamic_batching.default_queue_policy.ClearField("allow_timeout_override"),
-        "a queue deaf to clients' deadlines",
+        "a queue that ignores clients' deadlines",
     ),
     "instances left to the server": (
         ENGINE,
@@ -507,8 +510,8 @@ def test_no_line_of_a_configuration_can_go_without_a_word(copy: Path, file: str)
     for index, line in enumerate(lines):
         _write(copy / file, _without_line(lines, index))
         configs, findings = read_configs(copy)
-        findings += [*check_configs(configs), *check_ensembles(configs, versions)]
-        findings += check_engine(copy, configs, may_be_missing=False)
+        findings += [*check_configs(configs, Level.FULL), *check_ensembles(configs, versions)]
+        findings += check_engine(copy, configs, Level.FULL, may_be_missing=False)
         assert bool(findings) != bool(HARMLESS.match(line)) or line == "  value {", line
 
 
@@ -522,7 +525,44 @@ def _size(key: str, value: Any) -> Callable[[Path], None]:
     return lambda copy: _edit_json(copy, BUILT, lambda d: d["build_config"].update({key: value}))
 
 
+def _exchange(copy: Path, one: str, other: str) -> None:
+    first, second = (copy / one).read_bytes(), (copy / other).read_bytes()
+    _write(copy / one, second)
+    _write(copy / other, first)
+
+
+def _open_to_others(copy: Path) -> None:
+    _write(copy / DECODER, (copy / DECODER).read_bytes())
+    (copy / DECODER).chmod(0o666)
+
+
 FILE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "an empty configuration": (
+        lambda copy: _write(copy / TOKENIZER, ""),
+        f"{TOKENIZER}: found name '', expected 'tokenizer'",
+    ),
+    "another model's configuration": (
+        lambda copy: _exchange(copy, TOKENIZER, DECODER),
+        f"{TOKENIZER}: found name 'advertiser_decoder', expected 'tokenizer'",
+    ),
+    "the other target's configuration": (
+        lambda copy: _exchange(copy, ENGINE, "llm_engine/configs/cpu.pbtxt"),
+        "llm_engine/configs/cpu.pbtxt: found backend 'tensorrtllm', expected 'python'",
+    ),
+    "a further configuration that does not parse": (
+        lambda copy: _write(copy / "llm_engine/configs/mine.pbtxt", "input {"),
+        "llm_engine/configs/mine.pbtxt: found a configuration that does not parse",
+    ),
+    "a file that everyone may write": (
+        _open_to_others,
+        f"{DECODER}: found a file or directory that every user of this machine may write",
+    ),
+    "an edited manifest": (
+        lambda copy: _edit_json(
+            copy, f"prior_head/1/bundle/{MANIFEST}", lambda d: d.update(forecast_k=8)
+        ),
+        f"prior_head/1/bundle/{MANIFEST}: found corrupt or edited: its bundle_id is ",
+    ),
     "an engine's configuration nested without end": (
         lambda copy: _write(copy / BUILT, "[" * 100_000),
         f"{BUILT}: found not an engine's configuration",
@@ -682,11 +722,40 @@ FILE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+FULL_LEVEL_ONLY = {
+    "another program for a shim",
+    "a corrupt file",
+    "a file left out",
+    "a template nested without end",
+    "an engine of another vocabulary",
+}
+
+
 @pytest.mark.parametrize("fault", FILE_FAULTS)
 def test_a_fault_in_the_files_is_named(copy: Path, fault: str) -> None:
     plant, told = FILE_FAULTS[fault]
     plant(copy)
     assert any(line.startswith(told) for line in _lines(copy)), _lines(copy)
+    found_early = any(line.startswith(told) for line in _lines(copy, Level.QUICK))
+    assert found_early == (fault not in FULL_LEVEL_ONLY)
+
+
+def test_the_quick_level_finds_another_contract_and_leaves_tuning_to_the_operator(
+    copy: Path,
+) -> None:
+    def enlarge(config: Any) -> None:
+        config.instance_group[0].count = 4
+        config.max_batch_size = 64
+
+    _edit(copy, DECODER, enlarge)
+    assert _lines(copy, Level.QUICK) == []
+    assert _lines(copy) != []
+    _edit(copy, DECODER, _tensor("output", "EXACT", data_type=pb.TYPE_INT32))
+    _edit(copy, RANKING, lambda c: c.ensemble_scheduling.step.remove(_step(c, "prior_head")))
+    assert [line.partition(",")[0] for line in _lines(copy, Level.QUICK)] == [
+        f"{DECODER}: found output EXACT as INT32 [1]",
+        f"{RANKING}: found the steps tokenizer",
+    ]
 
 
 def test_every_finding_is_a_line_and_the_exit_code_is_2(
@@ -716,16 +785,15 @@ def test_an_engine_may_be_missing_where_that_is_said(
     """As after a dry run: a bundle for TensorRT-LLM, no ONNX model and no engine."""
     for model in ("tokenizer", "llm_engine", "advertiser_decoder", "prior_head"):
         place = copy / model / "1/bundle" / MANIFEST
-        document = json.loads(place.read_text()) | {"engine": "tensorrt-llm"}
-        del document["files"][ONNX_MODEL_FILE]
-        _write(place, json.dumps(document))
+        manifest = Manifest.load(place)
+        files = {name: sha for name, sha in manifest.files.items() if name != ONNX_MODEL_FILE}
+        changed = replace(manifest, engine="tensorrt-llm", files=files).sealed()
+        _write(place, changed.to_json())
     for file in (BUILT, "llm_engine/1/rank0.engine", "llm_engine/1/bundle/model.onnx"):
         (copy / file).unlink()
     assert main(["build", "--check", str(copy), "--allow-missing-engine"]) == 0
     assert main(["build", "--check", str(copy)]) == 2
-    told = (
-        "llm_engine/1/rank0.engine: found no engine, expected the engine: build it, or say --allow"
-    )
+    told = "llm_engine/1/rank0.engine: found no engine, expected the engine: run the commands that"
     assert told in capsys.readouterr().out
 
 
@@ -743,7 +811,7 @@ def test_half_an_engine_may_not_be_missing(
     assert main(["build", "--check", str(copy), "--allow-missing-engine"]) == 2
     out = capsys.readouterr().out
     assert told in out
-    assert "build it" not in out
+    assert "--allow-missing-engine" not in out
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,11 @@
 from __future__ import annotations
 
-import argparse
 import platform
-import shutil
-import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from adprior_runtime import contract
-from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Manifest
-from adprior_runtime.commands import serve
 from adprior_runtime.errors import (
     ArtefactError,
     EnvironmentProblemError,
@@ -31,69 +24,8 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @pytest.fixture
-def taken_port() -> Iterator[int]:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        yield listener.getsockname()[1]
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    committed = Path(__file__).parents[4] / "model_repository"
-    shutil.copytree(committed, tmp_path / "repo", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in contract.MODEL_NAMES:
-        (tmp_path / "repo" / name / "1").mkdir(exist_ok=True)
-    for name in MODEL_FILES:
-        _write_manifest(tmp_path / "repo", name, Manifest(bundle_id="").sealed())
-    return tmp_path / "repo"
-
-
-def _write_manifest(repository: Path, model: str, manifest: Manifest) -> None:
-    place = repository / model / "1" / "bundle"
-    place.mkdir(exist_ok=True)
-    (place / MANIFEST).write_text(manifest.to_json())
-
-
-@pytest.fixture
 def no_server_on_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-
-
-def _serve(*options: str) -> int:
-    parser = argparse.ArgumentParser(prog="adprior serve")
-    serve.add_arguments(parser)
-    return serve.run(parser.parse_args(options))
-
-
-@pytest.mark.parametrize("flag", ["--grpc-port", "--http-port", "--metrics-port"])
-def test_a_port_in_use_names_the_flag_to_change(
-    flag: str, taken_port: int, repository: Path
-) -> None:
-    expected = f"port {taken_port} on 127.0.0.1 is in use; choose another with {flag}"
-    ports = {"--grpc-port": "28001", "--http-port": "28000", "--metrics-port": "28002"}
-    ports[flag] = str(taken_port)
-    options = [text for option in ports.items() for text in option]
-    with pytest.raises(InvalidInputError, match=expected):
-        _serve("--repository", str(repository), *options)
-
-
-def test_models_of_different_bundles_are_refused(repository: Path) -> None:
-    _write_manifest(repository, contract.PRIOR_HEAD, Manifest(bundle_id="ba9876543210"))
-    with pytest.raises(InvalidInputError, match=r"different bundles: .*prior_head ba9876543210"):
-        _serve("--repository", str(repository))
-
-
-@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])
-def test_an_endless_wait_is_refused(repository: Path, seconds: str) -> None:
-    with pytest.raises(InvalidInputError, match="--ready-timeout"):
-        _serve("--repository", str(repository), "--ready-timeout", seconds)
-
-
-@pytest.mark.parametrize("seconds", ["-1", "nan", "inf"])
-def test_draining_that_cannot_end_is_refused(repository: Path, seconds: str) -> None:
-    with pytest.raises(InvalidInputError, match=r"--drain-seconds .*: expected at least 0 s"):
-        _serve("--repository", str(repository), "--drain-seconds", seconds)
 
 
 def test_one_port_for_two_services_is_refused() -> None:
@@ -137,33 +69,6 @@ def test_plain_text_from_other_machines_needs_to_be_asked_for(
     remedy = "--tls-cert and --tls-key, or --insecure" if flag == "--host" else "give --insecure"
     with pytest.raises(InvalidInputError, match=rf"^{flag} {host}: .* in plain text; .*{remedy}"):
         endpoints.require_closed(has_tls=has_tls)
-
-
-def test_a_missing_repository_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="no such directory; make it with `adprior build`"):
-        _serve("--repository", str(tmp_path / "gone"))
-
-
-def test_a_directory_that_is_no_repository_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match=r"not a model repository .*no tokenizer"):
-        _serve("--repository", str(tmp_path))
-
-
-def test_a_stray_directory_is_named(repository: Path) -> None:
-    (repository / "__pycache__").mkdir()
-    with pytest.raises(InvalidInputError, match="__pycache__: not a model"):
-        _serve("--repository", str(repository))
-
-
-@pytest.mark.usefixtures("no_server_on_path")
-def test_a_compiled_engine_wants_the_container(
-    repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (repository / contract.LLM_ENGINE / "1" / "rank0.engine").touch()
-    installation = Installation(binary=Path("tritonserver"), backend_files=(Path("stub"),))
-    monkeypatch.setattr(serve, "find_installation", lambda: installation)
-    with pytest.raises(EnvironmentProblemError, match="holds a TensorRT-LLM engine"):
-        _serve("--repository", str(repository))
 
 
 @pytest.mark.usefixtures("no_server_on_path")
@@ -300,24 +205,6 @@ def test_the_production_configuration_has_no_name(tmp_path: Path) -> None:
     installation = Installation(binary=Path("tritonserver"))
     command = compose_command(installation, tmp_path, Endpoints(), config_name=None)
     assert not any("config-name" in part or "backend-directory" in part for part in command)
-
-
-def test_a_repository_that_everyone_may_write_is_refused(repository: Path) -> None:
-    shim = repository / contract.TOKENIZER / "1" / "model.py"
-    shim.touch()
-    shim.chmod(0o666)
-    with pytest.raises(InvalidInputError, match=r"model\.py: every user .* chmod -R o-w"):
-        _serve("--repository", str(repository))
-
-
-def test_plain_text_beyond_loopback_is_one_clear_line(repository: Path) -> None:
-    with pytest.raises(InvalidInputError, match=r"--host 0\.0\.0\.0: .*--tls-cert and --tls-key"):
-        _serve("--repository", str(repository), "--host", "0.0.0.0")
-
-
-def test_half_of_tls_is_refused(repository: Path) -> None:
-    with pytest.raises(InvalidInputError, match="--tls-cert and --tls-key together"):
-        _serve("--repository", str(repository), "--tls-cert", "cert.pem")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,78 @@
+"""Whether the artefacts of a bundle, each of them whole, belong together."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from adprior_runtime.bundle import (
+    ADVERTISERS_DIRECTORY,
+    HEAD_FILE,
+    ONNX_MODEL_FILE,
+    PROMPT_FILE,
+    TOKENIZER_FILE,
+    TRIE_DIRECTORY,
+    Bundle,
+)
+from adprior_runtime.catalogue.advertisers import Advertisers
+from adprior_runtime.catalogue.trie import Trie
+from adprior_runtime.engines.onnx_graph import MAX_POSITIONS, PAST_KEYS
+from adprior_runtime.engines.registry import ONNX
+from adprior_runtime.errors import ArtefactError
+from adprior_runtime.prompt.renderer import PromptRenderer
+from adprior_runtime.search.rounding import require_error
+
+_SAMPLED_NAMES: Final = 200
+
+
+def check_coherence(bundle: Bundle) -> None:
+    """Refuse a bundle whose artefacts do not belong together, though each is whole.
+
+    Raises:
+        ArtefactError: The trie was made with another tokenizer or catalogue, the head with another
+            catalogue or number of advertisers, or the model is too small for prompt and names.
+    """
+    from adprior_runtime.head.head import PriorHead  # noqa: PLC0415  onnxruntime
+
+    manifest = bundle.manifest
+    if manifest.trie_tokenizer_sha256 != manifest.files.get(TOKENIZER_FILE):
+        raise ArtefactError(f"{bundle.directory}: the trie was made with another tokenizer")
+    advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
+    trie = Trie.load(bundle.path(TRIE_DIRECTORY))
+    renderer = PromptRenderer.load(bundle.path(PROMPT_FILE), bundle.path(TOKENIZER_FILE))
+    step = max(1, len(advertisers.ids) // _SAMPLED_NAMES)
+    for row in range(0, len(advertisers.ids), step):
+        name = advertisers.name(row).decode("utf-8")
+        if trie.lookup(renderer.name_ids(name)) != row:
+            raise ArtefactError(
+                f"{bundle.directory}: the trie does not spell advertiser {advertisers.ids[row]} "
+                f"({name!r}): it was made with another tokenizer or catalogue"
+            )
+    PriorHead(bundle.path(HEAD_FILE)).require_belongs(manifest)
+    if manifest.engine == ONNX.name:
+        _check_sizes(bundle, renderer)
+
+
+def _check_sizes(bundle: Bundle, renderer: PromptRenderer) -> None:
+    """Refuse prompts longer than the model's positions, and names of tokens it does not know.
+
+    A graph in half precision of unknown error too, which no server would load.
+    """
+    import onnx  # noqa: PLC0415  heavy
+
+    path = bundle.path(ONNX_MODEL_FILE)
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+        positions = int({item.key: item.value for item in model.metadata_props}[MAX_POSITIONS])
+        vocabulary = model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
+        types = {item.name: item.type.tensor_type.elem_type for item in model.graph.input}
+    except Exception as error:  # protobuf's errors share no public base
+        raise ArtefactError(f"{path}: not a language model in ONNX: {error}") from error
+    renderer.template.require_positions(positions, bundle.manifest.longest_name_tokens)
+    largest = int(Trie.load(bundle.path(TRIE_DIRECTORY)).child_tokens.max())
+    if largest >= vocabulary:
+        raise ArtefactError(
+            f"{bundle.directory}: a name has token {largest}, the model knows {vocabulary}"
+        )
+    require_error(
+        bundle.manifest, is_half=types.get(PAST_KEYS) == onnx.TensorProto.DataType.FLOAT16
+    )
