@@ -9,7 +9,7 @@ from typing import Any
 
 from adprior_runtime.bundle import ONNX_MODEL_FILE, PROMPT_FILE, TRIE_DIRECTORY, Bundle
 from adprior_runtime.catalogue.trie import Trie
-from adprior_runtime.prompt.renderer import PromptTemplate
+from adprior_runtime.prompt.template import PromptTemplate
 
 BACKEND = Path(__file__).parent / "tensorrtllm"
 """The directory of the stand-in, for ``TritonServer.start(backends=...)``."""

@@ -14,7 +14,7 @@ from adprior_build.data.event_log import all_are_ids, read_users
 from adprior_build.data.split import Split
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.atomic import replace_file
-from adprior_runtime.prompt.renderer import MAX_FIELD_CHARS, PromptTemplate
+from adprior_runtime.prompt.template import MAX_FIELD_CHARS, PromptTemplate
 from adprior_runtime.terminal.options import day, positive_integer, share
 
 EXAMPLE = """example:

@@ -18,7 +18,7 @@ from adprior_build.training.record import TRAINING_RECORD
 from adprior_build.training.settings import DEFAULT_EPOCHS, work_directory
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.atomic import replace_directory
-from adprior_runtime.prompt.renderer import MAX_FIELD_CHARS, PromptTemplate
+from adprior_runtime.prompt.template import MAX_FIELD_CHARS, PromptTemplate
 from adprior_runtime.terminal.options import (
     day,
     number_from_zero,

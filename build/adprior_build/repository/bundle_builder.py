@@ -34,7 +34,8 @@ from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.engines.registry import ENGINES, ONNX
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.hard_links import link_or_copy
-from adprior_runtime.prompt.renderer import PromptRenderer, PromptTemplate
+from adprior_runtime.prompt.renderer import PromptRenderer
+from adprior_runtime.prompt.template import PromptTemplate
 from adprior_runtime.repository.checks.coherence import check_coherence
 from adprior_runtime.search.rounding import error_of_graph
 

@@ -33,7 +33,7 @@ from adprior_runtime.engines.compiled_tensorrt_llm import (
 )
 from adprior_runtime.errors import ArtefactError, InvalidInputError
 from adprior_runtime.files.hard_links import link_or_copy
-from adprior_runtime.prompt.renderer import PromptTemplate
+from adprior_runtime.prompt.template import PromptTemplate
 
 _WORK_MARKER: Final = ".adprior-work"
 VERSION_DIRECTORY: Final = f"{LLM_ENGINE}/1"

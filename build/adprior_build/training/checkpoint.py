@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from adprior_runtime.engines.processors import available_processors
 from adprior_runtime.errors import InvalidInputError
-from adprior_runtime.prompt.renderer import PromptTemplate
+from adprior_runtime.prompt.template import PromptTemplate
 
 
 def set_torch_threads(threads: int = 0) -> None:

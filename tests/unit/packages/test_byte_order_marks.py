@@ -12,7 +12,7 @@ from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_build.training.scratch_model import ModelSize
 from adprior_client import ClientConfig
 from adprior_client.cli.documents import read_candidates
-from adprior_runtime.prompt.renderer import PromptTemplate
+from adprior_runtime.prompt.template import PromptTemplate
 
 REPOSITORY = Path(__file__).parents[3]
 

@@ -29,7 +29,8 @@ from adprior_client import Event, InvalidArgumentError, User
 from adprior_client.user_context import user_to_json
 from adprior_runtime.errors import InvalidInputError, InvalidRequestError
 from adprior_runtime.prompt.context import UserContext, parse_context
-from adprior_runtime.prompt.renderer import PromptRenderer, PromptTemplate
+from adprior_runtime.prompt.renderer import PromptRenderer
+from adprior_runtime.prompt.template import PromptTemplate
 
 AS_OF = datetime(2024, 6, 1, tzinfo=UTC)
 COLUMNS = ColumnMap(

@@ -18,7 +18,7 @@ from adprior_runtime.engines.compiled_tensorrt_llm import (
 from adprior_runtime.engines.gpu_faults import IMAGE
 from adprior_runtime.engines.registry import TENSORRT_LLM
 from adprior_runtime.errors import ArtefactError, InvalidInputError
-from adprior_runtime.prompt.renderer import PromptTemplate
+from adprior_runtime.prompt.template import PromptTemplate
 from adprior_runtime.repository.checks.bundles import bundle_directory, read_manifest
 from adprior_runtime.repository.checks.config_files import Config, Configs
 from adprior_runtime.repository.checks.findings import Finding, Level

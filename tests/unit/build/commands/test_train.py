@@ -19,7 +19,8 @@ from adprior_build.data.split import Split
 from adprior_build.training.scratch_tokenizer import scratch_template
 from adprior_runtime.forecast.forecaster import Forecaster
 from adprior_runtime.prompt.context import UserContext
-from adprior_runtime.prompt.renderer import PromptRenderer, PromptTemplate
+from adprior_runtime.prompt.renderer import PromptRenderer
+from adprior_runtime.prompt.template import PromptTemplate
 from support.small_checkpoint import (
     CUT,
     IDS,

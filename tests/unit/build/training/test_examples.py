@@ -15,7 +15,8 @@ from adprior_build.training.examples import Example, ExampleSource
 from adprior_build.training.scratch_tokenizer import END, USER, scratch_tokenizer
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.prompt.context import Event
-from adprior_runtime.prompt.renderer import PromptRenderer, PromptTemplate
+from adprior_runtime.prompt.renderer import PromptRenderer
+from adprior_runtime.prompt.template import PromptTemplate
 
 KNOWN = ["Acme", "Acme Pets", "麦穗"]
 UNKNOWN = ["Acme Pet", "Elsewhere"]

@@ -18,7 +18,8 @@ from adprior_build.training.scratch_tokenizer import END, USER, scratch_template
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.errors import ArtefactError, InvalidRequestError
 from adprior_runtime.prompt.context import Event, UserContext, parse_context
-from adprior_runtime.prompt.renderer import PromptRenderer, PromptTemplate, coarse_days
+from adprior_runtime.prompt.renderer import PromptRenderer, coarse_days
+from adprior_runtime.prompt.template import PromptTemplate
 from adprior_runtime.text.spelling import even_out
 
 NAMES = ("Acme", "Acme Pets", "Birch & Co", "Dune  Coffee", "Zéphyr", "麦穗", "365")

@@ -18,7 +18,8 @@ from tokenizers import (
 from adprior_build.training.scratch_tokenizer import scratch_tokenizer
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.prompt.context import Event, UserContext, parse_time
-from adprior_runtime.prompt.renderer import PromptRenderer, PromptTemplate
+from adprior_runtime.prompt.renderer import PromptRenderer
+from adprior_runtime.prompt.template import PromptTemplate
 from adprior_runtime.prompt.value_tokenizer import ValueTokenizer
 from adprior_runtime.text.spelling import even_out
 

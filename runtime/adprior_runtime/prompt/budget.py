@@ -1,0 +1,54 @@
+"""How a user's history is cut to the prompt's token budget: the oldest events are dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from adprior_runtime.errors import InvalidReason, InvalidRequestError
+
+_Event = TypeVar("_Event")
+
+
+def room_for_events(max_prompt_tokens: int, *, start: int, tail: int) -> int:
+    """Return how many tokens the history may have.
+
+    Args:
+        max_prompt_tokens: The template's budget for the whole prompt.
+        start: Tokens of head and profile, which are never cut.
+        tail: Tokens behind the history.
+
+    Raises:
+        InvalidRequestError: The profile alone exceeds the budget.
+    """
+    room = max_prompt_tokens - start - tail
+    if room < 0:
+        raise InvalidRequestError(
+            f"profile: {start} tokens leave no room in the prompt's budget of {max_prompt_tokens}",
+            InvalidReason.OVER_BUDGET,
+        )
+    return room
+
+
+def newest_events(
+    count: int,
+    room: int,
+    render: Callable[[int], _Event],
+    tokens_of: Callable[[_Event], Sequence[int]],
+) -> list[_Event]:
+    """Render the newest events that fit into ``room`` tokens; return them oldest first.
+
+    Args:
+        count: Events of the history.
+        room: Tokens that they may have.
+        render: Renders one event, by its place in the history.
+        tokens_of: Returns a rendered event's tokens.
+    """
+    kept = []
+    for index in range(count - 1, -1, -1):
+        event = render(index)
+        room -= len(tokens_of(event))
+        if room < 0:
+            break
+        kept.append(event)
+    return kept[::-1]

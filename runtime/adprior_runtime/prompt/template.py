@@ -1,0 +1,123 @@
+"""The prompt template: which pieces of a user context a prompt shows, and within what budget.
+
+The template is data of the artefact. A section is a list of pieces such as ``"{category}; "``;
+a piece is left out when one of its fields is absent. A prompt is::
+
+    head, one profile section per key, one event section per event, tail
+
+``{days_since_previous}`` is exact and 0 within a day; ``{gap}`` is coarse (see
+`renderer.coarse_days`) and absent within a day. Both are absent before the first event.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from adprior_runtime.errors import ArtefactError
+from adprior_runtime.text.json_text import to_json
+from adprior_runtime.text.spelling import even_out, fold_key
+
+MAX_FIELD_CHARS: Final = 64
+"""Default of a template's ``max_field_chars``."""
+
+SECTION_FIELDS: Final[Mapping[str, frozenset[str]]] = {
+    "head": frozenset({"end"}),
+    "profile": frozenset({"key", "value", "pair", "end"}),
+    "event": frozenset(
+        {"day", "days_since_previous", "gap", "action", "advertiser", "category", "text", "end"}
+    ),
+    "tail": frozenset({"day", "days_since_previous", "gap", "end"}),
+}
+"""The fields that the pieces of each section may have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptTemplate:
+    """How a user context becomes a prompt; stored as ``prompt.json``.
+
+    Attributes:
+        terminator: The token that ends an advertiser's name; ``{end}`` in a piece stands for it.
+        max_prompt_tokens: The prompt's token budget; the oldest events are dropped to fit it.
+        max_field_chars: Longer values are cut to this many characters.
+        head, profile, event, tail: The sections' pieces: text and fields, each tokenised by itself.
+            A profile's ``{pair}`` is key=value as one text.
+        denied_profile_keys: Profile keys (protected attributes, say) that never reach the prompt,
+            whatever their case, width and white space (see `spelling.fold_key`).
+    """
+
+    terminator: str
+    max_prompt_tokens: int
+    head: tuple[str, ...] = ()
+    profile: tuple[str, ...] = ()
+    event: tuple[str, ...] = ()
+    tail: tuple[str, ...] = ()
+    max_field_chars: int = MAX_FIELD_CHARS
+    denied_profile_keys: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse pieces with unknown fields, so that a misspelt one is found before training."""
+        if not isinstance(self.terminator, str):
+            raise ArtefactError(
+                f"prompt template: terminator is {self.terminator!r}, expected text"
+            )
+        for name in (*SECTION_FIELDS, "denied_profile_keys"):
+            values = getattr(self, name)
+            if not isinstance(values, tuple) or not all(isinstance(v, str) for v in values):
+                raise ArtefactError(
+                    f"prompt template: {name} is {values!r}, expected a list of texts"
+                )
+        for name, allowed in SECTION_FIELDS.items():
+            for piece in getattr(self, name):
+                for _, key, spec, conversion in string.Formatter().parse(piece):
+                    if key is not None and (key not in allowed or spec or conversion):
+                        raise ArtefactError(
+                            f"prompt template: {name} piece {piece!r} has the field {{{key}}}; "
+                            f"known there: {', '.join(sorted(allowed))}"
+                        )
+        if min(self.max_prompt_tokens, self.max_field_chars) < 1:
+            raise ArtefactError("prompt template: budgets must be at least 1")
+
+    @classmethod
+    def load(cls, path: Path) -> PromptTemplate:
+        """Read a template from JSON; unknown or missing keys are refused."""
+        try:
+            document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
+            known = {item.name for item in fields(cls)}
+            if unknown := sorted(set(document) - known):
+                raise ArtefactError(f"{path}: unknown keys {unknown}; known: {sorted(known)}")
+            needed = [item.name for item in fields(cls) if item.default is MISSING]
+            if missing := [name for name in needed if name not in document]:
+                raise ArtefactError(f"{path}: {', '.join(missing)} missing")
+            for key, value in document.items():
+                document[key] = tuple(value) if isinstance(value, list) else value
+            return cls(**document)
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise ArtefactError(f"{path}: not a prompt template: {error}") from error
+
+    def require_positions(self, max_positions: int, longest_name_tokens: int) -> None:
+        """Raise `ArtefactError` if the longest prompt and name exceed the model's positions."""
+        needed = self.max_prompt_tokens + longest_name_tokens
+        if needed > max_positions:
+            raise ArtefactError(
+                f"prompt template: max_prompt_tokens {self.max_prompt_tokens} and a name of "
+                f"{longest_name_tokens} tokens need {needed} positions, the model has "
+                f"{max_positions}"
+            )
+
+    def denied_keys(self, keys: Iterable[str]) -> list[str]:
+        """Return the profile keys, in any spelling, that never reach the prompt."""
+        denied = set(map(fold_key, self.denied_profile_keys))
+        return [key for key in keys if denied and fold_key(key) in denied]
+
+    def shown(self, value: str) -> str:
+        """Return the text that is tokenised for a value: its spelling evened out, then cut."""
+        return even_out(value)[: self.max_field_chars]
+
+    def to_json(self) -> str:
+        """Return the template as the text of ``prompt.json``."""
+        return to_json(asdict(self), indent=2, ensure_ascii=False) + "\n"
