@@ -21,8 +21,8 @@
             └── OtherBundleError  found here                    other_bundle  -    yes
 
 A wrong argument always raises `InvalidArgumentError`, before anything is sent. The other errors are
-the server's: they are raised only if `ClientConfig.fail_open` is off, and are otherwise a ``reason``
-in the result.
+the server's: they are raised only if `ClientConfig.fail_open` is off, and are otherwise a
+``reason`` in the result.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ import psutil
 import tritonclient.grpc
 
 from adprior_bench.server.counters import Counters
-from adprior_build.repository.bundle_builder import check_coherence, link_or_copy
 from adprior_build.repository.repository_builder import fill_repository
 from adprior_build.repository.server_tuning import Tuning
 from adprior_client import ClientConfig
@@ -19,6 +18,8 @@ from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle
 from adprior_runtime.contract import LLM_ENGINE, TOKENIZER
 from adprior_runtime.engines.registry import TENSORRT_LLM
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
+from adprior_runtime.files.hard_links import link_or_copy
+from adprior_runtime.repository.checks.coherence import check_coherence
 from adprior_runtime.repository.model_specs import Scaling
 from adprior_runtime.repository.scaling import read_scaling
 from adprior_runtime.server.endpoints import free_ports

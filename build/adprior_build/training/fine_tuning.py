@@ -41,7 +41,8 @@ from adprior_build.training.settings import Settings
 from adprior_build.training.state import StateKeeper
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.errors import InvalidInputError
-from adprior_runtime.prompt.renderer import PromptRenderer, PromptTemplate
+from adprior_runtime.prompt.renderer import PromptRenderer
+from adprior_runtime.prompt.template import PromptTemplate
 from adprior_runtime.text.json_text import to_json
 
 _CACHED_VALUES: Final = 200_000
