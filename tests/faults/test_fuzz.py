@@ -32,8 +32,8 @@ SHARES: Final = {"contexts": 0.4, "tensors": 0.4, "bytes": 0.2}
 KNOWN: Final = [
     ("INTERNAL", r"^Unable to parse request$"),
     ("NOT_FOUND", r"^Request for unknown model"),
-    ("INTERNAL", r"^(output_ids|sequence_length|cum_log_probs|frontier_log_(probs|mass)): "),
-    ("INTERNAL", r"^candidate_(log_probs|exact): "),
+    ("INTERNAL", r"^(output_ids|sequence_length|cum_log_probs|frontier_log_mass): "),
+    ("INTERNAL", r"^scored_(log_probs|exact): "),
 ]
 _TRITONS_WORDS: Final = re.compile(
     r"request id|inference input|failed to get model version|unexpected|expected .* but got"

@@ -130,7 +130,7 @@ def _compare(
     settings: SearchSettings,
 ) -> None:
     """Refuse a peer that scores a name differently, or finds better names."""
-    search = TrieSearch(engine, trie, prompt, settings)
+    search = TrieSearch(engine, trie, engine.prefill(prompt), settings)
     ours = search.run(settings.width).log_probs
     rows = [trie.lookup(path) for _, path in theirs]
     scores = search.score(np.array(rows)).log_probs
@@ -154,7 +154,7 @@ def _measure_candidates(
     random = np.random.default_rng(11)
     scoring, prefill, tokens = [], [], []
     for prompt in tqdm(prompts, unit="search", desc="candidates", leave=False):
-        search = TrieSearch(engine, trie, prompt, settings)
+        search = TrieSearch(engine, trie, engine.prefill(prompt), settings)
         search.run(args.width)
         count = min(args.candidates, len(trie.leaf_nodes))
         rows = random.choice(len(trie.leaf_nodes), count, replace=False)

@@ -101,7 +101,7 @@ def measure_search(
     for prompt in tqdm(prompts, unit="search", desc=label, leave=False):
         prefill.append(time_call(engine.prefill, prompt)[1])
         found, elapsed = time_call(
-            lambda p: TrieSearch(timed, trie, p, settings).run(top_k), prompt
+            lambda p: TrieSearch(timed, trie, timed.prefill(p), settings).run(top_k), prompt
         )
         search.append(elapsed)
         gaps = [1e3 * (b[0] - a[1]) for a, b in zip(timed.spans, timed.spans[1:], strict=False)]

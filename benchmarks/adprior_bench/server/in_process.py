@@ -21,12 +21,10 @@ import numpy as np
 
 from adprior_bench.server.scenarios import Scenario
 from adprior_bench.server.workload import UserRequest
-from adprior_runtime.bundle import HEAD_FILE, MODEL_FILES
+from adprior_runtime.bundle import MODEL_FILES
 from adprior_runtime.errors import AdpriorError
 from adprior_runtime.forecast.forecaster import Forecaster
-from adprior_runtime.head.features import candidate_priors, validate_head_request
-from adprior_runtime.head.head import PriorHead
-from adprior_runtime.prompt.context import parse_context
+from adprior_runtime.head.head_step import HeadStep, KnownForecast
 
 _WARM_UP: Final = 3
 _Answer = Callable[[], Any]
@@ -51,7 +49,7 @@ class InProcess:
     def __init__(self, bundle: Path, threads: int) -> None:
         files = {name for names in MODEL_FILES.values() for name in names}
         self._forecaster = Forecaster(bundle, threads=threads, files=files)
-        self._head = PriorHead(self._forecaster.bundle.path(HEAD_FILE))
+        self._head = HeadStep(self._forecaster.bundle)
 
     def calls(self, scenario: Scenario, requests: Sequence[UserRequest]) -> list[_Answer]:
         """Return a function for each request that answers it."""
@@ -64,7 +62,7 @@ class InProcess:
 
     def _retrieval(self, request: UserRequest) -> _Answer:
         raw = request.context.encode()
-        return lambda: self._forecaster.forecast(parse_context(raw))
+        return lambda: self._forecaster.forecast(raw)
 
     def _live_ranking(self, request: UserRequest) -> _Answer:
         raw = request.context.encode()
@@ -72,8 +70,8 @@ class InProcess:
         logits = np.array(request.base_logits, dtype=np.float32)
 
         def rank() -> Any:
-            _, priors = self._forecaster.rank(parse_context(raw), ids)
-            return self._head.adjust(logits, priors)
+            _, priors = self._forecaster.rank(raw, ids)
+            return self._head.head.adjust(logits, priors)
 
         return rank
 
@@ -82,25 +80,15 @@ class InProcess:
         if forecast is None:
             raise ValueError("a ranking with a stored forecast needs one")
         advertisers = forecast.advertisers
-        known: dict[str, Any] = {
-            "forecast_ids": np.array([a.advertiser_id for a in advertisers], dtype=np.int64),
-            "forecast_log_probs": np.array([a.log_prob for a in advertisers], dtype=np.float32),
-            "missing_mass": forecast.missing_mass,
-            "candidate_ids": np.array(request.candidate_ids, dtype=np.int64),
-        }
+        known = KnownForecast(
+            advertiser_ids=np.array([a.advertiser_id for a in advertisers], dtype=np.int64),
+            log_probs=np.array([a.log_prob for a in advertisers], dtype=np.float32),
+            missing_mass=forecast.missing_mass,
+            exact=forecast.exact,
+        )
+        ids = np.array(request.candidate_ids, dtype=np.int64)
         logits = np.array(request.base_logits, dtype=np.float32)
-
-        def rank() -> Any:
-            validate_head_request(**known, base_logits=logits)
-            priors = candidate_priors(
-                **known,
-                forecast_exact=forecast.exact,
-                forecast_k=self._forecaster.bundle.forecast_k,
-                advertisers=self._forecaster.advertisers,
-            )
-            return self._head.adjust(logits, priors)
-
-        return rank
+        return lambda: self._head.run(known, ids, logits)
 
 
 @dataclass(frozen=True, slots=True)

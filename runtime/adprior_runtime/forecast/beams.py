@@ -1,21 +1,34 @@
-"""Beams, as an engine gives them, to token paths that a catalogue can be asked for.
+"""Beams, as an engine returns them, and the token paths that they stand for.
 
-Two engines, two habits. The embedded one gives names of the catalogue, terminator included.
+The two engines differ. The embedded one returns names of the catalogue, terminator included.
 TensorRT-LLM's stock beam search knows no catalogue: a beam that ended counts the terminator's
-probability and leaves its token out; one that the output length cut off has that length exactly.
-So NVIDIA/TensorRT-LLM has it in ``cpp/tensorrt_llm/kernels/beamSearchKernels/`` (commit
+probability and leaves its token out; one that the output length cut off has exactly that length.
+This is how NVIDIA/TensorRT-LLM does it in ``cpp/tensorrt_llm/kernels/beamSearchKernels/`` (commit
 2a9abd9536aa62ad3e4b9314be9286b1b1be523b) and ``cpp/tensorrt_llm/batch_manager/`` (commit
 b35ac1b64368513d215c57d2ed01d62d910df8da, 1.2.0rc2); not run here.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from adprior_runtime.contract import (
+    CUM_LOG_PROBS,
+    FRONTIER_LOG_MASS,
+    OUTPUT_IDS,
+    SEQUENCE_LENGTH,
+)
 from adprior_runtime.errors import ModelOutputError
+
+_ROUNDING: Final = 1e-4
+"""A sum of FP32 log-probabilities may exceed 0 by this much."""
+_MASS_ROUNDING: Final = 1e-2
+"""The log of many probabilities' sum may exceed 0 by this much."""
 
 
 class DropReason(StrEnum):
@@ -23,8 +36,8 @@ class DropReason(StrEnum):
 
     Attributes:
         INCOMPLETE: Cut off before its terminator: its probability is that of a prefix.
-        OFF_CATALOGUE: Complete, and the name of no advertiser.
-        DUPLICATE: Complete, and there already.
+        OFF_CATALOGUE: Complete, but no advertiser's name.
+        DUPLICATE: Complete, but the same as an earlier beam.
     """
 
     INCOMPLETE = "incomplete"
@@ -32,38 +45,65 @@ class DropReason(StrEnum):
     DUPLICATE = "duplicate"
 
 
-def beams_to_paths(
-    output_ids: npt.NDArray[np.int32], lengths: npt.NDArray[np.int32]
-) -> list[list[int]]:
-    """Cut padded beams to their lengths: [beams, longest], [beams] -> token paths.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beams:
+    """What an engine returns for one user.
 
-    Raises:
-        ModelOutputError: They do not fit one another. An engine gave them: no caller can.
+    Attributes:
+        output_ids: int32 [beams, longest], padded on the right.
+        lengths: int32 [beams].
+        log_probs: float32 or float64 [beams].
+        proved_top_k: K if the search has proved that the K most probable advertisers, less the
+            request's exclusions, are here with all their names; else 0. An engine that searches
+            without the catalogue proves nothing.
+        frontier_log_mass: Log of the probability of all that is not here; None from an engine that
+            searches without the catalogue.
     """
-    if output_ids.ndim != 2 or len(output_ids) != len(lengths):
-        raise ModelOutputError(
-            f"output_ids: shape {output_ids.shape} does not fit {len(lengths)} sequence lengths"
-        )
-    if len(lengths) and not 0 <= lengths.min() <= lengths.max() <= output_ids.shape[1]:
-        raise ModelOutputError(
-            f"sequence_length: found {lengths.min()} to {lengths.max()}, "
-            f"expected 0 to {output_ids.shape[1]}, the columns of output_ids"
-        )
-    return [row[:length].tolist() for row, length in zip(output_ids, lengths, strict=True)]
+
+    output_ids: npt.NDArray[np.int32]
+    lengths: npt.NDArray[np.int32]
+    log_probs: npt.NDArray[Any]
+    proved_top_k: int = 0
+    frontier_log_mass: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no engine may return; the caller is not to blame."""
+        ids, lengths = self.output_ids, self.lengths
+        if ids.ndim != 2 or len(ids) != len(lengths):
+            raise ModelOutputError(
+                f"{OUTPUT_IDS}: shape {ids.shape} does not fit {len(lengths)} sequence lengths"
+            )
+        if len(lengths) and not 0 <= lengths.min() <= lengths.max() <= ids.shape[1]:
+            raise ModelOutputError(
+                f"{SEQUENCE_LENGTH}: found {lengths.min()} to {lengths.max()}, "
+                f"expected 0 to {ids.shape[1]}, the columns of {OUTPUT_IDS}"
+            )
+        if self.log_probs.shape != lengths.shape or not (self.log_probs <= _ROUNDING).all():
+            raise ModelOutputError(
+                f"{CUM_LOG_PROBS}: expected {len(lengths)} log-probabilities, "
+                f"one for each of {SEQUENCE_LENGTH}"
+            )
+        mass = self.frontier_log_mass
+        if mass is not None and not mass <= _MASS_ROUNDING:  # written so that NaN fails
+            raise ModelOutputError(
+                f"{FRONTIER_LOG_MASS}: found {mass:.6g}, expected a log-probability"
+            )
+
+    def paths(self, *, terminator: int, output_length: int) -> list[list[int]]:
+        """Return each beam's tokens up to its terminator, which is added if the engine omits it.
+
+        Args:
+            terminator: The token that ends a name.
+            output_length: How many tokens the engine was asked for (``request_output_len``).
+
+        Returns:
+            Paths that end with their only terminator; a beam that was cut off has none.
+        """
+        rows = zip(self.output_ids.tolist(), self.lengths.tolist(), strict=True)
+        return [_complete(row[:length], terminator, output_length) for row, length in rows]
 
 
-def complete_path(path: list[int], *, terminator: int, output_length: int) -> list[int]:
-    """Return a beam's path up to its terminator, which is added where the engine left it out.
-
-    Args:
-        path: The beam's tokens, without the prompt.
-        terminator: The token that ends a name.
-        output_length: How many tokens the engine was asked for (``request_output_len``).
-
-    Returns:
-        A path that ends with the terminator, and with it alone; one that does not, where the beam
-        was cut off.
-    """
+def _complete(path: list[int], terminator: int, output_length: int) -> list[int]:
     if terminator in path:
         return path[: path.index(terminator) + 1]
     return [*path, terminator] if len(path) < output_length else path

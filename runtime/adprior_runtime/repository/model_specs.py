@@ -32,7 +32,6 @@ from adprior_runtime.contract import (
     EXACT,
     EXCLUDED_ADVERTISER_IDS,
     FRONTIER_LOG_MASS,
-    FRONTIER_LOG_PROBS,
     INPUT_IDS,
     INPUT_LENGTHS,
     LLM_ENGINE,
@@ -44,6 +43,7 @@ from adprior_runtime.contract import (
     PAD_ID,
     PRIOR_FEATURES,
     PRIOR_HEAD,
+    PROVED_TOP_K,
     REQUEST_OUTPUT_LEN,
     RETURN_LOG_PROBS,
     SCORED_EXACT,
@@ -171,8 +171,8 @@ _BEAMS = (
     _tensor(SEQUENCE_LENGTH, "INT32", -1),
     _tensor(CUM_LOG_PROBS, "FP32", -1),
 )
-_FRONTIER = (
-    _tensor(FRONTIER_LOG_PROBS, "FP32", -1),
+_PROOF = (
+    _tensor(PROVED_TOP_K, "INT32", 1),
     _tensor(FRONTIER_LOG_MASS, "FP32", 1),
 )
 _SCORED = (
@@ -235,7 +235,7 @@ def _llm_engine(target: Target) -> Model:
         return Model(
             name=LLM_ENGINE,
             inputs=(*_PROMPT, _TOP_K, *_optional((_CANDIDATES,)), _EXCLUDED),
-            outputs=(*_BEAMS, *_FRONTIER, *_SCORED),
+            outputs=(*_BEAMS, *_PROOF, *_SCORED),
             scaling=_PAIR,
         )
     return Model(
@@ -250,7 +250,7 @@ def _llm_engine(target: Target) -> Model:
 def _advertiser_decoder(_: Target) -> Model:
     return Model(
         name=ADVERTISER_DECODER,
-        inputs=(*_BEAMS, *_optional(_FRONTIER), _TOP_K, _EXCLUDED),
+        inputs=(*_BEAMS, *_optional(_PROOF), _TOP_K, _EXCLUDED),
         outputs=_FORECAST,
         is_queued=False,
     )

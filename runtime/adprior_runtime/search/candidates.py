@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from adprior_runtime.catalogue.aliases import sum_aliases
 from adprior_runtime.catalogue.trie import Int64Array, Trie
-from adprior_runtime.search.log_sums import log_sums
 from adprior_runtime.search.tree import SearchTree
 
 _Float64Array = npt.NDArray[np.float64]
@@ -88,7 +88,7 @@ def _bounds(
     again[1:] = same & ~resolved[order][1:] & ~resolved[order][:-1]
     values = np.where(resolved, log_probs, front_scores)[order]
     values[again] = -np.inf
-    return log_sums(values, np.flatnonzero(np.diff(owners, prepend=-1)))
+    return sum_aliases(owners[order], values).log_probs
 
 
 def _affordable(

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from adprior_runtime.catalogue.aliases import sum_aliases
 from adprior_runtime.catalogue.trie import Int64Array, Trie
-from adprior_runtime.search.log_sums import log_cumulative_sums, log_sums
+from adprior_runtime.search.rounding import provable_below
 from adprior_runtime.search.tree import SearchTree
 
 _Float64Array = npt.NDArray[np.float64]
@@ -65,7 +66,7 @@ class Standing:
         """Return the log-probability that a prefix must exceed to matter, -inf if any may."""
         if len(tree.found_leaves) < self._wanted:
             return -np.inf
-        return self._table(tree).threshold - self._margin
+        return self._bar(self._table(tree))
 
     def is_exact(self, tree: SearchTree) -> bool:
         """Tell whether the leaders are proved to be the most probable, with all their names."""
@@ -74,7 +75,7 @@ class Standing:
             return False
         if len(table.leaders) == self._eligible:
             return True
-        return table.threshold - self._margin > self._highest_bound(tree, table)
+        return self._bar(table) > self._highest_bound(tree, table)
 
     def is_tied(self, tree: SearchTree) -> bool:
         """Tell whether no expansion can prove anything any more.
@@ -87,7 +88,7 @@ class Standing:
         if len(table.leaders) < self._wanted or table.unresolved[table.leaders].any():
             return False
         closest = table.lower[table.others].max(initial=-np.inf)
-        is_close = closest >= table.threshold - self._margin
+        is_close = closest >= self._bar(table)
         return bool(is_close) and self._highest_bound(tree, table) <= table.threshold
 
     def choose(self, tree: SearchTree, count: int) -> Int64Array:
@@ -105,7 +106,7 @@ class Standing:
         scores = tree.open_scores[top]
         # Relative to the largest: what vanishes beside it vanishes from the sums too.
         largest = np.append(np.exp(scores - scores[:1]), np.zeros(most))
-        bar = np.exp(np.minimum(table.threshold - self._margin - scores[:1], 1.0 + np.log(most)))
+        bar = np.exp(np.minimum(self._bar(table) - scores[:1], 1.0 + np.log(most)))
         windows = np.cumsum(largest) - np.append(np.zeros(most), np.cumsum(largest)[:-most])
         in_the_way = int((windows[most - 1 : most - 1 + len(top)] >= bar).sum())
         chosen = top[: min(in_the_way, count)]
@@ -118,12 +119,16 @@ class Standing:
         """Return the open prefixes of the names not found of leaders and of those near them."""
         sums = self._largest_sums(tree)
         upper = np.logaddexp(table.lower, sums[table.unresolved])
-        near = upper >= table.threshold - self._margin
+        near = upper >= self._bar(table)
         near[table.leaders] = True
         leaves, _ = self._trie.leaves_of(table.rows[near & (table.unresolved > 0)])
         leaves = leaves[~np.isin(leaves, tree.found_leaves)]
         fronts, _ = tree.fronts(self._trie.ancestors(leaves))
         return np.flatnonzero(np.isin(tree.open_nodes, fronts) & (tree.open_scores > -np.inf))
+
+    def _bar(self, table: _Table) -> float:
+        """Return what all others must stay below to prove that the leaders lead."""
+        return provable_below(table.threshold, self._margin)
 
     def _highest_bound(self, tree: SearchTree, table: _Table) -> float:
         """Return the largest log U of those that do not lead, -inf where nobody else is."""
@@ -139,14 +144,12 @@ class Standing:
         return self._latest[1]
 
     def _new_table(self, tree: SearchTree) -> _Table:
-        found = self._trie.leaf_advertiser[tree.found_leaves]
-        by_row = np.argsort(found, kind="stable")
-        rows, starts, resolved = np.unique(found[by_row], return_index=True, return_counts=True)
-        lower = log_sums(tree.found_scores[by_row], starts)
+        owners = self._trie.leaf_advertiser[tree.found_leaves].astype(np.int64)
+        rows, lower, resolved = sum_aliases(owners, tree.found_scores)
         paths = self._trie.leaf_offsets[rows + 1] - self._trie.leaf_offsets[rows]
         order = np.argsort(-lower, kind="stable")
         return _Table(
-            rows=rows.astype(np.int64),
+            rows=rows,
             lower=lower,
             unresolved=(paths - resolved).astype(np.int64),
             leaders=order[: self._wanted],
@@ -156,5 +159,8 @@ class Standing:
 
     def _largest_sums(self, tree: SearchTree) -> _Float64Array:
         """Return logs of the sums of the 0, 1 ... largest of Q, up to the most names anyone has."""
-        most = self._trie.most_paths
-        return log_cumulative_sums(tree.largest_open(most), most)
+        largest = np.full(self._trie.most_paths + 1, -np.inf)
+        found = -np.sort(-tree.largest_open(self._trie.most_paths))
+        largest[1 : 1 + len(found)] = found
+        sums: _Float64Array = np.logaddexp.accumulate(largest)
+        return sums

@@ -7,7 +7,7 @@ next pass begins.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -26,29 +26,21 @@ double precision, and sums over a path stay finite, so that -inf is free to mean
 
 
 class ForwardPasses:
-    """Runs an engine; what ``before_pass`` raises ends the search."""
+    """Runs an engine below one prompt; what ``before_pass`` raises ends the search.
 
-    def __init__(self, engine: Engine[Any], before_pass: Callable[[], None]) -> None:
-        """Run nothing yet.
+    Args:
+        engine: The language model.
+        state: What `Engine.prefill` gave for the prompt.
+        before_pass: Called before each forward pass.
+    """
 
-        Args:
-            engine: The language model.
-            before_pass: Called before each forward pass.
-        """
-        self._engine = engine
-        self._before_pass = before_pass
-        self._state: Any = None
+    def __init__(self, engine: Engine[Any], state: Any, before_pass: Callable[[], None]) -> None:
+        self._engine, self._state, self._before_pass = engine, state, before_pass
 
     @property
     def most_tokens(self) -> int:
         """How many tokens the next pass may hold."""
         return self._engine.most_tokens(self._state)
-
-    def prefill(self, prompt_ids: Sequence[int], next_tokens: _Int32Array) -> _Float64Array:
-        """Read the prompt; return the log-probabilities of ``next_tokens`` after it."""
-        self._before_pass()
-        self._state, log_probs = self._engine.prefill(prompt_ids)
-        return _checked(log_probs[next_tokens])
 
     def extend(
         self,
@@ -108,10 +100,10 @@ class ForwardPasses:
         self._before_pass()
         log_probs = self._engine.extend(self._state, token_ids, parents, keep=keep)
         # One index into the flat matrix instead of two: half the time.
-        return _checked(log_probs.ravel()[rows * log_probs.shape[1] + next_tokens])
+        return checked_log_probs(log_probs.ravel()[rows * log_probs.shape[1] + next_tokens])
 
 
-def _checked(log_probs: LogProbs) -> _Float64Array:
+def checked_log_probs(log_probs: LogProbs) -> _Float64Array:
     """Return log-probabilities that can be added up.
 
     Raises:

@@ -7,6 +7,9 @@ off by about E times the root of 2 D at worst. The margin is twice that::
 
     margin = 2 E sqrt(2 D)  nats
 
+An engine gives log-probabilities to the decoder in single precision, which moves two of them apart
+by up to `_WIRE_ROUNDING` of their size. The margin of a proof allows for that too.
+
 E goes with the size of the logits and the unit roundoff u (2^-24 in single precision, 2^-11 in
 half). Random Llamas of width 32 to 384, 2 to 16 layers and logits that span S = 3 to 43 nats, held
 against double precision, gave E = 8 to 70 u S in single precision and 2 to 39 u S in half. The
@@ -24,6 +27,8 @@ from adprior_runtime.errors import ArtefactError
 
 _LEAST_ERRORS: Final = {"fp32": 1e-5, "fp16-weights": 1e-5, "fp16": 5e-3}
 """E is never taken for smaller, whatever few prompts have shown."""
+
+_WIRE_ROUNDING: Final = 2.0**-23
 
 _UNMEASURED_ERROR: Final = 3e-5
 """E of a bundle that does not tell it: what the shipped one, whose logits span 29 nats, showed
@@ -46,6 +51,16 @@ def error_of_graph(measured: float, precision: str) -> float:
     # One digit, rounded up: machines that differ in the last bits make the same bundle.
     digit = 10.0 ** math.floor(math.log10(error))
     return float(f"{math.ceil(error / digit - 1e-9) * digit:.0e}")
+
+
+def provable_below(log_prob: float, margin: float) -> float:
+    """Return the log-probability that a smaller one must stay below to be proved smaller.
+
+    Args:
+        log_prob: The larger one.
+        margin: From `margin_nats`.
+    """
+    return log_prob - margin - _WIRE_ROUNDING * abs(log_prob)
 
 
 def margin_nats(manifest: Manifest) -> float:

@@ -6,7 +6,7 @@ that the trie allows.
 
 Two modes. `beam` expands the ``width`` most probable prefixes of each depth, or a quarter more
 where it looks ahead (see `SearchTree.expand`). `exact` does that first, whatever its budget, and
-goes on in rounds, most probable prefixes first, until the certificate of `standing.py` holds or a
+goes on in rounds, most probable prefixes first, until the certificate (`certificate.py`) holds or a
 budget of tokens is spent. Either way, what was met and not expanded is the frontier.
 
 Where names of one advertiser fill the beam, fewer advertisers than wanted may be found, unless the
@@ -17,7 +17,7 @@ The search knows engines by `prefill` and `extend` only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -34,7 +34,7 @@ from adprior_runtime.search.candidates import CandidateScores, score_candidates
 from adprior_runtime.search.certificate import Standing
 from adprior_runtime.search.largest import positions_of_largest
 from adprior_runtime.search.rounding import DEFAULT_MARGIN_NATS, margin_nats
-from adprior_runtime.search.tree import SearchTree
+from adprior_runtime.search.tree import Prefilled, SearchTree
 
 _Float64Array = npt.NDArray[np.float64]
 
@@ -112,18 +112,14 @@ class SearchResult:
     Attributes:
         leaves: int32 [found], trie nodes of every complete name met, most probable first.
         log_probs: float64 [found].
-        frontier_log_probs: float64, of the prefixes met and not expanded, the largest first, at
-            least as many as one advertiser has names (fewer where there are no more). They are
-            disjoint.
-        frontier_log_mass: Log of the sum of all of them, and of the excluded names met: nothing of
-            the catalogue lies outside ``leaves`` and this.
+        frontier_log_mass: Log of the probability of the prefixes met and not expanded and of the
+            excluded names met: nothing of the catalogue lies outside ``leaves`` and this.
         extended_tokens: Tokens that went through the model after the prompt.
         exact: Whether the certificate holds.
     """
 
     leaves: Int32Array
     log_probs: _Float64Array
-    frontier_log_probs: _Float64Array
     frontier_log_mass: float
     extended_tokens: int
     exact: bool
@@ -136,30 +132,31 @@ class TrieSearch:
         self,
         engine: Engine[Any],
         trie: Trie,
-        prompt_ids: Sequence[int],
+        prefilled: Prefilled,
         settings: SearchSettings,
         *,
         excluded_rows: npt.ArrayLike = (),
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Read the prompt.
+        """Begin below a prompt that the engine has read.
 
         Args:
             engine: The language model.
             trie: The catalogue's names.
-            prompt_ids: The rendered prompt.
+            prefilled: What `Engine.prefill` gave for the prompt.
             settings: How to search.
             excluded_rows: Advertisers that must not come out.
             is_cancelled: Asked before each forward pass.
 
         Raises:
-            SearchCancelledError: ``is_cancelled`` said so; `run` and `score` raise it too.
+            SearchCancelledError: ``is_cancelled`` said so, in `run` or `score`.
         """
         self._trie = trie
         self._settings = settings
-        self._is_cancelled = is_cancelled
         excluded = np.unique(excluded_rows).astype(np.int64)
-        self._tree = SearchTree(engine, trie, prompt_ids, excluded, self._stop_if_cancelled)
+        self._tree = SearchTree(
+            engine, trie, prefilled, excluded, lambda: stop_if_cancelled(is_cancelled)
+        )
 
     def run(self, top_k: int) -> SearchResult:
         """Find the ``top_k`` most probable advertisers, or what the mode reaches of them.
@@ -185,11 +182,9 @@ class TrieSearch:
                 tree.expand(chosen, 0)
                 exact = standing.is_exact(tree)
         order = np.argsort(-tree.found_scores, kind="stable")
-        largest = -np.sort(-tree.largest_open(self._trie.most_paths))
         return SearchResult(
             leaves=tree.found_leaves[order].astype(np.int32),
             log_probs=tree.found_scores[order],
-            frontier_log_probs=largest,
             frontier_log_mass=tree.log_mass_outside(),
             extended_tokens=tree.extended_tokens,
             exact=exact,
@@ -252,6 +247,8 @@ class TrieSearch:
             log_probs=log_probs, exact=exact, extended_tokens=scores.extended_tokens
         )
 
-    def _stop_if_cancelled(self) -> None:
-        if self._is_cancelled():
-            raise SearchCancelledError("the request was cancelled")
+
+def stop_if_cancelled(is_cancelled: Callable[[], bool]) -> None:
+    """Raise SearchCancelledError if the caller has gone away."""
+    if is_cancelled():
+        raise SearchCancelledError("the request was cancelled")

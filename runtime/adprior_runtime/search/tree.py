@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from adprior_runtime.catalogue.trie import Int64Array, Trie
-from adprior_runtime.engines.base import ROOT, Engine
-from adprior_runtime.search.passes import ForwardPasses
+from adprior_runtime.engines.base import ROOT, Engine, LogProbs
+from adprior_runtime.search.passes import ForwardPasses, checked_log_probs
 
 _Float64Array = npt.NDArray[np.float64]
 _BoolArray = npt.NDArray[np.bool_]
+Prefilled = tuple[Any, LogProbs]
+"""An engine's state after a prompt, and the next token's log-probabilities."""
 
 
 class SearchTree:
@@ -36,29 +38,30 @@ class SearchTree:
         self,
         engine: Engine[Any],
         trie: Trie,
-        prompt_ids: Sequence[int],
+        prefilled: Prefilled,
         excluded_rows: Int64Array,
         before_pass: Callable[[], None] = lambda: None,
     ) -> None:
-        """Read the prompt and expand the root.
+        """Expand the root.
 
         Args:
             engine: The language model.
             trie: The catalogue's names.
-            prompt_ids: The rendered prompt.
+            prefilled: What `Engine.prefill` gave for the prompt.
             excluded_rows: Advertisers that must not come out, rising.
             before_pass: Called before each forward pass; what it raises ends the search.
         """
         self._trie = trie
-        self._passes = ForwardPasses(engine, before_pass)
+        state, log_probs = prefilled
+        self._passes = ForwardPasses(engine, state, before_pass)
         self.excluded_rows = excluded_rows
         self._dead = self._nodes_of_excluded_only()
         self.open_nodes = self.found_leaves = self.expanded_nodes = np.zeros(0, dtype=np.int64)
         self._excluded_nodes = self._open_parents = self.open_nodes
         self.open_scores = self.found_scores = self._excluded_scores = np.zeros(0)
         root = _Level(np.zeros(1, dtype=np.int64), ROOT, trie, self._dead)
-        log_probs = self._passes.prefill(prompt_ids, trie.child_tokens[root.children - 1])
-        self._take_in([root], np.zeros(1), log_probs)
+        first = checked_log_probs(log_probs[trie.child_tokens[root.children - 1]])
+        self._take_in([root], np.zeros(1), first)
 
     @property
     def extended_tokens(self) -> int:

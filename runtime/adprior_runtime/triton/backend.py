@@ -99,6 +99,11 @@ def _count_instances(config: Mapping[str, Any]) -> int:
     return sum(int(group.get("count", 1)) for group in config.get("instance_group", [])) or 1
 
 
+def read_scalar(inputs: Tensors, name: str) -> int | None:
+    """Return a whole number of a request; None if the request left it out."""
+    return int(inputs[name][0]) if name in inputs else None
+
+
 class RequestModel(ABC):
     """A Triton Python model that answers one user's request at a time.
 

@@ -69,7 +69,8 @@ def test_a_random_catalogue_has_the_size_and_lengths_asked_for() -> None:
 
 
 def test_the_peer_finds_what_the_search_finds(model: tuple[Any, Path], trie: Trie) -> None:
-    search = TrieSearch(OnnxEngine(model[1], threads=1), trie, PROMPT, SETTINGS)
+    engine = OnnxEngine(model[1], threads=1)
+    search = TrieSearch(engine, trie, engine.prefill(PROMPT), SETTINGS)
     log_probs = search.run(WIDTH).log_probs
     names = generate_names(model[0], PROMPT, trie, WIDTH, END_ID)
     assert names

@@ -332,7 +332,7 @@ def test_candidates_go_in_passes_that_the_vocabulary_allows(
     beam = SearchSettings(mode=SearchMode.BEAM, width=8)
     for limit in (PASS_BYTES, 4 * engine._vocabulary * 5):
         monkeypatch.setattr("adprior_runtime.engines.onnx.PASS_BYTES", limit)
-        search = TrieSearch(engine, trie, [3, 9, 4], beam)
+        search = TrieSearch(engine, trie, engine.prefill([3, 9, 4]), beam)
         search.run(4)
         found.append(search.score(np.arange(len(names))))
         assert found[-1].exact.all()

@@ -4,16 +4,31 @@ import numpy as np
 import pytest
 
 from adprior_runtime.errors import ModelOutputError
-from adprior_runtime.forecast.beams import beams_to_paths, complete_path
+from adprior_runtime.forecast.beams import Beams
 
 END = 0
 
 
+def _paths(beams: list[list[int]], lengths: list[int], output_length: int = 9) -> list[list[int]]:
+    found = Beams(
+        output_ids=np.array(beams, dtype=np.int32).reshape(len(beams), -1),
+        lengths=np.array(lengths, dtype=np.int32),
+        log_probs=np.full(len(lengths), -1.0),
+    )
+    return found.paths(terminator=END, output_length=output_length)
+
+
 def test_padding_is_cut_from_beams() -> None:
-    output_ids = np.array([[4, END, -1], [5, 6, END], [7, 7, 7]], dtype=np.int32)
-    lengths = np.array([2, 3, 0], dtype=np.int32)
-    assert beams_to_paths(output_ids, lengths) == [[4, END], [5, 6, END], []]
-    assert beams_to_paths(np.zeros((0, 0), np.int32), np.zeros(0, np.int32)) == []
+    beams = [[4, END, -1], [5, 6, END], [7, 7, 7]]
+    assert _paths(beams, [2, 3, 3], 3) == [[4, END], [5, 6, END], [7, 7, 7]]
+    assert (
+        Beams(
+            output_ids=np.zeros((0, 0), np.int32),
+            lengths=np.zeros(0, np.int32),
+            log_probs=np.zeros(0),
+        ).paths(terminator=END, output_length=3)
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -29,7 +44,7 @@ def test_padding_is_cut_from_beams() -> None:
     ],
 )
 def test_a_beam_shorter_than_was_asked_for_has_ended(beam: list[int], path: list[int]) -> None:
-    assert complete_path(beam, terminator=END, output_length=3) == path
+    assert _paths([beam], [len(beam)], 3) == [path]
 
 
 @pytest.mark.parametrize(
@@ -47,4 +62,8 @@ def test_beams_that_do_not_fit_their_lengths_are_refused(
     shape: tuple[int, ...], lengths: list[int], message: str
 ) -> None:
     with pytest.raises(ModelOutputError, match=message):
-        beams_to_paths(np.zeros(shape, dtype=np.int32), np.array(lengths, dtype=np.int32))
+        Beams(
+            output_ids=np.zeros(shape, dtype=np.int32),
+            lengths=np.array(lengths, dtype=np.int32),
+            log_probs=np.zeros(len(lengths)),
+        )

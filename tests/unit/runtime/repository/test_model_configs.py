@@ -106,10 +106,10 @@ def test_the_ranking_answer_carries_the_heads_bundle() -> None:
     assert givers == [contract.PRIOR_HEAD]
 
 
-def test_the_frontier_exists_on_cpu_only() -> None:
+def test_a_proof_exists_on_cpu_only() -> None:
     for name in ENSEMBLES:
-        assert contract.FRONTIER_LOG_PROBS in render(name, Target.CPU)
-        assert contract.FRONTIER_LOG_PROBS not in render(name, Target.GPU)
+        assert contract.PROVED_TOP_K in render(name, Target.CPU)
+        assert contract.PROVED_TOP_K not in render(name, Target.GPU)
 
 
 def test_tensorrt_llm_takes_scalars_and_true_log_probabilities() -> None:

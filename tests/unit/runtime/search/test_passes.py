@@ -39,7 +39,7 @@ class ForgettingEngine(TableEngine):
 
 
 class FaultyEngine(TableEngine):
-    """Says ``value`` of token 2, after the prompt or after token 1."""
+    """Says ``value`` of token 2, after one path."""
 
     def __init__(self, value: float, path: tuple[int, ...]) -> None:
         super().__init__(VOCABULARY)
@@ -66,8 +66,8 @@ def _chain_and_fan(count: int) -> tuple[Any, Any, list[tuple[int, ...]]]:
 @pytest.mark.parametrize("count", [1, PASS_TOKENS, PASS_TOKENS + 1, 2 * PASS_TOKENS + 5])
 def test_a_long_pass_goes_in_parts_of_which_one_is_held_at_a_time(count: int) -> None:
     engine, asked = ForgettingEngine(), []
-    passes = ForwardPasses(engine, lambda: asked.append(len(engine.pass_sizes)))
-    passes.prefill(PROMPT, np.array([1], dtype=np.int32))
+    state, _ = engine.prefill(PROMPT)
+    passes = ForwardPasses(engine, state, lambda: asked.append(len(engine.pass_sizes)))
     tokens, parents, paths = _chain_and_fan(count)
     rows = np.sort(np.random.default_rng(5).integers(0, count, 3 * count))
     wanted = np.random.default_rng(6).integers(0, VOCABULARY, len(rows)).astype(np.int32)
@@ -80,7 +80,7 @@ def test_a_long_pass_goes_in_parts_of_which_one_is_held_at_a_time(count: int) ->
     assert max(engine.pass_sizes) <= PASS_TOKENS
     assert len(engine.pass_sizes) == -(-count // PASS_TOKENS)
     assert engine.held == [0] * len(engine.pass_sizes)
-    assert asked == [0, *range(len(engine.pass_sizes))]  # before the prefill, and each pass
+    assert asked == [*range(len(engine.pass_sizes))]  # before each pass
 
 
 class NarrowEngine(TableEngine):
@@ -92,8 +92,7 @@ class NarrowEngine(TableEngine):
 
 def test_an_engine_says_how_many_tokens_its_next_pass_takes() -> None:
     engine = NarrowEngine(VOCABULARY)
-    passes = ForwardPasses(engine, lambda: None)
-    passes.prefill(PROMPT, np.array([1], dtype=np.int32))
+    passes = ForwardPasses(engine, engine.prefill(PROMPT)[0], lambda: None)
     tokens, parents, paths = _chain_and_fan(20)
     rows = np.arange(20)
     found = passes.extend(tokens, parents, rows, tokens)
@@ -107,8 +106,7 @@ def test_an_engine_says_how_many_tokens_its_next_pass_takes() -> None:
 
 def test_what_is_tried_out_leaves_nothing_behind() -> None:
     engine = ForgettingEngine()
-    passes = ForwardPasses(engine, lambda: None)
-    passes.prefill(PROMPT, np.array([1], dtype=np.int32))
+    passes = ForwardPasses(engine, engine.prefill(PROMPT)[0], lambda: None)
     one = np.array([4], dtype=np.int32), np.array([ROOT]), np.array([0]), np.array([5], np.int32)
     assert passes.try_out(*one).tolist() == [engine.log_probs((4,))[5]]
     assert passes.extend(*one).tolist() == [engine.log_probs((4,))[5]]
@@ -117,33 +115,28 @@ def test_what_is_tried_out_leaves_nothing_behind() -> None:
 
 
 def test_more_than_a_pass_holds_cannot_be_tried_out() -> None:
-    passes = ForwardPasses(TableEngine(VOCABULARY), lambda: None)
+    passes = ForwardPasses(TableEngine(VOCABULARY), None, lambda: None)
     tokens, parents, _ = _chain_and_fan(PASS_TOKENS + 1)
     with pytest.raises(ValueError, match="513 tokens, a pass holds 512"):
         passes.try_out(tokens, parents, np.array([0]), np.array([1], dtype=np.int32))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("path", [(), (1,)])
-def test_what_is_no_log_probability_is_refused(value: float, path: tuple[int, ...]) -> None:
-    passes = ForwardPasses(FaultyEngine(value, path), lambda: None)
+def test_what_is_no_log_probability_is_refused(value: float) -> None:
+    engine = FaultyEngine(value, (1,))
+    passes = ForwardPasses(engine, engine.prefill(PROMPT)[0], lambda: None)
     wanted = np.array([1, 2, 3], dtype=np.int32)
-
-    def read() -> None:
-        passes.prefill(PROMPT, wanted)
-        passes.extend(wanted[:1], np.array([ROOT]), np.zeros(3, dtype=np.int64), wanted)
-
     with pytest.raises(ModelOutputError, match="found NaN or \\+inf in 1 of 3") as caught:
-        read()
+        passes.extend(wanted[:1], np.array([ROOT]), np.zeros(3, dtype=np.int64), wanted)
     assert caught.value.grpc_code == "INTERNAL"
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [-np.inf, -3e38, 2 * LEAST_LOG_PROB])
 def test_what_has_no_chance_has_a_finite_log_probability(value: float) -> None:
-    passes = ForwardPasses(FaultyEngine(value, (1,)), lambda: None)
+    engine = FaultyEngine(value, (1,))
+    passes = ForwardPasses(engine, engine.prefill(PROMPT)[0], lambda: None)
     wanted = np.array([2, 3], dtype=np.int32)
-    passes.prefill(PROMPT, wanted)
     first, *others = passes.extend(
         np.array([1], np.int32), np.array([ROOT]), np.array([0, 0]), wanted
     )

@@ -186,7 +186,7 @@ def test_a_refused_context_is_counted_by_what_is_wrong(
 def test_a_fault_of_ours_is_counted_as_such(
     tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokenizer, "_renderer", None)
+    monkeypatch.setattr(tokenizer, "_step", None)
     assert _ask(tokenizer, {"as_of": "2024-01-01"}).error.code == TritonError.INTERNAL
     shown = shown_metrics(tokenizer, "adprior_failed_requests_total")
     assert shown == {"internal": 1, "cancelled": 0}

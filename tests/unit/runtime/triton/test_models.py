@@ -32,7 +32,7 @@ pytest_plugins = ("support.fake_backend",)
 BUNDLE = Path(__file__).parents[4] / "demo" / "bundle"
 USERS = sorted((BUNDLE.parent / "users").glob("*.json"))
 BEAMS = (contract.OUTPUT_IDS, contract.SEQUENCE_LENGTH, contract.CUM_LOG_PROBS)
-FRONTIER = (contract.FRONTIER_LOG_PROBS, contract.FRONTIER_LOG_MASS)
+PROOF = (contract.PROVED_TOP_K, contract.FRONTIER_LOG_MASS)
 SCORED = (contract.SCORED_LOG_PROBS, contract.SCORED_EXACT)
 Tensors = dict[str, npt.NDArray[Any]]
 
@@ -113,7 +113,7 @@ def test_instances_share_the_processors_unless_threads_are_set(
             super().__init__(*arguments, threads=1, **settings)
 
     monkeypatch.setattr("adprior_runtime.engines.processors.available_processors", lambda: 6)
-    monkeypatch.setattr("adprior_runtime.triton.llm_engine.OnnxEngine", Asked)
+    monkeypatch.setattr("adprior_runtime.forecast.search_step.OnnxEngine", Asked)
     config = {"instance_group": [{"count": instances}], "parameters": parameters}
     load_model(type(engine), tmp_path, BUNDLE, config)
     assert asked == [threads]
@@ -121,7 +121,7 @@ def test_instances_share_the_processors_unless_threads_are_set(
 
 @pytest.mark.parametrize("cancelled_after", [0, 1])
 def test_requests_of_a_batch_do_not_touch_each_other(engine: Any, cancelled_after: int) -> None:
-    wanted = (*BEAMS, *FRONTIER)
+    wanted = (*BEAMS, *PROOF)
     good = [_request(_inputs(user), *wanted) for user in (0, 1)]
     alone = [engine.execute([request])[0].values() for request in good]
     batch = [
@@ -176,20 +176,9 @@ def test_a_deployment_says_how_many_advertisers_may_be_asked_for(
 ) -> None:
     (response,) = engine.execute([_request(_inputs(0, TOP_K=[256]), *BEAMS)])
     assert len(response.values()[contract.CUM_LOG_PROBS]) >= 256
-    monkeypatch.setattr(engine, "_most_top_k", 5)
+    monkeypatch.setattr(engine._step, "limits", replace(engine._step.limits, max_top_k=5))
     (response,) = engine.execute([_request(_inputs(0, TOP_K=[6]), *BEAMS)])
     assert _refusal(response)[1] == "TOP_K: found 6, expected 1 to 5, the bundle's max_top_k"
-
-
-@pytest.mark.usefixtures("_backend")
-def test_a_deployments_limit_is_its_bundles() -> None:
-    from adprior_runtime.triton.requests import most_top_k  # noqa: PLC0415
-
-    own = Manifest(bundle_id="", forecast_k=20, max_top_k=50)
-    assert most_top_k(own, names=1_000_000) == 50
-    assert most_top_k(own, names=51) == 50
-    assert most_top_k(own, names=50) == contract.MAX_TOP_K  # they cost no more, whoever asks
-    assert most_top_k(replace(own, forecast_k=80), names=1_000_000) == 80
 
 
 @pytest.mark.parametrize("width", [1, 256])
@@ -229,7 +218,7 @@ class BrokenEngine:
 def test_a_model_that_computes_no_probabilities_is_an_internal_error(
     engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_engine", BrokenEngine())
+    monkeypatch.setattr(engine._step, "_engine", BrokenEngine())
     (response,) = engine.execute([_request(_inputs(0), *BEAMS)])
     code, message = _refusal(response)
     assert code == TritonError.INTERNAL
@@ -239,24 +228,9 @@ def test_a_model_that_computes_no_probabilities_is_an_internal_error(
 @pytest.fixture(scope="module")
 def beams(engine: Any) -> Tensors:
     """The engine's answer to one user."""
-    (response,) = engine.execute([_request(_inputs(0), *BEAMS, *FRONTIER)])
+    (response,) = engine.execute([_request(_inputs(0), *BEAMS, *PROOF)])
     tensors: Tensors = response.values()
     return tensors
-
-
-@pytest.mark.parametrize("name", FRONTIER)
-@pytest.mark.parametrize("value", [np.nan, np.inf, 0.5])
-def test_a_frontier_of_no_probabilities_is_the_engines_fault(
-    decoder: Any, beams: Tensors, name: str, value: float
-) -> None:
-    spoilt = beams[name].copy()
-    spoilt[-1] = value
-    outputs = (contract.EXACT, contract.MISSING_MASS)
-    bad, good = decoder.execute([_request(b, *outputs) for b in (beams | {name: spoilt}, beams)])
-    code, message = _refusal(bad)
-    assert code == TritonError.INTERNAL
-    assert message == f"{name}: found {value:g}, expected log-probabilities"
-    assert np.isfinite(good.values()[contract.MISSING_MASS])
 
 
 UNSOUND_BEAMS: dict[str, tuple[str, Any, str]] = {
@@ -266,6 +240,8 @@ UNSOUND_BEAMS: dict[str, tuple[str, Any, str]] = {
     "NaN": (contract.CUM_LOG_PROBS, lambda v: v * np.float32(np.nan), "expected "),
     "more than certainty": (contract.CUM_LOG_PROBS, lambda v: v + 99, "expected "),
     "a log-probability missing": (contract.CUM_LOG_PROBS, lambda v: v[:-1], "expected "),
+    "a frontier that is NaN": (contract.FRONTIER_LOG_MASS, lambda v: v * np.nan, "found nan, "),
+    "a frontier beyond certainty": (contract.FRONTIER_LOG_MASS, lambda _: [0.5], "found 0.5, "),
 }
 
 
@@ -274,7 +250,7 @@ def test_beams_that_make_no_sense_are_the_engines_fault(
     decoder: Any, beams: Tensors, fault: str
 ) -> None:
     name, change, told = UNSOUND_BEAMS[fault]
-    spoilt = beams | {name: change(beams[name])}
+    spoilt = beams | {name: np.asarray(change(beams[name]), dtype=beams[name].dtype)}
     bad, good = decoder.execute([_request(b, contract.EXACT) for b in (spoilt, beams)])
     code, message = _refusal(bad)
     assert code == TritonError.INTERNAL
@@ -301,14 +277,27 @@ def test_an_input_that_triton_let_go_missing_is_refused(
 
 
 def test_a_frontier_of_no_mass_is_valid(decoder: Any, beams: Tensors) -> None:
-    nothing = beams | {name: np.full(1, -np.inf, dtype=np.float32) for name in FRONTIER}
+    nothing = beams | {contract.FRONTIER_LOG_MASS: np.full(1, -np.inf, dtype=np.float32)}
     (response,) = decoder.execute([_request(nothing, contract.EXACT, contract.ADVERTISER_IDS)])
     assert response.values()[contract.EXACT].tolist() == [True]
     assert len(response.values()[contract.ADVERTISER_IDS]) == 20
 
 
+@pytest.mark.parametrize("asked", [{"TOP_K": 19}, {"TOP_K": 21}, {"EXCLUDED_ADVERTISER_IDS": 0}])
+def test_a_proof_of_another_request_proves_nothing(
+    decoder: Any, beams: Tensors, asked: dict[str, int]
+) -> None:
+    outputs = (contract.EXACT, contract.ADVERTISER_IDS)
+    own = decoder.execute([_request(beams, *outputs)])[0].values()
+    assert own[contract.EXACT].tolist() == [True]
+    values = asked | {"EXCLUDED_ADVERTISER_IDS": int(own[contract.ADVERTISER_IDS][0])}
+    changed = {name: np.array([values[name]]) for name in asked}
+    (response,) = decoder.execute([_request(beams | changed, *outputs)])
+    assert response.values()[contract.EXACT].tolist() == [False]
+
+
 def test_stock_beams_are_completed_and_what_is_dropped_is_counted(decoder: Any) -> None:
-    """Beams as TensorRT-LLM gives them: no frontier, and no terminator in what has ended."""
+    """Beams as TensorRT-LLM gives them: no proof, and no terminator in what has ended."""
     trie = Trie.load(BUNDLE / "trie")
     ids = np.load(BUNDLE / "advertisers" / "ids.npy")
     (path,), _ = trie.paths(trie.leaf_nodes[[7]])

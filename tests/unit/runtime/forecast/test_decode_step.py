@@ -1,23 +1,20 @@
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adprior_runtime.catalogue.advertisers import Advertisers
-from adprior_runtime.catalogue.trie import Trie
+from adprior_runtime.catalogue.trie import Trie, as_matrix
 from adprior_runtime.errors import ModelOutputError
-from adprior_runtime.forecast.beams import DropReason, beams_to_paths, complete_path
-from adprior_runtime.forecast.decoder import AdvertiserDecoder, DecodedForecast
-from adprior_runtime.search.rounding import DEFAULT_MARGIN_NATS
+from adprior_runtime.forecast.beams import Beams, DropReason
+from adprior_runtime.forecast.decode_step import DecodedForecast, DecodeStep
 from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
 from support.table_engine import TableEngine
 
@@ -29,23 +26,13 @@ Tokens = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beams:
-    """What an engine tells of one search."""
-
-    paths: list[list[int]]
-    log_probs: npt.NDArray[np.float64]
-    frontier_log_probs: npt.NDArray[np.float64]
-    frontier_log_mass: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class World:
     """A catalogue, aliases included, and a stand-in for a language model."""
 
     names: dict[Tokens, int]
     engine: TableEngine
     trie: Trie
-    decoder: AdvertiserDecoder
+    step: DecodeStep
 
     def truth(self) -> dict[int, float]:
         """Return every advertiser's probability, by id."""
@@ -55,57 +42,36 @@ class World:
             sums[key] = sums.get(key, 0.0) + math.exp(self.engine.path_log_prob(path))
         return sums
 
-    def explore(self, passes: int, order: Sequence[float] | None = None) -> Beams:
-        """Expand one prefix at a time, the most probable first unless an order is given."""
-        opened: list[tuple[float, Tokens, float]] = [(0.0, (), 0.0)]
-        found: list[tuple[Tokens, float]] = []
-        for number in range(passes + 1):
-            if not opened:
-                break
-            _, prefix, score = heapq.heappop(opened)
-            log_probs = self.engine.log_probs(prefix)
-            length = len(prefix) + 1
-            for child in sorted({n[:length] for n in self.names if n[: length - 1] == prefix}):
-                child_score = score + float(log_probs[child[-1]])
-                if child in self.names:
-                    found.append((child, child_score))
-                else:
-                    priority = -child_score if order is None else order[number % len(order)]
-                    heapq.heappush(opened, (priority, child, child_score))
-        return _beams(found, [score for _, _, score in opened])
-
     def search(self, search_settings: SearchSettings, top_k: int, excluded: Sequence[int]) -> Beams:
         rows = [(key - FIRST_ID) // ID_STEP for key in excluded]
-        search = TrieSearch(self.engine, self.trie, PROMPT, search_settings, excluded_rows=rows)
+        search = TrieSearch(
+            self.engine,
+            self.trie,
+            self.engine.prefill(PROMPT),
+            search_settings,
+            excluded_rows=rows,
+        )
         result = search.run(top_k)
         tokens, lengths = self.trie.paths(result.leaves)
         return Beams(
-            paths=beams_to_paths(tokens, lengths),
+            output_ids=tokens,
+            lengths=lengths,
             log_probs=result.log_probs,
-            frontier_log_probs=result.frontier_log_probs,
+            proved_top_k=top_k if result.exact else 0,
             frontier_log_mass=result.frontier_log_mass,
         )
 
-    def decode(
-        self, beams: Beams, top_k: int, excluded: Sequence[int] = (), *, certify: bool = True
-    ) -> DecodedForecast:
-        return self.decoder.decode(
-            beams.paths,
-            beams.log_probs,
-            top_k=top_k,
-            frontier_log_probs=beams.frontier_log_probs if certify else None,
-            frontier_log_mass=beams.frontier_log_mass if certify else None,
-            excluded_ids=np.array(excluded, dtype=np.int64),
-        )
+    def decode(self, beams: Beams, top_k: int, excluded: Sequence[int] = ()) -> DecodedForecast:
+        return self.step.run(beams, top_k=top_k, excluded_ids=np.array(excluded, dtype=np.int64))
 
 
-def _beams(found: Sequence[tuple[Tokens, float]], frontier: Sequence[float]) -> Beams:
-    frontier_log_probs = np.sort(np.array(frontier, dtype=np.float64))[::-1]
+def _beams(paths: Sequence[Sequence[int]], log_probs: Sequence[float], **proof: Any) -> Beams:
+    tokens, lengths = as_matrix(paths)
     return Beams(
-        paths=[list(path) for path, _ in found],
-        log_probs=np.array([score for _, score in found], dtype=np.float64),
-        frontier_log_probs=frontier_log_probs[:3],  # as many as one advertiser has names
-        frontier_log_mass=float(np.logaddexp.reduce(frontier_log_probs, initial=-np.inf)),
+        output_ids=tokens,
+        lengths=lengths.astype(np.int32),
+        log_probs=np.array(log_probs, dtype=np.float64),
+        **proof,
     )
 
 
@@ -121,8 +87,8 @@ def _world(names: dict[Tokens, int], *, seed: int = 0, scale: float = 2.0) -> Wo
         [rows.count(row) for row in range(count)],
         [0] * count,
     )
-    decoder = AdvertiserDecoder(trie, advertisers, margin_nats=DEFAULT_MARGIN_NATS)
-    return World(names=names, engine=engine, trie=trie, decoder=decoder)
+    step = DecodeStep(trie, advertisers, output_length=trie.depth)
+    return World(names=names, engine=engine, trie=trie, step=step)
 
 
 @st.composite
@@ -140,10 +106,10 @@ def worlds(draw: st.DrawFn) -> World:
 
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[World, int, list[int]]:
-    """Draw a world, a k that may exceed the catalogue, and exclusions that it may not know."""
+    """Draw a world, a k that may exceed the catalogue, and exclusions from the catalogue."""
     world = draw(worlds())
-    ids = st.sampled_from(sorted(world.truth())) | st.integers(0, 99)
-    return world, draw(st.integers(1, 30)), draw(st.lists(ids, max_size=6))
+    excluded = draw(st.lists(st.sampled_from(sorted(world.truth())), max_size=6))
+    return world, draw(st.integers(1, 30)), excluded
 
 
 def _check(world: World, forecast: DecodedForecast, top_k: int, excluded: Sequence[int]) -> None:
@@ -168,37 +134,31 @@ def _check(world: World, forecast: DecodedForecast, top_k: int, excluded: Sequen
 
 
 @settings(max_examples=120)
-@given(requests(), st.integers(0, 40), st.lists(st.floats(0, 1), min_size=1, max_size=9))
-def test_a_certificate_holds_whatever_was_expanded(
-    request_: tuple[World, int, list[int]], passes: int, order: list[float]
-) -> None:
-    world, top_k, excluded = request_
-    for beams in (world.explore(passes), world.explore(passes, order)):
-        _check(world, world.decode(beams, top_k, excluded), top_k, excluded)
-
-
-@settings(max_examples=120)
 @given(requests(), st.sampled_from(SearchMode), st.sampled_from([1, 2, 4, 64]), st.booleans())
 def test_a_certificate_holds_after_a_search(
     request_: tuple[World, int, list[int]], mode: SearchMode, width: int, search_knows: bool
 ) -> None:
     world, top_k, excluded = request_
-    excluded = [key for key in excluded if key in world.truth()]
     search_settings = SearchSettings(mode=mode, width=width, token_budget=40)
     beams = world.search(search_settings, top_k, excluded if search_knows else ())
-    _check(world, world.decode(beams, top_k, excluded), top_k, excluded)
+    forecast = world.decode(beams, top_k, excluded)
+    _check(world, forecast, top_k, excluded)
+    if search_knows:
+        assert forecast.exact == (beams.proved_top_k == top_k)
 
 
 @settings(max_examples=60)
 @given(requests())
 def test_a_whole_catalogue_is_always_certified(request_: tuple[World, int, list[int]]) -> None:
     world, _, excluded = request_
-    beams = world.explore(passes=1000)
-    forecast = world.decode(beams, top_k=len(world.names), excluded=excluded)
+    everything = SearchSettings(mode=SearchMode.EXACT, width=64, token_budget=1000)
+    beams = world.search(everything, len(world.names), excluded)
+    forecast = world.decode(beams, len(world.names), excluded)
     assert forecast.exact
     assert len(forecast.advertiser_ids) == len(world.truth().keys() - set(excluded))
-    hidden = sum(p for key, p in world.truth().items() if key in excluded)
-    assert math.isclose(forecast.missing_mass, hidden, abs_tol=1e-6)
+    _check(world, forecast, len(world.names), excluded)
+    if not excluded:
+        assert math.isclose(forecast.missing_mass, 0, abs_tol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -218,40 +178,25 @@ def test_the_further_a_search_goes_the_more_often_it_is_certified(
         paths = {(*random.integers(1, VOCABULARY, size=3).tolist(), END) for _ in range(60)}
         names = {path: number % 40 for number, path in enumerate(sorted(paths))}
         world = _world(names, seed=seed, scale=3.0)
-        beams = world.search(search_settings, 3, ())
-        certified += world.decode(beams, top_k=3).exact and len(beams.frontier_log_probs) > 0
+        certified += world.decode(world.search(search_settings, 3, ()), top_k=3).exact
     assert least <= certified <= most
 
 
 @settings(max_examples=60)
-@given(requests(), st.integers(0, 40))
-def test_without_a_frontier_nothing_is_certified(
-    request_: tuple[World, int, list[int]], passes: int
+@given(requests(), st.data())
+def test_the_order_of_beams_changes_nothing_and_repeated_ones_are_dropped(
+    request_: tuple[World, int, list[int]], data: st.DataObject
 ) -> None:
     world, top_k, excluded = request_
-    beams = world.explore(passes)
-    forecast = world.decode(beams, top_k, excluded, certify=False)
-    certified = world.decode(beams, top_k, excluded)
-    assert not forecast.exact
-    assert forecast.advertiser_ids.tolist() == certified.advertiser_ids.tolist()
-    complete, shown = np.exp(beams.log_probs).sum(), np.exp(forecast.log_probs).sum()
-    unseen_and_hidden = (1 - complete) + (complete - shown)
-    assert math.isclose(forecast.missing_mass, max(unseen_and_hidden, 0), abs_tol=1e-6)
-
-
-@settings(max_examples=60)
-@given(requests(), st.integers(0, 40), st.data())
-def test_the_order_and_the_repetition_of_beams_change_nothing(
-    request_: tuple[World, int, list[int]], passes: int, data: st.DataObject
-) -> None:
-    world, top_k, excluded = request_
-    beams = world.explore(passes)
-    again = data.draw(st.lists(st.sampled_from(range(len(beams.paths))))) if beams.paths else []
-    order = data.draw(st.permutations([*range(len(beams.paths)), *again]))
+    search_settings = SearchSettings(mode=SearchMode.BEAM, width=2)
+    beams = world.search(search_settings, top_k, ())
+    count = len(beams.lengths)
+    again = data.draw(st.lists(st.sampled_from(range(count))))
+    order = np.array(data.draw(st.permutations([*range(count), *again])))
     shuffled = Beams(
-        paths=[beams.paths[index] for index in order],
-        log_probs=beams.log_probs[order] if order else beams.log_probs,
-        frontier_log_probs=beams.frontier_log_probs[::-1],
+        output_ids=beams.output_ids[order],
+        lengths=beams.lengths[order],
+        log_probs=beams.log_probs[order],
         frontier_log_mass=beams.frontier_log_mass,
     )
     first = world.decode(beams, top_k, excluded)
@@ -267,56 +212,42 @@ SMALL = {(1, END): 0, (2, 3, END): 0, (3, END): 1, (4, END): 2}
 
 
 def _decode(
-    found: dict[Tokens, float], frontier: Sequence[float] | None, top_k: int, **changed: Any
+    found: dict[Tokens, float], frontier: float | None, top_k: int, proved_top_k: int = 0, **of: Any
 ) -> DecodedForecast:
-    logs = [(path, math.log(p)) for path, p in found.items()]
-    beams = _beams(logs, [math.log(p) for p in frontier or ()])
-    certify = frontier is not None
-    return _world(SMALL).decode(beams, top_k, certify=certify, **changed)
+    mass = None if frontier is None else math.log(frontier)
+    logs = [math.log(p) for p in found.values()]
+    beams = _beams([*found], logs, frontier_log_mass=mass, proved_top_k=proved_top_k)
+    return _world(SMALL).decode(beams, top_k, **of)
+
+
+ALL_FOUND = {(1, END): 0.2, (2, 3, END): 0.1, (3, END): 0.25, (4, END): 0.15}
 
 
 @pytest.mark.parametrize(
-    ("found", "frontier", "top_k", "exact"),
+    ("proved", "frontier", "excluded", "exact"),
     [
-        ({(1, END): 0.4, (3, END): 0.3, (4, END): 0.1}, [0.05], 1, False),
-        ({(1, END): 0.4, (3, END): 0.3, (4, END): 0.1}, [0.05], 3, False),
-        ({(1, END): 0.4, (2, 3, END): 0.05, (3, END): 0.3}, [0.2], 1, True),
-        ({(1, END): 0.4, (2, 3, END): 0.05, (3, END): 0.3}, [0.2], 2, True),
-        ({(1, END): 0.4, (2, 3, END): 0.05, (3, END): 0.3}, [0.2, 0.15], 1, True),
-        ({(1, END): 0.4, (2, 3, END): 0.05, (3, END): 0.3}, [0.2, 0.15], 2, False),
-        ({(1, END): 0.4, (2, 3, END): 0.05, (3, END): 0.3}, [0.2], 3, False),
-        ({(1, END): 0.2, (3, END): 0.3, (4, END): 0.1}, [0.05], 1, True),
-        ({(1, END): 0.2, (3, END): 0.3, (4, END): 0.1}, [0.15], 1, False),
-        ({(1, END): 0.2, (3, END): 0.3, (4, END): 0.1}, [0.01], 2, False),
-        ({(1, END): 0.4, (2, 3, END): 0.1, (3, END): 0.3, (4, END): 0.2}, [], 3, True),
-        ({(1, END): 0.4, (2, 3, END): 0.1, (3, END): 0.3, (4, END): 0.2}, [], 2, True),
-        ({(3, END): 0.25, (4, END): 0.25, (1, END): 0.1, (2, 3, END): 0.1}, [], 1, False),
-        ({}, [0.9], 1, False),
+        (2, 0.05, [], True),
+        (2, 0.05, [7], True),  # no advertiser of the catalogue
+        (0, 0.05, [], False),
+        (1, 0.05, [], False),
+        (3, 0.05, [], False),
+        (2, None, [], False),
+        (2, 0.05, [120], False),  # the search did not know of it
     ],
 )
-def test_the_certificate_by_hand(
-    found: dict[Tokens, float], frontier: list[float], top_k: int, exact: bool
+def test_only_a_proof_of_the_same_request_certifies(
+    proved: int, frontier: float | None, excluded: list[int], exact: bool
 ) -> None:
-    assert _decode(found, frontier, top_k).exact is exact
+    assert _decode(ALL_FOUND, frontier, 2, proved, excluded=excluded).exact is exact
 
 
-@pytest.mark.parametrize(
-    ("frontier", "exact"),
-    [([0.15, 0.15], False), ([0.15, 0.06], False), ([0.15, 0.04], True), ([0.19], True)],
-)
-def test_each_name_not_found_may_hide_below_a_prefix_of_its_own(
-    frontier: list[float], exact: bool
-) -> None:
-    """One name of 0.3 leads; another advertiser has 0.1 and two names that were not found."""
-    world = _world({(1, END): 0, (2, END): 1, (3, 1, END): 1, (4, 1, END): 1})
-    found = [((1, END), math.log(0.3)), ((2, END), math.log(0.1))]
-    forecast = world.decode(_beams(found, [math.log(p) for p in frontier]), top_k=1)
-    assert forecast.advertiser_ids.tolist() == [100]
-    assert forecast.exact is exact
+def test_a_proof_beside_beams_that_are_dropped_certifies_nothing() -> None:
+    beams = _beams([[3, END], [3, END]], [-1.0, -1.0], proved_top_k=1, frontier_log_mass=-2.0)
+    assert not _world(SMALL).decode(beams, 1).exact
 
 
 def test_names_of_one_advertiser_add_up() -> None:
-    forecast = _decode({(1, END): 0.2, (3, END): 0.25, (2, 3, END): 0.1}, [0.05], 2)
+    forecast = _decode({(1, END): 0.2, (3, END): 0.25, (2, 3, END): 0.1}, 0.05, 2)
     assert forecast.advertiser_ids.tolist() == [100, 110]
     assert forecast.names == [b"name 0", b"name 1"]
     np.testing.assert_allclose(np.exp(forecast.log_probs), [0.3, 0.25], rtol=1e-6)
@@ -324,23 +255,30 @@ def test_names_of_one_advertiser_add_up() -> None:
 
 
 def test_what_is_found_and_not_shown_is_missing() -> None:
-    found = {(1, END): 0.2, (2, 3, END): 0.1, (3, END): 0.25, (4, END): 0.15}
-    assert math.isclose(_decode(found, [0.05], 1).missing_mass, 0.45, rel_tol=1e-6)
-    excluding = _decode(found, [0.05], 2, excluded=[100, 100, 7])
+    assert math.isclose(_decode(ALL_FOUND, 0.05, 1).missing_mass, 0.45, rel_tol=1e-6)
+    excluding = _decode(ALL_FOUND, 0.05, 2, excluded=[100, 100, 7])
     assert excluding.advertiser_ids.tolist() == [110, 120]
     assert math.isclose(excluding.missing_mass, 0.35, rel_tol=1e-6)
-    assert excluding.exact
 
 
 def test_everyone_excluded_leaves_an_empty_and_certain_forecast() -> None:
-    forecast = _decode({(1, END): 0.4}, [0.2], 5, excluded=[100, 110, 120])
+    world, everyone = _world(SMALL), [100, 110, 120]
+    beams = world.search(SearchSettings(mode=SearchMode.BEAM), 5, everyone)
+    forecast = world.decode(beams, 5, everyone)
     assert (forecast.advertiser_ids.tolist(), forecast.names) == ([], [])
     assert forecast.exact
-    assert math.isclose(forecast.missing_mass, 0.6, rel_tol=1e-6)
 
 
 def test_beams_of_no_advertiser_are_dropped_and_counted() -> None:
-    found = {(1, END): 0.3, (1,): 0.1, (5, END): 0.1, (1, END, 3): 0.1, (): 0.1, (2, END): 0.1}
+    # Paths of 3 tokens, the output length, that have no terminator are cut off.
+    found = {
+        (1, END): 0.3,
+        (1, 1, 1): 0.1,
+        (5, END): 0.1,
+        (1, 3, 2): 0.1,
+        (6, 6, 6): 0.1,
+        (2, END): 0.1,
+    }
     forecast = _decode(found, None, 5)
     assert forecast.advertiser_ids.tolist() == [100]
     assert forecast.dropped == {DropReason.INCOMPLETE: 3, DropReason.OFF_CATALOGUE: 2}
@@ -349,8 +287,8 @@ def test_beams_of_no_advertiser_are_dropped_and_counted() -> None:
 
 
 def test_a_beam_that_comes_twice_counts_once() -> None:
-    paths = [[3, END], [3, END], [5, END], [5, END]]
-    forecast = _world(SMALL).decoder.decode(paths, np.log([0.3, 0.3, 0.2, 0.2]), top_k=2)
+    beams = _beams([[3, END], [3, END], [5, END], [5, END]], np.log([0.3, 0.3, 0.2, 0.2]).tolist())
+    forecast = _world(SMALL).decode(beams, 2)
     np.testing.assert_allclose(np.exp(forecast.log_probs), [0.3], rtol=1e-6)
     assert math.isclose(forecast.missing_mass, 0.5, rel_tol=1e-6)
     assert forecast.dropped == {DropReason.DUPLICATE: 2, DropReason.OFF_CATALOGUE: 1}
@@ -363,7 +301,7 @@ def test_beams_that_cannot_be_probabilities_are_refused(log_probs: list[float]) 
     """As TensorRT-LLM's would be without ``return_log_probs``, or divided by their length."""
     paths = [[3, END], [4, END], [5, END]][: len(log_probs)]
     with pytest.raises(ModelOutputError, match=r"distinct beams sum to .* expected at most 1"):
-        _world(SMALL).decoder.decode(paths, log_probs, top_k=2)
+        _world(SMALL).decode(_beams(paths, log_probs), 2)
 
 
 @st.composite
@@ -396,8 +334,7 @@ def test_stock_beams_give_what_their_distinct_complete_ones_add_up_to(
     given_out = [
         [*beam, END, 3] if keeps_terminator and len(beam) < length else [*beam] for beam in beams
     ]
-    paths = [complete_path(beam, terminator=END, output_length=length) for beam in given_out]
-    forecast = world.decoder.decode(paths, log_probs, top_k=top_k)
+    forecast = world.decode(_beams(given_out, log_probs), top_k)
 
     expected: dict[int, float] = {}
     for path in complete & world.names.keys():
@@ -425,13 +362,12 @@ def test_stock_beams_give_what_their_distinct_complete_ones_add_up_to(
 
 
 def test_equally_probable_advertisers_come_by_rising_id() -> None:
-    forecast = _decode({(4, END): 0.25, (3, END): 0.25}, [0.05], 2)
+    forecast = _decode({(4, END): 0.25, (3, END): 0.25}, 0.05, 2)
     assert forecast.advertiser_ids.tolist() == [110, 120]
 
 
 def test_rounding_gives_no_probability_above_one() -> None:
-    decoder = _world(SMALL).decoder
-    forecast = decoder.decode([[3, END]], [1e-5], top_k=1, excluded_ids=None)
+    forecast = _world(SMALL).decode(_beams([[3, END]], [1e-5]), 1)
     assert forecast.log_probs.tolist() == [0.0]
     assert forecast.missing_mass == 0.0
 

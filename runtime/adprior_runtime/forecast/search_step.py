@@ -1,0 +1,133 @@
+"""The second step of a forecast: the language model's most probable names of the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from adprior_runtime.bundle import (
+    ADVERTISERS_DIRECTORY,
+    ONNX_MODEL_FILE,
+    TRIE_DIRECTORY,
+    Bundle,
+)
+from adprior_runtime.catalogue.advertisers import Advertisers
+from adprior_runtime.catalogue.trie import Trie
+from adprior_runtime.engines.onnx import OnnxEngine
+from adprior_runtime.forecast.beams import Beams
+from adprior_runtime.search.candidates import CandidateScores
+from adprior_runtime.search.limits import SearchLimits
+from adprior_runtime.search.rounding import require_error
+from adprior_runtime.search.search import SearchSettings, TrieSearch, stop_if_cancelled
+
+_BOUNDED_ROWS: Final = 16_384
+_NOBODY: Final = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchedUser:
+    """What a search found, and what else it can tell at little cost.
+
+    Attributes:
+        beams: The names found.
+        extended_tokens: Tokens that went through the model after the prompt.
+        search: The search, which can score candidates.
+        advertisers: The catalogue.
+    """
+
+    beams: Beams
+    extended_tokens: int
+    search: TrieSearch
+    advertisers: Advertisers
+
+    def score(self, candidate_ids: npt.NDArray[np.int64]) -> CandidateScores:
+        """Score candidates by id: int64 [candidates]; see `TrieSearch.score_ids`."""
+        return self.search.score_ids(self.advertisers, candidate_ids)
+
+    def bound_catalogue(self) -> npt.NDArray[np.float64]:
+        """Bound every advertiser's log-probability, without another pass: [advertisers]."""
+        count = len(self.advertisers.ids)
+        # In parts: names are looked at as a matrix, as wide as the longest of them.
+        parts = [
+            self.search.score(np.arange(start, min(start + _BOUNDED_ROWS, count)), token_budget=0)
+            for start in range(0, count, _BOUNDED_ROWS)
+        ]
+        return np.concatenate([part.log_probs for part in parts])
+
+
+class SearchStep:
+    """Searches one bundle's catalogue with its language model.
+
+    Args:
+        bundle: With the ONNX model.
+        threads: Of one forward pass; 0 takes the processors this process may use.
+        device: ``cpu`` or ``cuda``.
+
+    Attributes:
+        limits: What a request may ask for. The step itself takes more.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int = 0, device: str = "cpu") -> None:
+        self._engine = OnnxEngine(
+            bundle.path(ONNX_MODEL_FILE),
+            threads=threads,
+            head_ids=bundle.manifest.prompt_head_ids,
+            device=device,
+        )
+        require_error(bundle.manifest, is_half=self._engine.is_half)
+        self._trie = Trie.load(bundle.path(TRIE_DIRECTORY))
+        self._advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
+        self._settings = SearchSettings.of(bundle.manifest)
+        self.limits = SearchLimits.of(bundle.manifest, len(self._trie.leaf_nodes))
+
+    def run(
+        self,
+        prompt_ids: Sequence[int],
+        *,
+        top_k: int,
+        beam_width: int | None = None,
+        excluded_ids: npt.NDArray[np.int64] = _NOBODY,
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> SearchedUser:
+        """Search for one user's most probable advertisers.
+
+        Args:
+            prompt_ids: The prompt's tokens.
+            top_k: How many advertisers are wanted.
+            beam_width: Prefixes of one depth that are expanded; None takes the bundle's.
+            excluded_ids: Advertisers that must not come out.
+            is_cancelled: Asked before each forward pass.
+
+        Raises:
+            SearchCancelledError: ``is_cancelled`` said so.
+            InvalidRequestError: The model does not take such a prompt.
+        """
+        excluded = self._advertisers.rows_of(excluded_ids)
+        stop_if_cancelled(is_cancelled)
+        search = TrieSearch(
+            self._engine,
+            self._trie,
+            self._engine.prefill(prompt_ids),
+            self._settings.for_top_k(top_k, beam_width),
+            excluded_rows=excluded[excluded >= 0],
+            is_cancelled=is_cancelled,
+        )
+        result = search.run(top_k)
+        output_ids, lengths = self._trie.paths(result.leaves)
+        beams = Beams(
+            output_ids=output_ids,
+            lengths=lengths,
+            log_probs=result.log_probs,
+            proved_top_k=top_k if result.exact else 0,
+            frontier_log_mass=result.frontier_log_mass,
+        )
+        return SearchedUser(
+            beams=beams,
+            extended_tokens=result.extended_tokens,
+            search=search,
+            advertisers=self._advertisers,
+        )

@@ -1,0 +1,91 @@
+"""The last step of a ranking: candidates looked up in a forecast, then the prior head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, HEAD_FILE, Bundle
+from adprior_runtime.catalogue.advertisers import Advertisers
+from adprior_runtime.head.features import (
+    CandidatePriors,
+    candidate_priors,
+    validate_head_request,
+    validate_scores,
+)
+from adprior_runtime.head.head import Adjusted, PriorHead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownForecast:
+    """A forecast that candidates are ranked with: live, or one that the caller stored.
+
+    Attributes:
+        advertiser_ids: int64 [k].
+        log_probs: float32 [k].
+        missing_mass: Upper bound on the catalogue's probability that it does not show.
+        exact: Its certificate.
+    """
+
+    advertiser_ids: npt.NDArray[np.int64]
+    log_probs: npt.NDArray[np.float32]
+    missing_mass: float
+    exact: bool
+
+
+class HeadStep:
+    """Ranks candidates with one bundle's head.
+
+    Attributes:
+        head: The bundle's; fitted with its catalogue, forecasts and engine.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.head = PriorHead(bundle.path(HEAD_FILE))
+        self.head.require_belongs(bundle.manifest)
+        self._advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
+        self._forecast_k = bundle.forecast_k
+
+    def run(
+        self,
+        forecast: KnownForecast,
+        candidate_ids: npt.NDArray[np.int64],
+        base_logits: npt.NDArray[np.float32],
+        scored_log_probs: npt.NDArray[np.float32] | None = None,
+        scored_exact: npt.NDArray[np.bool_] | None = None,
+    ) -> tuple[Adjusted, CandidatePriors]:
+        """Adjust one user's candidates.
+
+        Args:
+            forecast: What is known of the user.
+            candidate_ids: int64 [n].
+            base_logits: float32 [n].
+            scored_log_probs: float32 [n], from an engine that scored the candidates.
+            scored_exact: bool [n], likewise.
+
+        Raises:
+            InvalidRequestError: Lengths differ, or a value is impossible.
+            ModelOutputError: The engine's scores do not fit the candidates.
+        """
+        validate_scores(candidate_ids, scored_log_probs, scored_exact)
+        validate_head_request(
+            forecast_ids=forecast.advertiser_ids,
+            forecast_log_probs=forecast.log_probs,
+            missing_mass=forecast.missing_mass,
+            candidate_ids=candidate_ids,
+            base_logits=base_logits,
+        )
+        priors = candidate_priors(
+            forecast_ids=forecast.advertiser_ids,
+            forecast_log_probs=forecast.log_probs,
+            missing_mass=forecast.missing_mass,
+            forecast_exact=forecast.exact,
+            forecast_k=self._forecast_k,
+            candidate_ids=candidate_ids,
+            advertisers=self._advertisers,
+            scored_log_probs=scored_log_probs,
+            scored_exact=scored_exact,
+        )
+        return self.head.adjust(base_logits, priors), priors

@@ -1,0 +1,68 @@
+"""The limits of one request's search: how many advertisers, and how wide a beam."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from adprior_runtime.bundle import Manifest
+from adprior_runtime.contract import BEAM_WIDTH, MAX_TOP_K, TOP_K
+from adprior_runtime.errors import InvalidRequestError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchLimits:
+    """What one deployment allows.
+
+    Attributes:
+        default_top_k: Advertisers of a request that does not say how many.
+        max_top_k: The most that a request may ask for.
+        max_beam_width: The widest beam: it costs as much as that many advertisers.
+    """
+
+    default_top_k: int
+    max_top_k: int
+    max_beam_width: int
+
+    @classmethod
+    def of(cls, manifest: Manifest, names: int) -> SearchLimits:
+        """Return the limits of a bundle.
+
+        Args:
+            manifest: The bundle's.
+            names: Names of its catalogue, aliases included. If they are no more than the bundle
+                allows, no request costs more, whatever it asks for.
+        """
+        allowed = max(manifest.max_top_k, manifest.forecast_k)
+        max_top_k = MAX_TOP_K if names <= allowed else allowed
+        return cls(
+            default_top_k=manifest.forecast_k,
+            max_top_k=max_top_k,
+            max_beam_width=max(max_top_k, manifest.beam_width),
+        )
+
+    def top_k(self, asked: int | None) -> int:
+        """Return how many advertisers to find.
+
+        Raises:
+            InvalidRequestError: ``TOP_K`` is out of range.
+        """
+        if asked is None:
+            return self.default_top_k
+        if not 1 <= asked <= self.max_top_k:
+            source = "" if self.max_top_k == MAX_TOP_K else ", the bundle's max_top_k"
+            raise InvalidRequestError(
+                f"{TOP_K}: found {asked}, expected 1 to {self.max_top_k}{source}"
+            )
+        return asked
+
+    def beam_width(self, asked: int) -> int:
+        """Return how many prefixes of one depth to expand.
+
+        Raises:
+            InvalidRequestError: ``beam_width`` is out of range.
+        """
+        if not 1 <= asked <= self.max_beam_width:
+            raise InvalidRequestError(
+                f"{BEAM_WIDTH}: found {asked}, expected 1 to {self.max_beam_width}"
+            )
+        return asked
