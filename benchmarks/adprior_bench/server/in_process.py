@@ -88,7 +88,7 @@ class InProcess:
         )
         ids = np.array(request.candidate_ids, dtype=np.int64)
         logits = np.array(request.base_logits, dtype=np.float32)
-        return lambda: self._head.run(known, ids, logits)
+        return lambda: self._head.run(known, ids, logits)[0]
 
 
 @dataclass(frozen=True, slots=True)
