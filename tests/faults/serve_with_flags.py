@@ -12,8 +12,7 @@ from typing import Any
 from unittest import mock
 
 from adprior_runtime import cli
-from adprior_runtime.server import launch
-from adprior_runtime.server import tritonserver as server
+from adprior_runtime.server.launch import Launch
 
 
 def main(arguments: list[str]) -> int:
@@ -21,10 +20,12 @@ def main(arguments: list[str]) -> int:
     place = arguments.index("--")
     flags, options = arguments[:place], arguments[place + 1 :]
 
-    def compose_more(*args: Any, **kwargs: Any) -> list[str]:
-        return [*launch.compose_command(*args, **kwargs), *flags]
+    compose = Launch.command
 
-    with mock.patch.object(server, "compose_command", compose_more):
+    def compose_more(*args: Any) -> list[str]:
+        return [*compose(*args), *flags]
+
+    with mock.patch.object(Launch, "command", compose_more):
         return cli.main(["serve", *options])
 
 

@@ -26,7 +26,7 @@ from adprior_bench.server.perf_analyzer import PerfAnalyzer
 from adprior_bench.server.running_server import call_metadata
 from adprior_client import ClientConfig
 from adprior_runtime.errors import AdpriorError
-from adprior_runtime.server.process_arguments import blank_arguments
+from adprior_runtime.server.processes import blank_arguments
 
 _WINDOWS: Final = 3
 """perf_analyzer measures in windows and reports them together."""

@@ -15,13 +15,8 @@ from adprior_runtime.repository.checks.engine import require_engine_place, serve
 from adprior_runtime.repository.checks.findings import Level
 from adprior_runtime.server.access import Access
 from adprior_runtime.server.installation import find_installation
-from adprior_runtime.server.supervision import (
-    Restarts,
-    StopRequested,
-    keep_previous,
-    serve_on,
-    signals_stop,
-)
+from adprior_runtime.server.log import keep_previous
+from adprior_runtime.server.supervision import Restarts, StopRequested, serve_on, signals_stop
 from adprior_runtime.server.tritonserver import TritonServer
 from adprior_runtime.terminal.options import number_from_zero, positive_number
 

@@ -1,4 +1,4 @@
-"""The tritonserver process: its command line, and how it is started."""
+"""How a tritonserver process is started: its files, its command line, and its process group."""
 
 from __future__ import annotations
 
@@ -6,80 +6,124 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from adprior_runtime.contract import CPU_CONFIG_NAME
+from adprior_runtime.contract import CPU_CONFIG_NAME, DEVICE_VARIABLE
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.server.access import Access
 from adprior_runtime.server.endpoints import Endpoints
-from adprior_runtime.server.installation import Installation
+from adprior_runtime.server.installation import Installation, find_installation
 from adprior_runtime.server.scratch import Scratch
 
 EXIT_TIMEOUT_S: Final = 10
 """How long a stopping server waits for requests in flight."""
 
-# Becomes the server, which the kernel tells to stop when its parent is gone. It is a process of its
-# own since code between fork and exec is not safe beside threads, gRPC's for one.
+# This program becomes the server, which the kernel stops when the parent is gone. It is a separate
+# process because code between fork and exec is not safe beside threads, such as gRPC's.
 _END_WITH_PARENT: Final = f"""
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, {int(signal.SIGTERM)})  # PR_SET_PDEATHSIG
-if os.getppid() == int(sys.argv[1]):  # else it went before we asked
+if os.getppid() == int(sys.argv[1]):  # else the parent ended before this call
     os.execv(sys.argv[2], sys.argv[2:])
 """
-_PRIVATE: Final = 0o077
-"""The server's umask: what it writes is its own."""
+_UMASK: Final = 0o077
+"""Nobody else can read what the server writes."""
 
 
-def compose_command(
-    installation: Installation,
-    repository: Path,
-    endpoints: Endpoints,
-    *,
-    config_name: str | None = CPU_CONFIG_NAME,
-    backend_directory: Path | None = None,
-    shared_memory_prefix: str = "adprior",
-    access: Access | None = None,
-) -> list[str]:
-    """Return the server's command line.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What a server is started with.
 
-    Args:
-        installation: The server.
+    Attributes:
         repository: The model repository.
         endpoints: Where it listens.
-        config_name: Which ``configs/NAME.pbtxt`` to prefer; None for ``config.pbtxt`` alone.
-        backend_directory: The backends, where the server does not have its own.
-        shared_memory_prefix: Begins the names of the Python backend's files in ``/dev/shm``.
-        access: Who may ask it what; by default anyone, but for what changes the server.
+        access: Who may call what; by default everyone may call what does not change the server.
+        config_name: The ``configs/NAME.pbtxt`` to prefer; None for ``config.pbtxt`` alone.
+        device: The device of the embedded engine, ``cpu`` or ``cuda``.
+        backends: Directories of further backends written in Python, for the embedded server.
+        log_file: The file for the server's log; None for one that is removed with the server.
     """
-    access = Access() if access is None else access
-    command = [
-        str(installation.binary),
-        f"--model-repository={repository.absolute()}",
-        "--disable-auto-complete-config",
-        "--exit-on-error=true",
-        "--strict-readiness=true",
-        f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
-        f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
-        f"--grpc-address={endpoints.host}",
-        f"--http-address={endpoints.http_host}",
-        f"--metrics-address={endpoints.metrics_host}",
-        *(f"{flag}={port}" for flag, port in endpoints.ports.items()),
-    ]
-    if config_name is not None:
-        command.append(f"--model-config-name={config_name}")
-    if backend_directory is not None:
-        command.append(f"--backend-directory={backend_directory}")
-    return [*command, *access.flags()]
+
+    repository: Path
+    endpoints: Endpoints
+    access: Access = field(default_factory=Access)
+    config_name: str | None = CPU_CONFIG_NAME
+    device: str = "cpu"
+    backends: Sequence[Path] = ()
+    log_file: Path | None = None
+
+    def start(self) -> tuple[subprocess.Popen[bytes], Path, Scratch]:
+        """Start the process; return it, its log file and its scratch directory.
+
+        Raises:
+            InvalidInputError: The log file cannot be written, or the server on PATH is given
+                further backends.
+            EnvironmentProblemError: There is no server that this machine can run.
+        """
+        installation = find_installation()
+        if self.backends and not installation.is_embedded:
+            raise InvalidInputError(
+                f"{self.backends[0]}: {installation.binary} has backends of its own; "
+                "put further ones there"
+            )
+        scratch = Scratch.make()
+        log_file = (self.log_file or scratch.directory / "server.log").absolute()
+        try:
+            backend_directory = None
+            if installation.is_embedded:
+                backend_directory = scratch.directory / "backends"
+                installation.copy_backends(backend_directory, self.backends)
+            command = self.command(installation, backend_directory, scratch.directory.name)
+            environment = installation.environment() | {DEVICE_VARIABLE: self.device}
+            process = _spawn(command, environment, scratch, log_file)
+        except BaseException:
+            scratch.remove()
+            raise
+        return process, log_file, scratch
+
+    def command(
+        self,
+        installation: Installation,
+        backend_directory: Path | None = None,
+        shared_memory_prefix: str = "adprior",
+    ) -> list[str]:
+        """Return the server's command line.
+
+        Args:
+            installation: The server.
+            backend_directory: The backends, where the server does not have its own.
+            shared_memory_prefix: How the names of the Python backend's files in ``/dev/shm`` begin.
+        """
+        optional = {
+            "--model-config-name": self.config_name,
+            "--backend-directory": backend_directory,
+        }
+        return [
+            str(installation.binary),
+            f"--model-repository={self.repository.absolute()}",
+            "--disable-auto-complete-config",
+            "--exit-on-error=true",
+            "--strict-readiness=true",
+            f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
+            f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
+            f"--grpc-address={self.endpoints.host}",
+            f"--http-address={self.endpoints.http_host}",
+            f"--metrics-address={self.endpoints.metrics_host}",
+            *(f"{flag}={port}" for flag, port in self.endpoints.ports.items()),
+            *(f"{flag}={value}" for flag, value in optional.items() if value is not None),
+            *self.access.flags(),
+        ]
 
 
-def spawn(
+def _spawn(
     command: list[str], environment: dict[str, str], scratch: Scratch, log_file: Path
 ) -> subprocess.Popen[bytes]:
-    """Start ``command`` in ``scratch`` and a process group of its own, all output to a file.
+    """Start ``command`` in a process group of its own, away from the source tree.
 
-    Raises:
-        InvalidInputError: The log file cannot be written.
+    The Python stub has ``''`` on ``sys.path``, so its working directory is the scratch directory.
     """
     try:
         log = log_file.open("wb")
@@ -90,11 +134,11 @@ def spawn(
             [sys.executable, "-I", "-S", "-c", _END_WITH_PARENT, str(os.getpid()), *command],
             cwd=scratch.directory,
             pass_fds=[scratch.descriptor],
-            # With this one, tritonserver would open Vertex AI's endpoint to the network.
+            # With this variable, tritonserver would open Vertex AI's endpoint to the network.
             env={name: value for name, value in environment.items() if name != "AIP_MODE"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             process_group=0,
-            umask=_PRIVATE,
+            umask=_UMASK,
         )

@@ -1,7 +1,8 @@
-"""Why a tritonserver did not start: one line, taken out of its log."""
+"""The server's log file: kept across starts, and read for the reason of a failure."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Final
@@ -28,10 +29,10 @@ _ABORTED: Final = re.compile(
     r"(?:\n\s*what\(\):\s*(?P<what>.+))?",
     re.MULTILINE,
 )
-_GIVEN_UP: Final = re.compile(
+_MODEL_ABORTED: Final = re.compile(
     r"Stub process '[^']+' is not healthy|Failed to obtain the health mutex"
 )
-# Said on every machine without a GPU, of no consequence.
+# The two errors left out appear on every machine without a GPU, and do not matter.
 _LOGGED_ERROR: Final = re.compile(
     r'^E\d{4} \S+ \d+ \S+\] "?+((?!CudaDriverHelper|unable to create stream).+)$', re.MULTILINE
 )
@@ -42,10 +43,17 @@ _READ_BYTES: Final = 256 * 1024
 _OWN_LINE: Final = re.compile(rb"^[IWE]\d{4} \d\d:\d\d:\d\d", re.MULTILINE)
 
 
-def has_begun(log_file: Path) -> bool:
-    """Return whether a server has written a line of its own, by when it has read its flags.
+def keep_previous(log_file: Path | None) -> None:
+    """Rename the log of a server that ended to ``FILE.previous``: the next one overwrites it."""
+    if log_file is not None and log_file.is_file() and not log_file.is_symlink():
+        with contextlib.suppress(OSError):  # a directory that cannot be written
+            log_file.replace(log_file.with_name(f"{log_file.name}.previous"))
 
-    Others may come before: a dynamic linker's, say.
+
+def has_begun(log_file: Path) -> bool:
+    """Whether the server has written a line of its own, and so has read its flags.
+
+    Other lines may come before, such as the dynamic linker's.
     """
     try:
         with log_file.open("rb") as file:
@@ -55,10 +63,10 @@ def has_begun(log_file: Path) -> bool:
 
 
 def explain_failure(log_file: Path) -> AdpriorError | None:
-    """Return what a server's log says it failed of, as an error to raise; None if it says nothing.
+    """Return the reason of a failure as an error to raise; None if the log does not give one.
 
-    An error of ours, raised by a model while it loaded, comes back as itself. What is read is the
-    end of the log, where a server that did not start tells why.
+    An error of ours that a model raised while it loaded becomes the same error again. Only the end
+    of the log is read, where a server that did not start gives the reason.
     """
     text = _read_end(log_file)
     reasons = [
@@ -69,22 +77,22 @@ def explain_failure(log_file: Path) -> AdpriorError | None:
         if raised := _RAISED.search(why):
             return _ERRORS[raised["error"]](f"model {model}: {raised['message']}")
     for model, why in reasons:
-        # Of an engine that cannot be read, TensorRT tells why on lines of its own.
-        if told := explain_gpu_fault(text if "deserialize" in why else why):
-            return EnvironmentProblemError(f"model {model}: {told}")
+        # TensorRT explains on other lines why an engine cannot be read.
+        if fault := explain_gpu_fault(text if "deserialize" in why else why):
+            return EnvironmentProblemError(f"model {model}: {fault}")
     if reasons:
         model, why = reasons[0]
-        failed = ServerAbortedError if _GIVEN_UP.search(why) else ArtefactError
+        failed = ServerAbortedError if _MODEL_ABORTED.search(why) else ArtefactError
         return failed(f"model {model} did not load: {why}")
     if fatal := _FATAL.findall(text):
-        # The last words are mostly "failed to load all models"; the log knows more.
+        # The last line is mostly "failed to load all models"; earlier ones are more precise.
         why = (_LOGGED_ERROR.findall(text) or fatal)[-1]
         return EnvironmentProblemError(f"tritonserver: {_one_line(why)}")
     if aborted := _ABORTED.search(text):
         kind, what = aborted["kind"], aborted["what"]
-        # Boost's exceptions say nothing but their own name.
-        told = kind if what in {None, kind} else f"{kind}: {_one_line(what)}"
-        return ServerAbortedError(f"tritonserver aborted by itself: {told}")
+        # The text of Boost's exceptions is only their own name.
+        reason = kind if what in {None, kind} else f"{kind}: {_one_line(what)}"
+        return ServerAbortedError(f"tritonserver aborted by itself: {reason}")
     return None
 
 

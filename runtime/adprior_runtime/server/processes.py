@@ -1,20 +1,26 @@
-"""The processes that a tritonserver runs its Python models in, and whether they still live.
+"""The server's processes, as ``/proc`` shows them: which run a model, which have ended, and tokens.
 
-Triton does not start one again that ended, of late versions (from 24.06 on), and goes on to say
-that it is ready: requests for that model then wait for ever. So whoever runs the server watches.
+Late versions of Triton (24.06 and later) do not start a model's process again when it ends, and
+still report that they are ready: requests for that model would wait for ever. So the parent watches
+these processes.
+
+Every user of the machine can list a process's arguments, and tritonserver takes its tokens as flags
+only. Once it has read them, the parent overwrites them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 _STUB: Final = "triton_python_backend_stub"
+_ARG_START, _ARG_END = 45, 46
+"""Positions of ``arg_start`` and ``arg_end`` in ``/proc/PID/stat``, behind the name."""
 
 
 def find_model_processes(server_pid: int) -> Mapping[int, str]:
-    """Return the model that each of a server's stubs runs, by process id."""
+    """Return the name of the model that each of a server's stubs runs, by process id."""
     models = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and _parent_and_state(int(entry.name))[0] == server_pid:
@@ -25,28 +31,57 @@ def find_model_processes(server_pid: int) -> Mapping[int, str]:
 
 
 def model_run_by(command: Sequence[str]) -> str | None:
-    """Return the model that a command line runs in a stub; None where it is no stub's."""
+    """Return the name of the model that a stub's command line runs; None for other programs."""
     if len(command) < 2 or Path(command[0]).name != _STUB:
         return None
     return Path(command[1]).parent.parent.name  # REPOSITORY/MODEL/VERSION/model.py
 
 
-def is_unasked_for(pid: int, parent: int) -> bool:
-    """Tell whether a child ended whose status its parent has not asked for: a zombie.
+def is_zombie(pid: int, parent: int) -> bool:
+    """Whether a child has ended, and its parent has not asked for its exit status.
 
-    A server asks for it where it ended the process itself, on unloading a model.
+    A server asks for it where it ended the process itself, when it unloads a model.
     """
     return _parent_and_state(pid) == (parent, "Z")
 
 
+def blank_arguments(pid: int, secrets: Iterable[str]) -> bool:
+    """Overwrite each secret in a child's arguments with asterisks.
+
+    Args:
+        pid: A child that has already copied its arguments.
+        secrets: Texts to look for.
+
+    Returns:
+        False where the system forbids it.
+    """
+    try:
+        numbers = _stat(pid)
+        start, end = int(numbers[_ARG_START]), int(numbers[_ARG_END])
+        with Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
+            memory.seek(start)
+            arguments = memory.read(end - start)
+            for secret in secrets:
+                arguments = arguments.replace(secret.encode(), b"*" * len(secret))
+            memory.seek(start)
+            memory.write(arguments)
+    except (OSError, ValueError, OverflowError, IndexError):
+        return False
+    return True
+
+
 def _parent_and_state(pid: int) -> tuple[int | None, str]:
-    # pid (name) state ppid ...: the name may hold blanks and brackets.
-    fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    fields = _stat(pid)
     return (int(fields[1]), fields[0]) if len(fields) > 1 else (None, "")
+
+
+def _stat(pid: int) -> list[str]:
+    # pid (name) state ppid ...: the name may contain blanks and brackets.
+    return _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
 
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text(errors="replace")
+        return file.read_text(encoding="utf-8", errors="replace")
     except OSError:  # it ended meanwhile
         return ""

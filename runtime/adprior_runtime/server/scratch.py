@@ -1,7 +1,7 @@
-"""A server's own directory, and what one that was killed left: found by its lock, and removed.
+"""The server's scratch directory and shared memory; removes those of servers that were killed.
 
-The lock is held by whoever has its descriptor open: the command, and the server that inherits it.
-The kernel lets go of it when the last of them is gone, however it went.
+Each directory has a lock, held by the processes that have its descriptor open: the command, and the
+server that inherits it. The kernel releases it when the last of them ends, in whatever way.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Scratch:
     """A directory that lives as long as a server does, with the server's shared memory.
 
     Attributes:
-        directory: Where it is; its name begins the names of the shared memory.
-        descriptor: Of the lock, for the server to inherit.
+        directory: Its path; the names of the shared memory begin with its name.
+        descriptor: The lock's, for the server to inherit.
     """
 
     def __init__(self, directory: Path, descriptor: int) -> None:
@@ -36,11 +36,11 @@ class Scratch:
 
     @classmethod
     def make(cls) -> Self:
-        """Make one, and remove those of servers that were killed."""
+        """Make a scratch directory, and remove those of servers that were killed."""
         _remove_abandoned(Path(tempfile.gettempdir()))
         directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
         descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        with contextlib.suppress(OSError):  # a file system without locks: then nobody removes any
+        with contextlib.suppress(OSError):  # without locks, none is ever removed
             fcntl.flock(descriptor, fcntl.LOCK_SH)
         return cls(directory, descriptor)
 
@@ -49,7 +49,7 @@ class Scratch:
         yield from _regions(self.directory)
 
     def remove(self) -> None:
-        """Remove it and the shared memory; once more does nothing."""
+        """Remove directory and shared memory; a second call does nothing."""
         _remove(self.directory)
         with contextlib.suppress(OSError):
             os.close(self.descriptor)
@@ -68,7 +68,7 @@ def _remove_if_abandoned(lock: Path) -> None:
         return
     descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
     try:
-        # One with nothing but the lock was made a moment ago, and is about to be locked.
+        # A directory that holds only the lock was just made, and is about to be locked.
         others = [path for path in lock.parent.iterdir() if path.name != _LOCK]
         if others:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -78,7 +78,7 @@ def _remove_if_abandoned(lock: Path) -> None:
 
 
 def _remove(directory: Path) -> None:
-    # A server that was killed, or told to stop while it loaded, leaves its shared memory.
+    # A server that was killed, or stopped while it loaded, leaves its shared memory.
     for region in _regions(directory):
         region.unlink(missing_ok=True)
     shutil.rmtree(directory, ignore_errors=True)

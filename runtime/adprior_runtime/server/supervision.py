@@ -1,8 +1,7 @@
-"""A server kept running: started again when it ends by itself, drained when it is stopped."""
+"""Keeps a server running: restarts it when it ends by itself, drains it when it is stopped."""
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import sys
 import time
@@ -10,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
 from typing import Final, Protocol, TypeVar
 
@@ -18,24 +16,24 @@ from adprior_runtime.errors import AdpriorError, ArtefactError
 
 _MINUTES: Final = 10
 _STEADY_S: Final = 10.0
-"""A server that ran for so long is started again at once."""
+"""A server that ran this long is started again at once."""
 _LONGEST_PAUSE_S: Final = 30.0
 
 
 class Supervised(Protocol):
-    """What is kept of a `TritonServer`."""
+    """The part of `TritonServer` that supervision uses."""
 
     def wait(self) -> int:
         """Block until it ends by itself."""
 
     def failure(self) -> AdpriorError:
-        """Tell why it did."""
+        """Return why it ended."""
 
     def serve_on(self, seconds: float) -> None:
-        """Wait for so long, or until it ends."""
+        """Wait ``seconds``, or until it ends."""
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it."""
 
     def stop(self) -> None:
         """End it, and clean up."""
@@ -45,11 +43,11 @@ _Server = TypeVar("_Server", bound=Supervised)
 
 
 class StopRequested(BaseException):
-    """A signal came that asks to stop.
+    """A signal asks to stop.
 
     Attributes:
-        is_orderly: Whether callers are to be let go first: SIGTERM, of an init system. Who sits at
-            the terminal wants to be rid of it.
+        is_orderly: Whether to drain callers first: SIGTERM, which init systems send. A user at the
+            terminal wants the command to end.
     """
 
     def __init__(self, number: int) -> None:
@@ -62,8 +60,8 @@ class Restarts:
     """How often a server may be started again, and after what pause.
 
     Attributes:
-        most: In ten minutes; 0 for never.
-        clock: Seconds, rising.
+        most: Restarts in ten minutes; 0 for none.
+        clock: Returns monotonic seconds.
     """
 
     most: int
@@ -72,10 +70,10 @@ class Restarts:
     _in_a_row: int = 0
 
     def pause_s(self, ran_s: float) -> float | None:
-        """Return how long to wait before the next start; None where there is to be none.
+        """Return how long to wait before the next start; None if there must be none.
 
         Args:
-            ran_s: How long the last one ran; 0 where it did not start.
+            ran_s: How long the last server ran; 0 if it did not start.
         """
         now = self.clock()
         while self._at and self._at[0] <= now - 60 * _MINUTES:
@@ -103,16 +101,16 @@ def serve_on(
     """Keep a server running until too much goes wrong, or `StopRequested` is raised.
 
     Args:
-        start: Starts one.
-        announce: Says that it is ready.
-        restarts: How often, and with what pauses.
-        drain_s: How long a server that is asked to stop serves on.
+        start: Starts a server.
+        announce: Reports that it is ready.
+        restarts: How often to restart, and with what pauses.
+        drain_s: How long a server that is asked to stop goes on serving.
 
     Returns:
-        Why the last one ended.
+        Why the last server ended.
 
     Raises:
-        AdpriorError: The first did not start.
+        AdpriorError: The first server did not start.
     """
     server: _Server | None = start()
     failure: AdpriorError
@@ -124,13 +122,17 @@ def serve_on(
         if pause_s is None:
             return failure
         after = f" after {pause_s:g} s" if pause_s else ""
-        _tell(f"the server stopped: {failure}; starting it again{after} ({restarts})")
+        print(
+            f"adprior serve: the server stopped: {failure}; starting it again{after} ({restarts})",
+            file=sys.stderr,
+            flush=True,
+        )
         time.sleep(pause_s)
         try:
             server = start()
-        except ArtefactError as error:  # what is damaged stays so
+        except ArtefactError as error:  # a damaged repository stays damaged
             return error
-        except AdpriorError as error:  # a port may come free, a busy machine have time
+        except AdpriorError as error:  # a port may become free, a busy machine idle
             server, failure = None, error
 
 
@@ -161,32 +163,21 @@ def _drain(server: Supervised, drain_s: float) -> None:
         server.kill()
 
 
-def _tell(line: str) -> None:
-    print(f"adprior serve: {line}", file=sys.stderr, flush=True)
-
-
-def keep_previous(log_file: Path | None) -> None:
-    """Move the log of a server that ended aside: the next one writes its own anew."""
-    if log_file is not None and log_file.is_file() and not log_file.is_symlink():
-        with contextlib.suppress(OSError):  # a directory that cannot be written
-            log_file.replace(log_file.with_name(f"{log_file.name}.previous"))
-
-
 @contextmanager
 def signals_stop() -> Iterator[None]:
     """Turn the first two SIGINT, SIGTERM or SIGHUP into `StopRequested`; ignore more of them.
 
-    The second is for who does not want to wait for what the first one began.
+    The second one ends the wait that the first began.
     """
     stopping = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     previous = {each: signal.getsignal(each) for each in stopping}
-    came: list[int] = []
+    received = 0
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        came.append(number)
-        if len(came) > 2:
-            return
-        raise StopRequested(number)
+        nonlocal received
+        received += 1
+        if received <= 2:
+            raise StopRequested(number)
 
     for each in stopping:
         signal.signal(each, stop)

@@ -3,10 +3,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
-from adprior_runtime.server.processes import find_model_processes, is_unasked_for
+from adprior_runtime.server.processes import blank_arguments, find_model_processes, is_zombie
+
+SECRET = "a-secret-that-others-must-not-read"
 
 
 def test_stubs_are_found_and_told_apart_when_they_end(tmp_path: Path) -> None:
@@ -16,15 +19,15 @@ def test_stubs_are_found_and_told_apart_when_they_end(tmp_path: Path) -> None:
         found = find_model_processes(os.getpid())
         assert process.pid in found
         assert other.pid not in found
-        assert not is_unasked_for(process.pid, os.getpid())
+        assert not is_zombie(process.pid, os.getpid())
         other.kill()
         process.kill()
         deadline = time.monotonic() + 10
-        while not is_unasked_for(process.pid, os.getpid()):
+        while not is_zombie(process.pid, os.getpid()):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         process.wait()
-        assert not is_unasked_for(process.pid, os.getpid())
+        assert not is_zombie(process.pid, os.getpid())
 
 
 def test_a_model_is_named_by_its_directory(tmp_path: Path) -> None:
@@ -41,5 +44,28 @@ def test_a_model_is_named_by_its_directory(tmp_path: Path) -> None:
 
 
 def test_another_processs_child_is_not_ours() -> None:
-    assert not is_unasked_for(os.getpid(), parent=os.getpid())
+    assert not is_zombie(os.getpid(), parent=os.getpid())
     assert find_model_processes(2**22 + 1) == {}
+
+
+def test_a_childs_secret_is_blanked_and_stays_with_the_child() -> None:
+    code = "import sys; kept = sys.argv[1]; print('ready', flush=True); input(); print(kept)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, f"--token={SECRET}", "behind"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        assert blank_arguments(child.pid, [SECRET])
+        arguments = Path(f"/proc/{child.pid}/cmdline").read_text().split("\0")
+        assert arguments[-3:] == [f"--token={'*' * len(SECRET)}", "behind", ""]
+        told, _ = child.communicate("\n")
+    assert told == f"--token={SECRET}\n"
+
+
+def test_a_process_that_is_gone_is_left_alone() -> None:
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as child:
+        child.wait()
+    assert not blank_arguments(child.pid, [SECRET])

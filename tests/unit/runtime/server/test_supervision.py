@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +15,6 @@ from adprior_runtime.errors import (
 from adprior_runtime.server.supervision import (
     Restarts,
     StopRequested,
-    keep_previous,
     serve_on,
     signals_stop,
 )
@@ -137,20 +135,6 @@ def test_what_is_damaged_meanwhile_stays_so(pauses: list[float]) -> None:
 
     assert serve_on(start, nothing, Restarts(most=9)) is damaged
     assert pauses == [0]
-
-
-def test_the_log_of_the_last_one_is_kept_beside(tmp_path: Path) -> None:
-    log = tmp_path / "server.log"
-    keep_previous(None)
-    keep_previous(log)
-    log.write_text("why")
-    keep_previous(log)
-    assert not log.exists()
-    assert (tmp_path / "server.log.previous").read_text() == "why"
-    device = tmp_path / "stderr"
-    device.symlink_to(tmp_path / "server.log.previous")
-    keep_previous(device)
-    assert device.is_symlink()
 
 
 # --- stopped -------------------------------------------------------------------------------------
