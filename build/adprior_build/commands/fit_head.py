@@ -1,10 +1,9 @@
 """``adprior fit-head``: fit the prior head on ranking logs.
 
 The head is a regression with the ranker's logit as an offset, P(label) = sigmoid(z + g(x)): it
-learns only what the forecast adds to the ranker (arXiv 2605.27856; the design's "prior head"). A
-fifth of the requests is held out to measure it, and the head that is written is the one that was
-measured. A ranker's own recalibration, sigmoid(a z + b), is reported beside it: what that gains is
-not the forecast's.
+learns only what the forecast adds to the ranker (arXiv 2605.27856). A fifth of the requests is held
+out to measure it; the head that is measured is the one that is written. The report also shows the
+ranker's own recalibration, sigmoid(a z + b), whose gain is not the forecast's.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ from adprior_runtime.text.json_text import to_json
 EXAMPLE = """example:
   adprior fit-head --logs ranking.parquet --bundle BUNDLE --output head.onnx
 
-logs (Parquet, one row a candidate): request, advertiser_id, base_logit, label (0 or 1),
-  forecast_advertiser_ids, forecast_log_probs, missing_mass (null where there was no forecast);
+logs (Parquet, one row per candidate): request, advertiser_id, base_logit, label (0 or 1),
+  forecast_advertiser_ids, forecast_log_probs, missing_mass (null without a forecast);
   optional: exact (the forecast's certificate), bundle_id (compared with the bundle's)"""
 
 _HELD_OUT_SHARE: Final = 0.2
@@ -45,14 +44,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, required=True, help="bundle that made the forecasts")
     parser.add_argument("--output", type=Path, required=True, help="head to write (ONNX)")
     parser.add_argument(
-        "--variant", choices=tuple(VARIANTS), default="logistic", help="form of the head (logistic)"
+        "--variant",
+        choices=tuple(VARIANTS),
+        default="logistic",
+        help="form of the head: linear, or with bends and separate slopes for bounds (logistic)",
     )
-    parser.add_argument("--l2", type=float, default=1.0, help="penalty on squared weights (1)")
-    parser.add_argument("--clamp", type=float, default=2.0, help="most a logit may move (2)")
     parser.add_argument(
-        "--negative-rate", type=float, default=1.0, help="share of negatives kept in the log (1)"
+        "--l2", type=float, default=1.0, metavar="N", help="penalty on squared weights (1)"
     )
-    parser.add_argument("--json", action="store_true", help="the report as JSON")
+    parser.add_argument(
+        "--clamp", type=float, default=2.0, metavar="N", help="largest change of a logit (2)"
+    )
+    parser.add_argument(
+        "--negative-rate",
+        type=float,
+        default=1.0,
+        metavar="N",
+        help="share of the negatives that the log holds (1)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,13 +75,13 @@ def run(args: argparse.Namespace) -> int:
     bundle = Bundle.open(args.bundle, [ADVERTISERS_DIRECTORY])
     rows = read_ranking_log(args.logs, bundle)
     held_out = _hold_out(args.logs, rows)
-    # A negative kept with probability r has its log-odds raised by -log r in the log (He et al.,
-    # "Practical lessons from predicting clicks on ads", 2014); the ranker's logit is of all.
+    # Keeping a negative with probability r raises the log's log-odds by -log r (He et al.,
+    # "Practical lessons from predicting clicks on ads", 2014); the ranker's logit is of all rows.
     offsets = rows.base_logits.astype(np.float64) - np.log(args.negative_rate)
     head = _fit(args, rows, offsets, ~held_out)
     report = _make_report(args, bundle, head, rows, offsets, held_out)
     shown = to_json(report, indent=2) if args.json else _render(report)
-    # Last: whatever can go wrong has not, so there are a head and its report, or neither.
+    # Written last, so that a failure leaves neither a head nor a report.
     write_head(
         args.output,
         head,
@@ -84,26 +94,24 @@ def run(args: argparse.Namespace) -> int:
         ),
     )
     print(shown)
-    if report["log_loss_after"] > report["log_loss_before"]:
-        print(
-            f"adprior fit-head: warning: {args.output} makes the held-out log-loss worse",
-            file=sys.stderr,
-        )
-    for warning in _warnings(rows, bundle):
-        print(f"adprior fit-head: warning: {args.logs}: {warning}", file=sys.stderr)
+    for warning in _warnings(args, rows, bundle, report):
+        print(f"adprior fit-head: warning: {warning}", file=sys.stderr)
     return 0
 
 
-def _warnings(rows: RankingRows, bundle: Bundle) -> list[str]:
-    """Return what makes it doubtful that a log and a bundle belong together."""
+def _warnings(
+    args: argparse.Namespace, rows: RankingRows, bundle: Bundle, report: dict[str, Any]
+) -> list[str]:
     found = []
+    if report["log_loss_after"] > report["log_loss_before"]:
+        found.append(f"{args.output} makes the held-out log-loss worse")
     if rows.of_no_bundle:
         found.append(
-            f"{rows.of_no_bundle:,} of {rows.total:,} rows do not say which bundle made their "
-            f"forecasts; they were taken for those of {bundle.bundle_id}"
+            f"{args.logs}: {rows.of_no_bundle:,} of {rows.total:,} rows do not say which bundle "
+            f"made their forecasts; they were taken for those of {bundle.bundle_id}"
         )
     if rows.is_of_other_log:
-        found.append("simulated from a log that the bundle was not trained on")
+        found.append(f"{args.logs}: simulated from a log that the bundle was not trained on")
     return found
 
 
@@ -130,7 +138,7 @@ def _fit(
 
 
 def _hold_out(path: Path, rows: RankingRows) -> npt.NDArray[np.bool_]:
-    """Choose the rows of a fifth of the requests, by the requests' hashes: the same every time."""
+    """Choose the rows of a fifth of the requests, by their hashes: the same in every run."""
     requests = np.unique(rows.requests)
     if len(requests) < 2:
         raise InvalidInputError(
@@ -179,13 +187,21 @@ def _make_report(
     }
 
 
+def _weights(head: Head) -> dict[str, Any]:
+    """Return the weights of a linear head; none of another."""
+    if not isinstance(head, LogisticHead):
+        return {"bias": None, "weights": {}}
+    weights = dict(zip(FEATURE_NAMES, head.weights.tolist(), strict=True))
+    return {"bias": head.bias, "weights": weights}
+
+
 def _by_status(
     features: npt.NDArray[np.float32],
     before: _Float64Array,
     increments: _Float64Array,
     labels: _Float64Array,
 ) -> dict[str, dict[str, float]]:
-    """Return what the head does to candidates with a score, and to those with a bound alone."""
+    """Return the head's effect on candidates with an exact score, and on those with a bound."""
     exact = features[:, FEATURE_NAMES.index("is_exact")] > 0
     parts = {CandidateStatus.EXACT: exact, CandidateStatus.UPPER_BOUND: ~exact}
     return {
@@ -202,14 +218,6 @@ def _by_status(
     }
 
 
-def _weights(head: Head) -> dict[str, Any]:
-    """Return what people can read of a linear head, nothing of another."""
-    if not isinstance(head, LogisticHead):
-        return {"bias": None, "weights": {}}
-    weights = dict(zip(FEATURE_NAMES, head.weights.tolist(), strict=True))
-    return {"bias": head.bias, "weights": weights}
-
-
 def _render(report: dict[str, Any]) -> str:
     before, after = report["log_loss_before"], report["log_loss_after"]
     change = f" ({after / before - 1:+.2%})" if before > 0 else ""
@@ -221,7 +229,7 @@ def _render(report: dict[str, Any]) -> str:
 {"left out: off the catalogue":<30}{report["rows_off_catalogue"]:>12,}
 
 held-out log-loss  {before:.5f} before, {after:.5f} after{change}; \
-{report["log_loss_recalibrated"]:.5f} recalibrated alone
+{report["log_loss_recalibrated"]:.5f} only recalibrated
 {_render_statuses(report)}
 clamped            {report["clamped_share"]:.1%} of the held-out rows
 {_render_weights(report)}
@@ -232,7 +240,7 @@ def _render_statuses(report: dict[str, Any]) -> str:
     return "\n".join(
         f"  {status.replace('_', ' '):<17}{part['log_loss_before']:.5f} before, "
         f"{part['log_loss_after']:.5f} after; {part['rows']:,} rows, "
-        f"moved by {part['mean_increment']:+.3f} on average"
+        f"changed by {part['mean_increment']:+.3f} on average"
         for status, part in report["held_out_by_status"].items()
     )
 

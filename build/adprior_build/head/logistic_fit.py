@@ -1,4 +1,7 @@
-"""Logistic regression with an offset, by Newton's method."""
+"""Logistic regression with an offset, by Newton's method.
+
+scikit-learn's has no offset.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from adprior_runtime.errors import InvalidInputError
 
 _MAX_STEPS: Final = 100
 _RIDGE: Final = 1e-6
-"""Keeps Newton's system solvable where features are collinear; moves no optimum."""
+"""Keeps Newton's system solvable for collinear features; it moves no optimum."""
 
 _Float64Array = npt.NDArray[np.float64]
 
@@ -19,9 +22,9 @@ _Float64Array = npt.NDArray[np.float64]
 def fit_logistic(
     features: _Float64Array, offsets: _Float64Array, labels: _Float64Array, l2: float
 ) -> tuple[_Float64Array, float]:
-    """Fit P(label) = sigmoid(offset + b + w . x) by Newton's method with halved steps.
+    """Fit P(label) = sigmoid(offset + b + w . x) by Newton's method with step halving.
 
-    Minimises the summed log-loss + l2 / 2 * |w|^2; the bias is not penalised.
+    Minimises the summed log-loss + l2 / 2 * |w|^2; the bias has no penalty.
 
     Args:
         features: [m, features], standardised.
@@ -33,7 +36,7 @@ def fit_logistic(
         w [features] and b.
 
     Raises:
-        InvalidInputError: It does not converge: the labels are separable and ``l2`` too small.
+        InvalidInputError: The fit does not converge: the labels are separable, ``l2`` too small.
     """
     design = np.column_stack([features, np.ones(len(features))])
     penalty = np.append(np.full(features.shape[1], l2), 0.0)
@@ -59,21 +62,21 @@ def fit_logistic(
 
 
 def fit_recalibration(logits: _Float64Array, labels: _Float64Array) -> tuple[float, float]:
-    """Fit P(label) = sigmoid(a z + b), a at least 0 (Platt, 1999): all a ranker alone can gain.
+    """Fit P(label) = sigmoid(a z + b), a >= 0 (Platt, 1999): all that a ranker gains by itself.
 
     Args:
         logits: [m], the ranker's z.
         labels: [m], 0 or 1, some of each.
 
     Returns:
-        a and b. A ranker that ranks backwards gets a = 0, one that tells nobody apart a = 1.
+        a and b. A ranker with inverted order gets a = 0, one with equal logits a = 1.
     """
     mean, scale = float(logits.mean()), float(logits.std())
     share = float(labels.mean())
     rate = float(np.log(share) - np.log1p(-share))
     if scale <= np.spacing(abs(mean)) * len(logits):
         return 1.0, rate - mean
-    # Of standardised logits: those of a ranker of any scale make a system that can be solved.
+    # Standardised, logits of any scale give a solvable system.
     standardised = ((logits - mean) / scale)[:, None]
     weights, bias = fit_logistic(standardised, np.zeros(len(logits)), labels, l2=1e-3)
     slope = float(weights[0]) / scale

@@ -1,10 +1,10 @@
-"""Ranking logs: what was shown, with the ranker's logit, the outcome and the forecast at hand.
+"""Ranking logs: shown candidates with the ranker's logit, the outcome and the forecast used.
 
-One row a candidate: ``request``, ``advertiser_id``, ``base_logit``, ``label`` (0 or 1), the
+One row per candidate: ``request``, ``advertiser_id``, ``base_logit``, ``label`` (0 or 1) and the
 forecast (``forecast_advertiser_ids``, ``forecast_log_probs``, ``missing_mass``; null or empty
-without one) and, optional, its certificate ``exact``, the ``bundle_id`` that it came with, and each
-candidate's own ``log_prob`` with its ``status`` (``exact`` or a bound), as a live ranking has them.
-Rows of `adprior_client.Ranking.to_log` are such rows, once labels are joined to them.
+without one). Optional: the forecast's certificate ``exact``, its ``bundle_id``, and, as a live
+ranking returns them, each candidate's own ``log_prob`` and ``status`` (``exact`` or a bound).
+`adprior_client.Ranking.to_log` writes such rows without the labels.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from adprior_runtime.head.features import (
 )
 
 ORIGIN_KEY: Final = "adprior"
-"""Under it a simulated log's Parquet metadata say, as JSON, what it was made of."""
+"""Key of a simulated log's Parquet metadata: what the log was made from, as JSON."""
 
 COLUMNS: Final = (
     "request",
@@ -52,24 +52,24 @@ COLUMNS: Final = (
     "forecast_log_probs",
     "missing_mass",
 )
-"""Those a log must have; the module names the optional ones."""
+"""The required columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RankingRows:
-    """The rows of a log that have a prior, which are those a head can be fitted on.
+    """The rows of a log that have a prior, on which a head can be fitted.
 
     Attributes:
-        requests: uint64 [m], a hash of the request, the same from run to run.
+        requests: uint64 [m], a hash of the request, the same in every run.
         features: float32 [m, 6], columns as in `FEATURE_NAMES`.
         base_logits: float32 [m].
         labels: float64 [m], 0 or 1.
-        total: Rows of the log, with the three kinds left out:
-        of_other_bundles: Rows made with another bundle.
-        of_no_bundle: Rows that do not say which bundle made them; they are taken for this one's.
-        is_of_other_log: Whether the log was simulated from one that the bundle was not trained on.
-        without_forecast: Rows that had none.
-        off_catalogue: Rows with one, whose advertiser is not in the catalogue.
+        total: Number of rows in the log, including those left out.
+        of_other_bundles: Left out: made with another bundle.
+        of_no_bundle: Rows that do not name their bundle, assumed to be this one.
+        is_of_other_log: Whether it was simulated from a log that the bundle was not trained on.
+        without_forecast: Left out: without a forecast.
+        off_catalogue: Left out: with a forecast, but the advertiser is not in the catalogue.
     """
 
     requests: npt.NDArray[np.uint64]
@@ -85,11 +85,12 @@ class RankingRows:
 
 
 def read_ranking_log(path: Path, bundle: Bundle) -> RankingRows:
-    """Read a log and compute its features, with the function that serving uses.
+    """Read a log and compute its features with the function that serving uses.
 
     Raises:
-        InvalidInputError: A column is missing, a value is impossible (the row is named), the log
-            was made with another bundle or more advertisers a forecast, or no row has a forecast.
+        InvalidInputError: A column is missing, a value is impossible (the message names the row),
+            the log was made with another bundle, its forecasts are longer than the bundle's, or no
+            row has a forecast.
     """
     whole = read_table(path, COLUMNS)
     table = _of_bundle(path, whole, bundle)
@@ -99,20 +100,9 @@ def read_ranking_log(path: Path, bundle: Bundle) -> RankingRows:
     refuse_rows(path, "base_logit", ~np.isfinite(base_logits), "expected a finite FP32 number")
     labels = read_numbers(path, table, "label", pa.float64())
     refuse_rows(path, "label", ~np.isin(labels, (0.0, 1.0)), "expected 0 or 1")
-    candidates = read_numbers(path, table, "advertiser_id", pa.int64())
     requests = hash_requests(path, table)
-    advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
-    forecasts, scores = _Forecasts.read(path, table), _Scores.read(path, table)
-    features = np.zeros((table.num_rows, len(FEATURE_NAMES)), dtype=np.float32)
-    known = np.zeros(table.num_rows, dtype=np.bool_)
-    with tqdm(total=table.num_rows, unit="row", desc="adprior fit-head", disable=None) as bar:
-        for rows in forecasts.groups():
-            priors = forecasts.look_up(
-                rows, candidates[rows], scores.of(rows), advertisers, bundle.forecast_k
-            )
-            features[rows] = priors.features
-            known[rows] = priors.statuses != CandidateStatus.NOT_IN_CATALOGUE
-            bar.update(len(rows))
+    forecasts = _Forecasts.read(path, table)
+    features, known = _compute_features(path, table, forecasts, bundle)
     if not forecasts.present.any():
         raise InvalidInputError(f"{path}: no row of {table.num_rows} has a forecast to learn from")
     return RankingRows(
@@ -131,9 +121,30 @@ def read_ranking_log(path: Path, bundle: Bundle) -> RankingRows:
     )
 
 
+def _compute_features(
+    path: Path, table: pa.Table, forecasts: _Forecasts, bundle: Bundle
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Return each row's features, and whether it has a forecast and a known advertiser."""
+    candidates = read_numbers(path, table, "advertiser_id", pa.int64())
+    advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
+    scores = _read_scores(path, table)
+    features = np.zeros((table.num_rows, len(FEATURE_NAMES)), dtype=np.float32)
+    known = np.zeros(table.num_rows, dtype=np.bool_)
+    with tqdm(total=table.num_rows, unit="row", desc="adprior fit-head", disable=None) as bar:
+        for rows in forecasts.groups():
+            own_scores = {name: values[rows] for name, values in scores.items()}
+            priors = forecasts.look_up(
+                rows, candidates[rows], own_scores, advertisers, bundle.forecast_k
+            )
+            features[rows] = priors.features
+            known[rows] = priors.statuses != CandidateStatus.NOT_IN_CATALOGUE
+            bar.update(len(rows))
+    return features, known
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Forecasts:
-    """Every row's forecast: two ragged columns, and the missing mass."""
+    """The forecast of every row."""
 
     path: Path
     present: npt.NDArray[np.bool_]
@@ -146,7 +157,6 @@ class _Forecasts:
     def read(cls, path: Path, table: pa.Table) -> _Forecasts:
         ids = Ragged.read(path, table, "forecast_advertiser_ids", pa.int64())
         log_probs = Ragged.read(path, table, "forecast_log_probs", pa.float32())
-        present = ids.lengths() > 0
         unequal = ids.lengths() != log_probs.lengths()
         refuse_rows(path, "forecast_log_probs", unequal, "expected one for each advertiser id")
         mass = cast_column(path, table, "missing_mass", pa.float64()).to_numpy(zero_copy_only=False)
@@ -156,7 +166,7 @@ class _Forecasts:
             exact = known.to_numpy(zero_copy_only=False)
         return cls(
             path=path,
-            present=present,
+            present=ids.lengths() > 0,
             ids=ids,
             log_probs=log_probs,
             missing_mass=mass,
@@ -164,7 +174,7 @@ class _Forecasts:
         )
 
     def groups(self) -> Iterator[npt.NDArray[np.int64]]:
-        """Yield the rows that share a forecast, a forecast at a time."""
+        """Yield, for each distinct forecast, its rows."""
         groups: dict[tuple[bytes, bytes, float, bool], list[int]] = {}
         for row in np.flatnonzero(self.present).tolist():
             ids, log_probs = self.ids.row(row), self.log_probs.row(row)
@@ -178,11 +188,11 @@ class _Forecasts:
         self,
         rows: npt.NDArray[np.int64],
         candidate_ids: npt.NDArray[np.int64],
-        scores: dict[str, Any],
+        own_scores: dict[str, Any],
         advertisers: Advertisers,
         forecast_k: int,
     ) -> CandidatePriors:
-        """Return the priors of rows that share a forecast, and have candidates' own scores."""
+        """Return the priors of rows that share a forecast."""
         first = int(rows[0])
         ids, log_probs = self.ids.row(first), self.log_probs.row(first)
         if len(ids) > forecast_k:
@@ -204,43 +214,29 @@ class _Forecasts:
             ) from error
         return candidate_priors(
             **forecast,
-            **scores,
+            **own_scores,
             forecast_exact=bool(self.exact[first]),
             forecast_k=forecast_k,
             advertisers=advertisers,
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Scores:
-    """Every row's own log-probability, where the engine has scored candidates; else nothing."""
-
-    log_probs: npt.NDArray[np.float32] | None
-    exact: npt.NDArray[np.bool_] | None
-
-    @classmethod
-    def read(cls, path: Path, table: pa.Table) -> _Scores:
-        if not {"log_prob", "status"} <= set(table.column_names):
-            return cls(log_probs=None, exact=None)
-        # What is not known bounds nothing; a probability of 0, which JSON writes as null, is exact.
-        status = cast_column(path, table, "status", pa.string()).to_numpy(zero_copy_only=False)
-        exact = status == CandidateStatus.EXACT.name.lower()
-        log_probs = cast_column(path, table, "log_prob", pa.float32()).to_numpy(
-            zero_copy_only=False
-        )
-        unknown = np.where(exact, np.float32(-np.inf), np.float32(0))
-        log_probs = np.where(np.isnan(log_probs), unknown, log_probs)
-        refuse_rows(path, "log_prob", log_probs > 0, "expected at most 0")
-        return cls(log_probs=log_probs, exact=exact)
-
-    def of(self, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
-        if self.log_probs is None or self.exact is None:
-            return {}
-        return {"scored_log_probs": self.log_probs[rows], "scored_exact": self.exact[rows]}
+def _read_scores(path: Path, table: pa.Table) -> dict[str, Any]:
+    """Return every row's own log-probability and whether it is exact; empty without the columns."""
+    if not {"log_prob", "status"} <= set(table.column_names):
+        return {}
+    status = cast_column(path, table, "status", pa.string()).to_numpy(zero_copy_only=False)
+    exact = status == CandidateStatus.EXACT.name.lower()
+    log_probs = cast_column(path, table, "log_prob", pa.float32()).to_numpy(zero_copy_only=False)
+    # JSON writes the log of an exact 0 as null; another null bounds nothing.
+    unknown = np.where(exact, np.float32(-np.inf), np.float32(0))
+    log_probs = np.where(np.isnan(log_probs), unknown, log_probs)
+    refuse_rows(path, "log_prob", log_probs > 0, "expected at most 0")
+    return {"scored_log_probs": log_probs, "scored_exact": exact}
 
 
 def _origin(table: pa.Table) -> dict[str, Any]:
-    """Return what a simulated log says of itself; nothing for others."""
+    """Return what a simulated log was made from; empty for other logs."""
     text = (table.schema.metadata or {}).get(ORIGIN_KEY.encode())
     try:
         found = json.loads(text) if text else {}
@@ -250,7 +246,7 @@ def _origin(table: pa.Table) -> dict[str, Any]:
 
 
 def _of_bundle(path: Path, table: pa.Table, bundle: Bundle) -> pa.Table:
-    """Return the rows of a bundle, and those that name none: a rollout's log has two."""
+    """Return the rows of a bundle and those that name none; a rollout's log holds two bundles."""
     if "bundle_id" not in table.column_names:
         return table
     made_with = cast_column(path, table, "bundle_id", pa.string())
