@@ -20,9 +20,9 @@
             │                     breaks the contract
             └── OtherBundleError  found here                    other_bundle  -    yes
 
-A wrong argument always raises `InvalidArgumentError`, before anything is sent. The other errors are
-the server's: they are raised only if `ClientConfig.fail_open` is off, and are otherwise a
-``reason`` in the result.
+A wrong argument always raises `InvalidArgumentError`, before anything is sent. The other errors
+come from the server: they are raised only if `ClientConfig.fail_open` is off. Otherwise the result
+has their ``reason``.
 """
 
 from __future__ import annotations

@@ -217,12 +217,12 @@ FAULTS: dict[str, tuple[dict[str, Any], Reason, str]] = {
     "no certificate": (
         {"tls_certificate_file": None, "tls_key_file": None},
         Reason.UNAVAILABLE,
-        "may want a certificate of ours",
+        "may require a client certificate",
     ),
     "a stranger's certificate": (
         {"tls_certificate_file": "foreign.pem", "tls_key_file": "foreign-key.pem"},
         Reason.UNAVAILABLE,
-        "may not trust our certificate",
+        "may not trust the client's certificate",
     ),
     "an expired certificate": (
         {"tls_certificate_file": "expired.pem", "tls_key_file": "expired-key.pem"},
@@ -232,7 +232,7 @@ FAULTS: dict[str, tuple[dict[str, Any], Reason, str]] = {
     "plain text": (
         {"tls_ca_file": None, "tls_certificate_file": None, "tls_key_file": None},
         Reason.UNAVAILABLE,
-        "may want TLS",
+        "may require TLS",
     ),
 }
 

@@ -1,7 +1,7 @@
-"""Why a server was not reached, as far as this side can know: a certificate, a proxy.
+"""Why a server was not reached, if this side can know it: a certificate, a proxy.
 
-What these functions return names settings, addresses and variables of the environment. It quotes
-nothing that a server said, so it may be logged.
+Causes name settings, addresses and environment variables. They quote nothing that a server said, so
+they may be logged.
 """
 
 from __future__ import annotations
@@ -11,53 +11,56 @@ from typing import Final
 from adprior_client._call.proxy import Proxy
 from adprior_client.config import ClientConfig
 
-_HUNG_UP: Final = ("Socket closed", "Connection reset")
-_ON_THE_WAY: Final = ("failed to connect", "errors resolving", "no answer within", *_HUNG_UP)
-"""The server itself said none of these."""
-_SAID: Final = {
+_CLOSED: Final = ("Socket closed", "Connection reset")
+_CONNECTION: Final = ("failed to connect", "errors resolving", "no answer within", *_CLOSED)
+"""Messages of gRPC, not of the server."""
+_TLS_CAUSES: Final = {
     "certificate has expired": "the server's certificate has expired",
-    "CERTIFICATE_VERIFY_FAILED": "the server's certificate is of no authority that we trust "
+    "CERTIFICATE_VERIFY_FAILED": "the server's certificate is not from a trusted authority "
     "(tls_ca_file)",
     "Hostname Verification": "the server's certificate has another name (tls_server_name)",
-    "security handshaker": "our certificate and its key do not go together "
+    "security handshaker": "the client's certificate does not match its key "
     "(tls_certificate_file, tls_key_file)",
 }
-"""By a part of what gRPC says; the first one that is found counts."""
+"""By a part of gRPC's message; the first match counts."""
 
 
 def find_cause(detail: str, url: str, config: ClientConfig) -> str:
-    """Return what is known of why a server was not reached, empty where nothing is.
+    """Return why a server was not reached, empty if that is not known.
 
     Args:
-        detail: What came instead of an answer.
-        url: The server's.
-        config: The client's.
+        detail: The error message.
+        url: The server's ``HOST:PORT``.
+        config: The client's settings.
     """
-    if not any(part in detail for part in _ON_THE_WAY):
+    if not any(part in detail for part in _CONNECTION):
         return ""
     causes = []
     if "failed to connect" in detail:
         causes.append(_certificate_cause(detail, config))
     if config.use_proxy and (proxy := Proxy.of(url)) is not None:
         causes.append(
-            f"it is asked through the proxy {proxy.address} ({proxy.variable}), which "
+            f"it is reached through the proxy {proxy.address} ({proxy.variable}), which "
             "use_proxy=False or no_proxy turns off"
         )
     return "; ".join(filter(None, causes))
 
 
 def _certificate_cause(detail: str, config: ClientConfig) -> str:
-    if any(word in detail for word in _HUNG_UP):
+    if any(word in detail for word in _CLOSED):
         return _guess_why(config)
     if not config.is_secure:
         return ""
-    return next((cause for part, cause in _SAID.items() if part in detail), "")
+    return next((cause for part, cause in _TLS_CAUSES.items() if part in detail), "")
 
 
 def _guess_why(config: ClientConfig) -> str:
-    """Return what a server usually has against a client that it hangs up on."""
+    """Return the usual cause of a connection that the server closes at once."""
     if not config.is_secure:
-        return "the server may want TLS (tls_ca_file)"
+        return "the server may require TLS (tls_ca_file)"
     if config.tls_certificate_file is None:
-        return "the server may want a certificate of ours (tls_certificate_file)"
-    return "the server may not trust our certificate, or it has expired (tls_certificate_file)"
+        return "the server may require a client certificate (tls_certificate_file)"
+    return (
+        "the server may not trust the client's certificate, or it has expired "
+        "(tls_certificate_file)"
+    )

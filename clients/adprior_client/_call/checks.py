@@ -1,4 +1,4 @@
-"""Checks of what a client is told, where types alone do not do."""
+"""Checks of settings and arguments beyond their types."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import numpy as np
 
 from adprior_client.errors import InvalidArgumentError
 
-_MOST: Final = 1_000_000
-"""Of seconds: gRPC counts milliseconds in 32 bits."""
+_MAX_NUMBER: Final = 1_000_000
+"""In seconds: gRPC counts milliseconds in 32 bits."""
 _METADATA_KEY: Final = re.compile(r"[0-9a-z_.-]+")
 _METADATA_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 
 
 def check_number(value: Any, name: str, above: float | None = 0.0) -> float:
-    """Return a number above ``above``, or at least 0 where that is None, and up to a million.
+    """Return a number above ``above``, or at least 0 if that is None, and at most a million.
 
     Raises:
-        InvalidArgumentError: It is none.
+        InvalidArgumentError: It is not such a number.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise InvalidArgumentError(f"{name}: found {type(value).__name__}, expected a number")
-    # Written so that NaN fails.
-    if not ((value >= 0 if above is None else value > above) and value <= _MOST):
+    # NaN fails this comparison.
+    if not ((value >= 0 if above is None else value > above) and value <= _MAX_NUMBER):
         expected = "at least 0" if above is None else f"more than {above:g}"
         raise InvalidArgumentError(
-            f"{name}: found {value}, expected {expected} and at most {_MOST:,}"
+            f"{name}: found {value}, expected {expected} and at most {_MAX_NUMBER:,}"
         )
     return float(value)
 
 
 def check_concurrency(value: Any) -> int:
-    """Return a number of calls that may be under way at once.
+    """Return how many calls may be under way at once.
 
     Raises:
         InvalidArgumentError: It is not an integer of at least 1.
@@ -71,10 +71,10 @@ def check_request_id(value: Any) -> None:
 
 
 def check_urls(urls: Any) -> None:
-    """Refuse what is no tuple of different ``HOST:PORT``.
+    """Refuse anything but a tuple of different ``HOST:PORT``.
 
     Raises:
-        InvalidArgumentError: It is not.
+        InvalidArgumentError: Naming the address.
     """
     if not isinstance(urls, tuple) or not urls:
         raise InvalidArgumentError(f"urls: found {urls!r}, expected a tuple of HOST:PORT")
@@ -87,7 +87,7 @@ def check_urls(urls: Any) -> None:
 
 
 def check_metadata(metadata: Iterable[Any]) -> None:
-    """Refuse what gRPC could not send as ASCII metadata; no value is quoted.
+    """Refuse metadata that gRPC cannot send as ASCII; the message quotes no value.
 
     Raises:
         InvalidArgumentError: Naming the key.

@@ -1,4 +1,4 @@
-"""A client's certificates and token: read when it is made, and again once their files change."""
+"""A client's certificates and token, read again when their files change."""
 
 from __future__ import annotations
 
@@ -20,17 +20,14 @@ _Stamp = tuple[int, ...] | None
 
 
 class Credentials:
-    """What a client shows of itself and trusts of others.
+    """A client's certificates, trusted authorities and token.
 
     Attributes:
         channel: gRPC's credentials, None without TLS.
-        token: The metadata that carries the token; empty without one.
-
-    Args:
-        config: Names the files.
+        token: The metadata that carries the token; empty without a token.
 
     Raises:
-        InvalidArgumentError: A file is unreadable, or others can read the key or the token.
+        InvalidArgumentError: A file is unreadable, or other users can read the key or the token.
     """
 
     def __init__(self, config: ClientConfig) -> None:
@@ -41,32 +38,32 @@ class Credentials:
         self._read()
 
     def renew(self) -> bool:
-        """Read the files again if one has changed; return whether all were read.
+        """Read the files again if one has changed, and return whether they were read.
 
-        Files that cannot be read change nothing: one warning, until they change once more.
+        Unreadable files change nothing; they are logged once until they change again.
         """
-        if self._look() == self._stamps:
+        if self._stamp_files() == self._stamps:
             return False
         try:
             self._read()
         except InvalidArgumentError as error:
-            _log.warning("adprior: files that changed cannot be read: %s", error)
+            _log.warning("adprior: changed files cannot be read: %s", error)
             return False
-        _log.warning("adprior: certificates or token have changed: read again")
+        _log.warning("adprior: certificates or token changed and were read again")
         return True
 
     def _read(self) -> None:
-        self._stamps = self._look()  # before the content: a change in between is seen later
+        self._stamps = self._stamp_files()  # before reading: a change in between is seen later
         channel, token = _channel_credentials(self._config), self._config.token_metadata()
         self.channel, self.token = channel, token
 
-    def _look(self) -> list[_Stamp]:
-        """Return what changes with a file's content, of each file that there may be."""
+    def _stamp_files(self) -> list[_Stamp]:
         names = (*_TLS_FILES, "token_file")
         return [_stamp(getattr(self._config, name)) for name in names]
 
 
 def _stamp(path: str | None) -> _Stamp:
+    """Return a value that changes with the file's content."""
     if path is None:
         return None
     try:

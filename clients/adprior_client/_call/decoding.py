@@ -1,6 +1,6 @@
-"""What a server answers -> values, checked after the wire.
+"""A server's answer -> forecasts and priors, checked.
 
-Tensors are 1-D, without the batch dimension, which is taken away where they are received.
+Tensors are 1-D: `wire` removes the batch dimension.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Tensors = Mapping[str, NDArray[Any]]
 
 
 def decode_bundle_id(tensors: Tensors) -> str:
-    """Return ``BUNDLE_ID`` of an answer that keeps this client's contract.
+    """Return ``BUNDLE_ID`` of an answer.
 
     Raises:
-        BadAnswerError: It keeps another version of the contract.
+        BadAnswerError: The answer follows another version of the contract.
     """
     version = _decode_text(tensors[contract.ANSWER_VERSION][0], contract.ANSWER_VERSION)
     if version != contract.CONTRACT_VERSION:
@@ -46,8 +46,8 @@ def decode_forecast(
 
     Args:
         tensors: The outputs.
-        request_id: Of the call.
-        asked: Its inputs; ``TOP_K`` and ``EXCLUDED_ADVERTISER_IDS`` hold for the answer.
+        request_id: Id of the call.
+        asked: The inputs; the answer must respect ``TOP_K`` and ``EXCLUDED_ADVERTISER_IDS``.
 
     Raises:
         BadAnswerError: Lengths differ, or a value is impossible.
@@ -80,14 +80,14 @@ def decode_forecast(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Priors:
-    """What the head said of candidates.
+    """The priors of candidates.
 
     Attributes:
-        adjustments: float64 [n], what to add to each base logit.
+        adjustments: float64 [n], to add to the base logits.
         log_probs: float32 [n], NaN off the catalogue.
-        statuses: uint8 [n].
+        statuses: uint8 [n], `contract.CandidateStatus`.
         bundle_id: The bundle that answered.
-        has_fitted_head: Whether that bundle's head was fitted.
+        has_fitted_head: Whether that bundle's head is fitted.
     """
 
     adjustments: NDArray[np.float64]
@@ -101,13 +101,13 @@ def decode_priors(count: int, answer: Tensors) -> Priors:
     """Read the outputs of ``prior_head``.
 
     Args:
-        count: How many candidates were sent.
+        count: Number of candidates sent.
         answer: ``ADJUSTMENTS``, ``CANDIDATE_LOG_PROBS``, ``CANDIDATE_STATUS``,
             ``ADJUSTMENT_LIMIT``, ``BUNDLE_ID``, ``CONTRACT_VERSION``.
 
     Raises:
-        BadAnswerError: Lengths differ, a value is impossible, or an adjustment goes beyond the
-            bundle's own limit.
+        BadAnswerError: Lengths differ, a value is impossible, or an adjustment exceeds the
+            bundle's limit.
     """
     status, log_probs = answer[contract.CANDIDATE_STATUS], answer[contract.CANDIDATE_LOG_PROBS]
     named = (contract.ADJUSTMENTS, contract.CANDIDATE_STATUS, contract.CANDIDATE_LOG_PROBS)
@@ -117,10 +117,10 @@ def decode_priors(count: int, answer: Tensors) -> Priors:
             f"{contract.CANDIDATE_STATUS}: found {status.max()}, expected {sorted(_STATUSES)}"
         )
     is_known = status != CandidateStatus.NOT_IN_CATALOGUE
-    # Written so that NaN fails; -inf, no chance at all, passes.
+    # NaN fails this comparison; -inf, probability 0, passes.
     if not (log_probs[is_known] <= ROUNDING).all():
         raise BadAnswerError(
-            f"{contract.CANDIDATE_LOG_PROBS}: found a value that is no log-probability"
+            f"{contract.CANDIDATE_LOG_PROBS}: found a value that is not a log-probability"
         )
     adjustments = answer[contract.ADJUSTMENTS].astype(np.float64)
     limit = float(answer[contract.ADJUSTMENT_LIMIT][0])
@@ -136,7 +136,7 @@ def decode_priors(count: int, answer: Tensors) -> Priors:
 
 def _check_forecast(ids: NDArray[Any], log_probs: NDArray[Any], asked: Tensors) -> None:
     if not (np.isfinite(log_probs) & (log_probs <= ROUNDING)).all():
-        raise BadAnswerError(f"{contract.LOG_PROBS}: found a value that is no log-probability")
+        raise BadAnswerError(f"{contract.LOG_PROBS}: found a value that is not a log-probability")
     if (np.diff(log_probs) > 0).any():
         raise BadAnswerError(f"{contract.LOG_PROBS}: not the most probable first")
     if (total := float(np.exp(log_probs.astype(np.float64)).sum())) > 1.0 + ROUNDING:

@@ -1,7 +1,6 @@
-"""What a caller gives -> tensors, checked before the wire.
+"""Arguments of a call -> tensors, checked.
 
-Tensors are 1-D, without the batch dimension, which is added where they are sent. How a user becomes
-JSON is in `adprior_client.user_context`.
+Tensors are 1-D: `wire` adds the batch dimension. `adprior_client.user_context` encodes users.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from adprior_client.types import Ids, Numbers
 from adprior_runtime import contract
 
 ROUNDING = 1e-3
-"""Sums of FP32 probabilities may step this far over their bound."""
+"""Sums of FP32 probabilities may exceed their bound by this much."""
 
 
 def encode_top_k(k: int) -> NDArray[Any]:
@@ -34,16 +33,16 @@ def encode_top_k(k: int) -> NDArray[Any]:
     return np.array([k], dtype=np.int32)
 
 
-def encode_ids(ids: Ids, field: str, most: int | None = None) -> NDArray[np.int64]:
+def encode_ids(ids: Ids, field: str, limit: int | None = None) -> NDArray[np.int64]:
     """Return advertiser ids as INT64, shape [n]; duplicates are allowed.
 
     Raises:
-        InvalidArgumentError: Naming ``field``: not a flat sequence of integers of 64 bits, or more
-            than ``most`` of them, the server's limit on a tensor.
+        InvalidArgumentError: Naming ``field``: not a flat sequence of 64-bit integers, or more than
+            ``limit`` of them, the server's limit.
     """
     _check_kinds(ids, field, (int, np.integer), "an integer")
-    if most is not None and len(ids) > most:
-        raise InvalidArgumentError(f"{field}: found {len(ids):,}, expected at most {most:,}")
+    if limit is not None and len(ids) > limit:
+        raise InvalidArgumentError(f"{field}: found {len(ids):,}, expected at most {limit:,}")
     try:
         values = np.array(ids if len(ids) else [], dtype=np.int64)
     except OverflowError as error:
@@ -54,7 +53,7 @@ def encode_ids(ids: Ids, field: str, most: int | None = None) -> NDArray[np.int6
 
 
 def encode_logits(logits: Numbers, field: str) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Return numbers that are finite in FP32, shape [n]: as given, and as they are sent.
+    """Return numbers that are finite in FP32, shape [n]: as given, and as sent.
 
     Raises:
         InvalidArgumentError: Naming ``field`` and the first place that is not finite in FP32.
@@ -75,7 +74,7 @@ def encode_logits(logits: Numbers, field: str) -> tuple[NDArray[np.float64], NDA
 
 
 def encode_forecast(forecast: Forecast) -> dict[str, NDArray[Any]]:
-    """Return the inputs of ``prior_head`` that a forecast makes; an empty forecast is valid.
+    """Return a forecast as inputs of ``prior_head``; an empty forecast is valid.
 
     Raises:
         InvalidArgumentError: It is malformed, or names an advertiser twice.

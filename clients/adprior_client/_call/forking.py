@@ -1,4 +1,4 @@
-"""What begins anew in a forked process: threads are gone there, and locks may be held for ever."""
+"""Objects that survive a fork: a child has no other threads, and may inherit locked locks."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ from typing import Final
 
 
 class Forked:
-    """What lives on in both processes after a fork."""
+    """An object that is used in both processes after a fork."""
 
     def _hold_still(self) -> None:
-        """Finish what threads of ours are at before the process forks; do not wait long."""
+        """Before a fork, wait briefly for the object's own threads to finish their work."""
 
     def _go_on(self) -> None:
-        """Go on in the parent."""
+        """After a fork, continue in the parent."""
 
     def _begin_anew(self) -> None:
-        """Go on in the child, without what the parent's threads held or did."""
+        """After a fork, continue in the child, without the parent's threads and locks."""
         raise NotImplementedError
 
 
 _all: Final[weakref.WeakSet[Forked]] = weakref.WeakSet()
 _held: Final[list[Forked]] = []
 _lock: Final = threading.Lock()
-"""Of both; held while a process forks, so that the child's is free."""
+"""Guards both; held during a fork, so that it is free in the child."""
 
 
-def begin_anew_in_children(thing: Forked) -> None:
-    """Have a thing told of every fork while it lives."""
+def begin_anew_in_children(item: Forked) -> None:
+    """Call the object's methods at every fork while it lives."""
     with _lock:
-        _all.add(thing)
+        _all.add(item)
 
 
 def _hold_all_still() -> None:
     _lock.acquire()  # released in both processes
     _held[:] = _all
-    for thing in _held:
-        thing._hold_still()
+    for item in _held:
+        item._hold_still()
 
 
 def _let_all_go_on() -> None:
-    for thing in _held:
-        thing._go_on()
+    for item in _held:
+        item._go_on()
     _held.clear()
     _lock.release()
 
 
 def _begin_all_anew() -> None:
-    for thing in _held:
-        thing._begin_anew()
+    for item in _held:
+        item._begin_anew()
     _held.clear()
     _lock.release()
 

@@ -1,8 +1,8 @@
-"""Which proxy gRPC goes through: it reads the environment, for every server that is not exempt.
+"""The proxy that gRPC uses, by the rules with which gRPC reads the environment.
 
-It takes the first of ``grpc_proxy``, ``https_proxy`` and ``http_proxy``, in lower case only, unless
-the first of ``no_grpc_proxy`` and ``no_proxy`` names the server. An address that does not
-begin with ``http://`` counts as none.
+It uses the first of ``grpc_proxy``, ``https_proxy`` and ``http_proxy`` (lower case only), unless
+the first of ``no_grpc_proxy`` and ``no_proxy`` names the server. An address that does not begin
+with ``http://`` is ignored.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _ADDRESS: Final = re.compile(r"http://(?:[^/?#]*@)?([^/?#@]+)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy that gRPC would take.
+    """A proxy that gRPC uses.
 
     Attributes:
-        address: Without the user name and password that it may come with.
-        variable: Of the environment, where it was found.
+        address: Its address, without user name and password.
+        variable: The environment variable that names it.
     """
 
     address: str
@@ -34,12 +34,7 @@ class Proxy:
 
     @classmethod
     def of(cls, url: str, environ: Mapping[str, str] = os.environ) -> Self | None:
-        """Return the proxy for a server, None where there is none or the server is exempt.
-
-        Args:
-            url: The server's ``HOST:PORT``.
-            environ: The environment.
-        """
+        """Return the proxy for a server's ``HOST:PORT``, None if no proxy is used."""
         variable = next((name for name in PROXY_VARIABLES if environ.get(name)), None)
         if variable is None or is_loopback(url) or _is_exempt(_host(url), environ):
             return None

@@ -1,4 +1,4 @@
-"""The servers: which one a user's calls go to, and which ones follow when it fails."""
+"""How servers are chosen for a user: one for all calls, and the next ones if it fails."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _log = logging.getLogger("adprior_client")
 
 
 class Server:
-    """One server, as this client knows it.
+    """One server.
 
     Attributes:
         url: ``HOST:PORT``.
         breaker: Its circuit breaker.
         bundle_id: The bundle of its last answer, empty before the first.
-        cause: Why it was not reached the last time (`ClientError.cause`), empty where it was.
+        cause: Why it was not reached the last time (`ClientError.cause`); empty if unknown.
     """
 
     def __init__(self, url: str, breaker: CircuitBreaker) -> None:
@@ -32,43 +32,43 @@ class Server:
         self.breaker = breaker
         self.bundle_id = ""
         self.cause = ""
-        self._told = ""
+        self._logged_cause = ""
 
     def __str__(self) -> str:
-        """Return its address, and why it was not reached where that is known."""
+        """Return its address, and why it was not reached if that is known."""
         return f"{self.url} ({self.cause})" if self.cause else self.url
 
     def succeed(self) -> None:
-        """It gave a good answer."""
+        """Report a good answer."""
         self._report(self.breaker.succeed, "")
 
     def fail(self, cause: str = "") -> None:
-        """It failed on a call, for a cause that may be known."""
+        """Report a failed call."""
         self._report(self.breaker.fail, cause)
 
     def check(self, *, is_ready: bool, cause: str = "") -> None:
-        """A health check tells whether it is ready."""
+        """Report a health check."""
         self._report(lambda: self.breaker.check(is_ready=is_ready), cause)
 
     def _report(self, change: Callable[[], None], cause: str) -> None:
-        """Log when the breaker opens or closes, and when the cause becomes known meanwhile."""
+        """Log when the breaker opens or closes, or when the cause becomes known later."""
         before = self.breaker.is_open
         change()
         now, self.cause = self.breaker.is_open, cause
-        if before != now or (now and cause not in {"", self._told}):
+        if before != now or (now and cause not in {"", self._logged_cause}):
             _log.warning("adprior server %s: circuit breaker %s", self, "open" if now else "closed")
-            self._told = cause
+            self._logged_cause = cause
 
 
 class Fleet:
     """All servers of a client, ranked for each user by rendezvous hashing.
 
-    A user's first server stays the same while it is healthy, whoever else comes and goes (Thaler
-    and Ravishankar, 1998); when it is not, its users spread over all the others.
+    A user's first server stays the same while it is healthy, even if other servers come and go
+    (Thaler and Ravishankar, 1998). The users of a failed server spread over all the others.
 
     Args:
-        config: Whose ``urls`` and breaker settings are taken.
-        clock: Seconds, rising.
+        config: The addresses and the settings of the circuit breakers.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(self, config: ClientConfig, clock: Callable[[], float] = time.monotonic) -> None:
@@ -81,9 +81,10 @@ class Fleet:
         """Return the servers in the order to ask them.
 
         Args:
-            key: Of the user.
-            bundle_id: Where given, servers last seen with it come first, and then those unknown;
-                of those last seen with another only one, which may have changed.
+            key: The user's key.
+            bundle_id: If given, servers last seen with this bundle come first, then those whose
+                bundle is unknown. Of those with another bundle only one is tried, last: its bundle
+                may have changed.
         """
         if len(self.servers) == 1:
             return self.servers

@@ -1,6 +1,6 @@
-"""Between tensors and tritonclient: what a call sends, how a channel is set up, what comes back.
+"""Tensors to tritonclient and back: requests, channel settings, answers, errors.
 
-Both drivers, `blocking_driver` and `asyncio_driver`, are built from these.
+Both drivers, `blocking_driver` and `asyncio_driver`, use these.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from adprior_runtime.contract import MAX_CONTEXT_BYTES, MODEL_NAMES, Target
 from adprior_runtime.repository.model_specs import Tensor, model
 from adprior_runtime.text.json_text import to_json
 
-# The models that clients call have the same tensors on both targets.
+# The models that clients call have the same tensors on CPU and GPU.
 _SPECS: Final = {name: model(name, Target.CPU) for name in MODEL_NAMES}
 _NUMPY_TYPES: Final[dict[str, type[np.generic]]] = {
     "BOOL": np.bool_,
@@ -44,18 +44,18 @@ _NUMPY_TYPES: Final[dict[str, type[np.generic]]] = {
 }
 _RETRIED: Final = ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
 _MAX_ANSWER_BYTES: Final = 64 << 20
-"""Many times the largest answer of the contract; what claims to be larger is not taken in."""
+"""Many times the largest answer of the contract; larger ones are refused."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """What one call asks, ready to be sent to any server.
+    """A request that can be sent to any server.
 
     Attributes:
-        model: Of the contract.
-        inputs: tritonclient's.
-        outputs: tritonclient's.
-        wanted: The contract's, of the same outputs.
+        model: A model of the contract.
+        inputs: The inputs, for tritonclient.
+        outputs: The outputs wanted, for tritonclient.
+        wanted: The same outputs in the contract.
         priority: One of `contract.Priority`.
     """
 
@@ -73,14 +73,7 @@ class Request:
         outputs: Sequence[str],
         priority: int,
     ) -> Request:
-        """Return a request.
-
-        Args:
-            model_name: A model of the contract.
-            tensors: Inputs by name, 1-D: the batch dimension is added here.
-            outputs: Names of the outputs wanted.
-            priority: One of `contract.Priority`.
-        """
+        """Return a request; ``tensors`` are inputs by name, 1-D: the batch dimension is added."""
         spec = _SPECS[model_name]
         return cls(
             model=model_name,
@@ -104,10 +97,10 @@ class Request:
 
 
 def channel_settings(config: ClientConfig, url: str) -> dict[str, Any]:
-    """Return what tritonclient's clients take beside address and credentials: gRPC's arguments.
+    """Return the settings of a channel: gRPC's arguments, for tritonclient's clients.
 
-    gRPC does the retries on one server: attempts, exponential back-off and jitter, all inside the
-    call's deadline. A server on loopback is never asked through a proxy.
+    gRPC itself retries on a single server, with exponential back-off and jitter, within the call's
+    deadline. A server on loopback is never reached through a proxy.
     """
     attempts = config.max_attempts if len(config.urls) == 1 else 1
     policy = {
@@ -119,13 +112,13 @@ def channel_settings(config: ClientConfig, url: str) -> dict[str, Any]:
     }
     method: dict[str, Any] = {"name": [{}]} | ({"retryPolicy": policy} if attempts > 1 else {})
     arguments: list[tuple[str, Any]] = [
-        ("grpc.max_send_message_length", -1),  # bounded where it is checked
+        ("grpc.max_send_message_length", -1),  # arguments are limited where they are checked
         ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
         ("grpc.keepalive_time_ms", int(1000 * config.keepalive_time_s)),
         ("grpc.keepalive_timeout_ms", int(1000 * config.keepalive_timeout_s)),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 2000),  # the time that connecting may take, TLS too
-        ("grpc.max_reconnect_backoff_ms", 1000),  # gRPC's own two minutes outlast most outages
+        ("grpc.min_reconnect_backoff_ms", 2000),  # the timeout of connecting, TLS included
+        ("grpc.max_reconnect_backoff_ms", 1000),  # gRPC's default is two minutes
         ("grpc.enable_retries", 1),
         ("grpc.per_rpc_retry_buffer_size", 4 * MAX_CONTEXT_BYTES),
         ("grpc.service_config", to_json({"methodConfig": [method]})),
@@ -138,7 +131,7 @@ def channel_settings(config: ClientConfig, url: str) -> dict[str, Any]:
 
 
 def read_answer(request: Request, result: InferResult) -> dict[str, NDArray[Any]]:
-    """Return the outputs wanted, typed as in the contract, without the batch dimension.
+    """Return the outputs wanted, with the contract's types and without the batch dimension.
 
     Raises:
         BadAnswerError: An output is missing, or breaks the contract.
@@ -149,14 +142,14 @@ def read_answer(request: Request, result: InferResult) -> dict[str, NDArray[Any]
 def error_of(
     error: Exception, model_name: str, url: str, timeout_s: float, config: ClientConfig
 ) -> ClientError:
-    """Return what an attempt's exception means.
+    """Return the error that an exception of tritonclient or gRPC stands for.
 
     Args:
-        error: From tritonclient or gRPC.
-        model_name: What was called.
-        url: Of the server.
-        timeout_s: The time it had.
-        config: The client's, for what may be wrong where a connection is closed at once.
+        error: The exception.
+        model_name: The model that was called.
+        url: The server's ``HOST:PORT``.
+        timeout_s: The timeout of the attempt.
+        config: The client's settings, to find the cause.
     """
     place = f"{model_name} at {url}"
     if isinstance(error, InferenceServerException):
