@@ -11,28 +11,28 @@ from adprior_client.types import UserId
 
 @runtime_checkable
 class ForecastSource(Protocol):
-    """Where stored forecasts are found; anything with this method will do."""
+    """A source of stored forecasts: any object with this method."""
 
     def find(self, user_id: UserId) -> Forecast | None:
         """Return the user's latest forecast, with ``made_at``, or None.
 
-        It is asked in a thread, has what is left of the call's deadline (10 ms at least), and is
-        not waited for beyond that. What it raises, or gives that is malformed, counts as none.
+        It runs in a thread, with a timeout: the rest of the call's deadline, at least 10 ms. An
+        exception or a malformed forecast counts as None.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookupCounts:
-    """How lookups ended, since the source was made.
+    """How lookups ended since the source was made.
 
     Attributes:
-        found: With a forecast.
-        absent: Redis has none for the user, or no version at all.
-        corrupt: What it has is not a record of ours, or not this user's.
-        from_future: The record lies in the future by our clock: refused.
-        failed: No answer: late, refused, disconnected.
-        skipped: Not asked, since the last ones failed.
+        found: A forecast was found.
+        absent: Redis has no forecast of the user, or no version at all.
+        corrupt: The record is malformed, or another user's.
+        from_future: The record's time is in the future: refused.
+        failed: Redis did not answer, or refused.
+        skipped: Redis was not asked because the last lookups failed.
     """
 
     found: int = 0
@@ -43,5 +43,5 @@ class LookupCounts:
     skipped: int = 0
 
     def to_json(self) -> dict[str, int]:
-        """Return them by name."""
+        """Return the counts by name."""
         return asdict(self)

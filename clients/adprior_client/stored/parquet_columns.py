@@ -1,14 +1,16 @@
 """The columns of stored forecasts in Parquet, and the types that each may have.
 
-Who reads them into memory and who publishes them refuse the same files.
+Clients and ``adprior publish`` both check here, so they refuse the same files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from adprior_runtime.errors import InvalidInputError
+
+_Test: TypeAlias = Callable[[Any], bool]
 
 REQUIRED: Final = (
     "user_id",
@@ -20,84 +22,59 @@ REQUIRED: Final = (
     "bundle_id",
 )
 NAMES: Final = "advertiser_names"
-"""The one that may be missing."""
+"""The only optional column."""
 
 
 def check_column(name: str, kind: Any, place: str) -> None:
-    """Refuse a column whose type can hold no such values.
+    """Refuse a column whose type cannot hold its values.
 
     Args:
-        name: Of `REQUIRED`, or `NAMES`.
+        name: One of `REQUIRED`, or `NAMES`.
         kind: The column's pyarrow type.
-        place: Where it was found, for the message.
+        place: Where the column was found, for the message.
 
     Raises:
-        InvalidInputError: It cannot.
+        InvalidInputError: Naming the column and its type.
     """
-    fits, expected = _EXPECTED[name]
+    fits, expected = _expected()[name]
     if not fits(kind):
         raise InvalidInputError(f"{place}: {name}: found {kind}, expected {expected}")
 
 
 def has_numbers(kind: Any) -> bool | None:
-    """Return whether a column of ids holds numbers and no text; None where it holds nulls only."""
-    import pyarrow as pa  # noqa: PLC0415  not among what the clients need
+    """Return whether a column of ids holds numbers, not text; None if it holds only nulls."""
+    import pyarrow as pa  # noqa: PLC0415  optional
 
     return None if pa.types.is_null(kind) else bool(pa.types.is_integer(kind))
 
 
-def _is_text(kind: Any) -> bool:
-    import pyarrow as pa  # noqa: PLC0415  not among what the clients need
+def _expected() -> dict[str, tuple[_Test, str]]:
+    """Return a test of each column's type, and what it expects in words."""
+    import pyarrow as pa  # noqa: PLC0415  optional
 
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    return pa.types.is_null(kind) or any(test(kind) for test in texts)
+    types = pa.types
 
+    def is_any(*tests: _Test) -> _Test:
+        return lambda kind: types.is_null(kind) or any(test(kind) for test in tests)
 
-def _is_integer(kind: Any) -> bool:
-    import pyarrow as pa  # noqa: PLC0415
+    def is_list_of(is_item: _Test) -> _Test:
+        is_list = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+        return lambda kind: any(test(kind) for test in is_list) and is_item(kind.value_type)
 
-    return bool(pa.types.is_integer(kind) or pa.types.is_null(kind))
+    is_plain_text = is_any(types.is_string, types.is_large_string, types.is_string_view)
 
+    def is_text(kind: Any) -> bool:
+        return is_plain_text(kind.value_type if types.is_dictionary(kind) else kind)
 
-def _is_number(kind: Any) -> bool:
-    import pyarrow as pa  # noqa: PLC0415
-
-    return bool(pa.types.is_floating(kind)) or _is_integer(kind)
-
-
-def _is_time(kind: Any) -> bool:
-    import pyarrow as pa  # noqa: PLC0415
-
-    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind)) or _is_text(kind)
-
-
-def _is_flag(kind: Any) -> bool:
-    import pyarrow as pa  # noqa: PLC0415
-
-    return bool(pa.types.is_boolean(kind) or pa.types.is_null(kind))
-
-
-def _is_list(of: Callable[[Any], bool], *, or_null: bool = False) -> Callable[[Any], bool]:
-    def test(kind: Any) -> bool:
-        import pyarrow as pa  # noqa: PLC0415
-
-        lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-        if pa.types.is_null(kind):
-            return or_null
-        return any(test(kind) for test in lists) and of(kind.value_type)
-
-    return test
-
-
-_EXPECTED: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
-    "user_id": (lambda kind: _is_text(kind) or _is_integer(kind), "text or integers"),
-    "as_of": (_is_time, "a time"),
-    "advertiser_ids": (_is_list(_is_integer), "lists of integers"),
-    "log_probs": (_is_list(_is_number), "lists of numbers"),
-    "exact": (_is_flag, "true or false"),
-    "missing_mass": (_is_number, "numbers"),
-    "bundle_id": (_is_text, "text"),
-    NAMES: (_is_list(_is_text, or_null=True), "lists of text"),
-}
+    is_integer = is_any(types.is_integer)
+    is_number = is_any(types.is_integer, types.is_floating)
+    return {
+        "user_id": (is_any(is_text, is_integer), "text or integers"),
+        "as_of": (is_any(types.is_timestamp, types.is_date, is_text), "a time"),
+        "advertiser_ids": (is_list_of(is_integer), "lists of integers"),
+        "log_probs": (is_list_of(is_number), "lists of numbers"),
+        "exact": (is_any(types.is_boolean), "true or false"),
+        "missing_mass": (is_number, "numbers"),
+        "bundle_id": (is_text, "text"),
+        NAMES: (is_any(is_list_of(is_text)), "lists of text"),
+    }

@@ -1,9 +1,9 @@
-"""Which Parquet files hold stored forecasts: a file, a directory of them, or what a manifest lists.
+"""The Parquet files of stored forecasts: one file, a directory, or the files of a manifest.
 
-A directory that ``adprior bulk`` writes has a ``_manifest.json``, which is replaced in one step
-when a day's files are complete; files that it does not list are not there yet, or not any more. Its
-name begins with ``_``, so that tools that read the directory as Parquet pass it over. Directories
-of earlier versions have a ``manifest.json`` instead, and are read too.
+``adprior bulk`` writes a ``_manifest.json`` into its directory, and replaces it in one step when a
+day's files are complete. Files that it does not list are incomplete or obsolete. Its name begins
+with ``_`` so that tools that read the directory as Parquet ignore it. Directories of earlier
+versions have a ``manifest.json`` instead; they are read too.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from adprior_runtime.errors import InvalidInputError
 
 MANIFEST: Final = "_manifest.json"
 OLD_MANIFEST: Final = "manifest.json"
-"""What it was called once."""
+"""Its name in earlier versions."""
 KEPT: Final = "_manifests"
-"""Where manifests of earlier versions are; their paths are below the directory that has it."""
+"""Directory of earlier manifests; their paths are relative to its parent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForecastFiles:
-    """Files that belong together.
+    """The Parquet files of one set of forecasts.
 
     Attributes:
-        files: Parquet files.
-        names: What each is called in what follows: its path below the directory.
-        manifest: Where they are listed, None where nothing lists them.
-        revision: Tells one content of the manifest from another.
+        files: The files.
+        names: The path of each below the directory.
+        manifest: The manifest that lists them; None without a manifest.
+        revision: Changes when the manifest changes.
     """
 
     files: tuple[Path, ...]
@@ -43,12 +43,11 @@ def list_forecast_files(path: Path) -> ForecastFiles:
     """Return the files to read.
 
     Args:
-        path: A Parquet file; a directory, whose manifest counts if it has one and which otherwise
-            is searched for ``*.parquet`` (names with ``.`` or ``_`` first are left out); or a
-            manifest.
+        path: A Parquet file, a manifest, or a directory. A directory without a manifest is
+            searched for ``*.parquet``, except names that begin with ``.`` or ``_``.
 
     Raises:
-        InvalidInputError: There is nothing, or the manifest is malformed or lists a missing file.
+        InvalidInputError: Nothing is found, or the manifest is malformed or lists a missing file.
     """
     if (manifest := find_manifest(path)) is not None:
         return _listed(manifest)
@@ -60,10 +59,9 @@ def list_forecast_files(path: Path) -> ForecastFiles:
 
 
 def find_manifest(path: Path) -> Path | None:
-    """Return the manifest that counts for a path, None where the path has none.
+    """Return the manifest of a path, None without one.
 
-    A ``manifest.json`` that is named, and is there no longer, stands for the ``_manifest.json``
-    beside it.
+    A named ``manifest.json`` that no longer exists stands for the ``_manifest.json`` beside it.
     """
     names = (MANIFEST, OLD_MANIFEST)
     if path.is_dir():
@@ -74,7 +72,7 @@ def find_manifest(path: Path) -> Path | None:
 
 
 def read_revision(manifest: Path) -> tuple[int, ...]:
-    """Return what changes when a manifest is replaced; empty where there is none."""
+    """Return a value that changes when a manifest is replaced; empty without a manifest."""
     try:
         found = manifest.stat()
     except OSError:
@@ -91,7 +89,7 @@ def _searched(path: Path) -> ForecastFiles:
 
 
 def _listed(manifest: Path) -> ForecastFiles:
-    revision = read_revision(manifest)  # before the content: a change in between is seen later
+    revision = read_revision(manifest)  # before reading: a change in between is seen later
     try:
         document = json.loads(manifest.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Stored forecasts, for when the live one does not come: made by yesterday's bulk run, say."""
+"""Stored forecasts from Parquet files, such as those of the last bulk run."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from adprior_client.types import UserId
 
 _log = logging.getLogger("adprior_client")
 _RETRY_S: Final = 60.0
-"""After so long, files that could not be read are tried again."""
+"""Files that could not be read are tried again after this time."""
 
 
 class ParquetForecasts(Forked):
     """Forecasts in Parquet files, read into memory.
 
-    The columns: ``user_id``, ``as_of`` (when it was made), ``advertiser_ids``, ``log_probs``,
-    ``exact``, ``missing_mass``, ``bundle_id``; ``advertiser_names`` if there are any. A user's
-    latest counts; rows without advertisers do not, nor do those that lie in the future by more than
-    `forecast_time.CLOCK_SKEW`.
+    Columns: ``user_id``, ``as_of`` (when the forecast was made), ``advertiser_ids``, ``log_probs``,
+    ``exact``, ``missing_mass``, ``bundle_id``, and optionally ``advertiser_names``. A user's latest
+    forecast is used. Rows without advertisers, and rows more than 5 minutes in the future, are
+    ignored.
 
-    Where a ``_manifest.json`` lists the files, as ``adprior bulk`` writes it, it is followed: once
-    it is replaced, the new files are read in the background, and take the place of the old ones in
-    one step. Both are in memory until then. Files that cannot be read change nothing.
+    If a ``_manifest.json`` lists the files, as ``adprior bulk`` writes it, the source follows it:
+    when it is replaced, the new files are read in the background and replace the old ones in one
+    step. Both are in memory until then. Files that cannot be read change nothing.
 
     Args:
         path: A Parquet file, a directory of them (partitioned or not), or a manifest.
-        refresh_s: The manifest is looked at so often, on a lookup.
+        refresh_s: Shortest time between two looks at the manifest; lookups trigger them.
 
     Raises:
-        InvalidInputError: It is unreadable, a column is missing or of a wrong type
-            (`parquet_columns`), or pyarrow is missing.
+        InvalidInputError: The files are unreadable, a column is missing or has a wrong type, or
+            pyarrow is missing.
     """
 
     def __init__(self, path: str | Path, *, refresh_s: float = 1.0) -> None:
@@ -55,27 +55,27 @@ class ParquetForecasts(Forked):
         self._table = self._load(files)
         self._has_manifest = files.manifest is not None
         self._revision = files.revision
-        self._look_at = time.monotonic() + self._refresh_s
+        self._check_at = time.monotonic() + self._refresh_s
         begin_anew_in_children(self)
 
     def _begin_anew(self) -> None:
-        """See `Forked._begin_anew`: nobody is reading new files here."""
+        """See `Forked._begin_anew`: the child has no thread that reads new files."""
         self._lock = threading.Lock()
         self._reader = None
 
     def __len__(self) -> int:
-        """How many users have a forecast."""
+        """The number of users with a forecast."""
         return len(self._table)
 
     @property
     def from_future(self) -> int:
-        """How many rows of the present files were refused, since they lie in the future."""
+        """The number of rows that are ignored because they are in the future."""
         return self._table.from_future
 
     def find(self, user_id: UserId) -> Forecast | None:
-        """See `ForecastSource.find`; an id that is text does not match a number."""
-        if self._has_manifest and time.monotonic() >= self._look_at:
-            self._look()
+        """See `ForecastSource.find`; a text id does not match a number."""
+        if self._has_manifest and time.monotonic() >= self._check_at:
+            self._check_manifest()
         return self._table.find(user_id)
 
     def _load(self, files: ForecastFiles) -> ParquetTable:
@@ -83,18 +83,18 @@ class ParquetForecasts(Forked):
         if table.from_future:
             _log.warning(
                 "adprior: stored forecasts at %s: %d rows lie in the future by the clock of this "
-                "machine, and are not used",
+                "machine and are ignored",
                 self._path,
                 table.from_future,
             )
         return table
 
-    def _look(self) -> None:
-        """Have new files read if there are any, and nobody is at it."""
+    def _check_manifest(self) -> None:
+        """Start reading new files if there are any and no thread reads them yet."""
         with self._lock:
-            if time.monotonic() < self._look_at:
+            if time.monotonic() < self._check_at:
                 return
-            self._look_at = time.monotonic() + self._refresh_s
+            self._check_at = time.monotonic() + self._refresh_s
             manifest = find_manifest(self._path)
             if manifest is None or read_revision(manifest) in {(), self._revision}:
                 return
@@ -108,8 +108,8 @@ class ParquetForecasts(Forked):
         try:
             files: ForecastFiles = list_forecast_files(self._path)
             table = self._load(files)
-        except Exception as error:  # noqa: BLE001  nobody waits for this thread
+        except Exception as error:  # noqa: BLE001  no caller sees this thread's errors
             _log.warning("adprior: new stored forecasts cannot be read: %s", error)
-            self._look_at = time.monotonic() + _RETRY_S
+            self._check_at = time.monotonic() + _RETRY_S
             return
         self._table, self._revision = table, files.revision

@@ -1,4 +1,4 @@
-"""Parquet files of forecasts as columns in memory, in the order of their users' checksums."""
+"""Forecasts of Parquet files as columns in memory, ordered by their users' checksums."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from adprior_runtime.errors import InvalidInputError
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _VALUES: Final = REQUIRED[2:]
-"""Beside the user and the time."""
+"""All columns but the user and the time."""
 
 
 class ParquetTable:
     """Every user's latest forecast.
 
-    Columns are read one after the other, which bounds what reading takes beside what stays.
+    Columns are read one after the other, which bounds the extra memory of reading.
 
     Args:
-        path: What the caller named, for messages.
-        files: What to read.
+        path: The caller's path, for messages.
+        files: The files to read.
 
     Attributes:
-        from_future: Rows that were left out, since they lie in the future by our clock.
+        from_future: Number of rows left out because they are in the future.
 
     Raises:
-        InvalidInputError: A file is unreadable, a column missing or of a wrong type, or pyarrow is
-            missing.
+        InvalidInputError: A file is unreadable, a column is missing or has a wrong type, or pyarrow
+            is missing.
     """
 
     def __init__(self, path: Path, files: ForecastFiles) -> None:
@@ -61,13 +61,13 @@ class ParquetTable:
         self._columns: dict[str, Any] = {
             name: self._column(dataset, name).take(rows) for name in names
         }
-        self._give_back()
+        self._release_memory()
 
     def __len__(self) -> int:
         return len(self._checksums)
 
     def find(self, user_id: UserId) -> Forecast | None:
-        """Return the user's forecast, None without one."""
+        """Return the user's forecast, or None."""
         try:
             checksum = np.uint32(zlib.crc32(field_of(user_id)))
         except TypeError:
@@ -98,14 +98,14 @@ class ParquetTable:
 
     def _open(self, files: ForecastFiles) -> tuple[Any, list[str]]:
         try:
-            import pyarrow as pa  # noqa: PLC0415  not among what the clients need
+            import pyarrow as pa  # noqa: PLC0415  optional
             import pyarrow.dataset as ds  # noqa: PLC0415
         except ImportError as error:
             raise InvalidInputError(
                 f"{self._path}: reading Parquet needs pyarrow: pip install 'adprior[parquet]'"
             ) from error
         self._faults: tuple[type[Exception], ...] = (OSError, pa.ArrowException)
-        self._give_back = pa.default_memory_pool().release_unused  # what reading took and left
+        self._release_memory = pa.default_memory_pool().release_unused  # unused after reading
         try:
             dataset = ds.dataset(
                 [str(file) for file in files.files],
@@ -129,7 +129,7 @@ class ParquetTable:
         return dataset, names
 
     def _check_files(self, dataset: Any, names: Sequence[str]) -> None:
-        """Refuse a file whose columns would be read as if they had the first one's types."""
+        """Refuse a file with other types: pyarrow would read it with the first file's types."""
         ids = dataset.schema.field("user_id").type
         for fragment in dataset.get_fragments():
             try:
@@ -164,10 +164,9 @@ def _lengths(column: Any) -> NDArray[np.int64]:
 
 
 def _latest(users: Any, made_at: NDArray[np.int64]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    """Return the latest row of each user, ordered by checksum; of two as late the one further on.
+    """Return the checksum and the latest row of each user, ordered by checksum.
 
-    Returns:
-        The checksums in that order, and the rows.
+    Of two rows with the same time, the later row is used.
     """
     checksums = np.fromiter(
         (zlib.crc32(field_of(user)) for user in _each(users)), dtype=np.uint32, count=len(users)
@@ -175,7 +174,7 @@ def _latest(users: Any, made_at: NDArray[np.int64]) -> tuple[NDArray[np.uint32],
     order = np.lexsort((made_at, checksums))  # stable
     ordered = checksums[order]
     kept = np.ones(order.size, dtype=np.bool_)
-    # A row is dropped where a later one of the same checksum is of the same user.
+    # Of rows with the same checksum, each user keeps the last one.
     shared = np.flatnonzero(ordered[1:] == ordered[:-1])
     starts = np.flatnonzero(np.diff(shared, prepend=-2) > 1)
     for run in np.split(shared, starts[1:]) if shared.size else []:
@@ -189,14 +188,14 @@ def _latest(users: Any, made_at: NDArray[np.int64]) -> tuple[NDArray[np.uint32],
 
 
 def _each(users: Any) -> Any:
-    """Yield the ids without a list of them all; nulls as no user's."""
+    """Yield the ids in pieces; a null becomes an empty text, which is no user."""
     for first in range(0, len(users), 65536):
         for user in users.slice(first, 65536).to_pylist():
             yield "" if user is None else user
 
 
 def _microseconds(column: Any, path: Path) -> NDArray[np.int64]:
-    """Return times since 1970: of dates their first instant, without a zone as UTC."""
+    """Return microseconds since 1970; a date is its first instant, a time without a zone UTC."""
     import pyarrow as pa  # noqa: PLC0415
 
     try:

@@ -1,4 +1,4 @@
-"""Connections to Redis: checked addresses, passwords off the command line, faults in one line."""
+"""Connections to Redis: checked addresses, TLS, passwords from files."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _DEFAULT_PORT: Final = 6379
 
 
 class RedisAddress:
-    """A Redis server, and how to get in.
+    """The address and credentials of a Redis server; ``name`` is the address for messages.
 
     Args:
         url: ``redis://[USER@]HOST[:PORT][/DB]``, ``rediss://`` for TLS, ``unix:///PATH[?db=DB]``.
-        password: Of the user, or of the server where it knows no users.
-        password_file: A file that has it, instead; read again at each connection.
-        tls_ca_file: PEM certificates to trust, the system's where none is given.
-        tls_certificate_file: Our own PEM chain, where the server wants one.
-        tls_key_file: Its key.
+        password: The user's password, or the server's if it has no users.
+        password_file: File with the password; read again at each connection.
+        tls_ca_file: PEM certificates to trust; the system's by default.
+        tls_certificate_file: The client's own PEM chain, if the server requires one.
+        tls_key_file: The key of that chain.
 
     Raises:
         InvalidInputError: The URL is malformed or holds a password, or a TLS file is unusable.
@@ -67,17 +67,17 @@ class RedisAddress:
             raise InvalidInputError(f"{self.name}: TLS files were given, expected rediss://")
 
     def connect(self, *, timeout_s: float, max_connections: int) -> redis.Redis:
-        """Return a client; it connects at its first command, and never tries a command twice.
+        """Return a client; it connects at its first command and never repeats a command.
 
         Args:
-            timeout_s: Of connecting, of each answer, and of waiting for a free connection.
-            max_connections: Most that are open at once; threads wait for a free one.
+            timeout_s: Timeout of connecting, of each answer, and of waiting for a free connection.
+            max_connections: Open connections at most; threads wait for a free one.
 
         Raises:
             InvalidInputError: The package redis is missing.
         """
         try:
-            import redis  # noqa: PLC0415  not among what the clients need
+            import redis  # noqa: PLC0415  optional
             from redis.backoff import NoBackoff  # noqa: PLC0415
             from redis.retry import Retry  # noqa: PLC0415
         except ImportError as error:
@@ -106,14 +106,14 @@ class RedisAddress:
 
 
 class PasswordFile:
-    """What redis-py asks for credentials whenever it connects.
+    """The credentials that redis-py asks for at each connection.
 
     Args:
-        path: A file that holds the password alone.
-        username: Of Redis' ACL, None where it knows no users.
+        path: A file that holds only the password.
+        username: A user of Redis' ACL, or None.
 
     Raises:
-        InvalidInputError: It is unreadable, empty or has several lines.
+        InvalidInputError: The file is unreadable, empty or has several lines.
     """
 
     def __init__(self, path: str | Path, username: str | None) -> None:
@@ -122,8 +122,8 @@ class PasswordFile:
         self._last = read_password(path)
 
     def get_credentials(self) -> tuple[str, ...]:
-        """Return user name and password; the last good one while the file cannot be read."""
-        with suppress(InvalidInputError):  # it is being exchanged
+        """Return user name and password; the last good password if the file is unreadable."""
+        with suppress(InvalidInputError):  # it is being replaced
             self._last = read_password(self._path)
         return (self._last,) if self._username is None else (self._username, self._last)
 
@@ -132,7 +132,7 @@ def read_password(path: str | Path) -> str:
     """Return a file's only line.
 
     Raises:
-        InvalidInputError: It is unreadable, empty or has several lines.
+        InvalidInputError: The file is unreadable, empty or has several lines.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
@@ -140,12 +140,12 @@ def read_password(path: str | Path) -> str:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise InvalidInputError(f"{path}: {reason}") from error
     if len(lines) != 1 or not lines[0]:
-        raise InvalidInputError(f"{path}: found {len(lines)} lines, expected the password alone")
+        raise InvalidInputError(f"{path}: found {len(lines)} lines, expected only the password")
     return lines[0]
 
 
 def _split(url: str) -> Any:
-    """Return a URL's parts; what is wrong is told without the URL, which may hold a password."""
+    """Return a URL's parts; errors do not quote a URL that may hold a password."""
     try:
         parts = urlsplit(url)
         port, password = parts.port, parts.password
@@ -153,7 +153,7 @@ def _split(url: str) -> Any:
         raise InvalidInputError(f"Redis: the URL is malformed, {_EXPECTED}") from None
     if password is not None:
         raise InvalidInputError(
-            "Redis: the URL holds a password, which command lines and logs show: give it apart"
+            "Redis: the URL holds a password, which command lines and logs show: give it separately"
         )
     if parts.scheme not in _SCHEMES:
         raise InvalidInputError(f"Redis: found {url!r}, {_EXPECTED}")

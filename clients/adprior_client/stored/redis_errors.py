@@ -1,4 +1,4 @@
-"""What is wrong with Redis, in one line that quotes nothing of a command."""
+"""Errors of Redis in one line, which quotes nothing of a command."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from adprior_runtime.errors import EnvironmentProblemError
 
 
 class RedisProblemError(EnvironmentProblemError):
-    """Redis cannot be reached, or does not do what it is asked."""
+    """Redis cannot be reached, or refuses a command."""
 
 
-_WORDS: Final[dict[str, str]] = {
+_MEANINGS: Final[dict[str, str]] = {
     "NOAUTH": "it wants a password, and none was given",
     "WRONGPASS": "wrong user name or password",
-    "NOPASS": "a password was given, and it has none for this user",
+    "NOPASS": "a password was given, but this user has none",
     "NOPERM": "this user may not do that: its ACL lacks a command or the namespace's keys",
     "OOM": "it is out of memory (maxmemory)",
     "READONLY": "it is a read-only replica: give the primary's address",
@@ -23,13 +23,13 @@ _WORDS: Final[dict[str, str]] = {
     "MISCONF": "it refuses writes because it cannot save to disk (MISCONF)",
     "WRONGTYPE": "a key of this namespace holds something else: choose another namespace",
     "MOVED": "it is a Redis Cluster, expected a single primary",
-    "CLUSTERDOWN": "it is a Redis Cluster, and down; expected a single primary",
+    "CLUSTERDOWN": "it is a Redis Cluster that is down; expected a single primary",
     "MASTERDOWN": "it is a replica that has lost its primary",
     "NOREPLICAS": "it refuses writes: too few replicas follow it",
 }
-"""By the word with which Redis begins an error."""
+"""By the first word of Redis' error."""
 
-_SAID: Final = (
+_MESSAGES: Final = (
     (
         re.compile(r"invalid username.(or.)?password", re.IGNORECASE),
         "WRONGPASS",
@@ -41,17 +41,17 @@ _SAID: Final = (
     (re.compile(r"loading the dataset", re.IGNORECASE), "LOADING"),
     (re.compile(r"has no permissions", re.IGNORECASE), "NOPERM"),
 )
-"""The client library cuts off some of these words."""
+"""The client library removes the first word of some errors."""
 
 
 def explain(error: BaseException, name: str) -> str:
-    """Return what went wrong in one line.
+    """Return what went wrong, in one line.
 
     Redis' own text is not quoted: it may hold a command's arguments, and so a user's id.
 
     Args:
-        error: Of the package redis, or the system's.
-        name: The server's, as `RedisAddress.name` has it.
+        error: An error of the package redis, or of the system.
+        name: The server, as in `RedisAddress.name`.
     """
     return f"{name}: {_reason(error)}"
 
@@ -59,7 +59,7 @@ def explain(error: BaseException, name: str) -> str:
 def _reason(error: BaseException) -> str:
     text, kind = str(error), type(error).__name__
     if word := _word_of(text):
-        return _WORDS[word]
+        return _MEANINGS[word]
     if kind == "TimeoutError":
         return "no answer in time: it is overloaded, stopped or out of reach"
     if "certificate" in text.lower() or "ssl" in text.lower():
@@ -72,12 +72,12 @@ def _reason(error: BaseException) -> str:
 
 
 def _word_of(text: str) -> str:
-    """Return the word of `_WORDS` that an error begins with, or that it began with once."""
-    for pattern, word in _SAID:
+    """Return the word of `_MEANINGS` that an error began with, empty without one."""
+    for pattern, word in _MESSAGES:
         if pattern.search(text):
             return word
     words = [*text.partition("error: ")[2].split()[:1], *text.split()[:1]]
-    return next((word for word in words if word in _WORDS), "")
+    return next((word for word in words if word in _MEANINGS), "")
 
 
 def _network_reason(text: str) -> str:

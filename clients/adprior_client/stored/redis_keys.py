@@ -1,19 +1,19 @@
-"""Where stored forecasts are in Redis, for who writes them and who reads them.
+"""The keys of stored forecasts in Redis, for writers and readers.
 
 ::
 
     NAMESPACE:current            string  the pointer: JSON of `Pointer`, read by every client
-    NAMESPACE:versions           hash    version -> JSON, what the publisher knows of it
-    NAMESPACE:publisher          string  the one publisher at work; gone within seconds of its death
+    NAMESPACE:versions           hash    version -> JSON, the publisher's notes about it
+    NAMESPACE:publisher          string  the publisher at work; expires seconds after it dies
     NAMESPACE:VERSION:BUCKET     hash    user's field -> record (`redis_record`)
 
-A version is written whole before the pointer names it, and never changed after that, so a reader
-that follows the pointer sees one version or the other. The pointer also names the older versions
-that were read before it: when it has expired, the newest of those is read that has not.
+A version is complete before the pointer names it, and does not change after that, so a reader that
+follows the pointer sees one whole version. The pointer also names the versions that were current
+before it: when it has expired, the newest of those that has not expired is read.
 
-Users share buckets (hashes), which saves what Redis keeps for each key with a lifetime, and makes a
-version quick to count and to drop.
-A user's bucket is the CRC-32 of their field, modulo the pointer's number of buckets.
+Users share buckets (hashes): Redis needs less memory than with a key per user, and versions are
+quick to count and to delete. A user's bucket is the CRC-32 of their field, modulo the pointer's
+number of buckets.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from adprior_runtime.text.json_text import to_json
 
 DEFAULT_NAMESPACE: Final = "adprior"
 USERS_A_BUCKET: Final = 1900
-"""On average. A bucket's hash table has 2,048 places and doubles beyond: 1,900 is 3.4 standard
-deviations of a Poisson count below that."""
+"""On average. A bucket's hash table has 2,048 places and doubles beyond that: 1,900 is 3.4 standard
+deviations of a Poisson count below."""
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.:{}-]{1,100}")
 
@@ -50,7 +50,7 @@ class Keys:
     namespace: str = DEFAULT_NAMESPACE
 
     def __post_init__(self) -> None:
-        """Refuse what would make keys hard to tell apart."""
+        """Refuse characters that could make two keys equal."""
         if not isinstance(self.namespace, str) or not _NAMESPACE.fullmatch(self.namespace):
             raise InvalidInputError(
                 f"namespace: found {self.namespace!r}, expected letters, digits and _.:{{}}-"
@@ -58,17 +58,17 @@ class Keys:
 
     @property
     def pointer(self) -> str:
-        """Names the version that is read."""
+        """The key of the pointer to the current version."""
         return f"{self.namespace}:current"
 
     @property
     def versions(self) -> str:
-        """What is known of each version."""
+        """The key of the publisher's notes about each version."""
         return f"{self.namespace}:versions"
 
     @property
     def publisher(self) -> str:
-        """Who is writing."""
+        """The key of the publisher at work."""
         return f"{self.namespace}:publisher"
 
     def bucket(self, version: str, number: int) -> str:
@@ -78,16 +78,16 @@ class Keys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pointer:
-    """Which version is read, and how.
+    """The current version, and how to read it.
 
     Attributes:
         version: Its name.
-        buckets: How many its users are spread over.
-        users: How many it has.
-        bundle_ids: The bundles that its records refer to, by place.
-        layout: Of its records.
-        expires_at: When it will be gone, in seconds since 1970; None where it is not told.
-        older: Older versions that were read before it, newest first.
+        buckets: Number of buckets.
+        users: Number of users.
+        bundle_ids: The bundles of its records, which refer to them by place.
+        layout: The layout of its records.
+        expires_at: When it expires, in seconds since 1970; None if unknown.
+        older: The versions that were current before it, newest first.
     """
 
     version: str
@@ -99,15 +99,15 @@ class Pointer:
     older: tuple[Pointer, ...] = ()
 
     def to_json(self) -> str:
-        """Return it as it is stored."""
+        """Return the stored form."""
         return to_json(asdict(self))
 
     @classmethod
     def parse(cls, raw: bytes | str) -> Self:
-        """Read what `to_json` wrote.
+        """Read the stored form.
 
         Raises:
-            CorruptRecordError: It is malformed, or of another layout.
+            CorruptRecordError: It is malformed, or has another layout.
         """
         try:
             return cls._of(json.loads(raw))
@@ -140,9 +140,9 @@ class Pointer:
         return found
 
     def living(self, now: float) -> Pointer:
-        """Return what is read at a time: the version, or the first older one when it has expired.
+        """Return the version to read at a time: the newest that has not expired.
 
-        Where all have, the clock is wrong, for the pointer would be gone: then the version itself.
+        If all have expired, the clock is wrong (the pointer would be gone): return the current one.
         """
         for pointer in (self, *self.older):
             if pointer.expires_at is None or pointer.expires_at > now:
@@ -150,15 +150,15 @@ class Pointer:
         return self
 
     def bucket_of(self, field: bytes) -> int:
-        """Return the number of the bucket that a user's field is in."""
+        """Return the number of a field's bucket."""
         return zlib.crc32(field) % self.buckets
 
 
 def field_of(user_id: UserId) -> bytes:
-    """Return a user's field: text and numbers that look the same stay two users.
+    """Return a user's field in a bucket; the text ``7`` and the number 7 are two users.
 
     Raises:
-        TypeError: It is neither text nor an integer.
+        TypeError: The id is neither text nor an integer.
     """
     if isinstance(user_id, str):
         return b"s" + user_id.encode("utf-8", "surrogatepass")

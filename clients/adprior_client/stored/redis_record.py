@@ -13,9 +13,9 @@
     22      int64 [n]   advertiser ids, most probable first; uint32 [n] where they are narrow
     then    float32 [n] log-probabilities
 
-The key is whatever the record is found by: a record that got under another user's key is corrupt.
-Ids are narrow where all of a forecast's are from 0 to 2^32 - 1: that saves a third. Names are left
-out; a forecast read from a record has empty ones.
+The key is the user's field: a record under another user's field is corrupt. Ids are narrow if all
+ids of the forecast are from 0 to 2^32 - 1, which saves a third. Names are not stored; a forecast
+from a record has empty names.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ _AS_OF: Final = struct.Struct("<q")
 
 
 class CorruptRecordError(ValueError):
-    """Bytes that are no record of this layout; the message quotes nothing of them."""
+    """Bytes that are not a record of this layout; the message does not quote them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What a record holds.
+    """The content of a record.
 
     Attributes:
         as_of_us: Microseconds since 1970, UTC.
-        exact: The forecast's certificate.
-        missing_mass: Of the forecast.
+        exact: Whether the forecast is certified.
+        missing_mass: Upper bound on the probability of all other advertisers.
         bundle: Place of the bundle's id among the version's.
         advertiser_ids: int64 [n].
         log_probs: float32 [n].
@@ -65,7 +65,7 @@ class Record:
 
 
 def are_narrow(advertiser_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell which forecasts' ids [m, n] are all narrow; [m]."""
+    """Return which rows of ids [m, n] are all narrow; [m]."""
     narrow: NDArray[np.bool_] = ((advertiser_ids >= 0) & (advertiser_ids < 2**32)).all(axis=1)
     return narrow
 
@@ -80,7 +80,7 @@ def encode_records(
     advertiser_ids: NDArray[np.int64],
     log_probs: NDArray[np.float32],
 ) -> list[bytes]:
-    """Return a record for each of m forecasts with n advertisers each, all narrow or none.
+    """Return a record for each of m forecasts with n advertisers; all have narrow ids, or none.
 
     Args:
         key_checksums: CRC-32 of each key, m of them.
@@ -113,10 +113,10 @@ def encode_records(
 
 
 def decode_record(raw: bytes, key: bytes) -> Record:
-    """Return what a record holds, checked to the last byte.
+    """Return the content of a record, every byte checked.
 
     Raises:
-        CorruptRecordError: Another layout, a wrong length or a wrong checksum.
+        CorruptRecordError: The layout, the length or the checksum is wrong.
     """
     if len(raw) < _HEADER.size:
         raise CorruptRecordError(f"found {len(raw)} bytes, expected {_HEADER.size} at least")
@@ -144,7 +144,7 @@ def decode_record(raw: bytes, key: bytes) -> Record:
 
 
 def read_as_of_us(raw: bytes) -> int:
-    """Return a record's time without checking the rest; the earliest of all where it is none."""
+    """Return a record's time without checking the rest; the earliest time for a short record."""
     if len(raw) < _HEADER.size:
         return -(2**63)
     as_of_us: int = _AS_OF.unpack_from(raw, 8)[0]

@@ -1,4 +1,4 @@
-"""Stored forecasts from Redis, where ``adprior publish`` put them."""
+"""Stored forecasts from Redis, as ``adprior publish`` wrote them."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ from adprior_runtime.errors import InvalidInputError
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FAILURES: Final = 3
-"""In a row, after which Redis is left alone for `_RESET_S`."""
+"""After this many failures in a row, Redis is not asked for `_RESET_S`."""
 _RESET_S: Final = 1.0
 _log = logging.getLogger("adprior_client")
 _Outcome = Literal["found", "absent", "corrupt", "from_future", "failed", "skipped"]
 
 
 class RedisForecasts(Forked):
-    """Forecasts that ``adprior publish`` wrote; a `ForecastSource` that never raises on a lookup.
+    """Forecasts that ``adprior publish`` wrote; a `ForecastSource` whose lookups never raise.
 
-    Whatever is wrong with Redis, there is no stored forecast, and `counts` tells. After three
-    failures in a row it is left alone for a second. Connections open at the first lookup; threads
-    share a source, and so may a blocking client and one for asyncio.
+    If Redis fails, a lookup finds nothing, and `counts` says why. After three failures in a row
+    Redis is not asked for a second. Connections open at the first lookup. Threads may share a
+    source, and so may a blocking and an asyncio client.
 
     Args:
         url: ``redis://[USER@]HOST[:PORT][/DB]``, ``rediss://`` for TLS, ``unix:///PATH[?db=DB]``;
-            a replica will do.
-        namespace: As given to ``adprior publish``.
-        password: Of the user, or of the server where it knows no users.
-        password_file: A file that has it, instead; read again at each connection.
-        timeout_s: Of connecting, and of each answer: an ordinary lookup has one.
-        refresh_s: A switch of versions is seen after so long at most; it costs a small read each.
-        max_connections: Most that are open at once.
-        tls_ca_file: PEM certificates to trust, the system's where none is given.
-        tls_certificate_file: Our own PEM chain, where the server wants one.
-        tls_key_file: Its key.
+            a replica works too.
+        namespace: The namespace given to ``adprior publish``.
+        password: The user's password, or the server's if it has no users.
+        password_file: File with the password; read again at each connection.
+        timeout_s: Timeout of connecting, and of each answer; a usual lookup waits for one answer.
+        refresh_s: Time after which a new version is noticed; each check is a small read.
+        max_connections: Open connections at most.
+        tls_ca_file: PEM certificates to trust; the system's by default.
+        tls_certificate_file: The client's own PEM chain, if the server requires one.
+        tls_key_file: The key of that chain.
 
     Raises:
         InvalidInputError: A setting is impossible, or the package redis is missing.
@@ -92,11 +92,11 @@ class RedisForecasts(Forked):
         self._pointer_bytes: bytes | None = None
         self._pointer_is_corrupt = False
         self._refresh_at: float | None = None
-        self._complained_of: str | None = None
+        self._warned_of: str | None = None
         begin_anew_in_children(self)
 
     def _begin_anew(self) -> None:
-        """See `Forked._begin_anew`: redis-py opens connections of its own there."""
+        """See `Forked._begin_anew`: redis-py itself opens new connections in a child."""
         self._breaker = CircuitBreaker(_FAILURES, _RESET_S, time.monotonic)
         self._lock = threading.Lock()
 
@@ -117,18 +117,18 @@ class RedisForecasts(Forked):
 
     @property
     def counts(self) -> LookupCounts:
-        """How lookups ended so far."""
+        """How lookups have ended so far."""
         with self._lock:
             return LookupCounts(**self._counts)
 
     @property
     def version(self) -> str | None:
-        """The version that the last lookups read, None before the first and without one."""
+        """The version that lookups read; None before the first lookup and without a version."""
         pointer = self._living()
         return None if pointer is None else pointer.version
 
     def find(self, user_id: UserId) -> Forecast | None:
-        """See `ForecastSource.find`; an id that is text does not match a number."""
+        """See `ForecastSource.find`; a text id does not match a number."""
         outcome, forecast = self._find(user_id)
         with self._lock:
             self._counts[outcome] += 1
@@ -137,13 +137,13 @@ class RedisForecasts(Forked):
     def _find(self, user_id: UserId) -> tuple[_Outcome, Forecast | None]:
         try:
             field = field_of(user_id)
-        except TypeError:  # nothing was published under such an id
+        except TypeError:  # nothing is published under such an id
             return "absent", None
         if not self._breaker.admits():
             return "skipped", None
         try:
             pointer, raw = self._ask(field)
-        except Exception as error:  # noqa: BLE001  no fault of a store may reach the ranking
+        except Exception as error:  # noqa: BLE001  no error of Redis may reach the ranking
             return self._failed(error), None
         self._succeed()
         if pointer is None or raw is None:
@@ -162,7 +162,7 @@ class RedisForecasts(Forked):
             return self._corrupt(str(error)), None
 
     def _ask(self, field: bytes) -> tuple[Pointer | None, bytes | None]:
-        """Read the user's record, and the pointer in the same exchange where its time has come."""
+        """Read the user's record, and in the same exchange the pointer if it is due."""
         pointer = self._living()
         if not self._is_due():
             return pointer, None if pointer is None else self._read(pointer, field)
@@ -179,7 +179,7 @@ class RedisForecasts(Forked):
         return current, self._read(current, field)
 
     def _is_due(self) -> bool:
-        """Tell whether this lookup is to read the pointer; before the first answer all are."""
+        """Return whether this lookup reads the pointer; all do until the first answer."""
         now = time.monotonic()
         with self._lock:
             if self._refresh_at is None:
@@ -190,7 +190,7 @@ class RedisForecasts(Forked):
             return True
 
     def _adopt(self, raw: bytes | None) -> Pointer | None:
-        """Make what was read the pointer; one that is malformed counts as none."""
+        """Use a new pointer; a malformed one counts as none."""
         with self._lock:
             if self._refresh_at is None:
                 self._refresh_at = time.monotonic() + self._refresh_s
@@ -216,13 +216,13 @@ class RedisForecasts(Forked):
         return self._keys.bucket(pointer.version, pointer.bucket_of(field))
 
     def _corrupt(self, reason: str) -> _Outcome:
-        """Complain once of each version."""
+        """Log the first corrupt record of each version."""
         version = self.version or ""
-        if self._complained_of != version:
-            self._complained_of = version
+        if self._warned_of != version:
+            self._warned_of = version
             _log.warning(
                 "adprior: stored forecasts at %s, version %s: a corrupt record (%s); "
-                "see RedisForecasts.counts for how many",
+                "RedisForecasts.counts has their number",
                 self._name,
                 version,
                 reason,

@@ -61,7 +61,7 @@ def test_a_password_file_holds_one_line(tmp_path: Path) -> None:
     assert read_password(path) == "hunter2"
     for content in ("", "\n", "a\nb\n"):
         path.write_text(content)
-        with pytest.raises(InvalidInputError, match="expected the password alone"):
+        with pytest.raises(InvalidInputError, match="expected only the password"):
             read_password(path)
     with pytest.raises(InvalidInputError, match="No such file"):
         read_password(tmp_path / "nowhere")
