@@ -1,12 +1,11 @@
-"""Populations of any size, made of a few real users: copies, under ids of their own.
+"""Made-up populations of any size: copies of real users, under their own ids.
 
-Their table of the day before is made up, so that a day's run over many users can be measured
-without forecasting all of them first: ids, sizes and digests are right, the forecasts are not.
+Their table of the day before is made up too, so that a daily run over many users can be measured
+without forecasting all of them first. Its ids, sizes and digests are right, its forecasts are not.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,15 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from adprior_bench.data.user_contexts import context_json
 from adprior_build.data.column_map import ColumnMap
 from adprior_build.data.event_log import UserHistory, read_users
 from adprior_bulk.inputs.staging import shard_of
 from adprior_bulk.output.manifest import VERSIONS, DataFile, Manifest
 from adprior_bulk.output.tables import FORECASTS, rows_to_table, write_table
 from adprior_bulk.run.due_users import events_digest
-from adprior_client import Event, User
-from adprior_client.user_context import user_to_json
-from adprior_runtime.text.json_text import to_json
 
 _EVENTS: Final = 30
 _LATENESS: Final = timedelta(days=30)
@@ -35,7 +32,7 @@ _FORECAST_K: Final = 20
 def read_recent_users(
     events: Path, profiles: Path | None, columns: ColumnMap, as_of: datetime
 ) -> list[UserHistory]:
-    """Return the log's users with their last events before a time, those without any left out."""
+    """Return the log's users who have events before a time, with the last of these events."""
     found = (user.before(as_of) for user in read_users(events, profiles, columns))
     return [
         UserHistory(user_id=user.user_id, profile=user.profile, events=user.events[-_EVENTS:])
@@ -54,29 +51,29 @@ def write_population(
     as_of: datetime,
     bundle_id: str,
 ) -> tuple[Path, Path]:
-    """Write contexts of so many users, and an output directory with their table of a day before.
+    """Write the contexts of users, and an output directory with their table of the day before.
 
     Args:
-        directory: Where both go.
-        models: Real users, to be copied.
-        users: How many.
-        shards: Of the table.
-        active_share: Share of users with an event since.
-        as_of: The coming run's time.
-        bundle_id: The table's.
+        directory: The parent of both.
+        models: Real users to copy.
+        users: Number of users.
+        shards: Shards of the table.
+        active_share: Share of users with an event since then.
+        as_of: Time of the run to measure.
+        bundle_id: Bundle of the table's forecasts.
 
     Returns:
         The contexts' file and the output directory.
     """
-    contexts = [_context(user, as_of) for user in models]
+    contexts = [context_json(user, user.events, as_of).decode() for user in models]
     rows = [_row(user, as_of - timedelta(days=1), bundle_id) for user in models]
     inputs, output = directory / f"users-{users}.parquet", directory / f"table-{users}"
     schema = pa.schema([("user_id", pa.string()), ("context", pa.string())])
     with pq.ParquetWriter(inputs, schema) as writer:
         for numbers in _batches(users):
             ids = [f"user-{number}" for number in numbers]
-            told = [contexts[number % len(models)] for number in numbers]
-            writer.write_table(pa.table({"user_id": ids, "context": told}, schema))
+            copies = [contexts[number % len(models)] for number in numbers]
+            writer.write_table(pa.table({"user_id": ids, "context": copies}, schema))
     every = max(1, round(1 / active_share))
     by_shard: list[list[int]] = [[] for _ in range(shards)]
     for number in range(users):
@@ -108,7 +105,7 @@ def write_population(
 def write_active_day(
     events: Path, columns: ColumnMap, directory: Path, *, share: float, as_of: datetime, seed: int
 ) -> Path:
-    """Write a directory of the log and one more event of a share of its users, at ``as_of``."""
+    """Write a directory with the log, and a new event at ``as_of`` for a share of its users."""
     table = pq.read_table(events)
     named = columns.events
     known = sorted({user for user in table[named.user].to_pylist() if user is not None})
@@ -134,21 +131,6 @@ def _batches(users: int) -> Iterator[range]:
         yield range(first, min(first + _BATCH, users))
 
 
-def _context(user: UserHistory, as_of: datetime) -> str:
-    history = [
-        Event(
-            time=event.time,
-            action=event.action,
-            advertiser=event.advertiser,
-            category=event.category,
-            text=event.text,
-        )
-        for event in user.events
-    ]
-    raw = user_to_json(User(profile=user.profile, history=history, as_of=as_of))
-    return to_json(json.loads(raw), ensure_ascii=False)
-
-
 def _row(user: UserHistory, as_of: datetime, bundle_id: str) -> tuple[Any, ...]:
     counted_from = as_of - _LATENESS
     return (
@@ -166,7 +148,7 @@ def _row(user: UserHistory, as_of: datetime, bundle_id: str) -> tuple[Any, ...]:
 
 
 def _copy(row: tuple[Any, ...], number: int, *, is_active: bool) -> tuple[Any, ...]:
-    """Return a row under another id; as if there had been no event yet, of an active user."""
+    """Return a row under another id; an active user's row is as of before the first event."""
     values = list(row)
     if is_active:
         values[6] = datetime(1970, 1, 1, tzinfo=UTC)

@@ -8,10 +8,9 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from adprior_bench.bulk.figures import report_text
 from adprior_bench.bulk.population import read_recent_users, write_active_day, write_population
 from adprior_bench.bulk.sizing import ASSUMPTIONS, MACHINES, Machine, size_cluster
-from adprior_bench.commands.bulk import _choose_day
+from adprior_bench.commands.bulk import choose_day, report_text
 from adprior_build.data.column_map import ColumnMap, EventColumns
 from adprior_bulk.inputs.pieces import Inputs, list_pieces
 from adprior_bulk.inputs.staging import stage_piece
@@ -35,7 +34,7 @@ def events(tmp_path: Path) -> Path:
     return tmp_path / "events.parquet"
 
 
-def test_in_a_made_up_population_just_the_active_are_due(events: Path, tmp_path: Path) -> None:
+def test_only_active_users_of_a_made_up_population_are_due(events: Path, tmp_path: Path) -> None:
     inputs, output = write_population(
         tmp_path,
         read_recent_users(events, None, COLUMNS, AS_OF),
@@ -71,33 +70,31 @@ def test_in_a_made_up_population_just_the_active_are_due(events: Path, tmp_path:
     assert sum(count["skipped"] for count in counts) == 285
 
 
-def test_an_active_day_has_one_event_more_of_a_share_of_the_users(
-    events: Path, tmp_path: Path
-) -> None:
+def test_an_active_day_adds_an_event_for_a_share_of_the_users(events: Path, tmp_path: Path) -> None:
     later = write_active_day(events, COLUMNS, tmp_path / "later", share=0.25, as_of=AS_OF, seed=1)
     new = ds.dataset(later, format="parquet").to_table().to_pylist()[200:]
     assert len({row["who"] for row in new}) == len(new) == 5
     assert {row["day"] for row in new} == {AS_OF.date()}
 
 
-def test_the_day_after_the_forecasts_has_come(tmp_path: Path) -> None:
+def test_the_day_after_the_forecasts_is_not_in_the_future(tmp_path: Path) -> None:
     columns = ColumnMap(events=EventColumns(user="u", time="t", advertiser="a"))
     today = datetime.now(UTC).date()
 
-    def found(last: date, asked: date | None = None) -> date:
+    def choose(last: date, given: date | None = None) -> date:
         path = tmp_path / "log.parquet"
         pq.write_table(pa.table({"u": ["u"], "t": [last], "a": ["Acme"]}), path)
-        return _choose_day(asked, path, columns).date()
+        return choose_day(given, path, columns).date()
 
     day = timedelta(days=1)
-    assert found(date(2024, 5, 31)) == date(2024, 6, 1)
-    assert found(today) == found(today - day) == found(today - 2 * day) == today - day
-    assert found(today, today - day) == today - day
+    assert choose(date(2024, 5, 31)) == date(2024, 6, 1)
+    assert choose(today) == choose(today - day) == choose(today - 2 * day) == today - day
+    assert choose(today, today - day) == today - day
     with pytest.raises(InvalidInputError, match="at the latest"):
-        found(today, today)
+        choose(today, today)
 
 
-def test_a_cluster_is_large_enough_and_costs_what_it_takes() -> None:
+def test_a_cluster_is_just_large_enough() -> None:
     machine = Machine(name="m", cores=17, memory_gb=32, price_per_hour=1.0)
     sized = size_cluster(users=20e6, users_per_s=50.0, rss_mb=400.0, hours=6.0, machine=machine)
     assert sized["workers_per_machine"] == 16
@@ -106,7 +103,7 @@ def test_a_cluster_is_large_enough_and_costs_what_it_takes() -> None:
     assert sized["hours"] <= 6
     assert 20e6 / (rate / sized["machines"] * (sized["machines"] - 1)) / 3600 > 6
     assert sized["cost_per_day"] == pytest.approx(sized["machines"] * sized["hours"])
-    # Memory bounds the workers where it is short.
+    # Little memory limits the workers.
     tight = size_cluster(users=1e6, users_per_s=50.0, rss_mb=4096.0, hours=6.0, machine=machine)
     assert tight["workers_per_machine"] == 5
 

@@ -1,4 +1,4 @@
-"""``adprior bulk`` run as a command and watched: what it says of itself, and the memory it held."""
+"""Runs ``adprior bulk`` as a command; reads its summary and its memory."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class BulkRun:
     """One run.
 
     Attributes:
-        summary: What ``--json`` printed.
-        driver_mb: The most resident memory of the driver.
-        ray_mb: The most of Ray's own processes together (object store included), by resident
-            memory: pages that they share are counted for each.
+        summary: The output of ``--json``.
+        driver_mb: Peak resident memory of the driver.
+        ray_mb: Peak resident memory of Ray's own processes together, object store included; shared
+            pages count once for each process.
     """
 
     summary: dict[str, Any]
@@ -43,7 +43,7 @@ def run_bulk(arguments: Sequence[str]) -> BulkRun:
     """Run ``adprior bulk`` with ``--json`` and these arguments.
 
     Raises:
-        AdpriorError: It failed; with what it said.
+        AdpriorError: The command failed; the message has its last line.
     """
     driver_mb = ray_mb = 0.0
     with subprocess.Popen(  # noqa: S603
@@ -55,7 +55,7 @@ def run_bulk(arguments: Sequence[str]) -> BulkRun:
         watched = psutil.Process(process.pid)
         while True:
             try:
-                told, problem = process.communicate(timeout=_SAMPLE_S)
+                output, problem = process.communicate(timeout=_SAMPLE_S)
                 break
             except subprocess.TimeoutExpired:
                 driver, ray = _memory_mb(watched)
@@ -66,11 +66,11 @@ def run_bulk(arguments: Sequence[str]) -> BulkRun:
     if process.returncode:
         lines = problem.strip().splitlines() or [f"exit code {process.returncode}"]
         raise AdpriorError(f"adprior bulk failed: {lines[-1]}")
-    return BulkRun(summary=json.loads(told), driver_mb=driver_mb, ray_mb=ray_mb)
+    return BulkRun(summary=json.loads(output), driver_mb=driver_mb, ray_mb=ray_mb)
 
 
 def _memory_mb(driver: psutil.Process) -> tuple[float, float]:
-    """Return the resident memory of the driver, and of Ray's processes other than its workers."""
+    """Return the resident memory of the driver, and of Ray's processes without the workers."""
     own = ray = 0.0
     with contextlib.suppress(psutil.Error):
         own = driver.memory_info().rss / 2**20
