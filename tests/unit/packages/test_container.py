@@ -1,5 +1,8 @@
+"""The Dockerfile and the compose file: pinned, locked down, and running commands that exist."""
+
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shutil
@@ -14,20 +17,17 @@ from typing import Any
 import pytest
 import yaml
 
+from adprior_build.commands import build
+from adprior_runtime.commands import serve
 from adprior_runtime.engines.gpu_faults import IMAGE
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
-COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
-SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-
-
-def linter(name: str) -> str:
-    found = shutil.which(name, path=str(Path(sys.executable).parent))
-    if found is None:
-        pytest.skip(f"{name} is not installed here (adprior[dev] has it)")
-    return found
+COMPOSE = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE)["services"]
+HADOLINT = ("hadolint",)
+COMPOSE_SCHEMA = ("check-jsonschema", "--builtin-schema", "vendor.compose-spec")
 
 
 def test_the_image_is_the_pinned_one() -> None:
@@ -35,7 +35,7 @@ def test_the_image_is_the_pinned_one() -> None:
     assert set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)) == {"${BASE}"}
 
 
-def test_nothing_of_the_image_is_exchanged() -> None:
+def test_no_package_of_the_image_is_replaced() -> None:
     assert "--constraint /tmp/constraints.txt" in DOCKERFILE
     document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = document["project"]["optional-dependencies"]["gpu"]
@@ -44,19 +44,17 @@ def test_nothing_of_the_image_is_exchanged() -> None:
     assert not any("<" in item or "==" in item for item in wanted)
 
 
-def test_the_image_goes_before_the_lock(tmp_path: Path) -> None:
+def test_the_images_versions_take_precedence_over_the_lock(tmp_path: Path) -> None:
     (program,) = re.findall(r"awk -F== '(.+)'", DOCKERFILE)
     installed, lock = tmp_path / "installed.txt", tmp_path / "lock.txt"
     installed.write_text("numpy==1.26.4\ntyping_extensions==4.1.0\n")
     lock.write_text("# a comment\nnumpy==2.5.5\ntqdm==4.70.1\ntyping-extensions==4.16.0\n")
     command = ["awk", "-F==", program, str(installed), str(lock)]
-    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\n")
-    assert found == [
-        "numpy==1.26.4", "typing_extensions==4.1.0", "# a comment", "tqdm==4.70.1", "",
-    ]  # fmt: skip
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert found == "numpy==1.26.4\ntyping_extensions==4.1.0\n# a comment\ntqdm==4.70.1\n"
 
 
-def test_it_runs_as_nobody_in_particular() -> None:
+def test_the_image_runs_as_an_unprivileged_user() -> None:
     assert re.search(r"^USER 1000:1000$", DOCKERFILE, re.MULTILINE)
     assert DOCKERFILE.rindex("USER ") > DOCKERFILE.rindex("RUN ")
 
@@ -69,22 +67,26 @@ def test_the_dockerfile_copies_what_the_context_has() -> None:
     assert all((ROOT / source).exists() for source in sources)
 
 
-def test_hadolint_finds_nothing(tmp_path: Path) -> None:
-    hadolint = linter("hadolint")
-    subprocess.run([hadolint, str(DEPLOY / "Dockerfile")], check=True)
-    planted = tmp_path / "Dockerfile"
-    planted.write_text(DOCKERFILE.replace("USER 1000:1000", "RUN cd /tmp\nUSER root"))
-    found = subprocess.run([hadolint, str(planted)], check=False, capture_output=True, text=True)
-    assert found.returncode != 0
-    assert "DL3003" in found.stdout
-
-
-def test_the_compose_file_is_one(tmp_path: Path) -> None:
-    command = [linter("check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
-    subprocess.run([*command, str(DEPLOY / "compose.yaml")], check=True, capture_output=True)
-    planted = tmp_path / "compose.yaml"
-    planted.write_text((DEPLOY / "compose.yaml").read_text().replace("shm_size", "shm"))
-    assert subprocess.run([*command, str(planted)], check=False, capture_output=True).returncode
+@pytest.mark.parametrize(
+    ("linter", "text", "is_right"),
+    [
+        (HADOLINT, DOCKERFILE, True),
+        (HADOLINT, DOCKERFILE.replace("USER 1000:1000", "RUN cd /tmp\nUSER root"), False),
+        (COMPOSE_SCHEMA, COMPOSE, True),
+        (COMPOSE_SCHEMA, COMPOSE.replace("shm_size", "shm"), False),
+    ],
+    ids=["Dockerfile", "broken Dockerfile", "compose", "broken compose"],
+)
+def test_the_linters_accept_the_files(
+    tmp_path: Path, linter: tuple[str, ...], text: str, *, is_right: bool
+) -> None:
+    program = shutil.which(linter[0], path=str(Path(sys.executable).parent))
+    if program is None:
+        pytest.skip(f"{linter[0]} is not installed here (adprior[dev] has it)")
+    path = tmp_path / "compose.yaml"
+    path.write_text(text)
+    done = subprocess.run([program, *linter[1:], str(path)], check=False, capture_output=True)
+    assert (done.returncode == 0) == is_right, done.stdout
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -108,45 +110,33 @@ def test_ports_are_on_loopback() -> None:
     assert SERVICES["build"]["network_mode"] == "none"
 
 
-def test_the_image_alone_takes_no_plain_text_from_other_machines() -> None:
+def test_the_image_alone_accepts_no_plain_text_from_other_machines() -> None:
     (command,) = re.findall(r"^CMD (\[.+\])$", DOCKERFILE, re.MULTILINE)
     assert "--insecure" not in command
     assert "--insecure" in SERVICES["serve"]["command"]  # its ports are on loopback
 
 
-def test_only_the_output_of_a_build_is_written() -> None:
-    writable = {
-        volume["target"]
-        for service in SERVICES.values()
-        for volume in service["volumes"]
-        if not volume.get("read_only")
-    }
-    assert writable == {"/output"}
+def test_only_the_output_of_a_build_is_writable() -> None:
+    volumes = [volume for service in SERVICES.values() for volume in service["volumes"]]
+    assert {each["target"] for each in volumes if not each.get("read_only")} == {"/output"}
     assert SERVICES["serve"]["volumes"][0]["target"] == "/models"
 
 
-def test_commands_are_those_that_adprior_has() -> None:
-    from adprior_build.commands import build  # noqa: PLC0415
-    from adprior_runtime.commands import serve  # noqa: PLC0415
-
-    for module, service in ((serve, "serve"), (build, "build")):
-        import argparse  # noqa: PLC0415
-
-        parser = argparse.ArgumentParser()
-        module.add_arguments(parser)
-        name, *options = SERVICES[service]["command"]
-        assert name == service
-        parser.parse_args(options)
-    assert SERVICES["serve"]["healthcheck"]["test"][0] == "CMD"
+@pytest.mark.parametrize(("module", "service"), [(serve, "serve"), (build, "build")])
+def test_the_services_commands_are_adpriors(module: Any, service: str) -> None:
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    name, *options = SERVICES[service]["command"]
+    assert name == service
+    parser.parse_args(options)
 
 
 def _health_checks() -> list[str]:
     """Return the health checks' Python: the image's own, and compose's."""
-    [line] = [
-        line for line in DOCKERFILE.splitlines() if line.strip().startswith('CMD ["python3", "-c"')
-    ]
-    image = json.loads(line.strip().removeprefix("CMD "))
-    return [image[2], SERVICES["serve"]["healthcheck"]["test"][3]]
+    (image,) = re.findall(r'^ *CMD (\["python3", "-c".+\])$', DOCKERFILE, re.MULTILINE)
+    compose = SERVICES["serve"]["healthcheck"]["test"]
+    assert compose[0] == "CMD"
+    return [json.loads(image)[2], compose[3]]
 
 
 @pytest.mark.parametrize("code", _health_checks(), ids=["image", "compose"])
