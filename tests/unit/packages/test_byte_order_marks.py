@@ -1,4 +1,4 @@
-"""Files of a user's that begin with a byte-order mark, as some editors and exports write them."""
+"""A user's files may begin with a byte-order mark, as some editors and exports write it."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ REPOSITORY = Path(__file__).parents[3]
     ],
     ids=["column map", "size", "deployment", "tuning", "client", "template", "candidates"],
 )
-def test_a_file_with_a_mark_says_what_it_says_without(
-    tmp_path: Path, read: object, text: str
-) -> None:
+def test_a_byte_order_mark_changes_nothing(tmp_path: Path, read: object, text: str) -> None:
     assert callable(read)
     plain, marked = tmp_path / "plain", tmp_path / "marked"
     plain.write_text(text, encoding="utf-8")

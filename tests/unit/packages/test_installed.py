@@ -1,4 +1,4 @@
-"""What is installed reads nothing beside itself that the wheel does not carry."""
+"""Installed packages read no file that the wheel does not carry."""
 
 from __future__ import annotations
 
@@ -14,40 +14,35 @@ HATCH = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["b
 PACKAGES = [ROOT / name for name in HATCH["wheel"]["packages"]]
 
 _CLIMBS = {("repository/repository_builder.py", "package.parents")}
-"""Modules that look above their package, after the wheel's own place: `model_repository` there."""
+"""Modules that may look above their package, for `model_repository` of a checkout."""
 
 
-def _modules() -> Iterator[Path]:
+def _modules() -> Iterator[tuple[Path, str]]:
     for package in PACKAGES:
-        yield from sorted(package.rglob("*.py"))
+        for path in sorted(package.rglob("*.py")):
+            yield path, path.read_text(encoding="utf-8")
 
 
-def _is_place_of_module(node: ast.AST) -> bool:
-    """Tell whether a module asks where it lies."""
-    name = node.id if isinstance(node, ast.Name) else getattr(node, "attr", None)
-    return name in {"__file__", "getsourcefile", "getfile", "__spec__"}
-
-
-def test_no_module_goes_by_where_it_lies() -> None:
+def test_no_module_uses_its_own_place() -> None:
+    places = {"__file__", "getsourcefile", "getfile", "__spec__"}
     found = [
-        f"{path.relative_to(ROOT)}:{node.lineno}"  # type: ignore[attr-defined]
-        for path in _modules()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if _is_place_of_module(node)
+        path
+        for path, text in _modules()
+        for node in ast.walk(ast.parse(text))
+        if getattr(node, "id", getattr(node, "attr", None)) in places
     ]
     assert found == []
 
 
-def test_nothing_but_the_model_repository_is_looked_for_above_a_package() -> None:
-    """Resources come from ``importlib.resources.files``; who climbs from there is known."""
-    found = set()
-    for path in _modules():
-        text = path.read_text(encoding="utf-8")
-        if "importlib.resources" not in text:
-            continue
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Attribute) and node.attr == "parents":
-                found.add((f"{path.parent.name}/{path.name}", ast.unparse(node)))
+def test_only_the_model_repository_is_looked_for_above_a_package() -> None:
+    """Resources come from ``importlib.resources.files``; the modules that climb are known."""
+    found = {
+        (f"{path.parent.name}/{path.name}", ast.unparse(node))
+        for path, text in _modules()
+        if "importlib.resources" in text
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Attribute) and node.attr == "parents"
+    }
     assert found == _CLIMBS
     assert HATCH["wheel"]["force-include"] == {"model_repository": "adprior_build/model_repository"}
 

@@ -1,4 +1,4 @@
-"""A value gives the same tokens by every way: a log, profiles, JSON, the client, bulk."""
+"""A value gives the same tokens from a log, a profile, JSON, the client and bulk."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
 def _renderer() -> PromptRenderer:
-    """Return a renderer with a token for every byte, so that no difference is hidden."""
+    """Return a renderer with a token for every byte, so that every difference shows."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {piece: place for place, piece in enumerate(["<end>", *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocabulary, merges=[]))
@@ -70,7 +70,7 @@ def _trained(user: UserHistory) -> list[int]:
 
 
 def _served(value: Any) -> list[int]:
-    """Return the tokens of a value in the JSON of a caller who knows nothing of us."""
+    """Return the tokens of a value in plain JSON."""
     event = {"time": "2024-05-31", "action": "purchase", "category": value}
     document = {"profile": {"value": value}, "history": [event], "as_of": "2024-06-01"}
     return _tokens(parse_context(json.dumps(document).encode()))
@@ -85,7 +85,7 @@ def _sent(value: Any) -> list[list[int]]:
 
 
 def _in_parquet(column: pa.Array, directory: Path) -> list[list[list[int]]]:
-    """Return the tokens of each value of a column, read for training and assembled by bulk."""
+    """Return each value's tokens, as training reads the column and as bulk does."""
     rows = len(column)
     users = [f"u{row}" for row in range(rows)]
     events = {"who": users, "at": ["2024-05-31"] * rows, "brand": [None] * rows, "kind": column}
@@ -141,11 +141,11 @@ ARROW: list[tuple[pa.DataType, st.SearchStrategy[Any]]] = [
     (pa.timestamp("ns"), MOMENTS),
     (pa.null(), st.none()),
 ]
-"""Types of columns, and the values they hold."""
+"""Column types, and strategies for their values."""
 
 
 def _numpy_of(kind: pa.DataType, value: Any) -> Any:
-    """Return a value as NumPy has it, or as it is."""
+    """Return a value as a NumPy scalar, if NumPy has such a type."""
     if value is None:
         return None
     narrow: dict[pa.DataType, Callable[[Any], Any]] = {
@@ -165,7 +165,7 @@ def _numpy_of(kind: pa.DataType, value: Any) -> Any:
 @given(st.data())
 @settings(max_examples=8, deadline=None)
 @pytest.mark.parametrize(("kind", "values"), ARROW, ids=[str(kind) for kind, _ in ARROW])
-def test_a_value_of_any_type_has_the_same_tokens_by_every_way(
+def test_a_value_has_the_same_tokens_from_every_source(
     kind: pa.DataType, values: st.SearchStrategy[Any], data: st.DataObject
 ) -> None:
     drawn = data.draw(st.lists(values | st.none(), min_size=1, max_size=8))
@@ -202,15 +202,20 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 @example(" ")
 @example('say "5", twice\r\n')
 @settings(max_examples=30, deadline=None)
-def test_text_of_a_csv_has_the_tokens_of_the_same_text_served(text: str) -> None:
+def test_csv_text_has_the_same_tokens_as_served_text(text: str) -> None:
     with tempfile.TemporaryDirectory() as directory:
         assert _in_csv(text, Path(directory)) == _served(text)
 
 
-def test_missing_numbers_make_no_fractions(tmp_path: Path) -> None:
+def test_missing_numbers_do_not_turn_integers_into_fractions(tmp_path: Path) -> None:
     whole = _served(34)
     assert _in_parquet(pa.array([34.0, None]), tmp_path)[0] == [whole, whole]
     assert _sent(34.0) == _sent(np.float32(34)) == [whole, whole]
+
+
+def _write_one_event(directory: Path) -> None:
+    events = {"who": ["u0"], "at": ["2024-05-31"], "brand": ["A"], "kind": ["k"]}
+    pq.write_table(pa.table(events), directory / "events.parquet")
 
 
 @pytest.mark.parametrize(
@@ -223,23 +228,20 @@ def test_missing_numbers_make_no_fractions(tmp_path: Path) -> None:
     ],
     ids=["list", "struct", "map", "duration"],
 )
-def test_what_is_no_single_value_is_refused_by_name_on_both_sides(
-    tmp_path: Path, column: pa.Array
-) -> None:
-    events = {"who": ["u0"], "at": ["2024-05-31"], "brand": ["A"], "kind": ["k"]}
-    pq.write_table(pa.table(events), tmp_path / "events.parquet")
+def test_a_nested_column_is_refused_by_name(tmp_path: Path, column: pa.Array) -> None:
+    _write_one_event(tmp_path)
     pq.write_table(pa.table({"id": ["u0"], "value": column}), tmp_path / "profiles.parquet")
-    told = r"profiles\.parquet: column value holds (list|struct|map|duration)[^\n]*$"
-    with pytest.raises(InvalidInputError, match=told):
+    message = r"profiles\.parquet: column value holds (list|struct|map|duration)[^\n]*$"
+    with pytest.raises(InvalidInputError, match=message):
         read_users(tmp_path / "events.parquet", tmp_path / "profiles.parquet", COLUMNS)
     inputs = Inputs(profiles=tmp_path / "profiles.parquet", columns=COLUMNS)
     (piece,) = input_pieces(inputs)
-    with pytest.raises(InvalidInputError, match=told):
+    with pytest.raises(InvalidInputError, match=message):
         stage_piece(piece, tmp_path, 1)
 
 
 @pytest.mark.parametrize("value", [[1], {"a": 1}])
-def test_what_is_no_single_value_is_refused_where_it_is_served(value: Any) -> None:
+def test_a_nested_value_is_refused_in_a_request(value: Any) -> None:
     document = {"profile": {"a": 1, "value": value}, "as_of": "2024-06-01"}
     with pytest.raises(InvalidRequestError, match=r"^profile, entry 1: found (a list|an object)"):
         parse_context(json.dumps(document).encode())
@@ -247,9 +249,8 @@ def test_what_is_no_single_value_is_refused_where_it_is_served(value: Any) -> No
         user_to_json(User(profile={"a": 1, "value": value}, as_of="2024-06-01"))
 
 
-def test_a_list_among_columns_that_nobody_chose_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    events = {"who": ["u0"], "at": ["2024-05-31"], "brand": ["A"], "kind": ["k"]}
-    pq.write_table(pa.table(events), tmp_path / "events.parquet")
+def test_a_nested_column_that_no_key_selects_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    _write_one_event(tmp_path)
     pq.write_table(pa.table({"id": ["u0"], "tags": [["a"]]}), tmp_path / "profiles.parquet")
     columns = ColumnMap(events=COLUMNS.events, profiles=ProfileColumns(user="id"))
     with pytest.raises(InvalidInputError, match=r"column tags holds list.*\[profiles\] keys"):

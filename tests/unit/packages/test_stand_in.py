@@ -1,4 +1,4 @@
-"""The stand-in for the backend ``tensorrtllm`` keeps the contract that it stands for."""
+"""The stand-in for the backend ``tensorrtllm`` keeps the contract of the real one."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ Tensors = dict[str, npt.NDArray[Any]]
 
 @pytest.fixture(scope="module")
 def stand_in(_backend: None) -> Any:
-    """The stand-in's module, which imports only where a Triton is."""
+    """Return the stand-in's module, which can be imported only beside the fake backend."""
     return importlib.import_module("stand_ins.tensorrtllm.model")
 
 
 def _truth(engine: TableEngine, length: int) -> dict[tuple[int, ...], float]:
-    """Return every ended sequence of at most ``length`` tokens, end included, and every cut one."""
+    """Return each sequence's log-probability: ended within ``length`` tokens, or cut there."""
     tokens = range(1, VOCABULARY)
     ended = [
         (*path, END) for size in range(length) for path in itertools.product(tokens, repeat=size)
@@ -81,8 +81,8 @@ def test_a_beam_wide_enough_finds_the_best_sequences(stand_in: Any, length: int)
         np.testing.assert_allclose(found, best[: len(found)], atol=1e-4)
 
 
-def test_it_is_over_with_as_many_ended_beams_as_it_is_wide(stand_in: Any) -> None:
-    """Early stopping, TensorRT-LLM's default: better beams that go on are lost."""
+def test_it_stops_once_as_many_beams_have_ended_as_it_is_wide(stand_in: Any) -> None:
+    """Early stopping, TensorRT-LLM's default, loses better beams that still grow."""
     engine = TableEngine(VOCABULARY, seed=1)
     state, first = engine.prefill((2, 3))
     assert state is not None
@@ -131,7 +131,7 @@ def model(stand_in: Any, version: Path) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "told"),
+    ("parameters", "message"),
     [
         ({"gpt_model_path": "/models/llm_engine/9"}, "gpt_model_path /models/llm_engine/9 does"),
         ({"gpt_model_type": "V0"}, "gpt_model_type V0"),
@@ -139,25 +139,19 @@ def model(stand_in: Any, version: Path) -> Any:
         ({"max_beam_width": "64"}, "max_beam_width 64, the engine was built for 32"),
     ],
 )
-def test_it_does_not_load_what_the_real_one_would_not(
-    stand_in: Any, version: Path, parameters: dict[str, str | None], told: str
+def test_it_refuses_to_load_what_the_real_one_would(
+    stand_in: Any, version: Path, parameters: dict[str, str | None], message: str
 ) -> None:
-    with pytest.raises(stand_in.EngineError, match=told):
+    with pytest.raises(stand_in.EngineError, match=message):
         _load(stand_in, version, **parameters)
 
 
 def _inputs(**changed: Any) -> Tensors:
-    """Tensors as they come after the config's reshapes: the batch is all that a scalar has."""
-    prompt = [2, 5, 6, 7]
-    scalars = {
-        "input_lengths": len(prompt),
-        "request_output_len": 2,
-        "beam_width": 8,
-        "end_id": 0,
-        "pad_id": 0,
-    }
-    tensors: Tensors = {name: np.array(value, np.int32) for name, value in scalars.items()}
-    tensors |= {"input_ids": np.array(prompt, np.int32), "return_log_probs": np.array(True)}
+    """Return a request's tensors, reshaped as in the config: a scalar has only the batch."""
+    integers = {"input_ids": [2, 5, 6, 7], "input_lengths": 4, "request_output_len": 2}
+    integers |= {"beam_width": 8, "end_id": 0, "pad_id": 0}
+    tensors: Tensors = {name: np.array(value, np.int32) for name, value in integers.items()}
+    tensors["return_log_probs"] = np.array(True)
     return {name: value for name, value in (tensors | changed).items() if value is not None}
 
 
@@ -193,9 +187,9 @@ def test_prompts_come_first_unless_they_are_excluded(stand_in: Any, version: Pat
     np.testing.assert_array_equal(shorter[contract.OUTPUT_IDS], ids[:, 4:])
 
 
-@pytest.mark.parametrize("asked", [None, np.array(False)])
-def test_without_being_asked_for_there_are_no_log_probabilities(model: Any, asked: Any) -> None:
-    values = _ask(model, _inputs(return_log_probs=asked)).values()
+@pytest.mark.parametrize("flag", [None, np.array(False)])
+def test_log_probabilities_come_only_on_request(model: Any, flag: Any) -> None:
+    values = _ask(model, _inputs(return_log_probs=flag)).values()
     assert values.keys() == {contract.OUTPUT_IDS, contract.SEQUENCE_LENGTH}
 
 
@@ -204,7 +198,7 @@ def test_one_beam_is_the_default(model: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"beam_width": np.array(33, np.int32)}, "beam_width 33, at most 32"),
         ({"request_output_len": None}, "request_output_len are required"),
@@ -215,13 +209,15 @@ def test_one_beam_is_the_default(model: Any) -> None:
         ({"input_ids": np.array([-3, 5], np.int32)}, "found -3"),
     ],
 )
-def test_it_refuses_what_the_real_one_would(model: Any, changed: dict[str, Any], told: str) -> None:
+def test_it_refuses_what_the_real_one_would(
+    model: Any, changed: dict[str, Any], message: str
+) -> None:
     response = _ask(model, _inputs(**changed))
     assert response.error is not None
     assert response.error.code == TritonError.INTERNAL
-    assert told in str(response.error)
+    assert message in str(response.error)
 
 
-def test_outputs_that_it_cannot_do_without_must_be_asked_for(model: Any) -> None:
+def test_required_outputs_must_be_requested(model: Any) -> None:
     response = _ask(model, _inputs(), (contract.CUM_LOG_PROBS,))
     assert "output_ids must be among" in str(response.error)

@@ -1,4 +1,4 @@
-"""Whose warning fails a test: ours does, a package's does not, nor does a deprecation."""
+"""A warning of our packages fails a test; another package's, or a deprecation, does not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONFIGURATION = Path(__file__).parents[3] / "pyproject.toml"
         ("somebody_elses", "DeprecationWarning", "1 passed, 1 warning"),
     ],
 )
-def test_a_warning_is_an_error_where_we_are_to_blame(
+def test_only_our_own_warnings_are_errors(
     tmp_path: Path, module: str, category: str, outcome: str
 ) -> None:
     (tmp_path / f"{module}.py").write_text(
