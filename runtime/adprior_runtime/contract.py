@@ -10,18 +10,20 @@ from enum import IntEnum, StrEnum
 from typing import Final
 
 CONTRACT_VERSION: Final = "1"
-"""Goes up when a tensor changes meaning, type or shape. Bundles carry it, and every answer."""
+"""Goes up when a tensor changes its meaning, type or shape. Bundles and answers carry it."""
 
 CPU_CONFIG_NAME: Final = "cpu"
-"""``tritonserver --model-config-name`` that selects the embedded configuration."""
+"""Value of ``tritonserver --model-config-name`` that selects the embedded configuration."""
 
 DEVICE_VARIABLE: Final = "ADPRIOR_DEVICE"
-"""Environment variable by which ``adprior serve --device`` reaches the embedded engine."""
+"""Environment variable that passes ``adprior serve --device`` to the embedded engine."""
 
 MAX_CONTEXT_BYTES: Final = 256 * 1024
 """A larger user context is refused."""
 
 MAX_TOP_K: Final = 1000
+"""Advertisers of one forecast, and prefixes of one beam; a bundle may allow fewer (see
+`adprior_runtime.search.limits`)."""
 
 MAX_CANDIDATES: Final = 10_000
 """Candidates of one ranking; more are refused."""
@@ -32,28 +34,27 @@ MAX_EXCLUDED: Final = 100_000
 MAX_BATCH_SIZE: Final = 16
 
 MAX_QUEUE_SIZE: Final = 256
-"""Requests of one priority that wait for one model; a further one is refused with UNAVAILABLE.
+"""Requests of one priority that may wait for one model; further ones are refused with UNAVAILABLE.
 
-TensorRT-LLM takes requests as they come, and makes this the size of a queue of its own; beyond it a
-request is refused with INTERNAL.
+TensorRT-LLM uses this as the size of a queue of its own, and refuses further ones with INTERNAL.
 """
 
 QUEUE_TIMEOUT_US: Final = 5_000_000
-"""How long one waits; a client's deadline, which it sends along, cuts that short.
+"""Queue timeout; the client's deadline, which it sends along, may be shorter.
 
-It holds for queues of Triton's. It does not run while a request waits inside TensorRT-LLM, which
-empties that queue at once (``model_instance_state.cc``: ``enqueue``; docs/gpu.md).
+It applies to Triton's queues, not to the queue inside TensorRT-LLM, which empties Triton's at once
+(``model_instance_state.cc``: ``enqueue``; docs/gpu.md).
 """
 
 BULK_QUEUE_TIMEOUT_US: Final = 60_000_000
-"""How long one of bulk work waits, which lets all others go first."""
+"""Queue timeout of bulk requests, which have the lowest priority."""
 
 GRPC_KEY_PREFIX: Final = "triton-grpc-protocol-"
-"""Begins the names of the metadata in which tritonserver looks for a token; HTTP has no prefix."""
+"""Prefix of the metadata keys in which tritonserver expects a token; HTTP has no prefix."""
 
 ADMIN_KEY: Final = "admin-key"
 INFERENCE_KEY: Final = "inference-key"
-"""The rest of those names: for what changes the server, and for everything that asks it."""
+"""The keys after the prefix: for requests that change the server, and for inference."""
 
 MAX_QUEUE_DELAY_US: Final = 500
 """How long a request may wait for others to share its batch."""
@@ -63,14 +64,14 @@ THREADS_PARAMETER: Final = "threads"
 
 
 class Target(StrEnum):
-    """Which machine a configuration is rendered for."""
+    """The kind of machine that a configuration is for."""
 
     GPU = "gpu"
     CPU = "cpu"
 
 
 class CandidateStatus(IntEnum):
-    """What a candidate's log-probability is (tensor ``CANDIDATE_STATUS``)."""
+    """What is known of a candidate's log-probability (tensor ``CANDIDATE_STATUS``)."""
 
     EXACT = 0
     UPPER_BOUND = 1
@@ -78,7 +79,7 @@ class CandidateStatus(IntEnum):
 
 
 class ContextCount(IntEnum):
-    """Places of the counts in ``CONTEXT_USE``; a new one comes last, and a reader ignores it."""
+    """Positions of the counts in ``CONTEXT_USE``; new ones come last, older readers ignore them."""
 
     EVENTS = 0
     AFTER_AS_OF = 1
@@ -91,14 +92,13 @@ class ContextCount(IntEnum):
 
 
 UNCOUNTED: Final = -1
-"""A count of ``CONTEXT_USE`` that the bundle says nothing of."""
+"""Value in ``CONTEXT_USE`` of a count for which the bundle has no data."""
 
 
 class Priority(IntEnum):
-    """Who goes first where requests wait: the parameter ``priority`` of a request, Triton's levels.
+    """Priority of a request in the queues: its parameter ``priority``, Triton's levels.
 
-    A request that says none has the middle one. It is a courtesy among callers, not a right:
-    the server takes everyone's word for it.
+    The default is the middle one. The server does not check who uses which.
     """
 
     RANKING = 1
@@ -159,11 +159,11 @@ CANDIDATE_LOG_PROBS: Final = "CANDIDATE_LOG_PROBS"
 CANDIDATE_STATUS: Final = "CANDIDATE_STATUS"
 PRIOR_FEATURES: Final = "PRIOR_FEATURES"
 
-MOST_VALUES: Final = {
+MAX_VALUES: Final = {
     CANDIDATE_ADVERTISER_IDS: MAX_CANDIDATES,
     BASE_LOGITS: MAX_CANDIDATES,
     EXCLUDED_ADVERTISER_IDS: MAX_EXCLUDED,
     ADVERTISER_IDS: MAX_TOP_K,
     LOG_PROBS: MAX_TOP_K,
 }
-"""The most values of an input; a request with more is refused before any work is spent on it."""
+"""Largest number of values of an input; a request with more is refused before any work."""

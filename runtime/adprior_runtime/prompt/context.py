@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 from typing import Any, Final
 
-from adprior_runtime.contract import MAX_CONTEXT_BYTES
+from adprior_runtime.contract import MAX_CONTEXT_BYTES, USER_CONTEXT
 from adprior_runtime.errors import InvalidReason, InvalidRequestError
 from adprior_runtime.text.times import read_time
 from adprior_runtime.text.values import NoTextError, value_text
@@ -82,7 +82,7 @@ def parse_context(raw: bytes) -> UserContext:
         )
     document = _load_json(raw)
     if not isinstance(document, dict):
-        raise _wrong_type("USER_CONTEXT", "an object", document)
+        raise _wrong_type(USER_CONTEXT, "an object", document)
     return read_context(document)
 
 

@@ -58,7 +58,7 @@ def render(name: str, target: Target, tuning: Mapping[str, Scaling] | None = Non
     spec = _model(name, target, tuning)
     if spec.backend is not None:
         return _to_text(_single(spec))
-    steps = [_model(step.model, target, tuning) for step in spec.steps]
+    steps = [_model(step, target, tuning) for step in spec.steps]
     return _to_text(_ensemble(spec, steps))
 
 

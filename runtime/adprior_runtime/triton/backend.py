@@ -19,7 +19,7 @@ import numpy.typing as npt
 import triton_python_backend_utils as pb
 
 from adprior_runtime.bundle import DISPENSABLE_FILES, MODEL_FILES, Bundle
-from adprior_runtime.contract import MOST_VALUES, Target
+from adprior_runtime.contract import MAX_VALUES, Target
 from adprior_runtime.errors import AdpriorError, InvalidRequestError
 from adprior_runtime.repository.model_specs import model
 from adprior_runtime.triton.heartbeat import Heartbeat
@@ -226,7 +226,7 @@ class RequestModel(ABC):
                     f"{spec.name}: {array.shape[0]} users in one request, expected 1; "
                     "the server does the batching"
                 )
-            most = MOST_VALUES.get(spec.name, array.size)
+            most = MAX_VALUES.get(spec.name, array.size)
             if array.size > most:
                 raise InvalidRequestError(
                     f"{spec.name}: found {array.size:,} values, expected at most {most:,}"
