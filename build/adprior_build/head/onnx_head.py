@@ -1,7 +1,6 @@
-"""Writing prior heads as ONNX, each checked against NumPy before it takes its place.
+"""Prior heads written as ONNX, each checked against NumPy before it replaces the file.
 
-A kind of head is one class with `Head`'s four members; the clamp and the mask around it, which keep
-z' = z exactly where there is no prior, are the same for all.
+A form of head is one class with `Head`'s four members; `adprior_build.head.clamp` is around it.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from adprior_build.head.clamp import CLAMP, clamp_constants, clamp_increments, clamp_nodes
 from adprior_runtime.contract import CandidateStatus
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.files.atomic import replace_file
@@ -26,18 +26,17 @@ _OPSET: Final = 17
 _IR_VERSION: Final = 8
 _TOLERANCE: Final = 1e-5
 _CHECKED_ROWS: Final = 256
-_DEFAULT_CLAMP: Final = 2.0
 
 _Float64Array = npt.NDArray[np.float64]
 _Float32Array = npt.NDArray[np.float32]
 
 
 class Head(Protocol):
-    """A kind of g, before the clamp; both forms compute in float64, so that they agree."""
+    """A form of g, before the clamp. NumPy and ONNX both compute in float64, so that they agree."""
 
     @property
     def clamp(self) -> float:
-        """The most that a logit moves, either way."""
+        """The largest change of a logit, either way."""
 
     def increments(self, features: _Float32Array) -> _Float64Array:
         """Return g of each row: [n, features] -> [n]."""
@@ -51,12 +50,12 @@ class Head(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LogisticHead:
-    """g(x) = b + w . (x - mean) / scale, what logistic regression with an offset fits.
+    """g(x) = b + w . (x - mean) / scale, as logistic regression with an offset fits it.
 
     Attributes:
         weights: float64 [features].
         bias: b.
-        mean: float64 [features], of the fitted rows.
+        mean: float64 [features], the mean of the fitted rows.
         scale: float64 [features], their standard deviation, positive.
         clamp: Positive.
     """
@@ -65,7 +64,7 @@ class LogisticHead:
     bias: float
     mean: _Float64Array
     scale: _Float64Array
-    clamp: float = _DEFAULT_CLAMP
+    clamp: float = CLAMP
 
     def __post_init__(self) -> None:
         for name in ("weights", "mean", "scale"):
@@ -88,7 +87,7 @@ class LogisticHead:
 
     def nodes(self, source: str, target: str) -> list[Any]:
         """See `Head.nodes`."""
-        # A sum along each row: a matrix product's rounding may change with the number of rows.
+        # A sum along each row: the rounding of a matrix product may depend on the number of rows.
         return [
             helper.make_node("Sub", [source, "mean"], ["centred"]),
             helper.make_node("Div", ["centred", "scale"], ["standardised"]),
@@ -110,15 +109,15 @@ class LogisticHead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadMetadata:
-    """What a head was made with; see `adprior_runtime.head.head.METADATA_KEYS`.
+    """How a head was made; see `adprior_runtime.head.head.METADATA_KEYS`.
 
     Attributes:
-        kind: One of `adprior_build.head.variants.VARIANTS`, or ``identity`` for one that changes
+        kind: One of `adprior_build.head.variants.VARIANTS`, or ``identity`` for a head that changes
             nothing.
         forecast_k: The bundle's.
         engine: The bundle's.
         catalogue_fingerprint: The bundle's.
-        fitted_rows: Rows of the log that the fit used.
+        fitted_rows: How many rows of the log the fit used.
     """
 
     kind: str = "logistic"
@@ -129,15 +128,12 @@ class HeadMetadata:
 
 
 def adjust_logits(head: Head, base_logits: _Float32Array, priors: CandidatePriors) -> Adjusted:
-    """Return what the written graph must: the head in NumPy, with clamp and mask."""
-    clipped = np.clip(head.increments(priors.features), -head.clamp, head.clamp)
-    applies = (priors.statuses != CandidateStatus.NOT_IN_CATALOGUE) & priors.has_forecast
-    adjustments = np.where(applies, clipped, 0.0).astype(np.float32)
-    return Adjusted(np.where(applies, base_logits + adjustments, base_logits), adjustments)
+    """Return what the written graph must return: the head in NumPy."""
+    return clamp_increments(head.increments(priors.features), head.clamp, base_logits, priors)
 
 
 def write_head(path: Path, head: Head, metadata: HeadMetadata) -> None:
-    """Write a head beside ``path``, check it, and rename it there.
+    """Write a head beside ``path``, check it, and rename it to ``path``.
 
     Raises:
         ArtefactError: The graph cannot be loaded, or differs from NumPy by more than 1e-5.
@@ -150,14 +146,14 @@ def write_head(path: Path, head: Head, metadata: HeadMetadata) -> None:
 
 
 def is_identity_head(path: Path) -> bool:
-    """Tell whether a head is one that changes nothing, which belongs to any bundle."""
+    """Return whether a head changes nothing; such a head fits any bundle."""
     return not PriorHead(path).is_fitted
 
 
 def write_identity_head(
     path: Path, *, forecast_k: int, engine: str, catalogue_fingerprint: str
 ) -> None:
-    """Write a head that leaves every logit as it is, for a bundle before its first fit."""
+    """Write a head that changes no logit, for a bundle before its first fit."""
     zeros = np.zeros(len(FEATURE_NAMES))
     write_head(
         path,
@@ -174,25 +170,11 @@ def write_identity_head(
 
 def _make_model(head: Head, metadata: HeadMetadata) -> Any:
     base_logits, features, statuses, has_forecast = HEAD_INPUTS
-    adjusted_logits, adjustments = HEAD_OUTPUTS
-    constants = head.constants() | {
-        "least": np.array(-head.clamp, dtype=np.float64),
-        "most": np.array(head.clamp, dtype=np.float64),
-        "off_catalogue": np.array(CandidateStatus.NOT_IN_CATALOGUE, dtype=np.int32),
-        "no_adjustment": np.array(0.0, dtype=np.float32),
-    }
+    constants = head.constants() | clamp_constants(head.clamp)
     nodes = [
         helper.make_node("Cast", [features], ["wide"], to=TensorProto.DOUBLE),
         *head.nodes("wide", "increment"),
-        helper.make_node("Clip", ["increment", "least", "most"], ["clipped"]),
-        helper.make_node("Cast", ["clipped"], ["narrow"], to=TensorProto.FLOAT),
-        helper.make_node("Add", [base_logits, "narrow"], ["moved"]),
-        helper.make_node("Cast", [statuses], ["status"], to=TensorProto.INT32),
-        helper.make_node("Equal", ["status", "off_catalogue"], ["unknown"]),
-        helper.make_node("Not", ["unknown"], ["known"]),
-        helper.make_node("And", ["known", has_forecast], ["applies"]),
-        helper.make_node("Where", ["applies", "moved", base_logits], [adjusted_logits]),
-        helper.make_node("Where", ["applies", "narrow", "no_adjustment"], [adjustments]),
+        *clamp_nodes("increment"),
     ]
     rows = "candidates"
     graph = helper.make_graph(

@@ -1,0 +1,68 @@
+"""The clamp of a prior head and its mask, in NumPy and as ONNX nodes, the same for every form.
+
+The adjustment is g, limited to the clamp either way. Where there is no prior (no forecast, or a
+candidate off the catalogue) it is 0 and the logit stays the same bit for bit: the graph selects
+with ``Where`` and never multiplies.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from onnx import TensorProto, helper
+
+from adprior_runtime.contract import CandidateStatus
+from adprior_runtime.head.features import CandidatePriors
+from adprior_runtime.head.head import HEAD_INPUTS, HEAD_OUTPUTS, Adjusted
+
+CLAMP: Final = 2.0
+"""The default clamp: a head multiplies the odds by at most e^2 = 7.4."""
+
+
+def clamp_increments(
+    increments: npt.NDArray[np.float64],
+    clamp: float,
+    base_logits: npt.NDArray[np.float32],
+    priors: CandidatePriors,
+) -> Adjusted:
+    """Return what `clamp_nodes` compute.
+
+    Args:
+        increments: g of each candidate.
+        clamp: Positive.
+        base_logits: The ranker's.
+        priors: Of the same candidates.
+    """
+    clipped = np.clip(increments, -clamp, clamp)
+    applies = (priors.statuses != CandidateStatus.NOT_IN_CATALOGUE) & priors.has_forecast
+    adjustments = np.where(applies, clipped, 0.0).astype(np.float32)
+    return Adjusted(np.where(applies, base_logits + adjustments, base_logits), adjustments)
+
+
+def clamp_nodes(increment: str) -> list[Any]:
+    """Return ONNX nodes from ``increment``, float64 [n], to the head's outputs."""
+    base_logits, _, statuses, has_forecast = HEAD_INPUTS
+    adjusted_logits, adjustments = HEAD_OUTPUTS
+    return [
+        helper.make_node("Clip", [increment, "least", "most"], ["clipped"]),
+        helper.make_node("Cast", ["clipped"], ["narrow"], to=TensorProto.FLOAT),
+        helper.make_node("Add", [base_logits, "narrow"], ["moved"]),
+        helper.make_node("Cast", [statuses], ["status"], to=TensorProto.INT32),
+        helper.make_node("Equal", ["status", "off_catalogue"], ["unknown"]),
+        helper.make_node("Not", ["unknown"], ["known"]),
+        helper.make_node("And", ["known", has_forecast], ["applies"]),
+        helper.make_node("Where", ["applies", "moved", base_logits], [adjusted_logits]),
+        helper.make_node("Where", ["applies", "narrow", "no_adjustment"], [adjustments]),
+    ]
+
+
+def clamp_constants(clamp: float) -> dict[str, npt.NDArray[Any]]:
+    """Return the constants of `clamp_nodes` by name."""
+    return {
+        "least": np.array(-clamp, dtype=np.float64),
+        "most": np.array(clamp, dtype=np.float64),
+        "off_catalogue": np.array(CandidateStatus.NOT_IN_CATALOGUE, dtype=np.int32),
+        "no_adjustment": np.array(0.0, dtype=np.float32),
+    }
