@@ -28,22 +28,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--events",
         type=Path,
         required=True,
-        help="event log (Parquet or CSV); a time without a zone is UTC",
+        help="event log (Parquet or CSV); times without a zone are UTC",
     )
     parser.add_argument("--columns", type=Path, required=True, help="column map (TOML)")
     parser.add_argument("--output", type=Path, required=True, help="catalogue to write (CSV)")
     parser.add_argument(
-        "--min-users", type=positive_integer, default=3, metavar="N", help="users it needs (3)"
+        "--min-users",
+        type=positive_integer,
+        default=3,
+        metavar="N",
+        help="list advertisers that at least N users acted on (3)",
     )
     parser.add_argument(
         "--template",
         type=Path,
-        help="prompt template (JSON) of the training to come; its max_field_chars says how long a "
-        f"name may be ({MAX_FIELD_CHARS})",
+        help="prompt template (JSON) that the training will use; its max_field_chars limits the "
+        f"length of names ({MAX_FIELD_CHARS})",
     )
-    parser.add_argument("--cut", type=day, metavar="DAY", help="count events before this day")
     parser.add_argument(
-        "--test-share", type=share, default=0.0, metavar="N", help="share of users not counted (0)"
+        "--cut", type=day, metavar="DAY", help="count events before this day (all events)"
+    )
+    parser.add_argument(
+        "--test-share",
+        type=share,
+        default=0.0,
+        metavar="N",
+        help="share of users that are left out, as in the training (0)",
     )
 
 
@@ -53,15 +63,15 @@ def run(args: argparse.Namespace) -> int:
     split = Split(cut=args.cut, test_share=args.test_share)
     if all_are_ids(users):
         raise InvalidInputError(
-            f"{args.events}: the advertiser column holds ids, which tell a language model nothing; "
-            "give `adprior train` a catalogue with a name for each"
+            f"{args.events}: the advertiser column holds ids, which mean nothing to a language "
+            "model; give `adprior train` a catalogue with a name for each"
         )
     table = derive_catalogue(split.training_part(users), args.min_users)
     max_chars = MAX_FIELD_CHARS
     if args.template is not None:
         max_chars = PromptTemplate.load(args.template).max_field_chars
-    if table.num_rows and (told := catalogue_of(table, args.output).check_lengths(max_chars)):
-        print(f"adprior catalogue: {told}", file=sys.stderr)
+    if table.num_rows and (note := catalogue_of(table, args.output).check_lengths(max_chars)):
+        print(f"adprior catalogue: {note}", file=sys.stderr)
     with replace_file(args.output) as fresh:
         pyarrow.csv.write_csv(table, fresh)
     print(f"adprior catalogue: {table.num_rows} advertisers in {args.output}")

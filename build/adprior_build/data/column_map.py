@@ -1,18 +1,18 @@
-"""A column map: which columns of an event log and of profiles hold what.
+"""The column map: the names of the columns in an event log and in profiles.
 
 It is a small TOML file::
 
     [events]
     user = "user_id"
     time = "date"
-    advertiser = "brand"       # names, or ids of the catalogue where the column holds integers
+    advertiser = "brand"       # names, or, in a column of integers, ids of the catalogue
     category = "category"      # optional
     text = "title"             # optional
-    item = "product_id"        # optional: what a retriever would show
+    item = "product_id"        # optional: the item that a retriever would show
     action = "kind"            # optional
     default_action = "purchase"
-    event_id = "event"         # optional: an id of each event
-    repeated_rows = "drop"     # optional: rows equal in every column; "drop" all but one, or "keep"
+    event_id = "event"         # optional: each event's id
+    repeated_rows = "drop"     # optional: "drop" or "keep" rows that repeat another completely
 
     [profiles]
     user = "user_id"
@@ -33,11 +33,10 @@ from adprior_runtime.errors import InvalidInputError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventColumns:
-    """Which columns of the event log hold what; None where it has no such column.
+    """The names of the event log's columns; None for columns that it lacks.
 
-    ``repeated_rows`` is ``drop`` or ``keep``: what becomes of rows that repeat another in every
-    column. Without it they are dropped where the log has an ``event_id`` or the row's time is finer
-    than a day.
+    ``repeated_rows`` is ``drop`` or ``keep``, for rows that repeat another in every column. By
+    default they are dropped if the log has an ``event_id`` or the row's time is finer than a day.
     """
 
     user: str
@@ -52,32 +51,32 @@ class EventColumns:
     repeated_rows: str | None = None
 
     def required(self) -> list[str]:
-        """Return the columns that must be there."""
-        names = [*self.named().values(), *([] if self.event_id is None else [self.event_id])]
-        return list(dict.fromkeys(names))
+        """Return the columns that the log must have."""
+        names = [*self.named().values(), self.event_id]
+        return [name for name in dict.fromkeys(names) if name is not None]
 
     def named(self) -> dict[str, str]:
-        """Return the columns that the log has, by what they hold."""
+        """Return the columns that events are read from, by role."""
         names = ("user", "time", "advertiser", "category", "text", "action", "item")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileColumns:
-    """Which columns of the profiles hold what; no ``keys`` means every other column."""
+    """The names of the profiles' columns; no ``keys`` means all other columns."""
 
     user: str
     keys: tuple[str, ...] = ()
     covered: str | None = None
 
     def required(self) -> list[str]:
-        """Return the columns that must be there."""
+        """Return the columns that the profiles must have."""
         return [self.user, *self.keys, *([] if self.covered is None else [self.covered])]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnMap:
-    """Maps a data set's columns onto ours."""
+    """Maps a data set's columns to the roles that adprior uses."""
 
     events: EventColumns
     profiles: ProfileColumns | None = None
@@ -104,8 +103,8 @@ def _section(path: Path, document: dict[str, Any], name: str, kind: Any) -> Any:
         raise InvalidInputError(f"{path}: {name} is not a table [{name}]")
     for key, value in table.items():
         expected = "a list of column names" if key == "keys" else "a column name"
-        values = value if key == "keys" and isinstance(value, list) else [value]
         is_list = isinstance(value, list)
+        values = value if is_list else [value]
         if is_list != (key == "keys") or not all(isinstance(item, str) for item in values):
             raise InvalidInputError(f"{path}: [{name}] {key} is {value!r}, expected {expected}")
     _refuse_unknown(path, f"[{name}] ", table, {item.name for item in fields(kind)})

@@ -1,4 +1,4 @@
-"""Columns of a log, read from Arrow with errors that name the file, the column and the row."""
+"""Reads columns of numbers and lists; errors name the file, the column and the row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from adprior_runtime.errors import InvalidInputError
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ragged:
-    """A column of lists: row i is ``values[starts[i]:ends[i]]``, empty where null."""
+    """A column of lists: row i is ``values[starts[i]:ends[i]]``, empty for a null."""
 
     values: npt.NDArray[Any]
     starts: npt.NDArray[np.int64]
@@ -36,16 +36,16 @@ class Ragged:
         )
 
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Return the length of each row."""
+        """Return the length of each list."""
         return self.ends - self.starts
 
     def row(self, index: int) -> npt.NDArray[Any]:
-        """Return one row."""
+        """Return the list of one row."""
         return self.values[self.starts[index] : self.ends[index]]
 
 
 def hash_requests(path: Path, table: pa.Table) -> npt.NDArray[np.uint64]:
-    """Return a hash of each row's ``request``, the same from run to run."""
+    """Return a hash of each row's ``request``, the same in every run."""
     try:
         column = table["request"].combine_chunks().dictionary_encode()
     except pa.ArrowException as error:
@@ -73,7 +73,11 @@ def read_numbers(path: Path, table: pa.Table, name: str, kind: pa.DataType) -> n
 
 
 def cast_column(path: Path, table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
-    """Return a column as a type, or refuse what it is."""
+    """Return a column cast to a type.
+
+    Raises:
+        InvalidInputError: The message names the type that was found.
+    """
     try:
         return table[name].combine_chunks().cast(kind)
     except pa.ArrowException as error:
@@ -84,7 +88,11 @@ def cast_column(path: Path, table: pa.Table, name: str, kind: pa.DataType) -> pa
 
 
 def refuse_rows(path: Path, name: str, bad: npt.NDArray[np.bool_], expected: str) -> None:
-    """Refuse a column, naming the first of its bad rows, if there are any."""
+    """Refuse a column with bad rows.
+
+    Raises:
+        InvalidInputError: The message names the first bad row.
+    """
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise InvalidInputError(

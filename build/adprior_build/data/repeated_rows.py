@@ -1,8 +1,8 @@
-"""Rows of an event log that repeat another in every column, as a delivery made twice leaves them.
+"""Rows of an event log that repeat another in every column, for example after a double delivery.
 
-Two equal purchases of one day are two, where a log knows nothing but the day. A row that has an id
-of its own, or a time finer than a day, and comes twice is one event. So such a repetition is
-dropped, and others are kept, unless the column map decides.
+In a log that knows only days, two equal purchases of one day are two events. A row with an event
+id, or with a time finer than a day, is one event even if it occurs twice. So repetitions of such
+rows are dropped and others are kept, unless the column map decides.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _NANOSECONDS: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _DAY_ALONE: Final = (
     r"^\s*[0-9W-]+([T ]00:?00(:?00([.,]0*)?)?\s*(Z|UTC|GMT|[+-][0-9:]+)?(\[.*\])?)?\s*$"
 )
-"""A date, or the first instant of one, in whatever zone it is written."""
+"""A date, or the first instant of a date, in any zone."""
 
 
 def row_digests(table: pa.Table) -> npt.NDArray[np.uint64]:
-    """Return 128 bits for each row, uint64 [rows, 2]: rows with the same values have the same.
+    """Return 128-bit digests, uint64 [rows, 2], equal for rows with the same values.
 
-    Neither the order of columns nor the width of a number matters, so rows of different files
-    compare; a null counts as a column that is not there.
+    Rows of different files can be compared: the order of columns and the width of numbers do not
+    matter, and a null is the same as a missing column.
     """
     totals = np.zeros((table.num_rows, 2), dtype=np.uint64)
     for name in table.column_names:
@@ -45,7 +45,7 @@ def row_digests(table: pa.Table) -> npt.NDArray[np.uint64]:
 
 def find_repeated(digests: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
     """Tell which rows repeat an earlier one, by their digests."""
-    order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable: the earliest comes first
+    order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable, so the earliest comes first
     ordered = digests[order]
     repeated = np.zeros(len(digests), dtype=np.bool_)
     repeated[order[1:]] = (ordered[1:] == ordered[:-1]).all(axis=1)
@@ -59,7 +59,7 @@ def choose_dropped(
 
     Args:
         repeated: See `find_repeated`.
-        by_day: Which rows' times say no more than the day; see `day_alone`.
+        by_day: Which rows' times name only a day; see `day_alone`.
         columns: The log's map.
     """
     if columns.repeated_rows == "keep":
@@ -70,12 +70,12 @@ def choose_dropped(
 
 
 def day_alone(times: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
-    """Tell of which times only the day is said: dates, and midnights of the zone they are in."""
+    """Tell which times name only a day: dates, and midnights in the column's own zone."""
     kind = times.type
     if pa.types.is_timestamp(kind):
         try:
             local = times if kind.tz is None else pc.local_timestamp(times)
-        except pa.ArrowInvalid:  # a zone that this machine does not know
+        except pa.ArrowInvalid:  # this machine does not know the zone
             local = times
         ticks = np.asarray(local.cast(pa.int64()).fill_null(0).to_numpy())
         midnights: npt.NDArray[np.bool_] = ticks % (_DAY_NS // _NANOSECONDS[kind.unit]) == 0
@@ -102,7 +102,7 @@ def note_repeated(place: str, *, dropped: int, kept: int) -> list[str]:
 
 
 def _digests(name: str, array: pa.Array) -> npt.NDArray[np.uint64]:
-    """Return each value's digest, uint64 [values, 2]; 0 of a null and of NaN."""
+    """Return each value's digest, uint64 [values, 2]; 0 for nulls and NaN."""
     key = hashlib.blake2b(name.encode(), digest_size=16).digest()
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.int8())
@@ -111,7 +111,7 @@ def _digests(name: str, array: pa.Array) -> npt.NDArray[np.uint64]:
         return _mixed(key, array.fill_null(0).to_numpy(zero_copy_only=False), array.is_valid())
     if _is_time(kind):
         ticks = array.view(pa.int32() if kind.bit_width == 32 else pa.int64()).fill_null(0)
-        # Units of several files compare; what overflows stays apart all the same.
+        # In one unit, so that files compare; values that overflow still differ from each other.
         factor = _NANOSECONDS[kind.unit] if pa.types.is_timestamp(kind) else 1
         return _mixed(key, ticks.to_numpy().astype(np.int64) * factor, array.is_valid())
     try:
@@ -129,7 +129,7 @@ def _digests(name: str, array: pa.Array) -> npt.NDArray[np.uint64]:
 
 
 def _mixed(key: bytes, numbers: npt.NDArray[Any], valid: pa.Array) -> npt.NDArray[np.uint64]:
-    """Return digests of numbers by splitmix64's mixer; 5 and 5.0 have the same."""
+    """Return digests of numbers by splitmix64's mixer; those of 5 and 5.0 are equal."""
     known = valid.to_numpy(zero_copy_only=False)
     if numbers.dtype.kind == "f":
         numbers = numbers.astype(np.float64)
@@ -148,22 +148,22 @@ def _mixed(key: bytes, numbers: npt.NDArray[Any], valid: pa.Array) -> npt.NDArra
 
 
 def _as_bytes(values: pa.Array) -> Iterator[bytes | None]:
-    """Yield values as bytes; text unread, since columns that nobody asks for may be no UTF-8."""
+    """Yield values as bytes; text is not decoded, as unmapped columns need not be UTF-8."""
     (array,) = plain_column(pa.chunked_array([values])).chunks or [values]
     for value in array.view(_bare(array.type)).to_pylist():
         yield value if value is None or isinstance(value, bytes) else repr(value).encode()
 
 
 def _bare(kind: pa.DataType) -> pa.DataType:
-    """Return a type of the same layout whose values Python has, whatever they are.
+    """Return a type of the same layout whose every value Python can represent.
 
-    Text may be no UTF-8, and a time beyond the calendar or in a zone that this machine lacks.
+    Text need not be UTF-8; times may lie beyond the calendar or in a zone unknown to this machine.
     """
     return next((make(kind) for fits, make in _BARE if fits(kind)), kind)
 
 
 def _bare_struct(kind: pa.DataType) -> pa.DataType:
-    """Return a struct's; fields are numbered, since two may have one name."""
+    """Return a struct's bare type; the fields are numbered, because names may repeat."""
     fields = (kind.field(place) for place in range(kind.num_fields))
     return pa.struct([(f"{n} {each.name}", _bare(each.type)) for n, each in enumerate(fields)])
 

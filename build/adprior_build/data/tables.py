@@ -1,4 +1,4 @@
-"""Reading CSV and Parquet tables, with one clear line when one cannot be read."""
+"""Reads CSV and Parquet tables; one that cannot be read gives one clear line."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def read_table(
     *,
     all_text: bool = False,
 ) -> pa.Table:
-    """Read a ``.csv`` or ``.parquet`` file whole.
+    """Read a whole ``.csv`` or ``.parquet`` file.
 
     Args:
         path: The file.
         required: Columns that it must have.
-        text: Columns that are text where they are present: in CSV they are read as such whatever
-            they look like, so that ``365`` and ``007`` stay names.
-        all_text: Read every column of a CSV so, as text or, of those not named, as bytes.
+        text: Columns that are text if present. In CSV they are read as text whatever they look
+            like, so that ``365`` and ``007`` stay names.
+        all_text: Read every column of a CSV as text: required ones decoded, others as bytes.
 
     Raises:
-        InvalidInputError: It cannot be read, lacks a required column, or has text that is not
-            UTF-8; the row is named, counted from 0.
+        InvalidInputError: The file cannot be read, lacks a required column, or has text that is
+            not UTF-8; the message names the row, counted from 0.
     """
     if not path.is_file():
         raise InvalidInputError(f"{path}: no such file")
@@ -74,15 +74,15 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def decode_text(path: Path, table: pa.Table, names: Iterable[str]) -> pa.Table:
-    """Return a table whose columns of text or bytes are text of one type.
+    """Return a table with columns of text or bytes decoded to strings.
 
     Args:
-        path: Where the table comes from, for errors.
+        path: The file, for errors.
         table: The table.
-        names: The columns; those of other types, or that are not there, stay as they are.
+        names: The columns to decode; columns of other types and missing ones are ignored.
 
     Raises:
-        InvalidInputError: One is not UTF-8; its row in the table is named.
+        InvalidInputError: A value is not UTF-8; the message names the row.
     """
     for name in set(names).intersection(table.column_names):
         column = _decode(path, name, table[name])
@@ -91,12 +91,12 @@ def decode_text(path: Path, table: pa.Table, names: Iterable[str]) -> pa.Table:
 
 
 def _read_csv(path: Path, text: Iterable[str] | None) -> pa.Table:
-    """Read a CSV; a value may hold line ends and be of any size.
+    """Read a CSV; values may contain line ends and be of any size.
 
     Args:
         path: The file.
-        text: Columns of text; None for all. They are read as bytes: a value that is not UTF-8 would
-            otherwise be refused without its row.
+        text: Columns of text; None for all. They are read as bytes, because Arrow refuses a value
+            that is not UTF-8 without naming its row.
     """
     parse = pa.csv.ParseOptions(newlines_in_values=True)
     block_bytes = _BLOCK_BYTES
@@ -109,7 +109,7 @@ def _read_csv(path: Path, text: Iterable[str] | None) -> pa.Table:
             types = dict.fromkeys(text, pa.binary())
             return pa.csv.read_csv(path, read, parse, pa.csv.ConvertOptions(column_types=types))
         except pa.ArrowInvalid as error:
-            # A row must end in the block after the one where it begins.
+            # Arrow needs a row to end at most one block after the one where it begins.
             largest = min(path.stat().st_size, _LARGEST_BLOCK_BYTES)
             if "straddl" not in str(error) or block_bytes >= largest:
                 raise
@@ -117,7 +117,7 @@ def _read_csv(path: Path, text: Iterable[str] | None) -> pa.Table:
 
 
 def _decode(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Check that text or bytes are UTF-8 and return text; columns of other types stay."""
+    """Return a column of text or bytes as strings, checked to be UTF-8; others as they are."""
     column = plain_column(column)
     kind = column.type
     if not is_text(kind):

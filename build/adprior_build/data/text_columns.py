@@ -1,4 +1,4 @@
-"""Columns of any type as texts and ids: `adprior_runtime.text.values` applied to whole columns."""
+"""Converts columns of any type to texts and ids: `adprior_runtime.text.values` for columns."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.text.values import NoTextError, id_text, value_text
 
 _CSV_NULLS: Final = tuple(pa.csv.ConvertOptions().null_values)
-"""What Arrow reads as nothing in a column of numbers."""
+"""The texts that Arrow reads as null in a column of numbers."""
 _WHOLE: Final = r"^-?\d+$"
 _WHOLE_IN_CSV: Final = r"^-?\d+(\.0*)?$"
 _EXACT_BITS: Final = {16: 11, 32: 24, 64: 53}
-"""Bits of the whole numbers that a float of so many bits holds to the last digit."""
+"""By a float's width in bits: the bits of the integers that it represents exactly."""
 
 
 def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column without dictionaries and views."""
+    """Return a column without dictionary encoding and view types."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         return plain_column(column.cast(kind.value_type))
@@ -33,7 +33,7 @@ def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def without_nanoseconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column whose times fit Python's: digits beyond microseconds are cut off."""
+    """Return a column with times cut to microseconds, as Python's datetime has them."""
     kind = column.type
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
         return column.cast(pa.timestamp("us", kind.tz), safe=False)
@@ -41,28 +41,28 @@ def without_nanoseconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def plain_table(table: pa.Table) -> pa.Table:
-    """Return a table of which every column is plain; see `plain_column`."""
+    """Return a table with every column plain; see `plain_column`."""
     for place, name in enumerate(table.column_names):
         table = table.set_column(place, name, plain_column(table.column(place)))
     return table
 
 
 def text_column(column: pa.ChunkedArray, place: str, name: str) -> pa.ChunkedArray:
-    """Return the texts that prompts show of a column, null where a value counts as absent.
+    """Return the texts that prompts show, null for values that count as absent.
 
     Args:
         column: The column, its text checked to be UTF-8.
         place: The file, for errors.
-        name: What the column is called there.
+        name: The column's name, for errors.
 
     Raises:
-        InvalidInputError: It holds lists, structs, bytes or another type that has no text.
+        InvalidInputError: The column holds lists, structs, bytes or another type without a text.
     """
     return _converted(column, value_text, f"{place}: column {name}")
 
 
 def id_column(column: pa.ChunkedArray, place: str, name: str) -> pa.ChunkedArray:
-    """Return a column of users' ids as text: 7 and 7.0 are the same user.
+    """Return users' ids as text: 7 and 7.0 are the same user.
 
     Raises:
         InvalidInputError: The type has no text, or floats are so large that ids lost digits.
@@ -77,7 +77,7 @@ def advertiser_column(
 ) -> pa.ChunkedArray:
     """Return advertisers as text: names as they are, ids of a catalogue as ``#17``.
 
-    Ids are whole numbers of any type; in CSV, where all is text, a column of nothing else.
+    Ids are whole numbers of any type; in CSV, a column of only whole numbers holds ids.
 
     Raises:
         InvalidInputError: Numbers are not whole, or the type has no text.
@@ -99,7 +99,7 @@ def advertiser_column(
 
 
 def _csv_advertisers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return texts of a CSV as they are, or marked as ids where all of them are whole numbers."""
+    """Return a CSV's texts as they are, or marked as ids if all of them are whole numbers."""
     nothing = pc.is_in(texts, pa.array(_CSV_NULLS))
     known = pc.if_else(nothing, pa.scalar(None, pa.string()), texts)
     if known.null_count == len(known) or not _all_match(known, _WHOLE_IN_CSV):
@@ -132,7 +132,7 @@ def _converted(
 ) -> pa.ChunkedArray:
     kind = column.type
     column = _in_utc(without_nanoseconds(plain_column(column)))
-    if _is_no_value(column.type):
+    if _has_no_text(column.type):
         raise InvalidInputError(
             f"{where} holds {kind}, expected text, numbers, booleans, dates or times"
         )
@@ -145,21 +145,21 @@ def _converted(
 
 
 def _in_utc(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return moments in UTC, which every machine knows; a column of another type as it is."""
+    """Return moments in UTC, a zone that every machine knows; other columns as they are."""
     kind = column.type
     if pa.types.is_timestamp(kind) and kind.tz is not None:
         return column.cast(pa.timestamp(kind.unit, "UTC"))
     return column
 
 
-def _is_no_value(kind: pa.DataType) -> bool:
+def _has_no_text(kind: pa.DataType) -> bool:
     return bool(
         pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
     )
 
 
 def _mapped(column: pa.ChunkedArray, convert: Callable[[Any], str | None]) -> pa.ChunkedArray:
-    """Return what a function makes of each value; it is called once for equal ones."""
+    """Apply a function to each distinct value of a column."""
     chunks = []
     for chunk in column.chunks:
         try:
@@ -173,7 +173,7 @@ def _mapped(column: pa.ChunkedArray, convert: Callable[[Any], str | None]) -> pa
 
 
 def _values(array: pa.Array) -> Iterator[Any]:
-    """Yield an array's values; floats as NumPy's, which know how wide they are."""
+    """Yield an array's values; floats as NumPy's, which keep their width."""
     if pa.types.is_floating(array.type):
         yield from array.to_numpy(zero_copy_only=False)
     else:
