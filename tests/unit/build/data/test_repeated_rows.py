@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adprior_build.data.repeated_rows import day_alone, find_repeated, row_digests
+from adprior_build.data.repeated_rows import (
+    day_alone,
+    find_repeated,
+    note_repeated,
+    row_digests,
+)
 
 NOON = datetime(2024, 5, 31, 12, tzinfo=UTC)
 ROWS = st.lists(
@@ -18,7 +23,7 @@ ROWS = st.lists(
 
 
 @given(ROWS)
-def test_what_python_finds_equal_is_repeated_and_nothing_else(rows: list[tuple[Any, Any]]) -> None:
+def test_rows_that_python_finds_equal_are_repeated(rows: list[tuple[Any, Any]]) -> None:
     schema = pa.schema([("x", pa.int64()), ("y", pa.string())])
     columns = [pa.array([row[place] for row in rows], schema.field(place).type) for place in (0, 1)]
     table = pa.Table.from_arrays(columns, schema=schema)
@@ -26,7 +31,7 @@ def test_what_python_finds_equal_is_repeated_and_nothing_else(rows: list[tuple[A
     assert find_repeated(row_digests(table)).tolist() == expected
 
 
-def test_rows_of_other_files_compare() -> None:
+def test_rows_of_different_files_can_be_compared() -> None:
     """Neither the order of columns, nor their types, nor a column without values matters."""
     first = pa.table({"who": ["a"], "n": pa.array([5], pa.int64()), "at": [NOON]})
     second = pa.table(
@@ -75,7 +80,7 @@ def test_rows_that_differ_differ(first: dict[str, Any], second: dict[str, Any]) 
         ([b"\xff", b"\xff", b"\xfe"], pa.large_string()),
     ],
 )
-def test_what_python_cannot_read_inside_lists_and_structs_compares_too(
+def test_nested_values_that_python_cannot_represent_are_compared(
     values: list[Any], kind: pa.DataType
 ) -> None:
     raw = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}.get(kind, pa.int64())
@@ -99,7 +104,7 @@ def test_a_table_without_rows_has_nothing_repeated() -> None:
     assert find_repeated(np.zeros((1, 2), dtype=np.uint64)).tolist() == [False]
 
 
-def test_which_times_name_no_more_than_a_day() -> None:
+def test_some_times_name_only_a_day() -> None:
     midnight_in_paris = datetime(2024, 5, 30, 22, tzinfo=UTC)
     texts = ["2024-05-31", "2024-05-31 00:00:00 UTC", "2024-05-31T00:00+02:00", "20240531"]
     finer = ["2024-05-31 12:00:00", "2024-05-31T00:00:01Z", "2024-05-31 00:30"]
@@ -111,3 +116,20 @@ def test_which_times_name_no_more_than_a_day() -> None:
         (pa.array([*texts, *finer, None]), [True] * 4 + [False] * 3 + [True]),
     ):
         assert day_alone(pa.chunked_array([column])).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("dropped", "kept", "start"),
+    [
+        (1, 0, "log: 1 row repeats another in every column: dropped"),
+        (0, 2, "log: 2 rows repeat another in every column: kept, as events of one day"),
+        (1200, 1, "log: 1,201 rows repeat another in every column: 1,200 dropped, 1 kept"),
+    ],
+)
+def test_repeated_rows_are_reported_with_the_key_that_decides(
+    dropped: int, kept: int, start: str
+) -> None:
+    (note,) = note_repeated("log", dropped=dropped, kept=kept)
+    assert note.startswith(start)
+    assert "[events] repeated_rows" in note
+    assert note_repeated("log", dropped=0, kept=0) == []
