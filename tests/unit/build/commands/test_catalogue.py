@@ -29,31 +29,31 @@ def _write(data: SmallData, *brands: str) -> None:
     data.write_events(rows)
 
 
-def test_a_name_is_listed_once_however_it_is_written(data: SmallData, tmp_path: Path) -> None:
+def test_every_spelling_of_a_name_is_listed_once(data: SmallData, tmp_path: Path) -> None:
     _write(data, "Nestl\u00e9", "Nestle\u0301", "Ne\u200bstl\u00e9", "\u200b", "Acme")
     assert _derive(data, tmp_path / "out.csv") == 0
     assert read_catalogue(tmp_path / "out.csv").names == ("Nestl\u00e9", "Acme")
 
 
-def test_long_names_are_told_with_the_limit_and_the_key_that_sets_it(
+def test_long_names_are_reported_with_the_key_that_sets_the_limit(
     data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _write(data, "x" * 81, "Acme")
     assert _derive(data, tmp_path / "out.csv") == 0
-    said = capsys.readouterr().err
-    assert "longer than 64 characters: 1;" in said
-    assert "max_field_chars" in said
+    error = capsys.readouterr().err
+    assert "longer than 64 characters: 1;" in error
+    assert "max_field_chars" in error
 
 
-def test_names_that_the_limit_makes_the_same_are_refused_until_it_is_raised(
+def test_names_that_differ_only_beyond_the_limit_need_a_higher_one(
     data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _write(data, "x" * 80 + "a", "x" * 80 + "b")
     assert _derive(data, tmp_path / "out.csv") == 2
-    said = capsys.readouterr().err
-    assert "the same in their first 64 characters" in said
-    assert "max_field_chars" in said
-    assert said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert "the same in their first 64 characters" in error
+    assert "max_field_chars" in error
+    assert error.count("\n") == 1
     assert not (tmp_path / "out.csv").exists()
     path = tmp_path / "template.json"
     path.write_text(replace(scratch_template(64), max_field_chars=100).to_json())

@@ -70,7 +70,7 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def refused(data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """Train where it must be refused; return the one line it says."""
+    """Run a training that must be refused; return its one line of error."""
 
     def run(*options: str, **more: Any) -> str:
         try:
@@ -90,6 +90,19 @@ def refused(data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def popularity(checkpoint: Path) -> dict[int, int]:
     table = pa.parquet.read_table(checkpoint / "popularity.parquet")
     return dict(zip(table["advertiser_id"].to_pylist(), table["events"].to_pylist(), strict=True))
+
+
+def record_of(checkpoint: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((checkpoint / "training.json").read_text())
+    return record
+
+
+def save_template(path: Path, **fields: Any) -> list[str]:
+    """Write a prompt template; return the option that names it."""
+    plain: dict[str, Any] = {"max_prompt_tokens": 40, "tail": (">",)}
+    template = PromptTemplate(**(plain | fields))
+    path.write_text(template.to_json(), encoding="utf-8")
+    return ["--template", str(path)]
 
 
 def same_weights(first: Path, second: Path) -> bool:
@@ -112,10 +125,10 @@ def test_a_checkpoint_has_everything_that_a_build_needs(
     assert popularity(checkpoint).keys() == set(IDS)
 
 
-def test_the_record_tells_data_settings_split_and_losses(
+def test_the_record_holds_data_settings_split_and_losses(
     shared: SmallData, checkpoint: Path
 ) -> None:
-    record = json.loads((checkpoint / "training.json").read_text())
+    record = record_of(checkpoint)
     for name in ("events", "profiles", "catalogue"):
         path = shared.path(f"{name}.parquet")
         assert record["inputs"][name] == {
@@ -140,7 +153,7 @@ def test_the_record_tells_data_settings_split_and_losses(
     assert str(shared.directory) not in json.dumps(record)
 
 
-def test_popularity_counts_what_training_saw(data: SmallData, tmp_path: Path) -> None:
+def test_popularity_counts_the_training_events(data: SmallData, tmp_path: Path) -> None:
     assert data.train(tmp_path / "out") == 0
     expected = dict.fromkeys(IDS, 0)
     for row in invented_events():
@@ -150,7 +163,7 @@ def test_popularity_counts_what_training_saw(data: SmallData, tmp_path: Path) ->
     assert sum(expected.values()) > 0
 
 
-def test_test_users_and_later_events_do_not_reach_the_checkpoint(
+def test_test_users_and_later_events_do_not_change_the_checkpoint(
     data: SmallData, tmp_path: Path
 ) -> None:
     assert data.train(tmp_path / "clean") == 0
@@ -167,27 +180,25 @@ def test_test_users_and_later_events_do_not_reach_the_checkpoint(
     assert same_weights(tmp_path / "more", tmp_path / "clean")
 
 
-def test_popularity_counts_a_name_however_it_is_spaced(data: SmallData, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "brands", "counted"),
+    [
+        ("Acme Pets", ["Acme  Pets", " Acme\u00a0Pets", "Elsewhere"], 2),
+        ("Nestl\u00e9", ["Nestl\u00e9", "Nestle\u0301", "Ne\u200bstl\u00e9", "\u200b"], 3),
+    ],
+)
+def test_popularity_counts_every_spelling_of_a_name(
+    data: SmallData, tmp_path: Path, name: str, brands: list[str], counted: int
+) -> None:
     day = CUT - timedelta(days=3)
-    brands = {"Acme  Pets": "user-0", " Acme\u00a0Pets": "user-0", "Elsewhere": "user-1"}
-    data.write_events(
-        [{"who": who, "day": day, "brand": brand, "kind": ""} for brand, who in brands.items()]
-    )
-    assert data.train(tmp_path / "out", "--test-share", "0") == 0
-    assert popularity(tmp_path / "out") == dict.fromkeys(IDS, 0) | {102: 2}
-
-
-def test_popularity_counts_a_name_however_it_is_composed(data: SmallData, tmp_path: Path) -> None:
-    day = CUT - timedelta(days=3)
-    data.write_catalogue({"advertiser_id": IDS, "name": [*NAMES[:5], "Nestl\u00e9"]})
-    brands = ["Nestl\u00e9", "Nestle\u0301", "Ne\u200bstl\u00e9", "\u200b"]
+    data.write_catalogue({"advertiser_id": IDS, "name": ["Moss", name, *NAMES[2:]]})
     data.write_events([{"who": "user-0", "day": day, "brand": b, "kind": ""} for b in brands])
     assert data.train(tmp_path / "out", "--test-share", "0") == 0
-    assert popularity(tmp_path / "out") == dict.fromkeys(IDS, 0) | {106: 3}
+    assert popularity(tmp_path / "out") == dict.fromkeys(IDS, 0) | {102: counted}
 
 
-def test_popularity_counts_names_as_the_checkpoints_tokenizer_reads_them(
-    data: SmallData, qwen: Path, tmp_path: Path
+def test_names_are_compared_by_the_checkpoints_tokens(
+    data: SmallData, qwen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start = shutil.copytree(qwen, tmp_path / "lower")
     tokenizer = Tokenizer.from_file(str(start / "tokenizer.json"))
@@ -196,6 +207,7 @@ def test_popularity_counts_names_as_the_checkpoints_tokenizer_reads_them(
     events = [row | {"brand": row["brand"].upper()} for row in invented_events()]
     data.write_events(events)
     assert data.train(tmp_path / "upper", start=start) == 0
+    assert "which name no advertiser" not in capsys.readouterr().out
     data.write_events(invented_events())
     assert data.train(tmp_path / "plain", start=start) == 0
     assert popularity(tmp_path / "upper") == popularity(tmp_path / "plain")
@@ -203,7 +215,7 @@ def test_popularity_counts_names_as_the_checkpoints_tokenizer_reads_them(
     assert same_weights(tmp_path / "upper", tmp_path / "plain")
 
 
-def test_a_long_name_is_told_with_its_limit_and_trains(
+def test_a_long_name_is_reported_and_trains(
     data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     long = "Acme\u00a0 and " + "x" * 70
@@ -211,15 +223,15 @@ def test_a_long_name_is_told_with_its_limit_and_trains(
     events = [row | {"brand": long} for row in invented_events() if row["brand"] == "Acme"]
     data.write_events(events)
     assert data.train(tmp_path / "out") == 0
-    said = capsys.readouterr().err
-    assert "longer than 64 characters: 1;" in said
-    assert "max_field_chars of the prompt template" in said
+    error = capsys.readouterr().err
+    assert "longer than 64 characters: 1;" in error
+    assert "max_field_chars of the prompt template" in error
     assert popularity(tmp_path / "out")[101] > 0
     renderer = PromptRenderer.load(tmp_path / "out/prompt.json", tmp_path / "out/tokenizer.json")
     assert len(renderer.name_ids(long)) == 2
 
 
-def test_names_that_differ_beyond_the_limit_are_refused_before_the_log_is_read(
+def test_names_that_differ_only_beyond_the_limit_are_refused_first(
     data: SmallData, refused: Refused
 ) -> None:
     data.write_catalogue({"advertiser_id": [1, 2], "name": ["x" * 80 + "a", "x" * 80 + "b"]})
@@ -230,27 +242,22 @@ def test_names_that_differ_beyond_the_limit_are_refused_before_the_log_is_read(
     assert "max_field_chars" in message
 
 
-def test_a_denied_key_is_no_piece_of_a_vocabulary_from_scratch(
-    data: SmallData, tmp_path: Path
-) -> None:
+def test_a_denied_key_is_not_in_the_vocabulary(data: SmallData, tmp_path: Path) -> None:
     profiles = [{"who": f"user-{user}", "Age ": "forty"} for user in range(16)]
     pa.parquet.write_table(pa.Table.from_pylist(profiles), data.path("profiles.parquet"))
     found = []
-    for name, denied in (("told", ()), ("denied", ("age",))):
+    for name, denied in (("shown", ()), ("denied", ("age",))):
         template = scratch_template(64)
         path = tmp_path / f"{name}.json"
         path.write_text(replace(template, denied_profile_keys=denied).to_json(), encoding="utf-8")
         assert data.train(tmp_path / name, "--template", str(path)) == 0
         tokenizer = Tokenizer.from_file(str(tmp_path / name / "tokenizer.json"))
         found.append(any("forty" in piece for piece in tokenizer.get_vocab()))
-        record = json.loads((tmp_path / name / "training.json").read_text())
-        assert record["profile_keys"] == ([] if denied else ["Age "])
+        assert record_of(tmp_path / name)["profile_keys"] == ([] if denied else ["Age "])
     assert found == [True, False]
 
 
-def test_the_first_of_a_day_is_learnt_whatever_the_template_shows(
-    data: SmallData, tmp_path: Path
-) -> None:
+def test_first_of_day_works_with_any_template(data: SmallData, tmp_path: Path) -> None:
     template = scratch_template(64)
     path = tmp_path / "template.json"
     for pieces in (("{advertiser}{end}{category}",), ("{gap}",)):
@@ -279,14 +286,14 @@ def test_the_same_seed_gives_the_same_weights(
     assert not same_weights(tmp_path / "other", checkpoint)
 
 
-def test_training_goes_on_from_an_earlier_checkpoint(
+def test_a_checkpoint_can_be_trained_further(
     shared: SmallData, checkpoint: Path, tmp_path: Path
 ) -> None:
     assert shared.train(tmp_path / "out", start=checkpoint) == 0
     for name in ("prompt.json", "tokenizer.json"):
         assert (tmp_path / "out" / name).read_bytes() == (checkpoint / name).read_bytes()
     assert not same_weights(tmp_path / "out", checkpoint)
-    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    record = record_of(tmp_path / "out")
     assert record["start"] == checkpoint.name
     assert "--from checkpoint" in record["command"]
     before, after = (
@@ -297,7 +304,7 @@ def test_training_goes_on_from_an_earlier_checkpoint(
     }
 
 
-def test_a_checkpoint_may_be_replaced_by_training_on(
+def test_a_checkpoint_can_be_replaced_by_training_it_further(
     shared: SmallData, checkpoint: Path, tmp_path: Path
 ) -> None:
     place = tmp_path / "checkpoint"
@@ -329,16 +336,13 @@ def test_a_hugging_face_checkpoint_trains_builds_and_forecasts(
     assert forecast.exact
 
 
-def test_a_template_given_is_the_one_used(shared: SmallData, qwen: Path, tmp_path: Path) -> None:
-    template = PromptTemplate(
-        terminator="<|endoftext|>", max_prompt_tokens=40, event=("{advertiser}{end}",), tail=(">",)
-    )
+def test_a_given_template_is_used(shared: SmallData, qwen: Path, tmp_path: Path) -> None:
     path = tmp_path / "template.json"
-    path.write_text(template.to_json(), encoding="utf-8")
-    assert shared.train(tmp_path / "out", "--template", str(path), start=qwen) == 0
-    assert PromptTemplate.load(tmp_path / "out" / "prompt.json") == template
-    record = json.loads((tmp_path / "out" / "training.json").read_text())
-    assert record["inputs"]["template"]["file"] == "template.json"
+    option = save_template(path, terminator="<|endoftext|>", event=("{advertiser}{end}",))
+    assert shared.train(tmp_path / "out", *option, start=qwen) == 0
+    saved = PromptTemplate.load(tmp_path / "out" / "prompt.json")
+    assert saved == PromptTemplate.load(path)
+    assert record_of(tmp_path / "out")["inputs"]["template"]["file"] == "template.json"
 
 
 @pytest.mark.parametrize(
@@ -349,28 +353,17 @@ def test_a_template_given_is_the_one_used(shared: SmallData, qwen: Path, tmp_pat
         ("model.safetensors", "no .safetensors file; pickled weights are not read"),
     ],
 )
-def test_an_incomplete_checkpoint_is_refused(
+def test_an_incomplete_or_corrupt_checkpoint_is_refused(
     refused: Refused, qwen: Path, tmp_path: Path, removed: str, message: str
 ) -> None:
-    start = tmp_path / "start"
-    shutil.copytree(qwen, start)
+    start = shutil.copytree(qwen, tmp_path / "start")
     (start / removed).rename(start / "pytorch_model.bin")
-    error = refused(start=start)
-    assert message in error
-    assert str(start) in error
-
-
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
-def test_a_corrupt_checkpoint_is_refused(
-    refused: Refused, qwen: Path, tmp_path: Path, name: str
-) -> None:
-    start = tmp_path / "start"
-    shutil.copytree(qwen, start)
-    (start / name).write_bytes(b"{garbage")
+    assert f"{start}: {message}" in refused(start=start)
+    (start / removed).write_bytes(b"{garbage")
     assert str(start) in refused(start=start)
 
 
-def test_a_checkpoint_that_is_not_there_is_refused(refused: Refused, tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_refused(refused: Refused, tmp_path: Path) -> None:
     assert str(tmp_path / "none") in refused(start=tmp_path / "none")
 
 
@@ -385,7 +378,7 @@ def test_a_checkpoint_without_an_end_of_text_needs_a_template(
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "model.safetensors"])
-def test_an_output_that_is_not_ours_is_refused_and_left_alone(
+def test_an_output_that_is_no_checkpoint_is_refused_and_left_alone(
     data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     output = tmp_path / "precious"
@@ -410,93 +403,88 @@ def test_an_earlier_checkpoint_is_replaced(data: SmallData, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("brand", ["Elsewhere", None, 999])
-def test_events_that_name_no_advertiser_of_the_catalogue_are_refused(
+def test_a_log_without_advertisers_of_the_catalogue_is_refused(
     refused: Refused, data: SmallData, brand: str | int | None
 ) -> None:
     data.write_events([row | {"brand": brand} for row in invented_events()])
-    assert "no event names an advertiser of the catalogue" in refused()
+    assert "nothing to train on" in (error := refused())
+    assert "no event names an advertiser of the catalogue" in error
 
 
-def test_a_cut_before_all_events_leaves_nothing_to_train_on(refused: Refused) -> None:
+def test_a_cut_before_all_events_is_refused(refused: Refused) -> None:
     assert "nothing to train on" in refused("--cut", "2001-01-01")
 
 
-def test_validation_users_are_no_training_users(refused: Refused, data: SmallData) -> None:
+def test_validation_users_are_not_trained_on(refused: Refused, data: SmallData) -> None:
     data.write_events([row for row in invented_events() if row["who"] == "user-3"])
-    held_out = Split(test_share=0.05, salt="validation")
-    assert held_out.is_test_user("user-3")
+    assert Split(test_share=0.05, salt="validation").is_test_user("user-3")
     assert "nothing to train on" in refused("--test-share", "0")
 
 
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("--test-share", "1"),
-        ("--test-share", "-0.1"),
-        ("--validation-share", "1.5"),
-        ("--validation-share", "nan"),
-        ("--epochs", "0"),
-        ("--epochs", "many"),
-        ("--batch-size", "0"),
-        ("--learning-rate", "0"),
-        ("--learning-rate", "inf"),
-        ("--cut", "yesterday"),
-        ("--seed", "x"),
-        ("--seed", "-1"),
-        ("--threads", "-1"),
-        ("--precision", "fp8"),
-        ("--device", "tpu"),
-        ("--minutes", "0"),
-        ("--patience", "-1"),
-        ("--dropout", "1"),
-        ("--label-smoothing", "-0.1"),
-        ("--log-q", "-1"),
-        ("--log-q", "inf"),
-        ("--lora-rank", "0"),
-        ("--lora-alpha", "0"),
-        ("--checkpoint-minutes", "0"),
-    ],
-)
-def test_an_impossible_option_is_refused(refused: Refused, option: str, value: str) -> None:
-    assert option in refused(f"{option}={value}")
+IMPOSSIBLE = [
+    "--test-share=1",
+    "--test-share=-0.1",
+    "--validation-share=1.5",
+    "--validation-share=nan",
+    "--epochs=0",
+    "--epochs=many",
+    "--batch-size=0",
+    "--learning-rate=0",
+    "--learning-rate=inf",
+    "--cut=yesterday",
+    "--seed=x",
+    "--seed=-1",
+    "--threads=-1",
+    "--precision=fp8",
+    "--device=tpu",
+    "--minutes=0",
+    "--patience=-1",
+    "--dropout=1",
+    "--label-smoothing=-0.1",
+    "--log-q=-1",
+    "--log-q=inf",
+    "--lora-rank=0",
+    "--lora-alpha=0",
+    "--checkpoint-minutes=0",
+]
 
 
-def test_a_start_and_a_size_do_not_go_together(refused: Refused, data: SmallData) -> None:
+@pytest.mark.parametrize("option", IMPOSSIBLE)
+def test_an_impossible_option_is_refused(refused: Refused, option: str) -> None:
+    assert option.partition("=")[0] in refused(option)
+
+
+def test_a_checkpoint_and_a_size_exclude_each_other(refused: Refused, data: SmallData) -> None:
     assert "not allowed with" in refused("--from", str(data.directory))
 
 
-def test_a_terminator_that_the_tokenizer_lacks_is_refused(refused: Refused, tmp_path: Path) -> None:
-    template = PromptTemplate(terminator="<|over|>", max_prompt_tokens=40, tail=(">",))
-    path = tmp_path / "template.json"
-    path.write_text(template.to_json(), encoding="utf-8")
-    assert "<|over|>" in refused("--template", str(path))
-
-
-def test_prompts_longer_than_the_models_positions_are_refused(
-    refused: Refused, tmp_path: Path
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"terminator": "<|over|>"}, "<|over|>"),
+        ({"terminator": "<|end|>", "max_prompt_tokens": 4000}, "max_prompt_tokens 4000"),
+    ],
+)
+def test_a_template_that_does_not_fit_the_model_is_refused(
+    refused: Refused, tmp_path: Path, fields: dict[str, Any], message: str
 ) -> None:
-    template = PromptTemplate(terminator="<|end|>", max_prompt_tokens=4000, tail=(">",))
-    path = tmp_path / "template.json"
-    path.write_text(template.to_json(), encoding="utf-8")
-    assert "max_prompt_tokens 4000" in refused("--template", str(path))
+    assert message in refused(*save_template(tmp_path / "template.json", **fields))
 
 
-def test_a_training_ends_when_its_time_is_over(shared: SmallData, tmp_path: Path) -> None:
+def test_the_time_limit_ends_a_training(shared: SmallData, tmp_path: Path) -> None:
     options = ["--epochs", "1000000", "--minutes", "0.03", "--validation-share", "0.3"]
     assert shared.train(tmp_path / "out", *options) == 0
-    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    record = record_of(tmp_path / "out")
     assert record["settings"]["minutes"] == 0.03
     assert 1 < len(record["losses"]) < 1000
     assert 1.5 < record["run"]["seconds"] < 10
     assert "--minutes 0.03" in record["command"]
 
 
-def test_a_build_does_not_depend_on_how_long_training_took(
-    checkpoint: Path, tmp_path: Path
-) -> None:
+def test_a_bundle_does_not_depend_on_the_training_time(checkpoint: Path, tmp_path: Path) -> None:
     saved = ["--checkpoint", str(checkpoint), "--save-bundle", str(tmp_path / "bundle")]
     assert build(tmp_path / "repository", *saved) == 0
-    record = json.loads((checkpoint / "training.json").read_text())
+    record = record_of(checkpoint)
     assert set(record.pop("run")) == {"seconds", "resumed"}
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
     assert manifest["training"] == record
