@@ -1,33 +1,42 @@
-"""How `adprior predict` and `adprior rank` reach a server: options to a `ClientConfig`."""
+"""Options of `adprior predict` and `adprior rank` that say which user and which server."""
 
 from __future__ import annotations
 
 import argparse
+from typing import Final
 
 from adprior_client.config import ClientConfig
 
+USER_HELP: Final = (
+    "user context as JSON; - reads standard input. A time without a zone is taken as UTC"
+)
+_PROTECTION: Final = (
+    ("--token-file", "FILE", "file with the server's inference token"),
+    ("--tls-ca", "FILE", "certificates to trust instead of the system's, PEM"),
+    ("--tls-cert", "FILE", "client certificate for mutual TLS, PEM"),
+    ("--tls-key", "FILE", "private key of the client certificate, PEM"),
+    ("--tls-server-name", "NAME", "name in the server's certificate if it is not the host"),
+)
+
 
 def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where the server is and what it wants to see."""
+    """Add the options of the connection to the server."""
     parser.add_argument("--url", required=True, metavar="HOST:PORT", help="the server's gRPC port")
     parser.add_argument(
         "--timeout", type=float, default=10.0, metavar="S", help="deadline, seconds (default: 10)"
     )
-    group = parser.add_argument_group("a protected server")
-    group.add_argument("--token-file", metavar="FILE", help="with the server's inference token")
+    group = parser.add_argument_group("protected servers")
     group.add_argument(
-        "--tls", action="store_true", help="use TLS, with the system's authorities; so do the files"
+        "--tls",
+        action="store_true",
+        help="use TLS and trust the system's certificates; any TLS option turns TLS on",
     )
-    group.add_argument("--tls-ca", metavar="FILE", help="authorities to trust instead, PEM")
-    group.add_argument("--tls-cert", metavar="FILE", help="mutual TLS: our certificate, PEM")
-    group.add_argument("--tls-key", metavar="FILE", help="its private key, PEM")
-    group.add_argument(
-        "--tls-server-name", metavar="NAME", help="the certificate's name, if not the host's"
-    )
+    for name, metavar, text in _PROTECTION:
+        group.add_argument(name, metavar=metavar, help=text)
 
 
 def read_connection(args: argparse.Namespace) -> ClientConfig:
-    """Return the configuration of a client that raises what goes wrong.
+    """Return the configuration of a client that raises every failure.
 
     Raises:
         InvalidArgumentError: A setting is impossible.

@@ -1,7 +1,8 @@
-"""What a server made of a user's context, for people: which of it counts, and what was not used."""
+"""How much of a user's context the server used, in words."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,10 +21,11 @@ _OUTPUTS: Final = (contract.CONTEXT_USE,)
 
 @dataclass(frozen=True, slots=True)
 class ContextUse:
-    """The counts of one user's context; `contract.UNCOUNTED` where the bundle does not tell.
+    """The counts of one user's context.
 
     Attributes:
-        counts: int32 [n], in the order of `contract.ContextCount`; an older server has fewer.
+        counts: int32 [n], in the order of `contract.ContextCount`; `contract.UNCOUNTED` if the
+            bundle does not count it. An older server has fewer.
     """
 
     counts: NDArray[np.int32]
@@ -34,16 +36,16 @@ class ContextUse:
 
     @property
     def unused(self) -> tuple[str, ...]:
-        """What was not used, or unknown to the model, each as a phrase; empty where all counts."""
+        """A phrase for each part that was not used or is unknown to the model."""
         shown = self[ContextCount.ADVERTISERS]
         known = self[ContextCount.KNOWN_ADVERTISERS]
         events, late = self[ContextCount.EVENTS], self[ContextCount.AFTER_AS_OF]
         over, denied = self[ContextCount.OVER_BUDGET], self[ContextCount.DENIED_KEYS]
         unknown, keys = self[ContextCount.UNKNOWN_KEYS], self[ContextCount.PROFILE_KEYS] - denied
-        told = events - late - over
+        used = events - late - over
         phrases = (
             (UNCOUNTED < known < shown, f"{known} of {shown} advertisers known"),
-            (shown == 0 < told, f"none of {told} events names an advertiser"),
+            (shown == 0 < used, f"none of {used} events names an advertiser"),
             (unknown > 0, f"{unknown} of {keys} profile keys unknown"),
             (denied > 0, f"{denied} profile keys denied"),
             (over > 0, f"{over} of {events} events over the prompt's budget"),
@@ -62,15 +64,18 @@ class ContextUse:
         return ", ".join(phrases) or "all of it is used"
 
 
-def ask_context_use(config: ClientConfig, raw: bytes) -> ContextUse | None:
-    """Ask a server what it makes of a user's context.
+def print_context_use(command: str, config: ClientConfig, raw: bytes, *, as_json: bool) -> None:
+    """Print how a context was used; beside JSON only what was not used, on standard error."""
+    use = _ask_context_use(config, raw)
+    if use is None:
+        return
+    if not as_json:
+        print(f"Context: {use.describe()}")
+    elif use.unused:
+        print(f"adprior {command}: context: {use.describe()}", file=sys.stderr)
 
-    It is a word beside the answer: where it cannot be had, from an older server say, there is none.
 
-    Args:
-        config: How to reach the server.
-        raw: The context's JSON.
-    """
+def _ask_context_use(config: ClientConfig, raw: bytes) -> ContextUse | None:
     user = {contract.USER_CONTEXT: np.array([raw], dtype=np.object_)}
     request = Request.of(contract.TOKENIZER, user, _OUTPUTS, Priority.RETRIEVAL)
     try:
@@ -80,5 +85,5 @@ def ask_context_use(config: ClientConfig, raw: bytes) -> ContextUse | None:
             headers = dict(config.metadata) | credentials.token
             result = client.infer(**request.arguments(config.deadline_s, headers))
         return ContextUse(read_answer(request, result)[contract.CONTEXT_USE])
-    except Exception:  # noqa: BLE001  whatever it is, the answer itself is there
+    except Exception:  # noqa: BLE001  the forecast or ranking itself has already been printed
         return None

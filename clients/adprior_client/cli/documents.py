@@ -1,7 +1,7 @@
-"""The files that `adprior predict` and `adprior rank` read, and what is in them.
+"""The JSON files that `adprior predict` and `adprior rank` read.
 
-Errors name the file and the place in its JSON. A user's context is checked by the server; here it
-need only be a JSON object.
+Errors name the file and the place in it. Of a user's context only the outer object is checked here;
+the client checks the rest.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _KINDS: Final = {
 
 
 def read_user(path: str) -> bytes:
-    """Return the user context in a file, one JSON object, as it stands but for a byte-order mark.
+    """Return the user context in a file, a JSON object, without a byte-order mark.
 
     Raises:
-        InvalidInputError: The file is unreadable, over 256 KiB, or no JSON object.
+        InvalidInputError: The file is unreadable, over 256 KiB, or not a JSON object.
     """
     raw = _read(path)
     if len(raw) > MAX_CONTEXT_BYTES:
@@ -50,22 +50,23 @@ def read_candidates(path: str) -> tuple[list[int], list[float]]:
     """Return advertiser ids and base logits from a JSON list of ``{advertiser_id, base_logit}``.
 
     Raises:
-        InvalidInputError: The file is unreadable, or not such a list.
+        InvalidInputError: The file is unreadable, or is not such a list.
     """
     document = _parse(_read(path), path)
     if not isinstance(document, list):
         raise _wrong(path, "top level", document, "a list of {advertiser_id, base_logit}")
-    places = [f"[{index}]" for index in range(len(document))]
-    pairs = list(zip(document, places, strict=True))
-    ids = [_integer(item, "advertiser_id", path, place) for item, place in pairs]
-    return ids, [_number(item, "base_logit", path, place) for item, place in pairs]
+    ids, logits = [], []
+    for index, item in enumerate(document):
+        ids.append(_integer(item, "advertiser_id", path, f"[{index}]"))
+        logits.append(_number(item, "base_logit", path, f"[{index}]"))
+    return ids, logits
 
 
 def read_forecast(path: str) -> Forecast:
-    """Return the forecast in a file, in the form that ``adprior predict --json`` prints.
+    """Return the forecast in a file, in the form of ``adprior predict --json``.
 
     Raises:
-        InvalidInputError: The file is unreadable, or not such a forecast.
+        InvalidInputError: The file is unreadable, or is not such a forecast.
     """
     document = _parse(_read(path), path)
     advertisers = _member(document, "advertisers", path, "top level")
@@ -149,7 +150,7 @@ def _number(item: Any, key: str, path: str, place: str) -> float:
     value = _member(item, key, path, place)
     if type(value) not in {int, float}:
         raise _wrong(path, _inside(place, key), value, "a number")
-    # JSON has no infinity, yet 1e999 is JSON; Python reads it as one.
+    # 1e999 is valid JSON, and Python reads it as infinity.
     if abs(value) > 1e38 or not math.isfinite(value):
         raise InvalidInputError(
             f"{_shown(path)}: {_inside(place, key)}: expected a number within FP32"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Final
 
-from adprior_client.cli.connection_options import add_connection_arguments, read_connection
-from adprior_client.cli.context_use import ask_context_use
+from adprior_client.cli.connection_options import (
+    USER_HELP,
+    add_connection_arguments,
+    read_connection,
+)
+from adprior_client.cli.context_use import print_context_use
 from adprior_client.cli.documents import read_user
 from adprior_client.results import Forecast
 from adprior_client.retrieval import RetrievalClient
@@ -15,7 +18,7 @@ from adprior_runtime.terminal.tables import Column, format_bar, format_percent, 
 from adprior_runtime.text.json_text import to_json
 
 EXAMPLE: Final = "example:\n  adprior predict --url localhost:8001 --user user.json -k 5"
-_WORTH_TELLING: Final = 0.1
+_SHOWN_FROM: Final = 0.1
 _COLUMNS: Final[tuple[Column, ...]] = (
     ("rank", "right"),
     ("advertiser", "left"),
@@ -28,18 +31,13 @@ _COLUMNS: Final[tuple[Column, ...]] = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to its parser."""
     add_connection_arguments(parser)
-    parser.add_argument(
-        "--user",
-        required=True,
-        metavar="FILE",
-        help="user context as JSON; - reads standard input. A time without a zone is UTC",
-    )
-    parser.add_argument("-k", type=int, help="how many advertisers (default: the bundle's number)")
+    parser.add_argument("--user", required=True, metavar="FILE", help=USER_HELP)
+    parser.add_argument("-k", type=int, help="number of advertisers (default: the bundle's)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask, print the forecast, and return the exit code.
+    """Print the forecast, and return the exit code.
 
     Raises:
         InvalidInputError: The user's file is wrong.
@@ -49,15 +47,11 @@ def run(args: argparse.Namespace) -> int:
     config = read_connection(args)
     with RetrievalClient(config) as client:
         forecast = client.forecast(user, args.k)
-    use = ask_context_use(config, user)
     if args.json:
         print(to_json(forecast.to_json(), ensure_ascii=False, indent=2))
-        if use is not None and use.unused:
-            print(f"adprior predict: context: {use.describe()}", file=sys.stderr)
     else:
         print(_table(forecast))
-        if use is not None:
-            print(f"Context: {use.describe()}")
+    print_context_use("predict", config, user, as_json=args.json)
     return 0
 
 
@@ -80,6 +74,6 @@ def _table(forecast: Forecast) -> str:
     )
     rest = f"Advertisers not shown: at most {format_percent(forecast.missing_mass)} together."
     shown = sum(item.probability for item in forecast.advertisers)
-    if (nowhere := 1.0 - shown - forecast.missing_mass) >= _WORTH_TELLING:
+    if (nowhere := 1.0 - shown - forecast.missing_mass) >= _SHOWN_FROM:
         rest += f"\nNo advertiser of the catalogue: at least {format_percent(nowhere)}."
     return f"{format_table(_COLUMNS, rows)}\n\n{certificate}\n{rest}\nBundle: {forecast.bundle_id}"

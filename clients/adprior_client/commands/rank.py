@@ -7,8 +7,12 @@ import math
 import sys
 from typing import Final
 
-from adprior_client.cli.connection_options import add_connection_arguments, read_connection
-from adprior_client.cli.context_use import ask_context_use
+from adprior_client.cli.connection_options import (
+    USER_HELP,
+    add_connection_arguments,
+    read_connection,
+)
+from adprior_client.cli.context_use import print_context_use
 from adprior_client.cli.documents import STANDARD_INPUT, read_candidates, read_forecast, read_user
 from adprior_client.ranking import RankingClient
 from adprior_client.results import RankedCandidate, Ranking
@@ -45,11 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to its parser."""
     add_connection_arguments(parser)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--user",
-        metavar="FILE",
-        help="user context as JSON; - reads standard input. A time without a zone is UTC",
-    )
+    source.add_argument("--user", metavar="FILE", help=USER_HELP)
     source.add_argument(
         "--forecast", metavar="FILE", help="the user's forecast, from adprior predict --json"
     )
@@ -63,31 +63,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask, print the ranking, and return the exit code.
+    """Print the ranking, and return the exit code.
 
     Raises:
-        InvalidInputError: A file is wrong, or two are to come from standard input.
+        InvalidInputError: A file is wrong, or two are to be read from standard input.
         ClientError: The call failed.
     """
     source = args.forecast if args.user is None else args.user
     if source == args.candidates == STANDARD_INPUT:
-        raise InvalidInputError("standard input is asked for twice: only one FILE can be -")
+        raise InvalidInputError("standard input was given twice: only one FILE can be -")
     subject = read_forecast(source) if args.user is None else read_user(source)
     candidates, base_logits = read_candidates(args.candidates)
     config = read_connection(args)
     with RankingClient(config) as client:
         ranking = client.score(subject, candidates, base_logits)
-    use = ask_context_use(config, subject) if isinstance(subject, bytes) else None
     if args.json:
         print(to_json(ranking.to_json(), ensure_ascii=False, indent=2))
-        if use is not None and use.unused:
-            print(f"adprior rank: context: {use.describe()}", file=sys.stderr)
     else:
         print(_table(ranking))
-        if use is not None:
-            print(f"Context: {use.describe()}")
-        if ranking.has_fitted_head is False:
-            print(_NO_HEAD.format(bundle_id=ranking.bundle_id), file=sys.stderr)
+    if isinstance(subject, bytes):
+        print_context_use("rank", config, subject, as_json=args.json)
+    if ranking.has_fitted_head is False and not args.json:
+        print(_NO_HEAD.format(bundle_id=ranking.bundle_id), file=sys.stderr)
     return 0
 
 
