@@ -1,15 +1,15 @@
-"""Golden files of commands: three models on two GPUs, with and without fp8."""
+"""Golden files of commands: two conversion scripts, and fp8; and the tables of docs/gpu.md."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
-from adprior_build.tensorrt_llm.commands import Paths, Step, engine_steps
 from adprior_build.tensorrt_llm.deployment import Deployment
+from adprior_build.tensorrt_llm.engine_sizes import EngineSizes
 from adprior_build.tensorrt_llm.memory import describe_fit, largest_concurrency
 from adprior_build.tensorrt_llm.model_shape import ModelShape
-from adprior_build.tensorrt_llm.sizes import EngineSizes
+from adprior_build.tensorrt_llm.tool_commands import engine_steps
 
 HERE: Final = Path(__file__).parent
 MODELS: Final = HERE / "gpu_models"
@@ -17,42 +17,35 @@ COMMANDS: Final = HERE / "gpu_commands"
 DEPLOYMENTS: Final = HERE.parents[1] / "deploy"
 NAME_TOKENS: Final = 8
 
-CASES: Final = [
-    (model, deployment)
-    for model in ("qwen3-0.6b", "qwen3-1.7b", "llama-3-8b")
-    for deployment in ("l4", "l4-fp8", "h100", "h100-fp8")
-]
+CASES: Final = [("qwen3-0.6b", "l4"), ("llama-3-8b", "h100"), ("qwen3-1.7b", "h100-fp8")]
 
 
-def steps_of(model: str, deployment_name: str) -> list[Step]:
-    """Return the steps of a case, with fixed paths."""
-    deployment = Deployment.load(DEPLOYMENTS / f"{deployment_name}.toml")
-    shape = ModelShape.read(MODELS / model)
-    sizes = EngineSizes.of(deployment, NAME_TOKENS)
-    paths = Paths.below(Path("/build"), Path("/repository/llm_engine/1"))
-    return engine_steps(deployment, shape, sizes, paths)
+def load_deployment(name: str) -> Deployment:
+    """Return a deployment of ``deploy/``."""
+    return Deployment.load(DEPLOYMENTS / f"{name}.toml")
 
 
 def render(model: str, deployment_name: str) -> str:
     """Return a golden file's text: the estimate as a comment, then the commands."""
-    deployment = Deployment.load(DEPLOYMENTS / f"{deployment_name}.toml")
-    told = describe_fit(deployment, ModelShape.read(MODELS / model), NAME_TOKENS)
-    comment = "".join(f"# {line}\n" for line in told.splitlines())
-    commands = "".join(
-        f"\n# {step.name}\n{step.to_shell()}\n" for step in steps_of(model, deployment_name)
+    deployment, shape = load_deployment(deployment_name), ModelShape.read(MODELS / model)
+    fit = describe_fit(deployment, shape, NAME_TOKENS)
+    comment = "".join(f"# {line}\n" for line in fit.splitlines())
+    sizes = EngineSizes.of(deployment, NAME_TOKENS)
+    steps = engine_steps(
+        deployment, shape, sizes, work=Path("/build"), engine=Path("/repository/llm_engine/1")
     )
+    commands = "".join(f"\n# {step.name}\n{step.to_shell()}\n" for step in steps)
     return f"# {model} on {deployment_name}\n{comment}{commands}"
 
 
 def sizing() -> str:
     """Return docs/gpu.md's sizing: one model on one GPU, as the command prints it."""
-    deployment = Deployment.load(DEPLOYMENTS / "l4.toml")
     shape = ModelShape.read(MODELS / "qwen3-1.7b")
-    return f"```\n{describe_fit(deployment, shape, NAME_TOKENS)}\n```\n"
+    return f"```\n{describe_fit(load_deployment('l4'), shape, NAME_TOKENS)}\n```\n"
 
 
 def rooms() -> str:
-    """Return docs/gpu.md's table of users at once: every model on every deployment."""
+    """Return docs/gpu.md's table of concurrent users: every model on every deployment."""
     lines = [
         "| model | L4 | L4, fp8 | L40S | H100 | H100, fp8 |",
         "|---|---|---|---|---|---|",
@@ -60,7 +53,7 @@ def rooms() -> str:
     for model in ("qwen3-0.6b", "qwen3-1.7b", "llama-3-8b"):
         shape = ModelShape.read(MODELS / model)
         found = [
-            largest_concurrency(Deployment.load(DEPLOYMENTS / f"{name}.toml"), shape, NAME_TOKENS)
+            largest_concurrency(load_deployment(name), shape, NAME_TOKENS)
             for name in ("l4", "l4-fp8", "l40s", "h100", "h100-fp8")
         ]
         lines.append(f"| {model} | {' | '.join(map(str, found))} |")

@@ -15,7 +15,7 @@ from adprior_build.provenance import describe_command
 from adprior_build.repository.bundle_builder import fill_from_bundle, fill_from_checkpoint
 from adprior_build.repository.repository_builder import REPOSITORY_MARKER, fill_repository
 from adprior_build.repository.server_tuning import load_tuning
-from adprior_build.tensorrt_llm import engine_options
+from adprior_build.tensorrt_llm import options
 from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_runtime.bundle import HEAD_FILE, MANIFEST, Bundle
 from adprior_runtime.engines.registry import ENGINES, ONNX
@@ -102,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LINE",
         help="a command that came before, for the manifest; may be repeated",
     )
-    engine_options.add_arguments(parser)
+    options.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
     for option, path in (*named, ("--catalogue", args.catalogue), ("--head", args.head)):
         if path is not None and not path.exists():
             raise InvalidInputError(f"{option} {path}: no such file or directory")
-    deployment = engine_options.check_options(args)
+    deployment = options.check_options(args)
     tuning = None if args.tuning is None else load_tuning(args.tuning)
     with (
         replace_directory(args.output, marker=REPOSITORY_MARKER) as output,
@@ -133,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
         bundle = Bundle.open(place)
         check_coherence(bundle)
         fill_repository(output, bundle, tuning)
-        engine_options.add_engine(output, bundle, args, deployment)
+        options.add_engine(output, bundle, args, deployment)
         findings = check_repository(output, allow_missing_engine=args.dry_run)
         refuse_findings(args.output, findings)
         is_fitted = _has_fitted_head(bundle)
@@ -191,8 +191,8 @@ def _fill_bundle(place: Path, args: argparse.Namespace, deployment: Deployment |
     settings: dict[str, Any] = {
         name: value for name in (*_SETTINGS, "origin") if (value := getattr(args, name)) is not None
     }
-    settings |= engine_options.manifest_settings(args, deployment)
-    unrecorded = {"record_command", "origin", "tuning", *engine_options.UNRECORDED}
+    settings |= options.manifest_settings(args, deployment)
+    unrecorded = {"record_command", "origin", "tuning", *options.UNRECORDED}
     settings["commands"] = (
         *(args.record_command or ()),
         describe_command("build", args, leave_out=unrecorded),

@@ -1,4 +1,4 @@
-"""One deployment: a GPU and what it has to serve, from which every size of an engine follows."""
+"""A deployment file: a GPU and its load. Every size of an engine follows from it."""
 
 from __future__ import annotations
 
@@ -19,30 +19,29 @@ COMPUTE_CAPABILITY: Final[dict[str, float]] = {
     "H100": 9.0,
     "H200": 9.0,
 }
-"""GPUs by the word that ``nvidia-smi`` names them with."""
+"""By the GPU's name in ``nvidia-smi``."""
 
 _FP8_FROM: Final = 8.9
-_WIDEST: Final = 127
-"""Beams of 128 were reported never to end (TensorRT-LLM #13543, #12071); it will not be mended."""
+_MAX_BEAM_WIDTH: Final = 127
+"""Requests of 128 beams hang (TensorRT-LLM #13543, #12071), and this will not be fixed."""
 
 _CHOICES: Final = {"quantisation": ("none", "fp8"), "dtype": ("bfloat16", "float16")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """What a deployment file says.
+    """A GPU and its load.
 
     Attributes:
-        gpu: Its type, one of `COMPUTE_CAPABILITY`.
-        memory_gib: The GPU's memory as ``nvidia-smi`` reports it (MiB / 1024), not as it is sold.
+        gpu: Type of the GPU, one of `COMPUTE_CAPABILITY`.
+        memory_gib: Its memory as ``nvidia-smi`` reports it (MiB / 1024), not as it is sold.
         prompt_tokens: The longest prompt.
-        beam_width: Beams of every request.
-        concurrency: Users that the engine works on at once.
-        quantisation: Of the weights: ``none``, or ``fp8`` (calibrated on prompts).
-        dtype: Of weights and activations that are not quantised, and of the KV cache.
-        tensor_parallelism: GPUs of one engine; 1.
+        beam_width: Beams per request.
+        concurrency: Users that the engine processes at once.
+        quantisation: Quantisation of the weights: ``none``, or ``fp8`` (calibrated on prompts).
+        dtype: Type of the KV cache, and of weights and activations that are not quantised.
         spare_name_tokens: Room for longer names in a later catalogue.
-        kv_cache_share: Of the memory left after loading, the part that becomes KV cache.
+        kv_cache_share: Share of the memory left after loading that becomes KV cache.
         repository_path: Where the serving container mounts the repository.
     """
 
@@ -53,13 +52,12 @@ class Deployment:
     concurrency: int
     quantisation: str = "none"
     dtype: str = "bfloat16"
-    tensor_parallelism: int = 1
     spare_name_tokens: int = 0
     kv_cache_share: float = 0.9
     repository_path: str = "/models"
 
     def __post_init__(self) -> None:
-        """Refuse what no engine can be built for."""
+        """Refuse a deployment for which no engine can be built."""
         for item in fields(self):
             self._check_type(item.name, str(item.type))
         if self.gpu not in COMPUTE_CAPABILITY:
@@ -73,15 +71,14 @@ class Deployment:
                 )
         self._check_range("memory_gib", 1, 1024)
         self._check_range("prompt_tokens", 32, 1_000_000)
-        self._check_range("beam_width", 2, _WIDEST)
+        self._check_range("beam_width", 2, _MAX_BEAM_WIDTH)
         self._check_range("concurrency", 1, 4096)
-        self._check_range("tensor_parallelism", 1, 1)
         self._check_range("spare_name_tokens", 0, 1024)
         self._check_range("kv_cache_share", 0.05, 0.95)
         if self.quantisation == "fp8" and COMPUTE_CAPABILITY[self.gpu] < _FP8_FROM:
             raise InvalidInputError(
                 f"deployment: quantisation is fp8, which {self.gpu} (compute capability "
-                f"{COMPUTE_CAPABILITY[self.gpu]}) cannot compute; expected {_FP8_FROM} or more"
+                f"{COMPUTE_CAPABILITY[self.gpu]}) does not support; expected {_FP8_FROM} or more"
             )
         if not self.repository_path.startswith("/") or not self.repository_path.isprintable():
             raise InvalidInputError(
@@ -90,7 +87,7 @@ class Deployment:
 
     @classmethod
     def load(cls, path: Path) -> Deployment:
-        """Read a deployment file; unknown and missing keys are refused."""
+        """Read a deployment file; refuse unknown and missing keys."""
         try:
             document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
@@ -116,11 +113,10 @@ class Deployment:
             "str": isinstance(value, str),
         }[kind]
         if not fits:
-            told = {"int": "a whole number", "float": "a number", "str": "text"}[kind]
-            raise InvalidInputError(f"deployment: {name} is {value!r}, expected {told}")
+            expected = {"int": "a whole number", "float": "a number", "str": "text"}[kind]
+            raise InvalidInputError(f"deployment: {name} is {value!r}, expected {expected}")
 
     def _check_range(self, name: str, least: float, most: float) -> None:
         value = getattr(self, name)
         if not least <= value <= most:
-            expected = f"{least}" if least == most else f"{least} to {most}"
-            raise InvalidInputError(f"deployment: {name} is {value}, expected {expected}")
+            raise InvalidInputError(f"deployment: {name} is {value}, expected {least} to {most}")

@@ -1,28 +1,28 @@
-"""An estimate of the GPU memory that an engine takes, and whether a deployment fits.
+"""An estimate of the GPU memory of an engine, and whether a deployment fits.
 
     weights       2 bytes a parameter; with fp8, 1 byte for the layers' matrices
     KV cache      per user: blocks(prompt // 32) shared by all beams, and for each beam
-                  ceil((prompt + name) / 32) - prompt // 32 blocks of its own. This is what the
-                  scheduler reserves: `getRemainingBlocksToCompletion`, kvCacheManager.cpp;
-                  of all prompt lengths, the one that takes most
+                  ceil((prompt + name) / 32) - prompt // 32 blocks of its own, for the prompt length
+                  that takes most. The scheduler reserves as many
+                  (`getRemainingBlocksToCompletion`, kvCacheManager.cpp)
     activations   max_num_tokens x (4 hidden + the larger of attention and MLP) x 2 bytes x 2
     logits        users x beams x vocabulary x 4 bytes x 3, and the beams' bookkeeping
-    runtime       1 GiB: CUDA context, libraries, kernels' workspaces
+    runtime       1 GiB: CUDA context, libraries, workspaces of kernels
 
 TensorRT-LLM's memory page (docs/source/legacy/reference/memory.md) says that activations grow with
-``max_num_tokens`` by a factor that depends on the network and on TensorRT, known only after the
-build. So ours are an estimate: the factors 2 and 3 and the 1 GiB are chosen here (the page's
+``max_num_tokens`` by a factor that depends on the network and on TensorRT, and is known only after
+the build. So this is an estimate: the factors 2 and 3 and the 1 GiB are our choice (the page's
 sample log leaves 0.75 GiB of 79.1 unexplained). The KV cache takes a share of what is left.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from adprior_build.tensorrt_llm.deployment import Deployment
+from adprior_build.tensorrt_llm.engine_sizes import TOKENS_PER_BLOCK, EngineSizes
 from adprior_build.tensorrt_llm.model_shape import ModelShape
-from adprior_build.tensorrt_llm.sizes import TOKENS_PER_BLOCK, EngineSizes, with_concurrency
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.terminal.tables import format_table
 
@@ -31,7 +31,7 @@ _HALF: Final = 2
 _ACTIVATION_FACTOR: Final = 2
 _LOGIT_COPIES: Final = 3
 _BOOKKEEPING: Final = 8
-"""int32 values that the decoder keeps for each beam and position (ids, parents, indirection)."""
+"""Values of int32 per beam and position in the decoder (ids, parents, indirection)."""
 _RUNTIME: Final = GIB
 _CALIBRATION_SHARE: Final = 0.9
 
@@ -42,12 +42,12 @@ class MemoryEstimate:
 
     Attributes:
         total: The GPU's memory.
-        weights, activations, logits, runtime: What loading takes.
-        kv_per_user: One user's KV cache, prompt and all beams.
-        prompt_blocks: Of it, blocks that all beams share.
-        beam_blocks: Of it, blocks that each beam has for itself.
-        kv_share: Part of what loading leaves that becomes KV cache.
-        concurrency: Users at once.
+        weights, activations, logits, runtime: Memory of the loaded engine.
+        kv_per_user: KV cache of one user, with all beams.
+        prompt_blocks: Its blocks that all beams share.
+        beam_blocks: Its blocks per beam.
+        kv_share: Share of the remaining memory that becomes KV cache.
+        concurrency: Concurrent users.
     """
 
     total: float
@@ -63,10 +63,10 @@ class MemoryEstimate:
 
     @classmethod
     def of(cls, deployment: Deployment, shape: ModelShape, sizes: EngineSizes) -> MemoryEstimate:
-        """Estimate, see the module's text for the formulas."""
+        """Estimate by the module's formulas."""
         layer_bytes = 1 if deployment.quantisation == "fp8" else _HALF
         block = 2 * shape.layers * shape.kv_heads * shape.head_size * _HALF * TOKENS_PER_BLOCK
-        shared, own = _worst_blocks(sizes)
+        shared, own = _most_blocks(sizes)
         attention = (2 * shape.heads + 2 * shape.kv_heads) * shape.head_size
         width = 4 * shape.hidden + max(attention, 3 * shape.intermediate)
         beams = sizes.max_batch_size * sizes.max_beam_width
@@ -86,26 +86,26 @@ class MemoryEstimate:
 
     @property
     def loaded(self) -> int:
-        """All but the KV cache."""
+        """Memory of all but the KV cache."""
         return self.weights + self.activations + self.logits + self.runtime
 
     @property
     def kv_available(self) -> float:
-        """What becomes KV cache."""
+        """Memory that becomes KV cache."""
         return max(0.0, self.kv_share * (self.total - self.loaded))
 
     @property
     def kv_needed(self) -> int:
-        """The KV cache of all users at once."""
+        """KV cache of all concurrent users."""
         return self.concurrency * self.kv_per_user
 
     @property
     def fits(self) -> bool:
-        """Whether every user finds room."""
+        """Whether all concurrent users fit."""
         return self.total > self.loaded and self.kv_needed <= self.kv_available
 
     def to_table(self) -> str:
-        """Return the estimate as text, in GiB."""
+        """Return the estimate as a table in GiB."""
         per_user = (
             f"{self.concurrency} users x {self.kv_per_user / 1024**2:.1f} MiB "
             f"({self.prompt_blocks} blocks shared, {self.beam_blocks} a beam)"
@@ -125,11 +125,11 @@ class MemoryEstimate:
         )
 
 
-def _worst_blocks(sizes: EngineSizes) -> tuple[int, int]:
-    """Return the shared and the own blocks of the prompt that takes most.
+def _most_blocks(sizes: EngineSizes) -> tuple[int, int]:
+    """Return the shared and per-beam blocks of the prompt that takes most.
 
-    It need not be the longest: a last block that is nearly full is each beam's own, and so is the
-    one that the name flows over into.
+    It need not be the longest prompt: each beam has its own copy of a last block that is not full,
+    and of the next block that the name continues into.
     """
     longest = sizes.max_input_len
     lengths = range(max(1, longest - TOKENS_PER_BLOCK + 1), longest + 1)
@@ -147,7 +147,7 @@ def check_fits(deployment: Deployment, shape: ModelShape, name_tokens: int) -> M
     """Return the estimate of a deployment that fits.
 
     Raises:
-        InvalidInputError: It does not, with the numbers and the largest concurrency that would.
+        InvalidInputError: It does not fit; with the numbers and the largest concurrency that does.
     """
     sizes = EngineSizes.of(deployment, name_tokens)
     estimate = MemoryEstimate.of(deployment, shape, sizes)
@@ -171,7 +171,7 @@ def check_fits(deployment: Deployment, shape: ModelShape, name_tokens: int) -> M
 
 
 def check_calibration_fits(deployment: Deployment, shape: ModelShape) -> None:
-    """Refuse fp8 where its calibration, which loads the checkpoint as stored, has no room.
+    """Refuse fp8 if its calibration, which loads the checkpoint as it is stored, does not fit.
 
     Raises:
         InvalidInputError: With the numbers.
@@ -186,7 +186,7 @@ def check_calibration_fits(deployment: Deployment, shape: ModelShape) -> None:
 
 
 def describe_fit(deployment: Deployment, shape: ModelShape, name_tokens: int) -> str:
-    """Return the table of a deployment that fits, and how many users would.
+    """Return the table of a deployment that fits, and the largest concurrency.
 
     Raises:
         InvalidInputError: It does not fit.
@@ -197,11 +197,11 @@ def describe_fit(deployment: Deployment, shape: ModelShape, name_tokens: int) ->
 
 
 def largest_concurrency(deployment: Deployment, shape: ModelShape, name_tokens: int) -> int:
-    """Return how many users fit at once, at most 4096; 0 if not even one does."""
+    """Return the largest number of concurrent users that fits, up to 4096; 0 if none."""
     low, high = 0, 4096
     while low < high:
         middle = (low + high + 1) // 2
-        candidate = with_concurrency(deployment, middle)
+        candidate = replace(deployment, concurrency=middle)
         sizes = EngineSizes.of(candidate, name_tokens)
         if MemoryEstimate.of(candidate, shape, sizes).fits:
             low = middle

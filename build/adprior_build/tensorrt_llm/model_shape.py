@@ -1,4 +1,4 @@
-"""A checkpoint's shape, read from its ``config.json`` alone: family, parameters, limits."""
+"""A checkpoint's shape, read from its ``config.json``: family, number of parameters, limits."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from adprior_runtime.errors import InvalidInputError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """What TensorRT-LLM does with a model family.
+    """How TensorRT-LLM converts a model family.
 
     Attributes:
-        script: Its conversion script, below the image's directory of examples.
-        norms: Normalisations of the hidden state in a layer.
+        script: Conversion script, below the image's example scripts.
+        norms: Normalisations of the hidden state per layer.
         attention_bias: Whether queries, keys and values have a bias.
-        head_norms: Whether queries and keys are normalised, head by head.
+        head_norms: Whether queries and keys are normalised per head.
     """
 
     script: str
@@ -41,21 +41,21 @@ FAMILIES: Final[dict[str, Family]] = {
     "Gemma2ForCausalLM": Family(script=GEMMA_SCRIPT, norms=4),
     "Gemma3ForCausalLM": Family(script=GEMMA_SCRIPT, norms=4, head_norms=True),
 }
-"""By the architecture that ``config.json`` names."""
+"""By the architecture in ``config.json``."""
 
 _BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
-    """The numbers that sizes and memory follow from.
+    """The shape of a decoder model.
 
     Attributes:
         architecture: One of `FAMILIES`.
-        hidden, layers, heads, kv_heads, head_size, intermediate, vocabulary: As usual.
-        positions: The longest sequence that it was made for.
-        window: Tokens that its layers, or some of them, attend to; None for all.
-        stored_bytes: Of one parameter in the checkpoint.
+        hidden, layers, heads, kv_heads, head_size, intermediate, vocabulary: Its dimensions.
+        positions: The longest sequence it supports.
+        window: Attention window of its layers, or of some; None for full attention.
+        stored_bytes: Bytes per parameter in the checkpoint.
     """
 
     architecture: str
@@ -75,7 +75,7 @@ class ModelShape:
         """Read a checkpoint's ``config.json``.
 
         Raises:
-            InvalidInputError: It is none, of a family that is not supported, or would run code.
+            InvalidInputError: It is malformed, of an unsupported family, or would run code.
         """
         path = checkpoint / "config.json"
         config = read_config(path)
@@ -111,21 +111,21 @@ class ModelShape:
 
     @property
     def family(self) -> Family:
-        """What TensorRT-LLM does with it."""
+        """Its family."""
         return FAMILIES[self.architecture]
 
     @property
     def layer_weights(self) -> int:
-        """Parameters of all layers' matrices: what fp8 halves."""
+        """Number of parameters in the layers' matrices, which fp8 halves."""
         attention = self.hidden * self.head_size * (2 * self.heads + 2 * self.kv_heads)
         return self.layers * (attention + 3 * self.hidden * self.intermediate)
 
     @property
     def other_weights(self) -> int:
-        """Parameters of embeddings, output layer, normalisations and biases.
+        """Number of parameters in embeddings, output layer, normalisations and biases.
 
-        Embeddings are counted twice, tied or not: conversion writes an output layer of its own,
-        and whether an engine then keeps one copy or two was not seen.
+        Embeddings are counted twice, tied or not: conversion writes a separate output layer, and
+        it was not checked whether an engine keeps one copy or two.
         """
         family = self.family
         layer = family.norms * self.hidden
@@ -135,13 +135,12 @@ class ModelShape:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read and check a ``config.json``; a supported architecture, and no code to run.
+    """Read a ``config.json`` of a supported architecture that names no code to run.
 
-    The conversion scripts load a checkpoint with ``trust_remote_code``; what they are given must
-    not name any.
+    The conversion scripts load checkpoints with ``trust_remote_code``, so none may be there.
 
     Raises:
-        InvalidInputError: Saying why it is refused.
+        InvalidInputError: With the reason.
     """
     try:
         config = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -163,7 +162,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _number(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    """Return a whole number of at least 1, or a default where there is none."""
+    """Return a whole number of at least 1, or the default if the key is absent."""
     value = config.get(key)
     if value is None and default is not None:
         return default

@@ -1,7 +1,7 @@
-"""NVIDIA's tools on this machine: whether they are the right ones, and running them.
+"""NVIDIA's tools on this machine: check their versions and the GPU, and run them.
 
-Everything goes by PATH and by what the programs print, so that a machine without a GPU can be told
-apart from one whose tools are broken.
+All checks use PATH and the programs' output, so that a machine without a GPU is not confused with
+one whose tools are broken.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from adprior_build.tensorrt_llm.commands import OFFLINE, Step
 from adprior_build.tensorrt_llm.deployment import Deployment
+from adprior_build.tensorrt_llm.tool_commands import OFFLINE, Step
 from adprior_runtime.engines.gpu_faults import IMAGE, TENSORRT_LLM_VERSION, explain_gpu_fault
 from adprior_runtime.errors import EnvironmentProblemError
 
@@ -39,21 +39,17 @@ _SLACK_GIB: Final = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """What ``nvidia-smi`` says of the first GPU: its name, and its memory in GiB."""
+    """The name of the first GPU in ``nvidia-smi``, and its memory in GiB."""
 
     name: str
     memory_gib: float
 
 
 def check_container(examples: Path, steps: list[Step]) -> None:
-    """Refuse to go on outside the image, or inside another one.
-
-    Args:
-        examples: Where the image keeps TensorRT-LLM's example scripts.
-        steps: What is to be run.
+    """Check that the steps can run here: the programs, the scripts, the version of TensorRT-LLM.
 
     Raises:
-        EnvironmentProblemError: A program or script is missing, or TensorRT-LLM is another one.
+        EnvironmentProblemError: A program or script is missing, or the version is another.
     """
     programs = {step.command[0] for step in steps}
     scripts = [Path(step.command[1]) for step in steps if step.command[0] == "python3"]
@@ -62,8 +58,8 @@ def check_container(examples: Path, steps: list[Step]) -> None:
     version = _ask_version()
     if version is None:
         raise EnvironmentProblemError(
-            f"TensorRT-LLM is not installed here; run this command inside {IMAGE} (docs/gpu.md "
-            "says how), or plan without it: --dry-run"
+            f"TensorRT-LLM is not installed here; run this command inside {IMAGE} (see "
+            "docs/gpu.md), or add --dry-run to only print the commands"
         )
     if version != TENSORRT_LLM_VERSION:
         raise EnvironmentProblemError(
@@ -73,8 +69,8 @@ def check_container(examples: Path, steps: list[Step]) -> None:
     if missing:
         raise EnvironmentProblemError(
             f"{', '.join(missing)}: not found, though TensorRT-LLM {version} is installed; run "
-            f"this command inside {IMAGE}, or say with --examples where its example scripts "
-            f"are (looked in {examples})"
+            f"this command inside {IMAGE}, or give the directory of its example scripts with "
+            f"--examples (now {examples})"
         )
 
 
@@ -82,7 +78,7 @@ def find_gpu() -> Gpu:
     """Ask ``nvidia-smi`` for the first GPU.
 
     Raises:
-        EnvironmentProblemError: There is no driver or no GPU, and what to do.
+        EnvironmentProblemError: There is no driver or no GPU; with what to do.
     """
     try:
         asked = subprocess.run(  # noqa: S603
@@ -98,44 +94,44 @@ def find_gpu() -> Gpu:
             "nvidia-smi did not answer within 60 s: the NVIDIA driver hangs; restart the node"
         ) from None
     if asked.returncode != 0 or "," not in asked.stdout:
-        said = " ".join((asked.stdout + asked.stderr).split())
-        told = explain_gpu_fault(asked.stdout + asked.stderr)
+        output = asked.stdout + asked.stderr
         raise EnvironmentProblemError(
-            told or f"nvidia-smi ended with status {asked.returncode}: {said[:200]}"
+            explain_gpu_fault(output)
+            or f"nvidia-smi failed with status {asked.returncode}: {' '.join(output.split())[:200]}"
         )
     name, _, memory = asked.stdout.strip().splitlines()[0].rpartition(",")
     try:
         return Gpu(name=name.strip(), memory_gib=float(memory) / 1024)
     except ValueError:
         raise EnvironmentProblemError(
-            f"nvidia-smi said {asked.stdout.strip()!r}, expected a name and MiB"
+            f"nvidia-smi printed {asked.stdout.strip()!r}, expected a name and MiB"
         ) from None
 
 
 def require_gpu(deployment: Deployment, gpu: Gpu) -> None:
-    """Refuse a GPU that is not the deployment's: an engine runs on the type it was built on.
+    """Check that the GPU is the deployment's: an engine runs only on the type it was built on.
 
     Raises:
-        EnvironmentProblemError: Another type, or less memory.
+        EnvironmentProblemError: It has another type, or less memory.
     """
     words = gpu.name.replace("-", " ").split()
     if deployment.gpu not in words:
         raise EnvironmentProblemError(
-            f"the GPU is {gpu.name!r}, the deployment says {deployment.gpu}; engines run on the "
-            "type of GPU that they were built on, so build on one of those"
+            f"the GPU is {gpu.name!r}, the deployment says {deployment.gpu}; engines run only on "
+            "the type of GPU that they were built on"
         )
     if gpu.memory_gib < deployment.memory_gib - _SLACK_GIB:
         raise EnvironmentProblemError(
             f"the GPU has {gpu.memory_gib:.1f} GiB, the deployment says {deployment.memory_gib:g}; "
-            "put what nvidia-smi reports (MiB / 1024) into memory_gib"
+            "set memory_gib to what nvidia-smi reports (MiB / 1024)"
         )
 
 
 def run_step(step: Step, work: Path) -> None:
-    """Run one step in ``work``; its output goes to ``NAME.log`` there.
+    """Run one step in ``work``, with its output in ``NAME.log``.
 
     Raises:
-        EnvironmentProblemError: It failed; its last lines have been printed to standard error.
+        EnvironmentProblemError: It failed; its last lines were printed to standard error.
     """
     log_file = work / f"{step.name}.log"
     with log_file.open("w", encoding="utf-8") as log:
@@ -153,21 +149,20 @@ def run_step(step: Step, work: Path) -> None:
     tail = _tail(log_file)
     print(f"adprior build: the last lines of {log_file}:", file=sys.stderr)
     print("".join(f"  {line}\n" for line in tail), end="", file=sys.stderr)
-    told = explain_gpu_fault("\n".join(tail))
-    advice = told or f"the reason is in {log_file}"
+    advice = explain_gpu_fault("\n".join(tail)) or f"the reason is in {log_file}"
     raise EnvironmentProblemError(
-        f"step {step.name} ({Path(step.command[0]).name}) ended with status {done.returncode}: "
+        f"step {step.name} ({Path(step.command[0]).name}) failed with status {done.returncode}: "
         f"{advice}"
     )
 
 
 def _environment(work: Path) -> Mapping[str, str]:
-    # Caches where we may write: the image's home need not be.
+    # The image's home may not be writable; the work directory is.
     return os.environ | OFFLINE | {"HF_HOME": str(work / "hub"), "TMPDIR": str(work)}
 
 
 def _ask_version() -> str | None:
-    """Return the version of the TensorRT-LLM that the tools' Python has; None for none."""
+    """Return the version of TensorRT-LLM in the tools' Python; None if it is missing."""
     try:
         asked = subprocess.run(  # noqa: S603
             _ASK_VERSION, capture_output=True, text=True, check=False, timeout=60

@@ -1,4 +1,4 @@
-"""`adprior build --engine tensorrt-llm` from a real small checkpoint; the tools are stand-ins."""
+"""`adprior build --engine tensorrt-llm` with a real small checkpoint and stand-ins of the tools."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ beam_width = 8
 concurrency = 4
 spare_name_tokens = 2
 """
+FP8 = DEPLOYMENT + 'quantisation = "fp8"\n'
 WITHOUT_TORCH = """
 import sys
 for name in ("torch", "transformers"):
@@ -60,7 +61,7 @@ def repository(tmp_path: Path) -> Path:
 def build(
     checkpoint: Path, tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Build:
-    """Run the command with stand-ins alone in PATH."""
+    """Run the command with only the stand-ins in PATH."""
 
     def run(*options: str, tools: StandIns | None = None, deployment: str = DEPLOYMENT) -> int:
         tools = tools or StandIns(directory=tmp_path / "tools")
@@ -80,10 +81,9 @@ def build(
 def refused(
     build: Build, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., str]:
-    """Build where it must be refused: one line, and nothing is left but the work directory."""
+    """Run a build that must fail: return its error line; it leaves only the work directory."""
 
     def run(*options: str, tools: StandIns | None = None, deployment: str = DEPLOYMENT) -> str:
-        repository.with_name("kept").touch()
         assert build(*options, tools=tools, deployment=deployment) == 2
         error = capsys.readouterr().err
         last = error.splitlines()[-1]
@@ -167,47 +167,30 @@ def test_fp8_is_calibrated_on_prompts(build: Build, tmp_path: Path) -> None:
     users = tmp_path / "users.jsonl"
     users.write_text('{"as_of": "2024-02-01", "profile": {"age": "30s"}, "history": []}\n' * 40)
     tools = StandIns(directory=tmp_path / "tools")
-    fp8 = DEPLOYMENT + 'quantisation = "fp8"\n'
-    assert build("--calibration-users", str(users), tools=tools, deployment=fp8) == 0
+    assert build("--calibration-users", str(users), tools=tools, deployment=FP8) == 0
     assert tools.calls[0][1].endswith("quantize.py")
 
 
-def test_fp8_without_prompts_is_refused(refused: Callable[..., str]) -> None:
-    fp8 = DEPLOYMENT + 'quantisation = "fp8"\n'
-    assert "fp8 needs --calibration-users" in refused(deployment=fp8)
-    assert "fp8 needs --calibration-users" in refused("--dry-run", deployment=fp8)
-
-
-def test_prompts_that_nothing_is_calibrated_with_are_refused(
-    refused: Callable[..., str], tmp_path: Path
-) -> None:
-    (tmp_path / "users.jsonl").write_text("{}\n")
-    told = refused("--dry-run", "--calibration-users", str(tmp_path / "users.jsonl"))
-    assert "--calibration-users goes with quantisation fp8" in told
-    assert told.endswith("says none")
-
-
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("[]\n", "line 1: "),
         ('{"as_of": "2024-02-01", "profile": {}, "history": []}\n' * 3, "3 users, expected at le"),
         (None, "No such file"),
     ],
 )
-def test_bad_prompts_are_refused_before_anything_is_staged(
-    refused: Callable[..., str], tmp_path: Path, text: str | None, told: str
+def test_bad_calibration_users_are_refused_before_anything_is_written(
+    refused: Callable[..., str], tmp_path: Path, text: str | None, message: str
 ) -> None:
     users = tmp_path / "users.jsonl"
     if text is not None:
         users.write_text(text)
-    fp8 = DEPLOYMENT + 'quantisation = "fp8"\n'
-    assert told in refused("--dry-run", "--calibration-users", str(users), deployment=fp8)
+    assert message in refused("--dry-run", "--calibration-users", str(users), deployment=FP8)
     assert not (tmp_path / "repository.work").exists()
 
 
 @pytest.mark.parametrize("file", ["config.json", "training.json", "prompt.json"])
-def test_a_checkpoint_nested_without_end_is_one_clear_line(
+def test_a_deeply_nested_file_is_one_clear_line(
     refused: Callable[..., str], checkpoint: Path, tmp_path: Path, file: str
 ) -> None:
     nested = tmp_path / "nested"
@@ -216,27 +199,25 @@ def test_a_checkpoint_nested_without_end_is_one_clear_line(
     assert f"/{file}: not a " in refused("--checkpoint", str(nested), "--dry-run")
 
 
-def test_a_model_that_knows_too_few_tokens_is_named(
+def test_a_vocabulary_that_is_too_small_is_refused(
     refused: Callable[..., str], checkpoint: Path, tmp_path: Path
 ) -> None:
-    """By the checkpoint, not by a scratch directory that is gone."""
     small = tmp_path / "small"
     shutil.copytree(checkpoint, small)
     config = json.loads((small / "config.json").read_text())
     (small / "config.json").write_text(json.dumps(config | {"vocab_size": 1}))
-    told = refused("--checkpoint", str(small), "--dry-run")
-    assert told.startswith(f"adprior build: {small}: a name of the catalogue has token ")
+    error = refused("--checkpoint", str(small), "--dry-run")
+    assert error.startswith(f"adprior build: {small}: a name of the catalogue has token ")
 
 
 @pytest.mark.parametrize(
-    ("tools", "told"),
+    ("tools", "message"),
     [
         ({"without": ("python3",)}, "TensorRT-LLM is not installed here; run this command inside"),
         (
             {"version": "none"},
             "TensorRT-LLM is not installed here; run this command inside nvcr.io",
         ),
-        ({"version": "1.1.0"}, "TensorRT-LLM 1.1.0 is installed, expected 1.2.1"),
         ({"version": "1.3.0"}, "TensorRT-LLM 1.3.0 is installed, expected 1.2.1"),
         ({"without": ("trtllm-build",)}, "trtllm-build: not found, though TensorRT-LLM 1.2.1 is"),
         ({"gpu": None}, "no NVIDIA driver is visible (no nvidia-smi); start the container with"),
@@ -244,7 +225,7 @@ def test_a_model_that_knows_too_few_tokens_is_named(
             {"gpu": (OUTPUTS / "nvidia-smi-no-driver.txt").read_text(), "gpu_status": 9},
             "no NVIDIA driver or GPU is visible; start the container with --gpus all",
         ),
-        ({"gpu": "No devices were found", "gpu_status": 6}, "nvidia-smi ended with status 6: No"),
+        ({"gpu": "No devices were found", "gpu_status": 6}, "nvidia-smi failed with status 6: No"),
         ({"gpu": "NVIDIA A10G, 23028"}, "the GPU is 'NVIDIA A10G', the deployment says L4"),
         ({"gpu": "NVIDIA L40S, 46068"}, "the GPU is 'NVIDIA L40S', the deployment says L4"),
         ({"gpu": "NVIDIA L4, 11000"}, "the GPU has 10.7 GiB, the deployment says 22.4"),
@@ -256,24 +237,24 @@ def test_a_model_that_knows_too_few_tokens_is_named(
         ({"engine": {"max_seq_len": 12}}, "an engine of max_seq_len 12, expected at least"),
         (
             {"failing": {"trtllm-build": ["oom", 1]}},
-            "step compile (trtllm-build) ended with status 1: the reason is in",
+            "step compile (trtllm-build) failed with status 1: the reason is in",
         ),
     ],
 )
-def test_what_this_machine_lacks_is_one_clear_line(
-    refused: Callable[..., str], tmp_path: Path, tools: dict[str, object], told: str
+def test_a_machine_that_cannot_build_is_refused(
+    refused: Callable[..., str], tmp_path: Path, tools: dict[str, object], message: str
 ) -> None:
     stand_ins = StandIns(directory=tmp_path / "tools", **tools)  # type: ignore[arg-type]
-    assert told in refused(tools=stand_ins)
+    assert message in refused(tools=stand_ins)
 
 
-def test_missing_scripts_say_where_they_were_looked_for(
+def test_missing_scripts_are_refused_with_their_directory(
     refused: Callable[..., str], tmp_path: Path
 ) -> None:
     assert "convert_checkpoint.py: not found" in refused("--examples", str(tmp_path / "elsewhere"))
 
 
-def test_a_failed_step_shows_its_last_lines_and_what_to_do(
+def test_a_failed_step_shows_its_last_lines_and_the_remedy(
     build: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = "".join(f"line {number}\n" for number in range(40))
@@ -284,7 +265,7 @@ def test_a_failed_step_shows_its_last_lines_and_what_to_do(
     assert lines[0] == f"adprior build: the last lines of {tmp_path}/repository.work/compile.log:"
     assert len(lines) == 1 + 15 + 1
     assert "  AssertionError" in lines
-    assert "ended with status 1: the GPU ran out of memory; see that nothing else" in lines[-1]
+    assert "failed with status 1: the GPU ran out of memory; see that nothing else" in lines[-1]
     assert (tmp_path / "repository.work" / "compile.log").is_file()
 
 
@@ -296,7 +277,7 @@ def test_an_earlier_repository_stays_when_a_step_fails(
     broken = StandIns(directory=tmp_path / "broken", failing={"convert_checkpoint": ("no", 1)})
     assert build(tools=broken) == 2
     assert (repository / LLM_ENGINE / "1" / "rank0.engine").stat().st_ino == before
-    assert build() == 0  # the work directory of the failed one is no hindrance
+    assert build() == 0  # it replaces the failed build's work directory
 
 
 def test_a_dry_run_removes_no_engine(
@@ -313,43 +294,33 @@ def test_a_foreign_work_directory_is_left_alone(
 ) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    assert "exists and is not an earlier work directory" in refused(
-        "--work", str(tmp_path / "mine")
-    )
+    error = refused("--work", str(tmp_path / "mine"))
+    assert "exists and is not an earlier work directory" in error
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "deployment", "message"),
     [
-        (("--forecast-k", "9"), "beam_width is 8, a forecast of 9 advertisers"),
-        (("--beam-width", "8"), "--beam-width has no effect with --engine tensorrt-llm"),
-        (("--search-mode", "beam"), "--search-mode has no effect"),
-        (("--precision", "fp16"), "--precision is for --engine onnx"),
+        ("--forecast-k 9", DEPLOYMENT, "beam_width is 8, a forecast of 9 advertisers"),
+        ("--beam-width 8", DEPLOYMENT, "--beam-width has no effect with --engine tensorrt-llm"),
+        ("--search-mode beam", DEPLOYMENT, "--search-mode has no effect"),
+        ("--precision fp16", DEPLOYMENT, "--precision is for --engine onnx"),
+        ("", FP8, "fp8 needs --calibration-users"),
+        ("--calibration-users u", DEPLOYMENT, "--calibration-users goes with quantisation fp8"),
+        ("", DEPLOYMENT.replace("= 64", "= 63"), "prompt_tokens is 63, the checkpoint's prompts"),
+        ("", DEPLOYMENT.replace("22.4", "1.0"), "not even one user fits"),
+        ("", DEPLOYMENT.replace("= 64", "= 4000"), "do not fit the model's positions of"),
+        ("", DEPLOYMENT + "surprise = 1\n", "unknown surprise"),
     ],
 )
-def test_options_that_do_not_go_together(
-    refused: Callable[..., str], options: tuple[str, ...], told: str
+def test_options_and_deployments_that_do_not_fit_are_refused(
+    refused: Callable[..., str], options: str, deployment: str, message: str
 ) -> None:
-    assert told in refused(*options)
+    assert message in refused("--dry-run", *options.split(), deployment=deployment)
 
 
-@pytest.mark.parametrize(
-    ("deployment", "told"),
-    [
-        (DEPLOYMENT.replace("= 64", "= 63"), "prompt_tokens is 63, the checkpoint's prompts have"),
-        (DEPLOYMENT.replace("22.4", "1.0"), "not even one user fits"),
-        (DEPLOYMENT.replace("= 64", "= 4000"), "do not fit the model's positions of"),
-        (DEPLOYMENT + "surprise = 1\n", "unknown surprise"),
-    ],
-)
-def test_deployments_that_cannot_be(
-    refused: Callable[..., str], deployment: str, told: str
-) -> None:
-    assert told in refused("--dry-run", deployment=deployment)
-
-
-def test_engine_options_want_the_engine(
+def test_the_engines_options_go_together(
     checkpoint: Path, repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["build", "--checkpoint", str(checkpoint), "--output", str(repository)]
@@ -359,10 +330,10 @@ def test_engine_options_want_the_engine(
     assert "needs --checkpoint and --deployment" in capsys.readouterr().err
 
 
-def test_a_new_catalogue_takes_the_engine_that_is_there(
+def test_a_new_catalogue_keeps_the_engine(
     build: Build, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Names within the engine's size need no new engine; longer ones are refused."""
+    """Unless a name is longer than the engine's size."""
     here = DEPLOYMENT + 'kv_cache_share = 0.7\nrepository_path = "/srv/models"\n'
     assert build("--save-bundle", str(tmp_path / "bundle"), deployment=here) == 0
     assert parameters(repository)["kv_cache_free_gpu_mem_fraction"] == "0.7"
@@ -383,10 +354,10 @@ def test_a_new_catalogue_takes_the_engine_that_is_there(
     assert "is for --engine tensorrt-llm; another engine needs" in capsys.readouterr().err
 
 
-def test_an_engine_built_before_gets_the_deployments_share_and_place(
+def test_an_existing_engine_gets_the_deployments_parameters(
     build: Build, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of the deployment, if there is one; else of the repository it is from; else the default."""
+    """Or else those of its repository, or else the defaults."""
     bundle = tmp_path / "bundle"
     assert build("--save-bundle", str(bundle)) == 0
     engine = repository / LLM_ENGINE / "1"
@@ -396,7 +367,7 @@ def test_an_engine_built_before_gets_the_deployments_share_and_place(
     deployment = tmp_path / "other.toml"
     deployment.write_text(DEPLOYMENT + 'kv_cache_share = 0.6\nrepository_path = "/other"\n')
     again = ["build", "--bundle", str(bundle), "--engine", "tensorrt-llm"]
-    for source, options, told in (
+    for source, options, expected in (
         (engine, ["--deployment", str(deployment)], ("0.6", "/other/llm_engine/1")),
         (tmp_path / "alone", [], ("0.9", "/models/llm_engine/1")),
     ):
@@ -404,56 +375,23 @@ def test_an_engine_built_before_gets_the_deployments_share_and_place(
         command = [*again, *options, "--engine-from", str(source), "--output", str(output)]
         assert main(command) == 0
         found = parameters(output)
-        assert (found["kv_cache_free_gpu_mem_fraction"], found["gpt_model_path"]) == told
+        assert (found["kv_cache_free_gpu_mem_fraction"], found["gpt_model_path"]) == expected
     config = repository / LLM_ENGINE / "config.pbtxt"
     config.write_text(config.read_text().replace('"0.9"', '"lots"'))
     assert main([*again, "--engine-from", str(engine), "--output", str(tmp_path / "odd")]) == 2
-    assert "fraction is 'lots', expected a share; say --deployment" in capsys.readouterr().err
+    assert "fraction is 'lots', expected a share; give --deployment" in capsys.readouterr().err
 
 
 def write_catalogue(path: Path, names: list[str]) -> None:
     pa.parquet.write_table(pa.table({"advertiser_id": IDS, "name": names}), path)
 
 
-def _serve(repository: Path) -> None:
-    parser = argparse.ArgumentParser()
-    serve.add_arguments(parser)
-    serve.run(parser.parse_args(["--repository", str(repository)]))
-
-
-@pytest.fixture
-def served(
-    build: Build, repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[], AdpriorError]:
-    """Serve a repository with an engine where it must be refused."""
-    assert build(deployment=DEPLOYMENT + f'repository_path = "{repository}"\n') == 0
-    container = Installation(binary=Path("tritonserver"))
-    monkeypatch.setattr(serve, "find_installation", lambda: container)
-
-    def run() -> AdpriorError:
-        with pytest.raises(AdpriorError) as caught:
-            _serve(repository)
-        return caught.value
-
-    return run
-
-
-@pytest.mark.parametrize(
-    ("log", "told"),
-    [
-        ("tritonserver-out-of-memory.log", "the GPU ran out of memory; see that nothing else runs"),
-        ("tritonserver-no-driver.log", "no NVIDIA driver or GPU is visible; start the container"),
-        ("tritonserver-other-gpu.log", "the engine was built for another type of GPU; build and"),
-    ],
-)
 def test_a_server_that_fails_at_load_is_one_clear_line(
     build: Build,
     repository: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    log: str,
-    told: str,
 ) -> None:
     """`adprior serve` with a stand-in for a tritonserver that has the TensorRT-LLM backend."""
     assert build(deployment=DEPLOYMENT + f'repository_path = "{repository}"\n') == 0
@@ -461,7 +399,7 @@ def test_a_server_that_fails_at_load_is_one_clear_line(
     stand_in.parent.mkdir()
     stand_in.write_text(
         f'#!/bin/sh\n# A stand-in.\nwhile read -r line; do echo "$line"; done'
-        f" < '{OUTPUTS / log}'\nexit 1\n"
+        f" < '{OUTPUTS / 'tritonserver-out-of-memory.log'}'\nexit 1\n"
     )
     stand_in.chmod(0o755)
     monkeypatch.setenv("PATH", str(stand_in.parent))
@@ -469,38 +407,54 @@ def test_a_server_that_fails_at_load_is_one_clear_line(
     ports = ["--grpc-port", "28741", "--http-port", "28740", "--metrics-port", "28742"]
     assert main(["serve", "--repository", str(repository), *ports]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("adprior serve: model llm_engine: ")
-    assert told in error
+    assert error.startswith("adprior serve: model llm_engine: the GPU ran out of memory")
     assert error.count("\n") == 1
 
 
-def test_a_repository_without_its_engine_is_not_served(
-    served: Callable[[], AdpriorError], repository: Path
-) -> None:
-    (repository / LLM_ENGINE / "1" / "rank0.engine").unlink()
-    error = served()
-    assert isinstance(error, ArtefactError)
-    assert "rank0.engine: found no engine, expected the one that config.json" in str(error)
-
-
-def test_an_engine_of_other_sizes_is_not_served(
-    served: Callable[[], AdpriorError], repository: Path
-) -> None:
+def _change_beam_width(repository: Path) -> None:
     path = repository / LLM_ENGINE / "1" / "config.json"
     config = json.loads(path.read_text())
     config["build_config"]["max_beam_width"] = 4
     path.write_text(json.dumps(config))
-    error = served()
-    assert isinstance(error, ArtefactError)
-    assert "max_beam_width 4, expected 8, as config.pbtxt says" in str(error)
 
 
-def test_a_repository_mounted_elsewhere_is_not_served(
-    served: Callable[[], AdpriorError], repository: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        (
+            lambda repository: (repository / LLM_ENGINE / "1" / "rank0.engine").unlink(),
+            ArtefactError,
+            r"rank0\.engine: found no engine, expected the one that config\.json",
+        ),
+        (_change_beam_width, ArtefactError, "max_beam_width 4, expected 8, as config.pbtxt says"),
+        (
+            lambda repository: repository.rename(repository.with_name("elsewhere")),
+            InvalidInputError,
+            r"config\.pbtxt looks for the engine in",
+        ),
+        (
+            lambda repository: shutil.copytree(repository, repository.with_name("elsewhere")),
+            InvalidInputError,
+            r"config\.pbtxt looks for the engine in",
+        ),
+    ],
+    ids=["missing", "other sizes", "moved", "copied"],
+)
+def test_a_wrong_engine_is_not_served(
+    build: Build,
+    repository: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Path], object],
+    kind: type[AdpriorError],
+    message: str,
 ) -> None:
-    shutil.copytree(repository, tmp_path / "elsewhere")
-    with pytest.raises(InvalidInputError, match=r"config\.pbtxt looks for the engine in"):
-        _serve(tmp_path / "elsewhere")
-    shutil.rmtree(repository)
-    with pytest.raises(InvalidInputError, match=r"config\.pbtxt looks for the engine in"):
-        _serve(tmp_path / "elsewhere")
+    assert build(deployment=DEPLOYMENT + f'repository_path = "{repository}"\n') == 0
+    container = Installation(binary=Path("tritonserver"))
+    monkeypatch.setattr(serve, "find_installation", lambda: container)
+    change(repository)
+    parser = argparse.ArgumentParser()
+    serve.add_arguments(parser)
+    elsewhere = repository.with_name("elsewhere")
+    place = elsewhere if elsewhere.exists() else repository
+    with pytest.raises(kind, match=message):
+        serve.run(parser.parse_args(["--repository", str(place)]))

@@ -30,14 +30,14 @@ def write(directory: Path, **changes: Any) -> Path:
         ("llama-3-8b", False, 8_030_261_248),
     ],
 )
-def test_parameters_are_those_of_the_published_models(
+def test_the_number_of_parameters_is_the_published_one(
     model: str, tied: bool, published: int
 ) -> None:
     assert parameters_of(ModelShape.read(MODELS / model), tied=tied) == published
 
 
 @pytest.mark.parametrize("architecture", FAMILIES)
-def test_parameters_are_those_that_transformers_makes(architecture: str) -> None:
+def test_the_number_of_parameters_is_that_of_transformers(architecture: str) -> None:
     import torch  # noqa: PLC0415
     import transformers  # noqa: PLC0415
 
@@ -65,7 +65,7 @@ def test_parameters_are_those_that_transformers_makes(architecture: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"architectures": ["GPT2LMHeadModel"]}, "'GPT2LMHeadModel', expected one of LlamaFor"),
         ({"architectures": None}, "architecture None, expected one of"),
@@ -88,24 +88,22 @@ def test_parameters_are_those_that_transformers_makes(architecture: str) -> None
         ({"dtype": ["float32"]}, r"dtype is \['float32'\], expected one of float32"),
     ],
 )
-def test_other_checkpoints_are_refused(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(InvalidInputError, match=told):
+def test_an_unsupported_checkpoint_is_refused(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=message):
         ModelShape.read(write(tmp_path, **changes))
 
 
-def test_a_directory_without_a_configuration_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", [None, "[]", "3", "[" * 100_000, '{"a":' * 100_000, "9" * 10_000])
+def test_a_malformed_or_missing_configuration_is_refused(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
     with pytest.raises(InvalidInputError, match="not a checkpoint's configuration"):
         ModelShape.read(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["[]", "3", "[" * 100_000, '{"a":' * 100_000, "9" * 10_000])
-def test_a_configuration_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "config.json").write_text(text)
-    with pytest.raises(InvalidInputError, match="not a checkpoint's configuration"):
-        ModelShape.read(tmp_path)
-
-
-def test_a_window_counts_only_where_it_is_used(tmp_path: Path) -> None:
+def test_a_window_that_is_switched_off_is_ignored(tmp_path: Path) -> None:
     assert ModelShape.read(write(tmp_path, sliding_window=512)).window == 512
     unused = write(tmp_path, sliding_window=512, use_sliding_window=False)
     assert ModelShape.read(unused).window is None

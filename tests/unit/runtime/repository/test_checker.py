@@ -15,7 +15,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from adprior_build.tensorrt_llm.engine_build import needed_sizes
+from adprior_build.tensorrt_llm.engine_files import needed_sizes
 from adprior_runtime import contract
 from adprior_runtime.bundle import MANIFEST, ONNX_MODEL_FILE, Bundle, Manifest
 from adprior_runtime.cli import main

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adprior_build.tensorrt_llm.deployment import Deployment
+from adprior_build.tensorrt_llm.engine_sizes import TOKENS_PER_BLOCK, EngineSizes
 from adprior_build.tensorrt_llm.memory import (
     GIB,
     MemoryEstimate,
@@ -15,7 +16,6 @@ from adprior_build.tensorrt_llm.memory import (
     largest_concurrency,
 )
 from adprior_build.tensorrt_llm.model_shape import ModelShape
-from adprior_build.tensorrt_llm.sizes import TOKENS_PER_BLOCK, EngineSizes
 from adprior_runtime.errors import InvalidInputError
 from support.gpu_golden import MODELS
 
@@ -52,7 +52,7 @@ def test_a_step_holds_a_prompt_beside_all_other_beams(
 def test_spare_tokens_leave_room_for_longer_names() -> None:
     sizes = EngineSizes.of(replace(L4, spare_name_tokens=4), 8)
     assert sizes.max_seq_len == 1036
-    assert sizes.needed.name_tokens == 12
+    assert sizes.name_tokens == 12
 
 
 @pytest.mark.parametrize("limit", ["positions", "window"])
@@ -87,7 +87,7 @@ def test_the_cache_of_a_user_is_that_of_the_worst_prompt(
     assert estimate(deployment, name).kv_per_user == worst * block
 
 
-def test_a_refusal_names_the_numbers_and_what_would_fit() -> None:
+def test_a_refusal_has_the_numbers_and_the_largest_concurrency() -> None:
     with pytest.raises(InvalidInputError) as caught:
         check_fits(replace(L4, concurrency=64), LLAMA, 8)
     text = str(caught.value)
@@ -107,7 +107,7 @@ def test_a_model_that_does_not_fit_at_all() -> None:
 
 
 @given(memory=st.floats(1, 200), users=st.integers(1, 600))
-def test_what_fits_fits(memory: float, users: int) -> None:
+def test_an_estimate_that_fits_is_within_the_memory(memory: float, users: int) -> None:
     deployment = replace(L4, memory_gib=memory, concurrency=users)
     found = estimate(deployment)
     if found.fits:
@@ -121,10 +121,3 @@ def test_calibration_loads_the_checkpoint_as_it_is_stored() -> None:
     check_calibration_fits(L4, stored)
     with pytest.raises(InvalidInputError, match=r"29\.9 GiB at 4 bytes a parameter, L4 has 22\.4"):
         check_calibration_fits(fp8, stored)
-
-
-def test_the_table_adds_up() -> None:
-    found = estimate(L4)
-    parts = found.weights + found.activations + found.logits + found.runtime
-    assert parts == found.loaded
-    assert len(found.to_table().splitlines()) == 8

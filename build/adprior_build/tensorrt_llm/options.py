@@ -1,4 +1,4 @@
-"""The options of ``adprior build --engine tensorrt-llm``, and which go together."""
+"""The options of ``adprior build --engine tensorrt-llm``, and how they combine."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import argparse
 from pathlib import Path
 from typing import Any, Final
 
-from adprior_build.tensorrt_llm.commands import EXAMPLES
 from adprior_build.tensorrt_llm.deployment import Deployment
-from adprior_build.tensorrt_llm.engine_build import (
+from adprior_build.tensorrt_llm.engine_build import EngineBuild
+from adprior_build.tensorrt_llm.engine_files import (
     VERSION_DIRECTORY,
-    EngineBuild,
     check_engine,
     engine_parameters,
     kept_parameters,
     put_engine,
     set_engine_parameters,
 )
+from adprior_build.tensorrt_llm.tool_commands import EXAMPLES
 from adprior_runtime.bundle import MANIFEST, Bundle, Manifest
 from adprior_runtime.engines.compiled_tensorrt_llm import find_engine
 from adprior_runtime.engines.registry import ONNX, TENSORRT_LLM
 from adprior_runtime.errors import InvalidInputError
 
 UNRECORDED: Final = frozenset({"dry_run", "work", "examples"})
-"""Options that change nothing about the result."""
+"""Options that do not change the result."""
 
 _ONLY_HERE: Final = ("deployment", "engine_from", "calibration_users", "work")
 _ONLY_ONNX: Final = (
@@ -38,30 +38,37 @@ _ONLY_ONNX: Final = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options, in a group of their own."""
     group = parser.add_argument_group(f"with --engine {TENSORRT_LLM.name} (docs/gpu.md)")
-    group.add_argument("--deployment", type=Path, help="GPU and load (TOML, see deploy/)")
     group.add_argument(
-        "--dry-run", action="store_true", help="print the commands; a repository without engine"
+        "--deployment", type=Path, metavar="TOML", help="the GPU and its load; examples in deploy/"
     )
     group.add_argument(
-        "--engine-from", type=Path, metavar="DIR", help="use an engine built before, if it fits"
+        "--dry-run",
+        action="store_true",
+        help="print the commands, and write the repository without the engine",
+    )
+    group.add_argument(
+        "--engine-from", type=Path, metavar="DIR", help="use an existing engine instead, if it fits"
     )
     group.add_argument(
         "--calibration-users",
         type=Path,
         metavar="JSONL",
-        help="user contexts, one a line, for fp8's scales",
+        help="for fp8: user contexts, one per line, to calibrate on",
     )
-    group.add_argument("--work", type=Path, help="for what lies in between (OUTPUT.work)")
+    group.add_argument(
+        "--work", type=Path, metavar="DIR", help="directory of intermediate files (OUTPUT.work)"
+    )
     group.add_argument(
         "--examples",
         type=Path,
         default=EXAMPLES,
+        metavar="DIR",
         help="TensorRT-LLM's example scripts (%(default)s)",
     )
 
 
 def check_options(args: argparse.Namespace) -> Deployment | None:
-    """Refuse options that do not go together; return the deployment, if the engine has one."""
+    """Refuse options that do not combine; return the deployment, if there is one."""
     if args.bundle is not None and (args.bundle / MANIFEST).is_file():
         kind = Manifest.load(args.bundle / MANIFEST).engine
         if kind != args.engine:
@@ -98,7 +105,7 @@ def check_options(args: argparse.Namespace) -> Deployment | None:
 
 
 def manifest_settings(args: argparse.Namespace, deployment: Deployment | None) -> dict[str, Any]:
-    """Return what the manifest says of the engine."""
+    """Return the manifest's entries about the engine."""
     if args.engine != TENSORRT_LLM.name:
         return {}
     settings: dict[str, Any] = {} if args.bundle is not None else {"engine": TENSORRT_LLM.name}
@@ -110,13 +117,13 @@ def manifest_settings(args: argparse.Namespace, deployment: Deployment | None) -
 def add_engine(
     repository: Path, bundle: Bundle, args: argparse.Namespace, deployment: Deployment | None
 ) -> None:
-    """Put an engine into a repository that is being written, or say how it is made.
+    """Put an engine into a repository that is being written, or print the commands.
 
     Args:
-        repository: With all but the engine.
-        bundle: What is in it.
+        repository: The repository, complete but for the engine.
+        bundle: Its bundle.
         args: The command's options.
-        deployment: As `check_options` returned it.
+        deployment: The result of `check_options`.
     """
     if args.engine != TENSORRT_LLM.name:
         return
@@ -143,19 +150,19 @@ def add_engine(
     )
     set_engine_parameters(repository, planned.parameters())
     if args.dry_run:
-        planned.describe(args.output)
+        planned.print_commands(args.output)
         return
     planned.run(repository)
     check_engine(repository, bundle)
 
 
 def _check_calibration(args: argparse.Namespace, deployment: Deployment) -> None:
-    """Refuse fp8 without prompts to calibrate it on, and prompts that nothing is done with."""
+    """Refuse fp8 without users to calibrate on, and such users without fp8."""
     users, quantisation = args.calibration_users, deployment.quantisation
     if quantisation == "fp8" and users is None:
         raise InvalidInputError(
-            "fp8 needs --calibration-users: user contexts, one JSON document a line, whose "
-            "prompts its scales are found with"
+            "fp8 needs --calibration-users: user contexts, one JSON document per line, whose "
+            "prompts calibrate its scales"
         )
     if quantisation != "fp8" and users is not None:
         raise InvalidInputError(

@@ -1,10 +1,9 @@
-"""The checkpoint as the image's scripts read it, and prompts for calibration.
+"""Inputs of the image's tools: the checkpoint in the layout they read, and calibration prompts.
 
-Checkpoints are written by transformers 5, the image has transformers 4.57. The older one does not
-know ``rope_parameters`` and would silently take its default frequencies: an engine that runs, and
-forecasts nonsense. So ``config.json`` is written again in the older layout. Weights are linked, and
-nothing else is taken over: no Python file, no pickle, no ``auto_map``, since the scripts load with
-``trust_remote_code``.
+Checkpoints are written by transformers 5; the image has transformers 4.57, which ignores
+``rope_parameters`` and silently takes default frequencies: the engine would run, and forecast
+nonsense. So ``config.json`` is rewritten in the older layout. Weights are linked. No Python file,
+pickle or ``auto_map`` is copied, since the scripts load checkpoints with ``trust_remote_code``.
 """
 
 from __future__ import annotations
@@ -24,20 +23,20 @@ from adprior_runtime.prompt.context import parse_context
 from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.text.json_text import to_json
 
-_LEAST_PROMPTS: Final = 32
+_MIN_PROMPTS: Final = 32
 _DROPPED: Final = ("rope_parameters", "transformers_version", "dtype")
 
 
-def stage_checkpoint(checkpoint: Path, directory: Path, *, needs_weights: bool) -> None:
-    """Make a checkpoint directory that the image's conversion scripts read rightly.
+def write_checkpoint(checkpoint: Path, directory: Path, *, needs_weights: bool) -> None:
+    """Write a checkpoint directory that the image's scripts read correctly.
 
     Args:
-        checkpoint: From ``adprior train``.
-        directory: Where to; made if it is not there.
-        needs_weights: Whether a checkpoint without weights is refused.
+        checkpoint: The checkpoint of ``adprior train``.
+        directory: The directory to write; it may not exist yet.
+        needs_weights: Whether to refuse a checkpoint without weights.
 
     Raises:
-        InvalidInputError: It has no safetensors, pickles beside them, or an odd configuration.
+        InvalidInputError: It has no safetensors, or an unsupported configuration.
     """
     weights = sorted(checkpoint.glob("*.safetensors"))
     if needs_weights and not weights:
@@ -52,7 +51,7 @@ def stage_checkpoint(checkpoint: Path, directory: Path, *, needs_weights: bool) 
     tokenizer = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": terminator,
-        "pad_token": terminator,  # without one, quantize.py looks for a token of Qwen's by number
+        "pad_token": terminator,  # without it, quantize.py looks for a Qwen token by number
         "clean_up_tokenization_spaces": False,
     }
     path = directory / "tokenizer_config.json"
@@ -60,13 +59,10 @@ def stage_checkpoint(checkpoint: Path, directory: Path, *, needs_weights: bool) 
 
 
 def older_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``config.json`` as transformers 4 writes it; one that is so already is unchanged.
-
-    Args:
-        config: As transformers 4 or 5 wrote it.
+    """Return a ``config.json`` of transformers 4 or 5 in the layout of transformers 4.
 
     Raises:
-        InvalidInputError: It has rotary parameters that the older layout cannot say.
+        InvalidInputError: The older layout cannot express its rotary parameters.
     """
     older = {key: value for key, value in config.items() if key not in _DROPPED}
     if (dtype := config.get("dtype") or config.get("torch_dtype")) is not None:
@@ -92,7 +88,7 @@ def older_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rotary(found: object) -> Mapping[str, Any]:
-    """Return one kind of layers' rotary parameters, or refuse what are none."""
+    """Return the rotary parameters of one kind of layer, or refuse them."""
     theta = found.get("rope_theta") if isinstance(found, Mapping) else None
     if isinstance(found, Mapping) and isinstance(theta, int | float) and theta > 0:
         return found
@@ -102,23 +98,23 @@ def _rotary(found: object) -> Mapping[str, Any]:
 
 
 def check_calibration(users: Path, checkpoint: Path) -> None:
-    """Refuse what `stage_calibration` would, without writing anything."""
+    """Refuse users that `write_calibration` would refuse, without writing anything."""
     _require_enough(users, sum(1 for _ in _prompts(users, checkpoint)))
 
 
-def stage_calibration(users: Path, checkpoint: Path, directory: Path) -> int:
-    """Render prompts of real users as ``train.jsonl`` under ``text``, for fp8's scales.
+def write_calibration(users: Path, checkpoint: Path, directory: Path) -> int:
+    """Render users' prompts into ``train.jsonl``, under ``text``, to calibrate fp8's scales.
 
     Args:
-        users: User contexts, one JSON document a line.
-        checkpoint: From ``adprior train``; its template and tokenizer.
-        directory: Where to; made if it is not there.
+        users: User contexts, one JSON document per line.
+        checkpoint: Its template and tokenizer are used.
+        directory: The directory to write; it may not exist yet.
 
     Returns:
-        How many.
+        The number of prompts.
 
     Raises:
-        InvalidInputError: A line is no user context, or there are too few.
+        InvalidInputError: A line is not a user context, or there are too few.
     """
     directory.mkdir(parents=True, exist_ok=True)
     count = 0
@@ -147,8 +143,8 @@ def _prompts(users: Path, checkpoint: Path) -> Iterator[str]:
 
 
 def _require_enough(users: Path, count: int) -> int:
-    if count < _LEAST_PROMPTS:
+    if count < _MIN_PROMPTS:
         raise InvalidInputError(
-            f"{users}: {count} users, expected at least {_LEAST_PROMPTS} to find fp8's scales with"
+            f"{users}: {count} users, expected at least {_MIN_PROMPTS} to calibrate fp8's scales"
         )
     return count

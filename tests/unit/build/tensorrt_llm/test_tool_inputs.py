@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from adprior_build.tensorrt_llm.staging import older_config, stage_calibration, stage_checkpoint
+from adprior_build.tensorrt_llm.tool_inputs import older_config, write_calibration, write_checkpoint
 from adprior_runtime.errors import InvalidInputError
 from support.small_checkpoint import save_qwen, save_random
 
@@ -23,36 +23,50 @@ LLAMA_3_SCALING = {
 }
 
 
-def test_rotary_frequencies_are_said_as_the_older_transformers_reads_them() -> None:
-    newer = {"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}, "dtype": "bfloat16"}
-    assert older_config(newer) == {
-        "rope_theta": 1e6,
-        "rope_scaling": None,
-        "torch_dtype": "bfloat16",
-    }
+@pytest.mark.parametrize(
+    ("config", "older"),
+    [
+        (
+            {"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}, "dtype": "bfloat16"},
+            {"rope_theta": 1e6, "rope_scaling": None, "torch_dtype": "bfloat16"},
+        ),
+        (
+            {"rope_parameters": {"rope_theta": 5e5, **LLAMA_3_SCALING}},
+            {"rope_theta": 5e5, "rope_scaling": LLAMA_3_SCALING},
+        ),
+        (
+            {
+                "_sliding_window_pattern": 6,
+                "hidden_activation": "gelu_pytorch_tanh",
+                "rope_parameters": {
+                    "full_attention": {"rope_theta": 1e6, "rope_type": "default"},
+                    "sliding_attention": {"rope_theta": 1e4, "rope_type": "default"},
+                },
+            },
+            {
+                "_sliding_window_pattern": 6,
+                "sliding_window_pattern": 6,
+                "hidden_activation": "gelu_pytorch_tanh",
+                "hidden_act": "gelu_pytorch_tanh",
+                "rope_theta": 1e6,
+                "rope_scaling": None,
+                "rope_local_base_freq": 1e4,
+            },
+        ),
+        (
+            {"rope_theta": 5e5, "rope_scaling": None, "torch_dtype": "bfloat16"},
+            {"rope_theta": 5e5, "rope_scaling": None, "torch_dtype": "bfloat16"},
+        ),
+    ],
+    ids=["plain", "scaled", "gemma-3", "older-already"],
+)
+def test_a_configuration_is_rewritten_in_the_older_layout(
+    config: dict[str, Any], older: dict[str, Any]
+) -> None:
+    assert older_config(config) == older
 
 
-def test_scaled_rotary_positions_keep_their_scaling() -> None:
-    newer = {"rope_parameters": {"rope_theta": 5e5, **LLAMA_3_SCALING}}
-    assert older_config(newer) == {"rope_theta": 5e5, "rope_scaling": LLAMA_3_SCALING}
-
-
-def test_gemma_3_has_two_frequencies_and_its_activation_under_both_names() -> None:
-    newer = {
-        "_sliding_window_pattern": 6,
-        "hidden_activation": "gelu_pytorch_tanh",
-        "rope_parameters": {
-            "full_attention": {"rope_theta": 1e6, "rope_type": "default"},
-            "sliding_attention": {"rope_theta": 1e4, "rope_type": "default"},
-        },
-    }
-    older = older_config(newer)
-    assert (older["rope_theta"], older["rope_local_base_freq"]) == (1e6, 1e4)
-    assert older["hidden_act"] == "gelu_pytorch_tanh"
-    assert older["sliding_window_pattern"] == 6
-
-
-def test_scaled_positions_in_a_window_are_refused() -> None:
+def test_scaled_positions_of_a_windowed_layer_are_refused() -> None:
     scaled = {"rope_theta": 1e4, "rope_type": "linear", "factor": 2.0}
     full = {"rope_theta": 1e6, "rope_type": "default"}
     with pytest.raises(InvalidInputError, match="scaled rotary positions in a layer with a window"):
@@ -72,14 +86,9 @@ def test_scaled_positions_in_a_window_are_refused() -> None:
         {"full_attention": [], "sliding_attention": {"rope_theta": 1e4}},
     ],
 )
-def test_rotary_parameters_that_are_none_are_refused(rotary: object) -> None:
+def test_malformed_rotary_parameters_are_refused(rotary: object) -> None:
     with pytest.raises(InvalidInputError, match="expected an object with rope_theta"):
         older_config({"rope_parameters": rotary})
-
-
-def test_an_older_configuration_stays_as_it_is() -> None:
-    older = {"rope_theta": 5e5, "rope_scaling": None, "torch_dtype": "bfloat16"}
-    assert older_config(older) == older
 
 
 @pytest.fixture
@@ -92,10 +101,10 @@ def checkpoint(tmp_path: Path) -> Path:
     return directory
 
 
-def test_only_data_is_staged(checkpoint: Path, tmp_path: Path) -> None:
+def test_only_data_files_are_copied(checkpoint: Path, tmp_path: Path) -> None:
     (checkpoint / "modeling.py").write_text("raise SystemExit('ran')")
     (checkpoint / "pytorch_model.bin").write_bytes(b"a pickle")
-    stage_checkpoint(checkpoint, tmp_path / "staged", needs_weights=True)
+    write_checkpoint(checkpoint, tmp_path / "staged", needs_weights=True)
     assert {path.name for path in (tmp_path / "staged").iterdir()} == {
         "config.json",
         "model.safetensors",
@@ -109,11 +118,11 @@ def test_only_data_is_staged(checkpoint: Path, tmp_path: Path) -> None:
     assert written["pad_token"] == "<|endoftext|>"
 
 
-def test_the_staged_checkpoint_is_the_same_model(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_written_checkpoint_is_the_same_model(checkpoint: Path, tmp_path: Path) -> None:
     import torch  # noqa: PLC0415
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
 
-    stage_checkpoint(checkpoint, tmp_path / "staged", needs_weights=True)
+    write_checkpoint(checkpoint, tmp_path / "staged", needs_weights=True)
     ids = AutoTokenizer.from_pretrained(tmp_path / "staged")("Acme Pets", return_tensors="pt")
     answers = [
         AutoModelForCausalLM.from_pretrained(path)(**ids).logits
@@ -156,7 +165,7 @@ LAYERS = {
         ("Gemma3TextConfig", {"rope_parameters": LAYERS, "head_dim": 8, "num_hidden_layers": 7}),
     ],
 )
-def test_the_older_transformers_reads_the_same_model(
+def test_transformers_4_reads_the_same_model(
     tmp_path: Path, family: str, settings: dict[str, Any]
 ) -> None:
     """With the image's transformers in a directory of its own, named by the variable.
@@ -172,7 +181,7 @@ def test_the_older_transformers_reads_the_same_model(
     save_random(tmp_path / "newer", getattr(transformers, family), **settings)
     template = {"terminator": "<|endoftext|>", "max_prompt_tokens": 64}
     (tmp_path / "newer" / "prompt.json").write_text(json.dumps(template))
-    stage_checkpoint(tmp_path / "newer", tmp_path / "staged", needs_weights=True)
+    write_checkpoint(tmp_path / "newer", tmp_path / "staged", needs_weights=True)
     with torch.no_grad():
         model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "newer").eval()
         torch.save(model(torch.arange(1, 60)[None]).logits, tmp_path / "logits.pt")
@@ -182,11 +191,11 @@ def test_the_older_transformers_reads_the_same_model(
     assert float(done.stdout.split()[-1]) < (0.02 if family == "Gemma2Config" else 1e-5)
 
 
-def test_a_checkpoint_with_pickles_alone_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_without_safetensors_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     (checkpoint / "model.safetensors").rename(checkpoint / "model.bin")
     with pytest.raises(InvalidInputError, match="pickled weights are not read"):
-        stage_checkpoint(checkpoint, tmp_path / "staged", needs_weights=True)
-    stage_checkpoint(checkpoint, tmp_path / "staged", needs_weights=False)
+        write_checkpoint(checkpoint, tmp_path / "staged", needs_weights=True)
+    write_checkpoint(checkpoint, tmp_path / "staged", needs_weights=False)
 
 
 def users(path: Path, count: int) -> Path:
@@ -198,20 +207,18 @@ def users(path: Path, count: int) -> Path:
     return path
 
 
-def test_prompts_for_calibration_are_what_the_model_is_asked(
-    checkpoint: Path, tmp_path: Path
-) -> None:
-    count = stage_calibration(users(tmp_path / "users", 40), checkpoint, tmp_path / "calibration")
+def test_calibration_prompts_are_the_users_prompts(checkpoint: Path, tmp_path: Path) -> None:
+    count = write_calibration(users(tmp_path / "users", 40), checkpoint, tmp_path / "calibration")
     lines = (tmp_path / "calibration" / "train.jsonl").read_text().splitlines()
     assert count == len(lines) == 40
     assert json.loads(lines[3]) == {"text": "age: 30s\nadvertiser: "}
 
 
-def test_too_few_users_and_bad_ones_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_too_few_or_malformed_users_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="31 users, expected at least 32"):
-        stage_calibration(users(tmp_path / "few", 31), checkpoint, tmp_path / "calibration")
+        write_calibration(users(tmp_path / "few", 31), checkpoint, tmp_path / "calibration")
     (tmp_path / "bad").write_text('{"history": 3}\n')
     with pytest.raises(InvalidInputError, match="bad, line 1: "):
-        stage_calibration(tmp_path / "bad", checkpoint, tmp_path / "calibration")
+        write_calibration(tmp_path / "bad", checkpoint, tmp_path / "calibration")
     with pytest.raises(InvalidInputError, match="gone: No such file"):
-        stage_calibration(tmp_path / "gone", checkpoint, tmp_path / "calibration")
+        write_calibration(tmp_path / "gone", checkpoint, tmp_path / "calibration")

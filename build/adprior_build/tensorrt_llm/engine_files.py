@@ -1,0 +1,114 @@
+"""The engine of a repository: its place, its entries of ``config.pbtxt``, and whether it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Final
+
+from adprior_build.tensorrt_llm.deployment import Deployment
+from adprior_runtime.bundle import PROMPT_FILE, Bundle
+from adprior_runtime.contract import LLM_ENGINE
+from adprior_runtime.engines.compiled_tensorrt_llm import (
+    KV_SHARE,
+    NeededSizes,
+    engine_mismatches,
+    find_engine,
+    is_kv_share,
+    read_engine_config,
+    read_engine_parameters,
+)
+from adprior_runtime.errors import ArtefactError, InvalidInputError
+from adprior_runtime.files.hard_links import link_or_copy
+from adprior_runtime.prompt.template import PromptTemplate
+
+VERSION_DIRECTORY: Final = f"{LLM_ENGINE}/1"
+"""The engine's directory in a repository."""
+
+
+def needed_sizes(bundle: Bundle) -> NeededSizes:
+    """Return the sizes that a bundle's requests need."""
+    template = PromptTemplate.load(bundle.path(PROMPT_FILE))
+    return NeededSizes(
+        prompt_tokens=template.max_prompt_tokens,
+        name_tokens=bundle.manifest.longest_name_tokens,
+        beam_width=bundle.manifest.beam_width,
+    )
+
+
+def engine_parameters(
+    beam_width: int, repository_path: str, kv_cache_share: float
+) -> dict[str, str]:
+    """Return the parameters of ``llm_engine/config.pbtxt`` that depend on the deployment."""
+    return {
+        "gpt_model_path": f"{repository_path.rstrip('/')}/{VERSION_DIRECTORY}",
+        "max_beam_width": str(beam_width),
+        KV_SHARE: f"{kv_cache_share:g}",
+    }
+
+
+def kept_parameters(engine: Path, beam_width: int) -> dict[str, str]:
+    """Return these parameters without a deployment: from beside an engine, else the defaults.
+
+    Args:
+        engine: The directory of an existing engine; in a repository, ``config.pbtxt`` is above it.
+        beam_width: The bundle's.
+
+    Raises:
+        ArtefactError: That configuration cannot be read.
+    """
+    default = {item.name: item.default for item in fields(Deployment)}
+    found = engine_parameters(
+        beam_width, str(default["repository_path"]), float(str(default["kv_cache_share"]))
+    )
+    config = engine.absolute().parent / "config.pbtxt"
+    if config.is_file():
+        kept = read_engine_parameters(config)
+        found |= {key: kept[key] for key in ("gpt_model_path", KV_SHARE) if key in kept}
+        if not is_kv_share(found[KV_SHARE]):
+            raise ArtefactError(
+                f"{config}: {KV_SHARE} is {found[KV_SHARE]!r}, expected a share; give --deployment"
+            )
+    return found
+
+
+def set_engine_parameters(repository: Path, parameters: Mapping[str, str]) -> None:
+    """Write parameters into ``llm_engine/config.pbtxt``."""
+    from adprior_runtime.repository.model_configs import (  # noqa: PLC0415  tritonclient
+        set_parameters,
+    )
+
+    path = repository / LLM_ENGINE / "config.pbtxt"
+    path.write_text(set_parameters(path.read_text(encoding="utf-8"), parameters), encoding="utf-8")
+
+
+def put_engine(repository: Path, source: Path) -> None:
+    """Link an existing engine into a repository that is being written.
+
+    Args:
+        repository: The repository.
+        source: A directory with ``config.json`` and ``rank0.engine``.
+
+    Raises:
+        InvalidInputError: It is no such directory.
+    """
+    if not source.is_dir() or find_engine(source) is None:
+        raise InvalidInputError(f"{source}: no engine in it (no rank0.engine)")
+    for name in ("config.json", "rank0.engine"):
+        link_or_copy(source / name, repository / VERSION_DIRECTORY / name)
+
+
+def check_engine(repository: Path, bundle: Bundle) -> None:
+    """Refuse a repository's engine if it does not fit the configuration and bundle.
+
+    Raises:
+        ArtefactError: One line with every mismatch.
+    """
+    parameters = read_engine_parameters(repository / LLM_ENGINE / "config.pbtxt")
+    engine_config = read_engine_config(repository / VERSION_DIRECTORY)
+    if found := engine_mismatches(engine_config, parameters, needed_sizes(bundle)):
+        raise ArtefactError(
+            f"the engine does not fit: {'; '.join(found)}; build it again for this checkpoint, "
+            "catalogue and deployment"
+        )
