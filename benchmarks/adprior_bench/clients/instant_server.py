@@ -1,7 +1,7 @@
-"""A gRPC server that speaks the inference protocol and answers at once, with the same bytes always.
+"""A gRPC server that speaks the inference protocol and always answers at once with the same bytes.
 
-``python -m adprior_bench.clients.instant_server N`` ranks N candidates, prints
-its port, and ends with its standard input.
+``python -m adprior_bench.clients.instant_server N`` answers rankings of N candidates. It prints its
+port, and ends when its standard input ends.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from tritonclient.utils import np_to_triton_dtype, serialize_byte_tensor
 from adprior_runtime import contract
 
 BASE_LOGIT = 0.5
-"""Every candidate's: the answer is made for it."""
+"""The base logit of every candidate; the answer is made for it."""
 
 
 def main(candidates: int) -> int:
-    """Serve until standard input ends."""
+    """Serve until the standard input ends."""
     answer = _ranking(candidates).SerializeToString()
     handler = grpc.unary_unary_rpc_method_handler(lambda _request, _context: answer)
     server = grpc.server(ThreadPoolExecutor(max_workers=2))

@@ -1,4 +1,4 @@
-"""``adprior bench clients``: what the clients cost beside bare ``tritonclient``."""
+"""``adprior bench clients``: the ranking clients' overhead, beside bare tritonclient."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ from adprior_client._call import encoding
 from adprior_runtime import contract
 from adprior_runtime.repository import model_specs
 from adprior_runtime.terminal.options import positive_integer
-from adprior_runtime.terminal.tables import format_table
+from adprior_runtime.terminal.tables import Column, format_table
 from adprior_runtime.text.json_text import to_json
 
 EXAMPLE = """example:
@@ -45,7 +45,7 @@ _FORECAST: Final = Forecast(
     bundle_id="0123456789ab",
 )
 _OUTPUTS: Final = (
-    contract.ADJUSTMENTS,
+    contract.ADJUSTED_LOGITS,
     contract.CANDIDATE_LOG_PROBS,
     contract.CANDIDATE_STATUS,
     contract.BUNDLE_ID,
@@ -54,30 +54,21 @@ _OUTPUTS: Final = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    for option, default, told in (
-        ("--candidates", 500, "candidates of a call"),
-        ("--calls", 2000, "calls measured of each client"),
+    for option, default, text in (
+        ("--candidates", 500, "candidates of each call"),
+        ("--calls", 2000, "measured calls of each client"),
     ):
         parser.add_argument(
-            option, type=positive_integer, default=default, metavar="N", help=f"{told} ({default})"
+            option, type=positive_integer, default=default, metavar="N", help=f"{text} ({default})"
         )
-    parser.add_argument("--json", action="store_true", help="for machines")
+    parser.add_argument("--json", action="store_true", help="print rows as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure; return the exit code."""
     with _instant_server(args.candidates) as url:
         rows = _measure_blocking(url, args) + asyncio.run(_measure_asyncio(url, args))
-    if args.json:
-        print(to_json(rows, indent=2))
-    else:
-        columns = [(name.replace("_", " "), "right") for name in rows[0]]
-        columns[0] = ("client", "left")
-        cells = [
-            [v if isinstance(v, str) else "" if v is None else f"{v:.3f}" for v in row.values()]
-            for row in rows
-        ]
-        print(format_table(columns, cells))  # type: ignore[arg-type]
+    print(to_json(rows, indent=2) if args.json else _table(rows))
     return 0
 
 
@@ -93,8 +84,66 @@ def _instant_server(candidates: int) -> Iterator[str]:
         server.stdin.close()
 
 
-def _inputs(candidates: int) -> list[Any]:
-    """Return what bare tritonclient sends: arrays that are ready."""
+def _measure_blocking(url: str, args: argparse.Namespace) -> list[dict[str, Any]]:
+    with (
+        tritonclient.grpc.InferenceServerClient(url) as bare,
+        RankingClient(_config(url)) as client,
+    ):
+        calls: dict[str, Callable[[], Any]] = {
+            "bare tritonclient": lambda: _read(_infer(bare, args.candidates)),
+            **_client_calls("RankingClient", client, args.candidates),
+        }
+        times: dict[str, list[float]] = {name: [] for name in calls}
+        for _ in _track_calls(args, "blocking"):
+            for name, call in calls.items():
+                start = time.perf_counter()
+                call()
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return _rows(times)
+
+
+async def _measure_asyncio(url: str, args: argparse.Namespace) -> list[dict[str, Any]]:
+    async with (
+        tritonclient.grpc.aio.InferenceServerClient(url) as bare,
+        AsyncRankingClient(_config(url)) as client,
+    ):
+
+        async def call_bare() -> None:
+            _read(await _infer(bare, args.candidates))
+
+        calls: dict[str, Callable[[], Awaitable[Any]]] = {
+            "bare tritonclient.grpc.aio": call_bare,
+            **_client_calls("AsyncRankingClient", client, args.candidates),
+        }
+        times: dict[str, list[float]] = {name: [] for name in calls}
+        for _ in _track_calls(args, "asyncio"):
+            for name, call in calls.items():
+                start = time.perf_counter()
+                await call()
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return _rows(times)
+
+
+def _track_calls(args: argparse.Namespace, desc: str) -> Any:
+    return tqdm(range(args.calls + _WARM_UP), unit="call", desc=desc, leave=False, disable=None)
+
+
+def _config(url: str) -> ClientConfig:
+    return ClientConfig(urls=(url,), fail_open=False, health_interval_s=0)
+
+
+def _client_calls(name: str, client: Any, candidates: int) -> dict[str, Callable[[], Any]]:
+    """Return calls of a client of ours, with arrays and with lists."""
+    lists = list(range(candidates)), [BASE_LOGIT] * candidates
+    arrays = np.array(lists[0]), np.array(lists[1])
+    return {
+        f"{name}, arrays": lambda: client.score(_FORECAST, *arrays, user_id=7),
+        f"{name}, lists": lambda: client.score(_FORECAST, *lists, user_id=7),
+    }
+
+
+def _infer(bare: Any, candidates: int) -> Any:
+    """Send what the clients send, from arrays."""
     tensors = encoding.encode_forecast(_FORECAST) | {
         contract.CANDIDATE_ADVERTISER_IDS: np.arange(candidates),
         contract.BASE_LOGITS: np.full(candidates, BASE_LOGIT, dtype=np.float32),
@@ -106,100 +155,45 @@ def _inputs(candidates: int) -> list[Any]:
             infer_input = tritonclient.grpc.InferInput(spec.name, values.shape, spec.dtype)
             infer_input.set_data_from_numpy(values)
             inputs.append(infer_input)
-    return inputs
+    outputs = [tritonclient.grpc.InferRequestedOutput(name) for name in _OUTPUTS]
+    return bare.infer(contract.PRIOR_HEAD, inputs, outputs=outputs, client_timeout=2.0)
 
 
-def _wanted() -> list[Any]:
-    return [tritonclient.grpc.InferRequestedOutput(name) for name in _OUTPUTS]
+def _read(answer: Any) -> None:
+    for name in _OUTPUTS:
+        answer.as_numpy(name)
 
 
-def _measure_blocking(url: str, args: argparse.Namespace) -> list[dict[str, Any]]:
-    ids, logits = list(range(args.candidates)), [BASE_LOGIT] * args.candidates
-    arrays: Any = (np.array(ids), np.array(logits))
-    with (
-        tritonclient.grpc.InferenceServerClient(url) as bare,
-        RankingClient(ClientConfig(urls=(url,), fail_open=False, health_interval_s=0)) as ours,
-    ):
-
-        def call_bare() -> None:
-            answer = bare.infer(
-                contract.PRIOR_HEAD,
-                _inputs(args.candidates),
-                outputs=_wanted(),
-                client_timeout=2.0,
-            )
-            for name in _OUTPUTS:
-                answer.as_numpy(name)
-
-        calls: dict[str, Callable[[], Any]] = {
-            "bare tritonclient": call_bare,
-            "RankingClient, arrays": lambda: ours.score(_FORECAST, *arrays, user_id=7),
-            "RankingClient, lists": lambda: ours.score(_FORECAST, ids, logits, user_id=7),
-        }
-        times: dict[str, list[float]] = {name: [] for name in calls}
-        for _ in tqdm(
-            range(args.calls + _WARM_UP), unit="call", desc="blocking", leave=False, disable=None
-        ):
-            for name, call in calls.items():
-                start = time.perf_counter()
-                call()
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return _rows(times)
-
-
-async def _measure_asyncio(url: str, args: argparse.Namespace) -> list[dict[str, Any]]:
-    ids, logits = list(range(args.candidates)), [BASE_LOGIT] * args.candidates
-    arrays: Any = (np.array(ids), np.array(logits))
-    config = ClientConfig(urls=(url,), fail_open=False, health_interval_s=0)
-    async with (
-        tritonclient.grpc.aio.InferenceServerClient(url) as bare,
-        AsyncRankingClient(config) as ours,
-    ):
-
-        async def call_bare() -> None:
-            answer = await bare.infer(
-                contract.PRIOR_HEAD,
-                _inputs(args.candidates),
-                outputs=_wanted(),
-                client_timeout=2.0,
-            )
-            for name in _OUTPUTS:
-                answer.as_numpy(name)
-
-        calls: dict[str, Callable[[], Awaitable[Any]]] = {
-            "bare tritonclient.grpc.aio": call_bare,
-            "AsyncRankingClient, arrays": lambda: ours.score(_FORECAST, *arrays, user_id=7),
-            "AsyncRankingClient, lists": lambda: ours.score(_FORECAST, ids, logits, user_id=7),
-        }
-        times: dict[str, list[float]] = {name: [] for name in calls}
-        for _ in tqdm(
-            range(args.calls + _WARM_UP), unit="call", desc="asyncio", leave=False, disable=None
-        ):
-            for name, call in calls.items():
-                start = time.perf_counter()
-                await call()
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return _rows(times)
-
-
-def _rows(times: dict[str, list[float]]) -> list[dict[str, Any]]:
-    """Return a row a client; the first is the one that the others are compared with."""
-    bare = next(iter(times))
+def _rows(times: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+    """Return a row for each client; overheads are relative to the first."""
     kept = {name: np.array(values[_WARM_UP:]) for name, values in times.items()}
+    bare = next(iter(kept))
     rows = []
     for name, values in kept.items():
-        difference = values - kept[bare]  # of calls one after the other
-        low, median, high = np.quantile(difference, (0.25, 0.5, 0.75)).tolist()
         p50, p95, p99 = np.quantile(values, (0.5, 0.95, 0.99)).tolist()
+        low, median, high = (None, None, None)
+        if name != bare:  # the difference of calls that followed one another
+            low, median, high = np.quantile(values - kept[bare], (0.25, 0.5, 0.75)).tolist()
         rows.append(
             {
                 "client": name,
                 "p50_ms": p50,
                 "p95_ms": p95,
                 "p99_ms": p99,
-                "overhead_ms": None if name == bare else median,
-                "overhead_ms_low": None if name == bare else low,
-                "overhead_ms_high": None if name == bare else high,
+                "overhead_ms": median,
+                "overhead_ms_low": low,
+                "overhead_ms_high": high,
             }
         )
     return rows
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    names = list(rows[0])
+    columns: list[Column] = [("client", "left")]
+    columns += [(name.replace("_", " "), "right") for name in names[1:]]
+    cells = [
+        [row["client"], *("" if row[n] is None else f"{row[n]:.3f}" for n in names[1:])]
+        for row in rows
+    ]
+    return format_table(columns, cells)

@@ -1,4 +1,4 @@
-"""Forecasts of users that do not exist, in Parquet as ``adprior bulk`` has it."""
+"""Made-up forecasts of made-up users, in Parquet as ``adprior bulk`` writes it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _CATALOGUE: Final = 10_000
 
 
 def write_users(path: Path, *, users: int, advertisers: int) -> None:
-    """Write a directory with a manifest; ids are 32 hexadecimal digits, ids of advertisers random.
+    """Write a directory with a manifest; user ids have 32 hexadecimal digits.
 
     Args:
-        path: The directory to make.
-        users: How many.
-        advertisers: Of each forecast.
+        path: The directory to create.
+        users: Number of users.
+        advertisers: Random advertisers of each forecast.
     """
     random = np.random.default_rng(1)
     names = []
@@ -37,7 +37,7 @@ def write_users(path: Path, *, users: int, advertisers: int) -> None:
 
 def _table(users: range, advertisers: int, random: np.random.Generator) -> Any:
     count = len(users)
-    step = max(_CATALOGUE // advertisers, 1)  # one of each stretch of ids: none comes twice
+    step = max(_CATALOGUE // advertisers, 1)  # one of each range of ids, so that no id repeats
     ids = random.integers(step, size=(count, advertisers)) + step * np.arange(advertisers)
     log_probs = -np.sort(random.exponential(2.0, size=(count, advertisers)), axis=1)
     starts = np.arange(0, (count + 1) * advertisers, advertisers, dtype=np.int32)
