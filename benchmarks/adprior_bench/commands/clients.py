@@ -133,7 +133,7 @@ def _config(url: str) -> ClientConfig:
 
 
 def _client_calls(name: str, client: Any, candidates: int) -> dict[str, Callable[[], Any]]:
-    """Return calls of a client of ours, with arrays and with lists."""
+    """Return calls of a ranking client, with arrays and with lists."""
     lists = list(range(candidates)), [BASE_LOGIT] * candidates
     arrays = np.array(lists[0]), np.array(lists[1])
     return {

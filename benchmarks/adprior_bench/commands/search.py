@@ -1,4 +1,4 @@
-"""``adprior bench search``: the search beside its floor, the prefill, and beside its peers."""
+"""``adprior bench search``: the search beside the prefill and transformers.generate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from adprior_bench.search.on_synthetic import measure_synthetic
 from adprior_bench.search.synthetic import PRECISIONS
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.terminal.options import positive_integer
-from adprior_runtime.terminal.tables import format_table
+from adprior_runtime.terminal.tables import Column, format_table
 from adprior_runtime.text.json_text import to_json
 
 EXAMPLE = """example:
@@ -31,8 +31,8 @@ _COLUMNS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("--bundle", type=Path, help="also measure this bundle, on its test users")
-    parser.add_argument("--events", type=Path, help="event log that the bundle was trained on")
+    parser.add_argument("--bundle", type=Path, help="also measure this bundle, with its test users")
+    parser.add_argument("--events", type=Path, help="event log of the bundle's training")
     parser.add_argument("--profiles", type=Path, help="user profiles")
     parser.add_argument("--columns", type=Path, help="column map (TOML)")
     add_other_log(parser)
@@ -42,37 +42,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[10_000, 100_000, 1_000_000],
         metavar="N",
-        help="names of the synthetic catalogues (10000 100000 1000000)",
+        help="sizes of the synthetic catalogues (10000 100000 1000000)",
     )
-    for option, default, told in (
-        ("--rounds", 30, "searches measured for each row"),
-        ("--prompt-tokens", 256, "length of the prompts"),
-        ("--width", 32, "beam width, and advertisers wanted of the synthetic model"),
-        ("--top-k", 20, "advertisers wanted of the bundle"),
-        ("--candidates", 500, "random candidates scored"),
-        ("--threads", 2, "threads of each engine"),
+    for option, default, text in (
+        ("--rounds", 30, "measured searches of each row"),
+        ("--prompt-tokens", 256, "tokens of each synthetic prompt"),
+        ("--width", 32, "beam width, and top k of the synthetic model"),
+        ("--top-k", 20, "top k of the bundle"),
+        ("--candidates", 500, "random candidates to score"),
+        ("--threads", 2, "threads of the engine"),
     ):
         parser.add_argument(
-            option, type=positive_integer, default=default, metavar="N", help=f"{told} ({default})"
+            option, type=positive_integer, default=default, metavar="N", help=f"{text} ({default})"
         )
     parser.add_argument(
         "--precisions",
         choices=[*PRECISIONS],
         nargs="*",
         default=[],
-        help="also measure weight-only quantisation; +int8 computes in int8 too (none)",
+        help="also measure quantised weights; +int8 also computes in int8 (none)",
     )
     parser.add_argument(
         "--peer-rounds",
         type=int,
         default=30,
         metavar="N",
-        help="runs of each peer, on the smallest catalogue; 0 leaves them out (30)",
+        help="runs of transformers.generate on the smallest catalogue; 0 omits it (30)",
     )
     parser.add_argument(
-        "--device", choices=("cpu", "cuda"), default="cpu", help="what runs the engine (cpu)"
+        "--device", choices=("cpu", "cuda"), default="cpu", help="device of the engine (cpu)"
     )
-    parser.add_argument("--json", action="store_true", help="for machines")
+    parser.add_argument("--json", action="store_true", help="print rows as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,11 +90,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:
-    columns = [
+    columns: list[Column] = [
         (name.replace("_", " "), "left" if i < 3 else "right") for i, name in enumerate(_COLUMNS)
     ]
-    cells = [[_cell(row.get(name)) for name in _COLUMNS] for row in rows]
-    return format_table(columns, cells)  # type: ignore[arg-type]
+    return format_table(columns, [[_cell(row.get(name)) for name in _COLUMNS] for row in rows])
 
 
 def _cell(value: Any) -> str:

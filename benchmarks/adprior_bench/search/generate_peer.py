@@ -1,4 +1,4 @@
-"""The peer: ``transformers.generate`` with beams that a trie constrains."""
+"""The peer of the search: ``transformers.generate`` with beams that a trie constrains."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from adprior_runtime.catalogue.trie import Trie
 def generate_names(
     model: Any, prompt_ids: Sequence[int], trie: Trie, width: int, end_id: int
 ) -> list[tuple[float, list[int]]]:
-    """Return ``width`` names and their summed log-probabilities, the most probable first.
+    """Return at most ``width`` names with their log-probabilities, the most probable first.
 
-    The scores are `generate`'s own: log-softmax over the whole vocabulary, the tokens that the trie
-    does not allow masked afterwards; ``length_penalty`` 0 leaves the sum undivided.
+    The scores are `generate`'s own: a log-softmax over the whole vocabulary, masked by the trie
+    afterwards. ``length_penalty`` 0 keeps the sum over tokens.
     """
     import torch  # noqa: PLC0415  heavy
 

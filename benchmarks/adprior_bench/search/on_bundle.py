@@ -1,4 +1,4 @@
-"""``adprior bench search`` on a bundle: its own model and names, for users it never saw."""
+"""Measures the search with a bundle's model and catalogue, for its test users."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _BUDGET_FACTOR = 4
 
 
 def measure_bundle(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure a bundle in both modes, exact with four times the beam's tokens for a budget.
+    """Measure both modes; the exact one has a budget of four times the beam's tokens.
 
     Raises:
-        InvalidInputError: The event log has no test users, or is not given.
+        InvalidInputError: The event log is missing, or has no test users.
     """
     if args.events is None or args.columns is None:
-        raise InvalidInputError("--bundle needs --events and --columns: its test users are asked")
+        raise InvalidInputError("--bundle needs --events and --columns, for its test users")
     bundle = Bundle.open(args.bundle)
     origin = require_training_log(
         bundle.manifest, args.events, args.profiles, args.columns, other_log=args.other_log
@@ -59,7 +59,7 @@ def measure_bundle(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _prompts(args: argparse.Namespace, bundle: Bundle) -> list[list[int]]:
-    """Return prompts of test users on days after the training cut, drawn at random."""
+    """Return prompts of random test users and days after the training cut."""
     cases = read_test_cases(bundle, args.events, args.profiles, args.columns)
     renderer = PromptRenderer.load(bundle.path(PROMPT_FILE), bundle.path(TOKENIZER_FILE))
     chosen = np.random.default_rng(7).permutation(len(cases))[: args.rounds + WARM_UP]

@@ -1,4 +1,4 @@
-"""``adprior bench search`` on a random model: catalogues of any size, peers, precisions."""
+"""Measures the search with a random model: catalogues of any size, the peer, precisions."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _NAME = "synthetic 14M"
 _PEER = "transformers.generate"
 _TOLERANCE = 1e-3
 _TOKEN_BUDGET = 640
-"""Of exact searches: four times what a beam of 32 extends for names of 4 to 6 tokens."""
+"""Budget of exact searches: four times the tokens of a beam of 32 for names of 4 to 6 tokens."""
 
 
 def measure_synthetic(args: argparse.Namespace, directory: Path) -> list[dict[str, Any]]:
-    """Measure a random Llama on random catalogues; its graph goes into ``directory``."""
+    """Measure a random Llama, exported to ``directory``, on random catalogues."""
     model, path = synthetic_llama(directory)
     engine = OnnxEngine(path, threads=args.threads, device=args.device)
     random = np.random.default_rng(7)
@@ -63,7 +63,7 @@ def measure_synthetic(args: argparse.Namespace, directory: Path) -> list[dict[st
 def _measure_passes(
     args: argparse.Namespace, engine: OnnxEngine, prompts: Sequence[Sequence[int]]
 ) -> list[dict[str, Any]]:
-    """Time one pass of so many tokens after a prompt: what packing more of them together saves."""
+    """Time one forward pass after a prompt, by its number of tokens: what packing saves."""
     rows = []
     for count in (1, 8, 32, 128, 512):
         times, prefill = [], []
@@ -147,7 +147,7 @@ def _compare(
 def _measure_candidates(
     args: argparse.Namespace, engine: OnnxEngine, trie: Trie, prompts: Sequence[Sequence[int]]
 ) -> dict[str, Any]:
-    """Time the scoring of random candidates after a beam search, and a prefill of their tokens."""
+    """Time the scoring of random candidates after a beam search, and an equal prefill."""
     settings = SearchSettings(
         mode=SearchMode.BEAM, width=args.width, candidate_token_budget=1_000_000
     )

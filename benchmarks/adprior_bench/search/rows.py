@@ -1,4 +1,4 @@
-"""The rows of the search benchmark, and how one is measured: prefills and searches, alternating."""
+"""The rows of the search benchmark, and their measurement: prefills and searches in turn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")
 
 WARM_UP = 4
-"""Measurements that are thrown away first."""
+"""Measurements that are discarded first."""
 
 ROW_KEYS = (
     "model", "engine", "precision", "mode", "catalogue_size", "prompt_tokens", "beam_width",
@@ -29,15 +29,15 @@ ROW_KEYS = (
     "peer_ms", "peer_ms_quartiles", "peer_over_search", "select_ms_per_step", "root_select_ms",
     "exact_fraction", "log_prob_difference", "rss_mb",
 )  # fmt: skip
-"""Every row has all of them, null where one does not apply. ``prefill_tokens`` are those of the
-prefill that ``search_ms`` is compared with: the prompt's, except where candidates are scored."""
+"""The keys of every row; a value is null where it does not apply. ``prefill_tokens`` counts the
+tokens of the prefill that ``search_ms`` is compared with: the prompt, or the scored candidates."""
 
 
 def make_row(**values: Any) -> dict[str, Any]:
     """Return a row of ``adprior bench search``, with this process's memory."""
     if unknown := values.keys() - set(ROW_KEYS):
-        raise ValueError(f"no keys of a row: {sorted(unknown)}")
-    import psutil  # noqa: PLC0415  the other benchmarks do without
+        raise ValueError(f"unknown keys of a row: {sorted(unknown)}")
+    import psutil  # noqa: PLC0415  other benchmarks do not need it
 
     rss_mb = psutil.Process().memory_info().rss / 2**20
     return (
@@ -46,7 +46,7 @@ def make_row(**values: Any) -> dict[str, Any]:
 
 
 def summarise(name: str, times_ms: Sequence[float]) -> dict[str, Any]:
-    """Return median and quartiles of what came after the warm-up, as two items of a row."""
+    """Return the median and the quartiles after the warm-up, as two items of a row."""
     counted = times_ms[WARM_UP:]
     low, median, high = (float(value) for value in np.quantile(counted, [0.25, 0.5, 0.75]))
     return {name: median, f"{name}_quartiles": [low, high]}
@@ -54,7 +54,7 @@ def summarise(name: str, times_ms: Sequence[float]) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class _TimedEngine(Engine[Any]):
-    """An engine, with the times at which it was entered and left."""
+    """An engine that records the start and the end of each call."""
 
     engine: OnnxEngine
     spans: list[tuple[float, float]] = field(default_factory=list)
@@ -88,12 +88,12 @@ def measure_search(
     """Return a row of ``adprior bench search``.
 
     Args:
-        name: Of the model.
-        engine: It.
+        name: Name of the model.
+        engine: The model.
         trie: The catalogue's names.
         prompts: Token ids; the first `WARM_UP` are not counted.
-        settings: How to search.
-        top_k: Advertisers wanted.
+        settings: Settings of the search.
+        top_k: Number of advertisers to find.
     """
     timed = _TimedEngine(engine)
     label = f"{name} {settings.mode} {len(trie.leaf_nodes)}"
@@ -133,7 +133,7 @@ def measure_search(
 def time_call(
     call: Callable[_Arguments, _Answer], *args: _Arguments.args, **kwargs: _Arguments.kwargs
 ) -> tuple[_Answer, float]:
-    """Return what a call gives, and the milliseconds it took."""
+    """Return a call's result and its milliseconds."""
     start = time.perf_counter()
     answer = call(*args, **kwargs)
     return answer, 1e3 * (time.perf_counter() - start)

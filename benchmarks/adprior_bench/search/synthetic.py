@@ -1,4 +1,4 @@
-"""Models and catalogues made up for measuring: their sizes matter, what they say does not."""
+"""Random models and catalogues of any size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from adprior_runtime.catalogue.trie import Trie
 VOCABULARY = 8192
 END_ID = 1
 PRECISIONS = {"int8": (8, 0), "int8+int8": (8, 4), "int4": (4, 0), "int4+int8": (4, 4)}
-"""Bits of a weight, and ONNX Runtime's accuracy level: 4 computes in int8."""
+"""Bits of a weight, and ONNX Runtime's accuracy level (4 computes in int8)."""
 
 _FIRST_WORD = 3
 _SHORTEST, _LONGEST = 4, 6
@@ -51,9 +51,9 @@ def quantised_copy(path: Path, precision: str) -> Path:
     """Return a copy of an ONNX graph with weight-only quantisation.
 
     Args:
-        path: The graph, in single precision or with its weights in half.
-        precision: One of `PRECISIONS`; ``+int8`` computes matrix products in int8 too, each block
-            of 32 activations with a scale of its own.
+        path: The graph, in single precision or with weights in half precision.
+        precision: One of `PRECISIONS`; ``+int8`` also computes matrix products in int8, with one
+            scale for each block of 32 activations.
     """
     import onnx  # noqa: PLC0415  heavy
     from onnxruntime.quantization.matmul_nbits_quantizer import (  # noqa: PLC0415  heavy
@@ -77,7 +77,7 @@ def quantised_copy(path: Path, precision: str) -> Path:
 
 
 def _restore_weights(proto: Any) -> None:
-    """Put weights of half precision that are cast to single back in single precision."""
+    """Replace half-precision weights that the graph casts to single precision."""
     import onnx  # noqa: PLC0415  heavy
 
     weights = {tensor.name: tensor for tensor in proto.graph.initializer}
@@ -91,7 +91,7 @@ def _restore_weights(proto: Any) -> None:
 
 
 def random_catalogue(size: int, seed: int = 1) -> Trie:
-    """Return ``size`` different names of 4 to 6 random tokens, each ended by the terminator."""
+    """Return ``size`` different names of 4 to 6 random tokens and the terminator."""
     random = np.random.default_rng(seed)
     tokens = random.integers(_FIRST_WORD, VOCABULARY, size=(2 * size, _LONGEST), dtype=np.int32)
     lengths = random.integers(_SHORTEST, _LONGEST + 1, size=2 * size)

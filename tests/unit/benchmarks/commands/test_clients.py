@@ -7,7 +7,7 @@ import pytest
 from adprior_runtime.cli import main
 
 
-def test_every_client_is_measured_beside_its_bare_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_client_is_compared_with_bare_tritonclient(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "clients", "--candidates", "20", "--calls", "30", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["client"] for row in rows] == [
@@ -22,7 +22,7 @@ def test_every_client_is_measured_beside_its_bare_one(capsys: pytest.CaptureFixt
     assert all(row["p50_ms"] > 0 for row in rows)
 
 
-def test_people_get_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "clients", "--candidates", "5", "--calls", "10"]) == 0
     assert capsys.readouterr().out.splitlines()[0].split() == [
         "client", "p50", "ms", "p95", "ms", "p99", "ms",

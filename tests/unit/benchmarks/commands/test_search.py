@@ -25,6 +25,7 @@ from adprior_runtime.cli import main
 from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.errors import AdpriorError, EnvironmentProblemError
 from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
+from support.demo import DEMO
 
 WIDTH = 6
 PROMPT = [5, 9, 4, 7]
@@ -61,7 +62,7 @@ def trie() -> Trie:
     return Trie.build(sorted(names), np.arange(len(names)))
 
 
-def test_a_random_catalogue_has_the_size_and_lengths_asked_for() -> None:
+def test_a_random_catalogue_has_the_right_size_and_lengths() -> None:
     catalogue = random_catalogue(500)
     assert len(catalogue.leaf_nodes) == 500
     _, lengths = catalogue.paths(catalogue.leaf_nodes)
@@ -97,7 +98,7 @@ ROUNDS = 3
 
 @pytest.fixture(scope="module")
 def rows(model: tuple[Any, Path], trie: Trie) -> list[dict[str, Any]]:
-    """The benchmark of a small model, with all that it measures."""
+    """The rows of a small model."""
     options = f"--sizes {len(trie.leaf_nodes)} --rounds {ROUNDS} --peer-rounds 2 --threads 1"
     options += f" --prompt-tokens 7 --width {WIDTH} --candidates 8 --precisions int8"
     parser = argparse.ArgumentParser()
@@ -110,11 +111,11 @@ def rows(model: tuple[Any, Path], trie: Trie) -> list[dict[str, Any]]:
 
 
 def test_every_row_has_every_key(rows: list[dict[str, Any]]) -> None:
-    promised = """model, engine, precision, mode, catalogue_size, prompt_tokens, beam_width,
+    documented = """model, engine, precision, mode, catalogue_size, prompt_tokens, beam_width,
         prefill_ms, search_ms, search_over_prefill, extended_tokens, work_ratio, peer, peer_ms,
         peer_over_search, select_ms_per_step, root_select_ms, exact_fraction, rss_mb"""
     assert {tuple(row) for row in rows} == {ROW_KEYS}
-    assert set(promised.replace(",", "").split()) <= set(ROW_KEYS)
+    assert set(documented.replace(",", "").split()) <= set(ROW_KEYS)
     assert json.loads(json.dumps(rows)) == rows
     modes = [row["mode"] for row in rows]
     passes = [f"one pass of {count}" for count in (1, 8, 32, 128, 512)]
@@ -134,14 +135,14 @@ def test_every_time_has_its_quartiles(rows: list[dict[str, Any]]) -> None:
         assert row["rss_mb"] > 0
 
 
-def test_a_row_of_candidates_tells_the_prompt_from_the_prefill(rows: list[dict[str, Any]]) -> None:
+def test_a_row_of_candidates_counts_prompt_and_prefill_apart(rows: list[dict[str, Any]]) -> None:
     (scored,) = [row for row in rows if row["mode"].startswith("score")]
     assert scored["prompt_tokens"] == 7
     assert scored["prefill_tokens"] == scored["extended_tokens"] > 0
     assert all(row["prompt_tokens"] == 7 for row in rows)
 
 
-def test_peers_stand_beside_the_beam(rows: list[dict[str, Any]]) -> None:
+def test_the_peer_is_compared_with_the_beam(rows: list[dict[str, Any]]) -> None:
     beam, peers = rows[0], [row for row in rows if row["peer"] is not None]
     assert [row["peer"] for row in peers] == ["transformers.generate"]
     for row in peers:
@@ -149,15 +150,13 @@ def test_peers_stand_beside_the_beam(rows: list[dict[str, Any]]) -> None:
         assert row["peer_over_search"] == row["peer_ms"] / beam["search_ms"]
 
 
-def test_a_row_has_no_other_keys() -> None:
-    with pytest.raises(ValueError, match=r"no keys of a row: \['select'\]"):
+def test_a_row_with_an_unknown_key_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"unknown keys of a row: \['select'\]"):
         make_row(model="m", select=3.0)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_quantised_copy_is_the_same_model_roughly(
-    model: tuple[Any, Path], precision: str
-) -> None:
+def test_a_quantised_copy_is_nearly_the_same_model(model: tuple[Any, Path], precision: str) -> None:
     _, path = model
     exact = OnnxEngine(path, threads=1).prefill(PROMPT)[1]
     rough = OnnxEngine(quantised_copy(path, precision), threads=1).prefill(PROMPT)[1]
@@ -165,7 +164,7 @@ def test_a_quantised_copy_is_the_same_model_roughly(
     assert 0 < difference < float(exact.max() - exact.min())
 
 
-def test_a_copy_quantises_weights_that_are_stored_in_half_precision(
+def test_weights_in_half_precision_are_quantised_too(
     model: tuple[Any, Path], tmp_path: Path
 ) -> None:
     rounded = copy.deepcopy(model[0])
@@ -183,7 +182,7 @@ def test_a_copy_quantises_weights_that_are_stored_in_half_precision(
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
-def test_a_device_that_is_not_there_is_named(model: tuple[Any, Path]) -> None:
+def test_a_missing_device_is_named(model: tuple[Any, Path]) -> None:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this machine has it")
     parser = argparse.ArgumentParser()
@@ -194,19 +193,18 @@ def test_a_device_that_is_not_there_is_named(model: tuple[Any, Path]) -> None:
             measure_synthetic(parser.parse_args(["--device", "cuda"]), model[1].parent)
 
 
-def test_a_bundle_is_asked_about_users_of_its_own_log(
+def test_a_bundle_is_measured_with_users_of_its_own_log(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     events, columns = tmp_path / "events.csv", tmp_path / "columns.toml"
     events.write_text("who,day,brand\na,2001-01-01,Acme\n")
     columns.write_text('[events]\nuser = "who"\ntime = "day"\nadvertiser = "brand"\n')
-    bundle = Path(__file__).parents[4] / "demo" / "bundle"
-    options = ["--sizes", "--bundle", str(bundle), "--rounds", "1"]
+    options = ["--sizes", "--bundle", str(DEMO / "bundle"), "--rounds", "1"]
     options += ["--events", str(events), "--columns", str(columns)]
     assert main(["bench", "search", *options]) == 2
-    said = capsys.readouterr().err
-    assert f"{events}: not the log that bundle" in said
-    assert "the model's events.parquet (sha256 67813c08088e" in said
-    assert said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert f"{events}: not the log that bundle" in error
+    assert "the model's events.parquet (sha256 67813c08088e" in error
+    assert error.count("\n") == 1
     assert main(["bench", "search", *options, "--other-log"]) == 2
     assert "no test user has an event" in capsys.readouterr().err

@@ -12,7 +12,7 @@ FEW = ["bench", "stored", "--users", "300", "--advertisers", "5", "--lookups", "
 
 
 @needs_redis
-def test_publishing_and_lookups_are_measured_beside_plain_redis(
+def test_publishing_and_lookups_are_compared_with_plain_redis(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main([*FEW, "--json"]) == 0
@@ -31,7 +31,7 @@ def test_publishing_and_lookups_are_measured_beside_plain_redis(
 
 
 @needs_redis
-def test_people_get_tables(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(FEW) == 0
     shown = capsys.readouterr().out
     assert "adprior publish, users/s" in shown
