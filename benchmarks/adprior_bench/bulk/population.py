@@ -133,6 +133,7 @@ def _batches(users: int) -> Iterator[range]:
 
 def _row(user: UserHistory, as_of: datetime, bundle_id: str) -> tuple[Any, ...]:
     counted_from = as_of - _LATENESS
+    counted = [event for event in user.events if counted_from <= event.time <= as_of]
     return (
         as_of,
         list(range(_FORECAST_K)),
@@ -143,7 +144,7 @@ def _row(user: UserHistory, as_of: datetime, bundle_id: str) -> tuple[Any, ...]:
         user.events[-1].time,
         as_of + timedelta(days=7),
         counted_from,
-        events_digest(user.events),
+        events_digest(counted),
     )
 
 

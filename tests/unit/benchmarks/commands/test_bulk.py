@@ -27,7 +27,11 @@ COLUMNS = ColumnMap(events=EventColumns(user="who", time="day", advertiser="bran
 @pytest.fixture
 def events(tmp_path: Path) -> Path:
     rows = [
-        {"who": f"u{n % 20}", "day": date(2024, 3, 1 + n % 18), "brand": f"b{n % 7}"}
+        {
+            "who": f"u{n % 20}",
+            "day": date(2024, 1, 1) + timedelta(days=n % 78),
+            "brand": f"b{n % 7}",
+        }
         for n in range(200)
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "events.parquet")
