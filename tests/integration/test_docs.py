@@ -74,10 +74,10 @@ def test_the_retrieval_service(server: TritonServer, tmp_path: Path) -> None:
 
 def test_blending_with_a_forecast_and_without(server: TritonServer, tmp_path: Path) -> None:
     output = _run(BLENDING, tmp_path, ADPRIOR_CLIENT_URLS=server.grpc_address)
-    added = r"live: [1-9] of 50 items for the forecast's sake,\nHerfindahl 0\.\d+, reason None\n"
+    added = r"live: [1-9] of 50 items come from the forecast,\nHerfindahl 0\.\d+, reason None\n"
     assert re.fullmatch(added, output)
     output = _run(BLENDING, tmp_path, ADPRIOR_CLIENT_URLS="127.0.0.1:1")
-    assert output.startswith("none: 0 of 50 items for the forecast's sake,\nHerfindahl 0.059")
+    assert output.startswith("none: 0 of 50 items come from the forecast,\nHerfindahl 0.059")
 
 
 def test_the_stored_forecasts(
