@@ -1,6 +1,6 @@
-"""The shipped model on a real tritonserver: forecasts for four made-up users, then ranking.
+"""The shipped model on a real tritonserver: forecasts for four made-up users, then a ranking.
 
-Run by ``make demo``; or, with ``adprior[embedded]`` installed, ``python demo/demo.py``.
+``make demo`` runs it. So does ``python demo/demo.py`` if ``adprior[embedded]`` is installed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HERE: Final = Path(__file__).resolve().parent
 USERS: Final = ("new_parent", "home_baker", "dog_owner", "no_history")
 RANKED_USER: Final = "dog_owner"
 CANDIDATES: Final = (
-    # What an ads stack might have at hand for the dog owner, with its ranker's logits.
+    # Candidates of an ads stack for the dog owner, with its ranker's logits.
     ("Amazon Basics", -2.6),
     ("Purina", -2.9),
     ("Blue Buffalo", -3.0),
@@ -100,12 +100,10 @@ def _show_forecast(retrieval: RetrievalClient, name: str) -> Forecast:
     ]
     columns = [("", "right"), ("advertiser", "left"), ("", "left"), ("probability", "right")]
     print(format_table([*columns, ("", "left")], rows))  # type: ignore[list-item]
-    proof = (
-        "proved to be the 20 most probable" if forecast.exact else "no proof that none is missed"
-    )
+    proof = "proved" if forecast.exact else "not proved"
     print(
-        f"\nof 20 forecast, {proof}; the rest of the catalogue holds at most "
-        f"{format_percent(forecast.missing_mass)} · {elapsed_ms:.0f} ms"
+        f"\nthe 20 most probable are forecast ({proof}); all other advertisers together have at "
+        f"most {format_percent(forecast.missing_mass)} · {elapsed_ms:.0f} ms"
     )
     return forecast
 
@@ -139,14 +137,15 @@ def _show_ranking(ranking: RankingClient, bundle: Path, forecast: Forecast) -> N
                 item.status.replace("_", " "),
             ]
         )
-    headings = ("advertiser", "base logit", "live", "forecast at hand", "rank", "prior")
+    headings = ("advertiser", "base logit", "live", "with forecast", "rank", "prior")
     sides = ("left", "right", "right", "right", "left", "left")
     print(format_table(list(zip(headings, sides, strict=True)), rows))  # type: ignore[arg-type]
     print(
-        f"\nlive {live_ms:.0f} ms · with the forecast at hand {stored_ms:.1f} ms "
+        f"\nlive {live_ms:.0f} ms · with the forecast from above {stored_ms:.1f} ms "
         f"(single calls on this machine) · bundle {live.bundle_id}\n"
         "The head favours advertisers that are more probable for this user than for everyone, so a "
-        "popular\none may lose. It was fitted on a simulated log. Off the catalogue, a logit stays."
+        "popular\none may lose. It was fitted on a simulated log. An advertiser that is not in the "
+        "catalogue keeps its logit."
     )
 
 
