@@ -1,4 +1,4 @@
-"""The advertisers as serving needs them: flat arrays, mapped into memory."""
+"""The catalogue's advertisers, as flat arrays that are mapped into memory."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Advertisers:
         path_counts: Sequence[int],
         event_counts: Sequence[int],
     ) -> Advertisers:
-        """Build from rows ordered by id; shares get one event more each (Laplace's rule)."""
+        """Build from rows ordered by id; each counts one event more (Laplace's rule)."""
         encoded = [name.encode("utf-8") for name in names]
         counts = np.asarray(event_counts, dtype=np.float64) + 1
         return cls(

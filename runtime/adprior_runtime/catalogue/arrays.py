@@ -1,4 +1,4 @@
-"""Tables of flat arrays: one ``.npy`` file each, mapped into memory and shared by processes."""
+"""Tables of flat arrays: one ``.npy`` file an array, mapped into memory and shared by processes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def load_arrays(directory: Path, names: Sequence[str], what: str) -> dict[str, n
     """Map arrays of one dimension into memory.
 
     Args:
-        directory: Where they lie.
-        names: Which ones.
-        what: What they make up, for the error.
+        directory: The files' directory.
+        names: The arrays.
+        what: The table's name in an error.
 
     Raises:
-        ArtefactError: One is missing, or no such array, or empty of everything.
+        ArtefactError: A file is missing or empty, or holds something else.
     """
     arrays = {}
     for name in names:

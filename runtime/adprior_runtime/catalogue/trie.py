@@ -1,12 +1,12 @@
 """The catalogue's names as a trie of flat arrays.
 
-Every name and alias is one path of token ids that ends with the terminator, so a name that begins
-another is no special case. Nodes are numbered breadth-first from the root, 0: the children of node
-``n`` are the nodes ``offsets[n] + 1`` to ``offsets[n + 1]``, reached by the tokens
-``child_tokens[offsets[n]:offsets[n + 1]]``, rising (compressed sparse rows whose column indices
-need no array). ``leaf_advertiser[n]`` is the row of the advertiser whose path ends at ``n``, -1
-elsewhere; the leaves of advertiser ``a`` are ``leaf_nodes[leaf_offsets[a]:leaf_offsets[a + 1]]``.
-The arrays are memory-mapped from ``.npy`` files, shared by processes.
+Every name and alias is a path of token ids that ends with the terminator, so a name that is the
+beginning of another is no special case. Nodes are numbered breadth-first from the root, 0. The
+children of node ``n`` are the nodes ``offsets[n] + 1`` to ``offsets[n + 1]``, reached by the rising
+tokens ``child_tokens[offsets[n]:offsets[n + 1]]`` (compressed sparse rows whose column indices need
+no array). ``leaf_advertiser[n]`` is the row of the advertiser whose path ends at ``n``, else -1.
+The leaves of advertiser ``a`` are ``leaf_nodes[leaf_offsets[a]:leaf_offsets[a + 1]]``. Processes
+share the arrays, which are mapped from ``.npy`` files.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NO_TOKEN = -1
 
 @dataclass(frozen=True, kw_only=True)
 class Trie:
-    """Token paths to advertisers; see the module for the layout.
+    """A trie of token paths; the module describes its layout.
 
     Attributes:
         offsets: int32 [nodes + 1].
@@ -50,7 +50,7 @@ class Trie:
 
     @classmethod
     def build(cls, paths: Iterable[Sequence[int]], advertisers: npt.ArrayLike) -> Trie:
-        """Build from token paths and the advertiser row of each, in time and memory near their sum.
+        """Build from token paths, in time and memory proportional to their total length.
 
         Args:
             paths: Terminated token ids, all different, none the beginning of another.
@@ -58,14 +58,14 @@ class Trie:
         """
         flat, starts, lengths = _flatten(paths)
         rows = np.asarray(advertisers, dtype=np.int32)
-        order = np.arange(len(lengths))  # of the paths, by the tokens up to the depth reached
-        node = np.zeros(len(lengths), dtype=np.int64)  # where each of them is, in that order
-        going = np.arange(len(lengths))  # those that do not end there
+        order = np.arange(len(lengths))  # paths sorted by their tokens up to the current depth
+        node = np.zeros(len(lengths), dtype=np.int64)  # the node of each, in that order
+        going = np.arange(len(lengths))  # positions of the paths that go deeper
         offsets, child_tokens, leaf_advertiser = [np.zeros(1, np.int64)], [], [np.array([-1])]
         nodes_before, parents_before = 1, 0
         for depth in range(int(lengths.max(initial=0))):
             above, tokens = node[going], flat[starts[order[going]] + depth]
-            # Nodes rise along the order, so paths change places with those of their node only.
+            # Nodes rise along the order, so paths are sorted within their node only.
             by_token = np.lexsort((tokens, above))
             order[going], tokens = order[going[by_token]], tokens[by_token]
             is_new = np.ones(len(going), dtype=np.bool_)
@@ -138,14 +138,14 @@ class Trie:
     def are_leaves(self, nodes: Int64Array) -> npt.NDArray[np.bool_]:
         """Return which nodes end a name: those without children.
 
-        `leaf_advertiser` says so too, in other pages than those that are read for the children.
+        `leaf_advertiser` says so too, but lies in other memory pages than the children's offsets.
         """
         is_leaf: npt.NDArray[np.bool_] = self.offsets[nodes] == self.offsets[nodes + 1]
         return is_leaf
 
     def parents(self, nodes: npt.ArrayLike) -> Int64Array:
-        """Return the parent of each node; the root has none and must not be asked for."""
-        # Needles of another type would make NumPy convert the mapped array, all of it, each time.
+        """Return the parent of each node; the root is no valid input."""
+        # With another integer type, NumPy would convert the whole mapped array at each call.
         edges = np.asarray(nodes).astype(self.offsets.dtype) - 1
         return np.searchsorted(self.offsets, edges, side="right") - 1
 
@@ -194,7 +194,7 @@ class Trie:
         """Return the node that each token path leads to, -1 where it leaves the trie.
 
         Args:
-            tokens: [n, longest]; what lies beyond a path's length is not looked at.
+            tokens: [n, longest]; values beyond a path's length are ignored.
             lengths: [n].
         """
         nodes = np.zeros(len(lengths), dtype=np.int64)
@@ -204,7 +204,7 @@ class Trie:
         return nodes
 
     def covered(self, leaves: npt.ArrayLike) -> Int64Array:
-        """Return the nodes whose every leaf is among ``leaves``, those included, rising."""
+        """Return the nodes whose leaves are all among ``leaves``, including these, rising."""
         covered = np.unique(np.asarray(leaves, dtype=np.int64))
         while len(covered):
             parents, counts = np.unique(self.parents(covered), return_counts=True)
@@ -261,7 +261,7 @@ class Trie:
 
 
 def _flatten(paths: Iterable[Sequence[int]]) -> tuple[Int32Array, Int64Array, Int64Array]:
-    """Return the tokens of all paths, int32, and where each one's begin and how many they are."""
+    """Return the tokens of all paths, int32, and each path's start and length."""
     listed = paths if isinstance(paths, Sequence) else list(paths)
     lengths = np.fromiter(map(len, listed), dtype=np.int64, count=len(listed))
     flat = np.fromiter(chain.from_iterable(listed), dtype=np.int32, count=int(lengths.sum()))
@@ -269,7 +269,7 @@ def _flatten(paths: Iterable[Sequence[int]]) -> tuple[Int32Array, Int64Array, In
 
 
 def as_matrix(paths: Iterable[Sequence[int]]) -> tuple[Int32Array, Int64Array]:
-    """Return a few paths as int32 [n, longest], padded with -1 on the right, and their lengths."""
+    """Return paths as int32 [n, longest], padded with -1 on the right, and their lengths."""
     flat, _, lengths = _flatten(paths)
     tokens = np.full((len(lengths), int(lengths.max(initial=0))), _NO_TOKEN, dtype=np.int32)
     tokens[np.arange(tokens.shape[1]) < lengths[:, None]] = flat

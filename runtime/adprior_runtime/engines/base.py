@@ -1,4 +1,4 @@
-"""What the search asks of an engine."""
+"""The interface between the search and an engine."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ ROOT = -1
 """The node that stands for the prompt's end."""
 
 PASS_TOKENS: Final = 512
-"""No pass extends more: in a longer one, the tokens' attention to each other and their rows of the
-vocabulary would cost more than a second pass."""
+"""The most tokens of a pass: in a longer one, the tokens' attention to each other and their rows of
+the vocabulary would cost more than a second pass."""
 
 
 class Engine(Protocol[State]):
@@ -41,10 +41,10 @@ class Engine(Protocol[State]):
         Args:
             state: From `prefill`; updated in place where ``keep``.
             token_ids: [n], one for each new node.
-            parents: [n], the node that each continues: `ROOT`, one of an earlier call, or one of
-                this call that comes before it.
-            keep: Whether later calls may continue the new nodes; otherwise nothing of them stays,
-                not even their numbers.
+            parents: [n], the node that each continues: `ROOT`, a node of an earlier call, or an
+                earlier node of this call.
+            keep: Whether later calls may continue the new nodes. If not, they leave no trace, and
+                their numbers are used again.
 
         Returns:
             The next token's log-probabilities after each: float32 [n, vocabulary].
@@ -52,5 +52,5 @@ class Engine(Protocol[State]):
         ...
 
     def most_tokens(self, state: State) -> int:  # noqa: ARG002
-        """Return how many tokens the next pass may extend, 1 or more; its memory is bounded so."""
+        """Return how many tokens the next pass may extend, 1 or more: a bound on its memory."""
         return PASS_TOKENS

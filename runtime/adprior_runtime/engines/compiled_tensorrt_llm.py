@@ -1,8 +1,8 @@
-"""A compiled TensorRT-LLM engine on disk, and whether it fits the configuration around it.
+"""A compiled TensorRT-LLM engine on disk, and whether it fits its model configuration.
 
-``trtllm-build`` writes ``config.json`` beside ``rank0.engine``: what it was built with, and for
-which sizes (``build_config``). An engine takes no request beyond its sizes, and a server whose
-configuration asks for more fails at load or, worse, at the first long prompt.
+``trtllm-build`` writes ``config.json`` beside ``rank0.engine``: the versions and options of the
+build, and the sizes that the engine accepts (``build_config``). If a configuration needs larger
+sizes, the server fails at load or, worse, at the first long prompt.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from adprior_runtime.engines.registry import TENSORRT_LLM
 from adprior_runtime.errors import ArtefactError
 
 KV_SHARE: Final = "kv_cache_free_gpu_mem_fraction"
-"""The parameter with the part of the free memory that becomes KV cache."""
+"""The parameter with the share of free GPU memory for the KV cache."""
 
 _ENGINE, _CONFIG = TENSORRT_LLM.files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeededSizes:
-    """What requests ask of an engine.
+    """The sizes that requests need.
 
     Attributes:
-        prompt_tokens: The longest prompt.
-        name_tokens: The longest name, terminator included: what is generated.
-        beam_width: Of every request.
-        concurrency: Requests that run at once; None where nothing says.
+        prompt_tokens: Tokens of the longest prompt.
+        name_tokens: Tokens of the longest name, terminator included.
+        beam_width: The beam width of every request.
+        concurrency: Requests that run at once; None if unknown.
     """
 
     prompt_tokens: int
@@ -44,7 +44,7 @@ def find_engine(directory: Path) -> Path | None:
     """Return the engine file of one GPU in ``directory``; None if there is none.
 
     Raises:
-        ArtefactError: It is an engine for several GPUs, or a part of one.
+        ArtefactError: The engine is for several GPUs, or a part of it is missing.
     """
     found = sorted(directory.glob("rank*.engine"))
     if len(found) > 1:
@@ -61,7 +61,7 @@ def read_engine_config(directory: Path) -> dict[str, Any]:
     """Read the ``config.json`` that ``trtllm-build`` wrote beside the engine.
 
     Raises:
-        ArtefactError: It is missing or not one.
+        ArtefactError: The file is missing or something else.
     """
     path = directory / _CONFIG
     try:
@@ -77,7 +77,7 @@ def read_engine_parameters(path: Path) -> dict[str, str]:
     """Read the ``parameters`` block of the engine's ``config.pbtxt``.
 
     Raises:
-        ArtefactError: It is missing or not one.
+        ArtefactError: The file is missing or something else.
     """
     from adprior_runtime.repository.model_configs import read_config  # noqa: PLC0415  protobuf
 
@@ -86,7 +86,7 @@ def read_engine_parameters(path: Path) -> dict[str, str]:
 
 
 def is_kv_share(text: str) -> bool:
-    """Whether a value of `KV_SHARE` is a share, above 0 and below 1."""
+    """Return whether a value of `KV_SHARE` is above 0 and below 1."""
     try:
         return 0 < float(text) < 1
     except ValueError:
@@ -98,12 +98,12 @@ def engine_mismatches(
     parameters: Mapping[str, str],
     needed: NeededSizes | None = None,
 ) -> list[str]:
-    """Say where an engine does not fit a model configuration; an empty list when it does.
+    """List where an engine does not fit a model configuration.
 
     Args:
         engine_config: What `read_engine_config` returns.
         parameters: The ``parameters`` block of ``llm_engine/config.pbtxt``.
-        needed: What requests ask; None compares with ``parameters`` alone.
+        needed: What requests need; None compares with ``parameters`` only.
 
     Returns:
         One line for each mismatch: what was found, what was expected.
@@ -117,7 +117,7 @@ def engine_differences(
     parameters: Mapping[str, str],
     needed: NeededSizes | None = None,
 ) -> list[tuple[str, str]]:
-    """Return what `engine_mismatches` says, each as what was found and what was expected."""
+    """Return the lines of `engine_mismatches` as pairs: what was found, what was expected."""
     built = _within(engine_config, "build_config")
     found = [
         *_wrong_version(engine_config.get("version")),
@@ -131,15 +131,15 @@ def engine_differences(
 
 
 def _within(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return an object of a document; an empty one where there is none."""
+    """Return an object of a document, empty if there is none."""
     found = document.get(key)
     return found if isinstance(found, dict) else {}
 
 
 def _wrong_version(version: object) -> Iterator[tuple[str, str]]:
     if version != TENSORRT_LLM_VERSION:
-        told = f"{TENSORRT_LLM_VERSION}: the pinned container loads no other"
-        yield f"an engine of TensorRT-LLM {version}", told
+        expected = f"{TENSORRT_LLM_VERSION}: the pinned container loads no other"
+        yield f"an engine of TensorRT-LLM {version}", expected
 
 
 def _wrong_make(model: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -148,8 +148,8 @@ def _wrong_make(model: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"an engine for {ranks} GPUs (world_size)", "one for a single GPU"
     cache = _within(model, "quantization").get("kv_cache_quant_algo")
     if cache is not None:
-        told = "none: log-probabilities want a KV cache of 16 bits"
-        yield f"a quantised KV cache (kv_cache_quant_algo {cache})", told
+        expected = "none: log-probabilities want a KV cache of 16 bits"
+        yield f"a quantised KV cache (kv_cache_quant_algo {cache})", expected
 
 
 def _wrong_widths(
@@ -171,22 +171,22 @@ def _wrong_features(
     if in_flight and cache != "PAGED":
         yield f"an engine of kv_cache_type {cache or None}", "PAGED: batching in flight needs it"
     if in_flight and plugins.get("remove_input_padding") is not True:
-        told = "one with it: batching in flight needs it"
-        yield "an engine built without remove_input_padding", told
+        expected = "one with it: batching in flight needs it"
+        yield "an engine built without remove_input_padding", expected
     reuse = parameters.get("enable_kv_cache_reuse", "").lower() in {"true", "1"}
     if reuse and plugins.get("use_paged_context_fmha") is not True:
-        told = "one with it: enable_kv_cache_reuse needs it"
-        yield "an engine built without use_paged_context_fmha", told
+        expected = "one with it: enable_kv_cache_reuse needs it"
+        yield "an engine built without use_paged_context_fmha", expected
 
 
 def _too_small(built: Mapping[str, Any], needed: NeededSizes) -> Iterator[tuple[str, str]]:
     users = needed.concurrency
     least: dict[str, tuple[int, str]] = {
         "max_input_len": (needed.prompt_tokens, "the longest prompt"),
-        # Shorter, and TensorRT-LLM would cut names off without a word.
+        # TensorRT-LLM would silently cut names off at a smaller one.
         "max_seq_len": (needed.prompt_tokens + needed.name_tokens, "the longest prompt and name"),
         "max_num_tokens": (needed.prompt_tokens, "the longest prompt"),
-        # Requests beyond it wait in the engine: less than Triton's batch is no fault.
+        # Further requests wait in the engine, so it may be less than Triton's batch size.
         "max_batch_size": (users or 1, "one user" if users is None else "users at once"),
     }
     for name, (size, reason) in least.items():
@@ -194,5 +194,5 @@ def _too_small(built: Mapping[str, Any], needed: NeededSizes) -> Iterator[tuple[
         if not isinstance(value, int) or value < size:
             yield f"an engine of {name} {value}", f"at least {size}, {reason}"
     if (width := built.get("max_beam_width")) != needed.beam_width:
-        told = f"{needed.beam_width}, the beam width of every request"
-        yield f"an engine of max_beam_width {width}", told
+        expected = f"{needed.beam_width}, the beam width of every request"
+        yield f"an engine of max_beam_width {width}", expected

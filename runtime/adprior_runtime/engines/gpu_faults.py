@@ -1,7 +1,7 @@
-"""What a GPU tool or server says when it fails, as one line that says what to do.
+"""Known failures of GPU tools and servers, each explained in one line that says what to do.
 
-The patterns are what TensorRT-LLM, TensorRT, Triton and the driver print;
-`tests/support/gpu_outputs` records where each was found. Nothing here needs a GPU.
+The patterns are messages of TensorRT-LLM, TensorRT, Triton and the driver;
+`tests/support/gpu_outputs` records the source of each. Nothing here needs a GPU.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ TENSORRT_LLM_VERSION: Final = "1.2.1"
 """The last release that compiles engines; 1.3 has no ``trtllm-build``."""
 
 IMAGE: Final = "nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3"
-"""The last image with it: Python 3.12, TensorRT-LLM backend and Python backend."""
+"""The last image with that release: Python 3.12, TensorRT-LLM backend and Python backend."""
 
 _QUOTED: Final = 160
 
 _SAME_IMAGE: Final = f"build and serve it with the same image, {IMAGE}, and on the same type of GPU"
 
 _FAULTS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
-    (re.compile(pattern, re.IGNORECASE), told)
-    for pattern, told in (
+    (re.compile(pattern, re.IGNORECASE), remedy)
+    for pattern, remedy in (
         (
             r"couldn't communicate with the NVIDIA driver|Failed to initialize NVML"
             r"|NVIDIA driver was not detected|libcuda\.so\.1: cannot open shared object"
@@ -66,19 +66,19 @@ _FAULTS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
 
 
 def explain_gpu_fault(text: str) -> str | None:
-    """Return what to do about the first known fault in ``text``, and what the tool said of it.
+    """Return what to do about the first known fault in ``text``, with the tool's own message.
 
-    Causes come before consequences, whatever their order in the text: an engine that cannot be
-    read is explained by the version that TensorRT tells of.
+    Causes come before their consequences, in any order of the text: a version that does not match
+    explains an engine that cannot be read.
     """
-    for pattern, told in _FAULTS:
+    for pattern, remedy in _FAULTS:
         if (found := pattern.search(text)) is not None:
-            return f"{told} (it said: {_clause(text, found)})"
+            return f"{remedy} (it said: {_clause(text, found)})"
     return None
 
 
 def _clause(text: str, found: re.Match[str]) -> str:
-    """What stands around a match in its line, without time stamps and stack frames."""
+    """Return a match's line, shortened, without time stamps and stack frames."""
     text = text.replace("\\n", "\n")
     position = text.find(found[0])
     start = text.rfind("\n", 0, position) + 1

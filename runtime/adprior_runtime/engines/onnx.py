@@ -1,12 +1,11 @@
 """The embedded engine: ONNX Runtime, with packed tree attention.
 
-All live prefixes of a user are positions of one sequence. A 4-D mask lets each see the prompt and
-its own ancestors only; its position id is the prompt's length plus its depth. So the prompt's keys
-and values are written once and never re-ordered, whatever the search does; what a pass adds is
-joined to them before the next.
+All live prefixes of a user are positions of one sequence. A 4-D mask lets each see only the prompt
+and its own ancestors; its position id is the prompt's length plus its depth. So the KV cache of the
+prompt is written once and never re-ordered (see `adprior_runtime.engines.kv_cache`).
 
-A pass is bounded in bytes, whatever the vocabulary and however large the tree: see `PASS_BYTES` and
-`PASS_CELLS`. ONNX Runtime's arena keeps what the largest pass took, for the next ones.
+`PASS_BYTES` and `PASS_CELLS` bound a pass in bytes, for any vocabulary and any size of the tree.
+ONNX Runtime's arena keeps the memory of the largest pass for later ones.
 """
 
 from __future__ import annotations
@@ -40,16 +39,16 @@ from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, Inval
 _Float32Array = npt.NDArray[np.float32]
 _Int64Array = npt.NDArray[np.int64]
 PASS_BYTES: Final = 64 * 2**20
-"""Of a pass's logits over the whole vocabulary, in single precision; their log-softmax takes as
-much again. A vocabulary of 262,144 tokens leaves a pass of 64."""
+"""Bound on a pass's logits over the whole vocabulary, in single precision. Their log-softmax takes
+as much again. With a vocabulary of 262,144 tokens, a pass has 64."""
 
 PASS_CELLS: Final = 2 * 2**20
-"""Of a pass's mask: tokens times positions that they may look at. Each head's attention has as many
-numbers, 8 MiB in single precision."""
+"""Bound on a pass's mask: tokens times positions. Each head's attention has as many numbers, 8 MiB
+in single precision."""
 
 _MASKED = np.finfo(np.float32).min
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-# TF32, a GPU's default, rounds factors to 11 bits: 8,192 times what the certificate allows for.
+# TF32, a GPU's default, rounds factors to 11 bits: 8,192 times what the certificate allows.
 _PROVIDER_OPTIONS: Mapping[str, dict[str, str]] = {"cuda": {"use_tf32": "0"}}
 
 
@@ -71,7 +70,7 @@ class OnnxState:
 
 
 class OnnxEngine(Engine[OnnxState]):
-    """Runs ``model.onnx`` as `adprior_build.repository.onnx_export` writes it.
+    """Runs a graph of the contract in `adprior_runtime.engines.onnx_graph`.
 
     Attributes:
         is_half: Whether its arithmetic is in half precision.
@@ -90,8 +89,8 @@ class OnnxEngine(Engine[OnnxState]):
         Args:
             path: The ONNX file.
             threads: Threads of one forward pass; 0 takes the processors this process may use.
-            head_ids: Tokens that prompts begin with: read once, here, for all of them.
-            device: ``cpu``, or ``cuda`` where onnxruntime-gpu is installed; never chosen for you.
+            head_ids: Tokens that all prompts begin with; they are read once, here.
+            device: ``cpu``, or ``cuda`` if onnxruntime-gpu is installed.
 
         Raises:
             ArtefactError: The file is not such a model.
@@ -106,9 +105,9 @@ class OnnxEngine(Engine[OnnxState]):
         options = onnxruntime.SessionOptions()
         # Never 0: ONNX Runtime would start a thread for each core of the machine.
         options.intra_op_num_threads = threads_of_each(1, threads)
-        # Between passes idle threads would spin, on CPUs that the search and other processes want.
+        # Idle threads would spin between passes, on CPUs that the search and other processes need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 4  # below, it may quote token ids of a prompt
+        options.log_severity_level = 4  # a lower level may quote token ids of a prompt
         try:
             session = onnxruntime.InferenceSession(
                 str(path), options, providers=[(provider, _PROVIDER_OPTIONS.get(device, {}))]
@@ -131,15 +130,19 @@ class OnnxEngine(Engine[OnnxState]):
             self._head, self._head_ids = head.cache, list(head_ids)
 
     def prefill(self, prompt_ids: Sequence[int]) -> tuple[OnnxState, LogProbs]:
-        """See `Engine.prefill`; impossible tokens, or more than the model takes, are refused."""
+        """See `Engine.prefill`.
+
+        Raises:
+            InvalidRequestError: A token is impossible, or there are too many.
+        """
         length, head = len(prompt_ids), len(self._head_ids)
         if not 0 < length < self._max_positions:
             raise InvalidRequestError(
-                f"input_ids: {length} tokens, the model takes 1 to {self._max_positions - 1}"
+                f"{INPUT_IDS}: {length} tokens, the model takes 1 to {self._max_positions - 1}"
             )
         if min(prompt_ids) < 0 or max(prompt_ids) >= self._vocabulary:
             raise InvalidRequestError(
-                f"input_ids: found {min(prompt_ids)} to {max(prompt_ids)}, "
+                f"{INPUT_IDS}: found {min(prompt_ids)} to {max(prompt_ids)}, "
                 f"the model knows 0 to {self._vocabulary - 1}"
             )
         if length <= head or list(prompt_ids[:head]) != self._head_ids:
@@ -198,7 +201,7 @@ class OnnxEngine(Engine[OnnxState]):
         *,
         keep: bool = True,
     ) -> LogProbs:
-        """One forward pass; adds to the cache, returns log-probabilities where wanted."""
+        """Run one forward pass; return log-probabilities at the wanted positions."""
         inputs: dict[str, npt.NDArray[Any]] = {
             INPUT_IDS: token_ids[None],
             POSITION_IDS: positions[None],
@@ -218,7 +221,7 @@ def _depths(before: _Int64Array, parents: _Int64Array) -> _Int64Array:
     """Return the depths of a call's new nodes.
 
     Args:
-        before: int64 [nodes], of those of earlier calls.
+        before: int64 [nodes], the depths of earlier calls' nodes.
         parents: int64 [new].
     """
     start, depths = len(before), np.zeros(len(parents), dtype=np.int64)
@@ -226,7 +229,7 @@ def _depths(before: _Int64Array, parents: _Int64Array) -> _Int64Array:
     depths[earlier] = before[parents[earlier]] + 1
     waiting = np.flatnonzero(parents >= start)
     ready = parents < start
-    while len(waiting):  # as often as the longest chain within this call
+    while len(waiting):  # one round for each link of this call's longest chain
         places = parents[waiting] - start
         can = (places < waiting) & ready[np.minimum(places, waiting)]
         if not can.any():
@@ -238,7 +241,7 @@ def _depths(before: _Int64Array, parents: _Int64Array) -> _Int64Array:
 
 
 def _show_ancestors(mask: _Float32Array, parents: _Int64Array) -> None:
-    """Put 0 where a new node looks at itself or an ancestor.
+    """Set the mask to 0 where a new node sees itself or an ancestor.
 
     Args:
         mask: [new, nodes]; the last nodes are the new ones.
@@ -246,7 +249,7 @@ def _show_ancestors(mask: _Float32Array, parents: _Int64Array) -> None:
     """
     rows = np.arange(len(mask))
     nodes = rows + len(parents) - len(mask)
-    while len(nodes):  # as often as the deepest of them has ancestors
+    while len(nodes):  # one round for each level of the deepest node
         mask[rows, nodes] = 0
         above = parents[nodes]
         rows, nodes = rows[above != ROOT], above[above != ROOT]

@@ -1,7 +1,7 @@
-"""Forward passes of ONNX Runtime, and the keys and values that they leave.
+"""Forward passes of ONNX Runtime, on the CPU or on a GPU.
 
-On the CPU these are arrays. On a GPU they stay there: passes are bound to the device's memory, and
-a graph of one node joins what a pass adds to what was there before.
+On the CPU the KV cache is in arrays. On a GPU it stays there: passes are bound to the device's
+memory, and a graph of one node joins the cache's pieces.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Passes(Protocol):
         """Run one forward pass.
 
         Args:
-            cache: What was read before; added to in place where ``keep``.
-            inputs: The graph's, without the cache.
-            keep: Whether the pass is.
+            cache: Of the earlier passes; extended in place if ``keep``.
+            inputs: The graph's other inputs.
+            keep: Whether to add the new positions to the cache.
 
         Returns:
             float32 [wanted, vocabulary].
@@ -65,12 +65,12 @@ class HostPasses(Passes):
 
 
 class DevicePasses(Passes):
-    """Passes with the cache in the device's memory; only log-probabilities come back.
+    """Passes with the cache in the device's memory; only log-probabilities are copied back.
 
     Args:
         session: The model, on the device.
-        device: ONNX Runtime's name of it, ``cuda``.
-        provider: ONNX Runtime's execution provider for it.
+        device: ONNX Runtime's name of the device, ``cuda``.
+        provider: ONNX Runtime's execution provider for the device.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, device: str, provider: str) -> None:
@@ -113,7 +113,7 @@ class DevicePasses(Passes):
 
 
 def _join_session(kind: np.dtype[Any], provider: str) -> onnxruntime.InferenceSession:
-    """Return a graph that puts positions after positions."""
+    """Return a graph that concatenates two pieces of a cache."""
     from onnx import TensorProto, helper  # noqa: PLC0415  only a device needs it
 
     element = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.float16): TensorProto.FLOAT16}

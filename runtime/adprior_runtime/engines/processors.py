@@ -1,7 +1,7 @@
 """How many processors this process may use: its affinity and the quotas of its control groups.
 
-A machine's number of cores says neither. A container is given some of them (``cpuset``) or a share
-of their time (``docker --cpus``, a Kubernetes limit); a pool with a thread for each core of the
+That may be fewer than the machine's cores: a container has some of them (``cpuset``) or a share of
+their time (``docker --cpus``, a Kubernetes limit). A pool with a thread for each core of the
 machine then waits for itself.
 """
 
@@ -20,8 +20,8 @@ def available_processors(groups: Path = _GROUPS, membership: Path = _MEMBERSHIP)
     """Return how many threads can run at once, at least 1; a quota of 2.5 processors allows 2.
 
     Args:
-        groups: Where control groups are mounted, of version 1 or 2.
-        membership: Says which of them are this process's.
+        groups: Mount point of the control groups, version 1 or 2.
+        membership: The file that lists this process's groups.
     """
     allowed = float(len(os.sched_getaffinity(0)))
     return max(1, int(min([allowed, *_quotas(groups, membership)])))
@@ -31,14 +31,14 @@ def threads_of_each(pools: int, threads: int = 0) -> int:
     """Return the threads of each of several pools that work at the same time.
 
     Args:
-        pools: How many there are.
-        threads: Asked for explicitly; 0 shares the available processors among the pools.
+        pools: How many pools.
+        threads: The number, if set; 0 shares the available processors among the pools.
     """
     return threads or max(1, available_processors() // max(1, pools))
 
 
 def _quotas(groups: Path, membership: Path) -> Iterator[float]:
-    """Yield the quotas, in processors, of the process's groups and of those that hold them."""
+    """Yield the quotas, in processors, of the process's groups and of their ancestors."""
     try:
         lines = membership.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -53,10 +53,10 @@ def _quotas(groups: Path, membership: Path) -> Iterator[float]:
 
 
 def _up(mount: Path, path: str, read: Callable[[Path], float | None]) -> Iterator[float]:
-    """Yield the quotas of a group and of all above it.
+    """Yield the quotas of a group and its ancestors.
 
-    In a container the path may be the host's, of which the mount shows the last part alone, or
-    nothing: what is not there is passed over.
+    In a container the path may be the host's, of which the mount shows the last part or nothing:
+    missing directories are skipped.
     """
     group = mount / path.lstrip("/")
     for directory in (group, *group.parents):
