@@ -1,7 +1,7 @@
-"""Candidates scored along the tree that a search has grown: exactly where the budget reaches.
+"""Candidates scored on the tree of a search: exactly, as long as the token budget lasts.
 
-Every other candidate has a bound all the same: the sum of its names found and of the open prefixes
-that its other names go through.
+All others have a bound: the sum of their names that were found, and of the open prefixes of their
+other names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class CandidateScores:
     """Log-probabilities of candidates.
 
     Attributes:
-        log_probs: float64 [candidates], an upper bound where not exact.
+        log_probs: float64 [candidates], an upper bound if not exact.
         exact: bool [candidates].
         extended_tokens: Tokens that went through the model for them.
     """
@@ -38,16 +38,16 @@ class CandidateScores:
 def score_candidates(
     tree: SearchTree, trie: Trie, rows: Int64Array, token_budget: int
 ) -> CandidateScores:
-    """Score candidates, the highest bounds first, as far as the budget goes.
+    """Score candidates, the highest bounds first, until the budget is spent.
 
-    One that costs more than is left keeps its bound, and so does one with a name that no single
-    pass can hold; cheaper ones after it are scored all the same.
+    A candidate keeps its bound if it costs more than the rest of the budget, or if a name of it is
+    longer than a pass. Cheaper candidates after it are still scored.
 
     Args:
-        tree: Of a search; left as it was.
+        tree: A search's; it does not change.
         trie: The catalogue's names.
-        rows: int64 [candidates], rows of the catalogue, different.
-        token_budget: Tokens to put through the model at most.
+        rows: int64 [candidates], distinct rows of the catalogue.
+        token_budget: Most tokens to put through the model.
     """
     leaves, owners = trie.leaves_of(rows)
     lineage = trie.ancestors(leaves)
@@ -59,7 +59,7 @@ def score_candidates(
     prices = np.where(missing > pass_tokens, np.inf, missing)
     chosen = _affordable(owners, resolved, bounds, prices, token_budget)
     extended = 0
-    # Neighbours in the trie share a pass, and what they have in common.
+    # Neighbours in the trie share a pass, and their common prefixes.
     in_order = chosen[np.lexsort(lineage[chosen].T[::-1])]
     for part in _passes(in_order, missing, pass_tokens):
         log_probs[part], tokens = tree.score_paths(lineage[part], fronts[part], front_scores[part])
@@ -77,11 +77,11 @@ def _bounds(
     fronts: Int64Array,
     front_scores: _Float64Array,
 ) -> _Float64Array:
-    """Return the log of the sum of each candidate's names, and of prefixes that hide the others.
+    """Return the log of the sum of each candidate's names, and of the open prefixes of the others.
 
-    Every candidate has a name, and its names come one after another.
+    Every candidate has a name, and its names are neighbours in the arrays.
     """
-    # A prefix that hides two names of one candidate counts once.
+    # An open prefix of two names of one candidate counts once.
     order = np.lexsort((fronts, resolved, owners))
     again = np.zeros(len(order), dtype=np.bool_)
     same = (owners[order][1:] == owners[order][:-1]) & (fronts[order][1:] == fronts[order][:-1])
@@ -98,7 +98,7 @@ def _affordable(
     prices: _Float64Array,
     token_budget: int,
 ) -> Int64Array:
-    """Return the leaves to score, as positions: whole candidates, the highest bounds first."""
+    """Return positions of the leaves to score: all of a candidate's, the highest bounds first."""
     costs = np.bincount(owners, weights=prices, minlength=len(bounds))
     affordable = np.zeros(len(bounds), dtype=np.bool_)
     left = float(token_budget)
@@ -110,7 +110,7 @@ def _affordable(
 
 
 def _passes(leaves: Int64Array, missing: Int64Array, pass_tokens: int) -> Iterator[Int64Array]:
-    """Cut leaves into passes of at most ``pass_tokens``, none of which lacks more."""
+    """Split leaves into passes that need at most ``pass_tokens`` tokens each."""
     ends = np.cumsum(missing[leaves])
     start = 0
     while start < len(leaves):

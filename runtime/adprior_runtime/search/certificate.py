@@ -1,14 +1,15 @@
-"""How a search stands: who leads, whether that is proved, and what to expand to prove it.
+"""The certificate: who leads a search, whether that is proved, and what to expand to prove it.
 
 Let Q be the probabilities of the open prefixes, which are disjoint. For advertiser a, L(a) is the
-sum of its names found and m(a) how many of its names are not; its true probability is at most
-U(a) = L(a) + the sum of the m(a) largest of Q. The K advertisers of largest L are proved to be the
-K most probable when all their names are found and the least of their log L exceeds every other
-log U by more than the margin of `adprior_runtime.search.rounding`: a smaller difference may be the
-arithmetic's own. An advertiser not met has L = 0 and at most as many names as any.
+sum of its names that were found, and m(a) the number of its other names. Its true probability is at
+most U(a) = L(a) + the sum of the m(a) largest of Q. An advertiser without a found name has L = 0,
+and m is the largest number of names of any advertiser.
 
-All of it is kept in logs, so that names of a probability below what a double can hold are told
-apart like others.
+The K advertisers of largest L are proved to be the K most probable if all their names are found and
+their smallest log L exceeds every other log U by more than the margin of
+`adprior_runtime.search.rounding`; a smaller difference may come from rounding.
+
+All values are logs, so that probabilities below what a double can hold are still ordered.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _Float64Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Table:
-    """Advertisers met: rows, log L, m, the positions of the leaders and of the others, and K."""
+    """Advertisers with a found name: rows, log L, m, positions of leaders and of others, and K."""
 
     rows: Int64Array
     lower: _Float64Array
@@ -39,18 +40,18 @@ class _Table:
 
     @property
     def threshold(self) -> float:
-        """The least log L of the leaders, -inf while there are too few."""
+        """The smallest log L of the leaders, -inf while there are fewer than K."""
         return float(self.lower[self.leaders[-1]]) if len(self.leaders) == self.wanted else -np.inf
 
 
 class Standing:
-    """Judges one search's tree against the K advertisers wanted of it.
+    """Judges one search's tree: whether its K leading advertisers are proved.
 
     Args:
         trie: The catalogue's names.
-        excluded_rows: Advertisers that must not come out.
-        top_k: How many are wanted.
-        margin_nats: The least difference that proves an order.
+        excluded_rows: The request's exclusions.
+        top_k: K.
+        margin_nats: The smallest difference that proves an order.
     """
 
     def __init__(
@@ -63,13 +64,13 @@ class Standing:
         self._latest: tuple[int, _Table] | None = None
 
     def threshold(self, tree: SearchTree) -> float:
-        """Return the log-probability that a prefix must exceed to matter, -inf if any may."""
+        """Return the log-probability that a prefix must exceed to matter; -inf if all matter."""
         if len(tree.found_leaves) < self._wanted:
             return -np.inf
         return self._bar(self._table(tree))
 
     def is_exact(self, tree: SearchTree) -> bool:
-        """Tell whether the leaders are proved to be the most probable, with all their names."""
+        """Return whether the leaders are proved to be the most probable, with all their names."""
         table = self._table(tree)
         if len(table.leaders) < self._wanted or table.unresolved[table.leaders].any():
             return False
@@ -78,11 +79,10 @@ class Standing:
         return self._bar(table) > self._highest_bound(tree, table)
 
     def is_tied(self, tree: SearchTree) -> bool:
-        """Tell whether no expansion can prove anything any more.
+        """Return whether no expansion can complete the proof.
 
-        The leaders are settled, since all their names are found and no other can pass the least of
-        them, but what is found of another comes so close that the difference may be the
-        arithmetic's.
+        All names of the leaders are found and no other advertiser can pass them, but the found
+        names of another come so close that the difference may be due to rounding.
         """
         table = self._table(tree)
         if len(table.leaders) < self._wanted or table.unresolved[table.leaders].any():
@@ -94,8 +94,8 @@ class Standing:
     def choose(self, tree: SearchTree, count: int) -> Int64Array:
         """Return open prefixes to expand next, as positions in ``tree.open_nodes``.
 
-        They are the most probable ones, as many as stand in the way of the proof, and those that
-        names not found of leaders and of contenders go through; at most ``count``.
+        These are the most probable ones, as many as prevent the proof, and those of the missing
+        names of leaders and contenders; at most ``count``.
         """
         table = self._table(tree)
         most = self._trie.most_paths
@@ -104,19 +104,19 @@ class Standing:
         top = top[np.argsort(-tree.open_scores[top], kind="stable")]
         top = top[tree.open_scores[top] > -np.inf]
         scores = tree.open_scores[top]
-        # Relative to the largest: what vanishes beside it vanishes from the sums too.
+        # Relative to the largest, so that it does not underflow.
         largest = np.append(np.exp(scores - scores[:1]), np.zeros(most))
         bar = np.exp(np.minimum(self._bar(table) - scores[:1], 1.0 + np.log(most)))
         windows = np.cumsum(largest) - np.append(np.zeros(most), np.cumsum(largest)[:-most])
-        in_the_way = int((windows[most - 1 : most - 1 + len(top)] >= bar).sum())
-        chosen = top[: min(in_the_way, count)]
+        preventing = int((windows[most - 1 : most - 1 + len(top)] >= bar).sum())
+        chosen = top[: min(preventing, count)]
         if most > 1:
             extra = np.setdiff1d(self._of_contenders(tree, table), chosen)
             chosen = np.concatenate([chosen, extra])[:count]
         return chosen
 
     def _of_contenders(self, tree: SearchTree, table: _Table) -> Int64Array:
-        """Return the open prefixes of the names not found of leaders and of those near them."""
+        """Return the open prefixes of missing names of the leaders and of advertisers near them."""
         sums = self._largest_sums(tree)
         upper = np.logaddexp(table.lower, sums[table.unresolved])
         near = upper >= self._bar(table)
@@ -127,18 +127,18 @@ class Standing:
         return np.flatnonzero(np.isin(tree.open_nodes, fronts) & (tree.open_scores > -np.inf))
 
     def _bar(self, table: _Table) -> float:
-        """Return what all others must stay below to prove that the leaders lead."""
+        """Return the log-probability below which all others must be for the proof."""
         return provable_below(table.threshold, self._margin)
 
     def _highest_bound(self, tree: SearchTree, table: _Table) -> float:
-        """Return the largest log U of those that do not lead, -inf where nobody else is."""
+        """Return the largest log U of the other advertisers, -inf if there are none."""
         sums = self._largest_sums(tree)
         upper = np.logaddexp(table.lower[table.others], sums[table.unresolved[table.others]])
         highest = float(upper.max(initial=-np.inf))
         return max(highest, float(sums[-1])) if len(table.rows) < self._eligible else highest
 
     def _table(self, tree: SearchTree) -> _Table:
-        """Return what was met, which only an expansion changes."""
+        """Return the table, made anew after an expansion."""
         if self._latest is None or self._latest[0] != tree.extended_tokens:
             self._latest = tree.extended_tokens, self._new_table(tree)
         return self._latest[1]
@@ -158,7 +158,7 @@ class Standing:
         )
 
     def _largest_sums(self, tree: SearchTree) -> _Float64Array:
-        """Return logs of the sums of the 0, 1 ... largest of Q, up to the most names anyone has."""
+        """Return logs of the sums of the 0, 1 ... largest of Q, up to the largest m."""
         largest = np.full(self._trie.most_paths + 1, -np.inf)
         found = -np.sort(-tree.largest_open(self._trie.most_paths))
         largest[1 : 1 + len(found)] = found

@@ -7,11 +7,10 @@ import numpy.typing as npt
 
 
 def positions_of_largest(values: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
-    """Return where the ``count`` largest values are, or all where there are fewer, in no order.
+    """Return the positions of the ``count`` largest values, or of all if fewer, in no order.
 
-    The values are dealt into ``count`` hands, and the worst of the hands' bests is a bar that so
-    many values reach, one of each hand at least. What lies below it is none of the largest: few
-    are left to be partitioned.
+    Split the values into ``count`` groups. The smallest of the groups' maxima is a bar that at
+    least ``count`` values reach, one of each group. Only these few need to be partitioned.
     """
     if len(values) <= count:
         return np.arange(len(values))

@@ -1,8 +1,8 @@
-"""One user's passes through the language model: cut to size, checked, and most of them forgotten.
+"""One user's passes through the language model: bounded in size, and checked.
 
-A pass gives the whole vocabulary's log-probabilities after each of its tokens. The search needs
-those of the trie's continuations only; they are gathered here, and the rest is let go before the
-next pass begins.
+A pass returns the log-probabilities of the whole vocabulary after each of its tokens. The search
+needs those of the trie's continuations only: they are gathered here, and the rest is released
+before the next pass.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _Int64Array = npt.NDArray[np.int64]
 _Float64Array = npt.NDArray[np.float64]
 
 LEAST_LOG_PROB: Final = -1e5
-"""The log-probability of a token that has less, or none. The probability stays what it was, 0 in
-double precision, and sums over a path stay finite, so that -inf is free to mean "not open"."""
+"""Lower log-probabilities are raised to this. The probability is 0 in double precision either way,
+and sums over a path stay finite, so that -inf can mean "not open"."""
 
 
 class ForwardPasses:
-    """Runs an engine below one prompt; what ``before_pass`` raises ends the search.
+    """Runs an engine below one prompt.
 
     Args:
         engine: The language model.
-        state: What `Engine.prefill` gave for the prompt.
-        before_pass: Called before each forward pass.
+        state: From `Engine.prefill`.
+        before_pass: Called before each forward pass; an exception ends the search.
     """
 
     def __init__(self, engine: Engine[Any], state: Any, before_pass: Callable[[], None]) -> None:
@@ -39,7 +39,7 @@ class ForwardPasses:
 
     @property
     def most_tokens(self) -> int:
-        """How many tokens the next pass may hold."""
+        """How many tokens the next pass may have."""
         return self._engine.most_tokens(self._state)
 
     def extend(
@@ -49,7 +49,7 @@ class ForwardPasses:
         rows: _Int64Array,
         next_tokens: _Int32Array,
     ) -> _Float64Array:
-        """Append tokens to nodes, in as few passes as hold them.
+        """Append tokens to nodes, in as few passes as possible.
 
         Args:
             token_ids: int32 [n], one for each new node.
@@ -79,10 +79,10 @@ class ForwardPasses:
         rows: _Int64Array,
         next_tokens: _Int32Array,
     ) -> _Float64Array:
-        """Do as `extend` does, in one pass, and leave no new nodes behind.
+        """Do as `extend` does, in one pass, without keeping the new nodes.
 
         Raises:
-            ValueError: There are more tokens than a pass may hold.
+            ValueError: There are more tokens than a pass may have.
         """
         if len(token_ids) > self.most_tokens:
             raise ValueError(f"try_out: {len(token_ids)} tokens, a pass holds {self.most_tokens}")
@@ -99,18 +99,18 @@ class ForwardPasses:
     ) -> _Float64Array:
         self._before_pass()
         log_probs = self._engine.extend(self._state, token_ids, parents, keep=keep)
-        # One index into the flat matrix instead of two: half the time.
+        # One index into the flat matrix takes half the time of two.
         return checked_log_probs(log_probs.ravel()[rows * log_probs.shape[1] + next_tokens])
 
 
 def checked_log_probs(log_probs: LogProbs) -> _Float64Array:
-    """Return log-probabilities that can be added up.
+    """Return log-probabilities as finite numbers in double precision.
 
     Raises:
         ModelOutputError: One is NaN or +inf.
     """
     floored = np.maximum(log_probs, np.float32(LEAST_LOG_PROB))
-    if not floored.max(initial=-np.inf) < np.inf:  # written so that NaN, which wins, fails
+    if not floored.max(initial=-np.inf) < np.inf:  # written so that NaN fails
         count = np.count_nonzero(~(log_probs < np.inf))
         raise ModelOutputError(
             f"the language model's log-probabilities: found NaN or +inf in {count} of "

@@ -1,20 +1,20 @@
-"""How far apart two log-probabilities must lie before their order is believed.
+"""The margin: how far apart two log-probabilities must be to prove their order.
 
-An engine computes every log-probability with an error of its arithmetic. Let E be the largest
-error of one token's, in nats, which the build measures and the manifest tells. A name of n tokens
-adds up n of them, largely independent, so that the difference of two names of at most D tokens is
-off by about E times the root of 2 D at worst. The margin is twice that::
+Every log-probability of an engine has a rounding error. Let E be the largest error of one token's,
+in nats, which the build measures and the manifest records. A name of n tokens sums n largely
+independent errors, so that the difference of two names of at most D tokens has an error of about E
+times the root of 2 D at worst. The margin is twice that::
 
     margin = 2 E sqrt(2 D)  nats
 
-An engine gives log-probabilities to the decoder in single precision, which moves two of them apart
-by up to `_WIRE_ROUNDING` of their size. The margin of a proof allows for that too.
+Log-probabilities travel to the decoder in single precision, which changes the difference of two by
+up to `_WIRE_ROUNDING` of their size. A proof allows for that too (`provable_below`).
 
-E goes with the size of the logits and the unit roundoff u (2^-24 in single precision, 2^-11 in
-half). Random Llamas of width 32 to 384, 2 to 16 layers and logits that span S = 3 to 43 nats, held
-against double precision, gave E = 8 to 70 u S in single precision and 2 to 39 u S in half. The
-worst difference of two names of 6 tokens was 1.3 to 2.6 E among 18,000 pairs of each: the formula
-allows 6.9 E.
+E is proportional to the size of the logits and to the unit roundoff u (2^-24 in single precision,
+2^-11 in half). Random Llamas of width 32 to 384, 2 to 16 layers and logits that span S = 3 to 43
+nats, compared with double precision, had E = 8 to 70 u S in single precision and 2 to 39 u S in
+half. The worst difference of two names of 6 tokens was 1.3 to 2.6 E among 18,000 pairs of each
+model: the formula allows 6.9 E.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from adprior_runtime.bundle import Manifest
 from adprior_runtime.errors import ArtefactError
 
 _LEAST_ERRORS: Final = {"fp32": 1e-5, "fp16-weights": 1e-5, "fp16": 5e-3}
-"""E is never taken for smaller, whatever few prompts have shown."""
+"""Lower bounds on E, whatever the measurement on a few prompts gives."""
 
 _WIRE_ROUNDING: Final = 2.0**-23
 
 _UNMEASURED_ERROR: Final = 3e-5
-"""E of a bundle that does not tell it: what the shipped one, whose logits span 29 nats, showed
-against its graph in double precision on 40 users' prompts (2.9e-5; 8e-6 at names' first tokens)."""
+"""E of a bundle without a measurement: that of the shipped one, whose logits span 29 nats, against
+its graph in double precision on 40 users' prompts (2.9e-5; 8e-6 at names' first tokens)."""
 
 _HALF_ARITHMETIC: Final = 2.5
-"""What a CPU shows of a graph in half precision is little more than its rounded weights, because
-ONNX Runtime computes it in single. These alone made 0.4 to 0.7 of the whole error."""
+"""On a CPU, a graph in half precision shows little more than its rounded weights, because ONNX
+Runtime computes in single precision. The weights alone made 0.4 to 0.7 of the whole error."""
 
 
 def error_of_graph(measured: float, precision: str) -> float:
     """Return E of a graph, for its manifest.
 
     Args:
-        measured: Largest difference in log-probability from the checkpoint, found on a CPU.
-        precision: Of the graph, one of `adprior_build.repository.onnx_export.PRECISIONS`.
+        measured: Largest difference in log-probability from the checkpoint, on a CPU.
+        precision: The graph's, one of `adprior_build.repository.onnx_export.PRECISIONS`.
     """
     whole = measured * _HALF_ARITHMETIC if precision == "fp16" else measured
     error = max(whole, _LEAST_ERRORS[precision])
-    # One digit, rounded up: machines that differ in the last bits make the same bundle.
+    # One digit, rounded up: machines with different last bits make the same bundle.
     digit = 10.0 ** math.floor(math.log10(error))
     return float(f"{math.ceil(error / digit - 1e-9) * digit:.0e}")
 
@@ -64,15 +64,15 @@ def provable_below(log_prob: float, margin: float) -> float:
 
 
 def margin_nats(manifest: Manifest) -> float:
-    """Return the least difference of two advertisers' log-probabilities that proves their order."""
+    """Return the smallest difference of two log-probabilities that proves their order."""
     return _margin(manifest.log_prob_error or _UNMEASURED_ERROR, manifest.longest_name_tokens)
 
 
 def require_error(manifest: Manifest, *, is_half: bool) -> None:
-    """Refuse a graph in half precision of which nobody has measured the error.
+    """Refuse a graph in half precision whose error was not measured.
 
     Raises:
-        ArtefactError: The manifest tells less than half precision can have.
+        ArtefactError: The manifest records less than half precision can have.
     """
     if is_half and manifest.log_prob_error < _LEAST_ERRORS["fp16"]:
         raise ArtefactError(

@@ -1,18 +1,17 @@
-"""Trie search: the most probable advertisers, with a proof of what was not looked at.
+"""Trie search: the most probable advertisers, and a bound on everything else.
 
-Only names of the catalogue can come out. Scores are sums of the model's own log-softmax along the
-canonical tokens, terminator included: no length normalisation, no renormalisation over the tokens
-that the trie allows.
+Only names of the catalogue are found. A score is the sum of the model's log-softmax along the
+name's canonical tokens, terminator included, with no length normalisation and no renormalisation
+over the trie's continuations.
 
-Two modes. `beam` expands the ``width`` most probable prefixes of each depth, or a quarter more
-where it looks ahead (see `SearchTree.expand`). `exact` does that first, whatever its budget, and
-goes on in rounds, most probable prefixes first, until the certificate (`certificate.py`) holds or a
-budget of tokens is spent. Either way, what was met and not expanded is the frontier.
+There are two modes. `beam` expands the ``width`` most probable prefixes of each depth, or up to a
+quarter more where it looks ahead (see `SearchTree.expand`). `exact` does that first, and then
+expands the most probable prefixes in rounds until the certificate holds
+(`adprior_runtime.search.certificate`) or the token budget is spent. The prefixes that were scored
+and not expanded are the frontier.
 
-Where names of one advertiser fill the beam, fewer advertisers than wanted may be found, unless the
-certificate holds.
-
-The search knows engines by `prefill` and `extend` only.
+If names of one advertiser fill the beam, the search may find fewer advertisers than wanted, unless
+the certificate holds.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _Float64Array = npt.NDArray[np.float64]
 
 
 class SearchMode(StrEnum):
-    """How far a search goes."""
+    """When a search stops."""
 
     BEAM = "beam"
     EXACT = "exact"
@@ -48,14 +47,14 @@ class SearchMode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
-    """How to search; set by the bundle.
+    """How to search; the bundle's settings.
 
     Attributes:
         mode: See the module.
-        width: Prefixes of one depth, or of one round, that are expanded.
-        token_budget: In exact mode, no round after the beam once so many tokens have been extended.
+        width: Prefixes that are expanded at one depth, or in one round.
+        token_budget: Tokens after which an exact search begins no further round.
         candidate_token_budget: Tokens that scoring candidates may extend.
-        margin_nats: The least difference of log-probabilities that proves an order, see
+        margin_nats: The smallest difference of log-probabilities that proves an order, see
             `adprior_runtime.search.rounding`.
     """
 
@@ -67,10 +66,10 @@ class SearchSettings:
 
     @classmethod
     def of(cls, manifest: Manifest) -> SearchSettings:
-        """Return what a bundle says.
+        """Return a bundle's settings.
 
         Raises:
-            ArtefactError: It names a mode that is none.
+            ArtefactError: Its search mode is unknown.
         """
         try:
             mode = SearchMode(manifest.search_mode)
@@ -87,12 +86,12 @@ class SearchSettings:
     def for_top_k(self, top_k: int, width: int | None = None) -> SearchSettings:
         """Return the settings of a search for ``top_k`` advertisers.
 
-        The beam is at least so wide, and a wider one has a larger budget in proportion: otherwise
-        it would leave nothing of it for the rounds that an exact search adds.
+        The beam is at least that wide. A wider beam has a larger budget in proportion, so that some
+        of it is left for the rounds of an exact search.
 
         Args:
             top_k: How many advertisers are wanted.
-            width: Of the beam, in place of the settings' own.
+            width: The beam's width; None takes the settings'.
         """
         wide = max(top_k, self.width if width is None else width)
         budget = self.token_budget * max(wide, self.width) // self.width
@@ -100,7 +99,7 @@ class SearchSettings:
 
 
 class SearchCancelledError(AdpriorError):
-    """The caller went away while its search ran."""
+    """The caller is gone, or its deadline has passed."""
 
     grpc_code = "CANCELLED"
 
@@ -110,10 +109,10 @@ class SearchResult:
     """What a search found.
 
     Attributes:
-        leaves: int32 [found], trie nodes of every complete name met, most probable first.
+        leaves: int32 [found], trie nodes of all names found, most probable first.
         log_probs: float64 [found].
-        frontier_log_mass: Log of the probability of the prefixes met and not expanded and of the
-            excluded names met: nothing of the catalogue lies outside ``leaves`` and this.
+        frontier_log_mass: Log of the probability of the frontier and of the excluded names found.
+            The whole catalogue is in ``leaves`` and this.
         extended_tokens: Tokens that went through the model after the prompt.
         exact: Whether the certificate holds.
     """
@@ -143,13 +142,13 @@ class TrieSearch:
         Args:
             engine: The language model.
             trie: The catalogue's names.
-            prefilled: What `Engine.prefill` gave for the prompt.
+            prefilled: From `Engine.prefill`.
             settings: How to search.
-            excluded_rows: Advertisers that must not come out.
-            is_cancelled: Asked before each forward pass.
+            excluded_rows: Advertisers to leave out.
+            is_cancelled: Called before each forward pass.
 
         Raises:
-            SearchCancelledError: ``is_cancelled`` said so, in `run` or `score`.
+            SearchCancelledError: In `run` or `score`, if ``is_cancelled`` returns True.
         """
         self._trie = trie
         self._settings = settings
@@ -159,12 +158,7 @@ class TrieSearch:
         )
 
     def run(self, top_k: int) -> SearchResult:
-        """Find the ``top_k`` most probable advertisers, or what the mode reaches of them.
-
-        Args:
-            top_k: How many are wanted; an exact search for more than there are finds all that its
-                budget reaches.
-        """
+        """Find the ``top_k`` most probable advertisers, as far as mode and budget allow."""
         tree = self._tree
         standing = Standing(self._trie, tree.excluded_rows, top_k, self._settings.margin_nats)
         self._beam(standing)
@@ -177,7 +171,7 @@ class TrieSearch:
             ):
                 left = self._settings.token_budget - tree.extended_tokens
                 chosen = standing.choose(tree, min(self._settings.width, left))
-                if len(chosen) == 0:  # nothing is left to look at
+                if len(chosen) == 0:
                     break
                 tree.expand(chosen, 0)
                 exact = standing.is_exact(tree)
@@ -193,15 +187,15 @@ class TrieSearch:
     def _beam(self, standing: Standing) -> None:
         """Expand the most probable prefixes of each depth, the shallowest first.
 
-        All that a pass has left open is of one depth, and nothing else of that depth is open or
-        expanded: the beam's next prefixes are chosen among just these.
+        The prefixes that a pass leaves open are all of one depth, and the only ones of that depth:
+        the beam's next prefixes are chosen among them.
         """
         tree, width = self._tree, self._settings.width
         first = 0
         while first < len(tree.open_nodes):
             scores = tree.open_scores[first:]
             chosen = positions_of_largest(scores, width)
-            # The others cannot be among the best any more.
+            # Prefixes below the threshold cannot be among the best.
             chosen = chosen[scores[chosen] > standing.threshold(tree)]
             if len(chosen) == 0:
                 return
@@ -209,14 +203,11 @@ class TrieSearch:
             tree.expand(chosen, width)
 
     def score(self, rows: npt.ArrayLike, *, token_budget: int | None = None) -> CandidateScores:
-        """Score candidates exactly, the highest bounds first, as far as the budget goes.
+        """Score candidates, see `score_candidates`; the search does not change.
 
         Args:
-            rows: [candidates], rows of the catalogue, different.
+            rows: [candidates], distinct rows of the catalogue.
             token_budget: Tokens to extend; None takes the settings'.
-
-        Returns:
-            Scores that do not depend on one another, and leave the search as it was.
         """
         return score_candidates(
             self._tree,
@@ -228,13 +219,13 @@ class TrieSearch:
     def score_ids(
         self, advertisers: Advertisers, candidate_ids: npt.NDArray[np.int64]
     ) -> CandidateScores:
-        """Score candidates by id, as `score` does; the same one may come several times.
+        """Score candidates by id, as `score` does.
 
-        One off the catalogue has no chance, and that is not exact.
+        A candidate off the catalogue has the log-probability -inf, not exact.
 
         Args:
             advertisers: The catalogue.
-            candidate_ids: int64 [candidates].
+            candidate_ids: int64 [candidates]; an id may be repeated.
         """
         rows = advertisers.rows_of(candidate_ids)
         known = rows >= 0

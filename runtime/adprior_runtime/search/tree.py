@@ -1,8 +1,8 @@
-"""What one search has met of the trie: prefixes expanded, prefixes open, complete names found.
+"""The part of the trie that one search has reached: expanded and open prefixes, found names.
 
-A prefix is *expanded* when its token has gone through the model, so that its children have scores;
-*open* when it has a score and has not been expanded. Open prefixes, found and excluded names are
-disjoint, and nothing of the catalogue lies outside them.
+A prefix is *expanded* if its token has gone through the model, so that its children have scores. It
+is *open* if it has a score and is not expanded. Open prefixes, found names and excluded names are
+disjoint, and together they cover the catalogue.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Prefilled = tuple[Any, LogProbs]
 
 
 class SearchTree:
-    """Grows by `expand`; everything else only looks.
+    """Grows by `expand` only.
 
     Attributes:
-        excluded_rows: int64, rising, advertisers that must not come out.
-        open_nodes: int64 [met], trie nodes of the prefixes met.
-        open_scores: float64 [met], their log-probabilities, -inf once expanded.
-        found_leaves, found_scores: int64 and float64 [found], of names that are not excluded.
-        expanded_nodes: int64 [expanded]; the position is the engine's number of the node.
+        excluded_rows: int64, rising, the request's exclusions.
+        open_nodes: int64 [scored], trie nodes of the prefixes with a score.
+        open_scores: float64 [scored], their log-probabilities, -inf once expanded.
+        found_leaves, found_scores: int64 and float64 [found], names that are not excluded.
+        expanded_nodes: int64 [expanded]; a position is the engine's number of the node.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class SearchTree:
         Args:
             engine: The language model.
             trie: The catalogue's names.
-            prefilled: What `Engine.prefill` gave for the prompt.
-            excluded_rows: Advertisers that must not come out, rising.
-            before_pass: Called before each forward pass; what it raises ends the search.
+            prefilled: From `Engine.prefill`.
+            excluded_rows: Advertisers to leave out, rising.
+            before_pass: Called before each forward pass; an exception ends the search.
         """
         self._trie = trie
         state, log_probs = prefilled
@@ -70,7 +70,7 @@ class SearchTree:
 
     @property
     def pass_tokens(self) -> int:
-        """How many tokens `score_paths` may put through the model at once."""
+        """Most tokens of one call of `score_paths`."""
         return self._passes.most_tokens
 
     def largest_open(self, count: int) -> _Float64Array:
@@ -81,7 +81,7 @@ class SearchTree:
         return scores[scores > -np.inf]
 
     def log_mass_outside(self) -> float:
-        """Return the log of the probability of all that is neither expanded nor found."""
+        """Return the log of the probability of open prefixes and excluded names."""
         outside = np.concatenate([self.open_scores, self._excluded_scores])
         highest = outside.max(initial=-np.inf)
         if highest == -np.inf:
@@ -89,16 +89,16 @@ class SearchTree:
         return float(highest + np.log(np.exp(outside - highest).sum()))
 
     def expand(self, chosen: Int64Array, width: int) -> None:
-        """Put open prefixes through the model.
+        """Put open prefixes through the model, with the levels below while these are small.
 
-        The same passes take what lies below them, depth by depth, as long as a depth holds at most
-        a quarter more than ``width`` prefixes: a beam of that width would expand almost all of them
-        anyway, and a longer pass costs less than another one. A depth goes as a whole or not at
-        all, so prefixes of one depth leave open prefixes of one depth, the last in `open_nodes`.
+        A level is included if it has at most a quarter more than ``width`` prefixes: a beam of that
+        width would expand almost all of them anyway, and a longer pass costs less than another one.
+        Levels are included whole, so prefixes of one depth leave open prefixes of one depth, which
+        come last in `open_nodes`.
 
         Args:
             chosen: Positions in `open_nodes`.
-            width: Of the beam; 0 takes nothing below.
+            width: The beam's; 0 includes no further level.
         """
         first = len(self.expanded_nodes)
         levels = [_Level(self.open_nodes[chosen], first, self._trie, self._dead)]
@@ -124,12 +124,12 @@ class SearchTree:
     def _take_in(
         self, levels: Sequence[_Level], scores: _Float64Array, log_probs: _Float64Array
     ) -> None:
-        """Sort what a pass has given scores to: names found or excluded, and open prefixes.
+        """Add the children that a pass has scored: found names, excluded names, open prefixes.
 
         Args:
-            levels: The pass; each one's nodes are the inner children of the one before.
-            scores: Of the nodes of the first.
-            log_probs: float64, of all levels' children after their parents.
+            levels: The pass's; the nodes of each are the inner children of the one before.
+            scores: Scores of the first level's nodes.
+            log_probs: float64, log-probabilities of all levels' children after their parents.
         """
         found, found_scores = [self.found_leaves], [self.found_scores]
         excluded, excluded_scores = [self._excluded_nodes], [self._excluded_scores]
@@ -154,40 +154,39 @@ class SearchTree:
         self._open_parents = np.concatenate([self._open_parents, parents])
 
     def resolved(self, leaves: Int64Array) -> tuple[_BoolArray, _Float64Array]:
-        """Return which leaves have been met, and their log-probabilities (-inf of the others)."""
-        nodes, scores = self._met()
-        places, is_met = _find(nodes, leaves)
-        return is_met, np.where(is_met, scores[places], -np.inf)
+        """Return which leaves have scores, and their log-probabilities (-inf of the others)."""
+        nodes, scores = self._unexpanded()
+        places, has_score = _find(nodes, leaves)
+        return has_score, np.where(has_score, scores[places], -np.inf)
 
     def fronts(self, lineage: Int64Array) -> tuple[Int64Array, _Float64Array]:
-        """Return where each path leaves what has been expanded.
+        """Return the first node of each path that is not expanded.
 
         Args:
             lineage: int64 [n, deepest], the nodes down to each leaf, as `Trie.ancestors` gives.
 
         Returns:
-            The open prefix that a path goes through, or its leaf, int64 [n], and the
-            log-probability of that, float64 [n].
+            The path's open prefix, or its leaf, int64 [n], and its log-probability, float64 [n].
         """
         expanded = (lineage == 0) | np.isin(lineage, self.expanded_nodes)
         fronts = lineage[np.arange(len(lineage)), (~expanded).argmax(axis=1)]
-        nodes, scores = self._met()
+        nodes, scores = self._unexpanded()
         return fronts, scores[_find(nodes, fronts)[0]]
 
     def score_paths(
         self, lineage: Int64Array, fronts: Int64Array, front_scores: _Float64Array
     ) -> tuple[_Float64Array, int]:
-        """Return the log-probabilities of whole names, in one pass of which nothing is kept.
+        """Return the log-probabilities of whole names, in one pass that the tree does not keep.
 
         Args:
             lineage: int64 [n, deepest], the nodes down to each leaf, as `Trie.ancestors` gives.
-            fronts: int64 [n], as `fronts` gives; none is a leaf.
-            front_scores: float64 [n], likewise.
+            fronts: int64 [n], from `fronts`; none is a leaf.
+            front_scores: float64 [n], from `fronts`.
 
         Returns:
             float64 [n], and how many tokens went through the model.
         """
-        # Nodes are numbered breadth-first: what lies below a front has a higher number.
+        # Nodes are numbered breadth-first: those below a front have higher numbers.
         is_missing = lineage[:, :-1] >= fronts[:, None]
         nodes, rows = np.unique(lineage[:, :-1][is_missing], return_inverse=True)
         above = self._trie.parents(nodes)
@@ -204,15 +203,15 @@ class SearchTree:
         return front_scores + steps.sum(axis=1), len(nodes)
 
     def _numbers(self, nodes: Int64Array) -> Int64Array:
-        """Return the engine's numbers of expanded nodes, of the root too."""
+        """Return the engine's numbers of expanded nodes or of the root."""
         order = np.argsort(self.expanded_nodes)
         numbers = np.full(len(nodes), ROOT, dtype=np.int64)
         inner = nodes > 0
         numbers[inner] = order[np.searchsorted(self.expanded_nodes, nodes[inner], sorter=order)]
         return numbers
 
-    def _met(self) -> tuple[Int64Array, _Float64Array]:
-        """Return every node with a score that is not expanded, rising, and the scores."""
+    def _unexpanded(self) -> tuple[Int64Array, _Float64Array]:
+        """Return all nodes with a score that are not expanded, rising, and their scores."""
         still = self.open_scores > -np.inf
         nodes = np.concatenate([self.open_nodes[still], self.found_leaves, self._excluded_nodes])
         scores = np.concatenate([self.open_scores[still], self.found_scores, self._excluded_scores])
@@ -220,21 +219,21 @@ class SearchTree:
         return nodes[order], scores[order]
 
     def _nodes_of_excluded_only(self) -> Int64Array:
-        """Return the trie nodes below which nothing but excluded advertisers lie, rising."""
+        """Return the trie nodes whose names all belong to excluded advertisers, rising."""
         if len(self.excluded_rows) == 0:
             return np.zeros(0, dtype=np.int64)
         return self._trie.covered(self._trie.leaves_of(self.excluded_rows)[0])
 
 
 class _Level:
-    """The prefixes of one depth of a pass, and what the trie has below them.
+    """A pass's prefixes of one depth, and their children in the trie.
 
     Attributes:
         nodes: int64 [n], trie nodes.
-        first: The engine's number of the first of them; the others follow.
-        children, of: int64 [c], and the position of each one's parent in ``nodes``.
-        leaves, dead, inner: Positions of children: whole names, those below which nothing but
-            excluded advertisers lie, and prefixes that may be expanded.
+        first: The engine's number of the first node; the others follow.
+        children, of: int64 [c], and the position of each child's parent in ``nodes``.
+        leaves, dead, inner: Positions of children: whole names, those of excluded advertisers only,
+            and prefixes that may be expanded.
     """
 
     def __init__(self, nodes: Int64Array, first: int, trie: Trie, dead: Int64Array) -> None:
@@ -252,6 +251,6 @@ class _Level:
 
 
 def _find(rising: Int64Array, wanted: Int64Array) -> tuple[Int64Array, _BoolArray]:
-    """Return where each wanted node may be among rising ones, and whether it is."""
+    """Return where each wanted node would be among rising nodes, and whether it is there."""
     places = np.minimum(np.searchsorted(rising, wanted), len(rising) - 1)
     return places, rising[places] == wanted
