@@ -40,7 +40,7 @@ def test_every_metric_is_there_from_the_start_with_all_its_series(server: Triton
             if metric.label and metric.values:
                 assert {labels[metric.label] for labels in of_name} == set(metric.values)
         assert f"# TYPE {metric.name} {metric.kind}\n" in page.text
-        assert f"# HELP {metric.name} {metric.told}\n" in page.text
+        assert f"# HELP {metric.name} {metric.description}\n" in page.text
 
 
 def test_what_dashboard_alerts_and_page_ask_of_triton_is_there(server: TritonServer) -> None:

@@ -1,17 +1,17 @@
-"""How far what is served has moved from the bundle: the population stability index (PSI).
+"""Drift: how far recent forecasts are from the bundle, as a population stability index (PSI).
 
-With p_i the share of bin i in what was shown of late and q_i its share in the reference::
+With p_i the share of bin i in recent forecasts and q_i its share in the reference::
 
     PSI = sum over i of (p_i - q_i) ln(p_i / q_i)
 
 (B. Yurdakul, "Statistical Properties of Population Stability Index", Western Michigan University,
-2018: it is Kullback and Leibler's divergence in both directions, summed.) The reference is the
-advertisers' popularity in training, cut into tenths by falling popularity. Every forecast counts
-the same, split over the bins by the probability that it shows: so a thousand of them tell much
-smaller changes from chance than sums of the probabilities do, which few sure forecasts make up.
+2018: it is the Kullback-Leibler divergence in both directions, summed.) The reference is the
+advertisers' popularity in training, in tenths by falling popularity. Every forecast has the same
+weight, split over the bins by the probabilities that it shows. Sums of the probabilities would
+mostly show a few certain forecasts, and need larger changes to stand out from chance.
 
-The level depends on the bundle: a forecast shows the probable advertisers only, which are popular
-ones, so that it is above 0 without any drift. What tells of drift is a change.
+The level depends on the bundle: a forecast shows only probable advertisers, which are popular, so
+that the index is above 0 without drift. A change of the index indicates drift.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy.typing as npt
 POPULARITY_BINS: Final = 10
 _WINDOW_FORECASTS: Final = 1000
 _PRIOR_FORECASTS: Final = 20.0
-"""The reference counts as so many forecasts: without any the index is 0."""
+"""The reference counts as this many forecasts, so that the index starts at 0."""
 
 _Float64Array = npt.NDArray[np.float64]
 
@@ -33,19 +33,19 @@ def stability_index(shown: _Float64Array, reference: _Float64Array) -> float:
     """Return the PSI of two distributions.
 
     Args:
-        shown: [bins], above 0, of any sum.
-        reference: [bins], likewise.
+        shown: [bins], positive, of any sum.
+        reference: [bins], positive, of any sum.
     """
     p, q = shown / shown.sum(), reference / reference.sum()
     return float(((p - q) * np.log(p / q)).sum())
 
 
 class PopularityBins:
-    """Each advertiser's tenth of the popularity; an advertiser with more has it to itself.
+    """Each advertiser's tenth of the popularity; one with more than a tenth has its bin alone.
 
     Attributes:
         of_row: int64 [advertisers], 0 for the most popular ones.
-        shares: float64 [`POPULARITY_BINS`], the popularity in each; 0 where there is none.
+        shares: float64 [`POPULARITY_BINS`], each bin's popularity; a bin may be empty.
     """
 
     def __init__(self, log_popularity: npt.NDArray[np.float32]) -> None:
@@ -60,20 +60,20 @@ class PopularityBins:
     def split(
         self, rows: npt.NDArray[np.int64], log_probs: npt.NDArray[np.float32]
     ) -> _Float64Array:
-        """Split a forecast over the bins by the probability shown.
+        """Split a forecast over the bins by its probabilities.
 
         Args:
             rows: [k], the advertisers' rows of the catalogue.
             log_probs: [k].
 
         Returns:
-            float64 [`POPULARITY_BINS`] of sum 1, or 0 where nothing is shown.
+            float64 [`POPULARITY_BINS`] of sum 1, or 0 if the forecast is empty.
         """
         logs = log_probs.astype(np.float64)
         highest = logs.max(initial=-np.inf)
         if highest == -np.inf:
             return np.zeros(POPULARITY_BINS)
-        # Relative to the largest: shares of probabilities that no double can hold are shares too.
+        # Relative to the largest, so that tiny probabilities do not underflow.
         shown = self._sum(self.of_row[rows], np.exp(logs - highest))
         shares: _Float64Array = shown / shown.sum()
         return shares
@@ -85,11 +85,11 @@ class PopularityBins:
 
 
 class PopularityDrift:
-    """The index over the last forecasts, older ones counting exponentially less.
+    """The index over recent forecasts, with exponentially falling weights.
 
     Args:
         shares: [bins], the reference.
-        window: After so many more forecasts one counts 1/e.
+        window: After this many further forecasts, the weight of one is 1/e.
     """
 
     def __init__(self, shares: _Float64Array, *, window: int = _WINDOW_FORECASTS) -> None:
@@ -99,9 +99,9 @@ class PopularityDrift:
         self._shown = np.zeros_like(self._reference)
 
     def add(self, shares: _Float64Array) -> None:
-        """Take one forecast, as `PopularityBins.split` gives it; it costs microseconds."""
+        """Add one forecast, from `PopularityBins.split`."""
         self._shown = self._kept * self._shown + shares[self._filled]
 
     def index(self) -> float:
-        """Return the index of the window."""
+        """Return the current index."""
         return stability_index(self._shown + _PRIOR_FORECASTS * self._reference, self._reference)

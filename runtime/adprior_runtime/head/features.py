@@ -1,9 +1,9 @@
-"""What the prior head looks at: candidates looked up in a forecast, and features made of it.
+"""The prior head's features: candidates looked up in a forecast.
 
 For candidate i of advertiser a_i, with l_i = log P(a_i | user) or its bound and pi_i = the log of
 a_i's smoothed share in training, the features are
-x_i = (l_i, l_i - pi_i, status_i, 1/rank_i, forecast entropy, missing mass): the design's "prior
-head", after the calibrated priors of arXiv 2605.27856. Serving and fitting call the same function.
+x_i = (l_i, l_i - pi_i, status_i, 1/rank_i, forecast entropy, missing mass), after the calibrated
+priors of arXiv 2605.27856. Serving and fitting call the same function.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ FEATURE_NAMES: Final = (
 """The columns of `CandidatePriors.features`."""
 
 LOG_PROB_FLOOR: Final = -30.0
-"""Log-probabilities enter the features no lower; a missing mass of 0 in FP32 bounds no lower."""
+"""Lowest log-probability of a feature, and of a bound from a missing mass that FP32 rounds to 0."""
 
 _ROUNDING: Final = 1e-4
-"""Sums of FP32 probabilities may step this far over their bound."""
+"""Sums of FP32 probabilities may exceed their bound by this much."""
 
 _Float32Array = npt.NDArray[np.float32]
 _Int64Array = npt.NDArray[np.int64]
@@ -52,12 +52,12 @@ class CandidatePriors:
     """What a forecast says about each candidate.
 
     Attributes:
-        log_probs: float32 [n], at most 0: the forecast's own value where exact, the log of the
-            missing mass where a bound, `LOG_PROB_FLOOR` off the catalogue.
+        log_probs: float32 [n], at most 0: the forecast's value if exact, the log of the missing
+            mass if a bound, `LOG_PROB_FLOOR` off the catalogue.
         statuses: uint8 [n], values of `CandidateStatus`.
         features: float32 [n, 6], columns as in `FEATURE_NAMES`, always finite, zero off the
             catalogue.
-        has_forecast: False when the forecast holds no advertiser; the head then changes nothing.
+        has_forecast: False if the forecast is empty; the head then changes nothing.
     """
 
     log_probs: _Float32Array
@@ -78,23 +78,23 @@ def candidate_priors(
     scored_log_probs: _Float32Array | None = None,
     scored_exact: npt.NDArray[np.bool_] | None = None,
 ) -> CandidatePriors:
-    """Look candidates up in a forecast; the arguments have passed `validate_head_request`.
+    """Look candidates up in a forecast; the arguments must pass `validate_head_request`.
 
-    A candidate off the catalogue stays so even where a stale forecast names it. One in the
+    A candidate off the catalogue stays so even if a stale forecast names it. A candidate of the
     catalogue that the forecast does not show has at most the missing mass.
 
     Args:
-        forecast_ids: [k], distinct, in any order: ranks come from the log-probabilities.
+        forecast_ids: [k], distinct, in any order: the log-probabilities give the ranks.
         forecast_log_probs: [k].
         missing_mass: Upper bound on the catalogue's probability that the forecast does not show.
         forecast_exact: The forecast's certificate. Without it, an advertiser of several names may
-            have more probability than is shown: its bound is that and the missing mass.
-        forecast_k: The bundle's; a longer forecast counts as one of so many.
-        candidate_ids: [n]; the same one may come several times.
+            have more probability than is shown: its bound is the shown one plus the missing mass.
+        forecast_k: The bundle's; a longer forecast is cut to this length.
+        candidate_ids: [n]; an id may be repeated.
         advertisers: The catalogue.
-        scored_log_probs: [n], each candidate's own log-probability or a bound on it, where the
-            engine has scored them; the closer of that and the forecast's counts.
-        scored_exact: [n], whether those are no bounds.
+        scored_log_probs: [n], each candidate's own log-probability or a bound on it, if the engine
+            has scored them; the closer of it and the forecast's is used.
+        scored_exact: [n], whether those are exact.
     """
     order = np.argsort(-forecast_log_probs, kind="stable")
     beyond = forecast_log_probs[order[forecast_k:]].astype(np.float64)
@@ -144,7 +144,7 @@ def validate_head_request(
     candidate_ids: _Int64Array,
     base_logits: _Float32Array,
 ) -> None:
-    """Check what a caller gives the prior head; an empty forecast and no candidates are valid.
+    """Check a request to the prior head; an empty forecast and no candidates are valid.
 
     Args:
         forecast_ids: [k].
@@ -178,12 +178,12 @@ def validate_scores(
     scored_log_probs: _Float32Array | None,
     scored_exact: npt.NDArray[np.bool_] | None,
 ) -> None:
-    """Check what an engine says of the candidates themselves; it may say nothing.
+    """Check an engine's scores of the candidates; they may be absent.
 
     Args:
         candidate_ids: [n].
         scored_log_probs: [n]; -inf is valid.
-        scored_exact: [n], there only beside ``scored_log_probs``.
+        scored_exact: [n], given if and only if ``scored_log_probs`` is.
 
     Raises:
         ModelOutputError: Naming the tensor, with what was found and what was expected.
@@ -224,7 +224,7 @@ def _check_length(
 
 
 def _ranks_in(forecast_ids: _Int64Array, wanted: _Int64Array) -> _Int64Array:
-    """Return the place of each wanted id, counted from 1, 0 where it is not there."""
+    """Return the rank of each wanted id, counted from 1; 0 if it is absent."""
     if len(forecast_ids) == 0:
         return np.zeros(len(wanted), dtype=np.int64)
     by_id = np.argsort(forecast_ids)

@@ -1,7 +1,8 @@
 """The prior head: adds a small clamped g(x) to the ranker's logits, z' = z + g(x).
 
-Without a forecast, or off the catalogue, z' = z bit for bit: the graph selects with ``Where``. The
-graph is a few nodes written by `adprior_build.head.onnx_head`; its metadata tell how it was fitted.
+Without a forecast, or off the catalogue, z' = z bit for bit. The graph is a few nodes, written by
+`adprior_build.head.onnx_head` and clamped by `adprior_build.head.clamp`; its metadata say how it
+was fitted.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from adprior_runtime.errors import ArtefactError
 from adprior_runtime.head.features import FEATURE_NAMES, CandidatePriors
 
 HEAD_INPUTS: Final = ("base_logits", "features", "statuses", "has_forecast")
-"""The graph's: float32 [n], float32 [n, 6], uint8 [n], bool [1]."""
+"""Inputs of the graph: float32 [n], float32 [n, 6], uint8 [n], bool [1]."""
 
 HEAD_OUTPUTS: Final = ("adjusted_logits", "adjustments")
-"""The graph's: float32 [n] each."""
+"""Outputs of the graph: float32 [n] each."""
 
 IDENTITY: Final = "identity"
-"""The ``kind`` of the head that a bundle has before its first fit: it changes nothing."""
+"""The ``kind`` of a bundle's head before its first fit; it changes nothing."""
 
 METADATA_KEYS: Final = (
     "kind",
@@ -37,7 +38,7 @@ METADATA_KEYS: Final = (
     "catalogue_fingerprint",
     "fitted_rows",
 )
-"""What a head's file says of itself: text, ``feature_names`` as a JSON list."""
+"""Keys of the file's metadata: text, ``feature_names`` as a JSON list."""
 
 _REMEDY: Final = "fit one on this bundle's answers (adprior fit-head)"
 
@@ -68,7 +69,7 @@ class PriorHead:
         path: The file.
 
     Raises:
-        ArtefactError: It is missing, corrupt, no prior head, or was fitted with other features.
+        ArtefactError: The file is missing, corrupt, no prior head, or fitted with other features.
     """
 
     def __init__(self, path: Path) -> None:
@@ -103,24 +104,24 @@ class PriorHead:
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """What the head says of itself, under `METADATA_KEYS`."""
+        """The file's metadata, under `METADATA_KEYS`."""
         return self._metadata
 
     @property
     def is_fitted(self) -> bool:
-        """Whether it was fitted; a fitted head may still change nothing for some candidates."""
+        """Whether it was fitted; a fitted head may still leave some candidates unchanged."""
         return str(self._metadata["kind"]) != IDENTITY
 
     @property
     def limit(self) -> float:
-        """The most that a logit may change, either way: 0 for a head that was never fitted."""
+        """The largest change of a logit, either way: 0 for a head that was never fitted."""
         return float(self._metadata["clamp"]) if self.is_fitted else 0.0
 
     def require_belongs(self, manifest: Manifest) -> None:
         """Refuse a head that was not fitted with a bundle's catalogue, forecasts and engine.
 
         Raises:
-            ArtefactError: Saying what it was fitted with and what the bundle has.
+            ArtefactError: The head was fitted with something else than the bundle has.
         """
         fitted = self._metadata
         if fitted["catalogue_fingerprint"] not in manifest.catalogue_lineage:
@@ -139,7 +140,7 @@ class PriorHead:
     def adjust(self, base_logits: npt.NDArray[np.float32], priors: CandidatePriors) -> Adjusted:
         """Return z' = z + clip(g(x), -clamp, clamp), and z itself where there is no prior.
 
-        Each candidate's answer is independent of the others beside it.
+        Each candidate's result is independent of the others.
 
         Args:
             base_logits: [n], finite.

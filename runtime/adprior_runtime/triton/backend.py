@@ -1,6 +1,6 @@
-"""What the four Python models share; the only importer of `triton_python_backend_utils`.
+"""The base of the four Python models; the only importer of `triton_python_backend_utils`.
 
-A request is answered by itself: what one gets wrong never touches another of its batch.
+Each request is answered alone: an error in one does not affect others of its batch.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _DTYPES = {
     "INT64": np.int64,
     "FP32": np.float32,
 }
-# Names, not values: Triton fills its module in after it has imported the models.
+# Names, not values: Triton completes its module after it has imported the models.
 _CODES = {
     "INVALID_ARGUMENT": "INVALID_ARG",
     "FAILED_PRECONDITION": "UNAVAILABLE",
@@ -55,10 +55,10 @@ _log = logging.getLogger("adprior")
 
 
 def _is_over(request: Any, began: float) -> Callable[[], bool]:
-    """Return a function that tells whether nobody waits for a request any more.
+    """Return a function that returns whether a request is cancelled or past its deadline.
 
-    Triton tells a step of an ensemble of a cancellation only when it ends. So clients send their
-    deadline along, as the request's timeout, which the steps of an ensemble are given too.
+    An ensemble's step learns of a cancellation only when it ends. So clients send their deadline as
+    the request's timeout, which Triton passes on to the steps.
     """
     timeout_us = request.timeout()
     deadline = began + timeout_us / 1e6 if timeout_us else float("inf")
@@ -68,9 +68,10 @@ def _is_over(request: Any, began: float) -> Callable[[], bool]:
 def _register(
     name: str, instance: str, bundle_id: str
 ) -> tuple[dict[str, Any], dict[Series, Sink]]:
-    """Register a model's metrics with the server; return families, which outlive them, and series.
+    """Register a model's metrics with the server; return families and series.
 
-    A server that takes none (``--allow-metrics=false``) serves all the same.
+    The families must outlive the series. Without metrics (``--allow-metrics=false``) the model
+    serves all the same.
     """
     families: dict[str, Any] = {}
     sinks: dict[Series, Sink] = {}
@@ -78,7 +79,7 @@ def _register(
     try:
         for metric in metrics_of(name):
             kind = getattr(pb.MetricFamily, metric.kind.name)
-            family = pb.MetricFamily(name=metric.name, description=metric.told, kind=kind)
+            family = pb.MetricFamily(name=metric.name, description=metric.description, kind=kind)
             families[metric.name] = family
             buckets = {"buckets": list(metric.buckets)} if metric.buckets else {}
             for value in metric.values or (bundle_id,):
@@ -95,7 +96,7 @@ def _read_parameters(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _count_instances(config: Mapping[str, Any]) -> int:
-    """Return how many processes of the model there are."""
+    """Return how many processes the model has."""
     return sum(int(group.get("count", 1)) for group in config.get("instance_group", [])) or 1
 
 
@@ -107,12 +108,12 @@ def read_scalar(inputs: Tensors, name: str) -> int | None:
 class RequestModel(ABC):
     """A Triton Python model that answers one user's request at a time.
 
-    A subclass names its model of the contract and says what to load and how to answer; tensors come
-    and go without the batch dimension.
+    A subclass implements `load` and `answer`. Tensors come and go without the batch dimension.
 
     Attributes:
-        name: Of the model.
-        parameters: The configuration's.
+        name: The model's name.
+        metrics: Counts what the model does.
+        parameters: The configuration's parameters.
         instances: How many processes of the model the server runs.
     """
 
@@ -134,7 +135,7 @@ class RequestModel(ABC):
         self.parameters, self.instances = _read_parameters(config), _count_instances(config)
         self.metrics = Recorder()
         self.load(bundle)
-        # Last: a process that does not get this far has nothing to give back.
+        # Last: Triton does not finalize a model that fails earlier.
         self._families, sinks = _register(self.name, args["model_instance_name"], bundle.bundle_id)
         self.metrics.connect(sinks)
         self.metrics.follow(BUNDLE_INFO, lambda: 1.0, bundle.bundle_id)
@@ -146,7 +147,7 @@ class RequestModel(ABC):
         """Called by Triton before the process ends."""
         self._heartbeat.stop()
         self.metrics.stop()
-        # While the server still listens: later, nobody would answer a family's farewell.
+        # While the server still listens: a family deregisters itself there.
         self._families.clear()
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -166,9 +167,9 @@ class RequestModel(ABC):
         """Answer one user's request; inputs the request left out are absent."""
 
     def _end_if_given_up(self, began: float | None) -> None:
-        """End the process where Triton may have given it up: `heartbeat` tells why it must."""
+        """End the process if Triton may have given it up; `heartbeat` says why."""
         if self._heartbeat.is_given_up(began):
-            _log.error("%s: stood still with a request under way: the process ends", self.name)
+            _log.error("%s: stood still during a request: the process ends", self.name)
             os._exit(_EXIT_STATUS)
 
     def _respond(self, request: Any, began: float) -> Any:
@@ -180,7 +181,7 @@ class RequestModel(ABC):
             code = getattr(pb.TritonError, _CODES.get(error.grpc_code, "INTERNAL"))
             return pb.InferenceResponse(error=pb.TritonError(str(error), code))
         except Exception as error:  # noqa: BLE001  a bug in one answer must not fail its batch
-            # Only the kind and place: the message of a foreign error may quote the user's data.
+            # Only type and place: the message may quote the user's data.
             place = error.__traceback__
             while place is not None and place.tb_next is not None:
                 place = place.tb_next
@@ -217,7 +218,7 @@ class RequestModel(ABC):
             tensor = pb.get_input_tensor_by_name(request, spec.name)
             if tensor is None:
                 if not spec.optional:
-                    # Triton only counts them: an optional one may stand in its place.
+                    # Triton only counts inputs: an optional one may have replaced it.
                     raise InvalidRequestError(f"{spec.name}: missing")
                 continue
             array = tensor.as_numpy()

@@ -1,19 +1,19 @@
-"""Whether a model's process stood still: stopped, frozen with its container, or without a turn.
+"""Detects that a model's process stood still: stopped, frozen with its container, or not scheduled.
 
-tritonserver gives a process up that shows no sign of life for a second while a request is under
-way: it answers the request with INTERNAL and frees its memory. The limit is a constant of the
-Python backend (24.10: ``stub_launcher.cc``, ``ReceiveMessageFromStub``), and no option moves it.
-When the process goes on, it works on memory that is not its own any more, and what it answers is
-taken for the answer to the next request: mostly the process or the server aborts then, and nothing
-rules out that one user gets what is another's. So a process that may have been given up has to end.
+tritonserver gives up a process that shows no sign of life for a second during a request: it answers
+the request with INTERNAL and frees its memory. The limit is a constant of the Python backend
+(24.10: ``stub_launcher.cc``, ``ReceiveMessageFromStub``); no option changes it. When the process
+continues, it works on memory that is no longer its own, and its answer is taken for the answer to
+the next request. Mostly the process or the server then aborts, but one user could get another's
+answer. So a process that may have been given up must end.
 
 ::
 
-    the server      asks ──────── 1 s ────────▶ looks ──────── 1 s ────────▶ looks
+    the server      asks ──────── 1 s ────────▶ checks ──────── 1 s ────────▶ checks
     the process     · · · ────── stands still ──────────── · · · · · · ·
-                    a sign each 0.3 s                      goes on
+                    a sign each 0.3 s                      continues
 
-Given up is who shows no sign between two of these looks.
+A process is given up if it shows no sign between two checks.
 """
 
 from __future__ import annotations
@@ -27,48 +27,48 @@ from typing import Final, NamedTuple
 
 _BEAT_S: Final = 0.1
 _LEAST_S: Final = 0.5
-"""Shorter ones do no harm."""
-_LOOKS_EACH_S: Final = 1.0
-_SIGNS_EACH_S: Final = 0.3
+"""Shorter standstills are harmless."""
+_CHECK_INTERVAL_S: Final = 1.0
+_SIGN_INTERVAL_S: Final = 0.3
 _LATE_S: Final = 0.2
-"""By how much the first sign after a standstill may be late, and a request on its way."""
+"""The first sign after a standstill, or a request on its way, may be this late."""
 _WAKING_S: Final = 0.5
-"""In which a process that goes on has come to the request that waited for it."""
+"""Time in which a process that continues reaches the request that waited for it."""
 
 
 class Standstill(NamedTuple):
-    """A time in which nothing of a process ran; it began at ``began`` or up to a beat later."""
+    """A period in which the process did not run; it began at ``began`` or up to a beat later."""
 
     began: float
     ended: float
 
     def is_fatal(self, asked_from: float, asked_until: float) -> bool:
-        """Tell whether the server may have looked in vain.
+        """Return whether a check of the server may have found no sign.
 
         Args:
-            asked_from: The earliest that the server sent the request under way.
-            asked_until: The latest.
+            asked_from: Earliest time at which the server sent the current request.
+            asked_until: Latest time.
         """
-        # Some look falls into (first, last], and the one before it too late for a sign.
-        first = self.began - _SIGNS_EACH_S
-        last = self.ended - _LOOKS_EACH_S + _LATE_S
-        looks_before = math.floor((last - asked_from) / _LOOKS_EACH_S)
-        return last > first and looks_before >= 0 and looks_before > first - asked_until
+        # A check falls into (first, last], and the check before it after the last sign.
+        first = self.began - _SIGN_INTERVAL_S
+        last = self.ended - _CHECK_INTERVAL_S + _LATE_S
+        checks_before = math.floor((last - asked_from) / _CHECK_INTERVAL_S)
+        return last > first and checks_before >= 0 and checks_before > first - asked_until
 
 
 def _clock_of_this_thread() -> Callable[[], float]:
-    """Return a function that tells the CPU time of the calling thread, from any thread."""
+    """Return a function that returns this thread's CPU time, from any thread."""
     clock = time.pthread_getcpuclockid(threading.get_ident())
     return lambda: time.clock_gettime(clock)
 
 
 class Heartbeat:
-    """A thread that beats ten times a second; make it in the thread that works on requests.
+    """A thread that notes the time ten times a second; create it in the thread that works.
 
     Args:
         clock: Seconds, rising.
-        work_clock: CPU seconds of the thread that works: while it computes, it may keep this one
-            from beating, and does not stand still.
+        work_clock: CPU seconds of the working thread: while that computes, it may delay a beat
+            without standing still.
     """
 
     def __init__(
@@ -85,27 +85,27 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="adprior-heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Begin to beat."""
+        """Start the thread."""
         self._last = (self._clock(), self._work_clock())
         self._thread.start()
 
     def stop(self) -> None:
-        """Beat no more."""
+        """Stop the thread."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(10 * _BEAT_S)
 
     def beat(self) -> None:
-        """Note the time, and a standstill where too much of it has passed since the last beat."""
+        """Note the time, and a standstill if the last beat is too long ago."""
         self._standstills.extend(self._since_the_last_beat())
         self._last = (self._clock(), self._work_clock())
 
     def is_given_up(self, began: float | None = None) -> bool:
-        """Tell whether the server may have given the process up over the request under way.
+        """Return whether the server may have given the process up during the current request.
 
         Args:
-            began: When work on it began; None where it is about to: then the request may have
-                waited for the process to go on.
+            began: When work on the request began; None if it is about to begin: then the request
+                may have waited during a standstill.
         """
         found = [*self._standstills, *self._since_the_last_beat()]
         if began is not None:

@@ -1,12 +1,11 @@
-"""What the Python models show at the server's ``/metrics``: every metric, defined once.
+"""Every metric of the Python models at the server's ``/metrics``, defined once.
 
-Names follow Prometheus: ``adprior_`` first, base units, counters end in ``_total``. Each series has
-the labels `MODEL_LABEL` and `INSTANCE_LABEL` too: instances of a model are processes of their own,
-a gauge of one is not the other's, and Triton would take a series that they shared from all of them
-when one goes. PromQL sums over them. No label holds what a request holds; all values are bounded,
-and listed here.
+Names follow Prometheus: prefix ``adprior_``, base units, counters end in ``_total``. Each series
+also has the labels `MODEL_LABEL` and `INSTANCE_LABEL`: the instances of a model are processes of
+their own, and Triton would remove a shared series for all of them when one ends. PromQL sums over
+them. No label has a value from a request: all values are listed here.
 
-Needs no tritonserver: `recorder` counts, `backend` registers.
+`recorder` counts, and `backend` registers the metrics with the server.
 """
 
 from __future__ import annotations
@@ -46,31 +45,35 @@ class Exactness(StrEnum):
 
 
 class DroppedEvent(StrEnum):
-    """Why an event of a user's history is not in the prompt."""
+    """Why an event of a history is not in the prompt."""
 
     AFTER_AS_OF = "after_as_of"
     OVER_BUDGET = "over_budget"
 
 
 class Known(StrEnum):
-    """Whether the catalogue has an advertiser of a history."""
+    """Whether the catalogue has a history's advertiser."""
 
     KNOWN = "true"
     UNKNOWN = "false"
 
 
 class KeyUse(StrEnum):
-    """What becomes of a key of a profile."""
+    """How a profile's key is used.
+
+    Attributes:
+        KNOWN: Training saw it.
+        UNKNOWN: Training did not see it.
+        DENIED: The template keeps it out of the prompt.
+    """
 
     KNOWN = "known"
-    """Training saw it too."""
     UNKNOWN = "unknown"
     DENIED = "denied"
-    """The template keeps it out of the prompt."""
 
 
 class ExtensionPurpose(StrEnum):
-    """What tokens beyond the prompt went through the model for."""
+    """Why tokens beyond the prompt went through the model."""
 
     SEARCH = "search"
     CANDIDATES = "candidates"
@@ -90,16 +93,16 @@ class Metric:
     Attributes:
         name: As at ``/metrics``.
         kind: Its type.
-        told: Its line of help.
+        description: Its help text at ``/metrics``.
         models: The models that have it.
         label: A label of its own, if any.
-        values: All values that label can have; empty where the bundle gives the one value.
+        values: All values of that label; empty if the only value comes from the bundle.
         buckets: Upper bounds of a histogram's buckets.
     """
 
     name: str
     kind: Kind
-    told: str
+    description: str
     models: tuple[str, ...]
     label: str = ""
     values: tuple[str, ...] = ("",)
@@ -111,7 +114,7 @@ _ALL: Final = (TOKENIZER, LLM_ENGINE, ADVERTISER_DECODER, PRIOR_HEAD)
 BUNDLE_INFO: Final = Metric(
     name="adprior_bundle_info",
     kind=Kind.GAUGE,
-    told="Always 1; the bundle that this model serves.",
+    description="Always 1; the bundle that this model serves.",
     models=_ALL,
     label="bundle_id",
     values=(),
@@ -119,7 +122,7 @@ BUNDLE_INFO: Final = Metric(
 INVALID_REQUESTS: Final = Metric(
     name="adprior_invalid_requests_total",
     kind=Kind.COUNTER,
-    told="Requests refused with INVALID_ARGUMENT, by what is wrong with them.",
+    description="Requests refused with INVALID_ARGUMENT, by what is wrong with them.",
     models=_ALL,
     label="reason",
     values=tuple(InvalidReason),
@@ -127,7 +130,7 @@ INVALID_REQUESTS: Final = Metric(
 FAILED_REQUESTS: Final = Metric(
     name="adprior_failed_requests_total",
     kind=Kind.COUNTER,
-    told="Well-formed requests without an answer: nobody waited any more, or a fault of ours.",
+    description="Well-formed requests without an answer: cancelled, or an internal error.",
     models=_ALL,
     label="reason",
     values=tuple(FailureReason),
@@ -135,19 +138,19 @@ FAILED_REQUESTS: Final = Metric(
 PROMPT_TOKENS: Final = Metric(
     name="adprior_prompt_tokens_total",
     kind=Kind.COUNTER,
-    told="Tokens of the prompts.",
+    description="Tokens of the prompts.",
     models=(TOKENIZER,),
 )
 EVENTS: Final = Metric(
     name="adprior_events_total",
     kind=Kind.COUNTER,
-    told="Events in the histories that came, dropped ones included.",
+    description="Events in the histories received, dropped ones included.",
     models=(TOKENIZER,),
 )
 DROPPED_EVENTS: Final = Metric(
     name="adprior_dropped_events_total",
     kind=Kind.COUNTER,
-    told="Events not in the prompt: after as_of, or the oldest ones beyond its budget.",
+    description="Events not in the prompt: after as_of, or the oldest ones, over its budget.",
     models=(TOKENIZER,),
     label="reason",
     values=tuple(DroppedEvent),
@@ -155,8 +158,8 @@ DROPPED_EVENTS: Final = Metric(
 HISTORY_ADVERTISERS: Final = Metric(
     name="adprior_history_advertisers_total",
     kind=Kind.COUNTER,
-    told="Advertisers that prompts show of histories, each once a prompt, by whether the catalogue "
-    "has them.",
+    description="Advertisers of histories in prompts, each counted once a prompt, by whether the "
+    "catalogue has them.",
     models=(TOKENIZER,),
     label="known",
     values=tuple(Known),
@@ -164,7 +167,7 @@ HISTORY_ADVERTISERS: Final = Metric(
 PROFILE_KEYS: Final = Metric(
     name="adprior_profile_keys_total",
     kind=Kind.COUNTER,
-    told="Keys of the profiles that came: seen in training, not seen, or denied by the template.",
+    description="Keys of profiles received: seen in training, not seen, or denied by the template.",
     models=(TOKENIZER,),
     label="use",
     values=tuple(KeyUse),
@@ -172,7 +175,7 @@ PROFILE_KEYS: Final = Metric(
 EXTENDED_TOKENS: Final = Metric(
     name="adprior_extended_tokens_total",
     kind=Kind.COUNTER,
-    told="Tokens beyond the prompt that went through the language model, by purpose.",
+    description="Tokens beyond the prompt that went through the language model, by purpose.",
     models=(LLM_ENGINE,),
     label="purpose",
     values=tuple(ExtensionPurpose),
@@ -180,13 +183,13 @@ EXTENDED_TOKENS: Final = Metric(
 BEAMS: Final = Metric(
     name="adprior_beams_total",
     kind=Kind.COUNTER,
-    told="Beams that were decoded.",
+    description="Beams that were decoded.",
     models=(ADVERTISER_DECODER,),
 )
 DROPPED_BEAMS: Final = Metric(
     name="adprior_dropped_beams_total",
     kind=Kind.COUNTER,
-    told="Beams that add nothing to a forecast, by reason.",
+    description="Beams that add nothing to a forecast, by reason.",
     models=(ADVERTISER_DECODER,),
     label="reason",
     values=tuple(DropReason),
@@ -194,8 +197,8 @@ DROPPED_BEAMS: Final = Metric(
 ANSWERS: Final = Metric(
     name="adprior_answers_total",
     kind=Kind.COUNTER,
-    told="Forecasts (advertiser_decoder) and rankings (prior_head), by whether all is exact: "
-    "the forecast certified, no candidate's prior a mere bound.",
+    description="Forecasts (advertiser_decoder) and rankings (prior_head), by whether all is "
+    "exact: the forecast certified, no candidate's prior only a bound.",
     models=(ADVERTISER_DECODER, PRIOR_HEAD),
     label="exact",
     values=tuple(Exactness),
@@ -203,15 +206,15 @@ ANSWERS: Final = Metric(
 MISSING_MASS: Final = Metric(
     name="adprior_missing_mass_ratio",
     kind=Kind.HISTOGRAM,
-    told="Bound of the catalogue's probability that a forecast does not show.",
+    description="Upper bound on the catalogue's probability that a forecast does not show.",
     models=(ADVERTISER_DECODER,),
     buckets=(0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0),
 )
 FORECAST_SHARE: Final = Metric(
     name="adprior_forecast_share_total",
     kind=Kind.COUNTER,
-    told="Forecasts, each split by the probability it shows over tenths of the bundle's "
-    "popularity: 1 has the most popular advertisers.",
+    description="Forecasts, each split by probability over tenths of the bundle's popularity: 1 "
+    "has the most popular advertisers.",
     models=(ADVERTISER_DECODER,),
     label="popularity_decile",
     values=tuple(str(number) for number in range(1, POPULARITY_BINS + 1)),
@@ -219,14 +222,14 @@ FORECAST_SHARE: Final = Metric(
 FORECAST_DRIFT: Final = Metric(
     name="adprior_forecast_drift_psi",
     kind=Kind.GAUGE,
-    told="Population stability index of the advertisers shown of late against the bundle's "
+    description="Population stability index of the advertisers shown recently against the bundle's "
     "popularity, over its deciles.",
     models=(ADVERTISER_DECODER,),
 )
 CANDIDATES: Final = Metric(
     name="adprior_candidates_total",
     kind=Kind.COUNTER,
-    told="Candidates ranked, by what is known of them.",
+    description="Candidates ranked, by what is known of their probability.",
     models=(PRIOR_HEAD,),
     label="status",
     values=tuple(status.name.lower() for status in CandidateStatus),
@@ -258,7 +261,7 @@ def metrics_of(model: str) -> tuple[Metric, ...]:
 
 
 def series_names(metric: Metric) -> tuple[str, ...]:
-    """Return the names under which Prometheus has a metric: a histogram has three."""
+    """Return a metric's names in Prometheus: a histogram has three."""
     if metric.kind is not Kind.HISTOGRAM:
         return (metric.name,)
     return tuple(f"{metric.name}_{part}" for part in ("bucket", "sum", "count"))

@@ -1,8 +1,8 @@
-"""Counts in a model's process, handed to the server by a thread of their own, once a second.
+"""Counts in a model's process; a thread passes them to the server once a second.
 
-One call into Triton for each count would cost a request more than the count is worth (it crosses to
-the server's process and waits); so requests only add up numbers here. Nothing in here raises into a
-request: what the server does not take is lost, and logged once.
+A call into Triton for each count would slow requests down, since it waits for the server's process.
+So requests only add numbers here. No error here reaches a request: what the server does not take is
+lost, and logged once.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import Final, Protocol, TypeVar
 from adprior_runtime.triton.metrics import Metric
 
 _INTERVAL_S: Final = 1.0
-_FAREWELL_S: Final = 3.0
+_LAST_FLUSH_S: Final = 3.0
 """A server that does not answer must not keep the process from ending."""
-_MOST_VALUES: Final = 10_000
-"""Kept for a histogram while the server takes none."""
+_MAX_VALUES: Final = 10_000
+"""Values kept for histograms until the server takes them."""
 _log = logging.getLogger("adprior")
 
 Answer = TypeVar("Answer")
 Series = tuple[str, str]
-"""A metric's name and the value of its own label, "" where it has none."""
+"""A metric's name and the value of its own label, "" if it has none."""
 
 
 class Sink(Protocol):
-    """One series of the server, as ``pb_utils.MetricFamily.Metric`` gives it."""
+    """One series of the server: ``pb_utils.MetricFamily.Metric``."""
 
     def increment(self, value: float) -> None:
         """Add to a counter."""
@@ -55,7 +55,7 @@ class Recorder:
         self._has_failed = False
 
     def count(self, metric: Metric, number: float = 1, value: str = "") -> None:
-        """Add ``number`` to a counter, of one value of its label."""
+        """Add ``number`` to a counter, for one value of its label."""
         series = (metric.name, value)
         with self._lock:
             self._counts[series] = self._counts.get(series, 0) + number
@@ -63,48 +63,44 @@ class Recorder:
     def observe(self, metric: Metric, value: float) -> None:
         """Add one value to a histogram."""
         with self._lock:
-            if len(self._values) < _MOST_VALUES:
+            if len(self._values) < _MAX_VALUES:
                 self._values.append(((metric.name, ""), value))
 
     def follow(self, metric: Metric, read: Callable[[], float], value: str = "") -> None:
-        """Keep a gauge at what ``read`` returns."""
+        """Keep a gauge at the value that ``read`` returns."""
         self._gauges[metric.name, value] = read
 
     def record(self, answer: Answer, count: Callable[[Answer], None]) -> None:
-        """Let ``count`` count what an answer holds; the answer stands should that fail."""
+        """Call ``count`` with an answer; an error in it does not affect the answer."""
         try:
             count(answer)
         except Exception as error:  # noqa: BLE001  a request is worth more than its metrics
-            self._tell_once(count.__name__, error)
+            self._log_once(count.__name__, error)
 
     def connect(self, sinks: Mapping[Series, Sink]) -> None:
-        """Say where numbers go; those of a series that is missing (metrics are off, say) nowhere.
-
-        Args:
-            sinks: The server's series.
-        """
+        """Set the server's series; numbers of a missing series are dropped."""
         self._sinks.update(sinks)
 
     def start(self) -> None:
-        """Begin to hand over."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Hand over the last numbers, and let go of the server's series."""
+        """Pass on the last numbers, and release the server's series."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join(_FAREWELL_S)
+            self._thread.join(_LAST_FLUSH_S)
         if not self._thread.is_alive():
             self.flush()
         self._sinks.clear()
 
     def flush(self) -> None:
-        """Hand over what has come together; from one thread at a time."""
+        """Pass the numbers on; call it from one thread at a time."""
         with self._lock:
             counts, self._counts = self._counts, {}
             values, self._values = self._values, []
         for series, number in counts.items():
-            # A NaN would stay in a counter for good; nothing is not worth a call.
+            # A NaN would stay in a counter for good; a 0 is not worth a call.
             if number > 0 and math.isfinite(number):
                 self._try(series, "increment", number)
         for series, value in values:
@@ -117,9 +113,9 @@ class Recorder:
         try:
             value = read()
         except Exception as error:  # noqa: BLE001
-            self._tell_once(series[0], error)
+            self._log_once(series[0], error)
             return
-        if value != self._shown.get(series):  # a server that nobody asks is told nothing
+        if value != self._shown.get(series):  # no call without a change
             self._shown[series] = value
             self._try(series, "set", value)
 
@@ -129,9 +125,9 @@ class Recorder:
         try:
             getattr(sink, how)(number)
         except Exception as error:  # noqa: BLE001  whatever it is, requests go on
-            self._tell_once(series[0], error)
+            self._log_once(series[0], error)
 
-    def _tell_once(self, what: str, error: Exception) -> None:
+    def _log_once(self, what: str, error: Exception) -> None:
         if not self._has_failed:
             self._has_failed = True
             _log.warning("metrics: %s failed: %s", what, type(error).__name__)

@@ -1,7 +1,7 @@
-"""A line of the server's log now and then: what of users' contexts was not used.
+"""A log line, at most once a minute, about unused parts of user contexts.
 
-Nothing fails where histories lie after ``as_of``, or where none of a user's advertisers is known:
-the forecast is only worse. So the log says it, in counts, and never what the contexts hold.
+Events after ``as_of`` or unknown advertisers are no error, but make forecasts worse. The line has
+counts only, no values.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Final
 
 from adprior_runtime.prompt.context_use import ContextUse
 
-_LEAST_S: Final = 60.0
+_INTERVAL_S: Final = 60.0
 
 
 class UnusedLog:
-    """Counts contexts; says a line at the first that gives reason to, then at most once a minute.
+    """Counts contexts; writes a line for the first unused part, then at most once a minute.
 
     Args:
-        say: Takes the line.
+        say: Called with the line.
         clock: Seconds, rising.
     """
 
@@ -47,7 +47,7 @@ class UnusedLog:
             return
         if self._counts["reasons"]:
             self._say(self._describe())
-            self._silent_until = self._clock() + _LEAST_S
+            self._silent_until = self._clock() + _INTERVAL_S
         self._counts.clear()
 
     def _describe(self) -> str:
@@ -58,5 +58,5 @@ class UnusedLog:
             (counts["unknown_keys"], "profile keys unknown"),
             (counts["over_budget"], "events over the prompt's budget"),
         )
-        told = ", ".join(f"{count} {what}" for count, what in phrases if count)
-        return f"not used of {counts['contexts']} contexts: {told}"
+        parts = ", ".join(f"{count} {what}" for count, what in phrases if count)
+        return f"unused parts of {counts['contexts']} contexts: {parts}"

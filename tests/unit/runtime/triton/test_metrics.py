@@ -33,7 +33,7 @@ def test_names_follow_prometheus() -> None:
     for metric in METRICS:
         assert re.fullmatch(r"adprior_[a-z_]+", metric.name)
         assert metric.name.endswith("_total") == (metric.kind is Kind.COUNTER)
-        assert metric.told.endswith(".")
+        assert metric.description.endswith(".")
         assert (metric.kind is Kind.HISTOGRAM) == bool(metric.buckets)
         assert len(metric.values) <= 10
         assert metric.models

@@ -154,7 +154,7 @@ def test_no_count_is_lost_between_threads() -> None:
 
 
 def test_a_server_that_does_not_answer_keeps_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adprior_runtime.triton.recorder._FAREWELL_S", 0.01)
+    monkeypatch.setattr("adprior_runtime.triton.recorder._LAST_FLUSH_S", 0.01)
     asked, answer = threading.Event(), threading.Event()
 
     def stall(_: float) -> bool:

@@ -28,7 +28,7 @@ def test_a_line_says_what_was_not_used_and_then_none_for_a_minute() -> None:
     assert said == []
     log.add(use(after_as_of=3))
     assert said == [
-        "not used of 1 contexts: 3 events after as_of (a time without a zone is UTC), "
+        "unused parts of 1 contexts: 3 events after as_of (a time without a zone is UTC), "
         "1 of 5 advertisers unknown, 30 events over the prompt's budget"
     ]
     for _ in range(3):
@@ -37,7 +37,7 @@ def test_a_line_says_what_was_not_used_and_then_none_for_a_minute() -> None:
     now[0] += 60
     log.add(use())
     assert said[1:] == [
-        "not used of 4 contexts: 16 of 20 advertisers unknown, 6 profile keys unknown, "
+        "unused parts of 4 contexts: 16 of 20 advertisers unknown, 6 profile keys unknown, "
         "30 events over the prompt's budget"
     ]
 
