@@ -1,8 +1,8 @@
-"""The command ``adprior``: finds the subcommand's module, and turns errors into one clear line.
+"""The command ``adprior``: runs the subcommand's module, and prints each error as one line.
 
 ``adprior NAME`` is the module ``commands/NAME.py`` of one of the packages, with ``EXAMPLE``,
-``add_arguments`` and ``run``. ``pyproject.toml`` lists them as entry points; only the one asked for
-is imported, so that each needs no more than its own extra installed.
+``add_arguments`` and ``run``. ``pyproject.toml`` lists them as entry points. Only the module of the
+given command is imported, so that each command needs only its own extra.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not arguments or arguments[0] not in commands:
         return _top_level(arguments, commands)
     name = arguments[0]
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # else it adds its notes to our one line
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # else gRPC prints notes beside our line
     try:
-        with _terminated_in_order():
+        with _sigterm_interrupts():
             return run_command(f"adprior {name}", commands[name].module, arguments[1:])
     except AdpriorError as error:
         problem = str(error)
@@ -47,11 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
         extra = commands[name].extras[0]
         problem = f"needs the package {error.name}: pip install 'adprior[{extra}]'"
     except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing to say, and nowhere to say it.
+        # The reader of our output has ended (`| head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        # A full disk, a directory that may not be written: nothing of ours is at fault.
+        # A full disk, a directory that cannot be written: not a bug.
         problem = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except _Terminated:
         print(f"adprior {name}: terminated", file=sys.stderr)
@@ -102,8 +102,8 @@ class _Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def _terminated_in_order() -> Iterator[None]:
-    """Let SIGTERM undo what is half done, as Ctrl-C does; one more changes nothing."""
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM clean up as Ctrl-C does; ignore a second one."""
     if threading.current_thread() is not threading.main_thread():
         yield  # a handler can be set in the main thread only
         return
@@ -120,11 +120,11 @@ def _terminated_in_order() -> Iterator[None]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with the options in one line."""
+    """Prints what is wrong with the options as one line."""
 
     def error(self, message: str) -> NoReturn:
         """Exit with code 2."""
-        self.exit(2, f"{self.prog}: {message} ({self.prog} --help tells more)\n")
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def _top_level(arguments: list[str], commands: Mapping[str, EntryPoint]) -> int:
@@ -132,7 +132,7 @@ def _top_level(arguments: list[str], commands: Mapping[str, EntryPoint]) -> int:
     lines = [
         f"  {name:<{width}}  {read_purpose(commands[name].module)}" for name in sorted(commands)
     ]
-    usage = "usage: adprior COMMAND [options]   (adprior COMMAND --help tells more)\n\n"
+    usage = "usage: adprior COMMAND [options]   (see adprior COMMAND --help)\n\n"
     text = usage + "\n".join(lines)
     if arguments and arguments[0] == "--version":
         print(f"adprior {__version__}")

@@ -2,13 +2,13 @@
 
 ::
 
-    AdpriorError                INTERNAL            a bug, or a fault nobody foresaw
+    AdpriorError                INTERNAL            a bug, or an unexpected fault
     ├── InvalidRequestError     INVALID_ARGUMENT    the caller's tensors or user context are wrong
     ├── InvalidInputError       INVALID_ARGUMENT    a file or option given to a command is wrong
-    ├── ArtefactError           FAILED_PRECONDITION an artefact is missing, corrupt or foreign
+    ├── ArtefactError           FAILED_PRECONDITION an artefact is missing, corrupt or not ours
     ├── EnvironmentProblemError FAILED_PRECONDITION this machine lacks something that serving needs
-    │   └── ServerAbortedError                      the server stumbled: another start may do
-    └── ModelOutputError        INTERNAL            the language model gave no sound answer
+    │   └── ServerAbortedError                      the server aborted: another start may succeed
+    └── ModelOutputError        INTERNAL            the language model's output is invalid
 
 Messages are one line: what was found, what was expected, where. They never quote a user's context.
 """
@@ -19,16 +19,16 @@ from enum import StrEnum
 
 
 class InvalidReason(StrEnum):
-    """What is wrong with a request, coarsely: counted at ``/metrics``, and never its content."""
+    """The kind of fault in a request, which ``/metrics`` counts."""
 
     TOO_LARGE = "too_large"
-    """More bytes than a user context may have."""
+    """The user context has too many bytes."""
     NOT_JSON = "not_json"
-    """The context is not UTF-8, not JSON, or nested without end."""
+    """The context is not UTF-8, not JSON, or nested too deeply."""
     FIELD = "field"
-    """A field of the context is missing, of the wrong type, or no time."""
+    """A field of the context is missing, of the wrong type, or not a time."""
     OVER_BUDGET = "over_budget"
-    """The profile alone fills the prompt."""
+    """The profile alone exceeds the prompt's budget."""
     TENSOR = "tensor"
     """A tensor's shape or values break the contract."""
 
@@ -68,8 +68,8 @@ class EnvironmentProblemError(AdpriorError):
 
 
 class ServerAbortedError(EnvironmentProblemError):
-    """The server gave itself or one of its processes up, by no fault of repository or machine."""
+    """The server or one of its processes aborted, without a fault of repository or machine."""
 
 
 class ModelOutputError(AdpriorError):
-    """An engine gave what is no answer: NaN or +inf, or tensors that do not fit one another."""
+    """An engine's output is invalid: NaN or +inf, or tensors that do not fit together."""

@@ -17,7 +17,8 @@ from adprior_build.repository.repository_builder import REPOSITORY_MARKER, fill_
 from adprior_build.repository.server_tuning import load_tuning
 from adprior_build.tensorrt_llm import options
 from adprior_build.tensorrt_llm.deployment import Deployment
-from adprior_runtime.bundle import HEAD_FILE, MANIFEST, Bundle
+from adprior_runtime.bundle import HEAD_FILE, MANIFEST, Bundle, Manifest
+from adprior_runtime.contract import MAX_TOP_K
 from adprior_runtime.engines.registry import ENGINES, ONNX
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.atomic import replace_directory, scratch_directory
@@ -35,6 +36,7 @@ _SETTINGS = (
     "token_budget",
     "candidate_token_budget",
 )
+_DEFAULT = Manifest(bundle_id="")
 
 EXAMPLE = """examples:
   adprior build --checkpoint CKPT --head head.onnx --save-bundle BUNDLE --output REPO
@@ -42,87 +44,106 @@ EXAMPLE = """examples:
   adprior build --bundle BUNDLE --tuning tuning.toml --output REPO   (for one machine)
   adprior build --bundle BUNDLE --catalogue new.csv --output REPO   (seconds, no torch)
   adprior build --checkpoint CKPT --engine tensorrt-llm --deployment deploy/l4.toml --output REPO
-  adprior build --check REPO   (what is wrong with a repository, a line each; exit code 2)"""
+  adprior build --check REPO   (prints one line for each fault; exit code 2 if there is one)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
+    """Add the command's options."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--checkpoint", type=Path, help="checkpoint of `adprior train` (ONNX: needs torch)"
+        "--checkpoint",
+        type=Path,
+        help="build from a checkpoint of `adprior train`; exporting it to ONNX needs torch",
     )
-    source.add_argument("--bundle", type=Path, help="bundle of an earlier build")
-    source.add_argument("--check", type=Path, metavar="REPO", help="a repository to look over")
-    parser.add_argument("--json", action="store_true", help="with --check: findings as JSON")
-    parser.add_argument(
-        "--allow-missing-engine",
-        action="store_true",
-        help="with --check: a TensorRT-LLM engine may still have to be built",
+    source.add_argument("--bundle", type=Path, help="build from the bundle of an earlier build")
+    source.add_argument(
+        "--check", type=Path, metavar="REPO", help="check this model repository, and build nothing"
     )
     parser.add_argument("--output", type=Path, help="model repository to write")
-    parser.add_argument("--save-bundle", type=Path, help="also keep the bundle, here")
-    parser.add_argument("--catalogue", type=Path, help="advertisers (CSV or Parquet), if new")
-    parser.add_argument("--head", type=Path, help="prior head of `adprior fit-head`")
+    parser.add_argument("--save-bundle", type=Path, help="directory to keep the bundle in as well")
     parser.add_argument(
-        "--engine", choices=[*ENGINES], default=ONNX.name, help="what runs the model (%(default)s)"
+        "--catalogue",
+        type=Path,
+        help="CSV or Parquet file with the advertisers (default: those of checkpoint or bundle)",
     )
     parser.add_argument(
-        "--forecast-k", type=positive_integer, metavar="N", help="advertisers in a forecast (20)"
+        "--head",
+        type=Path,
+        help="prior head of `adprior fit-head` (default: the bundle's, else one that changes no "
+        "logit)",
     )
     parser.add_argument(
-        "--search-mode",
-        choices=[*SearchMode],
-        help="beam: bounded work; exact: on until proved, or the budget ends (exact)",
+        "--engine",
+        choices=[*ENGINES],
+        default=ONNX.name,
+        help="engine that runs the language model (default: %(default)s)",
     )
-    for option, told in (
-        ("--max-top-k", "the most advertisers that a request may ask for, up to 1000 (256)"),
-        ("--beam-width", "prefixes expanded in a round of the search (32)"),
-        ("--token-budget", "tokens that an exact search may extend (512)"),
-        ("--candidate-token-budget", "tokens that scoring candidates may extend (4096)"),
-    ):
-        parser.add_argument(option, type=positive_integer, metavar="N", help=told)
+    _add_search(parser)
     parser.add_argument(
         "--precision",
         choices=("fp32", "fp16-weights", "fp16"),
         default="fp32",
-        help="of the graph, with --checkpoint: fp16-weights stores half as much and computes in "
-        "fp32, fp16 is for GPUs (fp32)",
+        help="precision of the ONNX graph, with --checkpoint: fp16-weights halves its size and "
+        "computes in fp32, fp16 is for GPUs (default: %(default)s)",
     )
     parser.add_argument(
         "--tuning",
         type=Path,
         metavar="FILE",
-        help="instances, threads and batching of the embedded server (TOML), as "
-        "`adprior bench server --sweep` writes it",
+        help="TOML file of `adprior bench server --sweep` with the embedded server's instances, "
+        "threads and batching (default: the contract's)",
     )
-    parser.add_argument("--origin", help="where the training data came from, for the manifest")
+    parser.add_argument(
+        "--origin", help="where the training data came from; recorded in the manifest"
+    )
     parser.add_argument(
         "--record-command",
         action="append",
         metavar="LINE",
-        help="a command that came before, for the manifest; may be repeated",
+        help="an earlier command to record in the manifest; may be repeated",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="with --check: print the findings as JSON"
+    )
+    parser.add_argument(
+        "--allow-missing-engine",
+        action="store_true",
+        help="with --check: accept a repository whose TensorRT-LLM engine is not built yet",
     )
     options.add_arguments(parser)
 
 
+def _add_search(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--search-mode",
+        choices=[*SearchMode],
+        help="beam: fixed work; exact: continue until the top k are proved or the token budget is "
+        f"spent (default: the bundle's, else {_DEFAULT.search_mode})",
+    )
+    for name, text in (
+        ("forecast_k", "advertisers in a forecast, unless the request asks for another number"),
+        ("max_top_k", f"largest number of advertisers in a forecast, up to {MAX_TOP_K}"),
+        ("beam_width", "prefixes that the search expands in each round"),
+        ("token_budget", "tokens after which an exact search starts no further round"),
+        ("candidate_token_budget", "tokens that scoring the candidates of a request may take"),
+    ):
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=positive_integer,
+            metavar="N",
+            help=f"{text} (default: the bundle's, else {getattr(_DEFAULT, name)})",
+        )
+
+
 def run(args: argparse.Namespace) -> int:
-    """Build; return the exit code."""
+    """Build or check a repository; return the exit code."""
     if args.check is not None:
         _refuse_options_of_a_build(args)
         return _check(args)
     if args.json or args.allow_missing_engine:
         raise InvalidInputError("--json and --allow-missing-engine go with --check")
-    if args.output is None:
-        raise InvalidInputError("--output is required: the model repository to write")
     start = time.monotonic()
-    if args.save_bundle is not None:
-        kept, output = args.save_bundle.absolute(), args.output.absolute()
-        if kept == output or kept in output.parents or output in kept.parents:
-            raise InvalidInputError("--save-bundle and --output must not lie in one another")
-    named = (("--checkpoint", args.checkpoint), ("--bundle", args.bundle))
-    for option, path in (*named, ("--catalogue", args.catalogue), ("--head", args.head)):
-        if path is not None and not path.exists():
-            raise InvalidInputError(f"{option} {path}: no such file or directory")
+    _check_paths(args)
     deployment = options.check_options(args)
     tuning = None if args.tuning is None else load_tuning(args.tuning)
     with (
@@ -138,13 +159,26 @@ def run(args: argparse.Namespace) -> int:
         refuse_findings(args.output, findings)
         is_fitted = _has_fitted_head(bundle)
     if not is_fitted:
-        note = "no fitted head yet (--head): the priors move no logit of a ranking"
+        note = "no fitted head yet (--head): every adjustment of a ranking is 0"
         print(f"adprior build: {note}", file=sys.stderr)
     print(
         f"adprior build: {args.output} · bundle {bundle.bundle_id} · "
         f"{time.monotonic() - start:.1f} s"
     )
     return 0
+
+
+def _check_paths(args: argparse.Namespace) -> None:
+    if args.output is None:
+        raise InvalidInputError("--output is required: the model repository to write")
+    if args.save_bundle is not None:
+        kept, output = args.save_bundle.absolute(), args.output.absolute()
+        if kept == output or kept in output.parents or output in kept.parents:
+            raise InvalidInputError("--save-bundle and --output must not lie in one another")
+    for name in ("checkpoint", "bundle", "catalogue", "head"):
+        path = getattr(args, name)
+        if path is not None and not path.exists():
+            raise InvalidInputError(f"--{name} {path}: no such file or directory")
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -168,7 +202,7 @@ def _has_fitted_head(bundle: Bundle) -> bool:
 
 
 def _refuse_options_of_a_build(args: argparse.Namespace) -> None:
-    """Refuse what a check would ignore: every option but its own that is not at its default."""
+    """Refuse options that a check would ignore."""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     for name, default in vars(parser.parse_args(["--check", "."])).items():
@@ -178,7 +212,7 @@ def _refuse_options_of_a_build(args: argparse.Namespace) -> None:
 
 @contextmanager
 def _bundle_place(args: argparse.Namespace) -> Iterator[Path]:
-    """Yield where the bundle is made: to be kept, or to vanish once it is linked."""
+    """Yield the directory to make the bundle in: one that is kept, or a scratch directory."""
     if args.save_bundle is not None:
         with replace_directory(args.save_bundle, marker=MANIFEST) as place:
             yield place

@@ -1,4 +1,4 @@
-"""Making bundles: from a checkpoint, or from another bundle with a new catalogue or head."""
+"""Makes bundles: from a checkpoint, or from another bundle with a new catalogue or head."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def fill_from_checkpoint(
     """Make a bundle in an empty directory; an ONNX model needs torch.
 
     Args:
-        directory: Where to.
-        checkpoint: From ``adprior train``.
-        catalogue_path: The advertisers; None takes those of the checkpoint.
-        head: A fitted prior head; None gives one that changes nothing.
-        commands: For the manifest: those that came before training, and the one that builds.
-        precision: Of the graph, one of `onnx_export.PRECISIONS`.
-        settings: Of the manifest: ``forecast_k``, ``beam_width``, ``origin``, ``engine``. A
-            compiled engine is no part of a bundle.
+        directory: The empty directory.
+        checkpoint: A checkpoint of ``adprior train``.
+        catalogue_path: The advertisers; None takes the checkpoint's.
+        head: A fitted prior head; None writes one that changes nothing.
+        commands: For the manifest: the commands before training, and the one that builds.
+        precision: The graph's, one of `onnx_export.PRECISIONS`.
+        settings: Fields of the manifest: ``forecast_k``, ``beam_width``, ``origin``, ``engine``.
+            A bundle does not contain a compiled engine.
 
     Returns:
         How far the ONNX graph is from the checkpoint; None without such a graph.
@@ -99,12 +99,12 @@ def fill_from_bundle(
     """Make a bundle in an empty directory from another one; takes seconds and no torch.
 
     Args:
-        directory: Where to.
+        directory: The empty directory.
         source: The bundle to start from.
         catalogue_path: New advertisers; None keeps the source's.
         head: A new prior head; None keeps the source's.
-        commands: For the manifest, after the source's.
-        settings: Of the manifest, where they change.
+        commands: Commands to add to the manifest's.
+        settings: Fields of the manifest that change.
     """
     from adprior_build.head.onnx_head import is_identity_head  # noqa: PLC0415  onnx
 
@@ -133,11 +133,11 @@ def fill_from_bundle(
 
 
 def _read_catalogue(path: Path, directory: Path) -> Catalogue:
-    """Read a catalogue and hold its names against the prompt template of an unfinished bundle."""
+    """Read a catalogue; report names that the unfinished bundle's prompt template would cut."""
     catalogue = read_catalogue(path)
     template = PromptTemplate.load(directory / PROMPT_FILE)
-    if told := catalogue.check_lengths(template.max_field_chars):
-        print(f"adprior build: {told}", file=sys.stderr)
+    if note := catalogue.check_lengths(template.max_field_chars):
+        print(f"adprior build: {note}", file=sys.stderr)
     return catalogue
 
 
@@ -161,7 +161,7 @@ def _read_training(record: Path) -> dict[str, Any]:
 
 
 def _add_catalogue(directory: Path, catalogue: Catalogue, manifest: Manifest) -> Manifest:
-    """Write catalogue, trie and advertisers; return the manifest that tells of them."""
+    """Write catalogue, trie and advertisers; return the manifest that describes them."""
     renderer = PromptRenderer.load(directory / PROMPT_FILE, directory / TOKENIZER_FILE)
     trie, path_counts = catalogue.build_trie(renderer.name_ids)
     counts = read_table(directory / POPULARITY_FILE, ["advertiser_id", "events"])
@@ -206,7 +206,7 @@ def _add_head(directory: Path, head: Path | None, manifest: Manifest) -> None:
 
 
 def _require_head(path: Path, manifest: Manifest) -> None:
-    """Refuse a head of another bundle where it lies: what names the copy would name a lost file."""
+    """Refuse a head of another bundle before it is copied: the error names the user's file."""
     from adprior_runtime.head.head import PriorHead  # noqa: PLC0415  onnxruntime
 
     PriorHead(path).require_belongs(manifest)

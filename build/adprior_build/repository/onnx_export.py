@@ -1,8 +1,8 @@
 """A causal language model as the ONNX graph that `adprior_runtime.engines.onnx` runs.
 
 The inputs and outputs are those of `adprior_runtime.engines.onnx_graph`. In half precision (for
-GPUs) the cache and all arithmetic but the last softmax are float16; "fp16-weights" only stores the
-matrices so, and ONNX Runtime makes them single when it loads the graph.
+GPUs) the cache and all arithmetic except the last softmax are float16; "fp16-weights" only stores
+the matrices in float16, and ONNX Runtime converts them to float32 when it loads the graph.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PRECISIONS = ("fp32", "fp16-weights", "fp16")
 
 
 class _PackedForward(torch.nn.Module):
-    """The checkpoint's forward pass with an explicit cache and log-softmax at wanted positions."""
+    """The checkpoint's forward pass, with an explicit cache and log-softmax at wanted positions."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -65,23 +65,24 @@ def export_onnx(model: Any, path: Path, *, name: str, precision: str = "fp32") -
 
     Args:
         model: A causal language model; ``fp16-weights`` rounds its matrices in place.
-        path: Where to.
+        path: The file to write.
         name: The checkpoint's, for messages.
         precision: One of `PRECISIONS`.
 
     Returns:
-        How far the graph is from the checkpoint, which is rounded first where only weights are
-        stored in half precision.
+        How far the graph is from the checkpoint; ``fp16-weights`` rounds that first.
 
     Raises:
-        ArtefactError: The graph does not give what the checkpoint gives, or weights are too large
-            for half precision.
+        ArtefactError: The graph computes something else than the checkpoint, or weights are too
+            large for half precision.
     """
     if precision != "fp32":
         _require_half_weights(model, name, precision)
     if precision == "fp16-weights":
         _round_weights(model)
-    model.config._attn_implementation = "eager"  # a mask of any shape, no fast paths to trace
+    model.config._attn_implementation = (
+        "eager"  # takes a mask of any shape, and has no fast paths to trace
+    )
     inputs = _sample_inputs(model)
     shapes = {
         tensor.name: dict.fromkeys(tensor.varying_axes, torch.export.Dim.DYNAMIC)
@@ -131,11 +132,11 @@ def _sample_inputs(model: Any) -> dict[str, torch.Tensor]:
 
 
 def _halved(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a graph in half precision; the mask comes, and log-probabilities go, in single."""
+    """Return a graph in half precision, but for its mask and its log-probabilities."""
     from onnxruntime.transformers import float16  # noqa: PLC0415
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of weights too small for half precision, cut to its least
+        warnings.simplefilter("ignore")  # about weights too small for half precision
         halved: onnx.ModelProto = float16.convert_float_to_float16(
             proto,
             keep_io_types=[onnx_graph.ATTENTION_MASK, onnx_graph.LOG_PROBS],
@@ -145,7 +146,7 @@ def _halved(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _require_half_weights(model: Any, name: str, precision: str) -> None:
-    """Refuse weights that the conversion would cut to the largest number of half precision."""
+    """Refuse weights beyond the largest number of half precision, where conversion cuts them."""
     for weights in model.parameters():
         if precision == "fp16-weights" and weights.ndim < 2:
             continue
@@ -165,7 +166,7 @@ def _round_weights(model: Any) -> None:
 
 
 def _halve_weights(proto: onnx.ModelProto) -> None:
-    """Store a graph's matrices in half precision, each with a cast that loading folds away."""
+    """Store a graph's matrices in half precision, each with a cast that is folded at load."""
     casts = []
     for tensor in proto.graph.initializer:
         if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) < 2:
@@ -182,7 +183,7 @@ def _halve_weights(proto: onnx.ModelProto) -> None:
 
 
 def _strip(proto: onnx.ModelProto) -> None:
-    """Leave out the exporter's notes: they name files of the machine it ran on."""
+    """Remove the exporter's notes, which name files of the machine that it ran on."""
     for node in proto.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
@@ -198,7 +199,7 @@ def _strip(proto: onnx.ModelProto) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """The exporter tells of its every stage; a failure still raises."""
+    """Silence the exporter, which reports each of its stages; a failure still raises."""
     root = logging.getLogger("torch.onnx")
     level = root.level
     root.setLevel(logging.ERROR)

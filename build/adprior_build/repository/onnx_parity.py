@@ -1,17 +1,19 @@
 """Whether an ONNX graph computes what its checkpoint does.
 
-The judge is the checkpoint, run by torch in double precision. In single precision torch itself
-misses the judge by some e: that is what rounding does with these weights on these prompts. A graph
-does the same arithmetic in another order, and misses the judge by about as much; in half precision,
-of 2^13 times the unit roundoff, by about 2^13 e. One with a wrong mask, position or weight misses
-it by about as much as log-probabilities differ from one another. What is accepted lies between::
+The reference is the checkpoint, run by torch in double precision. In single precision torch itself
+differs from the reference by some e, which is the effect of rounding with these weights on these
+prompts. A graph does the same arithmetic in another order, and differs by about as much; in half
+precision, whose unit roundoff is 2^13 times as large, by about 2^13 e. A graph with a wrong mask,
+position or weight differs by about as much as log-probabilities differ from one another. The
+tolerance lies between::
 
     explained = max(8 e u / 2^-24, 16 u size)        tolerance = min(explained, spread / 20)
 
 u is the unit roundoff of the graph's arithmetic (2^-24, 2^-11), size the largest absolute
 log-probability, spread the largest standard deviation of the log-probabilities after one prefix.
-Over random models of Llama's, Qwen3's and Gemma 3's families (log-probabilities down to -800, e
-from 5e-7 to 9e-3), graphs missed the judge by 0.8 to 1.5 e in fp32, by 2,000 to 7,100 e in fp16.
+Over random models of the families of Llama, Qwen3 and Gemma 3 (log-probabilities down to -800, e
+from 5e-7 to 9e-3), graphs differed from the reference by 0.8 to 1.5 e in fp32, and by 2,000 to
+7,100 e in fp16.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.errors import ArtefactError
 
 LONGEST_CHECKED_PROMPT: Final = 1024
-"""A sliding window would show only beyond it."""
+"""In tokens. A fault in a longer sliding window is not found."""
 MOST_HALF: Final = 65_504
 """The largest number of half precision."""
 
@@ -46,8 +48,8 @@ _EXPORT_FAULT: Final = (
     "and onnxruntime that adprior[build] names"
 )
 _HALF_IS_TOO_COARSE: Final = "build with --precision fp32"
-_LEAVES_OF_LONG_PROMPTS: Final = 2
-"""Judged continuations: a long prompt read once for each, in double precision, takes a while."""
+_LONG_PROMPT_LEAVES: Final = 2
+"""Continuations that are compared: each takes a forward pass in double precision."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +57,8 @@ class Parity:
     """How far a graph is from its checkpoint, in log-probability.
 
     Attributes:
-        difference: The largest between the graph and the checkpoint in double precision.
-        tolerance: The most that rounding explains.
+        difference: The largest difference from the checkpoint in double precision.
+        tolerance: The largest difference that rounding explains.
     """
 
     difference: float
@@ -83,12 +85,12 @@ def check_parity(
         path: The graph.
         name: The checkpoint's, for messages.
         precision: The graph's: ``fp32``, ``fp16-weights`` or ``fp16``.
-        rounds: How many prompts.
-        seed: Of prompts and trees.
+        rounds: The number of prompts.
+        seed: The seed of prompts and trees.
 
     Raises:
-        ArtefactError: The graph, or the checkpoint itself, gives no numbers; or they differ by
-            more than rounding explains.
+        ArtefactError: The graph, or the checkpoint itself, gives NaN or infinity; or they differ
+            by more than rounding explains.
     """
     random = np.random.default_rng(seed)
     engine = OnnxEngine(path)
@@ -100,15 +102,15 @@ def check_parity(
     for number, length in enumerate(lengths):
         prompt = random.integers(0, vocabulary, size=int(length)).tolist()
         leaves, rows = _grow_tree(engine, prompt, vocabulary, random)
-        judged = slice(None) if number else slice(_LEAVES_OF_LONG_PROMPTS)
-        sequences += leaves[judged]
-        found += rows[judged]
+        compared = slice(None) if number else slice(_LONG_PROMPT_LEAVES)
+        sequences += leaves[compared]
+        found += rows[compared]
     graph = np.concatenate(found)
     single = _log_probs(model, sequences)
     with _double_precision(model):
-        judge = _log_probs(model, sequences)
-    _require_numbers(name, precision, judge=judge, single=single, graph=graph)
-    return _compare(name, precision, judge=judge, single=single, graph=graph)
+        reference = _log_probs(model, sequences)
+    _require_numbers(name, precision, reference=reference, single=single, graph=graph)
+    return _compare(name, precision, reference=reference, single=single, graph=graph)
 
 
 def _grow_tree(
@@ -130,7 +132,7 @@ def _grow_tree(
 
 
 def _log_probs(model: Any, sequences: Sequence[Sequence[int]]) -> _Rows:
-    """Return those after the last three tokens of each sequence, one below the other."""
+    """Return the rows after the last three tokens of each sequence, one below the other."""
     rows = []
     with torch.no_grad():
         for sequence in sequences:
@@ -141,17 +143,17 @@ def _log_probs(model: Any, sequences: Sequence[Sequence[int]]) -> _Rows:
 
 @contextmanager
 def _double_precision(model: Any) -> Iterator[None]:
-    """Compute in float64, also where the model's code asks for float32 by name."""
+    """Compute in float64, also where the model's code names float32."""
     model.double()
     try:
         with _DoubleForSingle():
             yield
     finally:
-        model.float()  # every float32 is a float64: nothing was lost
+        model.float()  # without loss: every float32 is a float64
 
 
 class _DoubleForSingle(TorchFunctionMode):
-    """Norms, softmax and rotations of transformers go to float32 whatever the weights are in."""
+    """Replaces float32 in transformers' norms, softmax and rotations, which name it."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -168,34 +170,34 @@ def _doubled(value: Any) -> Any:
 
 
 def _require_numbers(
-    name: str, precision: str, *, judge: _Rows, single: _Rows, graph: _Rows
+    name: str, precision: str, *, reference: _Rows, single: _Rows, graph: _Rows
 ) -> None:
-    what = "NaN or infinite log-probabilities"
-    for rows, where in ((judge, ""), (single, " in single precision")):
+    bad = "NaN or infinite log-probabilities"
+    for rows, where in ((reference, ""), (single, " in single precision")):
         if not np.isfinite(rows).all():
             raise ArtefactError(
-                f"{name}: the checkpoint itself gives {what}{where}: its weights are damaged, or "
+                f"{name}: the checkpoint itself gives {bad}{where}: its weights are damaged, or "
                 "its training diverged; train it again, with a lower --learning-rate"
             )
     if np.isfinite(graph).all():
         return
     if precision == "fp16":
         raise ArtefactError(
-            f"{name}: the graph in fp16 gives {what}, the checkpoint none: it computes numbers "
+            f"{name}: the graph in fp16 gives {bad}, the checkpoint none: it computes numbers "
             f"beyond {MOST_HALF:,}, the largest of half precision; {_HALF_IS_TOO_COARSE}"
         )
     raise ArtefactError(
-        f"{name}: the graph in {precision} gives {what}, the checkpoint none; {_EXPORT_FAULT}"
+        f"{name}: the graph in {precision} gives {bad}, the checkpoint none; {_EXPORT_FAULT}"
     )
 
 
-def _compare(name: str, precision: str, *, judge: _Rows, single: _Rows, graph: _Rows) -> Parity:
+def _compare(name: str, precision: str, *, reference: _Rows, single: _Rows, graph: _Rows) -> Parity:
     unit = _UNIT_ROUNDOFF[precision]
-    of_torch = float(np.abs(single - judge).max()) * unit / _UNIT_ROUNDOFF["fp32"]
-    size, spread = float(np.abs(judge).max()), float(judge.std(axis=1).max())
-    explained = max(_TIMES_TORCH * of_torch, _TIMES_ROUNDOFF * unit * size)
+    torch_difference = float(np.abs(single - reference).max()) * unit / _UNIT_ROUNDOFF["fp32"]
+    size, spread = float(np.abs(reference).max()), float(reference.std(axis=1).max())
+    explained = max(_TIMES_TORCH * torch_difference, _TIMES_ROUNDOFF * unit * size)
     parity = Parity(
-        difference=float(np.abs(graph - judge).max()),
+        difference=float(np.abs(graph - reference).max()),
         tolerance=min(explained, _SHARE_OF_SPREAD * spread),
     )
     if not parity.difference <= parity.tolerance:

@@ -1,1 +1,1 @@
-"""Writing files whole, and their modes."""
+"""Files that are written whole or linked, and their modes."""

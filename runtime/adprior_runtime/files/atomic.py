@@ -1,6 +1,6 @@
-"""Outputs appear whole or not at all: written beside their place, then renamed into it.
+"""Outputs appear whole or not at all: written beside their target, then renamed onto it.
 
-They have the modes that the umask gives, less what would let everyone write them.
+They have the modes that the umask gives, but others can never write them.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from typing import Final
 from adprior_runtime.errors import InvalidInputError
 
 OTHERS_WRITE: Final = 0o002
-"""What no output may have."""
+"""The mode bit that no output may have."""
 
 
 @contextmanager
 def replace_directory(target: Path, *, marker: str) -> Iterator[Path]:
     """Yield a fresh directory beside ``target`` that takes its place when the block succeeds.
 
-    Linux exchanges the two in one step (``renameat2``), so a reader or a kill finds the old
-    directory or the new one. Where the file system cannot, the old one is moved away first: then a
-    kill between the two renames leaves none, and the old one under a dotted name beside it.
-    Remains of killed runs are removed.
+    Linux exchanges the two in one step (``renameat2``), so that a reader finds the old directory or
+    the new one, even after a kill. On file systems without it, the old one is moved away first: a
+    kill between the two renames leaves the old one only under a dotted name beside ``target``.
+    What killed runs left is removed.
 
     Args:
         target: The directory to make or replace.
-        marker: A file that tells one of ours; a directory without it is not replaced.
+        marker: A file by which our own outputs are recognised; others are not replaced.
 
     Raises:
-        InvalidInputError: ``target`` exists and is not empty and not one of ours.
+        InvalidInputError: ``target`` exists, is not empty and not an output of ours.
     """
-    target = target.resolve()  # a link stays, and leads to the new directory
+    target = target.resolve()  # a link stays, and points to the new directory
     if target.exists() and not (target / marker).is_file() and any(_entries(target)):
         raise InvalidInputError(
             f"{target}: exists and is not an earlier output (no {marker}); choose another place"
         )
     _make_parent(target)
-    _remove_remains(target)
+    _remove_leftovers(target)
     fresh = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
     try:
         fresh.chmod(0o777 & ~(_umask() | OTHERS_WRITE))
@@ -55,7 +55,7 @@ def replace_directory(target: Path, *, marker: str) -> Iterator[Path]:
 
 @contextmanager
 def scratch_directory(target: Path) -> Iterator[Path]:
-    """Yield a directory on ``target``'s file system, beside it, that vanishes afterwards."""
+    """Yield a directory beside ``target``, on its file system, that is removed afterwards."""
     _make_parent(target.absolute())
     with tempfile.TemporaryDirectory(
         prefix=_prefix(target), dir=target.absolute().parent
@@ -69,7 +69,7 @@ def replace_file(target: Path) -> Iterator[Path]:
     if target.is_dir():
         raise InvalidInputError(f"{target}: is a directory, expected a file or nothing")
     _make_parent(target.absolute())
-    _remove_remains(target)
+    _remove_leftovers(target)
     fresh = target.parent / f"{_prefix(target)}file"
     try:
         yield fresh
@@ -80,14 +80,14 @@ def replace_file(target: Path) -> Iterator[Path]:
 
 
 def _umask() -> int:
-    """Return the process's umask, which only the kernel tells without changing it."""
+    """Return the process's umask from the kernel, because `os.umask` would change it."""
     with open("/proc/self/status", encoding="utf-8") as status:  # noqa: PTH123  no file of ours
         found = [line for line in status if line.startswith("Umask:")]
     return int(found[0].split()[1], 8) if found else 0o022
 
 
 def _close_to_others(output: Path) -> None:
-    """Take from everyone the right to write any of it, whatever the umask or a copied file says."""
+    """Remove others' right to write, which the umask or a copied file may give."""
     for path in (output, *output.rglob("*")):
         mode = path.lstat().st_mode
         if mode & OTHERS_WRITE and not path.is_symlink():
@@ -111,16 +111,16 @@ def _prefix(target: Path) -> str:
     return f".{target.name}.new-{os.getpid()}-"
 
 
-def _remove_remains(target: Path) -> None:
-    """Remove what killed runs left; a run still alive keeps its directory."""
-    for remains in target.parent.glob(f".{glob.escape(target.name)}.new-*"):
-        pid = remains.name.removeprefix(f".{target.name}.new-").split("-")[0]
+def _remove_leftovers(target: Path) -> None:
+    """Remove what killed runs left, but not the directory of a run that is still alive."""
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.new-*"):
+        pid = leftover.name.removeprefix(f".{target.name}.new-").split("-")[0]
         if pid.isdigit() and Path(f"/proc/{pid}").exists():
             continue
-        if remains.is_dir():
-            shutil.rmtree(remains, ignore_errors=True)
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
         else:
-            remains.unlink(missing_ok=True)
+            leftover.unlink(missing_ok=True)
 
 
 def _swap(fresh: Path, target: Path) -> None:
@@ -134,7 +134,7 @@ def _swap(fresh: Path, target: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Swap two directories in one step; False where the system cannot."""
+    """Exchange two directories in one step; return False where the system cannot."""
     import ctypes  # noqa: PLC0415  only here, and only once a run
 
     rename_exchange, at_cwd = 2, -100

@@ -1,4 +1,4 @@
-"""Files that other users of the machine must not read, or must not write."""
+"""Checks of files that other users of the machine must not read or write."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Final
 from adprior_runtime.errors import InvalidInputError
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{16,1024}")
-"""Without what tritonserver's flags take for separators; long enough not to be guessed."""
+"""No character that separates tritonserver's flags, and too long to be guessed."""
 
 
 def check_private(path: Path) -> None:
-    """Refuse a secret that another user of the machine can read or exchange.
+    """Refuse a secret that another user of the machine can read or replace.
 
-    As PostgreSQL has it: a file of one's own for oneself alone (0600), one of root's for its group
-    too (0640), which is how secrets are mounted into containers.
+    The rule is PostgreSQL's: the user's own file is readable by the user alone (0600), a file of
+    root also by its group (0640), which is how secrets are mounted into containers.
 
     Raises:
-        InvalidInputError: It is no readable file, or not private.
+        InvalidInputError: It is not a readable file, or not private.
     """
     try:
         found = path.stat()
@@ -57,11 +57,11 @@ def find_writable(directory: Path) -> Path | None:
 
 
 def read_token(path: Path) -> str:
-    """Return the token in a file, less white space around it.
+    """Return the token in a file, without white space around it.
 
     Raises:
-        InvalidInputError: The file is unreadable or not private, or holds no token; what it holds
-            is not quoted.
+        InvalidInputError: The file is unreadable, not private, or holds no token. Its content is
+            not quoted.
     """
     check_private(path)
     try:

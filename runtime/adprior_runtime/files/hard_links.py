@@ -11,9 +11,9 @@ from adprior_runtime.files.atomic import OTHERS_WRITE
 
 
 def link_or_copy(source: Path, target: Path, *, link: bool = True) -> None:
-    """Hard-link a file where the file system can, copy it elsewhere.
+    """Hard-link a file, or copy it where the file system cannot.
 
-    A file that others may write is copied too: they could change it afterwards.
+    A file that others may write is copied too, because they could change it afterwards.
     """
     try:
         if not link or source.stat().st_mode & OTHERS_WRITE:

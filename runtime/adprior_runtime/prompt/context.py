@@ -1,7 +1,7 @@
-"""The user context: what a caller knows of one user, as JSON, parsed and checked.
+"""The user context: what a caller knows about one user, parsed from JSON and checked.
 
-Training and serving build prompts from the same `UserContext`, so that a model is asked what it was
-taught. Nothing here, error messages included, ever repeats a value of the context.
+Training and serving build prompts from the same `UserContext`, so that the model is queried as it
+was trained. No error message repeats a value of the context.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _TEXT_FIELDS: Final = ("advertiser", "category", "text")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One thing a user did.
+    """One action of a user.
 
     Attributes:
-        time: When, in UTC; a bare date is its first instant.
-        action: purchase, click, search, visit ...
+        time: In UTC; a bare date means its first instant.
+        action: Its kind: purchase, click, search, visit ...
         advertiser: The advertiser's name, if any.
-        category: A category, if any.
+        category: The category, if any.
         text: Free text (a query, a title), if any.
     """
 
@@ -46,10 +46,10 @@ class UserContext:
     """A user's profile and history, and the time the forecast is for.
 
     Attributes:
-        profile: Flat map of texts; values that count as absent are left out.
-        history: Events up to ``as_of``, oldest first; anything else is refused.
-        as_of: The forecast's time in UTC; a bare date is its last instant.
-        dropped_events: How many events after ``as_of`` were left out (clocks skew).
+        profile: Flat map of texts, without the values that count as absent.
+        history: Events up to ``as_of``, oldest first; any other history is refused.
+        as_of: The forecast's time in UTC; a bare date means its last instant.
+        dropped_events: How many events after ``as_of`` were dropped (clocks differ).
     """
 
     profile: Mapping[str, str]
@@ -58,7 +58,7 @@ class UserContext:
     dropped_events: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a history that is out of order or knows the future; serving drops that first."""
+        """Refuse a history that is out of order or goes beyond ``as_of``."""
         for index, (earlier, later) in enumerate(pairwise(self.history), start=1):
             if later.time < earlier.time:
                 raise _wrong_field(f"history[{index}].time: not oldest first")
@@ -107,7 +107,7 @@ def read_context(document: dict[str, Any]) -> UserContext:
 def parse_time(value: Any, field: str, *, end_of_day: bool = False) -> datetime:
     """Parse an ISO 8601 date or date-time into UTC; one without a zone is taken as UTC.
 
-    The spellings that `adprior_runtime.text.times` knows are taken as well.
+    The formats of `adprior_runtime.text.times` are accepted too.
 
     Args:
         value: The JSON value; a `datetime` or a `date` is taken too.
@@ -150,7 +150,7 @@ def _is_bare_date(value: str | date) -> bool:
 
 def _load_json(raw: bytes) -> Any:
     try:
-        # A byte-order mark, which some tools write, is skipped.
+        # "-sig" skips the byte-order mark that some tools write.
         return json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise _not_json(f"not UTF-8 at byte {error.start}") from None

@@ -1,4 +1,4 @@
-"""What of a user's context a forecast rests on, and what of it was not used: counts, no values."""
+"""Counts of which parts of a user's context a forecast uses, and which it does not."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class ContextUse:
     """The counts of one context, in the order of `contract.ContextCount`.
 
     Attributes:
-        events: Events that came.
-        after_as_of: Those of them that lie after ``as_of``.
-        over_budget: The oldest ones, beyond the prompt's budget.
-        advertisers: Advertisers that the prompt shows, each once.
-        known_advertisers: Those of them that the catalogue has; None without a trie.
-        profile_keys: Keys of the profile that came.
-        denied_keys: Those of them that the template denies.
-        unknown_keys: Of the others, those that training never saw; None where the bundle does not
-            tell what it saw.
+        events: Events in the request.
+        after_as_of: Events after ``as_of``.
+        over_budget: Oldest events dropped for the prompt's budget.
+        advertisers: Different advertisers in the prompt.
+        known_advertisers: Those that are in the catalogue; None without a trie.
+        profile_keys: Profile keys in the request.
+        denied_keys: Profile keys that the template denies.
+        unknown_keys: Other profile keys that training never saw; None where the bundle does not
+            list the keys of its training.
     """
 
     events: int
@@ -49,8 +49,8 @@ class ContextMeter:
 
     Args:
         renderer: The bundle's.
-        trie: The catalogue's names; None where it is not at hand.
-        trained_keys: The profile keys that training saw; None where nobody knows.
+        trie: The catalogue's names; None if it is not available.
+        trained_keys: The profile keys that training saw; None if they are unknown.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class ContextMeter:
         self._trained = None if trained_keys is None else frozenset(map(self._shown, trained_keys))
 
     def measure(self, context: UserContext, prompt: Prompt) -> ContextUse:
-        """Count what a prompt shows of its context."""
+        """Count which parts of a context its prompt shows."""
         names = {self._name(prompt.token_ids[start:end]) for start, end in prompt.advertiser_spans}
-        asked = [key for key in context.profile if not self._denies(key)]
+        usable = [key for key in context.profile if not self._denies(key)]
         return ContextUse(
             events=len(context.history) + context.dropped_events,
             after_as_of=context.dropped_events,
@@ -73,14 +73,14 @@ class ContextMeter:
             advertisers=len(names),
             known_advertisers=self._count_known(names),
             profile_keys=len(context.profile),
-            denied_keys=len(context.profile) - len(asked),
+            denied_keys=len(context.profile) - len(usable),
             unknown_keys=None
             if self._trained is None
-            else sum(self._shown(key) not in self._trained for key in asked),
+            else sum(self._shown(key) not in self._trained for key in usable),
         )
 
     def _name(self, token_ids: Sequence[int]) -> tuple[int, ...]:
-        """Return a name as the trie has it, whether or not the template puts a terminator."""
+        """Return a name with the terminator, which the template may leave out."""
         return (*token_ids,) if token_ids[-1:] == [self._end_id] else (*token_ids, self._end_id)
 
     def _count_known(self, names: Collection[tuple[int, ...]]) -> int | None:

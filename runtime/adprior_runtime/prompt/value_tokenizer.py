@@ -1,9 +1,9 @@
-"""A tokenizer for what users and catalogues hold: whatever a text spells, it stays text.
+"""A tokenizer for values of users and catalogues, which never become special tokens.
 
-A checkpoint's tokenizer finds its special and its added tokens in any text, and so would a value
-that spells ``<bos>`` become the real thing. Here such tokens are not looked for. A vocabulary may
-spell one all the same (a Unigram piece, a whole word): the text is then cut in the middle of it,
-and the halves are tokenised by themselves.
+A checkpoint's tokenizer finds its special and its added tokens in any text, so a value that spells
+``<bos>`` would become that token. This one does not look for them. A vocabulary may still contain
+one (as a Unigram piece or a whole word): the text is then cut in the middle of it, and the halves
+are tokenised separately.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from adprior_runtime.errors import ArtefactError
 from adprior_runtime.text.spelling import even_out
 
 _BYTE: Final = re.compile("<0x[0-9A-F]{2}>")
-"""One byte of a letter that the vocabulary lacks, in tokenizers that fall back to bytes."""
+"""One byte of a character that the vocabulary lacks, in tokenizers that fall back to bytes."""
 _UNKNOWN_PROBE: Final = "\U00012000 \U00013000"
-"""Cuneiform and a hieroglyph: spelt in bytes, or as what the tokenizer does not know."""
+"""Cuneiform and a hieroglyph: tokenised as bytes, or as the unknown token."""
 
 
 class ValueTokenizer:
     """Tokenises values without any special or added token, and without the terminator.
 
     Args:
-        tokenizer: The artefact's; it is not changed.
+        tokenizer: The artefact's, which is not changed.
         end_id: The terminator, which may be an ordinary token of the vocabulary.
 
     Raises:
@@ -36,7 +36,7 @@ class ValueTokenizer:
     """
 
     def __init__(self, tokenizer: Tokenizer, end_id: int) -> None:
-        # The same model, without the added tokens, which only a Tokenizer knows.
+        # The same model, without the added tokens, which belong to the Tokenizer object.
         self._tokenizer = Tokenizer(tokenizer.model)
         if tokenizer.normalizer is not None:
             self._tokenizer.normalizer = tokenizer.normalizer
@@ -48,7 +48,7 @@ class ValueTokenizer:
         self._require_spellable({key: token.content for key, token in added.items()}, end_id)
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Return the tokens of a text that is evened out already."""
+        """Return the tokens of a text whose spelling is evened out already."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         ids: list[int] = encoding.ids
         if self._kept_out.isdisjoint(ids):
@@ -58,14 +58,14 @@ class ValueTokenizer:
             for token, (start, stop) in zip(ids, encoding.offsets, strict=True)
             if token in self._kept_out and stop - start > 1
         }
-        if not cuts:  # one character: nothing is left of it
+        if not cuts:  # a single character, which cannot be cut: it is dropped
             return tuple(token for token in ids if token not in self._kept_out)
         places = [0, *sorted(cuts), len(text)]
         pieces = (text[start:stop] for start, stop in pairwise(places))
         return tuple(token for piece in pieces for token in self.encode(piece))
 
     def _unknown_ids(self) -> frozenset[int]:
-        """Return what stands for text that the vocabulary cannot spell: a text may become that."""
+        """Return the tokens for text that the vocabulary cannot spell, which values may become."""
         try:
             ids = set(self._tokenizer.encode(_UNKNOWN_PROBE, add_special_tokens=False).ids)
         except Exception as error:  # tokenizers raises bare Exception

@@ -33,11 +33,15 @@ __all__ = ["TritonPythonModel"]
 """
 
 
-def render_tree() -> dict[str, str]:
-    """Return the text of every file of ``model_repository/`` by its relative path."""
+def render_tree(tuning: Mapping[str, Scaling] | None = None) -> dict[str, str]:
+    """Return the text of every file of ``model_repository/`` by its relative path.
+
+    Args:
+        tuning: See `render`.
+    """
     tree: dict[str, str] = {}
     for name in contract.MODEL_NAMES:
-        production, embedded = render(name, Target.GPU), render(name, Target.CPU)
+        production, embedded = render(name, Target.GPU), render(name, Target.CPU, tuning)
         tree[f"{name}/config.pbtxt"] = production
         if embedded != production:
             tree[f"{name}/configs/{contract.CPU_CONFIG_NAME}.pbtxt"] = embedded
@@ -46,14 +50,22 @@ def render_tree() -> dict[str, str]:
     return tree
 
 
+def write_tree(directory: Path, tuning: Mapping[str, Scaling] | None = None) -> None:
+    """Write the files of `render_tree` into a directory."""
+    for name, text in render_tree(tuning).items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
 def render(name: str, target: Target, tuning: Mapping[str, Scaling] | None = None) -> str:
     """Return the pbtxt of model ``name`` as it is deployed on ``target``.
 
     Args:
         name: One of ``contract.MODEL_NAMES``.
-        target: The machine.
-        tuning: Of the embedded server's Python models; a model that is not in it keeps the
-            contract's scaling. It does not change the other target.
+        target: The kind of machine.
+        tuning: Scaling of the embedded server's Python models; a model without an entry keeps the
+            contract's. The other target does not change.
     """
     spec = _model(name, target, tuning)
     if spec.backend is not None:
@@ -70,7 +82,7 @@ def _model(name: str, target: Target, tuning: Mapping[str, Scaling] | None) -> M
 
 
 def parse_config(text: str) -> Any:
-    """Return the ``ModelConfig`` message of a pbtxt; `text_format.ParseError` if it is none."""
+    """Return the ``ModelConfig`` message of a text, or raise `text_format.ParseError`."""
     return text_format.Parse(text, pb.ModelConfig())
 
 
@@ -90,7 +102,7 @@ def read_config(path: Path) -> Any:
 def set_parameters(text: str, parameters: Mapping[str, str]) -> str:
     """Return pbtxt ``text`` with entries of its ``parameters`` block added or replaced.
 
-    For what only a build knows, such as a TensorRT-LLM engine's place and beam width.
+    A build sets what only it knows, such as a TensorRT-LLM engine's place and beam width.
     """
     config = parse_config(text)
     for key, value in parameters.items():
@@ -107,9 +119,8 @@ def _single(spec: Model) -> Any:
     config.backend = spec.backend
     if spec.is_queued:
         _bound_queue(config.dynamic_batching.default_queue_policy, contract.QUEUE_TIMEOUT_US)
-    if (
-        spec.backend == tensorrt_llm_names.BACKEND
-    ):  # batches in flight: nothing is gained by waiting
+    if spec.backend == tensorrt_llm_names.BACKEND:
+        # It batches in flight, so that requests gain nothing by waiting for others.
         config.model_transaction_policy.SetInParent()  # it reads `decoupled` from it: false
     elif spec.is_queued:
         _add_priorities(config.dynamic_batching)
@@ -127,7 +138,7 @@ def _single(spec: Model) -> Any:
 
 
 def _bound_queue(policy: Any, timeout_us: int) -> None:
-    """Let no more requests wait than can be answered, and none longer than its client does."""
+    """Limit how many requests wait, and how long: no longer than their client."""
     policy.max_queue_size = contract.MAX_QUEUE_SIZE
     policy.default_timeout_microseconds = timeout_us
     policy.allow_timeout_override = True
@@ -135,7 +146,7 @@ def _bound_queue(policy: Any, timeout_us: int) -> None:
 
 
 def _add_priorities(batching: Any) -> None:
-    """Give each priority a queue of its own; bulk work waits longer, since it goes last."""
+    """Give each priority a queue of its own; bulk requests wait longer, because they go last."""
     batching.priority_levels = len(Priority)
     batching.default_priority_level = Priority.RETRIEVAL
     _bound_queue(batching.priority_queue_policy[Priority.BULK], contract.BULK_QUEUE_TIMEOUT_US)
@@ -161,7 +172,7 @@ def _ensemble(spec: Model, steps: list[Model]) -> Any:
 
 
 def _is_wanted(name: str, later: list[Model], ensemble_outputs: set[str]) -> bool:
-    """Whether a step's output goes anywhere: to a later step, or out, if none gives it anew."""
+    """Whether a later step takes an output, or the ensemble gives it and no later step does."""
     for step in later:
         if name in _names(step.inputs):
             return True
@@ -196,15 +207,12 @@ def _names(tensors: tuple[Tensor, ...]) -> set[str]:
 
 
 def main(directory: Path) -> int:
-    """Write the tree below ``directory``, removing configs that are no longer rendered."""
+    """Write the tree into ``directory``; remove configurations that are no longer rendered."""
     tree = render_tree()
-    for stale in directory.rglob("*.pbtxt"):
-        if str(stale.relative_to(directory)) not in tree:
-            stale.unlink()
-    for name, text in tree.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    for path in directory.rglob("*.pbtxt"):
+        if str(path.relative_to(directory)) not in tree:
+            path.unlink()
+    write_tree(directory)
     return 0
 
 

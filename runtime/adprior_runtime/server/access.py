@@ -1,4 +1,4 @@
-"""Who may ask the server what: TLS and tokens, as tritonserver's flags.
+"""Who may call what: TLS and tokens, as tritonserver's flags.
 
 ::
 
@@ -7,7 +7,7 @@
     inference, metadata, model-config, statistics    who has the inference token, if there is one
     health                                           everyone
 
-With TLS, nobody infers over HTTP, which cannot be encrypted: gRPC is the only way in.
+With TLS, inference over HTTP is closed to everyone, because HTTP cannot be encrypted.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ _INFERENCE: Final = "inference,metadata,model-config,statistics"
 _CLOSED_KEY: Final = "closed"
 
 
-def _nobodys_token() -> str:
+def _secret_token() -> str:
     return secrets.token_urlsafe(24)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """What callers must present; by default, what changes the server is for nobody.
+    """What callers must present; by default, nobody can change the server.
 
     Attributes:
-        tls: Of gRPC; None is plain text.
-        admin_token: For what changes the server; by default one that nobody is told.
-        inference_token: For everything but health; empty asks for none.
+        tls: The TLS files of gRPC; None for plain text.
+        admin_token: The token for calls that change the server; by default a random secret.
+        inference_token: The token for all calls except health; empty for none.
 
     Raises:
         InvalidInputError: Both tokens are the same.
     """
 
     tls: ServerTls | None = None
-    admin_token: str = field(default_factory=_nobodys_token, repr=False)
+    admin_token: str = field(default_factory=_secret_token, repr=False)
     inference_token: str = field(default="", repr=False)
-    _closed_token: str = field(default_factory=_nobodys_token, repr=False)
+    _closed_token: str = field(default_factory=_secret_token, repr=False)
 
     def __post_init__(self) -> None:
-        """Keep the two kinds of callers apart."""
+        """Refuse the same token for both kinds of callers."""
         if self.admin_token == self.inference_token:
             raise InvalidInputError(
                 "the admin and the inference token are the same: every caller could administer"
@@ -66,7 +66,7 @@ class Access:
         admin_token: Path | None = None,
         inference_token: Path | None = None,
     ) -> Access:
-        """Read what an operator gives; see `ServerTls` and `read_token` for what is refused.
+        """Read the files of an operator; see `ServerTls` and `read_token` for what is refused.
 
         Raises:
             InvalidInputError: A file is wrong, or one of those for TLS is missing.
@@ -84,7 +84,7 @@ class Access:
             )
         return cls(
             tls=tls,
-            admin_token=_nobodys_token() if admin_token is None else read_token(admin_token),
+            admin_token=_secret_token() if admin_token is None else read_token(admin_token),
             inference_token="" if inference_token is None else read_token(inference_token),
         )
 

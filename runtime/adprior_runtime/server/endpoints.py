@@ -1,4 +1,4 @@
-"""Where a server listens, whether it can and may, and whether it is ready there."""
+"""Where a server listens, and checks of ports, plain text and readiness."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from adprior_runtime.errors import InvalidInputError
 
 _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
-_ASKED_S: Final = 2
+_READY_TIMEOUT_S: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
-    """Where the server listens: gRPC, which callers use; HTTP and metrics, which stay at home.
+    """The addresses and ports of gRPC, HTTP and metrics.
 
-    HTTP and metrics cannot be encrypted, and the embedded server's can be brought down by one large
-    request (docs/security.md).
+    Callers use gRPC. HTTP and metrics cannot be encrypted, and a single large request can bring
+    down the embedded server's (docs/security.md), so both should stay on this machine.
     """
 
     host: str = "127.0.0.1"
@@ -51,7 +51,7 @@ class Endpoints:
 
     @property
     def hosts(self) -> dict[str, str]:
-        """Each address by the flag of ours that sets it, in the order of `ports`."""
+        """Each address by our flag that sets it, in the order of `ports`."""
         return {
             "--host": self.host,
             "--http-host": self.http_host,
@@ -74,16 +74,16 @@ class Endpoints:
         return _address(self.metrics_host, self.metrics_port)
 
     def is_ready(self) -> bool:
-        """Ask the server that listens here whether it is ready; one that does not answer is not."""
+        """Whether the server that listens here reports that it is ready."""
         host = local_host(self.http_host)
-        connection = http.client.HTTPConnection(host, self.http_port, timeout=_ASKED_S)
+        connection = http.client.HTTPConnection(host, self.http_port, timeout=_READY_TIMEOUT_S)
         try:
             connection.request("GET", "/v2/health/ready")
             if connection.getresponse().status != http.HTTPStatus.OK:
                 return False
-            # The last of the three to open.
+            # Of the three, the metrics port opens last.
             address = (local_host(self.metrics_host), self.metrics_port)
-            with socket.create_connection(address, timeout=_ASKED_S):
+            with socket.create_connection(address, timeout=_READY_TIMEOUT_S):
                 return True
         except (OSError, http.client.HTTPException):
             return False
@@ -91,13 +91,10 @@ class Endpoints:
             connection.close()
 
     def require_closed(self, *, has_tls: bool) -> None:
-        """Refuse to take plain text from other machines.
+        """Raise InvalidInputError if other machines could call in plain text.
 
         Args:
             has_tls: Whether gRPC is encrypted.
-
-        Raises:
-            InvalidInputError: An address is beyond this machine, without TLS.
         """
         for flag, host in self.hosts.items():
             if _is_loopback(host) or (flag == "--host" and has_tls):
@@ -118,12 +115,12 @@ class Endpoints:
                 try:
                     probe.bind((host, port))
                 except OSError as error:
-                    told = _explain(error, f"{host_flag} {host}", host, flag, port)
-                    raise InvalidInputError(told) from error
+                    reason = _explain(error, f"{host_flag} {host}", host, flag, port)
+                    raise InvalidInputError(reason) from error
 
 
 def local_host(host: str) -> str:
-    """Return the host under which this machine reaches what listens on ``host``."""
+    """Return the address at which this machine reaches a server that listens on ``host``."""
     return _LOOPBACK.get(host, host)
 
 
@@ -148,7 +145,7 @@ def _explain(error: OSError, place: str, host: str, flag: str, port: int) -> str
 
 
 def free_ports(count: int) -> list[int]:
-    """Return so many different ports of the loopback address that nobody listens on just now."""
+    """Return ``count`` different ports of the loopback address that are free at this moment."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [int(each.getsockname()[1]) for each in sockets]
     for each in sockets:

@@ -1,8 +1,8 @@
 """Which tritonserver to run: the one on PATH, else the one inside the package nvidia-pytriton.
 
-The wheel brings binary, Python backend and one stub for each Python version; we put them together
-in a directory laid out as the server wants it. What it needs of the machine is checked first, for
-its own complaints are riddles.
+The wheel contains the binary, the Python backend and one stub for each Python version; they are
+copied into a directory with the layout that the server expects. What the server needs of the
+machine is checked first, because its own messages do not name the cause.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Installation:
     Attributes:
         binary: The executable.
         libraries: Directories to put first in ``LD_LIBRARY_PATH``.
-        backend_files: What makes up the Python backend; empty where the server has its own.
+        backend_files: Files of the Python backend; empty where the server has its own backends.
     """
 
     binary: Path
@@ -50,7 +50,7 @@ class Installation:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether it is the one from the wheel, with the Python backend only."""
+        """Whether it is the wheel's, which has the Python backend only."""
         return bool(self.backend_files)
 
     def environment(self) -> dict[str, str]:
@@ -62,18 +62,18 @@ class Installation:
         if self.libraries:
             libraries = [*map(str, self.libraries), environment.get("LD_LIBRARY_PATH", "")]
             environment["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
-        # Our models multiply no matrices with NumPy, whose library would start a thread for each
-        # core in every one of their processes.
+        # Our models do not multiply matrices with NumPy, whose library would start one thread for
+        # each core in each of their processes.
         environment.setdefault("OPENBLAS_NUM_THREADS", "1")
         return environment
 
     def copy_backends(self, directory: Path, further: Sequence[Path] = ()) -> None:
-        """Fill ``directory`` as ``--backend-directory`` expects it.
+        """Fill a directory for ``--backend-directory``.
 
         Args:
-            directory: Where to.
-            further: Backends to add, each a directory with the backend's name and, written in
-                Python, its ``model.py``.
+            directory: The directory to make.
+            further: Backends written in Python to add: each a directory with the backend's name
+                that contains its ``model.py``.
 
         Raises:
             InvalidInputError: One of them is not such a directory.
@@ -81,7 +81,7 @@ class Installation:
         python = directory / "python"
         python.mkdir(parents=True)
         for file in self.backend_files:
-            # Not linked: for a backend written in Python the server refuses links that lead out.
+            # Copied: the server refuses links that lead out of a backend written in Python.
             shutil.copy(file, python / file.name)
         for backend in further:
             if not (backend / "model.py").is_file():
@@ -159,7 +159,7 @@ def _check_numpy() -> None:
 
 
 def _find_libpython() -> Path:
-    """Return the directory that holds the library which the stub is linked to."""
+    """Return the directory with the library that the stub is linked to."""
     for directory in _library_directories():
         if (directory / _LIBPYTHON).is_file():
             return directory
@@ -171,7 +171,7 @@ def _find_libpython() -> Path:
 
 
 def _library_directories() -> Iterator[Path]:
-    """Where a shared libpython may lie; the running Python's own places first."""
+    """Yield where a shared libpython may be, the running Python's own directories first."""
     yield Path(sys.base_prefix) / "lib"
     for name in ("LIBDIR", "LIBPL"):
         if value := sysconfig.get_config_var(name):

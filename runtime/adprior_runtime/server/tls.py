@@ -1,7 +1,7 @@
-"""The server's side of TLS: its certificate and key, and the authority of its callers.
+"""The server's TLS files: its certificate and key, and the authority of its callers.
 
-tritonserver reads the files once, when it starts, and with a wrong one it starts and then answers
-nobody. So they are tried out here first, in a handshake with themselves.
+tritonserver reads the files once, when it starts. With a wrong file it still starts, but no caller
+can connect. So they are tested here first, in a handshake with themselves.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.file_modes import check_private
 
 _ROUNDS: Final = 8
-"""More than any handshake takes."""
+"""More rounds than any handshake takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerTls:
-    """Files of PEM that have been tried out.
+    """PEM files that passed the test.
 
     Attributes:
         certificate: The server's chain, its own certificate first.
         key: Its private key, without a passphrase.
-        client_ca: Authorities of the callers' certificates: mutual TLS. None takes every caller.
+        client_ca: Authorities of the callers' certificates (mutual TLS); None accepts every caller.
 
     Raises:
-        InvalidInputError: A file is missing, no PEM, not private, expired, or of another pair.
+        InvalidInputError: A file is missing, not PEM, not private, expired, or of another pair.
     """
 
     certificate: Path
@@ -36,7 +36,7 @@ class ServerTls:
     client_ca: Path | None = None
 
     def __post_init__(self) -> None:
-        """Try the files out."""
+        """Test the files."""
         for path in (self.certificate, self.key, *filter(None, [self.client_ca])):
             if not path.is_file():
                 raise InvalidInputError(f"{path}: no such file")
@@ -59,10 +59,10 @@ def _check_pair(certificate: Path, key: Path) -> None:
         server.load_cert_chain(certificate, key, password=_refuse_passphrase)
     except (ssl.SSLError, OSError) as error:
         raise InvalidInputError(
-            f"{certificate} and {key}: not a certificate and its key in PEM ({_told(error)})"
+            f"{certificate} and {key}: not a certificate and its key in PEM ({_reason(error)})"
         ) from error
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client.check_hostname = False  # which names callers use is not known here
+    client.check_hostname = False  # the names that callers use are not known here
     client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     _load_authorities(client, certificate)
     try:
@@ -72,11 +72,11 @@ def _check_pair(certificate: Path, key: Path) -> None:
             f"{certificate}: callers would refuse it: {error.verify_message}"
         ) from error
     except ssl.SSLError as error:
-        raise InvalidInputError(f"{certificate}: no handshake with it: {_told(error)}") from error
+        raise InvalidInputError(f"{certificate}: no handshake with it: {_reason(error)}") from error
 
 
 def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    """Let two ends meet in memory."""
+    """Run the handshake of a server and a client in memory."""
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = [
         client.wrap_bio(down, up, server_side=False),
@@ -98,12 +98,12 @@ def _load_authorities(context: ssl.SSLContext, path: Path) -> None:
     try:
         context.load_verify_locations(path)
     except (ssl.SSLError, OSError) as error:
-        raise InvalidInputError(f"{path}: no certificates in PEM ({_told(error)})") from error
+        raise InvalidInputError(f"{path}: no certificates in PEM ({_reason(error)})") from error
 
 
 def _refuse_passphrase() -> Never:
     raise OSError("the key has a passphrase, which tritonserver cannot ask for")
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return str(getattr(error, "reason", None) or error).lower().replace("_", " ")

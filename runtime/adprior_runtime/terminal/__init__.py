@@ -1,1 +1,1 @@
-"""What every command shows in a terminal: options, tables, progress bars."""
+"""Parts of commands in a terminal: types of options, tables, progress bars."""

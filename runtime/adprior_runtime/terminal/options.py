@@ -1,4 +1,4 @@
-"""Types of command-line options: each turns text into a value or says what was expected."""
+"""Types of command-line options: each parses a text, or raises with what was expected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bars on standard error, with the time left, for work that may take more than a moment."""
+"""Progress bars on standard error, with the time left, for work of more than two seconds."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from tqdm import tqdm
 
 _Item = TypeVar("_Item")
 _QUICK_S: Final = 2.0
-"""Work that ends sooner shows no bar."""
+"""Shorter work shows no bar."""
 _LINE_EVERY_S: Final = 10.0
-"""In a log file each state of a bar is a line."""
+"""In a log file, where each state of a bar is a line."""
 
 
 def progress_bar(*, total: int, desc: str, unit: str, leave: bool = True) -> Any:
-    """Return a bar to be moved by ``update``; a context manager.
+    """Return a bar that ``update`` moves; a context manager.
 
     Args:
         total: Steps of the whole work.
-        desc: What is done.
-        unit: What a step is called.
-        leave: Keep the bar on screen when the work is over.
+        desc: What the work does.
+        unit: The name of a step.
+        leave: Whether to keep the bar on screen when the work is over.
     """
     return tqdm(total=total, desc=desc, unit=unit, leave=leave, **_settings())
 
@@ -34,16 +34,16 @@ def track(
     """Yield items; show how many are done, and how long the others will take.
 
     Args:
-        items: What there is to do.
-        desc: What is done.
-        unit: What an item is called.
-        total: How many there are, where ``items`` does not say.
-        leave: Keep the bar on screen when the work is over.
+        items: The work.
+        desc: What the work does.
+        unit: The name of an item.
+        total: The number of items, if ``items`` has no length.
+        leave: Whether to keep the bar on screen when the work is over.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
     waiting = iter(items)
-    first = list(islice(waiting, 1))  # what comes before it says nothing of how long others take
+    first = list(islice(waiting, 1))  # the time before it does not predict the others'
     bar: Iterable[_Item] = tqdm(
         chain(first, waiting), total=total, desc=desc, unit=unit, leave=leave, **_settings()
     )
@@ -51,7 +51,7 @@ def track(
 
 
 def pace() -> dict[str, float]:
-    """Return tqdm's settings of how often a bar is drawn: less often where it goes into a file."""
+    """Return tqdm's settings of how often a bar is drawn, which is less often in a file."""
     interval_s = 0.1 if sys.stderr.isatty() else _LINE_EVERY_S
     return {"mininterval": interval_s, "maxinterval": max(10.0, interval_s)}
 

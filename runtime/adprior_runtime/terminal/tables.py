@@ -1,4 +1,4 @@
-"""Plain-text tables for people: aligned columns, whatever script the names are in."""
+"""Plain-text tables with aligned columns, in every script."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 Column = tuple[str, Literal["left", "right"]]
-"""A column's heading and the side its cells are pushed to."""
+"""A column's heading, and the side that its cells are aligned to."""
 
 _GAP: Final = "  "
 
@@ -39,7 +39,7 @@ def format_percent(probability: float) -> str:
 
 
 def format_bar(fraction: float, *, width: int = 20) -> str:
-    """Return a bar of ``fraction`` of ``width`` blocks; anything above zero shows at least one."""
+    """Return a bar of ``fraction`` of ``width`` blocks, at least one block above zero."""
     blocks = round(min(max(fraction, 0.0), 1.0) * width)
     return "█" * max(blocks, 1 if fraction > 0.0 else 0)
 

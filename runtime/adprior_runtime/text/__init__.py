@@ -1,1 +1,1 @@
-"""Texts, times and JSON: one rule for training, serving, bulk and clients."""
+"""Rules for texts, times and JSON that training, serving, bulk and clients share."""

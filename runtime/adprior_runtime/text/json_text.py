@@ -1,7 +1,7 @@
-"""JSON as the standard has it: what is no number becomes null.
+"""JSON as the standard defines it: NaN and infinities become null.
 
-Python would write NaN, Infinity and -Infinity, which no other reader takes. Every JSON document and
-every ``--json`` of this project is written here.
+Python would write NaN, Infinity and -Infinity, which other readers refuse. Every JSON document and
+every ``--json`` output of this project is written here.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 
 
 def to_json(document: Any, **options: Any) -> str:
-    """Return a document as JSON; a float that is no finite number becomes null.
+    """Return a document as JSON; a float that is not finite becomes null.
 
     Args:
-        document: What `json.dumps` takes.
-        options: Of `json.dumps`: ``indent``, ``ensure_ascii`` ...
+        document: Anything that `json.dumps` accepts.
+        options: Options of `json.dumps`: ``indent``, ``ensure_ascii`` ...
     """
     try:
         return json.dumps(document, allow_nan=False, **options)

@@ -1,7 +1,7 @@
-"""Texts that look alike, made alike: names and other values of a user, keys of a profile.
+"""Gives texts that look alike the same spelling: names and other values, and profile keys.
 
-Training, serving, catalogues and evaluation spell through here, so that one advertiser is one,
-however a source system writes it.
+Training, serving, catalogues and evaluation use it, so that an advertiser is the same one in
+whatever way a source system writes its name.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ _FORMATS: Final = (
     r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 _BLANKS: Final = r"\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
-"""Letters and marks that show nothing, such as fillers and variation selectors."""
-_UNSEEN: Final = re.compile(f"[{_CONTROLS}{_FORMATS}{_BLANKS}]")
-"""Written out, because each version of Python has its own Unicode: a model that is trained on one
-and served on another must read the same text. White space is not in it."""
+"""Letters and marks without a glyph, such as fillers and variation selectors."""
+_INVISIBLE: Final = re.compile(f"[{_CONTROLS}{_FORMATS}{_BLANKS}]")
+"""Characters that are removed, without white space. They are listed because each version of Python
+has its own Unicode: a model trained on one and served on another must read the same text."""
 
 
 def even_out(text: str) -> str:
-    """Return a text composed (NFC), without unseen characters, with one kind of space in it.
+    """Return a text composed (NFC), without invisible characters, with single plain spaces.
 
-    The tokenizer sees every value this way, advertisers' names among them. Case and width stay.
+    Every value is tokenised in this form, advertisers' names too. Case and width stay.
     """
-    text = _UNSEEN.sub("", text)
+    text = _INVISIBLE.sub("", text)
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
     return " ".join(text.split())
 
 
 def fold_key(key: str) -> str:
-    """Return a key for comparison: without case, width (NFKC), white space, unseen characters."""
+    """Return a key for comparison: no case, width (NFKC), white space or invisible characters."""
     folded = _squeeze(_compatible(_squeeze(key)))
     return _compatible(_squeeze(_compatible(folded.casefold())))
 
 
 def _squeeze(text: str) -> str:
-    return "".join(_UNSEEN.sub("", text).split())
+    return "".join(_INVISIBLE.sub("", text).split())
 
 
 def _compatible(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Times as text: ISO 8601, and the spellings of it that warehouses export."""
+"""Reads times: ISO 8601, and the variants of it that data warehouses export."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _DIGITS_OF_A_DAY: Final = 8
 
 
 def read_time(text: str) -> datetime:
-    """Return the date or time that a text spells, with a zone where the text has one.
+    """Return the date or time of a text, with a zone if the text has one.
 
-    Beside ISO 8601, with a space or a ``T``: ``2024-05-31 12:00:00 UTC`` (BigQuery, Trino),
+    Besides ISO 8601, with a space or a ``T``: ``2024-05-31 12:00:00 UTC`` (BigQuery, Trino),
     ``… +0000`` (Snowflake), ``…+00`` (Redshift, Postgres), ``…Z[UTC]`` (Java). Digits beyond
     microseconds are cut off.
 
     Raises:
-        ValueError: It spells none.
+        ValueError: The text is not a time.
     """
     text = text.strip()
     if text.isdigit() and len(text) != _DIGITS_OF_A_DAY:

@@ -1,7 +1,7 @@
-"""From any value to the text that a prompt shows: one rule for training, serving, bulk and clients.
+"""The text that a prompt shows for a value, the same in training, serving, bulk and clients.
 
-A value that is given as a column of CSV or Parquet, as JSON, or by Python's, NumPy's or Arrow's
-types has one text, so that a model meets the tokens that it was trained on::
+A value has the same text as a column of CSV or Parquet, as JSON, and in types of Python, NumPy or
+Arrow, so that a model reads the tokens that it was trained on::
 
     text             as it was written, without white space at its ends
     34.0, 34         34                    whole numbers have no fraction
@@ -9,9 +9,9 @@ types has one text, so that a model meets the tokens that it was trained on::
     True             true
     a date           2024-05-31
     a time of a day  2024-05-31T12:00:00   with a zone: the same moment in UTC, and +00:00
-    nothing          None, NaN, an infinity, and text that shows nothing, such as white space
+    nothing          None, NaN, an infinity, and text without visible characters
 
-Lists, mappings, bytes and whatever else is no single value have no text.
+Lists, mappings, bytes and other values that are not single have no text.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ import numpy as np
 from adprior_runtime.text.spelling import even_out
 
 _ABSENT: Final = frozenset({"NoneType", "NAType", "NaTType"})
-"""Types of nothing: Python's and those of pandas, which is not imported here."""
+"""Types of absent values: Python's, and those of pandas, which is not imported here."""
 _LONGEST_DECIMAL: Final = 400
-"""Digits: beyond any float, and below what Python refuses to write."""
+"""In digits: longer than any float, and shorter than what Python refuses to write."""
 
 
 class NoTextError(TypeError):
@@ -38,7 +38,7 @@ class NoTextError(TypeError):
 
 
 def value_text(value: Any) -> str | None:
-    """Return the text that a prompt shows of a value; None where the value counts as absent.
+    """Return the text that a prompt shows for a value; None if the value counts as absent.
 
     Raises:
         NoTextError: The value is a list, a mapping, bytes, or of another such kind.
@@ -48,13 +48,13 @@ def value_text(value: Any) -> str | None:
     for kinds, write in _WRITERS:
         if isinstance(value, kinds):
             return write(value)
-    if hasattr(value, "as_py"):  # a scalar of Arrow's, which is not imported here
+    if hasattr(value, "as_py"):  # an Arrow scalar; Arrow is not imported here
         return _arrow_text(value)
     raise NoTextError(_kind_of(value))
 
 
 def id_text(value: Any) -> str | None:
-    """Return a user's id as text: text as it stands, anything else as `value_text` gives it.
+    """Return a user's id as text: a text unchanged, any other value as `value_text` gives it.
 
     Raises:
         NoTextError: As in `value_text`.
@@ -69,7 +69,7 @@ def _text_text(value: str) -> str | None:
 
 def _float_text(value: float | np.floating[Any]) -> str | None:
     if isinstance(value, np.float16 | np.float32):
-        value = float(str(value))  # the digits that tell it from its neighbours, and no others
+        value = float(str(value))  # only the digits that distinguish it from its neighbours
     number = float(value)
     if not math.isfinite(number):
         return None
@@ -123,7 +123,7 @@ _WRITERS: Final[Sequence[tuple[type | tuple[type, ...], Callable[[Any], str | No
     ((date, time, np.datetime64), _time_text),
     (UUID, str),
 )
-"""How each kind of value is written; the first that fits counts."""
+"""The writer of each kind of value; the first kind that fits applies."""
 
 
 def _kind_of(value: Any) -> str:

@@ -13,9 +13,6 @@ ROOT = Path(__file__).parents[3]
 HATCH = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
 PACKAGES = [ROOT / name for name in HATCH["wheel"]["packages"]]
 
-_CLIMBS = {("repository/repository_builder.py", "package.parents")}
-"""Modules that may look above their package, for `model_repository` of a checkout."""
-
 
 def _modules() -> Iterator[tuple[Path, str]]:
     for package in PACKAGES:
@@ -34,17 +31,16 @@ def test_no_module_uses_its_own_place() -> None:
     assert found == []
 
 
-def test_only_the_model_repository_is_looked_for_above_a_package() -> None:
-    """Resources come from ``importlib.resources.files``; the modules that climb are known."""
-    found = {
-        (f"{path.parent.name}/{path.name}", ast.unparse(node))
+def test_no_module_looks_above_its_package() -> None:
+    """Resources come from ``importlib.resources.files``."""
+    found = [
+        path
         for path, text in _modules()
         if "importlib.resources" in text
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Attribute) and node.attr == "parents"
-    }
-    assert found == _CLIMBS
-    assert HATCH["wheel"]["force-include"] == {"model_repository": "adprior_build/model_repository"}
+    ]
+    assert found == []
 
 
 def test_tools_that_render_committed_files_need_a_checkout(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ _SAMPLED_NAMES: Final = 200
 
 
 def check_coherence(bundle: Bundle) -> None:
-    """Refuse a bundle whose artefacts do not belong together, though each is whole.
+    """Refuse a bundle whose artefacts do not belong together, although each is whole.
 
     Raises:
         ArtefactError: The trie was made with another tokenizer or catalogue, the head with another
@@ -53,9 +53,9 @@ def check_coherence(bundle: Bundle) -> None:
 
 
 def _check_sizes(bundle: Bundle, renderer: PromptRenderer) -> None:
-    """Refuse prompts longer than the model's positions, and names of tokens it does not know.
+    """Refuse prompts and names that the model cannot take.
 
-    A graph in half precision of unknown error too, which no server would load.
+    Also refuse a graph in half precision with an unknown error, which no server would load.
     """
     import onnx  # noqa: PLC0415  heavy
 

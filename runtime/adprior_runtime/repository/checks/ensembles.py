@@ -1,4 +1,4 @@
-"""Triton's rules for ensembles, and ours: every tensor goes somewhere, and fits where it goes."""
+"""Rules for ensembles, Triton's and ours: every tensor is used, and fits where it is used."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def check_ensembles(configs: Configs, versions: Mapping[str, set[int]]) -> Itera
     """Check the ensembles of each target against the models that they are made of.
 
     Args:
-        configs: Of all models.
-        versions: The versions that each model has.
+        configs: The configurations of all models.
+        versions: The version directories of each model.
     """
     for target, by_name in configs.items():
         for name, config in by_name.items():
@@ -53,9 +53,9 @@ def _check(
 def _check_step(
     ensemble: Any, step: Any, config: Config | None, versions: Mapping[str, set[int]]
 ) -> Iterator[tuple[str, str]]:
-    """Check that a step's model is there and that its tensors are named as the model has them."""
+    """Check that a step's model exists, and has the tensors that the step names."""
     name = step.model_name
-    if name not in versions and name not in MODEL_NAMES:  # of those, the layout's check tells
+    if name not in versions and name not in MODEL_NAMES:  # the layout's check reports those
         yield f"a step of the model {name!r}", "a model of this repository"
     elif name in versions and step.model_version not in {-1, *versions[name]}:
         have = ", ".join(map(str, sorted(versions[name]))) or "none"
@@ -79,11 +79,11 @@ def _check_step(
         if tensor.name not in step.input_map and not tensor.optional:
             yield f"no input_map for {tensor.name} in step {name}", "one: it is not optional"
     if not step.output_map:
-        yield f"no output_map in step {name}", "at least one: nothing would come of the step"
+        yield f"no output_map in step {name}", "at least one: the step would have no effect"
 
 
 def _check_wiring(step: Any, wanted: Any) -> Iterator[tuple[str, str]]:
-    """Compare a step with the contract's: tensors of like type and shape can be crossed unseen."""
+    """Compare a step's tensors with the contract's: swapped ones may have like types and shapes."""
     name = step.model_name
     for kind in ("input_map", "output_map"):
         found, expected = dict(getattr(step, kind)), dict(getattr(wanted, kind))
@@ -93,11 +93,11 @@ def _check_wiring(step: Any, wanted: Any) -> Iterator[tuple[str, str]]:
             elif tensor not in expected:
                 yield f"{kind} of {tensor} in step {name} to {found[tensor]!r}", "none"
             elif found[tensor] != expected[tensor]:
-                told = f"{kind} of {tensor} in step {name} to {found[tensor]!r}"
-                yield told, repr(expected[tensor])
+                here = f"{kind} of {tensor} in step {name} to {found[tensor]!r}"
+                yield here, repr(expected[tensor])
     if step.model_version != wanted.model_version:
-        told = f"model_version {step.model_version} of step {name}"
-        yield told, f"{wanted.model_version}, the one that is served"
+        here = f"model_version {step.model_version} of step {name}"
+        yield here, f"{wanted.model_version}, the one that is served"
     if step.model_namespace:
         yield f"model_namespace {step.model_namespace!r} of step {name}", "none"
 
@@ -109,7 +109,7 @@ def _check_flow(ensemble: Any, models: Mapping[str, Config]) -> Iterator[tuple[s
     given: dict[str, tuple[Any, str]] = {t.name: (t, "the request") for t in ensemble.input}
     for step in steps:
         if step.model_name not in models:
-            return  # said already; what would follow from it is no fault of its own
+            return  # reported already
         tensors = {t.name: t for t in models[step.model_name].message.output}
         for of_model, name in sorted(step.output_map.items()):
             if name in given:
@@ -135,25 +135,25 @@ def _check_flow(ensemble: Any, models: Mapping[str, Config]) -> Iterator[tuple[s
 
 
 def _check_fit(given: tuple[Any, str], taken: Any, taker: str) -> Iterator[tuple[str, str]]:
-    """Check that a tensor fits where it goes, in type, in shape, and in being there at all."""
+    """Check that a tensor has the type and shape that its user needs, and always exists."""
     tensor, giver = given
-    told = f"{tensor.name} of {giver}"
+    here = f"{tensor.name} of {giver}"
     if tensor.data_type != taken.data_type:
         kinds = [pb.DataType.Name(t.data_type).removeprefix("TYPE_") for t in (tensor, taken)]
-        yield f"{told} as {kinds[0]}", f"{kinds[1]}, the type of {taken.name} in {taker}"
+        yield f"{here} as {kinds[0]}", f"{kinds[1]}, the type of {taken.name} in {taker}"
     if len(tensor.dims) != len(taken.dims) or any(
-        here != there and -1 not in (here, there)
-        for here, there in zip(tensor.dims, taken.dims, strict=True)
+        one != other and -1 not in (one, other)
+        for one, other in zip(tensor.dims, taken.dims, strict=True)
     ):
         shapes = [[*tensor.dims], [*taken.dims]]
-        yield f"{told} with dims {shapes[0]}", f"{shapes[1]}, those of {taken.name} in {taker}"
+        yield f"{here} with dims {shapes[0]}", f"{shapes[1]}, those of {taken.name} in {taker}"
     is_optional = isinstance(tensor, pb.ModelInput) and tensor.optional
     if is_optional and isinstance(taken, pb.ModelInput) and not taken.optional:
-        yield f"{told}, which is optional", f"one that always comes: {taker} needs it"
+        yield f"{here}, which is optional", f"one that always comes: {taker} needs it"
 
 
 def _check_order(ensemble: Any, outputs: set[str]) -> Iterator[tuple[str, str]]:
-    """Check that every step gets its tensors at some time, and every output is given."""
+    """Check that every step gets its tensors at some point, and that every output is given."""
     ready = {tensor.name for tensor in ensemble.input}
     waiting = list(ensemble.ensemble_scheduling.step)
     while able := [step for step in waiting if set(step.input_map.values()) <= ready]:
