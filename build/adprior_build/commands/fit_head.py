@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from adprior_build.head.clamp import CLAMP
 from adprior_build.head.logistic_fit import fit_recalibration, log_losses
 from adprior_build.head.onnx_head import Head, HeadMetadata, LogisticHead, write_head
 from adprior_build.head.ranking_log import RankingRows, read_ranking_log
@@ -53,7 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--l2", type=float, default=1.0, metavar="N", help="penalty on squared weights (1)"
     )
     parser.add_argument(
-        "--clamp", type=float, default=2.0, metavar="N", help="largest change of a logit (2)"
+        "--clamp",
+        type=float,
+        default=CLAMP,
+        metavar="N",
+        help=f"largest change of a logit ({CLAMP:g})",
     )
     parser.add_argument(
         "--negative-rate",

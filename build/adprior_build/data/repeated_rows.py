@@ -8,8 +8,7 @@ rows are dropped and others are kept, unless the column map decides.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,8 @@ import pyarrow.compute as pc
 
 from adprior_build.data.column_map import EventColumns
 from adprior_build.data.text_columns import plain_column
+
+_Digests: TypeAlias = npt.NDArray[np.uint64]
 
 _DAY_NS: Final = 24 * 60 * 60 * 10**9
 _LARGEST_WHOLE: Final = 2.0**63
@@ -28,7 +29,7 @@ _DAY_ALONE: Final = (
 """A date, or the first instant of a date, in any zone."""
 
 
-def row_digests(table: pa.Table) -> npt.NDArray[np.uint64]:
+def row_digests(table: pa.Table) -> _Digests:
     """Return 128-bit digests, uint64 [rows, 2], equal for rows with the same values.
 
     Rows of different files can be compared: the order of columns and the width of numbers do not
@@ -43,7 +44,7 @@ def row_digests(table: pa.Table) -> npt.NDArray[np.uint64]:
     return totals
 
 
-def find_repeated(digests: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+def find_repeated(digests: _Digests) -> npt.NDArray[np.bool_]:
     """Tell which rows repeat an earlier one, by their digests."""
     order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable, so the earliest comes first
     ordered = digests[order]
@@ -101,34 +102,66 @@ def note_repeated(place: str, *, dropped: int, kept: int) -> list[str]:
     return [f"{start}: {dropped:,} dropped, {kept:,} kept, as events of one day ({choice} decides)"]
 
 
-def _digests(name: str, array: pa.Array) -> npt.NDArray[np.uint64]:
+def _digests(name: str, array: pa.Array) -> _Digests:
     """Return each value's digest, uint64 [values, 2]; 0 for nulls and NaN."""
+    if isinstance(array.type, pa.BaseExtensionType):
+        array = array.storage
+    (array,) = plain_column(pa.chunked_array([array])).chunks or [array]
     key = hashlib.blake2b(name.encode(), digest_size=16).digest()
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.int8())
     kind = array.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return _mixed(key, array.fill_null(0).to_numpy(zero_copy_only=False), array.is_valid())
-    if _is_time(kind):
+    if pa.types.is_temporal(kind) and not pa.types.is_interval(kind):
         ticks = array.view(pa.int32() if kind.bit_width == 32 else pa.int64()).fill_null(0)
         # In one unit, so that files compare; values that overflow still differ from each other.
         factor = _NANOSECONDS[kind.unit] if pa.types.is_timestamp(kind) else 1
         return _mixed(key, ticks.to_numpy().astype(np.int64) * factor, array.is_valid())
-    try:
-        encoded = array.dictionary_encode()
-        values, indices = encoded.dictionary, encoded.indices
-    except pa.ArrowNotImplementedError:  # lists, structs
-        values, indices = array, pa.array(range(len(array)), pa.int64())
+    if pa.types.is_struct(kind):
+        totals = _mixed(key, np.zeros(len(array), dtype=np.int64), array.is_valid())
+        for place, part in enumerate(array.flatten()):  # numbered, because names may repeat
+            totals += _digests(f"{name}\0{place}\0{kind.field(place).name}", part)
+        return totals
+    if pa.types.is_map(kind):
+        entries = [pa.field("key", kind.key_type, nullable=False), ("value", kind.item_type)]
+        return _list_digests(name, key, array.cast(pa.list_(pa.struct(entries))))
+    if hasattr(kind, "value_type"):
+        return _list_digests(name, key, array)
+    return _distinct_digests(key, array)
+
+
+def _list_digests(name: str, key: bytes, array: pa.Array) -> _Digests:
+    lengths = pc.list_value_length(array).fill_null(0).to_numpy().astype(np.int64)
+    totals = _mixed(key, lengths, array.is_valid())
+    rows = np.repeat(np.arange(len(array)), lengths)
+    places = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    factors = (2 * places + 1).astype(np.uint64)  # the order counts
+    np.add.at(totals, rows, _digests(f"{name}\0", pc.list_flatten(array)) * factors[:, None])
+    return totals
+
+
+def _distinct_digests(key: bytes, array: pa.Array) -> _Digests:
+    """Digest each distinct text or other value once; text is not decoded: it need not be UTF-8."""
+    if pa.types.is_string(array.type):
+        array = array.view(pa.binary())
+    elif pa.types.is_large_string(array.type):
+        array = array.view(pa.large_binary())
+    encoded = array.dictionary_encode()
+    values = (
+        value if value is None or isinstance(value, bytes) else repr(value).encode()
+        for value in encoded.dictionary.to_pylist()
+    )
     raw = [
         bytes(16) if value is None else hashlib.blake2b(value, digest_size=16, key=key).digest()
-        for value in _as_bytes(values)
+        for value in values
     ]
     found = np.frombuffer(b"".join([*raw, bytes(16)]), dtype=np.uint64).reshape(-1, 2)
-    chosen: npt.NDArray[np.uint64] = found[indices.fill_null(len(raw)).to_numpy()]
+    chosen: _Digests = found[encoded.indices.fill_null(len(raw)).to_numpy()]
     return chosen
 
 
-def _mixed(key: bytes, numbers: npt.NDArray[Any], valid: pa.Array) -> npt.NDArray[np.uint64]:
+def _mixed(key: bytes, numbers: npt.NDArray[Any], valid: pa.Array) -> _Digests:
     """Return digests of numbers by splitmix64's mixer; those of 5 and 5.0 are equal."""
     known = valid.to_numpy(zero_copy_only=False)
     if numbers.dtype.kind == "f":
@@ -145,44 +178,3 @@ def _mixed(key: bytes, numbers: npt.NDArray[Any], valid: pa.Array) -> npt.NDArra
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
     mixed ^= mixed >> np.uint64(31)
     return np.where(known[:, None], mixed, np.uint64(0))
-
-
-def _as_bytes(values: pa.Array) -> Iterator[bytes | None]:
-    """Yield values as bytes; text is not decoded, as unmapped columns need not be UTF-8."""
-    (array,) = plain_column(pa.chunked_array([values])).chunks or [values]
-    for value in array.view(_bare(array.type)).to_pylist():
-        yield value if value is None or isinstance(value, bytes) else repr(value).encode()
-
-
-def _bare(kind: pa.DataType) -> pa.DataType:
-    """Return a type of the same layout whose every value Python can represent.
-
-    Text need not be UTF-8; times may lie beyond the calendar or in a zone unknown to this machine.
-    """
-    return next((make(kind) for fits, make in _BARE if fits(kind)), kind)
-
-
-def _bare_struct(kind: pa.DataType) -> pa.DataType:
-    """Return a struct's bare type; the fields are numbered, because names may repeat."""
-    fields = (kind.field(place) for place in range(kind.num_fields))
-    return pa.struct([(f"{n} {each.name}", _bare(each.type)) for n, each in enumerate(fields)])
-
-
-def _is_time(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_temporal(kind) and not pa.types.is_interval(kind))
-
-
-_BARE: Final[Sequence[tuple[Callable[[pa.DataType], bool], Callable[[pa.DataType], Any]]]] = (
-    (pa.types.is_string, lambda _: pa.binary()),
-    (pa.types.is_large_string, lambda _: pa.large_binary()),
-    (pa.types.is_string_view, lambda _: pa.binary_view()),
-    (_is_time, lambda kind: pa.int32() if kind.bit_width == 32 else pa.int64()),
-    (pa.types.is_struct, _bare_struct),
-    (pa.types.is_map, lambda kind: pa.map_(_bare(kind.key_type), _bare(kind.item_type))),
-    (pa.types.is_list, lambda kind: pa.list_(_bare(kind.value_type))),
-    (pa.types.is_large_list, lambda kind: pa.large_list(_bare(kind.value_type))),
-    (pa.types.is_list_view, lambda kind: pa.list_view(_bare(kind.value_type))),
-    (pa.types.is_large_list_view, lambda kind: pa.large_list_view(_bare(kind.value_type))),
-    (pa.types.is_fixed_size_list, lambda kind: pa.list_(_bare(kind.value_type), kind.list_size)),
-    (pa.types.is_dictionary, lambda kind: pa.dictionary(kind.index_type, _bare(kind.value_type))),
-)

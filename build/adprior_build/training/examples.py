@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time
+from functools import cache
 from itertools import groupby
 from typing import Final, TypeAlias
 
@@ -78,8 +79,7 @@ class ExampleSource:
         self._name_swaps = name_swaps
         self._first_of_day = first_of_day
         self._ranks = {self._key(name): rank for rank, name in enumerate(names)}
-        self._known_names: dict[str, bool] = {}
-        self._known_tokens: dict[tuple[int, ...], bool] = {}
+        self._is_known = cache(self._names_an_advertiser)
         rows = ((user, self._target_rows(user)) for user in users)
         self._users = [(user, targets) for user, targets in rows if targets]
 
@@ -101,22 +101,15 @@ class ExampleSource:
         return [
             row
             for row, event in enumerate(user.events)
-            if event.advertiser and self._is_known(event.advertiser)
+            if event.advertiser and self._is_known(self._key(event.advertiser))
         ]
 
     def _key(self, name: str) -> tuple[int, ...]:
         """Names with the same tokens are equal, as they are for the model."""
         return tuple(self._renderer.name_ids(name))
 
-    def _is_known(self, name: str) -> bool:
-        if name not in self._known_names:
-            self._known_names[name] = self._names_an_advertiser(self._key(name))
-        return self._known_names[name]
-
     def _names_an_advertiser(self, token_ids: tuple[int, ...]) -> bool:
-        if token_ids not in self._known_tokens:
-            self._known_tokens[token_ids] = self._trie.lookup(token_ids) >= 0
-        return self._known_tokens[token_ids]
+        return self._trie.lookup(token_ids) >= 0
 
     def _swap_names(self, user: UserHistory, random: np.random.Generator) -> UserHistory:
         ranks = np.arange(len(self._names))
@@ -151,7 +144,7 @@ class ExampleSource:
         positions = [
             position
             for first, last in [*spans, (start, start + len(name))]
-            if first > 0 and self._names_an_advertiser(tuple(token_ids[first:last]))
+            if first > 0 and self._is_known(tuple(token_ids[first:last]))
             for position in range(first, last)
         ]
         return Example(token_ids, positions)

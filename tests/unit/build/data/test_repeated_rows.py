@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -133,3 +134,21 @@ def test_repeated_rows_are_reported_with_the_key_that_decides(
     assert note.startswith(start)
     assert "[events] repeated_rows" in note
     assert note_repeated("log", dropped=0, kept=0) == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([Decimal("1.5"), None]),
+        pa.array([b"\xff", b"\xfe"], pa.binary_view()),
+        pa.array([b"abc", b"abd"], pa.binary(3)),
+        pa.array([(1, 2, 3), (1, 2, 4)], pa.month_day_nano_interval()),
+        pa.array([["a"], []], pa.list_view(pa.string())),
+        pa.array([["a"], None], pa.list_(pa.dictionary(pa.int8(), pa.string()))),
+        pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"a" * 16, b"b" * 16], pa.binary(16))),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_values_of_every_type_have_digests(values: pa.Array) -> None:
+    digests = row_digests(pa.table({"a": values}))
+    assert (digests[0] != digests[1]).any()
