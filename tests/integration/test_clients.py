@@ -40,14 +40,13 @@ from adprior_runtime.server.endpoints import free_ports
 from adprior_runtime.server.tritonserver import TritonServer
 from integration.conftest import ADVERTISERS, start_server
 from integration.test_forecast import user
-from support.client_calls import KINDS, Kind
+from support.client_calls import Kind, every_kind
 
 pytestmark = pytest.mark.triton
 
 CONTEXT = user(5)
 CANDIDATES = [100, 107, 9999]
 BASE = [0.1, -1.7, 2.3]
-every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 
 @pytest.fixture(scope="module")

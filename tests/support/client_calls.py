@@ -1,11 +1,15 @@
-"""Every kind of client behind one face, so that one table drives them all."""
+"""Every kind of client behind one interface, so that one test covers all kinds."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
+
+import pytest
 
 from adprior_client import (
     Advertiser,
@@ -32,16 +36,35 @@ BASE: Final = [0.1, -1.7, 2.3]
 """None of them is an FP32 number: an answer must not round them."""
 
 
+@dataclass(frozen=True, slots=True)
+class OpenClient:
+    """A client that a test has opened; an asyncio client runs in a loop of its own."""
+
+    client: Any
+    kind: Kind
+    run: Callable[[Any], Any]
+
+    def ask(self, **options: Any) -> Any:
+        return self.run(getattr(self.client, self.kind.method)(*self.kind.arguments, **options))
+
+    def ask_until(self, reason: str | None, *, seconds: float = 20, **options: Any) -> Any:
+        """Ask until the result has a reason, and return that result."""
+        give_up = time.monotonic() + seconds
+        while (result := self.ask(**options)).reason != reason:
+            assert time.monotonic() < give_up, result.reason
+            if self.kind.is_async:  # health checks run only while the loop does
+                self.run(asyncio.sleep(0.02))
+            else:
+                time.sleep(0.02)
+        return result
+
+    def close(self) -> None:
+        self.run(self.client.close())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """One kind of call.
-
-    Attributes:
-        name: For the test's id.
-        make: The client.
-        arguments: Of its call.
-        method: Its call.
-    """
+    """One kind of call: a client, its method, and the arguments."""
 
     name: str
     make: Callable[..., Any]
@@ -56,25 +79,27 @@ class Kind:
     def ranks(self) -> bool:
         return self.method == "score"
 
+    @contextmanager
+    def open(self, config: ClientConfig, **parts: Any) -> Iterator[OpenClient]:
+        """Open a client, and close it at the end."""
+        if not self.is_async:
+            with self.make(config, **parts) as client:
+                yield OpenClient(client, self, lambda result: result)
+            return
+        with asyncio.Runner() as runner:
+            client = self.make(config, **parts)
+            try:
+                yield OpenClient(client, self, runner.run)
+            finally:
+                runner.run(client.close())
+
     def ask(
         self, config: ClientConfig, *, times: int = 1, parts: Any = None, **options: Any
     ) -> Any:
-        """Make a client, ask so many times, close it; returns the last answer."""
-
-        def make() -> Any:
-            return self.make(config, **(parts or {}))
-
-        if self.is_async:
-            return asyncio.run(self._ask_async(make, times, options))
-        with make() as client:
+        """Open a client, ask, close it; returns the last answer."""
+        with self.open(config, **(parts or {})) as client:
             for _ in range(times):
-                result = getattr(client, self.method)(*self.arguments, **options)
-        return result
-
-    async def _ask_async(self, make: Callable[[], Any], times: int, options: Any) -> Any:
-        async with make() as client:
-            for _ in range(times):
-                result = await getattr(client, self.method)(*self.arguments, **options)
+                result = client.ask(**options)
         return result
 
 
@@ -88,10 +113,14 @@ KINDS: Final = tuple(
     for name, blocking, asynchronous, method, arguments in _CALLS
     for how, make in (("sync", blocking), ("async", asynchronous))
 )
+every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+every_live_kind = pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if kind.arguments[0] is USER], ids=lambda kind: kind.name
+)
 
 
 def assert_harmless(result: Forecast | Ranking) -> None:
-    """Whatever happened, an ads service can go on with this."""
+    """An ads service can go on with this result."""
     if isinstance(result, Ranking):
         assert result.logits.tolist() == BASE
         assert result.adjusted_logits.tolist() == BASE

@@ -1,10 +1,11 @@
-"""A KServe v2 gRPC server in this process: answers with the tensors that a test gives it."""
+"""A KServe v2 gRPC server in this process, which answers with a test's tensors."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Final
 
 import grpc
@@ -28,7 +29,7 @@ NAMES: Final = ["Acme", "Żabka", "三星"]
 
 
 def forecast_tensors(**changed: NDArray[Any]) -> Tensors:
-    """Outputs of a retrieval of three advertisers, batch dimension included."""
+    """Return the outputs of a retrieval of three advertisers, batch dimension included."""
     tensors: Tensors = {
         contract.ADVERTISER_IDS: np.array([[7, 2**40, 3]], dtype=np.int64),
         contract.LOG_PROBS: np.array([[-0.5, -1.5, -3.0]], dtype=np.float32),
@@ -42,7 +43,7 @@ def forecast_tensors(**changed: NDArray[Any]) -> Tensors:
 
 
 def ranking_tensors(asked: Mapping[str, NDArray[Any]], **changed: NDArray[Any]) -> Tensors:
-    """Outputs of a ranking: the candidates' statuses are 0, 1, 2, 0, 1 ... in turn."""
+    """Return the outputs of a ranking; the candidates' statuses are 0, 1, 2, 0, 1 ... in turn."""
     base = asked[contract.BASE_LOGITS]
     status = (np.arange(base.size, dtype=np.uint8) % 3)[np.newaxis]
     off = status == contract.CandidateStatus.NOT_IN_CATALOGUE
@@ -57,7 +58,7 @@ def ranking_tensors(asked: Mapping[str, NDArray[Any]], **changed: NDArray[Any]) 
 
 
 def context_use_tensors(**counts: int) -> Tensors:
-    """The tokenizer's word on a context of which all is used, or of these counts."""
+    """Return the tokenizer's counts of a context, by default one that is used as a whole."""
     found = {name: counts.pop(name.lower(), 0) for name in contract.ContextCount.__members__}
     assert not counts
     return {contract.CONTEXT_USE: np.array([list(found.values())], dtype=np.int32)}
@@ -72,29 +73,29 @@ def _answer(model: str, asked: Tensors) -> Tensors:
 
 
 class FakeTriton:
-    """Remembers what it was asked; answers by ``answer``, or fails as it is told to.
+    """A server that records its calls, and answers or fails as a test wants.
 
     Attributes:
-        url: Where it listens.
+        url: Its address.
         answer: Model name and input tensors -> output tensors, batch dimensions included.
-        status: When set, the gRPC status that every call gets.
-        told: The message that goes with it.
-        failures: How many calls fail with ``status``; the others are answered.
-        raw: When set, the bytes that every call gets for an answer.
-        hold: When set, calls are answered only once ``release`` is set.
-        ready: What it says of itself.
+        status: If set, the gRPC status of every call.
+        message: The message of that status.
+        failures: How many calls fail with ``status``; later ones are answered.
+        raw: If set, the bytes of every answer.
+        hold: If set, calls are answered only once ``release`` is set.
+        ready: The answer to a readiness check.
         calls: Model name and input tensors of each call.
-        metadata: That of each call.
-        request_ids: That of each call.
-        priorities: That of each call, 0 where it has none.
-        cancelled: Set when a call that is held has been cancelled.
+        metadata: The metadata of each call.
+        request_ids: The request id of each call.
+        priorities: The priority of each call, 0 without one.
+        cancelled: Set when a held call has been cancelled.
     """
 
     def __init__(self) -> None:
         self.url = ""
         self.answer: Callable[[str, Tensors], Tensors] = _answer
         self.status: grpc.StatusCode | None = None
-        self.told = "the server's\nreason"
+        self.message = "the server's\nreason"
         self.failures = 10**9
         self.raw: bytes | None = None
         self.hold = False
@@ -108,12 +109,22 @@ class FakeTriton:
         self._server: Any = None
 
     def config(self, **settings: Any) -> ClientConfig:
-        """Return a configuration to reach it that raises and checks no health, if not told to."""
-        defaults = {"fail_open": False, "health_interval_s": 0.0, "deadline_s": 10.0}
-        return ClientConfig(urls=(self.url,), **(defaults | settings))
+        """Return a configuration that raises failures and makes no health checks by default."""
+        defaults: dict[str, Any] = {
+            "urls": (self.url,),
+            "fail_open": False,
+            "health_interval_s": 0.0,
+            "deadline_s": 10.0,
+        }
+        return ClientConfig(**(defaults | settings))
+
+    def change(self, **tensors: Any) -> None:
+        """Replace outputs of every answer."""
+        answer = self.answer
+        self.answer = lambda model, asked: answer(model, asked) | tensors
 
     def start(self, port: int = 0, *, credentials: Any = None) -> FakeTriton:
-        """Listen, on a free port if none is given, with TLS where there are credentials."""
+        """Listen, on a free port by default, with TLS if there are credentials."""
         handlers = {
             "ModelInfer": grpc.unary_unary_rpc_method_handler(
                 self.infer,
@@ -141,7 +152,7 @@ class FakeTriton:
         return self
 
     def stop(self) -> None:
-        """Stop at once; calls under way are cut off."""
+        """Stop at once, also the calls under way."""
         self.release.set()
         self._server.stop(grace=None).wait()
 
@@ -161,7 +172,7 @@ class FakeTriton:
         if self.raw is not None:
             return self.raw
         if self.status is not None and len(self.calls) <= self.failures:
-            context.abort(self.status, self.told)
+            context.abort(self.status, self.message)
         wanted = {output.name for output in request.outputs}
         response = service_pb2.ModelInferResponse(model_name=request.model_name)
         for name, values in self.answer(request.model_name, asked).items():
@@ -188,8 +199,27 @@ def _to_wire(response: Any, name: str, values: NDArray[Any]) -> None:
         response.raw_output_contents.append(values.tobytes())
 
 
+@contextmanager
+def running_tritons(count: int) -> Iterator[list[FakeTriton]]:
+    servers = [FakeTriton().start() for _ in range(count)]
+    try:
+        yield servers
+    finally:
+        for server in servers:
+            server.stop()
+
+
+def urls_of(servers: Iterable[FakeTriton]) -> tuple[str, ...]:
+    return tuple(server.url for server in servers)
+
+
 @pytest.fixture
 def triton() -> Iterator[FakeTriton]:
-    fake = FakeTriton().start()
-    yield fake
-    fake.stop()
+    with running_tritons(1) as [server]:
+        yield server
+
+
+@pytest.fixture
+def tritons() -> Iterator[list[FakeTriton]]:
+    with running_tritons(2) as servers:
+        yield servers

@@ -15,10 +15,16 @@ from adprior_client._call.wire import channel_settings
     [
         ({"urls": ()}, r"urls: found \(\)"),
         ({"urls": "localhost:8001"}, "urls: found 'localhost:8001', expected a tuple"),
-        ({"urls": ("localhost",)}, "expected HOST:PORT"),
+        *(
+            ({"urls": (url,)}, f"url: found {url!r}, expected HOST:PORT")
+            for url in ("", "localhost", "http://localhost:8001", ":8001", "host:", 8001)
+        ),
         ({"urls": ("a:1", "a:1")}, "a server is named twice"),
         ({"deadline_s": 0}, "deadline_s: found 0, expected more than 0"),
         ({"deadline_s": float("nan")}, "deadline_s: found nan"),
+        ({"deadline_s": -1.0}, "deadline_s: found -1"),
+        ({"deadline_s": float("inf")}, "deadline_s: found inf"),
+        ({"deadline_s": True}, "deadline_s: found bool"),
         ({"deadline_s": "1"}, "deadline_s: found str, expected a number"),
         ({"health_interval_s": -1}, "health_interval_s: found -1, expected at least 0"),
         ({"max_attempts": 6}, "max_attempts: found 6, expected an integer from 1 to 5"),
@@ -45,23 +51,20 @@ from adprior_client._call.wire import channel_settings
         ({"token": "a", "token_file": "b"}, "token and token_file: give one"),
     ],
 )
-def test_what_cannot_work_is_refused(settings: dict[str, Any], message: str) -> None:
+def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         ClientConfig(**({"urls": ("a:1",)} | settings))
 
 
-def test_a_wrong_value_of_metadata_is_not_quoted() -> None:
+def test_metadata_is_not_shown() -> None:
+    config = ClientConfig(urls=("a:1",), metadata=(("authorization", "Bearer secret"),))
+    assert "secret" not in repr(config)
     with pytest.raises(InvalidArgumentError) as caught:
         ClientConfig(urls=("a:1",), metadata=(("authorization", "secret\n"),))
     assert "secret" not in str(caught.value)
 
 
-def test_credentials_are_not_shown() -> None:
-    config = ClientConfig(urls=("a:1",), metadata=(("authorization", "Bearer secret"),))
-    assert "secret" not in repr(config)
-
-
-def test_a_file_and_variables_say_the_same(tmp_path: Path) -> None:
+def test_a_file_and_variables_give_the_same_settings(tmp_path: Path) -> None:
     path = tmp_path / "client.toml"
     path.write_text(
         'urls = ["a:1", "b:2"]\ndeadline_s = 0.05\nfail_open = false\nmax_attempts = 2\n'
@@ -122,7 +125,7 @@ def _arguments(config: ClientConfig) -> dict[str, Any]:
     return dict(channel_settings(config, config.urls[0])["channel_args"])
 
 
-def test_grpc_retries_on_one_server_and_not_on_one_of_several() -> None:
+def test_grpc_retries_only_with_a_single_server() -> None:
     one, several = ClientConfig(urls=("a:1",)), ClientConfig(urls=("a:1", "b:1"))
     [method] = json.loads(_arguments(one)["grpc.service_config"])["methodConfig"]
     assert method["retryPolicy"] == {

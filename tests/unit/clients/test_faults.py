@@ -1,4 +1,4 @@
-"""One table of everything a server can do wrong, through every kind of client."""
+"""Everything that a server can do wrong, through every kind of client."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -29,12 +28,10 @@ from adprior_client import (
     UnavailableError,
 )
 from adprior_runtime import contract
-from support.client_calls import KINDS, SECRET, Kind, assert_harmless
-from support.fake_triton import FakeTriton
+from support.client_calls import KINDS, SECRET, Kind, assert_harmless, every_kind
+from support.fake_triton import FakeTriton, urls_of
 
 pytest_plugins = ("support.fake_triton",)
-
-every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 STATUSES: dict[grpc.StatusCode, tuple[type[ClientError], str, int]] = {
     # status: the error, the reason, the attempts of three allowed
@@ -77,7 +74,7 @@ def test_every_status(triton: FakeTriton, kind: Kind, status: grpc.StatusCode) -
 
 
 LEAVING = [
-    # What tritonserver says from the signal to its end, first to last; tried on 2.51.
+    # Messages of tritonserver 2.51 between SIGTERM and its end, in order.
     (
         grpc.StatusCode.UNAVAILABLE,
         "in ensemble 'advertiser_retrieval', [request id: 1] Server is stopping, scheduler for "
@@ -88,51 +85,43 @@ LEAVING = [
 
 
 @every_kind
-@pytest.mark.parametrize(("status", "told"), LEAVING)
-def test_a_server_that_stops_loses_no_call_where_another_is_left(
-    kind: Kind, status: grpc.StatusCode, told: str
+@pytest.mark.parametrize(("status", "message"), LEAVING)
+def test_a_stopping_server_loses_no_call_if_another_runs(
+    tritons: list[FakeTriton], kind: Kind, status: grpc.StatusCode, message: str
 ) -> None:
-    servers = [FakeTriton().start() for _ in range(2)]
-    urls = tuple(server.url for server in servers)
-    # Nobody has worked on the request: even who allows one attempt loses nothing by another.
-    config = replace(servers[0].config(max_attempts=1, breaker_failures=10**9), urls=urls)
-    for leaving, staying in (servers, servers[::-1]):  # one of them is the user's first
-        leaving.status, leaving.told, staying.status = status, told, None
+    # No server has worked on the request, so the next one is asked even with one attempt.
+    config = tritons[0].config(max_attempts=1, breaker_failures=10**9, urls=urls_of(tritons))
+    for leaving, staying in (tritons, tritons[::-1]):  # one of them is the user's first
+        leaving.status, leaving.message, staying.status = status, message, None
         before = len(staying.calls)
         assert kind.ask(config, times=3).reason is None
         assert len(staying.calls) == before + 3
-    assert sum(len(server.calls) for server in servers) > 2 * 3
-    for server in servers:
-        server.stop()
+    assert sum(len(server.calls) for server in tritons) > 2 * 3
 
 
 @every_kind
-def test_a_model_that_nobody_has_is_told_as_such(kind: Kind) -> None:
-    servers = [FakeTriton().start() for _ in range(2)]
-    for server in servers:
+def test_a_model_that_no_server_has_is_named(tritons: list[FakeTriton], kind: Kind) -> None:
+    for server in tritons:
         server.status = grpc.StatusCode.NOT_FOUND
-        server.told = "Request for unknown model: 'x' is not found"
-    config = replace(servers[0].config(), urls=tuple(server.url for server in servers))
+        server.message = "Request for unknown model: 'x' is not found"
     with pytest.raises(UnavailableError, match="unknown model: 'x' is not found"):
-        kind.ask(config)
-    assert [len(server.calls) for server in servers] == [1, 1]
-    for server in servers:
-        server.stop()
+        kind.ask(tritons[0].config(urls=urls_of(tritons)))
+    assert [len(server.calls) for server in tritons] == [1, 1]
 
 
 @every_kind
-def test_a_slow_answer_is_not_waited_for(triton: FakeTriton, kind: Kind) -> None:
+def test_a_slow_answer_misses_the_deadline(triton: FakeTriton, kind: Kind) -> None:
     triton.hold = True
     result = kind.ask(triton.config(fail_open=True), deadline_s=0.1)
     assert_harmless(result)
     assert result.reason is Reason.DEADLINE
-    assert triton.cancelled.wait(5)  # the server knows that nobody waits
+    assert triton.cancelled.wait(5)
     with pytest.raises(DeadlineError, match=r"no answer within 0\.\d+ s"):
         kind.ask(triton.config(), deadline_s=0.1)
 
 
 @every_kind
-def test_nobody_there(kind: Kind) -> None:
+def test_a_server_that_does_not_listen(kind: Kind) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"127.0.0.1:{free.getsockname()[1]}"
     result = kind.ask(ClientConfig(urls=(url,), health_interval_s=0))
@@ -201,9 +190,9 @@ def _described(*, contents: list[bytes]) -> bytes:
         _described(contents=[b"\xff"] * 4),
         _described(contents=[b"\xff\xff\xff\x7fx"] * 4),
     ],
-    ids=["no protobuf", "empty", "no outputs", "no contents", "cut short", "lengths that lie"],
+    ids=["no protobuf", "empty", "no outputs", "no contents", "cut short", "wrong lengths"],
 )
-def test_bytes_that_are_no_answer(triton: FakeTriton, kind: Kind, raw: bytes) -> None:
+def test_malformed_bytes(triton: FakeTriton, kind: Kind, raw: bytes) -> None:
     triton.raw = raw
     result = kind.ask(triton.config(fail_open=True))
     assert_harmless(result)
@@ -244,8 +233,7 @@ FAULTS = [
 def test_an_answer_that_breaks_the_contract(
     triton: FakeTriton, kind: Kind, change: dict[str, Any]
 ) -> None:
-    answer = triton.answer
-    triton.answer = lambda model, asked: answer(model, asked) | change
+    triton.change(**change)
     result = kind.ask(triton.config(fail_open=True))
     assert_harmless(result)
     assert result.reason is Reason.BAD_ANSWER
@@ -254,7 +242,7 @@ def test_an_answer_that_breaks_the_contract(
 
 
 @every_kind
-def test_what_is_retried_succeeds_within_the_deadline(triton: FakeTriton, kind: Kind) -> None:
+def test_a_retry_may_succeed(triton: FakeTriton, kind: Kind) -> None:
     triton.status, triton.failures = grpc.StatusCode.UNAVAILABLE, 2
     assert kind.ask(triton.config()).reason is None
     assert len(triton.calls) == 3
@@ -270,7 +258,7 @@ def test_the_breaker_opens_and_nothing_more_is_sent(triton: FakeTriton, kind: Ki
 
 
 @every_kind
-def test_what_the_caller_got_wrong_always_raises(triton: FakeTriton, kind: Kind) -> None:
+def test_a_wrong_argument_always_raises(triton: FakeTriton, kind: Kind) -> None:
     config = triton.config(fail_open=True)
     for options in (
         {"deadline_s": 0},
@@ -288,7 +276,7 @@ def test_what_the_caller_got_wrong_always_raises(triton: FakeTriton, kind: Kind)
 
 @every_kind
 @pytest.mark.parametrize("status", [grpc.StatusCode.INTERNAL, None], ids=["failing", "well"])
-def test_nothing_of_the_user_is_logged_or_told(
+def test_nothing_about_the_user_is_logged_or_shown(
     triton: FakeTriton, kind: Kind, status: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)

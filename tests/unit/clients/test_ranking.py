@@ -8,16 +8,14 @@ import pytest
 
 from adprior_client import (
     Advertiser,
-    BadAnswerError,
-    ClientError,
-    DeadlineError,
     Forecast,
     InvalidArgumentError,
     RankingClient,
-    UnavailableError,
+    RetrievalClient,
     User,
 )
 from adprior_runtime import contract
+from support.client_calls import BASE, CANDIDATES
 
 if TYPE_CHECKING:
     from support.fake_triton import FakeTriton
@@ -58,7 +56,7 @@ def test_a_user_is_ranked_live(triton: FakeTriton) -> None:
     }
 
 
-def test_a_forecast_at_hand_is_ranked_by_the_head_alone(triton: FakeTriton) -> None:
+def test_with_a_forecast_only_the_head_is_asked(triton: FakeTriton) -> None:
     with RankingClient(triton.config()) as client:
         ranking = client.score(FORECAST, [7, 8], [0.5, -0.5])
     [(model, asked)] = triton.calls
@@ -83,20 +81,24 @@ def test_an_empty_forecast_is_sent_as_it_is(triton: FakeTriton) -> None:
     assert asked[contract.LOG_PROBS].shape == (1, 0)
 
 
-def test_arrays_may_be_ranked(triton: FakeTriton) -> None:
-    ids: Any = np.array([7, 8])
-    logits: Any = np.array([0.5, -0.5])
+def test_numpy_values_are_accepted(triton: FakeTriton) -> None:
+    number: Any = np.int64(3)
+    seconds: Any = np.float32(5)
+    masked: Any = np.ma.masked_array(CANDIDATES, [1, 0, 0])  # type: ignore[no-untyped-call]
     with RankingClient(triton.config()) as client:
-        ranking = client.score({"as_of": "2024-05-31"}, ids, logits)
-    assert [item.advertiser_id for item in ranking.candidates] == [7, 8]
+        ids, logits = np.array(CANDIDATES), np.array(BASE, dtype=np.float32)
+        ranking = client.score(FORECAST, ids, logits, user_id=number, deadline_s=seconds)
+        assert [item.advertiser_id for item in ranking.candidates] == CANDIDATES
+        assert ranking.applied
+        with pytest.raises(InvalidArgumentError, match="found MaskedArray"):
+            client.score(FORECAST, masked, BASE)
 
 
-def test_no_candidates_make_no_call(triton: FakeTriton) -> None:
+def test_without_candidates_nothing_is_sent(triton: FakeTriton) -> None:
     with RankingClient(triton.config()) as client:
-        live = client.score(USER, [], [])
-        stored = client.score(FORECAST, [], [])
-    assert (live.candidates, live.bundle_id, live.exact) == ((), "", None)
-    assert (stored.candidates, stored.bundle_id, stored.exact) == ((), "", None)
+        for subject in (USER, FORECAST):
+            ranking = client.score(subject, [], [])
+            assert (ranking.candidates, ranking.bundle_id, ranking.exact) == ((), "", None)
     assert triton.calls == []
 
 
@@ -110,7 +112,7 @@ def test_no_candidates_make_no_call(triton: FakeTriton) -> None:
         (7, [], [], "user: found int"),
     ],
 )
-def test_what_the_caller_got_wrong_is_never_sent(
+def test_wrong_arguments_are_not_sent(
     triton: FakeTriton, subject: Any, candidates: Any, base_logits: Any, message: str
 ) -> None:
     with (
@@ -121,40 +123,23 @@ def test_what_the_caller_got_wrong_is_never_sent(
     assert triton.calls == []
 
 
-@pytest.mark.parametrize("subject", [USER, FORECAST])
-@pytest.mark.parametrize(
-    ("status", "error"),
-    [
-        (grpc.StatusCode.INVALID_ARGUMENT, InvalidArgumentError),
-        (grpc.StatusCode.UNAVAILABLE, UnavailableError),
-    ],
-)
-def test_a_status_becomes_an_error(
-    triton: FakeTriton, subject: Any, status: grpc.StatusCode, error: type[ClientError]
-) -> None:
-    triton.status = status
-    with (
-        RankingClient(triton.config()) as client,
-        pytest.raises(error, match="the server's reason"),
-    ):
-        client.score(subject, [7], [0.5])
+def test_columns_are_read_only_and_keep_every_bit(triton: FakeTriton) -> None:
+    with RankingClient(triton.config(fail_open=True)) as client:
+        good = client.score(FORECAST, CANDIDATES, BASE)
+        triton.status = grpc.StatusCode.INTERNAL
+        failed = client.score(FORECAST, CANDIDATES, BASE)
+    assert good.logits[2] == BASE[2]  # not in the catalogue
+    for ranking in (good, failed):
+        assert ranking.base_logits.tolist() == BASE
+        with pytest.raises(ValueError, match="read-only"):
+            ranking.logits[0] = 7.0
 
 
-def test_a_slow_server_meets_the_deadline(triton: FakeTriton) -> None:
-    triton.hold = True
-    with (
-        RankingClient(triton.config(deadline_s=0.2)) as client,
-        pytest.raises(DeadlineError),
-    ):
-        client.score(USER, [7], [0.5])
-
-
-def test_priors_for_other_candidates_are_a_bad_answer(triton: FakeTriton) -> None:
+def test_a_live_forecast_can_always_be_scored(triton: FakeTriton) -> None:
     answer = triton.answer
-    short = {contract.ADJUSTMENTS: np.zeros((1, 1), dtype=np.float32)}
-    triton.answer = lambda model, asked: answer(model, asked) | short
-    with (
-        RankingClient(triton.config()) as client,
-        pytest.raises(BadAnswerError, match="ADJUSTMENTS: found 1 values, expected 2"),
-    ):
-        client.score(USER, [7, 8], [0.5, -0.5])
+    rounded = {contract.LOG_PROBS: np.array([[5e-4, -9.0, -10.0]], dtype=np.float32)}
+    triton.answer = lambda model, asked: (
+        answer(model, asked) | (rounded if model == contract.ADVERTISER_RETRIEVAL else {})
+    )
+    with RetrievalClient(triton.config()) as retrieval, RankingClient(triton.config()) as ranking:
+        assert ranking.score(retrieval.forecast(USER), CANDIDATES, BASE).applied

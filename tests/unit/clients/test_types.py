@@ -8,23 +8,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adprior_client.requests import ForecastRequest, ScoreRequest
 from adprior_client.results import Advertiser, Forecast, RankedCandidate
-from adprior_client.types import User
+from adprior_client.types import Event, User
+from support.client_calls import SECRET
 
 
-def test_an_advertiser_knows_its_probability() -> None:
-    half = Advertiser(advertiser_id=1, name="Acme", log_prob=math.log(0.5))
-    assert half.probability == pytest.approx(0.5)
-
-
-def test_rounding_never_makes_a_probability_exceed_one() -> None:
-    assert Advertiser(advertiser_id=1, name="Acme", log_prob=1e-6).probability == 1.0
+@pytest.mark.parametrize(("log_prob", "probability"), [(math.log(0.5), 0.5), (1e-6, 1.0)])
+def test_a_probability_is_at_most_one(log_prob: float, probability: float) -> None:
+    found = Advertiser(advertiser_id=1, name="Acme", log_prob=log_prob)
+    assert found.probability == pytest.approx(probability)
+    assert found.probability <= 1.0
 
 
 def test_values_are_immutable() -> None:
     user = User(as_of="2024-05-31")
     with pytest.raises(FrozenInstanceError):
         user.as_of = "2024-06-01"  # type: ignore[misc]
+
+
+def test_no_repr_shows_a_user() -> None:
+    event = Event(time="2024-05-30", action="buy", advertiser=SECRET, text=SECRET)
+    user = User(profile={"note": SECRET}, history=[event], as_of="2024-05-31")
+    things = (
+        user,
+        event,
+        ForecastRequest(user=user, user_id=SECRET),
+        ScoreRequest(subject=user, candidates=[], base_logits=[], user_id=SECRET),
+    )
+    assert SECRET not in repr(things)
 
 
 def test_a_forecast_has_the_json_of_the_contract() -> None:

@@ -152,6 +152,6 @@ def test_servers_that_take_no_request_for_so_many_are_found_out_first(triton: Fa
     """Otherwise every user of the run would be a dead letter."""
     assert ask_bundle_id(triton.config(), 300) == "bundle-1"
     assert triton.calls[-1][1][contract.TOP_K].item() == 300
-    triton.status, triton.told = grpc.StatusCode.INVALID_ARGUMENT, "TOP_K: found 300"
+    triton.status, triton.message = grpc.StatusCode.INVALID_ARGUMENT, "TOP_K: found 300"
     with pytest.raises(ClientError, match="TOP_K: found 300"):
         ask_bundle_id(triton.config(), 300)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -91,35 +92,31 @@ def test_k_is_one_int32(k: int) -> None:
     assert encoded.tolist() == [k]
 
 
-@pytest.mark.parametrize("missing_mass", [-0.1, 1.1, math.nan])
-def test_a_forecast_with_an_impossible_mass_is_not_sent(missing_mass: float) -> None:
-    forecast = Forecast(advertisers=(), exact=True, missing_mass=missing_mass, bundle_id="b")
-    with pytest.raises(InvalidArgumentError, match=r"forecast\.missing_mass: found"):
-        encoding.encode_forecast(forecast)
+def _advertisers(*pairs: tuple[int, float]) -> tuple[Advertiser, ...]:
+    return tuple(
+        Advertiser(advertiser_id=number, name="", log_prob=log_prob) for number, log_prob in pairs
+    )
 
 
 @pytest.mark.parametrize(
-    ("advertisers", "message"),
+    ("changed", "message"),
     [
-        ([(7, -1.0), (7, -2.0)], "an advertiser is named twice"),
-        ([(7, 0.5)], r"forecast.log_probs: found 0\.5, expected at most 0"),
-        ([(7, math.nan)], r"forecast.log_probs\[0\]: found nan"),
+        ({"advertisers": _advertisers((7, -1.0), (7, -2.0))}, "an advertiser is named twice"),
+        ({"advertisers": _advertisers((7, 0.5))}, r"log_probs: found 0\.5, expected at most 0"),
+        ({"advertisers": _advertisers((7, math.nan))}, r"forecast.log_probs\[0\]: found nan"),
+        ({"advertisers": ({},)}, "forecast: malformed"),
+        ({"missing_mass": -0.1}, r"forecast\.missing_mass: found"),
+        ({"missing_mass": 1.1}, r"forecast\.missing_mass: found"),
+        ({"missing_mass": math.nan}, r"forecast\.missing_mass: found"),
+        ({"missing_mass": None}, "forecast: malformed"),
+        ({"request_id": None}, r"forecast\.request_id: found NoneType"),
+        ({"exact": "no"}, r"forecast\.exact: found str"),
     ],
 )
-def test_an_impossible_forecast_is_not_sent(
-    advertisers: list[tuple[int, float]], message: str
-) -> None:
-    forecast = Forecast(
-        advertisers=tuple(
-            Advertiser(advertiser_id=number, name="", log_prob=log_prob)
-            for number, log_prob in advertisers
-        ),
-        exact=False,
-        missing_mass=0.5,
-        bundle_id="b",
-    )
+def test_an_impossible_forecast_is_refused(changed: dict[str, Any], message: str) -> None:
+    forecast = Forecast(advertisers=(), exact=False, missing_mass=0.5, bundle_id="b")
     with pytest.raises(InvalidArgumentError, match=message):
-        encoding.encode_forecast(forecast)
+        encoding.encode_forecast(replace(forecast, **changed))
 
 
 def test_more_values_than_the_server_takes_are_refused() -> None:

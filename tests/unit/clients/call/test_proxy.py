@@ -1,4 +1,4 @@
-"""Proxies of the environment: never for a server on this machine, named where one is in the way."""
+"""Proxies of the environment: never used for a server on loopback, and named in errors."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from adprior_client import (
 from adprior_client._call.proxy import Proxy, is_loopback
 from adprior_client._call.wire import channel_settings
 from adprior_client.config import PROXY_VARIABLES
-from support.client_calls import BASE, CANDIDATES, KINDS, USER, Kind
+from support.client_calls import BASE, CANDIDATES, USER, Kind, every_kind
 from support.fake_triton import FakeTriton
 
 pytest_plugins = ("support.fake_triton",)
 
-NOBODY = "http://user:secret@127.0.0.1:1"
+UNREACHABLE = "http://user:secret@127.0.0.1:1"
 
 
 @pytest.fixture(autouse=True)
-def _no_proxy_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def _without_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*PROXY_VARIABLES, "no_grpc_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@every_kind
 @pytest.mark.parametrize("variable", PROXY_VARIABLES)
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_server_on_this_machine_is_asked_without_a_proxy(
+def test_no_proxy_is_used_for_loopback(
     triton: FakeTriton, kind: Kind, variable: str, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(variable, NOBODY)
-    monkeypatch.setenv(variable.upper(), NOBODY)
+    monkeypatch.setenv(variable, UNREACHABLE)
+    monkeypatch.setenv(variable.upper(), UNREACHABLE)
     config = replace(triton.config(), urls=(triton.url.replace("127.0.0.1", host),))
     assert kind.ask(config).reason is None
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_a_proxy_that_is_in_the_way_is_named(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("https_proxy", NOBODY)
+@every_kind
+def test_an_error_names_the_proxy(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", UNREACHABLE)
     config = ClientConfig(
         urls=("ads.example:8001",), fail_open=False, max_attempts=1, health_interval_s=0
     )
@@ -55,10 +55,10 @@ def test_a_proxy_that_is_in_the_way_is_named(kind: Kind, monkeypatch: pytest.Mon
     assert "secret" not in str(caught.value)
 
 
-def test_it_is_named_too_where_the_breaker_is_open(
+def test_an_open_breaker_names_the_proxy(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("grpc_proxy", NOBODY)
+    monkeypatch.setenv("grpc_proxy", UNREACHABLE)
     config = ClientConfig(
         urls=("ads.example:8001",), breaker_failures=1, max_attempts=1, health_interval_s=0
     )
@@ -84,7 +84,7 @@ def test_it_is_named_too_where_the_breaker_is_open(
         ("[::1]:1", True, False),
     ],
 )
-def test_a_setting_turns_it_off(url: str, *, use_proxy: bool, is_kept: bool) -> None:
+def test_a_setting_turns_proxies_off(url: str, *, use_proxy: bool, is_kept: bool) -> None:
     config = ClientConfig(urls=(url,), use_proxy=use_proxy)
     is_off = ("grpc.enable_http_proxy", 0) in channel_settings(config, url)["channel_args"]
     assert is_off != is_kept
@@ -110,7 +110,7 @@ def test_a_setting_turns_it_off(url: str, *, use_proxy: bool, is_kept: bool) -> 
         ("localhost.example:1", False),
     ],
 )
-def test_this_machine_is_known_by_its_names(url: str, *, is_here: bool) -> None:
+def test_loopback_is_known_by_its_names(url: str, *, is_here: bool) -> None:
     assert is_loopback(url) == is_here
 
 
@@ -125,12 +125,12 @@ def test_this_machine_is_known_by_its_names(url: str, *, is_here: bool) -> None:
         ("http://", None),
     ],
 )
-def test_an_address_of_another_form_is_no_proxy(address: str, shown: str | None) -> None:
+def test_only_http_addresses_are_proxies(address: str, shown: str | None) -> None:
     found = Proxy.of("ads.example:8001", {"http_proxy": address})
     assert found == (None if shown is None else Proxy(shown, "http_proxy"))
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@every_kind
 def test_a_malformed_proxy_breaks_no_call(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://[p")
     config = ClientConfig(
@@ -152,9 +152,7 @@ def test_a_malformed_proxy_breaks_no_call(kind: Kind, monkeypatch: pytest.Monkey
         ({"http_proxy": "http://p:1", "no_proxy": ".example", "no_grpc_proxy": "x"}, "http_proxy"),
     ],
 )
-def test_the_proxy_is_the_one_that_grpc_takes(
-    environ: dict[str, str], variable: str | None
-) -> None:
+def test_the_proxy_is_the_one_that_grpc_uses(environ: dict[str, str], variable: str | None) -> None:
     found = Proxy.of("ads.example:8001", environ)
     assert found == (None if variable is None else Proxy("p:1", variable))
     in_network = {"http_proxy": "http://p:1", "no_proxy": "10.0.0.0/8"}
