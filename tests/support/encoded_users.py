@@ -1,4 +1,4 @@
-"""Users, cases and training sets made by hand, for tests of the quality benchmark."""
+"""Small users, cases and training sets for tests of the quality benchmark."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def user(
 
 
 def invented_users(count: int, *, name: str, events: int = 40, seed: int = 0) -> list[EncodedUser]:
-    """Return users with favourites of their own, on days around `CUT`.
+    """Return users who each have favourite advertisers, on days around `CUT`.
 
     An advertiser's category is its row modulo `CATEGORIES`; each user prefers two categories, and
     four of their advertisers by far.
@@ -48,7 +48,7 @@ def invented_users(count: int, *, name: str, events: int = 40, seed: int = 0) ->
 
 
 def training_of(users: Sequence[EncodedUser]) -> Training:
-    """Return what may be learnt of users: their events before `CUT`."""
+    """Return the training set of users: their events before `CUT`."""
     return Training(
         users=[before(item, CUT) for item in users],
         cut=CUT,

@@ -1,4 +1,4 @@
-"""A real redis-server on loopback, and forecasts to put in it."""
+"""A real redis-server on loopback, and forecasts for it."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ SCHEMA = pa.schema(
         ("exact", pa.bool_()),
         ("missing_mass", pa.float32()),
         ("bundle_id", pa.string()),
-        ("shard", pa.int32()),  # one that nobody asked for
+        ("shard", pa.int32()),  # a column that no reader needs
     ]
 )
 
 
 class RedisServer:
-    """A process with its port, a directory of its own, and nothing saved unless asked."""
+    """A redis-server with its own port and directory; it saves nothing by default."""
 
     def __init__(self, directory: Path, *options: str) -> None:
         self.directory = directory
@@ -71,7 +71,7 @@ class RedisServer:
                     link.sendall(b"PING\r\n")
                     if not link.recv(64).startswith(b"-LOADING"):
                         return
-            except ConnectionResetError:  # it is there, and speaks TLS
+            except ConnectionResetError:  # it runs, with TLS
                 return
             except OSError:
                 pass
@@ -118,7 +118,7 @@ def running_redis(directory: Path, *options: str) -> Iterator[RedisServer]:
 
 
 def row(user_id: Any, first_advertiser: int = 7, **values: Any) -> dict[str, Any]:
-    """Return a user's forecast as ``adprior bulk`` has it."""
+    """Return a user's forecast, as ``adprior bulk`` writes it."""
     known = {
         "user_id": user_id,
         "as_of": NOW - timedelta(hours=1),

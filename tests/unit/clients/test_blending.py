@@ -48,26 +48,26 @@ def forecast(*advertiser_ids: int, withheld: bool = False) -> Forecast:
     )
 
 
-# Items 0 to 7 of advertiser 1 and 2 in turn; the filter's advertiser is 2, which has 10 to 13 too.
+# Items 0 to 7 belong to advertisers 1 and 2 in turn. The filter keeps advertiser 2: 10 to 13 too.
 CONVENTIONAL = [item(place, 1 + place % 2, score=-place) for place in range(8)]
 FILTERED = [item(place, 2) for place in (1, 3, 10, 5, 11, 12, 13)]
 
 
-def test_the_reserved_places_go_to_what_the_other_places_lack() -> None:
+def test_reserved_places_go_to_items_not_yet_there() -> None:
     blended = blend_retrieved(CONVENTIONAL, FILTERED, [2], budget=6, quota=0.34)
-    # Four conventional, 0 to 3; of the filtered list 1 and 3 are there, so 10 and 5 come in.
+    # Four are conventional, 0 to 3. Of the filtered list 1 and 3 are among them: 10 and 5 follow.
     assert ids(blended) == [0, 10, 1, 2, 5, 3]
     assert sources(blended) == "cfccfc"
     assert [entry.score for entry in blended] == [0, 0, -1, -2, 0, -3]
 
 
-def test_what_the_forecast_cannot_fill_is_conventional_again() -> None:
+def test_unfilled_places_are_conventional() -> None:
     blended = blend_retrieved(CONVENTIONAL, FILTERED[:3], [2], budget=6, quota=0.5)
     assert sorted(ids(blended), key=str) == [0, 1, 10, 2, 3, 4]
     assert sources(blended).count("f") == 2  # 3 and 10
 
 
-def test_the_forecast_fills_what_a_short_conventional_list_leaves() -> None:
+def test_the_forecast_fills_places_that_a_short_list_leaves() -> None:
     blended = blend_retrieved(CONVENTIONAL[:2], FILTERED, [2], budget=5, quota=0.2)
     assert Counter(ids(blended)) == Counter([0, 1, 3, 10, 5])
 
@@ -79,7 +79,7 @@ def test_the_filter_is_enforced() -> None:
     )
 
 
-def test_a_limit_per_advertiser_brings_only_who_is_missing() -> None:
+def test_a_limit_of_one_adds_only_new_advertisers() -> None:
     filtered = [item(30, 2), item(31, 5), item(32, 5), item(33, 6)]
     blended = blend_retrieved(
         CONVENTIONAL, filtered, [2, 5, 6], budget=8, quota=0.5, per_advertiser=1
@@ -89,7 +89,7 @@ def test_a_limit_per_advertiser_brings_only_who_is_missing() -> None:
     assert len(blended) == 8
 
 
-def test_a_forecast_or_its_advertisers_are_the_same() -> None:
+def test_a_forecast_and_its_ids_blend_alike() -> None:
     blended = blend_retrieved(CONVENTIONAL, FILTERED, forecast(2), budget=6, quota=0.34)
     for advertisers in ([2], np.array([2], dtype=np.int32)):
         assert blended == blend_retrieved(CONVENTIONAL, FILTERED, advertisers, budget=6, quota=0.34)
@@ -122,7 +122,7 @@ LISTS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 4)), unique_by=lam
     quota=st.floats(0, 1),
     per_advertiser=st.none() | st.integers(1, 3),
 )
-def test_what_always_holds(
+def test_the_properties_of_a_blended_list(
     conventional: list[tuple[int, int]],
     filtered: list[tuple[int, int]],
     advertisers: set[int],
@@ -160,7 +160,7 @@ def test_what_always_holds(
 
 
 @given(st.integers(1, 60), st.integers(0, 60), st.integers(1, 60))
-def test_every_beginning_has_about_its_share(own: int, extra: int, cut: int) -> None:
+def test_every_prefix_has_about_the_same_shares(own: int, extra: int, cut: int) -> None:
     conventional = [item(place) for place in range(own)]
     filtered = [item(100 + place, 2) for place in range(extra)]
     budget = own + extra
@@ -210,13 +210,13 @@ def test_concentration() -> None:
     assert found.advertisers == 2
 
 
-def test_the_concentration_of_nothing() -> None:
+def test_the_concentration_of_an_empty_list() -> None:
     found = advertiser_concentration([])
     assert (found.herfindahl, found.top_share, found.advertisers) == (0.0, 0.0, 0)
 
 
 @given(st.lists(st.integers(), min_size=1).map(lambda ids: [key % 5 for key in ids]))
-def test_concentration_lies_between_even_and_all(advertiser_ids: list[int]) -> None:
+def test_concentration_has_bounds(advertiser_ids: list[int]) -> None:
     found = advertiser_concentration(advertiser_ids)
     assert 1 / found.advertisers - 1e-9 <= found.herfindahl <= found.top_share + 1e-9
     assert found.top_share <= 1

@@ -146,6 +146,6 @@ def test_keepalive_and_quick_reconnection_are_set() -> None:
     assert arguments["grpc.max_reconnect_backoff_ms"] == 1000
 
 
-def test_a_certificate_that_is_not_there_is_named() -> None:
+def test_a_missing_certificate_is_named() -> None:
     with pytest.raises(InvalidArgumentError, match=r"tls_ca_file: /nowhere/ca\.pem: No such file"):
         RankingClient(ClientConfig(urls=("a:1",), tls_ca_file="/nowhere/ca.pem"))

@@ -23,7 +23,7 @@ HEAVY = (
 
 
 def _loaded_by(statement: str) -> set[str]:
-    """Top-level modules that a fresh interpreter has after ``statement``."""
+    """Return the top-level modules that a fresh interpreter has after ``statement``."""
     script = f"import sys; {statement}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, check=True, text=True, timeout=120
@@ -35,7 +35,7 @@ def test_the_client_loads_nothing_heavy() -> None:
     assert not _loaded_by("import adprior_client").intersection(HEAVY)
 
 
-def test_the_client_loads_only_the_standard_library_on_top_of_tritonclient() -> None:
+def test_the_client_loads_only_the_standard_library_and_tritonclient() -> None:
     added = _loaded_by("import adprior_client") - _loaded_by("import tritonclient.grpc")
     assert added - sys.stdlib_module_names == {"adprior_client", "adprior_runtime"}
 
@@ -98,9 +98,7 @@ _MANY = ("requests", "max_concurrency", "deadline_s")
         ("AsyncRankingClient", {"score": _SCORE, "score_many": _MANY}),
     ],
 )
-def test_how_the_clients_are_made_and_asked(
-    client: str, methods: dict[str, tuple[str, ...]]
-) -> None:
+def test_the_signatures_of_the_clients(client: str, methods: dict[str, tuple[str, ...]]) -> None:
     kind = getattr(adprior_client, client)
     assert tuple(inspect.signature(kind).parameters) == _MAKE
     public = {name for name in dir(kind) if not name.startswith("_")}

@@ -100,7 +100,7 @@ def test_the_client_refuses_what_the_server_refuses(
         assert json.loads(user_to_json(document)) == document
 
 
-def test_a_dict_is_the_user_context_itself() -> None:
+def test_a_dict_is_sent_as_the_user_context() -> None:
     user = {
         "profile": MappingProxyType({"age": np.int64(31), "vip": np.bool_(True)}),
         "as_of": date(2024, 5, 31),
@@ -113,7 +113,7 @@ def test_a_dict_is_the_user_context_itself() -> None:
     }
 
 
-def test_values_that_json_does_not_have_go_as_the_text_that_training_reads() -> None:
+def test_values_that_json_lacks_become_the_text_that_training_reads() -> None:
     values: dict[str, Any] = {
         "decimal": Decimal("34.00"),
         "single": np.float32(0.1),
@@ -162,7 +162,7 @@ def test_bytes_are_checked_and_stay_as_they_are() -> None:
         (User(as_of="2024-05-31", profile=[]), "profile: found list, expected a mapping"),  # type: ignore[arg-type]
     ],
 )
-def test_what_json_cannot_hold_is_refused(user: Any, message: str) -> None:
+def test_values_that_json_cannot_hold_are_refused(user: Any, message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         user_to_json(user)
 
@@ -174,7 +174,7 @@ def test_a_circular_dict_is_refused() -> None:
         user_to_json(user)
 
 
-def test_a_context_may_be_as_large_as_the_contract_says_and_no_larger() -> None:
+def test_a_context_has_a_maximum_size() -> None:
     largest = b'{"as_of": "2024-05-31"}'.ljust(MAX_CONTEXT_BYTES)
     assert user_to_json(largest) == largest
     with pytest.raises(InvalidArgumentError, match="at most 262144 are taken"):

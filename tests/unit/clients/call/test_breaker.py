@@ -19,7 +19,7 @@ def _opened(clock: _Clock) -> CircuitBreaker:
     return breaker
 
 
-def test_it_opens_after_so_many_failures_in_a_row() -> None:
+def test_it_opens_after_failures_in_a_row() -> None:
     breaker = CircuitBreaker(failures=3, reset_s=1.0, clock=_Clock())
     for failed in (True, True, False, True, True):
         assert breaker.admits()
@@ -44,7 +44,7 @@ def test_one_trial_closes_it_or_opens_it_again() -> None:
     assert [breaker.admits() for _ in range(3)] == [True, True, True]
 
 
-def test_a_trial_that_says_nothing_leaves_room_for_the_next() -> None:
+def test_a_withdrawn_trial_allows_the_next() -> None:
     clock = _Clock()
     breaker = _opened(clock)
     clock.now += 1.1
@@ -53,7 +53,7 @@ def test_a_trial_that_says_nothing_leaves_room_for_the_next() -> None:
     assert breaker.admits()
 
 
-def test_a_trial_that_never_reports_is_not_waited_for() -> None:
+def test_a_trial_without_an_outcome_expires() -> None:
     clock = _Clock()
     breaker = _opened(clock)
     clock.now += 1.1
@@ -62,7 +62,7 @@ def test_a_trial_that_never_reports_is_not_waited_for() -> None:
     assert breaker.admits()
 
 
-def test_no_trial_while_the_server_is_known_to_be_down() -> None:
+def test_no_trial_while_health_checks_fail() -> None:
     clock = _Clock()
     breaker = _opened(clock)
     breaker.check(is_ready=False)
@@ -70,17 +70,17 @@ def test_no_trial_while_the_server_is_known_to_be_down() -> None:
     clock.now += 60
     assert not breaker.admits()
     breaker.check(is_ready=True)
-    assert breaker.is_open  # it is ready, and has still to show that it answers
+    assert breaker.is_open  # until a call succeeds
     assert breaker.admits()
 
 
-def test_two_failing_checks_keep_calls_away_however_well_they_go() -> None:
+def test_two_failed_checks_reject_all_calls() -> None:
     breaker = CircuitBreaker(failures=2, reset_s=1.0, clock=_Clock())
     breaker.check(is_ready=False)
     assert breaker.admits()
     breaker.check(is_ready=True)
     breaker.check(is_ready=False)
-    assert breaker.admits()  # not two in a row
+    assert breaker.admits()  # only one failed check in a row
     breaker.check(is_ready=False)
     breaker.succeed()  # a call that was under way
     assert breaker.is_open

@@ -23,7 +23,7 @@ ADVERTISERS = st.builds(Advertiser, advertiser_id=IDS, name=TEXTS, log_prob=LOG_
 
 
 def _possible(advertisers: list[Advertiser]) -> tuple[Advertiser, ...]:
-    """The most probable first, with probabilities of at most 1 together."""
+    """Return the most probable first, with probabilities that sum to at most 1."""
     ranked = sorted(advertisers, key=lambda item: -item.log_prob)
     shift = np.float32(np.log(len(ranked) or 1))
     return tuple(
@@ -105,7 +105,7 @@ def test_a_bound_that_rounding_pushed_past_one_is_one() -> None:
     assert decoding.decode_forecast(_answer_of(_small_forecast()) | changed).missing_mass == 1.0
 
 
-def test_priors_are_what_to_add_in_the_order_asked() -> None:
+def test_priors_are_in_the_order_of_the_candidates() -> None:
     priors = decoding.decode_priors(3, _answer())
     assert priors.adjustments.tolist() == [0.5, 0.5, 0.0]
     assert priors.log_probs.tolist()[:2] == [-1.0, -math.inf]

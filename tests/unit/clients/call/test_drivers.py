@@ -84,10 +84,9 @@ def _counted(request: Any, taken: list[int], length: int = 40) -> Iterator[Any]:
 def test_a_request_is_taken_when_a_call_is_free(triton: FakeTriton, kind: Kind) -> None:
     taken: list[int] = []
 
-    def let_go() -> int:
+    def release_calls() -> int:
         while len(triton.calls) < 3:
             time.sleep(0.005)
-        time.sleep(0.05)
         held = len(taken)
         triton.release.set()
         return held
@@ -95,7 +94,7 @@ def test_a_request_is_taken_when_a_call_is_free(triton: FakeTriton, kind: Kind) 
     triton.hold = True
     requests = _counted(REQUESTS[kind.method], taken)
     with ThreadPoolExecutor(1) as beside:
-        held = beside.submit(let_go)
+        held = beside.submit(release_calls)
         found = _many(kind).ask(triton.config(), requests=requests, max_concurrency=3)
     assert (held.result(), len(found), len(taken)) == (3, 40, 40)
 

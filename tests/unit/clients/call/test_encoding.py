@@ -34,7 +34,7 @@ def test_logits_survive_as_fp32(logits: list[float]) -> None:
     assert values.tolist() == sent.tolist() == logits
 
 
-def test_arrays_are_taken_as_they_come() -> None:
+def test_arrays_are_accepted() -> None:
     ids: Any = np.array([3, 4], dtype=np.uint32)
     logits: Any = np.array([0.5, 1.5])
     assert encoding.encode_ids(ids, "candidates").tolist() == [3, 4]

@@ -1,4 +1,4 @@
-"""A client is used, its process forks, and the child calls: all in a process of the test's own."""
+"""A process uses a client and forks, and the child calls, all in a process of the test's own."""
 
 from __future__ import annotations
 
@@ -43,24 +43,24 @@ def in_child(act):
     child = os.fork()
     if child == 0:
         try:
-            told = act()
+            result = act()
         except BaseException as error:
-            told = repr(error)
-        os.write(writing, json.dumps(told).encode())
+            result = repr(error)
+        os.write(writing, json.dumps(result).encode())
         os._exit(0)
     os.close(writing)
-    told = b"".join(iter(lambda: os.read(reading, 4096), b""))
+    result = b"".join(iter(lambda: os.read(reading, 4096), b""))
     os.waitpid(child, 0)
-    return json.loads(told)
+    return json.loads(result)
 """
 
 BLOCKING = """
 client = RankingClient(config, stored=Nothing())
 ask(client)
-client._lock.acquire()  # as a thread may that is not there in the child
-told = [in_child(lambda: [str(ask(client).source), threads()]) for _ in range(5)]
+client._lock.acquire()  # as another thread may, which the child does not have
+result = [in_child(lambda: [str(ask(client).source), threads()]) for _ in range(5)]
 client._lock.release()
-print(json.dumps([told, [str(ask(client).source), threads()]]))
+print(json.dumps([result, [str(ask(client).source), threads()]]))
 client.close()
 """
 
@@ -81,11 +81,11 @@ ASYNCIO = """
 async def ask_once():
     async with AsyncRetrievalClient(config) as client:
         return str((await ask_async(client)).source)
-def told():
+def ask_both():
     return [asyncio.run(ask_once()), str(asyncio.run(ask_async(unused)).source)]
 unused = AsyncRetrievalClient(config)
 asyncio.run(ask_once())
-closed = in_child(told)
+closed = in_child(ask_both)
 client = AsyncRetrievalClient(config)
 asyncio.run(ask_async(client))
 still_open = [
@@ -120,12 +120,12 @@ def test_a_childs_stored_forecasts_are_looked_up() -> None:
 def test_asyncio_works_in_a_child_or_says_why_it_cannot(triton: FakeTriton) -> None:
     closed, (same, new, blocking) = _run(ASYNCIO, triton.url)
     assert closed == ["live", "live"]
-    for told in (same, new):
-        assert told.startswith("InvalidArgumentError('this process was forked while an asyncio")
+    for result in (same, new):
+        assert result.startswith("InvalidArgumentError('this process was forked while an asyncio")
     assert blocking == "live"
 
 
-def test_a_parquet_source_goes_on_in_a_child(tmp_path: Path) -> None:
+def test_a_parquet_source_works_in_a_child(tmp_path: Path) -> None:
     script = """
 import pyarrow as pa, pyarrow.parquet as pq
 from datetime import UTC, datetime

@@ -15,7 +15,7 @@ def _order(fleet: Fleet, user: int, bundle_id: str = "") -> list[str]:
     return [server.url for server in fleet.order(f"user-{user}".encode(), bundle_id)]
 
 
-def test_users_spread_evenly_and_stay() -> None:
+def test_users_spread_evenly_over_the_servers() -> None:
     fleet, again = Fleet(ClientConfig(urls=URLS)), Fleet(ClientConfig(urls=URLS[::-1]))
     first = Counter(_order(fleet, user)[0] for user in range(5000))
     assert set(first) == set(URLS)
@@ -23,14 +23,14 @@ def test_users_spread_evenly_and_stay() -> None:
     assert all(_order(fleet, user) == _order(again, user) for user in range(100))
 
 
-def test_a_server_that_goes_takes_only_its_own_users_along() -> None:
+def test_only_the_users_of_a_removed_server_move() -> None:
     all_of_them, fewer = Fleet(ClientConfig(urls=URLS)), Fleet(ClientConfig(urls=URLS[1:]))
     for user in range(500):
         left = [url for url in _order(all_of_them, user) if url != URLS[0]]
         assert _order(fewer, user) == left
 
 
-def test_a_bundles_servers_come_first_and_those_of_others_last() -> None:
+def test_servers_of_the_bundle_come_first() -> None:
     fleet = Fleet(ClientConfig(urls=URLS))
     ranked = _order(fleet, 7)
     by_url = {server.url: server for server in fleet.servers}
@@ -42,7 +42,7 @@ def test_a_bundles_servers_come_first_and_those_of_others_last() -> None:
     assert _order(fleet, 7) == ranked
 
 
-def test_long_addresses_that_differ_at_their_ends_share_the_users() -> None:
+def test_long_addresses_share_the_users() -> None:
     urls = tuple(f"{'a' * 80}.example:{port}" for port in range(8001, 8005))
     fleet = Fleet(ClientConfig(urls=urls))
     assert {_order(fleet, user)[0] for user in range(100)} == set(urls)
@@ -61,7 +61,7 @@ def test_a_change_of_state_is_logged_once(caplog: pytest.LogCaptureFixture) -> N
     ]
 
 
-def test_a_cause_that_becomes_known_later_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_later_cause_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     [server] = Fleet(ClientConfig(urls=URLS[:1], breaker_failures=1)).servers
     for cause in ("", "a certificate", "a certificate", "", "a certificate"):
         server.fail(cause)

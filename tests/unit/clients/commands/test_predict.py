@@ -46,7 +46,7 @@ def test_json_has_the_keys_of_the_contract(
     assert triton.calls[0][1]["USER_CONTEXT"].item() == USER.encode()
 
 
-def test_the_table_is_for_people(
+def test_the_table_shows_the_forecast(
     triton: FakeTriton, user: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _run("--url", triton.url, "--user", str(user)) == 0
@@ -87,13 +87,13 @@ def test_a_wrong_file_is_named(tmp_path: Path, content: bytes, message: str) -> 
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "none.json"
     with pytest.raises(InvalidInputError, match="cannot be read: No such file or directory"):
         _run("--url", "127.0.0.1:1", "--user", str(path))
 
 
-def test_a_server_that_is_not_there_is_one_line(user: Path) -> None:
+def test_an_unreachable_server_is_one_line(user: Path) -> None:
     with pytest.raises(UnavailableError) as caught:
         _run("--url", "127.0.0.1:1", "--user", str(user))
     assert "\n" not in str(caught.value)

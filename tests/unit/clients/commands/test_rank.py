@@ -82,7 +82,7 @@ def test_json_has_the_keys_of_the_contract_in_the_order_asked(
     [(0.0, 0.0, False), (2.0, 0.0, True), (2.0, 0.25, True)],
     ids=["never fitted", "fitted, nothing to add", "fitted"],
 )
-def test_a_bundle_without_a_fitted_head_is_told_with_the_way_to_one(
+def test_a_missing_fitted_head_is_explained(
     triton: FakeTriton,
     user: str,
     candidates: str,
@@ -119,7 +119,7 @@ def test_a_bundle_without_a_fitted_head_is_told_with_the_way_to_one(
     assert printed.err == ""
 
 
-def test_a_forecast_at_hand_asks_the_head_alone(
+def test_with_a_forecast_only_the_head_is_asked(
     triton: FakeTriton, forecast: str, candidates: str
 ) -> None:
     assert _run("--url", triton.url, "--forecast", forecast, "--candidates", candidates) == 0
@@ -141,7 +141,7 @@ def test_the_table_has_the_best_first(
     assert lines[5] == "Bundle: bundle-1"
 
 
-def test_no_candidates_ask_nobody(
+def test_without_candidates_nothing_is_sent(
     user: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     none = _write(tmp_path / "candidates.json", [])
@@ -170,7 +170,7 @@ def test_standard_input_serves_only_one_file(source: str) -> None:
 
 
 @pytest.mark.parametrize("sources", [(), ("--user", "u", "--forecast", "f")])
-def test_exactly_one_of_user_and_forecast_is_taken(
+def test_exactly_one_of_user_and_forecast_is_needed(
     sources: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:

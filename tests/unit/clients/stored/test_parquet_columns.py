@@ -1,4 +1,4 @@
-"""Stored forecasts whose columns have types of all kinds: taken alike, or refused in one line."""
+"""Column types of stored forecasts: read alike, or refused in one line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _write(place: Path, name: str, column: Any) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "column", "told"),
+    ("name", "column", "message"),
     [
         ("user_id", pa.array([1.0]), "found double, expected text or integers"),
         ("user_id", pa.array([True]), "found bool, expected text or integers"),
@@ -56,14 +56,14 @@ def _write(place: Path, name: str, column: Any) -> Path:
         ("bundle_id", pa.array([1]), "found int64, expected text"),
     ],
 )
-def test_a_column_of_a_wrong_type_is_named_by_both(
-    tmp_path: Path, name: str, column: Any, told: str
+def test_client_and_publisher_refuse_a_column_of_a_wrong_type(
+    tmp_path: Path, name: str, column: Any, message: str
 ) -> None:
     path = _write(tmp_path, name, column)
     for read in (ParquetForecasts, lambda path: ForecastReader(list_forecast_files(path))):
         with pytest.raises(InvalidInputError) as caught:
             read(path)
-        assert f"forecasts.parquet: {name}: {told}" in str(caught.value)
+        assert f"forecasts.parquet: {name}: {message}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_column_of_a_wrong_type_is_named_by_both(
         ("advertiser_names", pa.array([["Acme"]], pa.list_(pa.large_string()))),
     ],
 )
-def test_types_that_hold_the_same_are_read_alike(tmp_path: Path, name: str, column: Any) -> None:
+def test_equivalent_types_are_read_alike(tmp_path: Path, name: str, column: Any) -> None:
     path = _write(tmp_path, name, column)
     found = ParquetForecasts(path).find("u")
     assert found is not None
@@ -99,14 +99,14 @@ def test_users_may_be_numbers(tmp_path: Path, kind: Any) -> None:
     assert batch.fields == [b"i7"]
 
 
-def test_names_of_a_wrong_type_are_told_where_they_are_read(tmp_path: Path) -> None:
+def test_names_of_a_wrong_type_are_refused(tmp_path: Path) -> None:
     path = _write(tmp_path, "advertiser_names", pa.array([[1]]))
     with pytest.raises(InvalidInputError, match=r"advertiser_names: found list.*expected lists of"):
         ParquetForecasts(path)
 
 
 @pytest.mark.parametrize(
-    ("first", "other", "told"),
+    ("first", "other", "message"),
     [
         (pa.array([7]), pa.array([True]), "found bool, expected text or integers"),
         (pa.array([7]), pa.array([2.0]), "found double, expected text or integers"),
@@ -114,14 +114,14 @@ def test_names_of_a_wrong_type_are_told_where_they_are_read(tmp_path: Path) -> N
         (pa.array(["7"]), pa.array([2]), "found int64, expected string as in the first file"),
     ],
 )
-def test_every_file_is_looked_at(tmp_path: Path, first: Any, other: Any, told: str) -> None:
+def test_every_file_is_checked(tmp_path: Path, first: Any, other: Any, message: str) -> None:
     for name, users in (("a.parquet", first), ("b.parquet", other)):
         pq.write_table(pa.table(GOOD | {"user_id": users}), tmp_path / name)
-    with pytest.raises(InvalidInputError, match=rf"b\.parquet: user_id: {told}"):
+    with pytest.raises(InvalidInputError, match=rf"b\.parquet: user_id: {message}"):
         ParquetForecasts(tmp_path)
 
 
-def test_files_of_different_widths_and_an_empty_one_go_together(tmp_path: Path) -> None:
+def test_files_may_differ_in_width_or_be_empty(tmp_path: Path) -> None:
     empty = pa.table(GOOD | {"user_id": pa.nulls(1)}).slice(0, 0)
     for name, table in (
         ("a.parquet", pa.table(GOOD | {"user_id": pa.array([7])})),

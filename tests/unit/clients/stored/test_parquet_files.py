@@ -21,7 +21,7 @@ def _touch(path: Path) -> Path:
     return path
 
 
-def test_a_directory_is_searched_but_not_for_what_is_being_written(tmp_path: Path) -> None:
+def test_a_directory_is_searched_without_hidden_files(tmp_path: Path) -> None:
     for name in ("date=1/b.parquet", "a.parquet", ".a.parquet.new", "_tmp/c.parquet", ".x.parquet"):
         _touch(tmp_path / name)
     assert list_forecast_files(tmp_path).names == ("a.parquet", "date=1/b.parquet")
@@ -35,9 +35,7 @@ def test_a_directory_is_searched_but_not_for_what_is_being_written(tmp_path: Pat
         [{"path": "date=1/b.parquet", "rows": 3}, {"path": "a.parquet"}],
     ],
 )
-def test_a_manifest_says_which_files_there_are(
-    tmp_path: Path, entries: Any, name_of_manifest: str
-) -> None:
+def test_a_manifest_lists_the_files(tmp_path: Path, entries: Any, name_of_manifest: str) -> None:
     for name in ("date=1/b.parquet", "a.parquet", "left-over.parquet"):
         _touch(tmp_path / name)
     (tmp_path / name_of_manifest).write_text(json.dumps({"version": 1, "files": entries}))
@@ -65,14 +63,14 @@ def test_a_manifest_says_which_files_there_are(
         ('{"files": ["gone.parquet"]}', "lists gone.parquet, which is missing"),
     ],
 )
-def test_a_manifest_that_cannot_be_is_refused(tmp_path: Path, content: str, message: str) -> None:
+def test_a_malformed_manifest_is_refused(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / MANIFEST).write_text(content)
     with pytest.raises(InvalidInputError, match=message) as caught:
         list_forecast_files(tmp_path)
     assert MANIFEST in str(caught.value)
 
 
-def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_path_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"found no \*\.parquet and no _manifest\.json"):
         list_forecast_files(tmp_path)
     with pytest.raises(InvalidInputError, match="nowhere: no such file or directory"):

@@ -40,7 +40,7 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def test_the_latest_forecast_of_a_user_counts_with_its_age(tmp_path: Path) -> None:
+def test_the_latest_forecast_of_a_user_is_found(tmp_path: Path) -> None:
     rows = [
         _row("u1", datetime(2024, 5, 31, 6, tzinfo=UTC), 7),
         _row("u1", datetime(2024, 5, 30, 6, tzinfo=UTC), 6),
@@ -71,7 +71,7 @@ def test_a_partitioned_directory_is_one_source(tmp_path: Path) -> None:
     assert found.made_at == datetime(2024, 5, 31, tzinfo=UTC)
 
 
-def test_what_a_forecast_logs_is_read_back(tmp_path: Path) -> None:
+def test_a_logged_forecast_is_read_back(tmp_path: Path) -> None:
     first = ParquetForecasts(_write(tmp_path / "a.parquet", [_row("u", NOON, 7)])).find("u")
     assert first is not None
     row = first.to_log(user_id="u")
@@ -81,7 +81,7 @@ def test_what_a_forecast_logs_is_read_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no parquet"])
-def test_a_file_that_is_none_is_named(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_parquet_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "f.parquet"
     path.write_bytes(content)
     with pytest.raises(InvalidInputError, match=r"f\.parquet: not Parquet forecasts"):
@@ -95,7 +95,7 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
         ParquetForecasts(_write(tmp_path / "f.parquet", rows))
 
 
-def test_the_latest_of_many_counts_whatever_the_order(tmp_path: Path) -> None:
+def test_the_latest_of_many_forecasts_is_found_in_any_order(tmp_path: Path) -> None:
     shuffle = random.Random(5)
     latest: dict[str, tuple[datetime, int]] = {}
     rows = []
@@ -113,7 +113,7 @@ def test_the_latest_of_many_counts_whatever_the_order(tmp_path: Path) -> None:
         assert (found.made_at, found.advertisers[0].advertiser_id) == (as_of, advertiser_id)
 
 
-def test_users_with_one_checksum_stay_apart(tmp_path: Path) -> None:
+def test_users_with_the_same_checksum_are_distinct(tmp_path: Path) -> None:
     # CRC-32 of "splumless" and "sbuckeroo" is the same.
     rows = [_row("plumless", NOON, 1), _row("buckeroo", NOON, 2)]
     source = ParquetForecasts(_write(tmp_path / "f.parquet", rows))
@@ -122,7 +122,7 @@ def test_users_with_one_checksum_stay_apart(tmp_path: Path) -> None:
     assert len(source) == 2
 
 
-def test_rows_without_advertisers_and_ids_of_other_types_are_nobodys(tmp_path: Path) -> None:
+def test_empty_rows_and_ids_of_other_types_are_not_found(tmp_path: Path) -> None:
     rows = [_row(7, NOON, 1), _row(8, NOON, 1) | {"advertiser_ids": [], "log_probs": []}]
     rows += [_row(None, NOON, 3)]
     source = ParquetForecasts(_write(tmp_path / "f.parquet", rows))
@@ -131,7 +131,7 @@ def test_rows_without_advertisers_and_ids_of_other_types_are_nobodys(tmp_path: P
         assert source.find(other) is None  # type: ignore[arg-type]
 
 
-def test_a_forecast_from_the_future_is_refused_and_hides_no_other(
+def test_a_forecast_from_the_future_hides_no_other(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = datetime.now(UTC)
@@ -150,7 +150,7 @@ def test_a_forecast_from_the_future_is_refused_and_hides_no_other(
     assert "2 rows lie in the future" in caplog.text
 
 
-def test_a_forecast_for_today_is_believed_since_the_day_has_begun(tmp_path: Path) -> None:
+def test_a_forecast_for_today_is_accepted(tmp_path: Path) -> None:
     tomorrow = datetime.combine(datetime.now(UTC).date(), time_of_day(), UTC) + timedelta(days=1)
     rows = [
         _row("today", tomorrow - timedelta(microseconds=1), 7),
@@ -164,7 +164,7 @@ def test_a_forecast_for_today_is_believed_since_the_day_has_begun(tmp_path: Path
 
 # --- a manifest -----------------------------------------------------------------------------------
 def _commit(place: Path, day: int, advertiser_id: int, users: int = 50) -> list[str]:
-    """Write a day's files as ``adprior bulk`` does, and let its manifest list them."""
+    """Write a day's files and a manifest that lists them, as ``adprior bulk`` does."""
     names = [f"date=2024-05-{day:02}/shard={shard:04}/v{day}.parquet" for shard in range(2)]
     for shard, name in enumerate(names):
         rows = [_row(f"u{number}", NOON, advertiser_id) for number in range(shard, users, 2)]
@@ -192,7 +192,7 @@ def _first(source: ParquetForecasts, user_id: str = "u1") -> int:
     return found.advertisers[0].advertiser_id
 
 
-def test_what_a_manifest_lists_counts_and_nothing_else(tmp_path: Path) -> None:
+def test_only_files_of_the_manifest_are_read(tmp_path: Path) -> None:
     _commit(tmp_path, 30, 7)
     later = _row("u1", NOON + timedelta(days=1), 9)
     _write(tmp_path / "date=2024-05-31" / "shard=0000" / "unfinished.parquet", [later])
@@ -226,7 +226,7 @@ def test_a_new_manifest_is_followed_while_a_client_reads(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("named", [".", OLD_MANIFEST])
-def test_a_manifest_of_the_old_name_is_followed_to_the_new_one(tmp_path: Path, named: str) -> None:
+def test_a_manifest_is_followed_from_its_old_name_to_the_new(tmp_path: Path, named: str) -> None:
     """`adprior bulk` moves a directory of an earlier version while services read it."""
     _commit(tmp_path, 30, 7)
     (tmp_path / MANIFEST).rename(tmp_path / OLD_MANIFEST)
@@ -242,7 +242,7 @@ def test_a_manifest_of_the_old_name_is_followed_to_the_new_one(tmp_path: Path, n
     "content",
     ["{", '{"files": []}', '{"files": ["gone.parquet"]}', '{"files": [{"path": "bad.parquet"}]}'],
 )
-def test_one_that_cannot_be_read_changes_nothing(
+def test_an_unreadable_manifest_changes_nothing(
     tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("adprior_client.stored.parquet_source._RETRY_S", 0.05)

@@ -21,7 +21,7 @@ EXPECTED = "expected redis://HOST:PORT/DB"
         ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock"),
     ],
 )
-def test_an_address_has_a_name_for_messages(url: str, name: str) -> None:
+def test_an_address_has_a_name(url: str, name: str) -> None:
     assert RedisAddress(url).name == name
 
 
@@ -40,7 +40,7 @@ def test_an_address_has_a_name_for_messages(url: str, name: str) -> None:
         "redis://[",
     ],
 )
-def test_a_url_that_cannot_be_is_refused(url: str) -> None:
+def test_a_malformed_url_is_refused(url: str) -> None:
     with pytest.raises(InvalidInputError, match=EXPECTED):
         RedisAddress(url)
 
@@ -67,7 +67,7 @@ def test_a_password_file_holds_one_line(tmp_path: Path) -> None:
         read_password(tmp_path / "nowhere")
 
 
-def test_tls_files_are_looked_at_before_the_first_connection(tmp_path: Path) -> None:
+def test_tls_files_are_checked_before_the_first_connection(tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost")
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
@@ -96,10 +96,10 @@ def test_tls_files_are_looked_at_before_the_first_connection(tmp_path: Path) -> 
         ("secret-user", "it refused a command: ValueError"),
     ],
 )
-def test_no_argument_of_a_command_is_repeated(text: str, said: str) -> None:
-    told = explain(ValueError(text), "redis://h:1/0")
-    assert said in told
-    assert "secret" not in told
+def test_no_argument_of_a_command_is_quoted(text: str, said: str) -> None:
+    message = explain(ValueError(text), "redis://h:1/0")
+    assert said in message
+    assert "secret" not in message
 
 
 def test_a_password_file_is_read_at_each_connection(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_password_file_is_read_at_each_connection(tmp_path: Path) -> None:
     path.write_text("old")
     named, nameless = PasswordFile(path, "ads"), PasswordFile(path, None)
     assert (named.get_credentials(), nameless.get_credentials()) == (("ads", "old"), ("old",))
-    path.write_text("")  # on its way
+    path.write_text("")  # it is being replaced
     assert named.get_credentials() == ("ads", "old")
     path.write_text("new")
     assert named.get_credentials() == ("ads", "new")

@@ -36,7 +36,7 @@ def _encode(key: bytes, advertisers: list[tuple[int, float]], as_of_us: int = 5)
 
 
 @given(key=st.binary(max_size=40), advertisers=ADVERTISERS, as_of_us=I64)
-def test_what_was_written_is_read(
+def test_a_record_round_trips(
     key: bytes, advertisers: list[tuple[int, float]], as_of_us: int
 ) -> None:
     raw = _encode(key, advertisers, as_of_us)
@@ -53,7 +53,7 @@ def test_what_was_written_is_read(
     assert read_as_of_us(raw) == as_of_us
 
 
-def test_the_layout_is_what_its_description_says() -> None:
+def test_the_layout_is_as_documented() -> None:
     body = bytes.fromhex("0101 0200 00000000 0500000000000000 0000803e 0300".replace(" ", ""))
     body += (7).to_bytes(8, "little") + (-1).to_bytes(8, "little", signed=True)
     body += bytes.fromhex("000000bf 0000c0bf".replace(" ", ""))
@@ -62,7 +62,7 @@ def test_the_layout_is_what_its_description_says() -> None:
     assert _encode(b"skey", [(7, -0.5), (-1, -1.5)]) == expected
 
 
-def test_narrow_ids_take_half_the_room() -> None:
+def test_narrow_ids_need_half_the_bytes() -> None:
     body = bytes.fromhex("0103 0200 00000000 0500000000000000 0000803e 0300".replace(" ", ""))
     body += (7).to_bytes(4, "little") + (2**32 - 1).to_bytes(4, "little")
     body += bytes.fromhex("000000bf 0000c0bf".replace(" ", ""))
@@ -73,7 +73,7 @@ def test_narrow_ids_take_half_the_room() -> None:
 
 
 @given(place=st.integers(0, 37), change=st.integers(1, 255))
-def test_a_byte_that_changed_is_found(place: int, change: int) -> None:
+def test_a_changed_byte_is_detected(place: int, change: int) -> None:
     raw = bytearray(_encode(b"skey", [(7, -0.5), (8, -1.5)]))
     raw[place] ^= change
     with pytest.raises(CorruptRecordError):
@@ -81,13 +81,13 @@ def test_a_byte_that_changed_is_found(place: int, change: int) -> None:
 
 
 @given(raw=st.binary(max_size=200))
-def test_bytes_of_any_kind_are_refused_in_one_way(raw: bytes) -> None:
+def test_any_other_bytes_are_refused(raw: bytes) -> None:
     with pytest.raises(CorruptRecordError):
         decode_record(raw, b"skey")
     read_as_of_us(raw)
 
 
-def test_another_users_record_and_one_cut_short_are_refused() -> None:
+def test_a_foreign_or_truncated_record_is_refused() -> None:
     raw = _encode(b"skey", [(7, -0.5)])
     with pytest.raises(CorruptRecordError, match="checksum"):
         decode_record(raw, b"sother")

@@ -1,4 +1,4 @@
-"""`RedisForecasts` against a real redis-server: found, absent, corrupt, late, gone and back."""
+"""`RedisForecasts` against a real redis-server: absent, corrupt, late, gone and back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import pytest
 
 from adprior_client import (
     AsyncRetrievalClient,
-    ClientConfig,
     ForecastSource,
     InvalidArgumentError,
     LookupCounts,
@@ -28,7 +27,7 @@ from adprior_client.stored.redis_record import encode_records
 from adprior_runtime import contract
 from adprior_runtime.cli import main
 from adprior_runtime.errors import InvalidInputError
-from support.client_calls import KINDS, USER, Kind, assert_harmless
+from support.client_calls import KINDS, USER, Kind, assert_harmless, every_live_kind
 from support.fake_triton import FakeTriton
 from support.redis_server import (
     RedisServer,
@@ -42,12 +41,10 @@ from support.redis_server import (
 pytest_plugins = ("support.fake_triton",)
 pytestmark = needs_redis
 
-LIVE_KINDS = [kind for kind in KINDS if kind.arguments[0] is USER]
-
 
 @pytest.fixture(scope="module")
 def forecasts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Two days' forecasts, the first advertisers 7 and 8."""
+    """Write two days' forecasts, whose first advertisers are 7 and 70."""
     place = tmp_path_factory.mktemp("forecasts")
     return [
         str(write_forecasts(place / f"{first}.parquet", many_users(50, first))) for first in (7, 70)
@@ -81,7 +78,7 @@ def calls(server: RedisServer, command: str) -> int:
     return int(statistics.get(f"cmdstat_{command}", {"calls": 0})["calls"])
 
 
-def test_it_is_a_source_that_needs_one_command_a_lookup(server: RedisServer) -> None:
+def test_a_lookup_needs_one_command(server: RedisServer) -> None:
     server.client().config_resetstat()
     with RedisForecasts(server.url, timeout_s=10, refresh_s=600) as source:
         assert isinstance(source, ForecastSource)
@@ -96,9 +93,7 @@ def test_it_is_a_source_that_needs_one_command_a_lookup(server: RedisServer) -> 
     assert (calls(server, "get"), calls(server, "hget")) == (1, 102)
 
 
-def test_a_switch_is_seen_soon_and_costs_a_small_read(
-    server: RedisServer, forecasts: list[str]
-) -> None:
+def test_a_new_version_is_noticed_with_few_reads(server: RedisServer, forecasts: list[str]) -> None:
     with RedisForecasts(server.url, timeout_s=10, refresh_s=0.2) as source:
         assert first_of(source) == 7
         before = source.version
@@ -118,7 +113,7 @@ def test_a_switch_is_seen_soon_and_costs_a_small_read(
             assert time.monotonic() < began + 30
 
 
-def test_without_a_version_there_is_none_and_hardly_a_read(server: RedisServer) -> None:
+def test_without_a_version_lookups_read_little(server: RedisServer) -> None:
     server.client().flushall()
     server.client().config_resetstat()
     with RedisForecasts(server.url, timeout_s=10, refresh_s=600) as source:
@@ -129,7 +124,7 @@ def test_without_a_version_there_is_none_and_hardly_a_read(server: RedisServer) 
 
 
 @pytest.mark.parametrize("how", ["garbage", "another user's", "cut", "of another type"])
-def test_what_is_corrupt_counts_as_absent(
+def test_a_corrupt_record_is_not_used(
     server: RedisServer, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = server.client()
@@ -156,7 +151,7 @@ def test_what_is_corrupt_counts_as_absent(
 @pytest.mark.parametrize(
     "pointer", [b"", b"\xff", b"[]", b'{"layout": 2}', b'{"layout": 1, "version": "v"}']
 )
-def test_a_pointer_that_is_none_counts_as_corrupt(server: RedisServer, pointer: bytes) -> None:
+def test_a_malformed_pointer_counts_as_corrupt(server: RedisServer, pointer: bytes) -> None:
     server.client().set("adprior:current", pointer)
     with RedisForecasts(server.url, timeout_s=10) as source:
         assert source.find("user-7") is None
@@ -193,7 +188,7 @@ def test_threads_share_a_few_connections(server: RedisServer) -> None:
         assert source.counts.found == 1200
 
 
-def test_a_redis_that_dies_is_left_alone_and_found_again(
+def test_a_killed_redis_is_not_asked_until_it_is_back(
     tmp_path: Path, forecasts: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with running_redis(tmp_path) as server:
@@ -217,14 +212,14 @@ def test_a_redis_that_dies_is_left_alone_and_found_again(
     assert "stored forecasts are back" in said[1]
 
 
-def test_a_redis_that_was_never_there_is_no_error() -> None:
+def test_a_missing_redis_is_not_an_error() -> None:
     with RedisForecasts("redis://127.0.0.1:1") as source:
         assert source.find("user-7") is None
         assert source.counts == LookupCounts(failed=1)
 
 
-@pytest.mark.parametrize("kind", LIVE_KINDS, ids=lambda kind: kind.name)
-def test_clients_fall_back_to_it(triton: FakeTriton, server: RedisServer, kind: Kind) -> None:
+@every_live_kind
+def test_clients_fall_back_to_redis(triton: FakeTriton, server: RedisServer, kind: Kind) -> None:
     answer = triton.answer
 
     def only_the_head(model: str, asked: Any) -> Any:
@@ -240,36 +235,27 @@ def test_clients_fall_back_to_it(triton: FakeTriton, server: RedisServer, kind: 
     assert [item.advertiser_id for item in forecast.advertisers] == [7, 8, 9]
 
 
-@pytest.mark.parametrize("kind", LIVE_KINDS, ids=lambda kind: kind.name)
-def test_a_redis_that_stands_still_costs_no_more_than_the_deadline(
+@every_live_kind
+def test_a_stopped_redis_costs_at_most_the_deadline(
     triton: FakeTriton, server: RedisServer, kind: Kind
 ) -> None:
-    """Its own timeout is far longer here: the call does not wait for it."""
+    """Redis' own timeout is far longer here: the call does not wait for it."""
     triton.status = grpc.StatusCode.INTERNAL
-    config = triton.config(fail_open=True)
-    with RedisForecasts(server.url, timeout_s=3) as source:
-        client = kind.make(config, stored=source)
+    with (
+        RedisForecasts(server.url, timeout_s=3) as source,
+        kind.open(triton.config(fail_open=True), stored=source) as client,
+    ):
         assert first_of(source) == 7  # connected
-
-        async def ask() -> tuple[Any, float]:
-            began = time.monotonic()
-            result = getattr(client, kind.method)(*kind.arguments, user_id="user-7", deadline_s=0.2)
-            if kind.is_async:
-                result = await result
-            took = time.monotonic() - began
-            closing = client.close()
-            if kind.is_async:
-                await closing
-            return result, took
-
         with server.standing_still():
-            result, took = asyncio.run(ask())
+            began = time.monotonic()
+            result = client.ask(user_id="user-7", deadline_s=0.2)
+            took = time.monotonic() - began
     assert took < 2
     assert_harmless(result)
     assert result.reason == "bad_answer"
 
 
-def test_lookups_that_hang_leave_the_event_loops_threads_alone(
+def test_hanging_lookups_do_not_block_the_event_loops_threads(
     triton: FakeTriton, server: RedisServer
 ) -> None:
     triton.status = grpc.StatusCode.INTERNAL
@@ -289,10 +275,10 @@ def test_lookups_that_hang_leave_the_event_loops_threads_alone(
         assert asyncio.run(ask(source)) < 4
 
 
-def test_its_own_timeout_holds_where_nobody_else_has_one(server: RedisServer) -> None:
+def test_a_lookup_has_a_timeout(server: RedisServer) -> None:
     with RedisForecasts(server.url, timeout_s=0.1) as source:
         deadline = time.monotonic() + 20
-        while source.find("user-7") is None:  # on a loaded machine the first may be late
+        while source.find("user-7") is None:  # the first lookup may be late on a busy machine
             assert time.monotonic() < deadline
         with server.standing_still():
             began = time.monotonic()
@@ -303,7 +289,7 @@ def test_its_own_timeout_holds_where_nobody_else_has_one(server: RedisServer) ->
         assert source.counts.skipped > 100
 
 
-def test_a_new_password_is_taken_from_its_file(tmp_path: Path, forecasts: list[str]) -> None:
+def test_a_new_password_is_read_from_its_file(tmp_path: Path, forecasts: list[str]) -> None:
     path = tmp_path / "password"
     path.write_text("the old one")
     with running_redis(tmp_path, "--requirepass", "the old one") as server:
@@ -333,25 +319,22 @@ def test_a_new_password_is_taken_from_its_file(tmp_path: Path, forecasts: list[s
         ({"password_file": "/nowhere"}, "/nowhere: No such file"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         RedisForecasts(**{"url": "redis://localhost"} | settings)
 
 
 @pytest.mark.parametrize("name", ["timeout_s", "refresh_s"])
-def test_times_are_above_zero(name: str) -> None:
+def test_times_must_be_above_zero(name: str) -> None:
     with pytest.raises(InvalidArgumentError, match=name):
         RedisForecasts("redis://localhost", **{name: 0})  # type: ignore[arg-type]
 
 
-def test_records_of_a_user_are_as_old_as_the_client_allows(
-    triton: FakeTriton, server: RedisServer, tmp_path: Path
-) -> None:
+def test_an_old_record_is_not_used(triton: FakeTriton, server: RedisServer, tmp_path: Path) -> None:
     old = row("old", 7, as_of=datetime(2020, 1, 1, tzinfo=UTC))
     publish(server, str(write_forecasts(tmp_path / "old.parquet", [old])))
     triton.status = grpc.StatusCode.INTERNAL
     with RedisForecasts(server.url, timeout_s=10) as source:
-        kind = LIVE_KINDS[0]
-        config: ClientConfig = triton.config(fail_open=True)
-        assert_harmless(kind.ask(config, user_id="old", parts={"stored": source}))
+        config = triton.config(fail_open=True)
+        assert_harmless(KINDS[0].ask(config, user_id="old", parts={"stored": source}))
         assert source.counts.found == 1
