@@ -1,4 +1,4 @@
-"""The engine of a repository: its place, its entries of ``config.pbtxt``, and whether it fits."""
+"""The engine of a repository: its directory, and its parameters in ``config.pbtxt``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from adprior_runtime.contract import LLM_ENGINE
 from adprior_runtime.engines.compiled_tensorrt_llm import (
     KV_SHARE,
     NeededSizes,
-    engine_mismatches,
     find_engine,
     is_kv_share,
-    read_engine_config,
     read_engine_parameters,
 )
 from adprior_runtime.errors import ArtefactError, InvalidInputError
@@ -97,18 +95,3 @@ def put_engine(repository: Path, source: Path) -> None:
         raise InvalidInputError(f"{source}: no engine in it (no rank0.engine)")
     for name in ("config.json", "rank0.engine"):
         link_or_copy(source / name, repository / VERSION_DIRECTORY / name)
-
-
-def check_engine(repository: Path, bundle: Bundle) -> None:
-    """Refuse a repository's engine if it does not fit the configuration and bundle.
-
-    Raises:
-        ArtefactError: One line with every mismatch.
-    """
-    parameters = read_engine_parameters(repository / LLM_ENGINE / "config.pbtxt")
-    engine_config = read_engine_config(repository / VERSION_DIRECTORY)
-    if found := engine_mismatches(engine_config, parameters, needed_sizes(bundle)):
-        raise ArtefactError(
-            f"the engine does not fit: {'; '.join(found)}; build it again for this checkpoint, "
-            "catalogue and deployment"
-        )

@@ -10,7 +10,6 @@ from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_build.tensorrt_llm.engine_build import EngineBuild
 from adprior_build.tensorrt_llm.engine_files import (
     VERSION_DIRECTORY,
-    check_engine,
     engine_parameters,
     kept_parameters,
     put_engine,
@@ -138,7 +137,6 @@ def add_engine(
             )
         set_engine_parameters(repository, parameters)
         put_engine(repository, args.engine_from)
-        check_engine(repository, bundle)
         return
     planned = EngineBuild.plan(
         deployment,
@@ -153,7 +151,6 @@ def add_engine(
         planned.print_commands(args.output)
         return
     planned.run(repository)
-    check_engine(repository, bundle)
 
 
 def _check_calibration(args: argparse.Namespace, deployment: Deployment) -> None:

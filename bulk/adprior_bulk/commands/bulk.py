@@ -38,9 +38,38 @@ _PRIORITY: Final = "bulk"
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
+_INPUT_HELP: Final = {
+    "--users": "users with their contexts (Parquet)",
+    "--events": "instead of --users: event log (Parquet); times without a zone are UTC",
+    "--profiles": "with --events: user profiles (Parquet)",
+    "--columns": "with --events: column map (TOML)",
+    "--catalogue": "with --events that hold advertiser ids: their names (the bundle's catalogue)",
+    "--bundle": "bundle to forecast with, loaded by each worker",
+    "--client": "with --url: client settings such as TLS, token, metadata (TOML)",
+}
+_NUMBER_HELP: Final = {
+    "-k": "advertisers per forecast (the bundle's default)",
+    "--workers": "workers, one core each (all cores)",
+    "--shards": "files of the table (one per thousand users)",
+    "--keep": "versions to keep (2)",
+    "--concurrency": "with --url: calls in flight per worker (4)",
+}
+_SECONDS_HELP: Final = {
+    "--timeout": "with --url: deadline of a call, seconds (30)",
+    "--patience": "with --url: seconds without any answer after which the run stops (300)",
+}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    _add_input_arguments(parser)
+    for name, text in _INPUT_HELP.items():
+        parser.add_argument(name, type=Path, metavar="PATH", help=text)
+    parser.add_argument(
+        "--url",
+        action="append",
+        metavar="HOST:PORT",
+        help="instead of --bundle: server to ask; repeat it for several",
+    )
     parser.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="output directory of the table"
     )
@@ -50,42 +79,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-age",
         type=_duration,
-        default="7d",
         metavar="AGE",
         help="age at which a forecast expires and is made again (7d)",
     )
     parser.add_argument(
         "--lateness",
         type=_duration,
-        default="30d",
         metavar="AGE",
         help="how far before a forecast to look for late events (30d)",
     )
-    parser.add_argument(
-        "-k", type=positive_integer, help="advertisers per forecast (the bundle's default)"
-    )
     parser.add_argument("--all", action="store_true", help="forecast every user, changed or not")
     parser.add_argument("--dry-run", action="store_true", help="only count the users to forecast")
-    parser.add_argument(
-        "--workers", type=positive_integer, metavar="N", help="workers, one core each (all cores)"
-    )
+    for name, text in _NUMBER_HELP.items():
+        parser.add_argument(name, type=positive_integer, metavar="N", help=text)
+    for name, text in _SECONDS_HELP.items():
+        parser.add_argument(name, type=positive_number, metavar="S", help=text)
     parser.add_argument(
         "--ray-address", metavar="ADDRESS", help="Ray cluster to join (start Ray on this machine)"
     )
-    parser.add_argument(
-        "--shards",
-        type=positive_integer,
-        metavar="N",
-        help="files of the table (one per thousand users)",
-    )
-    parser.add_argument(
-        "--keep",
-        type=positive_integer,
-        default=2,
-        metavar="N",
-        help="number of versions to keep (2)",
-    )
-    _add_fleet_arguments(parser)
     parser.add_argument(
         "--price-per-hour",
         type=positive_number,
@@ -93,6 +104,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="price of all machines together, for the cost in the summary",
     )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    parser.set_defaults(
+        max_age=timedelta(days=7),
+        lateness=timedelta(days=30),
+        keep=2,
+        concurrency=4,
+        timeout=30.0,
+        patience=300.0,
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -128,65 +147,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"adprior bulk: {note}", file=sys.stderr)
     print(to_json(summary.to_json(), indent=2) if args.json else summary.to_text())
     return 0
-
-
-def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--users", type=Path, metavar="U", help="users with their contexts (Parquet)"
-    )
-    parser.add_argument(
-        "--events",
-        type=Path,
-        metavar="E",
-        help="instead of --users: event log (Parquet); times without a zone are UTC",
-    )
-    parser.add_argument(
-        "--profiles", type=Path, metavar="P", help="with --events: user profiles (Parquet)"
-    )
-    parser.add_argument(
-        "--columns", type=Path, metavar="MAP", help="with --events: column map (TOML)"
-    )
-    parser.add_argument(
-        "--catalogue",
-        type=Path,
-        help="with --events that hold advertiser ids: their names (the bundle's catalogue)",
-    )
-    parser.add_argument(
-        "--bundle", type=Path, metavar="B", help="bundle to forecast with, loaded by each worker"
-    )
-    parser.add_argument(
-        "--url",
-        action="append",
-        metavar="HOST:PORT",
-        help="instead of --bundle: server to ask; repeat it for several",
-    )
-
-
-def _add_fleet_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--concurrency",
-        type=positive_integer,
-        default=4,
-        metavar="N",
-        help="calls in flight per worker (4)",
-    )
-    parser.add_argument(
-        "--timeout",
-        type=positive_number,
-        default=30.0,
-        metavar="S",
-        help="deadline of a call, seconds (30)",
-    )
-    parser.add_argument(
-        "--patience",
-        type=positive_number,
-        default=300.0,
-        metavar="S",
-        help="seconds without any answer after which the run stops (300)",
-    )
-    parser.add_argument(
-        "--client", type=Path, metavar="TOML", help="client settings: TLS, token, metadata"
-    )
 
 
 def _check(args: argparse.Namespace) -> None:

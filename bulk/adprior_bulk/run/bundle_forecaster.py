@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -29,21 +30,17 @@ class BundleSettings(ForecasterSettings):
         threads: Threads per forward pass. Each worker has one core.
     """
 
+    name: ClassVar[str] = "in-process"
     bundle: Path
     top_k: int | None
     threads: int = 1
 
-    @property
-    def name(self) -> str:
-        """See `ForecasterSettings.name`."""
-        return "in-process"
-
     def open(self) -> UserForecaster:
-        """See `ForecasterSettings.open`."""
-        return BundleForecaster(self)
+        """Load the bundle."""
+        return _BundleForecaster(self)
 
 
-class BundleForecaster(UserForecaster):
+class _BundleForecaster(UserForecaster):
     """Runs one prompt at a time, as the embedded engine does, in order of length."""
 
     def __init__(self, settings: BundleSettings) -> None:
@@ -51,7 +48,6 @@ class BundleForecaster(UserForecaster):
         self._top_k = settings.top_k
 
     def forecast(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
-        """See `UserForecaster.forecast`; shortest prompts first."""
         prompts: list[tuple[int, list[int]]] = []
         for place, task in enumerate(tasks):
             try:
@@ -62,7 +58,7 @@ class BundleForecaster(UserForecaster):
             yield tasks[place], self._answer(prompt)
 
     def close(self) -> None:
-        """See `UserForecaster.close`."""
+        pass
 
     def _answer(self, prompt: list[int]) -> Answer:
         try:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import ClassVar, Final
 
 from adprior_bulk.run.user_forecaster import (
     Answer,
@@ -57,23 +57,19 @@ class FleetSettings(ForecasterSettings):
         patience_s: Time without any answer after which the run stops.
     """
 
+    name: ClassVar[str] = "served"
     client: ClientConfig
     top_k: int | None
     bundle_id: str
     concurrency: int = 4
     patience_s: float = 300.0
 
-    @property
-    def name(self) -> str:
-        """See `ForecasterSettings.name`."""
-        return "served"
-
     def open(self) -> UserForecaster:
-        """See `ForecasterSettings.open`."""
-        return FleetForecaster(self)
+        """Make a client and its threads."""
+        return _FleetForecaster(self)
 
 
-class FleetForecaster(UserForecaster):
+class _FleetForecaster(UserForecaster):
     """Sends users in order of context length, so that a server's batches are of similar length."""
 
     def __init__(self, settings: FleetSettings) -> None:
@@ -82,16 +78,10 @@ class FleetForecaster(UserForecaster):
         self._pool = ThreadPoolExecutor(settings.concurrency, "adprior-bulk")
 
     def forecast(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
-        """See `UserForecaster.forecast`; shortest contexts first.
-
-        Raises:
-            EnvironmentProblemError: No server answered within the patience.
-        """
         ordered = sorted(tasks, key=lambda task: len(task.raw))
         yield from zip(ordered, self._pool.map(self._ask, ordered), strict=True)
 
     def close(self) -> None:
-        """See `UserForecaster.close`."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 

@@ -7,6 +7,7 @@ import math
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ from adprior_bulk.run.due_users import Rules
 from adprior_bulk.run.progress import Pace, open_bar, show_pace
 from adprior_bulk.run.ray_cluster import connect, map_items
 from adprior_bulk.run.shard_plan import Record, ShardPlan
-from adprior_bulk.run.summary import Summary
+from adprior_bulk.run.summary import Summary, sum_counts
 from adprior_bulk.run.user_forecaster import ForecasterSettings
 from adprior_bulk.run.workers import ShardWorker, StagingWorker, read_answer
 from adprior_client.stored.forecast_time import is_from_future
@@ -82,29 +83,42 @@ class Job:
             request = self._request()
             if previous is not None and previous.request == request:
                 self._tidy(previous)  # in case it was killed just before
-                return Summary.of_published(previous, time.monotonic() - began)
+                return Summary(
+                    counts=Counter(previous.counts),
+                    wall_s=time.monotonic() - began,
+                    version=previous.version,
+                    is_old=True,
+                )
             plan = self._plan(request, previous)
-            if not dry_run:
-                drop_other_runs(plan.directory)
-            for directory in (plan.staged, plan.record_path(0).parent):
-                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            local = self.ray_address is None
-            self._say("starting Ray" if local else f"joining Ray at {self.ray_address}")
-            with connect(self.ray_address, self.workers) as workers:
-                self._stage(plan, pieces, workers)
-                self._say_inputs(plan, pieces)
-                done, now = self._forecast(plan, None if dry_run else self.forecaster, workers)
+            forecaster = None if dry_run else self.forecaster
+            done, now, workers = self._do_shards(plan, pieces, forecaster)
             if not dry_run:
                 self._publish(plan, request, done)
-            return Summary.of(
-                done,
-                now,
+            return Summary(
+                counts=sum_counts(done),
+                now=now,
                 engine="none" if dry_run else self.forecaster.name,
                 workers=workers,
                 wall_s=time.monotonic() - began,
                 version="" if dry_run else plan.version,
                 price_per_hour=self.price_per_hour,
             )
+
+    def _do_shards(
+        self, plan: ShardPlan, pieces: Sequence[Piece], forecaster: ForecasterSettings | None
+    ) -> tuple[list[Record], list[Record], int]:
+        """Return the records of all shards, those of this command, and the number of workers."""
+        if forecaster is not None:
+            drop_other_runs(plan.directory)
+        for directory in (plan.staged, plan.record_path(0).parent):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        local = self.ray_address is None
+        self._say("starting Ray" if local else f"joining Ray at {self.ray_address}")
+        with connect(self.ray_address, self.workers) as workers:
+            self._stage(plan, pieces, workers)
+            self._say_inputs(plan, pieces)
+            done, now = self._forecast(plan, forecaster, workers)
+        return done, now, workers
 
     def _request(self) -> str:
         """Return the fingerprint of everything that the result depends on."""
@@ -199,10 +213,6 @@ class Job:
                 f"{len(done)} of {plan.rules.shards} shards are done; start the run again "
                 "and it will continue"
             )
-        counts: dict[str, int] = {}
-        for record in done:
-            for key, count in record.counts.items():
-                counts[key] = counts.get(key, 0) + count
         rules = plan.rules
         manifest = Manifest(
             version=plan.version,
@@ -215,7 +225,7 @@ class Job:
             shards=rules.shards,
             files=tuple(record.file for record in done if record.file is not None),
             dead_letters=tuple(r.dead_letters for r in done if r.dead_letters is not None),
-            counts=counts,
+            counts=dict(sum_counts(done)),
         )
         manifest.publish(self.output)
         show_table(self.output, manifest)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from adprior_build.data.profiles import note_profiles, note_unmatched
 from adprior_build.data.repeated_rows import note_repeated
-from adprior_bulk.output.manifest import Manifest
 from adprior_bulk.run.progress import Pace
 from adprior_bulk.run.shard_plan import Record
 from adprior_runtime.terminal.tables import format_table
+
+
+def sum_counts(records: Iterable[Record]) -> Counter[str]:
+    """Return the counts of all records together."""
+    counts: Counter[str] = Counter()
+    for record in records:
+        counts.update(record.counts)
+    return counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,80 +27,40 @@ class Summary:
     """A run's figures.
 
     Attributes:
-        engine: ``in-process``, ``served``, or ``none`` for a dry run.
-        workers: Number of workers.
         counts: Users by outcome, over all shards.
         wall_s: Time of the whole command, including Ray's start.
-        pace: Forecasts of this command and their rate; a continued run has others from before.
-        seconds: Workers' time, by step.
-        peak_rss_mb: Peak memory of the largest worker.
         version: The published version; empty for a dry run.
+        engine: ``in-process``, ``served``, or ``none`` if nobody was forecast.
+        workers: Number of workers.
+        now: Shards of this command; a continued run has others from before.
         price_per_hour: Price of all machines together.
         is_old: Whether the same run had been published before.
     """
 
-    engine: str
-    workers: int
-    counts: dict[str, int]
+    counts: Counter[str]
     wall_s: float
-    pace: Pace
-    seconds: dict[str, float]
-    peak_rss_mb: float
     version: str
+    engine: str = "none"
+    workers: int = 0
+    now: Sequence[Record] = ()
     price_per_hour: float | None = None
     is_old: bool = False
 
-    @classmethod
-    def of(
-        cls,
-        done: Sequence[Record],
-        now: Sequence[Record],
-        *,
-        engine: str,
-        workers: int,
-        wall_s: float,
-        version: str,
-        price_per_hour: float | None,
-    ) -> Summary:
-        """Sum up all shards (``done``) and those of this command (``now``)."""
-        counts: Counter[str] = Counter()
-        seconds: Counter[str] = Counter()
-        for record in done:
-            counts.update(record.counts)
-        for record in now:
-            seconds.update(record.seconds)
-        return cls(
-            engine=engine,
-            workers=workers,
-            counts=dict(counts),
-            wall_s=wall_s,
-            pace=Pace.of(now),
-            seconds=dict(seconds),
-            peak_rss_mb=max((record.peak_rss_mb for record in now), default=0.0),
-            version=version,
-            price_per_hour=price_per_hour,
-        )
+    @property
+    def pace(self) -> Pace:
+        """Forecasts of this command, and their rate."""
+        return Pace.of(self.now)
 
-    @classmethod
-    def of_published(cls, manifest: Manifest, wall_s: float) -> Summary:
-        """Return the summary of a run that had been published before."""
-        return cls(
-            engine="none",
-            workers=0,
-            counts=dict(manifest.counts),
-            wall_s=wall_s,
-            pace=Pace.of([]),
-            seconds={},
-            peak_rss_mb=0.0,
-            version=manifest.version,
-            is_old=True,
-        )
+    @property
+    def peak_rss_mb(self) -> float:
+        """Peak memory of the largest worker."""
+        return max((record.peak_rss_mb for record in self.now), default=0.0)
 
     @property
     def exact_fraction(self) -> float | None:
         """Share of the forecasts that are certified."""
-        made = self.counts.get("forecast", 0)
-        return self.counts.get("exact", 0) / made if made else None
+        made = self.counts["forecast"]
+        return self.counts["exact"] / made if made else None
 
     @property
     def cost_per_million(self) -> float | None:
@@ -104,20 +71,22 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that ``adprior bulk --json`` prints."""
-        due = {key[4:]: n for key, n in sorted(self.counts.items()) if key.startswith("due_")}
+        seconds: Counter[str] = Counter()
+        for record in self.now:
+            seconds.update(record.seconds)
         return {
             "version": self.version,
             "engine": self.engine,
             "workers": self.workers,
-            **{key: self.counts.get(key, 0) for key in _OUTCOMES},
-            "inputs": {key: self.counts.get(key, 0) for key in _INPUT_COUNTS},
-            "due": due,
+            **{key: self.counts[key] for key in _OUTCOMES},
+            "inputs": {key: self.counts[key] for key in _INPUT_COUNTS},
+            "due": self._due(),
             "exact_fraction": self.exact_fraction,
             "forecast_now": self.pace.forecasts,
             "users_per_s": self.pace.forecasts_per_s,
             "working_s": self.pace.working_s,
             "wall_s": self.wall_s,
-            "worker_seconds": self.seconds,
+            "worker_seconds": dict(seconds),
             "rss_mb_per_worker": self.peak_rss_mb,
             "cost_per_million_users": self.cost_per_million,
             "already_published": self.is_old,
@@ -126,30 +95,28 @@ class Summary:
     def notes(self) -> list[str]:
         """Return notes about the inputs, one line each."""
         counts = self.counts
-        repeated = {key: counts.get(f"repeated_{key}", 0) for key in ("dropped", "kept")}
+        repeated = {key: counts[f"repeated_{key}"] for key in ("dropped", "kept")}
         return [
             *note_repeated("events", **repeated),
             *note_profiles(
                 "profiles",
-                repeated_users=counts.get("profiles_repeated", 0),
-                nameless_rows=counts.get("profiles_nameless", 0),
+                repeated_users=counts["profiles_repeated"],
+                nameless_rows=counts["profiles_nameless"],
             ),
             *note_unmatched(
                 "profiles",
-                users=counts.get("active_users", 0),
-                without=counts.get("without_profile", 0),
+                users=counts["active_users"],
+                without=counts["without_profile"],
             ),
         ]
 
     def to_text(self) -> str:
         """Return the summary as a table."""
-        rows = [(label, f"{self.counts.get(key, 0):,}") for key, label in _OUTCOMES.items()]
+        rows = [(label, f"{self.counts[key]:,}") for key, label in _OUTCOMES.items()]
         if self.is_old:
             rows.insert(0, ("already published", self.version))
         rows += [
-            (f"due: {key[4:].replace('_', ' ')}", f"{count:,}")
-            for key, count in sorted(self.counts.items())
-            if key.startswith("due_")
+            (f"due: {why.replace('_', ' ')}", f"{count:,}") for why, count in self._due().items()
         ]
         for label, value, form in (
             ("certified exact", self.exact_fraction, "{:.1%}"),
@@ -162,6 +129,10 @@ class Summary:
             if value is not None:
                 rows.append((label, form.format(value)))
         return format_table([("users", "left"), ("", "right")], rows)
+
+    def _due(self) -> dict[str, int]:
+        found = {key: count for key, count in sorted(self.counts.items()) if key[:4] == "due_"}
+        return {key.removeprefix("due_"): count for key, count in found.items()}
 
 
 _INPUT_COUNTS = (

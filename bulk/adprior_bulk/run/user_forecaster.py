@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from adprior_runtime.errors import AdpriorError
 from adprior_runtime.prompt.context import UserContext
@@ -65,12 +65,13 @@ class UserForecaster(Protocol):
 
 
 class ForecasterSettings(Protocol):
-    """Describes a forecaster; sent to each worker, which opens its own."""
+    """Describes a forecaster; sent to each worker, which opens its own.
 
-    @property
-    def name(self) -> str:
-        """``in-process`` or ``served``."""
-        ...
+    Attributes:
+        name: ``in-process`` or ``served``, for the summary.
+    """
+
+    name: ClassVar[str]
 
     def open(self) -> UserForecaster:
         """Return the forecaster, ready to use."""

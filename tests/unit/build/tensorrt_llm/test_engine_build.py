@@ -232,7 +232,7 @@ def test_a_vocabulary_that_is_too_small_is_refused(
         ({"gpu": "NVIDIA L4, [N/A]"}, "expected a name and MiB"),
         (
             {"engine": {"max_beam_width": 1}},
-            "the engine does not fit: an engine of max_beam_width 1, expected 8, as config.pbtxt",
+            "found an engine of max_beam_width 1, expected 8, as config.pbtxt",
         ),
         ({"engine": {"max_seq_len": 12}}, "an engine of max_seq_len 12, expected at least"),
         (
@@ -349,7 +349,7 @@ def test_a_new_catalogue_keeps_the_engine(
     write_catalogue(tmp_path / "catalogue.parquet", ["Many, many words", *NAMES[1:]])
     capsys.readouterr()
     assert main(again) == 2
-    assert "the engine does not fit: an engine of max_seq_len" in capsys.readouterr().err
+    assert "found an engine of max_seq_len" in capsys.readouterr().err
     assert main(["build", "--bundle", str(tmp_path / "bundle"), "--output", str(engine)]) == 2
     assert "is for --engine tensorrt-llm; another engine needs" in capsys.readouterr().err
 

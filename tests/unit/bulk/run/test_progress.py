@@ -6,7 +6,7 @@ import pytest
 
 from adprior_bulk.run.progress import Pace, open_bar, show_pace
 from adprior_bulk.run.shard_plan import Record
-from adprior_bulk.run.summary import Summary
+from adprior_bulk.run.summary import Summary, sum_counts
 
 
 def _record(shard: int, began_at: float, ended_at: float) -> Record:
@@ -32,15 +32,7 @@ def test_bar_summary_and_json_tell_one_speed(capsys: pytest.CaptureFixture[str])
     # 60 forecasts in 6 s; 3 s a shard, of which there are 6 more.
     assert shown.rstrip().endswith(", 60 forecasts, 10.0/s, 00:18 left]")
     assert re.findall(r"[\d.]+/s|s/shard", shown) == ["10.0/s"]
-    summary = Summary.of(
-        records,
-        records,
-        engine="in-process",
-        workers=2,
-        wall_s=200.0,
-        version="v",
-        price_per_hour=None,
-    )
+    summary = Summary(counts=sum_counts(records), now=records, wall_s=200.0, version="v")
     assert summary.to_json()["users_per_s"] == 10.0
     assert re.search(r"forecasts per second +10\.0\n", summary.to_text())
 

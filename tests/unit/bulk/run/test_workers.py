@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from adprior_bulk.output.manifest import DataFile
 from adprior_bulk.output.tables import FORECASTS, rows_to_table, write_table
 from adprior_bulk.run.due_users import Rules
 from adprior_bulk.run.shard_plan import Record, ShardPlan
-from adprior_bulk.run.summary import Summary
+from adprior_bulk.run.summary import Summary, sum_counts
 from adprior_bulk.run.user_forecaster import ForecasterSettings, UserForecaster
 from adprior_bulk.run.workers import ShardWorker, StagingWorker, read_answer
 from adprior_runtime.errors import AdpriorError, ArtefactError
@@ -27,9 +28,7 @@ class Unready(ForecasterSettings):
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    @property
-    def name(self) -> str:
-        return "unready"
+    name = "unready"
 
     def open(self) -> UserForecaster:
         raise self._error
@@ -73,9 +72,7 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
     worker = ShardWorker(plan, None)
     records = [record for k in "01" if (record := read_answer(worker(k))) is not None]
     assert sorted(tmp_path.rglob("*")) == before
-    counts = Summary.of(
-        records, records, engine="none", workers=1, wall_s=1.0, version="", price_per_hour=None
-    ).counts
+    counts = sum_counts(records)
     assert (counts["users"], counts["due_new_user"], counts["dead_letters"]) == (3, 1, 2)
 
 
@@ -128,11 +125,9 @@ def test_what_a_run_costs() -> None:
         ended_at=15.0,
         peak_rss_mb=300.0,
     )
-    summary = Summary.of(
-        [record, replace(record, shard=1)],
-        [record],
-        engine="in-process",
-        workers=2,
+    summary = Summary(
+        counts=sum_counts([record, replace(record, shard=1)]),
+        now=[record],
         wall_s=20.0,
         version="v",
         price_per_hour=3.6,
@@ -147,6 +142,6 @@ def test_what_a_run_costs() -> None:
     # 50 forecasts in 20 s at 0.001 a second.
     assert told["cost_per_million_users"] == pytest.approx(400.0)
     assert "cost per million forecasts    400.00" in summary.to_text()
-    nothing = Summary.of([], [], engine="x", workers=1, wall_s=0, version="", price_per_hour=1.0)
+    nothing = Summary(counts=Counter(), wall_s=0, version="", price_per_hour=1.0)
     assert nothing.to_json()["users_per_s"] is None
     assert nothing.to_json()["cost_per_million_users"] is None
