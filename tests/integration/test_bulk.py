@@ -38,6 +38,7 @@ from adprior_runtime.server.tritonserver import TritonServer
 from integration.bulk_equality import assert_equal_to_server, contexts_of, run_and_compare
 from integration.bulk_kills import COMMAND, assert_same_forecasts, read_output
 from integration.conftest import DataSet
+from support.bulk_outputs import make_manifest
 
 pytestmark = [
     pytest.mark.triton,
@@ -69,14 +70,14 @@ RunJob = Callable[..., Any]
 
 @pytest.fixture(scope="module", autouse=True)
 def ray_session() -> Iterator[None]:
-    """One Ray for all of these tests; each run by itself takes some seconds to start one."""
+    """One Ray for all tests: starting it takes seconds."""
     with connect(None, 2):
         yield
 
 
 @pytest.fixture(scope="module")
 def contexts(data_set: DataSet) -> dict[str, bytes]:
-    """Contexts of all users, made from what training reads: not by the code that is tested."""
+    """Contexts of all users, made from what training reads, not by the tested code."""
     return contexts_of(_events(data_set), AS_OF)
 
 
@@ -114,7 +115,7 @@ def _served(server: TritonServer, bundle: Path) -> FleetSettings:
     return FleetSettings(client=client, top_k=None, bundle_id=bundle_id)
 
 
-def test_every_forecast_is_what_the_server_returns(
+def test_every_forecast_equals_the_servers(
     data_set: DataSet,
     contexts: dict[str, bytes],
     bundle: Path,
@@ -141,7 +142,7 @@ def test_every_forecast_is_what_the_server_returns(
         assert_same_forecasts(found, read_output(tmp_path / name))
         assert summaries[name].counts["dead_letters"] == len(POISON)
         _assert_dead_letters(tmp_path / name)
-    # What knows no manifest reads the directory as it is.
+    # Tools that know no manifest read the directory.
     as_it_is = pq.read_table(tmp_path / "served").sort_by("user_id")
     assert as_it_is.equals(read_output(tmp_path / "served"))
     stored_forecasts = ParquetForecasts(tmp_path / "served")
@@ -150,9 +151,9 @@ def test_every_forecast_is_what_the_server_returns(
 
 
 @pytest.mark.data
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data set is not at hand")
-def test_forecasts_of_real_users_are_what_the_server_returns(tmp_path: Path) -> None:
-    """A sample; `integration.bulk_equality` does all."""
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data set is missing")
+def test_forecasts_of_real_users_equal_the_servers(tmp_path: Path) -> None:
+    """Of a sample; `integration.bulk_equality` compares all users."""
     log = pq.read_table(SHARED / "events.parquet")
     few = pc.unique(log["user_id"])[::60]
     pq.write_table(log.filter(pc.is_in(log["user_id"], few)), tmp_path / "events.parquet")
@@ -178,7 +179,7 @@ def _assert_dead_letters(output: Path) -> None:
         assert letter["message"]
 
 
-def test_only_users_with_news_are_done_again(
+def test_only_changed_users_are_forecast_again(
     data_set: DataSet, bundle: Path, tmp_path: Path
 ) -> None:
     engine = BundleSettings(bundle=bundle, top_k=None)
@@ -187,8 +188,8 @@ def test_only_users_with_news_are_done_again(
     first = _job(tmp_path / "out", _log(data_set, tmp_path, early), engine, bundle)
     assert first.run().counts["forecast"] == 59
     before = read_output(tmp_path / "out")
-    # The next day: one user has a new event, one a late one, one is new, one has gone; and what
-    # was there comes in another order.
+    # Then one user has a new event, one a late one, one is new, one is gone, and the rows come in
+    # another order.
     brand = {"brand": "Acme", "kind": "CATEGORY_0"}
     news = [
         *(row for row in log if row["who"] != "user-3"),
@@ -197,7 +198,7 @@ def test_only_users_with_news_are_done_again(
     ]
     second = _later(first, _log(data_set, tmp_path, news[::-1]), 2)
     due = {"due_new_events": 1, "due_late_events": 1, "due_new_user": 1}
-    # Days of the log that lie between the two runs are news too.
+    # Events of the log between the two runs are new, too.
     moved = {row["who"] for row in news if AS_OF.date() <= row["day"] < date(2024, 3, 22)}
     due["due_new_events"] = len(moved - {"user-2", "user-7"})
     planned = second.run(dry_run=True)
@@ -214,7 +215,7 @@ def test_only_users_with_news_are_done_again(
     assert after["user-3"] == kept["user-3"]
     assert all(after[user]["as_of"] == AS_OF + 2 * DAY for user in changed)
     assert second.run().is_old
-    # Forecasts of six days ago go on, of seven not; who is not in the input then goes.
+    # Forecasts expire after seven days, not six; a user without input is then forgotten.
     assert _later(first, second.inputs, 6).run(dry_run=True).counts.get("due_expired", 0) == 0
     expired = _later(first, second.inputs, 7).run()
     assert expired.counts["due_expired"] == 59 - 1 - len(changed - {"user-7"})
@@ -232,37 +233,23 @@ def _later(job: Job, inputs: Inputs, days: int) -> Job:
     return replace(job, inputs=inputs, rules=replace(job.rules, as_of=AS_OF + days * DAY))
 
 
-def test_a_directory_is_not_taken_back_in_time_nor_resharded(
+def test_an_earlier_run_or_another_number_of_shards_is_refused(
     data_set: DataSet, bundle: Path, tmp_path: Path
 ) -> None:
     job = _job(tmp_path / "out", _events(data_set), BundleSettings(bundle=bundle, top_k=1), bundle)
-    Manifest(
-        version="v",
-        request="r",
-        date="2024-03-20",
-        as_of=AS_OF.isoformat(),
-        made_at=AS_OF.isoformat(),
-        bundle_id="b",
-        top_k=None,
-        shards=3,
-        files=(),
-    ).publish(_made(tmp_path / "out"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").touch()
+    make_manifest(as_of=AS_OF.isoformat(), shards=3).publish(tmp_path / "out")
     with pytest.raises(InvalidInputError, match="which is earlier"):
         _later(job, job.inputs, -1).run()
     with pytest.raises(InvalidInputError, match="users are split into 3 shards there"):
         replace(job, rules=replace(job.rules, shards=4)).run()
 
 
-def _made(directory: Path) -> Path:
-    directory.mkdir()
-    (directory / ".lock").touch()
-    return directory
-
-
-def test_killed_worker_and_killed_driver_lose_and_repeat_nobody(
+def test_a_killed_worker_and_driver_neither_lose_nor_repeat_users(
     contexts: dict[str, bytes], bundle: Path, tmp_path: Path
 ) -> None:
-    """The short form of `integration.bulk_kills`."""
+    """`integration.bulk_kills` is the long form."""
     many = _twenty_of_each(contexts)
     arguments = _in_eight_shards(many, bundle, tmp_path / "killed", workers=2)
     with _started(arguments) as process:
@@ -276,9 +263,9 @@ def test_killed_worker_and_killed_driver_lose_and_repeat_nobody(
     assert not (tmp_path / "killed" / "_manifest.json").exists()
     done = len(list((tmp_path / "killed").glob("_runs/*/done/*.json")))
     with _started([*arguments, "--json"]) as process:
-        told, _ = process.communicate()
+        summary, _ = process.communicate()
     assert process.returncode == 0
-    assert json.loads(told)["forecast"] == len(many)
+    assert json.loads(summary)["forecast"] == len(many)
     assert done < 8
     found = read_output(tmp_path / "killed")
     assert found["user_id"].to_pylist() == sorted(many)
@@ -294,9 +281,7 @@ def test_killed_worker_and_killed_driver_lose_and_repeat_nobody(
     }
 
 
-def test_terminated_it_takes_ray_with_it(
-    contexts: dict[str, bytes], bundle: Path, tmp_path: Path
-) -> None:
+def test_sigterm_ends_ray_too(contexts: dict[str, bytes], bundle: Path, tmp_path: Path) -> None:
     arguments = _in_eight_shards(_twenty_of_each(contexts), bundle, tmp_path / "out", workers=1)
     with _started(arguments) as process:
         _await_shards(tmp_path / "out", 1)
@@ -304,7 +289,7 @@ def test_terminated_it_takes_ray_with_it(
         process.terminate()
         process.wait(60)
     assert process.returncode == 128 + signal.SIGTERM
-    assert len(below) > 3  # Ray's own and a worker
+    assert len(below) > 3  # Ray's processes and a worker
     assert not psutil.wait_procs(below, timeout=20)[1]
 
 
@@ -315,7 +300,7 @@ def _twenty_of_each(contexts: dict[str, bytes]) -> dict[str, bytes]:
 def _in_eight_shards(
     contexts: dict[str, bytes], bundle: Path, output: Path, *, workers: int
 ) -> list[str]:
-    """Write the users beside the output, and return the options of a run of them."""
+    """Write the users beside the output, and return the options of a run."""
     inputs = _users(output.with_name("users.parquet"), contexts)
     arguments = ["--users", str(inputs.users), "--bundle", str(bundle), "--workers", str(workers)]
     return [*arguments, "--as-of", "2024-03-20", "--shards", "8", "--output", str(output)]

@@ -17,25 +17,26 @@ from adprior_bulk.run.job import Job, choose_shards
 from adprior_client import ClientConfig
 from adprior_runtime.cli import main
 from adprior_runtime.errors import InvalidInputError
+from support.bulk_outputs import make_manifest
 
 BUNDLE = str(Path(__file__).parents[4] / "demo" / "bundle")
 
 
 def _bulk(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Run the command, which must refuse; return its one line."""
+    """Run a command that fails; return its error line."""
     try:
         code = main(["bulk", *arguments])
     except SystemExit as stop:  # argparse's
         code = int(stop.code or 0)
-    told = capsys.readouterr().err
+    message = capsys.readouterr().err
     assert code == 2
-    assert told.startswith("adprior bulk: ")
-    assert told.count("\n") == 1
-    return told
+    assert message.startswith("adprior bulk: ")
+    assert message.count("\n") == 1
+    return message
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--bundle", BUNDLE), "give either --users or --events"),
         (("--bundle", BUNDLE, "--users", "u", "--events", "e"), "give either --users or --events"),
@@ -52,29 +53,29 @@ def _bulk(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     ],
 )
 def test_bad_options_are_refused_in_one_line(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: tuple[str, ...], told: str
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    assert told in _bulk(capsys, "--output", str(tmp_path / "out"), *arguments)
+    assert message in _bulk(capsys, "--output", str(tmp_path / "out"), *arguments)
     assert not (tmp_path / "out").exists()
 
 
-def test_inputs_of_another_shape_leave_nothing_behind(
+def test_inputs_without_a_column_leave_no_output(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     pq.write_table(pa.table({"user_id": ["u"], "row": [1]}), tmp_path / "users.parquet")
     arguments = ["--users", str(tmp_path / "users.parquet"), "--bundle", BUNDLE]
-    told = _bulk(capsys, *arguments, "--output", str(tmp_path / "out"))
-    assert "users.parquet: no column context; found: user_id, row" in told
+    message = _bulk(capsys, *arguments, "--output", str(tmp_path / "out"))
+    assert "users.parquet: no column context; found: user_id, row" in message
     assert not (tmp_path / "out").exists()
 
 
-def test_a_directory_of_something_else_is_left_alone(
+def test_a_foreign_directory_is_left_alone(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     pq.write_table(pa.table({"user_id": ["u"], "context": ["{}"]}), tmp_path / "users.parquet")
     arguments = ["--users", str(tmp_path / "users.parquet"), "--bundle", BUNDLE]
-    told = _bulk(capsys, *arguments, "--output", str(tmp_path))
-    assert "holds users.parquet and is not an output of adprior bulk" in told
+    message = _bulk(capsys, *arguments, "--output", str(tmp_path))
+    assert "holds users.parquet and is not an output of adprior bulk" in message
     assert [path.name for path in tmp_path.iterdir()] == ["users.parquet"]
 
 
@@ -86,7 +87,7 @@ def test_a_shard_has_about_a_thousand_users(tmp_path: Path, rows: int, shards: i
     assert choose_shards(tmp_path, Inputs(users=path), 5) == 5
 
 
-def test_a_directory_from_the_future_can_be_gone_on_with(tmp_path: Path) -> None:
+def test_a_table_dated_in_the_future_does_not_stop_new_runs(tmp_path: Path) -> None:
     now = datetime.now(UTC)
     rules = Rules(as_of=now, max_age=timedelta(7), lateness=timedelta(30), bundle_id="b")
     job = Job(
@@ -97,17 +98,8 @@ def test_a_directory_from_the_future_can_be_gone_on_with(tmp_path: Path) -> None
     )
 
     def previous(as_of: datetime) -> Manifest:
-        return Manifest(
-            version="v",
-            request="r",
-            date="2024-05-01",
-            as_of=as_of.isoformat(),
-            made_at=now.isoformat(),
-            bundle_id="b",
-            top_k=None,
-            shards=1,
-            files=(DataFile(path="p", shard=0, rows=1),),
-        )
+        files = (DataFile(path="p", shard=0, rows=1),)
+        return make_manifest(as_of=as_of.isoformat(), files=files)
 
     plan = job._plan("request", previous(now + timedelta(60 * 365)))
     assert plan.previous == {0: ["p"]}
@@ -119,7 +111,7 @@ def test_a_directory_from_the_future_can_be_gone_on_with(tmp_path: Path) -> None
     ("settings", "priority"),
     [(None, "bulk"), ('token = "t"', "bulk"), ('priority = "retrieval"', "retrieval")],
 )
-def test_servers_are_asked_after_everybody_else(
+def test_calls_have_bulk_priority_unless_the_client_sets_another(
     tmp_path: Path, settings: str | None, priority: str
 ) -> None:
     arguments = ["--url", "h:1", "--output", "o"]

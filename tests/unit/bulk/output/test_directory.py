@@ -1,9 +1,8 @@
-"""An output directory is its table for tools that know no manifest; here pandas and pyarrow."""
+"""Tools that know no manifest read the output directory as its table; here pandas and pyarrow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ from adprior_bulk.output.manifest import DEAD_LETTERS, VERSIONS, DataFile, Manif
 from adprior_bulk.output.tables import DEAD_LETTERS as LETTERS
 from adprior_bulk.output.tables import FORECASTS, rows_to_table, write_table
 from adprior_runtime.errors import InvalidInputError
+from support.bulk_outputs import forecast_row, make_manifest
 
 _SHARDS = 3
 _USERS = [f"u{number}" for number in range(6)]
-_DAY = datetime(2024, 5, 1, tzinfo=UTC)
 
 
 def _write(directory: Path, version: str) -> Manifest:
@@ -27,27 +26,14 @@ def _write(directory: Path, version: str) -> Manifest:
     files = []
     for shard in range(_SHARDS):
         path = f"{VERSIONS}/date=2024-05-01/shard={shard:04d}/{version}.forecasts"
-        times = (None, _DAY + timedelta(days=7), _DAY, 1)
-        rows = [
-            (user, _DAY, [7], [-0.5], True, 0.5, version, *times) for user in _USERS[shard::_SHARDS]
-        ]
+        rows = [forecast_row(user, version) for user in _USERS[shard::_SHARDS]]
         write_table(rows_to_table(rows, FORECASTS), directory / path)
         files.append(DataFile(path=path, shard=shard, rows=len(rows)))
-    return Manifest(
-        version=version,
-        request="r",
-        date="2024-05-01",
-        as_of=_DAY.isoformat(),
-        made_at=_DAY.isoformat(),
-        bundle_id="b",
-        top_k=None,
-        shards=_SHARDS,
-        files=tuple(files),
-    )
+    return make_manifest(version, shards=_SHARDS, files=tuple(files))
 
 
 def _publish(directory: Path, version: str) -> Manifest:
-    """Do what a run does at its end, with what it leaves meanwhile."""
+    """Publish a version as a run does, with its lock, record and dead letters."""
     manifest = _write(directory, version)
     (directory / ".lock").touch()
     (directory / "_runs" / version / "done").mkdir(parents=True)
@@ -61,20 +47,20 @@ def _publish(directory: Path, version: str) -> Manifest:
 
 
 def _read(directory: Path) -> dict[str, str]:
-    """Return each user's version as pandas finds it; a user who comes twice is an error."""
+    """Return each user's version as pandas reads it; fail if a user comes twice."""
     found: Any = pd.read_parquet(directory)
     assert not found["user_id"].duplicated().any()
     return dict(zip(found["user_id"], found["bundle_id"], strict=True))
 
 
-def test_pandas_and_pyarrow_read_the_directory_as_it_is(tmp_path: Path) -> None:
+def test_pandas_and_pyarrow_read_the_directory(tmp_path: Path) -> None:
     _publish(tmp_path, "first")
     _publish(tmp_path, "second")
     assert _read(tmp_path) == dict.fromkeys(_USERS, "second")
     dataset = ds.dataset(tmp_path, format="parquet")
     assert dataset.schema.names == FORECASTS.names
     assert dataset.count_rows() == len(_USERS)
-    # Others go by these patterns; files in use and empty ones aside, both find the same.
+    # Other tools use these patterns.
     for pattern in ("*.parquet", "**/*.parquet"):
         assert sorted(path.name for path in tmp_path.glob(pattern)) == [
             f"shard-{shard:04d}.parquet" for shard in range(_SHARDS)
@@ -83,7 +69,7 @@ def test_pandas_and_pyarrow_read_the_directory_as_it_is(tmp_path: Path) -> None:
     assert len(kept) == _SHARDS
 
 
-def test_each_user_is_there_once_at_every_step_of_a_new_version(
+def test_each_user_is_found_once_at_every_step_of_a_new_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _publish(tmp_path, "first")
@@ -103,7 +89,7 @@ def test_each_user_is_there_once_at_every_step_of_a_new_version(
     assert set(seen[-1].values()) == {"second"}
 
 
-def test_a_run_killed_while_it_shows_its_table_is_put_right_by_the_next(tmp_path: Path) -> None:
+def test_the_next_run_completes_the_table_of_a_killed_one(tmp_path: Path) -> None:
     _publish(tmp_path, "first")
     manifest = _write(tmp_path, "second")
     manifest.publish(tmp_path)
@@ -127,7 +113,7 @@ def test_without_hard_links_the_files_are_copied_once(
     assert _read(tmp_path) == dict.fromkeys(_USERS, "first")
 
 
-def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     manifest = _write(tmp_path, "first")
     (tmp_path / manifest.files[1].path).unlink()
     with pytest.raises(InvalidInputError, match="is missing, though the manifest lists it"):
