@@ -17,9 +17,10 @@ from adprior_client import RankingClient, RetrievalClient
 from adprior_runtime import contract
 from adprior_runtime.server.endpoints import free_ports
 from adprior_runtime.server.tritonserver import TritonServer
-from adprior_runtime.triton.metrics import METRICS, Kind, series_names
+from adprior_runtime.triton.metrics import METRICS, Kind
 from integration.metrics_page import MetricsPage, await_page, read_page, read_settled
 from integration.test_forecast import user
+from support.prometheus_names import series_names
 from support.raw_requests import infer_context
 from unit.packages.test_operations import PAGE, RULES, expressions
 

@@ -258,10 +258,3 @@ METRICS: Final = (
 def metrics_of(model: str) -> tuple[Metric, ...]:
     """Return the metrics that a model has."""
     return tuple(metric for metric in METRICS if model in metric.models)
-
-
-def series_names(metric: Metric) -> tuple[str, ...]:
-    """Return a metric's names in Prometheus: a histogram has three."""
-    if metric.kind is not Kind.HISTOGRAM:
-        return (metric.name,)
-    return tuple(f"{metric.name}_{part}" for part in ("bucket", "sum", "count"))

@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from adprior_runtime.commands.serve import add_arguments
-from adprior_runtime.triton.metrics import METRICS, series_names
+from adprior_runtime.triton.metrics import METRICS
+from support.prometheus_names import series_names
 
 ROOT = Path(__file__).parents[3]
 PROMETHEUS = ROOT / "deploy" / "prometheus"

@@ -2,20 +2,14 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adprior_runtime.catalogue.trie import Trie
-from adprior_runtime.errors import ArtefactError
 
 END = 0
-ARRAYS = ("offsets", "child_tokens", "leaf_advertiser", "leaf_nodes", "leaf_offsets")
 LARGEST_TOKEN = 2**31 - 1
 Path_ = tuple[int, ...]
 TOKENS = st.integers(1, 4) | st.sampled_from([100, LARGEST_TOKEN])
@@ -53,10 +47,6 @@ def _find(trie: Trie, paths: Sequence[Path_]) -> list[int]:
         tokens[row, : len(path)] = path
     found: list[int] = trie.find(tokens, lengths).tolist()
     return found
-
-
-def _small() -> Trie:
-    return _build({(1, END): 0, (1, 2, END): 1, (3, END): 0})
 
 
 def test_one_long_name_costs_its_own_tokens_only() -> None:
@@ -117,7 +107,6 @@ def test_nodes_are_the_prefixes_breadth_first_with_tokens_rising(
         assert children.tolist() == [number[path] for path in below]
         assert trie.leaf_advertiser[node] == catalogue.get(prefix, -1)
         assert trie.are_leaves(np.array([node])).tolist() == [prefix in catalogue]
-    assert {getattr(trie, name).dtype for name in ARRAYS} == {np.dtype(np.int32)}
 
 
 @settings(max_examples=50)
@@ -139,16 +128,6 @@ def test_ancestors_run_from_below_the_root_to_the_node(catalogue: dict[Path_, in
     for prefix, row in zip(prefixes, trie.ancestors(np.arange(len(prefixes))), strict=True):
         lineage = [prefixes.index(prefix[:length]) for length in range(1, len(prefix) + 1)]
         assert row.tolist() == [0] * (len(row) - len(lineage)) + lineage
-
-
-@settings(max_examples=50)
-@given(catalogues(), st.lists(st.lists(TOKENS | st.just(END), max_size=6).map(tuple), max_size=9))
-def test_a_path_that_leaves_the_trie_is_not_found(
-    catalogue: dict[Path_, int], others: list[Path_]
-) -> None:
-    trie, prefixes = _build(catalogue), _prefixes(catalogue)
-    expected = [prefixes.index(path) if path in prefixes else -1 for path in others]
-    assert _find(trie, others) == expected
 
 
 @settings(max_examples=50)
@@ -209,66 +188,3 @@ def test_what_a_request_looks_up_copies_no_array_of_the_catalogue() -> None:
 def test_paths_may_come_from_a_generator() -> None:
     paths = [(2, END), (1, END)]
     assert Trie.build(iter(paths), [0, 1]).lookup((1, END)) == 1
-
-
-@settings(max_examples=25)
-@given(catalogues())
-def test_a_trie_survives_its_files_and_is_mapped(
-    tmp_path_factory: pytest.TempPathFactory, catalogue: dict[Path_, int]
-) -> None:
-    directory = tmp_path_factory.mktemp("trie")
-    trie = _build(catalogue)
-    trie.save(directory)
-    loaded = Trie.load(directory)
-    for name in ARRAYS:
-        np.testing.assert_array_equal(getattr(loaded, name), getattr(trie, name))
-        assert _is_mapped(getattr(loaded, name))
-    assert all(loaded.lookup(path) == row for path, row in catalogue.items())
-
-
-def _is_mapped(array: npt.NDArray[Any]) -> bool:
-    return isinstance(array, np.memmap) or isinstance(array.base, np.memmap)
-
-
-@pytest.mark.parametrize("name", ARRAYS)
-def test_a_missing_file_is_refused(name: str, tmp_path: Path) -> None:
-    _small().save(tmp_path)
-    (tmp_path / f"{name}.npy").unlink()
-    with pytest.raises(ArtefactError, match=name):
-        Trie.load(tmp_path)
-
-
-@pytest.mark.parametrize("name", ARRAYS)
-@pytest.mark.parametrize("size", [0, 5, 60, -1])
-def test_a_truncated_file_is_refused(name: str, size: int, tmp_path: Path) -> None:
-    _small().save(tmp_path)
-    path = tmp_path / f"{name}.npy"
-    path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(ArtefactError, match="not a trie"):
-        Trie.load(tmp_path)
-
-
-@pytest.mark.parametrize("name", ARRAYS)
-@pytest.mark.parametrize(
-    "array",
-    [
-        np.zeros(0, dtype=np.int32),
-        np.zeros(1, dtype=np.int32),
-        np.zeros(99, dtype=np.int32),
-        np.array(7, dtype=np.int32),
-    ],
-)
-def test_arrays_that_do_not_fit_each_other_are_refused(
-    name: str, array: npt.NDArray[np.int32], tmp_path: Path
-) -> None:
-    _small().save(tmp_path)
-    np.save(tmp_path / f"{name}.npy", array)
-    with pytest.raises(ArtefactError, match=str(tmp_path)):
-        Trie.load(tmp_path)
-
-
-def test_what_is_no_array_is_refused(tmp_path: Path) -> None:
-    _small().save(tmp_path)
-    (tmp_path / "offsets.npy").write_text("not an array")
-    with pytest.raises(ArtefactError, match="not a trie"):
-        Trie.load(tmp_path)

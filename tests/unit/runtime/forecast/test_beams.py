@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -47,23 +49,31 @@ def test_a_beam_shorter_than_was_asked_for_has_ended(beam: list[int], path: list
     assert _paths([beam], [len(beam)], 3) == [path]
 
 
+GOOD: dict[str, Any] = {
+    "output_ids": np.zeros((2, 3), dtype=np.int32),
+    "lengths": np.array([1, 3], dtype=np.int32),
+    "log_probs": np.array([-1.0, -2.0]),
+    "frontier_log_mass": -1.0,
+}
+
+
 @pytest.mark.parametrize(
-    ("shape", "lengths", "message"),
+    ("changed", "message"),
     [
-        ((2, 3), [1], r"output_ids: shape \(2, 3\) does not fit 1 sequence lengths"),
-        ((2, 3), [1, 2, 3], "output_ids: shape"),
-        ((6,), [1] * 6, r"output_ids: shape \(6,\)"),
-        ((1, 2, 3), [1], "output_ids: shape"),
-        ((2, 3), [1, 4], "sequence_length: found 1 to 4, expected 0 to 3"),
-        ((2, 3), [-1, 3], "sequence_length: found -1 to 3"),
+        ({"lengths": np.array([1])}, r"output_ids: shape \(2, 3\) does not fit 1 sequence lengths"),
+        ({"lengths": np.array([1, 2, 3])}, "output_ids: shape"),
+        ({"output_ids": np.zeros(6)}, r"output_ids: shape \(6,\)"),
+        ({"output_ids": np.zeros((2, 2, 3))}, "output_ids: shape"),
+        ({"lengths": np.array([1, 4])}, "sequence_length: found 1 to 4, expected 0 to 3"),
+        ({"lengths": np.array([-1, 3])}, "sequence_length: found -1 to 3"),
+        ({"log_probs": np.array([-1.0])}, "cum_log_probs: expected 2 log-probabilities"),
+        ({"log_probs": np.array([-1.0, np.nan])}, "cum_log_probs: expected 2 log-prob"),
+        ({"log_probs": np.array([99.0, -1.0])}, "cum_log_probs: expected 2 log-prob"),
+        ({"frontier_log_mass": np.nan}, "frontier_log_mass: found nan, expected a log-prob"),
+        ({"frontier_log_mass": 0.5}, r"frontier_log_mass: found 0\.5"),
     ],
 )
-def test_beams_that_do_not_fit_their_lengths_are_refused(
-    shape: tuple[int, ...], lengths: list[int], message: str
-) -> None:
+def test_impossible_beams_are_refused(changed: dict[str, Any], message: str) -> None:
+    Beams(**GOOD)
     with pytest.raises(ModelOutputError, match=message):
-        Beams(
-            output_ids=np.zeros(shape, dtype=np.int32),
-            lengths=np.array(lengths, dtype=np.int32),
-            log_probs=np.zeros(len(lengths)),
-        )
+        Beams(**(GOOD | changed))

@@ -15,7 +15,7 @@ import pytest
 
 from adprior_runtime import contract
 from adprior_runtime.bundle import Manifest
-from adprior_runtime.triton.metrics import METRICS, Kind, metrics_of, series_names
+from adprior_runtime.triton.metrics import METRICS, Kind, metrics_of
 from support.fake_backend import Request, TritonError, load_model, shown_metrics
 
 pytest_plugins = ("support.fake_backend",)
@@ -39,16 +39,6 @@ def test_names_follow_prometheus() -> None:
         assert metric.models
         assert set(metric.models) <= set(MODELS)
     assert {metric.name for model in MODELS for metric in metrics_of(model)} == set(names)
-
-
-def test_a_histogram_has_three_names() -> None:
-    names = {metric.name: series_names(metric) for metric in METRICS}
-    assert names["adprior_beams_total"] == ("adprior_beams_total",)
-    assert names["adprior_missing_mass_ratio"] == (
-        "adprior_missing_mass_ratio_bucket",
-        "adprior_missing_mass_ratio_sum",
-        "adprior_missing_mass_ratio_count",
-    )
 
 
 @pytest.fixture
