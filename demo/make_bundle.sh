@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make demo/bundle again: catalogue, training, build, a simulated ranking log, the prior head.
 # Usage: demo/make_bundle.sh DATA [WORK]; `adprior` with the extra `build` must be on PATH.
-# A checkpoint in WORK is used as it is, so that the training is not spent twice.
+# A checkpoint that WORK already holds is used again, without training.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data=${1:?usage: demo/make_bundle.sh DATA [WORK]}
@@ -15,12 +15,12 @@ origin="Open e-commerce 1.0 (Berke et al., Harvard Dataverse doi:10.7910/DVN/YGL
 1,374 users; brands derived from titles stand for advertisers, purchases for conversions; licence \
 listed as CC0, not checked at its source"
 
-# Training and building record themselves in the manifest; the commands between are told to `build`.
-told=()
-tell() {
+# Training and building record themselves in the manifest; `build` records the other commands.
+recorded=()
+record() {
   local line="$*"
   line=${line//"$data"/DATA}
-  told+=(--record-command "${line//"$work/"/}")
+  recorded+=(--record-command "${line//"$work/"/}")
 }
 run() {
   echo "+ $*"
@@ -28,7 +28,7 @@ run() {
 }
 
 derive=(adprior catalogue "${events[@]}" "${split[@]}" --min-users 3 --output "$work/catalogue.csv")
-tell "${derive[@]}"
+record "${derive[@]}"
 if [[ ! -f $work/checkpoint/training.json ]]; then
   run "${derive[@]}"
   run adprior train "${events[@]}" "${profiles[@]}" --catalogue "$work/catalogue.csv" \
@@ -37,17 +37,17 @@ if [[ ! -f $work/checkpoint/training.json ]]; then
     --start-share 0.7 --output "$work/checkpoint"
 fi
 run adprior build --checkpoint "$work/checkpoint" --precision fp16-weights --origin "$origin" \
-  "${told[@]}" --save-bundle "$work/bundle" --output "$work/repository"
+  "${recorded[@]}" --save-bundle "$work/bundle" --output "$work/repository"
 
-told=()
+recorded=()
 simulate=(adprior bench simulate-log --bundle "$work/bundle" "${events[@]}" "${profiles[@]}"
   --output "$work/log.parquet")
 fit=(adprior fit-head --logs "$work/log.parquet" --bundle "$work/bundle" --variant hinges --l2 3000
   --output "$work/head.onnx")
 for step in simulate fit; do
   declare -n command=$step
-  tell "${command[@]}"
+  record "${command[@]}"
   run "${command[@]}"
 done
-run adprior build --bundle "$work/bundle" --head "$work/head.onnx" "${told[@]}" \
+run adprior build --bundle "$work/bundle" --head "$work/head.onnx" "${recorded[@]}" \
   --save-bundle demo/bundle --output "$work/repository"

@@ -190,7 +190,7 @@ def _optimise(
     if kept is not None:
         was = Position(**kept.position)
         print(
-            f"adprior train: goes on from epoch {was.epoch}, step {was.step}, after "
+            f"adprior train: resumes from epoch {was.epoch}, step {was.step}, after "
             f"{was.seconds / 60:.1f} minutes of training; kept in {keeper.directory}",
             flush=True,
         )

@@ -124,7 +124,7 @@ def test_a_killed_command_goes_on_with_the_same_losses(
     *_, told, wrote = [line for line in lines if line.startswith("adprior train")]
     assert sum(line.startswith("epoch ") for line in lines) == 20 - kept.epoch
     assert told.startswith(
-        f"adprior train: goes on from epoch {kept.epoch}, step {kept.step}, after "
+        f"adprior train: resumes from epoch {kept.epoch}, step {kept.step}, after "
     )
     assert str(partial) in told
     assert wrote.startswith(f"adprior train: wrote {output} · weights of epoch ")
@@ -164,7 +164,7 @@ def test_an_output_that_cannot_be_written_loses_nothing(
     assert f"{output}: cannot be written: No space left on device; the finished training" in error
     assert not output.exists()
     assert data.train(output) == 0
-    assert "goes on from epoch 1, step 0" in capsys.readouterr().out
+    assert "resumes from epoch 1, step 0" in capsys.readouterr().out
     assert json.loads((output / "training.json").read_text())["run"]["resumed"] == 1
     assert not (tmp_path / "out.partial").exists()
 
@@ -185,7 +185,7 @@ def test_other_settings_do_not_go_on_and_restart_does_anew(
     assert "(catalogue changed)" in capsys.readouterr().err
     assert not output.exists()
     assert data.train(output, *work, "--seed", "2", "--restart") == 0
-    assert "goes on" not in capsys.readouterr().out
+    assert "resumes" not in capsys.readouterr().out
     assert not (tmp_path / "work").exists()
 
 
@@ -200,4 +200,4 @@ def test_threads_and_places_may_change(
     (tmp_path / "size.toml").rename(tmp_path / "elsewhere" / "size.toml")
     moved = SmallData(directory=tmp_path / "elsewhere")
     assert moved.train(output, "--threads", "2", "--checkpoint-minutes", "3") == 0
-    assert "goes on from epoch 1" in capsys.readouterr().out
+    assert "resumes from epoch 1" in capsys.readouterr().out
