@@ -1,6 +1,6 @@
-"""Every user's bulk forecast beside what a server returns for the same context.
+"""Compares every user's bulk forecast with the server's for the same context.
 
-The contexts asked of the server are made of what training reads, not by the code that is tested::
+The server's contexts are made from what training reads, not by the tested code::
 
     PYTHONPATH=tests python -m integration.bulk_equality --events E --profiles P --columns MAP \
         --bundle demo/bundle --as-of 2022-09-01 --scratch DIRECTORY
@@ -31,11 +31,11 @@ from integration.bulk_kills import read_output, same_forecast
 from integration.conftest import start_server
 
 _MOST_EVENTS = 1500
-"""Of a user: more do not fit what a server takes, and far fewer fit a prompt."""
+"""Per user: more do not fit into a request, and far fewer fit into a prompt."""
 
 
 def contexts_of(inputs: Inputs, as_of: datetime) -> dict[str, bytes]:
-    """Return the contexts of the users who did something before a time."""
+    """Return the contexts of the users with an event before a time."""
     assert inputs.events is not None
     assert inputs.columns is not None
     users = (u.before(as_of) for u in read_users(inputs.events, inputs.profiles, inputs.columns))
@@ -64,19 +64,19 @@ def contexts_of(inputs: Inputs, as_of: datetime) -> dict[str, bytes]:
 def assert_equal_to_server(
     table: pa.Table, contexts: Mapping[str, bytes], client: RetrievalClient
 ) -> None:
-    """Assert that each row is what the server returns, and that nobody is missing."""
+    """Assert that each row equals the server's forecast, and that no user is missing."""
     assert table["user_id"].to_pylist() == sorted(contexts)
     for row in tqdm(table.to_pylist(), unit="user", desc="server", disable=len(table) < 100):
-        asked = client.forecast(contexts[row["user_id"]])
-        served = {item.advertiser_id: item.log_prob for item in asked.advertisers}
+        answer = client.forecast(contexts[row["user_id"]])
+        served = {item.advertiser_id: item.log_prob for item in answer.advertisers}
         stored = dict(zip(row["advertiser_ids"], row["log_probs"], strict=True))
         assert same_forecast(stored, served)
-        assert (row["exact"], row["bundle_id"]) == (asked.exact, asked.bundle_id)
-        assert abs(row["missing_mass"] - asked.missing_mass) < 1e-3
+        assert (row["exact"], row["bundle_id"]) == (answer.exact, answer.bundle_id)
+        assert abs(row["missing_mass"] - answer.missing_mass) < 1e-3
 
 
 def run_and_compare(inputs: Inputs, bundle: Path, as_of: datetime, scratch: Path) -> int:
-    """Forecast in bulk, in process, and ask a server of the same bundle; return how many users."""
+    """Compare bulk forecasts with a server of the same bundle; return the number of users."""
     rules = Rules(
         as_of=as_of,
         max_age=timedelta(days=7),
@@ -84,8 +84,8 @@ def run_and_compare(inputs: Inputs, bundle: Path, as_of: datetime, scratch: Path
         bundle_id=Bundle.open(bundle, ()).bundle_id,
         shards=16,
     )
-    engine = BundleSettings(bundle=bundle.resolve(), top_k=None)
-    Job(output=scratch / "out", inputs=inputs, rules=rules, forecaster=engine).run()
+    forecaster = BundleSettings(bundle=bundle.resolve(), top_k=None)
+    Job(output=scratch / "out", inputs=inputs, rules=rules, forecaster=forecaster).run()
     (scratch / "repository").mkdir()
     fill_repository(scratch / "repository", Bundle.open(bundle))
     table = read_output(scratch / "out")
@@ -97,7 +97,7 @@ def run_and_compare(inputs: Inputs, bundle: Path, as_of: datetime, scratch: Path
 
 
 def main() -> None:
-    """The long form: all users."""
+    """Compare all users."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("events", "profiles", "columns", "bundle", "scratch"):
         parser.add_argument(f"--{name}", type=Path, required=True)
@@ -109,7 +109,7 @@ def main() -> None:
     )
     as_of = datetime.combine(args.as_of, time(), tzinfo=UTC)
     users = run_and_compare(inputs, args.bundle, as_of, args.scratch)
-    print(f"{users} users: every forecast is what the server returns")
+    print(f"{users} users: every forecast equals the server's")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""``adprior bulk`` killed (-9) at random moments, worker or driver, as often as asked.
+"""Kills (-9) workers or the driver of ``adprior bulk`` at random moments.
 
-The long form, on the shipped bundle and any event log::
+With the shipped bundle and any event log::
 
     PYTHONPATH=tests python -m integration.bulk_kills --kills 20 --scratch DIRECTORY \
         --events E --profiles P --columns MAP --bundle demo/bundle
@@ -32,7 +32,7 @@ COMMAND = [
 
 
 def read_output(output: Path) -> pa.Table:
-    """Return what a reader sees, by user; every file that the manifest names must be whole."""
+    """Return what a reader sees, by user; fail if a file that the manifest lists is incomplete."""
     manifest = Manifest.load(output)
     assert manifest is not None
     files = [str(output / file.path) for file in manifest.files]
@@ -42,7 +42,7 @@ def read_output(output: Path) -> pa.Table:
 
 
 def assert_same_forecasts(first: pa.Table, second: pa.Table) -> None:
-    """Assert that two outputs hold the same forecasts: each user once, ids up to ties of 1e-4."""
+    """Assert that two outputs hold the same forecasts, and each user once; see `same_forecast`."""
     users = first["user_id"].to_pylist()
     assert len(set(users)) == len(users)
     assert users == second["user_id"].to_pylist()
@@ -53,12 +53,12 @@ def assert_same_forecasts(first: pa.Table, second: pa.Table) -> None:
 
 
 def same_forecast(one: dict[int, float], other: dict[int, float]) -> bool:
-    """Tell whether two forecasts agree: log-probabilities to 1e-3, ids up to ties of 1e-4."""
+    """Return whether two forecasts agree: log-probabilities to 1e-3, ids except for ties of 1e-4."""
     if len(one) != len(other):
         return False
     if not np.allclose([*one.values()], [*other.values()], atol=1e-3):
         return False
-    # Who is in one alone is tied with the last of the other.
+    # An advertiser in only one of them is tied with the last of the other.
     last = min([*one.values(), *other.values()], default=0.0)
     alone = {**one, **other}
     return all(abs(alone[key] - last) < 1e-4 for key in one.keys() ^ other.keys()) and all(
@@ -69,17 +69,17 @@ def same_forecast(one: dict[int, float], other: dict[int, float]) -> bool:
 def run_killed(
     arguments: Sequence[str], scratch: Path, kills: int, duration_s: float, seed: int = 5
 ) -> tuple[Path, dict[str, int]]:
-    """Run into fresh outputs, killed, until so many kills have hit; finish the last one.
+    """Run and kill into fresh outputs until ``kills`` processes died; finish the last run.
 
     Args:
-        arguments: Of ``adprior bulk``, without the output.
-        scratch: Where outputs go.
-        kills: How many.
-        duration_s: Of an undisturbed run; moments are drawn up to 0.6 of it.
-        seed: Of the moments.
+        arguments: Options of ``adprior bulk``, without the output.
+        scratch: Directory of the outputs.
+        kills: Number of kills.
+        duration_s: Duration of an undisturbed run; kills come up to 0.6 of it apart.
+        seed: Seed of the random moments.
 
     Returns:
-        The last output, and how many kills hit which kind of process.
+        The last output, and the number of kills by kind of process.
     """
     moments = random.Random(seed)
     hit = {"driver": 0, "worker": 0}
@@ -116,7 +116,7 @@ def _forecasts(table: pa.Table) -> list[dict[int, float]]:
 
 
 def _kill(driver: int, victim: str, moments: random.Random) -> bool:
-    """Kill the driver, whose workers may live on for a moment; or one of its workers."""
+    """Kill the driver or one of its workers; return whether one was killed."""
     try:
         process = psutil.Process(driver)
         below = process.children(recursive=True)
@@ -143,7 +143,7 @@ def _name(process: psutil.Process) -> str:
 
 
 def main() -> None:
-    """The long form."""
+    """Compare a killed and repeated run with an undisturbed one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--scratch", type=Path, required=True)

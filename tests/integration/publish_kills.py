@@ -1,7 +1,7 @@
-"""``adprior publish`` and its Redis killed (-9) in turn, at random moments of the writing.
+"""Kills (-9) ``adprior publish`` and Redis in turn, at random moments while it writes.
 
-``PYTHONPATH=tests python -m integration.publish_kills --kills 20 --scratch DIRECTORY``; with a real
-redis-server that keeps an append-only file.
+``PYTHONPATH=tests python -m integration.publish_kills --kills 20 --scratch DIRECTORY``; it needs a
+redis-server, which keeps an append-only file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Records: TypeAlias = dict[bytes, bytes]
 
 
 def main() -> None:
-    """Kill as often as asked; an assertion fails where readers would see what they should not."""
+    """Kill and repeat; fail if readers see a mixture, or an incomplete version."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--scratch", type=Path, required=True)
@@ -54,17 +54,17 @@ def main() -> None:
                 server.start()
             publisher.wait()
             found = _read(server)
-            assert found in (before, after), f"kill {kill}: a mixture of two days is read"
+            assert found in (before, after), f"kill {kill}: readers see a mixture of two days"
             seen["today's" if found == after else "yesterday's"] += 1
             _publish(server, today)
             assert _read(server) == after, f"kill {kill}: not what an undisturbed run writes"
-    print(f"{USERS:,} users after {args.kills} kills: the same as undisturbed; read before: {seen}")
+    print(f"{USERS:,} users after {args.kills} kills: the same as undisturbed; seen before: {seen}")
 
 
 def _undisturbed(
     server: RedisServer, yesterday: Path, today: Path
 ) -> tuple[Records, Records, float]:
-    """Return what readers see before and after, and how long the writing takes."""
+    """Return what readers see before and after, and the duration of writing."""
     _publish(server, yesterday)
     before = _read(server)
     publisher = _start(server, today)
@@ -86,14 +86,14 @@ def _publish(server: RedisServer, forecasts: Path) -> None:
 def _await_writing(server: RedisServer, publisher: subprocess.Popen[bytes]) -> None:
     client = server.client()
     while publisher.poll() is None:
-        notes = client.hgetall("adprior:versions").values()
-        if any(not json.loads(note)["is_complete"] for note in notes):
+        entries = client.hgetall("adprior:versions").values()
+        if any(not json.loads(entry)["is_complete"] for entry in entries):
             return
         time.sleep(0.001)
 
 
 def _read(server: RedisServer) -> Records:
-    """Return every record of the version that readers are led to."""
+    """Return every record of the version that readers use."""
     client: Any = server.client()
     pointer = json.loads(client.get("adprior:current"))
     buckets = [f"adprior:{pointer['version']}:{number}" for number in range(pointer["buckets"])]

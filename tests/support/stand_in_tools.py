@@ -1,8 +1,8 @@
 """Stand-ins for `trtllm-build`, TensorRT-LLM's example scripts and `nvidia-smi`.
 
-None of them can run here. They keep the real tools' contract: options are those that the tools'
-sources declare (`gpu_flags/`), an unknown one ends them with argparse's status 2, and what
-`trtllm-build` writes has the form of its `config.json`. What they compute stands for nothing.
+The real tools need a GPU. The stand-ins keep their contract: they accept the options that the tools'
+sources declare (`gpu_flags/`), exit with argparse's status 2 on others, and `trtllm-build` writes a
+`config.json` of the real form. Their results mean nothing.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _SCRIPTS: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class StandIns:
-    """A directory of stand-ins, to be the only one in PATH.
+    """A directory of stand-ins, meant to be the only one in PATH.
 
     Attributes:
-        directory: Where to; programs in ``bin``, scripts in ``examples``.
-        version: Of TensorRT-LLM; ``none`` for a machine without it.
-        gpu: What ``nvidia-smi`` says; None for a machine without it.
-        gpu_status: What it ends with.
-        failing: For a program or script, what it prints and ends with.
-        engine: Changes to the ``build_config`` that the engine gets.
-        without: Programs that are not there.
+        directory: The directory, with programs in ``bin`` and scripts in ``examples``.
+        version: Version of TensorRT-LLM; ``none`` for a machine without it.
+        gpu: Output of ``nvidia-smi``; None for a machine without it.
+        gpu_status: Its exit status.
+        failing: Output and exit status of programs or scripts that fail.
+        engine: Changes to the engine's ``build_config``.
+        without: Programs that are missing.
     """
 
     directory: Path
@@ -54,12 +54,12 @@ class StandIns:
 
     @property
     def path(self) -> str:
-        """What PATH is to be."""
+        """The value of PATH."""
         return str(self.directory / "bin")
 
     @property
     def examples(self) -> Path:
-        """What ``--examples`` is to be."""
+        """The value of ``--examples``."""
         return self.directory / "examples"
 
     @property
@@ -99,7 +99,7 @@ def known_flags(tool: str) -> set[str]:
 
 
 def tool_of(command: list[str] | tuple[str, ...]) -> str:
-    """Return which record of flags a command line is held against."""
+    """Return the name of the list of flags for a command line."""
     if command[0] != "python3":
         return command[0]
     script = Path(command[1])
@@ -107,7 +107,7 @@ def tool_of(command: list[str] | tuple[str, ...]) -> str:
 
 
 def main(name: str, arguments: list[str], settings: dict[str, Any]) -> int:
-    """Be the program ``name``."""
+    """Act as the program ``name``."""
     if name == "nvidia-smi":
         print(settings["gpu"])
         return int(settings["gpu_status"])

@@ -18,7 +18,7 @@ _NS = 86_400 * 10**9
 
 
 def _counts(path: Path, table: pa.Table) -> InputCounts:
-    """Split a table as a run does; return what it counted."""
+    """Stage a table as a run does; return its counts."""
     table = table.append_column("brand", pa.nulls(table.num_rows, pa.string()))
     pq.write_table(table, path / "log.parquet")
     columns = EventColumns(user="who", time="when", advertiser="brand")
@@ -41,7 +41,7 @@ def _counts(path: Path, table: pa.Table) -> InputCounts:
         ["2024-05-03T00:00:00", "2024-05-01 10:00", "2024-05-02", "2024-05-02", None],
     ],
 )
-def test_rows_users_dropped_rows_and_days_are_said(tmp_path: Path, times: Any) -> None:
+def test_rows_users_dropped_rows_and_days_are_counted(tmp_path: Path, times: Any) -> None:
     table = pa.table({"who": [b"a", b"b", None, b"a", b"\xff"], "when": times})
     counts = _counts(tmp_path, table)
     assert describe("events", [counts]) == (
@@ -50,7 +50,7 @@ def test_rows_users_dropped_rows_and_days_are_said(tmp_path: Path, times: Any) -
     )
 
 
-def test_users_of_several_pieces_are_at_most_their_sum() -> None:
+def test_several_pieces_give_an_upper_bound_of_users() -> None:
     piece = InputCounts(rows=9, users=3)
     assert describe("users", [piece, piece]) == "users: 18 rows, up to 6 users"
     assert describe("users", []) == "users: 0 rows, 0 users"
@@ -63,6 +63,6 @@ def test_users_of_several_pieces_are_at_most_their_sum() -> None:
         pa.array([2**62], pa.timestamp("us")),
     ],
 )
-def test_days_that_cannot_be_known_are_left_out(tmp_path: Path, times: Any) -> None:
+def test_unreadable_days_are_left_out(tmp_path: Path, times: Any) -> None:
     counts = _counts(tmp_path, pa.table({"who": ["a"], "when": times}))
     assert describe("events", [counts]) == "events: 1 rows, 1 users"

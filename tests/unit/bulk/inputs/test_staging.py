@@ -43,7 +43,7 @@ def _rows(directory: Path) -> list[tuple[int, str | None, int]]:
 
 
 @pytest.mark.parametrize("piece_bytes", [1, 64 << 20])
-def test_each_row_comes_once_in_its_users_shard_and_in_order(
+def test_each_row_is_once_in_its_users_shard_and_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece_bytes: int
 ) -> None:
     for module in (pieces, staging):
@@ -72,7 +72,7 @@ def test_rows_without_a_user_go_to_the_first_shard(tmp_path: Path) -> None:
     assert [shard for shard, user, _ in _rows(tmp_path / "staged") if user is None] == [0, 0]
 
 
-def test_text_that_is_not_utf8_marks_its_row_and_no_other(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_marks_only_its_row(tmp_path: Path) -> None:
     raw = pa.array([b"good", b"\xff"], pa.binary())
     text = pa.StringArray.from_buffers(2, raw.buffers()[1], raw.buffers()[2])
     table = pa.table({"who": ["u", "u"], "row": [0, 1], "said": text})
@@ -87,7 +87,7 @@ def test_text_that_is_not_utf8_marks_its_row_and_no_other(tmp_path: Path) -> Non
     assert found[WRONG].to_pylist() == [None, "events: said is not UTF-8"]
 
 
-def test_what_is_staged_is_left_alone(tmp_path: Path) -> None:
+def test_a_staged_piece_is_not_written_again(tmp_path: Path) -> None:
     _write(tmp_path / "a.parquet", ["u", "v"])
     _stage(tmp_path / "a.parquet", tmp_path / "staged")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "staged").iterdir()}
@@ -96,7 +96,7 @@ def test_what_is_staged_is_left_alone(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "staged").iterdir()} == before
 
 
-def test_a_file_without_rows_is_no_trouble(tmp_path: Path) -> None:
+def test_a_file_may_have_no_rows(tmp_path: Path) -> None:
     _write(tmp_path / "in" / "a.parquet", [])
     _write(tmp_path / "in" / "b.parquet", ["u"])
     _stage(tmp_path / "in", tmp_path / "staged")
@@ -104,18 +104,18 @@ def test_a_file_without_rows_is_no_trouble(tmp_path: Path) -> None:
     assert read_shard(tmp_path / "staged", "profiles", 0, SHARDS) is None
 
 
-def test_files_that_disagree_about_a_type_are_told_of(tmp_path: Path) -> None:
+def test_files_that_disagree_about_a_type_are_refused(tmp_path: Path) -> None:
     _write(tmp_path / "in" / "a.parquet", ["u"])
     words = pa.table({"who": ["u"], "row": ["no number"]})
     pq.write_table(words, tmp_path / "in" / "b.parquet")
     _stage(tmp_path / "in", tmp_path / "staged")
-    told = "events: files disagree about a column: row is string; expected row int64$"
-    with pytest.raises(InvalidInputError, match=told) as caught:
+    message = "events: files disagree about a column: row is string; expected row int64$"
+    with pytest.raises(InvalidInputError, match=message) as caught:
         read_shard(tmp_path / "staged", "events", shard_of("u", SHARDS), SHARDS)
     assert "no number" not in str(caught.value)
 
 
-def test_users_of_other_types_in_other_files_are_staged_together(tmp_path: Path) -> None:
+def test_files_may_differ_in_the_type_of_users(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for name, ids in (("a", ["7", "u"]), ("b", [8, 9]), ("c", [10.0, None])):
         pq.write_table(pa.table({"who": ids, "row": [0, 1]}), tmp_path / "in" / f"{name}.parquet")
@@ -124,17 +124,17 @@ def test_users_of_other_types_in_other_files_are_staged_together(tmp_path: Path)
     assert sorted(map(str, staged)) == ["10", "7", "8", "9", "None", "u"]
 
 
-def test_wrong_inputs_are_named(tmp_path: Path) -> None:
+def test_wrong_inputs_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.parquet").write_text("no parquet")
     pq.write_table(pa.table({"row": [1]}), tmp_path / "other.parquet")
-    for name, told in (
+    for name, message in (
         ("none", "no such file or directory"),
         ("empty", "no .parquet file in it"),
         ("text.parquet", "not Parquet"),
         ("other.parquet", "no column who; found: row"),
     ):
-        with pytest.raises(InvalidInputError, match=f"{name}: {told}"):
+        with pytest.raises(InvalidInputError, match=f"{name}: {message}"):
             _pieces(tmp_path / name)
 
 
@@ -149,7 +149,7 @@ def test_large_rows_are_read_a_few_at_a_time(tmp_path: Path, size: int, most: in
     assert Counter(user for _, user, _ in _rows(tmp_path / "staged")) == Counter(texts)
 
 
-def test_a_column_that_comes_twice_is_refused(tmp_path: Path) -> None:
+def test_a_repeated_column_is_refused(tmp_path: Path) -> None:
     column = pa.array(["u"])
     table = pa.Table.from_arrays([column, pa.array([1]), column], names=["who", "row", "who"])
     pq.write_table(table, tmp_path / "a.parquet")

@@ -20,8 +20,8 @@ class WorkerDiedError(Exception):
     pass
 
 
-class DiesOf(UserForecaster):
-    """An engine whose worker dies on a user."""
+class DiesOn(UserForecaster):
+    """A forecaster whose worker dies on one user."""
 
     def __init__(self, user_id: str) -> None:
         self._user_id = user_id
@@ -36,12 +36,14 @@ class DiesOf(UserForecaster):
         pass
 
 
-def test_a_context_that_kills_its_worker_is_found_and_the_rest_is_done(tmp_path: Path) -> None:
+def test_only_the_context_that_kills_workers_is_refused(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "attempts" / "0000.txt"
     for _ in range(5):
         with pytest.raises(WorkerDiedError):
-            list(Attempts(path).forecast(DiesOf("b\n"), TASKS))
-    answers = {t.user_id: a for t, a in Attempts(path).forecast(DiesOf("b\n"), TASKS)}
+            list(Attempts(path).forecast(DiesOn("b\n"), TASKS))
+    answers = {t.user_id: a for t, a in Attempts(path).forecast(DiesOn("b\n"), TASKS)}
     assert answers["a"] == answers["c"] == FINE
     assert answers["b\n"] == Refused(code="INTERNAL", message="2 workers died while forecasting it")
 
@@ -49,18 +51,18 @@ def test_a_context_that_kills_its_worker_is_found_and_the_rest_is_done(tmp_path:
 def test_deaths_for_other_reasons_refuse_nobody(tmp_path: Path) -> None:
     path = tmp_path / "0000.txt"
     for task in TASKS * 3:
-        forecasts = Attempts(path).forecast(DiesOf(""), TASKS)
+        forecasts = Attempts(path).forecast(DiesOn(""), TASKS)
         for done, answer in forecasts:  # the worker is killed just after this user
             assert answer == FINE
             if done is task:
                 break
         del forecasts
-    answers = [answer for _, answer in Attempts(path).forecast(DiesOf(""), TASKS)]
+    answers = [answer for _, answer in Attempts(path).forecast(DiesOn(""), TASKS)]
     assert answers == [FINE] * 3
 
 
-class FailsOf(DiesOf):
-    """An engine that fails, as a fleet does that is gone; the worker lives."""
+class FailsOn(DiesOn):
+    """A forecaster that fails on one user, as a fleet without servers does; the worker lives."""
 
     def forecast(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
         try:
@@ -69,10 +71,10 @@ class FailsOf(DiesOf):
             raise EnvironmentProblemError("nobody answers") from None
 
 
-def test_an_engine_that_fails_refuses_nobody(tmp_path: Path) -> None:
+def test_failures_of_the_forecaster_refuse_nobody(tmp_path: Path) -> None:
     path = tmp_path / "0000.txt"
     for _ in range(6):
         with pytest.raises(EnvironmentProblemError):
-            list(Attempts(path).forecast(FailsOf("a"), TASKS))
-    answers = [answer for _, answer in Attempts(path).forecast(FailsOf(""), TASKS)]
+            list(Attempts(path).forecast(FailsOn("a"), TASKS))
+    answers = [answer for _, answer in Attempts(path).forecast(FailsOn(""), TASKS)]
     assert answers == [FINE] * 3

@@ -70,11 +70,13 @@ PREVIOUS = Previous(
         ),
     ],
 )
-def test_who_is_due(context: GivenUser, previous: Previous | None, rules: Rules, due: Due) -> None:
+def test_why_users_are_due(
+    context: GivenUser, previous: Previous | None, rules: Rules, due: Due
+) -> None:
     assert why_due(context, previous, rules) is due
 
 
-def test_the_digest_is_of_what_there_is_and_not_of_its_order() -> None:
+def test_the_digest_depends_on_the_events_but_not_on_their_order() -> None:
     events = [_event(5, f"brand {n}") for n in range(20)]
     expected = events_digest(events)
     shuffled = random.Random(1).sample(events, len(events))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -26,22 +27,19 @@ TASKS = [Task(user_id=f"u{n}", raw=RAW + b" " * n, context=CONTEXT) for n in (5,
 
 
 def _ask(server: FakeTriton, tasks: list[Task], **settings: Any) -> dict[str, Answer]:
-    fleet = FleetSettings(client=server.config(), top_k=2, bundle_id="bundle-1", **settings)
-    engine = fleet.open()
-    try:
-        return {task.user_id: answer for task, answer in engine.forecast(tasks)}
-    finally:
-        engine.close()
+    settings.setdefault("client", server.config())
+    with closing(FleetSettings(top_k=2, bundle_id="bundle-1", **settings).open()) as fleet:
+        return {task.user_id: answer for task, answer in fleet.forecast(tasks)}
 
 
 def _two(_model: str, _asked: Any) -> Any:
-    """Answer with the two advertisers that are asked for."""
+    """Answer with two advertisers."""
     tensors = forecast_tensors()
     several = (contract.ADVERTISER_IDS, contract.LOG_PROBS, contract.ADVERTISER_NAMES)
     return tensors | {name: tensors[name][:, :2] for name in several}
 
 
-def test_every_user_is_asked_for_once_the_shortest_first(triton: FakeTriton) -> None:
+def test_every_user_is_sent_once_the_shortest_context_first(triton: FakeTriton) -> None:
     triton.answer = _two
     answers = _ask(triton, TASKS, concurrency=1)
     assert [call[1][contract.USER_CONTEXT][0, 0] for call in triton.calls] == [
@@ -60,14 +58,14 @@ def test_every_user_is_asked_for_once_the_shortest_first(triton: FakeTriton) -> 
 
 
 @pytest.mark.parametrize("status", ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"])
-def test_a_server_that_is_busy_or_gone_is_asked_again(triton: FakeTriton, status: str) -> None:
+def test_a_busy_or_absent_server_is_asked_again(triton: FakeTriton, status: str) -> None:
     triton.answer, triton.status, triton.failures = _two, grpc.StatusCode[status], 4
     answers = _ask(triton, TASKS[:1], concurrency=1)
     assert isinstance(answers["u5"], Forecasted)
     assert len(triton.calls) == 5
 
 
-def test_a_context_that_is_refused_is_not_asked_for_again(triton: FakeTriton) -> None:
+def test_a_refused_context_is_not_sent_again(triton: FakeTriton) -> None:
     triton.status = grpc.StatusCode.INVALID_ARGUMENT
     (answer,) = _ask(triton, TASKS[:1]).values()
     assert isinstance(answer, Refused)
@@ -75,7 +73,7 @@ def test_a_context_that_is_refused_is_not_asked_for_again(triton: FakeTriton) ->
     assert len(triton.calls) == 1
 
 
-def test_a_user_whom_the_server_fails_on_is_refused_in_the_end(triton: FakeTriton) -> None:
+def test_a_user_on_whom_the_server_fails_is_refused(triton: FakeTriton) -> None:
     triton.status = grpc.StatusCode.INTERNAL
     (answer,) = _ask(triton, TASKS[:1]).values()
     assert isinstance(answer, Refused)
@@ -88,24 +86,24 @@ def _other_bundle(_model: str, _asked: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("status", "answer", "told"),
+    ("status", "answer", "message"),
     [
         (grpc.StatusCode.UNAVAILABLE, _two, "no answer within 0.3 s"),
         (None, _other_bundle, "the fleet serves bundle other, this run expects bundle-1"),
         (grpc.StatusCode.PERMISSION_DENIED, _two, "advertiser_retrieval at"),
     ],
 )
-def test_patience_ends_and_blames_no_user(
-    triton: FakeTriton, status: Any, answer: Callable[..., Any], told: str
+def test_the_run_stops_when_patience_ends(
+    triton: FakeTriton, status: Any, answer: Callable[..., Any], message: str
 ) -> None:
     triton.answer, triton.status = answer, status
     began = time.monotonic()
-    with pytest.raises(EnvironmentProblemError, match=told):
+    with pytest.raises(EnvironmentProblemError, match=message):
         _ask(triton, TASKS, patience_s=0.3)
     assert time.monotonic() - began < 30
 
 
-def test_a_user_who_is_never_answered_does_not_stop_the_others(triton: FakeTriton) -> None:
+def test_a_user_without_any_answer_does_not_stop_the_others(triton: FakeTriton) -> None:
     poisoned = TASKS[0]
 
     def silent_on_one(model: str, asked: Any) -> Any:
@@ -115,14 +113,7 @@ def test_a_user_who_is_never_answered_does_not_stop_the_others(triton: FakeTrito
 
     triton.answer = silent_on_one
     client = replace(triton.config(), deadline_s=0.1)
-    fleet = FleetSettings(
-        client=client, top_k=2, bundle_id="bundle-1", patience_s=2.0, concurrency=1
-    )
-    engine = fleet.open()
-    try:
-        answers = {task.user_id: answer for task, answer in engine.forecast(TASKS)}
-    finally:
-        engine.close()
+    answers = _ask(triton, TASKS, client=client, patience_s=2.0, concurrency=1)
     refused = answers.pop(poisoned.user_id)
     assert isinstance(refused, Refused)
     assert refused.code == "DEADLINE_EXCEEDED"
@@ -148,8 +139,8 @@ def test_all_servers_must_serve_one_bundle(triton: FakeTriton, second: FakeTrito
         ask_bundle_id(both)
 
 
-def test_servers_that_take_no_request_for_so_many_are_found_out_first(triton: FakeTriton) -> None:
-    """Otherwise every user of the run would be a dead letter."""
+def test_a_top_k_that_servers_refuse_is_found_before_the_run(triton: FakeTriton) -> None:
+    """Otherwise every user of the run would become a dead letter."""
     assert ask_bundle_id(triton.config(), 300) == "bundle-1"
     assert triton.calls[-1][1][contract.TOP_K].item() == 300
     triton.status, triton.message = grpc.StatusCode.INVALID_ARGUMENT, "TOP_K: found 300"

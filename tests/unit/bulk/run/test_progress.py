@@ -20,8 +20,8 @@ def _record(shard: int, began_at: float, ended_at: float) -> Record:
     )
 
 
-def test_bar_summary_and_json_tell_one_speed(capsys: pytest.CaptureFixture[str]) -> None:
-    """Two workers, 100 s after the command began; whatever those took is in no speed."""
+def test_bar_summary_and_json_show_the_same_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of two workers, which begin 100 s after the command."""
     records = [_record(0, 100.0, 104.0), _record(1, 101.0, 106.0)]
     with open_bar("forecast", total=8, waiting=8, unit="shard", quiet=False) as bar:
         for done in range(1, 3):
@@ -29,7 +29,7 @@ def test_bar_summary_and_json_tell_one_speed(capsys: pytest.CaptureFixture[str])
         bar.refresh()
     shown = capsys.readouterr().err.split("\r")[-1]
     assert "2/8 shards" in shown
-    # 60 forecasts in 6 s; 3 s a shard, of which there are 6 more.
+    # 60 forecasts in 6 s; 6 more shards of 3 s each.
     assert shown.rstrip().endswith(", 60 forecasts, 10.0/s, 00:18 left]")
     assert re.findall(r"[\d.]+/s|s/shard", shown) == ["10.0/s"]
     summary = Summary(counts=sum_counts(records), now=records, wall_s=200.0, version="v")
@@ -37,6 +37,6 @@ def test_bar_summary_and_json_tell_one_speed(capsys: pytest.CaptureFixture[str])
     assert re.search(r"forecasts per second +10\.0\n", summary.to_text())
 
 
-def test_a_pace_of_nothing_is_none() -> None:
+def test_without_records_there_is_no_rate() -> None:
     pace = Pace.of([])
     assert (pace.forecasts_per_s, pace.left_s(5)) == (None, 0.0)

@@ -10,18 +10,18 @@ from adprior_bulk.run.ray_cluster import connect
 
 
 @pytest.mark.parametrize(("workers", "cores"), [(None, 3), (2, 2)])
-def test_a_local_ray_has_the_cores_that_the_process_may_use(
+def test_a_local_ray_uses_the_cores_that_the_process_may_use(
     monkeypatch: pytest.MonkeyPatch, workers: int | None, cores: int
 ) -> None:
-    asked: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     ray = SimpleNamespace(
         is_initialized=lambda: False,
-        init=lambda **options: asked.update(options),
-        cluster_resources=lambda: {"CPU": asked["num_cpus"]},
+        init=lambda **given: options.update(given),
+        cluster_resources=lambda: {"CPU": options["num_cpus"]},
         shutdown=lambda: None,
     )
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setattr("adprior_bulk.run.ray_cluster.available_processors", lambda: 3)
     with connect(None, workers) as found:
         assert found == cores
-    assert asked["num_cpus"] == cores
+    assert options["num_cpus"] == cores

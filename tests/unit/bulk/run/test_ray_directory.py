@@ -14,14 +14,14 @@ SOCKET = "session_2026-11-29_08-26-20_546567_4194304/sockets/plasma_store"
 
 @pytest.fixture
 def long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A `TMPDIR` of 90 characters or more, as batch systems have them."""
+    """Set `TMPDIR` to 90 characters or more, as batch systems do."""
     place = tmp_path / ("d" * max(90 - len(str(tmp_path)) - 1, 8))
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv("TMPDIR", str(place))
     return place
 
 
-def test_a_long_tmpdir_is_reached_by_a_short_link(long: Path) -> None:
+def test_a_long_tmpdir_is_used_through_a_short_link(long: Path) -> None:
     with short_directory() as directory:
         assert directory is not None
         path = Path(directory) / SOCKET
@@ -45,9 +45,7 @@ def test_rays_own_variable_comes_first(long: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("length", [39, 40])
-def test_a_directory_that_leaves_room_is_rays_to_use(
-    length: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_short_tmpdir_needs_no_link(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     place = "/tmp/".ljust(length, "x")
     fits = len(f"{place}/ray/{SOCKET}") <= 107
@@ -57,10 +55,10 @@ def test_a_directory_that_leaves_room_is_rays_to_use(
         assert (directory is None) == fits
 
 
-def test_without_a_place_for_the_link_the_variable_its_length_and_the_limit_are_named(
+def test_without_a_link_the_error_has_the_variable_its_length_and_the_limit(
     long: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_directory, "_LINK_PARENTS", (str(long / "nowhere"),))
-    told = rf"TMPDIR has {len(str(long))} characters.* room for 39 \(AF_UNIX paths have 107\)"
-    with pytest.raises(EnvironmentProblemError, match=told), short_directory():
+    message = rf"TMPDIR has {len(str(long))} characters.* room for 39 \(AF_UNIX paths have 107\)"
+    with pytest.raises(EnvironmentProblemError, match=message), short_directory():
         pass
