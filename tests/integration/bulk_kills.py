@@ -53,7 +53,7 @@ def assert_same_forecasts(first: pa.Table, second: pa.Table) -> None:
 
 
 def same_forecast(one: dict[int, float], other: dict[int, float]) -> bool:
-    """Return whether two forecasts agree: log-probabilities to 1e-3, ids except for ties of 1e-4."""
+    """Return whether forecasts agree: log-probabilities to 1e-3, ids except for ties of 1e-4."""
     if len(one) != len(other):
         return False
     if not np.allclose([*one.values()], [*other.values()], atol=1e-3):

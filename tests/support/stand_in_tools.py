@@ -1,8 +1,8 @@
 """Stand-ins for `trtllm-build`, TensorRT-LLM's example scripts and `nvidia-smi`.
 
-The real tools need a GPU. The stand-ins keep their contract: they accept the options that the tools'
-sources declare (`gpu_flags/`), exit with argparse's status 2 on others, and `trtllm-build` writes a
-`config.json` of the real form. Their results mean nothing.
+The real tools need a GPU. The stand-ins keep their contract: they accept the options that the
+tools' sources declare (`gpu_flags/`), exit with argparse's status 2 on others, and `trtllm-build`
+writes a `config.json` of the real form. Their results mean nothing.
 """
 
 from __future__ import annotations
