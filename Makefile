@@ -4,7 +4,7 @@ SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock system-packages perf-analyzer demo demo-bundle test test-all test-latest \
-  test-faults soak test-bulk lint format
+  test-faults test-bulk lint format
 
 PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 # Exact versions of everything that these targets and deploy/Dockerfile install. `make lock` resolves
@@ -64,11 +64,6 @@ test-latest:  ## the tests on the newest versions that pyproject.toml admits, in
 
 test-faults: install  ## every fault on real processes, timed: docs/faults.md (25 min)
 	.venv/bin/python -m pytest tests/faults --long --faults-report faults.json
-
-soak: install  ## a server under mixed load, and its memory (15 min)
-	.venv/bin/adprior build --bundle demo/bundle --output .soak/repository
-	.venv/bin/adprior bench soak --repository .soak/repository --users demo/users/*.json \
-	  --plot .soak/soak.png
 
 BULK_INPUTS = --bundle demo/bundle --columns demo/columns.toml \
   --events "$(DATA)/events.parquet" --profiles "$(DATA)/profiles.parquet" --as-of 2022-09-01
