@@ -1,4 +1,4 @@
-"""A bundle: a directory of artefacts that belong together, with a manifest that proves it.
+"""A bundle: a directory of artefacts that belong together, with a manifest of their hashes.
 
 ::
 
@@ -9,11 +9,11 @@
     trie/*.npy             the catalogue's names, tokenised
     advertisers/*.npy      ids, names, log-popularity, paths per advertiser
     head.onnx              prior head
-    catalogue.parquet      the catalogue as it was given
+    catalogue.parquet      the catalogue, as read by the build
     popularity.parquet     training events per advertiser
 
-Each model's version directory of a repository holds, in ``bundle/``, the manifest and the files
-that this model needs.
+In a repository, each model's version directory has a ``bundle/`` with the manifest and the files
+that the model needs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ TRIE_DIRECTORY: Final = "trie"
 ADVERTISERS_DIRECTORY: Final = "advertisers"
 
 TRAINED_PROFILE_KEYS: Final = "profile_keys"
-"""Where the training record keeps the keys of the profiles that training saw."""
+"""Key of the training record with the profile keys that training saw."""
 
 MODEL_FILES: Final[Mapping[str, tuple[str, ...]]] = {
     TOKENIZER: (TOKENIZER_FILE, PROMPT_FILE, TRIE_DIRECTORY),
@@ -57,40 +57,39 @@ MODEL_FILES: Final[Mapping[str, tuple[str, ...]]] = {
     ADVERTISER_DECODER: (TRIE_DIRECTORY, ADVERTISERS_DIRECTORY),
     PRIOR_HEAD: (HEAD_FILE, ADVERTISERS_DIRECTORY),
 }
-"""What each model of the repository needs; a directory stands for the files in it."""
+"""The files that each model needs; a directory stands for all files in it."""
 
 DISPENSABLE_FILES: Final[Mapping[str, tuple[str, ...]]] = {TOKENIZER: (TRIE_DIRECTORY,)}
-"""Those that a model serves without, where a repository of an earlier version lacks them."""
+"""Files that an earlier version's repository may lack; the model serves without them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What ``manifest.json`` says.
+    """The content of ``manifest.json``.
 
     Attributes:
-        bundle_id: Hash of the files' hashes and the settings.
-        contract_version: The tensor contract it was made for.
+        bundle_id: Hash of everything else in the manifest.
+        contract_version: Version of the tensor contract.
         engine: A name of `adprior_runtime.engines.registry`.
-        forecast_k: How many advertisers a forecast holds unless the request says otherwise; the
-            prior head was fitted with it.
-        max_top_k: The most that a request may ask for, where the catalogue has more names; never
-            less than ``forecast_k``.
+        forecast_k: Advertisers of a forecast by default; the prior head is fitted for this number.
+        max_top_k: Most advertisers of a request, see `adprior_runtime.search.limits`.
         search_mode: ``beam`` or ``exact``, see `adprior_runtime.search.search`.
         beam_width: Prefixes that the search expands in a round.
         token_budget: Tokens after which an exact search of that width begins no further round.
-        candidate_token_budget: Tokens that scoring the candidates of one request may.
+        candidate_token_budget: Tokens for scoring the candidates of one request.
         prompt_head_ids: Tokens that every prompt begins with.
-        longest_name_tokens: Terminator included; the engine's output length.
-        log_prob_error: Largest error of one token's log-probability, in nats, measured when the
-            graph was made; 0 where nobody did (see `adprior_runtime.search.rounding`).
-        catalogue_fingerprint: Of the catalogue in it.
-        catalogue_lineage: Fingerprints of the catalogues it was refreshed from, oldest first,
-            its own last. A head fitted with any of them still belongs.
-        trie_tokenizer_sha256: The tokenizer that the trie was made with.
+        longest_name_tokens: Tokens of the longest name, terminator included; the engine's output
+            length.
+        log_prob_error: Largest error of one token's log-probability, in nats, measured at the
+            export; 0 if not measured (see `adprior_runtime.search.rounding`).
+        catalogue_fingerprint: Fingerprint of the catalogue.
+        catalogue_lineage: Fingerprints of this catalogue, last, and of those it was refreshed from,
+            oldest first. A head fitted with any of them is valid.
+        trie_tokenizer_sha256: Hash of the tokenizer that made the trie.
         files: SHA-256 of each file, by its path in the bundle.
-        origin: Where the training data came from, in words.
+        origin: Origin of the training data, in words.
         training: The training record.
-        commands: The commands that made it.
+        commands: The commands that made the bundle.
     """
 
     bundle_id: str
@@ -114,7 +113,7 @@ class Manifest:
     commands: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse values that nothing can be done with."""
+        """Refuse values of a wrong type or range."""
         for item in fields(self):
             value = getattr(self, item.name)
             if item.type == "str" and not isinstance(value, str):
@@ -160,23 +159,23 @@ class Manifest:
         return _to_text(asdict(self))
 
     def sealed(self) -> Manifest:
-        """Return the manifest with the id that follows from all the rest of it."""
+        """Return the manifest with its id."""
         return replace(self, bundle_id=_id_of(asdict(self)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A bundle on disk whose asked-for files have been checked against its manifest."""
+    """A bundle on disk; the files that were opened match its manifest."""
 
     directory: Path
     manifest: Manifest
 
     @classmethod
     def open(cls, directory: Path, names: Iterable[str] | None = None) -> Bundle:
-        """Open a bundle and check hashes: of all its files, or of ``names`` only.
+        """Open a bundle and check the hashes of all its files, or of ``names`` only.
 
         Raises:
-            ArtefactError: It is no bundle, or a file is missing or not the one it was made with.
+            ArtefactError: It is no bundle, or a file is missing or does not match.
         """
         if not (directory / MANIFEST).is_file():
             raise ArtefactError(f"{directory}: not a bundle (no {MANIFEST})")
@@ -222,8 +221,8 @@ class Bundle:
 
 
 def check_seal(path: Path) -> None:
-    """Raise ArtefactError unless a manifest that can be loaded is as it was written."""
-    # Not of the loaded one: a key that this version knows and that one's did not would be in it.
+    """Raise ArtefactError if a manifest was changed after it was written."""
+    # Hash the file: the loaded manifest also has keys that an older version did not know.
     document = json.loads(path.read_text(encoding="utf-8"))
     found, expected = document["bundle_id"], _id_of(document)
     if found != expected:
@@ -233,7 +232,7 @@ def check_seal(path: Path) -> None:
 
 
 def hash_file(path: Path) -> str:
-    """Return a file's SHA-256 in hex; a missing file is an `ArtefactError`."""
+    """Return a file's SHA-256 in hex; raise ArtefactError if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -155,11 +155,11 @@ def _wrong_make(model: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _wrong_widths(
     built: Mapping[str, Any], parameters: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
-    asked, width = parameters.get("max_beam_width", "1"), built.get("max_beam_width")
-    if not asked.isdecimal():
-        yield f"max_beam_width {asked!r} in config.pbtxt", "a whole number"
-    elif width != int(asked):
-        yield f"an engine of max_beam_width {width}", f"{asked}, as config.pbtxt says"
+    configured, width = parameters.get("max_beam_width", "1"), built.get("max_beam_width")
+    if not configured.isdecimal():
+        yield f"max_beam_width {configured!r} in config.pbtxt", "a whole number"
+    elif width != int(configured):
+        yield f"an engine of max_beam_width {width}", f"{configured}, as config.pbtxt says"
 
 
 def _wrong_features(

@@ -94,7 +94,7 @@ class Beams:
 
         Args:
             terminator: The token that ends a name.
-            output_length: How many tokens the engine was asked for (``request_output_len``).
+            output_length: Most tokens that the engine generates (``request_output_len``).
 
         Returns:
             Paths that end with their only terminator; a beam that was cut off has none.

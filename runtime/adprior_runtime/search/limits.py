@@ -30,7 +30,7 @@ class SearchLimits:
         Args:
             manifest: The bundle's.
             names: Names of its catalogue, aliases included. If they are no more than the bundle
-                allows, no request costs more, whatever it asks for.
+                allows, no request costs more, whatever it requests.
         """
         allowed = max(manifest.max_top_k, manifest.forecast_k)
         max_top_k = MAX_TOP_K if names <= allowed else allowed
@@ -40,29 +40,29 @@ class SearchLimits:
             max_beam_width=max(max_top_k, manifest.beam_width),
         )
 
-    def top_k(self, asked: int | None) -> int:
+    def top_k(self, requested: int | None) -> int:
         """Return how many advertisers to find.
 
         Raises:
             InvalidRequestError: ``TOP_K`` is out of range.
         """
-        if asked is None:
+        if requested is None:
             return self.default_top_k
-        if not 1 <= asked <= self.max_top_k:
+        if not 1 <= requested <= self.max_top_k:
             source = "" if self.max_top_k == MAX_TOP_K else ", the bundle's max_top_k"
             raise InvalidRequestError(
-                f"{TOP_K}: found {asked}, expected 1 to {self.max_top_k}{source}"
+                f"{TOP_K}: found {requested}, expected 1 to {self.max_top_k}{source}"
             )
-        return asked
+        return requested
 
-    def beam_width(self, asked: int) -> int:
+    def beam_width(self, requested: int) -> int:
         """Return how many prefixes of one depth to expand.
 
         Raises:
             InvalidRequestError: ``beam_width`` is out of range.
         """
-        if not 1 <= asked <= self.max_beam_width:
+        if not 1 <= requested <= self.max_beam_width:
             raise InvalidRequestError(
-                f"{BEAM_WIDTH}: found {asked}, expected 1 to {self.max_beam_width}"
+                f"{BEAM_WIDTH}: found {requested}, expected 1 to {self.max_beam_width}"
             )
-        return asked
+        return requested
