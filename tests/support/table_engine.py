@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from hypothesis import strategies as st
 
 from adprior_runtime.engines.base import ROOT, Engine, LogProbs
+
+END = 0
 
 
 @dataclass
@@ -66,3 +69,18 @@ class TableEngine(Engine[TableState]):
         """Return the log-probability of a whole path, token by token."""
         steps = zip(itertools.accumulate(([t] for t in path), initial=[]), path, strict=False)
         return float(sum(self.log_probs(tuple(before))[token] for before, token in steps))
+
+
+@st.composite
+def aliased_catalogues(
+    draw: st.DrawFn, *, vocabulary: int
+) -> tuple[dict[tuple[int, ...], int], TableEngine]:
+    """Draw token paths with the rows of their advertisers, of up to three names, and an engine."""
+    name = st.lists(st.integers(1, vocabulary - 1), min_size=1, max_size=4)
+    paths = draw(st.lists(name.map(lambda n: (*n, END)), min_size=1, max_size=25, unique=True))
+    rows: list[int] = []
+    while len(rows) < len(paths):
+        rows += [max(rows, default=-1) + 1] * draw(st.integers(1, 3))
+    owners = draw(st.permutations(rows[: len(paths)]))
+    seed, scale = draw(st.integers(0, 999)), draw(st.sampled_from([0.3, 2.0, 5.0]))
+    return dict(zip(paths, owners, strict=True)), TableEngine(vocabulary, seed=seed, scale=scale)

@@ -16,10 +16,9 @@ from adprior_runtime.errors import ModelOutputError
 from adprior_runtime.forecast.beams import Beams, DropReason
 from adprior_runtime.forecast.decode_step import DecodedForecast, DecodeStep
 from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
-from support.table_engine import TableEngine
+from support.table_engine import END, TableEngine, aliased_catalogues
 
 VOCABULARY = 7
-END = 0
 PROMPT = (2, 5)
 FIRST_ID, ID_STEP = 100, 10
 Tokens = tuple[int, ...]
@@ -75,8 +74,8 @@ def _beams(paths: Sequence[Sequence[int]], log_probs: Sequence[float], **proof: 
     )
 
 
-def _world(names: dict[Tokens, int], *, seed: int = 0, scale: float = 2.0) -> World:
-    engine = TableEngine(VOCABULARY, seed=seed, scale=scale)
+def _world(names: dict[Tokens, int], engine: TableEngine | None = None) -> World:
+    engine = engine or TableEngine(VOCABULARY)
     engine.prefill(PROMPT)
     rows = list(names.values())
     count = max(rows) + 1
@@ -92,22 +91,9 @@ def _world(names: dict[Tokens, int], *, seed: int = 0, scale: float = 2.0) -> Wo
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> World:
-    """Draw a catalogue in which an advertiser has up to three names."""
-    name = st.lists(st.integers(1, VOCABULARY - 1), min_size=1, max_size=4)
-    paths = draw(st.lists(name.map(lambda n: (*n, END)), min_size=1, max_size=25, unique=True))
-    rows: list[int] = []
-    while len(rows) < len(paths):
-        rows += [max(rows, default=-1) + 1] * draw(st.integers(1, 3))
-    owners = draw(st.permutations(rows[: len(paths)]))
-    seed, scale = draw(st.integers(0, 999)), draw(st.sampled_from([0.3, 2.0, 5.0]))
-    return _world(dict(zip(paths, owners, strict=True)), seed=seed, scale=scale)
-
-
-@st.composite
 def requests(draw: st.DrawFn) -> tuple[World, int, list[int]]:
     """Draw a world, a k that may exceed the catalogue, and exclusions from the catalogue."""
-    world = draw(worlds())
+    world = _world(*draw(aliased_catalogues(vocabulary=VOCABULARY)))
     excluded = draw(st.lists(st.sampled_from(sorted(world.truth())), max_size=6))
     return world, draw(st.integers(1, 30)), excluded
 
@@ -177,7 +163,7 @@ def test_the_further_a_search_goes_the_more_often_it_is_certified(
     for seed in range(40):
         paths = {(*random.integers(1, VOCABULARY, size=3).tolist(), END) for _ in range(60)}
         names = {path: number % 40 for number, path in enumerate(sorted(paths))}
-        world = _world(names, seed=seed, scale=3.0)
+        world = _world(names, TableEngine(VOCABULARY, seed=seed, scale=3.0))
         certified += world.decode(world.search(search_settings, 3, ()), top_k=3).exact
     assert least <= certified <= most
 
@@ -310,7 +296,7 @@ def stock_beams(draw: st.DrawFn) -> tuple[World, list[Tokens], int]:
 
     A beam is tokens without a terminator, and complete where it is shorter than that length.
     """
-    world = draw(worlds())
+    world = _world(*draw(aliased_catalogues(vocabulary=VOCABULARY)))
     length = world.trie.depth
     token = st.integers(1, VOCABULARY - 1)
     name = st.sampled_from(sorted(world.names)).map(lambda path: path[:-1])

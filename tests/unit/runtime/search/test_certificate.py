@@ -15,10 +15,8 @@ from hypothesis import strategies as st
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.search.certificate import Standing
 from adprior_runtime.search.rounding import DEFAULT_MARGIN_NATS
-from support.table_engine import TableEngine
+from support.table_engine import END, TableEngine, aliased_catalogues
 
-VOCABULARY = 7
-END = 0
 Tokens = tuple[int, ...]
 
 
@@ -126,19 +124,6 @@ def test_what_single_precision_cannot_tell_apart_is_not_proved(gap: float, exact
     assert is_exact({(1, END): 0, (2, END): 1}, found, [], 1, margin=1e-5) is exact
 
 
-@st.composite
-def catalogues(draw: st.DrawFn) -> tuple[dict[Tokens, int], TableEngine]:
-    """Draw a catalogue in which an advertiser has up to three names, and a language model."""
-    name = st.lists(st.integers(1, VOCABULARY - 1), min_size=1, max_size=4)
-    paths = draw(st.lists(name.map(lambda n: (*n, END)), min_size=1, max_size=25, unique=True))
-    rows: list[int] = []
-    while len(rows) < len(paths):
-        rows += [max(rows, default=-1) + 1] * draw(st.integers(1, 3))
-    owners = draw(st.permutations(rows[: len(paths)]))
-    seed, scale = draw(st.integers(0, 999)), draw(st.sampled_from([0.3, 2.0, 5.0]))
-    return dict(zip(paths, owners, strict=True)), TableEngine(VOCABULARY, seed=seed, scale=scale)
-
-
 def _grow(
     names: Mapping[Tokens, int], engine: TableEngine, passes: int, order: Sequence[float]
 ) -> tuple[dict[Tokens, float], list[float]]:
@@ -163,7 +148,7 @@ def _grow(
 
 @settings(max_examples=200)
 @given(
-    catalogues(),
+    aliased_catalogues(vocabulary=7),
     st.integers(0, 40),
     st.lists(st.floats(0, 1), max_size=9),
     st.integers(1, 12),
