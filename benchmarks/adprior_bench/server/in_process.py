@@ -24,7 +24,8 @@ from adprior_bench.server.workload import UserRequest
 from adprior_runtime.bundle import MODEL_FILES
 from adprior_runtime.errors import AdpriorError
 from adprior_runtime.forecast.forecaster import Forecaster
-from adprior_runtime.head.head_step import HeadStep, KnownForecast
+from adprior_runtime.head.features import KnownForecast
+from adprior_runtime.head.head_step import HeadStep
 
 _WARM_UP: Final = 3
 _Answer = Callable[[], Any]

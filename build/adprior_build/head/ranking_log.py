@@ -36,6 +36,7 @@ from adprior_runtime.errors import InvalidInputError, InvalidRequestError
 from adprior_runtime.head.features import (
     FEATURE_NAMES,
     CandidatePriors,
+    KnownForecast,
     candidate_priors,
     validate_head_request,
 )
@@ -200,25 +201,19 @@ class _Forecasts:
                 f"{self.path}: row {first} (from 0): a forecast of {len(ids)} advertisers, the "
                 f"bundle's forecasts hold {forecast_k}; build it with --forecast-k {len(ids)}"
             )
-        forecast: dict[str, Any] = {
-            "forecast_ids": ids,
-            "forecast_log_probs": log_probs,
-            "missing_mass": float(self.missing_mass[first]),  # a null is NaN, and refused
-            "candidate_ids": candidate_ids,
-        }
+        forecast = KnownForecast(
+            advertiser_ids=ids,
+            log_probs=log_probs,
+            missing_mass=float(self.missing_mass[first]),  # a null is NaN, and refused
+            exact=bool(self.exact[first]),
+        )
         try:
-            validate_head_request(**forecast, base_logits=np.zeros(len(rows), dtype=np.float32))
+            validate_head_request(forecast, candidate_ids, np.zeros(len(rows), dtype=np.float32))
         except InvalidRequestError as error:
             raise InvalidInputError(
                 f"{self.path}: row {first} (from 0): forecast's {error}"
             ) from error
-        return candidate_priors(
-            **forecast,
-            **own_scores,
-            forecast_exact=bool(self.exact[first]),
-            forecast_k=forecast_k,
-            advertisers=advertisers,
-        )
+        return candidate_priors(forecast, candidate_ids, advertisers, forecast_k, **own_scores)
 
 
 def _read_scores(path: Path, table: pa.Table) -> dict[str, Any]:

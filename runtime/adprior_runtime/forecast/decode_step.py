@@ -25,6 +25,7 @@ from adprior_runtime.catalogue.trie import Trie, as_matrix
 from adprior_runtime.contract import CUM_LOG_PROBS
 from adprior_runtime.errors import ModelOutputError
 from adprior_runtime.forecast.beams import Beams, DropReason
+from adprior_runtime.head.features import KnownForecast
 
 _ROUNDING: Final = 1e-2
 """Distinct beams may sum to this much above 1: a half-precision engine computes each by itself."""
@@ -32,23 +33,15 @@ _NOBODY: Final = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DecodedForecast:
-    """Advertisers, most probable first.
+class DecodedForecast(KnownForecast):
+    """A forecast, most probable advertisers first.
 
     Attributes:
-        advertiser_ids: int64 [k].
-        log_probs: float32 [k].
         names: UTF-8 [k].
-        exact: Whether these are proved to be the k most probable, each with its full probability.
-        missing_mass: Upper bound on the catalogue's probability that is not shown, in [0, 1].
         dropped: How many beams were dropped, by reason; no entry means none.
     """
 
-    advertiser_ids: npt.NDArray[np.int64]
-    log_probs: npt.NDArray[np.float32]
     names: list[bytes]
-    exact: bool
-    missing_mass: float
     dropped: Mapping[DropReason, int]
 
 

@@ -103,13 +103,10 @@ class Forecaster:
         scores: CandidateScores | None,
     ) -> CandidatePriors:
         return candidate_priors(
-            forecast_ids=forecast.advertiser_ids,
-            forecast_log_probs=forecast.log_probs,
-            missing_mass=forecast.missing_mass,
-            forecast_exact=forecast.exact,
-            forecast_k=self.bundle.forecast_k,
-            candidate_ids=candidate_ids,
-            advertisers=self.advertisers,
+            forecast,
+            candidate_ids,
+            self.advertisers,
+            self.bundle.forecast_k,
             scored_log_probs=None if scores is None else scores.log_probs.astype(np.float32),
             scored_exact=None if scores is None else scores.exact,
         )

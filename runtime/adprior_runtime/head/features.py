@@ -48,6 +48,23 @@ _Int64Array = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnownForecast:
+    """A forecast that candidates are ranked with: live, or one that the caller stored.
+
+    Attributes:
+        advertiser_ids: int64 [k], distinct.
+        log_probs: float32 [k]; they give the ranks, in any order.
+        missing_mass: Upper bound on the catalogue's probability that it does not show, in [0, 1].
+        exact: Whether these are proved to be the k most probable, each with its full probability.
+    """
+
+    advertiser_ids: _Int64Array
+    log_probs: _Float32Array
+    missing_mass: float
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CandidatePriors:
     """What a forecast says about each candidate.
 
@@ -67,46 +84,40 @@ class CandidatePriors:
 
 
 def candidate_priors(
-    *,
-    forecast_ids: _Int64Array,
-    forecast_log_probs: _Float32Array,
-    missing_mass: float,
-    forecast_exact: bool,
-    forecast_k: int,
+    forecast: KnownForecast,
     candidate_ids: _Int64Array,
     advertisers: Advertisers,
+    forecast_k: int,
+    *,
     scored_log_probs: _Float32Array | None = None,
     scored_exact: npt.NDArray[np.bool_] | None = None,
 ) -> CandidatePriors:
     """Look candidates up in a forecast; the arguments must pass `validate_head_request`.
 
     A candidate off the catalogue stays so even if a stale forecast names it. A candidate of the
-    catalogue that the forecast does not show has at most the missing mass.
+    catalogue that the forecast does not show has at most the missing mass. If the forecast is not
+    exact, so has an advertiser of several names, in addition to the probability shown.
 
     Args:
-        forecast_ids: [k], distinct, in any order: the log-probabilities give the ranks.
-        forecast_log_probs: [k].
-        missing_mass: Upper bound on the catalogue's probability that the forecast does not show.
-        forecast_exact: The forecast's certificate. Without it, an advertiser of several names may
-            have more probability than is shown: its bound is the shown one plus the missing mass.
-        forecast_k: The bundle's; a longer forecast is cut to this length.
+        forecast: What is known of the user.
         candidate_ids: [n]; an id may be repeated.
         advertisers: The catalogue.
+        forecast_k: The bundle's; a longer forecast is cut to this length.
         scored_log_probs: [n], each candidate's own log-probability or a bound on it, if the engine
             has scored them; the closer of it and the forecast's is used.
         scored_exact: [n], whether those are exact.
     """
-    order = np.argsort(-forecast_log_probs, kind="stable")
-    beyond = forecast_log_probs[order[forecast_k:]].astype(np.float64)
-    forecast_ids = forecast_ids[order[:forecast_k]]
-    forecast_log_probs = np.minimum(forecast_log_probs[order[:forecast_k]], 0.0)
-    mass = min(max(float(missing_mass), 0.0) + float(np.exp(beyond).sum()), 1.0)
+    order = np.argsort(-forecast.log_probs, kind="stable")
+    beyond = forecast.log_probs[order[forecast_k:]].astype(np.float64)
+    forecast_ids = forecast.advertiser_ids[order[:forecast_k]]
+    forecast_log_probs = np.minimum(forecast.log_probs[order[:forecast_k]], 0.0)
+    mass = min(max(float(forecast.missing_mass), 0.0) + float(np.exp(beyond).sum()), 1.0)
 
     rows = advertisers.rows_of(candidate_ids)
     known = rows >= 0
     ranks = _ranks_in(forecast_ids, candidate_ids)
     shown = known & (ranks > 0)
-    in_full = shown & (forecast_exact | (advertisers.path_counts[rows] == 1))
+    in_full = shown & (forecast.exact | (advertisers.path_counts[rows] == 1))
     log_probs = np.full(len(candidate_ids), -np.inf, dtype=np.float32)
     log_probs[shown] = forecast_log_probs[ranks[shown] - 1]
     bounded = known & ~in_full
@@ -137,33 +148,27 @@ def candidate_priors(
 
 
 def validate_head_request(
-    *,
-    forecast_ids: _Int64Array,
-    forecast_log_probs: _Float32Array,
-    missing_mass: float,
-    candidate_ids: _Int64Array,
-    base_logits: _Float32Array,
+    forecast: KnownForecast, candidate_ids: _Int64Array, base_logits: _Float32Array
 ) -> None:
     """Check a request to the prior head; an empty forecast and no candidates are valid.
 
     Args:
-        forecast_ids: [k].
-        forecast_log_probs: [k]; -inf is valid.
-        missing_mass: In [0, 1].
+        forecast: Its log-probabilities may be -inf.
         candidate_ids: [n].
         base_logits: [n].
 
     Raises:
         InvalidRequestError: Naming the tensor, with what was found and what was expected.
     """
-    _check_length(LOG_PROBS, forecast_log_probs, ADVERTISER_IDS, forecast_ids)
+    log_probs, missing_mass = forecast.log_probs, forecast.missing_mass
+    _check_length(LOG_PROBS, log_probs, ADVERTISER_IDS, forecast.advertiser_ids)
     _check_length(BASE_LOGITS, base_logits, CANDIDATE_ADVERTISER_IDS, candidate_ids)
-    ids, counts = np.unique(forecast_ids, return_counts=True)
+    ids, counts = np.unique(forecast.advertiser_ids, return_counts=True)
     if (counts > 1).any():
         raise InvalidRequestError(
             f"{ADVERTISER_IDS}: found {ids[counts > 1][0]} {counts.max()} times, expected once"
         )
-    _check_log_probs(LOG_PROBS, forecast_log_probs)
+    _check_log_probs(LOG_PROBS, log_probs)
     if not 0.0 <= missing_mass <= 1.0 + _ROUNDING:  # written so that NaN fails
         raise InvalidRequestError(f"{MISSING_MASS}: found {missing_mass}, expected 0 to 1")
     if not np.isfinite(base_logits).all():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
@@ -11,28 +9,12 @@ from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, HEAD_FILE, Bundle
 from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.head.features import (
     CandidatePriors,
+    KnownForecast,
     candidate_priors,
     validate_head_request,
     validate_scores,
 )
 from adprior_runtime.head.head import Adjusted, PriorHead
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownForecast:
-    """A forecast that candidates are ranked with: live, or one that the caller stored.
-
-    Attributes:
-        advertiser_ids: int64 [k].
-        log_probs: float32 [k].
-        missing_mass: Upper bound on the catalogue's probability that it does not show.
-        exact: Its certificate.
-    """
-
-    advertiser_ids: npt.NDArray[np.int64]
-    log_probs: npt.NDArray[np.float32]
-    missing_mass: float
-    exact: bool
 
 
 class HeadStep:
@@ -70,21 +52,12 @@ class HeadStep:
             ModelOutputError: The engine's scores do not fit the candidates.
         """
         validate_scores(candidate_ids, scored_log_probs, scored_exact)
-        validate_head_request(
-            forecast_ids=forecast.advertiser_ids,
-            forecast_log_probs=forecast.log_probs,
-            missing_mass=forecast.missing_mass,
-            candidate_ids=candidate_ids,
-            base_logits=base_logits,
-        )
+        validate_head_request(forecast, candidate_ids, base_logits)
         priors = candidate_priors(
-            forecast_ids=forecast.advertiser_ids,
-            forecast_log_probs=forecast.log_probs,
-            missing_mass=forecast.missing_mass,
-            forecast_exact=forecast.exact,
-            forecast_k=self._forecast_k,
-            candidate_ids=candidate_ids,
-            advertisers=self._advertisers,
+            forecast,
+            candidate_ids,
+            self._advertisers,
+            self._forecast_k,
             scored_log_probs=scored_log_probs,
             scored_exact=scored_exact,
         )

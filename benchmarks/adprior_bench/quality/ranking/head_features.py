@@ -17,7 +17,12 @@ from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.ranking.impressions import Impressions
 from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.contract import CandidateStatus
-from adprior_runtime.head.features import FEATURE_NAMES, CandidatePriors, candidate_priors
+from adprior_runtime.head.features import (
+    FEATURE_NAMES,
+    CandidatePriors,
+    KnownForecast,
+    candidate_priors,
+)
 
 _FILLING: Final = 0.01
 """Popularity's part in a forecast that calls an advertiser impossible, as no language model does:
@@ -111,14 +116,17 @@ def _features(
     count = min(forecast_k, len(forecast))
     first = np.argpartition(-forecast, count - 1)[:count]
     shown = first[np.lexsort((first, -forecast[first]))]
-    return candidate_priors(
-        forecast_ids=advertisers.ids[shown],
-        forecast_log_probs=np.log(forecast[shown]).astype(np.float32),
+    known = KnownForecast(
+        advertiser_ids=advertisers.ids[shown],
+        log_probs=np.log(forecast[shown]).astype(np.float32),
         missing_mass=float(np.clip(forecast.sum() - forecast[shown].sum(), 0.0, 1.0)),
-        forecast_exact=True,
-        forecast_k=forecast_k,
-        candidate_ids=advertisers.ids[rows],
-        advertisers=advertisers,
+        exact=True,
+    )
+    return candidate_priors(
+        known,
+        advertisers.ids[rows],
+        advertisers,
+        forecast_k,
         scored_log_probs=np.log(forecast[rows]).astype(np.float32),
         scored_exact=np.ones(len(rows), dtype=np.bool_),
     ).features

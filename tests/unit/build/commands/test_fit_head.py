@@ -20,6 +20,7 @@ from adprior_runtime.head.features import (
     FEATURE_NAMES,
     LOG_PROB_FLOOR,
     CandidatePriors,
+    KnownForecast,
     candidate_priors,
 )
 from adprior_runtime.head.head import PriorHead
@@ -72,18 +73,13 @@ def _plant(
         shown = np.argsort(-shares)[: int(random.integers(2, 9))]
         log_probs = np.log(shares[shown]).astype(np.float32)
         asked = np.concatenate([shown, random.permutation(len(CATALOGUE))])[:candidates]
-        forecast: dict[str, Any] = {
-            "forecast_ids": CATALOGUE[shown],
-            "forecast_log_probs": log_probs,
-            "missing_mass": float(1 - shares[shown].sum()),
-        }
-        priors = candidate_priors(
-            **forecast,
-            candidate_ids=CATALOGUE[asked],
-            forecast_exact=False,
-            forecast_k=len(shown),
-            advertisers=advertisers,
+        forecast = KnownForecast(
+            advertiser_ids=CATALOGUE[shown],
+            log_probs=log_probs,
+            missing_mass=float(1 - shares[shown].sum()),
+            exact=False,
         )
+        priors = candidate_priors(forecast, CATALOGUE[asked], advertisers, len(shown))
         base = random.normal(0.0, 1.0, candidates).astype(np.float32)
         logits = base + bias + priors.features @ TRUE_WEIGHTS
         labels = random.uniform(size=candidates) < 1 / (1 + np.exp(-logits))
@@ -93,7 +89,7 @@ def _plant(
         columns["label"] += labels.astype(int).tolist()
         columns["forecast_advertiser_ids"] += [CATALOGUE[shown].tolist()] * candidates
         columns["forecast_log_probs"] += [log_probs.tolist()] * candidates
-        columns["missing_mass"] += [forecast["missing_mass"]] * candidates
+        columns["missing_mass"] += [forecast.missing_mass] * candidates
     return columns
 
 

@@ -17,6 +17,7 @@ from adprior_runtime.head.features import (
     FEATURE_NAMES,
     LOG_PROB_FLOOR,
     CandidatePriors,
+    KnownForecast,
     candidate_priors,
     validate_head_request,
     validate_scores,
@@ -64,6 +65,21 @@ def _advertisers(
     )
 
 
+def _forecast(arguments: dict[str, Any]) -> KnownForecast:
+    return KnownForecast(
+        advertiser_ids=arguments["forecast_ids"],
+        log_probs=arguments["forecast_log_probs"],
+        missing_mass=arguments["missing_mass"],
+        exact=arguments.get("forecast_exact", False),
+    )
+
+
+def _look_up(arguments: dict[str, Any]) -> CandidatePriors:
+    scores = {key: values for key, values in arguments.items() if key.startswith("scored")}
+    names = ("candidate_ids", "advertisers", "forecast_k")
+    return candidate_priors(_forecast(arguments), *(arguments[n] for n in names), **scores)
+
+
 def _example(**changed: Any) -> CandidatePriors:
     arguments: dict[str, Any] = {
         "forecast_ids": np.array([30, 10]),
@@ -74,7 +90,7 @@ def _example(**changed: Any) -> CandidatePriors:
         "candidate_ids": np.array([10, 20, 30, 99]),
         "advertisers": _advertisers([10, 20, 30], np.log([0.6, 0.3, 0.1])),
     }
-    return candidate_priors(**(arguments | changed))
+    return _look_up(arguments | changed)
 
 
 def _scored(log_probs: Sequence[float]) -> dict[str, Any]:
@@ -90,7 +106,10 @@ def _validate(**changed: Any) -> None:
         "candidate_ids": np.array([5, 5, 6]),
         "base_logits": np.zeros(3, dtype=np.float32),
     }
-    validate_head_request(**(arguments | changed))
+    arguments |= changed
+    validate_head_request(
+        _forecast(arguments), arguments["candidate_ids"], arguments["base_logits"]
+    )
 
 
 def test_a_worked_example() -> None:
@@ -155,7 +174,7 @@ def test_no_forecast_is_told() -> None:
 
 @given(lookups())
 def test_types_and_finite_features(arguments: dict[str, Any]) -> None:
-    priors = candidate_priors(**arguments)
+    priors = _look_up(arguments)
     count = len(arguments["candidate_ids"])
     assert priors.features.shape == (count, len(FEATURE_NAMES))
     assert np.isfinite(priors.features).all()
@@ -166,7 +185,7 @@ def test_types_and_finite_features(arguments: dict[str, Any]) -> None:
 
 @given(lookups())
 def test_statuses_follow_from_membership(arguments: dict[str, Any]) -> None:
-    priors = candidate_priors(**arguments)
+    priors = _look_up(arguments)
     forecast = dict(
         zip(arguments["forecast_ids"].tolist(), arguments["forecast_log_probs"], strict=True)
     )
@@ -192,12 +211,12 @@ def test_statuses_follow_from_membership(arguments: dict[str, Any]) -> None:
 def test_a_candidate_is_looked_up_alone_as_beside_others(
     arguments: dict[str, Any], random: Any
 ) -> None:
-    priors = candidate_priors(**arguments)
+    priors = _look_up(arguments)
     order = list(range(len(arguments["candidate_ids"])))
     random.shuffle(order)
     chosen = order[: len(order) // 2]
     fewer = {"candidate_ids": arguments["candidate_ids"][chosen]}
-    part = candidate_priors(**(arguments | fewer))
+    part = _look_up(arguments | fewer)
     assert (part.features == priors.features[chosen]).all()
     assert (part.statuses == priors.statuses[chosen]).all()
 
@@ -211,19 +230,16 @@ def test_ranks_do_not_depend_on_the_order_sent(arguments: dict[str, Any]) -> Non
         "forecast_log_probs": distinct[::-1],
     }
     np.testing.assert_allclose(
-        candidate_priors(**arguments).features,
-        candidate_priors(**(arguments | reversed_)).features,
+        _look_up(arguments).features,
+        _look_up(arguments | reversed_).features,
         rtol=1e-6,
     )
 
 
 @given(lookups())
 def test_what_the_strategy_draws_is_valid(arguments: dict[str, Any]) -> None:
-    names = ("forecast_ids", "forecast_log_probs", "missing_mass", "candidate_ids")
-    validate_head_request(
-        **{name: arguments[name] for name in names},
-        base_logits=np.zeros(len(arguments["candidate_ids"]), dtype=np.float32),
-    )
+    logits = np.zeros(len(arguments["candidate_ids"]), dtype=np.float32)
+    validate_head_request(_forecast(arguments), arguments["candidate_ids"], logits)
 
 
 def test_a_candidate_without_a_chance_is_valid() -> None:
