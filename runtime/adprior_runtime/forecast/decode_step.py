@@ -100,10 +100,10 @@ class DecodeStep:
         names = self._read_names(beams)
         sums = sum_aliases(names.rows, names.log_probs)
         is_excluded = np.isin(sums.rows, self.advertisers.rows_of(excluded_ids))
-        # Found and not shown, excluded or beyond k: missing from the answer too.
         order = np.lexsort((sums.rows, -sums.log_probs))
         shown = order[~is_excluded[order]][:top_k]
         probabilities = np.exp(sums.log_probs)
+        # What was found and is not shown, excluded or beyond k, is missing from the answer too.
         found = float(probabilities[order].sum())
         if beams.frontier_log_mass is None:
             exact, unseen = False, 1.0 - names.complete_mass
