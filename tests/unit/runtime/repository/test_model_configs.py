@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from google.protobuf import text_format
 
 from adprior_runtime import contract
 from adprior_runtime.contract import Target
@@ -38,55 +36,8 @@ def _inputs(config: Any) -> dict[str, Any]:
     return {tensor.name: tensor for tensor in config.input}
 
 
-def _outputs(config: Any) -> dict[str, Any]:
-    return {tensor.name: tensor for tensor in config.output}
-
-
-def _steps(ensemble: Any, target: Target) -> Iterator[tuple[Any, Any]]:
-    for step in ensemble.ensemble_scheduling.step:
-        yield step, _config(step.model_name, target)
-
-
 def test_the_committed_tree_is_what_the_contract_renders_to() -> None:
     assert _committed() == render_tree(), "run python -m adprior_runtime.repository.model_configs"
-
-
-@pytest.mark.parametrize("path", sorted(REPOSITORY.rglob("*.pbtxt")), ids=str)
-def test_every_committed_config_parses_and_names_its_model(path: Path) -> None:
-    config = parse_config(path.read_text(encoding="utf-8"))
-    assert config.name == path.relative_to(REPOSITORY).parts[0]
-    assert config.max_batch_size == contract.MAX_BATCH_SIZE
-
-
-@pytest.mark.parametrize(("name", "target"), EVERYWHERE)
-def test_tensors_wired_together_agree(name: str, target: Target) -> None:
-    ensemble = _config(name, target)
-    dtypes = {tensor.name: tensor.data_type for tensor in ensemble.input}
-    for step, model in _steps(ensemble, target):
-        for of_model, of_ensemble in step.input_map.items():
-            assert _inputs(model)[of_model].data_type == dtypes[of_ensemble]
-        for of_model, of_ensemble in step.output_map.items():
-            assert of_ensemble not in dtypes, "two steps give one tensor"
-            dtypes[of_ensemble] = _outputs(model)[of_model].data_type
-    for output in ensemble.output:
-        assert dtypes[output.name] == output.data_type
-
-
-@pytest.mark.parametrize(("name", "target"), EVERYWHERE)
-def test_every_step_gets_what_it_needs(name: str, target: Target) -> None:
-    for step, model in _steps(_config(name, target), target):
-        needed = {tensor.name for tensor in model.input if not tensor.optional}
-        assert needed <= set(step.input_map)
-
-
-@pytest.mark.parametrize(("name", "target"), EVERYWHERE)
-def test_no_step_gives_what_nobody_takes(name: str, target: Target) -> None:
-    ensemble = _config(name, target)
-    taken = {tensor.name for tensor in ensemble.output}
-    for step, _ in _steps(ensemble, target):
-        taken |= set(step.input_map.values())
-    for step, _ in _steps(ensemble, target):
-        assert set(step.output_map.values()) <= taken
 
 
 @pytest.mark.parametrize(("name", "target"), EVERYWHERE)
@@ -98,12 +49,6 @@ def test_the_last_step_gives_every_output(name: str, target: Target) -> None:
     assert set(last.output_map.values()) == outputs
     for step in earlier:
         assert not outputs.intersection(step.output_map.values())
-
-
-def test_the_ranking_answer_carries_the_heads_bundle() -> None:
-    steps = _config(contract.ADVERTISER_RANKING, Target.CPU).ensemble_scheduling.step
-    givers = [step.model_name for step in steps if contract.BUNDLE_ID in step.output_map]
-    assert givers == [contract.PRIOR_HEAD]
 
 
 def test_a_proof_exists_on_cpu_only() -> None:
@@ -136,11 +81,6 @@ def test_parameters_are_added_and_replaced() -> None:
     assert parameters["max_beam_width"].string_value == "48"
     assert parameters["new"].string_value == "x"
     assert parameters["normalize_log_probs"].string_value == "false"
-
-
-def test_a_misspelt_field_does_not_parse() -> None:
-    with pytest.raises(text_format.ParseError, match="max_batchsize"):
-        parse_config("max_batchsize: 4")
 
 
 def test_writing_removes_configs_no_longer_rendered(tmp_path: Path) -> None:
