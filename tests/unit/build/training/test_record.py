@@ -41,11 +41,15 @@ def identity(args: argparse.Namespace, examples: list[Example] = EXAMPLES) -> di
     return found
 
 
-def test_what_changes_nothing_about_the_result_is_free(files: Path, tmp_path: Path) -> None:
+def test_options_that_do_not_change_the_result_are_free(files: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(files, elsewhere, ignore=lambda *_: ["elsewhere"])
     same = ["--threads=3", "--work=W", "--restart", "--checkpoint-minutes=7"]
     assert identity(options(elsewhere, *same)) == identity(options(files))
+
+
+def differing(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    return {name for name in before if before[name] != after[name]}
 
 
 @pytest.mark.parametrize(
@@ -59,25 +63,23 @@ def test_what_changes_nothing_about_the_result_is_free(files: Path, tmp_path: Pa
         ("--precision=bf16", "precision"),
     ],
 )
-def test_a_setting_makes_another_training(files: Path, option: str, key: str) -> None:
-    before, after = identity(options(files)), identity(options(files, option))
-    assert {name for name in before if before[name] != after[name]} == {key}
+def test_another_setting_is_another_training(files: Path, option: str, key: str) -> None:
+    assert differing(identity(options(files)), identity(options(files, option))) == {key}
 
 
-@pytest.mark.parametrize("name", ["events", "columns", "catalogue", "size"])
-def test_what_a_file_holds_makes_another_training(files: Path, name: str) -> None:
-    before = identity(options(files))
-    (files / name).write_text("more")
-    after = identity(options(files))
-    assert {key for key in before if before[key] != after[key]} == {name}
-
-
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_other_weights_make_another_training(files: Path, name: str) -> None:
-    before = identity(options(files, start="start"))
-    (files / "start" / name).write_text("more")
-    after = identity(options(files, start="start"))
-    assert {key for key in before if before[key] != after[key]} == {"from"}
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [
+        *((name, name) for name in ("events", "columns", "catalogue", "size")),
+        ("start/config.json", "from"),
+        ("start/model.safetensors", "from"),
+    ],
+)
+def test_another_input_is_another_training(files: Path, file: str, key: str) -> None:
+    start = "start" if key == "from" else "size"
+    before = identity(options(files, start=start))
+    (files / file).write_text("more")
+    assert differing(before, identity(options(files, start=start))) == {key}
 
 
 @pytest.mark.parametrize(
@@ -89,12 +91,12 @@ def test_other_weights_make_another_training(files: Path, name: str) -> None:
         [Example([1, 2, 3], [1]), EXAMPLES[1]],
     ],
 )
-def test_other_examples_make_another_training(files: Path, examples: list[Example]) -> None:
-    before, after = identity(options(files)), identity(options(files), examples)
-    assert {key for key in before if before[key] != after[key]} == {"examples"}
+def test_other_examples_are_another_training(files: Path, examples: list[Example]) -> None:
+    after = identity(options(files), examples)
+    assert differing(identity(options(files)), after) == {"examples"}
 
 
-def test_the_record_tells_settings_and_keeps_what_varies_apart(files: Path) -> None:
+def test_the_record_keeps_what_varies_between_runs_apart(files: Path) -> None:
     rows = [{"epoch": 0, "loss": 2.0, "validation_loss": 2.5, "tokens": 30}]
     position = Position(tokens=30, best_epoch=0, rows=rows, seconds=1.23456, resumed=2)
     args = options(files, "--precision=bf16", "--log-q=0.5", "--work=W", "--threads=1")
@@ -107,7 +109,7 @@ def test_the_record_tells_settings_and_keeps_what_varies_apart(files: Path) -> N
     assert record["settings"]["epochs"] == 10
     assert record["settings"]["log_q"] == 0.5
     assert record["settings"]["lora_rank"] is None
-    for there in ("--precision bf16", "--log-q 0.5", "--output out", "--size size"):
-        assert there in record["command"]
-    for absent in ("--work", "--threads", "--patience", "--device", "--lora", str(files)):
-        assert absent not in record["command"]
+    for part in ("--precision bf16", "--log-q 0.5", "--output out", "--size size"):
+        assert part in record["command"]
+    for part in ("--work", "--threads", "--patience", "--device", "--lora", str(files)):
+        assert part not in record["command"]

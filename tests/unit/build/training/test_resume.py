@@ -1,4 +1,4 @@
-"""Trainings that are stopped, killed and run again end as if nothing had been."""
+"""A training that is stopped or killed, and run again, ends as an unbroken one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LONG = replace(SETTINGS, epochs=3, batch_size=3, dropout=0.2, label_smoothing=0.
 
 
 def run_with_state(directory: Path, *, stop_after: int | None) -> tuple[Any, Position | None]:
-    """Train, keeping the state after every step; stop once it was kept so often."""
+    """Train and save the state after every step; stop after ``stop_after`` saves."""
     model, position = fresh_model(), None
     with suppress(KeyboardInterrupt), kept_state(directory, minutes=0, restart=False) as keeper:
         kept, save, count = keeper.begin({}), keeper.save, 0
@@ -46,7 +46,7 @@ def run_with_state(directory: Path, *, stop_after: int | None) -> tuple[Any, Pos
 
 
 @pytest.mark.parametrize("stops", [[1], [4], [6], [12], [1, 1, 3, 5], [1] * 12])
-def test_a_training_that_goes_on_is_as_if_never_stopped(tmp_path: Path, stops: list[int]) -> None:
+def test_a_resumed_training_ends_as_an_unbroken_one(tmp_path: Path, stops: list[int]) -> None:
     unbroken = fresh_model()
     expected = train(unbroken, fixed(TAUGHT), CONTRARY, LONG)
     for stop in stops:
@@ -69,7 +69,7 @@ def diverge(directory: Path) -> None:
         train(fresh_model(), fixed(TAUGHT), TAUGHT, settings, keeper=keeper)
 
 
-def test_a_training_that_diverged_keeps_no_worthless_state(tmp_path: Path) -> None:
+def test_a_training_that_diverges_leaves_no_state(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="diverged"):
         diverge(tmp_path / "work")
     assert list(tmp_path.iterdir()) == []
@@ -79,7 +79,7 @@ COMMAND = "import sys; from adprior_runtime.cli import main; sys.exit(main())"
 
 
 def arguments(data: SmallData, output: Path) -> list[str]:
-    """Return a command whose every epoch has several steps, with all that draws random numbers."""
+    """Return a command with several steps per epoch and all sources of randomness."""
     options = ["--output", str(output), "--catalogue", str(data.path("catalogue.parquet"))]
     options += ["--size", str(data.path("size.toml")), "--cut", CUT.isoformat()]
     options += ["--epochs", "20", "--batch-size", "1", "--dropout", "0.1", "--threads", "1"]
@@ -87,8 +87,8 @@ def arguments(data: SmallData, output: Path) -> list[str]:
     return ["train", *data.log_options(), *options]
 
 
-def kill_amid_an_epoch(command: list[str], state: Path, epoch: int) -> Position:
-    """Run, kill (-9) once so many epochs are over, and return what is kept then."""
+def kill_within_an_epoch(command: list[str], state: Path, epoch: int) -> Position:
+    """Run, kill (-9) after ``epoch`` epochs, and return the position that is kept."""
     with subprocess.Popen(
         [sys.executable, "-c", COMMAND, *command],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
@@ -109,24 +109,24 @@ def read_position(state: Path) -> Position:
 
 
 @pytest.mark.timeout(300)
-def test_a_killed_command_goes_on_with_the_same_losses(
+def test_a_killed_command_resumes_with_the_same_losses(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "data").mkdir()
     data = SmallData.write(tmp_path / "data")
     output, partial = tmp_path / "checkpoint", tmp_path / "checkpoint.partial"
     assert main(arguments(data, tmp_path / "unbroken")) == 0
-    kept = kill_amid_an_epoch(arguments(data, output), partial / "state.json", epoch=4)
+    kept = kill_within_an_epoch(arguments(data, output), partial / "state.json", epoch=4)
     assert not output.exists()
     capsys.readouterr()
     assert main(arguments(data, output)) == 0
     lines = capsys.readouterr().out.splitlines()
-    *_, told, wrote = [line for line in lines if line.startswith("adprior train")]
+    *_, resumes, wrote = [line for line in lines if line.startswith("adprior train")]
     assert sum(line.startswith("epoch ") for line in lines) == 20 - kept.epoch
-    assert told.startswith(
+    assert resumes.startswith(
         f"adprior train: resumes from epoch {kept.epoch}, step {kept.step}, after "
     )
-    assert str(partial) in told
+    assert str(partial) in resumes
     assert wrote.startswith(f"adprior train: wrote {output} · weights of epoch ")
     assert wrote.endswith(" of validation, in 2 runs")
     assert not partial.exists()
@@ -145,7 +145,7 @@ def test_a_killed_command_goes_on_with_the_same_losses(
 
 
 def stop(monkeypatch: pytest.MonkeyPatch, data: SmallData, output: Path, *options: str) -> int:
-    """Run until the finished training shall be written."""
+    """Run until the finished training is to be written."""
     with monkeypatch.context() as patch:
 
         def full(*_: Any, **__: Any) -> None:
@@ -155,7 +155,7 @@ def stop(monkeypatch: pytest.MonkeyPatch, data: SmallData, output: Path, *option
         return data.train(output, *options)
 
 
-def test_an_output_that_cannot_be_written_loses_nothing(
+def test_a_full_disk_loses_no_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, output = SmallData.write(tmp_path), tmp_path / "out"
@@ -169,7 +169,7 @@ def test_an_output_that_cannot_be_written_loses_nothing(
     assert not (tmp_path / "out.partial").exists()
 
 
-def test_other_settings_do_not_go_on_and_restart_does_anew(
+def test_other_settings_are_refused_and_restart_begins_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, output = SmallData.write(tmp_path), tmp_path / "out"
@@ -189,7 +189,7 @@ def test_other_settings_do_not_go_on_and_restart_does_anew(
     assert not (tmp_path / "work").exists()
 
 
-def test_threads_and_places_may_change(
+def test_threads_and_paths_may_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, output = SmallData.write(tmp_path), tmp_path / "out"
