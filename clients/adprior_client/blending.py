@@ -45,12 +45,9 @@ class RetrievedItem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BlendedItem:
+class BlendedItem(RetrievedItem):
     """One item of the blended list, and the list that it comes from."""
 
-    item_id: ItemId
-    advertiser_id: int
-    score: float
     source: ItemSource
 
 

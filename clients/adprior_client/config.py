@@ -20,8 +20,6 @@ PROXY_VARIABLES: Final = ("grpc_proxy", "https_proxy", "http_proxy")
 """Environment variables: gRPC takes the first one that is set, in lower case only."""
 
 _PREFIX: Final = "ADPRIOR_CLIENT_"
-_MAX_ATTEMPTS: Final = 5
-"""The limit of gRPC."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,23 +97,24 @@ class ClientConfig:
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
         check_urls(self.urls)
-        for name, above in _NUMBERS.items():
-            check_number(getattr(self, name), name, above)
         for item in fields(self):
-            value, kind = getattr(self, item.name), _KINDS.get(str(item.type))
-            if kind is not None and not isinstance(value, kind):
-                raise InvalidArgumentError(
-                    f"{item.name}: found {type(value).__name__}, expected {item.type}"
-                )
-        for name, low, high in (
-            ("max_attempts", 1, _MAX_ATTEMPTS),
-            ("breaker_failures", 1, math.inf),
-        ):
-            value = getattr(self, name)
+            self._check_type(item.name, str(item.type))
+        self._check_together()
+
+    def _check_type(self, name: str, kind: str) -> None:
+        value = getattr(self, name)
+        if kind == "float":
+            check_number(value, name, _LOW.get(name, 0.0))
+        elif kind == "int":
+            low, high = _RANGES[name]
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise InvalidArgumentError(
                     f"{name}: found {value!r}, expected an integer from {low} to {high}"
                 )
+        elif kind in _KINDS and not isinstance(value, _KINDS[kind]):
+            raise InvalidArgumentError(f"{name}: found {type(value).__name__}, expected {kind}")
+
+    def _check_together(self) -> None:
         if self.priority is not None and self.priority.upper() not in Priority.__members__:
             raise InvalidArgumentError(
                 f"priority: found {self.priority!r}, expected one of "
@@ -220,19 +219,17 @@ class ClientConfig:
             raise InvalidArgumentError(f"{place}: {error}") from error
 
 
-_NUMBERS: Final[dict[str, float | None]] = {
-    "deadline_s": 0.0,
+_LOW: Final[dict[str, float | None]] = {
     "initial_backoff_s": 1e-4,
     "max_backoff_s": 1e-4,
-    "backoff_multiplier": 0.0,
-    "breaker_reset_s": 0.0,
     "health_interval_s": None,
-    "keepalive_time_s": 0.0,
-    "keepalive_timeout_s": 0.0,
-    "stored_max_age_s": 0.0,
     "stored_reserve_s": None,
 }
-"""Each number must exceed this; None means at least 0."""
+"""Numbers must be above this, by default above 0; None means at least 0."""
+_RANGES: Final[dict[str, tuple[int, float]]] = {
+    "max_attempts": (1, 5),  # the limit of gRPC
+    "breaker_failures": (1, math.inf),
+}
 _KINDS: Final[dict[str, Any]] = {"bool": bool, "str | None": str | None}
 
 

@@ -17,11 +17,7 @@ _METADATA_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 
 
 def check_number(value: Any, name: str, above: float | None = 0.0) -> float:
-    """Return a number above ``above``, or at least 0 if that is None, and at most a million.
-
-    Raises:
-        InvalidArgumentError: It is not such a number.
-    """
+    """Return a number above ``above``, or at least 0 if that is None, and at most a million."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise InvalidArgumentError(f"{name}: found {type(value).__name__}, expected a number")
     # NaN fails this comparison.
@@ -34,11 +30,7 @@ def check_number(value: Any, name: str, above: float | None = 0.0) -> float:
 
 
 def check_concurrency(value: Any) -> int:
-    """Return how many calls may be under way at once.
-
-    Raises:
-        InvalidArgumentError: It is not an integer of at least 1.
-    """
+    """Return how many calls may be under way at once."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidArgumentError(
             f"max_concurrency: found {value!r}, expected an integer of at least 1"
@@ -47,11 +39,7 @@ def check_concurrency(value: Any) -> int:
 
 
 def check_treatment(value: Any) -> None:
-    """Refuse a ``treatment`` that is neither True nor False.
-
-    Raises:
-        InvalidArgumentError: It is neither.
-    """
+    """Refuse a ``treatment`` that is neither True nor False."""
     if not isinstance(value, bool):
         raise InvalidArgumentError(
             f"treatment: found {type(value).__name__}, expected True or False"
@@ -59,11 +47,7 @@ def check_treatment(value: Any) -> None:
 
 
 def check_request_id(value: Any) -> None:
-    """Refuse a request id that gRPC could not send.
-
-    Raises:
-        InvalidArgumentError: It is not printable ASCII, or too long.
-    """
+    """Refuse a request id that gRPC could not send."""
     if not isinstance(value, str):
         raise InvalidArgumentError(f"request_id: found {type(value).__name__}, expected text")
     if not (value.isascii() and value.isprintable()) or len(value) > 256:
@@ -71,11 +55,7 @@ def check_request_id(value: Any) -> None:
 
 
 def check_urls(urls: Any) -> None:
-    """Refuse anything but a tuple of different ``HOST:PORT``.
-
-    Raises:
-        InvalidArgumentError: Naming the address.
-    """
+    """Refuse anything but a tuple of different ``HOST:PORT``."""
     if not isinstance(urls, tuple) or not urls:
         raise InvalidArgumentError(f"urls: found {urls!r}, expected a tuple of HOST:PORT")
     for url in urls:
@@ -87,11 +67,7 @@ def check_urls(urls: Any) -> None:
 
 
 def check_metadata(metadata: Iterable[Any]) -> None:
-    """Refuse metadata that gRPC cannot send as ASCII; the message quotes no value.
-
-    Raises:
-        InvalidArgumentError: Naming the key.
-    """
+    """Refuse metadata that gRPC cannot send as ASCII; the message quotes no value."""
     for pair in metadata:
         if not isinstance(pair, tuple) or list(map(type, pair)) != [str, str]:
             raise InvalidArgumentError("metadata: expected pairs of text")

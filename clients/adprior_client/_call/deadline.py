@@ -24,11 +24,7 @@ class Deadline:
 
     @classmethod
     def start(cls, config: ClientConfig, deadline_s: float | None) -> Self:
-        """Start the clock; without ``deadline_s`` the configuration's deadline holds.
-
-        Raises:
-            InvalidArgumentError: It is not a number above 0.
-        """
+        """Start the clock; without ``deadline_s`` the configuration's deadline holds."""
         timeout_s = config.deadline_s
         if deadline_s is not None:
             timeout_s = check_number(deadline_s, "deadline_s")

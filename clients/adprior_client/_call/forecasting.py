@@ -43,11 +43,7 @@ class Forecasting(Work[Forecast]):
 
     @classmethod
     def of(cls, request: ForecastRequest) -> Self:
-        """Check and encode a request.
-
-        Raises:
-            InvalidArgumentError: A value is impossible.
-        """
+        """Check and encode a request; raises InvalidArgumentError."""
         if not isinstance(request, ForecastRequest):
             raise InvalidArgumentError(
                 f"requests: found {type(request).__name__}, expected ForecastRequest"

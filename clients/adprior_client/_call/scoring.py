@@ -61,11 +61,7 @@ class Scoring(Work[Ranking]):
 
     @classmethod
     def of(cls, request: ScoreRequest) -> Self:
-        """Check and encode a request.
-
-        Raises:
-            InvalidArgumentError: A value is impossible, or the lengths differ.
-        """
+        """Check and encode a request; raises InvalidArgumentError."""
         if not isinstance(request, ScoreRequest):
             raise InvalidArgumentError(
                 f"requests: found {type(request).__name__}, expected ScoreRequest"

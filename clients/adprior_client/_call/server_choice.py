@@ -98,11 +98,7 @@ class Fleet:
 
 
 def user_key(user_id: Any) -> bytes:
-    """Return the key that chooses a user's server.
-
-    Raises:
-        InvalidArgumentError: The id is neither text nor an integer.
-    """
+    """Return the key that chooses a user's server."""
     if isinstance(user_id, np.integer):
         user_id = int(user_id)
     if isinstance(user_id, bool) or not isinstance(user_id, str | int):

@@ -36,11 +36,7 @@ def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_connection(args: argparse.Namespace) -> ClientConfig:
-    """Return the configuration of a client that raises every failure.
-
-    Raises:
-        InvalidArgumentError: A setting is impossible.
-    """
+    """Return the configuration of a client that raises every failure."""
     return ClientConfig(
         urls=(args.url,),
         deadline_s=args.timeout,

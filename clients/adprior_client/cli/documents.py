@@ -30,11 +30,7 @@ _KINDS: Final = {
 
 
 def read_user(path: str) -> bytes:
-    """Return the user context in a file, a JSON object, without a byte-order mark.
-
-    Raises:
-        InvalidInputError: The file is unreadable, over 256 KiB, or not a JSON object.
-    """
+    """Return the user context in a file, a JSON object, without a byte-order mark."""
     raw = _read(path)
     if len(raw) > MAX_CONTEXT_BYTES:
         raise InvalidInputError(
@@ -47,11 +43,7 @@ def read_user(path: str) -> bytes:
 
 
 def read_candidates(path: str) -> tuple[list[int], list[float]]:
-    """Return advertiser ids and base logits from a JSON list of ``{advertiser_id, base_logit}``.
-
-    Raises:
-        InvalidInputError: The file is unreadable, or is not such a list.
-    """
+    """Return advertiser ids and base logits from a JSON list of ``{advertiser_id, base_logit}``."""
     document = _parse(_read(path), path)
     if not isinstance(document, list):
         raise _wrong(path, "top level", document, "a list of {advertiser_id, base_logit}")
@@ -63,11 +55,7 @@ def read_candidates(path: str) -> tuple[list[int], list[float]]:
 
 
 def read_forecast(path: str) -> Forecast:
-    """Return the forecast in a file, in the form of ``adprior predict --json``.
-
-    Raises:
-        InvalidInputError: The file is unreadable, or is not such a forecast.
-    """
+    """Return the forecast in a file, in the form of ``adprior predict --json``."""
     document = _parse(_read(path), path)
     advertisers = _member(document, "advertisers", path, "top level")
     if not isinstance(advertisers, list):

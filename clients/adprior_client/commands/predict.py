@@ -37,12 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the forecast, and return the exit code.
-
-    Raises:
-        InvalidInputError: The user's file is wrong.
-        ClientError: The call failed.
-    """
+    """Print the forecast, and return the exit code."""
     user = read_user(args.user)
     config = read_connection(args)
     with RetrievalClient(config) as client:

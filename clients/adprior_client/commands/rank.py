@@ -63,12 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the ranking, and return the exit code.
-
-    Raises:
-        InvalidInputError: A file is wrong, or two are to be read from standard input.
-        ClientError: The call failed.
-    """
+    """Print the ranking, and return the exit code."""
     source = args.forecast if args.user is None else args.user
     if source == args.candidates == STANDARD_INPUT:
         raise InvalidInputError("standard input was given twice: only one FILE can be -")

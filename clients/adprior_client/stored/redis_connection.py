@@ -129,11 +129,7 @@ class PasswordFile:
 
 
 def read_password(path: str | Path) -> str:
-    """Return a file's only line.
-
-    Raises:
-        InvalidInputError: The file is unreadable, empty or has several lines.
-    """
+    """Return a file's only line."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
