@@ -10,6 +10,7 @@ import codecs
 import json
 import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,51 +38,89 @@ def read_user(path: str) -> bytes:
             f"{_shown(path)}: {len(raw)} bytes, at most {MAX_CONTEXT_BYTES} are taken"
         )
     document = _parse(raw, path)
-    if not isinstance(document, dict):
-        raise _wrong(path, "top level", document, "an object with profile, history and as_of")
+    if not isinstance(document.value, dict):
+        raise document.wrong("an object with profile, history and as_of")
     return raw
 
 
 def read_candidates(path: str) -> tuple[list[int], list[float]]:
     """Return advertiser ids and base logits from a JSON list of ``{advertiser_id, base_logit}``."""
-    document = _parse(_read(path), path)
-    if not isinstance(document, list):
-        raise _wrong(path, "top level", document, "a list of {advertiser_id, base_logit}")
-    ids, logits = [], []
-    for index, item in enumerate(document):
-        ids.append(_integer(item, "advertiser_id", path, f"[{index}]"))
-        logits.append(_number(item, "base_logit", path, f"[{index}]"))
-    return ids, logits
+    candidates = _parse(_read(path), path).items("a list of {advertiser_id, base_logit}")
+    ids = [item["advertiser_id"].integer() for item in candidates]
+    return ids, [item["base_logit"].number() for item in candidates]
 
 
 def read_forecast(path: str) -> Forecast:
     """Return the forecast in a file, in the form of ``adprior predict --json``."""
     document = _parse(_read(path), path)
-    advertisers = _member(document, "advertisers", path, "top level")
-    if not isinstance(advertisers, list):
-        raise _wrong(path, "advertisers", advertisers, "a list")
-    missing_mass = _number(document, "missing_mass", path, "top level")
+    advertisers = document["advertisers"].items("a list")
+    missing_mass = document["missing_mass"].number()
     if not 0.0 <= missing_mass <= 1.0:
-        raise InvalidInputError(
-            f"{_shown(path)}: missing_mass: found {missing_mass}, expected 0 to 1"
-        )
+        raise document["missing_mass"].wrong("0 to 1")
     return Forecast(
         advertisers=tuple(
-            _advertiser(item, path, f"advertisers[{index}]")
-            for index, item in enumerate(advertisers)
+            Advertiser(
+                advertiser_id=item["advertiser_id"].integer(),
+                name=item["name"].of_type(str),
+                log_prob=item["log_prob"].number(),
+            )
+            for item in advertisers
         ),
-        exact=_typed(document, "exact", bool, path, "top level"),
+        exact=document["exact"].of_type(bool),
         missing_mass=missing_mass,
-        bundle_id=_typed(document, "bundle_id", str, path, "top level"),
+        bundle_id=document["bundle_id"].of_type(str),
     )
 
 
-def _advertiser(item: Any, path: str, place: str) -> Advertiser:
-    return Advertiser(
-        advertiser_id=_integer(item, "advertiser_id", path, place),
-        name=_typed(item, "name", str, path, place),
-        log_prob=_number(item, "log_prob", path, place),
-    )
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """A value in a JSON file, and its place there."""
+
+    path: str
+    place: str
+    value: Any
+
+    def __getitem__(self, key: str) -> _Node:
+        if not isinstance(self.value, dict):
+            raise self.wrong(f"an object with {key}")
+        if key not in self.value:
+            keys = ", ".join(sorted(self.value)[:8]) or "none"
+            raise self._error(f"{key} is missing; found keys: {keys}")
+        return _Node(self.path, f"{self.place}.{key}".lstrip("."), self.value[key])
+
+    def items(self, expected: str) -> list[_Node]:
+        return [
+            _Node(self.path, f"{self.place}[{index}]", item)
+            for index, item in enumerate(self.of_type(list, expected))
+        ]
+
+    def of_type(self, kind: type, expected: str = "") -> Any:
+        if type(self.value) is not kind:
+            raise self.wrong(expected or _KINDS[kind])
+        return self.value
+
+    def integer(self) -> int:
+        value = self.value
+        if type(value) is not int or not -(2**63) <= value < 2**63:
+            raise self.wrong("an integer of at most 64 bits")
+        return value
+
+    def number(self) -> float:
+        value = self.value
+        if type(value) not in {int, float}:
+            raise self.wrong("a number")
+        # 1e999 is valid JSON, and Python reads it as infinity.
+        if abs(value) > 1e38 or not math.isfinite(value):
+            raise self._error("expected a number within FP32")
+        return float(value)
+
+    def wrong(self, expected: str) -> InvalidInputError:
+        found, kind = self.value, type(self.value)
+        shown = str(found) if kind in {int, float} else _KINDS[kind]
+        return self._error(f"found {shown}, expected {expected}")
+
+    def _error(self, message: str) -> InvalidInputError:
+        return InvalidInputError(f"{_shown(self.path)}: {self.place or 'top level'}: {message}")
 
 
 def _read(path: str) -> bytes:
@@ -93,12 +132,12 @@ def _read(path: str) -> bytes:
     return raw.removeprefix(codecs.BOM_UTF8)
 
 
-def _parse(raw: bytes, path: str) -> Any:
+def _parse(raw: bytes, path: str) -> _Node:
     def refuse(name: str) -> Any:
         raise InvalidInputError(f"{_shown(path)}: found {name}, which is not JSON")
 
     try:
-        return json.loads(raw.decode("utf-8"), parse_constant=refuse)
+        return _Node(path, "", json.loads(raw.decode("utf-8"), parse_constant=refuse))
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"{_shown(path)}: not UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
@@ -109,50 +148,6 @@ def _parse(raw: bytes, path: str) -> Any:
         raise InvalidInputError(
             f"{_shown(path)}: JSON nested too deep or a number too long"
         ) from error
-
-
-def _member(item: Any, key: str, path: str, place: str) -> Any:
-    if not isinstance(item, dict):
-        raise _wrong(path, place, item, f"an object with {key}")
-    if key not in item:
-        keys = ", ".join(sorted(item)[:8]) or "none"
-        raise InvalidInputError(f"{_shown(path)}: {place}: {key} is missing; found keys: {keys}")
-    return item[key]
-
-
-def _typed(item: Any, key: str, kind: type, path: str, place: str) -> Any:
-    value = _member(item, key, path, place)
-    if type(value) is not kind:
-        raise _wrong(path, _inside(place, key), value, _KINDS[kind])
-    return value
-
-
-def _integer(item: Any, key: str, path: str, place: str) -> int:
-    value = _member(item, key, path, place)
-    if type(value) is not int or not -(2**63) <= value < 2**63:
-        raise _wrong(path, _inside(place, key), value, "an integer of at most 64 bits")
-    return value
-
-
-def _number(item: Any, key: str, path: str, place: str) -> float:
-    value = _member(item, key, path, place)
-    if type(value) not in {int, float}:
-        raise _wrong(path, _inside(place, key), value, "a number")
-    # 1e999 is valid JSON, and Python reads it as infinity.
-    if abs(value) > 1e38 or not math.isfinite(value):
-        raise InvalidInputError(
-            f"{_shown(path)}: {_inside(place, key)}: expected a number within FP32"
-        )
-    return float(value)
-
-
-def _inside(place: str, key: str) -> str:
-    return key if place == "top level" else f"{place}.{key}"
-
-
-def _wrong(path: str, place: str, found: Any, expected: str) -> InvalidInputError:
-    shown = str(found) if type(found) in {int, float} else _KINDS[type(found)]
-    return InvalidInputError(f"{_shown(path)}: {place}: found {shown}, expected {expected}")
 
 
 def _shown(path: str) -> str:
