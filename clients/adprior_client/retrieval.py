@@ -10,7 +10,8 @@ wire (`RankingClient.score` takes the same way, with `ranking` and `_call.scorin
     _call/attempts          the user's server is asked, then the others
     _call/blocking_driver   the request is sent (`asyncio_driver` for asyncio)
 
-`_call/decoding` reads the answer.
+`_call/decoding` reads the answer. Without a user id, the JSON also chooses the server
+(`_call/server_choice`).
 """
 
 from __future__ import annotations

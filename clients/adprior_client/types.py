@@ -70,7 +70,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """What the caller knows about one user.
+    """A user, as the caller knows them.
 
     Attributes:
         profile: Flat map with any keys; absent values are ignored.

@@ -75,7 +75,7 @@ class Client(Forked):
         raise NotImplementedError
 
     def _begin_anew(self) -> None:
-        """In a forked process, forget channels, threads and what is known about servers.
+        """In a forked process, forget the channels, threads and states of servers.
 
         The parent's channels are kept and not touched: closing one would wait for its threads.
         """

@@ -129,7 +129,7 @@ class Scoring(Work[Ranking]):
     def _rank_with(
         self, forecast: Forecast, subject: Mapping[str, NDArray[Any]], call: Call
     ) -> Steps[Ranking]:
-        """Rank with a forecast that is there already: the head alone runs."""
+        """Rank with an available forecast: only the head runs."""
         request = self._request(contract.PRIOR_HEAD, subject, _OUTPUTS, call)
         bundle_id = forecast.bundle_id
 

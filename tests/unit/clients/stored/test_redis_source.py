@@ -7,7 +7,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,15 @@ from adprior_client import (
 )
 from adprior_client.stored.redis_keys import field_of
 from adprior_client.stored.redis_record import encode_records
-from adprior_runtime import contract
 from adprior_runtime.cli import main
 from adprior_runtime.errors import InvalidInputError
-from support.client_calls import KINDS, USER, Kind, assert_harmless, every_live_kind
+from support.client_calls import USER, Kind, assert_harmless, every_live_kind
 from support.fake_triton import FakeTriton
 from support.redis_server import (
+    NOW,
     RedisServer,
     many_users,
     needs_redis,
-    row,
     running_redis,
     write_forecasts,
 )
@@ -83,8 +82,12 @@ def test_a_lookup_needs_one_command(server: RedisServer) -> None:
     with RedisForecasts(server.url, timeout_s=10, refresh_s=600) as source:
         assert isinstance(source, ForecastSource)
         assert source.version is None
-        for _ in range(100):
+        for _ in range(99):
             assert first_of(source) == 7
+        found = source.find("user-7")
+        assert found is not None
+        assert [item.advertiser_id for item in found.advertisers] == [7, 8, 9]
+        assert (found.made_at, found.bundle_id) == (NOW - timedelta(hours=1), "bundle-1")
         assert source.find("somebody else") is None
         assert source.find(7) is None
         assert source.find(None) is None  # type: ignore[arg-type]
@@ -219,23 +222,6 @@ def test_a_missing_redis_is_not_an_error() -> None:
 
 
 @every_live_kind
-def test_clients_fall_back_to_redis(triton: FakeTriton, server: RedisServer, kind: Kind) -> None:
-    answer = triton.answer
-
-    def only_the_head(model: str, asked: Any) -> Any:
-        return answer(model, asked) if model == contract.PRIOR_HEAD else {}
-
-    triton.answer = only_the_head
-    with RedisForecasts(server.url, timeout_s=10) as source:
-        result = kind.ask(triton.config(fail_open=True), user_id="user-7", parts={"stored": source})
-        assert source.counts == LookupCounts(found=1)
-    assert (result.source, result.reason) == ("stored", "bad_answer")
-    assert 3600 <= result.age_s < 7200
-    forecast = result.forecast if kind.ranks else result
-    assert [item.advertiser_id for item in forecast.advertisers] == [7, 8, 9]
-
-
-@every_live_kind
 def test_a_stopped_redis_costs_at_most_the_deadline(
     triton: FakeTriton, server: RedisServer, kind: Kind
 ) -> None:
@@ -328,13 +314,3 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], message: str)
 def test_times_must_be_above_zero(name: str) -> None:
     with pytest.raises(InvalidArgumentError, match=name):
         RedisForecasts("redis://localhost", **{name: 0})  # type: ignore[arg-type]
-
-
-def test_an_old_record_is_not_used(triton: FakeTriton, server: RedisServer, tmp_path: Path) -> None:
-    old = row("old", 7, as_of=datetime(2020, 1, 1, tzinfo=UTC))
-    publish(server, str(write_forecasts(tmp_path / "old.parquet", [old])))
-    triton.status = grpc.StatusCode.INTERNAL
-    with RedisForecasts(server.url, timeout_s=10) as source:
-        config = triton.config(fail_open=True)
-        assert_harmless(KINDS[0].ask(config, user_id="old", parts={"stored": source}))
-        assert source.counts.found == 1
