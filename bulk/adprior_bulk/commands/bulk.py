@@ -155,7 +155,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.events is not None and args.columns is None:
         raise InvalidInputError("--events needs --columns: a column map, such as demo/columns.toml")
     if args.users is not None and args.profiles is not None:
-        raise InvalidInputError("--profiles goes with --events; --users has profiles in contexts")
+        raise InvalidInputError("--profiles goes with --events: contexts hold their profile")
     served = args.url is not None or args.client is not None
     if served == (args.bundle is not None):
         raise InvalidInputError("give either --bundle or --url")

@@ -36,127 +36,98 @@ class Inputs:
     columns: ColumnMap | None = None
     names: Mapping[str, str] | None = None
 
-    def sources(self) -> dict[str, Path]:
+    def paths(self) -> dict[str, Path]:
         """Return the paths that were given, by kind: ``users``, ``events``, ``profiles``."""
         kinds = {"users": self.users, "events": self.events, "profiles": self.profiles}
         return {kind: path for kind, path in kinds.items() if path is not None}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """Some row groups of one input file.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One input: a file, or a directory of files at any depth.
 
     Attributes:
-        kind: ``users``, ``events`` or ``profiles``.
-        number: Its position among the pieces of its kind.
-        path: The file.
-        row_groups: Their numbers in the file.
-        columns: The columns to read; empty for all.
-        texts: Columns that hold text.
-        user: The column of user ids.
-        mapped: Column names of events or profiles.
+        path: The file or directory.
+        mapped: Column names of events or profiles; None for users with contexts.
     """
 
-    kind: str
+    path: Path
+    mapped: EventColumns | ProfileColumns | None = None
+
+    @property
+    def kind(self) -> str:
+        """``users``, ``events`` or ``profiles``."""
+        if self.mapped is None:
+            return "users"
+        return "events" if isinstance(self.mapped, EventColumns) else "profiles"
+
+    @property
+    def user(self) -> str:
+        """The column of user ids."""
+        return "user_id" if self.mapped is None else self.mapped.user
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Columns that every file must have."""
+        return ("user_id", "context") if self.mapped is None else tuple(self.mapped.required())
+
+    @property
+    def wanted(self) -> list[str] | None:
+        """Columns to read; None for all, since repeated events are compared whole."""
+        if isinstance(self.mapped, EventColumns) or (self.mapped and not self.mapped.keys):
+            return None
+        return list(dict.fromkeys(self.required))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Some row groups of one file of a source; ``number`` counts the pieces of the source."""
+
+    source: Source
     number: int
     path: Path
     row_groups: tuple[int, ...]
-    columns: tuple[str, ...]
-    texts: tuple[str, ...]
-    user: str
-    mapped: EventColumns | ProfileColumns | None = None
 
     @property
     def file_name(self) -> str:
         """Name of the file of its rows, split by user."""
-        return f"{self.kind}-{self.number:06d}.arrow"
+        return f"{self.source.kind}-{self.number:06d}.arrow"
 
     @property
     def counts_name(self) -> str:
         """Name of the file of its counts."""
-        return f"{self.kind}-{self.number:06d}.json"
+        return f"{self.source.kind}-{self.number:06d}.json"
 
 
 def input_pieces(inputs: Inputs) -> list[Piece]:
-    """Return all pieces of a run's inputs.
-
-    Raises:
-        InvalidInputError: A file is missing, is not Parquet, or lacks a column.
-    """
-    found: list[Piece] = []
-    if inputs.users is not None:
-        columns = ("user_id", "context")
-        found += list_pieces(
-            "users", inputs.users, user="user_id", columns=columns, texts=("user_id",)
-        )
-    if inputs.events is not None and inputs.columns is not None:
-        events = inputs.columns.events
-        found += list_pieces(
-            "events",
-            inputs.events,
-            user=events.user,
-            columns=tuple(events.required()),
-            texts=tuple(dict.fromkeys(events.named().values())),
-            mapped=events,
-        )
-    if inputs.profiles is not None and inputs.columns is not None:
-        profiles = inputs.columns.profiles
-        if profiles is None:
+    """Return all pieces of a run's inputs; errors as in `list_pieces`."""
+    pieces: list[Piece] = []
+    for kind, path in inputs.paths().items():
+        mapped = getattr(inputs.columns, kind, None)
+        if kind == "profiles" and mapped is None:
             raise InvalidInputError("--profiles: the column map has no table [profiles]")
-        found += list_pieces(
-            "profiles",
-            inputs.profiles,
-            user=profiles.user,
-            columns=profiles.required(),
-            texts=(),
-            mapped=profiles,
-        )
-    return found
+        pieces += list_pieces(Source(path, mapped))
+    return pieces
 
 
-def list_pieces(
-    kind: str,
-    path: Path,
-    *,
-    user: str,
-    columns: Sequence[str],
-    texts: Sequence[str],
-    mapped: EventColumns | ProfileColumns | None = None,
-) -> list[Piece]:
+def list_pieces(source: Source) -> list[Piece]:
     """Cut Parquet files into pieces of about 64 MB, or of one row group where that is larger.
 
-    Args:
-        kind: See `Piece`, as for all other arguments.
-        path: A file, or a directory of files at any depth.
-        user: The column of user ids.
-        columns: Columns that every file must have; empty for all there are.
-        texts: Columns that hold text.
-        mapped: Column names. All columns of events are read, since rows are compared whole.
-
     Raises:
-        InvalidInputError: A file is missing, is not Parquet, or lacks a column.
+        InvalidInputError: A file is missing, is not Parquet, or lacks or repeats a column.
     """
     pieces: list[Piece] = []
-    for file in list_files(path):
+    for file in list_files(source.path):
         metadata = _metadata(file)
         names = metadata.schema.to_arrow_schema().names
-        if missing := sorted({user, *columns}.difference(names)):
+        if missing := sorted({source.user, *source.required}.difference(names)):
             raise InvalidInputError(
                 f"{file}: no column {', '.join(missing)}; found: {', '.join(names)}"
             )
         if repeated := [name for name, count in Counter(names).items() if count > 1]:
             raise InvalidInputError(f"{file}: the column {repeated[0]} comes more than once")
         for groups in _grouped([metadata.row_group(i) for i in range(metadata.num_row_groups)]):
-            piece = Piece(
-                kind=kind,
-                number=len(pieces),
-                path=file,
-                row_groups=groups,
-                columns=() if _is_read_whole(mapped) else tuple(dict.fromkeys(columns)),
-                texts=tuple(texts),
-                user=user,
-                mapped=mapped,
-            )
+            piece = Piece(source=source, number=len(pieces), path=file, row_groups=groups)
             pieces.append(piece)
     return pieces
 
@@ -183,13 +154,6 @@ def list_files(path: Path) -> list[Path]:
 def count_rows(path: Path) -> int:
     """Return the number of rows of an input's Parquet files."""
     return sum(int(_metadata(file).num_rows) for file in list_files(path))
-
-
-def _is_read_whole(mapped: EventColumns | ProfileColumns | None) -> bool:
-    """Return whether all columns are needed, not only those that the map names."""
-    if isinstance(mapped, ProfileColumns):
-        return not mapped.keys
-    return mapped is not None
 
 
 def _metadata(file: Path) -> pq.FileMetaData:

@@ -38,21 +38,23 @@ def prepare_rows(piece: Piece, table: pa.Table) -> pa.Table:
     Raises:
         InvalidInputError: A column has a type that cannot be read.
     """
-    digests = row_digests(table) if isinstance(piece.mapped, EventColumns) else None
-    is_profiles = isinstance(piece.mapped, ProfileColumns)
-    texts = table.column_names if is_profiles else piece.texts
+    mapped, user, file = piece.source.mapped, piece.source.user, str(piece.path)
+    digests = row_digests(table) if isinstance(mapped, EventColumns) else None
+    texts = table.column_names if isinstance(mapped, ProfileColumns) else [user]
+    if isinstance(mapped, EventColumns):
+        texts = list(dict.fromkeys(mapped.named().values()))
     wrong = pa.nulls(table.num_rows, pa.string())
     try:
         table = decode_text(piece.path, table, texts)
     except InvalidInputError:
-        table, wrong = _without_bad_text(piece.kind, table, texts)
-    users = id_column(table[piece.user], str(piece.path), piece.user)
-    if isinstance(piece.mapped, EventColumns):
-        table = prepare_events(table, piece.mapped, str(piece.path))
-    elif piece.mapped is not None:
-        table = prepare_profiles(table, piece.mapped, str(piece.path))
+        table, wrong = _without_bad_text(piece.source.kind, table, texts)
+    users = id_column(table[user], file, user)
+    if isinstance(mapped, EventColumns):
+        table = prepare_events(table, mapped, file)
+    elif mapped is not None:
+        table = prepare_profiles(table, mapped, file)
     else:  # files may differ in the type of ids
-        table = table.set_column(table.column_names.index(piece.user), piece.user, users)
+        table = table.set_column(table.column_names.index(user), user, users)
     if digests is not None:
         for name, lane in zip(ROW, digests.T, strict=True):
             table = table.append_column(name, pa.array(np.ascontiguousarray(lane)))

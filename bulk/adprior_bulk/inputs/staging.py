@@ -20,7 +20,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from adprior_build.data.column_map import EventColumns
 from adprior_build.data.text_columns import plain_table
 from adprior_bulk.inputs.input_counts import PieceCounter
 from adprior_bulk.inputs.pieces import PIECE_BYTES, Piece
@@ -54,7 +53,7 @@ def stage_piece(piece: Piece, directory: Path, shards: int) -> None:
     if is_staged(piece, directory):
         return
     options = pa.ipc.IpcWriteOptions(compression="lz4")
-    counter = PieceCounter(USER, WRONG, "time" if isinstance(piece.mapped, EventColumns) else None)
+    counter = PieceCounter(USER, WRONG, "time" if piece.source.kind == "events" else None)
     writer = None
     with open_durable(directory / piece.file_name) as file:
         for table in _segments(piece):
@@ -135,7 +134,7 @@ def _segments(piece: Piece) -> Iterator[pa.Table]:
             for batch in file.iter_batches(
                 _batch_rows(piece, file.metadata),
                 list(piece.row_groups),
-                list(piece.columns) or None,
+                piece.source.wanted,
                 use_threads=False,
             ):
                 table = plain_table(pa.Table.from_batches([batch]))

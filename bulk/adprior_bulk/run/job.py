@@ -123,7 +123,7 @@ class Job:
     def _request(self) -> str:
         """Return the fingerprint of everything that the result depends on."""
         rules, inputs = self.rules, self.inputs
-        files = {kind: _listing(path) for kind, path in inputs.sources().items()}
+        files = {kind: _listing(path) for kind, path in inputs.paths().items()}
         names = sorted((inputs.names or {}).items())
         options = [rules.as_of, rules.max_age, rules.lateness, rules.bundle_id, rules.top_k]
         return _fingerprint(
@@ -181,8 +181,10 @@ class Job:
             print(line, file=sys.stderr)
 
     def _say_inputs(self, plan: ShardPlan, pieces: Sequence[Piece]) -> None:
-        for kind in self.inputs.sources():
-            places = [plan.staged / piece.counts_name for piece in pieces if piece.kind == kind]
+        for kind in self.inputs.paths():
+            places = [
+                plan.staged / piece.counts_name for piece in pieces if piece.source.kind == kind
+            ]
             self._say(describe(kind, [InputCounts.load(path) for path in places]))
         self._say(f"as of {plan.rules.as_of:%Y-%m-%d %H:%M:%S} UTC, {plan.rules.shards} shards")
 
@@ -242,7 +244,7 @@ def choose_shards(output: Path, inputs: Inputs, requested: int | None) -> int:
         return requested
     if (previous := Manifest.load(output)) is not None:
         return previous.shards
-    kinds = inputs.sources()
+    kinds = inputs.paths()
     users = (
         count_rows(kinds["users"])
         if "users" in kinds

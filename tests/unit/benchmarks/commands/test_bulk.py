@@ -12,7 +12,7 @@ from adprior_bench.bulk.population import read_recent_users, write_active_day, w
 from adprior_bench.bulk.sizing import ASSUMPTIONS, MACHINES, Machine, size_cluster
 from adprior_bench.commands.bulk import choose_day, report_text
 from adprior_build.data.column_map import ColumnMap, EventColumns
-from adprior_bulk.inputs.pieces import Inputs, list_pieces
+from adprior_bulk.inputs.pieces import Inputs, Source, list_pieces
 from adprior_bulk.inputs.staging import stage_piece
 from adprior_bulk.output.manifest import Manifest
 from adprior_bulk.run.due_users import Rules
@@ -65,7 +65,7 @@ def test_only_active_users_of_a_made_up_population_are_due(events: Path, tmp_pat
         previous={shard: previous.files_of(shard) for shard in range(3)},
     )
     plan.staged.mkdir(parents=True)
-    for piece in list_pieces("users", inputs, user="user_id", columns=(), texts=("user_id",)):
+    for piece in list_pieces(Source(inputs)):
         stage_piece(piece, plan.staged, 3)
     records = [read_answer(ShardWorker(plan, None)(str(shard))) for shard in range(3)]
     counts = [record.counts for record in records if record is not None]

@@ -10,7 +10,7 @@ import pytest
 
 from adprior_build.data.column_map import EventColumns
 from adprior_bulk.inputs.input_counts import InputCounts, describe
-from adprior_bulk.inputs.pieces import list_pieces
+from adprior_bulk.inputs.pieces import Source, list_pieces
 from adprior_bulk.inputs.staging import stage_piece
 
 _NS = 86_400 * 10**9
@@ -22,9 +22,7 @@ def _counts(path: Path, table: pa.Table) -> InputCounts:
     table = table.append_column("brand", pa.nulls(table.num_rows, pa.string()))
     pq.write_table(table, path / "log.parquet")
     columns = EventColumns(user="who", time="when", advertiser="brand")
-    pieces = list_pieces(
-        "events", path / "log.parquet", user="who", columns=(), texts=("who",), mapped=columns
-    )
+    pieces = list_pieces(Source(path / "log.parquet", columns))
     for piece in pieces:
         stage_piece(piece, path, 2)
     return InputCounts.load(path / pieces[0].counts_name)
