@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from adprior_bulk.publish.forecast_batches import ForecastReader
 from adprior_bulk.publish.namespace import Namespace
-from adprior_bulk.publish.publishing import publish
+from adprior_bulk.publish.publication import publish
 from adprior_client import ParquetForecasts, RedisForecasts
 from adprior_client.stored.parquet_files import list_forecast_files
 from adprior_client.stored.redis_keys import Keys

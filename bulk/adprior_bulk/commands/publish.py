@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from adprior_bulk.publish.forecast_batches import ForecastReader
 from adprior_bulk.publish.namespace import Namespace
-from adprior_bulk.publish.publishing import Published, publish
+from adprior_bulk.publish.publication import Publication, publish
 from adprior_bulk.publish.report import (
     published_json,
     published_text,
@@ -143,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _publish(args: argparse.Namespace, namespace: Namespace) -> Published:
+def _publish(args: argparse.Namespace, namespace: Namespace) -> Publication:
     reader = ForecastReader(list_forecast_files(args.forecasts))
     with tqdm(total=reader.rows, unit="user", desc="adprior publish", disable=None) as bar:
         return publish(

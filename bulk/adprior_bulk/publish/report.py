@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from adprior_bulk.publish.publishing import Published
+from adprior_bulk.publish.publication import Publication
 from adprior_bulk.publish.versions import Version
 from adprior_runtime.terminal.tables import Column, format_table
 
@@ -53,7 +53,7 @@ def versions_text(versions: Sequence[Version], active: str | None) -> str:
     return format_table(_COLUMNS, cells)
 
 
-def published_json(done: Published) -> dict[str, Any]:
+def published_json(done: Publication) -> dict[str, Any]:
     """Return the JSON object of a publication."""
     return version_json(done.version, active=done.is_active) | {
         "previous": done.previous,
@@ -69,7 +69,7 @@ def published_json(done: Published) -> dict[str, Any]:
     }
 
 
-def published_text(done: Published) -> str:
+def published_text(done: Publication) -> str:
     """Return the summary of a publication as a table."""
     version = done.version
     result = "already there" if done.was_there else "written and counted"

@@ -22,7 +22,7 @@ class Version:
     """The publisher's entry for a version.
 
     Attributes:
-        name: Start of the publication (UTC) and of the fingerprint:
+        name: When it was begun (UTC), and the first digits of the fingerprint:
             ``20260101T031500.250Z-3fa9c2``.
         fingerprint: Identifies its files.
         buckets: Number of hashes that hold its users.
@@ -97,11 +97,8 @@ class Versions:
 
     def active(self) -> str | None:
         """Return the name of the version that readers use, None if there is none."""
-        raw = self._redis.get(self._keys.pointer)
-        try:
-            return None if raw is None else Pointer.parse(raw).living(self.now()).version
-        except ValueError:
-            return None
+        pointer = self._pointer()
+        return None if pointer is None else pointer.living(self.now()).version
 
     def now(self) -> float:
         """Return the seconds since 1970 by Redis' clock, which decides when keys expire."""
@@ -216,20 +213,21 @@ class Versions:
         self, version: Version, known: Iterable[Version] | None = None
     ) -> list[Command]:
         key = self._keys.pointer
-        in_use = self._versions_in_use()
         known = self.all() if known is None else known
+        # The version in use and its fallbacks: versions that were rolled back are not among them.
+        before = self._pointer()
+        in_use = () if before is None else {item.version for item in (before, *before.older)}
         pointer = version.pointer(item for item in known if item.name in in_use)
         until = max(item.expires_at or 0 for item in (pointer, *pointer.older))
         return [("SET", key, pointer.to_json()), ("EXPIREAT", key, until)]
 
-    def _versions_in_use(self) -> set[str]:
-        """Return the version in use and its fallbacks: not those that were rolled back."""
+    def _pointer(self) -> Pointer | None:
+        """Return the stored pointer, None if there is none or it is malformed."""
         raw = self._redis.get(self._keys.pointer)
         try:
-            pointer = None if raw is None else Pointer.parse(raw)
+            return None if raw is None else Pointer.parse(raw)
         except ValueError:
-            pointer = None
-        return set() if pointer is None else {item.version for item in (pointer, *pointer.older)}
+            return None
 
     def _bucket_keys(self, version: Version) -> Iterator[list[str]]:
         for first in range(0, version.buckets, _BUCKETS_AT_ONCE):

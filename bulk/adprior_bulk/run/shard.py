@@ -162,7 +162,7 @@ class _ShardWork:
             expires_at = user.as_of + self._plan.rules.max_age
             counted_from = user.as_of - self._plan.rules.lateness
         except OverflowError:
-            raise InvalidRequestError("as_of: too close to the end of the calendar") from None
+            raise InvalidRequestError("as_of: too close to an end of the calendar") from None
         digest = events_digest(user.events_between(counted_from, user.as_of))
         self._activity[user_id] = (user.last_activity, expires_at, counted_from, digest)
         return Task(user_id=user_id, raw=raw, context=context)

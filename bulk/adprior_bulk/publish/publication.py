@@ -23,7 +23,7 @@ from adprior_runtime.errors import InvalidInputError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
+class Publication:
     """The result of a publication.
 
     Attributes:
@@ -66,7 +66,7 @@ def publish(
     activate: bool,
     batch_rows: int,
     advance: Callable[[int], Any],
-) -> Published:
+) -> Publication:
     """Write a version, count it, and let readers use it.
 
     If it fails at any point, readers keep their version. If a complete version of the same files
@@ -95,7 +95,7 @@ def publish(
             same = versions.set_expiry(same, expires_at)
             if activate:
                 versions.activate(same.name)
-            return Published(
+            return Publication(
                 version=same,
                 previous=previous,
                 was_there=True,
@@ -125,7 +125,7 @@ def publish(
             )
             seconds = time.monotonic() - began
             _complete(namespace, version, token, activate=activate)
-        return Published(
+        return Publication(
             version=version,
             previous=previous,
             was_there=False,
