@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from adprior_bench.quality.histories import EncodedCase, EncodedUser, encoded_cases
+from adprior_bench.quality.intervals import Draws, UserBootstrap
 
 DAY = 100
 
@@ -25,3 +27,16 @@ def case(
         covered=covered,
     )
     return next(encoded_cases([user], DAY))
+
+
+def weighted_draws(
+    bootstrap: UserBootstrap, measure: Callable[[npt.NDArray[np.float64]], float]
+) -> Draws:
+    """Return the draws of a statistic of the cases' weights, computed one resample at a time."""
+    return np.array(
+        [
+            measure(counts[bootstrap.places])
+            for block in bootstrap.blocks(len(bootstrap.places))
+            for counts in block
+        ]
+    )

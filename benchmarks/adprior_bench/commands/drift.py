@@ -1,10 +1,10 @@
-"""``adprior bench drift``: how far a bundle's drift index moves by chance, and without histories.
+"""``adprior bench drift``: the drift index by chance, and with missing histories.
 
-The alert on drift compares the advertisers forecast in the last hour with those of the week
-(``deploy/prometheus/alerts.yml``; `adprior_runtime.forecast.drift` has the formula). Here
-forecasts for days of test users stand for the week, and so many drawn from them at random, with
-replacement, for the hour. What chance does is the least that an alert may take for a change; the
-rows below have forecasts without a history in them: a broken feed of events looks like that.
+The drift alert compares the forecast advertisers of the last hour with those of the week
+(``deploy/prometheus/alerts.yml``; the formula is in `adprior_runtime.forecast.drift`). Here,
+forecasts for days of test users stand in for the week, and random draws of them, with replacement,
+for the hour. The variation by chance is the lowest sensible threshold of the alert. The other rows
+contain forecasts without history, as after a failure of the event feed.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ EXAMPLE = """example:
     --columns columns.toml"""
 
 SHARES_WITHOUT_HISTORY: Final = (0.0, 0.1, 0.25, 0.5, 1.0)
-LEAST_SHARE: Final = 0.001
-"""What a smaller share of a tenth counts as, here and in the alert's rule."""
+MIN_BIN_SHARE: Final = 0.001
+"""Smaller shares of a bin are raised to this, as in the alert's rule."""
 
 _SEED: Final = 20_220_701
 _COLUMNS: Final[list[Column]] = [
@@ -42,6 +42,7 @@ _COLUMNS: Final[list[Column]] = [
     ("1st percentile", "right"),
     ("99th percentile", "right"),
 ]
+_Shares = npt.NDArray[np.float64]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,15 +52,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profiles", type=Path, help="user profiles")
     parser.add_argument("--columns", type=Path, required=True, help="column map (TOML)")
     add_other_log(parser)
-    for option, default, told in (
-        ("--requests", 300, "days of test users forecast, drawn at random"),
-        ("--forecasts", 1000, "forecasts compared with all of them"),
-        ("--draws", 1000, "times that so many are drawn"),
+    for option, default, text in (
+        ("--requests", 300, "days of test users to forecast, drawn at random"),
+        ("--forecasts", 1000, "forecasts in each draw"),
+        ("--draws", 1000, "number of draws"),
     ):
         parser.add_argument(
-            option, type=positive_integer, default=default, metavar="N", help=f"{told} ({default})"
+            option, type=positive_integer, default=default, metavar="N", help=f"{text} ({default})"
         )
-    parser.add_argument("--json", action="store_true", help="for machines")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,14 +70,16 @@ def run(args: argparse.Namespace) -> int:
     origin = require_training_log(forecaster.bundle.manifest, *files, other_log=args.other_log)
     cases = read_test_cases(forecaster.bundle, *files)
     random = np.random.default_rng(_SEED)
-    chosen = random.permutation(len(cases))[: args.requests]
-    contexts = [cases[index] for index in chosen]
-    without = [dataclasses.replace(context, history=()) for context in contexts]
-    usual = _split(forecaster, contexts, "forecasts, with history")
-    bare = _split(forecaster, without, "forecasts, without")
+    contexts = [cases[index] for index in random.permutation(len(cases))[: args.requests]]
+    bare = [dataclasses.replace(context, history=()) for context in contexts]
+    with_history = _bin_shares(forecaster, contexts, "forecasts with history")
+    without = _bin_shares(forecaster, bare, "forecasts without history")
     rows = []
     for share in SHARES_WITHOUT_HISTORY:
-        indices = _indices(random, usual, bare, share, args.forecasts, args.draws)
+        indices = [
+            _draw_index(random, with_history, without, share, args.forecasts)
+            for _ in range(args.draws)
+        ]
         low, median, high = np.quantile(indices, (0.01, 0.5, 0.99)).tolist()
         rows.append({"share_without_history": share, "median": median, "p1": low, "p99": high})
     about = {
@@ -90,36 +93,30 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _split(
-    forecaster: Forecaster, contexts: list[UserContext], told: str
-) -> npt.NDArray[np.float64]:
-    """Return each forecast's split over the bins of popularity, [contexts, bins]."""
+def _bin_shares(forecaster: Forecaster, contexts: list[UserContext], title: str) -> _Shares:
+    """Return each forecast's probability by bin of popularity: [contexts, bins]."""
     bins = PopularityBins(forecaster.advertisers.log_popularity)
-    splits = []
-    for context in track(contexts, desc=told, unit="forecast"):
+    shares = []
+    for context in track(contexts, desc=title, unit="forecast"):
         forecast = forecaster.forecast(context)
         rows = forecaster.advertisers.rows_of(forecast.advertiser_ids)
-        splits.append(bins.split(rows, forecast.log_probs))
-    return np.stack(splits)
+        shares.append(bins.split(rows, forecast.log_probs))
+    return np.stack(shares)
 
 
-def _indices(
+def _draw_index(
     random: np.random.Generator,
-    usual: npt.NDArray[np.float64],
-    bare: npt.NDArray[np.float64],
+    with_history: _Shares,
+    without: _Shares,
     share: float,
     forecasts: int,
-    draws: int,
-) -> npt.NDArray[np.float64]:
-    """Return the index of each draw against the mean of ``usual``, [draws]."""
-    reference = np.maximum(usual.mean(axis=0), LEAST_SHARE)
-    indices = np.empty(draws)
-    for draw in range(draws):
-        drawn = random.integers(len(usual), size=forecasts)
-        is_bare = random.random(forecasts) < share
-        shown = np.where(is_bare[:, None], bare[drawn], usual[drawn]).mean(axis=0)
-        indices[draw] = stability_index(np.maximum(shown, LEAST_SHARE), reference)
-    return indices
+) -> float:
+    """Return the index of a draw against the mean of ``with_history``."""
+    reference = np.maximum(with_history.mean(axis=0), MIN_BIN_SHARE)
+    drawn = random.integers(len(with_history), size=forecasts)
+    is_bare = random.random(forecasts) < share
+    mean = np.where(is_bare[:, None], without[drawn], with_history[drawn]).mean(axis=0)
+    return stability_index(np.maximum(mean, MIN_BIN_SHARE), reference)
 
 
 def _table(about: dict[str, Any], rows: list[dict[str, float]]) -> str:
@@ -128,9 +125,9 @@ def _table(about: dict[str, Any], rows: list[dict[str, float]]) -> str:
         + [f"{row[name]:.4f}" for name in ("median", "p1", "p99")]
         for row in rows
     ]
-    told = (
-        "bundle {bundle_id}: {forecasts:,} forecasts against those of {requests:,} days of test "
-        "users, drawn {draws:,} times"
+    title = (
+        "bundle {bundle_id}: {draws:,} draws of {forecasts:,} forecasts against those of "
+        "{requests:,} days of test users"
     )
-    lines = [told.format(**about), *about["notes"], "", format_table(_COLUMNS, cells)]
+    lines = [title.format(**about), *about["notes"], "", format_table(_COLUMNS, cells)]
     return "\n".join(lines)

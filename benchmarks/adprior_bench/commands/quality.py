@@ -1,4 +1,4 @@
-"""``adprior bench quality``: the forecast's worth on users and days the model never saw."""
+"""``adprior bench quality``: forecasts judged on users and days that the model never saw."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from adprior_bench.data.kept_results import add_work, partial_directory
 from adprior_bench.data.log_origin import add_other_log
 from adprior_bench.quality.ranking.logged_ranking import measure_log, ranking_table
-from adprior_bench.quality.settings import Settings
 from adprior_runtime.engines.processors import threads_of_each
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.terminal.options import positive_integer, whole_number
@@ -27,17 +26,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profiles", type=Path, help="user profiles")
     parser.add_argument("--columns", type=Path, help="column map (TOML)")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="write the report there: HTML, Markdown, PNG"
+        "--output", type=Path, metavar="DIR", help="directory for the report: HTML, Markdown, PNG"
     )
     parser.add_argument(
         "--logs",
         type=Path,
-        help="instead: the clients' ranking log, labels joined; base and adjusted logits compared",
+        help="compare base and adjusted logits on the clients' ranking log with labels, instead of "
+        "evaluating a bundle",
     )
     parser.add_argument(
         "--validation-only",
         action="store_true",
-        help="while developing: judge on half of the validation users, leave test users alone",
+        help="for development: evaluate on half of the validation users and do not use test users",
     )
     parser.add_argument(
         "--quick", action="store_true", help="one setting of each baseline, 100 resamples"
@@ -46,22 +46,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-cases",
         type=positive_integer,
         metavar="N",
-        help="judge so many days at most, and choose settings on as many; always the same ones "
-        "(all)",
+        help="limit of test days, and of validation days that choose settings; always the same "
+        "sample (all)",
     )
     add_other_log(parser)
     add_work(parser)
     parser.add_argument(
-        "--resamples", type=positive_integer, default=1000, metavar="N", help="bootstrap (1000)"
+        "--resamples",
+        type=positive_integer,
+        default=1000,
+        metavar="N",
+        help="bootstrap resamples (1000)",
     )
     parser.add_argument(
         "--threads", type=whole_number, default=0, metavar="N", help="CPU threads, 0 for all (0)"
     )
-    parser.add_argument("--json", action="store_true", help="for machines")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report and write it, or compare a log's logits."""
+    """Print the report and write it, or compare a log's logits; return the exit code."""
     if args.logs is not None:
         found = measure_log(args.logs)
         print(to_json(found, indent=2) if args.json else ranking_table(found))
@@ -70,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, option) is None:
             raise InvalidInputError(f"--{option} is missing (or give --logs)")
     from adprior_bench.quality.evaluation import evaluate  # noqa: PLC0415  torch, LightGBM
+    from adprior_bench.quality.protocol import Settings  # noqa: PLC0415
     from adprior_bench.report.plain import plain  # noqa: PLC0415  heavy: plots
     from adprior_bench.report.terminal import report_text  # noqa: PLC0415
     from adprior_bench.report.write import write_report  # noqa: PLC0415

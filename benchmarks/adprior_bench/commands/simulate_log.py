@@ -1,13 +1,13 @@
-"""``adprior bench simulate-log``: a simulated ranking log, for data sets without impressions.
+"""``adprior bench simulate-log``: a simulated ranking log, for data without impressions.
 
-Each request is a day of a validation user after the training cut: neither the model nor the base
-ranker has learnt from the user. `adprior_bench.quality.ranking.impressions` draws candidates, and
-LightGBM, fitted on the training users' days after the cut, stands for the base ranker; its logits
-are recalibrated on the log, as a ranker in production is on its own impressions, so that a head
-fitted on them is the one that `adprior bench quality` measures and gains nothing by mere
-recalibration. A request is written twice, ``forecast`` = ``live`` with every candidate's own score
-and ``at_hand`` with what a stored forecast says by itself, bounds for all that it does not show:
-the head will meet both. Say "simulated" wherever a figure comes from such a log.
+Each request is a day of a validation user after the training cut, from whom neither the model nor
+the base ranker has learnt. `adprior_bench.quality.ranking.impressions` draws its candidates, and
+LightGBM, fitted on the training users' days after the cut, stands in for the base ranker. Its
+logits are recalibrated on the log, as a production ranker is on its own impressions: a head that is
+fitted on them gains nothing by recalibration. Each request is written twice, because the head meets
+both kinds of forecast: ``forecast`` is ``live`` with the exact score of each candidate, or
+``at_hand`` with the scores of a stored forecast, which has only bounds for other candidates. Say
+"simulated" wherever a figure comes from such a log.
 """
 
 from __future__ import annotations
@@ -31,10 +31,9 @@ from adprior_bench.data.kept_results import (
 )
 from adprior_bench.data.log_origin import LogOrigin, add_other_log, require_training_log
 from adprior_bench.data.progress import say
-from adprior_bench.quality.model_forecasts import forecast_identity
-from adprior_bench.quality.ranking.experiment import rank_rows
-from adprior_bench.quality.ranking.head_choice import RankedRows
-from adprior_bench.quality.ranking.impressions import CANDIDATES, SEED, Impressions
+from adprior_bench.quality.forecasts import forecast_identity
+from adprior_bench.quality.ranking.base_ranker import RankedRows, rank_rows
+from adprior_bench.quality.ranking.impressions import CANDIDATES, SEED
 from adprior_bench.quality.study import Splits, Study
 from adprior_build.catalogue.catalogue import read_catalogue
 from adprior_build.data.column_map import ColumnMap
@@ -69,14 +68,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-cases",
         type=positive_integer,
         metavar="N",
-        help="so many of them at most, drawn; the same seed draws the same (all)",
+        help="limit of requests, drawn at random; the same seed draws the same ones (all)",
     )
     parser.add_argument(
         "--candidates",
         type=positive_integer,
         default=CANDIDATES,
         metavar="N",
-        help=f"candidates in each ({CANDIDATES})",
+        help=f"candidates in each request ({CANDIDATES})",
     )
     parser.add_argument(
         "--seed", type=whole_number, default=SEED, metavar="N", help=f"of all draws ({SEED})"
@@ -89,6 +88,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the log; return the exit code."""
     forecaster = Forecaster(args.bundle)
+    study, origin = _read(args, forecaster)
+    _, (ranked,) = rank_rows(study, [study.validation], seed=args.seed, candidates=args.candidates)
+    if len(ranked.impressions.rows) == 0:
+        raise InvalidInputError(
+            f"{args.events}: no validation user acts on an advertiser of the catalogue on or "
+            f"after {study.splits.cut}"
+        )
+    logits = _recalibrated(ranked)
+    requests = _draw_requests(ranked, args.requests, args.seed)
+    identity = forecast_identity(forecaster.bundle.bundle_id, threads=0)
+    work = partial_directory(args.work, args.output)
+    with keep_results(work, identity, command=_COMMAND) as kept:
+        parts = [
+            _request(forecaster, study, ranked, logits, case, rows, kept)
+            for case, rows in track(requests, unit="request", desc=_COMMAND)
+        ]
+        # Stored beside the columns of the file.
+        about = {"simulated": True, "requests": len(requests), **origin.to_json()}
+        table = pa.concat_tables(parts).replace_schema_metadata({ORIGIN_KEY: to_json(about)})
+        with replace_file(args.output) as fresh:
+            pa.parquet.write_table(table, fresh)
+    print(f"adprior simulate-log: {len(parts)} requests in {args.output} (simulated)")
+    return 0
+
+
+def _read(args: argparse.Namespace, forecaster: Forecaster) -> tuple[Study, LogOrigin]:
+    """Read the log, and print its summary."""
     manifest = forecaster.bundle.manifest
     origin = require_training_log(
         manifest, args.events, args.profiles, args.columns, other_log=args.other_log
@@ -103,35 +129,10 @@ def run(args: argparse.Namespace) -> int:
         forecaster.renderer.name_ids,
     )
     users = len({case.user.user_id for case in study.validation})
-    drawn = f"requests are of {len(study.validation):,} days of {users:,} validation users"
-    told = (study.log.sentence(), f"{drawn} from {study.splits.cut} on")
-    say(_COMMAND, *told, *origin.sentences(len(study.learnt)))
-    _, (ranked,) = rank_rows(study, [study.validation], seed=args.seed, candidates=args.candidates)
-    if len(ranked.impressions.rows) == 0:
-        raise InvalidInputError(
-            f"{args.events}: no validation user acts on an advertiser of the catalogue on or "
-            f"after {study.splits.cut}"
-        )
-    logits = _recalibrated(ranked)
-    work = partial_directory(args.work, args.output)
-    identity = forecast_identity(manifest.bundle_id, threads=0)
-    chosen = _chosen(ranked.impressions, args.requests, args.seed)
-    with keep_results(work, identity, command=_COMMAND) as kept:
-        parts = [
-            _request(forecaster, study, ranked.impressions, logits, case, kept)
-            for case in track(chosen, unit="request", desc=_COMMAND)
-        ]
-        table = pa.concat_tables(parts).replace_schema_metadata(_metadata(origin, len(chosen)))
-        with replace_file(args.output) as fresh:
-            pa.parquet.write_table(table, fresh)
-    print(f"adprior simulate-log: {len(parts)} requests in {args.output} (simulated)")
-    return 0
-
-
-def _metadata(origin: LogOrigin, requests: int) -> dict[str, str]:
-    """Return what the file says of itself, beside its columns."""
-    found = {"simulated": True, "requests": requests, **origin.to_json()}
-    return {ORIGIN_KEY: to_json(found)}
+    drawn = f"requests are {len(study.validation):,} days of {users:,} validation users"
+    sentences = (study.log.sentence(), f"{drawn} from {study.splits.cut} on")
+    say(_COMMAND, *sentences, *origin.sentences(len(study.learnt)))
+    return study, origin
 
 
 def _recalibrated(ranked: RankedRows) -> npt.NDArray[np.float64]:
@@ -142,58 +143,57 @@ def _recalibrated(ranked: RankedRows) -> npt.NDArray[np.float64]:
     return slope * ranked.logits + shift
 
 
-def _chosen(impressions: Impressions, wanted: int | None, seed: int) -> list[int]:
-    cases = np.unique(impressions.cases)
-    if wanted is not None:
-        cases = np.sort(np.random.default_rng(seed).permutation(cases)[:wanted])
-    return [int(case) for case in cases]
+def _draw_requests(ranked: RankedRows, limit: int | None, seed: int) -> list[tuple[int, slice]]:
+    """Return the case and the rows of each chosen request."""
+    requests = list(ranked.impressions.requests())
+    if limit is None:
+        return requests
+    order = np.random.default_rng(seed).permutation(len(requests))[:limit]
+    return [requests[place] for place in np.sort(order)]
 
 
 def _request(
     forecaster: Forecaster,
     study: Study,
-    impressions: Impressions,
+    ranked: RankedRows,
     logits: npt.NDArray[np.float64],
     case: int,
+    rows: slice,
     kept: KeptResults,
 ) -> pa.Table:
-    """Return one request's rows twice: ranked live, and ranked with the forecast at hand."""
-    here = impressions.cases == case
-    ids = forecaster.advertisers.ids[impressions.rows[here]]
-    found = _ask(forecaster, study.context(study.validation[case]), ids, kept)
+    """Return one request's rows twice: with a live and with a stored forecast."""
+    ids = forecaster.advertisers.ids[ranked.impressions.rows[rows]]
+    found = _forecast(forecaster, study.context(study.validation[case]), ids, kept)
+
+    def repeated(value: Any) -> list[Any]:
+        return [value] * len(ids)
+
     shared = {
-        "request": _all(case, len(ids)),
+        "request": repeated(case),
         "advertiser_id": ids,
-        "base_logit": logits[here].astype(np.float32),
-        "label": impressions.labels[here].astype(np.int64),
-        "forecast_advertiser_ids": _all(found["advertiser_ids"].tolist(), len(ids)),
-        "forecast_log_probs": _all(found["log_probs"].tolist(), len(ids)),
-        "missing_mass": _all(found["missing_mass"].item(), len(ids)),
-        "exact": _all(found["exact"].item(), len(ids)),
-        "bundle_id": _all(forecaster.bundle.bundle_id, len(ids)),
+        "base_logit": logits[rows].astype(np.float32),
+        "label": ranked.impressions.labels[rows].astype(np.int64),
+        "forecast_advertiser_ids": repeated(found["advertiser_ids"].tolist()),
+        "forecast_log_probs": repeated(found["log_probs"].tolist()),
+        "missing_mass": repeated(found["missing_mass"].item()),
+        "exact": repeated(found["exact"].item()),
+        "bundle_id": repeated(forecaster.bundle.bundle_id),
     }
-    return pa.concat_tables(
-        pa.table(
-            {
-                **shared,
-                "forecast": _all(kind, len(ids)),
-                "log_prob": found[f"{kind}_log_probs"],
-                "status": [
-                    CandidateStatus(status).name.lower() for status in found[f"{kind}_statuses"]
-                ],
-            }
-        )
-        for kind in _KINDS
-    )
+    tables = []
+    for kind in _KINDS:
+        statuses = [CandidateStatus(each).name.lower() for each in found[f"{kind}_statuses"]]
+        own = {"log_prob": found[f"{kind}_log_probs"], "status": statuses}
+        tables.append(pa.table({**shared, "forecast": repeated(kind), **own}))
+    return pa.concat_tables(tables)
 
 
-def _ask(
+def _forecast(
     forecaster: Forecaster,
     context: UserContext,
     candidate_ids: npt.NDArray[np.int64],
     kept: KeptResults,
 ) -> Arrays:
-    """Return forecast and priors of one request, as kept for the same prompt and candidates."""
+    """Return the forecast and both kinds of priors, kept by prompt and candidates."""
     prompt = np.asarray(forecaster.prompt_ids(context), dtype=np.int64)
     key = key_of("ranked", prompt.tobytes(), candidate_ids.tobytes())
     if (found := kept.get(key)) is not None:
@@ -210,7 +210,3 @@ def _ask(
     }
     kept.put(key, found)
     return found
-
-
-def _all(value: Any, count: int) -> list[Any]:
-    return [value] * count

@@ -148,10 +148,8 @@ def keep_results(
 ) -> Iterator[KeptResults]:
     """Yield the results in a directory, which is deleted when the block succeeds.
 
-    Args:
-        directory: Created if it does not exist; None keeps nothing.
-        identity: What all results depend on, beside their keys.
-        command: The prefix of messages.
+    The identity is everything that all results depend on, beside their keys. Messages begin with
+    the command. Without a directory, nothing is kept.
 
     Raises:
         InvalidInputError: The directory holds something else, or another process uses it.

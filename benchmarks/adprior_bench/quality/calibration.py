@@ -1,9 +1,9 @@
-"""Whether forecast probabilities are true: the reliability diagram and its summary figures."""
+"""Calibration of probabilities: reliability diagrams and the expected calibration error."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Final
 
 import numpy as np
@@ -12,14 +12,17 @@ import numpy.typing as npt
 from adprior_bench.quality.cohorts import Cohort, Targets
 from adprior_bench.quality.histories import Float64Array
 from adprior_bench.quality.intervals import Draws, Estimate, UserBootstrap, estimate
-from adprior_bench.quality.metrics import Scored
+from adprior_bench.quality.metrics import DEPTH, Scored
+from adprior_bench.report.schema import ReliabilityPlot, Table
+from adprior_bench.report.tables import decimal, make_table
 
 BINS: Final = 15
+_PAIRS: Final = f"the {DEPTH} most probable advertisers of each case"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReliabilityBin:
-    """Pairs of alike predictions: the mean prediction, what was observed, how many there are."""
+    """Pairs with similar predictions: mean prediction, mean observation, number of pairs."""
 
     predicted: float
     observed: Estimate
@@ -28,12 +31,12 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Calibration:
-    """How predictions compare with what happened, over the pairs of all cases' top lists.
+    """Predictions against observations, over the (case, advertiser) pairs of all top lists.
 
     Attributes:
         bins: By prediction, lowest first.
-        ece: Draws of the expected calibration error: the mean over bins, by pairs, of
-            |mean predicted - mean observed| (Naeini et al. 2015). Take its interval `centred`.
+        ece: Draws of the expected calibration error: the mean over bins, weighted by pairs, of
+            |mean predicted - mean observed| (Naeini et al. 2015). Its interval is `centred`.
         predicted_over_observed: Draws of mean predicted / mean observed.
     """
 
@@ -43,11 +46,11 @@ class Calibration:
 
 
 def observed_shares(scored: Scored, targets: Targets, cohort: Cohort) -> Float64Array:
-    """Return what was observed of each (case, listed advertiser) pair: float64 [cases, depth].
+    """Return the observation of each (case, listed advertiser) pair: float64 [cases, depth].
 
-    A forecast P(a | user) is the probability that a random one of the day's advertisers is a. So a
-    pair's observation is [a is one of them] / how many there are, those that the catalogue lacks
-    counted: over all advertisers, these sum to at most 1 in a case, as forecasts do.
+    A forecast P(a | user) is the probability that a random advertiser of the day is a. The
+    observation is 1 / the number of the day's advertisers if a is one of them, else 0. The number
+    includes advertisers that are not in the catalogue.
     """
     case = np.arange(len(targets.users))[:, np.newaxis]
     listed = case * scored.advertisers + scored.top_rows
@@ -59,26 +62,22 @@ def observed_shares(scored: Scored, targets: Targets, cohort: Cohort) -> Float64
 def calibrate(
     scored: Scored, targets: Targets, cohort: Cohort, bootstrap: UserBootstrap
 ) -> Calibration:
-    """Compare predictions with observations over the top lists of a cohort's cases.
+    """Compare predictions with observations in the top lists of a cohort's cases.
 
-    The bins hold as many pairs each as equal predictions allow: those are never parted, so a ranker
-    that tells all users the same has fewer bins. Bins stay put in the resamples.
+    Bins have equal numbers of pairs, but equal predictions share a bin: a ranker with the same
+    forecast for all users has fewer bins. All resamples use the same bins.
 
-    Args:
-        scored: One ranker's forecasts.
-        targets: Of the same cases.
-        cohort: Which cases; one that counts all targets of its cases (``all`` or ``covered``).
-        bootstrap: Over the cases' users.
+    The cohort must include all targets of its cases (``all`` or ``covered``).
     """
     chosen = cohort.cases[:, np.newaxis] & np.ones(scored.top_rows.shape, dtype=np.bool_)
     predicted = scored.top_probabilities.astype(np.float64)
-    bins = _equal_mass_bins(predicted, chosen)
+    edges = np.quantile(predicted[chosen], np.arange(1, BINS) / BINS, method="higher")
+    bins = np.searchsorted(edges, predicted, side="right").astype(np.int64)
     observed = observed_shares(scored, targets, cohort)
-    by_bin = [
+    sums, shares, pairs = (
         bootstrap.totals(_sum_by_bin(values * chosen, bins))
         for values in (predicted, observed, np.ones_like(predicted))
-    ]
-    sums, shares, pairs = by_bin
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         rates = shares / pairs
         return Calibration(
@@ -95,11 +94,46 @@ def calibrate(
         )
 
 
-def _equal_mass_bins(
-    predicted: Float64Array, chosen: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.int64]:
-    edges = np.quantile(predicted[chosen], np.arange(1, BINS) / BINS, method="higher")
-    return np.searchsorted(edges, predicted, side="right").astype(np.int64)
+def calibration_table(found: Mapping[str, Calibration], ours: Collection[str]) -> Table:
+    """Return the summary of each ranker's calibration."""
+    return make_table(
+        f"Calibration on {_PAIRS}",
+        [
+            {
+                "ranker": ranker,
+                "expected calibration error": estimate(each.ece, centred=True),
+                "mean predicted / mean observed": estimate(each.predicted_over_observed),
+                "highest bin: predicted": each.bins[-1].predicted,
+                "highest bin: observed": each.bins[-1].observed,
+            }
+            for ranker, each in found.items()
+        ],
+        {
+            "expected calibration error": decimal(4),
+            "mean predicted / mean observed": decimal(2),
+            "highest bin: predicted": decimal(4),
+            "highest bin: observed": decimal(4),
+        },
+        highlight=lambda row: row["ranker"] in ours,
+        note=f"There are {BINS} bins with equal numbers of pairs. A forecast is the probability "
+        "that a random advertiser of the day is this one; the observation is 1 / the number of the "
+        "day's advertisers if it is one of them, else 0. Most of these probabilities are small, so "
+        "a small error is easy to reach: look at the highest bin and at the diagram.",
+        detail=True,
+    )
+
+
+def reliability_plot(found: Mapping[str, Calibration], rankers: Collection[str]) -> ReliabilityPlot:
+    """Return the reliability diagrams of some rankers."""
+    return {
+        "kind": "reliability",
+        "name": "reliability",
+        "title": f"Reliability on {_PAIRS}",
+        "series": [
+            {"label": ranker, "bins": [asdict(each) for each in found[ranker].bins]}
+            for ranker in rankers
+        ],
+    }
 
 
 def _sum_by_bin(values: Float64Array, bins: npt.NDArray[np.int64]) -> Float64Array:

@@ -1,4 +1,4 @@
-"""What forecasts are asked for: the targets of all cases, and the cohorts figures are given for."""
+"""The targets of all cases, and the cohorts that figures are given for."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Int64Array = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Targets:
-    """The advertisers of all cases' days, one after the other.
+    """The advertisers of all cases, concatenated.
 
     Attributes:
-        users: str [cases], whose each case is.
-        covered: bool [cases], whether nearly all of the user's events are in the log.
-        cases: int64 [targets], which case each target of the catalogue belongs to.
-        rows: int32 [targets], the catalogue's rows.
-        repeated: bool [targets], whether the user acted on it before the day.
-        missed_repeated: int64 [cases], advertisers of the day that the catalogue lacks and the
-            user acted on before: no forecast can hit them.
-        missed_new: int64 [cases], likewise, never acted on before.
+        users: str [cases], the user of each case.
+        covered: bool [cases], whether the log holds nearly all of the user's events.
+        cases: int64 [targets], the case of each target.
+        rows: int32 [targets], rows of the catalogue.
+        repeated: bool [targets], whether the user acted on the advertiser before the day.
+        missed_repeated: int64 [cases], the day's advertisers that are not in the catalogue, and
+            that the user acted on before.
+        missed_new: int64 [cases], the others that are not in the catalogue.
     """
 
     users: npt.NDArray[np.str_]
@@ -48,32 +48,30 @@ class Targets:
         if not cases:
             raise InvalidInputError("no cases to measure, expected at least one")
         missed = np.array([_missed(case) for case in cases], dtype=np.int64)
+        repeated = [np.isin(case.targets, case.user.rows[: case.stop]) for case in cases]
         return cls(
             users=np.array([case.user.user_id for case in cases]),
             covered=np.array([case.user.covered for case in cases]),
             cases=np.repeat(np.arange(len(cases)), [len(case.targets) for case in cases]),
             rows=np.concatenate([case.targets for case in cases]),
-            repeated=np.concatenate(
-                [np.isin(case.targets, case.user.rows[: case.stop]) for case in cases]
-            ),
+            repeated=np.concatenate(repeated),
             missed_repeated=missed[:, 0],
             missed_new=missed[:, 1],
         )
 
     def count(self, chosen: BoolArray) -> Int64Array:
-        """Return how many chosen targets each case has: int64 [cases]."""
+        """Return the number of chosen targets of each case: int64 [cases]."""
         return np.bincount(self.cases[chosen], minlength=len(self.users))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Cohort:
-    """Which cases are looked at, and which of their targets.
+    """Some of the targets, and the cases that have any.
 
     Attributes:
-        title: For people.
-        targets: bool [targets], those that count.
-        counts: int64 [cases], how many count, with those that the catalogue lacks. A case with
-            none is not in the cohort.
+        title: For the report.
+        targets: bool [targets], those in the cohort.
+        counts: int64 [cases], the cohort's targets, including those not in the catalogue.
     """
 
     title: str
@@ -87,31 +85,31 @@ class Cohort:
 
 
 def cohorts(targets: Targets) -> Mapping[str, Cohort]:
-    """Return the cohorts of the protocol: ``all``, ``covered``, ``repeated``, ``new``.
-
-    The last two look at all cases that have such a target, and at those targets alone: recall of
-    repeated targets is the share of them that a list holds.
-    """
+    """Return the cohorts: ``all``, ``covered``, ``repeated`` and ``new``."""
     everything = np.ones(len(targets.rows), dtype=np.bool_)
     missed = targets.missed_repeated + targets.missed_new
     chosen = {
         "all": ("all cases", everything, missed),
         "covered": (
-            "users whose log is nearly whole",
+            "users with a nearly complete log",
             targets.covered[targets.cases],
             missed * targets.covered,
         ),
-        "repeated": ("targets in the history", targets.repeated, targets.missed_repeated),
-        "new": ("targets new to the user", ~targets.repeated, targets.missed_new),
+        "repeated": (
+            "advertisers in the user's history",
+            targets.repeated,
+            targets.missed_repeated,
+        ),
+        "new": ("advertisers new to the user", ~targets.repeated, targets.missed_new),
     }
     return {
-        name: Cohort(title=title, targets=kept, counts=targets.count(kept) + off)
-        for name, (title, kept, off) in chosen.items()
+        name: Cohort(title=title, targets=kept, counts=targets.count(kept) + outside)
+        for name, (title, kept, outside) in chosen.items()
     }
 
 
 def _missed(case: EncodedCase) -> tuple[int, int]:
-    """Count the day's advertisers that the catalogue lacks, acted on before and not."""
+    """Count the day's advertisers outside the catalogue: repeated ones, new ones."""
     if not case.missed:
         return 0, 0
     end = np.searchsorted(case.user.days, case.day + 1)

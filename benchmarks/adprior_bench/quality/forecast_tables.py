@@ -1,220 +1,143 @@
-"""How well each ranker finds the advertisers of unseen users' days."""
+"""The report's section on forecasts: recall and other metrics of all rankers, by cohort."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Final
+from typing import Final
 
-from adprior_bench.quality.calibration import Calibration, calibrate
+from adprior_bench.quality.calibration import (
+    Calibration,
+    calibrate,
+    calibration_table,
+    reliability_plot,
+)
 from adprior_bench.quality.cohorts import Cohort, Targets, cohorts
-from adprior_bench.quality.exposure import measure_exposure
+from adprior_bench.quality.exposure import exposure_table
 from adprior_bench.quality.intervals import Draws, UserBootstrap, divide, estimate
 from adprior_bench.quality.metrics import RECALL_AT, Scored, measure_forecasts
-from adprior_bench.report.schema import Column, Section, Table
+from adprior_bench.report.schema import BarsPlot, Section, Table
+from adprior_bench.report.tables import decimal, make_table, percent, points
 from adprior_runtime.terminal.progress import track
 
-_SHOWN: Final = (*(f"recall@{k}" for k in RECALL_AT), "mrr", "ndcg@20")
+RankerDraws = Mapping[str, Mapping[str, Draws]]
+"""Draws by ranker and metric."""
+
+_RECALLS: Final = [f"recall@{k}" for k in RECALL_AT]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ForecastFigures:
-    """The draws of all rankers, by cohort and metric.
+    """Draws of all rankers over all cases, their calibration, and the section."""
 
-    Attributes:
-        draws: cohort -> ranker -> metric -> draws.
-        calibrations: By ranker, over all cases.
-        section: For the report.
-    """
-
-    draws: Mapping[str, Mapping[str, Mapping[str, Draws]]]
+    draws: RankerDraws
     calibrations: Mapping[str, Calibration]
     section: Section
 
 
-def forecast_section(
+def measure_rankers(
     scored: Mapping[str, Scored],
     targets: Targets,
     bootstrap: UserBootstrap,
     *,
-    ours: list[str],
-    against: list[str],
+    ours: Sequence[str],
+    rivals: Sequence[str],
+    notes: Sequence[str] = (),
 ) -> ForecastFigures:
-    """Measure rankers in every cohort.
+    """Measure all rankers in all cohorts.
 
-    Args:
-        scored: By ranker, on the same cases.
-        targets: Of these.
-        bootstrap: Over their users.
-        ours: The rankers in question: the model, which is compared with all others, and its blends.
-        against: Those that the blends are compared with, and with each other.
+    ``ours`` are the model, which is compared with all baselines, and its blends; ``rivals`` are the
+    baselines that the blends, and they themselves, are compared with.
     """
     groups = cohorts(targets)
     draws: dict[str, dict[str, dict[str, Draws]]] = {name: {} for name in groups}
-    for ranker, each in track(scored.items(), desc="figures of forecasts", unit="ranker"):
+    for ranker, each in track(scored.items(), desc="metrics of forecasts", unit="ranker"):
         for name, cohort in groups.items():
             draws[name][ranker] = measure_forecasts(each, targets, cohort, bootstrap)
-    everyone = draws["all"]
     calibrations = {
         ranker: calibrate(each, targets, groups["all"], bootstrap)
         for ranker, each in scored.items()
     }
     return ForecastFigures(
-        draws=draws,
+        draws=draws["all"],
         calibrations=calibrations,
         section={
             "title": "Forecasts",
-            "notes": [],
+            "notes": notes,
             "content": [
-                _comparison(everyone, ours, against),
-                {
-                    "kind": "bars",
-                    "name": "recall",
-                    "title": "Recall over all cases",
-                    "groups": [f"recall@{k}" for k in RECALL_AT],
-                    "format": "percent",
-                    "digits": 0,
-                    "series": [
-                        {
-                            "label": ranker,
-                            "estimates": [estimate(found[f"recall@{k}"]) for k in RECALL_AT],
-                            "highlight": ranker in ours,
-                        }
-                        for ranker, found in everyone.items()
-                    ],
-                },
-                *(_figures(cohort, draws[name], ours) for name, cohort in groups.items()),
-                *_calibration(calibrations, ours, against),
-                _exposure(scored, bootstrap, ours),
+                _comparison(draws["all"], ours, rivals),
+                _recall_plot(draws["all"], ours),
+                *(_cohort_table(groups[name], draws[name], ours) for name in groups),
+                calibration_table(calibrations, ours),
+                reliability_plot(calibrations, [ours[0], *rivals]),
+                exposure_table(scored, bootstrap, ours),
             ],
         },
     )
 
 
-def _comparison(
-    draws: Mapping[str, Mapping[str, Draws]], ours: list[str], against: list[str]
-) -> Table:
+def _comparison(draws: RankerDraws, ours: Sequence[str], rivals: Sequence[str]) -> Table:
     model, *blends = ours
     pairs = [(model, other) for other in draws if other not in ours]
-    pairs += [(blend, other) for blend in blends for other in against]
-    pairs += [(later, earlier) for earlier, later in combinations(against, 2)]
-    rows: list[list[Any]] = []
-    for mine, other in pairs:
-        a, b = draws[mine]["recall@10"], draws[other]["recall@10"]
+    pairs += [(blend, other) for blend in blends for other in rivals]
+    pairs += [(later, earlier) for earlier, later in combinations(rivals, 2)]
+    rows = []
+    for ranker, other in pairs:
+        a, b = draws[ranker]["recall@10"], draws[other]["recall@10"]
         rows.append(
-            [mine, other, estimate(a), estimate(b), estimate(a - b), estimate(divide(a, b))]
+            {
+                "ranker": ranker,
+                "compared with": other,
+                "recall@10": estimate(a),
+                "recall@10 of the other": estimate(b),
+                "difference": estimate(a - b),
+                "ratio": estimate(divide(a, b)),
+            }
         )
-    return {
-        "kind": "table",
-        "title": "recall@10 over all cases, paired",
-        "columns": [
-            {"title": "ranker"},
-            {"title": "against"},
-            {"title": "recall@10", "format": "percent", "digits": 2},
-            {"title": "of the other", "format": "percent", "digits": 2},
-            {"title": "difference", "format": "points", "digits": 2, "signed": True},
-            {"title": "ratio", "format": "decimal", "digits": 2},
-        ],
-        "rows": rows,
-    }
+    return make_table(
+        "Paired differences of recall@10, all cases",
+        rows,
+        {
+            "recall@10": percent(2),
+            "recall@10 of the other": percent(2),
+            "difference": points(2),
+            "ratio": decimal(2),
+        },
+    )
 
 
-def _figures(cohort: Cohort, draws: Mapping[str, Mapping[str, Draws]], ours: list[str]) -> Table:
-    shares: list[Column] = [{"title": name, "format": "percent", "digits": 1} for name in _SHOWN]
-    columns: list[Column] = [
-        {"title": "ranker"},
-        *shares,
-        {"title": "log-loss", "format": "decimal", "digits": 2},
-    ]
+def _recall_plot(draws: RankerDraws, ours: Sequence[str]) -> BarsPlot:
     return {
-        "kind": "table",
-        "title": f"Cohort: {cohort.title}",
-        "detail": True,
-        "columns": columns,
-        "rows": [
-            [ranker, *(estimate(found[name]) for name in (*_SHOWN, "log_loss"))]
+        "kind": "bars",
+        "name": "recall",
+        "title": "Recall, all cases",
+        "groups": _RECALLS,
+        "format": "percent",
+        "digits": 0,
+        "series": [
+            {
+                "label": ranker,
+                "estimates": [estimate(found[name]) for name in _RECALLS],
+                "highlight": ranker in ours,
+            }
             for ranker, found in draws.items()
         ],
-        "highlight": [place for place, ranker in enumerate(draws) if ranker in ours],
-        "note": "Log-loss in nats per target of the catalogue.",
     }
 
 
-def _calibration(
-    found: Mapping[str, Calibration], ours: list[str], against: list[str]
-) -> list[Any]:
-    drawn = [ours[0], *against]
-    return [
-        {
-            "kind": "table",
-            "title": "Calibration over the 20 most probable advertisers of each case",
-            "detail": True,
-            "columns": [
-                {"title": "ranker"},
-                {"title": "ECE, 15 bins of equal mass", "format": "decimal", "digits": 4},
-                {"title": "mean predicted / observed", "format": "decimal", "digits": 2},
-                {"title": "highest bin: predicted", "format": "decimal", "digits": 4},
-                {"title": "highest bin: observed", "format": "decimal", "digits": 4},
-            ],
-            "rows": [
-                [
-                    ranker,
-                    estimate(each.ece, centred=True),
-                    estimate(each.predicted_over_observed),
-                    each.bins[-1].predicted,
-                    each.bins[-1].observed,
-                ]
-                for ranker, each in found.items()
-            ],
-            "highlight": [place for place, ranker in enumerate(found) if ranker in ours],
-            "note": "A forecast is the probability that a random one of the day's advertisers is "
-            "this one; observed is 1 / the number of the day's advertisers where it is one. Most "
-            "of these probabilities are small, so a small ECE is easy to have: look at the highest "
-            "bin, and at the diagram.",
-        },
-        {
-            "kind": "reliability",
-            "name": "reliability",
-            "title": "Reliability over the 20 most probable advertisers of each case",
-            "series": [
-                {
-                    "label": ranker,
-                    "bins": [
-                        {
-                            "predicted": one.predicted,
-                            "observed": one.observed,
-                            "pairs": one.pairs,
-                        }
-                        for one in found[ranker].bins
-                    ],
-                }
-                for ranker in drawn
-            ],
-        },
-    ]
-
-
-def _exposure(scored: Mapping[str, Scored], bootstrap: UserBootstrap, ours: list[str]) -> Table:
-    rows: list[list[Any]] = []
-    for ranker, each in scored.items():
-        found = measure_exposure(each.top_rows, each.advertisers, bootstrap)
-        rows.append(
-            [
-                ranker,
-                *(estimate(found[name], centred=True) for name in ("coverage", "hhi", "top_share")),
-            ]
-        )
-    return {
-        "kind": "table",
-        "title": "Who is shown among the first 10",
-        "detail": True,
-        "columns": [
-            {"title": "ranker"},
-            {"title": "coverage of the catalogue", "format": "percent", "digits": 1},
-            {"title": "Herfindahl index", "format": "decimal", "digits": 4},
-            {"title": "places of the 10 most shown", "format": "percent", "digits": 1},
+def _cohort_table(cohort: Cohort, draws: RankerDraws, ours: Sequence[str]) -> Table:
+    shares = [*_RECALLS, "mrr", "ndcg@20"]
+    titles = {name: name.replace("mrr", "MRR").replace("ndcg", "nDCG") for name in shares}
+    titles["log_loss"] = "log-loss"
+    return make_table(
+        f"Cohort: {cohort.title}",
+        [
+            {"ranker": ranker, **{titles[name]: estimate(found[name]) for name in titles}}
+            for ranker, found in draws.items()
         ],
-        "rows": rows,
-        "highlight": [place for place, ranker in enumerate(scored) if ranker in ours],
-    }
+        {titles[name]: percent(1) for name in shares} | {"log-loss": decimal(2)},
+        highlight=lambda row: row["ranker"] in ours,
+        note="Log-loss is in nats per advertiser of the catalogue that was acted on.",
+        detail=True,
+    )

@@ -1,7 +1,7 @@
-"""Users and test cases as arrays: what every baseline learns from and is asked about.
+"""Users and cases as arrays, for all baselines and metrics.
 
-Times are days since 1970. Advertisers are rows of the catalogue, `NONE` where an event has none,
-and below that, each with a number of its own, names that the catalogue does not have.
+Times are days since 1970. An advertiser is a row of the catalogue, `NONE` if an event has none, or
+a number below `NONE` for each name that is not in the catalogue.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Int32Array: TypeAlias = npt.NDArray[np.int32]
 Float64Array: TypeAlias = npt.NDArray[np.float64]
 
 NONE = -1
-"""Stands for no advertiser, and for no category."""
+"""No advertiser, or no category."""
 
 _EPOCH = date(1970, 1, 1).toordinal()
 
@@ -32,12 +32,12 @@ class EncodedUser:
     """One user's events, oldest first.
 
     Attributes:
-        user_id: Whose.
-        profile: As in the profiles.
+        user_id: From the log.
+        profile: Key to value.
         days: int32 [events].
-        rows: int32 [events], see the module.
+        rows: int32 [events], advertisers as the module describes.
         categories: int32 [events], `NONE` without one.
-        covered: Whether the log is said to hold nearly all of the user's events.
+        covered: Whether the log is known to hold nearly all of the user's events.
     """
 
     user_id: str
@@ -50,14 +50,14 @@ class EncodedUser:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EncodedCase:
-    """A user and a day: what lies strictly before it, and the advertisers of the day.
+    """A user and a day: the events of strictly earlier days, and the day's advertisers.
 
     Attributes:
-        user: Whose.
-        stop: How many of the user's events lie before the day.
+        user: The user.
+        stop: Number of the user's events before the day.
         day: The day.
-        targets: int32 [targets], rows of the day's advertisers, each once.
-        missed: Advertisers of the day that the catalogue does not have: no ranker can hit them.
+        targets: int32 [targets], distinct rows of the day's advertisers.
+        missed: Number of the day's advertisers that are not in the catalogue: always missed.
     """
 
     user: EncodedUser
@@ -68,7 +68,7 @@ class EncodedCase:
 
     @property
     def past(self) -> tuple[Int32Array, Int32Array]:
-        """The advertisers acted on before, oldest first, and the days: int32 [m] each."""
+        """The rows of earlier advertisers, oldest first, and their days: int32 [m] each."""
         rows = self.user.rows[: self.stop]
         known = rows >= 0
         return rows[known], self.user.days[: self.stop][known]
@@ -79,29 +79,30 @@ def day_of(moment: date) -> int:
     return moment.toordinal() - _EPOCH
 
 
+def date_of(day: int) -> date:
+    """Return days since 1970 as a date."""
+    return date.fromordinal(day + _EPOCH)
+
+
 def encode_users(
     users: Sequence[UserHistory],
     catalogue: Catalogue,
     categories: Sequence[str],
     name_ids: Callable[[str], Sequence[int]] | None = None,
 ) -> list[EncodedUser]:
-    """Turn users into arrays.
+    """Encode users; categories that are not listed become `NONE`.
 
-    Args:
-        users: Their events oldest first.
-        catalogue: The advertisers.
-        categories: Those that count; the others become `NONE`.
-        name_ids: See `Catalogue.rows_by_name`.
+    ``name_ids`` is that of `Catalogue.rows_by_name`.
     """
     known_row = catalogue.rows_by_name(name_ids)
-    strangers: dict[str, int] = {}
+    unknown: dict[str, int] = {}
     places = {name: place for place, name in enumerate(categories)}
 
     def row_of(name: str | None) -> int:
         if not name:
             return NONE
         row = known_row(name)
-        return strangers.setdefault(even_out(name), -2 - len(strangers)) if row is None else row
+        return unknown.setdefault(even_out(name), -2 - len(unknown)) if row is None else row
 
     return [
         EncodedUser(

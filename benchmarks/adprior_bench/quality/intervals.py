@@ -1,7 +1,7 @@
-"""Intervals by a bootstrap over users: a user's cases are alike, so they are drawn together.
+"""Intervals by a bootstrap over users: the cases of one user are alike, so they are drawn together.
 
 A statistic is carried as its *draws*: its value on the data, then its value in each resample. All
-draws of one `UserBootstrap` come from the same resamples, so any function of several is paired::
+draws of one `UserBootstrap` come from the same resamples, so that functions of them are paired::
 
     estimate(bootstrap.mean(ours - theirs))         # a paired difference of per-case values
     estimate(variant.pr_auc / reference.pr_auc - 1)  # a relative gain
@@ -9,7 +9,7 @@ draws of one `UserBootstrap` come from the same resamples, so any function of se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -27,32 +27,27 @@ _BLOCK_ELEMENTS: Final = 4_000_000  # of float64: 32 MB at a time
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A figure and its 95 % interval; all three are NaN where there is nothing to measure."""
+    """A value and its 95 % interval; all three are NaN if there is nothing to measure."""
 
     value: float
     low: float
     high: float
 
-    @property
-    def clear_of_zero(self) -> bool:
-        """Whether the interval leaves 0 out."""
-        return self.low > 0 or self.high < 0
-
     def overlaps(self, other: Estimate) -> bool:
-        """Tell whether two intervals share a value."""
+        """Return whether two intervals share a value."""
         return self.low <= other.high and other.low <= self.high
 
 
 def estimate(draws: Draws, *, centred: bool = False) -> Estimate:
     """Return a statistic with its 95 % percentile interval.
 
-    Resamples in which the statistic is not defined (no positive was drawn) are left out.
+    Resamples without the statistic (for example without a positive) are left out.
 
     Args:
         draws: See `Draws`.
-        centred: Move the resamples' mean onto the value, nothing going below 0. For statistics that
-            resampling shifts, as it draws fewer distinct users and adds noise: distinct counts,
-            sums of squares and of absolute differences. None of those can be negative.
+        centred: Shift the resamples so that their mean is the value, but not below 0. Needed for
+            statistics that resampling biases, because a resample has fewer distinct users: distinct
+            counts, sums of squares, sums of absolute differences. None of them can be negative.
     """
     value, resampled = float(draws[0]), draws[1:]
     resampled = resampled[np.isfinite(resampled)]
@@ -65,18 +60,18 @@ def estimate(draws: Draws, *, centred: bool = False) -> Estimate:
 
 
 def divide(above: npt.NDArray[np.float64], below: npt.NDArray[np.float64]) -> Draws:
-    """Return ratios, NaN where the lower is 0: such a resample is left out of an interval."""
+    """Return ratios, NaN where the denominator is 0."""
     return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below != 0)
 
 
 class UserBootstrap:
-    """Resamples of users, with all of a user's cases each time.
+    """Resamples of users, each with all of its cases.
 
     Args:
-        owners: [cases], whose each case is: any values that can be told apart. What is
-            called user here may be another unit that is drawn whole, such as a request.
-        resamples: How many.
-        seed: Of the draws; the same owners and seed give the same resamples.
+        owners: [cases], the user of each case, or another unit that is drawn as a whole, such as a
+            request.
+        resamples: Their number.
+        seed: The same owners and seed give the same resamples.
 
     Raises:
         InvalidInputError: There are no cases.
@@ -91,30 +86,23 @@ class UserBootstrap:
         self.resamples = resamples
         even = np.full(self.users, 1 / self.users)
         random = np.random.default_rng(seed)
-        # How often each user counts, 1 in the first row; small, as users may be a million requests.
+        # The weight of each user, 1 in the first row; uint16, as users may be a million requests.
         self._counts = np.ones((resamples + 1, self.users), dtype=np.uint16)
         for row in range(1, resamples + 1):
             self._counts[row] = random.multinomial(self.users, even)
 
     def blocks(self, width: int) -> Iterator[npt.NDArray[np.float64]]:
-        """Yield how often each user counts, a few draws at a time: float64 [draws, users].
+        """Yield the weights of all users, some draws at a time: float64 [draws, users].
 
         Args:
-            width: Elements that the caller will hold for each draw: more of them, fewer draws.
+            width: Elements that the caller holds for each draw: the larger, the fewer draws.
         """
         step = max(1, _BLOCK_ELEMENTS // max(width, self.users))
         for start in range(0, self.resamples + 1, step):
             yield self._counts[start : start + step].astype(np.float64)
 
     def totals(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Return sums over the cases drawn.
-
-        Args:
-            values: [cases] or [cases, m].
-
-        Returns:
-            float64 [resamples + 1] or [resamples + 1, m].
-        """
+        """Return sums over the drawn cases: [cases] or [cases, m] to [draws] or [draws, m]."""
         columns = values.reshape(len(values), -1)
         sums = np.stack(
             [np.bincount(self.places, column, minlength=self.users) for column in columns.T], axis=1
@@ -124,37 +112,14 @@ class UserBootstrap:
         return found[:, 0] if values.ndim == 1 else found
 
     def ratio(self, numerators: npt.NDArray[Any], denominators: npt.NDArray[Any]) -> Draws:
-        """Return a ratio of sums over the cases drawn, NaN where the lower is 0.
-
-        Args:
-            numerators: [cases].
-            denominators: [cases].
-        """
+        """Return a ratio of sums over the drawn cases, NaN where the denominator is 0."""
         return divide(self.totals(numerators), self.totals(denominators))
 
     def mean(self, values: npt.NDArray[Any], chosen: npt.NDArray[np.bool_] | None = None) -> Draws:
-        """Return a mean over cases, of the chosen ones if any are.
+        """Return a mean over all cases, or over ``chosen`` cases: values [cases] to [draws].
 
-        All users are resampled, whether their cases are chosen or not: how many are is random too.
-
-        Args:
-            values: [cases].
-            chosen: bool [cases].
+        All users are resampled, with chosen cases or without: their share is random too.
         """
         if chosen is None:
             return self.ratio(values, np.ones(len(values)))
         return self.ratio(np.where(chosen, values, 0.0), chosen)
-
-    def draws(self, measure: Callable[[npt.NDArray[np.float64]], float]) -> Draws:
-        """Return the draws of any statistic of weighted cases, a call for each resample.
-
-        Args:
-            measure: Takes how often each case counts, float64 [cases].
-        """
-        return np.array(
-            [
-                measure(counts[self.places])
-                for block in self.blocks(len(self.places))
-                for counts in block
-            ]
-        )

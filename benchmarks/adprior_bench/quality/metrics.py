@@ -1,13 +1,13 @@
-"""How well forecasts find the advertisers of a day: recall, MRR, nDCG and log-loss.
+"""Metrics of forecasts: recall@k, MRR, nDCG@20 and log-loss.
 
-A forecast is scored once (`score`), against a whole probability matrix that can then be dropped;
-every metric of every cohort is read off the ranks. Advertisers of equal probability are ranked in
-one fixed shuffled order: catalogues often come in order of popularity, which a ranker that ties (a
-list cut short, a history without filling) must not be given for free.
+A probability matrix is scored once (`score`) and can then be freed; the metrics of all cohorts
+follow from the ranks. Advertisers of equal probability are ranked in one fixed random order:
+catalogues are often sorted by popularity, and a ranker with ties must not profit from that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,17 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from adprior_bench.quality.cohorts import Cohort, Targets
-from adprior_bench.quality.histories import Float64Array
+from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.intervals import Draws, UserBootstrap
 from adprior_runtime.errors import InvalidInputError
 
 RECALL_AT: Final = (1, 5, 10, 20)
-
 DEPTH: Final = 20
-"""How much of a list nDCG and calibration look at."""
-
+"""Length of the lists for nDCG and calibration."""
+TUNING_DEPTH: Final = 10
+"""Settings are chosen by the recall in this length of lists."""
 SMALLEST_PROBABILITY: Final = 1e-9
-"""What log-loss takes for a smaller probability: a target that was ruled out costs 20.7 nats."""
+"""Lower bound of probabilities in log-loss: a target that was ruled out costs 20.7 nats."""
 
 _SUM_TOLERANCE: Final = 1e-3
 _TIE_SEED: Final = 0
@@ -37,14 +37,14 @@ Float32Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scored:
-    """All that the metrics need of a ranker's forecasts.
+    """What the metrics need of a ranker's forecasts.
 
     Attributes:
         ranks: int64 [targets], 1 for the most probable advertiser.
         losses: float64 [targets], -log of the probability, see `SMALLEST_PROBABILITY`.
         top_rows: int64 [cases, depth], the most probable advertisers, best first.
         top_probabilities: float32 [cases, depth].
-        advertisers: How many the catalogue has.
+        advertisers: Size of the catalogue.
     """
 
     ranks: Int64Array
@@ -58,12 +58,12 @@ def score(probabilities: Float32Array, targets: Targets) -> Scored:
     """Score one ranker's forecasts.
 
     Args:
-        probabilities: float32 [cases, advertisers], of being a random advertiser of the day. A
-            row's sum is at most 1.
+        probabilities: float32 [cases, advertisers], each that of a random advertiser of the day.
+            A row's sum is at most 1.
         targets: Of the same cases.
 
     Raises:
-        InvalidInputError: The matrix has another number of rows, or a row is no distribution.
+        InvalidInputError: The number of rows is wrong, or a row is no distribution.
     """
     cases, advertisers = probabilities.shape
     if cases != len(targets.users):
@@ -76,13 +76,13 @@ def score(probabilities: Float32Array, targets: Targets) -> Scored:
     top_rows = np.empty((cases, depth), dtype=np.int64)
     for start in range(0, cases, step):
         block = probabilities[start : start + step]
-        _refuse(block, start)
+        _require_distributions(block, start)
         keys = _sort_keys(block, tie_order)
         best = np.sort(np.partition(keys, advertisers - depth)[:, advertisers - depth :])[:, ::-1]
         top_rows[start : start + step] = row_of[(best & np.uint64(0xFFFFFFFF)).astype(np.int64)]
         mine = slice(*np.searchsorted(targets.cases, [start, start + step]))
-        whose = targets.cases[mine] - start
-        for index, (case, row) in enumerate(zip(whose, targets.rows[mine], strict=True)):
+        owners = targets.cases[mine] - start
+        for index, (case, row) in enumerate(zip(owners, targets.rows[mine], strict=True)):
             ranks[mine.start + index] = 1 + np.count_nonzero(keys[case] > keys[case, row])
     found = probabilities[targets.cases, targets.rows].astype(np.float64)
     return Scored(
@@ -95,11 +95,11 @@ def score(probabilities: Float32Array, targets: Targets) -> Scored:
 
 
 def case_values(scored: Scored, targets: Targets, cohort: Cohort) -> dict[str, Float64Array]:
-    """Return what each case of a cohort is worth: float64 [cases] each, 0 outside the cohort.
+    """Return the metrics of each case: float64 [cases] each, 0 outside the cohort.
 
-    ``recall@k`` is hits / targets. ``mrr`` is 1 / the best target's rank. ``ndcg@20`` has gains of
-    1 / log2(1 + rank), over those of the best list possible (Järvelin & Kekäläinen 2002). Targets
-    that the catalogue lacks count as missed; a case with no other has 0 of everything.
+    ``recall@k`` is hits / targets. ``mrr`` is 1 / the best target's rank. ``ndcg@20`` is the sum of
+    1 / log2(1 + rank) over that of the best possible list (Järvelin and Kekäläinen 2002). Targets
+    that are not in the catalogue count as missed.
     """
     case, rank = targets.cases[cohort.targets], scored.ranks[cohort.targets]
     count = len(targets.users)
@@ -117,10 +117,10 @@ def case_values(scored: Scored, targets: Targets, cohort: Cohort) -> dict[str, F
 def measure_forecasts(
     scored: Scored, targets: Targets, cohort: Cohort, bootstrap: UserBootstrap
 ) -> dict[str, Draws]:
-    """Return draws of all metrics, paired between rankers scored on the same cases.
+    """Return draws of all metrics, paired between rankers that are scored on the same cases.
 
-    Those of `case_values` are means over the cohort's cases. ``log_loss`` is in nats per target of
-    the catalogue; the targets that it lacks are left out.
+    `case_values` are averaged over the cohort's cases. ``log_loss`` is in nats per target of the
+    catalogue.
     """
     draws = {
         name: bootstrap.mean(values, cohort.cases)
@@ -131,7 +131,28 @@ def measure_forecasts(
     return draws | {"log_loss": bootstrap.ratio(losses, targets.count(chosen))}
 
 
-def _refuse(block: Float32Array, start: int) -> None:
+def case_recalls(
+    forecasts: Float32Array, cases: Sequence[EncodedCase], k: int = TUNING_DEPTH
+) -> Float64Array:
+    """Return recall@k of each case without a fixed order of ties: cheap, for tuning."""
+    k = min(k, forecasts.shape[1])
+    top = np.argpartition(-forecasts, k - 1, axis=1)[:, :k]
+    return np.array(
+        [
+            len(np.intersect1d(row, case.targets)) / (len(case.targets) + case.missed)
+            for row, case in zip(top, cases, strict=True)
+        ]
+    )
+
+
+def mean_recall(
+    forecasts: Float32Array, cases: Sequence[EncodedCase], k: int = TUNING_DEPTH
+) -> float:
+    """Return the mean of `case_recalls`."""
+    return float(case_recalls(forecasts, cases, k).mean())
+
+
+def _require_distributions(block: Float32Array, start: int) -> None:
     sums = block.sum(axis=1, dtype=np.float64)
     wrong = ~(sums <= 1 + _SUM_TOLERANCE) | ~(block.min(axis=1) >= 0)
     if wrong.any():
@@ -145,10 +166,9 @@ def _refuse(block: Float32Array, start: int) -> None:
 def _sort_keys(block: Float32Array, tie_order: Int64Array) -> npt.NDArray[np.uint64]:
     """Return distinct keys, higher is better: the probability's bits, then the order of ties.
 
-    The bits of floats that are not negative order as the floats do.
+    The bits of non-negative floats have the order of the floats.
     """
-    bits = (block + np.float32(0)).astype(np.float32).view(np.uint32)  # + 0 makes -0 a plain 0
-    keys: npt.NDArray[np.uint64] = (bits.astype(np.uint64) << np.uint64(32)) | tie_order.astype(
-        np.uint64
-    )
+    bits = (block + np.float32(0)).astype(np.float32).view(np.uint32)  # + 0 turns -0 into 0
+    high = bits.astype(np.uint64) << np.uint64(32)
+    keys: npt.NDArray[np.uint64] = high | tie_order.astype(np.uint64)
     return keys

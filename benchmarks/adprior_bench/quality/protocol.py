@@ -1,73 +1,158 @@
-"""What was measured on whom."""
+"""The settings of an evaluation, and the report on them: warnings, notes, groups of users."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from adprior_bench.data.log_origin import LogOrigin
+from adprior_bench.quality.baselines.tuning import TunedBaseline
 from adprior_bench.quality.cohorts import Targets, cohorts
+from adprior_bench.quality.forecasts import Forecasts
 from adprior_bench.quality.study import Study
-from adprior_bench.report.schema import Section
+from adprior_bench.report.schema import Cell, Section
+from adprior_bench.report.tables import COUNT, make_table, percent
+from adprior_runtime.bundle import Manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Settings of an evaluation.
+
+    Attributes:
+        quick: Try only one setting of each baseline.
+        resamples: Of the bootstrap.
+        threads: CPU threads, 0 for all.
+        validation_only: Let half of the validation users stand in for the test users.
+        max_cases: Limit of validation cases, and of test cases; None for all.
+        other_log: Accept a log that the bundle was not trained on.
+        work: Directory for intermediate results; None keeps none.
+    """
+
+    quick: bool = False
+    resamples: int = 1000
+    threads: int = 0
+    validation_only: bool = False
+    max_cases: int | None = None
+    other_log: bool = False
+    work: Path | None = None
+
+
+def warnings(study: Study, whole: Study, origin: LogOrigin, settings: Settings) -> list[str]:
+    """Return what a reader must know before any figure.
+
+    ``study`` may be a sample of the ``whole``.
+    """
+    found = origin.sentences(len(study.learnt))
+    if settings.quick:
+        found.append(
+            "Quick: only one small setting of each baseline was tried, and intervals come from "
+            f"{settings.resamples} resamples. Weaker baselines flatter the model: run it without "
+            "`--quick` before you decide anything."
+        )
+    if settings.validation_only:
+        found.append(
+            "Half of the validation users stand in for the test users, wherever this report says "
+            "test users; the test users were not used."
+        )
+    if settings.max_cases is not None:
+        found.append(
+            f"A sample: {len(study.test):,} of {len(whole.test):,} test cases were scored, and "
+            f"{len(study.validation):,} of {len(whole.validation):,} validation cases chose "
+            f"settings (`--max-cases {settings.max_cases}`)."
+        )
+    return found
+
+
+def notes(manifest: Manifest, study: Study) -> list[str]:
+    """Return what a reader should know about the data and the model."""
+    found = [f"Origin of the model's training data: {manifest.origin}."] if manifest.origin else []
+    found.append(f"The log: {study.log.sentence()}. Actions: {study.log.action_words()}.")
+    if manifest.training.get("start") == "scratch":
+        found.append(
+            "The model was trained from scratch on one log: no figure includes the world knowledge "
+            "of a pre-trained model."
+        )
+    return found
 
 
 def protocol_section(study: Study) -> Section:
-    """Describe the groups and count what they hold."""
-    splits = study.splits
-    rows: list[list[Any]] = [
-        [
-            "training",
-            len(study.training.users),
-            None,
-            sum(int((user.rows >= 0).sum()) for user in study.training.users),
-            None,
-        ]
+    """Describe the groups of users and count their cases."""
+    cut = study.splits.cut
+    events = sum(int((user.rows >= 0).sum()) for user in study.training.users)
+    rows: list[dict[str, Cell]] = [
+        {
+            "group": "training",
+            "users": len(study.training.users),
+            "cases": None,
+            "advertisers acted on": events,
+            "not in the catalogue": None,
+        }
     ]
     for name, cases in (("validation", study.validation), ("test", study.test)):
-        targets = sum(len(case.targets) for case in cases)
         missed = sum(case.missed for case in cases)
-        users = len({case.user.user_id for case in cases})
-        rows.append([name, users, len(cases), targets + missed, missed / (targets + missed)])
-    found = cohorts(Targets.of(study.test))
-    sizes: list[list[Any]] = [
-        [cohort.title, int(cohort.cases.sum()), int(cohort.counts.sum())]
-        for cohort in found.values()
+        total = missed + sum(len(case.targets) for case in cases)
+        rows.append(
+            {
+                "group": name,
+                "users": len({case.user.user_id for case in cases}),
+                "cases": len(cases),
+                "advertisers acted on": total,
+                "not in the catalogue": missed / total,
+            }
+        )
+    sizes: list[dict[str, Cell]] = [
+        {
+            "cohort": cohort.title,
+            "cases": int(cohort.cases.sum()),
+            "advertisers acted on": int(cohort.counts.sum()),
+        }
+        for cohort in cohorts(Targets.of(study.test)).values()
     ]
+    counts = dict.fromkeys(("users", "cases", "advertisers acted on"), COUNT)
     return {
         "title": "Protocol",
         "notes": [
-            f"Events before {splits.cut} teach; days from then on are asked about. Training, "
-            "validation and test users are disjoint, by a hash of their ids. A case is a user and "
-            "a day with at least one advertiser; a forecast knows the events of strictly earlier "
-            "days. Settings were chosen on validation users; test users were scored once.",
-            "An advertiser of the day that the catalogue does not have counts as missed by every "
+            f"The model and the baselines learn from events before {cut} and are evaluated on the "
+            "days from then on. Training, validation and test users are disjoint, by a hash of "
+            "their ids. A case is a user and a day with at least one advertiser; forecasts use "
+            "events of strictly earlier days. Settings were chosen on validation users; test users "
+            "were scored once.",
+            "An advertiser of the day that is not in the catalogue counts as missed by every "
             "ranker. Intervals are 95 % percentile intervals of a bootstrap over users; "
             "differences are paired on the same resamples.",
         ],
         "content": [
-            {
-                "kind": "table",
-                "title": "Users and cases",
-                "columns": [
-                    {"title": "group"},
-                    {"title": "users", "format": "count"},
-                    {"title": "cases", "format": "count"},
-                    {"title": "advertisers acted on", "format": "count"},
-                    {"title": "off the catalogue", "format": "percent", "digits": 1},
-                ],
-                "rows": rows,
-                "note": "Of the training users, events before the cut on advertisers of the "
-                "catalogue. Of the others, users with at least one case, and a case's advertisers "
-                "each once.",
-            },
-            {
-                "kind": "table",
-                "title": "Cohorts of the test users",
-                "detail": True,
-                "columns": [
-                    {"title": "cohort"},
-                    {"title": "cases", "format": "count"},
-                    {"title": "advertisers acted on", "format": "count"},
-                ],
-                "rows": sizes,
-            },
+            make_table(
+                "Users and cases",
+                rows,
+                {**counts, "not in the catalogue": percent(1)},
+                note="For training users, the number of events before the cut on advertisers of "
+                "the catalogue. For the others, only users with a case, and each advertiser of a "
+                "case once.",
+            ),
+            make_table("Cohorts of the test users", sizes, counts, detail=True),
         ],
+    }
+
+
+def machine_data(
+    study: Study,
+    tuned: Sequence[TunedBaseline],
+    forecasts: Forecasts,
+    origin: LogOrigin,
+    settings: Settings,
+) -> dict[str, Any]:
+    """Return the settings and choices of the evaluation, for programs."""
+    return {
+        "quick": settings.quick,
+        "resamples": settings.resamples,
+        "validation_only": settings.validation_only,
+        "max_cases": settings.max_cases,
+        "log": study.log.to_json() | origin.to_json(),
+        "split": study.splits.to_json(),
+        "blend_shares": forecasts.shares,
+        "tuning": {each.name: [asdict(trial) for trial in each.trials] for each in tuned},
     }

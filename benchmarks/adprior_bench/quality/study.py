@@ -1,13 +1,13 @@
-"""The protocol: who is learnt from, who tunes, who is tested, and on which days.
+"""The protocol: training, validation and test users, and the days that are evaluated.
 
-Users fall into three disjoint groups by a hash of their id, as the bundle's training record says:
+Users belong to three disjoint groups by a hash of their ids, as in the bundle's training record:
 
-* training users, seen before the cut only: the model, the baselines and the popularity learn here;
-* validation users: every setting is chosen on their days from the cut on;
-* test users: their days from the cut on are asked about once, at the end.
+* training users before the cut: model, baselines and popularity learn from them;
+* validation users from the cut on: all settings are chosen on them;
+* test users from the cut on: they are scored once, at the end.
 
-A case is a user and a day on or after the cut; what a forecast may know of the user are the events
-of strictly earlier days. The catalogue was selected without test users.
+A case is a user and a day on or after the cut; its forecasts use the events of strictly earlier
+days. The catalogue was selected without test users.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from adprior_bench.data.cases import recorded_split
 from adprior_bench.quality.baselines.base import Training
 from adprior_bench.quality.histories import (
     EncodedCase,
     EncodedUser,
+    date_of,
     day_of,
     encode_users,
     encoded_cases,
@@ -37,12 +38,13 @@ from adprior_build.data.split import VALIDATION_SALT, Split
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.context import UserContext
 
-_LEAST_EVENTS_OF_A_CATEGORY = 20
+_MIN_EVENTS_OF_CATEGORY: Final = 20
+_STAND_INS: Final = Split(test_share=0.5, salt="judged")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Splits:
-    """Which user is in which group, and the cut."""
+    """The groups of users, and the cut."""
 
     cut: date
     test: Split
@@ -62,11 +64,7 @@ class Splits:
                 "the bundle's model was trained without --validation-share: no user is left to "
                 "choose settings on"
             )
-        return cls(
-            cut=cut,
-            test=test,
-            validation=Split(test_share=share, salt=VALIDATION_SALT),
-        )
+        return cls(cut=cut, test=test, validation=Split(test_share=share, salt=VALIDATION_SALT))
 
     def group_of(self, user_id: str) -> str:
         """Return ``test``, ``validation`` or ``training``."""
@@ -75,7 +73,7 @@ class Splits:
         return "validation" if self.validation.is_test_user(user_id) else "training"
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as reports keep it for machines."""
+        """Return the splits for a report's data."""
         return {
             "cut": self.cut.isoformat(),
             "test_share": self.test.test_share,
@@ -87,20 +85,20 @@ class Splits:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Study:
-    """The users of a data set as the protocol sees them.
+    """A data set under the protocol.
 
     Attributes:
         splits: The groups and the cut.
-        catalogue: The advertisers; every array over advertisers has its rows.
-        categories: Those that the baselines look at: frequent ones of the training users.
+        catalogue: The advertisers; arrays over advertisers have its rows.
+        categories: The frequent ones of the training users.
         training: Training users before the cut.
-        learnt: The same users' events as they are in the log, parallel to ``training.users``.
+        learnt: The same users' events as in the log, parallel to ``training.users``.
         validation: The validation users' cases, by user and day.
         test: The test users' cases, by user and day.
-        later: Training users' cases on and after the cut: only the simulated base ranker, which
-            stands for a production ranker, learns from them.
-        histories: Validation and test users' whole histories, for prompts, by user id.
-        log: What the whole log holds.
+        later: Training users' cases from the cut on: only the simulated base ranker, which stands
+            in for a production ranker, learns from them.
+        histories: Whole histories of validation and test users, by user id.
+        log: A summary of the whole log.
     """
 
     splits: Splits
@@ -124,15 +122,7 @@ class Study:
         columns: ColumnMap,
         name_ids: Callable[[str], Sequence[int]] | None = None,
     ) -> Study:
-        """Read a data set.
-
-        Args:
-            splits: The groups and the cut.
-            catalogue: The advertisers.
-            events: The log.
-            profiles: The users' profiles.
-            columns: Of both.
-            name_ids: See `Catalogue.rows_by_name`.
+        """Read a data set; ``name_ids`` is that of `Catalogue.rows_by_name`.
 
         Raises:
             InvalidInputError: A group has no case.
@@ -151,19 +141,11 @@ class Study:
             return encode_users(chosen, catalogue, categories, name_ids)
 
         cases = {
-            name: list(encoded_cases(encode(groups[name]), day_of(splits.cut))) for name in groups
+            name: list(encoded_cases(encode(group), day_of(splits.cut)))
+            for name, group in groups.items()
         }
-        for name, found in cases.items():
-            if not found:
-                raise InvalidInputError(
-                    f"{events}: no {name} user acts on an advertiser on or after {splits.cut}"
-                )
         encoded = encode(learnt)
-        if not any((user.rows >= 0).any() for user in encoded):
-            raise InvalidInputError(
-                f"{events}: no training user acts on an advertiser of the catalogue "
-                f"before {splits.cut}"
-            )
+        _require_cases(events, splits.cut, cases, encoded)
         row_of = catalogue.rows_by_name(name_ids)
         return cls(
             splits=splits,
@@ -185,47 +167,73 @@ class Study:
             log=LogSummary.of(users, lambda name: row_of(name) is not None),
         )
 
-    def limited(self, most: int) -> Study:
-        """Return the study with at most so many validation cases, and as many test cases.
+    def limited(self, limit: int) -> Study:
+        """Return the study with at most ``limit`` validation cases and test cases.
 
-        Cases are drawn by a hash of their user and day: which are drawn depends on no other case,
-        and a larger number draws these and more.
+        Cases are drawn by a hash of user and day: the draw of a case does not depend on the others,
+        and a larger sample contains the smaller one.
         """
-        return replace(self, validation=_drawn(self.validation, most), test=_drawn(self.test, most))
+        validation, test = _drawn(self.validation, limit), _drawn(self.test, limit)
+        return replace(self, validation=validation, test=test)
+
+    def without_test_users(self) -> Study:
+        """Return the study with half of the validation users in place of the test users."""
+        return replace(
+            self,
+            validation=[
+                case for case in self.validation if not _STAND_INS.is_test_user(case.user.user_id)
+            ],
+            test=[case for case in self.validation if _STAND_INS.is_test_user(case.user.user_id)],
+        )
 
     def sentence(self) -> str:
-        """Return who is in each group, in a line."""
+        """Return the size of each group."""
 
-        def asked(cases: Sequence[EncodedCase]) -> str:
+        def counted(cases: Sequence[EncodedCase]) -> str:
             return f"{len(cases):,} days of {len({case.user.user_id for case in cases}):,}"
 
         events = sum(len(user.events) for user in self.learnt)
         return (
-            f"{len(self.learnt):,} training users with {events:,} events before "
-            f"{self.splits.cut} teach; asked about are {asked(self.validation)} validation users "
-            f"and {asked(self.test)} test users from then on"
+            f"training: {len(self.learnt):,} users with {events:,} events before "
+            f"{self.splits.cut}; from then on, {counted(self.validation)} validation users and "
+            f"{counted(self.test)} test users"
         )
 
     def context(self, case: EncodedCase) -> UserContext:
-        """Return what a client would send for a case: the profile and the earlier days' events."""
+        """Return a client's request for a case: the profile and the earlier days' events."""
         user = self.histories[case.user.user_id]
         return UserContext(
             profile=user.profile,
             history=user.events[: case.stop],
-            as_of=datetime.combine(
-                date.fromordinal(case.day + date(1970, 1, 1).toordinal()), time(), tzinfo=UTC
-            ),
+            as_of=datetime.combine(date_of(case.day), time(), tzinfo=UTC),
         )
 
 
-def _drawn(cases: Sequence[EncodedCase], most: int) -> list[EncodedCase]:
+def _require_cases(
+    events: Path,
+    cut: date,
+    cases: Mapping[str, Sequence[EncodedCase]],
+    training: Sequence[EncodedUser],
+) -> None:
+    for name, found in cases.items():
+        if not found:
+            raise InvalidInputError(
+                f"{events}: no {name} user acts on an advertiser on or after {cut}"
+            )
+    if not any((user.rows >= 0).any() for user in training):
+        raise InvalidInputError(
+            f"{events}: no training user acts on an advertiser of the catalogue before {cut}"
+        )
+
+
+def _drawn(cases: Sequence[EncodedCase], limit: int) -> list[EncodedCase]:
     def place(case: EncodedCase) -> bytes:
         return blake2b(f"{case.user.user_id}\0{case.day}".encode(), digest_size=8).digest()
 
-    last = sorted(map(place, cases))[: max(1, most)][-1]
+    last = sorted(map(place, cases))[: max(1, limit)][-1]
     return [case for case in cases if place(case) <= last]
 
 
 def _frequent_categories(users: Sequence[UserHistory]) -> list[str]:
     counts = Counter(event.category for user in users for event in user.events if event.category)
-    return [name for name, count in counts.most_common() if count >= _LEAST_EVENTS_OF_A_CATEGORY]
+    return [name for name, count in counts.most_common() if count >= _MIN_EVENTS_OF_CATEGORY]

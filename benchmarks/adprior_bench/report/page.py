@@ -39,9 +39,7 @@ figure img { max-width: 100%; height: auto; }
 def report_page(report: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
     """Return a plain report as a page.
 
-    Args:
-        report: As `plain` returns it.
-        images: Each plot's PNG, by the plot's name.
+    ``images`` has each plot's PNG by the plot's name.
     """
     title = escape(report["title"])
     sections = list(enumerate([*main_sections(report), *detail_sections(report)]))

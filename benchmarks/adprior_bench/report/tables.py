@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
-from adprior_bench.report.schema import Cell, Numbers, Table
+from adprior_bench.report.schema import Numbers, Table
 
-Row = Mapping[str, Cell]
+Row = Mapping[str, Any]
 COUNT: Final[Numbers] = {"format": "count"}
 
 

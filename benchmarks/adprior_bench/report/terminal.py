@@ -17,9 +17,7 @@ _WIDTH: Final = 100
 def report_text(report: Mapping[str, Any], directory: Path | None = None) -> str:
     """Return a plain report as text, without plots, details and the sections' notes.
 
-    Args:
-        report: As `plain` returns it.
-        directory: Where the report was written; None if it was not.
+    ``directory`` is where the report was written, None if it was not.
     """
     lines = [report["title"], "=" * len(report["title"])]
     lines += [_wrap(f"{strong} {text}") for strong, text in opening_lines(report)]

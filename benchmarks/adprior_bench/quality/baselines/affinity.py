@@ -1,4 +1,4 @@
-"""A baseline that predicts a user's advertisers from how often the user acts on each category."""
+"""Category affinity: the advertisers of the categories that the user acts on."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ from adprior_bench.quality.histories import EncodedCase, Float64Array
 
 
 class CategoryAffinity:
-    """Each category's advertisers, weighted by the share of the category in the user's past.
-
-    Args:
-        training: What to count.
-    """
+    """Each category's advertiser shares, weighted by the category's share in the user's past."""
 
     def __init__(self, training: Training) -> None:
         self._categories = max(training.categories, 1)  # a data set may have none
@@ -30,14 +26,11 @@ class CategoryAffinity:
         self._shares = sp.csr_matrix(sp.diags(1 / np.maximum(totals, 1)) @ counts)
 
     def probabilities(self, case: EncodedCase, recent_days: int | None = None) -> Float64Array:
-        """Return the sum of the categories' shares: float64 [advertisers].
-
-        It adds up to less than 1 where a category has no advertiser of the catalogue, and is all 0
-        for a user without a known category.
+        """See `Baseline.probabilities`; all 0 for a user without a known category.
 
         Args:
-            case: Whose.
-            recent_days: Look at so many days before the case only.
+            case: The user and day.
+            recent_days: Use only this many days before the case.
         """
         categories = case.user.categories[: case.stop]
         if recent_days is not None:

@@ -1,26 +1,27 @@
-"""What every baseline is."""
+"""The interface of baselines, and the data that they learn from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 
 from adprior_bench.quality.histories import EncodedCase, EncodedUser, Float64Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Training:
-    """What may be learnt from.
+    """The data that baselines learn from.
 
     Attributes:
-        users: Training users, their events before the cut only.
+        users: Training users with their events before the cut.
         cut: Days since 1970.
-        advertisers: How many the catalogue has.
-        categories: How many there are.
+        advertisers: Number of advertisers in the catalogue.
+        categories: Number of categories.
     """
 
     users: Sequence[EncodedUser]
@@ -38,26 +39,37 @@ class Training:
             days.append(user.days[known])
         return np.concatenate(owners), np.concatenate(rows), np.concatenate(days)
 
+    def counts(self) -> sp.csr_matrix:
+        """Return the number of events: float64 [users, advertisers]."""
+        owners, rows, _ = self.events()
+        shape = (len(self.users), self.advertisers)
+        return sp.csr_matrix((np.ones(len(rows)), (owners, rows)), shape=shape)
+
 
 class Baseline(Protocol):
     """A fitted baseline."""
 
     def probabilities(self, case: EncodedCase) -> Float64Array:
-        """Return a probability of every advertiser of the catalogue: float64 [advertisers]."""
+        """Return a probability for each advertiser: float64 [advertisers], sum at most 1."""
         ...
 
 
 def normalised(scores: Float64Array) -> Float64Array:
-    """Return scores of at least 0 divided by their sum."""
+    """Return non-negative scores divided by their sum."""
     total = scores.sum()
     return scores / total if total > 0 else scores
 
 
-def blend(first: Float64Array, second: Float64Array, share: float) -> Float64Array:
-    """Return a mixture: ``share`` of the second, the rest of the first.
+def fading(ages: npt.NDArray[Any], half_life_days: float | None) -> Float64Array:
+    """Return the weights of events by age in days; all are 1 without a half-life."""
+    if half_life_days is None:
+        return np.ones(len(ages))
+    weights: Float64Array = 0.5 ** (ages / half_life_days)
+    return weights
 
-    A distribution that is all 0 (nothing is known of a user) leaves the other alone.
-    """
+
+def blend(first: Float64Array, second: Float64Array, share: float) -> Float64Array:
+    """Return a mixture with ``share`` of the second; an all-zero distribution has no part in it."""
     if not first.any():
         return second
     if not second.any():

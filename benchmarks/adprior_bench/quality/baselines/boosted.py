@@ -1,12 +1,13 @@
-"""LightGBM's ranker on what is known of a user and an advertiser: every simple signal, combined.
+"""LightGBM's lambdarank on features of a user and an advertiser: all simple signals combined.
 
-It is trained on the training users' days of the last months before the cut. What it looks at is
-fitted on what lies before those months, so that no feature knows the day that it is to predict.
+It learns from the training users' days in the last months before the cut. Its features are computed
+from the time before those months, so that no feature has seen the day that it predicts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import lightgbm
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from adprior_bench.data.progress import boosting_bar
 from adprior_bench.quality.baselines.affinity import CategoryAffinity
-from adprior_bench.quality.baselines.base import Training, normalised
+from adprior_bench.quality.baselines.base import Training, fading, normalised
 from adprior_bench.quality.baselines.neighbours import ItemNeighbours, UserNeighbours
 from adprior_bench.quality.baselines.popularity import Popularity, SegmentPopularity
 from adprior_bench.quality.histories import EncodedCase, Float64Array, before, encoded_cases
@@ -26,19 +27,19 @@ FEATURES: Final = (
     "popularity", "popularity_90", "segment", "user_neighbours", "item_neighbours",
     "category_affinity", "day_of_week",
 )  # fmt: skip
-_NAMING: Final = range(7, 12)
-"""The columns whose first advertisers are candidates."""
+_CANDIDATE_COLUMNS: Final = range(7, 12)
+"""The highest advertisers of these features are candidates."""
 _NEVER: Final = 10_000.0
 _SEED: Final = 7
 
 
 class Signals:
-    """The features of every advertiser for a case, from models of an earlier time."""
+    """The features of all advertisers for a case."""
 
     def __init__(self, training: Training, segment: str | None) -> None:
         self._advertisers = training.advertisers
         self._popular = Popularity(training).shares
-        self._lately = Popularity(training, half_life_days=90).shares
+        self._recent = Popularity(training, half_life_days=90).shares
         self._segment = SegmentPopularity(training, key=segment, strength=300) if segment else None
         self._users = UserNeighbours(training, neighbours=200, half_life_days=365)
         self._items = ItemNeighbours(training, half_life_days=365, shrinkage=30)
@@ -55,12 +56,12 @@ class Signals:
         columns = (
             count,
             normalised(count),
-            np.bincount(rows, 0.5 ** (ages / 30), minlength=self._advertisers),
-            np.bincount(rows, 0.5 ** (ages / 180), minlength=self._advertisers),
+            np.bincount(rows, fading(ages, 30), minlength=self._advertisers),
+            np.bincount(rows, fading(ages, 180), minlength=self._advertisers),
             latest,
             np.full(self._advertisers, float(len(rows))),
             self._popular,
-            self._lately,
+            self._recent,
             segment,
             self._users.probabilities(case),
             self._items.probabilities(case),
@@ -71,14 +72,14 @@ class Signals:
 
 
 class Boosted:
-    """A lambdarank model over `FEATURES`, on candidates that the simple signals name.
+    """A lambdarank model over `FEATURES`, on the candidates that the signals give.
 
     Args:
-        training: What to learn from.
-        segment: A profile key for the popularity by segment.
-        recent_days: How long before the cut its own examples begin; half of a shorter log.
-        pool: Candidates that each signal names.
-        negatives: Of them, not acted on, for each case it learns from.
+        training: The data that it learns from.
+        segment: Profile key of the popularity by segment.
+        recent_days: Start of its examples before the cut; half of a shorter log.
+        pool: Number of candidates from each signal.
+        negatives: Candidates without an action, for each case that it learns from.
         settings: LightGBM's.
     """
 
@@ -94,11 +95,8 @@ class Boosted:
     ) -> None:
         first = min((int(user.days[0]) for user in training.users if len(user.days)), default=0)
         start = training.cut - min(recent_days, (training.cut - first) // 2)
-        earlier = Training(
-            users=[before(user, start) for user in training.users],
-            cut=start,
-            advertisers=training.advertisers,
-            categories=training.categories,
+        earlier = replace(
+            training, users=[before(user, start) for user in training.users], cut=start
         )
         self._pool = pool
         cases = [case for case in encoded_cases(training.users, start) if len(case.targets)]
@@ -113,7 +111,7 @@ class Boosted:
         self._signals = Signals(training, segment)
 
     def probabilities(self, case: EncodedCase) -> Float64Array:
-        """See `Baseline.probabilities`: the softmax of the scores, of the candidates only."""
+        """See `Baseline.probabilities`: the softmax of the candidates' scores."""
         features = self._signals.of(case)
         candidates = _candidates(features, self._pool)
         scores = np.asarray(self._model.predict(features[candidates]), dtype=np.float64)
@@ -141,9 +139,9 @@ class Boosted:
 
 
 def _candidates(features: Float64Array, pool: int) -> npt.NDArray[np.int64]:
-    """Return the advertisers that some signal puts among its first, and all of the user's own."""
+    """Return the user's own advertisers and the highest ``pool`` of each candidate column."""
     pool = min(pool, len(features) - 1)
-    firsts = [np.argpartition(-features[:, column], pool)[:pool] for column in _NAMING]
+    firsts = [np.argpartition(-features[:, column], pool)[:pool] for column in _CANDIDATE_COLUMNS]
     found: npt.NDArray[np.int64] = np.unique(
         np.concatenate([np.flatnonzero(features[:, 0]), *firsts])
     )

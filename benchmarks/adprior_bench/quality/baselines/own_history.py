@@ -1,45 +1,43 @@
-"""What the user acted on before: the strongest simple baseline of all."""
+"""The user's own history: the strongest simple baseline."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from adprior_bench.quality.baselines.base import Training, blend, normalised
+from adprior_bench.quality.baselines.base import Training, blend, fading, normalised
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 
 
 class OwnHistory:
-    """Shares of the user's own events, and some popularity for the rest.
+    """Shares of the user's own events, mixed with popularity.
 
     Args:
-        training: For the number of advertisers.
-        everyone: float64 [advertisers], what fills in.
-        half_life_days: How fast events fade; None: not at all (frequency).
-        last_only: Count each advertiser's latest event alone (recency).
-        share: Of the filling.
+        training: Gives the number of advertisers.
+        popularity: float64 [advertisers].
+        half_life_days: Half-life of events; None weights all alike.
+        last_only: Count only the latest event of each advertiser.
+        share: Of popularity in the mixture.
     """
 
     def __init__(
         self,
         training: Training,
-        everyone: Float64Array,
+        popularity: Float64Array,
         *,
         half_life_days: float | None = None,
         last_only: bool = False,
         share: float = 0.1,
     ) -> None:
         self._advertisers = training.advertisers
-        self._everyone = everyone
+        self._popularity = popularity
         self._half_life_days = half_life_days
         self._last_only = last_only
         self._share = share
 
     def own(self, case: EncodedCase) -> Float64Array:
-        """Return the shares of the user's own events: all 0 without any."""
+        """Return the shares of the user's own events, all 0 without events."""
         rows, days = case.past
-        weights = np.ones(len(rows))
-        if self._half_life_days is not None:
-            weights = 0.5 ** ((case.day - days) / self._half_life_days)
+        weights = fading(case.day - days, self._half_life_days)
         if self._last_only:
             scores = np.zeros(self._advertisers)
             np.maximum.at(scores, rows, weights)
@@ -49,4 +47,4 @@ class OwnHistory:
 
     def probabilities(self, case: EncodedCase) -> Float64Array:
         """See `Baseline.probabilities`."""
-        return blend(self.own(case), self._everyone, self._share)
+        return blend(self.own(case), self._popularity, self._share)

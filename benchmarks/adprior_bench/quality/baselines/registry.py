@@ -1,170 +1,138 @@
-"""Baselines tuned on the validation users: every setting tried, with its figure and its time.
-
-The figure is recall@10 over the validation users' cases, the one that the language model is judged
-by too. Test users play no part.
-"""
+"""The baselines of the report and the grids of their settings: a new baseline is added here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, Final
 
-from adprior_bench.data.kept_results import KeptResults
 from adprior_bench.quality.baselines.base import Baseline, Training, blend
 from adprior_bench.quality.baselines.boosted import Boosted
 from adprior_bench.quality.baselines.neighbours import ItemNeighbours, UserNeighbours
 from adprior_bench.quality.baselines.own_history import OwnHistory
 from adprior_bench.quality.baselines.popularity import Popularity, SegmentPopularity
-from adprior_bench.quality.baselines.sequential import Sequential, SequentialSettings
-from adprior_bench.quality.baselines.tuning import SettingsSearch, Tuned
+from adprior_bench.quality.baselines.sequential import Sequential
+from adprior_bench.quality.baselines.tuning import Chosen, Family
 from adprior_bench.quality.histories import EncodedCase, Float64Array
-from adprior_runtime.terminal.progress import progress_bar
 
-_FILL = 1e-6
-"""Share of popularity that breaks the ties of forecasts which know few advertisers."""
+OWN: Final = "own_history"
+POPULARITY: Final = "popularity"
+_SEGMENT: Final = "segment_popularity"
+_HALF_LIVES: Final = (None, 90, 180, 365, 730)
+_FILL: Final = 1e-6
+"""Share of popularity that ranks the advertisers which a forecast knows nothing of."""
+
+
+def baseline_families(training: Training, *, threads: int, quick: bool = False) -> list[Family]:
+    """Return all baselines, each after those that it is made of.
+
+    With ``quick``, only the first setting of each, with small models.
+    """
+
+    def popular(chosen: Chosen) -> Float64Array:
+        return Popularity(training, **chosen[POPULARITY].best.settings).shares
+
+    def filled(chosen: Chosen, baseline: Baseline) -> Baseline:
+        return _Blend(first=baseline, second=baseline, share=0.0, popularity=popular(chosen))
+
+    def blended(chosen: Chosen, other: str, share: float) -> Baseline:
+        first, second = chosen[OWN].baseline, chosen[other].baseline
+        return _Blend(first=first, second=second, share=share, popularity=popular(chosen))
+
+    def boosted(chosen: Chosen, **settings: Any) -> Baseline:
+        segment = chosen[_SEGMENT].best.settings["key"] if _SEGMENT in chosen else None
+        settings |= {"num_threads": threads}
+        return filled(chosen, Boosted(training, segment=segment, settings=settings))
+
+    keys = sorted({key for user in training.users for key in user.profile})
+    blend_grid = _grid(share=(0.1, 0.3, 0.5, 0.7))
+    families = [
+        Family(
+            name=POPULARITY,
+            grid=_grid(half_life_days=_HALF_LIVES),
+            make=lambda _, **settings: Popularity(training, **settings),
+        ),
+        Family(
+            name=_SEGMENT,
+            grid=_grid(key=keys, strength=(300.0, 3000.0), half_life_days=(365,)),
+            make=lambda _, **settings: SegmentPopularity(training, **settings),
+        ),
+        Family(
+            name=OWN,
+            grid=_grid(half_life_days=_HALF_LIVES, share=(0.1, 0.3)),
+            make=lambda chosen, **settings: OwnHistory(training, popular(chosen), **settings),
+        ),
+        Family(
+            name="own_recency",
+            grid=_grid(half_life_days=(365,), share=(0.1, 0.3), last_only=(True,)),
+            make=lambda chosen, **settings: OwnHistory(training, popular(chosen), **settings),
+        ),
+        Family(
+            name="user_knn",
+            grid=_grid(neighbours=(50, 200, 800), power=(1, 3)),
+            make=lambda chosen, **kw: filled(chosen, UserNeighbours(training, **kw)),
+        ),
+        Family(
+            name="own_history_and_user_knn",
+            grid=blend_grid,
+            make=lambda chosen, share: blended(chosen, "user_knn", share),
+        ),
+        Family(
+            name="item_knn",
+            grid=_grid(half_life_days=(90, 365), shrinkage=(3, 30)),
+            make=lambda chosen, **kw: filled(chosen, ItemNeighbours(training, **kw)),
+        ),
+        Family(
+            name="own_history_and_item_knn",
+            grid=blend_grid,
+            make=lambda chosen, share: blended(chosen, "item_knn", share),
+        ),
+        Family(name="lightgbm", grid=_lightgbm_grid(quick), make=boosted),
+        Family(
+            name="sasrec",
+            grid=_sasrec_grid(quick),
+            make=lambda _, **settings: Sequential(training, **settings),
+        ),
+    ]
+    used = slice(1 if quick else None)
+    return [
+        Family(name=family.name, grid=family.grid[used], make=family.make)
+        for family in families
+        if family.grid  # there is no segment without profiles
+    ]
+
+
+def _lightgbm_grid(quick: bool) -> Sequence[Mapping[str, Any]]:
+    if quick:
+        return _grid(num_leaves=(7,), num_iterations=(20,), learning_rate=(0.05,),
+                     min_data_in_leaf=(1,))  # fmt: skip
+    return _grid(num_leaves=(15, 31), num_iterations=(150, 400), learning_rate=(0.05,),
+                 min_data_in_leaf=(100,))  # fmt: skip
+
+
+def _sasrec_grid(quick: bool) -> Sequence[Mapping[str, Any]]:
+    if quick:
+        return _grid(width=(8,), dropout=(0.3,), epochs=(2,))
+    tried = ((64, 0.3, 20), (64, 0.5, 20), (64, 0.5, 40))
+    return [{"width": width, "dropout": drop, "epochs": epochs} for width, drop, epochs in tried]
+
+
+def _grid(**values: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return every combination; the last setting varies fastest."""
+    return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Blend:
-    """Two baselines' forecasts mixed, with some popularity for what neither knows."""
+    """A mixture of two forecasts, with a little popularity for unknown advertisers."""
 
     first: Baseline
     second: Baseline
     share: float
-    everyone: Float64Array
+    popularity: Float64Array
 
     def probabilities(self, case: EncodedCase) -> Float64Array:
         """See `Baseline.probabilities`."""
         mixed = blend(self.first.probabilities(case), self.second.probabilities(case), self.share)
-        return blend(mixed, self.everyone, _FILL)
-
-
-def tune(
-    training: Training,
-    cases: Sequence[EncodedCase],
-    judged: Sequence[EncodedCase],
-    *,
-    threads: int,
-    quick: bool = False,
-    kept: KeptResults | None = None,
-) -> list[Tuned]:
-    """Fit every baseline with each of its settings; return them with the best.
-
-    Args:
-        training: What they learn from.
-        cases: The validation users', which choose.
-        judged: Those that the chosen settings are asked about too; they choose nothing.
-        threads: CPU threads for LightGBM, 0 for all.
-        quick: Try the first setting of each only, with small models.
-        kept: What an earlier run has computed; new results are added.
-    """
-    grids = {name: grid[: 1 if quick else None] for name, grid in _grids(training, quick).items()}
-    total = sum(len(grid) for grid in grids.values()) + len(grids["blend"])  # it serves twice
-    with progress_bar(total=total, unit="setting", desc="tuning baselines") as bar:
-        search = SettingsSearch(
-            training=training,
-            cases=cases,
-            judged=judged,
-            bar=bar,
-            kept=KeptResults(None) if kept is None else kept,
-        )
-        search.choose("popularity", grids["popularity"], lambda **kw: Popularity(training, **kw))
-        everyone = _shares(search, training)
-        if grids["segment_popularity"]:
-            search.choose(
-                "segment_popularity",
-                grids["segment_popularity"],
-                lambda **kw: SegmentPopularity(training, **kw),
-            )
-        own = search.choose(
-            "own_history", grids["own_history"], lambda **kw: OwnHistory(training, everyone, **kw)
-        )
-        search.choose(
-            "own_recency",
-            grids["own_recency"],
-            lambda **kw: OwnHistory(training, everyone, last_only=True, **kw),
-        )
-        for name, kind in (("user_knn", UserNeighbours), ("item_knn", ItemNeighbours)):
-            alike = search.choose(
-                name, grids[name], lambda kind=kind, **kw: _filled(kind(training, **kw), everyone)
-            )
-            search.choose(
-                f"own_history_and_{name}",
-                grids["blend"],
-                lambda alike=alike, **kw: _Blend(first=own, second=alike, everyone=everyone, **kw),
-            )
-        segment = next((t for t in search.tuned if t.name == "segment_popularity"), None)
-        key = segment.best.settings["key"] if segment else None
-        search.choose(
-            "lightgbm",
-            grids["lightgbm"],
-            lambda **kw: _filled(
-                Boosted(
-                    training,
-                    segment=key,
-                    settings=kw | {"num_threads": threads},
-                ),
-                everyone,
-            ),
-        )
-        search.choose(
-            "sasrec",
-            grids["sasrec"],
-            lambda **kw: Sequential(training, SequentialSettings(**kw)),
-        )
-    return search.tuned
-
-
-def _shares(search: SettingsSearch, training: Training) -> Float64Array:
-    settings = search.tuned[-1].best.settings
-    return Popularity(training, **settings).shares
-
-
-def _filled(baseline: Baseline, everyone: Float64Array) -> Baseline:
-    return _Blend(first=baseline, second=baseline, share=0.0, everyone=everyone)
-
-
-def _grids(training: Training, quick: bool) -> dict[str, list[dict[str, Any]]]:
-    half_lives = (None, 90, 180, 365, 730)
-    keys = sorted({key for user in training.users for key in user.profile})
-    trees = [(15, 150), (15, 400), (31, 150), (31, 400)]
-    networks = [(64, 0.3, 20), (64, 0.5, 20), (64, 0.5, 40)]
-    return {
-        "popularity": [{"half_life_days": days} for days in half_lives],
-        "segment_popularity": [
-            {"key": key, "strength": strength, "half_life_days": 365}
-            for key in keys
-            for strength in (300.0, 3000.0)
-        ],
-        "own_history": [
-            {"half_life_days": days, "share": share} for days in half_lives for share in (0.1, 0.3)
-        ],
-        "own_recency": [{"half_life_days": 365, "share": share} for share in (0.1, 0.3)],
-        "user_knn": [
-            {"neighbours": count, "power": power} for count in (50, 200, 800) for power in (1, 3)
-        ],
-        "item_knn": [
-            {"half_life_days": days, "shrinkage": shrinkage}
-            for days in (90, 365)
-            for shrinkage in (3, 30)
-        ],
-        "blend": [{"share": share} for share in (0.1, 0.3, 0.5, 0.7)],
-        "lightgbm": [
-            {
-                "num_leaves": 7 if quick else leaves,
-                "num_iterations": 20 if quick else rounds,
-                "learning_rate": 0.05,
-                "min_data_in_leaf": 1 if quick else 100,
-            }
-            for leaves, rounds in trees
-        ],
-        "sasrec": [
-            {
-                "width": 8 if quick else width,
-                "dropout": dropout,
-                "epochs": 2 if quick else epochs,
-            }
-            for width, dropout, epochs in networks
-        ],
-    }
+        return blend(mixed, self.popularity, _FILL)

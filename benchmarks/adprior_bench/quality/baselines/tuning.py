@@ -1,12 +1,13 @@
-"""Settings of a baseline tried one after another, and what is kept of that for a killed run.
+"""Tuning of baselines: every setting is fitted, and the one of highest recall@10 is chosen.
 
-Only what took a while is kept: a trial's recall and forecasts, and the forecasts of the best
-setting for the cases that are judged. All else is quickly computed anew.
+Settings are chosen on the validation users' cases; test users have no influence. Slow forecasts are
+kept for a run that continues after a kill.
 """
 
 from __future__ import annotations
 
 import hashlib
+import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,32 +16,22 @@ from typing import Any, Final
 
 import lightgbm
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from adprior_bench.data.kept_results import KeptResults, key_of
 from adprior_bench.quality.baselines.base import Baseline, Training
-from adprior_bench.quality.histories import EncodedCase, EncodedUser, Float64Array
-from adprior_runtime.terminal.progress import track
+from adprior_bench.quality.histories import EncodedCase, Float64Array
+from adprior_bench.quality.metrics import Float32Array, mean_recall
+from adprior_runtime.terminal.progress import progress_bar, track
 from adprior_runtime.text.json_text import to_json
 
-Float32Array = npt.NDArray[np.float32]
-K = 10
-"""The recall that settings are chosen by."""
-
-LEAST_KEPT_S: Final = 2.0
-"""What takes less is not kept."""
+KEPT_FROM_S: Final = 2.0
+"""Results that took less time are not kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One setting tried.
-
-    Attributes:
-        settings: What was tried.
-        recall: recall@10 on the validation users' cases.
-        seconds: To fit and to ask.
-    """
+    """One setting: its recall@10 on the validation cases, and the time to fit and to forecast."""
 
     settings: Mapping[str, Any]
     recall: float
@@ -48,186 +39,153 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Tuned:
+class TunedBaseline:
     """A baseline with its best setting.
 
     Attributes:
         name: Of the baseline.
-        baseline: Fitted.
-        trials: All settings tried, in order.
-        validation: float32 [cases, advertisers], its forecasts for the validation users' cases.
-        judged: The same for the cases that are judged.
+        baseline: Fitted when it is first used.
+        trials: All settings, in order.
+        validation: float32 [cases, advertisers], the forecasts for the validation cases.
+        test: The same for the test cases.
     """
 
     name: str
     baseline: Baseline
     trials: Sequence[Trial]
     validation: Float32Array
-    judged: Float32Array
+    test: Float32Array
 
     @property
     def best(self) -> Trial:
-        """The setting chosen: the first of the highest recall."""
+        """The chosen setting: the first of the highest recall."""
         return max(self.trials, key=lambda trial: trial.recall)
 
 
+Chosen = Mapping[str, TunedBaseline]
+"""The baselines tuned so far, by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """A kind of baseline.
+
+    Attributes:
+        name: In the report.
+        grid: The settings to try.
+        make: Fits a baseline: takes the baselines tuned before it, and a setting of the grid.
+    """
+
+    name: str
+    grid: Sequence[Mapping[str, Any]]
+    make: Callable[..., Baseline]
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
-class _Fitted:
-    """A baseline that is fitted when it is first asked, unless it is at hand."""
+class _Lazy:
+    """A baseline that is fitted when it is first used."""
 
     make: Callable[[], Baseline]
-    baseline: Baseline | None = None
+    fitted: Baseline | None = None
 
     def probabilities(self, case: EncodedCase) -> Float64Array:
         """See `Baseline.probabilities`."""
-        if self.baseline is None:
-            self.baseline = self.make()
-        return self.baseline.probabilities(case)
+        if self.fitted is None:
+            self.fitted = self.make()
+        return self.fitted.probabilities(case)
+
+
+def tune(
+    families: Sequence[Family],
+    training: Training,
+    validation: Sequence[EncodedCase],
+    test: Sequence[EncodedCase],
+    kept: KeptResults | None = None,
+) -> list[TunedBaseline]:
+    """Fit every baseline with each of its settings; return them with the best.
+
+    Each family comes after those that it is made of. ``kept`` has results of an earlier run; new
+    ones are added.
+    """
+    total = sum(len(family.grid) for family in families)
+    with progress_bar(total=total, unit="setting", desc="tuning baselines") as bar:
+        tuning = _Tuning(
+            training=training,
+            validation=validation,
+            test=test,
+            bar=bar,
+            kept=KeptResults(None) if kept is None else kept,
+        )
+        for family in families:
+            tuning.add(family)
+    return list(tuning.chosen.values())
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class SettingsSearch:
-    """Tries the settings of one baseline after another.
-
-    Attributes:
-        training: What baselines learn from.
-        cases: The validation users', which choose.
-        judged: Those that the chosen setting is asked about too.
-        bar: Moved by a setting.
-        kept: Of an earlier run; new results are added.
-        tuned: What was chosen so far.
-    """
-
+class _Tuning:
     training: Training
-    cases: Sequence[EncodedCase]
-    judged: Sequence[EncodedCase]
+    validation: Sequence[EncodedCase]
+    test: Sequence[EncodedCase]
     bar: Any
     kept: KeptResults
-    tuned: list[Tuned] = field(default_factory=list)
-    _origin: str = field(init=False, default="")
+    chosen: dict[str, TunedBaseline] = field(default_factory=dict)
+    _inputs: bytes = field(init=False, default=b"")
 
     def __post_init__(self) -> None:
-        """Digest what all results follow from."""
-        self._origin = _digest(self.training, self.cases, self.judged)
+        """Hash everything that results depend on, apart from settings."""
+        libraries = (lightgbm.__version__, torch.__version__)
+        inputs = (libraries, self.training, self.validation, self.test)
+        self._inputs = hashlib.sha256(pickle.dumps(inputs)).digest()
 
-    def choose(
-        self,
-        name: str,
-        grid: Sequence[Mapping[str, Any]],
-        make: Callable[..., Baseline],
-    ) -> Baseline:
-        """Fit each setting, keep the best, and return it."""
-        trials: list[Trial] = []
-        best: tuple[Trial, _Fitted, Float32Array] | None = None
-        for settings in grid:
-            self.bar.set_postfix_str(name, refresh=False)
-            fitted = _Fitted(make=partial(make, **settings))
-            trial, forecasts = self._try(name, settings, fitted)
-            trials.append(trial)
-            if best is None or trial.recall > best[0].recall:
-                best = (trial, fitted, forecasts)
+    def add(self, family: Family) -> None:
+        """Try the settings of a family, and choose one."""
+        self.bar.set_postfix_str(family.name, refresh=False)
+        trials, best = [], None
+        for settings in family.grid:
+            lazy = _Lazy(make=partial(family.make, self.chosen, **settings))
+            rows, seconds = self._forecast(family.name, settings, lazy, "validation users")
+            recall = mean_recall(rows, self.validation)
+            trials.append(Trial(settings=dict(settings), recall=recall, seconds=seconds))
+            if best is None or recall > best[0].recall:
+                best = (trials[-1], lazy, rows)
             self.bar.update()
         if best is None:
-            raise ValueError(f"{name}: no setting to try")
-        self.tuned.append(
-            Tuned(
-                name=name,
-                baseline=best[1],
-                trials=trials,
-                validation=best[2],
-                judged=self._judge(name, best[0], best[1]),
-            )
+            raise ValueError(f"{family.name}: no setting to try")
+        trial, lazy, rows = best
+        # Quick test forecasts of a slow trial are kept too: else a continued run fits it again.
+        test, _ = self._forecast(family.name, trial.settings, lazy, "test users", trial.seconds)
+        self.chosen[family.name] = TunedBaseline(
+            name=family.name, baseline=lazy, trials=trials, validation=rows, test=test
         )
-        return best[1]
 
-    def _try(
-        self, name: str, settings: Mapping[str, Any], fitted: _Fitted
-    ) -> tuple[Trial, Float32Array]:
-        key = self._key("trial", name, settings)
-        if (found := self.kept.get(key)) is not None:
-            seconds, recall = found["seconds"].item(), found["recall"].item()
-            return Trial(settings=dict(settings), recall=recall, seconds=seconds), found["rows"]
-        start = time.perf_counter()
-        fitted.baseline = fitted.make()
-        rows = self._ask(fitted, self.cases, f"{name}, validation users")
-        recall = mean_recall(rows, self.cases)
-        seconds = time.perf_counter() - start
-        if seconds >= LEAST_KEPT_S:
-            figures = {"seconds": np.asarray(seconds), "recall": np.asarray(recall)}
-            self.kept.put(key, {**figures, "rows": rows})
-        return Trial(settings=dict(settings), recall=recall, seconds=seconds), rows
-
-    def _judge(self, name: str, trial: Trial, fitted: _Fitted) -> Float32Array:
-        key = self._key("judged", name, trial.settings)
-        if (found := self.kept.get(key)) is not None:
-            return found["rows"]
-        start = time.perf_counter()
-        rows = self._ask(fitted, self.judged, f"{name}, test users")
-        # Else a run that goes on would fit again what the trial keeps it from fitting.
-        if max(time.perf_counter() - start, trial.seconds) >= LEAST_KEPT_S:
-            self.kept.put(key, {"rows": rows})
-        return rows
-
-    def _ask(self, baseline: Baseline, cases: Sequence[EncodedCase], title: str) -> Float32Array:
-        return forecast_all(baseline, cases, self.training.advertisers, title=title)
-
-    def _key(self, kind: str, name: str, settings: Mapping[str, Any]) -> str:
-        # A baseline may be made of those that were chosen before it, which --quick changes.
-        before = [(each.name, dict(each.best.settings)) for each in self.tuned]
-        asked = to_json([settings, before], sort_keys=True)
-        return key_of(kind, name, asked, self._origin)
+    def _forecast(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        baseline: Baseline,
+        group: str,
+        earlier_seconds: float = 0.0,
+    ) -> tuple[Float32Array, float]:
+        """Return forecasts and the time that they took, kept or computed."""
+        before = [(each.name, dict(each.best.settings)) for each in self.chosen.values()]
+        key = key_of(group, name, to_json([settings, before], sort_keys=True), self._inputs)
+        if (found := self.kept.get(key)) is None:
+            start = time.perf_counter()
+            cases = self.test if group == "test users" else self.validation
+            title = f"{name}, {group}"
+            rows = forecast_all(baseline, cases, self.training.advertisers, title=title)
+            seconds = time.perf_counter() - start
+            found = {"rows": rows, "seconds": np.asarray(seconds)}
+            if max(seconds, earlier_seconds) >= KEPT_FROM_S:
+                self.kept.put(key, found)
+        return found["rows"], found["seconds"].item()
 
 
 def forecast_all(
     baseline: Baseline, cases: Sequence[EncodedCase], advertisers: int, *, title: str = "baseline"
 ) -> Float32Array:
-    """Return a baseline's forecasts: float32 [cases, advertisers], rows of sum 1 at most."""
+    """Return a baseline's forecasts: float32 [cases, advertisers]."""
     found = np.empty((len(cases), advertisers), dtype=np.float32)
     for row, case in enumerate(track(cases, desc=title, unit="case", leave=False)):
         found[row] = baseline.probabilities(case)
     return found
-
-
-def case_recalls(forecasts: Float32Array, cases: Sequence[EncodedCase], k: int = K) -> Float64Array:
-    """Return each case's recall@k: its advertisers found among the k most probable.
-
-    Advertisers of the day that the catalogue does not have count as missed.
-    """
-    k = min(k, forecasts.shape[1])
-    top = np.argpartition(-forecasts, k - 1, axis=1)[:, :k]
-    return np.array(
-        [
-            len(np.intersect1d(row, case.targets)) / (len(case.targets) + case.missed)
-            for row, case in zip(top, cases, strict=True)
-        ]
-    )
-
-
-def mean_recall(forecasts: Float32Array, cases: Sequence[EncodedCase], k: int = K) -> float:
-    """Return the mean of `case_recalls`."""
-    return float(case_recalls(forecasts, cases, k).mean())
-
-
-def _digest(training: Training, *groups: Sequence[EncodedCase]) -> str:
-    """Return a hash of all that a baseline's forecasts follow from beside its settings."""
-    total = hashlib.sha256(f"{lightgbm.__version__} {torch.__version__}".encode())
-    total.update(f"{training.cut} {training.advertisers} {training.categories}".encode())
-
-    def add(user: EncodedUser) -> None:
-        about = [user.user_id, sorted(user.profile.items()), len(user.rows)]
-        total.update(to_json(about).encode())
-        for values in (user.days, user.rows, user.categories):
-            total.update(np.ascontiguousarray(values, dtype=np.int64).tobytes())
-
-    for user in training.users:
-        add(user)
-    for cases in groups:
-        total.update(f"cases {len(cases)}".encode())
-        last = ""
-        for case in cases:
-            if case.user.user_id != last:
-                add(case.user)
-            last = case.user.user_id
-            about = [case.stop, case.day, case.missed, case.targets.tolist()]
-            total.update(to_json(about).encode())
-    return total.hexdigest()

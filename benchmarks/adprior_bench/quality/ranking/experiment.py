@@ -1,12 +1,11 @@
-"""Does a forecast add to ranking? The same head, fed with the real forecast and with others.
+"""The ranking experiment: the same head with the model's forecast and with other forecasts.
 
-Users in three groups: the base ranker learns from training users' days after the cut,
-recalibration and head from a second group, and the result is read off a third. The reference is
-the base ranker with a recalibration of its own logit, sigmoid(a z + b), fitted on the rows that
-the head is fitted on; each head is then fitted as serving applies it, z' = a z + b + g(x), with
-the same clamp. So a gain over the reference is the forecast's and nothing else's. Every forecast
-goes through the same steps, the choice of the head's form by cross-validation over the head's
-users among them: a false one has every chance that the real one has.
+There are three groups of users. The base ranker learns from training users' days after the cut,
+recalibration and heads from a second group, and the figures come from a third. The reference is
+the base ranker with its own logit recalibrated, sigmoid(a z + b), on the same rows as the heads.
+Each head is fitted as it is served, z' = a z + b + g(x) with the same clamp: a gain over the
+reference is due to the forecast only. All forecasts go through the same steps, including the choice
+of the head's form by cross-validation: false forecasts have the same chances as the real one.
 """
 
 from __future__ import annotations
@@ -19,23 +18,23 @@ import numpy as np
 import numpy.typing as npt
 
 from adprior_bench.quality.histories import EncodedCase, Float64Array
-from adprior_bench.quality.ranking.base_ranker import BaseRanker
-from adprior_bench.quality.ranking.head_choice import (
-    CLAMP,
-    REFERENCE,
-    RankedRows,
-    VariantFigures,
-    apply_head,
-    best_variant,
-    compare_variants,
-)
-from adprior_bench.quality.ranking.head_features import (
-    live_priors,
-    matrix_features,
+from adprior_bench.quality.ranking.base_ranker import RankedRows, rank_rows
+from adprior_bench.quality.ranking.falsifiers import (
+    RANDOM,
+    SHUFFLED,
     random_forecast,
     shuffled_forecast,
 )
-from adprior_bench.quality.ranking.impressions import CANDIDATES, SEED, simulate_impressions
+from adprior_bench.quality.ranking.head_choice import (
+    CLAMP,
+    REFERENCE,
+    HeadForm,
+    apply_head,
+    best_head,
+    compare_heads,
+)
+from adprior_bench.quality.ranking.head_features import head_features, live_priors
+from adprior_bench.quality.ranking.impressions import SEED
 from adprior_bench.quality.study import Study
 from adprior_build.head.logistic_fit import fit_recalibration
 from adprior_build.head.variants import fit_variant
@@ -45,78 +44,45 @@ from adprior_runtime.head.head import PriorHead
 from adprior_runtime.terminal.progress import track
 
 BASE: Final = "base"
-RANDOM: Final = "random"
-SHUFFLED: Final = "shuffled"
 SHIPPED: Final = "shipped_head"
-"""The bundle's own head on the real forecast; the others are fitted anew."""
+"""The bundle's own head with the model's forecast; all other heads are fitted here."""
 
 Matrix: TypeAlias = npt.NDArray[Any]
-_Float32Array: TypeAlias = npt.NDArray[np.float32]
+Forecasts: TypeAlias = Mapping[str, tuple[Matrix, Matrix]]
+"""By name, probabilities [cases, advertisers] for the head's cases and for the test cases."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RankingResult:
-    """The judged rows, each with a logit from every ranker.
+    """The rows of the test cases, with a logit from each ranker.
 
     Attributes:
+        real: Name of the model's forecast.
         users: Each row's user id, [rows].
-        cases: int64 [rows], positions in the judged cases; a request each.
+        cases: int64 [rows], positions of the test cases; each is a request.
         labels: float64 [rows], 0 or 1.
-        logits: float64 [rows] by ranker: `BASE`, `REFERENCE`, `SHIPPED` where there is one, and one
-            for each forecast.
-        fitted: What recalibration and heads were fitted on.
-        chosen: By forecast, the form of its head, with the penalty.
-        variants: By forecast, what that was chosen from, the reference first; cross-validated on
-            ``fitted``.
+        logits: float64 [rows] by ranker: `BASE`, `REFERENCE`, `SHIPPED` if the bundle has a head,
+            and each forecast.
+        heads: By forecast, all forms of its head, the reference first.
         recalibration: a and b.
-        clamped: By forecast, the share of rows whose increment met the clamp.
-        importance: The base ranker's features by their share of the gain.
+        importance: Each feature's share of the base ranker's gain.
     """
 
+    real: str
     users: npt.NDArray[np.str_]
     cases: npt.NDArray[np.int64]
     labels: Float64Array
     logits: Mapping[str, Float64Array]
-    fitted: RankedRows
-    chosen: Mapping[str, VariantFigures]
-    variants: Mapping[str, Sequence[VariantFigures]]
+    heads: Mapping[str, Sequence[HeadForm]]
     recalibration: tuple[float, float]
-    clamped: Mapping[str, float]
     importance: Mapping[str, float]
 
 
-def rank_rows(
-    study: Study,
-    groups: Sequence[Sequence[EncodedCase]],
-    *,
-    seed: int = SEED,
-    candidates: int = CANDIDATES,
-    threads: int = 0,
-) -> tuple[BaseRanker, list[RankedRows]]:
-    """Fit the base ranker on training users, and let it rank simulated logs of other users.
-
-    Args:
-        study: Whose training users teach the ranker.
-        groups: Cases of other users, a log each.
-        seed: Of the simulated logs.
-        candidates: In each request, the ranker's own lessons included.
-        threads: LightGBM's; 0 takes what there is.
-    """
-    taught = simulate_impressions(study.training, study.later, seed=seed, candidates=candidates)
-    ranker = BaseRanker(study.training, study.later, taught, threads=threads)
-    found = []
-    for cases in groups:
-        impressions = simulate_impressions(study.training, cases, seed=seed, candidates=candidates)
-        logits = ranker.logits(cases, impressions)
-        found.append(RankedRows(cases=cases, impressions=impressions, logits=logits))
-    return ranker, found
-
-
-def measure_ranking(
+def run_ranking(
     study: Study,
     head_cases: Sequence[EncodedCase],
-    judged_cases: Sequence[EncodedCase],
-    forecasts: Mapping[str, tuple[Matrix, Matrix]],
+    test_cases: Sequence[EncodedCase],
+    forecasts: Forecasts,
     advertisers: Advertisers,
     *,
     real: str,
@@ -125,65 +91,52 @@ def measure_ranking(
     seed: int = SEED,
     threads: int = 0,
 ) -> RankingResult:
-    """Rank the judged cases with and without each forecast, and with two made of the real one.
+    """Rank the test cases with and without each forecast and two falsifiers of the real one.
 
-    Args:
-        study: Its training users teach the base ranker.
-        head_cases: Of the users that recalibration and heads are fitted on.
-        judged_cases: Of other users.
-        forecasts: By name, probabilities [cases, advertisers] for the head's and the judged cases;
-            see `matrix_features`.
-        advertisers: The bundle's.
-        real: The name of the forecast in question; `RANDOM` and `SHUFFLED` are made of it.
-        forecast_k: The bundle's.
-        shipped: The bundle's own head, to be fed with the real forecast as it is.
-        seed: Of logs and draws.
-        threads: LightGBM's; 0 takes what there is.
+    Recalibration and heads are fitted on the head's cases; the test cases are of other users.
+    ``real`` is the name of the model's forecast; ``shipped`` is the bundle's own head.
 
     Raises:
-        InvalidInputError: The users of the two groups overlap, a matrix does not fit its cases, or
-            a group's rows have one label only.
+        InvalidInputError: The users of the two groups overlap, a matrix has the wrong shape, or all
+            rows of a group have the same label.
     """
-    _check(head_cases, judged_cases, forecasts, real, len(advertisers.ids))
-    ranker, (fitted, judged) = rank_rows(
-        study, [head_cases, judged_cases], seed=seed, threads=threads
-    )
-    _require_both_labels(fitted, judged)
+    _check(head_cases, test_cases, forecasts, real, len(advertisers.ids))
+    (first, second) = forecasts[real]
+    forecasts = {
+        **forecasts,
+        RANDOM: (random_forecast(first, seed), random_forecast(second, seed + 1)),
+        SHUFFLED: (
+            shuffled_forecast(first, head_cases, seed),
+            shuffled_forecast(second, test_cases, seed + 1),
+        ),
+    }
+    ranker, (fitted, test) = rank_rows(study, [head_cases, test_cases], seed=seed, threads=threads)
+    _require_both_labels(fitted, test)
     labels = fitted.impressions.labels
     slope, shift = fit_recalibration(fitted.logits, labels)
-    offsets, reference = slope * fitted.logits + shift, slope * judged.logits + shift
-
-    def features(name: str) -> tuple[_Float32Array, _Float32Array]:
-        first, second = _forecast(name, forecasts, real, head_cases, judged_cases, seed)
-        return (
-            matrix_features(first, fitted.impressions, advertisers, forecast_k),
-            matrix_features(second, judged.impressions, advertisers, forecast_k),
+    offsets, reference = slope * fitted.logits + shift, slope * test.logits + shift
+    heads, logits = {}, {BASE: test.logits, REFERENCE: reference}
+    for name in track(forecasts, desc="heads, one for each forecast", unit="forecast"):
+        learnt, asked = (
+            head_features(matrix, rows.impressions, advertisers, forecast_k)
+            for matrix, rows in zip(forecasts[name], (fitted, test), strict=True)
         )
-
-    variants, chosen, clamped = {}, {}, {}
-    logits = {BASE: judged.logits, REFERENCE: reference}
-    fed = (*forecasts, RANDOM, SHUFFLED)
-    for name in track(fed, desc="heads, one for each forecast", unit="forecast"):
-        learnt, asked = features(name)
-        variants[name] = compare_variants(learnt, fitted)
-        chosen[name] = form = best_variant(variants[name])
+        heads[name] = compare_heads(learnt, fitted)
+        form = best_head(heads[name])
         head = fit_variant(form.name, learnt, offsets, labels, l2=form.l2, clamp=CLAMP)
         logits[name] = apply_head(head, asked, reference)
-        clamped[name] = float((np.abs(head.increments(asked)) > head.clamp).mean())
         if name == real and shipped is not None:
             adjusted = shipped.adjust(reference.astype(np.float32), live_priors(asked))
             logits[SHIPPED] = adjusted.logits.astype(np.float64)
-    owners = np.array([case.user.user_id for case in judged_cases])
+    owners = np.array([case.user.user_id for case in test_cases])
     return RankingResult(
-        users=owners[judged.impressions.cases],
-        cases=judged.impressions.cases,
-        labels=judged.impressions.labels,
+        real=real,
+        users=owners[test.impressions.cases],
+        cases=test.impressions.cases,
+        labels=test.impressions.labels,
         logits=logits,
-        fitted=fitted,
-        chosen=chosen,
-        variants=variants,
+        heads=heads,
         recalibration=(slope, shift),
-        clamped=clamped,
         importance=ranker.importance(),
     )
 
@@ -196,40 +149,21 @@ def _require_both_labels(*groups: RankedRows) -> None:
             )
 
 
-def _forecast(
-    name: str,
-    forecasts: Mapping[str, tuple[Matrix, Matrix]],
-    real: str,
-    head_cases: Sequence[EncodedCase],
-    judged_cases: Sequence[EncodedCase],
-    seed: int,
-) -> tuple[Matrix, Matrix]:
-    if name in forecasts:
-        return forecasts[name]
-    first, second = forecasts[real]
-    if name == RANDOM:
-        return random_forecast(first, seed), random_forecast(second, seed + 1)
-    return (
-        shuffled_forecast(first, head_cases, seed),
-        shuffled_forecast(second, judged_cases, seed + 1),
-    )
-
-
 def _check(
     head_cases: Sequence[EncodedCase],
-    judged_cases: Sequence[EncodedCase],
-    forecasts: Mapping[str, tuple[Matrix, Matrix]],
+    test_cases: Sequence[EncodedCase],
+    forecasts: Forecasts,
     real: str,
     advertisers: int,
 ) -> None:
-    groups = [{case.user.user_id for case in cases} for cases in (head_cases, judged_cases)]
+    groups = [{case.user.user_id for case in cases} for cases in (head_cases, test_cases)]
     if both := groups[0] & groups[1]:
         raise InvalidInputError(f"{len(both)} users are in both groups; expected none")
     if real not in forecasts:
         raise InvalidInputError(f"forecast {real}: not among {', '.join(forecasts)}")
     if taken := {BASE, REFERENCE, RANDOM, SHIPPED, SHUFFLED} & set(forecasts):
         raise InvalidInputError(f"forecast {min(taken)}: the name is taken")
-    expected = [(len(cases), advertisers) for cases in (head_cases, judged_cases)]
-    for name in forecasts:
-        if (shapes := [matrix.shape for matrix in forecasts[name]]) != expected:
+    expected = [(len(cases), advertisers) for cases in (head_cases, test_cases)]
+    for name, matrices in forecasts.items():
+        if (shapes := [matrix.shape for matrix in matrices]) != expected:
             raise InvalidInputError(f"forecast {name}: found shapes {shapes}, expected {expected}")

@@ -1,4 +1,4 @@
-"""Folds by user: what a model is judged on comes from users that it has not seen."""
+"""Folds by user, for cross-validation."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from adprior_bench.quality.histories import EncodedCase
 FOLDS = 5
 
 
-def fold_of(user_id: str, folds: int = FOLDS) -> int:
-    """Return a user's fold, by a hash of the id: the same on every machine."""
+def fold_of(user_id: str) -> int:
+    """Return a user's fold, by a hash of the id."""
     digest = hashlib.blake2b(f"folds\0{user_id}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % folds
+    return int.from_bytes(digest, "big") % FOLDS
 
 
-def case_folds(cases: Sequence[EncodedCase], folds: int = FOLDS) -> npt.NDArray[np.int64]:
+def case_folds(cases: Sequence[EncodedCase]) -> npt.NDArray[np.int64]:
     """Return the fold of each case's user: int64 [cases]."""
-    return np.array([fold_of(case.user.user_id, folds) for case in cases], dtype=np.int64)
+    return np.array([fold_of(case.user.user_id) for case in cases], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Which form of the head to ship: cross-validation over the users that it is fitted on."""
+"""The choice of a head's form and penalty, by cross-validation over the users it is fitted on."""
 
 from __future__ import annotations
 
@@ -9,70 +9,43 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from adprior_bench.quality.histories import EncodedCase, Float64Array
-from adprior_bench.quality.ranking.folds import FOLDS, case_folds
-from adprior_bench.quality.ranking.impressions import Impressions
+from adprior_bench.quality.histories import Float64Array
+from adprior_bench.quality.ranking.base_ranker import RankedRows
+from adprior_bench.quality.ranking.folds import case_folds
 from adprior_build.head.logistic_fit import fit_recalibration, log_losses
 from adprior_build.head.onnx_head import Head
 from adprior_build.head.variants import VARIANTS, fit_variant
 from adprior_runtime.errors import InvalidInputError
 
 REFERENCE: Final = "reference"
-"""The base ranker's own logit recalibrated, without a head."""
+"""The recalibrated base ranker without a head."""
 
 PENALTIES: Final = (3.0, 100.0, 3000.0)
-"""On squared weights: a head that finds little should move little."""
+"""On squared weights: a head that finds little should change little."""
 
 CLAMP: Final = 2.0
-"""As `adprior fit-head` has it."""
+"""The default of `adprior fit-head`."""
 
 _Float32Array = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RankedRows:
-    """A simulated log with the base ranker's logits.
-
-    Attributes:
-        cases: What the requests were made of.
-        impressions: The candidates.
-        logits: float64 [rows].
-    """
-
-    cases: Sequence[EncodedCase]
-    impressions: Impressions
-    logits: Float64Array
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class VariantFigures:
-    """A head variant, cross-validated over the head's users.
-
-    Attributes:
-        name: One of `adprior_build.head.variants.VARIANTS`, or `REFERENCE`: no head.
-        l2: Its penalty.
-        log_loss: In nats a row.
-        logits: float64 [rows], each by a head that was fitted without the row's user.
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadForm:
+    """A form of head with its penalty, and its cross-validated log-loss in nats per row."""
 
     name: str
     l2: float
     log_loss: float
-    logits: Float64Array
 
 
-def compare_variants(features: _Float32Array, rows: RankedRows) -> list[VariantFigures]:
-    """Cross-validate every variant over users, recalibration and all; the reference comes first.
-
-    Args:
-        features: Of the rows.
-        rows: What the head is fitted on.
+def compare_heads(features: _Float32Array, rows: RankedRows) -> list[HeadForm]:
+    """Cross-validate recalibration and heads over users; the reference comes first.
 
     Raises:
-        InvalidInputError: All users are in one fold, or all positive rows.
+        InvalidInputError: All users, or all positive rows, are in one fold.
     """
     labels = rows.impressions.labels
-    folds = case_folds(rows.cases, FOLDS)[rows.impressions.cases]
+    folds = case_folds(rows.cases)[rows.impressions.cases]
     forms = [(name, l2) for name in VARIANTS for l2 in PENALTIES]
     found = {form: np.zeros(len(labels)) for form in [(REFERENCE, 0.0), *forms]}
     for fold in np.unique(folds).tolist():
@@ -90,21 +63,16 @@ def compare_variants(features: _Float32Array, rows: RankedRows) -> list[VariantF
             )
             found[name, l2][here] = apply_head(head, features[here], offsets[here])
     return [
-        VariantFigures(
-            name=name,
-            l2=l2,
-            log_loss=float(log_losses(logits, labels).mean()),
-            logits=logits,
-        )
+        HeadForm(name=name, l2=l2, log_loss=float(log_losses(logits, labels).mean()))
         for (name, l2), logits in found.items()
     ]
 
 
-def best_variant(figures: Sequence[VariantFigures]) -> VariantFigures:
-    """Return the variant of the least log-loss; the reference, which is no head, does not count."""
-    return min(figures, key=lambda item: (item.name == REFERENCE, item.log_loss))
+def best_head(forms: Sequence[HeadForm]) -> HeadForm:
+    """Return the head of the lowest log-loss, even if the reference has a lower one."""
+    return min(forms, key=lambda form: (form.name == REFERENCE, form.log_loss))
 
 
 def apply_head(head: Head, features: _Float32Array, logits: Float64Array) -> Float64Array:
-    """Return z + g(x), g clamped: float64 [rows]."""
+    """Return z + g(x) with a clamped g: float64 [rows]."""
     return logits + np.clip(head.increments(features), -head.clamp, head.clamp)

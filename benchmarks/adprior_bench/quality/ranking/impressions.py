@@ -1,15 +1,15 @@
 """A simulated impression log: what an ad system might have shown on each day of a user.
 
-The data are what users did alone; nothing says what else was shown. So each case becomes one
-request: the day's advertisers (label 1) among candidates that were not acted on that day (label 0),
-drawn from what an ad system would show: what is popular, what the user knows already, and what fits
-the categories that the user acts on. Say "simulated" wherever a figure comes from such a log.
+The data say what users did, but not what they were shown. Each case becomes one request: the day's
+advertisers (label 1) among candidates without an action on that day (label 0). The negatives are
+drawn as an ad system might choose them: popular advertisers, advertisers of the user's past, and
+advertisers of the user's categories. Say "simulated" wherever a figure comes from such a log.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -25,33 +25,38 @@ from adprior_runtime.terminal.progress import track
 Int64Array: TypeAlias = npt.NDArray[np.int64]
 
 CANDIDATES: Final = 50
-"""In each request."""
-
+"""Per request."""
 OWN_SHARE: Final = 0.25
-"""Of the negatives: advertisers of the user's own past, drawn by how often each came."""
-
+"""Share of negatives from the user's own past, drawn by their counts."""
 SIMILAR_SHARE: Final = 0.25
-"""Of the negatives: advertisers of the user's categories, drawn by their shares in these.
-
-The rest, and what these two cannot supply, is drawn by popularity."""
-
+"""Share of negatives from the user's categories; all other negatives are drawn by popularity."""
 SEED: Final = 20_220_701
-"""Of the quality report's log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Impressions:
-    """One row a candidate, by request and in it by the catalogue's row.
+    """One row for each candidate, sorted by request and by the catalogue's row.
 
     Attributes:
-        cases: int64 [rows], the request's position in the cases it was made of.
-        rows: int32 [rows], the candidate's row of the catalogue; each once a request.
+        cases: int64 [rows], the position of the request's case.
+        rows: int32 [rows], the candidate's row of the catalogue.
         labels: float64 [rows], 1 for an advertiser of the day, else 0.
     """
 
     cases: Int64Array
     rows: Int32Array
     labels: Float64Array
+
+    def requests(self) -> Iterator[tuple[int, slice]]:
+        """Yield the case and the rows of each request."""
+        cases, starts = np.unique(self.cases, return_index=True)
+        stops = [*starts[1:].tolist(), len(self.rows)]
+        for case, start, stop in zip(cases.tolist(), starts.tolist(), stops, strict=True):
+            yield case, slice(start, stop)
+
+    def chosen(self, rows: npt.NDArray[np.bool_]) -> Impressions:
+        """Return some of the rows."""
+        return Impressions(cases=self.cases[rows], rows=self.rows[rows], labels=self.labels[rows])
 
 
 def simulate_impressions(
@@ -63,15 +68,10 @@ def simulate_impressions(
 ) -> Impressions:
     """Make a request of each case with an advertiser of the catalogue.
 
-    A request depends on its own case, the seed and the training users alone: neither the order of
-    the cases nor other cases change it.
+    A request depends only on its own case, the seed and the training users, not on other cases.
 
-    Args:
-        training: Where popularity and the categories' advertisers are counted.
-        cases: User days; those without an advertiser of the catalogue make no request.
-        seed: Of all draws.
-        candidates: In each request, fewer where the catalogue has no more; a day with as many
-            advertisers has no negatives.
+    ``training`` gives popularity and the categories' advertisers. A request has fewer candidates
+    if the catalogue is smaller, and no negatives on a day with as many advertisers.
     """
     popular = Popularity(training).shares
     affinity = CategoryAffinity(training)
@@ -82,7 +82,7 @@ def simulate_impressions(
             continue
         negatives = _negatives(case, popular, affinity, candidates, _generator(case, seed))
         rows = np.concatenate([case.targets, negatives]).astype(np.int32)
-        order = np.argsort(rows)  # a request's order must not tell its labels
+        order = np.argsort(rows)  # the order must not reveal the labels
         owners.append(np.full(len(rows), position))
         found.append(rows[order])
         labels.append((order < len(case.targets)).astype(np.float64))
@@ -100,23 +100,22 @@ def _negatives(
     candidates: int,
     random: np.random.Generator,
 ) -> Int64Array:
-    wanted = max(0, min(candidates, len(popular)) - len(case.targets))
+    count = max(0, min(candidates, len(popular)) - len(case.targets))
     own = np.bincount(case.past[0], minlength=len(popular)).astype(np.float64)
-    similar = affinity.probabilities(case)
     free = np.ones(len(popular), dtype=np.bool_)
     free[case.targets] = False
     drawn = [
-        _draw(own, free, round(OWN_SHARE * wanted), random),
-        _draw(similar, free, round(SIMILAR_SHARE * wanted), random),
+        _draw(own, free, round(OWN_SHARE * count), random),
+        _draw(affinity.probabilities(case), free, round(SIMILAR_SHARE * count), random),
     ]
-    drawn.append(_draw(popular, free, wanted - sum(map(len, drawn)), random))
+    drawn.append(_draw(popular, free, count - sum(map(len, drawn)), random))
     return np.concatenate(drawn)
 
 
 def _draw(
     weights: Float64Array, free: npt.NDArray[np.bool_], count: int, random: np.random.Generator
 ) -> Int64Array:
-    """Draw without replacement among what is free, and take it: the Gumbel top-k trick."""
+    """Draw free advertisers without replacement (Gumbel top-k), and mark them as taken."""
     possible = np.flatnonzero(free & (weights > 0))
     keys = np.log(weights[possible]) + random.gumbel(size=len(possible))
     chosen: Int64Array = possible[np.argsort(-keys)[:count]]

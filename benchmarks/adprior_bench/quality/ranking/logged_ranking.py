@@ -1,6 +1,6 @@
-"""``adprior bench quality --logs``: what the prior did to ranking, from the clients' own log.
+"""``adprior bench quality --logs``: base and adjusted logits compared on the clients' ranking log.
 
-Reads rows of `adprior_client.Ranking.to_log` with a ``label`` (0 or 1) joined to them.
+The rows are those of `adprior_client.Ranking.to_log`, with a ``label`` (0 or 1) joined to them.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ _COLUMNS: Final = ("request", "base_logit", "adjusted_logit", "label")
 
 
 def measure_log(path: Path) -> dict[str, Any]:
-    """Compare base and adjusted logits, for treated rows that have an adjustment.
+    """Compare base and adjusted logits, on the rows with a prior.
 
-    AUC is over all rows; log-loss in nats a row. Intervals are 95 % percentiles of a bootstrap over
-    requests, in pairs: both logits see the same resamples.
+    Intervals are 95 % percentile intervals of a bootstrap over requests; differences are paired.
 
     Raises:
-        InvalidInputError: A column is missing or impossible, or all labels are alike.
+        InvalidInputError: A column is missing or wrong, or all labels are equal.
     """
     table = read_table(path, list(_COLUMNS))
     label = read_numbers(path, table, "label", pa.float64())
@@ -44,8 +43,8 @@ def measure_log(path: Path) -> dict[str, Any]:
     label, requests = label[kept], requests[kept]
     if len(np.unique(label)) < 2:
         raise InvalidInputError(
-            f"{path}: {int(kept.sum())} of {len(kept)} rows have an answer, and all labels of "
-            "those are alike: nothing to compare"
+            f"{path}: {int(kept.sum())} of {len(kept)} rows have an answer, and all of their "
+            "labels are equal: nothing to compare"
         )
     bootstrap, positive = UserBootstrap(requests), label == 1
     rows = []
@@ -66,11 +65,11 @@ def measure_log(path: Path) -> dict[str, Any]:
 
 
 def ranking_table(report: dict[str, Any]) -> str:
-    """Return a report for people."""
+    """Return the comparison as text."""
     lines = [
         f"{report['rows_with_an_answer']:,} of {report['rows']:,} rows have an answer, in "
         f"{report['requests']:,} requests, {report['positives']:,} of them positive",
-        *_tell_bundles(report["rows_by_bundle"]),
+        *_bundle_lines(report["rows_by_bundle"]),
         "",
         f"{'metric':<10} {'logits':<16} {'value':>10}  95 % interval, over requests",
     ]
@@ -84,7 +83,7 @@ def ranking_table(report: dict[str, Any]) -> str:
 
 
 def _rows_with_an_answer(path: Path, table: pa.Table) -> npt.NDArray[np.bool_]:
-    """Return the rows that a head has judged: without an answer both logits are the same."""
+    """Return the rows with a prior; without one, both logits are equal."""
     kept = np.ones(table.num_rows, dtype=np.bool_)
     if "status" in table.column_names:
         status = cast_column(path, table, "status", pa.string())
@@ -93,7 +92,7 @@ def _rows_with_an_answer(path: Path, table: pa.Table) -> npt.NDArray[np.bool_]:
 
 
 def _count_bundles(path: Path, table: pa.Table, kept: npt.NDArray[np.bool_]) -> dict[str, int]:
-    """Return how many of the rows each bundle answered; nothing where the log does not say."""
+    """Return the number of rows by bundle, empty if the log does not record bundles."""
     if "bundle_id" not in table.column_names:
         return {}
     named = cast_column(path, table, "bundle_id", pa.string()).fill_null("unnamed")
@@ -103,7 +102,7 @@ def _count_bundles(path: Path, table: pa.Table, kept: npt.NDArray[np.bool_]) -> 
     return dict(zip(names.tolist(), counts.tolist(), strict=True))
 
 
-def _tell_bundles(found: dict[str, int]) -> list[str]:
+def _bundle_lines(found: dict[str, int]) -> list[str]:
     if not found:
         return []
     shown = ", ".join(f"{name} {rows:,} rows" for name, rows in found.items())

@@ -1,4 +1,4 @@
-"""What the simulated base ranker knows of a user and a candidate, before any forecast."""
+"""The features of the simulated base ranker for a user and a candidate, without a forecast."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.ranking.impressions import Impressions
 from adprior_runtime.terminal.progress import track
 
-_MOST_VALUES: Final = 100
-"""A profile key with more of them names no segments."""
+_MAX_VALUES: Final = 100
+"""A profile key with more values gives no segments."""
 _KEPT: Final = [place for place, name in enumerate(FEATURES) if name != "segment"]
-"""Without one segment of the baseline's choice: here each profile key has a column."""
+"""All but the baseline's single segment: here each profile key has a column."""
 _SEGMENT_STRENGTH: Final = 300.0
 _RECENT_DAYS: Final = 60
-_CUSTOMER: Final = (
+_ACTIVITY: Final = (
     "days_since_any",
     "user_events_30",
     "user_events_365",
@@ -35,17 +35,14 @@ _LONG_AGO: Final = 10_000.0
 
 
 class RankingFeatures:
-    """A table with a row for each candidate, from the training users' time before the cut.
+    """Features from the training users' events before the cut.
 
-    History, recency, popularity, neighbours and categories as LightGBM's baseline has them; the
-    user's categories of late; how often users come back to the advertiser; for each key of the
-    profiles how much more often than everyone the user's segment acts on it; and what the user is
-    like as a customer: how much, how often and how widely. Without these last, a forecast's mere
-    sharpness, which tells a busy user from a rare one, would pass for knowledge of advertisers.
+    They are the features of the LightGBM baseline; the user's recent categories; the advertiser's
+    return rate; the popularity in the user's segment of each profile key, relative to all users;
+    and the user's activity. Without the last, the sharpness of a forecast, which tells active users
+    from inactive ones, would count as knowledge of advertisers.
 
-    Args:
-        training: What to count.
-        keys: The profile keys, where a part of the users is to have all users' columns.
+    The profile ``keys`` are those of the training users by default.
     """
 
     def __init__(self, training: Training, keys: Sequence[str] | None = None) -> None:
@@ -61,25 +58,16 @@ class RankingFeatures:
             *(FEATURES[place] for place in _KEPT),
             "recent_affinity",
             "return_rate",
-            *_CUSTOMER,
+            *_ACTIVITY,
             *(f"profile_{place}" for place in range(len(self.profile_keys))),
         )
 
     def table(self, cases: Sequence[EncodedCase], impressions: Impressions) -> Float64Array:
-        """Return float64 [rows, features], columns as in ``names``.
-
-        Args:
-            cases: Those that the impressions were made of.
-            impressions: The candidates.
-        """
+        """Return float64 [rows, features] of the cases' impressions, columns as in ``names``."""
         found = np.zeros((len(impressions.rows), len(self.names)))
-        owners, starts = np.unique(impressions.cases, return_index=True)
-        parts = zip(owners, starts, [*starts[1:], len(impressions.rows)], strict=True)
-        for owner, start, stop in track(
-            parts, total=len(owners), desc="ranking features", unit="request", leave=False
-        ):
-            rows = impressions.rows[start:stop]
-            found[start:stop] = self._of(cases[owner])[rows]
+        requests = list(impressions.requests())
+        for case, part in track(requests, desc="ranking features", unit="request", leave=False):
+            found[part] = self._of(cases[case])[impressions.rows[part]]
         return found
 
     def _of(self, case: EncodedCase) -> Float64Array:
@@ -88,14 +76,14 @@ class RankingFeatures:
         columns = [
             self._affinity.probabilities(case, recent_days=_RECENT_DAYS),
             self._returns,
-            *(np.full(len(popular), value) for value in _customer(case)),
+            *(np.full(len(popular), value) for value in _activity(case)),
             *(segment.probabilities(case) / popular for segment in self._segments.values()),
         ]
         return np.column_stack([signals[:, _KEPT], *columns])
 
 
-def _customer(case: EncodedCase) -> list[float]:
-    """Return `_CUSTOMER` of a user before the case's day."""
+def _activity(case: EncodedCase) -> list[float]:
+    """Return the values of `_ACTIVITY` before the case's day."""
     rows, days = case.past
     if len(rows) == 0:
         return [_LONG_AGO, 0.0, 0.0, 0.0, 0.0, _LONG_AGO, 0.0, 0.0]
@@ -120,11 +108,11 @@ def _profile_keys(training: Training) -> list[str]:
     for user in training.users:
         for key, value in user.profile.items():
             values.setdefault(key, set()).add(value)
-    return sorted(key for key, found in values.items() if 1 < len(found) <= _MOST_VALUES)
+    return sorted(key for key, found in values.items() if 1 < len(found) <= _MAX_VALUES)
 
 
 def _return_rates(training: Training) -> Float64Array:
-    """Return the share of each advertiser's users with two days or more, drawn to the mean."""
+    """Return the share of each advertiser's users who came back, smoothed towards the mean."""
     owners, rows, days = training.events()
     visits = np.unique(np.stack([rows, owners, days], axis=1), axis=0)
     pairs, counts = np.unique(visits[:, :2], axis=0, return_counts=True)

@@ -1,8 +1,8 @@
-"""What a ranking of labelled rows is worth, in every resample of users at once.
+"""Metrics of a ranking of labelled rows, in all resamples of users at once.
 
-Rows are sorted once. Only the places where positives stand matter to AUC and to PR-AUC: the
-negatives between two such places are counted by user, so a resample costs a product of a sparse
-matrix with how often each user was drawn, and cumulative sums over the positives alone.
+Rows are sorted once. AUC and PR-AUC depend only on the positions of the positives: the negatives
+between two positions are counted by user, so that a resample costs a product of a sparse matrix
+with the users' weights, and cumulative sums over the positives.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from adprior_bench.quality.intervals import Draws, Estimate, UserBootstrap, divi
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RankingDraws:
-    """Draws of all metrics of one ranker; those of two rankers on the same rows are paired.
+    """Draws of all metrics of one ranker, paired between rankers on the same rows.
 
     Attributes:
-        auc: Chance that a positive outranks a negative, ties counting half.
-        user_auc: Mean over users that have both labels of the AUC among their own rows.
+        auc: Chance that a positive is ranked above a negative; ties count half.
+        user_auc: Mean over users with both labels of the AUC among their own rows.
         pr_auc: Average precision.
-        log_loss: Nats a row.
-        normalised_entropy: Log-loss over that of always predicting the rows' own base rate
-            (He et al. 2014, "Practical lessons from predicting clicks on ads at Facebook").
+        log_loss: In nats per row.
+        normalised_entropy: Log-loss divided by that of the constant base rate (He et al. 2014,
+            "Practical lessons from predicting clicks on ads at Facebook").
     """
 
     auc: Draws
@@ -38,25 +38,18 @@ class RankingDraws:
     log_loss: Draws
     normalised_entropy: Draws
 
-    def estimates(self) -> dict[str, Estimate]:
-        """Return every metric with its interval, by name."""
-        return {name: estimate(getattr(self, name)) for name in self.__slots__}
-
-    def gains(self, reference: RankingDraws) -> dict[str, Estimate]:
-        """Return every metric's paired relative change against a reference: 0.01 is 1 % more."""
-        return {
-            name: estimate(getattr(self, name) / getattr(reference, name) - 1)
-            for name in self.__slots__
-        }
+    def gain(self, reference: RankingDraws, metric: str) -> Estimate:
+        """Return a metric's paired relative change against a reference: 0.01 is 1 % more."""
+        return estimate(getattr(self, metric) / getattr(reference, metric) - 1)
 
 
 def measure_ranking(
     logits: npt.NDArray[Any], labels: npt.NDArray[Any], bootstrap: UserBootstrap
 ) -> RankingDraws:
-    """Measure one ranker on rows of requests.
+    """Measure one ranker.
 
     Args:
-        logits: [rows], a higher one ranks first; their sigmoid is the predicted chance.
+        logits: [rows], a higher one ranks first; their sigmoid is the predicted probability.
         labels: [rows], 0 or 1.
         bootstrap: Over the rows' users.
     """
@@ -64,12 +57,14 @@ def measure_ranking(
     auc, pr_auc = area_draws(logits, positive, bootstrap)
     per_user = user_auc(logits, positive, bootstrap)
     has_both = np.isfinite(per_user)
+    columns = np.stack([np.where(has_both, per_user, 0.0), has_both.astype(np.float64)], axis=1)
+    above, below = np.concatenate([counts @ columns for counts in bootstrap.blocks(2)]).T
     log_loss = log_loss_draws(logits, positive, bootstrap)
     rate = bootstrap.mean(positive)
     entropy = -xlogy(rate, rate) - xlogy(1 - rate, 1 - rate)
     return RankingDraws(
         auc=auc,
-        user_auc=_mean_over_users(np.where(has_both, per_user, 0.0), has_both, bootstrap),
+        user_auc=divide(above, below),
         pr_auc=pr_auc,
         log_loss=log_loss,
         normalised_entropy=divide(log_loss, entropy),
@@ -79,21 +74,16 @@ def measure_ranking(
 def area_draws(
     scores: npt.NDArray[Any], positive: npt.NDArray[np.bool_], bootstrap: UserBootstrap
 ) -> tuple[Draws, Draws]:
-    """Return draws of AUC and of average precision, NaN in a resample of one label only.
+    """Return draws of AUC and of average precision, NaN in a resample with one label only.
 
-    Average precision is the sum of precision times the step in recall over distinct scores, as in
-    scikit-learn: equal scores are one threshold.
-
-    Args:
-        scores: [rows], higher ranks first.
-        positive: bool [rows].
-        bootstrap: Over the rows' users.
+    Average precision is defined as in scikit-learn: equal scores are one threshold. Arguments are
+    those of `measure_ranking`.
     """
     level: npt.NDArray[np.int64] = np.unique(-scores, return_inverse=True)[1]  # 0 is the best
     levels = np.unique(level[positive])  # those with a positive
-    place = np.searchsorted(levels, level)  # the first such level at the row's own or below it
+    place = np.searchsorted(levels, level)  # the first such level at or below the row
     on_level = np.isin(level, levels)
-    # Negatives above the i-th such level, after the one before it, are segment 2 i; on it, 2 i + 1.
+    # Segment 2 i holds the negatives between the levels i - 1 and i, segment 2 i + 1 those on i.
     segment = 2 * place + on_level
     positives = _count_by_user(place[positive], len(levels), positive, bootstrap)
     negatives = _count_by_user(segment[~positive], 2 * len(levels) + 1, ~positive, bootstrap)
@@ -108,7 +98,7 @@ def area_draws(
 def log_loss_draws(
     logits: npt.NDArray[Any], positive: npt.NDArray[np.bool_], bootstrap: UserBootstrap
 ) -> Draws:
-    """Return draws of the log-loss in nats a row; arguments as for `measure_ranking`."""
+    """Return draws of the log-loss in nats per row."""
     exact = logits.astype(np.float64)
     return bootstrap.mean(np.logaddexp(0, exact) - positive * exact)
 
@@ -123,22 +113,13 @@ def user_auc(
     starts_tie = np.ones(len(order), dtype=np.bool_)
     starts_tie[1:] = (owner[1:] != owner[:-1]) | (scores[1:] != scores[:-1])
     tie = np.cumsum(starts_tie) - 1
-    first = np.flatnonzero(starts_tie)
-    middle = first + (np.bincount(tie) - 1) / 2  # where the rows of a tie stand on average
+    middle = np.flatnonzero(starts_tie) + (np.bincount(tie) - 1) / 2  # mean position of a tie
     rows = np.bincount(owner, minlength=bootstrap.users)
     rank = middle[tie] - (np.cumsum(rows) - rows)[owner]  # among the user's rows, 0 the lowest
     hits = np.bincount(owner, positive, minlength=bootstrap.users)
     misses = rows - hits
     above = np.bincount(owner, rank * positive, minlength=bootstrap.users) - hits * (hits - 1) / 2
     return divide(above, hits * misses)
-
-
-def _mean_over_users(
-    values: Float64Array, chosen: npt.NDArray[np.bool_], bootstrap: UserBootstrap
-) -> Draws:
-    columns = np.stack([values, chosen.astype(np.float64)], axis=1)
-    above, below = np.concatenate([counts @ columns for counts in bootstrap.blocks(2)]).T
-    return divide(above, below)
 
 
 def _count_by_user(

@@ -1,4 +1,4 @@
-"""What the forecast adds to a ranker, and what false forecasts in its place add."""
+"""The report's section on ranking: gains of the forecast, of falsifiers and of rival forecasts."""
 
 from __future__ import annotations
 
@@ -6,236 +6,230 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
-
-from adprior_bench.quality.intervals import Draws, Estimate, UserBootstrap, estimate
-from adprior_bench.quality.ranking.experiment import BASE, RANDOM, SHIPPED, SHUFFLED, RankingResult
-from adprior_bench.quality.ranking.head_choice import CLAMP, REFERENCE, VariantFigures
-from adprior_bench.quality.ranking.ranking_metrics import RankingDraws, area_draws, measure_ranking
-from adprior_bench.report.schema import Section
+from adprior_bench.quality.baselines.registry import POPULARITY
+from adprior_bench.quality.forecasts import blend_name
+from adprior_bench.quality.intervals import Estimate, UserBootstrap, estimate
+from adprior_bench.quality.ranking.experiment import BASE, SHIPPED, RankingResult
+from adprior_bench.quality.ranking.falsifiers import RANDOM, SHUFFLED
+from adprior_bench.quality.ranking.head_choice import CLAMP, REFERENCE, best_head
+from adprior_bench.quality.ranking.ranking_metrics import RankingDraws, measure_ranking
+from adprior_bench.report.schema import Cell, ForestPlot, Section, Table
+from adprior_bench.report.tables import decimal, make_table, percent
 from adprior_runtime.terminal.progress import track
 
-FALSIFIED_BELOW: Final = 0.2
-"""A falsifier's gain must stay under this share of the real one."""
+MAX_FALSIFIER_SHARE: Final = 0.2
+"""A falsifier's gain should be below this share of the real gain."""
 
-_METRICS: Final = (
-    ("auc", "AUC"),
-    ("user_auc", "AUC by user"),
-    ("pr_auc", "PR-AUC"),
-    ("normalised_entropy", "normalised entropy"),
-)
-_CHANGE: Final[Any] = {"format": "percent", "digits": 2, "signed": True}
-_FALSE: Final = (RANDOM, SHUFFLED, "popularity")
-"""Forecasts that know nothing of the user; the others are rival forecasts."""
+_METRICS: Final = {
+    "auc": "AUC",
+    "user_auc": "AUC by user",
+    "pr_auc": "PR-AUC",
+    "normalised_entropy": "normalised entropy",
+}
+_FALSIFIERS: Final = (RANDOM, SHUFFLED, POPULARITY)
+"""Forecasts without information on the user."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RankingGains:
+    """Relative changes of PR-AUC against the reference, by forecast.
+
+    Attributes:
+        real: The model's.
+        shipped: The bundle's own head with the model's forecast; None without one.
+        falsifiers: Forecasts without information on the user.
+        rivals: Baselines' forecasts, and blends with the model's.
+    """
+
+    real: Estimate
+    shipped: Estimate | None
+    falsifiers: Mapping[str, Estimate]
+    rivals: Mapping[str, Estimate]
+
+    @property
+    def baselines(self) -> dict[str, Estimate]:
+        """The rivals that are no blends with the model."""
+        return {k: v for k, v in self.rivals.items() if not k.startswith(blend_name(""))}
+
+    def passing_falsifiers(self) -> list[str]:
+        """Return the falsifiers whose gain is too large, or not distinct from the real one."""
+        return [
+            name
+            for name, other in self.falsifiers.items()
+            if other.value >= MAX_FALSIFIER_SHARE * self.real.value or other.overlaps(self.real)
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RankingFigures:
-    """The draws of every ranker's metrics.
+    """The gains, and the section."""
 
-    Attributes:
-        draws: By ranker.
-        gains: By ranker, of PR-AUC against the reference, relative.
-        section: For the report.
-    """
-
-    draws: Mapping[str, RankingDraws]
-    gains: Mapping[str, Estimate]
+    gains: RankingGains
     section: Section
 
 
-def ranking_section(result: RankingResult, resamples: int, real: str) -> RankingFigures:
-    """Measure every ranker on the judged rows."""
+def ranking_section(result: RankingResult, resamples: int) -> RankingFigures:
+    """Measure all rankers on the test rows."""
     bootstrap = UserBootstrap(result.users, resamples=resamples)
     draws = {
         name: measure_ranking(logits, result.labels, bootstrap)
-        for name, logits in track(result.logits.items(), desc="figures of ranking", unit="ranker")
+        for name, logits in track(result.logits.items(), desc="metrics of ranking", unit="ranker")
     }
-    reference = draws[REFERENCE]
-    changes = {
-        name: found.gains(reference)
+    pr_auc = {
+        name: found.gain(draws[REFERENCE], "pr_auc")
         for name, found in draws.items()
         if name not in (BASE, REFERENCE)
     }
-    gains = {name: change["pr_auc"] for name, change in changes.items()}
-    requests = len(set(result.cases.tolist()))
-    measured: list[Any] = [
-        {"title": title, "format": "decimal", "digits": 4} for _, title in _METRICS
-    ]
+    falsifiers = {name: gain for name, gain in pr_auc.items() if name in _FALSIFIERS}
+    others = {result.real, SHIPPED, *falsifiers}
+    gains = RankingGains(
+        real=pr_auc[result.real],
+        shipped=pr_auc.get(SHIPPED),
+        falsifiers=falsifiers,
+        rivals={name: gain for name, gain in pr_auc.items() if name not in others},
+    )
     return RankingFigures(
-        draws=draws,
         gains=gains,
         section={
-            "title": "Ranking, on a simulated log",
-            "notes": [
-                f"The log is simulated: {requests:,} requests, one for each case with an "
-                f"advertiser of the catalogue, {len(result.labels):,} candidates. The base ranker "
-                "is LightGBM on history, recency, popularity, category and profile, fitted on the "
-                "training users' days from the cut on; recalibration and heads are fitted on "
-                "validation users, figures read off test users.",
-                f"The reference is the base ranker with its own logit recalibrated "
-                f"({result.recalibration[0]:.3f} z {result.recalibration[1]:+.3f}). Each forecast "
-                f"goes through the same steps: its head, clamped to {CLAMP:g}, has the form and "
-                "penalty that cross-validation over the validation users chooses for it. "
-                + (
-                    f"`{SHIPPED}` is the bundle's own head as it is, on the {real} forecast."
-                    if SHIPPED in draws
-                    else "The bundle has no head of its own yet: `adprior fit-head` makes one."
-                ),
-            ],
+            "title": "Ranking on a simulated log",
+            "notes": _notes(result),
             "content": [
-                {
-                    "kind": "table",
-                    "title": "Rankers on the simulated log",
-                    "columns": [
-                        {"title": "forecast in the head"},
-                        *measured,
-                        *({"title": f"{title}, change"} | _CHANGE for _, title in _METRICS),
+                _ranker_table(draws, result.real),
+                _gain_plot(gains, result.real),
+                _falsifier_table(draws, gains, result.real),
+                _head_table(result),
+                make_table(
+                    "Features of the base ranker",
+                    [
+                        {"feature": name, "share of the gain": share}
+                        for name, share in result.importance.items()
                     ],
-                    "rows": [
-                        [
-                            name,
-                            *(estimate(getattr(found, metric)) for metric, _ in _METRICS),
-                            *(
-                                changes[name][metric] if name in gains else None
-                                for metric, _ in _METRICS
-                            ),
-                        ]
-                        for name, found in draws.items()
-                    ],
-                    "highlight": [
-                        place for place, name in enumerate(draws) if name in (real, SHIPPED)
-                    ],
-                    "note": "Changes are relative to the reference, paired; less entropy is "
-                    "better.",
-                },
-                {
-                    "kind": "forest",
-                    "name": "ranking",
-                    "title": "PR-AUC against the reference, simulated log",
-                    "value_label": "relative gain in PR-AUC",
-                    "format": "percent",
-                    "digits": 1,
-                    "signed": True,
-                    "references": [{"value": 0.0, "label": "reference"}],
-                    "groups": [
-                        {"title": title, "rows": rows}
-                        for title, rows in _groups(gains, real).items()
-                        if rows
-                    ],
-                },
-                _falsifiers(draws, gains, real),
-                *_cross_validated(result, resamples, real),
-                {
-                    "kind": "table",
-                    "title": "What the base ranker looks at",
-                    "detail": True,
-                    "columns": [
-                        {"title": "feature"},
-                        {"title": "share of the gain", "format": "percent", "digits": 1},
-                    ],
-                    "rows": [[name, share] for name, share in result.importance.items()],
-                },
+                    {"share of the gain": percent(1)},
+                    detail=True,
+                ),
             ],
         },
     )
 
 
-def _cross_validated(result: RankingResult, resamples: int, real: str) -> list[Any]:
-    """Show each forecast's chosen head, and all heads of the real one, on validation users."""
-    cases, impressions = result.fitted.cases, result.fitted.impressions
-    owners = np.array([case.user.user_id for case in cases])[impressions.cases]
-    bootstrap = UserBootstrap(owners, resamples=resamples)
-    positive = impressions.labels.astype(np.bool_)
-
-    def row(label: str, one: VariantFigures, reference: Draws | None) -> tuple[list[Any], Draws]:
-        _, pr_auc = area_draws(one.logits, positive, bootstrap)
-        gain = None if reference is None else estimate(pr_auc / reference - 1)
-        return [label, one.name, one.l2, one.log_loss, estimate(pr_auc), gain], pr_auc
-
-    without, *heads = result.variants[real]
-    first, reference = row("none", without, None)
-    rows = [row(name, one, reference)[0] for name, one in result.chosen.items()]
-    variants = [row(real, one, reference)[0] for one in heads]
-    columns: list[Any] = [
-        {"title": "forecast"},
-        {"title": "head"},
-        {"title": "penalty", "format": "decimal", "digits": 2},
-        {"title": "log-loss", "format": "decimal", "digits": 5},
-        {"title": "PR-AUC", "format": "decimal", "digits": 4},
-        {"title": "PR-AUC, change"} | _CHANGE,
-    ]
+def _notes(result: RankingResult) -> list[str]:
+    slope, shift = result.recalibration
+    requests = len(set(result.cases.tolist()))
     return [
-        {
-            "kind": "table",
-            "title": title,
-            "detail": True,
-            "columns": columns,
-            "rows": [first, *found],
-            "highlight": [1 + place for place, is_ours in enumerate(marked) if is_ours],
-            "note": "Changes are relative to the recalibrated base ranker, paired. The form and "
-            "penalty of the least log-loss were chosen on the same rows.",
-        }
-        for title, found, marked in (
-            (
-                "Each forecast's head, cross-validated on validation users",
-                rows,
-                [name == real for name in result.chosen],
-            ),
-            (
-                f"Heads of the {real} forecast, cross-validated on validation users",
-                variants,
-                [one is result.chosen[real] for one in heads],
-            ),
-        )
+        f"The log is simulated: {requests:,} requests, one for each case with an advertiser of the "
+        f"catalogue, with {len(result.labels):,} candidates. The base ranker is LightGBM on "
+        "history, recency, popularity, category and profile, fitted on the training users' days "
+        "from the cut on. Recalibration and heads are fitted on validation users; the figures come "
+        "from test users.",
+        f"The reference is the base ranker with its own logit recalibrated ({slope:.3f} z "
+        f"{shift:+.3f}). All forecasts go through the same steps: cross-validation over the "
+        f"validation users chooses the form and the penalty of each head, clamped to {CLAMP:g}. "
+        + (
+            f"`{SHIPPED}` is the bundle's own head with the {result.real} forecast."
+            if SHIPPED in result.logits
+            else "The bundle has no head of its own yet: `adprior fit-head` makes one."
+        ),
     ]
 
 
-def _groups(gains: Mapping[str, Estimate], real: str) -> dict[str, list[Any]]:
-    groups: dict[str, list[Any]] = {"the forecast": [], "falsifiers": [], "rival forecasts": []}
-    for name, gain in gains.items():
-        kind = "rival forecasts"
-        if name in (real, SHIPPED):
-            kind = "the forecast"
-        elif name in _FALSE:
-            kind = "falsifiers"
-        groups[kind].append({"label": name, "estimate": gain, "highlight": name == real})
-    return groups
+def _ranker_table(draws: Mapping[str, RankingDraws], real: str) -> Table:
+    rows: list[dict[str, Cell]] = []
+    for name, found in draws.items():
+        has_change = name not in (BASE, REFERENCE)
+        row: dict[str, Cell] = {"forecast in the head": name}
+        for metric, title in _METRICS.items():
+            row[title] = estimate(getattr(found, metric))
+        for metric, title in _METRICS.items():
+            change = found.gain(draws[REFERENCE], metric) if has_change else None
+            row[f"{title}, change"] = change
+        rows.append(row)
+    return make_table(
+        "Rankers on the simulated log",
+        rows,
+        {title: decimal(4) for title in _METRICS.values()}
+        | {f"{title}, change": percent(2, signed=True) for title in _METRICS.values()},
+        highlight=lambda row: row["forecast in the head"] in (real, SHIPPED),
+        note="Changes are relative to the reference and paired; lower entropy is better.",
+    )
 
 
-def _falsifiers(draws: Mapping[str, RankingDraws], gains: Mapping[str, Estimate], real: str) -> Any:
-    """A falsifier passes when its gain is small beside the real one's and intervals are apart."""
-    base = draws[REFERENCE].pr_auc
-    rows: list[list[Any]] = []
-    for name in gains:
-        if name in (real, SHIPPED):
-            continue
-        share = gains[name].value / gains[real].value if gains[real].value > 0 else None
-        rows.append(
-            [
-                name,
-                "falsifier" if name in _FALSE else "rival",
-                gains[name],
-                share,
-                "no" if gains[name].overlaps(gains[real]) else "yes",
-                estimate((draws[real].pr_auc - draws[name].pr_auc) / base),
-            ]
-        )
-    return {
-        "kind": "table",
-        "title": "What would prove the forecast wrong",
-        "detail": True,
-        "columns": [
-            {"title": "forecast in its place"},
-            {"title": "kind"},
-            {"title": "PR-AUC gain", "format": "percent", "digits": 2, "signed": True},
-            {"title": "of the real gain", "format": "percent", "digits": 0},
-            {"title": "intervals apart"},
-            {"title": "real minus this", "format": "percent", "digits": 2, "signed": True},
-        ],
-        "rows": rows,
-        "note": f"A falsifier knows nothing of the user: its gain should be under "
-        f"{FALSIFIED_BELOW:.0%} of the real one, intervals apart. A rival forecast does know the "
-        "user; where it gains as much, the gain is not the language model's alone. The last column "
-        "is paired. Where the real forecast gains nothing there is no share of it.",
+def _gain_plot(gains: RankingGains, real: str) -> ForestPlot:
+    ours = {real: gains.real} | ({SHIPPED: gains.shipped} if gains.shipped else {})
+    groups: dict[str, Mapping[str, Estimate]] = {
+        "the forecast": ours,
+        "falsifiers": gains.falsifiers,
+        "rival forecasts": gains.rivals,
     }
+    return {
+        "kind": "forest",
+        "name": "ranking",
+        "title": "Change of PR-AUC against the reference, simulated log",
+        "value_label": "relative change of PR-AUC",
+        "format": "percent",
+        "digits": 1,
+        "signed": True,
+        "references": [{"value": 0.0, "label": "reference"}],
+        "groups": [
+            {
+                "title": title,
+                "rows": [
+                    {"label": name, "estimate": gain, "highlight": name == real}
+                    for name, gain in group.items()
+                ],
+            }
+            for title, group in groups.items()
+            if group
+        ],
+    }
+
+
+def _falsifier_table(draws: Mapping[str, RankingDraws], gains: RankingGains, real: str) -> Table:
+    rows: list[dict[str, Cell]] = []
+    for kind, group in (("falsifier", gains.falsifiers), ("rival", gains.rivals)):
+        for name, gain in group.items():
+            difference: Any = draws[real].pr_auc - draws[name].pr_auc
+            rows.append(
+                {
+                    "forecast": name,
+                    "kind": kind,
+                    "PR-AUC, change": gain,
+                    "share of the real change": (
+                        gain.value / gains.real.value if gains.real.value > 0 else None
+                    ),
+                    "intervals overlap": "yes" if gain.overlaps(gains.real) else "no",
+                    "real minus this": estimate(difference / draws[REFERENCE].pr_auc),
+                }
+            )
+    return make_table(
+        "Falsifiers and rival forecasts in place of the real forecast",
+        rows,
+        {
+            "PR-AUC, change": percent(2, signed=True),
+            "share of the real change": percent(0),
+            "real minus this": percent(2, signed=True),
+        },
+        note="A falsifier has no information on the user: its change should be below "
+        f"{MAX_FALSIFIER_SHARE:.0%} of the real one, without overlapping intervals. A rival "
+        "forecast knows the user: if it gains as much, the gain is not specific to the language "
+        "model. The last column is paired. Without a real gain there is no share of it.",
+        detail=True,
+    )
+
+
+def _head_table(result: RankingResult) -> Table:
+    (reference, *_), *_ = result.heads.values()
+    rows: list[dict[str, Cell]] = [
+        {"forecast": name, "head": form.name, "penalty": form.l2, "log-loss": form.log_loss}
+        for name, form in [
+            ("none", reference),
+            *((name, best_head(forms)) for name, forms in result.heads.items()),
+        ]
+    ]
+    return make_table(
+        "Head of each forecast, cross-validated on validation users",
+        rows,
+        {"penalty": decimal(2), "log-loss": decimal(5)},
+        highlight=lambda row: row["forecast"] == result.real,
+        note="The form and penalty of the lowest log-loss were chosen on the same rows.",
+        detail=True,
+    )

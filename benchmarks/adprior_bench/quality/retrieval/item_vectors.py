@@ -1,12 +1,12 @@
-"""Items as vectors: what a conventional retriever knows of a product, learnt from training users.
+"""Item vectors of the conventional retriever, learnt from training users.
 
-A vector is a few blocks side by side, each of unit length or all 0 where nothing is known, so that
-an inner product is a sum of cosines:
+A vector is a concatenation of blocks, each of unit length or all 0 if nothing is known, so that an
+inner product is a sum of cosines:
 
-* the item's advertiser and its category, by which users act on them (a truncated SVD of users x
-  advertisers, and of users x categories, log-counts weighted by rarity);
-* the item itself, in the same way, where at least two users acted on it: most items have one;
-* its text, where the log has texts (latent semantic analysis: TF-IDF, then a truncated SVD).
+* the item's advertiser and its category (truncated SVDs of users x advertisers and users x
+  categories, log-counts weighted by rarity);
+* the item itself, in the same way, if at least two users acted on it;
+* its text, if the log has texts (latent semantic analysis: TF-IDF and a truncated SVD).
 """
 
 from __future__ import annotations
@@ -30,23 +30,20 @@ Float32Array: TypeAlias = npt.NDArray[np.float32]
 BLOCKS: Final = ("advertiser", "category", "item", "text")
 
 _SEED: Final = 11
-_LEAST_USERS_OF_AN_ITEM: Final = 2
-_LEAST_ITEMS_OF_A_WORD: Final = 3
+_MIN_USERS_OF_ITEM: Final = 2
+_MIN_ITEMS_OF_WORD: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ItemCorpus:
-    """What can be retrieved: the items that training users acted on before the cut.
-
-    Only items of the catalogue's advertisers: an ad has an advertiser. Validation and test users
-    add no item to it.
+    """The items that training users acted on before the cut, of the catalogue's advertisers only.
 
     Attributes:
-        ids: As in the log, ordered.
+        ids: From the log, sorted.
         advertisers: int32 [items], rows of the catalogue.
         categories: int32 [items], `NONE` without one.
-        texts: Of each item, empty without one.
-        counts: int32 [items], training events.
+        texts: Empty strings without a text.
+        counts: int32 [items], numbers of training events.
     """
 
     ids: Sequence[str]
@@ -57,7 +54,7 @@ class ItemCorpus:
 
     @classmethod
     def learn(cls, study: Study) -> ItemCorpus:
-        """Collect the corpus; what an item's latest event says of it counts.
+        """Collect the corpus; an item's attributes are those of its latest event.
 
         Raises:
             InvalidInputError: No training event has both an item and an advertiser.
@@ -90,18 +87,17 @@ class ItemCorpus:
         )
 
     def places(self) -> dict[str, int]:
-        """Map each item's id to its place."""
+        """Return each item's place by its id."""
         return {item: place for place, item in enumerate(self.ids)}
 
 
 class ItemVectors:
-    """The blocks, and how events and items become vectors.
+    """The vectors of items and events.
 
     Args:
-        study: Whose training users are learnt from.
+        study: Has the training users.
         corpus: The items.
-        sizes: Of each of `BLOCKS`; 0 leaves a block out. A block has fewer columns where there is
-            less to tell apart.
+        sizes: Columns of each of `BLOCKS`, fewer if the data have a lower rank; 0 omits a block.
     """
 
     def __init__(self, study: Study, corpus: ItemCorpus, sizes: Sequence[int]) -> None:
@@ -113,19 +109,19 @@ class ItemVectors:
         self._tables = {
             "advertiser": _embedded(
                 [user.rows for user in training.users],
-                training.advertisers, size["advertiser"], least=1,
+                training.advertisers, size["advertiser"], min_users=1,
             ),
             "category": _embedded(
                 [user.categories for user in training.users],
-                training.categories, size["category"], least=1,
+                training.categories, size["category"], min_users=1,
             ),
-            "item": _embedded(items, len(corpus.ids), size["item"], least=_LEAST_USERS_OF_AN_ITEM),
+            "item": _embedded(items, len(corpus.ids), size["item"], min_users=_MIN_USERS_OF_ITEM),
         }  # fmt: skip
         self._text = TextBlock(corpus.texts, size["text"])
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """How many columns each of `BLOCKS` has."""
+        """The number of columns of each of `BLOCKS`."""
         return (*(table.shape[1] for table in self._tables.values()), self._text.width)
 
     def of_corpus(self, corpus: ItemCorpus) -> Float32Array:
@@ -134,12 +130,12 @@ class ItemVectors:
         return self._joined(corpus.advertisers, corpus.categories, everything, corpus.texts)
 
     def of_events(self, user: EncodedUser, history: UserHistory) -> Float32Array:
-        """Return vectors of a user's events, in the corpus or not: float32 [events, columns]."""
+        """Return the vectors of a user's events: float32 [events, columns]."""
         texts = [event.text or "" for event in history.events]
         return self._joined(user.rows, user.categories, self.places_of(history), texts)
 
     def places_of(self, history: UserHistory) -> Int32Array:
-        """Return the corpus place of each event's item: int32 [events], `NONE` outside it."""
+        """Return the corpus place of each event's item: int32 [events], `NONE` without one."""
         return _places_of(history, self._places)
 
     def _joined(
@@ -155,40 +151,35 @@ class ItemVectors:
 
 
 class TextBlock:
-    """Latent semantic analysis of texts.
-
-    Args:
-        texts: To learn from; with no more than one word in common, the block is empty.
-        size: Columns.
-    """
+    """Latent semantic analysis of texts; empty if they have at most one frequent word."""
 
     def __init__(self, texts: Sequence[str], size: int) -> None:
         self._words = TfidfVectorizer(
-            min_df=_LEAST_ITEMS_OF_A_WORD, ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32
+            min_df=_MIN_ITEMS_OF_WORD, ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32
         )
         self._svd: TruncatedSVD | None = None
         if size == 0 or not any(texts):
             return
         try:
             table = self._words.fit_transform(texts)
-        except ValueError:  # sklearn's way to say that no word is in enough texts
+        except ValueError:  # no word is in enough texts
             return
         self._svd = _fitted_svd(table, size)
 
     @property
     def width(self) -> int:
-        """How many columns there are."""
+        """The number of columns."""
         return 0 if self._svd is None else len(self._svd.components_)
 
     def of(self, texts: Sequence[str]) -> Float32Array:
-        """Return float32 [texts, width], rows of unit length, or 0 without a known word."""
+        """Return float32 [texts, width], rows of unit length, or all 0 without a known word."""
         if self._svd is None or len(texts) == 0:
             return np.zeros((len(texts), self.width), dtype=np.float32)
         return unit_rows(self._svd.transform(self._words.transform(texts)))
 
 
 def unit_rows(table: npt.NDArray[np.floating[Any]]) -> Float32Array:
-    """Return rows scaled to unit length; rows of 0 stay: float32, of the same shape."""
+    """Return rows scaled to unit length, rows of 0 unchanged: float32, same shape."""
     lengths = np.linalg.norm(table, axis=1, keepdims=True)
     scaled: Float32Array = (table / np.maximum(lengths, 1e-9)).astype(np.float32)
     return scaled
@@ -198,18 +189,19 @@ def _places_of(history: UserHistory, places: dict[str, int]) -> Int32Array:
     return np.array([places.get(item, NONE) for item in history.items], dtype=np.int32)
 
 
-def _embedded(entities: Sequence[Int32Array], count: int, size: int, least: int) -> Float32Array:
-    """Embed what users act on: float32 [count, at most size], 0 below ``least`` users."""
+def _embedded(
+    entities: Sequence[Int32Array], count: int, size: int, min_users: int
+) -> Float32Array:
+    """Embed advertisers, categories or items by their users: float32 [count, at most size]."""
     owners = np.repeat(np.arange(len(entities)), [len(rows) for rows in entities])
     rows = np.concatenate(entities)
     known = rows >= 0
     table = sp.csr_matrix(
         (np.ones(int(known.sum())), (owners[known], rows[known])), shape=(len(entities), count)
     )
-    table.sum_duplicates()
     users_of = np.bincount(table.indices, minlength=count)
     table.data = np.log1p(table.data)
-    rarity = np.log((1 + len(entities)) / (1 + users_of)) * (users_of >= least)
+    rarity = np.log((1 + len(entities)) / (1 + users_of)) * (users_of >= min_users)
     svd = _fitted_svd((table @ sp.diags(rarity)).tocsr(), size)
     if svd is None:
         return np.zeros((count, 0), dtype=np.float32)
@@ -217,7 +209,7 @@ def _embedded(entities: Sequence[Int32Array], count: int, size: int, least: int)
 
 
 def _fitted_svd(table: sp.csr_matrix, size: int) -> TruncatedSVD | None:
-    """Return the SVD with at most ``size`` columns; None where there is nothing to decompose."""
+    """Return an SVD with at most ``size`` columns; None if there is nothing to decompose."""
     size = min(size, min(table.shape) - 1)
     if size < 1 or table.count_nonzero() == 0:
         return None

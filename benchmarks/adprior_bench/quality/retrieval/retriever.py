@@ -1,9 +1,9 @@
-"""A conventional retriever over items: two towers without training, an exact FAISS index.
+"""A conventional retriever over items: two towers without training, with an exact FAISS index.
 
-An item's tower is its vector (`item_vectors`) and its popularity; a user's tower is the mean of the
-vectors of the items in their history, recent ones counting more. Items that the user acted on
-before get a bonus on top. It can be asked for the items of some advertisers only: that is the
-targeting filter that a forecast becomes.
+An item's tower is its vector (`item_vectors`) and its popularity. A user's tower is the mean of the
+vectors of the items in the history, recent ones with more weight. Items that the user acted on
+before get a bonus. The retriever can be restricted to the items of some advertisers: a forecast
+becomes such a targeting filter.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from adprior_bench.quality.retrieval.item_vectors import Float32Array, ItemCorpu
 from adprior_bench.quality.study import Study
 from adprior_client.blending import RetrievedItem
 
-_FIRST_LOOK: Final = 8
-"""Under a limit per advertiser, so many times the items wanted are looked at first."""
+_DEPTH_FACTOR: Final = 8
+"""With a limit per advertiser, the first search is this many times deeper than the list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrieverSettings:
-    """What was chosen on validation users.
+    """Settings, to be chosen on validation users.
 
     Attributes:
         sizes: Columns of each block of `item_vectors.BLOCKS`.
         weights: Of each block's cosine in the score.
-        popularity: Weight of an item's log-count, as a share of the largest.
-        advertiser_popularity: The same of its advertiser.
-        repeated: Weight of the log of 1 + the user's own faded count of the item.
-        half_life_days: How fast events fade.
-        per_advertiser: At most so many items of one advertiser in a list; None for any number.
+        popularity: Weight of an item's log-count, divided by the largest one.
+        advertiser_popularity: The same for its advertiser.
+        repeated: Weight of log(1 + the user's own decayed count of the item).
+        half_life_days: Of events.
+        per_advertiser: Limit of items of one advertiser in a list; None for no limit.
     """
 
     sizes: tuple[int, int, int, int] = (256, 64, 64, 128)
@@ -49,20 +49,22 @@ class RetrieverSettings:
     per_advertiser: int | None = 5
 
 
-class Retriever:
-    """See the module.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Query:
+    """A user's tower, float32 [columns], and the bonus of the user's own items, by corpus place."""
 
-    Args:
-        corpus: The items.
-        vectors: Of items and events.
-        settings: The weights.
-    """
+    vector: Float32Array
+    bonus: dict[int, float]
+
+
+class Retriever:
+    """A retriever of the items of a corpus, with given settings."""
 
     def __init__(
         self, corpus: ItemCorpus, vectors: ItemVectors, settings: RetrieverSettings
     ) -> None:
         self.corpus, self.places = corpus, corpus.places()
-        self._vectors, self._settings = vectors, settings
+        self._vectors, self.settings = vectors, settings
         by_advertiser = np.bincount(corpus.advertisers, corpus.counts)[corpus.advertisers]
         popularity = np.stack([_log_share(corpus.counts), _log_share(by_advertiser)], axis=1)
         self._items = np.ascontiguousarray(
@@ -71,14 +73,18 @@ class Retriever:
         self._index = faiss.IndexFlatIP(self._items.shape[1])
         self._index.add(self._items)
 
-    def limited(self, per_advertiser: int | None) -> Retriever:
-        """Return the same retriever with another limit per advertiser."""
+    def with_settings(self, settings: RetrieverSettings) -> Retriever:
+        """Return a retriever with other settings, but the same ``sizes``."""
         other = copy.copy(self)
-        other._settings = replace(self._settings, per_advertiser=per_advertiser)
+        other.settings = settings
         return other
 
+    def limited(self, per_advertiser: int | None) -> Retriever:
+        """Return a retriever with another limit per advertiser."""
+        return self.with_settings(replace(self.settings, per_advertiser=per_advertiser))
+
     def queries(self, study: Study, cases: Sequence[EncodedCase]) -> list[Query]:
-        """Return the users' towers on the cases' days, from strictly earlier days."""
+        """Return a query for each case, from the events of strictly earlier days."""
         found: list[Query] = []
         user_id, events, places = "", np.zeros((0, 0), dtype=np.float32), np.zeros(0, np.int32)
         for case in cases:
@@ -88,7 +94,7 @@ class Retriever:
                 events = self._vectors.of_events(case.user, history)
                 places = self._vectors.places_of(history)
             ages = case.day - case.user.days[: case.stop]
-            fading = (0.5 ** (ages / self._settings.half_life_days)).astype(np.float32)
+            fading = (0.5 ** (ages / self.settings.half_life_days)).astype(np.float32)
             found.append(
                 Query(
                     vector=self._tower(fading @ events[: case.stop]),
@@ -98,12 +104,12 @@ class Retriever:
         return found
 
     def retrieve(self, queries: Sequence[Query], count: int) -> list[list[RetrievedItem]]:
-        """Return the best ``count`` items of the whole corpus for each query, best first.
+        """Return the best ``count`` items of the corpus for each query, best first.
 
-        Fewer are returned only where the advertisers' limit leaves fewer.
+        A list is shorter only if the limit per advertiser leaves fewer items.
         """
         everything = len(self.corpus.ids)
-        depth = count if self._settings.per_advertiser is None else _FIRST_LOOK * count
+        depth = count if self.settings.per_advertiser is None else _DEPTH_FACTOR * count
         lists: list[list[RetrievedItem]] = [[] for _ in queries]
         missing = list(range(len(queries)))
         while missing:
@@ -115,30 +121,27 @@ class Retriever:
             if depth == everything:
                 break
             missing = [place for place in missing if len(lists[place]) < count]
-            depth *= _FIRST_LOOK
+            depth *= _DEPTH_FACTOR
         return lists
 
     def retrieve_filtered(
         self, query: Query, advertisers: npt.NDArray[np.integer[Any]], count: int
     ) -> list[RetrievedItem]:
-        """Return the best ``count`` items of some advertisers, best first.
+        """Return at most ``count`` items of some advertisers, best first.
 
-        Args:
-            query: Whose.
-            advertisers: Rows of the catalogue: the targeting filter.
-            count: Fewer are returned where they have fewer.
+        ``advertisers`` are rows of the catalogue.
         """
         places = np.flatnonzero(np.isin(self.corpus.advertisers, advertisers))
         return self._ranked(query, places, len(places), allowed=places)[:count]
 
     def _tower(self, mean: Float32Array) -> Float32Array:
-        """Scale each block to its weight; the popularity's weights come last."""
+        """Scale each block to its weight; the weights of popularity come last."""
         ends = np.cumsum(self._vectors.widths)[:-1]
         parts = [
             weight * block / max(float(np.linalg.norm(block)), 1e-9)
-            for weight, block in zip(self._settings.weights, np.split(mean, ends), strict=True)
+            for weight, block in zip(self.settings.weights, np.split(mean, ends), strict=True)
         ]
-        parts.append(np.array([self._settings.popularity, self._settings.advertiser_popularity]))
+        parts.append(np.array([self.settings.popularity, self.settings.advertiser_popularity]))
         tower: Float32Array = np.concatenate(parts).astype(np.float32)
         return tower
 
@@ -146,7 +149,7 @@ class Retriever:
         known = places >= 0
         own, which = np.unique(places[known], return_inverse=True)
         counts = np.bincount(which, fading[known], minlength=len(own))
-        values = self._settings.repeated * np.log1p(counts)
+        values = self.settings.repeated * np.log1p(counts)
         return dict(zip(own.tolist(), values.tolist(), strict=True))
 
     def _ranked(
@@ -156,9 +159,9 @@ class Retriever:
         depth: int,
         allowed: npt.NDArray[np.int64] | None = None,
     ) -> list[RetrievedItem]:
-        """Rank the best items without their bonus together with the user's own, which have one.
+        """Rank the best items without bonus together with the user's own items, which have one.
 
-        The first ``depth`` are right: whatever is in neither is beaten by all of ``places``.
+        The first ``depth`` are correct: every other item scores below all of ``places``.
         """
         own = np.array(list(query.bonus), dtype=np.int64)
         if allowed is not None:
@@ -168,8 +171,8 @@ class Retriever:
         scores = self._items[pool] @ query.vector + bonus
         order = np.argsort(-scores, kind="stable")[:depth]
         advertisers = self.corpus.advertisers[pool[order]]
-        if self._settings.per_advertiser is not None:
-            few = _occurrence(advertisers) < self._settings.per_advertiser
+        if self.settings.per_advertiser is not None:
+            few = _occurrence(advertisers) < self.settings.per_advertiser
             order, advertisers = order[few], advertisers[few]
         columns = (pool[order].tolist(), advertisers.tolist(), scores[order].tolist())
         return [
@@ -178,16 +181,8 @@ class Retriever:
         ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Query:
-    """A user's tower, float32 [columns], and the bonus of their own items, by corpus place."""
-
-    vector: Float32Array
-    bonus: dict[int, float]
-
-
 def fit_retriever(study: Study, settings: RetrieverSettings | None = None) -> Retriever:
-    """Learn a retriever from the training users' events before the cut.
+    """Build a retriever from the training users' events before the cut.
 
     Raises:
         InvalidInputError: No training event has both an item and an advertiser.
@@ -204,7 +199,7 @@ def _log_share(counts: npt.NDArray[np.number[Any]]) -> Float32Array:
 
 
 def _occurrence(values: Int32Array) -> npt.NDArray[np.int64]:
-    """Return how often each value stands before its place: int64, of the same shape."""
+    """Return how many equal values come before each value: int64, same shape."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])

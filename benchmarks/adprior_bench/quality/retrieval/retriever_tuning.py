@@ -1,7 +1,7 @@
-"""Choosing the conventional retriever's settings on validation users, before any forecast.
+"""Tuning of the conventional retriever on validation users, without any forecast.
 
-A random search of a small grid: as many trials as are asked for, the defaults first. What counts is
-the share of the items acted on that the retriever's own list has, the mean over the budgets.
+A random search over a small grid, which starts with the defaults. It maximises the share of the
+day's items in the retriever's own list, averaged over the budgets.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from adprior_bench.quality.histories import EncodedCase
-from adprior_bench.quality.retrieval.item_vectors import ItemCorpus, ItemVectors
-from adprior_bench.quality.retrieval.quotas import wanted_items
-from adprior_bench.quality.retrieval.retriever import Retriever, RetrieverSettings
+from adprior_bench.quality.retrieval.quotas import BUDGETS, wanted_items
+from adprior_bench.quality.retrieval.retriever import Retriever, RetrieverSettings, fit_retriever
 from adprior_bench.quality.study import Study
 from adprior_runtime.terminal.progress import track
 
@@ -31,59 +29,50 @@ GRID: Final[dict[str, Sequence[Any]]] = {
     "half_life_days": (180.0, 365.0, 730.0, 1500.0),
     "per_advertiser": (None, 10, 5, 3, 2, 1),
 }
-"""Each setting's values; the first four are `RetrieverSettings.weights`."""
+"""The values of each setting; the first four are `RetrieverSettings.weights`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetrieverTuning:
-    """What a search found.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TunedRetriever:
+    """The retriever with the best settings, and all trials: settings and ``recall``, in order."""
 
-    Attributes:
-        settings: The best.
-        trials: Each trial's settings and ``recall``, in the order they were tried.
-    """
-
-    settings: RetrieverSettings
-    trials: tuple[dict[str, Any], ...]
+    retriever: Retriever
+    trials: Sequence[dict[str, Any]]
 
 
 def tune_retriever(
-    study: Study, *, trials: int, budgets: Sequence[int] = (50, 100), seed: int = _SEED
-) -> RetrieverTuning:
-    """Choose settings on the study's validation cases.
+    study: Study, *, trials: int, budgets: Sequence[int] = BUDGETS, seed: int = _SEED
+) -> TunedRetriever:
+    """Choose settings on the validation cases.
 
-    Args:
-        study: Its test cases are not looked at.
-        trials: Settings tried, `RetrieverSettings`' defaults included; at least 1.
-        budgets: Items retrieved.
-        seed: Of the search.
+    ``trials`` is the number of settings, at least 1; test cases have no influence.
+
+    Raises:
+        InvalidInputError: No training event has both an item and an advertiser.
     """
-    corpus = ItemCorpus.learn(study)
-    start = RetrieverSettings()
-    vectors = ItemVectors(study, corpus, start.sizes)
+    start = fit_retriever(study)
     random = np.random.default_rng(seed)
     tried, best, highest = [], start, -1.0
     for trial in track(range(trials), unit="setting", desc="tuning the retriever"):
-        settings = _drawn(random, start) if trial else start
-        recall = _recall(Retriever(corpus, vectors, settings), study, study.validation, budgets)
+        settings = _draw(random) if trial else start.settings
+        retriever = start.with_settings(settings)
+        recall = _recall(retriever, study, budgets)
         tried.append(asdict(settings) | {"recall": recall})
         if recall > highest:
-            best, highest = settings, recall
-    return RetrieverTuning(settings=best, trials=tuple(tried))
+            best, highest = retriever, recall
+    return TunedRetriever(retriever=best, trials=tried)
 
 
-def _drawn(random: np.random.Generator, start: RetrieverSettings) -> RetrieverSettings:
+def _draw(random: np.random.Generator) -> RetrieverSettings:
     values = {name: values[random.integers(len(values))] for name, values in GRID.items()}
     advertiser, category, item, text = (values.pop(name) for name in list(values)[:4])
-    return replace(start, weights=(advertiser, category, item, text), **values)
+    return replace(RetrieverSettings(), weights=(advertiser, category, item, text), **values)
 
 
-def _recall(
-    retriever: Retriever, study: Study, cases: Sequence[EncodedCase], budgets: Sequence[int]
-) -> float:
-    lists = retriever.retrieve(retriever.queries(study, cases), max(budgets))
+def _recall(retriever: Retriever, study: Study, budgets: Sequence[int]) -> float:
+    lists = retriever.retrieve(retriever.queries(study, study.validation), max(budgets))
     shares = []
-    for case, items in zip(cases, lists, strict=True):
+    for case, items in zip(study.validation, lists, strict=True):
         wanted = wanted_items(retriever, study, case)
         shares += [
             len(wanted.places.intersection(item.item_id for item in items[:budget])) / wanted.items

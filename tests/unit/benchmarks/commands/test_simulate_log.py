@@ -93,7 +93,7 @@ def test_no_more_candidates_than_advertisers(simulate: Simulate) -> None:
         assert sorted(row["advertiser_id"] for row in rows) == IDS
 
 
-def test_so_many_requests_are_drawn_of_all(simulate: Simulate) -> None:
+def test_limited_requests_are_drawn_from_all(simulate: Simulate) -> None:
     columns = simulate("--candidates", "2", "--requests", "3")
     assert len(by_request(columns)) == 3
     assert sum(row["label"] for rows in by_request(columns) for row in rows) == 3
@@ -101,7 +101,7 @@ def test_so_many_requests_are_drawn_of_all(simulate: Simulate) -> None:
     assert all(rows in everything for rows in by_request(columns))
 
 
-def test_the_log_is_what_fit_head_reads(simulate: Simulate, bundle: Path, tmp_path: Path) -> None:
+def test_fit_head_reads_the_log(simulate: Simulate, bundle: Path, tmp_path: Path) -> None:
     columns = simulate()
     assert set(columns) == {*COLUMNS, "exact", "bundle_id", "forecast", "log_prob", "status"}
     rows = read_ranking_log(tmp_path / "log.parquet", Bundle.open(bundle))
@@ -120,7 +120,7 @@ def test_every_row_of_a_request_has_its_forecast(simulate: Simulate, bundle: Pat
         assert rows[0]["bundle_id"] == Bundle.open(bundle).bundle_id
 
 
-def test_candidates_have_the_scores_of_a_live_ranking(simulate: Simulate, bundle: Path) -> None:
+def test_live_rows_have_exact_scores(simulate: Simulate, bundle: Path) -> None:
     for rows in by_request(simulate()):
         assert {row["status"] for row in rows} == {"exact"}
         shown = dict(
@@ -132,7 +132,7 @@ def test_candidates_have_the_scores_of_a_live_ranking(simulate: Simulate, bundle
         assert hidden == pytest.approx(rows[0]["missing_mass"], abs=1e-4)
 
 
-def test_each_request_comes_again_with_the_forecast_at_hand(simulate: Simulate) -> None:
+def test_each_request_is_repeated_with_a_stored_forecast(simulate: Simulate) -> None:
     columns = simulate()
     for live, at_hand in zip(by_request(columns), by_request(columns, "at_hand"), strict=True):
         same = [{**row, **dict.fromkeys(("forecast", "log_prob", "status"))} for row in live]
@@ -149,7 +149,7 @@ def test_each_request_comes_again_with_the_forecast_at_hand(simulate: Simulate) 
             assert row["status"] == ("exact" if row["advertiser_id"] in shown else "upper_bound")
 
 
-def test_the_base_ranker_knows_users_by_their_past(simulate: Simulate) -> None:
+def test_the_base_ranker_prefers_frequent_advertisers(simulate: Simulate) -> None:
     columns = simulate()
     logits = np.array(columns["base_logit"])
     assert np.isfinite(logits).all()
@@ -172,14 +172,14 @@ def test_the_same_seed_gives_the_same_log(simulate: Simulate) -> None:
     assert simulate(*options, "6") != first
 
 
-def test_a_killed_simulation_goes_on(
+def test_a_killed_simulation_continues(
     data: SmallData,
     bundle: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The engine is asked for the rest only, and the log is that of a run without a break."""
+    """The engine computes only the rest, and the log is that of an uninterrupted run."""
     whole, log = tmp_path / "whole.parquet", tmp_path / "log.parquet"
     assert run(data, bundle, whole) == 0
     requests = len(set(pyarrow.parquet.read_table(whole)["request"].to_pylist()))
@@ -206,32 +206,32 @@ def test_a_killed_simulation_goes_on(
     assert {path.name for path in tmp_path.iterdir()} == {"whole.parquet", "log.parquet"}
 
 
-def test_rows_users_and_days_are_said_first(
+def test_the_size_of_the_log_is_printed_first(
     data: SmallData, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(data, bundle, tmp_path / "log.parquet") == 0
     zeroth, first, second = capsys.readouterr().err.splitlines()[:3]
     assert zeroth.endswith(f"reading {data.path('events.parquet')}")
     assert "96 events of 16 users (16 with a profile), 2024-01-02 to 2024-02-23" in first
-    assert f"requests are of 6 days of 2 validation users from {CUT} on" in second
+    assert f"requests are 6 days of 2 validation users from {CUT} on" in second
 
 
-def test_another_log_is_refused_unless_it_is_asked_for(
+def test_another_log_is_refused_unless_accepted(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = SmallData.write(tmp_path)
     other.write_events([row for row in invented_events() if row["who"] != "user-0"])
     log = tmp_path / "log.parquet"
     assert run(other, bundle, log) == 2
-    said = capsys.readouterr().err
-    assert "not the log that bundle" in said
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "not the log that bundle" in message
+    assert message.count("\n") == 1
     assert not log.exists()
     assert run(other, bundle, log, "--other-log") == 0
     assert "flatters the model" in capsys.readouterr().err
-    told = json.loads(pyarrow.parquet.read_schema(log).metadata[ORIGIN_KEY.encode()])
-    assert told["simulated"] is True
-    assert told["is_training_log"] is False
+    origin = json.loads(pyarrow.parquet.read_schema(log).metadata[ORIGIN_KEY.encode()])
+    assert origin["simulated"] is True
+    assert origin["is_training_log"] is False
     fit = ["fit-head", "--logs", str(log), "--bundle", str(bundle)]
     assert main([*fit, "--output", str(tmp_path / "head.onnx")]) == 0
     assert "simulated from a log that the bundle was not trained on" in capsys.readouterr().err

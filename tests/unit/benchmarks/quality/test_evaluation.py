@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from adprior_bench.quality.ablations import ABLATIONS
 from adprior_bench.quality.evaluation import evaluate
-from adprior_bench.quality.model_forecasts import ABLATIONS, forecast_cases
-from adprior_bench.quality.settings import Settings
+from adprior_bench.quality.forecasts import forecast_cases
+from adprior_bench.quality.protocol import Settings
 from adprior_bench.quality.study import Splits, Study
 from adprior_build.catalogue.catalogue import read_catalogue
 from adprior_build.data.column_map import ColumnMap
@@ -27,12 +28,11 @@ BRANDS = [*NAMES, *(f"Brand {letter}" for letter in "abcdefghijklmnopqr")]
 
 SPLIT = ("--test-share", "0.4", "--validation-share", "0.4")
 SECTIONS = [
-    "Claims",
     "Protocol",
     "Tuning",
     "Forecasts",
     "Retrieval",
-    "Ranking, on a simulated log",
+    "Ranking on a simulated log",
     "Prompt ablations",
 ]
 
@@ -103,7 +103,7 @@ def table(report: dict[str, Any], title: str) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in found["rows"]]
 
 
-def test_the_report_is_written_whole(report: Path) -> None:
+def test_the_report_has_all_sections_and_files(report: Path) -> None:
     assert [section["title"] for section in load(report)["sections"]] == SECTIONS
     names = {path.name for path in report.iterdir()}
     assert {"report.json", "report.md", "report.html", "recall.png", "reliability.png"} <= names
@@ -121,15 +121,16 @@ def test_the_report_opens_with_warnings_and_a_verdict(report: Path) -> None:
     assert found["data"]["split"]["cut"] == CUT.isoformat()
     answers = {each["question"]: each for each in found["verdict"]}
     assert list(answers) == [
-        "Does it add to retrieval?",
-        "Does it add to ranking?",
-        "Is it calibrated?",
+        "Does the forecast improve retrieval?",
+        "Does the forecast improve ranking?",
+        "Is the forecast calibrated?",
     ]
-    (gain,) = (row for row in table(found, "What is claimed") if row["claim"].startswith("PR-AUC"))
-    assert gain["found"] in answers["Does it add to ranking?"]["text"]
-    for name, first in (("report.md", "## Claims"), ("report.html", "Claims</h2>")):
+    rows = {row["forecast in the head"]: row for row in table(found, "Rankers on the sim")}
+    gain = rows["llm"]["PR-AUC, change"]["value"]
+    assert f"PR-AUC by {gain:+.2%} [" in answers["Does the forecast improve ranking?"]["text"]
+    for name, first in (("report.md", "## Protocol"), ("report.html", "Protocol</h2>")):
         text = (report / name).read_text(encoding="utf-8")
-        places = [text.index(words) for words in ("Quick: one", *answers, first)]
+        places = [text.index(words) for words in ("Quick: only one", *answers, first)]
         assert places == sorted(places)
         assert text.rindex("Prompt ablations") < text.rindex("Forecasts: details")
 
@@ -155,8 +156,8 @@ def study_of(data: SmallData, bundle: Path) -> tuple[Forecaster, Study]:
     return forecaster, study
 
 
-def test_recall_is_that_of_the_served_forecast(data: SmallData, bundle: Path, report: Path) -> None:
-    """Put together again without the benchmark's arrays."""
+def test_recall_is_that_of_served_forecasts(data: SmallData, bundle: Path, report: Path) -> None:
+    """Computed again without the benchmark's arrays."""
     forecaster, study = study_of(data, bundle)
     shares = []
     for case in study.test:
@@ -177,13 +178,13 @@ def test_forecasts_are_distributions_and_altered_prompts_differ(
     whole = forecast_cases(forecaster, study, cases)
     assert (whole >= 0).all()
     assert (whole.sum(axis=1) <= 1 + 1e-5).all()
-    for name, (_, alter) in ABLATIONS.items():
+    for name, alter in ABLATIONS.items():
         altered = forecast_cases(forecaster, study, cases, alter=alter)
         # The scratch template shows profile and advertisers, no category and no text.
-        assert np.allclose(altered, whole) == (name == "no_text")
+        assert np.allclose(altered, whole) == (name == "no categories, no text")
 
 
-def test_what_is_not_searched_is_bounded(data: SmallData, bundle: Path) -> None:
+def test_advertisers_outside_the_search_are_bounded(data: SmallData, bundle: Path) -> None:
     forecaster, study = study_of(data, bundle)
     for case in study.validation[:5]:
         context = study.context(case)
@@ -194,21 +195,6 @@ def test_what_is_not_searched_is_bounded(data: SmallData, bundle: Path) -> None:
         assert (bounds[rows] >= everyone.log_probs - 1e-5).all()
         shown = forecaster.advertisers.rows_of(forecast.advertiser_ids)
         assert bounds[shown] == pytest.approx(forecast.log_probs, abs=1e-5)
-
-
-def test_every_claim_is_judged(report: Path) -> None:
-    claims = table(load(report), "What is claimed")
-    assert len(claims) == 22
-    assert {row["holds"] for row in claims} <= {"yes", "no", "void: the real one gains nothing"}
-    void = [row for row in claims if row["holds"].startswith("void")]
-    (gain,) = (row for row in claims if row["claim"].startswith("PR-AUC beats"))
-    assert len(void) == (0 if gain["found"].startswith("+") else 3)
-    (one_percent,) = (row for row in claims if row["claim"] == "by 1 %")
-    assert (gain["holds"], one_percent["holds"]) != ("no", "yes")
-    recall = {row["ranker"]: row["recall@10"] for row in table(load(report), "Cohort: all")}
-    (ratio,) = (row for row in claims if "popularity" in row["claim"] and "1.5" in row["claim"])
-    expected = recall["llm"]["value"] / recall["popularity"]["value"]
-    assert ratio["found"].startswith(f"{expected:.2f} [")
 
 
 def test_falsifiers_and_rivals_go_through_the_same_head(report: Path) -> None:
@@ -223,7 +209,7 @@ def test_falsifiers_and_rivals_go_through_the_same_head(report: Path) -> None:
     assert "The bundle has no head of its own yet" in (report / "report.md").read_text("utf-8")
 
 
-def test_a_killed_evaluation_goes_on_to_the_same_report(
+def test_a_killed_evaluation_continues_to_the_same_report(
     data: SmallData,
     bundle: Path,
     report: Path,
@@ -231,7 +217,7 @@ def test_a_killed_evaluation_goes_on_to_the_same_report(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The engine is asked only for what is not kept, and never twice for the same prompt."""
+    """The engine computes only what is not kept, and each prompt only once."""
     settings = Settings(quick=True, resamples=100, threads=1, work=tmp_path / "kept")
     asked: list[Any] = []
     most, bounds = 50, Forecaster.bounds
@@ -257,11 +243,11 @@ def test_a_killed_evaluation_goes_on_to_the_same_report(
     assert "results kept in" in capsys.readouterr().err
     forecaster, study = study_of(data, bundle)
     cases = [study.context(case) for case in (*study.validation, *study.test)]
-    altered = [alter(study.context(c)) for c in study.test for _, alter in ABLATIONS.values()]
+    altered = [alter(study.context(c)) for c in study.test for alter in ABLATIONS.values()]
     prompts = {tuple(forecaster.prompt_ids(context)) for context in (*cases, *altered)}
     assert first + len(asked) == len(prompts)
     assert not (tmp_path / "kept").exists()
-    titles = ("What is claimed", "Cohort: all", "Rankers on the simulated")
+    titles = ("Paired differences", "Cohort: all", "Rankers on the simulated")
 
     def comparable(found: Any) -> Any:
         return json.loads(json.dumps([table(found, title) for title in titles], default=vars_of))
@@ -272,10 +258,10 @@ def test_a_killed_evaluation_goes_on_to_the_same_report(
     assert comparable(again) == comparable(load(report))
 
 
-def test_nothing_is_chosen_by_what_test_users_do(
+def test_test_users_influence_no_choice(
     data: SmallData, bundle: Path, report: Path, tmp_path: Path
 ) -> None:
-    """Settings, shares, quotas, heads and all validation figures stay, whatever test users do."""
+    """Settings, shares, quotas, heads and validation figures do not depend on test users."""
     splits = Splits.recorded(Forecaster(bundle).bundle.manifest.training)
     rows = pyarrow.parquet.read_table(data.path("events.parquet")).to_pylist()
     changes = {"brand": BRANDS[3], "kind": "OTHER", "title": "another thing", "sku": "another"}
@@ -288,20 +274,19 @@ def test_nothing_is_chosen_by_what_test_users_do(
 
     def chosen(found: dict[str, Any]) -> list[Any]:
         whole = (
-            "The conventional retriever's",
-            "Each forecast's head",
-            "Heads of",
-            "What the base",
+            "Settings of the conventional retriever",
+            "Head of each forecast",
+            "Features of the base ranker",
         )
         parts = {
             "Rankers on validation": (
                 "settings tried",
-                "chosen",
+                "chosen settings",
                 "recall@10",
-                "the model minus this",
+                "model minus this",
             ),
-            "Blended lists": ("quota", "validation: advertisers"),
-            "The reserved places": ("quota", "validation: advertisers"),
+            "Lists with a quota": ("quota", "advertisers found, validation"),
+            "The reserved slots": ("quota", "advertisers found, validation"),
         }
         return [
             *(table(found, title) for title in whole),
@@ -325,28 +310,28 @@ def test_test_users_can_be_left_alone(
     capsys.readouterr()
     assert run(data, bundle, "--validation-only", "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert any("test users were left alone" in warning for warning in found["warnings"])
+    assert any("test users were not used" in warning for warning in found["warnings"])
     counts = table(found, "Users and cases")
     assert counts[1]["cases"] + counts[2]["cases"] == len(study.validation)
     assert min(counts[1]["cases"], counts[2]["cases"]) > 0
 
 
-def test_people_get_tables(
+def test_the_terminal_shows_the_main_tables(
     data: SmallData, bundle: Path, report: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
     assert run(data, bundle, "--validation-only", "--max-cases", "40") == 0
-    said = capsys.readouterr()
-    lines = said.out.splitlines()
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
     assert lines[0] == f"Forecast quality of bundle {load(report)['data']['bundle_id']}"
     opening = " ".join(lines[:20])
-    assert opening.index("Quick: one small setting") < opening.index("Does it add to retrieval?")
-    assert "40 were judged" in opening
+    assert opening.index("Quick: only one") < opening.index("Does the forecast improve retrieval?")
+    assert "40 of " in opening
     assert "chose settings (`--max-cases 40`)" in opening
     for section in SECTIONS:
         assert (section in lines) == (section != "Tuning")
     assert lines[-1].endswith("--output DIR writes them")
-    assert "960 events of 80 users (80 with a profile), 2023-12-18 to" in said.err
+    assert "960 events of 80 users (80 with a profile), 2023-12-18 to" in shown.err
 
 
 def test_a_log_without_a_later_day_of_a_test_user_is_refused(
@@ -361,7 +346,7 @@ def test_a_log_without_a_later_day_of_a_test_user_is_refused(
 
 
 @pytest.mark.parametrize("missing", ["--bundle", "--events", "--columns"])
-def test_what_is_needed(missing: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_option_is_named(missing: str, capsys: pytest.CaptureFixture[str]) -> None:
     options = {"--bundle": "b", "--events": "e.parquet", "--columns": "c.toml"}
     arguments = [part for item in options.items() if item[0] != missing for part in item]
     assert main(["bench", "quality", *arguments]) == 2

@@ -5,7 +5,6 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from adprior_bench.quality.histories import NONE, day_of
@@ -48,7 +47,7 @@ def groups() -> dict[str, set[str]]:
     return found
 
 
-def test_a_sample_is_always_the_same_and_grows(data: SmallData) -> None:
+def test_a_larger_sample_contains_the_smaller_one(data: SmallData) -> None:
     study = read(data)
 
     def drawn(most: int) -> list[tuple[str, int]]:
@@ -67,7 +66,7 @@ def test_a_sample_is_always_the_same_and_grows(data: SmallData) -> None:
     assert [(case.user.user_id, case.day) for case in other.test] == drawn(5)
 
 
-def test_the_record_names_the_groups() -> None:
+def test_the_training_record_defines_the_groups() -> None:
     record = {
         "split": {
             "cut": "2024-02-01",
@@ -80,7 +79,7 @@ def test_the_record_names_the_groups() -> None:
 
 
 @pytest.mark.parametrize("missing", ["cut", "test_share", "validation_share"])
-def test_a_model_that_saw_everything_cannot_be_judged(missing: str) -> None:
+def test_a_model_without_unseen_users_is_refused(missing: str) -> None:
     split: dict[str, Any] = {
         "cut": "2024-02-01",
         "test_share": 0.4,
@@ -91,7 +90,7 @@ def test_a_model_that_saw_everything_cannot_be_judged(missing: str) -> None:
         Splits.recorded({"split": split | {missing: None}})
 
 
-def test_groups_are_disjoint_and_learning_ends_at_the_cut(data: SmallData) -> None:
+def test_groups_are_disjoint_and_training_ends_at_the_cut(data: SmallData) -> None:
     study = read(data)
     expected = groups()
     assert all(expected.values())
@@ -105,7 +104,7 @@ def test_groups_are_disjoint_and_learning_ends_at_the_cut(data: SmallData) -> No
         assert case.day >= day_of(CUT)
 
 
-def test_a_case_knows_strictly_earlier_days_only(data: SmallData) -> None:
+def test_a_case_has_strictly_earlier_days_only(data: SmallData) -> None:
     study = read(data)
     users = {
         user.user_id: user
@@ -126,7 +125,7 @@ def test_a_case_knows_strictly_earlier_days_only(data: SmallData) -> None:
         assert {NAMES[row] for row in case.targets} == today
 
 
-def test_test_users_touch_nothing_that_is_learnt_or_tuned(data: SmallData) -> None:
+def test_test_users_influence_nothing_that_is_learnt_or_tuned(data: SmallData) -> None:
     """The same study, whatever test users do: catalogue, popularity, categories, cases."""
     expected = groups()["test"]
 
@@ -180,9 +179,3 @@ def test_categories_are_frequent_ones_of_training_users(data: SmallData) -> None
 def test_a_group_without_cases_is_refused(data: SmallData) -> None:
     with pytest.raises(InvalidInputError, match="no validation user acts on an advertiser"):
         read(data, replace(SPLITS, validation=Split(test_share=1e-9, salt="validation")))
-
-
-def test_cases_are_arrays_of_targets(data: SmallData) -> None:
-    for case in read(data).validation:
-        assert case.targets.dtype == np.int32
-        assert case.missed == 0

@@ -8,7 +8,7 @@ from adprior_bench.quality.baselines.boosted import Boosted
 from adprior_bench.quality.baselines.neighbours import ItemNeighbours, UserNeighbours
 from adprior_bench.quality.baselines.own_history import OwnHistory
 from adprior_bench.quality.baselines.popularity import Popularity, SegmentPopularity
-from adprior_bench.quality.baselines.sequential import Sequential, SequentialSettings
+from adprior_bench.quality.baselines.sequential import Sequential
 from adprior_bench.quality.histories import EncodedCase, EncodedUser, encoded_cases
 from support.encoded_users import ADVERTISERS, CUT, cases_of, invented_users, training_of, user
 
@@ -30,7 +30,7 @@ def case_of(person: EncodedUser) -> EncodedCase:
 ASKED = user("asked", [(CUT - 100, 3, 0), (CUT - 50, 4, 0), (CUT - 50, 3, 0), (CUT, 5, 0)])
 
 
-def test_distributions_are_mixed() -> None:
+def test_blend_ignores_empty_distributions() -> None:
     first, second = np.array([1.0, 0.0]), np.array([0.5, 0.5])
     assert blend(first, second, 0.5).tolist() == [0.75, 0.25]
     assert blend(np.zeros(2), second, 0.5).tolist() == [0.5, 0.5]
@@ -54,7 +54,7 @@ def test_old_events_fade() -> None:
     assert shares[0] == pytest.approx(2 * shares[1])
 
 
-def test_a_segment_is_drawn_towards_everyone() -> None:
+def test_segment_popularity_is_smoothed() -> None:
     people = [
         user("a", [(CUT - 1, 0, 0)], {"sex": "f"}),
         user("b", [(CUT - 1, 1, 0)], {"sex": "m"}),
@@ -84,7 +84,7 @@ def test_own_history_is_shares_of_earlier_days() -> None:
     assert OwnHistory(training, everyone).probabilities(nothing_yet) == pytest.approx(everyone)
 
 
-def test_neighbours_are_users_alike() -> None:
+def test_neighbours_are_similar_users() -> None:
     alike = user("alike", [(CUT - 9, 3, 0), (CUT - 9, 4, 0), (CUT - 9, 7, 0)])
     other = user("other", [(CUT - 9, 8, 0), (CUT - 9, 9, 0)])
     training = training_of([alike, other])
@@ -98,7 +98,7 @@ def test_neighbours_are_users_alike() -> None:
     assert not ItemNeighbours(training, half_life_days=365).probabilities(nothing_yet).any()
 
 
-def test_nobody_is_their_own_neighbour() -> None:
+def test_a_user_is_not_their_own_neighbour() -> None:
     people = invented_users(12, name="t")
     training = training_of(people)
     neighbours = UserNeighbours(training, neighbours=11)
@@ -131,12 +131,13 @@ def test_learnt_baselines_beat_popularity(asked: list[EncodedCase]) -> None:
     popular = recall(Popularity(training), asked, 3)
     boosted = Boosted(training, segment="age", settings=TREES, pool=20, negatives=20)
     assert recall(boosted, asked, 3) > popular + 0.1
-    settings = SequentialSettings(width=16, epochs=40, learning_rate=5e-3, dropout=0.1)
-    assert recall(Sequential(training, settings), asked, 3) > popular + 0.02
+    network = Sequential(training, width=16, epochs=40, learning_rate=5e-3, dropout=0.1)
+    assert recall(network, asked, 3) > popular + 0.02
 
 
-def test_a_neural_baseline_is_the_same_every_time(asked: list[EncodedCase]) -> None:
+def test_the_neural_baseline_is_deterministic(asked: list[EncodedCase]) -> None:
     training = training_of(invented_users(10, name="t"))
-    settings = SequentialSettings(width=8, epochs=2, length=20)
-    one, two = (Sequential(training, settings).probabilities(asked[0]) for _ in range(2))
+    one, two = (
+        Sequential(training, width=8, epochs=2, length=20).probabilities(asked[0]) for _ in range(2)
+    )
     assert one.tolist() == two.tolist()

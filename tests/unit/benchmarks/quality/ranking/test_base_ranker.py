@@ -59,8 +59,7 @@ def test_it_never_sees_its_own_users_but_by_their_history(
     fold = fold_of(who)
     others = [user for user in training.users if fold_of(user.user_id) != fold]
     here = shown.cases == 0
-    part = Impressions(cases=shown.cases[here], rows=shown.rows[here], labels=shown.labels[here])
-    expected = RankingFeatures(replace(training, users=others)).table(later, part)
+    expected = RankingFeatures(replace(training, users=others)).table(later, shown.chosen(here))
     np.testing.assert_array_equal(table[here], expected)
 
 

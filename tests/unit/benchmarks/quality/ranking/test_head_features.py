@@ -3,15 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adprior_bench.quality.ranking.head_features import (
-    matrix_features,
-    random_forecast,
-    shuffled_forecast,
-)
+from adprior_bench.quality.ranking.head_features import head_features
 from adprior_bench.quality.ranking.impressions import Impressions
 from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.head.features import FEATURE_NAMES, LOG_PROB_FLOOR
-from support.encoded_users import CUT, cases_of, user
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +22,7 @@ def impressions(cases: list[int], rows: list[int]) -> Impressions:
 
 def test_features_by_hand(advertisers: Advertisers) -> None:
     forecast = np.array([[0.1, 0.4, 0.05, 0.25]], dtype=np.float32)
-    found = matrix_features(forecast, impressions([0] * 4, [0, 1, 2, 3]), advertisers, 2)
+    found = head_features(forecast, impressions([0] * 4, [0, 1, 2, 3]), advertisers, 2)
     columns = dict(zip(FEATURE_NAMES, found.T, strict=True))
     shares = np.array([6, 3, 2, 1]) / 12
     np.testing.assert_allclose(columns["log_prob"], np.log(forecast[0]), rtol=1e-5)
@@ -43,40 +38,15 @@ def test_features_by_hand(advertisers: Advertisers) -> None:
 
 def test_each_case_has_its_own_forecast(advertisers: Advertisers) -> None:
     forecasts = np.array([[0.7, 0.1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.7]])
-    both = matrix_features(forecasts, impressions([0, 0, 1], [0, 3, 3]), advertisers, 20)
+    both = head_features(forecasts, impressions([0, 0, 1], [0, 3, 3]), advertisers, 20)
     np.testing.assert_allclose(np.exp(both[:, 0]), [0.7, 0.1, 0.7], rtol=1e-6)
-    alone = matrix_features(forecasts[1:], impressions([0], [3]), advertisers, 20)
+    alone = head_features(forecasts[1:], impressions([0], [3]), advertisers, 20)
     assert both[2].tobytes() == alone[0].tobytes()
 
 
 def test_what_is_called_impossible_has_some_of_the_popularity(advertisers: Advertisers) -> None:
     forecasts = np.array([[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
-    found = matrix_features(forecasts, impressions([0, 0, 1, 1], [0, 3, 0, 3]), advertisers, 2)
+    found = head_features(forecasts, impressions([0, 0, 1, 1], [0, 3, 0, 3]), advertisers, 2)
     expected = [0.99 * 0.5 + 0.01 / 2, 0.01 / 12, 1 / 2, 1 / 12]
     np.testing.assert_allclose(np.exp(found[:, 0]), expected, rtol=1e-5)
     assert (found[:, 0] > LOG_PROB_FLOOR).all()
-
-
-def test_random_forecasts_keep_each_case_s_probabilities() -> None:
-    forecasts = np.random.default_rng(0).dirichlet(np.ones(50), 20)
-    dealt = random_forecast(forecasts, 1)
-    np.testing.assert_array_equal(np.sort(dealt, axis=1), np.sort(forecasts, axis=1))
-    assert not (dealt == forecasts).all(axis=1).any()
-    assert (dealt == random_forecast(forecasts, 1)).all()
-    assert (dealt[0].argsort() != dealt[1].argsort()).any()
-
-
-def test_shuffled_forecasts_are_another_user_s() -> None:
-    days = {"a": 1, "b": 4, "c": 2, "d": 3}
-    cases = cases_of(
-        [user(name, [(CUT + day, 0, 0) for day in range(count)]) for name, count in days.items()]
-    )
-    owners = np.array([case.user.user_id for case in cases])
-    made_for = np.arange(len(cases))[:, None]
-    given = shuffled_forecast(made_for, cases, 3)[:, 0]
-    givers = {taker: set(owners[given[owners == taker]]) for taker in days}
-    assert all(len(found) == 1 and taker not in found for taker, found in givers.items())
-    assert sorted(name for found in givers.values() for name in found) == sorted(days)
-    for taker, (giver,) in givers.items():
-        assert len(set(given[owners == taker])) == min(days[taker], days[giver])
-    assert (given == shuffled_forecast(made_for, cases, 3)[:, 0]).all()

@@ -48,7 +48,7 @@ def test_values_are_those_of_scikit_learn(tmp_path: Path) -> None:
         assert low < values["auc", name][0] < high
 
 
-def test_whose_answers_are_measured_is_said(tmp_path: Path) -> None:
+def test_the_bundles_of_the_rows_are_named(tmp_path: Path) -> None:
     _log(tmp_path / "unsaid.parquet")
     assert measure_log(tmp_path / "unsaid.parquet")["rows_by_bundle"] == {}
     _log(
@@ -63,7 +63,7 @@ def test_whose_answers_are_measured_is_said(tmp_path: Path) -> None:
     assert "of bundle b1 3,000 rows\n" in ranking_table(measure_log(tmp_path / "one.parquet"))
 
 
-def test_a_signal_is_told_from_noise(tmp_path: Path) -> None:
+def test_a_signal_is_distinct_from_noise(tmp_path: Path) -> None:
     columns = _log(tmp_path / "real.parquet")
     noise = np.random.default_rng(2).normal(size=3000) * 0.1
     _log(tmp_path / "noise.parquet", adjusted_logit=columns["base_logit"] + noise)
@@ -82,21 +82,19 @@ def test_rows_without_an_answer_are_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"label": [0] * 3000}, "all labels of those are alike"),
+        ({"label": [0] * 3000}, "all of their labels are equal"),
         ({"label": [2] * 3000}, "label: row 0 .* expected 0 or 1"),
         ({"adjusted_logit": [float("nan")] * 3000}, "adjusted_logit: row 0"),
         ({"status": ["unknown"] * 3000}, "0 of 3000 rows have an answer"),
     ],
 )
-def test_a_log_that_says_nothing_is_refused(
-    tmp_path: Path, changed: dict[str, Any], message: str
-) -> None:
+def test_an_unusable_log_is_refused(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
     _log(tmp_path / "log.parquet", **changed)
     with pytest.raises(InvalidInputError, match=message):
         measure_log(tmp_path / "log.parquet")
 
 
-def test_the_command_speaks_to_people_and_machines(
+def test_the_command_prints_text_or_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "log.parquet"

@@ -46,7 +46,7 @@ def foresight(study: Study) -> Float64Array:
     return table
 
 
-def test_what_a_case_wants(study: Study, retriever: Retriever) -> None:
+def test_the_wanted_items_are_those_of_the_day(study: Study, retriever: Retriever) -> None:
     first, second = study.validation[:2]  # a user's two days
     assert first.user is second.user
     history = study.histories[first.user.user_id]
@@ -84,23 +84,20 @@ def test_figures_are_those_of_the_clients_blend(
             "herfindahl": spread.herfindahl,
             "top_share": spread.top_share,
         }
-        share = sum(item.source == "forecast" for item in blended) / 4
-        assert found.forecast_share[1, 2, place] == share
 
 
 def test_foresight_finds_every_advertiser_and_no_forecast_changes_nothing(
     study: Study, retriever: Retriever, foresight: Float64Array
 ) -> None:
     found = measure_quotas(retriever, study, study.validation, foresight, SETTINGS)
-    assert found.means("advertisers")[:, 2].tolist() == [1.0, 1.0]
+    assert [found.mean(budget, 0.5) for budget in (2, 4)] == [1.0, 1.0]
     none = measure_quotas(retriever, study, study.validation, 0 * foresight, SETTINGS)
     for measure in MEASURES:
         np.testing.assert_array_equal(none.values[measure][:, 2], found.values[measure][:, 0])
-    assert not none.forecast_share.any()
     assert none.best_quota(4) == 0.0
 
 
-def test_without_a_forecast_the_places_go_to_advertisers_that_the_list_lacks(
+def test_without_a_forecast_the_slots_go_to_advertisers_that_the_list_lacks(
     study: Study, retriever: Retriever
 ) -> None:
     found = measure_quotas(retriever, study, study.validation, None, SETTINGS)
@@ -119,10 +116,9 @@ def test_without_a_forecast_the_places_go_to_advertisers_that_the_list_lacks(
         found_here = wanted.advertisers & {item.advertiser_id for item in own}
         assert found.values["advertisers"][1, 2, place] == len(found_here) / wanted.named
     assert added
-    assert found.forecast_share[1, 2].sum() == added / 4
 
 
-def test_a_forecast_is_compared_with_what_else_could_fill_its_places(
+def test_a_forecast_is_compared_with_the_control_and_with_rivals(
     study: Study, foresight: Float64Array
 ) -> None:
     blind = RetrieverSettings(sizes=(3, 3, 4, 5), weights=(0, 0, 0, 0), repeated=0)
@@ -134,21 +130,25 @@ def test_a_forecast_is_compared_with_what_else_could_fill_its_places(
 
     owners = np.array([case.user.user_id for case in study.validation])
     bootstrap = UserBootstrap(owners, resamples=50)
-    forecast, nobody = filled("foresight", foresight), filled("nobody", None)
+    forecast, control, rival = (
+        filled(title, matrix)
+        for title, matrix in (("foresight", foresight), ("control", None), ("rival", foresight))
+    )
     tuning = tune_retriever(study, trials=1)
-    found = retrieval_section(forecast, [nobody], tuning, bootstrap)
-    for budget, over in found.over["nobody"].items():
-        quotas = [each.validation.best_quota(budget) for each in (forecast, nobody)]
-        theirs = nobody.test.gain(budget, quotas[1]).mean()
+    found = retrieval_section(forecast, control, [rival], tuning, bootstrap)
+    for budget, over in found.over_control.items():
+        quotas = [each.validation.best_quota(budget) for each in (forecast, control)]
+        theirs = control.test.gain(budget, quotas[1]).mean()
         assert found.gains[budget].value == forecast.test.gain(budget, quotas[0]).mean()
         assert over.value == pytest.approx(found.gains[budget].value - theirs)
-    assert found.over["nobody"][2].low > 0
+        assert found.over_rivals["rival"][budget].value == 0
+    assert found.over_control[2].low > 0
     content: Any = found.section["content"]
     (table,) = (each for each in content if each["title"].startswith("The reserved"))
-    assert [row[1] for row in table["rows"]] == ["foresight", "nobody"] * 2
+    assert [row[1] for row in table["rows"]] == ["foresight", "control", "rival"] * 2
 
 
-def test_days_without_an_item_have_no_share_of_products(
+def test_days_without_an_item_have_no_share_of_items(
     study: Study, retriever: Retriever, foresight: Float64Array
 ) -> None:
     histories = {
@@ -158,15 +158,14 @@ def test_days_without_an_item_have_no_share_of_products(
     found = measure_quotas(retriever, nameless, study.validation, foresight, SETTINGS)
     assert np.isnan(found.values["items"]).all()
     assert np.isfinite(found.values["advertisers"]).all()
-    assert np.isnan(found.means("items")).all()
+    assert np.isnan(found.mean(2, 0.0, "items"))
 
 
-def test_the_quota_is_the_best_and_of_equals_the_smallest() -> None:
+def test_the_best_quota_is_the_smallest_of_equal_ones() -> None:
     values = np.array([[[0.0, 1.0], [1.0, 1.0], [1.0, 1.0]], [[0.5, 0.5], [0.0, 0.5], [0.2, 0.2]]])
     found = QuotaResult(
         settings=SETTINGS,
         values=dict.fromkeys(MEASURES, values),
-        forecast_share=values,
         items=4,
         items_outside=1,
     )

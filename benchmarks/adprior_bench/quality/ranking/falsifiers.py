@@ -1,0 +1,42 @@
+"""False forecasts made of a real one: a head that gains as much with them proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from adprior_bench.quality.histories import EncodedCase
+
+RANDOM: Final = "random"
+SHUFFLED: Final = "shuffled"
+
+
+def random_forecast(probabilities: npt.NDArray[Any], seed: int) -> npt.NDArray[Any]:
+    """Permute each case's probabilities among the advertisers: [cases, advertisers].
+
+    The forecast is as sharp as before, and has no information.
+    """
+    return np.random.default_rng(seed).permuted(probabilities, axis=1)
+
+
+def shuffled_forecast(
+    probabilities: npt.NDArray[Any], cases: Sequence[EncodedCase], seed: int
+) -> npt.NDArray[Any]:
+    """Give each case a forecast for another user: [cases, advertisers].
+
+    Each user gets the forecasts of one other user, some of them twice if the other has fewer cases.
+    Information on all users stays, and information on the user is lost. A single user keeps their
+    own.
+    """
+    random = np.random.default_rng(seed)
+    places: dict[str, list[int]] = {}
+    for place, case in enumerate(cases):
+        places.setdefault(case.user.user_id, []).append(place)
+    users = random.permutation(sorted(places)).tolist()
+    given = np.zeros(len(cases), dtype=np.int64)
+    for taker, giver in zip(users, [*users[1:], users[0]], strict=True):
+        given[places[taker]] = np.resize(random.permutation(places[giver]), len(places[taker]))
+    return probabilities[given]
