@@ -1,9 +1,10 @@
-"""A report with every kind of content, for the tests of what writes it."""
+"""A report with all kinds of content, for the tests of the report's writers."""
 
 from __future__ import annotations
 
 from adprior_bench.quality.intervals import Estimate
 from adprior_bench.report.schema import Content, Report
+from adprior_bench.report.tables import COUNT, make_table, percent, points
 
 GAIN = Estimate(value=0.0123, low=-0.0004, high=0.025)
 NOTHING = Estimate(value=float("nan"), low=float("nan"), high=float("nan"))
@@ -51,7 +52,7 @@ def plots() -> list[Content]:
             "x_format": "percent",
             "value_label": "recall",
             "series": [
-                {"label": "products", "estimates": [GAIN, GAIN, None]},
+                {"label": "items", "estimates": [GAIN, GAIN, None]},
                 {"label": "advertisers", "estimates": [GAIN, GAIN, GAIN]},
             ],
             "mark": 0.05,
@@ -80,6 +81,24 @@ def plots() -> list[Content]:
 
 def report() -> Report:
     """Return a whole report."""
+    rows = [
+        {
+            "ranker": "popularity|x <b>",
+            "recall@10": GAIN,
+            "gain": {"value": 0.01, "low": 0, "high": 0.02},
+            "cases": 1,
+        },
+        {"ranker": "own [history]", "recall@10": 0.5, "gain": NOTHING, "cases": 12345},
+    ]
+    cases = make_table(
+        "All cases",
+        rows,
+        {"recall@10": percent(1), "gain": points(1), "cases": COUNT},
+        highlight=lambda row: row["ranker"].startswith("own"),
+        note="Of `users`.",
+    )
+    detail = make_table("A detail", [{"ranker": "a detail"}], detail=True)
+    more = make_table("More", [{"ranker": "another"}], detail=True)
     return {
         "title": "Worth & <cost>",
         "warnings": ["Made <quickly>."],
@@ -91,46 +110,9 @@ def report() -> Report:
             {
                 "title": "Rankers",
                 "notes": ["A note | with <signs>."],
-                "content": [
-                    {
-                        "kind": "table",
-                        "title": "All cases",
-                        "columns": [
-                            {"title": "ranker"},
-                            {"title": "recall@10", "format": "percent"},
-                            {"title": "gain", "format": "points"},
-                            {"title": "cases", "format": "count"},
-                        ],
-                        "rows": [
-                            ["popularity|x <b>", GAIN, {"value": 0.01, "low": 0, "high": 0.02}, 1],
-                            ["own [history]", 0.5, NOTHING, 12345],
-                        ],
-                        "highlight": [1],
-                        "note": "Of `users`.",
-                    },
-                    *plots(),
-                    {
-                        "kind": "table",
-                        "title": "Looked up",
-                        "detail": True,
-                        "columns": [{"title": "ranker"}],
-                        "rows": [["a detail"]],
-                    },
-                ],
+                "content": [cases, *plots(), detail],
             },
-            {
-                "title": "Made of details",
-                "notes": ["A detail's note."],
-                "content": [
-                    {
-                        "kind": "table",
-                        "title": "More",
-                        "detail": True,
-                        "columns": [{"title": "ranker"}],
-                        "rows": [["another"]],
-                    }
-                ],
-            },
+            {"title": "Made of details", "notes": ["A detail's note."], "content": [more]},
         ],
         "data": {"seed": 0, "missing": float("inf")},
     }

@@ -23,7 +23,7 @@ def test_the_markdown_opens_with_the_verdict_and_ends_with_details() -> None:
         "## Rankers",
         "![Gain](gain.png)",
         "## Rankers: details",
-        "### Looked up",
+        "### A detail",
         "## Made of details",
         "A detail's note.",
     ]

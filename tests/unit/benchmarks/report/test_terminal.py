@@ -21,6 +21,6 @@ def test_the_terminal_opens_with_the_verdict_and_leaves_details_out() -> None:
         "Note. Made <quickly>.",
         "Is it & worth it? Partly. By 1 % [0, 2].",
     ]
-    assert not {"Looked up", "Made of details", "A note | with <signs>."} & set(lines)
+    assert not {"A detail", "Made of details", "A note | with <signs>."} & set(lines)
     assert lines[-1] == "2 more tables, all plots: in out/report.html"
     assert report_text(plain(report())).endswith("all plots: --output DIR writes them")
