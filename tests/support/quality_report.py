@@ -21,7 +21,6 @@ def plots() -> list[Content]:
             "series": [
                 {
                     "label": f"ranker {index} of $1 to $2",
-                    "note": "ECE 0.01",
                     "bins": [
                         {"predicted": 0.01, "observed": GAIN, "pairs": 10},
                         {"predicted": 0.2, "observed": NOTHING, "pairs": 1},
@@ -34,7 +33,6 @@ def plots() -> list[Content]:
             "kind": "bars",
             "name": "recall",
             "title": "Recall",
-            "caption": "Found <by> `k`.",
             "format": "percent",
             "groups": ["recall@1", "recall@10"],
             "series": [

@@ -1,4 +1,4 @@
-"""``adprior bench quality``: forecasts judged on users and days that the model never saw."""
+"""``adprior bench quality``: forecasts measured on users and days that the model never saw."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def ablation_section(
     ``whole`` has the draws of the metrics with the whole prompt.
     """
     targets = Targets.of(study.test)
-    everyone = cohorts(targets)["all"]
+    all_cases = cohorts(targets)["all"]
     rows: list[dict[str, Cell]] = []
 
     def add_row(prompt: str, draws: Mapping[str, Draws]) -> None:
@@ -64,7 +64,7 @@ def ablation_section(
         title = f"forecasts, {name}"
         altered = forecast_cases(forecaster, study, study.test, alter=alter, title=title, kept=kept)
         scored = score(altered, targets)
-        add_row(name, measure_forecasts(scored, targets, everyone, bootstrap))
+        add_row(name, measure_forecasts(scored, targets, all_cases, bootstrap))
     return {
         "title": "Prompt ablations",
         "notes": [

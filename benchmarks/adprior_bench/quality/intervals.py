@@ -1,4 +1,4 @@
-"""Intervals by a bootstrap over users: the cases of one user are alike, so they are drawn together.
+"""Intervals by a bootstrap over users: cases of one user are similar, so they are drawn together.
 
 A statistic is carried as its *draws*: its value on the data, then its value in each resample. All
 draws of one `UserBootstrap` come from the same resamples, so that functions of them are paired::

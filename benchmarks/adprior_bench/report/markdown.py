@@ -24,8 +24,7 @@ def report_markdown(report: Mapping[str, Any]) -> str:
             is_table = item["kind"] == "table"
             body = "\n".join(_table(item)) if is_table else f"![{title}]({item['name']}.png)"
             blocks += [f"### {title}", body]
-            if note := item.get("note" if is_table else "caption"):
-                blocks.append(_note(note))
+            blocks += [_note(item["note"])] if item.get("note") else []
     return "\n\n".join(blocks) + "\n"
 
 

@@ -16,9 +16,9 @@ body { margin: 0 auto; max-width: 64rem; padding: 2.5rem 1.5rem 5rem; background
 h1 { font-size: 1.9rem; line-height: 1.2; }
 h2 { font-size: 1.35rem; margin-top: 3.2rem; padding-top: 1.2rem; border-top: 1px solid #d8dee4; }
 h3 { font-size: 1rem; margin: 2rem 0 .5rem; }
-p, figcaption { max-width: 46rem; margin: .5rem 0; }
+p { max-width: 46rem; margin: .5rem 0; }
 p.opening { border-left: .25rem solid #0b5fa5; padding-left: .8rem; }
-p.note, figcaption, td small { color: #59636e; font-size: .9rem; }
+p.note, td small { color: #59636e; font-size: .9rem; }
 nav { margin-top: 1.5rem; columns: 16rem; }
 nav a { display: block; color: #0b5fa5; }
 code { font: .9em ui-monospace, Menlo, Consolas, monospace; overflow-wrap: anywhere; }
@@ -59,9 +59,14 @@ def report_page(report: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
         lines.append(f'<h2 id="section-{place}">{escape(section["title"])}</h2>')
         lines += [f"<p>{_prose(note)}</p>" for note in section["notes"]]
         for item in section["content"]:
-            lines += (
-                _table(item) if item["kind"] == "table" else _figure(item, images[item["name"]])
-            )
+            if item["kind"] == "table":
+                lines += _table(item)
+            else:
+                source = base64.b64encode(images[item["name"]]).decode("ascii")
+                lines.append(
+                    f'<figure><img src="data:image/png;base64,{source}" '
+                    f'alt="{escape(item["title"])}"></figure>'
+                )
     return "\n".join([*lines, "</body></html>\n"])
 
 
@@ -89,14 +94,6 @@ def _table(table: Mapping[str, Any]) -> Iterator[str]:
 def _cell(cell: Any, column: Mapping[str, Any]) -> str:
     value, interval = split_cell(cell, column)
     return escape(value) + (f" <small>{escape(interval)}</small>" if interval else "")
-
-
-def _figure(plot: Mapping[str, Any], image: bytes) -> Iterator[str]:
-    source = "data:image/png;base64," + base64.b64encode(image).decode("ascii")
-    yield f'<figure><img src="{source}" alt="{escape(plot["title"])}">'
-    if plot.get("caption"):
-        yield f"<figcaption>{_prose(plot['caption'])}</figcaption>"
-    yield "</figure>"
 
 
 def _note(text: str) -> str:

@@ -63,8 +63,7 @@ def compose_reliability(plot: Mapping[str, Any]) -> Figure:
             predicted, values, yerr=reach, fmt="o", markersize=4.5, linewidth=1.2,
             color=COLOURS[0], clip_on=False,
         )  # fmt: skip
-        heading = "\n".join([wrap(each["label"], 36), *each.get("note", "").splitlines()])
-        panel.set_title(heading)
+        panel.set_title(wrap(each["label"], 36))
         _set_root_axes(panel, limit, plot)
         panel.tick_params(labelbottom=True)  # shared axes would label the lowest row only
     for panel in panels[len(series) :]:

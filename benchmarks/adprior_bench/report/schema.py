@@ -55,13 +55,12 @@ class Table(TypedDict):
 class _Plot(Numbers):
     name: str  # of the PNG file
     title: str
-    caption: NotRequired[str]
 
 
 class ReliabilityPlot(_Plot):
     """Mean predicted against mean observed probability, one panel for each series.
 
-    A series has a ``label``, an optional ``note`` and ``bins`` with ``predicted`` and ``observed``.
+    A series has a ``label`` and ``bins`` with ``predicted`` and ``observed``.
     """
 
     kind: Literal["reliability"]

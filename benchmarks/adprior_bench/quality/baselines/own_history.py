@@ -14,7 +14,7 @@ class OwnHistory:
     Args:
         training: Gives the number of advertisers.
         popularity: float64 [advertisers].
-        half_life_days: Half-life of events; None weights all alike.
+        half_life_days: Half-life of events; None gives all the same weight.
         last_only: Count only the latest event of each advertiser.
         share: Of popularity in the mixture.
     """

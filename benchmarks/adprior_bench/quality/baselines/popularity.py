@@ -13,7 +13,7 @@ class Popularity:
 
     Args:
         training: The events.
-        half_life_days: Half-life of events before the cut; None weights all alike.
+        half_life_days: Half-life of events before the cut; None gives all the same weight.
         prior: Events added to each advertiser.
     """
 

@@ -21,7 +21,7 @@ POPULARITY: Final = "popularity"
 _SEGMENT: Final = "segment_popularity"
 _HALF_LIVES: Final = (None, 90, 180, 365, 730)
 _FILL: Final = 1e-6
-"""Share of popularity that ranks the advertisers which a forecast knows nothing of."""
+"""Share of popularity that ranks the advertisers that a forecast has no information on."""
 
 
 def baseline_families(training: Training, *, threads: int, quick: bool = False) -> list[Family]:

@@ -117,16 +117,16 @@ def run_ranking(
     offsets, reference = slope * fitted.logits + shift, slope * test.logits + shift
     heads, logits = {}, {BASE: test.logits, REFERENCE: reference}
     for name in track(forecasts, desc="heads, one for each forecast", unit="forecast"):
-        learnt, asked = (
+        fitted_features, test_features = (
             head_features(matrix, rows.impressions, advertisers, forecast_k)
             for matrix, rows in zip(forecasts[name], (fitted, test), strict=True)
         )
-        heads[name] = compare_heads(learnt, fitted)
+        heads[name] = compare_heads(fitted_features, fitted)
         form = best_head(heads[name])
-        head = fit_variant(form.name, learnt, offsets, labels, l2=form.l2, clamp=CLAMP)
-        logits[name] = apply_head(head, asked, reference)
+        head = fit_variant(form.name, fitted_features, offsets, labels, l2=form.l2, clamp=CLAMP)
+        logits[name] = apply_head(head, test_features, reference)
         if name == real and shipped is not None:
-            adjusted = shipped.adjust(reference.astype(np.float32), live_priors(asked))
+            adjusted = shipped.adjust(reference.astype(np.float32), live_priors(test_features))
             logits[SHIPPED] = adjusted.logits.astype(np.float64)
     owners = np.array([case.user.user_id for case in test_cases])
     return RankingResult(

@@ -183,25 +183,25 @@ def test_a_killed_simulation_continues(
     whole, log = tmp_path / "whole.parquet", tmp_path / "log.parquet"
     assert run(data, bundle, whole) == 0
     requests = len(set(pyarrow.parquet.read_table(whole)["request"].to_pylist()))
-    asked: list[Any] = []
+    calls: list[Any] = []
     most, rank = 2, Forecaster.rank
 
     def counted(forecaster: Forecaster, *arguments: Any) -> Any:
-        if len(asked) == most:
+        if len(calls) == most:
             raise KeyboardInterrupt
-        asked.append(arguments)
+        calls.append(arguments)
         return rank(forecaster, *arguments)
 
     monkeypatch.setattr(Forecaster, "rank", counted)
     assert run(data, bundle, log) == INTERRUPTED
     assert not log.exists()
-    asked.clear()
+    calls.clear()
     most = requests
     capsys.readouterr()
     assert run(data, bundle, log) == 0
     assert "goes on with 2 results" in capsys.readouterr().err
     assert requests > 2
-    assert len(asked) == requests - 2
+    assert len(calls) == requests - 2
     assert pyarrow.parquet.read_table(log).equals(pyarrow.parquet.read_table(whole))
     assert {path.name for path in tmp_path.iterdir()} == {"whole.parquet", "log.parquet"}
 

@@ -10,7 +10,7 @@ def test_the_markdown_has_tables_and_links() -> None:
     assert "| ranker | recall@10 | gain | cases |\n| :-- | --: | --: | --: |" in text
     assert r"| popularity\|x \<b\> | 1.2 % [0.0, 2.5] | +1.0 pp [0.0, +2.0] | 1 |" in text
     assert "| **own \\[history\\]** | **50.0 %** |" in text
-    assert "![Recall](recall.png)\n\nFound &lt;by> `k`." in text
+    assert "![Recall](recall.png)" in text
     assert "Made by `adprior bench --k <k>`." in text
 
 

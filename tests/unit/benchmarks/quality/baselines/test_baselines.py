@@ -27,7 +27,7 @@ def case_of(person: EncodedUser) -> EncodedCase:
     return case
 
 
-ASKED = user("asked", [(CUT - 100, 3, 0), (CUT - 50, 4, 0), (CUT - 50, 3, 0), (CUT, 5, 0)])
+TEST_USER = user("test", [(CUT - 100, 3, 0), (CUT - 50, 4, 0), (CUT - 50, 3, 0), (CUT, 5, 0)])
 
 
 def test_blend_ignores_empty_distributions() -> None:
@@ -60,37 +60,37 @@ def test_segment_popularity_is_smoothed() -> None:
         user("b", [(CUT - 1, 1, 0)], {"sex": "m"}),
     ]
     segments = SegmentPopularity(training_of(people), key="sex", strength=1.0)
-    everyone = Popularity(training_of(people)).shares
-    asked = case_of(user("c", [(CUT, 5, 0)], {"sex": "f"}))
-    expected = everyone.copy()
+    popularity = Popularity(training_of(people)).shares
+    same_segment = case_of(user("c", [(CUT, 5, 0)], {"sex": "f"}))
+    expected = popularity.copy()
     expected[0] += 1
-    assert segments.probabilities(asked) == pytest.approx(expected / 2)
-    nobody = case_of(user("d", [(CUT, 5, 0)]))
-    assert segments.probabilities(nobody) == pytest.approx(everyone)
+    assert segments.probabilities(same_segment) == pytest.approx(expected / 2)
+    other_user = case_of(user("d", [(CUT, 5, 0)]))
+    assert segments.probabilities(other_user) == pytest.approx(popularity)
 
 
 def test_own_history_is_shares_of_earlier_days() -> None:
     training = training_of(invented_users(3, name="t"))
-    everyone = np.full(ADVERTISERS, 1 / ADVERTISERS)
-    plain = OwnHistory(training, everyone, share=0.0).probabilities(case_of(ASKED))
+    popularity = np.full(ADVERTISERS, 1 / ADVERTISERS)
+    plain = OwnHistory(training, popularity, share=0.0).probabilities(case_of(TEST_USER))
     assert plain[[3, 4, 5]] == pytest.approx([2 / 3, 1 / 3, 0])
-    faded = OwnHistory(training, everyone, half_life_days=50, share=0.0).own(case_of(ASKED))
+    faded = OwnHistory(training, popularity, half_life_days=50, share=0.0).own(case_of(TEST_USER))
     assert faded[[3, 4]] == pytest.approx([0.75 / 1.25, 0.5 / 1.25])
-    last = OwnHistory(training, everyone, half_life_days=50, last_only=True, share=0.0)
-    assert last.own(case_of(ASKED))[[3, 4]] == pytest.approx([0.5, 0.5])
-    filled = OwnHistory(training, everyone, share=0.3).probabilities(case_of(ASKED))
+    last = OwnHistory(training, popularity, half_life_days=50, last_only=True, share=0.0)
+    assert last.own(case_of(TEST_USER))[[3, 4]] == pytest.approx([0.5, 0.5])
+    filled = OwnHistory(training, popularity, share=0.3).probabilities(case_of(TEST_USER))
     assert filled[3] == pytest.approx(0.7 * 2 / 3 + 0.3 / ADVERTISERS)
     nothing_yet = case_of(user("new", [(CUT, 1, 0)]))
-    assert OwnHistory(training, everyone).probabilities(nothing_yet) == pytest.approx(everyone)
+    assert OwnHistory(training, popularity).probabilities(nothing_yet) == pytest.approx(popularity)
 
 
 def test_neighbours_are_similar_users() -> None:
-    alike = user("alike", [(CUT - 9, 3, 0), (CUT - 9, 4, 0), (CUT - 9, 7, 0)])
+    similar = user("similar", [(CUT - 9, 3, 0), (CUT - 9, 4, 0), (CUT - 9, 7, 0)])
     other = user("other", [(CUT - 9, 8, 0), (CUT - 9, 9, 0)])
-    training = training_of([alike, other])
-    found = UserNeighbours(training, neighbours=1).probabilities(case_of(ASKED))
+    training = training_of([similar, other])
+    found = UserNeighbours(training, neighbours=1).probabilities(case_of(TEST_USER))
     assert found[[3, 4, 7, 8]] == pytest.approx([1 / 3, 1 / 3, 1 / 3, 0])
-    items = ItemNeighbours(training, half_life_days=365).probabilities(case_of(ASKED))
+    items = ItemNeighbours(training, half_life_days=365).probabilities(case_of(TEST_USER))
     assert items[7] > 0
     assert items[[8, 9]].tolist() == [0, 0]
     nothing_yet = case_of(user("new", [(CUT, 1, 0)]))
@@ -122,22 +122,23 @@ def recall(baseline: Boosted | Sequential | Popularity, cases: list[EncodedCase]
 
 
 @pytest.fixture(scope="module")
-def asked() -> list[EncodedCase]:
+def new_cases() -> list[EncodedCase]:
     return cases_of(invented_users(20, name="new", seed=5))
 
 
-def test_learnt_baselines_beat_popularity(asked: list[EncodedCase]) -> None:
+def test_learnt_baselines_beat_popularity(new_cases: list[EncodedCase]) -> None:
     training = training_of(invented_users(80, name="t"))
-    popular = recall(Popularity(training), asked, 3)
+    popular = recall(Popularity(training), new_cases, 3)
     boosted = Boosted(training, segment="age", settings=TREES, pool=20, negatives=20)
-    assert recall(boosted, asked, 3) > popular + 0.1
+    assert recall(boosted, new_cases, 3) > popular + 0.1
     network = Sequential(training, width=16, epochs=40, learning_rate=5e-3, dropout=0.1)
-    assert recall(network, asked, 3) > popular + 0.02
+    assert recall(network, new_cases, 3) > popular + 0.02
 
 
-def test_the_neural_baseline_is_deterministic(asked: list[EncodedCase]) -> None:
+def test_the_neural_baseline_is_deterministic(new_cases: list[EncodedCase]) -> None:
     training = training_of(invented_users(10, name="t"))
     one, two = (
-        Sequential(training, width=8, epochs=2, length=20).probabilities(asked[0]) for _ in range(2)
+        Sequential(training, width=8, epochs=2, length=20).probabilities(new_cases[0])
+        for _ in range(2)
     )
     assert one.tolist() == two.tolist()

@@ -15,18 +15,18 @@ from adprior_bench.quality.ranking.ranking_features import RankingFeatures
 from adprior_runtime.errors import InvalidInputError
 from support.encoded_users import cases_of, invented_users, training_of
 
-LEARNT = invented_users(60, name="training")
-ASKED = invented_users(40, name="asked", seed=1)
+TRAINING_USERS = invented_users(60, name="training")
+TEST_USERS = invented_users(40, name="test", seed=1)
 
 
 @pytest.fixture(scope="module")
 def training() -> Training:
-    return training_of(LEARNT)
+    return training_of(TRAINING_USERS)
 
 
 @pytest.fixture(scope="module")
 def later() -> list[EncodedCase]:
-    return cases_of(LEARNT)
+    return cases_of(TRAINING_USERS)
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +38,15 @@ def test_it_ranks_users_that_it_has_not_seen(
     training: Training, later: list[EncodedCase], shown: Impressions
 ) -> None:
     ranker = BaseRanker(training, later, shown, threads=1)
-    cases = cases_of(ASKED)
-    asked = simulate_impressions(training, cases, candidates=15)
-    logits = ranker.logits(cases, asked)
-    assert roc_auc_score(asked.labels, logits) > 0.7
+    cases = cases_of(TEST_USERS)
+    test = simulate_impressions(training, cases, candidates=15)
+    logits = ranker.logits(cases, test)
+    assert roc_auc_score(test.labels, logits) > 0.7
     chances = 1 / (1 + np.exp(-logits))
-    assert chances.mean() == pytest.approx(asked.labels.mean(), rel=0.25)
+    assert chances.mean() == pytest.approx(test.labels.mean(), rel=0.25)
     assert sum(ranker.importance().values()) == pytest.approx(1)
     again = BaseRanker(training, later, shown, threads=2)
-    assert again.logits(cases, asked).tobytes() == logits.tobytes()
+    assert again.logits(cases, test).tobytes() == logits.tobytes()
     nothing = simulate_impressions(training, [])
     assert ranker.logits([], nothing).shape == (0,)
 

@@ -39,9 +39,9 @@ from adprior_runtime.head.head import PriorHead
 from support.encoded_users import ADVERTISERS, CATEGORIES, cases_of, invented_users, training_of
 
 Forecasts = Mapping[str, tuple[Any, Any]]
-TAUGHT = invented_users(40, name="taught")
+TRAINING_USERS = invented_users(40, name="training")
 HEAD_CASES = cases_of(invented_users(50, name="head", seed=1))
-TEST_CASES = cases_of(invented_users(60, name="judged", seed=2))
+TEST_CASES = cases_of(invented_users(60, name="test", seed=2))
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +59,10 @@ def study() -> Study:
             source_rows=ids,
         ),
         categories=[str(row) for row in range(CATEGORIES)],
-        training=training_of(TAUGHT),
+        training=training_of(TRAINING_USERS),
         validation=HEAD_CASES,
         test=TEST_CASES,
-        later=cases_of(TAUGHT),
+        later=cases_of(TRAINING_USERS),
         learnt=[],
         histories={},
         log=LogSummary(events=0, users=0, with_profile=0),
@@ -78,7 +78,7 @@ def advertisers(study: Study) -> Advertisers:
 
 
 def knowing(cases: list[EncodedCase], seed: int) -> Any:
-    """Return forecasts that know a part of each day, which no history tells."""
+    """Return forecasts that know a part of each day, without using histories."""
     random = np.random.default_rng(seed)
     found = random.dirichlet(np.ones(ADVERTISERS), len(cases))
     for row, case in enumerate(cases):
@@ -181,11 +181,13 @@ def test_the_shipped_head_is_measured_as_it_is(
         scale=np.ones(6),
         clamp=1.5,
     )
-    told = HeadMetadata(forecast_k=5, engine="onnx", catalogue_fingerprint="c0ffee", fitted_rows=1)
-    write_head(tmp_path / "head.onnx", head, told)
+    metadata = HeadMetadata(
+        forecast_k=5, engine="onnx", catalogue_fingerprint="c0ffee", fitted_rows=1
+    )
+    write_head(tmp_path / "head.onnx", head, metadata)
     found = measure(study, advertisers, forecasts, PriorHead(tmp_path / "head.onnx"))
-    (_, judged) = rank_rows(study, [HEAD_CASES, TEST_CASES], threads=1)[1]
-    features = head_features(forecasts["knowing"][1], judged.impressions, advertisers, 5)
+    (_, test) = rank_rows(study, [HEAD_CASES, TEST_CASES], threads=1)[1]
+    features = head_features(forecasts["knowing"][1], test.impressions, advertisers, 5)
     expected = apply_head(head, features, result.logits[REFERENCE])
     np.testing.assert_allclose(found.logits[SHIPPED], expected, atol=1e-5)
     assert np.ptp(found.logits[SHIPPED] - result.logits[REFERENCE]) > 0.1

@@ -16,7 +16,7 @@ def training() -> Training:
 
 @pytest.fixture(scope="module")
 def cases() -> list[EncodedCase]:
-    return cases_of(invented_users(6, name="asked", seed=1))
+    return cases_of(invented_users(6, name="test", seed=1))
 
 
 def requests(found: Impressions) -> list[tuple[list[int], list[float]]]:
@@ -77,8 +77,8 @@ def test_negatives_come_from_the_users_past_categories_and_popularity() -> None:
         users=[user("seller", [*sellers, *popular])], cut=CUT, advertisers=100, categories=3
     )
     past = [(5, row, 1) for row in range(20)]
-    asked = [user(f"u{index}", [*past, (CUT, 99, 2)]) for index in range(200)]
-    found = simulate_impressions(training, cases_of(asked), candidates=21)
+    test = [user(f"u{index}", [*past, (CUT, 99, 2)]) for index in range(200)]
+    found = simulate_impressions(training, cases_of(test), candidates=21)
     drawn = found.rows[found.labels == 0]
     assert len(drawn) == 200 * 20
     own = np.count_nonzero(drawn < 20) / len(drawn)
@@ -95,7 +95,7 @@ def test_a_source_that_has_too_few_leaves_its_part_to_popularity(training: Train
 def test_draws_are_in_proportion_to_the_weights() -> None:
     events = [(1, 0, 0)] * 30 + [(1, 1, 0)] * 10
     training = Training(users=[user("a", events)], cut=CUT, advertisers=3, categories=1)
-    asked = cases_of([user(f"u{index}", [(CUT, 2, 0)]) for index in range(3000)])
-    found = simulate_impressions(training, asked, candidates=2)
+    test = cases_of([user(f"u{index}", [(CUT, 2, 0)]) for index in range(3000)])
+    found = simulate_impressions(training, test, candidates=2)
     drawn = found.rows[found.labels == 0]
     assert np.mean(drawn == 0) == pytest.approx(30.5 / 41, abs=0.03)

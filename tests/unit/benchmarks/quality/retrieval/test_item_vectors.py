@@ -85,15 +85,15 @@ def test_blocks_are_of_unit_length_or_nothing(study: Study, corpus: ItemCorpus) 
         lengths = np.linalg.norm(block, axis=1)
         assert np.all(np.isclose(lengths, 1, atol=1e-5) | (lengths == 0))
     items = vectors.places_of(study.histories[user.user_id])
-    assert items[-1] == NONE  # bought by nobody else
+    assert items[-1] == NONE  # no other user bought it
     assert corpus.ids[items[0]] == study.histories[user.user_id].items[0]
 
 
 def test_items_of_one_advertiser_are_nearer_than_others(study: Study, corpus: ItemCorpus) -> None:
     table = ItemVectors(study, corpus, SIZES).of_corpus(corpus)
-    alike = table @ table.T
+    similarity = table @ table.T
     same = corpus.advertisers[:, None] == corpus.advertisers
-    assert alike[same].min() > alike[~same].mean()
+    assert similarity[same].min() > similarity[~same].mean()
 
 
 def test_a_block_of_size_0_is_left_out(study: Study, corpus: ItemCorpus) -> None:
