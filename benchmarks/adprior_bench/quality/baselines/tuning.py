@@ -140,18 +140,16 @@ class _Tuning:
     def add(self, family: Family) -> None:
         """Try the settings of a family, and choose one."""
         self.bar.set_postfix_str(family.name, refresh=False)
-        trials, best = [], None
+        tried: list[tuple[Trial, _Lazy, Float32Array]] = []
         for settings in family.grid:
             lazy = _Lazy(make=partial(family.make, self.chosen, **settings))
             rows, seconds = self._forecast(family.name, settings, lazy, "validation users")
             recall = mean_recall(rows, self.validation)
-            trials.append(Trial(settings=dict(settings), recall=recall, seconds=seconds))
-            if best is None or recall > best[0].recall:
-                best = (trials[-1], lazy, rows)
+            trial = Trial(settings=dict(settings), recall=recall, seconds=seconds)
+            tried.append((trial, lazy, rows))
             self.bar.update()
-        if best is None:
-            raise ValueError(f"{family.name}: no setting to try")
-        trial, lazy, rows = best
+        trial, lazy, rows = max(tried, key=lambda each: each[0].recall)
+        trials = [trial for trial, _, _ in tried]
         # Quick test forecasts of a slow trial are kept too: else a continued run fits it again.
         test, _ = self._forecast(family.name, trial.settings, lazy, "test users", trial.seconds)
         self.chosen[family.name] = TunedBaseline(

@@ -97,10 +97,10 @@ def run_ranking(
     ``real`` is the name of the model's forecast; ``shipped`` is the bundle's own head.
 
     Raises:
-        InvalidInputError: The users of the two groups overlap, a matrix has the wrong shape, or all
-            rows of a group have the same label.
+        InvalidInputError: The users of the two groups overlap, or all rows of a group have the
+            same label.
     """
-    _check(head_cases, test_cases, forecasts, real, len(advertisers.ids))
+    _check(head_cases, test_cases, forecasts)
     (first, second) = forecasts[real]
     forecasts = {
         **forecasts,
@@ -150,20 +150,10 @@ def _require_both_labels(*groups: RankedRows) -> None:
 
 
 def _check(
-    head_cases: Sequence[EncodedCase],
-    test_cases: Sequence[EncodedCase],
-    forecasts: Forecasts,
-    real: str,
-    advertisers: int,
+    head_cases: Sequence[EncodedCase], test_cases: Sequence[EncodedCase], forecasts: Forecasts
 ) -> None:
     groups = [{case.user.user_id for case in cases} for cases in (head_cases, test_cases)]
     if both := groups[0] & groups[1]:
         raise InvalidInputError(f"{len(both)} users are in both groups; expected none")
-    if real not in forecasts:
-        raise InvalidInputError(f"forecast {real}: not among {', '.join(forecasts)}")
     if taken := {BASE, REFERENCE, RANDOM, SHIPPED, SHUFFLED} & set(forecasts):
         raise InvalidInputError(f"forecast {min(taken)}: the name is taken")
-    expected = [(len(cases), advertisers) for cases in (head_cases, test_cases)]
-    for name, matrices in forecasts.items():
-        if (shapes := [matrix.shape for matrix in matrices]) != expected:
-            raise InvalidInputError(f"forecast {name}: found shapes {shapes}, expected {expected}")

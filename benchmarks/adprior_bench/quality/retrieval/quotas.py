@@ -143,7 +143,7 @@ def measure_quotas(
         settings: How forecasts are used.
 
     Raises:
-        InvalidInputError: The probabilities have another shape, or quota 0 is missing.
+        InvalidInputError: The probabilities have another shape.
     """
     settings = settings or BlendSettings()
     expected = (len(cases), study.training.advertisers)
@@ -151,8 +151,6 @@ def measure_quotas(
         raise InvalidInputError(
             f"forecasts of shape {probabilities.shape}, expected (cases, advertisers) = {expected}"
         )
-    if 0.0 not in settings.quotas:
-        raise InvalidInputError(f"quotas {settings.quotas}: expected 0 among them")
     queries = retriever.queries(study, cases)
     conventional = retriever.retrieve(queries, max(settings.budgets))
     filters = (

@@ -210,29 +210,11 @@ def test_the_simulated_log_does_not_depend_on_the_groups(
     assert sum(result.importance.values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"head_cases": TEST_CASES}, "60 users are in both groups"),
-        ({"real": "none"}, "forecast none: not among even, knowing"),
-        ({"head_cases": HEAD_CASES[1:]}, "forecast even: found shapes"),
-    ],
-)
-def test_what_does_not_fit_is_refused(
-    study: Study,
-    advertisers: Advertisers,
-    forecasts: Forecasts,
-    changed: dict[str, Any],
-    message: str,
+def test_groups_with_the_same_users_are_refused(
+    study: Study, advertisers: Advertisers, forecasts: Forecasts
 ) -> None:
-    arguments: dict[str, Any] = {
-        "head_cases": HEAD_CASES,
-        "test_cases": TEST_CASES,
-        "forecasts": forecasts,
-        "real": "knowing",
-    }
-    with pytest.raises(InvalidInputError, match=message):
-        run_ranking(study, advertisers=advertisers, **(arguments | changed))
+    with pytest.raises(InvalidInputError, match="60 users are in both groups"):
+        run_ranking(study, TEST_CASES, TEST_CASES, forecasts, advertisers, real="knowing")
 
 
 def test_a_reserved_name_is_refused(

@@ -175,9 +175,8 @@ def test_the_best_quota_is_the_smallest_of_equal_ones() -> None:
     assert found.gain(4, 0.5).tolist() == pytest.approx([-0.3, -0.3])
 
 
-def test_wrong_input_is_named(study: Study, retriever: Retriever, foresight: Float64Array) -> None:
+def test_forecasts_of_another_shape_are_refused(
+    study: Study, retriever: Retriever, foresight: Float64Array
+) -> None:
     with pytest.raises(InvalidInputError, match=r"forecasts of shape \(1, 4\), expected"):
         measure_quotas(retriever, study, study.validation, foresight[:1], SETTINGS)
-    without = BlendSettings(quotas=(0.1,))
-    with pytest.raises(InvalidInputError, match="expected 0 among them"):
-        measure_quotas(retriever, study, study.validation, foresight, without)
