@@ -1,4 +1,4 @@
-"""Throw-away certificates for a server and its clients: good, expired, and a stranger's."""
+"""Certificates for a server and its clients: good, expired, and of an unknown authority."""
 
 from __future__ import annotations
 
@@ -12,37 +12,29 @@ from adprior_client import ClientConfig
 
 
 class Certificates:
-    """What a server with mTLS reads, in files that can be exchanged below it.
-
-    Args:
-        directory: Where to write them.
-    """
+    """The files of a server with mTLS in a directory, which can be exchanged."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        ours, stranger = trustme.CA(), trustme.CA()
+        known, unknown = trustme.CA(), trustme.CA()
         yesterday = datetime.now(UTC) - timedelta(days=1)
-        self._write("good", ours.issue_cert("localhost"))
-        self._write("expired", ours.issue_cert("localhost", not_after=yesterday))
-        self._write("strangers", stranger.issue_cert("localhost"))
-        self._write("client", ours.issue_cert("ads.example"))
-        ours.cert_pem.write_to_path(directory / "ours.pem")
-        stranger.cert_pem.write_to_path(directory / "other.pem")
-        self.present("good")
-        self.trust("ours")
+        self._write("good", known.issue_cert("localhost"))
+        self._write("expired", known.issue_cert("localhost", not_after=yesterday))
+        self._write("unknown", unknown.issue_cert("localhost"))
+        self._write("client", known.issue_cert("ads.example"))
+        known.cert_pem.write_to_path(directory / "known-authority.pem")
+        unknown.cert_pem.write_to_path(directory / "unknown-authority.pem")
+        self.use(shown="good", trusted="known-authority")
 
-    def present(self, name: str) -> None:
-        """Have the server's next start show that certificate."""
+    def use(self, *, shown: str, trusted: str) -> None:
+        """Set the certificate that the next start shows, and the authority that it trusts."""
         for kind in ("key", "chain"):
-            shutil.copy(self._path(f"{name}-{kind}"), self._path(f"server-{kind}"))
-
-    def trust(self, name: str) -> None:
-        """Have the server's next start take clients that this authority vouches for."""
-        shutil.copy(self._path(name), self._path("trusted"))
+            shutil.copy(self._path(f"{shown}-{kind}"), self._path(f"server-{kind}"))
+        shutil.copy(self._path(trusted), self._path("trusted"))
 
     @property
     def flags(self) -> list[str]:
-        """Tritonserver's, for mTLS."""
+        """Tritonserver's flags for mTLS."""
         return [
             "--grpc-use-ssl=true",
             "--grpc-use-ssl-mutual=true",
@@ -52,10 +44,10 @@ class Certificates:
         ]
 
     def client_config(self, url: str) -> ClientConfig:
-        """The settings of a client that is right."""
+        """Return the settings of a client with a good certificate."""
         return ClientConfig(
             urls=(url,),
-            tls_ca_file=str(self._path("ours")),
+            tls_ca_file=str(self._path("known-authority")),
             tls_certificate_file=str(self._path("client-chain")),
             tls_key_file=str(self._path("client-key")),
         )

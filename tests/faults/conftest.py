@@ -1,4 +1,4 @@
-"""The long form and its report; the demo's repository, served."""
+"""The report of the long form; the demo's repository, served."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from adprior_runtime.cli import main
-from faults.sites import Kind, Site, open_site
-from faults.traffic import DEMO
-from faults.verdict import Verdict, format_verdicts
+from faults.fault_result import FaultResult, format_results
+from faults.setups import Kind, Setup, open_setup
+from support.demo import DEMO
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,14 +21,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 class Report:
-    """What the suite found: figures by section, verdicts of faults."""
+    """Figures of each fault, and of other tests by section."""
 
     def __init__(self) -> None:
-        self.verdicts: list[Verdict] = []
+        self.results: list[FaultResult] = []
         self.sections: dict[str, Any] = {}
 
     def to_document(self) -> dict[str, Any]:
-        return {"faults": [each.to_document() for each in self.verdicts], **self.sections}
+        return {"faults": [each.to_document() for each in self.results], **self.sections}
 
 
 _REPORT = pytest.StashKey[Report]()
@@ -41,11 +41,11 @@ def report(pytestconfig: pytest.Config) -> Report:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     found = config.stash.get(_REPORT, None)
-    if found is None or not (found.verdicts or found.sections):
+    if found is None or not (found.results or found.sections):
         return
     terminalreporter.section("faults")
-    if found.verdicts:
-        terminalreporter.write_line(format_verdicts(found.verdicts))
+    if found.results:
+        terminalreporter.write_line(format_results(found.results))
     for name, section in found.sections.items():
         terminalreporter.write_line(f"\n{name}: {json.dumps(section, indent=2)}")
     if file := config.getoption("--faults-report", None):
@@ -60,11 +60,11 @@ def demo_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def site(
+def setup(
     request: pytest.FixtureRequest,
     demo_repository: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Site]:
+) -> Iterator[Setup]:
     kind = Kind(request.param)
-    with open_site(kind, demo_repository, tmp_path_factory.mktemp(kind)) as opened:
+    with open_setup(kind, demo_repository, tmp_path_factory.mktemp(kind)) as opened:
         yield opened

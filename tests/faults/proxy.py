@@ -1,15 +1,15 @@
-"""A TCP proxy that spoils what passes through it, as toxiproxy does: a process of its own.
+"""A TCP proxy that damages what passes through it, in a process of its own.
 
-``python -m faults.proxy PORT`` prints the port that it listens on, and takes a mode a line:
+``python -m faults.proxy PORT`` prints the port that it listens on, and reads one mode a line:
 
-=================  ================================================================
-``pass``           nothing is spoiled
-``delay SECONDS``  everything arrives so much later
-``trickle BYTES``  answers come at so many bytes a second
-``truncate BYTES`` so much of an answer comes, then the connection ends
-``reset``          connections are reset when an answer begins, and new ones at once
-``swallow``        everything is taken and nothing comes
-=================  ================================================================
+=================  ============================================================
+``pass``           nothing is damaged
+``delay SECONDS``  everything arrives later
+``trickle BYTES``  answers come at this many bytes a second
+``truncate BYTES`` the connection ends after this many bytes of an answer
+``reset``          connections are reset: new ones at once, old ones at an answer
+``swallow``        everything is read and nothing is sent
+=================  ============================================================
 """
 
 from __future__ import annotations
@@ -19,49 +19,45 @@ import socket
 import struct
 import subprocess
 import sys
-from types import TracebackType
+from pathlib import Path
 from typing import Self
 
 _CHUNK = 65536
 
 
 class Proxy:
-    """The proxy as the tests see it; a context manager that ends it.
+    """The proxy's process; a context manager that ends it.
 
     Args:
         upstream: ``HOST:PORT`` of the server.
     """
 
     def __init__(self, upstream: str) -> None:
-        port = upstream.rpartition(":")[2]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "faults.proxy", port],
+            [sys.executable, "-m", "faults.proxy", upstream.rpartition(":")[2]],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=__file__.rpartition("/faults/")[0],
+            cwd=Path(__file__).parents[1],
         )
-        assert self._process.stdout is not None
-        self.url = f"localhost:{int(self._process.stdout.readline())}"
+        self.url = f"localhost:{int(self._read_line())}"
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.communicate("")
 
     def set(self, mode: str) -> None:
-        """Change the mode; returns once it holds."""
+        """Change the mode, and wait until it is in effect."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write(f"{mode}\n")
         self._process.stdin.flush()
-        assert self._process.stdout.readline().strip() == mode
+        assert self._read_line() == mode
+
+    def _read_line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
 
 
 class _Relay:
@@ -74,7 +70,7 @@ class _Relay:
         self._mode, self._value = mode, float(value or 0)
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Join a client's connection to one of its own to the server."""
+        """Connect to the server for a client's connection, and relay both ways."""
         if self._mode == "reset":
             _reset(writer)
             return
@@ -101,7 +97,7 @@ class _Relay:
             writer.close()
 
     async def _relay(self, data: bytes, writer: asyncio.StreamWriter, *, is_answer: bool) -> bool:
-        """Pass on a piece, as the mode says; False where the connection is over."""
+        """Relay a chunk in the present mode; return whether the connection goes on."""
         mode, value = self._mode, self._value
         if mode == "swallow":
             return True
@@ -127,7 +123,7 @@ class _Relay:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """End a connection with RST: lingering for no time throws away what was not sent."""
+    """End a connection with RST: with no time to linger, unsent data is discarded."""
     connection: socket.socket = writer.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()

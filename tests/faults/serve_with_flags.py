@@ -1,6 +1,6 @@
-"""``adprior serve`` with further flags of tritonserver's own: for what its own options refuse.
+"""``adprior serve`` with more flags of tritonserver, for states that its own options refuse.
 
-A certificate that has expired, say, which a tritonserver that runs for long comes to present.
+For example, a certificate expires while a tritonserver runs.
 
 ``python -m faults.serve_with_flags --grpc-use-ssl=true -- --repository REPO ...``
 """
@@ -16,7 +16,7 @@ from adprior_runtime.server.launch import Launch
 
 
 def main(arguments: list[str]) -> int:
-    """Serve; everything before ``--`` goes to tritonserver."""
+    """Serve; the arguments before ``--`` are tritonserver's."""
     place = arguments.index("--")
     flags, options = arguments[:place], arguments[place + 1 :]
 

@@ -1,4 +1,4 @@
-"""The table of faults: a new one is one entry."""
+"""The faults; a new one is one entry of `FAULTS`."""
 
 from __future__ import annotations
 
@@ -11,40 +11,38 @@ from typing import Any
 import psutil
 
 from adprior_runtime.contract import ADVERTISER_DECODER, LLM_ENGINE, PRIOR_HEAD, TOKENIZER
-from faults.sites import Kind, Site
+from faults.setups import Kind, Setup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Something that breaks below a client, and is mended.
+    """Something that breaks below a client, and its repair.
 
     Attributes:
         name: Unique.
-        kind: The site that it happens at.
-        begin: Breaks it.
-        end: Mends it, and returns when that is done; None where there is nothing to mend but for
-            the supervisor: then the fault is over as soon as it happened.
-        in_short: Whether it belongs to the short form.
-        settings: Of the client, where they are not the defaults.
+        kind: The kind of setup.
+        begin: Causes the fault.
+        end: Repairs it; None if the fault is over at once, or only the supervisor repairs it.
+        in_short: Whether the short form includes it.
+        settings: Of the client, if not the defaults.
     """
 
     name: str
-    kind: Kind
-    begin: Callable[[Site], Any]
-    end: Callable[[Site], Any] | None = None
+    kind: Kind = Kind.PLAIN
+    begin: Callable[[Setup], Any]
+    end: Callable[[Setup], Any] | None = None
     in_short: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-# Every call is sent, and waits as long as it may: the hardest on deadlines.
+# Every call is sent, and waits until its deadline.
 _NO_BREAKER = {"breaker_failures": 10**9, "health_interval_s": 0}
 
 
 def _kill_stub(model: str) -> Fault:
     return Fault(
         name=f"process of {model} killed",
-        kind=Kind.PLAIN,
-        begin=lambda site: site.node.stubs(model)[0].kill(),
+        begin=lambda setup: setup.server.stubs(model)[0].kill(),
         in_short=model == LLM_ENGINE,
     )
 
@@ -56,128 +54,121 @@ def _stop_stubs(model: str) -> Fault:
         for process in stopped:
             process.send_signal(number)
 
-    def stop(site: Site) -> None:
-        stopped[:] = site.node.stubs(model)
+    def stop(setup: Setup) -> None:
+        stopped[:] = setup.server.stubs(model)
         signal_all(signal.SIGSTOP)
 
     return Fault(
         name=f"processes of {model} stopped, continued",
-        kind=Kind.PLAIN,
         begin=stop,
         end=lambda _: signal_all(signal.SIGCONT),
     )
 
 
-def _pause(seconds: float, whose: str, find: Callable[[Site], list[psutil.Process]]) -> Fault:
-    """Stop processes in their tracks, whatever they are at, and let them go on."""
+def _pause(
+    seconds: float, name: str, find: Callable[[Setup], list[psutil.Process]], *, in_short: bool
+) -> Fault:
+    """Stop processes, whatever they do, and continue them after some seconds."""
 
-    def pause(site: Site) -> None:
-        processes = find(site)
+    def pause(setup: Setup) -> None:
+        processes = find(setup)
         for process in processes:
             process.suspend()
         time.sleep(seconds)
         for process in processes:
             process.resume()
 
-    return Fault(
-        name=f"{whose} paused for {seconds:g} s",
-        kind=Kind.PLAIN,
-        begin=pause,
-        in_short=(seconds, whose) == (1.6, ONE_PROCESS),
-    )
+    return Fault(name=f"{name} paused for {seconds:g} s", begin=pause, in_short=in_short)
 
 
 def _proxied(
     name: str, mode: str, *, in_short: bool = False, settings: Mapping[str, Any] | None = None
 ) -> Fault:
-    def set_mode(site: Site, mode: str) -> None:
-        assert site.proxy is not None
-        site.proxy.set(mode)
+    def set_mode(setup: Setup, mode: str) -> None:
+        assert setup.proxy is not None
+        setup.proxy.set(mode)
 
     return Fault(
         name=name,
         kind=Kind.PROXY,
-        begin=lambda site: set_mode(site, mode),
-        end=lambda site: set_mode(site, "pass"),
+        begin=lambda setup: set_mode(setup, mode),
+        end=lambda setup: set_mode(setup, "pass"),
         in_short=in_short,
         settings=settings or {},
     )
 
 
-def _certified(name: str, *, shown: str = "good", trusted: str = "ours") -> Fault:
-    def restart(site: Site, shown: str, trusted: str) -> None:
-        assert site.certificates is not None
-        site.certificates.present(shown)
-        site.certificates.trust(trusted)
-        site.node.restart()
+def _certified(name: str, *, shown: str = "good", trusted: str = "known-authority") -> Fault:
+    def restart(setup: Setup, shown: str, trusted: str) -> None:
+        assert setup.certificates is not None
+        setup.certificates.use(shown=shown, trusted=trusted)
+        setup.server.restart()
 
     return Fault(
         name=name,
         kind=Kind.TLS,
-        begin=lambda site: restart(site, shown, trusted),
-        end=lambda site: restart(site, "good", "ours"),
+        begin=lambda setup: restart(setup, shown, trusted),
+        end=lambda setup: restart(setup, "good", "known-authority"),
     )
 
 
 def _token(name: str, sent: str | None, *, in_short: bool = False) -> Fault:
-    def send(site: Site, token: str | None) -> None:
-        assert site.token is not None
-        site.token.sent = token
+    def send(setup: Setup, token: str | None) -> None:
+        assert setup.token is not None
+        setup.token.sent = token
 
     return Fault(
         name=name,
         kind=Kind.TOKEN,
-        begin=lambda site: send(site, sent),
-        end=lambda site: send(site, site.token.right if site.token else None),
+        begin=lambda setup: send(setup, sent),
+        end=lambda setup: send(setup, setup.token.right if setup.token else None),
         in_short=in_short,
     )
 
 
-# From what Triton survives to far beyond the second after which it gives a process up.
-PAUSES_S = (0.7, 1.2, 1.6, 2.2, 3, 8)
-ONE_PROCESS, ALL_PROCESSES = "a process of llm_engine", "adprior serve and all below it"
+def _pause_server(name: str, settings: Mapping[str, Any]) -> Fault:
+    return Fault(
+        name=name,
+        begin=lambda setup: setup.server.pause(),
+        end=lambda setup: setup.server.resume(),
+        settings=settings,
+    )
+
+
+# Triton gives a process up after a second.
+_PAUSES_S = (0.7, 1.2, 1.6, 2.2, 3, 8)
 
 FAULTS = [
-    Fault(
-        name="nothing",
-        kind=Kind.PLAIN,
-        begin=lambda _: None,
-        end=lambda _: None,
-    ),
+    Fault(name="nothing", begin=lambda _: None, end=lambda _: None),
     Fault(
         name="server killed (-9)",
-        kind=Kind.PLAIN,
-        begin=lambda site: site.node.server.kill(),
+        begin=lambda setup: setup.server.tritonserver.kill(),
         in_short=True,
     ),
-    _kill_stub(TOKENIZER),
-    _kill_stub(LLM_ENGINE),
-    _kill_stub(ADVERTISER_DECODER),
-    _kill_stub(PRIOR_HEAD),
+    *map(_kill_stub, (TOKENIZER, LLM_ENGINE, ADVERTISER_DECODER, PRIOR_HEAD)),
     _stop_stubs(LLM_ENGINE),
     *(
-        _pause(seconds, ONE_PROCESS, lambda site: site.node.stubs(LLM_ENGINE)[:1])
-        for seconds in PAUSES_S
+        _pause(
+            seconds,
+            "a process of llm_engine",
+            lambda setup: setup.server.stubs(LLM_ENGINE)[:1],
+            in_short=seconds == 1.6,
+        )
+        for seconds in _PAUSES_S
     ),
-    *(_pause(seconds, ALL_PROCESSES, lambda site: site.node.processes()) for seconds in PAUSES_S),
-    Fault(
-        name="server stopped, continued",
-        kind=Kind.PLAIN,
-        begin=lambda site: site.node.pause(),
-        end=lambda site: site.node.resume(),
+    *(
+        _pause(
+            seconds,
+            "adprior serve and all below it",
+            lambda setup: setup.server.processes(),
+            in_short=False,
+        )
+        for seconds in _PAUSES_S
     ),
-    Fault(
-        name="server stopped, no circuit breaker",
-        kind=Kind.PLAIN,
-        begin=lambda site: site.node.pause(),
-        end=lambda site: site.node.resume(),
-        settings=_NO_BREAKER,
-    ),
-    Fault(
-        name="server restarted",
-        kind=Kind.PLAIN,
-        begin=lambda site: site.node.restart(),  # returns when it is ready again
-    ),
+    _pause_server("server stopped, continued", {}),
+    _pause_server("server stopped, no circuit breaker", _NO_BREAKER),
+    # It returns when the server is ready again.
+    Fault(name="server restarted", begin=lambda setup: setup.server.restart()),
     _proxied("network slow by 1 s", "delay 1"),
     _proxied("network slow, no circuit breaker", "delay 1", settings=_NO_BREAKER),
     _proxied("answers trickle, 200 B/s", "trickle 200"),
@@ -185,8 +176,8 @@ FAULTS = [
     _proxied("connections reset", "reset"),
     _proxied("packets swallowed", "swallow"),
     _certified("certificate expired", shown="expired"),
-    _certified("certificate of a stranger", shown="strangers"),
-    _certified("client's certificate not trusted", trusted="other"),
+    _certified("certificate of a stranger", shown="unknown"),
+    _certified("client's certificate not trusted", trusted="unknown-authority"),
     _token("no token", None),
     _token("wrong token", "wrong", in_short=True),
 ]

@@ -1,4 +1,4 @@
-"""Every file of a repository damaged in turn: `adprior serve` refuses, in one line."""
+"""With any file of a repository damaged, `adprior serve` refuses to start, in one line."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, TOKENIZER
 from adprior_runtime.server.endpoints import free_ports
 from faults.conftest import Report
-from integration.test_kills import COMMAND
+from support.command import COMMAND
 
 pytestmark = pytest.mark.triton
 
 
 def _flip(content: bytes) -> bytes:
-    """Damage the middle: a bit where there are hashes, more where only a parser looks."""
+    """Flip a bit in the middle."""
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 0x80]) + content[middle + 1 :]
 
@@ -29,7 +29,7 @@ WAYS: dict[str, Callable[[bytes], bytes | None]] = {
     "truncated": lambda content: content[: len(content) // 2],
     "emptied": lambda _: b"",
     "missing": lambda _: None,
-    "swapped": lambda content: content[::-1],  # stands for any other file; see below for real ones
+    "swapped": lambda content: content[::-1],  # the bytes of some other file
 }
 SHORT = [
     (f"{LLM_ENGINE}/1/bundle/model.onnx", "corrupt"),
@@ -40,7 +40,7 @@ SHORT = [
 
 @pytest.fixture
 def copy(demo_repository: Path, tmp_path: Path) -> Path:
-    """A repository of links, whose files are exchanged and never written to."""
+    """A repository of hard links: tests replace its files and never write to them."""
     shutil.copytree(
         demo_repository,
         tmp_path / "repository",
@@ -51,7 +51,7 @@ def copy(demo_repository: Path, tmp_path: Path) -> Path:
 
 
 def _serve(repository: Path) -> tuple[int | str, str]:
-    """Run `adprior serve`; return its exit status, or "ready", and what it said."""
+    """Run `adprior serve`; return its exit status, or "ready", and its error output."""
     ports = zip(("grpc", "http", "metrics"), free_ports(3), strict=True)
     options = [f"--{name}-port={port}" for name, port in ports]
     with subprocess.Popen(
@@ -65,59 +65,57 @@ def _serve(repository: Path) -> tuple[int | str, str]:
             process.terminate()
             process.communicate(timeout=60)
             return "ready", ""
-        _, told = process.communicate(timeout=60)
-        return process.returncode, told
+        _, errors = process.communicate(timeout=60)
+        return process.returncode, errors
 
 
-def _exchange(path: Path, content: bytes | None) -> None:
+def _replace(path: Path, content: bytes | None) -> None:
     path.unlink()
     if content is not None:
         path.write_bytes(content)
 
 
 def _assert_refused(repository: Path, path: Path, changed: str) -> None:
-    status, told = _serve(repository)
-    assert status == 2, f"{changed}: {status} {told}"
-    assert told.startswith("adprior serve: "), told
-    assert told.count("\n") == 1, told
+    status, errors = _serve(repository)
+    assert status == 2, f"{changed}: {status} {errors}"
+    assert errors.startswith("adprior serve: "), errors
+    assert errors.count("\n") == 1, errors
     relative = path.relative_to(repository)
     names = {relative.parts[0], path.name, str(relative)}
-    assert any(name in told for name in names), f"{changed}: {told}"
+    assert any(name in errors for name in names), f"{changed}: {errors}"
 
 
 @pytest.mark.parametrize(("name", "way"), SHORT)
 def test_a_damaged_repository_is_refused(copy: Path, name: str, way: str) -> None:
     path = copy / name
-    _exchange(path, WAYS[way](path.read_bytes()))
+    _replace(path, WAYS[way](path.read_bytes()))
     _assert_refused(copy, path, f"{name} {way}")
 
 
 @pytest.mark.long_form
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("model", MODEL_NAMES)
-def test_every_file_counts(copy: Path, model: str, report: Report) -> None:
-    tried = 0
-    wrong = []
+def test_damage_in_any_file_is_refused(copy: Path, model: str, report: Report) -> None:
+    tried, accepted = 0, []
     for path in sorted(path for path in (copy / model).rglob("*") if path.is_file()):
         content = path.read_bytes()
         for way, change in WAYS.items():
-            _exchange(path, change(content))
+            _replace(path, change(content))
             try:
                 _assert_refused(copy, path, f"{path.relative_to(copy)} {way}")
             except AssertionError as error:
-                wrong.append(str(error).partition("\n")[0])
+                accepted.append(str(error).partition("\n")[0])
             path.unlink(missing_ok=True)
             path.write_bytes(content)
             tried += 1
     found = report.sections.setdefault("artefacts", {"damaged": 0, "not_refused": []})
     found["damaged"] += tried
-    found["not_refused"] += wrong
-    assert wrong == []
+    found["not_refused"] += accepted
+    assert accepted == []
 
 
 @pytest.mark.long_form
-def test_files_of_one_kind_that_change_places_are_refused(copy: Path) -> None:
-    """Both are whole and right, each where the other belongs."""
+def test_two_intact_files_that_change_places_are_refused(copy: Path) -> None:
     pairs = [
         ("llm_engine/1/bundle/trie/offsets.npy", "llm_engine/1/bundle/trie/child_tokens.npy"),
         ("llm_engine/1/bundle/model.onnx", "prior_head/1/bundle/head.onnx"),
@@ -127,9 +125,9 @@ def test_files_of_one_kind_that_change_places_are_refused(copy: Path) -> None:
     ]
     for one, other in pairs:
         contents = (copy / one).read_bytes(), (copy / other).read_bytes()
-        for name, content in ((one, contents[1]), (other, contents[0])):
-            _exchange(copy / name, content)
-        status, told = _serve(copy)
-        assert (status, told.count("\n")) == (2, 1), f"{one}, {other}: {status} {told}"
-        for name, content in ((one, contents[0]), (other, contents[1])):
-            _exchange(copy / name, content)
+        _replace(copy / one, contents[1])
+        _replace(copy / other, contents[0])
+        status, errors = _serve(copy)
+        assert (status, errors.count("\n")) == (2, 1), f"{one}, {other}: {status} {errors}"
+        _replace(copy / one, contents[0])
+        _replace(copy / other, contents[1])

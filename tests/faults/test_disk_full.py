@@ -1,4 +1,4 @@
-"""Commands whose disk fills up: one clear line, and nothing half-written is left."""
+"""A command whose disk fills up prints one clear line and leaves no partial output."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pathlib import Path
 import pytest
 
 from faults.conftest import Report
-from faults.traffic import DEMO
 from integration.conftest import DataSet
-from integration.test_kills import COMMAND, digest
+from support.command import COMMAND, hash_directory
+from support.demo import DEMO
 
 Arguments = Callable[[Path], list[str]]
-# Shares of the room that a command's output takes; with less than all of it, it must fail. What
-# training keeps to go on from takes more meanwhile.
+# Disk sizes as shares of the output's size. The command must fail below 1; training may need more,
+# for its checkpoints.
 SHARES = (0.0, 0.02, 0.1, 0.3, 0.5, 0.7, 0.85, 0.95)
 TRAIN_SHARES = (0.0, 0.2, 0.6, 0.95, 1.5, 2.2, 3.0, 4.0)
 
 
 @contextmanager
 def small_disk(place: Path, size: int) -> Iterator[Callable[[], None]]:
-    """Make ``place`` a file system of that size; yield what the command runs before it begins.
+    """Mount a file system of that size; yield a function to run before the command.
 
-    Only root may mount one. Else no file of the command may be larger than that.
+    Only root can mount one. Without root, the function limits the size of the command's files.
     """
     place.mkdir(exist_ok=True)
     options = f"size={max(4096, size)}"  # 0 would mean no limit
@@ -55,7 +55,7 @@ def _run(arguments: list[str], before: Callable[[], None]) -> tuple[int, str]:
 
 
 def _room(directory: Path) -> int:
-    """How many bytes of whole pages a tree takes; linked files count once."""
+    """Return the bytes of a tree in whole pages; linked files count once."""
     sizes = {path.lstat().st_ino: path.lstat().st_size for path in directory.rglob("*")}
     return sum(-(-size // 4096) * 4096 for size in sizes.values())
 
@@ -64,18 +64,18 @@ def _assert_fails_cleanly(
     command: str, arguments: Arguments, place: Path, room: int, share: float
 ) -> None:
     with small_disk(place, int(share * room)) as before:
-        status, told = _run(arguments(place), before)
+        status, errors = _run(arguments(place), before)
         if status == 0 and share >= 1:
             return
-        what = f"{command} with {share:.0%} of {room:,} bytes: {status}: {told}"
+        what = f"{command} with {share:.0%} of {room:,} bytes: {status}: {errors}"
         assert status == 2, what
-        # Progress is shown before; what went wrong is the last line, and all that is said of it.
-        line = told.splitlines()[-1]
+        # Progress comes first; the error is the last line.
+        line = errors.splitlines()[-1]
         assert line.startswith(f"adprior {command}: "), what
         assert "No space left on device" in line or "File too large" in line, what
-        assert "Traceback" not in told, what
+        assert "Traceback" not in errors, what
         left = {path.name for path in place.iterdir()}
-        # Only what the same command goes on from, if it has got that far.
+        # Only the state that the same command continues from, if there is one.
         assert left <= {"checkpoint.partial"}, (what, left)
         if os.path.ismount(place):
             grow = ["mount", "-o", "remount,size=1G", str(place)]
@@ -106,18 +106,18 @@ def test_build(tmp_path: Path, is_long: bool, report: Report, arguments: Argumen
     _count(report, len(shares))
 
 
-def test_an_old_repository_stays_when_there_is_no_room_for_a_new_one(tmp_path: Path) -> None:
+def test_without_room_for_a_new_repository_the_old_one_stays(tmp_path: Path) -> None:
     place = tmp_path / "small"
     with small_disk(place, 40 * 2**20) as before:
         if not os.path.ismount(place):
             pytest.skip("needs a file system of its own, which only root may mount")
         assert _run(_build(place), before)[0] == 0
-        old = digest(place / "repository")
+        old = hash_directory(place / "repository")
         free = os.statvfs(place).f_bavail * 4096
         (place / "filler").write_bytes(bytes(free - 2**20))
-        status, told = _run(_build(place), before)
-        assert (status, told.count("\n")) == (2, 1), told
-        assert digest(place / "repository") == old
+        status, errors = _run(_build(place), before)
+        assert (status, errors.count("\n")) == (2, 1), errors
+        assert hash_directory(place / "repository") == old
         assert sorted(path.name for path in place.iterdir()) == ["filler", "repository"]
 
 

@@ -1,4 +1,4 @@
-"""Each fault of the table below a client under load: it always answers, and forecasts come back."""
+"""During each fault of the table, a client always returns; afterwards forecasts come back."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 
 from adprior_client import RankingClient
 from faults.conftest import Report
-from faults.sites import Site
+from faults.fault_result import FaultResult
+from faults.setups import Setup
 from faults.table import FAULTS, Fault
-from faults.traffic import Traffic, ask_while_healthy
-from faults.verdict import Verdict
+from faults.traffic import Traffic, call_healthy_server
 
 pytestmark = pytest.mark.triton
 
@@ -20,7 +20,7 @@ GIVE_UP_S = 30.0
 
 
 @pytest.mark.parametrize(
-    ("site", "fault"),
+    ("setup", "fault"),
     [
         pytest.param(
             fault.kind,
@@ -30,34 +30,33 @@ GIVE_UP_S = 30.0
         )
         for fault in FAULTS
     ],
-    indirect=["site"],
+    indirect=["setup"],
 )
-def test_a_client_is_safe_and_forecasts_come_back(
-    site: Site, fault: Fault, report: Report, is_long: bool
+def test_a_client_always_returns_and_forecasts_come_back(
+    setup: Setup, fault: Fault, report: Report, is_long: bool
 ) -> None:
     before_s, lasts_s, after_s = (4, 10, 6) if is_long else (0.5, 1.5, 0.5)
-    site.node.await_ready()
-    questions = ask_while_healthy(site.config, **site.client)
-    config = replace(site.config, **fault.settings)
-    with RankingClient(config, **site.client) as client:
-        with Traffic(client, questions) as traffic:
+    setup.server.await_ready()
+    requests = call_healthy_server(setup.config, **setup.client)
+    config = replace(setup.config, **fault.settings)
+    with RankingClient(config, **setup.client) as client:
+        with Traffic(client, requests) as traffic:
             time.sleep(before_s)
             _await_live_answer(traffic, 0)
-            fault.begin(site)
+            fault.begin(setup)
             if fault.end is not None:
                 time.sleep(lasts_s)
-                fault.end(site)
-            # What nobody mends but the supervisor is over when it has happened.
-            cleared_at = time.monotonic()
-            _await_live_answer(traffic, cleared_at)
+                fault.end(setup)
+            repaired_at = time.monotonic()
+            _await_live_answer(traffic, repaired_at)
             time.sleep(after_s)
-        verdict = Verdict.of(fault.name, traffic, cleared_at)
-    report.verdicts.append(verdict)
-    assert verdict.misses(is_timed=is_long) == []
+        result = FaultResult.of(fault.name, traffic, repaired_at)
+    report.results.append(result)
+    assert result.failures(is_timed=is_long) == []
 
 
 def _await_live_answer(traffic: Traffic, after: float) -> None:
-    """Wait for a forecast that was asked for after a time, but not for ever."""
+    """Wait for a live answer to a call that began after a time; give up at some point."""
     end = time.monotonic() + GIVE_UP_S
     while traffic.first_live_answer(after) is None and time.monotonic() < end:
         time.sleep(0.05)

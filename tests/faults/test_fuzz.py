@@ -1,4 +1,4 @@
-"""Requests that nobody should send: nothing crashes or hangs, and our models say what is wrong."""
+"""Malformed requests neither crash nor hang the server; the models say what is wrong."""
 
 from __future__ import annotations
 
@@ -18,30 +18,29 @@ from adprior_client import ClientConfig
 from adprior_runtime.server.processes import find_model_processes
 from adprior_runtime.server.tritonserver import TritonServer
 from faults.conftest import Report
-from faults.strategies import context_requests, tensor_requests, wire_bytes
-from faults.traffic import ask_while_healthy
+from faults.malformed_requests import context_requests, tensor_requests, wire_bytes
+from faults.traffic import call_healthy_server
 from integration.conftest import start_server
 
 pytestmark = pytest.mark.triton
 
 HANG_S: Final = 20.0
 SHARES: Final = {"contexts": 0.4, "tensors": 0.4, "bytes": 0.2}
-# What has another status than INVALID_ARGUMENT: what Triton refuses before it reaches us, and one
-# of ours. What decoder and head are given is the engine's, in an ensemble, and then not the
-# caller's fault: clients must count it against the server.
+# Refusals with another status than INVALID_ARGUMENT: Triton's own, and those of the decoder and the
+# head. In an ensemble their inputs come from the engine, so clients must blame the server.
 KNOWN: Final = [
     ("INTERNAL", r"^Unable to parse request$"),
     ("NOT_FOUND", r"^Request for unknown model"),
     ("INTERNAL", r"^(output_ids|sequence_length|cum_log_probs|frontier_log_mass): "),
-    ("INTERNAL", r"^scored_(log_probs|exact): "),
+    ("INTERNAL", r"^scored_(log_probs|exact)(\[\d+\])?: "),
 ]
-_TRITONS_WORDS: Final = re.compile(
+_BY_TRITON: Final = re.compile(
     r"request id|inference input|failed to get model version|unexpected|expected .* but got"
 )
 
 
 class Wire:
-    """A bare gRPC connection, and what came of all that was sent on it."""
+    """A bare gRPC connection that counts the answers."""
 
     def __init__(self, server: TritonServer) -> None:
         self.server = server
@@ -55,8 +54,8 @@ class Wire:
     def close(self) -> None:
         self._channel.close()
 
-    def ask(self, request: bytes) -> None:
-        """Send; fail unless it is answered, refused by us as it should be, or by Triton."""
+    def send(self, request: bytes) -> None:
+        """Send a request; fail unless it is answered, or refused with an expected status."""
         began = time.monotonic()
         self.sent += 1
         try:
@@ -68,16 +67,16 @@ class Wire:
             self.seen["OK"] += 1
         self.slowest_s = max(self.slowest_s, time.monotonic() - began)
 
-    def _check(self, code: str, told: str) -> None:
+    def _check(self, code: str, message: str) -> None:
         if code == "INVALID_ARGUMENT":
-            whose = "Triton" if _TRITONS_WORDS.search(told) else "a model of ours"
-            self.seen[f"{code}, by {whose}"] += 1
+            origin = "Triton" if _BY_TRITON.search(message) else "a model"
+            self.seen[f"{code}, by {origin}"] += 1
             return
         for known_code, pattern in KNOWN:
-            if code == known_code and re.search(pattern, told):
+            if code == known_code and re.search(pattern, message):
                 self.seen[f"{code}: {pattern}"] += 1
                 return
-        raise AssertionError(f"{code}: {told[:300]}")
+        raise AssertionError(f"{code}: {message[:300]}")
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +94,7 @@ def wire(demo_repository: Any, report: Report) -> Iterator[Wire]:
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", SHARES)
-def test_nothing_crashes_or_hangs_and_what_reaches_us_is_answered_or_refused(
-    wire: Wire, is_long: bool, kind: str
-) -> None:
+def test_malformed_requests_are_answered_or_refused(wire: Wire, is_long: bool, kind: str) -> None:
     strategies: dict[str, st.SearchStrategy[bytes]] = {
         "contexts": context_requests().map(_serialised),
         "tensors": tensor_requests().map(_serialised),
@@ -113,13 +110,12 @@ def test_nothing_crashes_or_hangs_and_what_reaches_us_is_answered_or_refused(
     )
     @given(request=strategies[kind])
     def fuzz(request: bytes) -> None:
-        wire.ask(request)
+        wire.send(request)
 
     fuzz()
     assert wire.server.process.poll() is None
     assert find_model_processes(wire.server.process.pid) == wire.stubs
-    # It still answers as it should.
-    assert ask_while_healthy(ClientConfig(urls=(wire.server.grpc_address,)))
+    assert call_healthy_server(ClientConfig(urls=(wire.server.grpc_address,)))
 
 
 def _serialised(request: Any) -> bytes:

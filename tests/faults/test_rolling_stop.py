@@ -1,4 +1,4 @@
-"""Servers stopped in order, one after the other, below a client under load: no call is lost."""
+"""Two servers that stop in turn, below a client under load, lose no call."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tritonclient.utils import InferenceServerException
 from adprior_client import ClientConfig, RankingClient, RetrievalClient
 from adprior_client._call.server_choice import Server
 from faults.conftest import Report
-from faults.node import Node
-from faults.traffic import Traffic, ask_while_healthy
+from faults.supervised_server import SupervisedServer
+from faults.traffic import Traffic, call_healthy_server
 
 pytestmark = pytest.mark.triton
 
 PATIENT_S = 20.0
-"""A deadline that only a lost call misses, on a busy machine too."""
+"""A deadline that only a lost call misses, even on a busy machine."""
 
 
 @pytest.mark.parametrize(
@@ -33,14 +33,17 @@ def test_a_rolling_stop_of_two_servers_loses_no_call(
     demo_repository: Path, drain_s: float, is_long: bool, report: Report
 ) -> None:
     options = ["--drain-seconds", str(drain_s)]
-    with Node(demo_repository, options) as blue, Node(demo_repository, options) as green:
+    with (
+        SupervisedServer(demo_repository, options) as blue,
+        SupervisedServer(demo_repository, options) as green,
+    ):
         config = ClientConfig(urls=(blue.url, green.url), deadline_s=PATIENT_S)
-        questions = ask_while_healthy(config)
+        requests = call_healthy_server(config)
         with RankingClient(config) as client:
-            with Traffic(client, questions, deadlines_s=(PATIENT_S, PATIENT_S)) as traffic:
-                for node in [blue, green] * 2 if is_long else [blue]:
+            with Traffic(client, requests, deadlines_s=(PATIENT_S, PATIENT_S)) as traffic:
+                for server in [blue, green] * 2 if is_long else [blue]:
                     _await_both(client)
-                    node.restart()
+                    server.restart()
             outcomes = Counter(f"{call.outcome} {call.reason}" for call in traffic.calls)
     name = f"rolling stop, drained for {drain_s:g} s"
     report.sections[name] = {"calls": traffic.started, **outcomes}
@@ -49,7 +52,7 @@ def test_a_rolling_stop_of_two_servers_loses_no_call(
 
 
 def _await_both(client: RankingClient) -> None:
-    """Wait until the client asks both servers, and is connected to both again."""
+    """Wait until the client uses both servers and is connected to both."""
     for server in client._fleet.servers:
         while server.breaker.is_open or not _is_reached(client, server):
             time.sleep(0.05)
@@ -62,17 +65,17 @@ def _is_reached(client: RankingClient, server: Server) -> bool:
         return False
 
 
-def test_a_server_that_drains_serves_on_until_a_second_signal(demo_repository: Path) -> None:
-    with Node(demo_repository, ["--drain-seconds", "600"]) as node:
-        server = node.server
-        node.start_no_more()
-        command = node.terminate()
-        config = ClientConfig(urls=(node.url,), deadline_s=PATIENT_S, health_interval_s=0)
+def test_a_server_that_drains_serves_until_a_second_signal(demo_repository: Path) -> None:
+    with SupervisedServer(demo_repository, ["--drain-seconds", "600"]) as server:
+        tritonserver = server.tritonserver
+        server.start_no_more()
+        command = server.terminate()
+        config = ClientConfig(urls=(server.url,), deadline_s=PATIENT_S, health_interval_s=0)
         with RetrievalClient(config) as client:
             forecast = client.forecast({"as_of": "2024-05-31"})
             assert forecast.reason is None
             assert forecast.advertisers
         assert command.poll() is None
-        command.send_signal(signal.SIGTERM)  # whoever does not want to wait
+        command.send_signal(signal.SIGTERM)
         assert command.wait() == 0
-        assert not server.is_running()
+        assert not tritonserver.is_running()

@@ -1,7 +1,7 @@
-"""A ranking service's load, kept up while something breaks: every call, when it came and went.
+"""The load of a ranking service: calls from several threads, each recorded with its times.
 
-Beside it, in the same process, runs the idle control: threads that only wait for as long as a
-deadline. How late those wake up is the machine's doing, not the client's.
+Beside it, in the same process, threads only wait for the length of a deadline: the idle control.
+How late they wake up is the machine's delay, not the client's.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import random
 import threading
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 import numpy as np
@@ -21,48 +19,52 @@ import numpy as np
 from adprior_client import ClientConfig, Forecast, RankingClient, RetrievalClient
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
 from adprior_runtime.catalogue.advertisers import Advertisers
+from support.demo import DEMO
 
-DEMO: Final = Path(__file__).parents[2] / "demo"
 CANDIDATES: Final = 20
-LIVE_DEADLINE_S: Final = 0.3
-HELD_DEADLINE_S: Final = 0.1
+_LIVE_DEADLINE_S: Final = 0.3
+_STORED_DEADLINE_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """A user with candidates, and what a healthy server makes of them, live and with a forecast."""
+class Request:
+    """A user with candidates, and a healthy server's logits: live, and with the stored forecast."""
 
     user: Any
     forecast: Forecast
     candidates: list[int]
     base: list[float]
     live: list[float]
-    held: list[float]
+    stored: list[float]
 
 
-def ask_while_healthy(config: ClientConfig, **client: Any) -> list[Question]:
-    """Ask for the demo's users, with candidates of its catalogue and one that is in none."""
+def call_healthy_server(config: ClientConfig, **client: Any) -> list[Request]:
+    """Return the demo's users with candidates, one of which is not in the catalogue."""
     draw = np.random.default_rng(3)
     known = Advertisers.load(Bundle.open(DEMO / "bundle", ()).path(ADVERTISERS_DIRECTORY)).ids
     patient = replace(config, deadline_s=60, fail_open=False)
-    questions = []
+    requests = []
     with RetrievalClient(patient, **client) as retrieval, RankingClient(patient, **client) as rank:
         for file in sorted((DEMO / "users").glob("*.json")):
             user = json.loads(file.read_text())
             forecast = retrieval.forecast(user)
             candidates = [*draw.choice(known, CANDIDATES - 1, replace=False).tolist(), 2**40]
             base = draw.normal(-3, 1, CANDIDATES).tolist()
-            questions.append(
-                Question(
+            live, stored = (
+                rank.score(subject, candidates, base).logits.tolist()
+                for subject in (user, forecast)
+            )
+            requests.append(
+                Request(
                     user=user,
                     forecast=forecast,
                     candidates=candidates,
                     base=base,
-                    live=rank.score(user, candidates, base).logits.tolist(),
-                    held=rank.score(forecast, candidates, base).logits.tolist(),
+                    live=live,
+                    stored=stored,
                 )
             )
-    return questions
+    return requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,7 @@ class Call:
 
     Attributes:
         outcome: ``adjusted``, ``base``, ``wrong`` or ``raised``.
-        reason: The result's, or the exception's name.
+        reason: The result's reason, or the exception's name.
     """
 
     began: float
@@ -82,8 +84,13 @@ class Call:
     reason: str | None
 
     @property
+    def is_live_answer(self) -> bool:
+        """Whether it returned logits from a live forecast."""
+        return self.is_live and self.outcome == "adjusted"
+
+    @property
     def overshoot_s(self) -> float:
-        """By how much it outlasted its deadline."""
+        """Seconds beyond the deadline."""
         return max(0.0, self.ended - self.began - self.deadline_s)
 
 
@@ -92,32 +99,32 @@ class Traffic:
 
     Args:
         client: Never restarted.
-        questions: What is asked, in random order.
-        threads: How many callers.
-        rate_hz: How often each calls, unless the last call took longer.
-        live_share: Of the calls run the model; the others have a forecast at hand.
-        deadlines_s: Of a call that runs the model, and of one that does not.
+        requests: Sent in random order.
+        threads: Number of callers.
+        rate_hz: Calls a second of each caller, if calls do not take longer.
+        live_share: Share of calls that run the model; the others bring a forecast.
+        deadlines_s: Of a live call, and of a call with a forecast.
     """
 
     def __init__(
         self,
         client: RankingClient,
-        questions: list[Question],
+        requests: list[Request],
         *,
         threads: int = 8,
         rate_hz: float = 15.0,
         live_share: float = 1 / 6,
-        deadlines_s: tuple[float, float] = (LIVE_DEADLINE_S, HELD_DEADLINE_S),
+        deadlines_s: tuple[float, float] = (_LIVE_DEADLINE_S, _STORED_DEADLINE_S),
     ) -> None:
         self._client = client
-        self._questions = questions
+        self._requests = requests
         self._period_s = 1 / rate_hz
         self._live_share = live_share
-        self._live_deadline_s, self._held_deadline_s = deadlines_s
+        self._live_deadline_s, self._stored_deadline_s = deadlines_s
         self._stop = threading.Event()
         self._started = itertools.count()
         self.calls: list[Call] = []
-        self.control_s: list[float] = []
+        self.idle_delays_s: list[float] = []
         self._threads = [
             threading.Thread(target=self._call_on, args=(seed,), daemon=True)
             for seed in range(threads)
@@ -128,12 +135,7 @@ class Traffic:
             thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         end = time.monotonic() + 10
         for thread in self._threads:
@@ -141,12 +143,8 @@ class Traffic:
         self.started = next(self._started)
 
     def first_live_answer(self, after: float) -> float | None:
-        """Return when the first live forecast came that was asked for after a time."""
-        ends = [
-            call.ended
-            for call in list(self.calls)
-            if call.is_live and call.outcome == "adjusted" and call.began >= after
-        ]
+        """Return when the first live answer came to a call that began after a time."""
+        ends = [c.ended for c in list(self.calls) if c.is_live_answer and c.began >= after]
         return min(ends, default=None)
 
     def _call_on(self, seed: int) -> None:
@@ -154,21 +152,24 @@ class Traffic:
         due = time.monotonic() + draw.random() * self._period_s
         while not self._stop.wait(max(0.0, due - time.monotonic())):
             due = max(due, time.monotonic()) + self._period_s
-            question = draw.choice(self._questions)
+            request = draw.choice(self._requests)
             next(self._started)
-            self.calls.append(self._call(question, is_live=draw.random() < self._live_share))
+            self.calls.append(self._call(request, is_live=draw.random() < self._live_share))
 
-    def _call(self, question: Question, *, is_live: bool) -> Call:
-        deadline_s = self._live_deadline_s if is_live else self._held_deadline_s
-        subject = question.user if is_live else question.forecast
+    def _call(self, request: Request, *, is_live: bool) -> Call:
+        subject, expected, deadline_s = (
+            (request.user, request.live, self._live_deadline_s)
+            if is_live
+            else (request.forecast, request.stored, self._stored_deadline_s)
+        )
         began = time.monotonic()
         try:
             ranking = self._client.score(
-                subject, question.candidates, question.base, deadline_s=deadline_s
+                subject, request.candidates, request.base, deadline_s=deadline_s
             )
             ended = time.monotonic()
-            outcome, reason = _judge(ranking, question.live if is_live else question.held, question)
-        except Exception as error:  # noqa: BLE001  what must never happen is recorded
+            outcome, reason = _compare(ranking, expected, request.base)
+        except Exception as error:  # noqa: BLE001  a call must never raise; record that it did
             ended = time.monotonic()
             outcome, reason = "raised", type(error).__name__
         return Call(
@@ -183,14 +184,15 @@ class Traffic:
     def _wait_on(self) -> None:
         while not self._stop.is_set():
             began = time.monotonic()
-            threading.Event().wait(HELD_DEADLINE_S)
-            self.control_s.append(max(0.0, time.monotonic() - began - HELD_DEADLINE_S))
+            threading.Event().wait(_STORED_DEADLINE_S)
+            delay_s = time.monotonic() - began - _STORED_DEADLINE_S
+            self.idle_delays_s.append(max(0.0, delay_s))
 
 
-def _judge(ranking: Any, expected: list[float], question: Question) -> tuple[str, str | None]:
+def _compare(ranking: Any, expected: list[float], base: list[float]) -> tuple[str, str | None]:
     reason = None if ranking.reason is None else str(ranking.reason)
     if reason is None and np.allclose(ranking.logits, expected, atol=1e-4):
         return "adjusted", None
-    if reason is not None and ranking.logits.tolist() == question.base:
+    if reason is not None and ranking.logits.tolist() == base:
         return "base", reason
     return "wrong", reason

@@ -1,12 +1,9 @@
-"""`adprior build` and `adprior train` killed (-9) at random moments: the old output, or none."""
+"""`adprior build` and `train` killed (-9) at random moments leave the old output, or none."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,28 +11,14 @@ from pathlib import Path
 import pytest
 
 from integration.conftest import DataSet
+from support.command import COMMAND, hash_directory
 
-MOMENTS = 20
-COMMAND = [
-    sys.executable,
-    "-c",
-    "import sys; from adprior_runtime.cli import main; sys.exit(main())",
-]
-
-
-def digest(directory: Path) -> str:
-    """Hash names and contents; hidden directories beside are not part of the output."""
-    total = hashlib.sha256()
-    for path in sorted(directory.rglob("*")):
-        if path.is_file():
-            content = path.read_bytes()
-            if path.name == "training.json":  # how long it took, and how often it was killed
-                content = json.dumps(json.loads(content) | {"run": None}).encode()
-            total.update(str(path.relative_to(directory)).encode() + content)
-    return total.hexdigest()
+KILLS = 10
+"""Kills without an old output, and again with one."""
 
 
 def run(arguments: list[str], kill_after_s: float | None = None) -> float:
+    """Run a command, or kill it after some time; return the seconds."""
     start = time.monotonic()
     with subprocess.Popen(
         [*COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -48,30 +31,35 @@ def run(arguments: list[str], kill_after_s: float | None = None) -> float:
 
 
 def assert_old_or_none_or_new(arguments: Callable[[Path], list[str]], output: Path) -> None:
-    """Kill first into an empty place, then over an old output; then finish undisturbed."""
-    moments = random.Random(11)
+    random_moments = random.Random(11)
     duration_s = run(arguments(output))
-    whole = output.with_name("whole")
-    output.rename(whole)
-    expected = digest(whole)
-    for _ in range(MOMENTS // 2):
-        run(arguments(output), moments.uniform(0.3, 1.0) * duration_s)
-        if output.exists():  # it was done before the kill came
-            assert digest(output) == expected
-            output.rename(output.with_name(f"done-{moments.random()}"))
+    expected = hash_directory(output)
+    whole = output.rename(output.with_name("whole"))
+
+    def run_and_kill() -> None:
+        run(arguments(output), random_moments.uniform(0.3, 1.0) * duration_s)
+
+    for number in range(KILLS):
+        run_and_kill()
+        if output.exists():  # the command ended before the kill
+            assert hash_directory(output) == expected
+            output.rename(output.with_name(f"done-{number}"))
     whole.rename(output)
-    (output / "old").write_text("old")
-    old = digest(output)
-    for _ in range(MOMENTS // 2):
-        run(arguments(output), moments.uniform(0.3, 1.0) * duration_s)
-        if digest(output) != old:
-            assert digest(output) == expected
-            (output / "old").write_text("old")
-            old = digest(output)
+    old = _mark_as_old(output)
+    for _ in range(KILLS):
+        run_and_kill()
+        if hash_directory(output) != old:
+            assert hash_directory(output) == expected
+            old = _mark_as_old(output)
     run(arguments(output))
-    assert digest(output) == expected
-    remains = [path.name for path in output.parent.iterdir()]
-    assert not [name for name in remains if name.startswith(".") or name.endswith(".partial")]
+    assert hash_directory(output) == expected
+    names = [path.name for path in output.parent.iterdir()]
+    assert not [name for name in names if name.startswith(".") or name.endswith(".partial")]
+
+
+def _mark_as_old(output: Path) -> str:
+    (output / "old").write_text("old")
+    return hash_directory(output)
 
 
 @pytest.mark.timeout(600)

@@ -1,4 +1,4 @@
-"""Hypothesis strategies of requests: contexts, tensors and bytes that nobody should send."""
+"""Hypothesis strategies of malformed requests: contexts, tensors and bytes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _CONTEXT = st.fixed_dictionaries(
         "unknown": _JSON,
     },
 )
-_NO_JSON = st.binary(max_size=200) | st.sampled_from(
+_NOT_JSON = st.binary(max_size=200) | st.sampled_from(
     [
         b"",
         b"\xff\xfe{}",
@@ -81,15 +81,15 @@ def _to_bytes(value: Any) -> bytes:
 
 
 def contexts() -> st.SearchStrategy[bytes]:
-    """User contexts: most nearly right, some any JSON, some none."""
+    """User contexts: most nearly right, some any JSON, some not JSON."""
     return st.one_of(
-        _CONTEXT.map(_to_bytes), _CONTEXT.map(_to_bytes), _JSON.map(_to_bytes), _NO_JSON
+        _CONTEXT.map(_to_bytes), _CONTEXT.map(_to_bytes), _JSON.map(_to_bytes), _NOT_JSON
     )
 
 
 @st.composite
 def context_requests(draw: st.DrawFn) -> Any:
-    """A context to a model that takes one; ids and numbers beside it are right, or nearly."""
+    """A context for a model that takes one; its other tensors are right, or nearly."""
     names = [contract.ADVERTISER_RETRIEVAL, contract.ADVERTISER_RANKING, contract.TOKENIZER]
     name = draw(st.sampled_from(names))
     request = service_pb2.ModelInferRequest(model_name=name)
@@ -108,11 +108,11 @@ def context_requests(draw: st.DrawFn) -> Any:
 
 @st.composite
 def tensor_requests(draw: st.DrawFn) -> Any:
-    """Tensors to any model: mostly of the right name, type, shape, size and value."""
+    """Tensors for any model: most have the right name, type, shape, size and value."""
     name = draw(st.sampled_from(contract.MODEL_NAMES))
     request = service_pb2.ModelInferRequest(model_name=name)
     length = draw(st.integers(0, 30) | st.integers(1, 10))
-    is_sound = draw(st.integers(0, 2)) > 0  # then only the values may be odd
+    is_sound = draw(st.integers(0, 2)) > 0  # then only values may be wrong
     for tensor in model(name, Target.CPU).inputs:
         if tensor.optional and draw(st.booleans()):
             continue
@@ -141,7 +141,7 @@ def _add_tensor(
     _add(request, tensor.name, dtype, shape, raw)
 
 
-# Values that get a request past the first check, so that the next one is met too.
+# Values that pass the first check, so that later checks are reached too.
 _SOUND: dict[str, Any] = {
     contract.INPUT_LENGTHS: lambda length: [length],
     contract.SEQUENCE_LENGTH: lambda length: [max(1, length // 2)],
@@ -165,7 +165,7 @@ def _values(draw: st.DrawFn, dtype: str, count: int) -> bytes:
     if dtype not in _NUMPY:
         return bytes(2 * count)
     if dtype == "FP32":
-        # One odd value in a few is enough: all odd would be refused for the first.
+        # One wrong value among a few is enough: the first wrong one is refused.
         values = draw(st.lists(draw(st.sampled_from([_LOGS, _FLOATS])), max_size=8))
     else:
         small = st.integers(0, 30)
@@ -177,12 +177,12 @@ def _values(draw: st.DrawFn, dtype: str, count: int) -> bytes:
 
 @st.composite
 def wire_bytes(draw: st.DrawFn) -> bytes:
-    """A request's bytes with some exchanged, left out or put in; or bytes of no request."""
+    """A request's bytes with some changed, deleted or inserted; or any bytes."""
     if draw(st.integers(0, 9)) == 0:
         return draw(st.binary(max_size=300))
     request = draw(st.one_of(tensor_requests(), context_requests()))
     data = bytearray(request.SerializeToString())
-    # Structure is at the beginning, what the tensors hold at the end.
+    # The structure is at the beginning, the tensors' values at the end.
     first = draw(st.sampled_from([0, 2 * len(data) // 3]))
     changes = ["set"] if first else ["set", "set", "insert", "delete", "truncate"]
     for _ in range(draw(st.integers(1, 4))):
