@@ -28,7 +28,7 @@ from adprior_client.user_context import user_to_json
 from adprior_runtime.bundle import Bundle
 from adprior_runtime.terminal.options import day
 from integration.bulk_kills import read_output, same_forecast
-from integration.conftest import start_server
+from support.servers import start_server
 
 _MOST_EVENTS = 1500
 """Per user: more do not fit into a request, and far fewer fit into a prompt."""

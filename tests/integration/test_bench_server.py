@@ -12,7 +12,7 @@ from adprior_bench.server.perf_analyzer import find_perf_analyzer
 from adprior_runtime.cli import main
 from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.server.tritonserver import TritonServer
-from integration.conftest import DataSet
+from support.data_set import DataSet
 
 pytestmark = pytest.mark.triton
 

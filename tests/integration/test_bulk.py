@@ -37,8 +37,8 @@ from adprior_runtime.prompt.context import parse_context
 from adprior_runtime.server.tritonserver import TritonServer
 from integration.bulk_equality import assert_equal_to_server, contexts_of, run_and_compare
 from integration.bulk_kills import COMMAND, assert_same_forecasts, read_output
-from integration.conftest import DataSet
 from support.bulk_outputs import make_manifest
+from support.data_set import DataSet
 
 pytestmark = [
     pytest.mark.triton,

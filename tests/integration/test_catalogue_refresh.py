@@ -12,8 +12,8 @@ import pytest
 from adprior_client import ClientConfig, RetrievalClient
 from adprior_runtime.bundle import Manifest
 from adprior_runtime.cli import main
-from integration.conftest import start_server
-from integration.test_forecast import user
+from support.data_set import user
+from support.servers import start_server
 
 WITHOUT_TORCH = """
 import sys

@@ -38,9 +38,9 @@ from adprior_runtime.head.features import CandidatePriors
 from adprior_runtime.head.head import PriorHead
 from adprior_runtime.server.endpoints import free_ports
 from adprior_runtime.server.tritonserver import TritonServer
-from integration.conftest import ADVERTISERS, start_server
-from integration.test_forecast import user
 from support.client_calls import Kind, every_kind
+from support.data_set import ADVERTISERS, user
+from support.servers import start_server
 
 pytestmark = pytest.mark.triton
 

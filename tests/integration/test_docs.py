@@ -16,7 +16,7 @@ import pytest
 from adprior_client import RetrievalClient
 from adprior_runtime.cli import main
 from adprior_runtime.server.tritonserver import TritonServer
-from integration.test_forecast import user
+from support.data_set import user
 from support.redis_server import needs_redis, running_redis
 
 pytestmark = pytest.mark.triton

@@ -35,8 +35,8 @@ from adprior_runtime.cli import main
 from adprior_runtime.prompt.context import parse_context
 from adprior_runtime.prompt.renderer import PromptRenderer
 from integration.brute_force import name_log_probs, rebuild_llama
-from integration.conftest import ADVERTISERS, DataSet, start_server
-from integration.test_forecast import user
+from support.data_set import ADVERTISERS, DataSet, user
+from support.servers import start_server
 
 pytestmark = pytest.mark.triton
 

@@ -28,27 +28,12 @@ from adprior_runtime.forecast.forecaster import Forecaster
 from adprior_runtime.prompt.context import parse_context
 from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.server.tritonserver import TritonServer
-from integration.conftest import ADVERTISERS, ALIASES
 from integration.metrics_page import await_page, read_settled
 from integration.output_subsets import ENSEMBLES, assert_subsets_are_answered, output_subsets
+from support.data_set import ADVERTISERS, ALIASES, IDS, user
 from support.raw_requests import context_tensor, infer, infer_context
 
 pytestmark = pytest.mark.triton
-
-IDS = {name: 100 + row for row, name in enumerate(ADVERTISERS)}
-
-
-def user(events: int = 5, **changes: Any) -> dict[str, Any]:
-    history = [
-        {
-            "time": f"2024-02-{1 + index % 28:02d}",
-            "action": "purchase",
-            "advertiser": ADVERTISERS[index * 7 % len(ADVERTISERS)],
-            "category": "CATEGORY_1",
-        }
-        for index in range(events)
-    ]
-    return {"profile": {"age": "20s"}, "history": history, "as_of": "2024-03-05"} | changes
 
 
 def assert_is_forecast(forecast: Forecast, k: int) -> None:

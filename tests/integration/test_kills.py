@@ -12,6 +12,7 @@ import pytest
 
 from integration.conftest import DataSet
 from support.command import COMMAND, hash_directory
+from support.data_set import DataSet
 
 KILLS = 10
 """Kills without an old output, and again with one."""

@@ -19,7 +19,7 @@ from adprior_runtime.server.endpoints import free_ports
 from adprior_runtime.server.tritonserver import TritonServer
 from adprior_runtime.triton.metrics import METRICS, Kind
 from integration.metrics_page import MetricsPage, await_page, read_page, read_settled
-from integration.test_forecast import user
+from support.data_set import user
 from support.prometheus_names import series_names
 from support.raw_requests import infer_context
 from unit.packages.test_operations import PAGE, RULES, expressions

@@ -29,12 +29,12 @@ from adprior_runtime.errors import ArtefactError
 from adprior_runtime.repository.checker import check_repository
 from adprior_runtime.repository.model_configs import set_parameters
 from adprior_runtime.server.tritonserver import TritonServer
-from integration.conftest import start_server
 from integration.metrics_page import read_settled
 from integration.output_subsets import ENSEMBLES, assert_subsets_are_answered, output_subsets
-from integration.test_forecast import user
 from stand_ins.engine_files import BACKEND, add_engine
+from support.data_set import user
 from support.raw_requests import infer, infer_context
+from support.servers import start_server
 
 pytestmark = pytest.mark.triton
 

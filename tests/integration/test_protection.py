@@ -34,8 +34,7 @@ from adprior_runtime import contract
 from adprior_runtime.cli import main
 from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.server.endpoints import free_ports
-from integration.conftest import ADVERTISERS
-from integration.test_forecast import user
+from support.data_set import ADVERTISERS, user
 from support.raw_requests import context_tensor, make_inputs
 
 pytestmark = pytest.mark.triton

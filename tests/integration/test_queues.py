@@ -16,9 +16,9 @@ from adprior_runtime import contract
 from adprior_runtime.cli import main
 from adprior_runtime.contract import Priority
 from adprior_runtime.server.tritonserver import TritonServer
-from integration.conftest import start_server
-from integration.test_forecast import user
+from support.data_set import user
 from support.raw_requests import context_tensor, make_inputs
+from support.servers import start_server
 
 pytestmark = pytest.mark.triton
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from adprior_runtime.cli import main
-from integration.conftest import start_server
+from support.servers import start_server
 
 ROOT = Path(__file__).parents[2]
 NUMBER = re.compile(r"-?\d+\.\d+")

@@ -25,7 +25,7 @@ from adprior_runtime.cli import main
 from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.errors import AdpriorError, EnvironmentProblemError
 from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
-from support.demo import DEMO
+from support.paths import DEMO
 
 WIDTH = 6
 PROMPT = [5, 9, 4, 7]

@@ -7,7 +7,7 @@ import pytest
 from adprior_bench.commands import server
 from adprior_bench.server.perf_analyzer import PerfAnalyzer
 from adprior_runtime.cli import main
-from support.demo import DEMO
+from support.paths import DEMO
 
 BUNDLE = str(DEMO / "bundle")
 

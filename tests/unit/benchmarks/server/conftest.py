@@ -14,7 +14,7 @@ from adprior_bench.server.perf_analyzer import PerfAnalyzer
 from adprior_bench.server.workload import UserRequest, read_requests
 from adprior_client import Advertiser, Forecast
 from adprior_runtime.bundle import Bundle
-from support.demo import DEMO
+from support.paths import DEMO
 
 MakeRow = Callable[..., dict[str, Any]]
 

@@ -7,7 +7,7 @@ from adprior_bench.server.in_process import InProcess, measure_workers, start_wo
 from adprior_bench.server.scenarios import Scenario
 from adprior_bench.server.workload import UserRequest
 from adprior_runtime.errors import AdpriorError
-from support.demo import DEMO
+from support.paths import DEMO
 
 
 def test_the_engine_in_process_answers_every_scenario(stored: list[UserRequest]) -> None:

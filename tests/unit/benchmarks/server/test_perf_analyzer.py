@@ -8,7 +8,7 @@ from adprior_bench.server import perf_analyzer
 from adprior_bench.server.perf_analyzer import PerfAnalyzer, find_perf_analyzer
 from adprior_runtime.cli import main
 from adprior_runtime.errors import EnvironmentProblemError
-from support.demo import DEMO
+from support.paths import DEMO
 
 
 def test_the_one_on_path_comes_first(

@@ -12,7 +12,7 @@ from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
 from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.context import Event, parse_context
-from support.demo import DEMO
+from support.paths import DEMO
 
 
 def test_requests_are_mixed_and_the_same_each_time(requests: list[UserRequest]) -> None:

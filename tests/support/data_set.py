@@ -1,0 +1,103 @@
+"""The data set that the integration tests train a model on, and contexts of its users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+ADVERTISERS: Final = [
+    "Acme", "Acme Pets", "Acme Pets Gold", "Birch & Co", "Cobalt", "Dune Coffee", "Ember", "Fjord",
+    "Gable", "Heron", "Isle of Tea", "Juniper", "Kite", "Lumen", "Moss", "Nori", "Opal", "Pine",
+    "Quill", "Rook", "Sable", "Tern", "Umber", "Vale", "Willow", "Xylo", "Yarrow", "Zéphyr", "麦穗",
+    "365",
+]  # fmt: skip
+ALIASES: Final = {"Cobalt": "Cobalt Inc|Cobalt Ltd", "Ember": "Ember Candles"}
+IDS: Final = {name: 100 + row for row, name in enumerate(ADVERTISERS)}
+USERS: Final = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSet:
+    """Input files of the commands."""
+
+    directory: Path
+
+    @classmethod
+    def write(cls, directory: Path) -> DataSet:
+        """Write the files; each user has four favourite advertisers."""
+        pa.parquet.write_table(pa.Table.from_pylist(_events()), directory / "events.parquet")
+        profiles = [{"who": f"user-{number}", "age": f"{number % 5}0s"} for number in range(USERS)]
+        pa.parquet.write_table(pa.Table.from_pylist(profiles), directory / "profiles.parquet")
+        catalogue = {
+            "advertiser_id": [*IDS.values()],
+            "name": ADVERTISERS,
+            "aliases": [ALIASES.get(name, "") for name in ADVERTISERS],
+        }
+        pa.csv.write_csv(pa.table(catalogue), directory / "catalogue.csv")
+        (directory / "columns.toml").write_text(
+            '[events]\nuser = "who"\ntime = "day"\nadvertiser = "brand"\ncategory = "kind"\n'
+            '[profiles]\nuser = "who"\n'
+        )
+        (directory / "size.toml").write_text(
+            "hidden_size = 32\nintermediate_size = 64\nlayers = 2\nattention_heads = 4\n"
+            "key_value_heads = 2\nvocabulary_size = 320\nmax_prompt_tokens = 96\n"
+        )
+        return cls(directory=directory)
+
+    def path(self, name: str) -> str:
+        return str(self.directory / name)
+
+    def log_options(self) -> list[str]:
+        """Return the options that name events, profiles and their columns."""
+        options = ["--events", self.path("events.parquet")]
+        options += ["--profiles", self.path("profiles.parquet")]
+        return [*options, "--columns", self.path("columns.toml")]
+
+    def train_arguments(
+        self, output: Path, *, epochs: int, start: Path | None = None, learning_rate: str = "5e-3"
+    ) -> list[str]:
+        """Return the arguments of `adprior train`, from a checkpoint or from scratch."""
+        arguments = ["train", *self.log_options(), "--output", str(output)]
+        arguments += ["--from", str(start)] if start else ["--size", self.path("size.toml")]
+        arguments += ["--catalogue", self.path("catalogue.csv"), "--cut", "2024-03-01"]
+        arguments += ["--test-share", "0.25", "--batch-size", "8", "--epochs", str(epochs)]
+        return [*arguments, "--learning-rate", learning_rate]
+
+
+def _events() -> list[dict[str, Any]]:
+    random = np.random.default_rng(7)
+    rows = []
+    for number in range(USERS):
+        favourites = random.choice(len(ADVERTISERS), size=4, replace=False)
+        for _ in range(int(random.integers(3, 25))):
+            name = ADVERTISERS[random.choice(favourites)]
+            rows.append(
+                {
+                    "who": f"user-{number}",
+                    "day": date(2024, 1, 1) + timedelta(days=int(random.integers(0, 90))),
+                    "brand": name if random.random() < 0.9 else None,
+                    "kind": f"CATEGORY_{len(name) % 5}",
+                }
+            )
+    return rows
+
+
+def user(events: int = 5, **changes: Any) -> dict[str, Any]:
+    """Return the context of a user with this many events."""
+    history = [
+        {
+            "time": f"2024-02-{1 + index % 28:02d}",
+            "action": "purchase",
+            "advertiser": ADVERTISERS[index * 7 % len(ADVERTISERS)],
+            "category": "CATEGORY_1",
+        }
+        for index in range(events)
+    ]
+    return {"profile": {"age": "20s"}, "history": history, "as_of": "2024-03-05"} | changes

@@ -1,0 +1,11 @@
+"""The checkout's folders that tests read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+DEMO: Final = ROOT / "demo"
+"""Users, a column map, and the shipped bundle."""
+DEMO_BUNDLE: Final = DEMO / "bundle"

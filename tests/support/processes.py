@@ -1,0 +1,34 @@
+"""The command ``adprior`` in a process of its own, and waiting for what processes do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+COMMAND: Final = (
+    sys.executable,
+    "-c",
+    "import sys; from adprior_runtime.cli import main; sys.exit(main())",
+)
+
+
+def run_adprior(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end, whatever its exit status."""
+    return run(*COMMAND, *arguments, **options)
+
+
+def run(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, whatever its exit status; its output is text."""
+    return subprocess.run(command, check=False, capture_output=True, text=True, **options)
+
+
+def await_true(condition: Callable[[], object], *, timeout_s: float, why: str = "") -> None:
+    """Return once a condition holds; fail after the timeout."""
+    give_up = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < give_up, why or "timeout"
+        time.sleep(0.02)
