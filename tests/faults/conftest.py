@@ -12,7 +12,7 @@ import pytest
 from adprior_runtime.cli import main
 from faults.fault_result import FaultResult, format_results
 from faults.setups import Kind, Setup, open_setup
-from support.demo import DEMO
+from support.paths import DEMO
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -19,7 +19,6 @@ import psutil
 
 from adprior_runtime.server.endpoints import free_ports
 from adprior_runtime.server.processes import find_model_processes
-from support.command import COMMAND
 from support.processes import COMMAND
 
 TESTS = Path(__file__).parents[1]

@@ -13,7 +13,6 @@ import pytest
 from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, TOKENIZER
 from adprior_runtime.server.endpoints import free_ports
 from faults.conftest import Report
-from support.command import COMMAND
 from support.processes import COMMAND
 
 pytestmark = pytest.mark.triton

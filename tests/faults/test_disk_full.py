@@ -12,11 +12,9 @@ from pathlib import Path
 import pytest
 
 from faults.conftest import Report
-from faults.traffic import DEMO
-from integration.conftest import DataSet
-from support.command import COMMAND, hash_directory
 from support.data_set import DataSet
-from support.processes import COMMAND
+from support.paths import DEMO
+from support.processes import COMMAND, hash_directory
 
 Arguments = Callable[[Path], list[str]]
 # Disk sizes as shares of the output's size. The command must fail below 1; training may need more,

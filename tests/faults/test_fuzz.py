@@ -20,7 +20,6 @@ from adprior_runtime.server.tritonserver import TritonServer
 from faults.conftest import Report
 from faults.malformed_requests import context_requests, tensor_requests, wire_bytes
 from faults.traffic import call_healthy_server
-from integration.conftest import start_server
 from support.servers import start_server
 
 pytestmark = pytest.mark.triton

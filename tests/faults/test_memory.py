@@ -19,7 +19,7 @@ from adprior_runtime.contract import ADVERTISER_DECODER, LLM_ENGINE, PRIOR_HEAD,
 from adprior_runtime.server.processes import find_model_processes
 from faults.conftest import Report
 from faults.traffic import Request, call_healthy_server
-from integration.conftest import start_server
+from support.servers import start_server
 
 pytestmark = pytest.mark.triton
 

@@ -19,7 +19,7 @@ import numpy as np
 from adprior_client import ClientConfig, Forecast, RankingClient, RetrievalClient
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
 from adprior_runtime.catalogue.advertisers import Advertisers
-from support.demo import DEMO
+from support.paths import DEMO
 
 CANDIDATES: Final = 20
 _LIVE_DEADLINE_S: Final = 0.3

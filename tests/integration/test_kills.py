@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from integration.conftest import DataSet
-from support.command import COMMAND, hash_directory
 from support.data_set import DataSet
+from support.processes import COMMAND, hash_directory
 
 KILLS = 10
 """Kills without an old output, and again with one."""

@@ -1,7 +1,9 @@
-"""The command ``adprior`` in a process of its own, and waiting for what processes do."""
+"""The command ``adprior`` in a process of its own, what it wrote, and waiting for it."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
 import time
@@ -32,3 +34,15 @@ def await_true(condition: Callable[[], object], *, timeout_s: float, why: str = 
     while not condition():
         assert time.monotonic() < give_up, why or "timeout"
         time.sleep(0.02)
+
+
+def hash_directory(directory: Path) -> str:
+    """Hash names and contents, without the run's duration in ``training.json``."""
+    total = hashlib.sha256()
+    for path in sorted(directory.rglob("*")):
+        if path.is_file():
+            content = path.read_bytes()
+            if path.name == "training.json":
+                content = json.dumps(json.loads(content) | {"run": None}).encode()
+            total.update(str(path.relative_to(directory)).encode() + content)
+    return total.hexdigest()
