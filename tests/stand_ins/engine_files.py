@@ -1,4 +1,4 @@
-"""An engine's directory as ``trtllm-build`` leaves it, made for the stand-in of its backend."""
+"""An engine's directory as ``trtllm-build`` writes it, for the stand-in of the backend."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ BACKEND = Path(__file__).parent / "tensorrtllm"
 
 
 def add_engine(repository: Path, bundle_directory: Path, **changed: Any) -> Path:
-    """Put engine files where a build does, in ``llm_engine/1``; return that directory.
+    """Write engine files to ``llm_engine/1``; return that directory.
 
-    ``rank0.engine`` is the bundle's ONNX model, which the stand-in runs; ``config.json`` has keys
-    of TensorRT-LLM's ``EngineConfig``, of which ``changed`` replaces those of ``build_config``.
+    ``rank0.engine`` is the bundle's ONNX model, which the stand-in runs. ``config.json`` has keys
+    of TensorRT-LLM's ``EngineConfig``; ``changed`` replaces keys of its ``build_config``.
     """
     bundle = Bundle.open(bundle_directory, [PROMPT_FILE])
     prompt = PromptTemplate.load(bundle.path(PROMPT_FILE)).max_prompt_tokens

@@ -1,7 +1,6 @@
-"""Triton's side of a Python model, as far as ours use it: requests and responses in this process.
+"""A stand-in for ``triton_python_backend_utils``, with the parts that the models use.
 
-The names and the meaning are those of the real ``triton_python_backend_utils``, which imports only
-inside a tritonserver.
+The real module can be imported only inside a tritonserver.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class Tensor:
 
 
 class TritonError(Exception):
-    """A message and a code; the real one's codes are numbers too."""
+    """A message and a numeric code."""
 
     UNKNOWN, INTERNAL, NOT_FOUND, INVALID_ARG, UNAVAILABLE, CANCELLED = range(6)
 
@@ -75,12 +74,12 @@ def get_input_tensor_by_name(request: Request, name: str) -> Tensor | None:
 
 
 class MetricFamily:
-    """Values as the server's ``/metrics`` would show them, in ``shown`` for all families."""
+    """Metrics; ``shown`` has the values of all families, as at ``/metrics``."""
 
     COUNTER, GAUGE, HISTOGRAM = range(3)
     shown: ClassVar[dict[str, dict[Labels, float]]] = {}
     refused: ClassVar[set[str]] = set()
-    """Names that the server takes no metric of."""
+    """Names of metrics that the server refuses."""
 
     def __init__(self, *, name: str, description: str, kind: int) -> None:
         if name in self.refused:
@@ -115,7 +114,7 @@ class Metric:
         self.series[self.key] = value
 
     def observe(self, value: float) -> None:
-        """Count: what a histogram's ``_count`` would show."""
+        """Count the values, as a histogram's ``_count`` does."""
         assert self.kind == MetricFamily.HISTOGRAM
         assert value == value  # noqa: PLR0124  no NaN
         self.series[self.key] += 1
@@ -136,7 +135,7 @@ def _backend() -> Iterator[None]:
 
 
 def shown_metrics(model: Any, name: str) -> dict[str, float]:
-    """Return what the server shows of a model's metric, by the value of its own label."""
+    """Return the server's values of a model's metric, by the value of its own label."""
     model.metrics.flush()
     own = {("model", model.name), ("model_instance", f"{model.name}_0_0")}
     shown = sys.modules[_MODULE].MetricFamily.shown.get(name, {})
@@ -150,7 +149,7 @@ def shown_metrics(model: Any, name: str) -> dict[str, float]:
 def load_model(
     kind: Any, place: Path, bundle: Path, config: Mapping[str, Any] | None = None
 ) -> Any:
-    """Return a model as Triton loads it: from a version directory that holds a bundle."""
+    """Load a model as Triton does, from a version directory with a bundle."""
     version = place / kind.name / "1"
     version.mkdir(parents=True)
     (version / "bundle").symlink_to(bundle)
@@ -163,7 +162,7 @@ def load_model(
             "model_config": json.dumps(config or {}),
         }
     )
-    # A busy machine lets a process stand still; this one is not to end for that.
+    # On a busy machine a process may stand still; the tests must not end for that.
     model._heartbeat.stop()
     model._heartbeat.is_given_up = lambda _began: False
     return model

@@ -1,4 +1,4 @@
-"""A stand-in for a language model in tests: every path has a distribution of its own."""
+"""A stand-in for a language model: every token path has its own distribution."""
 
 from __future__ import annotations
 

@@ -1,23 +1,22 @@
-"""A STAND-IN for Triton's backend ``tensorrtllm``: TensorRT-LLM and a GPU cannot be had in tests.
+"""A STAND-IN for Triton's backend ``tensorrtllm``, for tests without TensorRT-LLM and a GPU.
 
-It keeps the tensor contract of TensorRT-LLM's ``inflight_batcher_llm`` (names, scalar
+On the CPU it keeps the tensor contract of TensorRT-LLM's ``inflight_batcher_llm`` (names, scalar
 reshapes, one sequence a request, beams without their end token, padding with -1, no
-``cum_log_probs`` unless asked for, refusals) and its stock beam search, on the CPU. It does not
-stand for speed, memory, batching in flight, precision and faults, nor for the queue: it answers a
-batch before it takes the next, so that requests wait in Triton's queue, where the real one takes
-them as they come and keeps them in its own. Read from NVIDIA/TensorRT-LLM, in copies that were not
-marked with a release:
+``cum_log_probs`` unless requested, refusals) and its stock beam search. It does not reproduce
+speed, memory, batching in flight, precision, faults or the queue: it answers a batch before it
+takes the next, so that requests wait in Triton's queue; the real one keeps them in its own. The
+sources are NVIDIA/TensorRT-LLM, in copies that were not marked with a release:
 ``triton_backend/inflight_batcher_llm/src/`` at 0c8de69a1ca6213eebb20a51873890ff128666c2,
 ``cpp/tensorrt_llm/batch_manager/llmRequest.cpp`` at 119c6e60e65e5ecec4e97afdb6ea584f674aed24,
 ``trtGptModelInflightBatching.cpp`` beside it at b35ac1b64368513d215c57d2ed01d62d910df8da, and
 ``cpp/tensorrt_llm/kernels/beamSearchKernels/beamSearchKernelsTemplate.h`` at
-2a9abd9536aa62ad3e4b9314be9286b1b1be523b. No line of it is copied.
+2a9abd9536aa62ad3e4b9314be9286b1b1be523b. No line is copied.
 
 The engine's directory is where ``gpt_model_path`` says, as for the real one. Here ``rank0.engine``
 is an ONNX model of `adprior_build.repository.onnx_export`; ``config.json`` is as ``trtllm-build``
 writes it.
-The container mounts the repository at ``/models``; there is no container here, so the environment
-variable ``STAND_IN_FOR_MODELS_MOUNT`` names the directory that stands for that mount.
+In place of the container's mount ``/models``, the environment variable
+``STAND_IN_FOR_MODELS_MOUNT`` names a directory.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ _REQUIRED_PARAMETERS = (  # read without a default: a model that lacks one does 
 
 
 class EngineError(Exception):
-    """What the real backend would answer with: an internal error."""
+    """An internal error, as the real backend returns it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +73,10 @@ def search_beams(
 ) -> list[Beam]:
     """Search as TensorRT-LLM's stock beam search does by default, and return ``width`` beams.
 
-    Of the 2 x ``width`` best continuations of a step, those among the first ``width`` that end are
-    finished, the best others go on. It is over with ``width`` finished beams (early stopping), or
-    at ``length`` tokens, where unfinished beams compete with finished ones. Scores are plain sums.
+    Among a step's 2 x ``width`` best continuations, those of the first ``width`` that end are
+    finished; the best of the others continue. The search stops at ``width`` finished beams (early
+    stopping), or at ``length`` tokens, where unfinished beams compete with finished ones. Scores
+    are plain sums.
     """
     state, first = engine.prefill(prompt)
     log_probs = first[None].astype(np.float64)
@@ -110,7 +110,7 @@ def search_beams(
 
 
 def _finish(finished: list[Beam], beam: Beam, width: int) -> None:
-    """Add a finished beam; with ``width`` of them it may take the worst one's place."""
+    """Add a finished beam; if there are ``width``, it may replace the worst."""
     if len(finished) == width:
         worst = min(finished, key=lambda other: other.log_prob)
         if beam.log_prob < worst.log_prob:
@@ -127,7 +127,7 @@ def _best(scores: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
 
 
 class TritonPythonModel:
-    """The backend's side of Triton."""
+    """The backend as a Triton Python model."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Load the engine, as the config's parameters say."""
@@ -206,7 +206,7 @@ class TritonPythonModel:
 
 
 def _engine_directory(path: str) -> Path:
-    """Return where an engine is, with what stands for the container's mount put in its place."""
+    """Return an engine's directory, with the container's mount replaced."""
     mount = os.environ.get(MOUNT_VARIABLE)
     inside = PurePosixPath(path)
     if mount and inside.is_relative_to(_MOUNT):
@@ -219,7 +219,7 @@ def _engine_directory(path: str) -> Path:
 
 
 def _read_prompt(request: Any) -> list[int]:
-    """Return ``input_ids``: all of them, whatever ``input_lengths`` says, as the real one does."""
+    """Return all of ``input_ids``, whatever ``input_lengths`` says, as the real backend does."""
     tensor = pb.get_input_tensor_by_name(request, "input_ids")
     if tensor is None:
         raise EngineError("stand-in: no input_ids")
@@ -236,7 +236,7 @@ def _read_prompt(request: Any) -> list[int]:
 
 
 def _read_scalar(request: Any, name: str) -> Any:
-    """Return a scalar input's value; None where it was left out."""
+    """Return a scalar input's value; None if it is missing."""
     tensor = pb.get_input_tensor_by_name(request, name)
     if tensor is None:
         return None

@@ -30,14 +30,14 @@ def _small() -> Advertisers:
 
 
 @given(rows())
-def test_names_come_back_as_they_went_in(table: list[tuple[int, str, int, int]]) -> None:
+def test_names_are_read_back(table: list[tuple[int, str, int, int]]) -> None:
     advertisers = _build(table)
     found = [advertisers.name(row).decode() for row in range(len(table))]
     assert found == [name for _, name, _, _ in table]
 
 
 @given(rows(), st.lists(INT64 | st.integers(-1, 21)))
-def test_a_known_id_has_its_row_and_an_unknown_one_none(
+def test_known_ids_have_rows_and_unknown_ones_have_none(
     table: list[tuple[int, str, int, int]], others: list[int]
 ) -> None:
     known = [row[0] for row in table]
@@ -50,7 +50,7 @@ def test_no_ids_have_no_rows() -> None:
     assert _small().rows_of(np.zeros(0, dtype=np.int64)).tolist() == []
 
 
-def test_every_advertiser_gets_one_event_more() -> None:
+def test_every_advertiser_counts_one_event_more() -> None:
     expected = np.log([3 / 10, 1 / 10, 6 / 10])
     np.testing.assert_allclose(_small().log_popularity, expected, rtol=1e-6)
 

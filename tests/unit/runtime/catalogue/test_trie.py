@@ -49,7 +49,7 @@ def _find(trie: Trie, paths: Sequence[Path_]) -> list[int]:
     return found
 
 
-def test_one_long_name_costs_its_own_tokens_only() -> None:
+def test_one_long_name_costs_only_its_own_tokens() -> None:
     """A matrix of 20,000 names as wide as the longest would take 20 MB, sorting it 60."""
     random = np.random.default_rng(0)
     names = {(*row, END) for row in random.integers(1, 9000, (20_000, 4)).tolist()}
@@ -67,7 +67,7 @@ def test_one_long_name_costs_its_own_tokens_only() -> None:
 
 @settings(max_examples=50)
 @given(catalogues(), st.lists(PATHS | st.lists(st.integers(-1, 9), max_size=6).map(tuple)))
-def test_every_path_leads_to_its_advertiser_and_nothing_else_to_any(
+def test_lookup_finds_exactly_the_catalogues_paths(
     catalogue: dict[Path_, int], others: list[Path_]
 ) -> None:
     trie = _build(catalogue)
@@ -145,7 +145,7 @@ def test_leaves_of_advertisers_are_their_names(
 
 @settings(max_examples=50)
 @given(catalogues(), st.data())
-def test_covered_nodes_have_all_their_leaves_among_those_given(
+def test_covered_nodes_have_all_their_leaves_in_the_given_set(
     catalogue: dict[Path_, int], data: st.DataObject
 ) -> None:
     trie, prefixes = _build(catalogue), _prefixes(catalogue)
@@ -167,7 +167,7 @@ def test_depth_and_most_paths_are_the_catalogues(catalogue: dict[Path_, int]) ->
     assert trie.most_paths == max(map(rows.count, rows))
 
 
-def test_what_a_request_looks_up_copies_no_array_of_the_catalogue() -> None:
+def test_lookups_of_a_request_copy_no_array_of_the_catalogue() -> None:
     count = 50_000
     paths = [(1 + number % 250, 1 + number // 250, END) for number in range(count)]
     trie = Trie.build(paths, np.arange(count))

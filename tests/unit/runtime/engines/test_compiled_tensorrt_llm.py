@@ -75,7 +75,7 @@ def test_an_engine_built_for_something_else(path: str, value: object, told: str)
     assert all("\n" not in line for line in found)
 
 
-def test_a_width_that_is_no_number() -> None:
+def test_a_beam_width_that_is_not_a_number() -> None:
     found = engine_mismatches(ENGINE, PARAMETERS | {"max_beam_width": "${max_beam_width}"})
     assert found == ["max_beam_width '${max_beam_width}' in config.pbtxt, expected a whole number"]
 
@@ -110,13 +110,13 @@ def test_an_engine_is_found_by_its_file(tmp_path: Path) -> None:
         find_engine(tmp_path)
 
 
-def test_a_document_of_odd_parts_is_no_traceback() -> None:
+def test_a_malformed_document_is_reported() -> None:
     odd = {"build_config": {"plugin_config": []}, "pretrained_config": 3}
     assert len(engine_mismatches(odd, PARAMETERS, NEEDED)) == 10
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"version": "1.2.1"}', "[" * 100_000])
-def test_a_configuration_that_is_none(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_configuration(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ArtefactError, match="not an engine's configuration"):
         read_engine_config(tmp_path)

@@ -31,18 +31,18 @@ def test_a_server_that_failed_on_the_gpu_says_what_to_do(file: str, told: str) -
     assert "0x7f" not in str(found)
 
 
-def test_the_tools_own_words_are_quoted() -> None:
+def test_the_tools_own_message_is_quoted() -> None:
     found = str(explain_failure(OUTPUTS / "tritonserver-other-tensorrt.log"))
     assert "Current Version: 226, Serialized Engine Version: 228" in found
 
 
-def test_a_missing_driver_is_told_from_a_missing_gpu_tool() -> None:
+def test_a_missing_driver_differs_from_a_missing_gpu_tool() -> None:
     told = explain_gpu_fault((OUTPUTS / "nvidia-smi-no-driver.txt").read_text())
     assert told is not None
     assert "start the container with --gpus all" in told
 
 
-def test_another_fault_is_none_of_the_gpu() -> None:
+def test_other_faults_are_not_explained() -> None:
     assert explain_gpu_fault("ModuleNotFoundError: No module named 'x'") is None
 
 

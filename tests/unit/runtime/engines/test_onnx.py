@@ -127,7 +127,7 @@ def test_one_pass_or_several_give_the_same(llama: Exported) -> None:
     np.testing.assert_allclose(at_once, by_one, atol=1e-5)
 
 
-def test_what_is_not_kept_leaves_no_trace(llama: Exported) -> None:
+def test_a_pass_that_is_not_kept_leaves_no_trace(llama: Exported) -> None:
     prompt = _random_ids(3, 9)
     state, _ = llama.engine.prefill(prompt)
     llama.engine.extend(state, [4], [ROOT])
@@ -148,7 +148,7 @@ def test_users_do_not_share_a_tree(llama: Exported) -> None:
 
 
 @pytest.mark.parametrize("length", [1, 4, 5, 6, 20])
-def test_a_head_read_ahead_changes_nothing(llama: Exported, length: int) -> None:
+def test_reading_the_prompts_common_head_once_changes_nothing(llama: Exported, length: int) -> None:
     head = _random_ids(6, 5)
     engine = OnnxEngine(llama.path, threads=1, head_ids=head)
     for prompt in ((head + _random_ids(7, 20))[:length], _random_ids(8, length)):
@@ -159,7 +159,7 @@ def test_a_head_read_ahead_changes_nothing(llama: Exported, length: int) -> None
             np.testing.assert_allclose(row, llama.expected([*prompt, 3, 4]), atol=1e-4)
 
 
-def test_a_parent_that_comes_later_is_a_fault(llama: Exported) -> None:
+def test_a_parent_that_comes_later_is_refused(llama: Exported) -> None:
     state, _ = llama.engine.prefill([1, 2])
     with pytest.raises(ValueError, match="a node's parent must come before it"):
         llama.engine.extend(state, [3, 4], [1, 0])
@@ -186,7 +186,7 @@ def test_an_export_names_no_file_of_this_machine(exported: Exported) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a graph"])
-def test_what_is_no_graph_is_refused_by_name(content: bytes | None, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_graph_is_refused(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     if content is not None:
         path.write_bytes(content)
@@ -194,7 +194,7 @@ def test_what_is_no_graph_is_refused_by_name(content: bytes | None, tmp_path: Pa
         OnnxEngine(path)
 
 
-def test_a_truncated_graph_is_refused_by_name(llama: Exported, tmp_path: Path) -> None:
+def test_a_truncated_graph_is_refused(llama: Exported, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(llama.path.read_bytes()[:-1000])
     with pytest.raises(ArtefactError, match=r"model\.onnx: not a language model in ONNX"):
@@ -202,7 +202,7 @@ def test_a_truncated_graph_is_refused_by_name(llama: Exported, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["x", "past_keys"])
-def test_a_graph_of_something_else_is_refused_by_name(name: str, tmp_path: Path) -> None:
+def test_a_graph_of_something_else_is_refused(name: str, tmp_path: Path) -> None:
     path = tmp_path / "head.onnx"
     inputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2])]
     outputs = [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2])]
@@ -236,7 +236,7 @@ def _narrow(model: Any) -> None:
     ],
     ids=["another name", "one too few", "another shape"],
 )
-def test_a_graph_with_other_tensors_is_refused_by_name(
+def test_a_graph_with_other_tensors_is_refused(
     llama: Exported, tmp_path: Path, spoil: Callable[[Any], Any], message: str
 ) -> None:
     model = onnx.load(str(llama.path))
@@ -246,7 +246,7 @@ def test_a_graph_with_other_tensors_is_refused_by_name(
         OnnxEngine(tmp_path / "model.onnx")
 
 
-def test_a_graph_without_its_positions_is_refused_by_name(llama: Exported, tmp_path: Path) -> None:
+def test_a_graph_without_max_positions_is_refused(llama: Exported, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     model = onnx.load(str(llama.path))
     del model.metadata_props[:]
@@ -276,7 +276,7 @@ def test_an_engine_starts_no_more_threads_than_it_may_use(
 
 
 @pytest.mark.parametrize("device", ["cuda", "abacus"])
-def test_a_device_that_is_not_there_is_named(device: str, tmp_path: Path) -> None:
+def test_an_unavailable_device_is_refused(device: str, tmp_path: Path) -> None:
     if device == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("CUDA is here")
     with pytest.raises(EnvironmentProblemError, match=f"device {device}: .*onnxruntime-gpu"):
@@ -316,7 +316,7 @@ def test_a_pass_is_bounded_in_bytes(
     assert most == 1 or most * (positions + most) * 4 <= 8 * 2**20
 
 
-def test_candidates_go_in_passes_that_the_vocabulary_allows(
+def test_candidates_are_scored_in_passes_that_the_vocabulary_allows(
     exported: Exported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [(first, second, 0) for first in range(1, 9) for second in range(1, 9)]
@@ -341,7 +341,7 @@ def test_candidates_go_in_passes_that_the_vocabulary_allows(
     np.testing.assert_allclose(found[0].log_probs, found[1].log_probs, atol=1e-5)
 
 
-def test_a_large_tree_takes_no_matrix_of_its_nodes(exported: Exported) -> None:
+def test_a_large_tree_needs_no_matrix_of_all_its_nodes(exported: Exported) -> None:
     """Who descends from whom, of 5,000 nodes each with each, would take 25 MB."""
     engine = OnnxEngine(exported.path, threads=1)
     state, _ = engine.prefill([3, 9, 4])

@@ -43,11 +43,11 @@ def found(groups: Path, member: str, **files: str) -> int:
         ("100000 0", CORES),
     ],
 )
-def test_a_quota_of_a_container_counts(tmp_path: Path, quota: str, allowed: int) -> None:
+def test_a_containers_quota_counts(tmp_path: Path, quota: str, allowed: int) -> None:
     assert found(tmp_path, "0::/\n", cpu_max=quota) == allowed
 
 
-def test_the_least_quota_on_the_way_up_counts(tmp_path: Path) -> None:
+def test_the_smallest_quota_of_all_ancestors_counts(tmp_path: Path) -> None:
     quotas = {
         "cpu_max": "max 100000",
         "pods__cpu_max": "300000 100000",
@@ -57,15 +57,13 @@ def test_the_least_quota_on_the_way_up_counts(tmp_path: Path) -> None:
     assert found(tmp_path, "0::/pods/mine\n", **quotas) == 3
 
 
-def test_a_path_of_the_host_leaves_what_the_container_sees(tmp_path: Path) -> None:
+def test_a_host_path_falls_back_to_the_containers_quota(tmp_path: Path) -> None:
     assert found(tmp_path, "0::/host/pods/7\n", cpu_max="200000 100000") == 2
 
 
 @pytest.mark.parametrize("mount", ["cpu", "cpu,cpuacct"])
 @pytest.mark.parametrize(("quota", "allowed"), [("150000", 1), ("400000", 4), ("-1", CORES)])
-def test_a_quota_of_the_first_version_counts(
-    tmp_path: Path, mount: str, quota: str, allowed: int
-) -> None:
+def test_a_version_1_quota_counts(tmp_path: Path, mount: str, quota: str, allowed: int) -> None:
     group = tmp_path / mount / "docker" / "a1"
     group.mkdir(parents=True)
     (group / "cpu.cfs_quota_us").write_text(f"{quota}\n")
@@ -92,7 +90,7 @@ def test_the_affinity_of_a_process_counts() -> None:
 @pytest.mark.parametrize(
     ("pools", "threads", "each"), [(1, 0, 6), (2, 0, 3), (4, 0, 1), (9, 0, 1), (2, 5, 5)]
 )
-def test_pools_share_what_there_is_unless_they_are_told(
+def test_pools_share_the_processors_unless_threads_are_set(
     monkeypatch: pytest.MonkeyPatch, pools: int, threads: int, each: int
 ) -> None:
     monkeypatch.setattr(processors, "available_processors", lambda: 6)

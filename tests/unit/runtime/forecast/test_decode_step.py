@@ -240,7 +240,7 @@ def test_names_of_one_advertiser_add_up() -> None:
     assert math.isclose(forecast.missing_mass, 0.05, rel_tol=1e-6)
 
 
-def test_what_is_found_and_not_shown_is_missing() -> None:
+def test_found_advertisers_that_are_not_shown_count_as_missing_mass() -> None:
     assert math.isclose(_decode(ALL_FOUND, 0.05, 1).missing_mass, 0.45, rel_tol=1e-6)
     excluding = _decode(ALL_FOUND, 0.05, 2, excluded=[100, 100, 7])
     assert excluding.advertiser_ids.tolist() == [110, 120]
@@ -307,7 +307,7 @@ def stock_beams(draw: st.DrawFn) -> tuple[World, list[Tokens], int]:
 
 @settings(max_examples=150)
 @given(stock_beams(), st.integers(1, 30), st.booleans())
-def test_stock_beams_give_what_their_distinct_complete_ones_add_up_to(
+def test_a_forecast_from_stock_beams_sums_their_distinct_complete_ones(
     drawn: tuple[World, list[Tokens], int], top_k: int, keeps_terminator: bool
 ) -> None:
     world, beams, length = drawn

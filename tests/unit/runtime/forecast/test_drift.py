@@ -16,7 +16,7 @@ from adprior_runtime.forecast.drift import (
 _POSITIVE = st.floats(1e-6, 1.0)
 
 
-def test_the_index_is_the_textbook_one() -> None:
+def test_the_index_equals_the_textbook_formula() -> None:
     # (0.6 - 0.5) ln 1.2 + (0.4 - 0.5) ln 0.8
     found = stability_index(np.array([6.0, 4.0]), np.array([1.0, 1.0]))
     assert found == pytest.approx(0.1 * np.log(1.2) - 0.1 * np.log(0.8), rel=1e-12)
@@ -63,7 +63,7 @@ def test_forecasts_of_the_popularity_show_no_drift(bins: PopularityBins) -> None
     assert drift.index() < 0.01
 
 
-def test_an_index_moves_with_what_is_shown_and_forgets_what_was(bins: PopularityBins) -> None:
+def test_the_index_follows_recent_forecasts_and_forgets_old_ones(bins: PopularityBins) -> None:
     drift = PopularityDrift(bins.shares, window=100)
     most, least = np.arange(20), np.arange(980, 1000)
     log_probs = np.full(20, -3, np.float32)
@@ -80,7 +80,7 @@ def test_an_index_moves_with_what_is_shown_and_forgets_what_was(bins: Popularity
     assert after == pytest.approx(fresh.index(), rel=1e-2)
 
 
-def test_empty_forecasts_and_one_advertiser_are_no_trouble() -> None:
+def test_empty_forecasts_and_a_single_advertiser_are_valid() -> None:
     bins = PopularityBins(np.zeros(1, np.float32))
     drift = PopularityDrift(bins.shares)
     for rows in (np.zeros(0, np.int64), np.zeros(1, np.int64)):

@@ -128,12 +128,12 @@ def test_a_worked_example() -> None:
     assert priors.has_forecast
 
 
-def test_nothing_missing_bounds_by_the_floor() -> None:
+def test_a_missing_mass_of_0_bounds_by_the_floor() -> None:
     priors = _example(missing_mass=0.0)
     assert priors.log_probs[1] == LOG_PROB_FLOOR
 
 
-def test_an_advertiser_that_left_the_catalogue_is_off_it_though_forecast() -> None:
+def test_a_forecast_advertiser_that_left_the_catalogue_is_off_it() -> None:
     priors = _example(advertisers=_advertisers([10, 20, 40], np.log([0.6, 0.3, 0.1])))
     assert priors.statuses.tolist() == [0, 1, 2, 2]
 
@@ -145,7 +145,7 @@ def test_a_certain_forecast_has_no_entropy() -> None:
     assert priors.features[0, FEATURE_NAMES.index("forecast_entropy")] == 0
 
 
-def test_a_longer_forecast_counts_as_one_of_the_bundles_number() -> None:
+def test_a_longer_forecast_is_cut_to_the_bundles_number() -> None:
     longer = _example(
         forecast_ids=np.array([30, 20, 10]),
         forecast_log_probs=np.log(np.array([0.5, 0.1, 0.3], dtype=np.float32)),
@@ -155,7 +155,7 @@ def test_a_longer_forecast_counts_as_one_of_the_bundles_number() -> None:
     assert longer.statuses.tolist() == _example().statuses.tolist()
 
 
-def test_a_name_not_met_may_hide_probability_of_an_advertiser_shown() -> None:
+def test_a_missing_name_may_add_probability_to_a_shown_advertiser() -> None:
     aliased = _advertisers([10, 20, 30], np.log([0.6, 0.3, 0.1]), [1, 1, 2])
     priors = _example(advertisers=aliased)
     assert priors.statuses.tolist() == [0, 1, 1, 2]
@@ -164,7 +164,7 @@ def test_a_name_not_met_may_hide_probability_of_an_advertiser_shown() -> None:
     assert certified.statuses.tolist() == [0, 1, 0, 2]
 
 
-def test_no_forecast_is_told() -> None:
+def test_an_empty_forecast_is_marked() -> None:
     nothing = {"forecast_ids": np.array([], np.int64), "forecast_log_probs": np.zeros(0, "f4")}
     priors = _example(**nothing, missing_mass=1.0)
     assert not priors.has_forecast
@@ -208,7 +208,7 @@ def test_statuses_follow_from_membership(arguments: dict[str, Any]) -> None:
 
 
 @given(lookups(), st.randoms(use_true_random=False))
-def test_a_candidate_is_looked_up_alone_as_beside_others(
+def test_a_candidates_lookup_does_not_depend_on_the_others(
     arguments: dict[str, Any], random: Any
 ) -> None:
     priors = _look_up(arguments)
@@ -237,12 +237,12 @@ def test_ranks_do_not_depend_on_the_order_sent(arguments: dict[str, Any]) -> Non
 
 
 @given(lookups())
-def test_what_the_strategy_draws_is_valid(arguments: dict[str, Any]) -> None:
+def test_the_drawn_requests_are_valid(arguments: dict[str, Any]) -> None:
     logits = np.zeros(len(arguments["candidate_ids"]), dtype=np.float32)
     validate_head_request(_forecast(arguments), arguments["candidate_ids"], logits)
 
 
-def test_a_candidate_without_a_chance_is_valid() -> None:
+def test_a_score_of_minus_infinity_is_valid() -> None:
     validate_scores(np.arange(3), **_scored([-np.inf, -918.67, 0.0]))
 
 
@@ -295,7 +295,7 @@ def test_bad_scores_are_the_engines_fault(scores: dict[str, Any], message: str) 
         validate_scores(np.arange(3), **scores)
 
 
-def test_scores_of_the_engine_take_the_place_of_bounds() -> None:
+def test_exact_scores_of_the_engine_replace_bounds() -> None:
     scored = np.log(np.array([0.3, 0.05, 0.5, 1.0], dtype=np.float32))
     priors = _example(scored_log_probs=scored, scored_exact=np.array([True, True, True, False]))
     assert priors.statuses.tolist() == [0, 0, 0, 2]
@@ -306,7 +306,7 @@ def test_scores_of_the_engine_take_the_place_of_bounds() -> None:
 
 
 @pytest.mark.parametrize(("bound", "expected"), [(0.05, 0.05), (0.9, 0.2)])
-def test_the_closer_bound_counts(bound: float, expected: float) -> None:
+def test_the_closer_bound_is_used(bound: float, expected: float) -> None:
     scored = np.full(4, math.log(bound), dtype=np.float32)
     priors = _example(scored_log_probs=scored, scored_exact=np.zeros(4, dtype=np.bool_))
     assert priors.statuses.tolist() == [0, 1, 0, 2]

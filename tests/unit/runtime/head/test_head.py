@@ -97,9 +97,7 @@ def test_the_graph_is_the_formula(
 
 
 @given(st.integers(0, 2**32), st.integers(1, 40))
-def test_without_a_prior_a_logit_is_bit_for_bit_its_own(
-    head: PriorHead, seed: int, count: int
-) -> None:
+def test_without_a_prior_a_logit_keeps_every_bit(head: PriorHead, seed: int, count: int) -> None:
     base = _logits(seed, count)
     base[0] = -0.0
     off = _priors(seed, count)
@@ -124,7 +122,7 @@ def test_the_mask_selects_and_never_multiplies(head: PriorHead) -> None:
 
 
 @given(st.integers(0, 2**32))
-def test_a_candidate_is_adjusted_alone_as_beside_others(head: PriorHead, seed: int) -> None:
+def test_a_candidates_adjustment_does_not_depend_on_the_others(head: PriorHead, seed: int) -> None:
     priors, base = _priors(seed, 40), _logits(seed, 40)
     together = head.adjust(base, priors).logits
     alone = [
@@ -151,7 +149,7 @@ def test_no_logit_moves_more_than_the_clamp(tmp_path: Path) -> None:
     assert (moved == -0.25).any()
 
 
-def test_the_metadata_come_back(head: PriorHead) -> None:
+def test_the_metadata_are_read_back(head: PriorHead) -> None:
     assert set(METADATA_KEYS) <= set(head.metadata)
     assert head.metadata["kind"] == "logistic"
     assert head.metadata["forecast_k"] == "20"
@@ -170,7 +168,7 @@ def test_the_identity_head_changes_nothing(tmp_path: Path) -> None:
     assert (head.is_fitted, head.limit) == (False, 0.0)
 
 
-def test_a_fitted_head_that_adds_nothing_is_a_fitted_one(tmp_path: Path) -> None:
+def test_a_fitted_head_that_adds_nothing_counts_as_fitted(tmp_path: Path) -> None:
     path = tmp_path / "head.onnx"
     write_head(path, replace(_logistic(), weights=np.zeros(6), bias=0.0, clamp=1.5), METADATA)
     head = PriorHead(path)
@@ -183,7 +181,7 @@ def test_writing_twice_gives_the_same_bytes(path: Path, tmp_path: Path) -> None:
     assert (tmp_path / "head.onnx").read_bytes() == path.read_bytes()
 
 
-def test_a_graph_unlike_its_source_is_not_written(
+def test_a_graph_that_differs_from_numpy_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = prior_head.adjust_logits

@@ -91,7 +91,7 @@ def test_the_certificate_by_hand(
     ("frontier", "exact"),
     [([0.15, 0.15], False), ([0.15, 0.06], False), ([0.15, 0.04], True), ([0.19], True)],
 )
-def test_each_name_not_found_may_hide_below_a_prefix_of_its_own(
+def test_each_missing_name_may_have_an_open_prefix_of_its_own(
     frontier: list[float], exact: bool
 ) -> None:
     """One name of 0.3 leads; another advertiser has 0.1 and two names that were not found."""
@@ -118,7 +118,7 @@ def test_the_smallest_difference_that_proves_an_order_is_the_margin(
 
 
 @pytest.mark.parametrize(("gap", "exact"), [(2.0, True), (3e-4, False)])
-def test_what_single_precision_cannot_tell_apart_is_not_proved(gap: float, exact: bool) -> None:
+def test_a_difference_lost_in_single_precision_is_not_proved(gap: float, exact: bool) -> None:
     """At -5,000 nats, FP32 numbers are 5e-4 apart; the answer travels in FP32."""
     found: dict[Tokens, float] = {(1, END): -5000.0, (2, END): -5000.0 - gap}
     assert is_exact({(1, END): 0, (2, END): 1}, found, [], 1, margin=1e-5) is exact

@@ -18,7 +18,7 @@ def test_the_largest_values_are_found(values: list[float], count: int) -> None:
     assert sorted(array[places]) == sorted(values)[-count:]
 
 
-def test_rising_and_falling_values_are_no_special_case() -> None:
+def test_sorted_values_work_too() -> None:
     rising = np.arange(1000.0)
     for values in (rising, rising[::-1], np.zeros(1000)):
         assert sorted(values[positions_of_largest(values, 7)]) == sorted(values)[-7:]

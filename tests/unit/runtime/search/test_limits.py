@@ -21,7 +21,7 @@ OWN = Manifest(bundle_id="", forecast_k=20, max_top_k=50)
         (80, 1_000_000, 80),
     ],
 )
-def test_a_deployments_limit_is_its_bundles(forecast_k: int, names: int, expected: int) -> None:
+def test_the_bundle_sets_the_largest_top_k(forecast_k: int, names: int, expected: int) -> None:
     assert SearchLimits.of(replace(OWN, forecast_k=forecast_k), names).max_top_k == expected
 
 
@@ -32,7 +32,7 @@ def test_a_beam_may_be_as_wide_as_the_bundles_own() -> None:
         limits.beam_width(65)
 
 
-def test_a_request_may_leave_the_number_to_the_bundle() -> None:
+def test_top_k_defaults_to_the_bundles_number() -> None:
     limits = SearchLimits.of(OWN, names=1000)
     assert limits.top_k(None) == 20
     with pytest.raises(InvalidRequestError, match=r"TOP_K: found 51, .* the bundle's max_top_k"):

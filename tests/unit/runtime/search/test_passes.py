@@ -64,7 +64,7 @@ def _chain_and_fan(count: int) -> tuple[Any, Any, list[tuple[int, ...]]]:
 
 
 @pytest.mark.parametrize("count", [1, PASS_TOKENS, PASS_TOKENS + 1, 2 * PASS_TOKENS + 5])
-def test_a_long_pass_goes_in_parts_of_which_one_is_held_at_a_time(count: int) -> None:
+def test_a_long_pass_is_split_and_one_part_is_in_memory_at_a_time(count: int) -> None:
     engine, asked = ForgettingEngine(), []
     state, _ = engine.prefill(PROMPT)
     passes = ForwardPasses(engine, state, lambda: asked.append(len(engine.pass_sizes)))
@@ -90,7 +90,7 @@ class NarrowEngine(TableEngine):
         return max(6 - len(state.paths) // 4, 1)
 
 
-def test_an_engine_says_how_many_tokens_its_next_pass_takes() -> None:
+def test_the_engine_limits_the_tokens_of_each_pass() -> None:
     engine = NarrowEngine(VOCABULARY)
     passes = ForwardPasses(engine, engine.prefill(PROMPT)[0], lambda: None)
     tokens, parents, paths = _chain_and_fan(20)
@@ -104,7 +104,7 @@ def test_an_engine_says_how_many_tokens_its_next_pass_takes() -> None:
         passes.try_out(tokens[:2], parents[:2], rows[:2], tokens[:2])
 
 
-def test_what_is_tried_out_leaves_nothing_behind() -> None:
+def test_try_out_keeps_no_nodes() -> None:
     engine = ForgettingEngine()
     passes = ForwardPasses(engine, engine.prefill(PROMPT)[0], lambda: None)
     one = np.array([4], dtype=np.int32), np.array([ROOT]), np.array([0]), np.array([5], np.int32)
@@ -114,7 +114,7 @@ def test_what_is_tried_out_leaves_nothing_behind() -> None:
     assert passes.extend(*below).tolist() == [engine.log_probs((4, 2))[5]]
 
 
-def test_more_than_a_pass_holds_cannot_be_tried_out() -> None:
+def test_try_out_refuses_more_tokens_than_a_pass_holds() -> None:
     passes = ForwardPasses(TableEngine(VOCABULARY), None, lambda: None)
     tokens, parents, _ = _chain_and_fan(PASS_TOKENS + 1)
     with pytest.raises(ValueError, match="513 tokens, a pass holds 512"):
@@ -122,7 +122,7 @@ def test_more_than_a_pass_holds_cannot_be_tried_out() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_no_log_probability_is_refused(value: float) -> None:
+def test_nan_and_infinity_are_refused(value: float) -> None:
     engine = FaultyEngine(value, (1,))
     passes = ForwardPasses(engine, engine.prefill(PROMPT)[0], lambda: None)
     wanted = np.array([1, 2, 3], dtype=np.int32)
@@ -133,7 +133,7 @@ def test_what_is_no_log_probability_is_refused(value: float) -> None:
 
 
 @pytest.mark.parametrize("value", [-np.inf, -3e38, 2 * LEAST_LOG_PROB])
-def test_what_has_no_chance_has_a_finite_log_probability(value: float) -> None:
+def test_log_probabilities_have_a_finite_floor(value: float) -> None:
     engine = FaultyEngine(value, (1,))
     passes = ForwardPasses(engine, engine.prefill(PROMPT)[0], lambda: None)
     wanted = np.array([2, 3], dtype=np.int32)

@@ -136,7 +136,7 @@ def test_a_tie_ends_the_search_of_a_large_catalogue() -> None:
 
 
 @pytest.mark.parametrize("level", [-3.0, -918.0, -5000.0])
-def test_advertisers_of_any_probability_are_told_apart(level: float) -> None:
+def test_tiny_probabilities_are_still_ordered(level: float) -> None:
     """Below -745 nats a probability is 0 in double precision."""
     engine = TableEngine(7)
     log_probs = np.full(7, level, dtype=np.float32) - np.arange(7, dtype=np.float32)
@@ -146,7 +146,7 @@ def test_advertisers_of_any_probability_are_told_apart(level: float) -> None:
     np.testing.assert_allclose(forecast.log_probs, level - np.arange(1, 4), rtol=1e-6)
 
 
-def test_the_margin_follows_what_the_build_measured() -> None:
+def test_the_margin_follows_from_the_measured_error() -> None:
     manifest = Manifest(bundle_id="", log_prob_error=3e-5, longest_name_tokens=8)
     assert math.isclose(margin_nats(manifest), 2 * 3e-5 * 4)
     longer = replace(manifest, longest_name_tokens=32)
@@ -167,7 +167,7 @@ def test_the_margin_follows_what_the_build_measured() -> None:
         (0.02, "fp16", 0.05),
     ],
 )
-def test_an_error_is_never_taken_for_smaller_than_the_precision_allows(
+def test_an_error_is_at_least_that_of_the_precision(
     measured: float, precision: str, expected: float
 ) -> None:
     assert math.isclose(error_of_graph(measured, precision), expected, rel_tol=1e-9)

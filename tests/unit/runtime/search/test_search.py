@@ -107,7 +107,7 @@ MODES = [BEAM, replace(BEAM, width=4), EXACT, replace(EXACT, token_budget=12)]
 
 @settings(max_examples=150)
 @given(worlds(), st.sampled_from(MODES), st.integers(1, 8))
-def test_what_is_found_has_the_models_own_probability(
+def test_found_names_have_the_models_own_probability(
     world: World, search_settings: SearchSettings, top_k: int
 ) -> None:
     result = world.search(search_settings).run(top_k)
@@ -122,7 +122,7 @@ def test_what_is_found_has_the_models_own_probability(
 
 @settings(max_examples=150)
 @given(worlds(), st.sampled_from(MODES), st.integers(1, 8))
-def test_nothing_lies_outside_what_is_found_and_the_frontier(
+def test_found_names_and_frontier_cover_the_catalogue(
     world: World, search_settings: SearchSettings, top_k: int
 ) -> None:
     result = world.search(search_settings).run(top_k)
@@ -159,7 +159,7 @@ def test_exact_means_exact(world: World, search_settings: SearchSettings, top_k:
 
 @settings(max_examples=100)
 @given(worlds(), st.sampled_from(MODES), st.integers(1, 8))
-def test_the_excluded_never_come_out(
+def test_excluded_advertisers_are_never_found(
     world: World, search_settings: SearchSettings, top_k: int
 ) -> None:
     result = world.search(search_settings).run(top_k)
@@ -189,7 +189,7 @@ def test_candidates_are_scored_exactly_or_bounded(
         np.testing.assert_allclose(again.log_probs[::-1], scores.log_probs, rtol=1e-5)
 
 
-def test_a_name_that_begins_another_is_found() -> None:
+def test_a_name_that_is_the_beginning_of_another_is_found() -> None:
     world = make_world([(1,), (1, 2), (1, 2, 3), (4,)])
     result = world.search(BEAM).run(4)
     assert len(result.leaves) == 4
@@ -259,7 +259,7 @@ NAMES_OF_FOUR = list(itertools.product(range(1, 7), repeat=4))
 
 
 @pytest.mark.parametrize("search_settings", [replace(BEAM, width=1000), replace(EXACT, width=900)])
-def test_a_wide_search_goes_in_passes_of_bounded_size(search_settings: SearchSettings) -> None:
+def test_a_wide_search_has_passes_of_bounded_size(search_settings: SearchSettings) -> None:
     world = make_world(NAMES_OF_FOUR, scale=0.1)
     result = world.search(search_settings).run(800)
     assert PASS_TOKENS == max(world.engine.pass_sizes) == 512
@@ -291,7 +291,7 @@ def test_a_wide_search_stops_before_its_next_pass(missing: int) -> None:
     assert world.engine.pass_sizes == whole[:-missing]
 
 
-def test_candidates_go_in_passes_of_bounded_size() -> None:
+def test_candidates_are_scored_in_passes_of_bounded_size() -> None:
     lengths = [85, 85, 86, 86, 86, 86]  # two tokens more than a pass holds
     world = make_world([(first,) * length for first, length in enumerate(lengths, start=1)])
     search = world.search(BEAM)
@@ -320,7 +320,7 @@ def test_no_candidates_have_no_scores(search_settings: SearchSettings) -> None:
     assert (len(scores.log_probs), len(scores.exact), scores.extended_tokens) == (0, 0, 0)
 
 
-def test_a_candidate_too_dear_leaves_the_budget_to_cheaper_ones() -> None:
+def test_a_candidate_over_the_budget_leaves_it_to_cheaper_ones() -> None:
     """The highest bound hides a name of five tokens, the others are one token away."""
     engine = ChosenEngine({1: 0.1, 2: 0.4, 3: 0.2, 4: 0.15})
     names = [(1, END), (2, 2, 2, 2, 2, END), (3, END), (4, END)]
@@ -387,7 +387,7 @@ def test_many_small_names_of_one_advertiser_may_hide_behind_a_beam(mode: SearchM
         assert result.exact
 
 
-def test_a_contender_is_looked_into_that_no_prefix_gives_away() -> None:
+def test_a_contenders_missing_names_are_expanded() -> None:
     """One name of 0.3 leads; another advertiser has 0.1 found and two names of 0.12 to come."""
     engine = ChosenEngine({1: 0.3, END: 0.1, 2: 0.12, 3: 0.12})
     trie = Trie.build([(1, END), (END,), (2, END), (3, END)], [0, 1, 1, 1])
@@ -441,7 +441,7 @@ def test_names_of_no_probability_are_searched_like_others(
 
 @pytest.mark.parametrize("rows", [[0, 1, 2], [0, 0, 1]], ids=["one name each", "two names of one"])
 @pytest.mark.parametrize("mode", SearchMode)
-def test_a_candidate_has_the_forecasts_number_however_small(
+def test_a_candidates_score_equals_the_forecasts_even_if_tiny(
     rows: list[int], mode: SearchMode
 ) -> None:
     """A probability below e^-745 is 0 in double precision; its log is a number like others."""
@@ -495,7 +495,7 @@ def test_a_candidate_below_an_impossible_prefix_is_impossible() -> None:
 @pytest.mark.parametrize("mode", SearchMode)
 @pytest.mark.parametrize("depth", [0, 1, 3])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_no_probability_ends_the_search(value: float, depth: int, mode: SearchMode) -> None:
+def test_nan_or_infinity_ends_the_search(value: float, depth: int, mode: SearchMode) -> None:
     world = replace(make_world(NAMES_OF_FOUR), engine=ImpossibleEngine(value, depth))
     with pytest.raises(ModelOutputError, match="found NaN or"):
         world.search(SearchSettings(mode=mode, width=8)).run(2)

@@ -28,7 +28,7 @@ class Clocks:
 
 @pytest.mark.parametrize("is_noticed_first", [True, False])
 @pytest.mark.parametrize("pause_s", [1.2, 1.6, 2.2, 3, 8])
-def test_a_request_under_way_through_more_than_a_second_is_lost(
+def test_a_request_during_a_standstill_of_over_a_second_is_lost(
     pause_s: float, is_noticed_first: bool
 ) -> None:
     clocks = Clocks()
@@ -43,7 +43,7 @@ def test_a_request_under_way_through_more_than_a_second_is_lost(
 
 
 @pytest.mark.parametrize("pause_s", [0.1, 0.3, 0.49])
-def test_a_short_pause_is_nothing(pause_s: float) -> None:
+def test_a_short_pause_is_harmless(pause_s: float) -> None:
     clocks = Clocks()
     heart = clocks.beating()
     began = clocks.wall
@@ -52,7 +52,7 @@ def test_a_short_pause_is_nothing(pause_s: float) -> None:
     assert not heart.is_given_up()
 
 
-def test_a_request_that_waited_for_the_process_to_go_on_is_lost_too() -> None:
+def test_a_request_that_waited_during_the_standstill_is_lost_too() -> None:
     clocks = Clocks()
     heart = clocks.beating()
     clocks.run(heart, 1)
@@ -62,7 +62,7 @@ def test_a_request_that_waited_for_the_process_to_go_on_is_lost_too() -> None:
     assert heart.is_given_up()
 
 
-def test_a_process_that_stood_still_with_nothing_to_do_goes_on() -> None:
+def test_a_standstill_without_a_request_is_harmless() -> None:
     clocks = Clocks()
     heart = clocks.beating()
     clocks.stand_still(8)
@@ -93,7 +93,9 @@ def test_a_thread_that_computes_does_not_stand_still() -> None:
         (7.75, True),  # so does the third look
     ],
 )
-def test_a_pause_of_less_than_a_second_is_fatal_by_its_place(asked: float, expected: bool) -> None:
+def test_the_moment_of_the_request_decides_whether_a_short_pause_is_fatal(
+    asked: float, expected: bool
+) -> None:
     assert Standstill(10.0, 10.8).is_fatal(asked, asked) is expected
 
 

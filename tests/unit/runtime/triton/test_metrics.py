@@ -80,7 +80,7 @@ def _counts(answer: Any) -> dict[str, int]:
     return {name: found[place] for name, place in contract.ContextCount.__members__.items()}
 
 
-def test_the_tokenizer_tells_what_of_a_context_is_used(tokenizer: Any) -> None:
+def test_the_tokenizer_reports_how_much_of_a_context_is_used(tokenizer: Any) -> None:
     names = ["Purina", "PURINA!", "nobody at all", "Purina"]
     history = [{"time": "2024-05-01", "action": "purchase", "advertiser": n} for n in names]
     context = {"as_of": "2024-06-01", "history": history, "profile": {"age": "30s"}}
@@ -114,7 +114,7 @@ def _bundle_with(place: Path, **changed: Any) -> Path:
 
 
 @pytest.mark.usefixtures("_apart")
-def test_profile_keys_are_known_where_the_bundle_tells_what_training_saw(tmp_path: Path) -> None:
+def test_profile_keys_are_known_if_the_bundle_records_those_of_training(tmp_path: Path) -> None:
     from adprior_runtime.triton.tokenizer import TritonPythonModel  # noqa: PLC0415
 
     context = {"as_of": "2024-06-01", "profile": {"age": "30s", " age": "4", "Brand": "x"}}
@@ -126,7 +126,7 @@ def test_profile_keys_are_known_where_the_bundle_tells_what_training_saw(tmp_pat
 
 
 @pytest.mark.usefixtures("_apart")
-def test_a_bundle_of_an_earlier_version_answers_and_says_nothing_that_it_cannot_know(
+def test_a_bundle_of_an_earlier_version_leaves_unknown_counts_out(
     tmp_path: Path,
 ) -> None:
     from adprior_runtime.triton.tokenizer import TritonPythonModel  # noqa: PLC0415
@@ -162,7 +162,7 @@ def test_a_bundle_of_an_earlier_version_answers_and_says_nothing_that_it_cannot_
         ),
     ],
 )
-def test_a_refused_context_is_counted_by_what_is_wrong(
+def test_a_refused_context_is_counted_by_reason(
     tokenizer: Any, context: object, reason: str
 ) -> None:
     response = _ask(tokenizer, context)
@@ -173,9 +173,7 @@ def test_a_refused_context_is_counted_by_what_is_wrong(
     assert not any(shown_metrics(tokenizer, "adprior_failed_requests_total").values())
 
 
-def test_a_fault_of_ours_is_counted_as_such(
-    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_internal_error_is_counted(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer, "_step", None)
     assert _ask(tokenizer, {"as_of": "2024-01-01"}).error.code == TritonError.INTERNAL
     shown = shown_metrics(tokenizer, "adprior_failed_requests_total")
@@ -214,14 +212,12 @@ def test_the_head_counts_candidates_by_status(tmp_path: Path) -> None:
     assert shown_metrics(head, "adprior_answers_total") == {"true": 2, "false": 1}
 
 
-def test_a_bundle_is_named_by_every_model(tokenizer: Any) -> None:
+def test_the_bundle_id_is_a_metric(tokenizer: Any) -> None:
     bundle_id = json.loads((BUNDLE / "manifest.json").read_text())["bundle_id"]
     assert shown_metrics(tokenizer, "adprior_bundle_info") == {bundle_id: 1}
 
 
-def test_a_model_answers_where_the_server_takes_no_metrics(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_model_answers_without_metrics(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     from adprior_runtime.triton.tokenizer import TritonPythonModel  # noqa: PLC0415
 
     refused = sys.modules["triton_python_backend_utils"].MetricFamily.refused
@@ -236,7 +232,7 @@ def test_a_model_answers_where_the_server_takes_no_metrics(
     model.finalize()
 
 
-def test_what_a_model_counted_last_is_handed_over_when_it_ends(tokenizer: Any) -> None:
+def test_the_last_counts_are_passed_on_when_a_model_ends(tokenizer: Any) -> None:
     before = _handed_over("adprior_prompt_tokens_total")
     _ask(tokenizer, {"as_of": "2024-01-01", "history": []})
     tokenizer.finalize()

@@ -120,7 +120,7 @@ def test_instances_share_the_processors_unless_threads_are_set(
 
 
 @pytest.mark.parametrize("cancelled_after", [0, 1])
-def test_requests_of_a_batch_do_not_touch_each_other(engine: Any, cancelled_after: int) -> None:
+def test_requests_of_a_batch_do_not_affect_each_other(engine: Any, cancelled_after: int) -> None:
     wanted = (*BEAMS, *PROOF)
     good = [_request(_inputs(user), *wanted) for user in (0, 1)]
     alone = [engine.execute([request])[0].values() for request in good]
@@ -144,7 +144,7 @@ def test_requests_of_a_batch_do_not_touch_each_other(engine: Any, cancelled_afte
     assert _refusal(narrow)[1] == "beam_width: found 0, expected 1 to 256"
 
 
-def test_a_search_stops_when_its_callers_deadline_is_over(engine: Any) -> None:
+def test_a_search_stops_at_its_callers_deadline(engine: Any) -> None:
     request = Request(tensors=_inputs(0), outputs=BEAMS, timeout_us=1)
     patient = Request(tensors=_inputs(0), outputs=BEAMS, timeout_us=60_000_000)
     late, answered = engine.execute([request, patient])
@@ -160,9 +160,7 @@ def test_a_beam_of_impossible_width_is_refused(engine: Any, width: int) -> None:
 
 
 @pytest.mark.parametrize("top_k", [-1, 0, 257, 1000, 2**31 - 1])
-def test_more_advertisers_than_a_deployment_allows_are_refused_by_every_model(
-    engine: Any, decoder: Any, top_k: int
-) -> None:
+def test_every_model_refuses_a_top_k_out_of_range(engine: Any, decoder: Any, top_k: int) -> None:
     asked = {contract.TOP_K: np.array([top_k], np.int32)}
     beams = engine.execute([_request(_inputs(0), *BEAMS)])[0].values()
     expected = f"TOP_K: found {top_k}, expected 1 to 256, the bundle's max_top_k"
@@ -171,9 +169,7 @@ def test_more_advertisers_than_a_deployment_allows_are_refused_by_every_model(
         assert _refusal(response) == (TritonError.INVALID_ARG, expected)
 
 
-def test_a_deployment_says_how_many_advertisers_may_be_asked_for(
-    engine: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_deployment_limits_top_k(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     (response,) = engine.execute([_request(_inputs(0, TOP_K=[256]), *BEAMS)])
     assert len(response.values()[contract.CUM_LOG_PROBS]) >= 256
     monkeypatch.setattr(engine._step, "limits", replace(engine._step.limits, max_top_k=5))
@@ -190,7 +186,7 @@ def test_a_beam_of_extreme_width_gives_the_k_best(engine: Any, width: int) -> No
     )
 
 
-def test_candidates_come_with_the_search(engine: Any) -> None:
+def test_candidates_are_scored_with_the_search(engine: Any) -> None:
     ids = np.load(BUNDLE / "advertisers" / "ids.npy")[[3, 70, 3]]
     tensors = _inputs(1) | {contract.CANDIDATE_ADVERTISER_IDS: np.array([*ids, -5])}
     (response,) = engine.execute([_request(tensors, *SCORED)])
@@ -252,7 +248,7 @@ def test_tokens_of_no_vocabulary_name_no_advertiser(decoder: Any, beams: Tensors
 
 
 @pytest.mark.parametrize("name", BEAMS)
-def test_an_input_that_triton_let_go_missing_is_refused(
+def test_a_missing_input_that_triton_did_not_notice_is_refused(
     decoder: Any, beams: Tensors, name: str
 ) -> None:
     """It counts the inputs, so that an optional one can stand for one that is not."""
@@ -356,7 +352,7 @@ def ranking() -> Tensors:
     }
 
 
-def test_the_head_gives_back_what_it_ranked_with(head: Any, ranking: Tensors) -> None:
+def test_the_head_returns_the_forecast_that_it_ranked_with(head: Any, ranking: Tensors) -> None:
     unsaid = {name: values for name, values in ranking.items() if name != contract.EXACT}
     responses = head.execute([_request(tensors, *RANKED_WITH) for tensors in (ranking, unsaid)])
     whole, without = (response.values() for response in responses)
@@ -384,7 +380,7 @@ def test_scores_of_other_candidates_are_the_engines_fault(
 
 @pytest.mark.usefixtures("_backend")
 @pytest.mark.parametrize(("fitted", "limit"), [(True, 2.0), (False, 0.0)])
-def test_a_head_that_was_never_fitted_moves_no_logit_and_says_so(
+def test_a_head_that_was_never_fitted_reports_a_limit_of_0(
     tmp_path: Path, fitted: bool, limit: float
 ) -> None:
     """By its limit: no client needs another tensor to know."""

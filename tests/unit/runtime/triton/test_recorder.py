@@ -40,7 +40,7 @@ def _connected(sinks: Mapping[tuple[str, str], Shown]) -> Recorder:
     return recorder
 
 
-def test_counts_are_added_up_and_handed_over_once() -> None:
+def test_counts_are_summed_and_passed_on_once() -> None:
     exact, bounded = Shown(), Shown()
     recorder = _connected({(ANSWERS.name, "true"): exact, (ANSWERS.name, "false"): bounded})
     for _ in range(5):
@@ -52,7 +52,7 @@ def test_counts_are_added_up_and_handed_over_once() -> None:
     assert bounded.calls == []
 
 
-def test_values_come_one_by_one_and_gauges_as_they_are() -> None:
+def test_values_are_passed_on_one_by_one_and_gauges_when_they_change() -> None:
     mass, drift = Shown(), Shown()
     recorder = _connected({(MISSING_MASS.name, ""): mass, (FORECAST_DRIFT.name, ""): drift})
     now = iter([0.5, 0.75, 0.75])
@@ -66,7 +66,7 @@ def test_values_come_one_by_one_and_gauges_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_no_number_never_reaches_a_counter(value: float) -> None:
+def test_nan_and_infinity_never_reach_a_counter(value: float) -> None:
     tokens, mass = Shown(), Shown()
     recorder = _connected({(PROMPT_TOKENS.name, ""): tokens, (MISSING_MASS.name, ""): mass})
     recorder.count(PROMPT_TOKENS, value)
@@ -75,7 +75,7 @@ def test_what_is_no_number_never_reaches_a_counter(value: float) -> None:
     assert tokens.calls == mass.calls == []
 
 
-def test_a_server_that_takes_nothing_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_that_takes_no_metric_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     def refuse(_: float) -> None:
         raise RuntimeError("private")
 
@@ -102,7 +102,7 @@ def test_a_gauge_that_cannot_be_read_stops_nothing() -> None:
     assert drift.calls == []
 
 
-def test_an_answer_stands_whose_counting_fails(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_in_counting_does_not_affect_the_answer(caplog: pytest.LogCaptureFixture) -> None:
     recorder = Recorder()
 
     def divide(answer: int) -> None:
@@ -112,7 +112,7 @@ def test_an_answer_stands_whose_counting_fails(caplog: pytest.LogCaptureFixture)
     assert caplog.messages == ["metrics: divide failed: ZeroDivisionError"]
 
 
-def test_without_series_everything_is_taken_and_nothing_kept() -> None:
+def test_without_series_counts_are_dropped() -> None:
     recorder = Recorder()
     recorder.count(PROMPT_TOKENS, 3)
     recorder.observe(MISSING_MASS, 0.5)
@@ -121,7 +121,7 @@ def test_without_series_everything_is_taken_and_nothing_kept() -> None:
     recorder.stop()
 
 
-def test_the_thread_hands_over_and_stopping_hands_over_the_rest() -> None:
+def test_the_thread_passes_counts_on_and_stopping_the_rest() -> None:
     handed = threading.Event()
     tokens = Shown(lambda _: handed.set())
     recorder = _connected({(PROMPT_TOKENS.name, ""): tokens})
@@ -153,7 +153,9 @@ def test_no_count_is_lost_between_threads() -> None:
     assert sum(value for _, value in tokens.calls) == 8000
 
 
-def test_a_server_that_does_not_answer_keeps_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer_does_not_block_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("adprior_runtime.triton.recorder._LAST_FLUSH_S", 0.01)
     asked, answer = threading.Event(), threading.Event()
 

@@ -20,7 +20,7 @@ def use(**changed: Any) -> ContextUse:
     return ContextUse(**(counts | changed))
 
 
-def test_a_line_says_what_was_not_used_and_then_none_for_a_minute() -> None:
+def test_a_line_reports_unused_parts_at_most_once_a_minute() -> None:
     said: list[str] = []
     now = [100.0]
     log = UnusedLog(said.append, clock=lambda: now[0])
@@ -42,7 +42,7 @@ def test_a_line_says_what_was_not_used_and_then_none_for_a_minute() -> None:
     ]
 
 
-def test_what_a_bundle_does_not_tell_is_no_reason() -> None:
+def test_unknown_counts_are_no_reason_for_a_line() -> None:
     said: list[str] = []
     UnusedLog(said.append).add(use(known_advertisers=None, unknown_keys=None))
     assert said == []
