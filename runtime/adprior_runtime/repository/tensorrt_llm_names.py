@@ -1,11 +1,11 @@
-"""Names of TensorRT-LLM's Triton model, as its own configuration and backend have them.
+"""Names of tensors and parameters of TensorRT-LLM's Triton model.
 
-From a copy of NVIDIA/TensorRT-LLM at commit 0c8de69a1ca6213eebb20a51873890ff128666c2, which was not
-marked with a release: that 1.2.1 has the same names was not seen. The paths
+They are from a copy of NVIDIA/TensorRT-LLM at commit 0c8de69a1ca6213eebb20a51873890ff128666c2. The
+commit has no release tag, so it was not verified that 1.2.1 has the same names. Sources:
 ``triton_backend/all_models/inflight_batcher_llm/tensorrt_llm/config.pbtxt`` (tensors, parameters)
 and ``triton_backend/inflight_batcher_llm/src/model_instance_state.cc`` (parameters that the backend
-reads though that file has them not). The backend looks tensors and parameters up by name, and takes
-its defaults for what it does not find: a misspelt one goes unnoticed.
+reads and that file lacks). The backend looks up tensors and parameters by name, and uses its
+defaults for those that it does not find, so that nothing reports a misspelt name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 from adprior_runtime.contract import LLM_ENGINE
 
 BACKEND: Final = "tensorrtllm"
-"""Its name for Triton."""
+"""The name of the backend in Triton."""
 
 SERVED_PARAMETERS: Final = {
     "gpt_model_type": "inflight_fused_batching",
@@ -39,11 +39,11 @@ SERVED_PARAMETERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class OfficialTensor:
-    """A tensor of the official configuration.
+    """A tensor of TensorRT-LLM's own configuration.
 
     Attributes:
-        dtype: Triton's name without ``TYPE_``; ``*`` where that file leaves it open.
-        dims: Without the batch dimension.
+        dtype: Triton's name without ``TYPE_``; ``*`` where that configuration leaves it open.
+        dims: Shape without the batch dimension.
         scalar: Whether dims [1] are reshaped to [].
     """
 
@@ -53,7 +53,7 @@ class OfficialTensor:
 
 
 def _tensors(listed: str) -> dict[str, OfficialTensor]:
-    """Read lines of a type, dims or ``scalar``, and the names that have them."""
+    """Parse lines of a type, dims or ``scalar``, and the names of such tensors."""
     tensors: dict[str, OfficialTensor] = {}
     for line in listed.strip().splitlines():
         dtype, dims, *names = line.split()
