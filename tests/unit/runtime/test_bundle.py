@@ -57,7 +57,7 @@ def test_a_manifest_survives_its_file(directory: Path) -> None:
     assert Manifest.load(directory / MANIFEST) == _manifest()
 
 
-def test_a_bundle_is_opened_and_says_what_its_manifest_says(directory: Path) -> None:
+def test_a_bundle_has_the_fields_of_its_manifest(directory: Path) -> None:
     bundle = Bundle.open(directory)
     assert bundle.manifest == _manifest()
     assert (bundle.bundle_id, bundle.forecast_k, bundle.engine) == (
@@ -93,7 +93,7 @@ def test_another_contract_is_refused(directory: Path, version: str) -> None:
         b'{"bundle_id": "a", "catalogue_lineage": 7}',
     ],
 )
-def test_what_is_no_manifest_is_refused_by_name(directory: Path, content: bytes) -> None:
+def test_a_wrong_manifest_is_refused_by_name(directory: Path, content: bytes) -> None:
     (directory / MANIFEST).write_bytes(content)
     with pytest.raises(ArtefactError, match=r"manifest\.json: "):
         Bundle.open(directory)
@@ -128,7 +128,7 @@ def test_a_missing_file_is_refused_by_name(directory: Path, name: str) -> None:
         Bundle.open(directory)
 
 
-def test_only_what_is_asked_for_is_checked(directory: Path) -> None:
+def test_only_the_named_files_are_checked(directory: Path) -> None:
     (directory / "head.onnx").write_bytes(b"corrupt")
     (directory / "trie.txt").unlink()
     for names in (["trie", "tokenizer.json"], []):

@@ -88,7 +88,7 @@ def test_a_missing_extra_is_named() -> None:
     assert "needs the package pyarrow: pip install 'adprior[build]'" in done.stderr
 
 
-def test_terminated_it_removes_what_it_had_in_hand(tmp_path: Path) -> None:
+def test_a_terminated_command_removes_its_scratch_files(tmp_path: Path) -> None:
     code = "import sys; from adprior_runtime.cli import main; sys.exit(main())"
     asked = ["bench", "search", "--sizes", "100", "--rounds", "1000000", "--peer-rounds", "0"]
     with subprocess.Popen(

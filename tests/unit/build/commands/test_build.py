@@ -151,7 +151,7 @@ def test_where_links_cannot_be_made_files_are_copied(
     assert not copied.samefile(bundle / "tokenizer.json")
 
 
-def test_the_manifest_tells_how_the_bundle_was_made(bundle: Path) -> None:
+def test_the_manifest_records_how_the_bundle_was_made(bundle: Path) -> None:
     manifest = Manifest.load(bundle / MANIFEST)
     assert manifest.forecast_k == 3
     assert 1e-5 <= manifest.log_prob_error <= 1e-4
@@ -171,7 +171,7 @@ def test_a_build_from_a_bundle_needs_no_torch(bundle: Path, tmp_path: Path) -> N
     assert (tmp_path / "repository" / TOKENIZER / "1" / "bundle" / MANIFEST).is_file()
 
 
-def test_a_bundle_keeps_its_id_wherever_it_lies(bundle: Path, tmp_path: Path) -> None:
+def test_a_bundle_keeps_its_id_in_another_place(bundle: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere" / "bundle"
     shutil.copytree(bundle, moved)
     ids = []
@@ -184,7 +184,7 @@ def test_a_bundle_keeps_its_id_wherever_it_lies(bundle: Path, tmp_path: Path) ->
     assert ids[0] == ids[1] != bundle_id(bundle)
 
 
-def test_a_checkpoint_gives_the_same_bundle_wherever_it_lies(
+def test_a_checkpoint_gives_the_same_bundle_in_another_place(
     checkpoint: Path, bundle: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(checkpoint, tmp_path / "checkpoint")
@@ -194,7 +194,7 @@ def test_a_checkpoint_gives_the_same_bundle_wherever_it_lies(
     assert bundle_id(tmp_path / "bundle") == bundle_id(bundle)
 
 
-def test_a_new_catalogue_changes_the_id_and_keeps_the_line(
+def test_a_new_catalogue_changes_the_id_and_keeps_the_lineage(
     bundle: Path, output: Path, tmp_path: Path
 ) -> None:
     catalogue = write_catalogue(tmp_path / "new.parquet", {7: "Brand New", 101: "Acme"})
@@ -242,9 +242,9 @@ def test_a_bundle_with_a_fitted_head_keeps_its_forecasts_length(
     kept = tmp_path.parent / f"{tmp_path.name}-kept"
     options = ["--bundle", str(bundle), "--head", str(head), "--save-bundle", str(kept)]
     assert build(tmp_path.parent / f"{tmp_path.name}-repository", *options) == 0
-    told = refused("--bundle", str(kept), "--forecast-k", "5")
-    assert f"{kept / 'head.onnx'}: fitted with forecast_k 3" in told
-    assert "fit one on this bundle's answers (adprior fit-head)" in told
+    message = refused("--bundle", str(kept), "--forecast-k", "5")
+    assert f"{kept / 'head.onnx'}: fitted with forecast_k 3" in message
+    assert "fit one on this bundle's answers (adprior fit-head)" in message
 
 
 def test_a_head_that_changes_nothing_follows_the_forecasts_length(
@@ -297,7 +297,7 @@ def test_a_graph_in_half_precision_of_unknown_error_is_refused(
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\x08\x07"])
-def test_a_head_that_is_no_head_is_refused(
+def test_a_file_that_is_not_a_head_is_refused(
     refused: Refused, bundle: Path, tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:
     path = tmp_path_factory.mktemp("head") / "head.onnx"
@@ -305,7 +305,7 @@ def test_a_head_that_is_no_head_is_refused(
     assert f"{path}: not a prior head" in refused("--bundle", str(bundle), "--head", str(path))
 
 
-def test_long_names_are_told_with_the_limit_and_refused_where_it_makes_them_the_same(
+def test_long_names_are_reported_and_refused_if_the_limit_makes_them_equal(
     bundle: Path, tmp_path: Path, refused: Refused, capsys: pytest.CaptureFixture[str]
 ) -> None:
     catalogue = write_catalogue(tmp_path / "long.parquet", {7: "Acme Pets " * 8, 101: "Acme"})
@@ -378,7 +378,7 @@ def test_a_checkpoint_that_lacks_a_file_is_refused(
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", "not JSON"])
-def test_a_checkpoint_of_a_wrong_record_is_refused(
+def test_a_checkpoint_with_a_wrong_record_is_refused(
     refused: Refused,
     checkpoint: Path,
     tmp_path_factory: pytest.TempPathFactory,
@@ -395,7 +395,7 @@ def test_a_checkpoint_of_a_wrong_record_is_refused(
     assert "training.json" in refused("--checkpoint", str(broken))
 
 
-def test_a_place_that_is_not_ours_is_refused_and_left_alone(
+def test_a_directory_that_is_not_ours_is_refused_and_left_alone(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "notes.txt").write_text("years")

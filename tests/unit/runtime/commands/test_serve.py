@@ -59,7 +59,7 @@ def test_a_port_in_use_names_the_flag_to_change(
     [("--ready-timeout", text) for text in ("0", "-1", "nan", "inf")]
     + [("--drain-seconds", text) for text in ("-1", "nan", "inf")],
 )
-def test_a_time_that_cannot_be_waited_for_is_refused(
+def test_an_impossible_waiting_time_is_refused(
     repository: Path, option: str, value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -74,15 +74,17 @@ def test_a_missing_repository_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_the_first_finding_of_the_quick_check_is_one_clear_line(repository: Path) -> None:
     (repository / "__pycache__").mkdir()
-    told = rf"^{repository}/__pycache__: found a directory that is no model of ours, expected none"
-    with pytest.raises(ArtefactError, match=told):
+    message = (
+        rf"^{repository}/__pycache__: found a directory that is no model of ours, expected none"
+    )
+    with pytest.raises(ArtefactError, match=message):
         _serve("--repository", str(repository))
     (repository / "tokenizer" / "1" / "model.py").unlink()
     with pytest.raises(ArtefactError, match=r"\(1 of 2 findings; adprior build --check .*repo\)$"):
         _serve("--repository", str(repository))
 
 
-def test_a_compiled_engine_wants_the_container(
+def test_a_compiled_engine_needs_the_container(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (repository / contract.LLM_ENGINE / "1" / "rank0.engine").touch()

@@ -235,7 +235,7 @@ def test_a_scratch_directory_lies_beside_the_target_and_vanishes(
     ("umask", "directory", "file"),
     [(0o022, 0o755, 0o644), (0o077, 0o700, 0o600), (0, 0o775, 0o664)],
 )
-def test_outputs_have_the_modes_of_the_umask_and_are_never_for_everyone_to_write(
+def test_outputs_have_the_modes_of_the_umask_but_others_can_never_write_them(
     tmp_path: Path, umask: int, directory: int, file: int
 ) -> None:
     before = os.umask(umask)

@@ -22,7 +22,7 @@ def test_a_token_is_read_without_its_line_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o602, 0o644, 0o660, 0o620])
-def test_what_others_could_read_or_exchange_is_refused(tmp_path: Path, mode: int) -> None:
+def test_a_file_that_others_could_read_or_replace_is_refused(tmp_path: Path, mode: int) -> None:
     path = _write(tmp_path / "token", mode=mode)
     with pytest.raises(InvalidInputError, match=rf"mode {mode:04o} .*: chmod 600 {path}"):
         read_token(path)
@@ -43,9 +43,7 @@ def test_a_group_may_read_what_root_has_mounted_for_it(
             check_private(path)
 
 
-def test_what_belongs_to_somebody_else_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _write(tmp_path / "token")
     found = path.stat()
     monkeypatch.setattr(Path, "stat", lambda _: os.stat_result((*found[:4], 4712, *found[5:]), {}))
@@ -54,7 +52,7 @@ def test_what_belongs_to_somebody_else_is_refused(
 
 
 @pytest.mark.parametrize("text", ["", "short", "with space 0123456789", "a:b=c,0123456789abc"])
-def test_what_is_no_token_is_refused_and_not_quoted(tmp_path: Path, text: str) -> None:
+def test_a_wrong_token_is_refused_and_not_quoted(tmp_path: Path, text: str) -> None:
     path = _write(tmp_path / "token", text)
     with pytest.raises(InvalidInputError, match="expected one token, 16 to 1024") as caught:
         read_token(path)

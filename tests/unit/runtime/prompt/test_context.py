@@ -126,7 +126,7 @@ def test_the_forecasts_time_is_in_utc_and_a_bare_date_its_last_instant(
     assert found.utcoffset() == timedelta(0)
 
 
-def test_a_week_with_an_hour_is_no_bare_date() -> None:
+def test_a_week_with_an_hour_is_not_a_bare_date() -> None:
     assert _parse(as_of="2024W22T12").as_of == datetime(2024, 5, 27, 12, tzinfo=UTC)
 
 
@@ -168,7 +168,7 @@ def test_all_of_a_bare_dates_events_are_kept() -> None:
     assert (len(context.history), context.dropped_events) == (1, 0)
 
 
-def test_null_is_as_good_as_absent() -> None:
+def test_null_counts_as_absent() -> None:
     nothing = dict.fromkeys(["advertiser", "category", "text"])
     context = _parse(profile={"a": None, "b": "x"}, history=[_event(**nothing)])
     assert context.profile == {"b": "x"}
@@ -290,20 +290,20 @@ def _parse_or_refuse(raw: bytes) -> None:
     assert all(isinstance(value, str) for value in context.profile.values())
 
 
-def test_a_history_that_knows_the_future_is_no_context() -> None:
+def test_a_history_with_future_events_is_refused() -> None:
     later = Event(time=NOON + timedelta(microseconds=1), action=SECRET)
     with pytest.raises(InvalidRequestError, match=r"history\[0\]\.time: after as_of") as caught:
         UserContext(profile={}, history=(later,), as_of=NOON)
     assert SECRET not in str(caught.value)
 
 
-def test_a_history_out_of_order_is_no_context() -> None:
+def test_a_history_out_of_order_is_refused() -> None:
     days = [Event(time=NOON - timedelta(days=ago), action=SECRET) for ago in (3, 1, 2)]
     with pytest.raises(InvalidRequestError, match=r"history\[2\]\.time: not oldest first"):
         UserContext(profile={}, history=days, as_of=NOON)
 
 
-def test_a_history_of_one_moment_up_to_the_forecasts_time_is_a_context() -> None:
+def test_events_may_share_a_moment_and_be_as_late_as_the_forecast() -> None:
     event = Event(time=NOON, action="visit")
     assert UserContext(profile={}, history=(event, event), as_of=NOON).history == (event, event)
 
@@ -313,18 +313,18 @@ def test_a_byte_order_mark_is_skipped() -> None:
     assert parse_context(b"\xef\xbb\xbf" + raw) == parse_context(raw)
 
 
-def test_texts_of_white_space_are_as_good_as_absent() -> None:
+def test_texts_of_white_space_count_as_absent() -> None:
     blank = {"advertiser": "", "category": " ", "text": "\n"}
     context = _parse(profile={"a": " ", "b": ""}, history=[_event(**blank)])
     assert context == _parse(history=[_event(**dict.fromkeys(blank))])
 
 
-def test_values_of_an_event_become_text_as_those_of_a_profile() -> None:
+def test_values_of_an_event_become_text() -> None:
     (event,) = _parse(history=[_event(category=5.0, text=True)]).history
     assert (event.category, event.text) == ("5", "true")
 
 
-def test_whole_numbers_have_no_fraction_and_what_is_no_number_is_absent() -> None:
+def test_whole_numbers_have_no_fraction_and_infinity_is_absent() -> None:
     raw = b'{"as_of": "2024-05-31", "profile": {"age": 34.0, "big": 1e3, "huge": 1e999}}'
     assert parse_context(raw).profile == {"age": "34", "big": "1000"}
 

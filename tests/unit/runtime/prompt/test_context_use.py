@@ -1,4 +1,4 @@
-"""What of a context is used: counted by the tokenizer's model, told by the client's commands."""
+"""How much of a context is used: counted by the tokenizer's model, printed by commands."""
 
 from __future__ import annotations
 
@@ -79,14 +79,14 @@ def test_events_beyond_the_budget_and_after_as_of_are_counted() -> None:
     assert use.advertisers == use.known_advertisers == 1
 
 
-def test_what_a_bundle_does_not_tell_is_not_counted() -> None:
+def test_unknown_counts_are_marked_as_such() -> None:
     use = _measure({"profile": {"x": 1}, "history": _events("Acme")}, trie=None, keys=None)
     assert (use.known_advertisers, use.unknown_keys) == (None, None)
     assert use.counts()[contract.ContextCount.KNOWN_ADVERTISERS] == contract.UNCOUNTED
     assert use.counts()[contract.ContextCount.UNKNOWN_KEYS] == contract.UNCOUNTED
 
 
-def test_the_counts_travel_in_the_contracts_order() -> None:
+def test_the_counts_are_in_the_contracts_order() -> None:
     use = ContextUse(
         events=8,
         after_as_of=1,
@@ -149,7 +149,7 @@ def _tell(triton: FakeTriton, **counts: int) -> None:
 
 
 @pytest.mark.parametrize("command", ["predict", "rank"])
-def test_people_are_told_what_of_a_context_was_not_used(
+def test_the_table_ends_with_the_use_of_the_context(
     triton: FakeTriton, files: dict[str, str], command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _tell(triton, **COUNTS)
@@ -159,7 +159,7 @@ def test_people_are_told_what_of_a_context_was_not_used(
 
 
 @pytest.mark.parametrize("command", ["predict", "rank"])
-def test_json_stays_as_it_is_and_the_word_goes_to_standard_error(
+def test_with_json_the_use_of_the_context_goes_to_standard_error(
     triton: FakeTriton, files: dict[str, str], command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _tell(triton, **COUNTS)
@@ -186,7 +186,7 @@ def test_json_stays_as_it_is_and_the_word_goes_to_standard_error(
         ),
     ],
 )
-def test_a_word_for_every_kind_of_context(
+def test_the_use_of_each_kind_of_context_is_described(
     triton: FakeTriton,
     files: dict[str, str],
     counts: dict[str, int],
@@ -198,7 +198,7 @@ def test_a_word_for_every_kind_of_context(
     assert capsys.readouterr().out.splitlines()[-1] == f"Context: {words}"
 
 
-def test_a_server_that_does_not_tell_still_answers(
+def test_a_server_without_counts_still_answers(
     triton: FakeTriton, files: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     usual = triton.answer
@@ -207,7 +207,7 @@ def test_a_server_that_does_not_tell_still_answers(
     assert "Context" not in capsys.readouterr().out
 
 
-def test_an_older_server_that_counts_less_is_understood() -> None:
+def test_counts_that_an_older_server_lacks_are_unknown() -> None:
     use = ToldUse(np.array([9], dtype=np.int32))
     assert use[contract.ContextCount.EVENTS] == 9
     assert use[contract.ContextCount.UNKNOWN_KEYS] == contract.UNCOUNTED

@@ -129,18 +129,18 @@ def test_spans_hold_the_names_of_the_newest_events_and_nothing_else_ends_a_name(
 
 @pytest.mark.parametrize("spelling", ["Ze\u0301phyr", "Z\u200be\u0301phyr", "\ufeffZéphyr\u3000"])
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_a_name_is_read_alike_however_it_is_written(
+def test_every_spelling_of_a_name_has_the_same_tokens(
     template: PromptTemplate, spelling: str
 ) -> None:
     renderer = make_renderer(template)
     assert renderer.name_ids(spelling) == renderer.name_ids("Zéphyr")
-    told, expected = (make_context(make_event(advertiser=name)) for name in (spelling, "Zéphyr"))
-    assert renderer.render(told) == renderer.render(expected)
+    found, expected = (make_context(make_event(advertiser=name)) for name in (spelling, "Zéphyr"))
+    assert renderer.render(found) == renderer.render(expected)
 
 
 @pytest.mark.parametrize("field", ["advertiser", "category", "text"])
 @pytest.mark.parametrize("blank", ["", " ", "\u200b", "\u00a0\ufeff"])
-def test_a_value_that_shows_nothing_is_absent(field: str, blank: str) -> None:
+def test_a_value_without_visible_characters_is_absent(field: str, blank: str) -> None:
     changed: dict[str, Any] = {field: blank}
     for template in TEMPLATES:
         renderer = make_renderer(template)
@@ -168,7 +168,7 @@ def test_no_spelling_of_a_denied_key_reaches_the_prompt(denied: str, key: str) -
     assert renderer.render(others) == make_renderer().render(others)
 
 
-def test_a_renderer_leaves_special_tokens_unspellable_for_the_next() -> None:
+def test_renderers_may_share_a_tokenizer() -> None:
     tokenizer = load_tokenizer()
     first, second = PromptRenderer(PROSE, tokenizer), PromptRenderer(COMPACT, tokenizer)
     assert second.render(make_context()).token_ids == [tokenizer.token_to_id(USER)]
@@ -253,12 +253,12 @@ def _serve(renderer: PromptRenderer, user: UserHistory, row: int) -> list[int]:
     ("days", "text"),
     [(0, "0"), (9, "9"), (10, "10"), (14, "10"), (15, "15"), (22, "15"), (23, "22"), (999, "864")],
 )
-def test_many_days_are_told_coarsely(days: int, text: str) -> None:
+def test_many_days_are_rounded_down(days: int, text: str) -> None:
     assert coarse_days(days) == text
 
 
 @given(st.integers(0, 40_000))
-def test_coarse_days_never_exceed_them(days: int) -> None:
+def test_rounded_days_never_exceed_the_days(days: int) -> None:
     coarse = int(coarse_days(days))
     assert days / 1.5 - 1 < coarse <= days
     assert coarse_days(coarse) == str(coarse) or coarse_days(coarse + 1) == str(coarse)

@@ -167,7 +167,7 @@ def test_the_terminator_is_kept_out_though_it_is_an_ordinary_token() -> None:
     assert end_id not in ids
 
 
-def test_bytes_that_spell_unknown_letters_are_text_though_they_are_added_tokens() -> None:
+def test_byte_tokens_stay_text_although_they_are_added_tokens() -> None:
     spelt = [f"<0x{byte:02X}>" for byte in range(256)]
     vocab = {piece: place for place, piece in enumerate([*SPECIAL, *ALPHABET, *spelt])}
     model = models.BPE(vocab=vocab, merges=[], unk_token=UNKNOWN, byte_fallback=True)
@@ -185,7 +185,7 @@ def test_a_tokenizer_with_a_letter_among_its_added_tokens_is_refused() -> None:
         ValueTokenizer(tokenizer, 2)
 
 
-def test_a_tokenizer_that_fails_on_what_it_does_not_know_is_refused() -> None:
+def test_a_tokenizer_that_fails_on_an_unknown_character_is_refused() -> None:
     tokenizer = Tokenizer(models.Unigram([("a", -1.0), (EOS, -1.0)]))
     with pytest.raises(ArtefactError, match="tokenizer: it fails on a character") as caught:
         ValueTokenizer(tokenizer, 1)

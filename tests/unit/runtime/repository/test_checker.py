@@ -416,7 +416,7 @@ def _without_line(lines: list[str], index: int) -> str:
 
 
 @pytest.mark.parametrize("file", [ENGINE, DECODER, "advertiser_retrieval/configs/cpu.pbtxt"])
-def test_no_line_of_a_configuration_can_go_without_a_word(copy: Path, file: str) -> None:
+def test_the_loss_of_any_line_of_a_configuration_is_found(copy: Path, file: str) -> None:
     lines = (copy / file).read_text().splitlines()
     versions = read_versions(copy)
     for index, line in enumerate(lines):
@@ -627,12 +627,12 @@ def test_every_finding_is_a_line_and_the_exit_code_is_2(
     assert document["findings"][1]["expected"] == "'false'"
 
 
-def test_a_fault_of_a_file_that_both_targets_read_is_said_once(copy: Path) -> None:
+def test_a_fault_in_a_file_that_both_targets_read_is_reported_once(copy: Path) -> None:
     _edit(copy, DECODER, lambda c: setattr(c, "backend", "java"))
     assert _lines(copy) == [f"{DECODER}: found backend 'java', expected 'python'"]
 
 
-def test_an_engine_may_be_missing_where_that_is_said(
+def test_an_engine_may_be_missing_if_the_option_allows_it(
     copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As after a dry run: a bundle for TensorRT-LLM, no ONNX model and no engine."""
@@ -659,7 +659,7 @@ def test_an_engine_may_be_missing_where_that_is_said(
         ("llm_engine/1/rank0.engine", "llm_engine/1/rank0.engine: found no engine, expected the"),
     ],
 )
-def test_half_an_engine_may_not_be_missing(
+def test_an_engine_or_its_configuration_alone_may_not_be_missing(
     copy: Path, capsys: pytest.CaptureFixture[str], left_out: str, expected: str
 ) -> None:
     (copy / left_out).unlink()
@@ -690,7 +690,7 @@ def test_the_check_and_the_server_agree_on_an_engine(copy: Path, change: dict[st
     assert bool(refused) == bool(change)
 
 
-def test_a_repository_that_is_not_there_is_one_clear_line(
+def test_a_missing_repository_is_one_clear_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["build", "--check", str(tmp_path / "none")]) == 2
@@ -710,7 +710,7 @@ def test_a_missing_model_is_one_line(copy: Path, name: str) -> None:
     assert _lines(copy) == [f"{name}: found {expected}"]
 
 
-def test_a_manifest_of_odd_values_says_what_was_expected_once(copy: Path) -> None:
+def test_a_manifest_with_a_wrong_type_states_the_expected_one_once(copy: Path) -> None:
     file = "tokenizer/1/bundle/" + MANIFEST
     _edit_json(copy, file, lambda d: d.update(beam_width="x"))
     expected = f"{file}: found manifest: beam_width is 'x', expected a whole number"

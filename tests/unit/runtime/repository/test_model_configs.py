@@ -94,7 +94,7 @@ def test_writing_removes_configs_no_longer_rendered(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", Target)
 @pytest.mark.parametrize("name", contract.MODEL_NAMES)
-def test_who_waits_where(name: str, target: Target) -> None:
+def test_queues_have_limits_and_priorities(name: str, target: Target) -> None:
     config = _config(name, target)
     batching = config.dynamic_batching
     # An ensemble's steps have queues; the decoder gets no more than the engine lets through.

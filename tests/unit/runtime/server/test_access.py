@@ -33,7 +33,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_by_default_nobody_can_change_the_server_and_everyone_can_ask() -> None:
+def test_by_default_nobody_can_change_the_server_and_everyone_can_call_it() -> None:
     access = Access()
     flags = access.flags()
     closed = f"model-repository,shared-memory,trace,logging:admin-key={access.admin_token}"
@@ -64,7 +64,7 @@ def test_tokens_and_tls_become_flags(files: Path) -> None:
     assert all(any(token in flag for flag in flags) for token in access.tokens)
 
 
-def test_without_tls_http_wants_the_token_too() -> None:
+def test_without_tls_http_requires_the_token_too() -> None:
     flags = Access(inference_token=INFERENCE).flags()
     asked = f"inference,metadata,model-config,statistics:inference-key={INFERENCE}"
     assert f"--http-restricted-api={asked}" in flags
@@ -76,7 +76,7 @@ def test_tokens_are_not_shown() -> None:
     assert not any(token in repr(access) for token in access.tokens)
 
 
-def test_one_token_for_both_is_refused() -> None:
+def test_the_same_token_for_both_kinds_of_callers_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="are the same"):
         Access(admin_token=ADMIN, inference_token=ADMIN)
 
@@ -90,14 +90,14 @@ def test_one_token_for_both_is_refused() -> None:
         ("none.pem", "server-key.pem", r"none\.pem: no such file"),
     ],
 )
-def test_what_no_caller_could_use_is_refused(
+def test_a_certificate_that_no_caller_could_use_is_refused(
     files: Path, certificate: str, key: str, message: str
 ) -> None:
     with pytest.raises(InvalidInputError, match=message):
         ServerTls(certificate=files / certificate, key=files / key)
 
 
-def test_authorities_that_are_none_are_refused(files: Path) -> None:
+def test_a_file_without_authorities_is_refused(files: Path) -> None:
     pair = {"certificate": files / "server.pem", "key": files / "server-key.pem"}
     with pytest.raises(InvalidInputError, match=r"garbage\.pem: no certificates in PEM"):
         ServerTls(**pair, client_ca=files / "garbage.pem")
@@ -111,6 +111,6 @@ def test_a_key_that_others_can_read_is_refused(files: Path, tmp_path: Path) -> N
         ServerTls(certificate=files / "server.pem", key=shown)
 
 
-def test_authorities_alone_are_refused(files: Path) -> None:
+def test_authorities_without_a_certificate_are_refused(files: Path) -> None:
     with pytest.raises(InvalidInputError, match="--tls-client-ca only beside them"):
         Access.of_files(client_ca=files / "ca.pem")

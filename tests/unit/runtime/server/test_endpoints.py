@@ -15,7 +15,7 @@ from adprior_runtime.server.endpoints import Endpoints
         ({"http_port": 70000}, "--http-port: 70000, expected 1 to 65535"),
     ],
 )
-def test_ports_that_cannot_be_are_refused(ports: Any, message: str) -> None:
+def test_impossible_ports_are_refused(ports: Any, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         Endpoints(**ports)
 

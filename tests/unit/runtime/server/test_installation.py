@@ -67,7 +67,7 @@ def test_the_server_on_path_is_preferred(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert not installation.is_embedded
 
 
-def test_the_environments_python_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_this_environments_python_comes_first_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/elsewhere")
     monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
     environment = Installation(binary=Path("t"), libraries=(Path("/a"), Path("/b"))).environment()
@@ -84,7 +84,7 @@ def test_numpy_starts_no_threads_in_the_models_by_default(
     assert Installation(binary=Path("t")).environment()["OPENBLAS_NUM_THREADS"] == "4"
 
 
-def test_the_backend_directory_is_laid_out_as_the_server_wants(tmp_path: Path) -> None:
+def test_the_backend_directory_has_the_layout_that_the_server_expects(tmp_path: Path) -> None:
     files = (tmp_path / "libtriton_python.so", tmp_path / "triton_python_backend_stub")
     for file in files:
         file.touch()
@@ -93,7 +93,7 @@ def test_the_backend_directory_is_laid_out_as_the_server_wants(tmp_path: Path) -
     assert {copy.name for copy in copies} == {file.name for file in files}
 
 
-def test_further_backends_are_put_beside_it(tmp_path: Path) -> None:
+def test_further_backends_are_copied_beside_it(tmp_path: Path) -> None:
     backend = tmp_path / "tensorrtllm"
     (backend / "__pycache__").mkdir(parents=True)
     (backend / "model.py").write_text("pass")

@@ -77,7 +77,7 @@ def test_the_previous_log_is_kept(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_failure_is_one_line_of_the_log(
+def test_the_log_explains_a_failure_in_one_line(
     log: str, error: type[Exception], message: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "server.log"
@@ -87,7 +87,7 @@ def test_a_failure_is_one_line_of_the_log(
     assert str(found) == message
 
 
-def test_a_server_has_begun_with_a_line_of_its_own(tmp_path: Path) -> None:
+def test_the_servers_first_own_line_shows_that_it_has_begun(tmp_path: Path) -> None:
     log = tmp_path / "server.log"
     assert not has_begun(log)
     log.write_text("ERROR: ld.so: object 'x.so' from LD_PRELOAD cannot be preloaded: ignored.\n")

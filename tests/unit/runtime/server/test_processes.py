@@ -12,7 +12,7 @@ from adprior_runtime.server.processes import blank_arguments, find_model_process
 SECRET = "a-secret-that-others-must-not-read"
 
 
-def test_stubs_are_found_and_told_apart_when_they_end(tmp_path: Path) -> None:
+def test_stubs_are_found_and_their_end_is_noticed(tmp_path: Path) -> None:
     stub = tmp_path / "triton_python_backend_stub"
     shutil.copy("/bin/sleep", stub)
     with subprocess.Popen([stub, "60"]) as process, subprocess.Popen(["/bin/sleep", "60"]) as other:
@@ -43,12 +43,12 @@ def test_a_model_is_named_by_its_directory(tmp_path: Path) -> None:
     assert process.pid not in find_model_processes(os.getpid())
 
 
-def test_another_processs_child_is_not_ours() -> None:
+def test_a_child_of_another_process_is_ignored() -> None:
     assert not is_zombie(os.getpid(), parent=os.getpid())
     assert find_model_processes(2**22 + 1) == {}
 
 
-def test_a_childs_secret_is_blanked_and_stays_with_the_child() -> None:
+def test_a_childs_secret_is_blanked_and_the_child_keeps_its_copy() -> None:
     code = "import sys; kept = sys.argv[1]; print('ready', flush=True); input(); print(kept)"
     with subprocess.Popen(
         [sys.executable, "-c", code, f"--token={SECRET}", "behind"],
@@ -61,11 +61,11 @@ def test_a_childs_secret_is_blanked_and_stays_with_the_child() -> None:
         assert blank_arguments(child.pid, [SECRET])
         arguments = Path(f"/proc/{child.pid}/cmdline").read_text().split("\0")
         assert arguments[-3:] == [f"--token={'*' * len(SECRET)}", "behind", ""]
-        told, _ = child.communicate("\n")
-    assert told == f"--token={SECRET}\n"
+        output, _ = child.communicate("\n")
+    assert output == f"--token={SECRET}\n"
 
 
-def test_a_process_that_is_gone_is_left_alone() -> None:
+def test_a_process_that_has_ended_cannot_be_blanked() -> None:
     with subprocess.Popen([sys.executable, "-c", "pass"]) as child:
         child.wait()
     assert not blank_arguments(child.pid, [SECRET])

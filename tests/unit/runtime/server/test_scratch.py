@@ -25,8 +25,8 @@ def _abandoned(parent: Path) -> Path:
         "print(scratch.directory, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     command = [sys.executable, "-c", code, str(parent)]
-    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout
-    return Path(told.strip())
+    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout
+    return Path(output.strip())
 
 
 def test_a_directory_is_made_and_removed(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_directory_is_made_and_removed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_server_left_goes_when_the_next_one_starts(tmp_path: Path) -> None:
+def test_the_next_start_removes_what_a_killed_server_left(tmp_path: Path) -> None:
     left = _abandoned(tmp_path)
     region = Path("/dev/shm") / f"{left.name}-region"
     region.write_text("shared")
@@ -48,7 +48,7 @@ def test_what_a_killed_server_left_goes_when_the_next_one_starts(tmp_path: Path)
     scratch.remove()
 
 
-def test_what_a_living_server_has_stays(tmp_path: Path) -> None:
+def test_the_files_of_a_running_server_stay(tmp_path: Path) -> None:
     living = Scratch.make()
     (living.directory / "backends").mkdir()
     Scratch.make().remove()
@@ -65,7 +65,7 @@ def test_what_a_living_server_has_stays(tmp_path: Path) -> None:
     assert not living.directory.exists()
 
 
-def test_others_and_empty_ones_stay(tmp_path: Path) -> None:
+def test_directories_of_others_and_new_ones_stay(tmp_path: Path) -> None:
     for name in ("new", "without-a-lock"):
         (tmp_path / f"adprior-server-{name}").mkdir()
     (tmp_path / "adprior-server-new" / "lock").touch()  # about to be locked

@@ -62,7 +62,7 @@ def nothing(_: Server) -> None:
 
 
 # --- started again -------------------------------------------------------------------------------
-def test_a_server_that_ends_is_started_again_until_it_is_too_often(
+def test_a_server_that_ends_is_started_again_until_the_limit(
     pauses: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     servers: list[Server] = []
@@ -83,12 +83,12 @@ def test_a_server_that_ends_is_started_again_until_it_is_too_often(
     assert len(lines) == 4
 
 
-def test_never_is_a_number_of_restarts(pauses: list[float]) -> None:
+def test_no_restarts_are_possible(pauses: list[float]) -> None:
     assert serve_on(Server, nothing, Restarts(most=0)) is LOST
     assert pauses == []
 
 
-def test_old_restarts_are_forgotten_and_a_steady_server_is_not_waited_for() -> None:
+def test_old_restarts_are_forgotten_and_a_steady_server_restarts_at_once() -> None:
     now = [0.0]
     restarts = Restarts(most=2, clock=lambda: now[0])
     assert restarts.pause_s(0) == 0
@@ -99,7 +99,7 @@ def test_old_restarts_are_forgotten_and_a_steady_server_is_not_waited_for() -> N
     assert restarts.pause_s(9.9) == 1
 
 
-def test_a_first_start_that_fails_is_its_callers() -> None:
+def test_a_first_start_that_fails_raises() -> None:
     def start() -> Server:
         raise InvalidInputError("port 8001 is in use")
 
@@ -107,7 +107,7 @@ def test_a_first_start_that_fails_is_its_callers() -> None:
         serve_on(start, nothing, Restarts(most=3))
 
 
-def test_a_port_that_is_taken_meanwhile_is_waited_for(
+def test_a_restart_waits_for_a_port_that_was_taken_meanwhile(
     pauses: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     starts: list[str] = []
@@ -123,7 +123,7 @@ def test_a_port_that_is_taken_meanwhile_is_waited_for(
     assert capsys.readouterr().err.count("the server stopped: port 8001 is in use; starting") == 2
 
 
-def test_what_is_damaged_meanwhile_stays_so(pauses: list[float]) -> None:
+def test_a_repository_damaged_meanwhile_ends_the_restarts(pauses: list[float]) -> None:
     starts: list[str] = []
     damaged = ArtefactError("manifest.json: hash is 0a, expected 1b")
 
@@ -161,7 +161,7 @@ def _come(*numbers: signal.Signals) -> Callable[[str], None]:
         ([signal.SIGINT, signal.SIGINT], ["wait", "stop", "kill", "stop"]),
     ],
 )
-def test_signals_end_a_server_in_order(
+def test_signals_stop_a_server_cleanly(
     numbers: list[signal.Signals], expected: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = Server(_come(*numbers))
@@ -173,14 +173,14 @@ def test_signals_end_a_server_in_order(
     assert capsys.readouterr().err == ""
 
 
-def test_no_time_to_drain_is_no_draining() -> None:
+def test_without_drain_time_the_server_stops_at_once() -> None:
     server = Server(_come(signal.SIGTERM))
     with pytest.raises(StopRequested), signals_stop():
         serve_on(lambda: server, nothing, Restarts(most=3), drain_s=0)
     assert server.done == ["wait", "stop"]
 
 
-def test_a_signal_while_a_server_is_started_again_ends_it(pauses: list[float]) -> None:
+def test_a_signal_during_a_restart_ends_it(pauses: list[float]) -> None:
     starts: list[Server] = []
 
     def start() -> Server:

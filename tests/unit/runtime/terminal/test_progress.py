@@ -8,12 +8,12 @@ from adprior_runtime.terminal import progress
 from adprior_runtime.terminal.progress import track
 
 
-def test_what_is_quick_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quick_work_shows_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(track(range(3), desc="rows", unit="row")) == [0, 1, 2]
     assert capsys.readouterr().err == ""
 
 
-def test_what_takes_longer_has_a_bar_with_the_time_left(
+def test_longer_work_has_a_bar_with_the_time_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "_QUICK_S", 0.0)

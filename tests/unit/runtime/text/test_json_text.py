@@ -38,17 +38,17 @@ def _nulls(value: Any) -> Any:
 
 
 @given(documents)
-def test_what_is_no_number_becomes_null_and_all_else_stays(document: Any) -> None:
+def test_numbers_that_are_not_finite_become_null(document: Any) -> None:
     assert json.loads(to_json(document), parse_constant=_refuse) == _nulls(document)
 
 
-def test_options_are_those_of_json() -> None:
+def test_options_of_json_dumps_are_passed_on() -> None:
     assert to_json({"é": [math.inf]}, ensure_ascii=False, indent=1) == '{\n "é": [\n  null\n ]\n}'
     assert to_json((1.5, {"a": -math.inf})) == '[1.5, {"a": null}]'
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_all_json_is_written_there(package: str) -> None:
+def test_all_json_is_written_in_one_place(package: str) -> None:
     found = []
     for path in (ROOT / package).rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -37,14 +37,14 @@ def test_white_space_of_all_kinds_is_one_space() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "\u200b", " \ufeff\u2060 ", "\x00\x1b", "\u3164", "\u00ad"])
-def test_what_shows_nothing_is_empty(name: str) -> None:
+def test_a_text_without_visible_characters_becomes_empty(name: str) -> None:
     assert even_out(name) == ""
 
 
 @pytest.mark.parametrize(
     "name", ["Acme", "ACME", "\uff21cme", "麦穗", "M&M's", "½ Price", "Zéphyr"]
 )
-def test_what_can_be_told_apart_by_sight_stays(name: str) -> None:
+def test_visibly_different_texts_stay_different(name: str) -> None:
     assert even_out(name) == name
 
 
@@ -89,12 +89,12 @@ def test_case_folds_beyond_ascii(one: str, other: str) -> None:
     assert fold_key(one) == fold_key(other)
 
 
-def test_other_keys_stay_others() -> None:
+def test_different_keys_stay_different() -> None:
     assert len({fold_key(key) for key in ("gender", "genders", "gender_2", "age", "état")}) == 5
 
 
 @given(TEXTS, st.lists(st.tuples(st.integers(0, 12), UNSEEN | WHITE), max_size=4))
-def test_no_unseen_character_makes_another_key(key: str, noise: list[tuple[int, str]]) -> None:
+def test_invisible_characters_do_not_change_a_key(key: str, noise: list[tuple[int, str]]) -> None:
     spelt = key
     for place, character in noise:
         spelt = spelt[:place] + character + spelt[place:]

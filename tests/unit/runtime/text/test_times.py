@@ -68,7 +68,7 @@ def test_a_time_without_a_zone_has_none_yet() -> None:
         "",
     ],
 )
-def test_what_is_no_time_or_may_be_another_is_refused(text: str) -> None:
+def test_ambiguous_or_wrong_times_are_refused(text: str) -> None:
     with pytest.raises(InvalidRequestError, match="time: found a string that is not an ISO 8601"):
         parse_time(text, "time")
 

@@ -107,7 +107,7 @@ def test_what_counts_as_absent(value: Any) -> None:
         (datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))), "a time beyond the calendar"),
     ],
 )
-def test_what_has_no_text_is_named(value: Any, kind: str) -> None:
+def test_a_value_without_a_text_is_named_by_its_kind(value: Any, kind: str) -> None:
     with pytest.raises(NoTextError, match=f"^{kind}$"):
         value_text(value)
 
