@@ -11,12 +11,7 @@ _Event = TypeVar("_Event")
 
 
 def room_for_events(max_prompt_tokens: int, *, start: int, tail: int) -> int:
-    """Return how many tokens the history may have.
-
-    Args:
-        max_prompt_tokens: The template's budget for the whole prompt.
-        start: Tokens of head and profile, which are never cut.
-        tail: Tokens behind the history.
+    """Return how many tokens the history may have, between head and profile, and the tail.
 
     Raises:
         InvalidRequestError: The profile alone exceeds the budget.
@@ -36,13 +31,9 @@ def newest_events(
     render: Callable[[int], _Event],
     tokens_of: Callable[[_Event], Sequence[int]],
 ) -> list[_Event]:
-    """Render the newest events that fit into ``room`` tokens; return them oldest first.
+    """Render the newest of ``count`` events that fit in ``room`` tokens; return them oldest first.
 
-    Args:
-        count: Events of the history.
-        room: Tokens that they may have.
-        render: Renders one event, by its place in the history.
-        tokens_of: Returns a rendered event's tokens.
+    ``render`` takes an event's index in the history.
     """
     kept = []
     for index in range(count - 1, -1, -1):

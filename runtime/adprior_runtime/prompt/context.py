@@ -107,12 +107,8 @@ def read_context(document: dict[str, Any]) -> UserContext:
 def parse_time(value: Any, field: str, *, end_of_day: bool = False) -> datetime:
     """Parse an ISO 8601 date or date-time into UTC; one without a zone is taken as UTC.
 
-    The formats of `adprior_runtime.text.times` are accepted too.
-
-    Args:
-        value: The JSON value; a `datetime` or a `date` is taken too.
-        field: Its name, for the error.
-        end_of_day: Whether a bare date means its last instant instead of its first.
+    A `datetime`, a `date` and the formats of `adprior_runtime.text.times` are accepted too. With
+    ``end_of_day`` a bare date means its last instant instead of its first.
 
     Raises:
         InvalidRequestError: It is not a string in ISO 8601.

@@ -63,12 +63,9 @@ def check_repository(
 
 
 def refuse_findings(repository: Path, findings: Sequence[Finding], advice: str = "") -> None:
-    """Raise the first finding as an `ArtefactError`.
+    """Raise the first finding, if there is one, as an `ArtefactError`.
 
-    Args:
-        repository: The place to name in the message.
-        findings: What `check_repository` returned; none raises nothing.
-        advice: What to add where there are several findings.
+    The message names ``repository``; ``advice`` is added where there are several findings.
     """
     if findings:
         others = f" (1 of {len(findings)} findings{advice})" if len(findings) > 1 else ""

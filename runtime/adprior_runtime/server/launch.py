@@ -92,10 +92,7 @@ class Launch:
     ) -> list[str]:
         """Return the server's command line.
 
-        Args:
-            installation: The server.
-            backend_directory: The backends, where the server does not have its own.
-            shared_memory_prefix: How the names of the Python backend's files in ``/dev/shm`` begin.
+        The names of the Python backend's files in ``/dev/shm`` begin with the prefix.
         """
         optional = {
             "--model-config-name": self.config_name,

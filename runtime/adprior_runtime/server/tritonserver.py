@@ -79,21 +79,8 @@ class TritonServer:
         Call it from a thread that outlives the server: the kernel stops the server when the thread
         that started it ends.
 
-        Args:
-            repository: The model repository.
-            host: The address to bind for gRPC.
-            http_host: The address for HTTP, which has no TLS.
-            metrics_host: The address for Prometheus, which has no TLS.
-            grpc_port: The port for gRPC.
-            http_port: The port for HTTP.
-            metrics_port: The port for Prometheus.
-            access: See `Launch`.
-            is_insecure: Whether to accept plain text from other machines.
-            config_name: See `Launch`.
-            device: See `Launch`.
-            backends: See `Launch`.
-            log_file: See `Launch`.
-            ready_timeout_s: How long the models may take to load.
+        For hosts and ports see `Endpoints`, for other options `Launch`. ``is_insecure`` accepts
+        plain text from other machines; ``ready_timeout_s`` is how long the models may take to load.
 
         Raises:
             InvalidInputError: A port is in use, log file or repository cannot be opened, or other

@@ -19,11 +19,7 @@ _LINE_EVERY_S: Final = 10.0
 def progress_bar(*, total: int, desc: str, unit: str, leave: bool = True) -> Any:
     """Return a bar that ``update`` moves; a context manager.
 
-    Args:
-        total: Steps of the whole work.
-        desc: What the work does.
-        unit: The name of a step.
-        leave: Whether to keep the bar on screen when the work is over.
+    ``unit`` is the name of a step; ``leave`` keeps the bar on screen when the work is over.
     """
     return tqdm(total=total, desc=desc, unit=unit, leave=leave, **_settings())
 
@@ -33,12 +29,7 @@ def track(
 ) -> Iterator[_Item]:
     """Yield items; show how many are done, and how long the others will take.
 
-    Args:
-        items: The work.
-        desc: What the work does.
-        unit: The name of an item.
-        total: The number of items, if ``items`` has no length.
-        leave: Whether to keep the bar on screen when the work is over.
+    Give ``total`` if ``items`` has no length. For the other options see `progress_bar`.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)

@@ -13,12 +13,7 @@ from typing import Any
 
 
 def to_json(document: Any, **options: Any) -> str:
-    """Return a document as JSON; a float that is not finite becomes null.
-
-    Args:
-        document: Anything that `json.dumps` accepts.
-        options: Options of `json.dumps`: ``indent``, ``ensure_ascii`` ...
-    """
+    """Return a document as JSON, with options of `json.dumps`; NaN and infinities become null."""
     try:
         return json.dumps(document, allow_nan=False, **options)
     except ValueError:

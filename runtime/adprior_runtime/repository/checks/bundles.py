@@ -33,12 +33,9 @@ def read_manifest(repository: Path, model: str) -> Manifest | None:
 
 
 def check_bundles(repository: Path, level: Level, *, serves_engine: bool) -> Iterator[Finding]:
-    """Check every model's manifest, and at the full level the files that it lists.
+    """Check every model's manifest, and at the full level the hash of each file.
 
-    Args:
-        repository: The model repository.
-        level: Whether to hash the files.
-        serves_engine: Whether it is for TensorRT-LLM, which does not need the ONNX model.
+    A repository for TensorRT-LLM does not need the ONNX model.
     """
     manifests: dict[str, Manifest] = {}
     hashes: dict[tuple[int, int], str] = {}

@@ -8,7 +8,7 @@ from typing import Any, Final
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from adprior_runtime.contract import LLM_ENGINE, Target
+from adprior_runtime.contract import Target
 from adprior_runtime.engines.compiled_tensorrt_llm import KV_SHARE, is_kv_share
 from adprior_runtime.repository import tensorrt_llm_names
 from adprior_runtime.repository.checks.config_files import Config, Configs, contract_config
@@ -25,6 +25,15 @@ NO_ENSEMBLE_FIELDS: Final = (
 )
 """Fields that Triton refuses in an ensemble."""
 
+
+_REASONS: Final = {
+    "dynamic_batching": "a bounded queue, which rejects late requests and obeys clients' deadlines",
+    "instance_group": "KIND_CPU, TensorRT-LLM's own too, and one engine, which is loaded once",
+    "model_transaction_policy": "ensembles and clients take one answer to each request, and "
+    "TensorRT-LLM reads `decoupled` from it",
+    "response_cache": "it does not distinguish requests for other outputs",
+}
+"""Why a field has the contract's value."""
 
 _Differences = Iterator[tuple[str, str, str]]
 """The field, what was found, what was expected."""
@@ -43,9 +52,9 @@ def check_configs(configs: Configs, level: Level) -> Iterator[Finding]:
             differences = [*_contract_differences(found, contract_config(name, target))]
             if level is Level.FULL:
                 expected = _tuned_config(name, target, by_name)
-                differences += _serving_differences(found, expected)
-                if name == LLM_ENGINE and target is Target.GPU:
-                    differences += _engine_differences(found)
+                if not expected.HasField("ensemble_scheduling"):
+                    pairs = _parameter_differences(found, expected)
+                    differences += [("parameters", *pair) for pair in pairs]
                 reported = {field for field, _, _ in differences}
                 differences += _other_differences(found, expected, reported)
             for _, here, wanted in differences:
@@ -78,57 +87,20 @@ def _contract_differences(found: Any, expected: Any) -> _Differences:
         yield "ensemble_scheduling", here, ", ".join(wanted_steps) or "none"
 
 
-def _serving_differences(found: Any, expected: Any) -> _Differences:
-    """Yield differences in batching, queues, instances and parameters, each in words."""
-    if found.max_batch_size != expected.max_batch_size:
-        yield (
-            "max_batch_size",
-            f"max_batch_size {found.max_batch_size}",
-            str(expected.max_batch_size),
-        )
-    if found.model_transaction_policy.decoupled:
-        wanted = "one answer to each request: ensembles and clients take one"
-        yield "model_transaction_policy", "a decoupled model", wanted
-    if found.response_cache.enable:
-        wanted = "none: it does not distinguish requests for other outputs"
-        yield "response_cache", "response_cache", wanted
-    if expected.HasField("ensemble_scheduling"):
-        return
-    if expected.HasField("dynamic_batching"):
-        for here, wanted in _queue_differences(found.dynamic_batching.default_queue_policy):
-            yield "dynamic_batching", here, wanted
-    groups = found.instance_group
-    if not groups or any(group.kind != pb.ModelInstanceGroup.KIND_CPU for group in groups):
-        here = "an instance_group that is not KIND_CPU"
-        yield "instance_group", here, "KIND_CPU, TensorRT-LLM's own too"
-    for here, wanted in _parameter_differences(found, expected):
-        yield "parameters", here, wanted
-
-
-def _engine_differences(found: Any) -> _Differences:
-    """Yield what TensorRT-LLM's backend alone requires."""
-    if not found.HasField("model_transaction_policy"):
-        wanted = "one: the backend reads `decoupled` from it"
-        yield "model_transaction_policy", "no model_transaction_policy", wanted
-    if sum(group.count for group in found.instance_group) > 1:
-        wanted = "one: each would load the engine anew"
-        yield "instance_group", "several instances of the engine", wanted
-
-
 def _other_differences(found: Any, expected: Any, reported: set[str]) -> _Differences:
-    """Yield every other field that differs, as text."""
-    checked = {"input", "output", "parameters", *reported}  # compared one by one, by their names
+    """Yield every other field that differs, as text, with the reason for the contract's value."""
+    compared = {"input", "output", "parameters", *reported}
     if found.platform == "ensemble":
-        checked = {*reported, "input", "output", "ensemble_scheduling", *NO_ENSEMBLE_FIELDS}
+        compared |= {"ensemble_scheduling", *NO_ENSEMBLE_FIELDS}
     for field in found.DESCRIPTOR.fields:
-        if field.name in checked:
-            continue
-        here, there = _only(found, field.name), _only(expected, field.name)
-        if here != there:
+        name = field.name
+        here, there = _only(found, name), _only(expected, name)
+        if name not in compared and here != there:
+            reason = f": {_REASONS[name]}" if name in _REASONS else ""
             yield (
-                field.name,
-                _one_line(here) or f"no {field.name}",
-                _one_line(there) or f"no {field.name}",
+                name,
+                _one_line(here) or f"no {name}",
+                f"{_one_line(there) or f'no {name}'}{reason}",
             )
 
 
@@ -144,21 +116,6 @@ def _only(message: Any, field: str) -> Any:
 
 def _one_line(message: Any) -> str:
     return str(text_format.MessageToString(message, as_one_line=True)).strip()
-
-
-def _queue_differences(policy: Any) -> Iterator[tuple[str, str]]:
-    place = "dynamic_batching.default_queue_policy"
-    if not policy.max_queue_size:
-        yield "a queue without bound", f"{place}.max_queue_size"
-    if not (
-        policy.default_timeout_microseconds and policy.timeout_action == pb.ModelQueuePolicy.REJECT
-    ):
-        yield (
-            "a queue that requests stay in for ever",
-            f"{place}.default_timeout_microseconds, and REJECT",
-        )
-    elif not policy.allow_timeout_override:
-        yield "a queue that ignores clients' deadlines", f"{place}.allow_timeout_override"
 
 
 def _tensor_differences(kind: str, found: Any, expected: Any) -> Iterator[tuple[str, str]]:

@@ -59,13 +59,9 @@ def require_engine_place(repository: Path) -> None:
 def check_engine(
     repository: Path, configs: Configs, level: Level, *, may_be_missing: bool
 ) -> Iterator[Finding]:
-    """Check the engine's files, and its sizes against what requests need.
+    """Check the engine's files, its sizes against what requests need, and its vocabulary.
 
-    Args:
-        repository: A model repository for TensorRT-LLM.
-        configs: Its configurations.
-        level: Whether to compare its vocabulary with the catalogue's names.
-        may_be_missing: Whether the engine is still to be built and put there.
+    ``may_be_missing`` is for an engine that is still to be built and put there.
     """
     config = configs[Target.GPU].get(LLM_ENGINE)
     manifest = read_manifest(repository, TOKENIZER)

@@ -14,12 +14,7 @@ from adprior_runtime.repository.checks.findings import Finding
 
 
 def check_ensembles(configs: Configs, versions: Mapping[str, set[int]]) -> Iterator[Finding]:
-    """Check the ensembles of each target against the models that they are made of.
-
-    Args:
-        configs: The configurations of all models.
-        versions: The version directories of each model.
-    """
+    """Check the ensembles of each target against the models that they are made of."""
     for target, by_name in configs.items():
         for name, config in by_name.items():
             if config.message.platform == "ensemble":

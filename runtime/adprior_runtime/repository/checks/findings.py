@@ -30,13 +30,9 @@ class Finding:
 
     @classmethod
     def from_error(cls, file: str, error: Exception, place: Path, expected: str) -> Finding:
-        """Return a finding with the message of one of our errors.
+        """Return a finding with an error's message: ``PLACE: FOUND, expected EXPECTED``.
 
-        Args:
-            file: The faulty file, relative to the repository.
-            error: ``PLACE: FOUND, expected EXPECTED``, or without the second half.
-            place: The path that the message may begin with.
-            expected: What to say where the message does not.
+        The place is left out; ``expected`` is used where the message lacks its second half.
         """
         found, _, stated = str(error).removeprefix(f"{place}: ").partition(", expected ")
         return cls(file, found, stated or expected)

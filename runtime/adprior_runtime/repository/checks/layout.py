@@ -25,11 +25,7 @@ def check_layout(
 ) -> Iterator[Finding]:
     """Check which directories and shims there are, and who may write them.
 
-    Args:
-        repository: The model repository.
-        versions: Of its models.
-        level: Whether to read the shims too.
-        serves_engine: Whether it is for TensorRT-LLM, which does not need the engine's shim.
+    A repository for TensorRT-LLM does not need the engine's shim.
     """
     for entry in sorted(repository.iterdir()):
         if entry.is_dir() and entry.name not in MODEL_NAMES:

@@ -106,4 +106,4 @@ def test_a_tuned_repository_is_built_and_checked_against_its_tuning(tmp_path: Pa
     config = repository / contract.LLM_ENGINE / "configs" / "cpu.pbtxt"
     config.write_text(config.read_text().replace("max_batch_size: 4", "max_batch_size: 99"))
     findings = [finding.found for finding in check_repository(repository)]
-    assert "max_batch_size 99" in findings
+    assert "max_batch_size: 99" in findings

@@ -143,7 +143,11 @@ CONFIG_FAULTS: list[tuple[str, Callable[[Any], object], str]] = [
     # the file, the change, what the line says after the file
     (ENGINE, lambda c: setattr(c, "name", "tensorrt_llm"), "name 'tensorrt_llm'"),
     (ENGINE, lambda c: setattr(c, "backend", "python"), "backend 'python'"),
-    (DECODER, lambda c: setattr(c, "max_batch_size", 64), "max_batch_size 64"),
+    (
+        DECODER,
+        lambda c: setattr(c, "max_batch_size", 64),
+        "max_batch_size: 64, expected max_batch_size: 16",
+    ),
     (ENGINE, _without("input", "end_id"), "no input end_id"),
     (
         ENGINE,
@@ -206,28 +210,29 @@ CONFIG_FAULTS: list[tuple[str, Callable[[Any], object], str]] = [
     (
         ENGINE,
         lambda c: c.dynamic_batching.default_queue_policy.ClearField("max_queue_size"),
-        "a queue without bound",
+        "dynamic_batching { default_queue_policy { default_timeout_microseconds: 5000000 allow",
     ),
     (
-        TOKENIZER,
-        lambda c: c.dynamic_batching.ClearField("default_queue_policy"),
-        "a queue that requests stay in for ever",
+        ENGINE,
+        lambda c: c.ClearField("instance_group"),
+        "no instance_group, expected instance_group",
     ),
-    (
-        TOKENIZER,
-        lambda c: c.dynamic_batching.default_queue_policy.ClearField("allow_timeout_override"),
-        "a queue that ignores clients' deadlines",
-    ),
-    (ENGINE, lambda c: c.ClearField("instance_group"), "an instance_group that is not KIND_CPU"),
     (ENGINE, lambda c: c.ClearField("model_transaction_policy"), "no model_transaction_policy"),
     (
-        DECODER,
-        lambda c: setattr(c.instance_group[0], "kind", pb.ModelInstanceGroup.KIND_GPU),
-        "an instance_group that is not KIND_CPU",
+        ENGINE,
+        lambda c: setattr(c.instance_group[0], "count", 2),
+        "instance_group { count: 2 kind: KIND_CPU }, exp",
     ),
-    (ENGINE, lambda c: setattr(c.instance_group[0], "count", 2), "several instances of the engine"),
-    (ENGINE, lambda c: setattr(c.model_transaction_policy, "decoupled", True), "a decoupled model"),
-    (RETRIEVAL, lambda c: setattr(c.response_cache, "enable", True), "response_cache"),
+    (
+        ENGINE,
+        lambda c: setattr(c.model_transaction_policy, "decoupled", True),
+        "model_transaction_policy { decoupled: true }, expected model",
+    ),
+    (
+        RETRIEVAL,
+        lambda c: setattr(c.response_cache, "enable", True),
+        "response_cache { enable: true }, exp",
+    ),
     (
         RANKING,
         lambda c: c.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_CPU),
@@ -343,19 +348,9 @@ CONFIG_FAULTS: list[tuple[str, Callable[[Any], object], str]] = [
         "version_policy { specific { versions: 7 } }, expected no version_policy",
     ),
     (
-        ENGINE,
-        lambda c: setattr(c.instance_group[0], "passive", True),
-        "instance_group { count: 1 kind: KIND_CPU passive: true }, expected instance_group",
-    ),
-    (
         DECODER,
         _parameter("EXECUTION_ENV_PATH", "/tmp/environment.tar.gz"),
         "parameter EXECUTION_ENV_PATH '/tmp/environment.tar.gz', expected only the contract's",
-    ),
-    (
-        TOKENIZER,
-        lambda c: setattr(c.dynamic_batching, "max_queue_delay_microseconds", 60_000_000),
-        "dynamic_batching { max_queue_delay_microseconds: 60000000",
     ),
     (
         ENGINE,
