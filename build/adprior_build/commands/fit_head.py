@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=CLAMP,
         metavar="N",
-        help=f"largest change of a logit ({CLAMP:g})",
+        help=f"largest change of a logit, in nats ({CLAMP:g})",
     )
     parser.add_argument(
         "--negative-rate",

@@ -43,15 +43,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_data(parser.add_argument_group("data"))
     model = parser.add_argument_group("model")
     start = model.add_mutually_exclusive_group(required=True)
-    start.add_argument("--from", type=Path, help="Hugging Face checkpoint directory to fine-tune")
-    start.add_argument("--size", type=Path, help="train from scratch a model of this size (TOML)")
+    start.add_argument(
+        "--from", type=Path, metavar="DIR", help="Hugging Face checkpoint to fine-tune"
+    )
+    start.add_argument(
+        "--size", type=Path, metavar="FILE", help="size of a model to train from scratch (TOML)"
+    )
     model.add_argument("--output", type=Path, required=True, help="checkpoint directory to write")
     epochs = f"passes over the users ({DEFAULT_EPOCHS}; with --minutes: no limit)"
     minutes = (
         "minutes of training and validation, without reading and writing; the learning rate "
         "follows the time (no limit)"
     )
-    patience = "stop after N epochs without a better validation loss; 0: never"
+    patience = "stop after N epochs without a better validation loss, 0 for never"
     _add(
         parser.add_argument_group("length (the first limit that is reached ends the training)"),
         ("--epochs", positive_integer, None, epochs),
@@ -91,7 +95,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         "--catalogue", type=Path, required=True, help="advertisers to forecast (Parquet or CSV)"
     )
     group.add_argument(
-        "--template", type=Path, help="prompt template (JSON) (the checkpoint's, or a built-in one)"
+        "--template", type=Path, help="JSON prompt template (the checkpoint's, or a built-in one)"
     )
     group.add_argument(
         "--cut", type=day, metavar="DAY", help="train on events before this day (all events)"
@@ -105,13 +109,14 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
 
 def _add_loss(group: argparse._ArgumentGroup) -> None:
     swaps = "share of examples with names swapped for others of similar popularity"
+    log_q = "strength of the correction for popular names, 1 for all of it"
     _add(
         group,
         ("--dropout", share, 0.0, "share of attention weights and block outputs to drop"),
         ("--label-smoothing", share, 0.0, "share of a target spread over the vocabulary"),
         ("--name-swaps", share, 0.0, swaps),
         ("--start-share", share, 0.0, "share of the first weights in the final ones (WiSE-FT)"),
-        ("--log-q", number_from_zero, 0.0, "strength of the correction for popular names"),
+        ("--log-q", number_from_zero, 0.0, log_q),
     )
     group.add_argument(
         "--first-of-day",
@@ -120,7 +125,7 @@ def _add_loss(group: argparse._ArgumentGroup) -> None:
         "(on every advertiser)",
     )
     group.add_argument(
-        "--freeze-embeddings", action="store_true", help="do not train the embeddings"
+        "--freeze-embeddings", action="store_true", help="do not train the embeddings (train them)"
     )
 
 
@@ -136,7 +141,7 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     )
     _add(
         group,
-        ("--threads", whole_number, 0, "CPU threads; 0: all that the process may use"),
+        ("--threads", whole_number, 0, "CPU threads, 0 for all that the process may use"),
         (
             "--checkpoint-minutes",
             positive_number,

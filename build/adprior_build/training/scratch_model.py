@@ -197,10 +197,10 @@ def _make_copier(attention: Any, size: ModelSize, *, first: bool) -> None:
     if not first:
         output.mul_(_LATER_LAYERS)
     slowest, turning = width // 2 - 1, _half_turn_pair(size)
-    for projection, asked in ((attention.q_proj, _CONSTANT), (attention.k_proj, _IS_NAME)):
+    for projection, mark in ((attention.q_proj, _CONSTANT), (attention.k_proj, _IS_NAME)):
         weight = projection.weight
         weight.mul_(_CALM)
-        for pair, source, score in ((turning, _CONSTANT, _NEARNESS), (slowest, asked, _ATTENTION)):
+        for pair, source, score in ((turning, _CONSTANT, _NEARNESS), (slowest, mark, _ATTENTION)):
             meeting = torch.arange(pair, len(weight), width)
             weight[torch.cat([meeting, meeting + width // 2])] = 0.0
             weight[meeting, source] = math.sqrt(score * math.sqrt(width)) / _MARK

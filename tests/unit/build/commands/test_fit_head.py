@@ -72,19 +72,19 @@ def _plant(
         shares /= shares.sum() * 1.05
         shown = np.argsort(-shares)[: int(random.integers(2, 9))]
         log_probs = np.log(shares[shown]).astype(np.float32)
-        asked = np.concatenate([shown, random.permutation(len(CATALOGUE))])[:candidates]
+        chosen = np.concatenate([shown, random.permutation(len(CATALOGUE))])[:candidates]
         forecast = KnownForecast(
             advertiser_ids=CATALOGUE[shown],
             log_probs=log_probs,
             missing_mass=float(1 - shares[shown].sum()),
             exact=False,
         )
-        priors = candidate_priors(forecast, CATALOGUE[asked], advertisers, len(shown))
+        priors = candidate_priors(forecast, CATALOGUE[chosen], advertisers, len(shown))
         base = random.normal(0.0, 1.0, candidates).astype(np.float32)
         logits = base + bias + priors.features @ TRUE_WEIGHTS
         labels = random.uniform(size=candidates) < 1 / (1 + np.exp(-logits))
         columns["request"] += [f"request {request}"] * candidates
-        columns["advertiser_id"] += CATALOGUE[asked].tolist()
+        columns["advertiser_id"] += CATALOGUE[chosen].tolist()
         columns["base_logit"] += base.tolist()
         columns["label"] += labels.astype(int).tolist()
         columns["forecast_advertiser_ids"] += [CATALOGUE[shown].tolist()] * candidates

@@ -28,7 +28,7 @@ def write_csv(path: Path, content: bytes) -> Path:
 
 
 def invalid_strings() -> pa.StringArray:
-    """Return a string column whose second value is not UTF-8, as sloppy writers leave it."""
+    """Return a string column whose second value is not UTF-8."""
     return pa.array([b"Acme", NOT_UTF_8], pa.binary()).view(pa.string())
 
 

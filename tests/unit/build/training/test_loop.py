@@ -146,15 +146,15 @@ def test_a_training_that_diverges_is_refused() -> None:
 
 
 def test_every_epoch_is_drawn() -> None:
-    asked = []
+    drawn = []
 
     def growing(number: int) -> list[Example]:
-        asked.append(number)
+        drawn.append(number)
         return TAUGHT[: number + 1]
 
     rows = train(fresh_model(), growing, [], replace(SETTINGS, epochs=3, batch_size=1)).rows
     assert len(rows) == 3
-    assert asked[-3:] == [0, 1, 2]
+    assert drawn[-3:] == [0, 1, 2]
 
 
 def test_cuda_without_a_device_is_refused() -> None:
