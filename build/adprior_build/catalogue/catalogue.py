@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +18,8 @@ from adprior_build.data.tables import read_table
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.text.spelling import even_out
+
+_Key = TypeVar("_Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,10 @@ class Catalogue:
     table: pa.Table
     source: Path
     source_rows: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse two advertisers with the same name."""
+        self._distinct(enumerate(self.names), even_out)
 
     @property
     def fingerprint(self) -> str:
@@ -72,18 +79,6 @@ class Catalogue:
         counts = Counter(row_of(event.advertiser or "") for user in users for event in user.events)
         return [counts[row] for row in range(len(self.ids))]
 
-    def check_repeats(self) -> None:
-        """Refuse two advertisers with the same name.
-
-        Raises:
-            InvalidInputError: The message names the rows.
-        """
-        seen: dict[str, int] = {}
-        for row, name in enumerate(self.names):
-            other = seen.setdefault(even_out(name), row)
-            if other != row:
-                raise self._same_names((other, self.names[other]), (row, name))
-
     def check_lengths(self, max_chars: int) -> str | None:
         """Refuse names that become equal when a template cuts them.
 
@@ -96,15 +91,11 @@ class Catalogue:
         Raises:
             InvalidInputError: The message names the rows and the limit.
         """
-        seen: dict[str, tuple[int, str]] = {}
+        self._distinct(self._texts(), lambda text: even_out(text)[:max_chars], max_chars)
         long: dict[int, int] = {}
         for row, text in self._texts():
-            shown = even_out(text)
-            if len(shown) > max_chars:
-                long[row] = max(long.get(row, 0), len(shown))
-            other, same = seen.setdefault(shown[:max_chars], (row, text))
-            if other != row:
-                raise self._same_names((other, same), (row, text), max_chars=max_chars)
+            if (length := len(even_out(text))) > max_chars:
+                long[row] = max(long.get(row, 0), length)
         if not long:
             return None
         row = max(long, key=long.__getitem__)
@@ -123,14 +114,7 @@ class Catalogue:
         Raises:
             InvalidInputError: Two advertisers have names with the same tokens.
         """
-        rows: dict[tuple[int, ...], int] = {}
-        for row, text in self._texts():
-            path = tuple(name_ids(text))
-            other = rows.setdefault(path, row)
-            if other != row:
-                theirs = (self.names[other], *self.aliases[other])
-                same = next(each for each in theirs if tuple(name_ids(each)) == path)
-                raise self._same_names((other, same), (row, text))
+        rows = self._distinct(self._texts(), lambda text: tuple(name_ids(text)))
         path_counts = Counter(rows.values())
         trie = Trie.build(list(rows), list(rows.values()))
         return trie, [path_counts[row] for row in range(len(self.ids))]
@@ -139,6 +123,20 @@ class Catalogue:
         """Yield every name and alias with its advertiser's row."""
         for row, (name, aliases) in enumerate(zip(self.names, self.aliases, strict=True)):
             yield from ((row, text) for text in (name, *aliases))
+
+    def _distinct(
+        self,
+        texts: Iterable[tuple[int, str]],
+        key: Callable[[str], _Key],
+        max_chars: int | None = None,
+    ) -> dict[_Key, int]:
+        """Return the advertiser's row by key; refuse two advertisers with the same key."""
+        seen: dict[_Key, tuple[int, str]] = {}
+        for row, text in texts:
+            other = seen.setdefault(key(text), (row, text))
+            if other[0] != row:
+                raise self._same_names(other, (row, text), max_chars=max_chars)
+        return {found: row for found, (row, _) in seen.items()}
 
     def _same_names(
         self, one: tuple[int, str], other: tuple[int, str], max_chars: int | None = None
@@ -193,7 +191,7 @@ def catalogue_of(table: pa.Table, path: Path) -> Catalogue:
     table = table.take(order)
     has_aliases = "aliases" in table.column_names
     aliases = table["aliases"].to_pylist() if has_aliases else [None] * table.num_rows
-    catalogue = Catalogue(
+    return Catalogue(
         ids=tuple(table["advertiser_id"].to_pylist()),
         names=tuple(str(name).strip() for name in table["name"].to_pylist()),
         aliases=tuple(
@@ -204,8 +202,6 @@ def catalogue_of(table: pa.Table, path: Path) -> Catalogue:
         source=path,
         source_rows=tuple(order.to_pylist()),
     )
-    catalogue.check_repeats()
-    return catalogue
 
 
 def derive_catalogue(users: Sequence[UserHistory], min_users: int) -> pa.Table:
