@@ -147,7 +147,8 @@ def test_a_planted_head_is_recovered(
     planted: Columns, bundle: Bundle, fit: Fit, tmp_path: Path
 ) -> None:
     report = fit(planted, "--clamp", "10")
-    assert report["log_loss_after"] < report["log_loss_before"]
+    assert report["log_loss_after"] < report["log_loss_recalibrated"] < report["log_loss_before"]
+    assert report["recalibration"]["slope"] == pytest.approx(1, abs=0.3)
     assert report["rows"] == 30_000
     assert report["rows_fitted"] + report["rows_held_out"] == 30_000
     assert report["rows_held_out"] == 6_000
@@ -195,14 +196,6 @@ def test_hinges_are_fitted_and_written(
     assert _run(logs, bundle, head, "--variant", "hinges") == 0
 
 
-def test_the_report_shows_a_ranker_that_only_needs_recalibration(bundle: Bundle, fit: Fit) -> None:
-    columns = _plant(bundle, requests=600, seed=3, bias=-1.0)
-    columns["base_logit"] = [2 * value + 3 for value in columns["base_logit"]]
-    report = fit(columns)
-    assert report["recalibration"]["slope"] == pytest.approx(0.5, abs=0.15)
-    assert report["log_loss_recalibrated"] < report["log_loss_before"]
-
-
 @pytest.mark.parametrize("spoil", ["fit_recalibration", "_render"])
 def test_a_report_that_fails_leaves_no_head(
     bundle: Bundle, fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str
@@ -219,16 +212,6 @@ def test_a_report_that_fails_leaves_no_head(
             _run(tmp_path / "log.parquet", bundle, tmp_path / output)
         path = tmp_path / output
         assert (path.read_bytes() if path.exists() else None) == found
-
-
-@pytest.mark.parametrize(("stretch", "shift"), [(1e-3, -2e4), (3e3, 0.0), (1.0, 5e3)])
-def test_a_ranker_of_any_scale_gets_its_report(
-    bundle: Bundle, fit: Fit, stretch: float, shift: float
-) -> None:
-    columns = _plant(bundle, requests=60, seed=4)
-    columns["base_logit"] = [stretch * value + shift for value in columns["base_logit"]]
-    report = fit(columns, "--l2", "1000")
-    assert report["log_loss_recalibrated"] < report["log_loss_before"]
 
 
 def test_the_same_log_gives_the_same_head(bundle: Bundle, fit: Fit, tmp_path: Path) -> None:

@@ -255,13 +255,6 @@ def test_a_denied_key_is_not_in_the_vocabulary(data: SmallData, tmp_path: Path) 
     assert found == [True, False]
 
 
-def test_first_of_day_works_with_any_template(data: SmallData, tmp_path: Path) -> None:
-    for place, pieces in enumerate([("{advertiser}{end}{category}",), ("{gap}",)]):
-        template = replace(scratch_template(64), event=pieces)
-        option = save_template(tmp_path / "template.json", template)
-        assert data.train(tmp_path / str(place), "--first-of-day", *option) == 0
-
-
 def test_the_advertiser_column_may_hold_ids(data: SmallData, tmp_path: Path) -> None:
     rows = [row | {"brand": IDS[NAMES.index(row["brand"])]} for row in invented_events()]
     data.write_events(rows)
@@ -375,16 +368,6 @@ def test_an_output_that_is_no_checkpoint_is_refused_and_left_alone(
     assert (output / name).read_text() == "years of work"
 
 
-def test_an_earlier_checkpoint_is_replaced(data: SmallData, tmp_path: Path) -> None:
-    output = tmp_path / "checkpoint"
-    output.mkdir()
-    (output / "training.json").write_text("{}")
-    (output / "stale.bin").touch()
-    assert data.train(output) == 0
-    assert not (output / "stale.bin").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "data"]
-
-
 @pytest.mark.parametrize("brand", ["Elsewhere", None, 999])
 def test_a_log_without_advertisers_of_the_catalogue_is_refused(
     refused: Refused, data: SmallData, brand: str | int | None
@@ -448,16 +431,6 @@ def test_a_template_that_does_not_fit_the_model_is_refused(
 ) -> None:
     template = replace(SHORT_TEMPLATE, **changed)
     assert message in refused(*save_template(tmp_path / "template.json", template))
-
-
-def test_the_time_limit_ends_a_training(shared: SmallData, tmp_path: Path) -> None:
-    options = ["--epochs", "1000000", "--minutes", "0.03", "--validation-share", "0.3"]
-    assert shared.train(tmp_path / "out", *options) == 0
-    record = record_of(tmp_path / "out")
-    assert record["settings"]["minutes"] == 0.03
-    assert 1 < len(record["losses"]) < 1000
-    assert 1.5 < record["run"]["seconds"] < 10
-    assert "--minutes 0.03" in record["command"]
 
 
 def test_a_bundle_does_not_depend_on_the_training_time(checkpoint: Path, tmp_path: Path) -> None:

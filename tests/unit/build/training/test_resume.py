@@ -187,17 +187,3 @@ def test_other_settings_are_refused_and_restart_begins_anew(
     assert data.train(output, *work, "--seed", "2", "--restart") == 0
     assert "resumes" not in capsys.readouterr().out
     assert not (tmp_path / "work").exists()
-
-
-def test_threads_and_paths_may_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data, output = SmallData.write(tmp_path), tmp_path / "out"
-    assert stop(monkeypatch, data, output) == 2
-    (tmp_path / "elsewhere").mkdir()
-    for path in ("events.parquet", "profiles.parquet", "columns.toml", "catalogue.parquet"):
-        data.path(path).rename(tmp_path / "elsewhere" / path)
-    (tmp_path / "size.toml").rename(tmp_path / "elsewhere" / "size.toml")
-    moved = SmallData(directory=tmp_path / "elsewhere")
-    assert moved.train(output, "--threads", "2", "--checkpoint-minutes", "3") == 0
-    assert "resumes from epoch 1" in capsys.readouterr().out
