@@ -59,19 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--check", type=Path, metavar="REPO", help="check this model repository, and build nothing"
     )
-    parser.add_argument("--output", type=Path, help="model repository to write")
-    parser.add_argument("--save-bundle", type=Path, help="directory to keep the bundle in as well")
-    parser.add_argument(
-        "--catalogue",
-        type=Path,
-        help="CSV or Parquet file with the advertisers (default: those of checkpoint or bundle)",
-    )
-    parser.add_argument(
-        "--head",
-        type=Path,
-        help="prior head of `adprior fit-head` (default: the bundle's, else one that changes no "
-        "logit)",
-    )
+    for flag, text in (
+        ("output", "model repository to write"),
+        ("save-bundle", "directory to keep the bundle in as well"),
+        ("catalogue", "CSV or Parquet file of advertisers (default: of checkpoint or bundle)"),
+        ("head", "prior head of `adprior fit-head` (default: of the bundle, else no effect)"),
+    ):
+        parser.add_argument(f"--{flag}", type=Path, help=text)
     parser.add_argument(
         "--engine",
         choices=[*ENGINES],
