@@ -1,4 +1,4 @@
-"""A minuscule data set, and checkpoints and bundles made of it."""
+"""A minimal data set, and checkpoints and bundles made from it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SIZE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmallData:
-    """Input files of the commands; a test may write over them."""
+    """Input files of the commands; a test may overwrite them."""
 
     directory: Path
 
@@ -62,7 +62,7 @@ class SmallData:
         return [*options, "--columns", str(self.path("columns.toml"))]
 
     def train(self, output: Path, *options: str, start: Path | None = None) -> int:
-        """Run ``adprior train`` for one epoch, from ``start`` or from nothing."""
+        """Run ``adprior train`` for one epoch, from ``start`` or from scratch."""
         arguments = ["train", *self.log_options(), "--output", str(output)]
         arguments += ["--catalogue", str(self.path("catalogue.parquet"))]
         arguments += ["--from", str(start)] if start else ["--size", str(self.path("size.toml"))]
@@ -70,7 +70,7 @@ class SmallData:
         return main([*arguments, "--threads", "1", *options])
 
     def save_bundle(self, place: Path, *options: str) -> Path:
-        """Train in ``place``, with ``options`` too, and return the bundle made there."""
+        """Train in ``place`` with ``options``; return the bundle made there."""
         assert self.train(place / "checkpoint", *options) == 0
         made = ["--checkpoint", str(place / "checkpoint"), "--save-bundle", str(place / "bundle")]
         assert build(place / "repository", *made) == 0
@@ -78,7 +78,7 @@ class SmallData:
 
 
 def invented_events() -> list[dict[str, Any]]:
-    """Return the events: each user has a favourite of their own and one bought by all."""
+    """Return events in which users alternate between their favourite and a common advertiser."""
     return [
         {
             "who": f"user-{user}",
@@ -97,16 +97,14 @@ def build(repository: Path, *options: str) -> int:
 
 
 def save_qwen(directory: Path) -> None:
-    """Write a random Qwen2 with a tokenizer as transformers writes them, without a template."""
+    """Write a random Qwen2 and a tokenizer, as transformers does, without a template."""
     save_random(directory, Qwen2Config)
 
 
 def save_random(directory: Path, family: Any, **settings: Any) -> None:
-    """Write a minuscule random model of a family, with a tokenizer, without a template.
+    """Write a minimal random model of a family and a tokenizer, without a template.
 
-    Args:
-        directory: Where to.
-        family: Its configuration class; ``settings`` are added to it.
+    ``family`` is a configuration class of transformers, made with ``settings``.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

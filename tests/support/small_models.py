@@ -1,4 +1,4 @@
-"""Minuscule random models of several families, and their graphs, each exported once."""
+"""Minimal random models of several families, and their ONNX graphs, each exported once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A minuscule shop: users with a favourite advertiser each, items with texts, and a study of it."""
+"""A minimal shop: users with one favourite advertiser each, items with texts, and its study."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ Change: TypeAlias = Callable[[Row], Row | None]
 
 
 def shop_events(users: int = 60) -> list[Row]:
-    """Return eight purchases of each user, two of them after the cut, most of the favourite.
+    """Return eight purchases per user: two after the cut, most from the favourite advertiser.
 
-    Item ``i2-3`` is the third item of the advertiser of row 2. The last purchase is of an item that
-    no one else bought, and the one before repeats the user's first.
+    Item ``i2-3`` is the third item of the advertiser in row 2. The last item was bought by nobody
+    else; the item before it repeats the user's first.
     """
     return [_purchase(user, step) for user in range(users) for step in range(8)]
 
 
 def read_shop(directory: Path, change: Change | None = None) -> Study:
-    """Read the shop as a study, each event changed first, or left out where that gives None."""
+    """Read the shop as a study; ``change`` may change each event, or drop it by returning None."""
     events = shop_events()
     if change is not None:
         events = [row for row in map(change, events) if row is not None]

@@ -21,7 +21,7 @@ def test_newton_recovers_planted_weights() -> None:
     assert abs(fitted_bias - bias) < 0.05
 
 
-def test_newton_stands_where_the_gradient_is_zero() -> None:
+def test_the_gradient_is_zero_at_the_fit() -> None:
     random = np.random.default_rng(4)
     features = random.normal(size=(500, 2)) @ np.array([[1.0, 1.0], [0.0, 0.0]])
     labels = (random.uniform(size=500) < 0.3).astype(np.float64)
@@ -64,7 +64,7 @@ def test_recalibration_undoes_a_stretch_and_a_shift() -> None:
     assert bias == pytest.approx(-1.5, abs=0.06)
 
 
-def test_a_backward_ranker_is_left_with_the_mean() -> None:
+def test_a_ranker_with_inverted_order_gets_the_mean() -> None:
     labels = np.array([1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     slope, bias = fit_recalibration(np.array([-1.0, -2, 2, 1, 1, 3, 1, -1]), labels)
     assert slope == 0.0
@@ -73,8 +73,8 @@ def test_a_backward_ranker_is_left_with_the_mean() -> None:
 
 @pytest.mark.parametrize("stretch", [1e-3, 1.0, 1e4])
 @pytest.mark.parametrize("shift", [-2e4, 0.0, 3.0])
-def test_recalibration_is_found_for_logits_of_any_scale(stretch: float, shift: float) -> None:
-    """The same as for the logits that they were made of, separable ones included."""
+def test_recalibration_works_for_logits_of_any_scale(stretch: float, shift: float) -> None:
+    """Separable labels are included."""
     logits = np.linspace(-3.0, 3.0, 40)
     for labels in ((logits > 0).astype(np.float64), (np.arange(40) % 3 == 0).astype(np.float64)):
         slope, bias = fit_recalibration(logits, labels)
@@ -83,7 +83,7 @@ def test_recalibration_is_found_for_logits_of_any_scale(stretch: float, shift: f
         np.testing.assert_allclose(found, slope * logits + bias, atol=1e-4)
 
 
-def test_a_ranker_that_tells_nobody_apart_is_only_shifted() -> None:
+def test_equal_logits_are_only_shifted() -> None:
     slope, bias = fit_recalibration(np.full(8, -20.0), np.eye(8)[0] + np.eye(8)[1])
     assert slope == 1.0
     assert bias == pytest.approx(np.log(2 / 6) + 20.0)

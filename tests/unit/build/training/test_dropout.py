@@ -32,7 +32,7 @@ def logits(model: Any) -> torch.Tensor:
     return found
 
 
-def test_it_acts_in_training_mode_alone_and_leaves_no_trace(model: Any) -> None:
+def test_dropout_acts_only_in_training_mode_and_leaves_the_model_unchanged(model: Any) -> None:
     plain = logits(model.eval())
     with dropout(model, 0.5):
         assert torch.equal(logits(model.eval()), plain)
@@ -43,12 +43,12 @@ def test_it_acts_in_training_mode_alone_and_leaves_no_trace(model: Any) -> None:
     assert model.config.attention_dropout == 0
 
 
-def test_nothing_is_dropped_where_nothing_shall_be(model: Any) -> None:
+def test_a_share_of_0_drops_nothing(model: Any) -> None:
     with dropout(model.train(), 0.0):
         assert torch.equal(logits(model), logits(model))
 
 
-def test_attention_and_the_ends_of_blocks_are_dropped(model: Any) -> None:
+def test_attention_weights_and_block_outputs_are_dropped(model: Any) -> None:
     seen: list[torch.Tensor] = []
     layer = model.model.layers[0]
     with dropout(model.train(), 0.25):
@@ -63,7 +63,7 @@ def test_attention_and_the_ends_of_blocks_are_dropped(model: Any) -> None:
         assert zeros == pytest.approx(0.25, abs=0.03)
 
 
-def test_an_architecture_without_such_places_is_refused() -> None:
+def test_an_architecture_without_these_layers_is_refused() -> None:
     with (
         pytest.raises(InvalidInputError, match="Linear has no attention_dropout"),
         dropout(torch.nn.Linear(2, 2), 0.1),
@@ -71,7 +71,7 @@ def test_an_architecture_without_such_places_is_refused() -> None:
         pass
 
 
-def test_it_is_undone_after_a_failure(model: Any) -> None:
+def test_dropout_ends_after_a_failure(model: Any) -> None:
     with pytest.raises(KeyboardInterrupt), dropout(model, 0.5):
         raise KeyboardInterrupt
     model.train()
