@@ -23,7 +23,7 @@ from adprior_bulk.publish.forecast_checks import (
     check_rows,
     list_lengths,
 )
-from adprior_client.stored.forecast_time import are_believed
+from adprior_client.stored.forecast_time import are_not_in_future
 from adprior_client.stored.parquet_columns import REQUIRED, check_column
 from adprior_client.stored.parquet_files import ForecastFiles
 from adprior_client.stored.redis_keys import field_of
@@ -118,7 +118,7 @@ class ForecastReader:
         self.without_advertisers += batch.num_rows - kept.size
         check_rows(columns, lengths, kept, place)
         as_of_us = columns["as_of"].cast(pa.int64()).fill_null(0).to_numpy()
-        believed = are_believed(as_of_us[kept], self._now)
+        believed = are_not_in_future(as_of_us[kept], self._now)
         self.from_future += int(np.count_nonzero(~believed))
         kept = kept[believed]
         users = columns["user_id"].to_pylist()

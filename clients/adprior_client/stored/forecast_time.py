@@ -22,10 +22,10 @@ _LAST_US: Final = 1000
 
 def is_from_future(made_at: datetime) -> bool:
     """Return whether a forecast's time (with a zone) is in the future."""
-    return not are_believed((made_at - _EPOCH) // _MICROSECOND)
+    return not are_not_in_future((made_at - _EPOCH) // _MICROSECOND)
 
 
-def are_believed(made_at_us: Any, now: datetime | None = None) -> Any:
+def are_not_in_future(made_at_us: Any, now: datetime | None = None) -> Any:
     """Return whether forecasts' times are not in the future.
 
     Args:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adprior_client.results import Advertiser, Forecast
-from adprior_client.stored.forecast_time import are_believed
+from adprior_client.stored.forecast_time import are_not_in_future
 from adprior_client.stored.parquet_columns import NAMES, REQUIRED, check_column, has_numbers
 from adprior_client.stored.parquet_files import ForecastFiles
 from adprior_client.stored.redis_keys import field_of
@@ -48,9 +48,9 @@ class ParquetTable:
         rows = np.flatnonzero(lengths)
         del lengths
         made_at = _microseconds(self._column(dataset, "as_of"), path)[rows]
-        believed = are_believed(made_at)
-        self.from_future = int(np.count_nonzero(~believed))
-        rows, made_at = rows[believed], made_at[believed]
+        is_valid = are_not_in_future(made_at)
+        self.from_future = int(np.count_nonzero(~is_valid))
+        rows, made_at = rows[is_valid], made_at[is_valid]
         users = self._column(dataset, "user_id").take(rows)
         checksums, order = _latest(users, made_at)
         self._checksums: NDArray[np.uint32] = checksums

@@ -15,7 +15,7 @@ from adprior_client._call.checks import check_number
 from adprior_client._call.forking import Forked, begin_anew_in_children
 from adprior_client.results import Advertiser, Forecast
 from adprior_client.stored.forecast_source import LookupCounts
-from adprior_client.stored.forecast_time import are_believed
+from adprior_client.stored.forecast_time import are_not_in_future
 from adprior_client.stored.redis_connection import RedisAddress
 from adprior_client.stored.redis_errors import explain
 from adprior_client.stored.redis_keys import DEFAULT_NAMESPACE, Keys, Pointer, field_of
@@ -155,7 +155,7 @@ class RedisForecasts(Forked):
     ) -> tuple[_Outcome, Forecast | None]:
         try:
             record = decode_record(raw, field)
-            if not are_believed(record.as_of_us):
+            if not are_not_in_future(record.as_of_us):
                 return "from_future", None
             return "found", _forecast(record, pointer)
         except (CorruptRecordError, OverflowError, IndexError) as error:
