@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import time
 from collections.abc import Callable, Iterator
@@ -117,6 +118,13 @@ every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 every_live_kind = pytest.mark.parametrize(
     "kind", [kind for kind in KINDS if kind.arguments[0] is USER], ids=lambda kind: kind.name
 )
+
+
+def run_command(command: Any, *options: str) -> int:
+    """Run the module of a subcommand, and return its exit code."""
+    parser = argparse.ArgumentParser(prog="adprior")
+    command.add_arguments(parser)
+    return int(command.run(parser.parse_args(options)))
 
 
 def assert_harmless(result: Forecast | Ranking) -> None:

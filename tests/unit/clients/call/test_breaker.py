@@ -3,87 +3,79 @@ from __future__ import annotations
 from adprior_client._call.breaker import CircuitBreaker
 
 
-class _Clock:
+class _Breaker(CircuitBreaker):
+    """A breaker that opens after three failures, with a clock of the test."""
+
     def __init__(self) -> None:
         self.now = 100.0
+        super().__init__(failures=3, reset_s=1.0, clock=lambda: self.now)
 
-    def __call__(self) -> float:
-        return self.now
+    def call(self, *outcomes: bool) -> None:
+        for succeeds in outcomes:
+            assert self.admits()
+            (self.succeed if succeeds else self.fail)()
+
+    def admissions(self, wait_s: float = 0.0, count: int = 1) -> list[bool]:
+        self.now += wait_s
+        return [self.admits() for _ in range(count)]
 
 
-def _opened(clock: _Clock) -> CircuitBreaker:
-    breaker = CircuitBreaker(failures=3, reset_s=1.0, clock=clock)
-    for _ in range(3):
-        assert breaker.admits()
-        breaker.fail()
+def _opened() -> _Breaker:
+    breaker = _Breaker()
+    breaker.call(False, False, False)
     return breaker
 
 
 def test_it_opens_after_failures_in_a_row() -> None:
-    breaker = CircuitBreaker(failures=3, reset_s=1.0, clock=_Clock())
-    for failed in (True, True, False, True, True):
-        assert breaker.admits()
-        (breaker.fail if failed else breaker.succeed)()
+    breaker = _Breaker()
+    breaker.call(False, False, True, False, False)
     assert not breaker.is_open
     breaker.fail()
     assert breaker.is_open
-    assert not breaker.admits()
+    assert breaker.admissions() == [False]
 
 
 def test_one_trial_closes_it_or_opens_it_again() -> None:
-    clock = _Clock()
-    breaker = _opened(clock)
-    clock.now += 1.1
-    assert [breaker.admits() for _ in range(3)] == [True, False, False]
+    breaker = _opened()
+    assert breaker.admissions(1.1, count=3) == [True, False, False]
     breaker.fail()
-    assert not breaker.admits()
-    clock.now += 1.1
-    assert breaker.admits()
+    assert breaker.admissions() == [False]
+    assert breaker.admissions(1.1) == [True]
     breaker.succeed()
     assert not breaker.is_open
-    assert [breaker.admits() for _ in range(3)] == [True, True, True]
+    assert breaker.admissions(count=3) == [True, True, True]
 
 
 def test_a_withdrawn_trial_allows_the_next() -> None:
-    clock = _Clock()
-    breaker = _opened(clock)
-    clock.now += 1.1
-    assert breaker.admits()
+    breaker = _opened()
+    assert breaker.admissions(1.1) == [True]
     breaker.withdraw()
-    assert breaker.admits()
+    assert breaker.admissions() == [True]
 
 
 def test_a_trial_without_an_outcome_expires() -> None:
-    clock = _Clock()
-    breaker = _opened(clock)
-    clock.now += 1.1
-    assert breaker.admits()
-    clock.now += 1.1
-    assert breaker.admits()
+    breaker = _opened()
+    assert breaker.admissions(1.1) == breaker.admissions(1.1) == [True]
 
 
 def test_no_trial_while_health_checks_fail() -> None:
-    clock = _Clock()
-    breaker = _opened(clock)
+    breaker = _opened()
     breaker.check(is_ready=False)
     breaker.check(is_ready=False)
-    clock.now += 60
-    assert not breaker.admits()
+    assert breaker.admissions(60) == [False]
     breaker.check(is_ready=True)
     assert breaker.is_open  # until a call succeeds
-    assert breaker.admits()
+    assert breaker.admissions() == [True]
 
 
 def test_two_failed_checks_reject_all_calls() -> None:
-    breaker = CircuitBreaker(failures=2, reset_s=1.0, clock=_Clock())
-    breaker.check(is_ready=False)
-    assert breaker.admits()
-    breaker.check(is_ready=True)
-    breaker.check(is_ready=False)
-    assert breaker.admits()  # only one failed check in a row
+    breaker = _Breaker()
+    for is_ready in (False, True, False):
+        breaker.check(is_ready=is_ready)
+        assert breaker.admissions() == [True]  # never two failed checks in a row
     breaker.check(is_ready=False)
     breaker.succeed()  # a call that was under way
     assert breaker.is_open
-    assert not breaker.admits()
+    assert breaker.admissions() == [False]
     breaker.check(is_ready=True)
-    assert breaker.admits()
+    assert breaker.admissions() == [True]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import sys
@@ -12,6 +11,7 @@ import pytest
 from adprior_client import InvalidArgumentError, UnavailableError
 from adprior_client.commands import predict
 from adprior_runtime.errors import InvalidInputError
+from support.client_calls import run_command
 
 if TYPE_CHECKING:
     from support.fake_triton import FakeTriton
@@ -22,9 +22,7 @@ USER = '{"profile": {"city": "Łódź"}, "history": [], "as_of": "2024-05-31"}'
 
 
 def _run(*options: str) -> int:
-    parser = argparse.ArgumentParser(prog="adprior predict")
-    predict.add_arguments(parser)
-    return predict.run(parser.parse_args(options))
+    return run_command(predict, *options)
 
 
 @pytest.fixture

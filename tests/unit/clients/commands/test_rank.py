@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import sys
@@ -10,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from adprior_client import Advertiser, Forecast
 from adprior_client.cli.documents import read_forecast
 from adprior_client.commands import rank
 from adprior_runtime import contract
 from adprior_runtime.errors import InvalidInputError
+from support.client_calls import FORECAST, run_command
+from support.fake_triton import ranking_tensors
 
 if TYPE_CHECKING:
     from support.fake_triton import FakeTriton
@@ -26,18 +26,10 @@ CANDIDATES = [
     {"advertiser_id": 4, "base_logit": -1.5, "creative": "ignored"},
     {"advertiser_id": 9, "base_logit": 0.5},
 ]
-FORECAST = Forecast(
-    advertisers=(Advertiser(advertiser_id=7, name="三星", log_prob=-0.5),),
-    exact=True,
-    missing_mass=0.25,
-    bundle_id="bundle-1",
-)
 
 
 def _run(*options: str) -> int:
-    parser = argparse.ArgumentParser(prog="adprior rank")
-    rank.add_arguments(parser)
-    return rank.run(parser.parse_args(options))
+    return run_command(rank, *options)
 
 
 def _write(path: Path, document: Any) -> str:
@@ -91,8 +83,6 @@ def test_a_missing_fitted_head_is_explained(
     adjustment: float,
     is_fitted: bool,
 ) -> None:
-    from support.fake_triton import ranking_tensors  # noqa: PLC0415  a plugin
-
     def answer(_model: str, asked: Any) -> Any:
         base = asked[contract.BASE_LOGITS]
         adjustments = np.where(np.arange(base.size) == 2, 0, adjustment).astype(np.float32)
