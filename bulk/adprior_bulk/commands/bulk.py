@@ -13,7 +13,8 @@ from typing import Final
 from adprior_build.data.column_map import ColumnMap
 from adprior_bulk.inputs.pieces import Inputs
 from adprior_bulk.run.due_users import Rules
-from adprior_bulk.run.job import Job, choose_shards
+from adprior_bulk.run.job import Job
+from adprior_bulk.run.shard_plan import choose_shards
 from adprior_bulk.run.user_forecaster import ForecasterSettings
 from adprior_client import ClientConfig
 from adprior_client.stored.forecast_time import is_from_future

@@ -109,22 +109,15 @@ def publish(
             buckets=max(math.ceil(reader.rows / USERS_A_BUCKET), 1),
             expires_at=expires_at,
         )
+        began = time.monotonic()
         with _removed_on_failure(versions, version):
-            began = time.monotonic()
             versions.begin(version)
             users, replaced = write_version(
                 namespace, version, reader, token=token, batch_rows=batch_rows, advance=advance
             )
             _check_count(namespace, reader, users, versions.count(version))
-            version = replace(
-                version,
-                users=users,
-                bundle_ids=tuple(reader.bundle_ids),
-                as_of_us=reader.as_of_us,
-                is_complete=True,
-            )
             seconds = time.monotonic() - began
-            _complete(namespace, version, token, activate=activate)
+            version = _complete(namespace, version, reader, users, token, activate=activate)
         return Publication(
             version=version,
             previous=previous,
@@ -158,8 +151,23 @@ def _check_count(namespace: Namespace, reader: ForecastReader, users: int, found
         )
 
 
-def _complete(namespace: Namespace, version: Version, token: bytes, *, activate: bool) -> None:
+def _complete(
+    namespace: Namespace,
+    version: Version,
+    reader: ForecastReader,
+    users: int,
+    token: bytes,
+    *,
+    activate: bool,
+) -> Version:
     address = namespace.address
+    version = replace(
+        version,
+        users=users,
+        bundle_ids=tuple(reader.bundle_ids),
+        as_of_us=reader.as_of_us,
+        is_complete=True,
+    )
     try:
         done = Versions(namespace).complete(version, token=token, activate=activate)
     except RedisError as error:
@@ -169,6 +177,7 @@ def _complete(namespace: Namespace, version: Version, token: bytes, *, activate:
         ) from error
     if not done:
         raise LostLockError(f"{address}: another publisher has taken over; run it again")
+    return version
 
 
 def _name(now: float, fingerprint: str) -> str:

@@ -116,13 +116,14 @@ class Versions:
         )
 
     def complete(self, version: Version, *, token: bytes, activate: bool) -> bool:
-        """Mark a version as complete and, in the same transaction, let it be read.
+        """Store a complete version's entry and, in the same transaction, let it be read.
 
         Returns:
             False if another publisher has taken over; then nothing was changed.
         """
-        done = replace(version, is_complete=True)
-        commands = self._entry_commands(done) + (self._pointer_commands(done) if activate else [])
+        commands = self._entry_commands(version)
+        if activate:
+            commands += self._pointer_commands(version)
         return self._namespace.run_if(self._keys.publisher, token, commands)
 
     def activate(self, name: str) -> Version:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import shutil
 import sys
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from adprior_bulk.inputs.input_counts import InputCounts, describe
-from adprior_bulk.inputs.pieces import Inputs, Piece, count_rows, input_pieces, list_files
+from adprior_bulk.inputs.pieces import Inputs, Piece, input_pieces, list_files
 from adprior_bulk.inputs.staging import is_staged
 from adprior_bulk.output.directory import (
     drop_old_versions,
@@ -35,9 +34,6 @@ from adprior_client.stored.forecast_time import is_from_future
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 from adprior_runtime.text.json_text import to_json
 
-_FEWEST_SHARDS, _MOST_SHARDS = 16, 4096
-_USERS_PER_SHARD: Final = 1000
-_EVENTS_PER_USER: Final = 100
 _FEW_PIECES: Final = 2
 
 
@@ -236,21 +232,6 @@ class Job:
     def _tidy(self, published: Manifest) -> None:
         drop_old_versions(self.output, published, self.keep)
         shutil.rmtree(self.output / "_runs", ignore_errors=True)
-
-
-def choose_shards(output: Path, inputs: Inputs, requested: int | None) -> int:
-    """Return the number of shards: as requested, as in the directory, or by the number of users."""
-    if requested is not None:
-        return requested
-    if (previous := Manifest.load(output)) is not None:
-        return previous.shards
-    kinds = inputs.paths()
-    users = (
-        count_rows(kinds["users"])
-        if "users" in kinds
-        else math.ceil(count_rows(kinds["events"]) / _EVENTS_PER_USER)
-    )
-    return max(_FEWEST_SHARDS, min(_MOST_SHARDS, math.ceil(users / _USERS_PER_SHARD)))
 
 
 def _listing(path: Path) -> list[tuple[str, int, int]]:

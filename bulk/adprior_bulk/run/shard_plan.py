@@ -1,19 +1,24 @@
-"""The plan that all shards of a run share, and the record of each finished shard."""
+"""The plan that all shards of a run share, their number, and the record of a finished shard."""
 
 from __future__ import annotations
 
 import json
+import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from adprior_bulk.inputs.pieces import Inputs
+from adprior_bulk.inputs.pieces import Inputs, count_rows
 from adprior_bulk.output.durable_files import write_durable_text
-from adprior_bulk.output.manifest import DataFile
+from adprior_bulk.output.manifest import DataFile, Manifest
 from adprior_bulk.run.due_users import Rules
 from adprior_runtime.text.json_text import to_json
+
+_FEWEST_SHARDS, _MOST_SHARDS = 16, 4096
+_USERS_PER_SHARD: Final = 1000
+_EVENTS_PER_USER: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,3 +110,18 @@ class Record:
     def to_json(self) -> str:
         """Return the record as text."""
         return to_json(asdict(self))
+
+
+def choose_shards(output: Path, inputs: Inputs, requested: int | None) -> int:
+    """Return the number of shards: as requested, as in the directory, or by the number of users."""
+    if requested is not None:
+        return requested
+    if (previous := Manifest.load(output)) is not None:
+        return previous.shards
+    kinds = inputs.paths()
+    users = (
+        count_rows(kinds["users"])
+        if "users" in kinds
+        else math.ceil(count_rows(kinds["events"]) / _EVENTS_PER_USER)
+    )
+    return max(_FEWEST_SHARDS, min(_MOST_SHARDS, math.ceil(users / _USERS_PER_SHARD)))

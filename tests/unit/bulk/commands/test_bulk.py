@@ -13,7 +13,8 @@ from adprior_bulk.inputs.pieces import Inputs
 from adprior_bulk.output.manifest import DataFile, Manifest
 from adprior_bulk.run.due_users import Rules
 from adprior_bulk.run.fleet_forecaster import FleetSettings
-from adprior_bulk.run.job import Job, choose_shards
+from adprior_bulk.run.job import Job
+from adprior_bulk.run.shard_plan import choose_shards
 from adprior_client import ClientConfig
 from adprior_runtime.cli import main
 from adprior_runtime.errors import InvalidInputError
