@@ -16,6 +16,10 @@ MAX_RECOVERY_S: Final = 5.0
 MAX_QUIET_S: Final = 1.0
 """The load goes on for 6 s after recovery, with 20 live calls a second."""
 _QUANTILE: Final = 0.999
+_COLUMNS: Final = (
+    "calls", "returned", "adjusted", "overshoot_ms", "idle_ms", "excess_ms", "worst_ms",
+    "worst_idle_ms", "recovery_s",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,28 +116,16 @@ class FaultResult:
 
 def format_results(results: list[FaultResult]) -> str:
     """Return a table of the figures."""
-    columns: list[Column] = [("fault", "left"), ("calls", "right"), ("returned", "right")]
-    columns += [("adjusted", "right"), ("overshoot p99.9", "right"), ("idle control", "right")]
-    columns += [("excess", "right"), ("longest overshoot", "right"), ("longest idle", "right")]
-    columns.append(("back after", "right"))
-    columns.append(("reasons of base logits", "left"))
-    cells = [
-        [
-            result.fault,
-            f"{result.calls:,}",
-            f"{result.returned:.2%}",
-            f"{result.adjusted:,}",
-            f"{result.overshoot_ms:.1f} ms",
-            f"{result.idle_ms:.1f} ms",
-            f"{result.excess_ms:+.1f} ms",
-            f"{result.worst_ms:.1f} ms",
-            f"{result.worst_idle_ms:.1f} ms",
-            "never" if result.recovery_s is None else f"{result.recovery_s:.2f} s",
-            " ".join(f"{reason}:{count}" for reason, count in sorted(result.reasons.items())),
-        ]
-        for result in results
-    ]
-    return format_table(columns, cells)
+    columns: list[Column] = [("fault", "left")]
+    columns += [(name.replace("_", " "), "right") for name in _COLUMNS]
+    columns += [("reasons of base logits", "left")]
+    rows = []
+    for result in results:
+        figures = result.to_document()
+        reasons = " ".join(f"{name}:{count}" for name, count in sorted(result.reasons.items()))
+        numbers = ["never" if figures[n] is None else f"{figures[n]:,.5g}" for n in _COLUMNS]
+        rows.append([result.fault, *numbers, reasons])
+    return format_table(columns, rows)
 
 
 def _quantile_ms(seconds: list[float]) -> float:

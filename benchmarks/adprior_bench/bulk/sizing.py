@@ -49,14 +49,9 @@ ASSUMPTIONS: Final = (
 def size_cluster(
     *, users: float, users_per_s: float, rss_mb: float, hours: float, machine: Machine
 ) -> dict[str, Any]:
-    """Return how many machines make the forecasts in time, and their cost.
+    """Return the machines that forecast ``users`` in ``hours``, and their cost.
 
-    Args:
-        users: Forecasts a day.
-        users_per_s: Throughput of one worker on one core.
-        rss_mb: Memory of one worker.
-        hours: Duration of the daily run, at most.
-        machine: The kind of machine.
+    ``users_per_s`` and ``rss_mb`` are of one worker on one core.
     """
     by_memory = math.floor(WORKERS_MEMORY * machine.memory_gb * 1024 / max(rss_mb, 1.0))
     workers = max(1, min(machine.cores - SYSTEM_CORES, by_memory))

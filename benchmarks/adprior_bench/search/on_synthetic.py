@@ -20,7 +20,6 @@ from adprior_bench.search.synthetic import (
     synthetic_llama,
 )
 from adprior_runtime.catalogue.trie import Trie
-from adprior_runtime.engines.base import ROOT
 from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.errors import AdpriorError
 from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
@@ -50,41 +49,12 @@ def measure_synthetic(args: argparse.Namespace, directory: Path) -> list[dict[st
             rows.append(_measure_peer(args, model, engine, trie, prompts, beam))
         rows.append(_measure_candidates(args, engine, trie, prompts))
     trie = random_catalogue(min(args.sizes))
-    rows += _measure_passes(args, engine, prompts)
     for precision in args.precisions:
         quantised = OnnxEngine(
             quantised_copy(path, precision), threads=args.threads, device=args.device
         )
         row = _measure(args, quantised, trie, prompts, SearchMode.BEAM)
         rows.append(row | {"precision": precision} | _difference(engine, quantised, prompts))
-    return rows
-
-
-def _measure_passes(
-    args: argparse.Namespace, engine: OnnxEngine, prompts: Sequence[Sequence[int]]
-) -> list[dict[str, Any]]:
-    """Time one forward pass after a prompt, by its number of tokens: what packing saves."""
-    rows = []
-    for count in (1, 8, 32, 128, 512):
-        times, prefill = [], []
-        for prompt in prompts:
-            (state, _), elapsed = time_call(engine.prefill, prompt)
-            prefill.append(elapsed)
-            tokens = np.resize(np.array(prompt), count)
-            parents = np.full(count, ROOT)
-            times.append(time_call(engine.extend, state, tokens, parents, keep=False)[1])
-        row = summarise("prefill_ms", prefill) | summarise("search_ms", times)
-        rows.append(
-            make_row(
-                model=_NAME,
-                mode=f"one pass of {count}",
-                prompt_tokens=args.prompt_tokens,
-                **row,
-                prefill_tokens=args.prompt_tokens,
-                search_over_prefill=row["search_ms"] / row["prefill_ms"],
-                extended_tokens=float(count),
-            )
-        )
     return rows
 
 

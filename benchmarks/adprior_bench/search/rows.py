@@ -85,16 +85,7 @@ def measure_search(
     settings: SearchSettings,
     top_k: int,
 ) -> dict[str, Any]:
-    """Return a row of ``adprior bench search``.
-
-    Args:
-        name: Name of the model.
-        engine: The model.
-        trie: The catalogue's names.
-        prompts: Token ids; the first `WARM_UP` are not counted.
-        settings: Settings of the search.
-        top_k: Number of advertisers to find.
-    """
+    """Return a row of ``adprior bench search``; the first `WARM_UP` prompts are not counted."""
     timed = _TimedEngine(engine)
     label = f"{name} {settings.mode} {len(trie.leaf_nodes)}"
     prefill, search, root, steps, tokens, exact = [], [], [], [], [], []

@@ -121,14 +121,7 @@ class Worker:
 def start_workers(
     bundle: Path, requests: Sequence[UserRequest], *, count: int, threads: int
 ) -> Iterator[list[Worker]]:
-    """Start workers; stop them at the end.
-
-    Args:
-        bundle: A directory with what the models need.
-        requests: What the workers answer, in turn.
-        count: Number of workers.
-        threads: Threads of each worker's engine.
-    """
+    """Start workers; stop them at the end."""
     with ExitStack() as stack:
         workers = []
         for _ in range(count):

@@ -104,12 +104,6 @@ def run_load(
 ) -> LoadResult:
     """Put a load on a server; repeat it for longer if it was too short.
 
-    Args:
-        analyzer: Sends the load.
-        connection: How to reach the server's one address.
-        input_data: A file of `scenarios.write_input_data`.
-        load: The load.
-
     Raises:
         AdpriorError: perf_analyzer hangs, or its export cannot be read.
     """

@@ -34,9 +34,7 @@ _CONNECTION_SETTINGS: Final = (
 class RunningServer:
     """A server and its counters; close it after use.
 
-    Args:
-        connection: How to reach its one address.
-        pid: Its process, if it runs on this machine and its CPU is to be measured.
+    With ``pid``, the CPU of that process and its descendants is read too.
 
     Raises:
         InvalidInputError: There is no such process.

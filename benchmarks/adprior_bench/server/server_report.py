@@ -61,12 +61,7 @@ _STEPS_NOTE: Final = (
 
 
 def make_report(rows: _Rows, about: Mapping[str, Any]) -> Report:
-    """Return the report of rows.
-
-    Args:
-        rows: Rows of one or more scenarios.
-        about: What was measured, where and how; ``machine`` is from `machine.describe_machine`.
-    """
+    """Return the report of rows."""
     machine = about["machine"]
     sections = [_saturation(rows), _loads(rows), _breakdown(rows)]
     return {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,18 +88,14 @@ class Trial:
     def row(self) -> dict[str, Any]:
         """Return the trial as a row of the table and of ``--json``."""
         engine = self.tuning[LLM_ENGINE]
+        figures = asdict(self)
+        del figures["tuning"]
         return {
             "engines": engine.instances,
             "threads": engine.threads,
             "max_batch_size": engine.max_batch_size,
             "max_queue_delay_us": engine.max_queue_delay_us,
-            "throughput": self.throughput,
-            "p50_ms": self.p50_ms,
-            "p99_ms": self.p99_ms,
-            "cpu_s_per_request": self.cpu_s_per_request,
-            "errors": self.errors,
-            "without_figures": self.without_figures,
-            "problem": self.problem,
+            **figures,
         }
 
 
@@ -111,16 +107,7 @@ def run_sweep(
     scratch: Path,
     p99_limit_ms: float | None,
 ) -> tuple[list[Trial], Trial]:
-    """Try settings on this machine; return all trials, and the recommended one.
-
-    Args:
-        bundle: The bundle to serve.
-        requests: The requests to send.
-        analyzer: Sends them.
-        plan: Concurrencies, seconds and rounds.
-        scratch: A directory for repositories and input data.
-        p99_limit_ms: See `recommend`.
-    """
+    """Try settings on this machine; return all trials, and the recommended one."""
     numbers = itertools.count()
     input_data = scratch / "sweep.json"
     write_input_data(input_data, SCENARIO, requests)

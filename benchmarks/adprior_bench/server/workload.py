@@ -60,14 +60,7 @@ class UserRequest:
 def read_requests(
     bundle: Bundle, count: int, events: Path | None, profiles: Path | None, columns: Path | None
 ) -> list[UserRequest]:
-    """Draw requests from the users of an event log, or from made-up users.
-
-    Args:
-        bundle: Its catalogue has the candidates.
-        count: Number of requests.
-        events: The log; None for made-up users.
-        profiles: Profiles of the log's users.
-        columns: Column map of the log.
+    """Draw requests from the users of an event log, or from made-up users without one.
 
     Raises:
         InvalidInputError: A file is wrong, or has no users.
@@ -88,11 +81,6 @@ def add_forecasts(
     requests: Sequence[UserRequest], connection: ClientConfig, bundle_id: str
 ) -> list[UserRequest]:
     """Return the requests with the server's own forecasts, which also warms the server up.
-
-    Args:
-        requests: Requests without a forecast.
-        connection: How to reach the server.
-        bundle_id: The bundle that it should serve.
 
     Raises:
         InvalidInputError: The server serves another bundle.

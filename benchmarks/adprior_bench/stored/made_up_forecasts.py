@@ -18,13 +18,7 @@ _CATALOGUE: Final = 10_000
 
 
 def write_users(path: Path, *, users: int, advertisers: int) -> None:
-    """Write a directory with a manifest; user ids have 32 hexadecimal digits.
-
-    Args:
-        path: The directory to create.
-        users: Number of users.
-        advertisers: Random advertisers of each forecast.
-    """
+    """Write a directory with a manifest; user ids have 32 hexadecimal digits."""
     random = np.random.default_rng(1)
     names = []
     for shard in range(_SHARDS):

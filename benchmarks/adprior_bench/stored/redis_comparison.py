@@ -29,14 +29,7 @@ _DAY_S: Final = 86400
 
 
 def measure_publishing(client: Any, name: str, path: Path, runs: int) -> dict[str, Any]:
-    """Publish and write plain SETs in turn; the last published version stays in Redis.
-
-    Args:
-        client: A connection to an empty Redis.
-        name: The Redis's name in messages.
-        path: The forecasts.
-        runs: Runs of each.
-    """
+    """Publish and write plain SETs in turn; the last published version stays in Redis."""
     rates, plain_rates = [], []
     for _ in tqdm(range(runs), unit="run", desc="publishing", leave=False, disable=None):
         _, plain_rate, plain_bytes = _measure_write(client, lambda: _write_plainly(client, path))
@@ -110,15 +103,7 @@ class _Lookup:
 def measure_lookups(
     client: Any, url: str, path: Path, *, lookups: int, threads: int
 ) -> list[dict[str, Any]]:
-    """Return a row for each kind of lookup: one thread, then several at once.
-
-    Args:
-        client: A connection to the Redis with the published forecasts.
-        url: The same Redis.
-        path: The same forecasts in Parquet.
-        lookups: Lookups of each kind.
-        threads: Concurrent threads of the last rows.
-    """
+    """Return a row for each kind of lookup: one thread, then several at once."""
     users = _sample_users(path, lookups)
     known = users[:_PLAIN_USERS]
     for user in known:
