@@ -24,10 +24,10 @@ from adprior_runtime import contract
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, MANIFEST, Bundle, Manifest
 from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.cli import main
-from adprior_runtime.engines.compiled_tensorrt_llm import KV_SHARE
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.repository.checker import check_repository
 from adprior_runtime.repository.model_configs import set_parameters
+from adprior_runtime.repository.tensorrt_llm_names import KV_CACHE_SHARE
 from adprior_runtime.server.tritonserver import TritonServer
 from integration.metrics_page import read_settled
 from integration.output_subsets import ENSEMBLES, assert_subsets_are_answered, output_subsets
@@ -156,7 +156,7 @@ def test_the_committed_configurations_are_what_is_served(both: Both) -> None:
     committed = Path(__file__).parents[2] / "model_repository"
     changed = {"max_beam_width": str(both.bundle.manifest.beam_width)}
     if both.repository != both.embedded_repository:
-        changed[KV_SHARE] = "0.85"
+        changed[KV_CACHE_SHARE] = "0.85"
     for name in contract.MODEL_NAMES:
         text = (committed / name / "config.pbtxt").read_text()
         expected = set_parameters(text, changed) if name == contract.LLM_ENGINE else text

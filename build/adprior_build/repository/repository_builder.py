@@ -8,6 +8,7 @@ from adprior_build.repository.server_tuning import Tuning
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle
 from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, TOKENIZER
 from adprior_runtime.files.hard_links import link_or_copy
+from adprior_runtime.repository import tensorrt_llm_names
 from adprior_runtime.repository.model_configs import set_parameters, write_tree
 
 REPOSITORY_MARKER = f"{TOKENIZER}/1/bundle/{MANIFEST}"
@@ -28,7 +29,7 @@ def fill_repository(directory: Path, bundle: Bundle, tuning: Tuning | None = Non
     write_tree(directory, tuning)
     # The production engine takes beams of the width that every request asks for.
     config = directory / LLM_ENGINE / "config.pbtxt"
-    width = {"max_beam_width": str(bundle.manifest.beam_width)}
+    width = {tensorrt_llm_names.MAX_BEAM_WIDTH: str(bundle.manifest.beam_width)}
     config.write_text(set_parameters(config.read_text(encoding="utf-8"), width), encoding="utf-8")
     for name in MODEL_NAMES:
         version = directory / name / "1"

@@ -11,7 +11,6 @@ from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_runtime.bundle import PROMPT_FILE, Bundle
 from adprior_runtime.contract import LLM_ENGINE
 from adprior_runtime.engines.compiled_tensorrt_llm import (
-    KV_SHARE,
     NeededSizes,
     find_engine,
     is_kv_share,
@@ -20,6 +19,11 @@ from adprior_runtime.engines.compiled_tensorrt_llm import (
 from adprior_runtime.errors import ArtefactError, InvalidInputError
 from adprior_runtime.files.hard_links import link_or_copy
 from adprior_runtime.prompt.template import PromptTemplate
+from adprior_runtime.repository.tensorrt_llm_names import (
+    ENGINE_PATH,
+    KV_CACHE_SHARE,
+    MAX_BEAM_WIDTH,
+)
 
 VERSION_DIRECTORY: Final = f"{LLM_ENGINE}/1"
 """The engine's directory in a repository."""
@@ -40,9 +44,9 @@ def engine_parameters(
 ) -> dict[str, str]:
     """Return the parameters of ``llm_engine/config.pbtxt`` that depend on the deployment."""
     return {
-        "gpt_model_path": f"{repository_path.rstrip('/')}/{VERSION_DIRECTORY}",
-        "max_beam_width": str(beam_width),
-        KV_SHARE: f"{kv_cache_share:g}",
+        ENGINE_PATH: f"{repository_path.rstrip('/')}/{VERSION_DIRECTORY}",
+        MAX_BEAM_WIDTH: str(beam_width),
+        KV_CACHE_SHARE: f"{kv_cache_share:g}",
     }
 
 
@@ -63,10 +67,11 @@ def kept_parameters(engine: Path, beam_width: int) -> dict[str, str]:
     config = engine.absolute().parent / "config.pbtxt"
     if config.is_file():
         kept = read_engine_parameters(config)
-        found |= {key: kept[key] for key in ("gpt_model_path", KV_SHARE) if key in kept}
-        if not is_kv_share(found[KV_SHARE]):
+        found |= {key: kept[key] for key in (ENGINE_PATH, KV_CACHE_SHARE) if key in kept}
+        if not is_kv_share(found[KV_CACHE_SHARE]):
             raise ArtefactError(
-                f"{config}: {KV_SHARE} is {found[KV_SHARE]!r}, expected a share; give --deployment"
+                f"{config}: {KV_CACHE_SHARE} is {found[KV_CACHE_SHARE]!r}, expected a share; "
+                "give --deployment"
             )
     return found
 

@@ -11,14 +11,12 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from adprior_runtime.engines.gpu_faults import TENSORRT_LLM_VERSION
 from adprior_runtime.engines.registry import TENSORRT_LLM
 from adprior_runtime.errors import ArtefactError
-
-KV_SHARE: Final = "kv_cache_free_gpu_mem_fraction"
-"""The parameter with the share of free GPU memory for the KV cache."""
+from adprior_runtime.repository import tensorrt_llm_names
 
 _ENGINE, _CONFIG = TENSORRT_LLM.files
 
@@ -86,7 +84,7 @@ def read_engine_parameters(path: Path) -> dict[str, str]:
 
 
 def is_kv_share(text: str) -> bool:
-    """Return whether a value of `KV_SHARE` is above 0 and below 1."""
+    """Return whether a value of `tensorrt_llm_names.KV_CACHE_SHARE` is above 0 and below 1."""
     try:
         return 0 < float(text) < 1
     except ValueError:
@@ -155,7 +153,8 @@ def _wrong_make(model: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _wrong_widths(
     built: Mapping[str, Any], parameters: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
-    configured, width = parameters.get("max_beam_width", "1"), built.get("max_beam_width")
+    configured = parameters.get(tensorrt_llm_names.MAX_BEAM_WIDTH, "1")
+    width = built.get("max_beam_width")
     if not configured.isdecimal():
         yield f"max_beam_width {configured!r} in config.pbtxt", "a whole number"
     elif width != int(configured):
@@ -166,14 +165,14 @@ def _wrong_features(
     built: Mapping[str, Any], parameters: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
     plugins = _within(built, "plugin_config")
-    in_flight = parameters.get("gpt_model_type", "").startswith("inflight")
+    in_flight = parameters.get(tensorrt_llm_names.MODEL_TYPE, "").startswith("inflight")
     cache = str(built.get("kv_cache_type", "")).upper().rpartition(".")[2]
     if in_flight and cache != "PAGED":
         yield f"an engine of kv_cache_type {cache or None}", "PAGED: batching in flight needs it"
     if in_flight and plugins.get("remove_input_padding") is not True:
         expected = "one with it: batching in flight needs it"
         yield "an engine built without remove_input_padding", expected
-    reuse = parameters.get("enable_kv_cache_reuse", "").lower() in {"true", "1"}
+    reuse = parameters.get(tensorrt_llm_names.KV_CACHE_REUSE, "").lower() in {"true", "1"}
     if reuse and plugins.get("use_paged_context_fmha") is not True:
         expected = "one with it: enable_kv_cache_reuse needs it"
         yield "an engine built without use_paged_context_fmha", expected

@@ -18,15 +18,23 @@ from adprior_runtime.contract import LLM_ENGINE
 BACKEND: Final = "tensorrtllm"
 """The name of the backend in Triton."""
 
+MODEL_TYPE: Final = "gpt_model_type"
+ENGINE_PATH: Final = "gpt_model_path"
+MAX_BEAM_WIDTH: Final = "max_beam_width"
+KV_CACHE_REUSE: Final = "enable_kv_cache_reuse"
+KV_CACHE_SHARE: Final = "kv_cache_free_gpu_mem_fraction"
+"""Parameters that a build sets or a check reads; the last is the share of free GPU memory for the
+KV cache."""
+
 SERVED_PARAMETERS: Final = {
-    "gpt_model_type": "inflight_fused_batching",
+    MODEL_TYPE: "inflight_fused_batching",
     # The container's mount point, and a default beam width: a build with an engine sets its own.
     # Without a width the backend would take 1.
-    "gpt_model_path": f"/models/{LLM_ENGINE}/1",
-    "max_beam_width": "32",
+    ENGINE_PATH: f"/models/{LLM_ENGINE}/1",
+    MAX_BEAM_WIDTH: "32",
     "decoding_mode": "beam_search",
     "batch_scheduler_policy": "guaranteed_no_evict",
-    "enable_kv_cache_reuse": "true",
+    KV_CACHE_REUSE: "true",
     "exclude_input_in_output": "true",
     "normalize_log_probs": "false",  # true would divide a sequence's log-probability by its length
     # The backend reads these three without a default and fails to load where one is absent.

@@ -9,7 +9,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from adprior_runtime.contract import Target
-from adprior_runtime.engines.compiled_tensorrt_llm import KV_SHARE, is_kv_share
+from adprior_runtime.engines.compiled_tensorrt_llm import is_kv_share
 from adprior_runtime.repository import tensorrt_llm_names
 from adprior_runtime.repository.checks.config_files import Config, Configs, contract_config
 from adprior_runtime.repository.checks.findings import Finding, Level
@@ -152,12 +152,12 @@ def _describe(tensor: Any) -> str:
 
 
 _SET_BY_A_BUILD: Final[dict[str, tuple[Callable[[str], bool], str]]] = {
-    "gpt_model_path": (lambda value: value.startswith("/"), "a path from /"),
-    "max_beam_width": (
+    tensorrt_llm_names.ENGINE_PATH: (lambda value: value.startswith("/"), "a path from /"),
+    tensorrt_llm_names.MAX_BEAM_WIDTH: (
         lambda value: value.isdecimal() and int(value) >= 1,
         "a whole number of at least 1",
     ),
-    KV_SHARE: (is_kv_share, "a share, above 0 and below 1"),
+    tensorrt_llm_names.KV_CACHE_SHARE: (is_kv_share, "a share, above 0 and below 1"),
 }
 """Parameters of the engine that builds set: a test of the value, and its form in words."""
 

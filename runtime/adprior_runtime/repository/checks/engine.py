@@ -19,6 +19,7 @@ from adprior_runtime.engines.gpu_faults import IMAGE
 from adprior_runtime.engines.registry import TENSORRT_LLM
 from adprior_runtime.errors import ArtefactError, InvalidInputError
 from adprior_runtime.prompt.template import PromptTemplate
+from adprior_runtime.repository import tensorrt_llm_names
 from adprior_runtime.repository.checks.bundles import bundle_directory, read_manifest
 from adprior_runtime.repository.checks.config_files import Config, Configs
 from adprior_runtime.repository.checks.findings import Finding, Level
@@ -47,7 +48,7 @@ def require_engine_place(repository: Path) -> None:
         InvalidInputError: ``gpt_model_path`` is another directory of this machine, or none.
     """
     config = read_config(repository / LLM_ENGINE / "config.pbtxt")
-    place = Path(config.parameters["gpt_model_path"].string_value)
+    place = Path(config.parameters[tensorrt_llm_names.ENGINE_PATH].string_value)
     version = repository / _VERSION
     if not place.is_dir() or not place.samefile(version):
         raise InvalidInputError(
@@ -111,11 +112,11 @@ def _check_files(
 
 def _check_parameters(config: Config, manifest: Manifest | None) -> Iterator[Finding]:
     parameters = _parameters(config)
-    path = parameters.get("gpt_model_path", "")
+    path = parameters.get(tensorrt_llm_names.ENGINE_PATH, "")
     if PurePosixPath(path).parts[-2:] != PurePosixPath(_VERSION).parts:
         expected = f"the place of {_VERSION} in the container: .../{_VERSION}"
         yield Finding(config.file, f"parameter gpt_model_path {path!r}", expected)
-    width = parameters.get("max_beam_width", "1")
+    width = parameters.get(tensorrt_llm_names.MAX_BEAM_WIDTH, "1")
     if manifest is not None and width != str(manifest.beam_width):
         expected = f"{manifest.beam_width}, the bundle's beam_width: every request asks for it"
         yield Finding(config.file, f"parameter max_beam_width {width!r}", expected)
