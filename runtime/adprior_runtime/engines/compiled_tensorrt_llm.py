@@ -91,31 +91,21 @@ def is_kv_share(text: str) -> bool:
         return False
 
 
-def engine_mismatches(
-    engine_config: Mapping[str, Any],
-    parameters: Mapping[str, str],
-    needed: NeededSizes | None = None,
-) -> list[str]:
-    """List where an engine does not fit a model configuration.
-
-    Args:
-        engine_config: What `read_engine_config` returns.
-        parameters: The ``parameters`` block of ``llm_engine/config.pbtxt``.
-        needed: What requests need; None compares with ``parameters`` only.
-
-    Returns:
-        One line for each mismatch: what was found, what was expected.
-    """
-    found = engine_differences(engine_config, parameters, needed)
-    return [f"{here}, expected {expected}" for here, expected in found]
-
-
 def engine_differences(
     engine_config: Mapping[str, Any],
     parameters: Mapping[str, str],
     needed: NeededSizes | None = None,
 ) -> list[tuple[str, str]]:
-    """Return the lines of `engine_mismatches` as pairs: what was found, what was expected."""
+    """List where an engine does not fit a model configuration.
+
+    Args:
+        engine_config: From `read_engine_config`.
+        parameters: The ``parameters`` block of ``llm_engine/config.pbtxt``.
+        needed: What requests need; None compares with ``parameters`` only.
+
+    Returns:
+        What was found and what was expected, for each difference.
+    """
     built = _within(engine_config, "build_config")
     found = [
         *_wrong_version(engine_config.get("version")),

@@ -18,7 +18,7 @@ from adprior_runtime.bundle import MANIFEST, Manifest
 from adprior_runtime.cli import main
 from adprior_runtime.commands import serve
 from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, TOKENIZER
-from adprior_runtime.engines.compiled_tensorrt_llm import engine_mismatches, read_engine_config
+from adprior_runtime.engines.compiled_tensorrt_llm import engine_differences, read_engine_config
 from adprior_runtime.errors import AdpriorError, ArtefactError, InvalidInputError
 from adprior_runtime.repository.model_configs import parse_config
 from adprior_runtime.server.installation import Installation
@@ -144,7 +144,7 @@ def test_the_printed_commands_run_as_they_are(
     assert (repository / LLM_ENGINE / "1" / "rank0.engine").is_file()
     assert [Path(call[-1]).name for call in tools.calls]
     config = read_engine_config(repository / LLM_ENGINE / "1")
-    assert engine_mismatches(config, parameters(repository)) == []
+    assert engine_differences(config, parameters(repository)) == []
 
 
 def test_an_engine_is_built_and_put_in_place(

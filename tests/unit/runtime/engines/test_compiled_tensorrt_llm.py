@@ -9,7 +9,7 @@ import pytest
 
 from adprior_runtime.engines.compiled_tensorrt_llm import (
     NeededSizes,
-    engine_mismatches,
+    engine_differences,
     find_engine,
     read_engine_config,
     read_engine_parameters,
@@ -49,9 +49,13 @@ def changed(path: str, value: object) -> dict[str, Any]:
     return config
 
 
+def _differences(*arguments: Any) -> list[str]:
+    return [f"{found}, expected {other}" for found, other in engine_differences(*arguments)]
+
+
 def test_an_engine_that_fits() -> None:
-    assert engine_mismatches(ENGINE, PARAMETERS, NEEDED) == []
-    assert engine_mismatches(ENGINE, PARAMETERS) == []
+    assert _differences(ENGINE, PARAMETERS, NEEDED) == []
+    assert _differences(ENGINE, PARAMETERS) == []
 
 
 @pytest.mark.parametrize(
@@ -70,19 +74,19 @@ def test_an_engine_that_fits() -> None:
     ],
 )
 def test_an_engine_built_for_something_else(path: str, value: object, told: str) -> None:
-    found = engine_mismatches(changed(path, value), PARAMETERS, NEEDED)
+    found = _differences(changed(path, value), PARAMETERS, NEEDED)
     assert any(told in line for line in found)
     assert all("\n" not in line for line in found)
 
 
 def test_a_beam_width_that_is_not_a_number() -> None:
-    found = engine_mismatches(ENGINE, PARAMETERS | {"max_beam_width": "${max_beam_width}"})
+    found = _differences(ENGINE, PARAMETERS | {"max_beam_width": "${max_beam_width}"})
     assert found == ["max_beam_width '${max_beam_width}' in config.pbtxt, expected a whole number"]
 
 
 def test_requests_of_another_width() -> None:
     needed = NeededSizes(prompt_tokens=256, name_tokens=8, beam_width=16)
-    assert engine_mismatches(ENGINE, PARAMETERS, needed) == [
+    assert _differences(ENGINE, PARAMETERS, needed) == [
         "an engine of max_beam_width 32, expected 16, the beam width of every request"
     ]
 
@@ -112,7 +116,7 @@ def test_an_engine_is_found_by_its_file(tmp_path: Path) -> None:
 
 def test_a_malformed_document_is_reported() -> None:
     odd = {"build_config": {"plugin_config": []}, "pretrained_config": 3}
-    assert len(engine_mismatches(odd, PARAMETERS, NEEDED)) == 10
+    assert len(_differences(odd, PARAMETERS, NEEDED)) == 10
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"version": "1.2.1"}', "[" * 100_000])

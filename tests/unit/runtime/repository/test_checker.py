@@ -21,7 +21,7 @@ from adprior_runtime.bundle import MANIFEST, ONNX_MODEL_FILE, Bundle, Manifest
 from adprior_runtime.cli import main
 from adprior_runtime.contract import Target
 from adprior_runtime.engines.compiled_tensorrt_llm import (
-    engine_mismatches,
+    engine_differences,
     read_engine_config,
     read_engine_parameters,
 )
@@ -678,9 +678,10 @@ def test_the_check_and_the_server_agree_on_an_engine(copy: Path, change: dict[st
     _edit_json(copy, BUILT, lambda d: d["build_config"].update(change))
     parameters = read_engine_parameters(copy / ENGINE)
     bundle = Bundle.open(BUNDLE)
-    refused = engine_mismatches(
+    differences = engine_differences(
         read_engine_config(copy / BUILT.rpartition("/")[0]), parameters, needed_sizes(bundle)
     )
+    refused = [f"{found}, expected {expected}" for found, expected in differences]
     assert [line.partition(": found ")[2] for line in _lines(copy)] == refused
     assert bool(refused) == bool(change)
 
