@@ -100,42 +100,28 @@ def test_the_graph_is_the_formula(
 def test_without_a_prior_a_logit_keeps_every_bit(head: PriorHead, seed: int, count: int) -> None:
     base = _logits(seed, count)
     base[0] = -0.0
-    off = _priors(seed, count)
-    off = CandidatePriors(
-        log_probs=off.log_probs,
-        statuses=np.full(count, CandidateStatus.NOT_IN_CATALOGUE, dtype=np.uint8),
-        features=off.features,
-    )
-    for priors in (off, _priors(seed, count, has_forecast=False)):
+    off, without = _priors(seed, count), _priors(seed, count, has_forecast=False)
+    off.statuses[:] = CandidateStatus.NOT_IN_CATALOGUE
+    without.features[0] = np.nan  # the graph selects, and never multiplies
+    for priors in (off, without):
         adjusted = head.adjust(base, priors)
         assert adjusted.logits.tobytes() == base.tobytes()
         assert not adjusted.adjustments.any()
-
-
-def test_the_mask_selects_and_never_multiplies(head: PriorHead) -> None:
-    priors = _priors(0, 3, has_forecast=False)
-    priors.features[:] = np.nan
-    base = _logits(0, 3)
-    adjusted = head.adjust(base, priors)
-    assert adjusted.logits.tobytes() == base.tobytes()
-    assert not adjusted.adjustments.any()
 
 
 @given(st.integers(0, 2**32))
 def test_a_candidates_adjustment_does_not_depend_on_the_others(head: PriorHead, seed: int) -> None:
     priors, base = _priors(seed, 40), _logits(seed, 40)
     together = head.adjust(base, priors).logits
-    alone = [
-        head.adjust(
-            base[i : i + 1],
-            CandidatePriors(
-                log_probs=priors.log_probs[i : i + 1],
-                statuses=priors.statuses[i : i + 1],
-                features=priors.features[i : i + 1],
-            ),
-        ).logits[0]
-        for i in range(40)
-    ]
+    alone = []
+    for row in range(40):
+        part = replace(
+            priors,
+            log_probs=priors.log_probs[row : row + 1],
+            statuses=priors.statuses[row : row + 1],
+            features=priors.features[row : row + 1],
+        )
+        alone.append(head.adjust(base[row : row + 1], part).logits[0])
     assert together.tobytes() == np.array(alone, dtype=np.float32).tobytes()
 
 

@@ -57,12 +57,17 @@ class World:
             excluded_rows=excluded,
         )
 
-    def rows_found(self, result: SearchResult) -> list[int]:
-        """Return advertisers, the most probable first."""
+    def sums(self, result: SearchResult) -> dict[int, float]:
+        """Return the probability found of each advertiser."""
         sums: dict[int, float] = {}
         for leaf, score in zip(result.leaves, result.log_probs, strict=True):
             row = int(self.trie.leaf_advertiser[leaf])
             sums[row] = sums.get(row, 0.0) + math.exp(score)
+        return sums
+
+    def rows_found(self, result: SearchResult) -> list[int]:
+        """Return advertisers, the most probable first."""
+        sums = self.sums(result)
         return sorted(sums, key=lambda row: -sums[row])
 
 
@@ -148,11 +153,7 @@ def test_exact_means_exact(world: World, search_settings: SearchSettings, top_k:
         found = world.rows_found(result)[:wanted]
         for expected, row in zip(best, found, strict=True):
             assert math.isclose(truth[expected], truth[row], rel_tol=1e-4)
-        sums = dict.fromkeys(found, 0.0)
-        for leaf, score in zip(result.leaves, result.log_probs, strict=True):
-            row = int(world.trie.leaf_advertiser[leaf])
-            if row in sums:
-                sums[row] += math.exp(score)
+        sums = world.sums(result)
         for row in found:
             assert math.isclose(sums[row], truth[row], rel_tol=1e-4)
 
