@@ -1,4 +1,4 @@
-"""How an artefact was made, as the command that makes it again."""
+"""Records the command that made an artefact, so that it can be made again."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 
 def describe_command(name: str, args: argparse.Namespace, *, leave_out: Container[str] = ()) -> str:
-    """Spell a command as it was given; files by name, wherever they lay.
+    """Return the command line of parsed options, with file names instead of paths.
 
     Args:
         name: The subcommand.
         args: Its parsed options; those that are None were not given.
-        leave_out: Options that change nothing about the result.
+        leave_out: Options that do not change the result.
     """
     words = ["adprior", name]
     for key, value in vars(args).items():
@@ -23,9 +23,9 @@ def describe_command(name: str, args: argparse.Namespace, *, leave_out: Containe
             continue
         words.append(f"--{key.replace('_', '-')}")
         if value is not True:
-            words.append(_spell(value))
+            words.append(_option_text(value))
     return shlex.join(words)
 
 
-def _spell(value: Any) -> str:
+def _option_text(value: Any) -> str:
     return value.name if isinstance(value, Path) else str(value)

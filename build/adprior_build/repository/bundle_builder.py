@@ -59,7 +59,7 @@ def fill_from_checkpoint(
         checkpoint: A checkpoint of ``adprior train``.
         catalogue_path: The advertisers; None takes the checkpoint's.
         head: A fitted prior head; None writes one that changes nothing.
-        commands: For the manifest: the commands before training, and the one that builds.
+        commands: The commands to record: those before training, and the one that builds.
         precision: The graph's, one of `onnx_export.PRECISIONS`.
         settings: Fields of the manifest: ``forecast_k``, ``beam_width``, ``origin``, ``engine``.
             A bundle does not contain a compiled engine.

@@ -1,4 +1,4 @@
-"""Whether an ONNX graph computes what its checkpoint does.
+"""Checks that an ONNX graph computes what its checkpoint does.
 
 The reference is the checkpoint, run by torch in double precision. In single precision torch itself
 differs from the reference by some e, which is the effect of rounding with these weights on these
@@ -54,7 +54,7 @@ _LONG_PROMPT_LEAVES: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parity:
-    """How far a graph is from its checkpoint, in log-probability.
+    """The difference between a graph and its checkpoint, in log-probability.
 
     Attributes:
         difference: The largest difference from the checkpoint in double precision.

@@ -26,7 +26,7 @@ from adprior_runtime.repository.model_specs import Scaling, model
 from adprior_runtime.repository.scaling import RANGES, TUNED_MODELS, is_in_range, tunable_fields
 
 Tuning = Mapping[str, Scaling]
-"""By the model's name."""
+"""The scaling of each model, by the model's name."""
 
 
 def load_tuning(path: Path) -> dict[str, Scaling]:

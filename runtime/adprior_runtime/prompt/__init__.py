@@ -1,1 +1,1 @@
-"""From a user context to the prompt that the language model reads."""
+"""Turns a user context into the prompt that the language model reads."""

@@ -1,4 +1,4 @@
-"""How a user's history is cut to the prompt's token budget: the oldest events are dropped."""
+"""Cuts a user's history to the prompt's token budget: the oldest events are dropped."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Event:
     """One action of a user.
 
     Attributes:
-        time: In UTC; a bare date means its first instant.
+        time: The time in UTC; a bare date means its first instant.
         action: Its kind: purchase, click, search, visit ...
         advertiser: The advertiser's name, if any.
         category: The category, if any.

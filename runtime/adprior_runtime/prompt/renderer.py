@@ -1,4 +1,4 @@
-"""From a user context to token ids, with one template and one tokenizer.
+"""Turns a user context into token ids, with one template and one tokenizer.
 
 Each literal and each value is tokenised by itself and the ids are joined. So dropping an event
 drops exactly its tokens, an advertiser's name has the same tokens in a history, in the
@@ -37,7 +37,7 @@ class Prompt:
         token_ids: At most ``max_prompt_tokens`` of them.
         advertiser_spans: [start, stop) in ``token_ids`` of each advertiser in the history,
             terminator included. Training computes loss there too.
-        advertiser_rows: For each of these spans, the index of its event in the context's history.
+        advertiser_rows: The index of each span's event in the context's history.
         dropped_events: How many of the oldest events did not fit the budget.
     """
 

@@ -38,7 +38,7 @@ SECTION_FIELDS: Final[Mapping[str, frozenset[str]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptTemplate:
-    """How a user context becomes a prompt; stored as ``prompt.json``.
+    """The pieces and limits of a prompt; stored as ``prompt.json``.
 
     Attributes:
         terminator: The token that ends an advertiser's name; ``{end}`` in a piece stands for it.

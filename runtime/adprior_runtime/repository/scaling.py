@@ -1,4 +1,4 @@
-"""What can be tuned of each model: instances, batches, delays and threads, and their ranges.
+"""The tunable settings of each model: instances, batches, delays, threads, and their ranges.
 
 A tuning file (`adprior_build.repository.server_tuning`) sets these values, `model_configs` renders
 them into the embedded server's configurations, and `read_scaling` reads them back.

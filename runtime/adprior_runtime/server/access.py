@@ -1,10 +1,10 @@
-"""Who may call what: TLS and tokens, as tritonserver's flags.
+"""Access to the server: TLS and tokens, as tritonserver's flags.
 
 ::
 
-    group of calls                                   who
-    model-repository, shared-memory, trace, logging  who has the admin token
-    inference, metadata, model-config, statistics    who has the inference token, if there is one
+    group of calls                                   callers
+    model-repository, shared-memory, trace, logging  those with the admin token
+    inference, metadata, model-config, statistics    those with the inference token, if there is one
     health                                           everyone
 
 With TLS, inference over HTTP is closed to everyone, because HTTP cannot be encrypted.

@@ -1,4 +1,4 @@
-"""Where a server listens, and checks of ports, plain text and readiness."""
+"""The addresses and ports of a server, and checks of ports, plain text and readiness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tritonserver to run: the one on PATH, else the one inside the package nvidia-pytriton.
+"""Finds the tritonserver to run: the one on PATH, else the one in the package nvidia-pytriton.
 
 The wheel contains the binary, the Python backend and one stub for each Python version; they are
 copied into a directory with the layout that the server expects. What the server needs of the

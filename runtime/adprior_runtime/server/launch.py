@@ -1,4 +1,4 @@
-"""How a tritonserver process is started: its files, its command line, and its process group."""
+"""Starts a tritonserver process: its files, its command line, and its process group."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _UMASK: Final = 0o077
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """What a server is started with.
+    """The settings that a server is started with.
 
     Attributes:
         repository: The model repository.
-        endpoints: Where it listens.
+        endpoints: Its addresses and ports.
         access: Who may call what; by default everyone may call what does not change the server.
         config_name: The ``configs/NAME.pbtxt`` to prefer; None for ``config.pbtxt`` alone.
         device: The device of the embedded engine, ``cpu`` or ``cuda``.

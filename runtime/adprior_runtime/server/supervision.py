@@ -57,7 +57,7 @@ class StopRequested(BaseException):
 
 @dataclass(slots=True, kw_only=True)
 class Restarts:
-    """How often a server may be started again, and after what pause.
+    """Limits how often a server is started again, and sets the pauses.
 
     Attributes:
         most: Restarts in ten minutes; 0 for none.

@@ -41,7 +41,7 @@ class TritonServer:
 
     Attributes:
         process: The server's process, leader of its own process group.
-        endpoints: Where it listens.
+        endpoints: Its addresses and ports.
         log_file: The file of its log.
         hides_tokens: Whether its tokens are removed from its arguments, which every user of the
             machine can read; None until it has started.

@@ -30,7 +30,7 @@ from adprior_runtime.text.spelling import even_out
 _ABSENT: Final = frozenset({"NoneType", "NAType", "NaTType"})
 """Types of absent values: Python's, and those of pandas, which is not imported here."""
 _LONGEST_DECIMAL: Final = 400
-"""In digits: longer than any float, and shorter than what Python refuses to write."""
+"""Digits: more than any float has, and fewer than Python refuses to write."""
 
 
 class NoTextError(TypeError):

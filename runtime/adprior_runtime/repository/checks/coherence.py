@@ -1,4 +1,4 @@
-"""Whether the artefacts of a bundle, each of them whole, belong together."""
+"""Checks that the artefacts of a bundle belong together, although each is whole."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Config:
 
 
 Configs = Mapping[Target, Mapping[str, Config]]
-"""By target and model; a model whose file does not parse is absent."""
+"""Configurations by target and model, without models whose file does not parse."""
 
 
 def read_configs(repository: Path) -> tuple[Configs, list[Finding]]:

@@ -33,7 +33,7 @@ _REASONS: Final = {
     "TensorRT-LLM reads `decoupled` from it",
     "response_cache": "it does not distinguish requests for other outputs",
 }
-"""Why a field has the contract's value."""
+"""The reason for the contract's value of a field."""
 
 _Differences = Iterator[tuple[str, str, str]]
 """The field, what was found, what was expected."""
