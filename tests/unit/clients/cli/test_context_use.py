@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from adprior_client.cli.context_use import ContextUse
+from adprior_client.commands import predict, rank
+from adprior_runtime import contract
+from support.fake_triton import context_use_tensors
+
+if TYPE_CHECKING:
+    from support.fake_triton import FakeTriton
+
+pytest_plugins = ("support.fake_triton",)
+
+USER = '{"profile": {}, "history": [], "as_of": "2024-05-31"}'
+COUNTS = {
+    "events": 458,
+    "after_as_of": 3,
+    "over_budget": 420,
+    "advertisers": 35,
+    "known_advertisers": 0,
+    "profile_keys": 6,
+    "denied_keys": 1,
+    "unknown_keys": 4,
+}
+WORDS = (
+    "0 of 35 advertisers known, 4 of 5 profile keys unknown, 1 profile keys denied, "
+    "420 of 458 events over the prompt's budget, "
+    "3 of 458 events after as_of (a time without a zone is UTC)"
+)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    paths = {name: tmp_path / f"{name}.json" for name in ("user", "candidates")}
+    paths["user"].write_text(USER, encoding="utf-8")
+    paths["candidates"].write_text('[{"advertiser_id": 7, "base_logit": -2}]', encoding="utf-8")
+    return {name: str(path) for name, path in paths.items()}
+
+
+def _run(command: str, url: str, files: dict[str, str], *options: str) -> None:
+    module: Any = {"predict": predict, "rank": rank}[command]
+    parser = argparse.ArgumentParser(prog=f"adprior {command}")
+    module.add_arguments(parser)
+    given = ["--url", url, "--user", files["user"], *options]
+    given += ["--candidates", files["candidates"]] if command == "rank" else []
+    assert module.run(parser.parse_args(given)) == 0
+
+
+def _tell(triton: FakeTriton, **counts: int) -> None:
+    usual = triton.answer
+
+    def answer(model: str, asked: Any) -> Any:
+        if model == contract.TOKENIZER:
+            return context_use_tensors(**counts)
+        return usual(model, asked)
+
+    triton.answer = answer
+
+
+@pytest.mark.parametrize("command", ["predict", "rank"])
+def test_the_table_ends_with_the_use_of_the_context(
+    triton: FakeTriton, files: dict[str, str], command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _tell(triton, **COUNTS)
+    _run(command, triton.url, files)
+    assert capsys.readouterr().out.splitlines()[-1] == f"Context: {WORDS}"
+    assert [model for model, _ in triton.calls][1:] == [contract.TOKENIZER]
+
+
+@pytest.mark.parametrize("command", ["predict", "rank"])
+def test_with_json_the_use_of_the_context_goes_to_standard_error(
+    triton: FakeTriton, files: dict[str, str], command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _tell(triton, **COUNTS)
+    _run(command, triton.url, files, "--json")
+    printed = capsys.readouterr()
+    assert "context" not in json.loads(printed.out)
+    assert printed.err == f"adprior {command}: context: {WORDS}\n"
+    _tell(triton, events=3, advertisers=2, known_advertisers=2)
+    _run(command, triton.url, files, "--json")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ({"events": 5, "advertisers": 2, "known_advertisers": 2}, "2 of 2 advertisers known"),
+        ({"events": 5, "advertisers": 2, "known_advertisers": -1}, "all of it is used"),
+        ({"events": 5, "unknown_keys": -1}, "none of 5 events names an advertiser"),
+        ({"profile_keys": 2, "unknown_keys": 1}, "no history, 1 of 2 profile keys unknown"),
+        ({}, "no history"),
+        (
+            {"events": 4, "after_as_of": 4},
+            "4 of 4 events after as_of (a time without a zone is UTC)",
+        ),
+    ],
+)
+def test_the_use_of_each_kind_of_context_is_described(counts: dict[str, int], words: str) -> None:
+    values = context_use_tensors(**counts)[contract.CONTEXT_USE]
+    assert ContextUse(values.ravel()).describe() == words
+
+
+def test_a_server_without_counts_still_answers(
+    triton: FakeTriton, files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual = triton.answer
+    triton.answer = lambda model, asked: {} if model == contract.TOKENIZER else usual(model, asked)
+    _run("predict", triton.url, files)
+    assert "Context" not in capsys.readouterr().out
+
+
+def test_counts_that_an_older_server_lacks_are_unknown() -> None:
+    use = ContextUse(np.array([9], dtype=np.int32))
+    assert use[contract.ContextCount.EVENTS] == 9
+    assert use[contract.ContextCount.UNKNOWN_KEYS] == contract.UNCOUNTED
+    assert use.describe() == "all of it is used"
