@@ -10,10 +10,10 @@ ranking returns them, each candidate's own ``log_prob`` and ``status`` (``exact`
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,6 @@ from adprior_runtime.contract import CandidateStatus
 from adprior_runtime.errors import InvalidInputError, InvalidRequestError
 from adprior_runtime.head.features import (
     FEATURE_NAMES,
-    CandidatePriors,
     KnownForecast,
     candidate_priors,
     validate_head_request,
@@ -54,6 +53,9 @@ COLUMNS: Final = (
     "missing_mass",
 )
 """The required columns."""
+
+
+_Rows: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -102,10 +104,11 @@ def read_ranking_log(path: Path, bundle: Bundle) -> RankingRows:
     labels = read_numbers(path, table, "label", pa.float64())
     refuse_rows(path, "label", ~np.isin(labels, (0.0, 1.0)), "expected 0 or 1")
     requests = hash_requests(path, table)
-    forecasts = _Forecasts.read(path, table)
-    features, known = _compute_features(path, table, forecasts, bundle)
-    if not forecasts.present.any():
+    groups = list(_group_by_forecast(path, table))
+    if not groups:
         raise InvalidInputError(f"{path}: no row of {table.num_rows} has a forecast to learn from")
+    features, known = _compute_features(path, table, groups, bundle)
+    with_forecast = sum(len(rows) for rows, _ in groups)
     return RankingRows(
         requests=requests[known],
         features=features[known],
@@ -117,13 +120,41 @@ def read_ranking_log(path: Path, bundle: Bundle) -> RankingRows:
             table["bundle_id"].null_count if "bundle_id" in table.column_names else table.num_rows
         ),
         is_of_other_log=_origin(whole).get("is_training_log") is False,
-        without_forecast=int((~forecasts.present).sum()),
-        off_catalogue=int((forecasts.present & ~known).sum()),
+        without_forecast=table.num_rows - with_forecast,
+        off_catalogue=with_forecast - int(known.sum()),
     )
 
 
+def _group_by_forecast(path: Path, table: pa.Table) -> Iterator[tuple[_Rows, KnownForecast]]:
+    """Yield every distinct forecast with its rows."""
+    ids = Ragged.read(path, table, "forecast_advertiser_ids", pa.int64())
+    log_probs = Ragged.read(path, table, "forecast_log_probs", pa.float32())
+    unequal = ids.lengths() != log_probs.lengths()
+    refuse_rows(path, "forecast_log_probs", unequal, "expected one for each advertiser id")
+    masses = cast_column(path, table, "missing_mass", pa.float64()).to_numpy(zero_copy_only=False)
+    exact = np.zeros(table.num_rows, dtype=np.bool_)
+    if "exact" in table.column_names:
+        known = cast_column(path, table, "exact", pa.bool_()).fill_null(False)
+        exact = known.to_numpy(zero_copy_only=False)
+    groups: dict[tuple[bytes, bytes, float, bool], list[int]] = {}
+    for row in np.flatnonzero(ids.lengths()).tolist():
+        found = (ids.row(row).tobytes(), log_probs.row(row).tobytes())
+        groups.setdefault((*found, float(masses[row]), bool(exact[row])), []).append(row)
+    for (_, _, mass, is_exact), rows in groups.items():
+        forecast = KnownForecast(
+            advertiser_ids=ids.row(rows[0]),
+            log_probs=log_probs.row(rows[0]),
+            missing_mass=mass,  # a null is NaN, and refused
+            exact=is_exact,
+        )
+        yield np.array(rows, dtype=np.int64), forecast
+
+
 def _compute_features(
-    path: Path, table: pa.Table, forecasts: _Forecasts, bundle: Bundle
+    path: Path,
+    table: pa.Table,
+    groups: Sequence[tuple[_Rows, KnownForecast]],
+    bundle: Bundle,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Return each row's features, and whether it has a forecast and a known advertiser."""
     candidates = read_numbers(path, table, "advertiser_id", pa.int64())
@@ -132,10 +163,11 @@ def _compute_features(
     features = np.zeros((table.num_rows, len(FEATURE_NAMES)), dtype=np.float32)
     known = np.zeros(table.num_rows, dtype=np.bool_)
     with tqdm(total=table.num_rows, unit="row", desc="adprior fit-head", disable=None) as bar:
-        for rows in forecasts.groups():
+        for rows, forecast in groups:
+            _check_forecast(f"{path}: row {rows[0]} (from 0)", forecast, candidates[rows], bundle)
             own_scores = {name: values[rows] for name, values in scores.items()}
-            priors = forecasts.look_up(
-                rows, candidates[rows], own_scores, advertisers, bundle.forecast_k
+            priors = candidate_priors(
+                forecast, candidates[rows], advertisers, bundle.forecast_k, **own_scores
             )
             features[rows] = priors.features
             known[rows] = priors.statuses != CandidateStatus.NOT_IN_CATALOGUE
@@ -143,77 +175,20 @@ def _compute_features(
     return features, known
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Forecasts:
-    """The forecast of every row."""
-
-    path: Path
-    present: npt.NDArray[np.bool_]
-    ids: Ragged
-    log_probs: Ragged
-    missing_mass: npt.NDArray[np.float64]
-    exact: npt.NDArray[np.bool_]
-
-    @classmethod
-    def read(cls, path: Path, table: pa.Table) -> _Forecasts:
-        ids = Ragged.read(path, table, "forecast_advertiser_ids", pa.int64())
-        log_probs = Ragged.read(path, table, "forecast_log_probs", pa.float32())
-        unequal = ids.lengths() != log_probs.lengths()
-        refuse_rows(path, "forecast_log_probs", unequal, "expected one for each advertiser id")
-        mass = cast_column(path, table, "missing_mass", pa.float64()).to_numpy(zero_copy_only=False)
-        exact = np.zeros(table.num_rows, dtype=np.bool_)
-        if "exact" in table.column_names:
-            known = cast_column(path, table, "exact", pa.bool_()).fill_null(False)
-            exact = known.to_numpy(zero_copy_only=False)
-        return cls(
-            path=path,
-            present=ids.lengths() > 0,
-            ids=ids,
-            log_probs=log_probs,
-            missing_mass=mass,
-            exact=exact,
+def _check_forecast(
+    place: str, forecast: KnownForecast, candidate_ids: npt.NDArray[np.int64], bundle: Bundle
+) -> None:
+    length = len(forecast.advertiser_ids)
+    if length > bundle.forecast_k:
+        raise InvalidInputError(
+            f"{place}: a forecast of {length} advertisers, the bundle's forecasts hold "
+            f"{bundle.forecast_k}; build it with --forecast-k {length}"
         )
-
-    def groups(self) -> Iterator[npt.NDArray[np.int64]]:
-        """Yield, for each distinct forecast, its rows."""
-        groups: dict[tuple[bytes, bytes, float, bool], list[int]] = {}
-        for row in np.flatnonzero(self.present).tolist():
-            ids, log_probs = self.ids.row(row), self.log_probs.row(row)
-            mass, exact = float(self.missing_mass[row]), bool(self.exact[row])
-            key = (ids.tobytes(), log_probs.tobytes(), mass, exact)
-            groups.setdefault(key, []).append(row)
-        for rows in groups.values():
-            yield np.array(rows, dtype=np.int64)
-
-    def look_up(
-        self,
-        rows: npt.NDArray[np.int64],
-        candidate_ids: npt.NDArray[np.int64],
-        own_scores: dict[str, Any],
-        advertisers: Advertisers,
-        forecast_k: int,
-    ) -> CandidatePriors:
-        """Return the priors of rows that share a forecast."""
-        first = int(rows[0])
-        ids, log_probs = self.ids.row(first), self.log_probs.row(first)
-        if len(ids) > forecast_k:
-            raise InvalidInputError(
-                f"{self.path}: row {first} (from 0): a forecast of {len(ids)} advertisers, the "
-                f"bundle's forecasts hold {forecast_k}; build it with --forecast-k {len(ids)}"
-            )
-        forecast = KnownForecast(
-            advertiser_ids=ids,
-            log_probs=log_probs,
-            missing_mass=float(self.missing_mass[first]),  # a null is NaN, and refused
-            exact=bool(self.exact[first]),
-        )
-        try:
-            validate_head_request(forecast, candidate_ids, np.zeros(len(rows), dtype=np.float32))
-        except InvalidRequestError as error:
-            raise InvalidInputError(
-                f"{self.path}: row {first} (from 0): forecast's {error}"
-            ) from error
-        return candidate_priors(forecast, candidate_ids, advertisers, forecast_k, **own_scores)
+    try:
+        logits = np.zeros(len(candidate_ids), dtype=np.float32)
+        validate_head_request(forecast, candidate_ids, logits)
+    except InvalidRequestError as error:
+        raise InvalidInputError(f"{place}: forecast's {error}") from error
 
 
 def _read_scores(path: Path, table: pa.Table) -> dict[str, Any]:
