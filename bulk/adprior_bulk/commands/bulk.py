@@ -63,17 +63,7 @@ _SECONDS_HELP: Final = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    for name, text in _INPUT_HELP.items():
-        parser.add_argument(name, type=Path, metavar="PATH", help=text)
-    parser.add_argument(
-        "--url",
-        action="append",
-        metavar="HOST:PORT",
-        help="instead of --bundle: server to ask; repeat it for several",
-    )
-    parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="output directory of the table"
-    )
+    _add_path_arguments(parser)
     parser.add_argument(
         "--as-of", type=_moment, metavar="TIME", help="time of the run, UTC (start of today)"
     )
@@ -112,6 +102,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         concurrency=4,
         timeout=30.0,
         patience=300.0,
+    )
+
+
+def _add_path_arguments(parser: argparse.ArgumentParser) -> None:
+    for name, text in _INPUT_HELP.items():
+        parser.add_argument(name, type=Path, metavar="PATH", help=text)
+    parser.add_argument(
+        "--url",
+        action="append",
+        metavar="HOST:PORT",
+        help="instead of --bundle: server to ask; repeat it for several",
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="output directory of the table"
     )
 
 

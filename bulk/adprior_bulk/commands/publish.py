@@ -60,18 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--activate", metavar="VERSION", help="let readers use this version: a rollback"
     )
     action.add_argument("--list", action="store_true", help="list the versions")
-    parser.add_argument(
-        "--redis",
-        required=True,
-        metavar="URL",
-        help="redis://[USER@]HOST:PORT/DB, rediss:// for TLS, or unix:///PATH?db=DB",
-    )
-    parser.add_argument(
-        "--namespace",
-        default=DEFAULT_NAMESPACE,
-        metavar="NAME",
-        help=f"prefix of every key ({DEFAULT_NAMESPACE})",
-    )
+    _add_redis_arguments(parser)
     parser.add_argument(
         "--ttl",
         type=_seconds,
@@ -92,14 +81,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"rows per exchange with Redis ({_BATCH_ROWS:,}); more take more memory",
     )
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+
+def _add_redis_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--password-file", type=Path, metavar="FILE", help="file that holds only the password"
+        "--redis",
+        required=True,
+        metavar="URL",
+        help="redis://[USER@]HOST:PORT/DB, rediss:// for TLS, or unix:///PATH?db=DB",
     )
-    parser.add_argument("--tls-ca-file", type=Path, metavar="PEM", help="certificates to trust")
     parser.add_argument(
-        "--tls-certificate-file", type=Path, metavar="PEM", help="client certificate"
+        "--namespace",
+        default=DEFAULT_NAMESPACE,
+        metavar="NAME",
+        help=f"prefix of every key ({DEFAULT_NAMESPACE})",
     )
-    parser.add_argument("--tls-key-file", type=Path, metavar="PEM", help="its private key")
+    for name, text in (
+        ("--password-file", "file that holds only the password"),
+        ("--tls-ca-file", "certificates to trust (PEM)"),
+        ("--tls-certificate-file", "client certificate (PEM)"),
+        ("--tls-key-file", "its private key (PEM)"),
+    ):
+        parser.add_argument(name, type=Path, metavar="FILE", help=text)
     parser.add_argument(
         "--timeout",
         type=_seconds,
@@ -107,7 +111,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="timeout of each answer from Redis (10s)",
     )
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
