@@ -61,7 +61,7 @@ class _Log:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssembledUser:
-    """A candidate made from rows of a log; see `adprior_bulk.inputs.candidates.Candidate`.
+    """A candidate made from rows of a log; its methods raise `AdpriorError` for malformed rows.
 
     Attributes:
         as_of: The forecast's time.

@@ -12,51 +12,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import pyarrow as pa
 
-from adprior_bulk.inputs.assembly import assemble
+from adprior_bulk.inputs.assembly import AssembledUser, assemble
 from adprior_bulk.inputs.pieces import Inputs
 from adprior_bulk.inputs.staging import read_shard, rows_by_user
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.context import Event, UserContext, parse_context
 
 _CONTEXT: Final = "context"
-
-
-class Candidate(Protocol):
-    """A user who may be due."""
-
-    @property
-    def as_of(self) -> datetime:
-        """The time of their next forecast."""
-        ...
-
-    @property
-    def last_activity(self) -> datetime | None:
-        """The time of their last event, if any."""
-        ...
-
-    def events_between(self, start: datetime, end: datetime) -> Sequence[Event]:
-        """Return their events from ``start`` to ``end``, both included.
-
-        Raises:
-            AdpriorError: An event is malformed.
-        """
-        ...
-
-    def context(self) -> tuple[bytes, UserContext]:
-        """Return their context, as JSON and parsed.
-
-        Raises:
-            AdpriorError: An event is malformed.
-        """
-        ...
-
-
-Found = tuple[str | None, Candidate | Exception]
-"""A user's id, and the user or what is wrong with their rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,24 +34,31 @@ class GivenUser:
 
     @property
     def as_of(self) -> datetime:
-        """See `Candidate.as_of`."""
+        """The time of the next forecast."""
         return self.parsed.as_of
 
     @property
     def last_activity(self) -> datetime | None:
-        """See `Candidate.last_activity`."""
+        """The time of the last event, if any."""
         return self.parsed.history[-1].time if self.parsed.history else None
 
     def events_between(self, start: datetime, end: datetime) -> Sequence[Event]:
-        """See `Candidate.events_between`."""
+        """Return the events from ``start`` to ``end``, both included."""
         history = self.parsed.history
         first = bisect_left(history, start, key=lambda event: event.time)
         stop = bisect_right(history, end, key=lambda event: event.time)
         return history[first:stop]
 
     def context(self) -> tuple[bytes, UserContext]:
-        """See `Candidate.context`."""
+        """Return the context, as JSON and parsed."""
         return self.raw, self.parsed
+
+
+Candidate = GivenUser | AssembledUser
+"""A user who may be due."""
+
+Found = tuple[str | None, Candidate | Exception]
+"""A user's id, and the user or what is wrong with their rows."""
 
 
 def read_candidates(

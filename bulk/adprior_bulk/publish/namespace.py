@@ -28,15 +28,8 @@ class Namespace:
     keys: Keys
     address: str
 
-    def run(
-        self, commands: Sequence[Command], *, is_atomic: bool = False, tolerates: bool = False
-    ) -> list[Any]:
-        """Send commands in one exchange and return their answers.
-
-        Args:
-            commands: What to run.
-            is_atomic: Whether to run them in a transaction.
-            tolerates: Whether to return errors among the answers.
+    def run(self, commands: Sequence[Command], *, is_atomic: bool = False) -> list[Any]:
+        """Send commands in one exchange, in a transaction if atomic; return their answers.
 
         Raises:
             redis.RedisError: The error of the first command that failed, without its arguments.
@@ -45,10 +38,9 @@ class Namespace:
             for command in commands:
                 pipeline.execute_command(*command)
             answers: list[Any] = pipeline.execute(raise_on_error=is_atomic)
-        if not tolerates:
-            for answer in answers:
-                if isinstance(answer, Exception):
-                    raise answer
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
         return answers
 
     def run_if(self, key: str, value: bytes, commands: Sequence[Command]) -> bool:

@@ -197,7 +197,7 @@ class Versions:
         key = self._keys.bucket(version.name, 0)
         commands = [("MEMORY", "USAGE", key, "SAMPLES", 0), ("HLEN", key)]
         try:
-            size, users = self._run(commands, tolerates=True)
+            size, users = self._run(commands)
         except RedisError:  # the publication succeeded all the same
             return None
         if not isinstance(size, int) or not isinstance(users, int) or users == 0:
