@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_build.tensorrt_llm.engine_files import (
     VERSION_DIRECTORY,
-    engine_parameters,
     needed_sizes,
 )
 from adprior_build.tensorrt_llm.engine_sizes import EngineSizes
@@ -37,71 +37,59 @@ from adprior_runtime.errors import ArtefactError, InvalidInputError
 _WORK_MARKER: Final = ".adprior-work"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class EngineBuild:
     """The build of one engine for one bundle.
 
     Attributes:
         deployment: The GPU and its load.
-        shape: The checkpoint's shape.
-        sizes: The engine's sizes.
+        bundle: The bundle that the engine is for.
         checkpoint: The checkpoint of ``adprior train``.
-        work: Directory of intermediate files; removed after success.
+        work: Directory of intermediate files, absolute; removed after success.
         examples: The image's example scripts.
         calibration_users: User contexts, one per line; only for fp8.
     """
 
     deployment: Deployment
-    shape: ModelShape
-    sizes: EngineSizes
+    bundle: Bundle
     checkpoint: Path
     work: Path
     examples: Path
     calibration_users: Path | None = None
 
-    @classmethod
-    def plan(
-        cls,
-        deployment: Deployment,
-        bundle: Bundle,
-        checkpoint: Path,
-        work: Path,
-        examples: Path,
-        calibration_users: Path | None = None,
-    ) -> EngineBuild:
-        """Derive every size, check it, and print the memory estimate.
+    @cached_property
+    def shape(self) -> ModelShape:
+        """The checkpoint's shape."""
+        return ModelShape.read(self.checkpoint)
+
+    @cached_property
+    def sizes(self) -> EngineSizes:
+        """The engine's sizes."""
+        return EngineSizes.of(self.deployment, needed_sizes(self.bundle).name_tokens)
+
+    def check(self) -> None:
+        """Check the deployment, and print the memory estimate.
 
         Raises:
-            InvalidInputError: The deployment does not fit the GPU, the model or the bundle.
+            InvalidInputError: It does not fit the GPU, the model or the bundle.
         """
-        shape = ModelShape.read(checkpoint)
-        needed = needed_sizes(bundle)
+        deployment, shape, needed = self.deployment, self.shape, needed_sizes(self.bundle)
         if deployment.prompt_tokens < needed.prompt_tokens:
             raise InvalidInputError(
                 f"deployment: prompt_tokens is {deployment.prompt_tokens}, the checkpoint's "
                 f"prompts have up to {needed.prompt_tokens} ({PROMPT_FILE}: max_prompt_tokens)"
             )
-        if bundle.forecast_k > deployment.beam_width:
+        if self.bundle.forecast_k > deployment.beam_width:
             raise InvalidInputError(
                 f"deployment: beam_width is {deployment.beam_width}, a forecast of "
-                f"{bundle.forecast_k} advertisers (--forecast-k) needs as many beams"
+                f"{self.bundle.forecast_k} advertisers (--forecast-k) needs as many beams"
             )
-        sizes = EngineSizes.of(deployment, needed.name_tokens)
-        sizes.check_fits_model(shape)
-        _check_vocabulary(bundle, shape, checkpoint)
-        if calibration_users is not None:
-            check_calibration(calibration_users, checkpoint)
+        self.sizes.check_fits_model(shape)
+        _check_vocabulary(self.bundle, shape, self.checkpoint)
+        if self.calibration_users is not None:
+            check_calibration(self.calibration_users, self.checkpoint)
         print(describe_fit(deployment, shape, needed.name_tokens))
         check_calibration_fits(deployment, shape)
-        return cls(
-            deployment=deployment,
-            shape=shape,
-            sizes=sizes,
-            checkpoint=checkpoint,
-            work=work.absolute(),
-            examples=examples,
-            calibration_users=calibration_users,
-        )
 
     def print_commands(self, repository: Path) -> None:
         """Prepare the work directory and print the commands, for a machine with the GPU."""
@@ -129,14 +117,6 @@ class EngineBuild:
         if find_engine(engine) is None:
             raise ArtefactError(f"step {steps[-1].name} succeeded, but left no engine in {engine}")
         shutil.rmtree(self.work)
-
-    def parameters(self) -> dict[str, str]:
-        """Return the engine's parameters for ``config.pbtxt``."""
-        return engine_parameters(
-            self.deployment.beam_width,
-            self.deployment.repository_path,
-            self.deployment.kv_cache_share,
-        )
 
     def _steps(self, engine: Path) -> list[Step]:
         return engine_steps(

@@ -126,27 +126,25 @@ def add_engine(
     """
     if args.engine != TENSORRT_LLM.name:
         return
-    if args.engine_from is not None or deployment is None:
-        if deployment is None:
-            parameters = kept_parameters(args.engine_from, bundle.manifest.beam_width)
-        else:
-            parameters = engine_parameters(
-                bundle.manifest.beam_width,
-                deployment.repository_path,
-                deployment.kv_cache_share,
-            )
-        set_engine_parameters(repository, parameters)
+    width = bundle.manifest.beam_width
+    if deployment is None:
+        parameters = kept_parameters(args.engine_from, width)
+    else:
+        parameters = engine_parameters(width, deployment.repository_path, deployment.kv_cache_share)
+    set_engine_parameters(repository, parameters)
+    if deployment is None or args.engine_from is not None:
         put_engine(repository, args.engine_from)
         return
-    planned = EngineBuild.plan(
-        deployment,
-        bundle,
-        args.checkpoint,
-        args.work or args.output.with_name(f"{args.output.name}.work"),
-        args.examples,
-        args.calibration_users,
+    work = args.work or args.output.with_name(f"{args.output.name}.work")
+    planned = EngineBuild(
+        deployment=deployment,
+        bundle=bundle,
+        checkpoint=args.checkpoint,
+        work=work.absolute(),
+        examples=args.examples,
+        calibration_users=args.calibration_users,
     )
-    set_engine_parameters(repository, planned.parameters())
+    planned.check()
     if args.dry_run:
         planned.print_commands(args.output)
         return
