@@ -18,7 +18,8 @@ from adprior_runtime.forecast.forecaster import Forecaster
 from support.small_checkpoint import CUT, IDS, NAMES, SmallData, invented_events
 
 INTERRUPTED = 130
-Simulate = Callable[..., dict[str, list[Any]]]
+Columns = dict[str, list[Any]]
+Simulate = Callable[..., Columns]
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +41,32 @@ def run(data: SmallData, bundle: Path, output: Path, *options: str) -> int:
 def simulate(data: SmallData, bundle: Path, tmp_path: Path) -> Simulate:
     """Simulate a log; return its columns."""
 
-    def call(*options: str) -> dict[str, list[Any]]:
+    def call(*options: str) -> Columns:
         assert run(data, bundle, tmp_path / "log.parquet", *options) == 0
-        columns: dict[str, list[Any]] = pyarrow.parquet.read_table(
-            tmp_path / "log.parquet"
-        ).to_pydict()
-        return columns
+        return read(tmp_path / "log.parquet")
 
     return call
 
 
-def by_request(columns: dict[str, list[Any]], forecast: str = "live") -> list[list[dict[str, Any]]]:
+@pytest.fixture(scope="module")
+def log(data: SmallData, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log with the default options."""
+    path = tmp_path_factory.mktemp("log") / "log.parquet"
+    assert run(data, bundle, path) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def columns(log: Path) -> Columns:
+    return read(log)
+
+
+def read(path: Path) -> Columns:
+    found: Columns = pyarrow.parquet.read_table(path).to_pydict()
+    return found
+
+
+def by_request(columns: Columns, forecast: str = "live") -> list[list[dict[str, Any]]]:
     rows = [
         row
         for values in zip(*columns.values(), strict=True)
@@ -74,23 +90,21 @@ def days_of_validation_users() -> list[tuple[str, Any, int]]:
     ]
 
 
-def test_requests_are_later_days_of_validation_users(simulate: Simulate) -> None:
-    requests = by_request(simulate())
+def test_requests_are_later_days_of_validation_users(columns: Columns) -> None:
+    requests = by_request(columns)
     bought = [[row["advertiser_id"] for row in rows if row["label"]] for rows in requests]
     assert bought == [[advertiser] for _, _, advertiser in sorted(days_of_validation_users())]
 
 
-def test_candidates_are_different_advertisers_of_the_catalogue(simulate: Simulate) -> None:
-    for rows in by_request(simulate("--candidates", "4")):
-        candidates = [row["advertiser_id"] for row in rows]
-        assert len(candidates) == len(set(candidates)) == 4
-        assert set(candidates) <= set(IDS)
+@pytest.mark.parametrize(("wanted", "found"), [("4", 4), ("500", len(IDS))])
+def test_candidates_are_distinct_advertisers_of_the_catalogue(
+    simulate: Simulate, wanted: str, found: int
+) -> None:
+    for rows in by_request(simulate("--candidates", wanted)):
+        candidates = {row["advertiser_id"] for row in rows}
+        assert len(rows) == len(candidates) == found
+        assert candidates <= set(IDS)
         assert {row["label"] for row in rows} == {0, 1}
-
-
-def test_no_more_candidates_than_advertisers(simulate: Simulate) -> None:
-    for rows in by_request(simulate("--candidates", "500")):
-        assert sorted(row["advertiser_id"] for row in rows) == IDS
 
 
 def test_limited_requests_are_drawn_from_all(simulate: Simulate) -> None:
@@ -101,17 +115,16 @@ def test_limited_requests_are_drawn_from_all(simulate: Simulate) -> None:
     assert all(rows in everything for rows in by_request(columns))
 
 
-def test_fit_head_reads_the_log(simulate: Simulate, bundle: Path, tmp_path: Path) -> None:
-    columns = simulate()
+def test_fit_head_reads_the_log(log: Path, columns: Columns, bundle: Path, tmp_path: Path) -> None:
     assert set(columns) == {*COLUMNS, "exact", "bundle_id", "forecast", "log_prob", "status"}
-    rows = read_ranking_log(tmp_path / "log.parquet", Bundle.open(bundle))
+    rows = read_ranking_log(log, Bundle.open(bundle))
     assert len(rows.labels) == len(columns["label"])
     output = ["--output", str(tmp_path / "head.onnx"), "--bundle", str(bundle)]
-    assert main(["fit-head", "--logs", str(tmp_path / "log.parquet"), *output]) == 0
+    assert main(["fit-head", "--logs", str(log), *output]) == 0
 
 
-def test_every_row_of_a_request_has_its_forecast(simulate: Simulate, bundle: Path) -> None:
-    for rows in by_request(simulate()):
+def test_every_row_of_a_request_has_its_forecast(columns: Columns, bundle: Path) -> None:
+    for rows in by_request(columns):
         for name in ("forecast_advertiser_ids", "forecast_log_probs", "missing_mass", "exact"):
             assert all(row[name] == rows[0][name] for row in rows)
         shown = rows[0]["forecast_log_probs"]
@@ -120,8 +133,8 @@ def test_every_row_of_a_request_has_its_forecast(simulate: Simulate, bundle: Pat
         assert rows[0]["bundle_id"] == Bundle.open(bundle).bundle_id
 
 
-def test_live_rows_have_exact_scores(simulate: Simulate, bundle: Path) -> None:
-    for rows in by_request(simulate()):
+def test_live_rows_have_exact_scores(columns: Columns) -> None:
+    for rows in by_request(columns):
         assert {row["status"] for row in rows} == {"exact"}
         shown = dict(
             zip(rows[0]["forecast_advertiser_ids"], rows[0]["forecast_log_probs"], strict=True)
@@ -132,8 +145,7 @@ def test_live_rows_have_exact_scores(simulate: Simulate, bundle: Path) -> None:
         assert hidden == pytest.approx(rows[0]["missing_mass"], abs=1e-4)
 
 
-def test_each_request_is_repeated_with_a_stored_forecast(simulate: Simulate) -> None:
-    columns = simulate()
+def test_each_request_is_repeated_with_a_stored_forecast(columns: Columns) -> None:
     for live, at_hand in zip(by_request(columns), by_request(columns, "at_hand"), strict=True):
         same = [{**row, **dict.fromkeys(("forecast", "log_prob", "status"))} for row in live]
         assert same == [
@@ -149,8 +161,7 @@ def test_each_request_is_repeated_with_a_stored_forecast(simulate: Simulate) -> 
             assert row["status"] == ("exact" if row["advertiser_id"] in shown else "upper_bound")
 
 
-def test_the_base_ranker_prefers_frequent_advertisers(simulate: Simulate) -> None:
-    columns = simulate()
+def test_the_base_ranker_prefers_frequent_advertisers(columns: Columns) -> None:
     logits = np.array(columns["base_logit"])
     assert np.isfinite(logits).all()
     # Half of all events are of the first advertiser, which makes it the likeliest of any request.
@@ -158,8 +169,7 @@ def test_the_base_ranker_prefers_frequent_advertisers(simulate: Simulate) -> Non
     assert logits[first].min() > logits[~first].mean()
 
 
-def test_base_logits_need_no_recalibration(simulate: Simulate) -> None:
-    columns = simulate()
+def test_base_logits_need_no_recalibration(columns: Columns) -> None:
     labels = np.array(columns["label"], dtype=np.float64)
     chances = 1 / (1 + np.exp(-np.array(columns["base_logit"])))
     assert chances.mean() == pytest.approx(labels.mean(), rel=1e-3)
@@ -175,14 +185,14 @@ def test_the_same_seed_gives_the_same_log(simulate: Simulate) -> None:
 def test_a_killed_simulation_continues(
     data: SmallData,
     bundle: Path,
+    log: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The engine computes only the rest, and the log is that of an uninterrupted run."""
-    whole, log = tmp_path / "whole.parquet", tmp_path / "log.parquet"
-    assert run(data, bundle, whole) == 0
-    requests = len(set(pyarrow.parquet.read_table(whole)["request"].to_pylist()))
+    output = tmp_path / "log.parquet"
+    requests = len(set(read(log)["request"]))
     calls: list[Any] = []
     most, rank = 2, Forecaster.rank
 
@@ -193,17 +203,17 @@ def test_a_killed_simulation_continues(
         return rank(forecaster, *arguments)
 
     monkeypatch.setattr(Forecaster, "rank", counted)
-    assert run(data, bundle, log) == INTERRUPTED
-    assert not log.exists()
+    assert run(data, bundle, output) == INTERRUPTED
+    assert not output.exists()
     calls.clear()
     most = requests
     capsys.readouterr()
-    assert run(data, bundle, log) == 0
+    assert run(data, bundle, output) == 0
     assert "goes on with 2 results" in capsys.readouterr().err
     assert requests > 2
     assert len(calls) == requests - 2
-    assert pyarrow.parquet.read_table(log).equals(pyarrow.parquet.read_table(whole))
-    assert {path.name for path in tmp_path.iterdir()} == {"whole.parquet", "log.parquet"}
+    assert read(output) == read(log)
+    assert list(tmp_path.iterdir()) == [output]
 
 
 def test_the_size_of_the_log_is_printed_first(
