@@ -11,6 +11,7 @@ from adprior_bench.quality.ranking.head_choice import (
     CLAMP,
     PENALTIES,
     REFERENCE,
+    HeadForm,
     apply_head,
     best_head,
     compare_heads,
@@ -76,3 +77,11 @@ def test_increments_are_clamped() -> None:
 def test_one_user_is_too_few() -> None:
     with pytest.raises(InvalidInputError, match="1 cases are of too few users"):
         compare_heads(*make_rows(1, 1.0))
+
+
+def test_the_reference_is_never_chosen() -> None:
+    forms = [
+        HeadForm(name=name, l2=1.0, log_loss=log_loss)
+        for name, log_loss in ((REFERENCE, 0.1), ("mlp", 0.3), ("logistic", 0.2))
+    ]
+    assert best_head(forms).name == "logistic"
