@@ -1,4 +1,4 @@
-"""The effect of a fault on the load, compared with what is promised."""
+"""The effect of a fault on the load, compared with the promises in docs/faults.md."""
 
 from __future__ import annotations
 

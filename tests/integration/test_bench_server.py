@@ -13,6 +13,7 @@ from adprior_runtime.cli import main
 from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.server.tritonserver import TritonServer
 from support.data_set import DataSet
+from support.demo import DEMO
 
 pytestmark = pytest.mark.triton
 
@@ -32,7 +33,7 @@ def _needs_perf_analyzer() -> None:
         pytest.param(["live_ranking", "stored_ranking"], marks=pytest.mark.long_form),
     ],
 )
-def test_a_server_is_measured_beside_the_engine_in_process(
+def test_a_server_is_compared_with_the_engine_in_process(
     server: TritonServer,
     bundle: Path,
     data_set: DataSet,
@@ -68,7 +69,7 @@ def test_a_server_is_measured_beside_the_engine_in_process(
 def test_another_bundle_than_the_servers_is_refused(
     server: TritonServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    demo = Path(__file__).parents[2] / "demo" / "bundle"
-    command = ["bench", "server", "--url", server.grpc_address, "--bundle", str(demo), "--quick"]
+    command = ["bench", "server", "--url", server.grpc_address, "--quick"]
+    command += ["--bundle", str(DEMO / "bundle")]
     assert main(command) == 2
     assert "serves bundle" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""``adprior bench clients``: the ranking clients' overhead, beside bare tritonclient."""
+"""``adprior bench clients``: the ranking clients' overhead over bare tritonclient."""
 
 from __future__ import annotations
 

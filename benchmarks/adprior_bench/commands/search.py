@@ -1,4 +1,4 @@
-"""``adprior bench search``: the search beside the prefill and transformers.generate."""
+"""``adprior bench search``: the search, compared with the prefill and transformers.generate."""
 
 from __future__ import annotations
 

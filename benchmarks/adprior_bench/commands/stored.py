@@ -1,4 +1,4 @@
-"""``adprior bench stored``: publishing and lookups of stored forecasts, beside plain Redis."""
+"""``adprior bench stored``: stored forecasts in Redis and Parquet, compared with plain Redis."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--advertisers", 20, "advertisers of each made-up user"),
         ("--lookups", 20_000, "lookups of each kind"),
         ("--threads", 8, "concurrent threads of the last rows"),
-        ("--runs", 3, "runs of publishing, each beside a run of plain SETs"),
+        ("--runs", 3, "runs of publishing, each compared with a run of plain SETs"),
     ):
         parser.add_argument(
             option, type=positive_integer, default=default, metavar="N", help=f"{text} ({default})"

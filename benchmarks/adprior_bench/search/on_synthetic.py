@@ -77,7 +77,7 @@ def _measure_peer(
     prompts: Sequence[Sequence[int]],
     beam: dict[str, Any],
 ) -> dict[str, Any]:
-    """Time ``transformers.generate`` beside the beam search, and check that their scores agree."""
+    """Compare ``transformers.generate`` with the beam search, and check that their scores agree."""
     import torch  # noqa: PLC0415  heavy
 
     torch.set_num_threads(args.threads)
@@ -101,16 +101,16 @@ def _compare(
 ) -> None:
     """Refuse a peer that scores a name differently, or finds better names."""
     search = TrieSearch(engine, trie, engine.prefill(prompt), settings)
-    ours = search.run(settings.width).log_probs
+    log_probs = search.run(settings.width).log_probs
     rows = [trie.lookup(path) for _, path in theirs]
     scores = search.score(np.array(rows)).log_probs
     difference = float(np.abs(np.array([score for score, _ in theirs]) - scores).max())
     kth = min(settings.width, len(theirs)) - 1
     # Both written so that NaN fails.
-    if not (difference <= _TOLERANCE and ours[kth] >= theirs[kth][0] - _TOLERANCE):
+    if not (difference <= _TOLERANCE and log_probs[kth] >= theirs[kth][0] - _TOLERANCE):
         raise AdpriorError(
             f"{_PEER}: scores differ by {difference:.1e}; its name {kth + 1} has "
-            f"{theirs[kth][0]:.4f}, the search's {ours[kth]:.4f}"
+            f"{theirs[kth][0]:.4f}, the search's {log_probs[kth]:.4f}"
         )
 
 

@@ -1,1 +1,1 @@
-"""``adprior bench server``: a served repository under load, beside the same engine in-process."""
+"""``adprior bench server``: a server under load, compared with the same engine in-process."""

@@ -91,7 +91,7 @@ def steps_plot(scenario: Scenario, row: Row, names: Sequence[str]) -> BarsPlot:
 
 
 def cpu_plot(rows: _Rows) -> list[BarsPlot]:
-    """Return CPU by process beside the engine in-process; nothing if no CPU was measured."""
+    """Return CPU by process and of the engine in-process; nothing if no CPU was measured."""
     best = {each: saturated_row(rows, each) for each in Scenario}
     found = {each: row for each, row in best.items() if row and row["cpu_s_per_request"]}
     if not found:

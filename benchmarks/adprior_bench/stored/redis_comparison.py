@@ -1,4 +1,4 @@
-"""Measures publishing and lookups of stored forecasts, beside plain SETs and GETs."""
+"""Compares publishing and lookups of stored forecasts with plain SETs and GETs."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _write_plainly(client: Any, path: Path) -> tuple[int, float]:
 
 @dataclass(frozen=True, slots=True)
 class _Lookup:
-    """A way to look a user up, and the users to ask for in turn."""
+    """A way to look a user up, and the users to look up in turn."""
 
     find: Callable[[Any], Any]
     users: Sequence[Any]
