@@ -13,7 +13,7 @@ from adprior_runtime.cli import main
 from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.server.tritonserver import TritonServer
 from support.data_set import DataSet
-from support.demo import DEMO
+from support.paths import DEMO
 
 pytestmark = pytest.mark.triton
 
