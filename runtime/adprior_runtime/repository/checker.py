@@ -7,9 +7,8 @@ one on what it wrote, and ``adprior build --check REPO`` the full one on any rep
 module    quick                                    full, in addition
 ========= ======================================== ==============================================
 layout    directories, versions, shims, modes      what each shim says
-configs   each file parses; tensors, backend and   every field, and the queues
-          steps are the contract's
-ensembles                                          what each step takes and gives
+configs   each file parses; tensors, backend and   every field, and what each step of an ensemble
+          steps are the contract's                 takes and gives
 bundles   manifests are sealed and of one bundle   SHA-256 of every file
 engine    files, parameters and sizes              tokens of the catalogue's names
 ========= ======================================== ==============================================
@@ -26,7 +25,6 @@ from adprior_runtime.repository.checks.bundles import check_bundles
 from adprior_runtime.repository.checks.config_files import read_configs
 from adprior_runtime.repository.checks.configs import check_configs
 from adprior_runtime.repository.checks.engine import check_engine, serves_engine
-from adprior_runtime.repository.checks.ensembles import check_ensembles
 from adprior_runtime.repository.checks.findings import Finding, Level
 from adprior_runtime.repository.checks.layout import check_layout, read_versions
 
@@ -54,8 +52,6 @@ def check_repository(
     configs, findings = read_configs(repository)
     findings += check_layout(repository, versions, level, serves_engine=for_engine)
     findings += check_configs(configs, level)
-    if level is Level.FULL:
-        findings += check_ensembles(configs, versions)
     findings += check_bundles(repository, level, serves_engine=for_engine)
     if for_engine and LLM_ENGINE in versions:
         findings += check_engine(repository, configs, level, may_be_missing=allow_missing_engine)

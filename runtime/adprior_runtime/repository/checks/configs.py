@@ -16,16 +16,6 @@ from adprior_runtime.repository.checks.findings import Finding, Level
 from adprior_runtime.repository.model_configs import parse_config, render
 from adprior_runtime.repository.scaling import TUNED_MODELS, read_scaling
 
-NO_ENSEMBLE_FIELDS: Final = (
-    "instance_group",
-    "optimization",
-    "model_warmup",
-    "dynamic_batching",
-    "parameters",
-)
-"""Fields that Triton refuses in an ensemble."""
-
-
 _REASONS: Final = {
     "dynamic_batching": "a bounded queue, which rejects late requests and obeys clients' deadlines",
     "instance_group": "KIND_CPU, TensorRT-LLM's own too, and one engine, which is loaded once",
@@ -52,9 +42,11 @@ def check_configs(configs: Configs, level: Level) -> Iterator[Finding]:
             differences = [*_contract_differences(found, contract_config(name, target))]
             if level is Level.FULL:
                 expected = _tuned_config(name, target, by_name)
-                if not expected.HasField("ensemble_scheduling"):
-                    pairs = _parameter_differences(found, expected)
-                    differences += [("parameters", *pair) for pair in pairs]
+                if expected.HasField("ensemble_scheduling"):
+                    field, pairs = "ensemble_scheduling", _wiring_differences(found, expected)
+                else:
+                    field, pairs = "parameters", _parameter_differences(found, expected)
+                differences += [(field, *pair) for pair in pairs]
                 reported = {field for field, _, _ in differences}
                 differences += _other_differences(found, expected, reported)
             for _, here, wanted in differences:
@@ -87,11 +79,34 @@ def _contract_differences(found: Any, expected: Any) -> _Differences:
         yield "ensemble_scheduling", here, ", ".join(wanted_steps) or "none"
 
 
+def _wiring_differences(found: Any, expected: Any) -> Iterator[tuple[str, str]]:
+    """Compare the steps of an ensemble: Triton accepts swapped tensors of like type and shape."""
+    wanted = {step.model_name: step for step in expected.ensemble_scheduling.step}
+    for step in found.ensemble_scheduling.step:
+        name = step.model_name
+        if name not in wanted:
+            continue  # the list of steps differs
+        for kind in ("input_map", "output_map"):
+            here, there = dict(getattr(step, kind)), dict(getattr(wanted[name], kind))
+            for tensor in sorted(here.keys() | there.keys()):
+                if tensor not in here:
+                    yield f"no {kind} for {tensor} in step {name}", there[tensor]
+                elif here[tensor] != there.get(tensor):
+                    expected_name = repr(there[tensor]) if tensor in there else "none"
+                    yield f"{kind} of {tensor} in step {name} to {here[tensor]!r}", expected_name
+        version = wanted[name].model_version
+        if step.model_version != version:
+            here_version = f"model_version {step.model_version} of step {name}"
+            yield here_version, f"{version}, the one that is served"
+        if step.model_namespace:
+            yield f"model_namespace {step.model_namespace!r} of step {name}", "none"
+
+
 def _other_differences(found: Any, expected: Any, reported: set[str]) -> _Differences:
     """Yield every other field that differs, as text, with the reason for the contract's value."""
-    compared = {"input", "output", "parameters", *reported}
-    if found.platform == "ensemble":
-        compared |= {"ensemble_scheduling", *NO_ENSEMBLE_FIELDS}
+    is_ensemble = expected.HasField("ensemble_scheduling")
+    compared = {"input", "output", "ensemble_scheduling" if is_ensemble else "parameters"}
+    compared |= reported
     for field in found.DESCRIPTOR.fields:
         name = field.name
         here, there = _only(found, name), _only(expected, name)

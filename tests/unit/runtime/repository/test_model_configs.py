@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,50 @@ def _inputs(config: Any) -> dict[str, Any]:
 
 def test_the_committed_tree_is_what_the_contract_renders_to() -> None:
     assert _committed() == render_tree(), "run python -m adprior_runtime.repository.model_configs"
+
+
+def _outputs(config: Any) -> dict[str, Any]:
+    return {tensor.name: tensor for tensor in config.output}
+
+
+def _kind(tensor: Any) -> tuple[int, list[int]]:
+    return tensor.data_type, list(tensor.dims)
+
+
+def _steps(ensemble: Any, target: Target) -> Iterator[tuple[Any, Any]]:
+    for step in ensemble.ensemble_scheduling.step:
+        yield step, _config(step.model_name, target)
+
+
+@pytest.mark.parametrize(("name", "target"), EVERYWHERE)
+def test_tensors_that_are_wired_together_agree_in_type_and_shape(name: str, target: Target) -> None:
+    ensemble = _config(name, target)
+    kinds = {tensor.name: _kind(tensor) for tensor in ensemble.input}
+    for step, model in _steps(ensemble, target):
+        for of_model, of_ensemble in step.input_map.items():
+            assert _kind(_inputs(model)[of_model]) == kinds[of_ensemble]
+        for of_model, of_ensemble in step.output_map.items():
+            assert of_ensemble not in kinds, "two steps give one tensor"
+            kinds[of_ensemble] = _kind(_outputs(model)[of_model])
+    for output in ensemble.output:
+        assert kinds[output.name] == _kind(output)
+
+
+@pytest.mark.parametrize(("name", "target"), EVERYWHERE)
+def test_every_step_gets_what_it_needs(name: str, target: Target) -> None:
+    for step, model in _steps(_config(name, target), target):
+        needed = {tensor.name for tensor in model.input if not tensor.optional}
+        assert needed <= set(step.input_map)
+
+
+@pytest.mark.parametrize(("name", "target"), EVERYWHERE)
+def test_every_output_of_a_step_is_used(name: str, target: Target) -> None:
+    ensemble = _config(name, target)
+    taken = {tensor.name for tensor in ensemble.output}
+    for step, _ in _steps(ensemble, target):
+        taken |= set(step.input_map.values())
+    for step, _ in _steps(ensemble, target):
+        assert set(step.output_map.values()) <= taken
 
 
 @pytest.mark.parametrize(("name", "target"), EVERYWHERE)
