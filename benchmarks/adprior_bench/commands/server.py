@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
-from adprior_bench.server.in_process import Worker, start_workers
+from adprior_bench.server.in_process import start_workers
 from adprior_bench.server.machine import describe_machine
 from adprior_bench.server.measurement import Bench, Plan
 from adprior_bench.server.perf_analyzer import PerfAnalyzer, fetch_perf_analyzer, find_perf_analyzer
@@ -25,12 +25,11 @@ from adprior_bench.server.running_server import (
 )
 from adprior_bench.server.scenarios import Scenario, write_input_data
 from adprior_bench.server.sweep import run_sweep, sweep_table, write_tuning
-from adprior_bench.server.workload import UserRequest, add_forecasts, read_requests
+from adprior_bench.server.workload import add_forecasts, read_requests
 from adprior_build.repository.server_tuning import load_tuning
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
-from adprior_runtime.engines.processors import available_processors, threads_of_each
+from adprior_runtime.engines.processors import available_processors
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
-from adprior_runtime.repository.model_specs import Scaling
 from adprior_runtime.terminal.options import positive_integer, positive_number, share
 from adprior_runtime.text.json_text import to_json
 
@@ -198,7 +197,7 @@ def _measure(args: argparse.Namespace, analyzer: PerfAnalyzer, scratch: Path) ->
         bench = Bench(
             analyzer=analyzer,
             server=server,
-            workers=_start_workers(stack, directory, requests, engine),
+            workers=stack.enter_context(start_workers(directory, requests, engine)),
             input_data=lambda scenario: scratch / f"{scenario}.json",
             progress=stack.enter_context(
                 tqdm(total=loads, unit="load", leave=False, disable=None)
@@ -236,17 +235,6 @@ def _open_server(args: argparse.Namespace, scratch: Path) -> Iterator[tuple[Runn
     directory = collect_bundle(repository, scratch / "bundle")
     with start_server(repository) as server:
         yield server, directory
-
-
-def _start_workers(
-    stack: ExitStack, bundle: Path, requests: Sequence[UserRequest], engine: Scaling | None
-) -> Sequence[Worker]:
-    """Start as many workers as the server has engines; none if its engine needs a GPU."""
-    if engine is None:
-        return ()
-    threads = threads_of_each(engine.instances, engine.threads)
-    workers = start_workers(bundle, requests, count=engine.instances, threads=threads)
-    return stack.enter_context(workers)
 
 
 def _sweep(args: argparse.Namespace, analyzer: PerfAnalyzer, scratch: Path) -> list[Any]:

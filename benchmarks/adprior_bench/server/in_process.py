@@ -22,10 +22,12 @@ import numpy as np
 from adprior_bench.server.scenarios import Scenario
 from adprior_bench.server.workload import UserRequest
 from adprior_runtime.bundle import MODEL_FILES
+from adprior_runtime.engines.processors import threads_of_each
 from adprior_runtime.errors import AdpriorError
 from adprior_runtime.forecast.forecaster import Forecaster
 from adprior_runtime.head.features import KnownForecast
 from adprior_runtime.head.head_step import HeadStep
+from adprior_runtime.repository.model_specs import Scaling
 
 _WARM_UP: Final = 3
 _Answer = Callable[[], Any]
@@ -119,9 +121,14 @@ class Worker:
 
 @contextmanager
 def start_workers(
-    bundle: Path, requests: Sequence[UserRequest], *, count: int, threads: int
+    bundle: Path, requests: Sequence[UserRequest], engine: Scaling | None
 ) -> Iterator[list[Worker]]:
-    """Start workers; stop them at the end."""
+    """Start a worker for each instance of the server's engine; stop them at the end.
+
+    Without ``engine`` there are no workers: a GPU's engine does not run in-process.
+    """
+    count = 0 if engine is None else engine.instances
+    threads = 0 if engine is None else threads_of_each(engine.instances, engine.threads)
     with ExitStack() as stack:
         workers = []
         for _ in range(count):
