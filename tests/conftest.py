@@ -1,4 +1,4 @@
-"""Long forms run only when asked for: ``pytest --long``, ``make test-all``."""
+"""Settings and shared fixtures; ``pytest --long`` (``make test-all``) runs the long forms too."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A property holds or does not; how long an example takes is the machine's affair.
+pytest.register_assert_rewrite("support", "integration", "faults")
+pytest_plugins = ("support.fake_backend", "support.fake_triton", "support.publisher")
+
+# No deadline: the time of an example depends on the load of the machine.
 settings.register_profile("adprior", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("adprior")
 
-# OpenMP's threads (torch's, LightGBM's) spin while they wait for one another. On a busy machine
-# that makes small work up to 20 times slower. Read when the libraries load, here and in children.
+# Waiting OpenMP threads (torch, LightGBM) spin, which makes small work up to 20 times slower on a
+# busy machine. The libraries read this when they load, also in child processes.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="the long forms too, faults timed")
+    parser.addoption("--long", action="store_true", help="run long forms too, and time the faults")
 
 
 def pytest_configure(config: pytest.Config) -> None:

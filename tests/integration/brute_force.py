@@ -1,4 +1,4 @@
-"""Every name of a catalogue, scored by transformers: what the search must agree with."""
+"""Scores of every name of a catalogue by transformers, to compare the search with."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def name_log_probs(
 
 
 def rebuild_llama(path: Path, size: Mapping[str, int]) -> Any:
-    """Make a checkpoint's model again from its ONNX graph, in the order the graph uses weights.
+    """Rebuild a model from its ONNX graph, whose nodes use the weights in the model's order.
 
     Args:
-        path: Of a Llama that `adprior_build.repository.onnx_export` wrote.
-        size: Its size file.
+        path: The graph of a Llama, by `adprior_build.repository.onnx_export`.
+        size: The values of its size file.
     """
     graph = onnx.load(str(path)).graph
     weights = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}

@@ -1,4 +1,4 @@
-"""Calls that ask for some of an ensemble's outputs, as clients in other languages do."""
+"""Requests for a part of an ensemble's outputs, as clients in other languages send them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,7 @@ ENSEMBLES = (contract.ADVERTISER_RETRIEVAL, contract.ADVERTISER_RANKING)
 
 
 def output_subsets(ensemble: str, *, pairs: bool) -> Iterator[tuple[str, ...]]:
-    """Yield single outputs, all but one, each step's own, and pairs.
-
-    Args:
-        ensemble: Its name.
-        pairs: Whether pairs are wanted.
-    """
+    """Yield all outputs, each alone, all but one, each step's own, and pairs if wanted."""
     names = [tensor.name for tensor in model_specs.model(ensemble, Target.CPU).outputs]
     yield tuple(names)
     yield from ((name,) for name in names)
@@ -43,7 +38,7 @@ def assert_subsets_are_answered(
     candidate_ids: Sequence[int],
     subsets: Iterable[tuple[str, ...]],
 ) -> None:
-    """Assert that each subset's answer has its outputs, with the values of the whole answer."""
+    """Assert that each subset is answered, with the same values as the whole answer."""
     tensors = {
         contract.USER_CONTEXT: context_tensor(user),
         contract.CANDIDATE_ADVERTISER_IDS: candidate_ids,
@@ -53,8 +48,8 @@ def assert_subsets_are_answered(
     with triton.InferenceServerClient(address) as connection:
         whole = connection.infer(ensemble, inputs, client_timeout=30)
         for subset in subsets:
-            wanted = [triton.InferRequestedOutput(name) for name in subset]
-            answer = connection.infer(ensemble, inputs, outputs=wanted, client_timeout=30)
+            requested = [triton.InferRequestedOutput(name) for name in subset]
+            answer = connection.infer(ensemble, inputs, outputs=requested, client_timeout=30)
             assert {output.name for output in answer.get_response().outputs} == set(subset)
             for name in subset:
                 np.testing.assert_array_equal(answer.as_numpy(name), whole.as_numpy(name))

@@ -1,24 +1,24 @@
-"""A new catalogue in seconds: no torch, no retraining, served by the same ensemble."""
+"""A bundle gets a new catalogue without torch and without training."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from adprior_client import ClientConfig, RetrievalClient
-from adprior_runtime.bundle import Manifest
+from adprior_runtime.bundle import Manifest, hash_file
 from adprior_runtime.cli import main
 from support.data_set import user
-from support.servers import start_server
+from support.servers import serve, start_server
 
 WITHOUT_TORCH = """
 import sys
 for name in ("torch", "transformers"):
-    sys.modules[name] = None  # an import of it now fails
+    sys.modules[name] = None  # its import now fails
 from adprior_runtime.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -35,13 +35,8 @@ def test_a_refreshed_catalogue_is_served(bundle: Path, tmp_path: Path) -> None:
     output = tmp_path / "repository"
     arguments = ["build", "--bundle", str(bundle), "--catalogue", new, "--output", str(output)]
     subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *arguments], check=True, timeout=60)
-    with (
-        start_server(output) as server,
-        RetrievalClient(
-            ClientConfig(urls=(server.grpc_address,), deadline_s=30, fail_open=False)
-        ) as client,
-    ):
-        forecast = client.forecast(user(), k=10)
+    with serve(start_server(output)) as served:
+        forecast = served.retrieval.forecast(user(), k=10)
     assert {(a.advertiser_id, a.name) for a in forecast.advertisers} == {
         (7, "Acme"),
         (8, "Brand New Gmbh"),
@@ -64,7 +59,7 @@ def test_a_refreshed_catalogue_is_served(bundle: Path, tmp_path: Path) -> None:
         (["7.5,Acme,"], "advertiser_id holds double, expected int64"),
     ],
 )
-def test_a_bad_catalogue_is_refused_and_the_old_repository_stays(
+def test_a_bad_catalogue_is_refused_and_leaves_the_old_repository(
     bundle: Path,
     repository: Path,
     tmp_path: Path,
@@ -73,29 +68,26 @@ def test_a_bad_catalogue_is_refused_and_the_old_repository_stays(
     message: str,
 ) -> None:
     new = write_catalogue(tmp_path / "new.csv", *lines)
-    before = sorted(path for path in repository.rglob("*"))
+    before = sorted(repository.rglob("*"))
     arguments = ["build", "--bundle", str(bundle), "--catalogue", new, "--output", str(repository)]
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-    assert sorted(path for path in repository.rglob("*")) == before
+    assert sorted(repository.rglob("*")) == before
     assert not [path for path in repository.parent.iterdir() if path.name.startswith(".")]
 
 
-def copy_bundle(source: Path, target: Path) -> Path:
-    for path in source.rglob("*"):
-        if path.is_file():
-            (target / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
-            (target / path.relative_to(source)).write_bytes(path.read_bytes())
-    return target
+@pytest.fixture
+def copy(bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle, which a test may change."""
+    return Path(shutil.copytree(bundle, tmp_path / "copy"))
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "trie/offsets.npy", "tokenizer.json", "head.onnx"])
 def test_a_corrupt_artefact_is_refused(
-    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    copy = copy_bundle(bundle, tmp_path / "copy")
     raw = bytearray((copy / name).read_bytes())
     raw[len(raw) // 2] ^= 1
     (copy / name).write_bytes(raw)
@@ -105,9 +97,7 @@ def test_a_corrupt_artefact_is_refused(
 
 
 def reseal(bundle: Path, **changes: object) -> None:
-    """Make the manifest agree with swapped files, as somebody determined would."""
-    from adprior_runtime.bundle import hash_file  # noqa: PLC0415
-
+    """Write the hashes of changed files into the manifest, and other changes."""
     path = bundle / "manifest.json"
     document = json.loads(path.read_text())
     document["files"] = {name: hash_file(bundle / name) for name in document["files"]}
@@ -116,9 +106,8 @@ def reseal(bundle: Path, **changes: object) -> None:
 
 
 def test_a_trie_of_another_tokenizer_is_refused(
-    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    copy = copy_bundle(bundle, tmp_path / "copy")
     tokenizer = json.loads((copy / "tokenizer.json").read_text())
     vocabulary = tokenizer["model"]["vocab"]
     one, other = ([piece for piece, _ in vocabulary].index(letter) for letter in "AB")
@@ -130,9 +119,8 @@ def test_a_trie_of_another_tokenizer_is_refused(
 
 
 def test_a_head_of_another_catalogue_is_refused(
-    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    copy = copy_bundle(bundle, tmp_path / "copy")
     reseal(copy, catalogue_lineage=["0123456789abcdef"], catalogue_fingerprint="0123456789abcdef")
     assert main(["build", "--bundle", str(copy), "--output", str(tmp_path / "out")]) == 2
     assert "fitted with catalogue" in capsys.readouterr().err

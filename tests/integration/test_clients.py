@@ -1,9 +1,8 @@
-"""The clients against real tritonservers that are slow, stopped, killed, restarted, exchanged."""
+"""The clients against real tritonservers that are slow, stopped, killed, restarted or replaced."""
 
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 import threading
@@ -14,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import numpy as np
 import pyarrow as pa
@@ -36,11 +34,12 @@ from adprior_runtime.bundle import HEAD_FILE, Bundle
 from adprior_runtime.cli import main
 from adprior_runtime.head.features import CandidatePriors
 from adprior_runtime.head.head import PriorHead
-from adprior_runtime.server.endpoints import free_ports
 from adprior_runtime.server.tritonserver import TritonServer
+from integration.metrics_page import read_page
 from support.client_calls import Kind, every_kind
 from support.data_set import ADVERTISERS, user
-from support.servers import start_server
+from support.paths import DEMO_BUNDLE
+from support.servers import build_repository, choose_ports, connect, start_server
 
 pytestmark = pytest.mark.triton
 
@@ -50,17 +49,12 @@ BASE = [0.1, -1.7, 2.3]
 
 
 @pytest.fixture(scope="module")
-def demo_bundle() -> Path:
-    return Path(__file__).parents[2] / "demo" / "bundle"
-
-
-@pytest.fixture(scope="module")
 def forecast(retrieval: RetrievalClient) -> Forecast:
     return retrieval.forecast(CONTEXT)
 
 
-def _asked(kind: Kind, forecast: Forecast) -> Kind:
-    """The same kind of call, about users and candidates that the real server knows."""
+def _with_known_ids(kind: Kind, forecast: Forecast) -> Kind:
+    """Return the kind of call with a user and candidates that the real server knows."""
     subject = forecast if isinstance(kind.arguments[0], Forecast) else CONTEXT
     return replace(kind, arguments=(subject, CANDIDATES, BASE) if kind.ranks else (subject,))
 
@@ -74,7 +68,7 @@ def _config(server: TritonServer, **settings: Any) -> ClientConfig:
 def test_every_kind_of_client_gets_the_same_live_answer(
     server: TritonServer, forecast: Forecast, ranking: RankingClient, kind: Kind
 ) -> None:
-    result = _asked(kind, forecast).ask(_config(server))
+    result = _with_known_ids(kind, forecast).ask(_config(server))
     assert result.reason is None
     if kind.ranks:
         given = kind.arguments[0]
@@ -83,7 +77,7 @@ def test_every_kind_of_client_gets_the_same_live_answer(
         )
         assert result.applied
         np.testing.assert_allclose(result.logits, expected.logits, atol=1e-5)
-        assert result.logits[2] == BASE[2]  # off the catalogue, to the last bit
+        assert result.logits[2] == BASE[2]  # not in the catalogue: unchanged to the last bit
     else:
         ids = [item.advertiser_id for item in forecast.advertisers]
         assert [item.advertiser_id for item in result.advertisers] == ids
@@ -91,14 +85,13 @@ def test_every_kind_of_client_gets_the_same_live_answer(
 
 @every_kind
 def test_a_deadline_is_kept(server: TritonServer, forecast: Forecast, kind: Kind) -> None:
-    asked = _asked(kind, forecast)
-    result = asked.ask(_config(server), deadline_s=1e-3)
+    result = _with_known_ids(kind, forecast).ask(_config(server), deadline_s=1e-3)
     if kind.ranks:
         assert result.logits.tolist() == BASE
     assert result.reason is Reason.DEADLINE
 
 
-def test_what_only_the_server_can_refuse_is_a_reason(server: TritonServer) -> None:
+def test_a_refusal_by_the_server_is_a_reason(server: TritonServer) -> None:
     too_long = user(profile={f"key{i}": f"{i}" * 60 for i in range(90)})
     with RankingClient(_config(server)) as client:
         ranking = client.score(too_long, CANDIDATES, BASE)
@@ -106,13 +99,13 @@ def test_what_only_the_server_can_refuse_is_a_reason(server: TritonServer) -> No
     assert ranking.reason is Reason.REFUSED
 
 
-def test_rankings_are_logged_and_read_back_as_they_were_made(
+def test_logged_rankings_are_read_back_unchanged(
     server: TritonServer, bundle: Path, tmp_path: Path
 ) -> None:
     random = np.random.default_rng(3)
     rows: list[dict[str, Any]] = []
     rankings: list[Ranking] = []
-    with RetrievalClient(_config(server)) as retrieval, RankingClient(_config(server)) as client:
+    with connect(server.grpc_address, fail_open=True) as (retrieval, client):
         for number in range(8):
             who = user(number)
             subject: Any = who if number % 2 else retrieval.forecast(who)
@@ -128,7 +121,7 @@ def test_rankings_are_logged_and_read_back_as_they_were_made(
     opened = Bundle.open(bundle)
     read = read_ranking_log(path, opened)
     assert (read.total, read.without_forecast, read.off_catalogue) == (49, 1, 0)
-    # The head, given the features that were read back, says what was served.
+    # The head computes the served logits from the features that were read back.
     count = len(read.features)
     priors = CandidatePriors(
         log_probs=read.features[:, 0],
@@ -144,7 +137,7 @@ def test_rankings_are_logged_and_read_back_as_they_were_made(
     assert main(["bench", "quality", "--logs", str(path)]) == 0
 
 
-def test_a_stored_forecast_is_ranked_with_while_the_engine_has_no_time(
+def test_ranking_uses_a_stored_forecast_if_the_deadline_leaves_no_time_for_the_engine(
     server: TritonServer, retrieval: RetrievalClient, tmp_path: Path
 ) -> None:
     made_at = datetime.now(UTC) - timedelta(hours=5)
@@ -167,7 +160,7 @@ def _seconds_until_live(client: RankingClient) -> float:
     return time.monotonic() - began
 
 
-def test_a_server_that_stands_still_costs_the_deadline_and_comes_back(repository: Path) -> None:
+def test_calls_to_a_stopped_server_take_no_longer_than_the_deadline(repository: Path) -> None:
     with start_server(repository) as server, RankingClient(_config(server)) as client:
         assert client.score(CONTEXT, CANDIDATES, BASE).reason is None
         os.killpg(server.process.pid, signal.SIGSTOP)
@@ -186,71 +179,64 @@ def test_a_server_that_stands_still_costs_the_deadline_and_comes_back(repository
         assert _seconds_until_live(client) < 5
 
 
-def test_a_server_that_is_killed_comes_back_on_its_port(repository: Path) -> None:
-    grpc_port, http_port, metrics_port = free_ports(3)
-    ports: dict[str, Any] = {
-        "grpc_port": grpc_port,
-        "http_port": http_port,
-        "metrics_port": metrics_port,
-    }
-    with RankingClient(ClientConfig(urls=(f"127.0.0.1:{grpc_port}",), deadline_s=5)) as client:
+def test_a_client_reconnects_to_a_restarted_server(repository: Path) -> None:
+    ports = choose_ports()
+    url = f"127.0.0.1:{ports['grpc_port']}"
+    with RankingClient(ClientConfig(urls=(url,), deadline_s=5)) as client:
         before = client.score(CONTEXT, CANDIDATES, BASE)
         assert before.reason is Reason.UNAVAILABLE
-        with TritonServer.start(repository, **ports) as server:
+        with start_server(repository, **ports) as server:
             assert _seconds_until_live(client) < 5
             os.killpg(server.process.pid, signal.SIGKILL)
             server.process.wait()
             result = client.score(CONTEXT, CANDIDATES, BASE)
             assert result.logits.tolist() == BASE
             assert result.reason in {Reason.UNAVAILABLE, Reason.BREAKER_OPEN}
-        with TritonServer.start(repository, **ports):
+        with start_server(repository, **ports):
             assert _seconds_until_live(client) < 5
 
 
-def test_a_search_that_nobody_waits_for_any_more_stops(tmp_path: Path, demo_bundle: Path) -> None:
-    """Seen from outside: the engine computes but a part of what it would for who waits."""
-    repository = tmp_path / "repository"
-    build = ["build", "--bundle", str(demo_bundle), "--output", str(repository)]
-    assert main([*build, "--max-top-k", "1000"]) == 0
+def test_a_search_stops_once_its_caller_has_given_up(tmp_path: Path) -> None:
+    """The engine then computes only a part of the whole search."""
+    repository = build_repository(DEMO_BUNDLE, tmp_path / "repository", "--max-top-k", "1000")
     with start_server(repository) as server, RetrievalClient(_config(server)) as client:
         assert client.forecast(CONTEXT).reason is None
         before = _engine_seconds(server)
         assert client.forecast(CONTEXT, 1000).reason is None
         whole = _engine_seconds(server) - before
         assert client.forecast(CONTEXT, 1000, deadline_s=whole / 10).reason is Reason.DEADLINE
-        assert client.forecast(CONTEXT, 1).reason is None  # one engine: the other one is over
+        assert client.forecast(CONTEXT, 1).reason is None  # the only engine is free again
         assert _engine_seconds(server) - before - whole < whole / 2
 
 
 def _engine_seconds(server: TritonServer) -> float:
-    with urlopen(f"http://{server.metrics_address}/metrics") as response:
-        text = response.read().decode()
-    name = f'nv_inference_compute_infer_duration_us{{model="{contract.LLM_ENGINE}"'
-    found = re.search(rf"{re.escape(name)}[^}}]*}} (\d+)", text)
-    assert found
-    return int(found[1]) / 1e6
+    name = "nv_inference_compute_infer_duration_us"
+    return read_page(server).total(name, model=contract.LLM_ENGINE) / 1e6
 
 
 # --- two servers, two bundles ---------------------------------------------------------------------
 @dataclass(slots=True)
-class _Seen:
-    """One call of the rolling restart, and when it began and ended."""
+class _Call:
+    """One call during the rolling restart."""
 
     user: int
-    live: bool
     began: float
     ended: float
     ranking: Ranking
     given: Forecast | None
 
+    @property
+    def is_live(self) -> bool:
+        return self.given is None
+
 
 @dataclass(slots=True)
 class _Load:
-    """Ranks for a few users, from several threads, until told to stop."""
+    """Ranks for a few users, from several threads, until ``stop`` is set."""
 
     client: RankingClient
     forecasts: list[Forecast]
-    seen: list[_Seen] = field(default_factory=list)
+    calls: list[_Call] = field(default_factory=list)
     raised: list[BaseException] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -258,53 +244,65 @@ class _Load:
         number = offset
         while not self.stop.is_set():
             number += 1
-            who, live = number % len(self.forecasts), number % 10 == 0
-            given = None if live else self.forecasts[who]
+            who = number % len(self.forecasts)
+            given = None if number % 10 == 0 else self.forecasts[who]
             began = time.monotonic()
             try:
                 ranking = self.client.score(
                     user(who) if given is None else given, CANDIDATES, BASE, user_id=who
                 )
-            except BaseException as error:  # noqa: BLE001  that none is raised is the test
+            except BaseException as error:  # noqa: BLE001  the test asserts that there is none
                 self.raised.append(error)
                 continue
-            self.seen.append(_Seen(who, live, began, time.monotonic(), ranking, given))
+            self.calls.append(_Call(who, began, time.monotonic(), ranking, given))
 
 
 @pytest.fixture(scope="module")
 def other_repository(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same model and catalogue under another bundle id, with a head that changes nothing."""
+    """The same model and catalogue in another bundle, whose head changes nothing."""
     output = tmp_path_factory.mktemp("other") / "repository"
-    first = bundle.with_name("first")
-    build = ["build", "--bundle", str(first), "--output", str(output), "--forecast-k", "9"]
-    assert main(build) == 0
-    return output
+    return build_repository(bundle.with_name("first"), output, "--forecast-k", "9")
+
+
+@dataclass(slots=True)
+class _Place:
+    """A repository and the ports on which it is served, also after a restart."""
+
+    repository: Path
+    ports: dict[str, Any] = field(default_factory=choose_ports)
+    server: TritonServer | None = None
+
+    @property
+    def url(self) -> str:
+        return f"127.0.0.1:{self.ports['grpc_port']}"
+
+    def start(self) -> None:
+        self.server = start_server(self.repository, **self.ports)
+
+    def stop(self) -> None:
+        if self.server is not None:
+            self.server.stop()
 
 
 @pytest.fixture
-def both(repository: Path, other_repository: Path) -> Iterator[list[dict[str, Any]]]:
-    places: list[dict[str, Any]] = []
-    for path in (repository, other_repository):
-        grpc_port, http_port, metrics_port = free_ports(3)
-        ports = {"grpc_port": grpc_port, "http_port": http_port, "metrics_port": metrics_port}
-        places.append({"ports": ports, "repository": path, "url": f"127.0.0.1:{grpc_port}"})
+def both(repository: Path, other_repository: Path) -> Iterator[list[_Place]]:
+    places = [_Place(repository), _Place(other_repository)]
     try:
         for place in places:
-            place["server"] = TritonServer.start(place["repository"], **place["ports"])
+            place.start()
         yield places
     finally:
         for place in places:
-            if "server" in place:
-                place["server"].stop()
+            place.stop()
 
 
 @pytest.mark.long_form
 @pytest.mark.timeout(600)
-def test_ten_thousand_rankings_over_two_servers_that_are_restarted_in_turn(
-    both: list[dict[str, Any]],
+def test_ten_thousand_rankings_survive_the_restart_of_one_server_after_the_other(
+    both: list[_Place],
 ) -> None:
-    urls = tuple(place["url"] for place in both)
-    users, calls = 16, 10_000
+    urls = tuple(place.url for place in both)
+    users, count = 16, 10_000
     expected = _reference(urls, users)
     config = ClientConfig(urls=urls, deadline_s=2.0)
     with RetrievalClient(config) as retrieval, RankingClient(config) as ranking:
@@ -315,42 +313,40 @@ def test_ten_thousand_rankings_over_two_servers_that_are_restarted_in_turn(
         threads = [threading.Thread(target=load.run, args=(offset,)) for offset in range(4)]
         for thread in threads:
             thread.start()
-        down = []  # from when to when each server was away, and which bundle it had
-        for place, bundle_id in zip(both, sorted(set(home), key=_order_of(expected)), strict=True):
+        outages = []
+        for place in both:
             time.sleep(3)
             began = time.monotonic()
-            place["server"].stop()
+            place.stop()
             time.sleep(2)
-            place["server"] = TritonServer.start(place["repository"], **place["ports"])
-            down.append((began, time.monotonic(), bundle_id))
+            place.start()
+            outages.append((began, time.monotonic()))
             time.sleep(5)
-        while len(load.seen) < calls and not load.raised:
+        while len(load.calls) < count and not load.raised:
             time.sleep(0.1)
         load.stop.set()
         for thread in threads:
             thread.join()
     assert load.raised == []
-    assert len(load.seen) >= calls
-    for seen in load.seen:
-        _assert_whole(seen, expected)
-        settled = all(seen.ended < began or seen.began > ended + 5 for began, ended, _ in down)
-        if settled:
-            assert seen.ranking.reason is None, (seen.ranking.reason, seen.live)
-            assert seen.ranking.bundle_id == home[seen.user]
-    reasons = Counter(seen.ranking.reason for seen in load.seen)
-    counts = {str(reason): count for reason, count in reasons.items()}
-    print(len(load.seen), "calls:", counts, file=sys.stderr)
-    moved = [seen for seen in load.seen if seen.live and seen.ranking.bundle_id]
-    assert any(seen.ranking.bundle_id != home[seen.user] for seen in moved)  # they did fail over
-    assert reasons[None] > calls / 3
+    assert len(load.calls) >= count
+    for call in load.calls:
+        _assert_from_one_bundle(call, expected)
+        if all(call.ended < began or call.began > ended + 5 for began, ended in outages):
+            assert call.ranking.reason is None, (call.ranking.reason, call.is_live)
+            assert call.ranking.bundle_id == home[call.user]
+    reasons = Counter(call.ranking.reason for call in load.calls)
+    counts = {str(reason): number for reason, number in reasons.items()}
+    print(len(load.calls), "calls:", counts, file=sys.stderr)
+    live = [call for call in load.calls if call.is_live and call.ranking.bundle_id]
+    assert any(call.ranking.bundle_id != home[call.user] for call in live)  # some failed over
+    assert reasons[None] > count / 3
 
 
 def _reference(urls: tuple[str, ...], users: int) -> dict[str, dict[Any, list[float]]]:
-    """Each bundle's own answers, live and with its own forecasts, asked of its server alone."""
+    """Return each bundle's logits by user and whether the call is live, from its own server."""
     expected: dict[str, dict[Any, list[float]]] = {}
     for url in urls:
-        config = ClientConfig(urls=(url,), deadline_s=30, fail_open=False)
-        with RetrievalClient(config) as retrieval, RankingClient(config) as ranking:
+        with connect(url) as (retrieval, ranking):
             for who in range(users):
                 forecast = retrieval.forecast(user(who))
                 answers = expected.setdefault(forecast.bundle_id, {})
@@ -361,19 +357,15 @@ def _reference(urls: tuple[str, ...], users: int) -> dict[str, dict[Any, list[fl
     return expected
 
 
-def _order_of(expected: dict[str, Any]) -> Any:
-    return list(expected).index
-
-
-def _assert_whole(seen: _Seen, expected: dict[str, dict[Any, list[float]]]) -> None:
-    """An answer is all one bundle's, or none at all."""
-    ranking = seen.ranking
+def _assert_from_one_bundle(call: _Call, expected: dict[str, dict[Any, list[float]]]) -> None:
+    """Assert that an answer comes from one bundle, or is the base logits with a reason."""
+    ranking = call.ranking
     if not ranking.applied:
         assert ranking.logits.tolist() == BASE
         assert ranking.reason is not None
         return
-    if seen.given is not None:
-        assert ranking.bundle_id == seen.given.bundle_id
+    if call.given is not None:
+        assert ranking.bundle_id == call.given.bundle_id
     np.testing.assert_allclose(
-        ranking.logits, expected[ranking.bundle_id][seen.user, seen.live], atol=1e-4
+        ranking.logits, expected[ranking.bundle_id][call.user, call.is_live], atol=1e-4
     )

@@ -1,4 +1,4 @@
-"""The search, as served, against brute force over the whole catalogue."""
+"""Served forecasts and candidate scores equal brute force over the whole catalogue."""
 
 from __future__ import annotations
 
@@ -29,22 +29,23 @@ from transformers import (
 )
 
 from adprior_build.catalogue.catalogue import read_catalogue
-from adprior_client import ClientConfig, Forecast, RankingClient, RetrievalClient
+from adprior_client import Forecast, Ranking
 from adprior_runtime.bundle import CATALOGUE_FILE, Bundle
 from adprior_runtime.cli import main
 from adprior_runtime.prompt.context import parse_context
 from adprior_runtime.prompt.renderer import PromptRenderer
 from integration.brute_force import name_log_probs, rebuild_llama
-from support.data_set import ADVERTISERS, DataSet, user
-from support.servers import start_server
+from support.data_set import IDS, DataSet, user
+from support.paths import DEMO, DEMO_BUNDLE
+from support.servers import Served, build_repository, serve, start_server
 
 pytestmark = pytest.mark.triton
 
-ROOT = Path(__file__).parents[2]
 TIE = 1e-4
 UNPROVED = 1e-3
-"""Two advertisers so close may be a tie to the engine: more than the bundles' margins here."""
+"""The engine may not prove an order of probabilities that are this close, relatively."""
 TOLERANCE = 1e-3
+USERS = [user(events) for events in (0, 1, 4, 9, 17, 33)]
 SMALL = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -75,10 +76,10 @@ SEARCHES = {
     "exact": ["--search-mode", "exact", "--beam-width", "4", "--token-budget", "100000"],
     "beam": ["--search-mode", "beam", "--beam-width", "4", "--candidate-token-budget", "12"],
 }
-BOTH = ("llama", "qwen3", "mistral")
-"""Served with either search; the others with the exact one."""
+BOTH_SEARCHES = ("llama", "qwen3", "mistral")
+"""The other architectures are served with the exact search only."""
 SHORT = ("llama", "gemma3_text")
-"""Always served: the plain family, and the one with the most of its own."""
+"""Tested without ``--long``: the plain architecture, and the one that differs most from it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,25 +110,24 @@ class Truth:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Served:
-    """A server of one bundle, and what it must answer."""
+class Searched:
+    """A server of one bundle and search, and the true probabilities."""
 
     mode: str
     truth: Truth
-    retrieval: RetrievalClient
-    ranking: RankingClient
+    served: Served
 
 
 @pytest.fixture(scope="module")
 def train(
     data_set: DataSet, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
-    """Return what makes a bundle and a checkpoint of an architecture, once."""
+    """Return a function that trains an architecture and builds its bundle, once each."""
     return cache(lambda name: _train(name, data_set, checkpoint, tmp_path_factory.mktemp(name)))
 
 
 def _train(name: str, data_set: DataSet, checkpoint: Path, place: Path) -> Path:
-    """Train for a moment from random weights, and build."""
+    """Train random weights for one epoch, and build a bundle."""
     tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
     torch.manual_seed(3)
     family, settings = ARCHITECTURES[name]
@@ -135,10 +135,10 @@ def _train(name: str, data_set: DataSet, checkpoint: Path, place: Path) -> Path:
     AutoModelForCausalLM.from_config(config).save_pretrained(place / "random")
     PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(place / "random")
     (place / "random" / "prompt.json").write_bytes((checkpoint / "prompt.json").read_bytes())
-    arguments = data_set.train_arguments(place / "checkpoint", epochs=1)
-    size = arguments.index("--size")
-    arguments[size : size + 2] = ["--from", str(place / "random")]
-    assert main([*arguments, "--learning-rate", "1e-4"]) == 0
+    arguments = data_set.train_arguments(
+        place / "checkpoint", epochs=1, start=place / "random", learning_rate="1e-4"
+    )
+    assert main(arguments) == 0
     build = ["build", "--checkpoint", str(place / "checkpoint"), "--forecast-k", "5"]
     build += ["--save-bundle", str(place / "bundle"), "--output", str(place / "repository")]
     assert main(build) == 0
@@ -154,37 +154,33 @@ def _train(name: str, data_set: DataSet, checkpoint: Path, place: Path) -> Path:
             marks=() if name in SHORT else pytest.mark.long_form,
         )
         for name in ARCHITECTURES
-        for mode in (SEARCHES if name in BOTH else ["exact"])
+        for mode in (SEARCHES if name in BOTH_SEARCHES else ["exact"])
     ],
 )
-def served(
+def searched(
     request: pytest.FixtureRequest,
     train: Callable[[str], Path],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Served]:
+) -> Iterator[Searched]:
     name, mode = request.param
-    trained, place = train(name), tmp_path_factory.mktemp(mode)
-    build = ["build", "--bundle", str(trained / "bundle"), "--output", str(place / "repository")]
-    build += ["--save-bundle", str(place / "bundle"), *SEARCHES[mode]]
-    assert main(build) == 0
+    trained, bundle = train(name), tmp_path_factory.mktemp(mode) / "bundle"
+    options = ["--save-bundle", str(bundle), *SEARCHES[mode]]
+    repository = build_repository(trained / "bundle", bundle.with_name("repository"), *options)
     model = AutoModelForCausalLM.from_pretrained(trained / "checkpoint").eval()
-    with (
-        start_server(place / "repository") as server,
-        RetrievalClient(
-            ClientConfig(urls=(server.grpc_address,), deadline_s=60, fail_open=False)
-        ) as retrieval,
-        RankingClient(
-            ClientConfig(urls=(server.grpc_address,), deadline_s=60, fail_open=False)
-        ) as ranking,
-    ):
-        truth = Truth(model=model, bundle=Bundle.open(place / "bundle"))
-        yield Served(mode=mode, truth=truth, retrieval=retrieval, ranking=ranking)
+    with serve(start_server(repository)) as served:
+        truth = Truth(model=model, bundle=Bundle.open(bundle))
+        yield Searched(mode=mode, truth=truth, served=served)
 
 
 def assert_agrees(
-    forecast: Forecast, truth: Mapping[int, float], k: int, excluded: set[int], *, must: bool
+    forecast: Forecast,
+    truth: Mapping[int, float],
+    k: int,
+    excluded: set[int],
+    *,
+    must_be_exact: bool = True,
 ) -> None:
-    """Compare with brute force: the ids where it says EXACT, the bounds always."""
+    """Compare with brute force: the bounds always, the advertisers if the forecast is exact."""
     eligible = {key: p for key, p in truth.items() if key not in excluded}
     ranked = sorted(eligible, key=lambda key: -eligible[key])
     shown = [advertiser.advertiser_id for advertiser in forecast.advertisers]
@@ -195,7 +191,7 @@ def assert_agrees(
     tie = count < len(ranked) and math.isclose(
         eligible[ranked[count - 1]], eligible[ranked[count]], rel_tol=UNPROVED
     )
-    assert forecast.exact or tie or not must
+    assert forecast.exact or tie or not must_be_exact
     if not forecast.exact:
         return
     assert len(shown) == count
@@ -205,76 +201,62 @@ def assert_agrees(
         assert abs(advertiser.log_prob - own) <= TOLERANCE
 
 
-USERS = [user(events) for events in (0, 1, 4, 9, 17, 33)]
+def assert_scores_agree(ranking: Ranking, truth: Mapping[int, float]) -> set[str]:
+    """Compare scores and bounds with brute force; return the statuses of the candidates."""
+    for candidate in ranking.candidates:
+        assert candidate.log_prob is not None
+        own = math.log(truth[candidate.advertiser_id])
+        assert candidate.log_prob >= own - TOLERANCE
+        assert candidate.log_prob <= own + TOLERANCE or candidate.status == "upper_bound"
+    return {candidate.status for candidate in ranking.candidates}
 
 
 @pytest.mark.timeout(600)
-def test_served_forecasts_equal_brute_force(served: Served) -> None:
-    asked: list[tuple[int, int, set[int]]] = []
-    truths = [served.truth.of(context) for context in USERS]
+def test_served_forecasts_equal_brute_force(searched: Searched) -> None:
+    requests: list[tuple[int, int, set[int]]] = []
+    truths = [searched.truth.of(context) for context in USERS]
     for index, truth in enumerate(truths):
         best = sorted(truth, key=lambda key: -truth[key])
-        asked += [(index, 3, set()), (index, 9, set()), (index, 1000, set())]
-        asked += [(index, 4, set(best[:3])), (index, 4, set(best[::2]))]
+        requests += [(index, 3, set()), (index, 9, set()), (index, 1000, set())]
+        requests += [(index, 4, set(best[:3])), (index, 4, set(best[::2]))]
 
-    def ask(case: tuple[int, int, set[int]]) -> Forecast:
-        index, k, excluded = case
-        return served.retrieval.forecast(USERS[index], k, excluded_advertiser_ids=sorted(excluded))
+    def send(request: tuple[int, int, set[int]]) -> Forecast:
+        index, k, excluded = request
+        client = searched.served.retrieval
+        return client.forecast(USERS[index], k, excluded_advertiser_ids=sorted(excluded))
 
     with ThreadPoolExecutor(8) as pool:  # lengths and requests mix in the server's batches
-        forecasts = list(pool.map(ask, asked))
-    for (index, k, excluded), forecast in zip(asked, forecasts, strict=True):
-        assert_agrees(forecast, truths[index], k, excluded, must=served.mode == "exact")
+        forecasts = list(pool.map(send, requests))
+    for (index, k, excluded), forecast in zip(requests, forecasts, strict=True):
+        is_exact = searched.mode == "exact"
+        assert_agrees(forecast, truths[index], k, excluded, must_be_exact=is_exact)
     assert any(forecast.exact for forecast in forecasts)
 
 
 @pytest.mark.timeout(600)
-def test_served_candidate_scores_equal_brute_force_and_bounds_are_bounds(served: Served) -> None:
-    candidates = [100 + row for row in range(len(ADVERTISERS))]
-    statuses = set()
+def test_served_candidate_scores_and_bounds_agree_with_brute_force(searched: Searched) -> None:
+    candidates, statuses = list(IDS.values()), set()
     for context in USERS[::2]:
-        truth = served.truth.of(context)
-        scored = served.ranking.score(context, candidates, [0.0] * len(candidates))
-        for candidate in scored.candidates:
-            assert candidate.log_prob is not None
-            own = math.log(truth[candidate.advertiser_id])
-            statuses.add(candidate.status)
-            if candidate.status == "exact":
-                assert abs(candidate.log_prob - own) <= TOLERANCE
-            else:
-                assert candidate.log_prob >= own - TOLERANCE
-    assert statuses == ({"exact"} if served.mode == "exact" else {"exact", "upper_bound"})
+        ranking = searched.served.ranking.score(context, candidates, [0.0] * len(candidates))
+        statuses |= assert_scores_agree(ranking, searched.truth.of(context))
+    assert statuses == ({"exact"} if searched.mode == "exact" else {"exact", "upper_bound"})
 
 
 @pytest.mark.timeout(600)
 def test_the_shipped_bundle_equals_brute_force(tmp_path: Path) -> None:
-    bundle = Bundle.open(ROOT / "demo" / "bundle")
-    size = tomllib.loads((ROOT / "demo" / "size.toml").read_text())
-    model = rebuild_llama(bundle.path("model.onnx"), size)
-    truth = Truth(model=model, bundle=bundle)
-    repository = tmp_path / "repository"
-    assert main(["build", "--bundle", str(bundle.directory), "--output", str(repository)]) == 0
-    with (
-        start_server(repository) as server,
-        RetrievalClient(
-            ClientConfig(urls=(server.grpc_address,), deadline_s=60, fail_open=False)
-        ) as retrieval,
-        RankingClient(
-            ClientConfig(urls=(server.grpc_address,), deadline_s=60, fail_open=False)
-        ) as ranking,
-    ):
-        for path in sorted((ROOT / "demo" / "users").glob("*.json")):
+    bundle = Bundle.open(DEMO_BUNDLE)
+    size = tomllib.loads((DEMO / "size.toml").read_text())
+    truth = Truth(model=rebuild_llama(bundle.path("model.onnx"), size), bundle=bundle)
+    repository = build_repository(DEMO_BUNDLE, tmp_path / "repository")
+    with serve(start_server(repository)) as served:
+        for path in sorted((DEMO / "users").glob("*.json")):
             context = json.loads(path.read_text())
             probabilities = truth.of(context)
-            forecast = retrieval.forecast(context)
-            assert_agrees(forecast, probabilities, 20, set(), must=True)
+            forecast = served.retrieval.forecast(context)
+            assert_agrees(forecast, probabilities, 20, set())
             best = {advertiser.advertiser_id for advertiser in forecast.advertisers[:5]}
-            without = retrieval.forecast(context, excluded_advertiser_ids=sorted(best))
-            assert_agrees(without, probabilities, 20, best, must=True)
+            without = served.retrieval.forecast(context, excluded_advertiser_ids=sorted(best))
+            assert_agrees(without, probabilities, 20, best)
             random = np.random.default_rng(1).choice(sorted(probabilities), 200, replace=False)
-            scored = ranking.score(context, random.tolist(), [0.0] * len(random)).candidates
-            for candidate in scored:
-                assert candidate.status == "exact"
-                assert candidate.log_prob is not None
-                own = math.log(probabilities[candidate.advertiser_id])
-                assert abs(candidate.log_prob - own) <= TOLERANCE
+            ranking = served.ranking.score(context, random.tolist(), [0.0] * len(random))
+            assert assert_scores_agree(ranking, probabilities) == {"exact"}

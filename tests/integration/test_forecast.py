@@ -1,16 +1,14 @@
-"""One request from the client through every model and back, on the real tritonserver."""
+"""Requests from the client through every model on a real tritonserver."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import numpy as np
 import onnx
@@ -28,7 +26,7 @@ from adprior_runtime.forecast.forecaster import Forecaster
 from adprior_runtime.prompt.context import parse_context
 from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.server.tritonserver import TritonServer
-from integration.metrics_page import await_page, read_settled
+from integration.metrics_page import await_page, read_page, read_settled
 from integration.output_subsets import ENSEMBLES, assert_subsets_are_answered, output_subsets
 from support.data_set import ADVERTISERS, ALIASES, IDS, user
 from support.raw_requests import context_tensor, infer, infer_context
@@ -48,12 +46,12 @@ def assert_is_forecast(forecast: Forecast, k: int) -> None:
 
 
 @pytest.mark.parametrize("events", [0, 1, 5, 60])
-def test_retrieval_answers_with_advertisers_of_the_catalogue(
+def test_retrieval_returns_advertisers_of_the_catalogue(
     retrieval: RetrievalClient, events: int
 ) -> None:
     forecast = retrieval.forecast(user(events), k=6)
     assert_is_forecast(forecast, 6)
-    # Nothing of the catalogue's mass is lost: what is shown and what may be missing fill it.
+    # The returned and the missing probability together cover the whole catalogue.
     whole = retrieval.forecast(user(events), k=1000)
     shown, catalogue = (sum(a.probability for a in f.advertisers) for f in (forecast, whole))
     assert shown + forecast.missing_mass >= catalogue - 1e-4
@@ -80,7 +78,7 @@ def test_served_log_probs_equal_teacher_forcing(
                 total += math.exp(float(log_probs[range(len(path)), path].sum()))
             if item.name not in ALIASES or forecast.exact:
                 worst = max(worst, abs(math.log(total) - item.log_prob))
-            else:  # an alias may lie outside the beams; then the sum is a lower bound
+            else:  # an alias outside the beams is missing from the sum, a lower bound
                 assert item.log_prob <= math.log(total) + 1e-3
     assert worst < 1e-3
 
@@ -99,7 +97,7 @@ def test_served_forecast_equals_the_one_in_process(
         assert served.bundle_id == forecaster.bundle.bundle_id
 
 
-def test_more_asked_for_than_the_catalogue_holds_gives_all_and_is_exact(
+def test_a_k_above_the_catalogues_size_returns_all_and_is_exact(
     retrieval: RetrievalClient,
 ) -> None:
     forecast = retrieval.forecast(user(), k=1000)
@@ -108,7 +106,7 @@ def test_more_asked_for_than_the_catalogue_holds_gives_all_and_is_exact(
     assert forecast.missing_mass < 1e-4
 
 
-def test_excluded_advertisers_do_not_come_back(retrieval: RetrievalClient) -> None:
+def test_excluded_advertisers_are_not_returned(retrieval: RetrievalClient) -> None:
     first = retrieval.forecast(user(), k=5)
     excluded = [item.advertiser_id for item in first.advertisers[:2]]
     second = retrieval.forecast(user(), k=5, excluded_advertiser_ids=excluded)
@@ -116,7 +114,7 @@ def test_excluded_advertisers_do_not_come_back(retrieval: RetrievalClient) -> No
     assert not {item.advertiser_id for item in second.advertisers}.intersection(excluded)
 
 
-def test_ranking_live_scores_every_candidate_and_agrees_with_a_forecast_at_hand(
+def test_live_ranking_scores_every_candidate_and_agrees_with_a_given_forecast(
     retrieval: RetrievalClient, ranking: RankingClient
 ) -> None:
     candidates = [*IDS.values(), 999_999, IDS["Kite"]]
@@ -128,21 +126,23 @@ def test_ranking_live_scores_every_candidate_and_agrees_with_a_forecast_at_hand(
     assert live.bundle_id == stored.bundle_id == forecast.bundle_id
     whole = {a.advertiser_id: a.log_prob for a in retrieval.forecast(user(), k=1000).advertisers}
     shown = {a.advertiser_id for a in forecast.advertisers}
-    for asked, first, second in zip(candidates, live.candidates, stored.candidates, strict=True):
-        assert first.advertiser_id == second.advertiser_id == asked
-        if asked == 999_999:
+    for candidate, first, second in zip(
+        candidates, live.candidates, stored.candidates, strict=True
+    ):
+        assert first.advertiser_id == second.advertiser_id == candidate
+        if candidate == 999_999:
             assert first.status == second.status == "not_in_catalogue"
             continue
         assert first.log_prob is not None
         assert second.log_prob is not None
         assert first.status == "exact"
-        assert math.isclose(first.log_prob, whole[asked], abs_tol=1e-3)
+        assert math.isclose(first.log_prob, whole[candidate], abs_tol=1e-3)
         assert first.log_prob <= second.log_prob + 1e-4  # a bound is a bound
-        if asked in shown and second.status == "exact":
+        if candidate in shown and second.status == "exact":
             assert math.isclose(first.adjusted_logit, second.adjusted_logit, abs_tol=1e-4)
 
 
-def test_a_known_candidate_is_adjusted_and_an_unknown_one_never(ranking: RankingClient) -> None:
+def test_only_candidates_of_the_catalogue_are_adjusted(ranking: RankingClient) -> None:
     candidates = [*IDS.values(), 999_999, -1]
     scored = ranking.score(user(), candidates, [0.25] * len(candidates)).candidates
     statuses = {c.advertiser_id: c.status for c in scored}
@@ -155,7 +155,7 @@ def test_a_known_candidate_is_adjusted_and_an_unknown_one_never(ranking: Ranking
     assert any(logit != 0.25 for logit in adjusted)
 
 
-def test_a_longer_forecast_ranks_as_the_bundles_number_does(
+def test_ranking_truncates_a_forecast_to_the_bundles_length(
     retrieval: RetrievalClient, ranking: RankingClient
 ) -> None:
     longer = retrieval.forecast(user(), k=25)
@@ -172,10 +172,10 @@ def test_a_longer_forecast_ranks_as_the_bundles_number_does(
         assert math.isclose(first.adjusted_logit, second.adjusted_logit, abs_tol=1e-5)
 
 
-def test_served_logits_are_the_heads(
+def test_served_logits_equal_the_heads_onnx_graph(
     server: TritonServer, retrieval: RetrievalClient, bundle: Path
 ) -> None:
-    """Recompute the adjustment with ONNX's own reference from the features that were served."""
+    """Recompute the adjustment from the served features with ONNX's reference evaluator."""
     forecast = retrieval.forecast(user())
     candidates = np.array([*IDS.values(), 999_999])
     logits = np.linspace(-3, 1, len(candidates), dtype=np.float32)
@@ -199,46 +199,29 @@ def test_served_logits_are_the_heads(
     assert served[-1] == logits[-1]
 
 
-MALFORMED: dict[str, tuple[Any, str]] = {
-    "not JSON": (b"{", "USER_CONTEXT"),
-    "not UTF-8": (b"\xff\xfe", "USER_CONTEXT"),
-    "empty": (b"", "USER_CONTEXT"),
-    "a list": (b"[]", "USER_CONTEXT"),
-    "NaN": (b'{"as_of": NaN}', "USER_CONTEXT"),
-    "too large": (b" " * (contract.MAX_CONTEXT_BYTES + 1), "USER_CONTEXT"),
-    "nested too deep": (b"[" * 100_000, "USER_CONTEXT"),
-    "a number too long": (b'{"as_of": ' + b"9" * 10_000 + b"}", "USER_CONTEXT"),
-    "no as_of": ({"history": []}, "as_of"),
-    "as_of a number": (user(as_of=20240305), "as_of"),
-    "as_of no date": (user(as_of="soon"), "as_of"),
-    "as_of impossible": (user(as_of="2024-02-31"), "as_of"),
-    "profile a list": (user(profile=["x"]), "profile"),
-    "profile nested": (user(profile={"a": {"b": 1}}), "profile"),
-    "profile too long": (user(profile={f"key{i}": f"{i}" * 60 for i in range(90)}), "profile"),
-    "history an object": (user(history={}), "history"),
-    "event a string": (user(history=["x"]), "history[0]"),
-    "event without time": (user(history=[{"action": "click"}]), "history[0].time"),
-    "event without action": (user(history=[{"time": "2024-01-01"}]), "history[0].action"),
-    "time null": (user(history=[{"time": None, "action": "click"}]), "history[0].time"),
-    "advertiser a number": (
-        user(history=[{"time": "2024-01-01", "action": "buy", "advertiser": 5}]),
-        "history[0].advertiser",
-    ),
-    "lone surrogate": (b'{"as_of": "2024-03-05", "profile": {"a": "\\ud800"}}', "profile"),
-}
-
-
 @pytest.mark.parametrize("ensemble", ENSEMBLES)
-def test_any_subset_of_an_ensembles_outputs_can_be_asked_for(
-    server: TritonServer, ensemble: str
-) -> None:
+def test_a_request_may_name_any_outputs_of_an_ensemble(server: TritonServer, ensemble: str) -> None:
     candidates = [*list(IDS.values())[:5], 999_999]
     subsets = output_subsets(ensemble, pairs=True)
     assert_subsets_are_answered(server.grpc_address, ensemble, user(), candidates, subsets)
 
 
+MALFORMED: dict[str, tuple[Any, str]] = {
+    "not UTF-8": (b"\xff\xfe", "USER_CONTEXT"),
+    "empty": (b"", "USER_CONTEXT"),
+    "too large": (b" " * (contract.MAX_CONTEXT_BYTES + 1), "USER_CONTEXT"),
+    "nested too deep": (b"[" * 100_000, "USER_CONTEXT"),
+    "a number too long": (b'{"as_of": ' + b"9" * 10_000 + b"}", "USER_CONTEXT"),
+    "no as_of": ({"history": []}, "as_of"),
+    "profile too long": (user(profile={f"key{i}": f"{i}" * 60 for i in range(90)}), "profile"),
+    "event without action": (user(history=[{"time": "2024-01-01"}]), "history[0].action"),
+    "lone surrogate": (b'{"as_of": "2024-03-05", "profile": {"a": "\\ud800"}}', "profile"),
+}
+"""The parser's own test has more; these travel through the server and its error path."""
+
+
 @pytest.mark.parametrize("kind", MALFORMED)
-def test_a_malformed_context_gets_invalid_argument_naming_the_field(
+def test_a_malformed_context_is_an_invalid_argument_that_names_the_field(
     server: TritonServer, kind: str
 ) -> None:
     context, field = MALFORMED[kind]
@@ -248,19 +231,17 @@ def test_a_malformed_context_gets_invalid_argument_naming_the_field(
     assert field in caught.value.message()
 
 
-def engine_counts(server: TritonServer) -> tuple[int, int]:
+def _engine_counts(server: TritonServer) -> tuple[float, float]:
     """Return how many requests the engine has answered, and in how many batches."""
-    with urlopen(f"http://{server.metrics_address}/metrics") as response:
-        text = response.read().decode()
-    counts = (
-        re.search(rf'{name}{{model="{contract.LLM_ENGINE}"[^}}]*}} (\d+)', text)
+    page = read_page(server)
+    requests, batches = (
+        page.total(name, model=contract.LLM_ENGINE)
         for name in ("nv_inference_count", "nv_inference_exec_count")
     )
-    requests, executions = (int(found[1]) for found in counts if found)
-    return requests, executions
+    return requests, batches
 
 
-def test_good_and_bad_requests_of_all_lengths_in_one_batch_each_get_their_own_answer(
+def test_good_and_bad_requests_of_all_lengths_in_a_batch_get_their_own_answers(
     server: TritonServer, retrieval: RetrievalClient
 ) -> None:
     alone = {events: retrieval.forecast(user(events), k=5) for events in range(0, 40, 3)}
@@ -273,13 +254,11 @@ def test_good_and_bad_requests_of_all_lengths_in_one_batch_each_get_their_own_an
             infer_context(server.grpc_address, bad)
         return str(caught.value.message())
 
-    before = engine_counts(server)
+    before = _engine_counts(server)
     with ThreadPoolExecutor(24) as pool:
         answers = list(pool.map(ask, range(160)))
-    requests, executions = (
-        now - then for now, then in zip(engine_counts(server), before, strict=True)
-    )
-    assert executions < requests  # some did travel together
+    requests, batches = np.subtract(_engine_counts(server), before)
+    assert batches < requests
     for index, answer in enumerate(answers):
         if index % 4 == 3:
             assert isinstance(answer, str)
@@ -309,8 +288,8 @@ GOOD: dict[str, list[Any]] = {
     contract.SEQUENCE_LENGTH: [2, 2],
     contract.CUM_LOG_PROBS: [-1.0, -2.0],
 }
-BLAMED = {contract.LLM_ENGINE: "INVALID_ARGUMENT", contract.ADVERTISER_DECODER: "INTERNAL"}
-"""The caller is to blame for what the engine is given, the engine for what the decoder is given."""
+CODES = {contract.LLM_ENGINE: "INVALID_ARGUMENT", contract.ADVERTISER_DECODER: "INTERNAL"}
+"""Callers make the inputs of the engine; the engine makes those of the decoder."""
 
 
 @pytest.mark.parametrize(
@@ -325,18 +304,18 @@ BLAMED = {contract.LLM_ENGINE: "INVALID_ARGUMENT", contract.ADVERTISER_DECODER: 
         (contract.ADVERTISER_DECODER, contract.SEQUENCE_LENGTH, [9, 1]),
     ],
 )
-def test_a_step_called_directly_names_the_tensor_and_who_is_to_blame(
+def test_a_models_refusal_of_a_direct_call_names_the_tensor(
     server: TritonServer, model: str, tensor: str, values: list[Any]
 ) -> None:
     with pytest.raises(InferenceServerException, match=tensor) as caught:
         infer(server.grpc_address, model, GOOD | {tensor: values})
-    assert caught.value.status() == f"StatusCode.{BLAMED[model]}"
+    assert caught.value.status() == f"StatusCode.{CODES[model]}"
 
 
-def test_predict_and_rank_say_what_of_a_context_was_not_used(
+def test_predict_and_rank_report_the_unused_parts_of_a_context(
     server: TritonServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Local times without a zone, which are UTC, may lie after an ``as_of`` with one."""
+    """A time without a zone is UTC and may be after an ``as_of`` with a zone."""
     late = {"time": "2024-03-05T09:00", "action": "purchase", "advertiser": "Acme"}
     strange = {"time": "2024-02-01", "action": "purchase", "advertiser": "ACME"}
     known = {"time": "2024-02-02", "action": "purchase", "advertiser": "Ze\u0301phyr\u200b"}
@@ -348,18 +327,18 @@ def test_predict_and_rank_say_what_of_a_context_was_not_used(
     path, candidates = tmp_path / "user.json", tmp_path / "candidates.json"
     path.write_text(json.dumps(context), encoding="utf-8")
     candidates.write_text('[{"advertiser_id": 100, "base_logit": -2}]', encoding="utf-8")
-    asked = ["--url", server.grpc_address, "--user", str(path)]
-    words = (
+    options = ["--url", server.grpc_address, "--user", str(path)]
+    report = (
         "Context: 1 of 2 advertisers known, 2 of 3 profile keys unknown, "
         "1 of 3 events after as_of (a time without a zone is UTC)"
     )
     before = read_settled(server)
-    assert main(["predict", *asked]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == words
-    assert main(["rank", *asked, "--candidates", str(candidates)]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == words
-    # Each command renders the user twice: for the answer, and for the word on it. At least so many:
-    # what earlier tests asked may be handed over late.
+    assert main(["predict", *options]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == report
+    assert main(["rank", *options, "--candidates", str(candidates)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == report
+    # Each command renders the user twice: for the answer and for the report. At least these counts:
+    # metrics of earlier tests may arrive late.
     expected = {
         ("adprior_events_total", "model", contract.TOKENIZER): 12,
         ("adprior_dropped_events_total", "reason", "after_as_of"): 4,
@@ -377,7 +356,7 @@ def test_predict_and_rank_say_what_of_a_context_was_not_used(
     )
 
 
-def test_a_bad_k_is_refused_by_the_server_too(server: TritonServer) -> None:
+def test_the_server_refuses_a_k_out_of_range(server: TritonServer) -> None:
     tensors = {contract.USER_CONTEXT: context_tensor(user()), contract.TOP_K: [0]}
     with pytest.raises(InferenceServerException, match="TOP_K: found 0, expected 1 to 1000"):
         infer(server.grpc_address, contract.ADVERTISER_RETRIEVAL, tensors)

@@ -1,10 +1,9 @@
-"""What operators see of a real server, and the commands of docs/operations.md as they stand."""
+"""A real server's metrics, and the commands of docs/operations.md."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,51 +19,47 @@ from adprior_runtime.server.tritonserver import TritonServer
 from adprior_runtime.triton.metrics import METRICS, Kind
 from integration.metrics_page import MetricsPage, await_page, read_page, read_settled
 from support.data_set import user
+from support.paths import ROOT
+from support.processes import run
 from support.prometheus_names import series_names
 from support.raw_requests import infer_context
-from unit.packages.test_operations import PAGE, RULES, expressions
+from unit.packages.test_operations import PAGE, RULES, expressions, find_tool
 
 pytestmark = pytest.mark.triton
 
-ROOT = Path(__file__).parents[2]
-TRITONS = re.compile(r"\bnv_\w+")
+TRITON_NAME = re.compile(r"\bnv_\w+")
 BLOCKS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 PORTS = ("8000", "8001", "8002", "8010", "8011", "8012")
 
 
-def test_every_metric_is_there_from_the_start_with_all_its_series(server: TritonServer) -> None:
+def test_the_page_shows_every_metric_with_all_its_series(server: TritonServer) -> None:
     page = read_settled(server)
     for metric in METRICS:
         for name in series_names(metric):
-            of_name = [labels for each, labels, _ in page.samples if each == name]
-            assert {labels["model"] for labels in of_name} == set(metric.models)
+            series = [labels for each, labels, _ in page.samples if each == name]
+            assert {labels["model"] for labels in series} == set(metric.models)
             if metric.label and metric.values:
-                assert {labels[metric.label] for labels in of_name} == set(metric.values)
+                assert {labels[metric.label] for labels in series} == set(metric.values)
         assert f"# TYPE {metric.name} {metric.kind}\n" in page.text
         assert f"# HELP {metric.name} {metric.description}\n" in page.text
 
 
-def test_what_dashboard_alerts_and_page_ask_of_triton_is_there(server: TritonServer) -> None:
-    asked = [*expressions(), *(rule["expr"] for rule in RULES), PAGE]
-    names = {name for text in asked for name in TRITONS.findall(text)} - {"nv_"}
+def test_triton_has_the_metrics_that_dashboard_alerts_and_page_use(
+    server: TritonServer,
+) -> None:
+    texts = [*expressions(), *(rule["expr"] for rule in RULES), PAGE]
+    names = {name for text in texts for name in TRITON_NAME.findall(text)} - {"nv_"}
     assert len(names) > 8
     assert names <= read_page(server).names
 
 
-def test_promtool_finds_nothing_to_say_about_our_metrics(server: TritonServer) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed here: make system-packages")
-    text = "".join(
-        line + "\n" for line in read_page(server).text.splitlines() if "adprior_" in line
-    )
-    done = subprocess.run(
-        [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
-    )
+def test_promtool_accepts_the_metrics(server: TritonServer) -> None:
+    lines = [line + "\n" for line in read_page(server).text.splitlines() if "adprior_" in line]
+    done = run(find_tool("promtool"), "check", "metrics", input="".join(lines))
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-def test_what_is_asked_is_counted(
+def test_requests_are_counted(
     server: TritonServer, retrieval: RetrievalClient, ranking: RankingClient
 ) -> None:
     before = read_settled(server)
@@ -104,9 +99,9 @@ def test_what_is_asked_is_counted(
     assert grown(page, "adprior_failed_requests_total") == 0
 
 
-def test_the_pages_commands_run_as_they_stand(tmp_path: Path) -> None:
-    if not (shutil.which("curl") and shutil.which("promtool")):
-        pytest.skip("curl and promtool are not installed here: make system-packages")
+def test_the_pages_commands_run(tmp_path: Path) -> None:
+    find_tool("curl")
+    find_tool("promtool")
     script = "\n".join(BLOCKS).replace("/srv/adprior", str(tmp_path))
     ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
     script = re.sub(r"\b80[01][0-2]\b", lambda found: ports[found[0]], script)
@@ -135,12 +130,12 @@ def test_the_pages_commands_run_as_they_stand(tmp_path: Path) -> None:
 
 
 def _port_options(ports: dict[str, str]) -> str:
-    """Blue has the default ports, which may be taken here."""
+    """Return other ports for blue: the page gives it the default ports, which may be in use."""
     names = {"http": "8000", "grpc": "8001", "metrics": "8002"}
     return " ".join(f"--{name}-port {ports[port]}" for name, port in names.items())
 
 
-def test_a_histograms_buckets_hold_what_its_sum_says(server: TritonServer) -> None:
+def test_a_histogram_has_all_buckets_and_the_last_equals_its_count(server: TritonServer) -> None:
     (histogram,) = (metric for metric in METRICS if metric.kind is Kind.HISTOGRAM)
     page = read_settled(server)
     buckets = page.by_label(f"{histogram.name}_bucket", "le")

@@ -1,8 +1,8 @@
-"""The production configuration, unedited, on the real tritonserver, with a stand-in for the engine.
+"""The production configuration, unchanged, on a real tritonserver with a stand-in for the engine.
 
-``stand_ins/tensorrtllm`` takes the place of TensorRT-LLM and its GPU. Everything else is what is
-deployed: the repository as `adprior build` writes it, tritonserver, our models, the clients. The
-same repository serves the embedded engine, whose exact search the answers are compared with.
+``stand_ins/tensorrtllm`` replaces TensorRT-LLM and its GPU. Everything else is what is deployed:
+the repository as `adprior build` writes it, tritonserver, the models, the clients. The same
+repository serves the embedded engine, whose exact search gives the answers to compare with.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from adprior_client import ClientConfig, Forecast, RankingClient, RetrievalClient
+from adprior_client import Forecast
 from adprior_runtime import contract
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, MANIFEST, Bundle, Manifest
 from adprior_runtime.catalogue.advertisers import Advertisers
@@ -31,15 +31,14 @@ from adprior_runtime.repository.tensorrt_llm_names import KV_CACHE_SHARE
 from adprior_runtime.server.tritonserver import TritonServer
 from integration.metrics_page import read_settled
 from integration.output_subsets import ENSEMBLES, assert_subsets_are_answered, output_subsets
-from stand_ins.engine_files import BACKEND, add_engine
+from stand_ins.engine_files import BACKEND, MOUNT_VARIABLE, add_engine
 from support.data_set import user
+from support.paths import DEMO, DEMO_BUNDLE, ROOT
 from support.raw_requests import infer, infer_context
-from support.servers import start_server
+from support.servers import Served, build_repository, serve, start_server
 
 pytestmark = pytest.mark.triton
 
-DEMO = Path(__file__).parents[2] / "demo"
-MOUNT_VARIABLE = "STAND_IN_FOR_MODELS_MOUNT"
 TOLERANCE = 1e-3
 DEPLOYMENT = """
 gpu = "L4"
@@ -53,17 +52,8 @@ kv_cache_share = 0.85
 
 
 @dataclass(frozen=True, kw_only=True)
-class Served:
-    """A server and its clients."""
-
-    server: TritonServer
-    retrieval: RetrievalClient
-    ranking: RankingClient
-
-
-@dataclass(frozen=True, kw_only=True)
 class Both:
-    """One repository, served both ways."""
+    """One bundle, served by the embedded engine and in the production configuration."""
 
     repository: Path
     embedded_repository: Path
@@ -77,19 +67,13 @@ class Both:
         return Advertisers.load(self.bundle.path(ADVERTISERS_DIRECTORY))
 
     def names_of(self, advertiser_id: int) -> int:
-        """Return how many names an advertiser has, of which stock beams may miss some."""
+        """Return how many names an advertiser has; stock beams may miss some of them."""
         (row,) = self.advertisers.rows_of(np.array([advertiser_id]))
         return int(self.advertisers.path_counts[row])
 
 
-def _serve(server: TritonServer) -> Iterator[Served]:
-    config = ClientConfig(urls=(server.grpc_address,), deadline_s=60, fail_open=False)
-    with server, RetrievalClient(config) as retrieval, RankingClient(config) as ranking:
-        yield Served(server=server, retrieval=retrieval, ranking=ranking)
-
-
 def _start_production(repository: Path) -> TritonServer:
-    """Start a server on ``config.pbtxt`` alone, with the repository where the container has it."""
+    """Start a server that reads ``config.pbtxt``, its repository mounted as in the container."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(MOUNT_VARIABLE, str(repository))
         return start_server(repository, config_name=None, backends=[BACKEND])
@@ -98,11 +82,11 @@ def _start_production(repository: Path) -> TritonServer:
 def _build(place: Path, bundle: Path, checkpoint: Path | None) -> tuple[Path, Path]:
     """Build a repository with an engine; return it, and one for the embedded server.
 
-    With a checkpoint it is what goes to a GPU node: `adprior build --engine tensorrt-llm`, without
-    an ONNX model, given an engine that was built before. Without, one repository serves both.
+    With a checkpoint, the first is what a GPU node gets: `adprior build --engine tensorrt-llm`
+    with a prebuilt engine, without an ONNX model. Otherwise one repository serves both.
     """
-    repository, embedded = place / "repository", place / "embedded"
-    assert main(["build", "--bundle", str(bundle), "--output", str(embedded)]) == 0
+    repository = place / "repository"
+    embedded = build_repository(bundle, place / "embedded")
     engine = add_engine(embedded, bundle)
     if checkpoint is None:
         return embedded, embedded
@@ -122,12 +106,12 @@ def _build(place: Path, bundle: Path, checkpoint: Path | None) -> tuple[Path, Pa
 def both(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Both]:
-    """The shipped bundle, of names of one token; and one of long names and aliases."""
+    """The shipped bundle, whose names are one token each; and one with long names and aliases."""
     checkpoint = None
     if request.param == "compiled":
         checkpoint = request.getfixturevalue("checkpoint")
     if request.param == "shipped":
-        bundle = DEMO / "bundle"
+        bundle = DEMO_BUNDLE
         users = [json.loads(path.read_text()) for path in sorted((DEMO / "users").glob("*.json"))]
     else:
         bundle = request.getfixturevalue("bundle")
@@ -135,36 +119,37 @@ def both(
     repository, embedded_repository = _build(
         tmp_path_factory.mktemp("production"), bundle, checkpoint
     )
-    for embedded in _serve(start_server(embedded_repository)):
-        for production in _serve(_start_production(repository)):
-            yield Both(
-                repository=repository,
-                embedded_repository=embedded_repository,
-                bundle=Bundle.open(bundle),
-                users=users,
-                embedded=embedded,
-                production=production,
-            )
+    with (
+        serve(start_server(embedded_repository)) as embedded,
+        serve(_start_production(repository)) as production,
+    ):
+        yield Both(
+            repository=repository,
+            embedded_repository=embedded_repository,
+            bundle=Bundle.open(bundle),
+            users=users,
+            embedded=embedded,
+            production=production,
+        )
 
 
-def test_nothing_is_found_wrong_in_what_is_served(both: Both) -> None:
+def test_the_served_repository_passes_the_check(both: Both) -> None:
     assert check_repository(both.repository) == []
 
 
-def test_the_committed_configurations_are_what_is_served(both: Both) -> None:
-    """All that a build changes: the bundle's beam width; with a deployment, the share of memory."""
-    committed = Path(__file__).parents[2] / "model_repository"
+def test_the_served_configurations_are_the_committed_ones(both: Both) -> None:
+    """A build changes only the bundle's beam width and, with a deployment, the KV cache's share."""
     changed = {"max_beam_width": str(both.bundle.manifest.beam_width)}
     if both.repository != both.embedded_repository:
         changed[KV_CACHE_SHARE] = "0.85"
     for name in contract.MODEL_NAMES:
-        text = (committed / name / "config.pbtxt").read_text()
+        text = (ROOT / "model_repository" / name / "config.pbtxt").read_text()
         expected = set_parameters(text, changed) if name == contract.LLM_ENGINE else text
         assert (both.repository / name / "config.pbtxt").read_text() == expected
 
 
 @pytest.mark.parametrize("ensemble", ENSEMBLES)
-def test_any_subset_of_an_ensembles_outputs_can_be_asked_for(both: Both, ensemble: str) -> None:
+def test_a_request_may_name_any_outputs_of_an_ensemble(both: Both, ensemble: str) -> None:
     candidates = both.advertisers.ids[:5].tolist()
     subsets = output_subsets(ensemble, pairs=False)
     address = both.production.server.grpc_address
@@ -175,7 +160,7 @@ def _log_probs(forecast: Forecast) -> dict[int, float]:
     return {advertiser.advertiser_id: advertiser.log_prob for advertiser in forecast.advertisers}
 
 
-def test_both_paths_agree_on_the_advertisers_that_both_return(both: Both) -> None:
+def test_both_servers_agree_on_the_advertisers_that_both_return(both: Both) -> None:
     manifest = both.repository / contract.TOKENIZER / "1" / "bundle" / MANIFEST
     bundle_id, agreed = Manifest.load(manifest).bundle_id, 0
     for context in both.users:
@@ -190,21 +175,21 @@ def test_both_paths_agree_on_the_advertisers_that_both_return(both: Both) -> Non
             if both.names_of(advertiser_id) == 1:
                 assert abs(found[advertiser_id] - truth[advertiser_id]) <= TOLERANCE
                 agreed += 1
-            else:  # stock beams may have met some of its names only
+            else:  # stock beams may have found only some of its names
                 assert found[advertiser_id] <= truth[advertiser_id] + TOLERANCE
         hidden = sum(math.exp(truth[key]) for key in truth.keys() - found.keys())
         assert stock.missing_mass >= hidden - TOLERANCE
     assert agreed >= 3 * len(both.users)
 
 
-def test_the_best_advertiser_is_the_same(both: Both) -> None:
+def test_production_finds_the_best_advertiser(both: Both) -> None:
     for context in both.users:
         (best,) = both.embedded.retrieval.forecast(context, k=1).advertisers
         found = _log_probs(both.production.retrieval.forecast(context))
         assert best.advertiser_id in found or best.log_prob < min(found.values()) + TOLERANCE
 
 
-def test_k_and_exclusions_hold_there_too(both: Both) -> None:
+def test_production_respects_k_and_exclusions(both: Both) -> None:
     whole = both.production.retrieval.forecast(both.users[-1])
     first, *others = [advertiser.advertiser_id for advertiser in whole.advertisers]
     cut = both.production.retrieval.forecast(both.users[-1], 1, excluded_advertiser_ids=[first])
@@ -212,7 +197,7 @@ def test_k_and_exclusions_hold_there_too(both: Both) -> None:
     assert cut.missing_mass > whole.missing_mass
 
 
-def test_ranking_uses_the_forecast_where_the_engine_scores_no_candidates(both: Both) -> None:
+def test_ranking_uses_the_forecast_if_the_engine_scores_no_candidates(both: Both) -> None:
     ids = both.advertisers.ids
     statuses = set()
     for context in both.users:
@@ -222,32 +207,32 @@ def test_ranking_uses_the_forecast_where_the_engine_scores_no_candidates(both: B
         logits = np.linspace(-3, 1, len(candidates)).tolist()
         exact = both.embedded.ranking.score(context, candidates, logits).candidates
         stock = both.production.ranking.score(context, candidates, logits).candidates
-        for mine, theirs in zip(stock, exact, strict=True):
-            assert mine.advertiser_id == theirs.advertiser_id
-            assert math.isfinite(mine.adjusted_logit)
-            statuses.add(mine.status)
-            if mine.status == "not_in_catalogue":
-                assert theirs.status == "not_in_catalogue"
-                assert mine.adjusted_logit == mine.base_logit
+        for found, truth in zip(stock, exact, strict=True):
+            assert found.advertiser_id == truth.advertiser_id
+            assert math.isfinite(found.adjusted_logit)
+            statuses.add(found.status)
+            if found.status == "not_in_catalogue":
+                assert truth.status == "not_in_catalogue"
+                assert found.adjusted_logit == found.base_logit
                 continue
-            assert mine.log_prob is not None
-            assert theirs.log_prob is not None
-            if mine.status == "exact":
-                assert abs(mine.log_prob - theirs.log_prob) <= TOLERANCE
-            elif theirs.status == "exact":
-                assert mine.log_prob >= theirs.log_prob - TOLERANCE
+            assert found.log_prob is not None
+            assert truth.log_prob is not None
+            if found.status == "exact":
+                assert abs(found.log_prob - truth.log_prob) <= TOLERANCE
+            elif truth.status == "exact":
+                assert found.log_prob >= truth.log_prob - TOLERANCE
     assert statuses == {"exact", "upper_bound", "not_in_catalogue"}
 
 
 def _counts(server: TritonServer) -> dict[str, float]:
-    """Return the decoder's counters: all beams, and the dropped ones by reason."""
+    """Return the decoder's counts of all beams, and of dropped beams by reason."""
     page = read_settled(server)
     return {"all": page.total("adprior_beams_total")} | page.by_label(
         "adprior_dropped_beams_total", "reason"
     )
 
 
-def test_what_is_dropped_is_counted(both: Both) -> None:
+def test_dropped_beams_are_counted_by_reason(both: Both) -> None:
     before = _counts(both.production.server)
     forecasts = [both.production.retrieval.forecast(context, k=256) for context in both.users]
     after = _counts(both.production.server)
@@ -261,7 +246,7 @@ def test_what_is_dropped_is_counted(both: Both) -> None:
     assert _counts(both.embedded.server).keys() == grown.keys()
 
 
-def test_many_at_once_each_get_their_own_answer(both: Both) -> None:
+def test_concurrent_requests_each_get_their_own_answer(both: Both) -> None:
     alone = [_log_probs(both.production.retrieval.forecast(context)) for context in both.users]
     with ThreadPoolExecutor(12) as pool:
         places = [index % len(both.users) for index in range(48)]
@@ -279,8 +264,8 @@ def test_a_malformed_context_is_refused_before_the_engine(both: Both) -> None:
     assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
 
 
-def _ask_engine(server: TritonServer, users: int, **changed: int) -> Any:
-    """Call the engine itself, as TensorRT-LLM's own clients do."""
+def _infer_engine(server: TritonServer, users: int, **changed: int) -> Any:
+    """Call the engine directly, as TensorRT-LLM's own clients do."""
     tensors: dict[str, Any] = {
         "input_ids": [5, 5],
         "input_lengths": [2],
@@ -295,37 +280,37 @@ def _ask_engine(server: TritonServer, users: int, **changed: int) -> Any:
     )
 
 
-def test_the_engine_takes_its_official_tensors(both: Both) -> None:
-    answer = _ask_engine(both.production.server, 1)
+def test_the_engine_accepts_tensorrt_llms_own_tensors(both: Both) -> None:
+    answer = _infer_engine(both.production.server, 1)
     assert answer.as_numpy(contract.OUTPUT_IDS).shape[:2] == (1, 2)
     assert answer.as_numpy(contract.CUM_LOG_PROBS).shape == (1, 2)
 
 
 @pytest.mark.parametrize(
-    ("users", "changed", "told"), [(2, {}, "2 sequences"), (1, {"beam_width": 99}, "beam_width 99")]
+    ("users", "changed", "message"),
+    [(2, {}, "2 sequences"), (1, {"beam_width": 99}, "beam_width 99")],
 )
-def test_the_engine_refuses_what_tensorrt_llm_does(
-    both: Both, users: int, changed: dict[str, int], told: str
+def test_the_engine_refuses_what_tensorrt_llm_refuses(
+    both: Both, users: int, changed: dict[str, int], message: str
 ) -> None:
-    with pytest.raises(InferenceServerException, match=told) as caught:
-        _ask_engine(both.production.server, users, **changed)
+    with pytest.raises(InferenceServerException, match=message) as caught:
+        _infer_engine(both.production.server, users, **changed)
     assert caught.value.status() == "StatusCode.INTERNAL"
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"max_beam_width": 1}, "the engine was built for 1"),
         ({}, "gpt_model_path /models/llm_engine/1 does not exist"),
     ],
 )
-def test_an_engine_that_does_not_load_is_one_clear_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, int], told: str
+def test_an_engine_that_does_not_load_gives_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, int], message: str
 ) -> None:
-    repository = tmp_path / "repository"
-    assert main(["build", "--bundle", str(DEMO / "bundle"), "--output", str(repository)]) == 0
-    add_engine(repository, DEMO / "bundle", **changed)
+    repository = build_repository(DEMO_BUNDLE, tmp_path / "repository")
+    add_engine(repository, DEMO_BUNDLE, **changed)
     if changed:
         monkeypatch.setenv(MOUNT_VARIABLE, str(repository))
-    with pytest.raises(ArtefactError, match=f"model llm_engine did not load: .*{told}"):
+    with pytest.raises(ArtefactError, match=f"model llm_engine did not load: .*{message}"):
         start_server(repository, config_name=None, backends=[BACKEND])

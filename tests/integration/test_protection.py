@@ -1,6 +1,6 @@
-"""A server as it is run where others can reach it, and what they cannot do to it.
+"""A server that other machines can reach, and its protection against them.
 
-One `adprior serve` for all tests: mutual TLS, tokens, a repository that it cannot write.
+All tests share one `adprior serve`: mutual TLS, tokens, a repository that it cannot write.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from adprior_client import ClientConfig, Forecast, RankingClient, Reason, Retrie
 from adprior_runtime import contract
 from adprior_runtime.cli import main
 from adprior_runtime.errors import EnvironmentProblemError
-from adprior_runtime.server.endpoints import free_ports
 from support.data_set import ADVERTISERS, user
+from support.processes import COMMAND, run_adprior
 from support.raw_requests import context_tensor, make_inputs
+from support.servers import choose_ports, port_options
 
 pytestmark = pytest.mark.triton
 
-COMMAND = "import sys; from adprior_runtime.cli import main; sys.exit(main())"
 ADMIN = "admin-token-of-the-tests"
 INFERENCE = "inference-token-of-the-tests"
 CANARY = "canary-of-a-users-context"
 CANDIDATES = [100, 101, 102]
 BASE = [0.1, -1.7, 2.3]
-"""None of them is an FP32 number: what comes back must not be rounded."""
+"""No FP32 numbers: the client must return them without rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Guarded:
     metrics: str
 
     def config(self, **changed: Any) -> ClientConfig:
-        """Return a configuration with everything that the server wants, unless changed."""
+        """Return a configuration with all that the server requires, with changes."""
         settings: dict[str, Any] = {
             "tls_ca_file": "ca.pem",
             "tls_certificate_file": "caller.pem",
@@ -73,7 +73,7 @@ class Guarded:
         return ClientConfig(urls=(self.url,), deadline_s=20, health_interval_s=0, **settings)
 
     def connect(self) -> triton.InferenceServerClient:
-        """Return tritonclient's own client, which checks nothing."""
+        """Return tritonclient's own client, which checks no values."""
         credentials = grpc.ssl_channel_credentials(
             *((self.files / f"{name}.pem").read_bytes() for name in ("ca", "caller-key", "caller"))
         )
@@ -85,7 +85,7 @@ class Guarded:
         return server
 
     def options(self) -> list[str]:
-        """Return a command's options for it."""
+        """Return the TLS options of a command."""
         return [
             *("--url", self.url, "--tls-ca", str(self.files / "ca.pem")),
             *("--tls-cert", str(self.files / "caller.pem")),
@@ -112,14 +112,13 @@ def _write_files(place: Path) -> None:
         path.chmod(0o600)
 
 
-def _command(*arguments: str) -> list[str]:
-    """Return a command of adprior, without root's right to ignore modes."""
-    unprivileged = []
-    if os.geteuid() == 0:
-        if shutil.which("setpriv") is None:
-            pytest.skip("run as root, and there is no setpriv to give up its privileges")
-        unprivileged = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
-    return [*unprivileged, sys.executable, "-c", COMMAND, *arguments]
+def _drop_privileges() -> list[str]:
+    """Return the start of a command line that takes away root's right to ignore file modes."""
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("run as root, and there is no setpriv to give up its privileges")
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 
 
 def _listing(directory: Path) -> list[tuple[str, int, int, int]]:
@@ -139,24 +138,19 @@ def guarded(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     paths = [copy, *copy.rglob("*")]
     for path in paths:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    ports = free_ports(3)
-    names = ("grpc", "http", "metrics")
+    command = ["serve", "--repository", str(copy), "--log-file", str(files / "server.log")]
+    for option, name in {
+        "tls-cert": "server.pem",
+        "tls-key": "server-key.pem",
+        "tls-client-ca": "ca.pem",
+        "admin-token-file": "admin",
+        "inference-token-file": "inference",
+    }.items():
+        command += [f"--{option}", str(files / name)]
     with (
         (files / "stderr").open("wb") as errors,
         subprocess.Popen(
-            _command(
-                *("serve", "--repository", str(copy), "--log-file", str(files / "server.log")),
-                *(f"--{name}-port={port}" for name, port in zip(names, ports, strict=True)),
-                *(
-                    "--tls-cert",
-                    str(files / "server.pem"),
-                    "--tls-key",
-                    str(files / "server-key.pem"),
-                ),
-                *("--tls-client-ca", str(files / "ca.pem")),
-                *("--admin-token-file", str(files / "admin")),
-                *("--inference-token-file", str(files / "inference")),
-            ),
+            [*_drop_privileges(), *COMMAND, *command, *port_options(choose_ports())],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -189,7 +183,9 @@ def forecast(guarded: Guarded) -> Forecast:
         return client.forecast(user(5), 5)
 
 
-def test_with_everything_that_it_wants_it_answers(guarded: Guarded, forecast: Forecast) -> None:
+def test_a_caller_with_certificate_and_token_is_answered(
+    guarded: Guarded, forecast: Forecast
+) -> None:
     assert forecast.reason is None
     assert len(forecast.advertisers) == 5
     with RankingClient(guarded.config()) as client:
@@ -237,10 +233,10 @@ FAULTS: dict[str, tuple[dict[str, Any], Reason, str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_without_it_the_base_logits_come_back_and_the_error_is_clear(
+def test_a_rejected_caller_gets_base_logits_and_a_clear_error(
     guarded: Guarded, forecast: Forecast, fault: str
 ) -> None:
-    changed, reason, told = FAULTS[fault]
+    changed, reason, message = FAULTS[fault]
     with RankingClient(guarded.config(**changed)) as client:
         for subject in (user(5), forecast):
             ranking = client.score(subject, CANDIDATES, BASE)
@@ -248,13 +244,13 @@ def test_without_it_the_base_logits_come_back_and_the_error_is_clear(
             assert ranking.reason is reason
     with (
         RetrievalClient(guarded.config(fail_open=False, **changed)) as client,
-        pytest.raises(Exception, match=told) as caught,
+        pytest.raises(Exception, match=message) as caught,
     ):
         client.forecast(user(5))
     assert ADMIN not in str(caught.value)
 
 
-def test_the_commands_take_the_same_and_say_what_is_wrong_in_one_line(
+def test_commands_accept_the_options_and_report_a_rejection_in_one_line(
     guarded: Guarded, tmp_path: Path
 ) -> None:
     (tmp_path / "user.json").write_text(json.dumps(user(5)))
@@ -262,19 +258,13 @@ def test_the_commands_take_the_same_and_say_what_is_wrong_in_one_line(
     token = ["--token-file", str(guarded.files / "inference")]
     distrusted = ["--tls-ca", str(guarded.files / "other-ca.pem")]
     answered, *refused = (
-        subprocess.run(
-            [sys.executable, "-c", COMMAND, *arguments, *more],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        for more in (token, [], [*token, *distrusted])
+        run_adprior(*arguments, *more) for more in (token, [], [*token, *distrusted])
     )
     assert answered.returncode == 0, answered.stderr
     assert json.loads(answered.stdout)["bundle_id"]
-    for command, told in zip(refused, ("no token", "CERTIFICATE_VERIFY_FAILED"), strict=True):
+    for command, message in zip(refused, ("no token", "CERTIFICATE_VERIFY_FAILED"), strict=True):
         assert command.returncode == 2
-        assert re.fullmatch(rf"adprior predict: .*{told}.*\n", command.stderr)
+        assert re.fullmatch(rf"adprior predict: .*{message}.*\n", command.stderr)
 
 
 ADMINISTRATION: dict[str, Callable[[Any, dict[str, str]], Any]] = {
@@ -287,17 +277,17 @@ ADMINISTRATION: dict[str, Callable[[Any, dict[str, str]], Any]] = {
 }
 
 
-@pytest.mark.parametrize("what", ADMINISTRATION)
-def test_changing_the_server_takes_the_admin_token(guarded: Guarded, what: str) -> None:
+@pytest.mark.parametrize("call", ADMINISTRATION)
+def test_administration_needs_the_admin_token(guarded: Guarded, call: str) -> None:
     key = f"{contract.GRPC_KEY_PREFIX}{contract.ADMIN_KEY}"
     with guarded.connect() as client:
         for token in ("", INFERENCE):
             with pytest.raises(InferenceServerException, match="restricted"):
-                ADMINISTRATION[what](client, {key: token} if token else {})
-        ADMINISTRATION[what](client, {key: ADMIN})
+                ADMINISTRATION[call](client, {key: token} if token else {})
+        ADMINISTRATION[call](client, {key: ADMIN})
 
 
-def test_health_is_for_everyone_with_a_certificate(guarded: Guarded) -> None:
+def test_health_needs_a_certificate_but_no_token(guarded: Guarded) -> None:
     with guarded.connect() as client:
         assert client.is_server_ready()
         with pytest.raises(InferenceServerException, match="restricted"):
@@ -305,7 +295,7 @@ def test_health_is_for_everyone_with_a_certificate(guarded: Guarded) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/models/llm_engine/config", "/models/stats", "/logging"])
-def test_http_which_has_no_tls_tells_health_alone(guarded: Guarded, path: str) -> None:
+def test_http_has_no_tls_and_answers_only_health_checks(guarded: Guarded, path: str) -> None:
     with urlopen(f"http://{guarded.http}/v2/health/ready") as answer:
         assert answer.status == 200
     with pytest.raises(HTTPError) as refused:
@@ -314,7 +304,7 @@ def test_http_which_has_no_tls_tells_health_alone(guarded: Guarded, path: str) -
     assert refused.value.code == 403
 
 
-def test_other_users_of_the_machine_read_neither_tokens_nor_tensors(guarded: Guarded) -> None:
+def test_other_users_of_the_machine_can_read_neither_tokens_nor_tensors(guarded: Guarded) -> None:
     server = guarded.server()
     arguments = "\0".join(server.cmdline())
     assert "inference-key=****" in arguments
@@ -331,7 +321,7 @@ def test_other_users_of_the_machine_read_neither_tokens_nor_tensors(guarded: Gua
 
 
 def _refusal(guarded: Guarded, model: str, **changed: Any) -> str:
-    """Ask past the client's own checks; return status and message."""
+    """Call the model without the client's own checks; return status and message."""
     known: dict[str, Any] = {
         contract.USER_CONTEXT: context_tensor(user(5)),
         contract.CANDIDATE_ADVERTISER_IDS: CANDIDATES,
@@ -351,6 +341,10 @@ def _refusal(guarded: Guarded, model: str, **changed: Any) -> str:
 
 _IDS = np.zeros(contract.MAX_EXCLUDED + 1, dtype=np.int64)
 _MANY = contract.MAX_CANDIDATES + 1
+_MANY_CANDIDATES = {
+    contract.CANDIDATE_ADVERTISER_IDS: _IDS[:_MANY],
+    contract.BASE_LOGITS: np.zeros(_MANY, dtype=np.float32),
+}
 TOO_LARGE: dict[str, tuple[str, dict[str, Any], str]] = {
     "a context": (
         contract.ADVERTISER_RETRIEVAL,
@@ -364,18 +358,12 @@ TOO_LARGE: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "candidates": (
         contract.ADVERTISER_RANKING,
-        {
-            contract.CANDIDATE_ADVERTISER_IDS: _IDS[:_MANY],
-            contract.BASE_LOGITS: np.zeros(_MANY, dtype=np.float32),
-        },
+        _MANY_CANDIDATES,
         "CANDIDATE_ADVERTISER_IDS: found 10,001 values, expected at most 10,000",
     ),
-    "candidates of a forecast at hand": (
+    "candidates of a given forecast": (
         contract.PRIOR_HEAD,
-        {
-            contract.CANDIDATE_ADVERTISER_IDS: _IDS[:_MANY],
-            contract.BASE_LOGITS: np.zeros(_MANY, dtype=np.float32),
-        },
+        _MANY_CANDIDATES,
         "CANDIDATE_ADVERTISER_IDS: found 10,001 values, expected at most 10,000",
     ),
     "a forecast": (
@@ -389,22 +377,22 @@ TOO_LARGE: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("what", TOO_LARGE)
-def test_what_is_too_large_is_refused_by_name_and_the_server_goes_on(
-    guarded: Guarded, what: str
+@pytest.mark.parametrize("tensor", TOO_LARGE)
+def test_the_server_refuses_a_tensor_that_is_too_large_and_keeps_serving(
+    guarded: Guarded, tensor: str
 ) -> None:
-    model, tensors, told = TOO_LARGE[what]
+    model, tensors, message = TOO_LARGE[tensor]
     refusal = _refusal(guarded, model, **tensors)
     assert refusal.startswith("StatusCode.INVALID_ARGUMENT")
-    assert told in refusal
+    assert message in refusal
     assert _refusal(guarded, model) == "answered"
 
 
-def test_no_log_line_and_no_metric_holds_a_context_or_a_token(guarded: Guarded) -> None:
-    told = user(3) | {"profile": {"note": CANARY}}
+def test_logs_and_metrics_hold_no_context_and_no_token(guarded: Guarded) -> None:
+    secret_user = user(3) | {"profile": {"note": CANARY}}
     with RetrievalClient(guarded.config(fail_open=False)) as client:
-        client.forecast(told)
-    context = {contract.USER_CONTEXT: context_tensor(told | {"history": [{"time": CANARY}]})}
+        client.forecast(secret_user)
+    context = {contract.USER_CONTEXT: context_tensor(secret_user | {"history": [{"time": CANARY}]})}
     assert "INVALID_ARGUMENT" in _refusal(guarded, contract.ADVERTISER_RETRIEVAL, **context)
     with urlopen(f"http://{guarded.metrics}/metrics") as page:
         shown = page.read().decode()
@@ -414,19 +402,19 @@ def test_no_log_line_and_no_metric_holds_a_context_or_a_token(guarded: Guarded) 
         assert secret not in shown
 
 
-def test_it_neither_can_nor_does_write_its_repository(guarded: Guarded) -> None:
+def test_the_server_cannot_write_its_repository(guarded: Guarded) -> None:
     before = _listing(guarded.repository)
     with RetrievalClient(guarded.config(fail_open=False)) as client:
         client.forecast(user(7))
     assert _listing(guarded.repository) == before
-    attempt = [*_command()[:-2], "-c", "import sys; open(sys.argv[1], 'w')"]
+    attempt = [*_drop_privileges(), sys.executable, "-c", "import sys; open(sys.argv[1], 'w')"]
     for place in (guarded.repository / "new", guarded.repository / "tokenizer" / "config.pbtxt"):
         written = subprocess.run([*attempt, str(place)], capture_output=True, check=False)
         assert b"PermissionError" in written.stderr
 
 
 def _analyzers() -> dict[int, list[str]]:
-    """Return the arguments of each perf_analyzer that runs for this process."""
+    """Return the arguments of each perf_analyzer that this process started."""
     return {
         process.pid: process.info["cmdline"]
         for process in psutil.process_iter(["name", "ppid", "cmdline"])
@@ -436,7 +424,7 @@ def _analyzers() -> dict[int, list[str]]:
     }
 
 
-def test_its_load_is_measured_and_the_token_is_not_left_in_the_process_list(
+def test_the_benchmark_hides_the_token_in_the_process_list(
     guarded: Guarded, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     try:

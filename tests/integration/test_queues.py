@@ -1,10 +1,12 @@
-"""Where requests wait: bounds, made small enough to be met, and who goes first."""
+"""Triton's queues: their bounds, priorities, and no wait without a reason."""
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,23 +14,25 @@ from typing import Any
 import pytest
 import tritonclient.grpc as triton
 
+from adprior_client import RankingClient, RetrievalClient
 from adprior_runtime import contract
-from adprior_runtime.cli import main
 from adprior_runtime.contract import Priority
 from adprior_runtime.server.tritonserver import TritonServer
 from support.data_set import user
+from support.paths import DEMO, DEMO_BUNDLE
 from support.raw_requests import context_tensor, make_inputs
-from support.servers import start_server
+from support.servers import build_repository, start_server
 
 pytestmark = pytest.mark.triton
 
-DEMO = Path(__file__).parents[2] / "demo"
 ENGINE = Path(contract.LLM_ENGINE) / "configs" / f"{contract.CPU_CONFIG_NAME}.pbtxt"
 HEAD = Path(contract.PRIOR_HEAD) / "config.pbtxt"
 FULL = "maximum queue size"
 LATE = "timeout expired"
 WAITING = 128
-"""Several batches of the engine."""
+"""Bulk requests: several batches of the engine."""
+LONG_WAIT_S = 0.45
+"""Triton's bounded queue checks every half second whether an instance is free."""
 
 
 def _inputs(model: str, context: bytes) -> list[Any]:
@@ -44,7 +48,7 @@ def _inputs(model: str, context: bytes) -> list[Any]:
 
 
 class _Crowd:
-    """Requests sent at once; notes in which order they end, and how."""
+    """Concurrent requests; records the order in which they end, and their outcomes."""
 
     def __init__(self, server: TritonServer) -> None:
         self.ended: list[tuple[str, str]] = []
@@ -71,24 +75,23 @@ class _Crowd:
 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    """The engine and the head let one wait, and bulk work for a millisecond."""
-    repository = tmp_path_factory.mktemp("narrow") / "repository"
-    assert main(["build", "--bundle", str(DEMO / "bundle"), "--output", str(repository)]) == 0
+    """A server whose engine and head queue one request, and bulk work for a millisecond."""
+    repository = build_repository(DEMO_BUNDLE, tmp_path_factory.mktemp("narrow") / "repository")
     bound = f"max_queue_size: {contract.MAX_QUEUE_SIZE}"
-    late = f"default_timeout_microseconds: {contract.BULK_QUEUE_TIMEOUT_US}"
+    timeout = f"default_timeout_microseconds: {contract.BULK_QUEUE_TIMEOUT_US}"
     for file in (ENGINE, HEAD):
         text = (repository / file).read_text()
         assert bound in text
-        assert late in text
-        text = text.replace(bound, "max_queue_size: 1", 1)  # the first is everyone's but bulk's
-        text = text.replace(late, "default_timeout_microseconds: 1000")
+        assert timeout in text
+        text = text.replace(bound, "max_queue_size: 1", 1)  # the bound of all work but bulk
+        text = text.replace(timeout, "default_timeout_microseconds: 1000")
         (repository / file).write_text(text)
     with start_server(repository) as server:
         yield server
 
 
 @pytest.mark.parametrize(
-    ("model", "priority", "told"),
+    ("model", "priority", "message"),
     [
         (contract.ADVERTISER_RETRIEVAL, Priority.RETRIEVAL, FULL),
         (contract.ADVERTISER_RANKING, Priority.RANKING, FULL),
@@ -97,10 +100,10 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
         (contract.ADVERTISER_RETRIEVAL, Priority.BULK, LATE),
     ],
 )
-def test_who_would_wait_too_long_is_refused(
-    narrow: TritonServer, model: str, priority: int, told: str
+def test_a_full_queue_and_a_queue_timeout_refuse_requests(
+    narrow: TritonServer, model: str, priority: int, message: str
 ) -> None:
-    context = json.dumps(json.loads((DEMO / "users" / "dog_owner.json").read_text())).encode()
+    context = (DEMO / "users" / "dog_owner.json").read_bytes()
     crowd = _Crowd(narrow)
     for number in range(128):
         crowd.send(str(number), model, context, priority)
@@ -108,19 +111,19 @@ def test_who_would_wait_too_long_is_refused(
     assert 0 < len(refused) < 128
     for outcome in refused:
         assert outcome.startswith("StatusCode.UNAVAILABLE")
-        assert told in outcome
+        assert message in outcome
 
 
 @pytest.mark.parametrize(
-    ("model", "priority", "goes_first"),
+    ("model", "priority", "is_first"),
     [
         (contract.ADVERTISER_RANKING, Priority.RANKING, True),
         (contract.ADVERTISER_RETRIEVAL, Priority.RETRIEVAL, True),
         (contract.ADVERTISER_RANKING, Priority.BULK, False),
     ],
 )
-def test_bulk_work_lets_others_go_first_in_ensembles_too(
-    server: TritonServer, model: str, priority: Priority, *, goes_first: bool
+def test_bulk_work_waits_behind_other_requests_in_ensembles(
+    server: TritonServer, model: str, priority: Priority, *, is_first: bool
 ) -> None:
     context = json.dumps(user(30)).encode()
     crowd = _Crowd(server)
@@ -130,5 +133,21 @@ def test_bulk_work_lets_others_go_first_in_ensembles_too(
     ended = crowd.wait()
     assert {outcome for _, outcome in ended} == {"answered"}
     overtaken = WAITING - [tag for tag, _ in ended].index("late")
-    # Beside a batch that the other engine is at, the last in the queue may be done first.
-    assert (overtaken > 2 * contract.MAX_BATCH_SIZE) == goes_first
+    # The last request may still end before a batch that another instance has begun.
+    assert (overtaken > 2 * contract.MAX_BATCH_SIZE) == is_first
+
+
+def test_a_bounded_queue_does_not_delay_requests_to_a_free_instance(
+    retrieval: RetrievalClient, ranking: RankingClient
+) -> None:
+    forecast = retrieval.forecast(user(0))
+
+    def rank(_: int) -> float:
+        began = time.perf_counter()
+        ranking.score(forecast, candidates=[100, 101], base_logits=[-3, -3])
+        return time.perf_counter() - began
+
+    with ThreadPoolExecutor(4) as pool:
+        latencies = list(pool.map(rank, range(600)))
+    # With a single instance behind the queue, about 40 calls waited for its next check.
+    assert sum(seconds > LONG_WAIT_S for seconds in latencies) < 6

@@ -1,3 +1,5 @@
+"""A tritonserver as a child process, and `adprior serve`: start, stop, faults, what remains."""
+
 from __future__ import annotations
 
 import contextlib
@@ -5,17 +7,14 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
 import psutil
 import pytest
@@ -24,10 +23,13 @@ from adprior_runtime import contract
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Manifest
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError
 from adprior_runtime.server.tritonserver import TritonServer
+from support.paths import ROOT
+from support.processes import COMMAND, await_true
+from support.servers import choose_ports, port_options
 
 pytestmark = pytest.mark.triton
 
-RUNTIME = Path(__file__).parents[2] / "runtime"
+COMMITTED = ROOT / "model_repository"
 CONFIG = """\
 backend: "python"
 max_batch_size: 4
@@ -54,14 +56,8 @@ class TritonPythonModel:
             for request in requests
         ]
 """
-COMMAND = "import sys; from adprior_runtime.cli import main; sys.exit(main())"
 MakeRepository = Callable[..., Path]
-
-
-class Ports(TypedDict):
-    grpc_port: int
-    http_port: int
-    metrics_port: int
+Ports = dict[str, Any]
 
 
 @pytest.fixture
@@ -72,9 +68,8 @@ def make_repository(tmp_path: Path) -> MakeRepository:
             version.mkdir(parents=True)
             (version / "model.py").write_text(MODEL.format(initialize=initialize))
             if name in contract.MODEL_NAMES:
-                committed = RUNTIME.parent / "model_repository" / name
                 ignore = shutil.ignore_patterns("1")
-                shutil.copytree(committed, version.parent, dirs_exist_ok=True, ignore=ignore)
+                shutil.copytree(COMMITTED / name, version.parent, dirs_exist_ok=True, ignore=ignore)
             else:
                 (version.parent / "config.pbtxt").write_text(CONFIG)
             if name in MODEL_FILES:
@@ -88,28 +83,23 @@ def make_repository(tmp_path: Path) -> MakeRepository:
 
 @pytest.fixture
 def ports() -> Ports:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        numbers = [each.getsockname()[1] for each in sockets]
-    return {"grpc_port": numbers[0], "http_port": numbers[1], "metrics_port": numbers[2]}
+    return choose_ports()
 
 
 @pytest.fixture(autouse=True)
 def _nothing_remains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Servers have a directory for temporary files of their own: others' are none of theirs."""
+    """Assert that servers leave no temporary files and no shared memory."""
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     monkeypatch.setattr(tempfile, "tempdir", None)
     (tmp_path / "temporary").mkdir()
-    before = _forgotten_memory()
+    before = _unmapped_memory()
     yield
-    _wait_until(lambda: not [*(tmp_path / "temporary").glob("adprior-server-*")])
-    _wait_until(lambda: _forgotten_memory() <= before)
+    await_true(lambda: not [*(tmp_path / "temporary").glob("adprior-server-*")])
+    await_true(lambda: _unmapped_memory() <= before)
 
 
-def _forgotten_memory() -> set[str]:
-    """Return servers' shared memory that no process has mapped; that of others has its servers."""
+def _unmapped_memory() -> set[str]:
+    """Return the servers' shared memory that no process has mapped."""
     found = {str(path) for path in Path("/dev/shm").glob("adprior-server-*")}
     for maps in Path("/proc").glob("[0-9]*/maps"):
         if not found:
@@ -131,12 +121,6 @@ def _group(leader: int) -> list[int]:
     return members
 
 
-def _wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for as long as a test may take: a busy machine takes its time."""
-    while not condition():
-        time.sleep(0.05)
-
-
 def _infer(server: TritonServer, values: list[int]) -> list[int]:
     tensor = {"name": "X", "shape": [1, len(values)], "datatype": "INT32", "data": values}
     request = urllib.request.Request(
@@ -150,14 +134,9 @@ def _infer(server: TritonServer, values: list[int]) -> list[int]:
 
 @contextmanager
 def _command(repository: Path, ports: Ports, *options: str) -> Iterator[subprocess.Popen[str]]:
-    flags = ["--drain-seconds=0", *options]
-    flags += [f"--{name.replace('_', '-')}={port}" for name, port in ports.items()]
+    serve = ["serve", "--repository", str(repository), "--drain-seconds=0", *port_options(ports)]
     with subprocess.Popen(
-        [
-            *(sys.executable, "-c", COMMAND),
-            *("serve", "--repository", str(repository), *flags),
-        ],
-        env={**os.environ, "PYTHONPATH": str(RUNTIME)},
+        [*COMMAND, *serve, *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -168,7 +147,7 @@ def _command(repository: Path, ports: Ports, *options: str) -> Iterator[subproce
             process.kill()
 
 
-def test_a_server_answers_and_stops_without_remains(
+def test_a_server_answers_and_leaves_no_process_when_stopped(
     make_repository: MakeRepository, ports: Ports
 ) -> None:
     with TritonServer.start(make_repository(), **ports) as server:
@@ -181,7 +160,7 @@ def test_a_server_answers_and_stops_without_remains(
     assert server.process.returncode == 0
 
 
-def test_changing_the_server_needs_a_key(make_repository: MakeRepository, ports: Ports) -> None:
+def test_administration_needs_a_key(make_repository: MakeRepository, ports: Ports) -> None:
     with TritonServer.start(make_repository(), **ports) as server:
         request = urllib.request.Request(
             f"http://{server.http_address}/v2/repository/index", b"{}", method="POST"
@@ -193,13 +172,10 @@ def test_changing_the_server_needs_a_key(make_repository: MakeRepository, ports:
 
 
 def test_the_committed_configs_load(make_repository: MakeRepository, ports: Ports) -> None:
-    repository = make_repository(names=contract.MODEL_NAMES)
-    committed = RUNTIME.parent / "model_repository"
-    shutil.copytree(committed, repository, dirs_exist_ok=True, ignore=shutil.ignore_patterns("1"))
-    TritonServer.start(repository, **ports).stop()
+    TritonServer.start(make_repository(names=contract.MODEL_NAMES), **ports).stop()
 
 
-def test_a_models_own_error_is_the_line_one_reads(
+def test_the_error_is_the_message_of_the_model_that_failed(
     make_repository: MakeRepository, ports: Ports
 ) -> None:
     repository = make_repository(initialize="raise ArtefactError('trie: hash is 0a, expected 1b')")
@@ -208,7 +184,7 @@ def test_a_models_own_error_is_the_line_one_reads(
     assert str(error.value) == "model echo: trie: hash is 0a, expected 1b"
 
 
-def test_a_model_that_loads_for_ever_is_given_up(
+def test_a_model_that_does_not_finish_loading_times_out(
     make_repository: MakeRepository, ports: Ports
 ) -> None:
     repository = make_repository(initialize="time.sleep(600)")
@@ -228,7 +204,7 @@ def _server_of(command: subprocess.Popen[str]) -> psutil.Process:
     servers: list[psutil.Process] = []
 
     def found() -> bool:
-        # A process that is to become the server has another name until it does.
+        # The child has another name until it executes tritonserver.
         servers[:] = (
             child
             for child in psutil.Process(command.pid).children()
@@ -236,13 +212,13 @@ def _server_of(command: subprocess.Popen[str]) -> psutil.Process:
         )
         return bool(servers)
 
-    _wait_until(found)
+    await_true(found)
     (server,) = servers
     return server
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_says_ready_and_stops_on_a_signal(
+def test_serve_prints_ready_and_stops_on_a_signal(
     number: signal.Signals, make_repository: MakeRepository, ports: Ports
 ) -> None:
     with _command(make_repository(names=contract.MODEL_NAMES), ports) as command:
@@ -258,7 +234,9 @@ def test_the_command_says_ready_and_stops_on_a_signal(
         assert not _group(leader)
 
 
-def test_a_signal_while_loading_stops_too(make_repository: MakeRepository, ports: Ports) -> None:
+def test_serve_stops_on_a_signal_while_models_load(
+    make_repository: MakeRepository, ports: Ports
+) -> None:
     repository = make_repository(names=contract.MODEL_NAMES, initialize="time.sleep(600)")
     with _command(repository, ports) as command:
         leader = _server_of(command).pid
@@ -273,18 +251,18 @@ def _kill_server(server: psutil.Process) -> None:
 
 
 def _kill_model(server: psutil.Process) -> None:
-    """Triton would not start it again, and would go on to say that it is ready."""
+    """Kill a model's process: Triton neither restarts it nor reports that it is not ready."""
     next(child for child in server.children() if "llm_engine" in child.cmdline()[1]).kill()
 
 
-LOSSES = [
+DEATHS = [
     (_kill_server, "tritonserver ended by SIGKILL, and its log does not say why"),
     (_kill_model, "model llm_engine: its process ended, and Triton does not start it again"),
 ]
 
 
-@pytest.mark.parametrize(("kill", "why"), LOSSES)
-def test_what_dies_is_started_again_below_the_same_ports(
+@pytest.mark.parametrize(("kill", "why"), DEATHS)
+def test_serve_restarts_a_dead_server_on_the_same_ports(
     kill: Callable[[psutil.Process], None],
     why: str,
     make_repository: MakeRepository,
@@ -311,8 +289,8 @@ def test_what_dies_is_started_again_below_the_same_ports(
         assert not _group(leader)
 
 
-@pytest.mark.parametrize(("kill", "why"), LOSSES)
-def test_what_dies_is_reported_where_others_start_it_again(
+@pytest.mark.parametrize(("kill", "why"), DEATHS)
+def test_serve_without_restart_reports_a_dead_server_and_exits(
     kill: Callable[[psutil.Process], None],
     why: str,
     make_repository: MakeRepository,
@@ -329,7 +307,7 @@ def test_what_dies_is_reported_where_others_start_it_again(
         assert not _group(server.pid)
 
 
-def test_a_failing_model_is_one_line_and_exit_code_2(
+def test_serve_exits_with_code_2_and_one_line_if_a_model_fails(
     make_repository: MakeRepository, ports: Ports
 ) -> None:
     repository = make_repository(
@@ -353,8 +331,8 @@ def test_the_server_does_not_outlive_a_killed_command(
         scratch = Path(_server_of(command).cwd())
         command.kill()
         command.wait()
-        _wait_until(lambda: not _group(leader))
-    # Nobody was left to remove the server's directory; whoever starts one next does.
+        await_true(lambda: not _group(leader))
+    # The next start removes the directory that the killed command left.
     assert scratch.is_dir()
     with TritonServer.start(tmp_path / "repo", **ports):
         assert not scratch.exists()

@@ -1,4 +1,4 @@
-"""The wheel in an environment of its own: what a user installs has all that it needs."""
+"""The wheel, installed in an environment of its own, is complete."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from support.paths import DEMO_BUNDLE, ROOT
+from support.processes import run
+
 PACKAGES = [
     Path(folder).name
     for folder in tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
@@ -32,7 +34,7 @@ for package in sys.argv[1:]:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the wheel, and everybody else's packages borrowed from this one."""
+    """An environment with the wheel; its dependencies come from this environment."""
     place = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
     subprocess.run([*build, "--directory", str(place)], check=True, cwd=ROOT, capture_output=True)
@@ -43,37 +45,40 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps"]
     subprocess.run([*pip, "--no-index", str(wheel)], check=True, capture_output=True)
     (packages,) = environment.glob("lib/python*/site-packages")
-    borrowed = [path for path in sys.path if path.endswith("-packages")]
-    (packages / "borrowed.pth").write_text("\n".join(borrowed))
+    paths = [path for path in sys.path if path.endswith("-packages")]
+    (packages / "dependencies.pth").write_text("\n".join(paths))
     return environment
 
 
-def run(environment: Path, *command: str) -> str:
+def run_installed(environment: Path, *command: str) -> str:
     program = [str(environment / "bin" / command[0]), *command[1:]]
-    done = subprocess.run(program, check=False, capture_output=True, text=True, cwd=environment)
+    done = run(*program, cwd=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_the_command_says_what_it_does(environment: Path) -> None:
-    assert "make a Triton model repository" in run(environment, "adprior", "--help")
+def test_the_command_prints_its_help(environment: Path) -> None:
+    assert "make a Triton model repository" in run_installed(environment, "adprior", "--help")
 
 
-def test_it_builds_the_shipped_bundle(environment: Path, tmp_path: Path) -> None:
-    bundle, output = str(ROOT / "demo" / "bundle"), tmp_path / "repository"
-    run(environment, "adprior", "build", "--bundle", bundle, "--output", str(output))
+def test_the_command_builds_from_the_shipped_bundle(environment: Path, tmp_path: Path) -> None:
+    output = tmp_path / "repository"
+    build = ["build", "--bundle", str(DEMO_BUNDLE), "--output", str(output)]
+    run_installed(environment, "adprior", *build)
     assert (output / "advertiser_ranking" / "config.pbtxt").is_file()
 
 
-def test_every_module_is_there_and_imports(environment: Path) -> None:
-    files = run(environment, "python", "-c", IMPORT_ALL, *PACKAGES).splitlines()
+def test_every_module_is_in_the_wheel_and_imports(environment: Path) -> None:
+    files = run_installed(environment, "python", "-c", IMPORT_ALL, *PACKAGES).splitlines()
     found = {Path(*Path(file).relative_to(environment).parts[3:]) for file in files}
     folders = [next(ROOT.glob(f"*/{name}")) for name in PACKAGES]
-    wanted = {
+    expected = {
         file.relative_to(folder.parent)
         for folder in folders
         for file in folder.rglob("*.py")
         if file.parent != folder or file.name != "__init__.py"
     }
-    assert wanted - found <= {file for file in wanted if file.match("adprior_runtime/triton/*.py")}
-    assert found <= wanted
+    assert expected - found <= {
+        file for file in expected if file.match("adprior_runtime/triton/*.py")
+    }
+    assert found <= expected

@@ -13,6 +13,8 @@ from adprior_runtime.prompt.template import PromptTemplate
 
 BACKEND = Path(__file__).parent / "tensorrtllm"
 """The directory of the stand-in, for ``TritonServer.start(backends=...)``."""
+MOUNT_VARIABLE = "STAND_IN_FOR_MODELS_MOUNT"
+"""Names the directory that the stand-in reads in place of the container's ``/models``."""
 
 
 def add_engine(repository: Path, bundle_directory: Path, **changed: Any) -> Path:

@@ -1,4 +1,4 @@
-"""A KServe v2 gRPC server in this process, which answers with a test's tensors."""
+"""A KServe v2 gRPC server in this process, which answers with tensors that the test chooses."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def forecast_tensors(**changed: NDArray[Any]) -> Tensors:
     return tensors | changed
 
 
-def ranking_tensors(asked: Mapping[str, NDArray[Any]], **changed: NDArray[Any]) -> Tensors:
+def ranking_tensors(inputs: Mapping[str, NDArray[Any]], **changed: NDArray[Any]) -> Tensors:
     """Return the outputs of a ranking; the candidates' statuses are 0, 1, 2, 0, 1 ... in turn."""
-    base = asked[contract.BASE_LOGITS]
+    base = inputs[contract.BASE_LOGITS]
     status = (np.arange(base.size, dtype=np.uint8) % 3)[np.newaxis]
     off = status == contract.CandidateStatus.NOT_IN_CATALOGUE
     tensors: Tensors = {
@@ -58,22 +58,22 @@ def ranking_tensors(asked: Mapping[str, NDArray[Any]], **changed: NDArray[Any]) 
 
 
 def context_use_tensors(**counts: int) -> Tensors:
-    """Return the tokenizer's counts of a context, by default one that is used as a whole."""
+    """Return the tokenizer's counts of a context; by default all of the context is used."""
     found = {name: counts.pop(name.lower(), 0) for name in contract.ContextCount.__members__}
     assert not counts
     return {contract.CONTEXT_USE: np.array([list(found.values())], dtype=np.int32)}
 
 
-def _answer(model: str, asked: Tensors) -> Tensors:
+def _answer(model: str, inputs: Tensors) -> Tensors:
     if model == contract.TOKENIZER:
         return context_use_tensors()
     if model == contract.ADVERTISER_RETRIEVAL:
         return forecast_tensors()
-    return ranking_tensors(asked)
+    return ranking_tensors(inputs)
 
 
 class FakeTriton:
-    """A server that records its calls, and answers or fails as a test wants.
+    """A server that records its calls, and answers or fails as configured.
 
     Attributes:
         url: Its address.
@@ -121,7 +121,7 @@ class FakeTriton:
     def change(self, **tensors: Any) -> None:
         """Replace outputs of every answer."""
         answer = self.answer
-        self.answer = lambda model, asked: answer(model, asked) | tensors
+        self.answer = lambda model, inputs: answer(model, inputs) | tensors
 
     def start(self, port: int = 0, *, credentials: Any = None) -> FakeTriton:
         """Listen, on a free port by default, with TLS if there are credentials."""
@@ -152,7 +152,7 @@ class FakeTriton:
         return self
 
     def stop(self) -> None:
-        """Stop at once, also the calls under way."""
+        """Stop at once and end calls in progress."""
         self.release.set()
         self._server.stop(grace=None).wait()
 
@@ -161,11 +161,11 @@ class FakeTriton:
         self.metadata.append(dict(context.invocation_metadata()))
         self.request_ids.append(request.id)
         self.priorities.append(int(request.parameters["priority"].uint64_param))
-        asked = {
-            tensor.name: _from_wire(tensor, raw)
+        inputs = {
+            tensor.name: _decode(tensor, raw)
             for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)
         }
-        self.calls.append((request.model_name, asked))
+        self.calls.append((request.model_name, inputs))
         if self.hold:
             context.add_callback(self.cancelled.set)
             self.release.wait(timeout=30)
@@ -173,15 +173,15 @@ class FakeTriton:
             return self.raw
         if self.status is not None and len(self.calls) <= self.failures:
             context.abort(self.status, self.message)
-        wanted = {output.name for output in request.outputs}
+        requested = {output.name for output in request.outputs}
         response = service_pb2.ModelInferResponse(model_name=request.model_name)
-        for name, values in self.answer(request.model_name, asked).items():
-            if name in wanted:
-                _to_wire(response, name, values)
+        for name, values in self.answer(request.model_name, inputs).items():
+            if name in requested:
+                _encode(response, name, values)
         return response
 
 
-def _from_wire(tensor: Any, raw: bytes) -> NDArray[Any]:
+def _decode(tensor: Any, raw: bytes) -> NDArray[Any]:
     if tensor.datatype == "BYTES":
         values = deserialize_bytes_tensor(raw)
     else:
@@ -189,7 +189,7 @@ def _from_wire(tensor: Any, raw: bytes) -> NDArray[Any]:
     return np.asarray(values).reshape(list(tensor.shape))
 
 
-def _to_wire(response: Any, name: str, values: NDArray[Any]) -> None:
+def _encode(response: Any, name: str, values: NDArray[Any]) -> None:
     datatype = np_to_triton_dtype(values.dtype)
     response.outputs.add(name=name, datatype=datatype, shape=values.shape)
     if datatype == "BYTES":

@@ -1,4 +1,4 @@
-"""Golden files of commands: two conversion scripts, and fp8; and the tables of docs/gpu.md."""
+"""Golden files of the commands that build an engine, and the tables of docs/gpu.md."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from adprior_build.tensorrt_llm.engine_sizes import EngineSizes
 from adprior_build.tensorrt_llm.memory import describe_fit, largest_concurrency
 from adprior_build.tensorrt_llm.model_shape import ModelShape
 from adprior_build.tensorrt_llm.tool_commands import engine_steps
+from support.paths import ROOT
 
 HERE: Final = Path(__file__).parent
 MODELS: Final = HERE / "gpu_models"
 COMMANDS: Final = HERE / "gpu_commands"
-DEPLOYMENTS: Final = HERE.parents[1] / "deploy"
 NAME_TOKENS: Final = 8
 
 CASES: Final = [("qwen3-0.6b", "l4"), ("llama-3-8b", "h100"), ("qwen3-1.7b", "h100-fp8")]
@@ -22,7 +22,7 @@ CASES: Final = [("qwen3-0.6b", "l4"), ("llama-3-8b", "h100"), ("qwen3-1.7b", "h1
 
 def load_deployment(name: str) -> Deployment:
     """Return a deployment of ``deploy/``."""
-    return Deployment.load(DEPLOYMENTS / f"{name}.toml")
+    return Deployment.load(ROOT / "deploy" / f"{name}.toml")
 
 
 def render(model: str, deployment_name: str) -> str:
@@ -38,14 +38,14 @@ def render(model: str, deployment_name: str) -> str:
     return f"# {model} on {deployment_name}\n{comment}{commands}"
 
 
-def sizing() -> str:
-    """Return docs/gpu.md's sizing: one model on one GPU, as the command prints it."""
+def format_sizing() -> str:
+    """Return the sizing in docs/gpu.md: one model on one GPU, as the command prints it."""
     shape = ModelShape.read(MODELS / "qwen3-1.7b")
     return f"```\n{describe_fit(load_deployment('l4'), shape, NAME_TOKENS)}\n```\n"
 
 
-def rooms() -> str:
-    """Return docs/gpu.md's table of concurrent users: every model on every deployment."""
+def format_concurrency() -> str:
+    """Return the table of concurrent users in docs/gpu.md: every model on every deployment."""
     lines = [
         "| model | L4 | L4, fp8 | L40S | H100 | H100, fp8 |",
         "|---|---|---|---|---|---|",

@@ -28,12 +28,21 @@ def run(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str
     return subprocess.run(command, check=False, capture_output=True, text=True, **options)
 
 
-def await_true(condition: Callable[[], object], *, timeout_s: float, why: str = "") -> None:
-    """Return once a condition holds; fail after the timeout."""
+def await_true(
+    condition: Callable[[], object],
+    message: str = "",
+    *,
+    timeout_s: float = 240,
+    poll_s: float = 0.02,
+) -> None:
+    """Return once a condition holds; fail with the message after the timeout.
+
+    The default timeout suits a busy machine and is shorter than a test's.
+    """
     give_up = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < give_up, why or "timeout"
-        time.sleep(0.02)
+        assert time.monotonic() < give_up, message
+        time.sleep(poll_s)
 
 
 def hash_directory(directory: Path) -> str:

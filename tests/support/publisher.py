@@ -1,12 +1,10 @@
-"""A pytest plugin: ``adprior publish`` against a real redis-server, and two days of forecasts."""
+"""Fixtures: ``adprior publish`` with a real redis-server, and two days of forecasts."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 
 from adprior_client import RedisForecasts
 from adprior_runtime.cli import main
+from support.processes import COMMAND, await_true
 from support.redis_server import RedisServer, many_users, running_redis, write_forecasts
 
 USERS = 3000
@@ -47,10 +46,11 @@ class Publisher:
 
     def start(self, forecasts: Path) -> subprocess.Popen[bytes]:
         """Start the command in a process of its own."""
-        command = [sys.executable, "-c", "import sys; from adprior_runtime.cli import main; main()"]
-        command += ["publish", "--redis", self.server.url, "--forecasts", str(forecasts)]
+        publish = ["publish", "--redis", self.server.url, "--forecasts", str(forecasts)]
         return subprocess.Popen(
-            [*command, "--batch-rows", "20"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*COMMAND, *publish, "--batch-rows", "20"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
 
     def first_advertisers(self) -> set[int | None]:
@@ -62,15 +62,18 @@ class Publisher:
 
     def await_writing(self, users: int) -> None:
         """Return when an unfinished version has this many users."""
-        client, give_up = self.server.client(), time.monotonic() + 60
-        while time.monotonic() < give_up:
+        client = self.server.client()
+
+        def is_reached() -> bool:
             states = [json.loads(raw) for raw in client.hgetall("adprior:versions").values()]
-            for state in states:
-                keys = [f"adprior:{state['name']}:{number}" for number in range(state["buckets"])]
-                if not state["is_complete"] and sum(map(client.hlen, keys)) >= users:
-                    return
-            time.sleep(0.001)
-        raise AssertionError("the publisher did not begin")
+            return any(
+                sum(client.hlen(f"adprior:{state['name']}:{n}") for n in range(state["buckets"]))
+                >= users
+                for state in states
+                if not state["is_complete"]
+            )
+
+        await_true(is_reached, "the publisher did not begin", poll_s=0.001)
 
     @contextmanager
     def while_writing(self, action: Callable[[], object]) -> Iterator[None]:

@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import redis
+
+from support.processes import await_true
 
 BINARY = shutil.which("redis-server")
 needs_redis = pytest.mark.skipif(
@@ -64,19 +65,17 @@ class RedisServer:
         return self
 
     def _await(self) -> None:
-        give_up = time.monotonic() + 20
-        while True:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=5) as link:
-                    link.sendall(b"PING\r\n")
-                    if not link.recv(64).startswith(b"-LOADING"):
-                        return
-            except ConnectionResetError:  # it runs, with TLS
-                return
-            except OSError:
-                pass
-            assert time.monotonic() < give_up, "redis-server did not start"
-            time.sleep(0.02)
+        await_true(self._answers, "redis-server did not start", timeout_s=20)
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as link:
+                link.sendall(b"PING\r\n")
+                return not link.recv(64).startswith(b"-LOADING")
+        except ConnectionResetError:  # it runs, with TLS
+            return True
+        except OSError:
+            return False
 
     def client(self) -> redis.Redis:
         return redis.Redis(port=self.port, password=self.secret)

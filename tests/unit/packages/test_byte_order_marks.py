@@ -1,4 +1,4 @@
-"""A user's files may begin with a byte-order mark, as some editors and exports write it."""
+"""Input files may begin with a byte-order mark, which some editors and exports write."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from adprior_build.training.scratch_model import ModelSize
 from adprior_client import ClientConfig
 from adprior_client.cli.documents import read_candidates
 from adprior_runtime.prompt.template import PromptTemplate
-
-REPOSITORY = Path(__file__).parents[3]
+from support.paths import DEMO, ROOT
 
 
 @pytest.mark.parametrize(
     ("read", "text"),
     [
-        (ColumnMap.load, (REPOSITORY / "demo" / "columns.toml").read_text(encoding="utf-8")),
-        (ModelSize.load, (REPOSITORY / "demo" / "size.toml").read_text(encoding="utf-8")),
-        (Deployment.load, (REPOSITORY / "deploy" / "l4.toml").read_text(encoding="utf-8")),
+        (ColumnMap.load, (DEMO / "columns.toml").read_text(encoding="utf-8")),
+        (ModelSize.load, (DEMO / "size.toml").read_text(encoding="utf-8")),
+        (Deployment.load, (ROOT / "deploy" / "l4.toml").read_text(encoding="utf-8")),
         (load_tuning, "[tokenizer]\ninstances = 2\n"),
         (ClientConfig.from_toml, 'urls = ["localhost:8001"]\n'),
         (PromptTemplate.load, '{"terminator": "<end>", "max_prompt_tokens": 8}'),

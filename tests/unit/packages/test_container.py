@@ -1,4 +1,4 @@
-"""The Dockerfile and the compose file: pinned, locked down, and running commands that exist."""
+"""The Dockerfile and the compose file: pinned, locked down, with commands that exist."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import json
 import re
 import shutil
-import subprocess
 import sys
 import threading
 import tomllib
@@ -20,8 +19,9 @@ import yaml
 from adprior_build.commands import build
 from adprior_runtime.commands import serve
 from adprior_runtime.engines.gpu_faults import IMAGE
+from support.paths import ROOT
+from support.processes import run
 
-ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
@@ -30,12 +30,12 @@ HADOLINT = ("hadolint",)
 COMPOSE_SCHEMA = ("check-jsonschema", "--builtin-schema", "vendor.compose-spec")
 
 
-def test_the_image_is_the_pinned_one() -> None:
+def test_the_base_image_is_pinned() -> None:
     assert f"ARG BASE={IMAGE}\n" in DOCKERFILE
     assert set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)) == {"${BASE}"}
 
 
-def test_no_package_of_the_image_is_replaced() -> None:
+def test_installation_replaces_no_package_of_the_image() -> None:
     assert "--constraint /tmp/constraints.txt" in DOCKERFILE
     document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = document["project"]["optional-dependencies"]["gpu"]
@@ -49,9 +49,8 @@ def test_the_images_versions_take_precedence_over_the_lock(tmp_path: Path) -> No
     installed, lock = tmp_path / "installed.txt", tmp_path / "lock.txt"
     installed.write_text("numpy==1.26.4\ntyping_extensions==4.1.0\n")
     lock.write_text("# a comment\nnumpy==2.5.5\ntqdm==4.70.1\ntyping-extensions==4.16.0\n")
-    command = ["awk", "-F==", program, str(installed), str(lock)]
-    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert found == "numpy==1.26.4\ntyping_extensions==4.1.0\n# a comment\ntqdm==4.70.1\n"
+    merged = run("awk", "-F==", program, installed, lock).stdout
+    assert merged == "numpy==1.26.4\ntyping_extensions==4.1.0\n# a comment\ntqdm==4.70.1\n"
 
 
 def test_the_image_runs_as_an_unprivileged_user() -> None:
@@ -59,7 +58,7 @@ def test_the_image_runs_as_an_unprivileged_user() -> None:
     assert DOCKERFILE.rindex("USER ") > DOCKERFILE.rindex("RUN ")
 
 
-def test_the_dockerfile_copies_what_the_context_has() -> None:
+def test_the_dockerfile_copies_the_files_of_its_context() -> None:
     copied = re.findall(r"^COPY (.+) \S+$", DOCKERFILE, re.MULTILINE)
     sources = {word for line in copied for word in line.split()}
     allowed = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").split()
@@ -77,7 +76,7 @@ def test_the_dockerfile_copies_what_the_context_has() -> None:
     ],
     ids=["Dockerfile", "broken Dockerfile", "compose", "broken compose"],
 )
-def test_the_linters_accept_the_files(
+def test_linters_accept_the_files_and_find_errors(
     tmp_path: Path, linter: tuple[str, ...], text: str, *, is_right: bool
 ) -> None:
     program = shutil.which(linter[0], path=str(Path(sys.executable).parent))
@@ -85,7 +84,7 @@ def test_the_linters_accept_the_files(
         pytest.skip(f"{linter[0]} is not installed here (adprior[dev] has it)")
     path = tmp_path / "compose.yaml"
     path.write_text(text)
-    done = subprocess.run([program, *linter[1:], str(path)], check=False, capture_output=True)
+    done = run(program, *linter[1:], path)
     assert (done.returncode == 0) == is_right, done.stdout
 
 
@@ -103,14 +102,14 @@ def test_a_service_is_locked_down(name: str) -> None:
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
 
 
-def test_ports_are_on_loopback() -> None:
+def test_published_ports_are_on_loopback() -> None:
     assert SERVICES["serve"]["ports"] == [f"127.0.0.1:{port}:{port}" for port in (8001, 8002)]
     assert "--http-host" not in SERVICES["serve"]["command"]
     assert "ports" not in SERVICES["build"]
     assert SERVICES["build"]["network_mode"] == "none"
 
 
-def test_the_image_alone_accepts_no_plain_text_from_other_machines() -> None:
+def test_the_image_by_itself_accepts_no_plain_text_from_other_machines() -> None:
     (command,) = re.findall(r"^CMD (\[.+\])$", DOCKERFILE, re.MULTILINE)
     assert "--insecure" not in command
     assert "--insecure" in SERVICES["serve"]["command"]  # its ports are on loopback
@@ -123,7 +122,7 @@ def test_only_the_output_of_a_build_is_writable() -> None:
 
 
 @pytest.mark.parametrize(("module", "service"), [(serve, "serve"), (build, "build")])
-def test_the_services_commands_are_adpriors(module: Any, service: str) -> None:
+def test_adprior_accepts_the_services_commands(module: Any, service: str) -> None:
     parser = argparse.ArgumentParser()
     module.add_arguments(parser)
     name, *options = SERVICES[service]["command"]
@@ -132,7 +131,7 @@ def test_the_services_commands_are_adpriors(module: Any, service: str) -> None:
 
 
 def _health_checks() -> list[str]:
-    """Return the health checks' Python: the image's own, and compose's."""
+    """Return the Python code of the image's and compose's health checks."""
     (image,) = re.findall(r'^ *CMD (\["python3", "-c".+\])$', DOCKERFILE, re.MULTILINE)
     compose = SERVICES["serve"]["healthcheck"]["test"]
     assert compose[0] == "CMD"
@@ -141,7 +140,7 @@ def _health_checks() -> list[str]:
 
 @pytest.mark.parametrize("code", _health_checks(), ids=["image", "compose"])
 @pytest.mark.parametrize(("status", "is_healthy"), [(200, True), (400, False)])
-def test_a_health_check_asks_the_server_and_no_proxy(
+def test_a_health_check_calls_the_server_without_a_proxy(
     code: str, status: int, *, is_healthy: bool
 ) -> None:
     class Answer(BaseHTTPRequestHandler):
@@ -154,7 +153,7 @@ def test_a_health_check_asks_the_server_and_no_proxy(
 
     with HTTPServer(("127.0.0.1", 0), Answer) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
-        asked = code.replace("8000", str(server.server_port))
+        code = code.replace("8000", str(server.server_port))
         environ = {"http_proxy": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1"}
-        done = subprocess.run([sys.executable, "-c", asked], env=environ, check=False)
+        done = run(sys.executable, "-c", code, env=environ)
     assert (done.returncode == 0) == is_healthy

@@ -1,4 +1,4 @@
-"""docs/gpu.md: its figures are the command's, its claims carry a source or say "not run here"."""
+"""docs/gpu.md: figures as the command prints them, a source or "not run here" for each claim."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from adprior_build.commands import build
 from adprior_client.commands import predict
 from adprior_runtime.commands import serve
 from adprior_runtime.engines.gpu_faults import IMAGE, TENSORRT_LLM_VERSION
-from support.gpu_golden import rooms, sizing
+from support.gpu_golden import format_concurrency, format_sizing
+from support.paths import ROOT
 
-DOCS = Path(__file__).parents[3] / "docs"
+DOCS = ROOT / "docs"
 PAGE = (DOCS / "gpu.md").read_text(encoding="utf-8")
-PAGES = [*sorted(DOCS.glob("*.md")), *sorted(DOCS.parent.glob("*.md"))]
+PAGES = [*sorted(DOCS.glob("*.md")), *sorted(ROOT.glob("*.md"))]
 SOURCE = re.compile(r"\[([SIBW]\d+)\]")
-UNTRIED = "not run here|not verified|untried|no TensorRT-LLM has run"
-BACKED = re.compile(rf"{SOURCE.pattern}|#\d{{3,}}|@ [0-9a-f]{{8}}|{UNTRIED}", re.IGNORECASE)
+NOT_RUN = "not run here|not verified|untried|no TensorRT-LLM has run"
+BACKED = re.compile(rf"{SOURCE.pattern}|#\d{{3,}}|@ [0-9a-f]{{8}}|{NOT_RUN}", re.IGNORECASE)
 COMMANDS: dict[str, Any] = {"build": build, "serve": serve, "predict": predict}
-COMPOSE = yaml.safe_load((DOCS.parent / "deploy" / "compose.yaml").read_text(encoding="utf-8"))
+COMPOSE = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8"))
 CHECKLIST = re.findall(
     r"^(\d+)\. (.*)$", PAGE.split("## Ten lines")[1].split("\n## ")[0], re.MULTILINE
 )
@@ -51,7 +52,7 @@ def _claims(text: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
-def test_every_claim_on_tensorrt_llm_has_a_source_or_says_that_it_was_not_run(path: Path) -> None:
+def test_every_claim_on_tensorrt_llm_has_a_source_or_says_not_run(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert _unbacked(text) == []
     assert "project's notes" not in text  # a source that no reader can see
@@ -68,8 +69,10 @@ def test_every_source_is_listed_and_used() -> None:
     assert set(SOURCE.findall(PAGE)) == set(listed)
 
 
-@pytest.mark.parametrize(("name", "text"), [("sizing", sizing()), ("rooms", rooms())])
-def test_the_sizing_is_what_the_command_prints(name: str, text: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "text"), [("sizing", format_sizing()), ("rooms", format_concurrency())]
+)
+def test_the_sizing_equals_the_commands_output(name: str, text: str) -> None:
     assert re.findall(rf"<!-- {name}: .*?-->\n(.*?)<!-- end -->", PAGE, re.DOTALL) == [text]
 
 
@@ -80,8 +83,8 @@ def test_the_checklist_has_ten_lines_with_what_to_expect() -> None:
     assert "`Not certified: " in CHECKLIST[7][1]
 
 
-def test_the_lines_that_are_commands_are_ones_that_run() -> None:
-    """Each of the first eight begins with a command; adprior's own are given to its parsers."""
+def test_the_checklists_commands_parse() -> None:
+    """The first eight lines begin with a command; adprior's parsers accept those of adprior."""
     parsed = []
     for _, line in CHECKLIST[:8]:
         command = re.match(r"`([^`]+)` → ", line)
@@ -89,7 +92,7 @@ def test_the_lines_that_are_commands_are_ones_that_run() -> None:
         _, _, options = command[1].rpartition("compose.yaml run --rm ")
         words = shlex.split(options or command[1])
         while words and words[0] not in COMMANDS and "compose.yaml" in command[1]:
-            words = words[1:]  # docker's options, then the service
+            words = words[1:]  # skip docker's options
         if words[:1] == ["adprior"]:
             words = words[1:]
         elif words and words[0] in COMMANDS:
@@ -105,7 +108,7 @@ def test_the_lines_that_are_commands_are_ones_that_run() -> None:
     assert parsed[2][1].log_file == Path("/tmp/server.log")
 
 
-def test_the_page_names_what_is_pinned_and_the_demo() -> None:
+def test_the_page_names_the_pinned_versions_and_the_demo() -> None:
     for text in (
         IMAGE,
         f"TensorRT-LLM {TENSORRT_LLM_VERSION}",
@@ -115,7 +118,7 @@ def test_the_page_names_what_is_pinned_and_the_demo() -> None:
         assert text in PAGE
 
 
-def test_every_option_of_the_page_is_one_of_the_command() -> None:
+def test_the_command_has_every_option_of_the_page() -> None:
     parser = argparse.ArgumentParser()
     build.add_arguments(parser)
     known = {option for action in parser._actions for option in action.option_strings}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[3]
+from support.paths import ROOT
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 LOCKS = {
@@ -21,7 +21,7 @@ LOCKS = {
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_a_lock_pins_every_requirement_to_one_admitted_version(name: str) -> None:
+def test_a_lock_pins_every_requirement_to_an_allowed_version(name: str) -> None:
     text = (ROOT / "locks" / f"{name}.txt").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     for line in lines:
@@ -39,5 +39,5 @@ def test_every_install_of_a_target_uses_the_lock() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     installs = re.findall(r"(\$\(LOCKED\) )?(\S+)/bin/python\S* -m pip install", makefile)
     assert {place for prefix, place in installs if prefix} == {".venv", ".demo-venv"}
-    # Without the lock: the tests on the newest versions, and what resolves the lock itself.
+    # Without the lock: the tests on the newest versions, and the target that writes the lock.
     assert {place for prefix, place in installs if not prefix} == {".latest-venv", '"$$scratch'}

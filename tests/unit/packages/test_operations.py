@@ -6,7 +6,6 @@ import argparse
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from string import Template
@@ -17,9 +16,10 @@ import yaml
 
 from adprior_runtime.commands.serve import add_arguments
 from adprior_runtime.triton.metrics import METRICS
+from support.paths import ROOT
+from support.processes import run
 from support.prometheus_names import series_names
 
-ROOT = Path(__file__).parents[3]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 UNIT = ROOT / "deploy" / "systemd" / "adprior@.service"
 PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -32,23 +32,20 @@ PANELS: list[dict[str, Any]] = json.loads(
     (ROOT / "deploy" / "grafana" / "adprior.json").read_text(encoding="utf-8")
 )["panels"]
 NAME = re.compile(r"\b(?:adprior(?:_\w+|:[\w:]+)|nv_\w+)")
-OURS = {name for metric in METRICS for name in series_names(metric)}
+OUR_NAMES = {name for metric in METRICS for name in series_names(metric)}
 ALERT_TESTS = ("alerts", "alerts_week")
 
 
-def tool(name: str) -> str:
+def find_tool(name: str) -> str:
+    """Return a program's path, or skip the test."""
     found = shutil.which(name)
     if found is None:
         pytest.skip(f"{name} is not installed here: make system-packages")
     return found
 
 
-def run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, check=False, text=True, timeout=60)
-
-
 def expressions() -> Iterator[str]:
-    """Yield every PromQL expression of the dashboard, its variables filled in as Grafana does."""
+    """Yield every PromQL expression of the dashboard, with values for Grafana's variables."""
     for panel in PANELS:
         for target in panel.get("targets", ()):
             text = target["expr"].replace("$__rate_interval", "1m")
@@ -70,14 +67,14 @@ def test_panels_do_not_overlap() -> None:
     assert len({panel["id"] for panel in PANELS}) == len(PANELS)
 
 
-def test_the_dashboard_shows_every_metric_of_ours_and_no_other() -> None:
+def test_the_dashboard_shows_every_metric_and_no_unknown_one() -> None:
     shown = {name for text in expressions() for name in _own_names(text)}
     assert [metric.name for metric in METRICS if not shown & set(series_names(metric))] == []
-    assert shown <= OURS | RECORDED
+    assert shown <= OUR_NAMES | RECORDED
 
 
-def test_rules_use_metrics_of_ours_by_their_names() -> None:
-    assert {name for rule in RULES for name in _own_names(rule["expr"])} <= OURS | RECORDED
+def test_rules_use_known_metrics() -> None:
+    assert {name for rule in RULES for name in _own_names(rule["expr"])} <= OUR_NAMES | RECORDED
 
 
 @pytest.mark.parametrize(("extra", "code"), [([], 0), (["sum(rate(adprior_beams_total[1m])"], 1)])
@@ -88,48 +85,46 @@ def test_prometheus_parses_every_expression_of_the_dashboard(
     rules = [{"record": f"panel:{i}", "expr": text} for i, text in enumerate(texts)]
     path = tmp_path / "panels.yml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
-    done = run(tool("promtool"), "check", "rules", str(path))
+    done = run(find_tool("promtool"), "check", "rules", str(path))
     assert done.returncode == code, done.stderr
 
 
 def test_prometheus_accepts_the_configuration_and_the_rules() -> None:
-    done = run(tool("promtool"), "check", "config", str(PROMETHEUS / "prometheus.yml"))
+    done = run(find_tool("promtool"), "check", "config", str(PROMETHEUS / "prometheus.yml"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"SUCCESS: {len(RULES)} rules found" in done.stdout
 
 
 @pytest.mark.parametrize("name", ALERT_TESTS)
-def test_every_alert_fires_and_keeps_silent_as_it_should(name: str) -> None:
-    done = run(tool("promtool"), "test", "rules", str(PROMETHEUS / f"{name}.test.yml"))
+def test_the_alerts_pass_promtools_tests(name: str) -> None:
+    done = run(find_tool("promtool"), "test", "rules", str(PROMETHEUS / f"{name}.test.yml"))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("fires", [True, False])
-def test_every_alert_has_a_test_in_which_it_fires_and_one_in_which_it_does_not(
-    *, fires: bool
-) -> None:
+def test_promtools_tests_cover_every_alert_firing_and_silent(*, fires: bool) -> None:
     files = [yaml.safe_load((PROMETHEUS / f"{name}.test.yml").read_text()) for name in ALERT_TESTS]
     cases = [case for file in files for test in file["tests"] for case in test["alert_rule_test"]]
     tested = {case["alertname"] for case in cases if bool(case["exp_alerts"]) == fires}
     assert tested == set(ALERTS)
 
 
-def test_every_alert_has_its_entry_in_the_runbook() -> None:
+def test_every_alert_has_an_entry_in_the_runbook() -> None:
     assert re.findall(r"^### (Adprior\w+)\n\n.+", PAGE, re.MULTILINE) == list(ALERTS)
     for name, rule in ALERTS.items():
         assert rule["annotations"]["runbook"] == f"docs/operations.md#{name.lower()}"
         assert rule["labels"]["severity"] in {"page", "ticket"}
 
 
-def test_the_page_has_every_metric_and_no_other() -> None:
+def test_the_page_lists_every_metric_and_no_unknown_one() -> None:
     rows = re.findall(r"^\| (`adprior_.+?) \|", PAGE, re.MULTILINE)
     listed = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert listed == {metric.name for metric in METRICS}
-    assert _own_names(PAGE) - {"adprior_client"} <= listed | OURS  # a logger has that name
+    assert _own_names(PAGE) - {"adprior_client"} <= listed | OUR_NAMES  # a logger has that name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+def test_the_links_of_a_page_have_targets(page: Path) -> None:
     for target, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text()):
         linked = page.parent / target if target else page
         assert linked.exists(), target
@@ -141,8 +136,8 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("colour", ["blue", "green"])
 def test_systemd_accepts_the_unit(tmp_path: Path, colour: str) -> None:
-    analyze = tool("systemd-analyze")
-    text = UNIT.read_text(encoding="utf-8").replace("/opt/adprior/bin/adprior", tool("true"))
+    analyze = find_tool("systemd-analyze")
+    text = UNIT.read_text(encoding="utf-8").replace("/opt/adprior/bin/adprior", find_tool("true"))
     (tmp_path / UNIT.name).write_text(text)
     done = run(analyze, "verify", str(tmp_path / f"adprior@{colour}.service"))
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""The stand-in for the backend ``tensorrtllm`` keeps the contract of the real one."""
+"""The stand-in for the backend ``tensorrtllm`` keeps the real one's contract."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ from adprior_runtime.contract import Target
 from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.repository.model_configs import parse_config, render
+from stand_ins.engine_files import MOUNT_VARIABLE, add_engine
 from support.fake_backend import Request, TritonError
+from support.paths import DEMO_BUNDLE
 from support.table_engine import TableEngine
 
-pytest_plugins = ("support.fake_backend",)
-
-BUNDLE = Path(__file__).parents[3] / "demo" / "bundle"
 VOCABULARY, END = 6, 0
 OUTPUTS = (contract.OUTPUT_IDS, contract.SEQUENCE_LENGTH, contract.CUM_LOG_PROBS)
 Tensors = dict[str, npt.NDArray[Any]]
@@ -34,7 +33,7 @@ Tensors = dict[str, npt.NDArray[Any]]
 
 @pytest.fixture(scope="module")
 def stand_in(_backend: None) -> Any:
-    """Return the stand-in's module, which can be imported only beside the fake backend."""
+    """Return the stand-in's module, which needs the fake backend for its import."""
     return importlib.import_module("stand_ins.tensorrtllm.model")
 
 
@@ -81,8 +80,8 @@ def test_a_beam_wide_enough_finds_the_best_sequences(stand_in: Any, length: int)
         np.testing.assert_allclose(found, best[: len(found)], atol=1e-4)
 
 
-def test_it_stops_once_as_many_beams_have_ended_as_it_is_wide(stand_in: Any) -> None:
-    """Early stopping, TensorRT-LLM's default, loses better beams that still grow."""
+def test_the_search_stops_once_a_full_beam_width_has_ended(stand_in: Any) -> None:
+    """Early stopping, TensorRT-LLM's default, loses better beams that are unfinished."""
     engine = TableEngine(VOCABULARY, seed=1)
     state, first = engine.prefill((2, 3))
     assert state is not None
@@ -93,15 +92,13 @@ def test_it_stops_once_as_many_beams_have_ended_as_it_is_wide(stand_in: Any) -> 
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from stand_ins.engine_files import add_engine  # noqa: PLC0415
-
     repository = tmp_path_factory.mktemp("mount")
     (repository / "llm_engine" / "1").mkdir(parents=True)
-    return add_engine(repository, BUNDLE)
+    return add_engine(repository, DEMO_BUNDLE)
 
 
 def _config() -> dict[str, Any]:
-    """Return the production configuration as Triton hands it to a backend."""
+    """Return the production configuration as Triton gives it to a backend."""
     config = parse_config(render(contract.LLM_ENGINE, Target.GPU))
     return {
         "parameters": {
@@ -119,7 +116,7 @@ def _load(stand_in: Any, version: Path, **parameters: str | None) -> Any:
         else:
             config["parameters"][name] = {"string_value": value}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(stand_in.MOUNT_VARIABLE, str(version.parents[1]))
+        patch.setenv(MOUNT_VARIABLE, str(version.parents[1]))
         model = stand_in.TritonPythonModel()
         model.initialize({"model_config": json.dumps(config)})
     return model
@@ -155,22 +152,22 @@ def _inputs(**changed: Any) -> Tensors:
     return {name: value for name, value in (tensors | changed).items() if value is not None}
 
 
-def _ask(model: Any, tensors: Tensors, outputs: tuple[str, ...] = OUTPUTS) -> Any:
+def _infer(model: Any, tensors: Tensors, outputs: tuple[str, ...] = OUTPUTS) -> Any:
     (response,) = model.execute([Request(tensors=tensors, outputs=outputs)])
     return response
 
 
-def test_beams_have_the_shapes_and_the_padding_of_the_real_one(stand_in: Any, model: Any) -> None:
-    renderer = PromptRenderer.load(BUNDLE / PROMPT_FILE, BUNDLE / TOKENIZER_FILE)
+def test_outputs_have_the_real_backends_shapes_and_padding(stand_in: Any, model: Any) -> None:
+    renderer = PromptRenderer.load(DEMO_BUNDLE / PROMPT_FILE, DEMO_BUNDLE / TOKENIZER_FILE)
     end = np.array(renderer.end_id, np.int32)
-    values = _ask(model, _inputs(end_id=end, request_output_len=np.array(3, np.int32))).values()
+    values = _infer(model, _inputs(end_id=end, request_output_len=np.array(3, np.int32))).values()
     ids, lengths = values[contract.OUTPUT_IDS], values[contract.SEQUENCE_LENGTH]
     assert ids.dtype == lengths.dtype == np.int32
     assert ids.shape == (8, lengths.max())
     assert lengths.shape == values[contract.CUM_LOG_PROBS].shape == (8,)
     assert (ids[np.arange(ids.shape[1]) >= lengths[:, None]] == -1).all()
     assert (ids[np.arange(ids.shape[1]) < lengths[:, None]] >= 0).all()
-    engine = OnnxEngine(BUNDLE / ONNX_MODEL_FILE)
+    engine = OnnxEngine(DEMO_BUNDLE / ONNX_MODEL_FILE)
     expected = stand_in.search_beams(
         engine, [2, 5, 6, 7], width=8, length=3, end_id=renderer.end_id
     )
@@ -179,22 +176,22 @@ def test_beams_have_the_shapes_and_the_padding_of_the_real_one(stand_in: Any, mo
     ]
 
 
-def test_prompts_come_first_unless_they_are_excluded(stand_in: Any, version: Path) -> None:
+def test_outputs_begin_with_the_prompt_unless_it_is_excluded(stand_in: Any, version: Path) -> None:
     model = _load(stand_in, version, exclude_input_in_output="false")
-    ids = _ask(model, _inputs()).values()[contract.OUTPUT_IDS]
+    ids = _infer(model, _inputs()).values()[contract.OUTPUT_IDS]
     assert (ids[:, :4] == [2, 5, 6, 7]).all()
-    shorter = _ask(model, _inputs(exclude_input_in_output=np.array(True))).values()
+    shorter = _infer(model, _inputs(exclude_input_in_output=np.array(True))).values()
     np.testing.assert_array_equal(shorter[contract.OUTPUT_IDS], ids[:, 4:])
 
 
 @pytest.mark.parametrize("flag", [None, np.array(False)])
-def test_log_probabilities_come_only_on_request(model: Any, flag: Any) -> None:
-    values = _ask(model, _inputs(return_log_probs=flag)).values()
+def test_log_probabilities_are_returned_only_on_request(model: Any, flag: Any) -> None:
+    values = _infer(model, _inputs(return_log_probs=flag)).values()
     assert values.keys() == {contract.OUTPUT_IDS, contract.SEQUENCE_LENGTH}
 
 
 def test_one_beam_is_the_default(model: Any) -> None:
-    assert _ask(model, _inputs(beam_width=None)).values()[contract.SEQUENCE_LENGTH].shape == (1,)
+    assert _infer(model, _inputs(beam_width=None)).values()[contract.SEQUENCE_LENGTH].shape == (1,)
 
 
 @pytest.mark.parametrize(
@@ -209,15 +206,15 @@ def test_one_beam_is_the_default(model: Any) -> None:
         ({"input_ids": np.array([-3, 5], np.int32)}, "found -3"),
     ],
 )
-def test_it_refuses_what_the_real_one_would(
+def test_a_request_that_the_real_backend_refuses_is_refused(
     model: Any, changed: dict[str, Any], message: str
 ) -> None:
-    response = _ask(model, _inputs(**changed))
+    response = _infer(model, _inputs(**changed))
     assert response.error is not None
     assert response.error.code == TritonError.INTERNAL
     assert message in str(response.error)
 
 
 def test_required_outputs_must_be_requested(model: Any) -> None:
-    response = _ask(model, _inputs(), (contract.CUM_LOG_PROBS,))
+    response = _infer(model, _inputs(), (contract.CUM_LOG_PROBS,))
     assert "output_ids must be among" in str(response.error)

@@ -1,14 +1,14 @@
-"""A warning of our packages fails a test; another package's, or a deprecation, does not."""
+"""A warning from adprior's packages fails a test; others, and deprecations, do not."""
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-CONFIGURATION = Path(__file__).parents[3] / "pyproject.toml"
+from support.paths import ROOT
+from support.processes import run
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ CONFIGURATION = Path(__file__).parents[3] / "pyproject.toml"
         ("somebody_elses", "DeprecationWarning", "1 passed, 1 warning"),
     ],
 )
-def test_only_our_own_warnings_are_errors(
+def test_only_warnings_from_adprior_are_errors(
     tmp_path: Path, module: str, category: str, outcome: str
 ) -> None:
     (tmp_path / f"{module}.py").write_text(
@@ -29,12 +29,8 @@ def test_only_our_own_warnings_are_errors(
     )
     test = tmp_path / "made_up.py"
     test.write_text(f"import {module}\ndef test_it(): {module}.warn()\n")
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", str(CONFIGURATION)]
-    command += ["--import-mode", "prepend"]  # the module lies beside the test
-    done = subprocess.run(
-        [*command, "--rootdir", str(tmp_path), str(test)],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    command += ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path)]
+    # The module is in the test's folder, so pytest must add that to the import path.
+    done = run(*command, "--import-mode", "prepend", test)
     assert outcome in done.stdout, done.stdout
