@@ -62,7 +62,7 @@ test-latest:  ## the tests on the newest versions that pyproject.toml admits, in
 	.latest-venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e '.[dev]'
 	$(PYTEST:.venv%=.latest-venv%)
 
-test-faults: install  ## every fault on real processes, timed: docs/faults.md (25 min)
+test-faults: install  ## every fault on real processes, timed: docs/faults.md (40 min)
 	.venv/bin/python -m pytest tests/faults --long --faults-report faults.json
 
 BULK_INPUTS = --bundle demo/bundle --columns demo/columns.toml \
