@@ -98,7 +98,7 @@ CHECK_PYTHON = test -f $(LOCK) || \
 	@touch $@
 
 # Not editable: the demo runs what a user installs. Its own code is looked at, so that a change is seen.
-.demo-venv/.installed: pyproject.toml $(wildcard $(LOCK)) $(shell find runtime build clients bulk model_repository -name '*.py' -o -name '*.pbtxt')
+.demo-venv/.installed: pyproject.toml $(wildcard $(LOCK)) $(shell find runtime build clients bulk -name '*.py')
 	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv .demo-venv
 	$(LOCKED) .demo-venv/bin/python -m pip install --quiet --disable-pip-version-check '.[embedded,client]'
