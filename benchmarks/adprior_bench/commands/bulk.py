@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from adprior_bench.bulk.bulk_measurement import BulkBench
 from adprior_bench.bulk.sizing import ASSUMPTIONS, MACHINES, size_cluster
 from adprior_build.data.column_map import ColumnMap
-from adprior_runtime.engines.processors import available_processors
+from adprior_runtime.cpu_count import available_processors
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.terminal.options import day, positive_integer, positive_number, share
 from adprior_runtime.terminal.tables import Column, format_table

@@ -8,7 +8,7 @@ from pathlib import Path
 from adprior_bench.data.kept_results import add_work, partial_directory
 from adprior_bench.data.log_origin import add_other_log
 from adprior_bench.quality.ranking.logged_ranking import measure_log, ranking_table
-from adprior_runtime.engines.processors import threads_of_each
+from adprior_runtime.cpu_count import threads_of_each
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.terminal.options import positive_integer, whole_number
 from adprior_runtime.text.json_text import to_json

@@ -28,7 +28,7 @@ from adprior_bench.server.sweep import run_sweep, sweep_table, write_tuning
 from adprior_bench.server.workload import add_forecasts, read_requests
 from adprior_build.repository.server_tuning import load_tuning
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
-from adprior_runtime.engines.processors import available_processors
+from adprior_runtime.cpu_count import available_processors
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 from adprior_runtime.terminal.options import positive_integer, positive_number, share
 from adprior_runtime.text.json_text import to_json

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from adprior_build.catalogue.catalogue import Catalogue
 from adprior_build.data.event_log import UserHistory
-from adprior_runtime.text.spelling import even_out
+from adprior_runtime.text.normalisation import normalise_text
 
 Int32Array: TypeAlias = npt.NDArray[np.int32]
 Float64Array: TypeAlias = npt.NDArray[np.float64]
@@ -102,7 +102,7 @@ def encode_users(
         if not name:
             return NONE
         row = known_row(name)
-        return unknown.setdefault(even_out(name), -2 - len(unknown)) if row is None else row
+        return unknown.setdefault(normalise_text(name), -2 - len(unknown)) if row is None else row
 
     return [
         EncodedUser(

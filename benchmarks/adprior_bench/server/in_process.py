@@ -22,7 +22,7 @@ import numpy as np
 from adprior_bench.server.scenarios import Scenario
 from adprior_bench.server.workload import UserRequest
 from adprior_runtime.bundle import MODEL_FILES
-from adprior_runtime.engines.processors import threads_of_each
+from adprior_runtime.cpu_count import threads_of_each
 from adprior_runtime.errors import AdpriorError
 from adprior_runtime.forecast.forecaster import Forecaster
 from adprior_runtime.head.features import KnownForecast

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from adprior_runtime.engines.processors import available_processors
+from adprior_runtime.cpu_count import available_processors
 
 
 def describe_machine() -> dict[str, Any]:

@@ -24,7 +24,7 @@ from adprior_bench.server.scenarios import Scenario, write_input_data
 from adprior_bench.server.workload import UserRequest
 from adprior_build.repository.server_tuning import format_tuning
 from adprior_runtime.contract import LLM_ENGINE, MAX_BATCH_SIZE, MAX_QUEUE_DELAY_US, Target
-from adprior_runtime.engines.processors import available_processors
+from adprior_runtime.cpu_count import available_processors
 from adprior_runtime.files.atomic import replace_file
 from adprior_runtime.repository.model_specs import Scaling, model
 from adprior_runtime.repository.scaling import TUNED_MODELS

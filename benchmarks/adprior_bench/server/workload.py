@@ -24,7 +24,7 @@ from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
 from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 from adprior_runtime.prompt.context import Event
-from adprior_runtime.text.spelling import even_out
+from adprior_runtime.text.normalisation import normalise_text
 
 CANDIDATES: Final = 50
 MAX_EVENTS: Final = 500
@@ -113,7 +113,7 @@ def draw_requests(
     """
     random = np.random.default_rng(seed)
     names = (advertisers.name(row).decode() for row in range(len(advertisers.ids)))
-    rows = {even_out(name): row for row, name in enumerate(names)}
+    rows = {normalise_text(name): row for row, name in enumerate(names)}
     requests = []
     for _ in range(count):
         user = users[random.integers(len(users))]
@@ -121,7 +121,7 @@ def draw_requests(
         days.append(days[-1] + timedelta(days=1))
         as_of = datetime.combine(days[random.integers(len(days))], time(), tzinfo=UTC)
         past = [event for event in user.events if event.time < as_of][-MAX_EVENTS:]
-        own = (rows.get(even_out(event.advertiser or "")) for event in reversed(past))
+        own = (rows.get(normalise_text(event.advertiser or "")) for event in reversed(past))
         chosen = _candidates([row for row in own if row is not None], advertisers, random)
         requests.append(
             UserRequest(

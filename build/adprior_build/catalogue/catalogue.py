@@ -17,7 +17,7 @@ from adprior_build.data.event_log import UserHistory
 from adprior_build.data.tables import read_table
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.errors import InvalidInputError
-from adprior_runtime.text.spelling import even_out
+from adprior_runtime.text.normalisation import normalise_text
 
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -44,7 +44,7 @@ class Catalogue:
 
     def __post_init__(self) -> None:
         """Refuse two advertisers with the same name."""
-        self._distinct(enumerate(self.names), even_out)
+        self._distinct(enumerate(self.names), normalise_text)
 
     @property
     def fingerprint(self) -> str:
@@ -65,7 +65,7 @@ class Catalogue:
         """
 
         def key(name: str) -> Hashable:
-            return even_out(name) if name_ids is None else tuple(name_ids(name))
+            return normalise_text(name) if name_ids is None else tuple(name_ids(name))
 
         rows = {key(alias): row for row, group in enumerate(self.aliases) for alias in group}
         rows.update({key(name): row for row, name in enumerate(self.names)})
@@ -91,10 +91,10 @@ class Catalogue:
         Raises:
             InvalidInputError: The message names the rows and the limit.
         """
-        self._distinct(self._texts(), lambda text: even_out(text)[:max_chars], max_chars)
+        self._distinct(self._texts(), lambda text: normalise_text(text)[:max_chars], max_chars)
         long: dict[int, int] = {}
         for row, text in self._texts():
-            if (length := len(even_out(text))) > max_chars:
+            if (length := len(normalise_text(text))) > max_chars:
                 long[row] = max(long.get(row, 0), length)
         if not long:
             return None
@@ -144,7 +144,7 @@ class Catalogue:
         """Return the error about two advertisers, each a row and a name, that read the same."""
         places = sorted(self.source_rows[row] for row, _ in (one, other))
         named = " and ".join(f"{self.ids[row]} ({text!r})" for row, text in (one, other))
-        if even_out(one[1]) == even_out(other[1]):
+        if normalise_text(one[1]) == normalise_text(other[1]):
             why = (
                 "have the same name: white space, unseen characters and Unicode's forms do not "
                 "count"
@@ -195,7 +195,7 @@ def catalogue_of(table: pa.Table, path: Path) -> Catalogue:
         ids=tuple(table["advertiser_id"].to_pylist()),
         names=tuple(str(name).strip() for name in table["name"].to_pylist()),
         aliases=tuple(
-            tuple(part.strip() for part in (text or "").split("|") if even_out(part))
+            tuple(part.strip() for part in (text or "").split("|") if normalise_text(part))
             for text in aliases
         ),
         table=table,
@@ -212,7 +212,9 @@ def derive_catalogue(users: Sequence[UserHistory], min_users: int) -> pa.Table:
     """
     counts: Counter[str] = Counter()
     for user in users:
-        counts.update({even_out(event.advertiser) for event in user.events if event.advertiser})
+        counts.update(
+            {normalise_text(event.advertiser) for event in user.events if event.advertiser}
+        )
     del counts[""]
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     names = [name for name, count in ranked if count >= min_users]
@@ -241,5 +243,5 @@ def _check_texts(path: Path, table: pa.Table) -> None:
         if not (pa.types.is_string(kind) or pa.types.is_null(kind)):
             raise InvalidInputError(f"{path}: column {name} holds {kind}, expected text")
     for row, value in enumerate(table["name"].to_pylist()):
-        if value is None or not even_out(str(value)):
+        if value is None or not normalise_text(str(value)):
             raise InvalidInputError(f"{path}: row {row} (from 0) has an empty name")

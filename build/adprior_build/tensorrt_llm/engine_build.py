@@ -31,8 +31,8 @@ from adprior_build.tensorrt_llm.tool_inputs import (
 from adprior_build.tensorrt_llm.tools import check_container, find_gpu, require_gpu, run_step
 from adprior_runtime.bundle import PROMPT_FILE, TRIE_DIRECTORY, Bundle
 from adprior_runtime.catalogue.trie import Trie
-from adprior_runtime.engines.compiled_tensorrt_llm import find_engine
 from adprior_runtime.errors import ArtefactError, InvalidInputError
+from adprior_runtime.repository.tensorrt_llm_files import find_engine
 
 _WORK_MARKER: Final = ".adprior-work"
 

@@ -10,15 +10,15 @@ from typing import Final
 from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_runtime.bundle import PROMPT_FILE, Bundle
 from adprior_runtime.contract import LLM_ENGINE
-from adprior_runtime.engines.compiled_tensorrt_llm import (
+from adprior_runtime.errors import ArtefactError, InvalidInputError
+from adprior_runtime.files.hard_links import link_or_copy
+from adprior_runtime.prompt.template import PromptTemplate
+from adprior_runtime.repository.tensorrt_llm_files import (
     NeededSizes,
     find_engine,
     is_kv_share,
     read_engine_parameters,
 )
-from adprior_runtime.errors import ArtefactError, InvalidInputError
-from adprior_runtime.files.hard_links import link_or_copy
-from adprior_runtime.prompt.template import PromptTemplate
 from adprior_runtime.repository.tensorrt_llm_names import (
     ENGINE_PATH,
     KV_CACHE_SHARE,

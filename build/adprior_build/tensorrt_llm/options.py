@@ -17,9 +17,9 @@ from adprior_build.tensorrt_llm.engine_files import (
 )
 from adprior_build.tensorrt_llm.tool_commands import EXAMPLES
 from adprior_runtime.bundle import MANIFEST, Bundle, Manifest
-from adprior_runtime.engines.compiled_tensorrt_llm import find_engine
 from adprior_runtime.engines.registry import ONNX, TENSORRT_LLM
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.repository.tensorrt_llm_files import find_engine
 
 UNRECORDED: Final = frozenset({"dry_run", "work", "examples"})
 """Options that do not change the result."""

@@ -18,7 +18,8 @@ from typing import Final
 
 from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_build.tensorrt_llm.tool_commands import OFFLINE, Step
-from adprior_runtime.engines.gpu_faults import IMAGE, TENSORRT_LLM_VERSION, explain_gpu_fault
+from adprior_runtime.engines.gpu_faults import explain_gpu_fault
+from adprior_runtime.engines.registry import GPU_IMAGE, TENSORRT_LLM_VERSION
 from adprior_runtime.errors import EnvironmentProblemError
 
 _ASK_VERSION: Final = (
@@ -58,18 +59,18 @@ def check_container(examples: Path, steps: list[Step]) -> None:
     version = _ask_version()
     if version is None:
         raise EnvironmentProblemError(
-            f"TensorRT-LLM is not installed here; run this command inside {IMAGE} (see "
+            f"TensorRT-LLM is not installed here; run this command inside {GPU_IMAGE} (see "
             "docs/gpu.md), or add --dry-run to only print the commands"
         )
     if version != TENSORRT_LLM_VERSION:
         raise EnvironmentProblemError(
             f"TensorRT-LLM {version} is installed, expected {TENSORRT_LLM_VERSION}: the tools' "
-            f"options and the engines' format differ between versions; use {IMAGE}"
+            f"options and the engines' format differ between versions; use {GPU_IMAGE}"
         )
     if missing:
         raise EnvironmentProblemError(
             f"{', '.join(missing)}: not found, though TensorRT-LLM {version} is installed; run "
-            f"this command inside {IMAGE}, or give the directory of its example scripts with "
+            f"this command inside {GPU_IMAGE}, or give the directory of its example scripts with "
             f"--examples (now {examples})"
         )
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
 
-from adprior_runtime.engines.processors import available_processors
+from adprior_runtime.cpu_count import available_processors
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.template import PromptTemplate
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, redirect_stdout
 from typing import Any, Final
 
 from adprior_bulk.run.ray_directory import short_directory
-from adprior_runtime.engines.processors import available_processors
+from adprior_runtime.cpu_count import available_processors
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 
 _OBJECT_STORE_BYTES: Final = 128 << 20

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Final
 
 from adprior_runtime.contract import CPU_CONFIG_NAME
-from adprior_runtime.engines.gpu_faults import IMAGE
+from adprior_runtime.engines.registry import GPU_IMAGE
 from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.repository.checker import check_repository, refuse_findings
-from adprior_runtime.repository.checks.engine import require_engine_place, serves_engine
 from adprior_runtime.repository.checks.findings import Level
+from adprior_runtime.repository.checks.tensorrt_llm_engine import (
+    require_engine_place,
+    serves_engine,
+)
 from adprior_runtime.server.access import Access
 from adprior_runtime.server.installation import find_installation
 from adprior_runtime.server.log import keep_previous
@@ -184,7 +187,7 @@ def _choose_config(repository: Path) -> str | None:
     if find_installation().is_embedded:
         raise EnvironmentProblemError(
             f"{repository}: holds a TensorRT-LLM engine, which the embedded tritonserver cannot "
-            f"run; serve it inside {IMAGE}"
+            f"run; serve it inside {GPU_IMAGE}"
         )
     require_engine_place(repository)
     return None

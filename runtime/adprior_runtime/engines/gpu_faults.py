@@ -9,15 +9,13 @@ from __future__ import annotations
 import re
 from typing import Final
 
-TENSORRT_LLM_VERSION: Final = "1.2.1"
-"""The last release that compiles engines; 1.3 has no ``trtllm-build``."""
-
-IMAGE: Final = "nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3"
-"""The last image with that release: Python 3.12, TensorRT-LLM backend and Python backend."""
+from adprior_runtime.engines.registry import GPU_IMAGE
 
 _QUOTED: Final = 160
 
-_SAME_IMAGE: Final = f"build and serve it with the same image, {IMAGE}, and on the same type of GPU"
+_SAME_IMAGE: Final = (
+    f"build and serve it with the same image, {GPU_IMAGE}, and on the same type of GPU"
+)
 
 _FAULTS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
     (re.compile(pattern, re.IGNORECASE), remedy)
@@ -32,7 +30,7 @@ _FAULTS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
         (
             r"CUDA driver version is insufficient|forward compatibility was attempted"
             r"|unsupported display driver / cuda driver combination",
-            f"the host's NVIDIA driver is too old for {IMAGE}; install the driver that its "
+            f"the host's NVIDIA driver is too old for {GPU_IMAGE}; install the driver that its "
             "release notes ask for",
         ),
         (
@@ -42,7 +40,7 @@ _FAULTS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
         ),
         (
             r"unable to find backend library for backend 'tensorrtllm'",
-            f"this tritonserver has no TensorRT-LLM backend; serve inside {IMAGE}",
+            f"this tritonserver has no TensorRT-LLM backend; serve inside {GPU_IMAGE}",
         ),
         (
             r"generated on an incompatible device|incompatible device, expecting compute",
@@ -55,7 +53,7 @@ _FAULTS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
         ),
         (
             r"No module named 'tensorrt_llm'",
-            f"TensorRT-LLM is not installed here; run it inside {IMAGE}",
+            f"TensorRT-LLM is not installed here; run it inside {GPU_IMAGE}",
         ),
         (
             r"Failed to deserialize cuda engine",

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from adprior_runtime.cpu_count import threads_of_each
 from adprior_runtime.engines.base import PASS_TOKENS, ROOT, Engine, LogProbs
 from adprior_runtime.engines.kv_cache import KvCache
 from adprior_runtime.engines.onnx_graph import (
@@ -33,7 +34,6 @@ from adprior_runtime.engines.onnx_graph import (
     check_graph,
 )
 from adprior_runtime.engines.onnx_passes import DevicePasses, HostPasses, Passes
-from adprior_runtime.engines.processors import threads_of_each
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidRequestError
 
 _Float32Array = npt.NDArray[np.float32]

@@ -38,6 +38,12 @@ TENSORRT_LLM: Final = EngineKind(
     is_in_bundle=False,
     target=Target.GPU,
 )
-"""Stock beam search of NVIDIA's backend (`adprior_runtime.engines.compiled_tensorrt_llm`)."""
+"""Stock beam search of NVIDIA's backend (`adprior_runtime.repository.tensorrt_llm_files`)."""
+
+TENSORRT_LLM_VERSION: Final = "1.2.1"
+"""The last release that compiles engines; 1.3 has no ``trtllm-build``."""
+
+GPU_IMAGE: Final = "nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3"
+"""The last image with that release: Python 3.12, TensorRT-LLM backend and Python backend."""
 
 ENGINES: Final = {engine.name: engine for engine in (ONNX, TENSORRT_LLM)}

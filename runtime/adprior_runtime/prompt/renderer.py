@@ -23,7 +23,7 @@ from adprior_runtime.prompt.budget import newest_events, room_for_events
 from adprior_runtime.prompt.context import Event, UserContext
 from adprior_runtime.prompt.template import SECTION_FIELDS, PromptTemplate
 from adprior_runtime.prompt.value_tokenizer import ValueTokenizer
-from adprior_runtime.text.spelling import even_out, fold_key
+from adprior_runtime.text.normalisation import fold_key, normalise_text
 
 _COARSE_FROM: Final = 10
 _COARSE_RATIO: Final = 1.5
@@ -155,7 +155,7 @@ class PromptRenderer:
         values = _day_fields(event.time, history[index - 1].time if index else None)
         values["action"] = event.action
         for name in ("advertiser", "category", "text"):
-            if even_out(value := getattr(event, name) or ""):
+            if normalise_text(value := getattr(event, name) or ""):
                 values[name] = value
         return self._render_section("event", values)
 

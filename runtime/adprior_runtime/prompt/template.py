@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.text.json_text import to_json
-from adprior_runtime.text.spelling import even_out, fold_key
+from adprior_runtime.text.normalisation import fold_key, normalise_text
 
 MAX_FIELD_CHARS: Final = 64
 """Default of a template's ``max_field_chars``."""
@@ -47,7 +47,7 @@ class PromptTemplate:
         head, profile, event, tail: The sections' pieces: text and fields, each tokenised by itself.
             A profile's ``{pair}`` is key=value as one text.
         denied_profile_keys: Profile keys (protected attributes, say) that never reach the prompt,
-            whatever their case, width and white space (see `spelling.fold_key`).
+            whatever their case, width and white space (see `normalisation.fold_key`).
     """
 
     terminator: str
@@ -116,7 +116,7 @@ class PromptTemplate:
 
     def shown(self, value: str) -> str:
         """Return the text that is tokenised for a value: its spelling evened out, then cut."""
-        return even_out(value)[: self.max_field_chars]
+        return normalise_text(value)[: self.max_field_chars]
 
     def to_json(self) -> str:
         """Return the template as the text of ``prompt.json``."""

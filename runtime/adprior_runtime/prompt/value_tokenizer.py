@@ -15,7 +15,7 @@ from typing import Final
 from tokenizers import Tokenizer
 
 from adprior_runtime.errors import ArtefactError
-from adprior_runtime.text.spelling import even_out
+from adprior_runtime.text.normalisation import normalise_text
 
 _BYTE: Final = re.compile("<0x[0-9A-F]{2}>")
 """One byte of a character that the vocabulary lacks, in tokenizers that fall back to bytes."""
@@ -79,7 +79,7 @@ class ValueTokenizer:
 
     def _require_spellable(self, added: dict[int, str], end_id: int) -> None:
         for key, content in added.items():
-            text = even_out(content)
+            text = normalise_text(content)
             if key != end_id and key in self._kept_out and text and not self.encode(text):
                 raise ArtefactError(
                     f"tokenizer: its added token {content!r} is a letter that texts cannot be "

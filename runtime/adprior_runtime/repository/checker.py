@@ -24,9 +24,9 @@ from adprior_runtime.errors import ArtefactError, InvalidInputError
 from adprior_runtime.repository.checks.bundles import check_bundles
 from adprior_runtime.repository.checks.config_files import read_configs
 from adprior_runtime.repository.checks.configs import check_configs
-from adprior_runtime.repository.checks.engine import check_engine, serves_engine
 from adprior_runtime.repository.checks.findings import Finding, Level
 from adprior_runtime.repository.checks.layout import check_layout, read_versions
+from adprior_runtime.repository.checks.tensorrt_llm_engine import check_engine, serves_engine
 
 
 def check_repository(

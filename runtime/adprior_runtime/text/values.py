@@ -25,7 +25,7 @@ from uuid import UUID
 
 import numpy as np
 
-from adprior_runtime.text.spelling import even_out
+from adprior_runtime.text.normalisation import normalise_text
 
 _ABSENT: Final = frozenset({"NoneType", "NAType", "NaTType"})
 """Types of absent values: Python's, and those of pandas, which is not imported here."""
@@ -64,7 +64,7 @@ def id_text(value: Any) -> str | None:
 
 def _text_text(value: str) -> str | None:
     text = str.__str__(value).strip()
-    return text if even_out(text) else None
+    return text if normalise_text(text) else None
 
 
 def _float_text(value: float | np.floating[Any]) -> str | None:

@@ -12,7 +12,6 @@ from adprior_runtime.forecast.beams import Beams
 from adprior_runtime.forecast.decode_step import DecodedForecast, DecodeStep
 from adprior_runtime.forecast.drift import PopularityBins, PopularityDrift
 from adprior_runtime.search.limits import SearchLimits
-from adprior_runtime.triton.backend import Answer, RequestModel, Tensors, read_scalar
 from adprior_runtime.triton.metrics import (
     ANSWERS,
     BEAMS,
@@ -22,6 +21,7 @@ from adprior_runtime.triton.metrics import (
     MISSING_MASS,
     Exactness,
 )
+from adprior_runtime.triton.request_model import Answer, RequestModel, Tensors, read_scalar
 
 _NOBODY = np.zeros(0, dtype=np.int64)
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from adprior_runtime import contract
 from adprior_runtime.bundle import Bundle
-from adprior_runtime.engines.processors import threads_of_each
+from adprior_runtime.cpu_count import threads_of_each
 from adprior_runtime.errors import InvalidRequestError
 from adprior_runtime.forecast.search_step import SearchStep
-from adprior_runtime.triton.backend import Answer, RequestModel, Tensors, read_scalar
 from adprior_runtime.triton.metrics import EXTENDED_TOKENS, ExtensionPurpose
+from adprior_runtime.triton.request_model import Answer, RequestModel, Tensors, read_scalar
 
 _NOBODY = np.zeros(0, dtype=np.int64)
 

@@ -16,8 +16,8 @@ from adprior_runtime.bundle import Bundle
 from adprior_runtime.contract import CandidateStatus
 from adprior_runtime.head.features import KnownForecast
 from adprior_runtime.head.head_step import HeadStep
-from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
 from adprior_runtime.triton.metrics import ANSWERS, CANDIDATES, Exactness
+from adprior_runtime.triton.request_model import Answer, RequestModel, Tensors
 
 
 class TritonPythonModel(RequestModel):

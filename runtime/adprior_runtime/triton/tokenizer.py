@@ -9,7 +9,6 @@ from adprior_runtime import contract
 from adprior_runtime.bundle import Bundle
 from adprior_runtime.forecast.tokenize_step import TokenizeStep
 from adprior_runtime.prompt.context_use import ContextUse
-from adprior_runtime.triton.backend import Answer, RequestModel, Tensors
 from adprior_runtime.triton.metrics import (
     DROPPED_EVENTS,
     EVENTS,
@@ -20,7 +19,8 @@ from adprior_runtime.triton.metrics import (
     KeyUse,
     Known,
 )
-from adprior_runtime.triton.unused_log import UnusedLog
+from adprior_runtime.triton.request_model import Answer, RequestModel, Tensors
+from adprior_runtime.triton.unused_context_log import UnusedContextLog
 
 _log = logging.getLogger("adprior")
 
@@ -34,7 +34,7 @@ class TritonPythonModel(RequestModel):
         """Load template and tokenizer."""
         self._step = TokenizeStep(bundle)
         self._manifest = bundle.manifest
-        self._unused = UnusedLog(lambda line: _log.warning("%s: %s", self.name, line))
+        self._unused = UnusedContextLog(lambda line: _log.warning("%s: %s", self.name, line))
 
     def answer(self, inputs: Tensors, is_cancelled: Callable[[], bool]) -> Answer:  # noqa: ARG002
         """Render one user's prompt."""

@@ -18,7 +18,7 @@ import yaml
 
 from adprior_build.commands import build
 from adprior_runtime.commands import serve
-from adprior_runtime.engines.gpu_faults import IMAGE
+from adprior_runtime.engines.registry import GPU_IMAGE
 from support.paths import ROOT
 from support.processes import run
 
@@ -31,7 +31,7 @@ COMPOSE_SCHEMA = ("check-jsonschema", "--builtin-schema", "vendor.compose-spec")
 
 
 def test_the_base_image_is_pinned() -> None:
-    assert f"ARG BASE={IMAGE}\n" in DOCKERFILE
+    assert f"ARG BASE={GPU_IMAGE}\n" in DOCKERFILE
     assert set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)) == {"${BASE}"}
 
 

@@ -15,7 +15,7 @@ import yaml
 from adprior_build.commands import build
 from adprior_client.commands import predict
 from adprior_runtime.commands import serve
-from adprior_runtime.engines.gpu_faults import IMAGE, TENSORRT_LLM_VERSION
+from adprior_runtime.engines.registry import GPU_IMAGE, TENSORRT_LLM_VERSION
 from support.gpu_golden import format_concurrency, format_sizing
 from support.paths import ROOT
 
@@ -110,7 +110,7 @@ def test_the_checklists_commands_parse() -> None:
 
 def test_the_page_names_the_pinned_versions_and_the_demo() -> None:
     for text in (
-        IMAGE,
+        GPU_IMAGE,
         f"TensorRT-LLM {TENSORRT_LLM_VERSION}",
         ".demo-bundle/checkpoint",
         "demo-l4.toml",

@@ -9,12 +9,12 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from adprior_runtime.contract import Target
-from adprior_runtime.engines.compiled_tensorrt_llm import is_kv_share
 from adprior_runtime.repository import tensorrt_llm_names
 from adprior_runtime.repository.checks.config_files import Config, Configs, contract_config
 from adprior_runtime.repository.checks.findings import Finding, Level
 from adprior_runtime.repository.model_configs import parse_config, render
 from adprior_runtime.repository.scaling import TUNED_MODELS, read_scaling
+from adprior_runtime.repository.tensorrt_llm_files import is_kv_share
 
 _REASONS: Final = {
     "dynamic_batching": "a bounded queue, which rejects late requests and obeys clients' deadlines",

@@ -18,7 +18,7 @@ from adprior_build.catalogue.catalogue import Catalogue, derive_catalogue, read_
 from adprior_build.data.event_log import UserHistory
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.context import Event
-from adprior_runtime.text.spelling import even_out
+from adprior_runtime.text.normalisation import normalise_text
 
 Write = Callable[[dict[str, Any]], Path]
 
@@ -220,7 +220,7 @@ def test_two_advertisers_with_one_name_are_refused(write: Write, one: str, other
 def test_an_alias_that_is_another_advertisers_name_is_refused(tmp_path: Path) -> None:
     catalogue = of_names(tmp_path, "Nestl\u00e9", "Kite", aliases=["", "A|Nestle\u0301"])
     with pytest.raises(InvalidInputError) as caught:
-        catalogue.build_trie(lambda name: name_ids(even_out(name)))
+        catalogue.build_trie(lambda name: name_ids(normalise_text(name)))
     assert "rows 0 and 1 (from 0), advertisers 0 (" in str(caught.value)
     assert "have the same name" in str(caught.value)
 
@@ -299,10 +299,10 @@ def test_other_columns_and_the_order_of_rows_do_not_change_the_fingerprint(write
 @given(
     rows=st.dictionaries(
         st.integers(-(2**63), 2**63 - 1),
-        st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(even_out),
+        st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(normalise_text),
         min_size=1,
         max_size=20,
-    ).filter(lambda rows: len({even_out(name) for name in rows.values()}) == len(rows))
+    ).filter(lambda rows: len({normalise_text(name) for name in rows.values()}) == len(rows))
 )
 def test_any_names_come_back_from_parquet_and_from_the_trie(rows: dict[int, str]) -> None:
     with tempfile.TemporaryDirectory() as directory:

@@ -18,9 +18,9 @@ from adprior_runtime.bundle import MANIFEST, Manifest
 from adprior_runtime.cli import main
 from adprior_runtime.commands import serve
 from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, TOKENIZER
-from adprior_runtime.engines.compiled_tensorrt_llm import engine_differences, read_engine_config
 from adprior_runtime.errors import AdpriorError, ArtefactError, InvalidInputError
 from adprior_runtime.repository.model_configs import parse_config
+from adprior_runtime.repository.tensorrt_llm_files import engine_differences, read_engine_config
 from adprior_runtime.server.installation import Installation
 from support.small_checkpoint import IDS, NAMES, SmallData
 from support.stand_in_tools import StandIns

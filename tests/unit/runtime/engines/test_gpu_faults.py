@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from adprior_runtime.engines.gpu_faults import IMAGE, explain_gpu_fault
+from adprior_runtime.engines.gpu_faults import explain_gpu_fault
+from adprior_runtime.engines.registry import GPU_IMAGE
 from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.server.log import explain_failure
 
@@ -19,7 +20,10 @@ OUTPUTS = Path(__file__).parents[3] / "support" / "gpu_outputs"
         ("tritonserver-other-tensorrt.log", "built with another version of TensorRT; build and"),
         ("tritonserver-other-gpu.log", "the engine was built for another type of GPU; build and"),
         ("tritonserver-no-driver.log", "no NVIDIA driver or GPU is visible; start the container"),
-        ("tritonserver-no-backend.log", f"has no TensorRT-LLM backend; serve inside {IMAGE}"),
+        (
+            "tritonserver-no-backend.log",
+            f"has no TensorRT-LLM backend; serve inside {GPU_IMAGE}",
+        ),
     ],
 )
 def test_a_server_that_failed_on_the_gpu_says_what_to_do(file: str, told: str) -> None:

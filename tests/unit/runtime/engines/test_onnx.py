@@ -267,7 +267,7 @@ def test_an_engine_starts_no_more_threads_than_it_may_use(
     llama: Exported, monkeypatch: pytest.MonkeyPatch, threads: int, started: int
 ) -> None:
     """Beside the caller's own, which works as well."""
-    monkeypatch.setattr("adprior_runtime.engines.processors.available_processors", lambda: 3)
+    monkeypatch.setattr("adprior_runtime.cpu_count.available_processors", lambda: 3)
     tasks = Path("/proc/self/task")
     before = set(tasks.iterdir())
     engine = OnnxEngine(llama.path, threads=threads)

@@ -19,7 +19,7 @@ from adprior_runtime.errors import ArtefactError
 from adprior_runtime.prompt.context import Event, UserContext, parse_context
 from adprior_runtime.prompt.renderer import PromptRenderer, coarse_days
 from adprior_runtime.prompt.template import PromptTemplate
-from adprior_runtime.text.spelling import even_out
+from adprior_runtime.text.normalisation import normalise_text
 from support.prompts import (
     AS_OF,
     COMPACT,
@@ -118,7 +118,7 @@ def test_spans_hold_the_names_of_the_newest_events_and_nothing_else_ends_a_name(
 ) -> None:
     renderer = make_renderer(template, max_prompt_tokens=300)
     prompt = renderer.render(UserContext(profile=profile, history=history, as_of=AS_OF))
-    rows = [row for row, event in enumerate(history) if even_out(event.advertiser or "")]
+    rows = [row for row, event in enumerate(history) if normalise_text(event.advertiser or "")]
     rows = [row for row in rows if row >= prompt.dropped_events]
     names = [history[row].advertiser or "" for row in rows]
     assert prompt.advertiser_rows == rows

@@ -21,7 +21,7 @@ from adprior_runtime.prompt.context import Event, UserContext, parse_time
 from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.prompt.template import PromptTemplate
 from adprior_runtime.prompt.value_tokenizer import ValueTokenizer
-from adprior_runtime.text.spelling import even_out
+from adprior_runtime.text.normalisation import normalise_text
 
 BOS, EOS, UNKNOWN, BRAND, WORDS = "<bos>", "<eos>", "<unk>", "Acme", "new in"
 SPECIAL = [UNKNOWN, BOS, EOS]
@@ -117,7 +117,7 @@ def _added(tokenizer: Tokenizer) -> set[int]:
 def test_no_value_becomes_a_special_or_an_added_token(kind: str, value: str) -> None:
     tokenizer = TOKENIZERS[kind]
     values = _values(tokenizer)
-    assert _added(tokenizer).isdisjoint(values.encode(even_out(value)))
+    assert _added(tokenizer).isdisjoint(values.encode(normalise_text(value)))
 
 
 @pytest.mark.parametrize("kind", KINDS)

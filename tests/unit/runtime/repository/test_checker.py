@@ -20,17 +20,17 @@ from adprior_runtime import contract
 from adprior_runtime.bundle import MANIFEST, ONNX_MODEL_FILE, Bundle, Manifest
 from adprior_runtime.cli import main
 from adprior_runtime.contract import Target
-from adprior_runtime.engines.compiled_tensorrt_llm import (
+from adprior_runtime.repository.checker import check_repository
+from adprior_runtime.repository.checks.config_files import read_configs
+from adprior_runtime.repository.checks.configs import check_configs
+from adprior_runtime.repository.checks.findings import Level
+from adprior_runtime.repository.checks.tensorrt_llm_engine import check_engine
+from adprior_runtime.repository.model_configs import parse_config, render
+from adprior_runtime.repository.tensorrt_llm_files import (
     engine_differences,
     read_engine_config,
     read_engine_parameters,
 )
-from adprior_runtime.repository.checker import check_repository
-from adprior_runtime.repository.checks.config_files import read_configs
-from adprior_runtime.repository.checks.configs import check_configs
-from adprior_runtime.repository.checks.engine import check_engine
-from adprior_runtime.repository.checks.findings import Level
-from adprior_runtime.repository.model_configs import parse_config, render
 from adprior_runtime.repository.tensorrt_llm_names import INPUTS, OUTPUTS, PARAMETERS
 from stand_ins.engine_files import add_engine
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from adprior_runtime.engines import processors
-from adprior_runtime.engines.processors import available_processors, threads_of_each
+from adprior_runtime import cpu_count
+from adprior_runtime.cpu_count import available_processors, threads_of_each
 
 CORES = 64
 
@@ -80,7 +80,7 @@ def test_the_affinity_of_a_process_counts() -> None:
     """As a real process has it."""
     code = (
         "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]);"
-        "from adprior_runtime.engines.processors import available_processors;"
+        "from adprior_runtime.cpu_count import available_processors;"
         "print(available_processors())"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -93,5 +93,5 @@ def test_the_affinity_of_a_process_counts() -> None:
 def test_pools_share_the_processors_unless_threads_are_set(
     monkeypatch: pytest.MonkeyPatch, pools: int, threads: int, each: int
 ) -> None:
-    monkeypatch.setattr(processors, "available_processors", lambda: 6)
+    monkeypatch.setattr(cpu_count, "available_processors", lambda: 6)
     assert threads_of_each(pools, threads) == each

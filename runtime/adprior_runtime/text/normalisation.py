@@ -23,7 +23,7 @@ _INVISIBLE: Final = re.compile(f"[{_CONTROLS}{_FORMATS}{_BLANKS}]")
 has its own Unicode: a model trained on one and served on another must read the same text."""
 
 
-def even_out(text: str) -> str:
+def normalise_text(text: str) -> str:
     """Return a text composed (NFC), without invisible characters, with single plain spaces.
 
     Every value is tokenised in this form, advertisers' names too. Case and width stay.

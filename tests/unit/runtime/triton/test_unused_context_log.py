@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from adprior_runtime.prompt.context_use import ContextUse
-from adprior_runtime.triton.unused_log import UnusedLog
+from adprior_runtime.triton.unused_context_log import UnusedContextLog
 
 
 def use(**changed: Any) -> ContextUse:
@@ -23,7 +23,7 @@ def use(**changed: Any) -> ContextUse:
 def test_a_line_reports_unused_parts_at_most_once_a_minute() -> None:
     said: list[str] = []
     now = [100.0]
-    log = UnusedLog(said.append, clock=lambda: now[0])
+    log = UnusedContextLog(said.append, clock=lambda: now[0])
     log.add(use())  # a long history and a stranger among its advertisers: as it should be
     assert said == []
     log.add(use(after_as_of=3))
@@ -44,5 +44,5 @@ def test_a_line_reports_unused_parts_at_most_once_a_minute() -> None:
 
 def test_unknown_counts_are_no_reason_for_a_line() -> None:
     said: list[str] = []
-    UnusedLog(said.append).add(use(known_advertisers=None, unknown_keys=None))
+    UnusedContextLog(said.append).add(use(known_advertisers=None, unknown_keys=None))
     assert said == []

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from adprior_runtime.engines.compiled_tensorrt_llm import (
+from adprior_runtime.errors import ArtefactError
+from adprior_runtime.repository.model_configs import render_tree, set_parameters
+from adprior_runtime.repository.tensorrt_llm_files import (
     NeededSizes,
     engine_differences,
     find_engine,
     read_engine_config,
     read_engine_parameters,
 )
-from adprior_runtime.errors import ArtefactError
-from adprior_runtime.repository.model_configs import render_tree, set_parameters
 
 NEEDED = NeededSizes(prompt_tokens=256, name_tokens=8, beam_width=32, concurrency=4)
 PARAMETERS = {

@@ -16,7 +16,7 @@ from adprior_runtime.prompt.context_use import ContextUse
 _INTERVAL_S: Final = 60.0
 
 
-class UnusedLog:
+class UnusedContextLog:
     """Counts contexts; writes a line for the first unused part, then at most once a minute.
 
     Args:

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adprior_runtime.engines.gpu_faults import TENSORRT_LLM_VERSION
-from adprior_runtime.engines.registry import TENSORRT_LLM
+from adprior_runtime.engines.registry import TENSORRT_LLM, TENSORRT_LLM_VERSION
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.repository import tensorrt_llm_names
 

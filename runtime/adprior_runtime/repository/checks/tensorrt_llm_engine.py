@@ -9,14 +9,7 @@ from typing import Any, Final
 from adprior_runtime.bundle import ONNX_MODEL_FILE, PROMPT_FILE, TRIE_DIRECTORY, Manifest
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.contract import ADVERTISER_DECODER, LLM_ENGINE, TOKENIZER, Target
-from adprior_runtime.engines.compiled_tensorrt_llm import (
-    NeededSizes,
-    engine_differences,
-    find_engine,
-    read_engine_config,
-)
-from adprior_runtime.engines.gpu_faults import IMAGE
-from adprior_runtime.engines.registry import TENSORRT_LLM
+from adprior_runtime.engines.registry import GPU_IMAGE, TENSORRT_LLM
 from adprior_runtime.errors import ArtefactError, InvalidInputError
 from adprior_runtime.prompt.template import PromptTemplate
 from adprior_runtime.repository import tensorrt_llm_names
@@ -24,6 +17,12 @@ from adprior_runtime.repository.checks.bundles import bundle_directory, read_man
 from adprior_runtime.repository.checks.config_files import Config, Configs
 from adprior_runtime.repository.checks.findings import Finding, Level
 from adprior_runtime.repository.model_configs import read_config
+from adprior_runtime.repository.tensorrt_llm_files import (
+    NeededSizes,
+    engine_differences,
+    find_engine,
+    read_engine_config,
+)
 
 _VERSION: Final = f"{LLM_ENGINE}/1"
 _ENGINE, _CONFIG = (f"{_VERSION}/{file}" for file in TENSORRT_LLM.files)
@@ -100,7 +99,7 @@ def _check_files(
     elif engine is None and not may_be_missing:
         expected = (
             "the engine: run the commands that `adprior build --dry-run` printed inside "
-            f"{IMAGE}, or build without --dry-run (--allow-missing-engine accepts this)"
+            f"{GPU_IMAGE}, or build without --dry-run (--allow-missing-engine accepts this)"
         )
         yield Finding(_ENGINE, "no engine", expected)
     elif engine is not None and not has_config:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adprior_runtime.text.spelling import even_out, fold_key
+from adprior_runtime.text.normalisation import fold_key, normalise_text
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 UNSEEN = st.sampled_from(
@@ -29,29 +29,29 @@ WHITE = st.sampled_from([" ", "\t", "\n", "\u00a0", "\u3000", "\u2028", "\x85"])
     ],
 )
 def test_spellings_that_look_alike_are_one(spelling: str) -> None:
-    assert even_out(spelling) == "Nestl\u00e9"
+    assert normalise_text(spelling) == "Nestl\u00e9"
 
 
 def test_white_space_of_all_kinds_is_one_space() -> None:
-    assert even_out("\u00a0Acme\t\u200b \u3000Pets\n") == "Acme Pets"
+    assert normalise_text("\u00a0Acme\t\u200b \u3000Pets\n") == "Acme Pets"
 
 
 @pytest.mark.parametrize("name", ["", "\u200b", " \ufeff\u2060 ", "\x00\x1b", "\u3164", "\u00ad"])
 def test_a_text_without_visible_characters_becomes_empty(name: str) -> None:
-    assert even_out(name) == ""
+    assert normalise_text(name) == ""
 
 
 @pytest.mark.parametrize(
     "name", ["Acme", "ACME", "\uff21cme", "麦穗", "M&M's", "½ Price", "Zéphyr"]
 )
 def test_visibly_different_texts_stay_different(name: str) -> None:
-    assert even_out(name) == name
+    assert normalise_text(name) == name
 
 
 @given(TEXTS)
 def test_evening_out_twice_changes_nothing(text: str) -> None:
-    assert even_out(even_out(text)) == even_out(text)
-    assert even_out(unicodedata.normalize("NFD", text)) == even_out(text)
+    assert normalise_text(normalise_text(text)) == normalise_text(text)
+    assert normalise_text(unicodedata.normalize("NFD", text)) == normalise_text(text)
 
 
 def test_no_format_or_control_character_of_unicode_is_left() -> None:
@@ -61,7 +61,7 @@ def test_no_format_or_control_character_of_unicode_is_left() -> None:
         for character in map(chr, range(sys.maxunicode + 1))
         if unicodedata.category(character) in {"Cf", "Cc"} and not character.isspace()
     ]
-    assert even_out("".join(hidden)) == ""
+    assert normalise_text("".join(hidden)) == ""
 
 
 @pytest.mark.parametrize(
