@@ -199,26 +199,6 @@ class Bundle:
             raise ArtefactError(f"{self.directory}: the bundle has no {name}")
         return self.directory / name
 
-    @property
-    def bundle_id(self) -> str:
-        """The manifest's."""
-        return self.manifest.bundle_id
-
-    @property
-    def forecast_k(self) -> int:
-        """The manifest's."""
-        return self.manifest.forecast_k
-
-    @property
-    def engine(self) -> str:
-        """The manifest's."""
-        return self.manifest.engine
-
-    @property
-    def catalogue_fingerprint(self) -> str:
-        """The manifest's."""
-        return self.manifest.catalogue_fingerprint
-
 
 def check_seal(path: Path) -> None:
     """Raise ArtefactError if a manifest was changed after it was written."""

@@ -81,7 +81,7 @@ def run_and_compare(inputs: Inputs, bundle: Path, as_of: datetime, scratch: Path
         as_of=as_of,
         max_age=timedelta(days=7),
         lateness=timedelta(days=30),
-        bundle_id=Bundle.open(bundle, ()).bundle_id,
+        bundle_id=Bundle.open(bundle, ()).manifest.bundle_id,
         shards=16,
     )
     forecaster = BundleSettings(bundle=bundle.resolve(), top_k=None)

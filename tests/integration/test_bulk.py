@@ -100,7 +100,7 @@ def _job(output: Path, inputs: Inputs, forecaster: ForecasterSettings, bundle: P
         as_of=AS_OF,
         max_age=7 * DAY,
         lateness=30 * DAY,
-        bundle_id=Bundle.open(bundle, ()).bundle_id,
+        bundle_id=Bundle.open(bundle, ()).manifest.bundle_id,
         shards=3,
     )
     return Job(
@@ -111,7 +111,7 @@ def _job(output: Path, inputs: Inputs, forecaster: ForecasterSettings, bundle: P
 def _served(server: TritonServer, bundle: Path) -> FleetSettings:
     client = ClientConfig(urls=(server.grpc_address,), deadline_s=30)
     bundle_id = ask_bundle_id(client)
-    assert bundle_id == Bundle.open(bundle, ()).bundle_id
+    assert bundle_id == Bundle.open(bundle, ()).manifest.bundle_id
     return FleetSettings(client=client, top_k=None, bundle_id=bundle_id)
 
 

@@ -94,7 +94,7 @@ def test_served_forecast_equals_the_one_in_process(
         assert [item.advertiser_id for item in served.advertisers] == local.advertiser_ids.tolist()
         assert np.allclose([i.log_prob for i in served.advertisers], local.log_probs, atol=1e-4)
         assert served.exact == local.exact
-        assert served.bundle_id == forecaster.bundle.bundle_id
+        assert served.bundle_id == forecaster.bundle.manifest.bundle_id
 
 
 def test_a_k_above_the_catalogues_size_returns_all_and_is_exact(

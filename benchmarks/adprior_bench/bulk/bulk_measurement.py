@@ -91,7 +91,7 @@ class BulkBench:
                 shards=max(1, users // _MEMORY_USERS_A_SHARD),
                 active_share=self.active_share,
                 as_of=self.as_of,
-                bundle_id=Bundle.open(self.bundle, ()).bundle_id,
+                bundle_id=Bundle.open(self.bundle, ()).manifest.bundle_id,
             )
             run = self._run(["--users", str(inputs), *self._in_process], output, workers)
             rows.append(_row(run, workers, None) | _memory(run, rows))

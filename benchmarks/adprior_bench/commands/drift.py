@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         low, median, high = np.quantile(indices, (0.01, 0.5, 0.99)).tolist()
         rows.append({"share_without_history": share, "median": median, "p1": low, "p99": high})
     about = {
-        "bundle_id": forecaster.bundle.bundle_id,
+        "bundle_id": forecaster.bundle.manifest.bundle_id,
         "requests": len(contexts),
         "forecasts": args.forecasts,
         "draws": args.draws,

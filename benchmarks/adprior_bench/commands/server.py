@@ -189,7 +189,7 @@ def _measure(args: argparse.Namespace, analyzer: PerfAnalyzer, scratch: Path) ->
         server, directory = stack.enter_context(_open_server(args, scratch))
         bundle = Bundle.open(directory, (ADVERTISERS_DIRECTORY,))
         requests = read_requests(bundle, plan.users, args.events, args.profiles, args.columns)
-        requests = add_forecasts(requests, server.connection, bundle.bundle_id)
+        requests = add_forecasts(requests, server.connection, bundle.manifest.bundle_id)
         for scenario in args.scenarios:
             write_input_data(scratch / f"{scenario}.json", scenario, requests)
         engine = server.read_engine_scaling()
@@ -205,7 +205,7 @@ def _measure(args: argparse.Namespace, analyzer: PerfAnalyzer, scratch: Path) ->
         )
         rows = [row for each in args.scenarios for row in bench.measure_scenario(each, plan)]
     about = {
-        "bundle_id": bundle.bundle_id,
+        "bundle_id": bundle.manifest.bundle_id,
         "machine": describe_machine(),
         "perf_analyzer": analyzer.version,
         "engine": None if engine is None else asdict(engine),

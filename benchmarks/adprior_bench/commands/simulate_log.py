@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         )
     logits = _recalibrated(ranked)
     requests = _draw_requests(ranked, args.requests, args.seed)
-    identity = forecast_identity(forecaster.bundle.bundle_id, threads=0)
+    identity = forecast_identity(forecaster.bundle.manifest.bundle_id, threads=0)
     work = partial_directory(args.work, args.output)
     with keep_results(work, identity, command=_COMMAND) as kept:
         parts = [
@@ -177,7 +177,7 @@ def _request(
         "forecast_log_probs": repeated(found["log_probs"].tolist()),
         "missing_mass": repeated(found["missing_mass"].item()),
         "exact": repeated(found["exact"].item()),
-        "bundle_id": repeated(forecaster.bundle.bundle_id),
+        "bundle_id": repeated(forecaster.bundle.manifest.bundle_id),
     }
     tables = []
     for kind in _KINDS:

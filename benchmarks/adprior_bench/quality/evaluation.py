@@ -163,7 +163,7 @@ def _rank(
         {name: (forecasts.validation[name], forecasts.test[name]) for name in names},
         forecaster.advertisers,
         real=LLM,
-        forecast_k=forecaster.bundle.forecast_k,
+        forecast_k=forecaster.bundle.manifest.forecast_k,
         shipped=None if is_identity_head(head) else PriorHead(head),
         threads=settings.threads,
     )

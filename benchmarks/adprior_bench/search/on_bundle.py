@@ -47,7 +47,7 @@ def measure_bundle(args: argparse.Namespace) -> list[dict[str, Any]]:
     )
     trie = Trie.load(bundle.path(TRIE_DIRECTORY))
     prompts = _prompts(args, bundle)
-    name, rows, budget = f"bundle {bundle.bundle_id}", [], 1
+    name, rows, budget = f"bundle {bundle.manifest.bundle_id}", [], 1
     own = SearchSettings.of(bundle.manifest)
     if origin.is_other:
         name += ", users of another log"

@@ -113,9 +113,9 @@ def call_metadata(connection: ClientConfig) -> Mapping[str, str]:
 def build_repository(bundle: Path, directory: Path, tuning: Tuning | None) -> Path:
     """Fill a new directory with the repository of a bundle, as ``adprior build`` does."""
     opened = Bundle.open(bundle)
-    if opened.engine == TENSORRT_LLM.name:
+    if opened.manifest.engine == TENSORRT_LLM.name:
         raise InvalidInputError(
-            f"--bundle {bundle} is for {opened.engine}; give --url of its server"
+            f"--bundle {bundle} is for {opened.manifest.engine}; give --url of its server"
         )
     check_coherence(opened)
     directory.mkdir(parents=True)

@@ -156,7 +156,7 @@ def run(args: argparse.Namespace) -> int:
         note = "no fitted head yet (--head): every adjustment of a ranking is 0"
         print(f"adprior build: {note}", file=sys.stderr)
     print(
-        f"adprior build: {args.output} · bundle {bundle.bundle_id} · "
+        f"adprior build: {args.output} · bundle {bundle.manifest.bundle_id} · "
         f"{time.monotonic() - start:.1f} s"
     )
     return 0

@@ -92,9 +92,9 @@ def run(args: argparse.Namespace) -> int:
         head,
         HeadMetadata(
             kind=args.variant,
-            forecast_k=bundle.forecast_k,
-            engine=bundle.engine,
-            catalogue_fingerprint=bundle.catalogue_fingerprint,
+            forecast_k=bundle.manifest.forecast_k,
+            engine=bundle.manifest.engine,
+            catalogue_fingerprint=bundle.manifest.catalogue_fingerprint,
             fitted_rows=int((~held_out).sum()),
         ),
     )
@@ -113,7 +113,7 @@ def _warnings(
     if rows.of_no_bundle:
         found.append(
             f"{args.logs}: {rows.of_no_bundle:,} of {rows.total:,} rows do not say which bundle "
-            f"made their forecasts; they were taken for those of {bundle.bundle_id}"
+            f"made their forecasts; they were taken for those of {bundle.manifest.bundle_id}"
         )
     if rows.is_of_other_log:
         found.append(f"{args.logs}: simulated from a log that the bundle was not trained on")
@@ -168,7 +168,7 @@ def _make_report(
     slope, shift = fit_recalibration(offsets[~held_out], rows.labels[~held_out])
     return {
         "output": str(args.output),
-        "bundle_id": bundle.bundle_id,
+        "bundle_id": bundle.manifest.bundle_id,
         "rows": rows.total,
         "rows_of_other_bundles": rows.of_other_bundles,
         "rows_of_no_bundle": rows.of_no_bundle,

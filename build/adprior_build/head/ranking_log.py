@@ -167,7 +167,7 @@ def _compute_features(
             _check_forecast(f"{path}: row {rows[0]} (from 0)", forecast, candidates[rows], bundle)
             own_scores = {name: values[rows] for name, values in scores.items()}
             priors = candidate_priors(
-                forecast, candidates[rows], advertisers, bundle.forecast_k, **own_scores
+                forecast, candidates[rows], advertisers, bundle.manifest.forecast_k, **own_scores
             )
             features[rows] = priors.features
             known[rows] = priors.statuses != CandidateStatus.NOT_IN_CATALOGUE
@@ -179,10 +179,10 @@ def _check_forecast(
     place: str, forecast: KnownForecast, candidate_ids: npt.NDArray[np.int64], bundle: Bundle
 ) -> None:
     length = len(forecast.advertiser_ids)
-    if length > bundle.forecast_k:
+    if length > bundle.manifest.forecast_k:
         raise InvalidInputError(
             f"{place}: a forecast of {length} advertisers, the bundle's forecasts hold "
-            f"{bundle.forecast_k}; build it with --forecast-k {length}"
+            f"{bundle.manifest.forecast_k}; build it with --forecast-k {length}"
         )
     try:
         logits = np.zeros(len(candidate_ids), dtype=np.float32)
@@ -221,9 +221,9 @@ def _of_bundle(path: Path, table: pa.Table, bundle: Bundle) -> pa.Table:
         return table
     made_with = cast_column(path, table, "bundle_id", pa.string())
     found = {value for value in made_with.unique().to_pylist() if value is not None}
-    if found and bundle.bundle_id not in found:
+    if found and bundle.manifest.bundle_id not in found:
         raise InvalidInputError(
             f"{path}: made with bundle {', '.join(sorted(found)[:3])}; "
-            f"{bundle.directory} is {bundle.bundle_id}"
+            f"{bundle.directory} is {bundle.manifest.bundle_id}"
         )
-    return table.filter(pc.fill_null(pc.equal(made_with, bundle.bundle_id), True))
+    return table.filter(pc.fill_null(pc.equal(made_with, bundle.manifest.bundle_id), True))

@@ -79,10 +79,10 @@ class EngineBuild:
                 f"deployment: prompt_tokens is {deployment.prompt_tokens}, the checkpoint's "
                 f"prompts have up to {needed.prompt_tokens} ({PROMPT_FILE}: max_prompt_tokens)"
             )
-        if self.bundle.forecast_k > deployment.beam_width:
+        if self.bundle.manifest.forecast_k > deployment.beam_width:
             raise InvalidInputError(
                 f"deployment: beam_width is {deployment.beam_width}, a forecast of "
-                f"{self.bundle.forecast_k} advertisers (--forecast-k) needs as many beams"
+                f"{self.bundle.manifest.forecast_k} advertisers (--forecast-k) needs as many beams"
             )
         self.sizes.check_fits_model(shape)
         _check_vocabulary(self.bundle, shape, self.checkpoint)

@@ -179,7 +179,7 @@ def _forecaster_settings(args: argparse.Namespace) -> tuple[ForecasterSettings, 
         )
 
         bundle = Bundle.open(args.bundle)
-        return BundleSettings(bundle=args.bundle.resolve(), top_k=args.k), bundle.bundle_id
+        return BundleSettings(bundle=args.bundle.resolve(), top_k=args.k), bundle.manifest.bundle_id
     from adprior_bulk.run.fleet_forecaster import (  # noqa: PLC0415  needs tritonclient
         FleetSettings,
         ask_bundle_id,

@@ -71,5 +71,5 @@ class _BundleForecaster(UserForecaster):
             log_probs=np.minimum(found.log_probs, 0).tolist(),
             exact=found.exact,
             missing_mass=min(max(float(found.missing_mass), 0.0), 1.0),
-            bundle_id=self._forecaster.bundle.bundle_id,
+            bundle_id=self._forecaster.bundle.manifest.bundle_id,
         )

@@ -92,7 +92,7 @@ class Forecaster:
     def _run(
         self, prompt_ids: Sequence[int], top_k: int | None
     ) -> tuple[SearchedUser, DecodedForecast]:
-        top_k = self.bundle.forecast_k if top_k is None else top_k
+        top_k = self.bundle.manifest.forecast_k if top_k is None else top_k
         searched = self._search.run(prompt_ids, top_k=top_k)
         return searched, self._decode.run(searched.beams, top_k=top_k)
 
@@ -106,7 +106,7 @@ class Forecaster:
             forecast,
             candidate_ids,
             self.advertisers,
-            self.bundle.forecast_k,
+            self.bundle.manifest.forecast_k,
             scored_log_probs=None if scores is None else scores.log_probs.astype(np.float32),
             scored_exact=None if scores is None else scores.exact,
         )

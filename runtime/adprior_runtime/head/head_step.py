@@ -28,7 +28,7 @@ class HeadStep:
         self.head = PriorHead(bundle.path(HEAD_FILE))
         self.head.require_belongs(bundle.manifest)
         self._advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
-        self._forecast_k = bundle.forecast_k
+        self._forecast_k = bundle.manifest.forecast_k
 
     def run(
         self,

@@ -28,7 +28,7 @@ class TritonPythonModel(RequestModel):
     def load(self, bundle: Bundle) -> None:
         """Load the head and map the advertisers."""
         self._step = HeadStep(bundle)
-        self._bundle_id = bundle.bundle_id.encode()
+        self._bundle_id = bundle.manifest.bundle_id.encode()
 
     def answer(self, inputs: Tensors, is_cancelled: Callable[[], bool]) -> Answer:  # noqa: ARG002
         """Adjust one request's candidates."""

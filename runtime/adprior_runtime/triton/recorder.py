@@ -11,9 +11,9 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
-from adprior_runtime.triton.metrics import Metric
+from adprior_runtime.triton.metrics import Metric, Series, Sink
 
 _INTERVAL_S: Final = 1.0
 _LAST_FLUSH_S: Final = 3.0
@@ -23,21 +23,6 @@ _MAX_VALUES: Final = 10_000
 _log = logging.getLogger("adprior")
 
 Answer = TypeVar("Answer")
-Series = tuple[str, str]
-"""A metric's name and the value of its own label, "" if it has none."""
-
-
-class Sink(Protocol):
-    """One series of the server: ``pb_utils.MetricFamily.Metric``."""
-
-    def increment(self, value: float) -> None:
-        """Add to a counter."""
-
-    def set(self, value: float) -> None:
-        """Set a gauge."""
-
-    def observe(self, value: float) -> None:
-        """Add one value to a histogram."""
 
 
 class Recorder:

@@ -1,6 +1,6 @@
-"""The base of the four Python models; the only importer of `triton_python_backend_utils`.
+"""The base class of the four Python models. Only this module imports `triton_python_backend_utils`.
 
-Each request is answered alone: an error in one does not affect others of its batch.
+Each request is answered alone: an error in one does not affect the others in its batch.
 """
 
 from __future__ import annotations
@@ -26,13 +26,11 @@ from adprior_runtime.triton.heartbeat import Heartbeat
 from adprior_runtime.triton.metrics import (
     BUNDLE_INFO,
     FAILED_REQUESTS,
-    INSTANCE_LABEL,
     INVALID_REQUESTS,
-    MODEL_LABEL,
     FailureReason,
-    metrics_of,
+    register_metrics,
 )
-from adprior_runtime.triton.recorder import Recorder, Series, Sink
+from adprior_runtime.triton.recorder import Recorder
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 Answer = Mapping[str, npt.ArrayLike]
@@ -63,31 +61,6 @@ def _is_over(request: Any, began: float) -> Callable[[], bool]:
     timeout_us = request.timeout()
     deadline = began + timeout_us / 1e6 if timeout_us else float("inf")
     return lambda: request.is_cancelled() or time.monotonic() > deadline
-
-
-def _register(
-    name: str, instance: str, bundle_id: str
-) -> tuple[dict[str, Any], dict[Series, Sink]]:
-    """Register a model's metrics with the server; return families and series.
-
-    The families must outlive the series. Without metrics (``--allow-metrics=false``) the model
-    serves all the same.
-    """
-    families: dict[str, Any] = {}
-    sinks: dict[Series, Sink] = {}
-    own = {MODEL_LABEL: name, INSTANCE_LABEL: instance}
-    try:
-        for metric in metrics_of(name):
-            kind = getattr(pb.MetricFamily, metric.kind.name)
-            family = pb.MetricFamily(name=metric.name, description=metric.description, kind=kind)
-            families[metric.name] = family
-            buckets = {"buckets": list(metric.buckets)} if metric.buckets else {}
-            for value in metric.values or (bundle_id,):
-                labels = own | ({metric.label: value} if metric.label else {})
-                sinks[metric.name, value] = family.Metric(labels=labels, **buckets)
-    except Exception as error:  # noqa: BLE001  a model without metrics is better than none
-        _log.warning("%s: the server takes no metrics: %s", name, type(error).__name__)
-    return families, sinks
 
 
 def _read_parameters(config: Mapping[str, Any]) -> dict[str, str]:
@@ -136,9 +109,10 @@ class RequestModel(ABC):
         self.metrics = Recorder()
         self.load(bundle)
         # Last: Triton does not finalize a model that fails earlier.
-        self._families, sinks = _register(self.name, args["model_instance_name"], bundle.bundle_id)
+        instance, bundle_id = args["model_instance_name"], bundle.manifest.bundle_id
+        self._families, sinks = register_metrics(pb.MetricFamily, self.name, instance, bundle_id)
         self.metrics.connect(sinks)
-        self.metrics.follow(BUNDLE_INFO, lambda: 1.0, bundle.bundle_id)
+        self.metrics.follow(BUNDLE_INFO, lambda: 1.0, bundle_id)
         self.metrics.start()
         self._heartbeat = Heartbeat()
         self._heartbeat.start()
@@ -218,7 +192,8 @@ class RequestModel(ABC):
             tensor = pb.get_input_tensor_by_name(request, spec.name)
             if tensor is None:
                 if not spec.optional:
-                    # Triton only counts inputs: an optional one may have replaced it.
+                    # Triton checks only the number of inputs.
+                    # An optional input can hide a missing one.
                     raise InvalidRequestError(f"{spec.name}: missing")
                 continue
             array = tensor.as_numpy()

@@ -60,12 +60,12 @@ def test_a_manifest_survives_its_file(directory: Path) -> None:
 def test_a_bundle_has_the_fields_of_its_manifest(directory: Path) -> None:
     bundle = Bundle.open(directory)
     assert bundle.manifest == _manifest()
-    assert (bundle.bundle_id, bundle.forecast_k, bundle.engine) == (
+    assert (bundle.manifest.bundle_id, bundle.manifest.forecast_k, bundle.manifest.engine) == (
         _manifest().bundle_id,
         7,
         "onnx",
     )
-    assert bundle.catalogue_fingerprint == "f2"
+    assert bundle.manifest.catalogue_fingerprint == "f2"
 
 
 def test_unknown_keys_are_refused(directory: Path) -> None:
@@ -132,7 +132,7 @@ def test_only_the_named_files_are_checked(directory: Path) -> None:
     (directory / "head.onnx").write_bytes(b"corrupt")
     (directory / "trie.txt").unlink()
     for names in (["trie", "tokenizer.json"], []):
-        assert Bundle.open(directory, names).bundle_id == _manifest().bundle_id
+        assert Bundle.open(directory, names).manifest.bundle_id == _manifest().bundle_id
     with pytest.raises(ArtefactError, match=r"head\.onnx: corrupt"):
         Bundle.open(directory, iter(["tokenizer.json", "head.onnx"]))
 
@@ -165,7 +165,7 @@ def test_a_manifest_of_an_earlier_version_keeps_its_id(directory: Path) -> None:
     text = json.dumps(document, indent=2) + "\n"
     document["bundle_id"] = hashlib.sha256(text.encode()).hexdigest()[:12]
     (directory / MANIFEST).write_text(json.dumps(document), encoding="utf-8")
-    assert Bundle.open(directory).bundle_id == document["bundle_id"]
+    assert Bundle.open(directory).manifest.bundle_id == document["bundle_id"]
 
 
 def test_a_hash_is_the_files_sha256(tmp_path: Path) -> None:

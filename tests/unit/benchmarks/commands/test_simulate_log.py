@@ -130,7 +130,7 @@ def test_every_row_of_a_request_has_its_forecast(columns: Columns, bundle: Path)
         shown = rows[0]["forecast_log_probs"]
         assert len(rows[0]["forecast_advertiser_ids"]) == len(shown) == 3
         assert sum(np.exp(shown)) + rows[0]["missing_mass"] <= 1 + 1e-5
-        assert rows[0]["bundle_id"] == Bundle.open(bundle).bundle_id
+        assert rows[0]["bundle_id"] == Bundle.open(bundle).manifest.bundle_id
 
 
 def test_live_rows_have_exact_scores(columns: Columns) -> None:

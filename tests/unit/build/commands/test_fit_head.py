@@ -248,7 +248,7 @@ def test_the_default_report_is_a_table(
     text = capsys.readouterr().out
     assert "held-out log-loss" in text
     assert all(name in text for name in FEATURE_NAMES)
-    assert f"bundle {bundle.bundle_id}" in text
+    assert f"bundle {bundle.manifest.bundle_id}" in text
 
 
 def test_a_head_that_does_harm_is_reported(
@@ -335,9 +335,9 @@ def test_rows_that_name_no_bundle_are_reported(
     assert fit(columns)["rows_of_no_bundle"] == rows
     assert _run(tmp_path / "log.parquet", bundle, tmp_path / "head.onnx") == 0
     assert f"{rows} of {rows} rows do not say which bundle" in capsys.readouterr().err
-    report = fit(columns | {"bundle_id": [bundle.bundle_id] * rows})
+    report = fit(columns | {"bundle_id": [bundle.manifest.bundle_id] * rows})
     assert report["rows_of_no_bundle"] == 0
-    assert report["bundle_id"] == bundle.bundle_id
+    assert report["bundle_id"] == bundle.manifest.bundle_id
 
 
 def _read(bundle: Bundle, directory: Path, **columns: list[Any]) -> RankingRows:
@@ -374,7 +374,7 @@ def test_a_candidates_own_score_replaces_the_forecasts_bound(
 
 
 def test_rows_of_another_bundle_are_left_out(bundle: Bundle, tmp_path: Path) -> None:
-    ours = bundle.bundle_id
+    ours = bundle.manifest.bundle_id
     read = _read(bundle, tmp_path, bundle_id=[ours, "b0", None, "b0", ours])
     assert (read.total, read.of_other_bundles, len(read.features)) == (5, 2, 3)
     assert read.of_no_bundle == 1
