@@ -2,8 +2,7 @@
 
 ``adprior bulk`` writes a ``_manifest.json`` into its directory, and replaces it in one step when a
 day's files are complete. Files that it does not list are incomplete or obsolete. Its name begins
-with ``_`` so that tools that read the directory as Parquet ignore it. Directories of earlier
-versions have a ``manifest.json`` instead; they are read too.
+with ``_`` so that tools that read the directory as Parquet ignore it.
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ from typing import Any, Final
 from adprior_runtime.errors import InvalidInputError
 
 MANIFEST: Final = "_manifest.json"
-OLD_MANIFEST: Final = "manifest.json"
-"""Its name in earlier versions."""
 KEPT: Final = "_manifests"
 """Directory of earlier manifests; their paths are relative to its parent."""
 
@@ -59,15 +56,10 @@ def list_forecast_files(path: Path) -> ForecastFiles:
 
 
 def find_manifest(path: Path) -> Path | None:
-    """Return the manifest of a path, None without one.
-
-    A named ``manifest.json`` that no longer exists stands for the ``_manifest.json`` beside it.
-    """
-    names = (MANIFEST, OLD_MANIFEST)
+    """Return the manifest of a path, None without one."""
     if path.is_dir():
-        return next((path / name for name in names if (path / name).is_file()), None)
-    if path.name == OLD_MANIFEST and not path.is_file() and path.with_name(MANIFEST).is_file():
-        return path.with_name(MANIFEST)
+        manifest = path / MANIFEST
+        return manifest if manifest.is_file() else None
     return path if path.suffix == ".json" else None
 
 

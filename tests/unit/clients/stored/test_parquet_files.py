@@ -8,7 +8,6 @@ import pytest
 
 from adprior_client.stored.parquet_files import (
     MANIFEST,
-    OLD_MANIFEST,
     list_forecast_files,
     read_revision,
 )
@@ -27,7 +26,6 @@ def test_a_directory_is_searched_without_hidden_files(tmp_path: Path) -> None:
     assert list_forecast_files(tmp_path).names == ("a.parquet", "date=1/b.parquet")
 
 
-@pytest.mark.parametrize("name_of_manifest", [MANIFEST, OLD_MANIFEST])
 @pytest.mark.parametrize(
     "entries",
     [
@@ -35,14 +33,14 @@ def test_a_directory_is_searched_without_hidden_files(tmp_path: Path) -> None:
         [{"path": "date=1/b.parquet", "rows": 3}, {"path": "a.parquet"}],
     ],
 )
-def test_a_manifest_lists_the_files(tmp_path: Path, entries: Any, name_of_manifest: str) -> None:
+def test_a_manifest_lists_the_files(tmp_path: Path, entries: Any) -> None:
     for name in ("date=1/b.parquet", "a.parquet", "left-over.parquet"):
         _touch(tmp_path / name)
-    (tmp_path / name_of_manifest).write_text(json.dumps({"version": 1, "files": entries}))
+    (tmp_path / MANIFEST).write_text(json.dumps({"version": 1, "files": entries}))
     found = list_forecast_files(tmp_path)
     assert found.names == ("date=1/b.parquet", "a.parquet")
-    assert found == list_forecast_files(tmp_path / name_of_manifest)
-    assert found.manifest == tmp_path / name_of_manifest
+    assert found == list_forecast_files(tmp_path / MANIFEST)
+    assert found.manifest == tmp_path / MANIFEST
     before = read_revision(found.manifest)
     assert before == found.revision != ()
     (tmp_path / "next").write_text(json.dumps({"files": ["a.parquet"]}))

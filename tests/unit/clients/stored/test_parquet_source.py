@@ -16,7 +16,7 @@ import pytest
 
 from adprior_client import Forecast, ForecastSource, ParquetForecasts, Source
 from adprior_client.stored.forecast_time import CLOCK_SKEW
-from adprior_client.stored.parquet_files import MANIFEST, OLD_MANIFEST
+from adprior_client.stored.parquet_files import MANIFEST
 from adprior_runtime.errors import InvalidInputError
 
 NOON = datetime(2024, 5, 31, 12, tzinfo=UTC)
@@ -223,19 +223,6 @@ def test_a_new_manifest_is_followed_while_a_client_reads(tmp_path: Path) -> None
     assert set(seen) <= {7, 9}
     assert seen == sorted(seen)
     assert len(source) == 50
-
-
-@pytest.mark.parametrize("named", [".", OLD_MANIFEST])
-def test_a_manifest_is_followed_from_its_old_name_to_the_new(tmp_path: Path, named: str) -> None:
-    """`adprior bulk` moves a directory of an earlier version while services read it."""
-    _commit(tmp_path, 30, 7)
-    (tmp_path / MANIFEST).rename(tmp_path / OLD_MANIFEST)
-    source = ParquetForecasts(tmp_path / named, refresh_s=0.01)
-    assert _first(source) == 7
-    _commit(tmp_path, 31, 9)
-    (tmp_path / OLD_MANIFEST).unlink()
-    _await(lambda: _first(source) == 9)
-    assert _first(ParquetForecasts(tmp_path / named)) == 9
 
 
 @pytest.mark.parametrize(
