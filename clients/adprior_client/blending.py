@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from adprior_client._call.encoding import encode_ids
+from adprior_client.encoding import encode_ids
 from adprior_client.errors import InvalidArgumentError
 from adprior_client.results import Forecast
 from adprior_client.types import Ids

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Self
 
-from adprior_client._call.checks import check_metadata, check_number, check_urls, is_sendable
+from adprior_client.checks import check_metadata, check_number, check_urls, is_sendable
 from adprior_client.errors import InvalidArgumentError
 from adprior_runtime.contract import GRPC_KEY_PREFIX, INFERENCE_KEY, Priority
 from adprior_runtime.errors import InvalidInputError

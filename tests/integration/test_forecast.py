@@ -18,8 +18,7 @@ from onnx.reference import ReferenceEvaluator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from tritonclient.utils import InferenceServerException
 
-from adprior_client import Forecast, RankingClient, RetrievalClient
-from adprior_client._call import encoding
+from adprior_client import Forecast, RankingClient, RetrievalClient, encoding
 from adprior_runtime import contract
 from adprior_runtime.cli import main
 from adprior_runtime.forecast.forecaster import Forecaster

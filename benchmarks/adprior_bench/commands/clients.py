@@ -23,8 +23,8 @@ from adprior_client import (
     ClientConfig,
     Forecast,
     RankingClient,
+    encoding,
 )
-from adprior_client._call import encoding
 from adprior_runtime import contract
 from adprior_runtime.repository import model_specs
 from adprior_runtime.terminal.options import positive_integer

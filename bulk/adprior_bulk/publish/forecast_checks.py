@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from adprior_client._call.encoding import ROUNDING
+from adprior_client.encoding import ROUNDING
 from adprior_client.stored.redis_record import MOST_ADVERTISERS
 from adprior_runtime.errors import InvalidInputError
 

@@ -17,7 +17,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from adprior_bulk.inputs.candidates import Candidate
+from adprior_bulk.inputs.shard_users import ShardUser
 from adprior_client.stored.forecast_time import is_from_future
 from adprior_runtime.prompt.context import Event
 
@@ -104,7 +104,7 @@ class Previous:
         }
 
 
-def why_due(user: Candidate, previous: Previous | None, rules: Rules) -> Due:
+def why_due(user: ShardUser, previous: Previous | None, rules: Rules) -> Due:
     """Return why a user is due; one whose context is older than the last forecast is not."""
     if previous is None:
         return Due.NEW_USER
@@ -122,7 +122,7 @@ def why_due(user: Candidate, previous: Previous | None, rules: Rules) -> Due:
     return _why_due_by_events(user, previous)
 
 
-def _why_due_by_events(user: Candidate, previous: Previous) -> Due:
+def _why_due_by_events(user: ShardUser, previous: Previous) -> Due:
     last = user.last_activity
     if last is not None and (previous.last_activity is None or last > previous.last_activity):
         return Due.NEW_EVENTS

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from adprior_bulk.inputs.candidates import Candidate, read_candidates
+from adprior_bulk.inputs.shard_users import ShardUser, read_shard_users
 from adprior_bulk.output import manifest
 from adprior_bulk.output.manifest import DataFile
 from adprior_bulk.output.tables import DEAD_LETTERS, FORECASTS, rows_to_table, write_table
@@ -73,7 +73,7 @@ class _ShardWork:
     def forecast_due_users(self) -> None:
         """Read the shard's users, and forecast those who are due in chunks."""
         plan = self._plan
-        users = read_candidates(
+        users = read_shard_users(
             plan.inputs,
             plan.staged,
             self._shard,
@@ -131,7 +131,7 @@ class _ShardWork:
         write_table(table, self._plan.output / path)
         return DataFile(path=path, shard=self._shard, rows=table.num_rows)
 
-    def _task_if_due(self, user_id: str | None, found: Candidate | Exception) -> Task | None:
+    def _task_if_due(self, user_id: str | None, found: ShardUser | Exception) -> Task | None:
         self._counts["users"] += user_id is not None
         try:
             if isinstance(found, Exception):
@@ -141,7 +141,7 @@ class _ShardWork:
             self._add_dead_letter(user_id, Refused.of(error))
             return None
 
-    def _task(self, user_id: str, user: Candidate) -> Task | None:
+    def _task(self, user_id: str, user: ShardUser) -> Task | None:
         if is_from_future(user.as_of):
             raise InvalidRequestError(
                 "as_of: lies in the future by the clock of this machine; its forecast could not be "

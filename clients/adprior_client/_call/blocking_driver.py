@@ -14,10 +14,10 @@ from typing import Any, Self, TypeVar
 from tritonclient.grpc import InferenceServerClient
 
 from adprior_client._call.call import Attempt, Lookup, Outcome, Pause, Step, Work
-from adprior_client._call.checks import check_concurrency
 from adprior_client._call.client import HEALTH_CHECK_S, LOOKUP_THREADS, Client, Headers
 from adprior_client._call.server_choice import Server
 from adprior_client._call.telemetry import describe
+from adprior_client.checks import check_concurrency
 from adprior_client.errors import ClientError
 from adprior_client.results import Forecast, Ranking
 

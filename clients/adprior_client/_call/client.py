@@ -10,13 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from adprior_client._call.call import Attempt, Call, Result_co, Work
-from adprior_client._call.checks import check_metadata, check_request_id
 from adprior_client._call.credentials import Credentials
 from adprior_client._call.deadline import Deadline
-from adprior_client._call.forking import Forked, begin_anew_in_children
 from adprior_client._call.server_choice import Fleet, Server, user_key
 from adprior_client._call.telemetry import Telemetry
 from adprior_client._call.wire import channel_settings, error_of
+from adprior_client.checks import check_metadata, check_request_id
 from adprior_client.config import ClientConfig
 from adprior_client.errors import (
     ClientError,
@@ -25,6 +24,7 @@ from adprior_client.errors import (
     MetadataError,
     UnavailableError,
 )
+from adprior_client.forking import Forked, begin_anew_in_children
 from adprior_client.stored.forecast_source import ForecastSource
 from adprior_client.types import Reason
 

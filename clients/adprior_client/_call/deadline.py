@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Self
 
-from adprior_client._call.checks import check_number
+from adprior_client.checks import check_number
 from adprior_client.config import ClientConfig
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from adprior_client._call.encoding import ROUNDING
+from adprior_client.encoding import ROUNDING
 from adprior_client.errors import BadAnswerError
 from adprior_client.results import Advertiser, Forecast
 from adprior_client.types import Source

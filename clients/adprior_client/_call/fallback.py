@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adprior_client._call.call import Call, Lookup, Steps
-from adprior_client._call.encoding import encode_forecast
+from adprior_client.encoding import encode_forecast
 from adprior_client.results import NO_ANSWER, Forecast, Ranking
 from adprior_client.stored.forecast_time import is_from_future
 from adprior_client.types import Reason, Source

@@ -9,12 +9,13 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from adprior_client._call import decoding, encoding
+from adprior_client import encoding
+from adprior_client._call import decoding
 from adprior_client._call.attempts import ask
 from adprior_client._call.call import Call, Steps, Work
-from adprior_client._call.checks import check_treatment
 from adprior_client._call.fallback import find_stored, trim
 from adprior_client._call.wire import Request
+from adprior_client.checks import check_treatment
 from adprior_client.errors import ClientError, InvalidArgumentError
 from adprior_client.requests import ForecastRequest
 from adprior_client.results import Forecast

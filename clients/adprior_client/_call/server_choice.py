@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from adprior_client._call.breaker import CircuitBreaker
+from adprior_client.circuit_breaker import CircuitBreaker
 from adprior_client.config import ClientConfig
 from adprior_client.errors import InvalidArgumentError
 

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from adprior_client._call.checks import check_number
-from adprior_client._call.forking import Forked, begin_anew_in_children
+from adprior_client.checks import check_number
+from adprior_client.forking import Forked, begin_anew_in_children
 from adprior_client.results import Forecast
 from adprior_client.stored.parquet_files import (
     ForecastFiles,

@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-from adprior_client._call.breaker import CircuitBreaker
-from adprior_client._call.checks import check_number
-from adprior_client._call.forking import Forked, begin_anew_in_children
+from adprior_client.checks import check_number
+from adprior_client.circuit_breaker import CircuitBreaker
+from adprior_client.forking import Forked, begin_anew_in_children
 from adprior_client.results import Advertiser, Forecast
 from adprior_client.stored.forecast_source import LookupCounts
 from adprior_client.stored.forecast_time import are_not_in_future

@@ -22,8 +22,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from adprior_build.data.column_map import ColumnMap, EventColumns, ProfileColumns
 from adprior_build.data.event_log import UserHistory, read_users
-from adprior_bulk.inputs.candidates import Candidate, read_candidates
 from adprior_bulk.inputs.pieces import Inputs, input_pieces
+from adprior_bulk.inputs.shard_users import ShardUser, read_shard_users
 from adprior_bulk.inputs.staging import stage_piece
 from adprior_client import Event, InvalidArgumentError, User
 from adprior_client.user_context import user_to_json
@@ -99,12 +99,12 @@ def _in_parquet(column: pa.Array, directory: Path) -> list[list[list[int]]]:
     read = read_users(directory / "events.parquet", directory / "profiles.parquet", COLUMNS)
     for piece in input_pieces(inputs):
         stage_piece(piece, directory, 1)
-    found = dict(read_candidates(inputs, directory, 0, 1, AS_OF, Counter()))
+    found = dict(read_shard_users(inputs, directory, 0, 1, AS_OF, Counter()))
     trained = {user.user_id: _trained(user) for user in read}
     return [[trained[user], _assembled(found[user])] for user in users]
 
 
-def _assembled(found: Candidate | Exception) -> list[int]:
+def _assembled(found: ShardUser | Exception) -> list[int]:
     assert not isinstance(found, Exception)
     return _tokens(found.context()[1])
 

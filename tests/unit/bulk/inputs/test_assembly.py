@@ -13,8 +13,8 @@ import pytest
 
 from adprior_build.data.column_map import ColumnMap, EventColumns, ProfileColumns
 from adprior_build.data.event_log import read_users
-from adprior_bulk.inputs.candidates import Candidate, GivenUser, read_candidates
 from adprior_bulk.inputs.pieces import Inputs, input_pieces
+from adprior_bulk.inputs.shard_users import GivenUser, ShardUser, read_shard_users
 from adprior_bulk.inputs.staging import stage_piece
 from adprior_runtime.contract import MAX_CONTEXT_BYTES
 from adprior_runtime.errors import AdpriorError, InvalidInputError
@@ -37,7 +37,7 @@ def _read(
     shards: int = 1,
     counts: Counter[str] | None = None,
     **tables: Any,
-) -> dict[str | None, Candidate | Exception]:
+) -> dict[str | None, ShardUser | Exception]:
     """Write tables as a run's inputs, a list as a directory of files; return the users by id."""
     for kind, found in tables.items():
         (directory / kind).mkdir(exist_ok=True)
@@ -52,11 +52,11 @@ def _read(
     return {
         user: found
         for shard in range(shards)
-        for user, found in read_candidates(inputs, directory, shard, shards, AS_OF, counts)
+        for user, found in read_shard_users(inputs, directory, shard, shards, AS_OF, counts)
     }
 
 
-def _context(found: Candidate | Exception) -> tuple[bytes, UserContext]:
+def _context(found: ShardUser | Exception) -> tuple[bytes, UserContext]:
     assert not isinstance(found, Exception)
     return found.context()
 

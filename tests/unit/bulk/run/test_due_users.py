@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from adprior_bulk.inputs.candidates import GivenUser
+from adprior_bulk.inputs.shard_users import GivenUser
 from adprior_bulk.run.due_users import Due, Previous, Rules, events_digest, why_due
 from adprior_runtime.prompt.context import Event, UserContext
 

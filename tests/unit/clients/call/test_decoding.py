@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from adprior_client._call import decoding, encoding
+from adprior_client import encoding
+from adprior_client._call import decoding
 from adprior_client.errors import BadAnswerError
 from adprior_client.results import Advertiser, Forecast
 from adprior_client.types import Source

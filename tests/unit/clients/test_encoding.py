@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adprior_client._call import encoding
+from adprior_client import encoding
 from adprior_client.errors import InvalidArgumentError
 from adprior_client.results import Advertiser, Forecast
 from adprior_runtime import contract

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from adprior_client._call.breaker import CircuitBreaker
+from adprior_client.circuit_breaker import CircuitBreaker
 
 
 class _Breaker(CircuitBreaker):

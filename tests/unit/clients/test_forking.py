@@ -139,7 +139,7 @@ def commit(day, advertiser_id):
     }
     pq.write_table(pa.Table.from_pylist([row]), place / f"{day}.parquet")
     (place / "new").write_text(json.dumps({"files": [f"{day}.parquet"]}))
-    (place / "new").replace(place / "manifest.json")
+    (place / "new").replace(place / "_manifest.json")
 commit(1, 7)
 source = ParquetForecasts(place, refresh_s=0.01)
 def follow():

@@ -54,14 +54,14 @@ class GivenUser:
         return self.raw, self.parsed
 
 
-Candidate = GivenUser | AssembledUser
+ShardUser = GivenUser | AssembledUser
 """A user who may be due."""
 
-Found = tuple[str | None, Candidate | Exception]
+Found = tuple[str | None, ShardUser | Exception]
 """A user's id, and the user or what is wrong with their rows."""
 
 
-def read_candidates(
+def read_shard_users(
     inputs: Inputs,
     directory: Path,
     shard: int,
