@@ -19,11 +19,10 @@ from adprior_runtime.server.tritonserver import TritonServer
 from adprior_runtime.triton.metrics import METRICS, Kind
 from integration.metrics_page import MetricsPage, await_page, read_page, read_settled
 from support.data_set import user
+from support.monitoring import PAGE, RULES, expressions, find_tool, series_names
 from support.paths import ROOT
 from support.processes import run
-from support.prometheus_names import series_names
 from support.raw_requests import infer_context
-from unit.packages.test_operations import PAGE, RULES, expressions, find_tool
 
 pytestmark = pytest.mark.triton
 

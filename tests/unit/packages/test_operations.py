@@ -3,53 +3,34 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from string import Template
-from typing import Any
 
 import pytest
 import yaml
 
 from adprior_runtime.commands.serve import add_arguments
 from adprior_runtime.triton.metrics import METRICS
+from support.monitoring import (
+    PAGE,
+    PANELS,
+    PROMETHEUS,
+    RULES,
+    expressions,
+    find_tool,
+    series_names,
+)
 from support.paths import ROOT
 from support.processes import run
-from support.prometheus_names import series_names
 
-PROMETHEUS = ROOT / "deploy" / "prometheus"
 UNIT = ROOT / "deploy" / "systemd" / "adprior@.service"
-PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
-GROUPS = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text(encoding="utf-8"))["groups"]
-RULES = [rule for group in GROUPS for rule in group["rules"]]
 ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 RECORDED = {rule["record"] for rule in RULES if "record" in rule}
-PANELS: list[dict[str, Any]] = json.loads(
-    (ROOT / "deploy" / "grafana" / "adprior.json").read_text(encoding="utf-8")
-)["panels"]
 NAME = re.compile(r"\b(?:adprior(?:_\w+|:[\w:]+)|nv_\w+)")
 OUR_NAMES = {name for metric in METRICS for name in series_names(metric)}
 ALERT_TESTS = ("alerts", "alerts_week")
-
-
-def find_tool(name: str) -> str:
-    """Return a program's path, or skip the test."""
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed here: make system-packages")
-    return found
-
-
-def expressions() -> Iterator[str]:
-    """Yield every PromQL expression of the dashboard, with values for Grafana's variables."""
-    for panel in PANELS:
-        for target in panel.get("targets", ()):
-            text = target["expr"].replace("$__rate_interval", "1m")
-            yield text.replace("$job", "adprior").replace("$instance", ".*")
 
 
 def _own_names(text: str) -> set[str]:
