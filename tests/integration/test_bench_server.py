@@ -44,9 +44,7 @@ def test_a_server_is_compared_with_the_engine_in_process(
     command += ["--server-pid", str(server.process.pid), "--quick", "--seconds", "2", "--json"]
     command += ["--scenarios", *scenarios, "--concurrencies", "2"]
     command += ["--shares", "0.1"]
-    for option in ("events", "profiles"):
-        command += [f"--{option}", data_set.path(f"{option}.parquet")]
-    assert main([*command, "--columns", data_set.path("columns.toml")]) == 0
+    assert main([*command, *data_set.log_options()]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [(row["scenario"], row["mode"]) for row in rows] == [
         (scenario, mode) for scenario in scenarios for mode in ("closed", "open")

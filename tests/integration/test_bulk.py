@@ -83,9 +83,9 @@ def contexts(data_set: DataSet) -> dict[str, bytes]:
 
 def _events(data_set: DataSet, path: Path | None = None) -> Inputs:
     return Inputs(
-        events=path or Path(data_set.path("events.parquet")),
-        profiles=Path(data_set.path("profiles.parquet")),
-        columns=ColumnMap.load(Path(data_set.path("columns.toml"))),
+        events=path or data_set.path("events.parquet"),
+        profiles=data_set.path("profiles.parquet"),
+        columns=ColumnMap.load(data_set.path("columns.toml")),
     )
 
 

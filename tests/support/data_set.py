@@ -1,7 +1,8 @@
-"""The data set that the integration tests train a model on, and contexts of its users."""
+"""Input files of the commands, and the data set that the integration tests train a model on."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -21,52 +22,68 @@ ADVERTISERS: Final = [
 ALIASES: Final = {"Cobalt": "Cobalt Inc|Cobalt Ltd", "Ember": "Ember Candles"}
 IDS: Final = {name: 100 + row for row, name in enumerate(ADVERTISERS)}
 USERS: Final = 60
+COLUMNS: Final = (
+    '[events]\nuser = "who"\ntime = "day"\nadvertiser = "brand"\ncategory = "kind"\n'
+    '[profiles]\nuser = "who"\n'
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DataSet:
-    """Input files of the commands."""
+class InputFiles:
+    """A directory of the commands' input files."""
 
     directory: Path
+
+    def path(self, name: str) -> Path:
+        return self.directory / name
+
+    def write_events(self, rows: Sequence[dict[str, Any]]) -> None:
+        pa.parquet.write_table(pa.Table.from_pylist(list(rows)), self.path("events.parquet"))
+
+    def write_profiles(self, users: int) -> None:
+        rows = [{"who": f"user-{number}", "age": f"{number % 5}0s"} for number in range(users)]
+        pa.parquet.write_table(pa.Table.from_pylist(rows), self.path("profiles.parquet"))
+
+    def write_settings(self, size: str) -> None:
+        """Write the column map and a model's size."""
+        self.path("columns.toml").write_text(COLUMNS, encoding="utf-8")
+        self.path("size.toml").write_text(size, encoding="utf-8")
+
+    def log_options(self) -> list[str]:
+        """Return the options that name events, profiles and their columns."""
+        options = ["--events", str(self.path("events.parquet"))]
+        options += ["--profiles", str(self.path("profiles.parquet"))]
+        return [*options, "--columns", str(self.path("columns.toml"))]
+
+
+class DataSet(InputFiles):
+    """Events and profiles of 60 users, and a catalogue with aliases."""
 
     @classmethod
     def write(cls, directory: Path) -> DataSet:
         """Write the files; each user has four favourite advertisers."""
-        pa.parquet.write_table(pa.Table.from_pylist(_events()), directory / "events.parquet")
-        profiles = [{"who": f"user-{number}", "age": f"{number % 5}0s"} for number in range(USERS)]
-        pa.parquet.write_table(pa.Table.from_pylist(profiles), directory / "profiles.parquet")
+        data = cls(directory=directory)
+        data.write_events(_events())
+        data.write_profiles(USERS)
         catalogue = {
             "advertiser_id": [*IDS.values()],
             "name": ADVERTISERS,
             "aliases": [ALIASES.get(name, "") for name in ADVERTISERS],
         }
-        pa.csv.write_csv(pa.table(catalogue), directory / "catalogue.csv")
-        (directory / "columns.toml").write_text(
-            '[events]\nuser = "who"\ntime = "day"\nadvertiser = "brand"\ncategory = "kind"\n'
-            '[profiles]\nuser = "who"\n'
-        )
-        (directory / "size.toml").write_text(
+        pa.csv.write_csv(pa.table(catalogue), data.path("catalogue.csv"))
+        data.write_settings(
             "hidden_size = 32\nintermediate_size = 64\nlayers = 2\nattention_heads = 4\n"
             "key_value_heads = 2\nvocabulary_size = 320\nmax_prompt_tokens = 96\n"
         )
-        return cls(directory=directory)
-
-    def path(self, name: str) -> str:
-        return str(self.directory / name)
-
-    def log_options(self) -> list[str]:
-        """Return the options that name events, profiles and their columns."""
-        options = ["--events", self.path("events.parquet")]
-        options += ["--profiles", self.path("profiles.parquet")]
-        return [*options, "--columns", self.path("columns.toml")]
+        return data
 
     def train_arguments(
         self, output: Path, *, epochs: int, start: Path | None = None, learning_rate: str = "5e-3"
     ) -> list[str]:
         """Return the arguments of `adprior train`, from a checkpoint or from scratch."""
         arguments = ["train", *self.log_options(), "--output", str(output)]
-        arguments += ["--from", str(start)] if start else ["--size", self.path("size.toml")]
-        arguments += ["--catalogue", self.path("catalogue.csv"), "--cut", "2024-03-01"]
+        arguments += ["--from", str(start)] if start else ["--size", str(self.path("size.toml"))]
+        arguments += ["--catalogue", str(self.path("catalogue.csv")), "--cut", "2024-03-01"]
         arguments += ["--test-share", "0.25", "--batch-size", "8", "--epochs", str(epochs)]
         return [*arguments, "--learning-rate", learning_rate]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,52 +12,33 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
 from adprior_runtime.cli import main
+from support.data_set import InputFiles
 
 NAMES = ["Acme", "Acme Pets", "Birch & Co", "Dune Coffee", "麦穗", "365"]
 IDS = [101, 102, 103, 104, 105, 106]
 CUT = date(2024, 2, 1)
 
-COLUMNS = (
-    '[events]\nuser = "who"\ntime = "day"\nadvertiser = "brand"\ncategory = "kind"\n'
-    '[profiles]\nuser = "who"\n'
-)
 SIZE = (
     "hidden_size = 8\nintermediate_size = 16\nlayers = 1\nattention_heads = 2\n"
     "key_value_heads = 1\nvocabulary_size = 270\nmax_prompt_tokens = 64\n"
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SmallData:
+class SmallData(InputFiles):
     """Input files of the commands; a test may overwrite them."""
-
-    directory: Path
 
     @classmethod
     def write(cls, directory: Path) -> SmallData:
         """Write 16 users of 6 events each, half of the days before the cut."""
         data = cls(directory=directory)
         data.write_events(invented_events())
-        profiles = [{"who": f"user-{user}", "age": f"{user % 5}0s"} for user in range(16)]
-        pa.parquet.write_table(pa.Table.from_pylist(profiles), data.path("profiles.parquet"))
+        data.write_profiles(16)
         data.write_catalogue({"advertiser_id": IDS, "name": NAMES})
-        data.path("columns.toml").write_text(COLUMNS, encoding="utf-8")
-        data.path("size.toml").write_text(SIZE, encoding="utf-8")
+        data.write_settings(SIZE)
         return data
-
-    def path(self, name: str) -> Path:
-        return self.directory / name
-
-    def write_events(self, rows: Sequence[dict[str, Any]]) -> None:
-        pa.parquet.write_table(pa.Table.from_pylist(list(rows)), self.path("events.parquet"))
 
     def write_catalogue(self, columns: dict[str, Any]) -> None:
         pa.parquet.write_table(pa.table(columns), self.path("catalogue.parquet"))
-
-    def log_options(self) -> list[str]:
-        options = ["--events", str(self.path("events.parquet"))]
-        options += ["--profiles", str(self.path("profiles.parquet"))]
-        return [*options, "--columns", str(self.path("columns.toml"))]
 
     def train(self, output: Path, *options: str, start: Path | None = None) -> int:
         """Run ``adprior train`` for one epoch, from ``start`` or from scratch."""

@@ -21,7 +21,8 @@ from adprior_build.catalogue.catalogue import read_catalogue
 from adprior_build.data.column_map import ColumnMap
 from adprior_runtime.cli import main
 from adprior_runtime.forecast.forecaster import Forecaster
-from support.small_checkpoint import COLUMNS, CUT, NAMES, SmallData, invented_events
+from support.data_set import COLUMNS
+from support.small_checkpoint import CUT, NAMES, SmallData, invented_events
 
 BRANDS = [*NAMES, *(f"Brand {letter}" for letter in "abcdefghijklmnopqr")]
 """More than the ten that recall looks at."""
