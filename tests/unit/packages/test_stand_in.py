@@ -136,7 +136,7 @@ def model(stand_in: Any, version: Path) -> Any:
         ({"max_beam_width": "64"}, "max_beam_width 64, the engine was built for 32"),
     ],
 )
-def test_it_refuses_to_load_what_the_real_one_would(
+def test_a_configuration_that_the_real_backend_refuses_does_not_load(
     stand_in: Any, version: Path, parameters: dict[str, str | None], message: str
 ) -> None:
     with pytest.raises(stand_in.EngineError, match=message):
