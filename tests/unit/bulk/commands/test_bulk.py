@@ -19,8 +19,9 @@ from adprior_client import ClientConfig
 from adprior_runtime.cli import main
 from adprior_runtime.errors import InvalidInputError
 from support.bulk_outputs import make_manifest
+from support.paths import DEMO_BUNDLE
 
-BUNDLE = str(Path(__file__).parents[4] / "demo" / "bundle")
+BUNDLE = str(DEMO_BUNDLE)
 
 
 def _bulk(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

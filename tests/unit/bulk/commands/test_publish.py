@@ -15,7 +15,6 @@ from adprior_client import ParquetForecasts, RedisForecasts
 from support.publisher import USERS, Publisher
 from support.redis_server import NOW, needs_redis, row, write_forecasts
 
-pytest_plugins = ("support.publisher",)
 pytestmark = needs_redis
 
 

@@ -11,7 +11,6 @@ from adprior_client import RedisForecasts
 from support.publisher import Publisher
 from support.redis_server import NOW, needs_redis, row, write_forecasts
 
-pytest_plugins = ("support.publisher",)
 pytestmark = needs_redis
 
 

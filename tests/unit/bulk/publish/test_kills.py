@@ -13,7 +13,6 @@ from adprior_bulk.publish.versions import Versions
 from support.publisher import USERS, Publisher
 from support.redis_server import needs_redis, running_redis
 
-pytest_plugins = ("support.publisher",)
 pytestmark = needs_redis
 
 

@@ -11,7 +11,6 @@ from adprior_bulk.publish import publisher_lock
 from support.publisher import Publisher
 from support.redis_server import needs_redis
 
-pytest_plugins = ("support.publisher",)
 pytestmark = needs_redis
 
 

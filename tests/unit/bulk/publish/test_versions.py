@@ -12,7 +12,6 @@ from adprior_client.stored.redis_record import CorruptRecordError
 from support.publisher import Publisher
 from support.redis_server import needs_redis, row, write_forecasts
 
-pytest_plugins = ("support.publisher",)
 pytestmark = needs_redis
 
 

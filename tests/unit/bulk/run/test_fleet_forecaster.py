@@ -19,8 +19,6 @@ from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.prompt.context import UserContext
 from support.fake_triton import FakeTriton, forecast_tensors
 
-pytest_plugins = ("support.fake_triton",)
-
 CONTEXT = UserContext(profile={}, history=(), as_of=datetime(2024, 5, 1, tzinfo=UTC))
 RAW = b'{"as_of":"2024-05-01"}'
 TASKS = [Task(user_id=f"u{n}", raw=RAW + b" " * n, context=CONTEXT) for n in (5, 0, 3)]

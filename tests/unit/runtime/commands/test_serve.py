@@ -13,6 +13,7 @@ from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Manifest
 from adprior_runtime.commands import serve
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidInputError
 from adprior_runtime.server.installation import Installation
+from support.paths import ROOT
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def taken_port() -> Iterator[int]:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    committed = Path(__file__).parents[4] / "model_repository"
+    committed = ROOT / "model_repository"
     shutil.copytree(committed, tmp_path / "repo", ignore=shutil.ignore_patterns("__pycache__"))
     for name in contract.MODEL_NAMES:
         (tmp_path / "repo" / name / "1").mkdir(exist_ok=True)

@@ -1,18 +1,15 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from adprior_runtime.forecast.forecaster import Forecaster
 from adprior_runtime.prompt.context import parse_context
-
-DEMO = Path(__file__).parents[4] / "demo"
+from support.paths import DEMO, DEMO_BUNDLE
 
 
 def test_a_whole_catalogue_is_bounded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    forecaster = Forecaster(DEMO / "bundle", threads=1)
+    forecaster = Forecaster(DEMO_BUNDLE, threads=1)
     context = parse_context((DEMO / "users" / "new_parent.json").read_bytes())
     whole, bounds = forecaster.bounds(context)
     monkeypatch.setattr("adprior_runtime.forecast.search_step._BOUNDED_ROWS", 1000)
@@ -26,6 +23,6 @@ def test_a_whole_catalogue_is_bounded_in_parts(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_demos_users_have_certified_forecasts() -> None:
     """The margin that the arithmetic asks for leaves them as they were."""
-    forecaster = Forecaster(DEMO / "bundle", threads=1)
+    forecaster = Forecaster(DEMO_BUNDLE, threads=1)
     for user in sorted((DEMO / "users").glob("*.json")):
         assert forecaster.forecast(parse_context(user.read_bytes())).exact

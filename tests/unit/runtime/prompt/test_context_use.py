@@ -12,8 +12,6 @@ from adprior_runtime.prompt.context import parse_context
 from adprior_runtime.prompt.context_use import ContextMeter, ContextUse
 from adprior_runtime.prompt.renderer import PromptRenderer
 
-pytest_plugins = ("support.fake_triton",)
-
 NAMES = ["Acme", "Birch & Co", "Zéphyr"]
 TOKENIZER = scratch_tokenizer(NAMES * 3, 300, NAMES)
 TEMPLATE = replace(scratch_template(60), terminator=END, denied_profile_keys=("gender",))

@@ -33,8 +33,8 @@ from adprior_runtime.repository.tensorrt_llm_files import (
 )
 from adprior_runtime.repository.tensorrt_llm_names import INPUTS, OUTPUTS, PARAMETERS
 from stand_ins.engine_files import add_engine
+from support.paths import DEMO_BUNDLE
 
-BUNDLE = Path(__file__).parents[4] / "demo" / "bundle"
 ENGINE, RANKING = "llm_engine/config.pbtxt", "advertiser_ranking/config.pbtxt"
 RETRIEVAL, DECODER = "advertiser_retrieval/config.pbtxt", "advertiser_decoder/config.pbtxt"
 TOKENIZER = "tokenizer/config.pbtxt"
@@ -45,8 +45,8 @@ BUILT = "llm_engine/1/config.json"
 def production(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with an engine beside its ONNX model: it serves both targets."""
     repository = tmp_path_factory.mktemp("production") / "repository"
-    assert main(["build", "--bundle", str(BUNDLE), "--output", str(repository)]) == 0
-    add_engine(repository, BUNDLE)
+    assert main(["build", "--bundle", str(DEMO_BUNDLE), "--output", str(repository)]) == 0
+    add_engine(repository, DEMO_BUNDLE)
     return repository
 
 
@@ -620,7 +620,7 @@ def test_an_engine_or_its_configuration_alone_may_not_be_missing(
 def test_the_check_and_the_server_agree_on_an_engine(copy: Path, change: dict[str, Any]) -> None:
     _edit_json(copy, BUILT, lambda d: d["build_config"].update(change))
     parameters = read_engine_parameters(copy / ENGINE)
-    bundle = Bundle.open(BUNDLE)
+    bundle = Bundle.open(DEMO_BUNDLE)
     differences = engine_differences(
         read_engine_config(copy / BUILT.rpartition("/")[0]), parameters, needed_sizes(bundle)
     )

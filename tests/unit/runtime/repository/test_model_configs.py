@@ -15,8 +15,9 @@ from adprior_runtime.repository.model_configs import (
     render_tree,
     set_parameters,
 )
+from support.paths import ROOT
 
-REPOSITORY = Path(__file__).parents[4] / "model_repository"
+REPOSITORY = ROOT / "model_repository"
 ENSEMBLES = (contract.ADVERTISER_RETRIEVAL, contract.ADVERTISER_RANKING)
 EVERYWHERE = [(name, target) for name in ENSEMBLES for target in Target]
 

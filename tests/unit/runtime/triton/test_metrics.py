@@ -17,11 +17,10 @@ from adprior_runtime import contract
 from adprior_runtime.bundle import Manifest
 from adprior_runtime.triton.metrics import METRICS, Kind, metrics_of
 from support.fake_backend import Request, TritonError, load_model, shown_metrics
+from support.paths import DEMO_BUNDLE
 
-pytest_plugins = ("support.fake_backend",)
 pytestmark = pytest.mark.usefixtures("_backend")
 
-BUNDLE = Path(__file__).parents[4] / "demo" / "bundle"
 MODELS = (
     contract.TOKENIZER, contract.LLM_ENGINE, contract.ADVERTISER_DECODER, contract.PRIOR_HEAD,
 )  # fmt: skip
@@ -45,7 +44,7 @@ def test_names_follow_prometheus() -> None:
 def tokenizer(tmp_path: Path) -> Any:
     from adprior_runtime.triton.tokenizer import TritonPythonModel  # noqa: PLC0415
 
-    return load_model(TritonPythonModel, tmp_path, BUNDLE)
+    return load_model(TritonPythonModel, tmp_path, DEMO_BUNDLE)
 
 
 def _ask(model: Any, context: object, *outputs: str) -> Any:
@@ -104,8 +103,8 @@ def _bundle_with(place: Path, **changed: Any) -> Path:
     """Return a bundle of the tokenizer's files, with a manifest of its own."""
     place.mkdir()
     for name in ("tokenizer.json", "prompt.json"):
-        (place / name).write_bytes((BUNDLE / name).read_bytes())
-    manifest = Manifest.load(BUNDLE / "manifest.json")
+        (place / name).write_bytes((DEMO_BUNDLE / name).read_bytes())
+    manifest = Manifest.load(DEMO_BUNDLE / "manifest.json")
     old = {key: value for key, value in manifest.training.items() if key != "profile_keys"}
     training = {**old, **changed}
     text = replace(manifest, training=training).sealed().to_json()
@@ -183,8 +182,8 @@ def test_an_internal_error_is_counted(tokenizer: Any, monkeypatch: pytest.Monkey
 def test_the_head_counts_candidates_by_status(tmp_path: Path) -> None:
     from adprior_runtime.triton.prior_head import TritonPythonModel  # noqa: PLC0415
 
-    head = load_model(TritonPythonModel, tmp_path, BUNDLE)
-    ids = np.load(BUNDLE / "advertisers" / "ids.npy")
+    head = load_model(TritonPythonModel, tmp_path, DEMO_BUNDLE)
+    ids = np.load(DEMO_BUNDLE / "advertisers" / "ids.npy")
     forecast = {
         contract.ADVERTISER_IDS: ids[:2],
         contract.LOG_PROBS: np.array([-1, -2], np.float32),
@@ -213,7 +212,7 @@ def test_the_head_counts_candidates_by_status(tmp_path: Path) -> None:
 
 
 def test_the_bundle_id_is_a_metric(tokenizer: Any) -> None:
-    bundle_id = json.loads((BUNDLE / "manifest.json").read_text())["bundle_id"]
+    bundle_id = json.loads((DEMO_BUNDLE / "manifest.json").read_text())["bundle_id"]
     assert shown_metrics(tokenizer, "adprior_bundle_info") == {bundle_id: 1}
 
 
@@ -223,7 +222,7 @@ def test_a_model_answers_without_metrics(tmp_path: Path, caplog: pytest.LogCaptu
     refused = sys.modules["triton_python_backend_utils"].MetricFamily.refused
     refused.update(metric.name for metric in METRICS)
     try:
-        model = load_model(TritonPythonModel, tmp_path, BUNDLE)
+        model = load_model(TritonPythonModel, tmp_path, DEMO_BUNDLE)
     finally:
         refused.clear()
     assert "tokenizer: the server takes no metrics" in caplog.text

@@ -26,11 +26,9 @@ from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.prompt.context import parse_context
 from adprior_runtime.prompt.renderer import PromptRenderer
 from support.fake_backend import InferenceResponse, Request, TritonError, load_model, shown_metrics
+from support.paths import DEMO, DEMO_BUNDLE
 
-pytest_plugins = ("support.fake_backend",)
-
-BUNDLE = Path(__file__).parents[4] / "demo" / "bundle"
-USERS = sorted((BUNDLE.parent / "users").glob("*.json"))
+USERS = sorted((DEMO / "users").glob("*.json"))
 BEAMS = (contract.OUTPUT_IDS, contract.SEQUENCE_LENGTH, contract.CUM_LOG_PROBS)
 PROOF = (contract.PROVED_TOP_K, contract.FRONTIER_LOG_MASS)
 SCORED = (contract.SCORED_LOG_PROBS, contract.SCORED_EXACT)
@@ -42,7 +40,7 @@ def engine(_backend: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The model ``llm_engine``, with the shipped bundle."""
     from adprior_runtime.triton.llm_engine import TritonPythonModel  # noqa: PLC0415
 
-    return load_model(TritonPythonModel, tmp_path_factory.mktemp("models"), BUNDLE)
+    return load_model(TritonPythonModel, tmp_path_factory.mktemp("models"), DEMO_BUNDLE)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +48,7 @@ def decoder(_backend: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The model ``advertiser_decoder``, with the shipped bundle."""
     from adprior_runtime.triton.advertiser_decoder import TritonPythonModel  # noqa: PLC0415
 
-    return load_model(TritonPythonModel, tmp_path_factory.mktemp("models"), BUNDLE)
+    return load_model(TritonPythonModel, tmp_path_factory.mktemp("models"), DEMO_BUNDLE)
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +56,13 @@ def head(_backend: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The model ``prior_head``, with the shipped bundle."""
     from adprior_runtime.triton.prior_head import TritonPythonModel  # noqa: PLC0415
 
-    return load_model(TritonPythonModel, tmp_path_factory.mktemp("models"), BUNDLE)
+    return load_model(TritonPythonModel, tmp_path_factory.mktemp("models"), DEMO_BUNDLE)
 
 
 def _inputs(user: int, **changed: Any) -> Tensors:
-    renderer = PromptRenderer.load(BUNDLE / PROMPT_FILE, BUNDLE / TOKENIZER_FILE)
+    renderer = PromptRenderer.load(DEMO_BUNDLE / PROMPT_FILE, DEMO_BUNDLE / TOKENIZER_FILE)
     token_ids = renderer.render(parse_context(USERS[user].read_bytes())).token_ids
-    manifest = json.loads((BUNDLE / "manifest.json").read_text())
+    manifest = json.loads((DEMO_BUNDLE / "manifest.json").read_text())
     values: dict[str, Any] = {
         contract.INPUT_IDS: token_ids,
         contract.INPUT_LENGTHS: [len(token_ids)],
@@ -115,7 +113,7 @@ def test_instances_share_the_processors_unless_threads_are_set(
     monkeypatch.setattr("adprior_runtime.cpu_count.available_processors", lambda: 6)
     monkeypatch.setattr("adprior_runtime.forecast.search_step.OnnxEngine", Asked)
     config = {"instance_group": [{"count": instances}], "parameters": parameters}
-    load_model(type(engine), tmp_path, BUNDLE, config)
+    load_model(type(engine), tmp_path, DEMO_BUNDLE, config)
     assert asked == [threads]
 
 
@@ -187,7 +185,7 @@ def test_a_beam_of_extreme_width_gives_the_k_best(engine: Any, width: int) -> No
 
 
 def test_candidates_are_scored_with_the_search(engine: Any) -> None:
-    ids = np.load(BUNDLE / "advertisers" / "ids.npy")[[3, 70, 3]]
+    ids = np.load(DEMO_BUNDLE / "advertisers" / "ids.npy")[[3, 70, 3]]
     tensors = _inputs(1) | {contract.CANDIDATE_ADVERTISER_IDS: np.array([*ids, -5])}
     (response,) = engine.execute([_request(tensors, *SCORED)])
     values = response.values()
@@ -279,8 +277,8 @@ def test_a_proof_of_another_request_proves_nothing(
 
 def test_stock_beams_are_completed_and_what_is_dropped_is_counted(decoder: Any) -> None:
     """Beams as TensorRT-LLM gives them: no proof, and no terminator in what has ended."""
-    trie = Trie.load(BUNDLE / "trie")
-    ids = np.load(BUNDLE / "advertisers" / "ids.npy")
+    trie = Trie.load(DEMO_BUNDLE / "trie")
+    ids = np.load(DEMO_BUNDLE / "advertisers" / "ids.npy")
     (path,), _ = trie.paths(trie.leaf_nodes[[7]])
     name = [token for token in path.tolist() if token != trie.terminator]
     longest = trie.depth
@@ -341,7 +339,7 @@ RANKED_WITH = (
 @pytest.fixture
 def ranking() -> Tensors:
     """A forecast and two candidates."""
-    ids = np.load(BUNDLE / "advertisers" / "ids.npy")
+    ids = np.load(DEMO_BUNDLE / "advertisers" / "ids.npy")
     return {
         contract.ADVERTISER_IDS: ids[:3],
         contract.LOG_PROBS: np.array([-1, -2, -3], dtype=np.float32),
@@ -386,9 +384,9 @@ def test_a_head_that_was_never_fitted_reports_a_limit_of_0(
     """By its limit: no client needs another tensor to know."""
     from adprior_runtime.triton.prior_head import TritonPythonModel  # noqa: PLC0415
 
-    place = BUNDLE if fitted else _without_fitted_head(tmp_path / "bundle")
+    place = DEMO_BUNDLE if fitted else _without_fitted_head(tmp_path / "bundle")
     head = load_model(TritonPythonModel, tmp_path, place)
-    ids = np.load(BUNDLE / "advertisers" / "ids.npy")[:2]
+    ids = np.load(DEMO_BUNDLE / "advertisers" / "ids.npy")[:2]
     tensors = {
         contract.ADVERTISER_IDS: ids,
         contract.LOG_PROBS: np.array([-1, -2], np.float32),
@@ -407,8 +405,8 @@ def test_a_head_that_was_never_fitted_reports_a_limit_of_0(
 
 def _without_fitted_head(place: Path) -> Path:
     """Write what the head needs of the shipped bundle, with the head that a first build writes."""
-    shutil.copytree(BUNDLE / ADVERTISERS_DIRECTORY, place / ADVERTISERS_DIRECTORY)
-    manifest = Manifest.load(BUNDLE / MANIFEST)
+    shutil.copytree(DEMO_BUNDLE / ADVERTISERS_DIRECTORY, place / ADVERTISERS_DIRECTORY)
+    manifest = Manifest.load(DEMO_BUNDLE / MANIFEST)
     write_identity_head(
         place / HEAD_FILE,
         forecast_k=manifest.forecast_k,
