@@ -123,7 +123,9 @@ def test_without_room_for_a_new_repository_the_old_one_stays(tmp_path: Path) -> 
 
 @pytest.mark.long_form
 @pytest.mark.timeout(1800)
-def test_train(tmp_path: Path, data_set: DataSet, report: Report) -> None:
+def test_train(tmp_path: Path, report: Report) -> None:
+    data_set = DataSet.write(tmp_path)
+
     def arguments(place: Path) -> list[str]:
         return data_set.train_arguments(place / "checkpoint", epochs=2)
 

@@ -23,12 +23,12 @@ from adprior_bulk.inputs.pieces import Inputs
 from adprior_bulk.run.bundle_forecaster import BundleSettings
 from adprior_bulk.run.due_users import Rules
 from adprior_bulk.run.job import Job
-from adprior_client import ClientConfig, Event, RetrievalClient, User
+from adprior_client import Event, RetrievalClient, User
 from adprior_client.user_context import user_to_json
 from adprior_runtime.bundle import Bundle
 from adprior_runtime.terminal.options import day
 from integration.bulk_kills import read_output, same_forecast
-from support.servers import start_server
+from support.servers import serve, start_server
 
 _MOST_EVENTS = 1500
 """Per user: more do not fit into a request, and far fewer fit into a prompt."""
@@ -89,10 +89,8 @@ def run_and_compare(inputs: Inputs, bundle: Path, as_of: datetime, scratch: Path
     (scratch / "repository").mkdir()
     fill_repository(scratch / "repository", Bundle.open(bundle))
     table = read_output(scratch / "out")
-    with start_server(scratch / "repository") as server:
-        config = ClientConfig(urls=(server.grpc_address,), deadline_s=30, fail_open=False)
-        with RetrievalClient(config) as client:
-            assert_equal_to_server(table, contexts_of(inputs, as_of), client)
+    with serve(start_server(scratch / "repository")) as served:
+        assert_equal_to_server(table, contexts_of(inputs, as_of), served.retrieval)
     return int(table.num_rows)
 
 

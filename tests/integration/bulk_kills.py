@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,13 +21,9 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from adprior_bulk.output.manifest import Manifest
+from support.processes import COMMAND
 
-COMMAND = [
-    sys.executable,
-    "-c",
-    "import sys; from adprior_runtime.cli import main; sys.exit(main())",
-    "bulk",
-]
+BULK = (*COMMAND, "bulk")
 
 
 def read_output(output: Path) -> pa.Table:
@@ -87,7 +82,7 @@ def run_killed(
     while True:
         output = scratch / f"killed-{number}"
         with subprocess.Popen(
-            [*COMMAND, *arguments, "--output", str(output)],
+            [*BULK, *arguments, "--output", str(output)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         ) as process:
@@ -151,7 +146,7 @@ def main() -> None:
     args.scratch.mkdir(parents=True, exist_ok=True)
     undisturbed = args.scratch / "undisturbed"
     began = time.monotonic()
-    subprocess.run([*COMMAND, *rest, "--output", str(undisturbed)], check=True)
+    subprocess.run([*BULK, *rest, "--output", str(undisturbed)], check=True)
     duration_s = time.monotonic() - began
     output, hit = run_killed(rest, args.scratch, args.kills, duration_s)
     expected, found = read_output(undisturbed), read_output(output)

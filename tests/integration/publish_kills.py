@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from integration.bulk_kills import COMMAND
+from support.processes import COMMAND
 from support.redis_server import RedisServer, many_users, running_redis, write_forecasts
 
 USERS: Final = 5000
-COMMAND_LINE: Final = [*COMMAND[:-1], "publish", "--batch-rows", "100"]
+COMMAND_LINE: Final = [*COMMAND, "publish", "--batch-rows", "100"]
 
 Records: TypeAlias = dict[bytes, bytes]
 

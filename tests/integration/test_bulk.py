@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -36,9 +35,11 @@ from adprior_runtime.forecast.forecaster import Forecaster
 from adprior_runtime.prompt.context import parse_context
 from adprior_runtime.server.tritonserver import TritonServer
 from integration.bulk_equality import assert_equal_to_server, contexts_of, run_and_compare
-from integration.bulk_kills import COMMAND, assert_same_forecasts, read_output
+from integration.bulk_kills import BULK, assert_same_forecasts, read_output
 from support.bulk_outputs import make_manifest
 from support.data_set import DataSet
+from support.paths import DEMO, DEMO_BUNDLE, ROOT
+from support.processes import await_true
 
 pytestmark = [
     pytest.mark.triton,
@@ -46,8 +47,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),  # its own defaults
 ]
 
-DEMO = Path(__file__).parents[2] / "demo"
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "oec"
+SHARED = ROOT.parent / "shared" / "data" / "oec"
 AS_OF = datetime(2024, 3, 20, tzinfo=UTC)
 DAY = timedelta(days=1)
 SECRET = "hunter2"
@@ -162,7 +162,7 @@ def test_forecasts_of_real_users_equal_the_servers(tmp_path: Path) -> None:
         profiles=SHARED / "profiles.parquet",
         columns=ColumnMap.load(DEMO / "columns.toml"),
     )
-    done = run_and_compare(inputs, DEMO / "bundle", datetime(2022, 9, 1, tzinfo=UTC), tmp_path)
+    done = run_and_compare(inputs, DEMO_BUNDLE, datetime(2022, 9, 1, tzinfo=UTC), tmp_path)
     assert done > 20
 
 
@@ -308,7 +308,7 @@ def _in_eight_shards(
 
 def _started(arguments: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [*COMMAND, *arguments],
+        [*BULK, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -316,7 +316,4 @@ def _started(arguments: list[str]) -> subprocess.Popen[bytes]:
 
 
 def _await_shards(output: Path, count: int) -> None:
-    deadline = time.monotonic() + 120
-    while len(list(output.glob("_runs/*/done/*.json"))) < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    await_true(lambda: len(list(output.glob("_runs/*/done/*.json"))) >= count)

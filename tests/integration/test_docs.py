@@ -17,11 +17,12 @@ from adprior_client import RetrievalClient
 from adprior_runtime.cli import main
 from adprior_runtime.server.tritonserver import TritonServer
 from support.data_set import user
+from support.paths import ROOT
 from support.redis_server import needs_redis, running_redis
 
 pytestmark = pytest.mark.triton
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = ROOT / "docs"
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 RANKING, RETRIEVAL, BLENDING, STORED = PYTHON.findall((DOCS / "clients.md").read_text())
 PARQUET, REDIS = PYTHON.findall((DOCS / "stored_forecasts.md").read_text())

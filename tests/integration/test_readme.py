@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from adprior_runtime.cli import main
+from support.paths import DEMO_BUNDLE, ROOT
 from support.servers import start_server
 
-ROOT = Path(__file__).parents[2]
 NUMBER = re.compile(r"-?\d+\.\d+")
 
 
@@ -23,7 +23,7 @@ def test_the_readmes_example_prints_what_the_readme_says(tmp_path: Path) -> None
     assert found
     code, expected = found.groups()
     repository = tmp_path / "repository"
-    build = ["build", "--bundle", str(ROOT / "demo" / "bundle"), "--output", str(repository)]
+    build = ["build", "--bundle", str(DEMO_BUNDLE), "--output", str(repository)]
     assert main(build) == 0
     with start_server(repository) as server:
         printed = subprocess.run(

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from adprior_runtime import __version__
 from adprior_runtime.cli import main
+from support.processes import COMMAND, await_true, run
 
 COMMANDS = [
     "bench",
@@ -83,26 +83,24 @@ def test_a_missing_extra_is_named() -> None:
         "import sys; sys.modules['torch'] = None; sys.modules['pyarrow'] = None\n"
         "from adprior_runtime.cli import main; sys.exit(main(['train', '--help']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = run(sys.executable, "-c", code)
     assert done.returncode == 2
     assert "needs the package pyarrow: pip install 'adprior[build]'" in done.stderr
 
 
 def test_a_terminated_command_removes_its_scratch_files(tmp_path: Path) -> None:
-    code = "import sys; from adprior_runtime.cli import main; sys.exit(main())"
-    asked = ["bench", "search", "--sizes", "100", "--rounds", "1000000", "--peer-rounds", "0"]
+    search = ["bench", "search", "--sizes", "100", "--rounds", "1000000", "--peer-rounds", "0"]
     with subprocess.Popen(
-        [sys.executable, "-c", code, *asked],
+        [*COMMAND, *search],
         env={**os.environ, "TMPDIR": str(tmp_path)},
         stderr=subprocess.PIPE,
         text=True,
     ) as command:
-        while not list(tmp_path.glob("adprior-bench-*")):
-            assert command.poll() is None
-            time.sleep(0.05)
+        await_true(lambda: command.poll() is not None or list(tmp_path.glob("adprior-bench-*")))
+        assert command.poll() is None
         command.terminate()
-        said = command.communicate()[1].splitlines()
-    assert said[-1] == "adprior bench: terminated"
+        lines = command.communicate()[1].splitlines()
+    assert lines[-1] == "adprior bench: terminated"
     assert command.returncode == 128 + signal.SIGTERM
     assert not list(tmp_path.glob("adprior-*"))
 
@@ -120,5 +118,5 @@ def test_the_list_of_commands_imports_none() -> None:
         "sys.exit(any(name.partition('.')[0] in {'adprior_build', 'adprior_client', 'numpy'}"
         " for name in sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = run(sys.executable, "-c", code)
     assert done.returncode == 0, done.stdout + done.stderr

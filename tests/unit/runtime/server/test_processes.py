@@ -4,10 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from adprior_runtime.server.processes import blank_arguments, find_model_processes, is_zombie
+from support.processes import await_true
 
 SECRET = "a-secret-that-others-must-not-read"
 
@@ -22,10 +22,7 @@ def test_stubs_are_found_and_their_end_is_noticed(tmp_path: Path) -> None:
         assert not is_zombie(process.pid, os.getpid())
         other.kill()
         process.kill()
-        deadline = time.monotonic() + 10
-        while not is_zombie(process.pid, os.getpid()):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        await_true(lambda: is_zombie(process.pid, os.getpid()))
         process.wait()
         assert not is_zombie(process.pid, os.getpid())
 
