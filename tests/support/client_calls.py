@@ -34,12 +34,12 @@ FORECAST: Final = Forecast(
 )
 CANDIDATES: Final = [7, 8, 9]
 BASE: Final = [0.1, -1.7, 2.3]
-"""None of them is an FP32 number: an answer must not round them."""
+"""No FP32 numbers: an answer must not round them."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenClient:
-    """A client that a test has opened; an asyncio client runs in a loop of its own."""
+    """An open client; an asyncio client has its own event loop."""
 
     client: Any
     kind: Kind
@@ -49,7 +49,7 @@ class OpenClient:
         return self.run(getattr(self.client, self.kind.method)(*self.kind.arguments, **options))
 
     def ask_until(self, reason: str | None, *, seconds: float = 20, **options: Any) -> Any:
-        """Ask until the result has a reason, and return that result."""
+        """Call until the result has this reason; return that result."""
         give_up = time.monotonic() + seconds
         while (result := self.ask(**options)).reason != reason:
             assert time.monotonic() < give_up, result.reason
@@ -97,7 +97,7 @@ class Kind:
     def ask(
         self, config: ClientConfig, *, times: int = 1, parts: Any = None, **options: Any
     ) -> Any:
-        """Open a client, ask, close it; returns the last answer."""
+        """Open a client, call it, close it; return the last result."""
         with self.open(config, **(parts or {})) as client:
             for _ in range(times):
                 result = client.ask(**options)
@@ -128,7 +128,7 @@ def run_command(command: Any, *options: str) -> int:
 
 
 def assert_harmless(result: Forecast | Ranking) -> None:
-    """An ads service can go on with this result."""
+    """Assert that an ads service can use this result: base logits, or no advertisers."""
     if isinstance(result, Ranking):
         assert result.logits.tolist() == BASE
         assert result.adjusted_logits.tolist() == BASE

@@ -1,4 +1,4 @@
-"""Requests made of tensors alone: they reach a server without the clients' own checks."""
+"""Requests made of tensors, without the checks of the clients."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _TYPES = {
 
 
 def context_tensor(context: Mapping[str, Any] | bytes) -> list[bytes]:
-    """Return the value of ``USER_CONTEXT``; bytes go as they are."""
+    """Return the value of ``USER_CONTEXT``; bytes are not changed."""
     return [context if isinstance(context, bytes) else json.dumps(context).encode()]
 
 
 def make_inputs(
     model: str, tensors: Mapping[str, Any], *, target: Target = Target.CPU, users: int = 1
 ) -> list[triton.InferInput]:
-    """Return a model's inputs, typed as the contract has them; tensors of other models stay out.
+    """Return a model's inputs with the contract's types; ignore tensors that it does not have.
 
     Args:
         model: Its name.
@@ -63,6 +63,6 @@ def infer(
 
 
 def infer_context(address: str, context: Mapping[str, Any] | bytes) -> triton.InferResult:
-    """Ask for the forecast of one user context."""
+    """Request the forecast of one user context."""
     tensors = {contract.USER_CONTEXT: context_tensor(context)}
     return infer(address, contract.ADVERTISER_RETRIEVAL, tensors)
