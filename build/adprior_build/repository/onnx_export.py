@@ -22,7 +22,7 @@ from transformers import DynamicCache
 from adprior_build.repository.onnx_parity import MOST_HALF, Parity, check_parity
 from adprior_build.training.checkpoint import next_token_logits
 from adprior_runtime.engines import onnx_graph
-from adprior_runtime.engines.onnx import causal_mask
+from adprior_runtime.engines.tree_mask import causal_mask
 from adprior_runtime.errors import ArtefactError
 
 PRECISIONS = ("fp32", "fp16-weights", "fp16")

@@ -9,8 +9,7 @@ from typing import Final
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from adprior_build.data.event_log import UserHistory
-from adprior_runtime.prompt.renderer import coarse_days
-from adprior_runtime.prompt.template import PromptTemplate
+from adprior_runtime.prompt.template import PromptTemplate, coarse_days
 from adprior_runtime.terminal.progress import track
 
 PAD, END, USER = "<|pad|>", "<|end|>", "<|user|>"

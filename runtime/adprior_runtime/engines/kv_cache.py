@@ -44,10 +44,14 @@ class KvCache:
         self.values.append(values)
 
 
-def empty_piece(shape: tuple[Any, ...], onnx_type: str) -> npt.NDArray[Any]:
-    """Return keys, or values, of no position, for a graph input of this shape and type."""
-    sizes = [0 if axis == POSITIONS_AXIS else size for axis, size in enumerate(shape)]
-    return np.zeros(sizes, dtype=_DTYPES[onnx_type])
+def empty_piece(past: Any) -> npt.NDArray[Any]:
+    """Return keys, or values, of no position.
+
+    Args:
+        past: ONNX Runtime's description of the graph input ``past_keys``.
+    """
+    sizes = [0 if axis == POSITIONS_AXIS else size for axis, size in enumerate(past.shape)]
+    return np.zeros(sizes, dtype=_DTYPES[past.type])
 
 
 def join_pieces(pieces: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:

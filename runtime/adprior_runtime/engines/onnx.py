@@ -20,20 +20,23 @@ import numpy.typing as npt
 import onnxruntime
 
 from adprior_runtime.cpu_count import threads_of_each
-from adprior_runtime.engines.base import PASS_TOKENS, ROOT, Engine, LogProbs
-from adprior_runtime.engines.kv_cache import KvCache
+from adprior_runtime.engines.base import PASS_TOKENS, Engine, LogProbs
+from adprior_runtime.engines.kv_cache import KvCache, empty_piece, join_pieces
+from adprior_runtime.engines.onnx_device import DevicePasses
 from adprior_runtime.engines.onnx_graph import (
     ATTENTION_MASK,
     HALF,
     INPUT_IDS,
     LOG_PROBS,
     MAX_POSITIONS,
+    OUTPUT_NAMES,
     PAST_KEYS,
+    PAST_VALUES,
     POSITION_IDS,
     WANTED_POSITIONS,
     check_graph,
 )
-from adprior_runtime.engines.onnx_passes import DevicePasses, HostPasses, Passes
+from adprior_runtime.engines.tree_mask import causal_mask, node_depths, tree_mask
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidRequestError
 
 _Float32Array = npt.NDArray[np.float32]
@@ -46,7 +49,6 @@ PASS_CELLS: Final = 2 * 2**20
 """Bound on a pass's mask: tokens times positions. Each head's attention has as many numbers, 8 MiB
 in single precision."""
 
-_MASKED = np.finfo(np.float32).min
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # TF32, a GPU's default, rounds factors to 11 bits: 8,192 times what the certificate allows.
 _PROVIDER_OPTIONS: Mapping[str, dict[str, str]] = {"cuda": {"use_tf32": "0"}}
@@ -118,8 +120,11 @@ class OnnxEngine(Engine[OnnxState]):
             self.is_half = inputs[PAST_KEYS].type == HALF
             self._vocabulary = int(outputs[LOG_PROBS].shape[-1])
             self._max_positions = int(session.get_modelmeta().custom_metadata_map[MAX_POSITIONS])
-            self._passes: Passes = (
-                HostPasses(session) if device == "cpu" else DevicePasses(session, device, provider)
+            empty_cache = empty_piece(inputs[PAST_KEYS])
+            self._passes = (
+                _HostPasses(session, empty_cache)
+                if device == "cpu"
+                else DevicePasses(session, device, provider, empty_cache)
             )
         except Exception as error:  # ONNX Runtime's errors share no public base
             raise ArtefactError(f"{path}: not a language model in ONNX: {error}") from error
@@ -169,15 +174,12 @@ class OnnxEngine(Engine[OnnxState]):
         tokens, above = np.asarray(token_ids, dtype=np.int64), np.asarray(parents, dtype=np.int64)
         before, count = len(state.depths), len(tokens)
         lineage = np.concatenate([state.parents, above])
-        depths = np.concatenate([state.depths, _depths(state.depths, above)])
-        mask = np.full((count, state.prompt_length + before + count), _MASKED, dtype=np.float32)
-        mask[:, : state.prompt_length] = 0
-        _show_ancestors(mask[:, state.prompt_length :], lineage)
+        depths = np.concatenate([state.depths, node_depths(state.depths, above)])
         log_probs = self._run(
             state,
             tokens,
             state.prompt_length + depths[before:],
-            mask,
+            tree_mask(state.prompt_length, lineage, count),
             np.arange(count),
             keep=keep,
         )
@@ -211,45 +213,33 @@ class OnnxEngine(Engine[OnnxState]):
         return self._passes.run(state.cache, inputs, keep=keep)
 
 
-def causal_mask(length: int, start: int = 0) -> _Float32Array:
-    """Return the additive mask of a plain sequence, from ``start``: float32 [rest, length]."""
-    is_ahead = np.arange(length) > np.arange(start, length)[:, None]
-    return np.where(is_ahead, _MASKED, np.float32(0))
+class _HostPasses:
+    """Forward passes on the CPU, with the KV cache in arrays."""
 
+    def __init__(
+        self, session: onnxruntime.InferenceSession, empty_cache: npt.NDArray[Any]
+    ) -> None:
+        self._session, self._empty_cache = session, empty_cache
 
-def _depths(before: _Int64Array, parents: _Int64Array) -> _Int64Array:
-    """Return the depths of a call's new nodes.
+    def run(
+        self, cache: KvCache, inputs: Mapping[str, npt.NDArray[Any]], *, keep: bool
+    ) -> LogProbs:
+        """Run one forward pass.
 
-    Args:
-        before: int64 [nodes], the depths of earlier calls' nodes.
-        parents: int64 [new].
-    """
-    start, depths = len(before), np.zeros(len(parents), dtype=np.int64)
-    earlier = (parents >= 0) & (parents < start)
-    depths[earlier] = before[parents[earlier]] + 1
-    waiting = np.flatnonzero(parents >= start)
-    ready = parents < start
-    while len(waiting):  # one round for each link of this call's longest chain
-        places = parents[waiting] - start
-        can = (places < waiting) & ready[np.minimum(places, waiting)]
-        if not can.any():
-            raise ValueError("extend: a node's parent must come before it")
-        depths[waiting[can]] = depths[places[can]] + 1
-        ready[waiting[can]] = True
-        waiting = waiting[~can]
-    return depths
+        Args:
+            cache: The earlier passes' keys and values; extended in place if ``keep``.
+            inputs: The graph's other inputs.
+            keep: Whether to add the new positions to the cache.
 
+        Returns:
+            float32 [wanted, vocabulary].
+        """
+        past = {PAST_KEYS: self._joined(cache.keys), PAST_VALUES: self._joined(cache.values)}
+        log_probs, keys, values = self._session.run(OUTPUT_NAMES, dict(inputs) | past)
+        if keep:
+            cache.add(keys, values)
+        found: LogProbs = log_probs[0]
+        return found
 
-def _show_ancestors(mask: _Float32Array, parents: _Int64Array) -> None:
-    """Set the mask to 0 where a new node sees itself or an ancestor.
-
-    Args:
-        mask: [new, nodes]; the last nodes are the new ones.
-        parents: int64 [nodes].
-    """
-    rows = np.arange(len(mask))
-    nodes = rows + len(parents) - len(mask)
-    while len(nodes):  # one round for each level of the deepest node
-        mask[rows, nodes] = 0
-        above = parents[nodes]
-        rows, nodes = rows[above != ROOT], above[above != ROOT]
+    def _joined(self, pieces: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        return join_pieces(pieces) if pieces else self._empty_cache

@@ -2,17 +2,17 @@
 
 Each literal and each value is tokenised by itself and the ids are joined. So dropping an event
 drops exactly its tokens, an advertiser's name has the same tokens in a history, in the
-catalogue's trie and in a forecast, and no value becomes a special token (`value_tokenizer`).
+catalogue's trie and in a forecast, and no value becomes a special token (`ValueTokenizer`).
 """
 
 from __future__ import annotations
 
-import math
+import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -21,12 +21,13 @@ from tokenizers import Tokenizer
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.prompt.budget import newest_events, room_for_events
 from adprior_runtime.prompt.context import Event, UserContext
-from adprior_runtime.prompt.template import SECTION_FIELDS, PromptTemplate
-from adprior_runtime.prompt.value_tokenizer import ValueTokenizer
+from adprior_runtime.prompt.template import SECTION_FIELDS, PromptTemplate, day_fields
 from adprior_runtime.text.normalisation import fold_key, normalise_text
 
-_COARSE_FROM: Final = 10
-_COARSE_RATIO: Final = 1.5
+_BYTE: Final = re.compile("<0x[0-9A-F]{2}>")
+"""One byte of a character that the vocabulary lacks, in tokenizers that fall back to bytes."""
+_UNKNOWN_PROBE: Final = "\U00012000 \U00013000"
+"""Cuneiform and a hieroglyph: tokenised as bytes, or as the unknown token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +129,7 @@ class PromptRenderer:
                 token_ids += self._render_section("profile", values).token_ids
         history = context.history
         last = history[-1].time if history else None
-        tail = self._render_section("tail", _day_fields(context.as_of, last)).token_ids
+        tail = self._render_section("tail", day_fields(context.as_of, last)).token_ids
         events = newest_events(
             len(history),
             room_for_events(self.template.max_prompt_tokens, start=len(token_ids), tail=len(tail)),
@@ -152,7 +153,7 @@ class PromptRenderer:
 
     def _render_event(self, history: Sequence[Event], index: int) -> _Section:
         event = history[index]
-        values = _day_fields(event.time, history[index - 1].time if index else None)
+        values = day_fields(event.time, history[index - 1].time if index else None)
         values["action"] = event.action
         for name in ("advertiser", "category", "text"):
             if normalise_text(value := getattr(event, name) or ""):
@@ -189,23 +190,70 @@ def _compile(piece: str, tokenizer: Tokenizer) -> list[_Part]:
     ]
 
 
-def _day_fields(moment: datetime, previous: datetime | None) -> dict[str, str]:
-    values = {"day": moment.date().isoformat()}
-    if previous is not None:
-        days = (moment.date() - previous.date()).days
-        values["days_since_previous"] = str(days)
-        if days > 0:
-            values["gap"] = coarse_days(days)
-    return values
+class ValueTokenizer:
+    """Tokenises values of users and catalogues, which never become special tokens.
 
+    A checkpoint's tokenizer finds its special and its added tokens in any text, so a value that
+    spells ``<bos>`` would become that token. This one does not look for them. A vocabulary may
+    still contain one (as a Unigram piece or a whole word): the text is then cut in the middle of
+    it, and the halves are tokenised separately. The terminator is kept out in the same way.
 
-def coarse_days(days: int) -> str:
-    """Round a number of days down, so that a model sees few different values, each often.
+    Args:
+        tokenizer: The artefact's, which is not changed.
+        end_id: The terminator, which may be an ordinary token of the vocabulary.
 
-    Below ten it is exact; from there it is one of 10, 15, 22.5, 33.75 and so on, each 1.5 times the
-    one before, written without its fraction.
+    Raises:
+        ArtefactError: The tokenizer cannot spell one of its own added tokens as text, or fails on
+            a character that it does not know.
     """
-    if days < _COARSE_FROM:
-        return str(days)
-    steps = math.floor(math.log(days / _COARSE_FROM) / math.log(_COARSE_RATIO) + 1e-9)
-    return str(math.floor(_COARSE_FROM * _COARSE_RATIO**steps))
+
+    def __init__(self, tokenizer: Tokenizer, end_id: int) -> None:
+        # The same model, without the added tokens, which belong to the Tokenizer object.
+        self._tokenizer = Tokenizer(tokenizer.model)
+        if tokenizer.normalizer is not None:
+            self._tokenizer.normalizer = tokenizer.normalizer
+        if tokenizer.pre_tokenizer is not None:
+            self._tokenizer.pre_tokenizer = tokenizer.pre_tokenizer
+        added = tokenizer.get_added_tokens_decoder()
+        spelling = {key for key, token in added.items() if _BYTE.fullmatch(token.content)}
+        self._kept_out = (frozenset(added) - spelling - self._unknown_ids()) | {end_id}
+        self._require_spellable({key: token.content for key, token in added.items()}, end_id)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the tokens of a text that is already normalised."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        ids: list[int] = encoding.ids
+        if self._kept_out.isdisjoint(ids):
+            return tuple(ids)
+        cuts = {
+            (start + stop) // 2
+            for token, (start, stop) in zip(ids, encoding.offsets, strict=True)
+            if token in self._kept_out and stop - start > 1
+        }
+        if not cuts:  # a single character, which cannot be cut: it is dropped
+            return tuple(token for token in ids if token not in self._kept_out)
+        places = [0, *sorted(cuts), len(text)]
+        pieces = (text[start:stop] for start, stop in pairwise(places))
+        return tuple(token for piece in pieces for token in self.encode(piece))
+
+    def _unknown_ids(self) -> frozenset[int]:
+        """Return the tokens for text that the vocabulary cannot spell, which values may become."""
+        try:
+            ids = set(self._tokenizer.encode(_UNKNOWN_PROBE, add_special_tokens=False).ids)
+        except Exception as error:  # tokenizers raises bare Exception
+            raise ArtefactError(
+                f"tokenizer: it fails on a character that it does not know: {error}"
+            ) from error
+        name = getattr(self._tokenizer.model, "unk_token", None)
+        if name is not None and (unknown := self._tokenizer.token_to_id(name)) is not None:
+            ids.add(unknown)
+        return frozenset(ids)
+
+    def _require_spellable(self, added: dict[int, str], end_id: int) -> None:
+        for key, content in added.items():
+            text = normalise_text(content)
+            if key != end_id and key in self._kept_out and text and not self.encode(text):
+                raise ArtefactError(
+                    f"tokenizer: its added token {content!r} is needed to write ordinary text; "
+                    "remove it from the added tokens"
+                )

@@ -6,15 +6,17 @@ a piece is left out when one of its fields is absent. A prompt is::
     head, one profile section per key, one event section per event, tail
 
 ``{days_since_previous}`` is exact and 0 within a day; ``{gap}`` is coarse (see
-`renderer.coarse_days`) and absent within a day. Both are absent before the first event.
+`coarse_days`) and absent within a day. Both are absent before the first event.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import string
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +24,8 @@ from adprior_runtime.errors import ArtefactError
 from adprior_runtime.text.json_text import to_json
 from adprior_runtime.text.normalisation import fold_key, normalise_text
 
+_COARSE_FROM: Final = 10
+_COARSE_RATIO: Final = 1.5
 MAX_FIELD_CHARS: Final = 64
 """Default of a template's ``max_field_chars``."""
 
@@ -121,3 +125,31 @@ class PromptTemplate:
     def to_json(self) -> str:
         """Return the template as the text of ``prompt.json``."""
         return to_json(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+
+def day_fields(moment: datetime, previous: datetime | None) -> dict[str, str]:
+    """Return the template's fields of an event's day, or of the forecast's.
+
+    Args:
+        moment: Time of the event or the forecast.
+        previous: Time of the event before it; None if there is none.
+    """
+    values = {"day": moment.date().isoformat()}
+    if previous is not None:
+        days = (moment.date() - previous.date()).days
+        values["days_since_previous"] = str(days)
+        if days > 0:
+            values["gap"] = coarse_days(days)
+    return values
+
+
+def coarse_days(days: int) -> str:
+    """Round a number of days down, so that a model sees few different values, each often.
+
+    Below ten it is exact; from there it is one of 10, 15, 22.5, 33.75 and so on, each 1.5 times the
+    one before, written without its fraction.
+    """
+    if days < _COARSE_FROM:
+        return str(days)
+    steps = math.floor(math.log(days / _COARSE_FROM) / math.log(_COARSE_RATIO) + 1e-9)
+    return str(math.floor(_COARSE_FROM * _COARSE_RATIO**steps))

@@ -16,9 +16,9 @@ from adprior_build.repository.onnx_export import export_onnx
 from adprior_build.repository.onnx_parity import check_parity
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import ROOT, LogProbs
-from adprior_runtime.engines.kv_cache import KvCache
-from adprior_runtime.engines.onnx import PASS_BYTES, OnnxEngine, OnnxState, causal_mask
-from adprior_runtime.engines.onnx_passes import DevicePasses
+from adprior_runtime.engines.kv_cache import KvCache, empty_piece
+from adprior_runtime.engines.onnx import PASS_BYTES, OnnxEngine, OnnxState
+from adprior_runtime.engines.onnx_device import DevicePasses
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidRequestError
 from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
 from support.small_models import (
@@ -159,12 +159,6 @@ def test_reading_the_prompts_common_head_once_changes_nothing(llama: Exported, l
             np.testing.assert_allclose(row, llama.expected([*prompt, 3, 4]), atol=1e-4)
 
 
-def test_a_parent_that_comes_later_is_refused(llama: Exported) -> None:
-    state, _ = llama.engine.prefill([1, 2])
-    with pytest.raises(ValueError, match="a node's parent must come before it"):
-        llama.engine.extend(state, [3, 4], [1, 0])
-
-
 @pytest.mark.parametrize("length", [0, MAX_POSITIONS, MAX_POSITIONS + 1])
 def test_an_empty_prompt_and_one_too_long_are_refused(llama: Exported, length: int) -> None:
     message = f"input_ids: {length} tokens, the model takes 1 to {MAX_POSITIONS - 1}"
@@ -253,13 +247,6 @@ def test_a_graph_without_max_positions_is_refused(llama: Exported, tmp_path: Pat
     onnx.save(model, str(path))
     with pytest.raises(ArtefactError, match="max_positions"):
         OnnxEngine(path)
-
-
-def test_a_causal_mask_hides_what_comes_later() -> None:
-    mask = causal_mask(3)
-    assert (mask == 0).tolist() == [[True, False, False], [True, True, False], [True, True, True]]
-    assert mask.dtype == np.float32
-    assert np.isfinite(mask).all()
 
 
 @pytest.mark.parametrize(("threads", "started"), [(0, 2), (1, 0), (5, 4)])
@@ -370,7 +357,8 @@ def test_a_cache_that_stays_on_the_device_gives_the_same(
     bound = OnnxEngine(exported.path, threads=1)
     # The CPU stands for the device: the same bindings, the same graph that joins.
     session = onnxruntime.InferenceSession(str(exported.path))
-    bound._passes = DevicePasses(session, "cpu", "CPUExecutionProvider")
+    past = next(each for each in session.get_inputs() if each.name == "past_keys")
+    bound._passes = DevicePasses(session, "cpu", "CPUExecutionProvider", empty_piece(past))
     for mine, theirs in zip(_grown(bound), _grown(host), strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
     for mine, theirs in zip(_grown(bound), _grown(host), strict=True):  # and leaves nothing behind

@@ -17,7 +17,7 @@ from adprior_build.training.scratch_tokenizer import END, USER
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.prompt.context import Event, UserContext, parse_context
-from adprior_runtime.prompt.renderer import PromptRenderer, coarse_days
+from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.prompt.template import PromptTemplate
 from adprior_runtime.text.normalisation import normalise_text
 from support.prompts import (
@@ -247,18 +247,3 @@ def _serve(renderer: PromptRenderer, user: UserHistory, row: int) -> list[int]:
     prompt = renderer.render(parse_context(json.dumps(document).encode()))
     assert target.advertiser is not None
     return prompt.token_ids + renderer.name_ids(target.advertiser)
-
-
-@pytest.mark.parametrize(
-    ("days", "text"),
-    [(0, "0"), (9, "9"), (10, "10"), (14, "10"), (15, "15"), (22, "15"), (23, "22"), (999, "864")],
-)
-def test_many_days_are_rounded_down(days: int, text: str) -> None:
-    assert coarse_days(days) == text
-
-
-@given(st.integers(0, 40_000))
-def test_rounded_days_never_exceed_the_days(days: int) -> None:
-    coarse = int(coarse_days(days))
-    assert days / 1.5 - 1 < coarse <= days
-    assert coarse_days(coarse) == str(coarse) or coarse_days(coarse + 1) == str(coarse)

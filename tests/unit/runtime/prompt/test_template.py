@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adprior_runtime.errors import ArtefactError
-from adprior_runtime.prompt.template import PromptTemplate
-from support.prompts import (
-    PROSE,
-    TEMPLATES,
-)
+from adprior_runtime.prompt.template import PromptTemplate, coarse_days
+from support.prompts import PROSE, TEMPLATES
 
 
 @pytest.mark.parametrize(
@@ -100,3 +99,18 @@ def test_a_missing_template_or_key_is_named(
         path.write_text(content)
     with pytest.raises(ArtefactError, match=rf"prompt\.json: {message}"):
         PromptTemplate.load(path)
+
+
+@pytest.mark.parametrize(
+    ("days", "text"),
+    [(0, "0"), (9, "9"), (10, "10"), (14, "10"), (15, "15"), (22, "15"), (23, "22"), (999, "864")],
+)
+def test_many_days_are_rounded_down(days: int, text: str) -> None:
+    assert coarse_days(days) == text
+
+
+@given(st.integers(0, 40_000))
+def test_rounded_days_never_exceed_the_days(days: int) -> None:
+    coarse = int(coarse_days(days))
+    assert days / 1.5 - 1 < coarse <= days
+    assert coarse_days(coarse) == str(coarse) or coarse_days(coarse + 1) == str(coarse)

@@ -18,9 +18,8 @@ from tokenizers import (
 from adprior_build.training.scratch_tokenizer import scratch_tokenizer
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.prompt.context import Event, UserContext, parse_time
-from adprior_runtime.prompt.renderer import PromptRenderer
+from adprior_runtime.prompt.renderer import PromptRenderer, ValueTokenizer
 from adprior_runtime.prompt.template import PromptTemplate
-from adprior_runtime.prompt.value_tokenizer import ValueTokenizer
 from adprior_runtime.text.normalisation import normalise_text
 
 BOS, EOS, UNKNOWN, BRAND, WORDS = "<bos>", "<eos>", "<unk>", "Acme", "new in"
@@ -181,7 +180,7 @@ def test_byte_tokens_stay_text_although_they_are_added_tokens() -> None:
 def test_a_tokenizer_with_a_letter_among_its_added_tokens_is_refused() -> None:
     tokenizer = _whole_words_first()
     tokenizer.add_tokens(["a"])
-    with pytest.raises(ArtefactError, match="tokenizer: its added token 'a' is a letter"):
+    with pytest.raises(ArtefactError, match="added token 'a' is needed to write ordinary text"):
         ValueTokenizer(tokenizer, 2)
 
 

@@ -1,87 +1,47 @@
-"""Forward passes of ONNX Runtime, on the CPU or on a GPU.
+"""Forward passes of ONNX Runtime on a GPU.
 
-On the CPU the KV cache is in arrays. On a GPU it stays there: passes are bound to the device's
-memory, and a graph of one node joins the cache's pieces.
+The KV cache stays on the GPU: passes are bound to its memory, and a graph of one node joins the
+cache's pieces. Only log-probabilities are copied back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
 from adprior_runtime.engines.base import LogProbs
-from adprior_runtime.engines.kv_cache import POSITIONS_AXIS, KvCache, empty_piece, join_pieces
+from adprior_runtime.engines.kv_cache import POSITIONS_AXIS, KvCache
 from adprior_runtime.engines.onnx_graph import OUTPUT_NAMES, PAST_KEYS, PAST_VALUES
 
 
-class Passes(Protocol):
-    """Runs the model's graph."""
-
-    def run(
-        self, cache: KvCache, inputs: Mapping[str, npt.NDArray[Any]], *, keep: bool
-    ) -> LogProbs:
-        """Run one forward pass.
-
-        Args:
-            cache: Of the earlier passes; extended in place if ``keep``.
-            inputs: The graph's other inputs.
-            keep: Whether to add the new positions to the cache.
-
-        Returns:
-            float32 [wanted, vocabulary].
-        """
-        ...
-
-
-def _empty_cache(session: onnxruntime.InferenceSession) -> npt.NDArray[Any]:
-    past = next(item for item in session.get_inputs() if item.name == PAST_KEYS)
-    return empty_piece(tuple(past.shape), past.type)
-
-
-class HostPasses(Passes):
-    """Passes on the CPU, with the cache in arrays."""
-
-    def __init__(self, session: onnxruntime.InferenceSession) -> None:
-        self._session = session
-        self._empty = _empty_cache(session)
-
-    def run(
-        self, cache: KvCache, inputs: Mapping[str, npt.NDArray[Any]], *, keep: bool
-    ) -> LogProbs:
-        """See `Passes.run`."""
-        past = {PAST_KEYS: self._joined(cache.keys), PAST_VALUES: self._joined(cache.values)}
-        log_probs, keys, values = self._session.run(OUTPUT_NAMES, dict(inputs) | past)
-        if keep:
-            cache.add(keys, values)
-        found: LogProbs = log_probs[0]
-        return found
-
-    def _joined(self, pieces: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        return join_pieces(pieces) if pieces else self._empty
-
-
-class DevicePasses(Passes):
-    """Passes with the cache in the device's memory; only log-probabilities are copied back.
+class DevicePasses:
+    """Forward passes with the KV cache in the device's memory.
 
     Args:
         session: The model, on the device.
         device: ONNX Runtime's name of the device, ``cuda``.
         provider: ONNX Runtime's execution provider for the device.
+        empty_cache: Keys, or values, of no position.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, device: str, provider: str) -> None:
-        self._session, self._device = session, device
-        self._empty = _empty_cache(session)
-        self._join = _join_session(self._empty.dtype, provider)
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        device: str,
+        provider: str,
+        empty_cache: npt.NDArray[Any],
+    ) -> None:
+        self._session, self._device, self._empty_cache = session, device, empty_cache
+        self._join = _join_session(empty_cache.dtype, provider)
 
     def run(
         self, cache: KvCache, inputs: Mapping[str, npt.NDArray[Any]], *, keep: bool
     ) -> LogProbs:
-        """See `Passes.run`."""
+        """Run one forward pass on the device; see `adprior_runtime.engines.onnx`."""
         binding = self._session.io_binding()
         for name, values in inputs.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(values))
@@ -89,7 +49,7 @@ class DevicePasses(Passes):
             if pieces:
                 binding.bind_ortvalue_input(name, self._joined(pieces))
             else:
-                binding.bind_cpu_input(name, self._empty)
+                binding.bind_cpu_input(name, self._empty_cache)
         log_probs_name, *cache_names = OUTPUT_NAMES
         binding.bind_output(log_probs_name, "cpu")
         for name in cache_names:
