@@ -14,8 +14,9 @@ import numpy.typing as npt
 from onnx import TensorProto, helper
 
 from adprior_runtime.contract import CandidateStatus
+from adprior_runtime.head import head_graph
 from adprior_runtime.head.features import CandidatePriors
-from adprior_runtime.head.head import HEAD_INPUTS, HEAD_OUTPUTS, Adjusted
+from adprior_runtime.head.head import Adjusted
 
 CLAMP: Final = 2.0
 """The default clamp: a head multiplies the odds by at most e^2 = 7.4."""
@@ -43,18 +44,17 @@ def clamp_increments(
 
 def clamp_nodes(increment: str) -> list[Any]:
     """Return ONNX nodes from ``increment``, float64 [n], to the head's outputs."""
-    base_logits, _, statuses, has_forecast = HEAD_INPUTS
-    adjusted_logits, adjustments = HEAD_OUTPUTS
+    base_logits = head_graph.BASE_LOGITS
     return [
         helper.make_node("Clip", [increment, "least", "most"], ["clipped"]),
         helper.make_node("Cast", ["clipped"], ["narrow"], to=TensorProto.FLOAT),
         helper.make_node("Add", [base_logits, "narrow"], ["moved"]),
-        helper.make_node("Cast", [statuses], ["status"], to=TensorProto.INT32),
+        helper.make_node("Cast", [head_graph.STATUSES], ["status"], to=TensorProto.INT32),
         helper.make_node("Equal", ["status", "off_catalogue"], ["unknown"]),
         helper.make_node("Not", ["unknown"], ["known"]),
-        helper.make_node("And", ["known", has_forecast], ["applies"]),
-        helper.make_node("Where", ["applies", "moved", base_logits], [adjusted_logits]),
-        helper.make_node("Where", ["applies", "narrow", "no_adjustment"], [adjustments]),
+        helper.make_node("And", ["known", head_graph.HAS_FORECAST], ["applies"]),
+        helper.make_node("Where", ["applies", "moved", base_logits], [head_graph.ADJUSTED_LOGITS]),
+        helper.make_node("Where", ["applies", "narrow", "no_adjustment"], [head_graph.ADJUSTMENTS]),
     ]
 
 

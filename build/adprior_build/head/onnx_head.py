@@ -18,8 +18,9 @@ from adprior_build.head.clamp import CLAMP, clamp_constants, clamp_increments, c
 from adprior_runtime.contract import CandidateStatus
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.files.atomic import replace_file
+from adprior_runtime.head import head_graph
 from adprior_runtime.head.features import FEATURE_NAMES, CandidatePriors
-from adprior_runtime.head.head import HEAD_INPUTS, HEAD_OUTPUTS, IDENTITY, Adjusted, PriorHead
+from adprior_runtime.head.head import Adjusted, PriorHead
 from adprior_runtime.text.json_text import to_json
 
 _OPSET: Final = 17
@@ -109,7 +110,7 @@ class LogisticHead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadMetadata:
-    """How a head was made; see `adprior_runtime.head.head.METADATA_KEYS`.
+    """How a head was made; see `adprior_runtime.head.head_graph.METADATA_KEYS`.
 
     Attributes:
         kind: One of `adprior_build.head.variants.VARIANTS`, or ``identity`` for a head that changes
@@ -159,7 +160,7 @@ def write_identity_head(
         path,
         LogisticHead(weights=zeros, bias=0.0, mean=zeros, scale=np.ones(len(FEATURE_NAMES))),
         HeadMetadata(
-            kind=IDENTITY,
+            kind=head_graph.IDENTITY,
             forecast_k=forecast_k,
             engine=engine,
             catalogue_fingerprint=catalogue_fingerprint,
@@ -169,24 +170,23 @@ def write_identity_head(
 
 
 def _make_model(head: Head, metadata: HeadMetadata) -> Any:
-    base_logits, features, statuses, has_forecast = HEAD_INPUTS
     constants = head.constants() | clamp_constants(head.clamp)
     nodes = [
-        helper.make_node("Cast", [features], ["wide"], to=TensorProto.DOUBLE),
+        helper.make_node("Cast", [head_graph.FEATURES], ["wide"], to=TensorProto.DOUBLE),
         *head.nodes("wide", "increment"),
         *clamp_nodes("increment"),
     ]
-    rows = "candidates"
+    rows, describe = "candidates", helper.make_tensor_value_info
     graph = helper.make_graph(
         nodes,
         "prior_head",
         [
-            helper.make_tensor_value_info(base_logits, TensorProto.FLOAT, [rows]),
-            helper.make_tensor_value_info(features, TensorProto.FLOAT, [rows, len(FEATURE_NAMES)]),
-            helper.make_tensor_value_info(statuses, TensorProto.UINT8, [rows]),
-            helper.make_tensor_value_info(has_forecast, TensorProto.BOOL, [1]),
+            describe(head_graph.BASE_LOGITS, TensorProto.FLOAT, [rows]),
+            describe(head_graph.FEATURES, TensorProto.FLOAT, [rows, len(FEATURE_NAMES)]),
+            describe(head_graph.STATUSES, TensorProto.UINT8, [rows]),
+            describe(head_graph.HAS_FORECAST, TensorProto.BOOL, [1]),
         ],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [rows]) for name in HEAD_OUTPUTS],
+        [describe(name, TensorProto.FLOAT, [rows]) for name in head_graph.OUTPUT_NAMES],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     opsets = [helper.make_opsetid("", _OPSET)]

@@ -1,8 +1,7 @@
 """The prior head: adds a small clamped g(x) to the ranker's logits, z' = z + g(x).
 
-Without a forecast, or off the catalogue, z' = z bit for bit. The graph is a few nodes, written by
-`adprior_build.head.onnx_head` and clamped by `adprior_build.head.clamp`; its metadata say how it
-was fitted.
+Without a forecast, or off the catalogue, z' = z bit for bit. The graph clamps g itself. Its tensors
+and metadata are in `adprior_runtime.head.head_graph`.
 """
 
 from __future__ import annotations
@@ -19,35 +18,20 @@ import onnxruntime
 from adprior_runtime.bundle import Manifest
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.head.features import FEATURE_NAMES, CandidatePriors
-
-HEAD_INPUTS: Final = ("base_logits", "features", "statuses", "has_forecast")
-"""Inputs of the graph: float32 [n], float32 [n, 6], uint8 [n], bool [1]."""
-
-HEAD_OUTPUTS: Final = ("adjusted_logits", "adjustments")
-"""Outputs of the graph: float32 [n] each."""
-
-IDENTITY: Final = "identity"
-"""The ``kind`` of a bundle's head before its first fit; it changes nothing."""
-
-METADATA_KEYS: Final = (
-    "kind",
-    "feature_names",
-    "clamp",
-    "forecast_k",
-    "engine",
-    "catalogue_fingerprint",
-    "fitted_rows",
+from adprior_runtime.head.head_graph import (
+    ADJUSTED_LOGITS,
+    ADJUSTMENTS,
+    BASE_LOGITS,
+    FEATURES,
+    HAS_FORECAST,
+    IDENTITY,
+    INPUT_TYPES,
+    METADATA_KEYS,
+    OUTPUT_NAMES,
+    STATUSES,
 )
-"""Keys of the file's metadata: text, ``feature_names`` as a JSON list."""
 
 _REMEDY: Final = "fit one on this bundle's answers (adprior fit-head)"
-
-_TYPES: Final = {
-    "base_logits": "tensor(float)",
-    "features": "tensor(float)",
-    "statuses": "tensor(uint8)",
-    "has_forecast": "tensor(bool)",
-}
 
 
 class Adjusted(NamedTuple):
@@ -87,16 +71,16 @@ class PriorHead:
         except Exception as error:  # ONNX Runtime's errors share no public base
             reason = " ".join(str(error).split())
             raise ArtefactError(f"{path}: not a prior head in ONNX: {reason}") from error
-        if outputs == list(HEAD_OUTPUTS[:1]):
+        if outputs == [ADJUSTED_LOGITS]:
             raise ArtefactError(
-                f"{path}: a head of an earlier adprior, without the output {HEAD_OUTPUTS[1]}; "
+                f"{path}: a head of an earlier adprior, without the output {ADJUSTMENTS}; "
                 "build the bundle again from its checkpoint (adprior build), then fit its head "
                 "again (adprior fit-head)"
             )
-        if types != _TYPES or outputs != list(HEAD_OUTPUTS):
+        if types != INPUT_TYPES or outputs != list(OUTPUT_NAMES):
             raise ArtefactError(
                 f"{path}: not a prior head: found inputs {types} and outputs {outputs}, "
-                f"expected {_TYPES} and {list(HEAD_OUTPUTS)}"
+                f"expected {INPUT_TYPES} and {list(OUTPUT_NAMES)}"
             )
         _check_metadata(path, metadata)
         self._path = path
@@ -148,9 +132,14 @@ class PriorHead:
         """
         if len(base_logits) == 0:
             return Adjusted(np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.float32))
-        values = (base_logits, priors.features, priors.statuses, np.array([priors.has_forecast]))
-        feed = dict(zip(HEAD_INPUTS, map(np.ascontiguousarray, values), strict=True))
-        return Adjusted(*self._session.run(HEAD_OUTPUTS, feed))
+        inputs = {
+            BASE_LOGITS: base_logits,
+            FEATURES: priors.features,
+            STATUSES: priors.statuses,
+            HAS_FORECAST: np.array([priors.has_forecast]),
+        }
+        feed = {name: np.ascontiguousarray(values) for name, values in inputs.items()}
+        return Adjusted(*self._session.run(OUTPUT_NAMES, feed))
 
 
 def _check_metadata(path: Path, metadata: Mapping[str, str]) -> None:

@@ -22,7 +22,8 @@ from adprior_build.head.onnx_head import (
 from adprior_runtime.contract import CandidateStatus
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.head.features import FEATURE_NAMES, CandidatePriors
-from adprior_runtime.head.head import METADATA_KEYS, PriorHead
+from adprior_runtime.head.head import PriorHead
+from adprior_runtime.head.head_graph import METADATA_KEYS
 
 METADATA = HeadMetadata(
     forecast_k=20, engine="onnx", catalogue_fingerprint="c0ffee", fitted_rows=123
