@@ -22,6 +22,7 @@ from transformers import DynamicCache
 from adprior_build.repository.onnx_parity import MOST_HALF, Parity, check_parity
 from adprior_build.training.checkpoint import next_token_logits
 from adprior_runtime.engines import onnx_graph
+from adprior_runtime.engines.kv_cache import LAYOUT
 from adprior_runtime.engines.tree_mask import causal_mask
 from adprior_runtime.errors import ArtefactError
 
@@ -119,7 +120,9 @@ def _sample_inputs(model: Any) -> dict[str, torch.Tensor]:
         config.hidden_size // config.num_attention_heads
     )
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    cache = (config.num_hidden_layers, 1, heads, past, head_size)
+    sizes = {"layers": config.num_hidden_layers, "key_value_heads": heads}
+    sizes |= {"past": past, "head_size": head_size}
+    cache = [axis if isinstance(axis, int) else sizes[axis] for axis in LAYOUT]
     mask = np.pad(causal_mask(new), ((0, 0), (past, 0)))
     return {
         onnx_graph.INPUT_IDS: torch.arange(new)[None],

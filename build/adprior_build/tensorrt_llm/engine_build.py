@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from adprior_build.tensorrt_llm.deployment import Deployment
-from adprior_build.tensorrt_llm.engine_files import (
-    VERSION_DIRECTORY,
-    needed_sizes,
-)
+from adprior_build.tensorrt_llm.engine_files import VERSION_DIRECTORY
 from adprior_build.tensorrt_llm.engine_sizes import EngineSizes
 from adprior_build.tensorrt_llm.memory import check_calibration_fits, describe_fit
 from adprior_build.tensorrt_llm.model_shape import ModelShape
@@ -32,7 +29,7 @@ from adprior_build.tensorrt_llm.tools import check_container, find_gpu, require_
 from adprior_runtime.bundle import PROMPT_FILE, TRIE_DIRECTORY, Bundle
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.errors import ArtefactError, InvalidInputError
-from adprior_runtime.repository.tensorrt_llm_files import find_engine
+from adprior_runtime.repository.tensorrt_llm_files import NeededSizes, find_engine
 
 _WORK_MARKER: Final = ".adprior-work"
 
@@ -65,7 +62,7 @@ class EngineBuild:
     @cached_property
     def sizes(self) -> EngineSizes:
         """The engine's sizes."""
-        return EngineSizes.of(self.deployment, needed_sizes(self.bundle).name_tokens)
+        return EngineSizes.of(self.deployment, self.bundle.manifest.longest_name_tokens)
 
     def check(self) -> None:
         """Check the deployment, and print the memory estimate.
@@ -73,7 +70,8 @@ class EngineBuild:
         Raises:
             InvalidInputError: It does not fit the GPU, the model or the bundle.
         """
-        deployment, shape, needed = self.deployment, self.shape, needed_sizes(self.bundle)
+        deployment, shape = self.deployment, self.shape
+        needed = NeededSizes.of(self.bundle.manifest, self.bundle.path(PROMPT_FILE))
         if deployment.prompt_tokens < needed.prompt_tokens:
             raise InvalidInputError(
                 f"deployment: prompt_tokens is {deployment.prompt_tokens}, the checkpoint's "

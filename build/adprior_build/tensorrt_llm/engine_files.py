@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from adprior_build.tensorrt_llm.deployment import Deployment
-from adprior_runtime.bundle import PROMPT_FILE, Bundle
 from adprior_runtime.contract import LLM_ENGINE
 from adprior_runtime.errors import ArtefactError, InvalidInputError
 from adprior_runtime.files.hard_links import link_or_copy
-from adprior_runtime.prompt.template import PromptTemplate
 from adprior_runtime.repository.tensorrt_llm_files import (
-    NeededSizes,
     find_engine,
     is_kv_share,
     read_engine_parameters,
@@ -27,16 +24,6 @@ from adprior_runtime.repository.tensorrt_llm_names import (
 
 VERSION_DIRECTORY: Final = f"{LLM_ENGINE}/1"
 """The engine's directory in a repository."""
-
-
-def needed_sizes(bundle: Bundle) -> NeededSizes:
-    """Return the sizes that a bundle's requests need."""
-    template = PromptTemplate.load(bundle.path(PROMPT_FILE))
-    return NeededSizes(
-        prompt_tokens=template.max_prompt_tokens,
-        name_tokens=bundle.manifest.longest_name_tokens,
-        beam_width=bundle.manifest.beam_width,
-    )
 
 
 def engine_parameters(

@@ -11,10 +11,12 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from adprior_runtime.bundle import Manifest
 from adprior_runtime.engines.registry import TENSORRT_LLM, TENSORRT_LLM_VERSION
 from adprior_runtime.errors import ArtefactError
+from adprior_runtime.prompt.template import PromptTemplate
 from adprior_runtime.repository import tensorrt_llm_names
 
 _ENGINE, _CONFIG = TENSORRT_LLM.files
@@ -35,6 +37,19 @@ class NeededSizes:
     name_tokens: int
     beam_width: int
     concurrency: int | None = None
+
+    @classmethod
+    def of(cls, manifest: Manifest, prompt_file: Path) -> Self:
+        """Return the sizes that the requests of a bundle need.
+
+        Raises:
+            ArtefactError: The prompt template cannot be read.
+        """
+        return cls(
+            prompt_tokens=PromptTemplate.load(prompt_file).max_prompt_tokens,
+            name_tokens=manifest.longest_name_tokens,
+            beam_width=manifest.beam_width,
+        )
 
 
 def find_engine(directory: Path) -> Path | None:
@@ -145,7 +160,8 @@ def _wrong_widths(
     configured = parameters.get(tensorrt_llm_names.MAX_BEAM_WIDTH, "1")
     width = built.get("max_beam_width")
     if not configured.isdecimal():
-        yield f"max_beam_width {configured!r} in config.pbtxt", "a whole number"
+        found = f"{tensorrt_llm_names.MAX_BEAM_WIDTH} {configured!r} in config.pbtxt"
+        yield found, "a whole number"
     elif width != int(configured):
         yield f"an engine of max_beam_width {width}", f"{configured}, as config.pbtxt says"
 
@@ -163,7 +179,7 @@ def _wrong_features(
         yield "an engine built without remove_input_padding", expected
     reuse = parameters.get(tensorrt_llm_names.KV_CACHE_REUSE, "").lower() in {"true", "1"}
     if reuse and plugins.get("use_paged_context_fmha") is not True:
-        expected = "one with it: enable_kv_cache_reuse needs it"
+        expected = f"one with it: {tensorrt_llm_names.KV_CACHE_REUSE} needs it"
         yield "an engine built without use_paged_context_fmha", expected
 
 

@@ -11,7 +11,6 @@ from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.contract import ADVERTISER_DECODER, LLM_ENGINE, TOKENIZER, Target
 from adprior_runtime.engines.registry import GPU_IMAGE, TENSORRT_LLM
 from adprior_runtime.errors import ArtefactError, InvalidInputError
-from adprior_runtime.prompt.template import PromptTemplate
 from adprior_runtime.repository import tensorrt_llm_names
 from adprior_runtime.repository.checks.bundles import bundle_directory, read_manifest
 from adprior_runtime.repository.checks.config_files import Config, Configs
@@ -114,11 +113,13 @@ def _check_parameters(config: Config, manifest: Manifest | None) -> Iterator[Fin
     path = parameters.get(tensorrt_llm_names.ENGINE_PATH, "")
     if PurePosixPath(path).parts[-2:] != PurePosixPath(_VERSION).parts:
         expected = f"the place of {_VERSION} in the container: .../{_VERSION}"
-        yield Finding(config.file, f"parameter gpt_model_path {path!r}", expected)
+        yield Finding(config.file, f"parameter {tensorrt_llm_names.ENGINE_PATH} {path!r}", expected)
     width = parameters.get(tensorrt_llm_names.MAX_BEAM_WIDTH, "1")
     if manifest is not None and width != str(manifest.beam_width):
         expected = f"{manifest.beam_width}, the bundle's beam_width: every request asks for it"
-        yield Finding(config.file, f"parameter max_beam_width {width!r}", expected)
+        yield Finding(
+            config.file, f"parameter {tensorrt_llm_names.MAX_BEAM_WIDTH} {width!r}", expected
+        )
 
 
 def _parameters(config: Config) -> dict[str, str]:
@@ -126,18 +127,13 @@ def _parameters(config: Config) -> dict[str, str]:
 
 
 def _needed_sizes(repository: Path, manifest: Manifest | None) -> NeededSizes | None:
-    """Return what requests need; None where manifest or template cannot be read."""
-    try:
-        template = PromptTemplate.load(bundle_directory(repository, TOKENIZER) / PROMPT_FILE)
-    except ArtefactError:
-        return None  # the check of the bundles reports it
+    """Return the sizes that requests need; None if manifest or template cannot be read."""
     if manifest is None:
         return None
-    return NeededSizes(
-        prompt_tokens=template.max_prompt_tokens,
-        name_tokens=manifest.longest_name_tokens,
-        beam_width=manifest.beam_width,
-    )
+    try:
+        return NeededSizes.of(manifest, bundle_directory(repository, TOKENIZER) / PROMPT_FILE)
+    except ArtefactError:
+        return None  # the check of the bundles reports it
 
 
 def _check_vocabulary(repository: Path, document: dict[str, Any]) -> Iterator[Finding]:

@@ -3,11 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from adprior_runtime.repository.tensorrt_llm_files import NeededSizes
 
 from adprior_build.tensorrt_llm.deployment import Deployment
-from adprior_build.tensorrt_llm.engine_files import needed_sizes
 from adprior_build.tensorrt_llm.engine_sizes import EngineSizes
-from adprior_runtime.bundle import Bundle
+from adprior_runtime.bundle import PROMPT_FILE, Bundle
 from adprior_runtime.errors import InvalidInputError
 
 EXAMPLES = sorted((Path(__file__).parents[4] / "deploy").glob("*.toml"))
@@ -24,7 +24,8 @@ def test_the_files_of_deploy_are_valid(path: Path) -> None:
 def test_demo_l4_fits_the_demo_bundle() -> None:
     deployment = Deployment.load(EXAMPLES[0].with_name("demo-l4.toml"))
     demo = Path(__file__).parents[4] / "demo" / "bundle"
-    needed = needed_sizes(Bundle.open(demo))
+    bundle = Bundle.open(demo)
+    needed = NeededSizes.of(bundle.manifest, bundle.path(PROMPT_FILE))
     assert deployment.prompt_tokens == needed.prompt_tokens
     assert deployment.beam_width == needed.beam_width
     EngineSizes.of(deployment, needed.name_tokens)

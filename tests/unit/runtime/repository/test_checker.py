@@ -15,9 +15,8 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from adprior_build.tensorrt_llm.engine_files import needed_sizes
 from adprior_runtime import contract
-from adprior_runtime.bundle import MANIFEST, ONNX_MODEL_FILE, Bundle, Manifest
+from adprior_runtime.bundle import MANIFEST, ONNX_MODEL_FILE, PROMPT_FILE, Bundle, Manifest
 from adprior_runtime.cli import main
 from adprior_runtime.contract import Target
 from adprior_runtime.repository.checker import check_repository
@@ -27,6 +26,7 @@ from adprior_runtime.repository.checks.findings import Level
 from adprior_runtime.repository.checks.tensorrt_llm_engine import check_engine
 from adprior_runtime.repository.model_configs import parse_config, render
 from adprior_runtime.repository.tensorrt_llm_files import (
+    NeededSizes,
     engine_differences,
     read_engine_config,
     read_engine_parameters,
@@ -621,8 +621,9 @@ def test_the_check_and_the_server_agree_on_an_engine(copy: Path, change: dict[st
     _edit_json(copy, BUILT, lambda d: d["build_config"].update(change))
     parameters = read_engine_parameters(copy / ENGINE)
     bundle = Bundle.open(DEMO_BUNDLE)
+    needed = NeededSizes.of(bundle.manifest, bundle.path(PROMPT_FILE))
     differences = engine_differences(
-        read_engine_config(copy / BUILT.rpartition("/")[0]), parameters, needed_sizes(bundle)
+        read_engine_config(copy / BUILT.rpartition("/")[0]), parameters, needed
     )
     refused = [f"{found}, expected {expected}" for found, expected in differences]
     assert [line.partition(": found ")[2] for line in _lines(copy)] == refused
