@@ -1,8 +1,8 @@
-"""User -> user context: the UTF-8 JSON that the server takes, checked as the server checks it.
+"""Writes a user as the JSON that the server takes, and checks it as the server does.
 
-A value of a profile or an event that JSON lacks, such as a decimal, a date or a NumPy scalar, is
-written as the text that training reads of it (`adprior_runtime.text.values`). No error message
-repeats a value of the context.
+JSON has no decimals, dates or NumPy scalars: such a value of a profile or an event becomes the text
+that it has in training (`adprior_runtime.text.values`). No error message repeats a value of the
+context.
 """
 
 from __future__ import annotations
@@ -17,10 +17,15 @@ import numpy as np
 
 from adprior_client.errors import InvalidArgumentError
 from adprior_client.types import Event, User
-from adprior_runtime import contract
 from adprior_runtime.errors import InvalidRequestError
-from adprior_runtime.prompt.context import parse_context, read_context
+from adprior_runtime.prompt.context import check_size, parse_context, read_context
 from adprior_runtime.text.values import NoTextError, value_text
+
+
+class CheckedContext(bytes):
+    """The JSON of a user context that was checked already: clients send it without reading it."""
+
+    __slots__ = ()
 
 
 def user_to_json(user: User | Mapping[str, Any] | bytes) -> bytes:
@@ -32,12 +37,12 @@ def user_to_json(user: User | Mapping[str, Any] | bytes) -> bytes:
     """
     try:
         if isinstance(user, bytes):
-            _check_size(user)
-            parse_context(user)
-            return user
+            if not isinstance(user, CheckedContext):
+                parse_context(user)
+            return bytes(user)  # tritonclient takes no subclass
         document = _to_document(user)
         raw = _dump_json(document)
-        _check_size(raw)
+        check_size(raw)
         read_context(_without_profile(document))
     except InvalidRequestError as error:
         raise InvalidArgumentError(str(error)) from error
@@ -116,7 +121,7 @@ def _plain_event(event: Mapping[str, Any], field: str) -> dict[str, Any]:
 
 
 def _plain_value(value: Any, field: str) -> str | int | float | bool | None:
-    """Return a value as JSON has it, or its text where JSON has no such value."""
+    """Return the value if JSON has such values, else its text."""
     if isinstance(value, np.bool_ | np.integer) and not isinstance(value, np.timedelta64):
         found: bool | int = value.item()
         return found
@@ -170,13 +175,6 @@ def _dump_json(document: dict[str, Any]) -> bytes:
         raise InvalidArgumentError("user: nested too deep for JSON") from error
     except (TypeError, ValueError) as error:
         raise InvalidArgumentError(f"user: cannot be written as JSON: {error}") from error
-
-
-def _check_size(raw: bytes) -> None:
-    if len(raw) > contract.MAX_CONTEXT_BYTES:
-        raise InvalidArgumentError(
-            f"user: {len(raw)} bytes of JSON, at most {contract.MAX_CONTEXT_BYTES} are taken"
-        )
 
 
 def _without_profile(document: dict[str, Any]) -> dict[str, Any]:

@@ -18,9 +18,16 @@ from adprior_build.data.profiles import Profiles, profile_rows
 from adprior_build.data.repeated_rows import choose_dropped, find_repeated
 from adprior_bulk.inputs.preparation import ROW, USER, WRONG
 from adprior_bulk.inputs.staging import rows_by_user
+from adprior_client.user_context import CheckedContext
 from adprior_runtime.contract import MAX_CONTEXT_BYTES
 from adprior_runtime.errors import AdpriorError, InvalidInputError, InvalidRequestError
-from adprior_runtime.prompt.context import Event, UserContext, parse_context, parse_time
+from adprior_runtime.prompt.context import (
+    Event,
+    UserContext,
+    check_size,
+    parse_time,
+    read_context,
+)
 from adprior_runtime.text.json_text import to_json
 
 _Int64Array = npt.NDArray[np.int64]
@@ -61,7 +68,7 @@ class _Log:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssembledUser:
-    """A candidate made from rows of a log; its methods raise `AdpriorError` for malformed rows.
+    """A user made from rows of a log; its methods raise `AdpriorError` for malformed rows.
 
     Attributes:
         as_of: The forecast's time.
@@ -86,11 +93,10 @@ class AssembledUser:
         inside = (times >= _microseconds(start)) & (times <= _microseconds(end))
         return self.log.events(self.rows[inside])
 
-    def context(self) -> tuple[bytes, UserContext]:
-        """Return the context with the newest events that a server accepts."""
+    def context(self) -> tuple[CheckedContext, UserContext]:
+        """Return the context, as JSON and parsed, with the newest events that a server accepts."""
         newest = np.argsort(self.log.times[self.rows], kind="stable")[-_MOST_EVENTS:]
-        raw = context_json(self.profile, self.log.events(self.rows[np.sort(newest)]), self.as_of)
-        return raw, parse_context(raw)
+        return _make_context(self.profile, self.log.events(self.rows[np.sort(newest)]), self.as_of)
 
 
 def assemble(
@@ -156,18 +162,26 @@ def _wrong_users(profiles: pa.Table) -> dict[str, str]:
     return {user: found for user, found in last.items() if user and found is not None}
 
 
-def context_json(profile: Mapping[str, str], events: list[Event], as_of: datetime) -> bytes:
-    """Return a context's JSON with the newest events that fit a server's size limit."""
-    start = _dump({"profile": dict(profile), "as_of": as_of.isoformat()})
+def _make_context(
+    profile: Mapping[str, str], events: list[Event], as_of: datetime
+) -> tuple[CheckedContext, UserContext]:
+    """Return a context, as JSON and parsed, with the newest events that fit the size limit."""
+    document: dict[str, Any] = {"profile": dict(profile), "as_of": as_of}
+    start = _dump(document)
     room = MAX_CONTEXT_BYTES - len(start) - len(',"history":[]')
-    newest: list[bytes] = []
+    history: list[dict[str, Any]] = []
+    texts: list[bytes] = []
     for event in reversed(events):
-        document = _dump(_event_document(event))
-        room -= len(document) + 1
+        fields = _event_document(event)
+        text = _dump(fields)
+        room -= len(text) + 1
         if room < 0:
             break
-        newest.append(document)
-    return start[:-1] + b',"history":[' + b",".join(reversed(newest)) + b"]}"
+        history.append(fields)
+        texts.append(text)
+    raw = start[:-1] + b',"history":[' + b",".join(reversed(texts)) + b"]}"
+    check_size(raw)
+    return CheckedContext(raw), read_context(document | {"history": history[::-1]})
 
 
 def _read_times(column: pa.ChunkedArray) -> tuple[_Int64Array, dict[int, str]]:
@@ -200,8 +214,9 @@ def _microseconds(moment: datetime) -> int:
 def _event_document(event: Event) -> dict[str, Any]:
     texts = {name: getattr(event, name) for name in ("advertiser", "category", "text")}
     given = {name: value for name, value in texts.items() if value is not None}
-    return {"time": event.time.isoformat(), "action": event.action} | given
+    return {"time": event.time, "action": event.action} | given
 
 
 def _dump(document: dict[str, Any]) -> bytes:
-    return to_json(document, ensure_ascii=False, separators=(",", ":")).encode()
+    text = to_json(document, default=datetime.isoformat, ensure_ascii=False, separators=(",", ":"))
+    return text.encode()

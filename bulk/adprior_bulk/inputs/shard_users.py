@@ -1,7 +1,7 @@
-"""The users of a shard, read only as far as needed to decide whether they are due.
+"""The users of a shard.
 
-On most days most users are not due. So a candidate knows the time of its user's last event, and
-makes the context only on request.
+On most days most users are not due for a forecast. So a user from a log knows the time of their
+last event, and their context is made only on request.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pyarrow as pa
 from adprior_bulk.inputs.assembly import AssembledUser, assemble
 from adprior_bulk.inputs.pieces import Inputs
 from adprior_bulk.inputs.staging import read_shard, rows_by_user
+from adprior_client.user_context import CheckedContext
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.context import Event, UserContext, parse_context
 
@@ -27,9 +28,9 @@ _CONTEXT: Final = "context"
 
 @dataclass(frozen=True, slots=True)
 class GivenUser:
-    """A candidate from an input that holds contexts."""
+    """A user from an input that holds contexts."""
 
-    raw: bytes
+    raw: CheckedContext
     parsed: UserContext
 
     @property
@@ -49,13 +50,12 @@ class GivenUser:
         stop = bisect_right(history, end, key=lambda event: event.time)
         return history[first:stop]
 
-    def context(self) -> tuple[bytes, UserContext]:
+    def context(self) -> tuple[CheckedContext, UserContext]:
         """Return the context, as JSON and parsed."""
         return self.raw, self.parsed
 
 
 ShardUser = GivenUser | AssembledUser
-"""A user who may be due."""
 
 Found = tuple[str | None, ShardUser | Exception]
 """A user's id, and the user or what is wrong with their rows."""
@@ -109,6 +109,6 @@ def _given(table: pa.Table) -> Iterator[Found]:
             yield user_id, InvalidInputError("users: context is null")
         else:
             try:
-                yield user_id, GivenUser(raw, parse_context(raw))
+                yield user_id, GivenUser(CheckedContext(raw), parse_context(raw))
             except Exception as error:  # noqa: BLE001  one user's failure must not stop the others
                 yield user_id, error

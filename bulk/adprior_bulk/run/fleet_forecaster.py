@@ -25,7 +25,7 @@ from adprior_bulk.run.user_forecaster import (
     Task,
     UserForecaster,
 )
-from adprior_client import BadAnswerError, ClientConfig, Forecast, RetrievalClient
+from adprior_client import BadAnswerError, ClientConfig, Forecast, RetrievalClient, User
 from adprior_client.errors import (
     CancelledError,
     ClientError,
@@ -42,7 +42,7 @@ _LONGEST_PAUSE_S: Final = 5.0
 _BAD_ANSWERS: Final = 3
 """After this many bad answers for one user, the user is refused."""
 _PROBES: Final = 3
-_EMPTY_USER: Final = b'{"as_of":"2024-01-01"}'
+_EMPTY_USER: Final = User(as_of="2024-01-01")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from adprior_client.user_context import CheckedContext
 from adprior_runtime.errors import AdpriorError
 from adprior_runtime.prompt.context import UserContext
 
@@ -15,7 +16,7 @@ class Task:
     """A user to forecast; ``raw`` is the context as JSON, ``context`` the same parsed."""
 
     user_id: str
-    raw: bytes
+    raw: CheckedContext
     context: UserContext
 
 

@@ -75,15 +75,24 @@ def parse_context(raw: bytes) -> UserContext:
     Raises:
         InvalidRequestError: Naming the field that is wrong, never its value.
     """
+    check_size(raw)
+    document = _load_json(raw)
+    if not isinstance(document, dict):
+        raise _wrong_type(USER_CONTEXT, "an object", document)
+    return read_context(document)
+
+
+def check_size(raw: bytes) -> None:
+    """Refuse a user context of more than 256 KiB.
+
+    Raises:
+        InvalidRequestError: With both sizes.
+    """
     if len(raw) > MAX_CONTEXT_BYTES:
         raise InvalidRequestError(
             f"USER_CONTEXT: {len(raw)} bytes, at most {MAX_CONTEXT_BYTES} are taken",
             InvalidReason.TOO_LARGE,
         )
-    document = _load_json(raw)
-    if not isinstance(document, dict):
-        raise _wrong_type(USER_CONTEXT, "an object", document)
-    return read_context(document)
 
 
 def read_context(document: dict[str, Any]) -> UserContext:

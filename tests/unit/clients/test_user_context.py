@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from adprior_client.errors import InvalidArgumentError
 from adprior_client.types import Event, User
-from adprior_client.user_context import user_to_json
+from adprior_client.user_context import CheckedContext, user_to_json
 from adprior_runtime.contract import MAX_CONTEXT_BYTES
 from adprior_runtime.errors import InvalidRequestError
 from adprior_runtime.prompt.context import parse_context
@@ -133,6 +133,10 @@ def test_values_that_json_lacks_become_the_text_that_training_reads() -> None:
         "nothing": None,
     }
     assert found["history"] == [{"time": "2024-05-31", "action": "a", "category": "7"}]
+
+
+def test_a_checked_context_is_not_read_again() -> None:
+    assert user_to_json(CheckedContext(b"{")) == b"{"
 
 
 def test_bytes_are_checked_and_stay_as_they_are() -> None:

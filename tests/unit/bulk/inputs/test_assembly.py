@@ -17,8 +17,8 @@ from adprior_bulk.inputs.pieces import Inputs, input_pieces
 from adprior_bulk.inputs.shard_users import GivenUser, ShardUser, read_shard_users
 from adprior_bulk.inputs.staging import stage_piece
 from adprior_runtime.contract import MAX_CONTEXT_BYTES
-from adprior_runtime.errors import AdpriorError, InvalidInputError
-from adprior_runtime.prompt.context import UserContext
+from adprior_runtime.errors import AdpriorError, InvalidInputError, InvalidRequestError
+from adprior_runtime.prompt.context import UserContext, parse_context
 
 COLUMNS = ColumnMap(
     events=EventColumns(user="who", time="at", advertiser="brand", category="kind"),
@@ -100,8 +100,16 @@ def test_a_context_keeps_the_newest_events_that_a_server_accepts(tmp_path: Path)
     found = _read(tmp_path, events=_events(*rows))
     text, context = _context(found["u1"])
     assert MAX_CONTEXT_BYTES - 200 < len(text) <= MAX_CONTEXT_BYTES
+    assert context == parse_context(text)
     assert len(context.history) > 2000
     assert context.history[-1].time.date() == DAY
+
+
+def test_a_profile_beyond_the_size_limit_is_refused(tmp_path: Path) -> None:
+    profiles = {"who": ["u1"], "city": ["x" * MAX_CONTEXT_BYTES]}
+    found = _read(tmp_path, events=_events(("u1", DAY, "b")), profiles=profiles)
+    with pytest.raises(InvalidRequestError, match="at most 262144 are taken"):
+        _context(found["u1"])
 
 
 def test_events_and_last_activity_are_those_of_the_context(tmp_path: Path) -> None:

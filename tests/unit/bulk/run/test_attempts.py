@@ -8,11 +8,12 @@ import pytest
 
 from adprior_bulk.run.attempts import Attempts
 from adprior_bulk.run.user_forecaster import Answer, Forecasted, Refused, Task, UserForecaster
+from adprior_client.user_context import CheckedContext
 from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.prompt.context import UserContext
 
 CONTEXT = UserContext(profile={}, history=(), as_of=datetime(2024, 5, 1, tzinfo=UTC))
-TASKS = [Task(user_id=name, raw=b"", context=CONTEXT) for name in ("a", "b\n", "c")]
+TASKS = [Task(user_id=name, raw=CheckedContext(), context=CONTEXT) for name in ("a", "b\n", "c")]
 FINE = Forecasted(advertiser_ids=[1], log_probs=[-1.0], exact=True, missing_mass=0.0, bundle_id="b")
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from adprior_bulk.inputs.shard_users import GivenUser
 from adprior_bulk.run.due_users import Due, Previous, Rules, events_digest, why_due
+from adprior_client.user_context import CheckedContext
 from adprior_runtime.prompt.context import Event, UserContext
 
 DAY = timedelta(days=1)
@@ -25,7 +26,7 @@ HISTORY = (_event(90), _event(40), _event(10), _event(10, "Birch"), _event(2))
 
 def _context(*events: Event, as_of: datetime = THEN + DAY) -> GivenUser:
     ordered = sorted(events, key=lambda event: event.time)
-    return GivenUser(b"", UserContext(profile={}, history=ordered, as_of=as_of))
+    return GivenUser(CheckedContext(), UserContext(profile={}, history=ordered, as_of=as_of))
 
 
 PREVIOUS = Previous(

@@ -14,6 +14,7 @@ import pytest
 from adprior_bulk.run.fleet_forecaster import FleetSettings, ask_bundle_id
 from adprior_bulk.run.user_forecaster import Answer, Forecasted, Refused, Task
 from adprior_client import ClientError
+from adprior_client.user_context import CheckedContext
 from adprior_runtime import contract
 from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.prompt.context import UserContext
@@ -21,7 +22,9 @@ from support.fake_triton import FakeTriton, forecast_tensors
 
 CONTEXT = UserContext(profile={}, history=(), as_of=datetime(2024, 5, 1, tzinfo=UTC))
 RAW = b'{"as_of":"2024-05-01"}'
-TASKS = [Task(user_id=f"u{n}", raw=RAW + b" " * n, context=CONTEXT) for n in (5, 0, 3)]
+TASKS = [
+    Task(user_id=f"u{n}", raw=CheckedContext(RAW + b" " * n), context=CONTEXT) for n in (5, 0, 3)
+]
 
 
 def _ask(server: FakeTriton, tasks: list[Task], **settings: Any) -> dict[str, Answer]:
