@@ -8,7 +8,6 @@ import functools
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
 
 from tritonclient.grpc.aio import InferenceServerClient
@@ -16,7 +15,6 @@ from tritonclient.grpc.aio import InferenceServerClient
 from adprior_client._call.call import Attempt, Lookup, Outcome, Pause, Step, Work
 from adprior_client._call.client import HEALTH_CHECK_S, LOOKUP_THREADS, Client, Headers
 from adprior_client._call.server_choice import Server
-from adprior_client._call.telemetry import describe
 from adprior_client.checks import check_concurrency
 from adprior_client.errors import CancelledError, ClientError, InvalidArgumentError
 from adprior_client.results import Forecast, Ranking
@@ -51,12 +49,7 @@ class AsyncioClient(Client):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -80,19 +73,10 @@ class AsyncioClient(Client):
         call = self._begin(work, deadline_s, request_id)
         self._check_place()
         self._start_watching()
-        steps = work.steps(call)
-        with self._telemetry.span(f"adprior.{work.name}", call.request_id) as span:
-            headers = self._headers()
-            try:
-                step = next(steps)
-                while True:
-                    step = steps.send(await self._do(step, headers))
-            except StopIteration as stop:
-                result: _Result = stop.value
-            finally:
-                steps.close()
-            describe(span, result)
-        return result
+        with self._run(work, call) as (run, headers):
+            while run.step is not None:
+                run.resume(await self._do(run.step, headers))
+        return run.result
 
     async def _ask_many(
         self,

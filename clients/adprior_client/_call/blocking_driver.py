@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from tritonclient.grpc import InferenceServerClient
@@ -16,7 +15,6 @@ from tritonclient.grpc import InferenceServerClient
 from adprior_client._call.call import Attempt, Lookup, Outcome, Pause, Step, Work
 from adprior_client._call.client import HEALTH_CHECK_S, LOOKUP_THREADS, Client, Headers
 from adprior_client._call.server_choice import Server
-from adprior_client._call.telemetry import describe
 from adprior_client.checks import check_concurrency
 from adprior_client.errors import ClientError
 from adprior_client.results import Forecast, Ranking
@@ -64,12 +62,7 @@ class BlockingClient(Client):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -91,19 +84,10 @@ class BlockingClient(Client):
         """Run a call to its end."""
         call = self._begin(work, deadline_s, request_id)
         self._start_watching()
-        steps = work.steps(call)
-        with self._telemetry.span(f"adprior.{work.name}", call.request_id) as span:
-            headers = self._headers()
-            try:
-                step = next(steps)
-                while True:
-                    step = steps.send(self._do(step, headers))
-            except StopIteration as stop:
-                result: _Result = stop.value
-            finally:
-                steps.close()
-            describe(span, result)
-        return result
+        with self._run(work, call) as (run, headers):
+            while run.step is not None:
+                run.resume(self._do(run.step, headers))
+        return run.result
 
     def _ask_many(
         self,

@@ -1,4 +1,4 @@
-"""One call: the work, the client's settings, and the steps that a driver carries out.
+"""One call: the work, the client's settings, the deadline, and the steps that a driver does.
 
 A call is a generator. It yields a step (`Attempt`, `Pause` or `Lookup`), receives the step's
 outcome, and returns the result; it does no input or output itself. Two drivers run it,
@@ -7,17 +7,44 @@ outcome, and returns the result; it does no input or output itself. Two drivers 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 
-from adprior_client._call.deadline import Deadline
 from adprior_client._call.server_choice import Fleet, Server
 from adprior_client._call.wire import Request
+from adprior_client.checks import check_number
 from adprior_client.config import ClientConfig
 from adprior_client.types import Reason, UserId
 
 Result_co = TypeVar("Result_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """The end of one call, retries and other servers included.
+
+    Attributes:
+        timeout_s: The whole time of the call.
+        ends_at: The end, on the clock of `time.monotonic`.
+    """
+
+    timeout_s: float
+    ends_at: float
+
+    @classmethod
+    def start(cls, config: ClientConfig, deadline_s: float | None) -> Self:
+        """Start the clock; without ``deadline_s`` the client's deadline is used."""
+        timeout_s = config.deadline_s
+        if deadline_s is not None:
+            timeout_s = check_number(deadline_s, "deadline_s")
+        return cls(timeout_s, time.monotonic() + timeout_s)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the end, negative after it."""
+        return self.ends_at - time.monotonic()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +58,7 @@ class Call:
         deadline: When the call must return.
         request_id: Sent with each attempt.
         stored_user_id: Finds the user's stored forecast; None without an id or a source.
-        held_for: Why nothing is to be sent; None if the request is to be sent.
+        held_for: The reason why nothing is sent; None if the request is sent.
     """
 
     config: ClientConfig
@@ -71,6 +98,28 @@ class Lookup:
 Step: TypeAlias = Attempt | Pause | Lookup
 Outcome: TypeAlias = Any
 Steps: TypeAlias = Generator[Step, Outcome, Result_co]
+
+
+class Run(Generic[Result_co]):
+    """A call under way.
+
+    Attributes:
+        step: The step to do next; None once the call has its ``result``.
+    """
+
+    result: Result_co
+
+    def __init__(self, steps: Steps[Result_co]) -> None:
+        self._steps = steps
+        self.step: Step | None = None
+        self.resume(None)
+
+    def resume(self, outcome: Outcome) -> None:
+        """Continue with the outcome of the last step."""
+        try:
+            self.step = self._steps.send(outcome)
+        except StopIteration as stop:
+            self.step, self.result = None, stop.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

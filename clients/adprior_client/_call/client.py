@@ -6,14 +6,14 @@ import inspect
 import logging
 import os
 import uuid
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
 
-from adprior_client._call.call import Attempt, Call, Result_co, Work
+from adprior_client._call.call import Attempt, Call, Deadline, Result_co, Run, Work
 from adprior_client._call.credentials import Credentials
-from adprior_client._call.deadline import Deadline
 from adprior_client._call.server_choice import Fleet, Server, user_key
-from adprior_client._call.telemetry import Telemetry
+from adprior_client._call.telemetry import Telemetry, describe
 from adprior_client._call.wire import channel_settings, error_of
 from adprior_client.checks import check_metadata, check_request_id
 from adprior_client.config import ClientConfig
@@ -25,11 +25,13 @@ from adprior_client.errors import (
     UnavailableError,
 )
 from adprior_client.forking import Forked, begin_anew_in_children
+from adprior_client.results import Forecast, Ranking
 from adprior_client.stored.forecast_source import ForecastSource
 from adprior_client.types import Reason
 
 Headers = dict[str, str] | ClientError
 """The metadata of a call, or why there is none."""
+_Result = TypeVar("_Result", Forecast, Ranking)
 HEALTH_CHECK_S: Final = 1.0
 """Timeout of a health check."""
 LOOKUP_THREADS: Final = 8
@@ -101,6 +103,18 @@ class Client(Forked):
             stored_user_id=None if self._stored is None else work.user_id,
             held_for=self._reason_to_hold(treatment=work.treatment),
         )
+
+    @contextmanager
+    def _run(self, work: Work[_Result], call: Call) -> Iterator[tuple[Run[_Result], Headers]]:
+        """Begin a call's span and steps, and end them; yields the call's metadata too."""
+        with self._telemetry.span(f"adprior.{work.name}", call.request_id) as span:
+            headers, steps = self._headers(), work.steps(call)
+            try:
+                run = Run(steps)
+                yield run, headers
+            finally:
+                steps.close()
+            describe(span, run.result)
 
     def _reason_to_hold(self, *, treatment: bool) -> Reason | None:
         if self._is_killed():
