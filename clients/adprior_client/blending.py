@@ -29,7 +29,7 @@ _SLACK: Final = 1e-9
 
 
 class ItemSource(StrEnum):
-    """The list that an item comes from; one that is in both lists needs no reserved place."""
+    """The kind of place that an item takes: an ordinary one, or one reserved for the forecast."""
 
     CONVENTIONAL = "conventional"
     FORECAST = "forecast"
@@ -46,7 +46,7 @@ class RetrievedItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlendedItem(RetrievedItem):
-    """One item of the blended list, and the list that it comes from."""
+    """One item of the blended list, with its kind of place."""
 
     source: ItemSource
 
@@ -78,12 +78,12 @@ def blend_retrieved(
 ) -> tuple[BlendedItem, ...]:
     """Blend a retriever's list with its list filtered to the forecast's advertisers.
 
-    ``floor(quota * budget)`` places are reserved for items of ``filtered`` that are not among the
-    conventional items of the other places. Conventional items take the other places, and any that
-    ``filtered`` cannot fill. If the conventional list is too short, ``filtered`` may exceed its
-    quota. Each list keeps its order. Items of ``filtered`` are spread evenly, so every prefix of
-    the result has about the same shares. ``budget`` items of each list are always enough (with
-    ``per_advertiser``, ``budget`` items of each advertiser in ``filtered``).
+    ``floor(quota * budget)`` places are reserved for ``filtered``. An item that is already in the
+    conventional part takes none of them. Conventional items take the other places, and reserved
+    ones that ``filtered`` cannot fill. If the conventional list is too short, ``filtered`` may
+    exceed its quota. Each list keeps its order. Items of ``filtered`` are spread evenly, so every
+    prefix of the result has about the same shares. ``budget`` items of each list are always enough
+    (with ``per_advertiser``, ``budget`` items of each advertiser in ``filtered``).
 
     Args:
         conventional: The retriever's list, best first.
@@ -99,7 +99,7 @@ def blend_retrieved(
             are never dropped for this.
 
     Returns:
-        Each item once: ``budget`` items, or all there are.
+        ``budget`` items, or all items if there are fewer; each item once.
 
     Raises:
         InvalidArgumentError: An argument is wrong, or a list has an item twice.

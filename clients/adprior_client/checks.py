@@ -11,13 +11,16 @@ import numpy as np
 from adprior_client.errors import InvalidArgumentError
 
 _MAX_NUMBER: Final = 1_000_000
-"""In seconds: gRPC counts milliseconds in 32 bits."""
+"""The longest time in seconds: gRPC counts milliseconds in 32 bits."""
 _METADATA_KEY: Final = re.compile(r"[0-9a-z_.-]+")
 _METADATA_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 
 
 def check_number(value: Any, name: str, above: float | None = 0.0) -> float:
-    """Return a number above ``above``, or at least 0 if that is None, and at most a million."""
+    """Return a number as a float if it is in range.
+
+    It must be more than ``above``, or at least 0 if ``above`` is None, and at most a million.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise InvalidArgumentError(f"{name}: found {type(value).__name__}, expected a number")
     # NaN fails this comparison.
@@ -30,7 +33,7 @@ def check_number(value: Any, name: str, above: float | None = 0.0) -> float:
 
 
 def check_concurrency(value: Any) -> int:
-    """Return how many calls may be under way at once."""
+    """Return the limit of calls under way if it is an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidArgumentError(
             f"max_concurrency: found {value!r}, expected an integer of at least 1"

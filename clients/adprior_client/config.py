@@ -32,10 +32,10 @@ class ClientConfig:
         deadline_s: Deadline of a call, retries and other servers included; a call may set its own.
         fail_open: Return the server's failures as a result with a ``reason``. If off, raise them.
             The caller's own errors are always raised.
-        shadow: Ask and log, but apply nothing.
+        shadow: Make the calls, but do not apply their results.
         kill_switch_file: While this file exists, nothing is sent; checked at each call.
         max_attempts: Attempts per call, 1 to 5. With one server gRPC retries it; with several, each
-            is tried at most once, and one that is gone or stopping does not count.
+            is tried at most once. A server that is gone or stopping costs no attempt.
         initial_backoff_s: Pause before the first retry, with jitter.
         max_backoff_s: Longest pause before a retry.
         backoff_multiplier: Growth of the pause from one retry to the next.
@@ -225,7 +225,7 @@ _LOW: Final[dict[str, float | None]] = {
     "health_interval_s": None,
     "stored_reserve_s": None,
 }
-"""Numbers must be above this, by default above 0; None means at least 0."""
+"""A setting must be more than this; None means at least 0. Other numbers must be more than 0."""
 _RANGES: Final[dict[str, tuple[int, float]]] = {
     "max_attempts": (1, 5),  # the limit of gRPC
     "breaker_failures": (1, math.inf),

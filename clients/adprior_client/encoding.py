@@ -1,6 +1,6 @@
-"""Arguments of a call -> tensors, checked.
+"""Encodes the arguments of a call as tensors, and checks them.
 
-Tensors are 1-D: `wire` adds the batch dimension. `adprior_client.user_context` encodes users.
+Tensors are 1-D: `_call.wire` adds the batch dimension. `user_context` encodes users.
 """
 
 from __future__ import annotations

@@ -11,14 +11,14 @@
         │   │                     PERMISSION_DENIED, and
         │   │                     UNAVAILABLE for a missing
         │   │                     or wrong token
-        │   └── MetadataError     found here                    denied    -        -
+        │   └── MetadataError     by the client                 denied    -        -
         ├── UnavailableError      UNAVAILABLE, NOT_FOUND        unavailable  counts  yes
         │   ├── OverloadedError   RESOURCE_EXHAUSTED            unavailable  counts  yes, after a
         │   │                                                                        pause
-        │   └── BreakerOpenError  found here                    breaker_open  -    -
+        │   └── BreakerOpenError  by the client                 breaker_open  -    -
         └── BadAnswerError        any other, or an answer that  bad_answer  counts -
             │                     breaks the contract
-            └── OtherBundleError  found here                    other_bundle  -    yes
+            └── OtherBundleError  by the client                 other_bundle  -    yes
 
 A wrong argument always raises `InvalidArgumentError`, before anything is sent. The other errors
 come from the server: they are raised only if `ClientConfig.fail_open` is off. Otherwise the result
@@ -40,7 +40,7 @@ class ClientError(AdpriorError):
         reason: The reason in the result of a client that fails open.
         counts: Whether the error counts at the server's circuit breaker.
         may_go_on: Whether another server may be asked: this one has not worked on the request.
-        cause: Why a server was not reached, if this side knows it (a certificate, a proxy); part
+        cause: Why a server was not reached, if the client knows it (a certificate, a proxy); part
             of the message.
         is_absence: Whether the server is gone or stopping. Asking the next one then costs no
             attempt.

@@ -25,7 +25,7 @@ class Forked:
 _all: Final[weakref.WeakSet[Forked]] = weakref.WeakSet()
 _held: Final[list[Forked]] = []
 _lock: Final = threading.Lock()
-"""Guards both; held during a fork, so that it is free in the child."""
+"""Guards both collections. It is held during a fork, so that the child can release it."""
 
 
 def begin_anew_in_children(item: Forked) -> None:

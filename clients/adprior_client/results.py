@@ -19,7 +19,7 @@ from adprior_client.types import Reason, Source, UserId
 CandidateStatusName: TypeAlias = Literal["exact", "upper_bound", "not_in_catalogue", "unknown"]
 
 NO_ANSWER: Final = 3
-"""The status without an answer, beside those of `adprior_runtime.contract.CandidateStatus`."""
+"""The status without an answer; the others are in `adprior_runtime.contract.CandidateStatus`."""
 
 _STATUS_NAMES: Final[tuple[CandidateStatusName, ...]] = (
     "exact",
@@ -136,7 +136,7 @@ class RankedCandidate:
         adjusted_logit: The logit with the prior; equal to ``base_logit`` without a prior.
         log_prob: Natural log of the advertiser's probability, or an upper bound (``-inf`` for
             probability 0); None if it is not in the catalogue, and without an answer.
-        status: What ``log_prob`` is.
+        status: Whether ``log_prob`` is exact, an upper bound or missing.
     """
 
     advertiser_id: int
@@ -161,14 +161,14 @@ class Ranking:
         advertiser_ids: int64 [n], the candidates.
         base_logits: float64 [n], the caller's, to the last bit.
         adjusted_logits: float64 [n], with the prior.
-        log_probs: float32 [n], of each advertiser, or an upper bound; NaN if unknown.
-        statuses: uint8 [n], what ``log_probs`` are: `adprior_runtime.contract.CandidateStatus`,
-            or 3 without an answer.
+        log_probs: float32 [n], each advertiser's, or an upper bound; NaN if unknown.
+        statuses: uint8 [n], the kind of each log-probability:
+            `adprior_runtime.contract.CandidateStatus`, or 3 without an answer.
         forecast: The forecast behind the ranking.
         bundle_id: The bundle that answered; empty without an answer.
         source: Where the forecast comes from.
         age_s: Age of the forecast at the time of the ranking; None if unknown.
-        reason: Why this is not the live answer, applied; None if it is.
+        reason: Why this is not a live answer that is applied; None if it is.
         request_id: Id of the call.
         treatment: Whether the user is treated, as the caller said.
         applied: Whether ``logits`` include the prior.

@@ -1,14 +1,17 @@
 """Retrieval: which advertisers is this user likely to act on?
 
 A reader starts here. ``USER_CONTEXT`` passes six modules from `RetrievalClient.forecast` to the
-wire (`RankingClient.score` takes the same way, with `ranking` and `_call.scoring`)::
+wire, in this order (`RankingClient.score` goes the same way, through `ranking` and
+`_call/scoring`)::
 
-    retrieval               the arguments become a `ForecastRequest`
-    _call/forecasting       the request is checked and encoded: live, else stored, else none
-    user_context            the user becomes JSON, checked
-    _call/wire              the JSON becomes a tensor of a gRPC request
-    _call/attempts          the user's server is asked, then the others
-    _call/blocking_driver   the request is sent (`asyncio_driver` for asyncio)
+    retrieval               forecast: the arguments become a `ForecastRequest`
+    _call/forecasting       Forecasting.of: the request is checked and encoded
+    user_context            user_to_json: the user becomes JSON, checked
+    _call/blocking_driver   _ask: the call begins (`asyncio_driver` for asyncio)
+    _call/forecasting       steps: live, else stored, else empty
+    _call/wire              Request.of: the JSON becomes a tensor of a gRPC request
+    _call/attempts          ask: the user's server is chosen, then the others
+    _call/blocking_driver   _attempt: the request is sent
 
 `_call/decoding` reads the answer. Without a user id, the JSON also chooses the server
 (`_call/server_choice`).

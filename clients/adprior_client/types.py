@@ -1,4 +1,4 @@
-"""Users, events, and the words that requests and results share."""
+"""Users, events, and the types that requests and results share."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 Scalar: TypeAlias = str | int | float | bool | Decimal | date | np.generic | None
-"""A value of a profile. A value that JSON lacks is sent as the text that training reads of it. NaN,
-and text that is only white space, count as absent."""
+"""A value of a profile. JSON has no dates, decimals or NumPy scalars: they are sent as the text
+that they have in training. NaN, and text that is only white space, count as absent."""
 Moment: TypeAlias = str | date | datetime
 """ISO 8601 text, a date or a date-time; without a zone it is UTC."""
 

@@ -18,7 +18,7 @@ from adprior_bulk.publish.publisher_lock import LostLockError, hold_lock
 from adprior_bulk.publish.version_writer import write_version
 from adprior_bulk.publish.versions import Version, Versions
 from adprior_client.stored.redis_errors import RedisProblemError, explain
-from adprior_client.stored.redis_keys import USERS_A_BUCKET
+from adprior_client.stored.redis_keys import USERS_PER_BUCKET
 from adprior_runtime.errors import InvalidInputError
 
 
@@ -106,7 +106,7 @@ def publish(
         version = Version(
             name=_name(now, reader.fingerprint),
             fingerprint=reader.fingerprint,
-            buckets=max(math.ceil(reader.rows / USERS_A_BUCKET), 1),
+            buckets=max(math.ceil(reader.rows / USERS_PER_BUCKET), 1),
             expires_at=expires_at,
         )
         began = time.monotonic()

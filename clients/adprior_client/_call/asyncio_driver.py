@@ -85,7 +85,7 @@ class AsyncioClient(Client):
         max_concurrency: int,
         deadline_s: float | None,
     ) -> list[_Result]:
-        """Run a call for each request, which is taken when a place is free, until one fails."""
+        """Run a call for each request until one fails; take a request when a call is free."""
         places, failed = asyncio.Semaphore(check_concurrency(max_concurrency)), asyncio.Event()
 
         async def ask_one(request: _Request) -> _Result:

@@ -1,4 +1,4 @@
-"""One request, attempt by attempt: the user's server first, then the others, until the deadline."""
+"""The attempts at one request: the user's server first, then the others, until the deadline."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _Read: TypeAlias = Callable[[Mapping[str, NDArray[Any]]], _Result]
 _SHORTEST_S: Final = 1e-3
 """With less time left, an attempt cannot succeed."""
 _FAIR_S: Final = 0.05
-"""A server that misses a shorter deadline (shorter than `ClientConfig.deadline_s` too) is not
-blamed: callers pass on whatever is left of their own deadlines."""
+"""If the time left was below this and below ``deadline_s``, a missed deadline does not count
+against the server."""
 
 
 def ask(
@@ -43,7 +43,7 @@ def ask(
     Args:
         call: The call.
         request: What to ask.
-        read: Makes the result of the outputs; its errors are the server's fault.
+        read: Makes the result from the outputs; if it fails, the answer is bad.
         bundle_id: Servers with this bundle come first.
         reserve_s: Part of the deadline to leave unused.
 
@@ -54,7 +54,7 @@ def ask(
     for server in call.fleet.order(call.key, bundle_id):
         if attempts == config.max_attempts:
             break
-        # If one server is overloaded all may be: a pause spares them.
+        # If one server is overloaded, the others may be too: pause before asking the next.
         pause_s = _pause_s(config, attempts) if isinstance(last, OverloadedError) else 0.0
         left_s = call.deadline.left_s - reserve_s - pause_s
         if left_s < _SHORTEST_S:

@@ -96,7 +96,7 @@ class BlockingClient(Client):
         max_concurrency: int,
         deadline_s: float | None,
     ) -> list[_Result]:
-        """Run a call for each request, which is taken when a place is free, until one fails."""
+        """Run a call for each request until one fails; take a request when a call is free."""
         limit = check_concurrency(max_concurrency)
         places, failed = threading.Semaphore(limit), threading.Event()
 

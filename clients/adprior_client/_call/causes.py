@@ -1,7 +1,7 @@
-"""Why a server was not reached, if this side can know it: a certificate, a proxy.
+"""Finds the cause if a server was not reached because of a certificate or a proxy.
 
-Causes name settings, addresses and environment variables. They quote nothing that a server said, so
-they may be logged.
+Causes name settings, addresses and environment variables. They quote no text of a server, so they
+may be logged.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _TLS_CAUSES: Final = {
     "security handshaker": "the client's certificate does not match its key "
     "(tls_certificate_file, tls_key_file)",
 }
-"""By a part of gRPC's message; the first match counts."""
+"""The cause for each part of a gRPC message; the first match is used."""
 
 
 def find_cause(detail: str, url: str, config: ClientConfig) -> str:
-    """Return why a server was not reached, empty if that is not known.
+    """Return the cause why a server was not reached; empty if it is not known.
 
     Args:
         detail: The error message.

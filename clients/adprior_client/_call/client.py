@@ -1,4 +1,4 @@
-"""What all clients share, whichever driver runs them: settings, servers, switches, credentials."""
+"""The base of all clients: settings, servers, switches, credentials."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from adprior_client.stored.forecast_source import ForecastSource
 from adprior_client.types import Reason
 
 Headers = dict[str, str] | ClientError
-"""The metadata of a call, or why there is none."""
+"""The metadata of a call, or the error if the caller's function failed."""
 _Result = TypeVar("_Result", Forecast, Ranking)
 HEALTH_CHECK_S: Final = 1.0
 """Timeout of a health check."""
@@ -41,7 +41,7 @@ _log = logging.getLogger("adprior_client")
 
 
 class Client(Forked):
-    """Everything of a client but its channels; `RetrievalClient` describes the arguments."""
+    """A client without a driver; `RetrievalClient` describes the arguments."""
 
     def __init__(
         self,
@@ -73,13 +73,13 @@ class Client(Forked):
         begin_anew_in_children(self)
 
     def _prepare(self) -> None:
-        """Set up what a driver needs; nothing is opened yet."""
+        """Set up the driver's own state; nothing is opened yet."""
         raise NotImplementedError
 
     def _begin_anew(self) -> None:
         """In a forked process, forget the channels, threads and states of servers.
 
-        The parent's channels are kept and not touched: closing one would wait for its threads.
+        The parent's channels are kept open: closing one would wait for the parent's threads.
         """
         self._parents_channels.append(self._channels)
         self._channels = {}
@@ -147,7 +147,7 @@ class Client(Forked):
         return self._explain(error, attempt.request.model, attempt.server, attempt.timeout_s)
 
     def _cause_of(self, server: Server, error: Exception) -> str:
-        """Return why a health check failed, empty if that is not known."""
+        """Return the cause of a failed health check; empty if it is not known."""
         return self._explain(error, "health", server, HEALTH_CHECK_S).cause
 
     def _explain(
@@ -158,7 +158,7 @@ class Client(Forked):
         return found
 
     def _renew(self, error: ClientError) -> None:
-        """Replace the channels if a server is out of reach and our files have changed.
+        """Replace the channels if a server is out of reach and the credentials have changed.
 
         Calls under way keep their channel, which is closed with the last of them.
         """

@@ -1,4 +1,4 @@
-"""A server's answer -> forecasts and priors, checked.
+"""Decodes a server's answer as a forecast or priors, and checks it.
 
 Tensors are 1-D: `wire` removes the batch dimension.
 """
@@ -40,14 +40,14 @@ def decode_bundle_id(tensors: Tensors) -> str:
 
 
 def decode_forecast(
-    tensors: Tensors, request_id: str = "", asked: Tensors | None = None
+    tensors: Tensors, request_id: str = "", inputs: Tensors | None = None
 ) -> Forecast:
     """Build a live forecast from outputs of ``advertiser_retrieval`` or ``advertiser_ranking``.
 
     Args:
         tensors: The outputs.
         request_id: Id of the call.
-        asked: The inputs; the answer must respect ``TOP_K`` and ``EXCLUDED_ADVERTISER_IDS``.
+        inputs: The inputs; the answer must respect ``TOP_K`` and ``EXCLUDED_ADVERTISER_IDS``.
 
     Raises:
         BadAnswerError: Lengths differ, or a value is impossible.
@@ -55,7 +55,7 @@ def decode_forecast(
     ids, log_probs = tensors[contract.ADVERTISER_IDS], tensors[contract.LOG_PROBS]
     names = tensors.get(contract.ADVERTISER_NAMES, np.full(ids.size, b"", dtype=np.object_))
     _check_lengths(ids.size, {contract.LOG_PROBS: log_probs, contract.ADVERTISER_NAMES: names})
-    _check_forecast(ids, log_probs, asked or {})
+    _check_forecast(ids, log_probs, inputs or {})
     missing = float(tensors[contract.MISSING_MASS][0])
     if not -ROUNDING <= missing <= 1.0 + ROUNDING:
         raise BadAnswerError(f"{contract.MISSING_MASS}: found {missing}, expected 0 to 1")
@@ -84,7 +84,7 @@ class Priors:
 
     Attributes:
         adjustments: float64 [n], to add to the base logits.
-        log_probs: float32 [n], NaN off the catalogue.
+        log_probs: float32 [n], NaN for advertisers outside the catalogue.
         statuses: uint8 [n], `contract.CandidateStatus`.
         bundle_id: The bundle that answered.
         has_fitted_head: Whether that bundle's head is fitted.
@@ -134,7 +134,7 @@ def decode_priors(count: int, answer: Tensors) -> Priors:
     )
 
 
-def _check_forecast(ids: NDArray[Any], log_probs: NDArray[Any], asked: Tensors) -> None:
+def _check_forecast(ids: NDArray[Any], log_probs: NDArray[Any], inputs: Tensors) -> None:
     if not (np.isfinite(log_probs) & (log_probs <= ROUNDING)).all():
         raise BadAnswerError(f"{contract.LOG_PROBS}: found a value that is not a log-probability")
     if (np.diff(log_probs) > 0).any():
@@ -143,11 +143,11 @@ def _check_forecast(ids: NDArray[Any], log_probs: NDArray[Any], asked: Tensors) 
         raise BadAnswerError(f"{contract.LOG_PROBS}: probabilities of {total:.6g} together")
     if len(np.unique(ids)) < ids.size:
         raise BadAnswerError(f"{contract.ADVERTISER_IDS}: an advertiser is named twice")
-    if contract.TOP_K in asked and ids.size > asked[contract.TOP_K][0]:
+    if contract.TOP_K in inputs and ids.size > inputs[contract.TOP_K][0]:
         raise BadAnswerError(
-            f"{contract.ADVERTISER_IDS}: found {ids.size}, asked for {asked[contract.TOP_K][0]}"
+            f"{contract.ADVERTISER_IDS}: found {ids.size}, asked for {inputs[contract.TOP_K][0]}"
         )
-    if np.isin(ids, asked.get(contract.EXCLUDED_ADVERTISER_IDS, [])).any():
+    if np.isin(ids, inputs.get(contract.EXCLUDED_ADVERTISER_IDS, [])).any():
         raise BadAnswerError(f"{contract.ADVERTISER_IDS}: an excluded advertiser")
 
 

@@ -1,4 +1,4 @@
-"""What a call returns without a live answer: a stored forecast, no forecast, or base logits."""
+"""Results without a live answer: a stored forecast, no forecast, or base logits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from adprior_client.types import Reason, Source
 
 _log = logging.getLogger("adprior_client")
 _SHORTEST_LOOKUP_S: Final = 0.01
-"""A source has this time even after the deadline: a lookup in memory takes less."""
+"""A lookup may take this long even after the deadline; one in memory takes less."""
 
 
 def stored_reserve_s(call: Call) -> float:
@@ -33,8 +33,8 @@ def find_stored(call: Call, reason: Reason) -> Steps[Forecast | None]:
     """Look up the user's stored forecast; None if there is none that can be used.
 
     Args:
-        call: The call whose live answer did not come.
-        reason: Why it did not come.
+        call: A call without a live answer.
+        reason: The reason, for the result.
     """
     if call.stored_user_id is None:
         return None

@@ -1,4 +1,4 @@
-"""One forecast: live; else the user's stored one; else none."""
+"""One forecast: the live one; else the user's stored one; else an empty one."""
 
 from __future__ import annotations
 

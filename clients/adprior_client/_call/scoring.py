@@ -137,7 +137,9 @@ class Scoring(Work[Ranking]):
         def read(answer: Mapping[str, NDArray[Any]]) -> Ranking:
             found = decoding.decode_bundle_id(answer)
             if bundle_id and found != bundle_id:
-                raise OtherBundleError(f"the forecast is bundle {bundle_id}'s, this is {found}")
+                raise OtherBundleError(
+                    f"the forecast is of bundle {bundle_id}, the server's is {found}"
+                )
             return self._read(answer, forecast, call)
 
         return (yield from ask(call, request, read, bundle_id=bundle_id))

@@ -1,4 +1,4 @@
-"""How servers are chosen for a user: one for all calls, and the next ones if it fails."""
+"""Chooses the servers for a user: the same one for all calls, and the next ones if it fails."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Server:
         url: ``HOST:PORT``.
         breaker: Its circuit breaker.
         bundle_id: The bundle of its last answer, empty before the first.
-        cause: Why it was not reached the last time (`ClientError.cause`); empty if unknown.
+        cause: The cause of its last failure (`ClientError.cause`); empty if unknown.
     """
 
     def __init__(self, url: str, breaker: CircuitBreaker) -> None:
@@ -35,7 +35,7 @@ class Server:
         self._logged_cause = ""
 
     def __str__(self) -> str:
-        """Return its address, and why it was not reached if that is known."""
+        """Return its address, and the cause of its last failure if that is known."""
         return f"{self.url} ({self.cause})" if self.cause else self.url
 
     def succeed(self) -> None:

@@ -1,7 +1,4 @@
-"""Tensors to tritonclient and back: requests, channel settings, answers, errors.
-
-Both drivers, `blocking_driver` and `asyncio_driver`, use these.
-"""
+"""Everything that both drivers exchange with tritonclient: requests, settings, answers, errors."""
 
 from __future__ import annotations
 
@@ -44,7 +41,7 @@ _NUMPY_TYPES: Final[dict[str, type[np.generic]]] = {
 }
 _RETRIED: Final = ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
 _MAX_ANSWER_BYTES: Final = 64 << 20
-"""Many times the largest answer of the contract; larger ones are refused."""
+"""Larger answers are refused; the contract's largest one is many times smaller."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +52,7 @@ class Request:
         model: A model of the contract.
         inputs: The inputs, for tritonclient.
         outputs: The outputs wanted, for tritonclient.
-        wanted: The same outputs in the contract.
+        wanted: The contract's entries of these outputs.
         priority: One of `contract.Priority`.
     """
 
@@ -142,7 +139,7 @@ def read_answer(request: Request, result: InferResult) -> dict[str, NDArray[Any]
 def error_of(
     error: Exception, model_name: str, url: str, timeout_s: float, config: ClientConfig
 ) -> ClientError:
-    """Return the error that an exception of tritonclient or gRPC stands for.
+    """Return an exception of tritonclient or gRPC as an error of this package.
 
     Args:
         error: The exception.

@@ -1,1 +1,1 @@
-"""What ``adprior predict`` and ``adprior rank`` share."""
+"""Code that ``adprior predict`` and ``adprior rank`` share."""

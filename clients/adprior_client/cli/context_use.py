@@ -1,4 +1,4 @@
-"""How much of a user's context the server used, in words."""
+"""Reports how much of a user's context the server used."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ContextUse:
 
 
 def print_context_use(command: str, config: ClientConfig, raw: bytes, *, as_json: bool) -> None:
-    """Print how a context was used; beside JSON only what was not used, on standard error."""
+    """Print how a context was used; with ``as_json`` only unused parts, to standard error."""
     use = _ask_context_use(config, raw)
     if use is None:
         return

@@ -1,6 +1,6 @@
 """The JSON files that `adprior predict` and `adprior rank` read.
 
-Errors name the file and the place in it. Of a user's context only the outer object is checked here;
+Errors name the file and the place in it. Only the outer object of a user's context is checked here;
 the client checks the rest.
 """
 

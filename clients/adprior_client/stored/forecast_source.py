@@ -1,4 +1,4 @@
-"""Where a client finds stored forecasts, and how its lookups end."""
+"""The interface of a source of stored forecasts, and the counts of its lookups."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ForecastSource(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookupCounts:
-    """How lookups ended since the source was made.
+    """Lookups since the source was made, by outcome.
 
     Attributes:
         found: A forecast was found.

@@ -1,8 +1,8 @@
-"""When a stored forecast was made; times in the future are refused.
+"""Checks that a stored forecast's time is not in the future.
 
 A forecast from the future would count as new for ever, and hide the user's later forecasts. So
-writers, publishers and readers of stored forecasts refuse it, beyond the difference that clocks may
-have. A forecast for a bare date has that day's last instant as its time: it is accepted once the
+writers, publishers and readers of stored forecasts refuse it; they allow for a small difference of
+clocks. A forecast for a bare date has that day's last instant as its time: it is accepted once the
 day has begun.
 """
 

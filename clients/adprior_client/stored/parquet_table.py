@@ -148,7 +148,7 @@ class ParquetTable:
     def _column(self, dataset: Any, name: str) -> Any:
         try:
             column = dataset.to_table(columns=[name])[name].combine_chunks()
-            # Rows cannot be taken out of views.
+            # pyarrow cannot take rows out of views.
             return column.cast("string") if column.type == "string_view" else column
         except self._faults as error:
             raise self._unreadable(error) from error
@@ -166,7 +166,7 @@ def _lengths(column: Any) -> NDArray[np.int64]:
 def _latest(users: Any, made_at: NDArray[np.int64]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
     """Return the checksum and the latest row of each user, ordered by checksum.
 
-    Of two rows with the same time, the later row is used.
+    If two rows have the same time, the later row is used.
     """
     checksums = np.fromiter(
         (zlib.crc32(field_of(user)) for user in _each(users)), dtype=np.uint32, count=len(users)
@@ -174,7 +174,7 @@ def _latest(users: Any, made_at: NDArray[np.int64]) -> tuple[NDArray[np.uint32],
     order = np.lexsort((made_at, checksums))  # stable
     ordered = checksums[order]
     kept = np.ones(order.size, dtype=np.bool_)
-    # Of rows with the same checksum, each user keeps the last one.
+    # Users may share a checksum: each keeps their last row.
     shared = np.flatnonzero(ordered[1:] == ordered[:-1])
     starts = np.flatnonzero(np.diff(shared, prepend=-2) > 1)
     for run in np.split(shared, starts[1:]) if shared.size else []:
@@ -188,7 +188,7 @@ def _latest(users: Any, made_at: NDArray[np.int64]) -> tuple[NDArray[np.uint32],
 
 
 def _each(users: Any) -> Any:
-    """Yield the ids in pieces; a null becomes an empty text, which is no user."""
+    """Yield the ids, read in pieces; a null becomes an empty text, which no user has."""
     for first in range(0, len(users), 65536):
         for user in users.slice(first, 65536).to_pylist():
             yield "" if user is None else user

@@ -1,4 +1,4 @@
-"""Errors of Redis in one line, which quotes nothing of a command."""
+"""Explains an error of Redis in one line that quotes nothing of a command."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MEANINGS: Final[dict[str, str]] = {
     "MASTERDOWN": "it is a replica that has lost its primary",
     "NOREPLICAS": "it refuses writes: too few replicas follow it",
 }
-"""By the first word of Redis' error."""
+"""The explanation for the first word of Redis' error."""
 
 _MESSAGES: Final = (
     (
@@ -41,7 +41,7 @@ _MESSAGES: Final = (
     (re.compile(r"loading the dataset", re.IGNORECASE), "LOADING"),
     (re.compile(r"has no permissions", re.IGNORECASE), "NOPERM"),
 )
-"""The client library removes the first word of some errors."""
+"""The first word of errors from which the client library removes it."""
 
 
 def explain(error: BaseException, name: str) -> str:

@@ -8,8 +8,8 @@
     NAMESPACE:VERSION:BUCKET     hash    user's field -> record (`redis_record`)
 
 A version is complete before the pointer names it, and does not change after that, so a reader that
-follows the pointer sees one whole version. The pointer also names the versions that were current
-before it: when it has expired, the newest of those that has not expired is read.
+follows the pointer sees one whole version. The pointer also names older versions. If the current
+version has expired, readers use the newest older version that has not.
 
 Users share buckets (hashes): Redis needs less memory than with a key per user, and versions are
 quick to count and to delete. A user's bucket is the CRC-32 of their field, modulo the pointer's
@@ -32,9 +32,9 @@ from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.text.json_text import to_json
 
 DEFAULT_NAMESPACE: Final = "adprior"
-USERS_A_BUCKET: Final = 1900
-"""On average. A bucket's hash table has 2,048 places and doubles beyond that: 1,900 is 3.4 standard
-deviations of a Poisson count below."""
+USERS_PER_BUCKET: Final = 1900
+"""The average. A bucket's hash table has 2,048 places and doubles beyond that. For a Poisson count
+with this mean, 2,048 is 3.4 standard deviations above it."""
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.:{}-]{1,100}")
 

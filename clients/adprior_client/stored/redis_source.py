@@ -111,7 +111,7 @@ class RedisForecasts(Forked):
 
     @property
     def counts(self) -> LookupCounts:
-        """How lookups have ended so far."""
+        """The lookups so far, by outcome."""
         with self._lock:
             return LookupCounts(**self._counts)
 
