@@ -44,20 +44,20 @@ _INPUT_HELP: Final = {
     "--events": "instead of --users: event log (Parquet); times without a zone are UTC",
     "--profiles": "with --events: user profiles (Parquet)",
     "--columns": "with --events: column map (TOML)",
-    "--catalogue": "with --events that hold advertiser ids: their names (the bundle's catalogue)",
+    "--catalogue": "with --events that hold advertiser ids: their names (default: the bundle's)",
     "--bundle": "bundle to forecast with, loaded by each worker",
     "--client": "with --url: client settings such as TLS, token, metadata (TOML)",
 }
 _NUMBER_HELP: Final = {
-    "-k": "advertisers per forecast (the bundle's default)",
-    "--workers": "workers, one core each (all cores)",
-    "--shards": "files of the table (one per thousand users)",
-    "--keep": "versions to keep (2)",
-    "--concurrency": "with --url: calls in flight per worker (4)",
+    "-k": "advertisers per forecast (default: the bundle's)",
+    "--workers": "workers, one core each (default: all cores)",
+    "--shards": "files of the table (default: one per thousand users)",
+    "--keep": "versions to keep (default: 2)",
+    "--concurrency": "with --url: calls in flight per worker (default: 4)",
 }
 _SECONDS_HELP: Final = {
-    "--timeout": "with --url: deadline of a call, seconds (30)",
-    "--patience": "with --url: seconds without any answer after which the run stops (300)",
+    "--timeout": "with --url: deadline of a call, seconds (default: 30)",
+    "--patience": "with --url: seconds without an answer after which the run stops (default: 300)",
 }
 
 
@@ -65,19 +65,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     _add_path_arguments(parser)
     parser.add_argument(
-        "--as-of", type=_moment, metavar="TIME", help="time of the run, UTC (start of today)"
+        "--as-of",
+        type=_moment,
+        metavar="TIME",
+        help="time of the run, UTC (default: start of today)",
     )
     parser.add_argument(
         "--max-age",
         type=_duration,
         metavar="AGE",
-        help="age at which a forecast expires and is made again (7d)",
+        help="age at which a forecast expires and is made again (default: 7d)",
     )
     parser.add_argument(
         "--lateness",
         type=_duration,
         metavar="AGE",
-        help="how far before a forecast to look for late events (30d)",
+        help="how far before a forecast to look for late events (default: 30d)",
     )
     parser.add_argument("--all", action="store_true", help="forecast every user, changed or not")
     parser.add_argument("--dry-run", action="store_true", help="only count the users to forecast")
@@ -86,7 +89,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, text in _SECONDS_HELP.items():
         parser.add_argument(name, type=positive_number, metavar="S", help=text)
     parser.add_argument(
-        "--ray-address", metavar="ADDRESS", help="Ray cluster to join (start Ray on this machine)"
+        "--ray-address",
+        metavar="ADDRESS",
+        help="Ray cluster to join (default: start Ray on this machine)",
     )
     parser.add_argument(
         "--price-per-hour",
@@ -172,7 +177,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _forecaster_settings(args: argparse.Namespace) -> tuple[ForecasterSettings, str]:
-    """Return what forecasts, and the id of its bundle."""
+    """Return the forecaster's settings, and the id of its bundle."""
     if args.bundle is not None:
         from adprior_bulk.run.bundle_forecaster import (  # noqa: PLC0415  needs onnxruntime
             BundleSettings,

@@ -66,8 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=_seconds("2d"),
         metavar="TIME",
-        help="lifetime of the version from now, such as 90m, 47h or 2d (2d); files that are "
-        "already published get the new lifetime",
+        help="lifetime of the version from now, such as 90m, 47h or 2d (default: 2d); "
+        "files that are already published get the new lifetime",
     )
     parser.add_argument(
         "--keep-active",
@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_integer,
         default=_BATCH_ROWS,
         metavar="N",
-        help=f"rows per exchange with Redis ({_BATCH_ROWS:,}); more take more memory",
+        help=f"rows per exchange with Redis (default: {_BATCH_ROWS:,}); more rows take more memory",
     )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
@@ -95,13 +95,13 @@ def _add_redis_arguments(parser: argparse.ArgumentParser) -> None:
         "--namespace",
         default=DEFAULT_NAMESPACE,
         metavar="NAME",
-        help=f"prefix of every key ({DEFAULT_NAMESPACE})",
+        help=f"prefix of every key (default: {DEFAULT_NAMESPACE})",
     )
     for name, text in (
         ("--password-file", "file that holds only the password"),
         ("--tls-ca-file", "certificates to trust (PEM)"),
         ("--tls-certificate-file", "client certificate (PEM)"),
-        ("--tls-key-file", "its private key (PEM)"),
+        ("--tls-key-file", "private key of the client certificate (PEM)"),
     ):
         parser.add_argument(name, type=Path, metavar="FILE", help=text)
     parser.add_argument(
@@ -109,7 +109,7 @@ def _add_redis_arguments(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=10.0,
         metavar="TIME",
-        help="timeout of each answer from Redis (10s)",
+        help="timeout of each answer from Redis (default: 10s)",
     )
 
 
@@ -140,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
         elif args.activate is not None:
             _activate(versions, args.activate, as_json=args.json)
         else:
-            redis.ping()  # before minutes of reading
+            redis.ping()  # fails now, not after minutes of reading
             done = _publish(args, namespace)
             print(to_json(published_json(done), indent=2) if args.json else published_text(done))
     return 0

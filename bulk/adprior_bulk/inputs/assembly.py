@@ -1,4 +1,4 @@
-"""Users assembled from a shard's events and profiles; contexts are made only on request."""
+"""Makes users from a shard's events and profiles; their contexts are made only on request."""
 
 from __future__ import annotations
 

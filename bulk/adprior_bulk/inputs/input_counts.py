@@ -1,4 +1,4 @@
-"""Counts of the inputs: taken while they are split by user, printed before forecasting starts."""
+"""Counts the inputs while they are split by user; printed before forecasting starts."""
 
 from __future__ import annotations
 

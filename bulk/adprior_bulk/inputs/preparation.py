@@ -1,4 +1,4 @@
-"""Rows of an input with the columns that shards read: texts and times, as training reads them."""
+"""Prepares rows of an input for shards: texts and times as in training, and added columns."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 Each piece of an input file is read by one task and written as one Arrow file. The file has
 ``shards`` record batches for each segment of bounded size: batch ``s * shards + k`` holds the rows
 of shard ``k`` in segment ``s``, in the input's order. So a shard reads its own rows from every file
-and nothing else, and no input is ever held whole in memory. (This is a sort-based shuffle, kept on
-disk so that it outlives the process that made it.)
+and nothing else, and no input is ever held whole in memory. This is a sort-based shuffle. It is
+kept on disk so that it survives the process that made it.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def lock_directory(output: Path) -> Iterator[None]:
     The operating system releases the lock when the process ends, even after a kill.
 
     Raises:
-        InvalidInputError: It is something else, or another run writes there.
+        InvalidInputError: The path is not such a directory, or another run writes there.
     """
     if output.is_file():
         raise InvalidInputError(f"{output}: is a file, expected a directory or nothing")
@@ -50,7 +50,7 @@ def lock_directory(output: Path) -> Iterator[None]:
 
 
 def show_table(directory: Path, manifest: Manifest) -> None:
-    """Make the visible Parquet files those of a manifest; files that already match stay.
+    """Replace the visible Parquet files by those of a manifest; files that already match stay.
 
     They are hard links, or copies where the file system has none.
 

@@ -1,9 +1,9 @@
-"""``_manifest.json``: which files of an output directory are its table. Replaced in one step.
+"""``_manifest.json`` lists the files of an output directory's table. It is replaced in one step.
 
 ::
 
     OUTPUT/
-      _manifest.json                                what readers look at
+      _manifest.json                                lists the current version's files, for readers
       shard-0007.parquet                            the same table, for other tools: see `directory`
       _versions/date=2024-06-01/shard=0007/VERSION-….forecasts
                                                     all forecasts of one run (Parquet)
@@ -57,7 +57,7 @@ class Manifest:
         request: Fingerprint of the inputs and options; the same request makes no new version.
         date: The partition it wrote, ISO 8601.
         as_of: The run's time, ISO 8601 in UTC.
-        made_at: When it was published, likewise.
+        made_at: When it was published, ISO 8601 in UTC.
         bundle_id: The bundle of its new forecasts; carried forecasts have their own.
         top_k: Advertisers per forecast, None for the bundle's default.
         shards: Number of shards.
@@ -109,7 +109,7 @@ class Manifest:
             raise InvalidInputError(f"{path}: not a manifest of forecasts: {error}") from error
 
     def publish(self, directory: Path) -> None:
-        """Make this the version that readers see, and keep it for a return to it."""
+        """Make this the version that readers see, and keep a copy to which a user can return."""
         text = to_json(asdict(self), indent=1) + "\n"
         write_durable_text(directory / KEPT / f"{self.version}.json", text)
         write_durable_text(directory / MANIFEST, text)

@@ -58,10 +58,10 @@ class ForecastReader:
     Attributes:
         files: The files.
         rows: Their number of rows.
-        fingerprint: Hash of their names, sizes and footers: of their content, not of their times.
+        fingerprint: Hash of their names, sizes and footers; their times do not count.
         bundle_ids: Position of each bundle id found so far.
         without_advertisers: Rows of the current pass that hold no forecast.
-        from_future: Rows of the current pass that lie in the future by our clock; left out.
+        from_future: Rows of the current pass that are left out: they lie in the future.
         as_of_us: The earliest and latest time found so far.
     """
 
@@ -118,9 +118,9 @@ class ForecastReader:
         self.without_advertisers += batch.num_rows - kept.size
         check_rows(columns, lengths, kept, place)
         as_of_us = columns["as_of"].cast(pa.int64()).fill_null(0).to_numpy()
-        believed = are_not_in_future(as_of_us[kept], self._now)
-        self.from_future += int(np.count_nonzero(~believed))
-        kept = kept[believed]
+        is_valid = are_not_in_future(as_of_us[kept], self._now)
+        self.from_future += int(np.count_nonzero(~is_valid))
+        kept = kept[is_valid]
         users = columns["user_id"].to_pylist()
         fields = [b"" if user is None else field_of(user) for user in users]
         values = {

@@ -1,4 +1,4 @@
-"""Checks of forecast rows: what no client would rank with is refused, with its file and row."""
+"""Checks of forecast rows: a row that no client would rank with is refused, with its number."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def check_rows(
 def check_advertisers(
     ids: NDArray[np.int64], log_probs: NDArray[np.float32], rows: NDArray[np.int64], place: Place
 ) -> None:
-    """Refuse log-probabilities that are none, and advertisers that are listed twice.
+    """Refuse values that are not log-probabilities, and advertisers that are listed twice.
 
     Args:
         ids: [m, n], advertisers of m rows.

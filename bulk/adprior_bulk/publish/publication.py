@@ -33,7 +33,7 @@ class Publication:
         is_active: Whether readers use the version now.
         rows: Rows read.
         without_advertisers: Rows without a forecast.
-        from_future: Rows left out because they lie in the future by our clock.
+        from_future: Rows left out because they lie in the future.
         replaced: Rows replaced by other rows of the same user.
         swept: Unfinished versions of killed runs that were removed.
         bytes_per_user: Redis' estimate of the memory per user, None if it refuses.

@@ -1,4 +1,4 @@
-"""What ``adprior publish`` prints: a publication and the list of versions, as text or JSON."""
+"""The output of ``adprior publish``: a publication or the list of versions, as text or JSON."""
 
 from __future__ import annotations
 

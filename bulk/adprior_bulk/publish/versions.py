@@ -1,4 +1,4 @@
-"""The versions of a namespace: which exist, which are complete, which one readers use."""
+"""The versions of a namespace: the unfinished ones, the complete ones, the one that readers use."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""One run: which users are due, how they are forecast, shards and their workers, the summary."""
+"""One run: users who are due, forecasters, shards and their workers, the summary."""

@@ -1,8 +1,8 @@
-"""Contexts that kill their worker: found by elimination, so that they do not stop the others.
+"""Finds users whose context kills the worker, so that they do not stop the other users.
 
-A worker may die for any reason, and its shard is then done again. After three attempts at a shard,
-every user is logged before and after their forecast. A user is refused if two workers died between
-the two entries.
+If a worker dies, for whatever reason, its shard is done again. From the fourth attempt on, every
+user is logged before and after their forecast. A user is refused if two workers died between the
+two entries.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Attempts:
     def forecast(
         self, forecaster: UserForecaster, tasks: Sequence[Task]
     ) -> Iterator[tuple[Task, Answer]]:
-        """Forecast tasks; one at a time, with log entries, where workers have died."""
+        """Forecast tasks: together, or one by one with log entries after three attempts."""
         if not self._logs_users:
             yield from forecaster.forecast(tasks)
             return

@@ -1,9 +1,10 @@
-"""Which users are due for a new forecast: their history changed, or their forecast has expired.
+"""Decides which users are due for a new forecast.
 
-A history has changed if its last event is newer than the one known to the last forecast, or if an
-event came late: it lies before that forecast and was missing when it was made. To notice late
-events, a forecast stores a digest of the events in the days before it. The digest does not depend
-on the order of events, and ignores older ones, which a log may drop.
+A user is due if their history changed or their forecast has expired. A history has changed if its
+last event is newer than the one known to the last forecast, or if an event came late: it lies
+before that forecast and was missing when it was made. To notice late events, a forecast stores a
+digest of the events in the days before it. The digest does not depend on the order of events, and
+ignores older ones, which a log may drop.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _COLUMNS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """Which forecasts a run makes.
+    """The rules by which a run chooses users.
 
     Attributes:
         as_of: The run's time, in UTC; with events, the time of its forecasts.
@@ -62,7 +63,7 @@ class Rules:
 
 
 class Due(StrEnum):
-    """Why a user is due, or that they are not."""
+    """The reason why a user is due; ``NO`` if they are not."""
 
     NEW_USER = "new_user"
     NEW_EVENTS = "new_events"

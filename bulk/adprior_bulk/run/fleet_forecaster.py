@@ -1,4 +1,4 @@
-"""Forecasts from a fleet of servers; the client picks a server for each user, or another if down.
+"""Forecasts from a fleet of servers; the client chooses a server for each user.
 
 A worker has at most ``concurrency`` calls in flight, so that a slow server receives fewer. A server
 that is overloaded (RESOURCE_EXHAUSTED) is asked again after a growing pause. While no server
@@ -122,7 +122,7 @@ class _FleetForecaster(UserForecaster):
 
     def _answers_others(self, user_id: str) -> bool:
         """Return whether this user's server answers for a user without any history."""
-        # A client of its own: in ours, this user may have opened the server's circuit breaker.
+        # A new client: in the old one, this user may have opened the server's circuit breaker.
         with RetrievalClient(replace(self._settings.client, fail_open=False)) as client:
             for _ in range(_PROBES):
                 with suppress(ClientError):

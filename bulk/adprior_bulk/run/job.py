@@ -44,8 +44,8 @@ class Job:
     Attributes:
         output: The output directory.
         inputs: The users.
-        rules: Which of them are due.
-        forecaster: What forecasts them.
+        rules: The rules by which users are chosen.
+        forecaster: The settings of the forecaster.
         workers: Number of workers; None for all cores.
         ray_address: Address of a Ray cluster; None for this machine.
         keep: Number of versions whose files stay.
@@ -103,7 +103,7 @@ class Job:
     def _do_shards(
         self, plan: ShardPlan, pieces: Sequence[Piece], forecaster: ForecasterSettings | None
     ) -> tuple[list[Record], list[Record], int]:
-        """Return the records of all shards, those of this command, and the number of workers."""
+        """Return the records of all shards, those made now, and the number of workers."""
         if forecaster is not None:
             drop_other_runs(plan.directory)
         for directory in (plan.staged, plan.record_path(0).parent):
@@ -187,7 +187,7 @@ class Job:
     def _forecast(
         self, plan: ShardPlan, forecaster: ForecasterSettings | None, workers: int
     ) -> tuple[list[Record], list[Record]]:
-        """Do all shards; return the records of all, and of those done now."""
+        """Do the remaining shards; return the records of all shards, and those made now."""
         shards = range(plan.rules.shards)
         found = [None if forecaster is None else Record.load(plan.record_path(k)) for k in shards]
         done = [record for record in found if record is not None]

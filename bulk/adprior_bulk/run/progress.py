@@ -1,4 +1,4 @@
-"""The pace of a run, defined once for the progress bar and the summary, and the progress bar."""
+"""The progress bar of a run, and the pace that both it and the summary show."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Ray: start it for a run or join a cluster, keep it quiet, and map a function over items.
 
-Ray sends usage statistics to its makers unless this is disabled; here it is.
+By default Ray sends usage statistics to its makers; this module turns that off.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Where a local Ray keeps its sessions: below ``TMPDIR``, through a short link if that is too long.
+"""The directory of a local Ray: below ``TMPDIR``, through a short link if that path is too long.
 
-The path of a Unix socket has at most 107 bytes, and Ray's own part below its directory takes over
-sixty. Batch systems set ``TMPDIR`` to longer paths than that leaves room for. A symbolic link makes
+The path of a Unix socket has at most 107 bytes, and Ray's own part of it takes more than sixty. The
+paths that batch systems set in ``TMPDIR`` are often too long for the rest. A symbolic link makes
 the path short, and Ray's files stay where the machine's owner wants them.
 """
 
@@ -17,7 +17,7 @@ from typing import Final
 from adprior_runtime.errors import EnvironmentProblemError
 
 _VARIABLES: Final = ("RAY_TMPDIR", "TMPDIR")
-"""Where Ray's directory is taken from; the first that is set counts."""
+"""Variables that name Ray's directory; the first one that is set is used."""
 
 _SOCKET_BYTES: Final = 107
 _BELOW: Final = "/session_2026-11-29_23-59-59_999999_4194304/sockets/plasma_store"

@@ -1,4 +1,4 @@
-"""The interface of what forecasts users: a bundle in this process, or a fleet of servers."""
+"""The interface of forecasters: a bundle in this process, or a fleet of servers."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Forecasted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """Why there is no forecast: a gRPC status and a line that quotes nothing of the context."""
+    """The reason for no forecast: a gRPC status and a line that quotes nothing of the context."""
 
     code: str
     message: str
 
     @classmethod
     def of(cls, error: Exception) -> Refused:
-        """Describe a failure; of foreign errors only the type, as messages may quote user data."""
+        """Describe a failure; other packages' messages are left out: they may quote user data."""
         if isinstance(error, AdpriorError):
             return cls(code=error.grpc_code, message=str(error))
         return cls(code="INTERNAL", message=f"internal error ({type(error).__name__})")
@@ -56,7 +56,7 @@ class UserForecaster(Protocol):
         """Yield an answer for each task, in any order.
 
         Raises:
-            AdpriorError: The forecaster itself failed, whoever the user.
+            AdpriorError: The forecaster failed, and would fail for every user.
         """
         ...
 

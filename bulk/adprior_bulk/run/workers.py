@@ -1,7 +1,7 @@
 """The functions that run on Ray's workers; errors come back as text, so that Ray wraps none.
 
-The text of a foreign error has neither its stack trace nor its message: both could quote a user's
-data.
+For an error of another package, the text has no stack trace and no message: both could quote a
+user's data.
 """
 
 from __future__ import annotations
