@@ -53,7 +53,7 @@ class BlendedItem(RetrievedItem):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Concentration:
-    """How concentrated a list is on few advertisers; all 0 for an empty list.
+    """The concentration of a list on few advertisers; all 0 for an empty list.
 
     Attributes:
         herfindahl: The Herfindahl-Hirschman index, the sum of the squares of the advertisers'
@@ -123,7 +123,7 @@ def blend_retrieved(
 
 
 def advertiser_concentration(advertiser_ids: Ids) -> Concentration:
-    """Return how concentrated a list is.
+    """Return the concentration of a list on few advertisers.
 
     Args:
         advertiser_ids: The advertiser of each item: ``[item.advertiser_id for item in blended]``.

@@ -41,7 +41,7 @@ class RetrievalClient(BlockingClient):
         stored: Where to find a stored forecast if the live answer fails; asked in a thread.
         kill_switch: Called at each call; while it returns True, nothing is sent and nothing is
             applied. Like ``metadata``, it must be quick: nothing interrupts it.
-        metadata: Called at each call; returns metadata to send beside ``config.metadata``, such as
+        metadata: Called at each call; returns metadata to add to ``config.metadata``, such as
             a token that rotates.
 
     Raises:

@@ -25,7 +25,7 @@ UserId: TypeAlias = str | int
 
 
 class Source(StrEnum):
-    """Where a forecast, or the forecast of a ranking, comes from."""
+    """The source of a forecast, or of the forecast of a ranking."""
 
     LIVE = "live"
     STORED = "stored"
@@ -34,7 +34,7 @@ class Source(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a result is not the live answer."""
+    """The reason why a result is not the live answer."""
 
     DEADLINE = "deadline"
     UNAVAILABLE = "unavailable"

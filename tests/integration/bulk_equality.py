@@ -31,7 +31,7 @@ from integration.bulk_kills import read_output, same_forecast
 from support.servers import serve, start_server
 
 _MOST_EVENTS = 1500
-"""Per user: more do not fit into a request, and far fewer fit into a prompt."""
+"""The limit for each user: more do not fit into a request, and far fewer fit into a prompt."""
 
 
 def contexts_of(inputs: Inputs, as_of: datetime) -> dict[str, bytes]:

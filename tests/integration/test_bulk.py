@@ -70,14 +70,14 @@ RunJob = Callable[..., Any]
 
 @pytest.fixture(scope="module", autouse=True)
 def ray_session() -> Iterator[None]:
-    """One Ray for all tests: starting it takes seconds."""
+    """Start one Ray for all tests: each start takes seconds."""
     with connect(None, 2):
         yield
 
 
 @pytest.fixture(scope="module")
 def contexts(data_set: DataSet) -> dict[str, bytes]:
-    """Contexts of all users, made from what training reads, not by the tested code."""
+    """Return the contexts of all users, made from training's reader, not by the tested code."""
     return contexts_of(_events(data_set), AS_OF)
 
 
@@ -153,7 +153,7 @@ def test_every_forecast_equals_the_servers(
 @pytest.mark.data
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data set is missing")
 def test_forecasts_of_real_users_equal_the_servers(tmp_path: Path) -> None:
-    """Of a sample; `integration.bulk_equality` compares all users."""
+    """This compares a sample; `integration.bulk_equality` compares all users."""
     log = pq.read_table(SHARED / "events.parquet")
     few = pc.unique(log["user_id"])[::60]
     pq.write_table(log.filter(pc.is_in(log["user_id"], few)), tmp_path / "events.parquet")

@@ -24,8 +24,8 @@ class Inputs:
     Attributes:
         users: Parquet of ``user_id`` and ``context`` (the user context's JSON): a file, or a
             directory of files.
-        events: Instead of users: the event log in Parquet, likewise.
-        profiles: Profiles in Parquet, likewise; only with events.
+        events: Instead of users: the event log in Parquet, a file or a directory.
+        profiles: Profiles in Parquet, a file or a directory; only with events.
         columns: Column map of events and profiles.
         names: Advertiser names by ``#id``, for logs that hold ids.
     """

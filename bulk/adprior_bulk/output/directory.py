@@ -92,7 +92,7 @@ def _is_same(source: Path, target: Path) -> bool:
 
 
 def drop_other_runs(directory: Path) -> None:
-    """Remove the unfinished runs beside a run's own directory."""
+    """Remove the unfinished runs except the one in this directory."""
     if directory.parent.is_dir():
         for other in directory.parent.iterdir():
             if other.name != directory.name:

@@ -16,7 +16,7 @@ Command = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Namespace:
-    """Where forecasts are published.
+    """The place where forecasts are published.
 
     Attributes:
         redis: A client.

@@ -23,7 +23,7 @@ _EVENTS_PER_USER: Final = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardPlan:
-    """What all shards of a run share; sent to every worker.
+    """The part of a run that all shards share; sent to every worker.
 
     Attributes:
         output: The output directory, the same on every node.

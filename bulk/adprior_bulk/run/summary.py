@@ -30,7 +30,7 @@ class Summary:
         counts: Users by outcome, over all shards.
         wall_s: Time of the whole command, including Ray's start.
         version: The published version; empty for a dry run.
-        engine: ``in-process``, ``served``, or ``none`` if nobody was forecast.
+        engine: ``in-process``, ``served``, or ``none`` without forecasts.
         workers: Number of workers.
         now: Shards of this command; a continued run has others from before.
         price_per_hour: Price of all machines together.

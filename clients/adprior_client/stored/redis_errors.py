@@ -83,7 +83,7 @@ def _word_of(text: str) -> str:
 def _network_reason(text: str) -> str:
     known = (
         ("No connection available", "all of them are busy"),
-        ("refused", "nobody listens there"),
+        ("refused", "nothing listens there"),
         ("No such file", "no such socket"),
         ("not known", "no such host"),
         ("resolution", "no such host"),

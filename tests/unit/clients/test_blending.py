@@ -31,7 +31,7 @@ def ids(blended: tuple[BlendedItem, ...]) -> list[int | str]:
 
 
 def sources(blended: tuple[BlendedItem, ...]) -> str:
-    """A letter for each item: c or f."""
+    """Return a letter for each item: c (conventional) or f (forecast)."""
     return "".join(entry.source[0] for entry in blended)
 
 

@@ -19,7 +19,7 @@ pytestmark = needs_redis
 
 
 def test_redis_and_parquet_give_the_same_forecasts(publisher: Publisher, tmp_path: Path) -> None:
-    """With repeated users in any order, and some without advertisers."""
+    """Users are repeated in any order, and some rows have no advertisers."""
     shuffle = random.Random(3)
     rows = []
     for number in range(400):

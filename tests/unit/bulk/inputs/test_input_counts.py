@@ -14,7 +14,7 @@ from adprior_bulk.inputs.pieces import Source, list_pieces
 from adprior_bulk.inputs.staging import stage_piece
 
 _NS = 86_400 * 10**9
-"""A day."""
+"""The nanoseconds of a day."""
 
 
 def _counts(path: Path, table: pa.Table) -> InputCounts:

@@ -74,7 +74,7 @@ def test_unknown_keys_are_ignored(tmp_path: Path) -> None:
 
 
 def test_clients_and_publishing_read_the_listed_files(tmp_path: Path) -> None:
-    """With the columns and types they need, without dead letters and leftovers."""
+    """The files have the required columns and types; dead letters and leftovers are not read."""
     shard, letters_shard = (
         f"{parent}/date=2024-05-01/shard=0000" for parent in (VERSIONS, LETTERS_PLACE)
     )

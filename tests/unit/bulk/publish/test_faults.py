@@ -49,7 +49,7 @@ def _publish(url: str, path: str, *options: str) -> None:
 
 
 def test_a_wrong_address(refusal: Refusal) -> None:
-    assert "redis://127.0.0.1:1/0: no connection: nobody listens there" in refusal(
+    assert "redis://127.0.0.1:1/0: no connection: nothing listens there" in refusal(
         "redis://127.0.0.1:1"
     )
     assert "no such socket" in refusal("unix:///nowhere/redis.sock")

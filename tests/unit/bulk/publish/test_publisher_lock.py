@@ -29,7 +29,7 @@ def test_the_lock_of_a_living_process_is_respected(
 
 
 def test_the_lock_of_a_dead_process_is_taken_over(publisher: Publisher, today: Path) -> None:
-    """At once on this machine; on another, when it expires."""
+    """On this machine it is taken over at once; on another one, when it expires."""
     gone = subprocess.Popen(["true"])
     gone.wait()
     _lock(publisher, pid=gone.pid)

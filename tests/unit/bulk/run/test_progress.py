@@ -21,7 +21,7 @@ def _record(shard: int, began_at: float, ended_at: float) -> Record:
 
 
 def test_bar_summary_and_json_show_the_same_rate(capsys: pytest.CaptureFixture[str]) -> None:
-    """Of two workers, which begin 100 s after the command."""
+    """Two workers begin 100 s after the command."""
     records = [_record(0, 100.0, 104.0), _record(1, 101.0, 106.0)]
     with open_bar("forecast", total=8, waiting=8, unit="shard", quiet=False) as bar:
         for done in range(1, 3):

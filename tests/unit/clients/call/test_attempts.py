@@ -1,4 +1,4 @@
-"""Which servers one call asks, and how often."""
+"""The servers that one call asks, and the number of attempts."""
 
 from __future__ import annotations
 

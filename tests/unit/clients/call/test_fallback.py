@@ -1,4 +1,4 @@
-"""What a call returns without a live answer, and which stored forecasts it uses."""
+"""Results without a live answer, and the stored forecasts that are used."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def test_servers_of_the_bundle_come_first() -> None:
     by_url[ranked[0]].bundle_id = "green"
     by_url[ranked[3]].bundle_id = "blue"
     by_url[ranked[1]].bundle_id = "green"
-    # Of those with another bundle one is asked last: it may have changed.
+    # One server with another bundle is asked last: its bundle may have changed.
     assert _order(fleet, 7, "blue") == [ranked[3], ranked[2], ranked[4], ranked[0]]
     assert _order(fleet, 7) == ranked
 

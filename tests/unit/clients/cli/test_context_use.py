@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import pytest
 from adprior_client.cli.context_use import ContextUse
 from adprior_client.commands import predict, rank
 from adprior_runtime import contract
+from support.client_calls import run_command
 from support.fake_triton import context_use_tensors
 
 if TYPE_CHECKING:
@@ -46,14 +46,12 @@ def files(tmp_path: Path) -> dict[str, str]:
 
 def _run(command: str, url: str, files: dict[str, str], *options: str) -> None:
     module: Any = {"predict": predict, "rank": rank}[command]
-    parser = argparse.ArgumentParser(prog=f"adprior {command}")
-    module.add_arguments(parser)
     given = ["--url", url, "--user", files["user"], *options]
     given += ["--candidates", files["candidates"]] if command == "rank" else []
-    assert module.run(parser.parse_args(given)) == 0
+    assert run_command(module, *given) == 0
 
 
-def _tell(triton: FakeTriton, **counts: int) -> None:
+def _answer_counts(triton: FakeTriton, **counts: int) -> None:
     usual = triton.answer
 
     def answer(model: str, asked: Any) -> Any:
@@ -68,7 +66,7 @@ def _tell(triton: FakeTriton, **counts: int) -> None:
 def test_the_table_ends_with_the_use_of_the_context(
     triton: FakeTriton, files: dict[str, str], command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _tell(triton, **COUNTS)
+    _answer_counts(triton, **COUNTS)
     _run(command, triton.url, files)
     assert capsys.readouterr().out.splitlines()[-1] == f"Context: {WORDS}"
     assert [model for model, _ in triton.calls][1:] == [contract.TOKENIZER]
@@ -78,12 +76,12 @@ def test_the_table_ends_with_the_use_of_the_context(
 def test_with_json_the_use_of_the_context_goes_to_standard_error(
     triton: FakeTriton, files: dict[str, str], command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _tell(triton, **COUNTS)
+    _answer_counts(triton, **COUNTS)
     _run(command, triton.url, files, "--json")
     printed = capsys.readouterr()
     assert "context" not in json.loads(printed.out)
     assert printed.err == f"adprior {command}: context: {WORDS}\n"
-    _tell(triton, events=3, advertisers=2, known_advertisers=2)
+    _answer_counts(triton, events=3, advertisers=2, known_advertisers=2)
     _run(command, triton.url, files, "--json")
     assert capsys.readouterr().err == ""
 
