@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, option) is None:
             raise InvalidInputError(f"--{option} is missing (or give --logs)")
     from adprior_bench.quality.evaluation import evaluate  # noqa: PLC0415  torch, LightGBM
-    from adprior_bench.quality.protocol import Settings  # noqa: PLC0415
+    from adprior_bench.quality.evaluation_settings import Settings  # noqa: PLC0415
     from adprior_bench.report.plain import plain  # noqa: PLC0415  heavy: plots
     from adprior_bench.report.terminal import report_text  # noqa: PLC0415
     from adprior_bench.report.write import write_report  # noqa: PLC0415

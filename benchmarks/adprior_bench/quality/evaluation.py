@@ -14,6 +14,7 @@ from adprior_bench.quality.ablations import ablation_section
 from adprior_bench.quality.baselines.registry import OWN, POPULARITY, baseline_families
 from adprior_bench.quality.baselines.tuning import TunedBaseline, tune
 from adprior_bench.quality.cohorts import Targets
+from adprior_bench.quality.evaluation_settings import Settings
 from adprior_bench.quality.forecast_tables import ForecastFigures, measure_rankers
 from adprior_bench.quality.forecasts import (
     LLM,
@@ -24,15 +25,9 @@ from adprior_bench.quality.forecasts import (
 )
 from adprior_bench.quality.intervals import UserBootstrap
 from adprior_bench.quality.metrics import score
-from adprior_bench.quality.protocol import (
-    Settings,
-    machine_data,
-    notes,
-    protocol_section,
-    warnings,
-)
 from adprior_bench.quality.ranking.experiment import run_ranking
 from adprior_bench.quality.ranking.ranking_tables import RankingFigures, ranking_section
+from adprior_bench.quality.report_notes import machine_data, notes, protocol_section, warnings
 from adprior_bench.quality.retrieval.quotas import measure_quotas
 from adprior_bench.quality.retrieval.retrieval_tables import (
     Filled,

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from adprior_bench.search.generate_peer import generate_names
 from adprior_bench.search.rows import WARM_UP, make_row, measure_search, summarise, time_call
 from adprior_bench.search.synthetic import (
     END_ID,
@@ -19,6 +18,7 @@ from adprior_bench.search.synthetic import (
     random_catalogue,
     synthetic_llama,
 )
+from adprior_bench.search.transformers_generate import generate_names
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.errors import AdpriorError

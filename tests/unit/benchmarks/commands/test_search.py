@@ -15,10 +15,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from adprior_bench.commands import search
 from adprior_bench.search import on_synthetic
-from adprior_bench.search.generate_peer import generate_names
 from adprior_bench.search.on_synthetic import measure_synthetic
 from adprior_bench.search.rows import ROW_KEYS, make_row
 from adprior_bench.search.synthetic import END_ID, PRECISIONS, quantised_copy, random_catalogue
+from adprior_bench.search.transformers_generate import generate_names
 from adprior_build.repository.onnx_export import export_onnx
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.cli import main

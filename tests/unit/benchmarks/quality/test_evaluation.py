@@ -14,8 +14,8 @@ import pytest
 
 from adprior_bench.quality.ablations import ABLATIONS
 from adprior_bench.quality.evaluation import evaluate
+from adprior_bench.quality.evaluation_settings import Settings
 from adprior_bench.quality.forecasts import forecast_cases
-from adprior_bench.quality.protocol import Settings
 from adprior_bench.quality.study import Splits, Study
 from adprior_build.catalogue.catalogue import read_catalogue
 from adprior_build.data.column_map import ColumnMap

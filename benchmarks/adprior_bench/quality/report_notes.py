@@ -1,43 +1,20 @@
-"""The settings of an evaluation, and the report on them: warnings, notes, groups of users."""
+"""The text around the report's figures: warnings, notes, and the section on users and cases."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 from adprior_bench.data.log_origin import LogOrigin
 from adprior_bench.quality.baselines.tuning import TunedBaseline
 from adprior_bench.quality.cohorts import Targets, cohorts
+from adprior_bench.quality.evaluation_settings import Settings
 from adprior_bench.quality.forecasts import Forecasts
 from adprior_bench.quality.study import Study
 from adprior_bench.report.schema import Cell, Section
 from adprior_bench.report.tables import COUNT, make_table, percent
 from adprior_runtime.bundle import Manifest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Settings of an evaluation.
-
-    Attributes:
-        quick: Try only one setting of each baseline.
-        resamples: Of the bootstrap.
-        threads: CPU threads, 0 for all.
-        validation_only: Let half of the validation users stand in for the test users.
-        max_cases: Limit of validation cases, and of test cases; None for all.
-        other_log: Accept a log that the bundle was not trained on.
-        work: Directory for intermediate results; None keeps none.
-    """
-
-    quick: bool = False
-    resamples: int = 1000
-    threads: int = 0
-    validation_only: bool = False
-    max_cases: int | None = None
-    other_log: bool = False
-    work: Path | None = None
 
 
 def warnings(study: Study, whole: Study, origin: LogOrigin, settings: Settings) -> list[str]:
