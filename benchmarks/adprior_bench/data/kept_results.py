@@ -1,21 +1,19 @@
 """Results of an interrupted run, kept on disk until the run's output is complete.
 
-A result is kept under a key that covers everything it was computed from (`key_of`). All results in
-a directory belong to one identity (bundle, version, settings); those of another one are deleted.
-The results are rows of an SQLite database. They are committed every few seconds, so that a killed
-process loses only the last seconds. A damaged result counts as missing.
+Each result is a file, named by a key that covers everything it was computed from (`key_of`). All
+results in a directory belong to one identity (bundle, version, settings); those of another one are
+deleted. A file begins with the hash of its content: a damaged or incomplete one counts as missing.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import io
 import shutil
-import sqlite3
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -29,10 +27,10 @@ from adprior_runtime.text.json_text import to_json
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 """One result: named arrays."""
 
-FILE: Final = "kept.sqlite"
-"""Its presence marks a directory of kept results."""
-_INTERVAL_S: Final = 5.0
-_IDENTITY_KEY: Final = "identity"
+IDENTITY_FILE: Final = "identity.json"
+"""Its presence marks a directory of kept results; the process that uses them locks it."""
+_SUFFIX: Final = ".result"
+_HASH_BYTES: Final = 32
 
 
 def key_of(*parts: bytes | str) -> str:
@@ -63,28 +61,26 @@ def partial_directory(work: Path | None, output: Path | None) -> Path | None:
 
 
 class KeptResults:
-    """The results in a directory.
+    """The results in an existing directory; None keeps nothing."""
 
-    Args:
-        directory: An existing directory; None keeps nothing.
-        interval_s: Time between commits.
-    """
-
-    def __init__(self, directory: Path | None, interval_s: float = _INTERVAL_S) -> None:
-        self._directory, self._interval_s = directory, interval_s
-        with _reported_errors(directory):
-            self._database = _connect(":memory:" if directory is None else directory / FILE)
-        self._committed = time.monotonic()
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
 
     def __len__(self) -> int:
-        query = "SELECT count(*) FROM results WHERE key != ?"
-        return int(self._database.execute(query, (_IDENTITY_KEY,)).fetchone()[0])
+        return 0 if self._directory is None else len(list(self._directory.glob(f"*{_SUFFIX}")))
 
     def get(self, key: str) -> Arrays | None:
         """Return a kept result, None without one."""
-        if (value := self._read(key)) is None:
+        if self._directory is None:
             return None
-        with np.load(io.BytesIO(value), allow_pickle=False) as arrays:
+        try:
+            data = (self._directory / f"{key}{_SUFFIX}").read_bytes()
+        except FileNotFoundError:
+            return None
+        content = data[_HASH_BYTES:]
+        if hashlib.sha256(content).digest() != data[:_HASH_BYTES]:
+            return None
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return dict(arrays)
 
     def put(self, key: str, arrays: Arrays) -> None:
@@ -95,51 +91,12 @@ class KeptResults:
         """
         if self._directory is None:
             return
-        content = io.BytesIO()
-        np.savez_compressed(content, **arrays)  # type: ignore[arg-type, unused-ignore]
-        self._write(key, content.getvalue())
-        if time.monotonic() - self._committed >= self._interval_s:
-            self.commit()
-
-    def commit(self) -> None:
-        """Make sure that all results so far survive a kill.
-
-        Raises:
-            InvalidInputError: They cannot be written.
-        """
-        with _reported_errors(self._directory):
-            self._database.commit()
-        self._committed = time.monotonic()
-
-    def lock(self, identity: str) -> None:
-        """Exclude other processes until `close`, and delete the results of another identity.
-
-        Raises:
-            InvalidInputError: Another process uses the results, or they cannot be written.
-        """
-        with _reported_errors(self._directory):
-            self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            if self._read(_IDENTITY_KEY) != identity.encode():
-                self._database.execute("DELETE FROM results")
-        self._write(_IDENTITY_KEY, identity.encode())
-        self.commit()
-
-    def close(self) -> None:
-        """Release the directory."""
-        self._database.close()
-
-    def _read(self, key: str) -> bytes | None:
-        query = "SELECT value, hash FROM results WHERE key = ?"
-        row = self._database.execute(query, (key,)).fetchone()
-        is_whole = row is not None and hashlib.sha256(row[0]).digest() == row[1]
-        return row[0] if is_whole else None
-
-    def _write(self, key: str, value: bytes) -> None:
-        with _reported_errors(self._directory):
-            self._database.execute(
-                "INSERT OR REPLACE INTO results VALUES (?, ?, ?)",
-                (key, value, hashlib.sha256(value).digest()),
-            )
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type, unused-ignore]
+        content = buffer.getvalue()
+        with _report_errors(self._directory):
+            path = self._directory / f"{key}{_SUFFIX}"
+            path.write_bytes(hashlib.sha256(content).digest() + content)
 
 
 @contextmanager
@@ -148,8 +105,8 @@ def keep_results(
 ) -> Iterator[KeptResults]:
     """Yield the results in a directory, which is deleted when the block succeeds.
 
-    The identity is everything that all results depend on, beside their keys. Messages begin with
-    the command. Without a directory, nothing is kept.
+    The identity is everything that all results depend on, apart from their keys. Messages begin
+    with the command. Without a directory, nothing is kept.
 
     Raises:
         InvalidInputError: The directory holds something else, or another process uses it.
@@ -158,16 +115,15 @@ def keep_results(
         yield KeptResults(None)
         return
     _refuse_other_contents(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    with closing(KeptResults(directory)) as kept:
-        kept.lock(to_json(identity, sort_keys=True))
+    with _report_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    with _lock(directory, to_json(identity, sort_keys=True)):
+        kept = KeptResults(directory)
         if len(kept):
-            say(command, f"goes on with {len(kept):,} results kept in {directory}")
+            say(command, f"continues with {len(kept):,} results kept in {directory}")
         try:
             yield kept
         except BaseException:
-            with suppress(InvalidInputError):  # report the first error
-                kept.commit()
             if len(kept):
                 say(command, f"{len(kept):,} results are kept in {directory}; run it again")
             else:
@@ -179,33 +135,41 @@ def keep_results(
 def _refuse_other_contents(directory: Path) -> None:
     if directory.exists() and not directory.is_dir():
         raise InvalidInputError(f"{directory}: is a file, expected a directory or nothing")
-    if directory.exists() and not (directory / FILE).is_file() and any(directory.iterdir()):
+    if (
+        directory.exists()
+        and not (directory / IDENTITY_FILE).is_file()
+        and any(directory.iterdir())
+    ):
         raise InvalidInputError(
-            f"{directory}: exists and holds no kept results (no {FILE}); choose another --work"
+            f"{directory}: exists and holds no kept results (no {IDENTITY_FILE}); "
+            "choose another --work"
         )
 
 
-def _connect(path: Path | str) -> sqlite3.Connection:
-    """Open a database; a damaged one is replaced."""
-    database = sqlite3.connect(path, timeout=0)
-    try:
-        database.execute("CREATE TABLE IF NOT EXISTS results (key PRIMARY KEY, value, hash)")
-        if database.execute("PRAGMA quick_check").fetchone()[0] == "ok":
-            return database
-    except sqlite3.OperationalError:  # used by another process, or not writable
-        raise
-    except sqlite3.DatabaseError:
-        pass
-    database.close()
-    Path(path).unlink()
-    return _connect(path)
+@contextmanager
+def _lock(directory: Path, identity: str) -> Iterator[None]:
+    """Exclude other processes, and delete the results of another identity."""
+    with _report_errors(directory):
+        file = (directory / IDENTITY_FILE).open("a+b")
+    with file:
+        with _report_errors(directory):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InvalidInputError(f"{directory}: another process is at work here") from error
+            file.seek(0)
+            if file.read() != identity.encode():
+                for result in directory.glob(f"*{_SUFFIX}"):
+                    result.unlink()
+                file.truncate(0)
+                file.write(identity.encode())
+                file.flush()
+        yield
 
 
 @contextmanager
-def _reported_errors(directory: Path | None) -> Iterator[None]:
+def _report_errors(directory: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-            raise InvalidInputError(f"{directory}: another process is at work here") from error
+    except OSError as error:
         raise InvalidInputError(f"{directory}: results cannot be kept: {error}") from error

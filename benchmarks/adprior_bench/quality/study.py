@@ -1,4 +1,4 @@
-"""The protocol: training, validation and test users, and the days that are evaluated.
+"""The data of an evaluation: training, validation and test users, and the days to forecast.
 
 Users belong to three disjoint groups by a hash of their ids, as in the bundle's training record:
 

@@ -209,7 +209,7 @@ def test_a_killed_simulation_continues(
     most = requests
     capsys.readouterr()
     assert run(data, bundle, output) == 0
-    assert "goes on with 2 results" in capsys.readouterr().err
+    assert "continues with 2 results" in capsys.readouterr().err
     assert requests > 2
     assert len(calls) == requests - 2
     assert read(output) == read(log)

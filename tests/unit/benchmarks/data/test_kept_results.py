@@ -8,13 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adprior_bench.data.kept_results import (
-    FILE,
-    KeptResults,
-    keep_results,
-    key_of,
-    partial_directory,
-)
+from adprior_bench.data.kept_results import keep_results, key_of, partial_directory
 from adprior_runtime.errors import InvalidInputError
 
 IDENTITY = {"bundle_id": "b1", "threads": 1}
@@ -25,7 +19,6 @@ def fill(directory: Path, count: int, *, killed: bool) -> None:
     with keep_results(directory, IDENTITY, command="fill") as kept:
         for number in range(count):
             kept.put(key_of(str(number)), {"row": np.full(3, number), "half": np.array(0.5)})
-        kept.commit()
         if killed:
             os.kill(os.getpid(), signal.SIGKILL)
         raise RuntimeError("stop")
@@ -57,7 +50,7 @@ def test_results_of_a_failed_run_are_kept_and_reported(
     assert "2 results are kept in" in capsys.readouterr().err
     with keep_results(tmp_path / "out.partial", IDENTITY, command="fill") as kept:
         assert len(kept) == 2
-    assert "goes on with 2 results" in capsys.readouterr().err
+    assert "continues with 2 results" in capsys.readouterr().err
 
 
 def test_a_run_that_kept_nothing_leaves_nothing(tmp_path: Path) -> None:
@@ -77,18 +70,26 @@ def test_results_of_another_identity_are_never_used(tmp_path: Path, change: dict
 @pytest.mark.parametrize("place", [0.0, 0.1, 0.5, 0.95])
 def test_a_damaged_result_counts_as_missing(tmp_path: Path, place: float) -> None:
     with pytest.raises(RuntimeError, match="stop"):
-        fill(tmp_path / "out.partial", 20, killed=False)
-    path = tmp_path / "out.partial" / FILE
+        fill(tmp_path / "out.partial", 2, killed=False)
+    path = tmp_path / "out.partial" / f"{key_of('0')}.result"
     content = bytearray(path.read_bytes())
     start = int(place * len(content))
     content[start : start + 4] = b"\xff" * 4
     path.write_bytes(content)
     with keep_results(tmp_path / "out.partial", IDENTITY, command="fill") as kept:
-        for number in range(20):
-            found = kept.get(key_of(str(number)))
-            assert found is None or found["row"].tolist() == [number] * 3
-        kept.put("new", {"row": np.zeros(1)})
-        assert kept.get("new") is not None
+        assert kept.get(key_of("0")) is None
+        assert kept.get(key_of("1")) is not None
+        kept.put(key_of("0"), {"row": np.zeros(1)})
+        assert kept.get(key_of("0")) is not None
+
+
+def test_a_result_cut_off_by_a_kill_counts_as_missing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="stop"):
+        fill(tmp_path / "out.partial", 1, killed=False)
+    path = tmp_path / "out.partial" / f"{key_of('0')}.result"
+    path.write_bytes(path.read_bytes()[:-9])
+    with keep_results(tmp_path / "out.partial", IDENTITY, command="fill") as kept:
+        assert kept.get(key_of("0")) is None
 
 
 def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:
@@ -113,15 +114,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 def test_without_a_directory_nothing_is_kept() -> None:
     with keep_results(None, IDENTITY, command="fill") as kept:
         kept.put("key", {"row": np.zeros(1)})
-        kept.commit()
         assert kept.get("key") is None
-
-
-def test_results_are_committed_after_the_interval(tmp_path: Path) -> None:
-    KeptResults(tmp_path, interval_s=0).put("k", {"row": np.arange(2)})
-    found = KeptResults(tmp_path).get("k")
-    assert found is not None
-    assert found["row"].tolist() == [0, 1]
 
 
 def test_keys_depend_on_the_parts_boundaries() -> None:

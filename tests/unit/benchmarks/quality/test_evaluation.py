@@ -220,13 +220,13 @@ def test_a_killed_evaluation_continues_to_the_same_report(
 ) -> None:
     """The engine computes only what is not kept, and each prompt only once."""
     settings = Settings(quick=True, resamples=100, threads=1, work=tmp_path / "kept")
-    asked: list[Any] = []
-    most, bounds = 50, Forecaster.bounds
+    computed: list[Any] = []
+    limit, bounds = 50, Forecaster.bounds
 
     def counted(forecaster: Forecaster, context: Any) -> Any:
-        if len(asked) == most:
+        if len(computed) == limit:
             raise KeyboardInterrupt
-        asked.append(context)
+        computed.append(context)
         return bounds(forecaster, context)
 
     monkeypatch.setattr(Forecaster, "bounds", counted)
@@ -235,9 +235,9 @@ def test_a_killed_evaluation_continues_to_the_same_report(
     )
     with pytest.raises(KeyboardInterrupt), evaluate(bundle, events, profiles, columns, settings):
         pass
-    first = len(asked)
-    most = 10**6
-    asked.clear()
+    first = len(computed)
+    limit = 10**6
+    computed.clear()
     capsys.readouterr()
     with evaluate(bundle, events, profiles, columns, settings) as found:
         again = found
@@ -246,7 +246,7 @@ def test_a_killed_evaluation_continues_to_the_same_report(
     cases = [study.context(case) for case in (*study.validation, *study.test)]
     altered = [alter(study.context(c)) for c in study.test for alter in ABLATIONS.values()]
     prompts = {tuple(forecaster.prompt_ids(context)) for context in (*cases, *altered)}
-    assert first + len(asked) == len(prompts)
+    assert first + len(computed) == len(prompts)
     assert not (tmp_path / "kept").exists()
     titles = ("Paired differences", "Cohort: all", "Rankers on the simulated")
 

@@ -71,7 +71,7 @@ def test_kept_baselines_are_not_fitted_again(
     tuned: list[TunedBaseline], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tuning, "KEPT_FROM_S", 0.0)
-    tune_invented(KeptResults(tmp_path, interval_s=0))
+    tune_invented(KeptResults(tmp_path))
     for name in ("OwnHistory", "UserNeighbours", "ItemNeighbours", "Boosted", "Sequential"):
         monkeypatch.setattr(registry, name, lambda *_, **__: pytest.fail("fitted again"))
     again = tune_invented(KeptResults(tmp_path))
@@ -105,7 +105,7 @@ def test_results_that_depend_on_other_baselines_are_not_reused(
             Family(name="first", grid=[{"share": share}], make=partial(make, "first")),
             Family(name="second", grid=[{"share": 0.5}], make=partial(make, "second")),
         ]
-        tune(families, training, cases, cases, KeptResults(tmp_path, interval_s=0))
+        tune(families, training, cases, cases, KeptResults(tmp_path))
 
     search(0.1)
     assert made == ["first", "second"]
@@ -117,7 +117,7 @@ def test_results_that_depend_on_other_baselines_are_not_reused(
 
 def test_quick_results_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "KEPT_FROM_S", 1e9)
-    kept = KeptResults(tmp_path, interval_s=0)
+    kept = KeptResults(tmp_path)
     tune_invented(kept)
     assert len(kept) == 0
 
