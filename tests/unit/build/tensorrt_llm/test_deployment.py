@@ -3,12 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from adprior_runtime.repository.tensorrt_llm_files import NeededSizes
 
 from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_build.tensorrt_llm.engine_sizes import EngineSizes
 from adprior_runtime.bundle import PROMPT_FILE, Bundle
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.repository.tensorrt_llm_files import NeededSizes
 
 EXAMPLES = sorted((Path(__file__).parents[4] / "deploy").glob("*.toml"))
 TEXT = 'gpu = "L4"\nmemory_gib = 22.4\nprompt_tokens = 256\nbeam_width = 32\nconcurrency = 8\n'
