@@ -16,11 +16,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from adprior_build.head.clamp import CLAMP
+from adprior_build.head.clamp_in_graph import CLAMP, clamp_increments
 from adprior_build.head.logistic_fit import fit_recalibration, log_losses
-from adprior_build.head.onnx_head import Head, HeadMetadata, LogisticHead, write_head
+from adprior_build.head.onnx_head import HeadMetadata, write_head
 from adprior_build.head.ranking_log import RankingRows, read_ranking_log
-from adprior_build.head.variants import VARIANTS, fit_variant
+from adprior_build.head.variants import VARIANTS, Head, fit_variant
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
 from adprior_runtime.contract import CandidateStatus
 from adprior_runtime.errors import InvalidInputError
@@ -163,7 +163,7 @@ def _make_report(
     held_out: npt.NDArray[np.bool_],
 ) -> dict[str, Any]:
     increments = head.increments(rows.features[held_out])
-    clipped = np.clip(increments, -head.clamp, head.clamp)
+    clipped = clamp_increments(increments, head.clamp)
     labels, before = rows.labels[held_out], offsets[held_out]
     slope, shift = fit_recalibration(offsets[~held_out], rows.labels[~held_out])
     return {
@@ -193,8 +193,8 @@ def _make_report(
 
 
 def _weights(head: Head) -> dict[str, Any]:
-    """Return the weights of a linear head; none of another."""
-    if not isinstance(head, LogisticHead):
+    """Return the weight of each feature; empty for a head with more weights than features."""
+    if len(head.weights) != len(FEATURE_NAMES):
         return {"bias": None, "weights": {}}
     weights = dict(zip(FEATURE_NAMES, head.weights.tolist(), strict=True))
     return {"bias": head.bias, "weights": weights}

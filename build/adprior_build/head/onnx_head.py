@@ -1,20 +1,18 @@
-"""Prior heads written as ONNX, each checked against NumPy before it replaces the file.
-
-A form of head is one class with `Head`'s four members; `adprior_build.head.clamp` is around it.
-"""
+"""Writes prior heads as ONNX, and checks each against NumPy before it replaces the file."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from adprior_build.head.clamp import CLAMP, clamp_constants, clamp_increments, clamp_nodes
+from adprior_build.head.clamp_in_graph import apply_in_numpy, clamp_constants, clamp_nodes
+from adprior_build.head.variants import Head
 from adprior_runtime.contract import CandidateStatus
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.files.atomic import replace_file
@@ -27,85 +25,6 @@ _OPSET: Final = 17
 _IR_VERSION: Final = 8
 _TOLERANCE: Final = 1e-5
 _CHECKED_ROWS: Final = 256
-
-_Float64Array = npt.NDArray[np.float64]
-_Float32Array = npt.NDArray[np.float32]
-
-
-class Head(Protocol):
-    """A form of g, before the clamp. NumPy and ONNX both compute in float64, so that they agree."""
-
-    @property
-    def clamp(self) -> float:
-        """The largest change of a logit, either way."""
-
-    def increments(self, features: _Float32Array) -> _Float64Array:
-        """Return g of each row: [n, features] -> [n]."""
-
-    def nodes(self, source: str, target: str) -> list[Any]:
-        """Return ONNX nodes that compute g from float64 ``source`` [n, features]."""
-
-    def constants(self) -> dict[str, npt.NDArray[Any]]:
-        """Return the nodes' constants by name."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LogisticHead:
-    """g(x) = b + w . (x - mean) / scale, as logistic regression with an offset fits it.
-
-    Attributes:
-        weights: float64 [features].
-        bias: b.
-        mean: float64 [features], the mean of the fitted rows.
-        scale: float64 [features], their standard deviation, positive.
-        clamp: Positive.
-    """
-
-    weights: _Float64Array
-    bias: float
-    mean: _Float64Array
-    scale: _Float64Array
-    clamp: float = CLAMP
-
-    def __post_init__(self) -> None:
-        for name in ("weights", "mean", "scale"):
-            values = getattr(self, name)
-            if values.shape != (len(FEATURE_NAMES),) or not np.isfinite(values).all():
-                raise ArtefactError(
-                    f"head: {name} {values}, expected {len(FEATURE_NAMES)} finite numbers"
-                )
-        if not ((self.scale > 0).all() and np.isfinite(self.bias) and 0 < self.clamp < np.inf):
-            raise ArtefactError(
-                f"head: scale {self.scale}, bias {self.bias}, clamp {self.clamp}; "
-                "expected positive scales and clamp, a finite bias"
-            )
-
-    def increments(self, features: _Float32Array) -> _Float64Array:
-        """See `Head.increments`."""
-        standardised = (features.astype(np.float64) - self.mean) / self.scale
-        increments: _Float64Array = (standardised * self.weights).sum(axis=1) + self.bias
-        return increments
-
-    def nodes(self, source: str, target: str) -> list[Any]:
-        """See `Head.nodes`."""
-        # A sum along each row: the rounding of a matrix product may depend on the number of rows.
-        return [
-            helper.make_node("Sub", [source, "mean"], ["centred"]),
-            helper.make_node("Div", ["centred", "scale"], ["standardised"]),
-            helper.make_node("Mul", ["standardised", "weights"], ["weighted"]),
-            helper.make_node("ReduceSum", ["weighted", "row"], ["summed"], keepdims=0),
-            helper.make_node("Add", ["summed", "bias"], [target]),
-        ]
-
-    def constants(self) -> dict[str, npt.NDArray[Any]]:
-        """See `Head.constants`."""
-        return {
-            "mean": self.mean,
-            "scale": self.scale,
-            "weights": self.weights,
-            "bias": np.array(self.bias, dtype=np.float64),
-            "row": np.array([1], dtype=np.int64),
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,9 +47,11 @@ class HeadMetadata:
     fitted_rows: int
 
 
-def adjust_logits(head: Head, base_logits: _Float32Array, priors: CandidatePriors) -> Adjusted:
-    """Return what the written graph must return: the head in NumPy."""
-    return clamp_increments(head.increments(priors.features), head.clamp, base_logits, priors)
+def adjust_logits(
+    head: Head, base_logits: npt.NDArray[np.float32], priors: CandidatePriors
+) -> Adjusted:
+    """Return what the written graph must return, computed in NumPy."""
+    return apply_in_numpy(head.increments(priors.features), head.clamp, base_logits, priors)
 
 
 def write_head(path: Path, head: Head, metadata: HeadMetadata) -> None:
@@ -158,7 +79,7 @@ def write_identity_head(
     zeros = np.zeros(len(FEATURE_NAMES))
     write_head(
         path,
-        LogisticHead(weights=zeros, bias=0.0, mean=zeros, scale=np.ones(len(FEATURE_NAMES))),
+        Head(weights=zeros, bias=0.0, mean=zeros, scale=np.ones(len(FEATURE_NAMES))),
         HeadMetadata(
             kind=head_graph.IDENTITY,
             forecast_k=forecast_k,

@@ -1,7 +1,8 @@
 """The prior head: adds a small clamped g(x) to the ranker's logits, z' = z + g(x).
 
-Without a forecast, or off the catalogue, z' = z bit for bit. The graph clamps g itself. Its tensors
-and metadata are in `adprior_runtime.head.head_graph`.
+Without a forecast, or off the catalogue, z' = z bit for bit. The graph itself clamps g
+(`adprior_build.head.clamp_in_graph`). Its tensors and metadata are in
+`adprior_runtime.head.head_graph`.
 """
 
 from __future__ import annotations

@@ -26,7 +26,6 @@ from adprior_bench.quality.ranking.falsifiers import (
     shuffled_forecast,
 )
 from adprior_bench.quality.ranking.head_choice import (
-    CLAMP,
     REFERENCE,
     HeadForm,
     apply_head,
@@ -36,6 +35,7 @@ from adprior_bench.quality.ranking.head_choice import (
 from adprior_bench.quality.ranking.head_features import head_features, live_priors
 from adprior_bench.quality.ranking.impressions import SEED
 from adprior_bench.quality.study import Study
+from adprior_build.head.clamp_in_graph import CLAMP
 from adprior_build.head.logistic_fit import fit_recalibration
 from adprior_build.head.variants import fit_variant
 from adprior_runtime.catalogue.advertisers import Advertisers

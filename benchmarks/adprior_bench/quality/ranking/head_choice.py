@@ -12,9 +12,9 @@ import numpy.typing as npt
 from adprior_bench.quality.histories import Float64Array
 from adprior_bench.quality.ranking.base_ranker import RankedRows
 from adprior_bench.quality.ranking.folds import case_folds
+from adprior_build.head.clamp_in_graph import CLAMP, clamp_increments
 from adprior_build.head.logistic_fit import fit_recalibration, log_losses
-from adprior_build.head.onnx_head import Head
-from adprior_build.head.variants import VARIANTS, fit_variant
+from adprior_build.head.variants import VARIANTS, Head, fit_variant
 from adprior_runtime.errors import InvalidInputError
 
 REFERENCE: Final = "reference"
@@ -22,9 +22,6 @@ REFERENCE: Final = "reference"
 
 PENALTIES: Final = (3.0, 100.0, 3000.0)
 """On squared weights: a head that finds little should change little."""
-
-CLAMP: Final = 2.0
-"""The default of `adprior fit-head`."""
 
 _Float32Array = npt.NDArray[np.float32]
 
@@ -75,4 +72,4 @@ def best_head(forms: Sequence[HeadForm]) -> HeadForm:
 
 def apply_head(head: Head, features: _Float32Array, logits: Float64Array) -> Float64Array:
     """Return z + g(x) with a clamped g: float64 [rows]."""
-    return logits + np.clip(head.increments(features), -head.clamp, head.clamp)
+    return logits + clamp_increments(head.increments(features), head.clamp)

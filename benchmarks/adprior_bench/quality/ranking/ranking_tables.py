@@ -11,10 +11,11 @@ from adprior_bench.quality.forecasts import blend_name
 from adprior_bench.quality.intervals import Estimate, UserBootstrap, estimate
 from adprior_bench.quality.ranking.experiment import BASE, SHIPPED, RankingResult
 from adprior_bench.quality.ranking.falsifiers import RANDOM, SHUFFLED
-from adprior_bench.quality.ranking.head_choice import CLAMP, REFERENCE, best_head
+from adprior_bench.quality.ranking.head_choice import REFERENCE, best_head
 from adprior_bench.quality.ranking.ranking_metrics import RankingDraws, measure_ranking
 from adprior_bench.report.schema import Cell, ForestPlot, Section, Table
 from adprior_bench.report.tables import decimal, make_table, percent
+from adprior_build.head.clamp_in_graph import CLAMP
 from adprior_runtime.terminal.progress import track
 
 MAX_FALSIFIER_SHARE: Final = 0.2

@@ -93,11 +93,11 @@ def test_hinges_and_products_by_hand() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"weights": np.zeros(3)}, r"of shapes \(\(3,\), "),
-        ({"knots": np.zeros(3)}, "of shapes "),
-        ({"mean": np.zeros(5)}, "of shapes "),
-        ({"knots": np.full(4, np.nan)}, "not finite"),
-        ({"bias": np.inf}, "not finite"),
+        ({"weights": np.zeros(3)}, "weights .*, expected 15 finite numbers"),
+        ({"knots": np.zeros(3)}, "knots .*, expected 4 finite numbers"),
+        ({"mean": np.zeros(5)}, "mean .*, expected 6 finite numbers"),
+        ({"knots": np.full(4, np.nan)}, "knots .*, expected 4 finite numbers"),
+        ({"bias": np.inf}, "a finite bias"),
         ({"scale": np.zeros(6)}, "expected positive"),
         ({"clamp": 0.0}, "expected positive"),
     ],

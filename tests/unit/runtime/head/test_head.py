@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from adprior_build.head import onnx_head as prior_head
 from adprior_build.head.onnx_head import (
     HeadMetadata,
-    LogisticHead,
     adjust_logits,
     write_head,
     write_identity_head,
 )
+from adprior_build.head.variants import Head
 from adprior_runtime.contract import CandidateStatus
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.head.features import FEATURE_NAMES, CandidatePriors
@@ -30,7 +30,7 @@ METADATA = HeadMetadata(
 )
 
 
-def _logistic(**changed: Any) -> LogisticHead:
+def _logistic(**changed: Any) -> Head:
     arguments: dict[str, Any] = {
         "weights": np.array([0.9, -0.4, 0.3, 1.5, -0.2, 0.7]),
         "bias": -0.1,
@@ -38,7 +38,7 @@ def _logistic(**changed: Any) -> LogisticHead:
         "scale": np.array([2.0, 1.5, 0.5, 0.2, 0.6, 0.3]),
         "clamp": 2.0,
     }
-    return LogisticHead(**(arguments | changed))
+    return Head(**(arguments | changed))
 
 
 def _priors(seed: int, count: int, *, has_forecast: bool = True) -> CandidatePriors:

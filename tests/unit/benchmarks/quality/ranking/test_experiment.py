@@ -28,7 +28,8 @@ from adprior_bench.quality.study import Splits, Study
 from adprior_build.catalogue.catalogue import Catalogue
 from adprior_build.data.log_summary import LogSummary
 from adprior_build.data.split import Split
-from adprior_build.head.onnx_head import HeadMetadata, LogisticHead, write_head
+from adprior_build.head.onnx_head import HeadMetadata, write_head
+from adprior_build.head.variants import Head
 from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.head.head import PriorHead
@@ -153,7 +154,7 @@ def test_the_shipped_head_is_measured_as_it_is(
     result: RankingResult,
     tmp_path: Path,
 ) -> None:
-    head = LogisticHead(
+    head = Head(
         weights=np.array([0.4, -0.2, 0, 0, 0, 0]),
         bias=0.1,
         mean=np.zeros(6),

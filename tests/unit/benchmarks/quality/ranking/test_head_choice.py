@@ -8,7 +8,6 @@ from sklearn.metrics import log_loss
 from adprior_bench.quality.ranking.base_ranker import RankedRows
 from adprior_bench.quality.ranking.folds import case_folds
 from adprior_bench.quality.ranking.head_choice import (
-    CLAMP,
     PENALTIES,
     REFERENCE,
     HeadForm,
@@ -17,9 +16,9 @@ from adprior_bench.quality.ranking.head_choice import (
     compare_heads,
 )
 from adprior_bench.quality.ranking.impressions import Impressions
+from adprior_build.head.clamp_in_graph import CLAMP
 from adprior_build.head.logistic_fit import fit_recalibration, sigmoid
-from adprior_build.head.onnx_head import LogisticHead
-from adprior_build.head.variants import VARIANTS
+from adprior_build.head.variants import VARIANTS, Head
 from adprior_runtime.errors import InvalidInputError
 from support.encoded_users import CUT, cases_of, user
 
@@ -62,7 +61,7 @@ def test_what_features_tell_is_found_and_noise_is_penalised_away() -> None:
 
 
 def test_increments_are_clamped() -> None:
-    head = LogisticHead(
+    head = Head(
         weights=np.array([1.0, 0, 0, 0, 0, 0]),
         bias=0.0,
         mean=np.zeros(6),

@@ -1,8 +1,9 @@
-"""The clamp of a prior head and its mask, in NumPy and as ONNX nodes, the same for every form.
+"""Where the clamp of the prior head is applied: the last nodes of the graph that Triton serves.
 
-The adjustment is g, limited to the clamp either way. Where there is no prior (no forecast, or a
-candidate off the catalogue) it is 0 and the logit stays the same bit for bit: the graph selects
-with ``Where`` and never multiplies.
+A head adds g to the ranker's logit, limited to the clamp in both directions. Without a prior (no
+forecast, or a candidate that is not in the catalogue) the adjustment is 0 and the logit stays the
+same bit for bit, because the graph selects with ``Where`` and never multiplies. All forms of head
+share these nodes; `clamp_increments` is the same limit for NumPy.
 """
 
 from __future__ import annotations
@@ -22,22 +23,27 @@ CLAMP: Final = 2.0
 """The default clamp: a head multiplies the odds by at most e^2 = 7.4."""
 
 
-def clamp_increments(
+def clamp_increments(increments: npt.NDArray[np.float64], clamp: float) -> npt.NDArray[np.float64]:
+    """Return g limited to the clamp: [n] -> [n]."""
+    return np.clip(increments, -clamp, clamp)
+
+
+def apply_in_numpy(
     increments: npt.NDArray[np.float64],
     clamp: float,
     base_logits: npt.NDArray[np.float32],
     priors: CandidatePriors,
 ) -> Adjusted:
-    """Return what `clamp_nodes` compute.
+    """Return the values that `clamp_nodes` compute in the graph.
 
     Args:
         increments: g of each candidate.
         clamp: Positive.
-        base_logits: The ranker's.
-        priors: Of the same candidates.
+        base_logits: The ranker's logits.
+        priors: The priors of the same candidates.
     """
-    clipped = np.clip(increments, -clamp, clamp)
     applies = (priors.statuses != CandidateStatus.NOT_IN_CATALOGUE) & priors.has_forecast
+    clipped = clamp_increments(increments, clamp)
     adjustments = np.where(applies, clipped, 0.0).astype(np.float32)
     return Adjusted(np.where(applies, base_logits + adjustments, base_logits), adjustments)
 
