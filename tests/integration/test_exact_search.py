@@ -28,7 +28,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from adprior_build.catalogue.catalogue import read_catalogue
+from adprior_build.catalogue.catalogue_file import read_catalogue
 from adprior_client import Forecast, Ranking
 from adprior_runtime.bundle import CATALOGUE_FILE, Bundle
 from adprior_runtime.cli import main

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from adprior_bench.quality.study import Splits, Study
-from adprior_build.catalogue.catalogue import read_catalogue
+from adprior_build.catalogue.catalogue_file import read_catalogue
 from adprior_build.data.column_map import ColumnMap, EventColumns
 from adprior_build.data.split import Split
 

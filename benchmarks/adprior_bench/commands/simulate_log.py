@@ -35,7 +35,7 @@ from adprior_bench.quality.forecasts import forecast_identity
 from adprior_bench.quality.ranking.base_ranker import RankedRows, rank_rows
 from adprior_bench.quality.ranking.impressions import CANDIDATES, SEED
 from adprior_bench.quality.study import Splits, Study
-from adprior_build.catalogue.catalogue import read_catalogue
+from adprior_build.catalogue.catalogue_file import read_catalogue
 from adprior_build.data.column_map import ColumnMap
 from adprior_build.head.logistic_fit import fit_recalibration
 from adprior_build.head.ranking_log import ORIGIN_KEY

@@ -43,7 +43,7 @@ from adprior_bench.quality.verdict import (
     retrieval_verdict,
 )
 from adprior_bench.report.schema import Report
-from adprior_build.catalogue.catalogue import read_catalogue
+from adprior_build.catalogue.catalogue_file import read_catalogue
 from adprior_build.data.column_map import ColumnMap
 from adprior_build.head.onnx_head import is_identity_head
 from adprior_runtime.bundle import CATALOGUE_FILE, HEAD_FILE

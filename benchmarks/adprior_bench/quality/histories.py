@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from adprior_build.catalogue.catalogue import Catalogue
+from adprior_build.catalogue.catalogue_file import Catalogue
 from adprior_build.data.event_log import UserHistory
 from adprior_runtime.text.normalisation import normalise_text
 

@@ -30,7 +30,7 @@ from adprior_bench.quality.histories import (
     encode_users,
     encoded_cases,
 )
-from adprior_build.catalogue.catalogue import Catalogue
+from adprior_build.catalogue.catalogue_file import Catalogue
 from adprior_build.data.column_map import ColumnMap
 from adprior_build.data.event_log import UserHistory, name_advertisers, read_users
 from adprior_build.data.log_summary import LogSummary

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.csv
 
-from adprior_build.catalogue.catalogue import catalogue_of, derive_catalogue
+from adprior_build.catalogue.catalogue_file import catalogue_of, derive_catalogue
 from adprior_build.data.column_map import ColumnMap
 from adprior_build.data.event_log import all_are_ids, read_users
 from adprior_build.data.split import Split

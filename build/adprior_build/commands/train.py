@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from adprior_build.catalogue.catalogue import read_catalogue
+from adprior_build.catalogue.catalogue_file import read_catalogue
 from adprior_build.data.column_map import ColumnMap
 from adprior_build.data.event_log import name_advertisers, read_users
 from adprior_build.data.split import VALIDATION_SALT, Split

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from adprior_build.catalogue.catalogue import Catalogue, read_catalogue
+from adprior_build.catalogue.catalogue_file import Catalogue, read_catalogue
 from adprior_build.data.tables import read_table
 from adprior_build.training.record import RUN_KEY
 from adprior_runtime.bundle import (

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from adprior_build.catalogue.catalogue import Catalogue
+from adprior_build.catalogue.catalogue_file import Catalogue
 from adprior_build.data.event_log import UserHistory
 from adprior_build.data.log_summary import describe_training_data
 from adprior_build.training.checkpoint import load_checkpoint, open_window

@@ -230,7 +230,7 @@ def _inputs(args: argparse.Namespace) -> Inputs:
 
 
 def _names(catalogue: Path) -> dict[str, str]:
-    from adprior_build.catalogue.catalogue import read_catalogue  # noqa: PLC0415
+    from adprior_build.catalogue.catalogue_file import read_catalogue  # noqa: PLC0415
 
     found = read_catalogue(catalogue)
     return {f"#{key}": name for key, name in zip(found.ids, found.names, strict=True)}

@@ -17,7 +17,7 @@ from adprior_bench.quality.evaluation import evaluate
 from adprior_bench.quality.evaluation_settings import Settings
 from adprior_bench.quality.forecasts import forecast_cases
 from adprior_bench.quality.study import Splits, Study
-from adprior_build.catalogue.catalogue import read_catalogue
+from adprior_build.catalogue.catalogue_file import read_catalogue
 from adprior_build.data.column_map import ColumnMap
 from adprior_runtime.cli import main
 from adprior_runtime.forecast.forecaster import Forecaster

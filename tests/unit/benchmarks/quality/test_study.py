@@ -9,7 +9,7 @@ import pytest
 
 from adprior_bench.quality.histories import NONE, day_of
 from adprior_bench.quality.study import Splits, Study
-from adprior_build.catalogue.catalogue import read_catalogue
+from adprior_build.catalogue.catalogue_file import read_catalogue
 from adprior_build.data.column_map import ColumnMap
 from adprior_build.data.event_log import read_users
 from adprior_build.data.split import Split

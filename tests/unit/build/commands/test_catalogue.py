@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adprior_build.catalogue.catalogue import read_catalogue
+from adprior_build.catalogue.catalogue_file import read_catalogue
 from adprior_build.training.scratch_tokenizer import scratch_template
 from adprior_runtime.cli import main
 from support.small_checkpoint import CUT, SmallData

@@ -25,7 +25,7 @@ from adprior_bench.quality.ranking.head_choice import (
 )
 from adprior_bench.quality.ranking.head_features import head_features
 from adprior_bench.quality.study import Splits, Study
-from adprior_build.catalogue.catalogue import Catalogue
+from adprior_build.catalogue.catalogue_file import Catalogue
 from adprior_build.data.log_summary import LogSummary
 from adprior_build.data.split import Split
 from adprior_build.head.onnx_head import HeadMetadata, write_head

@@ -1,4 +1,4 @@
-"""The advertiser catalogue: reading it, refusing what cannot be served, building its trie."""
+"""The catalogue file: reading it, refusing advertisers that cannot be served, making its trie."""
 
 from __future__ import annotations
 

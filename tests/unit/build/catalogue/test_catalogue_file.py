@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adprior_build.catalogue.catalogue import Catalogue, derive_catalogue, read_catalogue
+from adprior_build.catalogue.catalogue_file import Catalogue, derive_catalogue, read_catalogue
 from adprior_build.data.event_log import UserHistory
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.context import Event
