@@ -62,8 +62,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for flag, text in (
         ("output", "model repository to write"),
         ("save-bundle", "directory to keep the bundle in as well"),
-        ("catalogue", "CSV or Parquet file of advertisers (default: of checkpoint or bundle)"),
-        ("head", "prior head of `adprior fit-head` (default: of the bundle, else no effect)"),
+        (
+            "catalogue",
+            "CSV or Parquet file of advertisers (default: that of the source)",
+        ),
+        (
+            "head",
+            "prior head of `adprior fit-head` (default: the bundle's head; without one, logits "
+            "stay unchanged)",
+        ),
     ):
         parser.add_argument(f"--{flag}", type=Path, help=text)
     parser.add_argument(
@@ -84,8 +91,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tuning",
         type=Path,
         metavar="FILE",
-        help="TOML file of `adprior bench server --sweep` with the embedded server's instances, "
-        "threads and batching (default: the contract's)",
+        help="TOML file with the embedded server's instances, threads and batching, written by "
+        "`adprior bench server --sweep` (default: built-in values)",
     )
     parser.add_argument(
         "--origin", help="where the training data came from; recorded in the manifest"
@@ -168,7 +175,7 @@ def _check_paths(args: argparse.Namespace) -> None:
     if args.save_bundle is not None:
         kept, output = args.save_bundle.absolute(), args.output.absolute()
         if kept == output or kept in output.parents or output in kept.parents:
-            raise InvalidInputError("--save-bundle and --output must not lie in one another")
+            raise InvalidInputError("--save-bundle and --output must not contain each other")
     for name in ("checkpoint", "bundle", "catalogue", "head"):
         path = getattr(args, name)
         if path is not None and not path.exists():
@@ -176,7 +183,7 @@ def _check_paths(args: argparse.Namespace) -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
-    """Print what is wrong with a repository; return the exit code: 0 for nothing, else 2."""
+    """Print the findings about a repository; return the exit code: 2 if there are any, else 0."""
     findings = check_repository(args.check, allow_missing_engine=args.allow_missing_engine)
     if args.json:
         listed = [asdict(finding) for finding in findings]

@@ -3,7 +3,7 @@
 The head is a regression with the ranker's logit as an offset, P(label) = sigmoid(z + g(x)): it
 learns only what the forecast adds to the ranker (arXiv 2605.27856). A fifth of the requests is held
 out to measure it; the head that is measured is the one that is written. The report also shows the
-ranker's own recalibration, sigmoid(a z + b), whose gain is not the forecast's.
+recalibrated ranker alone, sigmoid(a z + b): that gain does not come from the forecast.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--variant",
         choices=tuple(VARIANTS),
         default="logistic",
-        help="form of the head: linear, or with bends and separate slopes for bounds (logistic)",
+        help="form of the head: logistic is linear, hinges bends and has separate slopes for upper "
+        "bounds (logistic)",
     )
     parser.add_argument(
         "--l2", type=float, default=1.0, metavar="N", help="penalty on squared weights (1)"
@@ -75,13 +76,13 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.l2 < np.inf or not 0 < args.clamp < np.inf or not 0 < args.negative_rate <= 1:
         raise InvalidInputError(
             f"--l2 {args.l2}, --clamp {args.clamp}, --negative-rate {args.negative_rate}: "
-            "expected at least 0, above 0, above 0 and at most 1"
+            "expected --l2 of at least 0, --clamp above 0, --negative-rate above 0 and at most 1"
         )
     bundle = Bundle.open(args.bundle, [ADVERTISERS_DIRECTORY])
     rows = read_ranking_log(args.logs, bundle)
     held_out = _hold_out(args.logs, rows)
     # Keeping a negative with probability r raises the log's log-odds by -log r (He et al.,
-    # "Practical lessons from predicting clicks on ads", 2014); the ranker's logit is of all rows.
+    # "Practical lessons from predicting clicks on ads", 2014); the ranker's logit is for all rows.
     offsets = rows.base_logits.astype(np.float64) - np.log(args.negative_rate)
     head = _fit(args, rows, offsets, ~held_out)
     report = _make_report(args, bundle, head, rows, offsets, held_out)
@@ -113,7 +114,7 @@ def _warnings(
     if rows.of_no_bundle:
         found.append(
             f"{args.logs}: {rows.of_no_bundle:,} of {rows.total:,} rows do not say which bundle "
-            f"made their forecasts; they were taken for those of {bundle.manifest.bundle_id}"
+            f"made their forecasts; assumed {bundle.manifest.bundle_id}"
         )
     if rows.is_of_other_log:
         found.append(f"{args.logs}: simulated from a log that the bundle was not trained on")

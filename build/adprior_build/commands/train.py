@@ -40,7 +40,7 @@ _Option = tuple[str, Callable[[str], Any], Any, str]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    _add_data(parser.add_argument_group("data"))
+    _add_data(parser)
     model = parser.add_argument_group("model")
     start = model.add_mutually_exclusive_group(required=True)
     start.add_argument(
@@ -56,33 +56,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "follows the time (no limit)"
     )
     patience = "stop after N epochs without a better validation loss, 0 for never"
+    length = parser.add_argument_group("length (the first limit that is reached ends the training)")
     _add(
-        parser.add_argument_group("length (the first limit that is reached ends the training)"),
+        length.add_argument,
         ("--epochs", positive_integer, None, epochs),
         ("--minutes", positive_number, None, minutes),
         ("--patience", whole_number, 0, patience),
     )
     _add(
-        parser.add_argument_group("optimisation"),
+        parser.add_argument_group("optimisation").add_argument,
         ("--batch-size", positive_integer, 16, "examples per step"),
         ("--learning-rate", positive_number, 1e-3, "peak learning rate, after the warm-up"),
         ("--weight-decay", share, 0.1, "AdamW's weight decay, applied to matrices"),
         ("--seed", whole_number, 0, "seed of the weights and of all draws"),
     )
-    _add_loss(parser.add_argument_group("regularisation and loss"))
+    _add_loss(parser)
     lora = parser.add_argument_group("LoRA (with --from; merged into the weights at the end)")
     _add(
-        lora,
+        lora.add_argument,
         ("--lora-rank", positive_integer, None, "train corrections of rank N (train all weights)"),
         ("--lora-alpha", positive_number, None, "scale the corrections by N / rank (2 * rank)"),
     )
     lora.add_argument(
         "--lora-embeddings", action="store_true", help="also train the embeddings, in full"
     )
-    _add_machine(parser.add_argument_group("machine and resuming"))
+    _add_machine(parser)
 
 
-def _add_data(group: argparse._ArgumentGroup) -> None:
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("data")
     group.add_argument(
         "--events",
         type=Path,
@@ -101,21 +103,33 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         "--cut", type=day, metavar="DAY", help="train on events before this day (all events)"
     )
     _add(
-        group,
+        group.add_argument,
         ("--test-share", share, 0.0, "share of users that are never trained on"),
-        ("--validation-share", share, 0.05, "share of the other users, who choose the best epoch"),
+        (
+            "--validation-share",
+            share,
+            0.05,
+            "share of the other users, to choose the best epoch",
+        ),
     )
 
 
-def _add_loss(group: argparse._ArgumentGroup) -> None:
+def _add_loss(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("regularisation and loss")
     swaps = "share of examples with names swapped for others of similar popularity"
+    smoothing = "share of a target's probability to spread over the vocabulary"
     log_q = "strength of the correction for popular names, 1 for all of it"
     _add(
-        group,
+        group.add_argument,
         ("--dropout", share, 0.0, "share of attention weights and block outputs to drop"),
-        ("--label-smoothing", share, 0.0, "share of a target spread over the vocabulary"),
+        (
+            "--label-smoothing",
+            share,
+            0.0,
+            smoothing,
+        ),
         ("--name-swaps", share, 0.0, swaps),
-        ("--start-share", share, 0.0, "share of the first weights in the final ones (WiSE-FT)"),
+        ("--start-share", share, 0.0, "share of the initial weights in the final ones (WiSE-FT)"),
         ("--log-q", number_from_zero, 0.0, log_q),
     )
     group.add_argument(
@@ -129,7 +143,8 @@ def _add_loss(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_machine(group: argparse._ArgumentGroup) -> None:
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("machine and resuming")
     group.add_argument(
         "--device", choices=("cpu", "cuda"), default="cpu", help="device to train on (cpu)"
     )
@@ -140,7 +155,7 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
         help="precision of matrix products; weights stay fp32 (fp32)",
     )
     _add(
-        group,
+        group.add_argument,
         ("--threads", whole_number, 0, "CPU threads, 0 for all that the process may use"),
         (
             "--checkpoint-minutes",
@@ -155,10 +170,10 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--restart", action="store_true", help="discard a saved state")
 
 
-def _add(group: argparse._ArgumentGroup, *options: _Option) -> None:
+def _add(add_argument: Callable[..., Any], *options: _Option) -> None:
     for option, kind, default, text in options:
         shown = text if default is None else f"{text} ({default:g})"
-        group.add_argument(option, type=kind, default=default, metavar="N", help=shown)
+        add_argument(option, type=kind, default=default, metavar="N", help=shown)
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -179,7 +194,7 @@ def check_options(args: argparse.Namespace) -> None:
         raise InvalidInputError("--patience needs validation users (--validation-share)")
     work, output = work_directory(args).absolute(), args.output.absolute()
     if work == output or work in output.parents or output in work.parents:
-        raise InvalidInputError("--work and --output must not lie in one another")
+        raise InvalidInputError("--work and --output must not contain each other")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -44,7 +44,7 @@ class UserHistory:
         profile: The keys and values that prompts may show.
         events: The history.
         items: The item of each event, empty if it has none or the log has no such column.
-        covered: Whether the log holds nearly all of the user's events, by the profiles.
+        covered: Whether the profiles say that the log holds nearly all of the user's events.
     """
 
     user_id: str
@@ -90,8 +90,9 @@ def read_users(
         without = sum(user not in profiles.by_user for user in histories)
         if without == len(histories):
             raise InvalidInputError(
-                f"{profiles_path}: no profile of any of the {without:,} users of {events_path}; "
-                "are their ids written alike, and the column map's user columns right?"
+                f"{profiles_path}: none of the {without:,} users of {events_path} has a profile; "
+                "are ids written the same way in both, and does the column map name the right "
+                "user columns?"
             )
         for note in note_unmatched(str(profiles_path), users=len(histories), without=without):
             say(note)

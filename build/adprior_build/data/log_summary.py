@@ -1,4 +1,4 @@
-"""What an event log holds, said before long work: events, users, dates, unusable events."""
+"""Summaries of an event log, for reports and before a training: users, dates, unusable events."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class LogSummary:
 
     @classmethod
     def of(cls, users: Sequence[UserHistory], is_known: Callable[[str], bool]) -> LogSummary:
-        """Count what a log holds.
+        """Count the events and users of a log.
 
         Args:
             users: Their histories, ids of the catalogue replaced by names.
@@ -64,16 +64,16 @@ class LogSummary:
 
     @property
     def unusable(self) -> int:
-        """Events that name no advertiser of the catalogue."""
+        """The number of events that name no advertiser of the catalogue."""
         return self.without_advertiser + self.off_catalogue
 
     def sentence(self) -> str:
         """Return the figures in one sentence, for reports."""
         return (
             f"{self.events:,} events of {self.users:,} users ({self.with_profile:,} with a "
-            f"profile), {self.first_day} to {self.last_day}; no ranker learns from "
-            f"{self.unusable:,} of them: {self.without_advertiser:,} name no advertiser, "
-            f"{self.off_catalogue:,} one that the catalogue does not have"
+            f"profile), {self.first_day} to {self.last_day}; {self.unusable:,} events are "
+            f"unusable: {self.without_advertiser:,} have no advertiser, "
+            f"{self.off_catalogue:,} have one that is not in the catalogue"
         )
 
     def action_words(self) -> str:
@@ -106,7 +106,7 @@ def describe_training_data(
     training: Sequence[UserHistory],
     validation: Sequence[UserHistory],
 ) -> list[str]:
-    """Return lines on what was read, what is trained on, and what is left out.
+    """Return lines about the data that was read, is trained on, and is left out.
 
     Args:
         path: The event log.
@@ -123,9 +123,9 @@ def describe_training_data(
     dates = f", {log.first_day} to {log.last_day}" if log.events else ""
     left_out = [
         (_count(others), len(others)),
-        (f"{events_after:,} events from the cut on", events_after),
+        (f"{events_after:,} events on or after the cut", events_after),
         (
-            f"{kept.unusable:,} events as targets, which name no advertiser of the catalogue",
+            f"{kept.unusable:,} events as targets: they name no advertiser of the catalogue",
             kept.unusable,
         ),
     ]

@@ -27,7 +27,7 @@ class Profiles:
 
     Attributes:
         by_user: The keys and values that prompts may show; a user's last row counts.
-        uncovered: Users whose log is not whole.
+        uncovered: Users whose log is incomplete.
         repeated_users: Number of users with more than one row.
         nameless_rows: Number of rows without a user.
     """
@@ -115,6 +115,6 @@ def note_unmatched(place: str, *, users: int, without: int) -> list[str]:
     if not users or without <= _MANY_UNMATCHED * users:
         return []
     return [
-        f"{place}: no profile of {without:,} of the {users:,} users of the events "
-        f"({without / users:.0%}); are their ids written alike?"
+        f"{place}: {without:,} of the {users:,} users of the events have no profile "
+        f"({without / users:.0%}); are ids written the same way in both files?"
     ]

@@ -1,4 +1,4 @@
-"""Reads CSV and Parquet tables; one that cannot be read gives one clear line."""
+"""Reads CSV and Parquet tables; a file that cannot be read gives an error of one line."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Logistic regression with an offset, by Newton's method.
 
-scikit-learn's has no offset.
+scikit-learn's logistic regression takes no offset.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from adprior_runtime.errors import InvalidInputError
 
 _MAX_STEPS: Final = 100
 _RIDGE: Final = 1e-6
-"""Keeps Newton's system solvable for collinear features; it moves no optimum."""
+"""Keeps Newton's system solvable for collinear features; it does not move the optimum."""
 
 _Float64Array = npt.NDArray[np.float64]
 
@@ -62,7 +62,7 @@ def fit_logistic(
 
 
 def fit_recalibration(logits: _Float64Array, labels: _Float64Array) -> tuple[float, float]:
-    """Fit P(label) = sigmoid(a z + b), a >= 0 (Platt, 1999): all that a ranker gains by itself.
+    """Fit P(label) = sigmoid(a z + b), a >= 0 (Platt, 1999), the ranker's gain without a forecast.
 
     Args:
         logits: [m], the ranker's z.

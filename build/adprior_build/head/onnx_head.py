@@ -34,10 +34,8 @@ class HeadMetadata:
     Attributes:
         kind: One of `adprior_build.head.variants.VARIANTS`, or ``identity`` for a head that changes
             nothing.
-        forecast_k: The bundle's.
-        engine: The bundle's.
-        catalogue_fingerprint: The bundle's.
-        fitted_rows: How many rows of the log the fit used.
+        forecast_k, engine, catalogue_fingerprint: Those of the bundle.
+        fitted_rows: Number of rows that the head was fitted on.
     """
 
     kind: str = "logistic"

@@ -198,7 +198,7 @@ def _read_scores(path: Path, table: pa.Table) -> dict[str, Any]:
     status = cast_column(path, table, "status", pa.string()).to_numpy(zero_copy_only=False)
     exact = status == CandidateStatus.EXACT.name.lower()
     log_probs = cast_column(path, table, "log_prob", pa.float32()).to_numpy(zero_copy_only=False)
-    # JSON writes the log of an exact 0 as null; another null bounds nothing.
+    # JSON writes the log of an exact 0 as null; any other null means that no bound is known.
     unknown = np.where(exact, np.float32(-np.inf), np.float32(0))
     log_probs = np.where(np.isnan(log_probs), unknown, log_probs)
     refuse_rows(path, "log_prob", log_probs > 0, "expected at most 0")
@@ -216,7 +216,7 @@ def _origin(table: pa.Table) -> dict[str, Any]:
 
 
 def _of_bundle(path: Path, table: pa.Table, bundle: Bundle) -> pa.Table:
-    """Return the rows of a bundle and those that name none; a rollout's log holds two bundles."""
+    """Return the rows of a bundle, and rows without one; during a rollout a log has two bundles."""
     if "bundle_id" not in table.column_names:
         return table
     made_with = cast_column(path, table, "bundle_id", pa.string())

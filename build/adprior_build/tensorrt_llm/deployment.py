@@ -19,7 +19,7 @@ COMPUTE_CAPABILITY: Final[dict[str, float]] = {
     "H100": 9.0,
     "H200": 9.0,
 }
-"""By the GPU's name in ``nvidia-smi``."""
+"""The compute capability of each GPU, by its name in ``nvidia-smi``."""
 
 _FP8_FROM: Final = 8.9
 _MAX_BEAM_WIDTH: Final = 127

@@ -38,7 +38,7 @@ def engine_parameters(
 
 
 def kept_parameters(engine: Path, beam_width: int) -> dict[str, str]:
-    """Return these parameters without a deployment: from beside an engine, else the defaults.
+    """Return these parameters for an existing engine: as its repository has them, else defaults.
 
     Args:
         engine: The directory of an existing engine; in a repository, ``config.pbtxt`` is above it.
@@ -81,7 +81,7 @@ def put_engine(repository: Path, source: Path) -> None:
         source: A directory with ``config.json`` and ``rank0.engine``.
 
     Raises:
-        InvalidInputError: It is no such directory.
+        InvalidInputError: The directory holds no engine.
     """
     if not source.is_dir() or find_engine(source) is None:
         raise InvalidInputError(f"{source}: no engine in it (no rank0.engine)")

@@ -13,7 +13,7 @@ TOKENS_PER_BLOCK: Final = 32
 """Tokens per block of the paged KV cache; also ``trtllm-build``'s default."""
 
 _USUAL_STEP_TOKENS: Final = 8192
-"""Tokens per step, if there are as many; TensorRT-LLM's default."""
+"""Tokens per step, fewer if all prompts together are shorter; TensorRT-LLM's default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class EngineSizes:
         (``kvCacheManager.cpp``: "detachBlock does not support beamWidth > 1").
 
         Raises:
-            InvalidInputError: With the limit that is exceeded.
+            InvalidInputError: The message names the limit that is exceeded.
         """
         for limit, name in ((shape.positions, "positions"), (shape.window, "attention window")):
             if limit is not None and self.max_seq_len > limit:

@@ -44,8 +44,8 @@ class MemoryEstimate:
         total: The GPU's memory.
         weights, activations, logits, runtime: Memory of the loaded engine.
         kv_per_user: KV cache of one user, with all beams.
-        prompt_blocks: Its blocks that all beams share.
-        beam_blocks: Its blocks per beam.
+        prompt_blocks: The user's blocks that all beams share.
+        beam_blocks: The user's blocks per beam.
         kv_share: Share of the remaining memory that becomes KV cache.
         concurrency: Concurrent users.
     """
@@ -86,7 +86,7 @@ class MemoryEstimate:
 
     @property
     def loaded(self) -> int:
-        """Memory of all but the KV cache."""
+        """Memory of everything except the KV cache."""
         return self.weights + self.activations + self.logits + self.runtime
 
     @property
@@ -126,10 +126,10 @@ class MemoryEstimate:
 
 
 def _most_blocks(sizes: EngineSizes) -> tuple[int, int]:
-    """Return the shared and per-beam blocks of the prompt that takes most.
+    """Return the shared and per-beam blocks of the prompt length that needs the most memory.
 
-    It need not be the longest prompt: each beam has its own copy of a last block that is not full,
-    and of the next block that the name continues into.
+    This need not be the longest prompt: each beam has its own copy of a last block that is not
+    full, and of the next block that the name continues into.
     """
     longest = sizes.max_input_len
     lengths = range(max(1, longest - TOKENS_PER_BLOCK + 1), longest + 1)
@@ -143,22 +143,22 @@ def _most_blocks(sizes: EngineSizes) -> tuple[int, int]:
     )
 
 
-def check_fits(deployment: Deployment, shape: ModelShape, name_tokens: int) -> MemoryEstimate:
-    """Return the estimate of a deployment that fits.
+def describe_fit(deployment: Deployment, shape: ModelShape, name_tokens: int) -> str:
+    """Return the table of a deployment that fits, and the largest concurrency.
 
     Raises:
         InvalidInputError: It does not fit; with the numbers and the largest concurrency that does.
     """
     sizes = EngineSizes.of(deployment, name_tokens)
     estimate = MemoryEstimate.of(deployment, shape, sizes)
+    largest = largest_concurrency(deployment, shape, name_tokens)
     if estimate.fits:
-        return estimate
+        return f"{estimate.to_table()}\n{deployment.gpu} has room for {largest} users at once"
     numbers = (
         f"{estimate.loaded / GIB:.1f} GiB to load (weights {estimate.weights / GIB:.1f}) and "
         f"{estimate.kv_needed / GIB:.1f} GiB of KV cache, {deployment.gpu} has "
         f"{deployment.memory_gib:g} GiB, {estimate.kv_available / GIB:.1f} of it for KV cache"
     )
-    largest = largest_concurrency(deployment, shape, name_tokens)
     advice = (
         f"the largest concurrency that fits is {largest}"
         if largest
@@ -183,17 +183,6 @@ def check_calibration_fits(deployment: Deployment, shape: ModelShape) -> None:
             f"GiB at {shape.stored_bytes} bytes a parameter, {deployment.gpu} has "
             f"{deployment.memory_gib:g} GiB; store it in bfloat16 (transformers' save_pretrained)"
         )
-
-
-def describe_fit(deployment: Deployment, shape: ModelShape, name_tokens: int) -> str:
-    """Return the table of a deployment that fits, and the largest concurrency.
-
-    Raises:
-        InvalidInputError: It does not fit.
-    """
-    table = check_fits(deployment, shape, name_tokens).to_table()
-    most = largest_concurrency(deployment, shape, name_tokens)
-    return f"{table}\n{deployment.gpu} has room for {most} users at once"
 
 
 def largest_concurrency(deployment: Deployment, shape: ModelShape, name_tokens: int) -> int:

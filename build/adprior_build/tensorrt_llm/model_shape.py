@@ -41,7 +41,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "Gemma2ForCausalLM": Family(script=GEMMA_SCRIPT, norms=4),
     "Gemma3ForCausalLM": Family(script=GEMMA_SCRIPT, norms=4, head_norms=True),
 }
-"""By the architecture in ``config.json``."""
+"""The family of each architecture that ``config.json`` may name."""
 
 _BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -54,7 +54,7 @@ class ModelShape:
         architecture: One of `FAMILIES`.
         hidden, layers, heads, kv_heads, head_size, intermediate, vocabulary: Its dimensions.
         positions: The longest sequence it supports.
-        window: Attention window of its layers, or of some; None for full attention.
+        window: Attention window of all or some layers; None for full attention.
         stored_bytes: Bytes per parameter in the checkpoint.
     """
 
@@ -111,7 +111,7 @@ class ModelShape:
 
     @property
     def family(self) -> Family:
-        """Its family."""
+        """How TensorRT-LLM converts this model."""
         return FAMILIES[self.architecture]
 
     @property
@@ -140,7 +140,7 @@ def read_config(path: Path) -> dict[str, Any]:
     The conversion scripts load checkpoints with ``trust_remote_code``, so none may be there.
 
     Raises:
-        InvalidInputError: With the reason.
+        InvalidInputError: The message gives the reason.
     """
     try:
         config = json.loads(path.read_text(encoding="utf-8-sig"))

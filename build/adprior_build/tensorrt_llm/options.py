@@ -24,7 +24,7 @@ from adprior_runtime.repository.tensorrt_llm_files import find_engine
 UNRECORDED: Final = frozenset({"dry_run", "work", "examples"})
 """Options that do not change the result."""
 
-_ONLY_HERE: Final = ("deployment", "engine_from", "calibration_users", "work")
+_ONLY_TENSORRT_LLM: Final = ("deployment", "engine_from", "calibration_users", "work")
 _ONLY_ONNX: Final = (
     "tuning",
     "search_mode",
@@ -75,7 +75,7 @@ def check_options(args: argparse.Namespace) -> Deployment | None:
                 f"--bundle {args.bundle} is for --engine {kind}; another engine needs --checkpoint"
             )
     if args.engine != TENSORRT_LLM.name:
-        _refuse(args, (*_ONLY_HERE, "dry_run"), f"goes with --engine {TENSORRT_LLM.name}")
+        _refuse(args, (*_ONLY_TENSORRT_LLM, "dry_run"), f"goes with --engine {TENSORRT_LLM.name}")
         return None
     _refuse(
         args, _ONLY_ONNX, f"has no effect with --engine {TENSORRT_LLM.name}; see the deployment"

@@ -15,9 +15,9 @@ EXAMPLES: Final = Path("/app/examples")
 """TensorRT-LLM's example scripts in the image."""
 
 CHECKPOINT: Final = "checkpoint"
-"""In the work directory: the Hugging Face checkpoint, in the layout that the scripts read."""
+"""The Hugging Face checkpoint in the work directory, in the layout that the scripts read."""
 CALIBRATION: Final = "calibration"
-"""In the work directory, for fp8: ``train.jsonl`` with prompts under ``text``."""
+"""The directory of fp8's ``train.jsonl``, with prompts under ``text``, in the work directory."""
 
 _QUANTIZE_SCRIPT: Final = "quantization/quantize.py"
 _CALIBRATION_SIZE: Final = 512
@@ -32,7 +32,7 @@ class Step:
 
     Attributes:
         name: ``convert``, ``quantise`` or ``compile``.
-        command: Its words.
+        command: The program and its arguments.
     """
 
     name: str
@@ -64,7 +64,7 @@ def engine_steps(
         deployment: The GPU and its load.
         shape: The model's shape.
         sizes: The engine's sizes.
-        work: Directory of the inputs (see `tool_inputs`) and of what is made on the way.
+        work: Directory of the inputs (see `tool_inputs`) and of intermediate files.
         engine: Directory of the engine.
         examples: The image's example scripts.
     """
@@ -128,7 +128,8 @@ def _compile(deployment: Deployment, sizes: EngineSizes, work: Path, engine: Pat
         "--gpt_attention_plugin": deployment.dtype,
         # Recommended for 16 bits, not for fp8 (useful-build-time-flags.md).
         "--gemm_plugin": "disable" if quantised else deployment.dtype,
-        # Several profiles are faster, but the load then picks the kernels and so the last digits.
+        # Several profiles are faster, but then the load decides which kernels run, and so the
+        # last digits.
         "--multiple_profiles": "disable",
         "--logits_dtype": "float32",
         # By default it is written into the current directory.

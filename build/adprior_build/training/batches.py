@@ -87,7 +87,7 @@ def cut_into_batches(
     Args:
         examples: In drawn order, which decides between equal lengths.
         size: Examples per batch; the last batch may have fewer.
-        seed: Seed of the batches' order; None leaves the short batches of each window first.
+        seed: Seed of the batches' order; None keeps each window in order, short batches first.
     """
     window = size * _WINDOW_BATCHES
     batches: list[list[Example]] = []

@@ -18,7 +18,7 @@ from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.terminal.progress import track
 
 _NAMES_PER_PROMPT: Final = 50
-"""Roughly the advertisers in one prompt's history: a user with more gets more prompts."""
+"""The approximate number of advertisers in a prompt; users with more get more examples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ class ExampleSource:
     the names in the history, each predicted from what comes before it.
 
     In a share of the examples, ``name_swaps``, each name of the catalogue is replaced by another of
-    similar popularity, by the same one throughout the example. Then only popularity and the history
-    itself help to predict, and the model cannot memorise histories.
+    similar popularity, always the same one within the example. So the model can predict only from
+    popularity and the history itself, and cannot memorise histories.
 
     Args:
         users: The users' histories.
@@ -105,7 +105,7 @@ class ExampleSource:
         ]
 
     def _key(self, name: str) -> tuple[int, ...]:
-        """Names with the same tokens are equal, as they are for the model."""
+        """Return a name's tokens: names with the same tokens are the same to the model."""
         return tuple(self._renderer.name_ids(name))
 
     def _names_an_advertiser(self, token_ids: tuple[int, ...]) -> bool:

@@ -46,12 +46,12 @@ from adprior_runtime.prompt.template import PromptTemplate
 from adprior_runtime.text.json_text import to_json
 
 _CACHED_VALUES: Final = 200_000
-"""Every epoch renders the same names again."""
+"""Size of the renderer's cache: every epoch renders the same names again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingData:
-    """What a training reads.
+    """The inputs of a training.
 
     Attributes:
         catalogue: The advertisers.
@@ -78,7 +78,7 @@ def fine_tune(
         keeper: Keeps the training's state.
 
     Returns:
-        Where the training ended.
+        The final position.
 
     Raises:
         InvalidInputError: An input does not fit, training diverges, or a file cannot be written.
@@ -176,7 +176,7 @@ def _optimise(
     args: argparse.Namespace,
     keeper: StateKeeper,
 ) -> tuple[Any, Position]:
-    """Train, resuming from a kept state; return the plain model and where the training ended."""
+    """Train, resuming from a kept state; return the plain model and the final position."""
     adapted = None
     if args.lora_rank is not None:
         adapted = add_lora(

@@ -31,7 +31,7 @@ from adprior_runtime.errors import InvalidInputError
 
 _LARGEST_GRADIENT: Final = 1.0
 _LONG_VALIDATION_S: Final = 5.0
-"""Before a validation that takes longer, the epoch is kept."""
+"""The state is saved before a validation that takes longer."""
 _SEED_PART: Final = 1
 """Separates the draws of the batches' order from those of the examples, which use the same seed."""
 
@@ -45,7 +45,7 @@ def prepare(seed: int, threads: int, device: str = "cpu") -> None:
     if device == "cuda" and not torch.cuda.is_available():
         raise InvalidInputError("--device cuda: torch finds no CUDA device; use --device cpu")
     torch.manual_seed(seed)
-    logging.disable_progress_bar()  # of transformers: the progress line says more
+    logging.disable_progress_bar()  # transformers' bar; ours says more
     set_torch_threads(threads)
 
 
@@ -63,7 +63,7 @@ def train(
 ) -> Position:
     """Train ``model`` in place; leave it on the CPU with the weights of the best epoch.
 
-    With a ``start_share``, the weights lie between these and the first ones, as in WiSE-FT
+    With a ``start_share``, the final weights lie between these and the initial ones, as in WiSE-FT
     (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", arXiv 2109.01903).
 
     Args:
@@ -72,13 +72,13 @@ def train(
         validation: Examples that choose the best epoch; without any, the training loss does.
         settings: The loop's settings.
         terminator: The token that ends a name.
-        start_share: Share of the first weights in the final ones.
+        start_share: Share of the initial weights in the final ones.
         keeper: Keeps the state after every epoch and every few minutes.
         kept: The state to resume from.
         clock: Returns seconds.
 
     Returns:
-        Where the training ended.
+        The final position.
 
     Raises:
         InvalidInputError: The training diverged, or its state cannot be kept.

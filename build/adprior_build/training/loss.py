@@ -3,10 +3,10 @@
 ``log_q`` is logit adjustment (Menon et al. 2021, "Long-tail learning via logit adjustment",
 arXiv 2007.07314, equation 10): in training only, strength * log of a token's share is added to its
 logit. It applies to the first token of a name, with the shares of the tokens that names begin with.
-So the model serves p(name) / share(first token) ** strength, up to a constant: rare names gain what
-popularity alone gives frequent ones. A token that begins no name is left as it is, and stays
-improbable. A name's later tokens and its terminator are left as they are: they say which name it
-is, not how popular it is.
+So the model serves p(name) / share(first token) ** strength, up to a constant: frequent names lose
+the advantage that popularity alone gives them. A token that begins no name does not change, and
+stays improbable. A name's later tokens and its terminator do not change either: they say which name
+it is, not how popular it is.
 """
 
 from __future__ import annotations

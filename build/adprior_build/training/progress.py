@@ -1,4 +1,4 @@
-"""How far a training is: its position, the share that is done, and the progress line."""
+"""The progress of a training: its position, the share that is done, and the progress line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LINE: Final = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}
 
 @dataclass(slots=True, kw_only=True)
 class Position:
-    """Where a training stands, as JSON keeps it.
+    """The position of a training. The kept state stores it as JSON.
 
     Attributes:
         epoch: Number of finished epochs.
@@ -62,7 +62,7 @@ class Schedule:
     """Tells how much of a training is done, by steps and by time, and when it ends.
 
     Args:
-        settings: Its epochs, minutes and patience count.
+        settings: Only epochs, minutes and patience are used.
         position: The training's; only read, except for `expect_validation`.
         steps_per_epoch: An estimate.
         clock: Returns seconds.

@@ -1,4 +1,4 @@
-"""What a checkpoint records about its training, and what identifies a training that resumes."""
+"""The record of a training in its checkpoint, and the identity that a resumed training needs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from adprior_runtime.bundle import TRAINED_PROFILE_KEYS, hash_file
 TRAINING_RECORD: Final = "training.json"
 """The record's file; a directory that has it is a checkpoint of `adprior train`."""
 RUN_KEY: Final = "run"
-"""The record's part that differs from run to run of the same command."""
+"""The part of the record that differs between runs of the same command."""
 
 _INPUTS: Final = ("events", "profiles", "columns", "catalogue", "size", "template")
 _RECORDED_IF_USED: Final = (
@@ -60,7 +60,7 @@ def describe_training(
         args: The command's options.
         training: The training users.
         validation: The users who chose the epoch.
-        position: Where the training ended.
+        position: The final position.
         denied_keys: Keys of the profiles that no prompt showed.
     """
     start = vars(args)["from"]

@@ -1,8 +1,8 @@
 """A Llama without pre-training, of a size given in TOML, for when no checkpoint is available.
 
-So that little data and two cores suffice, its first weights are hand-made: before the first step it
-already forecasts the user's own advertisers, by how often and how recently they occur, and popular
-ones.
+Its initial weights are set by hand, so that little data and two cores suffice. Before the first
+step it already forecasts popular advertisers, and those of the user's history by how often and how
+recently they occur.
 
 * Every advertiser's name is one token; input and output embeddings are tied.
 * Attention starts as a copier: values and output projections form the identity (Trockman and
@@ -13,8 +13,8 @@ ones.
   recipe for training neural networks", 2019).
 * Attention also starts by looking at recent tokens: one pair of the rotary embedding makes half a
   turn over a prompt, and its cosine decreases with the distance.
-* Tokens that are no names have small embeddings, and the last norm weighs the reserved coordinates,
-  so that the first forecasts contain only names.
+* Tokens that are not names have small embeddings, and the last norm weighs the reserved
+  coordinates, so that the first forecasts contain only names.
 
 The size file::
 
@@ -47,27 +47,28 @@ _POPULARITY, _IS_NAME, _CONSTANT = range(3)
 _SPREAD: Final = 0.05
 """Standard deviation of an embedding's coordinates."""
 _OTHER_SPREAD: Final = 0.3
-"""Factor on the spread for tokens that are no names."""
+"""Factor on the spread for tokens that are not names."""
 _MARK: Final = 6.0
-"""Size of the reserved coordinates, in standard deviations."""
+"""Size of the reserved coordinates, in standard deviations of an embedding."""
 _END_MARK: Final = 20.0
-"""Factor on ``_IS_NAME`` of the terminator: it follows names, so it needs a stronger mark."""
+"""Factor on the terminator's ``_IS_NAME``. It is large because the terminator follows names."""
 _POPULAR: Final = 3.0
-"""Standard deviations per nat of popularity."""
+"""Size of ``_POPULARITY`` per nat, in standard deviations of an embedding."""
 _ATTENTION: Final = 2.0
-"""Attention score of a name above 0, and of other tokens below it; twice that for queries from
-tokens with small embeddings."""
+"""Attention score of a name; other tokens have its negative. Both double for queries from tokens
+with small embeddings."""
 _NEARNESS: Final = 1.0
-"""Attention score of the nearest token above one a quarter of a turn away, likewise."""
+"""Attention score of the nearest token, minus that of a token a quarter of a turn away. It doubles
+in the same way."""
 _COPYING: Final = 0.7
 """Factor on the identity in values and output projections."""
 _LATER_LAYERS: Final = 0.1
 """Output of later layers, relative to the first."""
 _SHARPNESS: Final = 10.0
 """A name's logit if the last norm sees only that name's embedding."""
-_ASKING: Final = (1.5625, -3.125)
-"""Weights of the last norm for ``_POPULARITY`` and ``_IS_NAME``. A prompt's last token is no name,
-so the second weight reverses the sign that it carries."""
+_LAST_NORM: Final = (1.5625, -3.125)
+"""Weights of the last norm for ``_POPULARITY`` and ``_IS_NAME``. The last token of a prompt is
+not a name, so the second weight reverses its sign."""
 _NOISE: Final = 0.1
 _CALM: Final = 0.1
 """Factors on the usual random weights."""
@@ -160,7 +161,7 @@ def scratch_model(size: ModelSize, vocabulary_size: int, names: Names) -> Any:
             layer.mlp.down_proj.weight.mul_(_CALM)
         last = model.model.norm.weight
         last.fill_(_SHARPNESS / (_SPREAD * size.hidden_size))
-        last[[_POPULARITY, _IS_NAME]] = torch.tensor(_ASKING)
+        last[[_POPULARITY, _IS_NAME]] = torch.tensor(_LAST_NORM)
     return model
 
 

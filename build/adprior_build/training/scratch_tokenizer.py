@@ -15,7 +15,7 @@ from adprior_runtime.terminal.progress import track
 PAD, END, USER = "<|pad|>", "<|end|>", "<|user|>"
 
 _NEVER: Final = 1e6
-"""Cost of a special token: no text is spelt with one."""
+"""Penalty of a special token, so that no text is tokenised into one."""
 _SHARED: Final = 5
 """A profile's value becomes a piece of the vocabulary if this many users have it."""
 
@@ -75,8 +75,8 @@ def training_texts(users: Sequence[UserHistory], names: Sequence[str]) -> Iterat
 def profile_texts(users: Sequence[UserHistory]) -> list[str]:
     """Return the profiles' pairs of key and value that several users share.
 
-    Each becomes one token. Otherwise a state with an advertiser's name would be spelt with that
-    name, and a prompt that ends in it would ask what follows a purchase.
+    Each becomes one token. Otherwise a value that contains an advertiser's name, such as a state,
+    would be tokenised into that name, and the model would take it for a purchase.
     """
     counts = Counter(pair for user in users for pair in _pairs(user))
     return sorted(text for text, count in counts.items() if count >= _SHARED)

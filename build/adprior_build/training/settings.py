@@ -24,8 +24,8 @@ class Settings:
         epochs: None if only ``minutes`` ends the training.
         minutes: Wall clock of training and validation; None for no limit.
         batch_size: Examples per step.
-        learning_rate: Its peak, after the warm-up.
-        weight_decay: AdamW's, on matrices only.
+        learning_rate: Peak learning rate, after the warm-up.
+        weight_decay: AdamW's weight decay, applied to matrices only.
         bf16: Compute matrix products in bfloat16; weights stay float32.
         patience: Epochs without a better validation loss after which training stops; 0 for never.
         label_smoothing: Share of a target's probability spread over the vocabulary.

@@ -1,4 +1,4 @@
-"""The state that a killed training resumes from, in a directory that always holds a whole one.
+"""The state that a killed training resumes from, in a directory that always holds a complete one.
 
 ::
 
@@ -127,7 +127,7 @@ class StateKeeper:
             best_epoch: None before the end of the first epoch.
 
         Raises:
-            InvalidInputError: The state cannot be written; the previous one stays whole.
+            InvalidInputError: The state cannot be written; the previous state is kept.
         """
         files = dict(self._files)
         self._writes += 1
@@ -148,7 +148,7 @@ class StateKeeper:
         except (OSError, SafetensorError) as error:
             self._remove_unnamed(self._files)
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-            kept = "none was kept yet" if self.is_empty else "the one before is kept"
+            kept = "nothing was saved before" if self.is_empty else "the previous state is kept"
             raise InvalidInputError(
                 f"{self.directory}: the training's state cannot be written: {reason}; {kept}; "
                 "make room and run the same command again"
@@ -164,7 +164,7 @@ class StateKeeper:
                 what = f"{name} was {found}, is {expected}" if short else f"{name} changed"
                 raise InvalidInputError(
                     f"{self.directory}: holds the state of another training ({what}); "
-                    f"run that one's command again, or {_RESTART_HINT}"
+                    f"run that training's command again, or {_RESTART_HINT}"
                 )
 
     def _store(self, kind: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:

@@ -15,8 +15,8 @@ from adprior_build.training.settings import Settings
 from adprior_runtime.terminal.progress import track
 
 _SEED_PART: Final = 2
-"""Separates these draws from others of the same seed. Lengths come mixed, so the first batches
-predict how long the rest takes."""
+"""Separates these draws from others of the same seed. They mix short and long batches, so that the
+first ones predict how long the rest takes."""
 
 
 class Validation:
@@ -44,7 +44,7 @@ class Validation:
         is_over: Callable[[], bool],
         after_batch: Callable[[], None],
     ) -> float:
-        """Return the mean loss per target token, over all batches or those that the time allows.
+        """Return the mean loss per target token, over all batches or those within the time limit.
 
         Args:
             model: Left in evaluation mode.

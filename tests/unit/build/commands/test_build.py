@@ -346,9 +346,9 @@ def test_a_directory_in_a_files_place_is_refused(
         (["--bundle", "{bundle}", "--engine", "crystal-ball"], "--engine"),
         (["--bundle", "{bundle}", "--json"], "--json and --allow-missing-engine go with --check"),
         (["--bundle", "{bundle}", "--check", "{out}"], "not allowed with"),
-        (["--bundle", "{bundle}", "--save-bundle", "{out}"], "must not lie in one another"),
-        (["--bundle", "{bundle}", "--save-bundle", "{out}/b"], "must not lie in one another"),
-        (["--bundle", "{bundle}", "--save-bundle", "{here}"], "must not lie in one another"),
+        (["--bundle", "{bundle}", "--save-bundle", "{out}"], "must not contain each other"),
+        (["--bundle", "{bundle}", "--save-bundle", "{out}/b"], "must not contain each other"),
+        (["--bundle", "{bundle}", "--save-bundle", "{here}"], "must not contain each other"),
     ],
 )
 def test_wrong_options_are_refused(

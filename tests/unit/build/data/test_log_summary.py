@@ -47,8 +47,8 @@ def test_a_summary_counts_events_users_days_and_unusable_events() -> None:
         "actions": {"review": 5},
     }
     assert log.sentence() == (
-        "5 events of 2 users (1 with a profile), 2024-02-01 to 2024-02-09; no ranker learns from 2 "
-        "of them: 1 name no advertiser, 1 one that the catalogue does not have"
+        "5 events of 2 users (1 with a profile), 2024-02-01 to 2024-02-09; 2 events are "
+        "unusable: 1 have no advertiser, 1 have one that is not in the catalogue"
     )
 
 
@@ -96,8 +96,8 @@ def test_training_reports_what_it_reads_uses_and_leaves_out() -> None:
     assert describe(read, training, validation) == [
         "log.csv: 7 events of 3 users, 2024-01-02 to 2024-02-08",
         "trains on 2 events of 1 users, validates on 2 events of 1 users",
-        "leaves out 2 events of 1 users; 1 events from the cut on; "
-        "2 events as targets, which name no advertiser of the catalogue",
+        "leaves out 2 events of 1 users; 1 events on or after the cut; "
+        "2 events as targets: they name no advertiser of the catalogue",
     ]
     assert describe(read[2:], read[2:], [])[1:] == [
         "trains on 2 events of 1 users, validates on 0 events of 0 users"

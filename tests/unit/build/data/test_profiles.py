@@ -106,15 +106,15 @@ def test_many_users_without_a_profile_are_reported(files: Files) -> None:
     assert files.notes == []
     files.read(who, {"id": who[:4], "age": who[:4]})
     (note,) = files.notes
-    assert "no profile of 6 of the 10 users of the events (60%)" in note
+    assert "6 of the 10 users of the events have no profile (60%)" in note
 
 
 def test_profiles_that_match_nobody_are_refused(files: Files) -> None:
     with pytest.raises(InvalidInputError) as caught:
         files.read(["1"], {"id": ["u1"], "age": [44]})
     assert str(caught.value) == (
-        f"{files.profiles}: no profile of any of the 1 users of {files.events}; are their ids "
-        "written alike, and the column map's user columns right?"
+        f"{files.profiles}: none of the 1 users of {files.events} has a profile; are ids "
+        "written the same way in both, and does the column map name the right user columns?"
     )
 
 

@@ -12,7 +12,7 @@ from adprior_build.tensorrt_llm.memory import (
     GIB,
     MemoryEstimate,
     check_calibration_fits,
-    check_fits,
+    describe_fit,
     largest_concurrency,
 )
 from adprior_build.tensorrt_llm.model_shape import ModelShape
@@ -89,21 +89,21 @@ def test_the_cache_of_a_user_is_that_of_the_worst_prompt(
 
 def test_a_refusal_has_the_numbers_and_the_largest_concurrency() -> None:
     with pytest.raises(InvalidInputError) as caught:
-        check_fits(replace(L4, concurrency=64), LLAMA, 8)
+        describe_fit(replace(L4, concurrency=64), LLAMA, 8)
     text = str(caught.value)
     largest = largest_concurrency(L4, LLAMA, 8)
     assert f"the largest concurrency that fits is {largest}" in text
     assert "weights 15.0" in text
     assert "L4 has 22.4 GiB" in text
     assert "\n" not in text
-    check_fits(replace(L4, concurrency=largest), LLAMA, 8)
+    describe_fit(replace(L4, concurrency=largest), LLAMA, 8)
     with pytest.raises(InvalidInputError):
-        check_fits(replace(L4, concurrency=largest + 1), LLAMA, 8)
+        describe_fit(replace(L4, concurrency=largest + 1), LLAMA, 8)
 
 
 def test_a_model_that_does_not_fit_at_all() -> None:
     with pytest.raises(InvalidInputError, match="not even one user fits: use fp8"):
-        check_fits(replace(L4, memory_gib=12.0), LLAMA, 8)
+        describe_fit(replace(L4, memory_gib=12.0), LLAMA, 8)
 
 
 @given(memory=st.floats(1, 200), users=st.integers(1, 600))

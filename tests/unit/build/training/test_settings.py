@@ -68,9 +68,9 @@ def test_the_state_is_kept_beside_the_output() -> None:
         (["--lora-embeddings"], "--from", "need --lora-rank"),
         (["--lora-rank", "2", "--freeze-embeddings"], "--from", "--freeze-embeddings: --lora-rank"),
         (["--patience", "1", "--validation-share", "0"], "--size", "needs validation users"),
-        (["--work", "out/model"], "--size", "must not lie in one another"),
-        (["--work", "out/model/state"], "--size", "must not lie in one another"),
-        (["--work", "out"], "--size", "must not lie in one another"),
+        (["--work", "out/model"], "--size", "must not contain each other"),
+        (["--work", "out/model/state"], "--size", "must not contain each other"),
+        (["--work", "out"], "--size", "must not contain each other"),
     ],
 )
 def test_contradicting_options_are_refused(options: list[str], start: str, message: str) -> None:

@@ -169,7 +169,7 @@ def test_a_full_disk_leaves_the_previous_state(
     monkeypatch.setattr(training_state, failing, full)
     with pytest.raises(InvalidInputError, match="cannot be written") as error:
         save_more(tmp_path)
-    assert ": No space left on device; the one before is kept; make room" in str(error.value)
+    assert ": No space left on device; the previous state is kept; make room" in str(error.value)
     assert not list(tmp_path.glob("*-2.safetensors"))
     kept = read(tmp_path)
     assert kept is not None
@@ -208,7 +208,7 @@ def test_a_file_size_limit_gives_one_clear_line(tmp_path: Path) -> None:
     (line,) = done.stderr.splitlines()
     assert "the training's state cannot be written: " in line
     assert "File too large" in line
-    assert "none was kept yet; make room and run the same command again" in line
+    assert "nothing was saved before; make room and run the same command again" in line
     assert not (tmp_path / "work").exists()
 
 

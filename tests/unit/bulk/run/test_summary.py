@@ -55,7 +55,7 @@ def test_notes_and_json_describe_the_inputs() -> None:
     repeated, several, unmatched = summary.notes()
     assert repeated.startswith("events: 3 rows repeat another in every column: dropped")
     assert several == "profiles: 2 users have more than one row: the last of each is used"
-    assert unmatched.startswith("profiles: no profile of 4 of the 4 users of the events (100%);")
+    assert unmatched.startswith("profiles: 4 of the 4 users of the events have no profile (100%);")
     assert summary.to_json()["inputs"] == {
         "repeated_dropped": 3,
         "repeated_kept": 0,
