@@ -26,10 +26,10 @@ from adprior_bench.server.running_server import (
 from adprior_bench.server.scenarios import Scenario, write_input_data
 from adprior_bench.server.sweep import run_sweep, sweep_table, write_tuning
 from adprior_bench.server.workload import add_forecasts, read_requests
-from adprior_build.repository.server_tuning import load_tuning
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
 from adprior_runtime.cpu_count import available_processors
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
+from adprior_runtime.repository.tuning import load_tuning
 from adprior_runtime.terminal.options import positive_integer, positive_number, share
 from adprior_runtime.text.json_text import to_json
 
@@ -192,7 +192,7 @@ def _measure(args: argparse.Namespace, analyzer: PerfAnalyzer, scratch: Path) ->
         requests = add_forecasts(requests, server.connection, bundle.manifest.bundle_id)
         for scenario in args.scenarios:
             write_input_data(scratch / f"{scenario}.json", scenario, requests)
-        engine = server.read_engine_scaling()
+        engine = server.read_engine_tuning()
         loads = len(args.scenarios) * plan.loads()
         bench = Bench(
             analyzer=analyzer,

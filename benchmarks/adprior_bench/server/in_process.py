@@ -27,7 +27,7 @@ from adprior_runtime.errors import AdpriorError
 from adprior_runtime.forecast.forecaster import Forecaster
 from adprior_runtime.head.features import KnownForecast
 from adprior_runtime.head.head_step import HeadStep
-from adprior_runtime.repository.model_specs import Scaling
+from adprior_runtime.repository.model_specs import ModelTuning
 
 _WARM_UP: Final = 3
 _Answer = Callable[[], Any]
@@ -121,7 +121,7 @@ class Worker:
 
 @contextmanager
 def start_workers(
-    bundle: Path, requests: Sequence[UserRequest], engine: Scaling | None
+    bundle: Path, requests: Sequence[UserRequest], engine: ModelTuning | None
 ) -> Iterator[list[Worker]]:
     """Start a worker for each instance of the server's engine; stop them at the end.
 

@@ -12,7 +12,6 @@ import tritonclient.grpc
 
 from adprior_bench.server.counters import Counters
 from adprior_build.repository.repository_builder import fill_repository
-from adprior_build.repository.server_tuning import Tuning
 from adprior_client import ClientConfig
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle
 from adprior_runtime.contract import LLM_ENGINE, TOKENIZER
@@ -20,8 +19,8 @@ from adprior_runtime.engines.registry import TENSORRT_LLM
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 from adprior_runtime.files.hard_links import link_or_copy
 from adprior_runtime.repository.checks.coherence import check_coherence
-from adprior_runtime.repository.model_specs import Scaling
-from adprior_runtime.repository.scaling import read_scaling
+from adprior_runtime.repository.model_specs import ModelTuning
+from adprior_runtime.repository.tuning import Tuning, read_tuning
 from adprior_runtime.server.endpoints import free_ports
 from adprior_runtime.server.tritonserver import TritonServer
 
@@ -55,10 +54,10 @@ class RunningServer:
         except psutil.NoSuchProcess as error:
             raise InvalidInputError(f"--server-pid {pid}: no such process") from error
 
-    def read_engine_scaling(self) -> Scaling | None:
+    def read_engine_tuning(self) -> ModelTuning | None:
         """Return instances and threads of the engine; None for one that cannot run in-process."""
         config = self._call(self._client.get_model_config, LLM_ENGINE).config
-        return read_scaling(LLM_ENGINE, config) if config.backend == "python" else None
+        return read_tuning(LLM_ENGINE, config) if config.backend == "python" else None
 
     def read_counters(self) -> Counters:
         """Return the counters since the server's start."""

@@ -22,12 +22,11 @@ from adprior_bench.server.perf_analyzer import PerfAnalyzer
 from adprior_bench.server.running_server import build_repository, start_server
 from adprior_bench.server.scenarios import Scenario, write_input_data
 from adprior_bench.server.workload import UserRequest
-from adprior_build.repository.server_tuning import format_tuning
 from adprior_runtime.contract import LLM_ENGINE, MAX_BATCH_SIZE, MAX_QUEUE_DELAY_US, Target
 from adprior_runtime.cpu_count import available_processors
 from adprior_runtime.files.atomic import replace_file
-from adprior_runtime.repository.model_specs import Scaling, model
-from adprior_runtime.repository.scaling import TUNED_MODELS
+from adprior_runtime.repository.model_specs import ModelTuning, model
+from adprior_runtime.repository.tuning import TUNED_MODELS, Tuning, format_tuning
 from adprior_runtime.terminal.tables import Column, format_table
 
 SCENARIO: Final = Scenario.LIVE_RANKING
@@ -39,7 +38,6 @@ _SHARE: Final = 0.7
 _ALIKE: Final = 0.03
 """Throughputs that differ by less count as equal: the lower p99 decides."""
 
-Tuning = dict[str, Scaling]
 Rows = Sequence[Row]
 
 
@@ -152,10 +150,10 @@ def layouts(cpus: int) -> list[Tuning]:
     """Return the contract's setting, then ways to share the CPUs: engines times threads."""
     counts = sorted({1, cpus, *(n for n in (2, 4, 8, 16, 32, 64) if n < cpus)})
     shared = [_tuning(n, max(cpus // n, 1), batch=1, delay_us=0) for n in counts]
-    return [{name: model(name, Target.CPU).scaling for name in TUNED_MODELS}, *shared]
+    return [{name: model(name, Target.CPU).tuning for name in TUNED_MODELS}, *shared]
 
 
-def batchings(engine: Scaling) -> list[Tuning]:
+def batchings(engine: ModelTuning) -> list[Tuning]:
     """Return ways to batch with an engine's instances and threads."""
     return [
         _tuning(engine.instances, engine.threads, batch=batch, delay_us=delay_us)
@@ -211,12 +209,12 @@ def _tuning(engines: int, threads: int, *, batch: int, delay_us: int) -> Tuning:
     """Return a setting of the engine, with the same batch size for the models around it."""
     tuning = {}
     for name in TUNED_MODELS:
-        scaling = replace(model(name, Target.CPU).scaling, max_batch_size=batch)
+        chosen = replace(model(name, Target.CPU).tuning, max_batch_size=batch)
         if name == LLM_ENGINE:
-            scaling = replace(
-                scaling, instances=engines, threads=threads, max_queue_delay_us=delay_us
+            chosen = replace(
+                chosen, instances=engines, threads=threads, max_queue_delay_us=delay_us
             )
-        tuning[name] = scaling
+        tuning[name] = chosen
     return tuning
 
 

@@ -14,7 +14,6 @@ from typing import Any
 from adprior_build.provenance import describe_command
 from adprior_build.repository.bundle_builder import fill_from_bundle, fill_from_checkpoint
 from adprior_build.repository.repository_builder import REPOSITORY_MARKER, fill_repository
-from adprior_build.repository.server_tuning import load_tuning
 from adprior_build.tensorrt_llm import options
 from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_runtime.bundle import HEAD_FILE, MANIFEST, Bundle, Manifest
@@ -24,6 +23,7 @@ from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.atomic import replace_directory, scratch_directory
 from adprior_runtime.repository.checker import check_repository, refuse_findings
 from adprior_runtime.repository.checks.coherence import check_coherence
+from adprior_runtime.repository.tuning import load_tuning
 from adprior_runtime.search.search import SearchMode
 from adprior_runtime.terminal.options import positive_integer
 from adprior_runtime.text.json_text import to_json

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adprior_build.repository.server_tuning import Tuning
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle
 from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, TOKENIZER
 from adprior_runtime.files.hard_links import link_or_copy
 from adprior_runtime.repository import tensorrt_llm_names
 from adprior_runtime.repository.model_configs import set_parameters, write_tree
+from adprior_runtime.repository.tuning import Tuning
 
 REPOSITORY_MARKER = f"{TOKENIZER}/1/bundle/{MANIFEST}"
 """The file by which a repository of ours is recognised."""
@@ -24,7 +24,7 @@ def fill_repository(directory: Path, bundle: Bundle, tuning: Tuning | None = Non
     Args:
         directory: The empty directory.
         bundle: The artefacts.
-        tuning: Scaling of the embedded server's models, instead of the contract's.
+        tuning: The tuning of the embedded server's models, instead of the contract's.
     """
     write_tree(directory, tuning)
     # The production engine takes beams of the width that every request asks for.

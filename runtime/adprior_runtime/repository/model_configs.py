@@ -20,7 +20,7 @@ from adprior_runtime import contract
 from adprior_runtime.contract import Priority, Target
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.repository import model_specs, tensorrt_llm_names
-from adprior_runtime.repository.model_specs import Model, Scaling, Tensor
+from adprior_runtime.repository.model_specs import Model, ModelTuning, Tensor
 
 _HEADER: Final = (
     "# Rendered from adprior_runtime.repository.model_specs: "
@@ -33,7 +33,7 @@ __all__ = ["TritonPythonModel"]
 """
 
 
-def render_tree(tuning: Mapping[str, Scaling] | None = None) -> dict[str, str]:
+def render_tree(tuning: Mapping[str, ModelTuning] | None = None) -> dict[str, str]:
     """Return the text of every file of ``model_repository/`` by its relative path.
 
     Args:
@@ -50,7 +50,7 @@ def render_tree(tuning: Mapping[str, Scaling] | None = None) -> dict[str, str]:
     return tree
 
 
-def write_tree(directory: Path, tuning: Mapping[str, Scaling] | None = None) -> None:
+def write_tree(directory: Path, tuning: Mapping[str, ModelTuning] | None = None) -> None:
     """Write the files of `render_tree` into a directory."""
     for name, text in render_tree(tuning).items():
         path = directory / name
@@ -58,14 +58,14 @@ def write_tree(directory: Path, tuning: Mapping[str, Scaling] | None = None) -> 
         path.write_text(text, encoding="utf-8")
 
 
-def render(name: str, target: Target, tuning: Mapping[str, Scaling] | None = None) -> str:
+def render(name: str, target: Target, tuning: Mapping[str, ModelTuning] | None = None) -> str:
     """Return the pbtxt of model ``name`` as it is deployed on ``target``.
 
     Args:
         name: One of ``contract.MODEL_NAMES``.
         target: The kind of machine.
-        tuning: Scaling of the embedded server's Python models; a model without an entry keeps the
-            contract's. The other target does not change.
+        tuning: The tuning of the embedded server's Python models; a model without an entry keeps
+            the contract's. The other target does not change.
     """
     spec = _model(name, target, tuning)
     if spec.backend is not None:
@@ -74,11 +74,11 @@ def render(name: str, target: Target, tuning: Mapping[str, Scaling] | None = Non
     return _to_text(_ensemble(spec, steps))
 
 
-def _model(name: str, target: Target, tuning: Mapping[str, Scaling] | None) -> Model:
+def _model(name: str, target: Target, tuning: Mapping[str, ModelTuning] | None) -> Model:
     spec = model_specs.model(name, target)
     if tuning is None or target is not Target.CPU or name not in tuning:
         return spec
-    return replace(spec, scaling=tuning[name])
+    return replace(spec, tuning=tuning[name])
 
 
 def parse_config(text: str) -> Any:
@@ -124,15 +124,15 @@ def _single(spec: Model) -> Any:
         config.model_transaction_policy.SetInParent()  # it reads `decoupled` from it: false
     elif spec.is_queued:
         _add_priorities(config.dynamic_batching)
-        delay = spec.scaling.max_queue_delay_us
+        delay = spec.tuning.max_queue_delay_us
         config.dynamic_batching.max_queue_delay_microseconds = delay
-    config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=spec.scaling.instances)
+    config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=spec.tuning.instances)
     for tensor in config.input:
         tensor.allow_ragged_batch = -1 in tensor.dims
     for key, value in spec.parameters.items():
         config.parameters[key].string_value = value
-    if spec.scaling.threads:
-        threads = str(spec.scaling.threads)
+    if spec.tuning.threads:
+        threads = str(spec.tuning.threads)
         config.parameters[contract.THREADS_PARAMETER].string_value = threads
     return config
 
@@ -155,7 +155,7 @@ def _add_priorities(batching: Any) -> None:
 def _ensemble(spec: Model, steps: list[Model]) -> Any:
     config = _common(spec)
     # Triton refuses an ensemble whose batches a step would not take.
-    config.max_batch_size = min(step.scaling.max_batch_size for step in steps)
+    config.max_batch_size = min(step.tuning.max_batch_size for step in steps)
     available = {name: name for name in _names(spec.inputs)}
     for position, step in enumerate(steps):
         entry = config.ensemble_scheduling.step.add(model_name=step.name, model_version=-1)
@@ -182,7 +182,7 @@ def _is_wanted(name: str, later: list[Model], ensemble_outputs: set[str]) -> boo
 
 
 def _common(spec: Model) -> Any:
-    config = pb.ModelConfig(name=spec.name, max_batch_size=spec.scaling.max_batch_size)
+    config = pb.ModelConfig(name=spec.name, max_batch_size=spec.tuning.max_batch_size)
     if spec.backend is None:
         config.platform = "ensemble"
     for tensor in spec.inputs:

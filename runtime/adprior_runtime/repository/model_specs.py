@@ -40,7 +40,7 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scaling:
+class ModelTuning:
     """How many copies of a model run on one machine, and how they take requests.
 
     Attributes:
@@ -67,7 +67,7 @@ class Model:
         steps: The models of an ensemble, in the order a request travels. Tensors of the same name
             are wired together, each to the last step that returns it.
         parameters: The config's ``parameters`` block.
-        scaling: What a tuned repository sets for its machine; an ensemble has that of its steps.
+        tuning: What a tuned repository sets for its machine; an ensemble has that of its steps.
         is_queued: Whether requests wait in a bounded queue, with deadlines. A step that is faster
             than the step before it needs no queue.
     """
@@ -78,12 +78,12 @@ class Model:
     backend: str | None = "python"
     steps: tuple[str, ...] = ()
     parameters: dict[str, str] = field(default_factory=dict)
-    scaling: Scaling = Scaling()
+    tuning: ModelTuning = ModelTuning()
     is_queued: bool = True
 
 
-_PAIR: Final = Scaling(instances=2, max_queue_delay_us=0)
-"""The scaling of a Python model behind a bounded queue.
+_PAIR: Final = ModelTuning(instances=2, max_queue_delay_us=0)
+"""The tuning of a Python model behind a bounded queue.
 
 Triton wakes such a queue just before the instance that finished waits for work again. If the queue
 looks first, it sleeps until another request comes or half a second has passed
@@ -175,7 +175,7 @@ def _tokenizer(_: Target) -> Model:
         inputs=(_USER_CONTEXT,),
         # What follows the prompt is for callers of this model; no ensemble returns it.
         outputs=(*_PROMPT, _CONTEXT_USE, _BUNDLE_ID, _ANSWER_VERSION),
-        scaling=_PAIR,
+        tuning=_PAIR,
     )
 
 
@@ -185,7 +185,7 @@ def _llm_engine(target: Target) -> Model:
             name=contract.LLM_ENGINE,
             inputs=(*_PROMPT, _TOP_K, *_optional((_CANDIDATES,)), _EXCLUDED),
             outputs=(*_BEAMS, *_PROOF, *_SCORED),
-            scaling=_PAIR,
+            tuning=_PAIR,
         )
     return Model(
         name=contract.LLM_ENGINE,
@@ -211,7 +211,7 @@ def _prior_head(_: Target) -> Model:
         name=contract.PRIOR_HEAD,
         inputs=(*forecast, *_optional((_EXACT,)), _CANDIDATES, _BASE_LOGITS, *_optional(_SCORED)),
         outputs=(*_PRIORS, *_RANKED_WITH),
-        scaling=_PAIR,
+        tuning=_PAIR,
     )
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from adprior_build.data.column_map import ColumnMap
-from adprior_build.repository.server_tuning import load_tuning
 from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_build.training.scratch_model import ModelSize
 from adprior_client import ClientConfig
 from adprior_client.cli.documents import read_candidates
 from adprior_runtime.prompt.template import PromptTemplate
+from adprior_runtime.repository.tuning import load_tuning
 from support.paths import DEMO, ROOT
 
 

@@ -13,8 +13,8 @@ from adprior_runtime.repository import tensorrt_llm_names
 from adprior_runtime.repository.checks.config_files import Config, Configs, contract_config
 from adprior_runtime.repository.checks.findings import Finding, Level
 from adprior_runtime.repository.model_configs import parse_config, render
-from adprior_runtime.repository.scaling import TUNED_MODELS, read_scaling
 from adprior_runtime.repository.tensorrt_llm_files import is_kv_share
+from adprior_runtime.repository.tuning import TUNED_MODELS, read_tuning
 
 _REASONS: Final = {
     "dynamic_batching": "a bounded queue, which rejects late requests and obeys clients' deadlines",
@@ -56,7 +56,7 @@ def check_configs(configs: Configs, level: Level) -> Iterator[Finding]:
 def _tuned_config(name: str, target: Target, by_name: Mapping[str, Config]) -> Any:
     """Return what the contract renders to with the repository's own tuning."""
     tuning = {
-        each: read_scaling(each, config.message)
+        each: read_tuning(each, config.message)
         for each, config in by_name.items()
         if each in TUNED_MODELS
     }

@@ -7,7 +7,7 @@ from adprior_bench.server.in_process import InProcess, measure_workers, start_wo
 from adprior_bench.server.scenarios import Scenario
 from adprior_bench.server.workload import UserRequest
 from adprior_runtime.errors import AdpriorError
-from adprior_runtime.repository.model_specs import Scaling
+from adprior_runtime.repository.model_specs import ModelTuning
 from support.paths import DEMO
 
 
@@ -22,7 +22,7 @@ def test_the_engine_in_process_answers_every_scenario(stored: list[UserRequest])
 
 
 def test_workers_answer_until_one_ends(stored: list[UserRequest]) -> None:
-    engine = Scaling(instances=2, threads=1)
+    engine = ModelTuning(instances=2, threads=1)
     with start_workers(DEMO / "bundle", stored, engine) as workers:
         rate = measure_workers(workers, Scenario.STORED_RANKING, 0.1)
         assert rate.throughput > 1

@@ -6,7 +6,6 @@ from typing import Any
 from adprior_bench.server.load import Mode
 from adprior_bench.server.sweep import (
     Trial,
-    Tuning,
     batchings,
     layouts,
     recommend,
@@ -14,14 +13,15 @@ from adprior_bench.server.sweep import (
     sweep_table,
 )
 from adprior_runtime.contract import LLM_ENGINE, Target
-from adprior_runtime.repository.model_specs import Scaling, model
+from adprior_runtime.repository.model_specs import ModelTuning, model
+from adprior_runtime.repository.tuning import Tuning
 from unit.benchmarks.server.conftest import MakeRow
 
 
 def test_layouts_share_the_cpus_among_engines() -> None:
     for cpus in (1, 2, 6, 16):
         contracts, *shared = layouts(cpus)
-        assert contracts[LLM_ENGINE] == model(LLM_ENGINE, Target.CPU).scaling
+        assert contracts[LLM_ENGINE] == model(LLM_ENGINE, Target.CPU).tuning
         pairs = [(each[LLM_ENGINE].instances, each[LLM_ENGINE].threads) for each in shared]
         assert (1, cpus) in pairs
         assert (cpus, 1) in pairs
@@ -30,7 +30,7 @@ def test_layouts_share_the_cpus_among_engines() -> None:
 
 def _trial(engines: int, throughput: float, p99_ms: float | None, errors: int = 0) -> Trial:
     return Trial(
-        tuning={LLM_ENGINE: Scaling(instances=engines)}, throughput=throughput, p50_ms=1.0,
+        tuning={LLM_ENGINE: ModelTuning(instances=engines)}, throughput=throughput, p50_ms=1.0,
         p99_ms=p99_ms, cpu_s_per_request=0.1, errors=errors,
     )  # fmt: skip
 

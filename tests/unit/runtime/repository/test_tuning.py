@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from adprior_build.repository.server_tuning import format_tuning, load_tuning
 from adprior_runtime import contract
 from adprior_runtime.cli import main
 from adprior_runtime.contract import Target
@@ -13,18 +12,20 @@ from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.repository import model_specs
 from adprior_runtime.repository.checker import check_repository
 from adprior_runtime.repository.model_configs import parse_config, render
-from adprior_runtime.repository.model_specs import Scaling
-from adprior_runtime.repository.scaling import TUNED_MODELS, read_scaling
+from adprior_runtime.repository.model_specs import ModelTuning
+from adprior_runtime.repository.tuning import TUNED_MODELS, format_tuning, load_tuning, read_tuning
+from support.paths import DEMO_BUNDLE
 
-BUNDLE = Path(__file__).parents[4] / "demo" / "bundle"
 TUNED = {
-    contract.TOKENIZER: Scaling(instances=4, max_queue_delay_us=0),
-    contract.LLM_ENGINE: Scaling(instances=3, max_batch_size=4, max_queue_delay_us=100, threads=2),
+    contract.TOKENIZER: ModelTuning(instances=4, max_queue_delay_us=0),
+    contract.LLM_ENGINE: ModelTuning(
+        instances=3, max_batch_size=4, max_queue_delay_us=100, threads=2
+    ),
 }
 
 
-def _given(name: str) -> Scaling:
-    return model_specs.model(name, Target.CPU).scaling
+def _given(name: str) -> ModelTuning:
+    return model_specs.model(name, Target.CPU).tuning
 
 
 def test_a_written_file_is_read_back(tmp_path: Path) -> None:
@@ -71,15 +72,15 @@ def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, text: str, message:
 
 @pytest.mark.parametrize("name", TUNED_MODELS)
 def test_a_configuration_is_read_as_it_was_rendered(name: str) -> None:
-    scaling = TUNED.get(name, _given(name))
+    expected = TUNED.get(name, _given(name))
     config = parse_config(render(name, Target.CPU, TUNED))
-    assert read_scaling(name, config) == scaling
-    assert config.instance_group[0].count == scaling.instances
-    assert config.max_batch_size == scaling.max_batch_size
+    assert read_tuning(name, config) == expected
+    assert config.instance_group[0].count == expected.instances
+    assert config.max_batch_size == expected.max_batch_size
     if not model_specs.model(name, Target.CPU).is_queued:
         assert not config.HasField("dynamic_batching")
         return
-    assert config.dynamic_batching.max_queue_delay_microseconds == scaling.max_queue_delay_us
+    assert config.dynamic_batching.max_queue_delay_microseconds == expected.max_queue_delay_us
     assert config.dynamic_batching.default_queue_policy.max_queue_size == contract.MAX_QUEUE_SIZE
 
 
@@ -96,12 +97,12 @@ def test_tuning_does_not_change_production() -> None:
 def test_a_tuned_repository_is_built_and_checked_against_its_tuning(tmp_path: Path) -> None:
     file, repository = tmp_path / "tuning.toml", tmp_path / "repository"
     file.write_text(format_tuning(TUNED))
-    build = ["build", "--bundle", str(BUNDLE), "--output", str(repository)]
+    build = ["build", "--bundle", str(DEMO_BUNDLE), "--output", str(repository)]
     assert main([*build, "--tuning", str(file)]) == 0
     assert check_repository(repository) == []
-    for name, scaling in TUNED.items():
+    for name, expected in TUNED.items():
         text = (repository / name / "configs" / "cpu.pbtxt").read_text()
-        assert read_scaling(name, parse_config(text)) == scaling
+        assert read_tuning(name, parse_config(text)) == expected
         assert (repository / name / "config.pbtxt").read_text() != text
     config = repository / contract.LLM_ENGINE / "configs" / "cpu.pbtxt"
     config.write_text(config.read_text().replace("max_batch_size: 4", "max_batch_size: 99"))
