@@ -15,7 +15,7 @@ origin="Open e-commerce 1.0 (Berke et al., Harvard Dataverse doi:10.7910/DVN/YGL
 1,374 users; brands derived from titles stand for advertisers, purchases for conversions; licence \
 listed as CC0, not checked at its source"
 
-# Training and building record themselves in the manifest; `build` records the other commands.
+# The manifest has the commands of the training and the build; --record-command adds the others.
 recorded=()
 record() {
   local line="$*"

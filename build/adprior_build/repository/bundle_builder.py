@@ -59,13 +59,13 @@ def fill_from_checkpoint(
         checkpoint: A checkpoint of ``adprior train``.
         catalogue_path: The advertisers; None takes the checkpoint's.
         head: A fitted prior head; None writes one that changes nothing.
-        commands: The commands to record: those before training, and the one that builds.
-        precision: The graph's, one of `onnx_export.PRECISIONS`.
+        commands: The commands to record: those before the training, then the build.
+        precision: The graph's precision, one of `onnx_export.PRECISIONS`.
         settings: Fields of the manifest: ``forecast_k``, ``beam_width``, ``origin``, ``engine``.
             A bundle does not contain a compiled engine.
 
     Returns:
-        How far the ONNX graph is from the checkpoint; None without such a graph.
+        The difference between ONNX graph and checkpoint; None without such a graph.
     """
     record = checkpoint / "training.json"
     if not record.is_file():

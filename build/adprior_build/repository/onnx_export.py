@@ -67,14 +67,14 @@ def export_onnx(model: Any, path: Path, *, name: str, precision: str = "fp32") -
     Args:
         model: A causal language model; ``fp16-weights`` rounds its matrices in place.
         path: The file to write.
-        name: The checkpoint's, for messages.
+        name: The checkpoint's name, for messages.
         precision: One of `PRECISIONS`.
 
     Returns:
-        How far the graph is from the checkpoint; ``fp16-weights`` rounds that first.
+        The difference between graph and checkpoint, which ``fp16-weights`` rounds first.
 
     Raises:
-        ArtefactError: The graph computes something else than the checkpoint, or weights are too
+        ArtefactError: The graph does not compute the same as the checkpoint, or weights are too
             large for half precision.
     """
     if precision != "fp32":

@@ -1,4 +1,4 @@
-"""Checks that an ONNX graph computes what its checkpoint does.
+"""Checks that an ONNX graph computes the same as its checkpoint.
 
 The reference is the checkpoint, run by torch in double precision. In single precision torch itself
 differs from the reference by some e, which is the effect of rounding with these weights on these
@@ -34,7 +34,7 @@ from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.errors import ArtefactError
 
 LONGEST_CHECKED_PROMPT: Final = 1024
-"""In tokens. A fault in a longer sliding window is not found."""
+"""The number of tokens. A fault in a longer sliding window is not found."""
 MOST_HALF: Final = 65_504
 """The largest number of half precision."""
 
@@ -83,8 +83,8 @@ def check_parity(
     Args:
         model: The checkpoint, in float32, on the CPU; its weights are the same afterwards.
         path: The graph.
-        name: The checkpoint's, for messages.
-        precision: The graph's: ``fp32``, ``fp16-weights`` or ``fp16``.
+        name: The checkpoint's name, for messages.
+        precision: The graph's precision: ``fp32``, ``fp16-weights`` or ``fp16``.
         rounds: The number of prompts.
         seed: The seed of prompts and trees.
 
@@ -143,7 +143,7 @@ def _log_probs(model: Any, sequences: Sequence[Sequence[int]]) -> _Rows:
 
 @contextmanager
 def _double_precision(model: Any) -> Iterator[None]:
-    """Compute in float64, also where the model's code names float32."""
+    """Compute in float64, even where the model's code asks for float32."""
     model.double()
     try:
         with _DoubleForSingle():
@@ -153,7 +153,7 @@ def _double_precision(model: Any) -> Iterator[None]:
 
 
 class _DoubleForSingle(TorchFunctionMode):
-    """Replaces float32 in transformers' norms, softmax and rotations, which name it."""
+    """Replaces float32 in transformers' norms, softmax and rotations, whose code asks for it."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

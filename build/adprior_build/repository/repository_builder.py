@@ -12,7 +12,7 @@ from adprior_runtime.repository.model_configs import set_parameters, write_tree
 from adprior_runtime.repository.tuning import Tuning
 
 REPOSITORY_MARKER = f"{TOKENIZER}/1/bundle/{MANIFEST}"
-"""The file by which a repository of ours is recognised."""
+"""A directory with this file is a repository of an earlier build."""
 
 
 def fill_repository(directory: Path, bundle: Bundle, tuning: Tuning | None = None) -> None:

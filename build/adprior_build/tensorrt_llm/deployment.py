@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
+from adprior_build.toml_settings import load_settings
 from adprior_runtime.errors import InvalidInputError
 
 COMPUTE_CAPABILITY: Final[dict[str, float]] = {
@@ -88,22 +88,7 @@ class Deployment:
     @classmethod
     def load(cls, path: Path) -> Deployment:
         """Read a deployment file; refuse unknown and missing keys."""
-        try:
-            document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError) as error:
-            raise InvalidInputError(f"{path}: not a deployment: {error}") from error
-        known = [item.name for item in fields(cls)]
-        needed = [item.name for item in fields(cls) if item.default is MISSING]
-        if unknown := sorted(set(document) - set(known)):
-            raise InvalidInputError(
-                f"{path}: unknown {', '.join(unknown)}; expected {', '.join(known)}"
-            )
-        if missing := [name for name in needed if name not in document]:
-            raise InvalidInputError(f"{path}: {', '.join(missing)} missing")
-        try:
-            return cls(**document)
-        except InvalidInputError as error:
-            raise InvalidInputError(f"{path}: {error}") from error
+        return load_settings(path, cls, "a deployment")
 
     def _check_type(self, name: str, kind: str) -> None:
         value = getattr(self, name)

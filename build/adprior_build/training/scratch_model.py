@@ -30,7 +30,6 @@ The size file::
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -39,6 +38,7 @@ from typing import Any, Final
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from adprior_build.toml_settings import load_settings
 from adprior_runtime.errors import InvalidInputError
 
 _END_ID: Final = 1
@@ -110,18 +110,7 @@ class ModelSize:
     @classmethod
     def load(cls, path: Path) -> ModelSize:
         """Read a size file; unknown and missing keys are refused."""
-        try:
-            document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError) as error:
-            raise InvalidInputError(f"{path}: not a size file: {error}") from error
-        known = [item.name for item in fields(cls)]
-        if unknown := sorted(set(document) - set(known)):
-            raise InvalidInputError(
-                f"{path}: unknown {', '.join(unknown)}; expected {', '.join(known)}"
-            )
-        if missing := [name for name in known if name not in document]:
-            raise InvalidInputError(f"{path}: {', '.join(missing)} missing")
-        return cls(**document)
+        return load_settings(path, cls, "a size file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
