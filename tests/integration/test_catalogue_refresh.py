@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,22 +12,14 @@ from adprior_runtime.bundle import Manifest, hash_file
 from adprior_runtime.cli import main
 from support.data_set import user
 from support.servers import serve, start_server
-
-WITHOUT_TORCH = """
-import sys
-for name in ("torch", "transformers"):
-    sys.modules[name] = None  # its import now fails
-from adprior_runtime.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
+from support.small_checkpoint import run_without_torch
 
 
 @pytest.mark.triton
 def test_a_refreshed_catalogue_is_served(bundle: Path, tmp_path: Path) -> None:
     new, output = tmp_path / "new.csv", tmp_path / "repository"
     new.write_text("advertiser_id,name,aliases\n7,Acme,\n8,Brand New Gmbh,BNG\n9,Kite,\n")
-    arguments = ["build", "--bundle", str(bundle), "--catalogue", str(new), "--output", str(output)]
-    subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *arguments], check=True, timeout=60)
+    run_without_torch("build", "--bundle", bundle, "--catalogue", new, "--output", output)
     with serve(start_server(output)) as served:
         forecast = served.retrieval.forecast(user(), k=10)
     assert {(a.advertiser_id, a.name) for a in forecast.advertisers} == {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,18 @@ def invented_events() -> list[dict[str, Any]]:
 def build(repository: Path, *options: str) -> int:
     """Run ``adprior build`` with a small forecast and search."""
     return main(["build", "--output", str(repository), "--forecast-k", "3", *options])
+
+
+def run_without_torch(*arguments: str | Path) -> None:
+    """Run ``adprior`` in a process that cannot import torch and transformers."""
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = sys.modules['transformers'] = None\n"
+        "from adprior_runtime.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    subprocess.run(command, check=True, timeout=60, capture_output=True)
 
 
 def save_qwen(directory: Path) -> None:

@@ -141,22 +141,6 @@ def test_an_empty_name_is_refused(write: Write, name: str | None) -> None:
     assert "row 1 (from 0) has an empty name" in message
 
 
-def test_a_column_of_nulls_has_empty_names(tmp_path: Path) -> None:
-    path = write_parquet(tmp_path, {"advertiser_id": [1], "name": pa.nulls(1)})
-    assert "row 0 (from 0) has an empty name" in refusal(path)
-
-
-def test_names_that_are_not_utf_8_are_refused(tmp_path: Path) -> None:
-    binary = pa.array([b"Acme", b"Caf\xe9"], pa.binary())
-    for path in (
-        write_lines(tmp_path, "advertiser_id,name", "1,Acme", "2,Café", encoding="latin-1"),
-        write_parquet(tmp_path, {"advertiser_id": [1, 2], "name": binary}),
-        write_parquet(tmp_path, {"advertiser_id": [1, 2], "name": binary.view(pa.string())}),
-    ):
-        message = refusal(path).replace(" (from 0)", "")
-        assert "row 1 has a name that is not UTF-8" in message
-
-
 def test_aliases_that_are_not_utf_8_are_refused(tmp_path: Path) -> None:
     aliases = pa.array([b"Caf\xe9", None], pa.binary()).view(pa.string())
     columns = {"advertiser_id": [1, 2], "name": ["Acme", "Kite"], "aliases": aliases}
@@ -183,10 +167,6 @@ def test_a_parquet_column_of_numbers_is_no_text(tmp_path: Path, column: str) -> 
 def test_a_catalogue_without_rows_is_refused(write: Write) -> None:
     columns = {"advertiser_id": pa.array([], pa.int64()), "name": pa.array([], pa.string())}
     assert "no advertisers" in refusal(write(columns))
-
-
-def test_missing_columns_are_named(write: Write) -> None:
-    assert "no column advertiser_id, name" in refusal(write({"id": [1], "brand": ["Acme"]}))
 
 
 def test_names_win_over_aliases_of_the_same_text(tmp_path: Path) -> None:

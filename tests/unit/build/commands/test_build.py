@@ -3,8 +3,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,28 +20,9 @@ from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle, Manifest, hash
 from adprior_runtime.cli import main
 from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, PRIOR_HEAD, TOKENIZER
 from adprior_runtime.head.head import PriorHead
-from support.small_checkpoint import SmallData, build
+from support.small_checkpoint import SmallData, build, run_without_torch
 
 Refused = Callable[..., str]
-WITHOUT_TORCH = """
-import sys
-for name in ("torch", "transformers"):
-    sys.modules[name] = None
-from adprior_runtime.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> SmallData:
-    return SmallData.write(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def checkpoint(data: SmallData, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("trained") / "checkpoint"
-    assert data.train(output) == 0
-    return output
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +39,11 @@ def repository(bundle: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def head(data: SmallData, bundle: Path) -> Path:
+def head(shared_data: SmallData, bundle: Path) -> Path:
     """A head fitted with this bundle's forecasts of three."""
     log, output = bundle.with_name("log.parquet"), bundle.with_name("head.onnx")
     simulate = ["bench", "simulate-log", "--bundle", str(bundle), "--output", str(log)]
-    assert main([*simulate, *data.log_options()]) == 0
+    assert main([*simulate, *shared_data.log_options()]) == 0
     fit = ["fit-head", "--logs", str(log), "--bundle", str(bundle), "--output", str(output)]
     assert main(fit) == 0
     return output
@@ -165,9 +144,7 @@ def test_the_manifest_records_how_the_bundle_was_made(bundle: Path) -> None:
 
 
 def test_a_build_from_a_bundle_needs_no_torch(bundle: Path, tmp_path: Path) -> None:
-    arguments = ["build", "--bundle", str(bundle), "--output", str(tmp_path / "repository")]
-    command = [sys.executable, "-c", WITHOUT_TORCH, *arguments]
-    subprocess.run(command, check=True, timeout=60, capture_output=True)
+    run_without_torch("build", "--bundle", bundle, "--output", tmp_path / "repository")
     assert (tmp_path / "repository" / TOKENIZER / "1" / "bundle" / MANIFEST).is_file()
 
 

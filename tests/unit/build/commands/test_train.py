@@ -48,18 +48,6 @@ def data(tmp_path: Path) -> SmallData:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> SmallData:
-    return SmallData.write(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def checkpoint(shared: SmallData, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("trained") / "checkpoint"
-    assert shared.train(output, "--validation-share", "0.2", "--seed", "3") == 0
-    return output
-
-
-@pytest.fixture(scope="module")
 def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("qwen")
     save_qwen(directory)
@@ -114,22 +102,22 @@ def is_in_training(user: str) -> bool:
 
 
 def test_a_checkpoint_has_everything_that_a_build_needs(
-    shared: SmallData, checkpoint: Path
+    shared_data: SmallData, checkpoint: Path
 ) -> None:
     assert {path.name for path in checkpoint.iterdir()} >= CHECKPOINT_FILES
     template = PromptTemplate.load(checkpoint / "prompt.json")
     assert template.max_prompt_tokens == 64
     catalogue = pa.parquet.read_table(checkpoint / "catalogue.parquet")
-    assert catalogue.equals(pa.parquet.read_table(shared.path("catalogue.parquet")))
+    assert catalogue.equals(pa.parquet.read_table(shared_data.path("catalogue.parquet")))
     assert popularity(checkpoint).keys() == set(IDS)
 
 
 def test_the_record_holds_data_settings_split_and_losses(
-    shared: SmallData, checkpoint: Path
+    shared_data: SmallData, checkpoint: Path
 ) -> None:
     record = record_of(checkpoint)
     for name in ("events", "profiles", "catalogue"):
-        path = shared.path(f"{name}.parquet")
+        path = shared_data.path(f"{name}.parquet")
         assert record["inputs"][name] == {
             "file": path.name,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -149,7 +137,7 @@ def test_the_record_holds_data_settings_split_and_losses(
     assert record["run"]["resumed"] == 0
     assert record["run"]["seconds"] > 0
     assert record["command"].startswith("adprior train --events events.parquet ")
-    assert str(shared.directory) not in json.dumps(record)
+    assert str(shared_data.directory) not in json.dumps(record)
 
 
 def test_popularity_counts_the_training_events(data: SmallData, tmp_path: Path) -> None:
@@ -266,19 +254,19 @@ def test_the_advertiser_column_may_hold_ids(data: SmallData, tmp_path: Path) -> 
 
 
 def test_the_same_seed_gives_the_same_weights(
-    shared: SmallData, checkpoint: Path, tmp_path: Path
+    shared_data: SmallData, checkpoint: Path, tmp_path: Path
 ) -> None:
     options = ("--validation-share", "0.2", "--seed")
-    assert shared.train(tmp_path / "same", *options, "3") == 0
-    assert shared.train(tmp_path / "other", *options, "4") == 0
+    assert shared_data.train(tmp_path / "same", *options, "3") == 0
+    assert shared_data.train(tmp_path / "other", *options, "4") == 0
     assert same_weights(tmp_path / "same", checkpoint)
     assert not same_weights(tmp_path / "other", checkpoint)
 
 
 def test_a_checkpoint_can_be_trained_further(
-    shared: SmallData, checkpoint: Path, tmp_path: Path
+    shared_data: SmallData, checkpoint: Path, tmp_path: Path
 ) -> None:
-    assert shared.train(tmp_path / "out", start=checkpoint) == 0
+    assert shared_data.train(tmp_path / "out", start=checkpoint) == 0
     for name in ("prompt.json", "tokenizer.json"):
         assert (tmp_path / "out" / name).read_bytes() == (checkpoint / name).read_bytes()
     assert not same_weights(tmp_path / "out", checkpoint)
@@ -294,29 +282,29 @@ def test_a_checkpoint_can_be_trained_further(
 
 
 def test_a_checkpoint_can_be_replaced_by_training_it_further(
-    shared: SmallData, checkpoint: Path, tmp_path: Path
+    shared_data: SmallData, checkpoint: Path, tmp_path: Path
 ) -> None:
     place = tmp_path / "checkpoint"
     shutil.copytree(checkpoint, place)
-    assert shared.train(place, start=place) == 0
+    assert shared_data.train(place, start=place) == 0
     assert not same_weights(place, checkpoint)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
 def test_a_checkpoint_without_a_template_gets_a_plain_one(
-    shared: SmallData, qwen: Path, tmp_path: Path
+    shared_data: SmallData, qwen: Path, tmp_path: Path
 ) -> None:
-    assert shared.train(tmp_path / "out", start=qwen) == 0
+    assert shared_data.train(tmp_path / "out", start=qwen) == 0
     template = PromptTemplate.load(tmp_path / "out" / "prompt.json")
     assert template.terminator == "<|endoftext|>"
     assert template.tail == ("{day}\nadvertiser: ",)
 
 
-def test_a_given_template_is_used(shared: SmallData, qwen: Path, tmp_path: Path) -> None:
+def test_a_given_template_is_used(shared_data: SmallData, qwen: Path, tmp_path: Path) -> None:
     event = ("{advertiser}{end}",)
     template = replace(SHORT_TEMPLATE, terminator="<|endoftext|>", event=event)
     option = save_template(tmp_path / "template.json", template)
-    assert shared.train(tmp_path / "out", *option, start=qwen) == 0
+    assert shared_data.train(tmp_path / "out", *option, start=qwen) == 0
     assert PromptTemplate.load(tmp_path / "out" / "prompt.json") == template
     assert record_of(tmp_path / "out")["inputs"]["template"]["file"] == "template.json"
 
@@ -337,10 +325,6 @@ def test_an_incomplete_or_corrupt_checkpoint_is_refused(
     assert f"{start}: {message}" in refused(start=start)
     (start / removed).write_bytes(b"{garbage")
     assert str(start) in refused(start=start)
-
-
-def test_a_missing_checkpoint_is_refused(refused: Refused, tmp_path: Path) -> None:
-    assert str(tmp_path / "none") in refused(start=tmp_path / "none")
 
 
 def test_a_checkpoint_without_an_end_of_text_needs_a_template(
@@ -413,10 +397,6 @@ IMPOSSIBLE = {
 def test_an_impossible_option_is_refused(refused: Refused, option: str) -> None:
     for value in IMPOSSIBLE[option]:
         assert option in refused(f"{option}={value}")
-
-
-def test_a_checkpoint_and_a_size_exclude_each_other(refused: Refused, data: SmallData) -> None:
-    assert "not allowed with" in refused("--from", str(data.directory))
 
 
 @pytest.mark.parametrize(

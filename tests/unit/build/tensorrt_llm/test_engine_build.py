@@ -6,7 +6,6 @@ import argparse
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from adprior_runtime.errors import AdpriorError, ArtefactError, InvalidInputErro
 from adprior_runtime.repository.model_configs import parse_config
 from adprior_runtime.repository.tensorrt_llm_files import engine_differences, read_engine_config
 from adprior_runtime.server.installation import Installation
-from support.small_checkpoint import IDS, NAMES, SmallData
+from support.small_checkpoint import IDS, NAMES, run_without_torch
 from support.stand_in_tools import StandIns
 
 DEPLOYMENT = """
@@ -34,22 +33,8 @@ concurrency = 4
 spare_name_tokens = 2
 """
 FP8 = DEPLOYMENT + 'quantisation = "fp8"\n'
-WITHOUT_TORCH = """
-import sys
-for name in ("torch", "transformers"):
-    sys.modules[name] = None
-from adprior_runtime.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
 OUTPUTS = Path(__file__).parents[3] / "support" / "gpu_outputs"
 Build = Callable[..., int]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("gpu")
-    assert SmallData.write(place).train(place / "checkpoint") == 0
-    return place / "checkpoint"
 
 
 @pytest.fixture
@@ -125,10 +110,9 @@ def test_a_dry_run_prints_the_commands_and_writes_all_but_the_engine(
 
 def test_torch_is_not_needed(checkpoint: Path, repository: Path, tmp_path: Path) -> None:
     (tmp_path / "deployment.toml").write_text(DEPLOYMENT)
-    arguments = ["build", "--checkpoint", str(checkpoint), "--engine", "tensorrt-llm", "--dry-run"]
-    arguments += ["--deployment", str(tmp_path / "deployment.toml"), "--forecast-k", "3"]
-    command = [sys.executable, "-c", WITHOUT_TORCH, *arguments, "--output", str(repository)]
-    subprocess.run(command, check=True, capture_output=True)
+    options = ["--engine", "tensorrt-llm", "--dry-run", "--forecast-k", "3"]
+    options += ["--deployment", str(tmp_path / "deployment.toml"), "--output", str(repository)]
+    run_without_torch("build", "--checkpoint", checkpoint, *options)
     assert (repository / LLM_ENGINE / "config.pbtxt").is_file()
 
 

@@ -67,11 +67,6 @@ USERS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> SmallData:
-    return SmallData.write(tmp_path_factory.mktemp("data"))
-
-
 @pytest.fixture(scope="module", params=FAMILIES)
 def start(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     family, settings = FAMILIES[request.param]
@@ -99,10 +94,10 @@ def brute_force(checkpoint: Path, context: UserContext) -> dict[int, float]:
     ],
 )
 def test_a_family_trains_builds_and_forecasts_as_transformers_does(
-    data: SmallData, start: Path, tmp_path: Path, options: list[str]
+    shared_data: SmallData, start: Path, tmp_path: Path, options: list[str]
 ) -> None:
     output, bundle = tmp_path / "checkpoint", tmp_path / "bundle"
-    assert data.train(output, "--learning-rate", "0.01", *options, start=start) == 0
+    assert shared_data.train(output, "--learning-rate", "0.01", *options, start=start) == 0
     before, after = (load_file(place / "model.safetensors") for place in (start, output))
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -124,16 +119,19 @@ def test_a_family_trains_builds_and_forecasts_as_transformers_does(
 
 
 def test_lora_is_merged_into_the_weights_that_were_measured(
-    data: SmallData, tmp_path: Path
+    shared_data: SmallData, tmp_path: Path
 ) -> None:
     save_random(tmp_path / "start", LlamaConfig, **SPREAD)
     options = ["--lora-rank", "2", "--validation-share", "0.3", "--epochs", "3"]
     output = tmp_path / "out"
-    assert data.train(output, *options, "--learning-rate", "0.05", start=tmp_path / "start") == 0
+    assert (
+        shared_data.train(output, *options, "--learning-rate", "0.05", start=tmp_path / "start")
+        == 0
+    )
     record = json.loads((output / "training.json").read_text())
     losses = [row["validation_loss"] for row in record["losses"]]
     again = ["--validation-share", "0.3", "--learning-rate", "1e-12"]
-    assert data.train(tmp_path / "again", *again, start=output) == 0
+    assert shared_data.train(tmp_path / "again", *again, start=output) == 0
     (row,) = json.loads((tmp_path / "again" / "training.json").read_text())["losses"]
     assert math.isclose(row["validation_loss"], min(losses), abs_tol=1e-4)
     assert losses[0] > min(losses)
@@ -148,11 +146,11 @@ def test_lora_is_merged_into_the_weights_that_were_measured(
     ],
 )
 def test_options_choose_the_weights_that_are_trained(
-    data: SmallData, tmp_path: Path, options: list[str], tied: bool, unchanged: list[str]
+    shared_data: SmallData, tmp_path: Path, options: list[str], tied: bool, unchanged: list[str]
 ) -> None:
     save_random(tmp_path / "start", LlamaConfig, tie_word_embeddings=tied)
     rate = ["--learning-rate", "0.01"]
-    assert data.train(tmp_path / "out", *options, *rate, start=tmp_path / "start") == 0
+    assert shared_data.train(tmp_path / "out", *options, *rate, start=tmp_path / "start") == 0
     before, after = (
         load_file(tmp_path / place / "model.safetensors") for place in ("start", "out")
     )
@@ -161,7 +159,7 @@ def test_options_choose_the_weights_that_are_trained(
 
 
 def test_prompts_beyond_the_attention_window_are_refused(
-    data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shared_data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_random(tmp_path / "start", MistralConfig, sliding_window=100)
     _, _, template = load_checkpoint(tmp_path / "start")
@@ -169,15 +167,17 @@ def test_prompts_beyond_the_attention_window_are_refused(
     path = tmp_path / "template.json"
     path.write_text(replace(template, max_prompt_tokens=95).to_json(), encoding="utf-8")
     options = ["--template", str(path)]
-    assert data.train(tmp_path / "out", *options, start=tmp_path / "start") == 2
+    assert shared_data.train(tmp_path / "out", *options, start=tmp_path / "start") == 2
     error = capsys.readouterr().err
     assert "do not fit the checkpoint's attention window of 100" in error
     assert error.count("\n") == 1
 
 
-def test_a_window_that_holds_every_prompt_is_widened(data: SmallData, tmp_path: Path) -> None:
+def test_a_window_that_holds_every_prompt_is_widened(
+    shared_data: SmallData, tmp_path: Path
+) -> None:
     save_random(tmp_path / "start", MistralConfig, **SPREAD, sliding_window=100)
-    assert data.train(tmp_path / "out", start=tmp_path / "start") == 0
+    assert shared_data.train(tmp_path / "out", start=tmp_path / "start") == 0
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["sliding_window"] == 512
     found = brute_force(tmp_path / "out", USERS[1])

@@ -4,25 +4,15 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from adprior_build.training.lora import add_lora
 from adprior_build.training.optimizer import trained_parameters
+from support.small_models import small_llama
 
 
 @pytest.fixture
 def model() -> Any:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=8,
-        intermediate_size=12,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        vocab_size=20,
-        initializer_range=0.5,
-    )
-    return LlamaForCausalLM(config).eval()
+    return small_llama()
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -38,8 +28,9 @@ def test_new_adapters_change_nothing_and_only_they_are_trained(model: Any) -> No
     trained = trained_parameters(model)
     assert all(".lora_A." in name or ".lora_B." in name for name in trained)
     # Each matrix [out, in] has a correction of rank 2: 2 * (out + in) numbers.
-    shapes = [(8, 8), (4, 8), (4, 8), (8, 8), (12, 8), (12, 8), (8, 12)]
-    assert sum(w.numel() for w in trained.values()) == sum(2 * (a + b) for a, b in shapes)
+    matrices = [w for name, w in model.named_parameters() if name.endswith("base_layer.weight")]
+    assert len(matrices) == 2 * 7
+    assert sum(w.numel() for w in trained.values()) == sum(2 * sum(w.shape) for w in matrices)
 
 
 def test_the_merged_weight_is_the_sum(model: Any) -> None:

@@ -10,12 +10,7 @@ import torch
 from adprior_build.training.batches import Batch, start_positions
 from adprior_build.training.examples import Example
 from adprior_build.training.loss import Objective, log_start_shares
-
-END = 9
-EXAMPLES = [
-    Example([1, 5, 6, END, 7, END, 2, 5, END], [1, 2, 3, 4, 5, 7, 8]),
-    Example([1, 2, 5, END], [2, 3]),
-]
+from unit.build.training.test_batches import END, EXAMPLES
 
 
 class Table(torch.nn.Module):
