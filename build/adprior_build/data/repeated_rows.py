@@ -115,7 +115,7 @@ def _digests(name: str, array: pa.Array) -> _Digests:
         return _mixed(key, array.fill_null(0).to_numpy(zero_copy_only=False), array.is_valid())
     if pa.types.is_temporal(kind) and not pa.types.is_interval(kind):
         ticks = array.view(pa.int32() if kind.bit_width == 32 else pa.int64()).fill_null(0)
-        # In one unit, so that files compare; values that overflow still differ from each other.
+        # One unit makes files comparable. Values that overflow still differ from each other.
         factor = _NANOSECONDS[kind.unit] if pa.types.is_timestamp(kind) else 1
         return _mixed(key, ticks.to_numpy().astype(np.int64) * factor, array.is_valid())
     if pa.types.is_struct(kind):

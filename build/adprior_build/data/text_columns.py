@@ -17,7 +17,7 @@ _CSV_NULLS: Final = tuple(pa.csv.ConvertOptions().null_values)
 _WHOLE: Final = r"^-?\d+$"
 _WHOLE_IN_CSV: Final = r"^-?\d+(\.0*)?$"
 _EXACT_BITS: Final = {16: 11, 32: 24, 64: 53}
-"""By a float's width in bits: the bits of the integers that it represents exactly."""
+"""The bits of the integers that a float represents exactly, by its width in bits."""
 
 
 def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:

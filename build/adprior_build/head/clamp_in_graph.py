@@ -1,4 +1,4 @@
-"""Where the clamp of the prior head is applied: the last nodes of the graph that Triton serves.
+"""The clamp of the prior head, applied by the last nodes of the graph that Triton serves.
 
 A head adds g to the ranker's logit, limited to the clamp in both directions. Without a prior (no
 forecast, or a candidate that is not in the catalogue) the adjustment is 0 and the logit stays the

@@ -29,7 +29,7 @@ _CHECKED_ROWS: Final = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadMetadata:
-    """How a head was made; see `adprior_runtime.head.head_graph.METADATA_KEYS`.
+    """The metadata of a head; see `adprior_runtime.head.head_graph.METADATA_KEYS`.
 
     Attributes:
         kind: One of `adprior_build.head.variants.VARIANTS`, or ``identity`` for a head that changes

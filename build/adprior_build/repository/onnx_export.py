@@ -19,7 +19,7 @@ import onnx
 import torch
 from transformers import DynamicCache
 
-from adprior_build.repository.onnx_parity import MOST_HALF, Parity, check_parity
+from adprior_build.repository.onnx_parity import LARGEST_HALF, Parity, check_parity
 from adprior_build.training.checkpoint import next_token_logits
 from adprior_runtime.engines import onnx_graph
 from adprior_runtime.engines.kv_cache import LAYOUT
@@ -154,10 +154,10 @@ def _require_half_weights(model: Any, name: str, precision: str) -> None:
         if precision == "fp16-weights" and weights.ndim < 2:
             continue
         largest = float(weights.detach().abs().max())
-        if largest > MOST_HALF:
+        if largest > LARGEST_HALF:
             raise ArtefactError(
-                f"{name}: has a weight of {largest:,.0f}, {precision} holds at most {MOST_HALF:,}; "
-                "build with --precision fp32"
+                f"{name}: has a weight of {largest:,.0f}, {precision} holds at most "
+                f"{LARGEST_HALF:,}; build with --precision fp32"
             )
 
 

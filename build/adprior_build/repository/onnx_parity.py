@@ -35,7 +35,7 @@ from adprior_runtime.errors import ArtefactError
 
 LONGEST_CHECKED_PROMPT: Final = 1024
 """The number of tokens. A fault in a longer sliding window is not found."""
-MOST_HALF: Final = 65_504
+LARGEST_HALF: Final = 65_504
 """The largest number of half precision."""
 
 _Rows = npt.NDArray[np.float64]
@@ -184,7 +184,7 @@ def _require_numbers(
     if precision == "fp16":
         raise ArtefactError(
             f"{name}: the graph in fp16 gives {bad}, the checkpoint none: it computes numbers "
-            f"beyond {MOST_HALF:,}, the largest of half precision; {_HALF_IS_TOO_COARSE}"
+            f"beyond {LARGEST_HALF:,}, the largest of half precision; {_HALF_IS_TOO_COARSE}"
         )
     raise ArtefactError(
         f"{name}: the graph in {precision} gives {bad}, the checkpoint none; {_EXPORT_FAULT}"

@@ -101,7 +101,9 @@ class Deployment:
             expected = {"int": "a whole number", "float": "a number", "str": "text"}[kind]
             raise InvalidInputError(f"deployment: {name} is {value!r}, expected {expected}")
 
-    def _check_range(self, name: str, least: float, most: float) -> None:
+    def _check_range(self, name: str, smallest: float, largest: float) -> None:
         value = getattr(self, name)
-        if not least <= value <= most:
-            raise InvalidInputError(f"deployment: {name} is {value}, expected {least} to {most}")
+        if not smallest <= value <= largest:
+            raise InvalidInputError(
+                f"deployment: {name} is {value}, expected {smallest} to {largest}"
+            )

@@ -3,7 +3,7 @@
     weights       2 bytes a parameter; with fp8, 1 byte for the layers' matrices
     KV cache      per user: blocks(prompt // 32) shared by all beams, and for each beam
                   ceil((prompt + name) / 32) - prompt // 32 blocks of its own, for the prompt length
-                  that takes most. The scheduler reserves as many
+                  that needs most. The scheduler reserves as many
                   (`getRemainingBlocksToCompletion`, kvCacheManager.cpp)
     activations   max_num_tokens x (4 hidden + the larger of attention and MLP) x 2 bytes x 2
     logits        users x beams x vocabulary x 4 bytes x 3, and the beams' bookkeeping

@@ -13,7 +13,7 @@ from adprior_runtime.errors import InvalidInputError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """How TensorRT-LLM converts a model family.
+    """The conversion of a model family by TensorRT-LLM.
 
     Attributes:
         script: Conversion script, below the image's example scripts.
@@ -111,7 +111,7 @@ class ModelShape:
 
     @property
     def family(self) -> Family:
-        """How TensorRT-LLM converts this model."""
+        """The conversion of this model by TensorRT-LLM."""
         return FAMILIES[self.architecture]
 
     @property

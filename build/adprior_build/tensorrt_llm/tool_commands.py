@@ -132,7 +132,7 @@ def _compile(deployment: Deployment, sizes: EngineSizes, work: Path, engine: Pat
         # last digits.
         "--multiple_profiles": "disable",
         "--logits_dtype": "float32",
-        # By default it is written into the current directory.
+        # The default is the current directory.
         "--output_timing_cache": str(work / "timing.cache"),
         "--workers": "1",
         "--log_level": "info",

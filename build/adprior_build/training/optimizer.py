@@ -11,7 +11,7 @@ import torch
 from adprior_runtime.errors import InvalidInputError
 
 _BETAS: Final = (0.9, 0.95)
-"""As usual for language models, such as Llama."""
+"""The usual values for language models, such as Llama's."""
 _WARM_UP_STEPS: Final = 100
 _WARM_UP_SHARE: Final = 0.1
 _SMALLEST_FACTOR: Final = 0.05
