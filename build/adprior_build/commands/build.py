@@ -62,10 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for flag, text in (
         ("output", "model repository to write"),
         ("save-bundle", "directory to keep the bundle in as well"),
-        (
-            "catalogue",
-            "CSV or Parquet file of advertisers (default: that of the source)",
-        ),
+        ("catalogue", "CSV or Parquet file of advertisers (default: those of the source)"),
         (
             "head",
             "prior head of `adprior fit-head` (default: the bundle's head; without one, logits "
@@ -94,23 +91,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="TOML file with the embedded server's instances, threads and batching, written by "
         "`adprior bench server --sweep` (default: built-in values)",
     )
-    parser.add_argument(
-        "--origin", help="where the training data came from; recorded in the manifest"
-    )
-    parser.add_argument(
-        "--record-command",
-        action="append",
-        metavar="LINE",
-        help="an earlier command to record in the manifest; may be repeated",
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="with --check: print the findings as JSON"
-    )
-    parser.add_argument(
-        "--allow-missing-engine",
-        action="store_true",
-        help="with --check: accept a repository whose TensorRT-LLM engine is not built yet",
-    )
+    _add_records(parser)
+    _add_check(parser)
     options.add_arguments(parser)
 
 
@@ -134,6 +116,29 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
             metavar="N",
             help=f"{text} (default: the bundle's, else {getattr(_DEFAULT, name)})",
         )
+
+
+def _add_records(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--origin", help="where the training data came from; recorded in the manifest"
+    )
+    parser.add_argument(
+        "--record-command",
+        action="append",
+        metavar="LINE",
+        help="an earlier command to record in the manifest; may be repeated",
+    )
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--json", action="store_true", help="with --check: print the findings as JSON"
+    )
+    parser.add_argument(
+        "--allow-missing-engine",
+        action="store_true",
+        help="with --check: accept a repository whose TensorRT-LLM engine is not built yet",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
