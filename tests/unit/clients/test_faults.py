@@ -31,8 +31,6 @@ from adprior_runtime import contract
 from support.client_calls import KINDS, SECRET, Kind, assert_harmless, every_kind
 from support.fake_triton import FakeTriton, urls_of
 
-pytest_plugins = ("support.fake_triton",)
-
 STATUSES: dict[grpc.StatusCode, tuple[type[ClientError], str, int]] = {
     # status: the error, the reason, the attempts of three allowed
     grpc.StatusCode.CANCELLED: (CancelledError, "cancelled", 1),

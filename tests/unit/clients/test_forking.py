@@ -10,8 +10,6 @@ from typing import Any
 
 from support.fake_triton import FakeTriton
 
-pytest_plugins = ("support.fake_triton",)
-
 PARENT = """
 import asyncio, json, os, sys, threading, time, warnings
 from concurrent.futures import ThreadPoolExecutor

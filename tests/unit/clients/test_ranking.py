@@ -20,7 +20,6 @@ from support.client_calls import BASE, CANDIDATES
 if TYPE_CHECKING:
     from support.fake_triton import FakeTriton
 
-pytest_plugins = ("support.fake_triton",)
 
 USER = User(as_of="2024-05-31")
 FORECAST = Forecast(

@@ -21,7 +21,6 @@ from support.client_calls import assert_harmless
 if TYPE_CHECKING:
     from support.fake_triton import FakeTriton
 
-pytest_plugins = ("support.fake_triton",)
 
 USER = User(
     profile={"city": "Łódź"},

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +25,7 @@ from adprior_client import (
 )
 from support.client_calls import KINDS, USER, Kind, assert_harmless, every_kind
 from support.fake_triton import FakeTriton
-
-pytest_plugins = ("support.fake_triton",)
+from support.processes import await_true
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +153,6 @@ def exchange(tmp_path: Path) -> Iterator[_Exchange]:
 every_retrieval = pytest.mark.parametrize("kind", KINDS[:2], ids=lambda kind: kind.name)
 
 
-def _await(condition: Callable[[], Any]) -> None:
-    give_up = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
-
-
 @every_retrieval
 @pytest.mark.parametrize("health_interval_s", [0.0, 0.02])
 def test_a_client_reads_new_files_when_the_server_needs_them(
@@ -171,7 +162,7 @@ def test_a_client_reads_new_files_when_the_server_needs_them(
         assert client.ask().reason is None
         exchange.restart()
         client.ask_until(Reason.BREAKER_OPEN)
-        _await(lambda: client.ask() and "not from a trusted authority" in caplog.text)
+        await_true(lambda: client.ask() and "not from a trusted authority" in caplog.text)
         exchange.write()
         client.ask_until(None)
     assert "were read again" in caplog.text
@@ -186,10 +177,10 @@ def test_unreadable_files_are_named_and_change_nothing(
         exchange.write()
         (exchange.files / "key.pem").chmod(0o644)
         for _ in range(3):
-            _await(lambda: client.forecast(USER).reason is Reason.UNAVAILABLE)
+            await_true(lambda: client.forecast(USER).reason is Reason.UNAVAILABLE)
         assert caplog.text.count("changed files cannot be read: tls_key_file") == 1
         (exchange.files / "key.pem").chmod(0o600)
-        _await(lambda: client.forecast(USER).reason is None)
+        await_true(lambda: client.forecast(USER).reason is None)
 
 
 def _token_file(directory: Path) -> Path:
@@ -229,7 +220,7 @@ def test_calls_under_way_keep_their_channel(triton: FakeTriton, tmp_path: Path) 
     triton.hold = True
     with RetrievalClient(config) as client, ThreadPoolExecutor(1) as pool:
         held = pool.submit(client.forecast, USER)
-        _await(lambda: triton.calls)
+        await_true(lambda: triton.calls)
         exchange(client)
         assert held.result().reason is None
         assert client.forecast(USER).reason is None

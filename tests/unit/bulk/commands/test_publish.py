@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adprior_client import ParquetForecasts, RedisForecasts
+from support.processes import await_true
 from support.publisher import USERS, Publisher
 from support.redis_server import NOW, needs_redis, row, write_forecasts
 
@@ -118,9 +118,7 @@ def test_readers_see_one_version_or_the_other(
         reader.start()
         try:
             publisher("--forecasts", today, "--batch-rows", "50")
-            give_up = time.monotonic() + 20
-            while seen[-1] != 200 and time.monotonic() < give_up:
-                time.sleep(0.01)
+            await_true(lambda: seen[-1] == 200)
         finally:
             stop.set()
             reader.join()

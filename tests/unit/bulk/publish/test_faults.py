@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import trustme
 
 from adprior_client import RedisForecasts
 from adprior_runtime.cli import main
+from support.processes import await_true
 from support.redis_server import (
     RedisServer,
     many_users,
@@ -122,11 +122,8 @@ def test_a_replica_is_read_from_and_not_written_to(
         with running_redis(tmp_path / "replica", *follows) as replica:
             assert "it is a read-only replica: give the primary's address" in refusal(replica.url)
             _publish(primary.url, forecasts)
-            give_up = time.monotonic() + 30
             with RedisForecasts(replica.url, timeout_s=10, refresh_s=0.01) as source:
-                while source.find("user-7") is None:
-                    assert time.monotonic() < give_up
-                    time.sleep(0.02)
+                await_true(lambda: source.find("user-7") is not None)
 
 
 def test_foreign_keys_of_the_namespace_are_left_alone(

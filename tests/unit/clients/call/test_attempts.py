@@ -23,8 +23,6 @@ from support.client_calls import (
 )
 from support.fake_triton import FakeTriton, running_tritons, urls_of
 
-pytest_plugins = ("support.fake_triton",)
-
 
 @every_kind
 def test_a_user_moves_only_while_their_server_is_down(

@@ -21,8 +21,6 @@ from support.client_calls import (
 )
 from support.fake_triton import FakeTriton
 
-pytest_plugins = ("support.fake_triton",)
-
 
 @every_kind
 def test_a_control_user_is_not_asked_about(triton: FakeTriton, kind: Kind) -> None:

@@ -34,8 +34,6 @@ from support.client_calls import (
 )
 from support.fake_triton import FakeTriton
 
-pytest_plugins = ("support.fake_triton",)
-
 # --- batches --------------------------------------------------------------------------------------
 REQUESTS: dict[str, Any] = {
     "forecast": ForecastRequest(user=USER),

@@ -25,8 +25,6 @@ from support.client_calls import (
 )
 from support.fake_triton import FakeTriton
 
-pytest_plugins = ("support.fake_triton",)
-
 ADJUSTED = pytest.approx([0.35, -1.45, 2.3], abs=1e-7)
 NOW = datetime.now(UTC)
 STORED = replace(FORECAST, made_at=NOW - timedelta(hours=1))

@@ -20,8 +20,6 @@ from adprior_client.config import PROXY_VARIABLES
 from support.client_calls import BASE, CANDIDATES, USER, Kind, every_kind
 from support.fake_triton import FakeTriton
 
-pytest_plugins = ("support.fake_triton",)
-
 UNREACHABLE = "http://user:secret@127.0.0.1:1"
 
 

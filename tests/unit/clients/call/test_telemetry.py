@@ -14,8 +14,6 @@ from adprior_client import RankingClient
 from support.client_calls import BASE, CANDIDATES, FORECAST, SECRET, Kind, every_kind
 from support.fake_triton import FakeTriton
 
-pytest_plugins = ("support.fake_triton",)
-
 
 @pytest.fixture(scope="module")
 def spans() -> InMemorySpanExporter:

@@ -16,7 +16,6 @@ from support.fake_triton import context_use_tensors
 if TYPE_CHECKING:
     from support.fake_triton import FakeTriton
 
-pytest_plugins = ("support.fake_triton",)
 
 USER = '{"profile": {}, "history": [], "as_of": "2024-05-31"}'
 COUNTS = {

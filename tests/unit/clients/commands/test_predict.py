@@ -16,7 +16,6 @@ from support.client_calls import run_command
 if TYPE_CHECKING:
     from support.fake_triton import FakeTriton
 
-pytest_plugins = ("support.fake_triton",)
 
 USER = '{"profile": {"city": "Łódź"}, "history": [], "as_of": "2024-05-31"}'
 

@@ -19,7 +19,6 @@ from support.fake_triton import ranking_tensors
 if TYPE_CHECKING:
     from support.fake_triton import FakeTriton
 
-pytest_plugins = ("support.fake_triton",)
 
 CANDIDATES = [
     {"advertiser_id": 7, "base_logit": -2},

@@ -4,7 +4,6 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
 from pathlib import Path
@@ -18,6 +17,7 @@ from adprior_client import Forecast, ForecastSource, ParquetForecasts, Source
 from adprior_client.stored.forecast_time import CLOCK_SKEW
 from adprior_client.stored.parquet_files import MANIFEST
 from adprior_runtime.errors import InvalidInputError
+from support.processes import await_true
 
 NOON = datetime(2024, 5, 31, 12, tzinfo=UTC)
 
@@ -179,13 +179,6 @@ def _manifest(place: Path, content: str) -> None:
     (place / ".manifest.json.new").replace(place / MANIFEST)
 
 
-def _await(condition: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.005)
-
-
 def _first(source: ParquetForecasts, user_id: str = "u1") -> int:
     found = source.find(user_id)
     assert found is not None
@@ -216,7 +209,7 @@ def test_a_new_manifest_is_followed_while_a_client_reads(tmp_path: Path) -> None
         _commit(tmp_path, 31, 9)
         for name in old:
             (tmp_path / name).unlink()
-        _await(lambda: bool(seen) and seen[-1] == 9)
+        await_true(lambda: bool(seen) and seen[-1] == 9)
     finally:
         stop.set()
         reader.join()
@@ -242,9 +235,9 @@ def test_an_unreadable_manifest_changes_nothing(
         assert _first(source) == 7
         return "new stored forecasts cannot be read" in caplog.text
 
-    _await(has_complained)
+    await_true(has_complained)
     _commit(tmp_path, 31, 9)
-    _await(lambda: _first(source) == 9)
+    await_true(lambda: _first(source) == 9)
     (tmp_path / MANIFEST).unlink()
     time.sleep(0.02)
     assert _first(source) == 9
