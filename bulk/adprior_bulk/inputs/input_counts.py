@@ -52,7 +52,7 @@ class PieceCounter:
 
     Args:
         user: Column of users, as text.
-        wrong: Column that says what is wrong with a row, null where nothing is.
+        wrong: Column that says what is wrong with a row, null if nothing is.
         time: Column of times, None where there is none.
     """
 

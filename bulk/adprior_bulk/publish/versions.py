@@ -98,7 +98,7 @@ class Versions:
     def active(self) -> str | None:
         """Return the name of the version that readers use, None if there is none."""
         pointer = self._pointer()
-        return None if pointer is None else pointer.living(self.now()).version
+        return None if pointer is None else pointer.unexpired(self.now()).version
 
     def now(self) -> float:
         """Return the seconds since 1970 by Redis' clock, which decides when keys expire."""
@@ -183,11 +183,11 @@ class Versions:
 
         Call this only while holding the lock: otherwise another run's version would be removed.
         """
-        living = self.all()
-        unfinished = [version for version in living if not version.is_complete]
+        known = self.all()
+        unfinished = [version for version in known if not version.is_complete]
         for version in unfinished:
             self.drop(version)
-        names = {version.name.encode() for version in living}
+        names = {version.name.encode() for version in known}
         if gone := [name for name in self._redis.hkeys(self._keys.versions) if name not in names]:
             self._run([("HDEL", self._keys.versions, *gone)])
         return unfinished

@@ -27,13 +27,11 @@ class BundleSettings(ForecasterSettings):
     Attributes:
         bundle: Its directory, the same on every node.
         top_k: Advertisers per forecast; None for the bundle's default.
-        threads: Threads per forward pass. Each worker has one core.
     """
 
     name: ClassVar[str] = "in-process"
     bundle: Path
     top_k: int | None
-    threads: int = 1
 
     def open(self) -> UserForecaster:
         """Load the bundle."""
@@ -44,7 +42,7 @@ class _BundleForecaster(UserForecaster):
     """Runs one prompt at a time, as the embedded engine does, in order of length."""
 
     def __init__(self, settings: BundleSettings) -> None:
-        self._forecaster = Forecaster(settings.bundle, threads=settings.threads)
+        self._forecaster = Forecaster(settings.bundle, threads=1)  # each worker has one core
         self._top_k = settings.top_k
 
     def forecast(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:

@@ -106,7 +106,7 @@ class Previous:
 
 
 def why_due(user: ShardUser, previous: Previous | None, rules: Rules) -> Due:
-    """Return why a user is due; one whose context is older than the last forecast is not."""
+    """Return why a user is due; a context older than the last forecast needs no new one."""
     if previous is None:
         return Due.NEW_USER
     if is_from_future(previous.as_of):

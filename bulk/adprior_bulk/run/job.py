@@ -26,7 +26,7 @@ from adprior_bulk.output.manifest import VERSIONS, Manifest
 from adprior_bulk.run.due_users import Rules
 from adprior_bulk.run.progress import Pace, open_bar, show_pace
 from adprior_bulk.run.ray_cluster import connect, map_items
-from adprior_bulk.run.shard_plan import Record, ShardPlan
+from adprior_bulk.run.shard_plan import ShardPlan, ShardRecord
 from adprior_bulk.run.summary import Summary, sum_counts
 from adprior_bulk.run.user_forecaster import ForecasterSettings
 from adprior_bulk.run.workers import ShardWorker, StagingWorker, read_answer
@@ -102,7 +102,7 @@ class Job:
 
     def _do_shards(
         self, plan: ShardPlan, pieces: Sequence[Piece], forecaster: ForecasterSettings | None
-    ) -> tuple[list[Record], list[Record], int]:
+    ) -> tuple[list[ShardRecord], list[ShardRecord], int]:
         """Return the records of all shards, those made now, and the number of workers."""
         if forecaster is not None:
             drop_other_runs(plan.directory)
@@ -186,14 +186,16 @@ class Job:
 
     def _forecast(
         self, plan: ShardPlan, forecaster: ForecasterSettings | None, workers: int
-    ) -> tuple[list[Record], list[Record]]:
+    ) -> tuple[list[ShardRecord], list[ShardRecord]]:
         """Do the remaining shards; return the records of all shards, and those made now."""
         shards = range(plan.rules.shards)
-        found = [None if forecaster is None else Record.load(plan.record_path(k)) for k in shards]
+        found = [
+            None if forecaster is None else ShardRecord.load(plan.record_path(k)) for k in shards
+        ]
         done = [record for record in found if record is not None]
         waiting = [str(shard) for shard in shards if found[shard] is None]
         title = "count" if forecaster is None else "forecast"
-        now: list[Record] = []
+        now: list[ShardRecord] = []
         with open_bar(
             title, total=len(shards), waiting=len(waiting), unit="shard", quiet=self.quiet
         ) as shown:
@@ -204,7 +206,7 @@ class Job:
                     show_pace(shown, Pace.of(now), len(waiting) - len(now))
         return done + now, now
 
-    def _publish(self, plan: ShardPlan, request: str, records: Sequence[Record]) -> None:
+    def _publish(self, plan: ShardPlan, request: str, records: Sequence[ShardRecord]) -> None:
         done = sorted(records, key=lambda record: record.shard)
         if [record.shard for record in done] != list(range(plan.rules.shards)):
             raise EnvironmentProblemError(

@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 
 from tqdm import tqdm
 
-from adprior_bulk.run.shard_plan import Record
+from adprior_bulk.run.shard_plan import ShardRecord
 
 _BAR: Final = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit}s [{elapsed}{postfix}]"
 
@@ -30,7 +30,7 @@ class Pace:
     working_s: float
 
     @classmethod
-    def of(cls, records: Sequence[Record]) -> Self:
+    def of(cls, records: Sequence[ShardRecord]) -> Self:
         """Return the pace of some shards."""
         ends = (record.ended_at for record in records)
         begins = (record.began_at for record in records)

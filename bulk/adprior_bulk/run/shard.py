@@ -23,7 +23,7 @@ from adprior_bulk.output.manifest import DataFile
 from adprior_bulk.output.tables import DEAD_LETTERS, FORECASTS, rows_to_table, write_table
 from adprior_bulk.run.attempts import Attempts
 from adprior_bulk.run.due_users import Due, Previous, events_digest, why_due
-from adprior_bulk.run.shard_plan import Record, ShardPlan
+from adprior_bulk.run.shard_plan import ShardPlan, ShardRecord
 from adprior_bulk.run.user_forecaster import Answer, Refused, Task, UserForecaster
 from adprior_client.stored.forecast_time import is_from_future
 from adprior_runtime.errors import InvalidRequestError
@@ -32,13 +32,13 @@ _CHUNK_USERS: Final = 256
 _CHUNK_BYTES: Final = 8 << 20
 
 
-def run_shard(plan: ShardPlan, forecaster: UserForecaster | None, shard: int) -> Record:
+def run_shard(plan: ShardPlan, forecaster: UserForecaster | None, shard: int) -> ShardRecord:
     """Do one shard, unless it is done; without a forecaster, only count the users.
 
     Raises:
         AdpriorError: The inputs cannot be read, or the forecaster failed.
     """
-    if forecaster is not None and (record := Record.load(plan.record_path(shard))) is not None:
+    if forecaster is not None and (record := ShardRecord.load(plan.record_path(shard))) is not None:
         return record
     work = _ShardWork(plan, forecaster, shard)
     work.forecast_due_users()
@@ -95,7 +95,7 @@ class _ShardWork:
         self._forecast(tasks)
         self._seconds["decide"] = time.monotonic() - began - self._seconds["forecast"]
 
-    def finish(self) -> Record:
+    def finish(self) -> ShardRecord:
         """Write the shard's files; return the record."""
         began = time.monotonic()
         kept = self._previous.filter(pa.array(self._is_carried))
@@ -115,7 +115,7 @@ class _ShardWork:
                 refused = rows_to_table(self._letters, DEAD_LETTERS)
                 letters = self._write(refused, manifest.DEAD_LETTERS, "letters")
         self._seconds["write"] = time.monotonic() - began
-        return Record(
+        return ShardRecord(
             shard=self._shard,
             file=file,
             dead_letters=letters,

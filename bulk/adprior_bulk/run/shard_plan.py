@@ -64,7 +64,7 @@ class ShardPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class ShardRecord:
     """The outcome of a shard.
 
     Attributes:

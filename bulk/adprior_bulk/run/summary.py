@@ -10,11 +10,11 @@ from typing import Any
 from adprior_build.data.profiles import note_profiles, note_unmatched
 from adprior_build.data.repeated_rows import note_repeated
 from adprior_bulk.run.progress import Pace
-from adprior_bulk.run.shard_plan import Record
+from adprior_bulk.run.shard_plan import ShardRecord
 from adprior_runtime.terminal.tables import format_table
 
 
-def sum_counts(records: Iterable[Record]) -> Counter[str]:
+def sum_counts(records: Iterable[ShardRecord]) -> Counter[str]:
     """Return the counts of all records together."""
     counts: Counter[str] = Counter()
     for record in records:
@@ -42,7 +42,7 @@ class Summary:
     version: str
     engine: str = "none"
     workers: int = 0
-    now: Sequence[Record] = ()
+    now: Sequence[ShardRecord] = ()
     price_per_hour: float | None = None
     is_old: bool = False
 

@@ -14,7 +14,7 @@ from typing import Final
 from adprior_bulk.inputs.pieces import Piece
 from adprior_bulk.inputs.staging import stage_piece
 from adprior_bulk.run.shard import run_shard
-from adprior_bulk.run.shard_plan import Record, ShardPlan
+from adprior_bulk.run.shard_plan import ShardPlan, ShardRecord
 from adprior_bulk.run.user_forecaster import ForecasterSettings, UserForecaster
 from adprior_runtime.errors import (
     AdpriorError,
@@ -64,7 +64,7 @@ class ShardWorker:
         return _as_text(work)
 
 
-def read_answer(text: str) -> Record | None:
+def read_answer(text: str) -> ShardRecord | None:
     """Return a worker's record, None after staging.
 
     Raises:
@@ -73,7 +73,7 @@ def read_answer(text: str) -> Record | None:
     document = json.loads(text)
     if "error" in document:
         raise _ERRORS.get(document["error"], AdpriorError)(document["message"])
-    return Record.parse(document["found"]) if document["found"] else None
+    return ShardRecord.parse(document["found"]) if document["found"] else None
 
 
 def _as_text(work: Callable[[], str]) -> str:

@@ -128,7 +128,9 @@ class Client(Forked):
         try:
             return self._kill_switch is not None and bool(self._kill_switch())
         except Exception as error:  # noqa: BLE001  the caller's own code
-            _log.warning("adprior: the kill switch failed (%s): taken as on", type(error).__name__)
+            _log.warning(
+                "adprior: the kill switch failed (%s) and counts as on", type(error).__name__
+            )
             return True
 
     def _headers(self) -> Headers:

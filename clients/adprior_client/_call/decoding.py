@@ -164,7 +164,9 @@ def _check_adjustments(
             f"the bundle's limit is {limit:.6g}"
         )
     if adjustments[~is_known].any():
-        raise BadAnswerError(f"{contract.ADJUSTMENTS}: found a change off the catalogue")
+        raise BadAnswerError(
+            f"{contract.ADJUSTMENTS}: found a change for an advertiser outside the catalogue"
+        )
 
 
 def _check_lengths(expected: int, tensors: Tensors) -> None:

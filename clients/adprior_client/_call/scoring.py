@@ -138,7 +138,7 @@ class Scoring(Work[Ranking]):
             found = decoding.decode_bundle_id(answer)
             if bundle_id and found != bundle_id:
                 raise OtherBundleError(
-                    f"the forecast is of bundle {bundle_id}, the server's is {found}"
+                    f"the forecast is from bundle {bundle_id}, the server has bundle {found}"
                 )
             return self._read(answer, forecast, call)
 

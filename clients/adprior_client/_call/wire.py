@@ -88,7 +88,7 @@ class Request:
             "outputs": self.outputs,
             "priority": self.priority,
             "client_timeout": timeout_s,
-            "timeout": int(1e6 * timeout_s),  # of the server's steps, in microseconds
+            "timeout": int(1e6 * timeout_s),  # for the server's steps, in microseconds
             "headers": headers,
         }
 

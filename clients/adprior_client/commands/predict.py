@@ -69,6 +69,6 @@ def _table(forecast: Forecast) -> str:
     )
     rest = f"Advertisers not shown: at most {format_percent(forecast.missing_mass)} together."
     shown = sum(item.probability for item in forecast.advertisers)
-    if (nowhere := 1.0 - shown - forecast.missing_mass) >= _SHOWN_FROM:
-        rest += f"\nNo advertiser of the catalogue: at least {format_percent(nowhere)}."
+    if (outside := 1.0 - shown - forecast.missing_mass) >= _SHOWN_FROM:
+        rest += f"\nOutside the catalogue: at least {format_percent(outside)}."
     return f"{format_table(_COLUMNS, rows)}\n\n{certificate}\n{rest}\nBundle: {forecast.bundle_id}"

@@ -96,7 +96,8 @@ def _table(ranking: Ranking) -> str:
         )
         for place, item in enumerate(best_first, start=1)
     ]
-    return f"{format_table(_COLUMNS, rows)}\n\nBundle: {ranking.bundle_id or 'none was asked'}"
+    bundle_id = ranking.bundle_id or "none (nothing was sent)"
+    return f"{format_table(_COLUMNS, rows)}\n\nBundle: {bundle_id}"
 
 
 def _prior(item: RankedCandidate) -> str:

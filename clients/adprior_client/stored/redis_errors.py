@@ -13,7 +13,7 @@ class RedisProblemError(EnvironmentProblemError):
 
 
 _MEANINGS: Final[dict[str, str]] = {
-    "NOAUTH": "it wants a password, and none was given",
+    "NOAUTH": "it requires a password, and none was given",
     "WRONGPASS": "wrong user name or password",
     "NOPASS": "a password was given, but this user has none",
     "NOPERM": "this user may not do that: its ACL lacks a command or the namespace's keys",

@@ -4,7 +4,7 @@
 
     NAMESPACE:current            string  the pointer: JSON of `Pointer`, read by every client
     NAMESPACE:versions           hash    version -> JSON, the publisher's notes about it
-    NAMESPACE:publisher          string  the publisher at work; expires seconds after it dies
+    NAMESPACE:publisher          string  the running publisher's lock; expires seconds after it dies
     NAMESPACE:VERSION:BUCKET     hash    user's field -> record (`redis_record`)
 
 A version is complete before the pointer names it, and does not change after that, so a reader that
@@ -68,7 +68,7 @@ class Keys:
 
     @property
     def publisher(self) -> str:
-        """The key of the publisher at work."""
+        """The key of the running publisher's lock."""
         return f"{self.namespace}:publisher"
 
     def bucket(self, version: str, number: int) -> str:
@@ -139,7 +139,7 @@ class Pointer:
             raise CorruptRecordError("a malformed pointer: version and bundle ids")
         return found
 
-    def living(self, now: float) -> Pointer:
+    def unexpired(self, now: float) -> Pointer:
         """Return the version to read at a time: the newest that has not expired.
 
         If all have expired, the clock is wrong (the pointer would be gone): return the current one.

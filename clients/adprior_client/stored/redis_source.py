@@ -118,7 +118,7 @@ class RedisForecasts(Forked):
     @property
     def version(self) -> str | None:
         """The version that lookups read; None before the first lookup and without a version."""
-        pointer = self._living()
+        pointer = self._unexpired()
         return None if pointer is None else pointer.version
 
     def find(self, user_id: UserId) -> Forecast | None:
@@ -157,7 +157,7 @@ class RedisForecasts(Forked):
 
     def _ask(self, field: bytes) -> tuple[Pointer | None, bytes | None]:
         """Read the user's record, and in the same exchange the pointer if it is due."""
-        pointer = self._living()
+        pointer = self._unexpired()
         if not self._is_due():
             return pointer, None if pointer is None else self._read(pointer, field)
         if pointer is None:
@@ -196,11 +196,11 @@ class RedisForecasts(Forked):
                     self._pointer, self._pointer_is_corrupt = None, True
                     _log.warning("adprior: stored forecasts at %s: %s", self._name, error)
                 self._pointer_bytes = raw
-        return self._living()
+        return self._unexpired()
 
-    def _living(self) -> Pointer | None:
+    def _unexpired(self) -> Pointer | None:
         pointer = self._pointer
-        return None if pointer is None else pointer.living(time.time())
+        return None if pointer is None else pointer.unexpired(time.time())
 
     def _read(self, pointer: Pointer, field: bytes) -> bytes | None:
         raw: bytes | None = self._redis.hget(self._bucket(pointer, field), field)

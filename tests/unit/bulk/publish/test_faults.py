@@ -62,7 +62,7 @@ def test_passwords(
 ) -> None:
     with running_redis(tmp_path, "--requirepass", "right") as server:
         server.secret = "right"
-        assert "it wants a password, and none was given" in refusal(server.url)
+        assert "it requires a password, and none was given" in refusal(server.url)
         (tmp_path / "wrong").write_text("wrong\n")
         (tmp_path / "right").write_text("right\n")
         wrong = refusal(server.url, "--password-file", str(tmp_path / "wrong"))

@@ -90,13 +90,13 @@ def test_the_newest_complete_older_version_is_the_fallback() -> None:
     again = Pointer.parse(pointer.to_json())
     assert again == pointer
     times = (0, 399, 400, 699, 700, 899, 901)
-    assert [again.living(now).version for now in times] == ["5", "5", "4", "4", "1", "1", "5"]
+    assert [again.unexpired(now).version for now in times] == ["5", "5", "4", "4", "1", "1", "5"]
 
 
 def test_a_pointer_without_a_lifetime_is_followed() -> None:
     raw = '{"version": "v", "buckets": 2, "users": 3, "bundle_ids": ["b"], "layout": 1}'
     pointer = Pointer.parse(raw)
-    assert pointer.living(2e9) is pointer
+    assert pointer.unexpired(2e9) is pointer
     with pytest.raises(CorruptRecordError):
         Pointer.parse(raw.replace("}", ', "older": [{"version": "u"}]}'))
 

@@ -5,12 +5,12 @@ import re
 import pytest
 
 from adprior_bulk.run.progress import Pace, open_bar, show_pace
-from adprior_bulk.run.shard_plan import Record
+from adprior_bulk.run.shard_plan import ShardRecord
 from adprior_bulk.run.summary import Summary, sum_counts
 
 
-def _record(shard: int, began_at: float, ended_at: float) -> Record:
-    return Record(
+def _record(shard: int, began_at: float, ended_at: float) -> ShardRecord:
+    return ShardRecord(
         shard=shard,
         file=None,
         dead_letters=None,

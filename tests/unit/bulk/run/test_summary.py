@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from adprior_bulk.run.shard_plan import Record
+from adprior_bulk.run.shard_plan import ShardRecord
 from adprior_bulk.run.summary import Summary, sum_counts
 
 
 def test_rates_and_costs_are_those_of_this_command() -> None:
-    record = Record(
+    record = ShardRecord(
         shard=0,
         file=None,
         dead_letters=None,

@@ -13,7 +13,7 @@ from adprior_bulk.inputs.pieces import Inputs, input_pieces
 from adprior_bulk.output.manifest import DataFile
 from adprior_bulk.output.tables import FORECASTS, rows_to_table, write_table
 from adprior_bulk.run.due_users import Rules
-from adprior_bulk.run.shard_plan import Record, ShardPlan
+from adprior_bulk.run.shard_plan import ShardPlan, ShardRecord
 from adprior_bulk.run.summary import sum_counts
 from adprior_bulk.run.user_forecaster import ForecasterSettings, UserForecaster
 from adprior_bulk.run.workers import ShardWorker, StagingWorker, read_answer
@@ -96,7 +96,7 @@ def test_forecasts_dated_in_the_future_are_made_again_or_dropped(tmp_path: Path)
 
 def test_a_record_is_read_back(tmp_path: Path) -> None:
     file = DataFile(path="p", shard=3, rows=2)
-    record = Record(shard=3, file=file, dead_letters=None, counts={"users": 2})
-    assert Record.load(tmp_path / "none") is None
+    record = ShardRecord(shard=3, file=file, dead_letters=None, counts={"users": 2})
+    assert ShardRecord.load(tmp_path / "none") is None
     record.write(tmp_path / "r.json")
-    assert Record.load(tmp_path / "r.json") == record
+    assert ShardRecord.load(tmp_path / "r.json") == record

@@ -125,7 +125,7 @@ def _adjustments(*values: float) -> dict[str, NDArray[Any]]:
         (_adjustments(0.5, np.inf, 0), "ADJUSTMENTS: found a"),
         (_adjustments(0.5, 0.5), "ADJUSTMENTS: found 2 values, expected 3"),
         (_adjustments(-0.51, 0.5, 0), r"found a change of 0\.51, the bundle's limit is 0\.5"),
-        (_adjustments(0.5, -0.5, 0.25), "ADJUSTMENTS: found a change off the catalogue"),
+        (_adjustments(0.5, -0.5, 0.25), "ADJUSTMENTS: found a change for an advertiser outside"),
         ({contract.ADJUSTMENT_LIMIT: np.array([np.nan])}, "the bundle's limit is nan"),
         ({contract.CANDIDATE_STATUS: np.array([0, 1, 9])}, "CANDIDATE_STATUS: found 9"),
         ({contract.CANDIDATE_LOG_PROBS: np.full(3, np.nan)}, "CANDIDATE_LOG_PROBS: found a value"),
