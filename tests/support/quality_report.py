@@ -34,6 +34,7 @@ def plots() -> list[Content]:
             "name": "recall",
             "title": "Recall",
             "format": "percent",
+            "signed": True,
             "groups": ["recall@1", "recall@10"],
             "series": [
                 {"label": "popularity", "estimates": [GAIN, None]},
@@ -55,24 +56,6 @@ def plots() -> list[Content]:
             ],
             "mark": 0.05,
             "mark_label": "chosen",
-        },
-        {
-            "kind": "forest",
-            "name": "gain",
-            "title": "Gain",
-            "format": "percent",
-            "signed": True,
-            "value_label": "relative gain",
-            "references": [{"value": 0.0, "label": "none"}],
-            "groups": [
-                {
-                    "title": "variants",
-                    "rows": [
-                        {"label": "logistic", "estimate": GAIN, "highlight": True},
-                        {"label": "none", "estimate": None},
-                    ],
-                }
-            ],
         },
     ]
 

@@ -1,4 +1,4 @@
-"""Plots as PNG images; reliability diagrams and lines are drawn here."""
+"""Plots as PNG images: reliability diagrams, bars with intervals, and lines with intervals."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from adprior_bench.report.cells import unit_of
-from adprior_bench.report.interval_plots import compose_bars, compose_forest
+from adprior_bench.report.cells import format_number, unit_of
 from adprior_bench.report.plot_style import (
+    ACCENT,
     COLOURS,
     GREY,
     INK,
@@ -27,15 +27,16 @@ from adprior_bench.report.plot_style import (
 _TICKS: Final = (0, 0.003, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1)
 _SMALLEST_GAP: Final = 0.11
 """Between two ticks, as a share of the axis."""
+_LABEL_WIDTH: Final = 36
+_BAR_COLOUR: Final = "#9CC3DD"
 
 
 def draw(plot: Mapping[str, Any]) -> bytes:
     """Return a plain plot as a PNG."""
     compose = {
         "reliability": compose_reliability,
-        "bars": compose_bars,
+        "bars": _compose_bars,
         "lines": _compose_lines,
-        "forest": compose_forest,
     }
     return png(plot, compose[plot["kind"]])
 
@@ -93,6 +94,38 @@ def _set_root_axes(panel: Any, limit: float, plot: Mapping[str, Any]) -> None:
     panel.set_ylim(0, limit)
     panel.set_box_aspect(1)
     panel.grid(visible=True)
+
+
+def _compose_bars(plot: Mapping[str, Any]) -> Figure:
+    """Draw a panel for each group; the series' names are at the left of the first."""
+    series, groups = plot["series"], plot["groups"]
+    labels = [wrap(each["label"], _LABEL_WIDTH) for each in series]
+    lines = sum(1 + label.count("\n") for label in labels)
+    width = max(2.3 + 2.1 * len(groups), 5.5)
+    figure = Figure(figsize=(width, 1.3 + 0.27 * lines), layout="constrained")
+    panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    places = np.arange(len(series))[::-1]
+    for index, (panel, group) in enumerate(zip(panels, groups, strict=True)):
+        values, reach = intervals_of([each["estimates"][index] for each in series])
+        colours = [ACCENT if each.get("highlight") else _BAR_COLOUR for each in series]
+        panel.barh(places, values, color=colours, height=0.68)
+        panel.errorbar(values, places, xerr=reach, fmt="none", ecolor=INK, elinewidth=1.1)
+        ends = np.fmax(0.0, np.fmax(values, values + reach[1]))
+        for place, value, end in zip(places, values, ends, strict=True):
+            if np.isfinite(value):
+                panel.annotate(
+                    format_number(value, plot), (end, place),
+                    (4, 0), textcoords="offset points", va="center", fontsize=8.5,
+                )  # fmt: skip
+        panel.set_title(group)
+        panel.margins(x=0.22)  # room for the numbers
+        panel.xaxis.set_major_locator(MaxNLocator(3))
+        format_axis(panel.xaxis, plot)
+        panel.grid(visible=True, axis="x")
+        panel.tick_params(axis="y", length=0)
+    panels[0].set_yticks(places, labels, color=INK)
+    set_title(figure, plot, width)
+    return figure
 
 
 def _compose_lines(plot: Mapping[str, Any]) -> Figure:

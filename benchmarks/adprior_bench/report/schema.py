@@ -96,20 +96,7 @@ class LinesPlot(_Plot):
     mark_label: NotRequired[str]
 
 
-class ForestPlot(_Plot):
-    """Estimates in rows under headings, with a line at each reference value.
-
-    A group has a ``title`` and ``rows``; a row has a ``label``, an ``estimate`` and an optional
-    ``highlight``. A reference has a ``value`` and a ``label``.
-    """
-
-    kind: Literal["forest"]
-    value_label: str
-    groups: Sequence[Mapping[str, Any]]
-    references: NotRequired[Sequence[Mapping[str, Any]]]
-
-
-Content: TypeAlias = Table | ReliabilityPlot | BarsPlot | LinesPlot | ForestPlot
+Content: TypeAlias = Table | ReliabilityPlot | BarsPlot | LinesPlot
 
 
 class Section(TypedDict):

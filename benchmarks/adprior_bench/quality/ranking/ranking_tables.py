@@ -13,7 +13,7 @@ from adprior_bench.quality.ranking.experiment import BASE, SHIPPED, RankingResul
 from adprior_bench.quality.ranking.falsifiers import RANDOM, SHUFFLED
 from adprior_bench.quality.ranking.head_choice import REFERENCE, best_head
 from adprior_bench.quality.ranking.ranking_metrics import RankingDraws, measure_ranking
-from adprior_bench.report.schema import Cell, ForestPlot, Section, Table
+from adprior_bench.report.schema import BarsPlot, Cell, Section, Table
 from adprior_bench.report.tables import decimal, make_table, percent
 from adprior_build.head.clamp_in_graph import CLAMP
 from adprior_runtime.terminal.progress import track
@@ -154,32 +154,23 @@ def _ranker_table(draws: Mapping[str, RankingDraws], real: str) -> Table:
     )
 
 
-def _gain_plot(gains: RankingGains, real: str) -> ForestPlot:
-    ours = {real: gains.real} | ({SHIPPED: gains.shipped} if gains.shipped else {})
-    groups: dict[str, Mapping[str, Estimate]] = {
-        "the forecast": ours,
-        "falsifiers": gains.falsifiers,
-        "rival forecasts": gains.rivals,
-    }
+def _gain_plot(gains: RankingGains, real: str) -> BarsPlot:
+    shown = {real: gains.real}
+    if gains.shipped is not None:
+        shown[SHIPPED] = gains.shipped
+    shown |= {f"{name} (falsifier)": gain for name, gain in gains.falsifiers.items()}
+    shown |= gains.rivals
     return {
-        "kind": "forest",
+        "kind": "bars",
         "name": "ranking",
-        "title": "Change of PR-AUC against the reference, simulated log",
-        "value_label": "relative change of PR-AUC",
+        "title": "Relative change of PR-AUC against the reference, by forecast in the head",
         "format": "percent",
-        "digits": 1,
+        "digits": 2,
         "signed": True,
-        "references": [{"value": 0.0, "label": "reference"}],
-        "groups": [
-            {
-                "title": title,
-                "rows": [
-                    {"label": name, "estimate": gain, "highlight": name == real}
-                    for name, gain in group.items()
-                ],
-            }
-            for title, group in groups.items()
-            if group
+        "groups": ["simulated log"],
+        "series": [
+            {"label": name, "estimates": [gain], "highlight": name in (real, SHIPPED)}
+            for name, gain in shown.items()
         ],
     }
 
