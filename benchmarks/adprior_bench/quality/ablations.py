@@ -68,8 +68,9 @@ def ablation_section(
     return {
         "title": "Prompt ablations",
         "notes": [
-            "The same model forecasts from prompts with parts left out. It was trained with whole "
-            "prompts. A part that the model's prompt template does not use changes nothing."
+            "The same model, which was trained with whole prompts, forecasts from prompts with "
+            "parts left out. Leaving out a part that its prompt template does not use changes "
+            "nothing."
         ],
         "content": [
             make_table(

@@ -115,10 +115,11 @@ def calibration_table(found: Mapping[str, Calibration], ours: Collection[str]) -
             "highest bin: observed": decimal(4),
         },
         highlight=lambda row: row["ranker"] in ours,
-        note=f"There are {BINS} bins with equal numbers of pairs. A forecast is the probability "
-        "that a random advertiser of the day is this one; the observation is 1 / the number of the "
-        "day's advertisers if it is one of them, else 0. Most of these probabilities are small, so "
-        "a small error is easy to reach: look at the highest bin and at the diagram.",
+        note=f"There are {BINS} bins with equal numbers of pairs of a case and an advertiser. A "
+        "prediction is the probability that a random advertiser of the day is the listed one. The "
+        "observation is 1 / n if the listed one is among the day's n advertisers, else 0. Most of "
+        "these probabilities are small, which makes a small error easy: look at the highest bin "
+        "and at the reliability diagram.",
         detail=True,
     )
 

@@ -42,7 +42,9 @@ from adprior_bench.quality.verdict import (
     ranking_verdict,
     retrieval_verdict,
 )
+from adprior_bench.report.cells import cell_text
 from adprior_bench.report.schema import Report
+from adprior_bench.report.tables import percent
 from adprior_build.catalogue.catalogue_file import read_catalogue
 from adprior_build.data.column_map import ColumnMap
 from adprior_build.head.onnx_head import is_identity_head
@@ -128,7 +130,9 @@ def _evaluate(
 
 
 def _measure(forecasts: Forecasts, targets: Targets, bootstrap: UserBootstrap) -> ForecastFigures:
-    shares = ", ".join(f"`{name}` {share:.0%}" for name, share in forecasts.shares.items())
+    shares = ", ".join(
+        f"`{name}` {cell_text(share, percent(0))}" for name, share in forecasts.shares.items()
+    )
     return measure_rankers(
         {name: score(forecasts.test[name], targets) for name in forecasts.names},
         targets,
@@ -136,8 +140,8 @@ def _measure(forecasts: Forecasts, targets: Targets, bootstrap: UserBootstrap) -
         ours=list(dict.fromkeys([LLM, blend_name(OWN), blend_name(forecasts.best)])),
         rivals=list(dict.fromkeys([POPULARITY, OWN, forecasts.best])),
         notes=[
-            "Blends are mixtures of probabilities. The model's share was chosen on validation "
-            f"users: {shares}."
+            "A blend is a weighted mean of two forecasts. The model's weight was chosen on the "
+            f"validation users: {shares}."
         ],
     )
 

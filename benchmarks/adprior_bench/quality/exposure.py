@@ -56,7 +56,7 @@ def exposure_table(
     columns = {
         "coverage": ("catalogue coverage", percent(1)),
         "hhi": ("Herfindahl index", decimal(4)),
-        "top_share": (f"share of the {SHOWN} most shown", percent(1)),
+        "top_share": (f"share of the {SHOWN} most shown advertisers", percent(1)),
     }
     rows = []
     for ranker, each in scored.items():

@@ -47,8 +47,8 @@ def measure_rankers(
 ) -> ForecastFigures:
     """Measure all rankers in all cohorts.
 
-    ``ours`` are the model, which is compared with all baselines, and its blends; ``rivals`` are the
-    baselines that the blends, and they themselves, are compared with.
+    ``ours`` are the model and then its blends. The model is compared with every baseline. The
+    blends are compared with the ``rivals``, a few baselines, and the rivals with each other.
     """
     groups = cohorts(targets)
     draws: dict[str, dict[str, dict[str, Draws]]] = {name: {} for name in groups}
@@ -87,22 +87,22 @@ def _comparison(draws: RankerDraws, ours: Sequence[str], rivals: Sequence[str]) 
         a, b = draws[ranker]["recall@10"], draws[other]["recall@10"]
         rows.append(
             {
-                "ranker": ranker,
-                "compared with": other,
-                "recall@10": estimate(a),
-                "recall@10 of the other": estimate(b),
-                "difference": estimate(a - b),
-                "ratio": estimate(divide(a, b)),
+                "ranker A": ranker,
+                "ranker B": other,
+                "recall@10 of A": estimate(a),
+                "recall@10 of B": estimate(b),
+                "A minus B": estimate(a - b),
+                "A / B": estimate(divide(a, b)),
             }
         )
     return make_table(
-        "Paired differences of recall@10, all cases",
+        "Paired differences of recall@10 between two rankers, all cases",
         rows,
         {
-            "recall@10": percent(2),
-            "recall@10 of the other": percent(2),
-            "difference": points(2),
-            "ratio": decimal(2),
+            "recall@10 of A": percent(2),
+            "recall@10 of B": percent(2),
+            "A minus B": points(2),
+            "A / B": decimal(2),
         },
     )
 
@@ -138,6 +138,6 @@ def _cohort_table(cohort: Cohort, draws: RankerDraws, ours: Sequence[str]) -> Ta
         ],
         {titles[name]: percent(1) for name in shares} | {"log-loss": decimal(2)},
         highlight=lambda row: row["ranker"] in ours,
-        note="Log-loss is in nats per advertiser of the catalogue that was acted on.",
+        note="Log-loss is in nats per advertiser of the catalogue that a user acted on.",
         detail=True,
     )

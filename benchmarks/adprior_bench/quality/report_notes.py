@@ -18,39 +18,39 @@ from adprior_runtime.bundle import Manifest
 
 
 def warnings(study: Study, whole: Study, origin: LogOrigin, settings: Settings) -> list[str]:
-    """Return what a reader must know before any figure.
+    """Return the warnings that come before all figures.
 
     ``study`` may be a sample of the ``whole``.
     """
     found = origin.sentences(len(study.learnt))
     if settings.quick:
         found.append(
-            "Quick: only one small setting of each baseline was tried, and intervals come from "
-            f"{settings.resamples} resamples. Weaker baselines flatter the model: run it without "
-            "`--quick` before you decide anything."
+            "Quick run: only one small setting of each baseline was tried, and intervals come from "
+            f"{settings.resamples} resamples. Weak baselines make the model look better than it "
+            "is: run without `--quick` before you decide anything."
         )
     if settings.validation_only:
         found.append(
-            "Half of the validation users stand in for the test users, wherever this report says "
-            "test users; the test users were not used."
+            "The test users were not used. In this report, test users are half of the validation "
+            "users."
         )
     if settings.max_cases is not None:
         found.append(
-            f"A sample: {len(study.test):,} of {len(whole.test):,} test cases were scored, and "
-            f"{len(study.validation):,} of {len(whole.validation):,} validation cases chose "
-            f"settings (`--max-cases {settings.max_cases}`)."
+            f"Sample of cases: {len(study.test):,} of {len(whole.test):,} test cases were scored, "
+            f"and {len(study.validation):,} of {len(whole.validation):,} validation cases "
+            f"chose settings (`--max-cases {settings.max_cases}`)."
         )
     return found
 
 
 def notes(manifest: Manifest, study: Study) -> list[str]:
-    """Return what a reader should know about the data and the model."""
+    """Return the origin of the data and of the model."""
     found = [f"Origin of the model's training data: {manifest.origin}."] if manifest.origin else []
     found.append(f"The log: {study.log.sentence()}. Actions: {study.log.action_words()}.")
     if manifest.training.get("start") == "scratch":
         found.append(
-            "The model was trained from scratch on one log: no figure includes the world knowledge "
-            "of a pre-trained model."
+            "The model was trained from scratch on one log: it has no world knowledge from "
+            "pre-training."
         )
     return found
 
@@ -90,13 +90,13 @@ def protocol_section(study: Study) -> Section:
     ]
     counts = dict.fromkeys(("users", "cases", "advertisers acted on"), COUNT)
     return {
-        "title": "Protocol",
+        "title": "Evaluation protocol",
         "notes": [
             f"The model and the baselines learn from events before {cut} and are evaluated on the "
-            "days from then on. Training, validation and test users are disjoint, by a hash of "
-            "their ids. A case is a user and a day with at least one advertiser; forecasts use "
-            "events of strictly earlier days. Settings were chosen on validation users; test users "
-            "were scored once.",
+            "days from that day on. Training, validation and test users are disjoint groups, "
+            "chosen by a hash of their ids. A case is a user and a day with at least one "
+            "advertiser; its forecast uses events of strictly earlier days. Settings were chosen "
+            "on validation users; test users were scored once.",
             "An advertiser of the day that is not in the catalogue counts as missed by every "
             "ranker. Intervals are 95 % percentile intervals of a bootstrap over users; "
             "differences are paired on the same resamples.",
@@ -106,9 +106,9 @@ def protocol_section(study: Study) -> Section:
                 "Users and cases",
                 rows,
                 {**counts, "not in the catalogue": percent(1)},
-                note="For training users, the number of events before the cut on advertisers of "
-                "the catalogue. For the others, only users with a case, and each advertiser of a "
-                "case once.",
+                note="For training users, the table counts their events before the cut with an "
+                "advertiser of the catalogue. For the other groups, it counts only users with a "
+                "case, and each advertiser once per case.",
             ),
             make_table("Cohorts of the test users", sizes, counts, detail=True),
         ],

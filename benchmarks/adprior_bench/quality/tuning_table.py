@@ -53,12 +53,11 @@ def tuning_section(
                     "settings tried": COUNT,
                     "seconds": COUNT,
                     "recall@10": percent(2),
-                    "lowest recall@10": percent(2),
-                    "model minus this": points(2),
+                    "lowest recall@10 tried": percent(2),
+                    f"{LLM} minus this row": points(2),
                 },
                 highlight=lambda row: row["ranker"] == LLM,
-                note="These figures are optimistic for the chosen settings: the same users chose "
-                "them.",
+                note="These figures are optimistic, because the same users chose the settings.",
                 detail=True,
             )
         ],
@@ -75,7 +74,7 @@ def _rows(
     }
     chosen: dict[str, tuple[str, Sequence[float], float | None]] = {LLM: ("the bundle", (), None)}
     for name, recalls in forecasts.blends.items():
-        share = f"share of the model {forecasts.shares[name]}"
+        share = f"model's weight {forecasts.shares[name]}"
         chosen[name] = (share, list(recalls.values()), None)
     for each in tuned:
         settings = ", ".join(f"{key} {value}" for key, value in each.best.settings.items())
@@ -88,8 +87,8 @@ def _rows(
             "seconds": None if seconds is None else round(seconds),
             "chosen settings": settings,
             "recall@10": estimate(draws[name]),
-            "lowest recall@10": min(recalls, default=None),
-            "model minus this": None if name == LLM else estimate(draws[LLM] - draws[name]),
+            "lowest recall@10 tried": min(recalls, default=None),
+            f"{LLM} minus this row": None if name == LLM else estimate(draws[LLM] - draws[name]),
         }
         for name, (settings, recalls, seconds) in chosen.items()
     ]

@@ -13,6 +13,7 @@ from adprior_bench.quality.ranking.experiment import BASE, SHIPPED, RankingResul
 from adprior_bench.quality.ranking.falsifiers import RANDOM, SHUFFLED
 from adprior_bench.quality.ranking.head_choice import REFERENCE, best_head
 from adprior_bench.quality.ranking.ranking_metrics import RankingDraws, measure_ranking
+from adprior_bench.report.cells import cell_text
 from adprior_bench.report.schema import BarsPlot, Cell, Section, Table
 from adprior_bench.report.tables import decimal, make_table, percent
 from adprior_build.head.clamp_in_graph import CLAMP
@@ -122,13 +123,14 @@ def _notes(result: RankingResult) -> list[str]:
         "history, recency, popularity, category and profile, fitted on the training users' days "
         "from the cut on. Recalibration and heads are fitted on validation users; the figures come "
         "from test users.",
-        f"The reference is the base ranker with its own logit recalibrated ({slope:.3f} z "
-        f"{shift:+.3f}). All forecasts go through the same steps: cross-validation over the "
-        f"validation users chooses the form and the penalty of each head, clamped to {CLAMP:g}. "
+        "The reference is the base ranker with its own logit z recalibrated to "
+        f"{slope:.3f} z {'-' if shift < 0 else '+'} {abs(shift):.3f}. All forecasts go "
+        "through the same steps: cross-validation over the validation users chooses the form and "
+        f"the penalty of each head. A head changes a logit by at most {CLAMP:g}. "
         + (
             f"`{SHIPPED}` is the bundle's own head with the {result.real} forecast."
             if SHIPPED in result.logits
-            else "The bundle has no head of its own yet: `adprior fit-head` makes one."
+            else "The bundle has no head of its own yet: `adprior fit-head` fits one."
         ),
     ]
 
@@ -150,7 +152,8 @@ def _ranker_table(draws: Mapping[str, RankingDraws], real: str) -> Table:
         {title: decimal(4) for title in _METRICS.values()}
         | {f"{title}, change": percent(2, signed=True) for title in _METRICS.values()},
         highlight=lambda row: row["forecast in the head"] in (real, SHIPPED),
-        note="Changes are relative to the reference and paired; lower entropy is better.",
+        note="Changes are relative to the reference, on the same resamples. Lower normalised "
+        "entropy is better.",
     )
 
 
@@ -185,25 +188,26 @@ def _falsifier_table(draws: Mapping[str, RankingDraws], gains: RankingGains, rea
                     "forecast": name,
                     "kind": kind,
                     "PR-AUC, change": gain,
-                    "share of the real change": (
+                    f"share of {real}'s change": (
                         gain.value / gains.real.value if gains.real.value > 0 else None
                     ),
                     "intervals overlap": "yes" if gain.overlaps(gains.real) else "no",
-                    "real minus this": estimate(difference / draws[REFERENCE].pr_auc),
+                    f"{real} minus this row": estimate(difference / draws[REFERENCE].pr_auc),
                 }
             )
     return make_table(
-        "Falsifiers and rival forecasts in place of the real forecast",
+        f"Falsifiers and rival forecasts in place of {real}'s forecast",
         rows,
         {
             "PR-AUC, change": percent(2, signed=True),
-            "share of the real change": percent(0),
-            "real minus this": percent(2, signed=True),
+            f"share of {real}'s change": percent(0),
+            f"{real} minus this row": percent(2, signed=True),
         },
         note="A falsifier has no information on the user: its change should be below "
-        f"{MAX_FALSIFIER_SHARE:.0%} of the real one, without overlapping intervals. A rival "
-        "forecast knows the user: if it gains as much, the gain is not specific to the language "
-        "model. The last column is paired. Without a real gain there is no share of it.",
+        f"{cell_text(MAX_FALSIFIER_SHARE, percent(0))} of {real}'s change, and their intervals "
+        "should not overlap. A rival forecast has information on the user: if it gains as "
+        "much, the gain is not specific to the language model. Differences in the last column are "
+        f"paired. The share is empty if {real} gains nothing.",
         detail=True,
     )
 
@@ -218,10 +222,10 @@ def _head_table(result: RankingResult) -> Table:
         ]
     ]
     return make_table(
-        "Head of each forecast, cross-validated on validation users",
+        "Head of each forecast, chosen by cross-validation on validation users",
         rows,
-        {"penalty": decimal(2), "log-loss": decimal(5)},
+        {"penalty": decimal(0), "log-loss": decimal(5)},
         highlight=lambda row: row["forecast"] == result.real,
-        note="The form and penalty of the lowest log-loss were chosen on the same rows.",
+        note="These log-losses are optimistic, because the same rows chose form and penalty.",
         detail=True,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from adprior_bench.quality.intervals import Draws, Estimate, UserBootstrap, estimate
 from adprior_bench.quality.retrieval.quotas import QuotaResult
 from adprior_bench.quality.retrieval.retriever_tuning import TunedRetriever
+from adprior_bench.report.cells import cell_text
 from adprior_bench.report.schema import Cell, LinesPlot, Numbers, Section, Table
 from adprior_bench.report.tables import COUNT, decimal, make_table, percent, points
 
@@ -24,7 +25,7 @@ _FORMATS: Final[Mapping[str, Numbers]] = {
     "items, change": points(2),
     "Herfindahl index": decimal(4),
     "top advertiser's share": percent(1),
-    "llm minus this": points(2),
+    "llm minus this row": points(2),
 }
 
 
@@ -116,21 +117,21 @@ def _notes(forecast: Filled, tuning: TunedRetriever) -> list[str]:
     outside = test.items_outside / test.items if test.items else float("nan")
     limit, own = test.settings.per_advertiser, tuning.retriever.settings.per_advertiser
     found = [
-        "The conventional retriever ranks items by two towers of item vectors with an exact index, "
-        "by popularity and by the user's own past items. The "
-        f"{test.settings.advertisers} most probable advertisers of a forecast become its targeting "
-        "filter. The filtered list fills a quota of the budget, without duplicates. The quota is "
-        "chosen on validation cases by the advertisers found.",
-        f"{outside:.1%} of the test users' items were never acted on by a training user before the "
-        "cut: no retriever can find them, and they count as missed.",
+        "The conventional retriever scores items by the similarity of item and user vectors (two "
+        "towers with an exact index), by popularity and by the user's own past items. It also "
+        f"makes a filtered list: items of the {test.settings.advertisers} most probable "
+        "advertisers of a forecast only. The filtered list fills a quota of the budget, without "
+        "duplicates. Validation cases choose the quota that finds the most advertisers.",
+        f"{cell_text(outside, percent(1))} of the test users' items were never acted "
+        "on by a training user before the cut: no retriever can find them, and they count as "
+        "missed.",
     ]
     if limit is not None:
         others = "any number of items" if own is None else f"at most {own} items"
         found.append(
-            f"The filtered list has at most {limit} of an advertiser's items, only of advertisers "
-            "of which the retriever's own list has fewer, and at most "
-            f"{test.settings.advertisers * limit} items in total. The retriever's own list has "
-            f"{others} of an advertiser."
+            f"The filtered list brings each advertiser to at most {limit} in the whole list, and "
+            f"has at most {test.settings.advertisers * limit} items in total. The retriever's own "
+            f"list has {others} of each advertiser."
         )
     return found
 
@@ -170,8 +171,7 @@ def _quota_table(forecast: Filled, bootstrap: UserBootstrap) -> Table:
         ],
         _FORMATS,
         highlight=lambda row: row["quota"] == forecast.quota(row["budget"]),
-        note="Changes are against a quota of 0. The highlighted quotas were chosen on validation "
-        "cases.",
+        note="Changes are relative to a quota of 0. Validation cases chose the highlighted quotas.",
         detail=True,
     )
 
@@ -182,19 +182,19 @@ def _comparison(
     bootstrap: UserBootstrap,
 ) -> Table:
     return make_table(
-        "The reserved slots filled by the forecast, without a forecast and by other forecasts",
+        "Reserved slots filled by the forecast, without a forecast, and by other forecasts",
         [
             _row(filled, budget, filled.quota(budget), bootstrap)
-            | {"llm minus this": over[filled.title][budget] if filled.title in over else None}
+            | {"llm minus this row": over[filled.title][budget] if filled.title in over else None}
             for budget in all_filled[0].test.settings.budgets
             for filled in all_filled
         ],
         _FORMATS,
         highlight=lambda row: row["slots filled by"] == all_filled[0].title,
-        note="Each is measured at the quota that validation users choose for it; changes are "
-        "against a quota of 0. The slots go to advertisers that the list lacks, which finds more "
-        "advertisers whoever fills them: what the forecast itself adds is the difference to the "
-        "row without a forecast.",
+        note="Each row is measured at the quota that validation users chose for it. Changes are "
+        "relative to a quota of 0. The reserved slots go to advertisers that the list lacks, so "
+        "every way to fill them can find more advertisers. The difference to the row without a "
+        "forecast is due to the forecast itself.",
     )
 
 
@@ -209,9 +209,9 @@ def _tuning_table(tuning: TunedRetriever) -> Table:
         ],
         {"recall": percent(2)},
         highlight=lambda row: row["recall"] == best,
-        note="A random search without any forecast. Recall is the share of items found, averaged "
-        "over the budgets. Sizes and weights are those of the advertiser, category, item and text "
-        "vectors.",
+        note="Settings were drawn at random and compared without any forecast. Recall is the share "
+        "of items found, averaged over the budgets. Sizes and weights are those of the advertiser, "
+        "category, item and text vectors.",
         detail=True,
     )
 

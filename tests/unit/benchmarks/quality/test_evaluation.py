@@ -29,7 +29,7 @@ BRANDS = [*NAMES, *(f"Brand {letter}" for letter in "abcdefghijklmnopqr")]
 
 SPLIT = ("--test-share", "0.4", "--validation-share", "0.4")
 SECTIONS = [
-    "Protocol",
+    "Evaluation protocol",
     "Tuning",
     "Forecasts",
     "Retrieval",
@@ -116,7 +116,7 @@ def test_the_report_has_all_sections_and_files(report: Path) -> None:
 
 def test_the_report_opens_with_warnings_and_a_verdict(report: Path) -> None:
     found = load(report)
-    assert [warning.split(":")[0] for warning in found["warnings"]] == ["Quick"]
+    assert [warning.split(":")[0] for warning in found["warnings"]] == ["Quick run"]
     assert (found["data"]["quick"], found["data"]["resamples"]) == (True, 100)
     assert found["data"]["log"]["is_training_log"] is True
     assert found["data"]["split"]["cut"] == CUT.isoformat()
@@ -128,10 +128,15 @@ def test_the_report_opens_with_warnings_and_a_verdict(report: Path) -> None:
     ]
     rows = {row["forecast in the head"]: row for row in table(found, "Rankers on the sim")}
     gain = rows["llm"]["PR-AUC, change"]["value"]
-    assert f"PR-AUC by {gain:+.2%} [" in answers["Does the forecast improve ranking?"]["text"]
-    for name, first in (("report.md", "## Protocol"), ("report.html", "Protocol</h2>")):
+    assert (
+        f"PR-AUC by {100 * gain:+.2f} % [" in answers["Does the forecast improve ranking?"]["text"]
+    )
+    for name, first in (
+        ("report.md", "## Evaluation protocol"),
+        ("report.html", "Evaluation protocol</h2>"),
+    ):
         text = (report / name).read_text(encoding="utf-8")
-        places = [text.index(words) for words in ("Quick: only one", *answers, first)]
+        places = [text.index(words) for words in ("Quick run: only one", *answers, first)]
         assert places == sorted(places)
         assert text.rindex("Prompt ablations") < text.rindex("Forecasts: details")
 
@@ -284,10 +289,10 @@ def test_test_users_influence_no_choice(
                 "settings tried",
                 "chosen settings",
                 "recall@10",
-                "model minus this",
+                "llm minus this row",
             ),
             "Lists with a quota": ("quota", "advertisers found, validation"),
-            "The reserved slots": ("quota", "advertisers found, validation"),
+            "Reserved slots": ("quota", "advertisers found, validation"),
         }
         return [
             *(table(found, title) for title in whole),
@@ -311,7 +316,7 @@ def test_test_users_can_be_left_alone(
     capsys.readouterr()
     assert run(data, bundle, "--validation-only", "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert any("test users were not used" in warning for warning in found["warnings"])
+    assert any("The test users were not used" in warning for warning in found["warnings"])
     counts = table(found, "Users and cases")
     assert counts[1]["cases"] + counts[2]["cases"] == len(study.validation)
     assert min(counts[1]["cases"], counts[2]["cases"]) > 0
@@ -326,7 +331,9 @@ def test_the_terminal_shows_the_main_tables(
     lines = shown.out.splitlines()
     assert lines[0] == f"Forecast quality of bundle {load(report)['data']['bundle_id']}"
     opening = " ".join(lines[:20])
-    assert opening.index("Quick: only one") < opening.index("Does the forecast improve retrieval?")
+    assert opening.index("Quick run: only one") < opening.index(
+        "Does the forecast improve retrieval?"
+    )
     assert "40 of " in opening
     assert "chose settings (`--max-cases 40`)" in opening
     for section in SECTIONS:

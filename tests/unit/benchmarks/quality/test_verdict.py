@@ -57,14 +57,14 @@ def test_retrieval_needs_a_gain_over_the_control_and_over_rivals(
     assert "advertisers of the day's review events" in found["text"]
     word = "more" if figures[0] > 0 else "fewer"
     assert f"finds {abs(100 * figures[0]):.2f} points {word} [" in found["text"]
-    assert "than own_history's forecast." in found["text"]
+    assert "than one with own_history's forecast." in found["text"]
     assert "popularity" not in found["text"]
 
 
 def test_no_slots_for_the_forecast_are_no_gain() -> None:
     found = retrieval(0.0, 0.0, 0.0, quota=0.0)
     assert found["answer"] == "no"
-    assert "validation users choose no slots for the forecast" in found["text"]
+    assert "validation users chose no slots for the forecast" in found["text"]
 
 
 def test_retrieval_is_not_measured_without_items() -> None:
@@ -98,8 +98,8 @@ def test_ranking_needs_a_gain_that_falsifiers_do_not_have(
     )
     assert found["answer"] == answer
     if answer != "not measured":
-        assert f"changes PR-AUC by {gain.value:+.2%} [" in found["text"]
-        assert "best baseline forecast, own_history, changes it by +2.00%" in found["text"]
+        assert f"changes PR-AUC by {100 * gain.value:+.2f} % [" in found["text"]
+        assert "best baseline forecast, own_history, changes it by +2.00 %" in found["text"]
     assert ("a random forecast changes it as much" in found["text"]) == (answer == "not shown")
 
 
