@@ -27,7 +27,7 @@ class FaultResult:
     """The figures of one fault.
 
     Attributes:
-        fault: Its name.
+        fault: Name of the fault.
         calls: Calls that began.
         returned: Share of calls that returned a healthy server's logits, or the caller's own
             unchanged.
@@ -35,12 +35,12 @@ class FaultResult:
         reasons: Calls with the caller's own logits, by reason.
         wrong: All other calls, by outcome and reason.
         overshoot_ms: 99.9th percentile of the time beyond a call's deadline.
-        idle_ms: The same of the idle control.
+        idle_ms: The same percentile of the idle control.
         worst_ms: Longest time beyond a call's deadline.
-        worst_idle_ms: The same of the idle control.
-        recovery_s: From the fault's end to the first live answer to a call after it; None if there
-            was none.
-        quiet_s: From the last live answer to the end of the load.
+        worst_idle_ms: The longest time of the idle control.
+        recovery_s: Seconds from the fault's end to the first live answer to a later call; None if
+            there was none.
+        quiet_s: Seconds from the last live answer to the end of the load.
     """
 
     fault: str

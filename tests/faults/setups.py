@@ -20,7 +20,7 @@ _HEADER = f"{GRPC_KEY_PREFIX}{INFERENCE_KEY}"
 
 
 class Kind(StrEnum):
-    """How clients reach the server."""
+    """The way in which clients reach the server."""
 
     PLAIN = "plain"
     PROXY = "proxy"
@@ -45,7 +45,7 @@ class Setup:
     """A server, and what a kind of fault needs.
 
     Attributes:
-        config: Of a client that can reach the server.
+        config: Settings of a client that can reach the server.
         client: Further arguments of the client.
     """
 

@@ -23,8 +23,8 @@ class Fault:
         kind: The kind of setup.
         begin: Causes the fault.
         end: Repairs it; None if the fault is over at once, or only the supervisor repairs it.
-        in_short: Whether the short form includes it.
-        settings: Of the client, if not the defaults.
+        in_short: Whether the short form of the suite includes it.
+        settings: Client settings, if not the defaults.
     """
 
     name: str

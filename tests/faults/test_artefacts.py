@@ -1,4 +1,4 @@
-"""With any file of a repository damaged, `adprior serve` refuses to start, in one line."""
+"""`adprior serve` refuses, in one line, to start a repository with a damaged file."""
 
 from __future__ import annotations
 

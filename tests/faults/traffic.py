@@ -103,7 +103,7 @@ class Traffic:
         threads: Number of callers.
         rate_hz: Calls a second of each caller, if calls do not take longer.
         live_share: Share of calls that run the model; the others bring a forecast.
-        deadlines_s: Of a live call, and of a call with a forecast.
+        deadlines_s: Deadline of a live call, and of a call with a forecast.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from adprior_runtime.bundle import Manifest, hash_file
 from adprior_runtime.errors import InvalidInputError
 
 _HASH_DIGITS = 12
-"""In messages."""
+"""Digits of a hash in messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class LogOrigin:
         given: SHA-256 of each given file, by content: events, profiles, columns.
         recorded: SHA-256 of the files that the model was trained on; empty if not recorded.
         differences: A clause for each of events and profiles that differs.
-        trained_on: Number of training users of the model, if recorded.
+        trained_on: Number of the model's training users, if recorded.
     """
 
     bundle_id: str

@@ -34,7 +34,7 @@ class Calibration:
     """Predictions against observations, over the (case, advertiser) pairs of all top lists.
 
     Attributes:
-        bins: By prediction, lowest first.
+        bins: Lowest prediction first.
         ece: Draws of the expected calibration error: the mean over bins, weighted by pairs, of
             |mean predicted - mean observed| (Naeini et al. 2015). Its interval is `centred`.
         predicted_over_observed: Draws of mean predicted / mean observed.

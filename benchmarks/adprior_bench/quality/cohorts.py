@@ -69,7 +69,7 @@ class Cohort:
     """Some of the targets, and the cases that have any.
 
     Attributes:
-        title: For the report.
+        title: Title in the report.
         targets: bool [targets], those in the cohort.
         counts: int64 [cases], the cohort's targets, including those not in the catalogue.
     """

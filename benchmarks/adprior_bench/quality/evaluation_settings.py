@@ -12,7 +12,7 @@ class Settings:
 
     Attributes:
         quick: Try only one setting of each baseline.
-        resamples: Of the bootstrap.
+        resamples: Number of bootstrap resamples.
         threads: CPU threads, 0 for all.
         validation_only: Let half of the validation users stand in for the test users.
         max_cases: Limit of validation cases, and of test cases; None for all.

@@ -39,9 +39,9 @@ class Forecasts:
     Attributes:
         names: The model, its blends, the baselines.
         best: The baseline with the highest recall@10 on the validation cases.
-        validation: By ranker, for the validation cases.
-        test: By ranker, for the test cases.
-        blends: By blend, recall@10 on the validation cases by the model's share.
+        validation: Forecasts for the validation cases, by ranker.
+        test: Forecasts for the test cases, by ranker.
+        blends: Recall@10 on the validation cases by the model's share, for each blend.
     """
 
     names: Sequence[str]

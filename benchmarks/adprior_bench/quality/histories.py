@@ -32,8 +32,8 @@ class EncodedUser:
     """One user's events, oldest first.
 
     Attributes:
-        user_id: From the log.
-        profile: Key to value.
+        user_id: User id of the log.
+        profile: Values by key.
         days: int32 [events].
         rows: int32 [events], advertisers as the module describes.
         categories: int32 [events], `NONE` without one.

@@ -44,7 +44,7 @@ def estimate(draws: Draws, *, centred: bool = False) -> Estimate:
     Resamples without the statistic (for example without a positive) are left out.
 
     Args:
-        draws: See `Draws`.
+        draws: The statistic, as `Draws`.
         centred: Shift the resamples so that their mean is the value, but not below 0. Needed for
             statistics that resampling biases, because a resample has fewer distinct users: distinct
             counts, sums of squares, sums of absolute differences. None of them can be negative.
@@ -70,7 +70,7 @@ class UserBootstrap:
     Args:
         owners: [cases], the user of each case, or another unit that is drawn as a whole, such as a
             request.
-        resamples: Their number.
+        resamples: Number of resamples.
         seed: The same owners and seed give the same resamples.
 
     Raises:

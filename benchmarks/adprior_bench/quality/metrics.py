@@ -2,7 +2,7 @@
 
 A probability matrix is scored once (`score`) and can then be freed; the metrics of all cohorts
 follow from the ranks. Advertisers of equal probability are ranked in one fixed random order:
-catalogues are often sorted by popularity, and a ranker with ties must not profit from that.
+catalogues are often sorted by popularity, and ties must not be an advantage there.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Float32Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scored:
-    """What the metrics need of a ranker's forecasts.
+    """A ranker's forecasts, reduced to the values that the metrics need.
 
     Attributes:
         ranks: int64 [targets], 1 for the most probable advertiser.
@@ -60,7 +60,7 @@ def score(probabilities: Float32Array, targets: Targets) -> Scored:
     Args:
         probabilities: float32 [cases, advertisers], each that of a random advertiser of the day.
             A row's sum is at most 1.
-        targets: Of the same cases.
+        targets: Targets of the same cases.
 
     Raises:
         InvalidInputError: The number of rows is wrong, or a row is no distribution.

@@ -85,14 +85,14 @@ class Splits:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Study:
-    """A data set under the protocol.
+    """A data set, split for an evaluation.
 
     Attributes:
         splits: The groups and the cut.
         catalogue: The advertisers; arrays over advertisers have its rows.
-        categories: The frequent ones of the training users.
+        categories: Frequent categories of the training users.
         training: Training users before the cut.
-        learnt: The same users' events as in the log, parallel to ``training.users``.
+        learnt: Events of the same users as the log has them, parallel to ``training.users``.
         validation: The validation users' cases, by user and day.
         test: The test users' cases, by user and day.
         later: Training users' cases from the cut on: only the simulated base ranker, which stands

@@ -1,4 +1,4 @@
-"""How numbers and estimates are shown, in tables and in plots."""
+"""The formats of numbers and estimates, in tables and in plots."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from adprior_bench.report.plot_style import (
 
 _TICKS: Final = (0, 0.003, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1)
 _SMALLEST_GAP: Final = 0.11
-"""Between two ticks, as a share of the axis."""
+"""Smallest gap between two ticks, as a share of the axis."""
 _LABEL_WIDTH: Final = 36
 _BAR_COLOUR: Final = "#9CC3DD"
 

@@ -116,7 +116,7 @@ class Verdict(TypedDict):
 
 
 class Report(TypedDict):
-    """See the module's documentation."""
+    """A whole report; see the module's documentation."""
 
     title: str
     warnings: NotRequired[Sequence[str]]

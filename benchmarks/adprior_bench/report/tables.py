@@ -38,9 +38,9 @@ def make_table(
     """Return a table whose columns are the names in the first row.
 
     Args:
-        title: Of the table.
-        rows: At least one; all have the same names.
-        formats: By column; a column without a format is text.
+        title: Title of the table.
+        rows: One row or more; all have the same names.
+        formats: Format of each column; a column without one is text.
         highlight: Selects the rows to emphasise.
         note: Shown below the table.
         detail: Show it after all sections, in files only.

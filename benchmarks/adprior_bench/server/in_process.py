@@ -1,4 +1,4 @@
-"""The same engine without a server: worker processes that answer the same requests in turn.
+"""The server's engine without the server: worker processes answer the same requests in turn.
 
 There are as many workers as the server has engine instances, each with as many threads.
 """

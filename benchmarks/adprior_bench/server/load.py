@@ -52,7 +52,7 @@ _VISIBLE: Final = (
 
 
 class Mode(StrEnum):
-    """How requests are sent."""
+    """The way in which requests are sent."""
 
     CLOSED = "closed"
     """A fixed number in flight: the next one is sent when one is answered."""
@@ -67,7 +67,7 @@ class Load:
 
     Attributes:
         model: The model that answers.
-        mode: How requests are sent.
+        mode: The way in which requests are sent.
         value: Requests in flight (closed), or requests a second (open).
         seconds: Duration of all windows together.
     """
@@ -87,7 +87,7 @@ class LoadResult:
         throughput: Answers a second.
         p50_ms, p95_ms, p99_ms: Percentiles of the latency that perf_analyzer measured.
         generator_cpu_s: CPU seconds of perf_analyzer itself, from start to end.
-        problem: Why perf_analyzer gave up and there are no figures; empty otherwise.
+        problem: The reason why perf_analyzer gave no figures; empty otherwise.
     """
 
     requests: int = 0

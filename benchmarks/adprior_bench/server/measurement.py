@@ -44,13 +44,13 @@ _RANGED: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to measure.
+    """The loads to measure.
 
     Attributes:
         concurrencies: Requests in flight of the closed loops.
         shares: Rates of the open loops, as shares of the saturation throughput.
         seconds: Duration of each load, and of each in-process run.
-        rounds: How often each load is measured.
+        rounds: Measurements of each load.
         users: Number of different requests.
     """
 

@@ -48,9 +48,9 @@ class Trial:
     Attributes:
         tuning: The setting, for every model that can be tuned.
         throughput: Requests a second at saturation; 0 if every load failed.
-        p50_ms: Of the closed loop with the fewest requests in flight.
-        p99_ms: At 70 % of the saturation.
-        cpu_s_per_request: Of the whole server, at saturation.
+        p50_ms: Median latency of the closed loop with the fewest requests in flight.
+        p99_ms: 99th percentile of the latency at 70 % of the saturation.
+        cpu_s_per_request: CPU seconds of the whole server, at saturation.
         errors: Requests that the server failed, in all loads.
         without_figures: Loads in which perf_analyzer gave up.
         problem: The first reason for that, if any.
@@ -135,9 +135,9 @@ def sweep(
 
     Args:
         cpus: CPUs of the machine.
-        rounds: How often each setting is measured.
+        rounds: Measurements of each setting.
         measure: Starts a server with a setting and returns its rows.
-        p99_limit_ms: See `recommend`.
+        p99_limit_ms: Limit of `recommend`.
     """
     trials = _try(layouts(cpus), rounds, measure)
     engine = recommend(trials, p99_limit_ms).tuning[LLM_ENGINE]
@@ -165,7 +165,7 @@ def recommend(trials: Sequence[Trial], p99_limit_ms: float | None) -> Trial:
     """Return the setting with the highest throughput; of equal ones, that with the lowest p99.
 
     Args:
-        trials: At least one.
+        trials: One trial or more.
         p99_limit_ms: Prefer settings whose p99 is at most this; None for no limit.
     """
     sound = [each for each in trials if not (each.errors or each.without_figures)] or list(trials)
@@ -177,7 +177,7 @@ def recommend(trials: Sequence[Trial], p99_limit_ms: float | None) -> Trial:
 
 
 def write_tuning(path: Path, best: Trial, command: str) -> None:
-    """Write the recommended setting for ``adprior build --tuning``; remarks say where from."""
+    """Write the recommended setting for ``adprior build --tuning``; a remark names its origin."""
     machine, row = describe_machine(), best.row()
     latency = "" if row["p99_ms"] is None else f", p99 {row['p99_ms']:.0f} ms at {_SHARE:.0%} of it"
     remarks = (

@@ -47,7 +47,7 @@ class UserRequest:
     Attributes:
         context: The user context, JSON.
         candidate_ids: Advertisers to rank.
-        base_logits: Their logits.
+        base_logits: A logit of each candidate.
         forecast: The user's stored forecast, from `add_forecasts`.
     """
 

@@ -1,4 +1,4 @@
-"""LightGBM's lambdarank on features of a user and an advertiser: all simple signals combined.
+"""LightGBM's lambdarank on features of a user and an advertiser, which combines simple signals.
 
 It learns from the training users' days in the last months before the cut. Its features are computed
 from the time before those months, so that no feature has seen the day that it predicts.

@@ -16,9 +16,9 @@ class UserNeighbours:
 
     Args:
         training: The users.
-        neighbours: Their number.
+        neighbours: Number of neighbours.
         half_life_days: Half-life of the events in the user's own past.
-        power: Of the similarity, which gives the weight of a neighbour.
+        power: A neighbour's weight is the similarity to this power.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ class OwnHistory:
         popularity: float64 [advertisers].
         half_life_days: Half-life of events; None gives all the same weight.
         last_only: Count only the latest event of each advertiser.
-        share: Of popularity in the mixture.
+        share: Share of popularity in the mixture.
     """
 
     def __init__(

@@ -37,7 +37,7 @@ class SegmentPopularity:
         training: The events.
         key: The profile key.
         strength: Weight of overall popularity, in events.
-        half_life_days: As for `Popularity`.
+        half_life_days: Half-life of events; None gives all the same weight.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """A SASRec-like model: a small causal transformer over advertisers, categories and time gaps.
 
-As in Kang and McAuley, "Self-Attentive Sequential Recommendation" (ICDM 2018), but trained with the
-softmax over all advertisers instead of sampled negatives, which is stronger (Klenitskiy and
-Vasilev, RecSys 2023).
+The model follows Kang and McAuley, "Self-Attentive Sequential Recommendation" (ICDM 2018), but the
+loss is a softmax over all advertisers instead of sampled negatives, which is stronger (Klenitskiy
+and Vasilev, RecSys 2023).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Sequential:
 
     Args:
         training: The users.
-        width: Of the embeddings.
+        width: Width of the embeddings.
         layers: Number of transformer blocks.
-        dropout: In embeddings and blocks.
+        dropout: Dropout of embeddings and blocks.
         length: Number of latest events that it sees.
         epochs: Passes over the training users.
-        learning_rate: Of Adam.
+        learning_rate: Learning rate of Adam.
     """
 
     def __init__(

@@ -43,11 +43,11 @@ class TunedBaseline:
     """A baseline with its best setting.
 
     Attributes:
-        name: Of the baseline.
+        name: Name of the baseline.
         baseline: Fitted when it is first used.
         trials: All settings, in order.
         validation: float32 [cases, advertisers], the forecasts for the validation cases.
-        test: The same for the test cases.
+        test: float32 [cases, advertisers], the forecasts for the test cases.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Family:
     """A kind of baseline.
 
     Attributes:
-        name: In the report.
+        name: Name in the report.
         grid: The settings to try.
         make: Fits a baseline: takes the baselines tuned before it, and a setting of the grid.
     """

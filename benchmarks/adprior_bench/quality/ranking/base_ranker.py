@@ -7,7 +7,7 @@ computed from the time before the cut, for each fold of users from the users of 
 `SETTINGS` were tuned once on one log of purchases, by cross-validation over training users: five
 settings (leaves 7, 15 or 31; rows per leaf 200, 500 or 1,000; l2 0 or 10; columns all or 0.6; rate
 0.05 or 0.03) at 100, 200, 300 and 500 rounds. The log-losses were between 0.12489, which is the
-setting below, and 0.12636: another data set hardly needs its own tuning.
+setting below, and 0.12636: another data set hardly needs tuning of its own.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SETTINGS: Final[Mapping[str, Any]] = {
 }
 ROUNDS: Final = 300
 _MIN_ROWS_IN_LEAF: Final = 1000
-"""Less with few rows."""
+"""Upper limit; smaller if there are few rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

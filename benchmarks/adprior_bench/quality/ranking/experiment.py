@@ -5,7 +5,7 @@ recalibration and heads from a second group, and the figures come from a third. 
 the base ranker with its own logit recalibrated, sigmoid(a z + b), on the same rows as the heads.
 Each head is fitted as it is served, z' = a z + b + g(x) with the same clamp: a gain over the
 reference is due to the forecast only. All forecasts go through the same steps, including the choice
-of the head's form by cross-validation: false forecasts have the same chances as the real one.
+of the head's form by cross-validation: false forecasts have the same chances as the model's.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SHIPPED: Final = "shipped_head"
 
 Matrix: TypeAlias = npt.NDArray[Any]
 Forecasts: TypeAlias = Mapping[str, tuple[Matrix, Matrix]]
-"""By name, probabilities [cases, advertisers] for the head's cases and for the test cases."""
+"""Probabilities [cases, advertisers] for the head's cases and for the test cases, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,7 +63,7 @@ class RankingResult:
         labels: float64 [rows], 0 or 1.
         logits: float64 [rows] by ranker: `BASE`, `REFERENCE`, `SHIPPED` if the bundle has a head,
             and each forecast.
-        heads: By forecast, all forms of its head, the reference first.
+        heads: All forms of each forecast's head, the reference first.
         recalibration: a and b.
         importance: Each feature's share of the base ranker's gain.
     """
@@ -91,7 +91,7 @@ def run_ranking(
     seed: int = SEED,
     threads: int = 0,
 ) -> RankingResult:
-    """Rank the test cases with and without each forecast and two falsifiers of the real one.
+    """Rank the test cases with and without each forecast and two falsifiers of the model's.
 
     Recalibration and heads are fitted on the head's cases; the test cases are of other users.
     ``real`` is the name of the model's forecast; ``shipped`` is the bundle's own head.

@@ -1,4 +1,4 @@
-"""False forecasts made of a real one: a head that gains as much with them proves nothing."""
+"""False forecasts made from the model's: if a head gains as much with them, it proves nothing."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def shuffled_forecast(
     """Give each case a forecast for another user: [cases, advertisers].
 
     Each user gets the forecasts of one other user, some of them twice if the other has fewer cases.
-    Information on all users stays, and information on the user is lost. A single user keeps their
-    own.
+    Information on users in general stays, and information on this user is lost. If there is only
+    one user, nothing changes.
     """
     random = np.random.default_rng(seed)
     places: dict[str, list[int]] = {}

@@ -21,7 +21,7 @@ REFERENCE: Final = "reference"
 """The recalibrated base ranker without a head."""
 
 PENALTIES: Final = (3.0, 100.0, 3000.0)
-"""On squared weights: a head that finds little should change little."""
+"""Penalties on squared weights: a head that finds little should change little."""
 
 _Float32Array = npt.NDArray[np.float32]
 

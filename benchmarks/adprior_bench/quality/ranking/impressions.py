@@ -25,7 +25,7 @@ from adprior_runtime.terminal.progress import track
 Int64Array: TypeAlias = npt.NDArray[np.int64]
 
 CANDIDATES: Final = 50
-"""Per request."""
+"""Candidates of a request."""
 OWN_SHARE: Final = 0.25
 """Share of negatives from the user's own past, drawn by their counts."""
 SIMILAR_SHARE: Final = 0.25

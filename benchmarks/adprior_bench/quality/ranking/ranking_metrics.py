@@ -27,7 +27,7 @@ class RankingDraws:
         auc: Chance that a positive is ranked above a negative; ties count half.
         user_auc: Mean over users with both labels of the AUC among their own rows.
         pr_auc: Average precision.
-        log_loss: In nats per row.
+        log_loss: Mean log-loss in nats per row.
         normalised_entropy: Log-loss divided by that of the constant base rate (He et al. 2014,
             "Practical lessons from predicting clicks on ads at Facebook").
     """

@@ -39,7 +39,7 @@ class ItemCorpus:
     """The items that training users acted on before the cut, of the catalogue's advertisers only.
 
     Attributes:
-        ids: From the log, sorted.
+        ids: Item ids of the log, sorted.
         advertisers: int32 [items], rows of the catalogue.
         categories: int32 [items], `NONE` without one.
         texts: Empty strings without a text.

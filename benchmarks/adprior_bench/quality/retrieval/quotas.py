@@ -1,11 +1,11 @@
 """Retrieval under a quota: the same budget of items, with the forecast and without.
 
 Each case's forecast becomes the targeting filter of a conventional retriever; the client's own
-function (`adprior_client.blending`) blends the two lists under a quota. Counted are the day's items
-and advertisers in the blended list, and its concentration on few advertisers.
+function (`adprior_client.blending`) blends the two lists under a quota. The measures are the day's
+items and advertisers in the blended list, and its concentration on few advertisers.
 
-The reserved slots go to advertisers that the list lacks, and that alone finds more advertisers. As
-a control, the same slots are filled without a forecast, with the retriever's own best items of such
+The reserved slots go to advertisers that the list lacks, which by itself finds more advertisers.
+The control fills the same slots without a forecast, with the retriever's own best items of such
 advertisers: only the difference to this control is due to the forecast.
 """
 
@@ -35,13 +35,13 @@ _Filter: TypeAlias = tuple[npt.NDArray[np.int64], list[RetrievedItem]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlendSettings:
-    """How a forecast is used.
+    """The use of a forecast.
 
     Attributes:
         budgets: Numbers of retrieved items, measured one by one.
         quotas: Shares of the budget for the forecast; they include 0, for comparison.
         advertisers: Number of most probable advertisers in the filter.
-        per_advertiser: See `adprior_client.blending.blend_retrieved`.
+        per_advertiser: Limit of `adprior_client.blending.blend_retrieved`.
     """
 
     budgets: tuple[int, ...] = BUDGETS
@@ -73,7 +73,7 @@ class QuotaResult:
 
     Attributes:
         settings: The budgets and quotas.
-        values: For each of `MEASURES`, float64 [budgets, quotas, cases]: the share of the day's
+        values: By name in `MEASURES`, float64 [budgets, quotas, cases]: the share of the day's
             items in the list (NaN for a day without items), the share of the day's advertisers, the
             list's Herfindahl index and its top advertiser's share.
         items: Number of items of all cases.
@@ -137,10 +137,10 @@ def measure_quotas(
     Args:
         retriever: The conventional one.
         study: Has the cases' histories.
-        cases: Of validation or test users.
+        cases: Cases of validation or test users.
         probabilities: [cases, advertisers], the forecasts; a row of 0 is no forecast. None fills
             the slots with the retriever's own best items of advertisers that the list lacks.
-        settings: How forecasts are used.
+        settings: The use of forecasts.
 
     Raises:
         InvalidInputError: The probabilities have another shape.

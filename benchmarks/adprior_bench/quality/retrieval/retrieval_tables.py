@@ -37,8 +37,8 @@ class RetrievalFigures:
         quotas: Chosen on validation cases by the advertisers found.
         gains: The forecast at its quota minus no quota.
         over_control: The forecast minus the same slots filled without a forecast.
-        over_rivals: By rival forecast, the forecast minus that one.
-        section: For the report.
+        over_rivals: The forecast minus each rival forecast.
+        section: The section of the report.
     """
 
     quotas: Mapping[int, float]

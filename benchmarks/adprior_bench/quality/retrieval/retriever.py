@@ -23,7 +23,7 @@ from adprior_bench.quality.study import Study
 from adprior_client.blending import RetrievedItem
 
 _DEPTH_FACTOR: Final = 8
-"""With a limit per advertiser, the first search is this many times deeper than the list."""
+"""The first search is this many times deeper than the list, if advertisers have a limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +32,11 @@ class RetrieverSettings:
 
     Attributes:
         sizes: Columns of each block of `item_vectors.BLOCKS`.
-        weights: Of each block's cosine in the score.
+        weights: Weight of each block's cosine in the score.
         popularity: Weight of an item's log-count, divided by the largest one.
-        advertiser_popularity: The same for its advertiser.
+        advertiser_popularity: Weight of the log-count of its advertiser.
         repeated: Weight of log(1 + the user's own decayed count of the item).
-        half_life_days: Of events.
+        half_life_days: Half-life of events.
         per_advertiser: Limit of items of one advertiser in a list; None for no limit.
     """
 

@@ -126,7 +126,7 @@ def test_a_case_has_strictly_earlier_days_only(data: SmallData) -> None:
 
 
 def test_test_users_influence_nothing_that_is_learnt_or_tuned(data: SmallData) -> None:
-    """The same study, whatever test users do: catalogue, popularity, categories, cases."""
+    """Catalogue, popularity, categories and cases do not depend on test users."""
     expected = groups()["test"]
 
     def learnt(directory: Path, rows: list[dict[str, Any]]) -> tuple[Any, ...]:
