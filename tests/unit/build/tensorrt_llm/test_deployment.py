@@ -9,8 +9,9 @@ from adprior_build.tensorrt_llm.engine_sizes import EngineSizes
 from adprior_runtime.bundle import PROMPT_FILE, Bundle
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.repository.tensorrt_llm_files import NeededSizes
+from support.paths import DEMO_BUNDLE, ROOT
 
-EXAMPLES = sorted((Path(__file__).parents[4] / "deploy").glob("*.toml"))
+EXAMPLES = sorted((ROOT / "deploy").glob("*.toml"))
 TEXT = 'gpu = "L4"\nmemory_gib = 22.4\nprompt_tokens = 256\nbeam_width = 32\nconcurrency = 8\n'
 
 
@@ -23,8 +24,7 @@ def test_the_files_of_deploy_are_valid(path: Path) -> None:
 
 def test_demo_l4_fits_the_demo_bundle() -> None:
     deployment = Deployment.load(EXAMPLES[0].with_name("demo-l4.toml"))
-    demo = Path(__file__).parents[4] / "demo" / "bundle"
-    bundle = Bundle.open(demo)
+    bundle = Bundle.open(DEMO_BUNDLE)
     needed = NeededSizes.of(bundle.manifest, bundle.path(PROMPT_FILE))
     assert deployment.prompt_tokens == needed.prompt_tokens
     assert deployment.beam_width == needed.beam_width

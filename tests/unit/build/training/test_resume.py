@@ -21,6 +21,7 @@ from adprior_build.training.progress import Position
 from adprior_build.training.state import kept_state
 from adprior_runtime.cli import main
 from adprior_runtime.errors import InvalidInputError
+from support.processes import COMMAND
 from support.small_checkpoint import CUT, SmallData
 from unit.build.training.test_loop import CONTRARY, SETTINGS, TAUGHT, fixed, fresh_model
 
@@ -75,9 +76,6 @@ def test_a_training_that_diverges_leaves_no_state(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-COMMAND = "import sys; from adprior_runtime.cli import main; sys.exit(main())"
-
-
 def arguments(data: SmallData, output: Path) -> list[str]:
     """Return a command with several steps per epoch and all sources of randomness."""
     options = ["--output", str(output), "--catalogue", str(data.path("catalogue.parquet"))]
@@ -90,7 +88,7 @@ def arguments(data: SmallData, output: Path) -> list[str]:
 def kill_within_an_epoch(command: list[str], state: Path, epoch: int) -> Position:
     """Run, kill (-9) after ``epoch`` epochs, and return the position that is kept."""
     with subprocess.Popen(
-        [sys.executable, "-c", COMMAND, *command],
+        [*COMMAND, *command],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         stderr=subprocess.DEVNULL,
     ) as process:
