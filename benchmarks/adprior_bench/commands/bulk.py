@@ -1,6 +1,6 @@
-"""``adprior bench bulk``: throughput, incremental work and memory of adprior bulk; cluster sizes.
+"""``adprior bench bulk``: measure adprior bulk: throughput, a second day, memory, cluster size.
 
-Every figure is of the command itself, run as a user runs it, with its own Ray.
+Every figure comes from the command itself, as a user runs it, with its own Ray.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 
 from adprior_bench.bulk.bulk_measurement import BulkBench
 from adprior_bench.bulk.sizing import ASSUMPTIONS, MACHINES, size_cluster
+from adprior_bench.report.terminal import figures_table
 from adprior_build.data.column_map import ColumnMap
 from adprior_runtime.cpu_count import available_processors
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.terminal.options import day, positive_integer, positive_number, share
-from adprior_runtime.terminal.tables import Column, format_table
 from adprior_runtime.text.json_text import to_json
 from adprior_runtime.text.times import read_time
 
@@ -39,7 +39,6 @@ _MEMORY_COLUMNS: Final = (
     "users", "forecast", "rss_mb_per_worker", "rss_mb_driver", "rss_mb_ray", "growth",
     "users_per_s",
 )  # fmt: skip
-_TEXT_COLUMNS: Final = ("engine", "machine")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -151,7 +150,7 @@ def report_text(report: dict[str, Any], *, daily: float, hours: float) -> str:
     """Return a report's tables."""
     parts = []
     if report["rows"]:
-        parts.append(_table(report["rows"], _THROUGHPUT_COLUMNS))
+        parts.append(figures_table(report["rows"], _THROUGHPUT_COLUMNS))
     if "incremental" in report:
         found = report["incremental"]
         parts.append(
@@ -160,22 +159,9 @@ def report_text(report: dict[str, Any], *, daily: float, hours: float) -> str:
             "time"
         )
     if "memory" in report:
-        parts.append(_table(report["memory"], _MEMORY_COLUMNS))
+        parts.append(figures_table(report["memory"], _MEMORY_COLUMNS))
     if "sizing" in report:
         parts.append(f"{daily:,.0f} users a day within {hours:g} hours:")
-        parts.append(_table(report["sizing"], tuple(report["sizing"][0])))
+        parts.append(figures_table(report["sizing"], tuple(report["sizing"][0])))
         parts.append("\n".join(f"- {assumption}" for assumption in report["assumptions"]))
     return "\n\n".join(parts)
-
-
-def _table(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
-    columns: list[Column] = [
-        (name.replace("_", " "), "left" if name in _TEXT_COLUMNS else "right") for name in names
-    ]
-    return format_table(columns, [[_cell(row[name]) for name in names] for row in rows])
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.3f}" if abs(value) < 10 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value or "")

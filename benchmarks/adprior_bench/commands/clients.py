@@ -1,4 +1,4 @@
-"""``adprior bench clients``: the ranking clients' overhead over bare tritonclient."""
+"""``adprior bench clients``: measure the ranking clients' overhead over bare tritonclient."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ import tritonclient.grpc.aio
 from tqdm import tqdm
 
 from adprior_bench.clients.instant_server import BASE_LOGIT
+from adprior_bench.options import add_counts
+from adprior_bench.report.terminal import figures_table
 from adprior_client import (
     Advertiser,
     AsyncRankingClient,
@@ -27,8 +29,6 @@ from adprior_client import (
 )
 from adprior_runtime import contract
 from adprior_runtime.repository import model_specs
-from adprior_runtime.terminal.options import positive_integer
-from adprior_runtime.terminal.tables import Column, format_table
 from adprior_runtime.text.json_text import to_json
 
 EXAMPLE = """example:
@@ -54,13 +54,11 @@ _OUTPUTS: Final = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    for option, default, text in (
+    add_counts(
+        parser,
         ("--candidates", 500, "candidates of each call"),
         ("--calls", 2000, "measured calls of each client"),
-    ):
-        parser.add_argument(
-            option, type=positive_integer, default=default, metavar="N", help=f"{text} ({default})"
-        )
+    )
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
 
 
@@ -68,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure; return the exit code."""
     with _instant_server(args.candidates) as url:
         rows = _measure_blocking(url, args) + asyncio.run(_measure_asyncio(url, args))
-    print(to_json(rows, indent=2) if args.json else _table(rows))
+    print(to_json(rows, indent=2) if args.json else figures_table(rows, list(rows[0])))
     return 0
 
 
@@ -186,14 +184,3 @@ def _rows(times: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    names = list(rows[0])
-    columns: list[Column] = [("client", "left")]
-    columns += [(name.replace("_", " "), "right") for name in names[1:]]
-    cells = [
-        [row["client"], *("" if row[n] is None else f"{row[n]:.3f}" for n in names[1:])]
-        for row in rows
-    ]
-    return format_table(columns, cells)

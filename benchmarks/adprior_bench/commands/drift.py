@@ -1,4 +1,4 @@
-"""``adprior bench drift``: the drift index by chance, and with missing histories.
+"""``adprior bench drift``: measure the drift index by chance, and with missing histories.
 
 The drift alert compares the forecast advertisers of the last hour with those of the week
 (``deploy/prometheus/alerts.yml``; the formula is in `adprior_runtime.forecast.drift`). Here,
@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from adprior_bench.data.cases import read_test_cases
-from adprior_bench.data.log_origin import add_other_log, require_training_log
+from adprior_bench.data.log_origin import require_training_log
+from adprior_bench.options import add_counts, add_training_log
 from adprior_runtime.forecast.drift import PopularityBins, stability_index
 from adprior_runtime.forecast.forecaster import Forecaster
 from adprior_runtime.prompt.context import UserContext
-from adprior_runtime.terminal.options import positive_integer
 from adprior_runtime.terminal.progress import track
 from adprior_runtime.terminal.tables import Column, format_table
 from adprior_runtime.text.json_text import to_json
@@ -47,19 +46,13 @@ _Shares = npt.NDArray[np.float64]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("--bundle", type=Path, required=True, help="the bundle that forecasts")
-    parser.add_argument("--events", type=Path, required=True, help="event log it was trained on")
-    parser.add_argument("--profiles", type=Path, help="user profiles")
-    parser.add_argument("--columns", type=Path, required=True, help="column map (TOML)")
-    add_other_log(parser)
-    for option, default, text in (
+    add_training_log(parser, required=True)
+    add_counts(
+        parser,
         ("--requests", 300, "days of test users to forecast, drawn at random"),
         ("--forecasts", 1000, "forecasts in each draw"),
         ("--draws", 1000, "number of draws"),
-    ):
-        parser.add_argument(
-            option, type=positive_integer, default=default, metavar="N", help=f"{text} ({default})"
-        )
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

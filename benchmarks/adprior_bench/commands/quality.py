@@ -1,12 +1,12 @@
-"""``adprior bench quality``: forecasts measured on users and days that the model never saw."""
+"""``adprior bench quality``: evaluate forecasts on users and days that the model never saw."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from adprior_bench.data.kept_results import add_work, partial_directory
-from adprior_bench.data.log_origin import add_other_log
+from adprior_bench.data.kept_results import partial_directory
+from adprior_bench.options import add_training_log, add_work
 from adprior_bench.quality.ranking.logged_ranking import measure_log, ranking_table
 from adprior_runtime.cpu_count import threads_of_each
 from adprior_runtime.errors import InvalidInputError
@@ -21,10 +21,7 @@ EXAMPLE = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("--bundle", type=Path, help="the bundle to evaluate")
-    parser.add_argument("--events", type=Path, help="event log it was trained on")
-    parser.add_argument("--profiles", type=Path, help="user profiles")
-    parser.add_argument("--columns", type=Path, help="column map (TOML)")
+    add_training_log(parser)
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="directory for the report: HTML, Markdown, PNG"
     )
@@ -49,7 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="limit of test days, and of validation days that choose settings; always the same "
         "sample (all)",
     )
-    add_other_log(parser)
     add_work(parser)
     parser.add_argument(
         "--resamples",

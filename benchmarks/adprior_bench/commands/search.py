@@ -1,20 +1,19 @@
-"""``adprior bench search``: the search, compared with the prefill and transformers.generate."""
+"""``adprior bench search``: compare the search with the prefill and with transformers.generate."""
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adprior_bench.data.log_origin import add_other_log
+from adprior_bench.options import add_counts, add_training_log
+from adprior_bench.report.terminal import figures_table
 from adprior_bench.search.on_bundle import measure_bundle
 from adprior_bench.search.on_synthetic import measure_synthetic
 from adprior_bench.search.synthetic import PRECISIONS
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.terminal.options import positive_integer
-from adprior_runtime.terminal.tables import Column, format_table
 from adprior_runtime.text.json_text import to_json
 
 EXAMPLE = """example:
@@ -31,11 +30,7 @@ _COLUMNS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("--bundle", type=Path, help="also measure this bundle, with its test users")
-    parser.add_argument("--events", type=Path, help="event log of the bundle's training")
-    parser.add_argument("--profiles", type=Path, help="user profiles")
-    parser.add_argument("--columns", type=Path, help="column map (TOML)")
-    add_other_log(parser)
+    add_training_log(parser)
     parser.add_argument(
         "--sizes",
         type=positive_integer,
@@ -44,17 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="sizes of the synthetic catalogues (10000 100000 1000000)",
     )
-    for option, default, text in (
+    add_counts(
+        parser,
         ("--rounds", 30, "measured searches of each row"),
         ("--prompt-tokens", 256, "tokens of each synthetic prompt"),
         ("--width", 32, "beam width, and top k of the synthetic model"),
         ("--top-k", 20, "top k of the bundle"),
         ("--candidates", 500, "random candidates to score"),
         ("--threads", 2, "threads of the engine"),
-    ):
-        parser.add_argument(
-            option, type=positive_integer, default=default, metavar="N", help=f"{text} ({default})"
-        )
+    )
     parser.add_argument(
         "--precisions",
         choices=[*PRECISIONS],
@@ -85,18 +78,5 @@ def run(args: argparse.Namespace) -> int:
             rows += measure_synthetic(args, Path(directory))
     if args.bundle is not None:
         rows += measure_bundle(args)
-    print(to_json(rows, indent=2) if args.json else _table(rows))
+    print(to_json(rows, indent=2) if args.json else figures_table(rows, _COLUMNS))
     return 0
-
-
-def _table(rows: Sequence[dict[str, Any]]) -> str:
-    columns: list[Column] = [
-        (name.replace("_", " "), "left" if i < 3 else "right") for i, name in enumerate(_COLUMNS)
-    ]
-    return format_table(columns, [[_cell(row.get(name)) for name in _COLUMNS] for row in rows])
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

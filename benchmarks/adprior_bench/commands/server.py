@@ -1,4 +1,4 @@
-"""``adprior bench server``: throughput, latency and CPU of a server under load."""
+"""``adprior bench server``: measure throughput, latency and CPU of a server under load."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from adprior_bench.server.in_process import start_workers
 from adprior_bench.server.machine import describe_machine
 from adprior_bench.server.measurement import Bench, Plan
-from adprior_bench.server.perf_analyzer import PerfAnalyzer, fetch_perf_analyzer, find_perf_analyzer
+from adprior_bench.server.perf_analyzer import PerfAnalyzer, find_perf_analyzer
 from adprior_bench.server.running_server import (
     RunningServer,
     build_repository,
@@ -28,7 +28,7 @@ from adprior_bench.server.sweep import run_sweep, sweep_table, write_tuning
 from adprior_bench.server.workload import add_forecasts, read_requests
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
 from adprior_runtime.cpu_count import available_processors
-from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
+from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.repository.tuning import load_tuning
 from adprior_runtime.terminal.options import positive_integer, positive_number, share
 from adprior_runtime.text.json_text import to_json
@@ -114,7 +114,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure; return the exit code."""
     _check(args)
-    analyzer = _find_analyzer(fetch=args.fetch_perf_analyzer)
+    analyzer = find_perf_analyzer(fetch=args.fetch_perf_analyzer)
     if args.bundle is None and args.repository is None:
         print(f"adprior bench server: perf_analyzer {analyzer.version} · {analyzer.binary}")
         return 0
@@ -147,32 +147,14 @@ def _check(args: argparse.Namespace) -> None:
         raise InvalidInputError("--events and --columns go together")
     if args.shares is not None and 0 in args.shares:
         raise InvalidInputError("--shares: found 0, expected shares above 0")
-    _check_outputs(args.output, args.tuning_output)
+    from adprior_bench.report.write import require_own_directory  # noqa: PLC0415  plots
 
-
-def _check_outputs(report: Path | None, tuning: Path | None) -> None:
-    from adprior_bench.report.write import REPORT_FILE  # noqa: PLC0415  plots
-
-    if (
-        report is not None
-        and report.exists()
-        and not (report / REPORT_FILE).is_file()
-        and (not report.is_dir() or any(report.iterdir()))
-    ):
+    if args.output is not None:
+        require_own_directory(args.output)
+    if args.tuning_output is not None and args.tuning_output.is_dir():
         raise InvalidInputError(
-            f"--output {report}: exists and is no earlier report (no {REPORT_FILE})"
+            f"--tuning-output {args.tuning_output}: is a directory, expected a file"
         )
-    if tuning is not None and tuning.is_dir():
-        raise InvalidInputError(f"--tuning-output {tuning}: is a directory, expected a file")
-
-
-def _find_analyzer(*, fetch: bool) -> PerfAnalyzer:
-    try:
-        return find_perf_analyzer()
-    except EnvironmentProblemError:
-        if not fetch:
-            raise
-        return fetch_perf_analyzer()
 
 
 def _plan(args: argparse.Namespace) -> Plan:

@@ -1,4 +1,4 @@
-"""``adprior bench simulate-log``: a simulated ranking log, for data without impressions.
+"""``adprior bench simulate-log``: make a simulated ranking log, for data without impressions.
 
 Each request is a day of a validation user after the training cut, from whom neither the model nor
 the base ranker has learnt. `adprior_bench.quality.ranking.impressions` draws its candidates, and
@@ -24,13 +24,13 @@ import pyarrow.parquet
 from adprior_bench.data.kept_results import (
     Arrays,
     KeptResults,
-    add_work,
     keep_results,
     key_of,
     partial_directory,
 )
-from adprior_bench.data.log_origin import LogOrigin, add_other_log, require_training_log
+from adprior_bench.data.log_origin import LogOrigin, require_training_log
 from adprior_bench.data.progress import say
+from adprior_bench.options import add_training_log, add_work
 from adprior_bench.quality.forecasts import forecast_identity
 from adprior_bench.quality.ranking.base_ranker import RankedRows, rank_rows
 from adprior_bench.quality.ranking.impressions import CANDIDATES, SEED
@@ -59,10 +59,7 @@ _KINDS: Final = ("live", "at_hand")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("--bundle", type=Path, required=True, help="the bundle that forecasts")
-    parser.add_argument("--events", type=Path, required=True, help="event log it was trained on")
-    parser.add_argument("--profiles", type=Path, help="user profiles")
-    parser.add_argument("--columns", type=Path, required=True, help="column map (TOML)")
+    add_training_log(parser, required=True)
     parser.add_argument(
         "--requests",
         "--max-cases",
@@ -78,9 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"candidates in each request ({CANDIDATES})",
     )
     parser.add_argument(
-        "--seed", type=whole_number, default=SEED, metavar="N", help=f"of all draws ({SEED})"
+        "--seed", type=whole_number, default=SEED, metavar="N", help=f"seed of all draws ({SEED})"
     )
-    add_other_log(parser)
     add_work(parser)
     parser.add_argument("--output", type=Path, required=True, help="log to write (Parquet)")
 

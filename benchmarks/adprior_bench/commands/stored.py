@@ -1,4 +1,4 @@
-"""``adprior bench stored``: stored forecasts in Redis and Parquet, compared with plain Redis."""
+"""``adprior bench stored``: compare stored forecasts in Redis and Parquet with plain Redis."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import Any, Final
 import numpy as np
 import redis
 
+from adprior_bench.options import add_counts
 from adprior_bench.stored.made_up_forecasts import write_users
 from adprior_bench.stored.redis_comparison import measure_lookups, measure_publishing
 from adprior_client.stored.redis_connection import RedisAddress
 from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.server.endpoints import free_ports
-from adprior_runtime.terminal.options import positive_integer
 from adprior_runtime.terminal.tables import Column, format_table
 from adprior_runtime.text.json_text import to_json
 
@@ -34,18 +34,19 @@ _REDIS_START_S: Final = 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument(
-        "--forecasts", type=Path, metavar="PATH", help="what adprior bulk wrote (made-up users)"
+        "--forecasts",
+        type=Path,
+        metavar="PATH",
+        help="output of adprior bulk (default: made-up users)",
     )
-    for option, default, text in (
+    add_counts(
+        parser,
         ("--users", 100_000, "made-up users"),
         ("--advertisers", 20, "advertisers of each made-up user"),
         ("--lookups", 20_000, "lookups of each kind"),
         ("--threads", 8, "concurrent threads of the last rows"),
         ("--runs", 3, "runs of publishing, each compared with a run of plain SETs"),
-    ):
-        parser.add_argument(
-            option, type=positive_integer, default=default, metavar="N", help=f"{text} ({default})"
-        )
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 

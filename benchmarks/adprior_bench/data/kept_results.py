@@ -7,7 +7,6 @@ deleted. A file begins with the hash of its content: a damaged or incomplete one
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import hashlib
 import io
@@ -40,17 +39,6 @@ def key_of(*parts: bytes | str) -> str:
         data = part.encode() if isinstance(part, str) else part
         total.update(len(data).to_bytes(8, "big") + data)
     return total.hexdigest()[:32]
-
-
-def add_work(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--work``."""
-    parser.add_argument(
-        "--work",
-        type=Path,
-        metavar="DIR",
-        help="directory for intermediate results until the output is complete; a killed run "
-        "continues from them (OUTPUT.partial)",
-    )
 
 
 def partial_directory(work: Path | None, output: Path | None) -> Path | None:

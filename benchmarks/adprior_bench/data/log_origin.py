@@ -7,7 +7,6 @@ learn from other users than the model did, and the model may have seen the test 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,15 +94,6 @@ class LogOrigin:
             "given_sha256": dict(self.given),
             "trained_on_sha256": dict(self.recorded),
         }
-
-
-def add_other_log(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--other-log``."""
-    parser.add_argument(
-        "--other-log",
-        action="store_true",
-        help="accept a log that the bundle was not trained on; the output says so",
-    )
 
 
 def compare_log(

@@ -1,9 +1,9 @@
-"""A report for a terminal: its verdict, notes and main tables."""
+"""Reports and tables of figures for a terminal."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +32,21 @@ def report_text(report: Mapping[str, Any], directory: Path | None = None) -> str
     where = "--output DIR writes them" if directory is None else f"in {directory / 'report.html'}"
     lines += ["", f"{more} more tables, all plots: {where}" if more else f"All plots: {where}"]
     return "\n".join(lines)
+
+
+def figures_table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    """Return some columns of rows as a table; a missing value is an empty cell."""
+    texts = {name for name in names for row in rows if isinstance(row.get(name), str)}
+    columns: list[Column] = [
+        (name.replace("_", " "), "left" if name in texts else "right") for name in names
+    ]
+    return format_table(columns, [[_figure(row.get(name)) for name in names] for row in rows])
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.3f}" if abs(value) < 10 else f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value or "")
 
 
 def _table_text(table: Mapping[str, Any]) -> str:

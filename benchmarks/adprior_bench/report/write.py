@@ -10,12 +10,29 @@ from adprior_bench.report.page import report_page
 from adprior_bench.report.plain import plain
 from adprior_bench.report.plots import draw
 from adprior_bench.report.schema import Report
+from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.atomic import replace_directory
 from adprior_runtime.terminal.progress import track
 from adprior_runtime.text.json_text import to_json
 
 REPORT_FILE = "report.json"
 """Its presence marks the directory of an earlier report, which may be replaced."""
+
+
+def require_own_directory(directory: Path) -> None:
+    """Refuse a directory that holds anything but an earlier report.
+
+    Raises:
+        InvalidInputError: It is a file, or it holds something else.
+    """
+    if (
+        directory.exists()
+        and not (directory / REPORT_FILE).is_file()
+        and (not directory.is_dir() or any(directory.iterdir()))
+    ):
+        raise InvalidInputError(
+            f"--output {directory}: exists and is no earlier report (no {REPORT_FILE})"
+        )
 
 
 def write_report(report: Report, directory: Path) -> None:

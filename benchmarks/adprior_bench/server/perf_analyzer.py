@@ -62,8 +62,10 @@ def cache_directory() -> Path:
     return Path(base) / "adprior" / f"{_BINARY}-{_VERSION}"
 
 
-def find_perf_analyzer() -> PerfAnalyzer:
+def find_perf_analyzer(*, fetch: bool = False) -> PerfAnalyzer:
     """Return the first that starts: the perf_analyzer on PATH, then the downloaded one.
+
+    With ``fetch``, download it if none starts.
 
     Raises:
         EnvironmentProblemError: None starts; the message says what to do.
@@ -77,6 +79,8 @@ def find_perf_analyzer() -> PerfAnalyzer:
         if isinstance(started, PerfAnalyzer):
             return started
         problems.append(f"{binary} does not start: {started}")
+    if fetch:
+        return fetch_perf_analyzer()
     if fetched not in found:
         problems.append(
             f"none on PATH that starts, none downloaded: `{_FETCH}` downloads that of tritonclient "

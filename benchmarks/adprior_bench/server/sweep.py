@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
+from adprior_bench.report.terminal import figures_table
 from adprior_bench.server.load import Mode
 from adprior_bench.server.machine import describe_machine
 from adprior_bench.server.measurement import Bench, Plan, Row, median, saturated_row
@@ -27,7 +28,6 @@ from adprior_runtime.cpu_count import available_processors
 from adprior_runtime.files.atomic import replace_file
 from adprior_runtime.repository.model_specs import ModelTuning, model
 from adprior_runtime.repository.tuning import TUNED_MODELS, Tuning, format_tuning
-from adprior_runtime.terminal.tables import Column, format_table
 
 SCENARIO: Final = Scenario.LIVE_RANKING
 """Settings are compared on live rankings, which go through every model."""
@@ -190,19 +190,14 @@ def write_tuning(path: Path, best: Trial, command: str) -> None:
 
 def sweep_table(trials: Sequence[Trial], best: Trial) -> str:
     """Return a table of the trials; a star marks the recommended one."""
-    rows = [trial.row() for trial in trials]
+    rows = [trial.row() | {"": "*" if trial is best else None} for trial in trials]
     problems = [row.pop("problem") for row in rows]
-    columns: list[Column] = [(name.replace("_", " "), "right") for name in rows[0]]
-    lines = [
-        [*map(_cell, row.values()), "*" if trial is best else ""]
-        for trial, row in zip(trials, rows, strict=True)
-    ]
     notes = [
         f"Loads without figures, row {place}: {problem}"
         for place, problem in enumerate(problems, start=1)
         if problem
     ]
-    return "\n".join([format_table([*columns, ("", "left")], lines), *notes])
+    return "\n".join([figures_table(rows, list(rows[0])), *notes])
 
 
 def _tuning(engines: int, threads: int, *, batch: int, delay_us: int) -> Tuning:
@@ -224,9 +219,3 @@ def _try(tunings: Sequence[Tuning], rounds: int, measure: Callable[[Tuning], Row
         for measured, tuning in zip(found, tunings, strict=True):
             measured.append(measure(tuning))
     return [Trial.of(tuning, rows) for tuning, rows in zip(tunings, found, strict=True)]
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

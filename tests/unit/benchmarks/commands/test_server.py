@@ -55,7 +55,7 @@ def test_a_connection_that_perf_analyzer_cannot_make_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     found = PerfAnalyzer(binary=Path("perf_analyzer"), version="9.9")
-    monkeypatch.setattr(server, "find_perf_analyzer", lambda: found)
+    monkeypatch.setattr(server, "find_perf_analyzer", lambda **_: found)
     file = tmp_path / "client.toml"
     file.write_text(f'urls = ["host:1"]\n{settings}')
     command = ["--url", "host:1", "--bundle", BUNDLE, "--client", str(file)]

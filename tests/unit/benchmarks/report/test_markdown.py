@@ -21,7 +21,7 @@ def test_the_markdown_opens_with_the_verdict_and_ends_with_details() -> None:
         "**Is it & worth it? Partly.** By 1 % [0, 2].",
         "Made by `adprior",
         "## Rankers",
-        "![Gain](gain.png)",
+        "![Recall](recall.png)",
         "## Rankers: details",
         "### A detail",
         "## Made of details",

@@ -34,7 +34,7 @@ class _Page(HTMLParser):
 
 
 def test_the_page_is_well_formed_and_holds_its_plots() -> None:
-    names = ("reliability", "recall", "quota", "gain")
+    names = ("reliability", "recall", "quota")
     images = {name: name.encode() for name in names}
     text = report_page(plain(report()), images)
     page = _Page()
