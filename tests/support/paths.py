@@ -9,3 +9,5 @@ ROOT: Final = Path(__file__).parents[2]
 DEMO: Final = ROOT / "demo"
 """Users, a column map, and the shipped bundle."""
 DEMO_BUNDLE: Final = DEMO / "bundle"
+TOOL_OUTPUTS: Final = ROOT / "tests" / "support" / "gpu_outputs"
+"""What GPU tools and servers print when they fail."""

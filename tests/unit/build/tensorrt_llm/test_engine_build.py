@@ -21,6 +21,7 @@ from adprior_runtime.errors import AdpriorError, ArtefactError, InvalidInputErro
 from adprior_runtime.repository.model_configs import parse_config
 from adprior_runtime.repository.tensorrt_llm_files import engine_differences, read_engine_config
 from adprior_runtime.server.installation import Installation
+from support.paths import TOOL_OUTPUTS
 from support.small_checkpoint import IDS, NAMES, run_without_torch
 from support.stand_in_tools import StandIns
 
@@ -33,7 +34,6 @@ concurrency = 4
 spare_name_tokens = 2
 """
 FP8 = DEPLOYMENT + 'quantisation = "fp8"\n'
-OUTPUTS = Path(__file__).parents[3] / "support" / "gpu_outputs"
 Build = Callable[..., int]
 
 
@@ -206,7 +206,7 @@ def test_a_vocabulary_that_is_too_small_is_refused(
         ({"without": ("trtllm-build",)}, "trtllm-build: not found, though TensorRT-LLM 1.2.1 is"),
         ({"gpu": None}, "no NVIDIA driver is visible (no nvidia-smi); start the container with"),
         (
-            {"gpu": (OUTPUTS / "nvidia-smi-no-driver.txt").read_text(), "gpu_status": 9},
+            {"gpu": (TOOL_OUTPUTS / "nvidia-smi-no-driver.txt").read_text(), "gpu_status": 9},
             "no NVIDIA driver or GPU is visible; start the container with --gpus all",
         ),
         ({"gpu": "No devices were found", "gpu_status": 6}, "nvidia-smi failed with status 6: No"),
@@ -242,7 +242,7 @@ def test_a_failed_step_shows_its_last_lines_and_the_remedy(
     build: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = "".join(f"line {number}\n" for number in range(40))
-    said += (OUTPUTS / "trtllm-build-out-of-memory.txt").read_text()
+    said += (TOOL_OUTPUTS / "trtllm-build-out-of-memory.txt").read_text()
     tools = StandIns(directory=tmp_path / "tools", failing={"trtllm-build": (said, 1)})
     assert build(tools=tools) == 2
     lines = capsys.readouterr().err.splitlines()
@@ -383,7 +383,7 @@ def test_a_server_that_fails_at_load_is_one_clear_line(
     stand_in.parent.mkdir()
     stand_in.write_text(
         f'#!/bin/sh\n# A stand-in.\nwhile read -r line; do echo "$line"; done'
-        f" < '{OUTPUTS / 'tritonserver-out-of-memory.log'}'\nexit 1\n"
+        f" < '{TOOL_OUTPUTS / 'tritonserver-out-of-memory.log'}'\nexit 1\n"
     )
     stand_in.chmod(0o755)
     monkeypatch.setenv("PATH", str(stand_in.parent))

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from adprior_runtime.engines.gpu_faults import explain_gpu_fault
 from adprior_runtime.engines.registry import GPU_IMAGE
 from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.server.log import explain_failure
-
-OUTPUTS = Path(__file__).parents[3] / "support" / "gpu_outputs"
+from support.paths import TOOL_OUTPUTS
 
 
 @pytest.mark.parametrize(
@@ -27,7 +24,7 @@ OUTPUTS = Path(__file__).parents[3] / "support" / "gpu_outputs"
     ],
 )
 def test_a_server_that_failed_on_the_gpu_says_what_to_do(file: str, told: str) -> None:
-    found = explain_failure(OUTPUTS / file)
+    found = explain_failure(TOOL_OUTPUTS / file)
     assert type(found) is EnvironmentProblemError
     assert str(found).startswith("model llm_engine: ")
     assert told in str(found)
@@ -36,12 +33,12 @@ def test_a_server_that_failed_on_the_gpu_says_what_to_do(file: str, told: str) -
 
 
 def test_the_tools_own_message_is_quoted() -> None:
-    found = str(explain_failure(OUTPUTS / "tritonserver-other-tensorrt.log"))
+    found = str(explain_failure(TOOL_OUTPUTS / "tritonserver-other-tensorrt.log"))
     assert "Current Version: 226, Serialized Engine Version: 228" in found
 
 
 def test_a_missing_driver_differs_from_a_missing_gpu_tool() -> None:
-    told = explain_gpu_fault((OUTPUTS / "nvidia-smi-no-driver.txt").read_text())
+    told = explain_gpu_fault((TOOL_OUTPUTS / "nvidia-smi-no-driver.txt").read_text())
     assert told is not None
     assert "start the container with --gpus all" in told
 
