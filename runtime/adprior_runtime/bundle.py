@@ -71,20 +71,20 @@ class Manifest:
         bundle_id: Hash of everything else in the manifest.
         contract_version: Version of the tensor contract.
         engine: A name of `adprior_runtime.engines.registry`.
-        forecast_k: Advertisers of a forecast by default; the prior head is fitted for this number.
-        max_top_k: Most advertisers of a request, see `adprior_runtime.search.limits`.
+        forecast_k: Default number of advertisers; the prior head is fitted for this number.
+        max_top_k: Largest number of advertisers, see `adprior_runtime.search.limits`.
         search_mode: ``beam`` or ``exact``, see `adprior_runtime.search.search`.
-        beam_width: Prefixes that the search expands in a round.
-        token_budget: Tokens after which an exact search of that width begins no further round.
+        beam_width: Number of prefixes that the search expands in a round.
+        token_budget: Tokens after which an exact search with that beam begins no further round.
         candidate_token_budget: Tokens for scoring the candidates of one request.
         prompt_head_ids: Tokens that every prompt begins with.
         longest_name_tokens: Tokens of the longest name, terminator included; the engine's output
             length.
-        log_prob_error: Largest error of one token's log-probability, in nats, measured at the
-            export; 0 if not measured (see `adprior_runtime.search.rounding`).
+        log_prob_error: Largest error of one token's log-probability, in nats, measured at export;
+            0 if not measured (see `adprior_runtime.search.rounding`).
         catalogue_fingerprint: Fingerprint of the catalogue.
-        catalogue_lineage: Fingerprints of this catalogue, last, and of those it was refreshed from,
-            oldest first. A head fitted with any of them is valid.
+        catalogue_lineage: Fingerprints of the catalogues that this one was refreshed from, oldest
+            first, and its own last. A head fitted with any of them is valid.
         trie_tokenizer_sha256: Hash of the tokenizer that made the trie.
         files: SHA-256 of each file, by its path in the bundle.
         origin: Origin of the training data, in words.
@@ -165,7 +165,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A bundle on disk; the files that were opened match its manifest."""
+    """A bundle on disk; the files that `open` checked match its manifest."""
 
     directory: Path
     manifest: Manifest
@@ -175,7 +175,7 @@ class Bundle:
         """Open a bundle and check the hashes of all its files, or of ``names`` only.
 
         Raises:
-            ArtefactError: It is no bundle, or a file is missing or does not match.
+            ArtefactError: The directory is no bundle, or a file is missing or does not match.
         """
         if not (directory / MANIFEST).is_file():
             raise ArtefactError(f"{directory}: not a bundle (no {MANIFEST})")

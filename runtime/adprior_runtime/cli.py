@@ -1,8 +1,10 @@
 """The command ``adprior``: runs the subcommand's module, and prints each error as one line.
 
 ``adprior NAME`` is the module ``commands/NAME.py`` of one of the packages, with ``EXAMPLE``,
-``add_arguments`` and ``run``. ``pyproject.toml`` lists them as entry points. Only the module of the
-given command is imported, so that each command needs only its own extra.
+``add_arguments`` and ``run``. The one exception is ``adprior bench``: ``adprior_bench/bench.py``
+runs ``adprior bench NAME`` from ``adprior_bench/commands/NAME.py``. ``pyproject.toml`` lists the
+commands as entry points. Only the module of the given command is imported, so that each command
+needs only its own extra.
 """
 
 from __future__ import annotations
@@ -67,8 +69,8 @@ def run_command(name: str, module: str, arguments: list[str]) -> int:
     """Run a command's module with its options; return its exit code.
 
     Args:
-        name: As a user types it: ``adprior bench server``.
-        module: Has ``EXAMPLE``, ``add_arguments`` and ``run``; imported here.
+        name: The command as a user types it: ``adprior bench server``.
+        module: The module with ``EXAMPLE``, ``add_arguments`` and ``run``; it is imported here.
         arguments: The options.
     """
     command = import_module(module)
@@ -83,7 +85,7 @@ def run_command(name: str, module: str, arguments: list[str]) -> int:
 
 
 def read_purpose(module: str) -> str:
-    """Return what a command does, read from its file: an import may need absent packages."""
+    """Return the first line of a command's docstring, without an import: packages may be absent."""
     package, *rest = module.split(".")
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:

@@ -1,7 +1,10 @@
 """The contract: names of models and tensors, limits, and the values that tensors may have.
 
 Nothing else spells these names. `adprior_runtime.repository.model_specs` gives each model its
-tensors with types and shapes. Importing this module imports the standard library only.
+tensors with types and shapes. The graphs ``model.onnx`` and ``head.onnx`` have tensor names of
+their own (`adprior_runtime.engines.onnx_graph`, `adprior_runtime.head.head_graph`). These names
+exist inside a graph only: ``log_probs`` there and ``LOG_PROBS`` here never meet. Importing this
+module imports the standard library only.
 """
 
 from __future__ import annotations
@@ -22,28 +25,28 @@ MAX_CONTEXT_BYTES: Final = 256 * 1024
 """A larger user context is refused."""
 
 MAX_TOP_K: Final = 1000
-"""Advertisers of one forecast, and prefixes of one beam; a bundle may allow fewer (see
+"""Most advertisers of one forecast, and most prefixes of one beam; a bundle may allow fewer (see
 `adprior_runtime.search.limits`)."""
 
 MAX_CANDIDATES: Final = 10_000
-"""Candidates of one ranking; more are refused."""
+"""A ranking with more candidates is refused."""
 
 MAX_EXCLUDED: Final = 100_000
-"""Advertisers that one forecast may exclude; more are refused."""
+"""A forecast that excludes more advertisers is refused."""
 
 MAX_BATCH_SIZE: Final = 16
 
 MAX_QUEUE_SIZE: Final = 256
-"""Requests of one priority that may wait for one model; further ones are refused with UNAVAILABLE.
+"""Number of requests of one priority that may wait for a model. Others are refused, UNAVAILABLE.
 
-TensorRT-LLM uses this as the size of a queue of its own, and refuses further ones with INTERNAL.
+TensorRT-LLM has a queue of its own, of the same size, and refuses others with INTERNAL.
 """
 
 QUEUE_TIMEOUT_US: Final = 5_000_000
-"""Queue timeout; the client's deadline, which it sends along, may be shorter.
+"""Longest wait in a queue. The client also sends its deadline; the shorter one counts.
 
-It applies to Triton's queues, not to the queue inside TensorRT-LLM, which empties Triton's at once
-(``model_instance_state.cc``: ``enqueue``; docs/gpu.md).
+It applies to Triton's queues only. TensorRT-LLM takes requests from Triton's queue at once and puts
+them into its own (``model_instance_state.cc``: ``enqueue``; docs/gpu.md).
 """
 
 BULK_QUEUE_TIMEOUT_US: Final = 60_000_000
@@ -54,10 +57,10 @@ GRPC_KEY_PREFIX: Final = "triton-grpc-protocol-"
 
 ADMIN_KEY: Final = "admin-key"
 INFERENCE_KEY: Final = "inference-key"
-"""The keys after the prefix: for requests that change the server, and for inference."""
+"""The keys after the prefix, for requests that change the server and for inference."""
 
 MAX_QUEUE_DELAY_US: Final = 500
-"""How long a request may wait for others to share its batch."""
+"""Longest time that a request waits for others to share its batch."""
 
 THREADS_PARAMETER: Final = "threads"
 """Parameter of the embedded ``llm_engine``: threads of one forward pass."""
@@ -79,7 +82,7 @@ class CandidateStatus(IntEnum):
 
 
 class ContextCount(IntEnum):
-    """Positions of the counts in ``CONTEXT_USE``; new ones come last, older readers ignore them."""
+    """Positions of the counts in ``CONTEXT_USE``. New ones come last; older readers ignore them."""
 
     EVENTS = 0
     AFTER_AS_OF = 1
@@ -92,13 +95,13 @@ class ContextCount(IntEnum):
 
 
 UNCOUNTED: Final = -1
-"""Value in ``CONTEXT_USE`` of a count for which the bundle has no data."""
+"""Value in ``CONTEXT_USE`` where the bundle has no data to count with."""
 
 
 class Priority(IntEnum):
-    """Priority of a request in the queues: its parameter ``priority``, Triton's levels.
+    """Priority of a request in the queues: Triton's request parameter ``priority``.
 
-    The default is the middle one. The server does not check who uses which.
+    The default is RETRIEVAL. The server does not check who uses which priority.
     """
 
     RANKING = 1

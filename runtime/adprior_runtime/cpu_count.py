@@ -1,8 +1,8 @@
-"""How many processors this process may use: its affinity and the quotas of its control groups.
+"""Counts the processors that this process may use, from its affinity and its cgroup quotas.
 
-That may be fewer than the machine's cores: a container has some of them (``cpuset``) or a share of
-their time (``docker --cpus``, a Kubernetes limit). A pool with a thread for each core of the
-machine then waits for itself.
+They may be fewer than the machine's cores: a container has some of the cores (``cpuset``) or a
+share of their time (``docker --cpus``, a Kubernetes limit). There, a pool with one thread for each
+core of the machine has more threads than can run at once.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def available_processors(groups: Path = _GROUPS, membership: Path = _MEMBERSHIP)
 
 
 def threads_of_each(pools: int, threads: int = 0) -> int:
-    """Return the threads of each of several pools that work at the same time.
+    """Return the number of threads of each pool, if several pools work at the same time.
 
     Args:
-        pools: How many pools.
-        threads: The number, if set; 0 shares the available processors among the pools.
+        pools: Number of pools.
+        threads: Number of threads, if set; 0 shares the available processors among the pools.
     """
     return threads or max(1, available_processors() // max(1, pools))
 
@@ -55,8 +55,8 @@ def _quotas(groups: Path, membership: Path) -> Iterator[float]:
 def _up(mount: Path, path: str, read: Callable[[Path], float | None]) -> Iterator[float]:
     """Yield the quotas of a group and its ancestors.
 
-    In a container the path may be the host's, of which the mount shows the last part or nothing:
-    missing directories are skipped.
+    In a container the path may be the host's path, while the mount shows only its last part, or
+    nothing. So missing directories are skipped.
     """
     group = mount / path.lstrip("/")
     for directory in (group, *group.parents):

@@ -1,4 +1,4 @@
-"""Every error adprior raises on purpose, each with the gRPC status it becomes on the wire.
+"""Every error that adprior raises on purpose, with its gRPC status on the wire.
 
 ::
 

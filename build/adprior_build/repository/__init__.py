@@ -1,1 +1,1 @@
-"""Bundles and model repositories are made here."""
+"""Makes bundles and model repositories."""

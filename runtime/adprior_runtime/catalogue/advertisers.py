@@ -39,7 +39,7 @@ class Advertisers:
         path_counts: Sequence[int],
         event_counts: Sequence[int],
     ) -> Advertisers:
-        """Build from rows ordered by id; each counts one event more (Laplace's rule)."""
+        """Build from rows ordered by id; each advertiser counts one event more (Laplace's rule)."""
         encoded = [name.encode("utf-8") for name in names]
         counts = np.asarray(event_counts, dtype=np.float64) + 1
         return cls(
@@ -61,7 +61,7 @@ class Advertisers:
         return np.where(self.ids[rows] == advertiser_ids, rows, -1)
 
     def save(self, directory: Path) -> None:
-        """Write one ``.npy`` file an array into an existing directory."""
+        """Write each array as one ``.npy`` file into an existing directory."""
         save_arrays(directory, {item.name: getattr(self, item.name) for item in fields(self)})
 
     @classmethod

@@ -1,6 +1,6 @@
-"""The probability of an advertiser: its names' and aliases' probabilities, summed.
+"""The probability of an advertiser: the sum over its names and aliases.
 
-All in logs, so that probabilities below what a double can hold still count.
+All values are logs, so that probabilities too small for a double still count.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from adprior_runtime.catalogue.trie import Int64Array
 
 
 class AliasSums(NamedTuple):
-    """Advertisers with what their names add up to.
+    """The summed probability of each advertiser.
 
     Attributes:
         rows: int64 [advertisers], distinct, rising.
         log_probs: float64 [advertisers].
-        counts: int64 [advertisers], how many names each sum has.
+        counts: int64 [advertisers], the number of names in each sum.
     """
 
     rows: Int64Array
@@ -31,7 +31,7 @@ def sum_aliases(rows: Int64Array, log_probs: npt.NDArray[np.float64]) -> AliasSu
     """Sum the probabilities of each advertiser's names.
 
     Args:
-        rows: int64 [names], each name's advertiser.
+        rows: int64 [names], the advertiser of each name.
         log_probs: float64 [names]; -inf is a probability of 0.
     """
     by_row = np.argsort(rows, kind="stable")

@@ -1,4 +1,4 @@
-"""Tables of flat arrays: one ``.npy`` file an array, mapped into memory and shared by processes."""
+"""Tables of flat arrays. Each array is one ``.npy`` file; processes share it as mapped memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from adprior_runtime.errors import ArtefactError
 
 
 def save_arrays(directory: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write one file an array into an existing directory."""
+    """Write each array as one file into an existing directory."""
     for name, array in arrays.items():
         np.save(directory / f"{name}.npy", array)
 
@@ -22,8 +22,8 @@ def load_arrays(directory: Path, names: Sequence[str], what: str) -> dict[str, n
     """Map arrays of one dimension into memory.
 
     Args:
-        directory: The files' directory.
-        names: The arrays.
+        directory: The directory of the files.
+        names: The names of the arrays.
         what: The table's name in an error.
 
     Raises:

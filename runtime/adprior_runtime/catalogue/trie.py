@@ -3,8 +3,9 @@
 Every name and alias is a path of token ids that ends with the terminator, so a name that is the
 beginning of another is no special case. Nodes are numbered breadth-first from the root, 0. The
 children of node ``n`` are the nodes ``offsets[n] + 1`` to ``offsets[n + 1]``, reached by the rising
-tokens ``child_tokens[offsets[n]:offsets[n + 1]]`` (compressed sparse rows whose column indices need
-no array). ``leaf_advertiser[n]`` is the row of the advertiser whose path ends at ``n``, else -1.
+tokens ``child_tokens[offsets[n]:offsets[n + 1]]``. This is like the CSR format, but the column
+indices are not stored. ``leaf_advertiser[n]`` is the row of the advertiser whose path ends at
+``n``, else -1.
 The leaves of advertiser ``a`` are ``leaf_nodes[leaf_offsets[a]:leaf_offsets[a + 1]]``. Processes
 share the arrays, which are mapped from ``.npy`` files.
 """
@@ -53,13 +54,13 @@ class Trie:
         """Build from token paths, in time and memory proportional to their total length.
 
         Args:
-            paths: Terminated token ids, all different, none the beginning of another.
+            paths: Token ids of each name, terminator included; no path begins another.
             advertisers: The advertiser row of each path; rows count from 0 without a gap.
         """
         flat, starts, lengths = _flatten(paths)
         rows = np.asarray(advertisers, dtype=np.int32)
         order = np.arange(len(lengths))  # paths sorted by their tokens up to the current depth
-        node = np.zeros(len(lengths), dtype=np.int64)  # the node of each, in that order
+        node = np.zeros(len(lengths), dtype=np.int64)  # the node of each path, in that order
         going = np.arange(len(lengths))  # positions of the paths that go deeper
         offsets, child_tokens, leaf_advertiser = [np.zeros(1, np.int64)], [], [np.array([-1])]
         nodes_before, parents_before = 1, 0
@@ -125,7 +126,8 @@ class Trie:
             nodes: [n].
 
         Returns:
-            int64 [children] each: the children, and the position in ``nodes`` of each one's parent.
+            int64 [children] each: the children, and the position of each child's parent in
+            ``nodes``.
         """
         above = np.asarray(nodes)
         stops = self.offsets[above + 1]
@@ -138,7 +140,7 @@ class Trie:
     def are_leaves(self, nodes: Int64Array) -> npt.NDArray[np.bool_]:
         """Return which nodes end a name: those without children.
 
-        `leaf_advertiser` says so too, but lies in other memory pages than the children's offsets.
+        `leaf_advertiser` gives the same, but is in other memory pages than the children's offsets.
         """
         is_leaf: npt.NDArray[np.bool_] = self.offsets[nodes] == self.offsets[nodes + 1]
         return is_leaf
@@ -182,7 +184,7 @@ class Trie:
             rows: [n].
 
         Returns:
-            int64 [paths] each: the leaves, and the position in ``rows`` of each one's advertiser.
+            int64 [paths] each: the leaves, and the position of each leaf's advertiser in ``rows``.
         """
         starts = self.leaf_offsets[np.asarray(rows)].astype(np.int64)
         counts = self.leaf_offsets[np.asarray(rows) + 1] - starts
@@ -204,7 +206,7 @@ class Trie:
         return nodes
 
     def covered(self, leaves: npt.ArrayLike) -> Int64Array:
-        """Return the nodes whose leaves are all among ``leaves``, including these, rising."""
+        """Return the nodes that have no leaf outside ``leaves``, rising, the leaves included."""
         covered = np.unique(np.asarray(leaves, dtype=np.int64))
         while len(covered):
             parents, counts = np.unique(self.parents(covered), return_counts=True)
@@ -234,7 +236,7 @@ class Trie:
         return int(self.leaf_advertiser[node]) if node >= 0 else -1
 
     def save(self, directory: Path) -> None:
-        """Write one ``.npy`` file an array into an existing directory."""
+        """Write each array as one ``.npy`` file into an existing directory."""
         save_arrays(directory, {item.name: getattr(self, item.name) for item in fields(self)})
 
     @classmethod

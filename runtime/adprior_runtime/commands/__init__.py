@@ -1,1 +1,1 @@
-"""Subcommands of ``adprior``, one module each, named as the subcommand."""
+"""Subcommands of ``adprior``: one module each, with the subcommand's name."""

@@ -31,7 +31,7 @@ examples:
   adprior serve --repository repo --host 0.0.0.0 --tls-cert server.pem --tls-key server-key.pem \\
     --tls-client-ca callers.pem --inference-token-file token
 
-docs/security.md says what each option protects from."""
+docs/security.md explains what each option protects against."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,14 +70,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=number_from_zero,
         default=0,
         metavar="SECONDS",
-        help="seconds to go on serving after SIGTERM, while a load balancer takes the server out; "
+        help="seconds to continue serving after SIGTERM, while a load balancer removes the server; "
         "a second signal stops it at once (default: %(default)s)",
     )
     parser.add_argument(
         "--no-restart",
         action="store_true",
-        help="exit when the server exits, for use where something else restarts this command; by "
-        f"default the server is started again, at most {MAX_RESTARTS} times in 10 minutes",
+        help="exit when the server exits, if another program restarts this command; by default "
+        f"this command restarts the server, at most {MAX_RESTARTS} times in 10 minutes",
     )
 
 
@@ -107,8 +107,8 @@ def _add_access(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--insecure",
         action="store_true",
-        help="accept unencrypted calls from other machines; for networks that are trusted, or "
-        "encrypt by themselves",
+        help="accept unencrypted calls from other machines; only for a network that is trusted or "
+        "encrypted",
     )
     for flag, text in (
         ("tls-cert", "PEM file with the server's certificate chain; gRPC then accepts TLS only"),
@@ -125,7 +125,7 @@ def _add_access(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until a signal (0), or until the server ended by itself too often (1)."""
+    """Serve until a signal arrives (exit code 0) or the server ends by itself too often (1)."""
     access = Access.of_files(
         certificate=args.tls_cert,
         key=args.tls_key,
@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
     restarts = Restarts(most=0 if args.no_restart else MAX_RESTARTS)
 
     def start() -> TritonServer:
-        # At each start, for the repository may have been replaced meanwhile.
+        # Checked at each start, because the repository may have been replaced meanwhile.
         findings = check_repository(args.repository, Level.QUICK)
         refuse_findings(args.repository, findings, f"; adprior build --check {args.repository}")
         config_name = _choose_config(args.repository)
@@ -175,7 +175,7 @@ def _announce(server: TritonServer) -> None:
     if not server.hides_tokens:
         print(
             "adprior serve: other users of this machine can list the server's tokens: "
-            "this system does not let its arguments be blanked",
+            "this system does not allow to overwrite its arguments",
             file=sys.stderr,
         )
 

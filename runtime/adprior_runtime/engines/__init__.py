@@ -1,1 +1,1 @@
-"""Engines: what runs the language model, each behind `adprior_runtime.engines.base.Engine`."""
+"""Engines that run the language model; `adprior_runtime.engines.base.Engine` is the interface."""

@@ -15,8 +15,7 @@ ROOT = -1
 """The node that stands for the prompt's end."""
 
 PASS_TOKENS: Final = 512
-"""The most tokens of a pass: in a longer one, the tokens' attention to each other and their rows of
-the vocabulary would cost more than a second pass."""
+"""Most tokens of a pass. A longer pass costs more than two short ones (attention, output rows)."""
 
 
 class Engine(Protocol[State]):
@@ -39,12 +38,12 @@ class Engine(Protocol[State]):
         """Append tokens to nodes, all in one forward pass.
 
         Args:
-            state: From `prefill`; updated in place where ``keep``.
+            state: From `prefill`; updated in place if ``keep``.
             token_ids: [n], one for each new node.
             parents: [n], the node that each continues: `ROOT`, a node of an earlier call, or an
                 earlier node of this call.
-            keep: Whether later calls may continue the new nodes. If not, they leave no trace, and
-                their numbers are used again.
+            keep: Whether later calls may continue the new nodes. If not, the state does not change,
+                and later nodes get the same numbers.
 
         Returns:
             The next token's log-probabilities after each: float32 [n, vocabulary].
@@ -52,5 +51,5 @@ class Engine(Protocol[State]):
         ...
 
     def most_tokens(self, state: State) -> int:  # noqa: ARG002
-        """Return how many tokens the next pass may extend, 1 or more: a bound on its memory."""
+        """Return how many tokens the next pass may have, 1 or more; this limits its memory."""
         return PASS_TOKENS

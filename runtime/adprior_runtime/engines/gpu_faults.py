@@ -1,4 +1,4 @@
-"""Known failures of GPU tools and servers, each explained in one line that says what to do.
+"""Known failures of GPU tools and servers, each with one line that says what to do.
 
 The patterns are messages of TensorRT-LLM, TensorRT, Triton and the driver;
 `tests/support/gpu_outputs` records the source of each. Nothing here needs a GPU.
@@ -66,8 +66,8 @@ _FAULTS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
 def explain_gpu_fault(text: str) -> str | None:
     """Return what to do about the first known fault in ``text``, with the tool's own message.
 
-    Causes come before their consequences, in any order of the text: a version that does not match
-    explains an engine that cannot be read.
+    A cause is reported before its consequences, whatever their order in the text: a wrong version
+    explains why an engine cannot be read.
     """
     for pattern, remedy in _FAULTS:
         if (found := pattern.search(text)) is not None:

@@ -1,7 +1,7 @@
-"""The KV cache: one user's keys and values, of the prompt and of the tree below it.
+"""The KV cache: one user's keys and values, for the prompt and for the tree below it.
 
-Keys and values have the same layout, `LAYOUT`. The prompt's are written once; a pass adds those of
-its new positions, which are joined to what came before when the next pass needs them.
+Keys and values have the same layout, `LAYOUT`. The prompt's keys and values are written once. A
+pass adds a piece for its new positions. The pieces are joined when the next pass needs them.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 LAYOUT: Final = ("layers", 1, "key_value_heads", "past", "head_size")
-"""Axes of ``past_keys`` and ``past_values``; one user a pass."""
+"""Axes of ``past_keys`` and ``past_values``; a pass has one user."""
 
 NEW_LAYOUT: Final = ("layers", 1, "key_value_heads", "new", "head_size")
-"""Axes of what a pass adds."""
+"""Axes of the piece that a pass adds."""
 
 POSITIONS_AXIS: Final = LAYOUT.index("past")
 
@@ -35,7 +35,7 @@ class KvCache:
     values: list[Any] = field(default_factory=list)
 
     def fork(self) -> Self:
-        """Return a cache that continues from here alone; what is written is shared."""
+        """Return a copy that grows independently; the existing pieces are shared."""
         return type(self)(list(self.keys), list(self.values))
 
     def add(self, keys: Any, values: Any) -> None:

@@ -1,11 +1,12 @@
 """The embedded engine: ONNX Runtime, with packed tree attention.
 
-All live prefixes of a user are positions of one sequence. A 4-D mask lets each see only the prompt
-and its own ancestors; its position id is the prompt's length plus its depth. So the KV cache of the
-prompt is written once and never re-ordered (see `adprior_runtime.engines.kv_cache`).
+All live prefixes of a user are positions of one sequence. A 4-D mask lets each position see only
+the prompt and its own ancestors (`adprior_runtime.engines.tree_mask`). Its position id is the
+prompt's length plus its depth. So the KV cache of the prompt is written once and never re-ordered
+(`adprior_runtime.engines.kv_cache`).
 
-`PASS_BYTES` and `PASS_CELLS` bound a pass in bytes, for any vocabulary and any size of the tree.
-ONNX Runtime's arena keeps the memory of the largest pass for later ones.
+`PASS_BYTES` and `PASS_CELLS` limit a pass in bytes, for any vocabulary and any size of the tree.
+ONNX Runtime's arena keeps the memory of the largest pass for later passes.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, Inval
 _Float32Array = npt.NDArray[np.float32]
 _Int64Array = npt.NDArray[np.int64]
 PASS_BYTES: Final = 64 * 2**20
-"""Bound on a pass's logits over the whole vocabulary, in single precision. Their log-softmax takes
-as much again. With a vocabulary of 262,144 tokens, a pass has 64."""
+"""Limit on a pass's logits over the whole vocabulary, in single precision. The log-softmax needs
+the same memory once more. With 262,144 vocabulary tokens, a pass may have 64 tokens."""
 
 PASS_CELLS: Final = 2 * 2**20
-"""Bound on a pass's mask: tokens times positions. Each head's attention has as many numbers, 8 MiB
-in single precision."""
+"""Limit on a pass's mask: tokens times positions. Each attention head computes as many numbers, 8
+MiB in single precision."""
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # TF32, a GPU's default, rounds factors to 11 bits: 8,192 times what the certificate allows.
@@ -61,7 +62,7 @@ class OnnxState:
     Attributes:
         prompt_length: Tokens of the prompt.
         cache: Keys and values of prompt and tree.
-        parents: int64 [nodes], the node that each continues.
+        parents: int64 [nodes], the node that each node continues.
         depths: int64 [nodes], 0 for a child of the root.
     """
 
@@ -75,7 +76,7 @@ class OnnxEngine(Engine[OnnxState]):
     """Runs a graph of the contract in `adprior_runtime.engines.onnx_graph`.
 
     Attributes:
-        is_half: Whether its arithmetic is in half precision.
+        is_half: Whether it computes in half precision.
     """
 
     def __init__(
@@ -91,12 +92,12 @@ class OnnxEngine(Engine[OnnxState]):
         Args:
             path: The ONNX file.
             threads: Threads of one forward pass; 0 takes the processors this process may use.
-            head_ids: Tokens that all prompts begin with; they are read once, here.
+            head_ids: Tokens that all prompts begin with; the model reads them once, here.
             device: ``cpu``, or ``cuda`` if onnxruntime-gpu is installed.
 
         Raises:
-            ArtefactError: The file is not such a model.
-            EnvironmentProblemError: ONNX Runtime has no such device here.
+            ArtefactError: The file does not contain such a graph.
+            EnvironmentProblemError: ONNX Runtime does not support the device here.
         """
         provider = _PROVIDERS.get(device, device)
         if provider not in onnxruntime.get_available_providers():
@@ -138,7 +139,7 @@ class OnnxEngine(Engine[OnnxState]):
         """See `Engine.prefill`.
 
         Raises:
-            InvalidRequestError: A token is impossible, or there are too many.
+            InvalidRequestError: A token is not in the vocabulary, or there are too many tokens.
         """
         length, head = len(prompt_ids), len(self._head_ids)
         if not 0 < length < self._max_positions:

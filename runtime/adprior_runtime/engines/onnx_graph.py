@@ -1,6 +1,8 @@
 """The contract of ``model.onnx``: its inputs and outputs, their types and shapes.
 
 `adprior_build.repository.onnx_export` writes such a graph; the ONNX engine checks it when it loads.
+These are names within the graph. They never meet the tensors of Triton's models, whose names are in
+`adprior_runtime.contract`.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ _INTEGER: Final = ("tensor(int64)",)
 _SINGLE: Final = ("tensor(float)",)
 _CACHED: Final = ("tensor(float)", HALF)
 _VARYING: Final = frozenset({"new", "positions", "wanted", "past"})
-"""Sizes that differ from pass to pass; all others are the model's."""
+"""Sizes that differ from pass to pass; all others are fixed by the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,10 @@ class GraphTensor:
     """One input or output.
 
     Attributes:
-        name: In the graph.
-        types: Accepted types, in ONNX Runtime's spelling; the cache is half where the model is.
-        dims: A number is fixed, a name stands for a size.
+        name: Its name in the graph.
+        types: Accepted types, as ONNX Runtime names them. A model in half precision has its cache
+            in half precision too.
+        dims: Its axes: a number is a fixed size, a name stands for a size.
     """
 
     name: str
@@ -90,7 +93,7 @@ def check_graph(session: Any) -> None:
         session: An ``onnxruntime.InferenceSession``.
 
     Raises:
-        ArtefactError: A tensor is missing or superfluous, or has another type or shape.
+        ArtefactError: A tensor is missing, superfluous, or of another type or shape.
     """
     for kind, expected, found in (
         ("input", INPUTS, session.get_inputs()),
@@ -111,7 +114,7 @@ def check_graph(session: Any) -> None:
 
 
 def _fits(size: int | str, found: int | str | None) -> bool:
-    """Return whether a graph's axis, a number or else of any size, has a size of the contract."""
+    """Return whether an axis of the graph fits the contract. The axis is a fixed number or free."""
     if isinstance(size, int):
         return found == size
     return not isinstance(found, int) if size in _VARYING else isinstance(found, int)

@@ -16,11 +16,11 @@ class EngineKind:
     """One way to run the language model.
 
     Attributes:
-        name: See the module.
-        files: Its artefacts: in a bundle if ``is_in_bundle``, else beside it in the version
-            directory of the model ``llm_engine``.
-        is_in_bundle: Whether the engine runs anywhere; a compiled one is made for one type of GPU.
-        target: The configuration of the repository's models that serves it.
+        name: The engine's name, see the module.
+        files: Its artefacts. They are in a bundle if ``is_in_bundle``, else beside the bundle in
+            the version directory of the model ``llm_engine``.
+        is_in_bundle: False for a compiled engine, which runs on one type of GPU only.
+        target: The kind of machine whose configuration serves it.
     """
 
     name: str

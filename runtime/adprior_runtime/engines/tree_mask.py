@@ -25,7 +25,7 @@ def tree_mask(prompt_length: int, parents: _Int64Array, count: int) -> _Float32A
 
     Args:
         prompt_length: Tokens of the prompt.
-        parents: int64 [nodes], the node that each continues; the last ``count`` nodes are new.
+        parents: int64 [nodes], the node that each node continues; the last ``count`` are new.
         count: The number of new nodes.
     """
     mask = np.full((count, prompt_length + len(parents)), _MASKED, dtype=np.float32)
@@ -40,11 +40,14 @@ def tree_mask(prompt_length: int, parents: _Int64Array, count: int) -> _Float32A
 
 
 def node_depths(before: _Int64Array, parents: _Int64Array) -> _Int64Array:
-    """Return the depths of a call's new nodes.
+    """Return the depth of each new node; a child of the prompt's end has depth 0.
 
     Args:
-        before: int64 [nodes], the depths of earlier calls' nodes.
-        parents: int64 [new].
+        before: int64 [nodes], the depths of the nodes of earlier calls.
+        parents: int64 [new], the node that each new node continues.
+
+    Raises:
+        ValueError: A parent comes after its child.
     """
     start, depths = len(before), np.zeros(len(parents), dtype=np.int64)
     earlier = (parents >= 0) & (parents < start)

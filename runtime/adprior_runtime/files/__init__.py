@@ -1,1 +1,1 @@
-"""Files that are written whole or linked, and their modes."""
+"""Writes files completely or not at all, links files, and checks their modes."""

@@ -1,6 +1,6 @@
-"""Outputs appear whole or not at all: written beside their target, then renamed onto it.
+"""Outputs appear complete or not at all: they are written beside the target, then renamed.
 
-They have the modes that the umask gives, but others can never write them.
+Their modes follow the umask, but other users can never write them.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ def replace_directory(target: Path, *, marker: str) -> Iterator[Path]:
     """Yield a fresh directory beside ``target`` that takes its place when the block succeeds.
 
     Linux exchanges the two in one step (``renameat2``), so that a reader finds the old directory or
-    the new one, even after a kill. On file systems without it, the old one is moved away first: a
-    kill between the two renames leaves the old one only under a dotted name beside ``target``.
-    What killed runs left is removed.
+    the new one, even after a kill. If the file system does not support it, the old directory is
+    moved away first. A kill between the two renames then leaves the old one under a dotted name
+    beside ``target``. Leftovers of killed runs are removed.
 
     Args:
         target: The directory to make or replace.
-        marker: A file by which our own outputs are recognised; others are not replaced.
+        marker: A file that our own outputs contain; other directories are not replaced.
 
     Raises:
-        InvalidInputError: ``target`` exists, is not empty and not an output of ours.
+        InvalidInputError: ``target`` exists, is not empty and is not an output of adprior.
     """
     target = target.resolve()  # a link stays, and points to the new directory
     if target.exists() and not (target / marker).is_file() and any(_entries(target)):
@@ -81,13 +81,13 @@ def replace_file(target: Path) -> Iterator[Path]:
 
 def _umask() -> int:
     """Return the process's umask from the kernel, because `os.umask` would change it."""
-    with open("/proc/self/status", encoding="utf-8") as status:  # noqa: PTH123  no file of ours
+    with open("/proc/self/status", encoding="utf-8") as status:  # noqa: PTH123  not a file on disk
         found = [line for line in status if line.startswith("Umask:")]
     return int(found[0].split()[1], 8) if found else 0o022
 
 
 def _close_to_others(output: Path) -> None:
-    """Remove others' right to write, which the umask or a copied file may give."""
+    """Remove other users' right to write, which the umask or a copied file may give."""
     for path in (output, *output.rglob("*")):
         mode = path.lstat().st_mode
         if mode & OTHERS_WRITE and not path.is_symlink():
@@ -134,8 +134,8 @@ def _swap(fresh: Path, target: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Exchange two directories in one step; return False where the system cannot."""
-    import ctypes  # noqa: PLC0415  only here, and only once a run
+    """Exchange two directories in one step; return False if the system cannot."""
+    import ctypes  # noqa: PLC0415  needed only here, once a run
 
     rename_exchange, at_cwd = 2, -100
     libc = ctypes.CDLL(None, use_errno=True)

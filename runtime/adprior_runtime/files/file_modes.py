@@ -11,7 +11,7 @@ from typing import Final
 from adprior_runtime.errors import InvalidInputError
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{16,1024}")
-"""No character that separates tritonserver's flags, and too long to be guessed."""
+"""A token has no character that separates tritonserver's flags, and is too long to guess."""
 
 
 def check_private(path: Path) -> None:
@@ -21,7 +21,7 @@ def check_private(path: Path) -> None:
     root also by its group (0640), which is how secrets are mounted into containers.
 
     Raises:
-        InvalidInputError: It is not a readable file, or not private.
+        InvalidInputError: The file cannot be read, or is not private.
     """
     try:
         found = path.stat()
@@ -31,25 +31,25 @@ def check_private(path: Path) -> None:
         raise InvalidInputError(f"{path}: not a file")
     if found.st_uid not in {0, os.geteuid()}:
         raise InvalidInputError(
-            f"{path}: belongs to user {found.st_uid}, who could exchange it; "
+            f"{path}: belongs to user {found.st_uid}, who could replace it; "
             f"expected user {os.geteuid()} or root"
         )
     allowed = 0o740 if found.st_uid == 0 else 0o700
     if (mode := stat.S_IMODE(found.st_mode)) & ~allowed:
         raise InvalidInputError(
-            f"{path}: mode {mode:04o} lets other users of this machine at it, "
+            f"{path}: mode {mode:04o} lets other users of this machine read or change it, "
             f"expected {allowed & 0o640:04o} or less: chmod 600 {path}"
         )
 
 
 def find_writable(directory: Path) -> Path | None:
-    """Return a file or directory in ``directory`` that every user may write; None without any.
+    """Return a file or directory in ``directory`` that every user may write; None if there is none.
 
-    A read-only mount has none: some show modes that are not true.
+    A read-only mount has none, although some mounts show wrong modes.
     """
     if os.statvfs(directory).f_flag & os.ST_RDONLY:
         return None
-    place = directory.resolve()  # may itself be a link
+    place = directory.resolve()  # the directory may be a link
     for path in (place, *sorted(place.rglob("*"))):
         if not path.is_symlink() and path.stat().st_mode & stat.S_IWOTH:
             return path
@@ -60,8 +60,8 @@ def read_token(path: Path) -> str:
     """Return the token in a file, without white space around it.
 
     Raises:
-        InvalidInputError: The file is unreadable, not private, or holds no token. Its content is
-            not quoted.
+        InvalidInputError: The file is unreadable, not private, or has no token. The message does
+            not quote its content.
     """
     check_private(path)
     try:

@@ -1,4 +1,4 @@
-"""Files of an artefact, linked into another directory instead of copied."""
+"""Links files of an artefact into another directory instead of copying them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from adprior_runtime.files.atomic import OTHERS_WRITE
 
 
 def link_or_copy(source: Path, target: Path, *, link: bool = True) -> None:
-    """Hard-link a file, or copy it where the file system cannot.
+    """Hard-link a file, or copy it if the file system cannot link.
 
-    A file that others may write is copied too, because they could change it afterwards.
+    A file that other users may write is copied too, because they could change it afterwards.
     """
     try:
         if not link or source.stat().st_mode & OTHERS_WRITE:

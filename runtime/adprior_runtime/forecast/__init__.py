@@ -1,1 +1,1 @@
-"""From beams to a forecast of advertisers."""
+"""The steps of a forecast: tokenize, search, decode."""

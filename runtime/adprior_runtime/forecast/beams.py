@@ -1,11 +1,11 @@
 """Beams, as an engine returns them, and the token paths that they stand for.
 
-The two engines differ. The embedded one returns names of the catalogue, terminator included.
-TensorRT-LLM's stock beam search knows no catalogue: a beam that ended counts the terminator's
-probability and leaves its token out; one that the output length cut off has exactly that length.
-This is how NVIDIA/TensorRT-LLM does it in ``cpp/tensorrt_llm/kernels/beamSearchKernels/`` (commit
-2a9abd9536aa62ad3e4b9314be9286b1b1be523b) and ``cpp/tensorrt_llm/batch_manager/`` (commit
-b35ac1b64368513d215c57d2ed01d62d910df8da, 1.2.0rc2); not run here.
+The embedded engine returns names of the catalogue, terminator included. TensorRT-LLM's stock beam
+search does not know the catalogue. A finished beam includes the terminator's probability, not its
+token. A beam cut off has exactly the output length. The source is NVIDIA/TensorRT-LLM,
+``cpp/tensorrt_llm/kernels/beamSearchKernels/`` (commit 2a9abd9536aa62ad3e4b9314be9286b1b1be523b)
+and ``cpp/tensorrt_llm/batch_manager/`` (commit b35ac1b64368513d215c57d2ed01d62d910df8da,
+1.2.0rc2); this was read, not run.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ class Beams:
 
     Attributes:
         output_ids: int32 [beams, longest], padded on the right.
-        lengths: int32 [beams].
+        lengths: int32 [beams], tokens of each beam.
         log_probs: float32 or float64 [beams].
-        proved_top_k: K if the search has proved that the K most probable advertisers, less the
-            request's exclusions, are here with all their names; else 0. An engine that searches
+        proved_top_k: K if the search has proved that these beams contain all names of the K most
+            probable advertisers that the request does not exclude; else 0. An engine that searches
             without the catalogue proves nothing.
-        frontier_log_mass: Log of the probability of all that is not here; None from an engine that
-            searches without the catalogue.
+        frontier_log_mass: Log of the probability of all names that these beams do not contain; None
+            from an engine that searches without the catalogue.
     """
 
     output_ids: npt.NDArray[np.int32]
@@ -67,7 +67,7 @@ class Beams:
     frontier_log_mass: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no engine may return; the caller is not to blame."""
+        """Refuse impossible beams as an error of the engine, not of the caller."""
         ids, lengths = self.output_ids, self.lengths
         if ids.ndim != 2 or len(ids) != len(lengths):
             raise ModelOutputError(
@@ -97,7 +97,7 @@ class Beams:
             output_length: Most tokens that the engine generates (``request_output_len``).
 
         Returns:
-            Paths that end with their only terminator; a beam that was cut off has none.
+            Each path ends with its only terminator; a beam that was cut off has no terminator.
         """
         rows = zip(self.output_ids.tolist(), self.lengths.tolist(), strict=True)
         return [_complete(row[:length], terminator, output_length) for row, length in rows]

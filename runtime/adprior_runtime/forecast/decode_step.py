@@ -3,9 +3,10 @@
 Beams that are cut off, name no advertiser, or repeat another are dropped and counted.
 
 A forecast is *exact* if the search has proved its K advertisers (see
-`adprior_runtime.search.certificate`) and the K that are shown are those. An engine that searches
-without a catalogue proves nothing, and does not report the probability that it left unseen: that
-is all but its distinct complete beams, those of no advertiser included.
+`adprior_runtime.search.certificate`) and the forecast shows these K. An engine that searches
+without a catalogue proves nothing, and does not report the unseen probability. Then the unseen
+probability is 1 minus the sum of all distinct complete beams, including beams that name no
+advertiser.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from adprior_runtime.forecast.beams import Beams, DropReason
 from adprior_runtime.head.features import KnownForecast
 
 _ROUNDING: Final = 1e-2
-"""Distinct beams may sum to this much above 1: a half-precision engine computes each by itself."""
+"""The sum of distinct beams may exceed 1 by this much: a half-precision engine rounds each beam."""
 _NOBODY: Final = np.zeros(0, dtype=np.int64)
 
 
@@ -50,10 +51,11 @@ class _Names:
     """The beams that are names of the catalogue.
 
     Attributes:
-        rows: int64 [names], each one's advertiser.
+        rows: int64 [names], the advertiser of each name.
         log_probs: float64 [names].
-        complete_mass: Probability of all distinct complete beams, those of no advertiser included.
-        dropped: The other beams.
+        complete_mass: Probability of all distinct complete beams, including beams that name no
+            advertiser.
+        dropped: How many other beams there were, by reason.
     """
 
     rows: npt.NDArray[np.int64]
@@ -66,8 +68,8 @@ class DecodeStep:
     """Decodes beams with one catalogue.
 
     Args:
-        trie: Its names.
-        advertisers: Its advertisers, one for each row of the trie's.
+        trie: The catalogue's names.
+        advertisers: The catalogue's advertisers, one for each row of the trie.
         output_length: How many tokens the engine generates (``request_output_len``).
     """
 
@@ -103,7 +105,7 @@ class DecodeStep:
         order = np.lexsort((sums.rows, -sums.log_probs))
         shown = order[~is_excluded[order]][:top_k]
         probabilities = np.exp(sums.log_probs)
-        # What was found and is not shown, excluded or beyond k, is missing from the answer too.
+        # The missing mass includes found advertisers that are not shown: excluded, or beyond k.
         found = float(probabilities[order].sum())
         if beams.frontier_log_mass is None:
             exact, unseen = False, 1.0 - names.complete_mass

@@ -5,13 +5,14 @@ With p_i the share of bin i in recent forecasts and q_i its share in the referen
     PSI = sum over i of (p_i - q_i) ln(p_i / q_i)
 
 (B. Yurdakul, "Statistical Properties of Population Stability Index", Western Michigan University,
-2018: it is the Kullback-Leibler divergence in both directions, summed.) The reference is the
+2018: it is the sum of the Kullback-Leibler divergences in both directions.) The reference is the
 advertisers' popularity in training, in tenths by falling popularity. Every forecast has the same
-weight, split over the bins by the probabilities that it shows. Sums of the probabilities would
-mostly show a few certain forecasts, and need larger changes to stand out from chance.
+weight, split over the bins by the probabilities that it shows. If the probabilities were summed
+instead, a few certain forecasts would dominate, and a change would have to be larger to stand out
+from chance.
 
-The level depends on the bundle: a forecast shows only probable advertisers, which are popular, so
-that the index is above 0 without drift. A change of the index indicates drift.
+The level depends on the bundle. A forecast shows probable advertisers, which are popular. So the
+index is above 0 even without drift. A change of the index indicates drift.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy.typing as npt
 POPULARITY_BINS: Final = 10
 _WINDOW_FORECASTS: Final = 1000
 _PRIOR_FORECASTS: Final = 20.0
-"""The reference counts as this many forecasts, so that the index starts at 0."""
+"""The reference counts like this many forecasts, so that the index starts at 0."""
 
 _Float64Array = npt.NDArray[np.float64]
 
@@ -33,15 +34,17 @@ def stability_index(shown: _Float64Array, reference: _Float64Array) -> float:
     """Return the PSI of two distributions.
 
     Args:
-        shown: [bins], positive, of any sum.
-        reference: [bins], positive, of any sum.
+        shown: [bins], positive; need not sum to 1.
+        reference: [bins], positive; need not sum to 1.
     """
     p, q = shown / shown.sum(), reference / reference.sum()
     return float(((p - q) * np.log(p / q)).sum())
 
 
 class PopularityBins:
-    """Each advertiser's tenth of the popularity; one with more than a tenth has its bin alone.
+    """The bin of each advertiser: a tenth of the total popularity.
+
+    An advertiser with more than a tenth is alone in its bin.
 
     Attributes:
         of_row: int64 [advertisers], 0 for the most popular ones.
@@ -67,13 +70,13 @@ class PopularityBins:
             log_probs: [k].
 
         Returns:
-            float64 [`POPULARITY_BINS`] of sum 1, or 0 if the forecast is empty.
+            float64 [`POPULARITY_BINS`], which sums to 1, or to 0 if the forecast is empty.
         """
         logs = log_probs.astype(np.float64)
         highest = logs.max(initial=-np.inf)
         if highest == -np.inf:
             return np.zeros(POPULARITY_BINS)
-        # Relative to the largest, so that tiny probabilities do not underflow.
+        # Divided by the largest, so that tiny probabilities do not underflow.
         shown = self._sum(self.of_row[rows], np.exp(logs - highest))
         shares: _Float64Array = shown / shown.sum()
         return shares
@@ -89,7 +92,7 @@ class PopularityDrift:
 
     Args:
         shares: [bins], the reference.
-        window: After this many further forecasts, the weight of one is 1/e.
+        window: After this many further forecasts, a forecast's weight has fallen to 1/e.
     """
 
     def __init__(self, shares: _Float64Array, *, window: int = _WINDOW_FORECASTS) -> None:

@@ -25,8 +25,8 @@ class Forecaster:
 
     Args:
         directory: The bundle.
-        threads: Of one forward pass; 0 takes the processors this process may use.
-        files: Those to check and use, if the directory lacks some of a bundle's files.
+        threads: Threads of one forward pass; 0 takes the processors this process may use.
+        files: The files to check and use, if the directory lacks some of a bundle's files.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Forecaster:
         self.advertisers = self._decode.advertisers
 
     def prompt_ids(self, user: UserContext | bytes) -> list[int]:
-        """Return the prompt of a user: a context, or its JSON."""
+        """Return the tokens of a user's prompt; the user is a context, or its JSON."""
         return self._tokenize.run(user).prompt.token_ids
 
     def forecast(self, user: UserContext | bytes, top_k: int | None = None) -> DecodedForecast:
@@ -48,7 +48,7 @@ class Forecaster:
         return self.forecast_prompt(self.prompt_ids(user), top_k)
 
     def forecast_prompt(self, prompt_ids: Sequence[int], top_k: int | None) -> DecodedForecast:
-        """Forecast as `forecast` does, from a prompt of `prompt_ids`."""
+        """Forecast from a prompt that `prompt_ids` returned."""
         return self._run(prompt_ids, top_k)[1]
 
     def rank(
@@ -58,11 +58,11 @@ class Forecaster:
 
         Args:
             user: A context, or its JSON.
-            candidate_ids: int64 [candidates]; the same one may come several times.
+            candidate_ids: int64 [candidates]; an id may be repeated.
 
         Returns:
-            The bundle's number of advertisers; and the candidates' own log-probabilities, exact as
-            far as the bundle's token budget goes, with the head's features.
+            The forecast, with the bundle's number of advertisers, and the candidates' priors. A
+            candidate's log-probability is exact unless the bundle's token budget is spent.
         """
         searched, forecast = self._run(self.prompt_ids(user), None)
         return forecast, self._priors(forecast, candidate_ids, searched.score(candidate_ids))
@@ -73,8 +73,9 @@ class Forecaster:
         """Compute the candidates' priors from a forecast alone, as ranking with a stored one does.
 
         Args:
-            forecast: Of the bundle's number of advertisers.
-            candidate_ids: int64 [candidates]; those it does not show have at most its missing mass.
+            forecast: A forecast with the bundle's number of advertisers.
+            candidate_ids: int64 [candidates]. If the forecast does not show a candidate, its
+                probability is at most the missing mass.
         """
         return self._priors(forecast, candidate_ids, None)
 
@@ -82,9 +83,9 @@ class Forecaster:
         """Forecast one user and bound every advertiser of the catalogue, at no more cost.
 
         Returns:
-            The bundle's number of advertisers; and for each row of the catalogue the
-            log-probability where the search has resolved it, else an upper bound: that of the
-            prefixes it stopped at. float64 [advertisers].
+            The forecast, with the bundle's number of advertisers, and for each row of the catalogue
+            its log-probability, or an upper bound if the search has not resolved it: float64
+            [advertisers].
         """
         searched, forecast = self._run(self.prompt_ids(user), None)
         return forecast, searched.bound_catalogue()

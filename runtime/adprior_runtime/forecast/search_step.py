@@ -30,7 +30,7 @@ _NOBODY: Final = np.zeros(0, dtype=np.int64)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchedUser:
-    """What a search found, and what else it can tell at little cost.
+    """What a search found; it can also score candidates at little cost.
 
     Attributes:
         beams: The names found.
@@ -51,7 +51,7 @@ class SearchedUser:
     def bound_catalogue(self) -> npt.NDArray[np.float64]:
         """Bound every advertiser's log-probability, without another pass: [advertisers]."""
         count = len(self.advertisers.ids)
-        # In parts: names are looked at as a matrix, as wide as the longest of them.
+        # In parts: a search puts names into a matrix that is as wide as the longest name.
         parts = [
             self.search.score(np.arange(start, min(start + _BOUNDED_ROWS, count)), token_budget=0)
             for start in range(0, count, _BOUNDED_ROWS)
@@ -63,12 +63,12 @@ class SearchStep:
     """Searches one bundle's catalogue with its language model.
 
     Args:
-        bundle: With the ONNX model.
-        threads: Of one forward pass; 0 takes the processors this process may use.
+        bundle: A bundle with the ONNX model.
+        threads: Threads of one forward pass; 0 takes the processors this process may use.
         device: ``cpu`` or ``cuda``.
 
     Attributes:
-        limits: What a request may ask for. The step itself takes more.
+        limits: The limits of a request. `run` itself does not enforce them.
     """
 
     def __init__(self, bundle: Bundle, *, threads: int = 0, device: str = "cpu") -> None:
@@ -99,12 +99,12 @@ class SearchStep:
             prompt_ids: The prompt's tokens.
             top_k: How many advertisers are wanted.
             beam_width: Prefixes of one depth that are expanded; None takes the bundle's.
-            excluded_ids: Advertisers that must not come out.
-            is_cancelled: Asked before each forward pass.
+            excluded_ids: Advertisers to leave out.
+            is_cancelled: Called before each forward pass.
 
         Raises:
-            SearchCancelledError: ``is_cancelled`` said so.
-            InvalidRequestError: The model does not take such a prompt.
+            SearchCancelledError: ``is_cancelled`` returned True.
+            InvalidRequestError: The prompt has too many tokens, or an unknown one.
         """
         excluded = self._advertisers.rows_of(excluded_ids)
         stop_if_cancelled(is_cancelled)

@@ -50,5 +50,5 @@ class TokenizeStep:
         return TokenizedUser(context=context, prompt=self.renderer.render(context))
 
     def measure(self, user: TokenizedUser) -> ContextUse:
-        """Count how much of a context its prompt shows."""
+        """Count which parts of a context its prompt shows."""
         return self._meter.measure(user.context, user.prompt)

@@ -38,7 +38,7 @@ FEATURE_NAMES: Final = (
 """The columns of `CandidatePriors.features`."""
 
 LOG_PROB_FLOOR: Final = -30.0
-"""Lowest log-probability of a feature, and of a bound from a missing mass that FP32 rounds to 0."""
+"""Floor for log-probabilities in features. Also the bound when the missing mass is 0 in FP32."""
 
 _ROUNDING: Final = 1e-4
 """Sums of FP32 probabilities may exceed their bound by this much."""
@@ -53,8 +53,8 @@ class KnownForecast:
 
     Attributes:
         advertiser_ids: int64 [k], distinct.
-        log_probs: float32 [k]; they give the ranks, in any order.
-        missing_mass: Upper bound on the catalogue's probability that it does not show, in [0, 1].
+        log_probs: float32 [k], in any order; their order by value gives the ranks.
+        missing_mass: Upper bound on the probability of all advertisers not shown, in [0, 1].
         exact: Whether these are proved to be the k most probable, each with its full probability.
     """
 
@@ -69,8 +69,8 @@ class CandidatePriors:
     """What a forecast says about each candidate.
 
     Attributes:
-        log_probs: float32 [n], at most 0: the forecast's value if exact, the log of the missing
-            mass if a bound, `LOG_PROB_FLOOR` off the catalogue.
+        log_probs: float32 [n], at most 0: exact values, upper bounds, and `LOG_PROB_FLOOR` for
+            candidates off the catalogue.
         statuses: uint8 [n], values of `CandidateStatus`.
         features: float32 [n, 6], columns as in `FEATURE_NAMES`, always finite, zero off the
             catalogue.
@@ -94,18 +94,19 @@ def candidate_priors(
 ) -> CandidatePriors:
     """Look candidates up in a forecast; the arguments must pass `validate_head_request`.
 
-    A candidate off the catalogue stays so even if a stale forecast names it. A candidate of the
-    catalogue that the forecast does not show has at most the missing mass. If the forecast is not
-    exact, so has an advertiser of several names, in addition to the probability shown.
+    A candidate off the catalogue stays so even if a stale forecast names it. If the forecast does
+    not show a candidate of the catalogue, its probability is at most the missing mass. If the
+    forecast is not exact, an advertiser with several names may have up to the missing mass more
+    than shown.
 
     Args:
         forecast: What is known of the user.
         candidate_ids: [n]; an id may be repeated.
         advertisers: The catalogue.
-        forecast_k: The bundle's; a longer forecast is cut to this length.
-        scored_log_probs: [n], each candidate's own log-probability or a bound on it, if the engine
-            has scored them; the closer of it and the forecast's is used.
-        scored_exact: [n], whether those are exact.
+        forecast_k: The bundle's number; a longer forecast is cut to this length.
+        scored_log_probs: [n], each candidate's log-probability or a bound on it, if the engine has
+            scored the candidates; the tighter of the two bounds is used.
+        scored_exact: [n], whether these are exact.
     """
     order = np.argsort(-forecast.log_probs, kind="stable")
     beyond = forecast.log_probs[order[forecast_k:]].astype(np.float64)
@@ -150,15 +151,15 @@ def candidate_priors(
 def validate_head_request(
     forecast: KnownForecast, candidate_ids: _Int64Array, base_logits: _Float32Array
 ) -> None:
-    """Check a request to the prior head; an empty forecast and no candidates are valid.
+    """Check a request to the prior head; it may have an empty forecast, and no candidates.
 
     Args:
-        forecast: Its log-probabilities may be -inf.
+        forecast: A forecast; its log-probabilities may be -inf.
         candidate_ids: [n].
         base_logits: [n].
 
     Raises:
-        InvalidRequestError: Naming the tensor, with what was found and what was expected.
+        InvalidRequestError: A tensor breaks the contract; the message names it.
     """
     log_probs, missing_mass = forecast.log_probs, forecast.missing_mass
     _check_length(LOG_PROBS, log_probs, ADVERTISER_IDS, forecast.advertiser_ids)
@@ -191,7 +192,7 @@ def validate_scores(
         scored_exact: [n], given if and only if ``scored_log_probs`` is.
 
     Raises:
-        ModelOutputError: Naming the tensor, with what was found and what was expected.
+        ModelOutputError: A tensor breaks the contract; the message names it.
     """
     scores = {SCORED_LOG_PROBS: scored_log_probs, SCORED_EXACT: scored_exact}
     absent = [name for name, values in scores.items() if values is None]
@@ -239,7 +240,7 @@ def _ranks_in(forecast_ids: _Int64Array, wanted: _Int64Array) -> _Int64Array:
 
 
 def _entropy(log_probs: _Float32Array, missing_mass: float) -> float:
-    """Return sum -p log p, in nats, over the shown advertisers and the rest as one bucket."""
+    """Return the entropy in nats; all advertisers not shown count as one."""
     logs = np.clip(log_probs.astype(np.float64), LOG_PROB_FLOOR, 0.0)
     rest = missing_mass * np.log(missing_mass) if missing_mass > 0 else 0.0
     return abs(float((np.exp(logs) * logs).sum() + rest))

@@ -94,19 +94,19 @@ class PriorHead:
 
     @property
     def is_fitted(self) -> bool:
-        """Whether it was fitted; a fitted head may still leave some candidates unchanged."""
+        """Whether it was fitted; a fitted head may still leave candidates unchanged."""
         return str(self._metadata["kind"]) != IDENTITY
 
     @property
     def limit(self) -> float:
-        """The largest change of a logit, either way: 0 for a head that was never fitted."""
+        """The largest change of a logit, up or down: 0 for a head that was never fitted."""
         return float(self._metadata["clamp"]) if self.is_fitted else 0.0
 
     def require_belongs(self, manifest: Manifest) -> None:
         """Refuse a head that was not fitted with a bundle's catalogue, forecasts and engine.
 
         Raises:
-            ArtefactError: The head was fitted with something else than the bundle has.
+            ArtefactError: The head belongs to another catalogue, forecast length or engine.
         """
         fitted = self._metadata
         if fitted["catalogue_fingerprint"] not in manifest.catalogue_lineage:
@@ -129,7 +129,7 @@ class PriorHead:
 
         Args:
             base_logits: [n], finite.
-            priors: Of the same n candidates.
+            priors: The priors of the same n candidates.
         """
         if len(base_logits) == 0:
             return Adjusted(np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.float32))

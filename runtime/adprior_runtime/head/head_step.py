@@ -21,7 +21,7 @@ class HeadStep:
     """Ranks candidates with one bundle's head.
 
     Attributes:
-        head: The bundle's; fitted with its catalogue, forecasts and engine.
+        head: The bundle's head; it was fitted with the bundle's catalogue, forecasts and engine.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -45,7 +45,7 @@ class HeadStep:
             candidate_ids: int64 [n].
             base_logits: float32 [n].
             scored_log_probs: float32 [n], from an engine that scored the candidates.
-            scored_exact: bool [n], likewise.
+            scored_exact: bool [n], whether these are exact.
 
         Raises:
             InvalidRequestError: Lengths differ, or a value is impossible.

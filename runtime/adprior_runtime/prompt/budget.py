@@ -11,7 +11,12 @@ _Event = TypeVar("_Event")
 
 
 def room_for_events(max_prompt_tokens: int, *, start: int, tail: int) -> int:
-    """Return how many tokens the history may have, between head and profile, and the tail.
+    """Return how many tokens the history may have.
+
+    Args:
+        max_prompt_tokens: The template's budget.
+        start: Tokens before the history: head and profile.
+        tail: Tokens after the history.
 
     Raises:
         InvalidRequestError: The profile alone exceeds the budget.

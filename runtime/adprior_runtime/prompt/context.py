@@ -46,8 +46,8 @@ class UserContext:
     """A user's profile and history, and the time the forecast is for.
 
     Attributes:
-        profile: Flat map of texts, without the values that count as absent.
-        history: Events up to ``as_of``, oldest first; any other history is refused.
+        profile: Flat map of texts; absent values are left out.
+        history: Events up to ``as_of``, oldest first; another order or a later event is refused.
         as_of: The forecast's time in UTC; a bare date means its last instant.
         dropped_events: How many events after ``as_of`` were dropped (clocks differ).
     """
@@ -73,7 +73,7 @@ def parse_context(raw: bytes) -> UserContext:
     and counted.
 
     Raises:
-        InvalidRequestError: Naming the field that is wrong, never its value.
+        InvalidRequestError: A field is wrong. The message names it, never its value.
     """
     check_size(raw)
     document = _load_json(raw)
@@ -90,7 +90,7 @@ def check_size(raw: bytes) -> None:
     """
     if len(raw) > MAX_CONTEXT_BYTES:
         raise InvalidRequestError(
-            f"USER_CONTEXT: {len(raw)} bytes, at most {MAX_CONTEXT_BYTES} are taken",
+            f"{USER_CONTEXT}: {len(raw)} bytes, at most {MAX_CONTEXT_BYTES} are taken",
             InvalidReason.TOO_LARGE,
         )
 
@@ -99,7 +99,7 @@ def read_context(document: dict[str, Any]) -> UserContext:
     """Check one user context that is parsed already; its times may be `datetime` or `date`.
 
     Raises:
-        InvalidRequestError: Naming the field that is wrong, never its value.
+        InvalidRequestError: A field is wrong. The message names it, never its value.
     """
     as_of = parse_time(_required(document, "as_of", "as_of"), "as_of", end_of_day=True)
     history = _list(document.get("history", []), "history")
@@ -170,7 +170,7 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _not_json(found: str) -> InvalidRequestError:
-    return InvalidRequestError(f"USER_CONTEXT: {found}", InvalidReason.NOT_JSON)
+    return InvalidRequestError(f"{USER_CONTEXT}: {found}", InvalidReason.NOT_JSON)
 
 
 def _required(document: dict[str, Any], key: str, field: str) -> Any:

@@ -22,11 +22,11 @@ class ContextUse:
         after_as_of: Events after ``as_of``.
         over_budget: Oldest events dropped for the prompt's budget.
         advertisers: Different advertisers in the prompt.
-        known_advertisers: Those that are in the catalogue; None without a trie.
+        known_advertisers: Advertisers of these that are in the catalogue; None without a trie.
         profile_keys: Profile keys in the request.
         denied_keys: Profile keys that the template denies.
-        unknown_keys: Other profile keys that training never saw; None where the bundle does not
-            list the keys of its training.
+        unknown_keys: Other profile keys that training never saw; None if the bundle does not list
+            the keys of its training.
     """
 
     events: int
@@ -48,7 +48,7 @@ class ContextMeter:
     """Counts with one bundle's template, catalogue and training.
 
     Args:
-        renderer: The bundle's.
+        renderer: The bundle's renderer.
         trie: The catalogue's names; None if it is not available.
         trained_keys: The profile keys that training saw; None if they are unknown.
     """

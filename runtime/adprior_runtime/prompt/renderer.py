@@ -25,7 +25,7 @@ from adprior_runtime.prompt.template import SECTION_FIELDS, PromptTemplate, day_
 from adprior_runtime.text.normalisation import fold_key, normalise_text
 
 _BYTE: Final = re.compile("<0x[0-9A-F]{2}>")
-"""One byte of a character that the vocabulary lacks, in tokenizers that fall back to bytes."""
+"""A token for one byte, in tokenizers that write unknown characters as bytes."""
 _UNKNOWN_PROBE: Final = "\U00012000 \U00013000"
 """Cuneiform and a hieroglyph: tokenised as bytes, or as the unknown token."""
 
@@ -37,8 +37,8 @@ class Prompt:
     Attributes:
         token_ids: At most ``max_prompt_tokens`` of them.
         advertiser_spans: [start, stop) in ``token_ids`` of each advertiser in the history,
-            terminator included. Training computes loss there too.
-        advertiser_rows: The index of each span's event in the context's history.
+            terminator included. Training computes a loss there too.
+        advertiser_rows: For each span, the index of its event in the context's history.
         dropped_events: How many of the oldest events did not fit the budget.
     """
 
@@ -50,7 +50,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A literal's ids followed by a field's name."""
+    """Tokens of a literal, and the field that follows it."""
 
     literal_ids: tuple[int, ...]
     field: str | None
@@ -58,7 +58,7 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class _Section:
-    """A rendered section, and where in it an advertiser's name stands."""
+    """A rendered section, and the span of its advertiser's name."""
 
     token_ids: list[int]
     span: tuple[int, int] | None
@@ -68,10 +68,10 @@ class PromptRenderer:
     """Renders prompts and canonical advertiser names.
 
     Args:
-        template: The artefact's.
-        tokenizer: The artefact's.
-        cached_values: How many values to remember the tokens of: training renders the same ones
-            again and again. Serving remembers nothing of its requests.
+        template: The bundle's template.
+        tokenizer: The bundle's tokenizer.
+        cached_values: Number of values whose tokens are remembered: training renders the same
+            values again and again. Serving remembers nothing of its requests.
     """
 
     def __init__(
@@ -199,24 +199,24 @@ class ValueTokenizer:
     it, and the halves are tokenised separately. The terminator is kept out in the same way.
 
     Args:
-        tokenizer: The artefact's, which is not changed.
+        tokenizer: The bundle's tokenizer; it is not changed.
         end_id: The terminator, which may be an ordinary token of the vocabulary.
 
     Raises:
-        ArtefactError: The tokenizer cannot spell one of its own added tokens as text, or fails on
-            a character that it does not know.
+        ArtefactError: The tokenizer cannot write one of its own added tokens as text, or fails on
+            an unknown character.
     """
 
     def __init__(self, tokenizer: Tokenizer, end_id: int) -> None:
-        # The same model, without the added tokens, which belong to the Tokenizer object.
+        # The same model without the added tokens: they belong to the Tokenizer object.
         self._tokenizer = Tokenizer(tokenizer.model)
         if tokenizer.normalizer is not None:
             self._tokenizer.normalizer = tokenizer.normalizer
         if tokenizer.pre_tokenizer is not None:
             self._tokenizer.pre_tokenizer = tokenizer.pre_tokenizer
         added = tokenizer.get_added_tokens_decoder()
-        spelling = {key for key, token in added.items() if _BYTE.fullmatch(token.content)}
-        self._kept_out = (frozenset(added) - spelling - self._unknown_ids()) | {end_id}
+        byte_tokens = {key for key, token in added.items() if _BYTE.fullmatch(token.content)}
+        self._kept_out = (frozenset(added) - byte_tokens - self._unknown_ids()) | {end_id}
         self._require_spellable({key: token.content for key, token in added.items()}, end_id)
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -230,14 +230,14 @@ class ValueTokenizer:
             for token, (start, stop) in zip(ids, encoding.offsets, strict=True)
             if token in self._kept_out and stop - start > 1
         }
-        if not cuts:  # a single character, which cannot be cut: it is dropped
+        if not cuts:  # a single character cannot be cut: it is dropped
             return tuple(token for token in ids if token not in self._kept_out)
         places = [0, *sorted(cuts), len(text)]
         pieces = (text[start:stop] for start, stop in pairwise(places))
         return tuple(token for piece in pieces for token in self.encode(piece))
 
     def _unknown_ids(self) -> frozenset[int]:
-        """Return the tokens for text that the vocabulary cannot spell, which values may become."""
+        """Return the tokens that stand for unknown text; values may contain them."""
         try:
             ids = set(self._tokenizer.encode(_UNKNOWN_PROBE, add_special_tokens=False).ids)
         except Exception as error:  # tokenizers raises bare Exception

@@ -1,7 +1,7 @@
-"""The prompt template: which pieces of a user context a prompt shows, and within what budget.
+"""The prompt template: the pieces of a user context that a prompt shows, and the token budget.
 
-The template is data of the artefact. A section is a list of pieces such as ``"{category}; "``;
-a piece is left out when one of its fields is absent. A prompt is::
+The template is a file of the bundle. A section is a list of pieces such as ``"{category}; "``. A
+piece is left out if one of its fields is absent. A prompt is::
 
     head, one profile section per key, one event section per event, tail
 
@@ -64,7 +64,7 @@ class PromptTemplate:
     denied_profile_keys: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse pieces with unknown fields, so that a misspelt one is found before training."""
+        """Refuse pieces with unknown fields, so that a misspelt field is found before training."""
         if not isinstance(self.terminator, str):
             raise ArtefactError(
                 f"prompt template: terminator is {self.terminator!r}, expected text"
@@ -119,7 +119,7 @@ class PromptTemplate:
         return [key for key in keys if denied and fold_key(key) in denied]
 
     def shown(self, value: str) -> str:
-        """Return the text that is tokenised for a value: its spelling evened out, then cut."""
+        """Return the text that is tokenised for a value: normalised, then cut."""
         return normalise_text(value)[: self.max_field_chars]
 
     def to_json(self) -> str:
@@ -144,10 +144,10 @@ def day_fields(moment: datetime, previous: datetime | None) -> dict[str, str]:
 
 
 def coarse_days(days: int) -> str:
-    """Round a number of days down, so that a model sees few different values, each often.
+    """Round a number of days down, so that a model sees few different values, each of them often.
 
-    Below ten it is exact; from there it is one of 10, 15, 22.5, 33.75 and so on, each 1.5 times the
-    one before, written without its fraction.
+    Below ten it is exact. From ten on it is 10, 15, 22.5, 33.75 and so on, each 1.5 times the value
+    before, written without the fraction.
     """
     if days < _COARSE_FROM:
         return str(days)

@@ -1,17 +1,17 @@
-"""Is this repository right? One list of findings, at a quick and a full level.
+"""Checks whether a repository is right: one list of findings, at a quick and a full level.
 
-``adprior serve`` runs the quick level before each start of its server, ``adprior build`` the full
-one on what it wrote, and ``adprior build --check REPO`` the full one on any repository.
+``adprior serve`` runs the quick level before each start of its server. ``adprior build`` runs the
+full level on the repository that it wrote, and ``adprior build --check REPO`` on any repository.
 
-========= ======================================== ==============================================
-module    quick                                    full, in addition
-========= ======================================== ==============================================
-layout    directories, versions, shims, modes      what each shim says
-configs   each file parses; tensors, backend and   every field, and what each step of an ensemble
-          steps are the contract's                 takes and gives
-bundles   manifests are sealed and of one bundle   SHA-256 of every file
-engine    files, parameters and sizes              tokens of the catalogue's names
-========= ======================================== ==============================================
+=================== ====================================== =====================================
+module              quick                                  full, in addition
+=================== ====================================== =====================================
+layout              directories, versions, shims, modes    the text of each shim
+configs             each file parses; tensors, backend and every field, and the tensors of each
+                    steps are the contract's               step of an ensemble
+bundles             manifests are sealed and of one bundle SHA-256 of every file
+tensorrt_llm_engine files, parameters and sizes            tokens of the catalogue's names
+=================== ====================================== =====================================
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def check_repository(
         allow_missing_engine: A TensorRT-LLM engine may still be missing, as after a dry run.
 
     Raises:
-        InvalidInputError: It is not a directory.
+        InvalidInputError: ``repository`` is not a directory.
     """
     if not repository.is_dir():
         raise InvalidInputError(f"{repository}: no such directory; make it with `adprior build`")
@@ -61,7 +61,7 @@ def check_repository(
 def refuse_findings(repository: Path, findings: Sequence[Finding], advice: str = "") -> None:
     """Raise the first finding, if there is one, as an `ArtefactError`.
 
-    The message names ``repository``; ``advice`` is added where there are several findings.
+    The message names ``repository``. ``advice`` is added if there are several findings.
     """
     if findings:
         others = f" (1 of {len(findings)} findings{advice})" if len(findings) > 1 else ""

@@ -1,8 +1,8 @@
 """The ``config.pbtxt`` files: rendered from `model_specs`, read and changed.
 
 ``python -m adprior_runtime.repository.model_configs`` writes the tree ``model_repository/``: a
-``config.pbtxt`` for each model (GPU production), a ``configs/cpu.pbtxt`` where the embedded
-server's differs, and a three-line ``1/model.py`` for each Python model.
+``config.pbtxt`` for each model (GPU production), a ``configs/cpu.pbtxt`` if the embedded server's
+configuration differs, and a three-line ``1/model.py`` for each Python model.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def read_config(path: Path) -> Any:
     """Return the ``ModelConfig`` message of a file.
 
     Raises:
-        ArtefactError: It is missing or does not parse.
+        ArtefactError: The file is missing or does not parse.
     """
     try:
         return parse_config(path.read_text(encoding="utf-8"))
@@ -102,7 +102,8 @@ def read_config(path: Path) -> Any:
 def set_parameters(text: str, parameters: Mapping[str, str]) -> str:
     """Return pbtxt ``text`` with entries of its ``parameters`` block added or replaced.
 
-    A build sets what only it knows, such as a TensorRT-LLM engine's place and beam width.
+    A build uses this for values that depend on it, such as a TensorRT-LLM engine's path and beam
+    width.
     """
     config = parse_config(text)
     for key, value in parameters.items():
@@ -120,8 +121,8 @@ def _single(spec: Model) -> Any:
     if spec.is_queued:
         _bound_queue(config.dynamic_batching.default_queue_policy, contract.QUEUE_TIMEOUT_US)
     if spec.backend == tensorrt_llm_names.BACKEND:
-        # It batches in flight, so that requests gain nothing by waiting for others.
-        config.model_transaction_policy.SetInParent()  # it reads `decoupled` from it: false
+        # This backend batches in flight, so that requests gain nothing by waiting for others.
+        config.model_transaction_policy.SetInParent()  # the backend reads `decoupled` here: false
     elif spec.is_queued:
         _add_priorities(config.dynamic_batching)
         delay = spec.tuning.max_queue_delay_us
@@ -138,7 +139,7 @@ def _single(spec: Model) -> Any:
 
 
 def _bound_queue(policy: Any, timeout_us: int) -> None:
-    """Limit how many requests wait, and how long: no longer than their client."""
+    """Limit how many requests wait and how long; a client's shorter deadline counts."""
     policy.max_queue_size = contract.MAX_QUEUE_SIZE
     policy.default_timeout_microseconds = timeout_us
     policy.allow_timeout_override = True
@@ -146,7 +147,7 @@ def _bound_queue(policy: Any, timeout_us: int) -> None:
 
 
 def _add_priorities(batching: Any) -> None:
-    """Give each priority a queue of its own; bulk requests wait longer, because they go last."""
+    """Give each priority its own queue; bulk requests may wait longer, because they go last."""
     batching.priority_levels = len(Priority)
     batching.default_priority_level = Priority.RETRIEVAL
     _bound_queue(batching.priority_queue_policy[Priority.BULK], contract.BULK_QUEUE_TIMEOUT_US)
@@ -154,7 +155,7 @@ def _add_priorities(batching: Any) -> None:
 
 def _ensemble(spec: Model, steps: list[Model]) -> Any:
     config = _common(spec)
-    # Triton refuses an ensemble whose batches a step would not take.
+    # Triton refuses an ensemble with larger batches than one of its steps.
     config.max_batch_size = min(step.tuning.max_batch_size for step in steps)
     available = {name: name for name in _names(spec.inputs)}
     for position, step in enumerate(steps):
@@ -164,15 +165,18 @@ def _ensemble(spec: Model, steps: list[Model]) -> Any:
             if tensor.name in available:
                 entry.input_map[tensor.name] = available[tensor.name]
         for tensor in step.outputs:
-            if _is_wanted(tensor.name, later, _names(spec.outputs)):
-                is_given_anew = any(tensor.name in _names(other.outputs) for other in later)
-                name = f"{step.name}_{tensor.name}" if is_given_anew else tensor.name
+            if _is_used(tensor.name, later, _names(spec.outputs)):
+                is_produced_again = any(tensor.name in _names(each.outputs) for each in later)
+                name = f"{step.name}_{tensor.name}" if is_produced_again else tensor.name
                 entry.output_map[tensor.name] = available[tensor.name] = name
     return config
 
 
-def _is_wanted(name: str, later: list[Model], ensemble_outputs: set[str]) -> bool:
-    """Whether a later step takes an output, or the ensemble gives it and no later step does."""
+def _is_used(name: str, later: list[Model], ensemble_outputs: set[str]) -> bool:
+    """Whether this output is used.
+
+    A later step reads it, or the ensemble returns it and no later step produces it again.
+    """
     for step in later:
         if name in _names(step.inputs):
             return True

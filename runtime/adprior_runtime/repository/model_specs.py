@@ -64,10 +64,11 @@ class Model:
 
     Attributes:
         backend: ``python`` or ``tensorrtllm``; None for an ensemble.
-        steps: The models of an ensemble, in the order a request travels. Tensors of the same name
-            are wired together, each to the last step that returns it.
-        parameters: The config's ``parameters`` block.
-        tuning: What a tuned repository sets for its machine; an ensemble has that of its steps.
+        steps: The models of an ensemble, in the order of a request. A step reads each tensor from
+            the last step before it that returns a tensor of that name.
+        parameters: The configuration's ``parameters`` block.
+        tuning: Instances, batches and threads, which a tuning file may change. An ensemble's
+            follows from its steps.
         is_queued: Whether requests wait in a bounded queue, with deadlines. A step that is faster
             than the step before it needs no queue.
     """
@@ -85,11 +86,12 @@ class Model:
 _PAIR: Final = ModelTuning(instances=2, max_queue_delay_us=0)
 """The tuning of a Python model behind a bounded queue.
 
-Triton wakes such a queue just before the instance that finished waits for work again. If the queue
-looks first, it sleeps until another request comes or half a second has passed
-(``dynamic_batch_scheduler.cc``: ``WaitForPayloadSlotAvailable``). With one instance of the prior
-head and four requests in flight, one in fourteen waited that long; with two instances none did.
-Waiting for a batch gains nothing: a Python model works through it one by one.
+When an instance finishes, Triton wakes the queue just before that instance waits for work again. If
+the queue looks first, it finds no free instance, and sleeps until another request comes or half a
+second has passed (``dynamic_batch_scheduler.cc``: ``WaitForPayloadSlotAvailable``). With one
+instance of the prior head and four requests in flight, one request in fourteen waited that long;
+with two instances none did. Waiting for a batch gains nothing: a Python model works through it one
+request at a time.
 """
 
 
@@ -144,10 +146,9 @@ _RANKED_WITH = tuple(
     if tensor.name
     in {contract.ADVERTISER_IDS, contract.LOG_PROBS, contract.EXACT, contract.MISSING_MASS}
 )
-"""What the prior head ranks with. It also returns these, so that the last step of an ensemble
-returns all its outputs: if a request wants none of a step's outputs, Triton skips the step even
-where a later one needs it, and then fails the request (``ensemble_scheduler.cc``:
-``pruned_tensor_to_step_``)."""
+"""The parts of a forecast that the prior head ranks with. The head repeats these outputs. Reason:
+Triton skips a step whose outputs nobody requested, even if a later step needs it, and then fails
+the request (``ensemble_scheduler.cc``: ``pruned_tensor_to_step_``)."""
 _PRIORS = (
     _tensor(contract.ADJUSTED_LOGITS, "FP32", -1),
     _tensor(contract.ADJUSTMENTS, "FP32", -1),
@@ -165,7 +166,7 @@ def _optional(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def _as_scalars(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """TensorRT-LLM declares its one-element inputs as scalars."""
+    """Declare one-element inputs as scalars, as TensorRT-LLM does."""
     return tuple(replace(tensor, scalar=tensor.dims == (1,)) for tensor in tensors)
 
 
@@ -173,7 +174,7 @@ def _tokenizer(_: Target) -> Model:
     return Model(
         name=contract.TOKENIZER,
         inputs=(_USER_CONTEXT,),
-        # What follows the prompt is for callers of this model; no ensemble returns it.
+        # The outputs after the prompt are for callers of this model; no ensemble returns them.
         outputs=(*_PROMPT, _CONTEXT_USE, _BUNDLE_ID, _ANSWER_VERSION),
         tuning=_PAIR,
     )

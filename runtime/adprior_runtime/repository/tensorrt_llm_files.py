@@ -1,8 +1,8 @@
-"""A compiled TensorRT-LLM engine on disk, and whether it fits its model configuration.
+"""The files of a compiled TensorRT-LLM engine, compared with its model configuration.
 
-``trtllm-build`` writes ``config.json`` beside ``rank0.engine``: the versions and options of the
-build, and the sizes that the engine accepts (``build_config``). If a configuration needs larger
-sizes, the server fails at load or, worse, at the first long prompt.
+``trtllm-build`` writes ``config.json`` beside ``rank0.engine``. It contains the versions and
+options of the build, and the sizes that the engine accepts (``build_config``). If requests need
+larger sizes, the server fails when it loads or, worse, at the first long prompt.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class NeededSizes:
         prompt_tokens: Tokens of the longest prompt.
         name_tokens: Tokens of the longest name, terminator included.
         beam_width: The beam width of every request.
-        concurrency: Requests that run at once; None if unknown.
+        concurrency: Number of requests that run at once; None if unknown.
     """
 
     prompt_tokens: int
@@ -110,7 +110,7 @@ def engine_differences(
     parameters: Mapping[str, str],
     needed: NeededSizes | None = None,
 ) -> list[tuple[str, str]]:
-    """List where an engine does not fit a model configuration.
+    """List the differences between an engine and a model configuration.
 
     Args:
         engine_config: From `read_engine_config`.
@@ -118,7 +118,7 @@ def engine_differences(
         needed: What requests need; None compares with ``parameters`` only.
 
     Returns:
-        What was found and what was expected, for each difference.
+        For each difference, the value found and the value expected.
     """
     built = _within(engine_config, "build_config")
     found = [
@@ -150,7 +150,7 @@ def _wrong_make(model: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"an engine for {ranks} GPUs (world_size)", "one for a single GPU"
     cache = _within(model, "quantization").get("kv_cache_quant_algo")
     if cache is not None:
-        expected = "none: log-probabilities want a KV cache of 16 bits"
+        expected = "none: log-probabilities need a KV cache of 16 bits"
         yield f"a quantised KV cache (kv_cache_quant_algo {cache})", expected
 
 
@@ -190,7 +190,7 @@ def _too_small(built: Mapping[str, Any], needed: NeededSizes) -> Iterator[tuple[
         # TensorRT-LLM would silently cut names off at a smaller one.
         "max_seq_len": (needed.prompt_tokens + needed.name_tokens, "the longest prompt and name"),
         "max_num_tokens": (needed.prompt_tokens, "the longest prompt"),
-        # Further requests wait in the engine, so it may be less than Triton's batch size.
+        # Other requests wait in the engine, so it may be smaller than Triton's batch size.
         "max_batch_size": (users or 1, "one user" if users is None else "users at once"),
     }
     for name, (size, reason) in least.items():

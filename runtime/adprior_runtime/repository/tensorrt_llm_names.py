@@ -3,9 +3,9 @@
 They are from a copy of NVIDIA/TensorRT-LLM at commit 0c8de69a1ca6213eebb20a51873890ff128666c2. The
 commit has no release tag, so it was not verified that 1.2.1 has the same names. Sources:
 ``triton_backend/all_models/inflight_batcher_llm/tensorrt_llm/config.pbtxt`` (tensors, parameters)
-and ``triton_backend/inflight_batcher_llm/src/model_instance_state.cc`` (parameters that the backend
-reads and that file lacks). The backend looks up tensors and parameters by name, and uses its
-defaults for those that it does not find, so that nothing reports a misspelt name.
+and ``triton_backend/inflight_batcher_llm/src/model_instance_state.cc`` (further parameters that the
+backend reads). The backend looks up tensors and parameters by name. It uses a default for a name
+that it does not find, so that nothing reports a misspelt name.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class OfficialTensor:
 
 
 def _tensors(listed: str) -> dict[str, OfficialTensor]:
-    """Parse lines of a type, dims or ``scalar``, and the names of such tensors."""
+    """Parse lines with a type, the dims or ``scalar``, and the names of such tensors."""
     tensors: dict[str, OfficialTensor] = {}
     for line in listed.strip().splitlines():
         dtype, dims, *names = line.split()

@@ -1,7 +1,6 @@
-"""Candidates scored on the tree of a search: exactly, as long as the token budget lasts.
+"""Scores candidates on the tree of a search: exactly, until the token budget is spent.
 
-All others have a bound: the sum of their names that were found, and of the open prefixes of their
-other names.
+Other candidates get an upper bound: found names plus the open prefixes of names not found.
 """
 
 from __future__ import annotations
@@ -40,8 +39,8 @@ def score_candidates(
 ) -> CandidateScores:
     """Score candidates, the highest bounds first, until the budget is spent.
 
-    A candidate keeps its bound if it costs more than the rest of the budget, or if a name of it is
-    longer than a pass. Cheaper candidates after it are still scored.
+    A candidate keeps its bound if it costs more than the rest of the budget, or if one of its names
+    needs more tokens than a pass may have. Cheaper candidates after it are still scored.
 
     Args:
         tree: A search's; it does not change.
@@ -77,11 +76,11 @@ def _bounds(
     fronts: Int64Array,
     front_scores: _Float64Array,
 ) -> _Float64Array:
-    """Return the log of the sum of each candidate's names, and of the open prefixes of the others.
+    """Return an upper bound on each candidate's log-probability: found names plus open prefixes.
 
     Every candidate has a name, and its names are neighbours in the arrays.
     """
-    # An open prefix of two names of one candidate counts once.
+    # If two names of a candidate share an open prefix, the prefix counts once.
     order = np.lexsort((fronts, resolved, owners))
     again = np.zeros(len(order), dtype=np.bool_)
     same = (owners[order][1:] == owners[order][:-1]) & (fronts[order][1:] == fronts[order][:-1])
@@ -98,7 +97,10 @@ def _affordable(
     prices: _Float64Array,
     token_budget: int,
 ) -> Int64Array:
-    """Return positions of the leaves to score: all of a candidate's, the highest bounds first."""
+    """Return the positions of the leaves to score: all names of the candidates that fit the budget.
+
+    The candidates with the highest bounds come first.
+    """
     costs = np.bincount(owners, weights=prices, minlength=len(bounds))
     affordable = np.zeros(len(bounds), dtype=np.bool_)
     left = float(token_budget)

@@ -1,4 +1,4 @@
-"""The certificate: who leads a search, whether that is proved, and what to expand to prove it.
+"""The certificate: which advertisers lead, whether that is proved, and what to expand to prove it.
 
 Let Q be the probabilities of the open prefixes, which are disjoint. For advertiser a, L(a) is the
 sum of its names that were found, and m(a) the number of its other names. Its true probability is at
@@ -29,7 +29,16 @@ _Float64Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Table:
-    """Advertisers with a found name: rows, log L, m, positions of leaders and of others, and K."""
+    """The advertisers with a found name.
+
+    Attributes:
+        rows: int64 [advertisers].
+        lower: float64 [advertisers], log L.
+        unresolved: int64 [advertisers], m.
+        leaders: Positions of the K advertisers of largest L.
+        others: Positions of all other advertisers.
+        wanted: K.
+    """
 
     rows: Int64Array
     lower: _Float64Array
@@ -92,10 +101,10 @@ class Standing:
         return bool(is_close) and self._highest_bound(tree, table) <= table.threshold
 
     def choose(self, tree: SearchTree, count: int) -> Int64Array:
-        """Return open prefixes to expand next, as positions in ``tree.open_nodes``.
+        """Return at most ``count`` open prefixes to expand, as positions in ``tree.open_nodes``.
 
-        These are the most probable ones, as many as prevent the proof, and those of the missing
-        names of leaders and contenders; at most ``count``.
+        First the most probable prefixes that block the proof, then prefixes of names not yet found
+        of leaders and close rivals.
         """
         table = self._table(tree)
         most = self._trie.most_paths
@@ -108,15 +117,15 @@ class Standing:
         largest = np.append(np.exp(scores - scores[:1]), np.zeros(most))
         bar = np.exp(np.minimum(self._bar(table) - scores[:1], 1.0 + np.log(most)))
         windows = np.cumsum(largest) - np.append(np.zeros(most), np.cumsum(largest)[:-most])
-        preventing = int((windows[most - 1 : most - 1 + len(top)] >= bar).sum())
-        chosen = top[: min(preventing, count)]
+        blocking = int((windows[most - 1 : most - 1 + len(top)] >= bar).sum())
+        chosen = top[: min(blocking, count)]
         if most > 1:
-            extra = np.setdiff1d(self._of_contenders(tree, table), chosen)
+            extra = np.setdiff1d(self._prefixes_of_rivals(tree, table), chosen)
             chosen = np.concatenate([chosen, extra])[:count]
         return chosen
 
-    def _of_contenders(self, tree: SearchTree, table: _Table) -> Int64Array:
-        """Return the open prefixes of missing names of the leaders and of advertisers near them."""
+    def _prefixes_of_rivals(self, tree: SearchTree, table: _Table) -> Int64Array:
+        """Return the open prefixes of the missing names of leaders and close rivals."""
         sums = self._largest_sums(tree)
         upper = np.logaddexp(table.lower, sums[table.unresolved])
         near = upper >= self._bar(table)

@@ -9,8 +9,8 @@ import numpy.typing as npt
 def positions_of_largest(values: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
     """Return the positions of the ``count`` largest values, or of all if fewer, in no order.
 
-    Split the values into ``count`` groups. The smallest of the groups' maxima is a bar that at
-    least ``count`` values reach, one of each group. Only these few need to be partitioned.
+    The values are split into ``count`` groups. At least one value of each group reaches the
+    smallest of the groups' maxima. So only the few values that reach it need to be partitioned.
     """
     if len(values) <= count:
         return np.arange(len(values))

@@ -14,9 +14,9 @@ class SearchLimits:
     """What one deployment allows.
 
     Attributes:
-        default_top_k: Advertisers of a request that does not say how many.
-        max_top_k: The most that a request may ask for.
-        max_beam_width: The widest beam: it costs as much as that many advertisers.
+        default_top_k: Number of advertisers if the request names none.
+        max_top_k: Largest number of advertisers of a request.
+        max_beam_width: Widest beam allowed. A beam of n costs as much as asking for n advertisers.
     """
 
     default_top_k: int
@@ -29,8 +29,9 @@ class SearchLimits:
 
         Args:
             manifest: The bundle's.
-            names: Names of its catalogue, aliases included. If they are no more than the bundle
-                allows, no request costs more, whatever it requests.
+            names: Number of names in its catalogue, aliases included. If the catalogue has at most
+                the allowed number of names, any ``top_k`` is cheap, so the contract's maximum
+                applies.
         """
         allowed = max(manifest.max_top_k, manifest.forecast_k)
         max_top_k = MAX_TOP_K if names <= allowed else allowed

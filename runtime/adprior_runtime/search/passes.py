@@ -1,7 +1,7 @@
-"""One user's passes through the language model: bounded in size, and checked.
+"""One user's passes through the language model: limited in size, and checked.
 
 A pass returns the log-probabilities of the whole vocabulary after each of its tokens. The search
-needs those of the trie's continuations only: they are gathered here, and the rest is released
+only needs those of tokens that continue a name. This module picks them out and releases the rest
 before the next pass.
 """
 
@@ -79,7 +79,7 @@ class ForwardPasses:
         rows: _Int64Array,
         next_tokens: _Int32Array,
     ) -> _Float64Array:
-        """Do as `extend` does, in one pass, without keeping the new nodes.
+        """Return what `extend` returns, from one pass that keeps no new nodes.
 
         Raises:
             ValueError: There are more tokens than a pass may have.

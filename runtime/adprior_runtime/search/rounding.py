@@ -1,14 +1,14 @@
 """The margin: how far apart two log-probabilities must be to prove their order.
 
-Every log-probability of an engine has a rounding error. Let E be the largest error of one token's,
-in nats, which the build measures and the manifest records. A name of n tokens sums n largely
-independent errors, so that the difference of two names of at most D tokens has an error of about E
-times the root of 2 D at worst. The margin is twice that::
+Every log-probability of an engine has a rounding error. Let E be the largest error of one token's
+log-probability, in nats. The build measures E, and the manifest records it. A name of n tokens sums
+n largely independent errors. So the difference of two names of at most D tokens has an error of
+about E times the root of 2 D at worst. The margin is twice that::
 
     margin = 2 E sqrt(2 D)  nats
 
-Log-probabilities travel to the decoder in single precision, which changes the difference of two by
-up to `_WIRE_ROUNDING` of their size. A proof allows for that too (`provable_below`).
+Log-probabilities travel to the decoder in single precision. This changes the difference of two of
+them by up to `_WIRE_ROUNDING` times their size. A proof allows for that too (`provable_below`).
 
 E is proportional to the size of the logits and to the unit roundoff u (2^-24 in single precision,
 2^-11 in half). Random Llamas of width 32 to 384, 2 to 16 layers and logits that span S = 3 to 43
@@ -26,13 +26,14 @@ from adprior_runtime.bundle import Manifest
 from adprior_runtime.errors import ArtefactError
 
 _LEAST_ERRORS: Final = {"fp32": 1e-5, "fp16-weights": 1e-5, "fp16": 5e-3}
-"""Lower bounds on E, whatever the measurement on a few prompts gives."""
+"""E is never taken as less than this, even if less was measured on a few prompts."""
 
 _WIRE_ROUNDING: Final = 2.0**-23
 
 _UNMEASURED_ERROR: Final = 3e-5
-"""E of a bundle without a measurement: that of the shipped one, whose logits span 29 nats, against
-its graph in double precision on 40 users' prompts (2.9e-5; 8e-6 at names' first tokens)."""
+"""Used for a bundle without a measured E. It is the shipped bundle's E. Its logits span 29 nats. It
+was measured against the graph in double precision on the prompts of 40 users (2.9e-5; 8e-6 at the
+first tokens of names)."""
 
 _HALF_ARITHMETIC: Final = 2.5
 """On a CPU, a graph in half precision shows little more than its rounded weights, because ONNX
@@ -40,7 +41,7 @@ Runtime computes in single precision. The weights alone made 0.4 to 0.7 of the w
 
 
 def error_of_graph(measured: float, precision: str) -> float:
-    """Return E of a graph, for its manifest.
+    """Return the E that a graph's manifest records.
 
     Args:
         measured: Largest difference in log-probability from the checkpoint, on a CPU.
@@ -54,10 +55,10 @@ def error_of_graph(measured: float, precision: str) -> float:
 
 
 def provable_below(log_prob: float, margin: float) -> float:
-    """Return the log-probability that a smaller one must stay below to be proved smaller.
+    """Return the value below which another log-probability is certainly smaller.
 
     Args:
-        log_prob: The larger one.
+        log_prob: The larger log-probability.
         margin: From `margin_nats`.
     """
     return log_prob - margin - _WIRE_ROUNDING * abs(log_prob)
@@ -86,4 +87,4 @@ def _margin(error: float, longest_name_tokens: int) -> float:
 
 
 DEFAULT_MARGIN_NATS: Final = _margin(_LEAST_ERRORS["fp32"], longest_name_tokens=8)
-"""For a search without a bundle: single precision, small logits and short names."""
+"""The margin of a search without a bundle: single precision, small logits and short names."""

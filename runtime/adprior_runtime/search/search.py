@@ -5,10 +5,9 @@ name's canonical tokens, terminator included, with no length normalisation and n
 over the trie's continuations.
 
 There are two modes. `beam` expands the ``width`` most probable prefixes of each depth, or up to a
-quarter more where it looks ahead (see `SearchTree.expand`). `exact` does that first, and then
-expands the most probable prefixes in rounds until the certificate holds
-(`adprior_runtime.search.certificate`) or the token budget is spent. The prefixes that were scored
-and not expanded are the frontier.
+quarter more (see `SearchTree.expand`). `exact` does that first, and then expands the most probable
+prefixes in rounds until the certificate holds (`adprior_runtime.search.certificate`) or the token
+budget is spent. The frontier is the set of prefixes that were scored and not expanded.
 
 If names of one advertiser fill the beam, the search may find fewer advertisers than wanted, unless
 the certificate holds.
@@ -47,13 +46,13 @@ class SearchMode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
-    """How to search; the bundle's settings.
+    """The settings of a search.
 
     Attributes:
         mode: See the module.
-        width: Prefixes that are expanded at one depth, or in one round.
+        width: Number of prefixes expanded at one depth, or in one round.
         token_budget: Tokens after which an exact search begins no further round.
-        candidate_token_budget: Tokens that scoring candidates may extend.
+        candidate_token_budget: Tokens that scoring candidates may put through the model.
         margin_nats: The smallest difference of log-probabilities that proves an order, see
             `adprior_runtime.search.rounding`.
     """
@@ -86,8 +85,8 @@ class SearchSettings:
     def for_top_k(self, top_k: int, width: int | None = None) -> SearchSettings:
         """Return the settings of a search for ``top_k`` advertisers.
 
-        The beam is at least that wide. A wider beam has a larger budget in proportion, so that some
-        of it is left for the rounds of an exact search.
+        The beam is at least ``top_k`` wide. A wider beam has a larger budget in proportion, so that
+        some budget remains for the rounds of an exact search.
 
         Args:
             top_k: How many advertisers are wanted.
@@ -137,7 +136,7 @@ class TrieSearch:
         excluded_rows: npt.ArrayLike = (),
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Begin below a prompt that the engine has read.
+        """Begin a search after a prompt that the engine has read.
 
         Args:
             engine: The language model.
@@ -158,7 +157,7 @@ class TrieSearch:
         )
 
     def run(self, top_k: int) -> SearchResult:
-        """Find the ``top_k`` most probable advertisers, as far as mode and budget allow."""
+        """Find the ``top_k`` most probable advertisers within the mode and the budget."""
         tree = self._tree
         standing = Standing(self._trie, tree.excluded_rows, top_k, self._settings.margin_nats)
         self._beam(standing)
@@ -187,8 +186,8 @@ class TrieSearch:
     def _beam(self, standing: Standing) -> None:
         """Expand the most probable prefixes of each depth, the shallowest first.
 
-        The prefixes that a pass leaves open are all of one depth, and the only ones of that depth:
-        the beam's next prefixes are chosen among them.
+        All prefixes that a pass leaves open have one depth, and no other open prefix has it. The
+        beam's next prefixes are chosen among them.
         """
         tree, width = self._tree, self._settings.width
         first = 0
@@ -207,7 +206,7 @@ class TrieSearch:
 
         Args:
             rows: [candidates], distinct rows of the catalogue.
-            token_budget: Tokens to extend; None takes the settings'.
+            token_budget: Most tokens to put through the model; None takes the settings' number.
         """
         return score_candidates(
             self._tree,

@@ -89,16 +89,16 @@ class SearchTree:
         return float(highest + np.log(np.exp(outside - highest).sum()))
 
     def expand(self, chosen: Int64Array, width: int) -> None:
-        """Put open prefixes through the model, with the levels below while these are small.
+        """Put open prefixes through the model, together with small levels below them.
 
         A level is included if it has at most a quarter more than ``width`` prefixes: a beam of that
         width would expand almost all of them anyway, and a longer pass costs less than another one.
-        Levels are included whole, so prefixes of one depth leave open prefixes of one depth, which
-        come last in `open_nodes`.
+        A level is taken completely or not at all. So all new open prefixes have one depth, if the
+        chosen ones have one depth. The new ones come last in `open_nodes`.
 
         Args:
             chosen: Positions in `open_nodes`.
-            width: The beam's; 0 includes no further level.
+            width: The beam's width; 0 includes no further level.
         """
         first = len(self.expanded_nodes)
         levels = [_Level(self.open_nodes[chosen], first, self._trie, self._dead)]
@@ -127,9 +127,10 @@ class SearchTree:
         """Add the children that a pass has scored: found names, excluded names, open prefixes.
 
         Args:
-            levels: The pass's; the nodes of each are the inner children of the one before.
+            levels: The levels of the pass. The nodes of each are the inner children of the level
+                before it.
             scores: Scores of the first level's nodes.
-            log_probs: float64, log-probabilities of all levels' children after their parents.
+            log_probs: float64, each child's log-probability after its parent, level by level.
         """
         found, found_scores = [self.found_leaves], [self.found_scores]
         excluded, excluded_scores = [self._excluded_nodes], [self._excluded_scores]
@@ -154,7 +155,7 @@ class SearchTree:
         self._open_parents = np.concatenate([self._open_parents, parents])
 
     def resolved(self, leaves: Int64Array) -> tuple[_BoolArray, _Float64Array]:
-        """Return which leaves have scores, and their log-probabilities (-inf of the others)."""
+        """Return which leaves have scores, and their log-probabilities (-inf without a score)."""
         nodes, scores = self._unexpanded()
         places, has_score = _find(nodes, leaves)
         return has_score, np.where(has_score, scores[places], -np.inf)
@@ -166,7 +167,8 @@ class SearchTree:
             lineage: int64 [n, deepest], the nodes down to each leaf, as `Trie.ancestors` gives.
 
         Returns:
-            The path's open prefix, or its leaf, int64 [n], and its log-probability, float64 [n].
+            That node of each path, an open prefix or a leaf, int64 [n], and its log-probability,
+            float64 [n].
         """
         expanded = (lineage == 0) | np.isin(lineage, self.expanded_nodes)
         fronts = lineage[np.arange(len(lineage)), (~expanded).argmax(axis=1)]
@@ -211,7 +213,7 @@ class SearchTree:
         return numbers
 
     def _unexpanded(self) -> tuple[Int64Array, _Float64Array]:
-        """Return all nodes with a score that are not expanded, rising, and their scores."""
+        """Return all nodes that have a score and are not expanded, rising, and their scores."""
         still = self.open_scores > -np.inf
         nodes = np.concatenate([self.open_nodes[still], self.found_leaves, self._excluded_nodes])
         scores = np.concatenate([self.open_scores[still], self.found_scores, self._excluded_scores])
@@ -226,14 +228,16 @@ class SearchTree:
 
 
 class _Level:
-    """A pass's prefixes of one depth, and their children in the trie.
+    """The prefixes of one depth in a pass, and their children in the trie.
 
     Attributes:
         nodes: int64 [n], trie nodes.
         first: The engine's number of the first node; the others follow.
-        children, of: int64 [c], and the position of each child's parent in ``nodes``.
-        leaves, dead, inner: Positions of children: whole names, those of excluded advertisers only,
-            and prefixes that may be expanded.
+        children: int64 [c], trie nodes.
+        of: int64 [c], the position of each child's parent in ``nodes``.
+        leaves: Positions of the children that are whole names.
+        dead: Positions of the children below which all names belong to excluded advertisers.
+        inner: Positions of the children that may be expanded.
     """
 
     def __init__(self, nodes: Int64Array, first: int, trie: Trie, dead: Int64Array) -> None:

@@ -1,1 +1,1 @@
-"""A tritonserver process: found, started, watched, stopped."""
+"""Finds, starts, watches and stops a tritonserver process."""

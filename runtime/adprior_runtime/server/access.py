@@ -33,7 +33,7 @@ def _secret_token() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """What callers must present; by default, nobody can change the server.
+    """The tokens and certificates that callers need; by default, nobody can change the server.
 
     Attributes:
         tls: The TLS files of gRPC; None for plain text.
@@ -66,14 +66,14 @@ class Access:
         admin_token: Path | None = None,
         inference_token: Path | None = None,
     ) -> Access:
-        """Read the files of an operator; see `ServerTls` and `read_token` for what is refused.
+        """Read an operator's files; `ServerTls` and `read_token` say which files are refused.
 
         Raises:
-            InvalidInputError: A file is wrong, or one of those for TLS is missing.
+            InvalidInputError: A file is wrong, or a file for TLS is missing.
         """
         if (certificate is None) != (key is None) or (client_ca and certificate is None):
             raise InvalidInputError(
-                "TLS takes --tls-cert and --tls-key together, and --tls-client-ca only beside them"
+                "TLS needs --tls-cert and --tls-key together; --tls-client-ca is for use with both"
             )
         tls = None
         if certificate is not None and key is not None:

@@ -20,8 +20,8 @@ _READY_TIMEOUT_S: Final = 2
 class Endpoints:
     """The addresses and ports of gRPC, HTTP and metrics.
 
-    Callers use gRPC. HTTP and metrics cannot be encrypted, and a single large request can bring
-    down the embedded server's (docs/security.md), so both should stay on this machine.
+    Callers use gRPC. HTTP and metrics cannot be encrypted. In the embedded server, a single large
+    request can stop either of them (docs/security.md). So both should stay on this machine.
     """
 
     host: str = "127.0.0.1"
@@ -51,7 +51,7 @@ class Endpoints:
 
     @property
     def hosts(self) -> dict[str, str]:
-        """Each address by our flag that sets it, in the order of `ports`."""
+        """Each address by the flag of ``adprior serve`` that sets it, in the order of `ports`."""
         return {
             "--host": self.host,
             "--http-host": self.http_host,
@@ -81,7 +81,7 @@ class Endpoints:
             connection.request("GET", "/v2/health/ready")
             if connection.getresponse().status != http.HTTPStatus.OK:
                 return False
-            # Of the three, the metrics port opens last.
+            # The metrics port opens last of the three.
             address = (local_host(self.metrics_host), self.metrics_port)
             with socket.create_connection(address, timeout=_READY_TIMEOUT_S):
                 return True
@@ -99,10 +99,10 @@ class Endpoints:
         for flag, host in self.hosts.items():
             if _is_loopback(host) or (flag == "--host" and has_tls):
                 continue
-            remedy = "--tls-cert and --tls-key, or " if flag == "--host" else ""
+            remedy = "give --tls-cert and --tls-key, or " if flag == "--host" else ""
             raise InvalidInputError(
-                f"{flag} {host}: other machines would speak to it in plain text; give {remedy}"
-                "--insecure where the network in front of it is trusted or encrypts"
+                f"{flag} {host}: other machines would call it in plain text; {remedy}"
+                "add --insecure only if that network is trusted or encrypted"
             )
 
     def check_free(self) -> None:
@@ -132,7 +132,7 @@ def _address(host: str, port: int) -> str:
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
+    except ValueError:  # a host name
         return host == "localhost"
 
 

@@ -1,8 +1,8 @@
 """Finds the tritonserver to run: the one on PATH, else the one in the package nvidia-pytriton.
 
-The wheel contains the binary, the Python backend and one stub for each Python version; they are
-copied into a directory with the layout that the server expects. What the server needs of the
-machine is checked first, because its own messages do not name the cause.
+The package's wheel contains the binary, the Python backend and one stub for each Python version.
+They are copied into a directory with the layout that the server expects. The needs of the server
+are checked first, because its own messages do not name the cause.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Installation:
     Attributes:
         binary: The executable.
         libraries: Directories to put first in ``LD_LIBRARY_PATH``.
-        backend_files: Files of the Python backend; empty where the server has its own backends.
+        backend_files: Files of the Python backend; empty if the server has its own backends.
     """
 
     binary: Path
@@ -50,11 +50,11 @@ class Installation:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether it is the wheel's, which has the Python backend only."""
+        """Whether it is the server of the wheel, which has the Python backend only."""
         return bool(self.backend_files)
 
     def environment(self) -> dict[str, str]:
-        """Return the server's environment: ours, with this Python and the libraries first."""
+        """Return this process's environment, with this Python and the libraries first."""
         environment = dict(os.environ)
         # The Python backend's stub runs the first python3 of PATH.
         search = [str(Path(sys.executable).parent), environment.get("PATH", "")]
@@ -62,8 +62,8 @@ class Installation:
         if self.libraries:
             libraries = [*map(str, self.libraries), environment.get("LD_LIBRARY_PATH", "")]
             environment["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
-        # Our models do not multiply matrices with NumPy, whose library would start one thread for
-        # each core in each of their processes.
+        # NumPy's library would start one thread for each core in each model's process. Our models
+        # do not need them: they do not multiply matrices with NumPy.
         environment.setdefault("OPENBLAS_NUM_THREADS", "1")
         return environment
 
@@ -72,11 +72,11 @@ class Installation:
 
         Args:
             directory: The directory to make.
-            further: Backends written in Python to add: each a directory with the backend's name
+            further: More backends, written in Python. Each is a directory with the backend's name
                 that contains its ``model.py``.
 
         Raises:
-            InvalidInputError: One of them is not such a directory.
+            InvalidInputError: A backend has no ``model.py``.
         """
         python = directory / "python"
         python.mkdir(parents=True)
@@ -154,7 +154,7 @@ def _check_numpy() -> None:
     if int(found.partition(".")[0]) >= 2:
         raise EnvironmentProblemError(
             f"NumPy {found} is installed, and with NumPy 2 the embedded tritonserver silently "
-            "gives empty tensors: pip install 'numpy<2'"
+            "returns empty tensors: pip install 'numpy<2'"
         )
 
 
@@ -164,14 +164,14 @@ def _find_libpython() -> Path:
         if (directory / _LIBPYTHON).is_file():
             return directory
     raise EnvironmentProblemError(
-        f"the embedded tritonserver needs {_LIBPYTHON}, and this Python comes without it: "
+        f"the embedded tritonserver needs {_LIBPYTHON}, which this Python does not have: "
         f"apt-get install libpython{_PYTHON} (Debian, Ubuntu), or use a Python built with "
         "--enable-shared"
     )
 
 
 def _library_directories() -> Iterator[Path]:
-    """Yield where a shared libpython may be, the running Python's own directories first."""
+    """Yield the directories that may have a shared libpython, the running Python's first."""
     yield Path(sys.base_prefix) / "lib"
     for name in ("LIBDIR", "LIBPL"):
         if value := sysconfig.get_config_var(name):

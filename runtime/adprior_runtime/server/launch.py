@@ -19,7 +19,7 @@ from adprior_runtime.server.installation import Installation, find_installation
 from adprior_runtime.server.scratch import Scratch
 
 EXIT_TIMEOUT_S: Final = 10
-"""How long a stopping server waits for requests in flight."""
+"""Longest time that a stopping server waits for requests in flight."""
 
 # This program becomes the server, which the kernel stops when the parent is gone. It is a separate
 # process because code between fork and exec is not safe beside threads, such as gRPC's.
@@ -40,10 +40,10 @@ class Launch:
     Attributes:
         repository: The model repository.
         endpoints: Its addresses and ports.
-        access: Who may call what; by default everyone may call what does not change the server.
+        access: Who may call what; by default everyone may make calls that do not change the server.
         config_name: The ``configs/NAME.pbtxt`` to prefer; None for ``config.pbtxt`` alone.
         device: The device of the embedded engine, ``cpu`` or ``cuda``.
-        backends: Directories of further backends written in Python, for the embedded server.
+        backends: Directories of more backends written in Python, for the embedded server.
         log_file: The file for the server's log; None for one that is removed with the server.
     """
 
@@ -59,15 +59,15 @@ class Launch:
         """Start the process; return it, its log file and its scratch directory.
 
         Raises:
-            InvalidInputError: The log file cannot be written, or the server on PATH is given
-                further backends.
+            InvalidInputError: The log file cannot be written, or there are more backends for the
+                server on PATH.
             EnvironmentProblemError: There is no server that this machine can run.
         """
         installation = find_installation()
         if self.backends and not installation.is_embedded:
             raise InvalidInputError(
                 f"{self.backends[0]}: {installation.binary} has backends of its own; "
-                "put further ones there"
+                "put more backends there"
             )
         scratch = Scratch.make()
         log_file = (self.log_file or scratch.directory / "server.log").absolute()
@@ -92,7 +92,8 @@ class Launch:
     ) -> list[str]:
         """Return the server's command line.
 
-        The names of the Python backend's files in ``/dev/shm`` begin with the prefix.
+        The names of the Python backend's files in ``/dev/shm`` begin with
+        ``shared_memory_prefix``.
         """
         optional = {
             "--model-config-name": self.config_name,

@@ -1,4 +1,4 @@
-"""The server's log file: kept across starts, and read for the reason of a failure."""
+"""The server's log file: kept at the next start, and read to explain a failure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ABORTED: Final = re.compile(
 _MODEL_ABORTED: Final = re.compile(
     r"Stub process '[^']+' is not healthy|Failed to obtain the health mutex"
 )
-# The two errors left out appear on every machine without a GPU, and do not matter.
+# The two excluded errors appear on every machine without a GPU, and are harmless.
 _LOGGED_ERROR: Final = re.compile(
     r'^E\d{4} \S+ \d+ \S+\] "?+((?!CudaDriverHelper|unable to create stream).+)$', re.MULTILINE
 )
@@ -51,9 +51,9 @@ def keep_previous(log_file: Path | None) -> None:
 
 
 def has_begun(log_file: Path) -> bool:
-    """Whether the server has written a line of its own, and so has read its flags.
+    """Whether the server has written a line of its own; it has read its flags by then.
 
-    Other lines may come before, such as the dynamic linker's.
+    Lines of others may come before, such as the dynamic linker's.
     """
     try:
         with log_file.open("rb") as file:
@@ -65,8 +65,8 @@ def has_begun(log_file: Path) -> bool:
 def explain_failure(log_file: Path) -> AdpriorError | None:
     """Return the reason of a failure as an error to raise; None if the log does not give one.
 
-    An error of ours that a model raised while it loaded becomes the same error again. Only the end
-    of the log is read, where a server that did not start gives the reason.
+    If a model raised an error of adprior while it loaded, the result is the same error. Only the
+    end of the log is read: a server that did not start gives the reason there.
     """
     text = _read_end(log_file)
     reasons = [
@@ -85,7 +85,7 @@ def explain_failure(log_file: Path) -> AdpriorError | None:
         failed = ServerAbortedError if _MODEL_ABORTED.search(why) else ArtefactError
         return failed(f"model {model} did not load: {why}")
     if fatal := _FATAL.findall(text):
-        # The last line is mostly "failed to load all models"; earlier ones are more precise.
+        # The last line is mostly "failed to load all models"; earlier lines are more precise.
         why = (_LOGGED_ERROR.findall(text) or fatal)[-1]
         return EnvironmentProblemError(f"tritonserver: {_one_line(why)}")
     if aborted := _ABORTED.search(text):

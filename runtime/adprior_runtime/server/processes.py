@@ -1,11 +1,11 @@
-"""The server's processes, as ``/proc`` shows them: which run a model, which have ended, and tokens.
+"""The server's processes in ``/proc``: finds models, ended processes and tokens in arguments.
 
-Late versions of Triton (24.06 and later) do not start a model's process again when it ends, and
-still report that they are ready: requests for that model would wait for ever. So the parent watches
-these processes.
+When a model's process ends, recent versions of Triton (24.06 and later) do not start it again. They
+still report that they are ready, and requests for that model would wait for ever. So the parent
+watches these processes.
 
-Every user of the machine can list a process's arguments, and tritonserver takes its tokens as flags
-only. Once it has read them, the parent overwrites them.
+Every user of the machine can list a process's arguments, and tritonserver takes its tokens only as
+flags. The parent overwrites them when the server has read them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Final
 
 _STUB: Final = "triton_python_backend_stub"
 _ARG_START, _ARG_END = 45, 46
-"""Positions of ``arg_start`` and ``arg_end`` in ``/proc/PID/stat``, behind the name."""
+"""Positions of ``arg_start`` and ``arg_end`` in ``/proc/PID/stat``, counted after the name."""
 
 
 def find_model_processes(server_pid: int) -> Mapping[int, str]:
-    """Return the name of the model that each of a server's stubs runs, by process id."""
+    """Return the models that a server's stubs run: model names by process id."""
     models = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and _parent_and_state(int(entry.name))[0] == server_pid:
@@ -38,9 +38,9 @@ def model_run_by(command: Sequence[str]) -> str | None:
 
 
 def is_zombie(pid: int, parent: int) -> bool:
-    """Whether a child has ended, and its parent has not asked for its exit status.
+    """Whether a child has ended and its parent has not collected the exit status.
 
-    A server asks for it where it ended the process itself, when it unloads a model.
+    If the server ended the process itself (unloading a model), it collects the exit status.
     """
     return _parent_and_state(pid) == (parent, "Z")
 
@@ -53,7 +53,7 @@ def blank_arguments(pid: int, secrets: Iterable[str]) -> bool:
         secrets: Texts to look for.
 
     Returns:
-        False where the system forbids it.
+        False if the system forbids it.
     """
     try:
         numbers = _stat(pid)

@@ -1,7 +1,7 @@
-"""The server's scratch directory and shared memory; removes those of servers that were killed.
+"""The server's scratch directory and shared memory; removes leftovers of servers that were killed.
 
-Each directory has a lock, held by the processes that have its descriptor open: the command, and the
-server that inherits it. The kernel releases it when the last of them ends, in whatever way.
+Each directory has a lock file. Two processes hold the lock: the command, and the server that
+inherits the descriptor. The kernel releases the lock when both have ended, also after a kill.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Scratch:
 
     Attributes:
         directory: Its path; the names of the shared memory begin with its name.
-        descriptor: The lock's, for the server to inherit.
+        descriptor: The descriptor of the lock file, which the server inherits.
     """
 
     def __init__(self, directory: Path, descriptor: int) -> None:
@@ -36,7 +36,7 @@ class Scratch:
 
     @classmethod
     def make(cls) -> Self:
-        """Make a scratch directory, and remove those of servers that were killed."""
+        """Make a scratch directory, and remove the directories of servers that were killed."""
         _remove_abandoned(Path(tempfile.gettempdir()))
         directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
         descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)

@@ -21,7 +21,7 @@ _LONGEST_PAUSE_S: Final = 30.0
 
 
 class Supervised(Protocol):
-    """The part of `TritonServer` that supervision uses."""
+    """The methods of `TritonServer` that supervision uses."""
 
     def wait(self) -> int:
         """Block until it ends by itself."""
@@ -46,8 +46,8 @@ class StopRequested(BaseException):
     """A signal asks to stop.
 
     Attributes:
-        is_orderly: Whether to drain callers first: SIGTERM, which init systems send. A user at the
-            terminal wants the command to end.
+        is_orderly: Whether to drain callers first. True for SIGTERM, which init systems send. With
+            another signal, a user at the terminal wants the command to end.
     """
 
     def __init__(self, number: int) -> None:
@@ -57,10 +57,10 @@ class StopRequested(BaseException):
 
 @dataclass(slots=True, kw_only=True)
 class Restarts:
-    """Limits how often a server is started again, and sets the pauses.
+    """Limits how often a server is restarted, and sets the pauses.
 
     Attributes:
-        most: Restarts in ten minutes; 0 for none.
+        most: Largest number of restarts in ten minutes.
         clock: Returns monotonic seconds.
     """
 
@@ -70,7 +70,7 @@ class Restarts:
     _in_a_row: int = 0
 
     def pause_s(self, ran_s: float) -> float | None:
-        """Return how long to wait before the next start; None if there must be none.
+        """Return how long to wait before the next start; None if the limit is reached.
 
         Args:
             ran_s: How long the last server ran; 0 if it did not start.
@@ -98,13 +98,13 @@ def serve_on(
     *,
     drain_s: float = 0.0,
 ) -> AdpriorError:
-    """Keep a server running until too much goes wrong, or `StopRequested` is raised.
+    """Keep a server running until it has ended too often, or `StopRequested` is raised.
 
     Args:
         start: Starts a server.
         announce: Reports that it is ready.
-        restarts: How often to restart, and with what pauses.
-        drain_s: How long a server that is asked to stop goes on serving.
+        restarts: The limit and the pauses of restarts.
+        drain_s: How long a server continues to serve after a request to stop.
 
     Returns:
         Why the last server ended.
@@ -132,7 +132,7 @@ def serve_on(
             server = start()
         except ArtefactError as error:  # a damaged repository stays damaged
             return error
-        except AdpriorError as error:  # a port may become free, a busy machine idle
+        except AdpriorError as error:  # may pass: a port in use, a busy machine
             server, failure = None, error
 
 
@@ -165,9 +165,9 @@ def _drain(server: Supervised, drain_s: float) -> None:
 
 @contextmanager
 def signals_stop() -> Iterator[None]:
-    """Turn the first two SIGINT, SIGTERM or SIGHUP into `StopRequested`; ignore more of them.
+    """Turn the first two SIGINT, SIGTERM or SIGHUP into `StopRequested`; ignore later signals.
 
-    The second one ends the wait that the first began.
+    The second signal ends the drain that the first signal began.
     """
     stopping = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     previous = {each: signal.getsignal(each) for each in stopping}

@@ -1,7 +1,7 @@
-"""The server's TLS files: its certificate and key, and the authority of its callers.
+"""The server's TLS files: its certificate and key, and the authority of its callers' certificates.
 
 tritonserver reads the files once, when it starts. With a wrong file it still starts, but no caller
-can connect. So they are tested here first, in a handshake with themselves.
+can connect. So a handshake in memory tests the files first.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class ServerTls:
         client_ca: Authorities of the callers' certificates (mutual TLS); None accepts every caller.
 
     Raises:
-        InvalidInputError: A file is missing, not PEM, not private, expired, or of another pair.
+        InvalidInputError: A file is missing, not PEM, not private or expired, or certificate and
+            key do not belong together.
     """
 
     certificate: Path
@@ -46,7 +47,7 @@ class ServerTls:
             _load_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self.client_ca)
 
     def flags(self) -> list[str]:
-        """Return tritonserver's flags; its HTTP has no TLS."""
+        """Return tritonserver's flags, which apply to gRPC only."""
         files = [f"--grpc-server-cert={self.certificate}", f"--grpc-server-key={self.key}"]
         if self.client_ca is None:
             return ["--grpc-use-ssl=true", *files]

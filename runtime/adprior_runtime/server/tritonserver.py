@@ -1,6 +1,6 @@
-"""A tritonserver as a child process: started, watched until it is ready, stopped without remains.
+"""A tritonserver as a child process: start, wait until it is ready, stop, and clean up.
 
-The kernel stops it when its parent is killed.
+The kernel stops the server when its parent is killed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from adprior_runtime.server.processes import blank_arguments, find_model_process
 _POLL_S: Final = 0.05
 _WATCH_S: Final = 0.25
 _MAX_STARTS: Final = 3
-"""On a busy machine, about one start of thirty aborts by itself."""
+"""On a busy machine, about one start in thirty aborts."""
 _log = logging.getLogger("adprior")
 
 
@@ -42,8 +42,8 @@ class TritonServer:
     Attributes:
         process: The server's process, leader of its own process group.
         endpoints: Its addresses and ports.
-        log_file: The file of its log.
-        hides_tokens: Whether its tokens are removed from its arguments, which every user of the
+        log_file: Its log file.
+        hides_tokens: Whether the tokens were removed from its arguments, which every user of the
             machine can read; None until it has started.
     """
 
@@ -79,8 +79,8 @@ class TritonServer:
         Call it from a thread that outlives the server: the kernel stops the server when the thread
         that started it ends.
 
-        For hosts and ports see `Endpoints`, for other options `Launch`. ``is_insecure`` accepts
-        plain text from other machines; ``ready_timeout_s`` is how long the models may take to load.
+        `Endpoints` describes hosts and ports, `Launch` the other options. ``is_insecure`` accepts
+        plain text from other machines. ``ready_timeout_s`` is the longest time to load the models.
 
         Raises:
             InvalidInputError: A port is in use, log file or repository cannot be opened, or other
@@ -152,7 +152,7 @@ class TritonServer:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return self.process.wait(_WATCH_S)
             zombies = {pid for pid in self._models if is_zombie(pid, self.process.pid)}
-            # Seen twice: a server that stops asks for its models' statuses soon, not at once.
+            # Only if seen twice: a server that stops collects the statuses after a short time.
             for pid in zombies & earlier:
                 self._lost_model = self._models[pid]
                 self.kill()
@@ -160,7 +160,7 @@ class TritonServer:
             earlier = zombies
 
     def failure(self) -> AdpriorError:
-        """Return why a server that nobody stopped has ended, from its log."""
+        """Return from the log why a server ended that nobody stopped."""
         status = self.process.wait()
         if self._lost_model:
             return EnvironmentProblemError(
@@ -177,11 +177,11 @@ class TritonServer:
             self.process.wait(seconds)
 
     def kill(self) -> None:
-        """Kill the server and everything it started; `stop` still has to clean up."""
+        """Kill the server and everything it started; call `stop` afterwards to clean up."""
         self._signal_group(signal.SIGKILL)
 
     def stop(self, timeout_s: float = EXIT_TIMEOUT_S + 5) -> None:
-        """End the server and everything it started; kill what is left after ``timeout_s``."""
+        """End the server and everything it started; kill the rest after ``timeout_s``."""
         try:
             self._signal_group(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -208,10 +208,10 @@ class TritonServer:
             os.killpg(self.process.pid, number)
 
     def _hide(self, *, is_ready: bool) -> None:
-        """Hide from other users of the machine what the server lets them read by default."""
+        """Hide users' data and tokens, which other users of the machine could read by default."""
         for region in self._scratch.shared_memory():
             with contextlib.suppress(FileNotFoundError):
-                region.chmod(0o600)  # users' contexts pass through it, and it is readable by all
+                region.chmod(0o600)  # user contexts pass through it, and everyone could read it
         if self.hides_tokens is None and (is_ready or has_begun(self.log_file)):
             self.hides_tokens = blank_arguments(self.process.pid, self._tokens)
 
@@ -228,5 +228,5 @@ class TritonServer:
                 )
             time.sleep(_POLL_S)
         self._hide(is_ready=True)
-        # Now, because nothing tells which model a process ran once it has ended.
+        # Found now: when a process has ended, nothing shows which model it ran.
         self._models = find_model_processes(self.process.pid)

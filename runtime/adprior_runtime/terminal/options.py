@@ -1,4 +1,4 @@
-"""Types of command-line options: each parses a text, or raises with what was expected."""
+"""Types of command-line options: each parses a text, or raises an error that says what it needs."""
 
 from __future__ import annotations
 

@@ -11,13 +11,13 @@ from tqdm import tqdm
 
 _Item = TypeVar("_Item")
 _QUICK_S: Final = 2.0
-"""Shorter work shows no bar."""
+"""Work that takes less time shows no bar."""
 _LINE_EVERY_S: Final = 10.0
-"""In a log file, where each state of a bar is a line."""
+"""The interval in a log file, where each state of a bar is a line."""
 
 
 def progress_bar(*, total: int, desc: str, unit: str, leave: bool = True) -> Any:
-    """Return a bar that ``update`` moves; a context manager.
+    """Return a progress bar, a context manager with a method ``update``.
 
     ``unit`` is the name of a step; ``leave`` keeps the bar on screen when the work is over.
     """
@@ -27,14 +27,14 @@ def progress_bar(*, total: int, desc: str, unit: str, leave: bool = True) -> Any
 def track(
     items: Iterable[_Item], *, desc: str, unit: str, total: int | None = None, leave: bool = True
 ) -> Iterator[_Item]:
-    """Yield items; show how many are done, and how long the others will take.
+    """Yield items; show how many are done, and the time left.
 
-    Give ``total`` if ``items`` has no length. For the other options see `progress_bar`.
+    Give ``total`` if ``items`` has no length. `progress_bar` describes the other options.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
     waiting = iter(items)
-    first = list(islice(waiting, 1))  # the time before it does not predict the others'
+    first = list(islice(waiting, 1))  # the first item often takes longer than the others
     bar: Iterable[_Item] = tqdm(
         chain(first, waiting), total=total, desc=desc, unit=unit, leave=leave, **_settings()
     )
@@ -42,7 +42,7 @@ def track(
 
 
 def pace() -> dict[str, float]:
-    """Return tqdm's settings of how often a bar is drawn, which is less often in a file."""
+    """Return tqdm's settings for the interval between updates, which is longer in a file."""
     interval_s = 0.1 if sys.stderr.isatty() else _LINE_EVERY_S
     return {"mininterval": interval_s, "maxinterval": max(10.0, interval_s)}
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 Column = tuple[str, Literal["left", "right"]]
-"""A column's heading, and the side that its cells are aligned to."""
+"""A column's heading and its alignment."""
 
 _GAP: Final = "  "
 
@@ -15,7 +15,7 @@ _GAP: Final = "  "
 def format_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
     """Return headings and rows as lines of aligned columns, without trailing blanks.
 
-    Characters that would move the cursor or cannot be shown become U+FFFD.
+    Characters that move the cursor or cannot be shown become U+FFFD.
     """
     lines = [[heading for heading, _ in columns]]
     lines += [[_printable(cell) for cell in row] for row in rows]

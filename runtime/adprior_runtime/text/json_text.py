@@ -1,7 +1,7 @@
 """JSON as the standard defines it: NaN and infinities become null.
 
 Python would write NaN, Infinity and -Infinity, which other readers refuse. Every JSON document and
-every ``--json`` output of this project is written here.
+every ``--json`` output of this project uses this function.
 """
 
 from __future__ import annotations

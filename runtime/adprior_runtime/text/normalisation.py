@@ -1,7 +1,7 @@
-"""Gives texts that look alike the same spelling: names and other values, and profile keys.
+"""Unicode normalisation of names, other values and profile keys: equal-looking texts become equal.
 
-Training, serving, catalogues and evaluation use it, so that an advertiser is the same one in
-whatever way a source system writes its name.
+Training, serving, catalogues and evaluation use it. So an advertiser is the same, however a source
+system writes its name.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ _FORMATS: Final = (
 _BLANKS: Final = r"\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
 """Letters and marks without a glyph, such as fillers and variation selectors."""
 _INVISIBLE: Final = re.compile(f"[{_CONTROLS}{_FORMATS}{_BLANKS}]")
-"""Characters that are removed, without white space. They are listed because each version of Python
-has its own Unicode: a model trained on one and served on another must read the same text."""
+"""Characters that are removed; white space is not among them. They are listed here because each
+version of Python has its own version of Unicode. A model must read the same text in training and in
+serving, also with different versions of Python."""
 
 
 def normalise_text(text: str) -> str:
-    """Return a text composed (NFC), without invisible characters, with single plain spaces.
+    """Return a text in NFC, without invisible characters, with single plain spaces.
 
-    Every value is tokenised in this form, advertisers' names too. Case and width stay.
+    Every value is tokenised in this form, also advertisers' names. Case and width do not change.
     """
     text = _INVISIBLE.sub("", text)
     if not text.isascii():
@@ -35,7 +36,7 @@ def normalise_text(text: str) -> str:
 
 
 def fold_key(key: str) -> str:
-    """Return a key for comparison: no case, width (NFKC), white space or invisible characters."""
+    """Return a key for comparison, without differences of case, width (NFKC) and white space."""
     folded = _squeeze(_compatible(_squeeze(key)))
     return _compatible(_squeeze(_compatible(folded.casefold())))
 

@@ -1,4 +1,4 @@
-"""Reads times: ISO 8601, and the variants of it that data warehouses export."""
+"""Reads times in ISO 8601, and in the variants that data warehouses export."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The text that a prompt shows for a value, the same in training, serving, bulk and clients.
 
-A value has the same text as a column of CSV or Parquet, as JSON, and in types of Python, NumPy or
-Arrow, so that a model reads the tokens that it was trained on::
+A value has the same text whether it comes from CSV, Parquet or JSON, and as a type of Python, NumPy
+or Arrow. So a model reads the tokens that it was trained on::
 
     text             as it was written, without white space at its ends
     34.0, 34         34                    whole numbers have no fraction
@@ -11,7 +11,7 @@ Arrow, so that a model reads the tokens that it was trained on::
     a time of a day  2024-05-31T12:00:00   with a zone: the same moment in UTC, and +00:00
     nothing          None, NaN, an infinity, and text without visible characters
 
-Lists, mappings, bytes and other values that are not single have no text.
+Lists, mappings, bytes and other compound values have no text.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from adprior_runtime.text.normalisation import normalise_text
 _ABSENT: Final = frozenset({"NoneType", "NAType", "NaTType"})
 """Types of absent values: Python's, and those of pandas, which is not imported here."""
 _LONGEST_DECIMAL: Final = 400
-"""Digits: more than any float has, and fewer than Python refuses to write."""
+"""Number of digits: more than any float has, fewer than Python's limit for integers as text."""
 
 
 class NoTextError(TypeError):
@@ -54,7 +54,7 @@ def value_text(value: Any) -> str | None:
 
 
 def id_text(value: Any) -> str | None:
-    """Return a user's id as text: a text unchanged, any other value as `value_text` gives it.
+    """Return a user's id as text: a text stays unchanged, other values go through `value_text`.
 
     Raises:
         NoTextError: As in `value_text`.
@@ -69,7 +69,7 @@ def _text_text(value: str) -> str | None:
 
 def _float_text(value: float | np.floating[Any]) -> str | None:
     if isinstance(value, np.float16 | np.float32):
-        value = float(str(value))  # only the digits that distinguish it from its neighbours
+        value = float(str(value))  # the fewest digits that identify it
     number = float(value)
     if not math.isfinite(number):
         return None
@@ -123,7 +123,7 @@ _WRITERS: Final[Sequence[tuple[type | tuple[type, ...], Callable[[Any], str | No
     ((date, time, np.datetime64), _time_text),
     (UUID, str),
 )
-"""The writer of each kind of value; the first kind that fits applies."""
+"""The function that writes each kind of value; the first kind that fits counts."""
 
 
 def _kind_of(value: Any) -> str:

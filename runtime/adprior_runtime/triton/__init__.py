@@ -1,1 +1,1 @@
-"""The repository's Python models: each takes tensors apart, asks its module, and answers."""
+"""The repository's Python models: each reads tensors, runs a step, and returns tensors."""

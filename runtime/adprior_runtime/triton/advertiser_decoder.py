@@ -27,9 +27,9 @@ _NOBODY = np.zeros(0, dtype=np.int64)
 
 
 class TritonPythonModel(RequestModel):
-    """Takes the beams of either engine, and counts those that name no advertiser.
+    """Decodes the beams of either engine, and counts those that name no advertiser.
 
-    The engine, not the caller, gives the beams: impossible ones are an INTERNAL error.
+    Beams come from the engine, not from the caller: impossible beams are an INTERNAL error.
     """
 
     name = contract.ADVERTISER_DECODER
@@ -75,7 +75,7 @@ class TritonPythonModel(RequestModel):
             self.metrics.count(DROPPED_BEAMS, number, reason)
         self.metrics.count(ANSWERS, value=Exactness.EXACT if forecast.exact else Exactness.BOUNDED)
         self.metrics.observe(MISSING_MASS, forecast.missing_mass)
-        # Only the default number of advertisers: a request for more is no drift.
+        # Only the default number of advertisers counts: a request for more is no drift.
         head = slice(self._manifest.forecast_k)
         rows = self._step.advertisers.rows_of(forecast.advertiser_ids[head])
         shares = self._bins.split(rows, forecast.log_probs[head])

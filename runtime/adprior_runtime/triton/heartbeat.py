@@ -3,13 +3,13 @@
 tritonserver gives up a process that shows no sign of life for a second during a request: it answers
 the request with INTERNAL and frees its memory. The limit is a constant of the Python backend
 (24.10: ``stub_launcher.cc``, ``ReceiveMessageFromStub``); no option changes it. When the process
-continues, it works on memory that is no longer its own, and its answer is taken for the answer to
-the next request. Mostly the process or the server then aborts, but one user could get another's
-answer. So a process that may have been given up must end.
+continues, it works on memory that is no longer its own, and Triton takes its answer for the answer
+to the next request. Mostly the process or the server then aborts, but one user could get another
+user's answer. So a process must end if Triton may have given it up.
 
 ::
 
-    the server      asks ──────── 1 s ────────▶ checks ──────── 1 s ────────▶ checks
+    the server      sends ─────── 1 s ────────▶ checks ──────── 1 s ────────▶ checks
     the process     · · · ────── stands still ──────────── · · · · · · ·
                     a sign each 0.3 s                      continues
 
@@ -31,29 +31,29 @@ _LEAST_S: Final = 0.5
 _CHECK_INTERVAL_S: Final = 1.0
 _SIGN_INTERVAL_S: Final = 0.3
 _LATE_S: Final = 0.2
-"""The first sign after a standstill, or a request on its way, may be this late."""
+"""The first sign after a standstill, or a request in transit, may be this late."""
 _WAKING_S: Final = 0.5
 """Time in which a process that continues reaches the request that waited for it."""
 
 
 class Standstill(NamedTuple):
-    """A period in which the process did not run; it began at ``began`` or up to a beat later."""
+    """A period in which the process did not run; it began at ``began``, or up to 0.1 s later."""
 
     began: float
     ended: float
 
-    def is_fatal(self, asked_from: float, asked_until: float) -> bool:
+    def is_fatal(self, sent_from: float, sent_until: float) -> bool:
         """Return whether a check of the server may have found no sign.
 
         Args:
-            asked_from: Earliest time at which the server sent the current request.
-            asked_until: Latest time.
+            sent_from: Earliest time at which the server sent the current request.
+            sent_until: Latest such time.
         """
-        # A check falls into (first, last], and the check before it after the last sign.
+        # Fatal if one check is in (first, last] and the check before it came after the last sign.
         first = self.began - _SIGN_INTERVAL_S
         last = self.ended - _CHECK_INTERVAL_S + _LATE_S
-        checks_before = math.floor((last - asked_from) / _CHECK_INTERVAL_S)
-        return last > first and checks_before >= 0 and checks_before > first - asked_until
+        checks_before = math.floor((last - sent_from) / _CHECK_INTERVAL_S)
+        return last > first and checks_before >= 0 and checks_before > first - sent_until
 
 
 def _clock_of_this_thread() -> Callable[[], float]:
@@ -67,8 +67,8 @@ class Heartbeat:
 
     Args:
         clock: Seconds, rising.
-        work_clock: CPU seconds of the working thread: while that computes, it may delay a beat
-            without standing still.
+        work_clock: CPU seconds of the working thread. While that thread computes, a beat may be
+            late although the process does not stand still.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Heartbeat:
         """Return whether the server may have given the process up during the current request.
 
         Args:
-            began: When work on the request began; None if it is about to begin: then the request
+            began: When work on the request began; None if it is about to begin. Then the request
                 may have waited during a standstill.
         """
         found = [*self._standstills, *self._since_the_last_beat()]

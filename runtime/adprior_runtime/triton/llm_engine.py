@@ -20,7 +20,7 @@ _NOBODY = np.zeros(0, dtype=np.int64)
 
 
 class TritonPythonModel(RequestModel):
-    """Answers with TensorRT-LLM's tensors, and with the proof and the mass of what it left out."""
+    """Returns TensorRT-LLM's tensors, the proof, and the probability of names not returned."""
 
     name = contract.LLM_ENGINE
 

@@ -63,14 +63,14 @@ class Exactness(StrEnum):
 
 
 class DroppedEvent(StrEnum):
-    """Why an event of a history is not in the prompt."""
+    """The reason why an event of a history is not in the prompt."""
 
     AFTER_AS_OF = "after_as_of"
     OVER_BUDGET = "over_budget"
 
 
 class Known(StrEnum):
-    """Whether the catalogue has a history's advertiser."""
+    """Whether an advertiser of a history is in the catalogue."""
 
     KNOWN = "true"
     UNKNOWN = "false"
@@ -91,14 +91,14 @@ class KeyUse(StrEnum):
 
 
 class ExtensionPurpose(StrEnum):
-    """Why tokens beyond the prompt went through the model."""
+    """The reason why tokens beyond the prompt went through the model."""
 
     SEARCH = "search"
     CANDIDATES = "candidates"
 
 
 class FailureReason(StrEnum):
-    """Why a well-formed request got no answer."""
+    """The reason why a well-formed request got no answer."""
 
     CANCELLED = "cancelled"
     INTERNAL = "internal"
@@ -109,7 +109,7 @@ class Metric:
     """One metric.
 
     Attributes:
-        name: As at ``/metrics``.
+        name: Its name at ``/metrics``.
         kind: Its type.
         description: Its help text at ``/metrics``.
         models: The models that have it.

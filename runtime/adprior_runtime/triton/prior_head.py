@@ -1,7 +1,7 @@
 """Model ``prior_head``: candidates looked up in a forecast, then the ONNX head.
 
-As the last step of ``advertiser_ranking`` it takes a live forecast; called alone it ranks with one
-that the caller already has.
+It is the last step of ``advertiser_ranking``, with a live forecast. A caller that already has a
+forecast calls it alone.
 """
 
 from __future__ import annotations

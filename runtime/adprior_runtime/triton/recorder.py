@@ -1,8 +1,8 @@
 """Counts in a model's process; a thread passes them to the server once a second.
 
 A call into Triton for each count would slow requests down, since it waits for the server's process.
-So requests only add numbers here. No error here reaches a request: what the server does not take is
-lost, and logged once.
+So requests only add numbers here. No error here affects a request: numbers that the server does not
+take are lost, and the first error is logged.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from adprior_runtime.triton.metrics import Metric, Series, Sink
 
 _INTERVAL_S: Final = 1.0
 _LAST_FLUSH_S: Final = 3.0
-"""A server that does not answer must not keep the process from ending."""
+"""Limit of the last flush: a server that does not answer must not prevent the process's end."""
 _MAX_VALUES: Final = 10_000
 """Values kept for histograms until the server takes them."""
 _log = logging.getLogger("adprior")
@@ -59,7 +59,7 @@ class Recorder:
         """Call ``count`` with an answer; an error in it does not affect the answer."""
         try:
             count(answer)
-        except Exception as error:  # noqa: BLE001  a request is worth more than its metrics
+        except Exception as error:  # noqa: BLE001  an answer matters more than its metrics
             self._log_once(count.__name__, error)
 
     def connect(self, sinks: Mapping[Series, Sink]) -> None:
@@ -85,7 +85,7 @@ class Recorder:
             counts, self._counts = self._counts, {}
             values, self._values = self._values, []
         for series, number in counts.items():
-            # A NaN would stay in a counter for good; a 0 is not worth a call.
+            # A NaN would stay in a counter for ever; a 0 needs no call.
             if number > 0 and math.isfinite(number):
                 self._try(series, "increment", number)
         for series, value in values:

@@ -55,8 +55,8 @@ _log = logging.getLogger("adprior")
 def _is_over(request: Any, began: float) -> Callable[[], bool]:
     """Return a function that returns whether a request is cancelled or past its deadline.
 
-    An ensemble's step learns of a cancellation only when it ends. So clients send their deadline as
-    the request's timeout, which Triton passes on to the steps.
+    A step of an ensemble learns of a cancellation only when it has ended. So clients also send
+    their deadline as the request's timeout, which Triton passes to the steps.
     """
     timeout_us = request.timeout()
     deadline = began + timeout_us / 1e6 if timeout_us else float("inf")
@@ -69,7 +69,7 @@ def _read_parameters(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _count_instances(config: Mapping[str, Any]) -> int:
-    """Return how many processes the model has."""
+    """Return the number of the model's processes."""
     return sum(int(group.get("count", 1)) for group in config.get("instance_group", [])) or 1
 
 
@@ -87,7 +87,7 @@ class RequestModel(ABC):
         name: The model's name.
         metrics: Counts what the model does.
         parameters: The configuration's parameters.
-        instances: How many processes of the model the server runs.
+        instances: Number of the model's processes.
     """
 
     name: str
@@ -108,7 +108,7 @@ class RequestModel(ABC):
         self.parameters, self.instances = _read_parameters(config), _count_instances(config)
         self.metrics = Recorder()
         self.load(bundle)
-        # Last: Triton does not finalize a model that fails earlier.
+        # Done last: Triton does not finalize a model that fails in `initialize`.
         instance, bundle_id = args["model_instance_name"], bundle.manifest.bundle_id
         self._families, sinks = register_metrics(pb.MetricFamily, self.name, instance, bundle_id)
         self.metrics.connect(sinks)
@@ -121,7 +121,7 @@ class RequestModel(ABC):
         """Called by Triton before the process ends."""
         self._heartbeat.stop()
         self.metrics.stop()
-        # While the server still listens: a family deregisters itself there.
+        # A family deregisters itself at the server, which still listens now.
         self._families.clear()
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -138,10 +138,10 @@ class RequestModel(ABC):
 
     @abstractmethod
     def answer(self, inputs: Tensors, is_cancelled: Callable[[], bool]) -> Answer:
-        """Answer one user's request; inputs the request left out are absent."""
+        """Answer one user's request; ``inputs`` lacks what the request left out."""
 
     def _end_if_given_up(self, began: float | None) -> None:
-        """End the process if Triton may have given it up; `heartbeat` says why."""
+        """End the process if Triton may have given it up; `heartbeat` explains why."""
         if self._heartbeat.is_given_up(began):
             _log.error("%s: stood still during a request: the process ends", self.name)
             os._exit(_EXIT_STATUS)
@@ -155,7 +155,7 @@ class RequestModel(ABC):
             code = getattr(pb.TritonError, _CODES.get(error.grpc_code, "INTERNAL"))
             return pb.InferenceResponse(error=pb.TritonError(str(error), code))
         except Exception as error:  # noqa: BLE001  a bug in one answer must not fail its batch
-            # Only type and place: the message may quote the user's data.
+            # Log type and place only: the message may quote the user's data.
             place = error.__traceback__
             while place is not None and place.tb_next is not None:
                 place = place.tb_next
@@ -200,7 +200,7 @@ class RequestModel(ABC):
             if array.shape[0] != 1:
                 raise InvalidRequestError(
                     f"{spec.name}: {array.shape[0]} users in one request, expected 1; "
-                    "the server does the batching"
+                    "the server batches requests"
                 )
             most = MAX_VALUES.get(spec.name, array.size)
             if array.size > most:

@@ -1,6 +1,6 @@
 """A log line, at most once a minute, about unused parts of user contexts.
 
-Events after ``as_of`` or unknown advertisers are no error, but make forecasts worse. The line has
+Events after ``as_of`` or unknown advertisers are no errors, but make forecasts worse. The line has
 counts only, no values.
 """
 

@@ -1,4 +1,4 @@
-"""Version directories against their manifests: whole, unchanged, and all of one bundle."""
+"""Checks that version directories are complete, unchanged, and all of one bundle."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def bundle_directory(repository: Path, model: str) -> Path:
 
 
 def read_manifest(repository: Path, model: str) -> Manifest | None:
-    """Return a model's manifest; None where there is none that can be read."""
+    """Return a model's manifest; None if it is missing or cannot be read."""
     try:
         return Manifest.load(bundle_directory(repository, model) / MANIFEST)
     except ArtefactError:
@@ -67,8 +67,7 @@ def _check_same(manifests: Mapping[str, Manifest]) -> Iterator[Finding]:
             yield Finding(
                 f"{model}/1/bundle/{MANIFEST}",
                 f"the manifest of bundle {manifests[model].bundle_id}",
-                f"that of {usual} and the rest, {manifests[usual].bundle_id}: "
-                "all models share one bundle",
+                f"that of {usual}, {manifests[usual].bundle_id}: all models share one bundle",
             )
 
 
@@ -84,13 +83,13 @@ def _check_files(
         names = [name for name in manifest.files if name == needed or name.startswith(f"{needed}/")]
         if not names and needed not in optional:
             place = str((directory / MANIFEST).relative_to(repository))
-            yield Finding(place, f"no hash of {needed}", f"one: {model} loads it")
+            yield Finding(place, f"no hash of {needed}", f"its hash: {model} loads it")
         for name in names:
             path = directory / name
             place = str(path.relative_to(repository))
             if not path.is_file():
                 if name not in optional:
-                    yield Finding(place, "no such file", f"it: {model} loads it")
+                    yield Finding(place, "no such file", f"this file: {model} loads it")
                 continue
             stat = path.stat()
             key = (stat.st_dev, stat.st_ino)  # models share files by hard links

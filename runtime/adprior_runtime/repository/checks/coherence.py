@@ -1,4 +1,4 @@
-"""Checks that the artefacts of a bundle belong together, although each is whole."""
+"""Checks that the artefacts of a bundle, each of them whole, belong together."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SAMPLED_NAMES: Final = 200
 
 
 def check_coherence(bundle: Bundle) -> None:
-    """Refuse a bundle whose artefacts do not belong together, although each is whole.
+    """Refuse a bundle whose artefacts do not belong together.
 
     Raises:
         ArtefactError: The trie was made with another tokenizer or catalogue, the head with another
@@ -55,7 +55,7 @@ def check_coherence(bundle: Bundle) -> None:
 def _check_sizes(bundle: Bundle, renderer: PromptRenderer) -> None:
     """Refuse prompts and names that the model cannot take.
 
-    Also refuse a graph in half precision with an unknown error, which no server would load.
+    Also refuse a graph in half precision whose error was not measured: no server would load it.
     """
     import onnx  # noqa: PLC0415  heavy
 

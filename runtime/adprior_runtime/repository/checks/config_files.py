@@ -1,4 +1,4 @@
-"""The ``config.pbtxt`` files of a repository: parsed, and chosen for each target."""
+"""Parses the ``config.pbtxt`` files of a repository, and selects each target's."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ Configs = Mapping[Target, Mapping[str, Config]]
 
 
 def read_configs(repository: Path) -> tuple[Configs, list[Finding]]:
-    """Parse every configuration of the contract's models, and choose each target's as Triton does.
+    """Parse every configuration, and select each target's as Triton does.
 
-    Triton reads ``config.pbtxt`` where the configuration asked for is missing, and accepts any
-    consistent ensemble: answers would lack tensors, without an error.
+    If the configuration for the embedded server is missing, Triton reads ``config.pbtxt``. It
+    accepts any consistent ensemble, so that answers would lack tensors without an error.
     """
     findings: list[Finding] = []
     configs: dict[Target, dict[str, Config]] = {target: {} for target in Target}
@@ -52,15 +52,14 @@ def read_configs(repository: Path) -> tuple[Configs, list[Finding]]:
             try:
                 messages[file] = parse_config((repository / file).read_text(encoding="utf-8"))
             except FileNotFoundError:
-                findings.append(Finding(file, "no such file", "a configuration"))
+                findings.append(Finding(file, "no such file", "the model's configuration"))
             except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
                 found = f"a configuration that does not parse ({error})"
-                findings.append(Finding(file, found, "one that does"))
+                findings.append(Finding(file, found, "a configuration that parses"))
         if embedded not in files:
             if contract_config(name, Target.CPU) != contract_config(name, Target.GPU):
-                findings.append(
-                    Finding(embedded, "no such file", "it: the embedded server needs its own")
-                )
+                expected = "this file: the embedded server needs its own configuration"
+                findings.append(Finding(embedded, "no such file", expected))
             embedded = production
         for target, file in ((Target.GPU, production), (Target.CPU, embedded)):
             if file in messages:
@@ -70,5 +69,5 @@ def read_configs(repository: Path) -> tuple[Configs, list[Finding]]:
 
 @cache
 def contract_config(name: str, target: Target) -> Any:
-    """Return the ``ModelConfig`` that the contract renders to; not to be changed."""
+    """Return the ``ModelConfig`` that the contract renders; do not change it."""
     return parse_config(render(name, target))

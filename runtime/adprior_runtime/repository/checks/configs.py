@@ -1,4 +1,4 @@
-"""The ``config.pbtxt`` files, compared with what the contract renders to."""
+"""Compares the ``config.pbtxt`` files with the configurations that the contract renders."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from adprior_runtime.repository.tuning import TUNED_MODELS, read_tuning
 
 _REASONS: Final = {
     "dynamic_batching": "a bounded queue, which rejects late requests and obeys clients' deadlines",
-    "instance_group": "KIND_CPU, TensorRT-LLM's own too, and one engine, which is loaded once",
-    "model_transaction_policy": "ensembles and clients take one answer to each request, and "
-    "TensorRT-LLM reads `decoupled` from it",
-    "response_cache": "it does not distinguish requests for other outputs",
+    "instance_group": "every model has KIND_CPU, also TensorRT-LLM's; the engine is loaded once",
+    "model_transaction_policy": "ensembles and clients expect one answer to each request, and "
+    "TensorRT-LLM reads `decoupled` from here",
+    "response_cache": "the cache ignores which outputs a request asks for",
 }
-"""The reason for the contract's value of a field."""
+"""For some fields, the reason for the contract's value."""
 
 _Differences = Iterator[tuple[str, str, str]]
 """The field, what was found, what was expected."""
@@ -32,9 +32,9 @@ _Differences = Iterator[tuple[str, str, str]]
 def check_configs(configs: Configs, level: Level) -> Iterator[Finding]:
     """Compare each configuration with the contract's.
 
-    At the quick level these have to agree: name, backend, tensors and the steps of ensembles. At
-    the full level every field has to, but for the tuning of the embedded server and what a build
-    of an engine sets.
+    At the quick level, name, backend, tensors and the steps of ensembles must agree. At the full
+    level every field must agree, except for the embedded server's tuning and the parameters that an
+    engine's build sets.
     """
     for target, by_name in configs.items():
         for name, config in by_name.items():
@@ -54,7 +54,7 @@ def check_configs(configs: Configs, level: Level) -> Iterator[Finding]:
 
 
 def _tuned_config(name: str, target: Target, by_name: Mapping[str, Config]) -> Any:
-    """Return what the contract renders to with the repository's own tuning."""
+    """Return the configuration that the contract renders with the repository's own tuning."""
     tuning = {
         each: read_tuning(each, config.message)
         for each, config in by_name.items()
@@ -64,7 +64,7 @@ def _tuned_config(name: str, target: Target, by_name: Mapping[str, Config]) -> A
 
 
 def _contract_differences(found: Any, expected: Any) -> _Differences:
-    """Yield differences in what the contract fixes, whatever the operator tunes."""
+    """Yield differences in the fields that no tuning may change."""
     for field in ("name", "platform", "backend"):
         value, wanted = getattr(found, field), getattr(expected, field)
         if value != wanted:
@@ -80,7 +80,7 @@ def _contract_differences(found: Any, expected: Any) -> _Differences:
 
 
 def _wiring_differences(found: Any, expected: Any) -> Iterator[tuple[str, str]]:
-    """Compare the steps of an ensemble: Triton accepts swapped tensors of like type and shape."""
+    """Compare the wiring of an ensemble: Triton accepts swapped tensors of the same type."""
     wanted = {step.model_name: step for step in expected.ensemble_scheduling.step}
     for step in found.ensemble_scheduling.step:
         name = step.model_name
@@ -97,13 +97,13 @@ def _wiring_differences(found: Any, expected: Any) -> Iterator[tuple[str, str]]:
         version = wanted[name].model_version
         if step.model_version != version:
             here_version = f"model_version {step.model_version} of step {name}"
-            yield here_version, f"{version}, the one that is served"
+            yield here_version, f"{version}, the version that is served"
         if step.model_namespace:
             yield f"model_namespace {step.model_namespace!r} of step {name}", "none"
 
 
 def _other_differences(found: Any, expected: Any, reported: set[str]) -> _Differences:
-    """Yield every other field that differs, as text, with the reason for the contract's value."""
+    """Yield every other field that differs, with the reason for the contract's value."""
     is_ensemble = expected.HasField("ensemble_scheduling")
     compared = {"input", "output", "ensemble_scheduling" if is_ensemble else "parameters"}
     compared |= reported
@@ -120,7 +120,7 @@ def _other_differences(found: Any, expected: Any, reported: set[str]) -> _Differ
 
 
 def _only(message: Any, field: str) -> Any:
-    """Return a message that has one field of another, if that has it."""
+    """Return a copy of a message that has one of its fields only."""
     alone = type(message)()
     alone.CopyFrom(message)
     for descriptor, _ in message.ListFields():
@@ -145,11 +145,11 @@ def _tensor_differences(kind: str, found: Any, expected: Any) -> Iterator[tuple[
             yield f"{kind} {tensor.name} as {described}", wanted
     wanted_names = {tensor.name for tensor in expected}
     for name in here.keys() - wanted_names:
-        # Further optional inputs of TensorRT-LLM do no harm; a wrong name is never looked up.
+        # Other optional inputs of TensorRT-LLM are harmless. It never looks up a wrong name.
         official = kind == "input" and name in tensorrt_llm_names.INPUTS
         if not (official and here[name].optional):
             names = ", ".join(sorted(wanted_names))
-            yield f"an {kind} {name}", f"those of the contract only: {names}"
+            yield f"an {kind} {name}", f"only the contract's: {names}"
 
 
 def _describe(tensor: Any) -> str:
@@ -174,11 +174,11 @@ _SET_BY_A_BUILD: Final[dict[str, tuple[Callable[[str], bool], str]]] = {
     ),
     tensorrt_llm_names.KV_CACHE_SHARE: (is_kv_share, "a share, above 0 and below 1"),
 }
-"""Parameters of the engine that builds set: a test of the value, and its form in words."""
+"""The parameters that a build of an engine sets: a check of the value, and its form in words."""
 
 
 def _parameter_differences(found: Any, expected: Any) -> Iterator[tuple[str, str]]:
-    """Compare parameters; of those that a build sets, only the form."""
+    """Compare parameters; a parameter that a build sets only needs the right form."""
     parameters = {key: value.string_value for key, value in found.parameters.items()}
     wanted = {key: value.string_value for key, value in expected.parameters.items()}
     for key in wanted.keys() - parameters.keys():
@@ -200,5 +200,5 @@ def _parameter_differences(found: Any, expected: Any) -> Iterator[tuple[str, str
 
 
 def _truth_value(value: str) -> str:
-    """Return a value as the backend reads it: it takes four spellings of each truth value."""
+    """Return a value as the backend reads it: ``1`` and ``true`` are the same, in any case."""
     return {"1": "true", "0": "false"}.get(value.lower(), value.lower())

@@ -20,8 +20,8 @@ class Finding:
 
     Attributes:
         file: The faulty file, relative to the repository.
-        found: What it holds, in words.
-        expected: What it should hold, with the reason where that is not obvious.
+        found: What is in the file, in words.
+        expected: What should be in the file, with the reason if it is not obvious.
     """
 
     file: str
@@ -32,7 +32,7 @@ class Finding:
     def from_error(cls, file: str, error: Exception, place: Path, expected: str) -> Finding:
         """Return a finding with an error's message: ``PLACE: FOUND, expected EXPECTED``.
 
-        The place is left out; ``expected`` is used where the message lacks its second half.
+        The place is left out. ``expected`` is used if the message lacks its second half.
         """
         found, _, stated = str(error).removeprefix(f"{place}: ").partition(", expected ")
         return cls(file, found, stated or expected)

@@ -1,4 +1,4 @@
-"""Directories, versions, shims and file modes: what the server looks for, and where."""
+"""Checks the directories, versions, shims and file modes of a repository."""
 
 from __future__ import annotations
 
@@ -23,27 +23,29 @@ def read_versions(repository: Path) -> Mapping[str, set[int]]:
 def check_layout(
     repository: Path, versions: Mapping[str, set[int]], level: Level, *, serves_engine: bool
 ) -> Iterator[Finding]:
-    """Check which directories and shims there are, and who may write them.
+    """Check that all directories and shims exist, and that no other user can write them.
 
-    A repository for TensorRT-LLM does not need the engine's shim.
+    A repository for TensorRT-LLM does not need the shim of ``llm_engine``.
     """
     for entry in sorted(repository.iterdir()):
         if entry.is_dir() and entry.name not in MODEL_NAMES:
-            found = "a directory that is no model of ours"
-            yield Finding(entry.name, found, "none: the server takes it for a model, and stops")
+            found = "a directory that is not one of the contract's models"
+            expected = "no such directory: the server would load it as a model, and stop"
+            yield Finding(entry.name, found, expected)
     for name in MODEL_NAMES:
         if name not in versions:
             yield Finding(name, "no such directory", "the model, as `adprior build` writes it")
         elif versions[name] != {1}:
             found = ", ".join(map(str, sorted(versions[name]))) or "none"
-            yield Finding(name, f"the versions {found}", "1 alone: the server serves the highest")
+            expected = "only version 1: the server serves the highest version"
+            yield Finding(name, f"the versions {found}", expected)
     for file, text in render_tree().items():
         model = Path(file).parts[0]
         if not file.endswith(".py") or model not in versions:
             continue
         path = repository / file
         if not path.is_file():
-            # Without it the server reports nothing, and waits for the model for ever.
+            # Without the shim the server reports nothing, and waits for the model for ever.
             if not (serves_engine and model == LLM_ENGINE):
                 yield Finding(file, "no such file", "the shim that loads the model's class")
         elif level is Level.FULL and path.read_text("utf-8", errors="replace") != text:
@@ -52,7 +54,7 @@ def check_layout(
         yield Finding(
             str(writable.relative_to(repository.resolve())),
             "a file or directory that every user of this machine may write",
-            "one that others cannot write, for the server runs what is there: "
+            "one that others cannot write, because the server runs this code: "
             f"chmod -R o-w {repository}",
         )
 

@@ -1,4 +1,4 @@
-"""A TensorRT-LLM engine, compared with the configuration and the bundle that it is served with."""
+"""Compares a TensorRT-LLM engine with its configuration and its bundle."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _ENGINE, _CONFIG = (f"{_VERSION}/{file}" for file in TENSORRT_LLM.files)
 
 
 def serves_engine(repository: Path) -> bool:
-    """Whether a repository is for TensorRT-LLM: it has an engine, or nothing else to run.
+    """Whether a repository is for TensorRT-LLM: it has an engine, or no other model to run.
 
-    A repository for the embedded server alone has a bundle made for ONNX, and its ONNX model.
+    A repository for the embedded server has a bundle made for ONNX, and its ONNX model.
     """
     if any((repository / _VERSION).glob("*.engine")) or (repository / _CONFIG).is_file():
         return True
@@ -43,7 +43,7 @@ def require_engine_place(repository: Path) -> None:
     """Refuse to serve an engine from a directory where the server would not look for it.
 
     Raises:
-        InvalidInputError: ``gpt_model_path`` is another directory of this machine, or none.
+        InvalidInputError: ``gpt_model_path`` is another directory, or does not exist.
     """
     config = read_config(repository / LLM_ENGINE / "config.pbtxt")
     place = Path(config.parameters[tensorrt_llm_names.ENGINE_PATH].string_value)
@@ -60,7 +60,7 @@ def check_engine(
 ) -> Iterator[Finding]:
     """Check the engine's files, its sizes against what requests need, and its vocabulary.
 
-    ``may_be_missing`` is for an engine that is still to be built and put there.
+    ``may_be_missing`` accepts a repository whose engine is not built yet.
     """
     config = configs[Target.GPU].get(LLM_ENGINE)
     manifest = read_manifest(repository, TOKENIZER)
@@ -91,10 +91,10 @@ def check_engine(
 def _check_files(
     repository: Path, engine: Path | None, *, may_be_missing: bool
 ) -> Iterator[Finding]:
-    """Check that engine and configuration are both there, or neither where that may be."""
+    """Check that engine and configuration are both there, or both missing if that is accepted."""
     has_config = (repository / _CONFIG).is_file()
     if engine is None and has_config:
-        yield Finding(_ENGINE, "no engine", "the one that config.json belongs to")
+        yield Finding(_ENGINE, "no engine", "the engine that config.json belongs to")
     elif engine is None and not may_be_missing:
         expected = (
             "the engine: run the commands that `adprior build --dry-run` printed inside "

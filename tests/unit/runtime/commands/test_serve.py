@@ -75,9 +75,8 @@ def test_a_missing_repository_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_the_first_finding_of_the_quick_check_is_one_clear_line(repository: Path) -> None:
     (repository / "__pycache__").mkdir()
-    message = (
-        rf"^{repository}/__pycache__: found a directory that is no model of ours, expected none"
-    )
+    found = "found a directory that is not one of the contract's models"
+    message = rf"^{repository}/__pycache__: {found}, expected no such directory"
     with pytest.raises(ArtefactError, match=message):
         _serve("--repository", str(repository))
     (repository / "tokenizer" / "1" / "model.py").unlink()

@@ -47,7 +47,7 @@ def test_a_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.M
     path = _write(tmp_path / "token")
     found = path.stat()
     monkeypatch.setattr(Path, "stat", lambda _: os.stat_result((*found[:4], 4712, *found[5:]), {}))
-    with pytest.raises(InvalidInputError, match="belongs to user 4712, who could exchange it"):
+    with pytest.raises(InvalidInputError, match="belongs to user 4712, who could replace it"):
         check_private(path)
 
 

@@ -437,7 +437,7 @@ FILE_FAULTS: list[tuple[Callable[[Path], object], str]] = [
     ),
     (
         lambda copy: (copy / ".ipynb_checkpoints").mkdir(),
-        ".ipynb_checkpoints: found a directory that is no model",
+        ".ipynb_checkpoints: found a directory that is not one of the contract's models",
     ),
     (lambda copy: shutil.rmtree(copy / "prior_head"), "prior_head: found no such directory"),
     (

@@ -112,5 +112,5 @@ def test_a_key_that_others_can_read_is_refused(files: Path, tmp_path: Path) -> N
 
 
 def test_authorities_without_a_certificate_are_refused(files: Path) -> None:
-    with pytest.raises(InvalidInputError, match="--tls-client-ca only beside them"):
+    with pytest.raises(InvalidInputError, match="--tls-client-ca is for use with both"):
         Access.of_files(client_ca=files / "ca.pem")

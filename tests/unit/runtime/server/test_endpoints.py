@@ -46,6 +46,7 @@ def test_plain_text_from_other_machines_needs_an_option(
     if has_tls and flag == "--host":
         endpoints.require_closed(has_tls=True)
         return
-    remedy = "--tls-cert and --tls-key, or --insecure" if flag == "--host" else "give --insecure"
-    with pytest.raises(InvalidInputError, match=rf"^{flag} {host}: .* in plain text; .*{remedy}"):
+    remedy = "give --tls-cert and --tls-key, or add" if flag == "--host" else "add"
+    message = rf"^{flag} {host}: .* in plain text; {remedy} --insecure only if"
+    with pytest.raises(InvalidInputError, match=message):
         endpoints.require_closed(has_tls=has_tls)
