@@ -212,12 +212,6 @@ CONFIG_FAULTS: list[tuple[str, Callable[[Any], object], str]] = [
     ),
     (
         ENGINE,
-        lambda c: c.ClearField("instance_group"),
-        "no instance_group, expected instance_group",
-    ),
-    (ENGINE, lambda c: c.ClearField("model_transaction_policy"), "no model_transaction_policy"),
-    (
-        ENGINE,
         lambda c: setattr(c.instance_group[0], "count", 2),
         "instance_group { count: 2 kind: KIND_CPU }, exp",
     ),
@@ -423,10 +417,6 @@ FILE_FAULTS: list[tuple[Callable[[Path], object], str]] = [
         "tokenizer/1/bundle/manifest.json: found not a bundle's manifest",
     ),
     (
-        lambda copy: _write(copy / ENGINE, (copy / ENGINE).read_text() + "max_batchsize: 4"),
-        f"{ENGINE}: found a configuration that does not parse",
-    ),
-    (
         lambda copy: _write(copy / ENGINE, "max_batch_size: ${triton_max_batch_size}"),
         f"{ENGINE}: found a configuration that does not parse",
     ),
@@ -439,7 +429,6 @@ FILE_FAULTS: list[tuple[Callable[[Path], object], str]] = [
         lambda copy: (copy / ".ipynb_checkpoints").mkdir(),
         ".ipynb_checkpoints: found a directory that is not one of the contract's models",
     ),
-    (lambda copy: shutil.rmtree(copy / "prior_head"), "prior_head: found no such directory"),
     (
         lambda copy: (copy / "advertiser_ranking/1").rmdir(),
         "advertiser_ranking: found the versions none",

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,14 +47,16 @@ class World:
             total[row] = total.get(row, 0.0) + math.exp(self.engine.path_log_prob(path))
         return total
 
-    def search(self, search_settings: SearchSettings) -> TrieSearch:
-        excluded = sorted(self.excluded)
+    def search(
+        self, search_settings: SearchSettings, is_cancelled: Callable[[], bool] = lambda: False
+    ) -> TrieSearch:
         return TrieSearch(
             self.engine,
             self.trie,
             self.engine.prefill(PROMPT),
             search_settings,
-            excluded_rows=excluded,
+            excluded_rows=sorted(self.excluded),
+            is_cancelled=is_cancelled,
         )
 
     def sums(self, result: SearchResult) -> dict[int, float]:
@@ -77,10 +79,11 @@ def make_world(
     excluded: Sequence[int] = (),
     seed: int = 0,
     scale: float = 2.0,
+    engine: TableEngine | None = None,
 ) -> World:
     paths = [(*name, END) for name in names]
     owners = list(range(len(paths))) if rows is None else list(rows)
-    engine = TableEngine(VOCABULARY, seed=seed, scale=scale)
+    engine = engine or TableEngine(VOCABULARY, seed=seed, scale=scale)
     engine.prefill(PROMPT)
     return World(
         engine=engine,
@@ -280,13 +283,7 @@ def test_a_wide_search_stops_before_its_next_pass(missing: int) -> None:
     assert len(whole) == 3
     world.engine.pass_sizes.clear()
     answers = iter([False] * (len(whole) - missing) + [True])
-    search = TrieSearch(
-        world.engine,
-        world.trie,
-        world.engine.prefill(PROMPT),
-        search_settings,
-        is_cancelled=lambda: next(answers),
-    )
+    search = world.search(search_settings, lambda: next(answers))
     with pytest.raises(SearchCancelledError):
         search.run(800)
     assert world.engine.pass_sizes == whole[:-missing]
@@ -324,11 +321,8 @@ def test_no_candidates_have_no_scores(search_settings: SearchSettings) -> None:
 def test_a_candidate_over_the_budget_leaves_it_to_cheaper_ones() -> None:
     """The highest bound hides a name of five tokens, the others are one token away."""
     engine = ChosenEngine({1: 0.1, 2: 0.4, 3: 0.2, 4: 0.15})
-    names = [(1, END), (2, 2, 2, 2, 2, END), (3, END), (4, END)]
-    beam = SearchSettings(mode=SearchMode.BEAM, width=1, candidate_token_budget=3)
-    trie = Trie.build(names, range(4))
-    search = TrieSearch(engine, trie, engine.prefill(PROMPT), beam)
-    engine.pass_sizes.clear()
+    world = make_world([(1,), (2, 2, 2, 2, 2), (3,), (4,)], engine=engine)
+    search = world.search(replace(BEAM, width=1, candidate_token_budget=3))
     scores = search.score([1, 0, 2, 3])
     assert scores.exact.tolist() == [False, True, True, True]
     assert scores.extended_tokens == 3
@@ -339,14 +333,7 @@ def test_a_candidate_over_the_budget_leaves_it_to_cheaper_ones() -> None:
 def test_a_cancelled_search_stops_at_the_next_pass(passes: int) -> None:
     world = make_world([(a, b) for a in range(1, 7) for b in range(1, 7)])
     answers = iter([False] * passes + [True] * 9)
-
-    search = TrieSearch(
-        world.engine,
-        world.trie,
-        world.engine.prefill(PROMPT),
-        EXACT,
-        is_cancelled=lambda: next(answers),
-    )
+    search = world.search(EXACT, lambda: next(answers))
     with pytest.raises(SearchCancelledError):
         search.run(3)
     assert len(world.engine.pass_sizes) == passes
@@ -370,18 +357,13 @@ class ChosenEngine(TableEngine):
 
 @pytest.mark.parametrize("mode", SearchMode)
 def test_many_small_names_of_one_advertiser_may_hide_behind_a_beam(mode: SearchMode) -> None:
-    """One name of 0.3 leads; five of 0.13 belong to one advertiser, which has more: 0.65."""
+    """One name of 0.3 leads. Five names of 0.13 belong to one advertiser, which has 0.65."""
     engine = ChosenEngine({1: 0.3} | dict.fromkeys(range(2, 7), 0.13))
-    trie = Trie.build([(token, END) for token in range(1, 7)], [0, 1, 1, 1, 1, 1])
-    search = TrieSearch(
-        engine, trie, engine.prefill(PROMPT), SearchSettings(mode=mode, width=1, token_budget=99)
-    )
-    result = search.run(1)
-    sums = {0: 0.0, 1: 0.0}
-    for leaf, score in zip(result.leaves, result.log_probs, strict=True):
-        sums[int(trie.leaf_advertiser[leaf])] += math.exp(score)
+    world = make_world([(token,) for token in range(1, 7)], [0, 1, 1, 1, 1, 1], engine=engine)
+    result = world.search(SearchSettings(mode=mode, width=1, token_budget=99)).run(1)
+    sums = world.sums(result)
     if mode is SearchMode.BEAM:
-        assert sums[1] == 0.0
+        assert 1 not in sums
         assert not result.exact
     else:
         assert math.isclose(sums[1], 0.65, rel_tol=1e-5)
@@ -391,15 +373,14 @@ def test_many_small_names_of_one_advertiser_may_hide_behind_a_beam(mode: SearchM
 def test_a_contenders_missing_names_are_expanded() -> None:
     """One name of 0.3 leads; another advertiser has 0.1 found and two names of 0.12 to come."""
     engine = ChosenEngine({1: 0.3, END: 0.1, 2: 0.12, 3: 0.12})
-    trie = Trie.build([(1, END), (END,), (2, END), (3, END)], [0, 1, 1, 1])
-    exact = SearchSettings(mode=SearchMode.EXACT, width=1, token_budget=99)
-    result = TrieSearch(engine, trie, engine.prefill(PROMPT), exact).run(1)
+    world = make_world([(1,), (), (2,), (3,)], [0, 1, 1, 1], engine=engine)
+    result = world.search(replace(EXACT, width=1, token_budget=99)).run(1)
     assert result.exact
     assert len(result.leaves) == 4
 
 
 class ImpossibleEngine(TableEngine):
-    """Says ``value`` of three tokens in ten, at one depth or at all."""
+    """Returns ``value`` for three tokens in ten, at one depth or at every depth."""
 
     def __init__(self, value: float, depth: int | None = None) -> None:
         super().__init__(VOCABULARY)
@@ -483,10 +464,8 @@ def test_a_candidate_below_an_impossible_prefix_is_impossible() -> None:
     engine = ImpossibleEngine(-np.inf, depth=0)
     possible = np.isfinite(engine.log_probs(()))
     assert 0 < possible.sum() < VOCABULARY - 1
-    trie = Trie.build([(token, 3, END) for token in range(1, VOCABULARY)], range(VOCABULARY - 1))
-    search = TrieSearch(
-        engine, trie, engine.prefill(PROMPT), SearchSettings(mode=SearchMode.BEAM, width=1)
-    )
+    world = make_world([(token, 3) for token in range(1, VOCABULARY)], engine=engine)
+    search = world.search(replace(BEAM, width=1))
     search.run(1)
     scores = search.score(np.arange(VOCABULARY - 1))
     assert scores.exact.all()
