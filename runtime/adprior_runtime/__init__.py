@@ -1,3 +1,3 @@
-"""What runs inside tritonserver, and the contract that every other package keeps to."""
+"""The code that runs inside tritonserver, and the contract that every package keeps."""
 
 __version__ = "0.1.0"

@@ -74,7 +74,7 @@ class Target(StrEnum):
 
 
 class CandidateStatus(IntEnum):
-    """What is known of a candidate's log-probability (tensor ``CANDIDATE_STATUS``)."""
+    """Kind of a candidate's log-probability (tensor ``CANDIDATE_STATUS``)."""
 
     EXACT = 0
     UPPER_BOUND = 1
@@ -127,7 +127,7 @@ MODEL_NAMES: Final = (
 )
 """Steps before ensembles."""
 
-# --- tensors: ours in upper case, those of the engine and of TensorRT-LLM in lower case ---
+# --- tensors: the engine's and TensorRT-LLM's in lower case, all others in upper case ---
 USER_CONTEXT: Final = "USER_CONTEXT"
 TOP_K: Final = "TOP_K"
 EXCLUDED_ADVERTISER_IDS: Final = "EXCLUDED_ADVERTISER_IDS"

@@ -27,7 +27,7 @@ def load_arrays(directory: Path, names: Sequence[str], what: str) -> dict[str, n
         what: The table's name in an error.
 
     Raises:
-        ArtefactError: A file is missing or empty, or holds something else.
+        ArtefactError: A file is missing or empty, or contains something else.
     """
     arrays = {}
     for name in names:

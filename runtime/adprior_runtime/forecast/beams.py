@@ -32,7 +32,7 @@ _MASS_ROUNDING: Final = 1e-2
 
 
 class DropReason(StrEnum):
-    """Why a beam adds nothing to a forecast.
+    """The reason why a beam adds nothing to a forecast.
 
     Attributes:
         INCOMPLETE: Cut off before its terminator: its probability is that of a prefix.
@@ -47,7 +47,7 @@ class DropReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beams:
-    """What an engine returns for one user.
+    """The beams that an engine returns for one user.
 
     Attributes:
         output_ids: int32 [beams, longest], padded on the right.

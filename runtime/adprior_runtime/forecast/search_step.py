@@ -30,7 +30,7 @@ _NOBODY: Final = np.zeros(0, dtype=np.int64)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchedUser:
-    """What a search found; it can also score candidates at little cost.
+    """The result of a search, which can also score candidates at little cost.
 
     Attributes:
         beams: The names found.

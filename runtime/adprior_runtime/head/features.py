@@ -66,7 +66,7 @@ class KnownForecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidatePriors:
-    """What a forecast says about each candidate.
+    """The priors of the candidates of one request.
 
     Attributes:
         log_probs: float32 [n], at most 0: exact values, upper bounds, and `LOG_PROB_FLOOR` for

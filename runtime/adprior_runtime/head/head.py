@@ -36,7 +36,7 @@ _REMEDY: Final = "fit one on this bundle's answers (adprior fit-head)"
 
 
 class Adjusted(NamedTuple):
-    """What the head returns for n candidates.
+    """The result of the head for n candidates.
 
     Attributes:
         logits: float32 [n], the base logits plus the adjustments.

@@ -41,7 +41,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTuning:
-    """How many copies of a model run on one machine, and how they take requests.
+    """The copies of a model on one machine, and how they take requests.
 
     Attributes:
         instances: Copies of the model, each a process of its own.

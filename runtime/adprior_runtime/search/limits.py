@@ -11,7 +11,7 @@ from adprior_runtime.errors import InvalidRequestError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchLimits:
-    """What one deployment allows.
+    """The limits that one deployment sets.
 
     Attributes:
         default_top_k: Number of advertisers if the request names none.

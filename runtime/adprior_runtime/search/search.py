@@ -38,7 +38,7 @@ _Float64Array = npt.NDArray[np.float64]
 
 
 class SearchMode(StrEnum):
-    """When a search stops."""
+    """The rule that ends a search; the module describes both."""
 
     BEAM = "beam"
     EXACT = "exact"
@@ -105,7 +105,7 @@ class SearchCancelledError(AdpriorError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         leaves: int32 [found], trie nodes of all names found, most probable first.

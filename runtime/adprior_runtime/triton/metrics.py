@@ -77,7 +77,7 @@ class Known(StrEnum):
 
 
 class KeyUse(StrEnum):
-    """How a profile's key is used.
+    """The use of a profile's key.
 
     Attributes:
         KNOWN: Training saw it.

@@ -159,7 +159,7 @@ def test_a_manifest_that_was_edited_is_refused(directory: Path, changed: dict[st
 
 
 def test_a_manifest_of_an_earlier_version_keeps_its_id(directory: Path) -> None:
-    """It has not the keys that came later."""
+    """It lacks the keys that were added later."""
     document = json.loads((directory / MANIFEST).read_text(encoding="utf-8")) | {"bundle_id": ""}
     del document["token_budget"]
     text = json.dumps(document, indent=2) + "\n"

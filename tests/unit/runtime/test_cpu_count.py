@@ -19,7 +19,7 @@ def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def found(groups: Path, member: str, **files: str) -> int:
-    """Return what is found where a process is a ``member`` and groups hold these files."""
+    """Return the processors found for a process in group ``member`` with these group files."""
     for name, text in files.items():
         path = groups / name.replace("__", "/").replace("_max", ".max")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,14 +77,15 @@ def test_without_control_groups_the_affinity_counts(tmp_path: Path) -> None:
 
 
 def test_the_affinity_of_a_process_counts() -> None:
-    """As a real process has it."""
     code = (
         "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]);"
         "from adprior_runtime.cpu_count import available_processors;"
         "print(available_processors())"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout == "1\n"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert run.stdout == "1\n"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Level(StrEnum):
-    """How much of a repository is checked; see `adprior_runtime.repository.checker`."""
+    """The extent of a check; see `adprior_runtime.repository.checker`."""
 
     QUICK = "quick"
     FULL = "full"

@@ -58,7 +58,7 @@ def output(repository: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def refused(output: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """Build where it must be refused; return the one line it says."""
+    """Run a build that must be refused; return its one line of output."""
 
     def run(*options: str) -> str:
         before = snapshot(output.parent)
@@ -78,7 +78,7 @@ def refused(output: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
 
 
 def snapshot(directory: Path) -> dict[str, tuple[int, int]]:
-    """Return every file below a directory: which one it is, and when it was written."""
+    """Return the inode and the modification time of every file below a directory."""
     found = {path: path.stat() for path in directory.rglob("*")}
     return {str(path): (stat.st_ino, stat.st_mtime_ns) for path, stat in found.items()}
 
@@ -259,7 +259,7 @@ def test_a_head_made_for_something_else_is_refused(
 def test_a_graph_in_half_precision_of_unknown_error_is_refused(
     refused: Refused, bundle: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """As bundles of earlier versions have it; no server would load the repository."""
+    """Bundles of earlier versions have no error; no server would load the repository."""
     old = tmp_path_factory.mktemp("old") / "bundle"
     shutil.copytree(bundle, old)
     graph = onnx.load(str(old / "model.onnx"))

@@ -40,14 +40,14 @@ def graph(export: Callable[[Callable[[], Any]], Any]) -> Path:
 
 @pytest.fixture(scope="module")
 def weights() -> Weights:
-    """The weights of the small Llama, and its rotations' frequencies."""
+    """The weights of the small Llama and the frequencies of its rotary embedding."""
     model = small_llama()
     named = dict(model.state_dict()) | dict(model.named_buffers())
     return {name: values.numpy() for name, values in named.items()}
 
 
 def edit(graph: Path, path: Path, weights: Weights, changed: Weights) -> Path:
-    """Write a copy of a graph of ``weights`` in which some are others, and return where."""
+    """Write a copy of a graph with some weights changed; return its path."""
     proto = onnx.load(str(graph))
     stored = [onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer]
     for name, values in changed.items():
@@ -64,7 +64,7 @@ def edit(graph: Path, path: Path, weights: Weights, changed: Weights) -> Path:
 def test_a_model_with_large_logits_passes(
     graph: Path, weights: Weights, tmp_path: Path, scale: float
 ) -> None:
-    """Rounding goes with the logits: what is absolutely large is nothing beside them."""
+    """Rounding errors grow with the logits: a large difference is harmless for large logits."""
     model = small_llama()
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(scale)
@@ -116,7 +116,7 @@ def test_a_graph_of_another_model_is_refused(graph: Path) -> None:
 
 
 def test_a_sliding_window_that_a_graph_does_not_have_is_found(graph: Path) -> None:
-    """A Mistral without a window computes what a Llama does."""
+    """A Mistral without a window computes the same as a Llama."""
     whole, windowed = small_mistral(), small_mistral(sliding_window=24)
     for model in (whole, windowed):
         model.load_state_dict(small_llama().state_dict())
@@ -148,7 +148,7 @@ def test_a_checkpoint_that_gives_nan_or_infinity_is_refused(graph: Path, value: 
 
 
 def large_norms(scale: float) -> Any:
-    """A Gemma 3, whose norms multiply by one and a weight."""
+    """A Gemma 3, whose norms multiply by one plus a weight."""
     model = small_gemma3()
     with torch.no_grad():
         for name, weights in model.named_parameters():

@@ -18,7 +18,7 @@ PATHS = st.lists(TOKENS, min_size=0, max_size=5).map(lambda name: (*name, END))
 
 @st.composite
 def catalogues(draw: st.DrawFn) -> dict[Path_, int]:
-    """Draw different terminated paths, some beginning others, with rows from 0 without a gap."""
+    """Draw different terminated paths, with rows from 0 without a gap; a name may begin another."""
     paths = draw(st.lists(PATHS, min_size=1, max_size=40, unique=True))
     advertisers = draw(st.integers(1, len(paths)))
     others = st.lists(
@@ -35,7 +35,7 @@ def _build(catalogue: dict[Path_, int]) -> Trie:
 
 
 def _prefixes(catalogue: dict[Path_, int]) -> list[Path_]:
-    """List every prefix, the root's empty one included: shortest first, then by tokens."""
+    """List every prefix, including the empty one, the shortest first, then by tokens."""
     prefixes = {path[:length] for path in catalogue for length in range(len(path) + 1)}
     return sorted(prefixes, key=lambda prefix: (len(prefix), prefix))
 
@@ -50,7 +50,7 @@ def _find(trie: Trie, paths: Sequence[Path_]) -> list[int]:
 
 
 def test_one_long_name_costs_only_its_own_tokens() -> None:
-    """A matrix of 20,000 names as wide as the longest would take 20 MB, sorting it 60."""
+    """A matrix of 20,000 names would be as wide as the longest: 20 MB, and 60 MB to sort it."""
     random = np.random.default_rng(0)
     names = {(*row, END) for row in random.integers(1, 9000, (20_000, 4)).tolist()}
     paths = [*sorted(names), tuple([5] * 255 + [END])]

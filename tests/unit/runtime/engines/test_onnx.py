@@ -35,7 +35,7 @@ pytest_plugins = ("support.small_models",)
 
 @dataclass
 class Tree:
-    """Continuations of one prompt, as the engine is to number them."""
+    """Continuations of one prompt, in the order of the engine's numbers."""
 
     engine: OnnxEngine
     state: OnnxState
@@ -49,7 +49,7 @@ class Tree:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Models this small wait for a second thread longer than they compute."""
+    """Use one thread: such small models would wait for a second one longer than they compute."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -259,7 +259,7 @@ def test_an_unavailable_device_is_refused(device: str, tmp_path: Path) -> None:
 
 
 def _grown(engine: OnnxEngine) -> list[LogProbs]:
-    """Read a prompt, and grow a tree of three levels; what is not kept leaves nothing."""
+    """Read a prompt and grow a tree of three levels, with one pass that is not kept."""
     state, first = engine.prefill([3, 9, 4, 7, 11])
     found = [first, engine.extend(state, [5, 6, 7], [ROOT, ROOT, ROOT])]
     engine.extend(state, [8, 8], [0, 1], keep=False)

@@ -15,11 +15,11 @@ MARKER = "made-by-us"
 
 
 class PlannedError(Exception):
-    """What a block may fail with."""
+    """An error inside a block."""
 
 
 def make(directory: Path, content: str = "old") -> Path:
-    """Make an earlier output of ours."""
+    """Make an earlier output of adprior."""
     directory.mkdir()
     (directory / MARKER).write_text(content)
     (directory / "part").mkdir()
@@ -53,7 +53,7 @@ def dead_process() -> int:
 
 @pytest.fixture(params=["exchange", "two renames"])
 def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Swap as Linux can, and as other file systems must."""
+    """Swap in one step, as Linux can, and in two, as on other file systems."""
     if request.param == "two renames":
         monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
 

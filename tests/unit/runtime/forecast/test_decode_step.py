@@ -99,7 +99,7 @@ def requests(draw: st.DrawFn) -> tuple[World, int, list[int]]:
 
 
 def _check(world: World, forecast: DecodedForecast, top_k: int, excluded: Sequence[int]) -> None:
-    """Hold a forecast against the whole catalogue."""
+    """Compare a forecast with the probabilities of the whole catalogue."""
     truth = world.truth()
     eligible = {key: p for key, p in truth.items() if key not in excluded}
     ids = forecast.advertiser_ids.tolist()
@@ -284,7 +284,7 @@ def test_a_beam_that_comes_twice_counts_once() -> None:
     "log_probs", [[0.0, 0.0], np.log([0.4, 0.4, 0.4]).tolist()], ids=["zeros", "normalised"]
 )
 def test_beams_that_cannot_be_probabilities_are_refused(log_probs: list[float]) -> None:
-    """As TensorRT-LLM's would be without ``return_log_probs``, or divided by their length."""
+    """TensorRT-LLM returns such values without ``return_log_probs``, or divided by the length."""
     paths = [[3, END], [4, END], [5, END]][: len(log_probs)]
     with pytest.raises(ModelOutputError, match=r"distinct beams sum to .* expected at most 1"):
         _world(SMALL).decode(_beams(paths, log_probs), 2)
@@ -292,7 +292,7 @@ def test_beams_that_cannot_be_probabilities_are_refused(log_probs: list[float]) 
 
 @st.composite
 def stock_beams(draw: st.DrawFn) -> tuple[World, list[Tokens], int]:
-    """Draw a world, beams of a search that knows no catalogue, and the length it was asked for.
+    """Draw a world, beams of a search without the catalogue, and their output length.
 
     A beam is tokens without a terminator, and complete where it is shorter than that length.
     """

@@ -47,7 +47,7 @@ def test_bins_are_tenths_of_the_popularity(counts: list[int]) -> None:
 
 @pytest.fixture
 def bins() -> PopularityBins:
-    """A thousand advertisers, as unlike as names in a shop."""
+    """A thousand advertisers, whose popularity differs as in a shop."""
     shares = 1 / np.arange(1, 1001)
     return PopularityBins(np.log(shares / shares.sum()).astype(np.float32))
 

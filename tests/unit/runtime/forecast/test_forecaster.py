@@ -22,7 +22,7 @@ def test_a_whole_catalogue_is_bounded_in_parts(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_demos_users_have_certified_forecasts() -> None:
-    """The margin that the arithmetic asks for leaves them as they were."""
+    """The rounding margin does not change them."""
     forecaster = Forecaster(DEMO_BUNDLE, threads=1)
     for user in sorted((DEMO / "users").glob("*.json")):
         assert forecaster.forecast(parse_context(user.read_bytes())).exact

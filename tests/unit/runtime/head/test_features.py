@@ -28,7 +28,7 @@ IDS = st.integers(min_value=-(2**63), max_value=2**63 - 1) | st.integers(0, 30)
 
 @st.composite
 def lookups(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw arguments of `candidate_priors` that pass validation, extreme ones included."""
+    """Draw valid arguments of `candidate_priors`, including extreme ones."""
     catalogue = sorted(draw(st.sets(IDS, min_size=1, max_size=30)))
     known = st.sampled_from(catalogue)
     forecast = draw(st.lists(known | IDS, unique=True, max_size=10))

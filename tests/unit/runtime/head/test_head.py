@@ -68,7 +68,7 @@ def head(path: Path) -> PriorHead:
 
 
 def _rewrite(source: Path, target: Path, **metadata: str | None) -> None:
-    """Copy a head with some of its metadata changed, or left out where None."""
+    """Copy a head and change some of its metadata; None leaves a key out."""
     model = onnx.load(source)
     found = {item.key: item.value for item in model.metadata_props} | metadata
     del model.metadata_props[:]

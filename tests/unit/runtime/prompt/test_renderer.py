@@ -235,7 +235,7 @@ def _user(number: int) -> UserHistory:
 
 
 def _serve(renderer: PromptRenderer, user: UserHistory, row: int) -> list[int]:
-    """Render what a client would send on the day of an event, and the name that came next."""
+    """Return the prompt that a client gets on the day of an event, and the next name's tokens."""
     target = user.events[row]
     history = [
         asdict(event) | {"time": event.time.isoformat()}

@@ -47,7 +47,7 @@ def _byte_level() -> Tokenizer:
 
 
 def _whole_words_first() -> Tokenizer:
-    """As Llama 3's: a word that is in the vocabulary is taken whole, merges or not."""
+    """Llama 3 has such a tokenizer: a word of the vocabulary is one token without any merge."""
     vocab = {piece: place for place, piece in enumerate([*SPECIAL, *ALPHABET, BRAND])}
     model = models.BPE(vocab=vocab, merges=[], unk_token=UNKNOWN, ignore_merges=True)
     tokenizer = Tokenizer(model)

@@ -52,7 +52,7 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(production: Path, tmp_path: Path) -> Path:
-    """A copy of hard links: a test replaces files and writes into none."""
+    """A copy of hard links: a test may replace files, but must not write into them."""
     shutil.copytree(production, tmp_path / "copy", copy_function=os.link)
     return tmp_path / "copy"
 
@@ -562,7 +562,7 @@ def test_a_fault_in_a_file_that_both_targets_read_is_reported_once(copy: Path) -
 def test_an_engine_may_be_missing_if_the_option_allows_it(
     copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As after a dry run: a bundle for TensorRT-LLM, no ONNX model and no engine."""
+    """A dry run leaves a bundle for TensorRT-LLM, no ONNX model and no engine."""
     for model in ("tokenizer", "llm_engine", "advertiser_decoder", "prior_head"):
         place = copy / model / "1/bundle" / MANIFEST
         manifest = Manifest.load(place)

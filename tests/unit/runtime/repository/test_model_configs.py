@@ -88,7 +88,7 @@ def test_every_output_of_a_step_is_used(name: str, target: Target) -> None:
 
 @pytest.mark.parametrize(("name", "target"), EVERYWHERE)
 def test_the_last_step_gives_every_output(name: str, target: Target) -> None:
-    """Triton leaves out a step of whose outputs a request wants none, whoever needs the others."""
+    """Triton skips a step if no output of it is requested, even if a later step needs one."""
     ensemble = _config(name, target)
     *earlier, last = ensemble.ensemble_scheduling.step
     outputs = {tensor.name for tensor in ensemble.output}

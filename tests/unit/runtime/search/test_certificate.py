@@ -21,7 +21,7 @@ Tokens = tuple[int, ...]
 
 
 class GrownTree:
-    """The part of a `SearchTree` that the proof rests on."""
+    """The part of a `SearchTree` that the proof uses."""
 
     def __init__(
         self, trie: Trie, found: Mapping[Tokens, float], frontier: Sequence[float]
@@ -94,7 +94,7 @@ def test_the_certificate_by_hand(
 def test_each_missing_name_may_have_an_open_prefix_of_its_own(
     frontier: list[float], exact: bool
 ) -> None:
-    """One name of 0.3 leads; another advertiser has 0.1 and two names that were not found."""
+    """One name of 0.3 leads. Another advertiser has 0.1 and two names that were not found."""
     names = {(1, END): 0, (2, END): 1, (3, 1, END): 1, (4, 1, END): 1}
     found = _logs({(1, END): 0.3, (2, END): 0.1})
     assert is_exact(names, found, np.log(frontier).tolist(), 1) is exact
@@ -119,7 +119,7 @@ def test_the_smallest_difference_that_proves_an_order_is_the_margin(
 
 @pytest.mark.parametrize(("gap", "exact"), [(2.0, True), (3e-4, False)])
 def test_a_difference_lost_in_single_precision_is_not_proved(gap: float, exact: bool) -> None:
-    """At -5,000 nats, FP32 numbers are 5e-4 apart; the answer travels in FP32."""
+    """The answer travels in FP32, whose numbers are 5e-4 apart at -5,000 nats."""
     found: dict[Tokens, float] = {(1, END): -5000.0, (2, END): -5000.0 - gap}
     assert is_exact({(1, END): 0, (2, END): 1}, found, [], 1, margin=1e-5) is exact
 

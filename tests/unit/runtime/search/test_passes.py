@@ -17,7 +17,7 @@ PROMPT = (3, 1)
 
 
 class ForgettingEngine(TableEngine):
-    """Remembers which of its answers were still held when the next pass began."""
+    """Records which earlier results were still in memory when the next pass began."""
 
     def __init__(self) -> None:
         super().__init__(VOCABULARY)
@@ -39,7 +39,7 @@ class ForgettingEngine(TableEngine):
 
 
 class FaultyEngine(TableEngine):
-    """Says ``value`` of token 2, after one path."""
+    """Returns ``value`` for token 2 after one path."""
 
     def __init__(self, value: float, path: tuple[int, ...]) -> None:
         super().__init__(VOCABULARY)
@@ -84,7 +84,7 @@ def test_a_long_pass_is_split_and_one_part_is_in_memory_at_a_time(count: int) ->
 
 
 class NarrowEngine(TableEngine):
-    """Takes fewer tokens a pass, the larger its tree."""
+    """Takes fewer tokens in a pass when its tree is larger."""
 
     def most_tokens(self, state: TableState) -> int:
         return max(6 - len(state.paths) // 4, 1)

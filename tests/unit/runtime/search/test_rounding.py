@@ -35,7 +35,7 @@ EXACT = SearchSettings(mode=SearchMode.EXACT, width=3, token_budget=10_000, marg
 
 
 class PairedEngine(TableEngine):
-    """Tokens 2 k and 2 k - 1, and what follows them, differ by ``gap`` nats a token at most.
+    """Tokens 2 k and 2 k - 1, and their continuations, differ by at most ``gap`` nats a token.
 
     It stands for a model whose true log-probabilities are those of `truth`, as an engine of finite
     precision computes them: each with an error of its own, of at most ``error``.
@@ -64,7 +64,7 @@ class PairedEngine(TableEngine):
 def _searched(
     engine: TableEngine, names: Sequence[tuple[int, ...]], top_k: int, how: SearchSettings
 ) -> tuple[SearchResult, DecodedForecast]:
-    """Search for advertisers of one name each, whose ids are their rows, and decode."""
+    """Search for advertisers with one name each, and decode; the ids equal the rows."""
     trie = Trie.build(names, range(len(names)))
     count = len(names)
     shown = [str(row) for row in range(count)]
@@ -93,7 +93,7 @@ def _searched(
 def test_a_certified_set_is_the_true_one(
     seed: int, gap: float, top_k: int, mode: SearchMode
 ) -> None:
-    """Paired names, which the engine's own error may swap, against the true probabilities."""
+    """The engine's error may swap paired names; the true probabilities tell which came first."""
     error = 2e-6
     engine = PairedEngine(7, seed=seed, gap=gap, error=error)
     names = [(*pair, END) for pair in itertools.product(range(1, 7), repeat=2)]
@@ -107,7 +107,7 @@ def test_a_certified_set_is_the_true_one(
 
 @pytest.mark.parametrize("gap", [0.0, 1e-7, 5e-6])
 def test_a_gap_below_the_margin_is_not_certified_and_costs_no_budget(gap: float) -> None:
-    """Two leaders so close are a tie, whichever the engine puts first; no expansion breaks it."""
+    """Two leaders this close are a tie, whatever their order; no expansion breaks the tie."""
     engine = PairedEngine(7, seed=3, gap=gap, error=1e-6)
     names = [(first, 3, END) for first in range(1, 7)]
     truth = sorted((engine.true_log_prob(name) for name in names), reverse=True)
@@ -121,7 +121,7 @@ def test_a_gap_below_the_margin_is_not_certified_and_costs_no_budget(gap: float)
 
 
 def test_a_tie_ends_the_search_of_a_large_catalogue() -> None:
-    """The two most probable of 1,296 names are equal; without an end, all others would follow."""
+    """The two most probable of 1,296 names are equal; without a stop, all would be expanded."""
     names = [(*four, END) for four in itertools.product(range(1, 7), repeat=4)]
 
     class TiedEngine(TableEngine):
@@ -137,7 +137,7 @@ def test_a_tie_ends_the_search_of_a_large_catalogue() -> None:
 
 @pytest.mark.parametrize("level", [-3.0, -918.0, -5000.0])
 def test_tiny_probabilities_are_still_ordered(level: float) -> None:
-    """Below -745 nats a probability is 0 in double precision."""
+    """In double precision, a probability below -745 nats is 0."""
     engine = TableEngine(7)
     log_probs = np.full(7, level, dtype=np.float32) - np.arange(7, dtype=np.float32)
     engine.log_probs = lambda path: log_probs if not path else np.zeros(7, np.float32)  # type: ignore[method-assign]

@@ -319,7 +319,7 @@ def test_no_candidates_have_no_scores(search_settings: SearchSettings) -> None:
 
 
 def test_a_candidate_over_the_budget_leaves_it_to_cheaper_ones() -> None:
-    """The highest bound hides a name of five tokens, the others are one token away."""
+    """The candidate with the highest bound needs five tokens, the others need one each."""
     engine = ChosenEngine({1: 0.1, 2: 0.4, 3: 0.2, 4: 0.15})
     world = make_world([(1,), (2, 2, 2, 2, 2), (3,), (4,)], engine=engine)
     search = world.search(replace(BEAM, width=1, candidate_token_budget=3))
@@ -340,7 +340,7 @@ def test_a_cancelled_search_stops_at_the_next_pass(passes: int) -> None:
 
 
 class ChosenEngine(TableEngine):
-    """First tokens of given probability, each followed by one certain continuation."""
+    """First tokens have given probabilities; each has one certain continuation."""
 
     def __init__(self, first: dict[int, float]) -> None:
         super().__init__(VOCABULARY)
@@ -371,7 +371,7 @@ def test_many_small_names_of_one_advertiser_may_hide_behind_a_beam(mode: SearchM
 
 
 def test_a_contenders_missing_names_are_expanded() -> None:
-    """One name of 0.3 leads; another advertiser has 0.1 found and two names of 0.12 to come."""
+    """One name of 0.3 leads. Another advertiser has 0.1 found, and two names of 0.12 not found."""
     engine = ChosenEngine({1: 0.3, END: 0.1, 2: 0.12, 3: 0.12})
     world = make_world([(1,), (), (2,), (3,)], [0, 1, 1, 1], engine=engine)
     result = world.search(replace(EXACT, width=1, token_budget=99)).run(1)
@@ -426,7 +426,7 @@ def test_names_of_no_probability_are_searched_like_others(
 def test_a_candidates_score_equals_the_forecasts_even_if_tiny(
     rows: list[int], mode: SearchMode
 ) -> None:
-    """A probability below e^-745 is 0 in double precision; its log is a number like others."""
+    """A probability below e^-745 is 0 in double precision, but its log is an ordinary number."""
     steps = -300.25 - np.arange(VOCABULARY, dtype=np.float32)
 
     class SmallEngine(TableEngine):

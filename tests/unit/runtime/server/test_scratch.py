@@ -17,7 +17,7 @@ def _own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def _abandoned(parent: Path) -> Path:
-    """What a process leaves that was killed while it had one."""
+    """Return the scratch directory that a killed process left."""
     code = (
         "import os, signal, sys, tempfile; tempfile.tempdir = sys.argv[1]\n"
         "from adprior_runtime.server.scratch import Scratch\n"

@@ -23,7 +23,7 @@ LOST = EnvironmentProblemError("model llm_engine: its process ended")
 
 
 class Server:
-    """Ends by itself at once, or as ``act`` does; remembers what was done to it."""
+    """A server that ends at once, or when ``act`` returns; it records the calls of its methods."""
 
     def __init__(self, act: Callable[[str], object] = lambda _: None) -> None:
         self.done: list[str] = []
@@ -139,7 +139,7 @@ def test_a_repository_damaged_meanwhile_ends_the_restarts(pauses: list[float]) -
 
 # --- stopped -------------------------------------------------------------------------------------
 def _come(*numbers: signal.Signals) -> Callable[[str], None]:
-    """Return what sends the next of those signals to this process at each step but stopping."""
+    """Return a function that sends this process the next signal at each step except stopping."""
     left = list(numbers)
 
     def act(what: str) -> None:

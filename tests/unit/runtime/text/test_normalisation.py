@@ -55,7 +55,7 @@ def test_evening_out_twice_changes_nothing(text: str) -> None:
 
 
 def test_no_format_or_control_character_of_unicode_is_left() -> None:
-    """The source lists those of every version of Python; this one knows some of them."""
+    """The module lists the characters of every version of Python; this version knows some."""
     hidden = [
         character
         for character in map(chr, range(sys.maxunicode + 1))

@@ -8,7 +8,7 @@ from adprior_runtime.triton.heartbeat import Heartbeat, Standstill
 
 
 class Clocks:
-    """Wall and CPU time of the thread that works, moved by hand."""
+    """Wall and CPU time of the working thread, which a test sets."""
 
     def __init__(self) -> None:
         self.wall = self.work = 100.0
@@ -72,7 +72,7 @@ def test_a_standstill_without_a_request_is_harmless() -> None:
 
 
 def test_a_thread_that_computes_does_not_stand_still() -> None:
-    """It may hold the interpreter, so that nothing beats; Triton's own signs go on."""
+    """A computing thread may block the interpreter and the beats, but not Triton's own signs."""
     clocks = Clocks()
     heart = clocks.beating()
     began = clocks.wall

@@ -94,7 +94,7 @@ def test_the_tokenizer_reports_how_much_of_a_context_is_used(tokenizer: Any) -> 
 
 @pytest.fixture
 def _apart() -> Iterator[None]:
-    """Let no later test see what a model of another bundle shows."""
+    """Remove the metrics of another bundle's model, so that no later test sees them."""
     yield
     sys.modules["triton_python_backend_utils"].MetricFamily.shown.clear()
 

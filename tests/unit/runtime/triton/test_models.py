@@ -76,7 +76,7 @@ def _inputs(user: int, **changed: Any) -> Tensors:
 
 
 def _request(tensors: Tensors, *outputs: str, cancelled_after: int | None = None) -> Request:
-    """A request that is cancelled once it has been asked so often whether it is."""
+    """A request that becomes cancelled after this many calls of ``is_cancelled``."""
     asked = iter(range(10**6))
     return Request(
         tensors=tensors,
@@ -203,7 +203,7 @@ def test_candidates_may_all_be_off_the_catalogue(engine: Any) -> None:
 
 
 class BrokenEngine:
-    """A language model whose arithmetic has failed."""
+    """A language model that returns invalid numbers."""
 
     def prefill(self, _: object) -> tuple[None, npt.NDArray[np.float32]]:
         return None, np.full(100_000, np.nan, dtype=np.float32)
@@ -249,7 +249,7 @@ def test_tokens_of_no_vocabulary_name_no_advertiser(decoder: Any, beams: Tensors
 def test_a_missing_input_that_triton_did_not_notice_is_refused(
     decoder: Any, beams: Tensors, name: str
 ) -> None:
-    """It counts the inputs, so that an optional one can stand for one that is not."""
+    """Triton only counts inputs, so that an optional input can hide a missing one."""
     bad = {key: value for key, value in beams.items() if key != name}
     (response,) = decoder.execute([_request(bad, contract.EXACT)])
     assert _refusal(response) == (TritonError.INVALID_ARG, f"{name}: missing")
@@ -276,7 +276,7 @@ def test_a_proof_of_another_request_proves_nothing(
 
 
 def test_stock_beams_are_completed_and_what_is_dropped_is_counted(decoder: Any) -> None:
-    """Beams as TensorRT-LLM gives them: no proof, and no terminator in what has ended."""
+    """Beams of TensorRT-LLM have no proof, and finished ones have no terminator."""
     trie = Trie.load(DEMO_BUNDLE / "trie")
     ids = np.load(DEMO_BUNDLE / "advertisers" / "ids.npy")
     (path,), _ = trie.paths(trie.leaf_nodes[[7]])
@@ -309,7 +309,7 @@ def test_stock_beams_are_completed_and_what_is_dropped_is_counted(decoder: Any) 
 def test_beams_without_log_probabilities_are_an_internal_error_that_is_logged(
     decoder: Any, beams: Tensors, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It pages an operator, who looks for its reason in the log."""
+    """Such an error alerts an operator, who looks for the reason in the log."""
     spoilt = {name: beams[name] for name in BEAMS}
     spoilt[contract.CUM_LOG_PROBS] = np.zeros_like(beams[contract.CUM_LOG_PROBS])
     (response,) = decoder.execute([_request(spoilt, contract.ADVERTISER_IDS)])
@@ -381,7 +381,7 @@ def test_scores_of_other_candidates_are_the_engines_fault(
 def test_a_head_that_was_never_fitted_reports_a_limit_of_0(
     tmp_path: Path, fitted: bool, limit: float
 ) -> None:
-    """By its limit: no client needs another tensor to know."""
+    """The limit shows it, so that clients need no other tensor."""
     from adprior_runtime.triton.prior_head import TritonPythonModel  # noqa: PLC0415
 
     place = DEMO_BUNDLE if fitted else _without_fitted_head(tmp_path / "bundle")
@@ -404,7 +404,7 @@ def test_a_head_that_was_never_fitted_reports_a_limit_of_0(
 
 
 def _without_fitted_head(place: Path) -> Path:
-    """Write what the head needs of the shipped bundle, with the head that a first build writes."""
+    """Write the head's files of the shipped bundle, with the head that a first build writes."""
     shutil.copytree(DEMO_BUNDLE / ADVERTISERS_DIRECTORY, place / ADVERTISERS_DIRECTORY)
     manifest = Manifest.load(DEMO_BUNDLE / MANIFEST)
     write_identity_head(
