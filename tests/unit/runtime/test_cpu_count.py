@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 
 from adprior_runtime import cpu_count
 from adprior_runtime.cpu_count import available_processors, threads_of_each
+from support.processes import run
 
 CORES = 64
 
@@ -82,10 +82,8 @@ def test_the_affinity_of_a_process_counts() -> None:
         "from adprior_runtime.cpu_count import available_processors;"
         "print(available_processors())"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert run.stdout == "1\n"
+    result = run(sys.executable, "-c", code)
+    assert result.stdout == "1\n", result.stderr
 
 
 @pytest.mark.parametrize(
