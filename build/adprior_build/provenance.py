@@ -6,7 +6,6 @@ import argparse
 import shlex
 from collections.abc import Container
 from pathlib import Path
-from typing import Any
 
 
 def describe_command(name: str, args: argparse.Namespace, *, leave_out: Container[str] = ()) -> str:
@@ -23,9 +22,5 @@ def describe_command(name: str, args: argparse.Namespace, *, leave_out: Containe
             continue
         words.append(f"--{key.replace('_', '-')}")
         if value is not True:
-            words.append(_option_text(value))
+            words.append(value.name if isinstance(value, Path) else str(value))
     return shlex.join(words)
-
-
-def _option_text(value: Any) -> str:
-    return value.name if isinstance(value, Path) else str(value)

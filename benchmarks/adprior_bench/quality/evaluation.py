@@ -47,7 +47,6 @@ from adprior_bench.report.schema import Report
 from adprior_bench.report.tables import percent
 from adprior_build.catalogue.catalogue_file import read_catalogue
 from adprior_build.data.column_map import ColumnMap
-from adprior_build.head.onnx_head import is_identity_head
 from adprior_runtime.bundle import CATALOGUE_FILE, HEAD_FILE
 from adprior_runtime.forecast.forecaster import Forecaster
 from adprior_runtime.head.head import PriorHead
@@ -153,7 +152,7 @@ def _rank(
     tuned: Sequence[TunedBaseline],
     settings: Settings,
 ) -> RankingFigures:
-    head = forecaster.bundle.path(HEAD_FILE)
+    head = PriorHead(forecaster.bundle.path(HEAD_FILE))
     names = [LLM, *forecasts.shares, *(each.name for each in tuned)]
     result = run_ranking(
         study,
@@ -163,7 +162,7 @@ def _rank(
         forecaster.advertisers,
         real=LLM,
         forecast_k=forecaster.bundle.manifest.forecast_k,
-        shipped=None if is_identity_head(head) else PriorHead(head),
+        shipped=head if head.is_fitted else None,
         threads=settings.threads,
     )
     return ranking_section(result, settings.resamples)

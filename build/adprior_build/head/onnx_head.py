@@ -65,11 +65,6 @@ def write_head(path: Path, head: Head, metadata: HeadMetadata) -> None:
             _check_parity(written, head, has_forecast=has_forecast)
 
 
-def is_identity_head(path: Path) -> bool:
-    """Return whether a head changes nothing; such a head fits any bundle."""
-    return not PriorHead(path).is_fitted
-
-
 def write_identity_head(
     path: Path, *, forecast_k: int, engine: str, catalogue_fingerprint: str
 ) -> None:

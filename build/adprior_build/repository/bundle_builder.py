@@ -106,7 +106,7 @@ def fill_from_bundle(
         commands: Commands to add to the manifest's.
         settings: Fields of the manifest that change.
     """
-    from adprior_build.head.onnx_head import is_identity_head  # noqa: PLC0415  onnx
+    from adprior_runtime.head.head import PriorHead  # noqa: PLC0415  onnxruntime
 
     check_coherence(source)
     for name in source.manifest.files:
@@ -117,7 +117,7 @@ def fill_from_bundle(
         return
     commands = (*source.manifest.commands, *commands)
     manifest = replace(source.manifest, commands=commands, **settings)
-    was_identity = head is None and is_identity_head(source.path(HEAD_FILE))
+    was_identity = head is None and not PriorHead(source.path(HEAD_FILE)).is_fitted
     if catalogue_path is not None:
         for name in (TRIE_DIRECTORY, ADVERTISERS_DIRECTORY):
             shutil.rmtree(directory / name)
