@@ -19,8 +19,8 @@ def add_counts(parser: argparse.ArgumentParser, *counts: tuple[str, int, str]) -
 def add_training_log(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
     """Declare the bundle, the files of the log that it was trained on, and ``--other-log``."""
     add = parser.add_argument
-    add("--bundle", type=Path, required=required, help="the bundle to measure")
-    add("--events", type=Path, required=required, help="event log it was trained on")
+    add("--bundle", type=Path, required=required, help="bundle that makes the forecasts")
+    add("--events", type=Path, required=required, help="event log that the bundle was trained on")
     add("--profiles", type=Path, help="user profiles")
     add("--columns", type=Path, required=required, help="column map (TOML)")
     add(

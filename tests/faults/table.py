@@ -68,7 +68,7 @@ def _stop_stubs(model: str) -> Fault:
 def _pause(
     seconds: float, name: str, find: Callable[[Setup], list[psutil.Process]], *, in_short: bool
 ) -> Fault:
-    """Stop processes, whatever they do, and continue them after some seconds."""
+    """Suspend processes and resume them after some seconds."""
 
     def pause(setup: Setup) -> None:
         processes = find(setup)

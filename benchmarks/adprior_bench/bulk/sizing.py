@@ -34,12 +34,12 @@ WORKERS_MEMORY: Final = 0.7
 
 ASSUMPTIONS: Final = (
     "a rented virtual core is as fast as a core of this machine (measure there first)",
-    "prices are list prices on demand in US dollars, from memory and unchecked: use your own; "
+    "prices are list prices on demand in US dollars, from memory and not checked: use your prices; "
     "spot machines cost half or less, and a killed worker loses less than a shard",
     f"in a cluster a worker keeps {SCALE_OUT:.0%} of its throughput; shared storage keeps up",
     f"{SYSTEM_CORES} core of each machine is for Ray and the system, and workers hold at most "
     f"{WORKERS_MEMORY:.0%} of its memory",
-    "users are like those measured, and all are due: contexts of the same length, this bundle",
+    "users have contexts of the measured length, this bundle forecasts, and every user is forecast",
     "machines are paid from start to end; starting them, splitting by user and copying inputs "
     "are extra",
     "no GPU: none was measured",

@@ -112,7 +112,7 @@ def choose_day(given: date | None, events: Path, columns: ColumnMap) -> datetime
     chosen = min(_last_day(events, columns) + timedelta(days=1), latest) if given is None else given
     if chosen > latest:
         raise InvalidInputError(
-            f"--as-of: found {chosen}, expected {latest} at the latest: a second run is of the "
+            f"--as-of: found {chosen}, expected {latest} at the latest: a second run forecasts the "
             "next day, and adprior bulk accepts no day in the future"
         )
     return datetime.combine(chosen, time(), tzinfo=UTC)
@@ -155,8 +155,8 @@ def report_text(report: dict[str, Any], *, daily: float, hours: float) -> str:
         found = report["incremental"]
         parts.append(
             f"a day later, {found['active_share']:.0%} of users active: {found['work_share']:.1%} "
-            f"of {found['users']:,} forecast, {found['worker_seconds_share']:.1%} of the workers' "
-            "time"
+            f"of {found['users']:,} users are forecast, in "
+            f"{found['worker_seconds_share']:.1%} of the workers' time"
         )
     if "memory" in report:
         parts.append(figures_table(report["memory"], _MEMORY_COLUMNS))

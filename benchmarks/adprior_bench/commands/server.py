@@ -131,20 +131,20 @@ def _check(args: argparse.Namespace) -> None:
     if nothing and not args.fetch_perf_analyzer:
         raise InvalidInputError("nothing to measure: give --bundle, --repository or --url")
     if args.repository is not None and args.bundle is not None:
-        raise InvalidInputError("--bundle goes with --url or alone: a repository has its own")
+        raise InvalidInputError("--bundle cannot be given with --repository, which has a bundle")
     if args.url is not None and args.bundle is None:
         raise InvalidInputError("--url needs --bundle: the bundle that the server serves")
     for option, other in _NEEDS:
         if getattr(args, option) is not None and not getattr(args, other):
-            raise InvalidInputError(f"--{option.replace('_', '-')} goes with --{other}")
+            raise InvalidInputError(f"--{option.replace('_', '-')} needs --{other}")
     if args.tuning is not None and (args.bundle is None or args.url is not None or args.sweep):
-        raise InvalidInputError("--tuning goes with --bundle alone: other servers have their own")
+        raise InvalidInputError("--tuning needs --bundle alone: other servers have a tuning")
     if args.sweep and (args.bundle is None or args.url is not None):
         raise InvalidInputError("--sweep needs --bundle alone: it starts its own servers")
     if args.sweep and args.output is not None:
-        raise InvalidInputError("--output does not go with --sweep; give --tuning-output")
+        raise InvalidInputError("--output cannot be given with --sweep; give --tuning-output")
     if (args.events is None) != (args.columns is None):
-        raise InvalidInputError("--events and --columns go together")
+        raise InvalidInputError("--events and --columns must be given together")
     if args.shares is not None and 0 in args.shares:
         raise InvalidInputError("--shares: found 0, expected shares above 0")
     from adprior_bench.report.write import require_own_directory  # noqa: PLC0415  plots

@@ -5,8 +5,8 @@ the base ranker has learnt. `adprior_bench.quality.ranking.impressions` draws it
 LightGBM, fitted on the training users' days after the cut, stands in for the base ranker. Its
 logits are recalibrated on the log, as a production ranker is on its own impressions: a head that is
 fitted on them gains nothing by recalibration. Each request is written twice, because the head meets
-both kinds of forecast: ``forecast`` is ``live`` with the exact score of each candidate, or
-``at_hand`` with the scores of a stored forecast, which has only bounds for other candidates. Say
+both kinds of forecast. The column ``forecast`` is ``live`` with the exact score of each candidate,
+or ``stored`` with the scores of a stored forecast, which has only bounds for other candidates. Say
 "simulated" wherever a figure comes from such a log.
 """
 
@@ -54,7 +54,7 @@ EXAMPLE = """example:
     --profiles profiles.parquet --columns columns.toml --output log.parquet"""
 
 _COMMAND: Final = "adprior bench simulate-log"
-_KINDS: Final = ("live", "at_hand")
+_KINDS: Final = ("live", "stored")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
         table = pa.concat_tables(parts).replace_schema_metadata({ORIGIN_KEY: to_json(about)})
         with replace_file(args.output) as fresh:
             pa.parquet.write_table(table, fresh)
-    print(f"adprior simulate-log: {len(parts)} requests in {args.output} (simulated)")
+    print(f"{_COMMAND}: {len(parts)} requests in {args.output} (simulated)")
     return 0
 
 
@@ -191,11 +191,11 @@ def _forecast(
 ) -> Arrays:
     """Return the forecast and both kinds of priors, kept by prompt and candidates."""
     prompt = np.asarray(forecaster.prompt_ids(context), dtype=np.int64)
-    key = key_of("ranked", prompt.tobytes(), candidate_ids.tobytes())
+    key = key_of("live and stored", prompt.tobytes(), candidate_ids.tobytes())
     if (found := kept.get(key)) is not None:
         return found
     forecast, live = forecaster.rank(context, candidate_ids)
-    priors = {"live": live, "at_hand": forecaster.look_up(forecast, candidate_ids)}
+    priors = {"live": live, "stored": forecaster.look_up(forecast, candidate_ids)}
     found = {
         "advertiser_ids": forecast.advertiser_ids,
         "log_probs": forecast.log_probs,

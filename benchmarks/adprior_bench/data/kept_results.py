@@ -144,7 +144,9 @@ def _lock(directory: Path, identity: str) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise InvalidInputError(f"{directory}: another process is at work here") from error
+                raise InvalidInputError(
+                    f"{directory}: another process uses this directory"
+                ) from error
             file.seek(0)
             if file.read() != identity.encode():
                 for result in directory.glob(f"*{_SUFFIX}"):

@@ -1,8 +1,8 @@
 """Comparison of an event log with the one that a bundle's model was trained on, by file hashes.
 
-Baselines learn from the training users of the log that an evaluation is given. On another log they
-learn from other users than the model did, and the model may have seen the test users. Without
-``--other-log``, another log is therefore refused; with it, the report says so.
+Baselines learn from the training users of the given log. On another log, they learn from other
+users than the model did, and the model may have seen the test users. Therefore another log is
+refused; with ``--other-log`` it is accepted, and the report says so.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ class LogOrigin:
     def _compare_users(self, training_users: int | None) -> str:
         if training_users is None:
             return ""
-        model = "others" if self.trained_on is None else f"{self.trained_on:,} others"
+        model = "other users" if self.trained_on is None else f"{self.trained_on:,} other users"
         return (
             f" The baselines learnt from {training_users:,} training users of this log, the model "
-            f"from {model}. Fewer users make weaker baselines, which flatters the model; users "
-            "unlike its own make a weaker model."
+            f"from {model}. With fewer users, the baselines are weaker, and the model "
+            "can look better than it is. For users unlike its training users, the model is weaker."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -145,11 +145,11 @@ def require_training_log(
         if origin.lacks_profiles_only:
             raise InvalidInputError(
                 f"{events}: bundle {manifest.bundle_id} was trained on this log with profiles: "
-                "give them with --profiles, or --other-log to go on without"
+                "give them with --profiles, or --other-log to continue without them"
             )
         raise InvalidInputError(
             f"{events}: not the log that bundle {manifest.bundle_id} was trained on: "
-            f"{'; '.join(origin.differences)}; give the model's own, or --other-log to go on"
+            f"{'; '.join(origin.differences)}; give the model's log, or --other-log to continue"
         )
     return origin
 

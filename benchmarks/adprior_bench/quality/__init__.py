@@ -1,5 +1,5 @@
-"""``adprior bench quality``: what the forecast is worth, measured against what needs no model.
+"""``adprior bench quality``: forecasts compared with baselines that need no language model.
 
-The data flows one way: `study` (who is learnt from, tuned and tested on) -> `baselines` and the
+The data flows one way: `study` (training, validation and test users) -> `baselines` and the
 language model's forecasts -> metrics, retrieval and ranking -> the report.
 """

@@ -1,4 +1,4 @@
-"""Measures the search with a bundle's model and catalogue, for its test users."""
+"""The search with a bundle's model and catalogue, for its test users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures the search with a random model: catalogues of any size, the peer, precisions."""
+"""The search with a random model: catalogues of any size, the peer, precisions."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ def _measure_candidates(
         scores, elapsed = time_call(search.score, rows)
         scoring.append(elapsed)
         tokens.append(scores.extended_tokens)
-        of_as_many = random.integers(3, VOCABULARY, max(tokens[-1], 1)).tolist()
-        prefill.append(time_call(engine.prefill, of_as_many)[1])
+        as_many_tokens = random.integers(3, VOCABULARY, max(tokens[-1], 1)).tolist()
+        prefill.append(time_call(engine.prefill, as_many_tokens)[1])
     row = summarise("prefill_ms", prefill) | summarise("search_ms", scoring)
     return make_row(
         model=_NAME,

@@ -1,4 +1,4 @@
-"""The peer of the search: ``transformers.generate`` with beams that a trie constrains."""
+"""Beam search by ``transformers.generate``, constrained by a trie: the search's peer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def generate_names(
 ) -> list[tuple[float, list[int]]]:
     """Return at most ``width`` names with their log-probabilities, the most probable first.
 
-    The scores are `generate`'s own: a log-softmax over the whole vocabulary, masked by the trie
-    afterwards. ``length_penalty`` 0 keeps the sum over tokens.
+    The scores are those of ``generate``: a log-softmax over the whole vocabulary, then masked by
+    the trie. ``length_penalty`` 0 keeps the sum over tokens.
     """
     import torch  # noqa: PLC0415  heavy
 

@@ -146,15 +146,15 @@ def test_live_rows_have_exact_scores(columns: Columns) -> None:
 
 
 def test_each_request_is_repeated_with_a_stored_forecast(columns: Columns) -> None:
-    for live, at_hand in zip(by_request(columns), by_request(columns, "at_hand"), strict=True):
+    for live, stored in zip(by_request(columns), by_request(columns, "stored"), strict=True):
         same = [{**row, **dict.fromkeys(("forecast", "log_prob", "status"))} for row in live]
         assert same == [
-            {**row, **dict.fromkeys(("forecast", "log_prob", "status"))} for row in at_hand
+            {**row, **dict.fromkeys(("forecast", "log_prob", "status"))} for row in stored
         ]
         shown = dict(
             zip(live[0]["forecast_advertiser_ids"], live[0]["forecast_log_probs"], strict=True)
         )
-        for row in at_hand:
+        for row in stored:
             bound = np.log(row["missing_mass"])
             expected = shown.get(row["advertiser_id"], bound)
             assert row["log_prob"] == pytest.approx(expected, abs=1e-5)
@@ -238,7 +238,7 @@ def test_another_log_is_refused_unless_accepted(
     assert message.count("\n") == 1
     assert not log.exists()
     assert run(other, bundle, log, "--other-log") == 0
-    assert "flatters the model" in capsys.readouterr().err
+    assert "look better than it is" in capsys.readouterr().err
     origin = json.loads(pyarrow.parquet.read_schema(log).metadata[ORIGIN_KEY.encode()])
     assert origin["simulated"] is True
     assert origin["is_training_log"] is False

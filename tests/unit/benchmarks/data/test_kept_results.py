@@ -105,7 +105,7 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     with (
         keep_results(tmp_path / "w", IDENTITY, command="first"),
-        pytest.raises(InvalidInputError, match="another process is at work"),
+        pytest.raises(InvalidInputError, match="another process uses this directory"),
         keep_results(tmp_path / "w", IDENTITY, command="second"),
     ):
         pass

@@ -113,8 +113,8 @@ def test_without_a_forecast_the_slots_go_to_advertisers_that_the_list_lacks(
                 added += 1
         own += [item for item in items if item not in own][: 4 - len(own)]
         wanted = wanted_items(retriever, study, study.validation[place])
-        found_here = wanted.advertisers & {item.advertiser_id for item in own}
-        assert found.values["advertisers"][1, 2, place] == len(found_here) / wanted.named
+        found_advertisers = wanted.advertisers & {item.advertiser_id for item in own}
+        assert found.values["advertisers"][1, 2, place] == len(found_advertisers) / wanted.named
     assert added
 
 
@@ -122,7 +122,7 @@ def test_a_forecast_is_compared_with_the_control_and_with_rivals(
     study: Study, foresight: Float64Array
 ) -> None:
     blind = RetrieverSettings(sizes=(3, 3, 4, 5), weights=(0, 0, 0, 0), repeated=0)
-    retriever = fit_retriever(study, blind)  # popular items, whoever asks
+    retriever = fit_retriever(study, blind)  # the same popular items for all users
 
     def filled(title: str, probabilities: Float64Array | None) -> Filled:
         measured = measure_quotas(retriever, study, study.validation, probabilities, SETTINGS)

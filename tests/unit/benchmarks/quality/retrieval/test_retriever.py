@@ -86,7 +86,7 @@ def test_a_limit_per_advertiser_passes_items_over(study: Study, retriever: Retri
             if seen[item.advertiser_id] <= 2:
                 kept.append(item)
         assert items == kept[:6]
-    # Where the limit leaves fewer than asked, that is all there is.
+    # If the limit leaves fewer items, the list is shorter.
     assert [len(items) for items in limited.retrieve(queries, 50)] == [2 * len(NAMES)] * 5
     assert len(limited.retrieve_filtered(queries[0], np.array([0]), 50)) == 2
     assert len(retriever.retrieve(queries, 6)[0]) == 6
