@@ -25,7 +25,7 @@ _SEED: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkBench:
-    """The inputs of all runs, and the values that are varied."""
+    """The inputs of all runs, and the numbers of workers and users to compare."""
 
     bundle: Path
     events: Path

@@ -149,7 +149,7 @@ def _row(user: UserHistory, as_of: datetime, bundle_id: str) -> tuple[Any, ...]:
 
 
 def _copy(row: tuple[Any, ...], number: int, *, is_active: bool) -> tuple[Any, ...]:
-    """Return a row under another id; an active user's row is as of before the first event."""
+    """Return a row under another id; an active user's row dates from before the first event."""
     values = list(row)
     if is_active:
         values[6] = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""The targets of all cases, and the cohorts that figures are given for."""
+"""The targets of all cases, and the cohorts of the report."""
 
 from __future__ import annotations
 

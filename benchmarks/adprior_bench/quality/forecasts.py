@@ -52,7 +52,7 @@ class Forecasts:
 
     @property
     def shares(self) -> dict[str, float]:
-        """The model's share in each blend: the smallest one of the highest recall."""
+        """The model's share in each blend: the smallest one with the highest recall."""
         return {name: max(found, key=found.__getitem__) for name, found in self.blends.items()}
 
 

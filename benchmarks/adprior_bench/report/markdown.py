@@ -50,7 +50,7 @@ def _escape(text: str) -> str:
 
 
 def _note(text: str) -> str:
-    """Escape what would be read as HTML, except in code."""
+    """Escape the characters that start HTML, except in code."""
     parts = text.split("`")
     if len(parts) % 2 == 0:
         return _escape(text)

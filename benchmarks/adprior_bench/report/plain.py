@@ -1,4 +1,4 @@
-"""A report as values that JSON has, and the order in which its parts are shown."""
+"""A report as JSON values, and the order in which its parts are shown."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def opening_lines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def main_sections(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the sections without their details; a section of details only is left out."""
+    """Return the sections without their details; a section that has only details is left out."""
     return [
         {**section, "content": content}
         for section in report["sections"]
@@ -46,7 +46,7 @@ def main_sections(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def detail_sections(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return each section's details; a section of details only brings its title and notes."""
+    """Return each section's details; a section that has only details keeps its title and notes."""
     found = []
     for section in report["sections"]:
         content = [item for item in section["content"] if item.get("detail")]

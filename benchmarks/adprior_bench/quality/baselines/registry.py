@@ -25,9 +25,9 @@ _FILL: Final = 1e-6
 
 
 def baseline_families(training: Training, *, threads: int, quick: bool = False) -> list[Family]:
-    """Return all baselines, each after those that it is made of.
+    """Return all baselines, each after the baselines that it uses.
 
-    With ``quick``, only the first setting of each, with small models.
+    With ``quick``, each has only its first setting, and models are small.
     """
 
     def popular(chosen: Chosen) -> Float64Array:

@@ -1,7 +1,7 @@
-"""Tuning of baselines: every setting is fitted, and the one of highest recall@10 is chosen.
+"""Tuning of baselines: all settings are fitted, and the one with the highest recall@10 is chosen.
 
 Settings are chosen on the validation users' cases; test users have no influence. Slow forecasts are
-kept for a run that continues after a kill.
+kept, so that a killed run can continue.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class TunedBaseline:
 
     @property
     def best(self) -> Trial:
-        """The chosen setting: the first of the highest recall."""
+        """The chosen setting: the first one with the highest recall."""
         return max(self.trials, key=lambda trial: trial.recall)
 
 
@@ -104,7 +104,7 @@ def tune(
 ) -> list[TunedBaseline]:
     """Fit every baseline with each of its settings; return them with the best.
 
-    Each family comes after those that it is made of. ``kept`` has results of an earlier run; new
+    Each family comes after the families that it uses. ``kept`` has results of an earlier run; new
     ones are added.
     """
     total = sum(len(family.grid) for family in families)

@@ -66,7 +66,7 @@ def compare_heads(features: _Float32Array, rows: RankedRows) -> list[HeadForm]:
 
 
 def best_head(forms: Sequence[HeadForm]) -> HeadForm:
-    """Return the head of the lowest log-loss, even if the reference has a lower one."""
+    """Return the head with the lowest log-loss, even if that of the reference is lower."""
     return min(forms, key=lambda form: (form.name == REFERENCE, form.log_loss))
 
 

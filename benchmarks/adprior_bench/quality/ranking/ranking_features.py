@@ -39,8 +39,8 @@ class RankingFeatures:
 
     They are the features of the LightGBM baseline; the user's recent categories; the advertiser's
     return rate; the popularity in the user's segment of each profile key, relative to all users;
-    and the user's activity. Without the last, the sharpness of a forecast, which tells active users
-    from inactive ones, would count as knowledge of advertisers.
+    and the user's activity. The sharpness of a forecast shows whether a user is active; without the
+    activity features, that would count as knowledge of advertisers.
 
     The profile ``keys`` are those of the training users by default.
     """
