@@ -1,4 +1,4 @@
-"""The tuning of a server: how many instances of each Python model a machine runs, how they batch.
+"""The tuning of a server: instances, threads and batches of each Python model.
 
 A tuning file is TOML, with a table for each model that differs from the contract::
 
@@ -6,7 +6,7 @@ A tuning file is TOML, with a table for each model that differs from the contrac
     instances = 2            # processes
     threads = 1              # of one forward pass; 0 shares the CPUs among instances
     max_batch_size = 1       # requests answered together
-    max_queue_delay_us = 0   # how long a request may wait for others to share its batch
+    max_queue_delay_us = 0   # longest wait for other requests to share a batch
 
 ``adprior bench server --sweep --tuning-output FILE`` writes one. ``adprior build --tuning FILE``
 renders it into the embedded server's configurations, and `read_tuning` reads it back from them.
@@ -41,14 +41,14 @@ _RANGES: Final = {
     "max_queue_delay_us": (0, 1_000_000),
     "threads": (0, 1024),
 }
-"""The least and the largest value of each field of `ModelTuning`."""
+"""The smallest and the largest value of each field of `ModelTuning`."""
 
 
 def load_tuning(path: Path) -> Tuning:
     """Read a tuning file.
 
     Raises:
-        InvalidInputError: It is not TOML, or has an unknown model or key, or a value out of range.
+        InvalidInputError: The file is not TOML, has an unknown name, or a value out of range.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
