@@ -108,7 +108,7 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         ("max_top_k", f"largest number of advertisers in a forecast, up to {MAX_TOP_K}"),
         ("beam_width", "prefixes that the search expands in each round"),
         ("token_budget", "tokens after which an exact search starts no further round"),
-        ("candidate_token_budget", "tokens that scoring the candidates of a request may take"),
+        ("candidate_token_budget", "most tokens for scoring the candidates of a request"),
     ):
         parser.add_argument(
             f"--{name.replace('_', '-')}",
@@ -119,9 +119,7 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_records(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--origin", help="where the training data came from; recorded in the manifest"
-    )
+    parser.add_argument("--origin", help="origin of the training data, for the manifest")
     parser.add_argument(
         "--record-command",
         action="append",

@@ -156,7 +156,7 @@ def _read_training(record: Path) -> dict[str, Any]:
         raise InvalidInputError(f"{record}: not a training record: {error}") from error
     if not isinstance(training, dict) or not isinstance(training.get("command"), str):
         raise InvalidInputError(f"{record}: not a training record (no command)")
-    training.pop(RUN_KEY, None)  # the same command gives the same bundle, however long it took
+    training.pop(RUN_KEY, None)  # so the same command makes the same bundle, however long it took
     return training
 
 

@@ -1,4 +1,4 @@
-"""A causal language model as the ONNX graph that `adprior_runtime.engines.onnx` runs.
+"""Exports a causal language model as the ONNX graph that `adprior_runtime.engines.onnx` runs.
 
 The inputs and outputs are those of `adprior_runtime.engines.onnx_graph`. In half precision (for
 GPUs) the cache and all arithmetic except the last softmax are float16; "fp16-weights" only stores
@@ -135,7 +135,7 @@ def _sample_inputs(model: Any) -> dict[str, torch.Tensor]:
 
 
 def _halved(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a graph in half precision, but for its mask and its log-probabilities."""
+    """Return a graph in half precision, except for its mask and its log-probabilities."""
     from onnxruntime.transformers import float16  # noqa: PLC0415
 
     with warnings.catch_warnings():
@@ -149,7 +149,7 @@ def _halved(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _require_half_weights(model: Any, name: str, precision: str) -> None:
-    """Refuse weights beyond the largest number of half precision, where conversion cuts them."""
+    """Refuse weights beyond the largest number of half precision: the conversion would cut them."""
     for weights in model.parameters():
         if precision == "fp16-weights" and weights.ndim < 2:
             continue
@@ -186,7 +186,7 @@ def _halve_weights(proto: onnx.ModelProto) -> None:
 
 
 def _strip(proto: onnx.ModelProto) -> None:
-    """Remove the exporter's notes, which name files of the machine that it ran on."""
+    """Remove the exporter's notes, which name files of this machine."""
     for node in proto.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
@@ -202,7 +202,7 @@ def _strip(proto: onnx.ModelProto) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """Silence the exporter, which reports each of its stages; a failure still raises."""
+    """Silence the exporter, which reports each stage; a failure still raises."""
     root = logging.getLogger("torch.onnx")
     level = root.level
     root.setLevel(logging.ERROR)

@@ -1,19 +1,19 @@
 """Checks that an ONNX graph computes the same as its checkpoint.
 
 The reference is the checkpoint, run by torch in double precision. In single precision torch itself
-differs from the reference by some e, which is the effect of rounding with these weights on these
-prompts. A graph does the same arithmetic in another order, and differs by about as much; in half
-precision, whose unit roundoff is 2^13 times as large, by about 2^13 e. A graph with a wrong mask,
-position or weight differs by about as much as log-probabilities differ from one another. The
-tolerance lies between::
+differs from the reference by e, the effect of rounding with these weights on these prompts. A graph
+does the same arithmetic in another order, so it differs by about e. In half precision the unit
+roundoff is 2^13 times as large, so the graph differs by about 2^13 e. If a mask, position or weight
+is wrong, the difference is about as large as the spread of the log-probabilities. The tolerance is
+between the two::
 
     explained = max(8 e u / 2^-24, 16 u size)        tolerance = min(explained, spread / 20)
 
-u is the unit roundoff of the graph's arithmetic (2^-24, 2^-11), size the largest absolute
-log-probability, spread the largest standard deviation of the log-probabilities after one prefix.
-Over random models of the families of Llama, Qwen3 and Gemma 3 (log-probabilities down to -800, e
-from 5e-7 to 9e-3), graphs differed from the reference by 0.8 to 1.5 e in fp32, and by 2,000 to
-7,100 e in fp16.
+Here u is the unit roundoff of the graph's arithmetic (2^-24 or 2^-11), size is the largest absolute
+log-probability, and spread is the largest standard deviation of the log-probabilities after one
+prefix. Random models of the Llama, Qwen3 and Gemma 3 families were measured (log-probabilities down
+to -800, e from 5e-7 to 9e-3). Their graphs differed from the reference by 0.8 to 1.5 e in fp32, and
+by 2,000 to 7,100 e in fp16.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _EXPORT_FAULT: Final = (
 )
 _HALF_IS_TOO_COARSE: Final = "build with --precision fp32"
 _LONG_PROMPT_LEAVES: Final = 2
-"""Continuations that are compared: each takes a forward pass in double precision."""
+"""Number of continuations compared: each takes a forward pass in double precision."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +76,9 @@ def check_parity(
 ) -> Parity:
     """Compare a graph with its checkpoint on random trees of continuations.
 
-    Each round reads a random prompt, one of them as long as half the model's positions (at most
-    `LONGEST_CHECKED_PROMPT`), grows a random tree of 8 nodes in two steps, and compares the
-    log-probabilities after the nodes with plain forward passes over prompt and path.
+    Each round reads a random prompt, grows a random tree of 8 nodes in two steps, and compares the
+    log-probabilities after the nodes with plain forward passes over prompt and path. One prompt is
+    half as long as the model's positions, but at most `LONGEST_CHECKED_PROMPT`.
 
     Args:
         model: The checkpoint, in float32, on the CPU; its weights are the same afterwards.
@@ -116,7 +116,12 @@ def check_parity(
 def _grow_tree(
     engine: OnnxEngine, prompt: list[int], vocabulary: int, random: np.random.Generator
 ) -> tuple[list[list[int]], list[_Rows]]:
-    """Return prompts continued by two tokens, and log-probabilities after prompt, first, second."""
+    """Return random continuations by two tokens, and the log-probabilities along each.
+
+    Returns:
+        Each prompt with its two tokens, and float64 [3, vocabulary] after the prompt, the first and
+        the second token.
+    """
     state, root = engine.prefill(prompt)
     first = random.integers(0, vocabulary, size=3).tolist()
     after_first = engine.extend(state, first, [ROOT] * 3)
@@ -132,7 +137,7 @@ def _grow_tree(
 
 
 def _log_probs(model: Any, sequences: Sequence[Sequence[int]]) -> _Rows:
-    """Return the rows after the last three tokens of each sequence, one below the other."""
+    """Return the log-probabilities after the last three tokens of each sequence, concatenated."""
     rows = []
     with torch.no_grad():
         for sequence in sequences:

@@ -18,8 +18,8 @@ REPOSITORY_MARKER = f"{TOKENIZER}/1/bundle/{MANIFEST}"
 def fill_repository(directory: Path, bundle: Bundle, tuning: Tuning | None = None) -> None:
     """Write a complete model repository into an empty directory.
 
-    Every version directory is self-contained: the shim, and in ``bundle/`` the manifest and the
-    files that the model needs, hard-linked to the bundle's where the file system can.
+    Every version directory is self-contained. It has the shim, and in ``bundle/`` the manifest and
+    the files that the model needs, hard-linked to the bundle's files if the file system can.
 
     Args:
         directory: The empty directory.
@@ -27,7 +27,7 @@ def fill_repository(directory: Path, bundle: Bundle, tuning: Tuning | None = Non
         tuning: The tuning of the embedded server's models, instead of the contract's.
     """
     write_tree(directory, tuning)
-    # The production engine takes beams of the width that every request asks for.
+    # Every request asks the production engine for beams of this width.
     config = directory / LLM_ENGINE / "config.pbtxt"
     width = {tensorrt_llm_names.MAX_BEAM_WIDTH: str(bundle.manifest.beam_width)}
     config.write_text(set_parameters(config.read_text(encoding="utf-8"), width), encoding="utf-8")
