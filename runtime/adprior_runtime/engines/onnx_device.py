@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from adprior_runtime.engines.base import LogProbs
-from adprior_runtime.engines.kv_cache import POSITIONS_AXIS, KvCache
+from adprior_runtime.engines.kv_cache import LAYOUT, POSITIONS_AXIS, KvCache
 from adprior_runtime.engines.onnx_graph import OUTPUT_NAMES, PAST_KEYS, PAST_VALUES
 
 
@@ -77,7 +77,7 @@ def _join_session(kind: np.dtype[Any], provider: str) -> onnxruntime.InferenceSe
     from onnx import TensorProto, helper  # noqa: PLC0415  only a device needs it
 
     element = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.float16): TensorProto.FLOAT16}
-    ranks = {name: [None] * 5 for name in ("first", "second", "joined")}
+    ranks = {name: [None] * len(LAYOUT) for name in ("first", "second", "joined")}
     described = {
         name: helper.make_tensor_value_info(name, element[kind], rank)
         for name, rank in ranks.items()
