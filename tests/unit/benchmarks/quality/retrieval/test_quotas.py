@@ -144,7 +144,7 @@ def test_a_forecast_is_compared_with_the_control_and_with_rivals(
         assert found.over_rivals["rival"][budget].value == 0
     assert found.over_control[2].low > 0
     content: Any = found.section["content"]
-    (table,) = (each for each in content if each["title"].startswith("The reserved"))
+    (table,) = (each for each in content if each["title"].startswith("Reserved slots"))
     assert [row[1] for row in table["rows"]] == ["foresight", "control", "rival"] * 2
 
 
