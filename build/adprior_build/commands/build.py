@@ -159,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
         check_coherence(bundle)
         fill_repository(output, bundle, tuning)
         options.add_engine(output, bundle, args, deployment)
-        findings = check_repository(output, allow_missing_engine=args.dry_run)
+        findings = check_repository(output, allow_missing_engine=args.dry_run, is_being_built=True)
         refuse_findings(args.output, findings)
         is_fitted = _has_fitted_head(bundle)
     if not is_fitted:

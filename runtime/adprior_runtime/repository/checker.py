@@ -25,12 +25,16 @@ from adprior_runtime.repository.checks.bundles import check_bundles
 from adprior_runtime.repository.checks.config_files import read_configs
 from adprior_runtime.repository.checks.configs import check_configs
 from adprior_runtime.repository.checks.findings import Finding, Level
-from adprior_runtime.repository.checks.layout import check_layout, read_versions
+from adprior_runtime.repository.checks.layout import check_layout, check_modes, read_versions
 from adprior_runtime.repository.checks.tensorrt_llm_engine import check_engine, serves_engine
 
 
 def check_repository(
-    repository: Path, level: Level = Level.FULL, *, allow_missing_engine: bool = False
+    repository: Path,
+    level: Level = Level.FULL,
+    *,
+    allow_missing_engine: bool = False,
+    is_being_built: bool = False,
 ) -> list[Finding]:
     """Return everything that is wrong with a model repository; nothing is loaded or changed.
 
@@ -38,6 +42,7 @@ def check_repository(
         repository: A directory that `adprior build` wrote.
         level: How much to check.
         allow_missing_engine: A TensorRT-LLM engine may still be missing, as after a dry run.
+        is_being_built: Leave out the file modes: those of a build follow the umask and the mount.
 
     Raises:
         InvalidInputError: ``repository`` is not a directory.
@@ -51,6 +56,8 @@ def check_repository(
     for_engine = serves_engine(repository)
     configs, findings = read_configs(repository)
     findings += check_layout(repository, versions, level, serves_engine=for_engine)
+    if not is_being_built:
+        findings += check_modes(repository)
     findings += check_configs(configs, level)
     findings += check_bundles(repository, level, serves_engine=for_engine)
     if for_engine and LLM_ENGINE in versions:

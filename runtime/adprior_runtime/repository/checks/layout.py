@@ -23,7 +23,7 @@ def read_versions(repository: Path) -> Mapping[str, set[int]]:
 def check_layout(
     repository: Path, versions: Mapping[str, set[int]], level: Level, *, serves_engine: bool
 ) -> Iterator[Finding]:
-    """Check that all directories and shims exist, and that no other user can write them.
+    """Check that all directories and shims exist.
 
     A repository for TensorRT-LLM does not need the shim of ``llm_engine``.
     """
@@ -50,6 +50,10 @@ def check_layout(
                 yield Finding(file, "no such file", "the shim that loads the model's class")
         elif level is Level.FULL and path.read_text("utf-8", errors="replace") != text:
             yield Finding(file, "another program", "the shim that `adprior build` writes")
+
+
+def check_modes(repository: Path) -> Iterator[Finding]:
+    """Check that no other user of the machine can write the repository."""
     if (writable := find_writable(repository)) is not None:
         yield Finding(
             str(writable.relative_to(repository.resolve())),

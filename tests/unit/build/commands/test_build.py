@@ -117,6 +117,16 @@ def test_what_others_may_write_is_copied_and_closed(bundle: Path, tmp_path: Path
     assert not [path for path in repository.rglob("*") if path.stat().st_mode & 0o002]
 
 
+def test_a_build_under_an_open_umask_writes_its_repository(bundle: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    before = os.umask(0)
+    try:
+        assert main(["build", "--bundle", str(bundle), "--output", str(repository)]) == 0
+    finally:
+        os.umask(before)
+    assert main(["build", "--check", str(repository)]) == 0
+
+
 def test_where_links_cannot_be_made_files_are_copied(
     bundle: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
