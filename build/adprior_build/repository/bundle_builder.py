@@ -102,34 +102,49 @@ def fill_from_bundle(
         directory: The empty directory.
         source: The bundle to start from.
         catalogue_path: New advertisers; None keeps the source's.
-        head: A new prior head; None keeps the source's.
+        head: A new prior head; None keeps the source's, and writes one that changes nothing anew.
         commands: Commands to add to the manifest's.
         settings: Fields of the manifest that change.
     """
-    from adprior_runtime.head.head import PriorHead  # noqa: PLC0415  onnxruntime
-
-    check_coherence(source)
+    is_outdated, is_identity = (False, False) if head is not None else _describe_head(source)
+    check_coherence(source, with_head=head is None and not is_outdated)
     for name in source.manifest.files:
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         link_or_copy(source.directory / name, directory / name)
-    if catalogue_path is None and head is None and not settings:  # the same bundle, elsewhere
+    is_changed = catalogue_path is not None or head is not None or is_outdated or settings
+    if not is_changed:  # the same bundle, elsewhere
         link_or_copy(source.directory / MANIFEST, directory / MANIFEST)
         return
     commands = (*source.manifest.commands, *commands)
     manifest = replace(source.manifest, commands=commands, **settings)
-    was_identity = head is None and not PriorHead(source.path(HEAD_FILE)).is_fitted
     if catalogue_path is not None:
         for name in (TRIE_DIRECTORY, ADVERTISERS_DIRECTORY):
             shutil.rmtree(directory / name)
         (directory / CATALOGUE_FILE).unlink()
         catalogue = _read_catalogue(catalogue_path, directory)
         manifest = _add_catalogue(directory, catalogue, manifest)
-    if head is not None or was_identity:
+    if head is not None or is_identity:
         (directory / HEAD_FILE).unlink()
         _add_head(directory, head, manifest)
     else:
         _require_head(source.path(HEAD_FILE), manifest)
     _seal(directory, manifest)
+
+
+def _describe_head(source: Bundle) -> tuple[bool, bool]:
+    """Return whether an earlier version wrote a bundle's head, and whether it changes nothing.
+
+    Raises:
+        EarlierHeadError: An earlier version wrote it, and it was fitted.
+    """
+    from adprior_runtime.head.head import EarlierHeadError, PriorHead  # noqa: PLC0415  onnxruntime
+
+    try:
+        return False, not PriorHead(source.path(HEAD_FILE)).is_fitted
+    except EarlierHeadError as error:
+        if error.is_fitted:
+            raise
+        return True, True
 
 
 def _read_catalogue(path: Path, directory: Path) -> Catalogue:

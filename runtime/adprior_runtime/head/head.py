@@ -21,7 +21,6 @@ from adprior_runtime.errors import ArtefactError
 from adprior_runtime.head.features import FEATURE_NAMES, CandidatePriors
 from adprior_runtime.head.head_graph import (
     ADJUSTED_LOGITS,
-    ADJUSTMENTS,
     BASE_LOGITS,
     FEATURES,
     HAS_FORECAST,
@@ -33,6 +32,22 @@ from adprior_runtime.head.head_graph import (
 )
 
 _REMEDY: Final = "fit one on this bundle's answers (adprior fit-head)"
+
+
+class EarlierHeadError(ArtefactError):
+    """A head of an earlier version of adprior.
+
+    Attributes:
+        is_fitted: False for a head that changes nothing; a build can replace it.
+    """
+
+    def __init__(self, path: Path, *, is_fitted: bool) -> None:
+        super().__init__(
+            f"{path}: a head of an earlier version of adprior: found the output {ADJUSTED_LOGITS}, "
+            f"expected {' and '.join(OUTPUT_NAMES)}; fit a new head (adprior fit-head), then build "
+            "with it (adprior build --bundle BUNDLE --head HEAD)"
+        )
+        self.is_fitted = is_fitted
 
 
 class Adjusted(NamedTuple):
@@ -73,11 +88,7 @@ class PriorHead:
             reason = " ".join(str(error).split())
             raise ArtefactError(f"{path}: not a prior head in ONNX: {reason}") from error
         if outputs == [ADJUSTED_LOGITS]:
-            raise ArtefactError(
-                f"{path}: a head of an earlier adprior, without the output {ADJUSTMENTS}; "
-                "build the bundle again from its checkpoint (adprior build), then fit its head "
-                "again (adprior fit-head)"
-            )
+            raise EarlierHeadError(path, is_fitted=metadata.get("kind") != IDENTITY)
         if types != INPUT_TYPES or outputs != list(OUTPUT_NAMES):
             raise ArtefactError(
                 f"{path}: not a prior head: found inputs {types} and outputs {outputs}, "

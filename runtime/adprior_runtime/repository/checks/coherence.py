@@ -24,8 +24,12 @@ from adprior_runtime.search.rounding import require_error
 _SAMPLED_NAMES: Final = 200
 
 
-def check_coherence(bundle: Bundle) -> None:
+def check_coherence(bundle: Bundle, *, with_head: bool = True) -> None:
     """Refuse a bundle whose artefacts do not belong together.
+
+    Args:
+        bundle: The bundle.
+        with_head: Whether to check its head; it does not matter if the head is replaced.
 
     Raises:
         ArtefactError: The trie was made with another tokenizer or catalogue, the head with another
@@ -47,7 +51,8 @@ def check_coherence(bundle: Bundle) -> None:
                 f"{bundle.directory}: the trie does not spell advertiser {advertisers.ids[row]} "
                 f"({name!r}): it was made with another tokenizer or catalogue"
             )
-    PriorHead(bundle.path(HEAD_FILE)).require_belongs(manifest)
+    if with_head:
+        PriorHead(bundle.path(HEAD_FILE)).require_belongs(manifest)
     if manifest.engine == ONNX.name:
         _check_sizes(bundle, renderer)
 

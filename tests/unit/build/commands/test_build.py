@@ -283,6 +283,54 @@ def test_a_graph_in_half_precision_of_unknown_error_is_refused(
     assert "log_prob_error is 0, a graph in half" in refused("--bundle", str(old))
 
 
+@pytest.fixture
+def earlier_bundle(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that makes a bundle with a head of an earlier version, of a given kind."""
+
+    def make(kind: str) -> Path:
+        place = tmp_path_factory.mktemp("earlier") / "bundle"
+        shutil.copytree(bundle, place)
+        head = onnx.load(str(place / "head.onnx"))
+        del head.graph.output[1]
+        next(item for item in head.metadata_props if item.key == "kind").value = kind
+        onnx.save(head, str(place / "head.onnx"))
+        manifest = Manifest.load(place / MANIFEST)
+        files = {**manifest.files, "head.onnx": hash_file(place / "head.onnx")}
+        (place / MANIFEST).write_text(replace(manifest, files=files).sealed().to_json())
+        return place
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["identity", "logistic"])
+def test_a_new_head_replaces_one_of_an_earlier_version(
+    earlier_bundle: Callable[[str], Path], head: Path, output: Path, kind: str
+) -> None:
+    assert build(output, "--bundle", str(earlier_bundle(kind)), "--head", str(head)) == 0
+    built = output / PRIOR_HEAD / "1" / "bundle" / "head.onnx"
+    assert PriorHead(built).metadata["kind"] == "logistic"
+
+
+@pytest.mark.parametrize("options", [(), ("--forecast-k", "3")])
+def test_a_head_of_an_earlier_version_that_changes_nothing_is_written_anew(
+    earlier_bundle: Callable[[str], Path], output: Path, options: tuple[str, ...]
+) -> None:
+    source = earlier_bundle("identity")
+    assert main(["build", "--output", str(output), "--bundle", str(source), *options]) == 0
+    built = output / PRIOR_HEAD / "1" / "bundle"
+    assert not PriorHead(built / "head.onnx").is_fitted
+    assert bundle_id(built) != bundle_id(source)
+
+
+def test_a_fitted_head_of_an_earlier_version_is_refused(
+    refused: Refused, earlier_bundle: Callable[[str], Path]
+) -> None:
+    source = earlier_bundle("logistic")
+    message = refused("--bundle", str(source))
+    assert f"{source / 'head.onnx'}: a head of an earlier version of adprior: found" in message
+    assert "(adprior build --bundle BUNDLE --head HEAD)" in message
+
+
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\x08\x07"])
 def test_a_file_that_is_not_a_head_is_refused(
     refused: Refused, bundle: Path, tmp_path_factory: pytest.TempPathFactory, content: bytes
