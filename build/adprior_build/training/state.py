@@ -86,7 +86,7 @@ class StateKeeper:
             identity: Settings and input hashes, as JSON; a state with another one is refused.
 
         Raises:
-            InvalidInputError: The state belongs to another training, or is damaged.
+            InvalidInputError: The state belongs to another training or version, or is damaged.
         """
         self._identity = json.loads(to_json(identity))
         if self.is_empty:
@@ -95,7 +95,10 @@ class StateKeeper:
         try:
             document = json.loads((self.directory / _STATE).read_text(encoding="utf-8"))
             if document["format"] != _FORMAT:
-                raise ValueError(f"format {document['format']}, expected {_FORMAT}")
+                raise InvalidInputError(
+                    f"{self.directory}: the training's state was written by another version of "
+                    f"adprior (format {document['format']}, expected {_FORMAT}); {_RESTART_HINT}"
+                )
             self._require_same(document["identity"])
             self._files, self._best = document["files"], document["best"]
             self._writes = document["writes"]

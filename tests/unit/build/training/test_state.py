@@ -128,7 +128,6 @@ def test_restart_discards_the_state(tmp_path: Path) -> None:
     [
         ("state.json", b"{"),
         ("state.json", b"[]"),
-        ("state.json", b'{"format": 9}'),
         ("state.json", b'{"format": 2}'),
         ("state.json", b'{"format": 2, "identity": 3}'),
         ("training-*", b""),
@@ -154,6 +153,15 @@ def test_a_damaged_state_is_refused_and_kept(tmp_path: Path, pattern: str, conte
         assert "training-1.safetensors is not what was written" in message
     assert "--restart" in message
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_state_of_another_version_is_refused_and_kept(tmp_path: Path) -> None:
+    keep(tmp_path)
+    (tmp_path / "state.json").write_text('{"format": 9}')
+    message = refused(tmp_path)
+    assert "was written by another version of adprior (format 9, expected 2)" in message
+    assert "--restart" in message
+    assert (tmp_path / "state.json").exists()
 
 
 @pytest.mark.parametrize("failing", ["save_file", "replace_file"])
