@@ -130,15 +130,22 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _top_level(arguments: list[str], commands: Mapping[str, EntryPoint]) -> int:
+    if arguments and arguments[0] == "--version":
+        print(f"adprior {__version__}")
+        return 0
+    if not commands:
+        print(
+            "adprior: adprior's commands are not registered; install adprior again "
+            "(pip install --force-reinstall 'adprior[client]')",
+            file=sys.stderr,
+        )
+        return 2
     width = max(map(len, commands))
     lines = [
         f"  {name:<{width}}  {read_purpose(commands[name].module)}" for name in sorted(commands)
     ]
     usage = "usage: adprior COMMAND [options]   (see adprior COMMAND --help)\n\n"
     text = usage + "\n".join(lines)
-    if arguments and arguments[0] == "--version":
-        print(f"adprior {__version__}")
-        return 0
     if arguments and arguments[0] in {"-h", "--help"}:
         print(text)
         return 0

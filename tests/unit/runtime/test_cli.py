@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from adprior_runtime import __version__
+from adprior_runtime import __version__, cli
 from adprior_runtime.cli import main
 from support.processes import COMMAND, await_true, run
 
@@ -47,6 +47,17 @@ def test_the_list_of_commands_is_whole(capsys: pytest.CaptureFixture[str]) -> No
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"adprior {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["serve"]])
+def test_commands_that_are_not_registered_are_one_line(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "entry_points", lambda **_: ())
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "adprior's commands are not registered; install adprior again (pip install" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", [[], ["forecast"]])
