@@ -239,7 +239,8 @@ def _clean_text(value: str, field: str) -> str:
 
 def _wrong_type(field: str, expected: str, found: Any) -> InvalidRequestError:
     kinds = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
-    shown = "null" if found is None else kinds.get(type(found), "a number")
+    matching = (shown for kind, shown in kinds.items() if isinstance(found, kind))
+    shown = "null" if found is None else next(matching, "a number")
     return _wrong_field(f"{field}: found {shown}, expected {expected}")
 
 

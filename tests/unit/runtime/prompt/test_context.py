@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
@@ -343,3 +344,15 @@ def test_python_times_mean_what_their_iso_text_means(moment: date) -> None:
     expected = {"history": [as_text], "as_of": moment.isoformat()}
     found = read_context({"history": [event], "as_of": moment})
     assert found == parse_context(json.dumps(expected).encode())
+
+
+class _Names(list[str]):
+    """A caller's own kind of list."""
+
+
+@pytest.mark.parametrize(
+    ("value", "found"), [(OrderedDict(a=1), "an object"), (_Names(["a"]), "a list")]
+)
+def test_a_value_of_a_subclass_is_reported_as_its_base(value: object, found: str) -> None:
+    with pytest.raises(InvalidRequestError, match=f"^as_of: found {found}, expected"):
+        read_context({"as_of": value})
