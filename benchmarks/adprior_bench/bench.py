@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     purposes = [f"  {name:<13} {read_purpose(_module(name))}" for name in names]
     parser.epilog = "\n".join(["benchmarks:", *purposes, "", EXAMPLE])
     parser.add_argument("benchmark", choices=names, metavar="BENCHMARK", help="one of those below")
-    parser.add_argument("options", nargs=argparse.REMAINDER, help="options of the benchmark")
+    rest = parser.add_argument("options", nargs=argparse.REMAINDER, help="the benchmark's options")
+    rest.required = False  # else argparse lists it as missing if no benchmark is given
 
 
 def run(args: argparse.Namespace) -> int:

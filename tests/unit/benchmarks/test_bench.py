@@ -28,6 +28,15 @@ def test_help_has_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> N
     assert re.search(rf"^ +adprior bench {name} .*--", capsys.readouterr().out, re.MULTILINE)
 
 
+def test_a_missing_benchmark_is_the_only_missing_argument(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["bench"])
+    assert caught.value.code == 2
+    assert "the following arguments are required: BENCHMARK (see" in capsys.readouterr().err
+
+
 def test_one_benchmark_imports_no_other() -> None:
     code = (
         "import sys; from adprior_runtime.cli import main\n"
