@@ -62,7 +62,7 @@ def find_engine(directory: Path) -> Path | None:
     if len(found) > 1:
         raise ArtefactError(
             f"{directory}: an engine for {len(found)} GPUs, expected one file, {_ENGINE}; "
-            "build it for one GPU (tp_size 1, pp_size 1)"
+            "build it for one GPU (--tp_size 1)"
         )
     if found and found[0].name != _ENGINE:
         raise ArtefactError(f"{directory}: {found[0].name}, expected one file, {_ENGINE}")

@@ -107,7 +107,7 @@ def test_an_engine_is_found_by_its_file(tmp_path: Path) -> None:
     (tmp_path / "rank0.engine").touch()
     assert find_engine(tmp_path) == tmp_path / "rank0.engine"
     (tmp_path / "rank1.engine").touch()
-    with pytest.raises(ArtefactError, match="an engine for 2 GPUs, .*; build it for one GPU"):
+    with pytest.raises(ArtefactError, match=r"an engine for 2 GPUs, .*; build it for one GPU"):
         find_engine(tmp_path)
     (tmp_path / "rank0.engine").unlink()
     with pytest.raises(ArtefactError, match=r"rank1\.engine, expected one file, rank0\.engine"):
