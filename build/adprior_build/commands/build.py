@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +188,9 @@ def _check(args: argparse.Namespace) -> int:
     """Print the findings about a repository; return the exit code: 2 if there are any, else 0."""
     findings = check_repository(args.check, allow_missing_engine=args.allow_missing_engine)
     if args.json:
-        listed = [asdict(finding) for finding in findings]
+        listed = [
+            {"file": each.file, "found": each.found, "expected": each.expected} for each in findings
+        ]
         print(to_json({"repository": str(args.check), "findings": listed}, indent=2))
     else:
         for finding in findings:

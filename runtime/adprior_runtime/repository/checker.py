@@ -6,27 +6,35 @@ full level on the repository that it wrote, and ``adprior build --check REPO`` o
 =================== ====================================== =====================================
 module              quick                                  full, in addition
 =================== ====================================== =====================================
-layout              directories, versions, shims, modes    the text of each shim
-configs             each file parses; tensors, backend and every field, and the tensors of each
-                    steps are the contract's               step of an ensemble
+layout              directories, version 1, shims, modes   no other version; each shim's text
+configs             each file parses; the tensors, backend every field on both targets, and the
+                    and steps that it serves are right     tensors of each step of an ensemble
 bundles             manifests are sealed and of one bundle SHA-256 of every file
-tensorrt_llm_engine files, parameters and sizes            tokens of the catalogue's names
+tensorrt_llm_engine files and sizes                        parameters; tokens of catalogue names
 =================== ====================================== =====================================
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
-from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES
+from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, Target
 from adprior_runtime.errors import ArtefactError, InvalidInputError
 from adprior_runtime.repository.checks.bundles import check_bundles
 from adprior_runtime.repository.checks.config_files import read_configs
 from adprior_runtime.repository.checks.configs import check_configs
 from adprior_runtime.repository.checks.findings import Finding, Level
 from adprior_runtime.repository.checks.layout import check_layout, check_modes, read_versions
-from adprior_runtime.repository.checks.tensorrt_llm_engine import check_engine, serves_engine
+from adprior_runtime.repository.checks.tensorrt_llm_engine import (
+    check_engine,
+    has_engine_files,
+    serves_engine,
+)
+
+_REBUILD: Final = "build the repository again with this adprior"
 
 
 def check_repository(
@@ -52,24 +60,32 @@ def check_repository(
     versions = read_versions(repository)
     if not versions:
         expected = f"what `adprior build` writes: {', '.join(MODEL_NAMES)}"
-        return [Finding(".", "no adprior repository", expected)]
+        return [Finding(".", "no adprior repository", expected, may_pass=True)]
     for_engine = serves_engine(repository)
-    configs, findings = read_configs(repository)
+    targets = [Target.GPU if for_engine else Target.CPU] if level is Level.QUICK else [*Target]
+    configs, findings = read_configs(repository, targets)
     findings += check_layout(repository, versions, level, serves_engine=for_engine)
-    if not is_being_built:
-        findings += check_modes(repository)
     findings += check_configs(configs, level)
     findings += check_bundles(repository, level, serves_engine=for_engine)
-    if for_engine and LLM_ENGINE in versions:
+    findings = [replace(finding, remedy=finding.remedy or _REBUILD) for finding in findings]
+    if not is_being_built:
+        findings += check_modes(repository)
+    has_files = level is Level.FULL and has_engine_files(repository)
+    if (for_engine or has_files) and LLM_ENGINE in versions:
         findings += check_engine(repository, configs, level, may_be_missing=allow_missing_engine)
     return list(dict.fromkeys(findings))  # a file that serves both targets is checked for each
 
 
 def refuse_findings(repository: Path, findings: Sequence[Finding], advice: str = "") -> None:
-    """Raise the first finding, if there is one, as an `ArtefactError`.
+    """Raise the first finding, if there is one; ``advice`` is added if there are several.
 
-    The message names ``repository``. ``advice`` is added if there are several findings.
+    Raises:
+        InvalidInputError: A finding may pass.
+        ArtefactError: No finding may pass.
     """
-    if findings:
-        others = f" (1 of {len(findings)} findings{advice})" if len(findings) > 1 else ""
-        raise ArtefactError(f"{repository}/{findings[0].line}{others}")
+    if not findings:
+        return
+    error = InvalidInputError if any(each.may_pass for each in findings) else ArtefactError
+    remedy = f"; {findings[0].remedy}" if findings[0].remedy else ""
+    others = f" (1 of {len(findings)} findings{advice})" if len(findings) > 1 else ""
+    raise error(f"{repository}/{findings[0].line}{remedy}{others}")

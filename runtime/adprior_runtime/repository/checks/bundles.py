@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from adprior_runtime.bundle import (
@@ -48,7 +49,8 @@ def check_bundles(repository: Path, level: Level, *, serves_engine: bool) -> Ite
             manifests[model] = Manifest.load(path)
             check_seal(path)
         except ArtefactError as error:
-            yield Finding.from_error(place, error, path, "the bundle's manifest")
+            finding = Finding.from_error(place, error, path, "the bundle's manifest")
+            yield replace(finding, may_pass=not path.exists())
         if level is Level.FULL and model in manifests:
             optional = {ONNX_MODEL_FILE} if serves_engine and model == LLM_ENGINE else set()
             yield from _check_files(repository, model, manifests[model], optional, hashes)
@@ -68,6 +70,7 @@ def _check_same(manifests: Mapping[str, Manifest]) -> Iterator[Finding]:
                 f"{model}/1/bundle/{MANIFEST}",
                 f"the manifest of bundle {manifests[model].bundle_id}",
                 f"that of {usual}, {manifests[usual].bundle_id}: all models share one bundle",
+                may_pass=True,
             )
 
 

@@ -32,14 +32,15 @@ _Differences = Iterator[tuple[str, str, str]]
 def check_configs(configs: Configs, level: Level) -> Iterator[Finding]:
     """Compare each configuration with the contract's.
 
-    At the quick level, name, backend, tensors and the steps of ensembles must agree. At the full
-    level every field must agree, except for the embedded server's tuning and the parameters that an
-    engine's build sets.
+    At the quick level, name, backend, the names and types of tensors, and the models of an
+    ensemble's steps must agree; the operator may change the rest. At the full level every field
+    must agree, except for the embedded server's tuning and the parameters that an engine's build
+    sets.
     """
     for target, by_name in configs.items():
         for name, config in by_name.items():
             found = config.message
-            differences = [*_contract_differences(found, contract_config(name, target))]
+            differences = [*_contract_differences(found, contract_config(name, target), level)]
             if level is Level.FULL:
                 expected = _tuned_config(name, target, by_name)
                 if expected.HasField("ensemble_scheduling"):
@@ -63,18 +64,22 @@ def _tuned_config(name: str, target: Target, by_name: Mapping[str, Config]) -> A
     return parse_config(render(name, target, tuning))
 
 
-def _contract_differences(found: Any, expected: Any) -> _Differences:
+def _contract_differences(found: Any, expected: Any, level: Level) -> _Differences:
     """Yield differences in the fields that no tuning may change."""
-    for field in ("name", "platform", "backend"):
+    is_full = level is Level.FULL
+    for field in ("name", "platform", "backend") if is_full else ("name", "backend"):
         value, wanted = getattr(found, field), getattr(expected, field)
         if value != wanted:
             yield field, f"{field} {value!r}", repr(wanted)
     for kind in ("input", "output"):
-        for here, there in _tensor_differences(kind, getattr(found, kind), getattr(expected, kind)):
+        tensors, wanted_tensors = getattr(found, kind), getattr(expected, kind)
+        describe = _describe if is_full else _describe_type
+        for here, there in _tensor_differences(kind, tensors, wanted_tensors, describe):
             yield kind, here, there
     steps = [step.model_name for step in found.ensemble_scheduling.step]
     wanted_steps = [step.model_name for step in expected.ensemble_scheduling.step]
-    if steps != wanted_steps:
+    is_same = steps == wanted_steps if is_full else sorted(steps) == sorted(wanted_steps)
+    if not is_same:
         here = f"the steps {', '.join(steps) or 'none'}"
         yield "ensemble_scheduling", here, ", ".join(wanted_steps) or "none"
 
@@ -133,15 +138,17 @@ def _one_line(message: Any) -> str:
     return str(text_format.MessageToString(message, as_one_line=True)).strip()
 
 
-def _tensor_differences(kind: str, found: Any, expected: Any) -> Iterator[tuple[str, str]]:
+def _tensor_differences(
+    kind: str, found: Any, expected: Any, describe: Callable[[Any], str]
+) -> Iterator[tuple[str, str]]:
     here = {tensor.name: tensor for tensor in found}
     if len(here) < len(found):
         yield f"an {kind} declared twice", "each once"
     for tensor in expected:
-        wanted = _describe(tensor)
+        wanted = describe(tensor)
         if tensor.name not in here:
             yield f"no {kind} {tensor.name}", wanted
-        elif (described := _describe(here[tensor.name])) != wanted:
+        elif (described := describe(here[tensor.name])) != wanted:
             yield f"{kind} {tensor.name} as {described}", wanted
     wanted_names = {tensor.name for tensor in expected}
     for name in here.keys() - wanted_names:
@@ -152,9 +159,13 @@ def _tensor_differences(kind: str, found: Any, expected: Any) -> Iterator[tuple[
             yield f"an {kind} {name}", f"only the contract's: {names}"
 
 
+def _describe_type(tensor: Any) -> str:
+    return str(pb.DataType.Name(tensor.data_type)).removeprefix("TYPE_")
+
+
 def _describe(tensor: Any) -> str:
     """Return a tensor's type, dims and every other field, in words."""
-    words = [pb.DataType.Name(tensor.data_type).removeprefix("TYPE_"), str([*tensor.dims])]
+    words = [_describe_type(tensor), str([*tensor.dims])]
     if tensor.HasField("reshape"):
         words.append(f"reshaped to {[*tensor.reshape.shape]}")
     flags = {"optional", "allow_ragged_batch"} if isinstance(tensor, pb.ModelInput) else set()

@@ -22,11 +22,16 @@ class Finding:
         file: The faulty file, relative to the repository.
         found: What is in the file, in words.
         expected: What should be in the file, with the reason if it is not obvious.
+        remedy: What to do, for commands that refuse the repository.
+        may_pass: Whether another start may succeed: while a repository is copied, files are missing
+            and others belong to another bundle.
     """
 
     file: str
     found: str
     expected: str
+    remedy: str = ""
+    may_pass: bool = False
 
     @classmethod
     def from_error(cls, file: str, error: Exception, place: Path, expected: str) -> Finding:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from adprior_runtime.bundle import ONNX_MODEL_FILE, PROMPT_FILE, TRIE_DIRECTORY, Manifest
+from adprior_runtime.bundle import PROMPT_FILE, TRIE_DIRECTORY, Manifest
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.contract import ADVERTISER_DECODER, LLM_ENGINE, TOKENIZER, Target
 from adprior_runtime.engines.registry import GPU_IMAGE, TENSORRT_LLM
@@ -24,19 +24,22 @@ from adprior_runtime.repository.tensorrt_llm_files import (
 )
 
 _VERSION: Final = f"{LLM_ENGINE}/1"
+_REBUILD_ENGINE: Final = "the engine does not fit; build it again for this catalogue and deployment"
 _ENGINE, _CONFIG = (f"{_VERSION}/{file}" for file in TENSORRT_LLM.files)
 
 
 def serves_engine(repository: Path) -> bool:
-    """Whether a repository is for TensorRT-LLM: it has an engine, or no other model to run.
-
-    A repository for the embedded server has a bundle made for ONNX, and its ONNX model.
-    """
-    if any((repository / _VERSION).glob("*.engine")) or (repository / _CONFIG).is_file():
+    """Whether a repository is for TensorRT-LLM: it has an engine, or its bundle is for one."""
+    if any((repository / _VERSION).glob("rank*.engine")):
         return True
     manifest = read_manifest(repository, LLM_ENGINE)
-    has_onnx = (bundle_directory(repository, LLM_ENGINE) / ONNX_MODEL_FILE).is_file()
-    return not has_onnx and (manifest is None or manifest.engine == TENSORRT_LLM.name)
+    return manifest is not None and manifest.engine == TENSORRT_LLM.name
+
+
+def has_engine_files(repository: Path) -> bool:
+    """Whether ``llm_engine`` has any file of a TensorRT-LLM engine."""
+    version = repository / _VERSION
+    return any(version.glob("*.engine")) or (repository / _CONFIG).is_file()
 
 
 def require_engine_place(repository: Path) -> None:
@@ -60,11 +63,12 @@ def check_engine(
 ) -> Iterator[Finding]:
     """Check the engine's files, its sizes against what requests need, and its vocabulary.
 
+    The quick level does not compare the parameters with the place where a build puts the engine.
     ``may_be_missing`` accepts a repository whose engine is not built yet.
     """
     config = configs[Target.GPU].get(LLM_ENGINE)
     manifest = read_manifest(repository, TOKENIZER)
-    if config is not None:
+    if config is not None and level is Level.FULL:
         yield from _check_parameters(config, manifest)
     directory = repository / _VERSION
     try:
@@ -72,7 +76,7 @@ def check_engine(
     except ArtefactError as error:
         yield Finding.from_error(_VERSION, error, directory, "one engine, for one GPU")
     else:
-        yield from _check_files(repository, engine, may_be_missing=may_be_missing)
+        yield from _check_files(repository, engine, level, may_be_missing=may_be_missing)
     if not (repository / _CONFIG).is_file():
         return
     try:
@@ -83,27 +87,30 @@ def check_engine(
     if config is not None:
         needed = _needed_sizes(repository, manifest)
         for found, expected in engine_differences(document, _parameters(config), needed):
-            yield Finding(_CONFIG, found, expected)
+            yield Finding(_CONFIG, found, expected, _REBUILD_ENGINE)
     if level is Level.FULL:
         yield from _check_vocabulary(repository, document)
 
 
 def _check_files(
-    repository: Path, engine: Path | None, *, may_be_missing: bool
+    repository: Path, engine: Path | None, level: Level, *, may_be_missing: bool
 ) -> Iterator[Finding]:
     """Check that engine and configuration are both there, or both missing if that is accepted."""
     has_config = (repository / _CONFIG).is_file()
     if engine is None and has_config:
-        yield Finding(_ENGINE, "no engine", "the engine that config.json belongs to")
+        expected = "the engine that config.json belongs to"
+        yield Finding(_ENGINE, "no engine", expected, may_pass=True)
     elif engine is None and not may_be_missing:
         expected = (
             "the engine: run the commands that `adprior build --dry-run` printed inside "
-            f"{GPU_IMAGE}, or build without --dry-run (--allow-missing-engine accepts this)"
+            f"{GPU_IMAGE}, or build without --dry-run"
         )
-        yield Finding(_ENGINE, "no engine", expected)
+        if level is Level.FULL:
+            expected += " (--allow-missing-engine accepts this)"
+        yield Finding(_ENGINE, "no engine", expected, may_pass=True)
     elif engine is not None and not has_config:
         expected = "what trtllm-build wrote beside rank0.engine: copy it from there"
-        yield Finding(_CONFIG, "no such file", expected)
+        yield Finding(_CONFIG, "no such file", expected, may_pass=True)
     if engine is not None and not engine.stat().st_size:
         yield Finding(_ENGINE, "an empty file", "the engine")
 

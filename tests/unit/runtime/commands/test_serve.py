@@ -3,7 +3,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,12 @@ import pytest
 from adprior_runtime import contract
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Manifest
 from adprior_runtime.commands import serve
-from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidInputError
+from adprior_runtime.errors import (
+    AdpriorError,
+    ArtefactError,
+    EnvironmentProblemError,
+    InvalidInputError,
+)
 from adprior_runtime.server.installation import Installation
 from support.paths import ROOT
 
@@ -75,13 +80,74 @@ def test_a_missing_repository_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_the_first_finding_of_the_quick_check_is_one_clear_line(repository: Path) -> None:
     (repository / "__pycache__").mkdir()
-    found = "found a directory that is not one of the contract's models"
-    message = rf"^{repository}/__pycache__: {found}, expected no such directory"
-    with pytest.raises(ArtefactError, match=message):
+    message = rf"^{repository}/__pycache__: found a directory without config.pbtxt, .*; remove it$"
+    with pytest.raises(InvalidInputError, match=message):
         _serve("--repository", str(repository))
     (repository / "tokenizer" / "1" / "model.py").unlink()
-    with pytest.raises(ArtefactError, match=r"\(1 of 2 findings; adprior build --check .*repo\)$"):
+    with pytest.raises(
+        InvalidInputError, match=r"\(1 of 2 findings; adprior build --check .*repo\)$"
+    ):
         _serve("--repository", str(repository))
+
+
+def _change_config(repository: Path) -> None:
+    path = repository / contract.ADVERTISER_DECODER / "config.pbtxt"
+    path.write_text(path.read_text().replace("MISSING_MASS", "MASS"))
+
+
+def _damage_manifest(repository: Path) -> None:
+    (repository / contract.TOKENIZER / "1" / "bundle" / MANIFEST).write_text("{")
+
+
+def _use_another_bundle(repository: Path) -> None:
+    manifest = Manifest(bundle_id="", beam_width=7).sealed().to_json()
+    (repository / contract.TOKENIZER / "1" / "bundle" / MANIFEST).write_text(manifest)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (_change_config, ArtefactError),
+        (_damage_manifest, ArtefactError),
+        (_use_another_bundle, InvalidInputError),
+        (lambda repository: shutil.rmtree(repository / contract.TOKENIZER), InvalidInputError),
+        (
+            lambda repository: (repository / contract.TOKENIZER / "config.pbtxt").unlink(),
+            InvalidInputError,
+        ),
+        (
+            lambda repository: (
+                repository / contract.TOKENIZER / "1" / "bundle" / MANIFEST
+            ).unlink(),
+            InvalidInputError,
+        ),
+    ],
+)
+def test_a_fault_names_its_remedy_and_only_a_lasting_one_ends_the_restarts(
+    repository: Path, change: Callable[[Path], object], kind: type[AdpriorError]
+) -> None:
+    change(repository)
+    with pytest.raises(AdpriorError, match="; build the repository again with this adprior") as e:
+        _serve("--repository", str(repository))
+    assert type(e.value) is kind
+
+
+def test_an_engine_that_does_not_fit_is_built_again(repository: Path) -> None:
+    version = repository / contract.LLM_ENGINE / "1"
+    (version / "rank0.engine").write_bytes(b"engine")
+    (version / "config.json").write_text('{"build_config": {}}')
+    remedy = "; the engine does not fit; build it again for this catalogue and deployment"
+    with pytest.raises(ArtefactError, match=f"config.json: found .*{remedy}"):
+        _serve("--repository", str(repository))
+
+
+def test_a_missing_engine_names_no_option_of_another_command(repository: Path) -> None:
+    manifest = Manifest(bundle_id="", engine="tensorrt-llm").sealed().to_json()
+    for name in MODEL_FILES:
+        (repository / name / "1" / "bundle" / MANIFEST).write_text(manifest)
+    with pytest.raises(InvalidInputError, match="no engine, expected the engine: run the") as error:
+        _serve("--repository", str(repository))
+    assert "--allow-missing-engine" not in str(error.value)
 
 
 def test_a_compiled_engine_needs_the_container(
