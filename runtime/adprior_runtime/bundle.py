@@ -42,6 +42,9 @@ MANIFEST: Final = "manifest.json"
 TOKENIZER_FILE: Final = "tokenizer.json"
 PROMPT_FILE: Final = "prompt.json"
 ONNX_MODEL_FILE: Final = ONNX.files[0]
+ENGINE_FILES: Final = tuple(
+    dict.fromkeys(file for kind in ENGINES.values() if kind.is_in_bundle for file in kind.files)
+)
 HEAD_FILE: Final = "head.onnx"
 CATALOGUE_FILE: Final = "catalogue.parquet"
 POPULARITY_FILE: Final = "popularity.parquet"
@@ -53,11 +56,12 @@ TRAINED_PROFILE_KEYS: Final = "profile_keys"
 
 MODEL_FILES: Final[Mapping[str, tuple[str, ...]]] = {
     TOKENIZER: (TOKENIZER_FILE, PROMPT_FILE, TRIE_DIRECTORY),
-    LLM_ENGINE: (ONNX_MODEL_FILE, TRIE_DIRECTORY, ADVERTISERS_DIRECTORY),
+    LLM_ENGINE: (*ENGINE_FILES, TRIE_DIRECTORY, ADVERTISERS_DIRECTORY),
     ADVERTISER_DECODER: (TRIE_DIRECTORY, ADVERTISERS_DIRECTORY),
     PRIOR_HEAD: (HEAD_FILE, ADVERTISERS_DIRECTORY),
 }
-"""The files that each model needs; a directory stands for all files in it."""
+"""The files that each model needs; a directory stands for all files in it. A bundle has the files
+of its own engine only."""
 
 DISPENSABLE_FILES: Final[Mapping[str, tuple[str, ...]]] = {TOKENIZER: (TRIE_DIRECTORY,)}
 """Files that an earlier version's repository may lack; the model serves without them."""

@@ -77,7 +77,7 @@ def fill_from_checkpoint(
         link_or_copy(checkpoint / name, directory / name, link=False)
     catalogue = _read_catalogue(catalogue_path or checkpoint / CATALOGUE_FILE, directory)
     parity = None
-    if ENGINES[settings.get("engine", ONNX.name)] is ONNX:
+    if ONNX_MODEL_FILE in ENGINES[settings.get("engine", ONNX.name)].files:
         parity = _export(checkpoint, directory / ONNX_MODEL_FILE, precision)
         settings["log_prob_error"] = error_of_graph(parity.difference, precision)
     commands = (*commands[:-1], training["command"], *commands[-1:])

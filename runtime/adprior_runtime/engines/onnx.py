@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from adprior_runtime.bundle import ONNX_MODEL_FILE, Bundle
 from adprior_runtime.cpu_count import threads_of_each
 from adprior_runtime.engines.base import PASS_TOKENS, Engine, LogProbs
 from adprior_runtime.engines.kv_cache import KvCache, empty_piece, join_pieces
@@ -39,6 +40,7 @@ from adprior_runtime.engines.onnx_graph import (
 )
 from adprior_runtime.engines.tree_mask import causal_mask, node_depths, tree_mask
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidRequestError
+from adprior_runtime.search.rounding import require_error
 
 _Float32Array = npt.NDArray[np.float32]
 _Int64Array = npt.NDArray[np.int64]
@@ -134,6 +136,19 @@ class OnnxEngine(Engine[OnnxState]):
         if head_ids:
             head, _ = self.prefill(list(head_ids))
             self._head, self._head_ids = head.cache, list(head_ids)
+
+    @classmethod
+    def of_bundle(cls, bundle: Bundle, *, threads: int = 0, device: str = "cpu") -> Self:
+        """Load a bundle's model.
+
+        Raises:
+            ArtefactError: As the constructor, or the error of a half-precision graph is unknown.
+        """
+        manifest = bundle.manifest
+        path = bundle.path(ONNX_MODEL_FILE)
+        engine = cls(path, threads=threads, head_ids=manifest.prompt_head_ids, device=device)
+        require_error(manifest, is_half=engine.is_half)
+        return engine
 
     def prefill(self, prompt_ids: Sequence[int]) -> tuple[OnnxState, LogProbs]:
         """See `Engine.prefill`.

@@ -1,4 +1,4 @@
-"""Every engine by its name: the files it runs, and the target whose configuration serves it.
+"""Every engine by its name: the files it runs, its loader, and the target that serves it.
 
 The name is the option ``adprior build --engine``, a manifest's ``engine``, and a prior head's.
 """
@@ -6,9 +6,26 @@ The name is the option ``adprior build --engine``, a manifest's ``engine``, and 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from adprior_runtime.contract import Target
+
+if TYPE_CHECKING:
+    from adprior_runtime.bundle import Bundle
+    from adprior_runtime.engines.base import Engine
+
+
+class EngineLoader(Protocol):
+    """Makes an engine; its packages are imported only when it is called."""
+
+    def __call__(self, bundle: Bundle, *, threads: int, device: str) -> Engine[Any]:
+        """Load a bundle's language model.
+
+        Args:
+            bundle: The bundle.
+            threads: Threads of one forward pass; 0 takes the processors this process may use.
+            device: ``cpu`` or ``cuda``.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,15 +38,29 @@ class EngineKind:
             the version directory of the model ``llm_engine``.
         is_in_bundle: False for a compiled engine, which runs on one type of GPU only.
         target: The kind of machine whose configuration serves it.
+        loader: Makes the engine in this process; None for one with a Triton backend of its own.
     """
 
     name: str
     files: tuple[str, ...]
     is_in_bundle: bool
     target: Target
+    loader: EngineLoader | None = None
 
 
-ONNX: Final = EngineKind(name="onnx", files=("model.onnx",), is_in_bundle=True, target=Target.CPU)
+def _load_onnx(bundle: Bundle, *, threads: int, device: str) -> Engine[Any]:
+    from adprior_runtime.engines.onnx import OnnxEngine  # noqa: PLC0415  onnxruntime
+
+    return OnnxEngine.of_bundle(bundle, threads=threads, device=device)
+
+
+ONNX: Final = EngineKind(
+    name="onnx",
+    files=("model.onnx",),
+    is_in_bundle=True,
+    target=Target.CPU,
+    loader=_load_onnx,
+)
 """Exact trie search on ONNX Runtime (`adprior_runtime.engines.onnx`)."""
 
 TENSORRT_LLM: Final = EngineKind(

@@ -11,17 +11,16 @@ import numpy.typing as npt
 
 from adprior_runtime.bundle import (
     ADVERTISERS_DIRECTORY,
-    ONNX_MODEL_FILE,
     TRIE_DIRECTORY,
     Bundle,
 )
 from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.catalogue.trie import Trie
-from adprior_runtime.engines.onnx import OnnxEngine
+from adprior_runtime.engines.registry import ENGINES
+from adprior_runtime.errors import ArtefactError
 from adprior_runtime.forecast.beams import Beams
 from adprior_runtime.search.candidates import CandidateScores
 from adprior_runtime.search.limits import SearchLimits
-from adprior_runtime.search.rounding import require_error
 from adprior_runtime.search.search import SearchSettings, TrieSearch, stop_if_cancelled
 
 _BOUNDED_ROWS: Final = 16_384
@@ -63,7 +62,7 @@ class SearchStep:
     """Searches one bundle's catalogue with its language model.
 
     Args:
-        bundle: A bundle with the ONNX model.
+        bundle: A bundle for an engine that runs in this process.
         threads: Threads of one forward pass; 0 takes the processors this process may use.
         device: ``cpu`` or ``cuda``.
 
@@ -72,13 +71,13 @@ class SearchStep:
     """
 
     def __init__(self, bundle: Bundle, *, threads: int = 0, device: str = "cpu") -> None:
-        self._engine = OnnxEngine(
-            bundle.path(ONNX_MODEL_FILE),
-            threads=threads,
-            head_ids=bundle.manifest.prompt_head_ids,
-            device=device,
-        )
-        require_error(bundle.manifest, is_half=self._engine.is_half)
+        load = ENGINES[bundle.manifest.engine].loader
+        if load is None:
+            raise ArtefactError(
+                f"{bundle.directory}: a bundle for engine {bundle.manifest.engine}, which runs in "
+                "tritonserver only; expected a bundle whose engine runs in this process"
+            )
+        self._engine = load(bundle, threads=threads, device=device)
         self._trie = Trie.load(bundle.path(TRIE_DIRECTORY))
         self._advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
         self._settings = SearchSettings.of(bundle.manifest)

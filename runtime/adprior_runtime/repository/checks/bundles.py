@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from adprior_runtime.bundle import (
+    ENGINE_FILES,
     MANIFEST,
     MODEL_FILES,
-    ONNX_MODEL_FILE,
     Manifest,
     check_seal,
     hash_file,
 )
-from adprior_runtime.contract import LLM_ENGINE
+from adprior_runtime.engines.registry import ENGINES
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.repository.checks.findings import Finding, Level
 
@@ -36,7 +36,7 @@ def read_manifest(repository: Path, model: str) -> Manifest | None:
 def check_bundles(repository: Path, level: Level, *, serves_engine: bool) -> Iterator[Finding]:
     """Check every model's manifest, and at the full level the hash of each file.
 
-    A repository for TensorRT-LLM does not need the ONNX model.
+    A repository for TensorRT-LLM does not need the files of the engine in its bundle.
     """
     manifests: dict[str, Manifest] = {}
     hashes: dict[tuple[int, int], str] = {}
@@ -52,7 +52,8 @@ def check_bundles(repository: Path, level: Level, *, serves_engine: bool) -> Ite
             finding = Finding.from_error(place, error, path, "the bundle's manifest")
             yield replace(finding, may_pass=not path.exists())
         if level is Level.FULL and model in manifests:
-            optional = {ONNX_MODEL_FILE} if serves_engine and model == LLM_ENGINE else set()
+            own = () if serves_engine else ENGINES[manifests[model].engine].files
+            optional = set(ENGINE_FILES) - set(own)
             yield from _check_files(repository, model, manifests[model], optional, hashes)
     yield from _check_same(manifests)
 

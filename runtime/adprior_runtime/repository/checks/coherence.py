@@ -16,7 +16,7 @@ from adprior_runtime.bundle import (
 from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.onnx_graph import MAX_POSITIONS, PAST_KEYS
-from adprior_runtime.engines.registry import ONNX
+from adprior_runtime.engines.registry import ENGINES
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.search.rounding import require_error
@@ -53,7 +53,7 @@ def check_coherence(bundle: Bundle, *, with_head: bool = True) -> None:
             )
     if with_head:
         PriorHead(bundle.path(HEAD_FILE)).require_belongs(manifest)
-    if manifest.engine == ONNX.name:
+    if ONNX_MODEL_FILE in ENGINES[manifest.engine].files:
         _check_sizes(bundle, renderer)
 
 

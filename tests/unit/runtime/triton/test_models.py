@@ -111,7 +111,7 @@ def test_instances_share_the_processors_unless_threads_are_set(
             super().__init__(*arguments, threads=1, **settings)
 
     monkeypatch.setattr("adprior_runtime.cpu_count.available_processors", lambda: 6)
-    monkeypatch.setattr("adprior_runtime.forecast.search_step.OnnxEngine", Asked)
+    monkeypatch.setattr("adprior_runtime.engines.onnx.OnnxEngine", Asked)
     config = {"instance_group": [{"count": instances}], "parameters": parameters}
     load_model(type(engine), tmp_path, DEMO_BUNDLE, config)
     assert asked == [threads]

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from adprior_runtime.bundle import Bundle
+from adprior_runtime.contract import Target
+from adprior_runtime.engines.onnx import OnnxEngine
+from adprior_runtime.engines.registry import ENGINES, TENSORRT_LLM, EngineKind
+from adprior_runtime.errors import ArtefactError
+from adprior_runtime.forecast.search_step import SearchStep
+from support.paths import DEMO_BUNDLE
+
+
+def _demo_for(engine: str) -> Bundle:
+    bundle = Bundle.open(DEMO_BUNDLE)
+    return replace(bundle, manifest=replace(bundle.manifest, engine=engine))
+
+
+def test_an_entry_of_the_registry_is_all_that_a_search_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[str] = []
+
+    class Other(OnnxEngine):
+        def prefill(self, *arguments: Any) -> Any:
+            calls.append("prefill")
+            return super().prefill(*arguments)
+
+    other = EngineKind(
+        name="other",
+        files=("model.onnx",),
+        is_in_bundle=True,
+        target=Target.CPU,
+        loader=Other.of_bundle,
+    )
+    monkeypatch.setitem(ENGINES, "other", other)
+    bundle = _demo_for("other")
+    search = SearchStep(bundle, threads=1)
+    calls.clear()
+    prompt_ids = [*bundle.manifest.prompt_head_ids, 7]
+    found = search.run(prompt_ids, top_k=3)
+    assert calls == ["prefill"]
+    expected = SearchStep(_demo_for("onnx"), threads=1).run(prompt_ids, top_k=3)
+    assert (found.beams.log_probs == expected.beams.log_probs).all()
+
+
+def test_an_engine_with_its_own_backend_does_not_run_in_this_process() -> None:
+    with pytest.raises(ArtefactError, match="for engine tensorrt-llm, which runs in tritonserver"):
+        SearchStep(_demo_for(TENSORRT_LLM.name))
+
+
+def test_the_registry_imports_no_engine() -> None:
+    code = "import sys, adprior_runtime.engines.registry; print('onnxruntime' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
