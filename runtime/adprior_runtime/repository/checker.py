@@ -50,7 +50,8 @@ def check_repository(
         repository: A directory that `adprior build` wrote.
         level: How much to check.
         allow_missing_engine: A TensorRT-LLM engine may still be missing, as after a dry run.
-        is_being_built: Leave out the file modes: those of a build follow the umask and the mount.
+        is_being_built: Leave out what depends on the place where the repository will be: the file
+            modes, and the engine's path in the container.
 
     Raises:
         InvalidInputError: ``repository`` is not a directory.
@@ -72,7 +73,13 @@ def check_repository(
         findings += check_modes(repository)
     has_files = level is Level.FULL and has_engine_files(repository)
     if (for_engine or has_files) and LLM_ENGINE in versions:
-        findings += check_engine(repository, configs, level, may_be_missing=allow_missing_engine)
+        findings += check_engine(
+            repository,
+            configs,
+            level,
+            may_be_missing=allow_missing_engine,
+            is_in_place=not is_being_built,
+        )
     return list(dict.fromkeys(findings))  # a file that serves both targets is checked for each
 
 

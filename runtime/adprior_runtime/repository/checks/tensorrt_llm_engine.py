@@ -59,17 +59,24 @@ def require_engine_place(repository: Path) -> None:
 
 
 def check_engine(
-    repository: Path, configs: Configs, level: Level, *, may_be_missing: bool
+    repository: Path,
+    configs: Configs,
+    level: Level,
+    *,
+    may_be_missing: bool,
+    is_in_place: bool = True,
 ) -> Iterator[Finding]:
     """Check the engine's files, its sizes against what requests need, and its vocabulary.
 
-    The quick level does not compare the parameters with the place where a build puts the engine.
-    ``may_be_missing`` accepts a repository whose engine is not built yet.
+    ``may_be_missing`` accepts a repository whose engine is not built yet. The full level compares
+    the engine's path with the usual one, if the repository is in its place.
     """
     config = configs[Target.GPU].get(LLM_ENGINE)
     manifest = read_manifest(repository, TOKENIZER)
     if config is not None and level is Level.FULL:
-        yield from _check_parameters(config, manifest)
+        yield from _check_width(config, manifest)
+        if is_in_place:
+            yield from _check_place(config)
     directory = repository / _VERSION
     try:
         engine = find_engine(directory)
@@ -115,13 +122,15 @@ def _check_files(
         yield Finding(_ENGINE, "an empty file", "the engine")
 
 
-def _check_parameters(config: Config, manifest: Manifest | None) -> Iterator[Finding]:
-    parameters = _parameters(config)
-    path = parameters.get(tensorrt_llm_names.ENGINE_PATH, "")
+def _check_place(config: Config) -> Iterator[Finding]:
+    path = _parameters(config).get(tensorrt_llm_names.ENGINE_PATH, "")
     if PurePosixPath(path).parts[-2:] != PurePosixPath(_VERSION).parts:
         expected = f"the place of {_VERSION} in the container: .../{_VERSION}"
         yield Finding(config.file, f"parameter {tensorrt_llm_names.ENGINE_PATH} {path!r}", expected)
-    width = parameters.get(tensorrt_llm_names.MAX_BEAM_WIDTH, "1")
+
+
+def _check_width(config: Config, manifest: Manifest | None) -> Iterator[Finding]:
+    width = _parameters(config).get(tensorrt_llm_names.MAX_BEAM_WIDTH, "1")
     if manifest is not None and width != str(manifest.beam_width):
         expected = f"{manifest.beam_width}, the bundle's beam_width: every request asks for it"
         yield Finding(

@@ -572,6 +572,13 @@ def test_the_quick_level_accepts_what_can_be_served(
     assert _lines(copy, Level.QUICK) == []
 
 
+def test_a_build_does_not_check_what_depends_on_the_repositorys_place(copy: Path) -> None:
+    _edit(copy, ENGINE, _parameter("gpt_model_path", "/opt/engine"))
+    _open_to_others(copy)
+    assert len(_lines(copy)) == 2
+    assert check_repository(copy, is_being_built=True) == []
+
+
 def test_every_finding_is_a_line_and_the_exit_code_is_2(
     copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
