@@ -81,7 +81,7 @@ def test_a_head_without_adjustments_is_refused_with_the_remedy(path: Path, tmp_p
     model = onnx.load(str(path))
     del model.graph.output[1]
     onnx.save(model, tmp_path / "old.onnx")
-    with pytest.raises(ArtefactError, match=r"without the output adjustments; build .* fit-head"):
+    with pytest.raises(ArtefactError, match=r"found the output .* \(adprior fit-head\), then"):
         PriorHead(tmp_path / "old.onnx")
 
 
