@@ -98,18 +98,14 @@ def test_an_unusable_stored_forecast_is_ignored(
     assert result.reason is Reason.BAD_ANSWER
 
 
-@pytest.mark.parametrize(
-    "made_at",
-    [
-        datetime.now(UTC) + CLOCK_SKEW / 2,
-        datetime.now(UTC).replace(hour=23, minute=59, second=59, microsecond=999_999),
-    ],
-    ids=["clocks differ", "for today"],
-)
+@pytest.mark.parametrize("is_for_today", [False, True], ids=["clocks differ", "for today"])
 def test_a_stored_forecast_may_be_slightly_in_the_future(
-    triton: FakeTriton, made_at: datetime
+    triton: FakeTriton, is_for_today: bool
 ) -> None:
     triton.status = grpc.StatusCode.INTERNAL
+    now = datetime.now(UTC)
+    last_moment = now.replace(hour=23, minute=59, second=59, microsecond=999_999)
+    made_at = last_moment if is_for_today else now + CLOCK_SKEW / 2
     stored = _Stored(replace(STORED, made_at=made_at))
     with RetrievalClient(triton.config(fail_open=True), stored=stored) as client:
         found = client.forecast(USER, user_id="u")
