@@ -408,7 +408,7 @@ def _change_beam_width(repository: Path) -> None:
         (
             lambda repository: (repository / LLM_ENGINE / "1" / "rank0.engine").unlink(),
             InvalidInputError,
-            r"rank0\.engine: found no engine, expected the one that config\.json",
+            r"rank0\.engine: found no engine, expected the engine that config\.json",
         ),
         (_change_beam_width, ArtefactError, "max_beam_width 4, expected 8, as config.pbtxt says"),
         (
