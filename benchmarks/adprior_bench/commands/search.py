@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure; return the exit code."""
     if not args.sizes and args.bundle is None:
         raise InvalidInputError("nothing to measure: give --sizes or a --bundle")
+    if args.events is not None and args.bundle is None:
+        raise InvalidInputError("--events needs a --bundle, whose names are searched for its users")
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="adprior-bench-") as directory:
         if args.sizes:

@@ -60,7 +60,8 @@ def _table_text(table: Mapping[str, Any]) -> str:
     ]
     for index in table.get("highlight", ()):
         rows[index][0] += " *"
-    return format_table(columns, rows)
+    legend = "\n* the evaluated model, or the chosen setting" if table.get("highlight") else ""
+    return format_table(columns, rows) + legend
 
 
 def _wrap(note: str) -> str:

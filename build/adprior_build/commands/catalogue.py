@@ -67,10 +67,14 @@ def run(args: argparse.Namespace) -> int:
             "model; give `adprior train` a catalogue with a name for each"
         )
     table = derive_catalogue(split.training_part(users), args.min_users)
+    if not table.num_rows:
+        raise InvalidInputError(
+            f"{args.events}: no advertiser has events of {args.min_users} users; lower --min-users"
+        )
     max_chars = MAX_FIELD_CHARS
     if args.template is not None:
         max_chars = PromptTemplate.load(args.template).max_field_chars
-    if table.num_rows and (note := catalogue_of(table, args.output).check_lengths(max_chars)):
+    if note := catalogue_of(table, args.output).check_lengths(max_chars):
         print(f"adprior catalogue: {note}", file=sys.stderr)
     with replace_file(args.output) as fresh:
         pyarrow.csv.write_csv(table, fresh)

@@ -160,7 +160,9 @@ class StateKeeper:
         self._remove_unnamed(files)
 
     def _require_same(self, identity: Mapping[str, Any]) -> None:
-        for name in sorted({*identity, *self._identity}):
+        names = {*identity, *self._identity}
+        # Settings come first: the hashes of the examples only follow from them.
+        for name in sorted(names, key=lambda name: ("examples" in name, name)):
             found, expected = identity.get(name), self._identity.get(name)
             if found != expected:
                 short = all(len(str(value)) <= 32 for value in (found, expected))

@@ -51,7 +51,7 @@ _INPUT_HELP: Final = {
 _NUMBER_HELP: Final = {
     "-k": "advertisers per forecast (default: the bundle's)",
     "--workers": "workers, one core each (default: all cores)",
-    "--shards": "files of the table (default: one per thousand users)",
+    "--shards": "files of the table (default: one per thousand users, at least 16)",
     "--keep": "versions to keep (default: 2)",
     "--concurrency": "with --url: calls in flight per worker (default: 4)",
 }

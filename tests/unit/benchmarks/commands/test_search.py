@@ -203,3 +203,8 @@ def test_a_bundle_is_measured_with_users_of_its_own_log(
     assert error.count("\n") == 1
     assert main(["bench", "search", *options, "--other-log"]) == 2
     assert "no test user has an event" in capsys.readouterr().err
+
+
+def test_a_log_needs_a_bundle(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "search", "--events", "events.parquet"]) == 2
+    assert "--events needs a --bundle" in capsys.readouterr().err

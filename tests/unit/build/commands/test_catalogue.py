@@ -60,3 +60,12 @@ def test_names_that_differ_only_beyond_the_limit_need_a_higher_one(
     assert _derive(data, tmp_path / "out.csv", "--template", str(path)) == 0
     assert capsys.readouterr().err == ""
     assert len(read_catalogue(tmp_path / "out.csv").ids) == 2
+
+
+def test_a_catalogue_without_advertisers_is_not_written(
+    data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _write(data, "Acme")
+    assert _derive(data, tmp_path / "out.csv", "--min-users", "9") == 2
+    assert "no advertiser has events of 9 users; lower --min-users" in capsys.readouterr().err
+    assert not (tmp_path / "out.csv").exists()
