@@ -110,6 +110,8 @@ def fine_tune(
     record = describe_training(args, data.training, data.validation, position, denied)
     try:
         model.save_pretrained(output)
+        for weights in output.glob("*.safetensors"):  # they are written as private files
+            weights.chmod(output.stat().st_mode & 0o666)
         _write_rest(output, tokenizer, template, data.catalogue, counts, record)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())

@@ -105,6 +105,7 @@ def test_a_checkpoint_has_everything_that_a_build_needs(
     shared_data: SmallData, checkpoint: Path
 ) -> None:
     assert {path.name for path in checkpoint.iterdir()} >= CHECKPOINT_FILES
+    assert len({path.stat().st_mode for path in checkpoint.iterdir()}) == 1  # all as the umask says
     template = PromptTemplate.load(checkpoint / "prompt.json")
     assert template.max_prompt_tokens == 64
     catalogue = pa.parquet.read_table(checkpoint / "catalogue.parquet")
