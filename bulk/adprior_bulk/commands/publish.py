@@ -44,7 +44,7 @@ PASSWORD_VARIABLE: Final = "ADPRIOR_REDIS_PASSWORD"  # noqa: S105  a name, not a
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "": 1}
 _MOST_DAYS: Final = 366
 _BATCH_ROWS: Final = 32768
-"""With 20 advertisers this takes some 100 MB, and each bucket gets a few users at a time."""
+"""Rows per batch. A batch takes about 100 MB if each forecast has 20 advertisers."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ from adprior_runtime.cpu_count import available_processors
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 
 _OBJECT_STORE_BYTES: Final = 128 << 20
-"""For a local Ray: only shard numbers and records go through the object store."""
+"""Size of a local Ray's object store. It holds only shard numbers and records."""
 _IN_FLIGHT: Final = 2
 """Items per actor. With one, an actor would wait for Ray's next scheduling round after each."""
 _FAILED_STARTS: Final = 20

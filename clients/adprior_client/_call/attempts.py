@@ -24,7 +24,7 @@ from adprior_client.errors import (
 _Result = TypeVar("_Result")
 _Read: TypeAlias = Callable[[Mapping[str, NDArray[Any]]], _Result]
 _SHORTEST_S: Final = 1e-3
-"""With less time left, an attempt cannot succeed."""
+"""Shortest time for an attempt. If less is left, the call ends with an error."""
 _FAIR_S: Final = 0.05
 """If the time left was below this and below ``deadline_s``, a missed deadline does not count
 against the server."""

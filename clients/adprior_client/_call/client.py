@@ -77,7 +77,7 @@ class Client(Forked):
         raise NotImplementedError
 
     def _begin_anew(self) -> None:
-        """In a forked process, forget the channels, threads and states of servers.
+        """Start anew in a forked process, without the parent's channels, threads and states.
 
         The parent's channels are kept open: closing one would wait for the parent's threads.
         """

@@ -39,7 +39,7 @@ class ForwardPasses:
 
     @property
     def most_tokens(self) -> int:
-        """How many tokens the next pass may have."""
+        """Return the largest number of tokens that the next pass may extend."""
         return self._engine.most_tokens(self._state)
 
     def extend(

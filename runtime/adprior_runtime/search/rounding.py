@@ -36,8 +36,9 @@ was measured against the graph in double precision on the prompts of 40 users (2
 first tokens of names)."""
 
 _HALF_ARITHMETIC: Final = 2.5
-"""On a CPU, a graph in half precision shows little more than its rounded weights, because ONNX
-Runtime computes in single precision. The weights alone made 0.4 to 0.7 of the whole error."""
+"""Factor from the error measured on a CPU to that of a GPU, for graphs in half precision. The CPU
+computes in single precision, so it shows only the error of the rounded weights. These caused 0.4 to
+0.7 of the whole error."""
 
 
 def error_of_graph(measured: float, precision: str) -> float:

@@ -32,7 +32,7 @@ from adprior_runtime.server.processes import blank_arguments, find_model_process
 _POLL_S: Final = 0.05
 _WATCH_S: Final = 0.25
 _MAX_STARTS: Final = 3
-"""On a busy machine, about one start in thirty aborts."""
+"""Attempts to start: on a busy machine, about one start in thirty aborts."""
 _log = logging.getLogger("adprior")
 
 

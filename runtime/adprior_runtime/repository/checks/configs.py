@@ -23,7 +23,7 @@ _REASONS: Final = {
     "TensorRT-LLM reads `decoupled` from here",
     "response_cache": "the cache ignores which outputs a request asks for",
 }
-"""For some fields, the reason for the contract's value."""
+"""Why the contract sets these fields as it does; a finding quotes it."""
 
 _Differences = Iterator[tuple[str, str, str]]
 """The field, what was found, what was expected."""
