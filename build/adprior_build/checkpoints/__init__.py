@@ -1,0 +1,1 @@
+"""Checkpoints of causal language models, read without torch."""

@@ -1,0 +1,276 @@
+"""A smaller vocabulary: tokenizer and embeddings cut together, so that texts keep their tokens.
+
+A byte-pair tokenizer joins the adjacent pair of the earliest merge again and again. With a part of
+its merges it takes the same steps on a text, if that part contains every step that it took before.
+So each token that a text needs is kept with the shorter ones that it is joined from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, pre_tokenizers
+
+from adprior_runtime.errors import InvalidInputError
+
+_EMBEDDINGS: Final = ("model.embed_tokens.weight", "lm_head.weight")
+_TOKEN_IDS: Final = ("bos_token_id", "eos_token_id", "pad_token_id")
+_BATCH: Final = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrimmedVocabulary:
+    """The tokens that are kept, and their tokenizer.
+
+    Attributes:
+        kept: int32 [new size], ascending: the old id of each new one.
+        tokenizer: The new tokenizer.
+    """
+
+    kept: NDArray[np.int32]
+    tokenizer: Tokenizer
+
+    def trim_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a model's configuration with the new size and ids; absent tokens become None."""
+        new_ids = self._new_ids()
+
+        def renumber(token: Any) -> Any:
+            if isinstance(token, list):
+                return [new_ids[each] for each in token if each in new_ids] or None
+            return new_ids.get(token)
+
+        ids = {name: renumber(config[name]) for name in _TOKEN_IDS if name in config}
+        return {**config, **ids, "vocab_size": len(self.kept)}
+
+    def trim_weights(
+        self, weights: Mapping[str, NDArray[np.float32]]
+    ) -> Mapping[str, NDArray[np.float32]]:
+        """Return the weights with only the kept rows of embeddings and output layer."""
+        return _TrimmedWeights(weights, self.kept)
+
+    def _new_ids(self) -> dict[int, int]:
+        return {old: new for new, old in enumerate(self.kept.tolist())}
+
+
+class _TrimmedWeights(Mapping[str, NDArray[np.float32]]):
+    """Weights with fewer rows of embeddings."""
+
+    def __init__(self, weights: Mapping[str, NDArray[np.float32]], kept: NDArray[np.int32]) -> None:
+        self._weights = weights
+        self._kept = kept
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        values = self._weights[name]
+        return values[self._kept] if name in _EMBEDDINGS else values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+
+def count_tokens(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[int]:
+    """Return how many of the texts contain each token; as in prompts, no text holds added ones."""
+    plain = Tokenizer(tokenizer.model)
+    if tokenizer.normalizer is not None:
+        plain.normalizer = tokenizer.normalizer
+    if tokenizer.pre_tokenizer is not None:
+        plain.pre_tokenizer = tokenizer.pre_tokenizer
+    counts: Counter[int] = Counter()
+    distinct = list(dict.fromkeys(texts))
+    for start in range(0, len(distinct), _BATCH):
+        for encoding in plain.encode_batch(distinct[start : start + _BATCH]):
+            counts.update(set(encoding.ids))
+    return counts
+
+
+def trim_vocabulary(
+    tokenizer: Tokenizer,
+    needed: Iterable[int],
+    *,
+    common: Mapping[int, int] | None = None,
+    size: int = 0,
+    config: Mapping[str, Any] | None = None,
+) -> TrimmedVocabulary:
+    """Keep the tokens that are needed, then common ones until the vocabulary is full.
+
+    All bytes and ASCII characters are kept, and the special tokens of ``config`` and of the
+    tokenizer itself. Behind ``common`` come the tokens of the earliest merges, if their characters
+    are in needed ones: with them names that nobody knows yet stay short.
+
+    Args:
+        tokenizer: A byte-pair tokenizer that writes unknown characters as bytes.
+        needed: Tokens that are kept whatever the size.
+        common: Counts by token; the most frequent are kept first.
+        size: Number of tokens to fill the vocabulary up to.
+        config: The model's configuration.
+
+    Raises:
+        InvalidInputError: The tokenizer is of another kind.
+    """
+    document = json.loads(tokenizer.to_str())
+    pieces = _Pieces.of(document)
+    settled = {*needed, *pieces.always, *_own_tokens(document, config or {}, pieces)}
+    settled |= count_tokens(tokenizer, map(chr, range(128))).keys()
+    for token in sorted(settled):
+        settled |= pieces.parts(token)
+    alphabet = {char for token in settled for char in pieces.text(token)}
+    wishes = [token for token, _ in Counter(dict(common or {})).most_common()]
+    for token in (*wishes, *pieces.by_rank(alphabet)):
+        if len(settled) >= size:
+            break
+        if token not in settled and pieces.is_reachable(token):
+            settled |= {token, *pieces.parts(token)}
+    kept = np.array(sorted(settled), dtype=np.int32)
+    return TrimmedVocabulary(kept=kept, tokenizer=_rewrite(document, pieces, kept))
+
+
+class _Pieces:
+    """The tokens of a byte-pair model, and how they are joined.
+
+    Attributes:
+        ids: The id of each token, added ones included.
+        ranks: The rank of each merge by its pair; earlier ones have a smaller rank.
+        always: Bytes: they are in every vocabulary.
+    """
+
+    def __init__(self, document: Mapping[str, Any], always: Iterable[str]) -> None:
+        model = document["model"]
+        self.ids: dict[str, int] = dict(model["vocab"])
+        self.ids |= {token["content"]: token["id"] for token in document["added_tokens"]}
+        self._texts = {key: text for text, key in self.ids.items()}
+        pairs = (pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"])
+        self.ranks = {(first, second): rank for rank, (first, second) in enumerate(pairs)}
+        self.always = {self.ids[text] for text in always if text in self.ids}
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> _Pieces:
+        """Read a tokenizer's JSON; refuse kinds whose tokens cannot be cut."""
+        model = document["model"]
+        if model["type"] != "BPE":
+            raise InvalidInputError(
+                f"tokenizer: {model['type']}; a vocabulary is trimmed of a byte-pair tokenizer "
+                "(BPE) only"
+            )
+        if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
+            raise InvalidInputError(
+                "tokenizer: it marks the beginnings or ends of words in its tokens; such a "
+                "vocabulary is not trimmed"
+            )
+        if model.get("byte_fallback"):
+            return cls(document, [f"<0x{byte:02X}>" for byte in range(256)])
+        if '"ByteLevel"' in json.dumps(document["pre_tokenizer"]):
+            return cls(document, pre_tokenizers.ByteLevel.alphabet())
+        raise InvalidInputError(
+            "tokenizer: it has no tokens for bytes, so that a trimmed one could not write every "
+            "text; such a vocabulary is not trimmed"
+        )
+
+    def text(self, token: int) -> str:
+        """Return how a token is spelt."""
+        return self._texts[token]
+
+    def parts(self, token: int) -> set[int]:
+        """Return the shorter tokens that a token is joined from; none if merges do not make it."""
+        steps, symbols = self._join(self._texts[token])
+        return steps if len(symbols) == 1 else set()
+
+    def is_reachable(self, token: int) -> bool:
+        """Whether merges make the token from its characters."""
+        return len(self._join(self._texts[token])[1]) == 1
+
+    def by_rank(self, alphabet: set[str]) -> Iterator[int]:
+        """Yield the tokens that consist of these characters, those of the earliest merges first."""
+        for first, second in self.ranks:
+            if alphabet.issuperset(first) and alphabet.issuperset(second):
+                yield self.ids[first + second]
+
+    def _join(self, text: str) -> tuple[set[int], list[str]]:
+        """Return all tokens on the way, and the last symbols, as a byte-pair tokenizer makes them.
+
+        What is beside a token in a text does not change how it came about: of the pairs inside it
+        the earliest is joined first, wherever other pairs are joined meanwhile.
+        """
+        symbols = list(text)
+        steps = {self.ids[char] for char in symbols if char in self.ids}
+        while len(symbols) > 1:
+            never = len(self.ranks)
+            rank, place = min(
+                (self.ranks.get(pair, never), place) for place, pair in enumerate(pairwise(symbols))
+            )
+            if rank == never:
+                break
+            symbols[place : place + 2] = ["".join(symbols[place : place + 2])]
+            steps.add(self.ids[symbols[place]])
+        return steps, symbols
+
+
+def _own_tokens(
+    document: Mapping[str, Any], config: Mapping[str, Any], pieces: _Pieces
+) -> set[int]:
+    """Return the special tokens of the configuration, the post-processor and the model."""
+    tokens: set[int] = set()
+    for name in _TOKEN_IDS:
+        value = config.get(name)
+        tokens.update(value if isinstance(value, list) else [] if value is None else [value])
+    known = set(pieces.ids.values())
+    tokens &= known  # some configurations name ids that no tokenizer has
+    for special in _special_tokens(document["post_processor"]):
+        tokens.update(special["ids"])
+    if (unknown := document["model"].get("unk_token")) is not None:
+        tokens.add(pieces.ids[unknown])
+    return tokens
+
+
+def _special_tokens(processor: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the entries of a post-processor that hold token ids."""
+    if processor is None or processor["type"] == "ByteLevel":
+        return []
+    if processor["type"] == "Sequence":
+        return [each for part in processor["processors"] for each in _special_tokens(part)]
+    if processor["type"] == "TemplateProcessing":
+        return list(processor["special_tokens"].values())
+    raise InvalidInputError(
+        f"tokenizer: post-processor {processor['type']}; a vocabulary is trimmed with "
+        "TemplateProcessing and ByteLevel only"
+    )
+
+
+def _rewrite(document: dict[str, Any], pieces: _Pieces, kept: NDArray[np.int32]) -> Tokenizer:
+    """Return the tokenizer with the kept tokens alone, under their new ids."""
+    new_ids = {old: new for new, old in enumerate(kept.tolist())}
+    model = document["model"]
+    model["vocab"] = {text: new_ids[old] for text, old in model["vocab"].items() if old in new_ids}
+    texts = model["vocab"]
+    model["merges"] = [
+        pair
+        for pair in pieces.ranks
+        if pair[0] in texts and pair[1] in texts and "".join(pair) in texts
+    ]
+    document["added_tokens"] = [
+        {**token, "id": new_ids[token["id"]]}
+        for token in document["added_tokens"]
+        if token["id"] in new_ids
+    ]
+    for special in _special_tokens(document["post_processor"]):
+        special["ids"] = [new_ids[old] for old in special["ids"]]
+    tokenizer = Tokenizer.from_str(json.dumps(document))
+    wrong = [
+        text
+        for text, old in pieces.ids.items()
+        if old in new_ids and tokenizer.token_to_id(text) != new_ids[old]
+    ]
+    if wrong:
+        raise InvalidInputError(
+            f"tokenizer: the ids of {len(wrong)} added tokens such as {wrong[0]!r} lie between "
+            "others; such a vocabulary is not trimmed"
+        )
+    return tokenizer
