@@ -11,13 +11,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import Tokenizer
 
+from adprior_build.checkpoints.byte_pairs import BytePairs
 from adprior_runtime.errors import InvalidInputError
 
 _EMBEDDINGS: Final = ("model.embed_tokens.weight", "lm_head.weight")
@@ -53,27 +53,35 @@ class TrimmedVocabulary:
         self, weights: Mapping[str, NDArray[np.float32]]
     ) -> Mapping[str, NDArray[np.float32]]:
         """Return the weights with only the kept rows of embeddings and output layer."""
-        return _TrimmedWeights(weights, self.kept)
+        return TrimmedWeights(weights, self.kept)
 
     def _new_ids(self) -> dict[int, int]:
         return {old: new for new, old in enumerate(self.kept.tolist())}
 
 
-class _TrimmedWeights(Mapping[str, NDArray[np.float32]]):
-    """Weights with fewer rows of embeddings."""
+class TrimmedWeights(Mapping[str, NDArray[np.float32]]):
+    """Weights with only the kept rows of the embeddings and of the output layer.
+
+    Args:
+        weights: All weights.
+        kept: int32, the old id of each new token.
+    """
 
     def __init__(self, weights: Mapping[str, NDArray[np.float32]], kept: NDArray[np.int32]) -> None:
         self._weights = weights
         self._kept = kept
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
+        """Return one weight."""
         values = self._weights[name]
         return values[self._kept] if name in _EMBEDDINGS else values
 
     def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
         return iter(self._weights)
 
     def __len__(self) -> int:
+        """Return the number of weights."""
         return len(self._weights)
 
 
@@ -117,7 +125,7 @@ def trim_vocabulary(
         InvalidInputError: The tokenizer is of another kind.
     """
     document = json.loads(tokenizer.to_str())
-    pieces = _Pieces.of(document)
+    pieces = BytePairs.of(document)
     settled = {*needed, *pieces.always, *_own_tokens(document, config or {}, pieces)}
     settled |= count_tokens(tokenizer, map(chr, range(128))).keys()
     for token in sorted(settled):
@@ -133,88 +141,8 @@ def trim_vocabulary(
     return TrimmedVocabulary(kept=kept, tokenizer=_rewrite(document, pieces, kept))
 
 
-class _Pieces:
-    """The tokens of a byte-pair model, and how they are joined.
-
-    Attributes:
-        ids: The id of each token, added ones included.
-        ranks: The rank of each merge by its pair; earlier ones have a smaller rank.
-        always: Bytes: they are in every vocabulary.
-    """
-
-    def __init__(self, document: Mapping[str, Any], always: Iterable[str]) -> None:
-        model = document["model"]
-        self.ids: dict[str, int] = dict(model["vocab"])
-        self.ids |= {token["content"]: token["id"] for token in document["added_tokens"]}
-        self._texts = {key: text for text, key in self.ids.items()}
-        pairs = (pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"])
-        self.ranks = {(first, second): rank for rank, (first, second) in enumerate(pairs)}
-        self.always = {self.ids[text] for text in always if text in self.ids}
-
-    @classmethod
-    def of(cls, document: Mapping[str, Any]) -> _Pieces:
-        """Read a tokenizer's JSON; refuse kinds whose tokens cannot be cut."""
-        model = document["model"]
-        if model["type"] != "BPE":
-            raise InvalidInputError(
-                f"tokenizer: {model['type']}; a vocabulary is trimmed of a byte-pair tokenizer "
-                "(BPE) only"
-            )
-        if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
-            raise InvalidInputError(
-                "tokenizer: it marks the beginnings or ends of words in its tokens; such a "
-                "vocabulary is not trimmed"
-            )
-        if model.get("byte_fallback"):
-            return cls(document, [f"<0x{byte:02X}>" for byte in range(256)])
-        if '"ByteLevel"' in json.dumps(document["pre_tokenizer"]):
-            return cls(document, pre_tokenizers.ByteLevel.alphabet())
-        raise InvalidInputError(
-            "tokenizer: it has no tokens for bytes, so that a trimmed one could not write every "
-            "text; such a vocabulary is not trimmed"
-        )
-
-    def text(self, token: int) -> str:
-        """Return how a token is spelt."""
-        return self._texts[token]
-
-    def parts(self, token: int) -> set[int]:
-        """Return the shorter tokens that a token is joined from; none if merges do not make it."""
-        steps, symbols = self._join(self._texts[token])
-        return steps if len(symbols) == 1 else set()
-
-    def is_reachable(self, token: int) -> bool:
-        """Whether merges make the token from its characters."""
-        return len(self._join(self._texts[token])[1]) == 1
-
-    def by_rank(self, alphabet: set[str]) -> Iterator[int]:
-        """Yield the tokens that consist of these characters, those of the earliest merges first."""
-        for first, second in self.ranks:
-            if alphabet.issuperset(first) and alphabet.issuperset(second):
-                yield self.ids[first + second]
-
-    def _join(self, text: str) -> tuple[set[int], list[str]]:
-        """Return all tokens on the way, and the last symbols, as a byte-pair tokenizer makes them.
-
-        What is beside a token in a text does not change how it came about: of the pairs inside it
-        the earliest is joined first, wherever other pairs are joined meanwhile.
-        """
-        symbols = list(text)
-        steps = {self.ids[char] for char in symbols if char in self.ids}
-        while len(symbols) > 1:
-            never = len(self.ranks)
-            rank, place = min(
-                (self.ranks.get(pair, never), place) for place, pair in enumerate(pairwise(symbols))
-            )
-            if rank == never:
-                break
-            symbols[place : place + 2] = ["".join(symbols[place : place + 2])]
-            steps.add(self.ids[symbols[place]])
-        return steps, symbols
-
-
 def _own_tokens(
-    document: Mapping[str, Any], config: Mapping[str, Any], pieces: _Pieces
+    document: Mapping[str, Any], config: Mapping[str, Any], pieces: BytePairs
 ) -> set[int]:
     """Return the special tokens of the configuration, the post-processor and the model."""
     tokens: set[int] = set()
@@ -244,7 +172,7 @@ def _special_tokens(processor: Mapping[str, Any] | None) -> list[dict[str, Any]]
     )
 
 
-def _rewrite(document: dict[str, Any], pieces: _Pieces, kept: NDArray[np.int32]) -> Tokenizer:
+def _rewrite(document: dict[str, Any], pieces: BytePairs, kept: NDArray[np.int32]) -> Tokenizer:
     """Return the tokenizer with the kept tokens alone, under their new ids."""
     new_ids = {old: new for new, old in enumerate(kept.tolist())}
     model = document["model"]
