@@ -100,7 +100,11 @@ def _window(config: Any) -> int | None:
 
 
 def _plain_template(directory: Path, tokenizer: Tokenizer) -> PromptTemplate:
-    """Return a template of plain lines; names end with the model's end-of-text token."""
+    """Return a compact template; names end with the model's end-of-text token.
+
+    A prompt is the profile's values in one line, then a line for each day with the days since the
+    day before it, and for each event the name and a line for its category and text.
+    """
     config = AutoConfig.from_pretrained(directory, local_files_only=True)
     end = config.get_text_config().eos_token_id
     end = end[0] if isinstance(end, list) else end
@@ -114,11 +118,11 @@ def _plain_template(directory: Path, tokenizer: Tokenizer) -> PromptTemplate:
         longest = min(longest, window * 3 // 4)
     return PromptTemplate(
         terminator=terminator,
-        max_prompt_tokens=min(1024, longest),
-        head=(*_opening(tokenizer), "A user's profile and what they did, oldest first.\n"),
-        profile=("{key}: {value}\n",),
-        event=("{day} {action}\n", "advertiser: {advertiser}{end}\n", "{category}\n", "{text}\n"),
-        tail=("{day}\nadvertiser: ",),
+        max_prompt_tokens=min(512, longest),
+        head=tuple(_opening(tokenizer)),
+        profile=("{value}; ",),
+        event=("+{gap}\n", "{advertiser}{end}", "{category_words}\n", "{text}\n"),
+        tail=("+{gap}\n",),
     )
 
 

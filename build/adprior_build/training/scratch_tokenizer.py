@@ -9,7 +9,7 @@ from typing import Final
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from adprior_build.data.event_log import UserHistory
-from adprior_runtime.prompt.template import PromptTemplate, coarse_days
+from adprior_runtime.prompt.template import PromptTemplate, coarse_number
 from adprior_runtime.terminal.progress import track
 
 PAD, END, USER = "<|pad|>", "<|end|>", "<|user|>"
@@ -65,7 +65,7 @@ def scratch_tokenizer(
 def training_texts(users: Sequence[UserHistory], names: Sequence[str]) -> Iterator[str]:
     """Yield the values that prompts consist of, as often as they occur."""
     yield from names
-    yield from (gap for days in range(4000) for gap in [coarse_days(days)] * 2)
+    yield from (gap for days in range(4000) for gap in [coarse_number(days)] * 2)
     for user in track(users, desc="learning the vocabulary", unit="user", leave=False):
         yield from _pairs(user)
         for event in user.events:

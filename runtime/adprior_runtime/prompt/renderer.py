@@ -7,27 +7,27 @@ catalogue's trie and in a forecast, and no value becomes a special token (`Value
 
 from __future__ import annotations
 
-import re
 import string
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
-from typing import Final
 
 from tokenizers import Tokenizer
 
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.prompt.budget import newest_events, room_for_events
 from adprior_runtime.prompt.context import Event, UserContext
-from adprior_runtime.prompt.template import SECTION_FIELDS, PromptTemplate, day_fields
+from adprior_runtime.prompt.template import (
+    SECTION_FIELDS,
+    PromptTemplate,
+    coarse_number,
+    day_fields,
+    in_words,
+)
+from adprior_runtime.prompt.value_tokenizer import ValueTokenizer
 from adprior_runtime.text.normalisation import fold_key, normalise_text
-
-_BYTE: Final = re.compile("<0x[0-9A-F]{2}>")
-"""A token for one byte, in tokenizers that write unknown characters as bytes."""
-_UNKNOWN_PROBE: Final = "\U00012000 \U00013000"
-"""Cuneiform and a hieroglyph: tokenised as bytes, or as the unknown token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +57,13 @@ class _Part:
 
 
 @dataclass(frozen=True, slots=True)
-class _Section:
-    """A rendered section, and the span of its advertiser's name."""
+class Section:
+    """A rendered section of a prompt, an event's for example.
+
+    Attributes:
+        token_ids: Its tokens.
+        span: [start, stop) of its advertiser's name in them, terminator included; None without one.
+    """
 
     token_ids: list[int]
     span: tuple[int, int] | None
@@ -91,6 +96,7 @@ class PromptRenderer:
             name: [_compile(piece, tokenizer) for piece in getattr(template, name)]
             for name in SECTION_FIELDS
         }
+        self._shows_times = "times" in template.event_fields()
         self._values = ValueTokenizer(tokenizer, end_id)
         self._denied = frozenset(map(fold_key, template.denied_profile_keys))
 
@@ -122,18 +128,15 @@ class PromptRenderer:
         Raises:
             InvalidRequestError: The profile alone exceeds the budget.
         """
-        token_ids = self.head_ids
-        for key, value in context.profile.items():
-            if not self.denies(key):
-                values = {"key": key, "value": value, "pair": f"{key}={value}"}
-                token_ids += self._render_section("profile", values).token_ids
+        token_ids = self.start_ids(context.profile)
         history = context.history
         last = history[-1].time if history else None
         tail = self._render_section("tail", day_fields(context.as_of, last)).token_ids
+        times = self._earlier_times(history)
         events = newest_events(
             len(history),
             room_for_events(self.template.max_prompt_tokens, start=len(token_ids), tail=len(tail)),
-            lambda index: self._render_event(history, index),
+            lambda index: self._render_event(history, index, times),
             lambda section: section.token_ids,
         )
         dropped = len(history) - len(events)
@@ -151,16 +154,46 @@ class PromptRenderer:
             dropped_events=dropped,
         )
 
-    def _render_event(self, history: Sequence[Event], index: int) -> _Section:
+    def start_ids(self, profile: Mapping[str, str]) -> list[int]:
+        """Return the tokens before the history: the head and the profile."""
+        token_ids = self.head_ids
+        for key, value in profile.items():
+            if not self.denies(key):
+                values = {"key": key, "value": value, "pair": f"{key}={value}"}
+                token_ids += self._render_section("profile", values).token_ids
+        return token_ids
+
+    def event_sections(self, history: Sequence[Event]) -> list[Section]:
+        """Return the section of every event, as a prompt that shows the event has it."""
+        times = self._earlier_times(history)
+        return [self._render_event(history, index, times) for index in range(len(history))]
+
+    def _earlier_times(self, history: Sequence[Event]) -> Sequence[int]:
+        """Return, for each event, how many before it have its advertiser; nothing if not shown."""
+        if not self._shows_times:
+            return ()
+        seen: Counter[str] = Counter()
+        times = []
+        for event in history:
+            name = self.template.shown(event.advertiser or "")
+            times.append(seen[name])
+            seen[name] += 1
+        return times
+
+    def _render_event(self, history: Sequence[Event], index: int, times: Sequence[int]) -> Section:
         event = history[index]
         values = day_fields(event.time, history[index - 1].time if index else None)
         values["action"] = event.action
         for name in ("advertiser", "category", "text"):
             if normalise_text(value := getattr(event, name) or ""):
                 values[name] = value
+        if normalise_text(words := in_words(values.get("category", ""))):
+            values["category_words"] = words
+        if times and times[index] and "advertiser" in values:
+            values["times"] = coarse_number(times[index])
         return self._render_section("event", values)
 
-    def _render_section(self, name: str, values: Mapping[str, str]) -> _Section:
+    def _render_section(self, name: str, values: Mapping[str, str]) -> Section:
         ids: list[int] = []
         span = None
         for parts in self._sections[name]:
@@ -177,7 +210,7 @@ class PromptRenderer:
                     ids.extend(self._encode(values[part.field]))
                     if part.field == "advertiser":
                         span = (start, len(ids))
-        return _Section(ids, span)
+        return Section(ids, span)
 
     def _tokenize(self, value: str) -> tuple[int, ...]:
         return self._values.encode(self.template.shown(value))
@@ -188,72 +221,3 @@ def _compile(piece: str, tokenizer: Tokenizer) -> list[_Part]:
         _Part(tuple(tokenizer.encode(literal, add_special_tokens=False).ids), key)
         for literal, key, _, _ in string.Formatter().parse(piece)
     ]
-
-
-class ValueTokenizer:
-    """Tokenises values of users and catalogues, which never become special tokens.
-
-    A checkpoint's tokenizer finds its special and its added tokens in any text, so a value that
-    spells ``<bos>`` would become that token. This one does not look for them. A vocabulary may
-    still contain one (as a Unigram piece or a whole word): the text is then cut in the middle of
-    it, and the halves are tokenised separately. The terminator is kept out in the same way.
-
-    Args:
-        tokenizer: The bundle's tokenizer; it is not changed.
-        end_id: The terminator, which may be an ordinary token of the vocabulary.
-
-    Raises:
-        ArtefactError: The tokenizer cannot write one of its own added tokens as text, or fails on
-            an unknown character.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, end_id: int) -> None:
-        # The same model without the added tokens: they belong to the Tokenizer object.
-        self._tokenizer = Tokenizer(tokenizer.model)
-        if tokenizer.normalizer is not None:
-            self._tokenizer.normalizer = tokenizer.normalizer
-        if tokenizer.pre_tokenizer is not None:
-            self._tokenizer.pre_tokenizer = tokenizer.pre_tokenizer
-        added = tokenizer.get_added_tokens_decoder()
-        byte_tokens = {key for key, token in added.items() if _BYTE.fullmatch(token.content)}
-        self._kept_out = (frozenset(added) - byte_tokens - self._unknown_ids()) | {end_id}
-        self._require_spellable({key: token.content for key, token in added.items()}, end_id)
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Return the tokens of a text that is already normalised."""
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        ids: list[int] = encoding.ids
-        if self._kept_out.isdisjoint(ids):
-            return tuple(ids)
-        cuts = {
-            (start + stop) // 2
-            for token, (start, stop) in zip(ids, encoding.offsets, strict=True)
-            if token in self._kept_out and stop - start > 1
-        }
-        if not cuts:  # a single character cannot be cut: it is dropped
-            return tuple(token for token in ids if token not in self._kept_out)
-        places = [0, *sorted(cuts), len(text)]
-        pieces = (text[start:stop] for start, stop in pairwise(places))
-        return tuple(token for piece in pieces for token in self.encode(piece))
-
-    def _unknown_ids(self) -> frozenset[int]:
-        """Return the tokens that stand for unknown text; values may contain them."""
-        try:
-            ids = set(self._tokenizer.encode(_UNKNOWN_PROBE, add_special_tokens=False).ids)
-        except Exception as error:  # tokenizers raises bare Exception
-            raise ArtefactError(
-                f"tokenizer: it fails on a character that it does not know: {error}"
-            ) from error
-        name = getattr(self._tokenizer.model, "unk_token", None)
-        if name is not None and (unknown := self._tokenizer.token_to_id(name)) is not None:
-            ids.add(unknown)
-        return frozenset(ids)
-
-    def _require_spellable(self, added: dict[int, str], end_id: int) -> None:
-        for key, content in added.items():
-            text = normalise_text(content)
-            if key != end_id and key in self._kept_out and text and not self.encode(text):
-                raise ArtefactError(
-                    f"tokenizer: its added token {content!r} is needed to write ordinary text; "
-                    "remove it from the added tokens"
-                )

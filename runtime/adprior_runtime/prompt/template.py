@@ -5,8 +5,10 @@ piece is left out if one of its fields is absent. A prompt is::
 
     head, one profile section per key, one event section per event, tail
 
-``{days_since_previous}`` is exact and 0 within a day; ``{gap}`` is coarse (see
-`coarse_days`) and absent within a day. Both are absent before the first event.
+``{days_since_previous}`` is exact and 0 within a day; ``{gap}`` is coarse (see `coarse_number`) and
+absent within a day. Both are absent before the first event. ``{category_words}`` is the category in
+lower case with spaces for underscores: ``PET_FOOD`` is ``pet food``. ``{times}`` says how many
+earlier events of the history have the same advertiser, coarse too; it is absent when none has.
 """
 
 from __future__ import annotations
@@ -33,7 +35,18 @@ SECTION_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "head": frozenset({"end"}),
     "profile": frozenset({"key", "value", "pair", "end"}),
     "event": frozenset(
-        {"day", "days_since_previous", "gap", "action", "advertiser", "category", "text", "end"}
+        {
+            "day",
+            "days_since_previous",
+            "gap",
+            "action",
+            "advertiser",
+            "times",
+            "category",
+            "category_words",
+            "text",
+            "end",
+        }
     ),
     "tail": frozenset({"day", "days_since_previous", "gap", "end"}),
 }
@@ -85,6 +98,17 @@ class PromptTemplate:
                         )
         if min(self.max_prompt_tokens, self.max_field_chars) < 1:
             raise ArtefactError("prompt template: budgets must be at least 1")
+        named = [field for field in self.event_fields() if field in ("advertiser", "times")]
+        if named[:1] == ["times"]:
+            raise ArtefactError(
+                "prompt template: an event's {times} comes before its {advertiser} and would tell "
+                "whether the advertiser is new; put it after"
+            )
+
+    def event_fields(self) -> list[str]:
+        """Return the fields of the event section, in order."""
+        parts = (part for piece in self.event for part in string.Formatter().parse(piece))
+        return [key for _, key, _, _ in parts if key is not None]
 
     @classmethod
     def load(cls, path: Path) -> PromptTemplate:
@@ -139,17 +163,25 @@ def day_fields(moment: datetime, previous: datetime | None) -> dict[str, str]:
         days = (moment.date() - previous.date()).days
         values["days_since_previous"] = str(days)
         if days > 0:
-            values["gap"] = coarse_days(days)
+            values["gap"] = coarse_number(days)
     return values
 
 
-def coarse_days(days: int) -> str:
-    """Round a number of days down, so that a model sees few different values, each of them often.
+def in_words(identifier: str) -> str:
+    """Return an identifier as words: in lower case, with spaces for underscores.
+
+    Such words are a few tokens that a language model knows; ``PET_FOOD`` is cut into many.
+    """
+    return identifier.replace("_", " ").lower()
+
+
+def coarse_number(number: int) -> str:
+    """Round a count down, so that a model sees few different values, each of them often.
 
     Below ten it is exact. From ten on it is 10, 15, 22.5, 33.75 and so on, each 1.5 times the value
     before, written without the fraction.
     """
-    if days < _COARSE_FROM:
-        return str(days)
-    steps = math.floor(math.log(days / _COARSE_FROM) / math.log(_COARSE_RATIO) + 1e-9)
+    if number < _COARSE_FROM:
+        return str(number)
+    steps = math.floor(math.log(number / _COARSE_FROM) / math.log(_COARSE_RATIO) + 1e-9)
     return str(math.floor(_COARSE_FROM * _COARSE_RATIO**steps))

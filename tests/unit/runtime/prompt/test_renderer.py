@@ -26,8 +26,9 @@ from adprior_build.training.scratch_tokenizer import END, USER, scratch_tokenize
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.prompt.context import Event, UserContext, parse_context, parse_time
-from adprior_runtime.prompt.renderer import PromptRenderer, ValueTokenizer
+from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.prompt.template import PromptTemplate
+from adprior_runtime.prompt.value_tokenizer import ValueTokenizer
 from adprior_runtime.text.normalisation import normalise_text
 from support.prompts import (
     AS_OF,
@@ -99,6 +100,19 @@ def test_days_are_counted_between_dates_and_the_first_event_has_none() -> None:
     late, early = datetime(2024, 5, 1, 23, tzinfo=UTC), datetime(2024, 5, 2, 1, tzinfo=UTC)
     events = [make_event(time=late), make_event(time=early), make_event(time=early), make_event(3)]
     assert _text(renderer.render(make_context(*events)).token_ids) == "1,0,26,3"
+
+
+def test_a_category_becomes_words_and_earlier_events_of_the_advertiser_are_counted() -> None:
+    renderer = make_renderer(
+        head=(), event=("{advertiser}{end}", " x{times}", " {category_words}", ";"), tail=()
+    )
+    names = ["Acme", "Birch & Co", "  Acme ", *["Acme"] * 10, None]
+    events = [make_event(advertiser=name) for name in names]
+    events[0] = make_event(advertiser="Acme", category="PET_FOOD_Dry")
+    events[1] = make_event(advertiser="Birch & Co", category="__")
+    shown = _text(renderer.render(make_context(*events)).token_ids).split(";")
+    assert shown[:3] == [f"Acme{END} pet food dry", f"Birch & Co{END}", f"Acme{END} x1"]
+    assert shown[-5:] == [*[f"Acme{END} x{count}" for count in (9, 10, 10)], "", ""]
 
 
 @pytest.mark.parametrize("template", TEMPLATES)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adprior_runtime.errors import ArtefactError
-from adprior_runtime.prompt.template import PromptTemplate, coarse_days
+from adprior_runtime.prompt.template import PromptTemplate, coarse_number
 from support.prompts import PROSE, TEMPLATES
 
 
@@ -27,6 +27,7 @@ from support.prompts import PROSE, TEMPLATES
         ({"profile": ("{value!r}",)}, "profile piece"),
         ({"event": ("{text:>9}",)}, "event piece"),
         ({"event": ("{}",)}, "event piece"),
+        ({"event": ("{times}", "{advertiser}{end}")}, "{times} comes before its {advertiser}"),
         ({"max_prompt_tokens": 0}, "budgets must be at least 1"),
         ({"max_field_chars": -1}, "budgets must be at least 1"),
         ({"terminator": None}, "terminator is None, expected text"),
@@ -106,11 +107,11 @@ def test_a_missing_template_or_key_is_named(
     [(0, "0"), (9, "9"), (10, "10"), (14, "10"), (15, "15"), (22, "15"), (23, "22"), (999, "864")],
 )
 def test_many_days_are_rounded_down(days: int, text: str) -> None:
-    assert coarse_days(days) == text
+    assert coarse_number(days) == text
 
 
 @given(st.integers(0, 40_000))
 def test_rounded_days_never_exceed_the_days(days: int) -> None:
-    coarse = int(coarse_days(days))
+    coarse = int(coarse_number(days))
     assert days / 1.5 - 1 < coarse <= days
-    assert coarse_days(coarse) == str(coarse) or coarse_days(coarse + 1) == str(coarse)
+    assert coarse_number(coarse) == str(coarse) or coarse_number(coarse + 1) == str(coarse)
