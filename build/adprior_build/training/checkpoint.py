@@ -129,9 +129,11 @@ def _plain_template(directory: Path, tokenizer: Tokenizer) -> PromptTemplate:
 def _opening(tokenizer: Tokenizer) -> list[str]:
     """Return the special tokens that the tokenizer puts before every text, as template pieces.
 
-    The model never saw a text without them. A template cannot contain a token with a brace.
+    The model never saw a text without them. A tokenizer that puts none there gives the end-of-text
+    token, which separated the texts that the model was trained on. A template cannot contain a
+    token with a brace.
     """
     special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     tokens: list[str] = tokenizer.encode("a", add_special_tokens=True).tokens
     opening = list(takewhile(special.__contains__, tokens))
-    return [token for token in opening if not {"{", "}"} & set(token)]
+    return [token for token in opening if not {"{", "}"} & set(token)] or ["{end}"]
