@@ -209,7 +209,7 @@ def test_prompts_begin_as_the_tokenizer_begins_texts(
     assert renderer.name_ids("Acme")[0] not in {key for _, key in pairs}
 
 
-def test_a_tokenizer_without_added_tokens_begins_with_the_end_of_another_text(
+def test_a_tokenizer_without_added_tokens_begins_with_the_end_token(
     tmp_path: Path,
 ) -> None:
     save_random(tmp_path, Qwen2Config)
