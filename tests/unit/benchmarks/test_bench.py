@@ -8,7 +8,17 @@ import pytest
 
 from adprior_runtime.cli import main
 
-BENCHMARKS = ["bulk", "clients", "drift", "quality", "search", "server", "simulate-log", "stored"]
+BENCHMARKS = [
+    "bulk",
+    "clients",
+    "drift",
+    "public-data",
+    "quality",
+    "search",
+    "server",
+    "simulate-log",
+    "stored",
+]
 
 
 def test_the_list_of_benchmarks_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
