@@ -32,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "evaluating a bundle",
     )
     parser.add_argument(
+        "--ranking-log",
+        type=Path,
+        metavar="FILE",
+        help="logged requests with their candidates and labels, for the ranking section "
+        "(simulated requests)",
+    )
+    parser.add_argument(
         "--validation-only",
         action="store_true",
         help="for development: evaluate on half of the validation users and do not use test users",
@@ -81,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
         threads=threads_of_each(1, args.threads),
         validation_only=args.validation_only,
         max_cases=args.max_cases,
+        ranking_log=args.ranking_log,
         other_log=args.other_log,
         work=partial_directory(args.work, args.output),
     )

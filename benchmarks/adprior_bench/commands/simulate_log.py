@@ -8,6 +8,9 @@ fitted on them gains nothing by recalibration. Each request is written twice, be
 both kinds of forecast. The column ``forecast`` is ``live`` with the exact score of each candidate,
 or ``stored`` with the scores of a stored forecast, which has only bounds for other candidates. Say
 "simulated" wherever a figure comes from such a log.
+
+With ``--ranking-log``, nothing is simulated: requests, candidates and labels are logged ones of
+validation users (`adprior_bench.quality.ranking.request_log`), with the bundle's forecasts.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ from adprior_bench.options import add_training_log, add_work
 from adprior_bench.quality.forecasts import forecast_identity
 from adprior_bench.quality.ranking.base_ranker import RankedRows, rank_rows
 from adprior_bench.quality.ranking.impressions import CANDIDATES, SEED
+from adprior_bench.quality.ranking.ranking_task import logged_task
+from adprior_bench.quality.ranking.request_log import read_request_log
 from adprior_bench.quality.study import Splits, Study
 from adprior_build.catalogue.catalogue_file import read_catalogue
 from adprior_build.data.column_map import ColumnMap
@@ -61,6 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add_training_log(parser, required=True)
     parser.add_argument(
+        "--ranking-log",
+        type=Path,
+        metavar="FILE",
+        help="take the requests of this log, as `adprior bench quality` does; simulate none",
+    )
+    parser.add_argument(
         "--requests",
         "--max-cases",
         type=positive_integer,
@@ -85,12 +96,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the log; return the exit code."""
     forecaster = Forecaster(args.bundle)
     study, origin = _read(args, forecaster)
-    _, (ranked,) = rank_rows(study, [study.validation], seed=args.seed, candidates=args.candidates)
-    if len(ranked.impressions.rows) == 0:
-        raise InvalidInputError(
-            f"{args.events}: no validation user acts on an advertiser of the catalogue on or "
-            f"after {study.splits.cut}"
-        )
+    ranked = _ranked(args, forecaster, study)
     logits = _recalibrated(ranked)
     requests = _draw_requests(ranked, args.requests, args.seed)
     identity = forecast_identity(forecaster.bundle.manifest.bundle_id, threads=0)
@@ -101,12 +107,33 @@ def run(args: argparse.Namespace) -> int:
             for case, rows in track(requests, unit="request", desc=_COMMAND)
         ]
         # Stored beside the columns of the file.
-        about = {"simulated": True, "requests": len(requests), **origin.to_json()}
+        simulated = args.ranking_log is None
+        about = {"simulated": simulated, "requests": len(requests), **origin.to_json()}
         table = pa.concat_tables(parts).replace_schema_metadata({ORIGIN_KEY: to_json(about)})
         with replace_file(args.output) as fresh:
             pa.parquet.write_table(table, fresh)
-    print(f"{_COMMAND}: {len(parts)} requests in {args.output} (simulated)")
+    kind = "simulated" if simulated else "logged"
+    print(f"{_COMMAND}: {len(parts)} requests in {args.output} ({kind})")
     return 0
+
+
+def _ranked(args: argparse.Namespace, forecaster: Forecaster, study: Study) -> RankedRows:
+    """Return the validation users' requests with a base ranker's logits."""
+    if args.ranking_log is not None:
+        log = read_request_log(args.ranking_log, study, forecaster.renderer.name_ids)
+        say(_COMMAND, *(f"{args.ranking_log}: {sentence}" for sentence in log.sentences()))
+        ranked, place = logged_task(study, log).fitted, args.ranking_log
+    else:
+        _, (ranked,) = rank_rows(
+            study, [study.validation], seed=args.seed, candidates=args.candidates
+        )
+        place = args.events
+    if len(ranked.impressions.rows) == 0:
+        raise InvalidInputError(
+            f"{place}: no validation user has a request with an advertiser of the catalogue on or "
+            f"after {study.splits.cut}"
+        )
+    return ranked
 
 
 def _read(args: argparse.Namespace, forecaster: Forecaster) -> tuple[Study, LogOrigin]:
@@ -124,9 +151,11 @@ def _read(args: argparse.Namespace, forecaster: Forecaster) -> tuple[Study, LogO
         ColumnMap.load(args.columns),
         forecaster.renderer.name_ids,
     )
-    users = len({case.user.user_id for case in study.validation})
-    drawn = f"requests are {len(study.validation):,} days of {users:,} validation users"
-    sentences = (study.log.sentence(), f"{drawn} from {study.splits.cut} on")
+    sentences = [study.log.sentence()]
+    if args.ranking_log is None:
+        users = len({case.user.user_id for case in study.validation})
+        drawn = f"requests are {len(study.validation):,} days of {users:,} validation users"
+        sentences.append(f"{drawn} from {study.splits.cut} on")
     say(_COMMAND, *sentences, *origin.sentences(len(study.learnt)))
     return study, origin
 
@@ -159,7 +188,7 @@ def _request(
 ) -> pa.Table:
     """Return one request's rows twice: with a live and with a stored forecast."""
     ids = forecaster.advertisers.ids[ranked.impressions.rows[rows]]
-    found = _forecast(forecaster, study.context(study.validation[case]), ids, kept)
+    found = _forecast(forecaster, study.context(ranked.cases[case]), ids, kept)
 
     def repeated(value: Any) -> list[Any]:
         return [value] * len(ids)

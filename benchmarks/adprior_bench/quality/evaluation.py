@@ -20,13 +20,18 @@ from adprior_bench.quality.forecasts import (
     LLM,
     Forecasts,
     blend_name,
+    forecast_cases,
     forecast_identity,
     forecast_rankers,
 )
+from adprior_bench.quality.histories import EncodedCase
 from adprior_bench.quality.intervals import UserBootstrap
-from adprior_bench.quality.metrics import score
+from adprior_bench.quality.metrics import Float32Array, score
 from adprior_bench.quality.ranking.experiment import run_ranking
 from adprior_bench.quality.ranking.ranking_tables import RankingFigures, ranking_section
+from adprior_bench.quality.ranking.ranking_task import logged_task, simulated_task
+from adprior_bench.quality.ranking.request_forecasts import forecast_requests
+from adprior_bench.quality.ranking.request_log import RequestLog, read_request_log
 from adprior_bench.quality.report_notes import machine_data, notes, protocol_section, warnings
 from adprior_bench.quality.retrieval.quotas import measure_quotas
 from adprior_bench.quality.retrieval.retrieval_tables import (
@@ -81,15 +86,17 @@ def evaluate(
     whole = whole.without_test_users() if settings.validation_only else whole
     study = whole if settings.max_cases is None else whole.limited(settings.max_cases)
     say(COMMAND, whole.log.sentence(), study.sentence())
+    requests = _read_requests(forecaster, study, settings)
     identity = forecast_identity(manifest.bundle_id, settings.threads)
     with keep_results(settings.work, identity, command=COMMAND) as kept:
-        yield _evaluate(forecaster, study, whole, origin, settings, kept)
+        yield _evaluate(forecaster, study, whole, requests, origin, settings, kept)
 
 
 def _evaluate(
     forecaster: Forecaster,
     study: Study,
     whole: Study,
+    requests: RequestLog | None,
     origin: LogOrigin,
     settings: Settings,
     kept: KeptResults,
@@ -101,7 +108,7 @@ def _evaluate(
     targets = Targets.of(study.test)
     bootstrap = UserBootstrap(targets.users, resamples=settings.resamples)
     figures = _measure(forecasts, targets, bootstrap)
-    ranking = _rank(forecaster, study, forecasts, tuned, settings)
+    ranking = _rank(forecaster, study, requests, forecasts, tuned, settings, kept)
     retrieval = _retrieve(study, forecasts, bootstrap, quick=settings.quick)
     sections = [
         protocol_section(study),
@@ -145,25 +152,43 @@ def _measure(forecasts: Forecasts, targets: Targets, bootstrap: UserBootstrap) -
     )
 
 
+def _read_requests(forecaster: Forecaster, study: Study, settings: Settings) -> RequestLog | None:
+    if settings.ranking_log is None:
+        return None
+    log = read_request_log(
+        settings.ranking_log, study, forecaster.renderer.name_ids, settings.max_cases
+    )
+    say(COMMAND, *(f"{settings.ranking_log}: {sentence}" for sentence in log.sentences()))
+    return log
+
+
 def _rank(
     forecaster: Forecaster,
     study: Study,
+    requests: RequestLog | None,
     forecasts: Forecasts,
     tuned: Sequence[TunedBaseline],
     settings: Settings,
+    kept: KeptResults,
 ) -> RankingFigures:
+    def model(cases: Sequence[EncodedCase], title: str) -> Float32Array:
+        return forecast_cases(forecaster, study, cases, title=title, kept=kept)
+
+    if requests is None:
+        task = simulated_task(study, study.validation, study.test, threads=settings.threads)
+        names = [LLM, *forecasts.shares, *(each.name for each in tuned)]
+        compared = {name: (forecasts.validation[name], forecasts.test[name]) for name in names}
+    else:
+        task = logged_task(study, requests, threads=settings.threads)
+        compared = forecast_requests(requests, model, tuned, forecasts.shares)
     head = PriorHead(forecaster.bundle.path(HEAD_FILE))
-    names = [LLM, *forecasts.shares, *(each.name for each in tuned)]
     result = run_ranking(
-        study,
-        study.validation,
-        study.test,
-        {name: (forecasts.validation[name], forecasts.test[name]) for name in names},
+        task,
+        compared,
         forecaster.advertisers,
         real=LLM,
         forecast_k=forecaster.bundle.manifest.forecast_k,
         shipped=head if head.is_fitted else None,
-        threads=settings.threads,
     )
     return ranking_section(result, settings.resamples)
 

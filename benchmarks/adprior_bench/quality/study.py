@@ -44,11 +44,15 @@ _STAND_INS: Final = Split(test_share=0.5, salt="judged")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Splits:
-    """The groups of users, and the cut."""
+    """The groups of users, and the cut.
+
+    With stand-ins, half of the validation users are the test users, and the test users are unused.
+    """
 
     cut: date
     test: Split
     validation: Split
+    has_stand_ins: bool = False
 
     @classmethod
     def recorded(cls, training: Mapping[str, Any]) -> Splits:
@@ -67,10 +71,13 @@ class Splits:
         return cls(cut=cut, test=test, validation=Split(test_share=share, salt=VALIDATION_SALT))
 
     def group_of(self, user_id: str) -> str:
-        """Return ``test``, ``validation`` or ``training``."""
+        """Return ``test``, ``validation``, ``training`` or ``unused``."""
         if self.test.is_test_user(user_id):
-            return "test"
-        return "validation" if self.validation.is_test_user(user_id) else "training"
+            return "unused" if self.has_stand_ins else "test"
+        if not self.validation.is_test_user(user_id):
+            return "training"
+        is_stand_in = self.has_stand_ins and _STAND_INS.is_test_user(user_id)
+        return "test" if is_stand_in else "validation"
 
     def to_json(self) -> dict[str, Any]:
         """Return the splits for a report's data."""
@@ -170,21 +177,19 @@ class Study:
     def limited(self, limit: int) -> Study:
         """Return the study with at most ``limit`` validation cases and test cases.
 
-        Cases are drawn by a hash of user and day: the draw of a case does not depend on the others,
-        and a larger sample contains the smaller one.
+        Cases are drawn as `draw_cases` does; a larger sample contains the smaller one.
         """
-        validation, test = _drawn(self.validation, limit), _drawn(self.test, limit)
+        validation, test = draw_cases(self.validation, limit), draw_cases(self.test, limit)
         return replace(self, validation=validation, test=test)
 
     def without_test_users(self) -> Study:
         """Return the study with half of the validation users in place of the test users."""
-        return replace(
-            self,
-            validation=[
-                case for case in self.validation if not _STAND_INS.is_test_user(case.user.user_id)
-            ],
-            test=[case for case in self.validation if _STAND_INS.is_test_user(case.user.user_id)],
+        splits = replace(self.splits, has_stand_ins=True)
+        validation, test = (
+            [case for case in self.validation if splits.group_of(case.user.user_id) == name]
+            for name in ("validation", "test")
         )
+        return replace(self, splits=splits, validation=validation, test=test)
 
     def sentence(self) -> str:
         """Return the size of each group."""
@@ -226,11 +231,18 @@ def _require_cases(
         )
 
 
-def _drawn(cases: Sequence[EncodedCase], limit: int) -> list[EncodedCase]:
+def draw_cases(cases: Sequence[EncodedCase], limit: int) -> list[EncodedCase]:
+    """Return at most about ``limit`` cases, drawn by a hash of user and day.
+
+    The draw of a case does not depend on the others. Cases of one user and day go together.
+    """
+
     def place(case: EncodedCase) -> bytes:
         return blake2b(f"{case.user.user_id}\0{case.day}".encode(), digest_size=8).digest()
 
-    last = sorted(map(place, cases))[: max(1, limit)][-1]
+    if len(cases) <= limit:
+        return list(cases)
+    last = sorted(map(place, cases))[limit - 1]
     return [case for case in cases if place(case) <= last]
 
 

@@ -61,12 +61,12 @@ def retrieval_verdict(found: RetrievalFigures | None, *, events: str) -> Verdict
 def ranking_verdict(gains: RankingGains) -> Verdict:
     """Judge the change of PR-AUC, and whether forecasts without information do as well."""
     if math.isnan(gains.real.value):
-        text = "The simulated log has too few rows of both labels."
+        text = f"The {gains.log} has too few rows of both labels."
         return {"question": _RANKING, "answer": "not measured", "text": text}
     passing = gains.passing_falsifiers()
     answer = "no" if gains.real.low <= 0 else "not shown" if passing else "yes"
     text = (
-        f"On the simulated log, the forecast changes PR-AUC by {_text(gains.real, _CHANGE)} "
+        f"On the {gains.log}, the forecast changes PR-AUC by {_text(gains.real, _CHANGE)} "
         "against the recalibrated base ranker."
     )
     if answer == "not shown":

@@ -69,7 +69,7 @@ class BaseRanker:
     """A binary LightGBM model of P(label) on `RankingFeatures`.
 
     Features are computed from training users before the cut, labels come from ``impressions`` of
-    the same users' ``later`` cases. The model does not depend on ``threads``.
+    other ``cases`` of the same users. The model does not depend on ``threads``.
 
     Raises:
         InvalidInputError: There are no impressions.
@@ -78,17 +78,17 @@ class BaseRanker:
     def __init__(
         self,
         training: Training,
-        later: Sequence[EncodedCase],
+        cases: Sequence[EncodedCase],
         impressions: Impressions,
         *,
         threads: int = 0,
     ) -> None:
         if len(impressions.rows) == 0:
             raise InvalidInputError(
-                "no training user acts on an advertiser of the catalogue from the cut on: "
-                "the base ranker has nothing to learn from"
+                "the training users have no ranking request: the base ranker has nothing to learn "
+                "from"
             )
-        table = out_of_fold_table(training, later, impressions)
+        table = out_of_fold_table(training, cases, impressions)
         self._features = RankingFeatures(training)
         self._threads = threads
         labels = impressions.labels
@@ -140,14 +140,14 @@ def rank_rows(
 
 
 def out_of_fold_table(
-    training: Training, later: Sequence[EncodedCase], impressions: Impressions
+    training: Training, cases: Sequence[EncodedCase], impressions: Impressions
 ) -> Float64Array:
     """Return training users' features, computed without the users of their own fold.
 
     Otherwise the features would contain the user's own events, unlike those of other users:
     float64 [rows, features].
     """
-    owners = case_folds(later)[impressions.cases]
+    owners = case_folds(cases)[impressions.cases]
     whole = RankingFeatures(training)
     found = np.zeros((len(impressions.rows), len(whole.names)))
     for fold in track(np.unique(owners).tolist(), desc="base ranker, features", unit="fold"):
@@ -156,5 +156,5 @@ def out_of_fold_table(
             others = list(training.users)  # a few users, all in one fold
         features = RankingFeatures(replace(training, users=others), keys=whole.profile_keys)
         here = owners == fold
-        found[here] = features.table(later, impressions.chosen(here))
+        found[here] = features.table(cases, impressions.chosen(here))
     return found

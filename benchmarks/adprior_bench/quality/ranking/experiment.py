@@ -1,6 +1,6 @@
 """The ranking experiment: the same head with the model's forecast and with other forecasts.
 
-There are three groups of users. The base ranker learns from training users' days after the cut,
+There are three groups of users. The base ranker learns from training users, or is a logged one;
 recalibration and heads from a second group, and the figures come from a third. The reference is
 the base ranker with its own logit recalibrated, sigmoid(a z + b), on the same rows as the heads.
 Each head is fitted as it is served, z' = a z + b + g(x) with the same clamp: a gain over the
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adprior_bench.quality.histories import EncodedCase, Float64Array
-from adprior_bench.quality.ranking.base_ranker import RankedRows, rank_rows
+from adprior_bench.quality.ranking.base_ranker import RankedRows
 from adprior_bench.quality.ranking.falsifiers import (
     RANDOM,
     SHUFFLED,
@@ -34,7 +34,7 @@ from adprior_bench.quality.ranking.head_choice import (
 )
 from adprior_bench.quality.ranking.head_features import head_features, live_priors
 from adprior_bench.quality.ranking.impressions import SEED
-from adprior_bench.quality.study import Study
+from adprior_bench.quality.ranking.ranking_task import RankingTask
 from adprior_build.head.clamp_in_graph import CLAMP
 from adprior_build.head.logistic_fit import fit_recalibration
 from adprior_build.head.variants import fit_variant
@@ -65,7 +65,7 @@ class RankingResult:
             and each forecast.
         heads: All forms of each forecast's head, the reference first.
         recalibration: a and b.
-        importance: Each feature's share of the base ranker's gain.
+        task: The task.
     """
 
     real: str
@@ -75,13 +75,11 @@ class RankingResult:
     logits: Mapping[str, Float64Array]
     heads: Mapping[str, Sequence[HeadForm]]
     recalibration: tuple[float, float]
-    importance: Mapping[str, float]
+    task: RankingTask
 
 
 def run_ranking(
-    study: Study,
-    head_cases: Sequence[EncodedCase],
-    test_cases: Sequence[EncodedCase],
+    task: RankingTask,
     forecasts: Forecasts,
     advertisers: Advertisers,
     *,
@@ -89,29 +87,28 @@ def run_ranking(
     forecast_k: int = 20,
     shipped: PriorHead | None = None,
     seed: int = SEED,
-    threads: int = 0,
 ) -> RankingResult:
-    """Rank the test cases with and without each forecast and two falsifiers of the model's.
+    """Rank the test rows with and without each forecast and two falsifiers of the model's.
 
-    Recalibration and heads are fitted on the head's cases; the test cases are of other users.
-    ``real`` is the name of the model's forecast; ``shipped`` is the bundle's own head.
+    ``forecasts`` are for the cases of the task. ``real`` is the name of the model's forecast;
+    ``shipped`` is the bundle's own head.
 
     Raises:
         InvalidInputError: The users of the two groups overlap, or all rows of a group have the
             same label.
     """
-    _check(head_cases, test_cases, forecasts)
+    fitted, test = task.fitted, task.test
+    _check(fitted.cases, test.cases, forecasts)
+    _require_both_labels(fitted, test)
     (first, second) = forecasts[real]
     forecasts = {
         **forecasts,
         RANDOM: (random_forecast(first, seed), random_forecast(second, seed + 1)),
         SHUFFLED: (
-            shuffled_forecast(first, head_cases, seed),
-            shuffled_forecast(second, test_cases, seed + 1),
+            shuffled_forecast(first, fitted.cases, seed),
+            shuffled_forecast(second, test.cases, seed + 1),
         ),
     }
-    ranker, (fitted, test) = rank_rows(study, [head_cases, test_cases], seed=seed, threads=threads)
-    _require_both_labels(fitted, test)
     labels = fitted.impressions.labels
     slope, shift = fit_recalibration(fitted.logits, labels)
     offsets, reference = slope * fitted.logits + shift, slope * test.logits + shift
@@ -128,7 +125,7 @@ def run_ranking(
         if name == real and shipped is not None:
             adjusted = shipped.adjust(reference.astype(np.float32), live_priors(test_features))
             logits[SHIPPED] = adjusted.logits.astype(np.float64)
-    owners = np.array([case.user.user_id for case in test_cases])
+    owners = np.array([case.user.user_id for case in test.cases])
     return RankingResult(
         real=real,
         users=owners[test.impressions.cases],
@@ -137,7 +134,7 @@ def run_ranking(
         logits=logits,
         heads=heads,
         recalibration=(slope, shift),
-        importance=ranker.importance(),
+        task=task,
     )
 
 

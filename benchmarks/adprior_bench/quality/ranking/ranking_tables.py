@@ -37,12 +37,14 @@ class RankingGains:
     """Relative changes of PR-AUC against the reference, by forecast.
 
     Attributes:
+        log: What the report calls the log.
         real: The model's.
         shipped: The bundle's own head with the model's forecast; None without one.
         falsifiers: Forecasts without information on the user.
         rivals: Baselines' forecasts, and blends with the model's.
     """
 
+    log: str
     real: Estimate
     shipped: Estimate | None
     falsifiers: Mapping[str, Estimate]
@@ -85,6 +87,7 @@ def ranking_section(result: RankingResult, resamples: int) -> RankingFigures:
     falsifiers = {name: gain for name, gain in pr_auc.items() if name in _FALSIFIERS}
     others = {result.real, SHIPPED, *falsifiers}
     gains = RankingGains(
+        log=result.task.name,
         real=pr_auc[result.real],
         shipped=pr_auc.get(SHIPPED),
         falsifiers=falsifiers,
@@ -93,22 +96,14 @@ def ranking_section(result: RankingResult, resamples: int) -> RankingFigures:
     return RankingFigures(
         gains=gains,
         section={
-            "title": "Ranking on a simulated log",
+            "title": f"Ranking on a {result.task.name}",
             "notes": _notes(result),
             "content": [
-                _ranker_table(draws, result.real),
-                _gain_plot(gains, result.real),
+                _ranker_table(draws, result),
+                _gain_plot(gains, result),
                 _falsifier_table(draws, gains, result.real),
                 _head_table(result),
-                make_table(
-                    "Features of the base ranker",
-                    [
-                        {"feature": name, "share of the gain": share}
-                        for name, share in result.importance.items()
-                    ],
-                    {"share of the gain": percent(1)},
-                    detail=True,
-                ),
+                *_feature_tables(result.task.importance),
             ],
         },
     )
@@ -117,12 +112,12 @@ def ranking_section(result: RankingResult, resamples: int) -> RankingFigures:
 def _notes(result: RankingResult) -> list[str]:
     slope, shift = result.recalibration
     requests = len(set(result.cases.tolist()))
+    owners = len(set(result.users[result.labels > 0].tolist()))
     return [
-        f"The log is simulated: {requests:,} requests, one for each case with an advertiser of the "
-        f"catalogue, with {len(result.labels):,} candidates. The base ranker is LightGBM on "
-        "history, recency, popularity, category and profile, fitted on the training users' days "
-        "from the cut on. Recalibration and heads are fitted on validation users; the figures come "
-        "from test users.",
+        *result.task.notes,
+        "Recalibration and heads are fitted on validation users. The figures come from test users: "
+        f"{requests:,} requests with {len(result.labels):,} candidates, of which "
+        f"{int(result.labels.sum()):,} positive ones of {owners:,} users.",
         "The reference is the base ranker with its own logit z recalibrated to "
         f"{slope:.3f} z {'-' if shift < 0 else '+'} {abs(shift):.3f}. All forecasts go "
         "through the same steps: cross-validation over the validation users chooses the form and "
@@ -135,7 +130,16 @@ def _notes(result: RankingResult) -> list[str]:
     ]
 
 
-def _ranker_table(draws: Mapping[str, RankingDraws], real: str) -> Table:
+def _feature_tables(importance: Mapping[str, float]) -> list[Table]:
+    """Return the base ranker's features; no table for a logged ranker, whose are not known."""
+    rows: list[dict[str, Cell]] = [
+        {"feature": name, "share of the gain": share} for name, share in importance.items()
+    ]
+    columns = {"share of the gain": percent(1)}
+    return [make_table("Features of the base ranker", rows, columns, detail=True)] if rows else []
+
+
+def _ranker_table(draws: Mapping[str, RankingDraws], result: RankingResult) -> Table:
     rows: list[dict[str, Cell]] = []
     for name, found in draws.items():
         has_change = name not in (BASE, REFERENCE)
@@ -147,17 +151,18 @@ def _ranker_table(draws: Mapping[str, RankingDraws], real: str) -> Table:
             row[f"{title}, change"] = change
         rows.append(row)
     return make_table(
-        "Rankers on the simulated log",
+        f"Rankers on the {result.task.name}",
         rows,
         {title: decimal(4) for title in _METRICS.values()}
         | {f"{title}, change": percent(2, signed=True) for title in _METRICS.values()},
-        highlight=lambda row: row["forecast in the head"] in (real, SHIPPED),
+        highlight=lambda row: row["forecast in the head"] in (result.real, SHIPPED),
         note="Changes are relative to the reference, on the same resamples. Lower normalised "
         "entropy is better.",
     )
 
 
-def _gain_plot(gains: RankingGains, real: str) -> BarsPlot:
+def _gain_plot(gains: RankingGains, result: RankingResult) -> BarsPlot:
+    real = result.real
     shown = {real: gains.real}
     if gains.shipped is not None:
         shown[SHIPPED] = gains.shipped
@@ -170,7 +175,7 @@ def _gain_plot(gains: RankingGains, real: str) -> BarsPlot:
         "format": "percent",
         "digits": 2,
         "signed": True,
-        "groups": ["simulated log"],
+        "groups": [result.task.name],
         "series": [
             {"label": name, "estimates": [gain], "highlight": name in (real, SHIPPED)}
             for name, gain in shown.items()

@@ -175,6 +175,37 @@ def test_base_logits_need_no_recalibration(columns: Columns) -> None:
     assert chances.mean() == pytest.approx(labels.mean(), rel=1e-3)
 
 
+def test_logged_requests_take_the_place_of_simulated_ones(
+    data: SmallData, simulate: Simulate, bundle: Path, tmp_path: Path
+) -> None:
+    rows = [
+        {
+            "request": user,
+            "user": f"user-{user}",
+            "time": CUT + timedelta(days=9),
+            "advertiser": IDS[place],
+            "label": int(place == user % 4),
+            "base_logit": float(place),
+        }
+        for user in range(16)
+        for place in range(4)
+    ]
+    path = tmp_path / "requests.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    columns = simulate("--ranking-log", str(path))
+    requests = by_request(columns)
+    users = {who for who, _, _ in days_of_validation_users()}
+    assert len(requests) == len(users)
+    assert {len(rows) for rows in requests} == {4}
+    assert columns["advertiser_id"][:4] == IDS[:4]
+    logits = [row["base_logit"] for row in requests[0]]
+    assert logits == sorted(logits)
+    log = tmp_path / "log.parquet"
+    origin = json.loads(pyarrow.parquet.read_schema(log).metadata[ORIGIN_KEY.encode()])
+    assert origin["simulated"] is False
+    assert len(read_ranking_log(log, Bundle.open(bundle)).labels) == 8 * len(requests)
+
+
 def test_the_same_seed_gives_the_same_log(simulate: Simulate) -> None:
     options = ("--candidates", "4", "--seed")
     first = simulate(*options, "5")
@@ -271,7 +302,7 @@ def test_days_without_an_advertiser_of_the_catalogue_are_no_requests(
         ]
     )
     assert run(other, bundle, tmp_path / "log.parquet", "--other-log") == 2
-    assert "no validation user acts on an advertiser of the catalogue" in capsys.readouterr().err
+    assert "no validation user has a request with an advertiser" in capsys.readouterr().err
 
 
 def test_advertisers_outside_the_catalogue_are_no_candidates(bundle: Path, tmp_path: Path) -> None:

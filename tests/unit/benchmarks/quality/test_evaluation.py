@@ -309,13 +309,36 @@ def test_test_users_influence_no_choice(
     assert table(one, "Cohort: all") != table(two, "Cohort: all")
 
 
-def test_test_users_can_be_left_alone(
-    data: SmallData, bundle: Path, capsys: pytest.CaptureFixture[str]
+def test_test_users_can_be_left_alone_and_ranking_requests_may_be_logged(
+    data: SmallData, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, study = study_of(data, bundle)
+    random = np.random.default_rng(5)
+    rows = [
+        {
+            "request": f"{user}-{days}",
+            "user": f"user-{user}",
+            "time": CUT + timedelta(days=days),
+            "advertiser": brand,
+            "label": int(random.random() < 0.4),
+        }
+        for user in range(80)
+        for days in (-20, 20)
+        for brand in random.choice(BRANDS, 5, replace=False).tolist()
+    ]
+    pa.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "log.parquet")
     capsys.readouterr()
-    assert run(data, bundle, "--validation-only", "--json") == 0
+    logged = ("--ranking-log", str(tmp_path / "log.parquet"))
+    assert run(data, bundle, "--validation-only", "--json", *logged) == 0
     found = json.loads(capsys.readouterr().out)
+    (section,) = (each for each in found["sections"] if each["title"] == "Ranking on a ranking log")
+    assert "logged, not simulated" in section["notes"][0]
+    splits = study.without_test_users().splits
+    judged = [f"user-{user}" for user in range(80) if splits.group_of(f"user-{user}") == "test"]
+    assert f"{len(judged)} requests with {5 * len(judged)} candidates" in str(section["notes"])
+    rankers = {row["forecast in the head"] for row in table(found, "Rankers on the ranking log")}
+    assert {"base", "reference", "llm", "random", "shuffled", "lightgbm"} <= rankers
+    assert "On the ranking log" in found["verdict"][1]["text"]
     assert any("The test users were not used" in warning for warning in found["warnings"])
     counts = table(found, "Users and cases")
     assert counts[1]["cases"] + counts[2]["cases"] == len(study.validation)

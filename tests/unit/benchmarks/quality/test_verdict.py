@@ -86,6 +86,7 @@ def test_ranking_needs_a_gain_that_falsifiers_do_not_have(
 ) -> None:
     found = ranking_verdict(
         RankingGains(
+            log="simulated log",
             real=gain,
             shipped=None,
             falsifiers={"random": random, "shuffled": around(0.0), "popularity": around(0.0)},

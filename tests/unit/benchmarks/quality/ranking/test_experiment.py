@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from adprior_bench.quality.ranking.head_choice import (
     apply_head,
 )
 from adprior_bench.quality.ranking.head_features import head_features
+from adprior_bench.quality.ranking.ranking_task import RankingTask, simulated_task
 from adprior_bench.quality.study import Splits, Study
 from adprior_build.catalogue.catalogue_file import Catalogue
 from adprior_build.data.log_summary import LogSummary
@@ -93,27 +95,22 @@ def forecasts() -> Forecasts:
 
 
 @pytest.fixture(scope="module")
-def result(study: Study, advertisers: Advertisers, forecasts: Forecasts) -> RankingResult:
-    return measure(study, advertisers, forecasts)
+def task(study: Study) -> RankingTask:
+    return simulated_task(study, HEAD_CASES, TEST_CASES, threads=1)
+
+
+@pytest.fixture(scope="module")
+def result(task: RankingTask, advertisers: Advertisers, forecasts: Forecasts) -> RankingResult:
+    return measure(task, advertisers, forecasts)
 
 
 def measure(
-    study: Study,
+    task: RankingTask,
     advertisers: Advertisers,
     forecasts: Forecasts,
     shipped: PriorHead | None = None,
 ) -> RankingResult:
-    return run_ranking(
-        study,
-        HEAD_CASES,
-        TEST_CASES,
-        forecasts,
-        advertisers,
-        real="knowing",
-        forecast_k=5,
-        shipped=shipped,
-        threads=1,
-    )
+    return run_ranking(task, forecasts, advertisers, real="knowing", forecast_k=5, shipped=shipped)
 
 
 def gain(result: RankingResult, name: str) -> float:
@@ -148,7 +145,7 @@ def test_a_true_forecast_gains_and_falsifiers_gain_little(
 
 
 def test_the_shipped_head_is_measured_as_it_is(
-    study: Study,
+    task: RankingTask,
     advertisers: Advertisers,
     forecasts: Forecasts,
     result: RankingResult,
@@ -165,9 +162,8 @@ def test_the_shipped_head_is_measured_as_it_is(
         forecast_k=5, engine="onnx", catalogue_fingerprint="c0ffee", fitted_rows=1
     )
     write_head(tmp_path / "head.onnx", head, metadata)
-    found = measure(study, advertisers, forecasts, PriorHead(tmp_path / "head.onnx"))
-    (_, test) = rank_rows(study, [HEAD_CASES, TEST_CASES], threads=1)[1]
-    features = head_features(forecasts["knowing"][1], test.impressions, advertisers, 5)
+    found = measure(task, advertisers, forecasts, PriorHead(tmp_path / "head.onnx"))
+    features = head_features(forecasts["knowing"][1], task.test.impressions, advertisers, 5)
     expected = apply_head(head, features, result.logits[REFERENCE])
     np.testing.assert_allclose(found.logits[SHIPPED], expected, atol=1e-5)
     assert np.ptp(found.logits[SHIPPED] - result.logits[REFERENCE]) > 0.1
@@ -179,19 +175,19 @@ def test_the_simulated_log_does_not_depend_on_the_groups(
 ) -> None:
     _, (rows,) = rank_rows(study, [TEST_CASES], threads=1)
     assert rows.logits.tobytes() == result.logits[BASE].tobytes()
-    assert sum(result.importance.values()) == pytest.approx(1)
+    assert sum(result.task.importance.values()) == pytest.approx(1)
 
 
 def test_groups_with_the_same_users_are_refused(
-    study: Study, advertisers: Advertisers, forecasts: Forecasts
+    task: RankingTask, advertisers: Advertisers, forecasts: Forecasts
 ) -> None:
     with pytest.raises(InvalidInputError, match="60 users are in both groups"):
-        run_ranking(study, TEST_CASES, TEST_CASES, forecasts, advertisers, real="knowing")
+        run_ranking(replace(task, fitted=task.test), forecasts, advertisers, real="knowing")
 
 
 def test_a_reserved_name_is_refused(
-    study: Study, advertisers: Advertisers, forecasts: Forecasts
+    task: RankingTask, advertisers: Advertisers, forecasts: Forecasts
 ) -> None:
     taken = {**forecasts, SHUFFLED: forecasts["even"]}
     with pytest.raises(InvalidInputError, match="forecast shuffled: the name is taken"):
-        measure(study, advertisers, taken)
+        measure(task, advertisers, taken)
