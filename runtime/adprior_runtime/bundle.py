@@ -8,8 +8,11 @@
     model.onnx             language model for the ONNX engine
     trie/*.npy             the catalogue's names, tokenised
     advertisers/*.npy      ids, names, log-popularity, paths per advertiser
+    interests/*.npy        optional: the interests, with the arrays of ``advertisers/``
+    interests/trie/*.npy   their names, tokenised
     head.onnx              prior head
     catalogue.parquet      the catalogue, as read by the build
+    interests.parquet      the interests, as read by the build
     popularity.parquet     training events per advertiser
 
 In a repository, each model's version directory has a ``bundle/`` with the manifest and the files
@@ -50,18 +53,21 @@ CATALOGUE_FILE: Final = "catalogue.parquet"
 POPULARITY_FILE: Final = "popularity.parquet"
 TRIE_DIRECTORY: Final = "trie"
 ADVERTISERS_DIRECTORY: Final = "advertisers"
+INTERESTS_FILE: Final = "interests.parquet"
+INTERESTS_DIRECTORY: Final = "interests"
+INTEREST_TRIE_DIRECTORY: Final = f"{INTERESTS_DIRECTORY}/trie"
 
 TRAINED_PROFILE_KEYS: Final = "profile_keys"
 """Key of the training record with the profile keys that training saw."""
 
 MODEL_FILES: Final[Mapping[str, tuple[str, ...]]] = {
     TOKENIZER: (TOKENIZER_FILE, PROMPT_FILE, TRIE_DIRECTORY),
-    LLM_ENGINE: (*ENGINE_FILES, TRIE_DIRECTORY, ADVERTISERS_DIRECTORY),
-    ADVERTISER_DECODER: (TRIE_DIRECTORY, ADVERTISERS_DIRECTORY),
+    LLM_ENGINE: (*ENGINE_FILES, TRIE_DIRECTORY, ADVERTISERS_DIRECTORY, INTERESTS_DIRECTORY),
+    ADVERTISER_DECODER: (TRIE_DIRECTORY, ADVERTISERS_DIRECTORY, INTERESTS_DIRECTORY),
     PRIOR_HEAD: (HEAD_FILE, ADVERTISERS_DIRECTORY),
 }
 """The files that each model needs; a directory stands for all files in it. A bundle has the files
-of its own engine only."""
+of its own engine only, and interests only if it was built with them."""
 
 DISPENSABLE_FILES: Final[Mapping[str, tuple[str, ...]]] = {TOKENIZER: (TRIE_DIRECTORY,)}
 """Files that an earlier version's repository may lack; the model serves without them."""
@@ -82,6 +88,7 @@ class Manifest:
         token_budget: Tokens after which an exact search with that beam begins no further round.
         candidate_token_budget: Tokens for scoring the candidates of one request.
         prompt_head_ids: Tokens that every prompt begins with.
+        interest_tail_ids: Tokens between a prompt and an interest's name.
         longest_name_tokens: Tokens of the longest name, terminator included; the engine's output
             length.
         log_prob_error: Largest error of one token's log-probability, in nats, measured at export;
@@ -106,6 +113,7 @@ class Manifest:
     token_budget: int = 512
     candidate_token_budget: int = 4096
     prompt_head_ids: tuple[int, ...] = ()
+    interest_tail_ids: tuple[int, ...] = ()
     longest_name_tokens: int = 0
     log_prob_error: float = 0.0
     catalogue_fingerprint: str = ""
@@ -144,7 +152,7 @@ class Manifest:
             known = {item.name for item in fields(cls)}
             if unknown := sorted(set(document) - known):
                 raise ArtefactError(f"{path}: unknown keys {unknown}; made by a newer adprior?")
-            for key in ("catalogue_lineage", "commands", "prompt_head_ids"):
+            for key in ("catalogue_lineage", "commands", "prompt_head_ids", "interest_tail_ids"):
                 document[key] = tuple(document.get(key, ()))
             manifest = cls(**document)
             for name, digest in manifest.files.items():
@@ -197,11 +205,19 @@ class Bundle:
                 )
         return cls(directory=directory, manifest=manifest)
 
+    @property
+    def has_interests(self) -> bool:
+        """Whether the bundle has a catalogue of interests."""
+        return self._has(INTERESTS_DIRECTORY)
+
     def path(self, name: str) -> Path:
         """Return the path of a file or directory of the bundle."""
-        if not any(_within(item, name) for item in self.manifest.files):
+        if not self._has(name):
             raise ArtefactError(f"{self.directory}: the bundle has no {name}")
         return self.directory / name
+
+    def _has(self, name: str) -> bool:
+        return any(_within(item, name) for item in self.manifest.files)
 
 
 def check_seal(path: Path) -> None:

@@ -1,4 +1,7 @@
-"""The catalogue file: reading it, refusing advertisers that cannot be served, making its trie."""
+"""The catalogue file: reading it, refusing advertisers that cannot be served, making its trie.
+
+A catalogue of interests (categories, say) is the same with the column ``interest_id``.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,14 +22,18 @@ from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.text.normalisation import normalise_text
 
+Kind: TypeAlias = Literal["advertiser", "interest"]
+"""The kind of a catalogue's entries; the column of their ids is named after it."""
+
 _Key = TypeVar("_Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
-    """Advertisers, ordered by id.
+    """Advertisers or interests, ordered by id.
 
     Attributes:
+        kind: The kind of the entries.
         ids: Unique int64 ids.
         names: One name per advertiser.
         aliases: The advertiser's other names.
@@ -35,6 +42,7 @@ class Catalogue:
         source_rows: Each advertiser's row in the file, counted from 0.
     """
 
+    kind: Kind = "advertiser"
     ids: tuple[int, ...]
     names: tuple[str, ...]
     aliases: tuple[tuple[str, ...], ...]
@@ -100,7 +108,7 @@ class Catalogue:
             return None
         row = max(long, key=long.__getitem__)
         return (
-            f"{self.source}: advertisers with a name longer than {max_chars} characters: "
+            f"{self.source}: {self.kind}s with a name longer than {max_chars} characters: "
             f"{len(long)}; the model reads no more of it (max_field_chars of the prompt template); "
             f"the longest is in row {self.source_rows[row]} (from 0), {long[row]} characters"
         )
@@ -157,42 +165,45 @@ class Catalogue:
         else:
             why = "have names of the same tokens"
         return InvalidInputError(
-            f"{self.source}: rows {places[0]} and {places[1]} (from 0), advertisers {named}, {why}"
+            f"{self.source}: rows {places[0]} and {places[1]} (from 0), {self.kind}s {named}, {why}"
         )
 
 
-def read_catalogue(path: Path) -> Catalogue:
+def read_catalogue(path: Path, kind: Kind = "advertiser") -> Catalogue:
     """Read a catalogue from CSV or Parquet: ``advertiser_id``, ``name``, optional ``aliases``.
 
-    ``aliases`` are separated by ``|``. Other columns are kept.
+    ``aliases`` are separated by ``|``. Other columns are kept. Interests have ``interest_id``.
 
     Raises:
         InvalidInputError: An id is missing, fractional or repeated, or a name is empty or
             repeated; the message names the row.
     """
-    return catalogue_of(read_table(path, ["advertiser_id", "name"], text=["name", "aliases"]), path)
+    table = read_table(path, [f"{kind}_id", "name"], text=["name", "aliases"])
+    return catalogue_of(table, path, kind)
 
 
-def catalogue_of(table: pa.Table, path: Path) -> Catalogue:
+def catalogue_of(table: pa.Table, path: Path, kind: Kind = "advertiser") -> Catalogue:
     """Make a catalogue from a table of the file ``path``; see `read_catalogue`."""
     if table.num_rows == 0:
-        raise InvalidInputError(f"{path}: no advertisers")
-    found = table["advertiser_id"].type
+        raise InvalidInputError(f"{path}: no {kind}s")
+    column = f"{kind}_id"
+    found = table[column].type
     if not pa.types.is_integer(found):
-        raise InvalidInputError(f"{path}: advertiser_id holds {found}, expected int64")
+        raise InvalidInputError(f"{path}: {column} holds {found}, expected int64")
     try:
-        ids = table["advertiser_id"].cast(pa.int64())
+        ids = table[column].cast(pa.int64())
     except pa.ArrowInvalid as error:
-        raise InvalidInputError(f"{path}: advertiser_id does not fit int64: {error}") from error
-    table = table.set_column(table.column_names.index("advertiser_id"), "advertiser_id", ids)
-    _check_ids(path, ids.to_pylist())
+        raise InvalidInputError(f"{path}: {column} does not fit int64: {error}") from error
+    table = table.set_column(table.column_names.index(column), column, ids)
+    _check_ids(path, column, ids.to_pylist())
     _check_texts(path, table)
     order = pc.sort_indices(ids)
     table = table.take(order)
     has_aliases = "aliases" in table.column_names
     aliases = table["aliases"].to_pylist() if has_aliases else [None] * table.num_rows
     return Catalogue(
-        ids=tuple(table["advertiser_id"].to_pylist()),
+        kind=kind,
+        ids=tuple(table[column].to_pylist()),
         names=tuple(str(name).strip() for name in table["name"].to_pylist()),
         aliases=tuple(
             tuple(part.strip() for part in (text or "").split("|") if normalise_text(part))
@@ -204,37 +215,35 @@ def catalogue_of(table: pa.Table, path: Path) -> Catalogue:
     )
 
 
-def derive_catalogue(users: Sequence[UserHistory], min_users: int) -> pa.Table:
+def derive_catalogue(
+    users: Sequence[UserHistory], min_users: int, kind: Kind = "advertiser"
+) -> pa.Table:
     """List the advertisers that at least ``min_users`` users acted on, the most frequent first.
 
-    Ids count from 1. Names that differ only in white space, invisible characters or Unicode forms
-    are one advertiser.
+    Interests are the events' categories. Ids count from 1. Names that differ only in white space,
+    invisible characters or Unicode forms are one advertiser, or one interest.
     """
     counts: Counter[str] = Counter()
     for user in users:
-        counts.update(
-            {normalise_text(event.advertiser) for event in user.events if event.advertiser}
-        )
+        acted_on = (e.advertiser if kind == "advertiser" else e.category for e in user.events)
+        counts.update({normalise_text(name) for name in acted_on if name})
     del counts[""]
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     names = [name for name, count in ranked if count >= min_users]
     ids = range(1, len(names) + 1)
-    return pa.table(
-        {"advertiser_id": pa.array(ids, pa.int64()), "name": pa.array(names, pa.string())}
-    )
+    return pa.table({f"{kind}_id": pa.array(ids, pa.int64()), "name": pa.array(names, pa.string())})
 
 
-def _check_ids(path: Path, ids: list[int | None]) -> None:
+def _check_ids(path: Path, column: str, ids: list[int | None]) -> None:
     seen: dict[int, int] = {}
-    for row, advertiser_id in enumerate(ids):
-        if advertiser_id is None:
-            raise InvalidInputError(f"{path}: row {row} (from 0) has no advertiser_id")
-        if advertiser_id in seen:
+    for row, value in enumerate(ids):
+        if value is None:
+            raise InvalidInputError(f"{path}: row {row} (from 0) has no {column}")
+        if value in seen:
             raise InvalidInputError(
-                f"{path}: row {row} (from 0) repeats advertiser_id {advertiser_id} "
-                f"of row {seen[advertiser_id]}"
+                f"{path}: row {row} (from 0) repeats {column} {value} of row {seen[value]}"
             )
-        seen[advertiser_id] = row
+        seen[value] = row
 
 
 def _check_texts(path: Path, table: pa.Table) -> None:

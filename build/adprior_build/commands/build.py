@@ -63,6 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("save-bundle", "directory to keep the bundle in as well"),
         ("catalogue", "CSV or Parquet file of advertisers (default: those of the source)"),
         (
+            "interests",
+            "CSV or Parquet file of interests to forecast as well; the prompt template needs an "
+            "interest_tail (default: those of the source, if any)",
+        ),
+        (
             "head",
             "prior head of `adprior fit-head` (default: the bundle's head; without one, logits "
             "stay unchanged)",
@@ -178,7 +183,7 @@ def _check_paths(args: argparse.Namespace) -> None:
         kept, output = args.save_bundle.absolute(), args.output.absolute()
         if kept == output or kept in output.parents or output in kept.parents:
             raise InvalidInputError("--save-bundle and --output must not contain each other")
-    for name in ("checkpoint", "bundle", "catalogue", "head"):
+    for name in ("checkpoint", "bundle", "catalogue", "interests", "head"):
         path = getattr(args, name)
         if path is not None and not path.exists():
             raise InvalidInputError(f"--{name} {path}: no such file or directory")
@@ -239,10 +244,23 @@ def _fill_bundle(place: Path, args: argparse.Namespace, deployment: Deployment |
     if args.bundle is not None:
         if args.precision != "fp32":
             raise InvalidInputError("--precision goes with --checkpoint: a bundle has its graph")
-        fill_from_bundle(place, Bundle.open(args.bundle), args.catalogue, args.head, **settings)
+        fill_from_bundle(
+            place,
+            Bundle.open(args.bundle),
+            args.catalogue,
+            args.head,
+            interests_path=args.interests,
+            **settings,
+        )
         return
     parity = fill_from_checkpoint(
-        place, args.checkpoint, args.catalogue, args.head, precision=args.precision, **settings
+        place,
+        args.checkpoint,
+        args.catalogue,
+        args.head,
+        precision=args.precision,
+        interests_path=args.interests,
+        **settings,
     )
     if parity is not None:
         print(

@@ -1,4 +1,4 @@
-"""``adprior catalogue``: derive a catalogue from an event log."""
+"""``adprior catalogue``: derive a catalogue of advertisers or interests from an event log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.csv
 
-from adprior_build.catalogue.catalogue_file import catalogue_of, derive_catalogue
+from adprior_build.catalogue.catalogue_file import Kind, catalogue_of, derive_catalogue
 from adprior_build.data.column_map import ColumnMap
 from adprior_build.data.event_log import all_are_ids, read_users
 from adprior_build.data.split import Split
@@ -19,7 +19,9 @@ from adprior_runtime.terminal.options import day, positive_integer, share
 
 EXAMPLE = """example:
   adprior catalogue --events events.parquet --columns columns.toml --min-users 3 \\
-    --cut 2022-07-01 --test-share 0.2 --output catalogue.csv"""
+    --cut 2022-07-01 --test-share 0.2 --output catalogue.csv
+  adprior catalogue --events events.parquet --columns columns.toml --interests \\
+    --output interests.csv"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_integer,
         default=3,
         metavar="N",
-        help="list advertisers that at least N users acted on (3)",
+        help="list advertisers, or interests, that at least N users acted on (3)",
+    )
+    parser.add_argument(
+        "--interests",
+        action="store_true",
+        help="list interests, the column map's category, instead of advertisers",
     )
     parser.add_argument(
         "--template",
@@ -61,22 +68,23 @@ def run(args: argparse.Namespace) -> int:
     """Write the catalogue; return the exit code."""
     users = read_users(args.events, None, ColumnMap.load(args.columns))
     split = Split(cut=args.cut, test_share=args.test_share)
-    if all_are_ids(users):
+    kind: Kind = "interest" if args.interests else "advertiser"
+    if kind == "advertiser" and all_are_ids(users):
         raise InvalidInputError(
             f"{args.events}: the advertiser column holds ids, which mean nothing to a language "
             "model; give `adprior train` a catalogue with a name for each"
         )
-    table = derive_catalogue(split.training_part(users), args.min_users)
+    table = derive_catalogue(split.training_part(users), args.min_users, kind)
     if not table.num_rows:
         raise InvalidInputError(
-            f"{args.events}: no advertiser has events of {args.min_users} users; lower --min-users"
+            f"{args.events}: no {kind} has events of {args.min_users} users; lower --min-users"
         )
     max_chars = MAX_FIELD_CHARS
     if args.template is not None:
         max_chars = PromptTemplate.load(args.template).max_field_chars
-    if note := catalogue_of(table, args.output).check_lengths(max_chars):
+    if note := catalogue_of(table, args.output, kind).check_lengths(max_chars):
         print(f"adprior catalogue: {note}", file=sys.stderr)
     with replace_file(args.output) as fresh:
         pyarrow.csv.write_csv(table, fresh)
-    print(f"adprior catalogue: {table.num_rows} advertisers in {args.output}")
+    print(f"adprior catalogue: {table.num_rows} {kind}s in {args.output}")
     return 0

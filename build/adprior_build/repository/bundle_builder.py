@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet
-
-from adprior_build.catalogue.catalogue_file import Catalogue, read_catalogue
-from adprior_build.data.tables import read_table
+from adprior_build.repository.bundle_catalogues import (
+    add_catalogue,
+    add_interests,
+    read_bundle_catalogue,
+)
 from adprior_build.training.record import RUN_KEY
 from adprior_runtime.bundle import (
     ADVERTISERS_DIRECTORY,
     CATALOGUE_FILE,
     HEAD_FILE,
+    INTERESTS_DIRECTORY,
+    INTERESTS_FILE,
     MANIFEST,
     ONNX_MODEL_FILE,
     POPULARITY_FILE,
@@ -30,12 +31,9 @@ from adprior_runtime.bundle import (
     Manifest,
     hash_file,
 )
-from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.engines.registry import ENGINES, ONNX
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.hard_links import link_or_copy
-from adprior_runtime.prompt.renderer import PromptRenderer
-from adprior_runtime.prompt.template import PromptTemplate
 from adprior_runtime.repository.checks.coherence import check_coherence
 from adprior_runtime.search.rounding import error_of_graph
 
@@ -50,6 +48,7 @@ def fill_from_checkpoint(
     head: Path | None,
     commands: Sequence[str],
     precision: str = "fp32",
+    interests_path: Path | None = None,
     **settings: Any,
 ) -> Parity | None:
     """Make a bundle in an empty directory; an ONNX model needs torch.
@@ -61,6 +60,7 @@ def fill_from_checkpoint(
         head: A fitted prior head; None writes one that changes nothing.
         commands: The commands to record: those before the training, then the build.
         precision: The graph's precision, one of `onnx_export.PRECISIONS`.
+        interests_path: The interests; None makes a bundle without.
         settings: Fields of the manifest: ``forecast_k``, ``beam_width``, ``origin``, ``engine``.
             A bundle does not contain a compiled engine.
 
@@ -75,14 +75,16 @@ def fill_from_checkpoint(
     training = _read_training(record)
     for name in (TOKENIZER_FILE, PROMPT_FILE, POPULARITY_FILE):
         link_or_copy(checkpoint / name, directory / name, link=False)
-    catalogue = _read_catalogue(catalogue_path or checkpoint / CATALOGUE_FILE, directory)
+    catalogue = read_bundle_catalogue(catalogue_path or checkpoint / CATALOGUE_FILE, directory)
     parity = None
     if ONNX_MODEL_FILE in ENGINES[settings.get("engine", ONNX.name)].files:
         parity = _export(checkpoint, directory / ONNX_MODEL_FILE, precision)
         settings["log_prob_error"] = error_of_graph(parity.difference, precision)
     commands = (*commands[:-1], training["command"], *commands[-1:])
     manifest = Manifest(bundle_id="", training=training, commands=commands, **settings)
-    manifest = _add_catalogue(directory, catalogue, manifest)
+    manifest = add_catalogue(directory, catalogue, manifest)
+    if interests_path is not None:
+        manifest = add_interests(directory, interests_path, manifest)
     _add_head(directory, head, manifest)
     _seal(directory, manifest)
     return parity
@@ -94,6 +96,7 @@ def fill_from_bundle(
     catalogue_path: Path | None,
     head: Path | None,
     commands: Sequence[str],
+    interests_path: Path | None = None,
     **settings: Any,
 ) -> None:
     """Make a bundle in an empty directory from another one; takes seconds and no torch.
@@ -104,6 +107,7 @@ def fill_from_bundle(
         catalogue_path: New advertisers; None keeps the source's.
         head: A new prior head; None keeps the source's, and writes one that changes nothing anew.
         commands: Commands to add to the manifest's.
+        interests_path: New interests; None keeps the source's, if any.
         settings: Fields of the manifest that change.
     """
     is_outdated, is_identity = (False, False) if head is not None else _describe_head(source)
@@ -111,8 +115,8 @@ def fill_from_bundle(
     for name in source.manifest.files:
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         link_or_copy(source.directory / name, directory / name)
-    is_changed = catalogue_path is not None or head is not None or is_outdated or settings
-    if not is_changed:  # the same bundle, elsewhere
+    is_changed = any(path is not None for path in (catalogue_path, interests_path, head))
+    if not (is_changed or is_outdated or settings):  # the same bundle, elsewhere
         link_or_copy(source.directory / MANIFEST, directory / MANIFEST)
         return
     commands = (*source.manifest.commands, *commands)
@@ -121,8 +125,13 @@ def fill_from_bundle(
         for name in (TRIE_DIRECTORY, ADVERTISERS_DIRECTORY):
             shutil.rmtree(directory / name)
         (directory / CATALOGUE_FILE).unlink()
-        catalogue = _read_catalogue(catalogue_path, directory)
-        manifest = _add_catalogue(directory, catalogue, manifest)
+        catalogue = read_bundle_catalogue(catalogue_path, directory)
+        manifest = add_catalogue(directory, catalogue, manifest)
+    if interests_path is not None:
+        if source.has_interests:
+            shutil.rmtree(directory / INTERESTS_DIRECTORY)
+            (directory / INTERESTS_FILE).unlink()
+        manifest = add_interests(directory, interests_path, manifest)
     if head is not None or is_identity:
         (directory / HEAD_FILE).unlink()
         _add_head(directory, head, manifest)
@@ -147,15 +156,6 @@ def _describe_head(source: Bundle) -> tuple[bool, bool]:
         return True, True
 
 
-def _read_catalogue(path: Path, directory: Path) -> Catalogue:
-    """Read a catalogue; report names that the unfinished bundle's prompt template would cut."""
-    catalogue = read_catalogue(path)
-    template = PromptTemplate.load(directory / PROMPT_FILE)
-    if note := catalogue.check_lengths(template.max_field_chars):
-        print(f"adprior build: {note}", file=sys.stderr)
-    return catalogue
-
-
 def _export(checkpoint: Path, path: Path, precision: str) -> Parity:
     from adprior_build.repository.onnx_export import export_onnx  # noqa: PLC0415  torch
     from adprior_build.training.checkpoint import load_model, set_torch_threads  # noqa: PLC0415  torch
@@ -173,36 +173,6 @@ def _read_training(record: Path) -> dict[str, Any]:
         raise InvalidInputError(f"{record}: not a training record (no command)")
     training.pop(RUN_KEY, None)  # so the same command makes the same bundle, however long it took
     return training
-
-
-def _add_catalogue(directory: Path, catalogue: Catalogue, manifest: Manifest) -> Manifest:
-    """Write catalogue, trie and advertisers; return the manifest that describes them."""
-    renderer = PromptRenderer.load(directory / PROMPT_FILE, directory / TOKENIZER_FILE)
-    trie, path_counts = catalogue.build_trie(renderer.name_ids)
-    counts = read_table(directory / POPULARITY_FILE, ["advertiser_id", "events"])
-    events = dict(
-        zip(counts["advertiser_id"].to_pylist(), counts["events"].to_pylist(), strict=True)
-    )
-    advertisers = Advertisers.build(
-        catalogue.ids,
-        catalogue.names,
-        path_counts,
-        [events.get(advertiser_id, 0) for advertiser_id in catalogue.ids],
-    )
-    for name, artefact in ((TRIE_DIRECTORY, trie), (ADVERTISERS_DIRECTORY, advertisers)):
-        (directory / name).mkdir()
-        artefact.save(directory / name)
-    pa.parquet.write_table(catalogue.table, directory / CATALOGUE_FILE)
-    fingerprint = catalogue.fingerprint
-    lineage = tuple(item for item in manifest.catalogue_lineage if item != fingerprint)
-    return replace(
-        manifest,
-        longest_name_tokens=trie.depth,
-        catalogue_fingerprint=fingerprint,
-        catalogue_lineage=(*lineage, fingerprint),
-        trie_tokenizer_sha256=hash_file(directory / TOKENIZER_FILE),
-        prompt_head_ids=tuple(renderer.head_ids),
-    )
 
 
 def _add_head(directory: Path, head: Path | None, manifest: Manifest) -> None:

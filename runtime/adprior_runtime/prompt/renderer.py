@@ -114,8 +114,13 @@ class PromptRenderer:
         """The tokens that every prompt begins with."""
         return self._render_section("head", {}).token_ids
 
+    @property
+    def interest_tail_ids(self) -> list[int]:
+        """The tokens between a prompt and an interest's name."""
+        return self._render_section("interest_tail", {}).token_ids
+
     def name_ids(self, name: str) -> list[int]:
-        """Return an advertiser's canonical tokens, terminator included."""
+        """Return the canonical tokens of an advertiser or interest, terminator included."""
         return [*self._encode(name), self.end_id]
 
     def denies(self, key: str) -> bool:

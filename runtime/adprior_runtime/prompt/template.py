@@ -5,6 +5,8 @@ piece is left out if one of its fields is absent. A prompt is::
 
     head, one profile section per key, one event section per event, tail
 
+In a bundle with interests, an interest's name follows the same prompt and ``interest_tail``.
+
 ``{days_since_previous}`` is exact and 0 within a day; ``{gap}`` is coarse (see `coarse_number`) and
 absent within a day. Both are absent before the first event. ``{category_words}`` is the category in
 lower case with spaces for underscores: ``PET_FOOD`` is ``pet food``. ``{times}`` says how many
@@ -49,6 +51,7 @@ SECTION_FIELDS: Final[Mapping[str, frozenset[str]]] = {
         }
     ),
     "tail": frozenset({"day", "days_since_previous", "gap", "end"}),
+    "interest_tail": frozenset({"end"}),
 }
 """The fields that the pieces of each section may have."""
 
@@ -63,6 +66,8 @@ class PromptTemplate:
         max_field_chars: Longer values are cut to this many characters.
         head, profile, event, tail: The sections' pieces: text and fields, each tokenised by itself.
             A profile's ``{pair}`` is key=value as one text.
+        interest_tail: Pieces between a prompt and an interest's name, the same for every user: the
+            model reads a prompt once, and then continues it with an advertiser or an interest.
         denied_profile_keys: Profile keys (protected attributes, say) that never reach the prompt,
             whatever their case, width and white space (see `normalisation.fold_key`).
     """
@@ -73,6 +78,7 @@ class PromptTemplate:
     profile: tuple[str, ...] = ()
     event: tuple[str, ...] = ()
     tail: tuple[str, ...] = ()
+    interest_tail: tuple[str, ...] = ()
     max_field_chars: int = MAX_FIELD_CHARS
     denied_profile_keys: tuple[str, ...] = ()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from adprior_runtime.bundle import (
     ENGINE_FILES,
+    INTERESTS_DIRECTORY,
     MANIFEST,
     MODEL_FILES,
     Manifest,
@@ -53,7 +54,7 @@ def check_bundles(repository: Path, level: Level, *, serves_engine: bool) -> Ite
             yield replace(finding, may_pass=not path.exists())
         if level is Level.FULL and model in manifests:
             own = () if serves_engine else ENGINES[manifests[model].engine].files
-            optional = set(ENGINE_FILES) - set(own)
+            optional = {*ENGINE_FILES, INTERESTS_DIRECTORY} - set(own)
             yield from _check_files(repository, model, manifests[model], optional, hashes)
     yield from _check_same(manifests)
 

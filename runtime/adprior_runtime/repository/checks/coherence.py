@@ -7,6 +7,8 @@ from typing import Final
 from adprior_runtime.bundle import (
     ADVERTISERS_DIRECTORY,
     HEAD_FILE,
+    INTEREST_TRIE_DIRECTORY,
+    INTERESTS_DIRECTORY,
     ONNX_MODEL_FILE,
     PROMPT_FILE,
     TOKENIZER_FILE,
@@ -40,21 +42,33 @@ def check_coherence(bundle: Bundle, *, with_head: bool = True) -> None:
     manifest = bundle.manifest
     if manifest.trie_tokenizer_sha256 != manifest.files.get(TOKENIZER_FILE):
         raise ArtefactError(f"{bundle.directory}: the trie was made with another tokenizer")
-    advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
-    trie = Trie.load(bundle.path(TRIE_DIRECTORY))
     renderer = PromptRenderer.load(bundle.path(PROMPT_FILE), bundle.path(TOKENIZER_FILE))
-    step = max(1, len(advertisers.ids) // _SAMPLED_NAMES)
-    for row in range(0, len(advertisers.ids), step):
-        name = advertisers.name(row).decode("utf-8")
-        if trie.lookup(renderer.name_ids(name)) != row:
+    _check_names(bundle, renderer, "advertiser", ADVERTISERS_DIRECTORY, TRIE_DIRECTORY)
+    if bundle.has_interests:
+        _check_names(bundle, renderer, "interest", INTERESTS_DIRECTORY, INTEREST_TRIE_DIRECTORY)
+        if tuple(renderer.interest_tail_ids) != manifest.interest_tail_ids:
             raise ArtefactError(
-                f"{bundle.directory}: the trie does not spell advertiser {advertisers.ids[row]} "
-                f"({name!r}): it was made with another tokenizer or catalogue"
+                f"{bundle.directory}: the interests were built with another interest_tail than "
+                f"that of {PROMPT_FILE}"
             )
     if with_head:
         PriorHead(bundle.path(HEAD_FILE)).require_belongs(manifest)
     if ONNX_MODEL_FILE in ENGINES[manifest.engine].files:
         _check_sizes(bundle, renderer)
+
+
+def _check_names(
+    bundle: Bundle, renderer: PromptRenderer, kind: str, table_name: str, trie_name: str
+) -> None:
+    table, trie = Advertisers.load(bundle.path(table_name)), Trie.load(bundle.path(trie_name))
+    step = max(1, len(table.ids) // _SAMPLED_NAMES)
+    for row in range(0, len(table.ids), step):
+        name = table.name(row).decode("utf-8")
+        if trie.lookup(renderer.name_ids(name)) != row:
+            raise ArtefactError(
+                f"{bundle.directory}: the trie does not spell {kind} {table.ids[row]} "
+                f"({name!r}): it was made with another tokenizer or catalogue"
+            )
 
 
 def _check_sizes(bundle: Bundle, renderer: PromptRenderer) -> None:
@@ -72,8 +86,13 @@ def _check_sizes(bundle: Bundle, renderer: PromptRenderer) -> None:
         types = {item.name: item.type.tensor_type.elem_type for item in model.graph.input}
     except Exception as error:  # protobuf's errors share no public base
         raise ArtefactError(f"{path}: not a language model in ONNX: {error}") from error
-    renderer.template.require_positions(positions, bundle.manifest.longest_name_tokens)
-    largest = int(Trie.load(bundle.path(TRIE_DIRECTORY)).child_tokens.max())
+    tries = [Trie.load(bundle.path(TRIE_DIRECTORY))]
+    longest = bundle.manifest.longest_name_tokens
+    if bundle.has_interests:
+        tries.append(Trie.load(bundle.path(INTEREST_TRIE_DIRECTORY)))
+        longest = max(longest, len(bundle.manifest.interest_tail_ids) + tries[-1].depth)
+    renderer.template.require_positions(positions, longest)
+    largest = max(int(trie.child_tokens.max()) for trie in tries)
     if largest >= vocabulary:
         raise ArtefactError(
             f"{bundle.directory}: a name has token {largest}, the model knows {vocabulary}"

@@ -12,14 +12,34 @@ import onnx
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from tokenizers import Tokenizer
 
 from adprior_build.head.onnx_head import write_identity_head
 from adprior_build.repository import bundle_builder as bundle_module
 from adprior_build.repository import repository_builder as repository_module
-from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle, Manifest, hash_file
+from adprior_runtime.bundle import (
+    INTEREST_TRIE_DIRECTORY,
+    INTERESTS_DIRECTORY,
+    INTERESTS_FILE,
+    MANIFEST,
+    MODEL_FILES,
+    Bundle,
+    Manifest,
+    hash_file,
+)
+from adprior_runtime.catalogue.advertisers import Advertisers
+from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.cli import main
-from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, PRIOR_HEAD, TOKENIZER
+from adprior_runtime.contract import (
+    ADVERTISER_DECODER,
+    LLM_ENGINE,
+    MODEL_NAMES,
+    PRIOR_HEAD,
+    TOKENIZER,
+)
 from adprior_runtime.head.head import PriorHead
+from adprior_runtime.prompt.renderer import PromptRenderer
+from support.interests import INTERESTS, TAIL, add_interests, set_interest_tail, write_interests
 from support.small_checkpoint import SmallData, build, run_without_torch
 
 Refused = Callable[..., str]
@@ -101,7 +121,7 @@ def test_every_version_directory_has_links_to_the_files_that_its_model_needs(
         place = repository / name / "1" / "bundle"
         files = [path.relative_to(place) for path in place.rglob("*") if path.is_file()]
         needed = {MANIFEST, *MODEL_FILES[name]} if name in MODEL_FILES else set()
-        assert {file.parts[0] for file in files} == needed
+        assert {file.parts[0] for file in files} == needed - {INTERESTS_DIRECTORY}
         assert all((place / file).samefile(bundle / file) for file in files)
 
 
@@ -192,6 +212,52 @@ def test_a_new_catalogue_changes_the_id_and_keeps_the_lineage(
     assert new.catalogue_lineage == (old.catalogue_fingerprint, new.catalogue_fingerprint)
     assert pa.parquet.read_table(tmp_path / "kept" / "catalogue.parquet").num_rows == 2
     assert (bundle / "model.onnx").samefile(tmp_path / "kept" / "model.onnx")
+
+
+@pytest.fixture(scope="module")
+def interested(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with interests."""
+    return add_interests(bundle, tmp_path_factory.mktemp("interested"))
+
+
+def test_interests_lie_beside_the_advertisers(interested: Path) -> None:
+    bundle = Bundle.open(interested)
+    table = Advertisers.load(interested / INTERESTS_DIRECTORY)
+    trie = Trie.load(bundle.path(INTEREST_TRIE_DIRECTORY))
+    renderer = PromptRenderer.load(interested / "prompt.json", interested / "tokenizer.json")
+    assert table.ids.tolist() == [7, 8, 9, 10, 11]
+    assert [trie.lookup(renderer.name_ids(name)) for name in INTERESTS] == [0, 1, 2, 3, 4]
+    tail = Tokenizer.from_file(str(interested / "tokenizer.json")).encode(*TAIL)
+    assert list(bundle.manifest.interest_tail_ids) == tail.ids
+    for model in (LLM_ENGINE, ADVERTISER_DECODER):
+        place = interested.with_name("repository") / model / "1" / "bundle"
+        assert (place / INTERESTS_DIRECTORY / "ids.npy").is_file()
+
+
+def test_interests_stay_until_others_replace_them(interested: Path, tmp_path: Path) -> None:
+    catalogue = write_catalogue(tmp_path / "new.parquet", {7: "Brand New", 101: "Acme"})
+    others = write_interests(tmp_path / "others.csv", ["Tea", "Lamps"])
+    for options, count in ((["--catalogue", catalogue], 5), (["--interests", str(others)], 2)):
+        kept = ["--bundle", str(interested), "--save-bundle", str(tmp_path / "kept"), *options]
+        assert build(tmp_path / "repository", *kept) == 0
+        new = Bundle.open(tmp_path / "kept")
+        assert len(Advertisers.load(new.path(INTERESTS_DIRECTORY)).ids) == count
+        assert pa.parquet.read_table(new.path(INTERESTS_FILE)).num_rows == count
+
+
+def test_interests_need_a_tail_in_the_template(
+    refused: Refused, bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = write_interests(tmp_path_factory.mktemp("interests") / "interests.csv")
+    message = refused("--bundle", str(bundle), "--interests", str(path))
+    assert f"{path}: the prompt template has no interest_tail" in message
+
+
+def test_interests_of_another_tail_are_refused(
+    refused: Refused, interested: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = set_interest_tail(interested, tmp_path_factory.mktemp("other") / "bundle", ["kind: "])
+    assert "the interests were built with another interest_tail" in refused("--bundle", str(other))
 
 
 def test_a_fitted_head_reaches_the_repository(

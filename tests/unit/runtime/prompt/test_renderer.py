@@ -85,6 +85,15 @@ def test_an_empty_context_is_head_and_tail() -> None:
     assert (prompt.advertiser_spans, prompt.dropped_events) == ([], 0)
 
 
+def test_an_interest_follows_the_same_prompt_and_its_own_tail() -> None:
+    renderer = make_renderer(interest_tail=("category: ",))
+    assert _text(renderer.interest_tail_ids) == "category: "
+    plain = make_renderer()
+    assert plain.interest_tail_ids == []
+    context = make_context(make_event(3, advertiser="Acme", category="pets"))
+    assert renderer.render(context) == plain.render(context)
+
+
 def test_a_piece_with_an_absent_field_is_left_out() -> None:
     renderer = make_renderer(event=("[{advertiser} in {category}]", "({text}{end})", "."), tail=())
     both = make_event(advertiser="Acme", category="pets")

@@ -23,6 +23,7 @@ from support.prompts import PROSE, TEMPLATES
         ),
         ({"head": ("{day}",)}, "head piece .* known there: end"),
         ({"tail": ("{advertiser}",)}, "tail piece"),
+        ({"interest_tail": ("{day}",)}, "interest_tail piece"),
         ({"profile": ("{value.__class__}",)}, "profile piece"),
         ({"profile": ("{value!r}",)}, "profile piece"),
         ({"event": ("{text:>9}",)}, "event piece"),
