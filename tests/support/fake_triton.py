@@ -84,6 +84,7 @@ class FakeTriton:
         raw: If set, the bytes of every answer.
         hold: If set, calls are answered only once ``release`` is set.
         ready: The answer to a readiness check.
+        usual_s: The mean time of its answers, as its statistics say; None before the first one.
         calls: Model name and input tensors of each call.
         metadata: The metadata of each call.
         request_ids: The request id of each call.
@@ -100,6 +101,7 @@ class FakeTriton:
         self.raw: bytes | None = None
         self.hold = False
         self.ready = True
+        self.usual_s: float | None = None
         self.release = threading.Event()
         self.calls: list[tuple[str, Tensors]] = []
         self.metadata: list[dict[str, str]] = []
@@ -135,6 +137,11 @@ class FakeTriton:
                 lambda _request, _context: service_pb2.ServerReadyResponse(ready=self.ready),
                 request_deserializer=service_pb2.ServerReadyRequest.FromString,
                 response_serializer=service_pb2.ServerReadyResponse.SerializeToString,
+            ),
+            "ModelStatistics": grpc.unary_unary_rpc_method_handler(
+                self.statistics,
+                request_deserializer=service_pb2.ModelStatisticsRequest.FromString,
+                response_serializer=service_pb2.ModelStatisticsResponse.SerializeToString,
             ),
         }
         self._server = grpc.server(
@@ -178,6 +185,14 @@ class FakeTriton:
         for name, values in self.answer(request.model_name, inputs).items():
             if name in requested:
                 _encode(response, name, values)
+        return response
+
+    def statistics(self, request: Any, _context: Any) -> Any:
+        """Return the statistics of a model that has answered four calls, or none."""
+        response = service_pb2.ModelStatisticsResponse()
+        done = response.model_stats.add(name=request.name).inference_stats.success
+        if self.usual_s is not None:
+            done.count, done.ns = 4, int(4e9 * self.usual_s)
         return response
 
 

@@ -12,8 +12,10 @@ from adprior_client.cli.connection_options import (
 )
 from adprior_client.cli.context_use import print_context_use
 from adprior_client.cli.documents import read_user
+from adprior_client.cli.usual_time import explain_deadline
 from adprior_client.results import Forecast
 from adprior_client.retrieval import RetrievalClient
+from adprior_runtime.contract import ADVERTISER_RETRIEVAL
 from adprior_runtime.terminal.tables import Column, format_bar, format_percent, format_table
 from adprior_runtime.text.json_text import to_json
 
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the forecast, and return the exit code."""
     user = read_user(args.user)
     config = read_connection(args)
-    with RetrievalClient(config) as client:
+    with explain_deadline(config, ADVERTISER_RETRIEVAL), RetrievalClient(config) as client:
         forecast = client.forecast(user, args.k)
     if args.json:
         print(to_json(forecast.to_json(), ensure_ascii=False, indent=2))

@@ -14,8 +14,10 @@ from adprior_client.cli.connection_options import (
 )
 from adprior_client.cli.context_use import print_context_use
 from adprior_client.cli.documents import STANDARD_INPUT, read_candidates, read_forecast, read_user
+from adprior_client.cli.usual_time import explain_deadline
 from adprior_client.ranking import RankingClient
 from adprior_client.results import RankedCandidate, Ranking
+from adprior_runtime.contract import ADVERTISER_RANKING, PRIOR_HEAD
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.terminal.tables import Column, format_percent, format_table
 from adprior_runtime.text.json_text import to_json
@@ -70,7 +72,8 @@ def run(args: argparse.Namespace) -> int:
     subject = read_forecast(source) if args.user is None else read_user(source)
     candidates, base_logits = read_candidates(args.candidates)
     config = read_connection(args)
-    with RankingClient(config) as client:
+    model = ADVERTISER_RANKING if args.forecast is None else PRIOR_HEAD
+    with explain_deadline(config, model), RankingClient(config) as client:
         ranking = client.score(subject, candidates, base_logits)
     if args.json:
         print(to_json(ranking.to_json(), ensure_ascii=False, indent=2))

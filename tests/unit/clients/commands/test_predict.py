@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from adprior_client import InvalidArgumentError, UnavailableError
+from adprior_client import DeadlineError, InvalidArgumentError, UnavailableError
 from adprior_client.commands import predict
 from adprior_runtime.errors import InvalidInputError
 from support.client_calls import run_command
@@ -88,6 +88,22 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "none.json"
     with pytest.raises(InvalidInputError, match="cannot be read: No such file or directory"):
         _run("--url", "127.0.0.1:1", "--user", str(path))
+
+
+@pytest.mark.parametrize(
+    ("usual_s", "hint"),
+    [
+        (1.5, "this server's answers take 1.5 s on average: give a longer --timeout"),
+        (0.02, "this server's answers take 0.02 s on average, so it may be overloaded"),
+        (None, "this server has not answered such a call yet: give a longer --timeout"),
+    ],
+)
+def test_a_deadline_that_passes_is_compared_with_the_servers_usual_time(
+    triton: FakeTriton, user: Path, usual_s: float | None, hint: str
+) -> None:
+    triton.hold, triton.usual_s = True, usual_s
+    with pytest.raises(DeadlineError, match=rf"no answer within \S+ s; {hint}$"):
+        _run("--url", triton.url, "--user", str(user), "--timeout", "0.1")
 
 
 def test_an_unreachable_server_is_one_line(user: Path) -> None:
