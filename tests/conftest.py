@@ -8,7 +8,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("support", "integration", "faults")
-pytest_plugins = ("support.fake_backend", "support.fake_triton", "support.publisher")
+pytest_plugins = (
+    "support.fake_backend",
+    "support.fake_triton",
+    "support.publisher",
+    "support.tiny_bundle",
+)
 
 # No deadline: the time of an example depends on the load of the machine.
 settings.register_profile("adprior", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,4 +1,4 @@
-"""The report of the long form; the demo's repository, served."""
+"""The report of the long form; the tiny bundle's repository, served."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from adprior_runtime.cli import main
 from faults.fault_result import FaultResult, format_results
 from faults.setups import Kind, Setup, open_setup
-from support.paths import DEMO
+from support.servers import build_repository
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,18 +52,16 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 @pytest.fixture(scope="session")
-def demo_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("demo") / "repository"
-    assert main(["build", "--bundle", str(DEMO / "bundle"), "--output", str(output)]) == 0
-    return output
+def tiny_repository(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_repository(tiny_bundle, tmp_path_factory.mktemp("tiny") / "repository")
 
 
 @pytest.fixture(scope="module")
 def setup(
     request: pytest.FixtureRequest,
-    demo_repository: Path,
+    tiny_repository: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Setup]:
     kind = Kind(request.param)
-    with open_setup(kind, demo_repository, tmp_path_factory.mktemp(kind)) as opened:
+    with open_setup(kind, tiny_repository, tmp_path_factory.mktemp(kind)) as opened:
         yield opened

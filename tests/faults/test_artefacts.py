@@ -39,10 +39,10 @@ SHORT = [
 
 
 @pytest.fixture
-def copy(demo_repository: Path, tmp_path: Path) -> Path:
+def copy(tiny_repository: Path, tmp_path: Path) -> Path:
     """A repository of hard links: tests replace its files and never write to them."""
     shutil.copytree(
-        demo_repository,
+        tiny_repository,
         tmp_path / "repository",
         copy_function=os.link,
         ignore=shutil.ignore_patterns("__pycache__"),

@@ -7,13 +7,13 @@ import resource
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from faults.conftest import Report
 from support.data_set import DataSet
-from support.paths import DEMO
 from support.processes import COMMAND, hash_directory
 
 Arguments = Callable[[Path], list[str]]
@@ -83,19 +83,26 @@ def _assert_fails_cleanly(
             assert _run(arguments(place), before)[0] == 0, what
 
 
-def _build(place: Path) -> list[str]:
-    return ["build", "--bundle", str(DEMO / "bundle"), "--output", str(place / "repository")]
+def _build(bundle: Path, place: Path) -> list[str]:
+    return ["build", "--bundle", str(bundle), "--output", str(place / "repository")]
 
 
-def _save_bundle(place: Path) -> list[str]:
-    return [*_build(place), "--save-bundle", str(place / "bundle")]
+def _save_bundle(bundle: Path, place: Path) -> list[str]:
+    return [*_build(bundle, place), "--save-bundle", str(place / "bundle")]
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    "arguments", [pytest.param(_build, marks=pytest.mark.long_form), _save_bundle]
+    "of_bundle", [pytest.param(_build, marks=pytest.mark.long_form), _save_bundle]
 )
-def test_build(tmp_path: Path, is_long: bool, report: Report, arguments: Arguments) -> None:
+def test_build(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    is_long: bool,
+    report: Report,
+    of_bundle: Callable[[Path, Path], list[str]],
+) -> None:
+    arguments = partial(of_bundle, tiny_bundle)
     whole = tmp_path / "whole"
     with small_disk(whole, 2**30) as before:
         assert _run(arguments(whole), before)[0] == 0
@@ -106,16 +113,19 @@ def test_build(tmp_path: Path, is_long: bool, report: Report, arguments: Argumen
     _count(report, len(shares))
 
 
-def test_without_room_for_a_new_repository_the_old_one_stays(tmp_path: Path) -> None:
+def test_without_room_for_a_new_repository_the_old_one_stays(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    arguments = _build(tiny_bundle, tmp_path / "small")
     place = tmp_path / "small"
-    with small_disk(place, 40 * 2**20) as before:
+    with small_disk(place, 8 * 2**20) as before:
         if not os.path.ismount(place):
             pytest.skip("needs a file system of its own, which only root may mount")
-        assert _run(_build(place), before)[0] == 0
+        assert _run(arguments, before)[0] == 0
         old = hash_directory(place / "repository")
         free = os.statvfs(place).f_bavail * 4096
-        (place / "filler").write_bytes(bytes(free - 2**20))
-        status, errors = _run(_build(place), before)
+        (place / "filler").write_bytes(bytes(free - 2**17))
+        status, errors = _run(arguments, before)
         assert (status, errors.count("\n")) == (2, 1), errors
         assert hash_directory(place / "repository") == old
         assert sorted(path.name for path in place.iterdir()) == ["filler", "repository"]

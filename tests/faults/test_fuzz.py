@@ -80,8 +80,8 @@ class Wire:
 
 
 @pytest.fixture(scope="module")
-def wire(demo_repository: Any, report: Report) -> Iterator[Wire]:
-    with start_server(demo_repository) as server:
+def wire(tiny_repository: Any, report: Report) -> Iterator[Wire]:
+    with start_server(tiny_repository) as server:
         wire = Wire(server)
         yield wire
         wire.close()

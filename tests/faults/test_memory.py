@@ -29,10 +29,10 @@ SHARES = {"retrieval": 30, "live": 25, "stored": 30, "given up": 10, "refused": 
 
 
 @pytest.mark.timeout(1200)
-def test_memory_does_not_grow(demo_repository: Path, is_long: bool, report: Report) -> None:
+def test_memory_does_not_grow(tiny_repository: Path, is_long: bool, report: Report) -> None:
     warm_up_s, duration_s, window_s = (180, 900, 60) if is_long else (1.0, 4.0, 1.0)
     stop = threading.Event()
-    with start_server(demo_repository) as server, ThreadPoolExecutor(CALLERS) as pool:
+    with start_server(tiny_repository) as server, ThreadPoolExecutor(CALLERS) as pool:
         config = ClientConfig(urls=(server.grpc_address,), deadline_s=10)
         requests = call_healthy_server(config)
         processes = {"tritonserver": [psutil.Process(server.process.pid)]}

@@ -30,12 +30,12 @@ PATIENT_S = 20.0
     ],
 )
 def test_a_rolling_stop_of_two_servers_loses_no_call(
-    demo_repository: Path, drain_s: float, is_long: bool, report: Report
+    tiny_repository: Path, drain_s: float, is_long: bool, report: Report
 ) -> None:
     options = ["--drain-seconds", str(drain_s)]
     with (
-        SupervisedServer(demo_repository, options) as blue,
-        SupervisedServer(demo_repository, options) as green,
+        SupervisedServer(tiny_repository, options) as blue,
+        SupervisedServer(tiny_repository, options) as green,
     ):
         config = ClientConfig(urls=(blue.url, green.url), deadline_s=PATIENT_S)
         requests = call_healthy_server(config)
@@ -65,8 +65,8 @@ def _is_reached(client: RankingClient, server: Server) -> bool:
         return False
 
 
-def test_a_server_that_drains_serves_until_a_second_signal(demo_repository: Path) -> None:
-    with SupervisedServer(demo_repository, ["--drain-seconds", "600"]) as server:
+def test_a_server_that_drains_serves_until_a_second_signal(tiny_repository: Path) -> None:
+    with SupervisedServer(tiny_repository, ["--drain-seconds", "600"]) as server:
         tritonserver = server.tritonserver
         server.start_no_more()
         command = server.terminate()

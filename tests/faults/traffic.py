@@ -17,11 +17,11 @@ from typing import Any, Final, Self
 import numpy as np
 
 from adprior_client import ClientConfig, Forecast, RankingClient, RetrievalClient
-from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
-from adprior_runtime.catalogue.advertisers import Advertisers
 from support.paths import DEMO
 
 CANDIDATES: Final = 20
+MAX_K: Final = 256
+"""Advertisers of a forecast that the candidates are drawn from."""
 _LIVE_DEADLINE_S: Final = 0.3
 _STORED_DEADLINE_S: Final = 0.1
 
@@ -41,13 +41,14 @@ class Request:
 def call_healthy_server(config: ClientConfig, **client: Any) -> list[Request]:
     """Return the demo's users with candidates, one of which is not in the catalogue."""
     draw = np.random.default_rng(3)
-    known = Advertisers.load(Bundle.open(DEMO / "bundle", ()).path(ADVERTISERS_DIRECTORY)).ids
     patient = replace(config, deadline_s=60, fail_open=False)
     requests = []
     with RetrievalClient(patient, **client) as retrieval, RankingClient(patient, **client) as rank:
         for file in sorted((DEMO / "users").glob("*.json")):
             user = json.loads(file.read_text())
             forecast = retrieval.forecast(user)
+            many = retrieval.forecast(user, MAX_K)
+            known = [advertiser.advertiser_id for advertiser in many.advertisers]
             candidates = [*draw.choice(known, CANDIDATES - 1, replace=False).tolist(), 2**40]
             base = draw.normal(-3, 1, CANDIDATES).tolist()
             live, stored = (

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 _BATCH = 512
 
@@ -41,50 +38,3 @@ def name_log_probs(
                 rest = log_probs.gather(2, names[:, 1:, None])[:, :, 0]
                 total[part] += rest.sum(dim=1).numpy()
     return total
-
-
-def rebuild_llama(path: Path, size: Mapping[str, int]) -> Any:
-    """Rebuild a model from its ONNX graph, whose nodes use the weights in the model's order.
-
-    Args:
-        path: The graph of a Llama, by `adprior_build.repository.onnx_export`.
-        size: The values of its size file.
-    """
-    graph = onnx.load(str(path)).graph
-    weights = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
-    for name in [name for name in weights if name.endswith(".half")]:
-        weights[name.removesuffix(".half")] = weights.pop(name).astype(np.float32)
-    linear = [
-        weights[node.input[1]].T
-        for node in graph.node
-        if node.op_type == "MatMul" and node.input[1] in weights
-    ]
-    vocabulary = len(weights["model.lm_head.weight"])
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            hidden_size=size["hidden_size"],
-            intermediate_size=size["intermediate_size"],
-            num_hidden_layers=size["layers"],
-            num_attention_heads=size["attention_heads"],
-            num_key_value_heads=size["key_value_heads"],
-            vocab_size=vocabulary,
-            max_position_embeddings=2 * size["max_prompt_tokens"],
-            tie_word_embeddings=True,
-        )
-    )
-    state = {
-        name.removeprefix("model."): torch.tensor(value)
-        for name, value in weights.items()
-        if name.startswith("model.") and "inv_freq" not in name
-    }
-    state["model.embed_tokens.weight"] = state["lm_head.weight"]
-    parts = ("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj", "down_proj")
-    names = [
-        f"model.layers.{layer}.{'mlp' if group is parts[2] else 'self_attn'}.{part}.weight"
-        for layer in range(size["layers"])
-        for group in parts
-        for part in group
-    ]
-    state |= {n: torch.tensor(w.copy()) for n, w in zip(names, linear, strict=False)}
-    model.load_state_dict(state)
-    return model.eval()

@@ -13,7 +13,6 @@ from adprior_runtime.cli import main
 from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.server.tritonserver import TritonServer
 from support.data_set import DataSet
-from support.paths import DEMO
 
 pytestmark = pytest.mark.triton
 
@@ -65,9 +64,9 @@ def test_a_server_is_compared_with_the_engine_in_process(
 
 
 def test_another_bundle_than_the_servers_is_refused(
-    server: TritonServer, capsys: pytest.CaptureFixture[str]
+    server: TritonServer, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["bench", "server", "--url", server.grpc_address, "--quick"]
-    command += ["--bundle", str(DEMO / "bundle")]
+    command += ["--bundle", str(tiny_bundle)]
     assert main(command) == 2
     assert "serves bundle" in capsys.readouterr().err

@@ -38,7 +38,7 @@ from integration.bulk_equality import assert_equal_to_server, contexts_of, run_a
 from integration.bulk_kills import BULK, assert_same_forecasts, read_output
 from support.bulk_outputs import make_manifest
 from support.data_set import DataSet
-from support.paths import DEMO, DEMO_BUNDLE, ROOT
+from support.paths import DEMO, ROOT
 from support.processes import await_true
 
 pytestmark = [
@@ -152,7 +152,7 @@ def test_every_forecast_equals_the_servers(
 
 @pytest.mark.data
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data set is missing")
-def test_forecasts_of_real_users_equal_the_servers(tmp_path: Path) -> None:
+def test_forecasts_of_real_users_equal_the_servers(tiny_bundle: Path, tmp_path: Path) -> None:
     """This compares a sample; `integration.bulk_equality` compares all users."""
     log = pq.read_table(SHARED / "events.parquet")
     few = pc.unique(log["user_id"])[::60]
@@ -162,7 +162,7 @@ def test_forecasts_of_real_users_equal_the_servers(tmp_path: Path) -> None:
         profiles=SHARED / "profiles.parquet",
         columns=ColumnMap.load(DEMO / "columns.toml"),
     )
-    done = run_and_compare(inputs, DEMO_BUNDLE, datetime(2022, 9, 1, tzinfo=UTC), tmp_path)
+    done = run_and_compare(inputs, tiny_bundle, datetime(2022, 9, 1, tzinfo=UTC), tmp_path)
     assert done > 20
 
 

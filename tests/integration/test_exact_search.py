@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,9 +33,9 @@ from adprior_runtime.bundle import CATALOGUE_FILE, Bundle
 from adprior_runtime.cli import main
 from adprior_runtime.prompt.context import parse_context
 from adprior_runtime.prompt.renderer import PromptRenderer
-from integration.brute_force import name_log_probs, rebuild_llama
+from integration.brute_force import name_log_probs
 from support.data_set import ALIASES, IDS, DataSet, user
-from support.paths import DEMO, DEMO_BUNDLE
+from support.paths import DEMO
 from support.servers import Served, build_repository, serve, start_server
 
 pytestmark = pytest.mark.triton
@@ -245,11 +244,10 @@ def test_served_candidate_scores_and_bounds_agree_with_brute_force(searched: Sea
 
 
 @pytest.mark.timeout(600)
-def test_the_shipped_bundle_equals_brute_force(tmp_path: Path) -> None:
-    bundle = Bundle.open(DEMO_BUNDLE)
-    size = tomllib.loads((DEMO / "size.toml").read_text())
-    truth = Truth(model=rebuild_llama(bundle.path("model.onnx"), size), bundle=bundle)
-    repository = build_repository(DEMO_BUNDLE, tmp_path / "repository")
+def test_a_catalogue_of_long_names_equals_brute_force(tiny_bundle: Path, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_bundle.with_name("checkpoint")).eval()
+    truth = Truth(model=model, bundle=Bundle.open(tiny_bundle))
+    repository = build_repository(tiny_bundle, tmp_path / "repository")
     with serve(start_server(repository)) as served:
         for path in sorted((DEMO / "users").glob("*.json")):
             context = json.loads(path.read_text())

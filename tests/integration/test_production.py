@@ -7,7 +7,6 @@ repository serves the embedded engine, whose exact search gives the answers to c
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +32,7 @@ from integration.metrics_page import read_settled
 from integration.output_subsets import ENSEMBLES, assert_subsets_are_answered, output_subsets
 from stand_ins.engine_files import BACKEND, MOUNT_VARIABLE, add_engine
 from support.data_set import user
-from support.paths import DEMO, DEMO_BUNDLE, ROOT
+from support.paths import ROOT
 from support.raw_requests import infer, infer_context
 from support.servers import Served, build_repository, serve, start_server
 
@@ -102,22 +101,18 @@ def _build(place: Path, bundle: Path, checkpoint: Path | None) -> tuple[Path, Pa
     return repository, embedded
 
 
-@pytest.fixture(scope="module", params=["shipped", "trained", "compiled"])
+@pytest.fixture(scope="module", params=["trained", "compiled"])
 def both(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    checkpoint: Path,
+    bundle: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Both]:
-    """The shipped bundle, whose names are one token each; and one with long names and aliases."""
-    checkpoint = None
-    if request.param == "compiled":
-        checkpoint = request.getfixturevalue("checkpoint")
-    if request.param == "shipped":
-        bundle = DEMO_BUNDLE
-        users = [json.loads(path.read_text()) for path in sorted((DEMO / "users").glob("*.json"))]
-    else:
-        bundle = request.getfixturevalue("bundle")
-        users = [user(events) for events in (0, 1, 4, 9, 17, 33)]
+    """One repository for both servers, and one that was built for the GPU alone."""
+    compiled_from = checkpoint if request.param == "compiled" else None
+    users = [user(events) for events in (0, 1, 4, 9, 17, 33)]
     repository, embedded_repository = _build(
-        tmp_path_factory.mktemp("production"), bundle, checkpoint
+        tmp_path_factory.mktemp("production"), bundle, compiled_from
     )
     with (
         serve(start_server(embedded_repository)) as embedded,
@@ -306,10 +301,14 @@ def test_the_engine_refuses_what_tensorrt_llm_refuses(
     ],
 )
 def test_an_engine_that_does_not_load_gives_one_clear_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, int], message: str
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: dict[str, int],
+    message: str,
 ) -> None:
-    repository = build_repository(DEMO_BUNDLE, tmp_path / "repository")
-    add_engine(repository, DEMO_BUNDLE, **changed)
+    repository = build_repository(tiny_bundle, tmp_path / "repository")
+    add_engine(repository, tiny_bundle, **changed)
     if changed:
         monkeypatch.setenv(MOUNT_VARIABLE, str(repository))
     with pytest.raises(ArtefactError, match=f"model llm_engine did not load: .*{message}"):

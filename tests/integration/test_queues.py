@@ -19,7 +19,7 @@ from adprior_runtime import contract
 from adprior_runtime.contract import Priority
 from adprior_runtime.server.tritonserver import TritonServer
 from support.data_set import user
-from support.paths import DEMO, DEMO_BUNDLE
+from support.paths import DEMO
 from support.raw_requests import context_tensor, make_inputs
 from support.servers import build_repository, start_server
 
@@ -74,9 +74,9 @@ class _Crowd:
 
 
 @pytest.fixture(scope="module")
-def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+def narrow(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
     """A server whose engine and head queue one request, and bulk work for a millisecond."""
-    repository = build_repository(DEMO_BUNDLE, tmp_path_factory.mktemp("narrow") / "repository")
+    repository = build_repository(tiny_bundle, tmp_path_factory.mktemp("narrow") / "repository")
     bound = f"max_queue_size: {contract.MAX_QUEUE_SIZE}"
     timeout = f"default_timeout_microseconds: {contract.BULK_QUEUE_TIMEOUT_US}"
     for file in (ENGINE, HEAD):

@@ -1,31 +1,30 @@
-"""The README's first screen, run on the shipped bundle: what it prints is what it says."""
+"""The README's first screen, run on the tiny bundle: its answers have the form that it shows."""
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from adprior_runtime.cli import main
-from support.paths import DEMO_BUNDLE, ROOT
-from support.servers import start_server
-
-NUMBER = re.compile(r"-?\d+\.\d+")
+from adprior_runtime.forecast.forecaster import Forecaster
+from adprior_runtime.prompt.context import parse_context
+from support.paths import DEMO, ROOT
+from support.servers import build_repository, start_server
 
 
 @pytest.mark.triton
-def test_the_readmes_example_prints_what_the_readme_says(tmp_path: Path) -> None:
+def test_the_readmes_example_answers_as_the_readme_says(tiny_bundle: Path, tmp_path: Path) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     found = re.search(r"```python\n(.*?)```\s+```\n(.*?)```", text, re.DOTALL)
     assert found
-    code, expected = found.groups()
-    repository = tmp_path / "repository"
-    build = ["build", "--bundle", str(DEMO_BUNDLE), "--output", str(repository)]
-    assert main(build) == 0
-    with start_server(repository) as server:
+    code, answer = found.groups()
+    with start_server(build_repository(tiny_bundle, tmp_path / "repository")) as server:
         printed = subprocess.run(
             [sys.executable, "-c", code.replace("localhost:8001", server.grpc_address)],
             check=True,
@@ -34,7 +33,17 @@ def test_the_readmes_example_prints_what_the_readme_says(tmp_path: Path) -> None
             cwd=ROOT,
             timeout=60,
         ).stdout
-    assert NUMBER.sub("#", printed) == NUMBER.sub("#", expected)
-    numbers = ([float(number) for number in NUMBER.findall(part)] for part in (printed, expected))
-    # Other processors round the last digits otherwise.
-    assert next(numbers) == pytest.approx(next(numbers), abs=1e-3)
+    (forecast, logits), (shown, shown_logits) = map(_parse, (printed, answer))
+    assert [*map(len, (forecast, logits))] == [*map(len, (shown, shown_logits))]
+    forecaster = Forecaster(tiny_bundle, threads=1)
+    best = forecaster.forecast(parse_context((DEMO / "users" / "dog_owner.json").read_bytes()))
+    rows = forecaster.advertisers.rows_of(best.advertiser_ids[: len(forecast)])
+    assert [name for name, _ in forecast] == [
+        forecaster.advertisers.name(int(row)).decode() for row in rows
+    ]
+    expected = np.exp(best.log_probs[: len(forecast)])
+    np.testing.assert_allclose([p for _, p in forecast], expected, atol=1e-3)
+
+
+def _parse(output: str) -> list[Any]:
+    return [ast.literal_eval(line) for line in output.splitlines()]

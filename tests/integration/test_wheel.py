@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.paths import DEMO_BUNDLE, ROOT
+from support.paths import ROOT
 from support.processes import run
 
 PACKAGES = [
@@ -61,9 +61,11 @@ def test_the_command_prints_its_help(environment: Path) -> None:
     assert "make a Triton model repository" in run_installed(environment, "adprior", "--help")
 
 
-def test_the_command_builds_from_the_shipped_bundle(environment: Path, tmp_path: Path) -> None:
+def test_the_command_builds_from_a_bundle(
+    environment: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
     output = tmp_path / "repository"
-    build = ["build", "--bundle", str(DEMO_BUNDLE), "--output", str(output)]
+    build = ["build", "--bundle", str(tiny_bundle), "--output", str(output)]
     run_installed(environment, "adprior", *build)
     assert (output / "advertiser_ranking" / "config.pbtxt").is_file()
 

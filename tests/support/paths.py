@@ -7,7 +7,6 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 DEMO: Final = ROOT / "demo"
-"""Users, a column map, and the shipped bundle."""
-DEMO_BUNDLE: Final = DEMO / "bundle"
+"""Users and a column map."""
 TOOL_OUTPUTS: Final = ROOT / "tests" / "support" / "gpu_outputs"
 """What GPU tools and servers print when they fail."""

@@ -23,7 +23,6 @@ from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.repository.model_configs import parse_config, render
 from stand_ins.engine_files import MOUNT_VARIABLE, add_engine
 from support.fake_backend import Request, TritonError
-from support.paths import DEMO_BUNDLE
 from support.table_engine import TableEngine
 
 VOCABULARY, END = 6, 0
@@ -91,10 +90,10 @@ def test_the_search_stops_once_a_full_beam_width_has_ended(stand_in: Any) -> Non
 
 
 @pytest.fixture(scope="module")
-def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def version(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository = tmp_path_factory.mktemp("mount")
     (repository / "llm_engine" / "1").mkdir(parents=True)
-    return add_engine(repository, DEMO_BUNDLE)
+    return add_engine(repository, tiny_bundle)
 
 
 def _config() -> dict[str, Any]:
@@ -157,8 +156,10 @@ def _infer(model: Any, tensors: Tensors, outputs: tuple[str, ...] = OUTPUTS) -> 
     return response
 
 
-def test_outputs_have_the_real_backends_shapes_and_padding(stand_in: Any, model: Any) -> None:
-    renderer = PromptRenderer.load(DEMO_BUNDLE / PROMPT_FILE, DEMO_BUNDLE / TOKENIZER_FILE)
+def test_outputs_have_the_real_backends_shapes_and_padding(
+    stand_in: Any, model: Any, tiny_bundle: Path
+) -> None:
+    renderer = PromptRenderer.load(tiny_bundle / PROMPT_FILE, tiny_bundle / TOKENIZER_FILE)
     end = np.array(renderer.end_id, np.int32)
     values = _infer(model, _inputs(end_id=end, request_output_len=np.array(3, np.int32))).values()
     ids, lengths = values[contract.OUTPUT_IDS], values[contract.SEQUENCE_LENGTH]
@@ -167,7 +168,7 @@ def test_outputs_have_the_real_backends_shapes_and_padding(stand_in: Any, model:
     assert lengths.shape == values[contract.CUM_LOG_PROBS].shape == (8,)
     assert (ids[np.arange(ids.shape[1]) >= lengths[:, None]] == -1).all()
     assert (ids[np.arange(ids.shape[1]) < lengths[:, None]] >= 0).all()
-    engine = OnnxEngine(DEMO_BUNDLE / ONNX_MODEL_FILE)
+    engine = OnnxEngine(tiny_bundle / ONNX_MODEL_FILE)
     expected = stand_in.search_beams(
         engine, [2, 5, 6, 7], width=8, length=3, end_id=renderer.end_id
     )

@@ -25,7 +25,6 @@ from adprior_runtime.cli import main
 from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.errors import AdpriorError, EnvironmentProblemError
 from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
-from support.paths import DEMO
 
 WIDTH = 6
 PROMPT = [5, 9, 4, 7]
@@ -189,17 +188,17 @@ def test_a_missing_device_is_named(model: tuple[Any, Path]) -> None:
 
 
 def test_a_bundle_is_measured_with_users_of_its_own_log(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     events, columns = tmp_path / "events.csv", tmp_path / "columns.toml"
     events.write_text("who,day,brand\na,2001-01-01,Acme\n")
     columns.write_text('[events]\nuser = "who"\ntime = "day"\nadvertiser = "brand"\n')
-    options = ["--sizes", "--bundle", str(DEMO / "bundle"), "--rounds", "1"]
+    options = ["--sizes", "--bundle", str(tiny_bundle), "--rounds", "1"]
     options += ["--events", str(events), "--columns", str(columns)]
     assert main(["bench", "search", *options]) == 2
     error = capsys.readouterr().err
     assert f"{events}: not the log that bundle" in error
-    assert "the model's events.parquet (sha256 67813c08088e" in error
+    assert "the model's events.parquet (sha256 5eed5eed5eed" in error
     assert error.count("\n") == 1
     assert main(["bench", "search", *options, "--other-log"]) == 2
     assert "no test user has an event" in capsys.readouterr().err

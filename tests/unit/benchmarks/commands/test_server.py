@@ -7,9 +7,9 @@ import pytest
 from adprior_bench.commands import server
 from adprior_bench.server.perf_analyzer import PerfAnalyzer
 from adprior_runtime.cli import main
-from support.paths import DEMO
+from support.paths import ROOT
 
-BUNDLE = str(DEMO / "bundle")
+DIRECTORY = str(ROOT / "docs")
 
 
 @pytest.mark.parametrize(
@@ -27,8 +27,8 @@ BUNDLE = str(DEMO / "bundle")
         (["--bundle", "b", "--events", "e"], "--events and --columns must be given together"),
         (["--bundle", "b", "--profiles", "p"], "--profiles needs --events"),
         (["--bundle", "b", "--shares", "0"], "--shares: found 0"),
-        (["--bundle", "b", "--output", BUNDLE], "exists and is no earlier report"),
-        (["--bundle", "b", "--sweep", "--tuning-output", BUNDLE], "is a directory"),
+        (["--bundle", "b", "--output", DIRECTORY], "exists and is no earlier report"),
+        (["--bundle", "b", "--sweep", "--tuning-output", DIRECTORY], "is a directory"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(
@@ -58,7 +58,7 @@ def test_a_connection_that_perf_analyzer_cannot_make_is_refused(
     monkeypatch.setattr(server, "find_perf_analyzer", lambda **_: found)
     file = tmp_path / "client.toml"
     file.write_text(f'urls = ["host:1"]\n{settings}')
-    command = ["--url", "host:1", "--bundle", BUNDLE, "--client", str(file)]
+    command = ["--url", "host:1", "--bundle", "b", "--client", str(file)]
     assert main(["bench", "server", *command]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line

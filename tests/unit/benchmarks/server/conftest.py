@@ -14,7 +14,6 @@ from adprior_bench.server.perf_analyzer import PerfAnalyzer
 from adprior_bench.server.workload import UserRequest, read_requests
 from adprior_client import Advertiser, Forecast
 from adprior_runtime.bundle import Bundle
-from support.paths import DEMO
 
 MakeRow = Callable[..., dict[str, Any]]
 
@@ -61,8 +60,8 @@ def analyzer(tmp_path: Path) -> PerfAnalyzer:
 
 
 @pytest.fixture(scope="session")
-def requests() -> list[UserRequest]:
-    return read_requests(Bundle.open(DEMO / "bundle"), 12, None, None, None)
+def requests(tiny_bundle: Path) -> list[UserRequest]:
+    return read_requests(Bundle.open(tiny_bundle), 12, None, None, None)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ from adprior_bench.server import perf_analyzer
 from adprior_bench.server.perf_analyzer import PerfAnalyzer, find_perf_analyzer
 from adprior_runtime.cli import main
 from adprior_runtime.errors import EnvironmentProblemError
-from support.paths import DEMO
 
 
 def test_the_one_on_path_comes_first(
@@ -31,7 +30,7 @@ def test_without_one_that_starts_the_message_says_what_to_do(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(EnvironmentProblemError, match="apt-get install libb64-0d"):
         find_perf_analyzer()
-    assert main(["bench", "server", "--bundle", str(DEMO / "bundle"), "--quick"]) == 2
+    assert main(["bench", "server", "--bundle", "b", "--quick"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "adprior bench server --fetch-perf-analyzer" in line
 

@@ -12,19 +12,20 @@ from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, Bundle
 from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.context import Event, parse_context
-from support.paths import DEMO
 
 
-def test_requests_are_mixed_and_the_same_each_time(requests: list[UserRequest]) -> None:
-    assert requests == read_requests(Bundle.open(DEMO / "bundle"), 12, None, None, None)
+def test_requests_are_mixed_and_the_same_each_time(
+    requests: list[UserRequest], tiny_bundle: Path
+) -> None:
+    assert requests == read_requests(Bundle.open(tiny_bundle), 12, None, None, None)
     lengths = {len(parse_context(each.context.encode()).history) for each in requests}
     assert len(lengths) > 3
     for each in requests:
         assert len(set(each.candidate_ids)) == len(each.base_logits) == 50
 
 
-def test_candidates_hold_the_users_latest_advertisers() -> None:
-    advertisers = Advertisers.load(Bundle.open(DEMO / "bundle").path(ADVERTISERS_DIRECTORY))
+def test_candidates_hold_the_users_latest_advertisers(tiny_bundle: Path) -> None:
+    advertisers = Advertisers.load(Bundle.open(tiny_bundle).path(ADVERTISERS_DIRECTORY))
     rows = np.random.default_rng(3).choice(len(advertisers.ids), 30, replace=False)
     events = [
         Event(
@@ -42,7 +43,7 @@ def test_candidates_hold_the_users_latest_advertisers() -> None:
     assert len(set(own) & set(request.candidate_ids)) < 30
 
 
-def test_a_log_that_is_missing_is_refused(tmp_path: Path) -> None:
-    bundle = Bundle.open(DEMO / "bundle")
+def test_a_log_that_is_missing_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(tiny_bundle)
     with pytest.raises(InvalidInputError):
         read_requests(bundle, 3, tmp_path / "none.parquet", None, tmp_path / "map.toml")

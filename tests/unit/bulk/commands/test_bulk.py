@@ -19,9 +19,6 @@ from adprior_client import ClientConfig
 from adprior_runtime.cli import main
 from adprior_runtime.errors import InvalidInputError
 from support.bulk_outputs import make_manifest
-from support.paths import DEMO_BUNDLE
-
-BUNDLE = str(DEMO_BUNDLE)
 
 
 def _bulk(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -40,14 +37,14 @@ def _bulk(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--bundle", BUNDLE), "give either --users or --events"),
-        (("--bundle", BUNDLE, "--users", "u", "--events", "e"), "give either --users or --events"),
-        (("--bundle", BUNDLE, "--events", "e"), "--events needs --columns"),
-        (("--bundle", BUNDLE, "--users", "u", "--profiles", "p"), "--profiles goes with --events"),
+        (("--bundle", "TINY"), "give either --users or --events"),
+        (("--bundle", "TINY", "--users", "u", "--events", "e"), "give either --users or --events"),
+        (("--bundle", "TINY", "--events", "e"), "--events needs --columns"),
+        (("--bundle", "TINY", "--users", "u", "--profiles", "p"), "--profiles goes with --events"),
         (("--users", "u"), "give either --bundle or --url"),
-        (("--users", "u", "--bundle", BUNDLE, "--url", "h:1"), "give either --bundle or --url"),
+        (("--users", "u", "--bundle", "TINY", "--url", "h:1"), "give either --bundle or --url"),
         (("--users", "u", "--bundle", "nowhere"), "nowhere: not a bundle"),
-        (("--users", "nobody.parquet", "--bundle", BUNDLE), "nobody.parquet: no such file"),
+        (("--users", "nobody.parquet", "--bundle", "TINY"), "nobody.parquet: no such file"),
         (("--users", "u", "--max-age", "soon"), "found 'soon', expected a time such as 36h or 7d"),
         (("--users", "u", "--as-of", "soon"), "found 'soon', expected a day or time"),
         (("--users", "u", "--bundle", "b", "--as-of", "2086-01-01"), "--as-of: 2086-01-01T00:00"),
@@ -55,27 +52,34 @@ def _bulk(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     ],
 )
 def test_bad_options_are_refused_in_one_line(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: tuple[str, ...], message: str
+    capsys: pytest.CaptureFixture[str],
+    tiny_bundle: Path,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    message: str,
 ) -> None:
+    arguments = tuple(str(tiny_bundle) if each == "TINY" else each for each in arguments)
     assert message in _bulk(capsys, "--output", str(tmp_path / "out"), *arguments)
     assert not (tmp_path / "out").exists()
 
 
 def test_inputs_without_a_column_leave_no_output(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tiny_bundle: Path, tmp_path: Path
 ) -> None:
     pq.write_table(pa.table({"user_id": ["u"], "row": [1]}), tmp_path / "users.parquet")
-    arguments = ["--users", str(tmp_path / "users.parquet"), "--bundle", BUNDLE]
+    arguments = ["--users", str(tmp_path / "users.parquet")]
+    arguments += ["--bundle", str(tiny_bundle)]
     message = _bulk(capsys, *arguments, "--output", str(tmp_path / "out"))
     assert "users.parquet: no column context; found: user_id, row" in message
     assert not (tmp_path / "out").exists()
 
 
 def test_a_foreign_directory_is_left_alone(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tiny_bundle: Path, tmp_path: Path
 ) -> None:
     pq.write_table(pa.table({"user_id": ["u"], "context": ["{}"]}), tmp_path / "users.parquet")
-    arguments = ["--users", str(tmp_path / "users.parquet"), "--bundle", BUNDLE]
+    arguments = ["--users", str(tmp_path / "users.parquet")]
+    arguments += ["--bundle", str(tiny_bundle)]
     message = _bulk(capsys, *arguments, "--output", str(tmp_path))
     assert "holds users.parquet and is not an output of adprior bulk" in message
     assert [path.name for path in tmp_path.iterdir()] == ["users.parquet"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,16 +14,15 @@ from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.engines.registry import ENGINES, TENSORRT_LLM, EngineKind
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.forecast.search_step import SearchStep
-from support.paths import DEMO_BUNDLE
 
 
-def _demo_for(engine: str) -> Bundle:
-    bundle = Bundle.open(DEMO_BUNDLE)
+def _open_for(engine: str, directory: Path) -> Bundle:
+    bundle = Bundle.open(directory)
     return replace(bundle, manifest=replace(bundle.manifest, engine=engine))
 
 
 def test_an_entry_of_the_registry_is_all_that_a_search_needs(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path
 ) -> None:
     calls: list[str] = []
 
@@ -39,19 +39,19 @@ def test_an_entry_of_the_registry_is_all_that_a_search_needs(
         loader=Other.of_bundle,
     )
     monkeypatch.setitem(ENGINES, "other", other)
-    bundle = _demo_for("other")
+    bundle = _open_for("other", tiny_bundle)
     search = SearchStep(bundle, threads=1)
     calls.clear()
     prompt_ids = [*bundle.manifest.prompt_head_ids, 7]
     found = search.run(prompt_ids, top_k=3)
     assert calls == ["prefill"]
-    expected = SearchStep(_demo_for("onnx"), threads=1).run(prompt_ids, top_k=3)
+    expected = SearchStep(_open_for("onnx", tiny_bundle), threads=1).run(prompt_ids, top_k=3)
     assert (found.beams.log_probs == expected.beams.log_probs).all()
 
 
-def test_an_engine_with_its_own_backend_does_not_run_in_this_process() -> None:
+def test_an_engine_with_its_own_backend_does_not_run_in_this_process(tiny_bundle: Path) -> None:
     with pytest.raises(ArtefactError, match="for engine tensorrt-llm, which runs in tritonserver"):
-        SearchStep(_demo_for(TENSORRT_LLM.name))
+        SearchStep(_open_for(TENSORRT_LLM.name, tiny_bundle))
 
 
 def test_the_registry_imports_no_engine() -> None:

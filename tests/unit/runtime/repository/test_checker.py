@@ -27,7 +27,6 @@ from adprior_runtime.repository.checks.tensorrt_llm_engine import check_engine
 from adprior_runtime.repository.model_configs import parse_config, render
 from adprior_runtime.repository.tensorrt_llm_names import INPUTS, OUTPUTS, PARAMETERS
 from stand_ins.engine_files import add_engine
-from support.paths import DEMO_BUNDLE
 
 ENGINE, RANKING = "llm_engine/config.pbtxt", "advertiser_ranking/config.pbtxt"
 RETRIEVAL, DECODER = "advertiser_retrieval/config.pbtxt", "advertiser_decoder/config.pbtxt"
@@ -36,11 +35,11 @@ BUILT = "llm_engine/1/config.json"
 
 
 @pytest.fixture(scope="module")
-def production(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def production(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with an engine beside its ONNX model: it serves both targets."""
     repository = tmp_path_factory.mktemp("production") / "repository"
-    assert main(["build", "--bundle", str(DEMO_BUNDLE), "--output", str(repository)]) == 0
-    add_engine(repository, DEMO_BUNDLE)
+    assert main(["build", "--bundle", str(tiny_bundle), "--output", str(repository)]) == 0
+    add_engine(repository, tiny_bundle)
     return repository
 
 

@@ -14,7 +14,6 @@ from adprior_runtime.repository.checker import check_repository
 from adprior_runtime.repository.model_configs import parse_config, render
 from adprior_runtime.repository.model_specs import ModelTuning
 from adprior_runtime.repository.tuning import TUNED_MODELS, format_tuning, load_tuning, read_tuning
-from support.paths import DEMO_BUNDLE
 
 TUNED = {
     contract.TOKENIZER: ModelTuning(instances=4, max_queue_delay_us=0),
@@ -94,10 +93,12 @@ def test_tuning_does_not_change_production() -> None:
         assert render(name, Target.GPU, TUNED) == render(name, Target.GPU)
 
 
-def test_a_tuned_repository_is_built_and_checked_against_its_tuning(tmp_path: Path) -> None:
+def test_a_tuned_repository_is_built_and_checked_against_its_tuning(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
     file, repository = tmp_path / "tuning.toml", tmp_path / "repository"
     file.write_text(format_tuning(TUNED))
-    build = ["build", "--bundle", str(DEMO_BUNDLE), "--output", str(repository)]
+    build = ["build", "--bundle", str(tiny_bundle), "--output", str(repository)]
     assert main([*build, "--tuning", str(file)]) == 0
     assert check_repository(repository) == []
     for name, expected in TUNED.items():

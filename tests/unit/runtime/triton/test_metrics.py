@@ -17,7 +17,6 @@ from adprior_runtime import contract
 from adprior_runtime.bundle import Manifest
 from adprior_runtime.triton.metrics import METRICS, Kind, metrics_of
 from support.fake_backend import Request, TritonError, load_model, shown_metrics
-from support.paths import DEMO_BUNDLE
 
 pytestmark = pytest.mark.usefixtures("_backend")
 
@@ -41,10 +40,10 @@ def test_names_follow_prometheus() -> None:
 
 
 @pytest.fixture
-def tokenizer(tmp_path: Path) -> Any:
+def tokenizer(tiny_bundle: Path, tmp_path: Path) -> Any:
     from adprior_runtime.triton.tokenizer import TritonPythonModel  # noqa: PLC0415
 
-    return load_model(TritonPythonModel, tmp_path, DEMO_BUNDLE)
+    return load_model(TritonPythonModel, tmp_path, tiny_bundle)
 
 
 def _ask(model: Any, context: object, *outputs: str) -> Any:
@@ -99,12 +98,12 @@ def _apart() -> Iterator[None]:
     sys.modules["triton_python_backend_utils"].MetricFamily.shown.clear()
 
 
-def _bundle_with(place: Path, **changed: Any) -> Path:
-    """Return a bundle of the tokenizer's files, with a manifest of its own."""
+def _bundle_with(place: Path, source: Path, **changed: Any) -> Path:
+    """Return a bundle of the source's tokenizer files, with a manifest of its own."""
     place.mkdir()
     for name in ("tokenizer.json", "prompt.json"):
-        (place / name).write_bytes((DEMO_BUNDLE / name).read_bytes())
-    manifest = Manifest.load(DEMO_BUNDLE / "manifest.json")
+        (place / name).write_bytes((source / name).read_bytes())
+    manifest = Manifest.load(source / "manifest.json")
     old = {key: value for key, value in manifest.training.items() if key != "profile_keys"}
     training = {**old, **changed}
     text = replace(manifest, training=training).sealed().to_json()
@@ -113,11 +112,13 @@ def _bundle_with(place: Path, **changed: Any) -> Path:
 
 
 @pytest.mark.usefixtures("_apart")
-def test_profile_keys_are_known_if_the_bundle_records_those_of_training(tmp_path: Path) -> None:
+def test_profile_keys_are_known_if_the_bundle_records_those_of_training(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
     from adprior_runtime.triton.tokenizer import TritonPythonModel  # noqa: PLC0415
 
     context = {"as_of": "2024-06-01", "profile": {"age": "30s", " age": "4", "Brand": "x"}}
-    bundle = _bundle_with(tmp_path / "new", profile_keys=["age", "gender"])
+    bundle = _bundle_with(tmp_path / "new", tiny_bundle, profile_keys=["age", "gender"])
     model = load_model(TritonPythonModel, tmp_path / "served", bundle)
     assert _counts(_ask(model, context, contract.CONTEXT_USE))["UNKNOWN_KEYS"] == 1
     shown = shown_metrics(model, "adprior_profile_keys_total")
@@ -126,11 +127,11 @@ def test_profile_keys_are_known_if_the_bundle_records_those_of_training(tmp_path
 
 @pytest.mark.usefixtures("_apart")
 def test_a_bundle_of_an_earlier_version_leaves_unknown_counts_out(
-    tmp_path: Path,
+    tiny_bundle: Path, tmp_path: Path
 ) -> None:
     from adprior_runtime.triton.tokenizer import TritonPythonModel  # noqa: PLC0415
 
-    bundle = _bundle_with(tmp_path / "old")
+    bundle = _bundle_with(tmp_path / "old", tiny_bundle)
     model = load_model(TritonPythonModel, tmp_path / "served", bundle)
     context = {
         "as_of": "2024-06-01",
@@ -179,11 +180,11 @@ def test_an_internal_error_is_counted(tokenizer: Any, monkeypatch: pytest.Monkey
     assert shown == {"internal": 1, "cancelled": 0}
 
 
-def test_the_head_counts_candidates_by_status(tmp_path: Path) -> None:
+def test_the_head_counts_candidates_by_status(tiny_bundle: Path, tmp_path: Path) -> None:
     from adprior_runtime.triton.prior_head import TritonPythonModel  # noqa: PLC0415
 
-    head = load_model(TritonPythonModel, tmp_path, DEMO_BUNDLE)
-    ids = np.load(DEMO_BUNDLE / "advertisers" / "ids.npy")
+    head = load_model(TritonPythonModel, tmp_path, tiny_bundle)
+    ids = np.load(tiny_bundle / "advertisers" / "ids.npy")
     forecast = {
         contract.ADVERTISER_IDS: ids[:2],
         contract.LOG_PROBS: np.array([-1, -2], np.float32),
@@ -211,18 +212,20 @@ def test_the_head_counts_candidates_by_status(tmp_path: Path) -> None:
     assert shown_metrics(head, "adprior_answers_total") == {"true": 2, "false": 1}
 
 
-def test_the_bundle_id_is_a_metric(tokenizer: Any) -> None:
-    bundle_id = json.loads((DEMO_BUNDLE / "manifest.json").read_text())["bundle_id"]
+def test_the_bundle_id_is_a_metric(tokenizer: Any, tiny_bundle: Path) -> None:
+    bundle_id = json.loads((tiny_bundle / "manifest.json").read_text())["bundle_id"]
     assert shown_metrics(tokenizer, "adprior_bundle_info") == {bundle_id: 1}
 
 
-def test_a_model_answers_without_metrics(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_model_answers_without_metrics(
+    tiny_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     from adprior_runtime.triton.tokenizer import TritonPythonModel  # noqa: PLC0415
 
     refused = sys.modules["triton_python_backend_utils"].MetricFamily.refused
     refused.update(metric.name for metric in METRICS)
     try:
-        model = load_model(TritonPythonModel, tmp_path, DEMO_BUNDLE)
+        model = load_model(TritonPythonModel, tmp_path, tiny_bundle)
     finally:
         refused.clear()
     assert "tokenizer: the server takes no metrics" in caplog.text

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,53 +26,68 @@ from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.prompt.context import parse_context
 from adprior_runtime.prompt.renderer import PromptRenderer
 from support.fake_backend import InferenceResponse, Request, TritonError, load_model, shown_metrics
-from support.paths import DEMO, DEMO_BUNDLE
+from support.paths import DEMO
 
 USERS = sorted((DEMO / "users").glob("*.json"))
 BEAMS = (contract.OUTPUT_IDS, contract.SEQUENCE_LENGTH, contract.CUM_LOG_PROBS)
 PROOF = (contract.PROVED_TOP_K, contract.FRONTIER_LOG_MASS)
 SCORED = (contract.SCORED_LOG_PROBS, contract.SCORED_EXACT)
 Tensors = dict[str, npt.NDArray[Any]]
+MakeInputs = Callable[..., Tensors]
+Ids = npt.NDArray[np.int64]
 
 
 @pytest.fixture(scope="module")
-def engine(_backend: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The model ``llm_engine``, with the shipped bundle."""
+def engine(_backend: None, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The model ``llm_engine``, with the tiny bundle."""
     from adprior_runtime.triton.llm_engine import TritonPythonModel  # noqa: PLC0415
 
-    return load_model(TritonPythonModel, tmp_path_factory.mktemp("models"), DEMO_BUNDLE)
+    return load_model(TritonPythonModel, tmp_path_factory.mktemp("models"), tiny_bundle)
 
 
 @pytest.fixture(scope="module")
-def decoder(_backend: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The model ``advertiser_decoder``, with the shipped bundle."""
+def decoder(_backend: None, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The model ``advertiser_decoder``, with the tiny bundle."""
     from adprior_runtime.triton.advertiser_decoder import TritonPythonModel  # noqa: PLC0415
 
-    return load_model(TritonPythonModel, tmp_path_factory.mktemp("models"), DEMO_BUNDLE)
+    return load_model(TritonPythonModel, tmp_path_factory.mktemp("models"), tiny_bundle)
 
 
 @pytest.fixture(scope="module")
-def head(_backend: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The model ``prior_head``, with the shipped bundle."""
+def head(_backend: None, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The model ``prior_head``, with the tiny bundle."""
     from adprior_runtime.triton.prior_head import TritonPythonModel  # noqa: PLC0415
 
-    return load_model(TritonPythonModel, tmp_path_factory.mktemp("models"), DEMO_BUNDLE)
+    return load_model(TritonPythonModel, tmp_path_factory.mktemp("models"), tiny_bundle)
 
 
-def _inputs(user: int, **changed: Any) -> Tensors:
-    renderer = PromptRenderer.load(DEMO_BUNDLE / PROMPT_FILE, DEMO_BUNDLE / TOKENIZER_FILE)
-    token_ids = renderer.render(parse_context(USERS[user].read_bytes())).token_ids
-    manifest = json.loads((DEMO_BUNDLE / "manifest.json").read_text())
-    values: dict[str, Any] = {
-        contract.INPUT_IDS: token_ids,
-        contract.INPUT_LENGTHS: [len(token_ids)],
-        contract.REQUEST_OUTPUT_LEN: [manifest["longest_name_tokens"]],
-        contract.BEAM_WIDTH: [manifest["beam_width"]],
-        contract.END_ID: [renderer.end_id],
-        contract.PAD_ID: [renderer.end_id],
-    }
-    tensors = {name: np.array(item, np.int32) for name, item in (values | changed).items()}
-    return tensors | {contract.RETURN_LOG_PROBS: np.array([True])}
+@pytest.fixture(scope="module")
+def make_inputs(tiny_bundle: Path) -> MakeInputs:
+    """Return a function that makes the engine's inputs for one of `USERS`."""
+    renderer = PromptRenderer.load(tiny_bundle / PROMPT_FILE, tiny_bundle / TOKENIZER_FILE)
+    manifest = Manifest.load(tiny_bundle / MANIFEST)
+
+    def make(user: int, **changed: Any) -> Tensors:
+        token_ids = renderer.render(parse_context(USERS[user].read_bytes())).token_ids
+        values: dict[str, Any] = {
+            contract.INPUT_IDS: token_ids,
+            contract.INPUT_LENGTHS: [len(token_ids)],
+            contract.REQUEST_OUTPUT_LEN: [manifest.longest_name_tokens],
+            contract.BEAM_WIDTH: [manifest.beam_width],
+            contract.END_ID: [renderer.end_id],
+            contract.PAD_ID: [renderer.end_id],
+        }
+        tensors = {name: np.array(item, np.int32) for name, item in (values | changed).items()}
+        return tensors | {contract.RETURN_LOG_PROBS: np.array([True])}
+
+    return make
+
+
+@pytest.fixture
+def ids(tiny_bundle: Path) -> Ids:
+    """The catalogue's advertiser ids."""
+    stored: Ids = np.load(tiny_bundle / ADVERTISERS_DIRECTORY / "ids.npy")
+    return stored
 
 
 def _request(tensors: Tensors, *outputs: str, cancelled_after: int | None = None) -> Request:
@@ -102,6 +117,7 @@ def test_instances_share_the_processors_unless_threads_are_set(
     instances: int,
     parameters: Any,
     threads: int,
+    tiny_bundle: Path,
 ) -> None:
     asked: list[int] = []
 
@@ -113,22 +129,24 @@ def test_instances_share_the_processors_unless_threads_are_set(
     monkeypatch.setattr("adprior_runtime.cpu_count.available_processors", lambda: 6)
     monkeypatch.setattr("adprior_runtime.engines.onnx.OnnxEngine", Asked)
     config = {"instance_group": [{"count": instances}], "parameters": parameters}
-    load_model(type(engine), tmp_path, DEMO_BUNDLE, config)
+    load_model(type(engine), tmp_path, tiny_bundle, config)
     assert asked == [threads]
 
 
 @pytest.mark.parametrize("cancelled_after", [0, 1])
-def test_requests_of_a_batch_do_not_affect_each_other(engine: Any, cancelled_after: int) -> None:
+def test_requests_of_a_batch_do_not_affect_each_other(
+    engine: Any, cancelled_after: int, make_inputs: MakeInputs
+) -> None:
     wanted = (*BEAMS, *PROOF)
-    good = [_request(_inputs(user), *wanted) for user in (0, 1)]
+    good = [_request(make_inputs(user), *wanted) for user in (0, 1)]
     alone = [engine.execute([request])[0].values() for request in good]
     batch = [
-        _request(_inputs(2, input_lengths=[10_000]), *wanted),
+        _request(make_inputs(2, input_lengths=[10_000]), *wanted),
         good[0],
-        _request(_inputs(2), *wanted, cancelled_after=cancelled_after),
-        _request(_inputs(2, input_ids=[-7] * 500, input_lengths=[500]), *wanted),
+        _request(make_inputs(2), *wanted, cancelled_after=cancelled_after),
+        _request(make_inputs(2, input_ids=[-7] * 500, input_lengths=[500]), *wanted),
         good[1],
-        _request(_inputs(0, beam_width=[0]), *wanted),
+        _request(make_inputs(0, beam_width=[0]), *wanted),
     ]
     too_long, first, cancelled, impossible, second, narrow = engine.execute(batch)
     for response, expected in ((first, alone[0]), (second, alone[1])):
@@ -142,51 +160,62 @@ def test_requests_of_a_batch_do_not_affect_each_other(engine: Any, cancelled_aft
     assert _refusal(narrow)[1] == "beam_width: found 0, expected 1 to 256"
 
 
-def test_a_search_stops_at_its_callers_deadline(engine: Any) -> None:
-    request = Request(tensors=_inputs(0), outputs=BEAMS, timeout_us=1)
-    patient = Request(tensors=_inputs(0), outputs=BEAMS, timeout_us=60_000_000)
+def test_a_search_stops_at_its_callers_deadline(engine: Any, make_inputs: MakeInputs) -> None:
+    request = Request(tensors=make_inputs(0), outputs=BEAMS, timeout_us=1)
+    patient = Request(tensors=make_inputs(0), outputs=BEAMS, timeout_us=60_000_000)
     late, answered = engine.execute([request, patient])
     assert _refusal(late) == (TritonError.CANCELLED, "the request was cancelled")
     assert answered.values()
 
 
 @pytest.mark.parametrize("width", [-1, 0, 257, 2**31 - 1])
-def test_a_beam_of_impossible_width_is_refused(engine: Any, width: int) -> None:
-    (response,) = engine.execute([_request(_inputs(0, beam_width=[width]), *BEAMS)])
+def test_a_beam_of_impossible_width_is_refused(
+    engine: Any, width: int, make_inputs: MakeInputs
+) -> None:
+    (response,) = engine.execute([_request(make_inputs(0, beam_width=[width]), *BEAMS)])
     expected = (TritonError.INVALID_ARG, f"beam_width: found {width}, expected 1 to 256")
     assert _refusal(response) == expected
 
 
 @pytest.mark.parametrize("top_k", [-1, 0, 257, 1000, 2**31 - 1])
-def test_every_model_refuses_a_top_k_out_of_range(engine: Any, decoder: Any, top_k: int) -> None:
+def test_every_model_refuses_a_top_k_out_of_range(
+    engine: Any, decoder: Any, top_k: int, make_inputs: MakeInputs
+) -> None:
     asked = {contract.TOP_K: np.array([top_k], np.int32)}
-    beams = engine.execute([_request(_inputs(0), *BEAMS)])[0].values()
+    beams = engine.execute([_request(make_inputs(0), *BEAMS)])[0].values()
     expected = f"TOP_K: found {top_k}, expected 1 to 256, the bundle's max_top_k"
-    for model, tensors in ((engine, _inputs(0)), (decoder, beams)):
+    for model, tensors in ((engine, make_inputs(0)), (decoder, beams)):
         (response,) = model.execute([_request(tensors | asked, contract.ADVERTISER_IDS)])
         assert _refusal(response) == (TritonError.INVALID_ARG, expected)
 
 
-def test_a_deployment_limits_top_k(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    (response,) = engine.execute([_request(_inputs(0, TOP_K=[256]), *BEAMS)])
+def test_a_deployment_limits_top_k(
+    engine: Any, monkeypatch: pytest.MonkeyPatch, make_inputs: MakeInputs
+) -> None:
+    (response,) = engine.execute([_request(make_inputs(0, TOP_K=[256]), *BEAMS)])
     assert len(response.values()[contract.CUM_LOG_PROBS]) >= 256
     monkeypatch.setattr(engine._step, "limits", replace(engine._step.limits, max_top_k=5))
-    (response,) = engine.execute([_request(_inputs(0, TOP_K=[6]), *BEAMS)])
+    (response,) = engine.execute([_request(make_inputs(0, TOP_K=[6]), *BEAMS)])
     assert _refusal(response)[1] == "TOP_K: found 6, expected 1 to 5, the bundle's max_top_k"
 
 
 @pytest.mark.parametrize("width", [1, 256])
-def test_a_beam_of_extreme_width_gives_the_k_best(engine: Any, width: int) -> None:
-    requests = [_request(_inputs(0, beam_width=[item], TOP_K=[5]), *BEAMS) for item in (width, 32)]
+def test_a_beam_of_extreme_width_gives_the_k_best(
+    engine: Any, width: int, make_inputs: MakeInputs
+) -> None:
+    requests = [
+        _request(make_inputs(0, beam_width=[item], TOP_K=[5]), *BEAMS) for item in (width, 32)
+    ]
     found, expected = (response.values() for response in engine.execute(requests))
     np.testing.assert_allclose(
         found[contract.CUM_LOG_PROBS][:5], expected[contract.CUM_LOG_PROBS][:5], atol=1e-3
     )
 
 
-def test_candidates_are_scored_with_the_search(engine: Any) -> None:
-    ids = np.load(DEMO_BUNDLE / "advertisers" / "ids.npy")[[3, 70, 3]]
-    tensors = _inputs(1) | {contract.CANDIDATE_ADVERTISER_IDS: np.array([*ids, -5])}
+def test_candidates_are_scored_with_the_search(
+    engine: Any, make_inputs: MakeInputs, ids: Ids
+) -> None:
+    tensors = make_inputs(1) | {contract.CANDIDATE_ADVERTISER_IDS: np.array([*ids[[3, 70, 3]], -5])}
     (response,) = engine.execute([_request(tensors, *SCORED)])
     values = response.values()
     assert values[contract.SCORED_EXACT].tolist() == [True, True, True, False]
@@ -195,8 +224,8 @@ def test_candidates_are_scored_with_the_search(engine: Any) -> None:
     assert log_probs[3] == -np.inf
 
 
-def test_candidates_may_all_be_off_the_catalogue(engine: Any) -> None:
-    tensors = _inputs(1) | {contract.CANDIDATE_ADVERTISER_IDS: np.array([-5, -6])}
+def test_candidates_may_all_be_off_the_catalogue(engine: Any, make_inputs: MakeInputs) -> None:
+    tensors = make_inputs(1) | {contract.CANDIDATE_ADVERTISER_IDS: np.array([-5, -6])}
     values = engine.execute([_request(tensors, *SCORED)])[0].values()
     assert values[contract.SCORED_LOG_PROBS].tolist() == [-np.inf, -np.inf]
     assert not values[contract.SCORED_EXACT].any()
@@ -210,19 +239,19 @@ class BrokenEngine:
 
 
 def test_a_model_that_computes_no_probabilities_is_an_internal_error(
-    engine: Any, monkeypatch: pytest.MonkeyPatch
+    engine: Any, monkeypatch: pytest.MonkeyPatch, make_inputs: MakeInputs
 ) -> None:
     monkeypatch.setattr(engine._step, "_engine", BrokenEngine())
-    (response,) = engine.execute([_request(_inputs(0), *BEAMS)])
+    (response,) = engine.execute([_request(make_inputs(0), *BEAMS)])
     code, message = _refusal(response)
     assert code == TritonError.INTERNAL
     assert message.startswith("the language model's log-probabilities: found NaN or +inf in ")
 
 
 @pytest.fixture(scope="module")
-def beams(engine: Any) -> Tensors:
+def beams(engine: Any, make_inputs: MakeInputs) -> Tensors:
     """The engine's answer to one user."""
-    (response,) = engine.execute([_request(_inputs(0), *BEAMS, *PROOF)])
+    (response,) = engine.execute([_request(make_inputs(0), *BEAMS, *PROOF)])
     tensors: Tensors = response.values()
     return tensors
 
@@ -275,10 +304,11 @@ def test_a_proof_of_another_request_proves_nothing(
     assert response.values()[contract.EXACT].tolist() == [False]
 
 
-def test_stock_beams_are_completed_and_what_is_dropped_is_counted(decoder: Any) -> None:
+def test_stock_beams_are_completed_and_what_is_dropped_is_counted(
+    decoder: Any, tiny_bundle: Path, ids: Ids
+) -> None:
     """Beams of TensorRT-LLM have no proof, and finished ones have no terminator."""
-    trie = Trie.load(DEMO_BUNDLE / "trie")
-    ids = np.load(DEMO_BUNDLE / "advertisers" / "ids.npy")
+    trie = Trie.load(tiny_bundle / "trie")
     (path,), _ = trie.paths(trie.leaf_nodes[[7]])
     name = [token for token in path.tolist() if token != trie.terminator]
     longest = trie.depth
@@ -337,9 +367,8 @@ RANKED_WITH = (
 
 
 @pytest.fixture
-def ranking() -> Tensors:
+def ranking(ids: Ids) -> Tensors:
     """A forecast and two candidates."""
-    ids = np.load(DEMO_BUNDLE / "advertisers" / "ids.npy")
     return {
         contract.ADVERTISER_IDS: ids[:3],
         contract.LOG_PROBS: np.array([-1, -2, -3], dtype=np.float32),
@@ -379,19 +408,18 @@ def test_scores_of_other_candidates_are_the_engines_fault(
 @pytest.mark.usefixtures("_backend")
 @pytest.mark.parametrize(("fitted", "limit"), [(True, 2.0), (False, 0.0)])
 def test_a_head_that_was_never_fitted_reports_a_limit_of_0(
-    tmp_path: Path, fitted: bool, limit: float
+    tmp_path: Path, fitted: bool, limit: float, tiny_bundle: Path, ids: Ids
 ) -> None:
     """The limit shows it, so that clients need no other tensor."""
     from adprior_runtime.triton.prior_head import TritonPythonModel  # noqa: PLC0415
 
-    place = DEMO_BUNDLE if fitted else _without_fitted_head(tmp_path / "bundle")
+    place = tiny_bundle if fitted else _without_fitted_head(tiny_bundle, tmp_path / "bundle")
     head = load_model(TritonPythonModel, tmp_path, place)
-    ids = np.load(DEMO_BUNDLE / "advertisers" / "ids.npy")[:2]
-    tensors = {
-        contract.ADVERTISER_IDS: ids,
+    tensors: Tensors = {
+        contract.ADVERTISER_IDS: ids[:2],
         contract.LOG_PROBS: np.array([-1, -2], np.float32),
         contract.MISSING_MASS: np.array([0.4], np.float32),
-        contract.CANDIDATE_ADVERTISER_IDS: ids,
+        contract.CANDIDATE_ADVERTISER_IDS: ids[:2],
         contract.BASE_LOGITS: np.array([0.5, -0.5], np.float32),
     }
     (response,) = head.execute(
@@ -403,10 +431,10 @@ def test_a_head_that_was_never_fitted_reports_a_limit_of_0(
     assert moved.any() == fitted
 
 
-def _without_fitted_head(place: Path) -> Path:
-    """Write the head's files of the shipped bundle, with the head that a first build writes."""
-    shutil.copytree(DEMO_BUNDLE / ADVERTISERS_DIRECTORY, place / ADVERTISERS_DIRECTORY)
-    manifest = Manifest.load(DEMO_BUNDLE / MANIFEST)
+def _without_fitted_head(source: Path, place: Path) -> Path:
+    """Write the head's files of a bundle, with the head that a first build writes."""
+    shutil.copytree(source / ADVERTISERS_DIRECTORY, place / ADVERTISERS_DIRECTORY)
+    manifest = Manifest.load(source / MANIFEST)
     write_identity_head(
         place / HEAD_FILE,
         forecast_k=manifest.forecast_k,
