@@ -98,10 +98,11 @@ def test_requests_are_counted(
     assert grown(page, "adprior_failed_requests_total") == 0
 
 
-def test_the_pages_commands_run(tmp_path: Path) -> None:
+def test_the_pages_commands_run(tiny_bundle: Path, tmp_path: Path) -> None:
     find_tool("curl")
     find_tool("promtool")
     script = "\n".join(BLOCKS).replace("/srv/adprior", str(tmp_path))
+    script = script.replace("demo/bundle", str(tiny_bundle))
     ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
     script = re.sub(r"\b80[01][0-2]\b", lambda found: ports[found[0]], script)
     script = re.sub(r"(--log-file \S*blue\S*)", rf"\1 {_port_options(ports)}", script)
