@@ -11,6 +11,7 @@ import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -97,6 +98,7 @@ class PromptRenderer:
             for name in SECTION_FIELDS
         }
         self._shows_times = "times" in template.event_fields()
+        self._contents = template.event_contents()
         self._values = ValueTokenizer(tokenizer, end_id)
         self._denied = frozenset(map(fold_key, template.denied_profile_keys))
 
@@ -135,13 +137,13 @@ class PromptRenderer:
         """
         token_ids = self.start_ids(context.profile)
         history = context.history
-        last = history[-1].time if history else None
-        tail = self._render_section("tail", day_fields(context.as_of, last)).token_ids
+        previous = self._shown_before(history)
+        tail = self._render_section("tail", day_fields(context.as_of, previous[-1])).token_ids
         times = self._earlier_times(history)
         events = newest_events(
             len(history),
             room_for_events(self.template.max_prompt_tokens, start=len(token_ids), tail=len(tail)),
-            lambda index: self._render_event(history, index, times),
+            lambda index: self._render_event(history[index], previous, index, times),
             lambda section: section.token_ids,
         )
         dropped = len(history) - len(events)
@@ -170,8 +172,25 @@ class PromptRenderer:
 
     def event_sections(self, history: Sequence[Event]) -> list[Section]:
         """Return the section of every event, as a prompt that shows the event has it."""
+        previous = self._shown_before(history)
         times = self._earlier_times(history)
-        return [self._render_event(history, index, times) for index in range(len(history))]
+        return [
+            self._render_event(event, previous, index, times) for index, event in enumerate(history)
+        ]
+
+    def _shown_before(self, history: Sequence[Event]) -> list[datetime | None]:
+        """Return the time of the last shown event before each event, and before the forecast."""
+        previous: list[datetime | None] = [None]
+        for event in history:
+            previous.append(event.time if self._shows(event) else previous[-1])
+        return previous
+
+    def _shows(self, event: Event) -> bool:
+        """Whether a prompt shows more of an event than its day; if not, the event is left out."""
+        return not self._contents or any(
+            all(name == "action" or normalise_text(getattr(event, name) or "") for name in content)
+            for content in self._contents
+        )
 
     def _earlier_times(self, history: Sequence[Event]) -> Sequence[int]:
         """Return, for each event, how many before it have its advertiser; nothing if not shown."""
@@ -185,9 +204,16 @@ class PromptRenderer:
             seen[name] += 1
         return times
 
-    def _render_event(self, history: Sequence[Event], index: int, times: Sequence[int]) -> Section:
-        event = history[index]
-        values = day_fields(event.time, history[index - 1].time if index else None)
+    def _render_event(
+        self,
+        event: Event,
+        previous: Sequence[datetime | None],
+        index: int,
+        times: Sequence[int],
+    ) -> Section:
+        if not self._shows(event):
+            return Section([], None)
+        values = day_fields(event.time, previous[index])
         values["action"] = event.action
         for name in ("advertiser", "category", "text"):
             if normalise_text(value := getattr(event, name) or ""):

@@ -11,6 +11,9 @@ In a bundle with interests, an interest's name follows the same prompt and ``int
 absent within a day. Both are absent before the first event. ``{category_words}`` is the category in
 lower case with spaces for underscores: ``PET_FOOD`` is ``pet food``. ``{times}`` says how many
 earlier events of the history have the same advertiser, coarse too; it is absent when none has.
+
+An event that fills no piece but those of its day is left out, and days count from the last event
+that is shown. So ``"{advertiser}{end}{category_words}"`` shows only events of an advertiser.
 """
 
 from __future__ import annotations
@@ -54,6 +57,16 @@ SECTION_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "interest_tail": frozenset({"end"}),
 }
 """The fields that the pieces of each section may have."""
+
+_EVENT_CONTENT: Final[Mapping[str, str]] = {
+    "action": "action",
+    "advertiser": "advertiser",
+    "times": "advertiser",
+    "category": "category",
+    "category_words": "category",
+    "text": "text",
+}
+"""The part of an event that each field shows. The other fields show its day."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +128,21 @@ class PromptTemplate:
         """Return the fields of the event section, in order."""
         parts = (part for piece in self.event for part in string.Formatter().parse(piece))
         return [key for _, key, _, _ in parts if key is not None]
+
+    def event_contents(self) -> list[frozenset[str]]:
+        """Return what of an event each piece shows besides its day; pieces that show none are out.
+
+        An event that fills none of these is left out of the prompt, as if it were not there.
+        """
+        contents = (
+            frozenset(
+                _EVENT_CONTENT[key]
+                for _, key, _, _ in string.Formatter().parse(piece)
+                if key is not None and key in _EVENT_CONTENT
+            )
+            for piece in self.event
+        )
+        return [content for content in contents if content]
 
     @classmethod
     def load(cls, path: Path) -> PromptTemplate:

@@ -102,6 +102,19 @@ def test_a_piece_with_an_absent_field_is_left_out() -> None:
     assert _text(renderer.render(make_context(one)).token_ids) == f"A user. (food{END})."
 
 
+def test_an_event_that_shows_only_its_day_is_left_out_and_days_count_from_the_shown_ones() -> None:
+    renderer = make_renderer(head=(), event=("+{gap} ", "{advertiser}{end}"), tail=("+{gap}",))
+    shown = make_event(9, advertiser="Acme"), make_event(4, advertiser="Acme")
+    hidden = make_event(12), make_event(6, category="pets"), make_event(2, advertiser=" ")
+    context = make_context(hidden[0], shown[0], hidden[1], shown[1], hidden[2])
+    prompt = renderer.render(context)
+    assert _text(prompt.token_ids) == f"Acme{END}+5 Acme{END}+4"
+    assert prompt.token_ids == renderer.render(make_context(*shown)).token_ids
+    assert (prompt.advertiser_rows, prompt.dropped_events) == ([1, 3], 0)
+    sections = renderer.event_sections(context.history)
+    assert [bool(section.token_ids) for section in sections] == [False, True, False, True, False]
+
+
 def test_days_are_counted_between_dates_and_the_first_event_has_none() -> None:
     renderer = make_renderer(
         head=(), event=("{days_since_previous},",), tail=("{days_since_previous}",)
@@ -121,7 +134,7 @@ def test_a_category_becomes_words_and_earlier_events_of_the_advertiser_are_count
     events[1] = make_event(advertiser="Birch & Co", category="__")
     shown = _text(renderer.render(make_context(*events)).token_ids).split(";")
     assert shown[:3] == [f"Acme{END} pet food dry", f"Birch & Co{END}", f"Acme{END} x1"]
-    assert shown[-5:] == [*[f"Acme{END} x{count}" for count in (9, 10, 10)], "", ""]
+    assert shown[-4:] == [*[f"Acme{END} x{count}" for count in (9, 10, 10)], ""]
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
