@@ -83,7 +83,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
         weights = base.weights
         if (vocabulary := path / VOCABULARY_FILE).is_file():
             weights = TrimmedWeights(weights, _read_vocabulary(vocabulary))
-        return Checkpoint(config=read_config(path), weights=JoinedWeights(weights, path))
+        config = read_config(path)
+        if not config.get("tie_word_embeddings", True):
+            weights = _WithOutput(weights)
+        return Checkpoint(config=config, weights=JoinedWeights(weights, path))
     config, weights = read_config(path), read_weights(path)
     if _EMBEDDINGS not in weights:
         raise InvalidInputError(
@@ -159,6 +162,25 @@ def _read_vocabulary(path: Path) -> NDArray[np.int32]:
     if kept.ndim != 1 or kept.dtype != np.int32:
         raise InvalidInputError(f"{path}: {kept.dtype} {kept.shape}; expected int32 [tokens]")
     return np.asarray(kept, dtype=np.int32)
+
+
+class _WithOutput(Mapping[str, NDArray[np.float32]]):
+    """Weights with an output layer, which an adapter may correct apart from the embeddings."""
+
+    def __init__(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
+        self._weights = weights
+        self._names = list(dict.fromkeys([*weights, _OUTPUT]))
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        if name == _OUTPUT and name not in self._weights:
+            return self._weights[_EMBEDDINGS]
+        return self._weights[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 class _WithoutOutput(Mapping[str, NDArray[np.float32]]):

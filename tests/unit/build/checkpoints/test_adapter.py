@@ -77,6 +77,26 @@ def test_a_whole_tensor_replaces_the_bases(tmp_path: Path) -> None:
     )
 
 
+def test_an_adapter_may_correct_the_output_layer_apart_from_the_embeddings(tmp_path: Path) -> None:
+    write(tmp_path)
+    adapter = tmp_path / "adapter"
+    plain = open_checkpoint(adapter).weights["model.embed_tokens.weight"]
+    random = np.random.default_rng(1)
+    first = random.normal(size=(4, plain.shape[1])).astype(np.float16)
+    second = random.normal(size=(len(plain), 4)).astype(np.float16)
+    stem = "base_model.model.lm_head.lora_"
+    path = adapter / "adapter_model.safetensors"
+    save_file({**load_file(path), f"{stem}A.weight": first, f"{stem}B.weight": second}, path)
+    with pytest.raises(InvalidInputError, match=r"lm_head\.lora_A\.weight corrects no weight"):
+        open_checkpoint(adapter)
+    config = json.loads((adapter / "config.json").read_text()) | {"tie_word_embeddings": False}
+    (adapter / "config.json").write_text(json.dumps(config))
+    weights = open_checkpoint(adapter).weights
+    np.testing.assert_array_equal(weights["model.embed_tokens.weight"], plain)
+    expected = plain + 6 / 4 * (second.astype(np.float32) @ first.astype(np.float32))
+    np.testing.assert_allclose(weights["lm_head.weight"], expected, atol=1e-5)
+
+
 def drop_half(adapter: Path) -> None:
     path = adapter / "adapter_model.safetensors"
     tensors = load_file(path)
