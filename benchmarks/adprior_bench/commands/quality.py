@@ -7,6 +7,7 @@ from pathlib import Path
 
 from adprior_bench.data.kept_results import partial_directory
 from adprior_bench.options import add_training_log, add_work
+from adprior_bench.quality.evaluation_settings import SECTIONS, Settings
 from adprior_bench.quality.ranking.logged_ranking import measure_log, ranking_table
 from adprior_runtime.cpu_count import threads_of_each
 from adprior_runtime.errors import InvalidInputError
@@ -44,6 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for development: evaluate on half of the validation users and do not use test users",
     )
     parser.add_argument(
+        "--sections",
+        nargs="+",
+        choices=SECTIONS,
+        default=SECTIONS,
+        help="measure only these, and recall (all). With --validation-only, recall alone is "
+        "measured on all validation users",
+    )
+    parser.add_argument(
         "--quick", action="store_true", help="one setting of each baseline, 100 resamples"
     )
     parser.add_argument(
@@ -54,6 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "sample (all)",
     )
     add_work(parser)
+    parser.add_argument(
+        "--baselines",
+        type=Path,
+        metavar="DIR",
+        help="directory for the baselines' results, which later runs on the same data use again, "
+        "for other bundles too (in --work)",
+    )
     parser.add_argument(
         "--resamples",
         type=positive_integer,
@@ -77,7 +93,6 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, option) is None:
             raise InvalidInputError(f"--{option} is missing (or give --logs)")
     from adprior_bench.quality.evaluation import evaluate  # noqa: PLC0415  torch, LightGBM
-    from adprior_bench.quality.evaluation_settings import Settings  # noqa: PLC0415
     from adprior_bench.report.plain import plain  # noqa: PLC0415  heavy: plots
     from adprior_bench.report.terminal import report_text  # noqa: PLC0415
     from adprior_bench.report.write import write_report  # noqa: PLC0415
@@ -87,10 +102,12 @@ def run(args: argparse.Namespace) -> int:
         resamples=100 if args.quick else args.resamples,
         threads=threads_of_each(1, args.threads),
         validation_only=args.validation_only,
+        sections=args.sections,
         max_cases=args.max_cases,
         ranking_log=args.ranking_log,
         other_log=args.other_log,
         work=partial_directory(args.work, args.output),
+        baselines=args.baselines,
     )
     with evaluate(args.bundle, args.events, args.profiles, args.columns, settings) as report:
         shown = plain(report)

@@ -34,7 +34,7 @@ from adprior_bench.data.kept_results import (
 from adprior_bench.data.log_origin import LogOrigin, require_training_log
 from adprior_bench.data.progress import say
 from adprior_bench.options import add_training_log, add_work
-from adprior_bench.quality.forecasts import forecast_identity
+from adprior_bench.quality.model_forecasts import forecast_identity
 from adprior_bench.quality.ranking.base_ranker import RankedRows, rank_rows
 from adprior_bench.quality.ranking.impressions import CANDIDATES, SEED
 from adprior_bench.quality.ranking.ranking_task import logged_task

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from adprior_bench.data.progress import say
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.files.atomic import replace_file
 from adprior_runtime.text.json_text import to_json
 
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
@@ -82,9 +83,22 @@ class KeptResults:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type, unused-ignore]
         content = buffer.getvalue()
-        with _report_errors(self._directory):
-            path = self._directory / f"{key}{_SUFFIX}"
-            path.write_bytes(hashlib.sha256(content).digest() + content)
+        path = self._directory / f"{key}{_SUFFIX}"
+        with _report_errors(self._directory), replace_file(path) as fresh:
+            fresh.write_bytes(hashlib.sha256(content).digest() + content)
+
+
+def reused_results(directory: Path) -> KeptResults:
+    """Return the results in a directory that later runs use too; it is made if it is missing.
+
+    Keys must cover everything that a result was computed from.
+
+    Raises:
+        InvalidInputError: The directory cannot be made, or is a file.
+    """
+    with _report_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    return KeptResults(directory)
 
 
 @contextmanager

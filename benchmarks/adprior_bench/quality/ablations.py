@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from adprior_bench.data.kept_results import KeptResults
 from adprior_bench.quality.cohorts import Targets, cohorts
-from adprior_bench.quality.forecasts import Alteration, forecast_cases
 from adprior_bench.quality.intervals import Draws, UserBootstrap, estimate
 from adprior_bench.quality.metrics import measure_forecasts, score
-from adprior_bench.quality.study import Study
+from adprior_bench.quality.model_forecasts import Alteration, LanguageModel
+from adprior_bench.quality.study import Study, draw_cases
 from adprior_bench.report.schema import Cell, Section
 from adprior_bench.report.tables import decimal, make_table, percent, points
-from adprior_runtime.forecast.forecaster import Forecaster
 from adprior_runtime.prompt.context import UserContext
 
 
@@ -25,6 +23,8 @@ def _change_history(**values: Any) -> Alteration:
     return alter
 
 
+CASES: Final = 300
+"""Number of test cases that ablations are measured on."""
 ABLATIONS: Final[Mapping[str, Alteration]] = {
     "no profile": lambda context: replace(context, profile={}),
     "no categories, no text": _change_history(category=None, text=None),
@@ -33,20 +33,18 @@ ABLATIONS: Final[Mapping[str, Alteration]] = {
 }
 
 
-def ablation_section(
-    forecaster: Forecaster,
-    study: Study,
-    bootstrap: UserBootstrap,
-    whole: Mapping[str, Draws],
-    kept: KeptResults,
-) -> Section:
-    """Measure each ablation on the test cases.
-
-    ``whole`` has the draws of the metrics with the whole prompt.
-    """
-    targets = Targets.of(study.test)
+def ablation_section(model: LanguageModel, study: Study, *, resamples: int) -> Section:
+    """Measure each ablation on a sample of the test cases."""
+    cases = draw_cases(study.test, CASES)
+    targets = Targets.of(cases)
     all_cases = cohorts(targets)["all"]
+    bootstrap = UserBootstrap(targets.users, resamples=resamples)
     rows: list[dict[str, Cell]] = []
+
+    def measured(title: str, alter: Alteration | None) -> dict[str, Draws]:
+        found = model.forecast(study, cases, alter=alter, title=f"forecasts, {title}")
+        scored = score(found.probabilities, targets)
+        return measure_forecasts(scored, targets, all_cases, bootstrap)
 
     def add_row(prompt: str, draws: Mapping[str, Draws]) -> None:
         change = draws["recall@10"] - whole["recall@10"]
@@ -59,12 +57,10 @@ def ablation_section(
             }
         )
 
+    whole = measured("whole prompts", None)
     add_row("whole prompt", whole)
     for name, alter in ABLATIONS.items():
-        title = f"forecasts, {name}"
-        altered = forecast_cases(forecaster, study, study.test, alter=alter, title=title, kept=kept)
-        scored = score(altered, targets)
-        add_row(name, measure_forecasts(scored, targets, all_cases, bootstrap))
+        add_row(name, measured(name, alter))
     return {
         "title": "Prompt ablations",
         "notes": [
@@ -74,7 +70,7 @@ def ablation_section(
         ],
         "content": [
             make_table(
-                "Prompts with parts left out, all cases",
+                f"Prompts with parts left out, {len(cases):,} of {len(study.test):,} cases",
                 rows,
                 {"recall@10": percent(2), "change": points(2), "log-loss": decimal(3)},
             )

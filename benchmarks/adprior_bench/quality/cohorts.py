@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from adprior_bench.quality.histories import NONE, EncodedCase, Int32Array
+from adprior_bench.quality.histories import EncodedCase, Int32Array
 from adprior_runtime.errors import InvalidInputError
 
 BoolArray = npt.NDArray[np.bool_]
@@ -47,7 +47,6 @@ class Targets:
         """
         if not cases:
             raise InvalidInputError("no cases to measure, expected at least one")
-        missed = np.array([_missed(case) for case in cases], dtype=np.int64)
         repeated = [np.isin(case.targets, case.user.rows[: case.stop]) for case in cases]
         return cls(
             users=np.array([case.user.user_id for case in cases]),
@@ -55,8 +54,8 @@ class Targets:
             cases=np.repeat(np.arange(len(cases)), [len(case.targets) for case in cases]),
             rows=np.concatenate([case.targets for case in cases]),
             repeated=np.concatenate(repeated),
-            missed_repeated=missed[:, 0],
-            missed_new=missed[:, 1],
+            missed_repeated=np.array([case.missed_repeated for case in cases]),
+            missed_new=np.array([case.missed_new for case in cases]),
         )
 
     def count(self, chosen: BoolArray) -> Int64Array:
@@ -85,7 +84,7 @@ class Cohort:
 
 
 def cohorts(targets: Targets) -> Mapping[str, Cohort]:
-    """Return the cohorts: ``all``, ``covered``, ``repeated`` and ``new``."""
+    """Return the cohorts: ``all``, ``covered`` and ``repeated``."""
     everything = np.ones(len(targets.rows), dtype=np.bool_)
     missed = targets.missed_repeated + targets.missed_new
     chosen = {
@@ -100,19 +99,8 @@ def cohorts(targets: Targets) -> Mapping[str, Cohort]:
             targets.repeated,
             targets.missed_repeated,
         ),
-        "new": ("advertisers new to the user", ~targets.repeated, targets.missed_new),
     }
     return {
         name: Cohort(title=title, targets=kept, counts=targets.count(kept) + outside)
         for name, (title, kept, outside) in chosen.items()
     }
-
-
-def _missed(case: EncodedCase) -> tuple[int, int]:
-    """Count the day's advertisers outside the catalogue: repeated ones, new ones."""
-    if not case.missed:
-        return 0, 0
-    end = np.searchsorted(case.user.days, case.day + 1)
-    today = np.unique(case.user.rows[case.stop : end])
-    known = np.isin(today[today < NONE], case.user.rows[: case.stop])
-    return int(known.sum()), int((~known).sum())

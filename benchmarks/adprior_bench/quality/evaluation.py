@@ -2,48 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from adprior_bench.data.kept_results import KeptResults, keep_results
+from adprior_bench.data.kept_results import KeptResults, keep_results, reused_results
 from adprior_bench.data.log_origin import LogOrigin, require_training_log
 from adprior_bench.data.progress import say
 from adprior_bench.quality.ablations import ablation_section
 from adprior_bench.quality.baselines.registry import OWN, POPULARITY, baseline_families
 from adprior_bench.quality.baselines.tuning import TunedBaseline, tune
 from adprior_bench.quality.cohorts import Targets
-from adprior_bench.quality.evaluation_settings import Settings
+from adprior_bench.quality.evaluation_settings import (
+    ABLATIONS,
+    RANKING,
+    RETRIEVAL,
+    Settings,
+)
+from adprior_bench.quality.explore_tables import explore_section
 from adprior_bench.quality.forecast_tables import ForecastFigures, measure_rankers
 from adprior_bench.quality.forecasts import (
     LLM,
     Forecasts,
+    all_forecasts,
     blend_name,
-    forecast_cases,
-    forecast_identity,
-    forecast_rankers,
+    explore_forecasts,
 )
 from adprior_bench.quality.histories import EncodedCase
 from adprior_bench.quality.intervals import UserBootstrap
-from adprior_bench.quality.metrics import Float32Array, score
+from adprior_bench.quality.metrics import Float32Array, Scored, score
+from adprior_bench.quality.model_forecasts import LanguageModel, forecast_identity
 from adprior_bench.quality.ranking.experiment import run_ranking
 from adprior_bench.quality.ranking.ranking_tables import RankingFigures, ranking_section
 from adprior_bench.quality.ranking.ranking_task import logged_task, simulated_task
 from adprior_bench.quality.ranking.request_forecasts import forecast_requests
 from adprior_bench.quality.ranking.request_log import RequestLog, read_request_log
 from adprior_bench.quality.report_notes import machine_data, notes, protocol_section, warnings
-from adprior_bench.quality.retrieval.quotas import measure_quotas
-from adprior_bench.quality.retrieval.retrieval_tables import (
-    Filled,
-    RetrievalFigures,
-    retrieval_section,
-)
-from adprior_bench.quality.retrieval.retriever_tuning import tune_retriever
+from adprior_bench.quality.retrieval.experiment import run_retrieval
 from adprior_bench.quality.study import Splits, Study
 from adprior_bench.quality.tuning_table import tuning_section
 from adprior_bench.quality.verdict import (
     calibration_verdict,
+    explore_verdict,
     ranking_verdict,
     retrieval_verdict,
 )
@@ -59,8 +60,6 @@ from adprior_runtime.head.head import PriorHead
 COMMAND: Final = "adprior bench quality"
 """The prefix of messages."""
 
-_RETRIEVER_TRIALS: Final = 16
-
 
 @contextmanager
 def evaluate(
@@ -71,7 +70,7 @@ def evaluate(
     Raises:
         InvalidInputError: The data cannot be read, are not the bundle's, or no user is unseen.
     """
-    forecaster = Forecaster(bundle, threads=settings.threads)
+    forecaster = Forecaster(bundle, threads=1)
     manifest = forecaster.bundle.manifest
     origin = require_training_log(manifest, events, profiles, columns, other_log=settings.other_log)
     say(COMMAND, f"reading {events}")
@@ -83,49 +82,75 @@ def evaluate(
         ColumnMap.load(columns),
         forecaster.renderer.name_ids,
     )
-    whole = whole.without_test_users() if settings.validation_only else whole
+    if settings.is_in_sample:
+        whole = whole.judged_on_validation()
+    elif settings.validation_only:
+        whole = whole.without_test_users()
     study = whole if settings.max_cases is None else whole.limited(settings.max_cases)
     say(COMMAND, whole.log.sentence(), study.sentence())
     requests = _read_requests(forecaster, study, settings)
-    identity = forecast_identity(manifest.bundle_id, settings.threads)
+    identity = forecast_identity(manifest.bundle_id)
     with keep_results(settings.work, identity, command=COMMAND) as kept:
-        yield _evaluate(forecaster, study, whole, requests, origin, settings, kept)
+        model = LanguageModel(forecaster=forecaster, processes=settings.threads, kept=kept)
+        baselines = kept if settings.baselines is None else reused_results(settings.baselines)
+        yield _evaluate(model, baselines, study, whole, requests, origin, settings)
 
 
 def _evaluate(
-    forecaster: Forecaster,
+    model: LanguageModel,
+    baselines: KeptResults,
     study: Study,
     whole: Study,
     requests: RequestLog | None,
     origin: LogOrigin,
     settings: Settings,
-    kept: KeptResults,
 ) -> Report:
-    manifest = forecaster.bundle.manifest
+    manifest = model.forecaster.bundle.manifest
     families = baseline_families(study.training, threads=settings.threads, quick=settings.quick)
-    tuned = tune(families, study.training, study.validation, study.test, kept)
-    forecasts = forecast_rankers(forecaster, study, tuned, kept)
+    tuned = tune(families, study.training, study.validation, study.test, baselines)
+    validation = model.forecast(study, study.validation, title="forecasts, validation users")
+    test = (
+        validation
+        if study.test is study.validation
+        else model.forecast(study, study.test, title="forecasts, test users")
+    )
+    mine = validation.probabilities, test.probabilities
+    forecasts = all_forecasts(mine, tuned, study.validation)
     targets = Targets.of(study.test)
     bootstrap = UserBootstrap(targets.users, resamples=settings.resamples)
-    figures = _measure(forecasts, targets, bootstrap)
-    ranking = _rank(forecaster, study, requests, forecasts, tuned, settings, kept)
-    retrieval = _retrieve(study, forecasts, bootstrap, quick=settings.quick)
+    scored = {name: score(forecasts.test[name], targets) for name in forecasts.names}
+    figures = _measure(forecasts, scored, targets, bootstrap)
+    new = explore_forecasts(mine, tuned, study.validation, study.test)
+    explore = None
+    if new is not None:
+        counts = study.training.event_counts()
+        explore = explore_section(
+            new, scored, study.test, counts, test.exact, resamples=settings.resamples
+        )
+    ranking = retrieval = None
+    if RANKING in settings.sections:
+        ranking = _rank(model, study, requests, forecasts, tuned, settings)
+    if RETRIEVAL in settings.sections:
+        best_for_new = forecasts.best if new is None else new.best
+        retrieval = run_retrieval(study, forecasts, best_for_new, bootstrap, quick=settings.quick)
     sections = [
         protocol_section(study),
         tuning_section(study, forecasts, tuned, manifest.training, resamples=settings.resamples),
         figures.section,
-        *([retrieval.section] if retrieval else []),
-        ranking.section,
-        ablation_section(forecaster, study, bootstrap, figures.draws[LLM], kept),
+        *(each.section for each in (explore, retrieval, ranking) if each),
     ]
+    if ABLATIONS in settings.sections:
+        sections.append(ablation_section(model, study, resamples=settings.resamples))
+    verdict = [] if explore is None else [explore_verdict(explore)]
+    if RETRIEVAL in settings.sections:
+        verdict.append(retrieval_verdict(retrieval, events=study.log.event_words()))
+    if ranking:
+        verdict.append(ranking_verdict(ranking.gains))
+    verdict.append(calibration_verdict(figures.calibrations[LLM]))
     return {
         "title": f"Forecast quality of bundle {manifest.bundle_id}",
         "warnings": warnings(study, whole, origin, settings),
-        "verdict": [
-            retrieval_verdict(retrieval, events=study.log.event_words()),
-            ranking_verdict(ranking.gains),
-            calibration_verdict(figures.calibrations[LLM]),
-        ],
+        "verdict": verdict,
         "notes": notes(manifest, study),
         "sections": sections,
         "data": {
@@ -135,12 +160,17 @@ def _evaluate(
     }
 
 
-def _measure(forecasts: Forecasts, targets: Targets, bootstrap: UserBootstrap) -> ForecastFigures:
+def _measure(
+    forecasts: Forecasts,
+    scored: Mapping[str, Scored],
+    targets: Targets,
+    bootstrap: UserBootstrap,
+) -> ForecastFigures:
     shares = ", ".join(
         f"`{name}` {cell_text(share, percent(0))}" for name, share in forecasts.shares.items()
     )
     return measure_rankers(
-        {name: score(forecasts.test[name], targets) for name in forecasts.names},
+        scored,
         targets,
         bootstrap,
         ours=list(dict.fromkeys([LLM, blend_name(OWN), blend_name(forecasts.best)])),
@@ -163,16 +193,15 @@ def _read_requests(forecaster: Forecaster, study: Study, settings: Settings) -> 
 
 
 def _rank(
-    forecaster: Forecaster,
+    model: LanguageModel,
     study: Study,
     requests: RequestLog | None,
     forecasts: Forecasts,
     tuned: Sequence[TunedBaseline],
     settings: Settings,
-    kept: KeptResults,
 ) -> RankingFigures:
-    def model(cases: Sequence[EncodedCase], title: str) -> Float32Array:
-        return forecast_cases(forecaster, study, cases, title=title, kept=kept)
+    def forecast(cases: Sequence[EncodedCase], title: str) -> Float32Array:
+        return model.forecast(study, cases, title=title).probabilities
 
     if requests is None:
         task = simulated_task(study, study.validation, study.test, threads=settings.threads)
@@ -180,7 +209,8 @@ def _rank(
         compared = {name: (forecasts.validation[name], forecasts.test[name]) for name in names}
     else:
         task = logged_task(study, requests, threads=settings.threads)
-        compared = forecast_requests(requests, model, tuned, forecasts.shares)
+        compared = forecast_requests(requests, forecast, tuned, forecasts.shares)
+    forecaster = model.forecaster
     head = PriorHead(forecaster.bundle.path(HEAD_FILE))
     result = run_ranking(
         task,
@@ -191,29 +221,3 @@ def _rank(
         shipped=head if head.is_fitted else None,
     )
     return ranking_section(result, settings.resamples)
-
-
-def _retrieve(
-    study: Study, forecasts: Forecasts, bootstrap: UserBootstrap, *, quick: bool
-) -> RetrievalFigures | None:
-    if not any(any(user.items) for user in study.learnt):
-        return None
-    tuning = tune_retriever(study, trials=1 if quick else _RETRIEVER_TRIALS)
-
-    def fill(title: str, name: str | None) -> Filled:
-        validation, test = (
-            measure_quotas(tuning.retriever, study, cases, None if name is None else matrices[name])
-            for cases, matrices in (
-                (study.validation, forecasts.validation),
-                (study.test, forecasts.test),
-            )
-        )
-        return Filled(title=title, validation=validation, test=test)
-
-    rivals = [
-        fill(f"{name}'s forecast", name)
-        for name in dict.fromkeys([POPULARITY, OWN, forecasts.best])
-    ]
-    return retrieval_section(
-        fill(f"the {LLM}'s forecast", LLM), fill("no forecast", None), rivals, tuning, bootstrap
-    )

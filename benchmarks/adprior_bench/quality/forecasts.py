@@ -1,35 +1,28 @@
-"""Forecasts of all rankers: the model's as probability matrices, the baselines' and blends of both.
+"""Forecasts of all rankers: the model's, the baselines', and blends of both.
 
-A search gives the most probable advertisers exactly, and an upper bound for every other one: the
-probability of the prefix at which it stopped. The remaining probability is distributed over the
-others in proportion to their bounds, so that the model is measured like a baseline that has a
-probability for each advertiser.
+There are two sets: one of all advertisers, one of advertisers new to the user. In each, the best
+baseline and the model's share in each blend are chosen on the validation cases.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, TypeAlias
 
 import numpy as np
-import onnxruntime
 
-from adprior_bench.data.kept_results import KeptResults, key_of
-from adprior_bench.quality.baselines.registry import OWN
+from adprior_bench.quality.baselines.registry import LIGHTGBM, OWN, USER_KNN
 from adprior_bench.quality.baselines.tuning import TunedBaseline
-from adprior_bench.quality.histories import EncodedCase, Float64Array
+from adprior_bench.quality.explore import Explore
+from adprior_bench.quality.histories import EncodedCase
 from adprior_bench.quality.metrics import Float32Array, mean_recall
-from adprior_bench.quality.study import Study
-from adprior_runtime import __version__
-from adprior_runtime.forecast.forecaster import Forecaster
-from adprior_runtime.prompt.context import UserContext
-from adprior_runtime.terminal.progress import track
 
 LLM: Final = "llm"
 _SHARES: Final = tuple(round(0.1 * step, 1) for step in range(1, 10))
 
-Alteration = Callable[[UserContext], UserContext]
+Pair: TypeAlias = tuple[Float32Array, Float32Array]
+"""One ranker's forecasts for the validation cases and for the test cases."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,42 +49,36 @@ class Forecasts:
         return {name: max(found, key=found.__getitem__) for name, found in self.blends.items()}
 
 
-def forecast_rankers(
-    forecaster: Forecaster,
-    study: Study,
-    tuned: Sequence[TunedBaseline],
-    kept: KeptResults | None = None,
+def all_forecasts(
+    model: Pair, tuned: Sequence[TunedBaseline], validation_cases: Sequence[EncodedCase]
 ) -> Forecasts:
-    """Collect all forecasts; blend the model with own history and with the best baseline.
-
-    The model's share in each blend is chosen on the validation cases.
-    """
-    validation, test = (
-        {LLM: forecast_cases(forecaster, study, cases, title=f"forecasts, {title}", kept=kept)}
-        for title, cases in (("validation users", study.validation), ("test users", study.test))
-    )
-    validation |= {each.name: each.validation for each in tuned}
-    test |= {each.name: each.test for each in tuned}
+    """Collect forecasts of all advertisers; blend with own history and the best baseline."""
     best = max(tuned, key=lambda each: each.best.recall).name
-    blends = {
-        blend_name(other): {
-            share: mean_recall(_mixed(validation[LLM], validation[other], share), study.validation)
-            for share in _SHARES
-        }
-        for other in dict.fromkeys([OWN, best])
-    }
-    found = Forecasts(
-        names=[LLM, *blends, *(each.name for each in tuned)],
-        best=best,
-        validation=validation,
-        test=test,
-        blends=blends,
+    baselines = {each.name: (each.validation, each.test) for each in tuned}
+    return _collect(model, baselines, best, [OWN, best], validation_cases)
+
+
+def explore_forecasts(
+    model: Pair,
+    tuned: Sequence[TunedBaseline],
+    validation_cases: Sequence[EncodedCase],
+    test_cases: Sequence[EncodedCase],
+) -> Forecasts | None:
+    """Collect forecasts of new advertisers; blend with user-kNN, LightGBM and the best baseline.
+
+    Returns:
+        Forecasts for the cases of `Explore`; None if a group has no new advertiser.
+    """
+    explored = Explore.of(validation_cases), Explore.of(test_cases)
+    if not all(each.cases for each in explored):
+        return None
+    validation, test = (
+        each.forecasts(matrix) for each, matrix in zip(explored, model, strict=True)
     )
-    for other in dict.fromkeys([OWN, best]):
-        name = blend_name(other)
-        for forecasts in (validation, test):
-            forecasts[name] = _mixed(forecasts[LLM], forecasts[other], found.shares[name])
-    return found
+    best = max(tuned, key=lambda each: each.explore.trial.explore).name
+    baselines = {each.name: (each.explore.validation, each.explore.test) for each in tuned}
+    others = [USER_KNN, LIGHTGBM, best]
+    return _collect((validation, test), baselines, best, others, explored[0].cases)
 
 
 def blend_name(other: str) -> str:
@@ -99,53 +86,37 @@ def blend_name(other: str) -> str:
     return f"{LLM}_and_{other}"
 
 
-def forecast_cases(
-    forecaster: Forecaster,
-    study: Study,
+def _collect(
+    model: Pair,
+    baselines: Mapping[str, Pair],
+    best: str,
+    others: Sequence[str],
     cases: Sequence[EncodedCase],
-    *,
-    alter: Alteration | None = None,
-    title: str = "forecasts",
-    kept: KeptResults | None = None,
-) -> Float32Array:
-    """Return the model's forecasts: float32 [cases, advertisers], rows with a sum of at most 1.
-
-    ``alter`` changes the contexts, for ablations. ``kept`` has forecasts of an earlier run of this
-    bundle by prompt; new ones are added.
-    """
-    kept = KeptResults(None) if kept is None else kept
-    found = np.empty((len(cases), len(forecaster.advertisers.ids)), dtype=np.float32)
-    for row, case in enumerate(track(cases, unit="forecast", desc=title)):
-        context = study.context(case) if alter is None else alter(study.context(case))
-        prompt = np.asarray(forecaster.prompt_ids(context), dtype=np.int64)
-        key = key_of("probabilities", prompt.tobytes())
-        if (result := kept.get(key)) is None:
-            result = {"row": _probabilities(forecaster, context).astype(np.float32)}
-            kept.put(key, result)
-        found[row] = result["row"]
-    return found
-
-
-def forecast_identity(bundle_id: str, threads: int) -> dict[str, Any]:
-    """Return everything that a forecast depends on, apart from its prompt, for `keep_results`."""
-    return {
-        "bundle_id": bundle_id,
-        "threads": threads,
-        "adprior_version": __version__,
-        "onnxruntime_version": onnxruntime.__version__,
-    }
-
-
-def _probabilities(forecaster: Forecaster, context: UserContext) -> Float64Array:
-    forecast, bounds = forecaster.bounds(context)
-    rows = forecaster.advertisers.rows_of(forecast.advertiser_ids)
-    exact = np.exp(forecast.log_probs.astype(np.float64))
-    bounded = np.exp(bounds)
-    bounded[rows] = 0
-    remaining = max(0.0, min(float(forecast.missing_mass), 1 - exact.sum()))
-    found: Float64Array = bounded * min(1.0, remaining / max(bounded.sum(), 1e-12))
-    found[rows] = exact
-    return found
+) -> Forecasts:
+    """Blend the model with others; ``cases`` are the validation cases."""
+    blends: dict[str, dict[float, float]] = {}
+    blended: dict[str, Pair] = {}
+    for other in dict.fromkeys(others):
+        found = {
+            share: mean_recall(_mixed(model[0], baselines[other][0], share), cases)
+            for share in _SHARES
+        }
+        share = max(found, key=found.__getitem__)
+        name = blend_name(other)
+        blends[name] = found
+        first, second = (
+            _mixed(mine, theirs, share)
+            for mine, theirs in zip(model, baselines[other], strict=True)
+        )
+        blended[name] = first, second
+    rankers = {LLM: model, **blended, **baselines}
+    return Forecasts(
+        names=list(rankers),
+        best=best,
+        validation={name: pair[0] for name, pair in rankers.items()},
+        test={name: pair[1] for name, pair in rankers.items()},
+        blends=blends,
+    )
 
 
 def _mixed(model: Float32Array, other: Float32Array, share: float) -> Float32Array:

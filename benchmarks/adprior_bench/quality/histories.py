@@ -57,14 +57,22 @@ class EncodedCase:
         stop: Number of the user's events before the day.
         day: The day.
         targets: int32 [targets], distinct rows of the day's advertisers.
-        missed: Number of the day's advertisers that are not in the catalogue: always missed.
+        missed_repeated: Number of the day's advertisers that are not in the catalogue, which makes
+            every ranker miss them, and that the user acted on before.
+        missed_new: Number of the others that are not in the catalogue.
     """
 
     user: EncodedUser
     stop: int
     day: int
     targets: Int32Array
-    missed: int
+    missed_repeated: int
+    missed_new: int
+
+    @property
+    def missed(self) -> int:
+        """Number of the day's advertisers that are not in the catalogue."""
+        return self.missed_repeated + self.missed_new
 
     @property
     def past(self) -> tuple[Int32Array, Int32Array]:
@@ -126,12 +134,15 @@ def encoded_cases(users: Sequence[EncodedUser], first_day: int) -> Iterator[Enco
         for day in np.unique(days[has_name & (days >= first_day)]).tolist():
             start, end = np.searchsorted(days, [day, day + 1])
             rows = np.unique(user.rows[start:end])
+            missed = rows[rows < NONE]
+            repeated = int(np.isin(missed, user.rows[:start]).sum())
             yield EncodedCase(
                 user=user,
                 stop=int(start),
                 day=day,
                 targets=rows[rows >= 0],
-                missed=int((rows < NONE).sum()),
+                missed_repeated=repeated,
+                missed_new=len(missed) - repeated,
             )
 
 

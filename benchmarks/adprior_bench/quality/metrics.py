@@ -20,6 +20,7 @@ from adprior_bench.quality.intervals import Draws, UserBootstrap
 from adprior_runtime.errors import InvalidInputError
 
 RECALL_AT: Final = (1, 5, 10, 20)
+EXPLORE_AT: Final = (*RECALL_AT, 50)
 DEPTH: Final = 20
 """Length of the lists for nDCG and calibration."""
 TUNING_DEPTH: Final = 10
@@ -105,7 +106,7 @@ def case_values(scored: Scored, targets: Targets, cohort: Cohort) -> dict[str, F
     count = len(targets.users)
     total = np.maximum(cohort.counts, 1)
     values = {
-        f"recall@{k}": np.bincount(case[rank <= k], minlength=count) / total for k in RECALL_AT
+        f"recall@{k}": np.bincount(case[rank <= k], minlength=count) / total for k in EXPLORE_AT
     }
     best = np.full(count, np.inf)
     np.minimum.at(best, case, rank)
@@ -148,8 +149,8 @@ def case_recalls(
 def mean_recall(
     forecasts: Float32Array, cases: Sequence[EncodedCase], k: int = TUNING_DEPTH
 ) -> float:
-    """Return the mean of `case_recalls`."""
-    return float(case_recalls(forecasts, cases, k).mean())
+    """Return the mean of `case_recalls`, 0 without cases."""
+    return float(case_recalls(forecasts, cases, k).mean()) if cases else 0.0
 
 
 def _require_distributions(block: Float32Array, start: int) -> None:

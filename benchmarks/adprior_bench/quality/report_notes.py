@@ -29,7 +29,12 @@ def warnings(study: Study, whole: Study, origin: LogOrigin, settings: Settings) 
             f"{settings.resamples} resamples. Weak baselines make the model look better than it "
             "is: run without `--quick` before you decide anything."
         )
-    if settings.validation_only:
+    if settings.is_in_sample:
+        found.append(
+            "The test users were not used. In this report, the validation users choose settings "
+            "and are scored, which flatters baselines and blends a little, but not the model."
+        )
+    elif settings.validation_only:
         found.append(
             "The test users were not used. In this report, test users are half of the validation "
             "users."

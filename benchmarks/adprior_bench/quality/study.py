@@ -179,7 +179,9 @@ class Study:
 
         Cases are drawn as `draw_cases` does; a larger sample contains the smaller one.
         """
-        validation, test = draw_cases(self.validation, limit), draw_cases(self.test, limit)
+        validation = draw_cases(self.validation, limit)
+        is_same = self.test is self.validation
+        test = validation if is_same else draw_cases(self.test, limit)
         return replace(self, validation=validation, test=test)
 
     def without_test_users(self) -> Study:
@@ -190,6 +192,10 @@ class Study:
             for name in ("validation", "test")
         )
         return replace(self, splits=splits, validation=validation, test=test)
+
+    def judged_on_validation(self) -> Study:
+        """Return the study with the validation users as test users too: choices are in-sample."""
+        return replace(self, test=self.validation)
 
     def sentence(self) -> str:
         """Return the size of each group."""

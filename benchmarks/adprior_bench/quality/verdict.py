@@ -1,4 +1,4 @@
-"""The report's three answers: does the forecast help retrieval and ranking, and is it calibrated?
+"""The report's answers: what the forecast adds, and whether it is calibrated.
 
 Each answer quotes figures of the tables below it.
 """
@@ -10,8 +10,11 @@ from dataclasses import asdict
 from typing import Final
 
 from adprior_bench.quality.calibration import Calibration
-from adprior_bench.quality.intervals import Estimate, estimate
+from adprior_bench.quality.explore_tables import ExploreFigures
+from adprior_bench.quality.forecasts import LLM
+from adprior_bench.quality.intervals import Estimate, divide, estimate
 from adprior_bench.quality.ranking.ranking_tables import RankingGains
+from adprior_bench.quality.retrieval.places import Places
 from adprior_bench.quality.retrieval.retrieval_tables import RetrievalFigures
 from adprior_bench.report.cells import cell_text
 from adprior_bench.report.schema import Numbers, Verdict
@@ -21,41 +24,60 @@ MAX_CALIBRATION_ERROR: Final = 0.02
 CALIBRATED_RATIO: Final = (0.9, 1.1)
 """Accepted range of mean predicted / mean observed."""
 
+_COMPARED: Final = "recall@10"
+_SHARE: Final = percent(2)
 _CHANGE: Final = percent(2, signed=True)
+_EXPLORE = "Does the model find advertisers new to the user?"
 _RETRIEVAL = "Does the forecast improve retrieval?"
 _RANKING = "Does the forecast improve ranking?"
 _CALIBRATION = "Is the forecast calibrated?"
 
 
+def explore_verdict(found: ExploreFigures) -> Verdict:
+    """Judge recall@10 of new advertisers, against the best ranker without a language model."""
+    ours, best = found.draws[LLM][_COMPARED], found.draws[found.best][_COMPARED]
+    difference, ratio = estimate(ours - best), estimate(divide(ours, best))
+    blends = {name: draws[_COMPARED] for name, draws in found.draws.items() if name in found.blends}
+    name = max(blends, key=lambda each: blends[each][0])
+    text = (
+        f"Of the day's advertisers that are new to the user, the model finds "
+        f"{_text(estimate(ours), _SHARE)} in ten places, and the best ranker without a language "
+        f"model, {found.best}, {_text(estimate(best), _SHARE)}: {_points(difference)}, "
+        f"{_text(ratio, decimal(2))} times. The blend {name} finds "
+        f"{_points(estimate(blends[name] - best))} than {found.best}."
+    )
+    answer = "yes" if difference.low > 0 else "no" if difference.value <= 0 else "not shown"
+    return {"question": _EXPLORE, "answer": answer, "text": text}
+
+
 def retrieval_verdict(found: RetrievalFigures | None, *, events: str) -> Verdict:
-    """Judge the advertisers found, against no forecast, the control and rival forecasts.
+    """Judge whether validation users choose the model's places, and whether the test agrees.
 
     ``found`` is None if nothing was retrieved; ``events`` is the name of the log's events.
     """
     if found is None:
         text = "The log names no items (`item` in the column map), so nothing can be retrieved."
         return {"question": _RETRIEVAL, "answer": "not measured", "text": text}
-    gained, ahead, parts = [], [], []
-    for budget, quota in found.quotas.items():
-        gain, control = found.gains[budget], found.over_control[budget]
-        rivals = {name: over[budget] for name, over in found.over_rivals.items()}
-        gained.append(quota > 0 and gain.low > 0 and control.low > 0)
-        ahead.append(all(over.low > 0 for over in rivals.values()))
-        if quota == 0:
-            parts.append(
-                f"In lists of {budget} items, the validation users chose no slots for the forecast."
-            )
-            continue
-        best = min(rivals, key=lambda name: rivals[name].value)
-        parts.append(
-            f"A list of {budget} items with {cell_text(quota, percent(0))} reserved for the "
-            f"forecast finds {_more_or_fewer(gain)} of the advertisers of the day's {events} "
-            f"than a list without reserved slots, {_more_or_fewer(control)} than one with the same "
-            f"slots filled without a forecast, and {_more_or_fewer(rivals[best])} than one with "
-            f"{best}."
-        )
-    answer = "no" if not any(gained) else "yes" if all(gained) and all(ahead) else "partly"
+    parts = [_places_sentence(budget, each, events) for budget, each in found.places.items()]
+    if any(each.is_confirmed for each in found.places.values()):
+        answer = "yes"
+    else:
+        answer = "not shown" if any(each.is_chosen for each in found.places.values()) else "no"
     return {"question": _RETRIEVAL, "answer": answer, "text": " ".join(parts)}
+
+
+def _places_sentence(budget: int, found: Places, events: str) -> str:
+    chosen = (
+        f"In lists of {budget} items, validation users give "
+        f"{cell_text(found.quota, percent(0))} of the places to {found.ours}"
+        if found.is_chosen
+        else f"In lists of {budget} items, validation users prefer {found.rival} to {found.ours}"
+    )
+    return (
+        f"{chosen} (a difference of {100 * found.on_validation:+.2f} points to {found.rival}). On "
+        f"test users, it finds {_points(found.on_test)} of the advertisers of the day's {events} "
+        f"than {found.rival}, and {_points(found.gain)} than a list without reserved places."
+    )
 
 
 def ranking_verdict(gains: RankingGains) -> Verdict:
@@ -105,7 +127,7 @@ def calibration_verdict(found: Calibration) -> Verdict:
     }
 
 
-def _more_or_fewer(found: Estimate) -> str:
+def _points(found: Estimate) -> str:
     word = "more" if found.value >= 0 else "fewer"
     return (
         f"{abs(100 * found.value):.2f} points {word} "

@@ -223,15 +223,52 @@ def derive_catalogue(
     Interests are the events' categories. Ids count from 1. Names that differ only in white space,
     invisible characters or Unicode forms are one advertiser, or one interest.
     """
+    ranked = sorted(_count_users(users, kind).items(), key=lambda item: (-item[1], item[0]))
+    return _listed([name for name, count in ranked if count >= min_users], kind)
+
+
+def with_newcomers(
+    table: pa.Table, users: Sequence[UserHistory], everyone: Sequence[UserHistory]
+) -> pa.Table:
+    """Add newcomers: the advertisers of the whole log that none of ``users`` acted on, by name.
+
+    Each advertiser gets a ``category``, the most frequent one of its events in the whole log, or
+    nothing. It is an attribute of the advertiser, not of anybody who acted on it.
+
+    Args:
+        table: From `derive_catalogue`.
+        users: The users with the events that it was derived from.
+        everyone: All users with all events.
+    """
+    kind: Kind = "advertiser"
+    newcomers = sorted(set(_count_users(everyone, kind)) - set(_count_users(users, kind)))
+    found: dict[str, Counter[str]] = {}
+    for user in everyone:
+        for event in user.events:
+            if event.advertiser and event.category:
+                counts = found.setdefault(normalise_text(event.advertiser), Counter())
+                counts[event.category] += 1
+    names = [*table["name"].to_pylist(), *newcomers]
+    category = {
+        name: min(counts, key=lambda each: (-counts[each], each)) for name, counts in found.items()
+    }
+    categories = pa.array([category.get(name) for name in names], pa.string())
+    return _listed(names, kind).append_column("category", categories)
+
+
+def _count_users(users: Sequence[UserHistory], kind: Kind) -> Counter[str]:
+    """Return the number of users who acted on each advertiser or interest, by normalised name."""
     counts: Counter[str] = Counter()
     for user in users:
         acted_on = (e.advertiser if kind == "advertiser" else e.category for e in user.events)
         counts.update({normalise_text(name) for name in acted_on if name})
     del counts[""]
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    names = [name for name, count in ranked if count >= min_users]
-    ids = range(1, len(names) + 1)
-    return pa.table({f"{kind}_id": pa.array(ids, pa.int64()), "name": pa.array(names, pa.string())})
+    return counts
+
+
+def _listed(names: Sequence[str], kind: Kind) -> pa.Table:
+    ids = pa.array(range(1, len(names) + 1), pa.int64())
+    return pa.table({f"{kind}_id": ids, "name": pa.array(names, pa.string())})
 
 
 def _check_ids(path: Path, column: str, ids: list[int | None]) -> None:

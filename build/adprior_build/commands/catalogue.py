@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pyarrow.csv
 
-from adprior_build.catalogue.catalogue_file import Kind, catalogue_of, derive_catalogue
+from adprior_build.catalogue.catalogue_file import (
+    Kind,
+    catalogue_of,
+    derive_catalogue,
+    with_newcomers,
+)
 from adprior_build.data.column_map import ColumnMap
 from adprior_build.data.event_log import all_are_ids, read_users
 from adprior_build.data.split import Split
@@ -56,6 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cut", type=day, metavar="DAY", help="count events before this day (all events)"
     )
     parser.add_argument(
+        "--newcomers",
+        action="store_true",
+        help="also list the advertisers of the whole log that no counted event names, and each "
+        "advertiser's category, as an ad system knows them: nothing about who acted on them",
+    )
+    parser.add_argument(
         "--test-share",
         type=share,
         default=0.0,
@@ -69,16 +80,21 @@ def run(args: argparse.Namespace) -> int:
     users = read_users(args.events, None, ColumnMap.load(args.columns))
     split = Split(cut=args.cut, test_share=args.test_share)
     kind: Kind = "interest" if args.interests else "advertiser"
+    if args.interests and args.newcomers:
+        raise InvalidInputError("--newcomers are advertisers; leave out --interests")
     if kind == "advertiser" and all_are_ids(users):
         raise InvalidInputError(
             f"{args.events}: the advertiser column holds ids, which mean nothing to a language "
             "model; give `adprior train` a catalogue with a name for each"
         )
-    table = derive_catalogue(split.training_part(users), args.min_users, kind)
+    counted = split.training_part(users)
+    table = derive_catalogue(counted, args.min_users, kind)
     if not table.num_rows:
         raise InvalidInputError(
             f"{args.events}: no {kind} has events of {args.min_users} users; lower --min-users"
         )
+    if args.newcomers:
+        table = with_newcomers(table, counted, users)
     max_chars = MAX_FIELD_CHARS
     if args.template is not None:
         max_chars = PromptTemplate.load(args.template).max_field_chars

@@ -6,6 +6,7 @@ For evaluation, tests and bulk runs. Serving goes through Triton.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,25 @@ from adprior_runtime.forecast.tokenize_step import TokenizeStep
 from adprior_runtime.head.features import CandidatePriors, candidate_priors
 from adprior_runtime.prompt.context import UserContext
 from adprior_runtime.search.candidates import CandidateScores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueForecast:
+    """What a search knows of every advertiser of the catalogue.
+
+    Attributes:
+        log_probs: float64 [advertisers], by row; an upper bound where not resolved.
+        resolved: bool [advertisers], whether the log-probability is the model's own.
+        unresolved_mass: An upper bound on the probability of all others together.
+        exact: Whether the most probable advertisers are proved.
+        new_exact: Whether the most probable ones that are not known are proved.
+    """
+
+    log_probs: npt.NDArray[np.float64]
+    resolved: npt.NDArray[np.bool_]
+    unresolved_mass: float
+    exact: bool
+    new_exact: bool
 
 
 class Forecaster:
@@ -79,16 +99,29 @@ class Forecaster:
         """
         return self._priors(forecast, candidate_ids, None)
 
-    def bounds(self, user: UserContext | bytes) -> tuple[DecodedForecast, npt.NDArray[np.float64]]:
-        """Forecast one user and bound every advertiser of the catalogue, at no more cost.
+    def forecast_catalogue(
+        self, prompt_ids: Sequence[int], *, known_ids: npt.NDArray[np.int64], new_k: int
+    ) -> CatalogueForecast:
+        """Forecast from a prompt, and bound every advertiser of the catalogue at no more cost.
 
-        Returns:
-            The forecast, with the bundle's number of advertisers, and for each row of the catalogue
-            its log-probability, or an upper bound if the search has not resolved it: float64
-            [advertisers].
+        The prompt is read once. The search finds the bundle's number of advertisers, and goes on
+        until it has found enough that are not known.
+
+        Args:
+            prompt_ids: A prompt that `prompt_ids` returned.
+            known_ids: int64, advertisers to look beyond.
+            new_k: How many other advertisers to find.
         """
-        searched, forecast = self._run(self.prompt_ids(user), None)
-        return forecast, searched.bound_catalogue()
+        searched, forecast = self._run(prompt_ids, None)
+        further = searched.look_further(new_k, known_ids)
+        scores = searched.score_catalogue()
+        return CatalogueForecast(
+            log_probs=scores.log_probs,
+            resolved=scores.exact,
+            unresolved_mass=float(np.exp(further.frontier_log_mass)),
+            exact=forecast.exact,
+            new_exact=further.exact,
+        )
 
     def _run(
         self, prompt_ids: Sequence[int], top_k: int | None

@@ -21,7 +21,12 @@ from adprior_runtime.errors import ArtefactError
 from adprior_runtime.forecast.beams import Beams
 from adprior_runtime.search.candidates import CandidateScores
 from adprior_runtime.search.limits import SearchLimits
-from adprior_runtime.search.search import SearchSettings, TrieSearch, stop_if_cancelled
+from adprior_runtime.search.search import (
+    SearchResult,
+    SearchSettings,
+    TrieSearch,
+    stop_if_cancelled,
+)
 
 _BOUNDED_ROWS: Final = 16_384
 _NOBODY: Final = np.zeros(0, dtype=np.int64)
@@ -47,15 +52,27 @@ class SearchedUser:
         """Score candidates by id: int64 [candidates]; see `TrieSearch.score_ids`."""
         return self.search.score_ids(self.advertisers, candidate_ids)
 
-    def bound_catalogue(self) -> npt.NDArray[np.float64]:
-        """Bound every advertiser's log-probability, without another pass: [advertisers]."""
+    def look_further(self, top_k: int, known_ids: npt.NDArray[np.int64]) -> SearchResult:
+        """Find the ``top_k`` most probable advertisers that are not among the known ones.
+
+        The search goes on where it ended; ``beams`` stay as they are.
+        """
+        known = self.advertisers.rows_of(known_ids)
+        return self.search.run(top_k, ignored_rows=known[known >= 0])
+
+    def score_catalogue(self) -> CandidateScores:
+        """Score or bound every advertiser of the catalogue, without another pass."""
         count = len(self.advertisers.ids)
         # In parts: a search puts names into a matrix that is as wide as the longest name.
         parts = [
             self.search.score(np.arange(start, min(start + _BOUNDED_ROWS, count)), token_budget=0)
             for start in range(0, count, _BOUNDED_ROWS)
         ]
-        return np.concatenate([part.log_probs for part in parts])
+        return CandidateScores(
+            log_probs=np.concatenate([part.log_probs for part in parts]),
+            exact=np.concatenate([part.exact for part in parts]),
+            extended_tokens=0,
+        )
 
 
 class SearchStep:

@@ -50,6 +50,8 @@ class _Table:
     @property
     def threshold(self) -> float:
         """The smallest log L of the leaders, -inf while there are fewer than K."""
+        if self.wanted == 0:
+            return np.inf
         return float(self.lower[self.leaders[-1]]) if len(self.leaders) == self.wanted else -np.inf
 
 
@@ -58,7 +60,7 @@ class Standing:
 
     Args:
         trie: The catalogue's names.
-        excluded_rows: The request's exclusions.
+        excluded_rows: Advertisers that do not count, rising.
         top_k: K.
         margin_nats: The smallest difference that proves an order.
     """
@@ -67,6 +69,7 @@ class Standing:
         self, trie: Trie, excluded_rows: Int64Array, top_k: int, margin_nats: float
     ) -> None:
         self._trie = trie
+        self._excluded_rows = excluded_rows
         self._eligible = len(trie.leaf_offsets) - 1 - len(excluded_rows)
         self._wanted = min(top_k, self._eligible)
         self._margin = margin_nats
@@ -154,7 +157,8 @@ class Standing:
 
     def _new_table(self, tree: SearchTree) -> _Table:
         owners = self._trie.leaf_advertiser[tree.found_leaves].astype(np.int64)
-        rows, lower, resolved = sum_aliases(owners, tree.found_scores)
+        counted = ~np.isin(owners, self._excluded_rows)
+        rows, lower, resolved = sum_aliases(owners[counted], tree.found_scores[counted])
         paths = self._trie.leaf_offsets[rows + 1] - self._trie.leaf_offsets[rows]
         order = np.argsort(-lower, kind="stable")
         return _Table(

@@ -156,19 +156,25 @@ class TrieSearch:
             engine, trie, prefilled, excluded, lambda: stop_if_cancelled(is_cancelled)
         )
 
-    def run(self, top_k: int) -> SearchResult:
-        """Find the ``top_k`` most probable advertisers within the mode and the budget."""
+    def run(self, top_k: int, *, ignored_rows: npt.ArrayLike = ()) -> SearchResult:
+        """Find the ``top_k`` most probable advertisers within the mode and the budget.
+
+        A second call goes on where the first one ended, with a budget of its own.
+
+        Args:
+            top_k: How many advertisers are wanted.
+            ignored_rows: Advertisers that do not count among the ``top_k``. Unlike excluded ones,
+                they are found like all others.
+        """
         tree = self._tree
-        standing = Standing(self._trie, tree.excluded_rows, top_k, self._settings.margin_nats)
+        ignored = np.union1d(tree.excluded_rows, np.asarray(ignored_rows, dtype=np.int64))
+        standing = Standing(self._trie, ignored, top_k, self._settings.margin_nats)
+        budget = tree.extended_tokens + self._settings.token_budget
         self._beam(standing)
         exact = standing.is_exact(tree)
         if self._settings.mode is SearchMode.EXACT:
-            while (
-                not exact
-                and tree.extended_tokens < self._settings.token_budget
-                and not standing.is_tied(tree)
-            ):
-                left = self._settings.token_budget - tree.extended_tokens
+            while not exact and tree.extended_tokens < budget and not standing.is_tied(tree):
+                left = budget - tree.extended_tokens
                 chosen = standing.choose(tree, min(self._settings.width, left))
                 if len(chosen) == 0:
                     break

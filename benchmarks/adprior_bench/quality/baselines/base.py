@@ -39,6 +39,10 @@ class Training:
             days.append(user.days[known])
         return np.concatenate(owners), np.concatenate(rows), np.concatenate(days)
 
+    def event_counts(self) -> npt.NDArray[np.int64]:
+        """Return the number of events of each advertiser: int64 [advertisers]."""
+        return np.bincount(self.events()[1], minlength=self.advertisers)
+
     def counts(self) -> sp.csr_matrix:
         """Return the number of events: float64 [users, advertisers]."""
         owners, rows, _ = self.events()

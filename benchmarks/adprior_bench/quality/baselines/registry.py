@@ -18,6 +18,8 @@ from adprior_bench.quality.histories import EncodedCase, Float64Array
 
 OWN: Final = "own_history"
 POPULARITY: Final = "popularity"
+USER_KNN: Final = "user_knn"
+LIGHTGBM: Final = "lightgbm"
 _SEGMENT: Final = "segment_popularity"
 _HALF_LIVES: Final = (None, 90, 180, 365, 730)
 _FILL: Final = 1e-6
@@ -69,14 +71,14 @@ def baseline_families(training: Training, *, threads: int, quick: bool = False) 
             make=lambda chosen, **settings: OwnHistory(training, popular(chosen), **settings),
         ),
         Family(
-            name="user_knn",
+            name=USER_KNN,
             grid=_grid(neighbours=(50, 200, 800), power=(1, 3)),
             make=lambda chosen, **kw: filled(chosen, UserNeighbours(training, **kw)),
         ),
         Family(
             name="own_history_and_user_knn",
             grid=blend_grid,
-            make=lambda chosen, share: blended(chosen, "user_knn", share),
+            make=lambda chosen, share: blended(chosen, USER_KNN, share),
         ),
         Family(
             name="item_knn",
@@ -88,7 +90,7 @@ def baseline_families(training: Training, *, threads: int, quick: bool = False) 
             grid=blend_grid,
             make=lambda chosen, share: blended(chosen, "item_knn", share),
         ),
-        Family(name="lightgbm", grid=_lightgbm_grid(quick), make=boosted),
+        Family(name=LIGHTGBM, grid=_lightgbm_grid(quick), make=boosted),
         Family(
             name="sasrec",
             grid=_sasrec_grid(quick),

@@ -1,7 +1,8 @@
 """Tuning of baselines: all settings are fitted, and the one with the highest recall@10 is chosen.
 
-Settings are chosen on the validation users' cases; test users have no influence. Slow forecasts are
-kept, so that a killed run can continue.
+There are two choices: the best setting for all advertisers, and the best for those new to the user
+(`adprior_bench.quality.explore`). Both are made on the validation users' cases; test users have no
+influence. Slow forecasts are kept, so that a killed run can continue.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import lightgbm
@@ -20,6 +22,7 @@ import torch
 
 from adprior_bench.data.kept_results import KeptResults, key_of
 from adprior_bench.quality.baselines.base import Baseline, Training
+from adprior_bench.quality.explore import Explore
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.metrics import Float32Array, mean_recall
 from adprior_runtime.terminal.progress import progress_bar, track
@@ -27,15 +30,36 @@ from adprior_runtime.text.json_text import to_json
 
 KEPT_FROM_S: Final = 2.0
 """Results that took less time are not kept."""
+_VALIDATION: Final = "validation users"
+_TEST: Final = "test users"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One setting: its recall@10 on the validation cases, and the time to fit and to forecast."""
+    """One setting: its recall@10 on the validation cases, and the time to fit and to forecast.
+
+    ``explore`` is the recall@10 of advertisers new to the user.
+    """
 
     settings: Mapping[str, Any]
     recall: float
+    explore: float
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ExploreChoice:
+    """A baseline's best setting for advertisers new to the user.
+
+    Attributes:
+        trial: The first one with the highest recall.
+        validation: float32 [explore cases, advertisers], as `Explore.forecasts` gives.
+        test: The same for the test cases.
+    """
+
+    trial: Trial
+    validation: Float32Array
+    test: Float32Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,6 +72,7 @@ class TunedBaseline:
         trials: All settings, in order.
         validation: float32 [cases, advertisers], the forecasts for the validation cases.
         test: float32 [cases, advertisers], the forecasts for the test cases.
+        explore: The best setting for advertisers new to the user.
     """
 
     name: str
@@ -55,6 +80,7 @@ class TunedBaseline:
     trials: Sequence[Trial]
     validation: Float32Array
     test: Float32Array
+    explore: ExploreChoice
 
     @property
     def best(self) -> Trial:
@@ -95,6 +121,15 @@ class _Lazy:
         return self.fitted.probabilities(case)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Fitted:
+    """A setting with its forecasts for the validation cases."""
+
+    trial: Trial
+    baseline: _Lazy
+    rows: Float32Array
+
+
 def tune(
     families: Sequence[Family],
     training: Training,
@@ -129,32 +164,61 @@ class _Tuning:
     bar: Any
     kept: KeptResults
     chosen: dict[str, TunedBaseline] = field(default_factory=dict)
-    _inputs: bytes = field(init=False, default=b"")
+    _inputs: dict[str, bytes] = field(init=False)
+    _explore_validation: Explore = field(init=False)
+    _explore_test: Explore = field(init=False)
 
     def __post_init__(self) -> None:
         """Hash everything that results depend on, apart from settings."""
-        libraries = (lightgbm.__version__, torch.__version__)
-        inputs = (libraries, self.training, self.validation, self.test)
-        self._inputs = hashlib.sha256(pickle.dumps(inputs)).digest()
+        self._explore_validation = Explore.of(self.validation)
+        self._explore_test = Explore.of(self.test)
+        sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+        learnt = (lightgbm.__version__, torch.__version__, sources, self.training)
+        self._inputs = {
+            group: hashlib.sha256(pickle.dumps((learnt, cases))).digest()
+            for group, cases in ((_VALIDATION, self.validation), (_TEST, self.test))
+        }
 
     def add(self, family: Family) -> None:
         """Try the settings of a family, and choose one."""
         self.bar.set_postfix_str(family.name, refresh=False)
-        tried: list[tuple[Trial, _Lazy, Float32Array]] = []
+        fitted: list[_Fitted] = []
         for settings in family.grid:
             lazy = _Lazy(make=partial(family.make, self.chosen, **settings))
-            rows, seconds = self._forecast(family.name, settings, lazy, "validation users")
-            recall = mean_recall(rows, self.validation)
-            trial = Trial(settings=dict(settings), recall=recall, seconds=seconds)
-            tried.append((trial, lazy, rows))
+            rows, seconds = self._forecast(family.name, settings, lazy, _VALIDATION)
+            explore = self._explore_validation.forecasts(rows)
+            trial = Trial(
+                settings=dict(settings),
+                recall=mean_recall(rows, self.validation),
+                explore=mean_recall(explore, self._explore_validation.cases),
+                seconds=seconds,
+            )
+            fitted.append(_Fitted(trial=trial, baseline=lazy, rows=rows))
             self.bar.update()
-        trial, lazy, rows = max(tried, key=lambda each: each[0].recall)
-        trials = [trial for trial, _, _ in tried]
-        # Quick test forecasts of a slow trial are kept too: else a continued run fits it again.
-        test, _ = self._forecast(family.name, trial.settings, lazy, "test users", trial.seconds)
+        best = max(fitted, key=lambda each: each.trial.recall)
+        test = self._test(family.name, best)
+        new = max(fitted, key=lambda each: each.trial.explore)
+        new_test = test if new is best else self._test(family.name, new)
         self.chosen[family.name] = TunedBaseline(
-            name=family.name, baseline=lazy, trials=trials, validation=rows, test=test
+            name=family.name,
+            baseline=best.baseline,
+            trials=[each.trial for each in fitted],
+            validation=best.rows,
+            test=test,
+            explore=ExploreChoice(
+                trial=new.trial,
+                validation=self._explore_validation.forecasts(new.rows),
+                test=self._explore_test.forecasts(new_test),
+            ),
         )
+
+    def _test(self, name: str, fitted: _Fitted) -> Float32Array:
+        if self.test is self.validation:
+            return fitted.rows
+        trial = fitted.trial
+        # Quick test forecasts of a slow trial are kept too: else a continued run fits it again.
+        test, _ = self._forecast(name, trial.settings, fitted.baseline, _TEST, trial.seconds)
+        return test
 
     def _forecast(
         self,
@@ -166,10 +230,10 @@ class _Tuning:
     ) -> tuple[Float32Array, float]:
         """Return forecasts and the time that they took, kept or computed."""
         before = [(each.name, dict(each.best.settings)) for each in self.chosen.values()]
-        key = key_of(group, name, to_json([settings, before], sort_keys=True), self._inputs)
+        key = key_of(group, name, to_json([settings, before], sort_keys=True), self._inputs[group])
         if (found := self.kept.get(key)) is None:
             start = time.perf_counter()
-            cases = self.test if group == "test users" else self.validation
+            cases = self.test if group == _TEST else self.validation
             title = f"{name}, {group}"
             rows = forecast_all(baseline, cases, self.training.advertisers, title=title)
             seconds = time.perf_counter() - start

@@ -221,7 +221,8 @@ def _case(user: EncodedUser, request: _Request) -> EncodedCase:
         stop=int(np.searchsorted(user.days, request.day)),
         day=request.day,
         targets=np.array(positive, dtype=np.int32),
-        missed=request.missed,
+        missed_repeated=0,
+        missed_new=request.missed,
     )
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-
-from adprior_bench.quality.intervals import Draws, Estimate, UserBootstrap, estimate
-from adprior_bench.quality.retrieval.quotas import QuotaResult
+from adprior_bench.quality.intervals import Estimate, UserBootstrap, estimate
+from adprior_bench.quality.retrieval.places import (
+    Filled,
+    Places,
+    case_mean,
+    choose_places,
+    places_table,
+)
 from adprior_bench.quality.retrieval.retriever_tuning import TunedRetriever
 from adprior_bench.report.cells import cell_text
 from adprior_bench.report.schema import Cell, LinesPlot, Numbers, Section, Table
@@ -31,82 +35,42 @@ _FORMATS: Final[Mapping[str, Numbers]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RetrievalFigures:
-    """The chosen quotas and the differences in advertisers found on the test cases, by budget.
+    """The choice at each budget, and the section of the report."""
 
-    Attributes:
-        quotas: Chosen on validation cases by the advertisers found.
-        gains: The forecast at its quota minus no quota.
-        over_control: The forecast minus the same slots filled without a forecast.
-        over_rivals: The forecast minus each rival forecast.
-        section: The section of the report.
-    """
-
-    quotas: Mapping[int, float]
-    gains: Mapping[int, Estimate]
-    over_control: Mapping[int, Estimate]
-    over_rivals: Mapping[str, Mapping[int, Estimate]]
+    places: Mapping[int, Places]
     section: Section
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Filled:
-    """The result of one way to fill the reserved slots, on the validation and the test cases."""
-
-    title: str
-    validation: QuotaResult
-    test: QuotaResult
-
-    def quota(self, budget: int) -> float:
-        """Return the quota that the validation cases choose."""
-        return self.validation.best_quota(budget)
-
-    def chosen(self, budget: int, measure: str = "advertisers") -> Any:
-        """Return each test case's value at that quota."""
-        return self.test.at(budget, self.quota(budget), measure)
-
-
 def retrieval_section(
-    forecast: Filled,
-    control: Filled,
+    ours: Sequence[Filled],
     rivals: Sequence[Filled],
+    control: Filled,
     tuning: TunedRetriever,
     bootstrap: UserBootstrap,
 ) -> RetrievalFigures:
-    """Choose quotas on validation cases, and measure them on test cases.
+    """Choose quotas and fillings on validation cases, and measure them on test cases.
 
-    ``control`` fills the same slots without a forecast; ``rivals`` are other forecasts.
+    Args:
+        ours: Ways to fill the reserved places with the model's forecast; the first one is the
+            forecast as it is.
+        rivals: Ways with other forecasts.
+        control: The same places filled without a forecast.
+        tuning: The retriever.
+        bootstrap: Over the test cases' users.
     """
-    test = forecast.test
-    budgets = test.settings.budgets
-
-    def over(other: Filled) -> dict[int, Estimate]:
-        return {
-            budget: estimate(_mean(bootstrap, forecast.chosen(budget) - other.chosen(budget)))
-            for budget in budgets
-        }
-
-    over_control = over(control)
-    over_rivals = {rival.title: over(rival) for rival in rivals}
+    forecast = ours[0]
+    places = choose_places(ours, rivals, control, bootstrap)
     return RetrievalFigures(
-        quotas={budget: forecast.quota(budget) for budget in budgets},
-        gains={
-            budget: estimate(_mean(bootstrap, test.gain(budget, forecast.quota(budget))))
-            for budget in budgets
-        },
-        over_control=over_control,
-        over_rivals=over_rivals,
+        places=places,
         section={
             "title": "Retrieval",
             "notes": _notes(forecast, tuning),
             "content": [
+                places_table(places),
+                _comparison([*ours, control, *rivals], bootstrap),
                 _quota_table(forecast, bootstrap),
-                _comparison(
-                    [forecast, control, *rivals],
-                    {control.title: over_control, **over_rivals},
-                    bootstrap,
-                ),
                 _tuning_table(tuning),
-                *(_plot(budget, forecast, bootstrap) for budget in budgets),
+                *(_plot(budget, forecast, bootstrap) for budget in forecast.test.settings.budgets),
             ],
         },
     )
@@ -140,15 +104,15 @@ def _row(filled: Filled, budget: int, quota: float, bootstrap: UserBootstrap) ->
     test = filled.test
 
     def mean(measure: str) -> Estimate:
-        return estimate(_mean(bootstrap, test.at(budget, quota, measure)))
+        return estimate(case_mean(bootstrap, test.at(budget, quota, measure)))
 
     def change(measure: str) -> Estimate | None:
         gain = test.gain(budget, quota, measure)
-        return estimate(_mean(bootstrap, gain)) if quota else None
+        return estimate(case_mean(bootstrap, gain)) if quota else None
 
     return {
         "budget": budget,
-        "slots filled by": filled.title,
+        "places filled by": filled.title,
         "quota": quota,
         "advertisers found, validation": filled.validation.mean(budget, quota),
         "advertisers found": mean("advertisers"),
@@ -176,23 +140,26 @@ def _quota_table(forecast: Filled, bootstrap: UserBootstrap) -> Table:
     )
 
 
-def _comparison(
-    all_filled: Sequence[Filled],
-    over: Mapping[str, Mapping[int, Estimate]],
-    bootstrap: UserBootstrap,
-) -> Table:
+def _comparison(all_filled: Sequence[Filled], bootstrap: UserBootstrap) -> Table:
+    first = all_filled[0]
+
+    def over(other: Filled, budget: int) -> Estimate | None:
+        if other is first:
+            return None
+        return estimate(case_mean(bootstrap, first.chosen(budget) - other.chosen(budget)))
+
     return make_table(
-        "Reserved slots filled by the forecast, without a forecast, and by other forecasts",
+        "Reserved places filled by the forecast, without a forecast, and by other forecasts",
         [
             _row(filled, budget, filled.quota(budget), bootstrap)
-            | {"llm minus this row": over[filled.title][budget] if filled.title in over else None}
-            for budget in all_filled[0].test.settings.budgets
+            | {"llm minus this row": over(filled, budget)}
+            for budget in first.test.settings.budgets
             for filled in all_filled
         ],
         _FORMATS,
-        highlight=lambda row: row["slots filled by"] == all_filled[0].title,
+        highlight=lambda row: row["places filled by"] == first.title,
         note="Each row is measured at the quota that validation users chose for it. Changes are "
-        "relative to a quota of 0. The reserved slots go to advertisers that the list lacks, so "
+        "relative to a quota of 0. The reserved places go to advertisers that the list lacks, so "
         "every way to fill them can find more advertisers. The difference to the row without a "
         "forecast is due to the forecast itself.",
     )
@@ -233,7 +200,8 @@ def _plot(budget: int, forecast: Filled, bootstrap: UserBootstrap) -> LinesPlot:
             {
                 "label": measure,
                 "estimates": [
-                    estimate(_mean(bootstrap, test.at(budget, quota, measure))) for quota in quotas
+                    estimate(case_mean(bootstrap, test.at(budget, quota, measure)))
+                    for quota in quotas
                 ],
             }
             for measure in ("items", "advertisers")
@@ -241,8 +209,3 @@ def _plot(budget: int, forecast: Filled, bootstrap: UserBootstrap) -> LinesPlot:
         "mark": forecast.quota(budget),
         "mark_label": "chosen on validation users",
     }
-
-
-def _mean(bootstrap: UserBootstrap, values: Any) -> Draws:
-    known = np.isfinite(values)
-    return bootstrap.mean(np.where(known, values, 0.0), known)

@@ -13,14 +13,18 @@ import pyarrow.parquet
 import pytest
 
 from adprior_bench.quality.ablations import ABLATIONS
+from adprior_bench.quality.baselines import tuning
 from adprior_bench.quality.evaluation import evaluate
 from adprior_bench.quality.evaluation_settings import Settings
-from adprior_bench.quality.forecasts import forecast_cases
+from adprior_bench.quality.histories import EncodedCase
+from adprior_bench.quality.model_forecasts import LanguageModel
 from adprior_bench.quality.study import Splits, Study
 from adprior_build.catalogue.catalogue_file import read_catalogue
 from adprior_build.data.column_map import ColumnMap
 from adprior_runtime.cli import main
+from adprior_runtime.forecast.decode_step import DecodeStep
 from adprior_runtime.forecast.forecaster import Forecaster
+from adprior_runtime.forecast.search_step import SearchStep
 from support.data_set import COLUMNS
 from support.small_checkpoint import CUT, NAMES, SmallData, invented_events
 
@@ -32,6 +36,7 @@ SECTIONS = [
     "Evaluation protocol",
     "Tuning",
     "Forecasts",
+    "Repeats and new advertisers",
     "Retrieval",
     "Ranking on a simulated log",
     "Prompt ablations",
@@ -122,6 +127,7 @@ def test_the_report_opens_with_warnings_and_a_verdict(report: Path) -> None:
     assert found["data"]["split"]["cut"] == CUT.isoformat()
     answers = {each["question"]: each for each in found["verdict"]}
     assert list(answers) == [
+        "Does the model find advertisers new to the user?",
         "Does the forecast improve retrieval?",
         "Does the forecast improve ranking?",
         "Is the forecast calibrated?",
@@ -143,7 +149,7 @@ def test_the_report_opens_with_warnings_and_a_verdict(report: Path) -> None:
 
 def test_the_report_speaks_of_the_logs_own_actions(report: Path) -> None:
     found = load(report)
-    assert "advertisers of the day's events" in found["verdict"][0]["text"]
+    assert "advertisers of the day's events" in found["verdict"][1]["text"]
     text = (report / "report.json").read_text(encoding="utf-8").lower()
     assert not [word for word in ("purchas", "bought", "buys", "brand") if word in text]
     (retrieval,) = (each for each in found["sections"] if each["title"] == "Retrieval")
@@ -181,26 +187,47 @@ def test_forecasts_are_distributions_and_altered_prompts_differ(
 ) -> None:
     forecaster, study = study_of(data, bundle)
     cases: Sequence[Any] = study.validation[:5]
-    whole = forecast_cases(forecaster, study, cases)
+    model = LanguageModel(forecaster=forecaster)
+    whole = model.forecast(study, cases).probabilities
     assert (whole >= 0).all()
     assert (whole.sum(axis=1) <= 1 + 1e-5).all()
     for name, alter in ABLATIONS.items():
-        altered = forecast_cases(forecaster, study, cases, alter=alter)
+        altered = model.forecast(study, cases, alter=alter).probabilities
         # The scratch template shows profile and advertisers, no category and no text.
         assert np.allclose(altered, whole) == (name == "no categories, no text")
 
 
-def test_advertisers_outside_the_search_are_bounded(data: SmallData, bundle: Path) -> None:
+def test_processes_forecast_alike(data: SmallData, bundle: Path) -> None:
     forecaster, study = study_of(data, bundle)
-    for case in study.validation[:5]:
-        context = study.context(case)
-        forecast, bounds = forecaster.bounds(context)
-        everyone = forecaster.forecast(context, len(BRANDS))
-        rows = forecaster.advertisers.rows_of(everyone.advertiser_ids)
-        assert len(rows) == len(BRANDS)
-        assert (bounds[rows] >= everyone.log_probs - 1e-5).all()
-        shown = forecaster.advertisers.rows_of(forecast.advertiser_ids)
-        assert bounds[shown] == pytest.approx(forecast.log_probs, abs=1e-5)
+    one, two = (
+        LanguageModel(forecaster=forecaster, processes=count).forecast(study, study.validation[:3])
+        for count in (1, 2)
+    )
+    assert one.probabilities.tolist() == two.probabilities.tolist()
+    assert one.exact.tolist() == two.exact.tolist()
+
+
+def test_recall_of_new_advertisers_is_that_of_forecasts_without_the_history(
+    data: SmallData, bundle: Path, report: Path
+) -> None:
+    """Computed again with the search's exclusions, as a client asks for it."""
+    forecaster, study = study_of(data, bundle)
+    search, decode = SearchStep(forecaster.bundle, threads=1), DecodeStep.load(forecaster.bundle)
+    shares = []
+    for case in study.test:
+        history = {
+            event.advertiser for event in study.histories[case.user.user_id].events[: case.stop]
+        }
+        wanted = {study.catalogue.names[row] for row in case.targets} - history
+        if not wanted:
+            continue
+        excluded = [101 + BRANDS.index(name) for name in history if name]
+        prompt = forecaster.prompt_ids(study.context(case))
+        found = search.run(prompt, top_k=5, excluded_ids=np.array(excluded, dtype=np.int64))
+        names = decode.run(found.beams, top_k=5).names
+        shares.append(len(wanted & {name.decode() for name in names}) / len(wanted))
+    rows = {row["ranker"]: row for row in table(load(report), "Recall of new")}
+    assert rows["llm"]["recall@5"]["value"] == pytest.approx(np.mean(shares))
 
 
 def test_falsifiers_and_rivals_go_through_the_same_head(report: Path) -> None:
@@ -215,6 +242,10 @@ def test_falsifiers_and_rivals_go_through_the_same_head(report: Path) -> None:
     assert "The bundle has no head of its own yet" in (report / "report.md").read_text("utf-8")
 
 
+def known_to(case: EncodedCase) -> frozenset[int]:
+    return frozenset(case.past[0].tolist())
+
+
 def test_a_killed_evaluation_continues_to_the_same_report(
     data: SmallData,
     bundle: Path,
@@ -226,15 +257,15 @@ def test_a_killed_evaluation_continues_to_the_same_report(
     """The engine computes only what is not kept, and each prompt only once."""
     settings = Settings(quick=True, resamples=100, threads=1, work=tmp_path / "kept")
     computed: list[Any] = []
-    limit, bounds = 50, Forecaster.bounds
+    limit, forecast = 50, Forecaster.forecast_catalogue
 
-    def counted(forecaster: Forecaster, context: Any) -> Any:
+    def counted(forecaster: Forecaster, prompt: Any, **options: Any) -> Any:
         if len(computed) == limit:
             raise KeyboardInterrupt
-        computed.append(context)
-        return bounds(forecaster, context)
+        computed.append(prompt)
+        return forecast(forecaster, prompt, **options)
 
-    monkeypatch.setattr(Forecaster, "bounds", counted)
+    monkeypatch.setattr(Forecaster, "forecast_catalogue", counted)
     events, profiles, columns = (
         data.path(name) for name in ("events.parquet", "profiles.parquet", "columns.toml")
     )
@@ -248,10 +279,11 @@ def test_a_killed_evaluation_continues_to_the_same_report(
         again = found
     assert "results kept in" in capsys.readouterr().err
     forecaster, study = study_of(data, bundle)
-    cases = [study.context(case) for case in (*study.validation, *study.test)]
-    altered = [alter(study.context(c)) for c in study.test for alter in ABLATIONS.values()]
-    prompts = {tuple(forecaster.prompt_ids(context)) for context in (*cases, *altered)}
-    assert first + len(computed) == len(prompts)
+    asked = [(study.context(c), known_to(c)) for c in (*study.validation, *study.test)]
+    for alter in ABLATIONS.values():
+        asked += [(alter(study.context(case)), known_to(case)) for case in study.test]
+    distinct = {(tuple(forecaster.prompt_ids(context)), known) for context, known in asked}
+    assert first + len(computed) == len(distinct)
     assert not (tmp_path / "kept").exists()
     titles = ("Paired differences", "Cohort: all", "Rankers on the simulated")
 
@@ -292,7 +324,7 @@ def test_test_users_influence_no_choice(
                 "llm minus this row",
             ),
             "Lists with a quota": ("quota", "advertisers found, validation"),
-            "Reserved slots": ("quota", "advertisers found, validation"),
+            "Reserved places": ("quota", "advertisers found, validation"),
         }
         return [
             *(table(found, title) for title in whole),
@@ -345,6 +377,31 @@ def test_test_users_can_be_left_alone_and_ranking_requests_may_be_logged(
     assert min(counts[1]["cases"], counts[2]["cases"]) > 0
 
 
+def test_recall_alone_is_measured_on_all_validation_users(
+    data: SmallData,
+    bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without the test users; the baselines' results serve later runs too."""
+    monkeypatch.setattr(tuning, "KEPT_FROM_S", 0.0)
+    _, study = study_of(data, bundle)
+    options = ("--validation-only", "--sections", "recall", "--baselines", str(tmp_path / "kept"))
+    reports = []
+    for _ in range(2):
+        capsys.readouterr()
+        assert run(data, bundle, *options, "--json") == 0
+        reports.append(json.loads(capsys.readouterr().out))
+        monkeypatch.setattr(tuning, "forecast_all", lambda *_, **__: pytest.fail("again"))
+    found = reports[0]
+    assert reports[1]["sections"] == found["sections"]
+    assert [section["title"] for section in found["sections"]] == SECTIONS[:4]
+    counts = table(found, "Users and cases")
+    assert [row["cases"] for row in counts[1:]] == [len(study.validation)] * 2
+    assert any("validation users choose settings" in warning for warning in found["warnings"])
+
+
 def test_the_terminal_shows_the_main_tables(
     data: SmallData, bundle: Path, report: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -354,9 +411,7 @@ def test_the_terminal_shows_the_main_tables(
     lines = shown.out.splitlines()
     assert lines[0] == f"Forecast quality of bundle {load(report)['data']['bundle_id']}"
     opening = " ".join(lines[:20])
-    assert opening.index("Quick run: only one") < opening.index(
-        "Does the forecast improve retrieval?"
-    )
+    assert opening.index("Quick run: only one") < opening.index("Does the model find")
     assert "40 of " in opening
     assert "chose settings (`--max-cases 40`)" in opening
     for section in SECTIONS:

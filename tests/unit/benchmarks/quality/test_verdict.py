@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from adprior_bench.quality.calibration import Calibration, ReliabilityBin
+from adprior_bench.quality.explore_tables import ExploreFigures
 from adprior_bench.quality.intervals import Estimate
 from adprior_bench.quality.ranking.ranking_tables import RankingGains
+from adprior_bench.quality.retrieval.places import Places
 from adprior_bench.quality.retrieval.retrieval_tables import RetrievalFigures
 from adprior_bench.quality.verdict import (
     calibration_verdict,
+    explore_verdict,
     ranking_verdict,
     retrieval_verdict,
 )
@@ -21,18 +25,49 @@ def around(value: float, width: float = 0.01) -> Estimate:
     return Estimate(value=value, low=value - width, high=value + width)
 
 
+def explored(ours: float, best: float, width: float) -> Mapping[str, Any]:
+    """Return the verdict on recalls whose draws are ``width`` apart."""
+    spread = np.append(0.0, np.linspace(-width, width, 101))
+    draws = {"llm": ours + spread, "llm_and_user_knn": ours + 0.01 + spread}
+    draws |= {"user_knn": np.full(102, best), "popularity": np.full(102, 0.5)}
+    return explore_verdict(
+        ExploreFigures(
+            best="user_knn",
+            blends=["llm_and_user_knn"],
+            draws={name: {"recall@10": found} for name, found in draws.items()},
+            section={"title": "New", "notes": [], "content": []},
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("ours", "width", "answer"),
+    [(0.06, 0.01, "yes"), (0.06, 0.03, "not shown"), (0.03, 0.01, "no")],
+)
+def test_new_advertisers_are_judged_against_the_best_baseline(
+    ours: float, width: float, answer: str
+) -> None:
+    found = explored(ours, 0.04, width)
+    assert found["answer"] == answer
+    assert f"{ours / 0.04:.2f} [" in found["text"]
+    assert "user_knn, 4.00 %" in found["text"]
+
+
 def retrieval(
-    gain: float, over_control: float, over_rival: float, *, quota: float = 0.4
+    on_validation: float, on_test: float, *, gain: float = 0.05, over_control: float = 0.05
 ) -> Mapping[str, Any]:
-    """Return the verdict on two budgets with equal figures."""
+    """Return the verdict on two budgets; at the second one, validation users prefer the rival."""
+    places = Places(
+        ours="llm's new advertisers only",
+        quota=0.2,
+        rival="lightgbm's forecast",
+        on_validation=on_validation,
+        on_test=around(on_test),
+        gain=around(gain),
+        over_control=around(over_control),
+    )
     found = RetrievalFigures(
-        quotas={50: quota, 100: quota},
-        gains={budget: around(gain) for budget in (50, 100)},
-        over_control={budget: around(over_control) for budget in (50, 100)},
-        over_rivals={
-            "popularity's forecast": {budget: around(0.5) for budget in (50, 100)},
-            "own_history's forecast": {budget: around(over_rival) for budget in (50, 100)},
-        },
+        places={50: places, 100: replace(places, on_validation=-0.01)},
         section={"title": "Retrieval", "notes": [], "content": []},
     )
     return retrieval_verdict(found, events="review events")
@@ -41,30 +76,22 @@ def retrieval(
 @pytest.mark.parametrize(
     ("figures", "answer"),
     [
-        ((0.05, 0.04, 0.03), "yes"),
-        ((0.05, 0.04, -0.03), "partly"),  # a rival finds more
-        ((0.05, 0.04, 0.005), "partly"),  # the interval of the difference includes 0
-        ((0.05, 0.005, 0.03), "no"),  # the control finds as many
-        ((0.005, 0.04, 0.03), "no"),
-        ((-0.05, 0.04, 0.03), "no"),
+        ({"on_validation": 0.01, "on_test": 0.03}, "yes"),
+        ({"on_validation": 0.01, "on_test": 0.005}, "not shown"),  # the interval includes 0
+        ({"on_validation": 0.01, "on_test": 0.03, "over_control": 0.005}, "not shown"),
+        ({"on_validation": 0.01, "on_test": 0.03, "gain": 0.005}, "not shown"),
+        ({"on_validation": -0.01, "on_test": 0.03}, "no"),
     ],
 )
-def test_retrieval_needs_a_gain_over_the_control_and_over_rivals(
-    figures: tuple[float, float, float], answer: str
+def test_retrieval_needs_a_choice_that_the_test_confirms(
+    figures: dict[str, float], answer: str
 ) -> None:
-    found = retrieval(*figures)
+    found = retrieval(**figures)
     assert found["answer"] == answer
-    assert "advertisers of the day's review events" in found["text"]
-    word = "more" if figures[0] > 0 else "fewer"
-    assert f"finds {abs(100 * figures[0]):.2f} points {word} [" in found["text"]
-    assert "than one with own_history's forecast." in found["text"]
-    assert "popularity" not in found["text"]
-
-
-def test_no_slots_for_the_forecast_are_no_gain() -> None:
-    found = retrieval(0.0, 0.0, 0.0, quota=0.0)
-    assert found["answer"] == "no"
-    assert "validation users chose no slots for the forecast" in found["text"]
+    assert "validation users prefer lightgbm's forecast to llm's new" in found["text"]
+    more = f"{100 * figures['on_test']:.2f} points more ["
+    assert f"it finds {more}" in found["text"]
+    assert "of the advertisers of the day's review events than lightgbm's" in found["text"]
 
 
 def test_retrieval_is_not_measured_without_items() -> None:

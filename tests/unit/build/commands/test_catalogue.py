@@ -75,3 +75,21 @@ def test_a_catalogue_without_advertisers_is_not_written(
     assert _derive(data, tmp_path / "out.csv", "--min-users", "9") == 2
     assert "no advertiser has events of 9 users; lower --min-users" in capsys.readouterr().err
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_newcomers_are_listed_last_with_nothing_but_name_and_category(
+    data: SmallData, tmp_path: Path
+) -> None:
+    """A newcomer is named by no event that was counted, even if too few users acted on it."""
+    early, late = CUT - timedelta(days=3), CUT + timedelta(days=3)
+    rows = [("a", early, "Acme", "PETS"), ("b", early, "Acme", "PETS"), ("a", late, "Acme", "FOOD")]
+    rows += [("a", early, "Rare", "FOOD"), ("a", late, "Zoo", ""), ("b", late, "Birch", "LAMPS")]
+    data.write_events(
+        [{"who": who, "day": day, "brand": brand, "kind": kind} for who, day, brand, kind in rows]
+    )
+    output = tmp_path / "out.csv"
+    options = ("--min-users", "2", "--cut", CUT.isoformat(), "--newcomers")
+    assert _derive(data, output, *options) == 0
+    found = read_catalogue(output)
+    assert (found.ids, found.names) == ((1, 2, 3), ("Acme", "Birch", "Zoo"))
+    assert found.table["category"].to_pylist() == ["PETS", "LAMPS", ""]

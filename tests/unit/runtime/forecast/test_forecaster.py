@@ -10,19 +10,24 @@ from adprior_runtime.prompt.context import parse_context
 from support.paths import DEMO
 
 
-def test_a_whole_catalogue_is_bounded_in_parts(
+def test_a_catalogue_is_bounded_in_parts_and_new_advertisers_are_found(
     monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path
 ) -> None:
     forecaster = Forecaster(tiny_bundle, threads=1)
-    context = parse_context((DEMO / "users" / "new_parent.json").read_bytes())
-    whole, bounds = forecaster.bounds(context)
+    prompt = forecaster.prompt_ids((DEMO / "users" / "new_parent.json").read_bytes())
+    shown = forecaster.forecast_prompt(prompt, None)
+    whole = forecaster.forecast_catalogue(prompt, known_ids=shown.advertiser_ids, new_k=5)
     monkeypatch.setattr("adprior_runtime.forecast.search_step._BOUNDED_ROWS", 100)
-    parts, found = forecaster.bounds(context)
-    np.testing.assert_array_equal(found, bounds)
-    assert parts.advertiser_ids.tolist() == whole.advertiser_ids.tolist()
-    assert len(bounds) == len(forecaster.advertisers.ids) > 4 * 100
-    rows = forecaster.advertisers.rows_of(whole.advertiser_ids)
-    np.testing.assert_allclose(bounds[rows], whole.log_probs, rtol=1e-6)
+    parts = forecaster.forecast_catalogue(prompt, known_ids=shown.advertiser_ids, new_k=5)
+    np.testing.assert_array_equal(parts.log_probs, whole.log_probs)
+    assert len(whole.log_probs) == len(forecaster.advertisers.ids) > 4 * 100
+    first = forecaster.forecast_prompt(prompt, len(shown.names) + 5)
+    rows = forecaster.advertisers.rows_of(first.advertiser_ids)
+    assert (whole.exact, whole.new_exact) == (True, True)
+    assert whole.resolved[rows].all()
+    np.testing.assert_allclose(whole.log_probs[rows], first.log_probs, rtol=1e-5)
+    rest = np.exp(whole.log_probs[~whole.resolved])
+    assert rest.max() <= whole.unresolved_mass < 1
 
 
 def test_the_demos_users_have_certified_forecasts(tiny_bundle: Path) -> None:

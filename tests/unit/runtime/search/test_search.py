@@ -170,6 +170,27 @@ def test_excluded_advertisers_are_never_found(
     assert not world.excluded.intersection(world.rows_found(result))
 
 
+@settings(max_examples=150)
+@given(worlds(), st.integers(1, 4), st.integers(1, 8), st.data())
+def test_a_search_goes_on_beyond_known_advertisers(
+    world: World, top_k: int, new_k: int, data: st.DataObject
+) -> None:
+    """Known ones are found like all others, but do not count."""
+    known = data.draw(st.sets(st.integers(0, max(world.rows)), max_size=8))
+    search = world.search(EXACT)
+    first = search.run(top_k)
+    result = search.run(new_k, ignored_rows=sorted(known))
+    assert set(first.leaves.tolist()) <= set(result.leaves.tolist())
+    truth = {r: p for r, p in world.probabilities().items() if r not in world.excluded | known}
+    found = [row for row in world.rows_found(result) if row not in known][:new_k]
+    if result.exact:
+        best = sorted(truth.values(), reverse=True)[:new_k]
+        assert [truth[row] for row in found] == pytest.approx(best, rel=1e-4)
+    else:  # only a tie prevents the proof
+        ranked = sorted(truth.values(), reverse=True)
+        assert ranked[new_k - 1] == pytest.approx(ranked[new_k], rel=1.1 * DEFAULT_MARGIN_NATS)
+
+
 @settings(max_examples=200)
 @given(worlds(), st.sampled_from(MODES), st.integers(0, 60), st.data())
 def test_candidates_are_scored_exactly_or_bounded(

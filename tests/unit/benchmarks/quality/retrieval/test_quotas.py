@@ -8,6 +8,7 @@ import pytest
 
 from adprior_bench.quality.histories import Float64Array
 from adprior_bench.quality.intervals import UserBootstrap
+from adprior_bench.quality.retrieval.places import Filled, choose_places
 from adprior_bench.quality.retrieval.quotas import (
     MEASURES,
     BlendSettings,
@@ -15,7 +16,7 @@ from adprior_bench.quality.retrieval.quotas import (
     measure_quotas,
     wanted_items,
 )
-from adprior_bench.quality.retrieval.retrieval_tables import Filled, retrieval_section
+from adprior_bench.quality.retrieval.retrieval_tables import retrieval_section
 from adprior_bench.quality.retrieval.retriever import Retriever, RetrieverSettings, fit_retriever
 from adprior_bench.quality.retrieval.retriever_tuning import tune_retriever
 from adprior_bench.quality.study import Study
@@ -23,6 +24,8 @@ from adprior_client import advertiser_concentration, blend_retrieved
 from adprior_runtime.errors import InvalidInputError
 from support.small_shop import NAMES, read_shop
 
+BLIND = RetrieverSettings(sizes=(3, 3, 4, 5), weights=(0, 0, 0, 0), repeated=0)
+"""Gives the same popular items for all users."""
 SETTINGS = BlendSettings(budgets=(2, 4), quotas=(0.0, 0.25, 0.5), advertisers=1)
 
 
@@ -121,8 +124,7 @@ def test_without_a_forecast_the_slots_go_to_advertisers_that_the_list_lacks(
 def test_a_forecast_is_compared_with_the_control_and_with_rivals(
     study: Study, foresight: Float64Array
 ) -> None:
-    blind = RetrieverSettings(sizes=(3, 3, 4, 5), weights=(0, 0, 0, 0), repeated=0)
-    retriever = fit_retriever(study, blind)  # the same popular items for all users
+    retriever = fit_retriever(study, BLIND)
 
     def filled(title: str, probabilities: Float64Array | None) -> Filled:
         measured = measure_quotas(retriever, study, study.validation, probabilities, SETTINGS)
@@ -135,17 +137,47 @@ def test_a_forecast_is_compared_with_the_control_and_with_rivals(
         for title, matrix in (("foresight", foresight), ("control", None), ("rival", foresight))
     )
     tuning = tune_retriever(study, trials=1)
-    found = retrieval_section(forecast, control, [rival], tuning, bootstrap)
-    for budget, over in found.over_control.items():
+    found = retrieval_section([forecast], [rival], control, tuning, bootstrap)
+    for budget, places in found.places.items():
         quotas = [each.validation.best_quota(budget) for each in (forecast, control)]
-        theirs = control.test.gain(budget, quotas[1]).mean()
-        assert found.gains[budget].value == forecast.test.gain(budget, quotas[0]).mean()
-        assert over.value == pytest.approx(found.gains[budget].value - theirs)
-        assert found.over_rivals["rival"][budget].value == 0
-    assert found.over_control[2].low > 0
+        gain, theirs = (
+            each.test.gain(budget, quota).mean()
+            for each, quota in zip((forecast, control), quotas, strict=True)
+        )
+        assert places.gain.value == gain
+        assert places.over_control.value == pytest.approx(gain - theirs)
+        assert (places.ours, places.rival) == ("foresight", "rival")
+        assert (places.on_validation, places.on_test.value) == (0, 0)
+        assert not places.is_chosen
+    assert found.places[2].over_control.low > 0
     content: Any = found.section["content"]
-    (table,) = (each for each in content if each["title"].startswith("Reserved slots"))
+    (table,) = (each for each in content if each["title"].startswith("Reserved places"))
     assert [row[1] for row in table["rows"]] == ["foresight", "control", "rival"] * 2
+
+
+def test_validation_chooses_the_best_filling_of_each_side(
+    study: Study, foresight: Float64Array
+) -> None:
+    """The test judges it, even if another filling is better there."""
+    retriever = fit_retriever(study, BLIND)
+    good, none = (
+        measure_quotas(retriever, study, study.validation, matrix, SETTINGS)
+        for matrix in (foresight, np.zeros_like(foresight))
+    )
+    ours = [
+        Filled(title="a", validation=none, test=good),
+        Filled(title="b", validation=good, test=good),
+    ]
+    rivals = [Filled(title="c", validation=none, test=none)]
+    owners = np.array([case.user.user_id for case in study.validation])
+    bootstrap = UserBootstrap(owners, resamples=50)
+    places = choose_places(ours, rivals, rivals[0], bootstrap)[2]
+    assert (places.ours, places.rival) == ("b", "c")
+    assert places.is_chosen
+    assert places.is_confirmed
+    overrated = [Filled(title="a", validation=good, test=none)]
+    places = choose_places(overrated, rivals, rivals[0], bootstrap)[2]
+    assert (places.is_chosen, places.is_confirmed) == (True, False)
 
 
 def test_days_without_an_item_have_no_share_of_items(

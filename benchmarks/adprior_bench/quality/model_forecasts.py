@@ -1,0 +1,161 @@
+"""The language model's forecasts as probability matrices, made in several processes.
+
+A search gives the most probable advertisers exactly, and an upper bound for every other one: the
+probability of the prefix at which it stopped. The remaining probability is distributed over the
+others in proportion to their bounds, so that the model is measured like a baseline that has a
+probability for each advertiser.
+
+One reading of the prompt serves all measures: the search finds the bundle's number of advertisers,
+and goes on until it has found `NEW_K` that the user has not acted on.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from adprior_bench.data.kept_results import Arrays, KeptResults, key_of
+from adprior_bench.quality.histories import EncodedCase, Float64Array
+from adprior_bench.quality.metrics import Float32Array
+from adprior_bench.quality.study import Study
+from adprior_runtime import __version__
+from adprior_runtime.errors import AdpriorError
+from adprior_runtime.forecast.forecaster import CatalogueForecast, Forecaster
+from adprior_runtime.prompt.context import UserContext
+from adprior_runtime.terminal.progress import track
+
+NEW_K: Final = 50
+"""How many advertisers new to the user each forecast finds exactly."""
+
+Alteration = Callable[[UserContext], UserContext]
+_Job: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+"""A prompt's tokens, and the ids of the advertisers that the user has acted on."""
+_loaded: Final[list[Forecaster]] = []
+"""The bundle of a process that makes forecasts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ModelForecasts:
+    """Forecasts of cases.
+
+    Attributes:
+        probabilities: float32 [cases, advertisers], rows with a sum of at most 1.
+        exact: bool [cases, 2], whether the most probable advertisers are proved: all, new ones.
+    """
+
+    probabilities: Float32Array
+    exact: npt.NDArray[np.bool_]
+
+
+def forecast_identity(bundle_id: str, threads: int = 1) -> dict[str, Any]:
+    """Return everything that a forecast depends on, apart from its prompt, for `keep_results`."""
+    return {
+        "bundle_id": bundle_id,
+        "threads": threads,
+        "adprior_version": __version__,
+        "onnxruntime_version": onnxruntime.__version__,
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LanguageModel:
+    """Makes a bundle's forecasts.
+
+    Attributes:
+        forecaster: With one thread, so that every process computes the same.
+        processes: How many processes make forecasts; 1 for this one.
+        kept: Forecasts of an earlier run of this bundle, by prompt; new ones are added.
+    """
+
+    forecaster: Forecaster
+    processes: int = 1
+    kept: KeptResults = field(default_factory=lambda: KeptResults(None))
+
+    def forecast(
+        self,
+        study: Study,
+        cases: Sequence[EncodedCase],
+        *,
+        alter: Alteration | None = None,
+        title: str = "forecasts",
+    ) -> ModelForecasts:
+        """Forecast cases; ``alter`` changes the contexts, for ablations."""
+        jobs = [self._job(study, case, alter) for case in cases]
+        keys = [key_of(f"catalogue {NEW_K}", job[0].tobytes(), job[1].tobytes()) for job in jobs]
+        found = {key: self.kept.get(key) for key in keys}
+        missing = {key: job for key, job in zip(keys, jobs, strict=True) if found[key] is None}
+        results = _forecast_all(self.forecaster, self.processes, list(missing.values()))
+        shown = track(results, total=len(missing), unit="forecast", desc=title)
+        for key, result in zip(missing, shown, strict=True):
+            self.kept.put(key, result)
+            found[key] = result
+        rows = [arrays for key in keys if (arrays := found[key]) is not None]
+        return ModelForecasts(
+            probabilities=np.stack([arrays["row"] for arrays in rows]),
+            exact=np.stack([arrays["exact"] for arrays in rows]),
+        )
+
+    def _job(self, study: Study, case: EncodedCase, alter: Alteration | None) -> _Job:
+        context = study.context(case)
+        prompt = self.forecaster.prompt_ids(context if alter is None else alter(context))
+        known = self.forecaster.advertisers.ids[np.unique(case.past[0])]
+        return np.asarray(prompt, dtype=np.int64), known
+
+
+def _forecast_all(forecaster: Forecaster, processes: int, jobs: Sequence[_Job]) -> Iterator[Arrays]:
+    """Yield the result of each job, in order."""
+    processes = min(processes, len(jobs))
+    if processes <= 1:
+        yield from (_forecast(forecaster, job) for job in jobs)
+        return
+    pool = ProcessPoolExecutor(
+        processes,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_load,
+        initargs=(forecaster.bundle.directory,),
+    )
+    try:
+        yield from pool.map(_forecast_there, jobs)
+    except BrokenProcessPool as error:
+        raise AdpriorError(
+            f"one of {processes} processes that make forecasts was killed; is memory short? "
+            "give fewer --threads"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _load(bundle: Path) -> None:
+    """Load the bundle of a process that makes forecasts."""
+    _loaded.append(Forecaster(bundle, threads=1))
+
+
+def _forecast_there(job: _Job) -> Arrays:
+    return _forecast(_loaded[0], job)
+
+
+def _forecast(forecaster: Forecaster, job: _Job) -> Arrays:
+    """Return one forecast: ``row``, float32 [advertisers], and ``exact``, bool [2]."""
+    prompt, known = job
+    found = forecaster.forecast_catalogue(prompt.tolist(), known_ids=known, new_k=NEW_K)
+    return {
+        "row": _probabilities(found).astype(np.float32),
+        "exact": np.array([found.exact, found.new_exact]),
+    }
+
+
+def _probabilities(found: CatalogueForecast) -> Float64Array:
+    probabilities: Float64Array = np.exp(found.log_probs)
+    rest = ~found.resolved
+    left = max(0.0, min(found.unresolved_mass, 1 - probabilities[found.resolved].sum()))
+    probabilities[rest] *= min(1.0, left / max(probabilities[rest].sum(), 1e-12))
+    return probabilities
