@@ -59,6 +59,8 @@ INTEREST_TRIE_DIRECTORY: Final = f"{INTERESTS_DIRECTORY}/trie"
 
 TRAINED_PROFILE_KEYS: Final = "profile_keys"
 """Key of the training record with the profile keys that training saw."""
+CHECKPOINT_SHA256: Final = "checkpoint_sha256"
+"""Key of the training record with the hash of the checkpoint that the build read."""
 
 MODEL_FILES: Final[Mapping[str, tuple[str, ...]]] = {
     TOKENIZER: (TOKENIZER_FILE, PROMPT_FILE, TRIE_DIRECTORY),

@@ -20,7 +20,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from adprior_build.checkpoints.adapter import BASE_FILE, VOCABULARY_FILE, Base, JoinedWeights
+from adprior_build.checkpoints.adapter import (
+    ADAPTER_CONFIG,
+    BASE_FILE,
+    VOCABULARY_FILE,
+    Base,
+    JoinedWeights,
+)
 from adprior_build.checkpoints.hugging_face import (
     CONFIG_FILE,
     INDEX_FILE,
@@ -34,7 +40,7 @@ from adprior_runtime.errors import InvalidInputError
 
 _EMBEDDINGS: Final = "model.embed_tokens.weight"
 _OUTPUT: Final = "lm_head.weight"
-_HASHED: Final = (CONFIG_FILE, INDEX_FILE, BASE_FILE, VOCABULARY_FILE)
+_HASHED: Final = (CONFIG_FILE, INDEX_FILE, ADAPTER_CONFIG, BASE_FILE, VOCABULARY_FILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adprior_build.checkpoints.checkpoint import hash_checkpoint
 from adprior_build.repository.bundle_catalogues import (
     add_catalogue,
     add_interests,
@@ -18,6 +19,7 @@ from adprior_build.training.record import RUN_KEY
 from adprior_runtime.bundle import (
     ADVERTISERS_DIRECTORY,
     CATALOGUE_FILE,
+    CHECKPOINT_SHA256,
     HEAD_FILE,
     INTERESTS_DIRECTORY,
     INTERESTS_FILE,
@@ -72,7 +74,7 @@ def fill_from_checkpoint(
         raise InvalidInputError(
             f"{checkpoint}: not a checkpoint of `adprior train` (no {record.name})"
         )
-    training = _read_training(record)
+    training = _read_training(record) | {CHECKPOINT_SHA256: hash_checkpoint(checkpoint)}
     for name in (TOKENIZER_FILE, PROMPT_FILE, POPULARITY_FILE):
         link_or_copy(checkpoint / name, directory / name, link=False)
     catalogue = read_bundle_catalogue(catalogue_path or checkpoint / CATALOGUE_FILE, directory)

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM, Gemma3TextConfig
 
 from adprior_build.checkpoints.adapter import Lora, write_adapter
-from adprior_build.checkpoints.checkpoint import describe_base, open_checkpoint
+from adprior_build.checkpoints.checkpoint import describe_base, hash_checkpoint, open_checkpoint
 from adprior_runtime.errors import InvalidInputError
 from support.small_checkpoint import save_random
 
@@ -65,6 +65,14 @@ def test_an_adapter_is_joined_as_peft_merges_it(tmp_path: Path, rslora: bool) ->
             np.shape(joined.weights[name]) == np.shape(plain.weights[name])
             and not np.allclose(joined.weights[name], plain.weights[name], atol=0.1)
         )
+
+
+def test_the_hash_follows_the_scale_of_the_corrections(tmp_path: Path) -> None:
+    write(tmp_path)
+    path = tmp_path / "adapter" / "adapter_config.json"
+    before = hash_checkpoint(tmp_path / "adapter")
+    path.write_text(path.read_text().replace('"lora_alpha": 6', '"lora_alpha": 7'))
+    assert hash_checkpoint(tmp_path / "adapter") != before
 
 
 def test_a_whole_tensor_replaces_the_bases(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pyarrow.parquet
 import pytest
 from tokenizers import Tokenizer
 
+from adprior_build.checkpoints.checkpoint import hash_checkpoint
 from adprior_build.head.onnx_head import write_identity_head
 from adprior_build.repository import bundle_builder as bundle_module
 from adprior_build.repository import repository_builder as repository_module
@@ -160,7 +161,7 @@ def test_where_links_cannot_be_made_files_are_copied(
     assert not copied.samefile(bundle / "tokenizer.json")
 
 
-def test_the_manifest_records_how_the_bundle_was_made(bundle: Path) -> None:
+def test_the_manifest_records_how_the_bundle_was_made(checkpoint: Path, bundle: Path) -> None:
     manifest = Manifest.load(bundle / MANIFEST)
     assert manifest.forecast_k == 3
     assert 1e-5 <= manifest.log_prob_error <= 1e-4
@@ -169,6 +170,7 @@ def test_the_manifest_records_how_the_bundle_was_made(bundle: Path) -> None:
         ["adprior", "build"],
     ]
     assert manifest.training["split"]["test_share"] == 0.4
+    assert manifest.training["checkpoint_sha256"] == hash_checkpoint(checkpoint)
     on_disk = {str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file()}
     assert set(manifest.files) == on_disk - {MANIFEST}
 
