@@ -73,5 +73,6 @@ def test_build_killed_leaves_the_old_repository_or_none(bundle: Path, tmp_path: 
 @pytest.mark.timeout(600)
 def test_train_killed_leaves_the_old_checkpoint_or_none(data_set: DataSet, tmp_path: Path) -> None:
     assert_old_or_none_or_new(
-        lambda output: data_set.train_arguments(output, epochs=2), tmp_path / "checkpoint"
+        lambda output: [*data_set.train_arguments(output, epochs=2), "--overwrite"],
+        tmp_path / "checkpoint",
     )

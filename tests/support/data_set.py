@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from support.random_checkpoint import save_gemma
+
 ADVERTISERS: Final = [
     "Acme", "Acme Pets", "Acme Pets Gold", "Birch & Co", "Cobalt", "Dune Coffee", "Ember", "Fjord",
     "Gable", "Heron", "Isle of Tea", "Juniper", "Kite", "Lumen", "Moss", "Nori", "Opal", "Pine",
@@ -44,10 +46,9 @@ class InputFiles:
         rows = [{"who": f"user-{number}", "age": f"{number % 5}0s"} for number in range(users)]
         pa.parquet.write_table(pa.Table.from_pylist(rows), self.path("profiles.parquet"))
 
-    def write_settings(self, size: str) -> None:
-        """Write the column map and a model's size."""
+    def write_columns(self) -> None:
+        """Write the column map."""
         self.path("columns.toml").write_text(COLUMNS, encoding="utf-8")
-        self.path("size.toml").write_text(size, encoding="utf-8")
 
     def log_options(self) -> list[str]:
         """Return the options that name events, profiles and their columns."""
@@ -71,18 +72,18 @@ class DataSet(InputFiles):
             "aliases": [ALIASES.get(name, "") for name in ADVERTISERS],
         }
         pa.csv.write_csv(pa.table(catalogue), data.path("catalogue.csv"))
-        data.write_settings(
-            "hidden_size = 32\nintermediate_size = 64\nlayers = 2\nattention_heads = 4\n"
-            "key_value_heads = 2\nvocabulary_size = 320\nmax_prompt_tokens = 96\n"
-        )
+        data.write_columns()
+        size = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
+        texts = [*ADVERTISERS, *("age=20s" for _ in range(3))]
+        save_gemma(data.path("start"), texts, max_prompt_tokens=96, **size)
         return data
 
     def train_arguments(
         self, output: Path, *, epochs: int, start: Path | None = None, learning_rate: str = "5e-3"
     ) -> list[str]:
-        """Return the arguments of `adprior train`, from a checkpoint or from scratch."""
+        """Return the arguments of `adprior train`, from ``start`` or a tiny random Gemma 3."""
         arguments = ["train", *self.log_options(), "--output", str(output)]
-        arguments += ["--from", str(start)] if start else ["--size", str(self.path("size.toml"))]
+        arguments += ["--from", str(start or self.path("start"))]
         arguments += ["--catalogue", str(self.path("catalogue.csv")), "--cut", "2024-03-01"]
         arguments += ["--test-share", "0.25", "--batch-size", "8", "--epochs", str(epochs)]
         return [*arguments, "--learning-rate", learning_rate]

@@ -9,13 +9,13 @@ from typing import Any
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from adprior_build.training.scratch_tokenizer import END, USER, scratch_template, scratch_tokenizer
 from adprior_runtime.prompt.context import Event, UserContext
 from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.prompt.template import PromptTemplate
+from support.tokens import END, USER, compact_template, piece_tokenizer
 
 NAMES = ("Acme", "Acme Pets", "Birch & Co", "Dune  Coffee", "Zéphyr", "麦穗", "365")
-TOKENIZER_JSON = scratch_tokenizer(NAMES * 3, 300).to_str()
+TOKENIZER_JSON = piece_tokenizer(NAMES * 3, 300).to_str()
 PROSE = PromptTemplate(
     terminator=END,
     max_prompt_tokens=400,
@@ -24,7 +24,7 @@ PROSE = PromptTemplate(
     event=("{day}", " {action}", " {advertiser}{end}", " in {category}", " for {text}", "\n"),
     tail=("{day}:", " after {days_since_previous}, "),
 )
-COMPACT = scratch_template(60)
+COMPACT = compact_template(60)
 TEMPLATES = [PROSE, COMPACT]
 AS_OF = datetime(2024, 5, 31, 12, tzinfo=UTC)
 FREE_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -15,13 +15,17 @@ from adprior_build.data.event_log import name_advertisers, read_users
 from adprior_build.data.split import VALIDATION_SALT, Split
 from adprior_build.training.progress import describe_time
 from adprior_build.training.record import TRAINING_RECORD
-from adprior_build.training.settings import DEFAULT_EPOCHS, work_directory
+from adprior_build.training.settings import (
+    DEFAULT_EPOCHS,
+    FULL_LEARNING_RATE,
+    LORA_LEARNING_RATE,
+    work_directory,
+)
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.atomic import replace_directory
 from adprior_runtime.prompt.template import MAX_FIELD_CHARS, PromptTemplate
 from adprior_runtime.terminal.options import (
     day,
-    number_from_zero,
     positive_integer,
     positive_number,
     share,
@@ -30,8 +34,9 @@ from adprior_runtime.terminal.options import (
 
 EXAMPLE = """examples:
   adprior train --events events.parquet --profiles profiles.parquet --columns columns.toml \\
-    --catalogue catalogue.csv --size size.toml --cut 2022-07-01 --test-share 0.2 --output CKPT
-  adprior train ... --from HF_DIRECTORY --lora-rank 16 --learning-rate 2e-4 --output CKPT
+    --catalogue catalogue.csv --cut 2022-07-01 --test-share 0.2 \\
+    --from CHECKPOINT --lora-rank 16 --upper-layers 9 --output ADAPTER
+  adprior train ... --from CHECKPOINT --device cuda --precision bf16 --output CHECKPOINT
 
 To resume a killed training, run the same command again."""
 
@@ -42,15 +47,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     _add_data(parser)
     model = parser.add_argument_group("model")
-    start = model.add_mutually_exclusive_group(required=True)
-    start.add_argument(
-        "--from", type=Path, metavar="DIR", help="Hugging Face checkpoint to fine-tune"
+    model.add_argument(
+        "--from",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="Hugging Face checkpoint to fine-tune",
     )
-    start.add_argument(
-        "--size", type=Path, metavar="FILE", help="size of a model to train from scratch (TOML)"
+    model.add_argument(
+        "--output", type=Path, required=True, help="directory to write: a checkpoint or an adapter"
     )
-    model.add_argument("--output", type=Path, required=True, help="checkpoint directory to write")
-    epochs = f"passes over the users ({DEFAULT_EPOCHS}; with --minutes: no limit)"
+    model.add_argument(
+        "--overwrite", action="store_true", help="replace a finished training in --output"
+    )
+    epochs = f"passes over the events ({DEFAULT_EPOCHS}; with --minutes: no limit)"
     minutes = (
         "minutes of training and validation, without reading and writing; the learning rate "
         "follows the time (no limit)"
@@ -63,22 +73,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--minutes", positive_number, None, minutes),
         ("--patience", whole_number, 0, patience),
     )
+    rate = (
+        f"peak learning rate, after the warm-up ({FULL_LEARNING_RATE:g}; with --lora-rank: "
+        f"{LORA_LEARNING_RATE:g})"
+    )
     _add(
         parser.add_argument_group("optimisation").add_argument,
-        ("--batch-size", positive_integer, 16, "examples per step"),
-        ("--learning-rate", positive_number, 1e-3, "peak learning rate, after the warm-up"),
+        ("--batch-size", positive_integer, 8, "windows per step"),
+        ("--learning-rate", positive_number, None, rate),
         ("--weight-decay", share, 0.1, "AdamW's weight decay, applied to matrices"),
         ("--seed", whole_number, 0, "seed of the weights and of all draws"),
     )
-    _add_loss(parser)
-    lora = parser.add_argument_group("LoRA (with --from; merged into the weights at the end)")
+    lora = parser.add_argument_group("LoRA, and which layers are trained")
+    upper = (
+        "train only the last N layers; the others run once, and their output is kept on disk (all)"
+    )
     _add(
         lora.add_argument,
         ("--lora-rank", positive_integer, None, "train corrections of rank N (train all weights)"),
         ("--lora-alpha", positive_number, None, "scale the corrections by N / rank (2 * rank)"),
+        ("--dropout", share, 0.0, "share of the corrections' inputs to drop"),
+        ("--upper-layers", positive_integer, None, upper),
     )
     lora.add_argument(
-        "--lora-embeddings", action="store_true", help="also train the embeddings, in full"
+        "--merge",
+        action="store_true",
+        help="write a checkpoint with the corrections merged into its weights (write an adapter)",
     )
     _add_machine(parser)
 
@@ -114,35 +134,6 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_loss(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("regularisation and loss")
-    swaps = "share of examples with names swapped for others of similar popularity"
-    smoothing = "share of a target's probability to spread over the vocabulary"
-    log_q = "strength of the correction for popular names, 1 for all of it"
-    _add(
-        group.add_argument,
-        ("--dropout", share, 0.0, "share of attention weights and block outputs to drop"),
-        (
-            "--label-smoothing",
-            share,
-            0.0,
-            smoothing,
-        ),
-        ("--name-swaps", share, 0.0, swaps),
-        ("--start-share", share, 0.0, "share of the initial weights in the final ones (WiSE-FT)"),
-        ("--log-q", number_from_zero, 0.0, log_q),
-    )
-    group.add_argument(
-        "--first-of-day",
-        action="store_true",
-        help="compute the loss on one random advertiser per day, predicted from earlier days "
-        "(on every advertiser)",
-    )
-    group.add_argument(
-        "--freeze-embeddings", action="store_true", help="do not train the embeddings (train them)"
-    )
-
-
 def _add_machine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("machine and resuming")
     group.add_argument(
@@ -153,6 +144,11 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         choices=("fp32", "bf16"),
         default="fp32",
         help="precision of matrix products; weights stay fp32 (fp32)",
+    )
+    group.add_argument(
+        "--gradient-checkpointing",
+        action="store_true",
+        help="keep less memory and compute activations twice, a third slower",
     )
     _add(
         group.add_argument,
@@ -182,14 +178,13 @@ def check_options(args: argparse.Namespace) -> None:
     Raises:
         InvalidInputError: The message names the options.
     """
-    if args.lora_rank is None and (args.lora_alpha is not None or args.lora_embeddings):
-        raise InvalidInputError("--lora-alpha and --lora-embeddings need --lora-rank")
-    if args.freeze_embeddings and args.lora_rank is not None:
+    if args.lora_rank is None and (args.lora_alpha is not None or args.dropout or args.merge):
+        raise InvalidInputError("--lora-alpha, --dropout and --merge need --lora-rank")
+    if (args.output / TRAINING_RECORD).is_file() and not args.overwrite:
         raise InvalidInputError(
-            "--freeze-embeddings: --lora-rank freezes them already, without --lora-embeddings"
+            f"{args.output}: holds a finished training; choose another --output, or give "
+            "--overwrite to replace it"
         )
-    if args.lora_rank is not None and args.size is not None:
-        raise InvalidInputError("--lora-rank needs --from: it corrects a checkpoint's weights")
     if args.patience and not args.validation_share:
         raise InvalidInputError("--patience needs validation users (--validation-share)")
     work, output = work_directory(args).absolute(), args.output.absolute()
@@ -236,7 +231,7 @@ def run(args: argparse.Namespace) -> int:
 def _max_field_chars(args: argparse.Namespace) -> int:
     """Return how many characters of a name prompts will show, without loading a model."""
     start = vars(args)["from"]
-    path = args.template or (start and start / "prompt.json")
-    if path is None or (path != args.template and not path.is_file()):
+    path = args.template or start / "prompt.json"
+    if path != args.template and not path.is_file():
         return MAX_FIELD_CHARS
     return PromptTemplate.load(path).max_field_chars

@@ -1,4 +1,4 @@
-"""Batches of examples of similar length, so that little is padding."""
+"""Batches of windows of similar length, so that little is padding."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Final
 import numpy as np
 import torch
 
-from adprior_build.training.examples import Example
+from adprior_build.training.windows import Window
 
-_WINDOW_BATCHES: Final = 64
-"""Examples are sorted by length within a window of this many batches: the order stays random."""
+_SORTED_BATCHES: Final = 64
+"""Windows are sorted by length among those of this many batches: the order stays random."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -21,34 +21,37 @@ class Batch:
 
     Attributes:
         ids: int64 [sequences, longest].
-        rows: int64 [targets], the sequence of each target.
-        columns: int64 [targets], its position in the sequence.
-        starts: bool [targets], whether it is the first token of a name.
+        rows: int64 [target tokens], the sequence of each.
+        columns: int64 [target tokens], its position in the sequence.
+        is_new: bool [target tokens], whether it is part of a name that is new to the user.
+        names: Number of names that are targets.
+        new_names: Number of these that are new to the user.
         tokens: Number of tokens without padding.
     """
 
     ids: torch.Tensor
     rows: torch.Tensor
     columns: torch.Tensor
-    starts: torch.Tensor
+    is_new: torch.Tensor
+    names: int
+    new_names: int
     tokens: int
 
     @classmethod
-    def of(
-        cls, examples: Sequence[Example], *, terminator: int | None = None, device: str = "cpu"
-    ) -> Batch:
-        """Gather examples; ``terminator`` is the token that ends a name."""
-        longest = max(len(example.token_ids) for example in examples)
-        ids = torch.zeros((len(examples), longest), dtype=torch.long)
-        for row, example in enumerate(examples):
-            ids[row, : len(example.token_ids)] = torch.tensor(example.token_ids)
-        starts = [set(start_positions(example, terminator)) for example in examples]
-        places = [(r, p) for r, example in enumerate(examples) for p in example.target_positions]
+    def of(cls, windows: Sequence[Window], *, device: str = "cpu") -> Batch:
+        """Gather windows."""
+        ids = np.zeros((len(windows), max(len(item.token_ids) for item in windows)), np.int64)
+        for row, window in enumerate(windows):
+            ids[row, : len(window.token_ids)] = window.token_ids
+        counts = [len(window.targets) for window in windows]
         tensors = [
-            ids,
-            torch.tensor([row for row, _ in places]),
-            torch.tensor([position for _, position in places]),
-            torch.tensor([position in starts[row] for row, position in places]),
+            torch.from_numpy(values)
+            for values in (
+                ids,
+                np.repeat(np.arange(len(windows)), counts),
+                np.concatenate([window.targets for window in windows]).astype(np.int64),
+                np.concatenate([window.is_new for window in windows]),
+            )
         ]
         if device != "cpu":  # pinned memory is copied while the device computes
             tensors = [item.pin_memory().to(device, non_blocking=True) for item in tensors]
@@ -56,8 +59,10 @@ class Batch:
             ids=tensors[0],
             rows=tensors[1],
             columns=tensors[2],
-            starts=tensors[3],
-            tokens=sum(len(example.token_ids) for example in examples),
+            is_new=tensors[3],
+            names=sum(window.names for window in windows),
+            new_names=sum(window.new_names for window in windows),
+            tokens=sum(len(window.token_ids) for window in windows),
         )
 
     @property
@@ -66,33 +71,20 @@ class Batch:
         return len(self.rows)
 
 
-def start_positions(example: Example, terminator: int | None) -> list[int]:
-    """Return the target positions where a name begins.
-
-    Such a position follows no other target, or follows a name's ``terminator``.
-    """
-    targets = set(example.target_positions)
-    return [
-        position
-        for position in example.target_positions
-        if position - 1 not in targets or example.token_ids[position - 1] == terminator
-    ]
-
-
 def cut_into_batches(
-    examples: Sequence[Example], size: int, seed: Sequence[int] | None = None
-) -> list[list[Example]]:
-    """Cut examples into batches of similar length.
+    windows: Sequence[Window], size: int, seed: Sequence[int] | None = None
+) -> list[list[Window]]:
+    """Cut windows into batches of similar length.
 
     Args:
-        examples: In drawn order, which decides between equal lengths.
-        size: Examples per batch; the last batch may have fewer.
-        seed: Seed of the batches' order; None keeps each window in order, short batches first.
+        windows: In drawn order, which decides between equal lengths.
+        size: Windows per batch; the last batch may have fewer.
+        seed: Seed of the batches' order; None keeps the order, short batches first.
     """
-    window = size * _WINDOW_BATCHES
-    batches: list[list[Example]] = []
-    for start in range(0, len(examples), window):
-        part = sorted(examples[start : start + window], key=lambda item: len(item.token_ids))
+    part_size = size * _SORTED_BATCHES
+    batches: list[list[Window]] = []
+    for start in range(0, len(windows), part_size):
+        part = sorted(windows[start : start + part_size], key=lambda item: len(item.token_ids))
         batches.extend(part[first : first + size] for first in range(0, len(part), size))
     if seed is None:
         return batches

@@ -1,17 +1,17 @@
-"""Fine-tuning as a whole: from users and a catalogue to a checkpoint directory."""
+"""Fine-tuning as a whole: from users and a catalogue to a checkpoint or an adapter."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
+import torch
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
@@ -19,10 +19,11 @@ from transformers import PreTrainedTokenizerFast
 from adprior_build.catalogue.catalogue_file import Catalogue
 from adprior_build.data.event_log import UserHistory
 from adprior_build.data.log_summary import describe_training_data
+from adprior_build.training.adapter_output import write_adapter
 from adprior_build.training.checkpoint import load_checkpoint, open_window
-from adprior_build.training.examples import EpochExamples, Example, ExampleSource
 from adprior_build.training.loop import prepare, train
 from adprior_build.training.lora import add_lora
+from adprior_build.training.lower_states import LowerStates
 from adprior_build.training.progress import Position
 from adprior_build.training.record import (
     TRAINING_RECORD,
@@ -30,15 +31,14 @@ from adprior_build.training.record import (
     identify_training,
     profile_keys,
 )
-from adprior_build.training.scratch_model import ModelSize, Names, scratch_model
-from adprior_build.training.scratch_tokenizer import (
-    profile_texts,
-    scratch_template,
-    scratch_tokenizer,
-    training_texts,
-)
 from adprior_build.training.settings import Settings
 from adprior_build.training.state import StateKeeper
+from adprior_build.training.upper_layers import (
+    freeze_lower_layers,
+    lower_count,
+    run_lower_layers,
+)
+from adprior_build.training.windows import EpochWindows, Window, WindowSource
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.renderer import PromptRenderer
@@ -47,6 +47,7 @@ from adprior_runtime.text.json_text import to_json
 
 _CACHED_VALUES: Final = 200_000
 """Size of the renderer's cache: every epoch renders the same names again."""
+_LOWER_IDENTITY: Final = ("from", "windows", "validation windows", "upper_layers", "precision")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,7 @@ class TrainingData:
 def fine_tune(
     output: Path, args: argparse.Namespace, data: TrainingData, keeper: StateKeeper
 ) -> Position:
-    """Train, and write the checkpoint to ``output``.
+    """Train, and write the checkpoint or the adapter to ``output``.
 
     Args:
         output: A directory.
@@ -84,8 +85,10 @@ def fine_tune(
         InvalidInputError: An input does not fit, training diverges, or a file cannot be written.
     """
     prepare(args.seed, args.threads, args.device)
-    model, tokenizer, renderer = _starting_point(args, data)
-    template = renderer.template
+    start = vars(args)["from"]
+    model, tokenizer, own = load_checkpoint(start)
+    template = own if args.template is None else PromptTemplate.load(args.template)
+    renderer = PromptRenderer(template, tokenizer, cached_values=_CACHED_VALUES)
     row_of = data.catalogue.rows_by_name(renderer.name_ids)
     for line in describe_training_data(
         args.events,
@@ -99,17 +102,16 @@ def fine_tune(
     template.require_positions(model.config.get_text_config().max_position_embeddings, trie.depth)
     open_window(model, template.max_prompt_tokens + trie.depth)
     counts = data.catalogue.count_events(data.training, renderer.name_ids)
-    popular_first = np.argsort(-np.array(counts), kind="stable").tolist()
-    names = [data.catalogue.names[row] for row in popular_first]
-    epoch_examples, checks = _draw_examples(args, data, renderer, trie, names)
-    if args.freeze_embeddings:
-        for embeddings in (model.get_input_embeddings(), model.get_output_embeddings()):
-            embeddings.requires_grad_(requires_grad=False)
-    model, position = _optimise(model, epoch_examples, checks, renderer.end_id, args, keeper)
+    epoch_windows, checks = _draw_windows(args, data, renderer, trie)
+    adapted, position = _optimise(model, epoch_windows, checks, args, keeper)
     denied = template.denied_keys(profile_keys(data.training))
     record = describe_training(args, data.training, data.validation, position, denied)
     try:
-        model.save_pretrained(output)
+        if adapted is None or args.merge:
+            plain = model if adapted is None else adapted.merge_and_unload()
+            plain.save_pretrained(output)
+        else:
+            write_adapter(output, adapted, base=start)
         for weights in output.glob("*.safetensors"):  # they are written as private files
             weights.chmod(output.stat().st_mode & 0o666)
         _write_rest(output, tokenizer, template, data.catalogue, counts, record)
@@ -122,28 +124,93 @@ def fine_tune(
     return position
 
 
-def _draw_examples(
-    args: argparse.Namespace,
-    data: TrainingData,
-    renderer: PromptRenderer,
-    trie: Trie,
-    names: Sequence[str],
-) -> tuple[EpochExamples, list[Example]]:
-    """Return the source of training examples, and the validation examples."""
-
-    def source(users: Sequence[UserHistory], **swaps: Any) -> ExampleSource:
-        return ExampleSource(
-            users, renderer, trie, args.seed, first_of_day=args.first_of_day, **swaps
-        )
-
-    training = source(data.training, names=names, name_swaps=args.name_swaps)
-    epoch_examples = lru_cache(maxsize=1)(training.epoch)
-    if not epoch_examples(0):
+def _draw_windows(
+    args: argparse.Namespace, data: TrainingData, renderer: PromptRenderer, trie: Trie
+) -> tuple[EpochWindows, list[Window]]:
+    """Return the source of training windows, and the validation windows."""
+    training = WindowSource(data.training, renderer, trie, args.seed)
+    first = training.epoch(0)
+    if not first:
         raise InvalidInputError(
             f"{args.events}: nothing to train on: of {sum(len(u.events) for u in data.training)} "
             "events before the cut, no event names an advertiser of the catalogue"
         )
-    return epoch_examples, source(data.validation).epoch(0)
+    fixed = args.upper_layers is not None  # the lower layers' output is kept for the first ones
+
+    def epoch_windows(number: int) -> list[Window]:
+        return first if fixed or number == 0 else training.epoch(number)
+
+    return epoch_windows, WindowSource(data.validation, renderer, trie, args.seed).epoch(0)
+
+
+def _optimise(
+    model: Any,
+    epoch_windows: EpochWindows,
+    checks: Sequence[Window],
+    args: argparse.Namespace,
+    keeper: StateKeeper,
+) -> tuple[Any, Position]:
+    """Train ``model``, resuming from a kept state.
+
+    Returns:
+        The peft model, None without LoRA, and the final position.
+    """
+    settings, adapted, lower = Settings.of(args), None, None
+    if args.lora_rank is not None:
+        adapted = add_lora(
+            model,
+            rank=args.lora_rank,
+            alpha=args.lora_alpha or 2 * args.lora_rank,
+            dropout=args.dropout,
+            upper_layers=args.upper_layers,
+        )
+    elif args.upper_layers is not None:
+        freeze_lower_layers(model, args.upper_layers)
+    if args.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    identity = identify_training(args, windows=epoch_windows(0), checks=checks)
+    kept = keeper.begin(identity)
+    if kept is not None:
+        was = Position.of(kept.position)
+        print(
+            f"adprior train: resumes from epoch {was.epoch}, step {was.step}, after "
+            f"{was.seconds / 60:.1f} minutes of training; kept in {keeper.directory}",
+            flush=True,
+        )
+    if settings.upper_layers is not None:
+        windows = [*epoch_windows(0), *checks]
+        lower = _run_lower(model, windows, settings, settings.upper_layers, identity, keeper)
+    position = train(model, epoch_windows, checks, settings, lower=lower, keeper=keeper, kept=kept)
+    return adapted, position
+
+
+def _run_lower(
+    model: Any,
+    windows: Sequence[Window],
+    settings: Settings,
+    upper: int,
+    identity: Mapping[str, Any],
+    keeper: StateKeeper,
+) -> LowerStates:
+    """Run the lower layers on all windows, unless an earlier run did, and keep their output."""
+    hidden = model.config.get_text_config().hidden_size
+    states = LowerStates(keeper.directory, windows, hidden=hidden, batch_size=settings.batch_size)
+    count = lower_count(model, upper)
+    print(
+        f"adprior train: the lower {count} of {count + upper} layers run once, on "
+        f"{states.tokens:,} tokens; their output needs {states.size_bytes / 1e9:.2f} GB in "
+        f"{keeper.directory} until the training ends",
+        flush=True,
+    )
+    model.to(settings.device).eval()
+
+    def run(ids: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=settings.bf16):
+            return run_lower_layers(model, upper, ids)
+
+    named = to_json({name: identity[name] for name in _LOWER_IDENTITY})
+    states.fill(run, hashlib.sha256(named.encode()).hexdigest(), device=settings.device)
+    return states
 
 
 def _write_rest(
@@ -168,83 +235,3 @@ def _write_rest(
     pa.parquet.write_table(pa.table(popularity), output / "popularity.parquet")
     text = to_json(record, indent=2) + "\n"
     (output / TRAINING_RECORD).write_text(text, encoding="utf-8")
-
-
-def _optimise(
-    model: Any,
-    epoch_examples: EpochExamples,
-    checks: Sequence[Example],
-    terminator: int,
-    args: argparse.Namespace,
-    keeper: StateKeeper,
-) -> tuple[Any, Position]:
-    """Train, resuming from a kept state; return the plain model and the final position."""
-    adapted = None
-    if args.lora_rank is not None:
-        adapted = add_lora(
-            model,
-            rank=args.lora_rank,
-            alpha=args.lora_alpha or 2 * args.lora_rank,
-            dropout=args.dropout,
-            embeddings=args.lora_embeddings,
-        )
-    kept = keeper.begin(identify_training(args, examples=epoch_examples(0), checks=checks))
-    if kept is not None:
-        was = Position(**kept.position)
-        print(
-            f"adprior train: resumes from epoch {was.epoch}, step {was.step}, after "
-            f"{was.seconds / 60:.1f} minutes of training; kept in {keeper.directory}",
-            flush=True,
-        )
-    position = train(
-        model,
-        epoch_examples,
-        checks,
-        Settings.of(args),
-        terminator=terminator,
-        start_share=args.start_share,
-        keeper=keeper,
-        kept=kept,
-    )
-    return (model if adapted is None else adapted.merge_and_unload()), position
-
-
-def _starting_point(
-    args: argparse.Namespace, data: TrainingData
-) -> tuple[Any, Tokenizer, PromptRenderer]:
-    """Return model, tokenizer and renderer, from a checkpoint or from scratch."""
-    template = None if args.template is None else PromptTemplate.load(args.template)
-    if args.size is not None:
-        return _from_scratch(ModelSize.load(args.size), template, data.catalogue, data.training)
-    model, tokenizer, own = load_checkpoint(vars(args)["from"])
-    renderer = PromptRenderer(template or own, tokenizer, cached_values=_CACHED_VALUES)
-    return model, tokenizer, renderer
-
-
-def _from_scratch(
-    size: ModelSize,
-    template: PromptTemplate | None,
-    catalogue: Catalogue,
-    training: Sequence[UserHistory],
-) -> tuple[Any, Tokenizer, PromptRenderer]:
-    template = template or scratch_template(size.max_prompt_tokens)
-    shown, names = template.shown, [template.shown(name) for name in catalogue.names]
-    users = [_without(template.denied_keys(user.profile), user) for user in training]
-    tokenizer = scratch_tokenizer(
-        map(shown, training_texts(users, names)),
-        size.vocabulary_size,
-        [*names, *map(shown, profile_texts(users))],
-    )
-    renderer = PromptRenderer(template, tokenizer, cached_values=_CACHED_VALUES)
-    counts = np.array(catalogue.count_events(training, renderer.name_ids)) + 0.5
-    marked = Names(
-        tokens=[renderer.name_ids(name)[0] for name in names],
-        log_shares=np.log(counts / counts.sum()).tolist(),
-    )
-    return scratch_model(size, tokenizer.get_vocab_size(), marked), tokenizer, renderer
-
-
-def _without(keys: Collection[str], user: UserHistory) -> UserHistory:
-    if not keys:
-        return user
-    return replace(user, profile={k: v for k, v in user.profile.items() if k not in keys})

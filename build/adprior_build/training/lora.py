@@ -1,7 +1,6 @@
 """LoRA: low-rank corrections of a checkpoint's matrices, trained instead of them.
 
-Hu et al. 2021, arXiv 2106.09685. At the end they are merged into the weights, so building and
-serving need neither peft nor the adapters.
+Hu et al. 2021, arXiv 2106.09685.
 """
 
 from __future__ import annotations
@@ -9,11 +8,19 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import torch
 from peft import LoraConfig, get_peft_model
+
+from adprior_build.training.upper_layers import lower_count
 
 
 def add_lora(
-    model: Any, *, rank: int, alpha: float, dropout: float = 0.0, embeddings: bool = False
+    model: Any,
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float = 0.0,
+    upper_layers: int | None = None,
 ) -> Any:
     """Freeze a model and add adapters, in place, to every linear layer of attention and MLP.
 
@@ -22,23 +29,30 @@ def add_lora(
         rank: Rank of the corrections.
         alpha: Their scale is alpha / rank.
         dropout: Share of their inputs that is dropped.
-        embeddings: Also train the token embeddings and the output layer, in full.
+        upper_layers: Correct only the last layers, this many; None for all.
 
     Returns:
         The peft model, whose ``merge_and_unload`` returns the plain model.
     """
+    layers = model.get_decoder().layers
+    first = 0 if upper_layers is None else lower_count(model, upper_layers)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=rank,
         lora_alpha=alpha,
         lora_dropout=dropout,
-        target_modules="all-linear",  # without the output layer
+        target_modules=_linear_layers(layers),
+        layers_to_transform=list(range(first, len(layers))),
         bias="none",
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers
-        adapted = get_peft_model(model, config)
-    if embeddings:
-        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
-            layer.requires_grad_(requires_grad=True)
-    return adapted
+        return get_peft_model(model, config)
+
+
+def _linear_layers(layers: torch.nn.ModuleList) -> list[str]:
+    """Return the names, without their place, of the linear layers in a model's blocks."""
+    named = layers.named_modules()
+    return sorted(
+        {name.rsplit(".", 1)[-1] for name, module in named if isinstance(module, torch.nn.Linear)}
+    )

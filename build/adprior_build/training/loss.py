@@ -1,68 +1,100 @@
-"""The loss on advertisers' names, and the logit adjustment that corrects it for popularity.
-
-``log_q`` is logit adjustment (Menon et al. 2021, "Long-tail learning via logit adjustment",
-arXiv 2007.07314, equation 10): in training only, strength * log of a token's share is added to its
-logit. It applies to the first token of a name, with the shares of the tokens that names begin with.
-So the model serves p(name) / share(first token) ** strength, up to a constant: frequent names lose
-the advantage that popularity alone gives them. A token that begins no name does not change, and
-stays improbable. A name's later tokens and its terminator do not change either: they say which name
-it is, not how popular it is.
-"""
+"""The loss on advertisers' names, and its sums over batches."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from adprior_build.training.batches import Batch, start_positions
+from adprior_build.training.batches import Batch
 from adprior_build.training.checkpoint import next_token_logits
-from adprior_build.training.examples import Example
+from adprior_build.training.lower_states import LowerStates
+from adprior_build.training.windows import Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Objective:
-    """Computes a model's loss on a batch.
+    """Computes a model's loss on windows.
 
     Attributes:
+        model: A causal language model; with ``lower``, without its lower layers.
         bf16: Compute matrix products in bfloat16.
-        label_smoothing: Share of a target's probability spread over the vocabulary.
-        adjustment: float32 [vocabulary], added to the logits where a name begins.
+        device: Where the model is.
+        lower: The lower layers' output; None if the model has all of its layers.
     """
 
+    model: Any
     bf16: bool = False
-    label_smoothing: float = 0.0
-    adjustment: torch.Tensor | None = None
+    device: str = "cpu"
+    lower: LowerStates | None = None
 
-    def mean_loss(self, model: Any, batch: Batch) -> torch.Tensor:
-        """Return the mean loss per target token, in nats."""
-        with torch.autocast(batch.ids.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            hidden = model.get_decoder()(input_ids=batch.ids, use_cache=False).last_hidden_state
-            logits = next_token_logits(model, hidden[batch.rows, batch.columns - 1])
-        if self.adjustment is not None:
-            logits = logits + batch.starts[:, None] * self.adjustment
-        return torch.nn.functional.cross_entropy(
-            logits, batch.ids[batch.rows, batch.columns], label_smoothing=self.label_smoothing
-        )
+    def nats(self, windows: Sequence[Window]) -> tuple[torch.Tensor, Batch]:
+        """Return the nats of each target token, float32 [target tokens], and the windows' batch."""
+        batch = Batch.of(windows, device=self.device)
+        states = None if self.lower is None else self.lower.of(windows, self.device)
+        return name_nats(self.model, batch, states=states, bf16=self.bf16), batch
 
 
-def log_start_shares(
-    examples: Sequence[Example], vocabulary: int, terminator: int | None
+def name_nats(
+    model: Any, batch: Batch, *, states: torch.Tensor | None = None, bf16: bool = False
 ) -> torch.Tensor:
-    """Return the log of each token's share among the first tokens of names.
+    """Return the negative log-probability of each target token, in nats: float32 [target tokens].
 
-    Returns:
-        float32 [vocabulary]; 0 for a token that begins no name of the examples.
+    The vocabulary's softmax is computed where a target follows, and nowhere else.
+
+    Args:
+        model: A causal language model.
+        batch: The sequences.
+        states: float32 [sequences, longest, hidden]: what the model's first layer reads instead of
+            embeddings, see `adprior_build.training.upper_layers`.
+        bf16: Compute matrix products in bfloat16.
     """
-    counts = Counter(
-        example.token_ids[position]
-        for example in examples
-        for position in start_positions(example, terminator)
+    inputs = {"input_ids": batch.ids} if states is None else {"inputs_embeds": states}
+    with torch.autocast(batch.ids.device.type, dtype=torch.bfloat16, enabled=bf16):
+        hidden = model.get_decoder()(**inputs, use_cache=False).last_hidden_state
+        logits = next_token_logits(model, hidden[batch.rows, batch.columns - 1])
+    return torch.nn.functional.cross_entropy(
+        logits, batch.ids[batch.rows, batch.columns], reduction="none"
     )
-    shares = torch.ones(vocabulary, dtype=torch.float64)
-    for token, count in counts.items():
-        shares[token] = count / counts.total()
-    return shares.log().float()
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """Sums of nats and names, all of them and those of names that are new to their user."""
+
+    nats: float = 0.0
+    names: int = 0
+    new_nats: float = 0.0
+    new_names: int = 0
+
+    def add(self, nats: torch.Tensor, batch: Batch) -> None:
+        """Add a batch's nats [target tokens]."""
+        self.nats += nats.sum().item()
+        self.names += batch.names
+        self.new_nats += nats[batch.is_new].sum().item()
+        self.new_names += batch.new_names
+
+    def merge(self, other: Tally) -> None:
+        """Add another tally."""
+        self.nats += other.nats
+        self.names += other.names
+        self.new_nats += other.new_nats
+        self.new_names += other.new_names
+
+    @property
+    def per_name(self) -> float:
+        """Nats a name; 0 without names."""
+        return self.nats / max(1, self.names)
+
+    @property
+    def per_new_name(self) -> float | None:
+        """Nats a name that is new to its user; None without any."""
+        return self.new_nats / self.new_names if self.new_names else None
+
+    @property
+    def per_seen_name(self) -> float | None:
+        """Nats a name that its user had before; None without any."""
+        seen = self.names - self.new_names
+        return (self.nats - self.new_nats) / seen if seen else None

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
+from adprior_build.training.loss import Tally
 from adprior_build.training.settings import Settings
 from adprior_runtime.terminal.progress import pace
 
@@ -25,16 +26,17 @@ class Position:
         epoch: Number of finished epochs.
         step: Finished steps of the current epoch.
         steps: Finished steps of all epochs.
-        loss_sum, target_tokens: Sums over the current epoch, for its training loss.
+        trained: The loss of the current epoch's training so far.
         tokens: Tokens trained on so far, with prompts, without padding.
         seconds: Wall clock of training and validation, in all runs.
         last_validation_seconds: Wall clock that the last validation took, or is expected to take.
         validation_seconds: Wall clock of all validations.
         validated: Finished batches of the current validation.
-        validation_loss_sum, validation_targets: Sums over these batches.
-        rows: One per epoch: ``epoch``, ``loss``, ``validation_loss`` (nats per token of a name),
-            ``tokens`` so far; ``share`` if the time limit cut the epoch short, and ``checked``, a
-            share, if it cut the validation short.
+        checked: The loss of these batches.
+        rows: One per epoch: ``epoch``, ``loss`` and ``validation_loss`` in nats a name,
+            ``validation_new`` and ``validation_seen`` for names that are new to their user and for
+            the others, ``tokens`` so far; ``share`` if the time limit cut the epoch short, and
+            ``checked``, a share, if it cut the validation short.
         best_epoch: The epoch with the lowest validation loss.
         best_loss: That loss.
         resumed: How many times the training resumed from a kept state.
@@ -43,19 +45,23 @@ class Position:
     epoch: int = 0
     step: int = 0
     steps: int = 0
-    loss_sum: float = 0.0
-    target_tokens: int = 0
+    trained: Tally = field(default_factory=Tally)
     tokens: int = 0
     seconds: float = 0.0
     last_validation_seconds: float = 0.0
     validation_seconds: float = 0.0
     validated: int = 0
-    validation_loss_sum: float = 0.0
-    validation_targets: int = 0
+    checked: Tally = field(default_factory=Tally)
     rows: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int | None = None
     best_loss: float | None = None
     resumed: int = 0
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Position:
+        """Read what ``asdict`` made of a position."""
+        tallies = {name: Tally(**document[name]) for name in ("trained", "checked")}
+        return cls(**{**document, **tallies})
 
 
 class Schedule:
@@ -135,7 +141,7 @@ class Schedule:
 
 
 class ProgressLine:
-    """Share done, time left, epoch, loss and tokens per second; a context manager."""
+    """Share done, time left, epoch, loss and speed; a context manager."""
 
     def __init__(self, share: float) -> None:
         """Begin at ``share``; the time left is estimated from what follows."""
@@ -154,10 +160,11 @@ class ProgressLine:
     def __exit__(self, *_: Any) -> None:
         self._bar.close()
 
-    def move(self, share: float, *, epoch: int, loss: float, rate: float) -> None:
-        """Show the share done, the last batch's loss, and tokens per second."""
+    def move(self, share: float, *, epoch: int, nats: float, tokens: float, names: float) -> None:
+        """Show the share done, nats a name, and tokens and names per second."""
         self._bar.set_postfix_str(
-            f"epoch {epoch}, loss {loss:.3f}, {rate:,.0f} tokens/s", refresh=False
+            f"epoch {epoch}, {nats:.2f} nats a name, {tokens:,.0f} tokens/s, {names:,.0f} names/s",
+            refresh=False,
         )
         self.advance(share)
 
@@ -174,9 +181,14 @@ def describe_epoch(row: Mapping[str, float], *, is_best: bool) -> str:
     """Return a line about an epoch, from its row of `Position.rows`."""
     part = f", {row['share']:.0%} of it (the time was over)" if "share" in row else ""
     users = f" (of {row['checked']:.0%} of the users)" if "checked" in row else ""
+    kinds = [f"{row[f'validation_{kind}']:.3f} {kind}" for kind in ("new", "seen")
+             if f"validation_{kind}" in row]  # fmt: skip
     return (
-        f"epoch {row['epoch']}{part}: loss {row['loss']:.4f}, "
-        f"validation {row['validation_loss']:.4f}" + users + (" (best)" if is_best else "")
+        f"epoch {row['epoch']}{part}: {row['loss']:.3f} nats a name, validation "
+        f"{row['validation_loss']:.3f}"
+        + (f" ({', '.join(kinds)})" if kinds else "")
+        + users
+        + (" (best)" if is_best else "")
     )
 
 

@@ -9,14 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from adprior_build.data.event_log import UserHistory
 from adprior_build.data.split import Split
 from adprior_build.provenance import describe_command
-from adprior_build.training.examples import Example
 from adprior_build.training.progress import Position
 from adprior_build.training.settings import RESUME_FREELY, Settings
+from adprior_build.training.windows import Window
 from adprior_runtime import __version__
 from adprior_runtime.bundle import TRAINED_PROFILE_KEYS, hash_file
 
@@ -25,25 +23,10 @@ TRAINING_RECORD: Final = "training.json"
 RUN_KEY: Final = "run"
 """The part of the record that differs between runs of the same command."""
 
-_INPUTS: Final = ("events", "profiles", "columns", "catalogue", "size", "template")
-_RECORDED_IF_USED: Final = (
-    "patience",
-    "dropout",
-    "label_smoothing",
-    "name_swaps",
-    "start_share",
-    "log_q",
-)
+_INPUTS: Final = ("events", "profiles", "columns", "catalogue", "template")
+_RECORDED_IF_USED: Final = ("patience", "dropout")
 """Options that the recorded command shows only if they are not 0."""
-_OTHER_SETTINGS: Final = (
-    "name_swaps",
-    "start_share",
-    "first_of_day",
-    "freeze_embeddings",
-    "lora_rank",
-    "lora_alpha",
-    "lora_embeddings",
-)
+_OTHER_SETTINGS: Final = ("lora_rank", "lora_alpha", "dropout")
 """Recorded beside the loop's settings."""
 
 
@@ -67,7 +50,7 @@ def describe_training(
     settings: dict[str, Any] = asdict(Settings.of(args))
     settings["precision"] = "bf16" if settings.pop("bf16") else "fp32"
     settings |= {name: getattr(args, name) for name in _OTHER_SETTINGS}
-    hidden = RESUME_FREELY - {"output", "start_share"}
+    hidden = RESUME_FREELY - {"merge", "output"}
     hidden |= {name for name in _RECORDED_IF_USED if not getattr(args, name)}
     hidden |= {"device"} if args.device == "cpu" else set()
     return {
@@ -77,7 +60,7 @@ def describe_training(
             name: {"file": path.name, "sha256": digest}
             for name, (path, digest) in _hash_inputs(args).items()
         },
-        "start": start.name if start else "scratch",
+        "start": start.name,
         "settings": settings,
         "split": {
             "cut": args.cut.isoformat() if args.cut else None,
@@ -102,14 +85,14 @@ def profile_keys(users: Sequence[UserHistory]) -> set[str]:
 
 
 def identify_training(
-    args: argparse.Namespace, *, examples: Sequence[Example], checks: Sequence[Example]
+    args: argparse.Namespace, *, windows: Sequence[Window], checks: Sequence[Window]
 ) -> dict[str, Any]:
     """Return what identifies a training: two with the same identity take the same steps.
 
     Args:
         args: The command's options; files count by their content, not by their place.
-        examples: The first epoch's: they also depend on template, tokenizer and code.
-        checks: The validation users' examples.
+        windows: The first epoch's: they also depend on template, tokenizer and code.
+        checks: The validation users' windows.
     """
     files = {*_INPUTS, "from"}
     settings = {
@@ -118,10 +101,9 @@ def identify_training(
         if name not in RESUME_FREELY and name not in files
     }
     identity = {name: digest for name, (_, digest) in _hash_inputs(args).items()}
-    if (start := vars(args)["from"]) is not None:
-        identity["from"] = _hash_checkpoint(start)
-    identity["examples"] = _hash_examples(examples)
-    identity["validation examples"] = _hash_examples(checks)
+    identity["from"] = hash_checkpoint(vars(args)["from"])
+    identity["windows"] = _hash_windows(windows)
+    identity["validation windows"] = _hash_windows(checks)
     return {"adprior_version": __version__} | settings | identity
 
 
@@ -133,16 +115,18 @@ def _hash_inputs(args: argparse.Namespace) -> dict[str, tuple[Path, str]]:
     }
 
 
-def _hash_checkpoint(directory: Path) -> str:
+def hash_checkpoint(directory: Path) -> str:
+    """Return the SHA-256 over a checkpoint's configuration and weights."""
     total = hashlib.sha256()
     for path in [directory / "config.json", *sorted(directory.glob("*.safetensors"))]:
         total.update(f"{path.name} {hash_file(path)}\n".encode())
     return total.hexdigest()
 
 
-def _hash_examples(examples: Sequence[Example]) -> str:
+def _hash_windows(windows: Sequence[Window]) -> str:
     total = hashlib.sha256()
-    for example in examples:
-        for values in (example.token_ids, example.target_positions):
-            total.update(np.asarray([len(values), *values], dtype=np.int64).tobytes())
+    for window in windows:
+        for values in (window.token_ids, window.targets):
+            total.update(len(values).to_bytes(8, "little"))
+            total.update(values.tobytes())
     return total.hexdigest()

@@ -10,8 +10,10 @@ from typing import Final
 from adprior_runtime.errors import InvalidInputError
 
 DEFAULT_EPOCHS: Final = 10
+LORA_LEARNING_RATE: Final = 5e-4
+FULL_LEARNING_RATE: Final = 5e-5
 RESUME_FREELY: Final = frozenset(
-    {"checkpoint_minutes", "output", "restart", "start_share", "threads", "work"}
+    {"checkpoint_minutes", "merge", "output", "overwrite", "restart", "threads", "work"}
 )
 """Options that may differ when a killed training resumes: they do not change its course."""
 
@@ -23,14 +25,12 @@ class Settings:
     Attributes:
         epochs: None if only ``minutes`` ends the training.
         minutes: Wall clock of training and validation; None for no limit.
-        batch_size: Examples per step.
+        batch_size: Windows per step.
         learning_rate: Peak learning rate, after the warm-up.
         weight_decay: AdamW's weight decay, applied to matrices only.
         bf16: Compute matrix products in bfloat16; weights stay float32.
         patience: Epochs without a better validation loss after which training stops; 0 for never.
-        label_smoothing: Share of a target's probability spread over the vocabulary.
-        log_q: Strength of the logit adjustment, see `adprior_build.training.loss`.
-        dropout: Share of values dropped, see `adprior_build.training.dropout`.
+        upper_layers: Number of layers that are trained, the last ones; None for all.
         seed: Seed of the batches' order.
         device: ``cpu`` or ``cuda``.
     """
@@ -42,9 +42,7 @@ class Settings:
     minutes: float | None = None
     bf16: bool = False
     patience: int = 0
-    label_smoothing: float = 0.0
-    log_q: float = 0.0
-    dropout: float = 0.0
+    upper_layers: int | None = None
     seed: int = 0
     device: str = "cpu"
 
@@ -59,10 +57,13 @@ class Settings:
         epochs = args.epochs
         if epochs is None and args.minutes is None:
             epochs = DEFAULT_EPOCHS
-        same = [each.name for each in fields(cls) if each.name not in ("epochs", "bf16")]
+        usual_rate = FULL_LEARNING_RATE if args.lora_rank is None else LORA_LEARNING_RATE
+        other = ("epochs", "bf16", "learning_rate")
+        same = [each.name for each in fields(cls) if each.name not in other]
         return cls(
             epochs=epochs,
             bf16=args.precision == "bf16",
+            learning_rate=args.learning_rate or usual_rate,
             **{name: getattr(args, name) for name in same},
         )
 

@@ -7,6 +7,7 @@
       state.json                 the training's identity, its position, its files and their hashes
       training-7.safetensors     weights, moments, random generators
       best-5.safetensors         weights of the best epoch so far
+      lower_states.*             see `adprior_build.training.lower_states`
 
 Tensors are written under new names first, then `state.json` is renamed into place, then files that
 it no longer names are removed. So a kill or a full disk leaves either the old or the new state.
@@ -29,6 +30,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from adprior_build.training.lower_states import LOWER_INDEX
 from adprior_runtime.bundle import hash_file
 from adprior_runtime.errors import ArtefactError, InvalidInputError
 from adprior_runtime.files.atomic import replace_file
@@ -161,8 +163,8 @@ class StateKeeper:
 
     def _require_same(self, identity: Mapping[str, Any]) -> None:
         names = {*identity, *self._identity}
-        # Settings come first: the hashes of the examples only follow from them.
-        for name in sorted(names, key=lambda name: ("examples" in name, name)):
+        # Settings come first: the hashes of the windows only follow from them.
+        for name in sorted(names, key=lambda name: ("windows" in name, name)):
             found, expected = identity.get(name), self._identity.get(name)
             if found != expected:
                 short = all(len(str(value)) <= 32 for value in (found, expected))
@@ -212,12 +214,13 @@ def kept_state(directory: Path, *, minutes: float, restart: bool) -> Iterator[St
     directory.mkdir(parents=True, exist_ok=True)
     with _locked(directory):
         if restart:
-            (directory / _STATE).unlink(missing_ok=True)
+            for name in (_STATE, LOWER_INDEX):
+                (directory / name).unlink(missing_ok=True)
         keeper = StateKeeper(directory, minutes)
         try:
             yield keeper
         except BaseException:
-            if keeper.is_empty:
+            if keeper.is_empty and not (directory / LOWER_INDEX).exists():
                 shutil.rmtree(directory, ignore_errors=True)
             raise
         shutil.rmtree(directory, ignore_errors=True)

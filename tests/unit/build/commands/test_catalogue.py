@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from adprior_build.catalogue.catalogue_file import read_catalogue
-from adprior_build.training.scratch_tokenizer import scratch_template
 from adprior_runtime.cli import main
 from support.small_checkpoint import CUT, SmallData
+from support.tokens import compact_template
 
 
 def _derive(data: SmallData, output: Path, *options: str) -> int:
@@ -62,7 +62,7 @@ def test_names_that_differ_only_beyond_the_limit_need_a_higher_one(
     assert error.count("\n") == 1
     assert not (tmp_path / "out.csv").exists()
     path = tmp_path / "template.json"
-    path.write_text(replace(scratch_template(64), max_field_chars=100).to_json())
+    path.write_text(replace(compact_template(64), max_field_chars=100).to_json())
     assert _derive(data, tmp_path / "out.csv", "--template", str(path)) == 0
     assert capsys.readouterr().err == ""
     assert len(read_catalogue(tmp_path / "out.csv").ids) == 2

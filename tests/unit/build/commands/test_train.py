@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -16,18 +17,9 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer, normalizers
 
 from adprior_build.data.split import Split
-from adprior_build.training.scratch_tokenizer import scratch_template
-from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.prompt.template import PromptTemplate
-from support.small_checkpoint import (
-    CUT,
-    IDS,
-    NAMES,
-    SmallData,
-    build,
-    invented_events,
-    save_qwen,
-)
+from support.random_checkpoint import END, save_qwen
+from support.small_checkpoint import CUT, IDS, NAMES, SmallData, build, invented_events
 
 CHECKPOINT_FILES = {
     "catalogue.parquet",
@@ -83,7 +75,9 @@ def record_of(checkpoint: Path) -> dict[str, Any]:
     return record
 
 
-SHORT_TEMPLATE = PromptTemplate(terminator="<|end|>", max_prompt_tokens=40, tail=(">",))
+SHORT_TEMPLATE = PromptTemplate(
+    terminator=END, max_prompt_tokens=40, head=("{end}",), event=("{advertiser}{end}",), tail=(">",)
+)
 
 
 def save_template(path: Path, template: PromptTemplate) -> list[str]:
@@ -123,8 +117,8 @@ def test_the_record_holds_data_settings_split_and_losses(
             "file": path.name,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         }
-    assert set(record["inputs"]) == {"events", "profiles", "columns", "catalogue", "size"}
-    assert record["start"] == "scratch"
+    assert set(record["inputs"]) == {"events", "profiles", "columns", "catalogue"}
+    assert record["start"] == "start"
     assert record["settings"]["epochs"] == 1
     assert record["settings"]["seed"] == 3
     assert record["split"]["cut"] == CUT.isoformat()
@@ -132,7 +126,8 @@ def test_the_record_holds_data_settings_split_and_losses(
     assert record["training_users"] + record["validation_users"] == 10
     assert record["profile_keys"] == ["age"]
     (row,) = record["losses"]
-    assert set(row) == {"epoch", "loss", "validation_loss", "tokens"}
+    kinds = {"validation_new", "validation_seen"}
+    assert set(row) == {"epoch", "loss", "validation_loss", "tokens"} | kinds
     assert record["best_epoch"] == 0
     assert record["tokens"] == row["tokens"] > 0
     assert record["run"]["resumed"] == 0
@@ -215,8 +210,6 @@ def test_a_long_name_is_reported_and_trains(
     assert "longer than 64 characters: 1;" in error
     assert "max_field_chars of the prompt template" in error
     assert popularity(tmp_path / "out")[101] > 0
-    renderer = PromptRenderer.load(tmp_path / "out/prompt.json", tmp_path / "out/tokenizer.json")
-    assert len(renderer.name_ids(long)) == 2
 
 
 def test_names_that_differ_only_beyond_the_limit_are_refused_first(
@@ -228,20 +221,6 @@ def test_names_that_differ_only_beyond_the_limit_are_refused_first(
     assert "rows 0 and 1 (from 0)" in message
     assert "the same in their first 64 characters" in message
     assert "max_field_chars" in message
-
-
-def test_a_denied_key_is_not_in_the_vocabulary(data: SmallData, tmp_path: Path) -> None:
-    profiles = [{"who": f"user-{user}", "Age ": "forty"} for user in range(16)]
-    pa.parquet.write_table(pa.Table.from_pylist(profiles), data.path("profiles.parquet"))
-    found = []
-    for name, denied in (("shown", ()), ("denied", ("age",))):
-        template = replace(scratch_template(64), denied_profile_keys=denied)
-        option = save_template(tmp_path / f"{name}.json", template)
-        assert data.train(tmp_path / name, *option) == 0
-        tokenizer = Tokenizer.from_file(str(tmp_path / name / "tokenizer.json"))
-        found.append(any("forty" in piece for piece in tokenizer.get_vocab()))
-        assert record_of(tmp_path / name)["profile_keys"] == ([] if denied else ["Age "])
-    assert found == [True, False]
 
 
 def test_the_advertiser_column_may_hold_ids(data: SmallData, tmp_path: Path) -> None:
@@ -282,12 +261,17 @@ def test_a_checkpoint_can_be_trained_further(
     }
 
 
-def test_a_checkpoint_can_be_replaced_by_training_it_further(
-    shared_data: SmallData, checkpoint: Path, tmp_path: Path
+def test_a_finished_training_is_replaced_only_when_asked(
+    shared_data: SmallData, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = tmp_path / "checkpoint"
     shutil.copytree(checkpoint, place)
-    assert shared_data.train(place, start=place) == 0
+    assert shared_data.train(place, start=place) == 2
+    error = capsys.readouterr().err
+    assert f"{place}: holds a finished training; choose another --output, or give" in error
+    assert error.count("\n") == 1
+    assert same_weights(place, checkpoint)
+    assert shared_data.train(place, "--overwrite", start=place) == 0
     assert not same_weights(place, checkpoint)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
@@ -298,15 +282,13 @@ def test_a_checkpoint_without_a_template_gets_a_plain_one(
     assert shared_data.train(tmp_path / "out", start=qwen) == 0
     template = PromptTemplate.load(tmp_path / "out" / "prompt.json")
     assert template.terminator == "<|endoftext|>"
-    assert template.tail == ("{day}\nadvertiser: ",)
+    assert template.tail == ("+{gap}\n",)
 
 
 def test_a_given_template_is_used(shared_data: SmallData, qwen: Path, tmp_path: Path) -> None:
-    event = ("{advertiser}{end}",)
-    template = replace(SHORT_TEMPLATE, terminator="<|endoftext|>", event=event)
-    option = save_template(tmp_path / "template.json", template)
+    option = save_template(tmp_path / "template.json", SHORT_TEMPLATE)
     assert shared_data.train(tmp_path / "out", *option, start=qwen) == 0
-    assert PromptTemplate.load(tmp_path / "out" / "prompt.json") == template
+    assert PromptTemplate.load(tmp_path / "out" / "prompt.json") == SHORT_TEMPLATE
     assert record_of(tmp_path / "out")["inputs"]["template"]["file"] == "template.json"
 
 
@@ -386,8 +368,7 @@ IMPOSSIBLE = {
     "--minutes": ["0"],
     "--patience": ["-1"],
     "--dropout": ["1"],
-    "--label-smoothing": ["-0.1"],
-    "--log-q": ["-1", "inf"],
+    "--upper-layers": ["0"],
     "--lora-rank": ["0"],
     "--lora-alpha": ["0"],
     "--checkpoint-minutes": ["0"],
@@ -421,3 +402,32 @@ def test_a_bundle_does_not_depend_on_the_training_time(checkpoint: Path, tmp_pat
     assert set(record.pop("run")) == {"seconds", "resumed"}
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
     assert manifest["training"] == record
+
+
+@pytest.mark.parametrize("upper", [None, "1"])
+def test_lora_writes_an_adapter_that_gives_what_was_measured(
+    shared_data: SmallData, tmp_path: Path, upper: str | None
+) -> None:
+    options = ["--lora-rank", "2", "--validation-share", "0.3", "--learning-rate", "0.05"]
+    options += [] if upper is None else ["--upper-layers", upper]
+    assert shared_data.train(tmp_path / "adapter", *options) == 0
+    assert shared_data.train(tmp_path / "merged", *options, "--merge") == 0
+    adapter = tmp_path / "adapter"
+    assert not (adapter / "model.safetensors").exists()
+    settings = json.loads((adapter / "adapter_config.json").read_text())
+    base = json.loads((adapter / "base.json").read_text())
+    assert (settings["r"], settings["lora_alpha"], base["file"]) == (2, 4, "start")
+    start, merged, matrices = (
+        load_file(path)
+        for path in (
+            shared_data.path("start") / "model.safetensors",
+            tmp_path / "merged" / "model.safetensors",
+            adapter / "adapter_model.safetensors",
+        )
+    )
+    changed = {name for name in start if not np.array_equal(start[name], merged[name])}
+    assert len(matrices) == 2 * len(changed) == 2 * 7 * (2 if upper is None else 1)
+    for name in changed:
+        pair = "base_model.model." + name.removesuffix("weight")
+        product = matrices[f"{pair}lora_B.weight"].astype(float) @ matrices[f"{pair}lora_A.weight"]
+        np.testing.assert_allclose(merged[name], start[name] + 4 / 2 * product, atol=1e-3)

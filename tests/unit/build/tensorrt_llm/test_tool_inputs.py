@@ -11,7 +11,7 @@ import pytest
 
 from adprior_build.tensorrt_llm.tool_inputs import older_config, write_calibration, write_checkpoint
 from adprior_runtime.errors import InvalidInputError
-from support.small_checkpoint import save_qwen, save_random
+from support.random_checkpoint import save_qwen, save_random
 
 # transformers 4 knows rope_theta and rope_scaling, and takes its default where they are absent.
 LLAMA_3_SCALING = {

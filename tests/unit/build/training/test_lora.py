@@ -47,3 +47,8 @@ def test_the_merged_weight_is_the_sum(model: Any) -> None:
     found = merged.model.layers[0].mlp.gate_proj.weight
     torch.testing.assert_close(found, weight + 6 / 2 * product)
     torch.testing.assert_close(logits(merged), before, atol=1e-5, rtol=1e-4)
+
+
+def test_only_the_upper_layers_are_corrected(model: Any) -> None:
+    add_lora(model, rank=2, alpha=4, upper_layers=1)
+    assert {name.split(".")[2] for name in trained_parameters(model)} == {"1"}

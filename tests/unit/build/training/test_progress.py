@@ -95,23 +95,24 @@ def test_at_least_one_epoch_begins() -> None:
 def test_the_line_shows_share_epoch_loss_and_rate(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressLine(0.25) as line:
         line.say("epoch 0: loss 3")
-        line.move(0.5, epoch=1, loss=2.34567, rate=12345.6)
-        line.move(0.4, epoch=1, loss=2.0, rate=1.0)  # a share never decreases
-        line.move(1.7, epoch=2, loss=1.0, rate=1.0)
+        line.move(0.5, epoch=1, nats=2.34567, tokens=12345.6, names=99.0)
+        line.move(0.4, epoch=1, nats=2.0, tokens=1.0, names=1.0)  # a share never decreases
+        line.move(1.7, epoch=2, nats=1.0, tokens=1234.5, names=67.8)
     found = capsys.readouterr()
     assert found.out == "epoch 0: loss 3\n"
     assert " 25%|" in found.err
     assert " 40%|" not in found.err
     last = re.split(r"[\r\n]", found.err.strip())[-1]
     assert last.startswith("adprior train: 100%|")
-    assert last.endswith(", epoch 2, loss 1.000, 1 tokens/s")
+    assert last.endswith(", epoch 2, 1.00 nats a name, 1,234 tokens/s, 68 names/s")
 
 
 def test_the_line_does_not_fill_a_log_file(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressLine(0.0) as line:
         began = time.monotonic()
         while time.monotonic() < began + 0.5:
-            line.move((time.monotonic() - began) / 9, epoch=0, loss=1.0, rate=1.0)
+            share = (time.monotonic() - began) / 9
+            line.move(share, epoch=0, nats=1.0, tokens=1.0, names=1.0)
     states = [text for text in re.split(r"[\r\n]", capsys.readouterr().err) if "%|" in text]
     assert len(states) == 2  # the first and the last
 
@@ -119,12 +120,16 @@ def test_the_line_does_not_fill_a_log_file(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("changed", "is_best", "line"),
     [
-        ({}, False, "epoch 2: loss 3.0000, validation 2.5000"),
-        ({}, True, "epoch 2: loss 3.0000, validation 2.5000 (best)"),
+        ({}, False, "epoch 2: 3.000 nats a name, validation 2.500"),
+        (
+            {"validation_new": 4.0, "validation_seen": 1.25},
+            True,
+            "epoch 2: 3.000 nats a name, validation 2.500 (4.000 new, 1.250 seen) (best)",
+        ),
         (
             {"share": 0.126, "checked": 0.25},
             False,
-            "epoch 2, 13% of it (the time was over): loss 3.0000, validation 2.5000 "
+            "epoch 2, 13% of it (the time was over): 3.000 nats a name, validation 2.500 "
             "(of 25% of the users)",
         ),
     ],

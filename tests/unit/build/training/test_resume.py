@@ -25,7 +25,7 @@ from support.processes import COMMAND
 from support.small_checkpoint import CUT, SmallData
 from unit.build.training.test_loop import CONTRARY, SETTINGS, TAUGHT, fixed, fresh_model
 
-LONG = replace(SETTINGS, epochs=3, batch_size=3, dropout=0.2, label_smoothing=0.1)
+LONG = replace(SETTINGS, epochs=3, batch_size=3)
 
 
 def run_with_state(directory: Path, *, stop_after: int | None) -> tuple[Any, Position | None]:
@@ -79,8 +79,9 @@ def test_a_training_that_diverges_leaves_no_state(tmp_path: Path) -> None:
 def arguments(data: SmallData, output: Path) -> list[str]:
     """Return a command with several steps per epoch and all sources of randomness."""
     options = ["--output", str(output), "--catalogue", str(data.path("catalogue.parquet"))]
-    options += ["--size", str(data.path("size.toml")), "--cut", CUT.isoformat()]
-    options += ["--epochs", "20", "--batch-size", "1", "--dropout", "0.1", "--threads", "1"]
+    options += ["--from", str(data.path("start")), "--cut", CUT.isoformat()]
+    options += ["--lora-rank", "2", "--upper-layers", "1", "--dropout", "0.1", "--merge"]
+    options += ["--epochs", "20", "--batch-size", "1", "--threads", "1"]
     options += ["--validation-share", "0.3", "--checkpoint-minutes", "1e-6"]
     return ["train", *data.log_options(), *options]
 
@@ -103,7 +104,7 @@ def kill_within_an_epoch(command: list[str], state: Path, epoch: int) -> Positio
 
 
 def read_position(state: Path) -> Position:
-    return Position(**json.loads(state.read_text())["position"])
+    return Position.of(json.loads(state.read_text())["position"])
 
 
 @pytest.mark.timeout(300)
@@ -119,7 +120,7 @@ def test_a_killed_command_resumes_with_the_same_losses(
     capsys.readouterr()
     assert main(arguments(data, output)) == 0
     lines = capsys.readouterr().out.splitlines()
-    *_, resumes, wrote = [line for line in lines if line.startswith("adprior train")]
+    *_, resumes, _, wrote = [line for line in lines if line.startswith("adprior train")]
     assert sum(line.startswith("epoch ") for line in lines) == 20 - kept.epoch
     assert resumes.startswith(
         f"adprior train: resumes from epoch {kept.epoch}, step {kept.step}, after "

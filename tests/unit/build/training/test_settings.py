@@ -18,19 +18,19 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def parsed(*options: str, start: str = "--size") -> argparse.Namespace:
-    return parser().parse_args([*REQUIRED, start, "start", *options])
+def parsed(*options: str) -> argparse.Namespace:
+    return parser().parse_args([*REQUIRED, "--from", "start", *options])
 
 
 def test_the_loops_settings_are_the_options() -> None:
     found = Settings.of(
         parsed("--batch-size", "4", "--learning-rate", "2e-4", "--weight-decay", "0.2",
-               "--precision", "bf16", "--patience", "3", "--label-smoothing", "0.1",
-               "--log-q", "0.5", "--dropout", "0.2", "--seed", "7", "--device", "cuda")
+               "--precision", "bf16", "--patience", "3", "--upper-layers", "4",
+               "--seed", "7", "--device", "cuda")
     )  # fmt: skip
     assert found == Settings(
         epochs=10, batch_size=4, learning_rate=2e-4, weight_decay=0.2, bf16=True, patience=3,
-        label_smoothing=0.1, log_q=0.5, dropout=0.2, seed=7, device="cuda",
+        upper_layers=4, seed=7, device="cuda",
     )  # fmt: skip
 
 
@@ -61,34 +61,43 @@ def test_the_state_is_kept_beside_the_output() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "start", "message"),
-    [
-        (["--lora-rank", "2"], "--size", "--lora-rank needs --from"),
-        (["--lora-alpha", "2"], "--from", "need --lora-rank"),
-        (["--lora-embeddings"], "--from", "need --lora-rank"),
-        (["--lora-rank", "2", "--freeze-embeddings"], "--from", "--freeze-embeddings: --lora-rank"),
-        (["--patience", "1", "--validation-share", "0"], "--size", "needs validation users"),
-        (["--work", "out/model"], "--size", "must not contain each other"),
-        (["--work", "out/model/state"], "--size", "must not contain each other"),
-        (["--work", "out"], "--size", "must not contain each other"),
-    ],
+    ("options", "learning_rate"),
+    [([], 5e-5), (["--lora-rank", "2"], 5e-4), (["--learning-rate", "0.1"], 0.1)],
 )
-def test_contradicting_options_are_refused(options: list[str], start: str, message: str) -> None:
-    with pytest.raises(InvalidInputError, match=message):
-        check_options(parsed(*options, start=start))
+def test_the_usual_learning_rate_goes_with_what_is_trained(
+    options: list[str], learning_rate: float
+) -> None:
+    assert Settings.of(parsed(*options)).learning_rate == learning_rate
 
 
 @pytest.mark.parametrize(
-    ("options", "start"),
-    [(["--lora-rank", "2", "--lora-alpha", "3"], "--from"), (["--patience", "1"], "--size")],
+    ("options", "message"),
+    [
+        (["--lora-alpha", "2"], "need --lora-rank"),
+        (["--dropout", "0.1"], "need --lora-rank"),
+        (["--merge"], "need --lora-rank"),
+        (["--patience", "1", "--validation-share", "0"], "needs validation users"),
+        (["--work", "out/model"], "must not contain each other"),
+        (["--work", "out/model/state"], "must not contain each other"),
+        (["--work", "out"], "must not contain each other"),
+    ],
 )
-def test_options_that_fit_are_accepted(options: list[str], start: str) -> None:
-    check_options(parsed(*options, start=start))
+def test_contradicting_options_are_refused(options: list[str], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        check_options(parsed(*options))
+
+
+@pytest.mark.parametrize(
+    "options", [["--lora-rank", "2", "--lora-alpha", "3", "--merge"], ["--patience", "1"]]
+)
+def test_options_that_fit_are_accepted(options: list[str]) -> None:
+    check_options(parsed(*options))
 
 
 def test_the_help_shows_groups_and_examples() -> None:
     assert set(vars(parsed())) > RESUME_FREELY
     assert "--lora-rank" in EXAMPLE
     text = parser().format_help()
-    for group in ("data:", "model:", "optimisation:", "LoRA (", "machine and resuming:"):
+    layers = "LoRA, and which layers are trained:"
+    for group in ("data:", "model:", "optimisation:", layers, "machine and resuming:"):
         assert f"\n{group}" in text

@@ -116,9 +116,9 @@ def test_another_trainings_state_is_refused(
     assert read(tmp_path) is not None
 
 
-def test_a_setting_is_named_before_the_examples_that_it_changes(tmp_path: Path) -> None:
+def test_a_setting_is_named_before_the_windows_that_it_changes(tmp_path: Path) -> None:
     keep(tmp_path)
-    changed = {"examples": "b" * 64, "validation examples": "b" * 64, "seed": "other"}
+    changed = {"a windows": "b" * 64, "a validation windows": "b" * 64, "seed": "other"}
     assert "(seed was " in refused(tmp_path, IDENTITY | changed)
 
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from adprior_build.training.loss import Objective
 from adprior_build.training.progress import Position
 from adprior_build.training.validation import Validation
-from unit.build.training.test_loop import CONTRARY, SETTINGS, TAUGHT, fresh_model, mean_loss
+from unit.build.training.test_loop import CONTRARY, SETTINGS, TAUGHT, fresh_model, nats_a_name
 
 CHECKS = [*TAUGHT, *CONTRARY]
 ONE_BY_ONE = replace(SETTINGS, batch_size=1)
@@ -19,15 +20,17 @@ def measure(
     is_over: Callable[[], bool] = lambda: False,
     after_batch: Callable[[], None] = lambda: None,
 ) -> float:
+    objective = Objective(model=fresh_model())
     validation = Validation(CHECKS, ONE_BY_ONE)
-    return validation.measure(fresh_model(), position, is_over=is_over, after_batch=after_batch)
+    validation.measure(objective, position, is_over=is_over, after_batch=after_batch)
+    return position.checked.per_name
 
 
 def test_a_validation_that_was_killed_continues_where_it_was() -> None:
     stopped = Position()
     measure(stopped, is_over=lambda: stopped.validated == 5)
     assert stopped.validated == 5
-    expected = pytest.approx(mean_loss(fresh_model(), CHECKS))
+    expected = pytest.approx(nats_a_name(fresh_model(), CHECKS))
     assert measure(stopped) == measure(Position()) == expected
     assert stopped.validated == len(CHECKS)
 

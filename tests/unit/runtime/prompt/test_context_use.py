@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from adprior_build.training.scratch_tokenizer import END, scratch_template, scratch_tokenizer
 from adprior_runtime import contract
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.prompt.context import parse_context
 from adprior_runtime.prompt.context_use import ContextMeter, ContextUse
 from adprior_runtime.prompt.renderer import PromptRenderer
+from support.tokens import END, compact_template, piece_tokenizer
 
 NAMES = ["Acme", "Birch & Co", "Zéphyr"]
-TOKENIZER = scratch_tokenizer(NAMES * 3, 300, NAMES)
-TEMPLATE = replace(scratch_template(60), terminator=END, denied_profile_keys=("gender",))
+TOKENIZER = piece_tokenizer(NAMES * 3, 300, NAMES)
+TEMPLATE = replace(compact_template(60), terminator=END, denied_profile_keys=("gender",))
 RENDERER = PromptRenderer(TEMPLATE, TOKENIZER)
 TRIE = Trie.build([RENDERER.name_ids(name) for name in NAMES], range(len(NAMES)))
 KEYS = ("age", "home state")

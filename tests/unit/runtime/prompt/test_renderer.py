@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,6 @@ from tokenizers import (
 )
 
 from adprior_build.data.event_log import UserHistory
-from adprior_build.training.examples import ExampleSource
-from adprior_build.training.scratch_tokenizer import END, USER, scratch_tokenizer
-from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.prompt.context import Event, UserContext, parse_context, parse_time
 from adprior_runtime.prompt.renderer import PromptRenderer
@@ -45,6 +42,7 @@ from support.prompts import (
     make_event,
     make_renderer,
 )
+from support.tokens import END, USER, piece_tokenizer
 
 BOS, EOS, UNKNOWN, BRAND, WORDS = "<bos>", "<eos>", "<unk>", "Acme", "new in"
 SPECIAL = [UNKNOWN, BOS, EOS]
@@ -258,20 +256,19 @@ def test_a_corrupt_tokenizer_is_refused_by_name(content: bytes | None, tmp_path:
 
 
 @pytest.mark.parametrize("template", [PROSE, COMPACT, replace(PROSE, max_prompt_tokens=70)])
-def test_training_and_serving_give_the_same_tokens(template: PromptTemplate) -> None:
+def test_a_history_rendered_for_training_has_the_tokens_of_prompts(
+    template: PromptTemplate,
+) -> None:
     renderer = make_renderer(template)
-    users = [_user(number) for number in range(12)]
-    trie = Trie.build([renderer.name_ids(name) for name in NAMES], range(len(NAMES)))
-    served = {
-        tuple(_serve(renderer, user, row)): user.user_id
-        for user in users
-        for row in range(len(user.events))
-    }
-    source = ExampleSource(users, renderer, trie, seed=3)
-    for epoch in range(3):
-        examples = [tuple(example.token_ids) for example in source.epoch(epoch)]
-        assert len(examples) == len(users)
-        assert {served.get(example) for example in examples} == {user.user_id for user in users}
+    for number in range(12):
+        user = _user(number)
+        sections = renderer.event_sections(user.events)
+        for row in range(len(user.events) + 1):
+            served = renderer.render(_context(user, row))
+            shown = sections[served.dropped_events : row]
+            events = [token for section in shown for token in section.token_ids]
+            start = renderer.start_ids(user.profile)
+            assert served.token_ids[: len(start) + len(events)] == start + events
 
 
 def _user(number: int) -> UserHistory:
@@ -292,19 +289,11 @@ def _user(number: int) -> UserHistory:
     return UserHistory(user_id=str(number), profile=profile, events=events)
 
 
-def _serve(renderer: PromptRenderer, user: UserHistory, row: int) -> list[int]:
-    """Return the prompt that a client gets on the day of an event, and the next name's tokens."""
-    target = user.events[row]
-    history = [
-        asdict(event) | {"time": event.time.isoformat()}
-        for event in user.events
-        if event.time.date() < target.time.date()
-    ]
-    day: date = target.time.date()
-    document = {"profile": user.profile, "history": history, "as_of": day.isoformat()}
-    prompt = renderer.render(parse_context(json.dumps(document).encode()))
-    assert target.advertiser is not None
-    return prompt.token_ids + renderer.name_ids(target.advertiser)
+def _context(user: UserHistory, row: int) -> UserContext:
+    """Return what a server reads from a client's JSON, with the user's events before a row."""
+    history = [asdict(e) | {"time": e.time.isoformat()} for e in user.events[:row]]
+    document = {"profile": user.profile, "history": history, "as_of": "2024-12-31"}
+    return parse_context(json.dumps(document).encode())
 
 
 def _with_added(tokenizer: Tokenizer) -> Tokenizer:
@@ -359,7 +348,7 @@ def _word_pieces() -> Tokenizer:
 
 
 def _scratch() -> Tokenizer:
-    return scratch_tokenizer(TOKENIZER_TEXTS, 300, ["Acme Pets"])
+    return piece_tokenizer(TOKENIZER_TEXTS, 300, ["Acme Pets"])
 
 
 KINDS: dict[str, Callable[[], Tokenizer]] = {

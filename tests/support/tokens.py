@@ -1,26 +1,21 @@
-"""The tokenizer and the prompt template of a model trained from scratch."""
+"""A tokenizer and a prompt template for tests, made from a few texts."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from adprior_build.data.event_log import UserHistory
-from adprior_runtime.prompt.template import PromptTemplate, coarse_number
-from adprior_runtime.terminal.progress import track
+from adprior_runtime.prompt.template import PromptTemplate
 
 PAD, END, USER = "<|pad|>", "<|end|>", "<|user|>"
 
 _NEVER: Final = 1e6
 """Penalty of a special token, so that no text is tokenised into one."""
-_SHARED: Final = 5
-"""A profile's value becomes a piece of the vocabulary if this many users have it."""
 
 
-def scratch_template(max_prompt_tokens: int) -> PromptTemplate:
+def compact_template(max_prompt_tokens: int) -> PromptTemplate:
     """Return a compact template of profile, gaps in days and advertisers."""
     return PromptTemplate(
         terminator=END,
@@ -32,7 +27,7 @@ def scratch_template(max_prompt_tokens: int) -> PromptTemplate:
     )
 
 
-def scratch_tokenizer(
+def piece_tokenizer(
     texts: Iterable[str], vocabulary_size: int, names: Sequence[str] = ()
 ) -> Tokenizer:
     """Return a tokenizer that spells a text with as few pieces as possible.
@@ -60,27 +55,3 @@ def scratch_tokenizer(
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(special)
     return tokenizer
-
-
-def training_texts(users: Sequence[UserHistory], names: Sequence[str]) -> Iterator[str]:
-    """Yield the values that prompts consist of, as often as they occur."""
-    yield from names
-    yield from (gap for days in range(4000) for gap in [coarse_number(days)] * 2)
-    for user in track(users, desc="learning the vocabulary", unit="user", leave=False):
-        yield from _pairs(user)
-        for event in user.events:
-            yield from (text for text in (event.advertiser, event.category) if text)
-
-
-def profile_texts(users: Sequence[UserHistory]) -> list[str]:
-    """Return the profiles' pairs of key and value that several users share.
-
-    Each becomes one token. Otherwise a value that contains an advertiser's name, such as a state,
-    would be tokenised into that name, and the model would take it for a purchase.
-    """
-    counts = Counter(pair for user in users for pair in _pairs(user))
-    return sorted(text for text, count in counts.items() if count >= _SHARED)
-
-
-def _pairs(user: UserHistory) -> list[str]:
-    return [f"{key}={value}" for key, value in user.profile.items()]

@@ -1,0 +1,188 @@
+"""Training windows: users' histories cut into pieces, rendered as serving renders a prompt.
+
+A window is the head and the profile, then consecutive events. Each event of a history is new in one
+window; before the new events a window repeats some older ones, so that they have a context::
+
+    history   a b c d e f g h i
+    window 0  a b c d
+    window 1      c d e f g             c and d were targets in window 0
+    window 2            f g h i
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, time
+from functools import cache
+from itertools import groupby
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adprior_build.data.event_log import UserHistory
+from adprior_runtime.catalogue.trie import Trie
+from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.prompt.budget import room_for_events
+from adprior_runtime.prompt.context import Event
+from adprior_runtime.prompt.renderer import PromptRenderer, Section
+from adprior_runtime.terminal.progress import track
+
+_REPEATED_SHARE: Final = 0.3
+"""At most this share of a window's room repeats events of the window before."""
+_NAME: Final = "{advertiser}{end}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Window:
+    """One sequence.
+
+    Attributes:
+        token_ids: int32 [tokens].
+        targets: int32 [target tokens]: the positions of the tokens that the loss is computed on.
+        is_new: bool [target tokens]: whether the token's name is new to the user.
+        names: Number of names among the targets.
+        new_names: Number of these that are new to the user.
+    """
+
+    token_ids: NDArray[np.int32]
+    targets: NDArray[np.int32]
+    is_new: NDArray[np.bool_]
+    names: int
+    new_names: int
+
+
+EpochWindows: TypeAlias = Callable[[int], list[Window]]
+"""Returns the windows of an epoch; always the same ones for the same number."""
+
+
+class WindowSource:
+    """Cuts users' histories into windows, each epoch with the events of a day in another order.
+
+    The loss is computed on each name of the catalogue with its terminator. Other names are only
+    shown.
+
+    Args:
+        users: The users' histories.
+        renderer: Renders the prompts.
+        trie: The catalogue's names.
+        seed: Seed of all draws.
+
+    Raises:
+        InvalidInputError: The template never shows a name with its terminator.
+    """
+
+    def __init__(
+        self, users: Sequence[UserHistory], renderer: PromptRenderer, trie: Trie, seed: int
+    ) -> None:
+        if not any(_NAME in piece for piece in renderer.template.event):
+            raise InvalidInputError(
+                f"prompt template: no event piece has {_NAME}, so there is nothing to train on"
+            )
+        self._users = users
+        self._renderer = renderer
+        self._seed = seed
+        self._names_an_advertiser = cache(lambda token_ids: trie.lookup(token_ids) >= 0)
+
+    def epoch(self, number: int) -> list[Window]:
+        """Return the windows of an epoch; always the same for the same seed and number."""
+        random = np.random.default_rng([self._seed, number])
+        windows: list[Window] = []
+        for user in track(self._users, desc=f"windows of epoch {number}", unit="user", leave=False):
+            windows += self._cut(user, random)
+        return [windows[index] for index in random.permutation(len(windows))]
+
+    def _cut(self, user: UserHistory, random: np.random.Generator) -> list[Window]:
+        sections = self._renderer.event_sections(_shuffle_within_days(user.events, random))
+        start = self._renderer.start_ids(user.profile)
+        budget = self._renderer.template.max_prompt_tokens
+        room = room_for_events(budget, start=len(start), tail=0)
+        news = self._find_news(sections)
+        windows, first = [], 0
+        while first < len(sections):
+            builder = _WindowBuilder(start, budget)
+            for section in _last_within(sections[:first], _REPEATED_SHARE * room):
+                builder.add(section, None)
+            before = first
+            while first < len(sections) and builder.add(sections[first], news[first]):
+                first += 1
+            if first == before:  # an event that no prompt has room for
+                first += 1
+            windows.append(builder.window())
+        return [window for window in windows if window.names]
+
+    def _find_news(self, sections: Sequence[Section]) -> list[bool | None]:
+        """Tell, for each event, whether its name is new to the user; None if it is no target."""
+        seen: set[tuple[int, ...]] = set()
+        news: list[bool | None] = []
+        for section in sections:
+            start, stop = section.span or (0, 0)
+            name = tuple(section.token_ids[start:stop])
+            known = bool(name) and self._names_an_advertiser(name)
+            news.append(name not in seen if known else None)
+            seen.add(name)
+        return news
+
+
+class _WindowBuilder:
+    """Appends events to a window, as long as a prompt would have room for them."""
+
+    def __init__(self, start: Sequence[int], budget: int) -> None:
+        self._ids = list(start)
+        self._budget = budget
+        self._targets: list[int] = []
+        self._is_new: list[bool] = []
+        self._names: list[bool] = []
+
+    def add(self, section: Section, is_new: bool | None) -> bool:
+        """Append an event whose name begins within the budget; tell whether it was appended.
+
+        Args:
+            section: The event.
+            is_new: Whether its name is new to the user; None if the name is no target.
+        """
+        place, span = len(self._ids), section.span
+        if is_new is None or span is None:
+            if place + len(section.token_ids) > self._budget:
+                return False
+        elif place + span[0] > self._budget:
+            return False
+        elif place + span[0] > 0:  # no model predicts the first token
+            self._targets += range(place + span[0], place + span[1])
+            self._is_new += [is_new] * (span[1] - span[0])
+            self._names.append(is_new)
+        self._ids += section.token_ids
+        return True
+
+    def window(self) -> Window:
+        """Return the window, without the tokens after its last target, which nothing depends on."""
+        end = self._targets[-1] + 1 if self._targets else 0
+        return Window(
+            token_ids=np.array(self._ids[:end], dtype=np.int32),
+            targets=np.array(self._targets, dtype=np.int32),
+            is_new=np.array(self._is_new, dtype=np.bool_),
+            names=len(self._names),
+            new_names=sum(self._names),
+        )
+
+
+def _last_within(sections: Sequence[Section], tokens: float) -> Sequence[Section]:
+    """Return the last sections that have at most this many tokens together."""
+    first = len(sections)
+    while first and (tokens := tokens - len(sections[first - 1].token_ids)) >= 0:
+        first -= 1
+    return sections[first:]
+
+
+def _shuffle_within_days(events: Sequence[Event], random: np.random.Generator) -> list[Event]:
+    """Shuffle each day's events, whose order in a log means nothing that a model should learn.
+
+    Each event keeps its day, which is all that a prompt shows of its time.
+    """
+    shuffled: list[Event] = []
+    for day, group in groupby(events, key=lambda event: event.time.date()):
+        of_day = list(group)
+        first = datetime.combine(day, time(), tzinfo=UTC)
+        shuffled.extend(replace(of_day[i], time=first) for i in random.permutation(len(of_day)))
+    return shuffled
