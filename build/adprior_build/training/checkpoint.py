@@ -1,4 +1,4 @@
-"""Hugging Face checkpoints: loaded from a directory, safetensors only, no remote code."""
+"""Checkpoints as models of transformers: no pickle, no remote code."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.utils import logging
+from transformers.initialization import no_init_weights
 
+from adprior_build.checkpoints.checkpoint import open_checkpoint
+from adprior_build.checkpoints.tokenizer import load_tokenizer
 from adprior_runtime.cpu_count import available_processors
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.template import PromptTemplate
@@ -22,23 +23,36 @@ def set_torch_threads(threads: int = 0) -> None:
     torch.set_num_threads(threads or min(torch.get_num_threads(), available_processors()))
 
 
-def load_model(directory: Path) -> Any:
+def load_model(source: Path) -> Any:
     """Load a causal language model in float32, ready for evaluation.
 
+    Args:
+        source: A Hugging Face directory, a GGUF file or an adapter, see `open_checkpoint`.
+
     Raises:
-        InvalidInputError: The directory holds no such model, or only pickled weights.
+        InvalidInputError: It holds no such model, or a weight is missing, left over or misshapen.
     """
-    logging.disable_progress_bar()
-    if not (directory / "config.json").is_file():
-        raise InvalidInputError(f"{directory}: not a Hugging Face checkpoint (no config.json)")
-    if not list(directory.glob("*.safetensors")):
-        raise InvalidInputError(f"{directory}: no .safetensors file; pickled weights are not read")
+    checkpoint = open_checkpoint(source)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            directory, local_files_only=True, use_safetensors=True, dtype="float32"
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise InvalidInputError(f"{directory}: {' '.join(str(error).split())[:300]}") from error
+        with no_init_weights():
+            config = AutoConfig.for_model(**checkpoint.config)
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InvalidInputError(f"{source}: {' '.join(str(error).split())[:300]}") from error
+    model.tie_weights()
+    parameters = dict(model.named_parameters())
+    if wrong := sorted(parameters.keys() ^ checkpoint.weights.keys()):
+        found = "lacks" if wrong[0] in parameters else "has the unknown weight"
+        raise InvalidInputError(f"{source}: {found} {wrong[0]}, as a {config.model_type} model")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            values = checkpoint.weights[name]
+            if values.shape != tuple(parameter.shape):
+                raise InvalidInputError(
+                    f"{source}: {name} has the shape {values.shape}; its configuration asks for "
+                    f"{tuple(parameter.shape)}"
+                )
+            parameter.copy_(torch.from_numpy(values))
     return model.eval()
 
 
@@ -49,25 +63,16 @@ def next_token_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
     return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
-def load_checkpoint(directory: Path) -> tuple[Any, Tokenizer, PromptTemplate]:
+def load_checkpoint(source: Path) -> tuple[Any, Tokenizer, PromptTemplate]:
     """Load model, tokenizer and prompt template; a checkpoint without a template gets a plain one.
 
     Raises:
         InvalidInputError: A file is missing or damaged.
     """
-    model = load_model(directory)
-    path = directory / "tokenizer.json"
-    if not path.is_file():
-        raise InvalidInputError(f"{directory}: no tokenizer.json (a fast tokenizer is needed)")
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises bare Exception
-        raise InvalidInputError(f"{path}: not a tokenizer: {error}") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    if (directory / "prompt.json").is_file():
-        return model, tokenizer, PromptTemplate.load(directory / "prompt.json")
-    return model, tokenizer, _plain_template(directory, tokenizer)
+    model, tokenizer = load_model(source), load_tokenizer(source)
+    if (source / "prompt.json").is_file():
+        return model, tokenizer, PromptTemplate.load(source / "prompt.json")
+    return model, tokenizer, _plain_template(source, model.config, tokenizer)
 
 
 def open_window(model: Any, longest: int) -> None:
@@ -99,19 +104,18 @@ def _window(config: Any) -> int | None:
     return window
 
 
-def _plain_template(directory: Path, tokenizer: Tokenizer) -> PromptTemplate:
+def _plain_template(source: Path, config: Any, tokenizer: Tokenizer) -> PromptTemplate:
     """Return a compact template; names end with the model's end-of-text token.
 
     A prompt is the profile's values in one line, then a line for each day with the days since the
     day before it, and for each event the name and a line for its category and text.
     """
-    config = AutoConfig.from_pretrained(directory, local_files_only=True)
     end = config.get_text_config().eos_token_id
     end = end[0] if isinstance(end, list) else end
     terminator = None if end is None else tokenizer.id_to_token(end)
     if terminator is None:
         raise InvalidInputError(
-            f"{directory}: the checkpoint names no end-of-text token; give a --template"
+            f"{source}: the checkpoint names no end-of-text token; give a --template"
         )
     longest = config.get_text_config().max_position_embeddings // 2
     if (window := _window(config)) is not None:

@@ -15,6 +15,7 @@ from gguf.quants import dequantize, quantize
 
 from adprior_build.checkpoints.gguf_file import GgufFile
 from adprior_build.checkpoints.gguf_model import GgufWeights, gguf_config
+from adprior_build.training.checkpoint import load_model
 from adprior_runtime.errors import InvalidInputError
 from support.gguf_models import write_gguf
 from support.small_models import SIZES, small_llama, small_qwen3
@@ -68,16 +69,7 @@ def test_a_model_read_back_computes_the_same(family: str, tmp_path: Path) -> Non
     model = make()
     model.config.head_dim = getattr(model.config, "head_dim", None) or 8
     write_gguf(tmp_path / "model.gguf", model, family, **extra)
-    file = GgufFile(tmp_path / "model.gguf")
-    weights, config = GgufWeights(file), gguf_config(file)
-    assert config["tie_word_embeddings"] == ("lm_head.weight" not in weights)
-    read = transformers.AutoModelForCausalLM.from_config(
-        transformers.AutoConfig.for_model(**config)
-    ).eval()
-    read.load_state_dict(
-        {name: torch.tensor(weights[name]) for name in weights},
-        strict=not config["tie_word_embeddings"],
-    )
+    read = load_model(tmp_path / "model.gguf")
     with torch.no_grad():
         expected, found = model(IDS).logits, read(IDS).logits
     assert float(expected.std()) > 0.1
