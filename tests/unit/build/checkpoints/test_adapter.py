@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, Gemma3TextConfig
 from adprior_build.checkpoints.adapter import Lora, write_adapter
 from adprior_build.checkpoints.checkpoint import describe_base, hash_checkpoint, open_checkpoint
 from adprior_runtime.errors import InvalidInputError
-from support.small_checkpoint import save_random
+from support.random_checkpoint import save_random
 
 KEPT = np.array([0, 1, 5, 17, 200], dtype=np.int32)
 

@@ -24,7 +24,7 @@ from adprior_build.checkpoints.checkpoint import (
 from adprior_build.checkpoints.tokenizer import load_tokenizer
 from adprior_runtime.errors import InvalidInputError
 from support.gguf_models import write_gguf
-from support.small_checkpoint import save_random
+from support.random_checkpoint import save_random
 from support.small_models import small_qwen3
 
 
