@@ -37,12 +37,17 @@ def assert_subsets_are_answered(
     user: Mapping[str, Any],
     candidate_ids: Sequence[int],
     subsets: Iterable[tuple[str, ...]],
+    **further: Sequence[int],
 ) -> None:
-    """Assert that each subset is answered, with the same values as the whole answer."""
+    """Assert that each subset is answered, with the same values as the whole answer.
+
+    ``further`` are further inputs, which an ensemble may lack.
+    """
     tensors = {
         contract.USER_CONTEXT: context_tensor(user),
         contract.CANDIDATE_ADVERTISER_IDS: candidate_ids,
         contract.BASE_LOGITS: np.linspace(-3, 1, len(candidate_ids)),
+        **further,
     }
     inputs = make_inputs(ensemble, tensors)
     with triton.InferenceServerClient(address) as connection:

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.contract import (
     CUM_LOG_PROBS,
     FRONTIER_LOG_MASS,
@@ -24,6 +25,7 @@ from adprior_runtime.contract import (
     SEQUENCE_LENGTH,
 )
 from adprior_runtime.errors import ModelOutputError
+from adprior_runtime.search.search import SearchResult
 
 _ROUNDING: Final = 1e-4
 """A sum of FP32 log-probabilities may exceed 0 by this much."""
@@ -88,6 +90,18 @@ class Beams:
             raise ModelOutputError(
                 f"{FRONTIER_LOG_MASS}: found {mass:.6g}, expected a log-probability"
             )
+
+    @classmethod
+    def of_search(cls, trie: Trie, result: SearchResult, top_k: int) -> Self:
+        """Return the names that a search for ``top_k`` advertisers or interests has found."""
+        output_ids, lengths = trie.paths(result.leaves)
+        return cls(
+            output_ids=output_ids,
+            lengths=lengths,
+            log_probs=result.log_probs,
+            proved_top_k=top_k if result.exact else 0,
+            frontier_log_mass=result.frontier_log_mass,
+        )
 
     def paths(self, *, terminator: int, output_length: int) -> list[list[int]]:
         """Return each beam's tokens up to its terminator, which is added if the engine omits it.

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from adprior_runtime.bundle import Bundle
 from adprior_runtime.forecast.decode_step import DecodedForecast, DecodeStep
+from adprior_runtime.forecast.interests import Interests
 from adprior_runtime.forecast.search_step import SearchedUser, SearchStep
 from adprior_runtime.forecast.tokenize_step import TokenizeStep
 from adprior_runtime.head.features import CandidatePriors, candidate_priors
@@ -70,6 +71,23 @@ class Forecaster:
     def forecast_prompt(self, prompt_ids: Sequence[int], top_k: int | None) -> DecodedForecast:
         """Forecast from a prompt that `prompt_ids` returned."""
         return self._run(prompt_ids, top_k)[1]
+
+    def forecast_interests(
+        self, prompt_ids: Sequence[int], top_k: int | None, interest_top_k: int
+    ) -> tuple[DecodedForecast, Interests]:
+        """Forecast from a prompt, with interests if the bundle has them.
+
+        Args:
+            prompt_ids: From `prompt_ids`.
+            top_k: Number of advertisers; None for the bundle's number.
+            interest_top_k: Number of interests.
+        """
+        searched, forecast = self._run(prompt_ids, top_k)
+        catalogue = self._search.interests
+        if catalogue is None:
+            return forecast, Interests.none()
+        found = catalogue.search(searched.search, interest_top_k)
+        return forecast, catalogue.decode(found.beams, interest_top_k)
 
     def rank(
         self, user: UserContext | bytes, candidate_ids: npt.NDArray[np.int64]

@@ -19,6 +19,7 @@ from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.registry import ENGINES
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.forecast.beams import Beams
+from adprior_runtime.forecast.interests import InterestCatalogue
 from adprior_runtime.search.candidates import CandidateScores
 from adprior_runtime.search.limits import SearchLimits
 from adprior_runtime.search.search import (
@@ -85,6 +86,7 @@ class SearchStep:
 
     Attributes:
         limits: The limits of a request. `run` itself does not enforce them.
+        interests: The bundle's interests, None if it has none.
     """
 
     def __init__(self, bundle: Bundle, *, threads: int = 0, device: str = "cpu") -> None:
@@ -97,6 +99,7 @@ class SearchStep:
         self._engine = load(bundle, threads=threads, device=device)
         self._trie = Trie.load(bundle.path(TRIE_DIRECTORY))
         self._advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
+        self.interests = InterestCatalogue.load(bundle)
         self._settings = SearchSettings.of(bundle.manifest)
         self.limits = SearchLimits.of(bundle.manifest, len(self._trie.leaf_nodes))
 
@@ -133,16 +136,8 @@ class SearchStep:
             is_cancelled=is_cancelled,
         )
         result = search.run(top_k)
-        output_ids, lengths = self._trie.paths(result.leaves)
-        beams = Beams(
-            output_ids=output_ids,
-            lengths=lengths,
-            log_probs=result.log_probs,
-            proved_top_k=top_k if result.exact else 0,
-            frontier_log_mass=result.frontier_log_mass,
-        )
         return SearchedUser(
-            beams=beams,
+            beams=Beams.of_search(self._trie, result, top_k),
             extended_tokens=result.extended_tokens,
             search=search,
             advertisers=self._advertisers,

@@ -101,6 +101,7 @@ def _tensor(name: str, dtype: str, *dims: int, optional: bool = False) -> Tensor
 
 _USER_CONTEXT = _tensor(contract.USER_CONTEXT, "BYTES", 1)
 _TOP_K = _tensor(contract.TOP_K, "INT32", 1, optional=True)
+_INTEREST_TOP_K = _tensor(contract.INTEREST_TOP_K, "INT32", 1, optional=True)
 _EXCLUDED = _tensor(contract.EXCLUDED_ADVERTISER_IDS, "INT64", -1, optional=True)
 _CANDIDATES = _tensor(contract.CANDIDATE_ADVERTISER_IDS, "INT64", -1)
 _BASE_LOGITS = _tensor(contract.BASE_LOGITS, "FP32", -1)
@@ -122,6 +123,11 @@ _BEAMS = (
     _tensor(contract.SEQUENCE_LENGTH, "INT32", -1),
     _tensor(contract.CUM_LOG_PROBS, "FP32", -1),
 )
+_INTEREST_BEAMS = (
+    _tensor(contract.INTEREST_OUTPUT_IDS, "INT32", -1, -1),
+    _tensor(contract.INTEREST_SEQUENCE_LENGTH, "INT32", -1),
+    _tensor(contract.INTEREST_CUM_LOG_PROBS, "FP32", -1),
+)
 _PROOF = (
     _tensor(contract.PROVED_TOP_K, "INT32", 1),
     _tensor(contract.FRONTIER_LOG_MASS, "FP32", 1),
@@ -140,6 +146,13 @@ _FORECAST = (
     _BUNDLE_ID,
     _ANSWER_VERSION,
 )
+_INTERESTS = (
+    _tensor(contract.INTEREST_IDS, "INT64", -1),
+    _tensor(contract.INTEREST_LOG_PROBS, "FP32", -1),
+    _tensor(contract.INTEREST_NAMES, "BYTES", -1),
+)
+"""Empty unless the request asks for interests and the bundle has them. TensorRT-LLM, which does one
+beam search a request, has none."""
 _RANKED_WITH = tuple(
     tensor
     for tensor in _FORECAST
@@ -184,8 +197,8 @@ def _llm_engine(target: Target) -> Model:
     if target is Target.CPU:
         return Model(
             name=contract.LLM_ENGINE,
-            inputs=(*_PROMPT, _TOP_K, *_optional((_CANDIDATES,)), _EXCLUDED),
-            outputs=(*_BEAMS, *_PROOF, *_SCORED),
+            inputs=(*_PROMPT, _TOP_K, *_optional((_CANDIDATES,)), _EXCLUDED, _INTEREST_TOP_K),
+            outputs=(*_BEAMS, *_PROOF, *_SCORED, *_INTEREST_BEAMS),
             tuning=_PAIR,
         )
     return Model(
@@ -200,8 +213,14 @@ def _llm_engine(target: Target) -> Model:
 def _advertiser_decoder(_: Target) -> Model:
     return Model(
         name=contract.ADVERTISER_DECODER,
-        inputs=(*_BEAMS, *_optional(_PROOF), _TOP_K, _EXCLUDED),
-        outputs=_FORECAST,
+        inputs=(
+            *_BEAMS,
+            *_optional((*_PROOF, *_INTEREST_BEAMS)),
+            _TOP_K,
+            _EXCLUDED,
+            _INTEREST_TOP_K,
+        ),
+        outputs=(*_FORECAST, *_INTERESTS),
         is_queued=False,
     )
 
@@ -220,8 +239,8 @@ def _advertiser_retrieval(_: Target) -> Model:
     return Model(
         name=contract.ADVERTISER_RETRIEVAL,
         backend=None,
-        inputs=(_USER_CONTEXT, _TOP_K, _EXCLUDED),
-        outputs=_FORECAST,
+        inputs=(_USER_CONTEXT, _TOP_K, _EXCLUDED, _INTEREST_TOP_K),
+        outputs=(*_FORECAST, *_INTERESTS),
         steps=(contract.TOKENIZER, contract.LLM_ENGINE, contract.ADVERTISER_DECODER),
     )
 
@@ -230,8 +249,8 @@ def _advertiser_ranking(_: Target) -> Model:
     return Model(
         name=contract.ADVERTISER_RANKING,
         backend=None,
-        inputs=(_USER_CONTEXT, _CANDIDATES, _BASE_LOGITS),
-        outputs=(*_PRIORS, *_RANKED_WITH),
+        inputs=(_USER_CONTEXT, _CANDIDATES, _BASE_LOGITS, _INTEREST_TOP_K),
+        outputs=(*_PRIORS, *_RANKED_WITH, *_INTERESTS),
         steps=(
             contract.TOKENIZER,
             contract.LLM_ENGINE,

@@ -41,18 +41,22 @@ class SearchLimits:
             max_beam_width=max(max_top_k, manifest.beam_width),
         )
 
-    def top_k(self, requested: int | None) -> int:
+    def top_k(self, requested: int | None, name: str = TOP_K) -> int:
         """Return how many advertisers to find.
 
+        Args:
+            requested: The request's number, None if it has none.
+            name: The tensor with that number.
+
         Raises:
-            InvalidRequestError: ``TOP_K`` is out of range.
+            InvalidRequestError: It is out of range.
         """
         if requested is None:
             return self.default_top_k
         if not 1 <= requested <= self.max_top_k:
             source = "" if self.max_top_k == MAX_TOP_K else ", the bundle's max_top_k"
             raise InvalidRequestError(
-                f"{TOP_K}: found {requested}, expected 1 to {self.max_top_k}{source}"
+                f"{name}: found {requested}, expected 1 to {self.max_top_k}{source}"
             )
         return requested
 

@@ -15,7 +15,7 @@ the certificate holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -30,6 +30,7 @@ from adprior_runtime.engines.base import Engine
 from adprior_runtime.errors import AdpriorError, ArtefactError
 from adprior_runtime.search.candidates import CandidateScores, score_candidates
 from adprior_runtime.search.certificate import Standing
+from adprior_runtime.search.continued_prompt import ContinuedPrompt
 from adprior_runtime.search.largest import positions_of_largest
 from adprior_runtime.search.rounding import DEFAULT_MARGIN_NATS, margin_nats
 from adprior_runtime.search.tree import Prefilled, SearchTree
@@ -149,8 +150,9 @@ class TrieSearch:
         Raises:
             SearchCancelledError: In `run` or `score`, if ``is_cancelled`` returns True.
         """
-        self._trie = trie
-        self._settings = settings
+        self._engine, self._trie, self._state = engine, trie, prefilled[0]
+        self._settings, self._is_cancelled = settings, is_cancelled
+        self._is_over = False
         excluded = np.unique(excluded_rows).astype(np.int64)
         self._tree = SearchTree(
             engine, trie, prefilled, excluded, lambda: stop_if_cancelled(is_cancelled)
@@ -166,6 +168,7 @@ class TrieSearch:
             ignored_rows: Advertisers that do not count among the ``top_k``. Unlike excluded ones,
                 they are found like all others.
         """
+        self._require_current()
         tree = self._tree
         ignored = np.union1d(tree.excluded_rows, np.asarray(ignored_rows, dtype=np.int64))
         standing = Standing(self._trie, ignored, top_k, self._settings.margin_nats)
@@ -188,6 +191,30 @@ class TrieSearch:
             extended_tokens=tree.extended_tokens,
             exact=exact,
         )
+
+    def continue_prompt(
+        self, token_ids: Sequence[int], trie: Trie, settings: SearchSettings
+    ) -> TrieSearch:
+        """Begin a search of another trie after the same prompt and further tokens.
+
+        It uses the engine's state, so this search cannot `run` or `score` afterwards.
+
+        Args:
+            token_ids: The further tokens, one or more.
+            trie: The other catalogue's names.
+            settings: How to search it.
+        """
+        self._require_current()
+        self._is_over = True
+        engine = ContinuedPrompt(self._engine, self._state, self._tree.extended_tokens)
+        stop_if_cancelled(self._is_cancelled)
+        prefilled = engine.prefill(token_ids)
+        return TrieSearch(engine, trie, prefilled, settings, is_cancelled=self._is_cancelled)
+
+    def _require_current(self) -> None:
+        """Refuse to go on: the engine would number the new nodes differently than this tree."""
+        if self._is_over:
+            raise ValueError("another search has continued this prompt; this one cannot go on")
 
     def _beam(self, standing: Standing) -> None:
         """Expand the most probable prefixes of each depth, the shallowest first.
@@ -214,6 +241,7 @@ class TrieSearch:
             rows: [candidates], distinct rows of the catalogue.
             token_budget: Most tokens to put through the model; None takes the settings' number.
         """
+        self._require_current()
         return score_candidates(
             self._tree,
             self._trie,

@@ -11,6 +11,7 @@ from adprior_runtime.bundle import Bundle
 from adprior_runtime.forecast.beams import Beams
 from adprior_runtime.forecast.decode_step import DecodedForecast, DecodeStep
 from adprior_runtime.forecast.drift import PopularityBins, PopularityDrift
+from adprior_runtime.forecast.interests import InterestCatalogue, Interests
 from adprior_runtime.search.limits import SearchLimits
 from adprior_runtime.triton.metrics import (
     ANSWERS,
@@ -37,6 +38,7 @@ class TritonPythonModel(RequestModel):
     def load(self, bundle: Bundle) -> None:
         """Map trie and advertisers."""
         self._step = DecodeStep.load(bundle)
+        self._interests = InterestCatalogue.load(bundle)
         self._manifest = bundle.manifest
         self._limits = SearchLimits.of(bundle.manifest, len(self._step.trie.leaf_nodes))
         self._bins = PopularityBins(self._step.advertisers.log_popularity)
@@ -58,17 +60,33 @@ class TritonPythonModel(RequestModel):
             top_k=self._limits.top_k(read_scalar(inputs, contract.TOP_K)),
             excluded_ids=inputs.get(contract.EXCLUDED_ADVERTISER_IDS, _NOBODY),
         )
+        interests = self._decode_interests(inputs)
         self.metrics.count(BEAMS, len(beams.lengths))
         self.metrics.record(forecast, self._count)
         return {
             contract.ADVERTISER_IDS: forecast.advertiser_ids,
             contract.LOG_PROBS: forecast.log_probs,
             contract.ADVERTISER_NAMES: forecast.names,
+            contract.INTEREST_IDS: interests.ids,
+            contract.INTEREST_LOG_PROBS: interests.log_probs,
+            contract.INTEREST_NAMES: interests.names,
             contract.EXACT: [forecast.exact],
             contract.MISSING_MASS: [forecast.missing_mass],
             contract.BUNDLE_ID: [self._manifest.bundle_id.encode()],
             contract.ANSWER_VERSION: [contract.CONTRACT_VERSION.encode()],
         }
+
+    def _decode_interests(self, inputs: Tensors) -> Interests:
+        """Decode the interests, which TensorRT-LLM does not give."""
+        if self._interests is None or contract.INTEREST_OUTPUT_IDS not in inputs:
+            return Interests.none()
+        top_k = self._interests.top_k(read_scalar(inputs, contract.INTEREST_TOP_K))
+        beams = Beams(
+            output_ids=inputs[contract.INTEREST_OUTPUT_IDS],
+            lengths=inputs[contract.INTEREST_SEQUENCE_LENGTH],
+            log_probs=inputs[contract.INTEREST_CUM_LOG_PROBS],
+        )
+        return self._interests.decode(beams, top_k) if top_k else Interests.none()
 
     def _count(self, forecast: DecodedForecast) -> None:
         for reason, number in forecast.dropped.items():

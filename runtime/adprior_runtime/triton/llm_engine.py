@@ -17,6 +17,12 @@ from adprior_runtime.triton.metrics import EXTENDED_TOKENS, ExtensionPurpose
 from adprior_runtime.triton.request_model import Answer, RequestModel, Tensors, read_scalar
 
 _NOBODY = np.zeros(0, dtype=np.int64)
+_NO_INTERESTS = {
+    contract.INTEREST_OUTPUT_IDS: np.zeros((0, 0)),
+    contract.INTEREST_SEQUENCE_LENGTH: np.zeros(0),
+    contract.INTEREST_CUM_LOG_PROBS: np.zeros(0),
+}
+"""Answered without interests: an ensemble fails if a step leaves out an output."""
 
 
 class TritonPythonModel(RequestModel):
@@ -41,7 +47,9 @@ class TritonPythonModel(RequestModel):
                 f"{contract.INPUT_LENGTHS}: found {length}, expected 1 to "
                 f"{len(inputs[contract.INPUT_IDS])}, the length of {contract.INPUT_IDS}"
             )
-        limits = self._step.limits
+        limits, interests = self._step.limits, self._step.interests
+        asked = read_scalar(inputs, contract.INTEREST_TOP_K)
+        interest_top_k = 0 if interests is None else interests.top_k(asked)
         searched = self._step.run(
             inputs[contract.INPUT_IDS][:length].tolist(),
             top_k=limits.top_k(read_scalar(inputs, contract.TOP_K)),
@@ -57,6 +65,7 @@ class TritonPythonModel(RequestModel):
             contract.CUM_LOG_PROBS: beams.log_probs,
             contract.PROVED_TOP_K: [beams.proved_top_k],
             contract.FRONTIER_LOG_MASS: [beams.frontier_log_mass],
+            **_NO_INTERESTS,
         }
         if contract.CANDIDATE_ADVERTISER_IDS in inputs:
             scores = searched.score(inputs[contract.CANDIDATE_ADVERTISER_IDS])
@@ -64,4 +73,11 @@ class TritonPythonModel(RequestModel):
             self.metrics.count(EXTENDED_TOKENS, extended, ExtensionPurpose.CANDIDATES)
             answer[contract.SCORED_LOG_PROBS] = scores.log_probs
             answer[contract.SCORED_EXACT] = scores.exact
+        if interests is not None and interest_top_k:  # after the candidates: it ends the search
+            found = interests.search(searched.search, interest_top_k)
+            tokens = found.extended_tokens
+            self.metrics.count(EXTENDED_TOKENS, tokens, ExtensionPurpose.INTERESTS)
+            answer[contract.INTEREST_OUTPUT_IDS] = found.beams.output_ids
+            answer[contract.INTEREST_SEQUENCE_LENGTH] = found.beams.lengths
+            answer[contract.INTEREST_CUM_LOG_PROBS] = found.beams.log_probs
         return answer

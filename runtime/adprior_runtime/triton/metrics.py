@@ -95,6 +95,7 @@ class ExtensionPurpose(StrEnum):
 
     SEARCH = "search"
     CANDIDATES = "candidates"
+    INTERESTS = "interests"
 
 
 class FailureReason(StrEnum):
