@@ -85,7 +85,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if path.is_file():
         return _open_gguf(path)
     if (path / BASE_FILE).is_file():
-        base = open_checkpoint(_find_base(path))
+        base = open_checkpoint(find_base(path))
         weights = base.weights
         if (vocabulary := path / VOCABULARY_FILE).is_file():
             weights = TrimmedWeights(weights, _read_vocabulary(vocabulary))
@@ -132,8 +132,12 @@ def describe_base(path: Path, adapter: Path) -> Base:
     return Base(file=os.path.relpath(path.resolve(), adapter.resolve()), sha256=sha256)
 
 
-def _find_base(adapter: Path) -> Path:
-    """Return an adapter's base, whose hash is right."""
+def find_base(adapter: Path) -> Path:
+    """Return an adapter's base, whose hash is right.
+
+    Raises:
+        InvalidInputError: It is missing, or has another hash.
+    """
     base = Base.load(adapter / BASE_FILE)
     path = adapter / base.file
     if not path.exists():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adprior_build.catalogue.catalogue_file import read_catalogue
+from adprior_build.checkpoints.adapter import ADAPTER_CONFIG, BASE_FILE, Lora
 from adprior_build.data.column_map import ColumnMap
 from adprior_build.data.event_log import name_advertisers, read_users
 from adprior_build.data.split import VALIDATION_SALT, Split
@@ -51,8 +52,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         type=Path,
         required=True,
-        metavar="DIR",
-        help="Hugging Face checkpoint to fine-tune",
+        metavar="START",
+        help="model to fine-tune: a Hugging Face directory, a .gguf file, a package, or an adapter "
+        "of adprior, which is continued",
+    )
+    model.add_argument(
+        "--trim-vocabulary",
+        type=positive_integer,
+        metavar="N",
+        help="keep the tokens that catalogue, log and template need, and others up to N (keep all)",
     )
     model.add_argument(
         "--output", type=Path, required=True, help="directory to write: a checkpoint or an adapter"
@@ -195,6 +203,7 @@ def check_options(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train and write the checkpoint; return the exit code."""
     began = time.monotonic()
+    _continue_adapter(args)
     check_options(args)
     catalogue = read_catalogue(args.catalogue)
     if note := catalogue.check_lengths(_max_field_chars(args)):
@@ -226,6 +235,20 @@ def run(args: argparse.Namespace) -> int:
         f"{describe_time(position, time.monotonic() - began)}"
     )
     return 0
+
+
+def _continue_adapter(args: argparse.Namespace) -> None:
+    """Give an adapter's training the adapter's rank and scale."""
+    start = vars(args)["from"]
+    if not (start / BASE_FILE).is_file():
+        return
+    lora = Lora.load(start / ADAPTER_CONFIG)
+    if args.lora_rank not in (None, lora.rank) or args.lora_alpha not in (None, lora.alpha):
+        raise InvalidInputError(
+            f"{start}: has rank {lora.rank} and alpha {lora.alpha:g}, which training continues; "
+            "leave --lora-rank and --lora-alpha out"
+        )
+    args.lora_rank, args.lora_alpha = lora.rank, lora.alpha
 
 
 def _max_field_chars(args: argparse.Namespace) -> int:

@@ -11,8 +11,7 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.initialization import no_init_weights
 
-from adprior_build.checkpoints.checkpoint import open_checkpoint
-from adprior_build.checkpoints.tokenizer import load_tokenizer
+from adprior_build.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from adprior_runtime.cpu_count import available_processors
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.template import PromptTemplate
@@ -32,7 +31,15 @@ def load_model(source: Path) -> Any:
     Raises:
         InvalidInputError: It holds no such model, or a weight is missing, left over or misshapen.
     """
-    checkpoint = open_checkpoint(source)
+    return build_model(open_checkpoint(source), source)
+
+
+def build_model(checkpoint: Checkpoint, source: Path) -> Any:
+    """Return a checkpoint's model in float32, ready for evaluation; ``source`` is for errors.
+
+    Raises:
+        InvalidInputError: Its configuration is unknown, or a weight does not fit it.
+    """
     try:
         with no_init_weights():
             config = AutoConfig.for_model(**checkpoint.config)
@@ -61,18 +68,6 @@ def next_token_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
     logits: torch.Tensor = model.get_output_embeddings()(hidden).float()
     cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     return logits if cap is None else cap * torch.tanh(logits / cap)
-
-
-def load_checkpoint(source: Path) -> tuple[Any, Tokenizer, PromptTemplate]:
-    """Load model, tokenizer and prompt template; a checkpoint without a template gets a plain one.
-
-    Raises:
-        InvalidInputError: A file is missing or damaged.
-    """
-    model, tokenizer = load_model(source), load_tokenizer(source)
-    if (source / "prompt.json").is_file():
-        return model, tokenizer, PromptTemplate.load(source / "prompt.json")
-    return model, tokenizer, _plain_template(source, model.config, tokenizer)
 
 
 def open_window(model: Any, longest: int) -> None:
@@ -104,7 +99,7 @@ def _window(config: Any) -> int | None:
     return window
 
 
-def _plain_template(source: Path, config: Any, tokenizer: Tokenizer) -> PromptTemplate:
+def plain_template(source: Path, config: Any, tokenizer: Tokenizer) -> PromptTemplate:
     """Return a compact template; names end with the model's end-of-text token.
 
     A prompt is the profile's values in one line, then a line for each day with the days since the

@@ -17,12 +17,13 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from adprior_build.catalogue.catalogue_file import Catalogue
+from adprior_build.checkpoints.adapter import write_adapter
+from adprior_build.checkpoints.checkpoint import describe_base, find_source
 from adprior_build.data.event_log import UserHistory
 from adprior_build.data.log_summary import describe_training_data
-from adprior_build.training.adapter_output import write_adapter
-from adprior_build.training.checkpoint import load_checkpoint, open_window
+from adprior_build.training.checkpoint import open_window
 from adprior_build.training.loop import prepare, train
-from adprior_build.training.lora import add_lora
+from adprior_build.training.lora import add_lora, load_corrections, read_corrections
 from adprior_build.training.lower_states import LowerStates
 from adprior_build.training.progress import Position
 from adprior_build.training.record import (
@@ -32,6 +33,7 @@ from adprior_build.training.record import (
     profile_keys,
 )
 from adprior_build.training.settings import Settings
+from adprior_build.training.starting_point import StartingPoint
 from adprior_build.training.state import StateKeeper
 from adprior_build.training.upper_layers import (
     freeze_lower_layers,
@@ -85,10 +87,9 @@ def fine_tune(
         InvalidInputError: An input does not fit, training diverges, or a file cannot be written.
     """
     prepare(args.seed, args.threads, args.device)
-    start = vars(args)["from"]
-    model, tokenizer, own = load_checkpoint(start)
-    template = own if args.template is None else PromptTemplate.load(args.template)
-    renderer = PromptRenderer(template, tokenizer, cached_values=_CACHED_VALUES)
+    start = _open_start(args, data)
+    model, template = start.build_model(), start.template
+    renderer = PromptRenderer(template, start.tokenizer, cached_values=_CACHED_VALUES)
     row_of = data.catalogue.rows_by_name(renderer.name_ids)
     for line in describe_training_data(
         args.events,
@@ -103,7 +104,8 @@ def fine_tune(
     open_window(model, template.max_prompt_tokens + trie.depth)
     counts = data.catalogue.count_events(data.training, renderer.name_ids)
     epoch_windows, checks = _draw_windows(args, data, renderer, trie)
-    adapted, position = _optimise(model, epoch_windows, checks, args, keeper)
+    adapted = _choose_weights(model, start, args)
+    position = _optimise(model, epoch_windows, checks, args, keeper)
     denied = template.denied_keys(profile_keys(data.training))
     record = describe_training(args, data.training, data.validation, position, denied)
     try:
@@ -111,10 +113,13 @@ def fine_tune(
             plain = model if adapted is None else adapted.merge_and_unload()
             plain.save_pretrained(output)
         else:
-            write_adapter(output, adapted, base=start)
+            lora, tensors = read_corrections(adapted)
+            base = describe_base(start.base, args.output)
+            write_adapter(output, tensors, lora, base, start.vocabulary)
+            model.config.save_pretrained(output)
         for weights in output.glob("*.safetensors"):  # they are written as private files
             weights.chmod(output.stat().st_mode & 0o666)
-        _write_rest(output, tokenizer, template, data.catalogue, counts, record)
+        _write_rest(output, start.tokenizer, template, data.catalogue, counts, record)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise InvalidInputError(
@@ -143,19 +148,22 @@ def _draw_windows(
     return epoch_windows, WindowSource(data.validation, renderer, trie, args.seed).epoch(0)
 
 
-def _optimise(
-    model: Any,
-    epoch_windows: EpochWindows,
-    checks: Sequence[Window],
-    args: argparse.Namespace,
-    keeper: StateKeeper,
-) -> tuple[Any, Position]:
-    """Train ``model``, resuming from a kept state.
+def _open_start(args: argparse.Namespace, data: TrainingData) -> StartingPoint:
+    """Open the checkpoint, and trim its vocabulary if that was asked for."""
+    template = None if args.template is None else PromptTemplate.load(args.template)
+    start = StartingPoint.open(find_source(vars(args)["from"]), template)
+    if args.trim_vocabulary is None:
+        return start
+    before = start.tokenizer.get_vocab_size()
+    start = start.trim(args.trim_vocabulary, data.catalogue, data.training)
+    after = start.tokenizer.get_vocab_size()
+    print(f"adprior train: the vocabulary has {after:,} of {before:,} tokens", flush=True)
+    return start
 
-    Returns:
-        The peft model, None without LoRA, and the final position.
-    """
-    settings, adapted, lower = Settings.of(args), None, None
+
+def _choose_weights(model: Any, start: StartingPoint, args: argparse.Namespace) -> Any:
+    """Let only the weights that the options name be trained; return the peft model, if any."""
+    adapted = None
     if args.lora_rank is not None:
         adapted = add_lora(
             model,
@@ -164,10 +172,23 @@ def _optimise(
             dropout=args.dropout,
             upper_layers=args.upper_layers,
         )
+        load_corrections(adapted, start.corrections)
     elif args.upper_layers is not None:
         freeze_lower_layers(model, args.upper_layers)
     if args.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    return adapted
+
+
+def _optimise(
+    model: Any,
+    epoch_windows: EpochWindows,
+    checks: Sequence[Window],
+    args: argparse.Namespace,
+    keeper: StateKeeper,
+) -> Position:
+    """Train ``model``, resuming from a kept state; return the final position."""
+    settings, lower = Settings.of(args), None
     identity = identify_training(args, windows=epoch_windows(0), checks=checks)
     kept = keeper.begin(identity)
     if kept is not None:
@@ -180,8 +201,7 @@ def _optimise(
     if settings.upper_layers is not None:
         windows = [*epoch_windows(0), *checks]
         lower = _run_lower(model, windows, settings, settings.upper_layers, identity, keeper)
-    position = train(model, epoch_windows, checks, settings, lower=lower, keeper=keeper, kept=kept)
-    return adapted, position
+    return train(model, epoch_windows, checks, settings, lower=lower, keeper=keeper, kept=kept)
 
 
 def _run_lower(

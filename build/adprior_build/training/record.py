@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from adprior_build.checkpoints.checkpoint import find_source, hash_checkpoint
 from adprior_build.data.event_log import UserHistory
 from adprior_build.data.split import Split
 from adprior_build.provenance import describe_command
@@ -26,7 +27,7 @@ RUN_KEY: Final = "run"
 _INPUTS: Final = ("events", "profiles", "columns", "catalogue", "template")
 _RECORDED_IF_USED: Final = ("patience", "dropout")
 """Options that the recorded command shows only if they are not 0."""
-_OTHER_SETTINGS: Final = ("lora_rank", "lora_alpha", "dropout")
+_OTHER_SETTINGS: Final = ("lora_rank", "lora_alpha", "dropout", "trim_vocabulary")
 """Recorded beside the loop's settings."""
 
 
@@ -101,7 +102,7 @@ def identify_training(
         if name not in RESUME_FREELY and name not in files
     }
     identity = {name: digest for name, (_, digest) in _hash_inputs(args).items()}
-    identity["from"] = hash_checkpoint(vars(args)["from"])
+    identity["from"] = hash_checkpoint(find_source(vars(args)["from"]))
     identity["windows"] = _hash_windows(windows)
     identity["validation windows"] = _hash_windows(checks)
     return {"adprior_version": __version__} | settings | identity
@@ -113,14 +114,6 @@ def _hash_inputs(args: argparse.Namespace) -> dict[str, tuple[Path, str]]:
         for name in _INPUTS
         if (path := getattr(args, name)) is not None
     }
-
-
-def hash_checkpoint(directory: Path) -> str:
-    """Return the SHA-256 over a checkpoint's configuration and weights."""
-    total = hashlib.sha256()
-    for path in [directory / "config.json", *sorted(directory.glob("*.safetensors"))]:
-        total.update(f"{path.name} {hash_file(path)}\n".encode())
-    return total.hexdigest()
 
 
 def _hash_windows(windows: Sequence[Window]) -> str:

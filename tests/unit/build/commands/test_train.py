@@ -16,6 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer, normalizers
 
+from adprior_build.checkpoints.checkpoint import hash_checkpoint, open_checkpoint
 from adprior_build.data.split import Split
 from adprior_runtime.prompt.template import PromptTemplate
 from support.random_checkpoint import END, save_qwen
@@ -401,6 +402,7 @@ def test_a_bundle_does_not_depend_on_the_training_time(checkpoint: Path, tmp_pat
     record = record_of(checkpoint)
     assert set(record.pop("run")) == {"seconds", "resumed"}
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
+    assert manifest["training"].pop("checkpoint_sha256") == hash_checkpoint(checkpoint)
     assert manifest["training"] == record
 
 
@@ -414,9 +416,6 @@ def test_lora_writes_an_adapter_that_gives_what_was_measured(
     assert shared_data.train(tmp_path / "merged", *options, "--merge") == 0
     adapter = tmp_path / "adapter"
     assert not (adapter / "model.safetensors").exists()
-    settings = json.loads((adapter / "adapter_config.json").read_text())
-    base = json.loads((adapter / "base.json").read_text())
-    assert (settings["r"], settings["lora_alpha"], base["file"]) == (2, 4, "start")
     start, merged, matrices = (
         load_file(path)
         for path in (
@@ -427,7 +426,40 @@ def test_lora_writes_an_adapter_that_gives_what_was_measured(
     )
     changed = {name for name in start if not np.array_equal(start[name], merged[name])}
     assert len(matrices) == 2 * len(changed) == 2 * 7 * (2 if upper is None else 1)
-    for name in changed:
-        pair = "base_model.model." + name.removesuffix("weight")
-        product = matrices[f"{pair}lora_B.weight"].astype(float) @ matrices[f"{pair}lora_A.weight"]
-        np.testing.assert_allclose(merged[name], start[name] + 4 / 2 * product, atol=1e-3)
+    joined = open_checkpoint(adapter).weights
+    for name in start:
+        np.testing.assert_allclose(joined[name], merged[name], atol=1e-3)
+
+
+def test_an_adapter_is_continued(
+    shared_data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    options = ["--validation-share", "0.3", "--learning-rate", "0.05"]
+    assert shared_data.train(first, "--lora-rank", "2", *options) == 0
+    still = ["--validation-share", "0.3", "--learning-rate", "1e-12"]
+    assert shared_data.train(second, *still, start=first) == 0
+    before, after = (record_of(place)["losses"][0]["validation_loss"] for place in (first, second))
+    assert after == pytest.approx(before, abs=2e-3)  # float16
+    base = json.loads((second / "base.json").read_text())
+    assert (second / base["file"]).resolve() == shared_data.path("start").resolve()
+    capsys.readouterr()
+    assert shared_data.train(tmp_path / "third", "--lora-rank", "3", start=first) == 2
+    assert "has rank 2 and alpha 4, which training continues" in capsys.readouterr().err
+
+
+def test_a_trimmed_vocabulary_keeps_names_and_is_the_adapters(
+    shared_data: SmallData, tmp_path: Path
+) -> None:
+    adapter = tmp_path / "adapter"
+    start = Tokenizer.from_file(str(shared_data.path("start") / "tokenizer.json"))
+    assert shared_data.train(adapter, "--lora-rank", "2", "--trim-vocabulary", "1") == 0
+    kept = np.load(adapter / "vocabulary.npy")
+    tokenizer = Tokenizer.from_file(str(adapter / "tokenizer.json"))
+    assert len(kept) == tokenizer.get_vocab_size() < start.get_vocab_size()
+    for text in [*NAMES, "FOOD", "food", "age=10s", END]:
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        assert kept[ids].tolist() == start.encode(text, add_special_tokens=False).ids
+    again = ["--lora-rank", "2", "--learning-rate", "1e-12", "--validation-share", "0.3"]
+    assert shared_data.train(tmp_path / "again", *again, start=adapter) == 0
+    assert np.array_equal(np.load(tmp_path / "again" / "vocabulary.npy"), kept)

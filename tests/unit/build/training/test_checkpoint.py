@@ -25,7 +25,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from adprior_build.training.checkpoint import load_checkpoint
+from adprior_build.training.starting_point import StartingPoint
 from adprior_runtime.forecast.forecaster import Forecaster
 from adprior_runtime.prompt.context import Event, UserContext
 from adprior_runtime.prompt.renderer import PromptRenderer
@@ -153,7 +153,7 @@ def test_prompts_beyond_the_attention_window_are_refused(
     shared_data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_random(tmp_path / "start", MistralConfig, sliding_window=100)
-    _, _, template = load_checkpoint(tmp_path / "start")
+    template = StartingPoint.open(tmp_path / "start").template
     assert template.max_prompt_tokens == 75
     path = tmp_path / "template.json"
     path.write_text(replace(template, max_prompt_tokens=95).to_json(), encoding="utf-8")
@@ -192,8 +192,8 @@ def test_prompts_begin_as_the_tokenizer_begins_texts(
         single=[*opening, "$A"], special_tokens=pairs
     )
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    _, loaded, template = load_checkpoint(tmp_path)
-    renderer = PromptRenderer(template, loaded)
+    start = StartingPoint.open(tmp_path)
+    loaded, renderer = start.tokenizer, PromptRenderer(start.template, start.tokenizer)
     ids = renderer.render(UserContext(profile={}, history=(), as_of=DAY)).token_ids
     tokens = [loaded.id_to_token(key) or "" for key in ids]
     assert tokens == (opening if opening and shown else ["<|endoftext|>"])
@@ -207,5 +207,4 @@ def test_a_tokenizer_without_added_tokens_begins_with_the_end_token(
     tokenizer = Tokenizer(models.WordLevel({"<|endoftext|>": 0, "a": 1}, unk_token="<|endoftext|>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    _, _, template = load_checkpoint(tmp_path)
-    assert template.head == ("{end}",)
+    assert StartingPoint.open(tmp_path).template.head == ("{end}",)
