@@ -29,6 +29,8 @@ FEATURES: Final = (
 )  # fmt: skip
 _CANDIDATE_COLUMNS: Final = range(7, 12)
 """The highest advertisers of these features are candidates."""
+POOL: Final = 60
+"""Number of candidates from each of these features."""
 _NEVER: Final = 10_000.0
 _SEED: Final = 7
 
@@ -89,7 +91,7 @@ class Boosted:
         *,
         segment: str | None,
         recent_days: int = 180,
-        pool: int = 60,
+        pool: int = POOL,
         negatives: int = 60,
         settings: dict[str, Any],
     ) -> None:
@@ -113,7 +115,7 @@ class Boosted:
     def probabilities(self, case: EncodedCase) -> Float64Array:
         """See `Baseline.probabilities`: the softmax of the candidates' scores."""
         features = self._signals.of(case)
-        candidates = _candidates(features, self._pool)
+        candidates = candidate_rows(features, self._pool)
         scores = np.asarray(self._model.predict(features[candidates]), dtype=np.float64)
         found = np.zeros(len(features))
         found[candidates] = normalised(np.exp(scores - scores.max()))
@@ -126,7 +128,7 @@ class Boosted:
         tables, labels, groups = [], [], []
         for case in track(cases, desc="lightgbm, features", unit="case", leave=False):
             features = signals.of(case)
-            candidates = _candidates(features, self._pool)
+            candidates = candidate_rows(features, self._pool)
             hit = np.intersect1d(candidates, case.targets)
             if len(hit) == 0:
                 continue
@@ -138,8 +140,16 @@ class Boosted:
         return np.concatenate(tables), np.concatenate(labels).astype(np.int32), groups
 
 
-def _candidates(features: Float64Array, pool: int) -> npt.NDArray[np.int64]:
-    """Return the user's own advertisers and the highest ``pool`` of each candidate column."""
+def candidate_rows(features: Float64Array, pool: int = POOL) -> npt.NDArray[np.int64]:
+    """Return the user's own advertisers and the highest ``pool`` of each candidate column.
+
+    Args:
+        features: float64 [advertisers, features], as `Signals.of` returns them.
+        pool: Number of candidates from each column.
+
+    Returns:
+        int64 [candidates], rows of the catalogue in ascending order.
+    """
     pool = min(pool, len(features) - 1)
     firsts = [np.argpartition(-features[:, column], pool)[:pool] for column in _CANDIDATE_COLUMNS]
     found: npt.NDArray[np.int64] = np.unique(
