@@ -95,6 +95,9 @@ class Manifest:
             length.
         log_prob_error: Largest error of one token's log-probability, in nats, measured at export;
             0 if not measured (see `adprior_runtime.search.rounding`).
+        precision: How the graph stores its matrices.
+        precision_loss: Mean change that this makes to the log-probability of a probable token, in
+            nats (`adprior_build.onnx_graph.parity`).
         catalogue_fingerprint: Fingerprint of the catalogue.
         catalogue_lineage: Fingerprints of the catalogues that this one was refreshed from, oldest
             first, and its own last. A head fitted with any of them is valid.
@@ -118,6 +121,8 @@ class Manifest:
     interest_tail_ids: tuple[int, ...] = ()
     longest_name_tokens: int = 0
     log_prob_error: float = 0.0
+    precision: str = "fp32"
+    precision_loss: float = 0.0
     catalogue_fingerprint: str = ""
     catalogue_lineage: tuple[str, ...] = ()
     trie_tokenizer_sha256: str = ""

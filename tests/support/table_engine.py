@@ -30,16 +30,20 @@ class TableEngine(Engine[TableState]):
         self._known: dict[tuple[int, ...], LogProbs] = {}
         self.pass_sizes: list[int] = []
 
-    def prefill(self, prompt_ids: Sequence[int]) -> tuple[TableState, LogProbs]:
+    def prefill(
+        self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike
+    ) -> tuple[TableState, LogProbs]:
         self._prompt = tuple(prompt_ids)
         self._known.clear()
-        return TableState(), self.log_probs(())
+        return TableState(), self.log_probs(())[np.asarray(next_tokens, dtype=np.int64)]
 
     def extend(
         self,
         state: TableState,
         token_ids: npt.ArrayLike,
         parents: npt.ArrayLike,
+        rows: npt.ArrayLike,
+        next_tokens: npt.ArrayLike,
         *,
         keep: bool = True,
     ) -> LogProbs:
@@ -52,7 +56,8 @@ class TableEngine(Engine[TableState]):
         self.pass_sizes.append(len(new))
         if keep:
             state.paths = paths
-        return np.stack([self.log_probs(path) for path in new])
+        found = np.stack([self.log_probs(path) for path in new])
+        return found[np.asarray(rows), np.asarray(next_tokens)]
 
     def log_probs(self, path: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """Return the distribution after a path: float32 [vocabulary]."""

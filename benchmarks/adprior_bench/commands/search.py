@@ -11,7 +11,7 @@ from adprior_bench.options import add_counts, add_training_log
 from adprior_bench.report.terminal import figures_table
 from adprior_bench.search.on_bundle import measure_bundle
 from adprior_bench.search.on_synthetic import measure_synthetic
-from adprior_bench.search.synthetic import PRECISIONS
+from adprior_build.onnx_graph.write_model import PRECISIONS
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.terminal.options import positive_integer
 from adprior_runtime.text.json_text import to_json
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=[*PRECISIONS],
         nargs="*",
         default=[],
-        help="also measure quantised weights; +int8 also computes in int8 (none)",
+        help="also measure these precisions of the graph (none)",
     )
     parser.add_argument(
         "--peer-rounds",

@@ -14,15 +14,16 @@ from adprior_bench.search.rows import WARM_UP, make_row, measure_search, summari
 from adprior_bench.search.synthetic import (
     END_ID,
     VOCABULARY,
-    quantised_copy,
     random_catalogue,
     synthetic_llama,
+    write_graph,
 )
 from adprior_bench.search.transformers_generate import generate_names
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.errors import AdpriorError
 from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
+from adprior_runtime.search.tree import read_prompt
 
 _NAME = "synthetic 14M"
 _PEER = "transformers.generate"
@@ -32,9 +33,14 @@ _TOKEN_BUDGET = 640
 
 
 def measure_synthetic(args: argparse.Namespace, directory: Path) -> list[dict[str, Any]]:
-    """Measure a random Llama, exported to ``directory``, on random catalogues."""
-    model, path = synthetic_llama(directory)
-    engine = OnnxEngine(path, threads=args.threads, device=args.device)
+    """Measure a random Llama, its graphs in ``directory``, on random catalogues."""
+    model = synthetic_llama()
+
+    def load(precision: str) -> OnnxEngine:
+        path = write_graph(model, directory / f"{precision}.onnx", precision)
+        return OnnxEngine(path, threads=args.threads, device=args.device)
+
+    engine = load("fp32")
     random = np.random.default_rng(7)
     count = args.rounds + WARM_UP
     prompts = random.integers(3, VOCABULARY, (count, args.prompt_tokens)).tolist()
@@ -50,9 +56,7 @@ def measure_synthetic(args: argparse.Namespace, directory: Path) -> list[dict[st
         rows.append(_measure_candidates(args, engine, trie, prompts))
     trie = random_catalogue(min(args.sizes))
     for precision in args.precisions:
-        quantised = OnnxEngine(
-            quantised_copy(path, precision), threads=args.threads, device=args.device
-        )
+        quantised = load(precision)
         row = _measure(args, quantised, trie, prompts, SearchMode.BEAM)
         rows.append(row | {"precision": precision} | _difference(engine, quantised, prompts))
     return rows
@@ -62,8 +66,11 @@ def _difference(
     engine: OnnxEngine, other: OnnxEngine, prompts: Sequence[Sequence[int]]
 ) -> dict[str, float]:
     """Return the largest difference in log-probability over the whole vocabulary."""
+    everything = np.arange(VOCABULARY)
     differences = [
-        float(np.abs(engine.prefill(prompt)[1] - other.prefill(prompt)[1]).max())
+        float(
+            np.abs(np.subtract(*(e.prefill(prompt, everything)[1] for e in (engine, other)))).max()
+        )
         for prompt in prompts[:8]
     ]
     return {"log_prob_difference": float(np.max(differences))}  # NaN where one is
@@ -100,7 +107,7 @@ def _compare(
     settings: SearchSettings,
 ) -> None:
     """Refuse a peer that scores a name differently, or finds better names."""
-    search = TrieSearch(engine, trie, engine.prefill(prompt), settings)
+    search = TrieSearch(engine, trie, read_prompt(engine, trie, prompt), settings)
     log_probs = search.run(settings.width).log_probs
     rows = [trie.lookup(path) for _, path in theirs]
     scores = search.score(np.array(rows)).log_probs
@@ -124,7 +131,7 @@ def _measure_candidates(
     random = np.random.default_rng(11)
     scoring, prefill, tokens = [], [], []
     for prompt in tqdm(prompts, unit="search", desc="candidates", leave=False):
-        search = TrieSearch(engine, trie, engine.prefill(prompt), settings)
+        search = TrieSearch(engine, trie, read_prompt(engine, trie, prompt), settings)
         search.run(args.width)
         count = min(args.candidates, len(trie.leaf_nodes))
         rows = random.choice(len(trie.leaf_nodes), count, replace=False)
@@ -132,7 +139,7 @@ def _measure_candidates(
         scoring.append(elapsed)
         tokens.append(scores.extended_tokens)
         as_many_tokens = random.integers(3, VOCABULARY, max(tokens[-1], 1)).tolist()
-        prefill.append(time_call(engine.prefill, as_many_tokens)[1])
+        prefill.append(time_call(engine.prefill, as_many_tokens, [END_ID])[1])
     row = summarise("prefill_ms", prefill) | summarise("search_ms", scoring)
     return make_row(
         model=_NAME,

@@ -15,6 +15,7 @@ from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import Engine, LogProbs
 from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.search.search import SearchSettings, TrieSearch
+from adprior_runtime.search.tree import read_prompt
 
 _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")
@@ -59,17 +60,26 @@ class _TimedEngine(Engine[Any]):
     engine: OnnxEngine
     spans: list[tuple[float, float]] = field(default_factory=list)
 
-    def prefill(self, prompt_ids: Sequence[int]) -> tuple[Any, LogProbs]:
+    def prefill(
+        self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike
+    ) -> tuple[Any, LogProbs]:
         start = time.perf_counter()
-        answer = self.engine.prefill(prompt_ids)
+        answer = self.engine.prefill(prompt_ids, next_tokens)
         self.spans = [(start, time.perf_counter())]
         return answer
 
     def extend(
-        self, state: Any, token_ids: npt.ArrayLike, parents: npt.ArrayLike, *, keep: bool = True
+        self,
+        state: Any,
+        token_ids: npt.ArrayLike,
+        parents: npt.ArrayLike,
+        rows: npt.ArrayLike,
+        next_tokens: npt.ArrayLike,
+        *,
+        keep: bool = True,
     ) -> LogProbs:
         start = time.perf_counter()
-        answer = self.engine.extend(state, token_ids, parents, keep=keep)
+        answer = self.engine.extend(state, token_ids, parents, rows, next_tokens, keep=keep)
         self.spans.append((start, time.perf_counter()))
         return answer
 
@@ -90,9 +100,10 @@ def measure_search(
     label = f"{name} {settings.mode} {len(trie.leaf_nodes)}"
     prefill, search, root, steps, tokens, exact = [], [], [], [], [], []
     for prompt in tqdm(prompts, unit="search", desc=label, leave=False):
-        prefill.append(time_call(engine.prefill, prompt)[1])
+        prefill.append(time_call(read_prompt, engine, trie, prompt)[1])
         found, elapsed = time_call(
-            lambda p: TrieSearch(timed, trie, timed.prefill(p), settings).run(top_k), prompt
+            lambda p: TrieSearch(timed, trie, read_prompt(timed, trie, p), settings).run(top_k),
+            prompt,
         )
         search.append(elapsed)
         gaps = [1e3 * (b[0] - a[1]) for a, b in zip(timed.spans, timed.spans[1:], strict=False)]

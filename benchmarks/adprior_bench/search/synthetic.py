@@ -8,26 +8,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from adprior_build.onnx_graph.write_model import write_model
 from adprior_runtime.catalogue.trie import Trie
 
 VOCABULARY = 8192
 END_ID = 1
-PRECISIONS = {"int8": (8, 0), "int8+int8": (8, 4), "int4": (4, 0), "int4+int8": (4, 4)}
-"""Bits of a weight, and ONNX Runtime's accuracy level (4 computes in int8)."""
 
 _FIRST_WORD = 3
 _SHORTEST, _LONGEST = 4, 6
 
 
-def synthetic_llama(directory: Path, seed: int = 0) -> tuple[Any, Path]:
-    """Return a random Llama of 14 M parameters, and its ONNX graph in ``directory``."""
+def synthetic_llama(seed: int = 0) -> Any:
+    """Return a random Llama of 14 M parameters."""
     import torch  # noqa: PLC0415  heavy
     from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415  heavy
 
-    from adprior_build.repository.onnx_export import export_onnx  # noqa: PLC0415  heavy
-
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(
+    return LlamaForCausalLM(
         LlamaConfig(
             hidden_size=384,
             intermediate_size=768,
@@ -42,52 +39,13 @@ def synthetic_llama(directory: Path, seed: int = 0) -> tuple[Any, Path]:
             pad_token_id=0,
         )
     ).eval()
-    path = directory / "model.onnx"
-    export_onnx(model, path, name="the synthetic model")
-    return model, path
 
 
-def quantised_copy(path: Path, precision: str) -> Path:
-    """Return a copy of an ONNX graph with weight-only quantisation.
-
-    Args:
-        path: The graph, in single precision or with weights in half precision.
-        precision: One of `PRECISIONS`; ``+int8`` also computes matrix products in int8, with one
-            scale for each block of 32 activations.
-    """
-    import onnx  # noqa: PLC0415  heavy
-    from onnxruntime.quantization.matmul_nbits_quantizer import (  # noqa: PLC0415  heavy
-        DefaultWeightOnlyQuantConfig,
-        MatMulNBitsQuantizer,
-    )
-
-    bits, level = PRECISIONS[precision]
-    config = DefaultWeightOnlyQuantConfig(
-        block_size=32, is_symmetric=True, accuracy_level=level, bits=bits
-    )
-    source = onnx.load(str(path))
-    _restore_weights(source)
-    metadata = {item.key: item.value for item in source.metadata_props}
-    quantizer = MatMulNBitsQuantizer(source, algo_config=config)
-    quantizer.process()
-    onnx.helper.set_model_props(quantizer.model.model, metadata)
-    target = path.with_name(f"model-{precision}.onnx")
-    onnx.save(quantizer.model.model, str(target))
-    return target
-
-
-def _restore_weights(proto: Any) -> None:
-    """Replace half-precision weights that the graph casts to single precision."""
-    import onnx  # noqa: PLC0415  heavy
-
-    weights = {tensor.name: tensor for tensor in proto.graph.initializer}
-    casts = [n for n in proto.graph.node if n.op_type == "Cast" and n.input[0] in weights]
-    for cast in casts:
-        tensor = weights[cast.input[0]]
-        if tensor.data_type == onnx.TensorProto.FLOAT16:
-            single = onnx.numpy_helper.to_array(tensor).astype(np.float32)
-            tensor.CopyFrom(onnx.numpy_helper.from_array(single, cast.output[0]))
-            proto.graph.node.remove(cast)
+def write_graph(model: Any, path: Path, precision: str) -> Path:
+    """Write a model of transformers as an ONNX graph, in one of `PRECISIONS`; return the path."""
+    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    write_model(model.config.to_dict(), weights, path, precision=precision)
+    return path
 
 
 def random_catalogue(size: int, seed: int = 1) -> Trie:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from adprior_build.onnx_graph.write_model import DEFAULT_PRECISION, PRECISIONS
 from adprior_build.provenance import describe_command
 from adprior_build.repository.bundle_builder import fill_from_bundle, fill_from_checkpoint
 from adprior_build.repository.repository_builder import REPOSITORY_MARKER, fill_repository
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--checkpoint",
         type=Path,
-        help="build from a checkpoint of `adprior train`; exporting it to ONNX needs torch",
+        help="build from a checkpoint of `adprior train`",
     )
     source.add_argument("--bundle", type=Path, help="build from the bundle of an earlier build")
     source.add_argument(
@@ -83,10 +84,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_search(parser)
     parser.add_argument(
         "--precision",
-        choices=("fp32", "fp16-weights", "fp16"),
-        default="fp32",
-        help="precision of the ONNX graph, with --checkpoint: fp16-weights halves its size and "
-        "computes in fp32, fp16 is for GPUs (default: %(default)s)",
+        choices=[*PRECISIONS],
+        default=DEFAULT_PRECISION,
+        help="how the ONNX graph stores its matrices, with --checkpoint: in 32 bits each, or "
+        "rounded to 8 or 4 (default: %(default)s)",
     )
     parser.add_argument(
         "--tuning",
@@ -242,7 +243,7 @@ def _fill_bundle(place: Path, args: argparse.Namespace, deployment: Deployment |
         describe_command("build", args, leave_out=unrecorded),
     )
     if args.bundle is not None:
-        if args.precision != "fp32":
+        if args.precision != DEFAULT_PRECISION:
             raise InvalidInputError("--precision goes with --checkpoint: a bundle has its graph")
         fill_from_bundle(
             place,
@@ -263,7 +264,4 @@ def _fill_bundle(place: Path, args: argparse.Namespace, deployment: Deployment |
         **settings,
     )
     if parity is not None:
-        print(
-            "adprior build: ONNX agrees with the checkpoint to "
-            f"{parity.difference:.1e} in log-probability"
-        )
+        print(f"adprior build: {parity.in_words(args.precision)}")

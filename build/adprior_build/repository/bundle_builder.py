@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adprior_build.checkpoints.checkpoint import hash_checkpoint
+from adprior_build.checkpoints.checkpoint import hash_checkpoint, open_checkpoint
+from adprior_build.onnx_graph.write_model import write_model
 from adprior_build.repository.bundle_catalogues import (
     add_catalogue,
     add_interests,
@@ -37,10 +38,10 @@ from adprior_runtime.engines.registry import ENGINES, ONNX
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.hard_links import link_or_copy
 from adprior_runtime.repository.checks.coherence import check_coherence
-from adprior_runtime.search.rounding import error_of_graph
+from adprior_runtime.search.rounding import error_of_graph, rounded_up
 
 if TYPE_CHECKING:
-    from adprior_build.repository.onnx_parity import Parity  # torch
+    from adprior_build.onnx_graph.parity import Parity  # onnxruntime
 
 
 def fill_from_checkpoint(
@@ -53,7 +54,7 @@ def fill_from_checkpoint(
     interests_path: Path | None = None,
     **settings: Any,
 ) -> Parity | None:
-    """Make a bundle in an empty directory; an ONNX model needs torch.
+    """Make a bundle in an empty directory.
 
     Args:
         directory: The empty directory.
@@ -61,7 +62,7 @@ def fill_from_checkpoint(
         catalogue_path: The advertisers; None takes the checkpoint's.
         head: A fitted prior head; None writes one that changes nothing.
         commands: The commands to record: those before the training, then the build.
-        precision: The graph's precision, one of `onnx_export.PRECISIONS`.
+        precision: How the graph stores its matrices, one of `PRECISIONS`.
         interests_path: The interests; None makes a bundle without.
         settings: Fields of the manifest: ``forecast_k``, ``beam_width``, ``origin``, ``engine``.
             A bundle does not contain a compiled engine.
@@ -80,8 +81,11 @@ def fill_from_checkpoint(
     catalogue = read_bundle_catalogue(catalogue_path or checkpoint / CATALOGUE_FILE, directory)
     parity = None
     if ONNX_MODEL_FILE in ENGINES[settings.get("engine", ONNX.name)].files:
-        parity = _export(checkpoint, directory / ONNX_MODEL_FILE, precision)
-        settings["log_prob_error"] = error_of_graph(parity.difference, precision)
+        parity = _write_graph(checkpoint, directory / ONNX_MODEL_FILE, precision)
+        settings["log_prob_error"] = error_of_graph(parity.difference)
+        settings["precision"] = precision
+        if parity.mean_loss:
+            settings["precision_loss"] = rounded_up(parity.mean_loss)
     commands = (*commands[:-1], training["command"], *commands[-1:])
     manifest = Manifest(bundle_id="", training=training, commands=commands, **settings)
     manifest = add_catalogue(directory, catalogue, manifest)
@@ -158,12 +162,12 @@ def _describe_head(source: Bundle) -> tuple[bool, bool]:
         return True, True
 
 
-def _export(checkpoint: Path, path: Path, precision: str) -> Parity:
-    from adprior_build.repository.onnx_export import export_onnx  # noqa: PLC0415  torch
-    from adprior_build.training.checkpoint import load_model, set_torch_threads  # noqa: PLC0415  torch
+def _write_graph(checkpoint: Path, path: Path, precision: str) -> Parity:
+    from adprior_build.onnx_graph.parity import check_parity  # noqa: PLC0415  onnxruntime
 
-    set_torch_threads()
-    return export_onnx(load_model(checkpoint), path, name=str(checkpoint), precision=precision)
+    of = open_checkpoint(checkpoint)
+    write_model(of.config, of.weights, path, precision=precision)
+    return check_parity(of.config, of.weights, path, name=str(checkpoint), precision=precision)
 
 
 def _read_training(record: Path) -> dict[str, Any]:

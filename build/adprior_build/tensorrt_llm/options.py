@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any, Final
 
+from adprior_build.onnx_graph.write_model import DEFAULT_PRECISION
 from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_build.tensorrt_llm.engine_build import EngineBuild
 from adprior_build.tensorrt_llm.engine_files import (
@@ -80,7 +81,7 @@ def check_options(args: argparse.Namespace) -> Deployment | None:
     _refuse(
         args, _ONLY_ONNX, f"has no effect with --engine {TENSORRT_LLM.name}; see the deployment"
     )
-    if args.precision != "fp32":
+    if args.precision != DEFAULT_PRECISION:
         raise InvalidInputError(
             f"--precision is for --engine {ONNX.name}; see the deployment's dtype"
         )

@@ -24,16 +24,29 @@ class Engine(Protocol[State]):
     The tree's nodes are numbered from 0 in the order they are extended; `ROOT` is the prompt's end.
     """
 
-    def prefill(self, prompt_ids: Sequence[int]) -> tuple[State, LogProbs]:
+    def prefill(
+        self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike
+    ) -> tuple[State, LogProbs]:
         """Read a prompt.
 
+        Args:
+            prompt_ids: The prompt's tokens.
+            next_tokens: [m], the tokens whose log-probabilities after the prompt are wanted.
+
         Returns:
-            The state to extend, and the next token's log-probabilities: float32 [vocabulary].
+            The state to extend, and the log-probabilities: float32 [m].
         """
         ...
 
     def extend(
-        self, state: State, token_ids: npt.ArrayLike, parents: npt.ArrayLike, *, keep: bool = True
+        self,
+        state: State,
+        token_ids: npt.ArrayLike,
+        parents: npt.ArrayLike,
+        rows: npt.ArrayLike,
+        next_tokens: npt.ArrayLike,
+        *,
+        keep: bool = True,
     ) -> LogProbs:
         """Append tokens to nodes, all in one forward pass.
 
@@ -42,11 +55,13 @@ class Engine(Protocol[State]):
             token_ids: [n], one for each new node.
             parents: [n], the node that each continues: `ROOT`, a node of an earlier call, or an
                 earlier node of this call.
+            rows: [m], rising, positions in ``token_ids``.
+            next_tokens: [m], tokens: the log-probability of each after its row is wanted.
             keep: Whether later calls may continue the new nodes. If not, the state does not change,
                 and later nodes get the same numbers.
 
         Returns:
-            The next token's log-probabilities after each: float32 [n, vocabulary].
+            Log-probabilities under the softmax over the whole vocabulary: float32 [m].
         """
         ...
 

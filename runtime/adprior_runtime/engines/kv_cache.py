@@ -12,15 +12,13 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-LAYOUT: Final = ("layers", 1, "key_value_heads", "past", "head_size")
+LAYOUT: Final = ("layers", "key_value_heads", "past", "head_size")
 """Axes of ``past_keys`` and ``past_values``; a pass has one user."""
 
-NEW_LAYOUT: Final = ("layers", 1, "key_value_heads", "new", "head_size")
+NEW_LAYOUT: Final = ("layers", "key_value_heads", "new", "head_size")
 """Axes of the piece that a pass adds."""
 
 POSITIONS_AXIS: Final = LAYOUT.index("past")
-
-_DTYPES: Final = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 @dataclass(slots=True)
@@ -51,7 +49,7 @@ def empty_piece(past: Any) -> npt.NDArray[Any]:
         past: ONNX Runtime's description of the graph input ``past_keys``.
     """
     sizes = [0 if axis == POSITIONS_AXIS else size for axis, size in enumerate(past.shape)]
-    return np.zeros(sizes, dtype=_DTYPES[past.type])
+    return np.zeros(sizes, dtype=np.float32)
 
 
 def join_pieces(pieces: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:

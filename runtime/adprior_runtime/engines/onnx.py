@@ -5,8 +5,9 @@ the prompt and its own ancestors (`adprior_runtime.engines.tree_mask`). Its posi
 prompt's length plus its depth. So the KV cache of the prompt is written once and never re-ordered
 (`adprior_runtime.engines.kv_cache`).
 
-`PASS_BYTES` and `PASS_CELLS` limit a pass in bytes, for any vocabulary and any size of the tree.
-ONNX Runtime's arena keeps the memory of the largest pass for later passes.
+Only the log-probabilities that are asked for leave the graph, and it computes logits for a part of
+the vocabulary at a time. `PASS_CELLS` limits a pass in bytes, for any size of the tree. ONNX
+Runtime's arena keeps the memory of the largest pass for later passes.
 """
 
 from __future__ import annotations
@@ -27,27 +28,24 @@ from adprior_runtime.engines.kv_cache import KvCache, empty_piece, join_pieces
 from adprior_runtime.engines.onnx_device import DevicePasses
 from adprior_runtime.engines.onnx_graph import (
     ATTENTION_MASK,
-    HALF,
     INPUT_IDS,
-    LOG_PROBS,
+    KEY_POSITIONS,
     MAX_POSITIONS,
     OUTPUT_NAMES,
+    PAIR_ROWS,
+    PAIR_TOKENS,
     PAST_KEYS,
     PAST_VALUES,
     POSITION_IDS,
+    VOCABULARY,
     WANTED_POSITIONS,
     check_graph,
 )
 from adprior_runtime.engines.tree_mask import causal_mask, node_depths, tree_mask
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidRequestError
-from adprior_runtime.search.rounding import require_error
 
 _Float32Array = npt.NDArray[np.float32]
 _Int64Array = npt.NDArray[np.int64]
-PASS_BYTES: Final = 64 * 2**20
-"""Limit on a pass's logits over the whole vocabulary, in single precision. The log-softmax needs
-the same memory once more. With 262,144 vocabulary tokens, a pass may have 64 tokens."""
-
 PASS_CELLS: Final = 2 * 2**20
 """Limit on a pass's mask: tokens times positions. Each attention head computes as many numbers, 8
 MiB in single precision."""
@@ -78,7 +76,7 @@ class OnnxEngine(Engine[OnnxState]):
     """Runs a graph of the contract in `adprior_runtime.engines.onnx_graph`.
 
     Attributes:
-        is_half: Whether it computes in half precision.
+        vocabulary: Number of tokens that the model knows.
     """
 
     def __init__(
@@ -118,12 +116,11 @@ class OnnxEngine(Engine[OnnxState]):
                 str(path), options, providers=[(provider, _PROVIDER_OPTIONS.get(device, {}))]
             )
             check_graph(session)
-            inputs = {item.name: item for item in session.get_inputs()}
-            outputs = {item.name: item for item in session.get_outputs()}
-            self.is_half = inputs[PAST_KEYS].type == HALF
-            self._vocabulary = int(outputs[LOG_PROBS].shape[-1])
-            self._max_positions = int(session.get_modelmeta().custom_metadata_map[MAX_POSITIONS])
-            empty_cache = empty_piece(inputs[PAST_KEYS])
+            metadata = session.get_modelmeta().custom_metadata_map
+            self.vocabulary = int(metadata[VOCABULARY])
+            self._max_positions = int(metadata[MAX_POSITIONS])
+            past = next(item for item in session.get_inputs() if item.name == PAST_KEYS)
+            empty_cache = empty_piece(past)
             self._passes = (
                 _HostPasses(session, empty_cache)
                 if device == "cpu"
@@ -134,7 +131,7 @@ class OnnxEngine(Engine[OnnxState]):
         self._head_ids: list[int] = []
         self._head = KvCache()
         if head_ids:
-            head, _ = self.prefill(list(head_ids))
+            head, _ = self.prefill(list(head_ids), [])
             self._head, self._head_ids = head.cache, list(head_ids)
 
     @classmethod
@@ -142,15 +139,15 @@ class OnnxEngine(Engine[OnnxState]):
         """Load a bundle's model.
 
         Raises:
-            ArtefactError: As the constructor, or the error of a half-precision graph is unknown.
+            ArtefactError, EnvironmentProblemError: As the constructor.
         """
-        manifest = bundle.manifest
+        head_ids = bundle.manifest.prompt_head_ids
         path = bundle.path(ONNX_MODEL_FILE)
-        engine = cls(path, threads=threads, head_ids=manifest.prompt_head_ids, device=device)
-        require_error(manifest, is_half=engine.is_half)
-        return engine
+        return cls(path, threads=threads, head_ids=head_ids, device=device)
 
-    def prefill(self, prompt_ids: Sequence[int]) -> tuple[OnnxState, LogProbs]:
+    def prefill(
+        self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike
+    ) -> tuple[OnnxState, LogProbs]:
         """See `Engine.prefill`.
 
         Raises:
@@ -161,42 +158,46 @@ class OnnxEngine(Engine[OnnxState]):
             raise InvalidRequestError(
                 f"{INPUT_IDS}: {length} tokens, the model takes 1 to {self._max_positions - 1}"
             )
-        if min(prompt_ids) < 0 or max(prompt_ids) >= self._vocabulary:
+        if min(prompt_ids) < 0 or max(prompt_ids) >= self.vocabulary:
             raise InvalidRequestError(
                 f"{INPUT_IDS}: found {min(prompt_ids)} to {max(prompt_ids)}, "
-                f"the model knows 0 to {self._vocabulary - 1}"
+                f"the model knows 0 to {self.vocabulary - 1}"
             )
         if length <= head or list(prompt_ids[:head]) != self._head_ids:
             head = 0
         state = OnnxState(length, self._head.fork() if head else KvCache())
+        wanted = np.asarray(next_tokens, dtype=np.int64)
         log_probs = self._run(
             state,
             np.asarray(prompt_ids[head:], dtype=np.int64),
-            np.arange(head, length),
+            np.arange(length),
             causal_mask(length, head),
-            np.array([length - head - 1]),
+            np.full(len(wanted), length - head - 1),
+            wanted,
         )
-        return state, log_probs[0]
+        return state, log_probs
 
     def extend(
         self,
         state: OnnxState,
         token_ids: npt.ArrayLike,
         parents: npt.ArrayLike,
+        rows: npt.ArrayLike,
+        next_tokens: npt.ArrayLike,
         *,
         keep: bool = True,
     ) -> LogProbs:
         """See `Engine.extend`."""
         tokens, above = np.asarray(token_ids, dtype=np.int64), np.asarray(parents, dtype=np.int64)
-        before, count = len(state.depths), len(tokens)
         lineage = np.concatenate([state.parents, above])
         depths = np.concatenate([state.depths, node_depths(state.depths, above)])
         log_probs = self._run(
             state,
             tokens,
-            state.prompt_length + depths[before:],
-            tree_mask(state.prompt_length, lineage, count),
-            np.arange(count),
+            np.concatenate([np.arange(state.prompt_length), state.prompt_length + depths]),
+            tree_mask(state.prompt_length, lineage, len(tokens)),
+            np.asarray(rows, dtype=np.int64),
+            np.asarray(next_tokens, dtype=np.int64),
             keep=keep,
         )
         if keep:
@@ -206,8 +207,7 @@ class OnnxEngine(Engine[OnnxState]):
     def most_tokens(self, state: OnnxState) -> int:
         """See `Engine.most_tokens`."""
         positions = state.prompt_length + len(state.depths) + PASS_TOKENS
-        most = min(PASS_TOKENS, PASS_BYTES // (4 * self._vocabulary), PASS_CELLS // positions)
-        return max(most, 1)
+        return max(min(PASS_TOKENS, PASS_CELLS // positions), 1)
 
     def _run(
         self,
@@ -215,18 +215,35 @@ class OnnxEngine(Engine[OnnxState]):
         token_ids: _Int64Array,
         positions: _Int64Array,
         mask: _Float32Array,
-        wanted: _Int64Array,
+        rows: _Int64Array,
+        next_tokens: _Int64Array,
         *,
         keep: bool = True,
     ) -> LogProbs:
-        """Run one forward pass; return log-probabilities at the wanted positions."""
+        """Run one forward pass; return the log-probability of each next token after its row.
+
+        Args:
+            state: The user's; its cache grows if ``keep``.
+            token_ids: int64 [new].
+            positions: int64 [past + new], of all tokens that the new ones may see.
+            mask: [new, past + new].
+            rows: int64 [pairs], positions in ``token_ids``.
+            next_tokens: int64 [pairs].
+            keep: Whether to keep the new positions' keys and values.
+        """
+        # A pass that asks for nothing asks for one log-probability that nobody reads.
+        asked = rows if len(rows) else np.zeros(1, dtype=np.int64)
+        wanted, places = np.unique(asked, return_inverse=True)
         inputs: dict[str, npt.NDArray[Any]] = {
             INPUT_IDS: token_ids[None],
-            POSITION_IDS: positions[None],
+            POSITION_IDS: positions[None, len(positions) - len(token_ids) :],
+            KEY_POSITIONS: positions[None],
             ATTENTION_MASK: mask[None, None],
             WANTED_POSITIONS: wanted,
+            PAIR_ROWS: places,
+            PAIR_TOKENS: next_tokens if len(rows) else asked,
         }
-        return self._passes.run(state.cache, inputs, keep=keep)
+        return self._passes.run(state.cache, inputs, keep=keep)[: len(rows)]
 
 
 class _HostPasses:
@@ -248,13 +265,13 @@ class _HostPasses:
             keep: Whether to add the new positions to the cache.
 
         Returns:
-            float32 [wanted, vocabulary].
+            float32 [pairs].
         """
         past = {PAST_KEYS: self._joined(cache.keys), PAST_VALUES: self._joined(cache.values)}
         log_probs, keys, values = self._session.run(OUTPUT_NAMES, dict(inputs) | past)
         if keep:
             cache.add(keys, values)
-        found: LogProbs = log_probs[0]
+        found: LogProbs = log_probs
         return found
 
     def _joined(self, pieces: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:

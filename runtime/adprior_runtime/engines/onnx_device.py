@@ -36,7 +36,7 @@ class DevicePasses:
         empty_cache: npt.NDArray[Any],
     ) -> None:
         self._session, self._device, self._empty_cache = session, device, empty_cache
-        self._join = _join_session(empty_cache.dtype, provider)
+        self._join = _join_session(provider)
 
     def run(
         self, cache: KvCache, inputs: Mapping[str, npt.NDArray[Any]], *, keep: bool
@@ -58,7 +58,7 @@ class DevicePasses:
         log_probs, keys, values = binding.get_outputs()
         if keep:
             cache.add(keys, values)
-        found: LogProbs = log_probs.numpy()[0]
+        found: LogProbs = log_probs.numpy()
         return found
 
     def _joined(self, pieces: list[Any]) -> Any:
@@ -72,14 +72,13 @@ class DevicePasses:
         return pieces[0]
 
 
-def _join_session(kind: np.dtype[Any], provider: str) -> onnxruntime.InferenceSession:
+def _join_session(provider: str) -> onnxruntime.InferenceSession:
     """Return a graph that concatenates two pieces of a cache."""
     from onnx import TensorProto, helper  # noqa: PLC0415  only a device needs it
 
-    element = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.float16): TensorProto.FLOAT16}
     ranks = {name: [None] * len(LAYOUT) for name in ("first", "second", "joined")}
     described = {
-        name: helper.make_tensor_value_info(name, element[kind], rank)
+        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, rank)
         for name, rank in ranks.items()
     }
     node = helper.make_node("Concat", ["first", "second"], ["joined"], axis=POSITIONS_AXIS)

@@ -1,36 +1,51 @@
 """The contract of ``model.onnx``: its inputs and outputs, their types and shapes.
 
-`adprior_build.repository.onnx_export` writes such a graph; the ONNX engine checks it when it loads.
-These are names within the graph. They never meet the tensors of Triton's models, whose names are in
+`adprior_build.onnx_graph` writes such a graph; the ONNX engine checks it when it loads. These are
+names within the graph. They never meet the tensors of Triton's models, whose names are in
 `adprior_runtime.contract`.
+
+A graph returns ``logit - logsumexp(logits)`` of the pairs that are asked for, and nothing else of
+the vocabulary. Logits are computed for `VOCABULARY_CHUNK` tokens at a time, and their sum in single
+precision, whatever the precision of the weights.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from adprior_runtime.engines.kv_cache import LAYOUT, NEW_LAYOUT
 from adprior_runtime.errors import ArtefactError
 
+CONTRACT_VERSION: Final = "2"
+"""Raised whenever inputs, outputs or their meaning change."""
+
 INPUT_IDS: Final = "input_ids"
 POSITION_IDS: Final = "position_ids"
+KEY_POSITIONS: Final = "key_positions"
 ATTENTION_MASK: Final = "attention_mask"
 WANTED_POSITIONS: Final = "wanted_positions"
+PAIR_ROWS: Final = "pair_rows"
+PAIR_TOKENS: Final = "pair_tokens"
 PAST_KEYS: Final = "past_keys"
 PAST_VALUES: Final = "past_values"
 LOG_PROBS: Final = "log_probs"
 NEW_KEYS: Final = "new_keys"
 NEW_VALUES: Final = "new_values"
 
+# Keys of the graph's metadata.
+CONTRACT: Final = "contract"
 MAX_POSITIONS: Final = "max_positions"
-"""Key of the graph's metadata: the longest sequence that the model takes."""
+"""The longest sequence that the model takes."""
+VOCABULARY: Final = "vocabulary"
 
-HALF: Final = "tensor(float16)"
-_INTEGER: Final = ("tensor(int64)",)
-_SINGLE: Final = ("tensor(float)",)
-_CACHED: Final = ("tensor(float)", HALF)
-_VARYING: Final = frozenset({"new", "positions", "wanted", "past"})
+VOCABULARY_CHUNK: Final = 32_768
+"""Most tokens of the vocabulary whose logits a graph holds at once, for each wanted position."""
+
+INTEGER: Final = "tensor(int64)"
+SINGLE: Final = "tensor(float)"
+_VARYING: Final = frozenset({"new", "positions", "wanted", "pairs", "past"})
 """Sizes that differ from pass to pass; all others are fixed by the model."""
 
 
@@ -40,54 +55,49 @@ class GraphTensor:
 
     Attributes:
         name: Its name in the graph.
-        types: Accepted types, as ONNX Runtime names them. A model in half precision has its cache
-            in half precision too.
+        type: Its type, as ONNX Runtime names it.
         dims: Its axes: a number is a fixed size, a name stands for a size.
     """
 
     name: str
-    types: tuple[str, ...]
+    type: str
     dims: tuple[int | str, ...]
-
-    @property
-    def varying_axes(self) -> dict[int, str]:
-        """The axes whose size differs from pass to pass."""
-        return {
-            axis: size
-            for axis, size in enumerate(self.dims)
-            if isinstance(size, str) and size in _VARYING
-        }
 
     def describes(self, found: Any) -> bool:
         """Return whether ONNX Runtime's description of a tensor fits."""
         return (
             found.name == self.name
-            and found.type in self.types
+            and found.type == self.type
             and len(found.shape) == len(self.dims)
             and all(map(_fits, self.dims, found.shape))
         )
 
 
 INPUTS: Final = (
-    GraphTensor(INPUT_IDS, _INTEGER, (1, "new")),
-    GraphTensor(POSITION_IDS, _INTEGER, (1, "new")),
-    # Added to the attention scores; positions = past + new.
-    GraphTensor(ATTENTION_MASK, _SINGLE, (1, 1, "new", "positions")),
-    # Indices into the new positions.
-    GraphTensor(WANTED_POSITIONS, _INTEGER, ("wanted",)),
-    GraphTensor(PAST_KEYS, _CACHED, LAYOUT),
-    GraphTensor(PAST_VALUES, _CACHED, LAYOUT),
+    GraphTensor(INPUT_IDS, INTEGER, (1, "new")),
+    # The position of each new token, and of each token it may see: positions = past + new.
+    GraphTensor(POSITION_IDS, INTEGER, (1, "new")),
+    GraphTensor(KEY_POSITIONS, INTEGER, (1, "positions")),
+    # Added to the attention scores.
+    GraphTensor(ATTENTION_MASK, SINGLE, (1, 1, "new", "positions")),
+    # Distinct indices into the new tokens; only these are normalised over the vocabulary.
+    GraphTensor(WANTED_POSITIONS, INTEGER, ("wanted",)),
+    # Each pair asks for one log-probability: of a token, after a wanted position (its index).
+    GraphTensor(PAIR_ROWS, INTEGER, ("pairs",)),
+    GraphTensor(PAIR_TOKENS, INTEGER, ("pairs",)),
+    GraphTensor(PAST_KEYS, SINGLE, LAYOUT),
+    GraphTensor(PAST_VALUES, SINGLE, LAYOUT),
 )
 OUTPUTS: Final = (
-    GraphTensor(LOG_PROBS, _SINGLE, (1, "wanted", "vocabulary")),
-    GraphTensor(NEW_KEYS, _CACHED, NEW_LAYOUT),
-    GraphTensor(NEW_VALUES, _CACHED, NEW_LAYOUT),
+    GraphTensor(LOG_PROBS, SINGLE, ("pairs",)),
+    GraphTensor(NEW_KEYS, SINGLE, NEW_LAYOUT),
+    GraphTensor(NEW_VALUES, SINGLE, NEW_LAYOUT),
 )
 OUTPUT_NAMES: Final = tuple(tensor.name for tensor in OUTPUTS)
 
 
 def check_graph(session: Any) -> None:
-    """Refuse a graph with other inputs or outputs.
+    """Refuse a graph of another contract, or with other inputs or outputs.
 
     Args:
         session: An ``onnxruntime.InferenceSession``.
@@ -95,6 +105,7 @@ def check_graph(session: Any) -> None:
     Raises:
         ArtefactError: A tensor is missing, superfluous, or of another type or shape.
     """
+    require_contract(session.get_modelmeta().custom_metadata_map)
     for kind, expected, found in (
         ("input", INPUTS, session.get_inputs()),
         ("output", OUTPUTS, session.get_outputs()),
@@ -109,8 +120,24 @@ def check_graph(session: Any) -> None:
                 other = by_name[tensor.name]
                 raise ArtefactError(
                     f"{kind} {tensor.name}: found {other.type} {other.shape}, "
-                    f"expected {' or '.join(tensor.types)} {list(tensor.dims)}"
+                    f"expected {tensor.type} {list(tensor.dims)}"
                 )
+
+
+def require_contract(metadata: Mapping[str, str]) -> None:
+    """Refuse a graph that an earlier or later version wrote.
+
+    Args:
+        metadata: The graph's.
+
+    Raises:
+        ArtefactError: It has another contract.
+    """
+    if (found := metadata.get(CONTRACT)) != CONTRACT_VERSION:
+        raise ArtefactError(
+            f"the graph has contract {found or 1}, expected {CONTRACT_VERSION}: another version of "
+            "adprior wrote it; build the bundle again from its checkpoint"
+        )
 
 
 def _fits(size: int | str, found: int | str | None) -> bool:

@@ -28,6 +28,7 @@ from adprior_runtime.search.search import (
     TrieSearch,
     stop_if_cancelled,
 )
+from adprior_runtime.search.tree import read_prompt
 
 _BOUNDED_ROWS: Final = 16_384
 _NOBODY: Final = np.zeros(0, dtype=np.int64)
@@ -130,7 +131,7 @@ class SearchStep:
         search = TrieSearch(
             self._engine,
             self._trie,
-            self._engine.prefill(prompt_ids),
+            read_prompt(self._engine, self._trie, prompt_ids),
             self._settings.for_top_k(top_k, beam_width),
             excluded_rows=excluded[excluded >= 0],
             is_cancelled=is_cancelled,

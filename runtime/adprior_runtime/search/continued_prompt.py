@@ -28,21 +28,31 @@ class ContinuedPrompt(Engine[Any]):
         self._engine, self._state = engine, state
         self._first = nodes
 
-    def prefill(self, prompt_ids: Sequence[int]) -> tuple[Any, LogProbs]:
+    def prefill(
+        self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike
+    ) -> tuple[Any, LogProbs]:
         """Read the further tokens, one or more; see `Engine.prefill`."""
         last = self._first + len(prompt_ids)
         chain = [ROOT, *range(self._first, last - 1)]
-        log_probs = self._engine.extend(self._state, prompt_ids, chain)
+        rows = np.full(np.shape(next_tokens), len(prompt_ids) - 1)
+        log_probs = self._engine.extend(self._state, prompt_ids, chain, rows, next_tokens)
         self._first = last
-        return self._state, log_probs[-1]
+        return self._state, log_probs
 
     def extend(
-        self, state: Any, token_ids: npt.ArrayLike, parents: npt.ArrayLike, *, keep: bool = True
+        self,
+        state: Any,
+        token_ids: npt.ArrayLike,
+        parents: npt.ArrayLike,
+        rows: npt.ArrayLike,
+        next_tokens: npt.ArrayLike,
+        *,
+        keep: bool = True,
     ) -> LogProbs:
         """See `Engine.extend`."""
         # ROOT is -1: it becomes the last of the further tokens.
         above = np.asarray(parents) + self._first
-        return self._engine.extend(state, token_ids, above, keep=keep)
+        return self._engine.extend(state, token_ids, above, rows, next_tokens, keep=keep)
 
     def most_tokens(self, state: Any) -> int:
         """See `Engine.most_tokens`."""

@@ -1,9 +1,4 @@
-"""One user's passes through the language model: limited in size, and checked.
-
-A pass returns the log-probabilities of the whole vocabulary after each of its tokens. The search
-only needs those of tokens that continue a name. This module picks them out and releases the rest
-before the next pass.
-"""
+"""One user's passes through the language model: limited in size, and checked."""
 
 from __future__ import annotations
 
@@ -98,9 +93,9 @@ class ForwardPasses:
         keep: bool,
     ) -> _Float64Array:
         self._before_pass()
-        log_probs = self._engine.extend(self._state, token_ids, parents, keep=keep)
-        # One index into the flat matrix takes half the time of two.
-        return checked_log_probs(log_probs.ravel()[rows * log_probs.shape[1] + next_tokens])
+        return checked_log_probs(
+            self._engine.extend(self._state, token_ids, parents, rows, next_tokens, keep=keep)
+        )
 
 
 def checked_log_probs(log_probs: LogProbs) -> _Float64Array:

@@ -10,11 +10,14 @@ about E times the root of 2 D at worst. The margin is twice that::
 Log-probabilities travel to the decoder in single precision. This changes the difference of two of
 them by up to `_WIRE_ROUNDING` times their size. A proof allows for that too (`provable_below`).
 
-E is proportional to the size of the logits and to the unit roundoff u (2^-24 in single precision,
-2^-11 in half). Random Llamas of width 32 to 384, 2 to 16 layers and logits that span S = 3 to 43
-nats, compared with double precision, had E = 8 to 70 u S in single precision and 2 to 39 u S in
-half. The worst difference of two names of 6 tokens was 1.3 to 2.6 E among 18,000 pairs of each
-model: the formula allows 6.9 E.
+E is proportional to the size of the logits and to the unit roundoff u of single precision, 2^-24.
+Random Llamas of width 32 to 384, 2 to 16 layers and logits that span S = 3 to 43 nats, compared
+with double precision, had E = 8 to 70 u S. The worst difference of two names of 6 tokens was 1.3 to
+2.6 E among 18,000 pairs of each model: the formula allows 6.9 E.
+
+If the graph's matrices are rounded to a few bits, E is still the error of the arithmetic: the
+probabilities are those of the rounded matrices. What the rounding costs is another measure
+(`adprior_build.onnx_graph.parity`).
 """
 
 from __future__ import annotations
@@ -23,9 +26,8 @@ import math
 from typing import Final
 
 from adprior_runtime.bundle import Manifest
-from adprior_runtime.errors import ArtefactError
 
-_LEAST_ERRORS: Final = {"fp32": 1e-5, "fp16-weights": 1e-5, "fp16": 5e-3}
+_LEAST_ERROR: Final = 1e-5
 """E is never taken as less than this, even if less was measured on a few prompts."""
 
 _WIRE_ROUNDING: Final = 2.0**-23
@@ -35,24 +37,20 @@ _UNMEASURED_ERROR: Final = 3e-5
 was measured against the graph in double precision on the prompts of 40 users (2.9e-5; 8e-6 at the
 first tokens of names)."""
 
-_HALF_ARITHMETIC: Final = 2.5
-"""Factor from the error measured on a CPU to that of a GPU, for graphs in half precision. The CPU
-computes in single precision, so it shows only the error of the rounded weights. These caused 0.4 to
-0.7 of the whole error."""
 
-
-def error_of_graph(measured: float, precision: str) -> float:
+def error_of_graph(measured: float) -> float:
     """Return the E that a graph's manifest records.
 
     Args:
-        measured: Largest difference in log-probability from the checkpoint, on a CPU.
-        precision: The graph's, one of `adprior_build.repository.onnx_export.PRECISIONS`.
+        measured: Largest difference in log-probability from the checkpoint.
     """
-    whole = measured * _HALF_ARITHMETIC if precision == "fp16" else measured
-    error = max(whole, _LEAST_ERRORS[precision])
-    # One digit, rounded up: machines with different last bits make the same bundle.
-    digit = 10.0 ** math.floor(math.log10(error))
-    return float(f"{math.ceil(error / digit - 1e-9) * digit:.0e}")
+    return rounded_up(max(measured, _LEAST_ERROR))
+
+
+def rounded_up(value: float) -> float:
+    """Return a number above 0 with one digit: machines whose last bits differ agree on it."""
+    digit = 10.0 ** math.floor(math.log10(value))
+    return float(f"{math.ceil(value / digit - 1e-9) * digit:.0e}")
 
 
 def provable_below(log_prob: float, margin: float) -> float:
@@ -70,22 +68,9 @@ def margin_nats(manifest: Manifest) -> float:
     return _margin(manifest.log_prob_error or _UNMEASURED_ERROR, manifest.longest_name_tokens)
 
 
-def require_error(manifest: Manifest, *, is_half: bool) -> None:
-    """Refuse a graph in half precision whose error was not measured.
-
-    Raises:
-        ArtefactError: The manifest records less than half precision can have.
-    """
-    if is_half and manifest.log_prob_error < _LEAST_ERRORS["fp16"]:
-        raise ArtefactError(
-            f"manifest: log_prob_error is {manifest.log_prob_error:g}, a graph in half precision "
-            f"has {_LEAST_ERRORS['fp16']:g} or more: build the bundle again from its checkpoint"
-        )
-
-
 def _margin(error: float, longest_name_tokens: int) -> float:
     return 2 * error * math.sqrt(2 * max(longest_name_tokens, 1))
 
 
-DEFAULT_MARGIN_NATS: Final = _margin(_LEAST_ERRORS["fp32"], longest_name_tokens=8)
+DEFAULT_MARGIN_NATS: Final = _margin(_LEAST_ERROR, longest_name_tokens=8)
 """The margin of a search without a bundle: single precision, small logits and short names."""

@@ -33,7 +33,7 @@ from adprior_runtime.search.certificate import Standing
 from adprior_runtime.search.continued_prompt import ContinuedPrompt
 from adprior_runtime.search.largest import positions_of_largest
 from adprior_runtime.search.rounding import DEFAULT_MARGIN_NATS, margin_nats
-from adprior_runtime.search.tree import Prefilled, SearchTree
+from adprior_runtime.search.tree import Prefilled, SearchTree, read_prompt
 
 _Float64Array = npt.NDArray[np.float64]
 
@@ -142,7 +142,7 @@ class TrieSearch:
         Args:
             engine: The language model.
             trie: The catalogue's names.
-            prefilled: From `Engine.prefill`.
+            prefilled: From `adprior_runtime.search.tree.read_prompt`.
             settings: How to search.
             excluded_rows: Advertisers to leave out.
             is_cancelled: Called before each forward pass.
@@ -208,7 +208,7 @@ class TrieSearch:
         self._is_over = True
         engine = ContinuedPrompt(self._engine, self._state, self._tree.extended_tokens)
         stop_if_cancelled(self._is_cancelled)
-        prefilled = engine.prefill(token_ids)
+        prefilled = read_prompt(engine, trie, token_ids)
         return TrieSearch(engine, trie, prefilled, settings, is_cancelled=self._is_cancelled)
 
     def _require_current(self) -> None:

@@ -20,7 +20,22 @@ from adprior_runtime.search.passes import ForwardPasses, checked_log_probs
 _Float64Array = npt.NDArray[np.float64]
 _BoolArray = npt.NDArray[np.bool_]
 Prefilled = tuple[Any, LogProbs]
-"""An engine's state after a prompt, and the next token's log-probabilities."""
+"""From `read_prompt`: an engine's state, and the log-probabilities of names' first tokens."""
+
+
+def read_prompt(engine: Engine[Any], trie: Trie, prompt_ids: Sequence[int]) -> Prefilled:
+    """Put a prompt through the model, and ask for the tokens that begin a name of the trie.
+
+    Args:
+        engine: The language model.
+        trie: The catalogue's names.
+        prompt_ids: The prompt's tokens.
+
+    Raises:
+        InvalidRequestError: As `Engine.prefill`.
+    """
+    children, _ = trie.children_of(np.zeros(1, dtype=np.int64))
+    return engine.prefill(prompt_ids, trie.child_tokens[children - 1])
 
 
 class SearchTree:
@@ -47,7 +62,7 @@ class SearchTree:
         Args:
             engine: The language model.
             trie: The catalogue's names.
-            prefilled: From `Engine.prefill`.
+            prefilled: From `read_prompt`, with the same engine and trie.
             excluded_rows: Advertisers to leave out, rising.
             before_pass: Called before each forward pass; an exception ends the search.
         """
@@ -60,8 +75,7 @@ class SearchTree:
         self._excluded_nodes = self._open_parents = self.open_nodes
         self.open_scores = self.found_scores = self._excluded_scores = np.zeros(0)
         root = _Level(np.zeros(1, dtype=np.int64), ROOT, trie, self._dead)
-        first = checked_log_probs(log_probs[trie.child_tokens[root.children - 1]])
-        self._take_in([root], np.zeros(1), first)
+        self._take_in([root], np.zeros(1), checked_log_probs(log_probs))
 
     @property
     def extended_tokens(self) -> int:

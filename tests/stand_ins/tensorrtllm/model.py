@@ -13,7 +13,7 @@ sources are NVIDIA/TensorRT-LLM, in copies that were not marked with a release:
 2a9abd9536aa62ad3e4b9314be9286b1b1be523b. No line is copied.
 
 The engine's directory is where ``gpt_model_path`` says, as for the real one. Here ``rank0.engine``
-is an ONNX model of `adprior_build.repository.onnx_export`; ``config.json`` is as ``trtllm-build``
+is an ONNX model of `adprior_build.onnx_graph`; ``config.json`` is as ``trtllm-build``
 writes it.
 In place of the container's mount ``/models``, the environment variable
 ``STAND_IN_FOR_MODELS_MOUNT`` names a directory.
@@ -69,7 +69,13 @@ class Beam:
 
 
 def search_beams(
-    engine: Engine[Any], prompt: Sequence[int], *, width: int, length: int, end_id: int | None
+    engine: Engine[Any],
+    vocabulary: int,
+    prompt: Sequence[int],
+    *,
+    width: int,
+    length: int,
+    end_id: int | None,
 ) -> list[Beam]:
     """Search as TensorRT-LLM's stock beam search does by default, and return ``width`` beams.
 
@@ -78,7 +84,8 @@ def search_beams(
     stopping), or at ``length`` tokens, where unfinished beams compete with finished ones. Scores
     are plain sums.
     """
-    state, first = engine.prefill(prompt)
+    everything = np.arange(vocabulary)
+    state, first = engine.prefill(prompt, everything)
     log_probs = first[None].astype(np.float64)
     live, nodes = [Beam((), 0.0)], np.array([ROOT])
     finished: list[Beam] = []
@@ -103,7 +110,9 @@ def search_beams(
         live = going
         if step + 1 < length:
             tokens = [beam.tokens[-1] for beam in live]
-            log_probs = engine.extend(state, tokens, nodes[parents]).astype(np.float64)
+            rows, asked = np.divmod(np.arange(len(tokens) * vocabulary), vocabulary)
+            found = engine.extend(state, tokens, nodes[parents], rows, asked)
+            log_probs = found.reshape(len(tokens), vocabulary).astype(np.float64)
             nodes = np.arange(extended, extended + len(live))
             extended += len(live)
     return sorted([*finished, *live], key=lambda beam: -beam.log_prob)[:width]
@@ -184,6 +193,7 @@ class TritonPythonModel:
         room = self._sizes["max_seq_len"] - len(prompt)
         beams = search_beams(
             self._engine,
+            self._engine.vocabulary,
             prompt,
             width=width,
             length=min(int(scalars["request_output_len"]), room),  # shortened, not refused

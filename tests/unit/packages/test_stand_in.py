@@ -57,7 +57,9 @@ def test_beams_are_distinct_sorted_and_have_their_own_log_probabilities(
     stand_in: Any, seed: int, length: int, width: int, scale: float
 ) -> None:
     engine = TableEngine(VOCABULARY, seed=seed, scale=scale)
-    beams = stand_in.search_beams(engine, (2, 3), width=width, length=length, end_id=END)
+    beams = stand_in.search_beams(
+        engine, VOCABULARY, (2, 3), width=width, length=length, end_id=END
+    )
     truth = _truth(engine, length)
     assert len({beam.tokens for beam in beams}) == len(beams) <= width
     scores = [beam.log_prob for beam in beams]
@@ -73,7 +75,9 @@ def test_a_beam_wide_enough_finds_the_best_sequences(stand_in: Any, length: int)
     for seed in range(20):
         engine = TableEngine(VOCABULARY, seed=seed)
         width = VOCABULARY**length
-        beams = stand_in.search_beams(engine, (2, 3), width=width, length=length, end_id=END)
+        beams = stand_in.search_beams(
+            engine, VOCABULARY, (2, 3), width=width, length=length, end_id=END
+        )
         best = sorted(_truth(engine, length).values(), reverse=True)
         found = [beam.log_prob for beam in beams]
         np.testing.assert_allclose(found, best[: len(found)], atol=1e-4)
@@ -82,9 +86,11 @@ def test_a_beam_wide_enough_finds_the_best_sequences(stand_in: Any, length: int)
 def test_the_search_stops_once_a_full_beam_width_has_ended(stand_in: Any) -> None:
     """Early stopping, TensorRT-LLM's default, loses better beams that are unfinished."""
     engine = TableEngine(VOCABULARY, seed=1)
-    state, first = engine.prefill((2, 3))
+    state, first = engine.prefill((2, 3), np.arange(VOCABULARY))
     assert state is not None
-    (only,) = stand_in.search_beams(engine, (2, 3), width=1, length=4, end_id=int(first.argmax()))
+    (only,) = stand_in.search_beams(
+        engine, VOCABULARY, (2, 3), width=1, length=4, end_id=int(first.argmax())
+    )
     assert only.tokens == ()
     assert math.isclose(only.log_prob, float(first.max()), abs_tol=1e-6)
 
@@ -170,7 +176,7 @@ def test_outputs_have_the_real_backends_shapes_and_padding(
     assert (ids[np.arange(ids.shape[1]) < lengths[:, None]] >= 0).all()
     engine = OnnxEngine(tiny_bundle / ONNX_MODEL_FILE)
     expected = stand_in.search_beams(
-        engine, [2, 5, 6, 7], width=8, length=3, end_id=renderer.end_id
+        engine, engine.vocabulary, [2, 5, 6, 7], width=8, length=3, end_id=renderer.end_id
     )
     assert [tuple(row[:n]) for row, n in zip(ids.tolist(), lengths, strict=True)] == [
         beam.tokens for beam in expected

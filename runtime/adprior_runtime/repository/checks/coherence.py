@@ -17,11 +17,10 @@ from adprior_runtime.bundle import (
 )
 from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.catalogue.trie import Trie
-from adprior_runtime.engines.onnx_graph import MAX_POSITIONS, PAST_KEYS
+from adprior_runtime.engines.onnx_graph import MAX_POSITIONS, VOCABULARY, require_contract
 from adprior_runtime.engines.registry import ENGINES
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.prompt.renderer import PromptRenderer
-from adprior_runtime.search.rounding import require_error
 
 _SAMPLED_NAMES: Final = 200
 
@@ -72,18 +71,15 @@ def _check_names(
 
 
 def _check_sizes(bundle: Bundle, renderer: PromptRenderer) -> None:
-    """Refuse prompts and names that the model cannot take.
-
-    Also refuse a graph in half precision whose error was not measured: no server would load it.
-    """
+    """Refuse prompts and names that the model cannot take."""
     import onnx  # noqa: PLC0415  heavy
 
     path = bundle.path(ONNX_MODEL_FILE)
     try:
         model = onnx.load(str(path), load_external_data=False)
-        positions = int({item.key: item.value for item in model.metadata_props}[MAX_POSITIONS])
-        vocabulary = model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
-        types = {item.name: item.type.tensor_type.elem_type for item in model.graph.input}
+        metadata = {item.key: item.value for item in model.metadata_props}
+        require_contract(metadata)
+        positions, vocabulary = int(metadata[MAX_POSITIONS]), int(metadata[VOCABULARY])
     except Exception as error:  # protobuf's errors share no public base
         raise ArtefactError(f"{path}: not a language model in ONNX: {error}") from error
     tries = [Trie.load(bundle.path(TRIE_DIRECTORY))]
@@ -97,6 +93,3 @@ def _check_sizes(bundle: Bundle, renderer: PromptRenderer) -> None:
         raise ArtefactError(
             f"{bundle.directory}: a name has token {largest}, the model knows {vocabulary}"
         )
-    require_error(
-        bundle.manifest, is_half=types.get(PAST_KEYS) == onnx.TensorProto.DataType.FLOAT16
-    )

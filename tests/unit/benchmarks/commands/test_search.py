@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -17,14 +15,14 @@ from adprior_bench.commands import search
 from adprior_bench.search import on_synthetic
 from adprior_bench.search.on_synthetic import measure_synthetic
 from adprior_bench.search.rows import ROW_KEYS, make_row
-from adprior_bench.search.synthetic import END_ID, PRECISIONS, quantised_copy, random_catalogue
+from adprior_bench.search.synthetic import END_ID, random_catalogue, write_graph
 from adprior_bench.search.transformers_generate import generate_names
-from adprior_build.repository.onnx_export import export_onnx
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.cli import main
 from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.errors import AdpriorError, EnvironmentProblemError
 from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
+from adprior_runtime.search.tree import read_prompt
 
 WIDTH = 6
 PROMPT = [5, 9, 4, 7]
@@ -48,8 +46,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     )
     llama = LlamaForCausalLM(config).eval()
     path = tmp_path_factory.mktemp("model") / "model.onnx"
-    export_onnx(llama, path, name="llama")
-    return llama, path
+    return llama, write_graph(llama, path, "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +67,7 @@ def test_a_random_catalogue_has_the_right_size_and_lengths() -> None:
 
 def test_the_peer_finds_what_the_search_finds(model: tuple[Any, Path], trie: Trie) -> None:
     engine = OnnxEngine(model[1], threads=1)
-    search = TrieSearch(engine, trie, engine.prefill(PROMPT), SETTINGS)
+    search = TrieSearch(engine, trie, read_prompt(engine, trie, PROMPT), SETTINGS)
     log_probs = search.run(WIDTH).log_probs
     names = generate_names(model[0], PROMPT, trie, WIDTH, END_ID)
     assert names
@@ -147,33 +144,6 @@ def test_the_peer_is_compared_with_the_beam(rows: list[dict[str, Any]]) -> None:
 def test_a_row_with_an_unknown_key_is_refused() -> None:
     with pytest.raises(ValueError, match=r"unknown keys of a row: \['select'\]"):
         make_row(model="m", select=3.0)
-
-
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_quantised_copy_is_nearly_the_same_model(model: tuple[Any, Path], precision: str) -> None:
-    _, path = model
-    exact = OnnxEngine(path, threads=1).prefill(PROMPT)[1]
-    rough = OnnxEngine(quantised_copy(path, precision), threads=1).prefill(PROMPT)[1]
-    difference = float(np.abs(exact - rough).max())
-    assert 0 < difference < float(exact.max() - exact.min())
-
-
-def test_weights_in_half_precision_are_quantised_too(
-    model: tuple[Any, Path], tmp_path: Path
-) -> None:
-    rounded = copy.deepcopy(model[0])
-    half, single = tmp_path / "half" / "model.onnx", tmp_path / "single" / "model.onnx"
-    for path, precision in ((half, "fp16-weights"), (single, "fp32")):  # the first one rounds
-        path.parent.mkdir()
-        export_onnx(rounded, path, name=precision, precision=precision)
-
-    def products(graph: Path) -> int:
-        return sum(node.op_type == "MatMulNBits" for node in onnx.load(graph).graph.node)
-
-    copies = [quantised_copy(place, "int8") for place in (half, single)]
-    assert products(copies[0]) == products(copies[1]) > 0
-    found, wanted = (OnnxEngine(place, threads=1).prefill(PROMPT)[1] for place in copies)
-    np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
 def test_a_missing_device_is_named(model: tuple[Any, Path]) -> None:

@@ -485,13 +485,8 @@ def test_a_checkpoint_with_a_wrong_record_is_refused(
     refused: Refused,
     checkpoint: Path,
     tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
     content: str,
 ) -> None:
-    def export(model: Any, path: Path, **_: Any) -> None:
-        path.touch()
-
-    monkeypatch.setattr("adprior_build.repository.onnx_export.export_onnx", export)
     broken = tmp_path_factory.mktemp("broken") / "checkpoint"
     shutil.copytree(checkpoint, broken)
     (broken / "training.json").write_text(content)

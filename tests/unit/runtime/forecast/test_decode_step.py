@@ -16,6 +16,7 @@ from adprior_runtime.errors import ModelOutputError
 from adprior_runtime.forecast.beams import Beams, DropReason
 from adprior_runtime.forecast.decode_step import DecodedForecast, DecodeStep
 from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
+from adprior_runtime.search.tree import read_prompt
 from support.table_engine import END, TableEngine, aliased_catalogues
 
 VOCABULARY = 7
@@ -46,7 +47,7 @@ class World:
         search = TrieSearch(
             self.engine,
             self.trie,
-            self.engine.prefill(PROMPT),
+            read_prompt(self.engine, self.trie, PROMPT),
             search_settings,
             excluded_rows=rows,
         )
@@ -76,7 +77,7 @@ def _beams(paths: Sequence[Sequence[int]], log_probs: Sequence[float], **proof: 
 
 def _world(names: dict[Tokens, int], engine: TableEngine | None = None) -> World:
     engine = engine or TableEngine(VOCABULARY)
-    engine.prefill(PROMPT)
+    engine.prefill(PROMPT, [])
     rows = list(names.values())
     count = max(rows) + 1
     trie = Trie.build(list(names), rows)

@@ -8,6 +8,7 @@ import pytest
 
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.search.search import SearchSettings, TrieSearch
+from adprior_runtime.search.tree import read_prompt
 from support.small_models import Exported, small_gemma3, small_llama
 from support.table_engine import END, TableEngine
 
@@ -28,7 +29,7 @@ def _check(engine: Any, path_log_prob: PathLogProb) -> None:
     """Compare a second search, after two further tokens, with brute force."""
     advertisers, interests = _names(1, 40), _names(2, 30)
     tries = [Trie.build(names, range(len(names))) for names in (advertisers, interests)]
-    first = TrieSearch(engine, tries[0], engine.prefill(PROMPT), SETTINGS)
+    first = TrieSearch(engine, tries[0], read_prompt(engine, tries[0], PROMPT), SETTINGS)
     found = first.run(5)
     assert found.exact
     assert found.extended_tokens > 0

@@ -29,11 +29,13 @@ class ForgettingEngine(TableEngine):
         state: TableState,
         token_ids: npt.ArrayLike,
         parents: npt.ArrayLike,
+        rows: npt.ArrayLike,
+        next_tokens: npt.ArrayLike,
         *,
         keep: bool = True,
     ) -> LogProbs:
         self.held.append(sum(answer() is not None for answer in self.answers))
-        answer = super().extend(state, token_ids, parents, keep=keep)
+        answer = super().extend(state, token_ids, parents, rows, next_tokens, keep=keep)
         self.answers.append(weakref.ref(answer))
         return answer
 
@@ -66,7 +68,7 @@ def _chain_and_fan(count: int) -> tuple[Any, Any, list[tuple[int, ...]]]:
 @pytest.mark.parametrize("count", [1, PASS_TOKENS, PASS_TOKENS + 1, 2 * PASS_TOKENS + 5])
 def test_a_long_pass_is_split_and_one_part_is_in_memory_at_a_time(count: int) -> None:
     engine, asked = ForgettingEngine(), []
-    state, _ = engine.prefill(PROMPT)
+    state, _ = engine.prefill(PROMPT, [])
     passes = ForwardPasses(engine, state, lambda: asked.append(len(engine.pass_sizes)))
     tokens, parents, paths = _chain_and_fan(count)
     rows = np.sort(np.random.default_rng(5).integers(0, count, 3 * count))
@@ -92,7 +94,7 @@ class NarrowEngine(TableEngine):
 
 def test_the_engine_limits_the_tokens_of_each_pass() -> None:
     engine = NarrowEngine(VOCABULARY)
-    passes = ForwardPasses(engine, engine.prefill(PROMPT)[0], lambda: None)
+    passes = ForwardPasses(engine, engine.prefill(PROMPT, [])[0], lambda: None)
     tokens, parents, paths = _chain_and_fan(20)
     rows = np.arange(20)
     found = passes.extend(tokens, parents, rows, tokens)
@@ -106,7 +108,7 @@ def test_the_engine_limits_the_tokens_of_each_pass() -> None:
 
 def test_try_out_keeps_no_nodes() -> None:
     engine = ForgettingEngine()
-    passes = ForwardPasses(engine, engine.prefill(PROMPT)[0], lambda: None)
+    passes = ForwardPasses(engine, engine.prefill(PROMPT, [])[0], lambda: None)
     one = np.array([4], dtype=np.int32), np.array([ROOT]), np.array([0]), np.array([5], np.int32)
     assert passes.try_out(*one).tolist() == [engine.log_probs((4,))[5]]
     assert passes.extend(*one).tolist() == [engine.log_probs((4,))[5]]
@@ -124,7 +126,7 @@ def test_try_out_refuses_more_tokens_than_a_pass_holds() -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_nan_and_infinity_are_refused(value: float) -> None:
     engine = FaultyEngine(value, (1,))
-    passes = ForwardPasses(engine, engine.prefill(PROMPT)[0], lambda: None)
+    passes = ForwardPasses(engine, engine.prefill(PROMPT, [])[0], lambda: None)
     wanted = np.array([1, 2, 3], dtype=np.int32)
     with pytest.raises(ModelOutputError, match="found NaN or \\+inf in 1 of 3") as caught:
         passes.extend(wanted[:1], np.array([ROOT]), np.zeros(3, dtype=np.int64), wanted)
@@ -135,7 +137,7 @@ def test_nan_and_infinity_are_refused(value: float) -> None:
 @pytest.mark.parametrize("value", [-np.inf, -3e38, 2 * LEAST_LOG_PROB])
 def test_log_probabilities_have_a_finite_floor(value: float) -> None:
     engine = FaultyEngine(value, (1,))
-    passes = ForwardPasses(engine, engine.prefill(PROMPT)[0], lambda: None)
+    passes = ForwardPasses(engine, engine.prefill(PROMPT, [])[0], lambda: None)
     wanted = np.array([2, 3], dtype=np.int32)
     first, *others = passes.extend(
         np.array([1], np.int32), np.array([ROOT]), np.array([0, 0]), wanted

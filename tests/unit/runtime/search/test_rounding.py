@@ -16,16 +16,15 @@ from hypothesis import strategies as st
 from adprior_runtime.bundle import Manifest
 from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.catalogue.trie import Trie
-from adprior_runtime.errors import ArtefactError
 from adprior_runtime.forecast.beams import Beams
 from adprior_runtime.forecast.decode_step import DecodedForecast, DecodeStep
 from adprior_runtime.search.rounding import (
     DEFAULT_MARGIN_NATS,
     error_of_graph,
     margin_nats,
-    require_error,
 )
 from adprior_runtime.search.search import SearchMode, SearchResult, SearchSettings, TrieSearch
+from adprior_runtime.search.tree import read_prompt
 from support.table_engine import TableEngine
 
 END = 0
@@ -69,7 +68,7 @@ def _searched(
     count = len(names)
     shown = [str(row) for row in range(count)]
     advertisers = Advertisers.build(range(count), shown, [1] * count, [0] * count)
-    result = TrieSearch(engine, trie, engine.prefill(PROMPT), how).run(top_k)
+    result = TrieSearch(engine, trie, read_prompt(engine, trie, PROMPT), how).run(top_k)
     tokens, lengths = trie.paths(result.leaves)
     beams = Beams(
         output_ids=tokens,
@@ -156,26 +155,8 @@ def test_the_margin_follows_from_the_measured_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("measured", "precision", "expected"),
-    [
-        (0.0, "fp32", 1e-5),
-        (2e-6, "fp16-weights", 1e-5),
-        (3.1e-5, "fp32", 4e-5),
-        (4e-5, "fp32", 4e-5),
-        (9.7e-5, "fp32", 1e-4),
-        (1e-4, "fp16", 5e-3),
-        (0.02, "fp16", 0.05),
-    ],
+    ("measured", "expected"),
+    [(0.0, 1e-5), (2e-6, 1e-5), (3.1e-5, 4e-5), (4e-5, 4e-5), (9.7e-5, 1e-4), (1.1e-3, 2e-3)],
 )
-def test_an_error_is_at_least_that_of_the_precision(
-    measured: float, precision: str, expected: float
-) -> None:
-    assert math.isclose(error_of_graph(measured, precision), expected, rel_tol=1e-9)
-
-
-def test_half_precision_of_unknown_error_is_refused() -> None:
-    unmeasured = Manifest(bundle_id="")
-    require_error(unmeasured, is_half=False)
-    with pytest.raises(ArtefactError, match="log_prob_error is 0, a graph in half precision has"):
-        require_error(unmeasured, is_half=True)
-    require_error(replace(unmeasured, log_prob_error=error_of_graph(0.0, "fp16")), is_half=True)
+def test_an_error_has_a_least_value_and_one_digit(measured: float, expected: float) -> None:
+    assert math.isclose(error_of_graph(measured), expected, rel_tol=1e-9)

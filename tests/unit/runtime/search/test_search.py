@@ -22,6 +22,7 @@ from adprior_runtime.search.search import (
     SearchSettings,
     TrieSearch,
 )
+from adprior_runtime.search.tree import read_prompt
 from support.table_engine import TableEngine
 
 VOCABULARY = 7
@@ -53,7 +54,7 @@ class World:
         return TrieSearch(
             self.engine,
             self.trie,
-            self.engine.prefill(PROMPT),
+            read_prompt(self.engine, self.trie, PROMPT),
             search_settings,
             excluded_rows=sorted(self.excluded),
             is_cancelled=is_cancelled,
@@ -84,7 +85,7 @@ def make_world(
     paths = [(*name, END) for name in names]
     owners = list(range(len(paths))) if rows is None else list(rows)
     engine = engine or TableEngine(VOCABULARY, seed=seed, scale=scale)
-    engine.prefill(PROMPT)
+    engine.prefill(PROMPT, [])
     return World(
         engine=engine,
         paths=paths,
@@ -422,7 +423,7 @@ def test_names_of_no_probability_are_searched_like_others(
 ) -> None:
     engine = ImpossibleEngine(-np.inf)
     world = replace(world, engine=engine)
-    engine.prefill(PROMPT)
+    engine.prefill(PROMPT, [])
     search = world.search(replace(search_settings, candidate_token_budget=budget))
     result = search.run(top_k)
     truth = world.probabilities()
@@ -458,7 +459,10 @@ def test_a_candidates_score_equals_the_forecasts_even_if_tiny(
     names = [(1, 2, END), (1, 3, END), (4, 2, END)]
     trie = Trie.build(names, rows)
     search = TrieSearch(
-        engine, trie, engine.prefill(PROMPT), SearchSettings(mode=mode, width=8, token_budget=99)
+        engine,
+        trie,
+        read_prompt(engine, trie, PROMPT),
+        SearchSettings(mode=mode, width=8, token_budget=99),
     )
     result = search.run(3)
     truth = dict.fromkeys(rows, -np.inf)
@@ -474,7 +478,7 @@ def test_a_candidates_score_equals_the_forecasts_even_if_tiny(
         found[row] = np.logaddexp(found[row], score)
     for row, log_prob in zip(sorted(truth), scores.log_probs, strict=True):
         assert np.float32(found[row]) == np.float32(log_prob)
-    unscored = TrieSearch(engine, trie, engine.prefill(PROMPT), BEAM).score(
+    unscored = TrieSearch(engine, trie, read_prompt(engine, trie, PROMPT), BEAM).score(
         [*truth], token_budget=0
     )
     assert np.isfinite(unscored.log_probs).all()

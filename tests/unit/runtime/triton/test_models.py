@@ -234,8 +234,10 @@ def test_candidates_may_all_be_off_the_catalogue(engine: Any, make_inputs: MakeI
 class BrokenEngine:
     """A language model that returns invalid numbers."""
 
-    def prefill(self, _: object) -> tuple[None, npt.NDArray[np.float32]]:
-        return None, np.full(100_000, np.nan, dtype=np.float32)
+    def prefill(
+        self, _: object, next_tokens: npt.NDArray[np.int32]
+    ) -> tuple[None, npt.NDArray[np.float32]]:
+        return None, np.full(len(next_tokens), np.nan, dtype=np.float32)
 
 
 def test_a_model_that_computes_no_probabilities_is_an_internal_error(

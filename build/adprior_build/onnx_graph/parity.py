@@ -1,0 +1,207 @@
+"""Checks that an ONNX graph computes the same as its checkpoint.
+
+The reference is the checkpoint in double precision (`adprior_build.onnx_graph.reference`), with its
+matrices rounded as the graph's are. In single precision that same program differs from it by e, the
+effect of rounding with these weights on these prompts. The graph does the same arithmetic in
+another order, so it differs by about e. If a mask, position or weight is wrong, the difference is
+about as large as the spread of the log-probabilities. The tolerance is between the two::
+
+    explained = max(16 e, 16 u size)        tolerance = min(explained, spread / 20)
+
+Here u is the unit roundoff of single precision, 2^-24, size is the largest absolute
+log-probability, and spread is the largest standard deviation of the log-probabilities after one
+prefix.
+
+What rounding the matrices costs is measured apart: the *loss*, against the checkpoint with its own
+weights, on the tokens that each prefix makes most probable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from adprior_build.onnx_graph.architecture import Architecture, read_architecture
+from adprior_build.onnx_graph.matrices import Weights
+from adprior_build.onnx_graph.reference import Reference
+from adprior_build.onnx_graph.write_model import PRECISIONS
+from adprior_runtime.engines.base import ROOT
+from adprior_runtime.engines.onnx import OnnxEngine
+from adprior_runtime.errors import ArtefactError
+
+LONGEST_CHECKED_PROMPT: Final = 640
+"""The number of tokens. A fault in a longer sliding window is not found."""
+
+_Rows = npt.NDArray[np.float64]
+_UNIT_ROUNDOFF: Final = 2.0**-24
+_TIMES_SINGLE: Final = 16.0
+_TIMES_ROUNDOFF: Final = 16.0
+_SHARE_OF_SPREAD: Final = 0.05
+_PROBABLE_TOKENS: Final = 100
+_SHORT: Final = 48
+_WRITER_FAULT: Final = (
+    "the graph is at fault, not the training: install the versions of onnx and onnxruntime that "
+    "adprior[embedded] names"
+)
+_LAST: Final = 3
+"""Positions compared at the end of each sequence: the prompt's last, and two tokens of a tree."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """The difference between a graph and its checkpoint, in log-probability.
+
+    Attributes:
+        difference: The largest difference from the checkpoint in double precision, its matrices
+            rounded as the graph's.
+        tolerance: The largest difference that arithmetic in single precision explains.
+        mean_loss, largest_loss: The change that rounding the matrices makes to the log-probability
+            of the most probable tokens, `_PROBABLE_TOKENS` after each prefix. 0 without rounding.
+    """
+
+    difference: float
+    tolerance: float
+    mean_loss: float
+    largest_loss: float
+
+    def in_words(self, precision: str) -> str:
+        """Return a line for people."""
+        line = (
+            "the graph agrees with the checkpoint to "
+            f"{self.difference:.1e} in log-probability (at most {self.tolerance:.1e})"
+        )
+        if self.mean_loss == 0:
+            return line
+        return (
+            f"{line}; {precision} changes a probable token's by {self.mean_loss:.3f} on average, "
+            f"{self.largest_loss:.2f} at most"
+        )
+
+
+def check_parity(
+    config: Mapping[str, Any],
+    weights: Weights,
+    path: Path,
+    *,
+    name: str,
+    precision: str = "fp32",
+    prompts: Sequence[Sequence[int]] = (),
+    seed: int = 0,
+) -> Parity:
+    """Compare a graph with its checkpoint on random trees of continuations.
+
+    For each prompt, the graph grows a random tree of 8 nodes in two steps. The log-probabilities
+    along its paths are compared with plain sequences of prompt and path.
+
+    Args:
+        config: The content of the checkpoint's ``config.json``.
+        weights: Its weights.
+        path: The graph.
+        name: The checkpoint's name, for messages.
+        precision: The graph's, one of `PRECISIONS`.
+        prompts: Token ids of prompts; none takes random ones.
+        seed: The seed of prompts and trees.
+
+    Raises:
+        ArtefactError: The graph, or the checkpoint itself, gives NaN or infinity; or they differ
+            by more than rounding explains.
+    """
+    of, quantisation = read_architecture(config), PRECISIONS[precision]
+    random = np.random.default_rng(seed)
+    engine = OnnxEngine(path)
+    sequences: list[list[int]] = []
+    found: list[_Rows] = []
+    for prompt in prompts or _random_prompts(of, random):
+        leaves, rows = _grow_tree(engine, list(prompt), of.vocabulary, random)
+        # The reference reads a prompt once more for each of its leaves.
+        compared = slice(None) if len(prompt) <= _SHORT else slice(1)
+        sequences += leaves[compared]
+        found += rows[compared]
+    graph = np.stack(found)
+    reference = Reference(of, weights, quantisation).log_probs(sequences, _LAST)
+    single = Reference(of, weights, quantisation, np.float32).log_probs(sequences, _LAST)
+    _require_numbers(name, precision, reference=reference, single=single, graph=graph)
+    exact = (
+        reference if quantisation is None else Reference(of, weights).log_probs(sequences, _LAST)
+    )
+    return _compare(name, precision, exact, reference=reference, single=single, graph=graph)
+
+
+def _random_prompts(of: Architecture, random: np.random.Generator) -> list[list[int]]:
+    """Return three short prompts, and one of half the model's positions or the longest checked."""
+    lengths = [min(of.max_positions // 2, LONGEST_CHECKED_PROMPT), *random.integers(1, _SHORT, 3)]
+    return [random.integers(0, of.vocabulary, size=int(length)).tolist() for length in lengths]
+
+
+def _grow_tree(
+    engine: OnnxEngine, prompt: list[int], vocabulary: int, random: np.random.Generator
+) -> tuple[list[list[int]], list[_Rows]]:
+    """Return random continuations by two tokens, and the log-probabilities along each.
+
+    Returns:
+        Each prompt with its two tokens, and float64 [3, vocabulary] after the prompt, the first and
+        the second token.
+    """
+    everything = np.arange(vocabulary)
+    state, root = engine.prefill(prompt, everything)
+
+    def extend(tokens: list[int], parents: list[int]) -> npt.NDArray[np.float32]:
+        rows = np.repeat(np.arange(len(tokens)), vocabulary)
+        asked = np.tile(everything, len(tokens))
+        return engine.extend(state, tokens, parents, rows, asked).reshape(len(tokens), -1)
+
+    first = random.integers(0, vocabulary, size=3).tolist()
+    after_first = extend(first, [ROOT] * 3)
+    second = random.integers(0, vocabulary, size=5).tolist()
+    parents = [0, 1, 2, *random.integers(0, 3, size=2).tolist()]
+    after_second = extend(second, parents)
+    leaves = [[*prompt, first[up], token] for up, token in zip(parents, second, strict=True)]
+    rows = [
+        np.stack([root, after_first[up], row]).astype(np.float64)
+        for up, row in zip(parents, after_second, strict=True)
+    ]
+    return leaves, rows
+
+
+def _require_numbers(
+    name: str, precision: str, *, reference: _Rows, single: _Rows, graph: _Rows
+) -> None:
+    bad = "NaN or infinite log-probabilities"
+    for rows, where in ((reference, ""), (single, " in single precision")):
+        if not np.isfinite(rows).all():
+            raise ArtefactError(
+                f"{name}: the checkpoint itself gives {bad}{where}: its weights are damaged, or "
+                "its training diverged; train it again, with a lower --learning-rate"
+            )
+    if not np.isfinite(graph).all():
+        raise ArtefactError(
+            f"{name}: the graph in {precision} gives {bad}, the checkpoint none; {_WRITER_FAULT}"
+        )
+
+
+def _compare(
+    name: str, precision: str, exact: _Rows, *, reference: _Rows, single: _Rows, graph: _Rows
+) -> Parity:
+    in_single = float(np.abs(single - reference).max())
+    size, spread = float(np.abs(reference).max()), float(reference.std(axis=-1).max())
+    explained = max(_TIMES_SINGLE * in_single, _TIMES_ROUNDOFF * _UNIT_ROUNDOFF * size)
+    probable = np.argsort(-exact, axis=-1)[..., :_PROBABLE_TOKENS]
+    loss = np.abs(np.take_along_axis(reference - exact, probable, axis=-1))
+    parity = Parity(
+        difference=float(np.abs(graph - reference).max()),
+        tolerance=min(explained, _SHARE_OF_SPREAD * spread),
+        mean_loss=float(loss.mean()),
+        largest_loss=float(loss.max()),
+    )
+    if not parity.difference <= parity.tolerance:
+        raise ArtefactError(
+            f"{name}: the graph in {precision} differs from the checkpoint by "
+            f"{parity.difference:.1e} in log-probability, at most {parity.tolerance:.1e} is "
+            f"accepted; {_WRITER_FAULT}"
+        )
+    return parity

@@ -1,0 +1,200 @@
+"""The same decoder in NumPy, without ONNX Runtime: what a graph is checked against.
+
+It computes whole sequences, without a cache and without a tree, in the precision that is asked for.
+Tests compare it with transformers for every family.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from adprior_build.onnx_graph.architecture import Architecture
+from adprior_build.onnx_graph.log_probs import EMBEDDING, OUTPUT
+from adprior_build.onnx_graph.matrices import Weights
+from adprior_build.onnx_graph.quantised_weights import Quantisation
+
+_Array = npt.NDArray[Any]
+_OUTPUT_ROWS: Final = 16_384
+"""Tokens whose logits are computed at once: the whole output matrix in float64 may be gigabytes."""
+
+
+class Reference:
+    """Computes log-probabilities as a checkpoint defines them.
+
+    Args:
+        architecture: The checkpoint's.
+        weights: Its weights; each is read once in a call of `log_probs`.
+        quantisation: How matrices are rounded first; None leaves them.
+        dtype: The precision of the arithmetic: float64 or float32.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        weights: Weights,
+        quantisation: Quantisation | None = None,
+        dtype: npt.DTypeLike = np.float64,
+    ) -> None:
+        self._of, self._weights, self._quantisation = architecture, weights, quantisation
+        self._dtype = np.dtype(dtype)
+
+    def log_probs(self, sequences: Sequence[Sequence[int]], last: int) -> _Array:
+        """Return log-probabilities after the last tokens of sequences.
+
+        Args:
+            sequences: Token ids, each at least ``last``.
+            last: How many tokens of each sequence.
+
+        Returns:
+            [sequences, last, vocabulary], of the next token.
+        """
+        with np.errstate(all="ignore"):  # a damaged checkpoint gives NaN, and the caller says so
+            return self._log_probs(sequences, last)
+
+    def _log_probs(self, sequences: Sequence[Sequence[int]], last: int) -> _Array:
+        of = self._of
+        embeddings = self._rounded(EMBEDDING)
+        scale = self._dtype.type(of.embedding_scale)
+        streams = [embeddings[list(sequence)].astype(self._dtype) * scale for sequence in sequences]
+        for layer in range(of.layers):
+            run = self._layer(layer)
+            streams = [run(stream) for stream in streams]
+        output = embeddings if of.tied else self._rounded(OUTPUT)
+        hidden = self._norm("model.norm")(np.concatenate([stream[-last:] for stream in streams]))
+        logits = np.empty((len(hidden), len(output)), dtype=self._dtype)
+        for start in range(0, len(output), _OUTPUT_ROWS):
+            part = slice(start, start + _OUTPUT_ROWS)
+            logits[:, part] = hidden @ output[part].astype(self._dtype).T
+        return self._normalised(logits).reshape(len(sequences), last, -1)
+
+    def _normalised(self, logits: _Array) -> _Array:
+        logits = _capped(logits, self._of.final_cap)
+        logits = logits - logits.max(axis=1, keepdims=True)
+        found: _Array = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        return found
+
+    def _layer(self, layer: int) -> Callable[[_Array], _Array]:
+        prefix, of = f"model.layers.{layer}", self._of
+        attend, mlp = self._attention(layer), self._mlp(f"{prefix}.mlp")
+        first = self._norm(f"{prefix}.input_layernorm")
+        second = self._norm(f"{prefix}.post_attention_layernorm")
+        if not of.sandwich:
+
+            def plain(stream: _Array) -> _Array:
+                stream = stream + attend(first(stream))
+                return stream + mlp(second(stream))
+
+            return plain
+        third = self._norm(f"{prefix}.pre_feedforward_layernorm")
+        fourth = self._norm(f"{prefix}.post_feedforward_layernorm")
+
+        def sandwich(stream: _Array) -> _Array:
+            stream = stream + second(attend(first(stream)))
+            return stream + fourth(mlp(third(stream)))
+
+        return sandwich
+
+    def _attention(self, layer: int) -> Callable[[_Array], _Array]:
+        of, prefix = self._of, f"model.layers.{layer}.self_attn"
+        project = {name: self._linear(f"{prefix}.{name}_proj") for name in "qkvo"}
+        norms = {
+            name: self._norm(f"{prefix}.{name}_norm")
+            if f"{prefix}.{name}_norm.weight" in self._weights
+            else _same
+            for name in "qk"
+        }
+        scale, window = self._dtype.type(of.attention_scale), of.windows[layer]
+
+        def attend(stream: _Array) -> _Array:
+            length = len(stream)
+            angles = of.rotations[layer].angles(np.arange(length))
+            turn = (np.cos(angles).astype(self._dtype), np.sin(angles).astype(self._dtype))
+            query, key, value = (
+                project[name](stream).reshape(length, -1, of.head_size).swapaxes(0, 1)
+                for name in "qkv"
+            )
+            query, key = _rotated(norms["q"](query), *turn), _rotated(norms["k"](key), *turn)
+            distance = np.arange(length)[:, None] - np.arange(length)
+            hidden = (distance < 0) | (distance >= (window or length))
+            found = np.empty_like(query)
+            for head in range(of.heads):
+                shared = head * of.key_value_heads // of.heads
+                scores = _capped(query[head] @ key[shared].T * scale, of.attention_cap)
+                scores[hidden] = -np.inf
+                shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+                found[head] = shares / shares.sum(axis=1, keepdims=True) @ value[shared]
+            return project["o"](found.swapaxes(0, 1).reshape(length, -1))
+
+        return attend
+
+    def _mlp(self, prefix: str) -> Callable[[_Array], _Array]:
+        gate, up, down = (self._linear(f"{prefix}.{name}_proj") for name in ("gate", "up", "down"))
+        activate = _ACTIVATIONS[self._of.activation]
+        return lambda stream: down(activate(gate(stream)) * up(stream))
+
+    def _linear(self, name: str) -> Callable[[_Array], _Array]:
+        matrix = self._rounded(f"{name}.weight").astype(self._dtype).T
+        bias = f"{name}.bias"
+        if bias not in self._weights:
+            return lambda stream: stream @ matrix
+        offset = np.asarray(self._weights[bias], dtype=self._dtype)
+        return lambda stream: stream @ matrix + offset
+
+    def _norm(self, name: str) -> Callable[[_Array], _Array]:
+        weight = np.asarray(self._weights[f"{name}.weight"], dtype=self._dtype)
+        weight = weight + self._dtype.type(self._of.norm_offset)
+        epsilon = self._dtype.type(self._of.norm_epsilon)
+
+        def norm(stream: _Array) -> _Array:
+            square = np.mean(stream * stream, axis=-1, keepdims=True)
+            scaled: _Array = stream / np.sqrt(square + epsilon) * weight
+            return scaled
+
+        return norm
+
+    def _rounded(self, name: str) -> npt.NDArray[np.float32]:
+        matrix = np.asarray(self._weights[name], dtype=np.float32)
+        return matrix if self._quantisation is None else self._quantisation.rounded(matrix)
+
+
+def _same(values: _Array) -> _Array:
+    return values
+
+
+def _capped(values: _Array, cap: float | None) -> _Array:
+    return values if cap is None else np.tanh(values / cap) * cap
+
+
+def _rotated(values: _Array, cosines: _Array, sines: _Array) -> _Array:
+    """Rotate each pair (i, i + half) of a head's numbers: [heads, positions, head_size]."""
+    first, second = np.split(values, 2, axis=-1)
+    return np.concatenate(
+        [first * cosines - second * sines, second * cosines + first * sines], axis=-1
+    )
+
+
+def _silu(values: _Array) -> _Array:
+    halves: _Array = values / 2
+    return halves * (1 + np.tanh(halves))  # x / (1 + exp(-x)), which could overflow
+
+
+def _gelu_tanh(values: _Array) -> _Array:
+    inner = math.sqrt(2 / math.pi) * (values + 0.044715 * values * values * values)
+    return values / 2 * (1 + np.tanh(inner))
+
+
+def _gelu(values: _Array) -> _Array:
+    erf = np.vectorize(math.erf, otypes=[values.dtype])
+    return values / 2 * (1 + erf(values / math.sqrt(2)))
+
+
+_ACTIVATIONS: dict[str, Callable[[_Array], _Array]] = {
+    "silu": _silu,
+    "gelu": _gelu,
+    "gelu_pytorch_tanh": _gelu_tanh,
+}

@@ -1,0 +1,114 @@
+"""Writes ``model.onnx`` from a checkpoint's configuration and weights.
+
+The graph keeps the contract of `adprior_runtime.engines.onnx_graph`. It is written with NumPy and
+the package onnx: no model runs, and one layer's weights are in memory at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from onnx import TensorProto
+
+from adprior_build.onnx_graph.architecture import Architecture, read_architecture
+from adprior_build.onnx_graph.decoder import Decoder, PassInputs
+from adprior_build.onnx_graph.log_probs import EMBEDDING, OUTPUT, Vocabulary
+from adprior_build.onnx_graph.matrices import Matrices, Weights
+from adprior_build.onnx_graph.model_file import ModelFile
+from adprior_build.onnx_graph.quantised_weights import Quantisation
+from adprior_runtime.engines import onnx_graph
+
+PRECISIONS: Final[Mapping[str, Quantisation | None]] = {
+    "fp32": None,
+    "int8": Quantisation(bits=8, block=32, level=0),
+    "int4": Quantisation(bits=4, block=32, level=0),
+}
+"""How the matrices are stored, by the option ``adprior build --precision``."""
+
+DEFAULT_PRECISION: Final = "fp32"
+
+_ELEMENTS: Final = {onnx_graph.INTEGER: TensorProto.INT64, onnx_graph.SINGLE: TensorProto.FLOAT}
+
+
+def write_model(
+    config: Mapping[str, Any],
+    weights: Weights,
+    path: Path,
+    *,
+    precision: str = "fp32",
+    chunk: int = onnx_graph.VOCABULARY_CHUNK,
+    progress: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Write a model.
+
+    Args:
+        config: The content of the checkpoint's ``config.json``.
+        weights: Its weights.
+        path: The file.
+        precision: One of `PRECISIONS`.
+        chunk: Most tokens whose logits are computed at once.
+        progress: Called with the bytes of each weight that is written.
+
+    Raises:
+        InvalidInputError: The architecture is not supported, weights do not fit it, or the file
+            would be too large.
+    """
+    of = read_architecture(config)
+    file = ModelFile()
+    matrices = Matrices(file, weights, PRECISIONS[precision])
+    _declare_inputs(file, of)
+    inputs = _pass_inputs(file, of)
+    shape = (of.vocabulary, of.hidden)
+    embedding = Vocabulary(file, matrices, EMBEDDING, shape, chunk)
+    output = embedding if of.tied else Vocabulary(file, matrices, OUTPUT, shape, chunk)
+    decoder = Decoder(file, matrices, of, inputs)
+    flat = file.constant([-1])
+    tokens = file.node("Reshape", onnx_graph.INPUT_IDS, flat)
+    hidden = decoder.run(embedding.embed(tokens, of.embedding_scale))
+    wanted = file.node("Gather", hidden, onnx_graph.WANTED_POSITIONS, axis=0)
+    log_probs = output.log_probs(wanted, onnx_graph.PAIR_ROWS, onnx_graph.PAIR_TOKENS, of.final_cap)
+    matrices.require_all_taken()
+    sources = {
+        onnx_graph.LOG_PROBS: log_probs,
+        onnx_graph.NEW_KEYS: file.node("Concat", *decoder.keys, axis=0),
+        onnx_graph.NEW_VALUES: file.node("Concat", *decoder.values, axis=0),
+    }
+    for tensor in onnx_graph.OUTPUTS:
+        element = _ELEMENTS[tensor.type]
+        file.output(tensor.name, sources[tensor.name], element, _dims(tensor, of))
+    metadata = {
+        onnx_graph.CONTRACT: onnx_graph.CONTRACT_VERSION,
+        onnx_graph.MAX_POSITIONS: str(of.max_positions),
+        onnx_graph.VOCABULARY: str(of.vocabulary),
+    }
+    file.write(path, metadata, progress)
+
+
+def _declare_inputs(file: ModelFile, of: Architecture) -> None:
+    for tensor in onnx_graph.INPUTS:
+        file.input(tensor.name, _ELEMENTS[tensor.type], _dims(tensor, of))
+
+
+def _dims(tensor: onnx_graph.GraphTensor, of: Architecture) -> list[int | str]:
+    sizes = {
+        "layers": of.layers,
+        "key_value_heads": of.key_value_heads,
+        "head_size": of.head_size,
+    }
+    return [sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in tensor.dims]
+
+
+def _pass_inputs(file: ModelFile, of: Architecture) -> PassInputs:
+    past = [
+        file.nodes("Split", name, axis=0, num_outputs=of.layers, outputs=of.layers)
+        for name in (onnx_graph.PAST_KEYS, onnx_graph.PAST_VALUES)
+    ]
+    return PassInputs(
+        positions=file.node("Reshape", onnx_graph.POSITION_IDS, file.constant([-1])),
+        key_positions=onnx_graph.KEY_POSITIONS,
+        mask=onnx_graph.ATTENTION_MASK,
+        past_keys=past[0],
+        past_values=past[1],
+    )
