@@ -33,7 +33,7 @@ from adprior_client.errors import (
 )
 from adprior_client.ranking import AsyncRankingClient, RankingClient
 from adprior_client.requests import ForecastRequest, ScoreRequest
-from adprior_client.results import Advertiser, Forecast, RankedCandidate, Ranking
+from adprior_client.results import Advertiser, Forecast, Interest, RankedCandidate, Ranking
 from adprior_client.retrieval import AsyncRetrievalClient, RetrievalClient
 from adprior_client.stored.forecast_source import ForecastSource, LookupCounts
 from adprior_client.stored.parquet_source import ParquetForecasts
@@ -57,6 +57,7 @@ __all__ = [
     "Forecast",
     "ForecastRequest",
     "ForecastSource",
+    "Interest",
     "InvalidArgumentError",
     "ItemSource",
     "LookupCounts",

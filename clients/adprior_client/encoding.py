@@ -20,16 +20,16 @@ ROUNDING = 1e-3
 """Sums of FP32 probabilities may exceed their bound by this much."""
 
 
-def encode_top_k(k: int) -> NDArray[Any]:
-    """Return ``TOP_K``, shape [1].
+def encode_top_k(k: int, field: str = "k") -> NDArray[Any]:
+    """Return ``TOP_K`` or ``INTEREST_TOP_K``, shape [1].
 
     Raises:
-        InvalidArgumentError: ``k`` is not an integer from 1 to ``contract.MAX_TOP_K``.
+        InvalidArgumentError: Naming ``field``: not an integer from 1 to ``contract.MAX_TOP_K``.
     """
     if isinstance(k, bool) or not isinstance(k, int | np.integer):
-        raise InvalidArgumentError(f"k: found {type(k).__name__}, expected an integer")
+        raise InvalidArgumentError(f"{field}: found {type(k).__name__}, expected an integer")
     if not 1 <= k <= contract.MAX_TOP_K:
-        raise InvalidArgumentError(f"k: found {k}, expected 1 to {contract.MAX_TOP_K}")
+        raise InvalidArgumentError(f"{field}: found {k}, expected 1 to {contract.MAX_TOP_K}")
     return np.array([k], dtype=np.int32)
 
 

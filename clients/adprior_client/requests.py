@@ -19,6 +19,7 @@ class ForecastRequest:
     user_id: UserId | None = field(default=None, repr=False)
     excluded_advertiser_ids: Ids = ()
     treatment: bool = True
+    interest_k: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

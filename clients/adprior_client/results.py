@@ -48,6 +48,24 @@ class Advertiser:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Interest:
+    """One interest (a category, say); ``log_prob`` is the natural log of its probability."""
+
+    interest_id: int
+    name: str
+    log_prob: float
+
+    @property
+    def probability(self) -> float:
+        """The probability, in [0, 1]."""
+        return min(math.exp(self.log_prob), 1.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object of this interest."""
+        return asdict(self) | {"probability": self.probability}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
     """The advertisers one user is most likely to act on.
 
@@ -61,6 +79,8 @@ class Forecast:
         reason: Why it is not the live answer; None if it is.
         request_id: Id of the call.
         withheld: In shadow mode, what ``advertisers`` would have been.
+        interests: Most probable first, of a live forecast that asked for them; empty if the bundle
+            has none, and in shadow mode.
     """
 
     advertisers: tuple[Advertiser, ...]
@@ -72,6 +92,7 @@ class Forecast:
     reason: Reason | None = None
     request_id: str = ""
     withheld: tuple[Advertiser, ...] = ()
+    interests: tuple[Interest, ...] = ()
 
     @classmethod
     def none(cls, reason: Reason, request_id: str = "") -> Forecast:
@@ -100,11 +121,13 @@ class Forecast:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that ``adprior predict --json`` prints."""
+        interests = {"interests": [item.to_json() for item in self.interests]}
         return {
             "advertisers": [advertiser.to_json() for advertiser in self.advertisers],
             "exact": self.exact,
             "missing_mass": self.missing_mass,
             "bundle_id": self.bundle_id,
+            **(interests if self.interests else {}),
         }
 
     def to_log(self, *, user_id: UserId) -> dict[str, Any]:

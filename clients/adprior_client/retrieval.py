@@ -58,6 +58,7 @@ class RetrievalClient(BlockingClient):
         treatment: bool = True,
         deadline_s: float | None = None,
         request_id: str | None = None,
+        interest_k: int | None = None,
     ) -> Forecast:
         """Return the most probable advertisers for ``user``, most probable first.
 
@@ -71,6 +72,8 @@ class RetrievalClient(BlockingClient):
                 empty.
             deadline_s: Deadline of this call; the configuration's by default.
             request_id: Id of this call; random by default.
+            interest_k: Number of interests to forecast as well, 1 to 1,000; none by default. A
+                bundle without interests, and a stored forecast, have none.
 
         Returns:
             The live forecast; or, with a ``reason``, a stored or an empty one.
@@ -85,6 +88,7 @@ class RetrievalClient(BlockingClient):
             user_id=user_id,
             excluded_advertiser_ids=excluded_advertiser_ids,
             treatment=treatment,
+            interest_k=interest_k,
         )
         return self._ask(Forecasting.of(request), deadline_s, request_id)
 
@@ -124,6 +128,7 @@ class AsyncRetrievalClient(AsyncioClient):
         treatment: bool = True,
         deadline_s: float | None = None,
         request_id: str | None = None,
+        interest_k: int | None = None,
     ) -> Forecast:
         """See `RetrievalClient.forecast`."""
         request = ForecastRequest(
@@ -132,6 +137,7 @@ class AsyncRetrievalClient(AsyncioClient):
             user_id=user_id,
             excluded_advertiser_ids=excluded_advertiser_ids,
             treatment=treatment,
+            interest_k=interest_k,
         )
         return await self._ask(Forecasting.of(request), deadline_s, request_id)
 

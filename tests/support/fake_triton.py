@@ -42,6 +42,15 @@ def forecast_tensors(**changed: NDArray[Any]) -> Tensors:
     return tensors | changed
 
 
+def interest_tensors() -> Tensors:
+    """Return the outputs of two interests, batch dimension included."""
+    return {
+        contract.INTEREST_IDS: np.array([[12, 11]], dtype=np.int64),
+        contract.INTEREST_LOG_PROBS: np.array([[-0.25, -2.0]], dtype=np.float32),
+        contract.INTEREST_NAMES: np.array([[b"Tee", "茶".encode()]], dtype=np.object_),
+    }
+
+
 def ranking_tensors(inputs: Mapping[str, NDArray[Any]], **changed: NDArray[Any]) -> Tensors:
     """Return the outputs of a ranking; the candidates' statuses are 0, 1, 2, 0, 1 ... in turn."""
     base = inputs[contract.BASE_LOGITS]

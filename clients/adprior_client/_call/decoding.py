@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from adprior_client.encoding import ROUNDING
 from adprior_client.errors import BadAnswerError
-from adprior_client.results import Advertiser, Forecast
+from adprior_client.results import Advertiser, Forecast, Interest
 from adprior_client.types import Source
 from adprior_runtime import contract
 from adprior_runtime.contract import CandidateStatus
@@ -47,7 +47,8 @@ def decode_forecast(
     Args:
         tensors: The outputs.
         request_id: Id of the call.
-        inputs: The inputs; the answer must respect ``TOP_K`` and ``EXCLUDED_ADVERTISER_IDS``.
+        inputs: The inputs; the answer must respect ``TOP_K``, ``INTEREST_TOP_K`` and
+            ``EXCLUDED_ADVERTISER_IDS``.
 
     Raises:
         BadAnswerError: Lengths differ, or a value is impossible.
@@ -75,6 +76,28 @@ def decode_forecast(
         source=Source.LIVE,
         made_at=datetime.now(UTC),
         request_id=request_id,
+        interests=_decode_interests(tensors, inputs or {}),
+    )
+
+
+def _decode_interests(tensors: Tensors, inputs: Tensors) -> tuple[Interest, ...]:
+    """Return an answer's interests, none if none were asked for."""
+    if contract.INTEREST_IDS not in tensors:
+        return ()
+    ids, log_probs = tensors[contract.INTEREST_IDS], tensors[contract.INTEREST_LOG_PROBS]
+    names = tensors[contract.INTEREST_NAMES]
+    lengths = {contract.INTEREST_LOG_PROBS: log_probs, contract.INTEREST_NAMES: names}
+    _check_lengths(ids.size, lengths)
+    _check_list(contract.INTEREST_IDS, ids, contract.INTEREST_LOG_PROBS, log_probs)
+    _check_count(contract.INTEREST_IDS, ids, inputs.get(contract.INTEREST_TOP_K))
+    rows = zip(ids.tolist(), names.tolist(), np.minimum(log_probs, 0).tolist(), strict=True)
+    return tuple(
+        Interest(
+            interest_id=interest_id,
+            name=_decode_text(name, contract.INTEREST_NAMES),
+            log_prob=log_prob,
+        )
+        for interest_id, name, log_prob in rows
     )
 
 
@@ -135,20 +158,29 @@ def decode_priors(count: int, answer: Tensors) -> Priors:
 
 
 def _check_forecast(ids: NDArray[Any], log_probs: NDArray[Any], inputs: Tensors) -> None:
-    if not (np.isfinite(log_probs) & (log_probs <= ROUNDING)).all():
-        raise BadAnswerError(f"{contract.LOG_PROBS}: found a value that is not a log-probability")
-    if (np.diff(log_probs) > 0).any():
-        raise BadAnswerError(f"{contract.LOG_PROBS}: not the most probable first")
-    if (total := float(np.exp(log_probs.astype(np.float64)).sum())) > 1.0 + ROUNDING:
-        raise BadAnswerError(f"{contract.LOG_PROBS}: probabilities of {total:.6g} together")
-    if len(np.unique(ids)) < ids.size:
-        raise BadAnswerError(f"{contract.ADVERTISER_IDS}: an advertiser is named twice")
-    if contract.TOP_K in inputs and ids.size > inputs[contract.TOP_K][0]:
-        raise BadAnswerError(
-            f"{contract.ADVERTISER_IDS}: found {ids.size}, asked for {inputs[contract.TOP_K][0]}"
-        )
+    _check_list(contract.ADVERTISER_IDS, ids, contract.LOG_PROBS, log_probs)
+    _check_count(contract.ADVERTISER_IDS, ids, inputs.get(contract.TOP_K))
     if np.isin(ids, inputs.get(contract.EXCLUDED_ADVERTISER_IDS, [])).any():
         raise BadAnswerError(f"{contract.ADVERTISER_IDS}: an excluded advertiser")
+
+
+def _check_list(
+    ids_name: str, ids: NDArray[Any], log_probs_name: str, log_probs: NDArray[Any]
+) -> None:
+    """Refuse a list of advertisers or interests with impossible values."""
+    if not (np.isfinite(log_probs) & (log_probs <= ROUNDING)).all():
+        raise BadAnswerError(f"{log_probs_name}: found a value that is not a log-probability")
+    if (np.diff(log_probs) > 0).any():
+        raise BadAnswerError(f"{log_probs_name}: not the most probable first")
+    if (total := float(np.exp(log_probs.astype(np.float64)).sum())) > 1.0 + ROUNDING:
+        raise BadAnswerError(f"{log_probs_name}: probabilities of {total:.6g} together")
+    if len(np.unique(ids)) < ids.size:
+        raise BadAnswerError(f"{ids_name}: one of them is named twice")
+
+
+def _check_count(name: str, ids: NDArray[Any], asked: NDArray[Any] | None) -> None:
+    if asked is not None and ids.size > asked[0]:
+        raise BadAnswerError(f"{name}: found {ids.size}, asked for {asked[0]}")
 
 
 def _check_adjustments(

@@ -32,6 +32,11 @@ _OUTPUTS: Final = (
     contract.BUNDLE_ID,
     contract.ANSWER_VERSION,
 )
+_INTEREST_OUTPUTS: Final = (
+    contract.INTEREST_IDS,
+    contract.INTEREST_LOG_PROBS,
+    contract.INTEREST_NAMES,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,6 +61,10 @@ class Forecasting(Work[Forecast]):
         }
         if request.k is not None:
             inputs[contract.TOP_K] = encoding.encode_top_k(request.k)
+        if request.interest_k is not None:
+            inputs[contract.INTEREST_TOP_K] = encoding.encode_top_k(
+                request.interest_k, "interest_k"
+            )
         excluded = encoding.encode_ids(
             request.excluded_advertiser_ids, "excluded_advertiser_ids", contract.MAX_EXCLUDED
         )
@@ -76,12 +85,16 @@ class Forecasting(Work[Forecast]):
             found = self._trim(stored) if stored else Forecast.none(error.reason, call.request_id)
         if call.config.shadow:
             reason = found.reason or Reason.SHADOW
-            found = replace(found, advertisers=(), withheld=found.advertisers, reason=reason)
+            found = replace(
+                found, advertisers=(), withheld=found.advertisers, interests=(), reason=reason
+            )
         return found
 
     def _ask_live(self, call: Call) -> Steps[Forecast]:
         priority = call.config.level or contract.Priority.RETRIEVAL
-        request = Request.of(contract.ADVERTISER_RETRIEVAL, self.inputs, _OUTPUTS, priority)
+        asks_interests = contract.INTEREST_TOP_K in self.inputs
+        outputs = (*_OUTPUTS, *(_INTEREST_OUTPUTS if asks_interests else ()))
+        request = Request.of(contract.ADVERTISER_RETRIEVAL, self.inputs, outputs, priority)
 
         def read(answer: Mapping[str, NDArray[Any]]) -> Forecast:
             return decoding.decode_forecast(answer, call.request_id, self.inputs)

@@ -35,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_connection_arguments(parser)
     parser.add_argument("--user", required=True, metavar="FILE", help=USER_HELP)
     parser.add_argument("-k", type=int, help="number of advertisers (default: the bundle's)")
+    parser.add_argument(
+        "--interests", type=int, metavar="N", help="also show N interests, if the bundle has them"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -43,13 +46,26 @@ def run(args: argparse.Namespace) -> int:
     user = read_user(args.user)
     config = read_connection(args)
     with explain_deadline(config, ADVERTISER_RETRIEVAL), RetrievalClient(config) as client:
-        forecast = client.forecast(user, args.k)
+        forecast = client.forecast(user, args.k, interest_k=args.interests)
     if args.json:
         print(to_json(forecast.to_json(), ensure_ascii=False, indent=2))
     else:
         print(_table(forecast))
+        if args.interests is not None:
+            print(f"\n{_interest_table(forecast)}")
     print_context_use("predict", config, user, as_json=args.json)
     return 0
+
+
+def _interest_table(forecast: Forecast) -> str:
+    if not forecast.interests:
+        return "Interests: the bundle has none."
+    columns: tuple[Column, ...] = (("interest", "left"), ("id", "right"), ("probability", "right"))
+    rows = [
+        (item.name, str(item.interest_id), format_percent(item.probability))
+        for item in forecast.interests
+    ]
+    return format_table(columns, rows)
 
 
 def _table(forecast: Forecast) -> str:

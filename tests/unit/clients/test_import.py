@@ -58,6 +58,7 @@ def test_the_exported_names() -> None:
         "Forecast",
         "ForecastRequest",
         "ForecastSource",
+        "Interest",
         "InvalidArgumentError",
         "ItemSource",
         "LookupCounts",
@@ -84,7 +85,7 @@ def test_the_exported_names() -> None:
 
 _MAKE = ("config", "stored", "kill_switch", "metadata")
 _ASK = ("user_id", "treatment", "deadline_s", "request_id")
-_FORECAST = ("user", "k", "user_id", "excluded_advertiser_ids", *_ASK[1:])
+_FORECAST = ("user", "k", "user_id", "excluded_advertiser_ids", *_ASK[1:], "interest_k")
 _SCORE = ("user_or_forecast", "candidates", "base_logits", *_ASK)
 _MANY = ("requests", "max_concurrency", "deadline_s")
 

@@ -10,6 +10,7 @@ import pytest
 from adprior_client import (
     BadAnswerError,
     Event,
+    Interest,
     InvalidArgumentError,
     Reason,
     RetrievalClient,
@@ -17,6 +18,7 @@ from adprior_client import (
 )
 from adprior_runtime import contract
 from support.client_calls import assert_harmless
+from support.fake_triton import interest_tensors
 
 if TYPE_CHECKING:
     from support.fake_triton import FakeTriton
@@ -53,6 +55,57 @@ def test_one_user_is_sent_as_one_row(triton: FakeTriton) -> None:
     assert json.loads(asked[contract.USER_CONTEXT].item())["profile"] == {"city": "Łódź"}
     assert asked[contract.TOP_K].tolist() == [[3]]
     assert asked[contract.EXCLUDED_ADVERTISER_IDS].tolist() == [[5, 9]]
+
+
+def test_interests_are_asked_for_by_their_number(triton: FakeTriton) -> None:
+    triton.change(**interest_tensors())
+    with RetrievalClient(triton.config()) as client:
+        forecast = client.forecast(USER, interest_k=2)
+        assert client.forecast(USER).interests == ()
+    assert triton.calls[0][1][contract.INTEREST_TOP_K].tolist() == [[2]]
+    assert contract.INTEREST_TOP_K not in triton.calls[1][1]
+    assert forecast.interests == (
+        Interest(interest_id=12, name="Tee", log_prob=-0.25),
+        Interest(interest_id=11, name="茶", log_prob=-2.0),
+    )
+    assert forecast.to_json()["interests"][1] == {
+        "interest_id": 11,
+        "name": "茶",
+        "log_prob": -2.0,
+        "probability": pytest.approx(0.1353, abs=1e-4),
+    }
+
+
+def test_shadow_mode_shows_no_interests(triton: FakeTriton) -> None:
+    triton.change(**interest_tensors())
+    with RetrievalClient(triton.config(shadow=True)) as client:
+        forecast = client.forecast(USER, interest_k=2)
+    assert (forecast.advertisers, forecast.interests) == ((), ())
+    assert len(forecast.withheld) == 3
+
+
+@pytest.mark.parametrize(
+    ("interest_k", "changed", "message"),
+    [
+        (1, {}, "INTEREST_IDS: found 2, asked for 1"),
+        (2, {contract.INTEREST_IDS: np.array([[7, 7]])}, "INTEREST_IDS: one of them is named"),
+        (2, {contract.INTEREST_IDS: np.array([[7]])}, "INTEREST_LOG_PROBS: found 2 values"),
+        (
+            2,
+            {contract.INTEREST_LOG_PROBS: np.array([[-3, -1]], dtype=np.float32)},
+            "INTEREST_LOG_PROBS: not the most probable first",
+        ),
+    ],
+)
+def test_impossible_interests_are_a_bad_answer(
+    triton: FakeTriton, interest_k: int, changed: dict[str, Any], message: str
+) -> None:
+    triton.change(**(interest_tensors() | changed))
+    with (
+        RetrievalClient(triton.config()) as client,
+        pytest.raises(BadAnswerError, match=message),
+    ):
+        client.forecast(USER, interest_k=interest_k)
 
 
 def test_optional_arguments_are_sent_only_if_given(triton: FakeTriton) -> None:

@@ -12,6 +12,7 @@ from adprior_client import DeadlineError, InvalidArgumentError, UnavailableError
 from adprior_client.commands import predict
 from adprior_runtime.errors import InvalidInputError
 from support.client_calls import run_command
+from support.fake_triton import interest_tensors
 
 if TYPE_CHECKING:
     from support.fake_triton import FakeTriton
@@ -53,6 +54,16 @@ def test_the_table_shows_the_forecast(
     assert lines[5].startswith("Exact: ")
     assert "12.5 %" in lines[6]
     assert lines[7] == "Bundle: bundle-1"
+
+
+def test_interests_are_shown_below_the_advertisers(
+    triton: FakeTriton, user: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    triton.change(**interest_tensors())
+    assert _run("--url", triton.url, "--user", str(user), "--interests", "2") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[9].split() == ["interest", "id", "probability"]
+    assert lines[10].split() == ["Tee", "12", "77.9", "%"]
 
 
 def test_the_user_may_come_from_standard_input(
