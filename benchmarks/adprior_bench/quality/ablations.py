@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any, Final
 
 from adprior_bench.quality.cohorts import Targets, cohorts
+from adprior_bench.quality.histories import draw_cases
 from adprior_bench.quality.intervals import Draws, UserBootstrap, estimate
 from adprior_bench.quality.metrics import measure_forecasts, score
 from adprior_bench.quality.model_forecasts import Alteration, LanguageModel
-from adprior_bench.quality.study import Study, draw_cases
+from adprior_bench.quality.study import Study
 from adprior_bench.report.schema import Cell, Section
 from adprior_bench.report.tables import decimal, make_table, percent, points
 from adprior_runtime.prompt.context import UserContext

@@ -11,15 +11,17 @@ from adprior_bench.data.kept_results import KeptResults, keep_results, reused_re
 from adprior_bench.data.log_origin import LogOrigin, require_training_log
 from adprior_bench.data.progress import say
 from adprior_bench.quality.ablations import ablation_section
+from adprior_bench.quality.baselines.choices import TunedBaseline
 from adprior_bench.quality.baselines.registry import OWN, POPULARITY, baseline_families
-from adprior_bench.quality.baselines.tuning import TunedBaseline, tune
-from adprior_bench.quality.cohorts import Targets
+from adprior_bench.quality.baselines.tuning import tune
+from adprior_bench.quality.cohorts import BoolArray, Targets
 from adprior_bench.quality.evaluation_settings import (
     ABLATIONS,
     RANKING,
     RETRIEVAL,
     Settings,
 )
+from adprior_bench.quality.explore import Explore
 from adprior_bench.quality.explore_tables import explore_section
 from adprior_bench.quality.forecast_tables import ForecastFigures, measure_rankers
 from adprior_bench.quality.forecasts import (
@@ -28,6 +30,7 @@ from adprior_bench.quality.forecasts import (
     all_forecasts,
     blend_name,
     explore_forecasts,
+    newcomer_forecasts,
 )
 from adprior_bench.quality.histories import EncodedCase
 from adprior_bench.quality.intervals import UserBootstrap
@@ -45,6 +48,7 @@ from adprior_bench.quality.tuning_table import tuning_section
 from adprior_bench.quality.verdict import (
     calibration_verdict,
     explore_verdict,
+    newcomer_verdict,
     ranking_verdict,
     retrieval_verdict,
 )
@@ -120,12 +124,12 @@ def _evaluate(
     bootstrap = UserBootstrap(targets.users, resamples=settings.resamples)
     scored = {name: score(forecasts.test[name], targets) for name in forecasts.names}
     figures = _measure(forecasts, scored, targets, bootstrap)
-    new = explore_forecasts(mine, tuned, study.validation, study.test)
-    explore = None
+    new, explore = explore_forecasts(mine, tuned, _explored(study)), None
     if new is not None:
-        counts = study.training.event_counts()
+        is_newcomer = study.training.event_counts() == 0
+        newcomers = newcomer_forecasts(mine, tuned, _explored(study, is_newcomer))
         explore = explore_section(
-            new, scored, study.test, counts, test.exact, resamples=settings.resamples
+            new, newcomers, scored, study, test.exact, resamples=settings.resamples
         )
     ranking = retrieval = None
     if RANKING in settings.sections:
@@ -141,7 +145,9 @@ def _evaluate(
     ]
     if ABLATIONS in settings.sections:
         sections.append(ablation_section(model, study, resamples=settings.resamples))
-    verdict = [] if explore is None else [explore_verdict(explore)]
+    verdict = [] if explore is None else [explore_verdict(explore.explore)]
+    if explore is not None and explore.newcomers is not None:
+        verdict.append(newcomer_verdict(explore.newcomers))
     if RETRIEVAL in settings.sections:
         verdict.append(retrieval_verdict(retrieval, events=study.log.event_words()))
     if ranking:
@@ -158,6 +164,10 @@ def _evaluate(
             **machine_data(study, tuned, forecasts, origin, settings),
         },
     }
+
+
+def _explored(study: Study, among: BoolArray | None = None) -> tuple[Explore, Explore]:
+    return Explore.of(study.validation, among), Explore.of(study.test, among)
 
 
 def _measure(

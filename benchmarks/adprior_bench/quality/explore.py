@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from adprior_bench.quality.cohorts import Int64Array
+from adprior_bench.quality.cohorts import BoolArray, Int64Array
 from adprior_bench.quality.histories import EncodedCase, Float64Array
-from adprior_bench.quality.metrics import Float32Array
+from adprior_bench.quality.metrics import TUNING_DEPTH, Float32Array, mean_recall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,16 +30,22 @@ class Explore:
     cases: Sequence[EncodedCase]
 
     @classmethod
-    def of(cls, cases: Sequence[EncodedCase]) -> Explore:
-        """Choose the cases, and drop the repeats among their targets."""
-        new = [
-            replace(
-                case,
-                targets=np.setdiff1d(case.targets, case.user.rows[: case.stop]),
-                missed_repeated=0,
-            )
-            for case in cases
-        ]
+    def of(cls, cases: Sequence[EncodedCase], among: BoolArray | None = None) -> Explore:
+        """Choose the cases, and drop the repeats among their targets.
+
+        Args:
+            cases: All cases.
+            among: bool [advertisers], the only ones that count; None for all, in the catalogue or
+                not.
+        """
+        new = []
+        for case in cases:
+            targets = np.setdiff1d(case.targets, case.user.rows[: case.stop])
+            if among is None:
+                new.append(replace(case, targets=targets, missed_repeated=0))
+            else:
+                kept = targets[among[targets]]
+                new.append(replace(case, targets=kept, missed_repeated=0, missed_new=0))
         chosen = [place for place, case in enumerate(new) if len(case.targets) + case.missed]
         return cls(places=np.array(chosen, dtype=np.int64), cases=[new[place] for place in chosen])
 
@@ -53,6 +59,10 @@ class Explore:
             float32 [explore cases, advertisers].
         """
         return without_history(forecasts[self.places], self.cases)
+
+    def recall(self, forecasts: Float32Array, k: int = TUNING_DEPTH) -> float:
+        """Return the mean recall@k, 0 without cases; ``forecasts`` are of all cases."""
+        return mean_recall(self.forecasts(forecasts), self.cases, k) if self.cases else 0.0
 
 
 def without_history(forecasts: Float32Array, cases: Sequence[EncodedCase]) -> Float32Array:

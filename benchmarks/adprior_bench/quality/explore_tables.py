@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from adprior_bench.quality.baselines.registry import POPULARITY
+from adprior_bench.quality.baselines.registry import CATEGORY, POPULARITY, TEXT
 from adprior_bench.quality.cohorts import Cohort, Int64Array, Targets, cohorts
 from adprior_bench.quality.explore import Explore, new_shares
 from adprior_bench.quality.exposure import SHOWN
 from adprior_bench.quality.forecast_tables import RankerDraws
 from adprior_bench.quality.forecasts import LLM, Forecasts
 from adprior_bench.quality.histories import EncodedCase
-from adprior_bench.quality.intervals import Draws, UserBootstrap, divide, estimate
+from adprior_bench.quality.intervals import UserBootstrap, divide, estimate
 from adprior_bench.quality.metrics import (
     EXPLORE_AT,
     RECALL_AT,
     Scored,
-    case_values,
     score,
 )
 from adprior_bench.quality.model_forecasts import NEW_K
+from adprior_bench.quality.new_figures import NewFigures, new_figures, recall_draws
+from adprior_bench.quality.study import Study
 from adprior_bench.report.cells import cell_text
 from adprior_bench.report.schema import Cell, Section, Table
 from adprior_bench.report.tables import COUNT, decimal, make_table, percent, points
@@ -42,40 +43,33 @@ _GROUPS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ExploreFigures:
-    """Recall of new advertisers on the test cases, and the section.
+    """Recall of new advertisers, and of newcomers if there are any, and the section."""
 
-    Attributes:
-        best: The best baseline, chosen on validation cases.
-        blends: The model's blends.
-        draws: Draws of recall, by ranker.
-        section: The section of the report.
-    """
-
-    best: str
-    blends: Collection[str]
-    draws: RankerDraws
+    explore: NewFigures
+    newcomers: NewFigures | None
     section: Section
 
 
 def explore_section(
     forecasts: Forecasts,
+    newcomers: Forecasts | None,
     whole_lists: Mapping[str, Scored],
-    cases: Sequence[EncodedCase],
-    training_events: npt.NDArray[np.int64],
+    study: Study,
     exact: npt.NDArray[np.bool_],
     *,
     resamples: int,
 ) -> ExploreFigures:
-    """Measure all rankers on repeats and on new advertisers.
+    """Measure all rankers on repeats and on new advertisers of the test cases.
 
     Args:
         forecasts: Of new advertisers, see `explore_forecasts`.
-        whole_lists: The rankers' scored forecasts of all advertisers, of the same cases.
-        cases: The test cases.
-        training_events: int64 [advertisers], the number of training events of each.
+        newcomers: Of newcomers, see `newcomer_forecasts`; None without any.
+        whole_lists: The rankers' scored forecasts of all advertisers.
+        study: Has the test cases.
         exact: bool [cases, 2], see `ModelForecasts`.
         resamples: Number of bootstrap resamples.
     """
+    cases, events = study.test, study.training.event_counts()
     explored = Explore.of(cases)
     targets = Targets.of(explored.cases)
     bootstrap = UserBootstrap(targets.users, resamples=resamples)
@@ -83,33 +77,31 @@ def explore_section(
         name: score(forecasts.test[name], targets)
         for name in track(forecasts.names, desc="metrics of new advertisers", unit="ranker")
     }
-    everything = cohorts(targets)["all"]
-    draws = {name: _recalls(each, targets, everything, bootstrap) for name, each in scored.items()}
-    shown = dict.fromkeys([LLM, *forecasts.blends, forecasts.best, POPULARITY])
+    found = new_figures(forecasts, scored, targets, bootstrap)
+    named = [name for name in (POPULARITY, CATEGORY, TEXT) if name in scored]
+    shown = dict.fromkeys([LLM, *forecasts.blends, forecasts.best, *named])
+    content = [
+        _comparison(found),
+        _recall_table("Recall of new advertisers, own history left out of every list", found.draws),
+        _repeat_table(whole_lists, cases, resamples),
+        _frequency_table({name: scored[name] for name in shown}, targets, events, bootstrap),
+    ]
+    figures = None
+    if newcomers is not None:
+        targets = Targets.of(Explore.of(cases, events == 0).cases)
+        bootstrap = UserBootstrap(targets.users, resamples=resamples)
+        scored = {name: score(matrix, targets) for name, matrix in newcomers.test.items()}
+        figures = new_figures(newcomers, scored, targets, bootstrap)
+        content.append(_newcomer_table(figures))
     return ExploreFigures(
-        best=forecasts.best,
-        blends=list(forecasts.blends),
-        draws=draws,
+        explore=found,
+        newcomers=figures,
         section={
             "title": "Repeats and new advertisers",
             "notes": _notes(forecasts, cases, explored, exact),
-            "content": [
-                _comparison(draws, forecasts),
-                _explore_table(draws),
-                _repeat_table(whole_lists, cases, resamples),
-                _frequency_table(
-                    {name: scored[name] for name in shown}, targets, training_events, bootstrap
-                ),
-            ],
+            "content": content,
         },
     )
-
-
-def _recalls(
-    scored: Scored, targets: Targets, cohort: Cohort, bootstrap: UserBootstrap
-) -> dict[str, Draws]:
-    values = case_values(scored, targets, cohort)
-    return {f"recall@{k}": bootstrap.mean(values[f"recall@{k}"], cohort.cases) for k in EXPLORE_AT}
 
 
 def _notes(
@@ -136,25 +128,25 @@ def _notes(
     ]
 
 
-def _comparison(draws: RankerDraws, forecasts: Forecasts) -> Table:
-    best = draws[forecasts.best]
+def _comparison(found: NewFigures) -> Table:
+    best = found.draws[found.best]
     return make_table(
-        f"New advertisers: the model and its blends against {forecasts.best}",
+        f"New advertisers: the model and its blends against {found.best}",
         [
             {
                 "ranker": name,
                 "measure": measure,
-                "recall": estimate(draws[name][measure]),
-                f"{forecasts.best}": estimate(best[measure]),
-                "difference": estimate(draws[name][measure] - best[measure]),
-                "ratio": estimate(divide(draws[name][measure], best[measure])),
+                "recall": estimate(found.draws[name][measure]),
+                found.best: estimate(best[measure]),
+                "difference": estimate(found.draws[name][measure] - best[measure]),
+                "ratio": estimate(divide(found.draws[name][measure], best[measure])),
             }
-            for name in (LLM, *forecasts.blends)
+            for name in (LLM, *found.blends)
             for measure in (f"recall@{k}" for k in EXPLORE_AT[1:])
         ],
         {
             "recall": percent(2),
-            f"{forecasts.best}": percent(2),
+            found.best: percent(2),
             "difference": points(2),
             "ratio": decimal(2),
         },
@@ -162,16 +154,28 @@ def _comparison(draws: RankerDraws, forecasts: Forecasts) -> Table:
     )
 
 
-def _explore_table(draws: RankerDraws) -> Table:
+def _recall_table(title: str, draws: RankerDraws, note: str = "") -> Table:
     measures = [f"recall@{k}" for k in EXPLORE_AT]
     return make_table(
-        "Recall of new advertisers, own history left out of every list",
+        title,
         [
             {"ranker": ranker, **{name: estimate(found[name]) for name in measures}}
             for ranker, found in draws.items()
         ],
         {name: percent(2) for name in measures},
         highlight=lambda row: row["ranker"].startswith(LLM),
+        note=note,
+    )
+
+
+def _newcomer_table(found: NewFigures) -> Table:
+    return _recall_table(
+        f"Recall of newcomers: {found.targets:,} advertisers acted on, with no training event",
+        found.draws,
+        "Every list is of all advertisers but the user's own. Settings, and the best baseline "
+        f"({found.best}), have the highest recall@50 of newcomers on validation users. "
+        f"`{CATEGORY}` knows each newcomer's category from the catalogue, and `{TEXT}` its name "
+        "and category; neither they nor the model know who acted on it.",
     )
 
 
@@ -185,7 +189,7 @@ def _repeat_table(
     new = f"new in the first {SHOWN}"
     rows: list[dict[str, Cell]] = []
     for ranker, each in scored.items():
-        found = _recalls(each, targets, repeats, bootstrap)
+        found = recall_draws(each, targets, repeats, bootstrap)
         share = bootstrap.mean(new_shares(each.top_rows[:, :SHOWN], cases))
         row: dict[str, Cell] = {"ranker": ranker}
         row |= {name: estimate(found[name]) for name in measures}
@@ -210,7 +214,7 @@ def _frequency_table(
         chosen = (events >= least) & (events <= most)
         cohort = Cohort(title=title, targets=chosen, counts=targets.count(chosen))
         for ranker, each in scored.items():
-            found = _recalls(each, targets, cohort, bootstrap)
+            found = recall_draws(each, targets, cohort, bootstrap)
             rows.append(
                 {
                     "training events": title,
@@ -224,5 +228,5 @@ def _frequency_table(
         rows,
         {"advertisers acted on": COUNT, "recall@10": percent(2), "recall@50": percent(2)},
         highlight=lambda row: row["ranker"] == LLM,
-        note="Only advertisers of the catalogue.",
+        note="Only advertisers of the catalogue. `adprior catalogue --newcomers` lists newcomers.",
     )

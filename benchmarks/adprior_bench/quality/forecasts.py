@@ -1,7 +1,8 @@
 """Forecasts of all rankers: the model's, the baselines', and blends of both.
 
-There are two sets: one of all advertisers, one of advertisers new to the user. In each, the best
-baseline and the model's share in each blend are chosen on the validation cases.
+There are three sets: of all advertisers, of those new to the user, and of newcomers, which no
+training user acted on. In each, the best baseline and the model's share in each blend are chosen on
+the validation cases.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
+from adprior_bench.quality.baselines.choices import Choice, TunedBaseline
 from adprior_bench.quality.baselines.registry import LIGHTGBM, OWN, USER_KNN
-from adprior_bench.quality.baselines.tuning import TunedBaseline
+from adprior_bench.quality.baselines.tuning import NEWCOMER_DEPTH
 from adprior_bench.quality.explore import Explore
 from adprior_bench.quality.histories import EncodedCase
-from adprior_bench.quality.metrics import Float32Array, mean_recall
+from adprior_bench.quality.metrics import TUNING_DEPTH, Float32Array, mean_recall
 
 LLM: Final = "llm"
 _SHARES: Final = tuple(round(0.1 * step, 1) for step in range(1, 10))
@@ -31,10 +33,10 @@ class Forecasts:
 
     Attributes:
         names: The model, its blends, the baselines.
-        best: The baseline with the highest recall@10 on the validation cases.
+        best: The baseline with the highest recall on the validation cases.
         validation: Forecasts for the validation cases, by ranker.
         test: Forecasts for the test cases, by ranker.
-        blends: Recall@10 on the validation cases by the model's share, for each blend.
+        blends: Recall on the validation cases by the model's share, for each blend.
     """
 
     names: Sequence[str]
@@ -59,26 +61,47 @@ def all_forecasts(
 
 
 def explore_forecasts(
-    model: Pair,
-    tuned: Sequence[TunedBaseline],
-    validation_cases: Sequence[EncodedCase],
-    test_cases: Sequence[EncodedCase],
+    model: Pair, tuned: Sequence[TunedBaseline], explored: tuple[Explore, Explore]
 ) -> Forecasts | None:
     """Collect forecasts of new advertisers; blend with user-kNN, LightGBM and the best baseline.
 
+    Args:
+        model: The model's forecasts of all advertisers.
+        tuned: The baselines.
+        explored: Their validation and test cases with new advertisers.
+
     Returns:
-        Forecasts for the cases of `Explore`; None if a group has no new advertiser.
+        Forecasts for these cases; None if a group has none.
     """
-    explored = Explore.of(validation_cases), Explore.of(test_cases)
+    choices = {each.name: each.explore for each in tuned}
+    best = max(choices, key=lambda name: choices[name].trial.explore)
+    return _collect_new(model, choices, best, [USER_KNN, LIGHTGBM, best], explored)
+
+
+def newcomer_forecasts(
+    model: Pair, tuned: Sequence[TunedBaseline], explored: tuple[Explore, Explore]
+) -> Forecasts | None:
+    """Collect forecasts of newcomers; blend with the best baseline; see `explore_forecasts`."""
+    choices = {each.name: each.newcomers for each in tuned}
+    best = max(choices, key=lambda name: choices[name].trial.newcomers)
+    return _collect_new(model, choices, best, [best], explored, NEWCOMER_DEPTH)
+
+
+def _collect_new(
+    model: Pair,
+    choices: Mapping[str, Choice],
+    best: str,
+    others: Sequence[str],
+    explored: tuple[Explore, Explore],
+    depth: int = TUNING_DEPTH,
+) -> Forecasts | None:
     if not all(each.cases for each in explored):
         return None
     validation, test = (
         each.forecasts(matrix) for each, matrix in zip(explored, model, strict=True)
     )
-    best = max(tuned, key=lambda each: each.explore.trial.explore).name
-    baselines = {each.name: (each.explore.validation, each.explore.test) for each in tuned}
-    others = [USER_KNN, LIGHTGBM, best]
-    return _collect((validation, test), baselines, best, others, explored[0].cases)
+    baselines = {name: (choice.validation, choice.test) for name, choice in choices.items()}
+    return _collect((validation, test), baselines, best, others, explored[0].cases, depth)
 
 
 def blend_name(other: str) -> str:
@@ -92,13 +115,14 @@ def _collect(
     best: str,
     others: Sequence[str],
     cases: Sequence[EncodedCase],
+    depth: int = TUNING_DEPTH,
 ) -> Forecasts:
-    """Blend the model with others; ``cases`` are the validation cases."""
+    """Blend the model with others, by recall@depth on the validation cases."""
     blends: dict[str, dict[float, float]] = {}
     blended: dict[str, Pair] = {}
     for other in dict.fromkeys(others):
         found = {
-            share: mean_recall(_mixed(model[0], baselines[other][0], share), cases)
+            share: mean_recall(_mixed(model[0], baselines[other][0], share), cases, depth)
             for share in _SHARES
         }
         share = max(found, key=found.__getitem__)

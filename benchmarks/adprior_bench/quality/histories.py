@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from hashlib import blake2b
 from typing import TypeAlias
 
 import numpy as np
@@ -152,3 +153,18 @@ def before(user: EncodedUser, day: int) -> EncodedUser:
     return replace(
         user, days=user.days[:stop], rows=user.rows[:stop], categories=user.categories[:stop]
     )
+
+
+def draw_cases(cases: Sequence[EncodedCase], limit: int) -> list[EncodedCase]:
+    """Return at most about ``limit`` cases, drawn by a hash of user and day.
+
+    The draw of a case does not depend on the others. Cases of one user and day go together.
+    """
+
+    def place(case: EncodedCase) -> bytes:
+        return blake2b(f"{case.user.user_id}\0{case.day}".encode(), digest_size=8).digest()
+
+    if len(cases) <= limit:
+        return list(cases)
+    last = sorted(map(place, cases))[limit - 1]
+    return [case for case in cases if place(case) <= last]

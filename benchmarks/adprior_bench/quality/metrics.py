@@ -149,8 +149,8 @@ def case_recalls(
 def mean_recall(
     forecasts: Float32Array, cases: Sequence[EncodedCase], k: int = TUNING_DEPTH
 ) -> float:
-    """Return the mean of `case_recalls`, 0 without cases."""
-    return float(case_recalls(forecasts, cases, k).mean()) if cases else 0.0
+    """Return the mean of `case_recalls`."""
+    return float(case_recalls(forecasts, cases, k).mean())
 
 
 def _require_distributions(block: Float32Array, start: int) -> None:

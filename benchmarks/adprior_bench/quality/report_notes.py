@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from adprior_bench.data.log_origin import LogOrigin
-from adprior_bench.quality.baselines.tuning import TunedBaseline
+from adprior_bench.quality.baselines.choices import TunedBaseline
 from adprior_bench.quality.cohorts import Targets, cohorts
 from adprior_bench.quality.evaluation_settings import Settings
 from adprior_bench.quality.forecasts import Forecasts

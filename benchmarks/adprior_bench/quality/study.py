@@ -12,21 +12,21 @@ days. The catalogue was selected without test users.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
 from adprior_bench.data.cases import recorded_split
 from adprior_bench.quality.baselines.base import Training
+from adprior_bench.quality.categories import advertiser_categories, frequent_categories
 from adprior_bench.quality.histories import (
     EncodedCase,
     EncodedUser,
     date_of,
     day_of,
+    draw_cases,
     encode_users,
     encoded_cases,
 )
@@ -38,7 +38,6 @@ from adprior_build.data.split import VALIDATION_SALT, Split
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.context import UserContext
 
-_MIN_EVENTS_OF_CATEGORY: Final = 20
 _STAND_INS: Final = Split(test_share=0.5, salt="judged")
 
 
@@ -142,7 +141,7 @@ class Study:
             groups[splits.group_of(user.user_id)].append(user)
         cut = datetime.combine(splits.cut, time(), tzinfo=UTC)
         learnt = [user.before(cut) for user in groups["training"]]
-        categories = _frequent_categories(learnt)
+        categories = frequent_categories(learnt)
 
         def encode(chosen: Sequence[UserHistory]) -> list[EncodedUser]:
             return encode_users(chosen, catalogue, categories, name_ids)
@@ -163,6 +162,9 @@ class Study:
                 cut=day_of(splits.cut),
                 advertisers=len(catalogue.ids),
                 categories=len(categories),
+                names=catalogue.names,
+                advertiser_categories=advertiser_categories(catalogue, encoded, categories),
+                category_names=categories,
             ),
             learnt=learnt,
             validation=cases["validation"],
@@ -235,23 +237,3 @@ def _require_cases(
         raise InvalidInputError(
             f"{events}: no training user acts on an advertiser of the catalogue before {cut}"
         )
-
-
-def draw_cases(cases: Sequence[EncodedCase], limit: int) -> list[EncodedCase]:
-    """Return at most about ``limit`` cases, drawn by a hash of user and day.
-
-    The draw of a case does not depend on the others. Cases of one user and day go together.
-    """
-
-    def place(case: EncodedCase) -> bytes:
-        return blake2b(f"{case.user.user_id}\0{case.day}".encode(), digest_size=8).digest()
-
-    if len(cases) <= limit:
-        return list(cases)
-    last = sorted(map(place, cases))[limit - 1]
-    return [case for case in cases if place(case) <= last]
-
-
-def _frequent_categories(users: Sequence[UserHistory]) -> list[str]:
-    counts = Counter(event.category for user in users for event in user.events if event.category)
-    return [name for name, count in counts.most_common() if count >= _MIN_EVENTS_OF_CATEGORY]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adprior_bench.quality.baselines.tuning import TunedBaseline
+from adprior_bench.quality.baselines.choices import TunedBaseline
 from adprior_bench.quality.cohorts import Targets
 from adprior_bench.quality.forecasts import LLM, Forecasts
 from adprior_bench.quality.intervals import UserBootstrap, estimate

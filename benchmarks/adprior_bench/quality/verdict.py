@@ -9,10 +9,11 @@ import math
 from dataclasses import asdict
 from typing import Final
 
+from adprior_bench.quality.baselines.registry import TEXT
 from adprior_bench.quality.calibration import Calibration
-from adprior_bench.quality.explore_tables import ExploreFigures
 from adprior_bench.quality.forecasts import LLM
-from adprior_bench.quality.intervals import Estimate, divide, estimate
+from adprior_bench.quality.intervals import Draws, Estimate, divide, estimate
+from adprior_bench.quality.new_figures import NewFigures
 from adprior_bench.quality.ranking.ranking_tables import RankingGains
 from adprior_bench.quality.retrieval.places import Places
 from adprior_bench.quality.retrieval.retrieval_tables import RetrievalFigures
@@ -24,30 +25,52 @@ MAX_CALIBRATION_ERROR: Final = 0.02
 CALIBRATED_RATIO: Final = (0.9, 1.1)
 """Accepted range of mean predicted / mean observed."""
 
-_COMPARED: Final = "recall@10"
 _SHARE: Final = percent(2)
 _CHANGE: Final = percent(2, signed=True)
 _EXPLORE = "Does the model find advertisers new to the user?"
+_NEWCOMERS = "Does the model find advertisers that nobody has acted on yet?"
 _RETRIEVAL = "Does the forecast improve retrieval?"
 _RANKING = "Does the forecast improve ranking?"
 _CALIBRATION = "Is the forecast calibrated?"
 
 
-def explore_verdict(found: ExploreFigures) -> Verdict:
+def explore_verdict(found: NewFigures) -> Verdict:
     """Judge recall@10 of new advertisers, against the best ranker without a language model."""
-    ours, best = found.draws[LLM][_COMPARED], found.draws[found.best][_COMPARED]
-    difference, ratio = estimate(ours - best), estimate(divide(ours, best))
-    blends = {name: draws[_COMPARED] for name, draws in found.draws.items() if name in found.blends}
+    ours, best = found.draws[LLM]["recall@10"], found.draws[found.best]["recall@10"]
+    blends = {name: found.draws[name]["recall@10"] for name in found.blends}
     name = max(blends, key=lambda each: blends[each][0])
     text = (
-        f"Of the day's advertisers that are new to the user, the model finds "
+        f"Of the day's {found.targets:,} advertisers that are new to the user, the model finds "
         f"{_text(estimate(ours), _SHARE)} in ten places, and the best ranker without a language "
-        f"model, {found.best}, {_text(estimate(best), _SHARE)}: {_points(difference)}, "
-        f"{_text(ratio, decimal(2))} times. The blend {name} finds "
-        f"{_points(estimate(blends[name] - best))} than {found.best}."
+        f"model, {found.best}, {_text(estimate(best), _SHARE)}: {_times(ours, best)}. The blend "
+        f"{name} finds {_points(estimate(blends[name] - best))} than {found.best}."
     )
-    answer = "yes" if difference.low > 0 else "no" if difference.value <= 0 else "not shown"
-    return {"question": _EXPLORE, "answer": answer, "text": text}
+    return {"question": _EXPLORE, "answer": _clear(ours - best), "text": text}
+
+
+def newcomer_verdict(found: NewFigures) -> Verdict:
+    """Judge recall@50 of newcomers, against the text embedding, or the best baseline without it."""
+    other = TEXT if TEXT in found.draws else found.best
+    ours, theirs = found.draws[LLM]["recall@50"], found.draws[other]["recall@50"]
+    text = (
+        f"Of {found.targets:,} advertisers that no training user acted on, the model finds "
+        f"{_text(estimate(ours), _SHARE)} in fifty places, and {other} "
+        f"{_text(estimate(theirs), _SHARE)}: {_times(ours, theirs)}."
+    )
+    if found.best != other:
+        best = found.draws[found.best]["recall@50"]
+        text += f" The best baseline, {found.best}, finds {_text(estimate(best), _SHARE)}."
+    return {"question": _NEWCOMERS, "answer": _clear(ours - theirs), "text": text}
+
+
+def _clear(difference: Draws) -> str:
+    found = estimate(difference)
+    return "yes" if found.low > 0 else "not shown" if found.value > 0 else "no"
+
+
+def _times(ours: Draws, theirs: Draws) -> str:
+    ratio = estimate(divide(ours, theirs))
+    return f"{_text(ratio, decimal(2))} times, {_points(estimate(ours - theirs))}"
 
 
 def retrieval_verdict(found: RetrievalFigures | None, *, events: str) -> Verdict:

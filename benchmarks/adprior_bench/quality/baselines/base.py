@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from adprior_bench.quality.histories import EncodedCase, EncodedUser, Float64Array
+from adprior_bench.quality.histories import NONE, EncodedCase, EncodedUser, Float64Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -22,12 +22,19 @@ class Training:
         cut: Days since 1970.
         advertisers: Number of advertisers in the catalogue.
         categories: Number of categories.
+        names: The advertisers' names, in the order of their rows; empty if unknown.
+        advertiser_categories: Each advertiser's category as the ad system knows it, None without
+            one; empty if unknown.
+        category_names: The categories' names, in the order of their numbers.
     """
 
     users: Sequence[EncodedUser]
     cut: int
     advertisers: int
     categories: int
+    names: Sequence[str] = ()
+    advertiser_categories: Sequence[str | None] = ()
+    category_names: Sequence[str] = ()
 
     def events(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """Return user positions, advertiser rows and days of all events with an advertiser."""
@@ -42,6 +49,11 @@ class Training:
     def event_counts(self) -> npt.NDArray[np.int64]:
         """Return the number of events of each advertiser: int64 [advertisers]."""
         return np.bincount(self.events()[1], minlength=self.advertisers)
+
+    def places_of_categories(self) -> npt.NDArray[np.int64]:
+        """Return the number of each advertiser's category: int64 [advertisers], `NONE` without."""
+        places = {name: place for place, name in enumerate(self.category_names)}
+        return np.array([places.get(name or "", NONE) for name in self.advertiser_categories])
 
     def counts(self) -> sp.csr_matrix:
         """Return the number of events: float64 [users, advertisers]."""

@@ -9,17 +9,21 @@ from typing import Any, Final
 
 from adprior_bench.quality.baselines.base import Baseline, Training, blend
 from adprior_bench.quality.baselines.boosted import Boosted
+from adprior_bench.quality.baselines.category_popularity import CategoryPopularity
+from adprior_bench.quality.baselines.choices import Chosen, Family
 from adprior_bench.quality.baselines.neighbours import ItemNeighbours, UserNeighbours
 from adprior_bench.quality.baselines.own_history import OwnHistory
 from adprior_bench.quality.baselines.popularity import Popularity, SegmentPopularity
 from adprior_bench.quality.baselines.sequential import Sequential
-from adprior_bench.quality.baselines.tuning import Chosen, Family
+from adprior_bench.quality.baselines.text_embedding import TextEmbedding
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 
 OWN: Final = "own_history"
 POPULARITY: Final = "popularity"
 USER_KNN: Final = "user_knn"
 LIGHTGBM: Final = "lightgbm"
+CATEGORY: Final = "category_popularity"
+TEXT: Final = "text_embedding"
 _SEGMENT: Final = "segment_popularity"
 _HALF_LIVES: Final = (None, 90, 180, 365, 730)
 _FILL: Final = 1e-6
@@ -47,6 +51,7 @@ def baseline_families(training: Training, *, threads: int, quick: bool = False) 
         settings |= {"num_threads": threads}
         return filled(chosen, Boosted(training, segment=segment, settings=settings))
 
+    has_names, has_categories = bool(training.names), any(training.advertiser_categories)
     keys = sorted({key for user in training.users for key in user.profile})
     blend_grid = _grid(share=(0.1, 0.3, 0.5, 0.7))
     families = [
@@ -90,6 +95,16 @@ def baseline_families(training: Training, *, threads: int, quick: bool = False) 
             grid=blend_grid,
             make=lambda chosen, share: blended(chosen, "item_knn", share),
         ),
+        Family(
+            name=CATEGORY,
+            grid=_grid(half_life_days=(90, 365), prior=(0.5, 20.0)) if has_categories else (),
+            make=lambda chosen, **kw: filled(chosen, CategoryPopularity(training, **kw)),
+        ),
+        Family(
+            name=TEXT,
+            grid=_grid(half_life_days=(90, 365), with_category=(True, False)) if has_names else (),
+            make=lambda chosen, **kw: filled(chosen, TextEmbedding(training, **kw)),
+        ),
         Family(name=LIGHTGBM, grid=_lightgbm_grid(quick), make=boosted),
         Family(
             name="sasrec",
@@ -101,7 +116,7 @@ def baseline_families(training: Training, *, threads: int, quick: bool = False) 
     return [
         Family(name=family.name, grid=family.grid[used], make=family.make)
         for family in families
-        if family.grid  # there is no segment without profiles
+        if family.grid  # no segment without profiles, no text without names
     ]
 
 

@@ -1,8 +1,9 @@
 """Tuning of baselines: all settings are fitted, and the one with the highest recall@10 is chosen.
 
-There are two choices: the best setting for all advertisers, and the best for those new to the user
-(`adprior_bench.quality.explore`). Both are made on the validation users' cases; test users have no
-influence. Slow forecasts are kept, so that a killed run can continue.
+There are three choices: the best setting for all advertisers, for those new to the user, and for
+newcomers, which no training user acted on (by recall@50; see `adprior_bench.quality.explore`). All
+are made on the validation users' cases; test users have no influence. Slow forecasts are kept, so
+that a killed run can continue.
 """
 
 from __future__ import annotations
@@ -22,89 +23,18 @@ import torch
 
 from adprior_bench.data.kept_results import KeptResults, key_of
 from adprior_bench.quality.baselines.base import Baseline, Training
+from adprior_bench.quality.baselines.choices import Choice, Family, Trial, TunedBaseline
 from adprior_bench.quality.explore import Explore
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.metrics import Float32Array, mean_recall
 from adprior_runtime.terminal.progress import progress_bar, track
 from adprior_runtime.text.json_text import to_json
 
+NEWCOMER_DEPTH: Final = 50
 KEPT_FROM_S: Final = 2.0
 """Results that took less time are not kept."""
 _VALIDATION: Final = "validation users"
 _TEST: Final = "test users"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """One setting: its recall@10 on the validation cases, and the time to fit and to forecast.
-
-    ``explore`` is the recall@10 of advertisers new to the user.
-    """
-
-    settings: Mapping[str, Any]
-    recall: float
-    explore: float
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ExploreChoice:
-    """A baseline's best setting for advertisers new to the user.
-
-    Attributes:
-        trial: The first one with the highest recall.
-        validation: float32 [explore cases, advertisers], as `Explore.forecasts` gives.
-        test: The same for the test cases.
-    """
-
-    trial: Trial
-    validation: Float32Array
-    test: Float32Array
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TunedBaseline:
-    """A baseline with its best setting.
-
-    Attributes:
-        name: Name of the baseline.
-        baseline: Fitted when it is first used.
-        trials: All settings, in order.
-        validation: float32 [cases, advertisers], the forecasts for the validation cases.
-        test: float32 [cases, advertisers], the forecasts for the test cases.
-        explore: The best setting for advertisers new to the user.
-    """
-
-    name: str
-    baseline: Baseline
-    trials: Sequence[Trial]
-    validation: Float32Array
-    test: Float32Array
-    explore: ExploreChoice
-
-    @property
-    def best(self) -> Trial:
-        """The chosen setting: the first one with the highest recall."""
-        return max(self.trials, key=lambda trial: trial.recall)
-
-
-Chosen = Mapping[str, TunedBaseline]
-"""The baselines tuned so far, by name."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
-    """A kind of baseline.
-
-    Attributes:
-        name: Name in the report.
-        grid: The settings to try.
-        make: Fits a baseline: takes the baselines tuned before it, and a setting of the grid.
-    """
-
-    name: str
-    grid: Sequence[Mapping[str, Any]]
-    make: Callable[..., Baseline]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -165,13 +95,17 @@ class _Tuning:
     kept: KeptResults
     chosen: dict[str, TunedBaseline] = field(default_factory=dict)
     _inputs: dict[str, bytes] = field(init=False)
-    _explore_validation: Explore = field(init=False)
-    _explore_test: Explore = field(init=False)
+    _explore: tuple[Explore, Explore] = field(init=False)
+    _newcomers: tuple[Explore, Explore] = field(init=False)
 
     def __post_init__(self) -> None:
         """Hash everything that results depend on, apart from settings."""
-        self._explore_validation = Explore.of(self.validation)
-        self._explore_test = Explore.of(self.test)
+        is_newcomer = self.training.event_counts() == 0
+        self._explore = Explore.of(self.validation), Explore.of(self.test)
+        self._newcomers = (
+            Explore.of(self.validation, is_newcomer),
+            Explore.of(self.test, is_newcomer),
+        )
         sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
         learnt = (lightgbm.__version__, torch.__version__, sources, self.training)
         self._inputs = {
@@ -186,30 +120,27 @@ class _Tuning:
         for settings in family.grid:
             lazy = _Lazy(make=partial(family.make, self.chosen, **settings))
             rows, seconds = self._forecast(family.name, settings, lazy, _VALIDATION)
-            explore = self._explore_validation.forecasts(rows)
             trial = Trial(
                 settings=dict(settings),
                 recall=mean_recall(rows, self.validation),
-                explore=mean_recall(explore, self._explore_validation.cases),
+                explore=self._explore[0].recall(rows),
+                newcomers=self._newcomers[0].recall(rows, NEWCOMER_DEPTH),
                 seconds=seconds,
             )
             fitted.append(_Fitted(trial=trial, baseline=lazy, rows=rows))
             self.bar.update()
         best = max(fitted, key=lambda each: each.trial.recall)
-        test = self._test(family.name, best)
-        new = max(fitted, key=lambda each: each.trial.explore)
-        new_test = test if new is best else self._test(family.name, new)
+        explore = max(fitted, key=lambda each: each.trial.explore)
+        newcomers = max(fitted, key=lambda each: each.trial.newcomers)
+        test = {id(each): self._test(family.name, each) for each in (best, explore, newcomers)}
         self.chosen[family.name] = TunedBaseline(
             name=family.name,
             baseline=best.baseline,
             trials=[each.trial for each in fitted],
             validation=best.rows,
-            test=test,
-            explore=ExploreChoice(
-                trial=new.trial,
-                validation=self._explore_validation.forecasts(new.rows),
-                test=self._explore_test.forecasts(new_test),
-            ),
+            test=test[id(best)],
+            explore=_choice(explore, test[id(explore)], self._explore),
+            newcomers=_choice(newcomers, test[id(newcomers)], self._newcomers),
         )
 
     def _test(self, name: str, fitted: _Fitted) -> Float32Array:
@@ -241,6 +172,14 @@ class _Tuning:
             if max(seconds, earlier_seconds) >= KEPT_FROM_S:
                 self.kept.put(key, found)
         return found["rows"], found["seconds"].item()
+
+
+def _choice(fitted: _Fitted, test: Float32Array, explored: tuple[Explore, Explore]) -> Choice:
+    return Choice(
+        trial=fitted.trial,
+        validation=explored[0].forecasts(fitted.rows),
+        test=explored[1].forecasts(test),
+    )
 
 
 def forecast_all(

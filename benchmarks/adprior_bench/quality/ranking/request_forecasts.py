@@ -7,7 +7,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from adprior_bench.quality.baselines.tuning import TunedBaseline, forecast_all
+from adprior_bench.quality.baselines.choices import TunedBaseline
+from adprior_bench.quality.baselines.tuning import forecast_all
 from adprior_bench.quality.forecasts import LLM, blend_name
 from adprior_bench.quality.histories import EncodedCase
 from adprior_bench.quality.metrics import Float32Array

@@ -31,10 +31,11 @@ from adprior_bench.quality.histories import (
     EncodedUser,
     Float64Array,
     day_of,
+    draw_cases,
     encode_users,
 )
 from adprior_bench.quality.ranking.impressions import Impressions
-from adprior_bench.quality.study import Study, draw_cases
+from adprior_bench.quality.study import Study
 from adprior_build.data.column_map import EventColumns
 from adprior_build.data.event_log import event_rows, prepare_events
 from adprior_build.data.number_columns import read_numbers, refuse_rows

@@ -34,6 +34,15 @@ def test_lists_are_filled_up_without_the_users_own_history() -> None:
     np.testing.assert_allclose(values["recall@1"][1], 0)
 
 
+def test_newcomers_are_the_only_ones_that_count_if_wanted() -> None:
+    explored = Explore.of(CASES, np.array([False, False, True, False, False]))
+    assert explored.places.tolist() == [2]
+    assert [case.targets.tolist() for case in explored.cases] == [[2]]
+    assert explored.recall(FORECASTS, 2) == 0
+    assert explored.recall(FORECASTS, 3) == 1
+    assert Explore.of(CASES, np.zeros(5, dtype=np.bool_)).recall(FORECASTS) == 0
+
+
 def test_the_share_of_a_list_that_is_new_is_counted() -> None:
     lists = np.array([[0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]])
     assert new_shares(lists, CASES).tolist() == [0.5, 0.75, 1.0]

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from adprior_bench.quality.calibration import Calibration, ReliabilityBin
-from adprior_bench.quality.explore_tables import ExploreFigures
 from adprior_bench.quality.intervals import Estimate
+from adprior_bench.quality.new_figures import NewFigures
 from adprior_bench.quality.ranking.ranking_tables import RankingGains
 from adprior_bench.quality.retrieval.places import Places
 from adprior_bench.quality.retrieval.retrieval_tables import RetrievalFigures
 from adprior_bench.quality.verdict import (
     calibration_verdict,
     explore_verdict,
+    newcomer_verdict,
     ranking_verdict,
     retrieval_verdict,
 )
@@ -31,11 +32,11 @@ def explored(ours: float, best: float, width: float) -> Mapping[str, Any]:
     draws = {"llm": ours + spread, "llm_and_user_knn": ours + 0.01 + spread}
     draws |= {"user_knn": np.full(102, best), "popularity": np.full(102, 0.5)}
     return explore_verdict(
-        ExploreFigures(
+        NewFigures(
             best="user_knn",
             blends=["llm_and_user_knn"],
             draws={name: {"recall@10": found} for name, found in draws.items()},
-            section={"title": "New", "notes": [], "content": []},
+            targets=1234,
         )
     )
 
@@ -51,6 +52,22 @@ def test_new_advertisers_are_judged_against_the_best_baseline(
     assert found["answer"] == answer
     assert f"{ours / 0.04:.2f} [" in found["text"]
     assert "user_knn, 4.00 %" in found["text"]
+
+
+def test_newcomers_are_judged_against_the_text_embedding() -> None:
+    draws = {"llm": 0.06, "text_embedding": 0.02, "category_popularity": 0.08}
+    found = newcomer_verdict(
+        NewFigures(
+            best="category_popularity",
+            blends=[],
+            draws={name: {"recall@50": np.full(102, value)} for name, value in draws.items()},
+            targets=99,
+        )
+    )
+    assert found["answer"] == "yes"
+    assert "text_embedding 2.00 %" in found["text"]
+    assert "3.00 [3.00, 3.00] times" in found["text"]
+    assert "category_popularity, finds 8.00 %" in found["text"]
 
 
 def retrieval(

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from adprior_bench.quality.baselines.base import blend, normalised
+from adprior_bench.quality.baselines.base import Training, blend, normalised
 from adprior_bench.quality.baselines.boosted import Boosted
+from adprior_bench.quality.baselines.category_popularity import CategoryPopularity
 from adprior_bench.quality.baselines.neighbours import ItemNeighbours, UserNeighbours
 from adprior_bench.quality.baselines.own_history import OwnHistory
 from adprior_bench.quality.baselines.popularity import Popularity, SegmentPopularity
 from adprior_bench.quality.baselines.sequential import Sequential
+from adprior_bench.quality.baselines.text_embedding import TextEmbedding
 from adprior_bench.quality.histories import EncodedCase, EncodedUser, encoded_cases
 from support.encoded_users import ADVERTISERS, CUT, cases_of, invented_users, training_of, user
 
@@ -142,3 +146,36 @@ def test_the_neural_baseline_is_deterministic(new_cases: list[EncodedCase]) -> N
         for _ in range(2)
     )
     assert one.tolist() == two.tolist()
+
+
+def shop() -> Training:
+    """Return three pet shops, of which the last is a newcomer, and two others."""
+    people = [user("a", [(CUT - 2, 0, 0), (CUT - 2, 0, 0), (CUT - 1, 1, 0), (CUT - 1, 3, 1)])]
+    return replace(
+        training_of(people),
+        advertisers=5,
+        categories=2,
+        names=("Purina Dog Food", "Milk-Bone", "Puppy Treats", "Michelin Tires", "Unknown"),
+        advertiser_categories=("PETS", "PETS", "PETS", "CARS", None),
+        category_names=("PETS", "CARS"),
+    )
+
+
+def test_popularity_within_the_users_categories_reaches_newcomers() -> None:
+    baseline = CategoryPopularity(shop(), half_life_days=50, prior=1.0)
+    person = user("b", [(CUT - 100, -1, 1), (CUT - 50, -1, 0), (CUT, 2, 0)])
+    found = baseline.probabilities(case_of(person))
+    pets, cars = 2 / 3, 1 / 3  # the older event counts half
+    expected = [pets * 3 / 6, pets * 2 / 6, pets * 1 / 6, cars, 0]
+    assert found == pytest.approx(expected)
+
+
+def test_text_embeddings_know_what_names_mean() -> None:
+    baseline = TextEmbedding(shop(), half_life_days=90, with_category=False)
+    found = baseline.probabilities(case_of(user("b", [(CUT - 3, 0, 0), (CUT, 2, 0)])))
+    assert found.sum() == pytest.approx(1)
+    assert found.argsort()[::-1][:2].tolist() == [0, 2]
+    assert found[2] > 2 * found[3]
+    baseline = TextEmbedding(shop(), half_life_days=90, with_category=True)
+    unnamed = baseline.probabilities(case_of(user("c", [(CUT - 3, -1, 1), (CUT, 2, 0)])))
+    assert unnamed.argmax() == 3

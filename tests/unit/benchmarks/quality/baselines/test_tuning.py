@@ -10,10 +10,11 @@ import pytest
 
 from adprior_bench.data.kept_results import KeptResults
 from adprior_bench.quality.baselines import registry, tuning
+from adprior_bench.quality.baselines.choices import Family, TunedBaseline
 from adprior_bench.quality.baselines.own_history import OwnHistory
 from adprior_bench.quality.baselines.popularity import Popularity
 from adprior_bench.quality.baselines.registry import baseline_families
-from adprior_bench.quality.baselines.tuning import Family, TunedBaseline, forecast_all, tune
+from adprior_bench.quality.baselines.tuning import forecast_all, tune
 from adprior_bench.quality.metrics import mean_recall
 from support.encoded_users import ADVERTISERS, CUT, cases_of, invented_users, training_of, user
 
