@@ -57,7 +57,8 @@ class TableEngine(Engine[TableState]):
         if keep:
             state.paths = paths
         found = np.stack([self.log_probs(path) for path in new])
-        return found[np.asarray(rows), np.asarray(next_tokens)]
+        wanted: npt.NDArray[np.float32] = found[np.asarray(rows), np.asarray(next_tokens)]
+        return wanted
 
     def log_probs(self, path: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """Return the distribution after a path: float32 [vocabulary]."""

@@ -102,7 +102,7 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
         raise InvalidInputError(
             f"config.json: model_type is {family!r}, expected one of {', '.join(FAMILIES)}"
         )
-    settings = _DEFAULTS[family] | {
+    settings: dict[str, Any] = dict(_DEFAULTS[family]) | {
         key: value for key, value in config.items() if value is not None or "softcap" in key
     }
     if settings.get("use_bidirectional_attention"):

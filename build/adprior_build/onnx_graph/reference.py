@@ -41,7 +41,7 @@ class Reference:
         dtype: npt.DTypeLike = np.float64,
     ) -> None:
         self._of, self._weights, self._quantisation = architecture, weights, quantisation
-        self._dtype = np.dtype(dtype)
+        self._dtype: np.dtype[Any] = np.dtype(dtype)
 
     def log_probs(self, sequences: Sequence[Sequence[int]], last: int) -> _Array:
         """Return log-probabilities after the last tokens of sequences.
@@ -59,7 +59,7 @@ class Reference:
     def _log_probs(self, sequences: Sequence[Sequence[int]], last: int) -> _Array:
         of = self._of
         embeddings = self._rounded(EMBEDDING)
-        scale = self._dtype.type(of.embedding_scale)
+        scale = self._number(of.embedding_scale)
         streams = [embeddings[list(sequence)].astype(self._dtype) * scale for sequence in sequences]
         for layer in range(of.layers):
             run = self._layer(layer)
@@ -108,7 +108,7 @@ class Reference:
             else _same
             for name in "qk"
         }
-        scale, window = self._dtype.type(of.attention_scale), of.windows[layer]
+        scale, window = self._number(of.attention_scale), of.windows[layer]
 
         def attend(stream: _Array) -> _Array:
             length = len(stream)
@@ -147,8 +147,8 @@ class Reference:
 
     def _norm(self, name: str) -> Callable[[_Array], _Array]:
         weight = np.asarray(self._weights[f"{name}.weight"], dtype=self._dtype)
-        weight = weight + self._dtype.type(self._of.norm_offset)
-        epsilon = self._dtype.type(self._of.norm_epsilon)
+        weight = weight + self._number(self._of.norm_offset)
+        epsilon = self._number(self._of.norm_epsilon)
 
         def norm(stream: _Array) -> _Array:
             square = np.mean(stream * stream, axis=-1, keepdims=True)
@@ -156,6 +156,9 @@ class Reference:
             return scaled
 
         return norm
+
+    def _number(self, value: float) -> Any:
+        return np.asarray(value, dtype=self._dtype)[()]
 
     def _rounded(self, name: str) -> npt.NDArray[np.float32]:
         matrix = np.asarray(self._weights[name], dtype=np.float32)
@@ -173,24 +176,28 @@ def _capped(values: _Array, cap: float | None) -> _Array:
 def _rotated(values: _Array, cosines: _Array, sines: _Array) -> _Array:
     """Rotate each pair (i, i + half) of a head's numbers: [heads, positions, head_size]."""
     first, second = np.split(values, 2, axis=-1)
-    return np.concatenate(
+    turned: _Array = np.concatenate(
         [first * cosines - second * sines, second * cosines + first * sines], axis=-1
     )
+    return turned
 
 
 def _silu(values: _Array) -> _Array:
     halves: _Array = values / 2
-    return halves * (1 + np.tanh(halves))  # x / (1 + exp(-x)), which could overflow
+    result: _Array = halves * (1 + np.tanh(halves))  # x / (1 + exp(-x)), which could overflow
+    return result
 
 
 def _gelu_tanh(values: _Array) -> _Array:
     inner = math.sqrt(2 / math.pi) * (values + 0.044715 * values * values * values)
-    return values / 2 * (1 + np.tanh(inner))
+    result: _Array = values / 2 * (1 + np.tanh(inner))
+    return result
 
 
 def _gelu(values: _Array) -> _Array:
     erf = np.vectorize(math.erf, otypes=[values.dtype])
-    return values / 2 * (1 + erf(values / math.sqrt(2)))
+    result: _Array = values / 2 * (1 + erf(values / math.sqrt(2)))
+    return result
 
 
 _ACTIVATIONS: dict[str, Callable[[_Array], _Array]] = {

@@ -86,4 +86,5 @@ def _llama3(frequencies: _Float64Array, scaling: Mapping[str, Any]) -> _Float64A
     low, high = float(scaling["low_freq_factor"]), float(scaling["high_freq_factor"])
     turns = float(scaling["original_max_position_embeddings"]) * frequencies / (2 * math.pi)
     kept = np.clip((turns - low) / (high - low), 0.0, 1.0)
-    return frequencies * (kept + (1 - kept) / factor)
+    slowed: _Float64Array = frequencies * (kept + (1 - kept) / factor)
+    return slowed
