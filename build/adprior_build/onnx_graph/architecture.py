@@ -134,7 +134,9 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
         attention_cap=_optional_cap(settings, "attn_logit_softcapping"),
         final_cap=_optional_cap(settings, "final_logit_softcapping"),
         rotations=tuple(rotations[kind] for kind in kinds),
-        windows=tuple(int(window) if kind == SLIDING else None for kind in kinds),
+        windows=tuple(
+            int(window) if kind == SLIDING and window is not None else None for kind in kinds
+        ),
     )
 
 
