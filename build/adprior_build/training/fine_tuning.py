@@ -36,9 +36,8 @@ from adprior_build.training.settings import Settings
 from adprior_build.training.starting_point import StartingPoint
 from adprior_build.training.state import StateKeeper
 from adprior_build.training.upper_layers import (
+    LayerSplit,
     freeze_lower_layers,
-    lower_count,
-    run_lower_layers,
 )
 from adprior_build.training.windows import EpochWindows, Window, WindowSource
 from adprior_runtime.catalogue.trie import Trie
@@ -49,7 +48,9 @@ from adprior_runtime.text.json_text import to_json
 
 _CACHED_VALUES: Final = 200_000
 """Size of the renderer's cache: every epoch renders the same names again."""
-_LOWER_IDENTITY: Final = ("from", "windows", "validation windows", "upper_layers", "precision")
+_LOWER_IDENTITY: Final = (
+    "from", "trim_vocabulary", "windows", "validation windows", "upper_layers", "precision",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +189,7 @@ def _optimise(
     keeper: StateKeeper,
 ) -> Position:
     """Train ``model``, resuming from a kept state; return the final position."""
-    settings, lower = Settings.of(args), None
+    settings, split, lower = Settings.of(args), None, None
     identity = identify_training(args, windows=epoch_windows(0), checks=checks)
     kept = keeper.begin(identity)
     if kept is not None:
@@ -198,38 +199,46 @@ def _optimise(
             f"{was.seconds / 60:.1f} minutes of training; kept in {keeper.directory}",
             flush=True,
         )
-    if settings.upper_layers is not None:
+    if args.upper_layers is not None:
+        split = LayerSplit(model, args.upper_layers)
         windows = [*epoch_windows(0), *checks]
-        lower = _run_lower(model, windows, settings, settings.upper_layers, identity, keeper)
-    return train(model, epoch_windows, checks, settings, lower=lower, keeper=keeper, kept=kept)
+        lower = _open_lower(model, split, windows, settings, identity, keeper)
+    return train(
+        model,
+        epoch_windows,
+        checks,
+        settings,
+        split=split,
+        lower=lower,
+        keeper=keeper,
+        kept=kept,
+    )
 
 
-def _run_lower(
+def _open_lower(
     model: Any,
+    split: LayerSplit,
     windows: Sequence[Window],
     settings: Settings,
-    upper: int,
     identity: Mapping[str, Any],
     keeper: StateKeeper,
 ) -> LowerStates:
-    """Run the lower layers on all windows, unless an earlier run did, and keep their output."""
-    hidden = model.config.get_text_config().hidden_size
-    states = LowerStates(keeper.directory, windows, hidden=hidden, batch_size=settings.batch_size)
-    count = lower_count(model, upper)
-    print(
-        f"adprior train: the lower {count} of {count + upper} layers run once, on "
-        f"{states.tokens:,} tokens; their output needs {states.size_bytes / 1e9:.2f} GB in "
-        f"{keeper.directory} until the training ends",
-        flush=True,
-    )
-    model.to(settings.device).eval()
+    """Open the file of the lower layers' output; say how large it is."""
 
     def run(ids: torch.Tensor) -> torch.Tensor:
         with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=settings.bf16):
-            return run_lower_layers(model, upper, ids)
+            return split.run_lower(ids)
 
+    hidden = model.config.get_text_config().hidden_size
+    states = LowerStates(keeper.directory, windows, run, hidden=hidden, device=settings.device)
+    print(
+        f"adprior train: the lower {split.lower} layers run once on each of {states.tokens:,} "
+        f"tokens; their output takes {states.size_bytes / 1e9:.2f} GB in {keeper.directory} until "
+        "the training ends",
+        flush=True,
+    )
     named = to_json({name: identity[name] for name in _LOWER_IDENTITY})
-    states.fill(run, hashlib.sha256(named.encode()).hexdigest(), device=settings.device)
+    states.open(hashlib.sha256(named.encode()).hexdigest())
     return states
 
 

@@ -26,7 +26,7 @@ from adprior_build.training.optimizer import (
 from adprior_build.training.progress import Position, ProgressLine, Schedule, describe_epoch
 from adprior_build.training.settings import Settings
 from adprior_build.training.state import KeptState, StateKeeper
-from adprior_build.training.upper_layers import only_upper_layers
+from adprior_build.training.upper_layers import LayerSplit
 from adprior_build.training.validation import Validation
 from adprior_build.training.windows import EpochWindows, Window
 from adprior_runtime.errors import InvalidInputError
@@ -57,6 +57,7 @@ def train(
     validation: Sequence[Window],
     settings: Settings,
     *,
+    split: LayerSplit | None = None,
     lower: LowerStates | None = None,
     keeper: StateKeeper | None = None,
     kept: KeptState | None = None,
@@ -69,7 +70,8 @@ def train(
         epoch_windows: Returns an epoch's windows; a resumed training needs the same ones.
         validation: Windows that choose the best epoch; without any, the training loss does.
         settings: The loop's settings.
-        lower: The lower layers' output for all windows, with ``settings.upper_layers``.
+        split: The model's layers, if only the upper ones are trained.
+        lower: The lower layers' output, with ``split``.
         keeper: Keeps the state after every epoch and every few minutes.
         kept: The state to resume from.
         clock: Returns seconds.
@@ -81,8 +83,7 @@ def train(
         InvalidInputError: The training diverged, or its state cannot be kept.
     """
     model.to(settings.device)
-    upper = settings.upper_layers
-    with nullcontext() if upper is None else only_upper_layers(model, upper):
+    with nullcontext() if split is None else split.only_upper():
         objective = Objective(model=model, bf16=settings.bf16, device=settings.device, lower=lower)
         checks = Validation(validation, settings)
         position = _Run(objective, epoch_windows, checks, settings, keeper, kept, clock).finish()

@@ -33,7 +33,7 @@ class Objective:
     def nats(self, windows: Sequence[Window]) -> tuple[torch.Tensor, Batch]:
         """Return the nats of each target token, float32 [target tokens], and the windows' batch."""
         batch = Batch.of(windows, device=self.device)
-        states = None if self.lower is None else self.lower.of(windows, self.device)
+        states = None if self.lower is None else self.lower.of(windows)
         return name_nats(self.model, batch, states=states, bf16=self.bf16), batch
 
 

@@ -1,10 +1,10 @@
-"""The lower layers' output for every window, computed once and kept in a file.
+"""The lower layers' output for every window, computed at its first use and kept in a file.
 
 ::
 
     OUTPUT.partial/
       lower_states.bin     for each token: float32 scale, float16 [hidden]
-      lower_states.json    what it belongs to, and the hash of each finished batch
+      lower_states.json    what it belongs to, and the hash of each window that it holds
 
 A scale for each token lets float16 hold states beyond 65,504, which Gemma has.
 """
@@ -24,17 +24,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adprior_build.training.batches import cut_into_batches
 from adprior_build.training.windows import Window
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.atomic import replace_file
-from adprior_runtime.terminal.progress import progress_bar
 from adprior_runtime.text.json_text import to_json
 
 _STATES: Final = "lower_states.bin"
 LOWER_INDEX: Final = "lower_states.json"
 """The file without which an earlier run's states do not count."""
-_SAVE_EVERY_S: Final = 10.0
+_SAVE_EVERY_S: Final = 30.0
 _SMALLEST_SCALE: Final = 1e-30
 
 RunLower = Callable[[torch.Tensor], torch.Tensor]
@@ -42,28 +40,39 @@ RunLower = Callable[[torch.Tensor], torch.Tensor]
 
 
 class LowerStates:
-    """Gives the kept states of windows.
+    """Gives the states of windows.
+
+    A window's states are always read from the file, also when they were just computed. So a
+    training that resumes reads the same numbers.
 
     Args:
         directory: Where the file is, or will be.
-        windows: All windows that are asked for. Equal ones share their states.
+        windows: All windows that will be asked for. Equal ones share their states.
+        run: The lower layers.
         hidden: The model's width.
-        batch_size: Windows that run through the lower layers together.
+        device: Where ``run`` computes.
     """
 
     def __init__(
-        self, directory: Path, windows: Sequence[Window], *, hidden: int, batch_size: int
+        self,
+        directory: Path,
+        windows: Sequence[Window],
+        run: RunLower,
+        *,
+        hidden: int,
+        device: str = "cpu",
     ) -> None:
-        self._directory = directory
+        self._directory, self._run, self._device = directory, run, device
         self._record = np.dtype([("scale", "<f4"), ("values", "<f2", (hidden,))])
-        distinct = {_key(window): window for window in windows}
-        by_length = sorted(distinct.values(), key=lambda window: len(window.token_ids))
-        self._batches = cut_into_batches(by_length, batch_size)
         self._places: dict[bytes, int] = {}
         self.tokens = 0
-        for window in (window for batch in self._batches for window in batch):
-            self._places[_key(window)] = self.tokens
-            self.tokens += len(window.token_ids)
+        for window in windows:
+            if _key(window) not in self._places:
+                self._places[_key(window)] = self.tokens
+                self.tokens += len(window.token_ids)
+        self._hashes: dict[str, str] = {}
+        self._identity = ""
+        self._saved_at = time.monotonic()
         self._kept: Any = None
 
     @property
@@ -71,37 +80,31 @@ class LowerStates:
         """Size of the file."""
         return self.tokens * self._record.itemsize
 
-    def fill(self, run: RunLower, identity: str, *, device: str = "cpu") -> None:
-        """Compute what an earlier run left to do.
+    def open(self, identity: str) -> None:
+        """Make the file, or take over an earlier run's states; damaged ones do not count.
 
         Args:
-            run: The lower layers.
-            identity: Names the model and the windows; the states of another one are replaced.
-            device: Where ``run`` computes.
+            identity: Names the model and the windows; the states of another one do not count.
 
         Raises:
             InvalidInputError: The disk has no room.
         """
         self._make_room()
         self._kept = np.memmap(self._directory / _STATES, self._record, "r+", shape=self.tokens)
-        hashes = self._finished(identity)
-        place = sum(len(w.token_ids) for batch in self._batches[: len(hashes)] for w in batch)
-        saved_at = time.monotonic()
-        with progress_bar(total=self.tokens, desc="lower layers", unit="token") as bar:
-            bar.update(place)
-            for batch in self._batches[len(hashes) :]:
-                first = place
-                for window, states in zip(batch, _run_batch(run, batch, device), strict=True):
-                    self._write(place, states[: len(window.token_ids)])
-                    place += len(window.token_ids)
-                hashes.append(self._hash(first, place))
-                bar.update(place - first)
-                if time.monotonic() > saved_at + _SAVE_EVERY_S or place == self.tokens:
-                    self._save(identity, hashes)
-                    saved_at = time.monotonic()
+        self._identity, self._hashes = identity, {}
+        try:
+            index = json.loads((self._directory / LOWER_INDEX).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return
+        if index.get("identity") == identity:
+            lengths = {place: len(key) // 4 for key, place in self._places.items()}
+            for place, expected in index["windows"].items():
+                if self._hash(int(place), lengths[int(place)]) == expected:
+                    self._hashes[place] = expected
 
-    def of(self, windows: Sequence[Window], device: str = "cpu") -> torch.Tensor:
+    def of(self, windows: Sequence[Window]) -> torch.Tensor:
         """Return the states of windows, padded: float32 [windows, longest, hidden]."""
+        self._compute([window for window in windows if self._place(window) not in self._hashes])
         longest = max(len(window.token_ids) for window in windows)
         width = self._record["values"].shape[0]
         states = np.zeros((len(windows), longest, width), dtype=np.float32)
@@ -109,7 +112,21 @@ class LowerStates:
             place, tokens = self._places[_key(window)], len(window.token_ids)
             kept = self._kept[place : place + tokens]
             np.multiply(kept["values"], kept["scale"][:, None], out=states[row, :tokens])
-        return torch.from_numpy(states).to(device)
+        return torch.from_numpy(states).to(self._device)
+
+    def _compute(self, missing: Sequence[Window]) -> None:
+        if not missing:
+            return
+        ids = np.zeros((len(missing), max(len(w.token_ids) for w in missing)), np.int64)
+        for row, window in enumerate(missing):
+            ids[row, : len(window.token_ids)] = window.token_ids
+        found = self._run(torch.from_numpy(ids).to(self._device)).float().cpu().numpy()
+        for window, states in zip(missing, found, strict=True):
+            place, tokens = self._places[_key(window)], len(window.token_ids)
+            self._write(place, states[:tokens])
+            self._hashes[str(place)] = self._hash(place, tokens)
+        if time.monotonic() > self._saved_at + _SAVE_EVERY_S:
+            self._save()
 
     def _make_room(self) -> None:
         path = self._directory / _STATES
@@ -127,45 +144,24 @@ class LowerStates:
                 f"{error.strerror}; make room, give another --work, or train without --upper-layers"
             ) from error
 
-    def _finished(self, identity: str) -> list[str]:
-        """Return the hashes of the batches that are kept, up to the first that is damaged."""
-        try:
-            index = json.loads((self._directory / LOWER_INDEX).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return []
-        found: list[str] = []
-        place = 0
-        if index.get("identity") == identity:
-            for batch, expected in zip(self._batches, index["batches"], strict=False):
-                end = place + sum(len(window.token_ids) for window in batch)
-                if self._hash(place, end) != expected:
-                    break
-                found.append(expected)
-                place = end
-        return found
-
     def _write(self, place: int, states: NDArray[np.float32]) -> None:
         scale = np.maximum(np.abs(states).max(axis=-1), _SMALLEST_SCALE).astype(np.float32)
         rows = self._kept[place : place + len(states)]
         rows["scale"] = scale
         rows["values"] = states / scale[:, None]
 
-    def _hash(self, start: int, stop: int) -> str:
-        return hashlib.sha256(self._kept[start:stop].tobytes()).hexdigest()
-
-    def _save(self, identity: str, hashes: Sequence[str]) -> None:
+    def _save(self) -> None:
         self._kept.flush()
+        document = {"identity": self._identity, "windows": self._hashes}
         with replace_file(self._directory / LOWER_INDEX) as fresh:
-            fresh.write_text(to_json({"identity": identity, "batches": hashes}), encoding="utf-8")
+            fresh.write_text(to_json(document), encoding="utf-8")
+        self._saved_at = time.monotonic()
 
+    def _place(self, window: Window) -> str:
+        return str(self._places[_key(window)])
 
-def _run_batch(run: RunLower, batch: Sequence[Window], device: str) -> NDArray[np.float32]:
-    ids = np.zeros((len(batch), max(len(window.token_ids) for window in batch)), np.int64)
-    for row, window in enumerate(batch):
-        ids[row, : len(window.token_ids)] = window.token_ids
-    with torch.no_grad():
-        found: NDArray[np.float32] = run(torch.from_numpy(ids).to(device)).float().cpu().numpy()
-    return found
+    def _hash(self, place: int, tokens: int) -> str:
+        return hashlib.sha256(self._kept[place : place + tokens].tobytes()).hexdigest()
 
 
 def _key(window: Window) -> bytes:

@@ -27,7 +27,7 @@ RUN_KEY: Final = "run"
 _INPUTS: Final = ("events", "profiles", "columns", "catalogue", "template")
 _RECORDED_IF_USED: Final = ("patience", "dropout")
 """Options that the recorded command shows only if they are not 0."""
-_OTHER_SETTINGS: Final = ("lora_rank", "lora_alpha", "dropout", "trim_vocabulary")
+_OTHER_SETTINGS: Final = ("lora_rank", "lora_alpha", "dropout", "upper_layers", "trim_vocabulary")
 """Recorded beside the loop's settings."""
 
 

@@ -30,7 +30,6 @@ class Settings:
         weight_decay: AdamW's weight decay, applied to matrices only.
         bf16: Compute matrix products in bfloat16; weights stay float32.
         patience: Epochs without a better validation loss after which training stops; 0 for never.
-        upper_layers: Number of layers that are trained, the last ones; None for all.
         seed: Seed of the batches' order.
         device: ``cpu`` or ``cuda``.
     """
@@ -42,7 +41,6 @@ class Settings:
     minutes: float | None = None
     bf16: bool = False
     patience: int = 0
-    upper_layers: int | None = None
     seed: int = 0
     device: str = "cpu"
 

@@ -1,7 +1,8 @@
 """A model whose lower layers are left out, because what they compute never changes.
 
 Only the upper layers are trained. The lower ones run once for each window, and their output is kept
-(`adprior_build.training.lower_states`). A step then costs the upper layers' share.
+(`adprior_build.training.lower_states`). From the second epoch on, a step costs the upper layers'
+share.
 """
 
 from __future__ import annotations
@@ -47,39 +48,50 @@ def freeze_lower_layers(model: Any, upper: int) -> None:
         module.requires_grad_(requires_grad=True)
 
 
-def run_lower_layers(model: Any, upper: int, ids: torch.Tensor) -> torch.Tensor:
-    """Return what the first of the ``upper`` layers reads: [sequences, longest, hidden].
+class LayerSplit:
+    """A model's lower and upper layers, which run apart from each other.
 
     Args:
         model: A causal language model.
         upper: Number of upper layers.
-        ids: int64 [sequences, longest].
     """
-    decoder = model.get_decoder()
-    norm, decoder.norm = decoder.norm, _Nothing()
-    try:
-        with _left_out(decoder, range(lower_count(model, upper), len(decoder.layers))):
-            hidden: torch.Tensor = decoder(input_ids=ids, use_cache=False).last_hidden_state
-    finally:
-        decoder.norm = norm
-    return hidden
 
+    def __init__(self, model: Any, upper: int) -> None:
+        self._decoder = model.get_decoder()
+        self._layers = self._decoder.layers
+        self.lower = lower_count(model, upper)
+        for layer in self._layers[: self.lower]:
+            layer.eval()
 
-@contextmanager
-def only_upper_layers(model: Any, upper: int) -> Iterator[None]:
-    """Leave the lower layers out: the model then reads their output instead of embeddings."""
-    decoder = model.get_decoder()
-    with _left_out(decoder, range(lower_count(model, upper))):
-        yield
+    def run_lower(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return what the first upper layer reads: [sequences, longest, hidden].
 
+        Args:
+            ids: int64 [sequences, longest].
+        """
+        norm, self._decoder.norm = self._decoder.norm, _Nothing()
+        try:
+            with torch.no_grad(), self._showing(range(self.lower)):
+                found = self._decoder(input_ids=ids, use_cache=False).last_hidden_state
+        finally:
+            self._decoder.norm = norm
+        hidden: torch.Tensor = found
+        return hidden
 
-@contextmanager
-def _left_out(decoder: Any, places: range) -> Iterator[None]:
-    """Replace layers; the others keep their places, by which models choose a layer's mask."""
-    layers = decoder.layers
-    shown = [_Nothing() if place in places else layer for place, layer in enumerate(layers)]
-    decoder.layers = torch.nn.ModuleList(shown)
-    try:
-        yield
-    finally:
-        decoder.layers = layers
+    @contextmanager
+    def only_upper(self) -> Iterator[None]:
+        """Leave the lower layers out: the model then reads their output instead of embeddings."""
+        with self._showing(range(self.lower, len(self._layers))):
+            yield
+
+    @contextmanager
+    def _showing(self, places: range) -> Iterator[None]:
+        """Leave out all other layers; these keep their places, which decide about their masks."""
+        before = self._decoder.layers
+        self._decoder.layers = torch.nn.ModuleList(
+            layer if place in places else _Nothing() for place, layer in enumerate(self._layers)
+        )
+        try:
+            yield
+        finally:
+            self._decoder.layers = before

@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from adprior_build.training.loop import prepare, train
 from adprior_build.training.lower_states import LowerStates
 from adprior_build.training.settings import Settings
-from adprior_build.training.upper_layers import freeze_lower_layers, run_lower_layers
+from adprior_build.training.upper_layers import LayerSplit, freeze_lower_layers
 from adprior_build.training.windows import EpochWindows, Window
 from adprior_runtime.errors import InvalidInputError
 from support.windows import make_window
@@ -109,10 +109,10 @@ def test_the_upper_layers_train_on_the_lower_ones_output_as_on_the_whole_model(
     freeze_lower_layers(whole, 1)
     rows = train(whole, fixed(TAUGHT), CONTRARY, SETTINGS).rows
     freeze_lower_layers(split, 1)
-    lower = LowerStates(tmp_path, [*TAUGHT, *CONTRARY], hidden=16, batch_size=4)
-    lower.fill(lambda ids: run_lower_layers(split, 1, ids), "a")
-    settings = replace(SETTINGS, upper_layers=1)
-    found = train(split, fixed(TAUGHT), CONTRARY, settings, lower=lower).rows
+    layers = LayerSplit(split, 1)
+    lower = LowerStates(tmp_path, [*TAUGHT, *CONTRARY], layers.run_lower, hidden=16)
+    lower.open("a")
+    found = train(split, fixed(TAUGHT), CONTRARY, SETTINGS, split=layers, lower=lower).rows
     for before, after in zip(rows[:5], found, strict=False):
         assert after == pytest.approx(before, rel=2e-3)  # float16
     assert nats_a_name(split, CONTRARY) == pytest.approx(

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from adprior_build.training.lower_states import LowerStates
-from adprior_build.training.windows import Window
 from adprior_runtime.errors import InvalidInputError
 from support.windows import make_window
 
@@ -27,22 +26,15 @@ class Lower:
         return states * torch.where(ids == 5, 1e6, 1.0)[..., None]
 
 
-class Stopped(Lower):
-    """Is killed before the second batch."""
-
-    def __call__(self, ids: torch.Tensor) -> torch.Tensor:
-        if self.windows:
-            raise KeyboardInterrupt
-        return super().__call__(ids)
-
-
 @pytest.fixture(autouse=True)
-def _save_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+def _save_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adprior_build.training.lower_states._SAVE_EVERY_S", -1.0)
 
 
-def store(directory: Path, windows: list[Window] = WINDOWS) -> LowerStates:
-    return LowerStates(directory, windows, hidden=HIDDEN, batch_size=2)
+def opened(directory: Path, lower: Lower, identity: str = "a") -> LowerStates:
+    states = LowerStates(directory, WINDOWS, lower, hidden=HIDDEN)
+    states.open(identity)
+    return states
 
 
 def assert_holds(states: LowerStates) -> None:
@@ -58,40 +50,40 @@ def assert_holds(states: LowerStates) -> None:
 
 
 def test_states_are_kept_to_float16_whatever_their_size(tmp_path: Path) -> None:
-    states, lower = store(tmp_path), Lower()
-    states.fill(lower, "a")
-    assert lower.windows == 5  # two of the six are equal
-    assert states.tokens == 27
+    lower = Lower()
+    states = opened(tmp_path, lower)
+    assert_holds(states)
+    assert_holds(states)
+    assert lower.windows == 3  # each once
     assert (tmp_path / "lower_states.bin").stat().st_size == states.size_bytes == 27 * 16
-    assert_holds(states)
+    states.of(WINDOWS)
+    assert lower.windows == 5  # two of the six are equal
 
 
-def test_a_killed_run_is_continued(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        store(tmp_path).fill(Stopped(), "a")
-    states, lower = store(tmp_path), Lower()
-    states.fill(lower, "a")
-    assert lower.windows == 3
-    assert_holds(states)
-    again = Lower()
-    store(tmp_path).fill(again, "a")
-    assert again.windows == 0
+def test_a_later_run_computes_what_is_missing(tmp_path: Path) -> None:
+    opened(tmp_path, Lower()).of(WINDOWS[:2])
+    lower = Lower()
+    assert_holds(opened(tmp_path, lower))
+    assert lower.windows == 1
 
 
-@pytest.mark.parametrize("damage", ["other model", "one bit", "no index"])
-def test_what_does_not_belong_or_is_damaged_is_computed_again(tmp_path: Path, damage: str) -> None:
-    store(tmp_path).fill(Lower(), "a")
+@pytest.mark.parametrize(
+    ("damage", "computed"), [("other model", 3), ("one bit", 1), ("no index", 3)]
+)
+def test_what_does_not_belong_or_is_damaged_is_computed_again(
+    tmp_path: Path, damage: str, computed: int
+) -> None:
+    assert_holds(opened(tmp_path, Lower()))
     path = tmp_path / "lower_states.bin"
     if damage == "one bit":
         content = np.frombuffer(path.read_bytes(), np.uint8).copy()
-        content[-1] ^= 1
+        content[5] ^= 1
         path.write_bytes(content.tobytes())
     if damage == "no index":
         (tmp_path / "lower_states.json").unlink()
-    states, lower = store(tmp_path), Lower()
-    states.fill(lower, "b" if damage == "other model" else "a")
-    assert lower.windows == (1 if damage == "one bit" else 5)
-    assert_holds(states)
+    lower = Lower()
+    assert_holds(opened(tmp_path, lower, "b" if damage == "other model" else "a"))
+    assert lower.windows == computed
 
 
 def test_a_disk_without_room_is_refused_before_anything_runs(
@@ -101,7 +93,5 @@ def test_a_disk_without_room_is_refused_before_anything_runs(
         free = 100
 
     monkeypatch.setattr("shutil.disk_usage", lambda _: Full)
-    lower = Lower()
     with pytest.raises(InvalidInputError, match=r"needs 0.0 GB: 0.0 GB are free; make room"):
-        store(tmp_path).fill(lower, "a")
-    assert lower.windows == 0
+        opened(tmp_path, Lower())

@@ -25,12 +25,11 @@ def parsed(*options: str) -> argparse.Namespace:
 def test_the_loops_settings_are_the_options() -> None:
     found = Settings.of(
         parsed("--batch-size", "4", "--learning-rate", "2e-4", "--weight-decay", "0.2",
-               "--precision", "bf16", "--patience", "3", "--upper-layers", "4",
-               "--seed", "7", "--device", "cuda")
+               "--precision", "bf16", "--patience", "3", "--seed", "7", "--device", "cuda")
     )  # fmt: skip
     assert found == Settings(
         epochs=10, batch_size=4, learning_rate=2e-4, weight_decay=0.2, bf16=True, patience=3,
-        upper_layers=4, seed=7, device="cuda",
+        seed=7, device="cuda",
     )  # fmt: skip
 
 

@@ -8,9 +8,8 @@ import torch
 
 from adprior_build.training.optimizer import trained_parameters
 from adprior_build.training.upper_layers import (
+    LayerSplit,
     freeze_lower_layers,
-    only_upper_layers,
-    run_lower_layers,
 )
 from adprior_runtime.errors import InvalidInputError
 from support.small_models import small_llama, small_qwen3
@@ -30,9 +29,9 @@ def test_the_upper_layers_continue_what_the_lower_ones_computed(name: str) -> No
     model = random_model(name, num_hidden_layers=4)
     before = logits(model, input_ids=IDS)
     for upper in (1, 3):
-        with torch.no_grad():
-            states = run_lower_layers(model, upper, IDS)
-        with only_upper_layers(model, upper):
+        split = LayerSplit(model, upper)
+        with split.only_upper():
+            states = split.run_lower(IDS)
             assert torch.equal(logits(model, inputs_embeds=states), before)
         assert torch.equal(logits(model, input_ids=IDS), before)  # the model is as it was
 
