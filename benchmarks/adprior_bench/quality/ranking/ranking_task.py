@@ -68,14 +68,21 @@ def logged_task(study: Study, log: RequestLog, *, threads: int = 0) -> RankingTa
         origin = "The base ranker's logits are those of the log."
     else:
         earlier = log.training
-        ranker = BaseRanker(study.training, earlier.cases, earlier.impressions, threads=threads)
+        ranker = BaseRanker(
+            study.training,
+            earlier.cases,
+            earlier.impressions,
+            choose_rounds=True,
+            threads=threads,
+        )
         logits = [
             ranker.logits(rows.cases, rows.impressions) for rows in (log.validation, log.test)
         ]
         importance = ranker.importance()
         origin = (
             "The base ranker is LightGBM on history, recency, popularity, category and profile, "
-            f"fitted on the training users' requests that closed before {study.splits.cut}."
+            f"fitted on the training users' requests that closed before {study.splits.cut}, in "
+            f"{ranker.rounds} rounds, which cross-validation over these users chose."
         )
     fitted, test = (
         RankedRows(cases=rows.cases, impressions=rows.impressions, logits=found)

@@ -51,6 +51,19 @@ def test_it_ranks_users_that_it_has_not_seen(
     assert ranker.logits([], nothing).shape == (0,)
 
 
+def test_rare_labels_without_a_pattern_are_not_learnt_by_heart(
+    training: Training, later: list[EncodedCase], shown: Impressions
+) -> None:
+    labels = (np.random.default_rng(0).random(len(shown.rows)) < 0.01).astype(np.float64)
+    noise = replace(shown, labels=labels)
+    chosen = BaseRanker(training, later, noise, choose_rounds=True, threads=1)
+    assert chosen.rounds < 30
+    cases = cases_of(TEST_USERS)
+    test = simulate_impressions(training, cases, candidates=15)
+    fixed = BaseRanker(training, later, noise, threads=1)
+    assert np.std(chosen.logits(cases, test)) < 0.5 * np.std(fixed.logits(cases, test))
+
+
 def test_it_never_sees_its_own_users_but_by_their_history(
     training: Training, later: list[EncodedCase], shown: Impressions
 ) -> None:
