@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--seed", whole_number, 0, "seed of the weights and of all draws"),
     )
     lora = parser.add_argument_group("LoRA, and which layers are trained")
-    upper = "train only the last N layers; the output of the others is kept on disk after the first epoch (all)"
+    upper = "train only the last N layers; what the others compute is kept on disk (all)"
     _add(
         lora.add_argument,
         ("--lora-rank", positive_integer, None, "train corrections of rank N (train all weights)"),
