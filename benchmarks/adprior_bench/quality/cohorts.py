@@ -84,7 +84,7 @@ class Cohort:
 
 
 def cohorts(targets: Targets) -> Mapping[str, Cohort]:
-    """Return the cohorts: ``all``, ``covered`` and ``repeated``."""
+    """Return the cohorts: ``all``, ``covered``, ``repeated`` and ``new``."""
     everything = np.ones(len(targets.rows), dtype=np.bool_)
     missed = targets.missed_repeated + targets.missed_new
     chosen = {
@@ -99,6 +99,7 @@ def cohorts(targets: Targets) -> Mapping[str, Cohort]:
             targets.repeated,
             targets.missed_repeated,
         ),
+        "new": ("advertisers new to the user", ~targets.repeated, targets.missed_new),
     }
     return {
         name: Cohort(title=title, targets=kept, counts=targets.count(kept) + outside)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adprior_bench.quality.baselines.choices import TunedBaseline
+from adprior_bench.quality.baselines.choices import Trial, TunedBaseline
 from adprior_bench.quality.cohorts import Targets
 from adprior_bench.quality.forecasts import LLM, Forecasts
 from adprior_bench.quality.intervals import UserBootstrap, estimate
@@ -43,7 +43,7 @@ def tuning_section(
             f"The language model was trained {origin}. The training run that produced it took "
             f"{time}; validation users chose its epoch; earlier runs are not counted here. Each "
             "setting of the baselines was fitted on the training users and scored by recall@10 on "
-            "the validation users' cases."
+            "the validation users' cases, of all advertisers and of those new to the user."
         ],
         "content": [
             make_table(
@@ -54,6 +54,7 @@ def tuning_section(
                     "seconds": COUNT,
                     "recall@10": percent(2),
                     "lowest recall@10 tried": percent(2),
+                    "their recall@10": percent(2),
                     f"{LLM} minus this row": points(2),
                 },
                 highlight=lambda row: row["ranker"] == LLM,
@@ -72,23 +73,44 @@ def _rows(
         name: bootstrap.mean(case_recalls(forecasts.validation[name], study.validation))
         for name in forecasts.names
     }
-    chosen: dict[str, tuple[str, Sequence[float], float | None]] = {LLM: ("the bundle", (), None)}
-    for name, recalls in forecasts.blends.items():
-        share = f"model's weight {forecasts.shares[name]}"
-        chosen[name] = (share, list(recalls.values()), None)
+    rows: list[dict[str, Cell]] = []
+
+    def add(
+        name: str,
+        settings: str,
+        recalls: Sequence[float] = (),
+        seconds: float | None = None,
+        new: tuple[str | None, float | None] = (None, None),
+    ) -> None:
+        rows.append(
+            {
+                "ranker": name,
+                "settings tried": len(recalls) or None,
+                "seconds": None if seconds is None else round(seconds),
+                "chosen settings": settings,
+                "recall@10": estimate(draws[name]),
+                "lowest recall@10 tried": min(recalls, default=None),
+                f"{LLM} minus this row": (
+                    None if name == LLM else estimate(draws[LLM] - draws[name])
+                ),
+                "settings for new advertisers": new[0],
+                "their recall@10": new[1],
+            }
+        )
+
+    add(LLM, "the bundle")
+    for name, found in forecasts.blends.items():
+        add(name, f"model's weight {forecasts.shares[name]}", list(found.values()))
     for each in tuned:
-        settings = ", ".join(f"{key} {value}" for key, value in each.best.settings.items())
-        seconds = sum(trial.seconds for trial in each.trials)
-        chosen[each.name] = (settings, [trial.recall for trial in each.trials], seconds)
-    return [
-        {
-            "ranker": name,
-            "settings tried": len(recalls) or None,
-            "seconds": None if seconds is None else round(seconds),
-            "chosen settings": settings,
-            "recall@10": estimate(draws[name]),
-            "lowest recall@10 tried": min(recalls, default=None),
-            f"{LLM} minus this row": None if name == LLM else estimate(draws[LLM] - draws[name]),
-        }
-        for name, (settings, recalls, seconds) in chosen.items()
-    ]
+        add(
+            each.name,
+            _settings(each.best),
+            [trial.recall for trial in each.trials],
+            sum(trial.seconds for trial in each.trials),
+            (_settings(each.explore.trial), each.explore.trial.explore),
+        )
+    return rows
+
+
+def _settings(trial: Trial) -> str:
+    return ", ".join(f"{key} {value}" for key, value in trial.settings.items())

@@ -19,6 +19,7 @@ from adprior_bench.quality.baselines.affinity import CategoryAffinity
 from adprior_bench.quality.baselines.base import Training, fading, normalised
 from adprior_bench.quality.baselines.neighbours import ItemNeighbours, UserNeighbours
 from adprior_bench.quality.baselines.popularity import Popularity, SegmentPopularity
+from adprior_bench.quality.explore import Explore
 from adprior_bench.quality.histories import EncodedCase, Float64Array, before, encoded_cases
 from adprior_runtime.terminal.progress import track
 
@@ -82,6 +83,7 @@ class Boosted:
         recent_days: Start of its examples before the cut; half of a shorter log.
         pool: Number of candidates from each signal.
         negatives: Candidates without an action, for each case that it learns from.
+        new_only: Learn from advertisers that are new to the user only.
         settings: LightGBM's.
     """
 
@@ -93,6 +95,7 @@ class Boosted:
         recent_days: int = 180,
         pool: int = POOL,
         negatives: int = 60,
+        new_only: bool = False,
         settings: dict[str, Any],
     ) -> None:
         first = min((int(user.days[0]) for user in training.users if len(user.days)), default=0)
@@ -101,7 +104,10 @@ class Boosted:
             training, users=[before(user, start) for user in training.users], cut=start
         )
         self._pool = pool
-        cases = [case for case in encoded_cases(training.users, start) if len(case.targets)]
+        self._new_only = new_only
+        cases: Sequence[EncodedCase] = list(encoded_cases(training.users, start))
+        cases = Explore.of(cases).cases if new_only else cases
+        cases = [case for case in cases if len(case.targets)]
         table, labels, groups = self._examples(cases, Signals(earlier, segment), negatives)
         fixed = {"objective": "lambdarank", "verbosity": -1, "seed": _SEED, "deterministic": True}
         with boosting_bar("lightgbm, training", settings.get("num_iterations", 100)) as callback:
@@ -132,7 +138,8 @@ class Boosted:
             hit = np.intersect1d(candidates, case.targets)
             if len(hit) == 0:
                 continue
-            others = np.setdiff1d(candidates, case.targets)
+            left_out = case.past[0] if self._new_only else np.zeros(0, dtype=np.int32)
+            others = np.setdiff1d(candidates, np.concatenate([case.targets, left_out]))
             others = random.choice(others, min(negatives, len(others)), replace=False)
             tables.append(features[np.concatenate([hit, others])])
             labels.append(np.repeat([1, 0], [len(hit), len(others)]))

@@ -46,10 +46,12 @@ def baseline_families(training: Training, *, threads: int, quick: bool = False) 
         first, second = chosen[OWN].baseline, chosen[other].baseline
         return _Blend(first=first, second=second, share=share, popularity=popular(chosen))
 
-    def boosted(chosen: Chosen, **settings: Any) -> Baseline:
+    def boosted(chosen: Chosen, *, new_only: bool = False, **settings: Any) -> Baseline:
         segment = chosen[_SEGMENT].best.settings["key"] if _SEGMENT in chosen else None
         settings |= {"num_threads": threads}
-        return filled(chosen, Boosted(training, segment=segment, settings=settings))
+        return filled(
+            chosen, Boosted(training, segment=segment, new_only=new_only, settings=settings)
+        )
 
     has_names, has_categories = bool(training.names), any(training.advertiser_categories)
     keys = sorted({key for user in training.users for key in user.profile})
@@ -124,8 +126,11 @@ def _lightgbm_grid(quick: bool) -> Sequence[Mapping[str, Any]]:
     if quick:
         return _grid(num_leaves=(7,), num_iterations=(20,), learning_rate=(0.05,),
                      min_data_in_leaf=(1,))  # fmt: skip
-    return _grid(num_leaves=(15, 31), num_iterations=(150, 400), learning_rate=(0.05,),
-                 min_data_in_leaf=(100,))  # fmt: skip
+    fixed = {"learning_rate": (0.05,), "min_data_in_leaf": (100,)}
+    return [
+        *_grid(num_leaves=(15, 31), num_iterations=(150, 400), **fixed),
+        *_grid(num_leaves=(15,), num_iterations=(150, 400), new_only=(True,), **fixed),
+    ]
 
 
 def _sasrec_grid(quick: bool) -> Sequence[Mapping[str, Any]]:

@@ -31,6 +31,7 @@ def test_a_cohort_counts_its_own_targets() -> None:
         "all": [3, 1, 1, 3],
         "covered": [3, 0, 1, 3],
         "repeated": [2, 0, 0, 0],
+        "new": [1, 1, 1, 3],
     }
     assert found["covered"].cases.tolist() == [True, False, True, True]
 

@@ -30,6 +30,9 @@ from support.small_checkpoint import CUT, NAMES, SmallData, invented_events
 
 BRANDS = [*NAMES, *(f"Brand {letter}" for letter in "abcdefghijklmnopqr")]
 """More than the ten that recall looks at."""
+NEWCOMER = "Fresh Pet Snacks"
+"""Nobody acts on it before the cut."""
+CATALOGUE = [*BRANDS, NEWCOMER]
 
 SPLIT = ("--test-share", "0.4", "--validation-share", "0.4")
 SECTIONS = [
@@ -47,19 +50,21 @@ SECTIONS = [
 def data(tmp_path_factory: pytest.TempPathFactory) -> SmallData:
     """80 users, whose items follow their advertisers."""
     data = SmallData.write(tmp_path_factory.mktemp("data"))
-    data.write_catalogue({"advertiser_id": [*range(101, 101 + len(BRANDS))], "name": BRANDS})
+    ids = [*range(101, 101 + len(CATALOGUE))]
+    data.write_catalogue({"advertiser_id": ids, "name": CATALOGUE})
     random = np.random.default_rng(3)
     rows: list[dict[str, Any]] = []
     for user in range(80):
         favourite = BRANDS[user % len(BRANDS)]
         for step in range(12):
             brand = favourite if random.random() < 0.6 else BRANDS[random.integers(len(BRANDS))]
+            brand = NEWCOMER if step == 10 and user % 3 == 0 else brand
             rows.append(
                 {
                     "who": f"user-{user}",
                     "day": CUT + timedelta(days=7 * step - 45 + user % 5),
                     "brand": brand,
-                    "kind": "FOOD" if BRANDS.index(brand) % 2 else "PETS",
+                    "kind": "FOOD" if CATALOGUE.index(brand) % 2 else "PETS",
                     "title": f"{brand} thing {random.integers(4)}",
                     "sku": f"{brand}-{random.integers(4)}",
                 }
@@ -128,6 +133,7 @@ def test_the_report_opens_with_warnings_and_a_verdict(report: Path) -> None:
     answers = {each["question"]: each for each in found["verdict"]}
     assert list(answers) == [
         "Does the model find advertisers new to the user?",
+        "Does the model find advertisers that nobody has acted on yet?",
         "Does the forecast improve retrieval?",
         "Does the forecast improve ranking?",
         "Is the forecast calibrated?",
@@ -149,7 +155,7 @@ def test_the_report_opens_with_warnings_and_a_verdict(report: Path) -> None:
 
 def test_the_report_speaks_of_the_logs_own_actions(report: Path) -> None:
     found = load(report)
-    assert "advertisers of the day's events" in found["verdict"][1]["text"]
+    assert "advertisers of the day's events" in found["verdict"][2]["text"]
     text = (report / "report.json").read_text(encoding="utf-8").lower()
     assert not [word for word in ("purchas", "bought", "buys", "brand") if word in text]
     (retrieval,) = (each for each in found["sections"] if each["title"] == "Retrieval")
@@ -221,7 +227,7 @@ def test_recall_of_new_advertisers_is_that_of_forecasts_without_the_history(
         wanted = {study.catalogue.names[row] for row in case.targets} - history
         if not wanted:
             continue
-        excluded = [101 + BRANDS.index(name) for name in history if name]
+        excluded = [101 + CATALOGUE.index(name) for name in history if name]
         prompt = forecaster.prompt_ids(study.context(case))
         found = search.run(prompt, top_k=5, excluded_ids=np.array(excluded, dtype=np.int64))
         names = decode.run(found.beams, top_k=5).names
@@ -244,6 +250,23 @@ def test_falsifiers_and_rivals_go_through_the_same_head(report: Path) -> None:
 
 def known_to(case: EncodedCase) -> frozenset[int]:
     return frozenset(case.past[0].tolist())
+
+
+def test_newcomers_are_counted_and_ranked_by_text(report: Path) -> None:
+    found = load(report)
+    (title,) = (
+        item["title"]
+        for section in found["sections"]
+        for item in section["content"]
+        if item["title"].startswith("Recall of newcomers")
+    )
+    groups = table(found, "New advertisers by how often")
+    counts = {row["training events"]: row["advertisers acted on"] for row in groups}
+    assert f"newcomers: {counts['0: newcomers']} advertisers" in title
+    assert counts["0: newcomers"] > 0
+    rows = {row["ranker"]: row for row in table(found, "Recall of newcomers")}
+    assert {"llm", "text_embedding", "category_popularity", "popularity"} <= set(rows)
+    assert rows["text_embedding"]["recall@50"]["value"] == 1  # the catalogue has fewer
 
 
 def test_a_killed_evaluation_continues_to_the_same_report(
@@ -370,7 +393,7 @@ def test_test_users_can_be_left_alone_and_ranking_requests_may_be_logged(
     assert f"{len(judged)} requests with {5 * len(judged)} candidates" in str(section["notes"])
     rankers = {row["forecast in the head"] for row in table(found, "Rankers on the ranking log")}
     assert {"base", "reference", "llm", "random", "shuffled", "lightgbm"} <= rankers
-    assert "On the ranking log" in found["verdict"][1]["text"]
+    assert "On the ranking log" in found["verdict"][2]["text"]
     assert any("The test users were not used" in warning for warning in found["warnings"])
     counts = table(found, "Users and cases")
     assert counts[1]["cases"] + counts[2]["cases"] == len(study.validation)

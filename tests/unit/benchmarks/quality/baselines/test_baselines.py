@@ -13,6 +13,8 @@ from adprior_bench.quality.baselines.own_history import OwnHistory
 from adprior_bench.quality.baselines.popularity import Popularity, SegmentPopularity
 from adprior_bench.quality.baselines.sequential import Sequential
 from adprior_bench.quality.baselines.text_embedding import TextEmbedding
+from adprior_bench.quality.baselines.tuning import forecast_all
+from adprior_bench.quality.explore import Explore
 from adprior_bench.quality.histories import EncodedCase, EncodedUser, encoded_cases
 from support.encoded_users import ADVERTISERS, CUT, cases_of, invented_users, training_of, user
 
@@ -135,6 +137,15 @@ def test_learnt_baselines_beat_popularity(new_cases: list[EncodedCase]) -> None:
     popular = recall(Popularity(training), new_cases, 3)
     boosted = Boosted(training, segment="age", settings=TREES, pool=20, negatives=20)
     assert recall(boosted, new_cases, 3) > popular + 0.1
+    new_only = Boosted(
+        training, segment="age", settings=TREES, pool=20, negatives=20, new_only=True
+    )
+    explored = Explore.of(new_cases)
+    one, two = (
+        explored.recall(forecast_all(each, new_cases, ADVERTISERS), 3)
+        for each in (new_only, Popularity(training))
+    )
+    assert one > two + 0.1
     network = Sequential(training, width=16, epochs=40, learning_rate=5e-3, dropout=0.1)
     assert recall(network, new_cases, 3) > popular + 0.02
 
