@@ -39,6 +39,7 @@ def set_interest_tail(bundle: Path, copy: Path, tail: Sequence[str] = TAIL) -> P
 
 def add_interests(bundle: Path, place: Path, *options: str) -> Path:
     """Make ``place/bundle`` and ``place/repository`` with `INTERESTS`; return the bundle."""
+    place.mkdir(exist_ok=True)
     source = set_interest_tail(bundle, place / "source")
     path = write_interests(place / "interests.csv")
     options = ("--interests", str(path), "--save-bundle", str(place / "bundle"), *options)

@@ -50,6 +50,7 @@ _INPUT_HELP: Final = {
 }
 _NUMBER_HELP: Final = {
     "-k": "advertisers per forecast (default: the bundle's)",
+    "--interests": "interests per forecast, if the bundle has them (default: none)",
     "--workers": "workers, one core each (default: all cores)",
     "--shards": "files of the table (default: one per thousand users, at least 16)",
     "--keep": "versions to keep (default: 2)",
@@ -139,6 +140,7 @@ def run(args: argparse.Namespace) -> int:
         lateness=args.lateness,
         bundle_id=bundle_id,
         top_k=args.k,
+        interest_k=args.interests,
         everyone=args.all,
         shards=choose_shards(args.output, inputs, args.shards),
     )
@@ -184,20 +186,26 @@ def _forecaster_settings(args: argparse.Namespace) -> tuple[ForecasterSettings, 
         )
 
         bundle = Bundle.open(args.bundle)
-        return BundleSettings(bundle=args.bundle.resolve(), top_k=args.k), bundle.manifest.bundle_id
+        if args.interests is not None and not bundle.has_interests:
+            raise InvalidInputError(f"--interests: {args.bundle} is a bundle without interests")
+        settings = BundleSettings(
+            bundle=args.bundle.resolve(), top_k=args.k, interest_k=args.interests
+        )
+        return settings, bundle.manifest.bundle_id
     from adprior_bulk.run.fleet_forecaster import (  # noqa: PLC0415  needs tritonclient
         FleetSettings,
         ask_bundle_id,
     )
 
     client = _client_config(args)
-    bundle_id = ask_bundle_id(client, args.k)
+    bundle_id = ask_bundle_id(client, args.k, args.interests)
     fleet = FleetSettings(
         client=client,
         top_k=args.k,
         bundle_id=bundle_id,
         concurrency=args.concurrency,
         patience_s=args.patience,
+        interest_k=args.interests,
     )
     return fleet, bundle_id
 

@@ -31,6 +31,11 @@ FORECASTS: Final = pa.schema(
 """One row per user, sorted by ``user_id``. The last two columns reveal late events: see
 `adprior_bulk.run.due_users`."""
 
+_INTERESTS: Final = (
+    pa.field("interest_ids", pa.list_(pa.int64())),
+    pa.field("interest_log_probs", pa.list_(pa.float32())),
+)
+
 DEAD_LETTERS: Final = pa.schema(
     [
         pa.field("user_id", pa.string()),
@@ -39,6 +44,14 @@ DEAD_LETTERS: Final = pa.schema(
     ]
 )
 """Users whose context was refused, and why. The message never quotes the context."""
+
+
+def forecast_schema(*, with_interests: bool) -> pa.Schema:
+    """Return the columns of `FORECASTS`, and those of interests last.
+
+    Interests are null in forecasts that an earlier run made without them.
+    """
+    return pa.schema([*FORECASTS, *_INTERESTS]) if with_interests else FORECASTS
 
 
 def rows_to_table(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:

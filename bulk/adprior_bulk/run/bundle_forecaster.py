@@ -18,6 +18,7 @@ from adprior_bulk.run.user_forecaster import (
     UserForecaster,
 )
 from adprior_runtime.forecast.forecaster import Forecaster
+from adprior_runtime.forecast.interests import Interests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +28,13 @@ class BundleSettings(ForecasterSettings):
     Attributes:
         bundle: Its directory, the same on every node.
         top_k: Advertisers per forecast; None for the bundle's default.
+        interest_k: Interests per forecast; None for none.
     """
 
     name: ClassVar[str] = "in-process"
     bundle: Path
     top_k: int | None
+    interest_k: int | None = None
 
     def open(self) -> UserForecaster:
         """Load the bundle."""
@@ -43,7 +46,7 @@ class _BundleForecaster(UserForecaster):
 
     def __init__(self, settings: BundleSettings) -> None:
         self._forecaster = Forecaster(settings.bundle, threads=1)  # each worker has one core
-        self._top_k = settings.top_k
+        self._top_k, self._interest_k = settings.top_k, settings.interest_k
 
     def forecast(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
         prompts: list[tuple[int, list[int]]] = []
@@ -60,7 +63,13 @@ class _BundleForecaster(UserForecaster):
 
     def _answer(self, prompt: list[int]) -> Answer:
         try:
-            found = self._forecaster.forecast_prompt(prompt, self._top_k)
+            interests = Interests.none()
+            if self._interest_k is None:
+                found = self._forecaster.forecast_prompt(prompt, self._top_k)
+            else:
+                found, interests = self._forecaster.forecast_interests(
+                    prompt, self._top_k, self._interest_k
+                )
         except Exception as error:  # noqa: BLE001  one user's failure must not stop the others
             return Refused.of(error)
         # Rounding may exceed the bounds; clients clamp served answers in the same way.
@@ -70,4 +79,6 @@ class _BundleForecaster(UserForecaster):
             exact=found.exact,
             missing_mass=min(max(float(found.missing_mass), 0.0), 1.0),
             bundle_id=self._forecaster.bundle.manifest.bundle_id,
+            interest_ids=interests.ids.tolist(),
+            interest_log_probs=interests.log_probs.tolist(),
         )

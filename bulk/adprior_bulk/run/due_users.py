@@ -44,6 +44,7 @@ class Rules:
             even later one is due again when the forecast expires.
         bundle_id: The bundle that forecasts.
         top_k: Advertisers per forecast; None for the bundle's default.
+        interest_k: Interests per forecast; None for none.
         everyone: Whether every user is due.
         shards: Number of shards; users are assigned by a hash of their id.
     """
@@ -53,6 +54,7 @@ class Rules:
     lateness: timedelta
     bundle_id: str
     top_k: int | None = None
+    interest_k: int | None = None
     everyone: bool = False
     shards: int = 1
 

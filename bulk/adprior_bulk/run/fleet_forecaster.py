@@ -35,7 +35,7 @@ from adprior_client.errors import (
     OtherBundleError,
     UnavailableError,
 )
-from adprior_runtime.errors import EnvironmentProblemError
+from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
@@ -52,6 +52,7 @@ class FleetSettings(ForecasterSettings):
     Attributes:
         client: Their addresses, deadline and TLS.
         top_k: Advertisers per forecast; None for the bundle's default.
+        interest_k: Interests per forecast; None for none.
         bundle_id: Their bundle; answers from another are rejected.
         concurrency: Calls in flight per worker.
         patience_s: Time without any answer after which the run stops.
@@ -63,6 +64,7 @@ class FleetSettings(ForecasterSettings):
     bundle_id: str
     concurrency: int = 4
     patience_s: float = 300.0
+    interest_k: int | None = None
 
     def open(self) -> UserForecaster:
         """Make a client and its threads."""
@@ -92,7 +94,12 @@ class _FleetForecaster(UserForecaster):
         while True:
             try:
                 return self._checked(
-                    self._client.forecast(task.raw, self._settings.top_k, user_id=task.user_id)
+                    self._client.forecast(
+                        task.raw,
+                        self._settings.top_k,
+                        user_id=task.user_id,
+                        interest_k=self._settings.interest_k,
+                    )
                 )
             except InvalidArgumentError as error:
                 return Refused.of(error)
@@ -143,24 +150,33 @@ class _FleetForecaster(UserForecaster):
             exact=found.exact,
             missing_mass=found.missing_mass,
             bundle_id=found.bundle_id,
+            interest_ids=[item.interest_id for item in found.interests],
+            interest_log_probs=[item.log_prob for item in found.interests],
         )
 
 
-def ask_bundle_id(config: ClientConfig, top_k: int | None = None) -> str:
+def ask_bundle_id(
+    config: ClientConfig, top_k: int | None = None, interest_k: int | None = None
+) -> str:
     """Return the bundle that every server of a fleet serves.
 
     Args:
         config: How to reach them.
         top_k: Advertisers per forecast of the run; None for the bundle's default.
+        interest_k: Interests per forecast; None for none.
 
     Raises:
-        ClientError: A server does not answer, or refuses this ``top_k``.
+        ClientError: A server does not answer, or refuses ``top_k`` or ``interest_k``.
+        InvalidInputError: Interests are wanted, and a server has none.
         EnvironmentProblemError: They serve different bundles.
     """
     found = {}
     for url in config.urls:
         with RetrievalClient(replace(config, urls=(url,), fail_open=False)) as client:
-            found[url] = client.forecast(_EMPTY_USER, top_k).bundle_id
+            forecast = client.forecast(_EMPTY_USER, top_k, interest_k=interest_k)
+        if interest_k is not None and not forecast.interests:
+            raise InvalidInputError(f"--interests: {url} serves a bundle without interests")
+        found[url] = forecast.bundle_id
     if len(set(found.values())) > 1:
         listed = ", ".join(f"{url}: {bundle_id}" for url, bundle_id in found.items())
         raise EnvironmentProblemError(f"the servers serve different bundles: {listed}")

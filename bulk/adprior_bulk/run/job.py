@@ -122,6 +122,8 @@ class Job:
         files = {kind: _listing(path) for kind, path in inputs.paths().items()}
         names = sorted((inputs.names or {}).items())
         options = [rules.as_of, rules.max_age, rules.lateness, rules.bundle_id, rules.top_k]
+        if rules.interest_k is not None:
+            options.append(rules.interest_k)
         return _fingerprint(
             files, str(inputs.columns), names, options, rules.everyone, rules.shards
         )

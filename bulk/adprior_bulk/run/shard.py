@@ -20,7 +20,12 @@ import pyarrow.parquet as pq
 from adprior_bulk.inputs.shard_users import ShardUser, read_shard_users
 from adprior_bulk.output import manifest
 from adprior_bulk.output.manifest import DataFile
-from adprior_bulk.output.tables import DEAD_LETTERS, FORECASTS, rows_to_table, write_table
+from adprior_bulk.output.tables import (
+    DEAD_LETTERS,
+    forecast_schema,
+    rows_to_table,
+    write_table,
+)
 from adprior_bulk.run.attempts import Attempts
 from adprior_bulk.run.due_users import Due, Previous, events_digest, why_due
 from adprior_bulk.run.shard_plan import ShardPlan, ShardRecord
@@ -55,7 +60,9 @@ class _ShardWork:
         self._plan, self._forecaster, self._shard = plan, forecaster, shard
         self._began_at = time.time()
         self._attempts = None if forecaster is None else Attempts(plan.attempts_path(shard))
-        self._previous = _read_previous(plan, shard)
+        self._has_interests = plan.rules.interest_k is not None
+        self._schema = forecast_schema(with_interests=self._has_interests)
+        self._previous = _read_previous(plan, shard, self._schema)
         self._known = Previous.by_user(self._previous)
         self._is_from_future = np.array(
             [is_from_future(known.as_of) for _, known in self._known.values()], dtype=bool
@@ -99,7 +106,7 @@ class _ShardWork:
         """Write the shard's files; return the record."""
         began = time.monotonic()
         kept = self._previous.filter(pa.array(self._is_carried))
-        new = rows_to_table(self._rows, FORECASTS)
+        new = rows_to_table(self._rows, self._schema)
         table = pa.concat_tables([kept, new]).sort_by("user_id")
         lost = len(self._is_carried) - kept.num_rows
         from_future = int(self._is_from_future.sum())
@@ -189,6 +196,7 @@ class _ShardWork:
             return
         self._replace(task.user_id)
         self._counts.update(forecast=1, exact=int(answer.exact))
+        interests = (answer.interest_ids, answer.interest_log_probs)
         self._rows.append(
             (
                 task.user_id,
@@ -199,6 +207,7 @@ class _ShardWork:
                 answer.missing_mass,
                 answer.bundle_id,
                 *self._activity[task.user_id],
+                *(interests if self._has_interests else ()),
             )
         )
 
@@ -208,9 +217,7 @@ class _ShardWork:
         self._letters.append((user_id, why.code, why.message))
 
 
-def _read_previous(plan: ShardPlan, shard: int) -> pa.Table:
+def _read_previous(plan: ShardPlan, shard: int, schema: pa.Schema) -> pa.Table:
     files = plan.previous.get(shard, ())
-    tables = [
-        pq.read_table(plan.output / file, partitioning=None, schema=FORECASTS) for file in files
-    ]
-    return pa.concat_tables(tables) if tables else FORECASTS.empty_table()
+    tables = [pq.read_table(plan.output / file, partitioning=None, schema=schema) for file in files]
+    return pa.concat_tables(tables) if tables else schema.empty_table()

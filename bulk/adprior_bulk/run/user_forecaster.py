@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from adprior_client.user_context import CheckedContext
@@ -22,13 +22,15 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecasted:
-    """A forecast; ``advertiser_ids`` and ``log_probs``, most probable first."""
+    """A forecast: advertisers, and interests if the run asks for them, most probable first."""
 
     advertiser_ids: list[int]
     log_probs: list[float]
     exact: bool
     missing_mass: float
     bundle_id: str
+    interest_ids: list[int] = field(default_factory=list)
+    interest_log_probs: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

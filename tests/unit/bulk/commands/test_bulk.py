@@ -44,6 +44,10 @@ def _bulk(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (("--users", "u"), "give either --bundle or --url"),
         (("--users", "u", "--bundle", "TINY", "--url", "h:1"), "give either --bundle or --url"),
         (("--users", "u", "--bundle", "nowhere"), "nowhere: not a bundle"),
+        (
+            ("--users", "u", "--bundle", "TINY", "--interests", "3"),
+            "is a bundle without interests",
+        ),
         (("--users", "nobody.parquet", "--bundle", "TINY"), "nobody.parquet: no such file"),
         (("--users", "u", "--max-age", "soon"), "found 'soon', expected a time such as 36h or 7d"),
         (("--users", "u", "--as-of", "soon"), "found 'soon', expected a day or time"),

@@ -16,9 +16,9 @@ from adprior_bulk.run.user_forecaster import Answer, Forecasted, Refused, Task
 from adprior_client import ClientError
 from adprior_client.user_context import CheckedContext
 from adprior_runtime import contract
-from adprior_runtime.errors import EnvironmentProblemError
+from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 from adprior_runtime.prompt.context import UserContext
-from support.fake_triton import FakeTriton, forecast_tensors
+from support.fake_triton import FakeTriton, forecast_tensors, interest_tensors
 
 CONTEXT = UserContext(profile={}, history=(), as_of=datetime(2024, 5, 1, tzinfo=UTC))
 RAW = b'{"as_of":"2024-05-01"}'
@@ -138,6 +138,21 @@ def test_all_servers_must_serve_one_bundle(triton: FakeTriton, second: FakeTrito
     second.status = grpc.StatusCode.UNAVAILABLE
     with pytest.raises(ClientError):
         ask_bundle_id(both)
+
+
+def test_interests_of_a_fleet_are_kept(triton: FakeTriton) -> None:
+    triton.answer = lambda model, asked: _two(model, asked) | interest_tensors()
+    assert ask_bundle_id(triton.config(), 2, 2) == "bundle-1"
+    answer = _ask(triton, TASKS[:1], interest_k=2)["u5"]
+    assert isinstance(answer, Forecasted)
+    assert (answer.interest_ids, answer.interest_log_probs) == ([12, 11], [-0.25, -2.0])
+
+
+def test_a_fleet_without_interests_is_found_before_the_run(triton: FakeTriton) -> None:
+    none = {name: values[:, :0] for name, values in interest_tensors().items()}
+    triton.answer = lambda model, asked: _two(model, asked) | none
+    with pytest.raises(InvalidInputError, match="serves a bundle without interests"):
+        ask_bundle_id(triton.config(), 2, 2)
 
 
 def test_a_top_k_that_servers_refuse_is_found_before_the_run(triton: FakeTriton) -> None:

@@ -12,12 +12,15 @@ import pytest
 from adprior_bulk.inputs.pieces import Inputs, input_pieces
 from adprior_bulk.output.manifest import DataFile
 from adprior_bulk.output.tables import FORECASTS, rows_to_table, write_table
+from adprior_bulk.run.bundle_forecaster import BundleSettings
 from adprior_bulk.run.due_users import Rules
 from adprior_bulk.run.shard_plan import ShardPlan, ShardRecord
 from adprior_bulk.run.summary import sum_counts
 from adprior_bulk.run.user_forecaster import ForecasterSettings, UserForecaster
 from adprior_bulk.run.workers import ShardWorker, StagingWorker, read_answer
 from adprior_runtime.errors import AdpriorError, ArtefactError
+from adprior_runtime.forecast.forecaster import Forecaster
+from support.interests import add_interests
 
 AS_OF = datetime(2024, 5, 1, tzinfo=UTC)
 
@@ -92,6 +95,29 @@ def test_forecasts_dated_in_the_future_are_made_again_or_dropped(tmp_path: Path)
         "forgotten": 0,
         "from_future": 1,
     }
+
+
+def test_a_run_that_asks_for_interests_has_their_columns(tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = add_interests(tiny_bundle, tmp_path / "interested")
+    soon = datetime.now(UTC) + timedelta(days=7)
+    kept = ("kept", AS_OF, [7], [-0.5], True, 0.1, "b", None, soon, AS_OF, 0)
+    write_table(rows_to_table([kept], FORECASTS), tmp_path / "before.parquet")
+    plan = _plan(tmp_path, {"new": '{"as_of":"2024-05-01"}'}, previous={0: ["before.parquet"]})
+    plan = replace(plan, rules=replace(plan.rules, interest_k=3))
+    plan.record_path(0).parent.mkdir(parents=True, exist_ok=True)
+    record = read_answer(
+        ShardWorker(plan, BundleSettings(bundle=bundle, top_k=2, interest_k=3))("0")
+    )
+    assert record is not None
+    assert record.file is not None
+    table = pq.read_table(tmp_path / record.file.path, partitioning=None)
+    assert table.column_names == [*FORECASTS.names, "interest_ids", "interest_log_probs"]
+    forecaster = Forecaster(bundle, threads=1)
+    prompt = forecaster.prompt_ids(b'{"as_of":"2024-05-01"}')
+    _, expected = forecaster.forecast_interests(prompt, 2, 3)
+    assert len(expected.ids) == 3
+    assert table["interest_ids"].to_pylist() == [None, expected.ids.tolist()]
+    assert table["interest_log_probs"].to_pylist() == [None, expected.log_probs.tolist()]
 
 
 def test_a_record_is_read_back(tmp_path: Path) -> None:
