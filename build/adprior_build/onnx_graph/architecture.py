@@ -29,7 +29,7 @@ _GEMMA: Final[dict[str, Any]] = {
     "hidden_activation": "gelu_pytorch_tanh",
     "tie_word_embeddings": True,
 }
-_DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
+_DEFAULTS: Final[Mapping[str, dict[str, Any]]] = {
     "llama": {},
     "mistral": {},
     "qwen2": {},

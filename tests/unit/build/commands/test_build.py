@@ -334,21 +334,19 @@ def test_a_head_made_for_something_else_is_refused(
     assert f"{path}: {message}" in refused("--bundle", str(bundle), "--head", str(path))
 
 
-def test_a_graph_in_half_precision_of_unknown_error_is_refused(
+def test_a_graph_of_an_earlier_version_is_refused(
     refused: Refused, bundle: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Bundles of earlier versions have no error; no server would load the repository."""
     old = tmp_path_factory.mktemp("old") / "bundle"
     shutil.copytree(bundle, old)
     graph = onnx.load(str(old / "model.onnx"))
-    for item in graph.graph.input:
-        if item.name == "past_keys":
-            item.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    del graph.metadata_props[:]
     onnx.save(graph, str(old / "model.onnx"))
-    manifest = replace(Manifest.load(old / MANIFEST), log_prob_error=0.0)
+    manifest = Manifest.load(old / MANIFEST)
     files = {**manifest.files, "model.onnx": hash_file(old / "model.onnx")}
     (old / MANIFEST).write_text(replace(manifest, files=files).sealed().to_json())
-    assert "log_prob_error is 0, a graph in half" in refused("--bundle", str(old))
+    expected = "the graph has contract 1, expected 2: another version of adprior wrote it; build"
+    assert expected in refused("--bundle", str(old))
 
 
 @pytest.fixture
