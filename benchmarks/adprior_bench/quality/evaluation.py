@@ -95,7 +95,8 @@ def evaluate(
     requests = _read_requests(forecaster, study, settings)
     identity = forecast_identity(manifest.bundle_id)
     with keep_results(settings.work, identity, command=COMMAND) as kept:
-        model = LanguageModel(forecaster=forecaster, processes=settings.threads, kept=kept)
+        others = [Forecaster(bundle, threads=1) for _ in range(1, settings.threads)]
+        model = LanguageModel(forecasters=[forecaster, *others], kept=kept)
         baselines = kept if settings.baselines is None else reused_results(settings.baselines)
         yield _evaluate(model, baselines, study, whole, requests, origin, settings)
 

@@ -1,4 +1,4 @@
-"""The language model's forecasts as probability matrices, made in several processes.
+"""The language model's forecasts as probability matrices, made by several searches at once.
 
 A search gives the most probable advertisers exactly, and an upper bound for every other one: the
 probability of the prefix at which it stopped. The remaining probability is distributed over the
@@ -11,12 +11,10 @@ and goes on until it has found `NEW_K` that the user has not acted on.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -28,7 +26,6 @@ from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.metrics import Float32Array
 from adprior_bench.quality.study import Study
 from adprior_runtime import __version__
-from adprior_runtime.errors import AdpriorError
 from adprior_runtime.forecast.forecaster import CatalogueForecast, Forecaster
 from adprior_runtime.prompt.context import UserContext
 from adprior_runtime.terminal.progress import track
@@ -39,8 +36,6 @@ NEW_K: Final = 50
 Alteration = Callable[[UserContext], UserContext]
 _Job: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 """A prompt's tokens, and the ids of the advertisers that the user has acted on."""
-_loaded: Final[list[Forecaster]] = []
-"""The bundle of a process that makes forecasts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,14 +66,17 @@ class LanguageModel:
     """Makes a bundle's forecasts.
 
     Attributes:
-        forecaster: With one thread, so that every process computes the same.
-        processes: How many processes make forecasts; 1 for this one.
+        forecasters: Of the bundle, each with one thread, so that every one computes the same.
         kept: Forecasts of an earlier run of this bundle, by prompt; new ones are added.
     """
 
-    forecaster: Forecaster
-    processes: int = 1
+    forecasters: Sequence[Forecaster]
     kept: KeptResults = field(default_factory=lambda: KeptResults(None))
+
+    @property
+    def forecaster(self) -> Forecaster:
+        """The first one."""
+        return self.forecasters[0]
 
     def forecast(
         self,
@@ -93,7 +91,7 @@ class LanguageModel:
         keys = [key_of(f"catalogue {NEW_K}", job[0].tobytes(), job[1].tobytes()) for job in jobs]
         found = {key: self.kept.get(key) for key in keys}
         missing = {key: job for key, job in zip(keys, jobs, strict=True) if found[key] is None}
-        results = _forecast_all(self.forecaster, self.processes, list(missing.values()))
+        results = self._forecast_all(list(missing.values()))
         shown = track(results, total=len(missing), unit="forecast", desc=title)
         for key, result in zip(missing, shown, strict=True):
             self.kept.put(key, result)
@@ -104,43 +102,33 @@ class LanguageModel:
             exact=np.stack([arrays["exact"] for arrays in rows]),
         )
 
+    def _forecast_all(self, jobs: Sequence[_Job]) -> Iterator[Arrays]:
+        """Yield the result of each job, in order; each forecaster does one job at a time."""
+        if len(self.forecasters) == 1:
+            yield from (_forecast(self.forecaster, job) for job in jobs)
+            return
+        idle: SimpleQueue[Forecaster] = SimpleQueue()
+        for forecaster in self.forecasters:
+            idle.put(forecaster)
+
+        def run(job: _Job) -> Arrays:
+            forecaster = idle.get()
+            try:
+                return _forecast(forecaster, job)
+            finally:
+                idle.put(forecaster)
+
+        pool = ThreadPoolExecutor(len(self.forecasters))
+        try:
+            yield from pool.map(run, jobs)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
     def _job(self, study: Study, case: EncodedCase, alter: Alteration | None) -> _Job:
         context = study.context(case)
         prompt = self.forecaster.prompt_ids(context if alter is None else alter(context))
         known = self.forecaster.advertisers.ids[np.unique(case.past[0])]
         return np.asarray(prompt, dtype=np.int64), known
-
-
-def _forecast_all(forecaster: Forecaster, processes: int, jobs: Sequence[_Job]) -> Iterator[Arrays]:
-    """Yield the result of each job, in order."""
-    processes = min(processes, len(jobs))
-    if processes <= 1:
-        yield from (_forecast(forecaster, job) for job in jobs)
-        return
-    pool = ProcessPoolExecutor(
-        processes,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_load,
-        initargs=(forecaster.bundle.directory,),
-    )
-    try:
-        yield from pool.map(_forecast_there, jobs)
-    except BrokenProcessPool as error:
-        raise AdpriorError(
-            f"one of {processes} processes that make forecasts was killed; is memory short? "
-            "give fewer --threads"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _load(bundle: Path) -> None:
-    """Load the bundle of a process that makes forecasts."""
-    _loaded.append(Forecaster(bundle, threads=1))
-
-
-def _forecast_there(job: _Job) -> Arrays:
-    return _forecast(_loaded[0], job)
 
 
 def _forecast(forecaster: Forecaster, job: _Job) -> Arrays:

@@ -145,7 +145,8 @@ def calibration_verdict(found: Calibration) -> Verdict:
             f"Mean predicted / mean observed is {_text(ratio, decimal(2))}, and the expected "
             f"calibration error is {_text(error, decimal(4))}. In the highest bin, the mean "
             f"prediction is {highest.predicted:.4f} and the mean observation "
-            f"{_text(highest.observed, decimal(4))}."
+            f"{_text(highest.observed, decimal(4))}: "
+            f"{highest.predicted / max(highest.observed.value, 1e-9):.2f} times as high."
         ),
     }
 

@@ -193,7 +193,7 @@ def test_forecasts_are_distributions_and_altered_prompts_differ(
 ) -> None:
     forecaster, study = study_of(data, bundle)
     cases: Sequence[Any] = study.validation[:5]
-    model = LanguageModel(forecaster=forecaster)
+    model = LanguageModel(forecasters=[forecaster])
     whole = model.forecast(study, cases).probabilities
     assert (whole >= 0).all()
     assert (whole.sum(axis=1) <= 1 + 1e-5).all()
@@ -203,11 +203,11 @@ def test_forecasts_are_distributions_and_altered_prompts_differ(
         assert np.allclose(altered, whole) == (name == "no categories, no text")
 
 
-def test_processes_forecast_alike(data: SmallData, bundle: Path) -> None:
+def test_forecasts_made_at_once_are_those_made_one_by_one(data: SmallData, bundle: Path) -> None:
     forecaster, study = study_of(data, bundle)
     one, two = (
-        LanguageModel(forecaster=forecaster, processes=count).forecast(study, study.validation[:3])
-        for count in (1, 2)
+        LanguageModel(forecasters=chosen).forecast(study, study.validation[:6])
+        for chosen in ([forecaster], [forecaster, Forecaster(bundle, threads=1)])
     )
     assert one.probabilities.tolist() == two.probabilities.tolist()
     assert one.exact.tolist() == two.exact.tolist()
