@@ -20,6 +20,7 @@ from adprior_build.data.event_log import UserHistory
 from adprior_build.data.tables import read_table
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.prompt.template import in_words
 from adprior_runtime.text.normalisation import normalise_text
 
 Kind: TypeAlias = Literal["advertiser", "interest"]
@@ -220,7 +221,7 @@ def derive_catalogue(
 ) -> pa.Table:
     """List the advertisers that at least ``min_users`` users acted on, the most frequent first.
 
-    Interests are the events' categories. Ids count from 1. Names that differ only in white space,
+    Interests are the events' categories, in words. Ids count from 1. Names that differ only in white space,
     invisible characters or Unicode forms are one advertiser, or one interest.
     """
     ranked = sorted(_count_users(users, kind).items(), key=lambda item: (-item[1], item[0]))
@@ -260,7 +261,10 @@ def _count_users(users: Sequence[UserHistory], kind: Kind) -> Counter[str]:
     """Return the number of users who acted on each advertiser or interest, by normalised name."""
     counts: Counter[str] = Counter()
     for user in users:
-        acted_on = (e.advertiser if kind == "advertiser" else e.category for e in user.events)
+        acted_on = (
+            e.advertiser if kind == "advertiser" else in_words(e.category or "")
+            for e in user.events
+        )
         counts.update({normalise_text(name) for name in acted_on if name})
     del counts[""]
     return counts

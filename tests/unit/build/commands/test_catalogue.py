@@ -37,8 +37,8 @@ def test_every_spelling_of_a_name_is_listed_once(data: SmallData, tmp_path: Path
 
 def test_interests_are_the_categories(data: SmallData, tmp_path: Path) -> None:
     assert _derive(data, tmp_path / "out.csv", "--interests") == 0
-    assert (tmp_path / "out.csv").read_text() == '"interest_id","name"\n1,"FOOD"\n'
-    assert read_catalogue(tmp_path / "out.csv", "interest").names == ("FOOD",)
+    assert (tmp_path / "out.csv").read_text() == '"interest_id","name"\n1,"food"\n'
+    assert read_catalogue(tmp_path / "out.csv", "interest").names == ("food",)
 
 
 def test_long_names_are_reported_with_the_key_that_sets_the_limit(
