@@ -221,8 +221,8 @@ def derive_catalogue(
 ) -> pa.Table:
     """List the advertisers that at least ``min_users`` users acted on, the most frequent first.
 
-    Interests are the events' categories, in words. Ids count from 1. Names that differ only in white space,
-    invisible characters or Unicode forms are one advertiser, or one interest.
+    Interests are the events' categories, in words. Ids count from 1. Names that differ only in
+    white space, invisible characters or Unicode forms are one advertiser, or one interest.
     """
     ranked = sorted(_count_users(users, kind).items(), key=lambda item: (-item[1], item[0]))
     return _listed([name for name, count in ranked if count >= min_users], kind)

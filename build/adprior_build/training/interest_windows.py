@@ -1,4 +1,4 @@
-"""Training windows with an interest as target: a prompt as served, the interest tail, a category."""
+"""Training windows with an interest as target: a prompt as served, the tail, a category."""
 
 from __future__ import annotations
 
