@@ -18,6 +18,7 @@ import numpy.typing as npt
 from onnx import GraphProto, ModelProto, TensorProto, helper
 
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.terminal.progress import track
 
 MAX_BYTES: Final = 2**31 - 1
 """The largest message of protocol buffers."""
@@ -121,14 +122,12 @@ class ModelFile:
         self,
         path: Path,
         metadata: Mapping[str, str],
-        progress: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Write the file.
+        """Write the file, with a progress bar if it takes long.
 
         Args:
             path: The file.
             metadata: Keys and values for the readers of the graph.
-            progress: Called with the bytes of each weight that is written.
 
         Raises:
             InvalidInputError: The file would exceed `MAX_BYTES`.
@@ -152,10 +151,10 @@ class ModelFile:
             )
         with path.open("wb") as file:
             file.write(description + _tag(ModelProto, "graph") + _varint(whole) + nodes)
-            for header, size, weight in zip(headers, sizes, self._weights.values(), strict=True):
+            weights = list(zip(headers, sizes, self._weights.values(), strict=True))
+            for header, size, weight in track(weights, desc="writing the graph", unit="weight"):
                 file.write(tag + _varint(size) + header)
                 _write_values(file, weight)
-                progress(weight.value_bytes)
 
 
 def _write_values(file: BinaryIO, weight: _Weight) -> None:

@@ -6,7 +6,7 @@ the package onnx: no model runs, and one layer's weights are in memory at a time
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +39,6 @@ def write_model(
     *,
     precision: str = "fp32",
     chunk: int = onnx_graph.VOCABULARY_CHUNK,
-    progress: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Write a model.
 
@@ -49,7 +48,6 @@ def write_model(
         path: The file.
         precision: One of `PRECISIONS`.
         chunk: Most tokens whose logits are computed at once.
-        progress: Called with the bytes of each weight that is written.
 
     Raises:
         InvalidInputError: The architecture is not supported, weights do not fit it, or the file
@@ -83,7 +81,7 @@ def write_model(
         onnx_graph.MAX_POSITIONS: str(of.max_positions),
         onnx_graph.VOCABULARY: str(of.vocabulary),
     }
-    file.write(path, metadata, progress)
+    file.write(path, metadata)
 
 
 def _declare_inputs(file: ModelFile, of: Architecture) -> None:
