@@ -40,10 +40,10 @@ system-packages:  ## install the Debian packages that the tests use (needs root)
 perf-analyzer: install  ## fetch the load generator of the server benchmark, if none is on PATH
 	.venv/bin/adprior bench server --fetch-perf-analyzer
 
-demo: .demo-venv/.installed  ## serve the shipped model on a real tritonserver, in a small environment
+demo: .demo-venv/.installed  ## assemble the shipped model, and serve it on a real tritonserver (4 min, then 1)
 	.demo-venv/bin/python demo/demo.py
 
-demo-bundle: install  ## train and build the shipped bundle again, from the data set in DATA
+demo-bundle: install  ## train the shipped adapter again, from the data set in DATA (hours)
 	PATH="$(CURDIR)/.venv/bin:$$PATH" demo/make_bundle.sh "$(DATA)"
 
 # Two processes. Tests of one file stay together, because they share servers and models. Long files run first.
@@ -65,10 +65,13 @@ test-latest:  ## run the tests on the newest versions that pyproject.toml allows
 test-faults: install  ## measure every fault on real processes: docs/faults.md (40 min)
 	.venv/bin/python -m pytest tests/faults --long --faults-report faults.json
 
+demo/bundle/manifest.json:
+	$(MAKE) demo
+
 BULK_INPUTS = --bundle demo/bundle --columns demo/columns.toml \
   --events "$(DATA)/events.parquet" --profiles "$(DATA)/profiles.parquet" --as-of 2022-09-01
 
-test-bulk: install  ## run adprior bulk for all users in DATA, compare it with the server, kill it and publish 20 times
+test-bulk: install demo/bundle/manifest.json  ## run adprior bulk for all users in DATA, compare it with the server, kill it and publish 20 times
 	scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && export PYTHONPATH=tests && \
 	  .venv/bin/python -m integration.bulk_equality $(BULK_INPUTS) --scratch "$$scratch/equality" && \
 	  .venv/bin/python -m integration.bulk_kills $(BULK_INPUTS) --kills 20 --scratch "$$scratch/kills" && \
@@ -101,5 +104,5 @@ CHECK_PYTHON = test -f $(LOCK) || \
 .demo-venv/.installed: pyproject.toml $(wildcard $(LOCK)) $(shell find runtime build clients bulk -name '*.py')
 	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv .demo-venv
-	$(LOCKED) .demo-venv/bin/python -m pip install --quiet --disable-pip-version-check '.[embedded,client]'
+	$(LOCKED) .demo-venv/bin/python -m pip install --quiet --disable-pip-version-check '.[embedded,client,gemma]'
 	@touch $@

