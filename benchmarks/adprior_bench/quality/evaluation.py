@@ -12,13 +12,19 @@ from adprior_bench.data.log_origin import LogOrigin, require_training_log
 from adprior_bench.data.progress import say
 from adprior_bench.quality.ablations import ablation_section
 from adprior_bench.quality.baselines.choices import TunedBaseline
-from adprior_bench.quality.baselines.registry import OWN, POPULARITY, baseline_families
+from adprior_bench.quality.baselines.registry import (
+    OWN,
+    POPULARITY,
+    SASREC,
+    baseline_families,
+)
 from adprior_bench.quality.baselines.tuning import tune
 from adprior_bench.quality.cohorts import BoolArray, Targets
 from adprior_bench.quality.evaluation_settings import (
     ABLATIONS,
     RANKING,
     RETRIEVAL,
+    STACKING,
     Settings,
 )
 from adprior_bench.quality.explore import Explore
@@ -43,6 +49,9 @@ from adprior_bench.quality.ranking.request_forecasts import forecast_requests
 from adprior_bench.quality.ranking.request_log import RequestLog, read_request_log
 from adprior_bench.quality.report_notes import machine_data, notes, protocol_section, warnings
 from adprior_bench.quality.retrieval.experiment import run_retrieval
+from adprior_bench.quality.stacking.experiment import run_stacking
+from adprior_bench.quality.stacking.stacked_ranker import stack_ranker
+from adprior_bench.quality.stacking.stacked_ranker_tables import stacked_ranker_tables
 from adprior_bench.quality.study import Splits, Study
 from adprior_bench.quality.tuning_table import tuning_section
 from adprior_bench.quality.verdict import (
@@ -51,6 +60,7 @@ from adprior_bench.quality.verdict import (
     newcomer_verdict,
     ranking_verdict,
     retrieval_verdict,
+    stacking_verdict,
 )
 from adprior_bench.report.cells import cell_text
 from adprior_bench.report.schema import Report
@@ -132,7 +142,17 @@ def _evaluate(
         explore = explore_section(
             new, newcomers, scored, study, test.exact, resamples=settings.resamples
         )
-    ranking = retrieval = None
+    stacking = ranking = retrieval = None
+    if STACKING in settings.sections:
+        stacking = run_stacking(
+            study,
+            forecasts,
+            tuned,
+            model.forecaster.advertisers,
+            forecast_k=manifest.forecast_k,
+            resamples=settings.resamples,
+            threads=settings.threads,
+        )
     if RANKING in settings.sections:
         ranking = _rank(model, study, requests, forecasts, tuned, settings)
     if RETRIEVAL in settings.sections:
@@ -142,13 +162,15 @@ def _evaluate(
         protocol_section(study),
         tuning_section(study, forecasts, tuned, manifest.training, resamples=settings.resamples),
         figures.section,
-        *(each.section for each in (explore, retrieval, ranking) if each),
+        *(each.section for each in (explore, stacking, retrieval, ranking) if each),
     ]
     if ABLATIONS in settings.sections:
         sections.append(ablation_section(model, study, resamples=settings.resamples))
     verdict = [] if explore is None else [explore_verdict(explore.explore)]
     if explore is not None and explore.newcomers is not None:
         verdict.append(newcomer_verdict(explore.newcomers))
+    if stacking:
+        verdict.append(stacking_verdict(stacking))
     if RETRIEVAL in settings.sections:
         verdict.append(retrieval_verdict(retrieval, events=study.log.event_words()))
     if ranking:
@@ -221,14 +243,21 @@ def _rank(
     else:
         task = logged_task(study, requests, threads=settings.threads)
         compared = forecast_requests(requests, forecast, tuned, forecasts.shares)
-    forecaster = model.forecaster
-    head = PriorHead(forecaster.bundle.path(HEAD_FILE))
+    bundle, advertisers = model.forecaster.bundle, model.forecaster.advertisers
+    forecast_k = bundle.manifest.forecast_k
+    head = PriorHead(bundle.path(HEAD_FILE))
+    shipped = head if head.is_fitted else None
     result = run_ranking(
-        task,
-        compared,
-        forecaster.advertisers,
-        real=LLM,
-        forecast_k=forecaster.bundle.manifest.forecast_k,
-        shipped=head if head.is_fitted else None,
+        task, compared, advertisers, real=LLM, forecast_k=forecast_k, shipped=shipped
     )
-    return ranking_section(result, settings.resamples)
+    stacked = stack_ranker(
+        study.training,
+        task,
+        {name: compared[name] for name in (LLM, POPULARITY, SASREC)},
+        advertisers,
+        real=LLM,
+        forecast_k=forecast_k,
+        threads=settings.threads,
+    )
+    resamples = settings.resamples
+    return ranking_section(result, stacked_ranker_tables(stacked, result, resamples), resamples)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Final
 
 RECALL: Final = "recall"
+STACKING: Final = "stacking"
 RETRIEVAL: Final = "retrieval"
 RANKING: Final = "ranking"
 ABLATIONS: Final = "ablations"
-SECTIONS: Final = (RECALL, RETRIEVAL, RANKING, ABLATIONS)
+SECTIONS: Final = (RECALL, STACKING, RETRIEVAL, RANKING, ABLATIONS)
 """The measures of the report that can be chosen."""
 
 
@@ -48,7 +49,7 @@ class Settings:
     def is_in_sample(self) -> bool:
         """Whether the validation users both choose settings and are scored.
 
-        Recall alone is measured in this way: all of them count, and the model itself has no
-        setting to choose.
+        Recall and stacking alone are measured in this way: all of them count. The model itself has
+        no setting to choose, and stacks are cross-fitted.
         """
-        return self.validation_only and set(self.sections) == {RECALL}
+        return self.validation_only and set(self.sections) <= {RECALL, STACKING}

@@ -9,14 +9,17 @@ import math
 from dataclasses import asdict
 from typing import Final
 
-from adprior_bench.quality.baselines.registry import TEXT
+from adprior_bench.quality.baselines.registry import LIGHTGBM, TEXT
 from adprior_bench.quality.calibration import Calibration
 from adprior_bench.quality.forecasts import LLM
 from adprior_bench.quality.intervals import Draws, Estimate, divide, estimate
 from adprior_bench.quality.new_figures import NewFigures
+from adprior_bench.quality.ranking.falsifiers import SHUFFLED
 from adprior_bench.quality.ranking.ranking_tables import RankingGains
 from adprior_bench.quality.retrieval.places import Places
 from adprior_bench.quality.retrieval.retrieval_tables import RetrievalFigures
+from adprior_bench.quality.stacking.stack import CONTROL, stack_name
+from adprior_bench.quality.stacking.stacking_tables import StackingFigures
 from adprior_bench.report.cells import cell_text
 from adprior_bench.report.schema import Numbers, Verdict
 from adprior_bench.report.tables import decimal, percent
@@ -29,6 +32,7 @@ _SHARE: Final = percent(2)
 _CHANGE: Final = percent(2, signed=True)
 _EXPLORE = "Does the model find advertisers new to the user?"
 _NEWCOMERS = "Does the model find advertisers that nobody has acted on yet?"
+_STACKING = "Does the forecast add to LightGBM?"
 _RETRIEVAL = "Does the forecast improve retrieval?"
 _RANKING = "Does the forecast improve ranking?"
 _CALIBRATION = "Is the forecast calibrated?"
@@ -71,6 +75,26 @@ def _clear(difference: Draws) -> str:
 def _times(ours: Draws, theirs: Draws) -> str:
     ratio = estimate(divide(ours, theirs))
     return f"{_text(ratio, decimal(2))} times, {_points(estimate(ours - theirs))}"
+
+
+def stacking_verdict(found: StackingFigures) -> Verdict:
+    """Judge recall@10 of LightGBM with the model's columns, against the same without them."""
+    draws = {name: each["recall@10"] for name, each in found.draws["all"].items()}
+    gain, over_ranker, shuffled = (
+        estimate(draws[name] - draws[other])
+        for name, other in (
+            (stack_name(LLM), CONTROL),
+            (stack_name(LLM), LIGHTGBM),
+            (stack_name(SHUFFLED), CONTROL),
+        )
+    )
+    text = (
+        f"With the model's columns, a second stage on LightGBM finds {_points(gain)} of the day's "
+        f"advertisers in ten places than without them, and {_points(over_ranker)} than LightGBM "
+        f"alone. With another user's forecast, it finds {_points(shuffled)}."
+    )
+    answer = "yes" if gain.low > 0 else "no" if gain.value <= 0 else "not shown"
+    return {"question": _STACKING, "answer": answer, "text": text}
 
 
 def retrieval_verdict(found: RetrievalFigures | None, *, events: str) -> Verdict:
@@ -125,6 +149,10 @@ def ranking_verdict(gains: RankingGains) -> Verdict:
         text += (
             f" The best baseline forecast, {best}, changes it by {_text(baselines[best], _CHANGE)}."
         )
+    text += (
+        " A base ranker that has learnt to use the model's columns changes it by "
+        f"{_text(gains.stacked[LLM], _CHANGE)} against the same without them."
+    )
     return {"question": _RANKING, "answer": answer, "text": text}
 
 

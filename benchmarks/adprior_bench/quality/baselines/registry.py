@@ -24,6 +24,7 @@ USER_KNN: Final = "user_knn"
 LIGHTGBM: Final = "lightgbm"
 CATEGORY: Final = "category_popularity"
 TEXT: Final = "text_embedding"
+SASREC: Final = "sasrec"
 _SEGMENT: Final = "segment_popularity"
 _HALF_LIVES: Final = (None, 90, 180, 365, 730)
 _FILL: Final = 1e-6
@@ -47,7 +48,7 @@ def baseline_families(training: Training, *, threads: int, quick: bool = False) 
         return _Blend(first=first, second=second, share=share, popularity=popular(chosen))
 
     def boosted(chosen: Chosen, *, new_only: bool = False, **settings: Any) -> Baseline:
-        segment = chosen[_SEGMENT].best.settings["key"] if _SEGMENT in chosen else None
+        segment = segment_key(chosen)
         settings |= {"num_threads": threads}
         return filled(
             chosen, Boosted(training, segment=segment, new_only=new_only, settings=settings)
@@ -109,7 +110,7 @@ def baseline_families(training: Training, *, threads: int, quick: bool = False) 
         ),
         Family(name=LIGHTGBM, grid=_lightgbm_grid(quick), make=boosted),
         Family(
-            name="sasrec",
+            name=SASREC,
             grid=_sasrec_grid(quick),
             make=lambda _, **settings: Sequential(training, **settings),
         ),
@@ -120,6 +121,11 @@ def baseline_families(training: Training, *, threads: int, quick: bool = False) 
         for family in families
         if family.grid  # no segment without profiles, no text without names
     ]
+
+
+def segment_key(chosen: Chosen) -> str | None:
+    """Return the profile key of the best popularity by segment; None without profiles."""
+    return chosen[_SEGMENT].best.settings["key"] if _SEGMENT in chosen else None
 
 
 def _lightgbm_grid(quick: bool) -> Sequence[Mapping[str, Any]]:

@@ -19,12 +19,7 @@ import numpy.typing as npt
 
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.ranking.base_ranker import RankedRows
-from adprior_bench.quality.ranking.falsifiers import (
-    RANDOM,
-    SHUFFLED,
-    random_forecast,
-    shuffled_forecast,
-)
+from adprior_bench.quality.ranking.falsifiers import RANDOM, SHUFFLED, falsifiers
 from adprior_bench.quality.ranking.head_choice import (
     REFERENCE,
     HeadForm,
@@ -100,15 +95,7 @@ def run_ranking(
     fitted, test = task.fitted, task.test
     _check(fitted.cases, test.cases, forecasts)
     _require_both_labels(fitted, test)
-    (first, second) = forecasts[real]
-    forecasts = {
-        **forecasts,
-        RANDOM: (random_forecast(first, seed), random_forecast(second, seed + 1)),
-        SHUFFLED: (
-            shuffled_forecast(first, fitted.cases, seed),
-            shuffled_forecast(second, test.cases, seed + 1),
-        ),
-    }
+    forecasts = {**forecasts, **falsifiers(forecasts[real], (fitted.cases, test.cases), seed)}
     labels = fitted.impressions.labels
     slope, shift = fit_recalibration(fitted.logits, labels)
     offsets, reference = slope * fitted.logits + shift, slope * test.logits + shift

@@ -40,3 +40,19 @@ def shuffled_forecast(
     for taker, giver in zip(users, [*users[1:], users[0]], strict=True):
         given[places[taker]] = np.resize(random.permutation(places[giver]), len(places[taker]))
     return probabilities[given]
+
+
+def falsifiers(
+    forecast: tuple[npt.NDArray[Any], npt.NDArray[Any]],
+    cases: tuple[Sequence[EncodedCase], Sequence[EncodedCase]],
+    seed: int,
+) -> dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+    """Return both false forecasts, for two groups of cases: [cases, advertisers] each."""
+    first, second = forecast
+    return {
+        RANDOM: (random_forecast(first, seed), random_forecast(second, seed + 1)),
+        SHUFFLED: (
+            shuffled_forecast(first, cases[0], seed),
+            shuffled_forecast(second, cases[1], seed + 1),
+        ),
+    }

@@ -13,6 +13,7 @@ from adprior_bench.quality.ranking.experiment import BASE, SHIPPED, RankingResul
 from adprior_bench.quality.ranking.falsifiers import RANDOM, SHUFFLED
 from adprior_bench.quality.ranking.head_choice import REFERENCE, best_head
 from adprior_bench.quality.ranking.ranking_metrics import RankingDraws, measure_ranking
+from adprior_bench.quality.stacking.stacked_ranker_tables import StackedRankerFigures
 from adprior_bench.report.cells import cell_text
 from adprior_bench.report.schema import BarsPlot, Cell, Section, Table
 from adprior_bench.report.tables import decimal, make_table, percent
@@ -42,6 +43,7 @@ class RankingGains:
         shipped: The bundle's own head with the model's forecast; None without one.
         falsifiers: Forecasts without information on the user.
         rivals: Baselines' forecasts, and blends with the model's.
+        stacked: Changes of the base ranker stacked with a forecast, against the same without one.
     """
 
     log: str
@@ -49,6 +51,7 @@ class RankingGains:
     shipped: Estimate | None
     falsifiers: Mapping[str, Estimate]
     rivals: Mapping[str, Estimate]
+    stacked: Mapping[str, Estimate]
 
     @property
     def baselines(self) -> dict[str, Estimate]:
@@ -72,7 +75,9 @@ class RankingFigures:
     section: Section
 
 
-def ranking_section(result: RankingResult, resamples: int) -> RankingFigures:
+def ranking_section(
+    result: RankingResult, stacked: StackedRankerFigures, resamples: int
+) -> RankingFigures:
     """Measure all rankers on the test rows."""
     bootstrap = UserBootstrap(result.users, resamples=resamples)
     draws = {
@@ -92,6 +97,7 @@ def ranking_section(result: RankingResult, resamples: int) -> RankingFigures:
         shipped=pr_auc.get(SHIPPED),
         falsifiers=falsifiers,
         rivals={name: gain for name, gain in pr_auc.items() if name not in others},
+        stacked=stacked.gains,
     )
     return RankingFigures(
         gains=gains,
@@ -101,6 +107,7 @@ def ranking_section(result: RankingResult, resamples: int) -> RankingFigures:
             "content": [
                 _ranker_table(draws, result),
                 _gain_plot(gains, result),
+                *stacked.tables,
                 _falsifier_table(draws, gains, result.real),
                 _head_table(result),
                 *_feature_tables(result.task.importance),

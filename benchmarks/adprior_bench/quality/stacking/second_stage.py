@@ -66,6 +66,16 @@ class StackRows:
     folds: npt.NDArray[np.int64]
     learnable: npt.NDArray[np.bool_]
 
+    def chosen(self, rows: npt.NDArray[np.bool_]) -> StackRows:
+        """Return some of the rows."""
+        return StackRows(
+            columns=self.columns[rows],
+            logits=self.logits[rows],
+            labels=self.labels[rows],
+            folds=self.folds[rows],
+            learnable=self.learnable[rows],
+        )
+
 
 class SecondStage:
     """A fitted second stage.
@@ -73,22 +83,14 @@ class SecondStage:
     Args:
         setting: One of `SETTINGS`.
         rows: The rows to learn from.
-        chosen: bool [rows], learn only from these; all by default.
         threads: LightGBM's; the result does not depend on it.
 
     Raises:
-        InvalidInputError: The chosen rows have one label only.
+        InvalidInputError: The rows have one label only.
     """
 
-    def __init__(
-        self,
-        setting: Setting,
-        rows: StackRows,
-        chosen: npt.NDArray[np.bool_] | None = None,
-        *,
-        threads: int,
-    ) -> None:
-        chosen = rows.learnable if chosen is None else chosen & rows.learnable
+    def __init__(self, setting: Setting, rows: StackRows, *, threads: int) -> None:
+        chosen = rows.learnable
         labels = rows.labels[chosen]
         if len(np.unique(labels)) < 2:
             raise InvalidInputError(
@@ -112,6 +114,11 @@ class SecondStage:
         return base + self._correct(rows.columns) + self._kept
 
 
+def setting_words(setting: Setting) -> str:
+    """Return a setting for a table."""
+    return ", ".join(f"{name} {value:g}" for name, value in setting.items())
+
+
 def cross_fit(setting: Setting, rows: StackRows, *, threads: int) -> Float64Array:
     """Return the logits of each row from a stage that learnt from the other folds' users.
 
@@ -121,8 +128,8 @@ def cross_fit(setting: Setting, rows: StackRows, *, threads: int) -> Float64Arra
     found = np.zeros(len(rows.labels))
     for fold in np.unique(rows.folds).tolist():
         here = rows.folds == fold
-        stage = SecondStage(setting, rows, ~here, threads=threads)
-        found[here] = stage.adjust(rows)[here]
+        stage = SecondStage(setting, rows.chosen(~here), threads=threads)
+        found[here] = stage.adjust(rows.chosen(here))
     return found
 
 

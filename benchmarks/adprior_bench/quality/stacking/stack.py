@@ -1,19 +1,23 @@
 """Stacks: LightGBM's ranking, corrected by a second stage with a forecast and without one.
 
-All stacks try the same settings. The setting with the highest recall@10 on the validation cases is
-chosen by cross-fitting over users: each user's ranking comes from a stage that learnt from others.
-The chosen stage then learns from all validation users, and ranks the test cases.
+All stacks try the same settings. Cross-fitting over the validation users gives each setting's
+recall@10: every user is ranked by a stage that learnt from others. The best setting for all
+advertisers and the best one for those new to the user then learn from all validation users, and
+rank the test cases.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from functools import partial
+from typing import Final
 
 import numpy as np
 
 from adprior_bench.quality.baselines.boosted import Signals
+from adprior_bench.quality.explore import Explore
+from adprior_bench.quality.forecasts import Pair
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.metrics import Float32Array, mean_recall
 from adprior_bench.quality.ranking.impressions import Impressions
@@ -32,9 +36,6 @@ from adprior_runtime.terminal.progress import progress_bar
 CONTROL: Final = "stack"
 """The stack without a forecast."""
 
-Pair: TypeAlias = tuple[Float32Array, Float32Array]
-"""Probabilities [cases, advertisers] for the validation cases and for the test cases."""
-
 
 def stack_name(forecast: str) -> str:
     """Return the name of the stack with a forecast."""
@@ -42,23 +43,60 @@ def stack_name(forecast: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Stack:
-    """A stack with its forecasts.
+class StackRanking:
+    """A stack's ranking of some cases.
 
     Attributes:
-        recalls: Recall@10 on the validation cases by setting, in the order of `SETTINGS`.
-        validation: float32 [cases, advertisers], cross-fitted forecasts for the validation cases.
-        test: float32 [cases, advertisers], the forecasts for the test cases.
+        impressions: The candidates; positions are those of the cases.
+        logits: float64 [rows], log-odds that the user acts on the candidate.
+        cases: Number of cases.
+        advertisers: Size of the catalogue.
+    """
+
+    impressions: Impressions
+    logits: Float64Array
+    cases: int
+    advertisers: int
+
+    def probabilities(self) -> Float32Array:
+        """Return a forecast: float32 [cases, advertisers], rows with a sum of at most 1.
+
+        The chances of a case add up to the expected number of the day's advertisers; a larger sum
+        than 1 is scaled to 1.
+        """
+        found = np.zeros((self.cases, self.advertisers), dtype=np.float32)
+        found[self.impressions.cases, self.impressions.rows] = sigmoid(self.logits)
+        sums = found.sum(axis=1, dtype=np.float64, keepdims=True)
+        scaled: Float32Array = (found / np.maximum(sums, 1)).astype(np.float32)
+        return scaled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Choice:
+    """A setting chosen on the validation cases.
+
+    Attributes:
+        recalls: Recall@10 by setting, in the order of `SETTINGS`.
+        validation: The cross-fitted ranking of the validation cases.
+        test: The ranking of the test cases.
     """
 
     recalls: Sequence[float]
-    validation: Float32Array
-    test: Float32Array
+    validation: StackRanking
+    test: StackRanking
 
     @property
     def setting(self) -> Setting:
         """The chosen setting: the first one with the highest recall."""
         return SETTINGS[int(np.argmax(self.recalls))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Stack:
+    """A stack with the best setting for all advertisers, and for those new to the user."""
+
+    everything: Choice
+    new: Choice
 
 
 def fit_stacks(
@@ -75,8 +113,8 @@ def fit_stacks(
 
     Args:
         signals: The first ranker's, from training users.
-        cases: The validation cases and the test cases. If both are the same list, cross-fitted
-            forecasts stand for those of the test cases.
+        cases: The validation cases and the test cases. If both are the same list, the cross-fitted
+            ranking is that of the test cases too.
         ranker: The first ranker's probabilities.
         forecasts: The forecasts to stack, by name.
         advertisers: The catalogue.
@@ -118,33 +156,28 @@ def _fit(
     advertisers: int,
     threads: int,
 ) -> Stack:
-    shown, learnt = rows[0]
-    validation, *test = groups
-    tried = [
-        _probabilities(
-            cross_fit(setting, learnt, threads=threads), shown, (len(validation), advertisers)
-        )
-        for setting in SETTINGS
+    """Choose settings on the first group's rows, and rank the last group's."""
+    rankings = [
+        partial(StackRanking, impressions=impressions, cases=len(group), advertisers=advertisers)
+        for (impressions, _), group in zip(rows, groups, strict=True)
     ]
-    recalls = [mean_recall(forecasts, validation) for forecasts in tried]
-    best = int(np.argmax(recalls))
-    judged = tried[best]
-    if test:
-        stage = SecondStage(SETTINGS[best], learnt, threads=threads)
-        shown, given = rows[1]
-        judged = _probabilities(stage.adjust(given), shown, (len(test[0]), advertisers))
-    return Stack(recalls=recalls, validation=tried[best], test=judged)
+    learnt = rows[0][1]
+    tried = [
+        rankings[0](logits=cross_fit(setting, learnt, threads=threads)) for setting in SETTINGS
+    ]
+    explored = Explore.of(groups[0])
+    recalls, new_recalls = [], []
+    for each in tried:
+        forecasts = each.probabilities()
+        recalls.append(mean_recall(forecasts, groups[0]))
+        new_recalls.append(explored.recall(forecasts))
 
+    def choose(found: Sequence[float]) -> Choice:
+        best = int(np.argmax(found))
+        test = tried[best]
+        if len(rows) > 1:
+            stage = SecondStage(SETTINGS[best], learnt, threads=threads)
+            test = rankings[1](logits=stage.adjust(rows[1][1]))
+        return Choice(recalls=found, validation=tried[best], test=test)
 
-def _probabilities(
-    logits: Float64Array, impressions: Impressions, shape: tuple[int, int]
-) -> Float32Array:
-    """Return each candidate's chance, scaled to a sum of at most 1: float32 [cases, advertisers].
-
-    Chances of a case add up to the expected number of the day's advertisers.
-    """
-    found = np.zeros(shape, dtype=np.float32)
-    found[impressions.cases, impressions.rows] = sigmoid(logits)
-    sums = found.sum(axis=1, dtype=np.float64, keepdims=True)
-    scaled: Float32Array = (found / np.maximum(sums, 1)).astype(np.float32)
-    return scaled
+    return Stack(everything=choose(recalls), new=choose(new_recalls))

@@ -40,6 +40,7 @@ SECTIONS = [
     "Tuning",
     "Forecasts",
     "Repeats and new advertisers",
+    "Stacking",
     "Retrieval",
     "Ranking on a simulated log",
     "Prompt ablations",
@@ -134,6 +135,7 @@ def test_the_report_opens_with_warnings_and_a_verdict(report: Path) -> None:
     assert list(answers) == [
         "Does the model find advertisers new to the user?",
         "Does the model find advertisers that nobody has acted on yet?",
+        "Does the forecast add to LightGBM?",
         "Does the forecast improve retrieval?",
         "Does the forecast improve ranking?",
         "Is the forecast calibrated?",
@@ -155,7 +157,8 @@ def test_the_report_opens_with_warnings_and_a_verdict(report: Path) -> None:
 
 def test_the_report_speaks_of_the_logs_own_actions(report: Path) -> None:
     found = load(report)
-    assert "advertisers of the day's events" in found["verdict"][2]["text"]
+    answers = {each["question"]: each["text"] for each in found["verdict"]}
+    assert "advertisers of the day's events" in answers["Does the forecast improve retrieval?"]
     text = (report / "report.json").read_text(encoding="utf-8").lower()
     assert not [word for word in ("purchas", "bought", "buys", "brand") if word in text]
     (retrieval,) = (each for each in found["sections"] if each["title"] == "Retrieval")
@@ -336,6 +339,7 @@ def test_test_users_influence_no_choice(
     def chosen(found: dict[str, Any]) -> list[Any]:
         whole = (
             "Settings of the conventional retriever",
+            "Settings of stacks",
             "Head of each forecast",
             "Features of the base ranker",
         )
@@ -393,7 +397,8 @@ def test_test_users_can_be_left_alone_and_ranking_requests_may_be_logged(
     assert f"{len(judged)} requests with {5 * len(judged)} candidates" in str(section["notes"])
     rankers = {row["forecast in the head"] for row in table(found, "Rankers on the ranking log")}
     assert {"base", "reference", "llm", "random", "shuffled", "lightgbm"} <= rankers
-    assert "On the ranking log" in found["verdict"][2]["text"]
+    answers = {each["question"]: each["text"] for each in found["verdict"]}
+    assert "On the ranking log" in answers["Does the forecast improve ranking?"]
     assert any("The test users were not used" in warning for warning in found["warnings"])
     counts = table(found, "Users and cases")
     assert counts[1]["cases"] + counts[2]["cases"] == len(study.validation)

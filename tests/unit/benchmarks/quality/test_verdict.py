@@ -13,12 +13,14 @@ from adprior_bench.quality.new_figures import NewFigures
 from adprior_bench.quality.ranking.ranking_tables import RankingGains
 from adprior_bench.quality.retrieval.places import Places
 from adprior_bench.quality.retrieval.retrieval_tables import RetrievalFigures
+from adprior_bench.quality.stacking.stacking_tables import StackingFigures
 from adprior_bench.quality.verdict import (
     calibration_verdict,
     explore_verdict,
     newcomer_verdict,
     ranking_verdict,
     retrieval_verdict,
+    stacking_verdict,
 )
 
 
@@ -111,6 +113,23 @@ def test_retrieval_needs_a_choice_that_the_test_confirms(
     assert "of the advertisers of the day's review events than lightgbm's" in found["text"]
 
 
+@pytest.mark.parametrize(("gain", "answer"), [(0.03, "yes"), (0.005, "not shown"), (-0.03, "no")])
+def test_stacking_needs_a_gain_over_the_control(gain: float, answer: str) -> None:
+    noise = np.concatenate([[0.0], np.linspace(-0.01, 0.01, 100)])
+    recalls = {"lightgbm": 0.2, "stack": 0.21, "stack_with_shuffled": 0.211}
+    draws = {name: {"recall@10": np.full(101, value)} for name, value in recalls.items()}
+    draws["stack_with_llm"] = {"recall@10": 0.21 + gain + noise}
+    figures = StackingFigures(
+        draws={"all": draws}, section={"title": "", "notes": [], "content": []}
+    )
+    found = stacking_verdict(figures)
+    assert found["answer"] == answer
+    word = "more" if gain > 0 else "fewer"
+    assert f"finds {100 * abs(gain):.2f} points {word} [" in found["text"]
+    assert f"{100 * abs(gain + 0.01):.2f} points " in found["text"]
+    assert "another user's forecast, it finds 0.10 points more" in found["text"]
+
+
 def test_retrieval_is_not_measured_without_items() -> None:
     assert retrieval_verdict(None, events="events")["answer"] == "not measured"
 
@@ -139,10 +158,12 @@ def test_ranking_needs_a_gain_that_falsifiers_do_not_have(
                 "own_history": around(0.02),
                 "lightgbm": around(0),
             },
+            stacked={"llm": around(0.03), "random": around(0)},
         )
     )
     assert found["answer"] == answer
     if answer != "not measured":
+        assert "to use the model's columns changes it by +3.00 %" in found["text"]
         assert f"changes PR-AUC by {100 * gain.value:+.2f} % [" in found["text"]
         assert "best baseline forecast, own_history, changes it by +2.00 %" in found["text"]
     assert ("a random forecast changes it as much" in found["text"]) == (answer == "not shown")

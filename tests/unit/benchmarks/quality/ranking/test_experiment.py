@@ -26,6 +26,8 @@ from adprior_bench.quality.ranking.head_choice import (
 )
 from adprior_bench.quality.ranking.head_features import head_features
 from adprior_bench.quality.ranking.ranking_task import RankingTask, simulated_task
+from adprior_bench.quality.stacking.stacked_ranker import WITHOUT, stack_ranker
+from adprior_bench.quality.stacking.stacked_ranker_tables import stacked_ranker_tables
 from adprior_bench.quality.study import Splits, Study
 from adprior_build.catalogue.catalogue_file import Catalogue
 from adprior_build.data.log_summary import LogSummary
@@ -142,6 +144,28 @@ def test_a_true_forecast_gains_and_falsifiers_gain_little(
     assert gain(result, "knowing") > 0.1
     for name in (RANDOM, SHUFFLED, "even"):
         assert abs(gain(result, name)) < 0.2 * gain(result, "knowing")
+
+
+def test_a_true_forecast_adds_to_the_stacked_ranker_and_falsifiers_do_not(
+    study: Study,
+    task: RankingTask,
+    advertisers: Advertisers,
+    forecasts: Forecasts,
+    result: RankingResult,
+) -> None:
+    stacked = stack_ranker(
+        study.training, task, forecasts, advertisers, real="knowing", forecast_k=5, threads=1
+    )
+    assert list(stacked) == [WITHOUT, "even", "knowing", RANDOM, SHUFFLED]
+    found = stacked_ranker_tables(stacked, result, resamples=20)
+    control = average_precision_score(result.labels, stacked[WITHOUT].logits)
+    for name, change in found.gains.items():
+        pr_auc = average_precision_score(result.labels, stacked[name].logits)
+        assert change.value == pytest.approx(pr_auc / control - 1)
+    assert found.gains["knowing"].low > 0.1
+    for name in ("even", RANDOM, SHUFFLED):
+        assert abs(found.gains[name].value) < 0.2 * found.gains["knowing"].value
+    assert control > 0.95 * average_precision_score(result.labels, result.logits[REFERENCE])
 
 
 def test_the_shipped_head_is_measured_as_it_is(

@@ -51,7 +51,7 @@ def test_chances_are_right_although_some_negatives_were_left_out(setting: Settin
     assert expit(logits).mean() == pytest.approx(judged.labels.mean(), rel=0.05)
     ideal = 2 * judged.logits + judged.columns[:, 0] - 2
     best = log_loss(judged.labels, expit(ideal))
-    assert log_loss(judged.labels, expit(logits)) < best + 0.02
+    assert log_loss(judged.labels, expit(logits)) < best + 0.03
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

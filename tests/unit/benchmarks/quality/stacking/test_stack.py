@@ -11,6 +11,7 @@ from adprior_bench.quality.baselines.boosted import FEATURES, Signals
 from adprior_bench.quality.baselines.own_history import OwnHistory
 from adprior_bench.quality.baselines.popularity import Popularity
 from adprior_bench.quality.baselines.tuning import forecast_all
+from adprior_bench.quality.explore import Explore
 from adprior_bench.quality.histories import EncodedCase
 from adprior_bench.quality.metrics import Float32Array, mean_recall
 from adprior_bench.quality.stacking.candidates import StackCandidates
@@ -68,29 +69,36 @@ def test_a_true_forecast_adds_to_the_ranker_and_an_empty_one_does_not() -> None:
     assert list(stacks) == [CONTROL, "stack_with_knowing", "stack_with_empty"]
     for cases, kind in ((VALIDATION, "validation"), (TEST, "test")):
         found = {
-            name: mean_recall(getattr(stack, kind), cases, 3) for name, stack in stacks.items()
+            name: mean_recall(getattr(stack.everything, kind).probabilities(), cases, 3)
+            for name, stack in stacks.items()
         }
         alone = mean_recall(ranker(cases), cases, 3)
         assert found["stack_with_knowing"] > found[CONTROL] + 0.1
         assert found[CONTROL] > alone - 0.02
         assert abs(found["stack_with_empty"] - found[CONTROL]) < 0.03
     for stack in stacks.values():
-        assert len(stack.recalls) == len(SETTINGS)
-        assert stack.recalls[SETTINGS.index(stack.setting)] == max(stack.recalls)
-        assert (stack.test.sum(axis=1) <= 1 + 1e-5).all()
+        for choice in (stack.everything, stack.new):
+            assert choice.recalls[SETTINGS.index(choice.setting)] == max(choice.recalls)
+            assert (choice.test.probabilities().sum(axis=1) <= 1 + 1e-5).all()
+        recall = mean_recall(stack.everything.validation.probabilities(), VALIDATION)
+        assert recall == max(stack.everything.recalls)
+        explored = Explore.of(VALIDATION)
+        new = explored.forecasts(stack.new.validation.probabilities())
+        assert mean_recall(new, explored.cases) == max(stack.new.recalls)
 
 
 def test_test_cases_change_nothing_that_was_learnt() -> None:
     other = [replace(case, targets=case.targets[:0]) for case in TEST]
     one, two = (fit(test, {"knowing": 0.3}) for test in (TEST, other))
     for name, stack in one.items():
-        assert stack.recalls == two[name].recalls
-        np.testing.assert_array_equal(stack.validation, two[name].validation)
+        mine, theirs = stack.everything, two[name].everything
+        assert mine.recalls == theirs.recalls
+        np.testing.assert_array_equal(mine.test.logits, theirs.test.logits)
 
 
 def test_validation_cases_alone_are_judged_by_cross_fitting() -> None:
     for stack in fit(VALIDATION, {"knowing": 0.3}).values():
-        np.testing.assert_array_equal(stack.test, stack.validation)
+        assert stack.everything.test is stack.everything.validation
 
 
 def test_a_forecasts_first_are_candidates_of_its_stack_alone() -> None:
