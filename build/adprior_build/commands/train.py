@@ -92,6 +92,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--weight-decay", share, 0.1, "AdamW's weight decay, applied to matrices"),
         ("--seed", whole_number, 0, "seed of the weights and of all draws"),
     )
+    preferences = parser.add_argument_group("preferences, after a fine-tuning on the log (--from)")
+    preferences.add_argument(
+        "--preferences",
+        type=Path,
+        help="Parquet with user, day and negatives (names): prefer that day's advertisers (S-DPO)",
+    )
+    strength = "how closely the model stays to its start"
+    _add(preferences.add_argument, ("--beta", positive_number, 1.0, strength))
     lora = parser.add_argument_group("LoRA, and which layers are trained")
     upper = "train only the last N layers; what the others compute is kept on disk (all)"
     _add(

@@ -24,7 +24,14 @@ from adprior_build.data.log_summary import describe_training_data
 from adprior_build.training.checkpoint import open_window
 from adprior_build.training.loop import prepare, train
 from adprior_build.training.lora import add_lora, load_corrections, read_corrections
+from adprior_build.training.loss import AnyObjective, Objective
 from adprior_build.training.lower_states import LowerStates
+from adprior_build.training.preferences import (
+    PreferenceCase,
+    PreferenceObjective,
+    preference_cases,
+    read_preferences,
+)
 from adprior_build.training.progress import Position
 from adprior_build.training.record import (
     TRAINING_RECORD,
@@ -134,6 +141,8 @@ def _draw_windows(
     args: argparse.Namespace, data: TrainingData, renderer: PromptRenderer, trie: Trie
 ) -> tuple[EpochWindows, list[Window]]:
     """Return the source of training windows, and the validation windows."""
+    if args.preferences is not None:
+        return _draw_preferences(args, data, renderer, trie)
     training = WindowSource(data.training, renderer, trie, args.seed)
     first = training.epoch(0)
     if not first:
@@ -147,6 +156,26 @@ def _draw_windows(
         return first if fixed or number == 0 else training.epoch(number)
 
     return epoch_windows, WindowSource(data.validation, renderer, trie, args.seed).epoch(0)
+
+
+def _draw_preferences(
+    args: argparse.Namespace, data: TrainingData, renderer: PromptRenderer, trie: Trie
+) -> tuple[EpochWindows, list[Window]]:
+    """Return the source of training cases, the same in each epoch, and the validation cases."""
+    read = read_preferences(args.preferences)
+
+    def cases(users: Sequence[UserHistory]) -> list[Window]:
+        return [
+            *preference_cases(read, users, renderer, lambda ids: trie.lookup(ids) >= 0, args.seed)
+        ]
+
+    training = cases(data.training)
+    if not training:
+        raise InvalidInputError(
+            f"{args.preferences}: no case of a training user has an advertiser of that day before "
+            "the cut and a negative of the catalogue"
+        )
+    return lambda _: training, cases(data.validation)
 
 
 def _open_start(args: argparse.Namespace, data: TrainingData) -> StartingPoint:
@@ -199,17 +228,26 @@ def _optimise(
             f"{was.seconds / 60:.1f} minutes of training; kept in {keeper.directory}",
             flush=True,
         )
-    if args.upper_layers is not None:
-        split = LayerSplit(model, args.upper_layers)
-        windows = [*epoch_windows(0), *checks]
-        lower = _open_lower(model, split, windows, settings, identity, keeper)
+    objective: AnyObjective
+    if args.preferences is not None:
+        cases = [case for case in (*epoch_windows(0), *checks) if isinstance(case, PreferenceCase)]
+        model.to(settings.device)
+        objective = PreferenceObjective(
+            model, cases, beta=args.beta, bf16=settings.bf16, device=settings.device
+        )
+    else:
+        if args.upper_layers is not None:
+            split = LayerSplit(model, args.upper_layers)
+            windows = [*epoch_windows(0), *checks]
+            lower = _open_lower(model, split, windows, settings, identity, keeper)
+        objective = Objective(model=model, bf16=settings.bf16, device=settings.device, lower=lower)
     return train(
         model,
         epoch_windows,
         checks,
         settings,
         split=split,
-        lower=lower,
+        objective=objective,
         keeper=keeper,
         kept=kept,
     )

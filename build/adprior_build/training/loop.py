@@ -14,8 +14,7 @@ from transformers.utils import logging
 
 from adprior_build.training.batches import cut_into_batches
 from adprior_build.training.checkpoint import set_torch_threads
-from adprior_build.training.loss import Objective, Tally
-from adprior_build.training.lower_states import LowerStates
+from adprior_build.training.loss import AnyObjective, Objective, Tally
 from adprior_build.training.optimizer import (
     learning_rate_factor,
     make_optimizer,
@@ -58,7 +57,7 @@ def train(
     settings: Settings,
     *,
     split: LayerSplit | None = None,
-    lower: LowerStates | None = None,
+    objective: AnyObjective | None = None,
     keeper: StateKeeper | None = None,
     kept: KeptState | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -71,7 +70,7 @@ def train(
         validation: Windows that choose the best epoch; without any, the training loss does.
         settings: The loop's settings.
         split: The model's layers, if only the upper ones are trained.
-        lower: The lower layers' output, with ``split``.
+        objective: The loss of ``model``; by default that of names.
         keeper: Keeps the state after every epoch and every few minutes.
         kept: The state to resume from.
         clock: Returns seconds.
@@ -84,9 +83,9 @@ def train(
     """
     model.to(settings.device)
     with nullcontext() if split is None else split.only_upper():
-        objective = Objective(model=model, bf16=settings.bf16, device=settings.device, lower=lower)
+        loss = objective or Objective(model=model, bf16=settings.bf16, device=settings.device)
         checks = Validation(validation, settings)
-        position = _Run(objective, epoch_windows, checks, settings, keeper, kept, clock).finish()
+        position = _Run(loss, epoch_windows, checks, settings, keeper, kept, clock).finish()
     model.to("cpu").eval()
     return position
 
@@ -94,7 +93,7 @@ def train(
 class _Run:
     def __init__(
         self,
-        objective: Objective,
+        objective: AnyObjective,
         epoch_windows: EpochWindows,
         validation: Validation,
         settings: Settings,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -14,9 +14,20 @@ from adprior_build.training.lower_states import LowerStates
 from adprior_build.training.windows import Window
 
 
+class AnyObjective(Protocol):
+    """Computes a model's loss on windows."""
+
+    @property
+    def model(self) -> Any:
+        """The causal language model that is trained."""
+
+    def nats(self, windows: Sequence[Window]) -> tuple[torch.Tensor, Batch]:
+        """Return the terms of the loss, one for each of the batch's targets, and the batch."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Objective:
-    """Computes a model's loss on windows.
+    """The negative log-probability of names.
 
     Attributes:
         model: A causal language model; with ``lower``, without its lower layers.

@@ -24,10 +24,17 @@ TRAINING_RECORD: Final = "training.json"
 RUN_KEY: Final = "run"
 """The part of the record that differs between runs of the same command."""
 
-_INPUTS: Final = ("events", "profiles", "columns", "catalogue", "template")
+_INPUTS: Final = ("events", "profiles", "columns", "catalogue", "template", "preferences")
 _RECORDED_IF_USED: Final = ("patience", "dropout")
 """Options that the recorded command shows only if they are not 0."""
-_OTHER_SETTINGS: Final = ("lora_rank", "lora_alpha", "dropout", "upper_layers", "trim_vocabulary")
+_OTHER_SETTINGS: Final = (
+    "beta",
+    "lora_rank",
+    "lora_alpha",
+    "dropout",
+    "upper_layers",
+    "trim_vocabulary",
+)
 """Recorded beside the loop's settings."""
 
 
@@ -53,6 +60,7 @@ def describe_training(
     settings |= {name: getattr(args, name) for name in _OTHER_SETTINGS}
     hidden = RESUME_FREELY - {"merge", "output"}
     hidden |= {name for name in _RECORDED_IF_USED if not getattr(args, name)}
+    hidden |= {"beta"} if args.preferences is None else set()
     hidden |= {"device"} if args.device == "cpu" else set()
     return {
         "adprior_version": __version__,

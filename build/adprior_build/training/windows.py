@@ -29,8 +29,12 @@ from adprior_runtime.prompt.context import Event
 from adprior_runtime.prompt.renderer import PromptRenderer, Section
 from adprior_runtime.terminal.progress import track
 
-_REPEATED_SHARE: Final = 0.3
-"""At most this share of a window's room repeats events of the window before."""
+_REPEATED_SHARE: Final = 0.2
+"""At most this share of a window's room repeats events of the window before.
+
+With windows of 256 tokens it leaves 3.5 % of the targets with less than 64 tokens before them;
+without repeats 19 % have less. A share of 0.5 leaves 3.1 %, for half as many tokens again.
+"""
 _NAME: Final = "{advertiser}{end}"
 
 

@@ -13,6 +13,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from adprior_build.training.loop import prepare, train
+from adprior_build.training.loss import Objective
 from adprior_build.training.lower_states import LowerStates
 from adprior_build.training.settings import Settings
 from adprior_build.training.upper_layers import LayerSplit, freeze_lower_layers
@@ -112,7 +113,8 @@ def test_the_upper_layers_train_on_the_lower_ones_output_as_on_the_whole_model(
     layers = LayerSplit(split, 1)
     lower = LowerStates(tmp_path, [*TAUGHT, *CONTRARY], layers.run_lower, hidden=16)
     lower.open("a")
-    found = train(split, fixed(TAUGHT), CONTRARY, SETTINGS, split=layers, lower=lower).rows
+    loss = Objective(model=split, lower=lower)
+    found = train(split, fixed(TAUGHT), CONTRARY, SETTINGS, split=layers, objective=loss).rows
     for before, after in zip(rows[:5], found, strict=False):
         assert after == pytest.approx(before, rel=2e-3)  # float16
     assert nats_a_name(split, CONTRARY) == pytest.approx(
