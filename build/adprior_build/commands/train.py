@@ -220,7 +220,8 @@ def run(args: argparse.Namespace) -> int:
     users = split.training_part(read)
     holdout = Split(test_share=args.validation_share, salt=VALIDATION_SALT)
 
-    from adprior_build.training.fine_tuning import TrainingData, fine_tune  # noqa: PLC0415  torch
+    from adprior_build.training.drawing import TrainingData  # noqa: PLC0415  torch
+    from adprior_build.training.fine_tuning import fine_tune  # noqa: PLC0415  torch
     from adprior_build.training.state import kept_state  # noqa: PLC0415  torch
 
     data = TrainingData(

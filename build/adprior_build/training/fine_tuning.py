@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet
-import torch
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
@@ -19,19 +16,12 @@ from transformers import PreTrainedTokenizerFast
 from adprior_build.catalogue.catalogue_file import Catalogue
 from adprior_build.checkpoints.adapter import write_adapter
 from adprior_build.checkpoints.checkpoint import describe_base, find_source
-from adprior_build.data.event_log import UserHistory
 from adprior_build.data.log_summary import describe_training_data
 from adprior_build.training.checkpoint import open_window
+from adprior_build.training.drawing import TrainingData, draw_windows
 from adprior_build.training.loop import prepare, train
 from adprior_build.training.lora import add_lora, load_corrections, read_corrections
-from adprior_build.training.loss import AnyObjective, Objective
-from adprior_build.training.lower_states import LowerStates
-from adprior_build.training.preferences import (
-    PreferenceCase,
-    PreferenceObjective,
-    preference_cases,
-    read_preferences,
-)
+from adprior_build.training.objectives import make_objective
 from adprior_build.training.progress import Position
 from adprior_build.training.record import (
     TRAINING_RECORD,
@@ -43,11 +33,9 @@ from adprior_build.training.settings import Settings
 from adprior_build.training.starting_point import StartingPoint
 from adprior_build.training.state import StateKeeper
 from adprior_build.training.upper_layers import (
-    LayerSplit,
     freeze_lower_layers,
 )
-from adprior_build.training.windows import EpochWindows, Window, WindowSource
-from adprior_runtime.catalogue.trie import Trie
+from adprior_build.training.windows import EpochWindows, Window
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.prompt.template import PromptTemplate
@@ -55,26 +43,6 @@ from adprior_runtime.text.json_text import to_json
 
 _CACHED_VALUES: Final = 200_000
 """Size of the renderer's cache: every epoch renders the same names again."""
-_LOWER_IDENTITY: Final = (
-    "from", "trim_vocabulary", "windows", "validation windows", "upper_layers", "precision",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingData:
-    """The inputs of a training.
-
-    Attributes:
-        catalogue: The advertisers.
-        read: All users with all events.
-        training: The training users, with their events before the cut.
-        validation: The users that choose the epoch, with their events before the cut.
-    """
-
-    catalogue: Catalogue
-    read: Sequence[UserHistory]
-    training: Sequence[UserHistory]
-    validation: Sequence[UserHistory]
 
 
 def fine_tune(
@@ -111,7 +79,7 @@ def fine_tune(
     template.require_positions(model.config.get_text_config().max_position_embeddings, trie.depth)
     open_window(model, template.max_prompt_tokens + trie.depth)
     counts = data.catalogue.count_events(data.training, renderer.name_ids)
-    epoch_windows, checks = _draw_windows(args, data, renderer, trie)
+    epoch_windows, checks = draw_windows(args, data, renderer, trie)
     adapted = _choose_weights(model, start, args)
     position = _optimise(model, epoch_windows, checks, args, keeper)
     denied = template.denied_keys(profile_keys(data.training))
@@ -135,47 +103,6 @@ def fine_tune(
             f"{keeper.directory}: make room and run the same command again"
         ) from error
     return position
-
-
-def _draw_windows(
-    args: argparse.Namespace, data: TrainingData, renderer: PromptRenderer, trie: Trie
-) -> tuple[EpochWindows, list[Window]]:
-    """Return the source of training windows, and the validation windows."""
-    if args.preferences is not None:
-        return _draw_preferences(args, data, renderer, trie)
-    training = WindowSource(data.training, renderer, trie, args.seed)
-    first = training.epoch(0)
-    if not first:
-        raise InvalidInputError(
-            f"{args.events}: nothing to train on: of {sum(len(u.events) for u in data.training)} "
-            "events before the cut, no event names an advertiser of the catalogue"
-        )
-    fixed = args.upper_layers is not None  # the lower layers' output is kept for the first ones
-
-    def epoch_windows(number: int) -> list[Window]:
-        return first if fixed or number == 0 else training.epoch(number)
-
-    return epoch_windows, WindowSource(data.validation, renderer, trie, args.seed).epoch(0)
-
-
-def _draw_preferences(
-    args: argparse.Namespace, data: TrainingData, renderer: PromptRenderer, trie: Trie
-) -> tuple[EpochWindows, list[Window]]:
-    """Return the source of training cases, the same in each epoch, and the validation cases."""
-    read = read_preferences(args.preferences)
-
-    def cases(users: Sequence[UserHistory]) -> list[Window]:
-        return [
-            *preference_cases(read, users, renderer, lambda ids: trie.lookup(ids) >= 0, args.seed)
-        ]
-
-    training = cases(data.training)
-    if not training:
-        raise InvalidInputError(
-            f"{args.preferences}: no case of a training user has an advertiser of that day before "
-            "the cut and a negative of the catalogue"
-        )
-    return lambda _: training, cases(data.validation)
 
 
 def _open_start(args: argparse.Namespace, data: TrainingData) -> StartingPoint:
@@ -218,7 +145,7 @@ def _optimise(
     keeper: StateKeeper,
 ) -> Position:
     """Train ``model``, resuming from a kept state; return the final position."""
-    settings, split, lower = Settings.of(args), None, None
+    settings = Settings.of(args)
     identity = identify_training(args, windows=epoch_windows(0), checks=checks)
     kept = keeper.begin(identity)
     if kept is not None:
@@ -228,19 +155,8 @@ def _optimise(
             f"{was.seconds / 60:.1f} minutes of training; kept in {keeper.directory}",
             flush=True,
         )
-    objective: AnyObjective
-    if args.preferences is not None:
-        cases = [case for case in (*epoch_windows(0), *checks) if isinstance(case, PreferenceCase)]
-        model.to(settings.device)
-        objective = PreferenceObjective(
-            model, cases, beta=args.beta, bf16=settings.bf16, device=settings.device
-        )
-    else:
-        if args.upper_layers is not None:
-            split = LayerSplit(model, args.upper_layers)
-            windows = [*epoch_windows(0), *checks]
-            lower = _open_lower(model, split, windows, settings, identity, keeper)
-        objective = Objective(model=model, bf16=settings.bf16, device=settings.device, lower=lower)
+    windows = [*epoch_windows(0), *checks]
+    objective, split = make_objective(model, windows, args, settings, identity, keeper.directory)
     return train(
         model,
         epoch_windows,
@@ -251,33 +167,6 @@ def _optimise(
         keeper=keeper,
         kept=kept,
     )
-
-
-def _open_lower(
-    model: Any,
-    split: LayerSplit,
-    windows: Sequence[Window],
-    settings: Settings,
-    identity: Mapping[str, Any],
-    keeper: StateKeeper,
-) -> LowerStates:
-    """Open the file of the lower layers' output; say how large it is."""
-
-    def run(ids: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=settings.bf16):
-            return split.run_lower(ids)
-
-    hidden = model.config.get_text_config().hidden_size
-    states = LowerStates(keeper.directory, windows, run, hidden=hidden, device=settings.device)
-    print(
-        f"adprior train: the lower {split.lower} layers run once on each of {states.tokens:,} "
-        f"tokens; their output takes {states.size_bytes / 1e9:.2f} GB in {keeper.directory} until "
-        "the training ends",
-        flush=True,
-    )
-    named = to_json({name: identity[name] for name in _LOWER_IDENTITY})
-    states.open(hashlib.sha256(named.encode()).hexdigest())
-    return states
 
 
 def _write_rest(

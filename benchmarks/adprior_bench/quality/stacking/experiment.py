@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from adprior_bench.quality.baselines.boosted import Signals
-from adprior_bench.quality.baselines.registry import LIGHTGBM, SASREC, segment_key
 from adprior_bench.quality.baselines.choices import TunedBaseline
+from adprior_bench.quality.baselines.registry import LIGHTGBM, SASREC, segment_key
 from adprior_bench.quality.forecasts import LLM, Forecasts
 from adprior_bench.quality.ranking.falsifiers import falsifiers
 from adprior_bench.quality.ranking.impressions import SEED

@@ -1,0 +1,77 @@
+"""Draws what a training learns from: windows of histories, or cases of preferences."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from adprior_build.catalogue.catalogue_file import Catalogue
+from adprior_build.data.event_log import UserHistory
+from adprior_build.training.preferences import preference_cases, read_preferences
+from adprior_build.training.windows import EpochWindows, Window, WindowSource
+from adprior_runtime.catalogue.trie import Trie
+from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.prompt.renderer import PromptRenderer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingData:
+    """The inputs of a training.
+
+    Attributes:
+        catalogue: The advertisers.
+        read: All users with all events.
+        training: The training users, with their events before the cut.
+        validation: The users that choose the epoch, with their events before the cut.
+    """
+
+    catalogue: Catalogue
+    read: Sequence[UserHistory]
+    training: Sequence[UserHistory]
+    validation: Sequence[UserHistory]
+
+
+def draw_windows(
+    args: argparse.Namespace, data: TrainingData, renderer: PromptRenderer, trie: Trie
+) -> tuple[EpochWindows, list[Window]]:
+    """Return the source of training windows, and the validation windows.
+
+    Raises:
+        InvalidInputError: There is nothing to train on.
+    """
+    if args.preferences is not None:
+        return _draw_preferences(args, data, renderer, trie)
+    training = WindowSource(data.training, renderer, trie, args.seed)
+    first = training.epoch(0)
+    if not first:
+        raise InvalidInputError(
+            f"{args.events}: nothing to train on: of {sum(len(u.events) for u in data.training)} "
+            "events before the cut, no event names an advertiser of the catalogue"
+        )
+    fixed = args.upper_layers is not None  # the lower layers' output is kept for the first ones
+
+    def epoch_windows(number: int) -> list[Window]:
+        return first if fixed or number == 0 else training.epoch(number)
+
+    return epoch_windows, WindowSource(data.validation, renderer, trie, args.seed).epoch(0)
+
+
+def _draw_preferences(
+    args: argparse.Namespace, data: TrainingData, renderer: PromptRenderer, trie: Trie
+) -> tuple[EpochWindows, list[Window]]:
+    """Return the source of training cases, the same in each epoch, and the validation cases."""
+    read = read_preferences(args.preferences)
+
+    def cases(users: Sequence[UserHistory]) -> list[Window]:
+        return [
+            *preference_cases(read, users, renderer, lambda ids: trie.lookup(ids) >= 0, args.seed)
+        ]
+
+    training = cases(data.training)
+    if not training:
+        raise InvalidInputError(
+            f"{args.preferences}: no case of a training user has an advertiser of that day before "
+            "the cut and a negative of the catalogue"
+        )
+    return lambda _: training, cases(data.validation)
