@@ -1,6 +1,6 @@
 """A checkpoint of the Gemma 3 family with random weights, written without torch in a second.
 
-The catalogue has the advertisers of the demo's users, and made-up ones with several tokens each.
+The catalogue has advertisers of the demo's users, and made-up ones with several tokens each.
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from support.paths import DEMO
-
+_BRANDS: Final = (
+    "Purina", "KONG", "Milk-Bone", "Nylabone", "GREENIES", "Blue Buffalo", "Chuckit!",
+    "Nordic Ware", "King Arthur", "Wilton", "Ghirardelli", "OXO Good Grips", "KitchenAid",
+    "Graco", "Dr. Brown's", "Philips Avent", "Pampers", "WaterWipes", "Carter's", "Huggies",
+    "Skip Hop", "Gerber",
+)  # fmt: skip
 _FIRST_WORDS: Final = (
     "Amber", "Birch", "Cobalt", "Dune", "Ember", "Fjord", "Gable", "Heron", "Isle", "Juniper",
     "Kite", "Lumen", "Moss", "Nori", "Opal", "Pine", "Quill", "Rook", "Sable", "Tern",
@@ -103,10 +107,8 @@ def write_tiny_checkpoint(directory: Path) -> None:
 
 
 def _names() -> list[str]:
-    users = [json.loads(path.read_text("utf-8")) for path in sorted((DEMO / "users").glob("*"))]
-    bought = [event["advertiser"] for user in users for event in user["history"]]
     made_up = [f"{a} {b}".strip() for b, a in itertools.product(_SECOND_WORDS, _FIRST_WORDS)]
-    return list(dict.fromkeys([*bought, *made_up]))
+    return [*_BRANDS, *made_up]
 
 
 def _train_tokenizer(names: Sequence[str]) -> Tokenizer:
