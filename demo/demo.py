@@ -54,7 +54,6 @@ CANDIDATES: Final = (
     ("PetSafe", -3.2),
     ("Wilton", -3.3),
 )
-PRECISION: Final = "int8"
 UNKNOWN_ADVERTISER: Final = (999_999_999, -3.0)
 SHOWN: Final = 10
 DEADLINE_S: Final = 30.0
@@ -89,7 +88,7 @@ def _build(repository: Path, bundle: Path | None) -> None:
         print("Assembling demo/bundle from the base model and demo/adapter: a minute", flush=True)
         source = ["--checkpoint", str(ADAPTER), "--head", str(ADAPTER / HEAD_FILE)]
         source += ["--origin", (HERE / "origin.txt").read_text("utf-8").strip()]
-        source += ["--precision", PRECISION, "--save-bundle", str(BUNDLE)]
+        source += ["--save-bundle", str(BUNDLE)]
     tuning = repository.with_name("tuning.toml")
     tuning.write_text(f"[llm_engine]\nthreads = {available_processors()}\n", encoding="utf-8")
     if adprior(["build", *source, "--tuning", str(tuning), "--output", str(repository)]) != 0:

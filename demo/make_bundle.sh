@@ -23,7 +23,7 @@ if [[ ! -f $work/adapter/training.json ]]; then
     --lora-alpha 32 --upper-layers 9 --batch-size 2 --learning-rate 1e-3 --weight-decay 0 --minutes 45 \
     --precision bf16 --output "$work/adapter"
 fi
-run adprior build --checkpoint "$work/adapter" --precision int8 --save-bundle "$work/bundle" --output "$work/repository"
+run adprior build --checkpoint "$work/adapter" --save-bundle "$work/bundle" --output "$work/repository"
 run adprior bench simulate-log --bundle "$work/bundle" "${log[@]}" "${profiles[@]}" --output "$work/log.parquet"
 run adprior fit-head --logs "$work/log.parquet" --bundle "$work/bundle" --variant hinges --l2 3000 \
   --output "$work/adapter/head.onnx"
