@@ -112,7 +112,7 @@ def test_the_page_names_the_pinned_versions_and_the_demo() -> None:
     for text in (
         GPU_IMAGE,
         f"TensorRT-LLM {TENSORRT_LLM_VERSION}",
-        ".demo-bundle/checkpoint",
+        "demo/make_bundle.sh",
         "demo-l4.toml",
     ):
         assert text in PAGE

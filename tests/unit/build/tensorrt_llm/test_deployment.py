@@ -6,7 +6,8 @@ import pytest
 
 from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_runtime.errors import InvalidInputError
-from support.paths import ROOT
+from adprior_runtime.prompt.template import PromptTemplate
+from support.paths import DEMO, ROOT
 
 EXAMPLES = sorted((ROOT / "deploy").glob("*.toml"))
 TEXT = 'gpu = "L4"\nmemory_gib = 22.4\nprompt_tokens = 256\nbeam_width = 32\nconcurrency = 8\n'
@@ -17,6 +18,12 @@ def test_the_files_of_deploy_are_valid(path: Path) -> None:
     deployment = Deployment.load(path)
     assert path.stem.removeprefix("demo-").startswith(deployment.gpu.lower())
     assert path.stem.endswith("fp8") == (deployment.quantisation == "fp8")
+
+
+def test_demo_l4_fits_the_shipped_prompts() -> None:
+    deployment = Deployment.load(EXAMPLES[0].with_name("demo-l4.toml"))
+    template = PromptTemplate.load(DEMO / "template.json")
+    assert deployment.prompt_tokens == template.max_prompt_tokens
 
 
 @pytest.mark.parametrize(
