@@ -103,7 +103,11 @@ class LowerStates:
                     self._hashes[place] = expected
 
     def of(self, windows: Sequence[Window]) -> torch.Tensor:
-        """Return the states of windows, padded: float32 [windows, longest, hidden]."""
+        """Return the states of windows, padded: float32 [windows, longest, hidden].
+
+        Raises:
+            InvalidInputError: New states cannot be written.
+        """
         self._compute([window for window in windows if self._place(window) not in self._hashes])
         longest = max(len(window.token_ids) for window in windows)
         width = self._record["values"].shape[0]
@@ -151,10 +155,16 @@ class LowerStates:
         rows["values"] = states / scale[:, None]
 
     def _save(self) -> None:
-        self._kept.flush()
         document = {"identity": self._identity, "windows": self._hashes}
-        with replace_file(self._directory / LOWER_INDEX) as fresh:
-            fresh.write_text(to_json(document), encoding="utf-8")
+        try:
+            self._kept.flush()
+            with replace_file(self._directory / LOWER_INDEX) as fresh:
+                fresh.write_text(to_json(document), encoding="utf-8")
+        except OSError as error:
+            raise InvalidInputError(
+                f"{self._directory}: the lower layers' output cannot be kept: {error.strerror}; "
+                "make room and run the same command again"
+            ) from error
         self._saved_at = time.monotonic()
 
     def _place(self, window: Window) -> str:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +97,22 @@ def test_a_disk_without_room_is_refused_before_anything_runs(
     monkeypatch.setattr("shutil.disk_usage", lambda _: Full)
     with pytest.raises(InvalidInputError, match=r"needs 0.0 GB: 0.0 GB are free; make room"):
         opened(tmp_path, Lower())
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_was_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(tmp_path, Lower()).of(WINDOWS[:2])
+
+    def full(_: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("adprior_build.training.lower_states.replace_file", full)
+        with pytest.raises(
+            InvalidInputError, match="cannot be kept: No space left"
+        ):
+            opened(tmp_path, Lower()).of(WINDOWS)
+    lower = Lower()
+    opened(tmp_path, lower).of(WINDOWS)
+    assert lower.windows == 3
