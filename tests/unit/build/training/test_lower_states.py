@@ -109,9 +109,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_kept(
 
     with monkeypatch.context() as patch:
         patch.setattr("adprior_build.training.lower_states.replace_file", full)
-        with pytest.raises(
-            InvalidInputError, match="cannot be kept: No space left"
-        ):
+        with pytest.raises(InvalidInputError, match="cannot be kept: No space left"):
             opened(tmp_path, Lower()).of(WINDOWS)
     lower = Lower()
     opened(tmp_path, lower).of(WINDOWS)
