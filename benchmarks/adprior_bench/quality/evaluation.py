@@ -34,6 +34,7 @@ from adprior_bench.quality.forecasts import (
     LLM,
     Forecasts,
     all_forecasts,
+    best_for_new,
     blend_name,
     explore_forecasts,
     newcomer_forecasts,
@@ -156,8 +157,9 @@ def _evaluate(
     if RANKING in settings.sections:
         ranking = _rank(model, study, requests, forecasts, tuned, settings)
     if RETRIEVAL in settings.sections:
-        best_for_new = forecasts.best if new is None else new.best
-        retrieval = run_retrieval(study, forecasts, best_for_new, bootstrap, quick=settings.quick)
+        retrieval = run_retrieval(
+            study, forecasts, best_for_new(tuned), bootstrap, quick=settings.quick
+        )
     sections = [
         protocol_section(study),
         tuning_section(study, forecasts, tuned, manifest.training, resamples=settings.resamples),

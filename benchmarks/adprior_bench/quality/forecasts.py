@@ -60,6 +60,11 @@ def all_forecasts(
     return _collect(model, baselines, best, [OWN, best], validation_cases)
 
 
+def best_for_new(tuned: Sequence[TunedBaseline]) -> str:
+    """Return the baseline that finds most advertisers new to the user, on validation cases."""
+    return max(tuned, key=lambda each: each.explore.trial.explore).name
+
+
 def explore_forecasts(
     model: Pair, tuned: Sequence[TunedBaseline], explored: tuple[Explore, Explore]
 ) -> Forecasts | None:
@@ -74,7 +79,7 @@ def explore_forecasts(
         Forecasts for these cases; None if a group has none.
     """
     choices = {each.name: each.explore for each in tuned}
-    best = max(choices, key=lambda name: choices[name].trial.explore)
+    best = best_for_new(tuned)
     return _collect_new(model, choices, best, [USER_KNN, LIGHTGBM, best], explored)
 
 

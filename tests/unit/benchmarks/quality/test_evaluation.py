@@ -235,7 +235,7 @@ def test_recall_of_new_advertisers_is_that_of_forecasts_without_the_history(
         found = search.run(prompt, top_k=5, excluded_ids=np.array(excluded, dtype=np.int64))
         names = decode.run(found.beams, top_k=5).names
         shares.append(len(wanted & {name.decode() for name in names}) / len(wanted))
-    rows = {row["ranker"]: row for row in table(load(report), "Recall of new")}
+    rows = {row["ranker"]: row for row in table(load(report), "Recall of new advertisers")}
     assert rows["llm"]["recall@5"]["value"] == pytest.approx(np.mean(shares))
 
 
