@@ -61,7 +61,7 @@ def write_gguf(
         if architecture == "llama" and ("q_proj" in name or "k_proj" in name):
             is_query = "q_proj" in name
             heads = config.num_attention_heads if is_query else config.num_key_value_heads
-            halves = values.reshape(heads, 2, -1, values.shape[1])
+            halves = values.reshape(heads, 2, -1, *values.shape[1:])
             values = halves.swapaxes(1, 2).reshape(values.shape)
         if architecture.startswith("gemma") and name.endswith("norm.weight"):
             values = values + np.float32(1)

@@ -34,7 +34,7 @@ from adprior_build.checkpoints.hugging_face import (
     read_weights,
 )
 from adprior_build.checkpoints.packaged_base import PACKAGES, package_of, packaged_base
-from adprior_build.checkpoints.trimming import TrimmedWeights
+from adprior_build.checkpoints.trimming import TrimmedVocabulary, TrimmedWeights
 from adprior_runtime.bundle import hash_file
 from adprior_runtime.errors import InvalidInputError
 
@@ -55,6 +55,13 @@ class Checkpoint:
 
     config: dict[str, Any]
     weights: Mapping[str, NDArray[np.float32]]
+
+    def trim(self, vocabulary: TrimmedVocabulary) -> Checkpoint:
+        """Return the model with fewer tokens."""
+        return Checkpoint(
+            config=vocabulary.trim_config(self.config),
+            weights=TrimmedWeights(self.weights, vocabulary.kept),
+        )
 
 
 def find_source(path: Path) -> Path:

@@ -116,7 +116,8 @@ class GgufFile:
                 f"{self.path}: tensor {name} is quantised as {kind.name}, which the package gguf "
                 "cannot dequantise"
             ) from error
-        return np.asarray(values, dtype=np.float32).reshape(tensor.shape)
+        # A float32 tensor is a view of the file, which cannot be written.
+        return np.require(values, np.float32, ["W"]).reshape(tensor.shape)
 
     def _size(self, name: str) -> int:
         """Return a tensor's size in bytes."""

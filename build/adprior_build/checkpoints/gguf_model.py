@@ -167,6 +167,7 @@ def gguf_config(file: GgufFile) -> dict[str, Any]:
         "vocab_size": file.shape("token_embd.weight")[0],
         "num_key_value_heads": _heads(file, of_keys=True),
         "attention_bias": "blk.0.attn_q.bias" in file.names,
+        "mlp_bias": "blk.0.ffn_up.bias" in file.names,
     }
     for name, key in (_SETTINGS | dict(family.settings)).items():
         config[name] = file.value(f"{arch}.{key}")

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 
 from adprior_build.checkpoints.byte_pairs import BytePairs
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.terminal.progress import track
 
 _EMBEDDINGS: Final = ("model.embed_tokens.weight", "lm_head.weight")
 _TOKEN_IDS: Final = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -48,12 +49,6 @@ class TrimmedVocabulary:
 
         ids = {name: renumber(config[name]) for name in _TOKEN_IDS if name in config}
         return {**config, **ids, "vocab_size": len(self.kept)}
-
-    def trim_weights(
-        self, weights: Mapping[str, NDArray[np.float32]]
-    ) -> Mapping[str, NDArray[np.float32]]:
-        """Return the weights with only the kept rows of embeddings and output layer."""
-        return TrimmedWeights(weights, self.kept)
 
     def _new_ids(self) -> dict[int, int]:
         return {old: new for new, old in enumerate(self.kept.tolist())}
@@ -86,7 +81,7 @@ class TrimmedWeights(Mapping[str, NDArray[np.float32]]):
 
 
 def count_tokens(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[int]:
-    """Return how many of the texts contain each token; as in prompts, no text holds added ones."""
+    """Return how many distinct texts contain each token; added tokens are spelt, as in prompts."""
     plain = Tokenizer(tokenizer.model)
     if tokenizer.normalizer is not None:
         plain.normalizer = tokenizer.normalizer
@@ -94,7 +89,8 @@ def count_tokens(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[int]:
         plain.pre_tokenizer = tokenizer.pre_tokenizer
     counts: Counter[int] = Counter()
     distinct = list(dict.fromkeys(texts))
-    for start in range(0, len(distinct), _BATCH):
+    starts = range(0, len(distinct), _BATCH)
+    for start in track(starts, desc="tokens of the log", unit="batch", leave=False):
         for encoding in plain.encode_batch(distinct[start : start + _BATCH]):
             counts.update(set(encoding.ids))
     return counts
@@ -136,7 +132,9 @@ def trim_vocabulary(
         if len(settled) >= size:
             break
         if token not in settled and pieces.is_reachable(token):
-            settled |= {token, *pieces.parts(token)}
+            added = {token, *pieces.parts(token)} - settled
+            if len(settled) + len(added) <= size:
+                settled |= added
     kept = np.array(sorted(settled), dtype=np.int32)
     return TrimmedVocabulary(kept=kept, tokenizer=_rewrite(document, pieces, kept))
 

@@ -18,6 +18,7 @@ from adprior_build.training.progress import describe_time
 from adprior_build.training.record import TRAINING_RECORD
 from adprior_build.training.settings import (
     DEFAULT_EPOCHS,
+    DEFAULT_VOCABULARY,
     FULL_LEARNING_RATE,
     LORA_LEARNING_RATE,
     work_directory,
@@ -59,8 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--trim-vocabulary",
         type=positive_integer,
+        nargs="?",
+        const=DEFAULT_VOCABULARY,
         metavar="N",
-        help="keep the tokens that catalogue, log and template need, and others up to N (keep all)",
+        help="keep the tokens that catalogue, log and template need, and frequent ones of the log "
+        f"up to N ({DEFAULT_VOCABULARY}; without the option, all tokens are kept)",
     )
     model.add_argument(
         "--output", type=Path, required=True, help="directory to write: a checkpoint or an adapter"

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.initialization import no_init_weights
 
-from adprior_build.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from adprior_build.checkpoints.checkpoint import Checkpoint
 from adprior_runtime.cpu_count import available_processors
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.template import PromptTemplate
@@ -22,23 +22,12 @@ def set_torch_threads(threads: int = 0) -> None:
     torch.set_num_threads(threads or min(torch.get_num_threads(), available_processors()))
 
 
-def load_model(source: Path) -> Any:
-    """Load a causal language model in float32, ready for evaluation.
-
-    Args:
-        source: A Hugging Face directory, a GGUF file or an adapter, see `open_checkpoint`.
-
-    Raises:
-        InvalidInputError: It holds no such model, or a weight is missing, left over or misshapen.
-    """
-    return build_model(open_checkpoint(source), source)
-
-
 def build_model(checkpoint: Checkpoint, source: Path) -> Any:
     """Return a checkpoint's model in float32, ready for evaluation; ``source`` is for errors.
 
     Raises:
-        InvalidInputError: Its configuration is unknown, or a weight does not fit it.
+        InvalidInputError: Its configuration is unknown, or a weight is missing, left over or
+            misshapen.
     """
     try:
         with no_init_weights():

@@ -70,6 +70,7 @@ def describe_training(
             for name, (path, digest) in _hash_inputs(args).items()
         },
         "start": start.name,
+        "start_sha256": hash_checkpoint(find_source(start)),
         "settings": settings,
         "split": {
             "cut": args.cut.isoformat() if args.cut else None,

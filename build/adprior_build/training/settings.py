@@ -9,6 +9,9 @@ from typing import Final
 
 from adprior_runtime.errors import InvalidInputError
 
+DEFAULT_VOCABULARY: Final = 24_000
+"""Tokens of a trimmed vocabulary. With 24,000 of Gemma's 262,144, brands that are not in the log or
+the catalogue take 9 % more tokens; with 15,000, 15 % more."""
 DEFAULT_EPOCHS: Final = 10
 LORA_LEARNING_RATE: Final = 5e-4
 FULL_LEARNING_RATE: Final = 5e-5

@@ -127,10 +127,7 @@ class StartingPoint:
         )
         earlier = self.vocabulary
         return StartingPoint(
-            checkpoint=Checkpoint(
-                config=trimmed.trim_config(self.checkpoint.config),
-                weights=trimmed.trim_weights(self.checkpoint.weights),
-            ),
+            checkpoint=self.checkpoint.trim(trimmed),
             tokenizer=trimmed.tokenizer,
             template=self.template,
             source=self.source,

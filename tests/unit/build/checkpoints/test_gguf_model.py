@@ -13,12 +13,13 @@ import transformers
 from gguf import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
 
+from adprior_build.checkpoints.checkpoint import open_checkpoint
 from adprior_build.checkpoints.gguf_file import GgufFile
 from adprior_build.checkpoints.gguf_model import GgufWeights, gguf_config
-from adprior_build.training.checkpoint import load_model
+from adprior_build.training.checkpoint import build_model
 from adprior_runtime.errors import InvalidInputError
 from support.gguf_models import write_gguf
-from support.small_models import SIZES, small_llama, small_qwen3
+from support.small_models import SIZES, small_qwen3
 
 SHAPE: dict[str, Any] = {**SIZES, "head_dim": 16}
 IDS = torch.arange(2, 26).reshape(1, -1)
@@ -33,6 +34,14 @@ def seeded(kind: Any, config: Any) -> Any:
     return model
 
 
+def llama() -> Any:
+    rope = {"rope_type": "default", "rope_theta": 20_000.0}
+    config = transformers.LlamaConfig(
+        **SIZES, rope_parameters=rope, attention_bias=True, mlp_bias=True
+    )
+    return seeded(transformers.LlamaForCausalLM, config)
+
+
 def gemma2() -> Any:
     config = transformers.Gemma2Config(**SHAPE, sliding_window=8, query_pre_attn_scalar=16)
     return seeded(transformers.Gemma2ForCausalLM, config)
@@ -45,7 +54,7 @@ def gemma3() -> Any:
 
 
 FAMILIES: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
-    "llama": (small_llama, {"rope_freq_base": 10_000.0}),
+    "llama": (llama, {"rope_freq_base": 20_000.0}),
     "qwen2": (
         lambda: seeded(transformers.Qwen2ForCausalLM, transformers.Qwen2Config(**SIZES)),
         {"rope_freq_base": 10_000.0},
@@ -69,7 +78,8 @@ def test_a_model_read_back_computes_the_same(family: str, tmp_path: Path) -> Non
     model = make()
     model.config.head_dim = getattr(model.config, "head_dim", None) or 8
     write_gguf(tmp_path / "model.gguf", model, family, **extra)
-    read = load_model(tmp_path / "model.gguf")
+    path = tmp_path / "model.gguf"
+    read = build_model(open_checkpoint(path), path)
     with torch.no_grad():
         expected, found = model(IDS).logits, read(IDS).logits
     assert float(expected.std()) > 0.1

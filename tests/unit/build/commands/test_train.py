@@ -253,6 +253,7 @@ def test_a_checkpoint_can_be_trained_further(
     assert not same_weights(tmp_path / "out", checkpoint)
     record = record_of(tmp_path / "out")
     assert record["start"] == checkpoint.name
+    assert record["start_sha256"] == hash_checkpoint(checkpoint)
     assert "--from checkpoint" in record["command"]
     before, after = (
         load_file(place / "model.safetensors") for place in (checkpoint, tmp_path / "out")
