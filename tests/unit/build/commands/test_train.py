@@ -18,6 +18,8 @@ from tokenizers import Tokenizer, normalizers
 
 from adprior_build.checkpoints.checkpoint import hash_checkpoint, open_checkpoint
 from adprior_build.data.split import Split
+from adprior_runtime.forecast.forecaster import Forecaster
+from adprior_runtime.prompt.context import parse_context
 from adprior_runtime.prompt.template import PromptTemplate
 from support.random_checkpoint import END, save_qwen
 from support.small_checkpoint import CUT, IDS, NAMES, SmallData, build, invented_events
@@ -430,6 +432,23 @@ def test_lora_writes_an_adapter_that_gives_what_was_measured(
     joined = open_checkpoint(adapter).weights
     for name in start:
         np.testing.assert_allclose(joined[name], merged[name], atol=1e-3)
+
+
+def test_a_built_adapter_forecasts_as_the_merged_checkpoint(
+    shared_data: SmallData, tmp_path: Path
+) -> None:
+    options = ["--lora-rank", "2", "--trim-vocabulary", "1", "--learning-rate", "0.05"]
+    found = []
+    for name, more in (("adapter", ()), ("merged", ("--merge",))):
+        checkpoint, bundle = tmp_path / name, tmp_path / f"{name}-bundle"
+        assert shared_data.train(checkpoint, *options, *more) == 0
+        saved = ["--checkpoint", str(checkpoint), "--save-bundle", str(bundle)]
+        assert build(tmp_path / f"{name}-repository", *saved) == 0
+        context = parse_context(b'{"as_of": "2024-05-01", "profile": {"age": "20s"}}')
+        forecast = Forecaster(bundle, threads=1).forecast(context, len(NAMES))
+        found.append(dict(zip(forecast.advertiser_ids, forecast.log_probs, strict=True)))
+    assert found[0] == pytest.approx(found[1], abs=1e-3)
+    assert max(found[0].values()) > min(found[0].values()) + 1
 
 
 def test_an_adapter_is_continued(
