@@ -6,6 +6,10 @@ import argparse
 import shlex
 from collections.abc import Container
 from pathlib import Path
+from typing import Final
+
+RUN_KEY: Final = "run"
+"""The part of a training record that differs between runs of the same command."""
 
 
 def describe_command(name: str, args: argparse.Namespace, *, leave_out: Container[str] = ()) -> str:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from adprior_build.checkpoints.checkpoint import hash_checkpoint, open_checkpoint
 from adprior_build.onnx_graph.write_model import write_model
+from adprior_build.provenance import RUN_KEY
 from adprior_build.repository.bundle_catalogues import (
     add_catalogue,
     add_interests,
     read_bundle_catalogue,
 )
-from adprior_build.training.record import RUN_KEY
 from adprior_runtime.bundle import (
     ADVERTISERS_DIRECTORY,
     CATALOGUE_FILE,

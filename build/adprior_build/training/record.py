@@ -12,7 +12,7 @@ from typing import Any, Final
 from adprior_build.checkpoints.checkpoint import find_source, hash_checkpoint
 from adprior_build.data.event_log import UserHistory
 from adprior_build.data.split import Split
-from adprior_build.provenance import describe_command
+from adprior_build.provenance import RUN_KEY, describe_command
 from adprior_build.training.progress import Position
 from adprior_build.training.settings import RESUME_FREELY, Settings
 from adprior_build.training.windows import Window
@@ -21,8 +21,6 @@ from adprior_runtime.bundle import TRAINED_PROFILE_KEYS, hash_file
 
 TRAINING_RECORD: Final = "training.json"
 """The record's file; a directory that has it is a checkpoint of `adprior train`."""
-RUN_KEY: Final = "run"
-"""The part of the record that differs between runs of the same command."""
 
 _INPUTS: Final = ("events", "profiles", "columns", "catalogue", "template", "preferences")
 _RECORDED_IF_USED: Final = ("patience", "dropout")

@@ -10,8 +10,9 @@ import pytest
 
 from adprior_build.commands.train import add_arguments
 from adprior_build.data.event_log import UserHistory
+from adprior_build.provenance import RUN_KEY
 from adprior_build.training.progress import Position
-from adprior_build.training.record import RUN_KEY, describe_training, identify_training
+from adprior_build.training.record import describe_training, identify_training
 from adprior_build.training.windows import Window
 from support.windows import make_window
 
