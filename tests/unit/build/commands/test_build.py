@@ -175,8 +175,12 @@ def test_the_manifest_records_how_the_bundle_was_made(checkpoint: Path, bundle: 
     assert set(manifest.files) == on_disk - {MANIFEST}
 
 
-def test_a_build_from_a_bundle_needs_no_torch(bundle: Path, tmp_path: Path) -> None:
-    run_without_torch("build", "--bundle", bundle, "--output", tmp_path / "repository")
+@pytest.mark.parametrize("source", ["bundle", "checkpoint"])
+def test_a_build_needs_no_torch(
+    request: pytest.FixtureRequest, tmp_path: Path, source: str
+) -> None:
+    place: Path = request.getfixturevalue(source)
+    run_without_torch("build", f"--{source}", place, "--output", tmp_path / "repository")
     assert (tmp_path / "repository" / TOKENIZER / "1" / "bundle" / MANIFEST).is_file()
 
 
