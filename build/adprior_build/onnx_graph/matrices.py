@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from adprior_build.onnx_graph.model_file import ORT, ModelFile
+from adprior_build.onnx_graph.model_file import ModelFile
 from adprior_build.onnx_graph.quantised_weights import Quantisation
 from adprior_runtime.errors import InvalidInputError
 
@@ -151,19 +151,10 @@ class Matrix:
 
     def product(self, values: str, bias: str = "") -> str:
         """Return values [n, columns] times the transposed matrix, plus a bias: [n, rows]."""
-        rows, columns = self._shape
         if self._quantisation is None:
             inputs = [values, *self._constants, *([bias] if bias else [])]
             return self._file.node("Gemm", *inputs, transB=1)
-        inputs = [values, *self._constants, *(["", "", bias] if bias else [])]
-        return self._file.node(
-            "MatMulNBits",
-            *inputs,
-            domain=ORT,
-            N=rows,
-            K=columns,
-            **self._quantisation.attributes,
-        )
+        return self._quantisation.product(self._file, self._constants, self._shape, values, bias)
 
     def gather(self, places: str) -> str:
         """Return the rows at ``places``, int64 [n], in single precision: [n, columns]."""

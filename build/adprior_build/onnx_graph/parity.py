@@ -12,6 +12,11 @@ Here u is the unit roundoff of single precision, 2^-24, size is the largest abso
 log-probability, and spread is the largest standard deviation of the log-probabilities after one
 prefix.
 
+Where products round their values too (`adprior_build.onnx_graph.quantised_weights`), a difference
+in the last bit may round a value to the next step. So e is larger, and the tolerance is a fifth of
+the spread. The probabilities are then defined by the graph alone. The error that matters for a
+proof is how much they vary when the same tokens are read in other passes: in a tree, or alone.
+
 What rounding the matrices costs is measured apart: the *loss*, against the checkpoint with its own
 weights, on the tokens that each prefix makes most probable.
 """
@@ -19,14 +24,14 @@ weights, on the tokens that each prefix makes most probable.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from adprior_build.onnx_graph.architecture import Architecture, read_architecture
+from adprior_build.onnx_graph.architecture import read_architecture
 from adprior_build.onnx_graph.matrices import Weights
 from adprior_build.onnx_graph.reference import Reference
 from adprior_build.onnx_graph.write_model import PRECISIONS
@@ -42,8 +47,9 @@ _UNIT_ROUNDOFF: Final = 2.0**-24
 _TIMES_SINGLE: Final = 16.0
 _TIMES_ROUNDOFF: Final = 16.0
 _SHARE_OF_SPREAD: Final = 0.05
+_SHARE_IF_ROUNDED: Final = 0.2
 _PROBABLE_TOKENS: Final = 100
-_SHORT: Final = 48
+_SHORT_PROMPTS: Final = (1, 13, 40)
 _WRITER_FAULT: Final = (
     "the graph is at fault, not the training: install the versions of onnx and onnxruntime that "
     "adprior[embedded] names"
@@ -60,12 +66,15 @@ class Parity:
         difference: The largest difference from the checkpoint in double precision, its matrices
             rounded as the graph's.
         tolerance: The largest difference that arithmetic in single precision explains.
+        error: The largest error of a log-probability that the margin of a proof must cover
+            (`adprior_runtime.search.rounding`).
         mean_loss, largest_loss: The change that rounding the matrices makes to the log-probability
             of the most probable tokens, `_PROBABLE_TOKENS` after each prefix. 0 without rounding.
     """
 
     difference: float
     tolerance: float
+    error: float
     mean_loss: float
     largest_loss: float
 
@@ -90,7 +99,7 @@ def check_parity(
     *,
     name: str,
     precision: str = "fp32",
-    prompts: Sequence[Sequence[int]] = (),
+    text: Sequence[int] = (),
     seed: int = 0,
 ) -> Parity:
     """Compare a graph with its checkpoint on random trees of continuations.
@@ -104,7 +113,8 @@ def check_parity(
         path: The graph.
         name: The checkpoint's name, for messages.
         precision: The graph's, one of `PRECISIONS`.
-        prompts: Token ids of prompts; none takes random ones.
+        text: Token ids of a typical prompt, as long as may be: prompts are its beginnings, and
+            continuations are its tokens. Without it, both are random.
         seed: The seed of prompts and trees.
 
     Raises:
@@ -116,12 +126,19 @@ def check_parity(
     engine = OnnxEngine(path)
     sequences: list[list[int]] = []
     found: list[_Rows] = []
-    for prompt in prompts or _random_prompts(of, random):
-        leaves, rows = _grow_tree(engine, list(prompt), of.vocabulary, random)
+    variations: list[float] = []
+    tokens = np.asarray(text, dtype=np.int64) if len(text) else np.arange(of.vocabulary)
+    for most in (LONGEST_CHECKED_PROMPT, *_SHORT_PROMPTS):
+        length = min(most, of.max_positions // 2)
+        prompt = (tokens[:length] if len(text) else random.choice(tokens, size=length)).tolist()
+        leaves, rows = _grow_tree(engine, prompt, of.vocabulary, tokens, random)
         # The reference reads a prompt once more for each of its leaves.
-        compared = slice(None) if len(prompt) <= _SHORT else slice(1)
+        compared = slice(None) if most in _SHORT_PROMPTS else slice(1)
         sequences += leaves[compared]
         found += rows[compared]
+        for leaf, row in zip(leaves[compared], rows[compared], strict=True):
+            alone = engine.prefill(leaf, np.arange(of.vocabulary))[1]
+            variations.append(float(np.abs(alone - row[-1]).max()))
     graph = np.stack(found)
     reference = Reference(of, weights, quantisation).log_probs(sequences, _LAST)
     single = Reference(of, weights, quantisation, np.float32).log_probs(sequences, _LAST)
@@ -129,19 +146,20 @@ def check_parity(
     exact = (
         reference if quantisation is None else Reference(of, weights).log_probs(sequences, _LAST)
     )
-    return _compare(name, precision, exact, reference=reference, single=single, graph=graph)
-
-
-def _random_prompts(of: Architecture, random: np.random.Generator) -> list[list[int]]:
-    """Return three short prompts, and one of half the model's positions or the longest checked."""
-    lengths = [min(of.max_positions // 2, LONGEST_CHECKED_PROMPT), *random.integers(1, _SHORT, 3)]
-    return [random.integers(0, of.vocabulary, size=int(length)).tolist() for length in lengths]
+    parity = _compare(name, precision, exact, reference=reference, single=single, graph=graph)
+    if quantisation is None or not quantisation.rounds_values:
+        return parity
+    return replace(parity, error=max(variations))
 
 
 def _grow_tree(
-    engine: OnnxEngine, prompt: list[int], vocabulary: int, random: np.random.Generator
+    engine: OnnxEngine,
+    prompt: list[int],
+    vocabulary: int,
+    tokens: npt.NDArray[np.int64],
+    random: np.random.Generator,
 ) -> tuple[list[list[int]], list[_Rows]]:
-    """Return random continuations by two tokens, and the log-probabilities along each.
+    """Return random continuations by two of ``tokens``, and the log-probabilities along each.
 
     Returns:
         Each prompt with its two tokens, and float64 [3, vocabulary] after the prompt, the first and
@@ -155,9 +173,9 @@ def _grow_tree(
         asked = np.tile(everything, len(tokens))
         return engine.extend(state, tokens, parents, rows, asked).reshape(len(tokens), -1)
 
-    first = random.integers(0, vocabulary, size=3).tolist()
+    first = random.choice(tokens, size=3).tolist()
     after_first = extend(first, [ROOT] * 3)
-    second = random.integers(0, vocabulary, size=5).tolist()
+    second = random.choice(tokens, size=5).tolist()
     parents = [0, 1, 2, *random.integers(0, 3, size=2).tolist()]
     after_second = extend(second, parents)
     leaves = [[*prompt, first[up], token] for up, token in zip(parents, second, strict=True)]
@@ -190,11 +208,17 @@ def _compare(
     in_single = float(np.abs(single - reference).max())
     size, spread = float(np.abs(reference).max()), float(reference.std(axis=-1).max())
     explained = max(_TIMES_SINGLE * in_single, _TIMES_ROUNDOFF * _UNIT_ROUNDOFF * size)
+    tolerance = min(explained, _SHARE_OF_SPREAD * spread)
+    quantisation = PRECISIONS[precision]
+    if quantisation is not None and quantisation.rounds_values:
+        tolerance = _SHARE_IF_ROUNDED * spread
     probable = np.argsort(-exact, axis=-1)[..., :_PROBABLE_TOKENS]
     loss = np.abs(np.take_along_axis(reference - exact, probable, axis=-1))
+    difference = float(np.abs(graph - reference).max())
     parity = Parity(
-        difference=float(np.abs(graph - reference).max()),
-        tolerance=min(explained, _SHARE_OF_SPREAD * spread),
+        difference=difference,
+        error=difference,
+        tolerance=tolerance,
         mean_loss=float(loss.mean()),
         largest_loss=float(loss.max()),
     )

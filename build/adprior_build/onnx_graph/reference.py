@@ -66,6 +66,7 @@ class Reference:
             streams = [run(stream) for stream in streams]
         output = embeddings if of.tied else self._rounded(OUTPUT)
         hidden = self._norm("model.norm")(np.concatenate([stream[-last:] for stream in streams]))
+        hidden = self._as_multiplied(hidden)
         logits = np.empty((len(hidden), len(output)), dtype=self._dtype)
         for start in range(0, len(output), _OUTPUT_ROWS):
             part = slice(start, start + _OUTPUT_ROWS)
@@ -140,10 +141,11 @@ class Reference:
     def _linear(self, name: str) -> Callable[[_Array], _Array]:
         matrix = self._rounded(f"{name}.weight").astype(self._dtype).T
         bias = f"{name}.bias"
-        if bias not in self._weights:
-            return lambda stream: stream @ matrix
-        offset = np.asarray(self._weights[bias], dtype=self._dtype)
-        return lambda stream: stream @ matrix + offset
+        offset = np.asarray(self._weights.get(bias, 0.0), dtype=self._dtype)
+        return lambda stream: self._as_multiplied(stream) @ matrix + offset
+
+    def _as_multiplied(self, values: _Array) -> _Array:
+        return values if self._quantisation is None else self._quantisation.as_multiplied(values)
 
     def _norm(self, name: str) -> Callable[[_Array], _Array]:
         weight = np.asarray(self._weights[f"{name}.weight"], dtype=self._dtype)

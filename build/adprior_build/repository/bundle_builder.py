@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from adprior_build.checkpoints.checkpoint import hash_checkpoint, open_checkpoint
 from adprior_build.onnx_graph.write_model import write_model
 from adprior_build.provenance import RUN_KEY
@@ -34,7 +36,8 @@ from adprior_runtime.bundle import (
     Manifest,
     hash_file,
 )
-from adprior_runtime.engines.registry import ENGINES, ONNX
+from adprior_runtime.catalogue.trie import Trie
+from adprior_runtime.engines.registry import ENGINES
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.hard_links import link_or_copy
 from adprior_runtime.repository.checks.coherence import check_coherence
@@ -79,18 +82,20 @@ def fill_from_checkpoint(
     for name in (TOKENIZER_FILE, PROMPT_FILE, POPULARITY_FILE):
         link_or_copy(checkpoint / name, directory / name, link=False)
     catalogue = read_bundle_catalogue(catalogue_path or checkpoint / CATALOGUE_FILE, directory)
-    parity = None
-    if ONNX_MODEL_FILE in ENGINES[settings.get("engine", ONNX.name)].files:
-        parity = _write_graph(checkpoint, directory / ONNX_MODEL_FILE, precision)
-        settings["log_prob_error"] = error_of_graph(parity.difference)
-        settings["precision"] = precision
-        if parity.mean_loss:
-            settings["precision_loss"] = rounded_up(parity.mean_loss)
     commands = (*commands[:-1], training["command"], *commands[-1:])
     manifest = Manifest(bundle_id="", training=training, commands=commands, **settings)
     manifest = add_catalogue(directory, catalogue, manifest)
     if interests_path is not None:
         manifest = add_interests(directory, interests_path, manifest)
+    parity = None
+    if ONNX_MODEL_FILE in ENGINES[manifest.engine].files:
+        parity = _write_graph(checkpoint, directory, precision, manifest.prompt_head_ids)
+        manifest = replace(
+            manifest,
+            log_prob_error=error_of_graph(parity.error),
+            precision=precision,
+            precision_loss=rounded_up(parity.mean_loss) if parity.mean_loss else 0.0,
+        )
     _add_head(directory, head, manifest)
     _seal(directory, manifest)
     return parity
@@ -162,12 +167,25 @@ def _describe_head(source: Bundle) -> tuple[bool, bool]:
         return True, True
 
 
-def _write_graph(checkpoint: Path, path: Path, precision: str) -> Parity:
-    from adprior_build.onnx_graph.parity import check_parity  # noqa: PLC0415  onnxruntime
+def _write_graph(
+    checkpoint: Path, directory: Path, precision: str, head_ids: Sequence[int]
+) -> Parity:
+    """Write the ONNX model of an unfinished bundle, and check it on names of its catalogue."""
+    from adprior_build.onnx_graph.parity import (  # noqa: PLC0415  onnxruntime
+        LONGEST_CHECKED_PROMPT,
+        check_parity,
+    )
 
-    of = open_checkpoint(checkpoint)
+    of, path = open_checkpoint(checkpoint), directory / ONNX_MODEL_FILE
     write_model(of.config, of.weights, path, precision=precision)
-    return check_parity(of.config, of.weights, path, name=str(checkpoint), precision=precision)
+    trie = Trie.load(directory / TRIE_DIRECTORY)
+    chosen = np.random.default_rng(0).choice(trie.leaf_nodes, LONGEST_CHECKED_PROMPT)
+    names, lengths = trie.paths(chosen)
+    tokens = names[np.arange(names.shape[1]) < lengths[:, None]]
+    text = [*head_ids, *tokens.tolist()]
+    return check_parity(
+        of.config, of.weights, path, name=str(checkpoint), precision=precision, text=text
+    )
 
 
 def _read_training(record: Path) -> dict[str, Any]:

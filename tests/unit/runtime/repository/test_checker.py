@@ -668,7 +668,7 @@ def test_a_manifest_with_a_wrong_type_states_the_expected_one_once(copy: Path) -
     [
         ["--output", "o2"],
         ["--engine", "tensorrt-llm"],
-        ["--precision", "int4"],
+        ["--precision", "int8"],
         ["--dry-run"],
         ["--record-command", "x"],
         ["--examples", "elsewhere"],
