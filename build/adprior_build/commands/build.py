@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--checkpoint",
         type=Path,
-        help="build from a checkpoint of `adprior train`",
+        help="build from a checkpoint or an adapter of `adprior train`",
     )
     source.add_argument("--bundle", type=Path, help="build from the bundle of an earlier build")
     source.add_argument(

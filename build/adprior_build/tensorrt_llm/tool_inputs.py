@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from tokenizers import Tokenizer
 
+from adprior_build.checkpoints.adapter import BASE_FILE
 from adprior_build.tensorrt_llm.model_shape import read_config
 from adprior_runtime.bundle import PROMPT_FILE, TOKENIZER_FILE
 from adprior_runtime.errors import InvalidInputError, InvalidRequestError
@@ -36,8 +37,12 @@ def write_checkpoint(checkpoint: Path, directory: Path, *, needs_weights: bool) 
         needs_weights: Whether to refuse a checkpoint without weights.
 
     Raises:
-        InvalidInputError: It has no safetensors, or an unsupported configuration.
+        InvalidInputError: It is an adapter, has no safetensors, or an unsupported configuration.
     """
+    if (checkpoint / BASE_FILE).is_file():
+        raise InvalidInputError(
+            f"{checkpoint}: an adapter; an engine needs a whole checkpoint: train with --merge"
+        )
     weights = sorted(checkpoint.glob("*.safetensors"))
     if needs_weights and not weights:
         raise InvalidInputError(f"{checkpoint}: no .safetensors file; pickled weights are not read")

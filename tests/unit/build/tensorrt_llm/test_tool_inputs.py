@@ -198,6 +198,12 @@ def test_a_checkpoint_without_safetensors_is_refused(checkpoint: Path, tmp_path:
     write_checkpoint(checkpoint, tmp_path / "staged", needs_weights=False)
 
 
+def test_an_adapter_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    (checkpoint / "base.json").write_text("{}")
+    with pytest.raises(InvalidInputError, match=r"an adapter; .*: train with --merge"):
+        write_checkpoint(checkpoint, tmp_path / "place", needs_weights=True)
+
+
 def users(path: Path, count: int) -> Path:
     contexts: list[dict[str, Any]] = [
         {"as_of": "2024-02-01", "profile": {"age": f"{number}0s"}, "history": []}
