@@ -24,7 +24,7 @@ def _change_history(**values: Any) -> Alteration:
     return alter
 
 
-CASES: Final = 300
+CASES: Final = 200
 """Number of test cases that ablations are measured on."""
 ABLATIONS: Final[Mapping[str, Alteration]] = {
     "no profile": lambda context: replace(context, profile={}),
