@@ -41,5 +41,6 @@ step "$work/head.onnx" adprior fit-head --logs "$work/log.parquet" --bundle "$wo
 step "$work/bundle/manifest.json" adprior build --bundle "$work/plain" --head "$work/head.onnx" \
   --save-bundle "$work/bundle" --output "$work/repository"
 step "$work/report/report.json" adprior bench quality --bundle "$work/bundle" "${log[@]}" \
-  "${profiles[@]}" --ranking-log "$work/data/ranking_log.parquet" --output "$work/report" "$@"
+  "${profiles[@]}" --ranking-log "$work/data/ranking_log.parquet" \
+  --sections recall retrieval ranking --output "$work/report" "$@"
 echo "the report is in $work/report"

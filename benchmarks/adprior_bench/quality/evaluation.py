@@ -218,7 +218,7 @@ def _measure(
 
 
 def _read_requests(forecaster: Forecaster, study: Study, settings: Settings) -> RequestLog | None:
-    if settings.ranking_log is None:
+    if settings.ranking_log is None or RANKING not in settings.sections:
         return None
     log = read_request_log(
         settings.ranking_log, study, forecaster.renderer.name_ids, settings.max_cases
