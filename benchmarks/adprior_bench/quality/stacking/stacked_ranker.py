@@ -73,7 +73,7 @@ def stack_ranker(
 
     Args:
         training: Gives the features, as for the simulated base ranker.
-        task: The rows.
+        task: The rows. If those to learn from are the test rows, the logits are cross-fitted.
         forecasts: Probabilities [cases, advertisers] for the fitted and the test cases, by name.
         real: Name of the model's forecast.
         advertisers: The catalogue.
@@ -86,7 +86,9 @@ def stack_ranker(
     cases = task.fitted.cases, task.test.cases
     forecasts = {**forecasts, **falsifiers(forecasts[real], cases, SEED)}
     features = RankingFeatures(training)
-    groups = [(rows, _logarithms(features, rows)) for rows in (task.fitted, task.test)]
+    fitted = task.fitted, _logarithms(features, task.fitted)
+    is_same = task.test is task.fitted
+    groups = [fitted, fitted if is_same else (task.test, _logarithms(features, task.test))]
     found = {}
     for name in track([WITHOUT, *forecasts], desc="ranking stacks", unit="forecast"):
         learnt, judged = (
@@ -106,12 +108,14 @@ def stack_ranker(
             )
             for place, (rows, columns) in enumerate(groups)
         )
-        losses = [
-            float(log_losses(cross_fit(setting, learnt, threads=threads), learnt.labels).mean())
-            for setting in SETTINGS
-        ]
-        stage = SecondStage(SETTINGS[int(np.argmin(losses))], learnt, threads=threads)
-        found[name] = StackedRanker(losses=losses, logits=stage.adjust(judged))
+        tried = [cross_fit(setting, learnt, threads=threads) for setting in SETTINGS]
+        losses = [float(log_losses(logits, learnt.labels).mean()) for logits in tried]
+        best = int(np.argmin(losses))
+        if is_same:
+            logits = tried[best]
+        else:
+            logits = SecondStage(SETTINGS[best], learnt, threads=threads).adjust(judged)
+        found[name] = StackedRanker(losses=losses, logits=logits)
     return found
 
 

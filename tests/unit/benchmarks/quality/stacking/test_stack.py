@@ -49,8 +49,9 @@ def fit(test: Sequence[EncodedCase], knowledge: Mapping[str, float]) -> dict[str
     ids = range(100, 100 + ADVERTISERS)
     names = [f"brand {row}" for row in range(ADVERTISERS)]
     counts = np.bincount(TRAINING.events()[1], minlength=ADVERTISERS).tolist()
+    known = VALIDATION if test is VALIDATION else TEST
     pairs = {
-        name: (forecast(VALIDATION, share), forecast(test, share))
+        name: (forecast(VALIDATION, share), forecast(known, share))
         for name, share in knowledge.items()
     }
     return fit_stacks(
