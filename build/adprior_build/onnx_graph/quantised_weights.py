@@ -61,7 +61,8 @@ class Quantisation:
         cut = self._cut(values)
         scales = np.abs(cut).max(axis=2, keepdims=True) / _LARGEST
         rounded = np.rint(cut / np.where(scales > 0, scales, 1)) * scales
-        return rounded.reshape(len(values), -1)[:, : values.shape[1]]
+        kept: _Array = rounded.reshape(len(values), -1)[:, : values.shape[1]]
+        return kept
 
     def declare(
         self,
@@ -90,7 +91,8 @@ class Quantisation:
     ) -> str:
         """Append a product: values [n, columns] times the transposed matrix, plus a bias."""
         if not self.rounds_values:
-            matrix = self._restored(file, *constants, shape[1])
+            numbers, scales = constants
+            matrix = self._restored(file, numbers, scales, shape[1])
             return file.node("Gemm", values, matrix, *([bias] if bias else []), transB=1)
         return file.node(
             "MatMulNBits",
