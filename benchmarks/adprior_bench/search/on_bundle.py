@@ -53,7 +53,8 @@ def measure_bundle(args: argparse.Namespace) -> list[dict[str, Any]]:
         name += ", users of another log"
     for mode in (SearchMode.BEAM, SearchMode.EXACT):
         settings = replace(own, mode=mode, width=args.width, token_budget=budget)
-        rows.append(measure_search(name, engine, trie, prompts, settings, args.top_k))
+        row = measure_search(name, engine, trie, prompts, settings, args.top_k)
+        rows.append(row | {"precision": bundle.manifest.precision})
         budget = int(_BUDGET_FACTOR * rows[-1]["extended_tokens"])
     return rows
 
