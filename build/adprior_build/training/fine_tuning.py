@@ -133,7 +133,7 @@ def _choose_weights(model: Any, start: StartingPoint, args: argparse.Namespace) 
     elif args.upper_layers is not None:
         freeze_lower_layers(model, args.upper_layers)
     if args.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     return adapted
 
 

@@ -451,6 +451,19 @@ def test_a_built_adapter_forecasts_as_the_merged_checkpoint(
     assert max(found[0].values()) > min(found[0].values()) + 1
 
 
+@pytest.mark.parametrize("more", [(), ("--lora-rank", "2", "--upper-layers", "1", "--merge")])
+def test_gradient_checkpointing_changes_no_weights(
+    shared_data: SmallData, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    assert shared_data.train(tmp_path / "plain", *more) == 0
+    assert shared_data.train(tmp_path / "spared", *more, "--gradient-checkpointing") == 0
+    plain, spared = (
+        load_file(tmp_path / place / "model.safetensors") for place in ("plain", "spared")
+    )
+    for name in plain:
+        np.testing.assert_allclose(spared[name], plain[name], atol=1e-6)
+
+
 def test_an_adapter_is_continued(
     shared_data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
