@@ -19,7 +19,7 @@ from adprior_bench.quality.baselines.registry import (
     baseline_families,
 )
 from adprior_bench.quality.baselines.tuning import tune
-from adprior_bench.quality.cohorts import BoolArray, Targets
+from adprior_bench.quality.cohorts import Targets
 from adprior_bench.quality.evaluation_settings import (
     ABLATIONS,
     RANKING,
@@ -27,8 +27,7 @@ from adprior_bench.quality.evaluation_settings import (
     STACKING,
     Settings,
 )
-from adprior_bench.quality.explore import Explore
-from adprior_bench.quality.explore_tables import explore_section
+from adprior_bench.quality.explore_experiment import run_explore
 from adprior_bench.quality.forecast_tables import ForecastFigures, measure_rankers
 from adprior_bench.quality.forecasts import (
     LLM,
@@ -36,8 +35,6 @@ from adprior_bench.quality.forecasts import (
     all_forecasts,
     best_for_new,
     blend_name,
-    explore_forecasts,
-    newcomer_forecasts,
 )
 from adprior_bench.quality.histories import EncodedCase
 from adprior_bench.quality.intervals import UserBootstrap
@@ -124,25 +121,16 @@ def _evaluate(
     manifest = model.forecaster.bundle.manifest
     families = baseline_families(study.training, threads=settings.threads, quick=settings.quick)
     tuned = tune(families, study.training, study.validation, study.test, baselines)
-    validation = model.forecast(study, study.validation, title="forecasts, validation users")
-    test = (
-        validation
-        if study.test is study.validation
-        else model.forecast(study, study.test, title="forecasts, test users")
-    )
+    validation, test = model.forecast_groups(study)
     mine = validation.probabilities, test.probabilities
     forecasts = all_forecasts(mine, tuned, study.validation)
     targets = Targets.of(study.test)
     bootstrap = UserBootstrap(targets.users, resamples=settings.resamples)
     scored = {name: score(forecasts.test[name], targets) for name in forecasts.names}
     figures = _measure(forecasts, scored, targets, bootstrap)
-    new, explore = explore_forecasts(mine, tuned, _explored(study)), None
-    if new is not None:
-        is_newcomer = study.training.event_counts() == 0
-        newcomers = newcomer_forecasts(mine, tuned, _explored(study, is_newcomer))
-        explore = explore_section(
-            new, newcomers, scored, study, test.exact, resamples=settings.resamples
-        )
+    explore = run_explore(
+        model, study, mine, tuned, scored, test.exact, resamples=settings.resamples
+    )
     stacking = ranking = retrieval = None
     if STACKING in settings.sections:
         stacking = run_stacking(
@@ -169,8 +157,8 @@ def _evaluate(
     if ABLATIONS in settings.sections:
         sections.append(ablation_section(model, study, resamples=settings.resamples))
     verdict = [] if explore is None else [explore_verdict(explore.explore)]
-    if explore is not None and explore.newcomers is not None:
-        verdict.append(newcomer_verdict(explore.newcomers))
+    if explore is not None and explore.newcomers and explore.newcomers_only:
+        verdict.append(newcomer_verdict(explore.newcomers, explore.newcomers_only))
     if stacking:
         verdict.append(stacking_verdict(stacking))
     if RETRIEVAL in settings.sections:
@@ -189,10 +177,6 @@ def _evaluate(
             **machine_data(study, tuned, forecasts, origin, settings),
         },
     }
-
-
-def _explored(study: Study, among: BoolArray | None = None) -> tuple[Explore, Explore]:
-    return Explore.of(study.validation, among), Explore.of(study.test, among)
 
 
 def _measure(

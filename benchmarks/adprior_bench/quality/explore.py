@@ -24,10 +24,12 @@ class Explore:
     Attributes:
         places: int64 [explore cases], their positions among all cases.
         cases: The same cases, whose only targets are the new advertisers.
+        among: bool [advertisers], the only ones that count; None for all.
     """
 
     places: Int64Array
     cases: Sequence[EncodedCase]
+    among: BoolArray | None = None
 
     @classmethod
     def of(cls, cases: Sequence[EncodedCase], among: BoolArray | None = None) -> Explore:
@@ -47,7 +49,8 @@ class Explore:
                 kept = targets[among[targets]]
                 new.append(replace(case, targets=kept, missed_repeated=0, missed_new=0))
         chosen = [place for place, case in enumerate(new) if len(case.targets) + case.missed]
-        return cls(places=np.array(chosen, dtype=np.int64), cases=[new[place] for place in chosen])
+        places = np.array(chosen, dtype=np.int64)
+        return cls(places=places, cases=[new[place] for place in chosen], among=among)
 
     def forecasts(self, forecasts: Float32Array) -> Float32Array:
         """Return the chosen forecasts without the users' own advertisers, scaled to a sum of 1.
@@ -61,8 +64,19 @@ class Explore:
         return without_history(forecasts[self.places], self.cases)
 
     def recall(self, forecasts: Float32Array, k: int = TUNING_DEPTH) -> float:
-        """Return the mean recall@k, 0 without cases; ``forecasts`` are of all cases."""
-        return mean_recall(self.forecasts(forecasts), self.cases, k) if self.cases else 0.0
+        """Return the mean recall@k, 0 without cases.
+
+        ``forecasts`` are of all cases. Lists are of the advertisers that count only.
+        """
+        found = self.only(self.forecasts(forecasts))
+        return mean_recall(found, self.cases, k) if self.cases else 0.0
+
+    def only(self, forecasts: Float32Array) -> Float32Array:
+        """Return forecasts of the chosen cases with all advertisers at 0 that do not count."""
+        if self.among is None:
+            return forecasts
+        found: Float32Array = (forecasts * self.among).astype(np.float32)
+        return found
 
 
 def without_history(forecasts: Float32Array, cases: Sequence[EncodedCase]) -> Float32Array:

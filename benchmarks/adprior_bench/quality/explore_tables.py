@@ -20,6 +20,7 @@ from adprior_bench.quality.intervals import UserBootstrap, divide, estimate
 from adprior_bench.quality.metrics import (
     EXPLORE_AT,
     RECALL_AT,
+    Float32Array,
     Scored,
     score,
 )
@@ -47,12 +48,14 @@ class ExploreFigures:
 
     explore: NewFigures
     newcomers: NewFigures | None
+    newcomers_only: NewFigures | None
     section: Section
 
 
 def explore_section(
     forecasts: Forecasts,
     newcomers: Forecasts | None,
+    among_newcomers: Float32Array | None,
     whole_lists: Mapping[str, Scored],
     study: Study,
     exact: npt.NDArray[np.bool_],
@@ -64,6 +67,7 @@ def explore_section(
     Args:
         forecasts: Of new advertisers, see `explore_forecasts`.
         newcomers: Of newcomers, see `newcomer_forecasts`; None without any.
+        among_newcomers: The model's forecasts of newcomers only, of the same cases.
         whole_lists: The rankers' scored forecasts of all advertisers.
         study: Has the test cases.
         exact: bool [cases, 2], see `ModelForecasts`.
@@ -86,16 +90,28 @@ def explore_section(
         _repeat_table(whole_lists, cases, resamples),
         _frequency_table({name: scored[name] for name in shown}, targets, events, bootstrap),
     ]
-    figures = None
-    if newcomers is not None:
-        targets = Targets.of(Explore.of(cases, events == 0).cases)
+    figures = only = None
+    if newcomers is not None and among_newcomers is not None:
+        explored_newcomers = Explore.of(cases, events == 0)
+        targets = Targets.of(explored_newcomers.cases)
         bootstrap = UserBootstrap(targets.users, resamples=resamples)
         scored = {name: score(matrix, targets) for name, matrix in newcomers.test.items()}
         figures = new_figures(newcomers, scored, targets, bootstrap)
         content.append(_newcomer_table(figures))
+        lists = dict(newcomers.test) | {LLM: among_newcomers}
+        scored = {
+            name: score(explored_newcomers.only(lists[name]), targets)
+            for name in lists
+            if name not in newcomers.blends
+        }
+        only = new_figures(newcomers, scored, targets, bootstrap)
+        content.append(
+            _recall_table("Newcomers in lists of newcomers only", only.draws, "Of the same cases.")
+        )
     return ExploreFigures(
         explore=found,
         newcomers=figures,
+        newcomers_only=only,
         section={
             "title": "Repeats and new advertisers",
             "notes": _notes(forecasts, cases, explored, exact),
@@ -173,7 +189,8 @@ def _newcomer_table(found: NewFigures) -> Table:
         f"Recall of newcomers: {found.targets:,} advertisers acted on, with no training event",
         found.draws,
         "Every list is of all advertisers but the user's own. Settings, and the best baseline "
-        f"({found.best}), have the highest recall@50 of newcomers on validation users. "
+        f"({found.best}), have the highest recall@50 in lists of newcomers only, on validation "
+        "users. "
         f"`{CATEGORY}` knows each newcomer's category from the catalogue, and `{TEXT}` its name "
         "and category; neither they nor the model know who acted on it.",
     )

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from adprior_bench.data.kept_results import Arrays, KeptResults, key_of
+from adprior_bench.quality.cohorts import BoolArray
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.metrics import Float32Array
 from adprior_bench.quality.study import Study
@@ -34,8 +35,8 @@ NEW_K: Final = 50
 """How many advertisers new to the user each forecast finds exactly."""
 
 Alteration = Callable[[UserContext], UserContext]
-_Job: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
-"""A prompt's tokens, and the ids of the advertisers that the user has acted on."""
+_Job: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
+"""A prompt's tokens, and the ids of advertisers: acted on by the user, and excluded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,17 +79,35 @@ class LanguageModel:
         """The first one."""
         return self.forecasters[0]
 
+    def forecast_groups(self, study: Study) -> tuple[ModelForecasts, ModelForecasts]:
+        """Forecast the validation cases and the test cases, which may be the same."""
+        validation = self.forecast(study, study.validation, title="forecasts, validation users")
+        if study.test is study.validation:
+            return validation, validation
+        return validation, self.forecast(study, study.test, title="forecasts, test users")
+
     def forecast(
         self,
         study: Study,
         cases: Sequence[EncodedCase],
         *,
         alter: Alteration | None = None,
+        among: BoolArray | None = None,
         title: str = "forecasts",
     ) -> ModelForecasts:
-        """Forecast cases; ``alter`` changes the contexts, for ablations."""
-        jobs = [self._job(study, case, alter) for case in cases]
-        keys = [key_of(f"catalogue {NEW_K}", job[0].tobytes(), job[1].tobytes()) for job in jobs]
+        """Forecast cases.
+
+        Args:
+            study: Has the users' histories.
+            cases: The cases.
+            alter: Changes the contexts, for ablations.
+            among: bool [advertisers], the only ones that are searched; None for all.
+            title: Of the progress bar.
+        """
+        ids = self.forecaster.advertisers.ids
+        excluded = ids[:0] if among is None else ids[~among]
+        jobs = [(*self._prompt(study, case, alter), excluded) for case in cases]
+        keys = [key_of(f"catalogue {NEW_K}", *(part.tobytes() for part in job)) for job in jobs]
         found = {key: self.kept.get(key) for key in keys}
         missing = {key: job for key, job in zip(keys, jobs, strict=True) if found[key] is None}
         results = self._forecast_all(list(missing.values()))
@@ -124,7 +143,9 @@ class LanguageModel:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _job(self, study: Study, case: EncodedCase, alter: Alteration | None) -> _Job:
+    def _prompt(
+        self, study: Study, case: EncodedCase, alter: Alteration | None
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         context = study.context(case)
         prompt = self.forecaster.prompt_ids(context if alter is None else alter(context))
         known = self.forecaster.advertisers.ids[np.unique(case.past[0])]
@@ -133,8 +154,10 @@ class LanguageModel:
 
 def _forecast(forecaster: Forecaster, job: _Job) -> Arrays:
     """Return one forecast: ``row``, float32 [advertisers], and ``exact``, bool [2]."""
-    prompt, known = job
-    found = forecaster.forecast_catalogue(prompt.tolist(), known_ids=known, new_k=NEW_K)
+    prompt, known, excluded = job
+    found = forecaster.forecast_catalogue(
+        prompt.tolist(), known_ids=known, new_k=NEW_K, excluded_ids=excluded
+    )
     return {
         "row": _probabilities(found).astype(np.float32),
         "exact": np.array([found.exact, found.new_exact]),

@@ -52,14 +52,22 @@ def explore_verdict(found: NewFigures) -> Verdict:
     return {"question": _EXPLORE, "answer": _clear(ours - best), "text": text}
 
 
-def newcomer_verdict(found: NewFigures) -> Verdict:
-    """Judge recall@50 of newcomers, against the text embedding, or the best baseline without it."""
+def newcomer_verdict(found: NewFigures, only: NewFigures) -> Verdict:
+    """Judge recall@50 of newcomers, against the text embedding, or the best baseline without it.
+
+    ``only`` has the recall in lists of newcomers only.
+    """
     other = TEXT if TEXT in found.draws else found.best
     ours, theirs = found.draws[LLM]["recall@50"], found.draws[other]["recall@50"]
     text = (
         f"Of {found.targets:,} advertisers that no training user acted on, the model finds "
         f"{_text(estimate(ours), _SHARE)} in fifty places, and {other} "
         f"{_text(estimate(theirs), _SHARE)}: {_times(ours, theirs)}."
+    )
+    ours_only, theirs_only = only.draws[LLM]["recall@50"], only.draws[other]["recall@50"]
+    text += (
+        f" In lists of newcomers only, {_text(estimate(ours_only), _SHARE)} against "
+        f"{_text(estimate(theirs_only), _SHARE)}: {_times(ours_only, theirs_only)}."
     )
     if found.best != other:
         best = found.draws[found.best]["recall@50"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from adprior_runtime.forecast.tokenize_step import TokenizeStep
 from adprior_runtime.head.features import CandidatePriors, candidate_priors
 from adprior_runtime.prompt.context import UserContext
 from adprior_runtime.search.candidates import CandidateScores
+
+_NOBODY: Final = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +121,12 @@ class Forecaster:
         return self._priors(forecast, candidate_ids, None)
 
     def forecast_catalogue(
-        self, prompt_ids: Sequence[int], *, known_ids: npt.NDArray[np.int64], new_k: int
+        self,
+        prompt_ids: Sequence[int],
+        *,
+        known_ids: npt.NDArray[np.int64],
+        new_k: int,
+        excluded_ids: npt.NDArray[np.int64],
     ) -> CatalogueForecast:
         """Forecast from a prompt, and bound every advertiser of the catalogue at no more cost.
 
@@ -129,8 +137,9 @@ class Forecaster:
             prompt_ids: A prompt that `prompt_ids` returned.
             known_ids: int64, advertisers to look beyond.
             new_k: How many other advertisers to find.
+            excluded_ids: int64, advertisers that the search leaves out.
         """
-        searched, forecast = self._run(prompt_ids, None)
+        searched, forecast = self._run(prompt_ids, None, excluded_ids)
         further = searched.look_further(new_k, known_ids)
         scores = searched.score_catalogue()
         return CatalogueForecast(
@@ -142,11 +151,15 @@ class Forecaster:
         )
 
     def _run(
-        self, prompt_ids: Sequence[int], top_k: int | None
+        self,
+        prompt_ids: Sequence[int],
+        top_k: int | None,
+        excluded_ids: npt.NDArray[np.int64] = _NOBODY,
     ) -> tuple[SearchedUser, DecodedForecast]:
         top_k = self.bundle.manifest.forecast_k if top_k is None else top_k
-        searched = self._search.run(prompt_ids, top_k=top_k)
-        return searched, self._decode.run(searched.beams, top_k=top_k)
+        searched = self._search.run(prompt_ids, top_k=top_k, excluded_ids=excluded_ids)
+        decoded = self._decode.run(searched.beams, top_k=top_k, excluded_ids=excluded_ids)
+        return searched, decoded
 
     def _priors(
         self,

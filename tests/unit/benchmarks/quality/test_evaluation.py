@@ -16,6 +16,7 @@ from adprior_bench.quality.ablations import ABLATIONS
 from adprior_bench.quality.baselines import tuning
 from adprior_bench.quality.evaluation import evaluate
 from adprior_bench.quality.evaluation_settings import Settings
+from adprior_bench.quality.explore import Explore
 from adprior_bench.quality.histories import EncodedCase
 from adprior_bench.quality.model_forecasts import LanguageModel
 from adprior_bench.quality.study import Splits, Study
@@ -306,9 +307,15 @@ def test_a_killed_evaluation_continues_to_the_same_report(
     assert "results kept in" in capsys.readouterr().err
     forecaster, study = study_of(data, bundle)
     asked = [(study.context(c), known_to(c)) for c in (*study.validation, *study.test)]
+    is_newcomer = study.training.event_counts() == 0
+    among_newcomers = Explore.of(study.test, is_newcomer).cases
     for alter in ABLATIONS.values():
         asked += [(alter(study.context(case)), known_to(case)) for case in study.test]
     distinct = {(tuple(forecaster.prompt_ids(context)), known) for context, known in asked}
+    distinct |= {
+        (tuple(forecaster.prompt_ids(study.context(case))), known_to(case) | {-1})
+        for case in among_newcomers
+    }
     assert first + len(computed) == len(distinct)
     assert not (tmp_path / "kept").exists()
     titles = ("Paired differences", "Cohort: all", "Rankers on the simulated")

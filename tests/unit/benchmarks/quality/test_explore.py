@@ -38,8 +38,8 @@ def test_newcomers_are_the_only_ones_that_count_if_wanted() -> None:
     explored = Explore.of(CASES, np.array([False, False, True, False, False]))
     assert explored.places.tolist() == [2]
     assert [case.targets.tolist() for case in explored.cases] == [[2]]
-    assert explored.recall(FORECASTS, 2) == 0
-    assert explored.recall(FORECASTS, 3) == 1
+    assert explored.recall(FORECASTS, 1) == 1  # in a list of newcomers only
+    assert explored.only(explored.forecasts(FORECASTS)).tolist() == [[0, 0, FORECASTS[2, 2], 0, 0]]
     assert Explore.of(CASES, np.zeros(5, dtype=np.bool_)).recall(FORECASTS) == 0
 
 

@@ -58,17 +58,17 @@ def test_new_advertisers_are_judged_against_the_best_baseline(
 
 def test_newcomers_are_judged_against_the_text_embedding() -> None:
     draws = {"llm": 0.06, "text_embedding": 0.02, "category_popularity": 0.08}
-    found = newcomer_verdict(
-        NewFigures(
-            best="category_popularity",
-            blends=[],
-            draws={name: {"recall@50": np.full(102, value)} for name, value in draws.items()},
-            targets=99,
-        )
+    figures = NewFigures(
+        best="category_popularity",
+        blends=[],
+        draws={name: {"recall@50": np.full(102, value)} for name, value in draws.items()},
+        targets=99,
     )
+    found = newcomer_verdict(figures, figures)
     assert found["answer"] == "yes"
     assert "text_embedding 2.00 %" in found["text"]
     assert "3.00 [3.00, 3.00] times" in found["text"]
+    assert "lists of newcomers only, 6.00 % [6.00, 6.00] against 2.00 %" in found["text"]
     assert "category_popularity, finds 8.00 %" in found["text"]
 
 

@@ -15,10 +15,14 @@ def test_a_catalogue_is_bounded_in_parts_and_new_advertisers_are_found(
 ) -> None:
     forecaster = Forecaster(tiny_bundle, threads=1)
     prompt = forecaster.prompt_ids((DEMO / "users" / "new_parent.json").read_bytes())
-    shown = forecaster.forecast_prompt(prompt, None)
-    whole = forecaster.forecast_catalogue(prompt, known_ids=shown.advertiser_ids, new_k=5)
+    shown, nobody = forecaster.forecast_prompt(prompt, None), np.zeros(0, dtype=np.int64)
+    whole = forecaster.forecast_catalogue(
+        prompt, known_ids=shown.advertiser_ids, new_k=5, excluded_ids=nobody
+    )
     monkeypatch.setattr("adprior_runtime.forecast.search_step._BOUNDED_ROWS", 100)
-    parts = forecaster.forecast_catalogue(prompt, known_ids=shown.advertiser_ids, new_k=5)
+    parts = forecaster.forecast_catalogue(
+        prompt, known_ids=shown.advertiser_ids, new_k=5, excluded_ids=nobody
+    )
     np.testing.assert_array_equal(parts.log_probs, whole.log_probs)
     assert len(whole.log_probs) == len(forecaster.advertisers.ids) > 4 * 100
     first = forecaster.forecast_prompt(prompt, len(shown.names) + 5)
@@ -28,6 +32,10 @@ def test_a_catalogue_is_bounded_in_parts_and_new_advertisers_are_found(
     np.testing.assert_allclose(whole.log_probs[rows], first.log_probs, rtol=1e-5)
     rest = np.exp(whole.log_probs[~whole.resolved])
     assert rest.max() <= whole.unresolved_mass < 1
+    others = forecaster.forecast_catalogue(
+        prompt, known_ids=nobody, new_k=5, excluded_ids=shown.advertiser_ids
+    )
+    np.testing.assert_allclose(others.log_probs[rows[-5:]], first.log_probs[-5:], rtol=1e-5)
 
 
 def test_the_demos_users_have_certified_forecasts(tiny_bundle: Path) -> None:
