@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from tokenizers import pre_tokenizers
 
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.text.json_text import to_json
 
 
 class BytePairs:
@@ -46,7 +46,7 @@ class BytePairs:
             )
         if model.get("byte_fallback"):
             return cls(document, [f"<0x{byte:02X}>" for byte in range(256)])
-        if '"ByteLevel"' in json.dumps(document["pre_tokenizer"]):
+        if '"ByteLevel"' in to_json(document["pre_tokenizer"]):
             return cls(document, pre_tokenizers.ByteLevel.alphabet())
         raise InvalidInputError(
             "tokenizer: it has no tokens for bytes, so that a trimmed one could not write every "

@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from adprior_build.checkpoints.byte_pairs import BytePairs
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.terminal.progress import track
+from adprior_runtime.text.json_text import to_json
 
 _EMBEDDINGS: Final = ("model.embed_tokens.weight", "lm_head.weight")
 _TOKEN_IDS: Final = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -188,7 +189,7 @@ def _rewrite(document: dict[str, Any], pieces: BytePairs, kept: NDArray[np.int32
     ]
     for special in _special_tokens(document["post_processor"]):
         special["ids"] = [new_ids[old] for old in special["ids"]]
-    tokenizer = Tokenizer.from_str(json.dumps(document))
+    tokenizer = Tokenizer.from_str(to_json(document))
     wrong = [
         text
         for text, old in pieces.ids.items()

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from importlib.resources import files
 from typing import Any, Final
 
 import lightgbm
@@ -106,7 +106,9 @@ class _Tuning:
             Explore.of(self.validation, is_newcomer),
             Explore.of(self.test, is_newcomer),
         )
-        sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+        modules = files("adprior_bench.quality.baselines").iterdir()
+        code = {each.name: each.read_bytes() for each in modules if each.name.endswith(".py")}
+        sources = sorted(code.items())
         learnt = (lightgbm.__version__, torch.__version__, sources, self.training)
         self._inputs = {
             group: hashlib.sha256(pickle.dumps((learnt, cases))).digest()

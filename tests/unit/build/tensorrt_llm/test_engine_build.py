@@ -91,7 +91,7 @@ def test_a_dry_run_prints_the_commands_and_writes_all_but_the_engine(
     assert build("--dry-run", tools=StandIns(directory=repository.with_name("none"))) == 0
     printed = capsys.readouterr().out
     assert "KV cache available" in printed
-    assert "models/core/llama/convert_checkpoint.py" in printed
+    assert "models/core/gemma/convert_checkpoint.py" in printed
     assert f"--output_dir {repository}/llm_engine/1 \\\n" in printed
     assert "  --max_beam_width 8 \\\n" in printed
     assert {path.name for path in repository.iterdir()} == set(MODEL_NAMES)
@@ -289,7 +289,7 @@ def test_a_foreign_work_directory_is_left_alone(
         ("--forecast-k 9", DEPLOYMENT, "beam_width is 8, a forecast of 9 advertisers"),
         ("--beam-width 8", DEPLOYMENT, "--beam-width has no effect with --engine tensorrt-llm"),
         ("--search-mode beam", DEPLOYMENT, "--search-mode has no effect"),
-        ("--precision fp16", DEPLOYMENT, "--precision is for --engine onnx"),
+        ("--precision int8", DEPLOYMENT, "--precision is for --engine onnx"),
         ("", FP8, "fp8 needs --calibration-users"),
         ("--calibration-users u", DEPLOYMENT, "--calibration-users goes with quantisation fp8"),
         ("", DEPLOYMENT.replace("= 64", "= 63"), "prompt_tokens is 63, the checkpoint's prompts"),
