@@ -86,9 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=[*PRECISIONS],
         default=DEFAULT_PRECISION,
-        help="how the ONNX graph stores its matrices, with --checkpoint: fp32, int8 (a quarter of "
-        "the file), or int8-compute (also multiplies in 8 bits: faster, in a quarter of the "
-        "memory) (default: %(default)s)",
+        help="how the ONNX graph stores its matrices, with --checkpoint: fp32, or int8 in a "
+        "quarter of the file (default: %(default)s)",
     )
     parser.add_argument(
         "--tuning",

@@ -12,11 +12,6 @@ Here u is the unit roundoff of single precision, 2^-24, size is the largest abso
 log-probability, and spread is the largest standard deviation of the log-probabilities after one
 prefix.
 
-Where products round their values too (`adprior_build.onnx_graph.quantised_weights`), a difference
-in the last bit may round a value to the next step. So e is larger, and the tolerance is a fifth of
-the spread. The probabilities are then defined by the graph alone. The error that matters for a
-proof is how much they vary when the same tokens are read in other passes: in a tree, or alone.
-
 What rounding the matrices costs is measured apart: the *loss*, against the checkpoint with its own
 weights, on the tokens that each prefix makes most probable.
 """
@@ -24,7 +19,7 @@ weights, on the tokens that each prefix makes most probable.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,7 +42,6 @@ _UNIT_ROUNDOFF: Final = 2.0**-24
 _TIMES_SINGLE: Final = 16.0
 _TIMES_ROUNDOFF: Final = 16.0
 _SHARE_OF_SPREAD: Final = 0.05
-_SHARE_IF_ROUNDED: Final = 0.2
 _PROBABLE_TOKENS: Final = 100
 _SHORT_PROMPTS: Final = (1, 13, 40)
 _WRITER_FAULT: Final = (
@@ -66,15 +60,12 @@ class Parity:
         difference: The largest difference from the checkpoint in double precision, its matrices
             rounded as the graph's.
         tolerance: The largest difference that arithmetic in single precision explains.
-        error: The largest error of a log-probability that the margin of a proof must cover
-            (`adprior_runtime.search.rounding`).
         mean_loss, largest_loss: The change that rounding the matrices makes to the log-probability
             of the most probable tokens, `_PROBABLE_TOKENS` after each prefix. 0 without rounding.
     """
 
     difference: float
     tolerance: float
-    error: float
     mean_loss: float
     largest_loss: float
 
@@ -126,7 +117,6 @@ def check_parity(
     engine = OnnxEngine(path)
     sequences: list[list[int]] = []
     found: list[_Rows] = []
-    variations: list[float] = []
     tokens = np.asarray(text, dtype=np.int64) if len(text) else np.arange(of.vocabulary)
     for most in (LONGEST_CHECKED_PROMPT, *_SHORT_PROMPTS):
         length = min(most, of.max_positions // 2)
@@ -136,9 +126,6 @@ def check_parity(
         compared = slice(None) if most in _SHORT_PROMPTS else slice(1)
         sequences += leaves[compared]
         found += rows[compared]
-        for leaf, row in zip(leaves[compared], rows[compared], strict=True):
-            alone = engine.prefill(leaf, np.arange(of.vocabulary))[1]
-            variations.append(float(np.abs(alone - row[-1]).max()))
     graph = np.stack(found)
     reference = Reference(of, weights, quantisation).log_probs(sequences, _LAST)
     single = Reference(of, weights, quantisation, np.float32).log_probs(sequences, _LAST)
@@ -146,10 +133,7 @@ def check_parity(
     exact = (
         reference if quantisation is None else Reference(of, weights).log_probs(sequences, _LAST)
     )
-    parity = _compare(name, precision, exact, reference=reference, single=single, graph=graph)
-    if quantisation is None or not quantisation.rounds_values:
-        return parity
-    return replace(parity, error=max(variations))
+    return _compare(name, precision, exact, reference=reference, single=single, graph=graph)
 
 
 def _grow_tree(
@@ -209,15 +193,11 @@ def _compare(
     size, spread = float(np.abs(reference).max()), float(reference.std(axis=-1).max())
     explained = max(_TIMES_SINGLE * in_single, _TIMES_ROUNDOFF * _UNIT_ROUNDOFF * size)
     tolerance = min(explained, _SHARE_OF_SPREAD * spread)
-    quantisation = PRECISIONS[precision]
-    if quantisation is not None and quantisation.rounds_values:
-        tolerance = _SHARE_IF_ROUNDED * spread
     probable = np.argsort(-exact, axis=-1)[..., :_PROBABLE_TOKENS]
     loss = np.abs(np.take_along_axis(reference - exact, probable, axis=-1))
     difference = float(np.abs(graph - reference).max())
     parity = Parity(
         difference=difference,
-        error=difference,
         tolerance=tolerance,
         mean_loss=float(loss.mean()),
         largest_loss=float(loss.max()),

@@ -3,11 +3,10 @@
 A row is cut into blocks. Each block has a scale s and stores every weight w as a whole number q, so
 that w is about ``s (q - 128)``.
 
-There are two ways to multiply. Either ONNX Runtime restores the matrix when it loads the graph, and
-computes in single precision: only the file is smaller. Or its operator ``MatMulNBits`` (accuracy
-level 4) multiplies the stored numbers and rounds the other factor to 8 bits too: faster, and a
-quarter of the memory. It rounds each row by itself, block by block, so a row's product does not
-depend on the other rows of a pass.
+ONNX Runtime restores the matrices when it loads the graph and computes in single precision, so only
+the file is smaller. Its operators that multiply in 8 bits round the other factor as well; then a
+difference in the last bit, from another packing of a pass, grows through the layers
+(docs/notebook.md).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto
 
-from adprior_build.onnx_graph.model_file import ORT, ModelFile
+from adprior_build.onnx_graph.model_file import ModelFile
 
 _Float32Array = npt.NDArray[np.float32]
 _Uint8Array = npt.NDArray[np.uint8]
@@ -35,11 +34,9 @@ class Quantisation:
 
     Attributes:
         block: Numbers that share a scale: a power of 2, 16 or more.
-        rounds_values: Whether the other factor of a product is rounded, too.
     """
 
     block: int
-    rounds_values: bool
 
     def quantise(self, matrix: _Float32Array) -> tuple[_Uint8Array, _Float32Array]:
         """Return a matrix's numbers, uint8 [rows, blocks, block], and scales, [rows, blocks]."""
@@ -53,16 +50,6 @@ class Quantisation:
         numbers, scales = self.quantise(matrix)
         values = (numbers.astype(np.float32) - np.float32(_ZERO)) * scales[:, :, None]
         return values.reshape(len(matrix), -1)[:, : matrix.shape[1]]
-
-    def as_multiplied(self, values: _Array) -> _Array:
-        """Return the values [rows, columns] that a product has as its other factor."""
-        if not self.rounds_values:
-            return values
-        cut = self._cut(values)
-        scales = np.abs(cut).max(axis=2, keepdims=True) / _LARGEST
-        rounded = np.rint(cut / np.where(scales > 0, scales, 1)) * scales
-        kept: _Array = rounded.reshape(len(values), -1)[:, : values.shape[1]]
-        return kept
 
     def declare(
         self,
@@ -90,22 +77,9 @@ class Quantisation:
         self, file: ModelFile, constants: list[str], shape: tuple[int, int], values: str, bias: str
     ) -> str:
         """Append a product: values [n, columns] times the transposed matrix, plus a bias."""
-        if not self.rounds_values:
-            numbers, scales = constants
-            matrix = self._restored(file, numbers, scales, shape[1])
-            return file.node("Gemm", values, matrix, *([bias] if bias else []), transB=1)
-        return file.node(
-            "MatMulNBits",
-            values,
-            *constants,
-            *(["", "", bias] if bias else []),
-            domain=ORT,
-            N=shape[0],
-            K=shape[1],
-            bits=8,
-            block_size=self.block,
-            accuracy_level=4,
-        )
+        numbers, scales = constants
+        matrix = self._restored(file, numbers, scales, shape[1])
+        return file.node("Gemm", values, matrix, *([bias] if bias else []), transB=1)
 
     def gather(self, file: ModelFile, constants: list[str], places: str, columns: int) -> str:
         """Append nodes that restore the rows at ``places``, int64 [n]: float [n, columns]."""

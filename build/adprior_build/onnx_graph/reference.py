@@ -66,7 +66,6 @@ class Reference:
             streams = [run(stream) for stream in streams]
         output = embeddings if of.tied else self._rounded(OUTPUT)
         hidden = self._norm("model.norm")(np.concatenate([stream[-last:] for stream in streams]))
-        hidden = self._as_multiplied(hidden)
         logits = np.empty((len(hidden), len(output)), dtype=self._dtype)
         for start in range(0, len(output), _OUTPUT_ROWS):
             part = slice(start, start + _OUTPUT_ROWS)
@@ -142,10 +141,7 @@ class Reference:
         matrix = self._rounded(f"{name}.weight").astype(self._dtype).T
         bias = f"{name}.bias"
         offset = np.asarray(self._weights.get(bias, 0.0), dtype=self._dtype)
-        return lambda stream: self._as_multiplied(stream) @ matrix + offset
-
-    def _as_multiplied(self, values: _Array) -> _Array:
-        return values if self._quantisation is None else self._quantisation.as_multiplied(values)
+        return lambda stream: stream @ matrix + offset
 
     def _norm(self, name: str) -> Callable[[_Array], _Array]:
         weight = np.asarray(self._weights[f"{name}.weight"], dtype=self._dtype)

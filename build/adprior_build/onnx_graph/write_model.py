@@ -22,10 +22,9 @@ from adprior_runtime.engines import onnx_graph
 
 PRECISIONS: Final[Mapping[str, Quantisation | None]] = {
     "fp32": None,
-    "int8": Quantisation(block=32, rounds_values=False),
-    "int8-compute": Quantisation(block=32, rounds_values=True),
+    "int8": Quantisation(block=32),
 }
-"""How matrices are stored and multiplied, by the option ``adprior build --precision``."""
+"""How matrices are stored, by the option ``adprior build --precision``."""
 
 DEFAULT_PRECISION: Final = "fp32"
 

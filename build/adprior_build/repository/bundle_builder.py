@@ -92,7 +92,7 @@ def fill_from_checkpoint(
         parity = _write_graph(checkpoint, directory, precision, manifest.prompt_head_ids)
         manifest = replace(
             manifest,
-            log_prob_error=error_of_graph(parity.error),
+            log_prob_error=error_of_graph(parity.difference),
             precision=precision,
             precision_loss=rounded_up(parity.mean_loss) if parity.mean_loss else 0.0,
         )

@@ -22,21 +22,20 @@ RANDOM = np.random.default_rng(5)
 def test_a_weight_is_off_by_half_a_step_at_most(columns: int) -> None:
     matrix = RANDOM.normal(size=(7, columns)).astype(np.float32)
     matrix[3] = 0
-    rounded = Quantisation(block=32, rounds_values=False).rounded(matrix)
+    rounded = Quantisation(block=32).rounded(matrix)
     steps = np.abs(matrix).max(axis=1) / 127
     assert (np.abs(rounded - matrix).max(axis=1) <= 0.51 * steps).all()
     assert np.abs(rounded - matrix).max() > 0
 
 
-@pytest.mark.parametrize("rounds_values", [False, True])
 @pytest.mark.parametrize("columns", [40, 64])
 def test_a_rows_product_is_the_references_alone_and_beside_others(
-    tmp_path: Path, columns: int, rounds_values: bool
+    tmp_path: Path, columns: int
 ) -> None:
     matrix = RANDOM.normal(size=(24, columns)).astype(np.float32)
     values = RANDOM.normal(size=(33, columns)).astype(np.float32)
     values[:, 5] *= 50  # outliers, as activations have them
-    quantisation = Quantisation(block=32, rounds_values=rounds_values)
+    quantisation = Quantisation(block=32)
     file = ModelFile()
     given = file.input("values", onnx.TensorProto.FLOAT, ["rows", columns])
     product = Matrix(file, "matrix", (24, columns), lambda: matrix, quantisation).product(given)
@@ -45,12 +44,12 @@ def test_a_rows_product_is_the_references_alone_and_beside_others(
     session = onnxruntime.InferenceSession(str(tmp_path / "product.onnx"))
     together = session.run(None, {"values": values})[0]
     alone = [session.run(None, {"values": row[None]})[0][0] for row in values]
-    expected = quantisation.as_multiplied(values) @ quantisation.rounded(matrix).T
+    expected = values @ quantisation.rounded(matrix).T
     np.testing.assert_allclose(together, expected, atol=2e-4)
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("precision", ["int8", "int8-compute"])
+@pytest.mark.parametrize("precision", ["int8"])
 @pytest.mark.parametrize("make", [small_gemma3, small_llama])
 def test_a_quantised_graph_is_the_rounded_checkpoint(
     make: object, precision: str, tmp_path: Path
@@ -64,8 +63,7 @@ def test_a_quantised_graph_is_the_rounded_checkpoint(
     write_model(config, weights, path, precision=precision)
     text = RANDOM.integers(0, VOCABULARY, MAX_POSITIONS // 2).tolist()
     parity = check_parity(config, weights, path, name="small", precision=precision, text=text)
-    # Where values are rounded, a last bit may decide about a step, on some processors.
-    assert parity.error <= (1e-4 if precision == "int8" else 0.05)
+    assert parity.difference <= parity.tolerance < 1e-3
     assert 1e-4 < parity.mean_loss < 0.05
     assert parity.mean_loss < parity.largest_loss < 0.5
     assert f"; {precision} changes a probable token's by 0.0" in parity.in_words(precision)
@@ -90,4 +88,4 @@ def test_every_precision_but_the_first_makes_the_file_smaller(tmp_path: Path) ->
         write_model(model.config.to_dict(), weights_of(model), path, precision=precision)
         sizes[precision] = sum(len(tensor.raw_data) for tensor in onnx.load(path).graph.initializer)
         assert OnnxEngine(path, threads=1).prefill([3, 4], [5])[1] < 0
-    assert sizes["int8"] == sizes["int8-compute"] < 0.5 * sizes["fp32"]
+    assert sizes["int8"] < 0.5 * sizes["fp32"]
