@@ -88,6 +88,7 @@ class StackCandidates:
             probabilities = np.maximum(ranker[place], np.finfo(np.float32).tiny).astype(np.float64)
             floor = probabilities[shared].min()
             labels = np.isin(rows, case.targets)
+            draws = random.random(len(features))  # the control's do not depend on forecasts
             parts.append(
                 (
                     np.full(len(rows), place),
@@ -95,7 +96,7 @@ class StackCandidates:
                     labels.astype(np.float64),
                     np.log(np.maximum(probabilities[rows], floor)),
                     _logarithms(features[rows]),
-                    labels | (random.random(len(rows)) < _NEGATIVES / len(shared)),
+                    labels | (draws[rows] < _NEGATIVES / len(shared)),
                     np.isin(rows, shared),
                     np.stack([np.isin(rows, first) for first in firsts.values()], axis=-1)
                     if firsts

@@ -108,6 +108,8 @@ def test_a_forecasts_first_are_candidates_of_its_stack_alone() -> None:
     unlikely = np.tile(np.linspace(0, 1, ADVERTISERS, dtype=np.float32) ** 8, (len(cases), 1))
     matrix = unlikely / unlikely.sum(axis=1, keepdims=True)
     found = StackCandidates.of(cases, signals, ranker(cases), {"unlikely": matrix})
+    control = StackCandidates.of(cases, signals, ranker(cases), {})
+    np.testing.assert_array_equal(found.learnable[found.shared], control.learnable)
     names = ["popularity", "user_neighbours", "item_neighbours", "category_affinity"]
     columns = [FEATURES.index(name) for name in names]
     for place, part in found.impressions.requests():
