@@ -101,7 +101,7 @@ def rows(model: tuple[Any, Path], trie: Trie) -> list[dict[str, Any]]:
     search.add_arguments(parser)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(on_synthetic, "VOCABULARY", 40)
-        patch.setattr(on_synthetic, "synthetic_llama", lambda _: model)
+        patch.setattr(on_synthetic, "synthetic_llama", lambda: model[0])
         patch.setattr(on_synthetic, "random_catalogue", lambda _: trie)
         return measure_synthetic(parser.parse_args(options.split()), model[1].parent)
 
@@ -152,7 +152,7 @@ def test_a_missing_device_is_named(model: tuple[Any, Path]) -> None:
     parser = argparse.ArgumentParser()
     search.add_arguments(parser)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(on_synthetic, "synthetic_llama", lambda _: model)
+        patch.setattr(on_synthetic, "synthetic_llama", lambda: model[0])
         with pytest.raises(EnvironmentProblemError, match="device cuda: this onnxruntime has no"):
             measure_synthetic(parser.parse_args(["--device", "cuda"]), model[1].parent)
 
