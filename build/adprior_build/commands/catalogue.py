@@ -87,6 +87,10 @@ def run(args: argparse.Namespace) -> int:
             f"{args.events}: the advertiser column holds ids, which mean nothing to a language "
             "model; give `adprior train` a catalogue with a name for each"
         )
+    if kind == "interest" and not any(event.category for user in users for event in user.events):
+        raise InvalidInputError(
+            f"{args.events}: no event has a category; expected a category column in {args.columns}"
+        )
     counted = split.training_part(users)
     table = derive_catalogue(counted, args.min_users, kind)
     if not table.num_rows:

@@ -41,6 +41,16 @@ def test_interests_are_the_categories(data: SmallData, tmp_path: Path) -> None:
     assert read_catalogue(tmp_path / "out.csv", "interest").names == ("food",)
 
 
+def test_interests_need_a_category_column(
+    data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns = data.path("columns.toml")
+    columns.write_text(columns.read_text().replace('category = "kind"\n', ""))
+    assert _derive(data, tmp_path / "out.csv", "--interests") == 2
+    error = capsys.readouterr().err
+    assert f"no event has a category; expected a category column in {columns}" in error
+
+
 def test_long_names_are_reported_with_the_key_that_sets_the_limit(
     data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
