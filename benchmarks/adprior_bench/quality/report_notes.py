@@ -49,14 +49,9 @@ def warnings(study: Study, whole: Study, origin: LogOrigin, settings: Settings) 
 
 
 def notes(manifest: Manifest, study: Study) -> list[str]:
-    """Return the origin of the data and of the model."""
+    """Return the origin of the data, and what the log holds."""
     found = [f"Origin of the model's training data: {manifest.origin}."] if manifest.origin else []
     found.append(f"The log: {study.log.sentence()}. Actions: {study.log.action_words()}.")
-    if manifest.training.get("start") == "scratch":
-        found.append(
-            "The model was trained from scratch on one log: it has no world knowledge from "
-            "pre-training."
-        )
     return found
 
 

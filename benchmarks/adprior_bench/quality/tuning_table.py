@@ -30,17 +30,10 @@ def tuning_section(
     settings = training.get("settings", {})
     minutes, epochs = settings.get("minutes"), len(training.get("losses", []))
     time = f"{epochs} epochs" + (f" within {minutes:g} minutes" if minutes else "")
-    start = training.get("start")
-    origin = (
-        "from scratch, with an initialisation that copies past advertisers and encodes popularity: "
-        "it has no world knowledge from pre-training"
-        if start == "scratch"
-        else f"from the checkpoint `{start}`"
-    )
     return {
         "title": "Tuning",
         "notes": [
-            f"The language model was trained {origin}. The training run that produced it took "
+            f"The language model was fine-tuned from `{training.get('start')}`. That run took "
             f"{time}; validation users chose its epoch; earlier runs are not counted here. Each "
             "setting of the baselines was fitted on the training users and scored by recall@10 on "
             "the validation users' cases, of all advertisers and of those new to the user."
