@@ -203,7 +203,7 @@ def test_forecasts_are_distributions_and_altered_prompts_differ(
     assert (whole.sum(axis=1) <= 1 + 1e-5).all()
     for name, alter in ABLATIONS.items():
         altered = model.forecast(study, cases, alter=alter).probabilities
-        # The scratch template shows profile and advertisers, no category and no text.
+        # The bundle's template shows profile and advertisers, no category and no text.
         assert np.allclose(altered, whole) == (name == "no categories, no text")
 
 

@@ -347,7 +347,7 @@ def _word_pieces() -> Tokenizer:
     return tokenizer
 
 
-def _scratch() -> Tokenizer:
+def _pieces() -> Tokenizer:
     return piece_tokenizer(TOKENIZER_TEXTS, 300, ["Acme Pets"])
 
 
@@ -357,7 +357,7 @@ KINDS: dict[str, Callable[[], Tokenizer]] = {
     "Unigram with Metaspace": _metaspace,
     "WordLevel": _words,
     "WordPiece": _word_pieces,
-    "from scratch": _scratch,
+    "names as pieces": _pieces,
 }
 TOKENIZERS = {kind: _with_added(make()) for kind, make in KINDS.items()}
 VALUES = st.lists(
