@@ -47,7 +47,8 @@ def draw_windows(
     if not first:
         raise InvalidInputError(
             f"{args.events}: nothing to train on: of {sum(len(u.events) for u in data.training)} "
-            "events before the cut, no event names an advertiser of the catalogue"
+            "events before the cut, no event names an advertiser of the catalogue and has what "
+            "the template's piece with {advertiser} shows"
         )
     fixed = args.upper_layers is not None  # the lower layers' output is kept for the first ones
 
