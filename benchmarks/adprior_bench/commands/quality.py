@@ -49,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=SECTIONS,
         default=SECTIONS,
-        help="measure only these, and recall (all). With --validation-only, recall alone is "
-        "measured on all validation users",
+        help="measure only these, and recall (all). With --validation-only, recall and stacking "
+        "without the others are measured on all validation users",
     )
     parser.add_argument(
         "--quick", action="store_true", help="one setting of each baseline, 100 resamples"

@@ -2,8 +2,8 @@
 
 The package's own description is in docs/quality.md: the data are simulated, for education.
 
-A product type, such as "Frozen french fries", stands for an advertiser: manufacturers have numbers
-only, and the 303 product categories are too few to find new ones. A household's purchases of one
+A product type, such as "Frzn french fries", stands for an advertiser: manufacturers have numbers
+only, and the 302 product categories are too few to find new ones. A household's purchases of one
 type on one day are one event; its item is the product on which most was spent.
 """
 
