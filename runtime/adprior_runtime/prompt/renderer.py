@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 from tokenizers import Tokenizer
 
@@ -29,6 +30,9 @@ from adprior_runtime.prompt.template import (
 )
 from adprior_runtime.prompt.value_tokenizer import ValueTokenizer
 from adprior_runtime.text.normalisation import fold_key, normalise_text
+
+_EVENT_TEXTS: Final = ("advertiser", "category", "text")
+"""The parts of an event that may be absent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,10 +191,9 @@ class PromptRenderer:
 
     def _shows(self, event: Event) -> bool:
         """Whether a prompt shows more of an event than its day; if not, the event is left out."""
-        return not self._contents or any(
-            all(name == "action" or normalise_text(getattr(event, name) or "") for name in content)
-            for content in self._contents
-        )
+        shown = {"action", *(n for n in _EVENT_TEXTS if normalise_text(getattr(event, n) or ""))}
+        fills_a_piece = not self._contents or any(content <= shown for content in self._contents)
+        return fills_a_piece and shown.issuperset(self.template.event_needs)
 
     def _earlier_times(self, history: Sequence[Event]) -> Sequence[int]:
         """Return, for each event, how many before it have its advertiser; nothing if not shown."""
@@ -215,7 +218,7 @@ class PromptRenderer:
             return Section([], None)
         values = day_fields(event.time, previous[index])
         values["action"] = event.action
-        for name in ("advertiser", "category", "text"):
+        for name in _EVENT_TEXTS:
             if normalise_text(value := getattr(event, name) or ""):
                 values[name] = value
         if normalise_text(words := in_words(values.get("category", ""))):

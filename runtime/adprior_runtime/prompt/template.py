@@ -12,8 +12,8 @@ absent within a day. Both are absent before the first event. ``{category_words}`
 lower case with spaces for underscores: ``PET_FOOD`` is ``pet food``. ``{times}`` says how many
 earlier events of the history have the same advertiser, coarse too; it is absent when none has.
 
-An event that fills no piece but those of its day is left out, and days count from the last event
-that is shown. So ``"{advertiser}{end}{category_words}"`` shows only events of an advertiser.
+An event that fills no piece but those of its day, or that lacks one of ``event_needs``, is left
+out, and days count from the last event that is shown.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ class PromptTemplate:
             A profile's ``{pair}`` is key=value as one text.
         interest_tail: Pieces between a prompt and an interest's name, the same for every user: the
             model reads a prompt once, and then continues it with an advertiser or an interest.
+        event_needs: Parts of an event (``advertiser``, ``category``, ``text``) without which the
+            event is not shown.
         denied_profile_keys: Profile keys (protected attributes, say) that never reach the prompt,
             whatever their case, width and white space (see `normalisation.fold_key`).
     """
@@ -93,6 +95,7 @@ class PromptTemplate:
     tail: tuple[str, ...] = ()
     interest_tail: tuple[str, ...] = ()
     max_field_chars: int = MAX_FIELD_CHARS
+    event_needs: tuple[str, ...] = ()
     denied_profile_keys: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -101,12 +104,17 @@ class PromptTemplate:
             raise ArtefactError(
                 f"prompt template: terminator is {self.terminator!r}, expected text"
             )
-        for name in (*SECTION_FIELDS, "denied_profile_keys"):
+        for name in (*SECTION_FIELDS, "event_needs", "denied_profile_keys"):
             values = getattr(self, name)
             if not isinstance(values, tuple) or not all(isinstance(v, str) for v in values):
                 raise ArtefactError(
                     f"prompt template: {name} is {values!r}, expected a list of texts"
                 )
+        if unknown := sorted(set(self.event_needs) - set(_EVENT_CONTENT.values())):
+            raise ArtefactError(
+                f"prompt template: event_needs has {', '.join(unknown)}; known: "
+                f"{', '.join(sorted(set(_EVENT_CONTENT.values())))}"
+            )
         for name, allowed in SECTION_FIELDS.items():
             for piece in getattr(self, name):
                 for _, key, spec, conversion in string.Formatter().parse(piece):

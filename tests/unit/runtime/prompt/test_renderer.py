@@ -113,6 +113,15 @@ def test_an_event_that_shows_only_its_day_is_left_out_and_days_count_from_the_sh
     assert [bool(section.token_ids) for section in sections] == [False, True, False, True, False]
 
 
+def test_an_event_without_what_the_template_needs_is_left_out() -> None:
+    pieces = ("+{gap} ", "{advertiser}{end}", "{category};")
+    renderer = make_renderer(head=(), event=pieces, tail=("+{gap}",), event_needs=("advertiser",))
+    whole = make_event(9, advertiser="Acme", category="pets")
+    bare = make_event(4, advertiser="Acme")
+    context = make_context(whole, make_event(6, category="pets"), bare)
+    assert _text(renderer.render(context).token_ids) == f"Acme{END}pets;+5 Acme{END}+4"
+
+
 def test_days_are_counted_between_dates_and_the_first_event_has_none() -> None:
     renderer = make_renderer(
         head=(), event=("{days_since_previous},",), tail=("{days_since_previous}",)
