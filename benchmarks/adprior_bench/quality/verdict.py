@@ -81,8 +81,10 @@ def _clear(difference: Draws) -> str:
 
 
 def _times(ours: Draws, theirs: Draws) -> str:
-    ratio = estimate(divide(ours, theirs))
-    return f"{_text(ratio, decimal(2))} times, {_points(estimate(ours - theirs))}"
+    points = _points(estimate(ours - theirs))
+    if not estimate(theirs).value:
+        return points
+    return f"{_text(estimate(divide(ours, theirs)), decimal(2))} times, {points}"
 
 
 def stacking_verdict(found: StackingFigures) -> Verdict:

@@ -72,6 +72,13 @@ def test_newcomers_are_judged_against_the_text_embedding() -> None:
     assert "category_popularity, finds 8.00 %" in found["text"]
 
 
+def test_a_rival_that_finds_nothing_has_no_ratio() -> None:
+    found = explored(0.06, 0.0, 0.0)
+    assert found["answer"] == "yes"
+    assert "times" not in found["text"]
+    assert "nan" not in found["text"]
+
+
 def retrieval(
     on_validation: float, on_test: float, *, gain: float = 0.05, over_control: float = 0.05
 ) -> Mapping[str, Any]:
