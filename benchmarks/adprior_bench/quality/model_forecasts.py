@@ -32,7 +32,7 @@ from adprior_runtime.prompt.context import UserContext
 from adprior_runtime.terminal.progress import track
 
 NEW_K: Final = 50
-"""How many advertisers new to the user each forecast finds exactly."""
+"""Number of advertisers new to the user that each forecast proves."""
 
 Alteration = Callable[[UserContext], UserContext]
 _Job: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]

@@ -20,7 +20,7 @@ from adprior_runtime.errors import InvalidInputError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Family:
-    """How a family is written.
+    """How a GGUF file stores a family of models.
 
     Attributes:
         model_type: Hugging Face's name.

@@ -1,4 +1,4 @@
-"""What the tuning of a baseline tries and chooses."""
+"""The settings that tuning tries for a baseline, and the one that it chooses."""
 
 from __future__ import annotations
 

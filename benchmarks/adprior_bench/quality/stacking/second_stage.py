@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from adprior_bench.quality.histories import Float64Array
 from adprior_bench.quality.metrics import Float32Array
+from adprior_bench.quality.ranking import base_ranker
 from adprior_build.head.logistic_fit import fit_logistic, fit_recalibration
 from adprior_runtime.errors import InvalidInputError
 
@@ -30,17 +31,7 @@ SETTINGS: Final[Sequence[Setting]] = (
 )
 """Tried for every forecast, and for the control."""
 
-_TREES: Final[Mapping[str, Any]] = {
-    "objective": "binary",
-    "num_leaves": 7,
-    "learning_rate": 0.03,
-    "lambda_l2": 10,
-    "feature_fraction": 0.6,
-    "verbosity": -1,
-    "seed": 7,
-    "deterministic": True,
-    "force_row_wise": True,
-}
+_TREES: Final[Mapping[str, Any]] = {**base_ranker.SETTINGS, "num_leaves": 7}
 _MIN_ROWS_IN_LEAF: Final = 200
 """Upper limit; smaller if there are few rows."""
 
