@@ -168,6 +168,12 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="keep less memory and compute activations twice, a third slower",
     )
+    group.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the layers, which takes about a minute and makes steps up to twice as fast; "
+        "needs a C++ compiler",
+    )
     _add(
         group.add_argument,
         ("--threads", whole_number, 0, "CPU threads, 0 for all that the process may use"),

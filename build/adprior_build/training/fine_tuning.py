@@ -17,7 +17,7 @@ from adprior_build.catalogue.catalogue_file import Catalogue
 from adprior_build.checkpoints.adapter import write_adapter
 from adprior_build.checkpoints.checkpoint import describe_base, find_source
 from adprior_build.data.log_summary import describe_training_data
-from adprior_build.training.checkpoint import open_window
+from adprior_build.training.checkpoint import compile_layers, open_window
 from adprior_build.training.drawing import TrainingData, draw_windows
 from adprior_build.training.loop import prepare, train
 from adprior_build.training.lora import add_lora, load_corrections, read_corrections
@@ -134,6 +134,8 @@ def _choose_weights(model: Any, start: StartingPoint, args: argparse.Namespace) 
         freeze_lower_layers(model, args.upper_layers)
     if args.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
+    if args.compile:
+        compile_layers(model)
     return adapted
 
 
