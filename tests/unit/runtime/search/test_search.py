@@ -250,6 +250,14 @@ def test_a_name_of_its_own_branch_takes_one_pass() -> None:
     assert result.exact
 
 
+def test_a_round_expands_a_branch_in_one_pass() -> None:
+    engine = ChosenEngine({1: 0.6, 2: 0.3})
+    world = make_world([(1,), (2, 5, 5, 5)], engine=engine)
+    result = world.search(replace(EXACT, width=1)).run(2)
+    assert world.engine.pass_sizes == [1, 4]
+    assert result.exact
+
+
 def test_a_budget_ends_an_exact_search() -> None:
     names = [(a, b, c) for a in range(1, 7) for b in range(1, 7) for c in range(1, 7)]
     world = make_world(names, scale=0.01)
