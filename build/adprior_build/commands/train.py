@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -208,6 +210,12 @@ def check_options(args: argparse.Namespace) -> None:
         raise InvalidInputError(
             f"{args.output}: holds a finished training; choose another --output, or give "
             "--overwrite to replace it"
+        )
+    compiler = os.environ.get("CXX", "g++")
+    if args.compile and shutil.which(compiler) is None:
+        raise InvalidInputError(
+            f"--compile: torch needs a C++ compiler and finds no {compiler}; install one (Debian, "
+            "Ubuntu: package g++) or leave the option out"
         )
     if args.patience and not args.validation_share:
         raise InvalidInputError("--patience needs validation users (--validation-share)")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -59,16 +57,7 @@ def compile_layers(model: Any) -> None:
 
     torch then joins the operations between the matrix products, which take most of the time of a
     small model on a CPU.
-
-    Raises:
-        InvalidInputError: There is no C++ compiler.
     """
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
-        raise InvalidInputError(
-            f"--compile: torch needs a C++ compiler and finds no {compiler}; install one (Debian, "
-            "Ubuntu: package g++) or leave the option out"
-        )
     decoder = model.get_decoder()
     for module in (*decoder.layers, decoder.norm):
         module.compile(dynamic=True)

@@ -464,6 +464,24 @@ def test_gradient_checkpointing_changes_no_weights(
         np.testing.assert_allclose(spared[name], plain[name], atol=1e-6)
 
 
+@pytest.mark.long_form  # compiling takes half a minute
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_compiled_layers_learn_the_same_weights(shared_data: SmallData, tmp_path: Path) -> None:
+    options = ("--lora-rank", "2", "--merge")
+    assert shared_data.train(tmp_path / "plain", *options) == 0
+    assert shared_data.train(tmp_path / "compiled", *options, "--compile") == 0
+    plain, compiled = (
+        load_file(tmp_path / place / "model.safetensors") for place in ("plain", "compiled")
+    )
+    for name in plain:
+        np.testing.assert_allclose(compiled[name], plain[name], atol=1e-5)
+
+
+def test_a_missing_compiler_is_refused(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert "finds no no-such-compiler; install one" in refused("--compile")
+
+
 def test_an_adapter_is_continued(
     shared_data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
