@@ -22,6 +22,7 @@ from adprior_bench.public.complete_journey import (
     read_tables,
 )
 from adprior_bench.public.coupon_campaigns import derive_campaign_log
+from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.atomic import replace_file
 
 EXAMPLE = """example:
@@ -41,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the files; return the exit code."""
+    if args.output.is_file():
+        raise InvalidInputError(f"{args.output}: is a file, expected a directory or nothing")
     tables = read_tables()
     events, campaigns = derive_events(tables), derive_campaign_log(tables)
     profiles = derive_profiles(tables)

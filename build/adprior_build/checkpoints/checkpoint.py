@@ -92,14 +92,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if path.is_file():
         return _open_gguf(path)
     if (path / BASE_FILE).is_file():
-        base = open_checkpoint(find_base(path))
-        weights = base.weights
-        if (vocabulary := path / VOCABULARY_FILE).is_file():
-            weights = TrimmedWeights(weights, _read_vocabulary(vocabulary))
-        config = read_config(path)
-        if not config.get("tie_word_embeddings", True):
-            weights = _WithOutput(weights)
-        return Checkpoint(config=config, weights=JoinedWeights(weights, path))
+        uncorrected, _ = open_uncorrected(path)
+        return Checkpoint(
+            config=uncorrected.config, weights=JoinedWeights(uncorrected.weights, path)
+        )
     config, weights = read_config(path), read_weights(path)
     if _EMBEDDINGS not in weights:
         raise InvalidInputError(
@@ -112,6 +108,29 @@ def open_checkpoint(path: Path) -> Checkpoint:
         config=config | {"tie_word_embeddings": is_tied},
         weights=_WithoutOutput(weights) if is_tied else weights,
     )
+
+
+def open_uncorrected(adapter: Path) -> tuple[Checkpoint, NDArray[np.int32] | None]:
+    """Open an adapter's base with the adapter's vocabulary, without its corrections.
+
+    Returns:
+        The model, and the base's id of each token; None for the base's own vocabulary.
+
+    Raises:
+        InvalidInputError: A file is missing or damaged.
+    """
+    base, config = open_checkpoint(find_base(adapter)), read_config(adapter)
+    weights, vocabulary = base.weights, None
+    if (file := adapter / VOCABULARY_FILE).is_file():
+        vocabulary = _read_vocabulary(file)
+        weights = TrimmedWeights(weights, vocabulary)
+    elif (size := config.get("vocab_size")) != (whole := base.config.get("vocab_size")):
+        raise InvalidInputError(
+            f"{adapter}: no {VOCABULARY_FILE}: its vocabulary has {size} tokens, its base's {whole}"
+        )
+    if not config.get("tie_word_embeddings", True):
+        weights = _WithOutput(weights)
+    return Checkpoint(config=config, weights=weights), vocabulary
 
 
 def hash_checkpoint(path: Path) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from adprior_build.checkpoints.gguf_file import GgufFile
 from adprior_runtime.bundle import TOKENIZER_FILE
 from adprior_runtime.errors import InvalidInputError
 
@@ -31,6 +32,7 @@ def load_tokenizer(source: Path) -> Tokenizer:
 
 
 def _gguf_tokenizer(path: Path) -> Tokenizer:
+    GgufFile(path)  # says what is wrong with a damaged file
     try:
         from transformers import AutoTokenizer  # noqa: PLC0415  slow, and absent when serving
         from transformers.utils import logging  # noqa: PLC0415

@@ -19,14 +19,17 @@ from adprior_build.checkpoints.adapter import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     BASE_FILE,
-    VOCABULARY_FILE,
     Lora,
 )
-from adprior_build.checkpoints.checkpoint import Checkpoint, find_base, open_checkpoint
-from adprior_build.checkpoints.hugging_face import SafetensorsFile, read_config
+from adprior_build.checkpoints.checkpoint import (
+    Checkpoint,
+    find_base,
+    open_checkpoint,
+    open_uncorrected,
+)
+from adprior_build.checkpoints.hugging_face import SafetensorsFile
 from adprior_build.checkpoints.tokenizer import load_tokenizer
 from adprior_build.checkpoints.trimming import (
-    TrimmedWeights,
     count_tokens,
     trim_vocabulary,
 )
@@ -82,12 +85,8 @@ class StartingPoint:
         tokenizer = load_tokenizer(source)
         vocabulary, lora, corrections, base = None, None, {}, source
         if (source / BASE_FILE).is_file():
-            base, config = find_base(source), read_config(source)
-            checkpoint = open_checkpoint(base)
-            if (path := source / VOCABULARY_FILE).is_file():
-                vocabulary = np.load(path, allow_pickle=False)
-                weights = TrimmedWeights(checkpoint.weights, vocabulary)
-                checkpoint = Checkpoint(config=config, weights=weights)
+            base = find_base(source)
+            checkpoint, vocabulary = open_uncorrected(source)
             lora = Lora.load(source / ADAPTER_CONFIG)
             corrections = dict(SafetensorsFile(source / ADAPTER_WEIGHTS))
         else:

@@ -167,3 +167,11 @@ def test_the_installed_package_gives_a_log(
     log = pa.parquet.read_table(tmp_path / "ranking_log.parquet")
     events = pa.parquet.read_table(tmp_path / "events.parquet")
     assert set(log["advertiser"].to_pylist()) <= set(events["product_type"].to_pylist())
+
+
+def test_a_file_is_no_place_for_the_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["bench", "public-data", "--output", str(tmp_path / "file")]) == 2
+    assert "file: is a file, expected a directory or nothing\n" in capsys.readouterr().err

@@ -136,6 +136,10 @@ def no_base(adapter: Path) -> None:
     (adapter.parent / "base").rename(adapter.parent / "elsewhere")
 
 
+def no_vocabulary(adapter: Path) -> None:
+    (adapter / "vocabulary.npy").unlink()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -145,6 +149,10 @@ def no_base(adapter: Path) -> None:
         (edit("adapter_config.json", peft_type="IA3"), "peft_type IA3, .* expected LORA"),
         (edit("base.json", package="os"), "the unknown package 'os'; known: gemma3_270m"),
         (edit("base.json", sha256=None), "expected the base's file and sha256"),
+        (
+            no_vocabulary,
+            rf"adapter: no vocabulary\.npy: its vocabulary has {len(KEPT)} tokens, its",
+        ),
         (other_base, r"base: SHA-256 \w{64}, expected \w{64}, the base of .*adapter"),
         (no_base, r"base\.json: its base \.\./base is not there"),
     ],

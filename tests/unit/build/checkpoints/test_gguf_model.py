@@ -18,6 +18,7 @@ from adprior_build.checkpoints.checkpoint import open_checkpoint
 from adprior_build.checkpoints.gguf_file import GgufFile
 from adprior_build.checkpoints.gguf_model import GgufWeights, gguf_config
 from adprior_build.checkpoints.packaged_base import packaged_base
+from adprior_build.checkpoints.tokenizer import load_tokenizer
 from adprior_build.training.checkpoint import build_model
 from adprior_runtime.errors import InvalidInputError
 from support.gguf_models import write_gguf
@@ -124,8 +125,9 @@ def test_a_file_that_is_cut_is_refused_wherever_it_is_cut(tmp_path: Path) -> Non
     whole = path.read_bytes()
     for length in (0, 3, 10, 24, 100, 700, 2000, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(InvalidInputError, match=r"model\.gguf: (?!.*\n)"):
-            GgufFile(path)
+        for read in (GgufFile, load_tokenizer):
+            with pytest.raises(InvalidInputError, match=r"model\.gguf: (?!no tokenizer|.*\n)"):
+                read(path)
 
 
 @pytest.mark.parametrize(
