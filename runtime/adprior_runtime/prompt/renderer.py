@@ -42,14 +42,12 @@ class Prompt:
     Attributes:
         token_ids: At most ``max_prompt_tokens`` of them.
         advertiser_spans: [start, stop) in ``token_ids`` of each advertiser in the history,
-            terminator included. Training computes a loss there too.
-        advertiser_rows: For each span, the index of its event in the context's history.
+            terminator included.
         dropped_events: How many of the oldest events did not fit the budget.
     """
 
     token_ids: list[int]
     advertiser_spans: list[tuple[int, int]] = field(default_factory=list)
-    advertiser_rows: list[int] = field(default_factory=list)
     dropped_events: int = 0
 
 
@@ -150,19 +148,16 @@ class PromptRenderer:
             lambda index: self._render_event(history[index], previous, index, times),
             lambda section: section.token_ids,
         )
-        dropped = len(history) - len(events)
-        spans, rows = [], []
-        for row, section in enumerate(events, start=dropped):
+        spans = []
+        for section in events:
             if section.span is not None:
                 start, stop = section.span
                 spans.append((len(token_ids) + start, len(token_ids) + stop))
-                rows.append(row)
             token_ids.extend(section.token_ids)
         return Prompt(
             token_ids=token_ids + tail,
             advertiser_spans=spans,
-            advertiser_rows=rows,
-            dropped_events=dropped,
+            dropped_events=len(history) - len(events),
         )
 
     def start_ids(self, profile: Mapping[str, str]) -> list[int]:
