@@ -36,6 +36,7 @@ def make_optimizer(model: Any, learning_rate: float, weight_decay: float) -> tor
         ],
         lr=learning_rate,
         betas=_BETAS,
+        fused=True,  # one kernel for all weights: LoRA has many small ones
     )
 
 
