@@ -137,6 +137,12 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "--catalogue", type=Path, required=True, help="advertisers to forecast (Parquet or CSV)"
     )
     group.add_argument(
+        "--interests",
+        type=Path,
+        help="interests to forecast too, from adprior catalogue --interests; the prompt template "
+        "needs an interest_tail (none)",
+    )
+    group.add_argument(
         "--template", type=Path, help="JSON prompt template (the checkpoint's, or a built-in one)"
     )
     group.add_argument(
@@ -217,6 +223,8 @@ def check_options(args: argparse.Namespace) -> None:
             f"--compile: torch needs a C++ compiler and finds no {compiler}; install one (Debian, "
             "Ubuntu: package g++) or leave the option out"
         )
+    if args.interests is not None and args.preferences is not None:
+        raise InvalidInputError("--interests and --preferences exclude each other")
     if args.patience and not args.validation_share:
         raise InvalidInputError("--patience needs validation users (--validation-share)")
     work, output = work_directory(args).absolute(), args.output.absolute()
@@ -230,8 +238,10 @@ def run(args: argparse.Namespace) -> int:
     _continue_adapter(args)
     check_options(args)
     catalogue = read_catalogue(args.catalogue)
-    if note := catalogue.check_lengths(_max_field_chars(args)):
-        print(f"adprior train: {note}", file=sys.stderr)
+    interests = None if args.interests is None else read_catalogue(args.interests, "interest")
+    for each in filter(None, (catalogue, interests)):
+        if note := each.check_lengths(_max_field_chars(args)):
+            print(f"adprior train: {note}", file=sys.stderr)
     split = Split(cut=args.cut, test_share=args.test_share)
     users = read_users(args.events, args.profiles, ColumnMap.load(args.columns))
     read = name_advertisers(users, catalogue.ids, catalogue.names)
@@ -244,6 +254,7 @@ def run(args: argparse.Namespace) -> int:
 
     data = TrainingData(
         catalogue=catalogue,
+        interests=interests,
         read=read,
         training=[user for user in users if not holdout.is_test_user(user.user_id)],
         validation=[user for user in users if holdout.is_test_user(user.user_id)],

@@ -23,18 +23,20 @@ class Batch:
         ids: int64 [sequences, longest].
         rows: int64 [target tokens], the sequence of each.
         columns: int64 [target tokens], its position in the sequence.
-        is_new: bool [target tokens], whether it is part of a name that is new to the user.
-        names: Number of names that are targets.
+        kinds: int8 [target tokens], as in `Window`.
+        names: Number of advertisers' names that are targets.
         new_names: Number of these that are new to the user.
+        interests: Number of interests that are targets.
         tokens: Number of tokens without padding.
     """
 
     ids: torch.Tensor
     rows: torch.Tensor
     columns: torch.Tensor
-    is_new: torch.Tensor
+    kinds: torch.Tensor
     names: int
     new_names: int
+    interests: int
     tokens: int
 
     @classmethod
@@ -50,7 +52,7 @@ class Batch:
                 ids,
                 np.repeat(np.arange(len(windows)), counts),
                 np.concatenate([window.targets for window in windows]).astype(np.int64),
-                np.concatenate([window.is_new for window in windows]),
+                np.concatenate([window.kinds for window in windows]),
             )
         ]
         if device != "cpu":  # pinned memory is copied while the device computes
@@ -59,9 +61,10 @@ class Batch:
             ids=tensors[0],
             rows=tensors[1],
             columns=tensors[2],
-            is_new=tensors[3],
+            kinds=tensors[3],
             names=sum(window.names for window in windows),
             new_names=sum(window.new_names for window in windows),
+            interests=sum(window.interests for window in windows),
             tokens=sum(len(window.token_ids) for window in windows),
         )
 

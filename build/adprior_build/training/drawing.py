@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from adprior_build.catalogue.catalogue_file import Catalogue
 from adprior_build.data.event_log import UserHistory
+from adprior_build.training.interest_examples import InterestExamples
 from adprior_build.training.preferences import preference_cases, read_preferences
 from adprior_build.training.windows import EpochWindows, Window, WindowSource
 from adprior_runtime.catalogue.trie import Trie
@@ -21,28 +22,41 @@ class TrainingData:
 
     Attributes:
         catalogue: The advertisers.
+        interests: The interests that are targets too; None without.
         read: All users with all events.
         training: The training users, with their events before the cut.
         validation: The users that choose the epoch, with their events before the cut.
     """
 
     catalogue: Catalogue
+    interests: Catalogue | None = None
     read: Sequence[UserHistory]
     training: Sequence[UserHistory]
     validation: Sequence[UserHistory]
 
 
 def draw_windows(
-    args: argparse.Namespace, data: TrainingData, renderer: PromptRenderer, trie: Trie
+    args: argparse.Namespace,
+    data: TrainingData,
+    renderer: PromptRenderer,
+    trie: Trie,
+    interests: InterestExamples | None = None,
 ) -> tuple[EpochWindows, list[Window]]:
     """Return the source of training windows, and the validation windows.
+
+    Args:
+        args: The options of `adprior train`.
+        data: The users.
+        renderer: Renders the prompts.
+        trie: The catalogue's names.
+        interests: Makes the interests at the windows' ends; None without.
 
     Raises:
         InvalidInputError: There is nothing to train on.
     """
     if args.preferences is not None:
         return _draw_preferences(args, data, renderer, trie)
-    training = WindowSource(data.training, renderer, trie, args.seed)
+    training = WindowSource(data.training, renderer, trie, args.seed, interests)
     first = training.epoch(0)
     if not first:
         raise InvalidInputError(
@@ -50,12 +64,18 @@ def draw_windows(
             "events before the cut, no event names an advertiser of the catalogue and has what "
             "the template's piece with {advertiser} shows"
         )
+    if interests and not any(window.interests for window in first):
+        raise InvalidInputError(
+            f"{args.interests}: no interest to learn: an interest is the category of the event "
+            "after a window, and no window is followed by an event with one of these"
+        )
     fixed = args.upper_layers is not None  # the lower layers' output is kept for the first ones
 
     def epoch_windows(number: int) -> list[Window]:
         return first if fixed or number == 0 else training.epoch(number)
 
-    return epoch_windows, WindowSource(data.validation, renderer, trie, args.seed).epoch(0)
+    checks = WindowSource(data.validation, renderer, trie, args.seed, interests)
+    return epoch_windows, checks.epoch(0)
 
 
 def _draw_preferences(

@@ -19,12 +19,14 @@ from adprior_build.checkpoints.checkpoint import describe_base, find_source
 from adprior_build.data.log_summary import describe_training_data
 from adprior_build.training.checkpoint import compile_layers, open_window
 from adprior_build.training.drawing import TrainingData, draw_windows
+from adprior_build.training.interest_examples import InterestExamples, require_interest_tail
 from adprior_build.training.loop import prepare, train
 from adprior_build.training.lora import add_lora, load_corrections, read_corrections
 from adprior_build.training.objectives import make_objective
 from adprior_build.training.progress import Position
 from adprior_build.training.record import (
     TRAINING_RECORD,
+    count_interests,
     describe_training,
     identify_training,
     profile_keys,
@@ -76,14 +78,24 @@ def fine_tune(
     ):
         print(f"adprior train: {line}", flush=True)
     trie, _ = data.catalogue.build_trie(renderer.name_ids)
-    template.require_positions(model.config.get_text_config().max_position_embeddings, trie.depth)
-    open_window(model, template.max_prompt_tokens + trie.depth)
+    interests = None if data.interests is None else InterestExamples(data.interests, renderer)
+    longest = max(trie.depth, interests.depth if interests else 0)
+    template.require_positions(model.config.get_text_config().max_position_embeddings, longest)
+    open_window(model, template.max_prompt_tokens + longest)
     counts = data.catalogue.count_events(data.training, renderer.name_ids)
-    epoch_windows, checks = draw_windows(args, data, renderer, trie)
+    epoch_windows, checks = draw_windows(args, data, renderer, trie, interests)
+    taught = count_interests(data.interests, epoch_windows(0), checks)
+    if taught:
+        print(
+            f"adprior train: {taught['training_examples']:,} windows end with an interest, and "
+            f"{taught['validation_examples']:,} of the validation users'",
+            flush=True,
+        )
     adapted = _choose_weights(model, start, args)
     position = _optimise(model, epoch_windows, checks, args, keeper)
     denied = template.denied_keys(profile_keys(data.training))
     record = describe_training(args, data.training, data.validation, position, denied)
+    record |= {"interests": taught} if taught else {}
     try:
         if adapted is None or args.merge:
             plain = model if adapted is None else adapted.merge_and_unload()
@@ -109,10 +121,13 @@ def _open_start(args: argparse.Namespace, data: TrainingData) -> StartingPoint:
     """Open the checkpoint, and trim its vocabulary if that was asked for."""
     template = None if args.template is None else PromptTemplate.load(args.template)
     start = StartingPoint.open(find_source(vars(args)["from"]), template)
+    if data.interests is not None:
+        require_interest_tail(start.template, data.interests.source)
     if args.trim_vocabulary is None:
         return start
     before = start.tokenizer.get_vocab_size()
-    start = start.trim(args.trim_vocabulary, data.catalogue, data.training)
+    catalogues = [each for each in (data.catalogue, data.interests) if each is not None]
+    start = start.trim(args.trim_vocabulary, catalogues, data.training)
     after = start.tokenizer.get_vocab_size()
     print(f"adprior train: the vocabulary has {after:,} of {before:,} tokens", flush=True)
     return start

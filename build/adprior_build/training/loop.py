@@ -166,7 +166,7 @@ class _Run:
         nats, batch = self._objective.nats(chosen)
         tally = Tally()
         tally.add(nats.detach(), batch)
-        self._finite(tally.nats)
+        self._finite(tally.nats + tally.interest_nats)
         (nats.sum() / mean_targets).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(trained_parameters(self._model).values(), _LARGEST_GRADIENT)
         over = self._schedule.share_over(after_step=True)
@@ -189,8 +189,7 @@ class _Run:
             self._validate(line)
         validation_loss = self._finite(checked.per_name) if self._validation else loss
         row = {"epoch": position.epoch, "loss": loss, "validation_loss": validation_loss}
-        kinds = {"new": checked.per_new_name, "seen": checked.per_seen_name}
-        row |= {f"validation_{kind}": v for kind, v in kinds.items() if v is not None}
+        row |= {f"validation_{kind}": nats for kind, nats in checked.by_kind().items()}
         row["tokens"] = position.tokens
         if position.step < steps:
             row["share"] = position.step / steps

@@ -1,4 +1,4 @@
-"""The loss on advertisers' names, and its sums over batches."""
+"""The loss on names, and its sums over batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from adprior_build.training.batches import Batch
 from adprior_build.training.checkpoint import next_token_logits
 from adprior_build.training.lower_states import LowerStates
-from adprior_build.training.windows import Window
+from adprior_build.training.windows import INTEREST, NEW, Window
 
 
 class AnyObjective(Protocol):
@@ -73,19 +73,23 @@ def name_nats(
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """Sums of nats and names, all of them and those of names that are new to their user."""
+    """Sums of nats and names: of all names, of those new to their user; and apart, of interests."""
 
     nats: float = 0.0
     names: int = 0
     new_nats: float = 0.0
     new_names: int = 0
+    interest_nats: float = 0.0
+    interests: int = 0
 
     def add(self, nats: torch.Tensor, batch: Batch) -> None:
         """Add a batch's nats [target tokens]."""
-        self.nats += nats.sum().item()
+        self.nats += nats[batch.kinds != INTEREST].sum().item()
         self.names += batch.names
-        self.new_nats += nats[batch.is_new].sum().item()
+        self.new_nats += nats[batch.kinds == NEW].sum().item()
         self.new_names += batch.new_names
+        self.interest_nats += nats[batch.kinds == INTEREST].sum().item()
+        self.interests += batch.interests
 
     def merge(self, other: Tally) -> None:
         """Add another tally."""
@@ -93,6 +97,8 @@ class Tally:
         self.names += other.names
         self.new_nats += other.new_nats
         self.new_names += other.new_names
+        self.interest_nats += other.interest_nats
+        self.interests += other.interests
 
     @property
     def per_name(self) -> float:
@@ -109,3 +115,15 @@ class Tally:
         """Nats a name that its user had before; None without any."""
         seen = self.names - self.new_names
         return (self.nats - self.new_nats) / seen if seen else None
+
+    @property
+    def per_interest(self) -> float | None:
+        """Nats an interest; None without any."""
+        return self.interest_nats / self.interests if self.interests else None
+
+    def by_kind(self) -> dict[str, float]:
+        """Return nats a ``new`` or a ``seen`` name, and an ``interest``; no key without any."""
+        found = {
+            "new": self.per_new_name, "seen": self.per_seen_name, "interest": self.per_interest
+        }  # fmt: skip
+        return {kind: nats for kind, nats in found.items() if nats is not None}

@@ -24,7 +24,7 @@ from adprior_build.data.event_log import UserHistory
 from adprior_build.data.tables import read_table
 from adprior_build.training.batches import Batch
 from adprior_build.training.checkpoint import next_token_logits
-from adprior_build.training.windows import Window
+from adprior_build.training.windows import SEEN, Window
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.context import UserContext
 from adprior_runtime.prompt.renderer import PromptRenderer
@@ -62,7 +62,7 @@ def make_case(prompt: Sequence[int], names: Sequence[Sequence[int]]) -> Preferen
         branches += [number] * (len(name) - 1)
         positions += range(len(prompt), len(prompt) + len(name) - 1)
         columns += [len(prompt) - 1, *range(first, len(ids))]
-    arrays = {
+    parts = {
         "token_ids": ids,
         "targets": [len(prompt)],  # one loss a case
         "branches": branches,
@@ -71,9 +71,10 @@ def make_case(prompt: Sequence[int], names: Sequence[Sequence[int]]) -> Preferen
         "answers": [token for name in names for token in name],
         "names_of": [number for number, name in enumerate(names) for _ in name],
     }
+    arrays: dict[str, Any] = {key: np.array(part, dtype=np.int32) for key, part in parts.items()}
     return PreferenceCase(
-        **{key: np.array(values, dtype=np.int32) for key, values in arrays.items()},
-        is_new=np.zeros(1, dtype=np.bool_),
+        **arrays,
+        kinds=np.full(1, SEEN, dtype=np.int8),
         names=1,
         new_names=0,
     )

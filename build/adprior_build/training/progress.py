@@ -35,8 +35,9 @@ class Position:
         checked: The loss of these batches.
         rows: One per epoch: ``epoch``, ``loss`` and ``validation_loss`` in nats a name,
             ``validation_new`` and ``validation_seen`` for names that are new to their user and for
-            the others, ``tokens`` so far; ``share`` if the time limit cut the epoch short, and
-            ``checked``, a share, if it cut the validation short.
+            the others, ``validation_interest`` in nats an interest, ``tokens`` so far; ``share`` if
+            the time limit cut the epoch short, and ``checked``, a share, if it cut the validation
+            short.
         best_epoch: The epoch with the lowest validation loss.
         best_loss: That loss.
         resumed: How many times the training resumed from a kept state.
@@ -183,10 +184,12 @@ def describe_epoch(row: Mapping[str, float], *, is_best: bool) -> str:
     users = f" (of {row['checked']:.0%} of the users)" if "checked" in row else ""
     kinds = [f"{row[f'validation_{kind}']:.3f} {kind}" for kind in ("new", "seen")
              if f"validation_{kind}" in row]  # fmt: skip
+    interest = row.get("validation_interest")
     return (
         f"epoch {row['epoch']}{part}: {row['loss']:.3f} nats a name, validation "
         f"{row['validation_loss']:.3f}"
         + (f" ({', '.join(kinds)})" if kinds else "")
+        + ("" if interest is None else f", {interest:.3f} nats an interest")
         + users
         + (" (best)" if is_best else "")
     )

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from adprior_build.catalogue.catalogue_file import Catalogue
 from adprior_build.checkpoints.checkpoint import find_source, hash_checkpoint
 from adprior_build.data.event_log import UserHistory
 from adprior_build.data.split import Split
@@ -22,7 +23,15 @@ from adprior_runtime.bundle import TRAINED_PROFILE_KEYS, hash_file
 TRAINING_RECORD: Final = "training.json"
 """The record's file; a directory that has it is a checkpoint of `adprior train`."""
 
-_INPUTS: Final = ("events", "profiles", "columns", "catalogue", "template", "preferences")
+_INPUTS: Final = (
+    "events",
+    "profiles",
+    "columns",
+    "catalogue",
+    "interests",
+    "template",
+    "preferences",
+)
 _RECORDED_IF_USED: Final = ("patience", "dropout")
 """Options that the recorded command shows only if they are not 0."""
 _OTHER_SETTINGS: Final = (
@@ -90,6 +99,25 @@ def describe_training(
 def profile_keys(users: Sequence[UserHistory]) -> set[str]:
     """Return the keys that any user's profile has."""
     return {key for user in users for key in user.profile}
+
+
+def count_interests(
+    interests: Catalogue | None, windows: Sequence[Window], checks: Sequence[Window]
+) -> dict[str, int]:
+    """Return the numbers of interests and of examples; nothing without interests.
+
+    Args:
+        interests: Their catalogue.
+        windows: The first epoch's.
+        checks: The validation users' windows.
+    """
+    if interests is None:
+        return {}
+    return {
+        "catalogue": len(interests.ids),
+        "training_examples": sum(window.interests for window in windows),
+        "validation_examples": sum(window.interests for window in checks),
+    }
 
 
 def identify_training(

@@ -104,15 +104,17 @@ class StartingPoint:
             corrections=corrections,
         )
 
-    def trim(self, size: int, catalogue: Catalogue, users: Sequence[UserHistory]) -> StartingPoint:
-        """Return the point with fewer tokens: those of catalogue, log and template, and others.
+    def trim(
+        self, size: int, catalogues: Sequence[Catalogue], users: Sequence[UserHistory]
+    ) -> StartingPoint:
+        """Return the point with fewer tokens: those of catalogues, log and template, and others.
 
         Args:
             size: Number of tokens to fill up to; what is needed is kept whatever the size.
-            catalogue: Its names are kept whole.
+            catalogues: Their names are kept whole.
             users: The values of their events and profiles are kept whole, free text as it fits.
         """
-        needed = count_tokens(self.tokenizer, _needed_texts(self.template, catalogue, users))
+        needed = count_tokens(self.tokenizer, _needed_texts(self.template, catalogues, users))
         literals = (
             self.tokenizer.encode(text, add_special_tokens=False).ids
             for text in (*_literals(self.template), self.template.terminator)
@@ -150,11 +152,12 @@ def _plain(source: Path, checkpoint: Checkpoint, tokenizer: Tokenizer) -> Prompt
 
 
 def _needed_texts(
-    template: PromptTemplate, catalogue: Catalogue, users: Sequence[UserHistory]
+    template: PromptTemplate, catalogues: Sequence[Catalogue], users: Sequence[UserHistory]
 ) -> Iterator[str]:
     """Yield every value that prompts and names consist of, as it is shown."""
-    for names in (catalogue.names, *catalogue.aliases):
-        yield from map(template.shown, names)
+    for catalogue in catalogues:
+        for names in (catalogue.names, *catalogue.aliases):
+            yield from map(template.shown, names)
     yield from (coarse_number(number) for number in _NUMBERS)
     for user in users:
         for key, value in user.profile.items():

@@ -7,6 +7,9 @@ window; before the new events a window repeats some older ones, so that they hav
     window 0  a b c d
     window 1      c d e f g             c and d were targets in window 0
     window 2            f g h i
+
+With a catalogue of interests, a window ends with the interest of the event after it, see
+`adprior_build.training.interest_examples`.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adprior_build.data.event_log import UserHistory
+from adprior_build.training.interest_examples import InterestExample, InterestExamples
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.budget import room_for_events
@@ -37,6 +41,13 @@ without repeats 19 % have less. A share of 0.5 leaves 3.1 %, for half as many to
 """
 _NAME: Final = "{advertiser}{end}"
 
+SEEN: Final = 0
+"""The kind of a target token whose name its user had before."""
+NEW: Final = 1
+"""The kind of a target token whose name is new to its user."""
+INTEREST: Final = 2
+"""The kind of a target token of an interest's name."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Window:
@@ -45,16 +56,18 @@ class Window:
     Attributes:
         token_ids: int32 [tokens].
         targets: int32 [target tokens]: the positions of the tokens that the loss is computed on.
-        is_new: bool [target tokens]: whether the token's name is new to the user.
-        names: Number of names among the targets.
+        kinds: int8 [target tokens]: `SEEN`, `NEW` or `INTEREST`.
+        names: Number of advertisers' names among the targets.
         new_names: Number of these that are new to the user.
+        interests: Number of interests among the targets.
     """
 
     token_ids: NDArray[np.int32]
     targets: NDArray[np.int32]
-    is_new: NDArray[np.bool_]
+    kinds: NDArray[np.int8]
     names: int
     new_names: int
+    interests: int = 0
 
 
 EpochWindows: TypeAlias = Callable[[int], list[Window]]
@@ -72,13 +85,19 @@ class WindowSource:
         renderer: Renders the prompts.
         trie: The catalogue's names.
         seed: Seed of all draws.
+        interests: Makes the interest at the end of a window; None for windows without.
 
     Raises:
         InvalidInputError: The template never shows a name with its terminator.
     """
 
     def __init__(
-        self, users: Sequence[UserHistory], renderer: PromptRenderer, trie: Trie, seed: int
+        self,
+        users: Sequence[UserHistory],
+        renderer: PromptRenderer,
+        trie: Trie,
+        seed: int,
+        interests: InterestExamples | None = None,
     ) -> None:
         if not any(_NAME in piece for piece in renderer.template.event):
             raise InvalidInputError(
@@ -87,6 +106,7 @@ class WindowSource:
         self._users = users
         self._renderer = renderer
         self._seed = seed
+        self._interests = interests
         self._names_an_advertiser = cache(lambda token_ids: trie.lookup(token_ids) >= 0)
 
     def epoch(self, number: int) -> list[Window]:
@@ -98,7 +118,11 @@ class WindowSource:
         return [windows[index] for index in random.permutation(len(windows))]
 
     def _cut(self, user: UserHistory, random: np.random.Generator) -> list[Window]:
-        sections = self._renderer.event_sections(_shuffle_within_days(user.events, random))
+        events = _shuffle_within_days(user.events, random)
+        sections = self._renderer.event_sections(events)
+        examples: Sequence[InterestExample | None] = [None] * (len(sections) + 1)
+        if self._interests is not None:
+            examples = self._interests.between(events, sections)
         start = self._renderer.start_ids(user.profile)
         budget = self._renderer.template.max_prompt_tokens
         room = room_for_events(budget, start=len(start), tail=0)
@@ -109,11 +133,16 @@ class WindowSource:
             for section in _last_within(sections[:first], _REPEATED_SHARE * room):
                 builder.add(section, None)
             before = first
-            while first < len(sections) and builder.add(sections[first], news[first]):
+            while first < len(sections):
+                ends_well = first > before and examples[first] is not None
+                needs_room = examples[first + 1] if ends_well else None
+                if not builder.add(sections[first], news[first], needs_room):
+                    break
                 first += 1
+            example = examples[first]
             if first == before:  # an event that no prompt has room for
                 first += 1
-            windows.append(builder.window())
+            windows.append(builder.window(example))
         return [window for window in windows if window.names]
 
     def _find_news(self, sections: Sequence[Section]) -> list[bool | None]:
@@ -136,17 +165,22 @@ class _WindowBuilder:
         self._ids = list(start)
         self._budget = budget
         self._targets: list[int] = []
-        self._is_new: list[bool] = []
+        self._kinds: list[int] = []
         self._names: list[bool] = []
 
-    def add(self, section: Section, is_new: bool | None) -> bool:
+    def add(
+        self, section: Section, is_new: bool | None, needs_room: InterestExample | None = None
+    ) -> bool:
         """Append an event whose name begins within the budget; tell whether it was appended.
 
         Args:
             section: The event.
             is_new: Whether its name is new to the user; None if the name is no target.
+            needs_room: An interest whose prompt must fit after the event.
         """
         place, span = len(self._ids), section.span
+        if needs_room and not self._has_room(len(section.token_ids), needs_room):
+            return False
         if is_new is None or span is None:
             if place + len(section.token_ids) > self._budget:
                 return False
@@ -154,21 +188,35 @@ class _WindowBuilder:
             return False
         elif place + span[0] > 0:  # no model predicts the first token
             self._targets += range(place + span[0], place + span[1])
-            self._is_new += [is_new] * (span[1] - span[0])
+            self._kinds += [NEW if is_new else SEEN] * (span[1] - span[0])
             self._names.append(is_new)
         self._ids += section.token_ids
         return True
 
-    def window(self) -> Window:
-        """Return the window, without the tokens after its last target, which nothing depends on."""
-        end = self._targets[-1] + 1 if self._targets else 0
+    def window(self, example: InterestExample | None = None) -> Window:
+        """Return the window, without the tokens after its last target, which nothing depends on.
+
+        Args:
+            example: The interest after the window's events, left out if its prompt does not fit.
+        """
+        ids, targets, kinds = self._ids, self._targets, self._kinds
+        if example and self._has_room(0, example):
+            ids = [*ids, *example.tail_ids, *example.interest_tail_ids, *example.name_ids]
+            places = range(len(ids) - len(example.name_ids), len(ids))
+            targets, kinds = [*targets, *places], [*kinds, *(INTEREST for _ in places)]
+        end = targets[-1] + 1 if targets else 0
         return Window(
-            token_ids=np.array(self._ids[:end], dtype=np.int32),
-            targets=np.array(self._targets, dtype=np.int32),
-            is_new=np.array(self._is_new, dtype=np.bool_),
+            token_ids=np.array(ids[:end], dtype=np.int32),
+            targets=np.array(targets, dtype=np.int32),
+            kinds=np.array(kinds, dtype=np.int8),
             names=len(self._names),
             new_names=sum(self._names),
+            interests=int(INTEREST in kinds),
         )
+
+    def _has_room(self, tokens: int, example: InterestExample) -> bool:
+        """Whether the prompt before an interest fits the budget, with as many tokens more."""
+        return len(self._ids) + tokens + len(example.tail_ids) <= self._budget
 
 
 def _last_within(sections: Sequence[Section], tokens: float) -> Sequence[Section]:

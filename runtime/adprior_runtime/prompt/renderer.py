@@ -177,6 +177,14 @@ class PromptRenderer:
             self._render_event(event, previous, index, times) for index, event in enumerate(history)
         ]
 
+    def tails_before(self, history: Sequence[Event]) -> list[list[int]]:
+        """Return, for each event, the tail of a prompt of its day that shows the events before."""
+        previous = self._shown_before(history)
+        return [
+            self._render_section("tail", day_fields(event.time, before)).token_ids
+            for event, before in zip(history, previous[:-1], strict=True)
+        ]
+
     def _shown_before(self, history: Sequence[Event]) -> list[datetime | None]:
         """Return the time of the last shown event before each event, and before the forecast."""
         previous: list[datetime | None] = [None]

@@ -55,6 +55,6 @@ def test_a_batch_is_padded_on_the_right() -> None:
     assert batch.ids.tolist() == [[1, 5, 6, 9, 7, 9, 2, 5, 9], [1, 2, 5, 9, 0, 0, 0, 0, 0]]
     assert batch.rows.tolist() == [0] * 7 + [1] * 2
     assert batch.columns.tolist() == [1, 2, 3, 4, 5, 7, 8, 2, 3]
-    assert batch.is_new.nonzero().flatten().tolist() == [3, 4]
+    assert batch.kinds.tolist() == [0, 0, 0, 1, 1, 0, 0, 0, 0]
     assert (batch.tokens, batch.targets) == (13, 9)
     assert (batch.names, batch.new_names) == (4, 1)

@@ -127,6 +127,11 @@ def test_the_line_does_not_fill_a_log_file(capsys: pytest.CaptureFixture[str]) -
             "epoch 2: 3.000 nats a name, validation 2.500 (4.000 new, 1.250 seen) (best)",
         ),
         (
+            {"validation_seen": 1.25, "validation_interest": 2.0},
+            False,
+            "epoch 2: 3.000 nats a name, validation 2.500 (1.250 seen), 2.000 nats an interest",
+        ),
+        (
             {"share": 0.126, "checked": 0.25},
             False,
             "epoch 2, 13% of it (the time was over): 3.000 nats a name, validation 2.500 "

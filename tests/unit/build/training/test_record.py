@@ -98,6 +98,17 @@ def test_other_windows_are_another_training(files: Path, windows: list[Window]) 
     assert differing(identity(options(files)), after) == {"windows"}
 
 
+def test_other_interests_are_another_training(files: Path) -> None:
+    plain = identity(options(files))
+    assert "interests" not in plain
+    (files / "interests").write_text("tea")
+    option = f"--interests={files / 'interests'}"
+    before = identity(options(files, option))
+    assert set(before) - set(plain) == {"interests"}
+    (files / "interests").write_text("coffee")
+    assert differing(before, identity(options(files, option))) == {"interests"}
+
+
 def test_the_record_keeps_what_varies_between_runs_apart(files: Path) -> None:
     rows = [{"epoch": 0, "loss": 2.0, "validation_loss": 2.5, "tokens": 30}]
     position = Position(tokens=30, best_epoch=0, rows=rows, seconds=1.23456, resumed=2)

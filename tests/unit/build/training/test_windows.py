@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adprior_build.data.event_log import UserHistory
-from adprior_build.training.windows import Window, WindowSource
+from adprior_build.training.windows import NEW, SEEN, Window, WindowSource
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.errors import InvalidInputError, InvalidRequestError
 from adprior_runtime.prompt.context import Event, UserContext
@@ -77,7 +77,7 @@ def test_a_window_is_the_prompt_with_every_name_as_a_target() -> None:
     }
     for window in shown.values():
         assert taught(window) == ["Acme", "Acme", "麦穗"]
-        assert window.is_new.tolist() == [True, True, False, False, True, True]
+        assert window.kinds.tolist() == [NEW, NEW, SEEN, SEEN, NEW, NEW]
         assert (window.names, window.new_names) == (3, 2)
 
 
@@ -139,7 +139,7 @@ def test_the_first_token_of_a_prompt_is_no_target() -> None:
     template = replace(TEMPLATE, head=(), profile=())
     (window,) = source(user(event(1, "Acme"), event(2, "Acme")), template=template).epoch(0)
     assert taught(window) == ["Acme"]
-    assert window.is_new.tolist() == [False, False]
+    assert window.kinds.tolist() == [SEEN, SEEN]
 
 
 def test_a_profile_beyond_the_budget_is_refused() -> None:
