@@ -49,8 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=SECTIONS,
         default=SECTIONS,
-        help="measure only these, and recall (all). With --validation-only, recall and stacking "
-        "without the others are measured on all validation users",
+        help="measure only these, and recall (all; interests if the bundle has any). With "
+        "--validation-only, recall, stacking and interests without the others are measured on all "
+        "validation users",
     )
     parser.add_argument(
         "--quick", action="store_true", help="one setting of each baseline, 100 resamples"

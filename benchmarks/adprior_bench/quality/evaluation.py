@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -13,7 +13,6 @@ from adprior_bench.data.progress import say
 from adprior_bench.quality.ablations import ablation_section
 from adprior_bench.quality.baselines.choices import TunedBaseline
 from adprior_bench.quality.baselines.registry import (
-    OWN,
     POPULARITY,
     SASREC,
     baseline_families,
@@ -22,23 +21,25 @@ from adprior_bench.quality.baselines.tuning import tune
 from adprior_bench.quality.cohorts import Targets
 from adprior_bench.quality.evaluation_settings import (
     ABLATIONS,
+    INTERESTS,
     RANKING,
     RETRIEVAL,
+    SECTIONS,
     STACKING,
     Settings,
 )
 from adprior_bench.quality.explore_experiment import run_explore
-from adprior_bench.quality.forecast_tables import ForecastFigures, measure_rankers
+from adprior_bench.quality.forecast_tables import measure_all_forecasts
 from adprior_bench.quality.forecasts import (
     LLM,
     Forecasts,
     all_forecasts,
     best_for_new,
-    blend_name,
 )
 from adprior_bench.quality.histories import EncodedCase
+from adprior_bench.quality.interests.experiment import run_interests
 from adprior_bench.quality.intervals import UserBootstrap
-from adprior_bench.quality.metrics import Float32Array, Scored, score
+from adprior_bench.quality.metrics import Float32Array, score
 from adprior_bench.quality.model_forecasts import LanguageModel, forecast_identity
 from adprior_bench.quality.ranking.experiment import run_ranking
 from adprior_bench.quality.ranking.ranking_tables import RankingFigures, ranking_section
@@ -60,12 +61,11 @@ from adprior_bench.quality.verdict import (
     retrieval_verdict,
     stacking_verdict,
 )
-from adprior_bench.report.cells import cell_text
 from adprior_bench.report.schema import Report
-from adprior_bench.report.tables import percent
 from adprior_build.catalogue.catalogue_file import read_catalogue
 from adprior_build.data.column_map import ColumnMap
 from adprior_runtime.bundle import CATALOGUE_FILE, HEAD_FILE
+from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.forecast.forecaster import Forecaster
 from adprior_runtime.head.head import PriorHead
 
@@ -84,6 +84,7 @@ def evaluate(
     """
     forecaster = Forecaster(bundle, threads=1)
     manifest = forecaster.bundle.manifest
+    _require_interests(forecaster, settings)
     origin = require_training_log(manifest, events, profiles, columns, other_log=settings.other_log)
     say(COMMAND, f"reading {events}")
     whole = Study.read(
@@ -127,7 +128,7 @@ def _evaluate(
     targets = Targets.of(study.test)
     bootstrap = UserBootstrap(targets.users, resamples=settings.resamples)
     scored = {name: score(forecasts.test[name], targets) for name in forecasts.names}
-    figures = _measure(forecasts, scored, targets, bootstrap)
+    figures = measure_all_forecasts(forecasts, scored, targets, bootstrap)
     explore = run_explore(
         model, study, mine, tuned, scored, test.exact, resamples=settings.resamples
     )
@@ -154,6 +155,9 @@ def _evaluate(
         figures.section,
         *(each.section for each in (explore, stacking, retrieval, ranking) if each),
     ]
+    if INTERESTS in settings.sections and model.forecaster.bundle.has_interests:
+        interests = run_interests(model, study, resamples=settings.resamples)
+        sections += [] if interests is None else [interests]
     if ABLATIONS in settings.sections:
         sections.append(ablation_section(model, study, resamples=settings.resamples))
     verdict = [] if explore is None else [explore_verdict(explore.explore)]
@@ -179,26 +183,14 @@ def _evaluate(
     }
 
 
-def _measure(
-    forecasts: Forecasts,
-    scored: Mapping[str, Scored],
-    targets: Targets,
-    bootstrap: UserBootstrap,
-) -> ForecastFigures:
-    shares = ", ".join(
-        f"`{name}` {cell_text(share, percent(0))}" for name, share in forecasts.shares.items()
-    )
-    return measure_rankers(
-        scored,
-        targets,
-        bootstrap,
-        ours=list(dict.fromkeys([LLM, blend_name(OWN), blend_name(forecasts.best)])),
-        rivals=list(dict.fromkeys([POPULARITY, OWN, forecasts.best])),
-        notes=[
-            "A blend is a weighted mean of two forecasts. The model's weight was chosen on the "
-            f"validation users: {shares}."
-        ],
-    )
+def _require_interests(forecaster: Forecaster, settings: Settings) -> None:
+    """Refuse a bundle without interests if their section was asked for by name."""
+    wanted = INTERESTS in settings.sections and set(settings.sections) != set(SECTIONS)
+    if wanted and not forecaster.bundle.has_interests:
+        raise InvalidInputError(
+            f"{forecaster.bundle.directory}: has no interests to measure (--sections interests); "
+            "build it with --interests"
+        )
 
 
 def _read_requests(forecaster: Forecaster, study: Study, settings: Settings) -> RequestLog | None:

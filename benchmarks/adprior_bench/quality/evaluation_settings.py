@@ -12,8 +12,9 @@ STACKING: Final = "stacking"
 RETRIEVAL: Final = "retrieval"
 RANKING: Final = "ranking"
 ABLATIONS: Final = "ablations"
-SECTIONS: Final = (RECALL, STACKING, RETRIEVAL, RANKING, ABLATIONS)
-"""The measures of the report that can be chosen."""
+INTERESTS: Final = "interests"
+SECTIONS: Final = (RECALL, STACKING, RETRIEVAL, RANKING, ABLATIONS, INTERESTS)
+"""The measures of the report that can be chosen; interests only if the bundle has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,7 @@ class Settings:
     def is_in_sample(self) -> bool:
         """Whether the validation users both choose settings and are scored.
 
-        Recall and stacking alone are measured in this way: all of them count. The model itself has
-        no setting to choose, and stacks are cross-fitted.
+        Recall, stacking and interests alone are measured in this way: all of them count. The model
+        itself has no setting to choose, and stacks are cross-fitted.
         """
-        return self.validation_only and set(self.sections) <= {RECALL, STACKING}
+        return self.validation_only and set(self.sections) <= {RECALL, STACKING, INTERESTS}

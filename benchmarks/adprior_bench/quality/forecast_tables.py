@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
 
+from adprior_bench.quality.baselines.registry import OWN, POPULARITY
 from adprior_bench.quality.calibration import (
     Calibration,
     calibrate,
@@ -15,8 +16,10 @@ from adprior_bench.quality.calibration import (
 )
 from adprior_bench.quality.cohorts import Cohort, Targets, cohorts
 from adprior_bench.quality.exposure import exposure_table
+from adprior_bench.quality.forecasts import LLM, Forecasts, blend_name
 from adprior_bench.quality.intervals import Draws, UserBootstrap, divide, estimate
 from adprior_bench.quality.metrics import RECALL_AT, Scored, measure_forecasts
+from adprior_bench.report.cells import cell_text
 from adprior_bench.report.schema import BarsPlot, Section, Table
 from adprior_bench.report.tables import decimal, make_table, percent, points
 from adprior_runtime.terminal.progress import track
@@ -34,6 +37,29 @@ class ForecastFigures:
     draws: RankerDraws
     calibrations: Mapping[str, Calibration]
     section: Section
+
+
+def measure_all_forecasts(
+    forecasts: Forecasts,
+    scored: Mapping[str, Scored],
+    targets: Targets,
+    bootstrap: UserBootstrap,
+) -> ForecastFigures:
+    """Measure all rankers; compare the model and its blends with the best baselines."""
+    shares = ", ".join(
+        f"`{name}` {cell_text(share, percent(0))}" for name, share in forecasts.shares.items()
+    )
+    return measure_rankers(
+        scored,
+        targets,
+        bootstrap,
+        ours=list(dict.fromkeys([LLM, blend_name(OWN), blend_name(forecasts.best)])),
+        rivals=list(dict.fromkeys([POPULARITY, OWN, forecasts.best])),
+        notes=[
+            "A blend is a weighted mean of two forecasts. The model's weight was chosen on the "
+            f"validation users: {shares}."
+        ],
+    )
 
 
 def measure_rankers(

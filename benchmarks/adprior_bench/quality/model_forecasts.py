@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,10 +33,13 @@ from adprior_runtime.terminal.progress import track
 
 NEW_K: Final = 50
 """Number of advertisers new to the user that each forecast proves."""
+INTEREST_K: Final = 20
+"""Number of interests that are searched; the others count as 0."""
 
 Alteration = Callable[[UserContext], UserContext]
 _Job: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 """A prompt's tokens, and the ids of advertisers: acted on by the user, and excluded."""
+_AnyJob = TypeVar("_AnyJob", bound=tuple[npt.NDArray[np.int64], ...])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -107,33 +110,61 @@ class LanguageModel:
         ids = self.forecaster.advertisers.ids
         excluded = ids[:0] if among is None else ids[~among]
         jobs = [(*self._prompt(study, case, alter), excluded) for case in cases]
-        keys = [key_of(f"catalogue {NEW_K}", *(part.tobytes() for part in job)) for job in jobs]
-        found = {key: self.kept.get(key) for key in keys}
-        missing = {key: job for key, job in zip(keys, jobs, strict=True) if found[key] is None}
-        results = self._forecast_all(list(missing.values()))
-        shown = track(results, total=len(missing), unit="forecast", desc=title)
-        for key, result in zip(missing, shown, strict=True):
-            self.kept.put(key, result)
-            found[key] = result
-        rows = [arrays for key in keys if (arrays := found[key]) is not None]
+        rows = self._compute_all(f"catalogue {NEW_K}", jobs, _forecast, title)
         return ModelForecasts(
             probabilities=np.stack([arrays["row"] for arrays in rows]),
             exact=np.stack([arrays["exact"] for arrays in rows]),
         )
 
-    def _forecast_all(self, jobs: Sequence[_Job]) -> Iterator[Arrays]:
+    def forecast_interests(
+        self, study: Study, cases: Sequence[EncodedCase], ids: npt.NDArray[np.int64]
+    ) -> Float32Array:
+        """Forecast the interests of cases: float32 [cases, interests], with 0 beyond `INTEREST_K`.
+
+        Args:
+            study: Has the users' histories.
+            cases: The cases.
+            ids: int64 [interests], the bundle's, in ascending order.
+        """
+        prompts = [self.forecaster.prompt_ids(study.context(case)) for case in cases]
+        jobs = [(np.asarray(prompt, dtype=np.int64), ids) for prompt in prompts]
+        title = "forecasts of interests"
+        rows = self._compute_all(f"interests {INTEREST_K}", jobs, _forecast_interests, title)
+        return np.stack([arrays["row"] for arrays in rows])
+
+    def _compute_all(
+        self,
+        kind: str,
+        jobs: Sequence[_AnyJob],
+        compute: Callable[[Forecaster, _AnyJob], Arrays],
+        title: str,
+    ) -> list[Arrays]:
+        """Return the result of each job, kept or computed."""
+        keys = [key_of(kind, *(part.tobytes() for part in job)) for job in jobs]
+        found = {key: self.kept.get(key) for key in keys}
+        missing = {key: job for key, job in zip(keys, jobs, strict=True) if found[key] is None}
+        results = self._forecast_all(list(missing.values()), compute)
+        shown = track(results, total=len(missing), unit="forecast", desc=title)
+        for key, result in zip(missing, shown, strict=True):
+            self.kept.put(key, result)
+            found[key] = result
+        return [arrays for key in keys if (arrays := found[key]) is not None]
+
+    def _forecast_all(
+        self, jobs: Sequence[_AnyJob], compute: Callable[[Forecaster, _AnyJob], Arrays]
+    ) -> Iterator[Arrays]:
         """Yield the result of each job, in order; each forecaster does one job at a time."""
         if len(self.forecasters) == 1:
-            yield from (_forecast(self.forecaster, job) for job in jobs)
+            yield from (compute(self.forecaster, job) for job in jobs)
             return
         idle: SimpleQueue[Forecaster] = SimpleQueue()
         for forecaster in self.forecasters:
             idle.put(forecaster)
 
-        def run(job: _Job) -> Arrays:
+        def run(job: _AnyJob) -> Arrays:
             forecaster = idle.get()
             try:
-                return _forecast(forecaster, job)
+                return compute(forecaster, job)
             finally:
                 idle.put(forecaster)
 
@@ -162,6 +193,15 @@ def _forecast(forecaster: Forecaster, job: _Job) -> Arrays:
         "row": _probabilities(found).astype(np.float32),
         "exact": np.array([found.exact, found.new_exact]),
     }
+
+
+def _forecast_interests(forecaster: Forecaster, job: tuple[npt.NDArray[np.int64], ...]) -> Arrays:
+    """Return one forecast of interests: ``row``, float32 [interests]."""
+    prompt, ids = job
+    _, found = forecaster.forecast_interests(prompt.tolist(), 1, INTEREST_K)
+    row = np.zeros(len(ids), dtype=np.float32)
+    row[np.searchsorted(ids, found.ids)] = np.exp(found.log_probs)
+    return {"row": row}
 
 
 def _probabilities(found: CatalogueForecast) -> Float64Array:

@@ -1,0 +1,1 @@
+"""Interests: the bundle's second output, measured on the same cases."""
