@@ -38,6 +38,7 @@ from adprior_bench.quality.forecasts import (
 )
 from adprior_bench.quality.histories import EncodedCase
 from adprior_bench.quality.interests.experiment import run_interests
+from adprior_bench.quality.interests.interest_forecasts import InterestForecasts
 from adprior_bench.quality.intervals import UserBootstrap
 from adprior_bench.quality.metrics import Float32Array, score
 from adprior_bench.quality.model_forecasts import LanguageModel, forecast_identity
@@ -132,8 +133,12 @@ def _evaluate(
     explore = run_explore(
         model, study, mine, tuned, scored, test.exact, resamples=settings.resamples
     )
-    stacking = ranking = retrieval = None
+    stacking = ranking = retrieval = interests = None
+    if INTERESTS in settings.sections:
+        stacked = STACKING in settings.sections
+        interests = InterestForecasts.of(model, study, with_validation=stacked)
     if STACKING in settings.sections:
+        categories = study.training.advertiser_categories
         stacking = run_stacking(
             study,
             forecasts,
@@ -142,6 +147,7 @@ def _evaluate(
             forecast_k=manifest.forecast_k,
             resamples=settings.resamples,
             threads=settings.threads,
+            interests=interests.of_advertisers(categories) if interests else None,
         )
     if RANKING in settings.sections:
         ranking = _rank(model, study, requests, forecasts, tuned, settings)
@@ -155,9 +161,10 @@ def _evaluate(
         figures.section,
         *(each.section for each in (explore, stacking, retrieval, ranking) if each),
     ]
-    if INTERESTS in settings.sections and model.forecaster.bundle.has_interests:
-        interests = run_interests(model, study, resamples=settings.resamples)
-        sections += [] if interests is None else [interests]
+    if interests is not None:
+        name_ids = model.forecaster.renderer.name_ids
+        measured = run_interests(interests, study, name_ids, resamples=settings.resamples)
+        sections += [] if measured is None else [measured]
     if ABLATIONS in settings.sections:
         sections.append(ablation_section(model, study, resamples=settings.resamples))
     verdict = [] if explore is None else [explore_verdict(explore.explore)]

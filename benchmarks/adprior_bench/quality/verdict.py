@@ -19,7 +19,7 @@ from adprior_bench.quality.ranking.ranking_tables import RankingGains
 from adprior_bench.quality.retrieval.places import Places
 from adprior_bench.quality.retrieval.retrieval_tables import RetrievalFigures
 from adprior_bench.quality.stacking.stack import CONTROL, stack_name
-from adprior_bench.quality.stacking.stacking_tables import StackingFigures
+from adprior_bench.quality.stacking.stacking_tables import WITH_INTERESTS, StackingFigures
 from adprior_bench.report.cells import cell_text
 from adprior_bench.report.schema import Numbers, Verdict
 from adprior_bench.report.tables import decimal, percent
@@ -103,6 +103,12 @@ def stacking_verdict(found: StackingFigures) -> Verdict:
         f"advertisers in ten places than without them, and {_points(over_ranker)} than LightGBM "
         f"alone. With another user's forecast, it finds {_points(shuffled)}."
     )
+    if WITH_INTERESTS in draws:
+        more = estimate(draws[WITH_INTERESTS] - draws[stack_name(LLM)])
+        text += (
+            " With the model's interests too, it finds "
+            f"{_points(more)} than with the model's columns alone."
+        )
     answer = "yes" if gain.low > 0 else "no" if gain.value <= 0 else "not shown"
     return {"question": _STACKING, "answer": answer, "text": text}
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
-
-import numpy as np
 
 from adprior_bench.quality.baselines.own_history import OwnHistory
 from adprior_bench.quality.baselines.popularity import Popularity
@@ -14,15 +12,13 @@ from adprior_bench.quality.baselines.tuning import forecast_all
 from adprior_bench.quality.cohorts import Targets, cohorts
 from adprior_bench.quality.forecasts import LLM
 from adprior_bench.quality.interests.interest_cases import InterestCases
+from adprior_bench.quality.interests.interest_forecasts import InterestForecasts
 from adprior_bench.quality.intervals import UserBootstrap, estimate
 from adprior_bench.quality.metrics import Scored, score
-from adprior_bench.quality.model_forecasts import LanguageModel
 from adprior_bench.quality.new_figures import recall_draws
 from adprior_bench.quality.study import Study
 from adprior_bench.report.schema import Cell, Section, Table
 from adprior_bench.report.tables import make_table, percent, points
-from adprior_build.catalogue.catalogue_file import read_catalogue
-from adprior_runtime.bundle import INTERESTS_FILE
 
 _RECALLS: Final = ("recall@1", "recall@5", "recall@10")
 _FILL: Final = 1e-3
@@ -30,29 +26,33 @@ _FILL: Final = 1e-3
 _GROUPS: Final = {"all": "all", "repeated": "in the user's history", "new": "new to the user"}
 
 
-def run_interests(model: LanguageModel, study: Study, *, resamples: int) -> Section | None:
+def run_interests(
+    forecasts: InterestForecasts,
+    study: Study,
+    name_ids: Callable[[str], Sequence[int]],
+    *,
+    resamples: int,
+) -> Section | None:
     """Measure the model's forecast of interests on the test cases.
 
     Args:
-        model: The language model, of a bundle with interests.
+        forecasts: The model's.
         study: The users.
+        name_ids: Tokenises a name.
         resamples: Number of bootstrap resamples.
 
     Returns:
         The section; None if no test case or no training event has an interest of the catalogue.
     """
-    forecaster = model.forecaster
-    interests = read_catalogue(forecaster.bundle.path(INTERESTS_FILE), "interest")
-    found = InterestCases.of(study, interests, forecaster.renderer.name_ids)
-    training, count = found.training, len(interests.ids)
+    found = InterestCases.of(study, forecasts.catalogue, name_ids)
+    training, count = found.training, len(forecasts.catalogue.ids)
     if not found.cases or not training.event_counts().any():
         return None
     popularity = Popularity(training)
     own = OwnHistory(training, popularity.shares, share=_FILL)
-    ids = np.array(interests.ids, dtype=np.int64)
     targets = Targets.of(found.cases)
     scored = {
-        LLM: score(model.forecast_interests(study, found.asked, ids), targets),
+        LLM: score(forecasts.test[found.places], targets),
         OWN: score(forecast_all(own, found.cases, count), targets),
         POPULARITY: score(forecast_all(popularity, found.cases, count), targets),
     }

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from adprior_bench.quality.baselines.base import Training
 from adprior_bench.quality.histories import EncodedCase, EncodedUser, day_of, encode_users
@@ -23,12 +24,12 @@ class InterestCases:
     """A study's test cases whose day has an interest of the catalogue.
 
     Attributes:
-        asked: The cases as the study has them: the prompts come from them.
-        cases: The same cases; their targets, and the users' rows, are rows of the interests.
+        places: int64 [cases], their places in ``study.test``.
+        cases: These cases; their targets, and the users' rows, are rows of the interests.
         training: The training users with rows of the interests.
     """
 
-    asked: Sequence[EncodedCase]
+    places: npt.NDArray[np.int64]
     cases: Sequence[EncodedCase]
     training: Training
 
@@ -51,11 +52,10 @@ class InterestCases:
         users = {
             user.user_id: user for user in encode([study.histories[name] for name in sorted(names)])
         }
-        found = [(case, _interests_of(case, users[case.user.user_id])) for case in study.test]
-        kept = [(case, mine) for case, mine in found if len(mine.targets)]
+        found = [_interests_of(case, users[case.user.user_id]) for case in study.test]
         return cls(
-            asked=[case for case, _ in kept],
-            cases=[mine for _, mine in kept],
+            places=np.flatnonzero([len(case.targets) > 0 for case in found]),
+            cases=[case for case in found if len(case.targets)],
             training=Training(
                 users=encode(study.learnt),
                 cut=day_of(study.splits.cut),

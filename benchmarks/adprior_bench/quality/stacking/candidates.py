@@ -122,17 +122,20 @@ class StackCandidates:
         probabilities: Float32Array | None,
         advertisers: Advertisers,
         forecast_k: int,
+        further: Float32Array | None = None,
     ) -> tuple[Impressions, StackRows]:
         """Return the candidates of one stack.
 
         The columns are the signals, the first ranker's score, whether the advertiser is new to the
-        user, and with a forecast the prior head's features, once for all and once for new ones.
+        user, and with a forecast the prior head's features, once for all and once for new ones; so
+        is a further column.
 
         Args:
             forecast: The forecast's name; None for the control without one.
             probabilities: float32 [cases, advertisers], the forecast.
             advertisers: The catalogue.
             forecast_k: The number of advertisers in a forecast.
+            further: float32 [cases, advertisers], one more column; None without.
         """
         chosen = self.shared if forecast is None else self.pools[forecast]
         impressions, logits = self.impressions.chosen(chosen), self.logits[chosen]
@@ -142,6 +145,9 @@ class StackCandidates:
         if probabilities is not None:
             features = head_features(probabilities, impressions, advertisers, forecast_k)
             columns += [features, features * is_new]
+        if further is not None:
+            column = further[impressions.cases, impressions.rows][:, np.newaxis]
+            columns += [column, column * is_new]
         return impressions, StackRows(
             columns=np.concatenate(columns, axis=1),
             logits=logits,

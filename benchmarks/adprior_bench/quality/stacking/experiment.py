@@ -8,7 +8,7 @@ from typing import Final
 from adprior_bench.quality.baselines.boosted import Signals
 from adprior_bench.quality.baselines.choices import TunedBaseline
 from adprior_bench.quality.baselines.registry import LIGHTGBM, SASREC, segment_key
-from adprior_bench.quality.forecasts import LLM, Forecasts
+from adprior_bench.quality.forecasts import LLM, Forecasts, Pair
 from adprior_bench.quality.ranking.falsifiers import falsifiers
 from adprior_bench.quality.ranking.impressions import SEED
 from adprior_bench.quality.stacking.stack import fit_stacks
@@ -29,6 +29,7 @@ def run_stacking(
     forecast_k: int,
     resamples: int,
     threads: int,
+    interests: Pair | None = None,
 ) -> StackingFigures:
     """Stack the model's forecast, false forecasts and a rival's, and measure them.
 
@@ -41,6 +42,8 @@ def run_stacking(
         forecast_k: The number of advertisers in a forecast.
         resamples: Number of bootstrap resamples.
         threads: CPU threads of LightGBM.
+        interests: Log-probabilities of the advertisers' categories for the validation and the test
+            cases, float32 [cases, advertisers]; None for a bundle without interests.
     """
     chosen = {each.name: each for each in tuned}
     first = chosen[LIGHTGBM]
@@ -57,6 +60,7 @@ def run_stacking(
         advertisers,
         forecast_k=forecast_k,
         threads=threads,
+        interests=interests,
     )
     return stacking_section(
         stacks, (first.test, first.explore.test), study.test, resamples=resamples

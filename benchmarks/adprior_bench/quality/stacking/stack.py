@@ -37,9 +37,9 @@ CONTROL: Final = "stack"
 """The stack without a forecast."""
 
 
-def stack_name(forecast: str) -> str:
-    """Return the name of the stack with a forecast."""
-    return f"{CONTROL}_with_{forecast}"
+def stack_name(forecast: str, *, interests: bool = False) -> str:
+    """Return the name of the stack with a forecast, and with that of interests."""
+    return f"{CONTROL}_with_{forecast}{'_and_interests' if interests else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,6 +108,7 @@ def fit_stacks(
     *,
     forecast_k: int,
     threads: int,
+    interests: Pair | None = None,
 ) -> dict[str, Stack]:
     """Fit the control, and a stack with each forecast, on the validation cases.
 
@@ -120,6 +121,8 @@ def fit_stacks(
         advertisers: The catalogue.
         forecast_k: The number of advertisers in a forecast.
         threads: CPU threads of LightGBM.
+        interests: The log-probabilities of the advertisers' categories, as a column of one more
+            stack, with the first forecast; None without.
 
     Raises:
         InvalidInputError: There are too few validation users to cross-fit.
@@ -132,18 +135,23 @@ def fit_stacks(
         for place, group in enumerate(groups)
     ]
     found = {}
-    with progress_bar(total=1 + len(forecasts), unit="stack", desc="stacks") as bar:
-        for forecast in (None, *forecasts):
+    stacks: dict[str, tuple[str | None, Pair | None]] = {CONTROL: (None, None)}
+    stacks |= {stack_name(forecast): (forecast, None) for forecast in forecasts}
+    if interests is not None:
+        first = next(iter(forecasts))
+        stacks[stack_name(first, interests=True)] = first, interests
+    with progress_bar(total=len(stacks), unit="stack", desc="stacks") as bar:
+        for name, (forecast, further) in stacks.items():
             rows = [
                 each.rows(
                     forecast,
                     None if forecast is None else forecasts[forecast][place],
                     advertisers,
                     forecast_k,
+                    None if further is None else further[place],
                 )
                 for place, each in enumerate(candidates)
             ]
-            name = CONTROL if forecast is None else stack_name(forecast)
             found[name] = _fit(rows, groups, advertisers=len(advertisers.ids), threads=threads)
             bar.update()
     return found

@@ -19,6 +19,8 @@ from adprior_bench.report.schema import Cell, Section, Table
 from adprior_bench.report.tables import make_table, percent, points
 
 _RECALLS: Final = [f"recall@{k}" for k in RECALL_AT]
+WITH_INTERESTS: Final = stack_name(LLM, interests=True)
+"""The stack with the model's columns and its forecast of the candidate's category."""
 _ALL: Final = "all"
 _NEW: Final = "new, without own history"
 
@@ -83,6 +85,14 @@ def stacking_section(
                 "The columns are the prior head's features: log-probability, the same minus "
                 "log-popularity, rank, entropy, missing mass; a forecast also adds its most "
                 "probable advertisers to the candidates.",
+                *(
+                    [
+                        f"`{WITH_INTERESTS}` has one column more: the log-probability of the "
+                        "candidate's category in the model's forecast of interests."
+                    ]
+                    if WITH_INTERESTS in stacks
+                    else []
+                ),
                 f"Every stack tried the same {len(SETTINGS)} settings; cross-fitted recall@10 over "
                 "validation users chose one for all advertisers, and one for new advertisers.",
             ],
@@ -112,6 +122,8 @@ def _difference_table(
 ) -> Table:
     pairs = [(name, CONTROL) for name in stacks if name != CONTROL]
     pairs += [(stack_name(LLM), LIGHTGBM), (CONTROL, LIGHTGBM)]
+    if WITH_INTERESTS in stacks:
+        pairs.append((WITH_INTERESTS, stack_name(LLM)))
     rows: list[dict[str, Cell]] = [
         {
             "stack": name,

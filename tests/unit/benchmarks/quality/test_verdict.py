@@ -135,6 +135,12 @@ def test_stacking_needs_a_gain_over_the_control(gain: float, answer: str) -> Non
     assert f"finds {100 * abs(gain):.2f} points {word} [" in found["text"]
     assert f"{100 * abs(gain + 0.01):.2f} points " in found["text"]
     assert "another user's forecast, it finds 0.10 points more" in found["text"]
+    assert "interests" not in found["text"]
+    draws["stack_with_llm_and_interests"] = {
+        "recall@10": draws["stack_with_llm"]["recall@10"] + 0.002
+    }
+    text = stacking_verdict(figures)["text"]
+    assert "With the model's interests too, it finds 0.20 points more [+0.20, +0.20]" in text
 
 
 def test_retrieval_is_not_measured_without_items() -> None:

@@ -14,9 +14,9 @@ import pytest
 
 from adprior_bench.data.kept_results import keep_results
 from adprior_bench.quality.histories import EncodedCase
-from adprior_bench.quality.interests import experiment
 from adprior_bench.quality.interests.experiment import run_interests
 from adprior_bench.quality.interests.interest_cases import InterestCases
+from adprior_bench.quality.interests.interest_forecasts import InterestForecasts
 from adprior_bench.quality.model_forecasts import LanguageModel, forecast_identity
 from adprior_bench.quality.study import Splits, Study
 from adprior_bench.report.schema import Section
@@ -121,13 +121,20 @@ def rows_of(section: Section) -> dict[tuple[str, str], dict[str, Any]]:
     return {(row["interests"], row["ranker"]): row for row in rows}
 
 
+def measured(forecaster: Forecaster, study: Study) -> Section | None:
+    model = LanguageModel(forecasters=[forecaster])
+    found = InterestForecasts.of(model, study, with_validation=False)
+    assert found is not None
+    return run_interests(found, study, forecaster.renderer.name_ids, resamples=50)
+
+
 def test_cases_have_the_days_interests_as_targets(
     study: Study, forecaster: Forecaster, interests: Catalogue
 ) -> None:
     found = InterestCases.of(study, interests, forecaster.renderer.name_ids)
     expected = [(case, kinds_of(study, case)) for case in study.test]
     expected = [(case, kinds) for case, kinds in expected if kinds[1]]
-    assert [id(case) for case in found.asked] == [id(case) for case, _ in expected]
+    assert [id(study.test[place]) for place in found.places] == [id(case) for case, _ in expected]
     assert 0 < len(found.cases) < len(study.test)
     for mine, (case, (past, of_day)) in zip(found.cases, expected, strict=True):
         assert (mine.day, mine.stop, mine.missed) == (case.day, case.stop, 0)
@@ -142,7 +149,7 @@ def test_recall_is_that_of_served_interests_and_of_frequencies(
     study: Study, forecaster: Forecaster
 ) -> None:
     """Computed again without the benchmark's arrays; ties may have any order."""
-    section = run_interests(LanguageModel(forecasters=[forecaster]), study, resamples=50)
+    section = measured(forecaster, study)
     assert section is not None
     popular = Counter(words(e.category) for user in study.learnt for e in user.events)
     bounds: dict[str, list[tuple[float, float]]] = {"llm": [], "own_history": [], "popularity": []}
@@ -184,17 +191,34 @@ def test_interests_are_searched_once(
     identity = forecast_identity(forecaster.bundle.manifest.bundle_id)
     with keep_results(tmp_path / "kept", identity, command="test") as kept:
         model = LanguageModel(forecasters=[forecaster], kept=kept)
-        first = run_interests(model, study, resamples=10)
+        first = InterestForecasts.of(model, study, with_validation=True)
         monkeypatch.setattr(InterestCatalogue, "search", lambda *_: pytest.fail("again"))
-        assert run_interests(model, study, resamples=10) == first
+        again = InterestForecasts.of(model, study, with_validation=True)
+    assert first is not None
+    assert again is not None
+    assert first.test.tolist() == again.test.tolist()
+    assert again.validation is not None
+    assert (again.validation.sum(axis=1) > 0).all()
 
 
 def test_without_a_day_that_has_an_interest_nothing_is_measured(
-    study: Study, forecaster: Forecaster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Study, forecaster: Forecaster, tmp_path: Path
 ) -> None:
     others = read_catalogue(write_interests(tmp_path / "others.csv", ["shoes"]), "interest")
-    monkeypatch.setattr(experiment, "read_catalogue", lambda *_: others)
-    assert run_interests(LanguageModel(forecasters=[forecaster]), study, resamples=10) is None
+    nothing = np.zeros((len(study.test), 1), dtype=np.float32)
+    found = InterestForecasts(catalogue=others, validation=None, test=nothing)
+    assert run_interests(found, study, forecaster.renderer.name_ids, resamples=10) is None
+    assert found.of_advertisers(["SHOES"]) is None
+
+
+def test_an_advertiser_has_the_log_probability_of_its_category(interests: Catalogue) -> None:
+    row = np.zeros((1, len(INTERESTS)), dtype=np.float32)
+    row[0, :2] = 0.5, 0.125
+    found = InterestForecasts(catalogue=interests, validation=row, test=2 * row)
+    pair = found.of_advertisers(["KIND_a", "KIND_b", "KIND_c", "KIND_p", None])
+    assert pair is not None
+    np.testing.assert_allclose(np.exp(pair[0]), [[0.5, *[0.125] * 4]])
+    np.testing.assert_allclose(np.exp(pair[1]), [[1.0, *[0.25] * 4]])
 
 
 def quality(data: SmallData, bundle: Path, *options: str) -> int:
@@ -203,11 +227,17 @@ def quality(data: SmallData, bundle: Path, *options: str) -> int:
     return main([*arguments, "--json", *options])
 
 
-def test_the_command_reports_interests_of_all_validation_users(
+def test_the_command_reports_interests_and_what_they_add(
     data: SmallData, bundle: Path, study: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert quality(data, bundle, "--sections", "interests") == 0
+    capsys.readouterr()
+    assert quality(data, bundle, "--sections", "interests", "stacking") == 0
     found = json.loads(capsys.readouterr().out)
+    titles = [section["title"] for section in found["sections"]]
+    assert titles[-2:] == ["Stacking", "Interests"]
+    assert "stack_with_llm_and_interests" in json.dumps(found["sections"][-2])
+    answers = {each["question"]: each["text"] for each in found["verdict"]}
+    assert "With the model's interests too" in answers["Does the forecast add to LightGBM?"]
     (section,) = (each for each in found["sections"] if each["title"] == "Interests")
     assert "15 interests. `own_history` ranks" in section["notes"][0]
     assert f"Of {len(study.validation):,} cases" in section["notes"][0]

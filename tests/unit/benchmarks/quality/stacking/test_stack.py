@@ -45,7 +45,9 @@ def forecast(cases: Sequence[EncodedCase], knowledge: float) -> Float32Array:
     return np.stack([normalised(row) for row in found]).astype(np.float32)
 
 
-def fit(test: Sequence[EncodedCase], knowledge: Mapping[str, float]) -> dict[str, Stack]:
+def fit(
+    test: Sequence[EncodedCase], knowledge: Mapping[str, float], interests: float | None = None
+) -> dict[str, Stack]:
     ids = range(100, 100 + ADVERTISERS)
     names = [f"brand {row}" for row in range(ADVERTISERS)]
     counts = np.bincount(TRAINING.events()[1], minlength=ADVERTISERS).tolist()
@@ -62,6 +64,9 @@ def fit(test: Sequence[EncodedCase], knowledge: Mapping[str, float]) -> dict[str
         Advertisers.build(ids, names, [1] * ADVERTISERS, counts),
         forecast_k=5,
         threads=1,
+        interests=None
+        if interests is None
+        else (np.log(forecast(VALIDATION, interests)), np.log(forecast(known, interests))),
     )
 
 
@@ -123,3 +128,17 @@ def test_a_forecasts_first_are_candidates_of_its_stack_alone() -> None:
         assert pool == shared | set(range(ADVERTISERS - POOL, ADVERTISERS))
         lowest = found.logits[part][found.shared[part]].min()
         assert (found.logits[part] >= lowest).all()
+
+
+@pytest.mark.parametrize("knowledge", [0.0, 0.3])
+def test_interests_add_as_much_as_they_know(knowledge: float) -> None:
+    stacks = fit(TEST, {"llm": 0.0}, knowledge)
+    recalls = {
+        name: mean_recall(stack.everything.test.probabilities(), TEST, 3)
+        for name, stack in stacks.items()
+    }
+    assert list(recalls)[-1] == "stack_with_llm_and_interests"
+    gain = recalls["stack_with_llm_and_interests"] - recalls["stack_with_llm"]
+    assert gain > 0.1 if knowledge else abs(gain) < 0.03
+    plain = fit(TEST, {"llm": 0.0})["stack_with_llm"].everything.test
+    np.testing.assert_array_equal(stacks["stack_with_llm"].everything.test.logits, plain.logits)
