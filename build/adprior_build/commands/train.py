@@ -16,6 +16,7 @@ from adprior_build.checkpoints.adapter import ADAPTER_CONFIG, BASE_FILE, Lora
 from adprior_build.data.column_map import ColumnMap
 from adprior_build.data.event_log import name_advertisers, read_users
 from adprior_build.data.split import VALIDATION_SALT, Split
+from adprior_build.training.interest_examples import require_interest_tail
 from adprior_build.training.progress import describe_time
 from adprior_build.training.record import TRAINING_RECORD
 from adprior_build.training.settings import (
@@ -238,9 +239,13 @@ def run(args: argparse.Namespace) -> int:
     _continue_adapter(args)
     check_options(args)
     catalogue = read_catalogue(args.catalogue)
-    interests = None if args.interests is None else read_catalogue(args.interests, "interest")
+    template = _read_template(args)
+    interests = None
+    if args.interests is not None:
+        require_interest_tail(template, args.interests)
+        interests = read_catalogue(args.interests, "interest")
     for each in filter(None, (catalogue, interests)):
-        if note := each.check_lengths(_max_field_chars(args)):
+        if note := each.check_lengths(template.max_field_chars if template else MAX_FIELD_CHARS):
             print(f"adprior train: {note}", file=sys.stderr)
     split = Split(cut=args.cut, test_share=args.test_share)
     users = read_users(args.events, args.profiles, ColumnMap.load(args.columns))
@@ -287,10 +292,10 @@ def _continue_adapter(args: argparse.Namespace) -> None:
     args.lora_rank, args.lora_alpha = lora.rank, lora.alpha
 
 
-def _max_field_chars(args: argparse.Namespace) -> int:
-    """Return how many characters of a name prompts will show, without loading a model."""
+def _read_template(args: argparse.Namespace) -> PromptTemplate | None:
+    """Return the template of the training without loading a model; None for the plain one."""
     start = vars(args)["from"]
     path = args.template or start / "prompt.json"
     if path != args.template and not path.is_file():
-        return MAX_FIELD_CHARS
-    return PromptTemplate.load(path).max_field_chars
+        return None
+    return PromptTemplate.load(path)

@@ -19,7 +19,7 @@ from adprior_build.checkpoints.checkpoint import describe_base, find_source
 from adprior_build.data.log_summary import describe_training_data
 from adprior_build.training.checkpoint import compile_layers, open_window
 from adprior_build.training.drawing import TrainingData, draw_windows
-from adprior_build.training.interest_examples import InterestExamples, require_interest_tail
+from adprior_build.training.interest_examples import InterestExamples
 from adprior_build.training.loop import prepare, train
 from adprior_build.training.lora import add_lora, load_corrections, read_corrections
 from adprior_build.training.objectives import make_objective
@@ -121,8 +121,6 @@ def _open_start(args: argparse.Namespace, data: TrainingData) -> StartingPoint:
     """Open the checkpoint, and trim its vocabulary if that was asked for."""
     template = None if args.template is None else PromptTemplate.load(args.template)
     start = StartingPoint.open(find_source(vars(args)["from"]), template)
-    if data.interests is not None:
-        require_interest_tail(start.template, data.interests.source)
     if args.trim_vocabulary is None:
         return start
     before = start.tokenizer.get_vocab_size()

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from adprior_build.catalogue.catalogue_file import Catalogue
 from adprior_runtime.errors import InvalidInputError
@@ -89,17 +90,17 @@ class InterestExamples:
         return examples[::-1]
 
 
-def require_interest_tail(template: PromptTemplate, source: object) -> None:
+def require_interest_tail(template: PromptTemplate | None, source: Path) -> None:
     """Refuse a template that cannot tell an interest from an advertiser.
 
     Args:
-        template: The template of the training.
+        template: The template of the training; None for the plain one, which has no tail.
         source: Where the interests come from, for the message.
 
     Raises:
         InvalidInputError: The template has no ``interest_tail``.
     """
-    if not any(template.interest_tail):
+    if template is None or not any(template.interest_tail):
         raise InvalidInputError(
             f"{source}: the prompt template has no interest_tail, the text between a prompt and an "
             'interest: give a --template with one, such as ["category: "]'

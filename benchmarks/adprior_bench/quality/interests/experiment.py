@@ -88,4 +88,5 @@ def _table(scored: Mapping[str, Scored], targets: Targets, bootstrap: UserBootst
         {measure: percent(1) for measure in _RECALLS}
         | {f"{LLM} minus this row, recall@10": points(2)},
         highlight=lambda row: row["ranker"] == LLM,
+        note="All rows rank all interests: those of the user's history take places from new ones.",
     )

@@ -146,6 +146,7 @@ def test_the_depth_counts_the_tail_and_the_longest_interest(interests: Catalogue
 
 def test_a_template_without_a_tail_for_interests_is_refused() -> None:
     require_interest_tail(TEMPLATE, Path("interests.csv"))
-    for tail in ((), ("",)):
+    without = [replace(TEMPLATE, interest_tail=tail) for tail in ((), ("",))]
+    for template in (*without, None):
         with pytest.raises(InvalidInputError, match=r"^interests.csv: the prompt template has no"):
-            require_interest_tail(replace(TEMPLATE, interest_tail=tail), Path("interests.csv"))
+            require_interest_tail(template, Path("interests.csv"))
