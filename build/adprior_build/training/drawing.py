@@ -58,7 +58,7 @@ def draw_windows(
         return _draw_preferences(args, data, renderer, trie)
     training = WindowSource(data.training, renderer, trie, args.seed, interests)
     first = training.epoch(0)
-    if not first:
+    if not any(window.names for window in first):
         raise InvalidInputError(
             f"{args.events}: nothing to train on: of {sum(len(u.events) for u in data.training)} "
             "events before the cut, no event names an advertiser of the catalogue and has what "
@@ -66,8 +66,8 @@ def draw_windows(
         )
     if interests and not any(window.interests for window in first):
         raise InvalidInputError(
-            f"{args.interests}: no interest to learn: an interest is the category of the event "
-            "after a window, and no window is followed by an event with one of these"
+            f"{args.interests}: no interest to learn: no training event before the cut has one of "
+            "these as its category (in words: PET_FOOD is pet food)"
         )
     fixed = args.upper_layers is not None  # the lower layers' output is kept for the first ones
 

@@ -8,8 +8,8 @@ window; before the new events a window repeats some older ones, so that they hav
     window 1      c d e f g             c and d were targets in window 0
     window 2            f g h i
 
-With a catalogue of interests, a window ends with the interest of the event after it, see
-`adprior_build.training.interest_examples`.
+With a catalogue of interests, a window ends with the interest of the event after it (see
+`adprior_build.training.interest_examples`). A user who would teach none has a window more.
 """
 
 from __future__ import annotations
@@ -143,7 +143,29 @@ class WindowSource:
             if first == before:  # an event that no prompt has room for
                 first += 1
             windows.append(builder.window(example))
-        return [window for window in windows if window.names]
+        windows = [window for window in windows if window.names]
+        if any(examples) and not any(window.interests for window in windows):
+            windows += self._interest_alone(start, sections, examples, random)
+        return windows
+
+    def _interest_alone(
+        self,
+        start: Sequence[int],
+        sections: Sequence[Section],
+        examples: Sequence[InterestExample | None],
+        random: np.random.Generator,
+    ) -> list[Window]:
+        """Return a window whose only target is an interest, after a random part of the history.
+
+        It is for users whose windows all end without one: most have a short history.
+        """
+        known = [(place, example) for place, example in enumerate(examples) if example]
+        place, example = known[random.integers(len(known))]
+        builder = _WindowBuilder(start, self._renderer.template.max_prompt_tokens)
+        for section in _last_within(sections[:place], builder.room_before(example)):
+            builder.add(section, None)
+        window = builder.window(example)
+        return [window] if window.interests else []
 
     def _find_news(self, sections: Sequence[Section]) -> list[bool | None]:
         """Tell, for each event, whether its name is new to the user; None if it is no target."""
@@ -179,7 +201,7 @@ class _WindowBuilder:
             needs_room: An interest whose prompt must fit after the event.
         """
         place, span = len(self._ids), section.span
-        if needs_room and not self._has_room(len(section.token_ids), needs_room):
+        if needs_room and self.room_before(needs_room) < len(section.token_ids):
             return False
         if is_new is None or span is None:
             if place + len(section.token_ids) > self._budget:
@@ -200,7 +222,7 @@ class _WindowBuilder:
             example: The interest after the window's events, left out if its prompt does not fit.
         """
         ids, targets, kinds = self._ids, self._targets, self._kinds
-        if example and self._has_room(0, example):
+        if example and self.room_before(example) >= 0:
             ids = [*ids, *example.tail_ids, *example.interest_tail_ids, *example.name_ids]
             places = range(len(ids) - len(example.name_ids), len(ids))
             targets, kinds = [*targets, *places], [*kinds, *(INTEREST for _ in places)]
@@ -214,9 +236,9 @@ class _WindowBuilder:
             interests=int(INTEREST in kinds),
         )
 
-    def _has_room(self, tokens: int, example: InterestExample) -> bool:
-        """Whether the prompt before an interest fits the budget, with as many tokens more."""
-        return len(self._ids) + tokens + len(example.tail_ids) <= self._budget
+    def room_before(self, example: InterestExample) -> int:
+        """Return how many tokens more the prompt before an interest may have; negative if none."""
+        return self._budget - len(self._ids) - len(example.tail_ids)
 
 
 def _last_within(sections: Sequence[Section], tokens: float) -> Sequence[Section]:

@@ -18,7 +18,7 @@ from adprior_runtime.prompt.context import Event, UserContext
 from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.prompt.template import PromptTemplate, in_words
 from support.interests import write_interests
-from support.tokens import END
+from support.tokens import END, USER
 from unit.build.training.test_windows import EVENTS, KNOWN, TOKENIZER, TRIE, event, text, user
 from unit.build.training.test_windows import TEMPLATE as PLAIN
 
@@ -100,6 +100,26 @@ def test_a_window_ends_with_the_interest_of_the_event_after_it(interests: Catalo
             assert len(prompt) - len(RENDERER.interest_tail_ids) <= TEMPLATE.max_prompt_tokens
             assert window.targets[-1] == len(window.token_ids) - 1  # nothing comes after it
             assert interest_of(window) in INTERESTS
+
+
+def test_a_short_history_gives_a_window_with_an_interest_alone(interests: Catalogue) -> None:
+    history = user(*FOLLOWED[:3])
+    start = f"{USER}44;"
+    events = [f"Acme{END}in tea|", f"Acme Pets{END}in DOG_FOOD|"]
+    expected = {
+        f"{start}kind: tea{END}",  # as for a user without a history
+        f"{start}{events[0]}+1|kind: dog food{END}",
+        f"{start}{events[0]}+1|{events[1]}+1|kind: tea{END}",
+    }
+    found = set()
+    for epoch in range(30):
+        windows = windows_of(history, interests, epoch=epoch)
+        (alone,) = (window for window in windows if window.interests)
+        (other,) = (window for window in windows if not window.interests)
+        assert (other.names, alone.names, alone.new_names) == (3, 0, 0)
+        assert set(alone.kinds.tolist()) == {INTEREST}
+        found.add(text(alone))
+    assert found == expected
 
 
 def test_every_name_stays_a_target_once(interests: Catalogue) -> None:
