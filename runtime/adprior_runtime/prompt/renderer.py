@@ -142,12 +142,22 @@ class PromptRenderer:
         previous = self._shown_before(history)
         tail = self._render_section("tail", day_fields(context.as_of, previous[-1])).token_ids
         times = self._earlier_times(history)
-        events = newest_events(
-            len(history),
-            room_for_events(self.template.max_prompt_tokens, start=len(token_ids), tail=len(tail)),
-            lambda index: self._render_event(history[index], previous, index, times),
-            lambda section: section.token_ids,
+        room = room_for_events(
+            self.template.max_prompt_tokens, start=len(token_ids), tail=len(tail)
         )
+
+        def newest(room: int) -> list[Section]:
+            return newest_events(
+                len(history),
+                room,
+                lambda index: self._render_event(history[index], previous, index, times),
+                lambda section: section.token_ids,
+            )
+
+        events = newest(room)
+        if len(events) < len(history) and self.template.max_earlier_tokens:
+            events = newest(room - self.template.max_earlier_tokens)
+            token_ids += self.earlier_ids(history[: len(history) - len(events)])
         spans = []
         for section in events:
             if section.span is not None:
@@ -167,6 +177,27 @@ class PromptRenderer:
             if not self.denies(key):
                 values = {"key": key, "value": value, "pair": f"{key}={value}"}
                 token_ids += self._render_section("profile", values).token_ids
+        return token_ids
+
+    def earlier_ids(self, dropped: Sequence[Event]) -> list[int]:
+        """Return the tokens for events that a prompt drops: their advertisers, as they fit.
+
+        Those with most events come first, among equals the latest.
+        """
+        names = [
+            self.template.shown(event.advertiser or "") for event in dropped if self._shows(event)
+        ]
+        latest = {name: place for place, name in enumerate(names) if name}
+        counts = Counter(name for name in names if name)
+        token_ids: list[int] = []
+        for name in sorted(counts, key=lambda name: (-counts[name], -latest[name])):
+            values = {"advertiser": name}
+            if counts[name] > 1:
+                values["times"] = coarse_number(counts[name])
+            found = self._render_section("earlier", values).token_ids
+            if len(token_ids) + len(found) > self.template.max_earlier_tokens:
+                break
+            token_ids += found
         return token_ids
 
     def event_sections(self, history: Sequence[Event]) -> list[Section]:

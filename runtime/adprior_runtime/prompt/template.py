@@ -3,7 +3,11 @@
 The template is a file of the bundle. A section is a list of pieces such as ``"{category}; "``. A
 piece is left out if one of its fields is absent. A prompt is::
 
-    head, one profile section per key, one event section per event, tail
+    head, one profile section per key, earlier sections, one event section per event, tail
+
+If the budget drops events, ``earlier`` shows their advertisers, one section for each, those with
+most dropped events first, as far as ``max_earlier_tokens`` allow. ``{times}`` is there the number
+of these events, coarse, and absent for one event.
 
 In a bundle with interests, an interest's name follows the same prompt and ``interest_tail``.
 
@@ -39,6 +43,7 @@ MAX_FIELD_CHARS: Final = 64
 SECTION_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "head": frozenset({"end"}),
     "profile": frozenset({"key", "value", "pair", "end"}),
+    "earlier": frozenset({"advertiser", "times"}),
     "event": frozenset(
         {
             "day",
@@ -76,9 +81,11 @@ class PromptTemplate:
     Attributes:
         terminator: The token that ends an advertiser's name; ``{end}`` in a piece stands for it.
         max_prompt_tokens: The prompt's token budget; the oldest events are dropped to fit it.
+        max_earlier_tokens: The part of the budget that the earlier sections may have, if events are
+            dropped; 0 for none.
         max_field_chars: Longer values are cut to this many characters.
-        head, profile, event, tail: The sections' pieces: text and fields, each tokenised by itself.
-            A profile's ``{pair}`` is key=value as one text.
+        head, profile, earlier, event, tail: The sections' pieces: text and fields, each tokenised
+            by itself. A profile's ``{pair}`` is key=value as one text.
         interest_tail: Pieces between a prompt and an interest's name, the same for every user: the
             model reads a prompt once, and then continues it with an advertiser or an interest.
         event_needs: Parts of an event (``advertiser``, ``category``, ``text``) without which the
@@ -91,9 +98,11 @@ class PromptTemplate:
     max_prompt_tokens: int
     head: tuple[str, ...] = ()
     profile: tuple[str, ...] = ()
+    earlier: tuple[str, ...] = ()
     event: tuple[str, ...] = ()
     tail: tuple[str, ...] = ()
     interest_tail: tuple[str, ...] = ()
+    max_earlier_tokens: int = 0
     max_field_chars: int = MAX_FIELD_CHARS
     event_needs: tuple[str, ...] = ()
     denied_profile_keys: tuple[str, ...] = ()
@@ -125,6 +134,11 @@ class PromptTemplate:
                         )
         if min(self.max_prompt_tokens, self.max_field_chars) < 1:
             raise ArtefactError("prompt template: budgets must be at least 1")
+        if bool(self.earlier) != (0 < self.max_earlier_tokens < self.max_prompt_tokens):
+            raise ArtefactError(
+                f"prompt template: max_earlier_tokens is {self.max_earlier_tokens}, expected a "
+                f"part of max_prompt_tokens {self.max_prompt_tokens} with earlier pieces, else 0"
+            )
         named = [field for field in self.event_fields() if field in ("advertiser", "times")]
         if named[:1] == ["times"]:
             raise ArtefactError(
