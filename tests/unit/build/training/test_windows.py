@@ -170,3 +170,22 @@ def test_the_same_seed_and_epoch_give_the_same_windows() -> None:
 )
 def test_without_targets_there_are_no_windows(users: list[UserHistory]) -> None:
     assert source(*users).epoch(0) == []
+
+
+def test_a_window_begins_as_the_prompt_that_drops_the_same_events() -> None:
+    template = replace(TEMPLATE, earlier=("{advertiser}", " {times}", ", "), max_earlier_tokens=16)
+    history = user(*(event(day, KNOWN[day % 3 == 0]) for day in range(40)))
+    renderer = PromptRenderer(template, TOKENIZER)
+    windows = source(history, template=template).epoch(0)
+    assert sum(window.names for window in windows) == len(history.events)
+    sections = renderer.event_sections(history.events)
+    start = renderer.start_ids({"age": "44"})
+    beginnings = [
+        [*start, *renderer.earlier_ids(history.events[:dropped]), *section.token_ids]
+        for dropped, section in enumerate(sections)
+    ]
+    dropped = [
+        next(n for n, ids in enumerate(beginnings) if window.token_ids.tolist()[: len(ids)] == ids)
+        for window in windows
+    ]
+    assert sum(number > 0 for number in dropped) == len(windows) - 1

@@ -159,6 +159,51 @@ def test_literals_of_the_template_may_spell_special_tokens() -> None:
     assert [token for token in token_ids if token < 3] == special
 
 
+EARLIER: dict[str, Any] = {
+    "earlier": ("{advertiser}", " {times}", ", "), "max_earlier_tokens": 20
+}  # fmt: skip
+
+
+def test_advertisers_of_dropped_events_come_first_those_with_most_events_before_others() -> None:
+    names = ["Birch & Co", *["Acme"] * 12, "365", "麦穗", "365", None, "Zéphyr", "Zéphyr"]
+    events = [make_event(60 - day, advertiser=name) for day, name in enumerate(names)]
+    pieces: dict[str, Any] = {"head": ("A:",), "event": ("{advertiser}{end}",), "tail": ()}
+    whole = make_renderer(**pieces, **EARLIER)
+    room = len(whole.earlier_ids(events[:-1]))
+    assert room <= 20
+    others = len(whole.head_ids) + len(whole.name_ids("Zéphyr"))
+    for tokens, last in ((room, "Birch & Co, "), (room - 1, "")):
+        renderer = make_renderer(
+            **pieces, **EARLIER | {"max_earlier_tokens": tokens}, max_prompt_tokens=others + tokens
+        )
+        prompt = renderer.render(make_context(*events))
+        assert _text(prompt.token_ids) == f"A:Acme 10, 365 2, Zéphyr, 麦穗, {last}Zéphyr{END}"
+        assert prompt.dropped_events == len(events) - 1
+        span = slice(*prompt.advertiser_spans[0])
+        assert prompt.token_ids[span] == renderer.name_ids("Zéphyr")
+
+
+def test_a_history_that_fits_has_no_earlier_advertisers() -> None:
+    context = make_context(make_event(3, advertiser="Acme"), make_event(1, advertiser="365"))
+    assert make_renderer(**EARLIER).render(context) == make_renderer().render(context)
+
+
+@settings(max_examples=100)
+@given(history=HISTORIES, budget=st.integers(41, 120))
+def test_earlier_advertisers_stay_within_both_budgets(
+    history: tuple[Event, ...], budget: int
+) -> None:
+    renderer = make_renderer(head=(), tail=(), max_prompt_tokens=budget, **EARLIER)
+    prompt = renderer.render(make_context(*history))
+    assert len(prompt.token_ids) <= budget
+    dropped = history[: prompt.dropped_events]
+    earlier = renderer.earlier_ids(dropped)
+    assert len(earlier) <= 20
+    assert prompt.token_ids[: len(earlier)] == earlier
+    names = {normalise_text(event.advertiser or "") for event in dropped}
+    assert bool(earlier) <= bool(names - {""})
+
+
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize(
     "name", [*NAMES, f"Acme{END}", "  Acme \t Pets\n", "x" * 200, "Ze\u0301phyr"]

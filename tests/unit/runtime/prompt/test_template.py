@@ -29,6 +29,13 @@ from support.prompts import PROSE, TEMPLATES
         ({"event": ("{text:>9}",)}, "event piece"),
         ({"event": ("{}",)}, "event piece"),
         ({"event": ("{times}", "{advertiser}{end}")}, "{times} comes before its {advertiser}"),
+        ({"earlier": ("{gap}",), "max_earlier_tokens": 9}, "earlier piece"),
+        ({"earlier": ("{advertiser}",)}, "max_earlier_tokens is 0, expected a part of"),
+        ({"max_earlier_tokens": 9}, "max_earlier_tokens is 9, expected a part of .* else 0"),
+        (
+            {"earlier": ("{advertiser}",), "max_earlier_tokens": 400},
+            "max_earlier_tokens is 400, expected a part of max_prompt_tokens 400",
+        ),
         ({"max_prompt_tokens": 0}, "budgets must be at least 1"),
         ({"max_field_chars": -1}, "budgets must be at least 1"),
         ({"terminator": None}, "terminator is None, expected text"),
