@@ -196,7 +196,7 @@ def _write_rest(
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=template.terminator
     ).save_pretrained(output)
-    tokenizer.save(str(output / "tokenizer.json"))
+    tokenizer.save(str(output / "tokenizer.json"), pretty=False)
     (output / "prompt.json").write_text(template.to_json(), encoding="utf-8")
     pa.parquet.write_table(catalogue.table, output / "catalogue.parquet")
     popularity = {
