@@ -27,7 +27,8 @@ if [[ ! -f $work/adapter/training.json ]]; then
     --output "$work/adapter"
   cp "$work/interests.csv" "$work/adapter/"
 fi
-run adprior build --checkpoint "$work/adapter" --interests "$work/adapter/interests.csv" --save-bundle "$work/bundle" --output "$work/repository"
+run adprior build --checkpoint "$work/adapter" --interests "$work/adapter/interests.csv" \
+  --save-bundle "$work/bundle" --output "$work/repository"
 run adprior bench simulate-log --bundle "$work/bundle" "${log[@]}" "${profiles[@]}" --requests 300 \
   --output "$work/log.parquet"
 run adprior fit-head --logs "$work/log.parquet" --bundle "$work/bundle" --variant hinges --l2 3000 \
