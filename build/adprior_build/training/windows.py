@@ -124,9 +124,9 @@ class WindowSource:
         if self._interests is not None:
             examples = self._interests.between(events, sections)
         start = self._renderer.start_ids(user.profile)
-        template = self._renderer.template
-        room = room_for_events(template.max_prompt_tokens, start=len(start), tail=0)
-        room -= template.max_earlier_tokens
+        budget = self._renderer.template.max_prompt_tokens
+        room = room_for_events(budget, start=len(start), tail=0)
+        room -= self._renderer.room_for_earlier(room)
         news = self._find_news(sections)
         windows, first = [], 0
         while first < len(sections):
@@ -162,12 +162,12 @@ class WindowSource:
             sections: Of its events up to the window.
             room: Most tokens of the sections.
         """
-        template = self._renderer.template
+        budget = self._renderer.template.max_prompt_tokens
         shown = _last_within(sections, room)
         dropped = len(sections) - len(shown)
-        earlier = self._renderer.earlier_ids(events[:dropped])
-        unused = template.max_earlier_tokens - len(earlier) if dropped else 0
-        builder = _WindowBuilder([*start, *earlier], template.max_prompt_tokens - unused)
+        kept = self._renderer.room_for_earlier(budget - len(start)) if dropped else 0
+        earlier = self._renderer.earlier_ids(events[:dropped], kept)
+        builder = _WindowBuilder([*start, *earlier], budget - (kept - len(earlier)))
         for section in shown:
             builder.add(section, None)
         return builder
@@ -186,10 +186,10 @@ class WindowSource:
         """
         known = [(place, example) for place, example in enumerate(examples) if example]
         place, example = known[random.integers(len(known))]
-        template = self._renderer.template
-        room = template.max_prompt_tokens - len(start) - len(example.tail_ids)
+        budget = self._renderer.template.max_prompt_tokens
+        room = budget - len(start) - len(example.tail_ids)
         if len(_last_within(sections[:place], room)) < place:
-            room -= template.max_earlier_tokens
+            room -= self._renderer.room_for_earlier(budget - len(start))
         builder = self._begin(start, events, sections[:place], room)
         window = builder.window(example)
         return [window] if window.interests else []

@@ -155,9 +155,9 @@ class PromptRenderer:
             )
 
         events = newest(room)
-        if len(events) < len(history) and self.template.max_earlier_tokens:
-            events = newest(room - self.template.max_earlier_tokens)
-            token_ids += self.earlier_ids(history[: len(history) - len(events)])
+        if len(events) < len(history) and (kept := self.room_for_earlier(room)):
+            events = newest(room - kept)
+            token_ids += self.earlier_ids(history[: len(history) - len(events)], kept)
         spans = []
         for section in events:
             if section.span is not None:
@@ -179,10 +179,21 @@ class PromptRenderer:
                 token_ids += self._render_section("profile", values).token_ids
         return token_ids
 
-    def earlier_ids(self, dropped: Sequence[Event]) -> list[int]:
+    def room_for_earlier(self, room: int) -> int:
+        """Return how many of the history's ``room`` tokens the earlier sections may have.
+
+        It is ``max_earlier_tokens``, but at most half: a long profile leaves room for events too.
+        """
+        return min(self.template.max_earlier_tokens, room // 2)
+
+    def earlier_ids(self, dropped: Sequence[Event], room: int) -> list[int]:
         """Return the tokens for events that a prompt drops: their advertisers, as they fit.
 
         Those with most events come first, among equals the latest.
+
+        Args:
+            dropped: The events.
+            room: Most tokens, from `room_for_earlier`.
         """
         names = [
             self.template.shown(event.advertiser or "") for event in dropped if self._shows(event)
@@ -195,7 +206,7 @@ class PromptRenderer:
             if counts[name] > 1:
                 values["times"] = coarse_number(counts[name])
             found = self._render_section("earlier", values).token_ids
-            if len(token_ids) + len(found) > self.template.max_earlier_tokens:
+            if len(token_ids) + len(found) > room:
                 break
             token_ids += found
         return token_ids

@@ -181,7 +181,7 @@ def test_a_window_begins_as_the_prompt_that_drops_the_same_events() -> None:
     sections = renderer.event_sections(history.events)
     start = renderer.start_ids({"age": "44"})
     beginnings = [
-        [*start, *renderer.earlier_ids(history.events[:dropped]), *section.token_ids]
+        [*start, *renderer.earlier_ids(history.events[:dropped], 16), *section.token_ids]
         for dropped, section in enumerate(sections)
     ]
     dropped = [

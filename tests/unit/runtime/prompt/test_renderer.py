@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import (
     AddedToken,
@@ -165,22 +165,22 @@ EARLIER: dict[str, Any] = {
 
 
 def test_advertisers_of_dropped_events_come_first_those_with_most_events_before_others() -> None:
-    names = ["Birch & Co", *["Acme"] * 12, "365", "麦穗", "365", None, "Zéphyr", "Zéphyr"]
+    long = "x" * 60
+    names = ["Birch & Co", *["Acme"] * 12, "365", "麦穗", "365", None, "Zéphyr", "Zéphyr", long]
     events = [make_event(60 - day, advertiser=name) for day, name in enumerate(names)]
     pieces: dict[str, Any] = {"head": ("A:",), "event": ("{advertiser}{end}",), "tail": ()}
     whole = make_renderer(**pieces, **EARLIER)
-    room = len(whole.earlier_ids(events[:-1]))
-    assert room <= 20
-    others = len(whole.head_ids) + len(whole.name_ids("Zéphyr"))
+    room = len(whole.earlier_ids(events[:-1], 99))
+    others = len(whole.head_ids) + len(whole.name_ids(long))
     for tokens, last in ((room, "Birch & Co, "), (room - 1, "")):
         renderer = make_renderer(
             **pieces, **EARLIER | {"max_earlier_tokens": tokens}, max_prompt_tokens=others + tokens
         )
         prompt = renderer.render(make_context(*events))
-        assert _text(prompt.token_ids) == f"A:Acme 10, 365 2, Zéphyr, 麦穗, {last}Zéphyr{END}"
+        assert _text(prompt.token_ids) == f"A:Acme 10, Zéphyr 2, 365 2, 麦穗, {last}{long}{END}"
         assert prompt.dropped_events == len(events) - 1
         span = slice(*prompt.advertiser_spans[0])
-        assert prompt.token_ids[span] == renderer.name_ids("Zéphyr")
+        assert prompt.token_ids[span] == renderer.name_ids(long)
 
 
 def test_a_history_that_fits_has_no_earlier_advertisers() -> None:
@@ -188,20 +188,22 @@ def test_a_history_that_fits_has_no_earlier_advertisers() -> None:
     assert make_renderer(**EARLIER).render(context) == make_renderer().render(context)
 
 
-@settings(max_examples=100)
-@given(history=HISTORIES, budget=st.integers(41, 120))
+@settings(max_examples=200)
+@given(history=HISTORIES, budget=st.integers(21, 120), chars=st.integers(0, 40))
 def test_earlier_advertisers_stay_within_both_budgets(
-    history: tuple[Event, ...], budget: int
+    history: tuple[Event, ...], budget: int, chars: int
 ) -> None:
     renderer = make_renderer(head=(), tail=(), max_prompt_tokens=budget, **EARLIER)
-    prompt = renderer.render(make_context(*history))
+    profile = {"age": "3" * chars}
+    start = len(renderer.start_ids(profile))
+    assume(start <= budget)
+    prompt = renderer.render(UserContext(profile=profile, history=history, as_of=AS_OF))
     assert len(prompt.token_ids) <= budget
     dropped = history[: prompt.dropped_events]
-    earlier = renderer.earlier_ids(dropped)
-    assert len(earlier) <= 20
-    assert prompt.token_ids[: len(earlier)] == earlier
-    names = {normalise_text(event.advertiser or "") for event in dropped}
-    assert bool(earlier) <= bool(names - {""})
+    room = min(20, (budget - start) // 2)
+    earlier = renderer.earlier_ids(dropped, room)
+    assert len(earlier) <= room
+    assert prompt.token_ids[start : start + len(earlier)] == earlier
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
