@@ -6,8 +6,8 @@ piece is left out if one of its fields is absent. A prompt is::
     head, one profile section per key, earlier sections, one event section per event, tail
 
 If the budget drops events, ``earlier`` shows their advertisers, one section for each, those with
-most dropped events first, as far as ``max_earlier_tokens`` allow. ``{times}`` is there the number
-of these events, coarse, and absent for one event.
+most dropped events first, as far as ``max_earlier_tokens`` and half of the history's room allow.
+``{times}`` is there the number of these events, coarse, and absent for one event.
 
 In a bundle with interests, an interest's name follows the same prompt and ``interest_tail``.
 

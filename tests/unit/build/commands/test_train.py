@@ -451,30 +451,32 @@ def test_a_built_adapter_forecasts_as_the_merged_checkpoint(
     assert max(found[0].values()) > min(found[0].values()) + 1
 
 
-@pytest.mark.parametrize("more", [(), ("--lora-rank", "2", "--upper-layers", "1", "--merge")])
-def test_gradient_checkpointing_changes_no_weights(
-    shared_data: SmallData, tmp_path: Path, more: tuple[str, ...]
+@pytest.mark.parametrize(
+    ("option", "more"),
+    [
+        ("--gradient-checkpointing", ()),
+        ("--gradient-checkpointing", ("--lora-rank", "2", "--upper-layers", "1", "--merge")),
+        pytest.param(
+            "--compile",
+            ("--lora-rank", "2", "--merge"),
+            marks=[
+                pytest.mark.long_form,  # compiling takes half a minute
+                pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler"),
+            ],
+        ),
+    ],
+)
+def test_options_for_memory_and_speed_change_no_weights(
+    shared_data: SmallData, tmp_path: Path, option: str, more: tuple[str, ...]
 ) -> None:
     assert shared_data.train(tmp_path / "plain", *more) == 0
-    assert shared_data.train(tmp_path / "spared", *more, "--gradient-checkpointing") == 0
-    plain, spared = (
-        load_file(tmp_path / place / "model.safetensors") for place in ("plain", "spared")
+    assert shared_data.train(tmp_path / "other", *more, option) == 0
+    plain, other = (
+        load_file(tmp_path / place / "model.safetensors") for place in ("plain", "other")
     )
+    tolerance = 1e-5 if option == "--compile" else 1e-6
     for name in plain:
-        np.testing.assert_allclose(spared[name], plain[name], atol=1e-6)
-
-
-@pytest.mark.long_form  # compiling takes half a minute
-@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-def test_compiled_layers_learn_the_same_weights(shared_data: SmallData, tmp_path: Path) -> None:
-    options = ("--lora-rank", "2", "--merge")
-    assert shared_data.train(tmp_path / "plain", *options) == 0
-    assert shared_data.train(tmp_path / "compiled", *options, "--compile") == 0
-    plain, compiled = (
-        load_file(tmp_path / place / "model.safetensors") for place in ("plain", "compiled")
-    )
-    for name in plain:
-        np.testing.assert_allclose(compiled[name], plain[name], atol=1e-5)
+        np.testing.assert_allclose(other[name], plain[name], atol=tolerance)
 
 
 def test_a_missing_compiler_is_refused(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
