@@ -42,7 +42,6 @@ from adprior_runtime.terminal.tables import format_bar, format_percent, format_t
 HERE: Final = Path(__file__).resolve().parent
 ADAPTER: Final = HERE / "adapter"
 BUNDLE: Final = HERE / "bundle"
-INTERESTS_FILE: Final = "interests.csv"
 USERS: Final = ("new_parent", "home_baker", "dog_owner", "no_history")
 RANKED_USER: Final = "dog_owner"
 CANDIDATES: Final = (
@@ -89,7 +88,6 @@ def _build(repository: Path, bundle: Path | None) -> None:
     else:
         print("Assembling demo/bundle from the base model and demo/adapter: a minute", flush=True)
         source = ["--checkpoint", str(ADAPTER), "--head", str(ADAPTER / HEAD_FILE)]
-        source += ["--interests", str(ADAPTER / INTERESTS_FILE)]
         source += ["--origin", (HERE / "origin.txt").read_text("utf-8").strip()]
         source += ["--save-bundle", str(BUNDLE)]
     tuning = repository.with_name("tuning.toml")

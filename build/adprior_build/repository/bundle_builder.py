@@ -66,7 +66,7 @@ def fill_from_checkpoint(
         head: A fitted prior head; None writes one that changes nothing.
         commands: The commands to record: those before the training, then the build.
         precision: How the graph stores its matrices, one of `PRECISIONS`.
-        interests_path: The interests; None makes a bundle without.
+        interests_path: The interests; None takes the checkpoint's, if any.
         settings: Fields of the manifest: ``forecast_k``, ``beam_width``, ``origin``, ``engine``.
             A bundle does not contain a compiled engine.
 
@@ -85,8 +85,9 @@ def fill_from_checkpoint(
     commands = (*commands[:-1], training["command"], *commands[-1:])
     manifest = Manifest(bundle_id="", training=training, commands=commands, **settings)
     manifest = add_catalogue(directory, catalogue, manifest)
-    if interests_path is not None:
-        manifest = add_interests(directory, interests_path, manifest)
+    taught = checkpoint / INTERESTS_FILE
+    if interests_path is not None or taught.is_file():
+        manifest = add_interests(directory, interests_path or taught, manifest)
     parity = None
     if ONNX_MODEL_FILE in ENGINES[manifest.engine].files:
         parity = _write_graph(checkpoint, directory, precision, manifest.prompt_head_ids)

@@ -13,7 +13,6 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from adprior_build.catalogue.catalogue_file import Catalogue
 from adprior_build.checkpoints.adapter import write_adapter
 from adprior_build.checkpoints.checkpoint import describe_base, find_source
 from adprior_build.data.log_summary import describe_training_data
@@ -38,6 +37,7 @@ from adprior_build.training.upper_layers import (
     freeze_lower_layers,
 )
 from adprior_build.training.windows import EpochWindows, Window
+from adprior_runtime.bundle import CATALOGUE_FILE, INTERESTS_FILE
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.prompt.template import PromptTemplate
@@ -107,7 +107,7 @@ def fine_tune(
             model.config.save_pretrained(output)
         for weights in output.glob("*.safetensors"):  # they are written as private files
             weights.chmod(output.stat().st_mode & 0o666)
-        _write_rest(output, start.tokenizer, template, data.catalogue, counts, record)
+        _write_rest(output, start.tokenizer, template, data, counts, record)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise InvalidInputError(
@@ -188,7 +188,7 @@ def _write_rest(
     output: Path,
     tokenizer: Tokenizer,
     template: PromptTemplate,
-    catalogue: Catalogue,
+    data: TrainingData,
     event_counts: Sequence[int],
     record: dict[str, Any],
 ) -> None:
@@ -198,9 +198,11 @@ def _write_rest(
     ).save_pretrained(output)
     tokenizer.save(str(output / "tokenizer.json"), pretty=False)
     (output / "prompt.json").write_text(template.to_json(), encoding="utf-8")
-    pa.parquet.write_table(catalogue.table, output / "catalogue.parquet")
+    pa.parquet.write_table(data.catalogue.table, output / CATALOGUE_FILE)
+    if data.interests is not None:
+        pa.parquet.write_table(data.interests.table, output / INTERESTS_FILE)
     popularity = {
-        "advertiser_id": pa.array(catalogue.ids, pa.int64()),
+        "advertiser_id": pa.array(data.catalogue.ids, pa.int64()),
         "events": pa.array(event_counts, pa.int64()),
     }
     pa.parquet.write_table(pa.table(popularity), output / "popularity.parquet")

@@ -57,11 +57,10 @@ def record_of(checkpoint: Path) -> dict[str, Any]:
     return record
 
 
-def right_log_prob(data: SmallData, checkpoint: Path) -> float:
+def right_log_prob(checkpoint: Path, *options: str) -> float:
     """Return the mean log-probability of the interest that each kind of user goes on with."""
     place = checkpoint.with_name(f"{checkpoint.name}-bundle")
-    options = ["--checkpoint", str(checkpoint), "--save-bundle", str(place)]
-    options += ["--interests", str(data.path("interests.csv"))]
+    options = ("--checkpoint", str(checkpoint), "--save-bundle", str(place), *options)
     assert build(checkpoint.with_name(f"{checkpoint.name}-repository"), *options) == 0
     forecaster, day = Forecaster(place, threads=1), datetime(2024, 3, 1, tzinfo=UTC)
     found = []
@@ -98,7 +97,8 @@ def test_a_model_trained_on_interests_forecasts_them_better(
     assert f"{counts['training_examples']} windows end with an interest" in told
     assert "--interests interests.csv" in taught["command"]
     assert not {"interests"} & (plain.keys() | plain["inputs"].keys())
-    before, after = (right_log_prob(data, tmp_path / name) for name in ("plain", "taught"))
+    before = right_log_prob(tmp_path / "plain", "--interests", str(path))
+    after = right_log_prob(tmp_path / "taught")  # takes the interests that it has learnt
     assert after > before + 10
 
 
