@@ -142,8 +142,7 @@ def _lightgbm_grid(quick: bool) -> Sequence[Mapping[str, Any]]:
 def _sasrec_grid(quick: bool) -> Sequence[Mapping[str, Any]]:
     if quick:
         return _grid(width=(8,), dropout=(0.3,), epochs=(2,))
-    tried = ((64, 0.3, 20), (64, 0.5, 20), (64, 0.5, 40))
-    return [{"width": width, "dropout": drop, "epochs": epochs} for width, drop, epochs in tried]
+    return _grid(width=(64,), dropout=(0.3, 0.5), epochs=(20,))
 
 
 def _grid(**values: Sequence[Any]) -> list[dict[str, Any]]:
