@@ -99,14 +99,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--weight-decay", share, 0.1, "AdamW's weight decay, applied to matrices"),
         ("--seed", whole_number, 0, "seed of the weights and of all draws"),
     )
-    preferences = parser.add_argument_group("preferences, after a fine-tuning on the log (--from)")
-    preferences.add_argument(
-        "--preferences",
-        type=Path,
-        help="Parquet with user, day and negatives (names): prefer that day's advertisers (S-DPO)",
-    )
-    strength = "how closely the model stays to its start"
-    _add(preferences.add_argument, ("--beta", positive_number, 1.0, strength))
     lora = parser.add_argument_group("LoRA, and which layers are trained")
     upper = "train only the last N layers; what the others compute is kept on disk (all)"
     _add(
@@ -224,8 +216,6 @@ def check_options(args: argparse.Namespace) -> None:
             f"--compile: torch needs a C++ compiler and finds no {compiler}; install one (Debian, "
             "Ubuntu: package g++) or leave the option out"
         )
-    if args.interests is not None and args.preferences is not None:
-        raise InvalidInputError("--interests and --preferences exclude each other")
     if args.patience and not args.validation_share:
         raise InvalidInputError("--patience needs validation users (--validation-share)")
     work, output = work_directory(args).absolute(), args.output.absolute()

@@ -1,4 +1,4 @@
-"""Draws what a training learns from: windows of histories, or cases of preferences."""
+"""Draws what a training learns from: windows of histories."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from adprior_build.catalogue.catalogue_file import Catalogue
 from adprior_build.data.event_log import UserHistory
 from adprior_build.training.interest_examples import InterestExamples
-from adprior_build.training.preferences import preference_cases, read_preferences
 from adprior_build.training.windows import EpochWindows, Window, WindowSource
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.errors import InvalidInputError
@@ -54,8 +53,6 @@ def draw_windows(
     Raises:
         InvalidInputError: There is nothing to train on.
     """
-    if args.preferences is not None:
-        return _draw_preferences(args, data, renderer, trie)
     training = WindowSource(data.training, renderer, trie, args.seed, interests)
     first = training.epoch(0)
     if not any(window.names for window in first):
@@ -76,23 +73,3 @@ def draw_windows(
 
     checks = WindowSource(data.validation, renderer, trie, args.seed, interests)
     return epoch_windows, checks.epoch(0)
-
-
-def _draw_preferences(
-    args: argparse.Namespace, data: TrainingData, renderer: PromptRenderer, trie: Trie
-) -> tuple[EpochWindows, list[Window]]:
-    """Return the source of training cases, the same in each epoch, and the validation cases."""
-    read = read_preferences(args.preferences)
-
-    def cases(users: Sequence[UserHistory]) -> list[Window]:
-        return [
-            *preference_cases(read, users, renderer, lambda ids: trie.lookup(ids) >= 0, args.seed)
-        ]
-
-    training = cases(data.training)
-    if not training:
-        raise InvalidInputError(
-            f"{args.preferences}: no case of a training user has an advertiser of that day before "
-            "the cut and a negative of the catalogue"
-        )
-    return lambda _: training, cases(data.validation)

@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from adprior_build.training.batches import cut_into_batches
 from adprior_build.training.checkpoint import set_torch_threads
-from adprior_build.training.loss import AnyObjective, Objective, Tally
+from adprior_build.training.loss import Objective, Tally
 from adprior_build.training.optimizer import (
     learning_rate_factor,
     make_optimizer,
@@ -57,7 +57,7 @@ def train(
     settings: Settings,
     *,
     split: LayerSplit | None = None,
-    objective: AnyObjective | None = None,
+    objective: Objective | None = None,
     keeper: StateKeeper | None = None,
     kept: KeptState | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -93,7 +93,7 @@ def train(
 class _Run:
     def __init__(
         self,
-        objective: AnyObjective,
+        objective: Objective,
         epoch_windows: EpochWindows,
         validation: Validation,
         settings: Settings,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -12,17 +12,6 @@ from adprior_build.training.batches import Batch
 from adprior_build.training.checkpoint import next_token_logits
 from adprior_build.training.lower_states import LowerStates
 from adprior_build.training.windows import INTEREST, NEW, Window
-
-
-class AnyObjective(Protocol):
-    """Computes a model's loss on windows."""
-
-    @property
-    def model(self) -> Any:
-        """The causal language model that is trained."""
-
-    def nats(self, windows: Sequence[Window]) -> tuple[torch.Tensor, Batch]:
-        """Return the terms of the loss, one for each of the batch's targets, and the batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

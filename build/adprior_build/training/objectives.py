@@ -1,4 +1,4 @@
-"""Chooses the loss of a training: names, names with the lower layers apart, or preferences."""
+"""Makes the loss of a training, with the lower layers apart if only the upper ones are trained."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any, Final
 
 import torch
 
-from adprior_build.training.loss import AnyObjective, Objective
+from adprior_build.training.loss import Objective
 from adprior_build.training.lower_states import LowerStates
-from adprior_build.training.preferences import PreferenceCase, PreferenceObjective
 from adprior_build.training.settings import Settings
 from adprior_build.training.upper_layers import LayerSplit
 from adprior_build.training.windows import Window
@@ -30,12 +29,12 @@ def make_objective(
     settings: Settings,
     identity: Mapping[str, Any],
     directory: Path,
-) -> tuple[AnyObjective, LayerSplit | None]:
+) -> tuple[Objective, LayerSplit | None]:
     """Return the loss, and the model's layers if only the upper ones run in each step.
 
     Args:
         model: The model as it is before training.
-        windows: All windows of training and validation, or all cases.
+        windows: All windows of training and validation.
         args: The options of `adprior train`.
         settings: The loop's settings.
         identity: What identifies the training.
@@ -43,9 +42,6 @@ def make_objective(
     """
     bf16, device = settings.bf16, settings.device
     model.to(device)
-    if args.preferences is not None:
-        cases = [case for case in windows if isinstance(case, PreferenceCase)]
-        return PreferenceObjective(model, cases, beta=args.beta, bf16=bf16, device=device), None
     if args.upper_layers is None:
         return Objective(model=model, bf16=bf16, device=device), None
     split = LayerSplit(model, args.upper_layers)

@@ -30,12 +30,10 @@ _INPUTS: Final = (
     "catalogue",
     "interests",
     "template",
-    "preferences",
 )
 _RECORDED_IF_USED: Final = ("patience", "dropout")
 """Options that the recorded command shows only if they are not 0."""
 _OTHER_SETTINGS: Final = (
-    "beta",
     "lora_rank",
     "lora_alpha",
     "dropout",
@@ -67,7 +65,6 @@ def describe_training(
     settings |= {name: getattr(args, name) for name in _OTHER_SETTINGS}
     hidden = RESUME_FREELY - {"merge", "output"}
     hidden |= {name for name in _RECORDED_IF_USED if not getattr(args, name)}
-    hidden |= {"beta"} if args.preferences is None else set()
     hidden |= {"device"} if args.device == "cpu" else set()
     return {
         "adprior_version": __version__,

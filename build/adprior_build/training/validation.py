@@ -8,7 +8,7 @@ from typing import Final
 import torch
 
 from adprior_build.training.batches import cut_into_batches
-from adprior_build.training.loss import AnyObjective
+from adprior_build.training.loss import Objective
 from adprior_build.training.progress import Position
 from adprior_build.training.settings import Settings
 from adprior_build.training.windows import Window
@@ -36,7 +36,7 @@ class Validation:
 
     def measure(
         self,
-        objective: AnyObjective,
+        objective: Objective,
         position: Position,
         *,
         is_over: Callable[[], bool],

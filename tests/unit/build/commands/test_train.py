@@ -516,27 +516,3 @@ def test_a_trimmed_vocabulary_keeps_names_and_is_the_adapters(
     again = ["--lora-rank", "2", "--learning-rate", "1e-12", "--validation-share", "0.3"]
     assert shared_data.train(tmp_path / "again", *again, start=adapter) == 0
     assert np.array_equal(np.load(tmp_path / "again" / "vocabulary.npy"), kept)
-
-
-def test_preferences_move_an_adapter_toward_what_users_chose(
-    shared_data: SmallData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = ["--lora-rank", "2", "--validation-share", "0.3"]
-    assert shared_data.train(tmp_path / "adapter", *options) == 0
-    rows = [row for row in invented_events() if row["day"] < CUT]
-    cases = {
-        "user": [row["who"] for row in rows],
-        "day": [row["day"] for row in rows],
-        "negatives": [[name for name in NAMES if name != row["brand"]] for row in rows],
-    }
-    path = tmp_path / "preferences.parquet"
-    pa.parquet.write_table(pa.table(cases), path)
-    more = ["--preferences", str(path), "--epochs", "5", "--learning-rate", "0.02"]
-    chosen, start = tmp_path / "chosen", tmp_path / "adapter"
-    assert shared_data.train(chosen, *options[2:], *more, start=start) == 0
-    losses = [row["loss"] for row in record_of(chosen)["losses"]]
-    assert losses[0] > losses[-1]
-    assert losses[-1] < np.log(len(NAMES))  # of a model that did not move
-    pa.parquet.write_table(pa.table({**cases, "user": ["nobody"] * len(rows)}), path)
-    assert shared_data.train(tmp_path / "none", *options[2:], *more, start=start) == 2
-    assert "no case of a training user" in capsys.readouterr().err

@@ -182,6 +182,5 @@ def test_what_cannot_be_learnt_is_refused(
         (with_interests("Tea", "Tea"), "have the same name"),
         (with_interests(" "), "has an empty name"),
         (["--interests", str(data.path("catalogue.parquet"))], "interest_id"),
-        (["--preferences", str(data.path("events.parquet"))], "exclude each other"),
     ):
         assert message in refused(data, tmp_path / "out", capsys, *options)
