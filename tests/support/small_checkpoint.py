@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow.parquet
 
 from adprior_runtime.cli import main
 from support.data_set import InputFiles
+from support.extras import code_that_hides
 from support.random_checkpoint import save_gemma
 
 NAMES = ["Acme", "Acme Pets", "Birch & Co", "Dune Coffee", "麦穗", "365"]
@@ -74,11 +76,16 @@ def build(repository: Path, *options: str) -> int:
 
 def run_without_torch(*arguments: str | Path) -> None:
     """Run ``adprior`` in a process that cannot import torch and transformers."""
+    run_without(("torch", "transformers"), *arguments)
+
+
+def run_without(modules: Iterable[str], *arguments: str | Path) -> None:
+    """Run ``adprior`` in a process that cannot import these modules."""
     code = (
-        "import sys\n"
-        "sys.modules['torch'] = sys.modules['transformers'] = None\n"
+        f"{code_that_hides(modules)}\n"
         "from adprior_runtime.cli import main\n"
         "sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    subprocess.run(command, check=True, timeout=60, capture_output=True)
+    done = subprocess.run(command, check=False, timeout=60, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -65,9 +65,7 @@ def kept_parameters(engine: Path, beam_width: int) -> dict[str, str]:
 
 def set_engine_parameters(repository: Path, parameters: Mapping[str, str]) -> None:
     """Write parameters into ``llm_engine/config.pbtxt``."""
-    from adprior_runtime.repository.model_configs import (  # noqa: PLC0415  tritonclient
-        set_parameters,
-    )
+    from adprior_runtime.repository.model_configs import set_parameters  # noqa: PLC0415  protobuf
 
     path = repository / LLM_ENGINE / "config.pbtxt"
     path.write_text(set_parameters(path.read_text(encoding="utf-8"), parameters), encoding="utf-8")

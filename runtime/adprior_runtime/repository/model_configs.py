@@ -14,13 +14,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2 as pb
 
 from adprior_runtime import contract
 from adprior_runtime.contract import Priority, Target
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.repository import model_specs, tensorrt_llm_names
 from adprior_runtime.repository.model_specs import Model, ModelTuning, Tensor
+from adprior_runtime.repository.triton_schema import (
+    ModelConfig,
+    ModelInstanceGroup,
+    ModelQueuePolicy,
+    data_type_number,
+)
 
 _HEADER: Final = (
     "# Rendered from adprior_runtime.repository.model_specs: "
@@ -83,7 +88,7 @@ def _model(name: str, target: Target, tuning: Mapping[str, ModelTuning] | None) 
 
 def parse_config(text: str) -> Any:
     """Return the ``ModelConfig`` message of a text, or raise `text_format.ParseError`."""
-    return text_format.Parse(text, pb.ModelConfig())
+    return text_format.Parse(text, ModelConfig())
 
 
 def read_config(path: Path) -> Any:
@@ -127,7 +132,7 @@ def _single(spec: Model) -> Any:
         _add_priorities(config.dynamic_batching)
         delay = spec.tuning.max_queue_delay_us
         config.dynamic_batching.max_queue_delay_microseconds = delay
-    config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=spec.tuning.instances)
+    config.instance_group.add(kind=ModelInstanceGroup.KIND_CPU, count=spec.tuning.instances)
     for tensor in config.input:
         tensor.allow_ragged_batch = -1 in tensor.dims
     for key, value in spec.parameters.items():
@@ -143,7 +148,7 @@ def _bound_queue(policy: Any, timeout_us: int) -> None:
     policy.max_queue_size = contract.MAX_QUEUE_SIZE
     policy.default_timeout_microseconds = timeout_us
     policy.allow_timeout_override = True
-    policy.timeout_action = pb.ModelQueuePolicy.REJECT
+    policy.timeout_action = ModelQueuePolicy.REJECT
 
 
 def _add_priorities(batching: Any) -> None:
@@ -186,7 +191,7 @@ def _is_used(name: str, later: list[Model], ensemble_outputs: set[str]) -> bool:
 
 
 def _common(spec: Model) -> Any:
-    config = pb.ModelConfig(name=spec.name, max_batch_size=spec.tuning.max_batch_size)
+    config = ModelConfig(name=spec.name, max_batch_size=spec.tuning.max_batch_size)
     if spec.backend is None:
         config.platform = "ensemble"
     for tensor in spec.inputs:
@@ -200,7 +205,7 @@ def _common(spec: Model) -> Any:
 def _describe(entry: Any, tensor: Tensor) -> None:
     dtype = "STRING" if tensor.dtype == "BYTES" else tensor.dtype
     entry.name = tensor.name
-    entry.data_type = pb.DataType.Value(f"TYPE_{dtype}")
+    entry.data_type = data_type_number(dtype)
     entry.dims.extend(tensor.dims)
     if tensor.scalar:
         entry.reshape.SetInParent()  # present and empty: a scalar

@@ -19,6 +19,7 @@ import yaml
 from adprior_build.commands import build
 from adprior_runtime.commands import serve
 from adprior_runtime.engines.registry import GPU_IMAGE
+from support.extras import code_that_hides, modules_without
 from support.paths import ROOT
 from support.processes import run
 
@@ -40,8 +41,28 @@ def test_installation_replaces_no_package_of_the_image() -> None:
     document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = document["project"]["optional-dependencies"]["gpu"]
     names = {re.split(r"[\[>=<]", item)[0] for item in wanted}
-    assert names == {"adprior", "onnx", "onnxruntime", "pyarrow", "tokenizers", "tqdm"}
+    assert names == {"numpy", "onnx", "onnxruntime", "protobuf", "pyarrow", "tokenizers", "tqdm"}
     assert not any("<" in item or "==" in item for item in wanted)
+
+
+IMPORT_ALL = """
+import pkgutil, sys, types
+from importlib import import_module
+sys.modules["triton_python_backend_utils"] = types.ModuleType("only in a tritonserver")
+for package in sys.argv[1:]:
+    for module in pkgutil.walk_packages(import_module(package).__path__, package + "."):
+        import_module(module.name)
+        print(module.name)
+"""
+
+
+def test_all_that_runs_on_a_gpu_node_imports_with_the_gpu_extra_alone() -> None:
+    absent = modules_without("gpu")
+    assert {"tritonclient", "grpc"} <= absent
+    packages = ("adprior_runtime", "adprior_build.tensorrt_llm", "adprior_build.repository")
+    done = run(sys.executable, "-c", code_that_hides(absent) + IMPORT_ALL, *packages)
+    assert done.returncode == 0, done.stderr
+    assert "adprior_runtime.triton.prior_head" in done.stdout.split()
 
 
 def test_the_images_versions_take_precedence_over_the_lock(tmp_path: Path) -> None:

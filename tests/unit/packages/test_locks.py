@@ -16,7 +16,7 @@ EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 LOCKS = {
     "python3.11": set(EXTRAS) - {"gpu"},
     "python3.12": set(EXTRAS) - {"gpu"},
-    "gpu_image": {"gpu", "client"},
+    "gpu_image": {"gpu"},
 }
 
 
@@ -33,6 +33,12 @@ def test_a_lock_pins_every_requirement_to_an_allowed_version(name: str) -> None:
         if requirement.name != PROJECT["project"]["name"]:
             version = versions[canonicalize_name(requirement.name)]
             assert requirement.specifier.contains(version), item
+
+
+def test_the_gpu_image_gets_no_package_that_limits_protobuf() -> None:
+    """A limit such as tritonclient's, below 7, would contradict an image with a newer protobuf."""
+    locked = (ROOT / "locks" / "gpu_image.txt").read_text(encoding="utf-8").split()
+    assert not [line for line in locked if line.startswith(("tritonclient==", "grpcio=="))]
 
 
 def test_every_install_of_a_target_uses_the_lock() -> None:

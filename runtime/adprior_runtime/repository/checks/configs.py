@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2 as pb
 
 from adprior_runtime.contract import Target
 from adprior_runtime.repository import tensorrt_llm_names
@@ -14,6 +13,7 @@ from adprior_runtime.repository.checks.config_files import Config, Configs, cont
 from adprior_runtime.repository.checks.findings import Finding, Level
 from adprior_runtime.repository.model_configs import parse_config, render
 from adprior_runtime.repository.tensorrt_llm_files import is_kv_share
+from adprior_runtime.repository.triton_schema import ModelInput, data_type_name
 from adprior_runtime.repository.tuning import TUNED_MODELS, read_tuning
 
 _REASONS: Final = {
@@ -160,7 +160,7 @@ def _tensor_differences(
 
 
 def _describe_type(tensor: Any) -> str:
-    return str(pb.DataType.Name(tensor.data_type)).removeprefix("TYPE_")
+    return data_type_name(tensor.data_type)
 
 
 def _describe(tensor: Any) -> str:
@@ -168,7 +168,7 @@ def _describe(tensor: Any) -> str:
     words = [_describe_type(tensor), str([*tensor.dims])]
     if tensor.HasField("reshape"):
         words.append(f"reshaped to {[*tensor.reshape.shape]}")
-    flags = {"optional", "allow_ragged_batch"} if isinstance(tensor, pb.ModelInput) else set()
+    flags = {"optional", "allow_ragged_batch"} if isinstance(tensor, ModelInput) else set()
     words += [word for word in sorted(flags, reverse=True) if getattr(tensor, word)]
     rest = type(tensor)()
     rest.CopyFrom(tensor)

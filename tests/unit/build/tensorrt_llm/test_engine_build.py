@@ -21,8 +21,9 @@ from adprior_runtime.errors import AdpriorError, ArtefactError, InvalidInputErro
 from adprior_runtime.repository.model_configs import parse_config
 from adprior_runtime.repository.tensorrt_llm_files import engine_differences, read_engine_config
 from adprior_runtime.server.installation import Installation
+from support.extras import modules_without
 from support.paths import TOOL_OUTPUTS
-from support.small_checkpoint import IDS, NAMES, run_without_torch
+from support.small_checkpoint import IDS, NAMES, run_without, run_without_torch
 from support.stand_in_tools import StandIns
 
 DEPLOYMENT = """
@@ -114,6 +115,22 @@ def test_torch_is_not_needed(checkpoint: Path, repository: Path, tmp_path: Path)
     options += ["--deployment", str(tmp_path / "deployment.toml"), "--output", str(repository)]
     run_without_torch("build", "--checkpoint", checkpoint, *options)
     assert (repository / LLM_ENGINE / "config.pbtxt").is_file()
+
+
+def test_the_gpu_extra_is_enough_to_build_and_check_a_repository(
+    checkpoint: Path, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = modules_without("gpu")
+    assert {"tritonclient", "grpc", "torch"} <= absent
+    tools = StandIns(directory=tmp_path / "tools").write()
+    monkeypatch.setenv("PATH", tools.path)
+    here = DEPLOYMENT + f'repository_path = "{repository}"\n'
+    (tmp_path / "deployment.toml").write_text(here)
+    options = ["--engine", "tensorrt-llm", "--forecast-k", "3", "--examples", str(tools.examples)]
+    options += ["--deployment", str(tmp_path / "deployment.toml"), "--output", str(repository)]
+    run_without(absent, "build", "--checkpoint", checkpoint, *options)
+    run_without(absent, "build", "--check", repository)
+    assert (repository / LLM_ENGINE / "1" / "rank0.engine").is_file()
 
 
 def test_the_printed_commands_run_as_they_are(
