@@ -1,6 +1,6 @@
 """Triton's schema of ``config.pbtxt`` as tritonclient has it, and the file that we keep of it.
 
-``python tests/support/write_triton_schema.py`` writes the file again, after an update of Triton.
+``python -m support.write_triton_schema``, run in ``tests/``, writes it again after an update.
 """
 
 from __future__ import annotations

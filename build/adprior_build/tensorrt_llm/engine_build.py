@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,11 +15,12 @@ from adprior_build.tensorrt_llm.engine_sizes import EngineSizes
 from adprior_build.tensorrt_llm.memory import check_calibration_fits, describe_fit
 from adprior_build.tensorrt_llm.model_shape import ModelShape
 from adprior_build.tensorrt_llm.tool_commands import (
+    CACHE,
     CALIBRATION,
     CHECKPOINT,
-    OFFLINE,
     Step,
     engine_steps,
+    step_environment,
 )
 from adprior_build.tensorrt_llm.tool_inputs import (
     check_calibration,
@@ -83,6 +85,7 @@ class EngineBuild:
                 f"{self.bundle.manifest.forecast_k} advertisers (--forecast-k) needs as many beams"
             )
         self.sizes.check_fits_model(shape)
+        shape.check_dtype(deployment.dtype)
         _check_vocabulary(self.bundle, shape, self.checkpoint)
         if self.calibration_users is not None:
             check_calibration(self.calibration_users, self.checkpoint)
@@ -92,7 +95,8 @@ class EngineBuild:
     def print_commands(self, repository: Path) -> None:
         """Prepare the work directory and print the commands, for a machine with the GPU."""
         self._prepare_work(needs_weights=False)
-        exports = " ".join(f"{key}={value}" for key, value in OFFLINE.items())
+        environment = step_environment(self.work)
+        exports = " ".join(f"{key}={shlex.quote(value)}" for key, value in environment.items())
         print(f"\n# inside the image, from {self.work}\nexport {exports}")
         for step in self._steps(repository.absolute() / VERSION_DIRECTORY):
             print(f"\n# {step.name}\n{step.to_shell()}")
@@ -128,6 +132,7 @@ class EngineBuild:
 
     def _prepare_work(self, *, needs_weights: bool) -> None:
         _make_work(self.work)
+        (self.work / CACHE).mkdir()
         write_checkpoint(self.checkpoint, self.work / CHECKPOINT, needs_weights=needs_weights)
         if self.calibration_users is not None:
             write_calibration(self.calibration_users, self.checkpoint, self.work / CALIBRATION)

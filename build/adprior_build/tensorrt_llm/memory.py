@@ -144,7 +144,7 @@ def _most_blocks(sizes: EngineSizes) -> tuple[int, int]:
 
 
 def describe_fit(deployment: Deployment, shape: ModelShape, name_tokens: int) -> str:
-    """Return the table of a deployment that fits, and the largest concurrency.
+    """Return the table of a deployment that fits, the largest concurrency, and a known fault.
 
     Raises:
         InvalidInputError: It does not fit; with the numbers and the largest concurrency that does.
@@ -153,7 +153,8 @@ def describe_fit(deployment: Deployment, shape: ModelShape, name_tokens: int) ->
     estimate = MemoryEstimate.of(deployment, shape, sizes)
     largest = largest_concurrency(deployment, shape, name_tokens)
     if estimate.fits:
-        return f"{estimate.to_table()}\n{deployment.gpu} has room for {largest} users at once"
+        room = f"{deployment.gpu} has room for {largest} users at once"
+        return "\n".join([estimate.to_table(), room, *_warnings(deployment, shape)])
     numbers = (
         f"{estimate.loaded / GIB:.1f} GiB to load (weights {estimate.weights / GIB:.1f}) and "
         f"{estimate.kv_needed / GIB:.1f} GiB of KV cache, {deployment.gpu} has "
@@ -168,6 +169,13 @@ def describe_fit(deployment: Deployment, shape: ModelShape, name_tokens: int) ->
         f"deployment: concurrency {deployment.concurrency} does not fit: it needs {numbers}; "
         f"{advice}"
     )
+
+
+def _warnings(deployment: Deployment, shape: ModelShape) -> list[str]:
+    fault = shape.family.fp8_fault
+    if deployment.quantisation != "fp8" or not fault:
+        return []
+    return [f"fp8 with {shape.architecture} is experimental: TensorRT-LLM {fault} is open"]
 
 
 def check_calibration_fits(deployment: Deployment, shape: ModelShape) -> None:

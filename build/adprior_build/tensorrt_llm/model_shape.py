@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from adprior_runtime.engines.registry import ONNX
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.repository.tensorrt_llm_files import FLOAT16_OVERFLOWS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +22,16 @@ class Family:
         norms: Normalisations of the hidden state per layer.
         attention_bias: Whether queries, keys and values have a bias.
         head_norms: Whether queries and keys are normalised per head.
+        scaled_rotary: Whether the conversion reads scaled rotary positions (``rope_scaling``).
+        fp8_fault: An open fault of TensorRT-LLM with this family in fp8.
     """
 
     script: str
     norms: int = 2
     attention_bias: bool = False
     head_norms: bool = False
+    scaled_rotary: bool = True
+    fp8_fault: str = ""
 
 
 _LLAMA: Final = "models/core/llama/convert_checkpoint.py"
@@ -36,10 +42,10 @@ FAMILIES: Final[dict[str, Family]] = {
     "LlamaForCausalLM": Family(script=_LLAMA),
     "MistralForCausalLM": Family(script=_LLAMA),
     "Qwen2ForCausalLM": Family(script=_QWEN, attention_bias=True),
-    "Qwen3ForCausalLM": Family(script=_QWEN, head_norms=True),
-    "GemmaForCausalLM": Family(script=GEMMA_SCRIPT),
-    "Gemma2ForCausalLM": Family(script=GEMMA_SCRIPT, norms=4),
-    "Gemma3ForCausalLM": Family(script=GEMMA_SCRIPT, norms=4, head_norms=True),
+    "Qwen3ForCausalLM": Family(script=_QWEN, head_norms=True, fp8_fault="#9298"),
+    "GemmaForCausalLM": Family(script=GEMMA_SCRIPT, scaled_rotary=False),
+    "Gemma2ForCausalLM": Family(script=GEMMA_SCRIPT, norms=4, scaled_rotary=False),
+    "Gemma3ForCausalLM": Family(script=GEMMA_SCRIPT, norms=4, head_norms=True, scaled_rotary=False),
 }
 """The family of each architecture that ``config.json`` may name."""
 
@@ -86,6 +92,7 @@ class ModelShape:
 
     @classmethod
     def _of(cls, config: dict[str, Any]) -> ModelShape:
+        _check_rotary(config)
         heads, hidden = _number(config, "num_attention_heads"), _number(config, "hidden_size")
         uses_window = config.get("use_sliding_window", True)
         window = _number(config, "sliding_window", 0) if uses_window else 0
@@ -113,6 +120,18 @@ class ModelShape:
     def family(self) -> Family:
         """The conversion of this model by TensorRT-LLM."""
         return FAMILIES[self.architecture]
+
+    def check_dtype(self, dtype: str) -> None:
+        """Refuse a type of the activations that this model overflows.
+
+        Raises:
+            InvalidInputError: The message names the type to use.
+        """
+        if dtype == "float16" and self.architecture in FLOAT16_OVERFLOWS:
+            raise InvalidInputError(
+                f"deployment: dtype is {dtype}, which the activations of {self.architecture} "
+                "overflow (transformers #36822); expected bfloat16"
+            )
 
     @property
     def layer_weights(self) -> int:
@@ -159,6 +178,27 @@ def read_config(path: Path) -> dict[str, Any]:
             f"{path}: architecture {architecture!r:.80}, expected one of {', '.join(FAMILIES)}"
         )
     return config
+
+
+def _check_rotary(config: Mapping[str, Any]) -> None:
+    """Refuse scaled rotary positions where the conversion would drop them without a word.
+
+    Gemma's looks for ``rotary_scaling``, which no checkpoint has (`models/gemma/config.py`).
+    """
+    architecture = config["architectures"][0]
+    if FAMILIES[architecture].scaled_rotary:
+        return
+    found = [config.get("rope_scaling"), config.get("rope_parameters")]
+    found += [*found[1].values()] if isinstance(found[1], Mapping) else []
+    for rotary in found:
+        if not isinstance(rotary, Mapping):
+            continue
+        kind = rotary.get("rope_type", rotary.get("type", "default"))
+        if kind != "default":
+            raise InvalidInputError(
+                f"rotary positions are scaled ({kind!r:.80}), which TensorRT-LLM's conversion of "
+                f"{architecture} ignores; expected default ones, or --engine {ONNX.name}"
+            )
 
 
 def _number(config: Mapping[str, Any], key: str, default: int | None = None) -> int:

@@ -22,8 +22,29 @@ CALIBRATION: Final = "calibration"
 _QUANTIZE_SCRIPT: Final = "quantization/quantize.py"
 _CALIBRATION_SIZE: Final = 512
 
-OFFLINE: Final = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-"""Environment of every command: scripts cannot download from a hub."""
+CACHE: Final = "cache"
+"""The tools' home, caches and temporary files, in the work directory."""
+
+_OFFLINE: Final = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+_PLACES: Final = (
+    "HOME",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+    "HF_HOME",
+    "CUDA_CACHE_PATH",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "TORCH_EXTENSIONS_DIR",
+    "TRITON_CACHE_DIR",
+)
+
+
+def step_environment(work: Path) -> dict[str, str]:
+    """Return the environment of every command: no downloads, and all caches in ``work``.
+
+    PyTorch, the Triton compiler and modelopt load libraries that they have just compiled. From a
+    /tmp that is mounted noexec, as Docker mounts a tmpfs, they could not.
+    """
+    return _OFFLINE | dict.fromkeys(_PLACES, str(work / CACHE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,13 +11,12 @@ import shutil
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from adprior_build.tensorrt_llm.deployment import Deployment
-from adprior_build.tensorrt_llm.tool_commands import OFFLINE, Step
+from adprior_build.tensorrt_llm.tool_commands import Step, step_environment
 from adprior_runtime.engines.gpu_faults import explain_gpu_fault
 from adprior_runtime.engines.registry import GPU_IMAGE, TENSORRT_LLM_VERSION
 from adprior_runtime.errors import EnvironmentProblemError
@@ -139,7 +138,7 @@ def run_step(step: Step, work: Path) -> None:
         done = subprocess.run(  # noqa: S603
             step.command,
             cwd=work,
-            env=_environment(work),
+            env=os.environ | step_environment(work),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -155,11 +154,6 @@ def run_step(step: Step, work: Path) -> None:
         f"step {step.name} ({Path(step.command[0]).name}) failed with status {done.returncode}: "
         f"{advice}"
     )
-
-
-def _environment(work: Path) -> Mapping[str, str]:
-    # The image's home may not be writable; the work directory is.
-    return os.environ | OFFLINE | {"HF_HOME": str(work / "hub"), "TMPDIR": str(work)}
 
 
 def _ask_version() -> str | None:

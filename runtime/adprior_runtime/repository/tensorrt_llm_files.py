@@ -11,13 +11,16 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from adprior_runtime.bundle import Manifest
 from adprior_runtime.engines.registry import TENSORRT_LLM, TENSORRT_LLM_VERSION
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.prompt.template import PromptTemplate
 from adprior_runtime.repository import tensorrt_llm_names
+
+FLOAT16_OVERFLOWS: Final = ("Gemma3ForCausalLM",)
+"""Architectures whose activations exceed float16's range (transformers #36822)."""
 
 _ENGINE, _CONFIG = TENSORRT_LLM.files
 
@@ -148,6 +151,10 @@ def _wrong_make(model: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     ranks = _within(model, "mapping").get("world_size", 1)
     if ranks != 1:
         yield f"an engine for {ranks} GPUs (world_size)", "one for a single GPU"
+    architecture, dtype = model.get("architecture"), model.get("dtype")
+    if architecture in FLOAT16_OVERFLOWS and dtype == "float16":
+        expected = "bfloat16: its activations overflow float16"
+        yield f"an engine of {architecture} in float16 (dtype)", expected
     cache = _within(model, "quantization").get("kv_cache_quant_algo")
     if cache is not None:
         expected = "none: log-probabilities need a KV cache of 16 bits"

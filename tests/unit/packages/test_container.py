@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from adprior_build.commands import build
+from adprior_build.tensorrt_llm.tool_commands import step_environment
 from adprior_runtime.commands import serve
 from adprior_runtime.engines.registry import GPU_IMAGE
 from support.extras import code_that_hides, modules_without
@@ -140,6 +141,16 @@ def test_only_the_output_of_a_build_is_writable() -> None:
     volumes = [volume for service in SERVICES.values() for volume in service["volumes"]]
     assert {each["target"] for each in volumes if not each.get("read_only")} == {"/output"}
     assert SERVICES["serve"]["volumes"][0]["target"] == "/models"
+
+
+def test_the_tools_of_a_build_write_to_the_output_and_not_to_tmp() -> None:
+    """A tmpfs is mounted noexec, and compilers load what they write (`step_environment`)."""
+    service = SERVICES["build"]
+    assert [each.partition(":")[0] for each in service["tmpfs"]] == ["/tmp"]
+    output = Path(service["command"][service["command"].index("--output") + 1])
+    places = step_environment(output.with_name(f"{output.name}.work"))
+    assert places["HOME"] == places["TMPDIR"] == "/output/repository.work/cache"
+    assert not [name for name, value in places.items() if value.startswith("/tmp")]
 
 
 @pytest.mark.parametrize(("module", "service"), [(serve, "serve"), (build, "build")])

@@ -82,6 +82,19 @@ def test_a_graph_that_restores_its_matrices_holds_only_single_precision(tmp_path
     assert left == ["model.embed_tokens.weight.0.numbers"]  # rows are gathered from it
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_no_precision_holds_gemma_3_in_float16(tmp_path: Path, precision: str) -> None:
+    """Its activations overflow float16 (transformers #36822): no tensor, and no cast to it."""
+    model, path = small_gemma3(), tmp_path / "model.onnx"
+    write_model(model.config.to_dict(), weights_of(model), path, precision=precision)
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
+    kinds = {tensor.data_type for tensor in graph.initializer}
+    kinds |= {value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
+    kinds |= {item.i for node in graph.node for item in node.attribute if item.name == "to"}
+    assert onnx.TensorProto.FLOAT in kinds
+    assert onnx.TensorProto.FLOAT16 not in kinds
+
+
 def test_every_precision_but_the_first_makes_the_file_smaller(tmp_path: Path) -> None:
     model, sizes = small_llama(), {}
     for precision in PRECISIONS:

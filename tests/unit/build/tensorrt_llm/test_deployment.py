@@ -5,8 +5,12 @@ from pathlib import Path
 import pytest
 
 from adprior_build.tensorrt_llm.deployment import Deployment
+from adprior_build.tensorrt_llm.engine_sizes import EngineSizes
+from adprior_build.tensorrt_llm.memory import describe_fit
+from adprior_build.tensorrt_llm.model_shape import ModelShape
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.template import PromptTemplate
+from support.gpu_golden import MODELS, NAME_TOKENS
 from support.paths import DEMO, ROOT
 
 EXAMPLES = sorted((ROOT / "deploy").glob("*.toml"))
@@ -24,6 +28,29 @@ def test_demo_l4_fits_the_shipped_prompts() -> None:
     deployment = Deployment.load(EXAMPLES[0].with_name("demo-l4.toml"))
     template = PromptTemplate.load(DEMO / "template.json")
     assert deployment.prompt_tokens == template.max_prompt_tokens
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_gemma_3_has_deployments_that_fit_its_window(path: Path) -> None:
+    shape = ModelShape.read(MODELS / "gemma-3-270m")
+    assert shape.window == 512
+    deployment = Deployment.load(path)
+    sizes = EngineSizes.of(deployment, NAME_TOKENS)
+    if path.stem not in {"demo-l4", "l4-gemma3"}:
+        with pytest.raises(InvalidInputError, match="the model's attention window of 512; lower"):
+            sizes.check_fits_model(shape)
+        return
+    sizes.check_fits_model(shape)
+    shape.check_dtype(deployment.dtype)
+    assert "users x " in describe_fit(deployment, shape, NAME_TOKENS)
+
+
+def test_the_deployment_of_gemma_3_leaves_64_tokens_for_a_name() -> None:
+    shape = ModelShape.read(MODELS / "gemma-3-270m")
+    deployment = Deployment.load(ROOT / "deploy" / "l4-gemma3.toml")
+    EngineSizes.of(deployment, 64).check_fits_model(shape)
+    with pytest.raises(InvalidInputError, match="names of 65 tokens do not fit"):
+        EngineSizes.of(deployment, 65).check_fits_model(shape)
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,9 @@ def test_a_dry_run_prints_the_commands_and_writes_all_but_the_engine(
     printed = capsys.readouterr().out
     assert "KV cache available" in printed
     assert "models/core/gemma/convert_checkpoint.py" in printed
+    cache = repository.with_name("repository.work") / "cache"
+    assert f" HOME={cache} TMPDIR={cache} " in printed
+    assert cache.is_dir()
     assert f"--output_dir {repository}/llm_engine/1 \\\n" in printed
     assert "  --max_beam_width 8 \\\n" in printed
     assert {path.name for path in repository.iterdir()} == set(MODEL_NAMES)
@@ -211,6 +214,18 @@ def test_a_vocabulary_that_is_too_small_is_refused(
     assert error.startswith(f"adprior build: {small}: a name of the catalogue has token ")
 
 
+def test_scaled_rotary_positions_of_a_gemma_are_refused(
+    refused: Callable[..., str], checkpoint: Path, tmp_path: Path
+) -> None:
+    scaled = tmp_path / "scaled"
+    shutil.copytree(checkpoint, scaled)
+    config = json.loads((scaled / "config.json").read_text())
+    config |= {"rope_scaling": {"rope_type": "linear", "factor": 8.0}, "rope_parameters": None}
+    (scaled / "config.json").write_text(json.dumps(config))
+    error = refused("--checkpoint", str(scaled), "--dry-run")
+    assert "/config.json: rotary positions are scaled ('linear'), which TensorRT-LLM's" in error
+
+
 @pytest.mark.parametrize(
     ("tools", "message"),
     [
@@ -313,6 +328,7 @@ def test_a_foreign_work_directory_is_left_alone(
         ("", DEPLOYMENT.replace("22.4", "1.0"), "not even one user fits"),
         ("", DEPLOYMENT.replace("= 64", "= 4000"), "do not fit the model's positions of"),
         ("", DEPLOYMENT + "surprise = 1\n", "unknown surprise"),
+        ("", DEPLOYMENT + 'dtype = "float16"\n', "dtype is float16, which the activations of"),
     ],
 )
 def test_options_and_deployments_that_do_not_fit_are_refused(

@@ -28,6 +28,7 @@ def write(directory: Path, **changes: Any) -> Path:
         ("qwen3-0.6b", True, 596_049_920),
         ("qwen3-1.7b", True, 1_720_574_976),
         ("llama-3-8b", False, 8_030_261_248),
+        ("gemma-3-270m", True, 268_098_176),
     ],
 )
 def test_the_number_of_parameters_is_the_published_one(
@@ -101,6 +102,57 @@ def test_a_malformed_or_missing_configuration_is_refused(tmp_path: Path, text: s
         (tmp_path / "config.json").write_text(text)
     with pytest.raises(InvalidInputError, match="not a checkpoint's configuration"):
         ModelShape.read(tmp_path)
+
+
+PLAIN = {"rope_theta": 1e6, "rope_type": "default"}
+LINEAR = {"rope_theta": 1e6, "rope_type": "linear", "factor": 8.0}
+GEMMAS = [name for name in FAMILIES if name.startswith("Gemma")]
+
+
+@pytest.mark.parametrize("architecture", GEMMAS)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rope_scaling": {"type": "linear", "factor": 8.0}, "rope_parameters": None},
+        {"rope_scaling": {"rope_type": "linear", "factor": 8.0}, "rope_parameters": None},
+        {"rope_parameters": LINEAR},
+        {"rope_parameters": {"full_attention": LINEAR, "sliding_attention": PLAIN}},
+        {"rope_parameters": {"full_attention": PLAIN, "sliding_attention": LINEAR}},
+    ],
+    ids=["older", "older, rope_type", "newer", "full attention", "windowed attention"],
+)
+def test_scaled_rotary_positions_of_a_gemma_are_refused_in_one_line(
+    tmp_path: Path, architecture: str, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(
+        InvalidInputError, match=r"scaled \('linear'\), which Tens.* onnx"
+    ) as caught:
+        ModelShape.read(write(tmp_path, architectures=[architecture], **changes))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_plain_rotary_positions_are_accepted_and_others_keep_scaled_ones(
+    tmp_path: Path, architecture: str
+) -> None:
+    each = {"full_attention": PLAIN, "sliding_attention": PLAIN}
+    for plain in ({"rope_parameters": PLAIN}, {"rope_parameters": each}, {"rope_scaling": None}):
+        ModelShape.read(write(tmp_path, architectures=[architecture], **plain))
+    if architecture not in GEMMAS:
+        ModelShape.read(write(tmp_path, architectures=[architecture], rope_parameters=LINEAR))
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_float16_is_refused_where_activations_overflow_it(
+    tmp_path: Path, architecture: str
+) -> None:
+    shape = ModelShape.read(write(tmp_path, architectures=[architecture], rope_parameters=PLAIN))
+    shape.check_dtype("bfloat16")
+    if architecture != "Gemma3ForCausalLM":
+        shape.check_dtype("float16")
+        return
+    with pytest.raises(InvalidInputError, match=r"dtype is float16, which .* expected bfloat16$"):
+        shape.check_dtype("float16")
 
 
 def test_a_window_that_is_switched_off_is_ignored(tmp_path: Path) -> None:

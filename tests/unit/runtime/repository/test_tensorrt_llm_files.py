@@ -59,6 +59,25 @@ def test_an_engine_that_fits() -> None:
 
 
 @pytest.mark.parametrize(
+    ("architecture", "dtype", "is_refused"),
+    [
+        ("Gemma3ForCausalLM", "float16", True),
+        ("Gemma3ForCausalLM", "bfloat16", False),
+        ("LlamaForCausalLM", "float16", False),
+    ],
+)
+def test_an_engine_of_gemma_3_in_float16_is_refused(
+    architecture: str, dtype: str, *, is_refused: bool
+) -> None:
+    engine = changed("pretrained_config", {"architecture": architecture, "dtype": dtype})
+    told = [
+        "an engine of Gemma3ForCausalLM in float16 (dtype), "
+        "expected bfloat16: its activations overflow float16"
+    ]
+    assert _differences(engine, PARAMETERS, NEEDED) == (told if is_refused else [])
+
+
+@pytest.mark.parametrize(
     ("path", "value", "told"),
     [
         ("version", "1.1.0", "of TensorRT-LLM 1.1.0, expected 1.2.1"),
