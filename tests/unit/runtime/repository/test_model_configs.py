@@ -118,6 +118,16 @@ def test_tensorrt_llm_takes_scalars_and_true_log_probabilities() -> None:
     assert config.parameters["exclude_input_in_output"].string_value == "true"
 
 
+def test_no_request_can_set_a_diversity_rate() -> None:
+    """With 9 beams or more it makes the kernels write out of bounds (TensorRT-LLM #15621)."""
+    rate = "beam_search_diversity_rate"
+    assert rate not in _inputs(_config(contract.LLM_ENGINE, Target.GPU))
+    for name in ENSEMBLES:
+        config = _config(name, Target.GPU)
+        assert rate not in _inputs(config)
+        assert not [step for step in config.ensemble_scheduling.step if rate in step.input_map]
+
+
 def test_ragged_inputs_may_share_a_batch() -> None:
     for name in contract.MODEL_NAMES:
         config = _config(name, Target.CPU)
