@@ -97,7 +97,8 @@ class OnnxEngine(Engine[OnnxState]):
 
         Raises:
             ArtefactError: The file does not contain such a graph.
-            EnvironmentProblemError: ONNX Runtime does not support the device here.
+            EnvironmentProblemError: ONNX Runtime does not support the device here, or does not
+                use it.
         """
         provider = _PROVIDERS.get(device, device)
         if provider not in onnxruntime.get_available_providers():
@@ -115,6 +116,7 @@ class OnnxEngine(Engine[OnnxState]):
             session = onnxruntime.InferenceSession(
                 str(path), options, providers=[(provider, _PROVIDER_OPTIONS.get(device, {}))]
             )
+            _require_provider(session, device, provider)
             check_graph(session)
             metadata = session.get_modelmeta().custom_metadata_map
             self.vocabulary = int(metadata[VOCABULARY])
@@ -126,6 +128,8 @@ class OnnxEngine(Engine[OnnxState]):
                 if device == "cpu"
                 else DevicePasses(session, device, provider, empty_cache)
             )
+        except EnvironmentProblemError:
+            raise
         except Exception as error:  # ONNX Runtime's errors share no public base
             raise ArtefactError(f"{path}: not a language model in ONNX: {error}") from error
         self._head_ids: list[int] = []
@@ -244,6 +248,16 @@ class OnnxEngine(Engine[OnnxState]):
             PAIR_TOKENS: next_tokens if len(rows) else asked,
         }
         return self._passes.run(state.cache, inputs, keep=keep)[: len(rows)]
+
+
+def _require_provider(session: onnxruntime.InferenceSession, device: str, provider: str) -> None:
+    """Refuse a session that took the CPU in place of the device that was asked for."""
+    if provider not in (used := session.get_providers()):
+        raise EnvironmentProblemError(
+            f"device {device}: ONNX Runtime lists {provider} but runs on {', '.join(used)}: it "
+            "finds no GPU, or its version of CUDA and cuDNN is not installed; mend that, or use "
+            "--device cpu"
+        )
 
 
 class _HostPasses:

@@ -251,6 +251,22 @@ def test_an_unavailable_device_is_refused(device: str, tmp_path: Path) -> None:
         OnnxEngine(tmp_path / "model.onnx", device=device)
 
 
+def test_a_device_that_is_listed_and_not_used_is_refused(
+    llama: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime falls back to the CPU if a library of CUDA is missing, and only warns."""
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("CUDA is here")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    message = "^device cuda: ONNX Runtime lists CUDAExecutionProvider but runs on CPUExecutionProv"
+    with (
+        pytest.warns(UserWarning, match="is not in available provider names"),
+        pytest.raises(EnvironmentProblemError, match=message) as caught,
+    ):
+        OnnxEngine(llama.path, device="cuda")
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def _grown(engine: OnnxEngine) -> list[LogProbs]:
     """Read a prompt and grow a tree of three levels, with one pass that is not kept."""
     state, first = prefill_all(engine, [3, 9, 4, 7, 11], VOCABULARY)
