@@ -1,8 +1,7 @@
-"""The architecture of a language model, read from the ``config.json`` of its checkpoint.
+"""Reads the architecture of a language model from the ``config.json`` of its checkpoint.
 
 Families: Llama, Mistral, Qwen2, Qwen3, Gemma, Gemma 2 and Gemma 3 (text). They are one decoder with
-a few differences, and each difference is a field of `Architecture`. Biases and the norms of queries
-and keys are not here: a layer has them if the checkpoint has their weights.
+a few differences, and each difference is a field of `Architecture`.
 
 The meaning of each setting is that of the Python package transformers, version 5. Its older forms
 of the rotary settings are read too (`adprior_build.onnx_graph.rotary`).
@@ -11,16 +10,15 @@ of the rotary settings are read too (`adprior_build.onnx_graph.rotary`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from adprior_build.onnx_graph.rotary import Rotation, read_rotation
+from adprior_build.onnx_graph.rotary import read_rotation
+from adprior_runtime.engines.architecture import ACTIVATIONS, Architecture
 from adprior_runtime.errors import InvalidInputError
 
 FAMILIES: Final = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text")
 SLIDING, FULL = "sliding_attention", "full_attention"
 
-_ACTIVATIONS: Final = ("silu", "gelu", "gelu_pytorch_tanh")
 _T = TypeVar("_T")
 
 # The defaults of transformers, for settings that the families' published files leave out.
@@ -45,47 +43,6 @@ _DEFAULTS: Final[Mapping[str, dict[str, Any]]] = {
     "gemma3_text": _GEMMA
     | {"query_pre_attn_scalar": 256, "sliding_window": 4096, "sliding_window_pattern": 6},
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Architecture:
-    """What a checkpoint's weights are for.
-
-    Attributes:
-        vocabulary, hidden, intermediate, layers: Sizes.
-        heads, key_value_heads, head_size: Sizes of the attention.
-        max_positions: The longest sequence.
-        norm_epsilon: Added to the mean square of a norm.
-        norm_offset: Added to the weights of a norm: 1 for the Gemmas, else 0.
-        activation: ``silu``, ``gelu`` or ``gelu_pytorch_tanh``.
-        tied: Whether the output matrix is the embedding matrix.
-        embedding_scale: Factor on the embeddings of the input.
-        sandwich: Whether attention and MLP are each followed by a norm, too.
-        attention_scale: Factor on the attention scores.
-        attention_cap, final_cap: The soft caps of attention scores and logits; None for none.
-        rotations: Each layer's rotary embedding.
-        windows: How many positions each layer sees, its own included; None for all.
-    """
-
-    vocabulary: int
-    hidden: int
-    intermediate: int
-    layers: int
-    heads: int
-    key_value_heads: int
-    head_size: int
-    max_positions: int
-    norm_epsilon: float
-    norm_offset: float
-    activation: str
-    tied: bool
-    embedding_scale: float
-    sandwich: bool
-    attention_scale: float
-    attention_cap: float | None
-    final_cap: float | None
-    rotations: tuple[Rotation, ...]
-    windows: tuple[int | None, ...]
 
 
 def read_architecture(config: Mapping[str, Any]) -> Architecture:
@@ -169,9 +126,9 @@ def _layer_kinds(family: str, settings: Mapping[str, Any], layers: int) -> list[
 def _activation(settings: Mapping[str, Any], *, is_gemma: bool) -> str:
     names = ("hidden_activation", "hidden_act") if is_gemma else ("hidden_act",)
     found = next((settings[name] for name in names if name in settings), "silu")
-    if found not in _ACTIVATIONS:
+    if found not in ACTIVATIONS:
         raise InvalidInputError(
-            f"config.json: the activation is {found!r}, expected {', '.join(_ACTIVATIONS)}"
+            f"config.json: the activation is {found!r}, expected {', '.join(ACTIVATIONS)}"
         )
     return str(found)
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adprior_build.onnx_graph.architecture import Architecture
 from adprior_build.onnx_graph.matrices import Matrices
 from adprior_build.onnx_graph.model_file import ORT, ModelFile
-from adprior_build.onnx_graph.rotary import Rotation
+from adprior_runtime.engines.architecture import Architecture, Rotation
 
 _ANGLES_STEP = 256
 

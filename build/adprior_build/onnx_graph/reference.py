@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from adprior_build.onnx_graph.architecture import Architecture
 from adprior_build.onnx_graph.log_probs import EMBEDDING, OUTPUT
 from adprior_build.onnx_graph.matrices import Weights
 from adprior_build.onnx_graph.quantised_weights import Quantisation
+from adprior_runtime.engines.architecture import Architecture
 
 _Array = npt.NDArray[Any]
 _OUTPUT_ROWS: Final = 16_384

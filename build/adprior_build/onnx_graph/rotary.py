@@ -1,38 +1,21 @@
-"""Rotary position embeddings (arXiv 2104.09864): the angles of a layer, and tables of them."""
+"""Reads a checkpoint's rotary position embeddings (arXiv 2104.09864)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from adprior_runtime.engines.architecture import Rotation
 from adprior_runtime.errors import InvalidInputError
 
 _Float64Array = npt.NDArray[np.float64]
 _LOCAL: Final = "sliding_attention"
 _THETA: Final = 10_000.0
 _KINDS: Final = ("default", "linear", "llama3")
-
-
-@dataclass(frozen=True, slots=True)
-class Rotation:
-    """The angles per position: one for each pair of a head's numbers.
-
-    Attributes:
-        frequencies: [head_size / 2], in radians a position.
-    """
-
-    frequencies: tuple[float, ...]
-
-    def angles(self, positions: npt.ArrayLike) -> _Float64Array:
-        """Return the angle of each pair at each position: float64 [positions, head_size / 2]."""
-        return np.multiply.outer(
-            np.asarray(positions, dtype=np.float64), np.asarray(self.frequencies)
-        )
 
 
 def read_rotation(settings: Mapping[str, Any], kind: str, head_size: int) -> Rotation:

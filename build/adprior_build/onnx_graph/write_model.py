@@ -12,13 +12,14 @@ from typing import Any, Final
 
 from onnx import TensorProto
 
-from adprior_build.onnx_graph.architecture import Architecture, read_architecture
+from adprior_build.onnx_graph.architecture import read_architecture
 from adprior_build.onnx_graph.decoder import Decoder, PassInputs
 from adprior_build.onnx_graph.log_probs import EMBEDDING, OUTPUT, Vocabulary
 from adprior_build.onnx_graph.matrices import Matrices, Weights
 from adprior_build.onnx_graph.model_file import ModelFile
 from adprior_build.onnx_graph.quantised_weights import Quantisation
 from adprior_runtime.engines import onnx_graph
+from adprior_runtime.engines.architecture import Architecture
 
 PRECISIONS: Final[Mapping[str, Quantisation | None]] = {
     "fp32": None,
