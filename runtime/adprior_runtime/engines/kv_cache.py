@@ -1,4 +1,4 @@
-"""The KV cache: one user's keys and values, for the prompt and for the tree below it.
+"""The ONNX engine's KV cache: one user's keys and values, for the prompt and for the tree below it.
 
 Keys and values have the same layout, `LAYOUT`. The prompt's keys and values are written once. A
 pass adds a piece for its new positions. The pieces are joined when the next pass needs them.

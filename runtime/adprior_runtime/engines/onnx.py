@@ -1,78 +1,42 @@
-"""The embedded engine: ONNX Runtime, with packed tree attention.
-
-All live prefixes of a user are positions of one sequence. A 4-D mask lets each position see only
-the prompt and its own ancestors (`adprior_runtime.engines.tree_mask`). Its position id is the
-prompt's length plus its depth. So the KV cache of the prompt is written once and never re-ordered
-(`adprior_runtime.engines.kv_cache`).
+"""The embedded engine: packed tree attention on ONNX Runtime.
 
 Only the log-probabilities that are asked for leave the graph, and it computes logits for a part of
-the vocabulary at a time. `PASS_CELLS` limits a pass in bytes, for any size of the tree. ONNX
-Runtime's arena keeps the memory of the largest pass for later passes.
+the vocabulary at a time. ONNX Runtime's arena keeps the memory of the largest pass for later
+passes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
-import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
 from adprior_runtime.bundle import ONNX_MODEL_FILE, Bundle
 from adprior_runtime.cpu_count import threads_of_each
-from adprior_runtime.engines.base import PASS_TOKENS, Engine, LogProbs
+from adprior_runtime.engines.base import LogProbs
 from adprior_runtime.engines.kv_cache import KvCache, empty_piece, join_pieces
 from adprior_runtime.engines.onnx_device import DevicePasses
 from adprior_runtime.engines.onnx_graph import (
-    ATTENTION_MASK,
-    INPUT_IDS,
-    KEY_POSITIONS,
     MAX_POSITIONS,
     OUTPUT_NAMES,
-    PAIR_ROWS,
-    PAIR_TOKENS,
     PAST_KEYS,
     PAST_VALUES,
-    POSITION_IDS,
     VOCABULARY,
-    WANTED_POSITIONS,
     check_graph,
+    graph_inputs,
 )
-from adprior_runtime.engines.tree_mask import causal_mask, node_depths, tree_mask
-from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidRequestError
-
-_Float32Array = npt.NDArray[np.float32]
-_Int64Array = npt.NDArray[np.int64]
-PASS_CELLS: Final = 2 * 2**20
-"""Limit on a pass's mask: tokens times positions. Each attention head computes as many numbers, 8
-MiB in single precision."""
+from adprior_runtime.engines.packed_tree import PackedTreeEngine, Passes, TreePass
+from adprior_runtime.errors import ArtefactError, EnvironmentProblemError
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # TF32, a GPU's default, rounds factors to 11 bits: 8,192 times what the certificate allows.
 _PROVIDER_OPTIONS: Mapping[str, dict[str, str]] = {"cuda": {"use_tf32": "0"}}
 
 
-@dataclass(slots=True)
-class OnnxState:
-    """One user's cache and tree.
-
-    Attributes:
-        prompt_length: Tokens of the prompt.
-        cache: Keys and values of prompt and tree.
-        parents: int64 [nodes], the node that each node continues.
-        depths: int64 [nodes], 0 for a child of the root.
-    """
-
-    prompt_length: int
-    cache: KvCache
-    parents: _Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    depths: _Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-
-
-class OnnxEngine(Engine[OnnxState]):
+class OnnxEngine(PackedTreeEngine):
     """Runs a graph of the contract in `adprior_runtime.engines.onnx_graph`.
 
     Attributes:
@@ -119,12 +83,11 @@ class OnnxEngine(Engine[OnnxState]):
             _require_provider(session, device, provider)
             check_graph(session)
             metadata = session.get_modelmeta().custom_metadata_map
-            self.vocabulary = int(metadata[VOCABULARY])
-            self._max_positions = int(metadata[MAX_POSITIONS])
+            vocabulary, max_positions = int(metadata[VOCABULARY]), int(metadata[MAX_POSITIONS])
             past = next(item for item in session.get_inputs() if item.name == PAST_KEYS)
             empty_cache = empty_piece(past)
-            self._passes = (
-                _HostPasses(session, empty_cache)
+            passes: Passes = (
+                HostPasses(session, empty_cache)
                 if device == "cpu"
                 else DevicePasses(session, device, provider, empty_cache)
             )
@@ -132,11 +95,9 @@ class OnnxEngine(Engine[OnnxState]):
             raise
         except Exception as error:  # ONNX Runtime's errors share no public base
             raise ArtefactError(f"{path}: not a language model in ONNX: {error}") from error
-        self._head_ids: list[int] = []
-        self._head = KvCache()
-        if head_ids:
-            head, _ = self.prefill(list(head_ids), [])
-            self._head, self._head_ids = head.cache, list(head_ids)
+        super().__init__(
+            passes, vocabulary=vocabulary, max_positions=max_positions, head_ids=head_ids
+        )
 
     @classmethod
     def of_bundle(cls, bundle: Bundle, *, threads: int = 0, device: str = "cpu") -> Self:
@@ -149,106 +110,6 @@ class OnnxEngine(Engine[OnnxState]):
         path = bundle.path(ONNX_MODEL_FILE)
         return cls(path, threads=threads, head_ids=head_ids, device=device)
 
-    def prefill(
-        self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike
-    ) -> tuple[OnnxState, LogProbs]:
-        """See `Engine.prefill`.
-
-        Raises:
-            InvalidRequestError: A token is not in the vocabulary, or there are too many tokens.
-        """
-        length, head = len(prompt_ids), len(self._head_ids)
-        if not 0 < length < self._max_positions:
-            raise InvalidRequestError(
-                f"{INPUT_IDS}: {length} tokens, the model takes 1 to {self._max_positions - 1}"
-            )
-        if min(prompt_ids) < 0 or max(prompt_ids) >= self.vocabulary:
-            raise InvalidRequestError(
-                f"{INPUT_IDS}: found {min(prompt_ids)} to {max(prompt_ids)}, "
-                f"the model knows 0 to {self.vocabulary - 1}"
-            )
-        if length <= head or list(prompt_ids[:head]) != self._head_ids:
-            head = 0
-        state = OnnxState(length, self._head.fork() if head else KvCache())
-        wanted = np.asarray(next_tokens, dtype=np.int64)
-        log_probs = self._run(
-            state,
-            np.asarray(prompt_ids[head:], dtype=np.int64),
-            np.arange(length),
-            causal_mask(length, head),
-            np.full(len(wanted), length - head - 1),
-            wanted,
-        )
-        return state, log_probs
-
-    def extend(
-        self,
-        state: OnnxState,
-        token_ids: npt.ArrayLike,
-        parents: npt.ArrayLike,
-        rows: npt.ArrayLike,
-        next_tokens: npt.ArrayLike,
-        *,
-        keep: bool = True,
-    ) -> LogProbs:
-        """See `Engine.extend`."""
-        tokens, above = np.asarray(token_ids, dtype=np.int64), np.asarray(parents, dtype=np.int64)
-        lineage = np.concatenate([state.parents, above])
-        depths = np.concatenate([state.depths, node_depths(state.depths, above)])
-        log_probs = self._run(
-            state,
-            tokens,
-            np.concatenate([np.arange(state.prompt_length), state.prompt_length + depths]),
-            tree_mask(state.prompt_length, lineage, len(tokens)),
-            np.asarray(rows, dtype=np.int64),
-            np.asarray(next_tokens, dtype=np.int64),
-            keep=keep,
-        )
-        if keep:
-            state.parents, state.depths = lineage, depths
-        return log_probs
-
-    def most_tokens(self, state: OnnxState) -> int:
-        """See `Engine.most_tokens`."""
-        positions = state.prompt_length + len(state.depths) + PASS_TOKENS
-        return max(min(PASS_TOKENS, PASS_CELLS // positions), 1)
-
-    def _run(
-        self,
-        state: OnnxState,
-        token_ids: _Int64Array,
-        positions: _Int64Array,
-        mask: _Float32Array,
-        rows: _Int64Array,
-        next_tokens: _Int64Array,
-        *,
-        keep: bool = True,
-    ) -> LogProbs:
-        """Run one forward pass; return the log-probability of each next token after its row.
-
-        Args:
-            state: The user's; its cache grows if ``keep``.
-            token_ids: int64 [new].
-            positions: int64 [past + new], of all tokens that the new ones may see.
-            mask: [new, past + new].
-            rows: int64 [pairs], positions in ``token_ids``.
-            next_tokens: int64 [pairs].
-            keep: Whether to keep the new positions' keys and values.
-        """
-        # A pass that asks for nothing asks for one log-probability that nobody reads.
-        asked = rows if len(rows) else np.zeros(1, dtype=np.int64)
-        wanted, places = np.unique(asked, return_inverse=True)
-        inputs: dict[str, npt.NDArray[Any]] = {
-            INPUT_IDS: token_ids[None],
-            POSITION_IDS: positions[None, len(positions) - len(token_ids) :],
-            KEY_POSITIONS: positions[None],
-            ATTENTION_MASK: mask[None, None],
-            WANTED_POSITIONS: wanted,
-            PAIR_ROWS: places,
-            PAIR_TOKENS: next_tokens if len(rows) else asked,
-        }
-        return self._passes.run(state.cache, inputs, keep=keep)[: len(rows)]
-
 
 def _require_provider(session: onnxruntime.InferenceSession, device: str, provider: str) -> None:
     """Refuse a session that took the CPU in place of the device that was asked for."""
@@ -260,29 +121,27 @@ def _require_provider(session: onnxruntime.InferenceSession, device: str, provid
         )
 
 
-class _HostPasses:
-    """Forward passes on the CPU, with the KV cache in arrays."""
+class HostPasses:
+    """Forward passes on the CPU, with the KV cache in arrays.
+
+    Args:
+        session: The model.
+        empty_cache: Keys, or values, of no position.
+    """
 
     def __init__(
         self, session: onnxruntime.InferenceSession, empty_cache: npt.NDArray[Any]
     ) -> None:
         self._session, self._empty_cache = session, empty_cache
 
-    def run(
-        self, cache: KvCache, inputs: Mapping[str, npt.NDArray[Any]], *, keep: bool
-    ) -> LogProbs:
-        """Run one forward pass.
+    def empty_cache(self) -> KvCache:
+        """See `Passes.empty_cache`."""
+        return KvCache()
 
-        Args:
-            cache: The earlier passes' keys and values; extended in place if ``keep``.
-            inputs: The graph's other inputs.
-            keep: Whether to add the new positions to the cache.
-
-        Returns:
-            float32 [pairs].
-        """
+    def run(self, cache: KvCache, tree_pass: TreePass, *, keep: bool) -> LogProbs:
+        """See `Passes.run`."""
         past = {PAST_KEYS: self._joined(cache.keys), PAST_VALUES: self._joined(cache.values)}
-        log_probs, keys, values = self._session.run(OUTPUT_NAMES, dict(inputs) | past)
+        log_probs, keys, values = self._session.run(OUTPUT_NAMES, graph_inputs(tree_pass) | past)
         if keep:
             cache.add(keys, values)
         found: LogProbs = log_probs

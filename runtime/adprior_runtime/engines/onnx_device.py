@@ -6,7 +6,6 @@ cache's pieces. Only log-probabilities are copied back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,13 @@ import onnxruntime
 
 from adprior_runtime.engines.base import LogProbs
 from adprior_runtime.engines.kv_cache import LAYOUT, POSITIONS_AXIS, KvCache
-from adprior_runtime.engines.onnx_graph import OUTPUT_NAMES, PAST_KEYS, PAST_VALUES
+from adprior_runtime.engines.onnx_graph import (
+    OUTPUT_NAMES,
+    PAST_KEYS,
+    PAST_VALUES,
+    graph_inputs,
+)
+from adprior_runtime.engines.packed_tree import TreePass
 
 
 class DevicePasses:
@@ -38,12 +43,14 @@ class DevicePasses:
         self._session, self._device, self._empty_cache = session, device, empty_cache
         self._join = _join_session(provider)
 
-    def run(
-        self, cache: KvCache, inputs: Mapping[str, npt.NDArray[Any]], *, keep: bool
-    ) -> LogProbs:
-        """Run one forward pass on the device; see `adprior_runtime.engines.onnx`."""
+    def empty_cache(self) -> KvCache:
+        """See `Passes.empty_cache`."""
+        return KvCache()
+
+    def run(self, cache: KvCache, tree_pass: TreePass, *, keep: bool) -> LogProbs:
+        """See `Passes.run`."""
         binding = self._session.io_binding()
-        for name, values in inputs.items():
+        for name, values in graph_inputs(tree_pass).items():
             binding.bind_cpu_input(name, np.ascontiguousarray(values))
         for name, pieces in ((PAST_KEYS, cache.keys), (PAST_VALUES, cache.values)):
             if pieces:

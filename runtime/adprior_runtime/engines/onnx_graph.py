@@ -15,7 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy.typing as npt
+
 from adprior_runtime.engines.kv_cache import LAYOUT, NEW_LAYOUT
+from adprior_runtime.engines.packed_tree import TreePass
 from adprior_runtime.errors import ArtefactError
 
 CONTRACT_VERSION: Final = "2"
@@ -94,6 +97,19 @@ OUTPUTS: Final = (
     GraphTensor(NEW_VALUES, SINGLE, NEW_LAYOUT),
 )
 OUTPUT_NAMES: Final = tuple(tensor.name for tensor in OUTPUTS)
+
+
+def graph_inputs(tree_pass: TreePass) -> dict[str, npt.NDArray[Any]]:
+    """Return a pass's inputs but the past keys and values, by name."""
+    return {
+        INPUT_IDS: tree_pass.token_ids[None],
+        POSITION_IDS: tree_pass.new_positions[None],
+        KEY_POSITIONS: tree_pass.positions[None],
+        ATTENTION_MASK: tree_pass.mask[None, None],
+        WANTED_POSITIONS: tree_pass.wanted,
+        PAIR_ROWS: tree_pass.pair_rows,
+        PAIR_TOKENS: tree_pass.pair_tokens,
+    }
 
 
 def check_graph(session: Any) -> None:

@@ -14,8 +14,9 @@ import torch
 
 from adprior_runtime.engines.base import ROOT, LogProbs
 from adprior_runtime.engines.kv_cache import KvCache, empty_piece
-from adprior_runtime.engines.onnx import OnnxEngine, OnnxState
+from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.engines.onnx_device import DevicePasses
+from adprior_runtime.engines.packed_tree import UserTree
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidRequestError
 from support.small_models import (
     FAMILIES,
@@ -34,7 +35,7 @@ class Tree:
     """Continuations of one prompt, in the order of the engine's numbers."""
 
     engine: OnnxEngine
-    state: OnnxState
+    state: UserTree
     paths: list[tuple[int, ...]] = field(default_factory=list)
 
     def extend(self, tokens: Sequence[int], parents: Sequence[int]) -> LogProbs:
@@ -280,7 +281,7 @@ def _grown(engine: OnnxEngine) -> list[LogProbs]:
     ("positions", "most"), [(1000, 512), (3584, 512), (16_000, 127), (2**22, 1)]
 )
 def test_a_pass_is_bounded_in_bytes(llama: Exported, positions: int, most: int) -> None:
-    state = OnnxState(200, KvCache(), depths=np.zeros(positions - 200, dtype=np.int64))
+    state = UserTree(200, KvCache(), depths=np.zeros(positions - 200, dtype=np.int64))
     assert llama.engine.most_tokens(state) == most
     assert most == 1 or most * (positions + most) * 4 <= 8 * 2**20
 

@@ -1,0 +1,225 @@
+"""Packed tree attention: all live prefixes of a user are positions of one sequence.
+
+A mask lets each position see only the prompt and its own ancestors
+(`adprior_runtime.engines.tree_mask`). Its position id is the prompt's length plus its depth. So the
+prompt's keys and values are written once and never re-ordered.
+
+An engine of this kind brings its forward passes (`Passes`); the tree, the limits and the tokens
+that all prompts begin with are the same for all of them and are kept here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from adprior_runtime.engines.base import PASS_TOKENS, Engine, LogProbs
+from adprior_runtime.engines.tree_mask import causal_mask, node_depths, tree_mask
+from adprior_runtime.errors import InvalidRequestError
+
+_Float32Array = npt.NDArray[np.float32]
+_Int64Array = npt.NDArray[np.int64]
+
+PASS_CELLS: Final = 2 * 2**20
+"""Limit on a pass's mask: tokens times positions. Each attention head computes as many numbers, 8
+MiB in single precision."""
+
+
+class Cache(Protocol):
+    """One user's keys and values, for the prompt and for the tree below it."""
+
+    def fork(self) -> Self:
+        """Return a copy that grows independently."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreePass:
+    """The tokens that a forward pass adds, and what it is asked for.
+
+    Attributes:
+        token_ids: int64 [new].
+        positions: int64 [past + new], of all tokens that the new ones may see.
+        mask: float32 [new, past + new], added to the attention scores.
+        wanted: int64 [wanted], one or more indices of new tokens, distinct and rising.
+        pair_rows: int64 [pairs], indices into ``wanted``; one or more.
+        pair_tokens: int64 [pairs]: the log-probability of each after its row is wanted.
+    """
+
+    token_ids: _Int64Array
+    positions: _Int64Array
+    mask: _Float32Array
+    wanted: _Int64Array
+    pair_rows: _Int64Array
+    pair_tokens: _Int64Array
+
+    @property
+    def new_positions(self) -> _Int64Array:
+        """The positions of the new tokens: int64 [new]."""
+        return self.positions[len(self.positions) - len(self.token_ids) :]
+
+
+class Passes(Protocol):
+    """Runs forward passes of a language model."""
+
+    def empty_cache(self) -> Any:
+        """Return a `Cache` of no position."""
+        ...
+
+    def run(self, cache: Any, tree_pass: TreePass, *, keep: bool) -> LogProbs:
+        """Run one forward pass.
+
+        Args:
+            cache: What `empty_cache` returned, or a copy of it; it grows if ``keep``.
+            tree_pass: The pass.
+            keep: Whether to keep the new positions' keys and values.
+
+        Returns:
+            The log-probability of each pair: float32 [pairs].
+        """
+        ...
+
+
+@dataclass(slots=True)
+class UserTree:
+    """One user's cache and tree.
+
+    Attributes:
+        prompt_length: Tokens of the prompt.
+        cache: Keys and values of prompt and tree, a `Cache`.
+        parents: int64 [nodes], the node that each node continues.
+        depths: int64 [nodes], 0 for a child of the root.
+    """
+
+    prompt_length: int
+    cache: Any
+    parents: _Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    depths: _Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+
+class PackedTreeEngine(Engine[UserTree]):
+    """Grows users' trees with the forward passes of one language model.
+
+    Args:
+        passes: The language model's.
+        vocabulary: Number of tokens that it knows.
+        max_positions: Its longest sequence.
+        head_ids: Tokens that all prompts begin with; the model reads them once, here.
+
+    Attributes:
+        vocabulary: As the argument.
+    """
+
+    def __init__(
+        self, passes: Passes, *, vocabulary: int, max_positions: int, head_ids: Sequence[int] = ()
+    ) -> None:
+        self._passes, self._max_positions = passes, max_positions
+        self.vocabulary = vocabulary
+        self._head_ids: list[int] = []
+        self._head: Cache = passes.empty_cache()
+        if head_ids:
+            head, _ = self.prefill(list(head_ids), [])
+            self._head, self._head_ids = head.cache, list(head_ids)
+
+    def prefill(
+        self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike
+    ) -> tuple[UserTree, LogProbs]:
+        """See `Engine.prefill`.
+
+        Raises:
+            InvalidRequestError: A token is not in the vocabulary, or there are too many tokens.
+        """
+        length, head = len(prompt_ids), len(self._head_ids)
+        if not 0 < length < self._max_positions:
+            raise InvalidRequestError(
+                f"input_ids: {length} tokens, the model takes 1 to {self._max_positions - 1}"
+            )
+        if min(prompt_ids) < 0 or max(prompt_ids) >= self.vocabulary:
+            raise InvalidRequestError(
+                f"input_ids: found {min(prompt_ids)} to {max(prompt_ids)}, "
+                f"the model knows 0 to {self.vocabulary - 1}"
+            )
+        if length <= head or list(prompt_ids[:head]) != self._head_ids:
+            head = 0
+        user = UserTree(length, self._head.fork() if head else self._passes.empty_cache())
+        wanted = np.asarray(next_tokens, dtype=np.int64)
+        log_probs = self._run(
+            user,
+            np.asarray(prompt_ids[head:], dtype=np.int64),
+            np.arange(length),
+            causal_mask(length, head),
+            np.full(len(wanted), length - head - 1),
+            wanted,
+        )
+        return user, log_probs
+
+    def extend(
+        self,
+        state: UserTree,
+        token_ids: npt.ArrayLike,
+        parents: npt.ArrayLike,
+        rows: npt.ArrayLike,
+        next_tokens: npt.ArrayLike,
+        *,
+        keep: bool = True,
+    ) -> LogProbs:
+        """See `Engine.extend`."""
+        tokens, above = np.asarray(token_ids, dtype=np.int64), np.asarray(parents, dtype=np.int64)
+        lineage = np.concatenate([state.parents, above])
+        depths = np.concatenate([state.depths, node_depths(state.depths, above)])
+        log_probs = self._run(
+            state,
+            tokens,
+            np.concatenate([np.arange(state.prompt_length), state.prompt_length + depths]),
+            tree_mask(state.prompt_length, lineage, len(tokens)),
+            np.asarray(rows, dtype=np.int64),
+            np.asarray(next_tokens, dtype=np.int64),
+            keep=keep,
+        )
+        if keep:
+            state.parents, state.depths = lineage, depths
+        return log_probs
+
+    def most_tokens(self, state: UserTree) -> int:
+        """See `Engine.most_tokens`."""
+        positions = state.prompt_length + len(state.depths) + PASS_TOKENS
+        return max(min(PASS_TOKENS, PASS_CELLS // positions), 1)
+
+    def _run(
+        self,
+        user: UserTree,
+        token_ids: _Int64Array,
+        positions: _Int64Array,
+        mask: _Float32Array,
+        rows: _Int64Array,
+        next_tokens: _Int64Array,
+        *,
+        keep: bool = True,
+    ) -> LogProbs:
+        """Run one forward pass; return the log-probability of each next token after its row.
+
+        Args:
+            user: Its cache grows if ``keep``.
+            token_ids: int64 [new].
+            positions: int64 [past + new].
+            mask: float32 [new, past + new].
+            rows: int64 [pairs], positions in ``token_ids``.
+            next_tokens: int64 [pairs].
+            keep: Whether to keep the new positions' keys and values.
+        """
+        # A pass that asks for nothing asks for one log-probability that nobody reads.
+        asked = rows if len(rows) else np.zeros(1, dtype=np.int64)
+        wanted, places = np.unique(asked, return_inverse=True)
+        tree_pass = TreePass(
+            token_ids=token_ids,
+            positions=positions,
+            mask=mask,
+            wanted=wanted,
+            pair_rows=places,
+            pair_tokens=next_tokens if len(rows) else asked,
+        )
+        return self._passes.run(user.cache, tree_pass, keep=keep)[: len(rows)]
