@@ -5,7 +5,8 @@
     manifest.json          versions, hashes, how it was made; see `Manifest`
     tokenizer.json         tokenizer
     prompt.json            prompt template
-    model.onnx             language model for the ONNX engine
+    model.onnx             language model for the ONNX engine; for the torch engine instead
+                           model.safetensors, its weights, and architecture.json
     trie/*.npy             the catalogue's names, tokenised
     advertisers/*.npy      ids, names, log-popularity, paths per advertiser
     interests/*.npy        optional: the interests, with the arrays of ``advertisers/``
@@ -37,7 +38,7 @@ from adprior_runtime.contract import (
     PRIOR_HEAD,
     TOKENIZER,
 )
-from adprior_runtime.engines.registry import ENGINES, ONNX
+from adprior_runtime.engines.registry import ENGINES, ONNX, TORCH
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.text.json_text import to_json
 
@@ -45,6 +46,7 @@ MANIFEST: Final = "manifest.json"
 TOKENIZER_FILE: Final = "tokenizer.json"
 PROMPT_FILE: Final = "prompt.json"
 ONNX_MODEL_FILE: Final = ONNX.files[0]
+ARCHITECTURE_FILE, TORCH_WEIGHTS_FILE = TORCH.files
 ENGINE_FILES: Final = tuple(
     dict.fromkeys(file for kind in ENGINES.values() if kind.is_in_bundle for file in kind.files)
 )
@@ -95,7 +97,7 @@ class Manifest:
             length.
         log_prob_error: Largest error of one token's log-probability, in nats, measured at export;
             0 if not measured (see `adprior_runtime.search.rounding`).
-        precision: How the graph stores its matrices.
+        precision: How the bundle stores the model's matrices.
         precision_loss: Mean change that this makes to the log-probability of a probable token, in
             nats (`adprior_build.onnx_graph.parity`).
         catalogue_fingerprint: Fingerprint of the catalogue.

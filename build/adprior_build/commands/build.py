@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from adprior_build.onnx_graph.write_model import DEFAULT_PRECISION, PRECISIONS
+from adprior_build.onnx_graph.write_model import DEFAULT_PRECISION
 from adprior_build.provenance import describe_command
 from adprior_build.repository.bundle_builder import fill_from_bundle, fill_from_checkpoint
+from adprior_build.repository.language_model import ENGINE_PRECISIONS
 from adprior_build.repository.repository_builder import REPOSITORY_MARKER, fill_repository
 from adprior_build.tensorrt_llm import options
 from adprior_build.tensorrt_llm.deployment import Deployment
@@ -43,6 +44,7 @@ EXAMPLE = """examples:
   adprior build --bundle BUNDLE --output REPO
   adprior build --bundle BUNDLE --tuning tuning.toml --output REPO   (for one machine)
   adprior build --bundle BUNDLE --catalogue new.csv --output REPO   (seconds, no torch)
+  adprior build --checkpoint CKPT --engine torch --precision bf16 --output REPO
   adprior build --checkpoint CKPT --engine tensorrt-llm --deployment deploy/l4.toml --output REPO
   adprior build --check REPO   (prints one line for each fault; exit code 2 if there is one)"""
 
@@ -79,15 +81,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=[*ENGINES],
         default=ONNX.name,
-        help="engine that runs the language model (default: %(default)s)",
+        help="engine that runs the language model: onnx and torch search exactly, torch also on "
+        "GPUs (it needs adprior[torch]); tensorrt-llm is compiled for one type of GPU "
+        "(default: %(default)s)",
     )
     _add_search(parser)
     parser.add_argument(
         "--precision",
-        choices=[*PRECISIONS],
+        choices=list(dict.fromkeys(each for names in ENGINE_PRECISIONS.values() for each in names)),
         default=DEFAULT_PRECISION,
-        help="how the ONNX graph stores its matrices, with --checkpoint: fp32, or int8 in a "
-        "quarter of the file (default: %(default)s)",
+        help="how the model's matrices are stored, with --checkpoint: fp32; int8 in a quarter of "
+        "the file (onnx); bf16 in half of it (torch) (default: %(default)s)",
     )
     parser.add_argument(
         "--tuning",
@@ -244,7 +248,7 @@ def _fill_bundle(place: Path, args: argparse.Namespace, deployment: Deployment |
     )
     if args.bundle is not None:
         if args.precision != DEFAULT_PRECISION:
-            raise InvalidInputError("--precision goes with --checkpoint: a bundle has its graph")
+            raise InvalidInputError("--precision goes with --checkpoint: a bundle has its model")
         fill_from_bundle(
             place,
             Bundle.open(args.bundle),

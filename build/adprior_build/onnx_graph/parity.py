@@ -1,8 +1,8 @@
-"""Checks that an ONNX graph computes the same as its checkpoint.
+"""Checks that an engine computes the same as the checkpoint that its files were written from.
 
 The reference is the checkpoint in double precision (`adprior_build.onnx_graph.reference`), with its
-matrices rounded as the graph's are. In single precision that same program differs from it by e, the
-effect of rounding with these weights on these prompts. The graph does the same arithmetic in
+matrices rounded as the engine's are. In single precision that same program differs from it by e,
+the effect of rounding with these weights on these prompts. The engine does the same arithmetic in
 another order, so it differs by about e. If a mask, position or weight is wrong, the difference is
 about as large as the spread of the log-probabilities. The tolerance is between the two::
 
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -28,10 +27,8 @@ import numpy.typing as npt
 
 from adprior_build.onnx_graph.architecture import read_architecture
 from adprior_build.onnx_graph.matrices import Weights
-from adprior_build.onnx_graph.reference import Reference
-from adprior_build.onnx_graph.write_model import PRECISIONS
-from adprior_runtime.engines.base import ROOT
-from adprior_runtime.engines.onnx import OnnxEngine
+from adprior_build.onnx_graph.reference import Reference, Rounding
+from adprior_runtime.engines.base import ROOT, Engine
 from adprior_runtime.errors import ArtefactError
 
 LONGEST_CHECKED_PROMPT: Final = 640
@@ -44,9 +41,9 @@ _TIMES_ROUNDOFF: Final = 16.0
 _SHARE_OF_SPREAD: Final = 0.05
 _PROBABLE_TOKENS: Final = 100
 _SHORT_PROMPTS: Final = (1, 13, 40)
-_WRITER_FAULT: Final = (
-    "the graph is at fault, not the training: install the versions of onnx and onnxruntime that "
-    "adprior[embedded] names"
+_ENGINE_FAULT: Final = (
+    "the engine is at fault, not the training: install the versions of its packages that "
+    "pyproject.toml names"
 )
 _LAST: Final = 3
 """Positions compared at the end of each sequence: the prompt's last, and two tokens of a tree."""
@@ -54,11 +51,11 @@ _LAST: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parity:
-    """The difference between a graph and its checkpoint, in log-probability.
+    """The difference between an engine and its checkpoint, in log-probability.
 
     Attributes:
         difference: The largest difference from the checkpoint in double precision, its matrices
-            rounded as the graph's.
+            rounded as the engine's.
         tolerance: The largest difference that arithmetic in single precision explains.
         mean_loss, largest_loss: The change that rounding the matrices makes to the log-probability
             of the most probable tokens, `_PROBABLE_TOKENS` after each prefix. 0 without rounding.
@@ -72,7 +69,7 @@ class Parity:
     def in_words(self, precision: str) -> str:
         """Return a line for people."""
         line = (
-            "the graph agrees with the checkpoint to "
+            "the engine agrees with the checkpoint to "
             f"{self.difference:.1e} in log-probability (at most {self.tolerance:.1e})"
         )
         if self.mean_loss == 0:
@@ -86,35 +83,36 @@ class Parity:
 def check_parity(
     config: Mapping[str, Any],
     weights: Weights,
-    path: Path,
+    engine: Engine[Any],
     *,
     name: str,
     precision: str = "fp32",
+    rounding: Rounding | None = None,
     text: Sequence[int] = (),
     seed: int = 0,
 ) -> Parity:
-    """Compare a graph with its checkpoint on random trees of continuations.
+    """Compare an engine with its checkpoint on random trees of continuations.
 
-    For each prompt, the graph grows a random tree of 8 nodes in two steps. The log-probabilities
+    For each prompt, the engine grows a random tree of 8 nodes in two steps. The log-probabilities
     along its paths are compared with plain sequences of prompt and path.
 
     Args:
         config: The content of the checkpoint's ``config.json``.
         weights: Its weights.
-        path: The graph.
+        engine: The engine, with the files that were written from them.
         name: The checkpoint's name, for messages.
-        precision: The graph's, one of `PRECISIONS`.
+        precision: How the engine stores matrices, for messages.
+        rounding: How that rounds them; None for not at all.
         text: Token ids of a typical prompt, as long as may be: prompts are its beginnings, and
             continuations are its tokens. Without it, both are random.
         seed: The seed of prompts and trees.
 
     Raises:
-        ArtefactError: The graph, or the checkpoint itself, gives NaN or infinity; or they differ
+        ArtefactError: The engine, or the checkpoint itself, gives NaN or infinity; or they differ
             by more than rounding explains.
     """
-    of, quantisation = read_architecture(config), PRECISIONS[precision]
+    of = read_architecture(config)
     random = np.random.default_rng(seed)
-    engine = OnnxEngine(path)
     sequences: list[list[int]] = []
     found: list[_Rows] = []
     tokens = np.asarray(text, dtype=np.int64) if len(text) else np.arange(of.vocabulary)
@@ -126,18 +124,16 @@ def check_parity(
         compared = slice(None) if most in _SHORT_PROMPTS else slice(1)
         sequences += leaves[compared]
         found += rows[compared]
-    graph = np.stack(found)
-    reference = Reference(of, weights, quantisation).log_probs(sequences, _LAST)
-    single = Reference(of, weights, quantisation, np.float32).log_probs(sequences, _LAST)
-    _require_numbers(name, precision, reference=reference, single=single, graph=graph)
-    exact = (
-        reference if quantisation is None else Reference(of, weights).log_probs(sequences, _LAST)
-    )
-    return _compare(name, precision, exact, reference=reference, single=single, graph=graph)
+    answers = np.stack(found)
+    reference = Reference(of, weights, rounding).log_probs(sequences, _LAST)
+    single = Reference(of, weights, rounding, np.float32).log_probs(sequences, _LAST)
+    _require_numbers(name, precision, reference=reference, single=single, answers=answers)
+    exact = reference if rounding is None else Reference(of, weights).log_probs(sequences, _LAST)
+    return _compare(name, precision, exact, reference=reference, single=single, answers=answers)
 
 
 def _grow_tree(
-    engine: OnnxEngine,
+    engine: Engine[Any],
     prompt: list[int],
     vocabulary: int,
     tokens: npt.NDArray[np.int64],
@@ -171,7 +167,7 @@ def _grow_tree(
 
 
 def _require_numbers(
-    name: str, precision: str, *, reference: _Rows, single: _Rows, graph: _Rows
+    name: str, precision: str, *, reference: _Rows, single: _Rows, answers: _Rows
 ) -> None:
     bad = "NaN or infinite log-probabilities"
     for rows, where in ((reference, ""), (single, " in single precision")):
@@ -180,14 +176,14 @@ def _require_numbers(
                 f"{name}: the checkpoint itself gives {bad}{where}: its weights are damaged, or "
                 "its training diverged; train it again, with a lower --learning-rate"
             )
-    if not np.isfinite(graph).all():
+    if not np.isfinite(answers).all():
         raise ArtefactError(
-            f"{name}: the graph in {precision} gives {bad}, the checkpoint none; {_WRITER_FAULT}"
+            f"{name}: the engine in {precision} gives {bad}, the checkpoint none; {_ENGINE_FAULT}"
         )
 
 
 def _compare(
-    name: str, precision: str, exact: _Rows, *, reference: _Rows, single: _Rows, graph: _Rows
+    name: str, precision: str, exact: _Rows, *, reference: _Rows, single: _Rows, answers: _Rows
 ) -> Parity:
     in_single = float(np.abs(single - reference).max())
     size, spread = float(np.abs(reference).max()), float(reference.std(axis=-1).max())
@@ -195,7 +191,7 @@ def _compare(
     tolerance = min(explained, _SHARE_OF_SPREAD * spread)
     probable = np.argsort(-exact, axis=-1)[..., :_PROBABLE_TOKENS]
     loss = np.abs(np.take_along_axis(reference - exact, probable, axis=-1))
-    difference = float(np.abs(graph - reference).max())
+    difference = float(np.abs(answers - reference).max())
     parity = Parity(
         difference=difference,
         tolerance=tolerance,
@@ -204,8 +200,8 @@ def _compare(
     )
     if not parity.difference <= parity.tolerance:
         raise ArtefactError(
-            f"{name}: the graph in {precision} differs from the checkpoint by "
+            f"{name}: the engine in {precision} differs from the checkpoint by "
             f"{parity.difference:.1e} in log-probability, at most {parity.tolerance:.1e} is "
-            f"accepted; {_WRITER_FAULT}"
+            f"accepted; {_ENGINE_FAULT}"
         )
     return parity

@@ -1,4 +1,4 @@
-"""The same decoder in NumPy, without ONNX Runtime: what a graph is checked against.
+"""The same decoder in NumPy: what the engines are checked against.
 
 It computes whole sequences, without a cache and without a tree, in the precision that is asked for.
 Tests compare it with transformers for every family.
@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from adprior_build.onnx_graph.log_probs import EMBEDDING, OUTPUT
 from adprior_build.onnx_graph.matrices import Weights
-from adprior_build.onnx_graph.quantised_weights import Quantisation
 from adprior_runtime.engines.architecture import Architecture
 
 _Array = npt.NDArray[Any]
 _OUTPUT_ROWS: Final = 16_384
 """Tokens whose logits are computed at once: the whole output matrix in float64 may be gigabytes."""
+
+
+class Rounding(Protocol):
+    """A way to store matrices in fewer bits."""
+
+    def rounded(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the matrix that the stored numbers stand for: [rows, columns]."""
+        ...
 
 
 class Reference:
@@ -29,7 +36,7 @@ class Reference:
     Args:
         architecture: The checkpoint's.
         weights: Its weights; each is read once in a call of `log_probs`.
-        quantisation: How matrices are rounded first; None leaves them.
+        rounding: How matrices are rounded first; None leaves them.
         dtype: The precision of the arithmetic: float64 or float32.
     """
 
@@ -37,10 +44,10 @@ class Reference:
         self,
         architecture: Architecture,
         weights: Weights,
-        quantisation: Quantisation | None = None,
+        rounding: Rounding | None = None,
         dtype: npt.DTypeLike = np.float64,
     ) -> None:
-        self._of, self._weights, self._quantisation = architecture, weights, quantisation
+        self._of, self._weights, self._rounding = architecture, weights, rounding
         self._dtype: np.dtype[Any] = np.dtype(dtype)
 
     def log_probs(self, sequences: Sequence[Sequence[int]], last: int) -> _Array:
@@ -160,7 +167,7 @@ class Reference:
 
     def _rounded(self, name: str) -> npt.NDArray[np.float32]:
         matrix = np.asarray(self._weights[name], dtype=np.float32)
-        return matrix if self._quantisation is None else self._quantisation.rounded(matrix)
+        return matrix if self._rounding is None else self._rounding.rounded(matrix)
 
 
 def _same(values: _Array) -> _Array:

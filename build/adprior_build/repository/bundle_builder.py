@@ -7,18 +7,17 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from adprior_build.checkpoints.checkpoint import hash_checkpoint, open_checkpoint
-from adprior_build.onnx_graph.write_model import write_model
+from adprior_build.checkpoints.checkpoint import hash_checkpoint
+from adprior_build.onnx_graph.parity import Parity
 from adprior_build.provenance import RUN_KEY
 from adprior_build.repository.bundle_catalogues import (
     add_catalogue,
     add_interests,
     read_bundle_catalogue,
 )
+from adprior_build.repository.language_model import add_language_model
 from adprior_runtime.bundle import (
     ADVERTISERS_DIRECTORY,
     CATALOGUE_FILE,
@@ -27,7 +26,6 @@ from adprior_runtime.bundle import (
     INTERESTS_DIRECTORY,
     INTERESTS_FILE,
     MANIFEST,
-    ONNX_MODEL_FILE,
     POPULARITY_FILE,
     PROMPT_FILE,
     TOKENIZER_FILE,
@@ -36,15 +34,10 @@ from adprior_runtime.bundle import (
     Manifest,
     hash_file,
 )
-from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.registry import ENGINES
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.hard_links import link_or_copy
 from adprior_runtime.repository.checks.coherence import check_coherence
-from adprior_runtime.search.rounding import error_of_graph, rounded_up
-
-if TYPE_CHECKING:
-    from adprior_build.onnx_graph.parity import Parity  # onnxruntime
 
 
 def fill_from_checkpoint(
@@ -65,13 +58,14 @@ def fill_from_checkpoint(
         catalogue_path: The advertisers; None takes the checkpoint's.
         head: A fitted prior head; None writes one that changes nothing.
         commands: The commands to record: those before the training, then the build.
-        precision: How the graph stores its matrices, one of `PRECISIONS`.
+        precision: How the bundle stores the model's matrices, one of the engine's in
+            `ENGINE_PRECISIONS`.
         interests_path: The interests; None takes the checkpoint's, if any.
         settings: Fields of the manifest: ``forecast_k``, ``beam_width``, ``origin``, ``engine``.
             A bundle does not contain a compiled engine.
 
     Returns:
-        The difference between ONNX graph and checkpoint; None without such a graph.
+        The difference between engine and checkpoint; None for a compiled engine.
     """
     record = checkpoint / "training.json"
     if not record.is_file():
@@ -89,14 +83,8 @@ def fill_from_checkpoint(
     if interests_path is not None or taught.is_file():
         manifest = add_interests(directory, interests_path or taught, manifest)
     parity = None
-    if ONNX_MODEL_FILE in ENGINES[manifest.engine].files:
-        parity = _write_graph(checkpoint, directory, precision, manifest.prompt_head_ids)
-        manifest = replace(
-            manifest,
-            log_prob_error=error_of_graph(parity.difference),
-            precision=precision,
-            precision_loss=rounded_up(parity.mean_loss) if parity.mean_loss else 0.0,
-        )
+    if ENGINES[manifest.engine].is_in_bundle:
+        manifest, parity = add_language_model(checkpoint, directory, precision, manifest)
     _add_head(directory, head, manifest)
     _seal(directory, manifest)
     return parity
@@ -166,27 +154,6 @@ def _describe_head(source: Bundle) -> tuple[bool, bool]:
         if error.is_fitted:
             raise
         return True, True
-
-
-def _write_graph(
-    checkpoint: Path, directory: Path, precision: str, head_ids: Sequence[int]
-) -> Parity:
-    """Write the ONNX model of an unfinished bundle, and check it on names of its catalogue."""
-    from adprior_build.onnx_graph.parity import (  # noqa: PLC0415  onnxruntime
-        LONGEST_CHECKED_PROMPT,
-        check_parity,
-    )
-
-    of, path = open_checkpoint(checkpoint), directory / ONNX_MODEL_FILE
-    write_model(of.config, of.weights, path, precision=precision)
-    trie = Trie.load(directory / TRIE_DIRECTORY)
-    chosen = np.random.default_rng(0).choice(trie.leaf_nodes, LONGEST_CHECKED_PROMPT)
-    names, lengths = trie.paths(chosen)
-    tokens = names[np.arange(names.shape[1]) < lengths[:, None]]
-    text = [*head_ids, *tokens.tolist()]
-    return check_parity(
-        of.config, of.weights, path, name=str(checkpoint), precision=precision, text=text
-    )
 
 
 def _read_training(record: Path) -> dict[str, Any]:

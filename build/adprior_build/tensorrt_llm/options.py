@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from adprior_build.onnx_graph.write_model import DEFAULT_PRECISION
+from adprior_build.repository.language_model import ENGINE_PRECISIONS
 from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_build.tensorrt_llm.engine_build import EngineBuild
 from adprior_build.tensorrt_llm.engine_files import (
@@ -18,7 +19,7 @@ from adprior_build.tensorrt_llm.engine_files import (
 )
 from adprior_build.tensorrt_llm.tool_commands import EXAMPLES
 from adprior_runtime.bundle import MANIFEST, Bundle, Manifest
-from adprior_runtime.engines.registry import ONNX, TENSORRT_LLM
+from adprior_runtime.engines.registry import TENSORRT_LLM
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.repository.tensorrt_llm_files import find_engine
 
@@ -26,7 +27,7 @@ UNRECORDED: Final = frozenset({"dry_run", "work", "examples"})
 """Options that do not change the result."""
 
 _ONLY_TENSORRT_LLM: Final = ("deployment", "engine_from", "calibration_users", "work")
-_ONLY_ONNX: Final = (
+_ONLY_EXACT: Final = (
     "tuning",
     "search_mode",
     "beam_width",
@@ -77,13 +78,19 @@ def check_options(args: argparse.Namespace) -> Deployment | None:
             )
     if args.engine != TENSORRT_LLM.name:
         _refuse(args, (*_ONLY_TENSORRT_LLM, "dry_run"), f"goes with --engine {TENSORRT_LLM.name}")
+        if args.precision not in (known := ENGINE_PRECISIONS[args.engine]):
+            raise InvalidInputError(
+                f"--precision {args.precision} is not one of --engine {args.engine}: "
+                f"{', '.join(known)}"
+            )
         return None
     _refuse(
-        args, _ONLY_ONNX, f"has no effect with --engine {TENSORRT_LLM.name}; see the deployment"
+        args, _ONLY_EXACT, f"has no effect with --engine {TENSORRT_LLM.name}; see the deployment"
     )
     if args.precision != DEFAULT_PRECISION:
         raise InvalidInputError(
-            f"--precision is for --engine {ONNX.name}; see the deployment's dtype"
+            f"--precision is for --engine {' and '.join(ENGINE_PRECISIONS)}; see the deployment's "
+            "dtype"
         )
     if args.engine_from is not None:
         _refuse(args, ("dry_run", "calibration_users"), "does not go with --engine-from")
@@ -106,9 +113,7 @@ def check_options(args: argparse.Namespace) -> Deployment | None:
 
 def manifest_settings(args: argparse.Namespace, deployment: Deployment | None) -> dict[str, Any]:
     """Return the manifest's entries about the engine."""
-    if args.engine != TENSORRT_LLM.name:
-        return {}
-    settings: dict[str, Any] = {} if args.bundle is not None else {"engine": TENSORRT_LLM.name}
+    settings: dict[str, Any] = {} if args.bundle is not None else {"engine": args.engine}
     if deployment is not None:
         settings["beam_width"] = deployment.beam_width
     return settings

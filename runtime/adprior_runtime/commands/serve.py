@@ -49,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device",
         choices=("cpu", "cuda"),
         default="cpu",
-        help="device that the embedded engine runs on; cuda needs onnxruntime-gpu "
-        "(default: %(default)s)",
+        help="device that the embedded engine runs on; cuda needs a torch built for CUDA, or "
+        "onnxruntime-gpu, by the repository's engine (default: %(default)s)",
     )
     parser.add_argument(
         "--log-file",

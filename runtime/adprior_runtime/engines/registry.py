@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from adprior_runtime.contract import Target
+from adprior_runtime.errors import EnvironmentProblemError
 
 if TYPE_CHECKING:
     from adprior_runtime.bundle import Bundle
@@ -37,7 +38,8 @@ class EngineKind:
         files: Its artefacts. They are in a bundle if ``is_in_bundle``, else beside the bundle in
             the version directory of the model ``llm_engine``.
         is_in_bundle: False for a compiled engine, which runs on one type of GPU only.
-        target: The kind of machine whose configuration serves it.
+        target: The kind of machine whose configuration serves it; `Target.CPU` for every engine of
+            the Python model, on whichever device it computes.
         loader: Makes the engine in this process; None for one with a Triton backend of its own.
     """
 
@@ -54,6 +56,21 @@ def _load_onnx(bundle: Bundle, *, threads: int, device: str) -> Engine[Any]:
     return OnnxEngine.of_bundle(bundle, threads=threads, device=device)
 
 
+def _load_torch(bundle: Bundle, *, threads: int, device: str) -> Engine[Any]:
+    try:
+        from adprior_runtime.engines.torch_engine import TorchEngine  # noqa: PLC0415  torch
+    except ModuleNotFoundError as error:
+        raise torch_is_missing(error) from error
+    return TorchEngine.of_bundle(bundle, threads=threads, device=device)
+
+
+def torch_is_missing(error: ModuleNotFoundError) -> EnvironmentProblemError:
+    """Return what to raise if a package of the torch engine cannot be imported."""
+    return EnvironmentProblemError(
+        f"engine {TORCH.name} needs the package {error.name}: pip install 'adprior[torch]'"
+    )
+
+
 ONNX: Final = EngineKind(
     name="onnx",
     files=("model.onnx",),
@@ -62,6 +79,15 @@ ONNX: Final = EngineKind(
     loader=_load_onnx,
 )
 """Exact trie search on ONNX Runtime (`adprior_runtime.engines.onnx`)."""
+
+TORCH: Final = EngineKind(
+    name="torch",
+    files=("architecture.json", "model.safetensors"),
+    is_in_bundle=True,
+    target=Target.CPU,
+    loader=_load_torch,
+)
+"""Exact trie search on PyTorch, on a CPU or a GPU (`adprior_runtime.engines.torch_engine`)."""
 
 TENSORRT_LLM: Final = EngineKind(
     name="tensorrt-llm",
@@ -77,4 +103,4 @@ TENSORRT_LLM_VERSION: Final = "1.2.1"
 GPU_IMAGE: Final = "nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3"
 """The last image with that release: Python 3.12, TensorRT-LLM backend and Python backend."""
 
-ENGINES: Final = {engine.name: engine for engine in (ONNX, TENSORRT_LLM)}
+ENGINES: Final = {engine.name: engine for engine in (ONNX, TORCH, TENSORRT_LLM)}

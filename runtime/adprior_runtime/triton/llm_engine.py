@@ -1,4 +1,4 @@
-"""Model ``llm_engine`` of the embedded server: trie search on the ONNX engine."""
+"""Model ``llm_engine`` of the embedded server: trie search on the bundle's engine."""
 
 from __future__ import annotations
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from adprior_runtime.bundle import (
     ADVERTISERS_DIRECTORY,
+    ARCHITECTURE_FILE,
     HEAD_FILE,
     INTEREST_TRIE_DIRECTORY,
     INTERESTS_DIRECTORY,
@@ -17,6 +19,7 @@ from adprior_runtime.bundle import (
 )
 from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.catalogue.trie import Trie
+from adprior_runtime.engines.architecture import Architecture
 from adprior_runtime.engines.onnx_graph import MAX_POSITIONS, VOCABULARY, require_contract
 from adprior_runtime.engines.registry import ENGINES
 from adprior_runtime.errors import ArtefactError
@@ -52,8 +55,8 @@ def check_coherence(bundle: Bundle, *, with_head: bool = True) -> None:
             )
     if with_head:
         PriorHead(bundle.path(HEAD_FILE)).require_belongs(manifest)
-    if ONNX_MODEL_FILE in ENGINES[manifest.engine].files:
-        _check_sizes(bundle, renderer)
+    if (sizes := _model_sizes(bundle)) is not None:
+        _check_sizes(bundle, renderer, *sizes)
 
 
 def _check_names(
@@ -70,18 +73,8 @@ def _check_names(
             )
 
 
-def _check_sizes(bundle: Bundle, renderer: PromptRenderer) -> None:
+def _check_sizes(bundle: Bundle, renderer: PromptRenderer, positions: int, vocabulary: int) -> None:
     """Refuse prompts and names that the model cannot take."""
-    import onnx  # noqa: PLC0415  heavy
-
-    path = bundle.path(ONNX_MODEL_FILE)
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-        metadata = {item.key: item.value for item in model.metadata_props}
-        require_contract(metadata)
-        positions, vocabulary = int(metadata[MAX_POSITIONS]), int(metadata[VOCABULARY])
-    except Exception as error:  # protobuf's errors share no public base
-        raise ArtefactError(f"{path}: not a language model in ONNX: {error}") from error
     tries = [Trie.load(bundle.path(TRIE_DIRECTORY))]
     longest = bundle.manifest.longest_name_tokens
     if bundle.has_interests:
@@ -93,3 +86,25 @@ def _check_sizes(bundle: Bundle, renderer: PromptRenderer) -> None:
         raise ArtefactError(
             f"{bundle.directory}: a name has token {largest}, the model knows {vocabulary}"
         )
+
+
+def _model_sizes(bundle: Bundle) -> tuple[int, int] | None:
+    """Return the model's longest sequence and its vocabulary; None for a compiled engine."""
+    files = ENGINES[bundle.manifest.engine].files
+    if ARCHITECTURE_FILE in files:
+        of = Architecture.load(bundle.path(ARCHITECTURE_FILE))
+        return of.max_positions, of.vocabulary
+    return _graph_sizes(bundle.path(ONNX_MODEL_FILE)) if ONNX_MODEL_FILE in files else None
+
+
+def _graph_sizes(path: Path) -> tuple[int, int]:
+    """Return an ONNX graph's longest sequence and its vocabulary."""
+    import onnx  # noqa: PLC0415  heavy
+
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+        metadata = {item.key: item.value for item in model.metadata_props}
+        require_contract(metadata)
+        return int(metadata[MAX_POSITIONS]), int(metadata[VOCABULARY])
+    except Exception as error:  # protobuf's errors share no public base
+        raise ArtefactError(f"{path}: not a language model in ONNX: {error}") from error

@@ -10,6 +10,7 @@ import pytest
 
 from adprior_build.onnx_graph.parity import Parity, check_parity
 from adprior_build.onnx_graph.write_model import write_model
+from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.errors import ArtefactError
 from support.small_models import (
     FAMILIES,
@@ -28,11 +29,9 @@ Weights = dict[str, npt.NDArray[np.float32]]
 Export = Callable[[Callable[[], Any]], Exported]
 
 
-def check(
-    model: Any, path: Path, weights: Weights | None = None, precision: str = "fp32"
-) -> Parity:
+def check(model: Any, path: Path, weights: Weights | None = None) -> Parity:
     given = weights_of(model) if weights is None else weights
-    return check_parity(model.config.to_dict(), given, path, name=NAME, precision=precision)
+    return check_parity(model.config.to_dict(), given, OnnxEngine(path), name=NAME)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +77,7 @@ def test_a_graph_with_one_wrong_weight_is_refused(
 ) -> None:
     weights = dict(weights_of(llama.model))
     change(weights)
-    message = rf"^{NAME}: the graph in fp32 differs from the checkpoint by .* at most .*; the graph"
+    message = rf"^{NAME}: the engine in fp32 differs from the checkpoint by .* at most .*; the en"
     with pytest.raises(ArtefactError, match=message):
         check(llama.model, llama.path, weights)
 
@@ -105,6 +104,6 @@ def test_nan_and_infinity_are_refused(llama: Exported, tmp_path: Path, value: fl
         check(llama.model, llama.path, weights)
     path = tmp_path / "model.onnx"
     write_model(llama.model.config.to_dict(), weights, path)
-    message = f"^{NAME}: the graph in fp32 gives NaN or infinite log-probabilities, the checkpoint"
+    message = f"^{NAME}: the engine in fp32 gives NaN or infinite log-probabilities, the checkpoint"
     with pytest.raises(ArtefactError, match=message):
         check(llama.model, path)

@@ -63,7 +63,8 @@ def test_a_quantised_graph_is_the_rounded_checkpoint(
     config, path = model.config.to_dict(), tmp_path / "model.onnx"
     write_model(config, weights, path, precision="int8")
     text = RANDOM.integers(0, VOCABULARY, MAX_POSITIONS // 2).tolist()
-    parity = check_parity(config, weights, path, name="small", precision="int8", text=text)
+    engine, rounding = OnnxEngine(path), PRECISIONS["int8"]
+    parity = check_parity(config, weights, engine, name="small", rounding=rounding, text=text)
     assert parity.difference <= parity.tolerance < 1e-3
     assert 1e-4 < parity.mean_loss < 0.05
     assert parity.mean_loss < parity.largest_loss < 0.5
