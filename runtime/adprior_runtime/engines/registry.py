@@ -104,3 +104,15 @@ GPU_IMAGE: Final = "nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3"
 """The last image with that release: Python 3.12, TensorRT-LLM backend and Python backend."""
 
 ENGINES: Final = {engine.name: engine for engine in (ONNX, TORCH, TENSORRT_LLM)}
+
+
+def forecast_alike(first: str, second: str) -> bool:
+    """Return whether two engines' forecasts of one model are the same, but for rounding.
+
+    Engines in this process serve the same exact search. A head that was fitted on the forecasts of
+    one is right for the others.
+    """
+    if first == second:
+        return True
+    kinds = [ENGINES.get(name) for name in (first, second)]
+    return all(kind is not None and kind.loader is not None for kind in kinds)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from adprior_runtime.bundle import Manifest
+from adprior_runtime.engines.registry import forecast_alike
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.head.features import FEATURE_NAMES, CandidatePriors
 from adprior_runtime.head.head_graph import (
@@ -114,10 +115,11 @@ class PriorHead:
         return float(self._metadata["clamp"]) if self.is_fitted else 0.0
 
     def require_belongs(self, manifest: Manifest) -> None:
-        """Refuse a head that was not fitted with a bundle's catalogue, forecasts and engine.
+        """Refuse a head that was not fitted with a bundle's catalogue and forecasts.
 
         Raises:
-            ArtefactError: The head belongs to another catalogue, forecast length or engine.
+            ArtefactError: The head belongs to another catalogue, forecast length, or an engine
+                whose forecasts differ.
         """
         fitted = self._metadata
         if fitted["catalogue_fingerprint"] not in manifest.catalogue_lineage:
@@ -125,9 +127,12 @@ class PriorHead:
                 f"{self._path}: fitted with catalogue {fitted['catalogue_fingerprint']}, "
                 f"the bundle's is {manifest.catalogue_fingerprint}; {_REMEDY}"
             )
-        expected = {"forecast_k": str(manifest.forecast_k), "engine": manifest.engine}
-        for key, value in expected.items():
-            if fitted[key] != value:
+        forecast_k, engine = str(manifest.forecast_k), manifest.engine
+        for key, value, is_right in (
+            ("forecast_k", forecast_k, fitted["forecast_k"] == forecast_k),
+            ("engine", engine, forecast_alike(fitted["engine"], engine)),
+        ):
+            if not is_right:
                 raise ArtefactError(
                     f"{self._path}: fitted with {key} {fitted[key]}, the bundle's is {value}; "
                     f"{_REMEDY}"

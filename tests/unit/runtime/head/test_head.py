@@ -19,6 +19,7 @@ from adprior_build.head.onnx_head import (
     write_identity_head,
 )
 from adprior_build.head.variants import Head
+from adprior_runtime.bundle import Manifest
 from adprior_runtime.contract import CandidateStatus
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.head.features import FEATURE_NAMES, CandidatePriors
@@ -143,6 +144,16 @@ def test_the_metadata_are_read_back(head: PriorHead) -> None:
     assert head.metadata["engine"] == "onnx"
     assert head.metadata["catalogue_fingerprint"] == "c0ffee"
     assert head.metadata["fitted_rows"] == "123"
+
+
+def test_a_head_is_right_for_every_engine_of_the_exact_search(head: PriorHead) -> None:
+    manifest = Manifest(
+        bundle_id="", training={}, commands=(), forecast_k=20, catalogue_lineage=("c0ffee",)
+    )
+    for engine in ("onnx", "torch"):
+        head.require_belongs(replace(manifest, engine=engine))
+    with pytest.raises(ArtefactError, match="fitted with engine onnx, the bundle's is tensorrt"):
+        head.require_belongs(replace(manifest, engine="tensorrt-llm"))
 
 
 def test_the_identity_head_changes_nothing(tmp_path: Path) -> None:
