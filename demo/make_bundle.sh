@@ -16,7 +16,7 @@ run() {
   "$@"
 }
 
-if [[ ! -f $work/adapter/training.json ]]; then
+if [[ ! -f $work/adapter/training.json || ! -f $work/adapter/interests.parquet ]]; then
   run adprior catalogue "${log[@]}" "${split[@]}" --min-users 1 --newcomers \
     --output "$work/catalogue.csv"
   run adprior catalogue "${log[@]}" "${split[@]}" --interests --output "$work/interests.csv"

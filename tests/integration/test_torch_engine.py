@@ -39,11 +39,11 @@ def test_forecasts_and_rankings_equal_those_of_onnx_runtime(
     assert [a.advertiser_id for a in found.advertisers] == [
         a.advertiser_id for a in expected.advertisers
     ]
-    log_probs = [[a.log_prob for a in f.advertisers] for f in (found, expected)]
-    assert np.allclose(*log_probs, atol=1e-3)
+    mine, theirs = ([a.log_prob for a in f.advertisers] for f in (found, expected))
+    np.testing.assert_allclose(mine, theirs, atol=1e-3)
     logits = np.linspace(-3, 1, len(IDS)).tolist()
-    rankings = [
-        client.score(user(events), [*IDS.values()], logits).logits
+    mine, theirs = (
+        client.score(user(events), [*IDS.values()], logits).logits.tolist()
         for client in (torch_served.ranking, ranking)
-    ]
-    assert np.allclose(*rankings, atol=1e-3)
+    )
+    np.testing.assert_allclose(mine, theirs, atol=1e-3)

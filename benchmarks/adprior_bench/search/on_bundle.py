@@ -12,14 +12,13 @@ from adprior_bench.data.cases import read_test_cases
 from adprior_bench.data.log_origin import require_training_log
 from adprior_bench.search.rows import WARM_UP, measure_search
 from adprior_runtime.bundle import (
-    ONNX_MODEL_FILE,
     PROMPT_FILE,
     TOKENIZER_FILE,
     TRIE_DIRECTORY,
     Bundle,
 )
 from adprior_runtime.catalogue.trie import Trie
-from adprior_runtime.engines.onnx import OnnxEngine
+from adprior_runtime.engines.registry import ENGINES
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.search.search import SearchMode, SearchSettings
@@ -39,12 +38,10 @@ def measure_bundle(args: argparse.Namespace) -> list[dict[str, Any]]:
     origin = require_training_log(
         bundle.manifest, args.events, args.profiles, args.columns, other_log=args.other_log
     )
-    engine = OnnxEngine(
-        bundle.path(ONNX_MODEL_FILE),
-        threads=args.threads,
-        head_ids=bundle.manifest.prompt_head_ids,
-        device=args.device,
-    )
+    kind = bundle.manifest.engine
+    if (load := ENGINES[kind].loader) is None:
+        raise InvalidInputError(f"{args.bundle}: engine {kind} does not search in this process")
+    engine = load(bundle, threads=args.threads, device=args.device)
     trie = Trie.load(bundle.path(TRIE_DIRECTORY))
     prompts = _prompts(args, bundle)
     name, rows, budget = f"bundle {bundle.manifest.bundle_id}", [], 1
@@ -54,7 +51,7 @@ def measure_bundle(args: argparse.Namespace) -> list[dict[str, Any]]:
     for mode in (SearchMode.BEAM, SearchMode.EXACT):
         settings = replace(own, mode=mode, width=args.width, token_budget=budget)
         row = measure_search(name, engine, trie, prompts, settings, args.top_k)
-        rows.append(row | {"precision": bundle.manifest.precision})
+        rows.append(row | {"engine": kind, "precision": bundle.manifest.precision})
         budget = int(_BUDGET_FACTOR * rows[-1]["extended_tokens"])
     return rows
 

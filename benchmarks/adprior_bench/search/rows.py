@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import Engine, LogProbs
-from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.search.search import SearchSettings, TrieSearch
 from adprior_runtime.search.tree import read_prompt
 
@@ -57,7 +56,7 @@ def summarise(name: str, times_ms: Sequence[float]) -> dict[str, Any]:
 class _TimedEngine(Engine[Any]):
     """An engine that records the start and the end of each call."""
 
-    engine: OnnxEngine
+    engine: Engine[Any]
     spans: list[tuple[float, float]] = field(default_factory=list)
 
     def prefill(
@@ -89,7 +88,7 @@ class _TimedEngine(Engine[Any]):
 
 def measure_search(
     name: str,
-    engine: OnnxEngine,
+    engine: Engine[Any],
     trie: Trie,
     prompts: Sequence[Sequence[int]],
     settings: SearchSettings,

@@ -80,10 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine",
         choices=[*ENGINES],
-        default=ONNX.name,
         help="engine that runs the language model: onnx and torch search exactly, torch also on "
         "GPUs (it needs adprior[torch]); tensorrt-llm is compiled for one type of GPU "
-        "(default: %(default)s)",
+        f"(default: the bundle's; with --checkpoint {ONNX.name})",
     )
     _add_search(parser)
     parser.add_argument(

@@ -17,7 +17,7 @@ from adprior_runtime.bundle import ONNX_MODEL_FILE, TRIE_DIRECTORY, Manifest
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import Engine
 from adprior_runtime.engines.registry import ONNX, TORCH, torch_is_missing
-from adprior_runtime.search.rounding import error_of_graph, rounded_up
+from adprior_runtime.search.rounding import error_of_engine, rounded_up
 
 _Written = tuple[Engine[Any], Rounding | None]
 
@@ -61,7 +61,7 @@ def add_language_model(
     )
     described = replace(
         manifest,
-        log_prob_error=error_of_graph(parity.difference),
+        log_prob_error=error_of_engine(parity.difference),
         precision=precision,
         precision_loss=rounded_up(parity.mean_loss) if parity.mean_loss else 0.0,
     )
@@ -79,7 +79,7 @@ def _write_onnx(of: Checkpoint, directory: Path, precision: str) -> _Written:
 def _write_torch(of: Checkpoint, directory: Path, precision: str) -> _Written:
     try:  # first: without torch the check could not run, and the files would be for nothing
         from adprior_runtime.engines.torch_engine import TorchEngine  # noqa: PLC0415  torch
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise torch_is_missing(error) from error
     write_torch_model(of.config, of.weights, directory, precision=precision)
     return TorchEngine(directory), TORCH_PRECISIONS[precision]

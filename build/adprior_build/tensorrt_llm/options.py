@@ -19,7 +19,7 @@ from adprior_build.tensorrt_llm.engine_files import (
 )
 from adprior_build.tensorrt_llm.tool_commands import EXAMPLES
 from adprior_runtime.bundle import MANIFEST, Bundle, Manifest
-from adprior_runtime.engines.registry import TENSORRT_LLM
+from adprior_runtime.engines.registry import ONNX, TENSORRT_LLM
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.repository.tensorrt_llm_files import find_engine
 
@@ -69,13 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_options(args: argparse.Namespace) -> Deployment | None:
-    """Refuse options that do not combine; return the deployment, if there is one."""
-    if args.bundle is not None and (args.bundle / MANIFEST).is_file():
-        kind = Manifest.load(args.bundle / MANIFEST).engine
-        if kind != args.engine:
-            raise InvalidInputError(
-                f"--bundle {args.bundle} is for --engine {kind}; another engine needs --checkpoint"
-            )
+    """Choose the engine, and refuse options that do not combine; return the deployment, if any."""
+    args.engine = _chosen_engine(args)
     if args.engine != TENSORRT_LLM.name:
         _refuse(args, (*_ONLY_TENSORRT_LLM, "dry_run"), f"goes with --engine {TENSORRT_LLM.name}")
         if args.precision not in (known := ENGINE_PRECISIONS[args.engine]):
@@ -169,6 +164,19 @@ def _check_calibration(args: argparse.Namespace, deployment: Deployment) -> None
         raise InvalidInputError(
             f"--calibration-users goes with quantisation fp8, {args.deployment} says {quantisation}"
         )
+
+
+def _chosen_engine(args: argparse.Namespace) -> str:
+    """Return the engine that was asked for, or else the bundle's, or else ONNX Runtime."""
+    asked: str | None = args.engine
+    if args.bundle is None or not (args.bundle / MANIFEST).is_file():
+        return asked or ONNX.name
+    kind = Manifest.load(args.bundle / MANIFEST).engine
+    if asked not in {None, kind}:
+        raise InvalidInputError(
+            f"--bundle {args.bundle} is for --engine {kind}; another engine needs --checkpoint"
+        )
+    return kind
 
 
 def _refuse(args: argparse.Namespace, names: tuple[str, ...], why: str) -> None:

@@ -1,4 +1,4 @@
-"""The embedded engine: packed tree attention on ONNX Runtime.
+"""The default engine: packed tree attention on ONNX Runtime.
 
 Only the log-probabilities that are asked for leave the graph, and it computes logits for a part of
 the vocabulary at a time. ONNX Runtime's arena keeps the memory of the largest pass for later

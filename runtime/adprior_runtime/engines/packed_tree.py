@@ -210,7 +210,15 @@ class PackedTreeEngine(Engine[UserTree]):
             rows: int64 [pairs], positions in ``token_ids``.
             next_tokens: int64 [pairs].
             keep: Whether to keep the new positions' keys and values.
+
+        Raises:
+            ValueError: A next token is not in the vocabulary.
         """
+        if len(next_tokens) and not 0 <= next_tokens.min() <= next_tokens.max() < self.vocabulary:
+            raise ValueError(
+                f"next_tokens: found {next_tokens.min()} to {next_tokens.max()}, "
+                f"the model knows 0 to {self.vocabulary - 1}"
+            )
         # A pass that asks for nothing asks for one log-probability that nobody reads.
         asked = rows if len(rows) else np.zeros(1, dtype=np.int64)
         wanted, places = np.unique(asked, return_inverse=True)

@@ -59,16 +59,18 @@ def _load_onnx(bundle: Bundle, *, threads: int, device: str) -> Engine[Any]:
 def _load_torch(bundle: Bundle, *, threads: int, device: str) -> Engine[Any]:
     try:
         from adprior_runtime.engines.torch_engine import TorchEngine  # noqa: PLC0415  torch
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise torch_is_missing(error) from error
     return TorchEngine.of_bundle(bundle, threads=threads, device=device)
 
 
-def torch_is_missing(error: ModuleNotFoundError) -> EnvironmentProblemError:
+def torch_is_missing(error: ImportError) -> EnvironmentProblemError:
     """Return what to raise if a package of the torch engine cannot be imported."""
-    return EnvironmentProblemError(
-        f"engine {TORCH.name} needs the package {error.name}: pip install 'adprior[torch]'"
-    )
+    if isinstance(error, ModuleNotFoundError):
+        text = f"needs the package {error.name}: pip install 'adprior[torch]'"
+    else:
+        text = f"cannot import its packages: {error}"
+    return EnvironmentProblemError(f"engine {TORCH.name} {text}")
 
 
 ONNX: Final = EngineKind(

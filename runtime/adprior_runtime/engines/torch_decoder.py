@@ -127,7 +127,8 @@ class TorchDecoder:
         key = _rotated(self._norm(key, layer.key_norm), turn)
         keys, values = cache.write(number, key, value)
         rows = query.reshape(users, of.key_value_heads, -1, of.head_size)
-        if of.attention_cap is None:
+        # On a GPU, the fused kernels for masks multiply in TF32 parts, whatever torch is told.
+        if of.attention_cap is None and not rows.is_cuda:
             found = F.scaled_dot_product_attention(
                 rows, keys, values, attn_mask=mask, scale=of.attention_scale
             )

@@ -72,7 +72,7 @@ class TorchEngine(PackedTreeEngine):
                 max_positions=of.max_positions,
                 head_ids=head_ids,
             )
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:  # too little memory, on either device, among others
             raise EnvironmentProblemError(f"device {device}: {_first_line(error)}") from error
 
     @classmethod

@@ -15,7 +15,7 @@ Random Llamas of width 32 to 384, 2 to 16 layers and logits that span S = 3 to 4
 with double precision, had E = 8 to 70 u S. The worst difference of two names of 6 tokens was 1.3 to
 2.6 E among 18,000 pairs of each model: the formula allows 6.9 E.
 
-If the graph's matrices are rounded to a few bits, E is still the error of the arithmetic: the
+If the model's matrices are rounded to a few bits, E is still the error of the arithmetic: the
 probabilities are those of the rounded matrices. What the rounding costs is another measure
 (`adprior_build.onnx_graph.parity`).
 """
@@ -38,8 +38,8 @@ logits span 29 nats, against its graph in double precision on the prompts of 40 
 at the first tokens of names)."""
 
 
-def error_of_graph(measured: float) -> float:
-    """Return the E that a graph's manifest records.
+def error_of_engine(measured: float) -> float:
+    """Return the E that a bundle's manifest records.
 
     Args:
         measured: Largest difference in log-probability from the checkpoint.

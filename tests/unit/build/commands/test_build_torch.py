@@ -122,7 +122,7 @@ def test_the_model_in_triton_runs_the_engine_that_the_bundle_names(
 def test_a_bundle_keeps_its_engine_when_it_is_built_again(
     built: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    source = ["--bundle", str(built("fp32")), "--engine", "torch", "--forecast-k", "7"]
+    source = ["--bundle", str(built("fp32")), "--forecast-k", "7"]
     kept = ["--save-bundle", str(tmp_path / "kept"), "--output", str(tmp_path / "repository")]
     assert main(["build", *source, *kept]) == 0
     manifest = Bundle.open(tmp_path / "kept").manifest

@@ -367,7 +367,8 @@ def test_a_new_catalogue_keeps_the_engine(
     capsys.readouterr()
     assert main(again) == 2
     assert "found an engine of max_seq_len" in capsys.readouterr().err
-    assert main(["build", "--bundle", str(tmp_path / "bundle"), "--output", str(engine)]) == 2
+    other = ["--engine", "onnx", "--output", str(engine)]
+    assert main(["build", "--bundle", str(tmp_path / "bundle"), *other]) == 2
     assert "is for --engine tensorrt-llm; another engine needs" in capsys.readouterr().err
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import ROOT, Engine, LogProbs
 from adprior_runtime.engines.registry import TORCH
 from adprior_runtime.engines.torch_engine import TorchEngine
+from adprior_runtime.engines.torch_weights import DecoderWeights
 from adprior_runtime.errors import (
     AdpriorError,
     ArtefactError,
@@ -127,8 +129,9 @@ def test_it_answers_as_the_model_itself_and_as_onnx(both: Both, length: int) -> 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
 def test_a_gpu_answers_as_the_cpu(both: Both) -> None:
-    engine = TorchEngine(both.directory, device="cuda", head_ids=_random_ids(30, 5))
-    prompt = _random_ids(30, 30)
+    head = _random_ids(30, 5)
+    engine = TorchEngine(both.directory, device="cuda", head_ids=head)
+    prompt = head + _random_ids(31, 25)
     mine, theirs = (_grown(each, prompt, 1) for each in (engine, both.engine))
     np.testing.assert_allclose(np.stack(mine), np.stack(theirs), atol=1e-4)
 
@@ -223,6 +226,10 @@ def test_an_empty_prompt_and_one_too_long_are_refused(llama: Both, length: int) 
 def test_a_token_beyond_the_vocabulary_is_refused(llama: Both, token: int) -> None:
     with pytest.raises(InvalidRequestError, match=f"input_ids: found .*{token}.* knows 0 to 49"):
         llama.engine.prefill([3, token], [])
+    state, _ = llama.engine.prefill([3], [])
+    for engine in (llama.engine, llama.onnx.engine):
+        with pytest.raises(ValueError, match=rf"next_tokens: found {token} to {token}, .* 0 to 49"):
+            engine.extend(state, [4], [ROOT], [0], [token])
 
 
 def _refusal(directory: Path, expected: type[AdpriorError]) -> str:
@@ -311,3 +318,23 @@ def test_without_torch_one_line_says_what_to_install(monkeypatch: pytest.MonkeyP
     message = r"^engine torch needs the package torch: pip install 'adprior\[torch\]'$"
     with pytest.raises(EnvironmentProblemError, match=message):
         TORCH.loader(None, threads=1, device="cpu")  # type: ignore[arg-type]
+
+
+def test_a_torch_that_cannot_be_imported_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = ModuleType("adprior_runtime.engines.torch_engine")  # lacks the engine
+    monkeypatch.setitem(sys.modules, broken.__name__, broken)
+    assert TORCH.loader is not None
+    with pytest.raises(
+        EnvironmentProblemError, match=r"^engine torch cannot import its packages: "
+    ):
+        TORCH.loader(None, threads=1, device="cpu")  # type: ignore[arg-type]
+
+
+def test_too_little_memory_is_one_line(llama: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: Any) -> None:
+        torch.empty(10**15)
+
+    monkeypatch.setattr(DecoderWeights, "load", load)
+    with pytest.raises(EnvironmentProblemError, match=r"^device cpu: .*memory") as caught:
+        TorchEngine(llama.directory, threads=1)
+    assert len(str(caught.value).splitlines()) == 1

@@ -20,7 +20,7 @@ from adprior_runtime.forecast.beams import Beams
 from adprior_runtime.forecast.decode_step import DecodedForecast, DecodeStep
 from adprior_runtime.search.rounding import (
     DEFAULT_MARGIN_NATS,
-    error_of_graph,
+    error_of_engine,
     margin_nats,
 )
 from adprior_runtime.search.search import SearchMode, SearchResult, SearchSettings, TrieSearch
@@ -159,4 +159,4 @@ def test_the_margin_follows_from_the_measured_error() -> None:
     [(0.0, 1e-5), (2e-6, 1e-5), (3.1e-5, 4e-5), (4e-5, 4e-5), (9.7e-5, 1e-4), (1.1e-3, 2e-3)],
 )
 def test_an_error_has_a_least_value_and_one_digit(measured: float, expected: float) -> None:
-    assert math.isclose(error_of_graph(measured), expected, rel_tol=1e-9)
+    assert math.isclose(error_of_engine(measured), expected, rel_tol=1e-9)
