@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
@@ -22,6 +23,7 @@ from adprior_bench.quality.study import Splits, Study
 from adprior_bench.report.schema import Section
 from adprior_build.catalogue.catalogue_file import Catalogue, read_catalogue
 from adprior_build.data.column_map import ColumnMap
+from adprior_runtime.bundle import INTERESTS_FILE
 from adprior_runtime.cli import main
 from adprior_runtime.forecast.forecaster import Forecaster
 from adprior_runtime.forecast.interests import InterestCatalogue
@@ -246,9 +248,11 @@ def test_the_command_reports_interests_and_what_they_add(
 def test_a_bundle_without_interests_is_refused_when_asked_for_them(
     data: SmallData, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checkpoint = ["--checkpoint", str(bundle.with_name("checkpoint"))]
-    plain = tmp_path / "plain"
-    assert build(tmp_path / "repository", *checkpoint, "--save-bundle", str(plain)) == 0
+    checkpoint, plain = tmp_path / "checkpoint", tmp_path / "plain"
+    without = shutil.ignore_patterns(INTERESTS_FILE)
+    shutil.copytree(bundle.with_name("checkpoint"), checkpoint, ignore=without)
+    options = ["--checkpoint", str(checkpoint), "--save-bundle", str(plain)]
+    assert build(tmp_path / "repository", *options) == 0
     capsys.readouterr()
     assert quality(data, plain, "--sections", "interests") == 2
     error = capsys.readouterr().err
