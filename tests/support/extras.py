@@ -1,4 +1,4 @@
-"""What an extra of pyproject.toml brings, with the packages that it needs in turn."""
+"""The packages that an extra of pyproject.toml installs, with their own dependencies."""
 
 from __future__ import annotations
 

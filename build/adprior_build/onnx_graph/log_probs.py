@@ -8,16 +8,12 @@ row)``. The wanted logits are taken from the very products that the sum is made 
 from __future__ import annotations
 
 import itertools
-from typing import Final
 
 import numpy as np
 
 from adprior_build.onnx_graph.decoder import soft_capped
 from adprior_build.onnx_graph.matrices import Matrices, Matrix
 from adprior_build.onnx_graph.model_file import ModelFile
-
-EMBEDDING: Final = "model.embed_tokens.weight"
-OUTPUT: Final = "lm_head.weight"
 
 
 class Vocabulary:

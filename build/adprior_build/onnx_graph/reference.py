@@ -13,9 +13,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from adprior_build.onnx_graph.log_probs import EMBEDDING, OUTPUT
 from adprior_build.onnx_graph.matrices import Weights
-from adprior_runtime.engines.architecture import Architecture
+from adprior_runtime.engines.architecture import EMBEDDING, OUTPUT, Architecture
 
 _Array = npt.NDArray[Any]
 _OUTPUT_ROWS: Final = 16_384

@@ -14,12 +14,13 @@ from onnx import TensorProto
 
 from adprior_build.onnx_graph.architecture import read_architecture
 from adprior_build.onnx_graph.decoder import Decoder, PassInputs
-from adprior_build.onnx_graph.log_probs import EMBEDDING, OUTPUT, Vocabulary
+from adprior_build.onnx_graph.log_probs import Vocabulary
 from adprior_build.onnx_graph.matrices import Matrices, Weights
 from adprior_build.onnx_graph.model_file import ModelFile
 from adprior_build.onnx_graph.quantised_weights import Quantisation
 from adprior_runtime.engines import onnx_graph
-from adprior_runtime.engines.architecture import Architecture
+from adprior_runtime.engines.architecture import EMBEDDING, OUTPUT, Architecture
+from adprior_runtime.engines.base import VOCABULARY_CHUNK
 
 PRECISIONS: Final[Mapping[str, Quantisation | None]] = {
     "fp32": None,
@@ -38,7 +39,7 @@ def write_model(
     path: Path,
     *,
     precision: str = "fp32",
-    chunk: int = onnx_graph.VOCABULARY_CHUNK,
+    chunk: int = VOCABULARY_CHUNK,
 ) -> None:
     """Write a model.
 

@@ -19,7 +19,7 @@ from adprior_build.onnx_graph.architecture import read_architecture
 from adprior_build.onnx_graph.matrices import Weights
 from adprior_build.torch_model.bfloat16 import Bfloat16
 from adprior_runtime.bundle import ARCHITECTURE_FILE, TORCH_WEIGHTS_FILE
-from adprior_runtime.engines.architecture import Architecture, weight_shapes
+from adprior_runtime.engines.architecture import Architecture, differing_weight, weight_shapes
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.terminal.progress import track
 from adprior_runtime.text.json_text import to_json
@@ -69,15 +69,9 @@ def write_torch_model(
 def _checked_shapes(of: Architecture, weights: Weights) -> dict[str, tuple[int, ...]]:
     """Return the shapes by name, the widest type first, so that every weight is aligned."""
     names = frozenset(weights)
-    shapes = weight_shapes(of, names)
-    if missing := [name for name in shapes if name not in names]:
-        raise InvalidInputError(f"the checkpoint has no weight {missing[0]}")
-    if left := sorted(names - shapes.keys()):
-        raise InvalidInputError(
-            f"the checkpoint has {len(left)} weights that its config.json does not explain, "
-            f"among them {left[0]}"
-        )
-    return dict(sorted(shapes.items(), key=lambda item: len(item[1])))
+    if difference := differing_weight(of, names):
+        raise InvalidInputError(f"the checkpoint {difference}")
+    return dict(sorted(weight_shapes(of, names).items(), key=lambda item: len(item[1])))
 
 
 def _read(weights: Weights, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:

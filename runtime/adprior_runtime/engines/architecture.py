@@ -7,7 +7,7 @@ queries and keys are not here: a layer has them if the checkpoint has their weig
 from __future__ import annotations
 
 import json
-from collections.abc import Container
+from collections.abc import Collection, Container
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Self
@@ -46,7 +46,7 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """What a checkpoint's weights are for.
+    """The sizes of a decoder, and how it computes with its weights.
 
     Attributes:
         vocabulary, hidden, intermediate, layers: Sizes.
@@ -162,3 +162,23 @@ def weight_shapes(of: Architecture, given: Container[str]) -> dict[str, tuple[in
             if any(name in given for name in biases):
                 shapes |= biases
     return shapes
+
+
+def differing_weight(of: Architecture, given: Collection[str]) -> str | None:
+    """Return how the names of weights differ from those that an architecture has.
+
+    Args:
+        of: The architecture.
+        given: The names of the weights that there are.
+
+    Returns:
+        Words to follow the place where the weights are; None if they are the same.
+    """
+    expected = weight_shapes(of, given)
+    if missing := [name for name in expected if name not in given]:
+        return f"has no weight {missing[0]}"
+    if left := sorted(set(given) - expected.keys()):
+        return (
+            f"has {len(left)} weights that the architecture does not explain, among them {left[0]}"
+        )
+    return None

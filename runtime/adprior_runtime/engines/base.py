@@ -17,6 +17,9 @@ ROOT = -1
 PASS_TOKENS: Final = 512
 """Most tokens of a pass. A longer pass costs more than two short ones (attention, output rows)."""
 
+VOCABULARY_CHUNK: Final = 32_768
+"""Most tokens of the vocabulary whose logits are held at once, for each wanted position."""
+
 
 class Engine(Protocol[State]):
     """A causal language model that grows a tree of continuations of one prompt.

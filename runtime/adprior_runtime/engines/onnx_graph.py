@@ -5,8 +5,9 @@ names within the graph. They never meet the tensors of Triton's models, whose na
 `adprior_runtime.contract`.
 
 A graph returns ``logit - logsumexp(logits)`` of the pairs that are asked for, and nothing else of
-the vocabulary. Logits are computed for `VOCABULARY_CHUNK` tokens at a time, and their sum in single
-precision, whatever the precision of the weights.
+the vocabulary. Logits are computed for a part of the vocabulary at a time
+(`adprior_runtime.engines.base.VOCABULARY_CHUNK`), and their sum in single precision, whatever the
+precision of the weights.
 """
 
 from __future__ import annotations
@@ -42,9 +43,6 @@ CONTRACT: Final = "contract"
 MAX_POSITIONS: Final = "max_positions"
 """The longest sequence that the model takes."""
 VOCABULARY: Final = "vocabulary"
-
-VOCABULARY_CHUNK: Final = 32_768
-"""Most tokens of the vocabulary whose logits a graph holds at once, for each wanted position."""
 
 INTEGER: Final = "tensor(int64)"
 SINGLE: Final = "tensor(float)"

@@ -7,24 +7,21 @@ keys and values are rows of one product, so keys and values are not repeated.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 import torch.nn.functional as F  # noqa: N812  torch's own name for it
 
 from adprior_runtime.engines.architecture import Architecture, Rotation
+from adprior_runtime.engines.base import VOCABULARY_CHUNK
 from adprior_runtime.engines.torch_cache import DeviceCache
 from adprior_runtime.engines.torch_weights import DecoderWeights, LayerWeights, Linear
-
-VOCABULARY_CHUNK: Final = 32_768
-"""Most tokens of the vocabulary whose logits are held at once, for each wanted position."""
 
 _Turn = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassTensors:
-    """What all layers of a pass read, on the device.
+    """The inputs that all layers of a pass share, on the device.
 
     Attributes:
         token_ids: int64 [users, new].

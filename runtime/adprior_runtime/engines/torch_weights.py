@@ -15,6 +15,7 @@ from adprior_runtime.engines.architecture import (
     FINAL_NORM,
     OUTPUT,
     Architecture,
+    differing_weight,
     weight_shapes,
 )
 from adprior_runtime.errors import ArtefactError
@@ -103,14 +104,8 @@ class DecoderWeights:
 
 
 def _check_names(path: Path, of: Architecture, given: Sequence[str]) -> None:
-    expected = weight_shapes(of, given).keys()
-    if missing := [name for name in expected if name not in given]:
-        raise ArtefactError(f"{path}: has no weight {missing[0]}")
-    if left := sorted(set(given) - expected):
-        raise ArtefactError(
-            f"{path}: has {len(left)} weights that its architecture does not explain, among them "
-            f"{left[0]}"
-        )
+    if difference := differing_weight(of, given):
+        raise ArtefactError(f"{path}: {difference}")
 
 
 class _Reader:

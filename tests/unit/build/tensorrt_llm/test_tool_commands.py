@@ -50,7 +50,7 @@ print(os.environ["HF_HUB_OFFLINE"])
 def test_a_step_keeps_its_home_and_its_compilers_caches_in_the_work_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In compose /tmp is mounted noexec and is the image's HOME."""
+    """Compose mounts /tmp noexec, and the image's HOME is there."""
     (tmp_path / CACHE).mkdir()
     for variable in ("HOME", "TMPDIR", "TORCH_EXTENSIONS_DIR", "TRITON_CACHE_DIR"):
         monkeypatch.setenv(variable, "/tmp")

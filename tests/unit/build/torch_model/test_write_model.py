@@ -100,7 +100,7 @@ def test_a_wrong_weight_is_found(tmp_path: Path) -> None:
     ("changed", "message"),
     [
         ({NORM: None}, f"the checkpoint has no weight {NORM}"),
-        ({"extra": np.zeros(2)}, "1 weights that its config.json does not explain, among them ex"),
+        ({"extra": np.zeros(2)}, "1 weights that the architecture does not explain, among them ex"),
         ({NORM: np.zeros(31)}, rf"the checkpoint's {NORM} is \[31\], by its config.json it is \[3"),
     ],
 )

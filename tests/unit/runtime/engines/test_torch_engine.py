@@ -265,7 +265,7 @@ NORM, MATRIX = "model.norm.weight", "model.layers.1.mlp.up_proj.weight"
         ),
         (
             lambda weights: weights.update(extra=torch.zeros(2)),
-            "has 1 weights that its architecture does not explain, among them extra",
+            "has 1 weights that the architecture does not explain, among them extra",
         ),
         (
             lambda weights: weights.update({MATRIX: torch.zeros(3, 32)}),

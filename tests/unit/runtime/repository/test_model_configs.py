@@ -119,7 +119,7 @@ def test_tensorrt_llm_takes_scalars_and_true_log_probabilities() -> None:
 
 
 def test_no_request_can_set_a_diversity_rate() -> None:
-    """With 9 beams or more it makes the kernels write out of bounds (TensorRT-LLM #15621)."""
+    """A diversity rate makes kernels write out of bounds from 9 beams on (TensorRT-LLM #15621)."""
     rate = "beam_search_diversity_rate"
     assert rate not in _inputs(_config(contract.LLM_ENGINE, Target.GPU))
     for name in ENSEMBLES:
