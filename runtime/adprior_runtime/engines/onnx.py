@@ -28,7 +28,7 @@ from adprior_runtime.engines.onnx_graph import (
     check_graph,
     graph_inputs,
 )
-from adprior_runtime.engines.packed_tree import PackedTreeEngine, Passes, TreePass
+from adprior_runtime.engines.packed_tree import PackedTreeEngine, Passes, UserPass
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -138,11 +138,14 @@ class HostPasses:
         """See `Passes.empty_cache`."""
         return KvCache()
 
-    def run(self, cache: KvCache, tree_pass: TreePass, *, keep: bool) -> LogProbs:
+    def run(self, part: UserPass) -> LogProbs:
         """See `Passes.run`."""
+        cache = part.cache
         past = {PAST_KEYS: self._joined(cache.keys), PAST_VALUES: self._joined(cache.values)}
-        log_probs, keys, values = self._session.run(OUTPUT_NAMES, graph_inputs(tree_pass) | past)
-        if keep:
+        log_probs, keys, values = self._session.run(
+            OUTPUT_NAMES, graph_inputs(part.tree_pass) | past
+        )
+        if part.keep:
             cache.add(keys, values)
         found: LogProbs = log_probs
         return found

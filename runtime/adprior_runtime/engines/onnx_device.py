@@ -20,7 +20,7 @@ from adprior_runtime.engines.onnx_graph import (
     PAST_VALUES,
     graph_inputs,
 )
-from adprior_runtime.engines.packed_tree import TreePass
+from adprior_runtime.engines.packed_tree import UserPass
 
 
 class DevicePasses:
@@ -47,10 +47,11 @@ class DevicePasses:
         """See `Passes.empty_cache`."""
         return KvCache()
 
-    def run(self, cache: KvCache, tree_pass: TreePass, *, keep: bool) -> LogProbs:
+    def run(self, part: UserPass) -> LogProbs:
         """See `Passes.run`."""
+        cache = part.cache
         binding = self._session.io_binding()
-        for name, values in graph_inputs(tree_pass).items():
+        for name, values in graph_inputs(part.tree_pass).items():
             binding.bind_cpu_input(name, np.ascontiguousarray(values))
         for name, pieces in ((PAST_KEYS, cache.keys), (PAST_VALUES, cache.values)):
             if pieces:
@@ -63,7 +64,7 @@ class DevicePasses:
             binding.bind_output(name, self._device)
         self._session.run_with_iobinding(binding)
         log_probs, keys, values = binding.get_outputs()
-        if keep:
+        if part.keep:
             cache.add(keys, values)
         found: LogProbs = log_probs.numpy()
         return found

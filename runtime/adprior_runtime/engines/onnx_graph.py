@@ -103,7 +103,7 @@ def graph_inputs(tree_pass: TreePass) -> dict[str, npt.NDArray[Any]]:
         INPUT_IDS: tree_pass.token_ids[None],
         POSITION_IDS: tree_pass.new_positions[None],
         KEY_POSITIONS: tree_pass.positions[None],
-        ATTENTION_MASK: tree_pass.mask[None, None],
+        ATTENTION_MASK: tree_pass.mask()[None, None],
         WANTED_POSITIONS: tree_pass.wanted,
         PAIR_ROWS: tree_pass.pair_rows,
         PAIR_TOKENS: tree_pass.pair_tokens,

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adprior_runtime.engines.base import PASS_TOKENS, Engine, LogProbs
-from adprior_runtime.engines.tree_mask import causal_mask, node_depths, tree_mask
+from adprior_runtime.engines.tree_mask import additive_mask, lineages, node_depths
 from adprior_runtime.errors import InvalidRequestError
 
 _Float32Array = npt.NDArray[np.float32]
@@ -44,7 +44,8 @@ class TreePass:
     Attributes:
         token_ids: int64 [new].
         positions: int64 [past + new], of all tokens that the new ones may see.
-        mask: float32 [new, past + new], added to the attention scores.
+        visible: int64 [new], how many tokens of the sequence's begin each new one sees.
+        seen: int64 [new, any], further tokens that it sees, itself included.
         wanted: int64 [wanted], one or more indices of new tokens, distinct and rising.
         pair_rows: int64 [pairs], indices into ``wanted``; one or more.
         pair_tokens: int64 [pairs]: the log-probability of each after its row is wanted.
@@ -52,7 +53,8 @@ class TreePass:
 
     token_ids: _Int64Array
     positions: _Int64Array
-    mask: _Float32Array
+    visible: _Int64Array
+    seen: _Int64Array
     wanted: _Int64Array
     pair_rows: _Int64Array
     pair_tokens: _Int64Array
@@ -62,6 +64,25 @@ class TreePass:
         """The positions of the new tokens: int64 [new]."""
         return self.positions[len(self.positions) - len(self.token_ids) :]
 
+    def mask(self) -> _Float32Array:
+        """Return what is added to the attention scores: float32 [new, past + new]."""
+        return additive_mask(self.visible, self.seen, len(self.positions))
+
+
+@dataclass(frozen=True, slots=True)
+class UserPass:
+    """A forward pass for one user.
+
+    Attributes:
+        cache: What `Passes.empty_cache` returned, or a copy of it; it grows if ``keep``.
+        tree_pass: What the pass adds and asks for.
+        keep: Whether to keep the new positions' keys and values.
+    """
+
+    cache: Any
+    tree_pass: TreePass
+    keep: bool = True
+
 
 class Passes(Protocol):
     """Runs forward passes of a language model."""
@@ -70,13 +91,8 @@ class Passes(Protocol):
         """Return a `Cache` of no position."""
         ...
 
-    def run(self, cache: Any, tree_pass: TreePass, *, keep: bool) -> LogProbs:
-        """Run one forward pass.
-
-        Args:
-            cache: What `empty_cache` returned, or a copy of it; it grows if ``keep``.
-            tree_pass: The pass.
-            keep: Whether to keep the new positions' keys and values.
+    def run(self, part: UserPass) -> LogProbs:
+        """Run one forward pass for one user.
 
         Returns:
             The log-probability of each pair: float32 [pairs].
@@ -151,7 +167,8 @@ class PackedTreeEngine(Engine[UserTree]):
             user,
             np.asarray(prompt_ids[head:], dtype=np.int64),
             np.arange(length),
-            causal_mask(length, head),
+            np.arange(head, length) + 1,
+            np.arange(head, length)[:, None],
             np.full(len(wanted), length - head - 1),
             wanted,
         )
@@ -175,7 +192,8 @@ class PackedTreeEngine(Engine[UserTree]):
             state,
             tokens,
             np.concatenate([np.arange(state.prompt_length), state.prompt_length + depths]),
-            tree_mask(state.prompt_length, lineage, len(tokens)),
+            np.full(len(tokens), state.prompt_length),
+            state.prompt_length + lineages(lineage, len(tokens)),
             np.asarray(rows, dtype=np.int64),
             np.asarray(next_tokens, dtype=np.int64),
             keep=keep,
@@ -194,7 +212,8 @@ class PackedTreeEngine(Engine[UserTree]):
         user: UserTree,
         token_ids: _Int64Array,
         positions: _Int64Array,
-        mask: _Float32Array,
+        visible: _Int64Array,
+        seen: _Int64Array,
         rows: _Int64Array,
         next_tokens: _Int64Array,
         *,
@@ -206,7 +225,8 @@ class PackedTreeEngine(Engine[UserTree]):
             user: Its cache grows if ``keep``.
             token_ids: int64 [new].
             positions: int64 [past + new].
-            mask: float32 [new, past + new].
+            visible: As in `TreePass`.
+            seen: Likewise.
             rows: int64 [pairs], positions in ``token_ids``.
             next_tokens: int64 [pairs].
             keep: Whether to keep the new positions' keys and values.
@@ -225,9 +245,10 @@ class PackedTreeEngine(Engine[UserTree]):
         tree_pass = TreePass(
             token_ids=token_ids,
             positions=positions,
-            mask=mask,
+            visible=visible,
+            seen=seen,
             wanted=wanted,
             pair_rows=places,
             pair_tokens=next_tokens if len(rows) else asked,
         )
-        return self._passes.run(user.cache, tree_pass, keep=keep)[: len(rows)]
+        return self._passes.run(UserPass(user.cache, tree_pass, keep))[: len(rows)]

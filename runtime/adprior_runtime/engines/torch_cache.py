@@ -1,7 +1,12 @@
-"""The KV cache of `adprior_runtime.engines.torch_engine`, in the device's memory."""
+"""The KV cache of `adprior_runtime.engines.torch_engine`: one block of the device's memory.
+
+A user has a slot of the block. All slots have room for as many positions as the longest user needs.
+Slots and room grow by powers of two, and stay. So a pass for many users reads and writes one block.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Self
 
 import torch
@@ -9,55 +14,165 @@ import torch
 from adprior_runtime.engines.architecture import Architecture
 
 LEAST_ROOM: Final = 64
-"""Positions that a cache has room for at first. Its room grows by powers of two."""
+"""Positions that a slot has room for at first."""
 
 
-class DeviceCache:
-    """One user's keys and values.
-
-    A pass writes into the room behind the kept positions. Keeping it only moves their end, so a
-    pass that is not kept leaves nothing behind.
+class CacheBlock:
+    """All users' keys and values.
 
     Args:
         of: The model's architecture.
-        device: Where the cache is.
-
-    Attributes:
-        length: The number of positions that are kept.
+        device: Where the block is.
     """
 
     def __init__(self, of: Architecture, device: torch.device) -> None:
-        self.length = 0
-        self._stored = torch.empty(
-            (of.layers, 2, 1, of.key_value_heads, 0, of.head_size),
-            dtype=torch.float32,
-            device=device,
-        )  # layers, keys and values, users, heads, positions, head size
-        self._is_shared = False
+        # Layers, keys and values, slots, heads, positions, head size. Always finite: hidden
+        # positions are multiplied by 0.
+        self._stored = torch.zeros(
+            (of.layers, 2, 0, of.key_value_heads, LEAST_ROOM, of.head_size), device=device
+        )
+        self._positions = torch.zeros((0, LEAST_ROOM), dtype=torch.int64, device=device)
+        self._free: list[int] = []
+
+    @property
+    def slots(self) -> int:
+        """Users that the memory is for."""
+        return self._stored.shape[2]
 
     @property
     def room(self) -> int:
-        """Positions that the memory is for."""
+        """Positions of a user that the memory is for."""
         return self._stored.shape[4]
 
+    def take(self) -> int:
+        """Return a slot that nobody uses."""
+        if not self._free:
+            before = self.slots
+            self._resize(max(1, 2 * before), self.room)
+            self._free = [*range(self.slots - 1, before - 1, -1)]
+        return self._free.pop()
+
+    def give_back(self, slot: int) -> None:
+        """Take a slot back."""
+        self._free.append(slot)
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copy the first positions of one slot to another."""
+        self._stored[:, :, target, :, :length] = self._stored[:, :, source, :, :length]
+        self._positions[target, :length] = self._positions[source, :length]
+
+    def make_room(self, positions: int) -> None:
+        """Provide memory for a user of ``positions``."""
+        if positions > self.room:
+            self._resize(self.slots, 1 << (positions - 1).bit_length())
+
+    def write(
+        self, layer: int, slots: torch.Tensor, places: torch.Tensor, pair: Sequence[torch.Tensor]
+    ) -> None:
+        """Write one layer's new keys and values, each [users, heads, new, head size].
+
+        Args:
+            layer: The layer's number.
+            slots: int64 [users, 1].
+            places: int64 [users, new], positions in the slots.
+            pair: The keys and the values.
+        """
+        for stored, new in zip(self._stored[layer], pair, strict=True):
+            stored[slots, :, places] = new.transpose(1, 2)
+
+    def write_positions(
+        self, slots: torch.Tensor, places: torch.Tensor, positions: torch.Tensor
+    ) -> None:
+        """Write the position ids of new tokens, int64 [users, new]; see `write`."""
+        self._positions[slots, places] = positions
+
+    def layer(
+        self, number: int, slots: slice | torch.Tensor, length: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return one layer's keys and values: [users, heads, length, head size] each."""
+        keys, values = self._stored[number, :, :, :, :length]
+        return keys[slots], values[slots]
+
+    def positions(self, slots: slice | torch.Tensor, length: int) -> torch.Tensor:
+        """Return position ids: int64 [users, length]."""
+        return self._positions[:, :length][slots]
+
+    @torch.inference_mode(mode=False)  # else it could be written in that mode only
+    def _resize(self, slots: int, room: int) -> None:
+        """Copy everything into a larger block."""
+        sizes = list(self._stored.shape)
+        before, sizes[2], sizes[4] = self._stored, slots, room
+        self._stored = before.new_zeros(sizes)
+        self._stored[:, :, : before.shape[2], :, : before.shape[4]] = before
+        positions = self._positions.new_zeros((slots, room))
+        positions[: self._positions.shape[0], : self._positions.shape[1]] = self._positions
+        self._positions = positions
+
+
+class DeviceCache:
+    """One user's keys and values: a slot of the block, given back when nothing refers to it.
+
+    A pass writes behind the kept positions. Keeping them only moves their end, so a pass that is
+    not kept leaves nothing behind.
+
+    Args:
+        block: The block.
+
+    Attributes:
+        slot: The slot's number.
+        length: The number of positions that are kept.
+    """
+
+    def __init__(self, block: CacheBlock) -> None:
+        self._block, self.length = block, 0
+        self.slot = block.take()
+
+    def __del__(self) -> None:
+        if hasattr(self, "slot"):  # taking it may have failed
+            self._block.give_back(self.slot)
+
     def fork(self) -> Self:
-        """Return a copy that grows independently; the memory is shared until one of them grows."""
-        other = object.__new__(type(self))
-        other.length, other._stored = self.length, self._stored
-        self._is_shared = other._is_shared = True
+        """Return a copy that grows independently."""
+        other = type(self)(self._block)
+        other.length = self.length
+        self._block.copy(self.slot, other.slot, self.length)
         return other
 
-    def make_room(self, new: int) -> None:
-        """Provide memory for ``new`` further positions."""
-        needed = self.length + new
-        if needed <= self.room and not self._is_shared:
-            return
-        room = max(LEAST_ROOM, 1 << (needed - 1).bit_length())
-        sizes = list(self._stored.shape)
-        sizes[4] = room
-        grown = self._stored.new_empty(sizes)
-        grown[..., : self.length, :] = self._stored[..., : self.length, :]
-        self._stored, self._is_shared = grown, False
+    def keep(self, new: int) -> None:
+        """Keep the ``new`` positions that were written last."""
+        self.length += new
+
+
+class PassCache:
+    """The slots of a pass's users.
+
+    Args:
+        block: The block.
+        caches: Each user's.
+        positions: int64 [users, new], the position ids of the pass's tokens.
+
+    Attributes:
+        key_positions: int64 [users, longest], position ids of what the new tokens may see. What is
+            behind a user's own positions has no meaning.
+    """
+
+    def __init__(
+        self, block: CacheBlock, caches: Sequence[DeviceCache], positions: torch.Tensor
+    ) -> None:
+        new, device = positions.shape[1], positions.device
+        self._block = block
+        self._longest = max(cache.length for cache in caches) + new
+        block.make_room(self._longest)
+        slots = [cache.slot for cache in caches]
+        lengths = torch.tensor([[cache.length] for cache in caches], device=device)
+        self._slots = torch.tensor(slots, device=device)[:, None]
+        self._places = lengths + torch.arange(new, device=device)
+        first, stop = slots[0], slots[0] + len(slots)
+        # Neighbours are read where they are; others are copied.
+        is_run = slots == [*range(first, stop)]
+        self._read: slice | torch.Tensor = slice(first, stop) if is_run else self._slots[:, 0]
+        block.write_positions(self._slots, self._places, positions)
+        self.key_positions = block.positions(self._read, self._longest)
 
     def write(
         self, layer: int, keys: torch.Tensor, values: torch.Tensor
@@ -66,18 +181,11 @@ class DeviceCache:
 
         Args:
             layer: The layer's number.
-            keys: float32 [users, key_value_heads, new, head_size]; there is one user.
+            keys: float32 [users, key_value_heads, new, head_size].
             values: Likewise.
 
         Returns:
-            Views of keys and values: [users, key_value_heads, length + new, head_size].
+            Keys and values: [users, key_value_heads, longest, head_size].
         """
-        end = self.length + keys.shape[2]
-        stored = self._stored[layer]
-        stored[0, :, :, self.length : end] = keys
-        stored[1, :, :, self.length : end] = values
-        return stored[0, :, :, :end], stored[1, :, :, :end]
-
-    def keep(self, new: int) -> None:
-        """Keep the ``new`` positions that were written last."""
-        self.length += new
+        self._block.write(layer, self._slots, self._places, (keys, values))
+        return self._block.layer(layer, self._read, self._longest)

@@ -1,7 +1,8 @@
 """The decoder in torch: norms, attention over prompt and tree, gated MLP.
 
-Values have an axis for users, [users, new, hidden]; a pass has one user. Attention heads that share
-keys and values are rows of one product, so keys and values are not repeated.
+Values have an axis for users, [users, new, hidden]: a pass reads as many tokens of each user as of
+the one with most. Attention heads that share keys and values are rows of one product, so keys and
+values are not repeated.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812  torch's own name for it
 
 from adprior_runtime.engines.architecture import Architecture, Rotation
 from adprior_runtime.engines.base import VOCABULARY_CHUNK
-from adprior_runtime.engines.torch_cache import DeviceCache
+from adprior_runtime.engines.torch_cache import PassCache
 from adprior_runtime.engines.torch_weights import DecoderWeights, LayerWeights, Linear
 
 _Turn = tuple[torch.Tensor, torch.Tensor]
@@ -26,13 +27,11 @@ class PassTensors:
     Attributes:
         token_ids: int64 [users, new].
         positions: int64 [users, new].
-        key_positions: int64 [users, past + new].
         visible: bool [users, new, past + new], which positions each new one sees.
     """
 
     token_ids: torch.Tensor
     positions: torch.Tensor
-    key_positions: torch.Tensor
     visible: torch.Tensor
 
 
@@ -53,18 +52,17 @@ class TorchDecoder:
             for rotation in set(of.rotations)
         }
 
-    def run(self, cache: DeviceCache, given: PassTensors) -> torch.Tensor:
+    def run(self, cache: PassCache, given: PassTensors) -> torch.Tensor:
         """Return the last layer's output: float32 [users, new, hidden].
 
         Args:
-            cache: The earlier passes' keys and values. The new ones are written behind them, and
-                the caller keeps them or does not.
+            cache: The users' keys and values. The new ones are written behind them, and the caller
+                keeps them or does not.
             given: The pass.
         """
         of, weights = self._of, self._weights
-        cache.make_room(given.token_ids.shape[1])
         turns = {rotation: self._turn(rotation, given.positions) for rotation in self._frequencies}
-        masks = {window: self._mask(window, given) for window in set(of.windows)}
+        masks = {window: self._mask(window, given, cache) for window in set(of.windows)}
         stream = F.embedding(given.token_ids, weights.embedding) * of.embedding_scale
         for number, layer in enumerate(weights.layers):
             turn, mask = turns[of.rotations[number]], masks[of.windows[number]]
@@ -110,7 +108,7 @@ class TorchDecoder:
         normed: torch.Tensor,
         turn: _Turn,
         mask: torch.Tensor,
-        cache: DeviceCache,
+        cache: PassCache,
         number: int,
     ) -> torch.Tensor:
         of = self._of
@@ -158,16 +156,17 @@ class TorchDecoder:
         angles = positions.double()[:, None, :, None] * self._frequencies[rotation]
         return angles.cos().float(), angles.sin().float()
 
-    def _mask(self, window: int | None, given: PassTensors) -> torch.Tensor:
+    def _mask(self, window: int | None, given: PassTensors, cache: PassCache) -> torch.Tensor:
         """Return what each row of an attention product sees: bool [users, 1, rows, past + new].
 
         Args:
             window: How many positions are seen, the own one included; None for all.
             given: The pass.
+            cache: Its users'.
         """
         visible = given.visible
         if window is not None and window < self._of.max_positions:
-            distance = given.positions[:, :, None] - given.key_positions[:, None, :]
+            distance = given.positions[:, :, None] - cache.key_positions[:, None, :]
             visible = visible & (distance < window)
         return visible[:, None].repeat(1, 1, self._of.heads // self._of.key_value_heads, 1)
 

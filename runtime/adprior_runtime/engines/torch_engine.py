@@ -1,16 +1,17 @@
 """The torch engine: packed tree attention in PyTorch, on a CPU or a GPU.
 
-Weights and KV cache stay on the device. A pass sends token ids, positions and a mask, and gets back
-the log-probabilities that it asked for. Everything is computed in single precision, whatever the
-type that the weights are stored in: the certificate needs it (`adprior_runtime.search.rounding`,
-docs/notebook.md).
+Weights and KV cache stay on the device. A pass sends token ids, positions and what each token sees,
+and gets back the log-probabilities that it asked for. Searches in a
+`adprior_runtime.engines.pass_loop.PassLoop` share passes. Everything is computed in single
+precision, whatever the type that the weights are stored in: the certificate needs it
+(`adprior_runtime.search.rounding`, docs/notebook.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +21,10 @@ from adprior_runtime.bundle import ARCHITECTURE_FILE, TORCH_WEIGHTS_FILE, Bundle
 from adprior_runtime.cpu_count import threads_of_each
 from adprior_runtime.engines.architecture import Architecture
 from adprior_runtime.engines.base import LogProbs
-from adprior_runtime.engines.packed_tree import PackedTreeEngine, TreePass
-from adprior_runtime.engines.torch_cache import DeviceCache
+from adprior_runtime.engines.joined_pass import join_passes
+from adprior_runtime.engines.packed_tree import PackedTreeEngine, UserPass
+from adprior_runtime.engines.pass_loop import SharedPasses
+from adprior_runtime.engines.torch_cache import CacheBlock, DeviceCache, PassCache
 from adprior_runtime.engines.torch_decoder import PassTensors, TorchDecoder
 from adprior_runtime.engines.torch_weights import DecoderWeights
 from adprior_runtime.errors import EnvironmentProblemError
@@ -67,7 +70,7 @@ class TorchEngine(PackedTreeEngine):
         try:
             weights = DecoderWeights.load(directory / TORCH_WEIGHTS_FILE, of, self.device)
             super().__init__(
-                TorchPasses(of, weights, self.device),
+                SharedPasses(TorchPasses(of, weights, self.device)),
                 vocabulary=of.vocabulary,
                 max_positions=of.max_positions,
                 head_ids=head_ids,
@@ -89,7 +92,7 @@ class TorchEngine(PackedTreeEngine):
 
 
 class TorchPasses:
-    """Forward passes with the KV cache in the device's memory.
+    """Forward passes for one or many users, with the KV cache in the device's memory.
 
     Args:
         of: The architecture.
@@ -98,35 +101,42 @@ class TorchPasses:
     """
 
     def __init__(self, of: Architecture, weights: DecoderWeights, device: torch.device) -> None:
-        self._of, self._device = of, device
+        self._device = device
         self._decoder = TorchDecoder(of, weights)
+        self._block = CacheBlock(of, device)
 
     def empty_cache(self) -> DeviceCache:
         """See `Passes.empty_cache`."""
-        return DeviceCache(self._of, self._device)
+        return DeviceCache(self._block)
 
     @torch.inference_mode()
-    def run(self, cache: DeviceCache, tree_pass: TreePass, *, keep: bool) -> LogProbs:
-        """See `Passes.run`."""
+    def run_together(self, parts: Sequence[UserPass]) -> list[LogProbs]:
+        """See `JoinablePasses.run_together`."""
+        joined = join_passes([part.tree_pass for part in parts])
+        sent = dict(zip(joined._fields, self._send(joined), strict=True))
+        cache = PassCache(self._block, [part.cache for part in parts], sent["positions"])
+        places = torch.arange(cache.key_positions.shape[1], device=self._device)
+        visible = places < sent["visible"][:, :, None]
         given = PassTensors(
-            token_ids=self._send(tree_pass.token_ids)[None],
-            positions=self._send(tree_pass.new_positions)[None],
-            key_positions=self._send(tree_pass.positions)[None],
-            visible=self._send(tree_pass.mask == 0)[None],
+            token_ids=sent["token_ids"],
+            positions=sent["positions"],
+            visible=visible.scatter(2, sent["seen"], value=True),
         )
-        stream = self._decoder.run(cache, given)
+        stream = self._decoder.run(cache, given).flatten(0, 1)
         log_probs = self._decoder.log_probs(
-            stream[0, self._send(tree_pass.wanted)],
-            self._send(tree_pass.pair_rows),
-            self._send(tree_pass.pair_tokens),
+            stream[sent["wanted"]], sent["pair_rows"], sent["pair_tokens"]
         )
-        if keep:
-            cache.keep(len(tree_pass.token_ids))
-        found: LogProbs = log_probs.cpu().numpy()
-        return found
+        for part in parts:
+            if part.keep:
+                part.cache.keep(len(part.tree_pass.token_ids))
+        ends = np.cumsum([len(part.tree_pass.pair_tokens) for part in parts])
+        return np.split(log_probs.cpu().numpy(), ends[:-1])
 
-    def _send(self, values: npt.NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self._device)
+    def _send(self, arrays: Sequence[npt.NDArray[np.int32]]) -> list[torch.Tensor]:
+        """Copy arrays to the device, in one transfer; return them as int64."""
+        flat = torch.from_numpy(np.concatenate([values.ravel() for values in arrays]))
+        parts = torch.split(flat.to(self._device).long(), [values.size for values in arrays])
+        return [part.view(values.shape) for part, values in zip(parts, arrays, strict=True)]
 
 
 def _usable_device(name: str) -> torch.device:

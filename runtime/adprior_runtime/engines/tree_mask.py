@@ -1,4 +1,4 @@
-"""The mask of packed tree attention: each position sees the prompt and its own ancestors."""
+"""What a position sees in packed tree attention: the prompt, and its own ancestors."""
 
 from __future__ import annotations
 
@@ -14,28 +14,31 @@ _Int64Array = npt.NDArray[np.int64]
 _MASKED: Final = np.finfo(np.float32).min
 
 
-def causal_mask(length: int, start: int = 0) -> _Float32Array:
-    """Return the additive mask of a plain sequence, from ``start``: float32 [rest, length]."""
-    is_ahead = np.arange(length) > np.arange(start, length)[:, None]
-    return np.where(is_ahead, _MASKED, np.float32(0))
-
-
-def tree_mask(prompt_length: int, parents: _Int64Array, count: int) -> _Float32Array:
-    """Return the additive mask of new nodes below a prompt: float32 [count, prompt + nodes].
+def lineages(parents: _Int64Array, count: int) -> _Int64Array:
+    """Return each new node with its ancestors: int64 [count, deepest], padded with the node.
 
     Args:
-        prompt_length: Tokens of the prompt.
         parents: int64 [nodes], the node that each node continues; the last ``count`` are new.
         count: The number of new nodes.
     """
-    mask = np.full((count, prompt_length + len(parents)), _MASKED, dtype=np.float32)
-    mask[:, :prompt_length] = 0
-    rows = np.arange(count)
-    nodes = rows + len(parents) - count
-    while len(nodes):  # one round for each level of the deepest node
-        mask[rows, prompt_length + nodes] = 0
-        above = parents[nodes]
-        rows, nodes = rows[above != ROOT], above[above != ROOT]
+    nodes = np.arange(len(parents) - count, len(parents))
+    levels, above = [nodes], parents[nodes]
+    while (above != ROOT).any():  # one round for each level of the deepest node
+        levels.append(np.where(above == ROOT, nodes, above))
+        above = np.where(above == ROOT, ROOT, parents[above])
+    return np.stack(levels, axis=1)
+
+
+def additive_mask(visible: _Int64Array, seen: _Int64Array, positions: int) -> _Float32Array:
+    """Return the mask that is added to attention scores: float32 [new, positions].
+
+    Args:
+        visible: int64 [new], how many positions of the sequence's begin each new one sees.
+        seen: int64 [new, any], further positions that it sees.
+        positions: The sequence's length, new positions included.
+    """
+    mask = np.where(np.arange(positions) < visible[:, None], np.float32(0), _MASKED)
+    mask[np.arange(len(seen))[:, None], seen] = 0
     return mask
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +17,7 @@ from adprior_build.torch_model.write_model import write_torch_model
 from adprior_runtime.bundle import ARCHITECTURE_FILE, TORCH_WEIGHTS_FILE
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import ROOT, Engine, LogProbs
+from adprior_runtime.engines.pass_loop import PassLoop
 from adprior_runtime.engines.registry import TORCH
 from adprior_runtime.engines.torch_engine import TorchEngine
 from adprior_runtime.engines.torch_weights import DecoderWeights
@@ -156,6 +157,49 @@ def test_its_search_is_certified_and_equals_brute_force(both: Both) -> None:
         np.testing.assert_allclose(search.score(np.arange(len(paths))).log_probs, true, atol=1e-3)
 
 
+def _trie(seed: int) -> Trie:
+    random = np.random.default_rng(seed)
+    names = sorted({(*random.integers(1, 20, random.integers(1, 5)).tolist(),) for _ in range(150)})
+    return Trie.build([(*name, END) for name in names], np.arange(len(names)) // 2)  # with aliases
+
+
+def test_searches_that_share_passes_answer_as_alone(both: Both) -> None:
+    """Users of different lengths, modes, exclusions and candidates, admitted one after another."""
+    engine, trie, tail = both.engine, _trie(5), _trie(6)
+    prompts = [_random_ids(seed, length) for seed, length in enumerate([12, 3, 30, 1, 12, 57, 13])]
+    settings = [SearchSettings(width=4, token_budget=budget) for budget in (10_000, 40)]
+
+    def forecast(user: int) -> tuple[Any, ...]:
+        prefilled = read_prompt(engine, trie, prompts[user])
+        excluded = [user, 30] if user % 2 else []
+        search = TrieSearch(
+            engine, trie, prefilled, settings[user % 3 == 2], excluded_rows=excluded
+        )
+        found, scores = search.run(4), search.score(np.arange(0, 60, 7))
+        interests = search.continue_prompt([5, 6], tail, settings[0]).run(3)
+        return found, scores, interests
+
+    answers: dict[int, tuple[Any, ...]] = {}
+
+    def answer(user: int) -> None:
+        answers[user] = forecast(user)
+
+    PassLoop().run([partial(answer, user) for user in range(len(prompts))], most=4)
+    assert {*answers} == {*range(len(prompts))}
+    for user, together in answers.items():
+        alone = forecast(user)
+        for mine, theirs in zip(together[::2], alone[::2], strict=True):
+            assert (mine.exact, len(mine.leaves)) == (theirs.exact, len(theirs.leaves))
+            by_leaf = np.argsort(mine.leaves), np.argsort(theirs.leaves)
+            assert mine.leaves[by_leaf[0]].tolist() == theirs.leaves[by_leaf[1]].tolist()
+            scores = mine.log_probs[by_leaf[0]], theirs.log_probs[by_leaf[1]]
+            np.testing.assert_allclose(*scores, atol=1e-4)
+        assert together[1].exact.tolist() == alone[1].exact.tolist()
+        np.testing.assert_allclose(together[1].log_probs, alone[1].log_probs, atol=1e-4)
+    state, _ = engine.prefill([1], [])
+    assert state.cache._block.slots <= 8  # of four users and one of an empty head
+
+
 @pytest.mark.parametrize("make", [small_llama, small_gemma3])
 def test_one_pass_or_several_give_the_same(write: Callable[[Make], Both], make: Make) -> None:
     engine, prompt = write(make).engine, _random_ids(2, 9)
@@ -196,11 +240,13 @@ def test_users_and_the_common_head_do_not_share_what_they_add(llama: Both) -> No
 
 
 def test_the_cache_grows_by_powers_of_two(llama: Both) -> None:
-    state, _ = llama.engine.prefill(_random_ids(1, 10), [])
-    rooms = [state.cache.room]
+    engine = TorchEngine(llama.directory, threads=1)
+    state, _ = engine.prefill(_random_ids(1, 10), [])
+    block = state.cache._block
+    rooms = [block.room]
     for _ in range(4):
-        llama.engine.extend(state, [4] * 50, [ROOT] * 50, [], [])
-        rooms.append(state.cache.room)
+        engine.extend(state, [4] * 50, [ROOT] * 50, [], [])
+        rooms.append(block.room)
     assert (state.cache.length, rooms) == (210, [64, 64, 128, 256, 256])
 
 

@@ -4,24 +4,20 @@ import numpy as np
 import pytest
 
 from adprior_runtime.engines.base import ROOT
-from adprior_runtime.engines.tree_mask import causal_mask, node_depths, tree_mask
+from adprior_runtime.engines.tree_mask import additive_mask, lineages, node_depths
 
 
-def test_a_causal_mask_hides_what_comes_later() -> None:
-    mask = causal_mask(3)
-    assert (mask == 0).tolist() == [[True, False, False], [True, True, False], [True, True, True]]
+def test_a_mask_shows_the_begin_of_the_sequence_and_what_else_is_seen() -> None:
+    mask = additive_mask(np.array([1, 2]), np.array([[1, 1], [3, 4]]), 5)
+    assert [np.flatnonzero(row == 0).tolist() for row in mask] == [[0, 1], [0, 1, 3, 4]]
     assert mask.dtype == np.float32
     assert np.isfinite(mask).all()
 
 
-def test_a_new_node_sees_the_prompt_itself_and_its_ancestors() -> None:
+def test_a_new_node_sees_itself_and_its_ancestors() -> None:
     parents = np.array([ROOT, 0, ROOT, 1, 3])
-    mask = tree_mask(2, parents, 2)
-    assert mask.dtype == np.float32
-    assert [np.flatnonzero(row == 0).tolist() for row in mask] == [
-        [0, 1, 2, 3, 5],
-        [0, 1, 2, 3, 5, 6],
-    ]
+    assert lineages(parents, 3).tolist() == [[2, 2, 2, 2], [3, 1, 0, 3], [4, 3, 1, 0]]
+    assert lineages(parents, 0).tolist() == []
 
 
 def test_depths_follow_the_parents_of_earlier_calls_and_of_this_one() -> None:

@@ -1,0 +1,162 @@
+"""Many users' searches at once: those that wait for a forward pass get one together.
+
+A search is plain code: it asks its engine for a pass and goes on with the answer. In this loop each
+search runs in a greenlet, and asking pauses it. When all searches wait, the loop runs one pass for
+those whose passes are about as long, and continues them. New searches join between passes, and an
+answer is given as soon as its search ends::
+
+    search A   ● prefill        ● extend   ● extend ─▶ answer
+    search B   ● prefill        ● extend   ● extend   ● extend ─▶ answer
+    search C        (admitted)  ● prefill             ● extend ...
+    model      AB               AB  C      AB         BC
+
+A search computes the same as alone, but for the rounding of the products, which the certificate's
+margin allows for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import greenlet
+
+from adprior_runtime.engines.base import LogProbs
+from adprior_runtime.engines.packed_tree import UserPass
+
+JOINED_TOKENS: Final = 4096
+"""Most tokens of a joined pass, padding included: with their logits for a part of the vocabulary
+(`adprior_runtime.engines.base.VOCABULARY_CHUNK`), at most 512 MiB."""
+
+
+class JoinablePasses(Protocol):
+    """Runs forward passes of a language model for many users."""
+
+    def empty_cache(self) -> Any:
+        """See `adprior_runtime.engines.packed_tree.Passes.empty_cache`."""
+        ...
+
+    def run_together(self, parts: Sequence[UserPass]) -> list[LogProbs]:
+        """Run one forward pass for different users.
+
+        Args:
+            parts: Each user's, one or more.
+
+        Returns:
+            What `adprior_runtime.engines.packed_tree.Passes.run` returns for each.
+        """
+        ...
+
+
+class SharedPasses:
+    """Passes that wait for others in a `PassLoop`; outside of one, each runs alone.
+
+    Args:
+        passes: The language model's.
+    """
+
+    def __init__(self, passes: JoinablePasses) -> None:
+        self._passes = passes
+
+    def empty_cache(self) -> Any:
+        """See `Passes.empty_cache`."""
+        return self._passes.empty_cache()
+
+    def run(self, part: UserPass) -> LogProbs:
+        """See `Passes.run`."""
+        search = greenlet.getcurrent()
+        if not isinstance(search, _Search):
+            return self._passes.run_together([part])[0]
+        answer: LogProbs = search.parent.switch(_Waiting(search, self._passes, part))
+        return answer
+
+
+class _Search(greenlet.greenlet):  # type: ignore[misc]  # greenlet has no types
+    """A search in the loop; ``parent`` is the loop's own greenlet."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A search that waits for a pass."""
+
+    search: _Search
+    passes: JoinablePasses
+    part: UserPass
+
+    @property
+    def tokens(self) -> int:
+        return len(self.part.tree_pass.token_ids)
+
+
+class PassLoop:
+    """Runs searches until each has ended. One thread uses it.
+
+    Args:
+        most_tokens: Most tokens of a joined pass, padding included. A single search's pass may have
+            more.
+    """
+
+    def __init__(self, most_tokens: int = JOINED_TOKENS) -> None:
+        self._most_tokens = most_tokens
+        self._waiting: list[_Waiting] = []
+
+    def __len__(self) -> int:
+        """Return the number of searches that have not ended."""
+        return len(self._waiting)
+
+    def admit(self, search: Callable[[], None]) -> None:
+        """Begin a search; it runs until it waits for its first pass.
+
+        Args:
+            search: Called without an argument. It must not raise, and keeps its answer itself.
+        """
+        begun = _Search(search)
+        self._keep(begun, begun.switch())
+
+    def step(self) -> None:
+        """Run one pass for the search that waits longest and others like it; continue them.
+
+        A fault of the pass is raised in each of these searches, and in no other.
+        """
+        group = self._next_group()
+        try:
+            answers = group[0].passes.run_together([each.part for each in group])
+        except Exception as error:  # noqa: BLE001  the searches handle it
+            for each in group:
+                self._keep(each.search, each.search.throw(error))
+            return
+        for each, answer in zip(group, answers, strict=True):
+            self._keep(each.search, each.search.switch(answer))
+
+    def run(self, searches: Iterable[Callable[[], None]], most: int) -> None:
+        """Run searches to their ends, at most ``most`` at a time."""
+        left = iter(searches)
+        is_over = False
+        while not is_over or self._waiting:
+            while not is_over and len(self) < most:
+                if (search := next(left, None)) is None:
+                    is_over = True
+                else:
+                    self.admit(search)
+            if self._waiting:
+                self.step()
+
+    def _next_group(self) -> list[_Waiting]:
+        """Return the first waiting search and those whose passes are about as long as its."""
+        first = self._waiting[0]
+        longest = 1 << (first.tokens - 1).bit_length()
+        most = max(1, self._most_tokens // longest)
+        group = [
+            each
+            for each in self._waiting
+            if each.passes is first.passes and longest // 2 < each.tokens <= longest
+        ][:most]
+        chosen = {id(each) for each in group}
+        self._waiting = [each for each in self._waiting if id(each) not in chosen]
+        return group
+
+    def _keep(self, search: _Search, asked: _Waiting) -> None:
+        """Note what a search waits for, unless it has ended."""
+        if not search.dead:
+            self._waiting.append(asked)

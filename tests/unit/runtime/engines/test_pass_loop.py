@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adprior_runtime.engines.base import ROOT, LogProbs
+from adprior_runtime.engines.packed_tree import PackedTreeEngine, UserPass
+from adprior_runtime.engines.pass_loop import PassLoop, SharedPasses
+
+VOCABULARY = 20
+
+
+class Cache:
+    """Nothing to keep."""
+
+    def fork(self) -> Cache:
+        return self
+
+
+class CountedPasses:
+    """Passes of no model, which note the tokens of each user's part; one token is a fault."""
+
+    def __init__(self, faulty: int = -1) -> None:
+        self.sizes: list[list[int]] = []
+        self._faulty = faulty
+
+    def empty_cache(self) -> Cache:
+        return Cache()
+
+    def run_together(self, parts: Sequence[UserPass]) -> list[LogProbs]:
+        tokens = [part.tree_pass.token_ids for part in parts]
+        self.sizes.append([len(each) for each in tokens])
+        if any(self._faulty in each for each in tokens):
+            raise RuntimeError("no memory")
+        return [-part.tree_pass.pair_tokens.astype(np.float32) for part in parts]
+
+
+def _engine(passes: CountedPasses) -> PackedTreeEngine:
+    return PackedTreeEngine(SharedPasses(passes), vocabulary=VOCABULARY, max_positions=2_000)
+
+
+def _search(
+    engine: PackedTreeEngine, prompt: int, passes: int, answers: list[Any], token: int = 1
+) -> Callable[[], None]:
+    """Return a search that reads a prompt, extends three tokens a few times, and answers."""
+
+    def search() -> None:
+        try:
+            state, found = engine.prefill([1] * prompt, [3])
+            for _ in range(passes):
+                found = engine.extend(state, [1, token, 1], [ROOT] * 3, [2], [5])
+            answers.append((prompt, found.tolist()))
+        except RuntimeError as error:
+            answers.append((prompt, str(error)))
+
+    return search
+
+
+def test_searches_with_passes_about_as_long_share_them() -> None:
+    passes, answers = CountedPasses(), list[Any]()
+    engine = _engine(passes)
+    PassLoop().run([_search(engine, prompt, 1, answers) for prompt in (50, 9, 64, 33)], most=8)
+    # 33 to 64 tokens share a pass, 9 to 16 another, and the three tokens of all users a third.
+    assert passes.sizes == [[50, 64, 33], [9], [3, 3, 3, 3]]
+    assert sorted(answers) == [(prompt, [-5.0]) for prompt in (9, 33, 50, 64)]
+
+
+def test_a_search_is_admitted_when_another_has_ended() -> None:
+    passes, answers = CountedPasses(), list[Any]()
+    engine = _engine(passes)
+    lengths = [(8, 0), (7, 3), (6, 0), (5, 0)]
+    PassLoop().run([_search(engine, *each, answers) for each in lengths], most=2)
+    assert [prompt for prompt, _ in answers] == [8, 6, 5, 7]
+    assert max(map(len, passes.sizes)) == 2
+
+
+def test_a_joined_pass_has_a_limit_and_a_long_one_runs_alone() -> None:
+    passes, answers = CountedPasses(), list[Any]()
+    engine = _engine(passes)
+    loop = PassLoop(most_tokens=64)
+    loop.run([_search(engine, prompt, 0, answers) for prompt in (16, 16, 16, 16, 16, 900)], most=9)
+    assert passes.sizes == [[16] * 4, [16], [900]]
+
+
+def test_a_fault_of_a_pass_is_raised_in_its_searches_only() -> None:
+    passes, answers = CountedPasses(faulty=7), list[Any]()
+    engine = _engine(passes)
+    searches = [_search(engine, 8, 1, answers, token) for token in (1, 7)]
+    searches.append(_search(engine, 30, 0, answers))
+    loop = PassLoop()
+    for search in searches:
+        loop.admit(search)
+    while len(loop):
+        loop.step()
+    assert answers == [(30, [-3.0]), (8, "no memory"), (8, "no memory")]
+
+
+def test_a_refused_prompt_ends_its_own_search() -> None:
+    engine = _engine(CountedPasses())
+    refused = []
+
+    def search() -> None:
+        with pytest.raises(ValueError, match="next_tokens"):
+            engine.prefill([1], [VOCABULARY])
+        refused.append(True)
+
+    loop = PassLoop()
+    loop.admit(search)
+    assert len(loop) == 0
+    assert refused == [True]
+
+
+def test_outside_the_loop_a_pass_runs_alone() -> None:
+    passes, answers = CountedPasses(), list[Any]()
+    _search(_engine(passes), 4, 2, answers)()
+    assert passes.sizes == [[4], [3], [3]]
+    assert answers == [(4, [-5.0])]
