@@ -8,7 +8,8 @@
     ├── ArtefactError           FAILED_PRECONDITION an artefact is missing, corrupt or not ours
     ├── EnvironmentProblemError FAILED_PRECONDITION this machine lacks something that serving needs
     │   └── ServerAbortedError                      the server aborted: another start may succeed
-    └── ModelOutputError        INTERNAL            the language model's output is invalid
+    ├── ModelOutputError        INTERNAL            the language model's output is invalid
+    └── DeviceLostError         INTERNAL            a GPU needs its process to start again
 
 Messages are one line: what was found, what was expected, where. They never quote a user's context.
 """
@@ -73,3 +74,7 @@ class ServerAbortedError(EnvironmentProblemError):
 
 class ModelOutputError(AdpriorError):
     """An engine's output is invalid: NaN or +inf, or tensors that do not fit together."""
+
+
+class DeviceLostError(AdpriorError):
+    """A GPU's fault: nothing computes on it until its process starts again."""

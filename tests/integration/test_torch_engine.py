@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
-from adprior_client import RankingClient, RetrievalClient
+from adprior_client import Forecast, RankingClient, RetrievalClient
+from adprior_client.errors import ClientError
 from adprior_runtime.cli import main
+from faults.supervised_server import SupervisedServer
 from support.data_set import IDS, user
-from support.servers import Served, serve, start_server
+from support.servers import Served, connect, serve, start_server
 
 pytestmark = pytest.mark.triton
 
 
 @pytest.fixture(scope="module")
-def torch_served(
+def torch_repository(
     bundle: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Served]:
+) -> Path:
     """The trained checkpoint on torch, with the head that was fitted on ONNX Runtime."""
     repository = tmp_path_factory.mktemp("torch") / "repository"
     build = ["build", "--engine", "torch", "--forecast-k", "10", "--beam-width", "8"]
     source = ["--checkpoint", str(checkpoint), "--head", str(bundle / "head.onnx")]
     assert main([*build, *source, "--output", str(repository)]) == 0
-    with serve(start_server(repository)) as running:
+    return repository
+
+
+@pytest.fixture(scope="module")
+def torch_served(torch_repository: Path) -> Iterator[Served]:
+    """A server of that repository."""
+    with serve(start_server(torch_repository)) as running:
         yield running
 
 
@@ -47,3 +61,66 @@ def test_forecasts_and_rankings_equal_those_of_onnx_runtime(
         for client in (torch_served.ranking, ranking)
     )
     np.testing.assert_allclose(mine, theirs, atol=1e-3)
+
+
+def test_many_users_at_once_get_the_answers_they_get_alone(torch_served: Served) -> None:
+    users = [user(events) for events in range(12)]
+    alone = [torch_served.retrieval.forecast(each) for each in users]
+    with ThreadPoolExecutor(12) as threads:
+        for _ in range(3):
+            together = [*threads.map(torch_served.retrieval.forecast, users)]
+            for mine, theirs in zip(together, alone, strict=True):
+                assert mine.exact
+                ids = [[a.advertiser_id for a in each.advertisers] for each in (mine, theirs)]
+                assert ids[0] == ids[1]
+                mine_scores, their_scores = (
+                    [a.log_prob for a in each.advertisers] for each in (mine, theirs)
+                )
+                np.testing.assert_allclose(mine_scores, their_scores, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", [signal.SIGKILL, signal.SIGSTOP])
+def test_calls_in_flight_end_when_the_engines_process_dies_or_stands_still(
+    torch_repository: Path, name: signal.Signals
+) -> None:
+    """Their answers are sent after `execute` has returned, so Triton itself never misses them."""
+    with SupervisedServer(torch_repository) as server, connect(server.url) as (retrieval, _):
+        failures, stopping = list[float](), threading.Event()
+
+        def call() -> None:
+            while not stopping.is_set():
+                began = time.monotonic()
+                try:
+                    retrieval.forecast(user(30))
+                except ClientError:
+                    failures.append(time.monotonic() - began)
+                    time.sleep(0.05)
+
+        with ThreadPoolExecutor(8) as threads:
+            calls = [threads.submit(call) for _ in range(8)]
+            time.sleep(0.5)
+            processes = server.stubs("llm_engine")
+            for process in processes:
+                process.send_signal(name)
+            time.sleep(2.5)
+            for process in processes:
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGCONT)
+            assert _await_forecast(server.url).exact
+            stopping.set()
+            for each in calls:
+                each.result(timeout=30)
+        assert failures
+        assert max(failures) < 10
+
+
+def _await_forecast(url: str) -> Forecast:
+    """Return the first forecast of new clients within 30 s."""
+    deadline = time.monotonic() + 30
+    while True:
+        with connect(url) as (retrieval, _):
+            try:
+                return retrieval.forecast(user(5))
+            except ClientError:
+                assert time.monotonic() < deadline
+        time.sleep(0.2)

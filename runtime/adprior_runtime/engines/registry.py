@@ -41,6 +41,8 @@ class EngineKind:
         target: The kind of machine whose configuration serves it; `Target.CPU` for every engine of
             the Python model, on whichever device it computes.
         loader: Makes the engine in this process; None for one with a Triton backend of its own.
+        joins_users: Whether searches in a `adprior_runtime.engines.pass_loop.PassLoop` share its
+            forward passes.
     """
 
     name: str
@@ -48,6 +50,7 @@ class EngineKind:
     is_in_bundle: bool
     target: Target
     loader: EngineLoader | None = None
+    joins_users: bool = False
 
 
 def _load_onnx(bundle: Bundle, *, threads: int, device: str) -> Engine[Any]:
@@ -88,6 +91,7 @@ TORCH: Final = EngineKind(
     is_in_bundle=True,
     target=Target.CPU,
     loader=_load_torch,
+    joins_users=True,
 )
 """Exact trie search on PyTorch, on a CPU or a GPU (`adprior_runtime.engines.torch_engine`)."""
 

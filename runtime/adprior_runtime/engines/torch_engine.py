@@ -27,7 +27,7 @@ from adprior_runtime.engines.pass_loop import SharedPasses
 from adprior_runtime.engines.torch_cache import CacheBlock, DeviceCache, PassCache
 from adprior_runtime.engines.torch_decoder import PassTensors, TorchDecoder
 from adprior_runtime.engines.torch_weights import DecoderWeights
-from adprior_runtime.errors import EnvironmentProblemError
+from adprior_runtime.errors import DeviceLostError, EnvironmentProblemError
 
 DEVICES: Final = ("cpu", "cuda")
 
@@ -109,9 +109,19 @@ class TorchPasses:
         """See `Passes.empty_cache`."""
         return DeviceCache(self._block)
 
-    @torch.inference_mode()
     def run_together(self, parts: Sequence[UserPass]) -> list[LogProbs]:
-        """See `JoinablePasses.run_together`."""
+        """See `JoinablePasses.run_together`.
+
+        Raises:
+            DeviceLostError: The device computes no more.
+        """
+        try:
+            return self._run(parts)
+        except torch.AcceleratorError as error:
+            raise DeviceLostError(f"device {self._device}: {_first_line(error)}") from error
+
+    @torch.inference_mode()
+    def _run(self, parts: Sequence[UserPass]) -> list[LogProbs]:
         joined = join_passes([part.tree_pass for part in parts])
         sent = dict(zip(joined._fields, self._send(joined), strict=True))
         cache = PassCache(self._block, [part.cache for part in parts], sent["positions"])

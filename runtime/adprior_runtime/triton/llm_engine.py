@@ -11,10 +11,12 @@ import numpy as np
 from adprior_runtime import contract
 from adprior_runtime.bundle import Bundle
 from adprior_runtime.cpu_count import threads_of_each
+from adprior_runtime.engines.registry import ENGINES
 from adprior_runtime.errors import InvalidRequestError
 from adprior_runtime.forecast.search_step import SearchStep
 from adprior_runtime.triton.metrics import EXTENDED_TOKENS, ExtensionPurpose
 from adprior_runtime.triton.request_model import Answer, RequestModel, Tensors, read_scalar
+from adprior_runtime.triton.search_thread import SearchThread
 
 _NOBODY = np.zeros(0, dtype=np.int64)
 _NO_INTERESTS = {
@@ -38,6 +40,8 @@ class TritonPythonModel(RequestModel):
             threads=threads_of_each(self.instances, threads),
             device=os.environ.get(contract.DEVICE_VARIABLE, "cpu"),
         )
+        if ENGINES[bundle.manifest.engine].joins_users:
+            self.searches = SearchThread()
 
     def answer(self, inputs: Tensors, is_cancelled: Callable[[], bool]) -> Answer:
         """Search the catalogue for one user."""

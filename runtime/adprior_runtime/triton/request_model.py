@@ -1,16 +1,18 @@
 """The base class of the four Python models. Only this module imports `triton_python_backend_utils`.
 
-Each request is answered alone: an error in one does not affect the others in its batch.
+Each request is answered alone: an error in one does not affect the others in its batch. A model
+answers the requests of a batch one after another, or, with a
+`adprior_runtime.triton.search_thread.SearchThread`, together with those of other batches.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import triton_python_backend_utils as pb
 
 from adprior_runtime.bundle import DISPENSABLE_FILES, MODEL_FILES, Bundle
 from adprior_runtime.contract import MAX_VALUES, Target
-from adprior_runtime.errors import AdpriorError, InvalidRequestError
+from adprior_runtime.errors import AdpriorError, DeviceLostError, InvalidRequestError
 from adprior_runtime.repository.model_specs import model
 from adprior_runtime.triton.heartbeat import Heartbeat
 from adprior_runtime.triton.metrics import (
@@ -30,7 +32,9 @@ from adprior_runtime.triton.metrics import (
     FailureReason,
     register_metrics,
 )
+from adprior_runtime.triton.process_end import end_process
 from adprior_runtime.triton.recorder import Recorder
+from adprior_runtime.triton.search_thread import SearchThread
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 Answer = Mapping[str, npt.ArrayLike]
@@ -48,7 +52,6 @@ _CODES = {
     "FAILED_PRECONDITION": "UNAVAILABLE",
     "CANCELLED": "CANCELLED",
 }
-_EXIT_STATUS = 75
 _log = logging.getLogger("adprior")
 
 
@@ -88,12 +91,14 @@ class RequestModel(ABC):
         metrics: Counts what the model does.
         parameters: The configuration's parameters.
         instances: Number of the model's processes.
+        searches: The thread that answers requests together; `load` may set it.
     """
 
     name: str
     metrics: Recorder
     parameters: Mapping[str, str]
     instances: int
+    searches: SearchThread | None = None
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Called by Triton: check the artefacts' hashes and load them."""
@@ -114,21 +119,27 @@ class RequestModel(ABC):
         self.metrics.connect(sinks)
         self.metrics.follow(BUNDLE_INFO, lambda: 1.0, bundle_id)
         self.metrics.start()
-        self._heartbeat = Heartbeat()
+        self._heartbeat = Heartbeat(work_clock=self.searches.clock if self.searches else None)
         self._heartbeat.start()
 
     def finalize(self) -> None:
         """Called by Triton before the process ends."""
+        if self.searches is not None:
+            self.searches.stop()
         self._heartbeat.stop()
         self.metrics.stop()
         # A family deregisters itself at the server, which still listens now.
         self._families.clear()
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        """Called by Triton with a dynamic batch."""
+    def execute(self, requests: list[Any]) -> list[Any] | None:
+        """Called by Triton with a dynamic batch; None if the answers are sent later."""
         began = time.monotonic()
         self._end_if_given_up(None)
-        responses = [self._respond(request, began) for request in requests]
+        responses = None
+        if self.searches is None:
+            responses = [self._respond(request, began) for request in requests]
+        else:
+            self.searches.begin([partial(self._send, request, began) for request in requests])
         self._end_if_given_up(began)
         return responses
 
@@ -143,13 +154,23 @@ class RequestModel(ABC):
     def _end_if_given_up(self, began: float | None) -> None:
         """End the process if Triton may have given it up; `heartbeat` explains why."""
         if self._heartbeat.is_given_up(began):
-            _log.error("%s: stood still during a request: the process ends", self.name)
-            os._exit(_EXIT_STATUS)
+            end_process(f"{self.name}: stood still during a request")
+
+    def _send(self, request: Any, began: float) -> None:
+        """Answer a request from the thread of the searches."""
+        sender = request.get_response_sender()
+        response = self._respond(request, began)
+        self._end_if_given_up(None)
+        sender.send(response, flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     def _respond(self, request: Any, began: float) -> Any:
+        # The request's own memory is Triton's again when `execute` returns.
+        wanted = set(request.requested_output_names())
         try:
             outputs = self.answer(self._inputs(request), _is_over(request, began))
-            return self._response(outputs, set(request.requested_output_names()))
+            return self._response(outputs, wanted)
+        except DeviceLostError as error:
+            end_process(f"{self.name}: {error}")
         except AdpriorError as error:
             self._count_refusal(error)
             code = getattr(pb.TritonError, _CODES.get(error.grpc_code, "INTERNAL"))
@@ -207,5 +228,5 @@ class RequestModel(ABC):
                 raise InvalidRequestError(
                     f"{spec.name}: found {array.size:,} values, expected at most {most:,}"
                 )
-            inputs[spec.name] = array[0]
+            inputs[spec.name] = array[0].copy()
         return inputs

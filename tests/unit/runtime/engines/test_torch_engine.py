@@ -19,11 +19,13 @@ from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import ROOT, Engine, LogProbs
 from adprior_runtime.engines.pass_loop import PassLoop
 from adprior_runtime.engines.registry import TORCH
+from adprior_runtime.engines.torch_decoder import TorchDecoder
 from adprior_runtime.engines.torch_engine import TorchEngine
 from adprior_runtime.engines.torch_weights import DecoderWeights
 from adprior_runtime.errors import (
     AdpriorError,
     ArtefactError,
+    DeviceLostError,
     EnvironmentProblemError,
     InvalidRequestError,
 )
@@ -384,3 +386,13 @@ def test_too_little_memory_is_one_line(llama: Both, monkeypatch: pytest.MonkeyPa
     with pytest.raises(EnvironmentProblemError, match=r"^device cpu: .*memory") as caught:
         TorchEngine(llama.directory, threads=1)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_lost_device_is_one_line(llama: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: Any) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access\nand more")
+
+    monkeypatch.setattr(TorchDecoder, "run", run)
+    message = "^device cpu: CUDA error: an illegal memory access$"
+    with pytest.raises(DeviceLostError, match=message):
+        llama.engine.prefill([3], [])
