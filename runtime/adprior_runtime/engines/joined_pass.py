@@ -1,67 +1,143 @@
-"""One forward pass for many users: their tree passes side by side, padded to the longest."""
+"""One forward pass for many users: their tree passes side by side, padded to the same sizes.
+
+All numbers travel to the device as one array, whose parts `JoinedPass.of` names.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from adprior_runtime.engines.packed_tree import TreePass
 
-_Int32Array = npt.NDArray[np.int32]
+Array = TypeVar("Array")
+"""NumPy's on the host, torch's on the device."""
+
+_POSITIONS_STEP: Final = 128
 
 
-class JoinedPass(NamedTuple):
-    """What the model gets, all int32. A padding token sees only itself, and nobody reads it.
+class PassSizes(NamedTuple):
+    """The sizes of a joined pass.
 
     Attributes:
+        users: Number of users.
+        new: Tokens of each.
+        longest: Tokens of the longest sequence, new ones included.
+        seen: Columns of `JoinedPass.seen`.
+        wanted: Rows whose next tokens are asked for, of all users.
+        pairs: Log-probabilities that are asked for.
+    """
+
+    users: int
+    new: int
+    longest: int
+    seen: int
+    wanted: int
+    pairs: int
+
+    @classmethod
+    def of(cls, passes: Sequence[TreePass]) -> Self:
+        """Return the least sizes that users' passes need."""
+        new = max(len(each.token_ids) for each in passes)
+        return cls(
+            users=len(passes),
+            new=new,
+            longest=max(_start(each) for each in passes) + new,
+            seen=max(each.seen.shape[1] for each in passes),
+            wanted=sum(len(each.wanted) for each in passes),
+            pairs=sum(len(each.pair_tokens) for each in passes),
+        )
+
+    def rounded_up(self) -> Self:
+        """Return larger sizes that many passes have in common."""
+        rounded = type(self)(*(1 << (size - 1).bit_length() for size in self))
+        needed = self.longest - self.new + rounded.new
+        return rounded._replace(longest=-(-needed // _POSITIONS_STEP) * _POSITIONS_STEP)
+
+
+class JoinedPass(NamedTuple, Generic[Array]):
+    """What the model gets, whole numbers. Padding sees only itself, and nobody reads it.
+
+    Attributes:
+        slots: [users], each user's slot of the cache.
+        starts: [users], tokens of the sequence before this pass.
         token_ids: [users, new].
         positions: [users, new], position ids.
         visible: [users, new], how many tokens of the sequence's begin each new one sees.
-        seen: [users, new, any], further places of the sequence that it sees, itself included.
+        seen: [users, new, seen], further places of the sequence that it sees, itself included.
         wanted: [wanted], rows of the pass, counted through all users: user times new plus token.
         pair_rows: [pairs], indices into ``wanted``.
         pair_tokens: [pairs].
     """
 
-    token_ids: _Int32Array
-    positions: _Int32Array
-    visible: _Int32Array
-    seen: _Int32Array
-    wanted: _Int32Array
-    pair_rows: _Int32Array
-    pair_tokens: _Int32Array
+    slots: Array
+    starts: Array
+    token_ids: Array
+    positions: Array
+    visible: Array
+    seen: Array
+    wanted: Array
+    pair_rows: Array
+    pair_tokens: Array
+
+    @classmethod
+    def of(cls, flat: Any, sizes: PassSizes) -> JoinedPass[Any]:
+        """Return the parts of an array, as views."""
+        grid = (sizes.users, sizes.new)
+        shapes = (
+            *[(sizes.users,)] * 2,
+            *[grid] * 3,
+            (*grid, sizes.seen),
+            (sizes.wanted,),
+            *[(sizes.pairs,)] * 2,
+        )
+        ends = np.cumsum([math.prod(shape) for shape in shapes]).tolist()
+        starts = [0, *ends[:-1]]
+        return cls(
+            *(
+                flat[start:end].reshape(shape)
+                for start, end, shape in zip(starts, ends, shapes, strict=True)
+            )
+        )
 
 
-def join_passes(passes: Sequence[TreePass]) -> JoinedPass:
-    """Join users' passes, one or more."""
-    users, new = len(passes), max(len(each.token_ids) for each in passes)
-    token_ids, positions, visible = np.zeros((3, users, new), dtype=np.int32)
-    past = np.array([len(each.positions) - len(each.token_ids) for each in passes])
-    seen = np.empty((users, new, max(each.seen.shape[1] for each in passes)), dtype=np.int32)
-    seen[:] = (past[:, None] + np.arange(new))[:, :, None]
-    wanted, pair_rows, rows = [], [], 0
+def join_passes(
+    passes: Sequence[TreePass], slots: Sequence[int], sizes: PassSizes, spare_slot: int
+) -> npt.NDArray[np.int32]:
+    """Return users' passes as one array, see `JoinedPass.of`.
+
+    Args:
+        passes: Each user's, one or more.
+        slots: Each user's slot of the cache.
+        sizes: As large as `PassSizes.of` returns, or larger.
+        spare_slot: The slot of padding users.
+    """
+    length = 2 * sizes.users + sizes.wanted + 2 * sizes.pairs
+    length += sizes.users * sizes.new * (3 + sizes.seen)
+    flat = np.zeros(length, dtype=np.int32)
+    joined = JoinedPass.of(flat, sizes)
+    joined.slots[:] = spare_slot
+    joined.slots[: len(slots)] = slots
+    joined.starts[: len(passes)] = [_start(each) for each in passes]
+    joined.seen[:] = (joined.starts[:, None] + np.arange(sizes.new))[:, :, None]
+    rows = pairs = 0
     for user, each in enumerate(passes):
         count = len(each.token_ids)
-        token_ids[user, :count] = each.token_ids
-        positions[user, :count] = each.new_positions
-        visible[user, :count] = each.visible
-        seen[user, :count, : each.seen.shape[1]] = each.seen
-        wanted.append(each.wanted + user * new)
-        pair_rows.append(each.pair_rows + rows)
-        rows += len(each.wanted)
-    return JoinedPass(
-        token_ids,
-        positions,
-        visible,
-        seen,
-        _joined(wanted),
-        _joined(pair_rows),
-        _joined([each.pair_tokens for each in passes]),
-    )
+        joined.token_ids[user, :count] = each.token_ids
+        joined.positions[user, :count] = each.new_positions
+        joined.visible[user, :count] = each.visible
+        joined.seen[user, :count, : each.seen.shape[1]] = each.seen
+        asked = slice(pairs, pairs + len(each.pair_tokens))
+        joined.wanted[rows : rows + len(each.wanted)] = each.wanted + user * sizes.new
+        joined.pair_rows[asked] = each.pair_rows + rows
+        joined.pair_tokens[asked] = each.pair_tokens
+        rows, pairs = rows + len(each.wanted), asked.stop
+    return flat
 
 
-def _joined(arrays: Sequence[npt.NDArray[np.int64]]) -> _Int32Array:
-    return np.concatenate(arrays).astype(np.int32)
+def _start(tree_pass: TreePass) -> int:
+    return len(tree_pass.positions) - len(tree_pass.token_ids)

@@ -6,7 +6,7 @@ Slots and room grow by powers of two, and stay. So a pass for many users reads a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Self
 
 import torch
@@ -23,9 +23,13 @@ class CacheBlock:
     Args:
         of: The model's architecture.
         device: Where the block is.
+        moved: Called when the memory has been exchanged for a larger one.
     """
 
-    def __init__(self, of: Architecture, device: torch.device) -> None:
+    def __init__(
+        self, of: Architecture, device: torch.device, moved: Callable[[], None] = lambda: None
+    ) -> None:
+        self._moved = moved
         # Layers, keys and values, slots, heads, positions, head size. Always finite: hidden
         # positions are multiplied by 0.
         self._stored = torch.zeros(
@@ -62,7 +66,7 @@ class CacheBlock:
         self._positions[target, :length] = self._positions[source, :length]
 
     def make_room(self, positions: int) -> None:
-        """Provide memory for a user of ``positions``."""
+        """Provide memory for users of ``positions``."""
         if positions > self.room:
             self._resize(self.slots, 1 << (positions - 1).bit_length())
 
@@ -107,6 +111,7 @@ class CacheBlock:
         positions = self._positions.new_zeros((slots, room))
         positions[: self._positions.shape[0], : self._positions.shape[1]] = self._positions
         self._positions = positions
+        self._moved()
 
 
 class DeviceCache:
@@ -147,9 +152,13 @@ class PassCache:
     """The slots of a pass's users.
 
     Args:
-        block: The block.
-        caches: Each user's.
+        block: The block, with room for ``longest``.
+        slots: int64 [users].
+        starts: int64 [users], positions that each has before the pass.
         positions: int64 [users, new], the position ids of the pass's tokens.
+        longest: Positions to read of each user, new ones included.
+        neighbours: The users' slots, if they are neighbours in this order: they are read where they
+            are. Others are copied.
 
     Attributes:
         key_positions: int64 [users, longest], position ids of what the new tokens may see. What is
@@ -157,22 +166,21 @@ class PassCache:
     """
 
     def __init__(
-        self, block: CacheBlock, caches: Sequence[DeviceCache], positions: torch.Tensor
+        self,
+        block: CacheBlock,
+        slots: torch.Tensor,
+        starts: torch.Tensor,
+        positions: torch.Tensor,
+        longest: int,
+        neighbours: slice | None = None,
     ) -> None:
-        new, device = positions.shape[1], positions.device
-        self._block = block
-        self._longest = max(cache.length for cache in caches) + new
-        block.make_room(self._longest)
-        slots = [cache.slot for cache in caches]
-        lengths = torch.tensor([[cache.length] for cache in caches], device=device)
-        self._slots = torch.tensor(slots, device=device)[:, None]
-        self._places = lengths + torch.arange(new, device=device)
-        first, stop = slots[0], slots[0] + len(slots)
-        # Neighbours are read where they are; others are copied.
-        is_run = slots == [*range(first, stop)]
-        self._read: slice | torch.Tensor = slice(first, stop) if is_run else self._slots[:, 0]
+        self._block, self._longest = block, longest
+        self._slots = slots[:, None]
+        steps = torch.arange(positions.shape[1], device=positions.device)
+        self._places = starts[:, None] + steps
+        self._read = slots if neighbours is None else neighbours
         block.write_positions(self._slots, self._places, positions)
-        self.key_positions = block.positions(self._read, self._longest)
+        self.key_positions = block.positions(self._read, longest)
 
     def write(
         self, layer: int, keys: torch.Tensor, values: torch.Tensor
@@ -189,3 +197,9 @@ class PassCache:
         """
         self._block.write(layer, self._slots, self._places, (keys, values))
         return self._block.layer(layer, self._read, self._longest)
+
+
+def neighbours(slots: Sequence[int]) -> slice | None:
+    """Return slots as a slice, None if they are not neighbours in rising order."""
+    run = range(slots[0], slots[0] + len(slots))
+    return slice(run.start, run.stop) if [*run] == [*slots] else None

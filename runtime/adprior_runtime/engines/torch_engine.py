@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from adprior_runtime.bundle import ARCHITECTURE_FILE, TORCH_WEIGHTS_FILE, Bundle
 from adprior_runtime.cpu_count import threads_of_each
 from adprior_runtime.engines.architecture import Architecture
 from adprior_runtime.engines.base import LogProbs
-from adprior_runtime.engines.joined_pass import join_passes
+from adprior_runtime.engines.joined_pass import JoinedPass, PassSizes, join_passes
 from adprior_runtime.engines.packed_tree import PackedTreeEngine, UserPass
 from adprior_runtime.engines.pass_loop import SharedPasses
-from adprior_runtime.engines.torch_cache import CacheBlock, DeviceCache, PassCache
+from adprior_runtime.engines.torch_cache import CacheBlock, DeviceCache, PassCache, neighbours
 from adprior_runtime.engines.torch_decoder import PassTensors, TorchDecoder
+from adprior_runtime.engines.torch_graphs import GpuRecorder, Record, ReplayedPasses
 from adprior_runtime.engines.torch_weights import DecoderWeights
 from adprior_runtime.errors import DeviceLostError, EnvironmentProblemError
 
@@ -68,9 +68,10 @@ class TorchEngine(PackedTreeEngine):
         # TF32 rounds factors to 11 bits: 8,192 times what the certificate allows.
         torch.set_float32_matmul_precision("highest")
         try:
+            record = GpuRecorder() if device == "cuda" else None
             weights = DecoderWeights.load(directory / TORCH_WEIGHTS_FILE, of, self.device)
             super().__init__(
-                SharedPasses(TorchPasses(of, weights, self.device)),
+                SharedPasses(TorchPasses(of, weights, self.device, record)),
                 vocabulary=of.vocabulary,
                 max_positions=of.max_positions,
                 head_ids=head_ids,
@@ -98,12 +99,23 @@ class TorchPasses:
         of: The architecture.
         weights: The weights, on the device.
         device: The device.
+        record: Records a pass: passes are padded to sizes that come again, and replayed. None
+            computes each as it is.
     """
 
-    def __init__(self, of: Architecture, weights: DecoderWeights, device: torch.device) -> None:
+    def __init__(
+        self,
+        of: Architecture,
+        weights: DecoderWeights,
+        device: torch.device,
+        record: Record | None = None,
+    ) -> None:
         self._device = device
         self._decoder = TorchDecoder(of, weights)
-        self._block = CacheBlock(of, device)
+        self._replayed = ReplayedPasses(self._compute, record) if record else None
+        self._block = CacheBlock(of, device, self._forget)
+        self._spare = DeviceCache(self._block)
+        """What padding users write goes here."""
 
     def empty_cache(self) -> DeviceCache:
         """See `Passes.empty_cache`."""
@@ -122,31 +134,50 @@ class TorchPasses:
 
     @torch.inference_mode()
     def _run(self, parts: Sequence[UserPass]) -> list[LogProbs]:
-        joined = join_passes([part.tree_pass for part in parts])
-        sent = dict(zip(joined._fields, self._send(joined), strict=True))
-        cache = PassCache(self._block, [part.cache for part in parts], sent["positions"])
-        places = torch.arange(cache.key_positions.shape[1], device=self._device)
-        visible = places < sent["visible"][:, :, None]
-        given = PassTensors(
-            token_ids=sent["token_ids"],
-            positions=sent["positions"],
-            visible=visible.scatter(2, sent["seen"], value=True),
-        )
-        stream = self._decoder.run(cache, given).flatten(0, 1)
-        log_probs = self._decoder.log_probs(
-            stream[sent["wanted"]], sent["pair_rows"], sent["pair_tokens"]
-        )
+        passes, slots = [part.tree_pass for part in parts], [part.cache.slot for part in parts]
+        sizes = PassSizes.of(passes)
+        if self._replayed is not None:
+            sizes = sizes.rounded_up()
+        self._block.make_room(sizes.longest)
+        flat = torch.from_numpy(join_passes(passes, slots, sizes, self._spare.slot))
+        given = flat.to(self._device)
+        if self._replayed is not None:
+            log_probs = self._replayed.run(sizes, given)
+        else:
+            log_probs = self._compute(sizes, given, neighbours(slots))
         for part in parts:
             if part.keep:
                 part.cache.keep(len(part.tree_pass.token_ids))
-        ends = np.cumsum([len(part.tree_pass.pair_tokens) for part in parts])
-        return np.split(log_probs.cpu().numpy(), ends[:-1])
+        ends = np.cumsum([len(each.pair_tokens) for each in passes])
+        found = log_probs[: ends[-1]].to("cpu", copy=True).numpy()
+        return np.split(found, ends[:-1])
 
-    def _send(self, arrays: Sequence[npt.NDArray[np.int32]]) -> list[torch.Tensor]:
-        """Copy arrays to the device, in one transfer; return them as int64."""
-        flat = torch.from_numpy(np.concatenate([values.ravel() for values in arrays]))
-        parts = torch.split(flat.to(self._device).long(), [values.size for values in arrays])
-        return [part.view(values.shape) for part, values in zip(parts, arrays, strict=True)]
+    def _compute(
+        self, sizes: PassSizes, flat: torch.Tensor, read: slice | None = None
+    ) -> torch.Tensor:
+        """Return the log-probabilities, float32 [pairs], without waiting for the device.
+
+        Args:
+            sizes: Of the pass.
+            flat: From `join_passes`, on the device.
+            read: See `PassCache`.
+        """
+        given = JoinedPass.of(flat.long(), sizes)
+        cache = PassCache(
+            self._block, given.slots, given.starts, given.positions, sizes.longest, read
+        )
+        places = torch.arange(sizes.longest, device=self._device)
+        visible = (places < given.visible[:, :, None]).scatter(2, given.seen, value=True)
+        stream = self._decoder.run(
+            cache,
+            PassTensors(token_ids=given.token_ids, positions=given.positions, visible=visible),
+        )
+        wanted = stream.flatten(0, 1)[given.wanted]
+        return self._decoder.log_probs(wanted, given.pair_rows, given.pair_tokens)
+
+    def _forget(self) -> None:
+        if self._replayed is not None:
+            self._replayed.forget()
 
 
 def _usable_device(name: str) -> torch.device:

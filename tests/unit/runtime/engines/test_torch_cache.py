@@ -5,7 +5,13 @@ import gc
 import torch
 
 from adprior_runtime.engines.architecture import Architecture, Rotation
-from adprior_runtime.engines.torch_cache import LEAST_ROOM, CacheBlock, DeviceCache, PassCache
+from adprior_runtime.engines.torch_cache import (
+    LEAST_ROOM,
+    CacheBlock,
+    DeviceCache,
+    PassCache,
+    neighbours,
+)
 
 OF = Architecture(
     vocabulary=50, hidden=32, intermediate=64, layers=2, heads=4, key_value_heads=2, head_size=4,
@@ -28,7 +34,12 @@ def _add_together(
     """
     new = max(map(len, values))
     padded = torch.tensor([each + [99.0] * (new - len(each)) for each in values])
-    joined = PassCache(block, caches, padded.long())
+    slots, starts = ([each.slot for each in caches], [each.length for each in caches])
+    longest = max(starts) + new
+    block.make_room(longest)
+    joined = PassCache(
+        block, torch.tensor(slots), torch.tensor(starts), padded.long(), longest, neighbours(slots)
+    )
     tensor = padded[:, None, :, None].expand(-1, 2, -1, 4)
     for layer in range(OF.layers):
         keys, found = joined.write(layer, tensor + 100, tensor)

@@ -16,11 +16,13 @@ from safetensors.torch import load_file, save_file
 from adprior_build.torch_model.write_model import write_torch_model
 from adprior_runtime.bundle import ARCHITECTURE_FILE, TORCH_WEIGHTS_FILE
 from adprior_runtime.catalogue.trie import Trie
+from adprior_runtime.engines.architecture import Architecture
 from adprior_runtime.engines.base import ROOT, Engine, LogProbs
-from adprior_runtime.engines.pass_loop import PassLoop
+from adprior_runtime.engines.packed_tree import PackedTreeEngine
+from adprior_runtime.engines.pass_loop import PassLoop, SharedPasses
 from adprior_runtime.engines.registry import TORCH
 from adprior_runtime.engines.torch_decoder import TorchDecoder
-from adprior_runtime.engines.torch_engine import TorchEngine
+from adprior_runtime.engines.torch_engine import TorchEngine, TorchPasses
 from adprior_runtime.engines.torch_weights import DecoderWeights
 from adprior_runtime.errors import (
     AdpriorError,
@@ -200,6 +202,46 @@ def test_searches_that_share_passes_answer_as_alone(both: Both) -> None:
         np.testing.assert_allclose(together[1].log_probs, alone[1].log_probs, atol=1e-4)
     state, _ = engine.prefill([1], [])
     assert state.cache._block.slots <= 8  # of four users and one of an empty head
+
+
+class StandInGraph:
+    """Stands in for a CUDA graph: it computes again what was recorded, into the same tensor."""
+
+    def __init__(self, compute: Callable[[], torch.Tensor], output: torch.Tensor) -> None:
+        self._compute, self._output, self.replays = compute, output, 0
+
+    def replay(self) -> None:
+        self._output.copy_(self._compute())
+        self.replays += 1
+
+
+def test_padded_and_replayed_passes_answer_as_others(both: Both) -> None:
+    graphs: list[StandInGraph] = []
+
+    def record(compute: Callable[[], torch.Tensor]) -> tuple[StandInGraph, torch.Tensor]:
+        output = torch.full_like(compute(), torch.nan)
+        graphs.append(StandInGraph(compute, output))
+        return graphs[-1], output
+
+    of = Architecture.load(both.directory / ARCHITECTURE_FILE)
+    cpu = torch.device("cpu")
+    weights = DecoderWeights.load(both.directory / TORCH_WEIGHTS_FILE, of, cpu)
+    engine = PackedTreeEngine(
+        SharedPasses(TorchPasses(of, weights, cpu, record)),
+        vocabulary=VOCABULARY,
+        max_positions=MAX_POSITIONS,
+    )
+    prompts = [_random_ids(seed, 7 + seed % 2) for seed in range(24)]
+    found: dict[int, list[LogProbs]] = {}
+
+    def search(user: int) -> None:
+        found[user] = _grown(engine, prompts[user], user)
+
+    PassLoop().run([partial(search, user) for user in range(len(prompts))], most=3)
+    assert sum(graph.replays for graph in graphs) > len(graphs) > 0
+    for user, mine in found.items():
+        theirs = _grown(both.engine, prompts[user], user)
+        np.testing.assert_allclose(np.stack(mine), np.stack(theirs), atol=1e-4)
 
 
 @pytest.mark.parametrize("make", [small_llama, small_gemma3])

@@ -1,0 +1,88 @@
+"""CUDA graphs: passes of sizes that come again are replayed, without work for each kernel.
+
+A pass of new sizes runs as it is. When its sizes have come `_USES_BEFORE` times, the kernels are
+recorded. A recording holds the addresses of the cache's block, so it is dropped when the block
+moves.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
+
+import torch
+
+from adprior_runtime.engines.joined_pass import PassSizes
+
+Compute = Callable[[PassSizes, torch.Tensor], torch.Tensor]
+"""From the sizes of a pass and its numbers on the device to the log-probabilities."""
+
+_USES_BEFORE: Final = 2
+_MOST_RECORDINGS: Final = 128
+
+
+class Recording(Protocol):
+    """The part of ``torch.cuda.CUDAGraph`` that is used here."""
+
+    def replay(self) -> None:
+        """Run the kernels again."""
+
+
+Record = Callable[[Callable[[], torch.Tensor]], tuple[Recording, torch.Tensor]]
+"""Records what a function does; returns the recording and the tensor that it fills."""
+
+
+class GpuRecorder:
+    """Records kernels as CUDA graphs, which share their working memory.
+
+    That is safe because one graph runs at a time, and its output is read before the next one.
+    """
+
+    def __init__(self) -> None:
+        self._memory = torch.cuda.graph_pool_handle()
+
+    def __call__(self, compute: Callable[[], torch.Tensor]) -> tuple[Recording, torch.Tensor]:
+        """See `Record`."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._memory):
+            output = compute()
+        return graph, output
+
+
+class _Recorded(NamedTuple):
+    recording: Recording
+    given: torch.Tensor
+    output: torch.Tensor
+
+
+class ReplayedPasses:
+    """Computes passes, from a recording if there is one.
+
+    Args:
+        compute: Computes a pass without waiting for the device.
+        record: Records it.
+    """
+
+    def __init__(self, compute: Compute, record: Record) -> None:
+        self._compute, self._record = compute, record
+        self._uses: Counter[PassSizes] = Counter()
+        self._recorded: dict[PassSizes, _Recorded] = {}
+
+    def run(self, sizes: PassSizes, given: torch.Tensor) -> torch.Tensor:
+        """Compute a pass; the answer is valid until the next call."""
+        if sizes not in self._recorded:
+            self._uses[sizes] += 1
+            if self._uses[sizes] <= _USES_BEFORE or len(self._recorded) == _MOST_RECORDINGS:
+                return self._compute(sizes, given)
+            kept = given.clone()
+            recording, output = self._record(lambda: self._compute(sizes, kept))
+            self._recorded[sizes] = _Recorded(recording, kept, output)
+        found = self._recorded[sizes]
+        found.given.copy_(given)
+        found.recording.replay()
+        return found.output
+
+    def forget(self) -> None:
+        """Drop all recordings: what they point to has moved."""
+        self._recorded.clear()
