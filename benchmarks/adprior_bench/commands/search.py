@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from adprior_bench.options import add_counts, add_training_log
 from adprior_bench.report.terminal import figures_table
+from adprior_bench.search.host_work import measure_host_work
 from adprior_bench.search.on_bundle import measure_bundle
 from adprior_bench.search.on_synthetic import measure_synthetic
 from adprior_build.onnx_graph.write_model import PRECISIONS
@@ -19,12 +21,19 @@ from adprior_runtime.text.json_text import to_json
 EXAMPLE = """example:
   adprior bench search --sizes 10000 100000 1000000 --threads 2
   adprior bench search --sizes --bundle demo/bundle --rounds 300 --events events.parquet \\
-    --profiles profiles.parquet --columns demo/columns.toml"""
+    --profiles profiles.parquet --columns demo/columns.toml
+  adprior bench search --host-work --sizes 10000 1000000 --users 32"""
 
 _COLUMNS = (
     "model", "precision", "mode", "catalogue_size", "prefill_tokens", "prefill_ms", "search_ms",
     "search_over_prefill", "extended_tokens", "work_ratio", "peer", "peer_over_search",
     "select_ms_per_step", "root_select_ms", "exact_fraction",
+)  # fmt: skip
+
+_HOST_COLUMNS = (
+    "catalogue_size", "mode", "users", "host_us", "search_us", "packing_us", "prefill_us",
+    "passes_per_user", "extended_tokens", "exact_fraction", "sent_bytes", "mask_bytes",
+    "returned_bytes",
 )  # fmt: skip
 
 
@@ -47,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--top-k", 20, "top k of the bundle"),
         ("--candidates", 500, "random candidates to score"),
         ("--threads", 2, "threads of the engine"),
+        ("--users", 32, "users of a round of --host-work"),
+    )
+    parser.add_argument(
+        "--host-work",
+        action="store_true",
+        help="measure the host's work of a user and pass, with a forward pass that costs nothing",
     )
     parser.add_argument(
         "--precisions",
@@ -74,11 +89,20 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInputError("nothing to measure: give --sizes or a --bundle")
     if args.events is not None and args.bundle is None:
         raise InvalidInputError("--events needs a --bundle, whose names are searched for its users")
+    if args.host_work:
+        _print(args, measure_host_work(args), _HOST_COLUMNS)
+        return 0
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="adprior-bench-") as directory:
         if args.sizes:
             rows += measure_synthetic(args, Path(directory))
     if args.bundle is not None:
         rows += measure_bundle(args)
-    print(to_json(rows, indent=2) if args.json else figures_table(rows, _COLUMNS))
+    _print(args, rows, _COLUMNS)
     return 0
+
+
+def _print(
+    args: argparse.Namespace, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]
+) -> None:
+    print(to_json(rows, indent=2) if args.json else figures_table(rows, columns))
