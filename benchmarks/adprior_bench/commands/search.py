@@ -32,7 +32,7 @@ _COLUMNS = (
 
 _HOST_COLUMNS = (
     "catalogue_size", "mode", "users", "host_us", "search_us", "packing_us", "prefill_us",
-    "passes_per_user", "extended_tokens", "exact_fraction", "sent_bytes", "mask_bytes",
+    "passes_per_user", "extended_tokens", "exact_fraction", "sent_bytes",
     "returned_bytes",
 )  # fmt: skip
 

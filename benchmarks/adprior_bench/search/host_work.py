@@ -22,7 +22,8 @@ from adprior_bench.search.rows import WARM_UP, summarise
 from adprior_bench.search.synthetic import VOCABULARY, random_catalogue
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import LogProbs
-from adprior_runtime.engines.packed_tree import PackedTreeEngine, TreePass, UserTree
+from adprior_runtime.engines.joined_pass import PassSizes, join_passes
+from adprior_runtime.engines.packed_tree import PackedTreeEngine, UserPass, UserTree
 from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
 from adprior_runtime.search.tree import read_prompt
 
@@ -54,7 +55,6 @@ class NullPasses:
         seconds: Processor time of all passes.
         passes: Number of passes.
         sent_bytes: What the torch engine would send to the device for them.
-        mask_bytes: The part of it that is masks, one byte for each cell.
         returned_bytes: What the device would return.
     """
 
@@ -67,42 +67,30 @@ class NullPasses:
     def reset(self) -> None:
         """Set all counts to 0."""
         self.seconds, self.passes = 0.0, 0
-        self.sent_bytes = self.mask_bytes = self.returned_bytes = 0
+        self.sent_bytes = self.returned_bytes = 0
 
     def empty_cache(self) -> NullCache:
         """See `Passes.empty_cache`; each call begins another user."""
         self.user += 1
         return NullCache(self.user)
 
-    def run(self, cache: NullCache, tree_pass: TreePass, *, keep: bool) -> LogProbs:  # noqa: ARG002
+    def run(self, part: UserPass) -> LogProbs:
         """See `Passes.run`."""
         start = time.thread_time()
+        tree_pass = part.tree_pass
         rows = tree_pass.pair_rows
         positions = tree_pass.new_positions[tree_pass.wanted][rows]
-        places = tree_pass.pair_tokens * 40_503 + positions * 9_973 + cache.user * 7_919
+        places = tree_pass.pair_tokens * 40_503 + positions * 9_973 + part.cache.user * 7_919
         weights = self._weights[places % _WEIGHTS]
         log_probs: LogProbs = np.log(
             _ON_NAMES * weights / np.bincount(rows, weights=weights)[rows]
         ).astype(np.float32)
         self.passes += 1
-        self.sent_bytes += sent_bytes(tree_pass)
-        self.mask_bytes += tree_pass.mask.size
+        sizes = PassSizes.of([tree_pass])
+        self.sent_bytes += join_passes([tree_pass], [0], sizes, 0).nbytes
         self.returned_bytes += log_probs.nbytes
         self.seconds += time.thread_time() - start
         return log_probs
-
-
-def sent_bytes(tree_pass: TreePass) -> int:
-    """Return the bytes that the torch engine sends for a pass; the mask has one for each cell."""
-    whole = (
-        tree_pass.token_ids,
-        tree_pass.new_positions,
-        tree_pass.positions,
-        tree_pass.wanted,
-        tree_pass.pair_rows,
-        tree_pass.pair_tokens,
-    )
-    return sum(array.nbytes for array in whole) + tree_pass.mask.size
 
 
 class _ClockedEngine(PackedTreeEngine):
@@ -162,6 +150,5 @@ def _measure(
         "extended_tokens": float(np.mean([result.extended_tokens for result in found])),
         "exact_fraction": float(np.mean([result.exact for result in found])),
         "sent_bytes": passes.sent_bytes / passes.passes,
-        "mask_bytes": passes.mask_bytes / passes.passes,
         "returned_bytes": passes.returned_bytes / passes.passes,
     }
