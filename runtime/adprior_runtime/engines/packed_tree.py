@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adprior_runtime.engines.base import PASS_TOKENS, Engine, LogProbs
-from adprior_runtime.engines.tree_mask import additive_mask, lineages, node_depths
+from adprior_runtime.engines.tree_mask import additive_mask, lineages
 from adprior_runtime.errors import InvalidRequestError
 
 _Float32Array = npt.NDArray[np.float32]
@@ -186,20 +186,21 @@ class PackedTreeEngine(Engine[UserTree]):
     ) -> LogProbs:
         """See `Engine.extend`."""
         tokens, above = np.asarray(token_ids, dtype=np.int64), np.asarray(parents, dtype=np.int64)
-        lineage = np.concatenate([state.parents, above])
-        depths = np.concatenate([state.depths, node_depths(state.depths, above)])
+        tree = np.concatenate([state.parents, above])
+        seen = lineages(tree, len(tokens))
+        depths = np.concatenate([state.depths, (seen[:, 1:] != seen[:, :1]).sum(axis=1)])
         log_probs = self._run(
             state,
             tokens,
             np.concatenate([np.arange(state.prompt_length), state.prompt_length + depths]),
             np.full(len(tokens), state.prompt_length),
-            state.prompt_length + lineages(lineage, len(tokens)),
+            state.prompt_length + seen,
             np.asarray(rows, dtype=np.int64),
             np.asarray(next_tokens, dtype=np.int64),
             keep=keep,
         )
         if keep:
-            state.parents, state.depths = lineage, depths
+            state.parents, state.depths = tree, depths
         return log_probs
 
     def most_tokens(self, state: UserTree) -> int:

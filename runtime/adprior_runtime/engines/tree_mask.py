@@ -20,9 +20,14 @@ def lineages(parents: _Int64Array, count: int) -> _Int64Array:
     Args:
         parents: int64 [nodes], the node that each node continues; the last ``count`` are new.
         count: The number of new nodes.
+
+    Raises:
+        ValueError: A new node comes before its parent.
     """
     nodes = np.arange(len(parents) - count, len(parents))
     levels, above = [nodes], parents[nodes]
+    if (above >= nodes).any():
+        raise ValueError("extend: a node's parent must come before it")
     while (above != ROOT).any():  # one round for each level of the deepest node
         levels.append(np.where(above == ROOT, nodes, above))
         above = np.where(above == ROOT, ROOT, parents[above])
@@ -40,29 +45,3 @@ def additive_mask(visible: _Int64Array, seen: _Int64Array, positions: int) -> _F
     mask = np.where(np.arange(positions) < visible[:, None], np.float32(0), _MASKED)
     mask[np.arange(len(seen))[:, None], seen] = 0
     return mask
-
-
-def node_depths(before: _Int64Array, parents: _Int64Array) -> _Int64Array:
-    """Return the depth of each new node; a child of the prompt's end has depth 0.
-
-    Args:
-        before: int64 [nodes], the depths of the nodes of earlier calls.
-        parents: int64 [new], the node that each new node continues.
-
-    Raises:
-        ValueError: A parent comes after its child.
-    """
-    start, depths = len(before), np.zeros(len(parents), dtype=np.int64)
-    earlier = (parents >= 0) & (parents < start)
-    depths[earlier] = before[parents[earlier]] + 1
-    waiting = np.flatnonzero(parents >= start)
-    ready = parents < start
-    while len(waiting):  # one round for each link of this call's longest chain
-        places = parents[waiting] - start
-        can = (places < waiting) & ready[np.minimum(places, waiting)]
-        if not can.any():
-            raise ValueError("extend: a node's parent must come before it")
-        depths[waiting[can]] = depths[places[can]] + 1
-        ready[waiting[can]] = True
-        waiting = waiting[~can]
-    return depths

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from adprior_runtime.engines.base import ROOT
-from adprior_runtime.engines.tree_mask import additive_mask, lineages, node_depths
+from adprior_runtime.engines.tree_mask import additive_mask, lineages
 
 
 def test_a_mask_shows_the_begin_of_the_sequence_and_what_else_is_seen() -> None:
@@ -20,11 +20,7 @@ def test_a_new_node_sees_itself_and_its_ancestors() -> None:
     assert lineages(parents, 0).tolist() == []
 
 
-def test_depths_follow_the_parents_of_earlier_calls_and_of_this_one() -> None:
-    before, new = np.array([0, 1, 0]), np.array([ROOT, 1, 4, 5])
-    assert node_depths(before, new).tolist() == [0, 2, 3, 4]
-
-
-def test_a_parent_that_comes_later_is_refused() -> None:
+@pytest.mark.parametrize("parents", [[1, ROOT], [ROOT, 1], [ROOT, 2]])
+def test_a_parent_that_does_not_come_before_is_refused(parents: list[int]) -> None:
     with pytest.raises(ValueError, match="a node's parent must come before it"):
-        node_depths(np.zeros(0, dtype=np.int64), np.array([1, 0]))
+        lineages(np.array(parents), 2)
