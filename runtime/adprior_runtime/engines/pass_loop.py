@@ -10,7 +10,8 @@ answer is given as soon as its search ends::
     search C        (admitted)  ● prefill             ● extend ...
     model      AB               AB  C      AB         BC
 
-A search computes the same as alone, but for the rounding of the products, which the certificate's
+While the device computes one pass, the host goes on with the searches of the pass before it. A
+search computes the same as alone, but for the rounding of the products, which the certificate's
 margin allows for.
 """
 
@@ -30,6 +31,11 @@ JOINED_TOKENS: Final = 4096
 (`adprior_runtime.engines.base.VOCABULARY_CHUNK`), at most 512 MiB."""
 
 
+_HALVED: Final = 16
+"""So many waiting searches are split in two passes: the host is busy with one half while the device
+computes the other."""
+
+
 class JoinablePasses(Protocol):
     """Runs forward passes of a language model for many users."""
 
@@ -37,14 +43,16 @@ class JoinablePasses(Protocol):
         """See `adprior_runtime.engines.packed_tree.Passes.empty_cache`."""
         ...
 
-    def run_together(self, parts: Sequence[UserPass]) -> list[LogProbs]:
-        """Run one forward pass for different users.
+    def start(self, parts: Sequence[UserPass]) -> Callable[[], list[LogProbs]]:
+        """Start one forward pass for different users.
 
         Args:
             parts: Each user's, one or more.
 
         Returns:
-            What `adprior_runtime.engines.packed_tree.Passes.run` returns for each.
+            A function that waits for the pass, and returns what
+            `adprior_runtime.engines.packed_tree.Passes.run` returns for each user. Passes are
+            waited for in the order of their starts.
         """
         ...
 
@@ -67,7 +75,7 @@ class SharedPasses:
         """See `Passes.run`."""
         search = greenlet.getcurrent()
         if not isinstance(search, _Search):
-            return self._passes.run_together([part])[0]
+            return self._passes.start([part])()[0]
         answer: LogProbs = search.parent.switch(_Waiting(search, self._passes, part))
         return answer
 
@@ -89,6 +97,14 @@ class _Waiting:
         return len(self.part.tree_pass.token_ids)
 
 
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """A pass that the device computes, and the searches that wait for it."""
+
+    group: list[_Waiting]
+    answers: Callable[[], list[LogProbs]]
+
+
 class PassLoop:
     """Runs searches until each has ended. One thread uses it.
 
@@ -100,10 +116,11 @@ class PassLoop:
     def __init__(self, most_tokens: int = JOINED_TOKENS) -> None:
         self._most_tokens = most_tokens
         self._waiting: list[_Waiting] = []
+        self._started: _Started | None = None
 
     def __len__(self) -> int:
         """Return the number of searches that have not ended."""
-        return len(self._waiting)
+        return len(self._waiting) + (len(self._started.group) if self._started else 0)
 
     def admit(self, search: Callable[[], None]) -> None:
         """Begin a search; it runs until it waits for its first pass.
@@ -115,31 +132,46 @@ class PassLoop:
         self._keep(begun, begun.switch())
 
     def step(self) -> None:
-        """Run one pass for the search that waits longest and others like it; continue them.
+        """Start a pass for the search that waits longest and others like it, if any waits.
 
-        A fault of the pass is raised in each of these searches, and in no other.
+        Then continue the searches of the pass before. A fault of a pass is raised in each of its
+        searches, and in no other.
         """
-        group = self._next_group()
+        before = self._started
+        self._started = None
+        if self._waiting:
+            group = self._next_group()
+            try:
+                self._started = _Started(group, group[0].passes.start(_parts(group)))
+            except Exception as error:  # noqa: BLE001  the searches handle it
+                self._raise(group, error)
+        if before is not None:
+            self._answer(before)
+
+    def _answer(self, started: _Started) -> None:
         try:
-            answers = group[0].passes.run_together([each.part for each in group])
+            answers = started.answers()
         except Exception as error:  # noqa: BLE001  the searches handle it
-            for each in group:
-                self._keep(each.search, each.search.throw(error))
+            self._raise(started.group, error)
             return
-        for each, answer in zip(group, answers, strict=True):
+        for each, answer in zip(started.group, answers, strict=True):
             self._keep(each.search, each.search.switch(answer))
+
+    def _raise(self, group: Sequence[_Waiting], error: Exception) -> None:
+        for each in group:
+            self._keep(each.search, each.search.throw(error))
 
     def run(self, searches: Iterable[Callable[[], None]], most: int) -> None:
         """Run searches to their ends, at most ``most`` at a time."""
         left = iter(searches)
         is_over = False
-        while not is_over or self._waiting:
+        while not is_over or len(self):
             while not is_over and len(self) < most:
                 if (search := next(left, None)) is None:
                     is_over = True
                 else:
                     self.admit(search)
-            if self._waiting:
+            if len(self):
                 self.step()
 
     def _next_group(self) -> list[_Waiting]:
@@ -147,6 +179,8 @@ class PassLoop:
         first = self._waiting[0]
         longest = 1 << (first.tokens - 1).bit_length()
         most = max(1, self._most_tokens // longest)
+        if len(self._waiting) >= _HALVED:
+            most = min(most, -(-len(self._waiting) // 2))
         group = [
             each
             for each in self._waiting
@@ -160,3 +194,7 @@ class PassLoop:
         """Note what a search waits for, unless it has ended."""
         if not search.dead:
             self._waiting.append(asked)
+
+
+def _parts(group: Sequence[_Waiting]) -> list[UserPass]:
+    return [each.part for each in group]

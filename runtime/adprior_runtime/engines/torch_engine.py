@@ -9,7 +9,9 @@ precision, whatever the type that the weights are stored in: the certificate nee
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
@@ -121,19 +123,25 @@ class TorchPasses:
         """See `Passes.empty_cache`."""
         return DeviceCache(self._block)
 
-    def run_together(self, parts: Sequence[UserPass]) -> list[LogProbs]:
-        """See `JoinablePasses.run_together`.
+    def start(self, parts: Sequence[UserPass]) -> Callable[[], list[LogProbs]]:
+        """See `JoinablePasses.start`. A CPU computes when it is waited for.
 
         Raises:
-            DeviceLostError: The device computes no more.
+            DeviceLostError: The device computes no more; the returned function also raises it.
         """
-        try:
-            return self._run(parts)
-        except torch.AcceleratorError as error:
-            raise DeviceLostError(f"device {self._device}: {_first_line(error)}") from error
+        answer = None
+        if self._device.type != "cpu":
+            with _device_faults(self._device):
+                answer = self._start(parts)
+
+        def wait() -> list[LogProbs]:
+            with _device_faults(self._device):
+                return (answer or self._start(parts)).read()
+
+        return wait
 
     @torch.inference_mode()
-    def _run(self, parts: Sequence[UserPass]) -> list[LogProbs]:
+    def _start(self, parts: Sequence[UserPass]) -> _Answer:
         passes, slots = [part.tree_pass for part in parts], [part.cache.slot for part in parts]
         sizes = PassSizes.of(passes)
         if self._replayed is not None:
@@ -148,9 +156,7 @@ class TorchPasses:
         for part in parts:
             if part.keep:
                 part.cache.keep(len(part.tree_pass.token_ids))
-        ends = np.cumsum([len(each.pair_tokens) for each in passes])
-        found = log_probs[: ends[-1]].to("cpu", copy=True).numpy()
-        return np.split(found, ends[:-1])
+        return _Answer.of(log_probs, [len(each.pair_tokens) for each in passes])
 
     def _compute(
         self, sizes: PassSizes, flat: torch.Tensor, read: slice | None = None
@@ -178,6 +184,48 @@ class TorchPasses:
     def _forget(self) -> None:
         if self._replayed is not None:
             self._replayed.forget()
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A pass's log-probabilities on their way to the host.
+
+    Attributes:
+        values: float32 [pairs], on the host.
+        copied: Has happened when they are there; None on the CPU.
+        counts: How many are each user's.
+    """
+
+    values: torch.Tensor
+    copied: torch.cuda.Event | None
+    counts: Sequence[int]
+
+    @classmethod
+    def of(cls, log_probs: torch.Tensor, counts: Sequence[int]) -> Self:
+        """Begin to copy; what follows in the device's queue does not wait for it."""
+        is_gpu = log_probs.is_cuda
+        values = torch.empty(log_probs.shape, pin_memory=is_gpu)
+        values.copy_(log_probs, non_blocking=True)
+        copied = torch.cuda.Event() if is_gpu else None  # type: ignore[no-untyped-call]
+        if copied is not None:
+            copied.record()
+        return cls(values, copied, counts)
+
+    def read(self) -> list[LogProbs]:
+        """Wait for the copy; return each user's."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        ends = np.cumsum(self.counts)
+        return np.split(self.values.numpy()[: ends[-1]], ends[:-1])
+
+
+@contextmanager
+def _device_faults(device: torch.device) -> Iterator[None]:
+    """Turn a fault of the device into a `DeviceLostError`."""
+    try:
+        yield
+    except torch.AcceleratorError as error:
+        raise DeviceLostError(f"device {device}: {_first_line(error)}") from error
 
 
 def _usable_device(name: str) -> torch.device:
