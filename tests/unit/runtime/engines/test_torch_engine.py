@@ -22,7 +22,8 @@ from adprior_runtime.engines.packed_tree import PackedTreeEngine
 from adprior_runtime.engines.pass_loop import PassLoop, SharedPasses
 from adprior_runtime.engines.registry import TORCH
 from adprior_runtime.engines.torch_decoder import TorchDecoder
-from adprior_runtime.engines.torch_engine import TorchEngine, TorchPasses
+from adprior_runtime.engines.torch_engine import TorchEngine
+from adprior_runtime.engines.torch_passes import TorchPasses
 from adprior_runtime.engines.torch_weights import DecoderWeights
 from adprior_runtime.errors import (
     AdpriorError,

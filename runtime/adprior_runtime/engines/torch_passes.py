@@ -1,0 +1,160 @@
+"""Forward passes in torch, for one or many users, with the KV cache in the device's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+
+from adprior_runtime.engines.architecture import Architecture
+from adprior_runtime.engines.base import LogProbs
+from adprior_runtime.engines.joined_pass import JoinedPass, PassSizes, join_passes
+from adprior_runtime.engines.packed_tree import UserPass
+from adprior_runtime.engines.torch_cache import CacheBlock, DeviceCache, PassCache, neighbours
+from adprior_runtime.engines.torch_decoder import PassTensors, TorchDecoder
+from adprior_runtime.engines.torch_graphs import Record, ReplayedPasses
+from adprior_runtime.engines.torch_weights import DecoderWeights
+from adprior_runtime.errors import DeviceLostError
+
+
+class TorchPasses:
+    """Runs forward passes of one model.
+
+    Args:
+        of: The architecture.
+        weights: The weights, on the device.
+        device: The device.
+        record: Records a pass: passes are padded to sizes that come again, and replayed. None
+            computes each as it is.
+    """
+
+    def __init__(
+        self,
+        of: Architecture,
+        weights: DecoderWeights,
+        device: torch.device,
+        record: Record | None = None,
+    ) -> None:
+        self._device = device
+        self._decoder = TorchDecoder(of, weights)
+        self._replayed = ReplayedPasses(self._compute, record) if record else None
+        self._block = CacheBlock(of, device, self._forget)
+        self._spare = DeviceCache(self._block)
+        """What padding users write goes here."""
+
+    def empty_cache(self) -> DeviceCache:
+        """See `Passes.empty_cache`."""
+        return DeviceCache(self._block)
+
+    def start(self, parts: Sequence[UserPass]) -> Callable[[], list[LogProbs]]:
+        """See `JoinablePasses.start`. A CPU computes when it is waited for.
+
+        Raises:
+            DeviceLostError: The device computes no more; the returned function also raises it.
+        """
+        answer = None
+        if self._device.type != "cpu":
+            with _device_faults(self._device):
+                answer = self._start(parts)
+
+        def wait() -> list[LogProbs]:
+            with _device_faults(self._device):
+                return (answer or self._start(parts)).read()
+
+        return wait
+
+    @torch.inference_mode()
+    def _start(self, parts: Sequence[UserPass]) -> _Answer:
+        passes, slots = [part.tree_pass for part in parts], [part.cache.slot for part in parts]
+        sizes = PassSizes.of(passes)
+        if self._replayed is not None:
+            sizes = sizes.rounded_up()
+        self._block.make_room(sizes.longest)
+        flat = torch.from_numpy(join_passes(passes, slots, sizes, self._spare.slot))
+        given = flat.to(self._device)
+        if self._replayed is not None:
+            log_probs = self._replayed.run(sizes, given)
+        else:
+            log_probs = self._compute(sizes, given, neighbours(slots))
+        for part in parts:
+            if part.keep:
+                part.cache.keep(len(part.tree_pass.token_ids))
+        return _Answer.of(log_probs, [len(each.pair_tokens) for each in passes])
+
+    def _compute(
+        self, sizes: PassSizes, flat: torch.Tensor, read: slice | None = None
+    ) -> torch.Tensor:
+        """Return the log-probabilities, float32 [pairs], without waiting for the device.
+
+        Args:
+            sizes: Of the pass.
+            flat: From `join_passes`, on the device.
+            read: See `PassCache`.
+        """
+        given = JoinedPass.of(flat.long(), sizes)
+        cache = PassCache(
+            self._block, given.slots, given.starts, given.positions, sizes.longest, read
+        )
+        places = torch.arange(sizes.longest, device=self._device)
+        visible = (places < given.visible[:, :, None]).scatter(2, given.seen, value=True)
+        stream = self._decoder.run(
+            cache,
+            PassTensors(token_ids=given.token_ids, positions=given.positions, visible=visible),
+        )
+        wanted = stream.flatten(0, 1)[given.wanted]
+        return self._decoder.log_probs(wanted, given.pair_rows, given.pair_tokens)
+
+    def _forget(self) -> None:
+        if self._replayed is not None:
+            self._replayed.forget()
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A pass's log-probabilities on their way to the host.
+
+    Attributes:
+        values: float32 [pairs], on the host.
+        copied: Has happened when they are there; None on the CPU.
+        counts: How many are each user's.
+    """
+
+    values: torch.Tensor
+    copied: torch.cuda.Event | None
+    counts: Sequence[int]
+
+    @classmethod
+    def of(cls, log_probs: torch.Tensor, counts: Sequence[int]) -> Self:
+        """Begin to copy; what follows in the device's queue does not wait for it."""
+        is_gpu = log_probs.is_cuda
+        values = torch.empty(log_probs.shape, pin_memory=is_gpu)
+        values.copy_(log_probs, non_blocking=True)
+        copied = torch.cuda.Event() if is_gpu else None  # type: ignore[no-untyped-call]
+        if copied is not None:
+            copied.record()
+        return cls(values, copied, counts)
+
+    def read(self) -> list[LogProbs]:
+        """Wait for the copy; return each user's."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        ends = np.cumsum(self.counts)
+        return np.split(self.values.numpy()[: ends[-1]], ends[:-1])
+
+
+@contextmanager
+def _device_faults(device: torch.device) -> Iterator[None]:
+    """Turn a fault of the device into a `DeviceLostError`."""
+    try:
+        yield
+    except torch.AcceleratorError as error:
+        raise DeviceLostError(f"device {device}: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a message; torch's have many."""
+    return str(error).split("\n", maxsplit=1)[0]
