@@ -15,12 +15,6 @@ from typing import Final
 CONTRACT_VERSION: Final = "1"
 """Goes up when a tensor changes its meaning, type or shape. Bundles and answers carry it."""
 
-CPU_CONFIG_NAME: Final = "cpu"
-"""Value of ``tritonserver --model-config-name`` that selects the embedded configuration."""
-
-DEVICE_VARIABLE: Final = "ADPRIOR_DEVICE"
-"""Environment variable that passes ``adprior serve --device`` to the embedded engine."""
-
 MAX_CONTEXT_BYTES: Final = 256 * 1024
 """A larger user context is refused."""
 
@@ -35,6 +29,10 @@ MAX_EXCLUDED: Final = 100_000
 """A forecast that excludes more advertisers is refused."""
 
 MAX_BATCH_SIZE: Final = 16
+"""Requests that one instance of a model receives at once."""
+
+MAX_CUDA_BATCH_SIZE: Final = 64
+"""The same of the language model on a GPU, where one instance serves all users."""
 
 MAX_QUEUE_SIZE: Final = 256
 """Number of requests of one priority that may wait for a model. Others are refused, UNAVAILABLE.
@@ -63,14 +61,35 @@ MAX_QUEUE_DELAY_US: Final = 500
 """Longest time that a request waits for others to share its batch."""
 
 THREADS_PARAMETER: Final = "threads"
-"""Parameter of the embedded ``llm_engine``: threads of one forward pass."""
+"""Parameter of the Python ``llm_engine``: threads of one forward pass."""
+
+DEVICE_PARAMETER: Final = "device"
+"""Parameter of the Python ``llm_engine``: where it computes, ``cuda`` or else the CPU."""
 
 
 class Target(StrEnum):
-    """The kind of machine that a configuration is for."""
+    """A configuration of all models: what runs the language model.
 
-    GPU = "gpu"
+    The exact search has two, with the same tensors; their values are also the names of devices.
+    """
+
+    TENSORRT_LLM = "tensorrt-llm"
     CPU = "cpu"
+    CUDA = "cuda"
+
+    @property
+    def config_name(self) -> str | None:
+        """Value of ``tritonserver --model-config-name``; None for ``config.pbtxt`` itself."""
+        return None if self is Target.TENSORRT_LLM else self.value
+
+    @property
+    def config_file(self) -> str:
+        """The file in a model's directory. Triton reads ``config.pbtxt`` if there is none."""
+        return f"configs/{self.config_name}.pbtxt" if self.config_name else "config.pbtxt"
+
+
+EXACT_TARGETS: Final = (Target.CPU, Target.CUDA)
+"""The configurations of the exact search, in which every model runs in the Python backend."""
 
 
 class CandidateStatus(IntEnum):

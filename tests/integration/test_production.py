@@ -23,6 +23,7 @@ from adprior_runtime import contract
 from adprior_runtime.bundle import ADVERTISERS_DIRECTORY, MANIFEST, Bundle, Manifest
 from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.cli import main
+from adprior_runtime.contract import Target
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.repository.checker import check_repository
 from adprior_runtime.repository.model_configs import set_parameters
@@ -75,7 +76,7 @@ def _start_production(repository: Path) -> TritonServer:
     """Start a server that reads ``config.pbtxt``, its repository mounted as in the container."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(MOUNT_VARIABLE, str(repository))
-        return start_server(repository, config_name=None, backends=[BACKEND])
+        return start_server(repository, target=Target.TENSORRT_LLM, backends=[BACKEND])
 
 
 def _build(place: Path, bundle: Path, checkpoint: Path | None) -> tuple[Path, Path]:
@@ -271,7 +272,7 @@ def _infer_engine(server: TritonServer, users: int, **changed: int) -> Any:
         "return_log_probs": [True],
     } | {name: [value] for name, value in changed.items()}
     return infer(
-        server.grpc_address, contract.LLM_ENGINE, tensors, target=contract.Target.GPU, users=users
+        server.grpc_address, contract.LLM_ENGINE, tensors, target=Target.TENSORRT_LLM, users=users
     )
 
 
@@ -312,4 +313,4 @@ def test_an_engine_that_does_not_load_gives_one_clear_error(
     if changed:
         monkeypatch.setenv(MOUNT_VARIABLE, str(repository))
     with pytest.raises(ArtefactError, match=f"model llm_engine did not load: .*{message}"):
-        start_server(repository, config_name=None, backends=[BACKEND])
+        start_server(repository, target=Target.TENSORRT_LLM, backends=[BACKEND])

@@ -25,7 +25,7 @@ from support.servers import build_repository, start_server
 
 pytestmark = pytest.mark.triton
 
-ENGINE = Path(contract.LLM_ENGINE) / "configs" / f"{contract.CPU_CONFIG_NAME}.pbtxt"
+ENGINE = Path(contract.LLM_ENGINE) / "configs" / "cpu.pbtxt"
 HEAD = Path(contract.PRIOR_HEAD) / "config.pbtxt"
 FULL = "maximum queue size"
 LATE = "timeout expired"

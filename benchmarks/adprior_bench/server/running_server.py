@@ -14,7 +14,7 @@ from adprior_bench.server.counters import Counters
 from adprior_build.repository.repository_builder import fill_repository
 from adprior_client import ClientConfig
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle
-from adprior_runtime.contract import LLM_ENGINE, TOKENIZER
+from adprior_runtime.contract import LLM_ENGINE, TOKENIZER, Target
 from adprior_runtime.engines.registry import TENSORRT_LLM
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 from adprior_runtime.files.hard_links import link_or_copy
@@ -118,7 +118,7 @@ def build_repository(bundle: Path, directory: Path, tuning: Tuning | None) -> Pa
         )
     check_coherence(opened)
     directory.mkdir(parents=True)
-    fill_repository(directory, opened, tuning)
+    fill_repository(directory, opened, None if tuning is None else {Target.CPU: tuning})
     return directory
 
 

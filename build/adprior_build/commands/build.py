@@ -18,7 +18,7 @@ from adprior_build.repository.repository_builder import REPOSITORY_MARKER, fill_
 from adprior_build.tensorrt_llm import options
 from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_runtime.bundle import HEAD_FILE, MANIFEST, Bundle, Manifest
-from adprior_runtime.contract import MAX_TOP_K
+from adprior_runtime.contract import EXACT_TARGETS, MAX_TOP_K
 from adprior_runtime.engines.registry import ENGINES, ONNX
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.atomic import replace_directory, scratch_directory
@@ -96,8 +96,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tuning",
         type=Path,
         metavar="FILE",
-        help="TOML file with the embedded server's instances, threads and batching, written by "
-        "`adprior bench server --sweep` (default: built-in values)",
+        help="TOML file with instances, threads and batching for serving on this kind of machine "
+        "with the exact search, written by `adprior bench server --sweep` (default: built-in "
+        "values)",
     )
     _add_records(parser)
     _add_check(parser)
@@ -157,7 +158,11 @@ def run(args: argparse.Namespace) -> int:
     start = time.monotonic()
     _check_paths(args)
     deployment = options.check_options(args)
-    tuning = None if args.tuning is None else load_tuning(args.tuning)
+    tuning = (
+        None
+        if args.tuning is None
+        else {target: load_tuning(args.tuning, target) for target in EXACT_TARGETS}
+    )
     with (
         replace_directory(args.output, marker=REPOSITORY_MARKER) as output,
         _bundle_place(args) as place,

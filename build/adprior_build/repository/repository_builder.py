@@ -8,14 +8,13 @@ from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle
 from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, TOKENIZER
 from adprior_runtime.files.hard_links import link_or_copy
 from adprior_runtime.repository import tensorrt_llm_names
-from adprior_runtime.repository.model_configs import set_parameters, write_tree
-from adprior_runtime.repository.tuning import Tuning
+from adprior_runtime.repository.model_configs import Tunings, set_parameters, write_tree
 
 REPOSITORY_MARKER = f"{TOKENIZER}/1/bundle/{MANIFEST}"
 """A directory with this file is a repository of an earlier build."""
 
 
-def fill_repository(directory: Path, bundle: Bundle, tuning: Tuning | None = None) -> None:
+def fill_repository(directory: Path, bundle: Bundle, tuning: Tunings | None = None) -> None:
     """Write a complete model repository into an empty directory.
 
     Every version directory is self-contained. It has the shim, and in ``bundle/`` the manifest and
@@ -24,7 +23,7 @@ def fill_repository(directory: Path, bundle: Bundle, tuning: Tuning | None = Non
     Args:
         directory: The empty directory.
         bundle: The artefacts.
-        tuning: The tuning of the embedded server's models, instead of the contract's.
+        tuning: The tuning of each configuration, instead of the contract's.
     """
     write_tree(directory, tuning)
     # Every request asks the production engine for beams of this width.

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from adprior_runtime.contract import CPU_CONFIG_NAME
+from adprior_runtime.contract import EXACT_TARGETS, Target
 from adprior_runtime.engines.registry import GPU_IMAGE
-from adprior_runtime.errors import EnvironmentProblemError
+from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 from adprior_runtime.repository.checker import check_repository, refuse_findings
 from adprior_runtime.repository.checks.findings import Level
 from adprior_runtime.repository.checks.tensorrt_llm_engine import (
@@ -47,10 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_access(parser)
     parser.add_argument(
         "--device",
-        choices=("cpu", "cuda"),
-        default="cpu",
-        help="device that the embedded engine runs on; cuda needs a torch built for CUDA, or "
-        "onnxruntime-gpu, by the repository's engine (default: %(default)s)",
+        choices=[target.value for target in EXACT_TARGETS],
+        help="device of the language model: selects configs/cpu.pbtxt or configs/cuda.pbtxt. cuda "
+        "needs a torch built for CUDA, or onnxruntime-gpu, by the repository's engine (default: "
+        "cpu; a TensorRT-LLM engine has its GPU)",
     )
     parser.add_argument(
         "--log-file",
@@ -137,9 +137,10 @@ def run(args: argparse.Namespace) -> int:
 
     def start() -> TritonServer:
         # Checked at each start, because the repository may have been replaced meanwhile.
-        findings = check_repository(args.repository, Level.QUICK)
+        exact = Target(args.device or Target.CPU)
+        findings = check_repository(args.repository, Level.QUICK, target=exact)
         refuse_findings(args.repository, findings, f"; adprior build --check {args.repository}")
-        config_name = _choose_config(args.repository)
+        target = _require_engine(args) if serves_engine(args.repository) else exact
         keep_previous(args.log_file)
         return TritonServer.start(
             args.repository,
@@ -151,8 +152,7 @@ def run(args: argparse.Namespace) -> int:
             metrics_port=args.metrics_port,
             access=access,
             is_insecure=args.insecure,
-            config_name=config_name,
-            device=args.device,
+            target=target,
             log_file=args.log_file,
             ready_timeout_s=args.ready_timeout,
         )
@@ -180,14 +180,17 @@ def _announce(server: TritonServer) -> None:
         )
 
 
-def _choose_config(repository: Path) -> str | None:
-    """Return the name of the embedded configuration, or None for a compiled engine's repository."""
-    if not serves_engine(repository):
-        return CPU_CONFIG_NAME
+def _require_engine(args: argparse.Namespace) -> Target:
+    """Return the configuration of a compiled engine, if it can be served here."""
+    repository: Path = args.repository
+    if args.device == Target.CPU:
+        raise InvalidInputError(
+            f"--device cpu: {repository} holds a TensorRT-LLM engine, which runs on a GPU only"
+        )
     if find_installation().is_embedded:
         raise EnvironmentProblemError(
             f"{repository}: holds a TensorRT-LLM engine, which the embedded tritonserver cannot "
             f"run; serve it inside {GPU_IMAGE}"
         )
     require_engine_place(repository)
-    return None
+    return Target.TENSORRT_LLM

@@ -1,4 +1,4 @@
-"""Every engine by its name: the files it runs, its loader, and the target that serves it.
+"""Every engine by its name: the files it runs and its loader.
 
 The name is the option ``adprior build --engine``, a manifest's ``engine``, and a prior head's.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from adprior_runtime.contract import Target
 from adprior_runtime.errors import EnvironmentProblemError
 
 if TYPE_CHECKING:
@@ -38,8 +37,6 @@ class EngineKind:
         files: Its artefacts. They are in a bundle if ``is_in_bundle``, else beside the bundle in
             the version directory of the model ``llm_engine``.
         is_in_bundle: False for a compiled engine, which runs on one type of GPU only.
-        target: The kind of machine whose configuration serves it; `Target.CPU` for every engine of
-            the Python model, on whichever device it computes.
         loader: Makes the engine in this process; None for one with a Triton backend of its own.
         joins_users: Whether searches in a `adprior_runtime.engines.pass_loop.PassLoop` share its
             forward passes.
@@ -48,7 +45,6 @@ class EngineKind:
     name: str
     files: tuple[str, ...]
     is_in_bundle: bool
-    target: Target
     loader: EngineLoader | None = None
     joins_users: bool = False
 
@@ -80,7 +76,6 @@ ONNX: Final = EngineKind(
     name="onnx",
     files=("model.onnx",),
     is_in_bundle=True,
-    target=Target.CPU,
     loader=_load_onnx,
 )
 """Exact trie search on ONNX Runtime (`adprior_runtime.engines.onnx`)."""
@@ -89,7 +84,6 @@ TORCH: Final = EngineKind(
     name="torch",
     files=("architecture.json", "model.safetensors"),
     is_in_bundle=True,
-    target=Target.CPU,
     loader=_load_torch,
     joins_users=True,
 )
@@ -99,7 +93,6 @@ TENSORRT_LLM: Final = EngineKind(
     name="tensorrt-llm",
     files=("rank0.engine", "config.json"),
     is_in_bundle=False,
-    target=Target.GPU,
 )
 """Stock beam search of NVIDIA's backend (`adprior_runtime.repository.tensorrt_llm_files`)."""
 

@@ -7,7 +7,7 @@ full level on the repository that it wrote, and ``adprior build --check REPO`` o
 module              quick                                  full, in addition
 =================== ====================================== =====================================
 layout              directories, version 1, shims, modes   no other version; each shim's text
-configs             each file parses; the tensors, backend every field on both targets, and the
+configs             each file parses; the tensors, backend every field on all targets, and the
                     and steps that it serves are right     tensors of each step of an ensemble
 bundles             manifests are sealed and of one bundle SHA-256 of every file
 tensorrt_llm_engine files and sizes                        parameters; tokens of catalogue names
@@ -41,6 +41,7 @@ def check_repository(
     repository: Path,
     level: Level = Level.FULL,
     *,
+    target: Target = Target.CPU,
     allow_missing_engine: bool = False,
     is_being_built: bool = False,
 ) -> list[Finding]:
@@ -49,6 +50,8 @@ def check_repository(
     Args:
         repository: A directory that `adprior build` wrote.
         level: How much to check.
+        target: The configuration to check at the quick level; TensorRT-LLM's if the repository is
+            for its engine.
         allow_missing_engine: A TensorRT-LLM engine may still be missing, as after a dry run.
         is_being_built: Leave out what depends on the place where the repository will be: the file
             modes, and the engine's path in the container.
@@ -63,7 +66,8 @@ def check_repository(
         expected = f"what `adprior build` writes: {', '.join(MODEL_NAMES)}"
         return [Finding(".", "no adprior repository", expected, may_pass=True)]
     for_engine = serves_engine(repository)
-    targets = [Target.GPU if for_engine else Target.CPU] if level is Level.QUICK else [*Target]
+    served = Target.TENSORRT_LLM if for_engine else target
+    targets = [served] if level is Level.QUICK else [*Target]
     configs, findings = read_configs(repository, targets)
     findings += check_layout(repository, versions, level, serves_engine=for_engine)
     findings += check_configs(configs, level)
@@ -80,7 +84,7 @@ def check_repository(
             may_be_missing=allow_missing_engine,
             is_in_place=not is_being_built,
         )
-    return list(dict.fromkeys(findings))  # a file that serves both targets is checked for each
+    return list(dict.fromkeys(findings))  # a file that serves two targets is checked for each
 
 
 def refuse_findings(repository: Path, findings: Sequence[Finding], advice: str = "") -> None:

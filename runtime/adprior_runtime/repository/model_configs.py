@@ -1,8 +1,8 @@
 """The ``config.pbtxt`` files: rendered from `model_specs`, read and changed.
 
-``python -m adprior_runtime.repository.model_configs`` writes the tree ``model_repository/``: a
-``config.pbtxt`` for each model (GPU production), a ``configs/cpu.pbtxt`` if the embedded server's
-configuration differs, and a three-line ``1/model.py`` for each Python model.
+``python -m adprior_runtime.repository.model_configs`` writes the tree ``model_repository/``: for
+each model a ``config.pbtxt`` (TensorRT-LLM), a ``configs/cpu.pbtxt`` and a ``configs/cuda.pbtxt``
+(the exact search) if they differ from it, and a three-line ``1/model.py`` for each Python model.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from google.protobuf import text_format
 
 from adprior_runtime import contract
-from adprior_runtime.contract import Priority, Target
+from adprior_runtime.contract import EXACT_TARGETS, Priority, Target
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.repository import model_specs, tensorrt_llm_names
 from adprior_runtime.repository.model_specs import Model, ModelTuning, Tensor
@@ -26,6 +26,9 @@ from adprior_runtime.repository.triton_schema import (
     ModelQueuePolicy,
     data_type_number,
 )
+
+Tunings: TypeAlias = Mapping[Target, Mapping[str, ModelTuning]]
+"""The tuning of each target's models, by the model's name."""
 
 _HEADER: Final = (
     "# Rendered from adprior_runtime.repository.model_specs: "
@@ -38,24 +41,27 @@ __all__ = ["TritonPythonModel"]
 """
 
 
-def render_tree(tuning: Mapping[str, ModelTuning] | None = None) -> dict[str, str]:
+def render_tree(tuning: Tunings | None = None) -> dict[str, str]:
     """Return the text of every file of ``model_repository/`` by its relative path.
 
     Args:
-        tuning: See `render`.
+        tuning: The tuning of each target's Python models, see `render`.
     """
     tree: dict[str, str] = {}
     for name in contract.MODEL_NAMES:
-        production, embedded = render(name, Target.GPU), render(name, Target.CPU, tuning)
-        tree[f"{name}/config.pbtxt"] = production
-        if embedded != production:
-            tree[f"{name}/configs/{contract.CPU_CONFIG_NAME}.pbtxt"] = embedded
+        production = tree[f"{name}/{Target.TENSORRT_LLM.config_file}"] = render(
+            name, Target.TENSORRT_LLM
+        )
+        for target in EXACT_TARGETS:
+            text = render(name, target, (tuning or {}).get(target))
+            if text != production:
+                tree[f"{name}/{target.config_file}"] = text
         if model_specs.model(name, Target.CPU).backend == "python":
             tree[f"{name}/1/model.py"] = _SHIM.format(name=name)
     return tree
 
 
-def write_tree(directory: Path, tuning: Mapping[str, ModelTuning] | None = None) -> None:
+def write_tree(directory: Path, tuning: Tunings | None = None) -> None:
     """Write the files of `render_tree` into a directory."""
     for name, text in render_tree(tuning).items():
         path = directory / name
@@ -68,9 +74,9 @@ def render(name: str, target: Target, tuning: Mapping[str, ModelTuning] | None =
 
     Args:
         name: One of ``contract.MODEL_NAMES``.
-        target: The kind of machine.
-        tuning: The tuning of the embedded server's Python models; a model without an entry keeps
-            the contract's. The other target does not change.
+        target: What runs the language model.
+        tuning: The tuning of the exact search's models; a model without an entry keeps the
+            contract's. TensorRT-LLM's configuration does not change.
     """
     spec = _model(name, target, tuning)
     if spec.backend is not None:
@@ -81,7 +87,7 @@ def render(name: str, target: Target, tuning: Mapping[str, ModelTuning] | None =
 
 def _model(name: str, target: Target, tuning: Mapping[str, ModelTuning] | None) -> Model:
     spec = model_specs.model(name, target)
-    if tuning is None or target is not Target.CPU or name not in tuning:
+    if tuning is None or target not in EXACT_TARGETS or name not in tuning:
         return spec
     return replace(spec, tuning=tuning[name])
 

@@ -1,8 +1,9 @@
 """Every model of the repository, with its tensors, for each target.
 
-`adprior_runtime.repository.model_configs` renders these specs to ``config.pbtxt`` (GPU production)
-and ``configs/cpu.pbtxt`` (embedded). Shapes leave out the leading batch dimension, which is always
-1 on the wire: a request holds one user, and the server batches requests.
+`adprior_runtime.repository.model_configs` renders these specs to ``config.pbtxt`` (TensorRT-LLM),
+``configs/cpu.pbtxt`` and ``configs/cuda.pbtxt`` (the exact search). Shapes leave out the leading
+batch dimension, which is always 1 on the wire: a request holds one user, and the server batches
+requests.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class ModelTuning:
         max_batch_size: Requests that one copy receives at once. Python models work through them
             one by one and answer them together.
         max_queue_delay_us: How long a request may wait for others to share its batch.
-        threads: Threads of one forward pass of the embedded engine; 0 shares the processors that
-            the server may use among the instances.
+        threads: Threads of one forward pass on the CPU; 0 shares the processors that the server may
+            use among the instances.
     """
 
     instances: int = 1
@@ -93,6 +94,9 @@ instance of the prior head and four requests in flight, one request in fourteen 
 with two instances none did. Waiting for a batch gains nothing: a Python model works through it one
 request at a time.
 """
+
+_ON_A_GPU: Final = ModelTuning(max_batch_size=contract.MAX_CUDA_BATCH_SIZE, max_queue_delay_us=0)
+"""The tuning of the language model on a GPU: each instance would load the weights again."""
 
 
 def _tensor(name: str, dtype: str, *dims: int, optional: bool = False) -> Tensor:
@@ -194,19 +198,21 @@ def _tokenizer(_: Target) -> Model:
 
 
 def _llm_engine(target: Target) -> Model:
-    if target is Target.CPU:
+    if target is Target.TENSORRT_LLM:
         return Model(
             name=contract.LLM_ENGINE,
-            inputs=(*_PROMPT, _TOP_K, *_optional((_CANDIDATES,)), _EXCLUDED, _INTEREST_TOP_K),
-            outputs=(*_BEAMS, *_PROOF, *_SCORED, *_INTEREST_BEAMS),
-            tuning=_PAIR,
+            backend=tensorrt_llm_names.BACKEND,
+            inputs=_as_scalars(_PROMPT),
+            outputs=_BEAMS,
+            parameters=tensorrt_llm_names.SERVED_PARAMETERS,
         )
+    is_on_gpu = target is Target.CUDA
     return Model(
         name=contract.LLM_ENGINE,
-        backend=tensorrt_llm_names.BACKEND,
-        inputs=_as_scalars(_PROMPT),
-        outputs=_BEAMS,
-        parameters=tensorrt_llm_names.SERVED_PARAMETERS,
+        inputs=(*_PROMPT, _TOP_K, *_optional((_CANDIDATES,)), _EXCLUDED, _INTEREST_TOP_K),
+        outputs=(*_BEAMS, *_PROOF, *_SCORED, *_INTEREST_BEAMS),
+        parameters={contract.DEVICE_PARAMETER: target.value} if is_on_gpu else {},
+        tuning=_ON_A_GPU if is_on_gpu else _PAIR,
     )
 
 

@@ -9,7 +9,8 @@ A tuning file is TOML, with a table for each model that differs from the contrac
     max_queue_delay_us = 0   # longest wait for other requests to share a batch
 
 ``adprior bench server --sweep --tuning-output FILE`` writes one. ``adprior build --tuning FILE``
-renders it into the embedded server's configurations, and `read_tuning` reads it back from them.
+renders it into the exact search's configurations, and `read_tuning` reads it back from them. Where
+the file does not set a value, each configuration keeps its own.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, Final, TypeAlias
 
 from adprior_runtime.contract import (
     LLM_ENGINE,
-    MAX_BATCH_SIZE,
+    MAX_CUDA_BATCH_SIZE,
     MODEL_NAMES,
     THREADS_PARAMETER,
     Target,
@@ -33,19 +34,23 @@ Tuning: TypeAlias = dict[str, ModelTuning]
 """The tuning of each model, by the model's name."""
 
 TUNED_MODELS: Final = tuple(name for name in MODEL_NAMES if model(name, Target.CPU).backend)
-"""The embedded server's Python models; an ensemble follows from its steps."""
+"""The exact search's Python models; an ensemble follows from its steps."""
 
 _RANGES: Final = {
     "instances": (1, 256),
-    "max_batch_size": (1, MAX_BATCH_SIZE),
+    "max_batch_size": (1, MAX_CUDA_BATCH_SIZE),
     "max_queue_delay_us": (0, 1_000_000),
     "threads": (0, 1024),
 }
 """The smallest and the largest value of each field of `ModelTuning`."""
 
 
-def load_tuning(path: Path) -> Tuning:
+def load_tuning(path: Path, target: Target = Target.CPU) -> Tuning:
     """Read a tuning file.
+
+    Args:
+        path: The file.
+        target: The configuration that gives the values that the file does not set.
 
     Raises:
         InvalidInputError: The file is not TOML, has an unknown name, or a value out of range.
@@ -58,7 +63,10 @@ def load_tuning(path: Path) -> Tuning:
         raise InvalidInputError(
             f"{path}: unknown {', '.join(unknown)}; expected tables of {', '.join(TUNED_MODELS)}"
         )
-    return {name: _read_table(f"{path}: [{name}]", name, table) for name, table in document.items()}
+    return {
+        name: replace(model(name, target).tuning, **_read_table(f"{path}: [{name}]", name, table))
+        for name, table in document.items()
+    }
 
 
 def format_tuning(tuning: Tuning, remarks: str = "") -> str:
@@ -70,12 +78,13 @@ def format_tuning(tuning: Tuning, remarks: str = "") -> str:
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
-def read_tuning(name: str, config: Any) -> ModelTuning:
+def read_tuning(name: str, config: Any, target: Target = Target.CPU) -> ModelTuning:
     """Return the tuning in a ``ModelConfig``, with the contract's value where one is out of range.
 
     Args:
         name: The model's.
         config: The message, from a server or a file.
+        target: The configuration that it is.
     """
     parameters = {key: item.string_value for key, item in config.parameters.items()}
     threads = parameters.get(THREADS_PARAMETER, "0")
@@ -86,7 +95,7 @@ def read_tuning(name: str, config: Any) -> ModelTuning:
         "threads": int(threads) if threads.isdecimal() else -1,
     }
     sound = {key: found[key] for key in _tunable_fields(name) if _is_in_range(key, found[key])}
-    return replace(model(name, Target.CPU).tuning, **sound)
+    return replace(model(name, target).tuning, **sound)
 
 
 def _tunable_fields(name: str) -> list[str]:
@@ -105,7 +114,8 @@ def _is_in_range(key: str, value: Any) -> bool:
     return type(value) is int and least <= value <= largest
 
 
-def _read_table(place: str, name: str, table: Any) -> ModelTuning:
+def _read_table(place: str, name: str, table: Any) -> dict[str, int]:
+    """Return the settings of a model's table."""
     if not isinstance(table, dict):
         raise InvalidInputError(f"{place}: found {table!r}, expected a table")
     known = _tunable_fields(name)
@@ -119,4 +129,4 @@ def _read_table(place: str, name: str, table: Any) -> ModelTuning:
             raise InvalidInputError(
                 f"{place}: {key} is {value!r}, expected a whole number, {least} to {largest}"
             )
-    return replace(model(name, Target.CPU).tuning, **table)
+    return table

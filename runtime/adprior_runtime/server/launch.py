@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from adprior_runtime.contract import CPU_CONFIG_NAME, DEVICE_VARIABLE
+from adprior_runtime.contract import Target
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.server.access import Access
 from adprior_runtime.server.endpoints import Endpoints
@@ -41,8 +41,7 @@ class Launch:
         repository: The model repository.
         endpoints: Its addresses and ports.
         access: Who may call what; by default everyone may make calls that do not change the server.
-        config_name: The ``configs/NAME.pbtxt`` to prefer; None for ``config.pbtxt`` alone.
-        device: The device of the embedded engine, ``cpu`` or ``cuda``.
+        target: The configuration of the models.
         backends: Directories of more backends written in Python, for the embedded server.
         log_file: The file for the server's log; None for one that is removed with the server.
     """
@@ -50,8 +49,7 @@ class Launch:
     repository: Path
     endpoints: Endpoints
     access: Access = field(default_factory=Access)
-    config_name: str | None = CPU_CONFIG_NAME
-    device: str = "cpu"
+    target: Target = Target.CPU
     backends: Sequence[Path] = ()
     log_file: Path | None = None
 
@@ -77,8 +75,7 @@ class Launch:
                 backend_directory = scratch.directory / "backends"
                 installation.copy_backends(backend_directory, self.backends)
             command = self.command(installation, backend_directory, scratch.directory.name)
-            environment = installation.environment() | {DEVICE_VARIABLE: self.device}
-            process = _spawn(command, environment, scratch, log_file)
+            process = _spawn(command, installation.environment(), scratch, log_file)
         except BaseException:
             scratch.remove()
             raise
@@ -96,7 +93,7 @@ class Launch:
         ``shared_memory_prefix``.
         """
         optional = {
-            "--model-config-name": self.config_name,
+            "--model-config-name": self.target.config_name,
             "--backend-directory": backend_directory,
         }
         return [

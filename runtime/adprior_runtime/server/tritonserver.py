@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from adprior_runtime.contract import CPU_CONFIG_NAME
+from adprior_runtime.contract import Target
 from adprior_runtime.errors import (
     AdpriorError,
     EnvironmentProblemError,
@@ -68,8 +68,7 @@ class TritonServer:
         metrics_port: int = 8002,
         access: Access | None = None,
         is_insecure: bool = False,
-        config_name: str | None = CPU_CONFIG_NAME,
-        device: str = "cpu",
+        target: Target = Target.CPU,
         backends: Sequence[Path] = (),
         log_file: Path | None = None,
         ready_timeout_s: float = 120,
@@ -102,8 +101,7 @@ class TritonServer:
                 metrics_port=metrics_port,
             ),
             access=Access() if access is None else access,
-            config_name=config_name,
-            device=device,
+            target=target,
             backends=backends,
             log_file=log_file,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +37,7 @@ class TritonPythonModel(RequestModel):
         self._step = SearchStep(
             bundle,
             threads=threads_of_each(self.instances, threads),
-            device=os.environ.get(contract.DEVICE_VARIABLE, "cpu"),
+            device=self.parameters.get(contract.DEVICE_PARAMETER, "cpu"),
         )
         if ENGINES[bundle.manifest.engine].joins_users:
             self.searches = SearchThread()

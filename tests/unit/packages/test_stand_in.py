@@ -104,7 +104,7 @@ def version(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def _config() -> dict[str, Any]:
     """Return the production configuration as Triton gives it to a backend."""
-    config = parse_config(render(contract.LLM_ENGINE, Target.GPU))
+    config = parse_config(render(contract.LLM_ENGINE, Target.TENSORRT_LLM))
     return {
         "parameters": {
             key: {"string_value": value.string_value} for key, value in config.parameters.items()

@@ -10,7 +10,7 @@ from typing import Any
 
 from google.protobuf import text_format
 
-from adprior_runtime.contract import CPU_CONFIG_NAME, MODEL_NAMES, Target
+from adprior_runtime.contract import MODEL_NAMES, Target
 from adprior_runtime.repository.checks.findings import Finding
 from adprior_runtime.repository.model_configs import parse_config, render
 
@@ -37,16 +37,15 @@ def read_configs(
 ) -> tuple[Configs, list[Finding]]:
     """Parse every configuration, and select those of ``targets`` as Triton does.
 
-    If the configuration for the embedded server is missing, Triton reads ``config.pbtxt``. It
-    accepts any consistent ensemble, so that answers would lack tensors without an error.
+    If a target's own configuration is missing, Triton reads ``config.pbtxt``. It accepts any
+    consistent ensemble, so that answers would lack tensors without an error.
     """
     findings: list[Finding] = []
     configs: dict[Target, dict[str, Config]] = {target: {} for target in targets}
     for name in MODEL_NAMES:
         if not (repository / name).is_dir():
             continue  # the check of the layout reports it
-        production = f"{name}/config.pbtxt"
-        embedded = f"{name}/configs/{CPU_CONFIG_NAME}.pbtxt"
+        production = f"{name}/{Target.TENSORRT_LLM.config_file}"
         others = sorted((repository / name / "configs").glob("*.pbtxt"))
         files = [production, *(str(path.relative_to(repository)) for path in others)]
         messages = {}
@@ -59,14 +58,14 @@ def read_configs(
             except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
                 found = f"a configuration that does not parse ({error})"
                 findings.append(Finding(file, found, "a configuration that parses"))
-        if embedded not in files:
-            needs_own = contract_config(name, Target.CPU) != contract_config(name, Target.GPU)
-            if needs_own and Target.CPU in targets:
-                expected = "this file: the embedded server needs its own configuration"
-                findings.append(Finding(embedded, "no such file", expected, may_pass=True))
-            embedded = production
-        for target, file in ((Target.GPU, production), (Target.CPU, embedded)):
-            if target in targets and file in messages:
+        for target in targets:
+            file = f"{name}/{target.config_file}"
+            if file not in files:
+                if contract_config(name, target) != contract_config(name, Target.TENSORRT_LLM):
+                    expected = "this file: the exact search needs its own configuration"
+                    findings.append(Finding(file, "no such file", expected, may_pass=True))
+                file = production
+            if file in messages:
                 configs[target][name] = Config(file=file, message=messages[file])
     return configs, findings
 

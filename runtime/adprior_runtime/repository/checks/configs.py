@@ -34,7 +34,7 @@ def check_configs(configs: Configs, level: Level) -> Iterator[Finding]:
 
     At the quick level, name, backend, the names and types of tensors, and the models of an
     ensemble's steps must agree; the operator may change the rest. At the full level every field
-    must agree, except for the embedded server's tuning and the parameters that an engine's build
+    must agree, except for the exact search's tuning and the parameters that an engine's build
     sets.
     """
     for target, by_name in configs.items():
@@ -57,7 +57,7 @@ def check_configs(configs: Configs, level: Level) -> Iterator[Finding]:
 def _tuned_config(name: str, target: Target, by_name: Mapping[str, Config]) -> Any:
     """Return the configuration that the contract renders with the repository's own tuning."""
     tuning = {
-        each: read_tuning(each, config.message)
+        each: read_tuning(each, config.message, target)
         for each, config in by_name.items()
         if each in TUNED_MODELS
     }

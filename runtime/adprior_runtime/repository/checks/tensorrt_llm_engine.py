@@ -71,7 +71,7 @@ def check_engine(
     ``may_be_missing`` accepts a repository whose engine is not built yet. The full level compares
     the engine's path with the usual one, if the repository is in its place.
     """
-    config = configs[Target.GPU].get(LLM_ENGINE)
+    config = configs[Target.TENSORRT_LLM].get(LLM_ENGINE)
     manifest = read_manifest(repository, TOKENIZER)
     if config is not None and level is Level.FULL:
         yield from _check_width(config, manifest)

@@ -90,6 +90,12 @@ def test_the_first_finding_of_the_quick_check_is_one_clear_line(repository: Path
         _serve("--repository", str(repository))
 
 
+def test_the_configuration_of_the_device_is_checked(repository: Path) -> None:
+    (repository / contract.LLM_ENGINE / "configs" / "cuda.pbtxt").unlink()
+    with pytest.raises(InvalidInputError, match=r"llm_engine/configs/cuda\.pbtxt: found no such"):
+        _serve("--repository", str(repository), "--device", "cuda")
+
+
 def _change_config(repository: Path) -> None:
     path = repository / contract.ADVERTISER_DECODER / "config.pbtxt"
     path.write_text(path.read_text().replace("MISSING_MASS", "MASS"))
@@ -155,10 +161,13 @@ def test_a_compiled_engine_needs_the_container(
 ) -> None:
     (repository / contract.LLM_ENGINE / "1" / "rank0.engine").touch()
     installation = Installation(binary=Path("tritonserver"), backend_files=(Path("stub"),))
-    monkeypatch.setattr(serve, "check_repository", lambda *_: [])
+    monkeypatch.setattr(serve, "check_repository", lambda *_, **__: [])
     monkeypatch.setattr(serve, "find_installation", lambda: installation)
-    with pytest.raises(EnvironmentProblemError, match="holds a TensorRT-LLM engine"):
-        _serve("--repository", str(repository))
+    for device in ([], ["--device", "cuda"]):
+        with pytest.raises(EnvironmentProblemError, match="holds a TensorRT-LLM engine"):
+            _serve("--repository", str(repository), *device)
+    with pytest.raises(InvalidInputError, match=r"^--device cpu: .* runs on a GPU only$"):
+        _serve("--repository", str(repository), "--device", "cpu")
 
 
 def test_plain_text_beyond_loopback_is_one_clear_line(repository: Path) -> None:

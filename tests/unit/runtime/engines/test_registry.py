@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from adprior_runtime.bundle import Bundle
-from adprior_runtime.contract import Target
 from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.engines.registry import ENGINES, TENSORRT_LLM, EngineKind
 from adprior_runtime.errors import ArtefactError
@@ -35,7 +34,6 @@ def test_an_entry_of_the_registry_is_all_that_a_search_needs(
         name="other",
         files=("model.onnx",),
         is_in_bundle=True,
-        target=Target.CPU,
         loader=Other.of_bundle,
     )
     monkeypatch.setitem(ENGINES, "other", other)

@@ -682,7 +682,7 @@ def test_options_of_a_build_do_not_go_with_a_check(
 
 
 def test_the_contract_agrees_with_tensorrt_llms_own_configuration() -> None:
-    config = parse_config(render(contract.LLM_ENGINE, Target.GPU))
+    config = parse_config(render(contract.LLM_ENGINE, Target.TENSORRT_LLM))
     for tensors, official in ((config.input, INPUTS), (config.output, OUTPUTS)):
         for tensor in tensors:
             expected = official[tensor.name]

@@ -103,14 +103,32 @@ def test_no_request_skips_a_step_that_another_step_needs(name: str, target: Targ
         assert set(step.output_map.values()) - outputs
 
 
-def test_a_proof_exists_on_cpu_only() -> None:
+def test_only_the_exact_search_has_a_proof() -> None:
     for name in ENSEMBLES:
         assert contract.PROVED_TOP_K in render(name, Target.CPU)
-        assert contract.PROVED_TOP_K not in render(name, Target.GPU)
+        assert contract.PROVED_TOP_K not in render(name, Target.TENSORRT_LLM)
+
+
+def test_a_gpu_changes_the_language_model_alone() -> None:
+    """One instance, because each loads the weights; larger batches; no GPU asked of Triton.
+
+    Triton refuses KIND_GPU where it finds none, and a process of KIND_CPU may use one.
+    """
+    for name in contract.MODEL_NAMES:
+        on_cpu, on_gpu = _config(name, Target.CPU), _config(name, Target.CUDA)
+        if name == contract.LLM_ENGINE:
+            assert on_gpu.parameters["device"].string_value == "cuda"
+            assert on_gpu.max_batch_size == contract.MAX_CUDA_BATCH_SIZE > on_cpu.max_batch_size
+            (group,) = on_gpu.instance_group
+            assert (group.count, group.kind) == (1, on_cpu.instance_group[0].kind)
+            on_cpu.instance_group[0].count = 1
+            on_cpu.max_batch_size = on_gpu.max_batch_size
+            del on_gpu.parameters["device"]
+        assert on_gpu == on_cpu
 
 
 def test_tensorrt_llm_takes_scalars_and_true_log_probabilities() -> None:
-    config = _config(contract.LLM_ENGINE, Target.GPU)
+    config = _config(contract.LLM_ENGINE, Target.TENSORRT_LLM)
     scalars = {tensor.name for tensor in config.input if tensor.HasField("reshape")}
     assert config.backend == "tensorrtllm"
     assert scalars == set(_inputs(config)) - {contract.INPUT_IDS}
@@ -121,9 +139,9 @@ def test_tensorrt_llm_takes_scalars_and_true_log_probabilities() -> None:
 def test_no_request_can_set_a_diversity_rate() -> None:
     """A diversity rate makes kernels write out of bounds from 9 beams on (TensorRT-LLM #15621)."""
     rate = "beam_search_diversity_rate"
-    assert rate not in _inputs(_config(contract.LLM_ENGINE, Target.GPU))
+    assert rate not in _inputs(_config(contract.LLM_ENGINE, Target.TENSORRT_LLM))
     for name in ENSEMBLES:
-        config = _config(name, Target.GPU)
+        config = _config(name, Target.TENSORRT_LLM)
         assert rate not in _inputs(config)
         assert not [step for step in config.ensemble_scheduling.step if rate in step.input_map]
 
@@ -137,7 +155,7 @@ def test_ragged_inputs_may_share_a_batch() -> None:
 
 def test_parameters_are_added_and_replaced() -> None:
     text = set_parameters(
-        render(contract.LLM_ENGINE, Target.GPU), {"max_beam_width": "48", "new": "x"}
+        render(contract.LLM_ENGINE, Target.TENSORRT_LLM), {"max_beam_width": "48", "new": "x"}
     )
     parameters = parse_config(text).parameters
     assert parameters["max_beam_width"].string_value == "48"

@@ -7,7 +7,7 @@ import pytest
 
 from adprior_runtime import contract
 from adprior_runtime.cli import main
-from adprior_runtime.contract import Target
+from adprior_runtime.contract import EXACT_TARGETS, Target
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.repository import model_specs
 from adprior_runtime.repository.checker import check_repository
@@ -56,7 +56,7 @@ def test_a_file_may_set_a_single_value(tmp_path: Path) -> None:
         ("[llm_engine]\nthreads = -1", "threads is -1, expected a whole number, 0 to 1024"),
         ("[llm_engine]\ninstances = true", "instances is True, expected a whole number"),
         ("[llm_engine]\ninstances = 2.0", "instances is 2.0, expected a whole number"),
-        ("[llm_engine]\nmax_batch_size = 17", "max_batch_size is 17, expected a whole .* 1 to 16"),
+        ("[llm_engine]\nmax_batch_size = 65", "max_batch_size is 65, expected a whole .* 1 to 64"),
         ("[llm_engine]\nmax_queue_delay_us = '5'", "max_queue_delay_us is '5'"),
     ],
 )
@@ -88,9 +88,21 @@ def test_an_ensemble_has_the_smallest_batch_of_its_steps() -> None:
         assert parse_config(render(name, Target.CPU, TUNED)).max_batch_size == 4
 
 
+def test_what_a_file_does_not_set_is_the_configurations_own(tmp_path: Path) -> None:
+    file = tmp_path / "tuning.toml"
+    file.write_text("[llm_engine]\nmax_queue_delay_us = 7\n")
+    for target in EXACT_TARGETS:
+        tuning = load_tuning(file, target)
+        given = model_specs.model(contract.LLM_ENGINE, target).tuning
+        assert tuning == {contract.LLM_ENGINE: replace(given, max_queue_delay_us=7)}
+        config = parse_config(render(contract.LLM_ENGINE, target, tuning))
+        assert read_tuning(contract.LLM_ENGINE, config, target) == tuning[contract.LLM_ENGINE]
+        assert config.instance_group[0].count == (1 if target is Target.CUDA else 2)
+
+
 def test_tuning_does_not_change_production() -> None:
     for name in contract.MODEL_NAMES:
-        assert render(name, Target.GPU, TUNED) == render(name, Target.GPU)
+        assert render(name, Target.TENSORRT_LLM, TUNED) == render(name, Target.TENSORRT_LLM)
 
 
 def test_a_tuned_repository_is_built_and_checked_against_its_tuning(
@@ -102,8 +114,9 @@ def test_a_tuned_repository_is_built_and_checked_against_its_tuning(
     assert main([*build, "--tuning", str(file)]) == 0
     assert check_repository(repository) == []
     for name, expected in TUNED.items():
-        text = (repository / name / "configs" / "cpu.pbtxt").read_text()
-        assert read_tuning(name, parse_config(text)) == expected
+        for target in EXACT_TARGETS:
+            text = (repository / name / target.config_file).read_text()
+            assert read_tuning(name, parse_config(text), target) == expected
         assert (repository / name / "config.pbtxt").read_text() != text
     config = repository / contract.LLM_ENGINE / "configs" / "cpu.pbtxt"
     config.write_text(config.read_text().replace("max_batch_size: 4", "max_batch_size: 99"))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from adprior_runtime.contract import Target
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.server.access import Access
 from adprior_runtime.server.endpoints import Endpoints
@@ -55,8 +56,14 @@ def test_the_command_line_is_closed_by_default(tmp_path: Path) -> None:
     } <= set(command)
 
 
+def test_a_gpu_has_a_configuration_of_its_own(tmp_path: Path) -> None:
+    launch = Launch(repository=tmp_path, endpoints=Endpoints(), target=Target.CUDA)
+    command = launch.command(Installation(binary=Path("tritonserver")))
+    assert "--model-config-name=cuda" in command
+
+
 def test_the_production_configuration_has_no_name(tmp_path: Path) -> None:
     installation = Installation(binary=Path("tritonserver"))
-    launch = Launch(repository=tmp_path, endpoints=Endpoints(), config_name=None)
+    launch = Launch(repository=tmp_path, endpoints=Endpoints(), target=Target.TENSORRT_LLM)
     command = launch.command(installation)
     assert not any("config-name" in part or "backend-directory" in part for part in command)
