@@ -22,14 +22,15 @@ help:  ## this list
 install: .venv/.installed  ## .venv with everything, for development
 
 # It uses its own environment, so it also works when the present lock cannot be installed.
+# pyarrow 24 and later need NumPy 2, and an image may have NumPy 1.
 lock:  ## resolve locks/ again, to the newest versions that pyproject.toml allows
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && $(PYTHON) -m venv "$$scratch" && \
 	"$$scratch/bin/python" -m pip install --quiet --disable-pip-version-check uv && \
-	for lock in dev:3.11:python3.11 dev:3.12:python3.12 gpu:3.12:gpu_image; do \
-	  IFS=: read -r extra version name <<<"$$lock"; \
-	  echo hatchling | "$$scratch/bin/uv" pip compile --quiet --upgrade --no-annotate \
+	for lock in dev:3.11:python3.11 dev:3.12:python3.12 gpu,torch:3.12:gpu_image; do \
+	  IFS=: read -r extras version name <<<"$$lock"; \
+	  printf '%s\n' hatchling 'pyarrow<24' | "$$scratch/bin/uv" pip compile --quiet --upgrade --no-annotate \
 	    --custom-compile-command 'make lock' --python-version "$$version" \
-	    --python-platform x86_64-manylinux_2_35 --extra "$$extra" \
+	    --python-platform x86_64-manylinux_2_35 --extra $${extras//,/ --extra } \
 	    --output-file "locks/$$name.txt" pyproject.toml - && echo "locks/$$name.txt" || exit 1; \
 	done
 

@@ -42,8 +42,22 @@ def test_installation_replaces_no_package_of_the_image() -> None:
     document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = document["project"]["optional-dependencies"]["gpu"]
     names = {re.split(r"[\[>=<]", item)[0] for item in wanted}
-    assert names == {"numpy", "onnx", "onnxruntime", "protobuf", "pyarrow", "tokenizers", "tqdm"}
+    assert names == {
+        "greenlet", "numpy", "onnx", "onnxruntime", "protobuf", "pyarrow", "safetensors",
+        "tokenizers", "tqdm",
+    }  # fmt: skip
     assert not any("<" in item or "==" in item for item in wanted)
+
+
+def test_an_image_without_torch_gets_the_engines_torch() -> None:
+    """The image of TensorRT-LLM has a torch of its own, with which the extra ``torch`` conflicts."""
+    image = GPU_IMAGE.replace("trtllm-python-", "")
+    assert f"--build-arg BASE={image} \\\n#     --build-arg EXTRAS=gpu,torch" in DOCKERFILE
+    assert re.search(r"^ARG EXTRAS=gpu$", DOCKERFILE, re.MULTILINE)
+    assert '"${wheel}[${EXTRAS}]"' in DOCKERFILE
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    own = {re.split(r"[\[>=<]", item)[0] for item in extras["optional-dependencies"]["torch"]}
+    assert own == {"greenlet", "safetensors", "torch"}  # no tritonserver, no limit on NumPy
 
 
 IMPORT_ALL = """

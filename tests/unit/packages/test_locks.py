@@ -16,7 +16,7 @@ EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 LOCKS = {
     "python3.11": set(EXTRAS) - {"gpu"},
     "python3.12": set(EXTRAS) - {"gpu"},
-    "gpu_image": {"gpu"},
+    "gpu_image": {"gpu", "torch"},
 }
 
 
@@ -39,6 +39,13 @@ def test_the_gpu_image_gets_no_package_that_limits_protobuf() -> None:
     """A limit such as tritonclient's, below 7, would contradict an image with a newer protobuf."""
     locked = (ROOT / "locks" / "gpu_image.txt").read_text(encoding="utf-8").split()
     assert not [line for line in locked if line.startswith(("tritonclient==", "grpcio=="))]
+
+
+def test_the_gpu_image_may_have_numpy_1() -> None:
+    """pyarrow 24 and later need NumPy 2, which their metadata do not say."""
+    locked = (ROOT / "locks" / "gpu_image.txt").read_text(encoding="utf-8").split()
+    (version,) = [line.partition("==")[2] for line in locked if line.startswith("pyarrow==")]
+    assert int(version.partition(".")[0]) < 24
 
 
 def test_every_install_of_a_target_uses_the_lock() -> None:
