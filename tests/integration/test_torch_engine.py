@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
@@ -13,13 +14,23 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
+from onnxruntime import get_available_providers
 
 from adprior_client import Forecast, RankingClient, RetrievalClient
 from adprior_client.errors import ClientError
 from adprior_runtime.cli import main
 from faults.supervised_server import SupervisedServer
 from support.data_set import IDS, user
-from support.servers import Served, connect, serve, start_server
+from support.servers import (
+    Served,
+    build_repository,
+    choose_ports,
+    connect,
+    port_options,
+    serve,
+    start_server,
+)
 
 pytestmark = pytest.mark.triton
 
@@ -112,6 +123,27 @@ def test_calls_in_flight_end_when_the_engines_process_dies_or_stands_still(
                 each.result(timeout=30)
         assert failures
         assert max(failures) < 10
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_a_gpu_that_is_not_there_is_one_line(
+    torch_repository: Path,
+    bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    engine: str,
+) -> None:
+    if torch.cuda.is_available() or "CUDAExecutionProvider" in get_available_providers():
+        pytest.skip("a GPU may be here")
+    repository = (
+        torch_repository if engine == "torch" else build_repository(bundle, tmp_path / "repository")
+    )
+    capsys.readouterr()
+    ports = port_options(choose_ports())
+    assert main(["serve", "--repository", str(repository), "--device", "cuda", *ports]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    reason = {"torch": "torch .* finds no GPU", "onnx": "this onnxruntime has no CUDAExecutionProv"}
+    assert re.match(f"adprior serve: model llm_engine: device cuda: {reason[engine]}", line)
 
 
 def _await_forecast(url: str) -> Forecast:

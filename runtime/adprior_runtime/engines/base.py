@@ -25,7 +25,13 @@ class Engine(Protocol[State]):
     """A causal language model that grows a tree of continuations of one prompt.
 
     The tree's nodes are numbered from 0 in the order they are extended; `ROOT` is the prompt's end.
+
+    Attributes:
+        max_positions: Tokens of the longest sequence that it takes. An engine without a limit keeps
+            the default.
     """
+
+    max_positions: int = 2**31
 
     def prefill(
         self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike

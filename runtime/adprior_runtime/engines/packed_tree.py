@@ -127,14 +127,14 @@ class PackedTreeEngine(Engine[UserTree]):
         head_ids: Tokens that all prompts begin with; the model reads them once, here.
 
     Attributes:
-        vocabulary: As the argument.
+        vocabulary, max_positions: As the arguments.
     """
 
     def __init__(
         self, passes: Passes, *, vocabulary: int, max_positions: int, head_ids: Sequence[int] = ()
     ) -> None:
-        self._passes, self._max_positions = passes, max_positions
-        self.vocabulary = vocabulary
+        self._passes = passes
+        self.vocabulary, self.max_positions = vocabulary, max_positions
         self._head_ids: list[int] = []
         self._head: Cache = passes.empty_cache()
         if head_ids:
@@ -150,9 +150,9 @@ class PackedTreeEngine(Engine[UserTree]):
             InvalidRequestError: A token is not in the vocabulary, or there are too many tokens.
         """
         length, head = len(prompt_ids), len(self._head_ids)
-        if not 0 < length < self._max_positions:
+        if not 0 < length < self.max_positions:
             raise InvalidRequestError(
-                f"input_ids: {length} tokens, the model takes 1 to {self._max_positions - 1}"
+                f"input_ids: {length} tokens, the model takes 1 to {self.max_positions - 1}"
             )
         if min(prompt_ids) < 0 or max(prompt_ids) >= self.vocabulary:
             raise InvalidRequestError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from typing import Final
 
 import numpy as np
@@ -23,6 +24,7 @@ from adprior_runtime.forecast.interests import InterestCatalogue
 from adprior_runtime.search.candidates import CandidateScores
 from adprior_runtime.search.limits import SearchLimits
 from adprior_runtime.search.search import (
+    SearchMode,
     SearchResult,
     SearchSettings,
     TrieSearch,
@@ -32,6 +34,8 @@ from adprior_runtime.search.tree import read_prompt
 
 _BOUNDED_ROWS: Final = 16_384
 _NOBODY: Final = np.zeros(0, dtype=np.int64)
+_WARM_UP_TOKENS: Final = 128
+"""Tokens of a prompt of middle length, after those that all prompts begin with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,11 +102,29 @@ class SearchStep:
                 "tritonserver only; expected a bundle whose engine runs in this process"
             )
         self._engine = load(bundle, threads=threads, device=device)
+        self._manifest = bundle.manifest
         self._trie = Trie.load(bundle.path(TRIE_DIRECTORY))
         self._advertisers = Advertisers.load(bundle.path(ADVERTISERS_DIRECTORY))
         self.interests = InterestCatalogue.load(bundle)
         self._settings = SearchSettings.of(bundle.manifest)
         self.limits = SearchLimits.of(bundle.manifest, len(self._trie.leaf_nodes))
+
+    def warm_up(self) -> None:
+        """Search once for no user, so that the first request does not pay for what starts lazily.
+
+        The prompt is what all prompts begin with, repeated to a middle length. An exact search
+        would spend its budget on such a prompt, so the search is a beam's.
+        """
+        head = self._manifest.prompt_head_ids or (0,)
+        room = self._engine.max_positions - self._manifest.longest_name_tokens - 1
+        prompt_ids = list(islice(cycle(head), max(1, min(len(head) + _WARM_UP_TOKENS, room))))
+        top_k = self.limits.default_top_k
+        TrieSearch(
+            self._engine,
+            self._trie,
+            read_prompt(self._engine, self._trie, prompt_ids),
+            replace(self._settings.for_top_k(top_k), mode=SearchMode.BEAM),
+        ).run(top_k)
 
     def run(
         self,

@@ -32,13 +32,14 @@ class TritonPythonModel(RequestModel):
     name = contract.LLM_ENGINE
 
     def load(self, bundle: Bundle) -> None:
-        """Load the language model and map the trie."""
+        """Load the language model, map the trie, and search once before the model is ready."""
         threads = int(self.parameters.get(contract.THREADS_PARAMETER, "0"))
         self._step = SearchStep(
             bundle,
             threads=threads_of_each(self.instances, threads),
             device=self.parameters.get(contract.DEVICE_PARAMETER, "cpu"),
         )
+        self._step.warm_up()
         if ENGINES[bundle.manifest.engine].joins_users:
             self.searches = SearchThread()
 

@@ -18,11 +18,13 @@ from adprior_runtime.bundle import (
     MANIFEST,
     PROMPT_FILE,
     TOKENIZER_FILE,
+    Bundle,
     Manifest,
     hash_file,
 )
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.onnx import OnnxEngine
+from adprior_runtime.forecast.search_step import SearchStep
 from adprior_runtime.prompt.context import parse_context
 from adprior_runtime.prompt.renderer import PromptRenderer
 from support.fake_backend import InferenceResponse, Request, TritonError, load_model, shown_metrics
@@ -131,6 +133,47 @@ def test_instances_share_the_processors_unless_threads_are_set(
     config = {"instance_group": [{"count": instances}], "parameters": parameters}
     load_model(type(engine), tmp_path, tiny_bundle, config)
     assert asked == [threads]
+
+
+def test_the_engine_has_searched_before_it_is_ready(
+    engine: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_bundle: Path
+) -> None:
+    passes: list[tuple[str, int]] = []
+
+    class Watched(OnnxEngine):
+        def prefill(self, prompt_ids: Any, next_tokens: Any) -> Any:
+            passes.append(("prefill", len(prompt_ids)))
+            return super().prefill(prompt_ids, next_tokens)
+
+        def extend(self, state: Any, token_ids: Any, *rest: Any, **options: Any) -> Any:
+            passes.append(("extend", len(token_ids)))
+            return super().extend(state, token_ids, *rest, **options)
+
+    monkeypatch.setattr("adprior_runtime.engines.onnx.OnnxEngine", Watched)
+    load_model(type(engine), tmp_path, tiny_bundle)
+    manifest = Bundle.open(tiny_bundle).manifest
+    (head, first), (prefill, length), *extended = passes
+    assert (head, first) == ("prefill", len(manifest.prompt_head_ids))
+    assert prefill == "prefill"
+    assert length > len(manifest.prompt_head_ids)
+    assert {kind for kind, _ in extended} == {"extend"}
+    assert sum(tokens for _, tokens in extended) <= manifest.token_budget
+
+
+def test_a_short_model_is_warmed_up_with_a_prompt_that_fits(tiny_bundle: Path) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    step = SearchStep(bundle, threads=1)
+    read: list[int] = []
+
+    class Short(OnnxEngine):
+        def prefill(self, prompt_ids: Any, next_tokens: Any) -> Any:
+            read.append(len(prompt_ids))
+            return super().prefill(prompt_ids, next_tokens)
+
+    step._engine = Short.of_bundle(bundle, threads=1)
+    step._engine.max_positions = 16
+    step.warm_up()
+    assert read[-1] == 16 - bundle.manifest.longest_name_tokens - 1
 
 
 @pytest.mark.parametrize("cancelled_after", [0, 1])
