@@ -19,6 +19,7 @@ from adprior_bulk.run.user_forecaster import ForecasterSettings
 from adprior_client import ClientConfig
 from adprior_client.stored.forecast_time import is_from_future
 from adprior_runtime.bundle import CATALOGUE_FILE, Bundle
+from adprior_runtime.contract import EXACT_TARGETS, Target
 from adprior_runtime.errors import InvalidInputError, InvalidRequestError
 from adprior_runtime.prompt.context import parse_time
 from adprior_runtime.terminal.options import positive_integer, positive_number
@@ -51,7 +52,7 @@ _INPUT_HELP: Final = {
 _NUMBER_HELP: Final = {
     "-k": "advertisers per forecast (default: the bundle's)",
     "--interests": "interests per forecast, if the bundle has them (default: none)",
-    "--workers": "workers, one core each (default: all cores)",
+    "--workers": "workers, each with one core, and with one GPU if they use GPUs (default: all)",
     "--shards": "files of the table (default: one per thousand users, at least 16)",
     "--keep": "versions to keep (default: 2)",
     "--concurrency": "with --url: calls in flight per worker (default: 4)",
@@ -89,6 +90,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(name, type=positive_integer, metavar="N", help=text)
     for name, text in _SECONDS_HELP.items():
         parser.add_argument(name, type=positive_number, metavar="S", help=text)
+    parser.add_argument(
+        "--device",
+        choices=[target.value for target in EXACT_TARGETS],
+        help="with --bundle: device of the language model; cuda gives each worker a GPU of Ray's, "
+        "and needs what `adprior serve --device cuda` needs (default: cpu)",
+    )
     parser.add_argument(
         "--ray-address",
         metavar="ADDRESS",
@@ -171,6 +178,8 @@ def _check(args: argparse.Namespace) -> None:
     served = args.url is not None or args.client is not None
     if served == (args.bundle is not None):
         raise InvalidInputError("give either --bundle or --url")
+    if served and args.device is not None:
+        raise InvalidInputError(f"--device {args.device} goes with --bundle: servers have theirs")
     if args.as_of is not None and is_from_future(args.as_of):
         raise InvalidInputError(
             f"--as-of: {args.as_of.isoformat()} lies in the future by the clock of this machine; "
@@ -189,7 +198,10 @@ def _forecaster_settings(args: argparse.Namespace) -> tuple[ForecasterSettings, 
         if args.interests is not None and not bundle.has_interests:
             raise InvalidInputError(f"--interests: {args.bundle} is a bundle without interests")
         settings = BundleSettings(
-            bundle=args.bundle.resolve(), top_k=args.k, interest_k=args.interests
+            bundle=args.bundle.resolve(),
+            top_k=args.k,
+            interest_k=args.interests,
+            device=args.device or Target.CPU.value,
         )
         return settings, bundle.manifest.bundle_id
     from adprior_bulk.run.fleet_forecaster import (  # noqa: PLC0415  needs tritonclient

@@ -29,12 +29,19 @@ class BundleSettings(ForecasterSettings):
         bundle: Its directory, the same on every node.
         top_k: Advertisers per forecast; None for the bundle's default.
         interest_k: Interests per forecast; None for none.
+        device: ``cpu``, or ``cuda`` with a GPU for each worker.
     """
 
     name: ClassVar[str] = "in-process"
     bundle: Path
     top_k: int | None
     interest_k: int | None = None
+    device: str = "cpu"
+
+    @property
+    def gpus(self) -> int:
+        """See `ForecasterSettings`."""
+        return 0 if self.device == "cpu" else 1
 
     def open(self) -> UserForecaster:
         """Load the bundle."""
@@ -45,7 +52,8 @@ class _BundleForecaster(UserForecaster):
     """Runs one prompt at a time, as the embedded engine does, in order of length."""
 
     def __init__(self, settings: BundleSettings) -> None:
-        self._forecaster = Forecaster(settings.bundle, threads=1)  # each worker has one core
+        # Each worker has one core.
+        self._forecaster = Forecaster(settings.bundle, threads=1, device=settings.device)
         self._top_k, self._interest_k = settings.top_k, settings.interest_k
 
     def forecast(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:

@@ -46,7 +46,7 @@ class Job:
         inputs: The users.
         rules: The rules by which users are chosen.
         forecaster: The settings of the forecaster.
-        workers: Number of workers; None for all cores.
+        workers: Number of workers; None for all cores, or all GPUs.
         ray_address: Address of a Ray cluster; None for this machine.
         keep: Number of versions whose files stay.
         price_per_hour: Price of all machines together.
@@ -110,7 +110,8 @@ class Job:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         local = self.ray_address is None
         self._say("starting Ray" if local else f"joining Ray at {self.ray_address}")
-        with connect(self.ray_address, self.workers) as workers:
+        gpus = 0 if forecaster is None else forecaster.gpus
+        with connect(self.ray_address, self.workers, gpus) as workers:
             self._stage(plan, pieces, workers)
             self._say_inputs(plan, pieces)
             done, now = self._forecast(plan, forecaster, workers)
@@ -201,7 +202,8 @@ class Job:
         with open_bar(
             title, total=len(shards), waiting=len(waiting), unit="shard", quiet=self.quiet
         ) as shown:
-            for text in map_items(waiting, ShardWorker, (plan, forecaster), workers=workers):
+            arguments, gpus = (plan, forecaster), 0 if forecaster is None else forecaster.gpus
+            for text in map_items(waiting, ShardWorker, arguments, workers=workers, gpus=gpus):
                 record = read_answer(text)
                 if record is not None:
                     now.append(record)

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ _FAILED_STARTS: Final = 20
 
 
 @contextmanager
-def connect(address: str | None, workers: int | None) -> Iterator[int]:
+def connect(address: str | None, workers: int | None, gpus: int = 0) -> Iterator[int]:
     """Start a local Ray, or join a cluster; yield the number of workers.
 
     If this process is already connected to a Ray, that one is used and left running.
@@ -36,17 +36,20 @@ def connect(address: str | None, workers: int | None) -> Iterator[int]:
         address: Address of the cluster; None starts Ray on this machine, on loopback only.
         workers: Number of workers, each with one core. None uses all cores of the cluster; on a
             local Ray, all cores that this process may use.
+        gpus: GPUs that each worker needs, 0 or 1.
 
     Raises:
-        EnvironmentProblemError: There is no such cluster, or it has no cores.
-        InvalidInputError: It has fewer cores than ``workers``.
+        EnvironmentProblemError: There is no such cluster, or it has no cores, or no GPUs.
+        InvalidInputError: It has fewer cores, or GPUs, than ``workers`` need.
     """
-    with short_directory() as directory, _connected(address, workers, directory) as found:
-        yield found
+    with short_directory() as directory, _connected(address, workers, directory) as resources:
+        yield _choose_workers(workers, resources, gpus)
 
 
 @contextmanager
-def _connected(address: str | None, workers: int | None, directory: str | None) -> Iterator[int]:
+def _connected(
+    address: str | None, workers: int | None, directory: str | None
+) -> Iterator[dict[str, float]]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -76,7 +79,7 @@ def _connected(address: str | None, workers: int | None, directory: str | None) 
     try:
         # Ray reports on its workers on standard output, which is reserved for the summary.
         with redirect_stdout(sys.stderr):
-            yield _choose_workers(workers, int(ray.cluster_resources().get("CPU", 0)))
+            yield ray.cluster_resources()
     finally:
         if not joined:
             ray.shutdown()
@@ -99,6 +102,7 @@ def map_items(
     arguments: Sequence[Any],
     *,
     workers: int,
+    gpus: int = 0,
 ) -> Iterator[str]:
     """Run a function over items on Ray Data's actor pool; yield its results as they arrive.
 
@@ -110,6 +114,7 @@ def map_items(
         make: Called once on each worker; returns the function.
         arguments: Arguments of ``make``.
         workers: Number of actors, with one core each.
+        gpus: GPUs of each; Ray shows an actor no others.
 
     Raises:
         EnvironmentProblemError: Ray lost something that it cannot replace.
@@ -134,6 +139,7 @@ def map_items(
             size=min(workers, len(items)), max_tasks_in_flight_per_actor=_IN_FLIGHT
         ),
         num_cpus=1,
+        num_gpus=gpus,
     )
     try:
         for row in done.iter_rows():
@@ -171,9 +177,16 @@ def _without_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _choose_workers(workers: int | None, cores: int) -> int:
-    if workers is not None and workers > cores:
-        raise InvalidInputError(f"--workers {workers}: Ray has {cores} cores, one for each worker")
-    if cores < 1:
-        raise EnvironmentProblemError("Ray has no cores")
-    return workers or cores
+def _choose_workers(workers: int | None, resources: Mapping[str, float], gpus: int) -> int:
+    found = {"cores": int(resources.get("CPU", 0))}
+    if gpus:
+        found["GPUs"] = int(resources.get("GPU", 0))
+    for kind, count in found.items():
+        if not count:
+            advice = "; use --device cpu, or a cluster with GPUs" if kind == "GPUs" else ""
+            raise EnvironmentProblemError(f"Ray has no {kind}{advice}")
+        if workers is not None and workers > count:
+            raise InvalidInputError(
+                f"--workers {workers}: Ray has {count} {kind}, one for each worker"
+            )
+    return workers or min(found.values())

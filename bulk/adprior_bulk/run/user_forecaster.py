@@ -72,9 +72,15 @@ class ForecasterSettings(Protocol):
 
     Attributes:
         name: ``in-process`` or ``served``, for the summary.
+        gpus: GPUs that each worker needs, 0 or 1.
     """
 
     name: ClassVar[str]
+
+    @property
+    def gpus(self) -> int:
+        """See the class."""
+        return 0
 
     def open(self) -> UserForecaster:
         """Return the forecaster, ready to use."""

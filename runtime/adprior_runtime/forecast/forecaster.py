@@ -51,14 +51,20 @@ class Forecaster:
         directory: The bundle.
         threads: Threads of one forward pass; 0 takes the processors this process may use.
         files: The files to check and use, if the directory lacks some of a bundle's files.
+        device: ``cpu`` or ``cuda``.
     """
 
     def __init__(
-        self, directory: Path, *, threads: int = 0, files: Iterable[str] | None = None
+        self,
+        directory: Path,
+        *,
+        threads: int = 0,
+        files: Iterable[str] | None = None,
+        device: str = "cpu",
     ) -> None:
         self.bundle = Bundle.open(directory, files)
         self._tokenize = TokenizeStep(self.bundle)
-        self._search = SearchStep(self.bundle, threads=threads)
+        self._search = SearchStep(self.bundle, threads=threads, device=device)
         self._decode = DecodeStep.load(self.bundle)
         self.renderer = self._tokenize.renderer
         self.advertisers = self._decode.advertisers

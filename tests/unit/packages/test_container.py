@@ -50,7 +50,7 @@ def test_installation_replaces_no_package_of_the_image() -> None:
 
 
 def test_an_image_without_torch_gets_the_engines_torch() -> None:
-    """The image of TensorRT-LLM has a torch of its own, with which the extra ``torch`` conflicts."""
+    """The image of TensorRT-LLM has another torch, with which the extra ``torch`` conflicts."""
     image = GPU_IMAGE.replace("trtllm-python-", "")
     assert f"--build-arg BASE={image} \\\n#     --build-arg EXTRAS=gpu,torch" in DOCKERFILE
     assert re.search(r"^ARG EXTRAS=gpu$", DOCKERFILE, re.MULTILINE)

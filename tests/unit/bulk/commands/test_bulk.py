@@ -48,6 +48,10 @@ def _bulk(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
             ("--users", "u", "--bundle", "TINY", "--interests", "3"),
             "is a bundle without interests",
         ),
+        (
+            ("--users", "u", "--url", "h:1", "--device", "cuda"),
+            "--device cuda goes with --bundle: servers have theirs",
+        ),
         (("--users", "nobody.parquet", "--bundle", "TINY"), "nobody.parquet: no such file"),
         (("--users", "u", "--max-age", "soon"), "found 'soon', expected a time such as 36h or 7d"),
         (("--users", "u", "--as-of", "soon"), "found 'soon', expected a day or time"),
