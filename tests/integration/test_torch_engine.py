@@ -17,9 +17,13 @@ import pytest
 import torch
 from onnxruntime import get_available_providers
 
+from adprior_bulk.run.bundle_forecaster import BundleSettings
+from adprior_bulk.run.user_forecaster import Forecasted, Task
 from adprior_client import Forecast, RankingClient, RetrievalClient
 from adprior_client.errors import ClientError
+from adprior_client.user_context import CheckedContext, user_to_json
 from adprior_runtime.cli import main
+from adprior_runtime.prompt.context import parse_context
 from faults.supervised_server import SupervisedServer
 from support.data_set import IDS, user
 from support.servers import (
@@ -43,7 +47,8 @@ def torch_repository(
     repository = tmp_path_factory.mktemp("torch") / "repository"
     build = ["build", "--engine", "torch", "--forecast-k", "10", "--beam-width", "8"]
     source = ["--checkpoint", str(checkpoint), "--head", str(bundle / "head.onnx")]
-    assert main([*build, *source, "--output", str(repository)]) == 0
+    output = ["--save-bundle", str(repository.parent / "bundle"), "--output", str(repository)]
+    assert main([*build, *source, *output]) == 0
     return repository
 
 
@@ -88,6 +93,25 @@ def test_many_users_at_once_get_the_answers_they_get_alone(torch_served: Served)
                     [a.log_prob for a in each.advertisers] for each in (mine, theirs)
                 )
                 np.testing.assert_allclose(mine_scores, their_scores, atol=1e-3)
+
+
+def test_a_bulk_run_joins_users_and_answers_as_the_server_does(
+    torch_repository: Path, torch_served: Served
+) -> None:
+    users = [user(events) for events in range(12)]
+    tasks = [
+        Task(user_id=str(number), raw=CheckedContext(raw), context=parse_context(raw))
+        for number, raw in enumerate(map(user_to_json, users))
+    ]
+    settings = BundleSettings(bundle=torch_repository.parent / "bundle", top_k=None)
+    found = {task.user_id: answer for task, answer in settings.open().forecast(tasks)}
+    assert len(found) == len(users)
+    for number, each in enumerate(users):
+        expected, answer = torch_served.retrieval.forecast(each), found[str(number)]
+        assert isinstance(answer, Forecasted)
+        assert answer.advertiser_ids == [a.advertiser_id for a in expected.advertisers]
+        log_probs = [a.log_prob for a in expected.advertisers]
+        np.testing.assert_allclose(answer.log_probs, log_probs, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", [signal.SIGKILL, signal.SIGSTOP])

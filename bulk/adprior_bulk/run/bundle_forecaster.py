@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +18,8 @@ from adprior_bulk.run.user_forecaster import (
     Task,
     UserForecaster,
 )
+from adprior_runtime.engines.registry import ENGINES
+from adprior_runtime.errors import DeviceLostError
 from adprior_runtime.forecast.forecaster import Forecaster
 from adprior_runtime.forecast.interests import Interests
 
@@ -49,12 +52,13 @@ class BundleSettings(ForecasterSettings):
 
 
 class _BundleForecaster(UserForecaster):
-    """Runs one prompt at a time, as the embedded engine does, in order of length."""
+    """Runs prompts in order of length: one at a time, or many if the engine joins their passes."""
 
     def __init__(self, settings: BundleSettings) -> None:
         # Each worker has one core.
         self._forecaster = Forecaster(settings.bundle, threads=1, device=settings.device)
         self._top_k, self._interest_k = settings.top_k, settings.interest_k
+        self._joins_users = ENGINES[self._forecaster.bundle.manifest.engine].joins_users
 
     def forecast(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
         prompts: list[tuple[int, list[int]]] = []
@@ -63,8 +67,29 @@ class _BundleForecaster(UserForecaster):
                 prompts.append((place, self._forecaster.prompt_ids(task.context)))
             except Exception as error:  # noqa: BLE001  one user's failure must not stop the others
                 yield task, Refused.of(error)
-        for place, prompt in sorted(prompts, key=lambda item: len(item[1])):
-            yield tasks[place], self._answer(prompt)
+        answers: list[tuple[Task, Answer]] = []
+        lost: list[DeviceLostError] = []
+
+        def search(place: int, prompt: list[int]) -> None:
+            try:
+                answers.append((tasks[place], self._answer(prompt)))
+            except DeviceLostError as error:
+                lost.append(error)
+
+        prompts.sort(key=lambda item: len(item[1]))
+        self._run([partial(search, *item) for item in prompts])
+        if lost:
+            raise lost[0]
+        yield from answers
+
+    def _run(self, searches: Sequence[Callable[[], None]]) -> None:
+        if self._joins_users:
+            from adprior_runtime.engines.pass_loop import PassLoop  # noqa: PLC0415  greenlet
+
+            PassLoop().run(searches)
+        else:
+            for search in searches:
+                search()
 
     def close(self) -> None:
         pass
@@ -78,6 +103,8 @@ class _BundleForecaster(UserForecaster):
                 found, interests = self._forecaster.forecast_interests(
                     prompt, self._top_k, self._interest_k
                 )
+        except DeviceLostError:  # it would fail for every user
+            raise
         except Exception as error:  # noqa: BLE001  one user's failure must not stop the others
             return Refused.of(error)
         # Rounding may exceed the bounds; clients clamp served answers in the same way.

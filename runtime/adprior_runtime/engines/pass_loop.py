@@ -35,6 +35,9 @@ _HALVED: Final = 16
 """So many waiting searches are split in two passes: the host is busy with one half while the device
 computes the other."""
 
+MOST_SEARCHES: Final = 64
+"""Searches at once."""
+
 
 class JoinablePasses(Protocol):
     """Runs forward passes of a language model for many users."""
@@ -161,7 +164,7 @@ class PassLoop:
         for each in group:
             self._keep(each.search, each.search.throw(error))
 
-    def run(self, searches: Iterable[Callable[[], None]], most: int) -> None:
+    def run(self, searches: Iterable[Callable[[], None]], most: int = MOST_SEARCHES) -> None:
         """Run searches to their ends, at most ``most`` at a time."""
         left = iter(searches)
         is_over = False

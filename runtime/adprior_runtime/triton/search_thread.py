@@ -10,21 +10,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
 
-from adprior_runtime.engines.pass_loop import PassLoop
+from adprior_runtime.engines.pass_loop import MOST_SEARCHES, PassLoop
 from adprior_runtime.triton.process_end import end_process
-
-MOST_SEARCHES: Final = 64
-"""Searches that run at once. More requests wait in Triton's queue, which knows their priorities and
-their time limits."""
 
 
 class SearchThread:
     """Runs searches in a `PassLoop`.
 
     Args:
-        most: Most searches at once.
+        most: Most searches at once. More requests wait in Triton's queue, which knows their
+            priorities and their time limits.
     """
 
     def __init__(self, most: int = MOST_SEARCHES) -> None:

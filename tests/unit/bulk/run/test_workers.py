@@ -16,10 +16,12 @@ from adprior_bulk.run.bundle_forecaster import BundleSettings
 from adprior_bulk.run.due_users import Rules
 from adprior_bulk.run.shard_plan import ShardPlan, ShardRecord
 from adprior_bulk.run.summary import sum_counts
-from adprior_bulk.run.user_forecaster import ForecasterSettings, UserForecaster
+from adprior_bulk.run.user_forecaster import ForecasterSettings, Task, UserForecaster
 from adprior_bulk.run.workers import ShardWorker, StagingWorker, read_answer
-from adprior_runtime.errors import AdpriorError, ArtefactError
+from adprior_client.user_context import CheckedContext
+from adprior_runtime.errors import AdpriorError, ArtefactError, DeviceLostError
 from adprior_runtime.forecast.forecaster import Forecaster
+from adprior_runtime.prompt.context import parse_context
 from support.interests import add_interests
 
 AS_OF = datetime(2024, 5, 1, tzinfo=UTC)
@@ -118,6 +120,20 @@ def test_a_run_that_asks_for_interests_has_their_columns(tiny_bundle: Path, tmp_
     assert len(expected.ids) == 3
     assert table["interest_ids"].to_pylist() == [None, expected.ids.tolist()]
     assert table["interest_log_probs"].to_pylist() == [None, expected.log_probs.tolist()]
+
+
+def test_a_lost_gpu_refuses_no_user(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forecaster = BundleSettings(bundle=tiny_bundle, top_k=2).open()
+    context = parse_context(b'{"as_of":"2024-05-01"}')
+    tasks = [Task(user_id=name, raw=CheckedContext(), context=context) for name in ("a", "b")]
+    assert len(list(forecaster.forecast(tasks))) == 2
+
+    def lose(*_: object) -> None:
+        raise DeviceLostError("device cuda: an illegal memory access")
+
+    monkeypatch.setattr(Forecaster, "forecast_prompt", lose)
+    with pytest.raises(DeviceLostError, match=r"^device cuda: an illegal memory access$"):
+        list(forecaster.forecast(tasks))
 
 
 def test_a_record_is_read_back(tmp_path: Path) -> None:
