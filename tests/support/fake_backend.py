@@ -6,6 +6,7 @@ The real module can be imported only inside a tritonserver.
 from __future__ import annotations
 
 import json
+import queue
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import pytest
 
 _MODULE = "triton_python_backend_utils"
 _MODELS = "adprior_runtime.triton"
+TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
 Labels = frozenset[tuple[str, str]]
 
 
@@ -52,6 +54,15 @@ class InferenceResponse:
         return {tensor.name: tensor.values[0] for tensor in self.output_tensors}
 
 
+@dataclass(frozen=True)
+class ResponseSender:
+    sent: queue.Queue[InferenceResponse]
+
+    def send(self, response: InferenceResponse, flags: int) -> None:
+        assert flags == TRITONSERVER_RESPONSE_COMPLETE_FINAL
+        self.sent.put(response)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """One user's tensors, without their batch dimension."""
@@ -60,9 +71,17 @@ class Request:
     outputs: Sequence[str]
     is_cancelled: Callable[[], bool] = field(default=lambda: False)
     timeout_us: int = 0
+    _sent: queue.Queue[InferenceResponse] = field(default_factory=queue.Queue)
 
     def timeout(self) -> int:
         return self.timeout_us
+
+    def get_response_sender(self) -> ResponseSender:
+        return ResponseSender(self._sent)
+
+    def sent(self) -> InferenceResponse:
+        """Return the response that is sent, once `execute` has returned None."""
+        return self._sent.get(timeout=60)
 
     def requested_output_names(self) -> Sequence[str]:
         return self.outputs
@@ -125,6 +144,9 @@ def _backend() -> Iterator[None]:
     fake = ModuleType(_MODULE)
     for item in (Tensor, TritonError, InferenceResponse, MetricFamily, get_input_tensor_by_name):
         setattr(fake, item.__name__, item)
+    fake.TRITONSERVER_RESPONSE_COMPLETE_FINAL = (  # type: ignore[attr-defined]
+        TRITONSERVER_RESPONSE_COMPLETE_FINAL
+    )
     MetricFamily.shown.clear()
     MetricFamily.refused.clear()
     with pytest.MonkeyPatch.context() as patch:

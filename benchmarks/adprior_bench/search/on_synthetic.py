@@ -38,7 +38,7 @@ def measure_synthetic(args: argparse.Namespace, directory: Path) -> list[dict[st
 
     def load(precision: str) -> OnnxEngine:
         path = write_graph(model, directory / f"{precision}.onnx", precision)
-        return OnnxEngine(path, threads=args.threads, device=args.device)
+        return OnnxEngine(path, threads=args.threads)
 
     engine = load("fp32")
     random = np.random.default_rng(7)

@@ -18,7 +18,7 @@ from adprior_build.repository.repository_builder import REPOSITORY_MARKER, fill_
 from adprior_build.tensorrt_llm import options
 from adprior_build.tensorrt_llm.deployment import Deployment
 from adprior_runtime.bundle import HEAD_FILE, MANIFEST, Bundle, Manifest
-from adprior_runtime.contract import EXACT_TARGETS, MAX_TOP_K
+from adprior_runtime.contract import EXACT_TARGETS, MAX_TOP_K, Target
 from adprior_runtime.engines.registry import ENGINES, ONNX
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.atomic import replace_directory, scratch_directory
@@ -38,6 +38,7 @@ _SETTINGS = (
     "candidate_token_budget",
 )
 _DEFAULT = Manifest(bundle_id="")
+_DEFAULT_DEVICE = Target.CPU.value
 
 EXAMPLE = """examples:
   adprior build --checkpoint CKPT --head head.onnx --save-bundle BUNDLE --output REPO
@@ -91,6 +92,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_PRECISION,
         help="how the model's matrices are stored, with --checkpoint: fp32; int8 in a quarter of "
         "the file (onnx); bf16 in half of it (torch) (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--device",
+        choices=[target.value for target in EXACT_TARGETS],
+        default=_DEFAULT_DEVICE,
+        help="with --checkpoint and --engine torch: where the engine is compared with the "
+        "checkpoint; its rounding there decides what is certified (default: %(default)s)",
     )
     parser.add_argument(
         "--tuning",
@@ -251,8 +259,9 @@ def _fill_bundle(place: Path, args: argparse.Namespace, deployment: Deployment |
         describe_command("build", args, leave_out=unrecorded),
     )
     if args.bundle is not None:
-        if args.precision != DEFAULT_PRECISION:
-            raise InvalidInputError("--precision goes with --checkpoint: a bundle has its model")
+        for name, default in (("precision", DEFAULT_PRECISION), ("device", _DEFAULT_DEVICE)):
+            if getattr(args, name) != default:
+                raise InvalidInputError(f"--{name} goes with --checkpoint: a bundle has its model")
         fill_from_bundle(
             place,
             Bundle.open(args.bundle),
@@ -268,6 +277,7 @@ def _fill_bundle(place: Path, args: argparse.Namespace, deployment: Deployment |
         args.catalogue,
         args.head,
         precision=args.precision,
+        device=args.device,
         interests_path=args.interests,
         **settings,
     )

@@ -47,6 +47,7 @@ def fill_from_checkpoint(
     head: Path | None,
     commands: Sequence[str],
     precision: str = "fp32",
+    device: str = "cpu",
     interests_path: Path | None = None,
     **settings: Any,
 ) -> Parity | None:
@@ -60,6 +61,7 @@ def fill_from_checkpoint(
         commands: The commands to record: those before the training, then the build.
         precision: How the bundle stores the model's matrices, one of the engine's in
             `ENGINE_PRECISIONS`.
+        device: Where the engine is compared with the checkpoint.
         interests_path: The interests; None takes the checkpoint's, if any.
         settings: Fields of the manifest: ``forecast_k``, ``beam_width``, ``origin``, ``engine``.
             A bundle does not contain a compiled engine.
@@ -84,7 +86,7 @@ def fill_from_checkpoint(
         manifest = add_interests(directory, interests_path or taught, manifest)
     parity = None
     if ENGINES[manifest.engine].is_in_bundle:
-        manifest, parity = add_language_model(checkpoint, directory, precision, manifest)
+        manifest, parity = add_language_model(checkpoint, directory, manifest, precision, device)
     _add_head(directory, head, manifest)
     _seal(directory, manifest)
     return parity

@@ -26,26 +26,34 @@ ENGINE_PRECISIONS: Final = {ONNX.name: (*PRECISIONS,), TORCH.name: (*TORCH_PRECI
 
 
 def add_language_model(
-    checkpoint: Path, directory: Path, precision: str, manifest: Manifest
+    checkpoint: Path,
+    directory: Path,
+    manifest: Manifest,
+    precision: str,
+    device: str,
 ) -> tuple[Manifest, Parity]:
     """Write the model, and check it on names of the bundle's catalogue.
 
     Args:
         checkpoint: The checkpoint.
         directory: The bundle, which has its trie.
-        precision: One of the engine's in `ENGINE_PRECISIONS`.
         manifest: The bundle's.
+        precision: One of the engine's in `ENGINE_PRECISIONS`.
+        device: Where the check runs, ``cpu``, or ``cuda`` for the torch engine.
 
     Returns:
         The manifest that describes the model, and its difference from the checkpoint.
 
     Raises:
         ArtefactError: The model differs from the checkpoint by more than rounding explains.
-        EnvironmentProblemError: A package of the engine is not installed.
+        EnvironmentProblemError: A package of the engine is not installed, or the device cannot be
+            used.
     """
     of = open_checkpoint(checkpoint)
-    write = _write_torch if manifest.engine == TORCH.name else _write_onnx
-    engine, rounding = write(of, directory, precision)
+    if manifest.engine == TORCH.name:
+        engine, rounding = _write_torch(of, directory, precision, device)
+    else:
+        engine, rounding = _write_onnx(of, directory, precision)
     trie = Trie.load(directory / TRIE_DIRECTORY)
     chosen = np.random.default_rng(0).choice(trie.leaf_nodes, LONGEST_CHECKED_PROMPT)
     names, lengths = trie.paths(chosen)
@@ -76,10 +84,10 @@ def _write_onnx(of: Checkpoint, directory: Path, precision: str) -> _Written:
     return OnnxEngine(path), PRECISIONS[precision]
 
 
-def _write_torch(of: Checkpoint, directory: Path, precision: str) -> _Written:
+def _write_torch(of: Checkpoint, directory: Path, precision: str, device: str) -> _Written:
     try:  # first: without torch the check could not run, and the files would be for nothing
         from adprior_runtime.engines.torch_engine import TorchEngine  # noqa: PLC0415  torch
     except ImportError as error:
         raise torch_is_missing(error) from error
     write_torch_model(of.config, of.weights, directory, precision=precision)
-    return TorchEngine(directory), TORCH_PRECISIONS[precision]
+    return TorchEngine(directory, device=device), TORCH_PRECISIONS[precision]

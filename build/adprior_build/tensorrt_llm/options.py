@@ -19,7 +19,8 @@ from adprior_build.tensorrt_llm.engine_files import (
 )
 from adprior_build.tensorrt_llm.tool_commands import EXAMPLES
 from adprior_runtime.bundle import MANIFEST, Bundle, Manifest
-from adprior_runtime.engines.registry import ONNX, TENSORRT_LLM
+from adprior_runtime.contract import Target
+from adprior_runtime.engines.registry import ONNX, TENSORRT_LLM, TORCH
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.repository.tensorrt_llm_files import find_engine
 
@@ -78,7 +79,10 @@ def check_options(args: argparse.Namespace) -> Deployment | None:
                 f"--precision {args.precision} is not one of --engine {args.engine}: "
                 f"{', '.join(known)}"
             )
+        if args.engine != TORCH.name:
+            _refuse_device(args)
         return None
+    _refuse_device(args)
     _refuse(
         args, _ONLY_EXACT, f"has no effect with --engine {TENSORRT_LLM.name}; see the deployment"
     )
@@ -183,3 +187,9 @@ def _refuse(args: argparse.Namespace, names: tuple[str, ...], why: str) -> None:
     for name in names:
         if getattr(args, name) not in {None, False}:
             raise InvalidInputError(f"--{name.replace('_', '-')} {why}")
+
+
+def _refuse_device(args: argparse.Namespace) -> None:
+    """Refuse a device that the engine is not compared on."""
+    if args.device != Target.CPU.value:
+        raise InvalidInputError(f"--device {args.device} goes with --engine {TORCH.name}")

@@ -49,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device",
         choices=[target.value for target in EXACT_TARGETS],
         help="device of the language model: selects configs/cpu.pbtxt or configs/cuda.pbtxt. cuda "
-        "needs a torch built for CUDA, or onnxruntime-gpu, by the repository's engine (default: "
-        "cpu; a TensorRT-LLM engine has its GPU)",
+        "needs a bundle for the torch engine, and a torch built for CUDA (default: cpu; a "
+        "TensorRT-LLM engine has its GPU)",
     )
     parser.add_argument(
         "--log-file",

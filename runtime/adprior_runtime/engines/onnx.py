@@ -1,4 +1,4 @@
-"""The default engine: packed tree attention on ONNX Runtime.
+"""The default engine: packed tree attention on ONNX Runtime, on the CPU.
 
 Only the log-probabilities that are asked for leave the graph, and it computes logits for a part of
 the vocabulary at a time. ONNX Runtime's arena keeps the memory of the largest pass for later
@@ -7,7 +7,7 @@ passes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +18,6 @@ from adprior_runtime.bundle import ONNX_MODEL_FILE, Bundle
 from adprior_runtime.cpu_count import threads_of_each
 from adprior_runtime.engines.base import LogProbs
 from adprior_runtime.engines.kv_cache import KvCache, empty_piece, join_pieces
-from adprior_runtime.engines.onnx_device import DevicePasses
 from adprior_runtime.engines.onnx_graph import (
     MAX_POSITIONS,
     OUTPUT_NAMES,
@@ -28,12 +27,8 @@ from adprior_runtime.engines.onnx_graph import (
     check_graph,
     graph_inputs,
 )
-from adprior_runtime.engines.packed_tree import PackedTreeEngine, Passes, UserPass
+from adprior_runtime.engines.packed_tree import PackedTreeEngine, UserPass
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError
-
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-# TF32, a GPU's default, rounds factors to 11 bits: 8,192 times what the certificate allows.
-_PROVIDER_OPTIONS: Mapping[str, dict[str, str]] = {"cuda": {"use_tf32": "0"}}
 
 
 class OnnxEngine(PackedTreeEngine):
@@ -49,7 +44,6 @@ class OnnxEngine(PackedTreeEngine):
         *,
         threads: int = 0,
         head_ids: Sequence[int] = (),
-        device: str = "cpu",
     ) -> None:
         """Load the model.
 
@@ -57,19 +51,10 @@ class OnnxEngine(PackedTreeEngine):
             path: The ONNX file.
             threads: Threads of one forward pass; 0 takes the processors this process may use.
             head_ids: Tokens that all prompts begin with; the model reads them once, here.
-            device: ``cpu``, or ``cuda`` if onnxruntime-gpu is installed.
 
         Raises:
             ArtefactError: The file does not contain such a graph.
-            EnvironmentProblemError: ONNX Runtime does not support the device here, or does not
-                use it.
         """
-        provider = _PROVIDERS.get(device, device)
-        if provider not in onnxruntime.get_available_providers():
-            raise EnvironmentProblemError(
-                f"device {device}: this onnxruntime has no {provider}; "
-                "install onnxruntime-gpu in its place, or use --device cpu"
-            )
         options = onnxruntime.SessionOptions()
         # Never 0: ONNX Runtime would start a thread for each core of the machine.
         options.intra_op_num_threads = threads_of_each(1, threads)
@@ -78,21 +63,13 @@ class OnnxEngine(PackedTreeEngine):
         options.log_severity_level = 4  # a lower level may quote token ids of a prompt
         try:
             session = onnxruntime.InferenceSession(
-                str(path), options, providers=[(provider, _PROVIDER_OPTIONS.get(device, {}))]
+                str(path), options, providers=["CPUExecutionProvider"]
             )
-            _require_provider(session, device, provider)
             check_graph(session)
             metadata = session.get_modelmeta().custom_metadata_map
             vocabulary, max_positions = int(metadata[VOCABULARY]), int(metadata[MAX_POSITIONS])
             past = next(item for item in session.get_inputs() if item.name == PAST_KEYS)
-            empty_cache = empty_piece(past)
-            passes: Passes = (
-                HostPasses(session, empty_cache)
-                if device == "cpu"
-                else DevicePasses(session, device, provider, empty_cache)
-            )
-        except EnvironmentProblemError:
-            raise
+            passes = OnnxPasses(session, empty_piece(past))
         except Exception as error:  # ONNX Runtime's errors share no public base
             raise ArtefactError(f"{path}: not a language model in ONNX: {error}") from error
         super().__init__(
@@ -104,25 +81,20 @@ class OnnxEngine(PackedTreeEngine):
         """Load a bundle's model.
 
         Raises:
-            ArtefactError, EnvironmentProblemError: As the constructor.
+            ArtefactError: As the constructor.
+            EnvironmentProblemError: The device is not the CPU.
         """
+        if device != "cpu":
+            raise EnvironmentProblemError(
+                f"device {device}: the engine onnx runs on the CPU; build the bundle with "
+                "--engine torch, or use --device cpu"
+            )
         head_ids = bundle.manifest.prompt_head_ids
-        path = bundle.path(ONNX_MODEL_FILE)
-        return cls(path, threads=threads, head_ids=head_ids, device=device)
+        return cls(bundle.path(ONNX_MODEL_FILE), threads=threads, head_ids=head_ids)
 
 
-def _require_provider(session: onnxruntime.InferenceSession, device: str, provider: str) -> None:
-    """Refuse a session that took the CPU in place of the device that was asked for."""
-    if provider not in (used := session.get_providers()):
-        raise EnvironmentProblemError(
-            f"device {device}: ONNX Runtime lists {provider} but runs on {', '.join(used)}: it "
-            "finds no GPU, or its version of CUDA and cuDNN is not installed; mend that, or use "
-            "--device cpu"
-        )
-
-
-class HostPasses:
-    """Forward passes on the CPU, with the KV cache in arrays.
+class OnnxPasses:
+    """Forward passes, with the KV cache in arrays.
 
     Args:
         session: The model.

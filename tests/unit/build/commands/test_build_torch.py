@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from adprior_runtime import contract
 from adprior_runtime.bundle import ARCHITECTURE_FILE, MANIFEST, TORCH_WEIGHTS_FILE, Bundle, Manifest
@@ -109,8 +110,12 @@ def test_the_model_in_triton_runs_the_engine_that_the_bundle_names(
     arrays = {name: np.array(values, dtype=np.int32) for name, values in tensors.items()}
     arrays[contract.RETURN_LOG_PROBS] = np.array([True])
     wanted = (contract.OUTPUT_IDS, contract.CUM_LOG_PROBS, contract.PROVED_TOP_K)
-    (answer,) = model.execute([Request(tensors=arrays, outputs=wanted)])
-    found = answer.values()
+    requests = [Request(tensors=arrays, outputs=wanted) for _ in range(3)]
+    assert model.execute(requests) is None
+    model.finalize()  # waits for the answers
+    found, *others = (request.sent().values() for request in requests)
+    for other in others:
+        np.testing.assert_array_equal(other[contract.OUTPUT_IDS], found[contract.OUTPUT_IDS])
     step = SearchStep(forecaster.bundle, threads=1)
     beams = step.run(prompt, top_k=forecaster.bundle.manifest.forecast_k).beams
     assert found[contract.PROVED_TOP_K].tolist() == [beams.proved_top_k]
@@ -135,6 +140,7 @@ def test_a_bundle_keeps_its_engine_when_it_is_built_again(
         ("--engine torch --precision int8", "--precision int8 is not one of --engine torch: fp32"),
         ("--engine onnx --precision bf16", "--precision bf16 is not one of --engine onnx: fp32"),
         ("--engine torch --dry-run", "--dry-run goes with --engine tensorrt-llm"),
+        ("--device cuda", "--device cuda goes with --engine torch"),
     ],
 )
 def test_options_of_another_engine_are_refused(
@@ -143,6 +149,17 @@ def test_options_of_another_engine_are_refused(
     source = ["--checkpoint", str(place / "checkpoint"), "--output", str(tmp_path / "out")]
     assert main(["build", *source, *options.split()]) != 0
     assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_device_that_the_check_cannot_use_leaves_nothing(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("CUDA is here")
+    source = ["--checkpoint", str(place / "checkpoint"), "--output", str(tmp_path / "out")]
+    assert main(["build", *source, "--engine", "torch", "--device", "cuda"]) == 2
+    assert "device cuda: torch" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 
 from adprior_runtime.engines.base import ROOT, LogProbs
-from adprior_runtime.engines.kv_cache import KvCache, empty_piece
+from adprior_runtime.engines.kv_cache import KvCache
 from adprior_runtime.engines.onnx import OnnxEngine
-from adprior_runtime.engines.onnx_device import DevicePasses
 from adprior_runtime.engines.packed_tree import UserTree
-from adprior_runtime.errors import ArtefactError, EnvironmentProblemError, InvalidRequestError
+from adprior_runtime.errors import ArtefactError, InvalidRequestError
 from support.small_models import (
     FAMILIES,
     MAX_POSITIONS,
@@ -244,39 +242,6 @@ def test_an_engine_starts_no_more_threads_than_it_may_use(
     assert engine.prefill([3], [5, 6])[1].shape == (2,)
 
 
-@pytest.mark.parametrize("device", ["cuda", "abacus"])
-def test_an_unavailable_device_is_refused(device: str, tmp_path: Path) -> None:
-    if device == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        pytest.skip("CUDA is here")
-    with pytest.raises(EnvironmentProblemError, match=f"device {device}: .*onnxruntime-gpu"):
-        OnnxEngine(tmp_path / "model.onnx", device=device)
-
-
-def test_a_device_that_is_listed_and_not_used_is_refused(
-    llama: Exported, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """ONNX Runtime falls back to the CPU if a library of CUDA is missing, and only warns."""
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        pytest.skip("CUDA is here")
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    message = "^device cuda: ONNX Runtime lists CUDAExecutionProvider but runs on CPUExecutionProv"
-    with (
-        pytest.warns(UserWarning, match="is not in available provider names"),
-        pytest.raises(EnvironmentProblemError, match=message) as caught,
-    ):
-        OnnxEngine(llama.path, device="cuda")
-    assert len(str(caught.value).splitlines()) == 1
-
-
-def _grown(engine: OnnxEngine) -> list[LogProbs]:
-    """Read a prompt and grow a tree of three levels, with one pass that is not kept."""
-    state, first = prefill_all(engine, [3, 9, 4, 7, 11], VOCABULARY)
-    found = [first, extend_all(engine, state, [5, 6, 7], [ROOT, ROOT, ROOT], VOCABULARY)]
-    engine.extend(state, [8, 8], [0, 1], [], [], keep=False)
-    found.append(extend_all(engine, state, [8, 9], [0, 2], VOCABULARY))
-    return [*found, extend_all(engine, state, [10, 11, 12], [3, 4, ROOT], VOCABULARY)]
-
-
 @pytest.mark.parametrize(
     ("positions", "most"), [(1000, 512), (3584, 512), (16_000, 127), (2**22, 1)]
 )
@@ -319,19 +284,3 @@ def test_a_large_tree_needs_no_matrix_of_all_its_nodes(llama: Exported) -> None:
     other, _ = engine.prefill([3, 9, 4], [])
     engine.extend(other, tail, [ROOT, 0, 1, 2, 3], [], [])
     np.testing.assert_allclose(mine, extend_all(engine, other, [7], [4], VOCABULARY), atol=1e-4)
-
-
-@pytest.mark.parametrize("head_ids", [(), (3, 9)])
-def test_a_cache_that_stays_on_the_device_gives_the_same(
-    llama: Exported, head_ids: tuple[int, ...]
-) -> None:
-    host = OnnxEngine(llama.path, threads=1, head_ids=head_ids)
-    bound = OnnxEngine(llama.path, threads=1)
-    # The CPU stands for the device: the same bindings, the same graph that joins.
-    session = onnxruntime.InferenceSession(str(llama.path))
-    past = next(each for each in session.get_inputs() if each.name == "past_keys")
-    bound._passes = DevicePasses(session, "cpu", "CPUExecutionProvider", empty_piece(past))
-    for mine, theirs in zip(_grown(bound), _grown(host), strict=True):
-        np.testing.assert_allclose(mine, theirs, atol=1e-5)
-    for mine, theirs in zip(_grown(bound), _grown(host), strict=True):  # and leaves nothing behind
-        np.testing.assert_allclose(mine, theirs, atol=1e-5)

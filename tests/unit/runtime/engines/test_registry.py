@@ -11,7 +11,7 @@ import pytest
 from adprior_runtime.bundle import Bundle
 from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.engines.registry import ENGINES, TENSORRT_LLM, EngineKind
-from adprior_runtime.errors import ArtefactError
+from adprior_runtime.errors import ArtefactError, EnvironmentProblemError
 from adprior_runtime.forecast.search_step import SearchStep
 
 
@@ -50,6 +50,13 @@ def test_an_entry_of_the_registry_is_all_that_a_search_needs(
 def test_an_engine_with_its_own_backend_does_not_run_in_this_process(tiny_bundle: Path) -> None:
     with pytest.raises(ArtefactError, match="for engine tensorrt-llm, which runs in tritonserver"):
         SearchStep(_open_for(TENSORRT_LLM.name, tiny_bundle))
+
+
+@pytest.mark.parametrize("device", ["cuda", "abacus"])
+def test_onnx_runtime_is_for_the_cpu_only(tiny_bundle: Path, device: str) -> None:
+    message = f"^device {device}: the engine onnx runs on the CPU; build .* --engine torch"
+    with pytest.raises(EnvironmentProblemError, match=message):
+        SearchStep(Bundle.open(tiny_bundle), device=device)
 
 
 def test_the_registry_imports_no_engine() -> None:
