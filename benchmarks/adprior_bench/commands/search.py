@@ -13,6 +13,8 @@ from adprior_bench.report.terminal import figures_table
 from adprior_bench.search.host_work import measure_host_work
 from adprior_bench.search.on_bundle import measure_bundle
 from adprior_bench.search.on_synthetic import measure_synthetic
+from adprior_bench.search.rows import CLOCKS
+from adprior_bench.search.synthetic import LLAMA, MODELS
 from adprior_build.onnx_graph.write_model import PRECISIONS
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.terminal.options import positive_integer
@@ -20,14 +22,16 @@ from adprior_runtime.text.json_text import to_json
 
 EXAMPLE = """example:
   adprior bench search --sizes 10000 100000 1000000 --threads 2
+  adprior bench search --model gemma3-270m --sizes 10000 --peer-rounds 0 --clock processor
   adprior bench search --sizes --bundle demo/bundle --rounds 300 --events events.parquet \\
     --profiles profiles.parquet --columns demo/columns.toml
   adprior bench search --host-work --sizes 10000 1000000 --users 32"""
 
 _COLUMNS = (
-    "model", "precision", "mode", "catalogue_size", "prefill_tokens", "prefill_ms", "search_ms",
+    "model", "precision", "mode", "catalogue_size", "prompt_tokens", "prefill_ms", "search_ms",
     "search_over_prefill", "extended_tokens", "work_ratio", "peer", "peer_over_search",
     "select_ms_per_step", "root_select_ms", "exact_fraction",
+    "peak_over_weights_and_cache",
 )  # fmt: skip
 
 _HOST_COLUMNS = (
@@ -51,8 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_counts(
         parser,
         ("--rounds", 30, "measured searches of each row"),
-        ("--prompt-tokens", 256, "tokens of each synthetic prompt"),
-        ("--width", 32, "beam width, and top k of the synthetic model"),
+        ("--width", 32, "beam width, and top k of the synthetic models"),
         ("--top-k", 20, "top k of the bundle"),
         ("--candidates", 500, "random candidates to score"),
         ("--threads", 2, "threads of the engine"),
@@ -62,6 +65,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--host-work",
         action="store_true",
         help="measure the host's work of a user and pass, with a forward pass that costs nothing",
+    )
+    parser.add_argument(
+        "--model",
+        choices=[*MODELS],
+        default=LLAMA,
+        help=f"the synthetic model, with random weights ({LLAMA})",
+    )
+    parser.add_argument(
+        "--prompt-tokens",
+        type=positive_integer,
+        metavar="N",
+        help="tokens of each prompt (synthetic 256; a bundle's as its template has them)",
+    )
+    parser.add_argument(
+        "--clock",
+        choices=[*CLOCKS],
+        default="elapsed",
+        help="what is measured: elapsed time, or the processor time of all threads (elapsed)",
     )
     parser.add_argument(
         "--precisions",

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from adprior_bench.data.cases import read_test_cases
 from adprior_bench.data.log_origin import require_training_log
-from adprior_bench.search.rows import WARM_UP, measure_search
+from adprior_bench.search.memory import measure_memory
+from adprior_bench.search.rows import WARM_UP, measure_candidates, measure_search
 from adprior_runtime.bundle import (
+    ONNX_MODEL_FILE,
     PROMPT_FILE,
     TOKENIZER_FILE,
     TRIE_DIRECTORY,
     Bundle,
 )
 from adprior_runtime.catalogue.trie import Trie
-from adprior_runtime.engines.registry import ENGINES
+from adprior_runtime.engines.onnx import OnnxEngine
+from adprior_runtime.engines.registry import ENGINES, ONNX
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.search.search import SearchMode, SearchSettings
@@ -27,7 +32,7 @@ _BUDGET_FACTOR = 4
 
 
 def measure_bundle(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure both modes; the exact one has a budget of four times the beam's tokens.
+    """Measure both modes and candidates; exact mode's budget is four times the beam's tokens.
 
     Raises:
         InvalidInputError: The event log is missing, or has no test users.
@@ -50,15 +55,39 @@ def measure_bundle(args: argparse.Namespace) -> list[dict[str, Any]]:
         name += ", users of another log"
     for mode in (SearchMode.BEAM, SearchMode.EXACT):
         settings = replace(own, mode=mode, width=args.width, token_budget=budget)
-        row = measure_search(name, engine, trie, prompts, settings, args.top_k)
-        rows.append(row | {"engine": kind, "precision": bundle.manifest.precision})
+        rows.append(measure_search(name, engine, trie, prompts, settings, args.top_k, args.clock))
         budget = int(_BUDGET_FACTOR * rows[-1]["extended_tokens"])
-    return rows
+    if kind == ONNX.name and args.device == "cpu":
+        again = partial(OnnxEngine.of_bundle, bundle, threads=args.threads)
+        size_bytes = bundle.path(ONNX_MODEL_FILE).stat().st_size
+        settings = replace(own, width=args.width)
+        rows[-1] |= measure_memory(again, size_bytes, trie, prompts[0], settings, args.candidates)
+    settings = replace(own, width=args.width)
+    rows.append(
+        measure_candidates(name, engine, trie, prompts, settings, args.candidates, args.clock)
+    )
+    return [row | {"engine": kind, "precision": bundle.manifest.precision} for row in rows]
 
 
 def _prompts(args: argparse.Namespace, bundle: Bundle) -> list[list[int]]:
-    """Return prompts of random test users and days after the training cut."""
+    """Return prompts of random test users and days after the training cut.
+
+    If a number of tokens is asked for, the template's budget is that, and shorter prompts are left
+    out.
+    """
     cases = read_test_cases(bundle, args.events, args.profiles, args.columns)
     renderer = PromptRenderer.load(bundle.path(PROMPT_FILE), bundle.path(TOKENIZER_FILE))
-    chosen = np.random.default_rng(7).permutation(len(cases))[: args.rounds + WARM_UP]
-    return [renderer.render(cases[index]).token_ids for index in chosen]
+    order = np.random.default_rng(7).permutation(len(cases))
+    if (budget := args.prompt_tokens) is None:
+        chosen = order[: args.rounds + WARM_UP]
+        return [renderer.render(cases[index]).token_ids for index in chosen]
+    renderer.template = replace(renderer.template, max_prompt_tokens=budget)
+    rendered = (renderer.render(cases[index]) for index in order)
+    full = (prompt.token_ids for prompt in rendered if prompt.dropped_events)
+    prompts = list(itertools.islice(full, args.rounds + WARM_UP))
+    if len(prompts) < args.rounds + WARM_UP:
+        raise InvalidInputError(
+            f"--prompt-tokens {budget}: {len(prompts)} test users and days have longer prompts, "
+            f"expected {args.rounds + WARM_UP}"
+        )
+    return prompts

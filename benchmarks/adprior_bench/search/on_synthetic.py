@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from adprior_bench.search.rows import WARM_UP, make_row, measure_search, summarise, time_call
+from adprior_bench.search.memory import measure_memory
+from adprior_bench.search.rows import (
+    WARM_UP,
+    measure_candidates,
+    measure_search,
+    summarise,
+    time_call,
+)
 from adprior_bench.search.synthetic import (
     END_ID,
+    MODELS,
     VOCABULARY,
     random_catalogue,
-    synthetic_llama,
+    synthetic_model,
     write_graph,
 )
 from adprior_bench.search.transformers_generate import generate_names
@@ -25,35 +34,40 @@ from adprior_runtime.errors import AdpriorError
 from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
 from adprior_runtime.search.tree import read_prompt
 
-_NAME = "synthetic 14M"
 _PEER = "transformers.generate"
 _TOLERANCE = 1e-3
+_PROMPT_TOKENS = 256
 _TOKEN_BUDGET = 640
 """Budget of exact searches: four times the tokens of a beam of 32 for names of 4 to 6 tokens."""
 
 
 def measure_synthetic(args: argparse.Namespace, directory: Path) -> list[dict[str, Any]]:
-    """Measure a random Llama, its graphs in ``directory``, on random catalogues."""
-    model = synthetic_llama()
+    """Measure a random model, its graphs in ``directory``, on random catalogues."""
+    model = synthetic_model(args.model)
 
     def load(precision: str) -> OnnxEngine:
         path = write_graph(model, directory / f"{precision}.onnx", precision)
         return OnnxEngine(path, threads=args.threads)
 
-    engine = load("fp32")
+    engine, path = load("fp32"), directory / "fp32.onnx"
     random = np.random.default_rng(7)
     count = args.rounds + WARM_UP
-    prompts = random.integers(3, VOCABULARY, (count, args.prompt_tokens)).tolist()
+    length = args.prompt_tokens or _PROMPT_TOKENS
+    prompts = random.integers(3, VOCABULARY, (count, length)).tolist()
     rows = []
+    settings = _settings(args, SearchMode.BEAM)
     for size in sorted(args.sizes):
         trie = random_catalogue(size)
-        for mode in SearchMode:
-            row = _measure(args, engine, trie, prompts, mode)
-            rows.append(row)
+        beam = _measure(args, engine, trie, prompts, SearchMode.BEAM)
+        rows += [beam, _measure(args, engine, trie, prompts, SearchMode.EXACT)]
         if size == min(args.sizes) and args.peer_rounds > 0:
-            beam = rows[-len(SearchMode)]
             rows.append(_measure_peer(args, model, engine, trie, prompts, beam))
-        rows.append(_measure_candidates(args, engine, trie, prompts))
+        name, count = MODELS[args.model], args.candidates
+        rows.append(measure_candidates(name, engine, trie, prompts, settings, count, args.clock))
+        if args.device == "cpu":
+            again = partial(OnnxEngine, path, threads=args.threads)
+            size_bytes = path.stat().st_size
+            beam |= measure_memory(again, size_bytes, trie, prompts[0], settings, count)
     trie = random_catalogue(min(args.sizes))
     for precision in args.precisions:
         quantised = load(precision)
@@ -92,7 +106,9 @@ def _measure_peer(
     times = []
     chosen = prompts[: WARM_UP + args.peer_rounds]
     for prompt in tqdm(chosen, unit="search", desc=_PEER, leave=False):
-        theirs, elapsed = time_call(generate_names, model, prompt, trie, args.width, END_ID)
+        theirs, elapsed = time_call(
+            "elapsed", generate_names, model, prompt, trie, args.width, END_ID
+        )
         times.append(elapsed)
         _compare(theirs, engine, trie, prompt, settings)
     row = beam | {"peer": _PEER} | summarise("peer_ms", times)
@@ -121,40 +137,6 @@ def _compare(
         )
 
 
-def _measure_candidates(
-    args: argparse.Namespace, engine: OnnxEngine, trie: Trie, prompts: Sequence[Sequence[int]]
-) -> dict[str, Any]:
-    """Time the scoring of random candidates after a beam search, and an equal prefill."""
-    settings = SearchSettings(
-        mode=SearchMode.BEAM, width=args.width, candidate_token_budget=1_000_000
-    )
-    random = np.random.default_rng(11)
-    scoring, prefill, tokens = [], [], []
-    for prompt in tqdm(prompts, unit="search", desc="candidates", leave=False):
-        search = TrieSearch(engine, trie, read_prompt(engine, trie, prompt), settings)
-        search.run(args.width)
-        count = min(args.candidates, len(trie.leaf_nodes))
-        rows = random.choice(len(trie.leaf_nodes), count, replace=False)
-        scores, elapsed = time_call(search.score, rows)
-        scoring.append(elapsed)
-        tokens.append(scores.extended_tokens)
-        as_many_tokens = random.integers(3, VOCABULARY, max(tokens[-1], 1)).tolist()
-        prefill.append(time_call(engine.prefill, as_many_tokens, [END_ID])[1])
-    row = summarise("prefill_ms", prefill) | summarise("search_ms", scoring)
-    return make_row(
-        model=_NAME,
-        mode=f"score {args.candidates} candidates",
-        catalogue_size=len(trie.leaf_nodes),
-        prompt_tokens=args.prompt_tokens,
-        beam_width=args.width,
-        top_k=args.width,
-        **row,
-        prefill_tokens=float(np.mean(tokens)),
-        search_over_prefill=row["search_ms"] / row["prefill_ms"],
-        extended_tokens=float(np.mean(tokens)),
-    )
-
-
 def _measure(
     args: argparse.Namespace,
     engine: OnnxEngine,
@@ -162,5 +144,9 @@ def _measure(
     prompts: Sequence[Sequence[int]],
     mode: SearchMode,
 ) -> dict[str, Any]:
-    settings = SearchSettings(mode=mode, width=args.width, token_budget=_TOKEN_BUDGET)
-    return measure_search(_NAME, engine, trie, prompts, settings, args.width)
+    settings, name = _settings(args, mode), MODELS[args.model]
+    return measure_search(name, engine, trie, prompts, settings, args.width, args.clock)
+
+
+def _settings(args: argparse.Namespace, mode: SearchMode) -> SearchSettings:
+    return SearchSettings(mode=mode, width=args.width, token_budget=_TOKEN_BUDGET)

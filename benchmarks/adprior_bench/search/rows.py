@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import Engine, LogProbs
-from adprior_runtime.search.search import SearchSettings, TrieSearch
+from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
 from adprior_runtime.search.tree import read_prompt
 
 _Arguments = ParamSpec("_Arguments")
@@ -24,13 +24,19 @@ WARM_UP = 4
 
 ROW_KEYS = (
     "model", "engine", "precision", "mode", "catalogue_size", "prompt_tokens", "beam_width",
-    "top_k", "prefill_ms", "prefill_ms_quartiles", "prefill_tokens", "search_ms",
-    "search_ms_quartiles", "search_over_prefill", "extended_tokens", "work_ratio", "peer",
+    "top_k", "prefill_ms", "prefill_ms_quartiles", "search_ms", "search_ms_quartiles",
+    "search_over_prefill", "extended_tokens", "work_ratio", "peer",
     "peer_ms", "peer_ms_quartiles", "peer_over_search", "select_ms_per_step", "root_select_ms",
-    "exact_fraction", "log_prob_difference", "rss_mb",
+    "exact_fraction", "log_prob_difference", "clock", "rss_mb", "loaded_mb", "peak_mb",
+    "weights_mb", "cache_mb", "peak_over_weights_and_cache",
 )  # fmt: skip
-"""The keys of every row; a value is null where it does not apply. ``prefill_tokens`` counts the
-tokens of the prefill that ``search_ms`` is compared with: the prompt, or the scored candidates."""
+"""The keys of every row; a value is null where it does not apply. ``work_ratio`` is the search's
+time over that of reading as many tokens as a prompt; a row of candidates has no prompt in it."""
+
+Clock = Callable[[], float]
+CLOCKS: dict[str, Clock] = {"elapsed": time.perf_counter, "processor": time.process_time}
+"""Clocks in seconds, by the option ``--clock``: of the wall, or the processor time of all threads,
+which other processes hardly change."""
 
 
 def make_row(**values: Any) -> dict[str, Any]:
@@ -57,14 +63,15 @@ class _TimedEngine(Engine[Any]):
     """An engine that records the start and the end of each call."""
 
     engine: Engine[Any]
+    clock: Clock
     spans: list[tuple[float, float]] = field(default_factory=list)
 
     def prefill(
         self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike
     ) -> tuple[Any, LogProbs]:
-        start = time.perf_counter()
+        start = self.clock()
         answer = self.engine.prefill(prompt_ids, next_tokens)
-        self.spans = [(start, time.perf_counter())]
+        self.spans = [(start, self.clock())]
         return answer
 
     def extend(
@@ -77,9 +84,9 @@ class _TimedEngine(Engine[Any]):
         *,
         keep: bool = True,
     ) -> LogProbs:
-        start = time.perf_counter()
+        start = self.clock()
         answer = self.engine.extend(state, token_ids, parents, rows, next_tokens, keep=keep)
-        self.spans.append((start, time.perf_counter()))
+        self.spans.append((start, self.clock()))
         return answer
 
     def most_tokens(self, state: Any) -> int:
@@ -93,14 +100,16 @@ def measure_search(
     prompts: Sequence[Sequence[int]],
     settings: SearchSettings,
     top_k: int,
+    clock: str = "elapsed",
 ) -> dict[str, Any]:
     """Return a row of ``adprior bench search``; the first `WARM_UP` prompts are not counted."""
-    timed = _TimedEngine(engine)
+    timed = _TimedEngine(engine, CLOCKS[clock])
     label = f"{name} {settings.mode} {len(trie.leaf_nodes)}"
     prefill, search, root, steps, tokens, exact = [], [], [], [], [], []
     for prompt in tqdm(prompts, unit="search", desc=label, leave=False):
-        prefill.append(time_call(read_prompt, engine, trie, prompt)[1])
+        prefill.append(time_call(clock, read_prompt, engine, trie, prompt)[1])
         found, elapsed = time_call(
+            clock,
             lambda p: TrieSearch(timed, trie, read_prompt(timed, trie, p), settings).run(top_k),
             prompt,
         )
@@ -121,20 +130,64 @@ def measure_search(
         beam_width=settings.width,
         top_k=top_k,
         **times,
-        prefill_tokens=prompt_tokens,
         search_over_prefill=over_prefill,
         extended_tokens=extended,
         work_ratio=over_prefill / (1 + extended / prompt_tokens),
         select_ms_per_step=float(np.median(steps)) if steps else None,
         root_select_ms=float(np.median(root)),
         exact_fraction=float(np.mean(exact)),
+        clock=clock,
+    )
+
+
+def measure_candidates(
+    name: str,
+    engine: Engine[Any],
+    trie: Trie,
+    prompts: Sequence[Sequence[int]],
+    settings: SearchSettings,
+    candidates: int,
+    clock: str = "elapsed",
+) -> dict[str, Any]:
+    """Time the scoring of random candidates after a search, and the prefills; return a row."""
+    settings = replace(settings, mode=SearchMode.BEAM, candidate_token_budget=1_000_000)
+    random = np.random.default_rng(11)
+    advertisers = len(trie.leaf_offsets) - 1
+    scoring, prefill, tokens = [], [], []
+    for prompt in tqdm(prompts, unit="search", desc="candidates", leave=False):
+        prefilled, elapsed = time_call(clock, read_prompt, engine, trie, prompt)
+        prefill.append(elapsed)
+        search = TrieSearch(engine, trie, prefilled, settings)
+        search.run(settings.width)
+        rows = random.choice(advertisers, min(candidates, advertisers), replace=False)
+        scores, elapsed = time_call(clock, search.score, rows)
+        scoring.append(elapsed)
+        tokens.append(scores.extended_tokens)
+    row = summarise("prefill_ms", prefill) | summarise("search_ms", scoring)
+    extended, prompt_tokens = float(np.mean(tokens)), float(np.mean([len(p) for p in prompts]))
+    over_prefill = row["search_ms"] / row["prefill_ms"]
+    return make_row(
+        model=name,
+        mode=f"score {candidates} candidates",
+        catalogue_size=len(trie.leaf_nodes),
+        prompt_tokens=prompt_tokens,
+        beam_width=settings.width,
+        top_k=settings.width,
+        **row,
+        search_over_prefill=over_prefill,
+        extended_tokens=extended,
+        work_ratio=over_prefill * prompt_tokens / extended if extended else None,
+        clock=clock,
     )
 
 
 def time_call(
-    call: Callable[_Arguments, _Answer], *args: _Arguments.args, **kwargs: _Arguments.kwargs
+    clock: str,
+    call: Callable[_Arguments, _Answer],
+    *args: _Arguments.args,
+    **kwargs: _Arguments.kwargs,
 ) -> tuple[_Answer, float]:
-    """Return a call's result and its milliseconds."""
-    start = time.perf_counter()
+    """Return a call's result and its milliseconds by one of `CLOCKS`."""
+    start = CLOCKS[clock]()
     answer = call(*args, **kwargs)
-    return answer, 1e3 * (time.perf_counter() - start)
+    return answer, 1e3 * (CLOCKS[clock]() - start)

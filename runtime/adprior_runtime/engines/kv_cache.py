@@ -36,6 +36,11 @@ class KvCache:
         """Return a copy that grows independently; the existing pieces are shared."""
         return type(self)(list(self.keys), list(self.values))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all keys and values, on the host."""
+        return sum(each.nbytes for each in (*self.keys, *self.values))
+
     def add(self, keys: Any, values: Any) -> None:
         """Append what a pass computed for its new positions."""
         self.keys.append(keys)

@@ -101,7 +101,7 @@ def rows(model: tuple[Any, Path], trie: Trie) -> list[dict[str, Any]]:
     search.add_arguments(parser)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(on_synthetic, "VOCABULARY", 40)
-        patch.setattr(on_synthetic, "synthetic_llama", lambda: model[0])
+        patch.setattr(on_synthetic, "synthetic_model", lambda _: model[0])
         patch.setattr(on_synthetic, "random_catalogue", lambda _: trie)
         return measure_synthetic(parser.parse_args(options.split()), model[1].parent)
 
@@ -126,11 +126,24 @@ def test_every_time_has_its_quartiles(rows: list[dict[str, Any]]) -> None:
         assert row["rss_mb"] > 0
 
 
-def test_a_row_of_candidates_counts_prompt_and_prefill_apart(rows: list[dict[str, Any]]) -> None:
+def test_a_row_of_candidates_compares_a_token_with_the_prefills(rows: list[dict[str, Any]]) -> None:
     (scored,) = [row for row in rows if row["mode"].startswith("score")]
-    assert scored["prompt_tokens"] == 7
-    assert scored["prefill_tokens"] == scored["extended_tokens"] > 0
+    of_a_token = scored["search_ms"] / scored["extended_tokens"]
+    assert scored["work_ratio"] == pytest.approx(of_a_token / (scored["prefill_ms"] / 7))
     assert all(row["prompt_tokens"] == 7 for row in rows)
+
+
+def test_the_memory_of_a_request_is_compared_with_weights_and_cache(
+    rows: list[dict[str, Any]], model: tuple[Any, Path]
+) -> None:
+    (row,) = [row for row in rows if row["peak_mb"] is not None]
+    assert row["mode"] == "beam"
+    assert row["weights_mb"] == model[1].parent.joinpath("fp32.onnx").stat().st_size / 2**20
+    cached = 7 + row["extended_tokens"]  # of keys and values, 16 numbers each
+    assert row["cache_mb"] == pytest.approx(2 * cached * 16 * 4 / 2**20, rel=0.5)
+    assert row["peak_mb"] >= row["loaded_mb"] > 0
+    both = row["weights_mb"] + row["cache_mb"]
+    assert row["peak_over_weights_and_cache"] == pytest.approx(row["peak_mb"] / both)
 
 
 def test_the_peer_is_compared_with_the_beam(rows: list[dict[str, Any]]) -> None:
@@ -152,7 +165,7 @@ def test_a_missing_device_is_named(model: tuple[Any, Path]) -> None:
     parser = argparse.ArgumentParser()
     search.add_arguments(parser)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(on_synthetic, "synthetic_llama", lambda: model[0])
+        patch.setattr(on_synthetic, "synthetic_model", lambda _: model[0])
         with pytest.raises(EnvironmentProblemError, match="device cuda: this onnxruntime has no"):
             measure_synthetic(parser.parse_args(["--device", "cuda"]), model[1].parent)
 
