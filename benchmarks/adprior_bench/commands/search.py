@@ -25,7 +25,8 @@ EXAMPLE = """example:
   adprior bench search --model gemma3-270m --sizes 10000 --peer-rounds 0 --clock processor
   adprior bench search --sizes --bundle demo/bundle --rounds 300 --events events.parquet \\
     --profiles profiles.parquet --columns demo/columns.toml
-  adprior bench search --host-work --sizes 10000 1000000 --users 32"""
+  adprior bench search --host-work --sizes 10000 1000000 --users 32
+  adprior bench search --together 8 32 --model gemma3-270m --sizes 10000 --device cuda"""
 
 _COLUMNS = (
     "model", "precision", "mode", "catalogue_size", "prompt_tokens", "prefill_ms", "search_ms",
@@ -38,6 +39,12 @@ _HOST_COLUMNS = (
     "catalogue_size", "mode", "users", "host_us", "search_us", "packing_us", "prefill_us",
     "passes_per_user", "extended_tokens", "exact_fraction", "sent_bytes",
     "returned_bytes",
+)  # fmt: skip
+
+_TOGETHER_COLUMNS = (
+    "model", "device", "catalogue_size", "prompt_tokens", "beam_width", "users", "users_per_s",
+    "over_alone", "user_ms", "processor_ms_a_user", "extended_tokens", "floor_users_per_s",
+    "share_of_floor", "device_idle",
 )  # fmt: skip
 
 
@@ -65,6 +72,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--host-work",
         action="store_true",
         help="measure the host's work of a user and pass, with a forward pass that costs nothing",
+    )
+    parser.add_argument(
+        "--together",
+        type=positive_integer,
+        nargs="+",
+        default=[],
+        metavar="N",
+        help="measure the torch engine with a synthetic model: N users at once, and one",
     )
     parser.add_argument(
         "--model",
@@ -99,7 +114,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="runs of transformers.generate on the smallest catalogue; 0 omits it (30)",
     )
     parser.add_argument(
-        "--device", choices=("cpu", "cuda"), default="cpu", help="device of the engine (cpu)"
+        "--name-tokens",
+        type=positive_integer,
+        metavar="N",
+        help="with --together: tokens of each name, without the terminator (4 to 6)",
+    )
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="device of --together and of a --bundle (cpu)",
     )
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
 
@@ -108,6 +132,11 @@ def run(args: argparse.Namespace) -> int:
     """Measure; return the exit code."""
     if not args.sizes and args.bundle is None:
         raise InvalidInputError("nothing to measure: give --sizes or a --bundle")
+    if args.sizes and not args.together and args.device != "cpu":
+        raise InvalidInputError(
+            f"--device {args.device} goes with --together, or with a --bundle and no --sizes: ONNX "
+            "Runtime serves on CPUs only"
+        )
     if args.events is not None and args.bundle is None:
         raise InvalidInputError("--events needs a --bundle, whose names are searched for its users")
     if args.host_work:
@@ -115,6 +144,11 @@ def run(args: argparse.Namespace) -> int:
         return 0
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="adprior-bench-") as directory:
+        if args.together:
+            from adprior_bench.search.together import measure_together  # noqa: PLC0415  torch
+
+            _print(args, measure_together(args, Path(directory)), _TOGETHER_COLUMNS)
+            return 0
         if args.sizes:
             rows += measure_synthetic(args, Path(directory))
     if args.bundle is not None:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from adprior_bench.search.rows import WARM_UP, summarise
-from adprior_bench.search.synthetic import VOCABULARY, random_catalogue
+from adprior_bench.search.synthetic import PROMPT_TOKENS, VOCABULARY, random_catalogue
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import LogProbs
 from adprior_runtime.engines.joined_pass import PassSizes, join_passes
@@ -107,7 +107,11 @@ class _ClockedEngine(PackedTreeEngine):
 
 def measure_host_work(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Return a row for each size of a synthetic catalogue and each mode of search."""
-    prompt = np.random.default_rng(7).integers(3, VOCABULARY, args.prompt_tokens).tolist()
+    prompt = (
+        np.random.default_rng(7)
+        .integers(3, VOCABULARY, args.prompt_tokens or PROMPT_TOKENS)
+        .tolist()
+    )
     rows = []
     for size in sorted(args.sizes):
         trie = random_catalogue(size)

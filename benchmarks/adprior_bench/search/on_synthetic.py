@@ -22,6 +22,7 @@ from adprior_bench.search.rows import (
 from adprior_bench.search.synthetic import (
     END_ID,
     MODELS,
+    PROMPT_TOKENS,
     VOCABULARY,
     random_catalogue,
     synthetic_model,
@@ -36,7 +37,6 @@ from adprior_runtime.search.tree import read_prompt
 
 _PEER = "transformers.generate"
 _TOLERANCE = 1e-3
-_PROMPT_TOKENS = 256
 _TOKEN_BUDGET = 640
 """Budget of exact searches: four times the tokens of a beam of 32 for names of 4 to 6 tokens."""
 
@@ -52,7 +52,7 @@ def measure_synthetic(args: argparse.Namespace, directory: Path) -> list[dict[st
     engine, path = load("fp32"), directory / "fp32.onnx"
     random = np.random.default_rng(7)
     count = args.rounds + WARM_UP
-    length = args.prompt_tokens or _PROMPT_TOKENS
+    length = args.prompt_tokens or PROMPT_TOKENS
     prompts = random.integers(3, VOCABULARY, (count, length)).tolist()
     rows = []
     settings = _settings(args, SearchMode.BEAM)

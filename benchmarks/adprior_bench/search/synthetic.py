@@ -12,12 +12,16 @@ from adprior_build.onnx_graph.write_model import write_model
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.architecture import OUTPUT
 
-LLAMA, GEMMA = "llama-14m", "gemma3-270m"
-MODELS = {LLAMA: "synthetic 14M", GEMMA: "synthetic Gemma 3 270M"}
-"""The models, by the option ``--model``, and their names in rows. Gemma has its 262,144 tokens."""
+LLAMA, GEMMA, QWEN = "llama-14m", "gemma3-270m", "qwen3-1.7b"
+MODELS = {LLAMA: "synthetic 14M", GEMMA: "synthetic Gemma 3 270M", QWEN: "synthetic Qwen3 1.7B"}
+"""The models, by the option ``--model``, and their names in rows. Gemma has its 262,144 tokens and
+Qwen its 151,936; its 6.9 GB fit the torch engine only."""
 
 VOCABULARY = 8192
 """Names and prompts have tokens below this."""
+
+PROMPT_TOKENS = 256
+"""Tokens of a prompt, unless an option says otherwise."""
 
 END_ID = 1
 
@@ -26,7 +30,7 @@ _SHORTEST, _LONGEST = 4, 6
 
 
 def synthetic_model(name: str, seed: int = 0) -> Any:
-    """Return a model of transformers with random weights.
+    """Return a model of transformers with random weights, in single precision.
 
     Args:
         name: One of `MODELS`.
@@ -50,6 +54,19 @@ def synthetic_model(name: str, seed: int = 0) -> Any:
             query_pre_attn_scalar=256,
             **ends,
         )
+    elif name == QWEN:
+        config = transformers.Qwen3Config(
+            hidden_size=2048,
+            intermediate_size=6144,
+            num_hidden_layers=28,
+            num_attention_heads=16,
+            num_key_value_heads=8,
+            head_dim=128,
+            vocab_size=151_936,
+            max_position_embeddings=40_960,
+            tie_word_embeddings=True,
+            **ends,
+        )
     else:
         config = transformers.LlamaConfig(
             hidden_size=384,
@@ -68,19 +85,31 @@ def synthetic_model(name: str, seed: int = 0) -> Any:
 
 def write_graph(model: Any, path: Path, precision: str) -> Path:
     """Write a model of transformers as an ONNX graph, in one of `PRECISIONS`; return the path."""
-    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    if model.config.tie_word_embeddings:
-        weights.pop(OUTPUT, None)  # repeats the embeddings
-    write_model(model.config.to_dict(), weights, path, precision=precision)
+    write_model(model.config.to_dict(), weights_of(model), path, precision=precision)
     return path
 
 
-def random_catalogue(size: int, seed: int = 1) -> Trie:
-    """Return ``size`` different names of 4 to 6 random tokens and the terminator."""
+def weights_of(model: Any) -> dict[str, npt.NDArray[np.float32]]:
+    """Return a model's weights by their names."""
+    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    if model.config.tie_word_embeddings:
+        weights.pop(OUTPUT, None)  # repeats the embeddings
+    return weights
+
+
+def random_catalogue(size: int, seed: int = 1, name_tokens: int | None = None) -> Trie:
+    """Return different names of random tokens and the terminator.
+
+    Args:
+        size: How many.
+        seed: The seed of the tokens.
+        name_tokens: Tokens of each name without the terminator; None for 4 to 6.
+    """
     random = np.random.default_rng(seed)
-    tokens = random.integers(_FIRST_WORD, VOCABULARY, size=(2 * size, _LONGEST), dtype=np.int32)
-    lengths = random.integers(_SHORTEST, _LONGEST + 1, size=2 * size)
-    tokens[np.arange(_LONGEST) >= lengths[:, None]] = 0
+    shortest, longest = (name_tokens or _SHORTEST), (name_tokens or _LONGEST)
+    tokens = random.integers(_FIRST_WORD, VOCABULARY, size=(2 * size, longest), dtype=np.int32)
+    lengths = random.integers(shortest, longest + 1, size=2 * size)
+    tokens[np.arange(longest) >= lengths[:, None]] = 0
     distinct: npt.NDArray[np.int32] = np.unique(tokens, axis=0)
     chosen = random.permutation(len(distinct))[:size]
     paths = [[*row[row > 0].tolist(), END_ID] for row in distinct[chosen]]

@@ -7,20 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
+import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from adprior_bench.commands import search
-from adprior_bench.search import on_synthetic
+from adprior_bench.search import on_synthetic, together
 from adprior_bench.search.on_synthetic import measure_synthetic
 from adprior_bench.search.rows import ROW_KEYS, make_row
 from adprior_bench.search.synthetic import END_ID, random_catalogue, write_graph
+from adprior_bench.search.together import measure_together, operations
 from adprior_bench.search.transformers_generate import generate_names
+from adprior_build.onnx_graph.architecture import read_architecture
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.cli import main
 from adprior_runtime.engines.onnx import OnnxEngine
-from adprior_runtime.errors import AdpriorError, EnvironmentProblemError
+from adprior_runtime.errors import AdpriorError
 from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
 from adprior_runtime.search.tree import read_prompt
 
@@ -159,15 +161,45 @@ def test_a_row_with_an_unknown_key_is_refused() -> None:
         make_row(model="m", select=3.0)
 
 
-def test_a_missing_device_is_named(model: tuple[Any, Path]) -> None:
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        pytest.skip("this machine has it")
+def test_onnx_runtime_is_measured_on_the_cpu_only(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "search", "--device", "cuda"]) == 2
+    assert "--device cuda goes with --together" in capsys.readouterr().err
+
+
+def test_users_are_measured_together_and_alone(
+    model: tuple[Any, Path], trie: Trie, tmp_path: Path
+) -> None:
+    options = "--together 2 3 --sizes 300 --rounds 4 --width 4 --top-k 3 --prompt-tokens 9"
     parser = argparse.ArgumentParser()
     search.add_arguments(parser)
+    before = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(on_synthetic, "synthetic_model", lambda _: model[0])
-        with pytest.raises(EnvironmentProblemError, match="device cuda: this onnxruntime has no"):
-            measure_synthetic(parser.parse_args(["--device", "cuda"]), model[1].parent)
+        patch.setattr(together, "synthetic_model", lambda _: model[0])
+        patch.setattr(together, "VOCABULARY", 40)
+        patch.setattr(together, "random_catalogue", lambda *_, **__: trie)
+        patch.setattr(together, "_WIDE", 64)
+        args = parser.parse_args([*options.split(), "--threads", "1"])
+        rows = measure_together(args, tmp_path)
+    torch.set_num_threads(before)
+    assert [row["users"] for row in rows] == [1, 2, 3]
+    assert json.loads(json.dumps(rows)) == rows
+    assert rows[0]["over_alone"] == 1
+    for row in rows:
+        assert row["over_alone"] == pytest.approx(row["users_per_s"] / rows[0]["users_per_s"])
+        assert row["share_of_floor"] == row["users_per_s"] / row["floor_users_per_s"] > 0
+        assert row["extended_tokens"] == rows[0]["extended_tokens"] > 0
+
+
+def test_names_may_have_one_length() -> None:
+    trie = random_catalogue(50, name_tokens=2)
+    lengths = trie.paths(trie.leaf_nodes)[1]
+    assert lengths.tolist() == [3] * 50  # and the terminator
+
+
+def test_operations_are_two_for_each_weight_and_token(model: tuple[Any, Path]) -> None:
+    of = read_architecture(model[0].config.to_dict())
+    layer = 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64
+    assert operations(of, 10, 5) == 2 * (layer * 15 + 32 * 40 * 6)
 
 
 def test_a_bundle_is_measured_with_users_of_its_own_log(
