@@ -19,11 +19,21 @@ from adprior_runtime.prompt.renderer import PromptRenderer
 from adprior_runtime.prompt.template import PromptTemplate, in_words
 from support.interests import write_interests
 from support.tokens import END, USER
-from unit.build.training.test_windows import EVENTS, KNOWN, TOKENIZER, TRIE, event, text, user
+from unit.build.training.test_windows import (
+    EVENTS,
+    KNOWN,
+    TOKENIZER,
+    TRIE,
+    event,
+    text,
+    user,
+    with_smaller_budgets,
+)
 from unit.build.training.test_windows import TEMPLATE as PLAIN
 
 TEMPLATE = replace(PLAIN, interest_tail=("kind: ",))
 RENDERER = PromptRenderer(TEMPLATE, TOKENIZER)
+RENDERERS = with_smaller_budgets(TEMPLATE)
 INTERESTS = ["tea", "dog food", "lamps"]
 FOLLOWED = [event(day, KNOWN[day % 3], "DOG_FOOD" if day % 2 else "tea") for day in range(40)]
 
@@ -66,8 +76,7 @@ def served(history: Sequence[Event], profile: dict[str, str]) -> dict[tuple[int,
         day = datetime.combine(target.time.date(), time(), tzinfo=UTC)
         context = UserContext(profile=profile, history=history[:row], as_of=target.time)
         of_day = [e for e in history if e.time.date() == day.date() and e.category]
-        for budget in range(1, TEMPLATE.max_prompt_tokens + 1):
-            renderer = PromptRenderer(replace(TEMPLATE, max_prompt_tokens=budget), TOKENIZER)
+        for renderer in RENDERERS:
             try:
                 prompt = renderer.render(context).token_ids
             except InvalidRequestError:  # the profile alone is longer

@@ -51,6 +51,16 @@ def user(*events: Event) -> UserHistory:
     return UserHistory(user_id="a", profile={"age": "44"}, events=events)
 
 
+def with_smaller_budgets(template: PromptTemplate) -> list[PromptRenderer]:
+    """Return a renderer for each budget up to the template's."""
+    budgets = range(1, template.max_prompt_tokens + 1)
+    templates = (replace(template, max_prompt_tokens=budget) for budget in budgets)
+    return [PromptRenderer(each, TOKENIZER, cached_values=100) for each in templates]
+
+
+RENDERERS = with_smaller_budgets(TEMPLATE)
+
+
 def source(*users: UserHistory, seed: int = 0, template: PromptTemplate = TEMPLATE) -> WindowSource:
     return WindowSource(users, PromptRenderer(template, TOKENIZER), TRIE, seed)
 
@@ -100,11 +110,10 @@ def test_a_name_follows_what_a_server_would_show(events: list[Event], number: in
     history = user(*(by_day[day] for day in sorted(by_day)))
     prompts = set()
     for row, target in enumerate(history.events):
-        for budget in range(1, TEMPLATE.max_prompt_tokens + 1):
-            renderer = PromptRenderer(replace(TEMPLATE, max_prompt_tokens=budget), TOKENIZER)
-            context = UserContext(
-                profile=history.profile, history=history.events[:row], as_of=target.time
-            )
+        context = UserContext(
+            profile=history.profile, history=history.events[:row], as_of=target.time
+        )
+        for renderer in RENDERERS:
             try:
                 prompts.add(tuple(renderer.render(context).token_ids))
             except InvalidRequestError:  # the profile alone is longer
