@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,27 +10,25 @@ from pathlib import Path
 import pytest
 
 from support.data_set import DataSet
-from support.processes import COMMAND, hash_directory
+from support.processes import hash_directory, start_adprior
 
 KILLS = 10
 """Kills without an old output, and again with one."""
 
 
 def run(arguments: list[str], kill_after_s: float | None = None) -> float:
-    """Run a command, or kill it after some time; return the seconds."""
+    """Run a command in a process of its own, or kill it after some time; return the seconds."""
     start = time.monotonic()
-    with subprocess.Popen(
-        [*COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        try:
-            process.wait(kill_after_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
+    process = start_adprior(arguments)
+    process.join(kill_after_s)
+    process.kill()
+    process.join()
     return time.monotonic() - start
 
 
 def assert_old_or_none_or_new(arguments: Callable[[Path], list[str]], output: Path) -> None:
     random_moments = random.Random(11)
+    run(["--help"])  # the first process waits for the imports
     duration_s = run(arguments(output))
     expected = hash_directory(output)
     whole = output.rename(output.with_name("whole"))

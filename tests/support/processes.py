@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final
+
+from adprior_runtime.cli import main
 
 COMMAND: Final = (
     sys.executable,
     "-c",
     "import sys; from adprior_runtime.cli import main; sys.exit(main())",
 )
+
+_forkserver = multiprocessing.get_context("forkserver")
+_forkserver.set_forkserver_preload(
+    ["adprior_build.commands.build", "adprior_build.training.fine_tuning"]
+)
+
+
+def start_adprior(arguments: list[str]) -> BaseProcess:
+    """Start the command in a process that needs no time for imports, to be killed at its work."""
+    process = _forkserver.Process(target=main, args=(arguments,))
+    process.start()
+    return process
 
 
 def run_adprior(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +18,7 @@ from adprior_build.training.progress import Position
 from adprior_build.training.state import kept_state
 from adprior_runtime.cli import main
 from adprior_runtime.errors import InvalidInputError
-from support.processes import COMMAND
+from support.processes import await_true, start_adprior
 from support.small_checkpoint import CUT, SmallData
 from unit.build.training.test_loop import CONTRARY, SETTINGS, TAUGHT, fixed, fresh_model
 
@@ -88,18 +85,15 @@ def arguments(data: SmallData, output: Path) -> list[str]:
 
 def kill_within_an_epoch(command: list[str], state: Path, epoch: int) -> Position:
     """Run, kill (-9) after ``epoch`` epochs, and return the position that is kept."""
-    with subprocess.Popen(
-        [*COMMAND, *command],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        deadline = time.monotonic() + 120
-        while not (state.exists() and read_position(state).epoch >= epoch):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
+    process = start_adprior(command)
+    await_true(
+        lambda: state.exists() and read_position(state).epoch >= epoch,
+        "the training does not reach the epoch",
+        poll_s=0.005,
+    )
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     return read_position(state)
 
 
