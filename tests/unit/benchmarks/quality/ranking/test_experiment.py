@@ -41,8 +41,8 @@ from support.encoded_users import ADVERTISERS, CATEGORIES, cases_of, invented_us
 
 Forecasts = Mapping[str, tuple[Any, Any]]
 TRAINING_USERS = invented_users(40, name="training")
-HEAD_CASES = cases_of(invented_users(50, name="head", seed=1))
-TEST_CASES = cases_of(invented_users(60, name="test", seed=2))
+HEAD_CASES = cases_of(invented_users(50, name="head", seed=1))[::2]
+TEST_CASES = cases_of(invented_users(60, name="test", seed=2))[::2]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def study() -> Study:
         training=training_of(TRAINING_USERS),
         validation=HEAD_CASES,
         test=TEST_CASES,
-        later=cases_of(TRAINING_USERS),
+        later=cases_of(TRAINING_USERS)[::2],
         learnt=[],
         histories={},
         log=LogSummary(events=0, users=0, with_profile=0),
