@@ -1,9 +1,11 @@
-"""The report of the long form; the tiny bundle's repository, served."""
+"""The report of the long form; servers with something between them and their clients."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,6 @@ import pytest
 
 from faults.fault_result import FaultResult, format_results
 from faults.setups import Kind, Setup, open_setup
-from support.servers import build_repository
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,17 +52,17 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         file.write_text(json.dumps(found.to_document(), indent=2) + "\n")
 
 
-@pytest.fixture(scope="session")
-def tiny_repository(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_repository(tiny_bundle, tmp_path_factory.mktemp("tiny") / "repository")
-
-
 @pytest.fixture(scope="module")
-def setup(
-    request: pytest.FixtureRequest,
-    tiny_repository: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Setup]:
-    kind = Kind(request.param)
-    with open_setup(kind, tiny_repository, tmp_path_factory.mktemp(kind)) as opened:
-        yield opened
+def find_setup(
+    tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[Kind], Setup]]:
+    """Return a function that opens a setup, or returns the open one if it is of that kind."""
+    with ExitStack() as stack:
+
+        @lru_cache(maxsize=1)
+        def find(kind: Kind) -> Setup:
+            stack.close()
+            setup = open_setup(kind, tiny_repository, tmp_path_factory.mktemp(kind))
+            return stack.enter_context(setup)
+
+        yield find

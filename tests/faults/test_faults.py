@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from adprior_client import RankingClient
 from faults.conftest import Report
 from faults.fault_result import FaultResult
-from faults.setups import Setup
+from faults.setups import Kind, Setup
 from faults.table import FAULTS, Fault
 from faults.traffic import Traffic, call_healthy_server
 
@@ -20,21 +21,20 @@ GIVE_UP_S = 30.0
 
 
 @pytest.mark.parametrize(
-    ("setup", "fault"),
+    "fault",
     [
         pytest.param(
-            fault.kind,
             fault,
             id=fault.name.replace(" ", "-"),
             marks=() if fault.in_short else pytest.mark.long_form,
         )
         for fault in FAULTS
     ],
-    indirect=["setup"],
 )
 def test_a_client_always_returns_and_forecasts_come_back(
-    setup: Setup, fault: Fault, report: Report, is_long: bool
+    find_setup: Callable[[Kind], Setup], fault: Fault, report: Report, is_long: bool
 ) -> None:
+    setup = find_setup(fault.kind)
     before_s, lasts_s, after_s = (4, 10, 6) if is_long else (0.5, 1.5, 0.5)
     setup.server.await_ready()
     requests = call_healthy_server(setup.config, **setup.client)

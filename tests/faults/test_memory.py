@@ -8,7 +8,6 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -19,7 +18,7 @@ from adprior_runtime.contract import ADVERTISER_DECODER, LLM_ENGINE, PRIOR_HEAD,
 from adprior_runtime.server.processes import find_model_processes
 from faults.conftest import Report
 from faults.traffic import Request, call_healthy_server
-from support.servers import start_server
+from support.servers import Served
 
 pytestmark = pytest.mark.triton
 
@@ -29,10 +28,11 @@ SHARES = {"retrieval": 30, "live": 25, "stored": 30, "given up": 10, "refused": 
 
 
 @pytest.mark.timeout(1200)
-def test_memory_does_not_grow(tiny_repository: Path, is_long: bool, report: Report) -> None:
+def test_memory_does_not_grow(tiny_served: Served, is_long: bool, report: Report) -> None:
     warm_up_s, duration_s, window_s = (180, 900, 60) if is_long else (1.0, 4.0, 1.0)
     stop = threading.Event()
-    with start_server(tiny_repository) as server, ThreadPoolExecutor(CALLERS) as pool:
+    server = tiny_served.server
+    with ThreadPoolExecutor(CALLERS) as pool:
         config = ClientConfig(urls=(server.grpc_address,), deadline_s=10)
         requests = call_healthy_server(config)
         processes = {"tritonserver": [psutil.Process(server.process.pid)]}

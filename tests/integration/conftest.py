@@ -1,4 +1,4 @@
-"""One trained model, built and served on a real tritonserver, once for all tests."""
+"""One model, trained and built once for all workers; each serves it on a real tritonserver."""
 
 from __future__ import annotations
 
@@ -12,24 +12,29 @@ from adprior_runtime.cli import main
 from adprior_runtime.server.tritonserver import TritonServer
 from support.data_set import DataSet
 from support.servers import Served, serve, start_server
+from support.shared_files import MakeOnce
 
 
 @pytest.fixture(scope="session")
-def data_set(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
-    return DataSet.write(tmp_path_factory.mktemp("data"))
+def data_set(make_once: MakeOnce) -> DataSet:
+    return DataSet(directory=make_once("data", DataSet.write))
 
 
 @pytest.fixture(scope="session")
-def checkpoint(data_set: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("trained") / "checkpoint"
-    assert main(data_set.train_arguments(output, epochs=30)) == 0
-    return output
+def checkpoint(data_set: DataSet, make_once: MakeOnce) -> Path:
+    def train(place: Path) -> None:
+        assert main(data_set.train_arguments(place / "checkpoint", epochs=30)) == 0
+
+    return make_once("trained", train) / "checkpoint"
 
 
 @pytest.fixture(scope="session")
-def bundle(data_set: DataSet, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(data_set: DataSet, checkpoint: Path, make_once: MakeOnce) -> Path:
     """A bundle with a head that was fitted on a simulated ranking log."""
-    place = tmp_path_factory.mktemp("built")
+    return make_once("built", lambda place: _build(place, data_set, checkpoint)) / "bundle"
+
+
+def _build(place: Path, data_set: DataSet, checkpoint: Path) -> None:
     first, second, repository = (str(place / name) for name in ("first", "bundle", "repository"))
     log, head = str(place / "log.parquet"), str(place / "head.onnx")
     build = ["build", "--output", repository, "--forecast-k", "10", "--beam-width", "8"]
@@ -38,7 +43,6 @@ def bundle(data_set: DataSet, checkpoint: Path, tmp_path_factory: pytest.TempPat
     assert main([*simulate, *data_set.log_options()]) == 0
     assert main(["fit-head", "--logs", log, "--bundle", first, "--output", head]) == 0
     assert main([*build, "--bundle", first, "--head", head, "--save-bundle", second]) == 0
-    return Path(second)
 
 
 @pytest.fixture(scope="session")

@@ -244,19 +244,19 @@ def test_served_candidate_scores_and_bounds_agree_with_brute_force(searched: Sea
 
 
 @pytest.mark.timeout(600)
-def test_a_catalogue_of_long_names_equals_brute_force(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_catalogue_of_long_names_equals_brute_force(
+    tiny_bundle: Path, tiny_served: Served
+) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_bundle.with_name("checkpoint")).eval()
     truth = Truth(model=model, bundle=Bundle.open(tiny_bundle))
-    repository = build_repository(tiny_bundle, tmp_path / "repository")
-    with serve(start_server(repository)) as served:
-        for path in sorted((DEMO / "users").glob("*.json")):
-            context = json.loads(path.read_text())
-            probabilities = truth.of(context)
-            forecast = served.retrieval.forecast(context)
-            assert_agrees(forecast, probabilities, 20, set())
-            best = {advertiser.advertiser_id for advertiser in forecast.advertisers[:5]}
-            without = served.retrieval.forecast(context, excluded_advertiser_ids=sorted(best))
-            assert_agrees(without, probabilities, 20, best)
-            random = np.random.default_rng(1).choice(sorted(probabilities), 200, replace=False)
-            ranking = served.ranking.score(context, random.tolist(), [0.0] * len(random))
-            assert assert_scores_agree(ranking, probabilities) == {"exact"}
+    for path in sorted((DEMO / "users").glob("*.json")):
+        context = json.loads(path.read_text())
+        probabilities = truth.of(context)
+        forecast = tiny_served.retrieval.forecast(context)
+        assert_agrees(forecast, probabilities, 20, set())
+        best = {advertiser.advertiser_id for advertiser in forecast.advertisers[:5]}
+        without = tiny_served.retrieval.forecast(context, excluded_advertiser_ids=sorted(best))
+        assert_agrees(without, probabilities, 20, best)
+        random = np.random.default_rng(1).choice(sorted(probabilities), 200, replace=False)
+        ranking = tiny_served.ranking.score(context, random.tolist(), [0.0] * len(random))
+        assert assert_scores_agree(ranking, probabilities) == {"exact"}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,16 +108,19 @@ def both(
     request: pytest.FixtureRequest,
     checkpoint: Path,
     bundle: Path,
+    served: Served,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Both]:
     """One repository for both servers, and one that was built for the GPU alone."""
-    compiled_from = checkpoint if request.param == "compiled" else None
+    is_compiled = request.param == "compiled"
     users = [user(events) for events in (0, 1, 4, 9, 17, 33)]
     repository, embedded_repository = _build(
-        tmp_path_factory.mktemp("production"), bundle, compiled_from
+        tmp_path_factory.mktemp("production"), bundle, checkpoint if is_compiled else None
     )
     with (
-        serve(start_server(embedded_repository)) as embedded,
+        (
+            nullcontext(served) if is_compiled else serve(start_server(embedded_repository))
+        ) as embedded,
         serve(_start_production(repository)) as production,
     ):
         yield Both(

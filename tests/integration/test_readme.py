@@ -15,24 +15,25 @@ import pytest
 from adprior_runtime.forecast.forecaster import Forecaster
 from adprior_runtime.prompt.context import parse_context
 from support.paths import DEMO, ROOT
-from support.servers import build_repository, start_server
+from support.servers import Served
 
 
 @pytest.mark.triton
-def test_the_readmes_example_answers_as_the_readme_says(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_the_readmes_example_answers_as_the_readme_says(
+    tiny_bundle: Path, tiny_served: Served
+) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     found = re.search(r"```python\n(.*?)```\s+```\n(.*?)```", text, re.DOTALL)
     assert found
     code, answer = found.groups()
-    with start_server(build_repository(tiny_bundle, tmp_path / "repository")) as server:
-        printed = subprocess.run(
-            [sys.executable, "-c", code.replace("localhost:8001", server.grpc_address)],
-            check=True,
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            timeout=60,
-        ).stdout
+    printed = subprocess.run(
+        [sys.executable, "-c", code.replace("localhost:8001", tiny_served.server.grpc_address)],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+    ).stdout
     (forecast, logits), (shown, shown_logits) = map(_parse, (printed, answer))
     assert [*map(len, (forecast, logits))] == [*map(len, (shown, shown_logits))]
     forecaster = Forecaster(tiny_bundle, threads=1)

@@ -1,9 +1,8 @@
-"""The bundle that tests share: the tiny checkpoint, built by `adprior build`, once per session."""
+"""The bundle that tests share: the tiny checkpoint, built by `adprior build`, and its server."""
 
 from __future__ import annotations
 
-import fcntl
-import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,23 +13,27 @@ from adprior_build.head.variants import Head
 from adprior_runtime.bundle import HEAD_FILE, MANIFEST, Manifest
 from adprior_runtime.cli import main
 from adprior_runtime.head.features import FEATURE_NAMES
+from support.servers import Served, serve, start_server
+from support.shared_files import MakeOnce
 from support.tiny_checkpoint import write_tiny_checkpoint
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the bundle's directory; the workers of pytest-xdist share it, so do not change it."""
-    place = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        place = place.parent
-    place /= "tiny"
-    place.mkdir(exist_ok=True)
-    bundle = place / "bundle"
-    with (place / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not bundle.is_dir():
-            build_tiny_bundle(bundle)
-    return bundle
+def tiny_bundle(make_once: MakeOnce) -> Path:
+    """Return the bundle's directory; its checkpoint and its repository are beside it."""
+    return make_once("tiny", lambda place: build_tiny_bundle(place / "bundle")) / "bundle"
+
+
+@pytest.fixture(scope="session")
+def tiny_repository(tiny_bundle: Path) -> Path:
+    return tiny_bundle.with_name("repository")
+
+
+@pytest.fixture(scope="session")
+def tiny_served(tiny_repository: Path) -> Iterator[Served]:
+    """A server of the tiny bundle, for tests that leave it as it is."""
+    with serve(start_server(tiny_repository)) as running:
+        yield running
 
 
 def build_tiny_bundle(bundle: Path) -> None:

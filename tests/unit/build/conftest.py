@@ -6,17 +6,21 @@ from pathlib import Path
 
 import pytest
 
+from support.shared_files import MakeOnce
 from support.small_checkpoint import SmallData
 
 
 @pytest.fixture(scope="session")
-def shared_data(tmp_path_factory: pytest.TempPathFactory) -> SmallData:
-    return SmallData.write(tmp_path_factory.mktemp("data"))
+def shared_data(make_once: MakeOnce) -> SmallData:
+    return SmallData(directory=make_once("small-data", SmallData.write))
 
 
 @pytest.fixture(scope="session")
-def checkpoint(shared_data: SmallData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(shared_data: SmallData, make_once: MakeOnce) -> Path:
     """Trained with validation users and seed 3."""
-    output = tmp_path_factory.mktemp("trained") / "checkpoint"
-    assert shared_data.train(output, "--validation-share", "0.2", "--seed", "3") == 0
-    return output
+    options = ("--validation-share", "0.2", "--seed", "3")
+
+    def train(place: Path) -> None:
+        assert shared_data.train(place / "checkpoint", *options) == 0
+
+    return make_once("small-trained", train) / "checkpoint"
