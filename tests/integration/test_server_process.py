@@ -171,10 +171,6 @@ def test_administration_needs_a_key(make_repository: MakeRepository, ports: Port
         assert refusal.value.code in {401, 403}
 
 
-def test_the_committed_configs_load(make_repository: MakeRepository, ports: Ports) -> None:
-    TritonServer.start(make_repository(names=contract.MODEL_NAMES), **ports).stop()
-
-
 def test_the_error_is_the_message_of_the_model_that_failed(
     make_repository: MakeRepository, ports: Ports
 ) -> None:
@@ -217,9 +213,8 @@ def _server_of(command: subprocess.Popen[str]) -> psutil.Process:
     return server
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serve_prints_ready_and_stops_on_a_signal(
-    number: signal.Signals, make_repository: MakeRepository, ports: Ports
+    make_repository: MakeRepository, ports: Ports
 ) -> None:
     with _command(make_repository(names=contract.MODEL_NAMES), ports) as command:
         assert command.stdout
@@ -228,7 +223,7 @@ def test_serve_prints_ready_and_stops_on_a_signal(
             f" · http 127.0.0.1:{ports['http_port']} · metrics 127.0.0.1:{ports['metrics_port']}\n"
         )
         leader = _server_of(command).pid
-        command.send_signal(number)
+        command.send_signal(signal.SIGINT)
         _, errors = command.communicate()
         assert (command.returncode, errors) == (0, "")
         assert not _group(leader)
