@@ -13,6 +13,7 @@ from google.protobuf import text_format
 from adprior_runtime.contract import MODEL_NAMES, Target
 from adprior_runtime.repository.checks.findings import Finding
 from adprior_runtime.repository.model_configs import parse_config, render
+from adprior_runtime.repository.model_specs import ModelTuning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,8 @@ class Config:
     message: Any
 
 
+Tuning = tuple[tuple[str, ModelTuning], ...]
+"""The tuning of models by name, as a key of the cache."""
 Configs = Mapping[Target, Mapping[str, Config]]
 """Configurations by target and model, without models whose file does not parse."""
 
@@ -71,6 +74,12 @@ def read_configs(
 
 
 @cache
-def contract_config(name: str, target: Target) -> Any:
-    """Return the ``ModelConfig`` that the contract renders; do not change it."""
-    return parse_config(render(name, target))
+def contract_config(name: str, target: Target, tuning: Tuning = ()) -> Any:
+    """Return the ``ModelConfig`` that the contract renders; do not change it.
+
+    Args:
+        name: One of ``contract.MODEL_NAMES``.
+        target: The kind of machine.
+        tuning: See `render`.
+    """
+    return parse_config(render(name, target, dict(tuning)))

@@ -11,7 +11,6 @@ from adprior_runtime.contract import Target
 from adprior_runtime.repository import tensorrt_llm_names
 from adprior_runtime.repository.checks.config_files import Config, Configs, contract_config
 from adprior_runtime.repository.checks.findings import Finding, Level
-from adprior_runtime.repository.model_configs import parse_config, render
 from adprior_runtime.repository.tensorrt_llm_files import is_kv_share
 from adprior_runtime.repository.triton_schema import ModelInput, data_type_name
 from adprior_runtime.repository.tuning import TUNED_MODELS, read_tuning
@@ -56,12 +55,12 @@ def check_configs(configs: Configs, level: Level) -> Iterator[Finding]:
 
 def _tuned_config(name: str, target: Target, by_name: Mapping[str, Config]) -> Any:
     """Return the configuration that the contract renders with the repository's own tuning."""
-    tuning = {
-        each: read_tuning(each, config.message, target)
+    tuning = tuple(
+        (each, read_tuning(each, config.message, target))
         for each, config in by_name.items()
         if each in TUNED_MODELS
-    }
-    return parse_config(render(name, target, tuning))
+    )
+    return contract_config(name, target, tuning)
 
 
 def _contract_differences(found: Any, expected: Any, level: Level) -> _Differences:
