@@ -69,6 +69,9 @@ class SupervisedServer:
         self.resume()
         if self._command is not None:
             self._command.terminate()
+        # Triton would wait for five seconds before it stops.
+        with contextlib.suppress(AssertionError, psutil.Error, ProcessLookupError):
+            os.killpg(self.tritonserver.pid, signal.SIGKILL)
         self._supervisor.join(timeout=60)
         self._output.close()
 

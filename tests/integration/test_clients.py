@@ -277,7 +277,7 @@ class _Place:
         return f"127.0.0.1:{self.ports['grpc_port']}"
 
     def start(self) -> None:
-        self.server = start_server(self.repository, **self.ports)
+        self.server = TritonServer.start(self.repository, **self.ports)
 
     def stop(self) -> None:
         if self.server is not None:

@@ -23,6 +23,14 @@ class Served:
     ranking: RankingClient
 
 
+class KilledServer(TritonServer):
+    """A server that is killed at its end: Triton waits for five seconds before it stops."""
+
+    def stop(self, timeout_s: float = 5) -> None:
+        self.kill()
+        super().stop(timeout_s)
+
+
 def choose_ports() -> dict[str, Any]:
     """Return free ports as arguments of `TritonServer.start`."""
     return dict(zip(("grpc_port", "http_port", "metrics_port"), free_ports(3), strict=True))
@@ -34,8 +42,8 @@ def port_options(ports: Mapping[str, int]) -> list[str]:
 
 
 def start_server(repository: Path, **options: Any) -> TritonServer:
-    """Start a server, on free ports by default."""
-    return TritonServer.start(repository, **(choose_ports() | options))
+    """Start a server, on free ports by default, that is killed at its end."""
+    return KilledServer.start(repository, **(choose_ports() | options))
 
 
 @contextmanager
