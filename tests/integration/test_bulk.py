@@ -95,7 +95,9 @@ def _users(path: Path, contexts: dict[str, bytes]) -> Inputs:
     return Inputs(users=path)
 
 
-def _job(output: Path, inputs: Inputs, forecaster: ForecasterSettings, bundle: Path) -> Job:
+def _job(
+    output: Path, inputs: Inputs, forecaster: ForecasterSettings, bundle: Path, workers: int = 1
+) -> Job:
     rules = Rules(
         as_of=AS_OF,
         max_age=7 * DAY,
@@ -104,7 +106,12 @@ def _job(output: Path, inputs: Inputs, forecaster: ForecasterSettings, bundle: P
         shards=3,
     )
     return Job(
-        output=output, inputs=inputs, rules=rules, forecaster=forecaster, workers=2, quiet=True
+        output=output,
+        inputs=inputs,
+        rules=rules,
+        forecaster=forecaster,
+        workers=workers,
+        quiet=True,
     )
 
 
@@ -126,12 +133,12 @@ def test_every_forecast_equals_the_servers(
     in_process = BundleSettings(bundle=bundle, top_k=None)
     users = _users(tmp_path / "users.parquet", contexts | POISON)
     summaries = {}
-    for name, inputs, engine in (
-        ("events", _events(data_set), in_process),
-        ("users", users, in_process),
-        ("served", users, _served(server, bundle)),
+    for name, inputs, engine, workers in (
+        ("events", _events(data_set), in_process, 2),
+        ("users", users, in_process, 1),
+        ("served", users, _served(server, bundle), 2),
     ):
-        summaries[name] = _job(tmp_path / name, inputs, engine, bundle).run()
+        summaries[name] = _job(tmp_path / name, inputs, engine, bundle, workers).run()
     found = read_output(tmp_path / "events")
     assert_equal_to_server(found, contexts, retrieval)
     for row in found.to_pylist():
