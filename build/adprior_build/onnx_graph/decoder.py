@@ -25,22 +25,23 @@ class PassInputs:
         positions: int64 [new].
         key_positions: int64 [positions].
         mask: Float [1, 1, new, positions].
-        past_keys, past_values: Float [key_value_heads, past, head_size], one name for each layer.
+        wanted: int64 [wanted], indices of the new tokens whose last output is wanted.
+        past: Float [1, key_value_heads, past, head_size], keys and values of each layer in turn.
     """
 
     positions: str
     key_positions: str
     mask: str
-    past_keys: list[str]
-    past_values: list[str]
+    wanted: str
+    past: list[str]
 
 
 class Decoder:
     """Writes all layers.
 
     Attributes:
-        keys, values: Names of the new keys and values, [1, key_value_heads, new, head_size], one
-            for each layer.
+        cache: Names of all keys and values, [1, key_value_heads, positions, head_size], in the
+            order of ``PassInputs.past``.
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class Decoder:
             rotation: self._cosines_and_sines(rotation) for rotation in set(architecture.rotations)
         }
         self._masks = {window: self._mask(window) for window in set(architecture.windows)}
-        self.keys: list[str] = []
-        self.values: list[str] = []
+        self.cache: list[str] = []
 
     def run(self, embeddings: str) -> str:
-        """Return the last layer's output after the final norm.
+        """Return the last layer's output after the final norm, of wanted tokens: [wanted, hidden].
+
+        The last layer computes keys and values of all tokens, and the rest of wanted ones only: a
+        prompt wants one.
 
         Args:
             embeddings: Float [new, hidden].
@@ -65,7 +68,10 @@ class Decoder:
         normed = self._norm("model.layers.0.input_layernorm", total)
         for layer in range(of.layers):
             prefix = f"model.layers.{layer}"
-            found = self._attention(layer, normed)
+            is_last = layer == of.layers - 1
+            found = self._attention(layer, normed, self._inputs.wanted if is_last else None)
+            if is_last:
+                total = self._file.node("Gather", total, self._inputs.wanted, axis=0)
             before_mlp = "post_attention_layernorm"
             if of.sandwich:
                 found = self._norm(f"{prefix}.post_attention_layernorm", found)
@@ -74,36 +80,38 @@ class Decoder:
             found = self._mlp(f"{prefix}.mlp", normed)
             if of.sandwich:
                 found = self._norm(f"{prefix}.post_feedforward_layernorm", found)
-            is_last = layer == of.layers - 1
             after = "model.norm" if is_last else f"model.layers.{layer + 1}.input_layernorm"
             normed, total = self._add_and_norm(after, total, found)
         return normed
 
-    def _attention(self, layer: int, values: str) -> str:
+    def _attention(self, layer: int, values: str, rows: str | None) -> str:
+        """Return the attention's output of some rows, or of all: [rows, hidden]."""
         of, file = self._of, self._file
         prefix = f"model.layers.{layer}.self_attn"
-        inner, cached = of.heads * of.head_size, of.key_value_heads * of.head_size
-        sizes = [inner, cached, cached]
-        joined = self._matrices.product(
-            values, [f"{prefix}.{name}_proj" for name in "qkv"], sizes, of.hidden
+        inner = of.heads * of.head_size
+        query, key, value = self._projected(prefix, values, rows)
+        cosines, sines, places = self._angles[of.rotations[layer]]
+        mask = self._masks[of.windows[layer]]
+        key = self._heads(key, of.key_value_heads, f"{prefix}.k_norm", (places, cosines, sines))
+        if rows is not None:
+            places = file.node("Unsqueeze", rows, file.constant([0]))
+            mask = file.node("Gather", mask, rows, axis=2)
+        query = self._heads(query, of.heads, f"{prefix}.q_norm", (places, cosines, sines))
+        new = (key, self._transposed(value, of.key_value_heads))
+        past = self._inputs.past[2 * layer : 2 * layer + 2]
+        all_keys, all_values = (
+            file.node("Concat", *parts, axis=2) for parts in zip(past, new, strict=True)
         )
-        query, key, value = file.nodes("Split", joined, file.constant(sizes), axis=1, outputs=3)
-        query = self._heads(query, of.heads, f"{prefix}.q_norm", layer)
-        key = self._heads(key, of.key_value_heads, f"{prefix}.k_norm", layer)
-        value = self._transposed(value, of.key_value_heads)
-        self.keys.append(key)
-        self.values.append(value)
-        all_keys = file.node("Concat", self._inputs.past_keys[layer], key, axis=2)
-        all_values = file.node("Concat", self._inputs.past_values[layer], value, axis=2)
+        self.cache += [all_keys, all_values]
         shared = of.heads // of.key_value_heads
-        rows = file.constant([1, of.key_value_heads, -1, of.head_size])
-        query = file.node("Reshape", query, rows)
+        shape = file.constant([1, of.key_value_heads, -1, of.head_size])
+        query = file.node("Reshape", query, shape)
         scores = file.node(
             "FusedMatMul", query, all_keys, domain=ORT, transB=1, alpha=of.attention_scale
         )
         scores = self._capped(scores, of.attention_cap)
         scores = file.node("Reshape", scores, file.constant([of.key_value_heads, shared, -1, 0]))
-        scores = file.node("Add", scores, self._masks[of.windows[layer]])
+        scores = file.node("Add", scores, mask)
         shares = file.node("Softmax", scores, axis=-1)
         shares = file.node("Reshape", shares, file.constant([1, of.key_value_heads, -1, 0]))
         found = file.node("MatMul", shares, all_values)
@@ -112,13 +120,32 @@ class Decoder:
         found = file.node("Reshape", found, file.constant([-1, inner]))
         return self._matrices.product(found, [f"{prefix}.o_proj"], [of.hidden], inner)
 
-    def _heads(self, values: str, heads: int, norm: str, layer: int) -> str:
-        """Return queries or keys, normed if the model does so, and rotated: [1, heads, new, n]."""
+    def _projected(self, prefix: str, values: str, rows: str | None) -> list[str]:
+        """Return queries of some rows, or of all; and keys and values of all: [rows, n] each."""
+        of, file = self._of, self._file
+        sizes = [of.heads * of.head_size, *[of.key_value_heads * of.head_size] * 2]
+        names = [f"{prefix}.{name}_proj" for name in "qkv"]
+        if rows is None:
+            joined = self._matrices.product(values, names, sizes, of.hidden)
+            return file.nodes("Split", joined, file.constant(sizes), axis=1, outputs=3)
+        some = file.node("Gather", values, rows, axis=0)
+        query = self._matrices.product(some, names[:1], sizes[:1], of.hidden)
+        joined = self._matrices.product(values, names[1:], sizes[1:], of.hidden)
+        return [query, *file.nodes("Split", joined, axis=1, num_outputs=2, outputs=2)]
+
+    def _heads(self, values: str, heads: int, norm: str, angles: tuple[str, str, str]) -> str:
+        """Return queries or keys, normed if the model does so, and rotated: [1, heads, rows, n].
+
+        Args:
+            values: [rows, heads * n].
+            heads: How many.
+            norm: The norm's name.
+            angles: The rows' places in cosines and sines, [1, rows]; cosines and sines.
+        """
         values = self._transposed(values, heads)
         if self._matrices.has(f"{norm}.weight"):
             values = self._norm(norm, values, self._of.head_size)
-        cosines, sines, places = self._angles[self._of.rotations[layer]]
-        return self._file.node("RotaryEmbedding", values, places, cosines, sines, domain=ORT)
+        return self._file.node("RotaryEmbedding", values, *angles, domain=ORT)
 
     def _transposed(self, values: str, heads: int) -> str:
         shape = self._file.constant([1, -1, heads, self._of.head_size])

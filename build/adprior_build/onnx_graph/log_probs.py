@@ -25,16 +25,26 @@ class Vocabulary:
         name: The matrix's name.
         shape: Tokens and hidden size.
         chunk: Most tokens of a chunk.
+        is_tied: Whether it serves both `embed` and `log_probs`.
     """
 
     def __init__(
-        self, file: ModelFile, matrices: Matrices, name: str, shape: tuple[int, int], chunk: int
+        self,
+        file: ModelFile,
+        matrices: Matrices,
+        name: str,
+        shape: tuple[int, int],
+        chunk: int,
+        *,
+        is_tied: bool = False,
     ) -> None:
         self._file = file
         count = -(-shape[0] // chunk)
+        # The only chunk of a small vocabulary is small enough to be in memory twice.
+        is_packed = not is_tied or count == 1
         bounds = [shape[0] * place // count for place in range(count + 1)]
         self._chunks: list[tuple[int, int, Matrix]] = [
-            (start, stop - start, matrices.rows(name, start, stop, shape))
+            (start, stop - start, matrices.rows(name, start, stop, shape, is_packed=is_packed))
             for start, stop in itertools.pairwise(bounds)
         ]
 

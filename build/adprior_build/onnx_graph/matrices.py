@@ -89,8 +89,10 @@ class Matrices:
         )
         return matrix.product(values, bias)
 
-    def rows(self, name: str, start: int, stop: int, shape: tuple[int, int]) -> Matrix:
-        """Return rows ``start`` to ``stop`` of the matrix ``name`` of ``shape``."""
+    def rows(
+        self, name: str, start: int, stop: int, shape: tuple[int, int], *, is_packed: bool
+    ) -> Matrix:
+        """Return rows ``start`` to ``stop`` of the matrix ``name`` of ``shape``; see `Matrix`."""
         self._require([name])
         return Matrix(
             self._file,
@@ -98,6 +100,7 @@ class Matrices:
             (stop - start, shape[1]),
             lambda: self._joined([name], [shape])[start:stop],
             self._quantisation,
+            is_packed=is_packed,
         )
 
     def _require(self, names: Sequence[str]) -> None:
@@ -133,6 +136,8 @@ class Matrix:
         shape: Rows and columns.
         load: Returns it in single precision.
         quantisation: How it is rounded; None keeps single precision.
+        is_packed: Whether ONNX Runtime packs it for products. If rows are taken from it too, it
+            would be in memory twice. Products take up to a sixth longer without.
     """
 
     def __init__(
@@ -142,10 +147,12 @@ class Matrix:
         shape: tuple[int, int],
         load: Any,
         quantisation: Quantisation | None,
+        *,
+        is_packed: bool = True,
     ) -> None:
         self._file, self._shape, self._quantisation = file, shape, quantisation
         if quantisation is None:
-            self._constants = [file.weight(name, np.float32, shape, load)]
+            self._constants = [file.weight(name, np.float32, shape, load, is_packed=is_packed)]
         else:
             self._constants = quantisation.declare(file, name, shape, load)
 

@@ -113,9 +113,22 @@ class ModelFile:
         dtype: npt.DTypeLike,
         shape: Sequence[int],
         make: Callable[[], npt.NDArray[Any]],
+        *,
+        is_packed: bool = True,
     ) -> str:
-        """Declare a constant whose values are computed when the file is written."""
+        """Declare a constant whose values are computed when the file is written.
+
+        Args:
+            name: Its name.
+            dtype: The type of its numbers.
+            shape: Its sizes.
+            make: Computes it.
+            is_packed: Whether ONNX Runtime may keep a copy that is packed for products. If not, the
+                graph declares it as an input with a default, which ONNX Runtime leaves as it is.
+        """
         self._weights[name] = _Weight(name, np.dtype(dtype), tuple(shape), make)
+        if not is_packed:
+            self.input(name, _TYPES[np.dtype(dtype)], shape)
         return name
 
     def write(

@@ -60,24 +60,19 @@ def write_model(
     _declare_inputs(file, of)
     inputs = _pass_inputs(file, of)
     shape = (of.vocabulary, of.hidden)
-    embedding = Vocabulary(file, matrices, EMBEDDING, shape, chunk)
+    embedding = Vocabulary(file, matrices, EMBEDDING, shape, chunk, is_tied=of.tied)
     output = embedding if of.tied else Vocabulary(file, matrices, OUTPUT, shape, chunk)
     decoder = Decoder(file, matrices, of, inputs)
     flat = file.constant([-1])
     tokens = file.node("Reshape", onnx_graph.INPUT_IDS, flat)
-    hidden = decoder.run(embedding.embed(tokens, of.embedding_scale))
-    wanted = file.node("Gather", hidden, onnx_graph.WANTED_POSITIONS, axis=0)
+    wanted = decoder.run(embedding.embed(tokens, of.embedding_scale))
     log_probs = output.log_probs(wanted, onnx_graph.PAIR_ROWS, onnx_graph.PAIR_TOKENS, of.final_cap)
     matrices.require_all_taken()
-    sources = {
-        onnx_graph.LOG_PROBS: log_probs,
-        onnx_graph.NEW_KEYS: file.node("Concat", *decoder.keys, axis=0),
-        onnx_graph.NEW_VALUES: file.node("Concat", *decoder.values, axis=0),
-    }
-    for tensor in onnx_graph.OUTPUTS:
-        element = _ELEMENTS[tensor.type]
-        file.output(tensor.name, sources[tensor.name], element, _dims(tensor, of))
+    outputs = [*onnx_graph.OUTPUTS, *onnx_graph.cache_tensors(of.layers)]
+    for tensor, source in zip(outputs, [log_probs, *decoder.cache], strict=True):
+        file.output(tensor.name, source, _ELEMENTS[tensor.type], _dims(tensor, of))
     metadata = {
+        onnx_graph.LAYERS: str(of.layers),
         onnx_graph.CONTRACT: onnx_graph.CONTRACT_VERSION,
         onnx_graph.MAX_POSITIONS: str(of.max_positions),
         onnx_graph.VOCABULARY: str(of.vocabulary),
@@ -86,28 +81,20 @@ def write_model(
 
 
 def _declare_inputs(file: ModelFile, of: Architecture) -> None:
-    for tensor in onnx_graph.INPUTS:
+    for tensor in (*onnx_graph.INPUTS, *onnx_graph.past_tensors(of.layers)):
         file.input(tensor.name, _ELEMENTS[tensor.type], _dims(tensor, of))
 
 
 def _dims(tensor: onnx_graph.GraphTensor, of: Architecture) -> list[int | str]:
-    sizes = {
-        "layers": of.layers,
-        "key_value_heads": of.key_value_heads,
-        "head_size": of.head_size,
-    }
+    sizes = {"key_value_heads": of.key_value_heads, "head_size": of.head_size}
     return [sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in tensor.dims]
 
 
 def _pass_inputs(file: ModelFile, of: Architecture) -> PassInputs:
-    past = [
-        file.nodes("Split", name, axis=0, num_outputs=of.layers, outputs=of.layers)
-        for name in (onnx_graph.PAST_KEYS, onnx_graph.PAST_VALUES)
-    ]
     return PassInputs(
         positions=file.node("Reshape", onnx_graph.POSITION_IDS, file.constant([-1])),
         key_positions=onnx_graph.KEY_POSITIONS,
         mask=onnx_graph.ATTENTION_MASK,
-        past_keys=past[0],
-        past_values=past[1],
+        wanted=onnx_graph.WANTED_POSITIONS,
+        past=[tensor.name for tensor in onnx_graph.past_tensors(of.layers)],
     )

@@ -7,28 +7,23 @@ passes.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Final, Self
 
-import numpy.typing as npt
 import onnxruntime
 
 from adprior_runtime.bundle import ONNX_MODEL_FILE, Bundle
 from adprior_runtime.cpu_count import threads_of_each
-from adprior_runtime.engines.base import LogProbs
-from adprior_runtime.engines.kv_cache import KvCache, empty_piece, join_pieces
-from adprior_runtime.engines.onnx_graph import (
-    MAX_POSITIONS,
-    OUTPUT_NAMES,
-    PAST_KEYS,
-    PAST_VALUES,
-    VOCABULARY,
-    check_graph,
-    graph_inputs,
-)
-from adprior_runtime.engines.packed_tree import PackedTreeEngine, UserPass
+from adprior_runtime.engines.onnx_graph import MAX_POSITIONS, VOCABULARY, check_graph
+from adprior_runtime.engines.onnx_passes import OnnxPasses
+from adprior_runtime.engines.packed_tree import PackedTreeEngine, UserTree
 from adprior_runtime.errors import ArtefactError, EnvironmentProblemError
+
+_PASS_TOKENS: Final = 256
+"""Most tokens of a pass. Attention over the pass's own tokens grows with its square, and
+a pass of 256 tokens is bound by arithmetic as one of 512 is."""
 
 
 class OnnxEngine(PackedTreeEngine):
@@ -60,6 +55,8 @@ class OnnxEngine(PackedTreeEngine):
         options.intra_op_num_threads = threads_of_each(1, threads)
         # Idle threads would spin between passes, on CPUs that the search and other processes need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # The order of the file: a part of the logits is used up before the next one is computed.
+        options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
         options.log_severity_level = 4  # a lower level may quote token ids of a prompt
         try:
             session = onnxruntime.InferenceSession(
@@ -68,13 +65,17 @@ class OnnxEngine(PackedTreeEngine):
             check_graph(session)
             metadata = session.get_modelmeta().custom_metadata_map
             vocabulary, max_positions = int(metadata[VOCABULARY]), int(metadata[MAX_POSITIONS])
-            past = next(item for item in session.get_inputs() if item.name == PAST_KEYS)
-            passes = OnnxPasses(session, empty_piece(past))
+            passes = OnnxPasses(session)
+            _return_free_memory()
         except Exception as error:  # ONNX Runtime's errors share no public base
             raise ArtefactError(f"{path}: not a language model in ONNX: {error}") from error
         super().__init__(
             passes, vocabulary=vocabulary, max_positions=max_positions, head_ids=head_ids
         )
+
+    def most_tokens(self, state: UserTree) -> int:
+        """See `Engine.most_tokens`."""
+        return min(super().most_tokens(state), _PASS_TOKENS)
 
     @classmethod
     def of_bundle(cls, bundle: Bundle, *, threads: int = 0, device: str = "cpu") -> Self:
@@ -93,34 +94,10 @@ class OnnxEngine(PackedTreeEngine):
         return cls(bundle.path(ONNX_MODEL_FILE), threads=threads, head_ids=head_ids)
 
 
-class OnnxPasses:
-    """Forward passes, with the KV cache in arrays.
+def _return_free_memory() -> None:
+    """Give the memory that loading a graph needed back to the system: a fifth of the weights.
 
-    Args:
-        session: The model.
-        empty_cache: Keys, or values, of no position.
+    ONNX Runtime packs matrices and frees the originals, which glibc would keep.
     """
-
-    def __init__(
-        self, session: onnxruntime.InferenceSession, empty_cache: npt.NDArray[Any]
-    ) -> None:
-        self._session, self._empty_cache = session, empty_cache
-
-    def empty_cache(self) -> KvCache:
-        """See `Passes.empty_cache`."""
-        return KvCache()
-
-    def run(self, part: UserPass) -> LogProbs:
-        """See `Passes.run`."""
-        cache = part.cache
-        past = {PAST_KEYS: self._joined(cache.keys), PAST_VALUES: self._joined(cache.values)}
-        log_probs, keys, values = self._session.run(
-            OUTPUT_NAMES, graph_inputs(part.tree_pass) | past
-        )
-        if part.keep:
-            cache.add(keys, values)
-        found: LogProbs = log_probs
-        return found
-
-    def _joined(self, pieces: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        return join_pieces(pieces) if pieces else self._empty_cache
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)

@@ -18,11 +18,10 @@ from typing import Any, Final
 
 import numpy.typing as npt
 
-from adprior_runtime.engines.kv_cache import LAYOUT, NEW_LAYOUT
 from adprior_runtime.engines.packed_tree import TreePass
 from adprior_runtime.errors import ArtefactError
 
-CONTRACT_VERSION: Final = "2"
+CONTRACT_VERSION: Final = "3"
 """Raised whenever inputs, outputs or their meaning change."""
 
 INPUT_IDS: Final = "input_ids"
@@ -32,17 +31,14 @@ ATTENTION_MASK: Final = "attention_mask"
 WANTED_POSITIONS: Final = "wanted_positions"
 PAIR_ROWS: Final = "pair_rows"
 PAIR_TOKENS: Final = "pair_tokens"
-PAST_KEYS: Final = "past_keys"
-PAST_VALUES: Final = "past_values"
 LOG_PROBS: Final = "log_probs"
-NEW_KEYS: Final = "new_keys"
-NEW_VALUES: Final = "new_values"
 
 # Keys of the graph's metadata.
 CONTRACT: Final = "contract"
 MAX_POSITIONS: Final = "max_positions"
 """The longest sequence that the model takes."""
 VOCABULARY: Final = "vocabulary"
+LAYERS: Final = "layers"
 
 INTEGER: Final = "tensor(int64)"
 SINGLE: Final = "tensor(float)"
@@ -86,19 +82,31 @@ INPUTS: Final = (
     # Each pair asks for one log-probability: of a token, after a wanted position (its index).
     GraphTensor(PAIR_ROWS, INTEGER, ("pairs",)),
     GraphTensor(PAIR_TOKENS, INTEGER, ("pairs",)),
-    GraphTensor(PAST_KEYS, SINGLE, LAYOUT),
-    GraphTensor(PAST_VALUES, SINGLE, LAYOUT),
 )
-OUTPUTS: Final = (
-    GraphTensor(LOG_PROBS, SINGLE, ("pairs",)),
-    GraphTensor(NEW_KEYS, SINGLE, NEW_LAYOUT),
-    GraphTensor(NEW_VALUES, SINGLE, NEW_LAYOUT),
-)
-OUTPUT_NAMES: Final = tuple(tensor.name for tensor in OUTPUTS)
+"""A pass's inputs but the cache."""
+
+OUTPUTS: Final = (GraphTensor(LOG_PROBS, SINGLE, ("pairs",)),)
+"""A pass's outputs but the cache."""
+
+
+def past_tensors(layers: int) -> list[GraphTensor]:
+    """Return the inputs that hold the cache: keys and values of each layer in turn."""
+    dims = (1, "key_value_heads", "past", "head_size")
+    return [GraphTensor(f"past_{name}", SINGLE, dims) for name in _cache_names(layers)]
+
+
+def cache_tensors(layers: int) -> list[GraphTensor]:
+    """Return the outputs that hold the cache with the new positions, in the inputs' order."""
+    dims = (1, "key_value_heads", "positions", "head_size")
+    return [GraphTensor(name, SINGLE, dims) for name in _cache_names(layers)]
+
+
+def _cache_names(layers: int) -> list[str]:
+    return [f"{kind}.{layer}" for layer in range(layers) for kind in ("keys", "values")]
 
 
 def graph_inputs(tree_pass: TreePass) -> dict[str, npt.NDArray[Any]]:
-    """Return a pass's inputs but the past keys and values, by name."""
+    """Return a pass's inputs but the cache, by name."""
     return {
         INPUT_IDS: tree_pass.token_ids[None],
         POSITION_IDS: tree_pass.new_positions[None],
@@ -119,10 +127,12 @@ def check_graph(session: Any) -> None:
     Raises:
         ArtefactError: A tensor is missing, superfluous, or of another type or shape.
     """
-    require_contract(session.get_modelmeta().custom_metadata_map)
+    metadata = session.get_modelmeta().custom_metadata_map
+    require_contract(metadata)
+    layers = int(metadata[LAYERS])
     for kind, expected, found in (
-        ("input", INPUTS, session.get_inputs()),
-        ("output", OUTPUTS, session.get_outputs()),
+        ("input", [*INPUTS, *past_tensors(layers)], session.get_inputs()),
+        ("output", [*OUTPUTS, *cache_tensors(layers)], session.get_outputs()),
     ):
         by_name = {tensor.name: tensor for tensor in found}
         if superfluous := sorted(set(by_name) - {tensor.name for tensor in expected}):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -63,6 +64,29 @@ def test_no_product_has_the_width_of_a_large_vocabulary(tmp_path: Path) -> None:
     rows = [sizes[node.input[1]][0] for node in products]
     assert VOCABULARY not in rows
     assert rows[-4:] == [12, 13, 12, 13]
+
+
+@pytest.mark.parametrize(("chunk", "unpacked"), [(16, 4), (VOCABULARY, 0)])
+def test_tied_embeddings_of_a_large_vocabulary_are_in_memory_once(
+    tmp_path: Path, chunk: int, unpacked: int
+) -> None:
+    """ONNX Runtime packs constants, and would keep the originals for the rows that are taken."""
+    model = small_qwen3()
+    write_model(model.config.to_dict(), weights_of(model), tmp_path / "model.onnx", chunk=chunk)
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    assert len(session.get_overridable_initializers()) == unpacked
+
+
+def test_the_last_layer_computes_only_wanted_rows(tmp_path: Path) -> None:
+    model = small_gemma3()
+    write_model(model.config.to_dict(), weights_of(model), tmp_path / "model.onnx")
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    producers = {name: node for node in graph.node for name in node.output}
+    by_weight = {node.input[1]: node.input[0] for node in graph.node if node.op_type == "Gemm"}
+    query = by_weight["model.layers.1.self_attn.q_proj.weight"]
+    assert producers[query].op_type == "Gather"
+    assert producers[query].input[1] == "wanted_positions"
+    assert "model.layers.0.self_attn.q_proj.weight" not in by_weight  # joined with keys and values
 
 
 def test_a_graph_names_no_file_of_this_machine(tmp_path: Path) -> None:
