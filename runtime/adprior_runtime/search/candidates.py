@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from adprior_runtime.catalogue.aliases import sum_aliases
 from adprior_runtime.catalogue.trie import Int64Array, Trie
+from adprior_runtime.search.passes import even_share
 from adprior_runtime.search.tree import SearchTree
 
 _Float64Array = npt.NDArray[np.float64]
@@ -112,11 +113,13 @@ def _affordable(
 
 
 def _passes(leaves: Int64Array, missing: Int64Array, pass_tokens: int) -> Iterator[Int64Array]:
-    """Split leaves into passes that need at most ``pass_tokens`` tokens each."""
+    """Split leaves into passes that need at most ``pass_tokens`` tokens each, all about as many."""
     ends = np.cumsum(missing[leaves])
     start = 0
     while start < len(leaves):
         before = ends[start] - missing[leaves[start]]
-        stop = int(np.searchsorted(ends, before + pass_tokens, side="right"))
+        share = even_share(int(ends[-1] - before), pass_tokens)
+        enough = int(np.searchsorted(ends, before + share)) + 1
+        stop = min(enough, int(np.searchsorted(ends, before + pass_tokens, side="right")))
         yield leaves[start:stop]
         start = stop

@@ -44,7 +44,7 @@ class ForwardPasses:
         rows: _Int64Array,
         next_tokens: _Int32Array,
     ) -> _Float64Array:
-        """Append tokens to nodes, in as few passes as possible.
+        """Append tokens to nodes, in passes of about the same size.
 
         Args:
             token_ids: int32 [n], one for each new node.
@@ -59,7 +59,7 @@ class ForwardPasses:
             return self._pass(token_ids, parents, rows, next_tokens, keep=True)
         found, start = np.empty(len(rows)), 0
         while start < len(token_ids):
-            part = slice(start, start + self.most_tokens)
+            part = slice(start, start + even_share(len(token_ids) - start, self.most_tokens))
             here = slice(*np.searchsorted(rows, [part.start, part.stop]))
             found[here] = self._pass(
                 token_ids[part], parents[part], rows[here] - start, next_tokens[here], keep=True
@@ -96,6 +96,15 @@ class ForwardPasses:
         return checked_log_probs(
             self._engine.extend(self._state, token_ids, parents, rows, next_tokens, keep=keep)
         )
+
+
+def even_share(tokens: int, most: int) -> int:
+    """Return the size of the first of the fewest passes of at most ``most`` tokens, all as large.
+
+    A pass reads all weights once, so a small one costs more than its tokens.
+    """
+    passes = -(-tokens // most)
+    return -(-tokens // passes)
 
 
 def checked_log_probs(log_probs: LogProbs) -> _Float64Array:

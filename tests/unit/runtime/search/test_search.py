@@ -296,7 +296,7 @@ NAMES_OF_FOUR = list(itertools.product(range(1, 7), repeat=4))
 def test_a_wide_search_has_passes_of_bounded_size(search_settings: SearchSettings) -> None:
     world = make_world(NAMES_OF_FOUR, scale=0.1)
     result = world.search(search_settings).run(800)
-    assert PASS_TOKENS == max(world.engine.pass_sizes) == 512
+    assert PASS_TOKENS == 512 >= max(world.engine.pass_sizes) > 256
     assert sum(world.engine.pass_sizes) == result.extended_tokens
     truth = sorted(world.probabilities().values(), reverse=True)[:800]
     if search_settings.mode is SearchMode.EXACT:
@@ -324,7 +324,7 @@ def test_candidates_are_scored_in_passes_of_bounded_size() -> None:
     world = make_world([(first,) * length for first, length in enumerate(lengths, start=1)])
     search = world.search(BEAM)
     scores = search.score(np.arange(len(lengths)))
-    assert world.engine.pass_sizes == [428, 86]
+    assert world.engine.pass_sizes == [342, 172]
     truth = [world.engine.path_log_prob(path) for path in world.paths]
     np.testing.assert_allclose(scores.log_probs, truth, rtol=1e-5)
 
