@@ -9,7 +9,7 @@ from typing import Any, Final
 from adprior_bench.quality.cohorts import Targets, cohorts
 from adprior_bench.quality.histories import draw_cases
 from adprior_bench.quality.intervals import Draws, UserBootstrap, estimate
-from adprior_bench.quality.metrics import measure_forecasts, score
+from adprior_bench.quality.metrics import Float32Array, measure_forecasts, score
 from adprior_bench.quality.model_forecasts import Alteration, LanguageModel
 from adprior_bench.quality.study import Study
 from adprior_bench.report.schema import Cell, Section
@@ -24,8 +24,8 @@ def _change_history(**values: Any) -> Alteration:
     return alter
 
 
-CASES: Final = 200
-"""Number of test cases that ablations are measured on."""
+CASES: Final = 100
+"""Number of test cases that ablations are measured on: each costs a forecast of every ablation."""
 ABLATIONS: Final[Mapping[str, Alteration]] = {
     "no profile": lambda context: replace(context, profile={}),
     "no categories, no text": _change_history(category=None, text=None),
@@ -34,18 +34,27 @@ ABLATIONS: Final[Mapping[str, Alteration]] = {
 }
 
 
-def ablation_section(model: LanguageModel, study: Study, *, resamples: int) -> Section:
-    """Measure each ablation on a sample of the test cases."""
+def ablation_section(
+    model: LanguageModel, study: Study, whole_prompts: Float32Array, *, resamples: int
+) -> Section:
+    """Measure each ablation on a sample of the test cases.
+
+    Args:
+        model: The model.
+        study: The users.
+        whole_prompts: float32 [test cases, advertisers], the forecasts from whole prompts.
+        resamples: Number of bootstrap resamples.
+    """
     cases = draw_cases(study.test, CASES)
+    drawn = set(map(id, cases))
+    places = [place for place, case in enumerate(study.test) if id(case) in drawn]
     targets = Targets.of(cases)
     all_cases = cohorts(targets)["all"]
     bootstrap = UserBootstrap(targets.users, resamples=resamples)
     rows: list[dict[str, Cell]] = []
 
-    def measured(title: str, alter: Alteration | None) -> dict[str, Draws]:
-        found = model.forecast(study, cases, alter=alter, title=f"forecasts, {title}")
-        scored = score(found.probabilities, targets)
-        return measure_forecasts(scored, targets, all_cases, bootstrap)
+    def measured(probabilities: Float32Array) -> dict[str, Draws]:
+        return measure_forecasts(score(probabilities, targets), targets, all_cases, bootstrap)
 
     def add_row(prompt: str, draws: Mapping[str, Draws]) -> None:
         change = draws["recall@10"] - whole["recall@10"]
@@ -58,10 +67,11 @@ def ablation_section(model: LanguageModel, study: Study, *, resamples: int) -> S
             }
         )
 
-    whole = measured("whole prompts", None)
+    whole = measured(whole_prompts[places])
     add_row("whole prompt", whole)
     for name, alter in ABLATIONS.items():
-        add_row(name, measured(name, alter))
+        found = model.forecast(study, cases, alter=alter, title=f"forecasts, {name}")
+        add_row(name, measured(found.probabilities))
     return {
         "title": "Prompt ablations",
         "notes": [

@@ -123,7 +123,8 @@ def _evaluate(
     manifest = model.forecaster.bundle.manifest
     families = baseline_families(study.training, threads=settings.threads, quick=settings.quick)
     tuned = tune(families, study.training, study.validation, study.test, baselines)
-    validation, test = model.forecast_groups(study)
+    with_interests = INTERESTS in settings.sections
+    validation, test = model.forecast_groups(study, with_interests=with_interests)
     mine = validation.probabilities, test.probabilities
     forecasts = all_forecasts(mine, tuned, study.validation)
     targets = Targets.of(study.test)
@@ -134,9 +135,10 @@ def _evaluate(
         model, study, mine, tuned, scored, test.exact, resamples=settings.resamples
     )
     stacking = ranking = retrieval = interests = None
-    if INTERESTS in settings.sections:
-        stacked = STACKING in settings.sections
-        interests = InterestForecasts.of(model, study, with_validation=stacked)
+    if with_interests and model.interests is not None:
+        interests = InterestForecasts(
+            catalogue=model.interests, validation=validation.interests, test=test.interests
+        )
     if STACKING in settings.sections:
         categories = study.training.advertiser_categories
         stacking = run_stacking(
@@ -166,7 +168,9 @@ def _evaluate(
         measured = run_interests(interests, study, name_ids, resamples=settings.resamples)
         sections += [] if measured is None else [measured]
     if ABLATIONS in settings.sections:
-        sections.append(ablation_section(model, study, resamples=settings.resamples))
+        sections.append(
+            ablation_section(model, study, test.probabilities, resamples=settings.resamples)
+        )
     verdict = [] if explore is None else [explore_verdict(explore.explore)]
     if explore is not None and explore.newcomers and explore.newcomers_only:
         verdict.append(newcomer_verdict(explore.newcomers, explore.newcomers_only))

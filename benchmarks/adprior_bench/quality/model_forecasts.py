@@ -6,7 +6,7 @@ others in proportion to their bounds, so that the model is measured like a basel
 probability for each advertiser.
 
 One reading of the prompt serves all measures: the search finds the bundle's number of advertisers,
-and goes on until it has found `NEW_K` that the user has not acted on.
+goes on until it has found `NEW_K` that the user has not acted on, and finds `INTEREST_K` interests.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from queue import SimpleQueue
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,9 @@ from adprior_bench.quality.cohorts import BoolArray
 from adprior_bench.quality.histories import EncodedCase, Float64Array
 from adprior_bench.quality.metrics import Float32Array
 from adprior_bench.quality.study import Study
+from adprior_build.catalogue.catalogue_file import Catalogue, read_catalogue
 from adprior_runtime import __version__
+from adprior_runtime.bundle import INTERESTS_FILE
 from adprior_runtime.forecast.forecaster import CatalogueForecast, Forecaster
 from adprior_runtime.prompt.context import UserContext
 from adprior_runtime.terminal.progress import track
@@ -37,9 +40,10 @@ INTEREST_K: Final = 20
 """Number of interests that are searched; the others count as 0."""
 
 Alteration = Callable[[UserContext], UserContext]
-_Job: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
-"""A prompt's tokens, and the ids of advertisers: acted on by the user, and excluded."""
-_AnyJob = TypeVar("_AnyJob", bound=tuple[npt.NDArray[np.int64], ...])
+_Ids: TypeAlias = npt.NDArray[np.int64]
+_Job: TypeAlias = tuple[_Ids, _Ids, _Ids, _Ids]
+"""A prompt's tokens; ids of advertisers: acted on by the user, and excluded; ids of all interests,
+none if they are not searched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,10 +53,13 @@ class ModelForecasts:
     Attributes:
         probabilities: float32 [cases, advertisers], rows with a sum of at most 1.
         exact: bool [cases, 2], whether the most probable advertisers are proved: all, new ones.
+        interests: float32 [cases, interests], 0 beyond the `INTEREST_K` most probable ones; without
+            interests, float32 [cases, 0].
     """
 
     probabilities: Float32Array
     exact: npt.NDArray[np.bool_]
+    interests: Float32Array
 
 
 def forecast_identity(bundle_id: str, threads: int = 1) -> dict[str, Any]:
@@ -65,7 +72,7 @@ def forecast_identity(bundle_id: str, threads: int = 1) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LanguageModel:
     """Makes a bundle's forecasts.
 
@@ -82,12 +89,26 @@ class LanguageModel:
         """The first one."""
         return self.forecasters[0]
 
-    def forecast_groups(self, study: Study) -> tuple[ModelForecasts, ModelForecasts]:
+    @cached_property
+    def interests(self) -> Catalogue | None:
+        """The bundle's interests; None if it has none."""
+        bundle = self.forecaster.bundle
+        if not bundle.has_interests:
+            return None
+        return read_catalogue(bundle.path(INTERESTS_FILE), "interest")
+
+    def forecast_groups(
+        self, study: Study, *, with_interests: bool
+    ) -> tuple[ModelForecasts, ModelForecasts]:
         """Forecast the validation cases and the test cases, which may be the same."""
-        validation = self.forecast(study, study.validation, title="forecasts, validation users")
-        if study.test is study.validation:
-            return validation, validation
-        return validation, self.forecast(study, study.test, title="forecasts, test users")
+
+        def forecast(cases: Sequence[EncodedCase], whose: str) -> ModelForecasts:
+            title = f"forecasts, {whose} users"
+            return self.forecast(study, cases, with_interests=with_interests, title=title)
+
+        validation = forecast(study.validation, "validation")
+        is_same = study.test is study.validation
+        return validation, validation if is_same else forecast(study.test, "test")
 
     def forecast(
         self,
@@ -96,6 +117,7 @@ class LanguageModel:
         *,
         alter: Alteration | None = None,
         among: BoolArray | None = None,
+        with_interests: bool = False,
         title: str = "forecasts",
     ) -> ModelForecasts:
         """Forecast cases.
@@ -105,66 +127,47 @@ class LanguageModel:
             cases: The cases.
             alter: Changes the contexts, for ablations.
             among: bool [advertisers], the only ones that are searched; None for all.
+            with_interests: Search the bundle's interests too, if it has any.
             title: Of the progress bar.
         """
         ids = self.forecaster.advertisers.ids
         excluded = ids[:0] if among is None else ids[~among]
-        jobs = [(*self._prompt(study, case, alter), excluded) for case in cases]
-        rows = self._compute_all(f"catalogue {NEW_K}", jobs, _forecast, title)
+        listed = self.interests if with_interests else None
+        interest_ids = np.array([] if listed is None else listed.ids, dtype=np.int64)
+        jobs = [(*self._prompt(study, case, alter), excluded, interest_ids) for case in cases]
+        rows = self._compute_all(jobs, title)
         return ModelForecasts(
             probabilities=np.stack([arrays["row"] for arrays in rows]),
             exact=np.stack([arrays["exact"] for arrays in rows]),
+            interests=np.stack([arrays["interests"] for arrays in rows]),
         )
 
-    def forecast_interests(
-        self, study: Study, cases: Sequence[EncodedCase], ids: npt.NDArray[np.int64]
-    ) -> Float32Array:
-        """Forecast the interests of cases: float32 [cases, interests], with 0 beyond `INTEREST_K`.
-
-        Args:
-            study: Has the users' histories.
-            cases: The cases.
-            ids: int64 [interests], the bundle's, in ascending order.
-        """
-        prompts = [self.forecaster.prompt_ids(study.context(case)) for case in cases]
-        jobs = [(np.asarray(prompt, dtype=np.int64), ids) for prompt in prompts]
-        title = "forecasts of interests"
-        rows = self._compute_all(f"interests {INTEREST_K}", jobs, _forecast_interests, title)
-        return np.stack([arrays["row"] for arrays in rows])
-
-    def _compute_all(
-        self,
-        kind: str,
-        jobs: Sequence[_AnyJob],
-        compute: Callable[[Forecaster, _AnyJob], Arrays],
-        title: str,
-    ) -> list[Arrays]:
+    def _compute_all(self, jobs: Sequence[_Job], title: str) -> list[Arrays]:
         """Return the result of each job, kept or computed."""
+        kind = f"catalogue {NEW_K}, interests {INTEREST_K}"
         keys = [key_of(kind, *(part.tobytes() for part in job)) for job in jobs]
         found = {key: self.kept.get(key) for key in keys}
         missing = {key: job for key, job in zip(keys, jobs, strict=True) if found[key] is None}
-        results = self._forecast_all(list(missing.values()), compute)
+        results = self._forecast_all(list(missing.values()))
         shown = track(results, total=len(missing), unit="forecast", desc=title)
         for key, result in zip(missing, shown, strict=True):
             self.kept.put(key, result)
             found[key] = result
         return [arrays for key in keys if (arrays := found[key]) is not None]
 
-    def _forecast_all(
-        self, jobs: Sequence[_AnyJob], compute: Callable[[Forecaster, _AnyJob], Arrays]
-    ) -> Iterator[Arrays]:
+    def _forecast_all(self, jobs: Sequence[_Job]) -> Iterator[Arrays]:
         """Yield the result of each job, in order; each forecaster does one job at a time."""
         if len(self.forecasters) == 1:
-            yield from (compute(self.forecaster, job) for job in jobs)
+            yield from (_forecast(self.forecaster, job) for job in jobs)
             return
         idle: SimpleQueue[Forecaster] = SimpleQueue()
         for forecaster in self.forecasters:
             idle.put(forecaster)
 
-        def run(job: _AnyJob) -> Arrays:
+        def run(job: _Job) -> Arrays:
             forecaster = idle.get()
             try:
-                return compute(forecaster, job)
+                return _forecast(forecaster, job)
             finally:
                 idle.put(forecaster)
 
@@ -184,24 +187,26 @@ class LanguageModel:
 
 
 def _forecast(forecaster: Forecaster, job: _Job) -> Arrays:
-    """Return one forecast: ``row``, float32 [advertisers], and ``exact``, bool [2]."""
-    prompt, known, excluded = job
+    """Return one forecast: the arrays of `ModelForecasts` for one case, by name.
+
+    ``row`` is float32 [advertisers], ``exact`` bool [2], ``interests`` float32 [interests].
+    """
+    prompt, known, excluded, interest_ids = job
     found = forecaster.forecast_catalogue(
-        prompt.tolist(), known_ids=known, new_k=NEW_K, excluded_ids=excluded
+        prompt.tolist(),
+        known_ids=known,
+        new_k=NEW_K,
+        excluded_ids=excluded,
+        interest_top_k=INTEREST_K if len(interest_ids) else 0,
     )
+    interests = np.zeros(len(interest_ids), dtype=np.float32)
+    places = np.searchsorted(interest_ids, found.interests.ids)
+    interests[places] = np.exp(found.interests.log_probs)
     return {
         "row": _probabilities(found).astype(np.float32),
         "exact": np.array([found.exact, found.new_exact]),
+        "interests": interests,
     }
-
-
-def _forecast_interests(forecaster: Forecaster, job: tuple[npt.NDArray[np.int64], ...]) -> Arrays:
-    """Return one forecast of interests: ``row``, float32 [interests]."""
-    prompt, ids = job
-    _, found = forecaster.forecast_interests(prompt.tolist(), 1, INTEREST_K)
-    row = np.zeros(len(ids), dtype=np.float32)
-    row[np.searchsorted(ids, found.ids)] = np.exp(found.log_probs)
-    return {"row": row}
 
 
 def _probabilities(found: CatalogueForecast) -> Float64Array:

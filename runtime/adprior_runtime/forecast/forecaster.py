@@ -35,6 +35,7 @@ class CatalogueForecast:
         unresolved_mass: An upper bound on the probability of all others together.
         exact: Whether the most probable advertisers are proved.
         new_exact: Whether the most probable ones that are not known are proved.
+        interests: The most probable interests; none if none were asked for.
     """
 
     log_probs: npt.NDArray[np.float64]
@@ -42,6 +43,7 @@ class CatalogueForecast:
     unresolved_mass: float
     exact: bool
     new_exact: bool
+    interests: Interests
 
 
 class Forecaster:
@@ -92,11 +94,7 @@ class Forecaster:
             interest_top_k: Number of interests.
         """
         searched, forecast = self._run(prompt_ids, top_k)
-        catalogue = self._search.interests
-        if catalogue is None:
-            return forecast, Interests.none()
-        found = catalogue.search(searched.search, interest_top_k)
-        return forecast, catalogue.decode(found.beams, interest_top_k)
+        return forecast, self._find_interests(searched, interest_top_k)
 
     def rank(
         self, user: UserContext | bytes, candidate_ids: npt.NDArray[np.int64]
@@ -133,6 +131,7 @@ class Forecaster:
         known_ids: npt.NDArray[np.int64],
         new_k: int,
         excluded_ids: npt.NDArray[np.int64],
+        interest_top_k: int = 0,
     ) -> CatalogueForecast:
         """Forecast from a prompt, and bound every advertiser of the catalogue at no more cost.
 
@@ -144,6 +143,7 @@ class Forecaster:
             known_ids: int64, advertisers to look beyond.
             new_k: How many other advertisers to find.
             excluded_ids: int64, advertisers that the search leaves out.
+            interest_top_k: How many interests to find too.
         """
         searched, forecast = self._run(prompt_ids, None, excluded_ids)
         further = searched.look_further(new_k, known_ids)
@@ -154,7 +154,15 @@ class Forecaster:
             unresolved_mass=float(np.exp(further.frontier_log_mass)),
             exact=forecast.exact,
             new_exact=further.exact,
+            interests=self._find_interests(searched, interest_top_k),
         )
+
+    def _find_interests(self, searched: SearchedUser, top_k: int) -> Interests:
+        """Find interests after the same prompt; the advertisers' search cannot go on then."""
+        catalogue = self._search.interests
+        if catalogue is None or top_k == 0:
+            return Interests.none()
+        return catalogue.decode(catalogue.search(searched.search, top_k).beams, top_k)
 
     def _run(
         self,

@@ -7,7 +7,7 @@ from the time before those months, so that no feature has seen the day that it p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import lightgbm
@@ -74,21 +74,27 @@ class Signals:
         return np.stack(columns, axis=1)
 
 
-class Boosted:
-    """A lambdarank model over `FEATURES`, on the candidates that the signals give.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Examples:
+    """The candidates that lambdarank learns from; models of any settings may share them.
 
-    Args:
-        training: The data that it learns from.
+    Attributes:
         segment: Profile key of the popularity by segment.
-        recent_days: Start of its examples before the cut; half of a shorter log.
         pool: Number of candidates from each signal.
-        negatives: Candidates without an action, for each case that it learns from.
-        new_only: Learn from advertisers that are new to the user only.
-        settings: LightGBM's.
+        table: float64 [rows, features], columns as in `FEATURES`.
+        labels: int32 [rows], 1 for the day's advertisers.
+        groups: Number of rows of each case.
     """
 
-    def __init__(
-        self,
+    segment: str | None
+    pool: int
+    table: Float64Array
+    labels: npt.NDArray[np.int32]
+    groups: Sequence[int]
+
+    @classmethod
+    def draw(
+        cls,
         training: Training,
         *,
         segment: str | None,
@@ -96,27 +102,73 @@ class Boosted:
         pool: int = POOL,
         negatives: int = 60,
         new_only: bool = False,
-        settings: dict[str, Any],
-    ) -> None:
+    ) -> Examples:
+        """Compute the features of training users' days before the cut.
+
+        Args:
+            training: The data.
+            segment: Profile key of the popularity by segment.
+            recent_days: Start of the days before the cut; half of a shorter log.
+            pool: Number of candidates from each signal.
+            negatives: Candidates without an action, for each case.
+            new_only: Take only advertisers that are new to the user.
+        """
         first = min((int(user.days[0]) for user in training.users if len(user.days)), default=0)
         start = training.cut - min(recent_days, (training.cut - first) // 2)
         earlier = replace(
             training, users=[before(user, start) for user in training.users], cut=start
         )
-        self._pool = pool
-        self._new_only = new_only
+        signals = Signals(earlier, segment)
+        random = np.random.default_rng(_SEED)
         cases: Sequence[EncodedCase] = list(encoded_cases(training.users, start))
         cases = Explore.of(cases).cases if new_only else cases
         cases = [case for case in cases if len(case.targets)]
-        table, labels, groups = self._examples(cases, Signals(earlier, segment), negatives)
+        tables, labels, groups = [], [], []
+        for case in track(cases, desc="lightgbm, features", unit="case", leave=False):
+            features = signals.of(case)
+            candidates = candidate_rows(features, pool)
+            hit = np.intersect1d(candidates, case.targets)
+            if len(hit) == 0:
+                continue
+            left_out = case.past[0] if new_only else np.zeros(0, dtype=np.int32)
+            others = np.setdiff1d(candidates, np.concatenate([case.targets, left_out]))
+            others = random.choice(others, min(negatives, len(others)), replace=False)
+            tables.append(features[np.concatenate([hit, others])])
+            labels.append(np.repeat([1, 0], [len(hit), len(others)]))
+            groups.append(len(hit) + len(others))
+        return cls(
+            segment=segment,
+            pool=pool,
+            table=np.concatenate(tables),
+            labels=np.concatenate(labels).astype(np.int32),
+            groups=groups,
+        )
+
+
+class Boosted:
+    """A lambdarank model over `FEATURES`, on the candidates that the signals give.
+
+    Args:
+        training: The data of its signals.
+        examples: What it learns from.
+        settings: LightGBM's.
+    """
+
+    def __init__(self, training: Training, examples: Examples, *, settings: dict[str, Any]) -> None:
         fixed = {"objective": "lambdarank", "verbosity": -1, "seed": _SEED, "deterministic": True}
         with boosting_bar("lightgbm, training", settings.get("num_iterations", 100)) as callback:
             self._model = lightgbm.train(
                 fixed | settings,
-                lightgbm.Dataset(table, labels, group=groups, feature_name=list(FEATURES)),
+                lightgbm.Dataset(
+                    examples.table,
+                    examples.labels,
+                    group=examples.groups,
+                    feature_name=list(FEATURES),
+                ),
                 callbacks=[callback],
             )
-        self._signals = Signals(training, segment)
+        self._pool = examples.pool
+        self._signals = Signals(training, examples.segment)
 
     def probabilities(self, case: EncodedCase) -> Float64Array:
         """See `Baseline.probabilities`: the softmax of the candidates' scores."""
@@ -126,25 +178,6 @@ class Boosted:
         found = np.zeros(len(features))
         found[candidates] = normalised(np.exp(scores - scores.max()))
         return found
-
-    def _examples(
-        self, cases: Sequence[EncodedCase], signals: Signals, negatives: int
-    ) -> tuple[Float64Array, npt.NDArray[np.int32], list[int]]:
-        random = np.random.default_rng(_SEED)
-        tables, labels, groups = [], [], []
-        for case in track(cases, desc="lightgbm, features", unit="case", leave=False):
-            features = signals.of(case)
-            candidates = candidate_rows(features, self._pool)
-            hit = np.intersect1d(candidates, case.targets)
-            if len(hit) == 0:
-                continue
-            left_out = case.past[0] if self._new_only else np.zeros(0, dtype=np.int32)
-            others = np.setdiff1d(candidates, np.concatenate([case.targets, left_out]))
-            others = random.choice(others, min(negatives, len(others)), replace=False)
-            tables.append(features[np.concatenate([hit, others])])
-            labels.append(np.repeat([1, 0], [len(hit), len(others)]))
-            groups.append(len(hit) + len(others))
-        return np.concatenate(tables), np.concatenate(labels).astype(np.int32), groups
 
 
 def candidate_rows(features: Float64Array, pool: int = POOL) -> npt.NDArray[np.int64]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from typing import Any, Final
 
 from adprior_bench.quality.baselines.base import Baseline, Training, blend
-from adprior_bench.quality.baselines.boosted import Boosted
+from adprior_bench.quality.baselines.boosted import Boosted, Examples
 from adprior_bench.quality.baselines.category_popularity import CategoryPopularity
 from adprior_bench.quality.baselines.choices import Chosen, Family
 from adprior_bench.quality.baselines.neighbours import ItemNeighbours, UserNeighbours
@@ -47,12 +48,14 @@ def baseline_families(training: Training, *, threads: int, quick: bool = False) 
         first, second = chosen[OWN].baseline, chosen[other].baseline
         return _Blend(first=first, second=second, share=share, popularity=popular(chosen))
 
+    @cache
+    def examples(segment: str | None, *, new_only: bool) -> Examples:
+        return Examples.draw(training, segment=segment, new_only=new_only)
+
     def boosted(chosen: Chosen, *, new_only: bool = False, **settings: Any) -> Baseline:
-        segment = segment_key(chosen)
+        learnt = examples(segment_key(chosen), new_only=new_only)
         settings |= {"num_threads": threads}
-        return filled(
-            chosen, Boosted(training, segment=segment, new_only=new_only, settings=settings)
-        )
+        return filled(chosen, Boosted(training, learnt, settings=settings))
 
     has_names, has_categories = bool(training.names), any(training.advertiser_categories)
     keys = sorted({key for user in training.users for key in user.profile})

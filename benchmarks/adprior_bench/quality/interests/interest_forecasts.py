@@ -11,10 +11,7 @@ import numpy.typing as npt
 
 from adprior_bench.quality.forecasts import Pair
 from adprior_bench.quality.metrics import Float32Array
-from adprior_bench.quality.model_forecasts import LanguageModel
-from adprior_bench.quality.study import Study
-from adprior_build.catalogue.catalogue_file import Catalogue, read_catalogue
-from adprior_runtime.bundle import INTERESTS_FILE
+from adprior_build.catalogue.catalogue_file import Catalogue
 from adprior_runtime.prompt.template import in_words
 
 _LEAST: Final = 1e-9
@@ -27,32 +24,15 @@ class InterestForecasts:
 
     Attributes:
         catalogue: The bundle's interests.
-        validation: float32 [validation cases, interests]; None if they are not needed.
+        validation: float32 [validation cases, interests].
         test: float32 [test cases, interests].
     """
 
     catalogue: Catalogue
-    validation: Float32Array | None
+    validation: Float32Array
     test: Float32Array
 
-    @classmethod
-    def of(
-        cls, model: LanguageModel, study: Study, *, with_validation: bool
-    ) -> InterestForecasts | None:
-        """Forecast the cases; return None for a bundle without interests."""
-        bundle = model.forecaster.bundle
-        if not bundle.has_interests:
-            return None
-        catalogue = read_catalogue(bundle.path(INTERESTS_FILE), "interest")
-        ids = np.array(catalogue.ids, dtype=np.int64)
-        test = model.forecast_interests(study, study.test, ids)
-        validation = None
-        if with_validation:
-            is_same = study.test is study.validation
-            validation = test if is_same else model.forecast_interests(study, study.validation, ids)
-        return cls(catalogue=catalogue, validation=validation, test=test)
-
-    def of_advertisers(self, categories: Sequence[str | None]) -> Pair | None:
+    def of_advertisers(self, categories: Sequence[str | None]) -> Pair:
         """Return the log-probabilities of advertisers' categories, float32 [cases, advertisers].
 
         A category that was not found, or is no interest, gets the lowest one found in the case: it
@@ -62,10 +42,8 @@ class InterestForecasts:
             categories: Each advertiser's; None without one.
 
         Returns:
-            Those of the validation and of the test cases; None if the former were not forecast.
+            Those of the validation and of the test cases.
         """
-        if self.validation is None:
-            return None
         row_of = self.catalogue.rows_by_name()
         rows = [row_of(in_words(name)) if name else None for name in categories]
         places = np.array([-1 if row is None else row for row in rows], dtype=np.int64)

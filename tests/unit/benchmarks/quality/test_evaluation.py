@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from adprior_bench.quality.ablations import ABLATIONS
+from adprior_bench.quality.ablations import ABLATIONS, CASES
 from adprior_bench.quality.baselines import tuning
 from adprior_bench.quality.evaluation import evaluate
 from adprior_bench.quality.evaluation_settings import Settings
 from adprior_bench.quality.explore import Explore
-from adprior_bench.quality.histories import EncodedCase
+from adprior_bench.quality.histories import EncodedCase, draw_cases
 from adprior_bench.quality.model_forecasts import LanguageModel
 from adprior_bench.quality.study import Splits, Study
 from adprior_build.catalogue.catalogue_file import read_catalogue
@@ -309,8 +309,9 @@ def test_a_killed_evaluation_continues_to_the_same_report(
     asked = [(study.context(c), known_to(c)) for c in (*study.validation, *study.test)]
     is_newcomer = study.training.event_counts() == 0
     among_newcomers = Explore.of(study.test, is_newcomer).cases
+    drawn = draw_cases(study.test, CASES)
     for alter in ABLATIONS.values():
-        asked += [(alter(study.context(case)), known_to(case)) for case in study.test]
+        asked += [(alter(study.context(case)), known_to(case)) for case in drawn]
     distinct = {(tuple(forecaster.prompt_ids(context)), known) for context, known in asked}
     distinct |= {
         (tuple(forecaster.prompt_ids(study.context(case))), known_to(case) | {-1})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from adprior_bench.quality.baselines.base import Training, blend, normalised
-from adprior_bench.quality.baselines.boosted import Boosted
+from adprior_bench.quality.baselines.boosted import Boosted, Examples
 from adprior_bench.quality.baselines.category_popularity import CategoryPopularity
 from adprior_bench.quality.baselines.neighbours import ItemNeighbours, UserNeighbours
 from adprior_bench.quality.baselines.own_history import OwnHistory
@@ -135,11 +135,15 @@ def new_cases() -> list[EncodedCase]:
 def test_learnt_baselines_beat_popularity(new_cases: list[EncodedCase]) -> None:
     training = training_of(invented_users(80, name="t"))
     popular = recall(Popularity(training), new_cases, 3)
-    boosted = Boosted(training, segment="age", settings=TREES, pool=20, negatives=20)
-    assert recall(boosted, new_cases, 3) > popular + 0.1
-    new_only = Boosted(
-        training, segment="age", settings=TREES, pool=20, negatives=20, new_only=True
+    boosted, new_only = (
+        Boosted(
+            training,
+            Examples.draw(training, segment="age", pool=20, negatives=20, new_only=new_only),
+            settings=TREES,
+        )
+        for new_only in (False, True)
     )
+    assert recall(boosted, new_cases, 3) > popular + 0.1
     explored = Explore.of(new_cases)
     one, two = (
         explored.recall(forecast_all(each, new_cases, ADVERTISERS), 3)

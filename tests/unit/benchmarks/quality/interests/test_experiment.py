@@ -125,8 +125,11 @@ def rows_of(section: Section) -> dict[tuple[str, str], dict[str, Any]]:
 
 def measured(forecaster: Forecaster, study: Study) -> Section | None:
     model = LanguageModel(forecasters=[forecaster])
-    found = InterestForecasts.of(model, study, with_validation=False)
-    assert found is not None
+    validation, test = model.forecast_groups(study, with_interests=True)
+    assert model.interests is not None
+    found = InterestForecasts(
+        catalogue=model.interests, validation=validation.interests, test=test.interests
+    )
     return run_interests(found, study, forecaster.renderer.name_ids, resamples=50)
 
 
@@ -193,14 +196,11 @@ def test_interests_are_searched_once(
     identity = forecast_identity(forecaster.bundle.manifest.bundle_id)
     with keep_results(tmp_path / "kept", identity, command="test") as kept:
         model = LanguageModel(forecasters=[forecaster], kept=kept)
-        first = InterestForecasts.of(model, study, with_validation=True)
+        _, first = model.forecast_groups(study, with_interests=True)
         monkeypatch.setattr(InterestCatalogue, "search", lambda *_: pytest.fail("again"))
-        again = InterestForecasts.of(model, study, with_validation=True)
-    assert first is not None
-    assert again is not None
-    assert first.test.tolist() == again.test.tolist()
-    assert again.validation is not None
-    assert (again.validation.sum(axis=1) > 0).all()
+        validation, again = model.forecast_groups(study, with_interests=True)
+    assert first.interests.tolist() == again.interests.tolist()
+    assert (validation.interests.sum(axis=1) > 0).all()
 
 
 def test_without_a_day_that_has_an_interest_nothing_is_measured(
@@ -208,9 +208,8 @@ def test_without_a_day_that_has_an_interest_nothing_is_measured(
 ) -> None:
     others = read_catalogue(write_interests(tmp_path / "others.csv", ["shoes"]), "interest")
     nothing = np.zeros((len(study.test), 1), dtype=np.float32)
-    found = InterestForecasts(catalogue=others, validation=None, test=nothing)
+    found = InterestForecasts(catalogue=others, validation=nothing, test=nothing)
     assert run_interests(found, study, forecaster.renderer.name_ids, resamples=10) is None
-    assert found.of_advertisers(["SHOES"]) is None
 
 
 def test_an_advertiser_has_the_log_probability_of_its_category(interests: Catalogue) -> None:
@@ -218,7 +217,6 @@ def test_an_advertiser_has_the_log_probability_of_its_category(interests: Catalo
     row[0, :2] = 0.5, 0.125
     found = InterestForecasts(catalogue=interests, validation=row, test=2 * row)
     pair = found.of_advertisers(["KIND_a", "KIND_b", "KIND_c", "KIND_p", None])
-    assert pair is not None
     np.testing.assert_allclose(np.exp(pair[0]), [[0.5, *[0.125] * 4]])
     np.testing.assert_allclose(np.exp(pair[1]), [[1.0, *[0.25] * 4]])
 
