@@ -55,7 +55,7 @@ PUBLIC = .quality-public$(if $(QUICK),-quick)
 
 quality-public: install  ## train and evaluate on a public data set that anyone can install: docs/quality.md
 	PATH="$(CURDIR)/.venv/bin:$$PATH" benchmarks/quality_public.sh "$(PUBLIC)" "$(BASE)" "$(MINUTES)" \
-	  $(if $(QUICK),--quick --max-cases 200,--max-cases 1200)
+	  $(if $(QUICK),40 --quick,1200)
 
 # Two processes. Tests of one file stay together, because they share servers and models. Long files run first.
 PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
