@@ -1,4 +1,4 @@
-"""``adprior bench search``: compare the search with the prefill and with transformers.generate."""
+"""``adprior bench search``: compare the search with the prefill and with other systems."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from adprior_bench.report.terminal import figures_table
 from adprior_bench.search.host_work import measure_host_work
 from adprior_bench.search.on_bundle import measure_bundle
 from adprior_bench.search.on_synthetic import measure_synthetic
+from adprior_bench.search.peers.measure import add_peer_options, measure_peers
+from adprior_bench.search.peers.table import comparison_text
 from adprior_bench.search.rows import CLOCKS
 from adprior_bench.search.synthetic import LLAMA, MODELS
 from adprior_build.onnx_graph.write_model import PRECISIONS
@@ -26,7 +28,9 @@ EXAMPLE = """example:
   adprior bench search --sizes --bundle demo/bundle --rounds 300 --events events.parquet \\
     --profiles profiles.parquet --columns demo/columns.toml
   adprior bench search --host-work --sizes 10000 1000000 --users 32
-  adprior bench search --together 8 32 --model gemma3-270m --sizes 10000 --device cuda"""
+  adprior bench search --together 8 32 --model gemma3-270m --sizes 10000 --device cuda
+  adprior bench search --peers --peer-python vllm=vllm-venv/bin/python --rounds 8 \\
+    --bundle demo/bundle --checkpoint demo/adapter --users demo/users/*.json"""
 
 _COLUMNS = (
     "model", "precision", "mode", "catalogue_size", "prompt_tokens", "prefill_ms", "search_ms",
@@ -125,11 +129,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="cpu",
         help="device of --together and of a --bundle (cpu)",
     )
+    add_peer_options(parser)
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure; return the exit code."""
+    if args.peers is not None:
+        return _compare(args)
     if not args.sizes and args.bundle is None:
         raise InvalidInputError("nothing to measure: give --sizes or a --bundle")
     if args.sizes and not args.together and args.device != "cpu":
@@ -161,3 +168,13 @@ def _print(
     args: argparse.Namespace, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]
 ) -> None:
     print(to_json(rows, indent=2) if args.json else figures_table(rows, columns))
+
+
+def _compare(args: argparse.Namespace) -> int:
+    rows = measure_peers(args)
+    if args.plot is not None:
+        from adprior_bench.search.peers.plot import write_plot  # noqa: PLC0415  matplotlib is slow
+
+        write_plot(rows, args.plot)
+    print(to_json(rows, indent=2) if args.json else comparison_text(rows))
+    return 0

@@ -48,7 +48,7 @@ def measure_bundle(args: argparse.Namespace) -> list[dict[str, Any]]:
         raise InvalidInputError(f"{args.bundle}: engine {kind} does not search in this process")
     engine = load(bundle, threads=args.threads, device=args.device)
     trie = Trie.load(bundle.path(TRIE_DIRECTORY))
-    prompts = _prompts(args, bundle)
+    prompts = read_test_prompts(args, bundle, args.rounds + WARM_UP)
     name, rows, budget = f"bundle {bundle.manifest.bundle_id}", [], 1
     own = SearchSettings.of(bundle.manifest)
     if origin.is_other:
@@ -69,8 +69,8 @@ def measure_bundle(args: argparse.Namespace) -> list[dict[str, Any]]:
     return [row | {"engine": kind, "precision": bundle.manifest.precision} for row in rows]
 
 
-def _prompts(args: argparse.Namespace, bundle: Bundle) -> list[list[int]]:
-    """Return prompts of random test users and days after the training cut.
+def read_test_prompts(args: argparse.Namespace, bundle: Bundle, count: int) -> list[list[int]]:
+    """Return at most ``count`` prompts of random test users and days after the training cut.
 
     If a number of tokens is asked for, the template's budget is that, and shorter prompts are left
     out.
@@ -79,15 +79,15 @@ def _prompts(args: argparse.Namespace, bundle: Bundle) -> list[list[int]]:
     renderer = PromptRenderer.load(bundle.path(PROMPT_FILE), bundle.path(TOKENIZER_FILE))
     order = np.random.default_rng(7).permutation(len(cases))
     if (budget := args.prompt_tokens) is None:
-        chosen = order[: args.rounds + WARM_UP]
+        chosen = order[:count]
         return [renderer.render(cases[index]).token_ids for index in chosen]
     renderer.template = replace(renderer.template, max_prompt_tokens=budget)
     rendered = (renderer.render(cases[index]) for index in order)
     full = (prompt.token_ids for prompt in rendered if prompt.dropped_events)
-    prompts = list(itertools.islice(full, args.rounds + WARM_UP))
-    if len(prompts) < args.rounds + WARM_UP:
+    prompts = list(itertools.islice(full, count))
+    if len(prompts) < count:
         raise InvalidInputError(
             f"--prompt-tokens {budget}: {len(prompts)} test users and days have longer prompts, "
-            f"expected {args.rounds + WARM_UP}"
+            f"expected {count}"
         )
     return prompts
