@@ -27,7 +27,7 @@ EXAMPLE = """example:
   adprior bench search --model gemma3-270m --sizes 10000 --peer-rounds 0 --clock processor
   adprior bench search --sizes --bundle demo/bundle --rounds 300 --events events.parquet \\
     --profiles profiles.parquet --columns demo/columns.toml
-  adprior bench search --host-work --sizes 10000 1000000 --users 32
+  adprior bench search --host-work 32 --sizes 10000 1000000
   adprior bench search --together 8 32 --model gemma3-270m --sizes 10000 --device cuda
   adprior bench search --peers --peer-python vllm=vllm-venv/bin/python --rounds 8 \\
     --bundle demo/bundle --checkpoint demo/adapter --users demo/users/*.json"""
@@ -70,12 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--top-k", 20, "top k of the bundle"),
         ("--candidates", 500, "random candidates to score"),
         ("--threads", 2, "threads of the engine"),
-        ("--users", 32, "users of a round of --host-work"),
     )
     parser.add_argument(
         "--host-work",
-        action="store_true",
-        help="measure the host's work of a user and pass, with a forward pass that costs nothing",
+        type=positive_integer,
+        metavar="N",
+        help="measure the host's work a user and pass, for N users and a forward pass that costs "
+        "nothing",
     )
     parser.add_argument(
         "--together",
@@ -146,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.events is not None and args.bundle is None:
         raise InvalidInputError("--events needs a --bundle, whose names are searched for its users")
-    if args.host_work:
+    if args.host_work is not None:
         _print(args, measure_host_work(args), _HOST_COLUMNS)
         return 0
     rows: list[dict[str, Any]] = []

@@ -133,7 +133,7 @@ def _measure(
         passes.user = 0
         passes.reset()
         start = time.thread_time()
-        users = [read_prompt(engine, trie, prompt) for _ in range(args.users)]
+        users = [read_prompt(engine, trie, prompt) for _ in range(args.host_work)]
         prefill = (time.thread_time() - start - passes.seconds) / passes.passes
         passes.reset()
         engine.seconds = 0.0
@@ -146,11 +146,11 @@ def _measure(
     for name, column in zip(_TIMES, 1e6 * np.array(rounds).T, strict=True):
         row |= summarise(name, column.tolist())
     return row | {
-        "users": args.users,
+        "users": args.host_work,
         "beam_width": settings.width,
         "top_k": args.top_k,
         "prompt_tokens": len(prompt),
-        "passes_per_user": passes.passes / args.users,
+        "passes_per_user": passes.passes / args.host_work,
         "extended_tokens": float(np.mean([result.extended_tokens for result in found])),
         "exact_fraction": float(np.mean([result.exact for result in found])),
         "sent_bytes": passes.sent_bytes / passes.passes,

@@ -16,7 +16,7 @@ from adprior_runtime.engines.packed_tree import PackedTreeEngine
 from adprior_runtime.search.search import SearchSettings, TrieSearch
 from adprior_runtime.search.tree import read_prompt
 
-OPTIONS = "--host-work --sizes 300 --users 3 --rounds 2 --width 4 --top-k 3 --prompt-tokens 9"
+OPTIONS = "--host-work 3 --sizes 300 --rounds 2 --width 4 --top-k 3 --prompt-tokens 9"
 
 
 @pytest.fixture(scope="module")
