@@ -18,12 +18,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import onnx
+
 from adprior_build.checkpoints.checkpoint import hash_checkpoint
 from adprior_client import ClientConfig, Forecast, RankingClient, RetrievalClient
 from adprior_runtime.bundle import (
     CHECKPOINT_SHA256,
     HEAD_FILE,
     MANIFEST,
+    ONNX_MODEL_FILE,
     POPULARITY_FILE,
     PROMPT_FILE,
     TOKENIZER_FILE,
@@ -34,6 +37,7 @@ from adprior_runtime.bundle import (
 from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.cli import main as adprior
 from adprior_runtime.cpu_count import available_processors
+from adprior_runtime.engines.onnx_graph import require_contract
 from adprior_runtime.errors import AdpriorError
 from adprior_runtime.server.endpoints import free_ports
 from adprior_runtime.server.tritonserver import TritonServer
@@ -97,10 +101,12 @@ def _build(repository: Path, bundle: Path | None) -> None:
 
 
 def _is_current() -> bool:
-    """Whether ``demo/bundle`` was made from what is in ``demo/adapter`` now."""
+    """Whether ``demo/bundle`` was made from what is in ``demo/adapter`` now, with this graph."""
     try:
         manifest = Manifest.load(BUNDLE / MANIFEST)
-    except AdpriorError:
+        graph = onnx.load(str(BUNDLE / ONNX_MODEL_FILE))
+        require_contract({item.key: item.value for item in graph.metadata_props})
+    except (AdpriorError, OSError):
         return False
     copied = (HEAD_FILE, POPULARITY_FILE, PROMPT_FILE, TOKENIZER_FILE)
     return manifest.training.get(CHECKPOINT_SHA256) == hash_checkpoint(ADAPTER) and all(
