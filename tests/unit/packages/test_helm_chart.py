@@ -1,0 +1,317 @@
+"""The Helm chart: what it renders, what it refuses, and that its commands exist.
+
+The engine is Helm's own; the schemas are those of the oldest and the newest Kubernetes. No cluster
+has run it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import re
+import sys
+import threading
+import tomllib
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+import yaml
+
+from adprior_bulk.commands import bulk
+from adprior_client import ClientConfig
+from adprior_runtime.commands import serve
+from support.helm_chart import (
+    BASE,
+    CHART,
+    EXAMPLES,
+    RELEASE,
+    find,
+    golden_path,
+    golden_text,
+    load_values,
+    pod_templates,
+    render,
+)
+from support.monitoring import PROMETHEUS
+from support.paths import ROOT
+from support.processes import run
+
+helm = pytest.importorskip("helm_python", reason="adprior[dev] has it")
+kubernetes = pytest.importorskip("kubernetes_validate", reason="adprior[dev] has it")
+
+VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+METADATA: dict[str, Any] = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+OLDEST, NEWEST = "1.30", "1.37"
+IMAGE_VOLUMES = "1.31"
+"""The first Kubernetes whose volumes may be images."""
+CUSTOM = {"ScaledObject", "ServiceMonitor", "PrometheusRule"}
+"""Kinds of other makers, without a schema here: only golden files fix their fields."""
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_kubernetes_accepts_every_object(example: str, version: str) -> None:
+    objects = render(load_values(example))
+    if version == OLDEST and "image" in load_values(example)["repository"]["volume"]:
+        version = IMAGE_VOLUMES
+    kinds = set()
+    for each in objects:
+        kinds.add(each["kind"])
+        if each["kind"] not in CUSTOM:
+            kubernetes.validate(each, version, strict=True)
+    assert {"Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"} <= kinds
+
+
+def test_the_schemas_find_an_unknown_field() -> None:
+    deployment = find(render(load_values(BASE)), "Deployment")
+    deployment["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
+    with pytest.raises(kubernetes.ValidationError, match="readynessProbe"):
+        kubernetes.validate(deployment, NEWEST, strict=True)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_manifests_are_the_golden_ones(example: str) -> None:
+    assert golden_path(example).read_text(encoding="utf-8") == golden_text(example)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_helm_lint_finds_nothing_wrong(example: str) -> None:
+    report = helm.lint(CHART, load_values(example))
+    assert report["errors"] == []
+    assert {each["severity"] for each in report["messages"]} <= {1}  # advice: there is no icon
+
+
+def test_the_chart_has_the_projects_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert METADATA["version"] == METADATA["appVersion"] == project["version"]
+    assert METADATA["kubeVersion"].startswith(f">={OLDEST}.0")
+
+
+def _resolve(schema: dict[str, Any]) -> dict[str, Any]:
+    reference = schema.get("$ref", "").removeprefix("#/$defs/")
+    return {**SCHEMA["$defs"][reference], **schema} if reference else schema
+
+
+def _check_keys(values: dict[str, Any], schema: dict[str, Any]) -> None:
+    assert schema["additionalProperties"] is False
+    assert set(schema["properties"]) - {"global"} == set(values)
+    for key, value in values.items():
+        below = _resolve(schema["properties"][key])
+        if isinstance(value, dict) and value and "properties" in below:
+            _check_keys(value, below)
+
+
+def test_the_schema_knows_exactly_the_values() -> None:
+    _check_keys(VALUES, SCHEMA)
+
+
+def _changed(path: str, value: Any) -> dict[str, Any]:
+    """Return the base example's values with one change; None removes."""
+    values = place = copy.deepcopy(load_values(BASE))
+    *parents, last = path.split(".")
+    for parent in parents:
+        place = place.setdefault(parent, {})
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "found"),
+    [
+        ("image", None, "at '/image': '' does not match"),
+        ("image", "adprior", "at '/image': 'adprior' does not match"),
+        ("target", "gpu", "at '/target': value must be one of 'cpu', 'cuda', 'tensorrt-llm'"),
+        ("replicas", "two", "at '/replicas': got string, want integer"),
+        ("replicas", 0, "at '/replicas': minimum: got 0, want 1"),
+        ("replica", 3, "at '': additional properties 'replica' not allowed"),
+        ("repository.volume", {}, "at '/repository/volume': minProperties: got 0, want 1"),
+        ("repository.volume", {"nfs": {}}, "at '/repository/volume': additional properties 'nfs'"),
+        ("repository.volume.image", {}, "at '/repository/volume': maxProperties: got 2, want 1"),
+        ("repository.subPath", "/blue", "at '/repository/subPath': '/blue' does not match"),
+        ("drainSeconds", 1, "at '/drainSeconds': minimum: got 1, want 2"),
+        ("resources.limits", {"memory": "4 GB"}, "at '/resources/limits/memory': '4 GB' does not"),
+        ("networkPolicy.callers", [{}], "at '/networkPolicy/callers/0': minProperties: got 0"),
+        ("autoscaling.by", "vpa", "at '/autoscaling/by': value must be one of '', 'hpa', 'keda'"),
+        ("tls.key", "k", "at '/tls': additional properties 'key' not allowed"),
+    ],
+)
+def test_the_schema_refuses_a_wrong_value_in_one_line(path: str, value: Any, found: str) -> None:
+    with pytest.raises(helm.HelmError) as refused:
+        render(_changed(path, value))
+    heading, chart, line = str(refused.value).strip().splitlines()
+    assert "values don't meet the specifications" in heading
+    assert chart == "adprior:"
+    assert line.startswith(f"- {found}")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "found"),
+    [
+        ("plainText", False, "tls.secret is empty and plainText is false"),
+        ("tls.secret", "a", "plainText is true, and tls.secret is given: choose one"),
+        ("tls.mutual", True, "tls.mutual needs tls.secret"),
+        ("tokens.admin", True, "tokens.admin needs tokens.secret"),
+        ("monitoring.alerts", True, "monitoring.alerts needs monitoring.enabled"),
+        ("autoscaling.by", "hpa", "autoscaling.by is hpa, which needs monitoring.enabled"),
+        ("autoscaling.minReplicas", 9, "autoscaling.minReplicas is 9, expected at most"),
+        ("bulk.enabled", True, "bulk.enabled needs bulk.image"),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused_in_one_line(
+    path: str, value: Any, found: str
+) -> None:
+    with pytest.raises(helm.HelmError) as refused:
+        render(_changed(path, value))
+    assert re.fullmatch(rf"execution error at \(\S+\): {re.escape(found)}.*", str(refused.value))
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_adprior_accepts_the_pods_arguments(example: str) -> None:
+    for pod in pod_templates(render(load_values(example))):
+        name, *options = pod["containers"][0]["args"]
+        parser = argparse.ArgumentParser()
+        {"serve": serve, "bulk": bulk}[name].add_arguments(parser)
+        parsed = parser.parse_args(options)
+        if name == "serve":
+            assert str(parsed.repository) == "/models"
+            assert parsed.no_restart
+            assert parsed.http_host == "127.0.0.1"
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_a_pod_is_locked_down(example: str) -> None:
+    for pod in pod_templates(render(load_values(example))):
+        (container,) = pod["containers"]
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["automountServiceAccountToken"] is False
+        writable = {
+            each["mountPath"] for each in container["volumeMounts"] if "readOnly" not in each
+        }
+        assert writable - {"/shared"} == {"/tmp", "/dev/shm"}
+        secrets = [each["secret"] for each in pod["volumes"] if "secret" in each]
+        assert all(each["defaultMode"] == 0o440 for each in secrets)  # what file_modes.py accepts
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_a_pod_drains_longer_than_clients_take_to_notice(example: str) -> None:
+    (pod, *_) = pod_templates(render(load_values(example)))
+    drain_s = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert drain_s > ClientConfig(urls=("a:1",)).health_interval_s
+    assert pod["terminationGracePeriodSeconds"] > drain_s + 15  # docs/operations.md, Stopping
+    shortest = SCHEMA["properties"]["drainSeconds"]["minimum"]
+    assert shortest > ClientConfig(urls=("a:1",)).health_interval_s
+
+
+@pytest.mark.parametrize(("target", "gpus"), [("cpu", None), ("cuda", 1), ("tensorrt-llm", 1)])
+def test_a_pod_has_the_gpu_that_its_target_needs(target: str, gpus: int | None) -> None:
+    (pod, *_) = pod_templates(render(_changed("target", target)))
+    assert pod["containers"][0]["resources"]["limits"].get("nvidia.com/gpu") == gpus
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_nobody_may_connect_unless_the_values_name_callers(*, is_open: bool) -> None:
+    values = load_values(BASE)
+    if not is_open:
+        del values["networkPolicy"]
+    policy = find(render(values), "NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["egress"] == []
+    rules = policy["ingress"] or []
+    assert [rule["from"] for rule in rules] == (
+        [load_values(BASE)["networkPolicy"]["callers"]] * is_open
+    )
+
+
+def test_the_alerts_are_those_of_deploy_prometheus() -> None:
+    rules = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text(encoding="utf-8"))
+    objects = render(load_values("everything"))
+    assert find(objects, "PrometheusRule")["spec"] == rules
+    # `up{job="adprior"}`: the job is the value of that label of the Services.
+    monitor = find(objects, "ServiceMonitor")["spec"]
+    services = [each for each in objects if each["kind"] == "Service"]
+    assert {each["metadata"]["labels"][monitor["jobLabel"]] for each in services} == {"adprior"}
+    ports = [port["name"] for each in services for port in each["spec"]["ports"]]
+    assert ports.count("metrics") == 1  # one Service, so that each pod is read once
+
+
+@pytest.mark.parametrize(
+    ("target", "metric", "labels"),
+    [
+        ("cpu", "nv_inference_pending_request_count", {"model": "llm_engine"}),
+        ("cuda", "nv_inference_pending_request_count", {"model": "llm_engine"}),
+        (
+            "tensorrt-llm",
+            "nv_trt_llm_request_metrics",
+            {"model": "llm_engine", "request_type": "waiting"},
+        ),
+    ],
+)
+def test_both_autoscalers_follow_the_requests_that_wait(
+    target: str, metric: str, labels: dict[str, str]
+) -> None:
+    (hpa,) = find(render(load_values("cpu-hpa") | {"target": target}), "HorizontalPodAutoscaler")[
+        "spec"
+    ]["metrics"]
+    assert hpa["pods"]["metric"] == {"name": metric, "selector": {"matchLabels": labels}}
+    objects = render(load_values("cpu-keda") | {"target": target})
+    (trigger,) = find(objects, "ScaledObject")["spec"]["triggers"]
+    pods = {"namespace": "serving", "service": f"{RELEASE}-pods"}
+    matchers = ",".join(f'{name}="{value}"' for name, value in (pods | labels).items())
+    assert trigger["metadata"]["query"] == f"sum({metric}{{{matchers}}})"
+    assert "replicas" not in find(objects, "Deployment")["spec"]
+    dashboard = (ROOT / "deploy" / "grafana" / "adprior.json").read_text(encoding="utf-8")
+    assert metric in dashboard
+
+
+def test_the_bulk_job_may_call_the_servers() -> None:
+    objects = render(load_values("everything"))
+    job = find(objects, "CronJob")["spec"]["jobTemplate"]["spec"]["template"]
+    callers = find(objects, "NetworkPolicy")["spec"]["ingress"][0]["from"]
+    wanted = callers[-1]["podSelector"]["matchLabels"]
+    assert wanted.items() <= job["metadata"]["labels"].items()
+    served = find(objects, "Deployment")["spec"]["selector"]["matchLabels"]
+    assert not served.items() <= job["metadata"]["labels"].items()
+    urls = [each for each in job["spec"]["containers"][0]["args"] if each.startswith("--url")]
+    assert urls == [f"--url={RELEASE}:8001"]
+
+
+def test_the_longest_name_of_a_release_leaves_room_for_the_bulk_job() -> None:
+    with helm.Chart.load(CHART) as chart:
+        files = chart.render(load_values("bulk"), name="a" * 53)
+    (job,) = [yaml.safe_load(text) for name, text in files.items() if name.endswith("bulk.yaml")]
+    assert len(job["metadata"]["name"]) == 52
+
+
+@pytest.mark.parametrize(
+    ("probe", "path"), [("startup", "ready"), ("readiness", "ready"), ("liveness", "live")]
+)
+@pytest.mark.parametrize(("status", "is_healthy"), [(200, True), (400, False)])
+def test_a_probe_asks_for_health_on_loopback(
+    probe: str, path: str, status: int, *, is_healthy: bool
+) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == f"/v2/health/{path}" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    (pod, *_) = pod_templates(render(load_values("everything")))
+    program, flag, code = pod["containers"][0][f"{probe}Probe"]["exec"]["command"]
+    assert (program, flag) == ("python3", "-c")
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        done = run(sys.executable, flag, code.replace("8000", str(server.server_port)))
+    assert (done.returncode == 0) == is_healthy, done.stderr
