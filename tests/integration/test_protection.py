@@ -34,7 +34,8 @@ from adprior_runtime import contract
 from adprior_runtime.cli import main
 from adprior_runtime.errors import EnvironmentProblemError
 from support.data_set import ADVERTISERS, user
-from support.processes import COMMAND, run_adprior
+from support.helm_chart import load_values, pod_templates, render
+from support.processes import COMMAND, run, run_adprior
 from support.raw_requests import context_tensor, make_inputs
 from support.servers import choose_ports, port_options
 
@@ -302,6 +303,16 @@ def test_http_has_no_tls_and_answers_only_health_checks(guarded: Guarded, path: 
         urlopen(f"http://{guarded.http}/v2{path}")
     refused.value.close()
     assert refused.value.code == 403
+
+
+@pytest.mark.parametrize("probe", ["startup", "readiness", "liveness"])
+def test_the_charts_probes_pass_with_mutual_tls_and_tokens(guarded: Guarded, probe: str) -> None:
+    (pod, *_) = pod_templates(render(load_values("everything")))
+    program, *arguments = pod["containers"][0][f"{probe}Probe"]["exec"]["command"]
+    assert program == "python3"
+    port = guarded.http.rpartition(":")[2]
+    done = run(sys.executable, *(each.replace("8000", port) for each in arguments))
+    assert done.returncode == 0, done.stderr
 
 
 def test_other_users_of_the_machine_can_read_neither_tokens_nor_tensors(guarded: Guarded) -> None:

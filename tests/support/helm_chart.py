@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,9 +33,14 @@ def render_text(values: dict[str, Any]) -> str:
     Raises:
         helm_python.HelmError: The chart refuses the values.
     """
+    return _render(json.dumps(values))
+
+
+@cache
+def _render(values: str) -> str:
     helm = pytest.importorskip("helm_python", reason="adprior[dev] has it")
     with helm.Chart.load(CHART) as chart:
-        files = chart.render(values, name=RELEASE, namespace="serving")
+        files = chart.render(json.loads(values), name=RELEASE, namespace="serving")
     return "\n---\n".join(text.strip() for _, text in sorted(files.items()) if text.strip())
 
 

@@ -13,6 +13,7 @@ import re
 import sys
 import threading
 import tomllib
+from functools import cache
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -51,6 +52,12 @@ CUSTOM = {"ScaledObject", "ServiceMonitor", "PrometheusRule"}
 """Kinds of other makers, without a schema here: only golden files fix their fields."""
 
 
+@cache
+def _validate(text: str, version: str) -> None:
+    """Raise ValidationError unless the object, JSON, fits; most examples share most objects."""
+    kubernetes.validate(json.loads(text), version, strict=True)
+
+
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_kubernetes_accepts_every_object(example: str, version: str) -> None:
@@ -61,7 +68,7 @@ def test_kubernetes_accepts_every_object(example: str, version: str) -> None:
     for each in objects:
         kinds.add(each["kind"])
         if each["kind"] not in CUSTOM:
-            kubernetes.validate(each, version, strict=True)
+            _validate(json.dumps(each), version)
     assert {"Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"} <= kinds
 
 
@@ -311,7 +318,16 @@ def test_a_probe_asks_for_health_on_loopback(
     (pod, *_) = pod_templates(render(load_values("everything")))
     program, flag, code = pod["containers"][0][f"{probe}Probe"]["exec"]["command"]
     assert (program, flag) == ("python3", "-c")
+    compose = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8"))
+    check = compose["services"]["serve"]["healthcheck"]["test"][-1]
+    assert code == check.replace("/health/ready", f"/health/{path}")
     with HTTPServer(("127.0.0.1", 0), Answer) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
         done = run(sys.executable, flag, code.replace("8000", str(server.server_port)))
     assert (done.returncode == 0) == is_healthy, done.stderr
+
+
+def test_the_page_names_every_example() -> None:
+    page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:`|examples/)([a-z-]+)\.yaml", page)) - {"values"}
+    assert named == set(EXAMPLES)
