@@ -27,6 +27,19 @@ def load_values(example: str) -> dict[str, Any]:
     return values
 
 
+def change(path: str, value: Any) -> dict[str, Any]:
+    """Return the base example's values with one change; None removes."""
+    values = place = load_values(BASE)
+    *parents, last = path.split(".")
+    for parent in parents:
+        place = place.setdefault(parent, {})
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return values
+
+
 def render_text(values: dict[str, Any]) -> str:
     """Return the manifests of a release with these values, one after another.
 

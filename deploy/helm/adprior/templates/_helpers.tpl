@@ -81,7 +81,7 @@ exec:
     - python3
     - -c
     - "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=2); c.request('GET', '/v2/health/{{ . }}'); raise SystemExit(c.getresponse().status != 200)"
-timeoutSeconds: 5
+timeoutSeconds: 10
 {{- end }}
 
 {{- /* Name and labels, as JSON, of the gauge of requests that wait for the language model. The
