@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,9 @@ def rows(
     arguments = [*PEERS, "transformers", "vllm", "--peer-python", f"vllm={missing}"]
     arguments += [*of_bundle(tiny_bundle), "--rounds", "3", "--top-k", "5", "--width", "24"]
     arguments += ["--threads", "1", "--plot", str(plot), "--json"]
-    with pytest.MonkeyPatch.context() as patch:
-        printed: list[str] = []
-        patch.setattr("builtins.print", lambda text, **_: printed.append(text))
+    with redirect_stdout(StringIO()) as printed:
         assert main(arguments) == 0
-    return json.loads(printed[-1]), plot
+    return json.loads(printed.getvalue()), plot
 
 
 def test_each_system_has_a_row_with_every_key(rows: tuple[list[dict[str, Any]], Path]) -> None:
