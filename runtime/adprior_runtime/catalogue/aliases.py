@@ -35,7 +35,10 @@ def sum_aliases(rows: Int64Array, log_probs: npt.NDArray[np.float64]) -> AliasSu
         log_probs: float64 [names]; -inf is a probability of 0.
     """
     by_row = np.argsort(rows, kind="stable")
-    distinct, starts, counts = np.unique(rows[by_row], return_index=True, return_counts=True)
-    if len(distinct) == 0:  # reduceat takes no empty list of starts
-        return AliasSums(distinct, np.zeros(0), counts)
-    return AliasSums(distinct, np.logaddexp.reduceat(log_probs[by_row], starts), counts)
+    rising = rows[by_row]
+    if len(rising) == 0:  # reduceat takes no empty list of starts
+        return AliasSums(rising, np.zeros(0), rising)
+    ends = np.append((rising[1:] != rising[:-1]).nonzero()[0], len(rising) - 1)
+    starts = np.append(0, ends[:-1] + 1)
+    sums = np.logaddexp.reduceat(log_probs[by_row], starts)
+    return AliasSums(rising[ends], sums, ends - starts + 1)
