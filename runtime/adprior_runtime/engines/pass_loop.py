@@ -97,7 +97,7 @@ class _Waiting:
 
     @property
     def tokens(self) -> int:
-        return len(self.part.tree_pass.token_ids)
+        return max(1, len(self.part.tree_pass.token_ids))
 
 
 @dataclass(frozen=True, slots=True)
