@@ -31,9 +31,6 @@ MAX_EXCLUDED: Final = 100_000
 MAX_BATCH_SIZE: Final = 16
 """Requests that one instance of a model receives at once."""
 
-MAX_CUDA_BATCH_SIZE: Final = 64
-"""The same of the language model on a GPU, where one instance serves all users."""
-
 MAX_QUEUE_SIZE: Final = 256
 """Number of requests of one priority that may wait for a model. Others are refused, UNAVAILABLE.
 

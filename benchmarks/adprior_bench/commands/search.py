@@ -136,17 +136,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure; return the exit code."""
+    _check(args)
     if args.peers is not None:
         return _compare(args)
-    if not args.sizes and args.bundle is None:
-        raise InvalidInputError("nothing to measure: give --sizes or a --bundle")
-    if args.sizes and not args.together and args.device != "cpu":
-        raise InvalidInputError(
-            f"--device {args.device} goes with --together, or with a --bundle and no --sizes: ONNX "
-            "Runtime serves on CPUs only"
-        )
-    if args.events is not None and args.bundle is None:
-        raise InvalidInputError("--events needs a --bundle, whose names are searched for its users")
     if args.host_work is not None:
         _print(args, measure_host_work(args), _HOST_COLUMNS)
         return 0
@@ -163,6 +155,40 @@ def run(args: argparse.Namespace) -> int:
         rows += measure_bundle(args)
     _print(args, rows, _COLUMNS)
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse options that do not combine, before anything is measured."""
+    forms = {
+        "--peers": args.peers is not None,
+        "--together": bool(args.together),
+        "--host-work": args.host_work is not None,
+    }
+    chosen = [name for name, is_chosen in forms.items() if is_chosen]
+    if len(chosen) > 1:
+        raise InvalidInputError(f"{' and '.join(chosen)} do not go together")
+    form = chosen[0] if chosen else None
+    if not args.sizes and (args.bundle is None or form in {"--together", "--host-work"}):
+        raise InvalidInputError("nothing to measure: give --sizes or a --bundle")
+    if args.bundle is not None and form in {"--together", "--host-work"}:
+        raise InvalidInputError(f"{form} measures synthetic catalogues: leave out --bundle")
+    if args.events is not None and args.bundle is None:
+        raise InvalidInputError("--events needs a --bundle, whose names are searched for its users")
+    if args.bundle is not None and form is None and None in {args.events, args.columns}:
+        raise InvalidInputError("--bundle needs --events and --columns, for its test users")
+    if args.name_tokens is not None and form != "--together":
+        raise InvalidInputError("--name-tokens goes with --together")
+    on_onnx = form == "--host-work" or (form != "--together" and args.bundle is None)
+    if args.device != "cpu" and (on_onnx or (form is None and args.sizes)):
+        raise InvalidInputError(
+            f"--device {args.device} goes with --together, or with a --bundle and no --sizes: ONNX "
+            "Runtime serves on CPUs only"
+        )
+    given = {"--users": args.users, "--checkpoint": args.checkpoint, "--plot": args.plot}
+    given["--peer-python"] = args.peer_python or None
+    for name, value in given.items():
+        if value is not None and form != "--peers":
+            raise InvalidInputError(f"{name} goes with --peers")
 
 
 def _print(

@@ -37,8 +37,6 @@ def measure_bundle(args: argparse.Namespace) -> list[dict[str, Any]]:
     Raises:
         InvalidInputError: The event log is missing, or has no test users.
     """
-    if args.events is None or args.columns is None:
-        raise InvalidInputError("--bundle needs --events and --columns, for its test users")
     bundle = Bundle.open(args.bundle)
     origin = require_training_log(
         bundle.manifest, args.events, args.profiles, args.columns, other_log=args.other_log

@@ -9,8 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +38,8 @@ from adprior_runtime.search.tree import read_prompt
 _WIDE: Final = 4096
 """Rows and columns of the product that measures the device."""
 _PRODUCTS: Final = 3
+_WARM_UPS: Final = 3
+"""Passes of sizes that come again are recorded the third time."""
 
 
 def measure_together(args: argparse.Namespace, directory: Path) -> list[dict[str, Any]]:
@@ -62,8 +63,9 @@ def measure_together(args: argparse.Namespace, directory: Path) -> list[dict[str
     for size in sorted(args.sizes):
         trie = random_catalogue(size, name_tokens=args.name_tokens)
         measure = partial(_measure, engine, trie, settings, args.top_k)
-        measure(prompts[: max(args.together)], max(args.together))  # warms up
         for users in sorted({1, *args.together}):
+            for _ in range(_WARM_UPS):
+                measure(prompts[:users], users)
             row = {
                 "model": MODELS[args.model],
                 "device": args.device,
@@ -104,10 +106,10 @@ def _measure(
 
     searches: list[Callable[[], None]] = [partial(search, prompt) for prompt in prompts]
     began, worked = time.perf_counter(), time.process_time()
-    with _profiled(engine.device) as profile:
-        PassLoop().run(searches, most=users)
+    PassLoop().run(searches, most=users)
     took, work = time.perf_counter() - began, time.process_time() - worked
     bar.close()
+    idle = _idle_share(engine.device, lambda: PassLoop().run(searches, most=users))
     low, median, high = np.quantile(times, [0.25, 0.5, 0.75]).tolist()
     return {
         "users_per_s": len(prompts) / took,
@@ -115,7 +117,7 @@ def _measure(
         "user_ms": median,
         "user_ms_quartiles": [low, high],
         "extended_tokens": float(np.mean(tokens)),
-        "device_idle": None if profile is None else 1 - _busy_seconds(profile) / took,
+        "device_idle": idle,
     }
 
 
@@ -152,19 +154,16 @@ def product_speed(device: torch.device) -> float:
     return 2 * _WIDE**3 / min(seconds() for _ in range(_PRODUCTS))
 
 
-@contextmanager
-def _profiled(device: torch.device) -> Iterator[Any]:
-    """Record a GPU's kernels; yield None for the CPU, which is never idle here."""
+def _idle_share(device: torch.device, run: Callable[[], None]) -> float | None:
+    """Return the share of a second run's time in which a GPU runs no kernel; None for a CPU."""
     if device.type == "cpu":
-        yield None
-        return
+        return None
+    began = time.perf_counter()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        yield profile
-
-
-def _busy_seconds(profile: Any) -> float:
-    """Return the time of all kernels; they run one after another."""
-    return float(sum(each.self_device_time_total for each in profile.key_averages())) / 1e6
+        run()
+    took = time.perf_counter() - began
+    busy_us = sum(each.self_device_time_total for each in profile.key_averages())
+    return 1 - float(busy_us) / 1e6 / took
 
 
 def _wait_for(device: torch.device) -> None:

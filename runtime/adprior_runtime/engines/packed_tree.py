@@ -186,6 +186,8 @@ class PackedTreeEngine(Engine[UserTree]):
     ) -> LogProbs:
         """See `Engine.extend`."""
         tokens, above = np.asarray(token_ids, dtype=np.int64), np.asarray(parents, dtype=np.int64)
+        if len(tokens) == 0:  # a model takes no pass without tokens
+            return np.zeros(0, dtype=np.float32)
         tree = np.concatenate([state.parents, above])
         seen = lineages(tree, len(tokens))
         depths = np.concatenate([state.depths, (seen[:, 1:] != seen[:, :1]).sum(axis=1)])

@@ -24,12 +24,14 @@ from typing import Any, Final, Protocol
 import greenlet
 
 from adprior_runtime.engines.base import LogProbs
-from adprior_runtime.engines.packed_tree import UserPass
+from adprior_runtime.engines.packed_tree import PASS_CELLS, UserPass
 
 JOINED_TOKENS: Final = 4096
 """Most tokens of a joined pass, padding included: with their logits for a part of the vocabulary
 (`adprior_runtime.engines.base.VOCABULARY_CHUNK`), at most 512 MiB."""
 
+JOINED_CELLS: Final = 4 * PASS_CELLS
+"""Limit on a joined pass's masks. Each attention head computes as many numbers, 32 MiB."""
 
 _HALVED: Final = 16
 """So many waiting searches are split in two passes: the host is busy with one half while the device
@@ -97,7 +99,7 @@ class _Waiting:
 
     @property
     def tokens(self) -> int:
-        return max(1, len(self.part.tree_pass.token_ids))
+        return len(self.part.tree_pass.token_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,9 @@ class PassLoop:
         """Return the first waiting search and those whose passes are about as long as its."""
         first = self._waiting[0]
         longest = 1 << (first.tokens - 1).bit_length()
-        most = max(1, self._most_tokens // longest)
+        positions = len(first.part.tree_pass.positions)
+        most = min(self._most_tokens // longest, JOINED_CELLS // (longest * positions))
+        most = max(1, most)
         if len(self._waiting) >= _HALVED:
             most = min(most, -(-len(self._waiting) // 2))
         group = [

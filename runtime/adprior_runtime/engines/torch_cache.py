@@ -14,7 +14,7 @@ import torch
 from adprior_runtime.engines.architecture import Architecture
 
 LEAST_ROOM: Final = 64
-"""Positions that a slot has room for at first."""
+"""Positions that a slot has room for at first, unless the block is told otherwise."""
 
 
 class CacheBlock:
@@ -23,20 +23,28 @@ class CacheBlock:
     Args:
         of: The model's architecture.
         device: Where the block is.
+        slots: Users that it has room for at first.
+        room: Positions of each that it has room for at first.
         moved: Called when the memory has been exchanged for a larger one.
     """
 
     def __init__(
-        self, of: Architecture, device: torch.device, moved: Callable[[], None] = lambda: None
+        self,
+        of: Architecture,
+        device: torch.device,
+        *,
+        slots: int = 0,
+        room: int = LEAST_ROOM,
+        moved: Callable[[], None] = lambda: None,
     ) -> None:
         self._moved = moved
         # Layers, keys and values, slots, heads, positions, head size. Always finite: hidden
         # positions are multiplied by 0.
         self._stored = torch.zeros(
-            (of.layers, 2, 0, of.key_value_heads, LEAST_ROOM, of.head_size), device=device
+            (of.layers, 2, slots, of.key_value_heads, room, of.head_size), device=device
         )
-        self._positions = torch.zeros((0, LEAST_ROOM), dtype=torch.int64, device=device)
-        self._free: list[int] = []
+        self._positions = torch.zeros((slots, room), dtype=torch.int64, device=device)
+        self._free: list[int] = [*range(slots - 1, -1, -1)]
 
     @property
     def slots(self) -> int:
@@ -57,7 +65,8 @@ class CacheBlock:
         return self._free.pop()
 
     def give_back(self, slot: int) -> None:
-        """Take a slot back."""
+        """Take a slot back, without its numbers: they may not be finite."""
+        self._stored[:, :, slot] = 0
         self._free.append(slot)
 
     def copy(self, source: int, target: int, length: int) -> None:
@@ -106,11 +115,10 @@ class CacheBlock:
         """Copy everything into a larger block."""
         sizes = list(self._stored.shape)
         before, sizes[2], sizes[4] = self._stored, slots, room
-        self._stored = before.new_zeros(sizes)
-        self._stored[:, :, : before.shape[2], :, : before.shape[4]] = before
-        positions = self._positions.new_zeros((slots, room))
-        positions[: self._positions.shape[0], : self._positions.shape[1]] = self._positions
-        self._positions = positions
+        stored, positions = before.new_zeros(sizes), self._positions.new_zeros((slots, room))
+        stored[:, :, : before.shape[2], :, : before.shape[4]] = before
+        positions[: before.shape[2], : before.shape[4]] = self._positions
+        self._stored, self._positions = stored, positions
         self._moved()
 
 

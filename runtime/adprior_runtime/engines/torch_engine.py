@@ -64,10 +64,10 @@ class TorchEngine(PackedTreeEngine):
         # TF32 rounds factors to 11 bits: 8,192 times what the certificate allows.
         torch.set_float32_matmul_precision("highest")
         try:
-            record = GpuRecorder() if device == "cuda" else None
+            make_record = GpuRecorder if device == "cuda" else None
             weights = DecoderWeights.load(directory / TORCH_WEIGHTS_FILE, of, self.device)
             super().__init__(
-                SharedPasses(TorchPasses(of, weights, self.device, record)),
+                SharedPasses(TorchPasses(of, weights, self.device, make_record)),
                 vocabulary=of.vocabulary,
                 max_positions=of.max_positions,
                 head_ids=head_ids,

@@ -2,7 +2,7 @@
 
 A pass of new sizes runs as it is. When its sizes have come `_USES_BEFORE` times, the kernels are
 recorded. A recording holds the addresses of the cache's block, so it is dropped when the block
-moves.
+moves; and when `_MOST_RECORDINGS` others have been used since.
 """
 
 from __future__ import annotations
@@ -61,11 +61,12 @@ class ReplayedPasses:
 
     Args:
         compute: Computes a pass without waiting for the device.
-        record: Records it.
+        make_record: Makes what records it.
     """
 
-    def __init__(self, compute: Compute, record: Record) -> None:
-        self._compute, self._record = compute, record
+    def __init__(self, compute: Compute, make_record: Callable[[], Record]) -> None:
+        self._compute, self._make_record = compute, make_record
+        self._record = make_record()
         self._uses: Counter[PassSizes] = Counter()
         self._recorded: dict[PassSizes, _Recorded] = {}
 
@@ -73,16 +74,20 @@ class ReplayedPasses:
         """Compute a pass; the answer is valid until the next call."""
         if sizes not in self._recorded:
             self._uses[sizes] += 1
-            if self._uses[sizes] <= _USES_BEFORE or len(self._recorded) == _MOST_RECORDINGS:
+            if self._uses[sizes] <= _USES_BEFORE:
                 return self._compute(sizes, given)
+            if len(self._recorded) == _MOST_RECORDINGS:
+                longest_unused = next(iter(self._recorded))
+                del self._recorded[longest_unused], self._uses[longest_unused]
             kept = given.clone()
             recording, output = self._record(lambda: self._compute(sizes, kept))
             self._recorded[sizes] = _Recorded(recording, kept, output)
-        found = self._recorded[sizes]
+        found = self._recorded[sizes] = self._recorded.pop(sizes)  # now the last one used
         found.given.copy_(given)
         found.recording.replay()
         return found.output
 
     def forget(self) -> None:
-        """Drop all recordings: what they point to has moved."""
+        """Drop all recordings and their working memory: what they point to has moved."""
         self._recorded.clear()
+        self._record = self._make_record()

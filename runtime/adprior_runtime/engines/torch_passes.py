@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import torch
@@ -14,11 +14,15 @@ from adprior_runtime.engines.architecture import Architecture
 from adprior_runtime.engines.base import LogProbs
 from adprior_runtime.engines.joined_pass import JoinedPass, PassSizes, join_passes
 from adprior_runtime.engines.packed_tree import UserPass
+from adprior_runtime.engines.pass_loop import MOST_SEARCHES
 from adprior_runtime.engines.torch_cache import CacheBlock, DeviceCache, PassCache, neighbours
 from adprior_runtime.engines.torch_decoder import PassTensors, TorchDecoder
 from adprior_runtime.engines.torch_graphs import Record, ReplayedPasses
 from adprior_runtime.engines.torch_weights import DecoderWeights
 from adprior_runtime.errors import DeviceLostError
+
+FIRST_ROOM: Final = 1024
+"""Positions of each user that a GPU's cache has room for at first. More are copied once."""
 
 
 class TorchPasses:
@@ -28,8 +32,9 @@ class TorchPasses:
         of: The architecture.
         weights: The weights, on the device.
         device: The device.
-        record: Records a pass: passes are padded to sizes that come again, and replayed. None
-            computes each as it is.
+        make_record: Makes what records passes, for a GPU: the cache has room for all users from
+            the start, and passes are padded to sizes that come again, and replayed. None computes
+            each as it is.
     """
 
     def __init__(
@@ -37,14 +42,20 @@ class TorchPasses:
         of: Architecture,
         weights: DecoderWeights,
         device: torch.device,
-        record: Record | None = None,
+        make_record: Callable[[], Record] | None = None,
     ) -> None:
         self._device = device
         self._decoder = TorchDecoder(of, weights)
-        self._replayed = ReplayedPasses(self._compute, record) if record else None
-        self._block = CacheBlock(of, device, self._forget)
-        self._spare = DeviceCache(self._block)
-        """What padding users write goes here."""
+        self._replayed = ReplayedPasses(self._compute, make_record) if make_record else None
+        if make_record is None:
+            self._block = CacheBlock(of, device)
+            self._spare = None
+        else:  # the prompts' common head and padding users have a slot each
+            room = min(FIRST_ROOM, 1 << (of.max_positions - 1).bit_length())
+            self._block = CacheBlock(
+                of, device, slots=MOST_SEARCHES + 2, room=room, moved=self._forget
+            )
+            self._spare = DeviceCache(self._block)
 
     def empty_cache(self) -> DeviceCache:
         """See `Passes.empty_cache`."""
@@ -74,8 +85,11 @@ class TorchPasses:
         if self._replayed is not None:
             sizes = sizes.rounded_up()
         self._block.make_room(sizes.longest)
-        flat = torch.from_numpy(join_passes(passes, slots, sizes, self._spare.slot))
-        given = flat.to(self._device)
+        spare = self._spare.slot if self._spare else slots[0]
+        flat = torch.from_numpy(join_passes(passes, slots, sizes, spare))
+        if self._device.type == "cuda":  # from other memory, the copy would wait for earlier passes
+            flat = flat.pin_memory()
+        given = flat.to(self._device, non_blocking=True)
         if self._replayed is not None:
             log_probs = self._replayed.run(sizes, given)
         else:

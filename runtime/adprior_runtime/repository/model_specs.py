@@ -47,7 +47,7 @@ class ModelTuning:
     Attributes:
         instances: Copies of the model, each a process of its own.
         max_batch_size: Requests that one copy receives at once. Python models work through them
-            one by one and answer them together.
+            one by one and answer them together; the torch engine's searches share passes.
         max_queue_delay_us: How long a request may wait for others to share its batch.
         threads: Threads of one forward pass on the CPU; 0 shares the processors that the server may
             use among the instances.
@@ -95,7 +95,7 @@ with two instances none did. Waiting for a batch gains nothing: a Python model w
 request at a time.
 """
 
-_ON_A_GPU: Final = ModelTuning(max_batch_size=contract.MAX_CUDA_BATCH_SIZE, max_queue_delay_us=0)
+_ON_A_GPU: Final = ModelTuning(max_queue_delay_us=0)
 """The tuning of the language model on a GPU: each instance would load the weights again."""
 
 

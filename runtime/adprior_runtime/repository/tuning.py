@@ -22,7 +22,6 @@ from typing import Any, Final, TypeAlias
 
 from adprior_runtime.contract import (
     LLM_ENGINE,
-    MAX_CUDA_BATCH_SIZE,
     MODEL_NAMES,
     THREADS_PARAMETER,
     Target,
@@ -38,7 +37,7 @@ TUNED_MODELS: Final = tuple(name for name in MODEL_NAMES if model(name, Target.C
 
 _RANGES: Final = {
     "instances": (1, 256),
-    "max_batch_size": (1, MAX_CUDA_BATCH_SIZE),
+    "max_batch_size": (1, 64),
     "max_queue_delay_us": (0, 1_000_000),
     "threads": (0, 1024),
 }

@@ -1,4 +1,4 @@
-"""Model ``llm_engine`` of the embedded server: trie search on the bundle's engine."""
+"""Model ``llm_engine`` of the exact search: trie search on the bundle's engine."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from adprior_runtime.errors import InvalidRequestError
 from adprior_runtime.forecast.search_step import SearchStep
 from adprior_runtime.triton.metrics import EXTENDED_TOKENS, ExtensionPurpose
 from adprior_runtime.triton.request_model import Answer, RequestModel, Tensors, read_scalar
-from adprior_runtime.triton.search_thread import SearchThread
 
 _NOBODY = np.zeros(0, dtype=np.int64)
+_WARM_UP_USERS = (1, 8, 64) * 3
 _NO_INTERESTS = {
     contract.INTEREST_OUTPUT_IDS: np.zeros((0, 0)),
     contract.INTEREST_SEQUENCE_LENGTH: np.zeros(0),
@@ -34,13 +34,19 @@ class TritonPythonModel(RequestModel):
     def load(self, bundle: Bundle) -> None:
         """Load the language model, map the trie, and search once before the model is ready."""
         threads = int(self.parameters.get(contract.THREADS_PARAMETER, "0"))
+        device = self.parameters.get(contract.DEVICE_PARAMETER, "cpu")
         self._step = SearchStep(
-            bundle,
-            threads=threads_of_each(self.instances, threads),
-            device=self.parameters.get(contract.DEVICE_PARAMETER, "cpu"),
+            bundle, threads=threads_of_each(self.instances, threads), device=device
         )
         self._step.warm_up()
         if ENGINES[bundle.manifest.engine].joins_users:
+            # Both need greenlet, which an installation for ONNX Runtime may lack.
+            from adprior_runtime.engines.pass_loop import PassLoop  # noqa: PLC0415
+            from adprior_runtime.triton.search_thread import SearchThread  # noqa: PLC0415
+
+            # On a GPU, passes of usual sizes are recorded when they have come a few times.
+            for users in _WARM_UP_USERS if device != "cpu" else ():
+                PassLoop().run([self._step.warm_up] * users)
             self.searches = SearchThread()
 
     def answer(self, inputs: Tensors, is_cancelled: Callable[[], bool]) -> Answer:

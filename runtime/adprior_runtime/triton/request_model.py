@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,9 @@ from adprior_runtime.triton.metrics import (
 )
 from adprior_runtime.triton.process_end import end_process
 from adprior_runtime.triton.recorder import Recorder
-from adprior_runtime.triton.search_thread import SearchThread
+
+if TYPE_CHECKING:
+    from adprior_runtime.triton.search_thread import SearchThread
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 Answer = Mapping[str, npt.ArrayLike]
@@ -82,7 +84,7 @@ def read_scalar(inputs: Tensors, name: str) -> int | None:
 
 
 class RequestModel(ABC):
-    """A Triton Python model that answers one user's request at a time.
+    """A Triton Python model that answers requests of one user each.
 
     A subclass implements `load` and `answer`. Tensors come and go without the batch dimension.
 
@@ -99,6 +101,7 @@ class RequestModel(ABC):
     parameters: Mapping[str, str]
     instances: int
     searches: SearchThread | None = None
+    _executing: float | None = None
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Called by Triton: check the artefacts' hashes and load them."""
@@ -133,7 +136,7 @@ class RequestModel(ABC):
 
     def execute(self, requests: list[Any]) -> list[Any] | None:
         """Called by Triton with a dynamic batch; None if the answers are sent later."""
-        began = time.monotonic()
+        began = self._executing = time.monotonic()
         self._end_if_given_up(None)
         responses = None
         if self.searches is None:
@@ -141,6 +144,7 @@ class RequestModel(ABC):
         else:
             self.searches.begin([partial(self._send, request, began) for request in requests])
         self._end_if_given_up(began)
+        self._executing = None
         return responses
 
     @abstractmethod
@@ -158,15 +162,20 @@ class RequestModel(ABC):
 
     def _send(self, request: Any, began: float) -> None:
         """Answer a request from the thread of the searches."""
-        sender = request.get_response_sender()
-        response = self._respond(request, began)
-        self._end_if_given_up(None)
-        sender.send(response, flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        try:
+            sender = request.get_response_sender()
+            response = self._respond(request, began)
+            for since in {None, self._executing}:  # the server may also have given up `execute`
+                self._end_if_given_up(since)
+            sender.send(response, flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        except Exception as error:  # noqa: BLE001  the other users' searches go on
+            self.metrics.count(FAILED_REQUESTS, value=FailureReason.INTERNAL)
+            _log.error("%s: an answer is not sent: %s", self.name, type(error).__name__)
 
     def _respond(self, request: Any, began: float) -> Any:
-        # The request's own memory is Triton's again when `execute` returns.
-        wanted = set(request.requested_output_names())
         try:
+            # The request's own memory is Triton's again when `execute` returns.
+            wanted = set(request.requested_output_names())
             outputs = self.answer(self._inputs(request), _is_over(request, began))
             return self._response(outputs, wanted)
         except DeviceLostError as error:

@@ -6,6 +6,7 @@ here, and each is answered when its search ends.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -31,10 +32,14 @@ class SearchThread:
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="adprior-searches", daemon=True)
         self._thread.start()
+        self._clock = time.pthread_getcpuclockid(self._thread.ident or 0)
+        self._worked = 0.0
 
     def clock(self) -> float:
-        """Return the thread's CPU time in seconds; any thread may ask."""
-        return time.clock_gettime(time.pthread_getcpuclockid(self._thread.ident or 0))
+        """Return the thread's CPU time in seconds; any thread may ask, also when it has ended."""
+        with contextlib.suppress(OSError):
+            self._worked = time.clock_gettime(self._clock)
+        return self._worked
 
     def begin(self, searches: Sequence[Callable[[], None]]) -> None:
         """Wait until all searches have begun, which is between passes and when there is room.

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.resources import files
 from os import killpg
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
@@ -20,6 +21,7 @@ from adprior_runtime.engines.base import Engine
 from adprior_runtime.errors import AdpriorError
 from adprior_runtime.search.search import SearchSettings, TrieSearch
 from adprior_runtime.search.tree import read_prompt
+from adprior_runtime.text.json_text import to_json
 
 ADPRIOR: Final = "adprior"
 _STOP_SECONDS: Final = 10
@@ -138,7 +140,7 @@ class PeerProcess:
     """
 
     def __init__(self, peer: Peer, python: str, job: Mapping[str, Any]) -> None:
-        here = Path(__file__).parent
+        here = files("adprior_bench.search.peers")
         self._log = Path(job["scratch"]) / "peer.log"
         command = [python, "-P", str(here / "worker.py"), str(here / peer.script)]
         try:
@@ -197,7 +199,7 @@ class PeerProcess:
         assert self._process.stdin is not None  # noqa: S101  both are pipes
         assert self._process.stdout is not None  # noqa: S101
         with suppress(BrokenPipeError):  # it has ended: then there is no answer either
-            print(json.dumps(question), file=self._process.stdin, flush=True)
+            print(to_json(question), file=self._process.stdin, flush=True)
         line = self._process.stdout.readline()
         if not line:
             lines = self._log.read_text("utf-8", "replace").split("\n")

@@ -350,7 +350,7 @@ def test_a_graph_of_an_earlier_version_is_refused(
     manifest = Manifest.load(old / MANIFEST)
     files = {**manifest.files, "model.onnx": hash_file(old / "model.onnx")}
     (old / MANIFEST).write_text(replace(manifest, files=files).sealed().to_json())
-    expected = "the graph has contract 1, expected 2: another version of adprior wrote it; build"
+    expected = "the graph has contract 1, expected 3: another version of adprior wrote it; build"
     assert expected in refused("--bundle", str(old))
 
 

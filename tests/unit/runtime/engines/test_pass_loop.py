@@ -129,6 +129,18 @@ def test_a_refused_prompt_ends_its_own_search() -> None:
     assert refused == [True]
 
 
+def test_a_pass_without_tokens_asks_for_nothing() -> None:
+    passes = CountedPasses()
+    engine = _engine(passes)
+
+    def search() -> None:
+        state, _ = engine.prefill([1], [2])
+        assert engine.extend(state, [], [], [], []).shape == (0,)
+
+    PassLoop().run([search])
+    assert passes.sizes == [[1]]
+
+
 def test_outside_the_loop_a_pass_runs_alone() -> None:
     passes, answers = CountedPasses(), list[Any]()
     _search(_engine(passes), 4, 2, answers)()

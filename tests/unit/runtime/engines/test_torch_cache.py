@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 
+import pytest
 import torch
 
 from adprior_runtime.engines.architecture import Architecture, Rotation
@@ -97,6 +98,24 @@ def test_users_of_different_lengths_share_a_pass() -> None:
     assert found == [[5.0, 6.0], [1.0, 2.0, 3.0, 7.0]]
     found = _add_together(block, [caches[1], caches[3], caches[0]], [[8.0], [9.0], [1.0, 1.0]])
     assert found == [[4.0, 8.0], [9.0], [1.0, 2.0, 3.0, 7.0, 1.0, 1.0]]
+
+
+def test_a_user_without_finite_numbers_does_not_affect_the_next_one_of_the_slot() -> None:
+    block = _block()
+    broken = DeviceCache(block)
+    slot = broken.slot
+    block._stored[:, :, slot] = torch.nan
+    del broken
+    caches = [DeviceCache(block), DeviceCache(block)]
+    assert slot in {cache.slot for cache in caches}
+    assert torch.isfinite(block._stored).all()
+
+
+def test_a_block_may_have_room_from_the_start() -> None:
+    block = CacheBlock(OF, torch.device("cpu"), slots=3, room=100, moved=pytest.fail)
+    caches = [DeviceCache(block) for _ in range(3)]
+    assert sorted(cache.slot for cache in caches) == [0, 1, 2]
+    assert _add(block, caches[1], [1.0] * 100) == [1.0] * 100
 
 
 def test_a_slot_is_used_again_when_nothing_refers_to_it() -> None:

@@ -19,7 +19,7 @@ from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.architecture import Architecture
 from adprior_runtime.engines.base import ROOT, Engine, LogProbs
 from adprior_runtime.engines.packed_tree import PackedTreeEngine
-from adprior_runtime.engines.pass_loop import PassLoop, SharedPasses
+from adprior_runtime.engines.pass_loop import MOST_SEARCHES, PassLoop, SharedPasses
 from adprior_runtime.engines.registry import TORCH
 from adprior_runtime.engines.torch_decoder import TorchDecoder
 from adprior_runtime.engines.torch_engine import TorchEngine
@@ -202,16 +202,23 @@ def test_searches_that_share_passes_answer_as_alone(both: Both) -> None:
         assert together[1].exact.tolist() == alone[1].exact.tolist()
         np.testing.assert_allclose(together[1].log_probs, alone[1].log_probs, atol=1e-4)
     state, _ = engine.prefill([1], [])
-    assert state.cache._block.slots <= 8  # of four users and one of an empty head
+    assert state.cache._block.slots <= 8  # four users, an empty head, and this one
 
 
 class StandInGraph:
-    """Stands in for a CUDA graph: it computes again what was recorded, into the same tensor."""
+    """Stands in for a CUDA graph: it computes again what was recorded, into the same tensor.
 
-    def __init__(self, compute: Callable[[], torch.Tensor], output: torch.Tensor) -> None:
-        self._compute, self._output, self.replays = compute, output, 0
+    A graph holds addresses, so its replay demands that the cache is still where it was.
+    """
+
+    def __init__(
+        self, compute: Callable[[], torch.Tensor], output: torch.Tensor, address: Callable[[], int]
+    ) -> None:
+        self._compute, self._output, self._address = compute, output, address
+        self._recorded_at, self.replays = address(), 0
 
     def replay(self) -> None:
+        assert self._address() == self._recorded_at
         self._output.copy_(self._compute())
         self.replays += 1
 
@@ -221,24 +228,28 @@ def test_padded_and_replayed_passes_answer_as_others(both: Both) -> None:
 
     def record(compute: Callable[[], torch.Tensor]) -> tuple[StandInGraph, torch.Tensor]:
         output = torch.full_like(compute(), torch.nan)
-        graphs.append(StandInGraph(compute, output))
+        graphs.append(StandInGraph(compute, output, passes._block._stored.data_ptr))
         return graphs[-1], output
 
     of = Architecture.load(both.directory / ARCHITECTURE_FILE)
     cpu = torch.device("cpu")
     weights = DecoderWeights.load(both.directory / TORCH_WEIGHTS_FILE, of, cpu)
+    passes = TorchPasses(of, weights, cpu, lambda: record)
     engine = PackedTreeEngine(
-        SharedPasses(TorchPasses(of, weights, cpu, record)),
-        vocabulary=VOCABULARY,
-        max_positions=MAX_POSITIONS,
+        SharedPasses(passes), vocabulary=VOCABULARY, max_positions=MAX_POSITIONS
     )
+    slots, room = passes._block.slots, passes._block.room
+    assert slots == MOST_SEARCHES + 2
     prompts = [_random_ids(seed, 7 + seed % 2) for seed in range(24)]
     found: dict[int, list[LogProbs]] = {}
 
     def search(user: int) -> None:
         found[user] = _grown(engine, prompts[user], user)
 
-    PassLoop().run([partial(search, user) for user in range(len(prompts))], most=3)
+    PassLoop().run([partial(search, user) for user in range(12)], most=3)
+    passes._block.make_room(room + 1)  # moves the cache, with users in it or not
+    PassLoop().run([partial(search, user) for user in range(12, len(prompts))], most=3)
+    assert passes._block.slots == slots
     assert sum(graph.replays for graph in graphs) > len(graphs) > 0
     for user, mine in found.items():
         theirs = _grown(both.engine, prompts[user], user)

@@ -87,10 +87,13 @@ def test_stopping_waits_for_the_last_search(passes: GatedPasses) -> None:
     thread.begin([_search(passes, "only", answers)])
     stopping = threading.Thread(target=thread.stop)
     stopping.start()
-    assert answers == []
+    assert passes.has_begun.acquire(timeout=20)
+    assert (stopping.is_alive(), answers) == (True, [])
+    worked = thread.clock()
     passes.permits.release()
     stopping.join(20)
-    assert answers == ["only"]
+    assert (stopping.is_alive(), answers) == (False, ["only"])
+    assert thread.clock() >= worked > 0  # it has ended
 
 
 def test_a_process_whose_searches_fail_ends_with_one_line() -> None:
