@@ -110,6 +110,8 @@ def _compose_bars(plot: Mapping[str, Any]) -> Figure:
         colours = [ACCENT if each.get("highlight") else _BAR_COLOUR for each in series]
         panel.barh(places, values, color=colours, height=0.68)
         panel.errorbar(values, places, xerr=reach, fmt="none", ecolor=INK, elinewidth=1.1)
+        if not np.nan_to_num(values).any():  # else zeros would be in the middle of the panel
+            panel.set_xlim(0, 1)
         ends = np.fmax(0.0, np.fmax(values, values + reach[1]))
         for place, value, end in zip(places, values, ends, strict=True):
             if np.isfinite(value):
