@@ -57,11 +57,11 @@ quality-public: install  ## train and evaluate on a public data set that anyone 
 	PATH="$(CURDIR)/.venv/bin:$$PATH" benchmarks/quality_public.sh "$(PUBLIC)" "$(BASE)" "$(MINUTES)" \
 	  $(if $(QUICK),40 --quick,1200)
 
-# Three processes: servers and processes that start leave a processor free. Tests of one file stay together,
+# Two processes; three take as long. Tests of one file stay together,
 # because they share servers and models. Long files run first.
-PYTEST = .venv/bin/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-test: lint  ## lint, types and the tests (8 to 16 min on 2 cores)
+test: lint  ## lint, types and the tests (8 to 12 min on 2 cores)
 	$(PYTEST)
 
 test-all: lint  ## the same, including the long forms

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from adprior_runtime.errors import EnvironmentProblemError
 _BATCH_ROWS: Final = 32768
 _PLAIN_BATCH: Final = 1000
 _PLAIN_USERS: Final = 1000
+_SIZED_KEYS: Final = 10_000
 _RECORD_BYTES: Final = 262
 _WARM_UP: Final = 200
 _DAY_S: Final = 86400
@@ -49,15 +51,21 @@ def measure_publishing(client: Any, name: str, path: Path, runs: int) -> dict[st
 def _measure_write(client: Any, write: Callable[[], tuple[int, float]]) -> tuple[int, float, float]:
     """Empty Redis and write; return users, users a second, and bytes a user."""
     client.flushall()
-    before = _stored_bytes(client)
     users, seconds = write()
-    return users, users / seconds, (_stored_bytes(client) - before) / users
+    return users, users / seconds, _stored_bytes(client) / users
 
 
-def _stored_bytes(client: Any) -> int:
-    """Return Redis's memory without connections' buffers, which grow and shrink at any time."""
-    memory = client.info("memory")
-    return int(memory["used_memory"] - memory["mem_clients_normal"])
+def _stored_bytes(client: Any) -> float:
+    """Return the bytes of all keys and values, by a sample of the keys.
+
+    The server's whole memory also has its connections' buffers, which grow and shrink at any time.
+    """
+    keys = list(islice(client.scan_iter(count=_PLAIN_BATCH), _SIZED_KEYS))
+    with client.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.memory_usage(key, samples=0)
+        sizes = pipeline.execute()
+    return float(np.mean(sizes)) * int(client.dbsize())
 
 
 def _publish(client: Any, name: str, path: Path) -> tuple[int, float]:
