@@ -60,7 +60,7 @@ class PassSizes(NamedTuple):
 
 
 class JoinedPass(NamedTuple, Generic[Array]):
-    """What the model gets, whole numbers. Padding sees only itself, and nobody reads it.
+    """The whole numbers that the model gets. Padding sees only itself, and is not read.
 
     Attributes:
         slots: [users], each user's slot of the cache.

@@ -1,7 +1,8 @@
 """The KV cache of `adprior_runtime.engines.torch_engine`: one block of the device's memory.
 
 A user has a slot of the block. All slots have room for as many positions as the longest user needs.
-Slots and room grow by powers of two, and stay. So a pass for many users reads and writes one block.
+So a pass for many users reads and writes one block. When slots or room do not suffice, a larger
+block takes its place, with twice the slots, or room for the next power of two.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import torch
 from adprior_runtime.engines.joined_pass import PassSizes
 
 Compute = Callable[[PassSizes, torch.Tensor], torch.Tensor]
-"""From the sizes of a pass and its numbers on the device to the log-probabilities."""
+"""Computes log-probabilities from the sizes of a pass and its numbers on the device."""
 
 _USES_BEFORE: Final = 2
 _MOST_RECORDINGS: Final = 128

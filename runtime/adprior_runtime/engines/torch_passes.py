@@ -46,14 +46,15 @@ class TorchPasses:
     ) -> None:
         self._device = device
         self._decoder = TorchDecoder(of, weights)
-        self._replayed = ReplayedPasses(self._compute, make_record) if make_record else None
+        self._replayed: ReplayedPasses | None = None
+        self._spare: DeviceCache | None = None
         if make_record is None:
             self._block = CacheBlock(of, device)
-            self._spare = None
         else:  # the prompts' common head and padding users have a slot each
+            self._replayed = ReplayedPasses(self._compute, make_record)
             room = min(FIRST_ROOM, 1 << (of.max_positions - 1).bit_length())
             self._block = CacheBlock(
-                of, device, slots=MOST_SEARCHES + 2, room=room, moved=self._forget
+                of, device, slots=MOST_SEARCHES + 2, room=room, moved=self._replayed.forget
             )
             self._spare = DeviceCache(self._block)
 
@@ -121,10 +122,6 @@ class TorchPasses:
         )
         wanted = stream.flatten(0, 1)[given.wanted]
         return self._decoder.log_probs(wanted, given.pair_rows, given.pair_tokens)
-
-    def _forget(self) -> None:
-        if self._replayed is not None:
-            self._replayed.forget()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a position sees in packed tree attention: the prompt, and its own ancestors."""
+"""The positions that a token sees in packed tree attention: the prompt and its own ancestors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a model's process ends when it cannot answer any more."""
+"""Ends a model's process that cannot answer requests any more."""
 
 from __future__ import annotations
 

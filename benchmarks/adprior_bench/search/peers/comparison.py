@@ -42,7 +42,7 @@ of the true top k, on average. ``times_adprior`` is the median of ratios of the 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What all systems are given.
+    """The model, names and prompts that every system gets.
 
     Attributes:
         model: The model's name.

@@ -1,4 +1,4 @@
-"""What is compared: adprior's search in this process, and peers in processes of their own."""
+"""The systems that are compared: adprior in this process, each peer in a process of its own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STOP_SECONDS: Final = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a system returned for one prompt.
+    """One system's answer to one prompt.
 
     Attributes:
         beams: Token ids after the prompt, the most probable first.
