@@ -32,7 +32,7 @@ step "$work/data/columns.toml" adprior bench public-data --output "$work/data"
 step "$work/catalogue.csv" adprior catalogue "${log[@]}" "${split[@]}" --output "$work/catalogue.csv"
 step "$work/adapter/training.json" adprior train "${log[@]}" "${profiles[@]}" \
   --catalogue "$work/catalogue.csv" "${split[@]}" --validation-share 0.3 --from "$base" \
-  --trim-vocabulary 16384 --lora-rank 16 --upper-layers 9 --minutes "$minutes" \
+  --trim-vocabulary 16384 --lora-rank 16 --upper-layers 9 --precision auto --minutes "$minutes" \
   --output "$work/adapter"
 step "$work/plain/manifest.json" adprior build --checkpoint "$work/adapter" --origin "$origin" \
   --save-bundle "$work/plain" --output "$work/repository"

@@ -160,9 +160,10 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--precision",
-        choices=("fp32", "bf16"),
+        choices=("auto", "fp32", "bf16"),
         default="fp32",
-        help="precision of matrix products; weights stay fp32 (fp32)",
+        help="precision of matrix products; auto: bf16 where the device has instructions for it; "
+        "weights stay fp32 (fp32)",
     )
     group.add_argument(
         "--gradient-checkpointing",
@@ -245,8 +246,10 @@ def run(args: argparse.Namespace) -> int:
 
     from adprior_build.training.drawing import TrainingData  # noqa: PLC0415  torch
     from adprior_build.training.fine_tuning import fine_tune  # noqa: PLC0415  torch
+    from adprior_build.training.precision import choose_precision  # noqa: PLC0415  torch
     from adprior_build.training.state import kept_state  # noqa: PLC0415  torch
 
+    args.precision = choose_precision(args.precision, args.device)
     data = TrainingData(
         catalogue=catalogue,
         interests=interests,
