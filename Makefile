@@ -3,7 +3,7 @@ DATA ?= ../shared/data/oec
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock system-packages perf-analyzer demo demo-bundle quality-public test test-all \
+.PHONY: help install lock system-packages perf-analyzer demo demo-bundle quality-public sbom test test-all \
   test-latest test-faults test-bulk lint format
 
 PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -46,6 +46,12 @@ demo: .demo-venv/.installed  ## assemble the shipped model, and serve it on a re
 
 demo-bundle: install  ## train the shipped adapter again, from the data set in DATA (hours)
 	PATH="$(CURDIR)/.venv/bin:$$PATH" demo/make_bundle.sh "$(DATA)"
+
+sbom: .demo-venv/.installed  ## write sbom.json: the packages of the demo, with versions and licences (CycloneDX)
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && $(PYTHON) -m venv "$$scratch" && \
+	"$$scratch/bin/python" -m pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0 && \
+	"$$scratch/bin/cyclonedx-py" environment --pyproject pyproject.toml --output-file "$$scratch/sbom.json" .demo-venv && \
+	mv "$$scratch/sbom.json" sbom.json && echo "sbom.json"
 
 # Minutes of training; what it starts from (a package, or a checkpoint); QUICK=1 for a trial.
 MINUTES ?= 60
