@@ -83,18 +83,20 @@ class Fleet:
         Args:
             key: The user's key.
             bundle_id: If given, servers last seen with this bundle come first, then those whose
-                bundle is unknown. Of those with another bundle only one is tried, last: its bundle
-                may have changed.
+                bundle is unknown; the user's own server is asked even if its bundle is unknown, so
+                that it becomes known. Of those with another bundle only one is tried, last: its
+                bundle may have changed.
         """
         if len(self.servers) == 1:
             return self.servers
         ranked = sorted(self.servers, key=lambda server: _weight(key, server.url), reverse=True)
-        if not bundle_id:
+        if not bundle_id or not ranked:
             return ranked
+        own = [] if ranked[0].bundle_id else ranked[:1]
         others = [server for server in ranked if server.bundle_id not in {bundle_id, ""}]
-        unknown = [server for server in ranked if not server.bundle_id]
+        unknown = [server for server in ranked[len(own) :] if not server.bundle_id]
         same = [server for server in ranked if server.bundle_id == bundle_id]
-        return [*same, *unknown, *others[:1]]
+        return [*own, *same, *unknown, *others[:1]]
 
 
 def user_key(user_id: Any) -> bytes:

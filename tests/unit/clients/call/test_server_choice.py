@@ -42,6 +42,18 @@ def test_servers_of_the_bundle_come_first() -> None:
     assert _order(fleet, 7) == ranked
 
 
+def test_a_users_own_server_is_asked_if_its_bundle_is_unknown() -> None:
+    fleet = Fleet(ClientConfig(urls=URLS))
+    ranked = _order(fleet, 7)
+    by_url = {server.url: server for server in fleet.servers}
+    by_url[ranked[3]].bundle_id = "blue"
+    assert _order(fleet, 7, "blue") == [ranked[place] for place in (0, 3, 1, 2, 4)]
+    by_url[ranked[0]].bundle_id = "blue"
+    assert _order(fleet, 7, "blue") == [ranked[place] for place in (0, 3, 1, 2, 4)]
+    by_url[ranked[0]].bundle_id = "green"
+    assert _order(fleet, 7, "blue") == [ranked[place] for place in (3, 1, 2, 4, 0)]
+
+
 def test_long_addresses_share_the_users() -> None:
     urls = tuple(f"{'a' * 80}.example:{port}" for port in range(8001, 8005))
     fleet = Fleet(ClientConfig(urls=urls))
