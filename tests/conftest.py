@@ -12,6 +12,7 @@ pytest_plugins = (
     "support.fake_backend",
     "support.fake_triton",
     "support.publisher",
+    "support.server_names",
     "support.shared_files",
     "support.tiny_bundle",
 )

@@ -9,6 +9,7 @@
 Importing this package loads only the standard library, NumPy and ``tritonclient.grpc``.
 """
 
+from adprior_client._call.discovery import DiscoveryCounts
 from adprior_client.blending import (
     BlendedItem,
     Concentration,
@@ -53,6 +54,7 @@ __all__ = [
     "Concentration",
     "DeadlineError",
     "DeniedError",
+    "DiscoveryCounts",
     "Event",
     "Forecast",
     "ForecastRequest",

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from adprior_client.errors import InvalidArgumentError
+from adprior_client.server_sources import source_of
 
 _MAX_NUMBER: Final = 1_000_000
 """The longest time in seconds: gRPC counts milliseconds in 32 bits."""
@@ -58,13 +59,11 @@ def check_request_id(value: Any) -> None:
 
 
 def check_urls(urls: Any) -> None:
-    """Refuse anything but a tuple of different ``HOST:PORT``."""
+    """Refuse anything but a tuple of different forms that `source_of` knows."""
     if not isinstance(urls, tuple) or not urls:
         raise InvalidArgumentError(f"urls: found {urls!r}, expected a tuple of HOST:PORT")
     for url in urls:
-        host, _, port = url.rpartition(":") if isinstance(url, str) else ("", "", "")
-        if not host or not port.isdecimal() or "/" in url:
-            raise InvalidArgumentError(f"url: found {url!r}, expected HOST:PORT")
+        source_of(url)
     if len(set(urls)) < len(urls):
         raise InvalidArgumentError("urls: a server is named twice")
 

@@ -27,8 +27,10 @@ class ClientConfig:
     """Settings of a client.
 
     Attributes:
-        urls: ``HOST:PORT`` of each server's gRPC endpoint. A user's calls go to one server
-            (rendezvous hashing), and to the others while it is down.
+        urls: ``HOST:PORT`` of each server's gRPC endpoint; ``dns:///NAME:PORT`` for a server at
+            every address of a name; ``file:///PATH`` for a file with one ``HOST:PORT`` a line.
+            A user's calls go to one server (rendezvous hashing), and to the others while it is
+            down.
         deadline_s: Deadline of a call, retries and other servers included; a call may set its own.
         fail_open: Return the server's failures as a result with a ``reason``. If off, raise them.
             The caller's own errors are always raised.
@@ -42,6 +44,8 @@ class ClientConfig:
         breaker_failures: Failed calls in a row that open a server's circuit breaker.
         breaker_reset_s: Shortest time that a circuit breaker stays open.
         health_interval_s: Time between two readiness checks of each server; 0 turns them off.
+        discovery_interval_s: Time between two looks at a name or file; one more follows soon after
+            a server has failed.
         keepalive_time_s: Time between two pings of a connection with calls under way.
         keepalive_timeout_s: Longest wait for the answer to a ping, or for any progress, before a
             connection is closed.
@@ -79,6 +83,7 @@ class ClientConfig:
     breaker_failures: int = 5
     breaker_reset_s: float = 1.0
     health_interval_s: float = 1.0
+    discovery_interval_s: float = 5.0
     keepalive_time_s: float = 30.0
     keepalive_timeout_s: float = 5.0
     stored_max_age_s: float = 2 * 86400.0

@@ -134,7 +134,9 @@ class FakeTriton:
         answer = self.answer
         self.answer = lambda model, inputs: answer(model, inputs) | tensors
 
-    def start(self, port: int = 0, *, credentials: Any = None) -> FakeTriton:
+    def start(
+        self, port: int = 0, *, host: str = "127.0.0.1", credentials: Any = None
+    ) -> FakeTriton:
         """Listen, on a free port by default, with TLS if there are credentials."""
         handlers = {
             "ModelInfer": grpc.unary_unary_rpc_method_handler(
@@ -158,12 +160,12 @@ class FakeTriton:
         )
         handler = grpc.method_handlers_generic_handler("inference.GRPCInferenceService", handlers)
         self._server.add_generic_rpc_handlers((handler,))
-        place = f"127.0.0.1:{port}"
+        place = f"{host}:{port}"
         if credentials is None:
             bound = self._server.add_insecure_port(place)
         else:
             bound = self._server.add_secure_port(place, credentials)
-        self.url = f"127.0.0.1:{bound}"
+        self.url = f"{host}:{bound}"
         self._server.start()
         return self
 

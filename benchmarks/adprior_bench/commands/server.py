@@ -59,7 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     server = parser.add_argument_group("the server")
     chosen = server.add_mutually_exclusive_group()
     chosen.add_argument("--repository", type=Path, metavar="REPO", help="serve this repository")
-    chosen.add_argument("--url", metavar="HOST:PORT", help="gRPC address of a running server")
+    chosen.add_argument(
+        "--url", metavar="HOST:PORT",
+        help="gRPC address of a running server; also a dns:///NAME:PORT or file:///PATH of one",
+    )  # fmt: skip
     add = server.add_argument
     add("--bundle", type=Path, help="serve this bundle; with --url: the bundle that it serves")
     add("--tuning", type=Path, metavar="FILE", help="with --bundle: tuning file (TOML)")

@@ -13,6 +13,8 @@ import tritonclient.grpc
 from adprior_bench.server.counters import Counters
 from adprior_build.repository.repository_builder import fill_repository
 from adprior_client import ClientConfig
+from adprior_client.server_list import each_server
+from adprior_client.server_sources import DnsName, join_host_port, source_of
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle
 from adprior_runtime.contract import LLM_ENGINE, TOKENIZER, Target
 from adprior_runtime.engines.registry import TENSORRT_LLM
@@ -28,6 +30,7 @@ _CONNECTION_SETTINGS: Final = (
     "token", "token_file", "tls", "tls_ca_file", "tls_certificate_file", "tls_key_file", "metadata",
     "use_proxy",
 )  # fmt: skip
+_RESOLVED_WITHIN_S: Final = 10.0
 
 
 class RunningServer:
@@ -82,12 +85,14 @@ def read_connection(url: str, settings: Path | None) -> ClientConfig:
     """Return how to reach a server.
 
     Args:
-        url: ``host:port`` of its gRPC.
+        url: ``host:port`` of its gRPC, or a name or file with one server.
         settings: A client's TOML file; TLS, token, metadata and ``use_proxy`` are taken from it.
 
     Raises:
-        InvalidInputError: perf_analyzer cannot connect that way.
+        InvalidInputError: perf_analyzer cannot connect that way, or there are several servers.
+        UnavailableError: No server is known.
     """
+    url = _only_address(url)
     if settings is None:
         return ClientConfig(urls=(url,))
     client = ClientConfig.from_toml(settings)
@@ -102,6 +107,17 @@ def read_connection(url: str, settings: Path | None) -> ClientConfig:
         )
     settings_of_url = {name: getattr(client, name) for name in _CONNECTION_SETTINGS}
     return ClientConfig(urls=(url,), **settings_of_url)
+
+
+def _only_address(url: str) -> str:
+    """Return ``host:port`` of the one server that a URL stands for; a DNS name stays a name."""
+    servers = each_server(ClientConfig(urls=(url,), deadline_s=_RESOLVED_WITHIN_S))
+    if len(servers) > 1:
+        found = ", ".join(server.urls[0] for server in servers)
+        raise InvalidInputError(f"--url {url}: found {len(servers)} servers ({found}), expected 1")
+    if isinstance(source := source_of(url), DnsName):
+        return join_host_port(source.name, source.port)
+    return servers[0].urls[0]
 
 
 def call_metadata(connection: ClientConfig) -> Mapping[str, str]:

@@ -125,7 +125,8 @@ def _add_path_arguments(parser: argparse.ArgumentParser) -> None:
         "--url",
         action="append",
         metavar="HOST:PORT",
-        help="instead of --bundle: server to ask; repeat it for several",
+        help="instead of --bundle: server to ask; repeat it for several, or give dns:///NAME:PORT "
+        "or file:///PATH, which the run follows",
     )
     parser.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="output directory of the table"

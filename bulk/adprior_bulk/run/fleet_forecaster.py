@@ -35,6 +35,7 @@ from adprior_client.errors import (
     OtherBundleError,
     UnavailableError,
 )
+from adprior_client.server_list import each_server
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 
 _FIRST_PAUSE_S: Final = 0.1
@@ -158,7 +159,7 @@ class _FleetForecaster(UserForecaster):
 def ask_bundle_id(
     config: ClientConfig, top_k: int | None = None, interest_k: int | None = None
 ) -> str:
-    """Return the bundle that every server of a fleet serves.
+    """Return the bundle that every server of a fleet serves now.
 
     Args:
         config: How to reach them.
@@ -166,13 +167,15 @@ def ask_bundle_id(
         interest_k: Interests per forecast; None for none.
 
     Raises:
-        ClientError: A server does not answer, or refuses ``top_k`` or ``interest_k``.
+        ClientError: A server does not answer, or refuses ``top_k`` or ``interest_k``; or no server
+            is known.
         InvalidInputError: Interests are wanted, and a server has none.
         EnvironmentProblemError: They serve different bundles.
     """
     found = {}
-    for url in config.urls:
-        with RetrievalClient(replace(config, urls=(url,), fail_open=False)) as client:
+    for server in each_server(config):
+        (url,) = server.urls
+        with RetrievalClient(replace(server, fail_open=False)) as client:
             forecast = client.forecast(_EMPTY_USER, top_k, interest_k=interest_k)
         if interest_k is not None and not forecast.interests:
             raise InvalidInputError(f"--interests: {url} serves a bundle without interests")

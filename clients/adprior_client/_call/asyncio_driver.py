@@ -8,11 +8,12 @@ import functools
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, ClassVar, Self, TypeVar
 
 from tritonclient.grpc.aio import InferenceServerClient
 
-from adprior_client._call.call import Attempt, Lookup, Outcome, Pause, Step, Work
+from adprior_client._call.call import Attempt, Lookup, Outcome, Pause, Step, Wait, Work
 from adprior_client._call.client import HEALTH_CHECK_S, LOOKUP_THREADS, Client, Headers
 from adprior_client._call.server_choice import Server
 from adprior_client.checks import check_concurrency
@@ -55,6 +56,7 @@ class AsyncioClient(Client):
     async def close(self) -> None:
         """Close the channels: calls under way, and later ones, are cancelled."""
         self._closed = True
+        self._discovery.close()
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
             watcher.cancel()
@@ -72,6 +74,7 @@ class AsyncioClient(Client):
         """Run a call to its end."""
         call = self._begin(work, deadline_s, request_id)
         self._check_place()
+        self._discovery.start()
         self._start_watching()
         with self._run(work, call) as (run, headers):
             while run.step is not None:
@@ -131,6 +134,10 @@ class AsyncioClient(Client):
         if isinstance(step, Pause):
             await asyncio.sleep(step.seconds)
             return None
+        if isinstance(step, Wait):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.wrap_future(step.answer), step.timeout_s)
+            return None
         if isinstance(step, Lookup):
             return await self._look_up(step)
         return await self._attempt(step, headers)
@@ -169,11 +176,16 @@ class AsyncioClient(Client):
     def _channel(self, server: Server) -> Any:
         if self._closed:
             raise ValueError("closed channel")
-        if server.url not in self._channels:
-            self._channels[server.url] = InferenceServerClient(
-                server.url, **self._channel_options(server)
-            )
-        return self._channels[server.url]
+        key = self._channel_key(server)
+        if key not in self._channels:
+            self._channels[key] = InferenceServerClient(server.url, **self._channel_options(key))
+        return self._channels[key]
+
+    def _drop_channels(self) -> None:
+        loop = self._loop
+        with suppress(RuntimeError):  # the loop is closed
+            if loop is not None:  # its channels are closed in its own thread
+                loop.call_soon_threadsafe(self._drop_unlisted)
 
     def _start_watching(self) -> None:
         if self._watcher is not None or self._config.health_interval_s <= 0 or self._closed:

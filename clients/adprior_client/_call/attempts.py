@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, Final, TypeAlias, TypeVar
 
 from numpy.typing import NDArray
 
-from adprior_client._call.call import Attempt, Call, Outcome, Pause, Steps
+from adprior_client._call.call import Attempt, Call, Outcome, Pause, Steps, Wait
 from adprior_client._call.decoding import decode_bundle_id
 from adprior_client._call.server_choice import Server
 from adprior_client._call.wire import Request, read_answer
@@ -16,9 +17,11 @@ from adprior_client.config import ClientConfig
 from adprior_client.errors import (
     BadAnswerError,
     BreakerOpenError,
+    CancelledError,
     ClientError,
     DeadlineError,
     OverloadedError,
+    UnavailableError,
 )
 
 _Result = TypeVar("_Result")
@@ -51,8 +54,10 @@ def ask(
         ClientError: The last server's error.
     """
     config, last, attempts = call.config, None, 0
-    for server in call.fleet.order(call.key, bundle_id):
-        if attempts == config.max_attempts:
+    queue = _Queue(call, bundle_id, reserve_s)
+    while attempts < config.max_attempts:
+        server = yield from queue.take(last)
+        if server is None:
             break
         # If one server is overloaded, the others may be too: pause before asking the next.
         pause_s = _pause_s(config, attempts) if isinstance(last, OverloadedError) else 0.0
@@ -77,10 +82,71 @@ def ask(
         except BaseException:  # the caller gave up, which says nothing about the server
             server.breaker.withdraw()
             raise
-    raise last or BreakerOpenError(
-        f"{request.model}: the circuit breaker of every server is open: "
-        f"{', '.join(map(str, call.fleet.servers))}"
-    )
+    raise last or _nobody_asked(call, request.model)
+
+
+class _Queue:
+    """The servers to ask, each once: those of the list now, then those that join it."""
+
+    def __init__(self, call: Call, bundle_id: str, reserve_s: float) -> None:
+        self._call = call
+        self._bundle_id = bundle_id
+        self._reserve_s = reserve_s
+        self._listed: Sequence[Server] = ()
+        self._taken: list[Server] = []
+        self._left: list[Server] = []
+
+    def take(self, last: ClientError | None) -> Steps[Server | None]:
+        """Return the next server; None if there is no other.
+
+        If all are gone, or none is known, this waits for another list, within the deadline.
+
+        Args:
+            last: The error of the server before; None before any.
+        """
+        self._fill()
+        if not self._left:
+            is_gone = isinstance(last, UnavailableError) and not isinstance(last, OverloadedError)
+            yield from self._await_list(self._answer(is_gone=is_gone))
+            self._fill()
+        if not self._left:
+            return None
+        self._taken.append(self._left.pop(0))
+        return self._taken[-1]
+
+    def _answer(self, *, is_gone: bool) -> Future[None] | None:
+        """Return what to wait for; None if no answer can help."""
+        if not self._call.fleet.servers:
+            if not self._call.discovery.first.done():
+                return self._call.discovery.first
+            self._call.discovery.renew()  # for later calls: this one would wait in vain
+            return None
+        return self._call.discovery.renew() if is_gone else None
+
+    def _await_list(self, answer: Future[None] | None) -> Steps[None]:
+        left_s = self._call.deadline.left_s - self._reserve_s
+        if answer is not None and left_s >= _SHORTEST_S:
+            yield Wait(answer, left_s)
+
+    def _fill(self) -> None:
+        """Take the servers of a new list, once those before have been asked."""
+        servers = self._call.fleet.servers
+        if not self._left and servers is not self._listed:
+            self._listed = servers
+            ordered = self._call.fleet.order(self._call.key, self._bundle_id)
+            self._left = [server for server in ordered if server not in self._taken]
+
+
+def _nobody_asked(call: Call, model: str) -> ClientError:
+    if servers := call.fleet.servers:
+        listed = ", ".join(map(str, servers))
+        return BreakerOpenError(f"{model}: the circuit breaker of every server is open: {listed}")
+    if call.discovery.is_closed:
+        return CancelledError(f"{model}: the client was closed")
+    if call.discovery.first.done():
+        return UnavailableError(f"{model}: no server is known: {call.discovery.problem}")
+    whole_s = call.deadline.timeout_s
+    return DeadlineError(f"{model}: no server within {whole_s:.3g} s: {call.discovery.problem}")
 
 
 def _report(error: ClientError, server: Server, *, is_fair: bool) -> None:

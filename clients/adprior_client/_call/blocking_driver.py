@@ -7,12 +7,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self, TypeVar
 
 from tritonclient.grpc import InferenceServerClient
 
-from adprior_client._call.call import Attempt, Lookup, Outcome, Pause, Step, Work
+from adprior_client._call.call import Attempt, Lookup, Outcome, Pause, Step, Wait, Work
 from adprior_client._call.client import HEALTH_CHECK_S, LOOKUP_THREADS, Client, Headers
 from adprior_client._call.server_choice import Server
 from adprior_client.checks import check_concurrency
@@ -69,6 +70,7 @@ class BlockingClient(Client):
         """Close the channels: calls under way, and later ones, are cancelled."""
         with self._lock:
             self._closed.set()
+            self._discovery.close()
             channels, self._channels = list(self._channels.values()), {}
             lookups, self._lookups = self._lookups, None
         for channel in channels:
@@ -83,6 +85,7 @@ class BlockingClient(Client):
     ) -> _Result:
         """Run a call to its end."""
         call = self._begin(work, deadline_s, request_id)
+        self._discovery.start()
         self._start_watching()
         with self._run(work, call) as (run, headers):
             while run.step is not None:
@@ -109,7 +112,7 @@ class BlockingClient(Client):
             finally:
                 places.release()
 
-        futures = []
+        calls = []
         remaining = iter(requests)
         with ThreadPoolExecutor(limit) as pool:
             while places.acquire() and not failed.is_set():
@@ -119,12 +122,15 @@ class BlockingClient(Client):
                     break
                 # A copy of the caller's context keeps the call in the caller's trace.
                 context = contextvars.copy_context()
-                futures.append(pool.submit(context.run, ask_one, request))
-            return [future.result() for future in futures]
+                calls.append(pool.submit(context.run, ask_one, request))
+            return [call.result() for call in calls]
 
     def _do(self, step: Step, headers: Headers) -> Outcome:
         if isinstance(step, Pause):
             time.sleep(step.seconds)
+            return None
+        if isinstance(step, Wait):
+            futures.wait([step.answer], step.timeout_s)
             return None
         return self._look_up(step) if isinstance(step, Lookup) else self._attempt(step, headers)
 
@@ -155,17 +161,24 @@ class BlockingClient(Client):
             return None
 
     def _channel(self, server: Server) -> Any:
-        channel = self._channels.get(server.url)
+        key = self._channel_key(server)
+        channel = self._channels.get(key)
         if channel is None:
             with self._lock:
                 if self._closed.is_set():
                     raise ValueError("closed channel")
-                if server.url not in self._channels:
-                    self._channels[server.url] = InferenceServerClient(
-                        server.url, **self._channel_options(server)
+                if key not in self._channels:
+                    self._channels[key] = InferenceServerClient(
+                        server.url, **self._channel_options(key)
                     )
-                channel = self._channels[server.url]
+                channel = self._channels[key]
         return channel
+
+    def _drop_channels(self) -> None:
+        with self._lock:
+            before = self._channels
+            self._drop_unlisted()
+        del before  # closes channels, which takes no lock of ours
 
     def _start_watching(self) -> None:
         if self._watcher is not None or self._config.health_interval_s <= 0:

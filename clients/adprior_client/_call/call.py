@@ -1,7 +1,7 @@
 """One call: the work, the client's settings, the deadline, and the steps that a driver does.
 
-A call is a generator. It yields a step (`Attempt`, `Pause` or `Lookup`), receives the step's
-outcome, and returns the result; it does no input or output itself. Two drivers run it,
+A call is a generator. It yields a step (`Attempt`, `Pause`, `Wait` or `Lookup`), receives the
+step's outcome, and returns the result; it does no input or output itself. Two drivers run it,
 `blocking_driver` and `asyncio_driver`, so both kinds of client behave the same.
 """
 
@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 
+from adprior_client._call.discovery import Discovery
 from adprior_client._call.server_choice import Fleet, Server
 from adprior_client._call.wire import Request
 from adprior_client.checks import check_number
@@ -54,6 +56,7 @@ class Call:
     Attributes:
         config: The client's settings.
         fleet: The client's servers.
+        discovery: Where they were found.
         key: Chooses the user's server.
         deadline: When the call must return.
         request_id: Sent with each attempt.
@@ -63,6 +66,7 @@ class Call:
 
     config: ClientConfig
     fleet: Fleet
+    discovery: Discovery
     key: bytes = field(repr=False)
     deadline: Deadline
     request_id: str
@@ -88,6 +92,14 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """A wait for an answer about the servers, or its timeout; its outcome is None."""
+
+    answer: Future[None]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Lookup:
     """A lookup of a stored forecast; its outcome is None if the source fails or is late."""
 
@@ -95,7 +107,7 @@ class Lookup:
     timeout_s: float
 
 
-Step: TypeAlias = Attempt | Pause | Lookup
+Step: TypeAlias = Attempt | Pause | Wait | Lookup
 Outcome: TypeAlias = Any
 Steps: TypeAlias = Generator[Step, Outcome, Result_co]
 

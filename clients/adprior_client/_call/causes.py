@@ -10,6 +10,7 @@ from typing import Final
 
 from adprior_client._call.proxy import Proxy
 from adprior_client.config import ClientConfig
+from adprior_client.server_sources import Address
 
 _CLOSED: Final = ("Socket closed", "Connection reset")
 _CONNECTION: Final = ("failed to connect", "errors resolving", "no answer within", *_CLOSED)
@@ -25,12 +26,12 @@ _TLS_CAUSES: Final = {
 """The cause for each part of a gRPC message; the first match is used."""
 
 
-def find_cause(detail: str, url: str, config: ClientConfig) -> str:
+def find_cause(detail: str, address: Address, config: ClientConfig) -> str:
     """Return the cause why a server was not reached; empty if it is not known.
 
     Args:
         detail: The error message.
-        url: The server's ``HOST:PORT``.
+        address: The server's address.
         config: The client's settings.
     """
     if not any(part in detail for part in _CONNECTION):
@@ -38,7 +39,8 @@ def find_cause(detail: str, url: str, config: ClientConfig) -> str:
     causes = []
     if "failed to connect" in detail:
         causes.append(_certificate_cause(detail, config))
-    if config.use_proxy and (proxy := Proxy.of(url)) is not None:
+    proxies = [Proxy.of(url) for url in (address.url, address.named_url)]
+    if config.use_proxy and (proxy := proxies[0]) is not None and None not in proxies:
         causes.append(
             f"it is reached through the proxy {proxy.address} ({proxy.variable}), which "
             "use_proxy=False or no_proxy turns off"

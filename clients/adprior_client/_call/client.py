@@ -8,10 +8,11 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from adprior_client._call.call import Attempt, Call, Deadline, Result_co, Run, Work
 from adprior_client._call.credentials import Credentials
+from adprior_client._call.discovery import Discovery, DiscoveryCounts
 from adprior_client._call.server_choice import Fleet, Server, user_key
 from adprior_client._call.telemetry import Telemetry, describe
 from adprior_client._call.wire import channel_settings, error_of
@@ -26,11 +27,14 @@ from adprior_client.errors import (
 )
 from adprior_client.forking import Forked, begin_anew_in_children
 from adprior_client.results import Forecast, Ranking
+from adprior_client.server_sources import Address
 from adprior_client.stored.forecast_source import ForecastSource
 from adprior_client.types import Reason
 
 Headers = dict[str, str] | ClientError
 """The metadata of a call, or the error if the caller's function failed."""
+_ChannelKey: TypeAlias = tuple[Address, bool]
+"""A server, and whether it is the only one."""
 _Result = TypeVar("_Result", Forecast, Ranking)
 HEALTH_CHECK_S: Final = 1.0
 """Timeout of a health check."""
@@ -61,20 +65,52 @@ class Client(Forked):
                     f"{name}: found a coroutine function, expected a plain one"
                 )
         self._config = ClientConfig.of(config)
-        self._fleet = Fleet(self._config)
+        self._discovery = Discovery(self._config, self._adopt_servers)
+        self._fleet = self._make_fleet()
         self._stored = stored
         self._kill_switch = kill_switch
         self._metadata = metadata
         self._telemetry = Telemetry()
         self._credentials = Credentials(self._config)
-        self._channels: dict[str, Any] = {}
-        self._parents_channels: list[dict[str, Any]] = []
+        self._channels: dict[_ChannelKey, Any] = {}
+        self._parents_channels: list[dict[_ChannelKey, Any]] = []
         self._prepare()
         begin_anew_in_children(self)
+
+    @property
+    def discovery(self) -> DiscoveryCounts:
+        """What the client's ``dns:///`` and ``file:///`` have answered."""
+        return self._discovery.counts
 
     def _prepare(self) -> None:
         """Set up the driver's own state; nothing is opened yet."""
         raise NotImplementedError
+
+    def _make_fleet(self) -> Fleet:
+        discovery = self._discovery
+        return Fleet(self._config, discovery.servers, on_failure=discovery.renew)
+
+    def _adopt_servers(self) -> None:
+        """Use the servers that were found; called in the thread of the discovery."""
+        self._fleet.update(self._discovery.servers)
+        self._drop_channels()
+
+    def _drop_channels(self) -> None:
+        """Drop the channels that `_drop_unlisted` names, where the driver may do so."""
+        raise NotImplementedError
+
+    def _drop_unlisted(self) -> None:
+        """Drop the channels of servers that are not listed any more.
+
+        Calls under way keep their channel, which is closed with the last of them.
+        """
+        listed = {self._channel_key(server) for server in self._fleet.servers}
+        kept = {key: channel for key, channel in self._channels.items() if key in listed}
+        self._channels = kept
+
+    def _channel_key(self, server: Server) -> _ChannelKey:
+        """Return what a channel depends on: gRPC retries only at a single server."""
+        return server.address, len(self._fleet.servers) == 1
 
     def _begin_anew(self) -> None:
         """Start anew in a forked process, without the parent's channels, threads and states.
@@ -84,7 +120,7 @@ class Client(Forked):
         self._parents_channels.append(self._channels)
         self._channels = {}
         self._credentials.renew()
-        self._fleet = Fleet(self._config)
+        self._fleet = self._make_fleet()
         self._prepare()
 
     def _begin(
@@ -97,6 +133,7 @@ class Client(Forked):
         return Call(
             config=self._config,
             fleet=self._fleet,
+            discovery=self._discovery,
             key=key,
             deadline=deadline,
             request_id=request_id or uuid.uuid4().hex,
@@ -155,7 +192,7 @@ class Client(Forked):
     def _explain(
         self, error: Exception, model: str, server: Server, timeout_s: float
     ) -> ClientError:
-        found = error_of(error, model, server.url, timeout_s, self._config)
+        found = error_of(error, model, server.address, timeout_s, self._config)
         self._renew(found)
         return found
 
@@ -167,6 +204,7 @@ class Client(Forked):
         if isinstance(error, UnavailableError | DeniedError) and self._credentials.renew():
             self._channels = {}
 
-    def _channel_options(self, server: Server) -> dict[str, Any]:
-        settings = channel_settings(self._config, server.url)
+    def _channel_options(self, key: _ChannelKey) -> dict[str, Any]:
+        address, is_only = key
+        settings = channel_settings(self._config, address, is_only=is_only)
         return settings | {"creds": self._credentials.channel}

@@ -13,6 +13,7 @@ import numpy as np
 from adprior_client.circuit_breaker import CircuitBreaker
 from adprior_client.config import ClientConfig
 from adprior_client.errors import InvalidArgumentError
+from adprior_client.server_sources import Address
 
 _log = logging.getLogger("adprior_client")
 
@@ -20,16 +21,26 @@ _log = logging.getLogger("adprior_client")
 class Server:
     """One server.
 
+    Args:
+        address: Where it is.
+        breaker: Its circuit breaker.
+        on_failure: Called when it fails while its breaker is closed.
+
     Attributes:
+        address: Where it is.
         url: ``HOST:PORT``.
         breaker: Its circuit breaker.
         bundle_id: The bundle of its last answer, empty before the first.
         cause: The cause of its last failure (`ClientError.cause`); empty if unknown.
     """
 
-    def __init__(self, url: str, breaker: CircuitBreaker) -> None:
-        self.url = url
+    def __init__(
+        self, address: Address, breaker: CircuitBreaker, on_failure: Callable[[], object]
+    ) -> None:
+        self.address = address
+        self.url = address.url
         self.breaker = breaker
+        self._on_failure = on_failure
         self.bundle_id = ""
         self.cause = ""
         self._logged_cause = ""
@@ -40,20 +51,22 @@ class Server:
 
     def succeed(self) -> None:
         """Report a good answer."""
-        self._report(self.breaker.succeed, "")
+        self._report(self.breaker.succeed, "", is_good=True)
 
     def fail(self, cause: str = "") -> None:
         """Report a failed call."""
-        self._report(self.breaker.fail, cause)
+        self._report(self.breaker.fail, cause, is_good=False)
 
     def check(self, *, is_ready: bool, cause: str = "") -> None:
         """Report a health check."""
-        self._report(lambda: self.breaker.check(is_ready=is_ready), cause)
+        self._report(lambda: self.breaker.check(is_ready=is_ready), cause, is_good=is_ready)
 
-    def _report(self, change: Callable[[], None], cause: str) -> None:
+    def _report(self, change: Callable[[], None], cause: str, *, is_good: bool) -> None:
         """Log when the breaker opens or closes, or when the cause becomes known later."""
         before = self.breaker.is_open
         change()
+        if not (is_good or before):
+            self._on_failure()
         now, self.cause = self.breaker.is_open, cause
         if before != now or (now and cause not in {"", self._logged_cause}):
             _log.warning("adprior server %s: circuit breaker %s", self, "open" if now else "closed")
@@ -64,18 +77,42 @@ class Fleet:
     """All servers of a client, ranked for each user by rendezvous hashing.
 
     A user's first server stays the same while it is healthy, even if other servers come and go
-    (Thaler and Ravishankar, 1998). The users of a failed server spread over all the others.
+    (Thaler and Ravishankar, 1998). The users of a failed server spread over all the others; a new
+    server takes an equal share from each.
 
     Args:
-        config: The addresses and the settings of the circuit breakers.
+        config: The settings of the circuit breakers.
+        addresses: The servers.
         clock: A monotonic clock, in seconds.
+        on_failure: Called when a server fails whose breaker is closed.
+
+    Attributes:
+        servers: The servers now; another tuple after a change.
     """
 
-    def __init__(self, config: ClientConfig, clock: Callable[[], float] = time.monotonic) -> None:
-        self.servers = [
-            Server(url, CircuitBreaker(config.breaker_failures, config.breaker_reset_s, clock))
-            for url in config.urls
-        ]
+    def __init__(
+        self,
+        config: ClientConfig,
+        addresses: Sequence[Address],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        on_failure: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._on_failure = on_failure
+        self.servers: tuple[Server, ...] = ()
+        self.update(addresses)
+
+    def update(self, addresses: Sequence[Address]) -> None:
+        """Use these servers; those that stay keep their circuit breakers."""
+        if [server.address for server in self.servers] != list(addresses):
+            kept = {server.address: server for server in self.servers}
+            self.servers = tuple(kept.get(each) or self._make(each) for each in addresses)
+
+    def _make(self, address: Address) -> Server:
+        settings = self._config.breaker_failures, self._config.breaker_reset_s
+        return Server(address, CircuitBreaker(*settings, self._clock), self._on_failure)
 
     def order(self, key: bytes, bundle_id: str = "") -> Sequence[Server]:
         """Return the servers in the order to ask them.
@@ -87,9 +124,10 @@ class Fleet:
                 that it becomes known. Of those with another bundle only one is tried, last: its
                 bundle may have changed.
         """
-        if len(self.servers) == 1:
-            return self.servers
-        ranked = sorted(self.servers, key=lambda server: _weight(key, server.url), reverse=True)
+        servers = self.servers
+        if len(servers) == 1:
+            return servers
+        ranked = sorted(servers, key=lambda server: _weight(key, server.url), reverse=True)
         if not bundle_id or not ranked:
             return ranked
         own = [] if ranked[0].bundle_id else ranked[:1]

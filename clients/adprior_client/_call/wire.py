@@ -17,7 +17,7 @@ from tritonclient.grpc import (
 )
 
 from adprior_client._call.causes import find_cause
-from adprior_client._call.proxy import is_loopback
+from adprior_client._call.proxy import Proxy, is_loopback
 from adprior_client.config import ClientConfig
 from adprior_client.errors import (
     BadAnswerError,
@@ -25,6 +25,7 @@ from adprior_client.errors import (
     ClientError,
     error_for_status,
 )
+from adprior_client.server_sources import Address
 from adprior_runtime.contract import MAX_CONTEXT_BYTES, MODEL_NAMES, Target
 from adprior_runtime.repository.model_specs import Tensor, model
 from adprior_runtime.text.json_text import to_json
@@ -93,13 +94,14 @@ class Request:
         }
 
 
-def channel_settings(config: ClientConfig, url: str) -> dict[str, Any]:
+def channel_settings(config: ClientConfig, address: Address, *, is_only: bool) -> dict[str, Any]:
     """Return the settings of a channel: gRPC's arguments, for tritonclient's clients.
 
-    gRPC itself retries on a single server, with exponential back-off and jitter, within the call's
-    deadline. A server on loopback is never reached through a proxy.
+    gRPC itself retries on a server that is the only one, with exponential back-off and jitter,
+    within the call's deadline. A server on loopback is never reached through a proxy. An address
+    found under a DNS name stands for that name: in certificates, and in exemptions from the proxy.
     """
-    attempts = config.max_attempts if len(config.urls) == 1 else 1
+    attempts = config.max_attempts if is_only else 1
     policy = {
         "maxAttempts": attempts,
         "initialBackoff": f"{config.initial_backoff_s:.9f}s",
@@ -120,10 +122,13 @@ def channel_settings(config: ClientConfig, url: str) -> dict[str, Any]:
         ("grpc.per_rpc_retry_buffer_size", 4 * MAX_CONTEXT_BYTES),
         ("grpc.service_config", to_json({"methodConfig": [method]})),
     ]
-    if is_loopback(url) or not config.use_proxy:
+    # The environment may exempt a DNS name, and not its addresses.
+    is_exempt = bool(address.name) and Proxy.of(address.named_url) is None
+    if is_exempt or is_loopback(address.url) or not config.use_proxy:
         arguments.append(("grpc.enable_http_proxy", 0))
-    if config.tls_server_name is not None:
-        arguments.append(("grpc.ssl_target_name_override", config.tls_server_name))
+    if config.tls_server_name is not None or (config.is_secure and address.name):
+        name = config.tls_server_name or address.name
+        arguments.append(("grpc.ssl_target_name_override", name))
     return {"channel_args": arguments}
 
 
@@ -137,23 +142,23 @@ def read_answer(request: Request, result: InferResult) -> dict[str, NDArray[Any]
 
 
 def error_of(
-    error: Exception, model_name: str, url: str, timeout_s: float, config: ClientConfig
+    error: Exception, model_name: str, address: Address, timeout_s: float, config: ClientConfig
 ) -> ClientError:
     """Return an exception of tritonclient or gRPC as an error of this package.
 
     Args:
         error: The exception.
         model_name: The model that was called.
-        url: The server's ``HOST:PORT``.
+        address: The server's address.
         timeout_s: The timeout of the attempt.
         config: The client's settings, to find the cause.
     """
-    place = f"{model_name} at {url}"
+    place = f"{model_name} at {address.url}"
     if isinstance(error, InferenceServerException):
         detail = " ".join((error.message() or "no reason given").split())
         if str(error.status()).endswith("DEADLINE_EXCEEDED"):
             detail = f"no answer within {timeout_s:.3g} s"
-        cause = find_cause(detail, url, config)
+        cause = find_cause(detail, address, config)
         message = f"{place}: {detail}; {cause}" if cause else f"{place}: {detail}"
         found = error_for_status(error.status(), message)
         found.cause = cause

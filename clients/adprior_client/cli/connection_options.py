@@ -21,7 +21,12 @@ _PROTECTION: Final = (
 
 def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the connection to the server."""
-    parser.add_argument("--url", required=True, metavar="HOST:PORT", help="the server's gRPC port")
+    parser.add_argument(
+        "--url",
+        required=True,
+        metavar="HOST:PORT",
+        help="the server's gRPC port; dns:///NAME:PORT or file:///PATH for several servers",
+    )
     parser.add_argument(
         "--timeout", type=float, default=10.0, metavar="S", help="deadline, seconds (default: 10)"
     )

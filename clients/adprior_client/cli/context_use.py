@@ -13,6 +13,8 @@ from tritonclient.grpc import InferenceServerClient
 from adprior_client._call.credentials import Credentials
 from adprior_client._call.wire import Request, channel_settings, read_answer
 from adprior_client.config import ClientConfig
+from adprior_client.server_list import each_server
+from adprior_client.server_sources import Address
 from adprior_runtime import contract
 from adprior_runtime.contract import UNCOUNTED, ContextCount, Priority
 
@@ -79,8 +81,9 @@ def _ask_context_use(config: ClientConfig, raw: bytes) -> ContextUse | None:
     user = {contract.USER_CONTEXT: np.array([raw], dtype=np.object_)}
     request = Request.of(contract.TOKENIZER, user, _OUTPUTS, Priority.RETRIEVAL)
     try:
-        url, credentials = config.urls[0], Credentials(config)
-        settings: dict[str, Any] = channel_settings(config, url)
+        server = each_server(config)[0]
+        (url,), credentials = server.urls, Credentials(config)
+        settings: dict[str, Any] = channel_settings(server, Address(url), is_only=True)
         with InferenceServerClient(url, creds=credentials.channel, **settings) as client:
             headers = dict(config.metadata) | credentials.token
             result = client.infer(**request.arguments(config.deadline_s, headers))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from tritonclient.grpc import InferenceServerClient
@@ -12,6 +13,8 @@ from adprior_client._call.credentials import Credentials
 from adprior_client._call.wire import channel_settings
 from adprior_client.config import ClientConfig
 from adprior_client.errors import DeadlineError
+from adprior_client.server_list import each_server
+from adprior_client.server_sources import Address
 
 _ASKED_WITHIN_S: Final = 2.0
 
@@ -42,8 +45,9 @@ def _hint(config: ClientConfig, model: str) -> str | None:
 
 def _ask_mean_seconds(config: ClientConfig, model: str) -> float | None:
     """Return the mean time of the model's successful calls, queues included; None before any."""
-    url, credentials = config.urls[0], Credentials(config)
-    settings: dict[str, Any] = channel_settings(config, url)
+    server = each_server(replace(config, deadline_s=_ASKED_WITHIN_S))[0]
+    (url,), credentials = server.urls, Credentials(config)
+    settings: dict[str, Any] = channel_settings(server, Address(url), is_only=True)
     with InferenceServerClient(url, creds=credentials.channel, **settings) as client:
         headers = dict(config.metadata) | credentials.token
         answer = client.get_inference_statistics(

@@ -8,6 +8,7 @@ import pytest
 
 from adprior_client import ClientConfig, InvalidArgumentError, RankingClient
 from adprior_client._call.wire import channel_settings
+from adprior_client.server_sources import Address
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,8 @@ def test_a_wrong_variable_is_named(environ: dict[str, str], message: str) -> Non
 
 
 def _arguments(config: ClientConfig) -> dict[str, Any]:
-    return dict(channel_settings(config, config.urls[0])["channel_args"])
+    settings = channel_settings(config, Address(config.urls[0]), is_only=len(config.urls) == 1)
+    return dict(settings["channel_args"])
 
 
 def test_grpc_retries_only_with_a_single_server() -> None:

@@ -62,6 +62,38 @@ print(json.dumps([result, [str(ask(client).source), threads()]]))
 client.close()
 """
 
+DISCOVERY = """
+path = sys.argv[2]
+def write(*urls):
+    with open(path + ".new", "w") as file:
+        file.write("\\n".join(urls))
+    os.replace(path + ".new", path)
+write(sys.argv[1])
+following = ClientConfig(
+    urls=(f"file://{path}", "dns:///localhost:1"), health_interval_s=0.02, deadline_s=10.0,
+    discovery_interval_s=0.01, max_attempts=5,
+)
+client = RankingClient(following)
+ask(client)
+known = [server.url for server in client._fleet.servers]
+client._discovery._lock.acquire()  # as another thread may, which the child does not have
+def follow():
+    before = [server.url for server in client._fleet.servers]
+    source = str(ask(client).source)
+    write("127.0.0.1:2", sys.argv[1])
+    give_up = time.monotonic() + 20
+    while len(client._fleet.servers) < 3:
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    write(sys.argv[1])
+    return [before, source, threads()]
+result = [in_child(follow) for _ in range(3)]
+client._discovery._lock.release()
+client.close()
+closed = in_child(lambda: [str(ask(client).reason), threads()])
+print(json.dumps([known, result, closed]))
+"""
+
 STORED = """
 down = ClientConfig(urls=("127.0.0.1:1",), health_interval_s=0, deadline_s=5.0, max_attempts=1)
 client = RetrievalClient(down, stored=Nothing())
@@ -109,6 +141,17 @@ def test_a_child_has_channels_and_health_checks_of_its_own(triton: FakeTriton) -
     for source, threads in [*children, parent]:
         assert source == "live"
         assert "adprior-health" in threads
+
+
+def test_a_child_knows_the_parents_servers_and_follows_them(
+    triton: FakeTriton, tmp_path: Path
+) -> None:
+    known, children, closed = _run(DISCOVERY, triton.url, str(tmp_path / "servers"))
+    assert triton.url in known
+    for before, source, threads in children:
+        assert (triton.url in before, source) == (True, "live")
+        assert "adprior-discovery" in threads
+    assert closed == ["cancelled", ["MainThread"]]
 
 
 def test_a_childs_stored_forecasts_are_looked_up() -> None:

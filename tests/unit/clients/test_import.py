@@ -54,6 +54,7 @@ def test_the_exported_names() -> None:
         "Concentration",
         "DeadlineError",
         "DeniedError",
+        "DiscoveryCounts",
         "Event",
         "Forecast",
         "ForecastRequest",
@@ -103,6 +104,6 @@ def test_the_signatures_of_the_clients(client: str, methods: dict[str, tuple[str
     kind = getattr(adprior_client, client)
     assert tuple(inspect.signature(kind).parameters) == _MAKE
     public = {name for name in dir(kind) if not name.startswith("_")}
-    assert public == {*methods, "close"}
+    assert public == {*methods, "close", "discovery"}
     for name, parameters in methods.items():
         assert tuple(inspect.signature(getattr(kind, name)).parameters) == ("self", *parameters)

@@ -23,9 +23,11 @@ from adprior_client import (
     Reason,
     RetrievalClient,
 )
+from adprior_client.server_list import each_server
 from support.client_calls import KINDS, USER, Kind, assert_harmless, every_kind
 from support.fake_triton import FakeTriton
 from support.processes import await_true
+from support.server_names import Names, write_servers
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,9 @@ class _Secured:
         return ClientConfig(urls=(self.url,), tls=True, health_interval_s=0, deadline_s=5, **files)
 
 
-def _server_credentials(authority: trustme.CA) -> Any:
+def _server_credentials(authority: trustme.CA, name: str = "localhost") -> Any:
     """Return the credentials of a server that requires a client certificate too."""
-    leaf = authority.issue_cert("localhost")
+    leaf = authority.issue_cert(name)
     return grpc.ssl_server_credentials(
         [(leaf.private_key_pem.bytes(), leaf.cert_chain_pems[0].bytes())],
         root_certificates=authority.cert_pem.bytes(),
@@ -107,6 +109,63 @@ def test_a_key_that_other_users_can_read_is_refused(secured: _Secured) -> None:
     config = secured.config(tls_certificate_file="cert.pem", tls_key_file="shown-key.pem")
     with pytest.raises(InvalidArgumentError, match=r"tls_key_file: .*mode 0644 .* chmod 600"):
         RankingClient(config)
+
+
+# --- names that are resolved --------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A server whose certificate has only a DNS name, and the settings to reach it."""
+
+    server: FakeTriton
+    settings: dict[str, Any]
+    directory: Path
+
+    def config(self, url: str, **settings: Any) -> ClientConfig:
+        return ClientConfig(urls=(url,), **self.settings, **settings)
+
+    @property
+    def dns(self) -> str:
+        return f"dns:///pods.test:{self.server.url.rpartition(':')[2]}"
+
+
+@pytest.fixture
+def named(names: Names, tmp_path: Path) -> Iterator[_Named]:
+    names.answers |= {"pods.test": ["127.0.0.1"], "pods.test.": ["127.0.0.1"]}
+    names.answers["others.test"] = ["127.0.0.1"]
+    authority = trustme.CA()
+    _write_client(authority, tmp_path)
+    server = FakeTriton().start(credentials=_server_credentials(authority, "pods.test"))
+    files = {name: str(tmp_path / file) for name, file in OURS.items()}
+    files["tls_ca_file"] = str(tmp_path / "ca.pem")
+    yield _Named(server, {"health_interval_s": 0, "deadline_s": 5, **files}, tmp_path)
+    server.stop()
+
+
+@every_kind
+def test_the_name_is_checked_not_the_address(named: _Named, kind: Kind) -> None:
+    assert kind.ask(named.config(named.dns)).reason is None
+    assert kind.ask(named.config(named.dns.replace(".test", ".test."))).reason is None
+    result = kind.ask(named.config(named.dns.replace("pods", "others")))
+    assert_harmless(result)
+    assert result.reason is Reason.UNAVAILABLE
+    others = named.config(named.dns.replace("pods", "others"), tls_server_name="pods.test")
+    assert kind.ask(others).reason is None
+
+
+def test_an_address_in_a_file_needs_a_name(named: _Named, caplog: pytest.LogCaptureFixture) -> None:
+    url = write_servers(named.directory / "servers", [named.server.url])
+    with RetrievalClient(named.config(url, breaker_failures=1)) as client:
+        assert client.forecast(USER).reason is Reason.UNAVAILABLE
+    assert "the server's certificate has another name (tls_server_name)" in caplog.text
+    with RetrievalClient(named.config(url, tls_server_name="pods.test")) as client:
+        assert client.forecast(USER).reason is None
+
+
+def test_each_server_of_a_name_keeps_the_name(named: _Named) -> None:
+    for server in each_server(named.config(named.dns)):
+        assert (server.urls, server.tls_server_name) == ((named.server.url,), "pods.test")
+        with RetrievalClient(server) as client:
+            assert client.forecast(USER).reason is None
 
 
 # --- files that change ----------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from adprior_bench.server.load import Load, LoadResult, Mode, analyzer_options, 
 from adprior_bench.server.perf_analyzer import PerfAnalyzer
 from adprior_bench.server.running_server import read_connection
 from adprior_client import ClientConfig
+from adprior_runtime.errors import InvalidInputError
+from support.server_names import Names, write_servers
 
 NOWHERE = ClientConfig(urls=("127.0.0.1:1",))
 
@@ -73,3 +75,14 @@ def test_perf_analyzer_connects_as_the_clients_settings_say(tmp_path: Path) -> N
         *("-H", "triton-grpc-protocol-inference-key:a-token-of-the-tests", "-H", "tenant:ads"),
     ]
     assert analyzer_options(NOWHERE) == ["-u", "127.0.0.1:1", "-i", "grpc"]
+
+
+def test_a_name_or_file_must_have_one_server(names: Names, tmp_path: Path) -> None:
+    names.answers |= {"one.test": ["10.0.0.1"], "two.test": ["10.0.0.1", "10.0.0.2"]}
+    # perf_analyzer resolves the name itself, so that TLS checks the name.
+    assert read_connection("dns:///one.test:8001", None).urls == ("one.test:8001",)
+    listed = write_servers(tmp_path / "servers", ["10.0.0.3:1"])
+    assert read_connection(listed, None).urls == ("10.0.0.3:1",)
+    expected = r"two\.test:1: found 2 servers \(10\.0\.0\.1:1, 10\.0\.0\.2:1\), expected 1"
+    with pytest.raises(InvalidInputError, match=expected):
+        read_connection("dns:///two.test:1", None)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -19,6 +20,7 @@ from adprior_runtime import contract
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 from adprior_runtime.prompt.context import UserContext
 from support.fake_triton import FakeTriton, forecast_tensors, interest_tensors
+from support.server_names import write_servers
 
 CONTEXT = UserContext(profile={}, history=(), as_of=datetime(2024, 5, 1, tzinfo=UTC))
 RAW = b'{"as_of":"2024-05-01"}'
@@ -138,6 +140,19 @@ def test_all_servers_must_serve_one_bundle(triton: FakeTriton, second: FakeTrito
     second.status = grpc.StatusCode.UNAVAILABLE
     with pytest.raises(ClientError):
         ask_bundle_id(both)
+
+
+def test_every_server_of_a_file_must_serve_the_bundle(
+    triton: FakeTriton, second: FakeTriton, tmp_path: Path
+) -> None:
+    url = write_servers(tmp_path / "servers", [triton.url, second.url])
+    listed = replace(triton.config(), urls=(url,), discovery_interval_s=0.01)
+    assert ask_bundle_id(listed) == "bundle-1"
+    triton.answer = second.answer = _two
+    assert {type(answer) for answer in _ask(triton, TASKS, client=listed).values()} == {Forecasted}
+    second.answer = _other_bundle
+    with pytest.raises(EnvironmentProblemError, match=f"{second.url}: "):
+        ask_bundle_id(listed)
 
 
 def test_interests_of_a_fleet_are_kept(triton: FakeTriton) -> None:

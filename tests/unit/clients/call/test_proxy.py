@@ -14,9 +14,11 @@ from adprior_client import (
     RetrievalClient,
     UnavailableError,
 )
+from adprior_client._call.causes import find_cause
 from adprior_client._call.proxy import Proxy, is_loopback
 from adprior_client._call.wire import channel_settings
 from adprior_client.config import PROXY_VARIABLES
+from adprior_client.server_sources import Address
 from support.client_calls import BASE, CANDIDATES, USER, Kind, every_kind
 from support.fake_triton import FakeTriton
 
@@ -84,14 +86,27 @@ def test_an_open_breaker_names_the_proxy(
 )
 def test_a_setting_turns_proxies_off(url: str, *, use_proxy: bool, is_kept: bool) -> None:
     config = ClientConfig(urls=(url,), use_proxy=use_proxy)
-    is_off = ("grpc.enable_http_proxy", 0) in channel_settings(config, url)["channel_args"]
-    assert is_off != is_kept
+    settings = channel_settings(config, Address(url), is_only=True)
+    assert (("grpc.enable_http_proxy", 0) in settings["channel_args"]) != is_kept
     assert (
         ClientConfig.from_env(
             {"ADPRIOR_CLIENT_URLS": url, "ADPRIOR_CLIENT_USE_PROXY": str(use_proxy)}
         )
         == config
     )
+
+
+def test_a_name_that_is_exempt_exempts_its_addresses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://p:1")
+    monkeypatch.setenv("no_proxy", ".internal")
+    config, off = ClientConfig(urls=("dns:///x:1",)), ("grpc.enable_http_proxy", 0)
+    for name, is_exempt in (("ads.internal", True), ("ads.example", False), ("", False)):
+        address = Address("10.1.2.3:1", name)
+        settings = channel_settings(config, address, is_only=True)
+        assert (off in settings["channel_args"]) == is_exempt
+        assert ("proxy p:1" in find_cause("Socket closed", address, config)) != is_exempt
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,22 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adprior_client import ClientConfig
 from adprior_client._call.server_choice import Fleet
+from adprior_client.server_sources import Address
 
 URLS = tuple(f"host-{number}:8001" for number in range(5))
+
+
+def _fleet(urls: Sequence[str], **settings: Any) -> Fleet:
+    return Fleet(ClientConfig(urls=URLS, **settings), [Address(url) for url in urls])
 
 
 def _order(fleet: Fleet, user: int, bundle_id: str = "") -> list[str]:
@@ -16,7 +25,7 @@ def _order(fleet: Fleet, user: int, bundle_id: str = "") -> list[str]:
 
 
 def test_users_spread_evenly_over_the_servers() -> None:
-    fleet, again = Fleet(ClientConfig(urls=URLS)), Fleet(ClientConfig(urls=URLS[::-1]))
+    fleet, again = _fleet(URLS), _fleet(URLS[::-1])
     first = Counter(_order(fleet, user)[0] for user in range(5000))
     assert set(first) == set(URLS)
     assert max(first.values()) < 1.15 * 1000
@@ -24,14 +33,14 @@ def test_users_spread_evenly_over_the_servers() -> None:
 
 
 def test_only_the_users_of_a_removed_server_move() -> None:
-    all_of_them, fewer = Fleet(ClientConfig(urls=URLS)), Fleet(ClientConfig(urls=URLS[1:]))
+    all_of_them, fewer = _fleet(URLS), _fleet(URLS[1:])
     for user in range(500):
         left = [url for url in _order(all_of_them, user) if url != URLS[0]]
         assert _order(fewer, user) == left
 
 
 def test_servers_of_the_bundle_come_first() -> None:
-    fleet = Fleet(ClientConfig(urls=URLS))
+    fleet = _fleet(URLS)
     ranked = _order(fleet, 7)
     by_url = {server.url: server for server in fleet.servers}
     by_url[ranked[0]].bundle_id = "green"
@@ -43,7 +52,7 @@ def test_servers_of_the_bundle_come_first() -> None:
 
 
 def test_a_users_own_server_is_asked_if_its_bundle_is_unknown() -> None:
-    fleet = Fleet(ClientConfig(urls=URLS))
+    fleet = _fleet(URLS)
     ranked = _order(fleet, 7)
     by_url = {server.url: server for server in fleet.servers}
     by_url[ranked[3]].bundle_id = "blue"
@@ -56,13 +65,13 @@ def test_a_users_own_server_is_asked_if_its_bundle_is_unknown() -> None:
 
 def test_long_addresses_share_the_users() -> None:
     urls = tuple(f"{'a' * 80}.example:{port}" for port in range(8001, 8005))
-    fleet = Fleet(ClientConfig(urls=urls))
+    fleet = _fleet(urls)
     assert {_order(fleet, user)[0] for user in range(100)} == set(urls)
 
 
 def test_a_change_of_state_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    [server] = Fleet(ClientConfig(urls=URLS[:1], breaker_failures=2)).servers
+    [server] = _fleet(URLS[:1], breaker_failures=2).servers
     for _ in range(5):
         server.fail()
     server.succeed()
@@ -74,7 +83,7 @@ def test_a_change_of_state_is_logged_once(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_a_later_cause_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    [server] = Fleet(ClientConfig(urls=URLS[:1], breaker_failures=1)).servers
+    [server] = _fleet(URLS[:1], breaker_failures=1).servers
     for cause in ("", "a certificate", "a certificate", "", "a certificate"):
         server.fail(cause)
     assert str(server) == "host-0:8001 (a certificate)"
@@ -85,3 +94,73 @@ def test_a_later_cause_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
         "adprior server host-0:8001 (a certificate): circuit breaker open",
         "adprior server host-0:8001: circuit breaker closed",
     ]
+
+
+# --- lists that change ----------------------------------------------------------------------------
+USERS = range(40)
+LISTS = st.lists(st.sets(st.sampled_from(URLS)), min_size=2, max_size=5)
+
+
+@given(LISTS)
+def test_only_users_of_a_server_that_left_or_came_move(lists: list[set[str]]) -> None:
+    fleet = _fleet([])
+    before: set[str] = set()
+    homes: dict[int, str] = {}
+    for now in lists:
+        fleet.update([Address(url) for url in now])
+        for user in USERS:
+            home = next(iter(_order(fleet, user)), "")
+            if before and now and home != homes[user]:
+                # Without a new server, only the users of a server that left move.
+                assert homes[user] not in now or home in now - before
+            assert (home in now) == bool(now)
+            homes[user] = home
+        before = now
+
+
+@given(LISTS)
+def test_the_order_depends_only_on_the_list(lists: list[set[str]]) -> None:
+    fleet = _fleet([])
+    for now in lists:
+        fleet.update([Address(url) for url in now])
+        fresh = _fleet(sorted(now))
+        assert all(_order(fleet, user) == _order(fresh, user) for user in USERS)
+
+
+@given(LISTS, st.data())
+def test_servers_that_stay_keep_their_breakers(lists: list[set[str]], data: st.DataObject) -> None:
+    fleet = _fleet([], breaker_failures=1)
+    is_open: dict[str, bool] = {}
+    for now in lists:
+        fleet.update([Address(url) for url in now])
+        is_open = {url: is_open.get(url, False) for url in now}
+        assert {server.url: server.breaker.is_open for server in fleet.servers} == is_open
+        for server in fleet.servers:
+            if data.draw(st.booleans()):
+                server.fail()
+                is_open[server.url] = True
+
+
+def test_the_same_list_changes_nothing() -> None:
+    fleet = _fleet(URLS)
+    servers = fleet.servers
+    fleet.update([Address(url) for url in URLS])
+    assert fleet.servers is servers
+    fleet.update([Address(url) for url in URLS[::-1]])
+    assert set(fleet.servers) == set(servers)
+
+
+def test_a_failure_is_reported_until_the_breaker_opens() -> None:
+    failures: list[int] = []
+    config = ClientConfig(urls=URLS, breaker_failures=2)
+    fleet = Fleet(config, [Address(URLS[0])], on_failure=lambda: failures.append(1))
+    [server] = fleet.servers
+    server.succeed()
+    assert not failures
+    for _ in range(5):
+        server.fail()
+    assert len(failures) == 2
+    server.succeed()
+    server.check(is_ready=True)
+    server.check(is_ready=False)
+    assert len(failures) == 3

@@ -12,6 +12,7 @@ from adprior_client.commands import predict, rank
 from adprior_runtime import contract
 from support.client_calls import run_command
 from support.fake_triton import context_use_tensors
+from support.server_names import Names, port_of, write_servers
 
 if TYPE_CHECKING:
     from support.fake_triton import FakeTriton
@@ -69,6 +70,23 @@ def test_the_table_ends_with_the_use_of_the_context(
     _run(command, triton.url, files)
     assert capsys.readouterr().out.splitlines()[-1] == f"Context: {WORDS}"
     assert [model for model, _ in triton.calls][1:] == [contract.TOKENIZER]
+
+
+@pytest.mark.parametrize("command", ["predict", "rank"])
+def test_a_name_and_a_file_are_asked_like_an_address(
+    triton: FakeTriton,
+    files: dict[str, str],
+    command: str,
+    names: Names,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names.answers["pods.test"] = ["127.0.0.1"]
+    _answer_counts(triton, **COUNTS)
+    listed = write_servers(tmp_path / "servers", [triton.url])
+    for url in (f"dns:///pods.test:{port_of(triton)}", listed):
+        _run(command, url, files)
+        assert capsys.readouterr().out.splitlines()[-1] == f"Context: {WORDS}"
 
 
 @pytest.mark.parametrize("command", ["predict", "rank"])

@@ -13,6 +13,7 @@ from adprior_client.commands import predict
 from adprior_runtime.errors import InvalidInputError
 from support.client_calls import run_command
 from support.fake_triton import interest_tensors
+from support.server_names import Names, write_servers
 
 if TYPE_CHECKING:
     from support.fake_triton import FakeTriton
@@ -115,6 +116,31 @@ def test_a_deadline_that_passes_is_compared_with_the_servers_usual_time(
     triton.hold, triton.usual_s = True, usual_s
     with pytest.raises(DeadlineError, match=rf"no answer within \S+ s; {hint}$"):
         _run("--url", triton.url, "--user", str(user), "--timeout", "0.1")
+
+
+def test_a_late_server_of_a_file_is_asked_for_its_usual_time(
+    triton: FakeTriton, user: Path, tmp_path: Path
+) -> None:
+    triton.hold, triton.usual_s = True, 1.5
+    url = write_servers(tmp_path / "servers", [triton.url])
+    with pytest.raises(DeadlineError, match=r"; this server's answers take 1\.5 s on average"):
+        _run("--url", url, "--user", str(user), "--timeout", "0.1")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("dns:///nobody.test:1", "no server is known: dns:///nobody.test:1: gone"),
+        ("file:///nowhere/servers", "no server is known: file:///nowhere/servers: No such file"),
+    ],
+)
+def test_a_name_or_file_without_servers_is_one_line(
+    user: Path, names: Names, url: str, message: str
+) -> None:
+    names.answers["nobody.test"] = OSError(1, "gone")
+    with pytest.raises(UnavailableError, match=message) as caught:
+        _run("--url", url, "--user", str(user))
+    assert "\n" not in str(caught.value)
 
 
 def test_an_unreachable_server_is_one_line(user: Path) -> None:

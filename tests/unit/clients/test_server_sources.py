@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adprior_client import ClientConfig, InvalidArgumentError, UnavailableError
+from adprior_client.server_sources import (
+    Address,
+    DnsName,
+    FixedServer,
+    ServerFile,
+    join_host_port,
+    look_up,
+    source_of,
+)
+from support.server_names import Names, write_servers
+
+
+@pytest.mark.parametrize(
+    ("url", "source"),
+    [
+        ("a.example:8001", FixedServer("a.example:8001")),
+        ("[2001:db8::1]:8001", FixedServer("[2001:db8::1]:8001")),
+        ("dns:///pods.serving:8001", DnsName("dns:///pods.serving:8001", "pods.serving", 8001)),
+        ("dns:///[::1]:1", DnsName("dns:///[::1]:1", "::1", 1)),
+        ("file:///etc/a%20b", ServerFile("file:///etc/a%20b", Path("/etc/a b"))),
+    ],
+)
+def test_a_url_names_a_source(url: str, source: Any) -> None:
+    assert source_of(url) == source
+    assert ClientConfig.from_env({"ADPRIOR_CLIENT_URLS": f"{url}, z:1"}).urls == (url, "z:1")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "localhost",
+        "a:x",
+        ":1",
+        "a b:1",
+        "http://a:1",
+        "dns:///a",
+        "dns:///:1",
+        "dns:///a:0",
+        "dns:///a:65536",
+        "dns:///a/b:1",
+        "dns://8.8.8.8/a:1",
+        "file://relative",
+        "file://",
+        "file:///a%00b",
+        7,
+        None,
+    ],
+)
+def test_other_urls_are_refused(url: Any) -> None:
+    expected = r"found .*, expected HOST:PORT, dns:///NAME:PORT or file:///PATH"
+    with pytest.raises(InvalidArgumentError, match=expected):
+        source_of(url)
+    with pytest.raises(InvalidArgumentError, match=expected):
+        ClientConfig(urls=("a:1", url))
+
+
+@given(
+    st.text() | st.sampled_from(["dns:///", "file://"]).flatmap(lambda p: st.text().map(p.__add__))
+)
+def test_any_text_is_a_source_or_refused(text: str) -> None:
+    with suppress(InvalidArgumentError):
+        assert source_of(text).url == text
+
+
+# --- names ----------------------------------------------------------------------------------------
+def test_all_addresses_of_a_name_are_servers(names: Names) -> None:
+    names.answers["pods.test."] = ["10.0.0.9", "2001:db8::2", "10.0.0.10", "10.0.0.9"]
+    assert source_of("dns:///pods.test.:8001").read() == (
+        Address("10.0.0.10:8001", "pods.test"),
+        Address("10.0.0.9:8001", "pods.test"),
+        Address("[2001:db8::2]:8001", "pods.test"),
+    )
+    assert Address("[2001:db8::2]:8001", "pods.test").named_url == "pods.test:8001"
+    assert Address("10.0.0.9:8001").named_url == "10.0.0.9:8001"
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "Name or service not"),
+        ([], "no address"),
+    ],
+)
+def test_a_name_without_addresses_fails(names: Names, answer: Any, message: str) -> None:
+    names.answers["pods.test"] = answer
+    with pytest.raises(UnavailableError, match=f"dns:///pods.test:1: {message}"):
+        source_of("dns:///pods.test:1").read()
+
+
+def test_the_systems_resolver_is_asked() -> None:
+    assert "127.0.0.1" in look_up("localhost", 1)
+    with pytest.raises(UnavailableError, match=r"dns:///a{64}:1: "):
+        source_of(f"dns:///{'a' * 64}:1").read()
+
+
+def test_both_families_of_addresses_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getaddrinfo(name: str, port: int, **options: Any) -> list[Any]:
+        assert options == {"type": socket.SOCK_STREAM, "flags": socket.AI_ADDRCONFIG}
+        return [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::1", port, 0, 0)),
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", port)),
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    found = [address.url for address in source_of("dns:///both.test:8001").read()]
+    assert found == ["10.0.0.1:8001", "[2001:db8::1]:8001"]
+    assert [join_host_port(host, 1) for host in ("a", "::1")] == ["a:1", "[::1]:1"]
+
+
+# --- files ----------------------------------------------------------------------------------------
+def test_a_file_lists_one_server_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "servers"
+    path.write_text("\ufeff# ours\nb:8001  # second\n\n[::1]:8001\r\na:8001\nb:8001\n")
+    found = source_of(f"file://{path}").read()
+    assert found == (Address("[::1]:8001"), Address("a:8001"), Address("b:8001"))
+    write_servers(path, ["c:1"])
+    assert source_of(f"file://{path}").read() == (Address("c:1"),)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file"),
+        (b"", "lists no server"),
+        (b"# nothing\n\n", "lists no server"),
+        (b"a:1\nb\n", "line 2: found 'b', expected HOST:PORT"),
+        (b"dns:///a:1\n", "line 1: found 'dns:///a:1', expected HOST:PORT"),
+        (b"a:1\n\xff\n", "not UTF-8"),
+        (b"a:1\n" * (1 << 19), "longer than"),
+    ],
+)
+def test_an_unusable_file_fails_as_a_whole(
+    tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    path = tmp_path / "servers"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UnavailableError, match=f"file://{path}: {message}"):
+        source_of(f"file://{path}").read()
