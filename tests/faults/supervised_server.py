@@ -33,6 +33,8 @@ class SupervisedServer:
         repository: The repository to serve.
         options: Options of ``adprior serve``; it does not drain by default.
         flags: Flags of tritonserver, for `serve_with_flags`.
+        host: A loopback address for gRPC; by default the usual one.
+        grpc_port: The port there; by default a free one.
 
     Attributes:
         url: Address for gRPC clients.
@@ -40,9 +42,16 @@ class SupervisedServer:
     """
 
     def __init__(
-        self, repository: Path, options: Sequence[str] = (), *, flags: Sequence[str] = ()
+        self,
+        repository: Path,
+        options: Sequence[str] = (),
+        *,
+        flags: Sequence[str] = (),
+        host: str | None = None,
+        grpc_port: int | None = None,
     ) -> None:
-        grpc_port, self._http_port, metrics_port = free_ports(3)
+        free_port, self._http_port, metrics_port = free_ports(3)
+        grpc_port = grpc_port or free_port
         serve = [*COMMAND, "serve"]
         if flags:
             serve = [sys.executable, "-m", "faults.serve_with_flags", *flags, "--"]
@@ -51,8 +60,9 @@ class SupervisedServer:
             *("--repository", str(repository), "--drain-seconds", "0", *options),
             *("--grpc-port", str(grpc_port), "--http-port", str(self._http_port)),
             *("--metrics-port", str(metrics_port)),
+            *(() if host is None else ("--host", host)),
         ]
-        self.url = f"localhost:{grpc_port}"
+        self.url = f"{host or 'localhost'}:{grpc_port}"
         self.ends: list[str] = []
         self._closing = threading.Event()
         self._command: subprocess.Popen[str] | None = None

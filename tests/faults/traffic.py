@@ -105,6 +105,7 @@ class Traffic:
         rate_hz: Calls a second of each caller, if calls do not take longer.
         live_share: Share of calls that run the model; the others bring a forecast.
         deadlines_s: Deadline of a live call, and of a call with a forecast.
+        users: Calls are made for this many user ids, which choose the servers; 0 for no ids.
     """
 
     def __init__(
@@ -116,7 +117,9 @@ class Traffic:
         rate_hz: float = 15.0,
         live_share: float = 1 / 6,
         deadlines_s: tuple[float, float] = (_LIVE_DEADLINE_S, _STORED_DEADLINE_S),
+        users: int = 0,
     ) -> None:
+        self._users = users
         self._client = client
         self._requests = requests
         self._period_s = 1 / rate_hz
@@ -155,9 +158,11 @@ class Traffic:
             due = max(due, time.monotonic()) + self._period_s
             request = draw.choice(self._requests)
             next(self._started)
-            self.calls.append(self._call(request, is_live=draw.random() < self._live_share))
+            is_live = draw.random() < self._live_share
+            user_id = draw.randrange(self._users) if self._users else None
+            self.calls.append(self._call(request, user_id, is_live=is_live))
 
-    def _call(self, request: Request, *, is_live: bool) -> Call:
+    def _call(self, request: Request, user_id: int | None, *, is_live: bool) -> Call:
         subject, expected, deadline_s = (
             (request.user, request.live, self._live_deadline_s)
             if is_live
@@ -166,10 +171,10 @@ class Traffic:
         began = time.monotonic()
         try:
             ranking = self._client.score(
-                subject, request.candidates, request.base, deadline_s=deadline_s
+                subject, request.candidates, request.base, user_id=user_id, deadline_s=deadline_s
             )
             ended = time.monotonic()
-            outcome, reason = _compare(ranking, expected, request.base)
+            outcome, reason = compare(ranking, expected, request.base)
         except Exception as error:  # noqa: BLE001  a call must never raise; record that it did
             ended = time.monotonic()
             outcome, reason = "raised", type(error).__name__
@@ -190,7 +195,8 @@ class Traffic:
             self.idle_delays_s.append(max(0.0, delay_s))
 
 
-def _compare(ranking: Any, expected: list[float], base: list[float]) -> tuple[str, str | None]:
+def compare(ranking: Any, expected: list[float], base: list[float]) -> tuple[str, str | None]:
+    """Return a call's outcome and reason, see `Call`."""
     reason = None if ranking.reason is None else str(ranking.reason)
     if reason is None and np.allclose(ranking.logits, expected, atol=1e-4):
         return "adjusted", None

@@ -109,7 +109,7 @@ class Discovery(Forked):
     @property
     def problem(self) -> str:
         """Why no server is known."""
-        return "; ".join(self._problems.values()) or "not answered yet: " + ", ".join(
+        return "; ".join(tuple(self._problems.values())) or "not answered yet: " + ", ".join(
             source.url for source in self._followed
         )
 

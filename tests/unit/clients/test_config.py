@@ -28,6 +28,7 @@ from adprior_client.server_sources import Address
         ({"deadline_s": True}, "deadline_s: found bool"),
         ({"deadline_s": "1"}, "deadline_s: found str, expected a number"),
         ({"health_interval_s": -1}, "health_interval_s: found -1, expected at least 0"),
+        ({"discovery_interval_s": 0}, "discovery_interval_s: found 0, expected more than 0"),
         ({"max_attempts": 6}, "max_attempts: found 6, expected an integer from 1 to 5"),
         ({"max_attempts": 1.5}, "max_attempts: found 1.5"),
         ({"breaker_failures": 0}, "breaker_failures: found 0"),

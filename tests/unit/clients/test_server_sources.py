@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import shutil
 import socket
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from adprior_client.server_sources import (
     look_up,
     source_of,
 )
+from support.processes import run
 from support.server_names import Names, write_servers
 
 
@@ -118,6 +121,34 @@ def test_both_families_of_addresses_are_asked_for(monkeypatch: pytest.MonkeyPatc
     found = [address.url for address in source_of("dns:///both.test:8001").read()]
     assert found == ["10.0.0.1:8001", "[2001:db8::1]:8001"]
     assert [join_host_port(host, 1) for host in ("a", "::1")] == ["a:1", "[::1]:1"]
+
+
+HOSTS_CHANGE = """
+import sys
+from adprior_client.server_sources import source_of
+for line in sys.stdin:
+    with open("/etc/hosts", "w") as file:
+        file.write(line.replace(";", "\\n"))
+    try:
+        print(*[address.url for address in source_of("dns:///pods.test:8001").read()], flush=True)
+    except Exception as error:
+        print(error, flush=True)
+"""
+
+
+def test_the_systems_resolver_reads_changed_answers(tmp_path: Path) -> None:
+    """A process has /etc/hosts of its own, in a namespace, and changes it."""
+    (tmp_path / "hosts").touch()
+    bind = f"mount --bind {tmp_path}/hosts /etc/hosts"
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    if shutil.which("unshare") is None or run(*command, bind).returncode:
+        pytest.skip("this machine allows no namespaces")
+    script = f"{bind} && exec {sys.executable} -c '{HOSTS_CHANGE}'"
+    lists = ["127.0.0.1 pods.test;127.0.0.2 pods.test", "127.0.0.3 pods.test", "127.0.0.3 x.test"]
+    done = run(*command, script, input="".join(f"{each}\n" for each in lists), timeout=60)
+    first, second, third = done.stdout.splitlines()
+    assert (first, second) == ("127.0.0.1:8001 127.0.0.2:8001", "127.0.0.3:8001")
+    assert third.startswith("dns:///pods.test:8001: ")
 
 
 # --- files ----------------------------------------------------------------------------------------
