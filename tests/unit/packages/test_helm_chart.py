@@ -208,7 +208,7 @@ def test_the_bulk_job_may_call_the_servers() -> None:
     served = find(objects, "Deployment")["spec"]["selector"]["matchLabels"]
     assert not served.items() <= job["metadata"]["labels"].items()
     urls = [each for each in job["spec"]["containers"][0]["args"] if each.startswith("--url")]
-    assert urls == [f"--url={RELEASE}:8001"]
+    assert urls == [f"--url=dns:///{RELEASE}-pods:8001"]
 
 
 def test_the_longest_name_of_a_release_leaves_room_for_the_bulk_job() -> None:
