@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from typing import Final
 
 from adprior_client.config import ClientConfig
@@ -42,6 +43,8 @@ def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_connection(args: argparse.Namespace) -> ClientConfig:
     """Return the configuration of a client that raises every failure."""
+    # Without a handler, warnings would go to standard error: every error in two lines.
+    logging.getLogger("adprior_client").addHandler(logging.NullHandler())
     return ClientConfig(
         urls=(args.url,),
         deadline_s=args.timeout,

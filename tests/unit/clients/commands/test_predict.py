@@ -13,6 +13,7 @@ from adprior_client.commands import predict
 from adprior_runtime.errors import InvalidInputError
 from support.client_calls import run_command
 from support.fake_triton import interest_tensors
+from support.processes import run_adprior
 from support.server_names import Names, write_servers
 
 if TYPE_CHECKING:
@@ -141,6 +142,15 @@ def test_a_name_or_file_without_servers_is_one_line(
     with pytest.raises(UnavailableError, match=message) as caught:
         _run("--url", url, "--user", str(user))
     assert "\n" not in str(caught.value)
+
+
+def test_the_log_does_not_repeat_an_error(user: Path) -> None:
+    done = run_adprior("predict", "--url", "file:///nowhere/servers", "--user", user)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "adprior predict: advertiser_retrieval: no server is known: file:///nowhere/servers: "
+        "No such file or directory"
+    ]
 
 
 def test_an_unreachable_server_is_one_line(user: Path) -> None:
