@@ -106,7 +106,7 @@ class _Queue:
         """
         self._fill()
         if not self._left:
-            is_gone = isinstance(last, UnavailableError) and not isinstance(last, OverloadedError)
+            is_gone = last is not None and last.is_absence
             yield from self._await_list(self._answer(is_gone=is_gone))
             self._fill()
         if not self._left:

@@ -55,7 +55,7 @@ class Discovery(Forked):
         adopt: Called in the thread after each answer, to use ``servers``.
 
     Attributes:
-        servers: The last known servers, in the order of the sources, each address once.
+        servers: The last known servers, each address once.
         first: Done once a server is known, or every source has been read.
         counts: What was answered.
     """
@@ -164,6 +164,7 @@ class Discovery(Forked):
             self._fail(source, error)
         else:
             self._accept(source, found)
+        self.servers = self._merge()
         if not self._closed.is_set():
             self._adopt()
 
@@ -187,15 +188,14 @@ class Discovery(Forked):
         if self._problems.pop(source, None) is not None:
             _log.warning("adprior: %s answers again", source.url)
         if is_changed:
-            self.servers = self._merge()
             listed = ", ".join(each.url for each in found)
             _log.info("adprior: %s: servers are now %s", source.url, listed)
 
     def _merge(self) -> tuple[Address, ...]:
-        """Return each address once: the first one of those with the same ``HOST:PORT``."""
+        """Return each ``HOST:PORT`` once; a source that fails may know servers of long ago."""
         found: dict[str, Address] = {}
-        for addresses in self._known.values():
-            for address in addresses:
+        for source in sorted(self._known, key=lambda source: source in self._problems):
+            for address in self._known[source]:
                 found.setdefault(address.url, address)
         return tuple(found.values())
 

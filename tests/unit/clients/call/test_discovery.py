@@ -28,6 +28,7 @@ from adprior_client import (
     UnavailableError,
 )
 from adprior_client._call.discovery import Discovery
+from adprior_client.server_sources import Address
 from support.client_calls import KINDS, USER, Kind, OpenClient, assert_harmless, every_kind
 from support.fake_triton import FakeTriton, running_tritons, urls_of
 from support.processes import await_true
@@ -110,9 +111,19 @@ def test_sources_are_joined_and_each_address_counts_once(names: Names, tmp_path:
     write_servers(tmp_path / "servers", ["10.0.0.4:8001"])
     discovery.read()  # one source fails, the other one is used
     hosts[3] = "10.0.0.4"
-    assert [each.url for each in discovery.servers] == [f"{host}:8001" for host in hosts]
+    assert {each.url for each in discovery.servers} == {f"{host}:8001" for host in hosts}
     assert discovery.counts == DiscoveryCounts(answered=3, changed=3, failed=1)
     assert discovery.counts.to_json() == {"answered": 3, "changed": 3, "failed": 1}
+
+
+def test_an_address_belongs_to_the_name_that_answers(names: Names) -> None:
+    names.answers |= {"blue.test": ["10.0.0.1"], "green.test": ["10.0.0.2"]}
+    config = ClientConfig(urls=("dns:///blue.test:1", "dns:///green.test:1"))
+    discovery = Discovery(config, lambda: None)
+    discovery.read()
+    names.answers |= {"blue.test": UNKNOWN, "green.test": ["10.0.0.1"]}
+    discovery.read()
+    assert discovery.servers == (Address("10.0.0.1:1", "green.test"),)
 
 
 @both_drivers
@@ -238,6 +249,21 @@ def test_a_server_that_fails_has_its_list_asked_again(names: Names, kind: Kind) 
             # The call itself waits for the new list: no call is lost.
             assert client.ask().reason is None
             assert (len(new.calls), names.asked[NAME]) == (1, 2)
+
+
+@both_drivers
+def test_no_list_is_awaited_for_a_server_that_only_fails(
+    names: Names, triton: FakeTriton, kind: Kind
+) -> None:
+    names.answers[NAME] = ["127.0.0.1"]
+    with kind.open(_named(triton, discovery_interval_s=600.0, max_attempts=1)) as client:
+        assert client.ask().reason is None
+        names.may_answer.clear()
+        triton.status = grpc.StatusCode.UNAVAILABLE  # a full queue, say
+        began = time.monotonic()
+        assert client.ask(deadline_s=30).reason is Reason.UNAVAILABLE
+        assert time.monotonic() - began < 10
+        await_true(lambda: names.asked[NAME] == 2)  # but the list is asked for, for later calls
 
 
 @both_drivers
