@@ -98,6 +98,16 @@ class Trie:
         return int(np.diff(self.leaf_offsets).max())
 
     @cached_property
+    def first_nodes(self) -> Int64Array:
+        """The root's children: int64 [c]."""
+        return np.arange(1, int(self.offsets[1]) + 1)
+
+    @cached_property
+    def first_leaves(self) -> npt.NDArray[np.bool_]:
+        """Which of `first_nodes` end a name: bool [c]."""
+        return self.are_leaves(self.first_nodes)
+
+    @cached_property
     def terminator(self) -> int:
         """The token that ends every path."""
         return int(self.child_tokens[self.leaf_nodes[0] - 1])
@@ -132,6 +142,8 @@ class Trie:
         above = np.asarray(nodes)
         stops = self.offsets[above + 1]
         counts = stops - self.offsets[above]
+        if (counts == 1).all():  # names have rests of their own from some token on
+            return stops.astype(np.int64), np.arange(len(counts))
         of = np.arange(len(counts)).repeat(counts)
         children = (stops - counts.cumsum(dtype=np.int64))[of]
         children += np.arange(1, len(of) + 1)

@@ -5,8 +5,8 @@ All numbers travel to the device as one array, whose parts `JoinedPass.of` names
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -87,22 +87,14 @@ class JoinedPass(NamedTuple, Generic[Array]):
     @classmethod
     def of(cls, flat: Any, sizes: PassSizes) -> JoinedPass[Any]:
         """Return the parts of an array, as views."""
-        grid = (sizes.users, sizes.new)
-        shapes = (
-            *[(sizes.users,)] * 2,
-            *[grid] * 3,
-            (*grid, sizes.seen),
-            (sizes.wanted,),
-            *[(sizes.pairs,)] * 2,
-        )
-        ends = np.cumsum([math.prod(shape) for shape in shapes]).tolist()
-        starts = [0, *ends[:-1]]
-        return cls(
-            *(
-                flat[start:end].reshape(shape)
-                for start, end, shape in zip(starts, ends, shapes, strict=True)
-            )
-        )
+        users, new, _, seen, wanted, pairs = sizes
+        grid = users * new
+        lengths = (users, users, grid, grid, grid, grid * seen, wanted, pairs, pairs)
+        ends = [*accumulate(lengths)]
+        parts = [flat[end - length : end] for length, end in zip(lengths, ends, strict=True)]
+        parts[2:5] = [part.reshape(users, new) for part in parts[2:5]]
+        parts[5] = parts[5].reshape(users, new, seen)
+        return cls(*parts)
 
 
 def join_passes(

@@ -189,8 +189,8 @@ class PackedTreeEngine(Engine[UserTree]):
         if len(tokens) == 0:  # a model takes no pass without tokens
             return np.zeros(0, dtype=np.float32)
         tree = np.concatenate([state.parents, above])
-        seen = lineages(tree, len(tokens))
-        depths = np.concatenate([state.depths, (seen[:, 1:] != seen[:, :1]).sum(axis=1)])
+        seen, new_depths = lineages(tree, len(tokens))
+        depths = np.concatenate([state.depths, new_depths])
         log_probs = self._run(
             state,
             tokens,
@@ -244,13 +244,15 @@ class PackedTreeEngine(Engine[UserTree]):
             )
         # A pass that asks for nothing asks for one log-probability that nobody reads.
         asked = rows if len(rows) else np.zeros(1, dtype=np.int64)
-        wanted, places = np.unique(asked, return_inverse=True)
+        is_wanted = np.zeros(len(token_ids), dtype=np.bool_)
+        is_wanted[asked] = True
+        places = (is_wanted.cumsum() - 1)[asked]
         tree_pass = TreePass(
             token_ids=token_ids,
             positions=positions,
             visible=visible,
             seen=seen,
-            wanted=wanted,
+            wanted=is_wanted.nonzero()[0],
             pair_rows=places,
             pair_tokens=next_tokens if len(rows) else asked,
         )

@@ -157,14 +157,21 @@ class Standing:
 
     def _new_table(self, tree: SearchTree) -> _Table:
         owners = self._trie.leaf_advertiser[tree.found_leaves].astype(np.int64)
-        counted = ~np.isin(owners, self._excluded_rows)
-        rows, lower, resolved = sum_aliases(owners[counted], tree.found_scores[counted])
-        paths = self._trie.leaf_offsets[rows + 1] - self._trie.leaf_offsets[rows]
+        scores = tree.found_scores
+        if len(self._excluded_rows):
+            counted = ~np.isin(owners, self._excluded_rows)
+            owners, scores = owners[counted], scores[counted]
+        if self._trie.most_paths == 1:
+            rows, lower, unresolved = owners, scores, np.zeros_like(owners)
+        else:
+            rows, lower, resolved = sum_aliases(owners, scores)
+            paths = self._trie.leaf_offsets[rows + 1] - self._trie.leaf_offsets[rows]
+            unresolved = paths - resolved
         order = np.argsort(-lower, kind="stable")
         return _Table(
             rows=rows,
             lower=lower,
-            unresolved=(paths - resolved).astype(np.int64),
+            unresolved=unresolved,
             leaders=order[: self._wanted],
             others=order[self._wanted :],
             wanted=self._wanted,
@@ -172,6 +179,8 @@ class Standing:
 
     def _largest_sums(self, tree: SearchTree) -> _Float64Array:
         """Return logs of the sums of the 0, 1 ... largest of Q, up to the largest m."""
+        if self._trie.most_paths == 1:
+            return np.array([-np.inf, tree.open_scores.max(initial=-np.inf)])
         largest = np.full(self._trie.most_paths + 1, -np.inf)
         found = -np.sort(-tree.largest_open(self._trie.most_paths))
         largest[1 : 1 + len(found)] = found

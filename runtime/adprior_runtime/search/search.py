@@ -156,7 +156,9 @@ class TrieSearch:
         self._engine, self._trie, self._state = engine, trie, prefilled[0]
         self._settings, self._is_cancelled = settings, is_cancelled
         self._is_over = False
-        excluded = np.unique(excluded_rows).astype(np.int64)
+        excluded = np.asarray(excluded_rows, dtype=np.int64)
+        if len(excluded):
+            excluded = np.unique(excluded)
         self._tree = SearchTree(
             engine, trie, prefilled, excluded, lambda: stop_if_cancelled(is_cancelled)
         )
@@ -173,7 +175,8 @@ class TrieSearch:
         """
         self._require_current()
         tree = self._tree
-        ignored = np.union1d(tree.excluded_rows, np.asarray(ignored_rows, dtype=np.int64))
+        ignored = np.asarray(ignored_rows, dtype=np.int64)
+        ignored = np.union1d(tree.excluded_rows, ignored) if len(ignored) else tree.excluded_rows
         standing = Standing(self._trie, ignored, top_k, self._settings.margin_nats)
         budget = tree.extended_tokens + self._settings.token_budget
         self._beam(standing)

@@ -34,8 +34,7 @@ def read_prompt(engine: Engine[Any], trie: Trie, prompt_ids: Sequence[int]) -> P
     Raises:
         InvalidRequestError: As `Engine.prefill`.
     """
-    children, _ = trie.children_of(np.zeros(1, dtype=np.int64))
-    return engine.prefill(prompt_ids, trie.child_tokens[children - 1])
+    return engine.prefill(prompt_ids, trie.child_tokens[: len(trie.first_nodes)])
 
 
 class SearchTree:
@@ -71,11 +70,15 @@ class SearchTree:
         self._passes = ForwardPasses(engine, state, before_pass)
         self.excluded_rows = excluded_rows
         self._dead = self._nodes_of_excluded_only()
-        self.open_nodes = self.found_leaves = self.expanded_nodes = np.zeros(0, dtype=np.int64)
-        self._excluded_nodes = self._open_parents = self.open_nodes
-        self.open_scores = self.found_scores = self._excluded_scores = np.zeros(0)
-        root = _Level(np.zeros(1, dtype=np.int64), ROOT, trie, self._dead)
-        self._take_in([root], np.zeros(1), checked_log_probs(log_probs))
+        self.expanded_nodes = np.zeros(0, dtype=np.int64)
+        nodes, scores = trie.first_nodes, checked_log_probs(log_probs)
+        leaves, excluded, inner = _kinds(nodes, trie.first_leaves, self._dead)
+        self.found_leaves, self.found_scores = nodes[leaves], scores[leaves]
+        self._excluded_nodes, self._excluded_scores = nodes[excluded], scores[excluded]
+        if len(inner) < len(nodes):
+            nodes, scores = nodes[inner], scores[inner]
+        self.open_nodes, self.open_scores = nodes, scores
+        self._open_parents = np.full(len(self.open_nodes), ROOT)
 
     @property
     def extended_tokens(self) -> int:
@@ -147,7 +150,6 @@ class SearchTree:
             log_probs: float64, each child's log-probability after its parent, level by level.
         """
         found, found_scores = [self.found_leaves], [self.found_scores]
-        excluded, excluded_scores = [self._excluded_nodes], [self._excluded_scores]
         start = 0
         for level in levels:
             stop = start + len(level.children)
@@ -156,13 +158,12 @@ class SearchTree:
                 found.append(level.children[level.leaves])
                 found_scores.append(child_scores[level.leaves])
             if len(level.dead):
-                excluded.append(level.children[level.dead])
-                excluded_scores.append(child_scores[level.dead])
+                dead, dead_scores = level.children[level.dead], child_scores[level.dead]
+                self._excluded_nodes = np.concatenate([self._excluded_nodes, dead])
+                self._excluded_scores = np.concatenate([self._excluded_scores, dead_scores])
             start, scores = stop, child_scores[level.inner]
         last = levels[-1]
         self.found_leaves, self.found_scores = np.concatenate(found), np.concatenate(found_scores)
-        self._excluded_nodes = np.concatenate(excluded)
-        self._excluded_scores = np.concatenate(excluded_scores)
         self.open_nodes = np.concatenate([self.open_nodes, last.children[last.inner]])
         self.open_scores = np.concatenate([self.open_scores, scores])
         parents = last.first + last.of[last.inner]
@@ -258,14 +259,18 @@ class _Level:
         self.nodes, self.first = nodes, first
         self.children, self.of = trie.children_of(nodes)
         is_leaf = trie.are_leaves(self.children)
-        is_inner = ~is_leaf
-        self.dead = dead[:0]
-        if len(dead):
-            is_dead = _find(dead, self.children)[1]
-            self.dead = is_dead.nonzero()[0]
-            is_leaf &= ~is_dead
-            is_inner &= ~is_dead
-        self.leaves, self.inner = is_leaf.nonzero()[0], is_inner.nonzero()[0]
+        self.leaves, self.dead, self.inner = _kinds(self.children, is_leaf, dead)
+
+
+def _kinds(
+    children: Int64Array, is_leaf: _BoolArray, dead: Int64Array
+) -> tuple[Int64Array, Int64Array, Int64Array]:
+    """Return the positions of names, of excluded nodes, and of those that may be expanded."""
+    if len(dead) == 0:
+        return is_leaf.nonzero()[0], dead, (~is_leaf).nonzero()[0]
+    is_dead = _find(dead, children)[1]
+    is_inner = ~(is_leaf | is_dead)
+    return (is_leaf & ~is_dead).nonzero()[0], is_dead.nonzero()[0], is_inner.nonzero()[0]
 
 
 def _find(rising: Int64Array, wanted: Int64Array) -> tuple[Int64Array, _BoolArray]:

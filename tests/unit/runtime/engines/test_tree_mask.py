@@ -16,8 +16,11 @@ def test_a_mask_shows_the_begin_of_the_sequence_and_what_else_is_seen() -> None:
 
 def test_a_new_node_sees_itself_and_its_ancestors() -> None:
     parents = np.array([ROOT, 0, ROOT, 1, 3])
-    assert lineages(parents, 3).tolist() == [[2, 2, 2, 2], [3, 1, 0, 3], [4, 3, 1, 0]]
-    assert lineages(parents, 0).tolist() == []
+    seen, ancestors = lineages(parents, 3)
+    assert seen.tolist() == [[2, 2, 2, 2], [3, 1, 0, 3], [4, 3, 1, 0]]
+    assert ancestors.tolist() == [0, 2, 3]
+    seen, ancestors = lineages(parents, 0)
+    assert seen.tolist() == ancestors.tolist() == []
 
 
 @pytest.mark.parametrize("parents", [[1, ROOT], [ROOT, 1], [ROOT, 2]])

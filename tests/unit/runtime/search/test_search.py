@@ -223,6 +223,17 @@ def test_a_name_that_is_the_beginning_of_another_is_found() -> None:
     assert result.frontier_log_mass == -math.inf
 
 
+@pytest.mark.parametrize("excluded", [[], [0], [1]])
+def test_a_name_of_the_terminator_alone_is_found_or_excluded(excluded: list[int]) -> None:
+    world = make_world([(), (1,), (2, 3)], excluded=excluded)
+    result = world.search(BEAM).run(3)
+    assert result.exact
+    assert sorted(world.rows_found(result)) == [row for row in range(3) if row not in excluded]
+    truth, found = world.probabilities(), world.sums(result)
+    assert [found[row] for row in found] == pytest.approx([truth[row] for row in found], rel=1e-4)
+    assert math.exp(result.frontier_log_mass) >= sum(truth[row] for row in excluded) - 1e-6
+
+
 def test_aliases_split_across_pruned_branches_add_up() -> None:
     names = [(first, second) for first in range(1, 7) for second in range(1, 7)]
     rows = [index % 6 for index in range(len(names))]  # six names each, in every branch
