@@ -59,6 +59,9 @@ INTERESTS_FILE: Final = "interests.parquet"
 INTERESTS_DIRECTORY: Final = "interests"
 INTEREST_TRIE_DIRECTORY: Final = f"{INTERESTS_DIRECTORY}/trie"
 
+REPOSITORY_MARKER: Final = f"{TOKENIZER}/1/bundle/{MANIFEST}"
+"""A directory with this file is a model repository of `adprior build`."""
+
 TRAINED_PROFILE_KEYS: Final = "profile_keys"
 """Key of the training record with the profile keys that training saw."""
 CHECKPOINT_SHA256: Final = "checkpoint_sha256"

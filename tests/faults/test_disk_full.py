@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -15,30 +13,13 @@ import pytest
 from faults.conftest import Report
 from support.data_set import DataSet
 from support.processes import COMMAND, hash_directory
+from support.small_disk import small_disk
 
 Arguments = Callable[[Path], list[str]]
 # Disk sizes as shares of the output's size. The command must fail below 1; training may need more,
 # for its checkpoints.
 SHARES = (0.0, 0.02, 0.1, 0.3, 0.5, 0.7, 0.85, 0.95)
 TRAIN_SHARES = (0.0, 0.2, 0.6, 0.95, 1.5, 2.2, 3.0, 4.0)
-
-
-@contextmanager
-def small_disk(place: Path, size: int) -> Iterator[Callable[[], None]]:
-    """Mount a file system of that size; yield a function to run before the command.
-
-    Only root can mount one. Without root, the function limits the size of the command's files.
-    """
-    place.mkdir(exist_ok=True)
-    options = f"size={max(4096, size)}"  # 0 would mean no limit
-    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
-    if os.geteuid() == 0 and not subprocess.run(mount, capture_output=True, check=False).returncode:
-        try:
-            yield lambda: None
-        finally:
-            subprocess.run(["umount", str(place)], check=True)
-    else:
-        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (max(1, size // 16),) * 2)
 
 
 def _run(arguments: list[str], before: Callable[[], None]) -> tuple[int, str]:

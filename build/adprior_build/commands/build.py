@@ -14,10 +14,10 @@ from adprior_build.onnx_graph.write_model import DEFAULT_PRECISION
 from adprior_build.provenance import describe_command
 from adprior_build.repository.bundle_builder import fill_from_bundle, fill_from_checkpoint
 from adprior_build.repository.language_model import ENGINE_PRECISIONS
-from adprior_build.repository.repository_builder import REPOSITORY_MARKER, fill_repository
+from adprior_build.repository.repository_builder import fill_repository
 from adprior_build.tensorrt_llm import options
 from adprior_build.tensorrt_llm.deployment import Deployment
-from adprior_runtime.bundle import HEAD_FILE, MANIFEST, Bundle, Manifest
+from adprior_runtime.bundle import HEAD_FILE, MANIFEST, REPOSITORY_MARKER, Bundle, Manifest
 from adprior_runtime.contract import EXACT_TARGETS, MAX_TOP_K, Target
 from adprior_runtime.engines.registry import ENGINES, ONNX
 from adprior_runtime.errors import InvalidInputError

@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from adprior_runtime.bundle import MANIFEST, MODEL_FILES, Bundle
-from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES, TOKENIZER
+from adprior_runtime.contract import LLM_ENGINE, MODEL_NAMES
 from adprior_runtime.files.hard_links import link_or_copy
 from adprior_runtime.repository import tensorrt_llm_names
 from adprior_runtime.repository.model_configs import Tunings, set_parameters, write_tree
-
-REPOSITORY_MARKER = f"{TOKENIZER}/1/bundle/{MANIFEST}"
-"""A directory with this file is a repository of an earlier build."""
 
 
 def fill_repository(directory: Path, bundle: Bundle, tuning: Tunings | None = None) -> None:

@@ -37,12 +37,9 @@ def replace_directory(target: Path, *, marker: str) -> Iterator[Path]:
         InvalidInputError: ``target`` exists, is not empty and is not an output of adprior.
     """
     target = target.resolve()  # a link stays, and points to the new directory
-    if target.exists() and not (target / marker).is_file() and any(_entries(target)):
-        raise InvalidInputError(
-            f"{target}: exists and is not an earlier output (no {marker}); choose another place"
-        )
+    check_replaceable(target, marker=marker)
     _make_parent(target)
-    _remove_leftovers(target)
+    remove_leftovers(target)
     fresh = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
     try:
         fresh.chmod(0o777 & ~(_umask() | OTHERS_WRITE))
@@ -51,6 +48,26 @@ def replace_directory(target: Path, *, marker: str) -> Iterator[Path]:
         _swap(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def check_replaceable(target: Path, *, marker: str) -> None:
+    """Raise InvalidInputError if `replace_directory` would not replace ``target``."""
+    if target.exists() and not (target / marker).is_file() and any(_entries(target)):
+        raise InvalidInputError(
+            f"{target}: exists and is not an earlier output (no {marker}); choose another place"
+        )
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove what killed runs left beside ``target``, but nothing of a run that is still alive."""
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.new-*"):
+        pid = leftover.name.removeprefix(f".{target.name}.new-").split("-")[0]
+        if pid.isdigit() and Path(f"/proc/{pid}").exists():
+            continue
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -69,7 +86,7 @@ def replace_file(target: Path) -> Iterator[Path]:
     if target.is_dir():
         raise InvalidInputError(f"{target}: is a directory, expected a file or nothing")
     _make_parent(target.absolute())
-    _remove_leftovers(target)
+    remove_leftovers(target)
     fresh = target.parent / f"{_prefix(target)}file"
     try:
         yield fresh
@@ -109,18 +126,6 @@ def _entries(target: Path) -> list[Path]:
 
 def _prefix(target: Path) -> str:
     return f".{target.name}.new-{os.getpid()}-"
-
-
-def _remove_leftovers(target: Path) -> None:
-    """Remove what killed runs left, but not the directory of a run that is still alive."""
-    for leftover in target.parent.glob(f".{glob.escape(target.name)}.new-*"):
-        pid = leftover.name.removeprefix(f".{target.name}.new-").split("-")[0]
-        if pid.isdigit() and Path(f"/proc/{pid}").exists():
-            continue
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
 
 
 def _swap(fresh: Path, target: Path) -> None:

@@ -19,9 +19,11 @@ _LINE_EVERY_S: Final = 10.0
 def progress_bar(*, total: int, desc: str, unit: str, leave: bool = True) -> Any:
     """Return a progress bar, a context manager with a method ``update``.
 
-    ``unit`` is the name of a step; ``leave`` keeps the bar on screen when the work is over.
+    ``unit`` is the name of a step; ``leave`` keeps the bar on screen when the work is over. The
+    unit ``B`` is bytes, which the bar shows as kB, MB or GB.
     """
-    return tqdm(total=total, desc=desc, unit=unit, leave=leave, **_settings())
+    scale = {"unit_scale": unit == "B"}
+    return tqdm(total=total, desc=desc, unit=unit, leave=leave, **scale, **_settings())
 
 
 def track(

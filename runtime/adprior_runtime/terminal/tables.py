@@ -38,6 +38,16 @@ def format_percent(probability: float) -> str:
     return f"{percent:.2g} %"
 
 
+def format_bytes(count: int) -> str:
+    """Return a number of bytes with three digits and a unit, as in ``12.4 MB``."""
+    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 999.5 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    digits = 0 if units[0] == "B" or value >= 99.95 else 1
+    return f"{value:.{digits}f} {units[0]}"
+
+
 def format_bar(fraction: float, *, width: int = 20) -> str:
     """Return a bar of ``fraction`` of ``width`` blocks, at least one block above zero."""
     blocks = round(min(max(fraction, 0.0), 1.0) * width)

@@ -1,0 +1,1 @@
+"""Moves bundles and model repositories to and from a URL: a directory, HTTP or an object store."""

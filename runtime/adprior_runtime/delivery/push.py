@@ -1,0 +1,172 @@
+"""Pushes a bundle or repository to a URL: blobs that are not there, the version, then the tag."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from adprior_runtime.delivery.fetch import TRANSFERS
+from adprior_runtime.delivery.lookup import read_tag, read_version
+from adprior_runtime.delivery.scan import list_files, require_kind, scan_version
+from adprior_runtime.delivery.store import Store, blob_name, tag_name, version_name
+from adprior_runtime.delivery.tag import Entry
+from adprior_runtime.delivery.version import Blob, Version
+from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.terminal.progress import progress_bar
+
+
+class _FileState(NamedTuple):
+    """What changes with a file's content."""
+
+    modified_ns: int
+    size: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Return the state of a file."""
+        found = path.stat()
+        return cls(found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """What a push did.
+
+    Attributes:
+        version: The version.
+        sent_bytes: Bytes of the blobs that were not there.
+        previous: The id of the version that was active before; empty if there was none.
+        is_active: Whether the version is active now.
+    """
+
+    version: Version
+    sent_bytes: int
+    previous: str
+    is_active: bool
+
+
+def push(
+    directory: Path, store: Store, tag: str, *, activate: bool = True, force: bool = False
+) -> Pushed:
+    """Push a directory; a kill at any moment leaves the tag with what it had.
+
+    Args:
+        directory: A bundle or repository.
+        store: Where to.
+        tag: The tag that gets the version.
+        activate: Whether a pull of the tag gets the version from now on.
+        force: Send every blob, also those that are there.
+
+    Raises:
+        InvalidInputError: The directory is neither, or changes meanwhile.
+        ArtefactError: A file does not match its bundle's manifest.
+        EnvironmentProblemError: The URL cannot be reached, or refuses.
+    """
+    _require_writable(store)
+    before = read_tag(store, tag)  # fails now, not after minutes of hashing
+    require_kind(directory)
+    states = {name: _FileState.of(directory / name) for name in list_files(directory)[0]}
+    size = sum(state.size for state in states.values())
+    with progress_bar(total=size, desc="adprior push: hashing", unit="B", leave=False) as bar:
+        version = scan_version(directory, bar.update)
+    version_id = version.id
+    sent = 0
+    if force or store.size(version_name(version_id)) is None:  # it is written after its blobs
+        sent = _send_blobs(directory, version, store, states, force=force)
+        store.write(version_name(version_id), version.to_json())
+    pushed = datetime.now(UTC).isoformat(timespec="seconds")
+    after = read_tag(store, tag).with_push(version, pushed, activate=activate)
+    store.write(tag_name(tag), after.to_json())
+    return Pushed(
+        version=version,
+        sent_bytes=sent,
+        previous=before.active,
+        is_active=after.active == version_id,
+    )
+
+
+def activate_version(store: Store, tag: str, name: str) -> tuple[Entry, str]:
+    """Let pulls of a tag get a version that was pushed to it.
+
+    Args:
+        store: Where the tag is.
+        tag: The tag.
+        name: The version, as `Tag.find` takes it.
+
+    Returns:
+        The version, and the id of the one that was active before.
+    """
+    _require_writable(store)
+    before = read_tag(store, tag)
+    entry = before.find(name, store.place(tag_name(tag)))
+    read_version(store, entry.version)
+    store.write(tag_name(tag), replace(before, active=entry.version).to_json())
+    return entry, before.active
+
+
+def _send_blobs(
+    directory: Path,
+    version: Version,
+    store: Store,
+    states: Mapping[str, _FileState],
+    *,
+    force: bool,
+) -> int:
+    """Send the blobs that the store lacks, in parallel; return their bytes."""
+    sources = {blob: name for name, blob in version.files.items()}
+    total = sum(blob.size for blob in sources)
+    with (
+        progress_bar(total=total, desc="adprior push", unit="B") as bar,
+        ThreadPoolExecutor(TRANSFERS, thread_name_prefix="adprior-push") as pool,
+    ):
+        sender = _Sender(store, bar, force=force)
+        waiting = [
+            pool.submit(sender.send, directory / name, blob, states[name])
+            for blob, name in sources.items()
+        ]
+        try:
+            return sum(future.result() for future in as_completed(waiting))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+class _Sender:
+    """Sends blobs; several threads share it."""
+
+    def __init__(self, store: Store, bar: Any, *, force: bool) -> None:
+        self._store = store
+        self._bar = bar
+        self._force = force
+        self._lock = threading.Lock()
+
+    def send(self, path: Path, blob: Blob, state: _FileState) -> int:
+        """Send a blob if it is not there; return the bytes that were sent.
+
+        Raises:
+            InvalidInputError: The file has changed since it was in ``state``, before it was hashed.
+        """
+        name = blob_name(blob)
+        if not self._force and self._store.size(name) == blob.size:
+            self._advance(blob.size)
+            return 0
+        self._store.upload(path, name, self._advance)
+        if _FileState.of(path) != state:
+            self._store.remove(name)
+            raise InvalidInputError(f"{path}: changed while it was pushed; push again")
+        return blob.size
+
+    def _advance(self, size: int) -> None:
+        with self._lock:
+            self._bar.update(size)
+
+
+def _require_writable(store: Store) -> None:
+    if not store.is_writable:
+        raise InvalidInputError(f"{store.url}: a push needs a directory or an object store")

@@ -1,0 +1,216 @@
+"""What a URL stores: blobs, versions and tags, read and written through fsspec.
+
+::
+
+    blobs/3f/3fa9c2…        the content of a file, named after its SHA-256
+    versions/9d04b1….json   the files of a version, named after the SHA-256 of this JSON
+    tags/latest.json        the versions of a tag, and which one is active
+
+Blobs and versions never change. Each object appears complete: object stores work like that, and in
+a directory a file is written beside its place and renamed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+import fsspec
+from fsspec.callbacks import Callback
+
+from adprior_runtime.delivery.store_errors import NotStoredError, explained
+from adprior_runtime.delivery.version import Blob
+from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
+from adprior_runtime.files.atomic import replace_file
+
+PACKAGES: Final = {
+    "s3": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "az": "adlfs",
+    "abfs": "adlfs",
+    "abfss": "adlfs",
+}
+"""The package that fsspec needs for a scheme."""
+_HTTP: Final = ("http", "https")
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_COPY_BYTES: Final = 4 << 20
+
+Advance = Callable[[int], object]
+
+
+def is_url(text: str) -> bool:
+    """Return whether a text is a URL, not a path."""
+    return _SCHEME.match(text) is not None
+
+
+def open_store(url: str) -> Store:
+    """Return the store at a URL or in a local directory; nothing is read.
+
+    Raises:
+        InvalidInputError: The URL is of no known kind.
+        EnvironmentProblemError: The package for its kind is not installed.
+    """
+    match = _SCHEME.match(url)
+    scheme = match[1].lower() if match else "file"
+    if scheme == "file":
+        path = Path(url.partition("://")[2] if match else url)
+        return _DirectoryStore(fsspec.filesystem("file"), str(path.absolute()), str(path))
+    if scheme not in {*_HTTP, *PACKAGES}:
+        known = ", ".join(f"{each}://" for each in ("file", *_HTTP, *PACKAGES))
+        raise InvalidInputError(f"{_shown(url)}: expected a directory or one of {known}")
+    parts = urlsplit(url)
+    if parts.query or parts.fragment or not parts.netloc:
+        raise InvalidInputError(f"{_shown(url)}: expected {scheme}://, a place, and a path only")
+    options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
+    if scheme in _HTTP:
+        options["client_kwargs"] = _http_options()
+    try:
+        with explained(_shown(url)):
+            files, root = fsspec.core.url_to_fs(url.rstrip("/"), **options)
+    except EnvironmentProblemError as error:
+        if not isinstance(error.__cause__, ImportError):
+            raise
+        package = PACKAGES.get(scheme, "aiohttp")
+        raise EnvironmentProblemError(
+            f"{_shown(url)}: needs the package {package}: pip install {package}"
+        ) from error
+    kind = _HttpStore if scheme in _HTTP else Store
+    return kind(files, root.rstrip("/"), _shown(url.rstrip("/")))
+
+
+class Store:
+    """The objects at a URL of an object store.
+
+    Attributes:
+        url: The URL, without a password, for messages.
+        is_writable: Whether a push can write here.
+    """
+
+    is_writable = True
+
+    def __init__(self, files: Any, root: str, url: str) -> None:
+        self._files = files
+        self._root = root
+        self.url = url
+
+    def place(self, name: str) -> str:
+        """Return an object's URL, for messages."""
+        return f"{self.url}/{name}"
+
+    def has_ranges(self, name: str) -> bool:  # noqa: ARG002  an HTTP server is asked
+        """Return whether a part of an object can be read; ``name`` is any object with bytes."""
+        return True
+
+    def size(self, name: str) -> int | None:
+        """Return an object's length in bytes, None if there is none."""
+        try:
+            with explained(self.place(name)):
+                return int(self._files.info(self._path(name))["size"])
+        except NotStoredError:
+            return None
+
+    def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
+        """Return an object's bytes, or those from ``start`` to before ``end``.
+
+        Raises:
+            NotStoredError: There is no such object.
+            StoreRefusedError: The storage refuses.
+            StoreUnavailableError: It does not answer.
+        """
+        with explained(self.place(name)):
+            return bytes(self._files.cat_file(self._path(name), start=start, end=end))
+
+    def download(self, name: str, target: Path) -> None:
+        """Write an object's bytes into a file; it is incomplete if this fails."""
+        with explained(self.place(name)):
+            self._files.get_file(self._path(name), str(target))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a small object in one step."""
+        with explained(self.place(name)):
+            self._files.pipe_file(self._path(name), data)
+
+    def upload(self, source: Path, name: str, advance: Advance) -> None:
+        """Write a file's content in one step; ``advance`` gets the bytes as they are sent."""
+        with explained(self.place(name)):
+            self._files.put_file(str(source), self._path(name), callback=_Sent(advance))
+
+    def remove(self, name: str) -> None:
+        """Remove an object."""
+        with explained(self.place(name)):
+            self._files.rm_file(self._path(name))
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+
+class _HttpStore(Store):
+    """The objects of a web server, to be read only."""
+
+    is_writable = False
+
+    def has_ranges(self, name: str) -> bool:
+        return len(self.read(name, 0, 1)) == 1
+
+
+class _DirectoryStore(Store):
+    """A directory, where files are renamed into place."""
+
+    def write(self, name: str, data: bytes) -> None:
+        with explained(self.place(name)), replace_file(Path(self._path(name))) as fresh:
+            fresh.write_bytes(data)
+
+    def upload(self, source: Path, name: str, advance: Advance) -> None:
+        with (
+            explained(self.place(name)),
+            source.open("rb") as reader,
+            replace_file(Path(self._path(name))) as fresh,
+            fresh.open("wb") as writer,
+        ):
+            while chunk := reader.read(_COPY_BYTES):
+                writer.write(chunk)
+                advance(len(chunk))
+
+
+def blob_name(blob: Blob) -> str:
+    """Return the name of a blob's object."""
+    return f"blobs/{blob.sha256[:2]}/{blob.sha256}"
+
+
+def version_name(version_id: str) -> str:
+    """Return the name of a version's object."""
+    return f"versions/{version_id}.json"
+
+
+def tag_name(tag: str) -> str:
+    """Return the name of a tag's object."""
+    return f"tags/{tag}.json"
+
+
+class _Sent(Callback):  # type: ignore[misc]  # fsspec has no types
+    """Passes on what fsspec sent."""
+
+    def __init__(self, advance: Advance) -> None:
+        super().__init__()
+        self._advance = advance
+
+    def relative_update(self, inc: int = 1) -> None:
+        self._advance(inc)
+
+
+def _http_options() -> dict[str, Any]:
+    """Return aiohttp's settings: bounded waits, and the environment's proxies and netrc."""
+    import aiohttp  # noqa: PLC0415  needed for HTTP only
+
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=60)
+    return {"timeout": timeout, "trust_env": True}
+
+
+def _shown(url: str) -> str:
+    """Return a URL without user, password and query."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -1,0 +1,93 @@
+"""``adprior push`` and ``pull`` with a real S3 server, SeaweedFS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.deliveries import Adprior, contents, write_bundle
+from support.s3_server import BUCKET, S3Server, needs_s3, running_s3
+
+pytestmark = needs_s3
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with running_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def url(s3: S3Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """An empty place in the bucket, for the user who writes."""
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{request.node.name}"
+
+
+def test_versions_and_back(
+    adprior: Adprior, first: Path, second: Path, tmp_path: Path, url: str
+) -> None:
+    target = tmp_path / "target"
+    assert adprior("push", "--list", url) == []
+    one = adprior("push", first, url)
+    adprior("pull", url, target)
+    assert contents(target) == contents(first)
+    two = adprior("push", second, url)
+    assert 0 < two["sent_bytes"] < one["sent_bytes"] / 10
+    assert adprior("pull", url, target)["fetched_bytes"] == two["sent_bytes"]
+    assert contents(target) == contents(second)
+    assert adprior("push", first, url)["sent_bytes"] == 0
+    assert adprior("push", "--activate", "previous", url)["version"] == two["version"]
+    adprior("push", "--activate", one["version"][:8], url)
+    adprior("pull", url, target)
+    assert contents(target) == contents(first)
+
+
+def test_a_large_file_moves_in_parts_by_s3_and_http(
+    adprior: Adprior, tmp_path: Path, s3: S3Server, url: str
+) -> None:
+    large = write_bundle(tmp_path / "large", model_bytes=101 * MIB)  # s3fs sends it in parts
+    adprior("push", large, url)
+    adprior("pull", url, tmp_path / "target")
+    assert contents(tmp_path / "target") == contents(large)
+    web = url.replace(f"s3://{BUCKET}", s3.web_url)
+    assert adprior("pull", web, tmp_path / "other")["fetched_bytes"] > 101 * MIB
+    assert contents(tmp_path / "other") == contents(large)
+
+
+def test_a_user_who_only_reads(
+    adprior: Adprior,
+    first: Path,
+    tmp_path: Path,
+    s3: S3Server,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    adprior("push", first, url)
+    for name, value in s3.environment("reader").items():
+        monkeypatch.setenv(name, value)
+    assert f"{url}/tags/latest.json: no permission" in adprior.error("push", first, url)
+    adprior("pull", url, tmp_path / "target")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    assert "no permission" in adprior.error("pull", url, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_there_is_no_such_bucket(adprior: Adprior, first: Path, url: str) -> None:
+    error = adprior.error("push", first, "s3://other-bucket/models")
+    assert "s3://other-bucket/models/" in error
+    assert "bucket" in error.partition("models/")[2]
+
+
+def test_nobody_answers(
+    adprior: Adprior, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    error = adprior.error("pull", url, tmp_path / "target")
+    assert f'{url}/tags/latest.json: Could not connect to the endpoint URL: "http://127.0' in error
+    assert not (tmp_path / "target").exists()
