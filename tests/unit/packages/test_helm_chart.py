@@ -21,7 +21,7 @@ import yaml
 
 from adprior_bulk.commands import bulk
 from adprior_client import ClientConfig
-from adprior_runtime.commands import serve
+from adprior_runtime.commands import pull, serve
 from support.helm_chart import (
     BASE,
     CHART,
@@ -61,7 +61,7 @@ def _validate(text: str, version: str) -> None:
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_kubernetes_accepts_every_object(example: str, version: str) -> None:
     objects = render(load_values(example))
-    if version == OLDEST and "image" in load_values(example)["repository"]["volume"]:
+    if version == OLDEST and "image" in load_values(example)["repository"].get("volume", {}):
         version = IMAGE_VOLUMES
     kinds = set()
     for each in objects:
@@ -197,6 +197,31 @@ def test_both_autoscalers_follow_the_requests_that_wait(
     assert "replicas" not in find(objects, "Deployment")["spec"]
     dashboard = (ROOT / "deploy" / "grafana" / "adprior.json").read_text(encoding="utf-8")
     assert metric in dashboard
+
+
+def test_a_pod_pulls_its_repository_and_reaches_the_store_only() -> None:
+    values = load_values("cpu-url")
+    objects = render(values)
+    (pod,) = pod_templates(objects)
+    (init,) = pod["initContainers"]
+    name, *options = init["args"]
+    parser = argparse.ArgumentParser()
+    {"pull": pull}[name].add_arguments(parser)
+    parsed = parser.parse_args(options)
+    assert (parsed.url, parsed.version) == ("s3://models/adprior", "3fa9c2e01b7d")
+    (served,) = [
+        each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "repository"
+    ]
+    (pulled,) = [each for each in init["volumeMounts"] if each["name"] == "repository"]
+    assert f"{pulled['mountPath']}/{served['subPath']}" == str(parsed.directory)
+    assert served["readOnly"]
+    assert init["securityContext"] == pod["containers"][0]["securityContext"]
+    egress = find(objects, "NetworkPolicy")["spec"]["egress"]
+    assert [rule["to"] for rule in egress if "to" in rule] == [values["networkPolicy"]["stores"]]
+    assert [port["port"] for rule in egress for port in rule.get("ports", [])] == [53, 53]
+    del values["networkPolicy"]["stores"]
+    with pytest.raises(helm.HelmError, match=r"repository\.url needs networkPolicy\.stores"):
+        render(values)
 
 
 def test_the_bulk_job_may_call_the_servers() -> None:

@@ -44,10 +44,11 @@ def test_the_schema_knows_exactly_the_values() -> None:
         ("replicas", "two", "at '/replicas': got string, want integer"),
         ("replicas", 0, "at '/replicas': minimum: got 0, want 1"),
         ("replica", 3, "at '': additional properties 'replica' not allowed"),
-        ("repository.volume", {}, "at '/repository/volume': minProperties: got 0, want 1"),
         ("repository.volume", {"nfs": {}}, "at '/repository/volume': additional properties 'nfs'"),
         ("repository.volume.image", {}, "at '/repository/volume': maxProperties: got 2, want 1"),
         ("repository.subPath", "/blue", "at '/repository/subPath': '/blue' does not match"),
+        ("repository.url", "models", "at '/repository/url': 'models' does not match"),
+        ("repository.version", "latest", "at '/repository/version': 'latest' does not match"),
         ("drainSeconds", 1, "at '/drainSeconds': minimum: got 1, want 2"),
         ("resources.limits", {"memory": "4 GB"}, "at '/resources/limits/memory': '4 GB' does not"),
         ("networkPolicy.callers", [{}], "at '/networkPolicy/callers/0': minProperties: got 0"),
@@ -67,6 +68,9 @@ def test_the_schema_refuses_a_wrong_value_in_one_line(path: str, value: Any, fou
 @pytest.mark.parametrize(
     ("path", "value", "found"),
     [
+        ("repository.volume", {}, "repository: give volume or url, and not both"),
+        ("repository.url", "s3://models/a", "repository: give volume or url, and not both"),
+        ("repository.version", "3fa9c2e01b7d", "repository: url and version go together"),
         ("plainText", False, "tls.secret is empty and plainText is false"),
         ("tls.secret", "a", "plainText is true, and tls.secret is given: choose one"),
         ("tls.mutual", True, "tls.mutual needs tls.secret"),

@@ -1,5 +1,19 @@
 {{- /* What is not a matter of one value. Each refusal is one line. */ -}}
 {{- define "adprior.check" -}}
+{{- with .Values.repository }}
+{{- if eq (empty .volume) (empty .url) }}
+{{- fail "repository: give volume or url, and not both" }}
+{{- end }}
+{{- if ne (empty .version) (empty .url) }}
+{{- fail "repository: url and version go together" }}
+{{- end }}
+{{- if and .url .subPath }}
+{{- fail "repository.subPath goes with repository.volume" }}
+{{- end }}
+{{- if and .url $.Values.networkPolicy.enabled (not $.Values.networkPolicy.stores) }}
+{{- fail "repository.url needs networkPolicy.stores: else pods cannot reach it" }}
+{{- end }}
+{{- end }}
 {{- if and (not .Values.tls.secret) (not .Values.plainText) }}
 {{- fail "tls.secret is empty and plainText is false: give a certificate, or plainText: true on a network that is trusted or encrypted" }}
 {{- end }}
