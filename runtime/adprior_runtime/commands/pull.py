@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from adprior_runtime.delivery.lookup import find_version
+from adprior_runtime.delivery.options import add_version_argument
 from adprior_runtime.delivery.pull import Pulled, pull
 from adprior_runtime.delivery.store import Store, open_store
-from adprior_runtime.delivery.tag import LATEST
 from adprior_runtime.delivery.version import SHORT_ID
 from adprior_runtime.terminal.tables import format_bytes
 from adprior_runtime.text.json_text import to_json
@@ -32,17 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_version_argument(parser, "--version")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-
-
-def add_version_argument(parser: argparse.ArgumentParser, flag: str) -> None:
-    """Add the option that names a version."""
-    parser.add_argument(
-        flag,
-        default=LATEST,
-        metavar="VERSION",
-        help="a tag, the beginning of a version's id, its bundle's id, or `previous` "
-        "(default: %(default)s)",
-    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
 from adprior_runtime.contract import EXACT_TARGETS, Target
+from adprior_runtime.delivery.options import add_version_argument
+from adprior_runtime.delivery.urls import is_url
+from adprior_runtime.delivery.version import SHORT_ID
 from adprior_runtime.engines.registry import GPU_IMAGE
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
 from adprior_runtime.repository.checker import check_repository, refuse_findings
@@ -28,6 +33,7 @@ MAX_RESTARTS: Final = 10
 EXAMPLE: Final = """\
 examples:
   adprior serve --repository repo --grpc-port 8001
+  adprior serve --repository s3://models/adprior
   adprior serve --repository repo --host 0.0.0.0 --tls-cert server.pem --tls-key server-key.pem \\
     --tls-client-ca callers.pem --inference-token-file token
 
@@ -38,10 +44,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument(
         "--repository",
-        type=Path,
+        type=_path_or_url,
         required=True,
         metavar="REPO",
-        help="model repository that `adprior build` made",
+        help="model repository that `adprior build` made, or a URL to which `adprior push` pushed "
+        "one: it is pulled first",
+    )
+    add_version_argument(parser, "--repository-version", "of a URL: ")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIRECTORY",
+        help="directory for repositories from URLs (default: adprior in $XDG_CACHE_HOME or "
+        "~/.cache)",
     )
     _add_endpoints(parser)
     _add_access(parser)
@@ -133,17 +148,45 @@ def run(args: argparse.Namespace) -> int:
         admin_token=args.admin_token_file,
         inference_token=args.inference_token_file,
     )
+    with ExitStack() as held:
+        repository: Path | str = args.repository
+        if isinstance(repository, str):
+            repository = held.enter_context(_pulled(repository, args))
+        return _serve(args, repository, access)
+
+
+def _path_or_url(text: str) -> Path | str:
+    return text if is_url(text) else Path(text)
+
+
+@contextmanager
+def _pulled(url: str, args: argparse.Namespace) -> Iterator[Path]:
+    """Pull a repository, and keep it until the command ends."""
+    from adprior_runtime.delivery.kept_copies import hold_copy  # noqa: PLC0415  fsspec
+
+    with hold_copy(url, args.repository_version, args.cache) as copy:
+        if copy.problem:
+            print(
+                f"adprior serve: {copy.problem}; serving {copy.version_id[:SHORT_ID]}, which was "
+                "pulled before",
+                file=sys.stderr,
+                flush=True,
+            )
+        yield copy.directory
+
+
+def _serve(args: argparse.Namespace, repository: Path, access: Access) -> int:
     restarts = Restarts(most=0 if args.no_restart else MAX_RESTARTS)
 
     def start() -> TritonServer:
         # Checked at each start, because the repository may have been replaced meanwhile.
         exact = Target(args.device or Target.CPU)
-        findings = check_repository(args.repository, Level.QUICK, target=exact)
-        refuse_findings(args.repository, findings, f"; adprior build --check {args.repository}")
-        target = _require_engine(args) if serves_engine(args.repository) else exact
+        findings = check_repository(repository, Level.QUICK, target=exact)
+        refuse_findings(repository, findings, f"; adprior build --check {repository}")
+        target = _require_engine(args, repository) if serves_engine(repository) else exact
         keep_previous(args.log_file)
         return TritonServer.start(
-            args.repository,
+            repository,
             host=args.host,
             http_host=args.http_host,
             metrics_host=args.metrics_host,
@@ -180,9 +223,8 @@ def _announce(server: TritonServer) -> None:
         )
 
 
-def _require_engine(args: argparse.Namespace) -> Target:
+def _require_engine(args: argparse.Namespace, repository: Path) -> Target:
     """Return the configuration of a compiled engine, if it can be served here."""
-    repository: Path = args.repository
     if args.device == Target.CPU:
         raise InvalidInputError(
             f"--device cpu: {repository} holds a TensorRT-LLM engine, which runs on a GPU only"

@@ -12,39 +12,29 @@ a directory a file is written beside its place and renamed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
 
 import fsspec
 from fsspec.callbacks import Callback
 
 from adprior_runtime.delivery.store_errors import NotStoredError, explained
+from adprior_runtime.delivery.urls import (
+    DIRECTORY,
+    HTTP,
+    PACKAGES,
+    find_scheme,
+    is_url,
+    show_url,
+)
 from adprior_runtime.delivery.version import Blob
-from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
+from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.files.atomic import replace_file
 
-PACKAGES: Final = {
-    "s3": "s3fs",
-    "gs": "gcsfs",
-    "gcs": "gcsfs",
-    "az": "adlfs",
-    "abfs": "adlfs",
-    "abfss": "adlfs",
-}
-"""The package that fsspec needs for a scheme."""
-_HTTP: Final = ("http", "https")
-_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _COPY_BYTES: Final = 4 << 20
 
 Advance = Callable[[int], object]
-
-
-def is_url(text: str) -> bool:
-    """Return whether a text is a URL, not a path."""
-    return _SCHEME.match(text) is not None
 
 
 def open_store(url: str) -> Store:
@@ -54,32 +44,25 @@ def open_store(url: str) -> Store:
         InvalidInputError: The URL is of no known kind.
         EnvironmentProblemError: The package for its kind is not installed.
     """
-    match = _SCHEME.match(url)
-    scheme = match[1].lower() if match else "file"
-    if scheme == "file":
-        path = Path(url.partition("://")[2] if match else url)
+    scheme, shown = find_scheme(url), show_url(url.rstrip("/"))
+    if scheme == DIRECTORY:
+        path = Path(url.partition("://")[2] if is_url(url) else url)
         return _DirectoryStore(fsspec.filesystem("file"), str(path.absolute()), str(path))
-    if scheme not in {*_HTTP, *PACKAGES}:
-        known = ", ".join(f"{each}://" for each in ("file", *_HTTP, *PACKAGES))
-        raise InvalidInputError(f"{_shown(url)}: expected a directory or one of {known}")
-    parts = urlsplit(url)
-    if parts.query or parts.fragment or not parts.netloc:
-        raise InvalidInputError(f"{_shown(url)}: expected {scheme}://, a place, and a path only")
     options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
-    if scheme in _HTTP:
+    if scheme in HTTP:
         options["client_kwargs"] = _http_options()
     try:
-        with explained(_shown(url)):
+        with explained(shown):
             files, root = fsspec.core.url_to_fs(url.rstrip("/"), **options)
     except EnvironmentProblemError as error:
         if not isinstance(error.__cause__, ImportError):
             raise
         package = PACKAGES.get(scheme, "aiohttp")
         raise EnvironmentProblemError(
-            f"{_shown(url)}: needs the package {package}: pip install {package}"
+            f"{shown}: needs the package {package}: pip install {package}"
         ) from error
-    kind = _HttpStore if scheme in _HTTP else Store
-    return kind(files, root.rstrip("/"), _shown(url.rstrip("/")))
+    kind = _HttpStore if scheme in HTTP else Store
+    return kind(files, root.rstrip("/"), shown)
 
 
 class Store:
@@ -208,9 +191,3 @@ def _http_options() -> dict[str, Any]:
 
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=60)
     return {"timeout": timeout, "trust_env": True}
-
-
-def _shown(url: str) -> str:
-    """Return a URL without user, password and query."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -22,6 +22,8 @@ COMMANDS = [
     "fit-head",
     "predict",
     "publish",
+    "pull",
+    "push",
     "rank",
     "serve",
     "train",

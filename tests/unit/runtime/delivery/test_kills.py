@@ -34,6 +34,7 @@ def pushed(adprior: Adprior, first: Path, second: Path, tmp_path: Path) -> dict[
     return stores
 
 
+@pytest.mark.timeout(900)  # the long form
 def test_a_killed_push(
     adprior: Adprior,
     first: Path,
@@ -63,6 +64,7 @@ def test_a_killed_push(
     assert len(outcomes) > 5
 
 
+@pytest.mark.timeout(900)  # the long form
 @pytest.mark.parametrize("has_old", [True, False], ids=["old version", "nothing"])
 def test_a_killed_pull(
     adprior: Adprior,
@@ -95,6 +97,7 @@ def test_a_killed_pull(
     assert len(outcomes) > 5
 
 
+@pytest.mark.timeout(900)  # the long form
 @needs_s3
 def test_killed_at_random_moments_with_s3(
     adprior: Adprior,
