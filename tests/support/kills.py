@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from adprior_runtime.cli import main
+from adprior_runtime.delivery import staging
 
 _EVENTS: Final = {"open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir", "os.chmod"}
 _EXCHANGE: Final = "renameat2"
+PART_BYTES: Final = 60_000
+"""Files of the tests have several parts."""
 _forkserver = multiprocessing.get_context("forkserver")
 _forkserver.set_forkserver_preload(
     ["adprior_runtime.commands.push", "adprior_runtime.commands.pull"]
@@ -39,6 +42,7 @@ def run_until_killed(moment: int, root: Path, *arguments: str | Path) -> bool:
 
 def _run(moment: int, root: str, arguments: list[str]) -> None:
     left = moment
+    staging.PART_BYTES = PART_BYTES  # type: ignore[misc]  # in this process only
 
     def count(event: str, details: tuple[Any, ...]) -> None:
         nonlocal left

@@ -5,17 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Final
+from typing import Final, TypeVar
 
 from adprior_runtime.delivery.staging import Part, Staging
 from adprior_runtime.delivery.store import Store, blob_name
 from adprior_runtime.delivery.store_errors import StoreUnavailableError
 from adprior_runtime.delivery.version import Blob
 
+_Result = TypeVar("_Result")
 TRANSFERS: Final = 8
 """Parts or blobs that move at once."""
 _WAITS_S: Final = (0.5, 2.0, 5.0)
-"""Waits before the next attempts to fetch a part."""
+"""Waits before the next attempts."""
+
+
+def persist(action: Callable[[], _Result]) -> _Result:
+    """Do something, again after a while if the store is unavailable; return its result."""
+    for wait_s in _WAITS_S:
+        try:
+            return action()
+        except StoreUnavailableError:
+            time.sleep(wait_s)
+    return action()
 
 
 class Fetch:
@@ -78,12 +89,7 @@ class Fetch:
         self._staging.complete(blob, self._store.place(blob_name(blob)))
 
     def _fetch(self, part: Part) -> None:
-        for wait_s in _WAITS_S:
-            try:
-                return self._attempt(part)
-            except StoreUnavailableError:
-                time.sleep(wait_s)
-        return self._attempt(part)
+        persist(lambda: self._attempt(part))
 
     def _attempt(self, part: Part) -> None:
         name = blob_name(part.blob)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from adprior_runtime.delivery.fetch import Fetch
+from adprior_runtime.delivery.fetch import Fetch, persist
 from adprior_runtime.delivery.local_files import LocalFiles
 from adprior_runtime.delivery.lookup import read_version
 from adprior_runtime.delivery.scan import MARKERS
 from adprior_runtime.delivery.staging import Staging
-from adprior_runtime.delivery.store import Store, version_name
-from adprior_runtime.delivery.version import Version
+from adprior_runtime.delivery.store import Store, blob_name
+from adprior_runtime.delivery.version import Blob, Version
 from adprior_runtime.errors import AdpriorError, EnvironmentProblemError
 from adprior_runtime.files.atomic import check_replaceable, remove_leftovers, replace_directory
 from adprior_runtime.files.hard_links import link_or_copy
@@ -65,9 +65,8 @@ def pull(store: Store, version_id: str, target: Path, reuse: Sequence[Path] = ()
         is_there = present.are(version)
         fetched_bytes = 0
         if not is_there:
-            in_parts = store.has_ranges(version_name(version_id))
             sources = [present, *map(LocalFiles, reuse)]
-            fetched_bytes = _stage(store, version, staging, sources, in_parts=in_parts)
+            fetched_bytes = _stage(store, version, staging, sources)
             _assemble(version, staging, target)
         staging.remove()
         remove_leftovers(target)
@@ -79,20 +78,16 @@ def pull(store: Store, version_id: str, target: Path, reuse: Sequence[Path] = ()
     )
 
 
-def _stage(
-    store: Store,
-    version: Version,
-    staging: Staging,
-    sources: Sequence[LocalFiles],
-    *,
-    in_parts: bool,
-) -> int:
+def _stage(store: Store, version: Version, staging: Staging, sources: Sequence[LocalFiles]) -> int:
     """Bring every blob into the staging directory; return the bytes that were fetched."""
     missing = {key: blob for key, blob in version.blobs.items() if not staging.has(blob)}
     for source in sources:
         for path, blob in source.find(missing):
             staging.adopt(path, blob)
         missing = {key: blob for key, blob in missing.items() if not staging.has(blob)}
+    # The smallest, because a server without ranges sends it whole.
+    probe = min((blob for blob in version.blobs.values() if blob.size > 1), key=_size_of)
+    in_parts = persist(lambda: store.has_ranges(blob_name(probe)))
     fetch = Fetch(store, staging, list(missing.values()), in_parts=in_parts)
     size = fetch.size
     free = shutil.disk_usage(staging.directory).free
@@ -103,6 +98,10 @@ def _stage(
         bar.update(total - size)
         fetch.run(bar.update)
     return size
+
+
+def _size_of(blob: Blob) -> int:
+    return blob.size
 
 
 def _assemble(version: Version, staging: Staging, target: Path) -> None:

@@ -4,7 +4,7 @@
 
     3fa9c2…             a complete blob, whose SHA-256 was checked
     3fa9c2….part        a blob that is being fetched: parts of 16 MiB, in any order
-    3fa9c2….part-done   the numbers of the parts that are in it
+    3fa9c2….part-done-… the numbers of the parts that are in it
 
 A part counts only after its number was written, which happens after its bytes.
 """
@@ -59,8 +59,10 @@ class Staging:
         """
         while True:
             try:
-                self.directory.mkdir(parents=True, exist_ok=True)
-                self._descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+                self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._descriptor = os.open(
+                    self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+                )
             except OSError as error:
                 raise InvalidInputError(f"{self.directory}: {error.strerror}") from error
             try:
@@ -71,6 +73,7 @@ class Staging:
                     f"{self._target}: another pull into this directory runs"
                 ) from error
             if self._is_current():
+                self._require_own()
                 return self
             self._close()  # a pull that ended meanwhile removed it
 
@@ -158,7 +161,8 @@ class Staging:
         self._log(blob).unlink(missing_ok=True)
 
     def _log(self, blob: Blob) -> Path:
-        return self.directory / f"{blob.sha256}.part-done"
+        # With the size in its name, a version of adprior with other parts does not misread it.
+        return self.directory / f"{blob.sha256}.part-done-{PART_BYTES}"
 
     def _done_parts(self, blob: Blob) -> set[int]:
         if not self.part_path(blob).is_file():
@@ -176,6 +180,15 @@ class Staging:
             return os.path.samestat(os.fstat(self._descriptor), self.directory.stat())
         except FileNotFoundError:
             return False
+
+    def _require_own(self) -> None:
+        """Refuse a directory in which another user could have put blobs."""
+        found = os.fstat(self._descriptor)
+        if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            self._close()
+            raise InvalidInputError(
+                f"{self.directory}: another user can write here; remove it, and pull again"
+            )
 
     def _close(self) -> None:
         os.close(self._descriptor)

@@ -85,7 +85,7 @@ class Store:
         return f"{self.url}/{name}"
 
     def has_ranges(self, name: str) -> bool:  # noqa: ARG002  an HTTP server is asked
-        """Return whether a part of an object can be read; ``name`` is any object with bytes."""
+        """Return whether parts of objects can be read; ``name`` is one of 2 bytes or more."""
         return True
 
     def size(self, name: str) -> int | None:

@@ -196,6 +196,15 @@ def test_two_pulls_into_one_directory(adprior: Adprior, store: Path, tmp_path: P
     assert "another pull into this directory runs" in error
 
 
+def test_a_staging_directory_of_somebody_else(
+    adprior: Adprior, store: Path, tmp_path: Path
+) -> None:
+    (tmp_path / ".target.pull").mkdir()
+    (tmp_path / ".target.pull").chmod(0o777)
+    error = adprior.error("pull", store, tmp_path / "target")
+    assert error.endswith(".target.pull: another user can write here; remove it, and pull again")
+
+
 def test_a_file_that_changes_while_it_is_pushed(
     adprior: Adprior, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,13 +15,19 @@ from pathlib import Path
 
 import pytest
 
+from adprior_runtime.delivery import staging
 from support.deliveries import Adprior, contents, write_repository
-from support.kills import run_until_killed
+from support.kills import PART_BYTES, run_until_killed
 from support.processes import COMMAND, run_adprior
 from support.s3_server import BUCKET, needs_s3, running_s3
 
 _PUSH_STEP, _PULL_STEP = 3, 9
 """The short form leaves out all but every third or ninth moment."""
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "PART_BYTES", PART_BYTES)
 
 
 @pytest.fixture

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from adprior_runtime.bundle import hash_file
+from adprior_runtime.delivery.store import Store, blob_name, open_store
+from adprior_runtime.delivery.version import Blob
 from support.deliveries import Adprior, contents, write_bundle
 from support.s3_server import BUCKET, S3Server, needs_s3, running_s3
 
@@ -57,6 +61,23 @@ def test_a_large_file_moves_in_parts_by_s3_and_http(
     web = url.replace(f"s3://{BUCKET}", s3.web_url)
     assert adprior("pull", web, tmp_path / "other")["fetched_bytes"] > 101 * MIB
     assert contents(tmp_path / "other") == contents(large)
+
+
+def test_a_file_that_changes_while_it_is_pushed(
+    adprior: Adprior, first: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = Store.upload
+
+    def change_then_upload(self: Store, source: Path, *rest: Any) -> None:
+        if source.name == "head.onnx":
+            source.write_bytes(source.read_bytes()[::-1])
+        upload(self, source, *rest)
+
+    monkeypatch.setattr(Store, "upload", change_then_upload)
+    head = first / "llm_engine" / "1" / "bundle" / "head.onnx"
+    blob = Blob(hash_file(head), head.stat().st_size)
+    assert "changed while it was pushed" in adprior.error("push", first, url)
+    assert open_store(url).size(blob_name(blob)) is None
 
 
 def test_a_user_who_only_reads(
