@@ -5,6 +5,7 @@ It is a small TOML file::
     [events]
     user = "user_id"
     time = "date"
+    time_unit = "ms"           # optional: times are numbers, milliseconds since 1970
     advertiser = "brand"       # names, or, in a column of integers, ids of the catalogue
     category = "category"      # optional
     text = "title"             # optional
@@ -26,15 +27,22 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from adprior_runtime.errors import InvalidInputError
+
+_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "repeated_rows": ("drop", "keep"),
+    "time_unit": ("s", "ms", "us", "ns"),
+}
+"""Keys that are no column names, and their values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventColumns:
     """The names of the event log's columns; None for columns that it lacks.
 
+    ``time_unit`` is ``s``, ``ms``, ``us`` or ``ns`` if times are numbers that count since 1970.
     ``repeated_rows`` is ``drop`` or ``keep``, for rows that repeat another in every column. By
     default they are dropped if the log has an ``event_id`` or the row's time is finer than a day.
     """
@@ -42,6 +50,7 @@ class EventColumns:
     user: str
     time: str
     advertiser: str
+    time_unit: str | None = None
     category: str | None = None
     text: str | None = None
     action: str | None = None
@@ -114,10 +123,12 @@ def _section(path: Path, document: dict[str, Any], name: str, kind: Any) -> Any:
             f"{path}: [{name}] has no {' and no '.join(missing)}: it must name the columns of "
             f"{', '.join(needed)}"
         )
-    if (choice := table.get("repeated_rows")) not in (None, "drop", "keep"):
-        raise InvalidInputError(
-            f'{path}: [{name}] repeated_rows is {choice!r}, expected "drop" or "keep"'
-        )
+    for key in _CHOICES.keys() & table.keys():
+        if table[key] not in _CHOICES[key]:
+            expected = " or ".join(f'"{choice}"' for choice in _CHOICES[key])
+            raise InvalidInputError(
+                f"{path}: [{name}] {key} is {table[key]!r}, expected {expected}"
+            )
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
 
 

@@ -17,7 +17,6 @@ from adprior_build.data.column_map import ColumnMap, EventColumns
 from adprior_build.data.profiles import Profiles, note_profiles, note_unmatched, read_profiles
 from adprior_build.data.repeated_rows import (
     choose_dropped,
-    day_alone,
     find_repeated,
     note_repeated,
     row_digests,
@@ -26,10 +25,9 @@ from adprior_build.data.tables import read_table
 from adprior_build.data.text_columns import (
     advertiser_column,
     id_column,
-    plain_column,
     text_column,
-    without_nanoseconds,
 )
+from adprior_build.data.time_columns import prepare_times
 from adprior_runtime.errors import InvalidInputError, InvalidRequestError
 from adprior_runtime.prompt.context import Event, parse_time
 from adprior_runtime.terminal.progress import track
@@ -153,13 +151,14 @@ def prepare_events(
         is_csv: Whether all columns are text because the file is CSV.
 
     Raises:
-        InvalidInputError: A column's type has no text, or holds no ids.
+        InvalidInputError: A column's type has no text, or holds no ids or no times.
     """
     found = {}
     for role, name in columns.named().items():
         column = table[name]
         if role == "time":
-            found["day_alone"], found["time"] = _prepare_times(column)
+            where = f"{place}: column {name}"
+            found["day_alone"], found["time"] = prepare_times(column, columns.time_unit, where)
         elif role == "user":
             found[role] = id_column(column, place, name)
         elif role == "advertiser":
@@ -196,20 +195,13 @@ def event_rows(
         yield user, event, (items and items[row]) or ""
 
 
-def _prepare_times(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """Return which times name only a day, and the times: text as it is, the rest in UTC."""
-    column = without_nanoseconds(plain_column(column))
-    alone = pa.chunked_array([day_alone(column)], pa.bool_())
-    kind = column.type
-    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        unit = "s" if pa.types.is_date(kind) else kind.unit
-        return alone, column.cast(pa.timestamp(unit))  # in UTC, whatever the zone was
-    return alone, column
-
-
 def _moment(value: Any, place: str, row: int) -> datetime:
     if isinstance(value, datetime):
         return value.replace(tzinfo=UTC)
+    if isinstance(value, int):
+        raise InvalidInputError(
+            f"{place}: row {row}: the time lies beyond the calendar; check its unit (time_unit)"
+        )
     try:
         return parse_time(value, "time")
     except InvalidRequestError as error:

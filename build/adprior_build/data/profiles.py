@@ -17,6 +17,8 @@ from adprior_runtime.errors import InvalidInputError
 _USER, _COVERED = "user", "covered"
 _KEY: Final = "key:"
 """Prefix of a profile key in a prepared table, so that no key collides with the columns above."""
+_PANDAS_INDEX: Final = "__index_level_"
+"""Beginning of the columns in which pandas keeps a table's index, which is no attribute."""
 _MANY_UNMATCHED: Final = 0.5
 """A larger share of users without a profile is reported."""
 
@@ -75,7 +77,11 @@ def prepare_profiles(table: pa.Table, columns: ProfileColumns, place: str) -> pa
         InvalidInputError: A column's type has no text.
     """
     others = (columns.user, columns.covered)
-    keys = columns.keys or tuple(name for name in table.column_names if name not in others)
+    keys = columns.keys or tuple(
+        name
+        for name in table.column_names
+        if name not in others and not name.startswith(_PANDAS_INDEX)
+    )
     mapped = [name for name in (*others, *keys) if name is not None]
     table = decode_text(Path(place), table, mapped)
     found = {_USER: id_column(table[columns.user], place, columns.user)}
@@ -84,7 +90,7 @@ def prepare_profiles(table: pa.Table, columns: ProfileColumns, place: str) -> pa
     try:
         shown = {f"{_KEY}{key}": text_column(table[key], place, key) for key in keys}
     except InvalidInputError as error:
-        choice = "" if columns.keys else "; [profiles] keys in the column map chooses the columns"
+        choice = "" if columns.keys else " ([profiles] keys)"
         raise InvalidInputError(f"{error}{choice}") from error
     return pa.table(found | shown)
 

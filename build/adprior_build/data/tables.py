@@ -1,7 +1,13 @@
-"""Reads CSV and Parquet tables; a file that cannot be read gives an error of one line."""
+"""Reads CSV and Parquet tables; a file that cannot be read gives an error of one line.
+
+A CSV's values are separated by commas, or, if its header has no comma, by semicolons, tabs or bars.
+"""
 
 from __future__ import annotations
 
+import codecs
+import csv
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +22,10 @@ from adprior_runtime.errors import InvalidInputError
 
 _BLOCK_BYTES: Final = 1 << 20
 _LARGEST_BLOCK_BYTES: Final = 2**31 - 1
+_HEADER_BYTES: Final = 1 << 16
+_WRONG_WIDTH: Final = re.compile(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)")
+_SEPARATORS: Final = (",", ";", "\t", "|")
+_IN_UTF_8: Final = "convert the file, if it is Latin-1 with: iconv -f LATIN1 -t UTF-8 OLD > NEW"
 
 
 def read_table(
@@ -49,7 +59,7 @@ def read_table(
             raise InvalidInputError(f"{path}: expected a file named .parquet or .csv")
         names = table.column_names
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{path}: {' '.join(str(error).split())}") from error
+        raise InvalidInputError(f"{path}: {_reason(error)}") from error
     if repeated := [name for name, n in Counter(names).items() if n > 1]:
         raise InvalidInputError(f"{path}: the column {repeated[0]} comes more than once")
     if missing := [name for name in required if name not in table.column_names]:
@@ -98,10 +108,10 @@ def _read_csv(path: Path, text: Iterable[str] | None) -> pa.Table:
         text: Columns of text; None for all. They are read as bytes, because Arrow refuses a value
             that is not UTF-8 without naming its row.
     """
-    parse = pa.csv.ParseOptions(newlines_in_values=True)
-    block_bytes = _BLOCK_BYTES
+    parse = pa.csv.ParseOptions(newlines_in_values=True, delimiter=_find_separator(path))
+    block_bytes, threads = _BLOCK_BYTES, True
     while True:
-        read = pa.csv.ReadOptions(block_size=block_bytes)
+        read = pa.csv.ReadOptions(block_size=block_bytes, use_threads=threads)
         try:
             if text is None:
                 with pa.csv.open_csv(path, read, parse) as reader:
@@ -109,11 +119,51 @@ def _read_csv(path: Path, text: Iterable[str] | None) -> pa.Table:
             types = dict.fromkeys(text, pa.binary())
             return pa.csv.read_csv(path, read, parse, pa.csv.ConvertOptions(column_types=types))
         except pa.ArrowInvalid as error:
+            if _WRONG_WIDTH.search(str(error)) and threads:
+                threads = False  # Arrow then tells the row's number
+                continue
             # Arrow needs a row to end at most one block after the one where it begins.
             largest = min(path.stat().st_size, _LARGEST_BLOCK_BYTES)
             if "straddl" not in str(error) or block_bytes >= largest:
                 raise
             block_bytes = min(block_bytes * 8, _LARGEST_BLOCK_BYTES)
+
+
+def _find_separator(path: Path) -> str:
+    """Return the character between the values of a CSV, from its header.
+
+    Raises:
+        InvalidInputError: The header is not UTF-8.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEADER_BYTES)
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InvalidInputError(
+            f"{path}: found UTF-16, expected UTF-8; convert the file: iconv -f UTF-16 -t UTF-8 OLD "
+            "> NEW"
+        )
+    lines = re.split(rb"\r\n|\r|\n", head)
+    try:
+        header = lines[0].decode("utf-8-sig" if len(lines) > 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(
+            f"{path}: the header is not UTF-8 at byte {error.start}; {_IN_UTF_8}"
+        ) from error
+    widths = {each: len(next(csv.reader([header], delimiter=each), [])) for each in _SEPARATORS}
+    return "," if widths[","] > 1 else max(_SEPARATORS, key=widths.__getitem__)
+
+
+def _reason(error: Exception) -> str:
+    """Return what is wrong with a file in one line; it never quotes a row, as Arrow would."""
+    text = " ".join(str(error).split())
+    if (wrong := _WRONG_WIDTH.search(text)) is None:
+        return text
+    row, expected, found = wrong.groups()
+    where = f"row {int(row) - 2} (from 0)" if row else "a row"
+    return (
+        f"{where} has {found} values, expected {expected} as in the header; a value that contains "
+        "the separator or a line end must be in double quotes"
+    )
 
 
 def _decode(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -130,7 +180,8 @@ def _decode(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
             try:
                 (value or b"").decode("utf-8")
             except UnicodeDecodeError:
+                advice = f"; {_IN_UTF_8}" if path.suffix == ".csv" else ""
                 raise InvalidInputError(
-                    f"{path}: row {row} (from 0) has a {name} that is not UTF-8"
+                    f"{path}: row {row} (from 0) has a {name} that is not UTF-8{advice}"
                 ) from None
         raise

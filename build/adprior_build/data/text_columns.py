@@ -134,7 +134,8 @@ def _converted(
     column = _in_utc(without_nanoseconds(plain_column(column)))
     if _has_no_text(column.type):
         raise InvalidInputError(
-            f"{where} holds {kind}, expected text, numbers, booleans, dates or times"
+            f"{where} holds {kind}, expected text, numbers, booleans, dates or times; write one "
+            "value a row, or name other columns in the column map"
         )
     try:
         return _mapped(column, convert)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from adprior_build.data.column_map import ColumnMap, EventColumns, ProfileColumns
 from adprior_runtime.errors import InvalidInputError
+from support.paths import ROOT
 
 REQUIRED = '[events]\nuser = "u"\ntime = "t"\nadvertiser = "a"\n'
 
@@ -19,6 +22,7 @@ def load(directory: Path, text: str) -> ColumnMap:
 def test_a_column_map_is_read_whole(tmp_path: Path) -> None:
     optional = (
         'category = "c"\ntext = "x"\nitem = "i"\naction = "k"\ndefault_action = "visit"\n'
+        'time_unit = "ms"\n'
         '[profiles]\nuser = "id"\nkeys = ["age", "zip"]\ncovered = "whole"\n'
     )
     assert load(tmp_path, REQUIRED + optional) == ColumnMap(
@@ -31,6 +35,7 @@ def test_a_column_map_is_read_whole(tmp_path: Path) -> None:
             action="k",
             item="i",
             default_action="visit",
+            time_unit="ms",
         ),
         profiles=ProfileColumns(user="id", keys=("age", "zip"), covered="whole"),
     )
@@ -76,6 +81,10 @@ def test_only_user_time_and_advertiser_are_required(tmp_path: Path, mark: str) -
             f'{REQUIRED}repeated_rows = "both"\n',
             '[events] repeated_rows is \'both\', expected "drop" or "keep"',
         ),
+        (
+            f'{REQUIRED}time_unit = "min"\n',
+            '[events] time_unit is \'min\', expected "s" or "ms" or "us" or "ns"',
+        ),
         ("[events\n", "not a column map"),
     ],
 )
@@ -93,3 +102,18 @@ def test_an_unreadable_column_map_is_refused(tmp_path: Path, content: bytes | No
         path.write_bytes(content)
     with pytest.raises(InvalidInputError, match="not a column map"):
         ColumnMap.load(path)
+
+
+def test_the_docs_list_every_key_with_an_example_that_is_read(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    table = page.partition("| key | example | holds |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| (?:`(\[\w+\])` )?`(\w+)` \| `(.+?)` \| \S", table, re.MULTILINE)
+    known = {item.name for kind in (EventColumns, ProfileColumns) for item in fields(kind)}
+    assert {key for _, key, _ in rows} == known
+    assert len(rows) == len(table.strip().splitlines()) - 1
+    lines = (f"{section}\n{key} = {example}" for section, key, example in rows)
+    columns = load(tmp_path, "\n".join(lines))
+    assert columns.events.time_unit == "ms"
+    assert columns.profiles == ProfileColumns(
+        user="user_id", keys=("age", "home_state"), covered="complete"
+    )

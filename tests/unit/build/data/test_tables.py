@@ -115,7 +115,7 @@ def test_text_that_is_not_utf_8_is_refused_with_its_row(tmp_path: Path) -> None:
         write(tmp_path / "binary.parquet", {"name": [b"Acme", NOT_UTF_8]}),
         write(tmp_path / "string.parquet", {"name": invalid_strings()}),
     ):
-        message = refusal(path, text=["name"]).replace(" (from 0)", "")
+        message = refusal(path, text=["name"]).replace(" (from 0)", "").partition(";")[0]
         assert message == f"{path}: row 1 has a name that is not UTF-8"
 
 
@@ -179,6 +179,40 @@ def test_values_may_contain_line_ends_in_large_files(tmp_path: Path, *, all_text
     table = read_table(path, ["title", "row"], ["title"], all_text=all_text)
     assert table["title"].to_pylist() == [f"a title\nof two lines, {row}" for row in range(60_000)]
     assert table["row"].to_pylist() == [str(row) if all_text else row for row in range(60_000)]
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
+def test_other_separators_are_found_in_the_header(
+    tmp_path: Path, separator: str, mark: bytes
+) -> None:
+    rows = ['"user, id"', "name"], ["7", '"a;b\t|,c"'], ["8", "Acme"]
+    content = mark + "\n".join(separator.join(row) for row in rows).encode()
+    table = read_table(write_csv(tmp_path / "t.csv", content), ["user, id", "name"], all_text=True)
+    assert table.to_pydict() == {"user, id": ["7", "8"], "name": ["a;b\t|,c", "Acme"]}
+
+
+def test_a_header_with_commas_may_hold_semicolons(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "t.csv", b"a;b,c\n1,2\n")
+    assert read_table(path).to_pydict() == {"a;b": [1], "c": [2]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a,b\n1,2\n".encode("utf-16"), "found UTF-16, expected UTF-8; convert the file: iconv -f"),
+        (b"a,\xe9\n1,2\n", "the header is not UTF-8 at byte 2; convert the file, if it is Latin-1"),
+        (b"a,b\n1,Caf\xe9\n", "row 0 (from 0) has a b that is not UTF-8; convert the file, if"),
+        (b"a,b\n1,2\nx\n", "row 1 (from 0) has 1 values, expected 2 as in the header; a value"),
+        (b"a,b\n1,secret,3\n", "row 0 (from 0) has 3 values, expected 2 as in the header;"),
+    ],
+)
+def test_a_csv_that_is_wrong_is_refused_without_its_values(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    found = refusal(write_csv(tmp_path / "t.csv", content), required=["a", "b"], all_text=True)
+    assert f"t.csv: {message}" in found
+    assert "secret" not in found
 
 
 @pytest.mark.parametrize("all_text", [False, True])

@@ -85,6 +85,16 @@ def test_contexts_are_those_that_training_reads(tmp_path: Path) -> None:
         assert all(event.time < AS_OF for event in context.history)
 
 
+def test_times_that_count_since_1970_are_read_as_in_training(tmp_path: Path) -> None:
+    seconds = int(AS_OF.timestamp())
+    events = _events(("u1", None, "Acme"), ("u1", None, "Kite"))
+    events = events.set_column(1, "at", pa.array([1000 * (seconds - 60), 1000 * seconds]))
+    columns = replace(COLUMNS, events=replace(COLUMNS.events, time_unit="ms"))
+    (user,) = _read(tmp_path, columns, events=events).values()
+    (event,) = _context(user)[1].history
+    assert (event.advertiser, event.time) == ("Acme", AS_OF - timedelta(minutes=1))
+
+
 def test_users_without_an_event_before_the_run_are_left_out(tmp_path: Path) -> None:
     events = _events(("u1", date(2024, 3, 1), "Acme"), ("u2", date(2024, 2, 29), "Acme"))
     assert _read(tmp_path, events=events).keys() == {"u2"}
