@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any, Final
 
 import numpy as np
@@ -11,7 +12,8 @@ import pyarrow.compute as pc
 
 from adprior_build.data.repeated_rows import day_alone
 from adprior_build.data.text_columns import plain_column, without_nanoseconds
-from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.errors import InvalidInputError, InvalidRequestError
+from adprior_runtime.prompt.context import parse_time
 
 _NUMBER: Final = r"^\s*-?\d+(\.\d*)?([eE]\+?\d+)?\s*$"
 _WHOLE: Final = r"^\s*\d+\s*$"
@@ -90,11 +92,28 @@ def suggest_unit(column: pa.ChunkedArray) -> str | None:
     return "ns"
 
 
+def read_moments(column: pa.ChunkedArray) -> npt.NDArray[np.datetime64]:
+    """Return prepared times in UTC, to the second; NaT for those that `event_rows` refuses."""
+    if pa.types.is_timestamp(column.type):
+        days = np.array(column.to_numpy()).astype("datetime64[s]")
+        low, high = np.datetime64("0001-01-02"), np.datetime64("9999-12-30")
+        return np.where((days < low) | (days > high), np.datetime64("NaT", "s"), days)
+    encoded = column.combine_chunks().dictionary_encode()
+    found = np.array(
+        [_moment(value) for value in encoded.dictionary.to_pylist()] + [None], dtype="datetime64[s]"
+    )
+    chosen: npt.NDArray[np.datetime64] = found[
+        encoded.indices.fill_null(len(found) - 1).to_numpy(zero_copy_only=False)
+    ]
+    return chosen
+
+
 def _count_since_1970(column: pa.ChunkedArray, unit: str, where: str) -> pa.ChunkedArray:
     """Return numbers, or texts of numbers, as timestamps."""
     if _is_text(column.type):
-        blank = pc.equal(pc.utf8_trim_whitespace(column), "")
-        column = pc.if_else(blank, pa.scalar(None, column.type), column)
+        # Trimmed first: Arrow's if_else of a sliced text column can have wrong offsets.
+        column = pc.utf8_trim_whitespace(column)
+        column = pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
         wrong = pc.fill_null(pc.invert(pc.match_substring_regex(column, _NUMBER)), False)
         if pc.any(wrong).as_py():
             row = int(np.flatnonzero(np.asarray(wrong.to_numpy()))[0])
@@ -102,7 +121,6 @@ def _count_since_1970(column: pa.ChunkedArray, unit: str, where: str) -> pa.Chun
                 f"{where}: row {row} (from 0) has a time that is not a number, expected numbers, "
                 f'because the column map says time_unit = "{unit}"'
             )
-        column = pc.utf8_trim_whitespace(column)
     if pa.types.is_integer(column.type) or (_is_text(column.type) and _all_match(column, _WHOLE)):
         try:
             return without_nanoseconds(column.cast(pa.int64()).cast(pa.timestamp(unit)))
@@ -146,3 +164,10 @@ def _is_number(kind: pa.DataType) -> bool:
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _moment(text: str) -> Any:
+    try:
+        return parse_time(text, "time").astimezone(UTC).replace(tzinfo=None)
+    except InvalidRequestError:
+        return None

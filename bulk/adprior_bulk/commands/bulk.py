@@ -20,9 +20,8 @@ from adprior_client import ClientConfig
 from adprior_client.stored.forecast_time import is_from_future
 from adprior_runtime.bundle import CATALOGUE_FILE, Bundle
 from adprior_runtime.contract import EXACT_TARGETS, Target
-from adprior_runtime.errors import InvalidInputError, InvalidRequestError
-from adprior_runtime.prompt.context import parse_time
-from adprior_runtime.terminal.options import positive_integer, positive_number
+from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.terminal.options import moment, positive_integer, positive_number
 from adprior_runtime.text.json_text import to_json
 
 EXAMPLE: Final = """examples:
@@ -68,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_path_arguments(parser)
     parser.add_argument(
         "--as-of",
-        type=_moment,
+        type=moment,
         metavar="TIME",
         help="time of the run, UTC (default: start of today)",
     )
@@ -255,15 +254,6 @@ def _names(catalogue: Path) -> dict[str, str]:
 
     found = read_catalogue(catalogue)
     return {f"#{key}": name for key, name in zip(found.ids, found.names, strict=True)}
-
-
-def _moment(text: str) -> datetime:
-    try:
-        return parse_time(text, "as-of")
-    except InvalidRequestError:
-        raise argparse.ArgumentTypeError(
-            f"found {text!r}, expected a day or time such as 2024-05-31"
-        ) from None
 
 
 def _duration(text: str) -> timedelta:

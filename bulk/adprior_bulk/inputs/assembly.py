@@ -6,37 +6,28 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from adprior_build.data.column_map import ColumnMap
-from adprior_build.data.event_log import event_rows
+from adprior_build.data.event_table import event_rows
 from adprior_build.data.profiles import Profiles, profile_rows
 from adprior_build.data.repeated_rows import choose_dropped, find_repeated
+from adprior_build.data.user_context import MOST_EVENTS, make_context
 from adprior_bulk.inputs.preparation import ROW, USER, WRONG
 from adprior_bulk.inputs.staging import rows_by_user
 from adprior_client.user_context import CheckedContext
-from adprior_runtime.contract import MAX_CONTEXT_BYTES
 from adprior_runtime.errors import AdpriorError, InvalidInputError, InvalidRequestError
-from adprior_runtime.prompt.context import (
-    Event,
-    UserContext,
-    check_size,
-    parse_time,
-    read_context,
-)
-from adprior_runtime.text.json_text import to_json
+from adprior_runtime.prompt.context import Event, UserContext, parse_time
 
 _Int64Array = npt.NDArray[np.int64]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST: Final = np.datetime64("0001-01-02")
 _LAST: Final = np.datetime64("9999-12-30")
-_SHORTEST_EVENT: Final = '{"time":"2024-01-01T00:00:00+00:00","action":""},'
-_MOST_EVENTS: Final = MAX_CONTEXT_BYTES // len(_SHORTEST_EVENT) + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +86,10 @@ class AssembledUser:
 
     def context(self) -> tuple[CheckedContext, UserContext]:
         """Return the context, as JSON and parsed, with the newest events that a server accepts."""
-        newest = np.argsort(self.log.times[self.rows], kind="stable")[-_MOST_EVENTS:]
-        return _make_context(self.profile, self.log.events(self.rows[np.sort(newest)]), self.as_of)
+        newest = np.argsort(self.log.times[self.rows], kind="stable")[-MOST_EVENTS:]
+        events = self.log.events(self.rows[np.sort(newest)])
+        raw, parsed = make_context(self.profile, events, self.as_of)
+        return CheckedContext(raw), parsed
 
 
 def assemble(
@@ -162,28 +155,6 @@ def _wrong_users(profiles: pa.Table) -> dict[str, str]:
     return {user: found for user, found in last.items() if user and found is not None}
 
 
-def _make_context(
-    profile: Mapping[str, str], events: list[Event], as_of: datetime
-) -> tuple[CheckedContext, UserContext]:
-    """Return a context, as JSON and parsed, with the newest events that fit the size limit."""
-    document: dict[str, Any] = {"profile": dict(profile), "as_of": as_of}
-    start = _dump(document)
-    room = MAX_CONTEXT_BYTES - len(start) - len(',"history":[]')
-    history: list[dict[str, Any]] = []
-    texts: list[bytes] = []
-    for event in reversed(events):
-        fields = _event_document(event)
-        text = _dump(fields)
-        room -= len(text) + 1
-        if room < 0:
-            break
-        history.append(fields)
-        texts.append(text)
-    raw = start[:-1] + b',"history":[' + b",".join(reversed(texts)) + b"]}"
-    check_size(raw)
-    return CheckedContext(raw), read_context(document | {"history": history[::-1]})
-
-
 def _read_times(column: pa.ChunkedArray) -> tuple[_Int64Array, dict[int, str]]:
     """Return times in microseconds since 1970, and an error for each row without a usable time."""
     wrong: dict[int, str] = {}
@@ -209,14 +180,3 @@ def _read_times(column: pa.ChunkedArray) -> tuple[_Int64Array, dict[int, str]]:
 
 def _microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-def _event_document(event: Event) -> dict[str, Any]:
-    texts = {name: getattr(event, name) for name in ("advertiser", "category", "text")}
-    given = {name: value for name, value in texts.items() if value is not None}
-    return {"time": event.time, "action": event.action} | given
-
-
-def _dump(document: dict[str, Any]) -> bytes:
-    text = to_json(document, default=datetime.isoformat, ensure_ascii=False, separators=(",", ":"))
-    return text.encode()

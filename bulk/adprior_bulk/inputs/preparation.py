@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from adprior_build.data.column_map import EventColumns, ProfileColumns
-from adprior_build.data.event_log import prepare_events
+from adprior_build.data.event_table import prepare_events
 from adprior_build.data.profiles import prepare_profiles
 from adprior_build.data.repeated_rows import row_digests
 from adprior_build.data.tables import decode_text, is_text

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
-from datetime import date
+from datetime import date, datetime
+
+from adprior_runtime.errors import InvalidRequestError
+from adprior_runtime.prompt.context import parse_time
 
 
 def day(text: str) -> date:
@@ -13,6 +16,14 @@ def day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise _expected("a day such as 2024-05-31", text) from None
+
+
+def moment(text: str) -> datetime:
+    """Parse a day, its first instant, or a time; without a zone it is UTC."""
+    try:
+        return parse_time(text, "time")
+    except InvalidRequestError:
+        raise _expected("a day or time such as 2024-05-31", text) from None
 
 
 def share(text: str) -> float:

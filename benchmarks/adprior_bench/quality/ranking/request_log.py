@@ -37,7 +37,7 @@ from adprior_bench.quality.histories import (
 from adprior_bench.quality.ranking.impressions import Impressions
 from adprior_bench.quality.study import Study
 from adprior_build.data.column_map import EventColumns
-from adprior_build.data.event_log import event_rows, prepare_events
+from adprior_build.data.event_table import event_rows, prepare_events
 from adprior_build.data.number_columns import read_numbers, refuse_rows
 from adprior_build.data.tables import read_table
 from adprior_runtime.errors import InvalidInputError
