@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +25,9 @@ from adprior_runtime.text.normalisation import normalise_text
 
 Kind: TypeAlias = Literal["advertiser", "interest"]
 """The kind of a catalogue's entries; the column of their ids is named after it."""
+
+MIN_USERS: Final = 3
+"""By default a catalogue lists what this many users acted on."""
 
 _Key = TypeVar("_Key", bound=Hashable)
 

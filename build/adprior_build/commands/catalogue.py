@@ -9,11 +9,13 @@ from pathlib import Path
 import pyarrow.csv
 
 from adprior_build.catalogue.catalogue_file import (
+    MIN_USERS,
     Kind,
     catalogue_of,
     derive_catalogue,
     with_newcomers,
 )
+from adprior_build.catalogue.log_ids import read_log_ids, with_log_ids
 from adprior_build.data.column_map import ColumnMap
 from adprior_build.data.event_log import all_are_ids, read_users
 from adprior_build.data.split import Split
@@ -25,6 +27,8 @@ from adprior_runtime.terminal.options import day, positive_integer, share
 EXAMPLE = """example:
   adprior catalogue --events events.parquet --columns columns.toml --min-users 3 \\
     --cut 2022-07-01 --test-share 0.2 --output catalogue.csv
+  adprior catalogue --events events.parquet --columns columns.toml --id-column brand_id \\
+    --output catalogue.csv
   adprior catalogue --events events.parquet --columns columns.toml --interests \\
     --output interests.csv"""
 
@@ -42,9 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min-users",
         type=positive_integer,
-        default=3,
+        default=MIN_USERS,
         metavar="N",
-        help="list advertisers, or interests, that at least N users acted on (3)",
+        help=f"list advertisers, or interests, that at least N users acted on ({MIN_USERS})",
     )
     parser.add_argument(
         "--interests",
@@ -67,6 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "advertiser's category, as an ad system knows them: nothing about who acted on them",
     )
     parser.add_argument(
+        "--id-column",
+        metavar="COLUMN",
+        help="column of the log with each advertiser's id, a whole number, which becomes "
+        "advertiser_id (ids count from 1)",
+    )
+    parser.add_argument(
         "--test-share",
         type=share,
         default=0.0,
@@ -77,15 +87,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the catalogue; return the exit code."""
-    users = read_users(args.events, None, ColumnMap.load(args.columns))
+    columns = ColumnMap.load(args.columns)
+    if args.interests and (args.newcomers or args.id_column is not None):
+        option = "--newcomers" if args.newcomers else "--id-column"
+        raise InvalidInputError(f"{option} is for advertisers; leave out --interests")
+    ids = None
+    if args.id_column is not None:
+        ids = read_log_ids(args.events, columns.events, args.id_column)
+    users = read_users(args.events, None, columns)
     split = Split(cut=args.cut, test_share=args.test_share)
     kind: Kind = "interest" if args.interests else "advertiser"
-    if args.interests and args.newcomers:
-        raise InvalidInputError("--newcomers are advertisers; leave out --interests")
     if kind == "advertiser" and all_are_ids(users):
         raise InvalidInputError(
             f"{args.events}: the advertiser column holds ids, which mean nothing to a language "
-            "model; give `adprior train` a catalogue with a name for each"
+            "model; name a column of names in the column map (--id-column keeps the ids), or give "
+            "`adprior train` a catalogue with a name for each"
         )
     if kind == "interest" and not any(event.category for user in users for event in user.events):
         raise InvalidInputError(
@@ -99,6 +115,8 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.newcomers:
         table = with_newcomers(table, counted, users)
+    if ids is not None:
+        table = with_log_ids(table, ids, f"{args.events}: column {args.id_column}")
     max_chars = MAX_FIELD_CHARS
     if args.template is not None:
         max_chars = PromptTemplate.load(args.template).max_field_chars
