@@ -20,6 +20,7 @@ COMMANDS = [
     "bulk",
     "catalogue",
     "fit-head",
+    "inspect",
     "predict",
     "publish",
     "pull",
@@ -27,6 +28,7 @@ COMMANDS = [
     "rank",
     "serve",
     "train",
+    "user",
 ]
 
 

@@ -1,0 +1,1 @@
+"""Describes a log that nobody has seen: columns, a column map, a split, the cost of training."""

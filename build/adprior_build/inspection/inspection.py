@@ -1,0 +1,173 @@
+"""An inspection: everything that is found out about a log, and the commands that come next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from adprior_build.catalogue.log_ids import read_log_ids
+from adprior_build.data.column_map import ColumnMap, EventColumns
+from adprior_build.data.event_log import read_known_profiles
+from adprior_build.data.event_table import EventTable, read_event_table
+from adprior_build.data.profiles import Profiles
+from adprior_build.data.tables import read_table
+from adprior_build.inspection.coded_log import CodedLog
+from adprior_build.inspection.column_facts import WHOLE, ColumnFacts, describe_columns
+from adprior_build.inspection.log_facts import LogFacts
+from adprior_build.inspection.next_commands import next_commands
+from adprior_build.inspection.proposal import Proposal, propose_columns, words_of
+from adprior_build.inspection.split_facts import SplitFacts
+from adprior_build.inspection.training_cost import TrainingCost
+from adprior_build.inspection.warnings import holds_ids, warn_of_columns, warn_of_log
+from adprior_runtime.errors import InvalidInputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What was found.
+
+    Attributes:
+        events: The log.
+        profiles: The profiles, if any.
+        event_columns: The log's columns.
+        profile_columns: The profiles' columns; None without profiles.
+        columns: The column map that was used; None if none could be proposed.
+        proposal: The proposed map; None if one was given, or none could be proposed.
+        log: Counts of the log; None if it cannot be read.
+        split: The proposed split; None if the log cannot be read, or has no events.
+        cost: The cost of training; None as well.
+        warnings: One line each.
+        next_commands: Commands to paste.
+        refused: Why `adprior train` would refuse the log, in one line; None if it would not.
+    """
+
+    events: Path
+    profiles: Path | None
+    event_columns: Sequence[ColumnFacts]
+    profile_columns: Sequence[ColumnFacts] | None
+    columns: ColumnMap | None = None
+    proposal: Proposal | None = None
+    log: LogFacts | None = None
+    split: SplitFacts | None = None
+    cost: TrainingCost | None = None
+    warnings: Sequence[str] = ()
+    next_commands: Sequence[str] = ()
+    refused: str | None = None
+
+    @classmethod
+    def of(
+        cls, events: Path, profiles: Path | None, columns: ColumnMap | None, map_file: Path | None
+    ) -> Inspection:
+        """Inspect a log.
+
+        Args:
+            events: The log.
+            profiles: The profiles, if any.
+            columns: The column map; None to propose one.
+            map_file: Where the map is or will be, for the next commands; None for nowhere yet.
+
+        Raises:
+            InvalidInputError: A file cannot be read at all.
+        """
+        required = () if columns is None else columns.events.required()
+        table = read_table(events, required, all_text=True)
+        people = None if profiles is None else describe_columns(read_table(profiles, all_text=True))
+        seen: dict[str, Any] = {
+            "events": events,
+            "profiles": profiles,
+            "event_columns": describe_columns(table),
+            "profile_columns": people,
+        }
+        try:
+            if columns is None:
+                seen["proposal"] = propose_columns(seen["event_columns"], people, events)
+                columns = seen["proposal"].columns
+            seen["columns"] = columns
+            notes: list[str] = []
+            log = read_event_table(events, columns.events)
+            known = read_known_profiles(profiles, columns, notes.append)
+        except InvalidInputError as error:
+            return cls(**seen, refused=str(error))
+        return cls._of_log(seen, log, known, notes, map_file)
+
+    @classmethod
+    def _of_log(
+        cls,
+        seen: dict[str, Any],
+        log: EventTable,
+        profiles: Profiles,
+        notes: Sequence[str],
+        map_file: Path | None,
+    ) -> Inspection:
+        """Inspect a log that was read; ``seen`` holds the fields that are known already."""
+        columns, events, people = seen["columns"], seen["events"], seen["profiles"]
+        coded = CodedLog.of(log)
+        facts = LogFacts.of(coded, log, None if people is None else profiles.by_user)
+        warnings = [*warn_of_columns(columns, seen["event_columns"], log.table["user"]), *notes]
+        warnings += warn_of_log(columns, coded, facts)
+        seen = seen | {"log": facts, "warnings": warnings}
+        if not facts.events:
+            return cls(**seen, refused=f"{events}: no row has a user and a time")
+        split = SplitFacts.propose(coded)
+        id_column = _find_id_column(events, columns.events, seen["event_columns"])
+        return cls(
+            **seen,
+            split=split,
+            cost=TrainingCost.estimate(coded, split, profiles.by_user),
+            next_commands=next_commands(
+                events, people, map_file, split, holds_ids=holds_ids(coded), id_column=id_column
+            ),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object that ``adprior inspect --json`` prints."""
+        split = None
+        if self.split is not None:
+            day = self.split.cut
+            split = asdict(self.split) | {"cut": None if day is None else day.isoformat()}
+        return {
+            "events": str(self.events),
+            "profiles": None if self.profiles is None else str(self.profiles),
+            "event_columns": [asdict(facts) for facts in self.event_columns],
+            "profile_columns": None
+            if self.profile_columns is None
+            else [asdict(facts) for facts in self.profile_columns],
+            "column_map": None if self.columns is None else asdict(self.columns),
+            "guessed": [] if self.proposal is None else list(self.proposal.guessed),
+            "log": None if self.log is None else asdict(self.log),
+            "split": split,
+            "training": None if self.cost is None else _cost_json(self.cost),
+            "warnings": list(self.warnings),
+            "next_commands": list(self.next_commands),
+            "refused": self.refused,
+        }
+
+
+def _cost_json(cost: TrainingCost) -> dict[str, Any]:
+    slow, fast = cost.tokens_per_s
+    least, most = cost.minutes
+    return {
+        "tokens_an_epoch": cost.tokens,
+        "tokens_an_epoch_without_text": cost.tokens_without_text,
+        "tokens_per_s": [round(slow), round(fast)],
+        "minutes_an_epoch": [round(least, 1), round(most, 1)],
+        "processors": cost.processors,
+    }
+
+
+def _find_id_column(path: Path, columns: EventColumns, facts: Sequence[ColumnFacts]) -> str | None:
+    """Return the column that has one id for each advertiser, and one advertiser for each id."""
+    words = set(words_of(columns.advertiser))
+    mapped = {*columns.named().values(), columns.event_id}
+    for each in facts:
+        found = words_of(each.name)
+        if each.holds != WHOLE or each.name in mapped or "id" not in found or not words & {*found}:
+            continue
+        try:
+            read_log_ids(path, columns, each.name)
+        except InvalidInputError:
+            continue
+        return each.name
+    return None
