@@ -17,7 +17,7 @@ from adprior_build.data.column_map import ColumnMap
 from adprior_build.data.event_log import name_advertisers, read_users
 from adprior_build.data.split import VALIDATION_SALT, Split
 from adprior_build.training.interest_examples import require_interest_tail
-from adprior_build.training.progress import describe_time
+from adprior_build.training.progress import describe_time, draw_losses
 from adprior_build.training.record import TRAINING_RECORD
 from adprior_build.training.settings import (
     DEFAULT_EPOCHS,
@@ -264,6 +264,8 @@ def run(args: argparse.Namespace) -> int:
         replace_directory(args.output, marker=TRAINING_RECORD) as output,
     ):
         position = fine_tune(output, args, data, keeper)
+    if drawn := draw_losses(position):
+        print(f"adprior train: {drawn}")
     print(
         f"adprior train: wrote {args.output} · weights of epoch {position.best_epoch} · "
         f"{describe_time(position, time.monotonic() - began)}"

@@ -178,6 +178,7 @@ class _Run:
         position.steps += 1
         position.tokens += batch.tokens
         position.trained.merge(tally)
+        position.curve.add(tally.nats, tally.names)
         return tally.per_name
 
     def _close_epoch(self, line: ProgressLine, steps: int) -> None:

@@ -11,10 +11,13 @@ from typing import Any, Final
 from tqdm import tqdm
 
 from adprior_build.training.loss import Tally
+from adprior_build.training.loss_curve import LossCurve
 from adprior_build.training.settings import Settings
 from adprior_runtime.terminal.progress import pace
+from adprior_runtime.terminal.tables import format_sparkline
 
 _LARGEST_VALIDATION_SHARE: Final = 1 / 3
+_FEWEST_POINTS: Final = 4
 _LINE: Final = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 
 
@@ -27,6 +30,7 @@ class Position:
         step: Finished steps of the current epoch.
         steps: Finished steps of all epochs.
         trained: The loss of the current epoch's training so far.
+        curve: The course of the training loss, in all epochs.
         tokens: Tokens trained on so far, with prompts, without padding.
         seconds: Wall clock of training and validation, in all runs.
         last_validation_seconds: Wall clock that the last validation took, or is expected to take.
@@ -47,6 +51,7 @@ class Position:
     step: int = 0
     steps: int = 0
     trained: Tally = field(default_factory=Tally)
+    curve: LossCurve = field(default_factory=LossCurve)
     tokens: int = 0
     seconds: float = 0.0
     last_validation_seconds: float = 0.0
@@ -62,7 +67,8 @@ class Position:
     def of(cls, document: Mapping[str, Any]) -> Position:
         """Read what ``asdict`` made of a position."""
         tallies = {name: Tally(**document[name]) for name in ("trained", "checked")}
-        return cls(**{**document, **tallies})
+        curve = LossCurve.of(document.get("curve", {}))
+        return cls(**{**document, **tallies, "curve": curve})
 
 
 class Schedule:
@@ -193,6 +199,18 @@ def describe_epoch(row: Mapping[str, float], *, is_best: bool) -> str:
         + users
         + (" (best)" if is_best else "")
     )
+
+
+def draw_losses(position: Position) -> str | None:
+    """Return a line with the course of the losses; None if there are too few to draw."""
+    losses = position.curve.losses()
+    if len(losses) < _FEWEST_POINTS:
+        return None
+    line = f"loss {losses[0]:.2f} {format_sparkline(losses)} {losses[-1]:.2f} nats a name"
+    checks = [row["validation_loss"] for row in position.rows]
+    if len(checks) > 1:
+        line += f" · validation {checks[0]:.2f} {format_sparkline(checks)} {checks[-1]:.2f}"
+    return line
 
 
 def describe_time(position: Position, wall_s: float) -> str:

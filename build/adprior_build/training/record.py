@@ -89,6 +89,7 @@ def describe_training(
         "tokens": position.tokens,
         "best_epoch": position.best_epoch,
         "losses": position.rows,
+        "loss_curve": position.curve.to_json(),
         RUN_KEY: {"seconds": round(position.seconds, 3), "resumed": position.resumed},
     }
 

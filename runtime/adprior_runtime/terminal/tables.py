@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, Literal
 
 Column = tuple[str, Literal["left", "right"]]
 """A column's heading and its alignment."""
 
 _GAP: Final = "  "
+_BLOCKS: Final = "▁▂▃▄▅▆▇█"
 
 
 def format_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
@@ -52,6 +54,19 @@ def format_bar(fraction: float, *, width: int = 20) -> str:
     """Return a bar of ``fraction`` of ``width`` blocks, at least one block above zero."""
     blocks = round(min(max(fraction, 0.0), 1.0) * width)
     return "█" * max(blocks, 1 if fraction > 0.0 else 0)
+
+
+def format_sparkline(values: Sequence[float], *, width: int = 40) -> str:
+    """Return values as a line of at most ``width`` blocks, the lowest value the lowest block.
+
+    More values than blocks: each block is the mean of consecutive values.
+    """
+    blocks = min(width, len(values))
+    ends = [len(values) * place // blocks for place in range(blocks + 1)] if blocks else [0]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(ends)]
+    low, span = min(means, default=0.0), max(means, default=0.0) - min(means, default=0.0)
+    top = len(_BLOCKS) - 1
+    return "".join(_BLOCKS[round((mean - low) / span * top) if span else 0] for mean in means)
 
 
 def _pad(cell: str, width: int, side: Literal["left", "right"]) -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -12,6 +12,7 @@ from adprior_build.training.progress import (
     Schedule,
     describe_epoch,
     describe_time,
+    draw_losses,
 )
 from adprior_build.training.settings import Settings
 
@@ -151,3 +152,21 @@ def test_an_epochs_line_says_what_was_cut_short(
 def test_the_last_line_says_where_the_time_went(resumed: int, end: str) -> None:
     position = Position(seconds=180, validation_seconds=36, resumed=resumed)
     assert describe_time(position, 270) == f"2.4 minutes of training, 36 s of validation{end}"
+
+
+def test_the_losses_are_drawn() -> None:
+    position = Position(rows=[ROW | {"validation_loss": loss} for loss in (6.0, 5.0)])
+    for nats in (9.0, 8.0, 4.0):
+        position.curve.add(nats, 1)
+    assert draw_losses(position) is None
+    position.curve.add(4.0, 2)
+    assert draw_losses(position) == ("loss 9.00 █▇▃▁ 2.00 nats a name · validation 6.00 █▁ 5.00")
+
+
+def test_a_position_is_read_as_it_was_kept() -> None:
+    position = Position(steps=1)
+    position.curve.add(9.0, 2)
+    kept = asdict(position)
+    assert Position.of(kept) == position
+    del kept["curve"]  # kept by an earlier version
+    assert Position.of(kept).steps == 1

@@ -114,12 +114,13 @@ def test_a_killed_command_resumes_with_the_same_losses(
     capsys.readouterr()
     assert main(arguments(data, output)) == 0
     lines = capsys.readouterr().out.splitlines()
-    *_, resumes, _, wrote = [line for line in lines if line.startswith("adprior train")]
+    *_, resumes, _, drawn, wrote = [line for line in lines if line.startswith("adprior train")]
     assert sum(line.startswith("epoch ") for line in lines) == 20 - kept.epoch
     assert resumes.startswith(
         f"adprior train: resumes from epoch {kept.epoch}, step {kept.step}, after "
     )
     assert str(partial) in resumes
+    assert drawn.startswith("adprior train: loss ")
     assert wrote.startswith(f"adprior train: wrote {output} · weights of epoch ")
     assert wrote.endswith(" of validation, in 2 runs")
     assert not partial.exists()

@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from adprior_runtime.terminal.tables import Column, format_bar, format_percent, format_table
+from adprior_runtime.terminal.tables import (
+    Column,
+    format_bar,
+    format_percent,
+    format_sparkline,
+    format_table,
+)
 
 COLUMNS: tuple[Column, ...] = (("name", "left"), ("id", "right"))
 
@@ -40,3 +46,17 @@ def test_percentages(probability: float, shown: str) -> None:
 )
 def test_bars(fraction: float, blocks: int) -> None:
     assert format_bar(fraction, width=10) == "█" * blocks
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([], ""),
+        ([3.0], "▁"),
+        ([2.0, 2.0], "▁▁"),
+        ([9.0, 5.5, 2.0], "█▅▁"),
+        ([8.0, 8.0, 4.0, 4.0, 1.0, 1.0], "█▄▁"),
+    ],
+)
+def test_sparklines(values: list[float], shown: str) -> None:
+    assert format_sparkline(values, width=3) == shown
