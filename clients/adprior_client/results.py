@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from adprior_client.display import describe, to_frame, to_html
 from adprior_client.types import Reason, Source, UserId
 
 CandidateStatusName: TypeAlias = Literal["exact", "upper_bound", "not_in_catalogue", "unknown"]
@@ -65,7 +66,7 @@ class Interest:
         return asdict(self) | {"probability": self.probability}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Forecast:
     """The advertisers one user is most likely to act on.
 
@@ -118,6 +119,24 @@ class Forecast:
     def predicted(self) -> tuple[Advertiser, ...]:
         """The advertisers, or those withheld in shadow mode."""
         return self.advertisers or self.withheld
+
+    def __repr__(self) -> str:
+        return describe(self)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        return to_html(self)
+
+    def to_pandas(self) -> Any:
+        """Return a data frame: ``advertiser_id``, ``name``, ``probability``, ``log_prob``.
+
+        ``attrs`` holds ``exact``, ``missing_mass``, ``bundle_id``, ``source`` and ``reason``. An
+        empty forecast gives no rows, and a warning that says why.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        return to_frame(self)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that ``adprior predict --json`` prints."""
