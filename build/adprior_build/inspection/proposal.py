@@ -147,13 +147,12 @@ def _guess(role: str, columns: Sequence[ColumnFacts]) -> ColumnFacts | None:
     """Return the column that is most likely by its values alone."""
     able = [facts for facts in columns if _may_be(role, facts)]
     if role == "time":
-        times = [facts for facts in able if facts.holds in TIMES]
-        return times[0] if times else None
+        return min(able, key=lambda facts: facts.holds not in TIMES, default=None)
     able = [facts for facts in able if (facts.distinct or 0) > 1 and facts.share_distinct <= 0.5]
-    if role == "user":
-        able = [facts for facts in able if "id" in words_of(facts.name)]
-    else:
+    if role == "advertiser":
         able = [facts for facts in able if facts.holds == TEXT]
+    elif with_id := [facts for facts in able if "id" in words_of(facts.name)]:
+        able = with_id
     return max(able, key=lambda facts: facts.distinct or 0, default=None)
 
 
@@ -190,7 +189,8 @@ def _is_of_purchases(events: Sequence[ColumnFacts]) -> bool:
 
 def words_of(name: str) -> list[str]:
     """Return the words of a name, in lower case: ``userId`` and ``USER-ID`` are user, id."""
-    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return [word.lower() for word in re.findall(r"[^\W\d_]+|\d+", spaced)]
 
 
 def _lines(columns: Any, kind: Any, guessed: Sequence[str]) -> list[str]:

@@ -94,6 +94,14 @@ def test_what_no_name_says_is_guessed_and_marked() -> None:
     assert 'advertiser = "col_3"  # a guess' in found.to_toml()
 
 
+def test_names_of_another_language_are_guessed_by_their_values() -> None:
+    found = propose(Kunde=USERS, Zeitpunkt=SECONDS, Händler=[f"H {n % 5}" for n in range(ROWS)])
+    events = found.columns.events
+    assert (events.user, events.time, events.advertiser) == ("Kunde", "Zeitpunkt", "Händler")
+    assert events.time_unit == "s"
+    assert found.guessed == ("user", "time", "advertiser")
+
+
 @pytest.mark.parametrize(
     ("columns", "missing"),
     [
@@ -134,6 +142,10 @@ def test_the_proposal_is_read_as_it_was_made(tmp_path: Path, name: str) -> None:
     path = tmp_path / "columns.toml"
     path.write_text(found.to_toml(), encoding="utf-8")
     assert ColumnMap.load(path) == found.columns
+
+
+def test_words_may_have_any_letters() -> None:
+    assert words_of("Händler_ID 2") == ["händler", "id", "2"]
 
 
 @pytest.mark.parametrize("name", ["userId", "USER_ID", "user id", "User-ID", "UserID"])
