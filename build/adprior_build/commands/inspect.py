@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from adprior_build.data.column_map import ColumnMap
@@ -47,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None and found.proposal is not None and found.refused is None:
         with replace_file(args.output) as fresh:
             fresh.write_text(found.proposal.to_toml(), encoding="utf-8")
+        print(f"adprior inspect: wrote {args.output}", file=sys.stderr)
     if args.json:
         print(to_json(found.to_json(), ensure_ascii=False, indent=2))
     else:

@@ -39,7 +39,7 @@ class ColumnFacts:
 
     Attributes:
         name: Its name.
-        type: Arrow's type; ``text`` in CSV.
+        type: Arrow's type, of a categorical that of its values; ``text`` in CSV.
         holds: A word for its values: ``text``, ``whole numbers``, ``days`` and so on.
         rows: Number of rows.
         empty: Rows without a value; blank text counts.

@@ -108,7 +108,8 @@ def _describe_log(log: LogFacts) -> Iterator[str]:
     if log.with_profile is not None:
         yield (
             f"{log.with_profile:,} of {log.users:,} users have a profile "
-            f"({log.with_profile / max(1, log.users):.0%}), of {log.profiles:,} profiles"
+            f"({log.with_profile / max(1, log.users):.0%}); {log.with_profile:,} of "
+            f"{log.profiles:,} profiles have events"
         )
 
 
@@ -140,11 +141,13 @@ def _describe_cost(cost: TrainingCost) -> list[str]:
 
 
 def _count(tokens: int) -> str:
-    return f"{tokens / 1e6:.1f} million" if tokens >= 1e6 else f"{round(tokens, -3):,}"
+    return f"{tokens / 1e6:.1f} million" if tokens >= 1e6 else f"{tokens:,}"
 
 
 def _span(minutes: float) -> str:
-    return f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{max(1, round(minutes))} minutes"
+    if minutes < 1:
+        return "less than a minute"
+    return f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{minutes:.0f} minutes"
 
 
 def _indented(lines: Sequence[str]) -> list[str]:

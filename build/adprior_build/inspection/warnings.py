@@ -153,8 +153,9 @@ def _warn_of_advertisers(columns: ColumnMap, coded: CodedLog, log: LogFacts) -> 
         yield f"{log.without_advertiser:,} of {log.events:,} events name no advertiser ({name})"
     if log.advertisers and log.listed < _FEW_ADVERTISERS:
         yield (
-            f"{log.listed:,} of {log.advertisers:,} advertisers have events of {MIN_USERS} users: "
-            "the catalogue will have no others, unless adprior catalogue --min-users is lower"
+            f"the catalogue will have {log.listed:,} of {log.advertisers:,} advertisers, those "
+            f"with events of {MIN_USERS} users: is {name} the right column? adprior catalogue "
+            "--min-users lists more"
         )
     long = [len(each) for each in coded.names if len(each) > MAX_FIELD_CHARS]
     if long:

@@ -194,7 +194,7 @@ def test_rows_that_training_refuses_are_counted(capsys: pytest.CaptureFixture[st
         ({"brand": lambda user, step: f"{user} {step}"}, "is it a title or an item"),
         ({"brand": lambda user, step: "x" * 70 + str(step)}, "names longer than 64 characters"),
         ({"brand": lambda user, step: step}, "brand holds ids"),
-        ({"brand": lambda user, step: "Acme" if step else ""}, "1 of 1 advertisers"),
+        ({"brand": lambda user, step: "Acme" if step else ""}, "will have 1 of 1 advertisers"),
         ({"brand": lambda user, step: "" if step else "Acme"}, "270 of 300 events name no"),
         ({"customer": lambda user, step: f"{user} {step}"}, "have one event"),
         ({"brand": lambda user, step: "A", "category": lambda user, step: "B",
