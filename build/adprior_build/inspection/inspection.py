@@ -106,7 +106,7 @@ class Inspection:
         coded = CodedLog.of(log)
         facts = LogFacts.of(coded, log, None if people is None else profiles.by_user)
         warnings = [*warn_of_columns(columns, seen["event_columns"], log.table["user"]), *notes]
-        warnings += warn_of_log(columns, coded, facts)
+        warnings += warn_of_log(columns, coded, facts, seen["profile_columns"] or ())
         seen = seen | {"log": facts, "warnings": warnings}
         if not facts.events:
             return cls(**seen, refused=f"{events}: no row has a user and a time")

@@ -101,8 +101,10 @@ def _count(column: pa.ChunkedArray, pattern: str) -> int:
     return int(pc.sum(pc.match_substring_regex(column, pattern)).as_py() or 0)
 
 
-def warn_of_log(columns: ColumnMap, coded: CodedLog, log: LogFacts) -> Iterator[str]:
-    """Yield warnings about the rows of a log."""
+def warn_of_log(
+    columns: ColumnMap, coded: CodedLog, log: LogFacts, people: Sequence[ColumnFacts]
+) -> Iterator[str]:
+    """Yield warnings about the rows of a log and the profiles; ``people`` are their columns."""
     if log.unusable:
         yield (
             f"{log.unusable:,} rows have no user, no time, or a time that is not ISO 8601, the "
@@ -138,7 +140,8 @@ def warn_of_log(columns: ColumnMap, coded: CodedLog, log: LogFacts) -> Iterator[
             f"{log.users - log.with_profile:,} of the {log.users:,} users have no profile: are ids "
             f"written the same way in both files?{refused}"
         )
-    keys = () if columns.profiles is None else columns.profiles.keys
+    known = columns.profiles
+    keys = () if known is None else known.keys or [facts.name for facts in people]
     protected = [key for key in keys if _PROTECTED & set(words_of(key))]
     if protected:
         yield (

@@ -241,6 +241,11 @@ def test_users_without_profiles_and_protected_keys_are_warned_of(
     found = warnings(capsys, write(log_of()), "--profiles", write_profiles(6))
     assert "24 of the 30 users have no profile" in found
     assert "the model will read age: leave out of keys, or deny" in found
+    Path("m.toml").write_text(
+        '[events]\nuser="customer"\ntime="day"\nadvertiser="brand"\n[profiles]\nuser="customer"\n'
+    )
+    options = ("--profiles", "profiles.csv", "--columns", "m.toml")
+    assert "the model will read age: " in warnings(capsys, "events.csv", *options)
 
 
 @pytest.mark.usefixtures("at")

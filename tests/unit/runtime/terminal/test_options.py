@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
 
 from adprior_runtime.terminal.options import (
     day,
+    moment,
     number_from_zero,
     positive_integer,
     positive_number,
@@ -20,6 +21,8 @@ from adprior_runtime.terminal.options import (
     ("parse", "text", "value"),
     [
         (day, "2024-05-31", date(2024, 5, 31)),
+        (moment, "2024-05-31", datetime(2024, 5, 31, tzinfo=UTC)),
+        (moment, "2024-05-31T14:00+02:00", datetime(2024, 5, 31, 12, tzinfo=UTC)),
         (share, "0", 0.0),
         (share, "0.25", 0.25),
         (positive_number, "1e-3", 1e-3),
@@ -37,6 +40,7 @@ def test_a_good_value_is_taken(parse: Callable[[str], Any], text: str, value: An
     [
         (day, "yesterday"),
         (day, "2024-02-31"),
+        (moment, "1717156800"),
         (share, "1"),
         (share, "-0.1"),
         (share, "nan"),
