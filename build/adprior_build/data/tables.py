@@ -48,6 +48,8 @@ def read_table(
         InvalidInputError: The file cannot be read, lacks a required column, or has text that is
             not UTF-8; the message names the row, counted from 0.
     """
+    if path.is_dir():
+        raise InvalidInputError(f"{path}: is a directory, expected a file named .parquet or .csv")
     if not path.is_file():
         raise InvalidInputError(f"{path}: no such file")
     try:

@@ -90,8 +90,9 @@ def propose_columns(
         if found is not None:
             roles[role] = found.name
     if missing := [role for role in _NEEDED if role not in roles]:
+        iso = " (times are ISO 8601, such as 2024-05-31, or numbers)" if "time" in missing else ""
         raise InvalidInputError(
-            f"{path}: no column looks like {' or '.join(missing)}; write a column map by hand "
+            f"{path}: no column looks like {' or '.join(missing)}{iso}; write a column map by hand "
             "(docs/training.md) and give it as --columns"
         )
     time = next(facts for facts in events if facts.name == roles["time"])

@@ -60,7 +60,7 @@ def test_an_unreadable_file_is_refused(tmp_path: Path, name: str, content: bytes
 
 def test_a_directory_and_another_suffix_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").mkdir()
-    refusal(tmp_path / "t.csv")
+    assert "is a directory, expected a file named" in refusal(tmp_path / "t.csv")
     message = refusal(write_csv(tmp_path / "t.json", b"{}"))
     assert "expected a file named .parquet or .csv" in message
 

@@ -111,7 +111,7 @@ def test_names_of_another_language_are_guessed_by_their_values() -> None:
     ],
 )
 def test_without_a_role_nothing_is_proposed(columns: dict[str, Any], missing: str) -> None:
-    with pytest.raises(InvalidInputError, match=f"events.csv: no column looks like {missing};"):
+    with pytest.raises(InvalidInputError, match=f"events.csv: no column looks like {missing}[; ]"):
         propose(**columns)
 
 
