@@ -126,6 +126,7 @@ def _describe_split(split: SplitFacts) -> str:
 def _describe_cost(cost: TrainingCost) -> list[str]:
     slow, fast = cost.tokens_per_s
     least, most = cost.minutes
+    spans = dict.fromkeys((_span(least), _span(most)))  # two short ones may read alike
     cores = "1 core" if cost.processors == 1 else f"{cost.processors} cores"
     spared = ""
     if cost.tokens_without_text < cost.tokens:
@@ -133,7 +134,7 @@ def _describe_cost(cost: TrainingCost) -> list[str]:
     return [
         f"Training: about {_count(cost.tokens)} tokens an epoch with the default template{spared} "
         "(estimated from characters)",
-        f"Training: LoRA on Gemma 3 270M may take {_span(least)} to {_span(most)} an epoch here, "
+        f"Training: LoRA on Gemma 3 270M may take {' to '.join(spans)} an epoch here, "
         f"at {slow:,.0f} to {fast:,.0f} tokens/s: a guess from a matrix product on {cores}, as "
         "busy as they are now",
         "Training: adprior train shows the real speed; docs/training.md says what makes it faster",
