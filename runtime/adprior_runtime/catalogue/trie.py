@@ -142,7 +142,7 @@ class Trie:
         above = np.asarray(nodes)
         stops = self.offsets[above + 1]
         counts = stops - self.offsets[above]
-        if (counts == 1).all():  # names have rests of their own from some token on
+        if (counts == 1).all():  # each node has one child
             return stops.astype(np.int64), np.arange(len(counts))
         of = np.arange(len(counts)).repeat(counts)
         children = (stops - counts.cumsum(dtype=np.int64))[of]
