@@ -138,7 +138,7 @@ class _Queue:
 
 
 def _nobody_asked(call: Call, model: str) -> ClientError:
-    if servers := call.fleet.servers:
+    if servers := call.fleet.order(call.key):
         listed = ", ".join(map(str, servers))
         return BreakerOpenError(f"{model}: the circuit breaker of every server is open: {listed}")
     if call.discovery.is_closed:

@@ -19,7 +19,13 @@ from typing import Final
 from adprior_client.config import ClientConfig
 from adprior_client.errors import UnavailableError
 from adprior_client.forking import Forked, begin_anew_in_children
-from adprior_client.server_sources import Address, FixedServer, ServerSource, source_of
+from adprior_client.server_sources import (
+    Address,
+    FixedServer,
+    ServerSource,
+    shares_of,
+    source_of,
+)
 
 _log = logging.getLogger("adprior_client")
 _GAP_S: Final = 0.2
@@ -179,7 +185,7 @@ class Discovery(Forked):
 
     def _accept(self, source: ServerSource, found: tuple[Address, ...]) -> None:
         before, self._known[source] = self._known[source], found
-        is_changed = before != found
+        is_changed = shares_of(before) != shares_of(found)
         self.counts = replace(
             self.counts,
             answered=self.counts.answered + 1,
@@ -188,7 +194,7 @@ class Discovery(Forked):
         if self._problems.pop(source, None) is not None:
             _log.warning("adprior: %s answers again", source.url)
         if is_changed:
-            listed = ", ".join(each.url for each in found)
+            listed = ", ".join(each.line for each in found)
             _log.info("adprior: %s: servers are now %s", source.url, listed)
 
     def _merge(self) -> tuple[Address, ...]:

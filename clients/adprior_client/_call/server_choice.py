@@ -1,4 +1,9 @@
-"""Chooses the servers for a user: the same one for all calls, and the next ones if it fails."""
+"""Chooses the servers for a user: the same one for all calls, and the next ones if it fails.
+
+A server may be a canary, which only a share of the users asks. These users ask one canary first,
+then the other servers, so that a bad canary costs them no forecast. All other users never ask it,
+even if no other server answers: a canary's share bounds whom it can harm.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,7 @@ import numpy as np
 from adprior_client.circuit_breaker import CircuitBreaker
 from adprior_client.config import ClientConfig
 from adprior_client.errors import InvalidArgumentError
-from adprior_client.server_sources import Address
+from adprior_client.server_sources import Address, shares_of
 
 _log = logging.getLogger("adprior_client")
 
@@ -106,16 +111,19 @@ class Fleet:
 
     def update(self, addresses: Sequence[Address]) -> None:
         """Use these servers; those that stay keep their circuit breakers."""
-        if [server.address for server in self.servers] != list(addresses):
+        if shares_of(server.address for server in self.servers) != shares_of(addresses):
             kept = {server.address: server for server in self.servers}
-            self.servers = tuple(kept.get(each) or self._make(each) for each in addresses)
+            servers = tuple(kept.get(each) or self._make(each) for each in addresses)
+            for server, address in zip(servers, addresses, strict=True):
+                server.address = address
+            self.servers = servers
 
     def _make(self, address: Address) -> Server:
         settings = self._config.breaker_failures, self._config.breaker_reset_s
         return Server(address, CircuitBreaker(*settings, self._clock), self._on_failure)
 
     def order(self, key: bytes, bundle_id: str = "") -> Sequence[Server]:
-        """Return the servers in the order to ask them.
+        """Return the servers in the order to ask them; canaries of other users are left out.
 
         Args:
             key: The user's key.
@@ -127,7 +135,7 @@ class Fleet:
         servers = self.servers
         if len(servers) == 1:
             return servers
-        ranked = sorted(servers, key=lambda server: _weight(key, server.url), reverse=True)
+        ranked = _rank(key, servers)
         if not bundle_id or not ranked:
             return ranked
         own = [] if ranked[0].bundle_id else ranked[:1]
@@ -146,6 +154,29 @@ def user_key(user_id: Any) -> bytes:
             f"user_id: found {type(user_id).__name__}, expected text or an integer"
         )
     return repr(user_id).encode()
+
+
+def canary_position(key: bytes) -> float:
+    """Return the user's position in [0, 1): the user asks the canaries whose share is above it.
+
+    So a larger share keeps all users of a smaller one. The position does not depend on the weights
+    that rank the servers: the hash is personalised.
+    """
+    digest = hashlib.blake2b(key, digest_size=8, person=b"adprior-canary").digest()
+    return (int.from_bytes(digest) >> 11) / (1 << 53)  # 53 bits, so that it never rounds to 1
+
+
+def _rank(key: bytes, servers: Sequence[Server]) -> list[Server]:
+    """Rank the servers for a user: one canary if the user has one, all others, more canaries."""
+    ranked = sorted(servers, key=lambda server: _weight(key, server.url), reverse=True)
+    shares = [server.address.canary_share for server in ranked]
+    if not any(share is not None for share in shares):
+        return ranked
+    position = canary_position(key)
+    listed = list(zip(ranked, shares, strict=True))
+    stable = [server for server, share in listed if share is None]
+    canaries = [server for server, share in listed if share is not None and position < share]
+    return [*canaries[:1], *stable, *canaries[1:]]
 
 
 def _weight(key: bytes, url: str) -> bytes:

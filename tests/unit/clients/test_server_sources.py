@@ -19,6 +19,8 @@ from adprior_client.server_sources import (
     ServerFile,
     join_host_port,
     look_up,
+    parse_lines,
+    shares_of,
     source_of,
 )
 from support.processes import run
@@ -161,6 +163,25 @@ def test_a_file_lists_one_server_a_line(tmp_path: Path) -> None:
     assert source_of(f"file://{path}").read() == (Address("c:1"),)
 
 
+def test_a_line_may_give_a_server_to_a_share_of_the_users(tmp_path: Path) -> None:
+    path = tmp_path / "servers"
+    path.write_text("b:1\tcanary=0.05 # new\na:1\n[::1]:1  canary=1\nc:1 canary=0\n")
+    found = source_of(f"file://{path}").read()
+    shares = {address.url: address.canary_share for address in found}
+    assert shares == {"a:1": None, "b:1": 0.05, "[::1]:1": 1.0, "c:1": 0.0}
+    assert parse_lines("\n".join(address.line for address in found)) == found
+    assert Address("b:1", canary_share=0.05) == Address("b:1")
+
+
+@given(st.integers(0, 10**9).map(lambda parts: parts / 10**9))
+def test_a_share_is_written_and_read_back(share: float) -> None:
+    written = Address("b:1", canary_share=share)
+    assert shares_of(parse_lines(f"a:1\n{written.line}")) == [
+        (Address("a:1"), None),
+        (written, share),
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -170,6 +191,24 @@ def test_a_file_lists_one_server_a_line(tmp_path: Path) -> None:
         (b"a:1\nb\n", "line 2: found 'b', expected HOST:PORT"),
         (b"dns:///a:1\n", "line 1: found 'dns:///a:1', expected HOST:PORT"),
         (b"a:1\n\xff\n", "not UTF-8"),
+        *(
+            (f"a:1\nb:1 {rest}\n".encode(), f"line 2: found 'b:1 {rest}', expected HOST:PORT or")
+            for rest in (
+                "canary",
+                "canary=",
+                "canary=5%",
+                "canary=.5",
+                "canary=1.1",
+                "canary=-0.1",
+                "canary=nan",
+                "canary=0.1 canary=0.2",
+                "Canary=0.1",
+                "share=0.1",
+            )
+        ),
+        (b"a:1\nb canary=0.1\n", "line 2: found 'b canary=0.1', expected HOST:PORT or"),
+        (b"a:1 canary=0.1\n", "lists only canaries, expected a server without canary="),
+        (b"b:1\na:1\na:1 canary=0.1\n", "line 3: a:1 is listed before, with another share"),
         (b"a:1\n" * (1 << 19), "longer than"),
     ],
 )

@@ -52,6 +52,13 @@ def _listed(client: OpenClient) -> set[str]:
     return {server.url for server in client.client._fleet.servers}
 
 
+def _await_share(client: OpenClient, share: float) -> None:
+    def is_known() -> bool:
+        return share in {server.address.canary_share for server in client.client._fleet.servers}
+
+    await_true(is_known, timeout_s=20)
+
+
 def _await_listed(client: OpenClient, servers: list[FakeTriton]) -> None:
     await_true(lambda: _listed(client) == set(urls_of(servers)), timeout_s=20)
 
@@ -95,6 +102,26 @@ def test_a_file_is_followed(tmp_path: Path, kind: Kind, caplog: pytest.LogCaptur
     assert [record.message for record in caplog.records] == [
         f"adprior: {url}: servers are now {server.url}" for server in servers
     ]
+
+
+@both_drivers
+def test_a_canary_gets_its_share_of_the_users(tmp_path: Path, kind: Kind) -> None:
+    with running_tritons(2) as servers:
+        stable, canary = servers
+        url = write_servers(tmp_path / "servers", [stable.url, f"{canary.url} canary=0"])
+        with kind.open(_config(url)) as client:
+            assert _asked(client, servers) == [30, 0]
+            asked = []
+            for share in (0.2, 0.7, 1.0):
+                write_servers(tmp_path / "servers", [stable.url, f"{canary.url} canary={share}"])
+                _await_share(client, share)
+                asked.append(_asked(client, servers)[1])
+            assert 0 < asked[0] < asked[1] < asked[2] == 30
+            canary.status = grpc.StatusCode.UNAVAILABLE
+            assert _asked(client, servers)[0] == 30  # the stable server answers instead
+            write_servers(tmp_path / "servers", [stable.url])
+            _await_listed(client, servers[:1])
+            assert _asked(client, servers) == [30, 0]
 
 
 def test_sources_are_joined_and_each_address_counts_once(names: Names, tmp_path: Path) -> None:

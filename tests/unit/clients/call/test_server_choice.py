@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adprior_client import ClientConfig
-from adprior_client._call.server_choice import Fleet
+from adprior_client._call.server_choice import Fleet, canary_position
 from adprior_client.server_sources import Address
 
 URLS = tuple(f"host-{number}:8001" for number in range(5))
@@ -61,6 +61,71 @@ def test_a_users_own_server_is_asked_if_its_bundle_is_unknown() -> None:
     assert _order(fleet, 7, "blue") == [ranked[place] for place in (0, 3, 1, 2, 4)]
     by_url[ranked[0]].bundle_id = "green"
     assert _order(fleet, 7, "blue") == [ranked[place] for place in (3, 1, 2, 4, 0)]
+
+
+CANARIES = (URLS[1], URLS[3])
+STABLE = (URLS[0], URLS[2], URLS[4])
+
+
+def _listed(share: float) -> list[Address]:
+    return [Address(url, canary_share=share if url in CANARIES else None) for url in URLS]
+
+
+def _split_fleet(share: float) -> Fleet:
+    return Fleet(ClientConfig(urls=URLS), _listed(share))
+
+
+def test_a_share_of_the_users_asks_one_canary_then_the_stable_servers() -> None:
+    fleet, alone = _split_fleet(0.3), _fleet(STABLE)
+    first: Counter[str] = Counter()
+    for user in range(5000):
+        order, without = _order(fleet, user), _order(alone, user)
+        if order[0] in CANARIES:
+            assert order[1:-1] == without
+            assert set(order) == set(URLS)
+        else:  # a canary is not even the last resort of the other users
+            assert order == without
+        first[order[0]] += 1
+    assert sum(first[url] for url in CANARIES) == pytest.approx(1500, rel=0.1)
+    assert first[URLS[1]] == pytest.approx(first[URLS[3]], rel=0.15)
+    # The share is independent of the ranking: the other users still spread evenly.
+    assert max(first[url] for url in STABLE) < 1.1 * 3500 / 3
+
+
+@given(st.integers(), st.floats(0, 1), st.floats(0, 1))
+def test_a_larger_share_only_adds_users(user: int, one: float, two: float) -> None:
+    small, large = sorted((one, two))
+    before, after = _order(_split_fleet(small), user), _order(_split_fleet(large), user)
+    if before[0] in CANARIES:
+        assert after == before
+    assert [url for url in before if url in STABLE] == [url for url in after if url in STABLE]
+    assert 0 <= canary_position(f"user-{user}".encode()) < 1
+
+
+def test_the_whole_share_is_all_users_and_none_is_nobody() -> None:
+    for user in range(200):
+        assert _order(_split_fleet(1.0), user)[0] in CANARIES
+        assert set(_order(_split_fleet(0.0), user)) == set(STABLE)
+
+
+def test_a_server_that_becomes_stable_keeps_its_state() -> None:
+    fleet = _split_fleet(0.1)
+    before = fleet.servers
+    fleet.update([Address(url) for url in URLS])
+    assert all(one is two for one, two in zip(before, fleet.servers, strict=True))
+    assert set(_order(fleet, 7)) == set(URLS)
+    listed = fleet.servers
+    fleet.update([Address(url) for url in URLS])
+    assert fleet.servers is listed
+
+
+def test_a_forecast_of_the_canary_is_ranked_by_the_canaries() -> None:
+    fleet = _split_fleet(1.0)
+    for server in fleet.servers:
+        server.bundle_id = "new" if server.url in CANARIES else "old"
+    order = _order(fleet, 7)
+    assert _order(fleet, 7, "new") == [order[0], order[-1], order[1]]
+    assert _order(fleet, 7, "old") == [*order[1:-1], order[0]]
 
 
 def test_long_addresses_share_the_users() -> None:
