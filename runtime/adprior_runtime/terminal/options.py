@@ -50,6 +50,15 @@ def number_from_zero(text: str) -> float:
     return value
 
 
+def duration(text: str) -> float:
+    """Parse a time above 0 such as ``90s``, ``10m`` or ``2h``; return seconds."""
+    seconds_of = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    seconds = _number(text[:-1]) * seconds_of.get(text[-1:], math.nan)
+    if not 0 < seconds < math.inf:
+        raise _expected("a time such as 90s, 10m or 2h", text)
+    return seconds
+
+
 def positive_integer(text: str) -> int:
     """Parse a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:

@@ -26,6 +26,7 @@ COMMANDS = [
     "pull",
     "push",
     "rank",
+    "rollout",
     "serve",
     "train",
     "user",

@@ -1,0 +1,1 @@
+"""A new bundle beside the stable one: the switch, the comparison, the rules, the steps."""

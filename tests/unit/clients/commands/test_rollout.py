@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from adprior_client.commands import rollout
+from adprior_client.rollout.options import page_url
+from adprior_client.rollout.switch import Rollout, State, Switch
+from adprior_runtime.errors import AdpriorError
+from support.client_calls import run_command
+from support.fake_triton_with_metrics import FakeTritonWithMetrics, running_with_metrics
+from support.processes import await_true
+
+RUNNING = Rollout(state=State.RUNNING, stable=("a:1",), canary=("b:1",), share=0.05)
+QUICK = ("--hold", "0.2s", "--longest", "0.4s", "--look", "0.05s")
+PROGRAM = """
+import sys
+from adprior_runtime.cli import run_command
+sys.exit(run_command("adprior rollout", "adprior_client.commands.rollout", sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "servers"
+
+
+def _run(path: Path, *options: str) -> int:
+    return run_command(rollout, "--servers", str(path), *options)
+
+
+def _metrics(*servers: FakeTritonWithMetrics) -> list[str]:
+    return ["--metrics", *(f"{server.url}={server.metrics_address}" for server in servers)]
+
+
+def test_without_requests_nothing_is_promoted(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running_with_metrics("blue", "green") as servers:
+        stable, canary = servers
+        options = ["--stable", stable.url, "--canary", canary.url, *_metrics(*servers), *QUICK]
+        assert _run(path, *options) == 4
+        shown = capsys.readouterr().out
+        assert shown.startswith("bundle blue is stable, bundle green is the canary\n\n1.0 % of the")
+        assert "\nrolled back since 2" in shown
+        assert shown.endswith(f"servers: {stable.url}\n")
+        assert Switch(path).read()[0] is not None
+        # The same command says so; it does not try a bad canary twice.
+        text = path.read_text()
+        assert _run(path, *options) == 3
+        assert path.read_text() == text
+        assert "undecided" in capsys.readouterr().out
+        assert _run(path, "--again", *_metrics(*servers), *QUICK) == 4
+
+
+def test_a_rollout_that_continues_finds_a_lost_canary(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running_with_metrics("blue", "green") as servers:
+        stable, canary = servers
+        canary.stop()
+        running = Rollout(
+            state=State.RUNNING, stable=(stable.url,), canary=(canary.url,), share=0.05
+        )
+        Switch(path).write(running, expected="")
+        # No servers given: the file knows them.
+        assert _run(path, *_metrics(*servers), *QUICK, "--longest", "20s", "--json") == 3
+        printed = json.loads(capsys.readouterr().out)
+    assert printed["reason"].startswith(f"lost: http://{canary.metrics_address}/metrics: ")
+    assert printed["servers"] == [stable.url]
+    assert [step["share"] for step in printed["steps"]] == [0.05]
+    assert [rule["verdict"] for rule in printed["steps"][0]["rules"]] == ["open"] * 4
+
+
+def test_one_command_goes_back(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for state in (State.RUNNING, State.PROMOTED, State.ROLLED_BACK):
+        path.write_text(RUNNING.change(state, "why", share=0.05).to_text())
+        assert _run(path, "--rollback") == 0
+        found, addresses = Switch(path).read()
+        assert found is not None
+        assert found.state is State.ROLLED_BACK
+        assert found.reason == ("why" if state is State.ROLLED_BACK else f"asked for, was {state}")
+        assert [address.line for address in addresses] == ["a:1"]
+        assert capsys.readouterr().out.endswith("servers: a:1\n")
+
+
+def test_the_state_is_shown(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path.write_text(RUNNING.to_text())
+    assert _run(path, "--status") == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"running, 5.0 % of the users since {RUNNING.since[:19]}Z"
+    assert second == "servers: a:1, b:1 canary=0.05"
+    assert _run(path, "--status", "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["state"], printed["share"], printed["canary"]) == ("running", 0.05, ["b:1"])
+    path.write_text("a:1\nb:1\n")
+    assert _run(path, "--status") == 0
+    assert capsys.readouterr().out == "no rollout; 2 servers\n"
+
+
+def test_a_promoted_canary_stays(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path.write_text(RUNNING.change(State.PROMOTED, "all rules were kept").to_text())
+    assert _run(path, "--stable", "a:1", "--canary", "b:1") == 0
+    assert capsys.readouterr().out.endswith("all rules were kept\nservers: b:1\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("", ["--canary", "b:1"], "servers: lists no server; give --stable"),
+        ("a:1\n", [], "--canary: missing; expected the servers of the new bundle"),
+        ("a:1\nb:1 canary=0.1\n", ["--canary", "b:1"], "servers: lists canaries; give --stable"),
+        ("a:1\n", ["--canary", "a:1"], "--canary: a:1 is a stable server"),
+        ("a:1\n", ["--canary", "b"], "--canary: found 'b', expected HOST:PORT"),
+        ("a:1\n", ["--canary", "b:1", "b:1"], "--canary: found a server twice in b:1, b:1"),
+        (RUNNING.to_text(), ["--canary", "c:1"], "a rollout to b:1 from a:1 is running; continue"),
+        ("a:1\n", ["--canary", "b:1", "--steps", "0.5", "0.1"], "--steps: found 0.5 0.1, expected"),
+        ("a:1\n", ["--canary", "b:1", "--steps", "1"], "--steps: found 1.0, expected growing"),
+        ("a:1\n", ["--canary", "b:1", "--metrics", "a:1"], "--metrics: found 'a:1', expected HOST"),
+        ("a:1\n", ["--rollback"], "servers: states no rollout"),
+        ("127.0.0.1:1\n", ["--canary", "127.0.0.1:3"], "stable: http://127.0.0.1:2/metrics: "),
+    ],
+)
+def test_wrong_input_changes_nothing(
+    path: Path, text: str, options: list[str], message: str
+) -> None:
+    path.write_text(text)
+    with pytest.raises(AdpriorError) as caught:
+        _run(path, *options)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert path.read_text() == text
+
+
+def test_metrics_are_beside_the_server_unless_given() -> None:
+    given = {"a:1": "https://proxy/a/metrics"}
+    assert page_url("a:1", given) == "https://proxy/a/metrics"
+    assert page_url("10.0.0.1:8011", given) == "http://10.0.0.1:8012/metrics"
+    assert page_url("[::1]:8001", given) == "http://[::1]:8002/metrics"
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_a_rollout_that_is_ended_can_continue(path: Path, sent: signal.Signals) -> None:
+    with running_with_metrics("blue", "green") as servers:
+        stable, canary = servers
+        options = ["--servers", str(path), "--stable", stable.url, "--canary", canary.url]
+        with subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *options, *_metrics(*servers)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            await_true(path.exists)
+            process.send_signal(sent)
+            _, errors = process.communicate(timeout=60)
+        assert process.returncode != 0
+        found, addresses = Switch(path).read()
+        assert found is not None
+        assert (found.state, found.share) == (State.RUNNING, 0.01)
+        assert [address.line for address in addresses] == sorted(
+            [stable.url, f"{canary.url} canary=0.01"]
+        )
+        if sent is signal.SIGINT:
+            assert f"{path}: run again to continue, or with --rollback" in errors
+        assert _run(path, *_metrics(*servers), *QUICK) == 4
