@@ -13,6 +13,7 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from adprior_client import RankingClient, RetrievalClient
+from adprior_client.rollout.metrics_page import BINS, Field, parse_page
 from adprior_runtime import contract
 from adprior_runtime.server.endpoints import free_ports
 from adprior_runtime.server.tritonserver import TritonServer
@@ -97,6 +98,22 @@ def test_requests_are_counted(
     assert grown(page, "adprior_forecast_share_total") == pytest.approx(4)
     assert page.total("adprior_forecast_drift_psi") > 0
     assert grown(page, "adprior_failed_requests_total") == 0
+
+
+def test_a_rollout_reads_the_page(server: TritonServer, retrieval: RetrievalClient) -> None:
+    before, bundle_id = parse_page(read_settled(server).text)
+    forecasts = [retrieval.forecast(user(events)) for events in (0, 3, 30)]
+    added = parse_page(read_settled(server).text)[0] - before
+    assert {forecast.bundle_id for forecast in forecasts} == {bundle_id}
+    assert added[Field.ANSWERED] == added[Field.FORECASTS] == 3
+    assert added[Field.EXACT] == sum(forecast.exact for forecast in forecasts)
+    assert added[Field.FAILED] == added[Field.INVALID] == 0
+    assert added[Field.DURATION_US] > 0
+    assert added[BINS].sum() == pytest.approx(3)
+    with pytest.raises(InferenceServerException):
+        infer_context(server.grpc_address, b"{")
+    refused = parse_page(read_settled(server).text)[0] - before - added
+    assert refused[Field.FAILED] == refused[Field.INVALID] == 1
 
 
 def test_the_pages_commands_run(tiny_bundle: Path, tmp_path: Path) -> None:
