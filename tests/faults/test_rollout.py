@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -52,10 +53,14 @@ def test_a_killed_canary_costs_no_forecast_and_a_good_one_is_promoted(
         )
         return code, json.loads(capsys.readouterr().out)
 
+    def kill_under_load(canary: TritonServer) -> None:
+        await_true(lambda: f"{canary.grpc_address} canary=0.2" in path.read_text())
+        time.sleep(2)  # clients have followed, and some looks are over
+        canary.kill()
+
     with Load(write_servers(path, [stable.grpc_address])) as load:
         await_true(lambda: load.reasons.total() > 50)
-        killer = threading.Timer(4, first.kill)
-        killer.start()
+        threading.Thread(target=kill_under_load, args=(first,)).start()
         code, printed = roll_out(first)
         assert (code, printed["state"]) == (3, "rolled back")
         assert printed["reason"].startswith(f"lost: http://{first.metrics_address}/metrics: ")

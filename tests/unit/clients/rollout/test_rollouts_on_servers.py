@@ -67,6 +67,11 @@ def test_a_good_canary_is_promoted(
         assert canary / (canary + stable) == pytest.approx(step["share"], abs=0.1)
 
 
+def _stop_after_calls(canary: FakeTritonWithMetrics) -> None:
+    await_true(lambda: len(canary.calls) >= 3)
+    canary.stop()
+
+
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
@@ -92,8 +97,7 @@ def test_a_bad_canary_is_rolled_back_and_costs_no_forecast(
         canary.status = grpc.StatusCode.UNAVAILABLE
     with _loaded(path, servers) as load:
         if fault == "dies":
-            killer = threading.Timer(1.0, canary.stop)
-            killer.start()
+            threading.Thread(target=_stop_after_calls, args=(canary,)).start()
         code, printed = _roll_out(path, servers, capsys)
         assert (code, printed["state"]) == (3, "rolled back")
         assert printed["reason"].startswith(reason)
