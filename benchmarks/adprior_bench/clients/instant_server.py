@@ -24,7 +24,7 @@ BASE_LOGIT = 0.5
 
 def main(candidates: int) -> int:
     """Serve until the standard input ends."""
-    answer = _ranking(candidates).SerializeToString()
+    answer = ranking_answer(candidates)
     handler = grpc.unary_unary_rpc_method_handler(lambda _request, _context: answer)
     server = grpc.server(ThreadPoolExecutor(max_workers=2))
     service = grpc.method_handlers_generic_handler(
@@ -39,7 +39,8 @@ def main(candidates: int) -> int:
     return 0
 
 
-def _ranking(count: int) -> Any:
+def ranking_answer(count: int) -> bytes:
+    """Return the answer to a ranking of ``count`` candidates, as it goes over the wire."""
     tensors: dict[str, NDArray[Any]] = {
         contract.ADJUSTMENTS: np.full((1, count), 0.25, dtype=np.float32),
         contract.CANDIDATE_LOG_PROBS: np.full((1, count), -2.0, dtype=np.float32),
@@ -48,14 +49,15 @@ def _ranking(count: int) -> Any:
         contract.BUNDLE_ID: np.array([[b"0123456789ab"]], dtype=np.object_),
         contract.ANSWER_VERSION: np.array([[contract.CONTRACT_VERSION.encode()]], dtype=np.object_),
     }
-    response = service_pb2.ModelInferResponse(model_name=contract.PRIOR_HEAD)
+    response: Any = service_pb2.ModelInferResponse(model_name=contract.PRIOR_HEAD)
     for name, values in tensors.items():
         datatype = np_to_triton_dtype(values.dtype)
         response.outputs.add(name=name, datatype=datatype, shape=values.shape)
         text = datatype == "BYTES"
         packed = serialize_byte_tensor(values).item() if text else values.tobytes()
         response.raw_output_contents.append(packed)
-    return response
+    answer: bytes = response.SerializeToString()
+    return answer
 
 
 if __name__ == "__main__":
