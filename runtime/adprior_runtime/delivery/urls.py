@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from adprior_runtime.errors import InvalidInputError
 
@@ -40,14 +40,31 @@ def find_scheme(url: str) -> str:
     if scheme not in {*HTTP, *PACKAGES}:
         known = ", ".join(f"{each}://" for each in (DIRECTORY, *HTTP, *PACKAGES))
         raise InvalidInputError(f"{show_url(url)}: expected a directory or one of {known}")
-    parts = urlsplit(url)
+    parts = _split(url)
     if parts.query or parts.fragment or not parts.netloc:
         raise InvalidInputError(f"{show_url(url)}: expected {scheme}://, a place, and a path only")
     return scheme
 
 
 def show_url(url: str) -> str:
-    """Return a URL without user, password and query."""
-    parts = urlsplit(url)
+    """Return a URL without user, password and query.
+
+    Raises:
+        InvalidInputError: It is malformed.
+    """
+    parts = _split(url)
     host = parts.netloc.rpartition("@")[2] if parts.scheme in HTTP else parts.netloc
     return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in HTTP:
+            _ = parts.port  # looked at only now, and refused if it is none
+    except ValueError as error:
+        # The error's own text may quote the user and password.
+        shown = re.sub(r"(?s)//.*@", "//", url)
+        shown = re.split(r"[?#]", shown, maxsplit=1)[0]
+        raise InvalidInputError(f"{shown!r}: a malformed URL") from error
+    return parts

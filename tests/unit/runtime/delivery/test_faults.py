@@ -253,6 +253,11 @@ def test_what_cannot_be_pushed(adprior: Adprior, first: Path, tmp_path: Path) ->
         (("pull", "ftp://host/x", "DIRECTORY"), "expected a directory or one of file://"),
         (("pull", "s3://", "DIRECTORY"), "expected s3://, a place, and a path only"),
         (("pull", "https://host/x?key=secret", "DIRECTORY"), "https://host/x: expected"),
+        (("pull", "http://[::1/x", "DIRECTORY"), "'http://[::1/x': a malformed URL"),
+        (("pull", "s3://[x/y", "DIRECTORY"), "'s3://[x/y': a malformed URL"),
+        (("pull", "ftp://[x/y", "DIRECTORY"), "'ftp://[x/y': a malformed URL"),
+        (("pull", "http://me:se/secret@[::1/x?secret", "DIRECTORY"), "'http://[::1/x': a malf"),
+        (("pull", "http://me:secret@host:none/x", "DIRECTORY"), "'http://host:none/x': a malf"),
     ],
 )
 def test_wrong_options(
