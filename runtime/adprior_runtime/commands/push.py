@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--activate",
         metavar="VERSION",
         help="push nothing; let pulls get this version: the beginning of its id, its bundle's id, "
-        "or `previous`, the one pushed before the active one",
+        "or `previous`, the one active before",
     )
     action.add_argument("--list", action="store_true", help="list the versions; push nothing")
     parser.add_argument(

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
+from adprior_runtime.delivery.fetch import persist
 from adprior_runtime.delivery.scan import MARKERS
 from adprior_runtime.delivery.store import Store, tag_name, version_name
 from adprior_runtime.delivery.store_errors import NotStoredError
 from adprior_runtime.delivery.tag import LATEST, PREVIOUS, Tag, check_tag_name
 from adprior_runtime.delivery.version import SHA256, Version
 from adprior_runtime.errors import ArtefactError, InvalidInputError
+
+_HEX: Final = re.compile(r"[0-9a-f]+")
 
 
 def read_version(store: Store, version_id: str) -> Version:
@@ -18,7 +24,8 @@ def read_version(store: Store, version_id: str) -> Version:
     """
     name = version_name(version_id)
     place = store.place(name)
-    version = Version.parse(store.read(name), version_id=version_id, where=place)
+    data = persist(lambda: store.read(name))
+    version = Version.parse(data, version_id=version_id, where=place)
     if MARKERS[version.kind] not in version.files:
         raise ArtefactError(f"{place}: a {version.kind} without {MARKERS[version.kind]}")
     return version
@@ -28,7 +35,7 @@ def read_tag(store: Store, tag: str) -> Tag:
     """Return a tag; one without versions if it was never pushed."""
     name = tag_name(check_tag_name(tag))
     try:
-        return Tag.parse(store.read(name), store.place(name))
+        return Tag.parse(persist(lambda: store.read(name)), store.place(name))
     except NotStoredError:
         return Tag()
 
@@ -38,8 +45,8 @@ def find_version(store: Store, name: str) -> str:
 
     Args:
         store: Where to look.
-        name: A tag; or a version of the tag ``latest``: the beginning of its id, its bundle's id,
-            or ``previous``; or any version's full id.
+        name: Any version's full id; or a version of the tag ``latest``: the beginning of its id,
+            its bundle's id, or ``previous``; or a tag.
 
     Raises:
         ArtefactError: Nothing was pushed to the URL.
@@ -47,11 +54,20 @@ def find_version(store: Store, name: str) -> str:
     """
     if SHA256.fullmatch(name):
         return name
-    if name != PREVIOUS and (active := read_tag(store, name).active):
+    if name in {LATEST, PREVIOUS} or not _HEX.fullmatch(name):
+        if name != PREVIOUS and (active := read_tag(store, name).active):
+            return active
+        return _find_in_latest(store, name)
+    # Versions first: a store may answer "no permission" for a tag that it does not have.
+    if not read_tag(store, LATEST).fits(name) and (active := read_tag(store, name).active):
         return active
-    latest = read_tag(store, LATEST)
+    return _find_in_latest(store, name)
+
+
+def _find_in_latest(store: Store, name: str) -> str:
+    latest, where = read_tag(store, LATEST), store.place(tag_name(LATEST))
     if not latest.entries:
         raise NotStoredError(f"{store.url}: no version was pushed here ({tag_name(LATEST)})")
     if name == LATEST:
-        raise InvalidInputError(f"{store.place(tag_name(name))}: no version is active")
-    return latest.find(name, store.place(tag_name(LATEST))).version
+        raise InvalidInputError(f"{where}: no version is active")
+    return latest.find(name, where).version

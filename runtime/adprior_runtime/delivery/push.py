@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -106,7 +106,7 @@ def activate_version(store: Store, tag: str, name: str) -> tuple[Entry, str]:
     before = read_tag(store, tag)
     entry = before.find(name, store.place(tag_name(tag)))
     read_version(store, entry.version)
-    store.write(tag_name(tag), replace(before, active=entry.version).to_json())
+    store.write(tag_name(tag), before.with_active(entry.version).to_json())
     return entry, before.active
 
 

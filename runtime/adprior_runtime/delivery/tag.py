@@ -16,7 +16,7 @@ from adprior_runtime.text.json_text import to_json
 
 LATEST: Final = "latest"
 PREVIOUS: Final = "previous"
-"""Instead of a version: the one that was pushed before the active one."""
+"""Instead of a version: the one that was active before the active one."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MOST_ENTRIES: Final = 100
 _SHORTEST_PREFIX: Final = 4
@@ -48,10 +48,13 @@ class Tag:
     Attributes:
         active: The id of the version that a pull gets; empty if nothing was activated yet.
         entries: All versions, the newest push first.
+        before: The ids of those that were active before, the latest last. Going back to one of
+            them takes it and all after it away: a version that was left does not come back.
     """
 
     active: str = ""
     entries: tuple[Entry, ...] = ()
+    before: tuple[str, ...] = ()
 
     def with_push(self, version: Version, pushed: str, *, activate: bool) -> Self:
         """Return the tag after a push; a version that it knows moves to the front."""
@@ -64,7 +67,15 @@ class Tag:
         )
         others = [each for each in self.entries if each.version != entry.version]
         kept = (entry, *others)[:_MOST_ENTRIES]
-        return replace(self, entries=kept, active=entry.version if activate else self.active)
+        pushed_to = replace(self, entries=kept)
+        return pushed_to._with_next(entry.version) if activate else pushed_to
+
+    def with_active(self, version_id: str) -> Self:
+        """Return the tag with another active version: one of before, or any other."""
+        if version_id in self.before:
+            left = self.before.index(version_id)
+            return replace(self, active=version_id, before=self.before[:left])
+        return self._with_next(version_id)
 
     def find(self, name: str, where: str) -> Entry:
         """Return a version by its id, by the beginning of its id, or by its bundle's id.
@@ -82,21 +93,37 @@ class Tag:
             raise InvalidInputError(
                 f"{name!r}: expected at least {_SHORTEST_PREFIX} digits of a version"
             )
-        found = [
-            each for each in self.entries if each.version.startswith(name) or each.bundle_id == name
-        ]
+        found = self._fitting(name)
         if len(found) != 1:
             problem = f"{len(found)} versions fit" if found else "no such version"
             known = ", ".join(each.version[:SHORT_ID] for each in (found or self.entries)[:8])
             raise InvalidInputError(f"{where}: {problem}: {name!r}; there is {known or 'none'}")
         return found[0]
 
+    def fits(self, name: str) -> bool:
+        """Return whether a version has this id, beginning of an id or bundle's id."""
+        return len(name) >= _SHORTEST_PREFIX and bool(self._fitting(name))
+
+    def _fitting(self, name: str) -> list[Entry]:
+        return [
+            each for each in self.entries if each.version.startswith(name) or each.bundle_id == name
+        ]
+
+    def _with_next(self, version_id: str) -> Self:
+        if version_id == self.active:
+            return self
+        known = {each.version for each in self.entries} - {version_id}
+        before = tuple(each for each in (*self.before, self.active) if each in known)
+        return replace(self, active=version_id, before=before)
+
     def _before_active(self, where: str) -> Entry:
-        ids = [each.version for each in self.entries]
-        place = ids.index(self.active) + 1 if self.active in ids else 0
-        if place == len(ids):
-            raise InvalidInputError(f"{where}: no version was pushed before the active one")
-        return self.entries[place]
+        known = {each.version: each for each in self.entries}
+        found = [each for each in self.before if each in known]
+        if not found:
+            raise InvalidInputError(
+                f"{where}: no version was active before the active one; name one of `--list`"
+            )
+        return known[found[-1]]
 
     def to_json(self) -> bytes:
         """Return the tag as it is stored."""
@@ -111,8 +138,9 @@ class Tag:
                 Entry(**{field.name: item[field.name] for field in fields(Entry)})
                 for item in document["entries"]
             )
-            tag = cls(active=document["active"], entries=entries)
-            ids = [each.version for each in entries] + [tag.active] * bool(tag.active)
+            before = tuple(document.get("before", ()))
+            tag = cls(active=document["active"], entries=entries, before=before)
+            ids = [*(each.version for each in entries), *before, *[tag.active] * bool(tag.active)]
             if not all(SHA256.fullmatch(each) for each in ids):
                 raise ValueError("a version's id is not 64 hex digits")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

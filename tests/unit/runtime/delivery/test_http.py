@@ -54,6 +54,28 @@ def test_broken_connections_are_tried_again(
     assert contents(tmp_path / "target") == contents(large)
 
 
+def test_the_tag_and_the_version_are_tried_again(
+    adprior: Adprior, web: WebServer, large: Path, tmp_path: Path
+) -> None:
+    web.fault = lambda path, earlier: 503 if earlier < 1 and "/blobs/" not in path else None
+    adprior("pull", web.url, tmp_path / "target")
+    assert contents(tmp_path / "target") == contents(large)
+
+
+def test_a_reader_who_may_not_list(
+    adprior: Adprior, web: WebServer, large: Path, tmp_path: Path
+) -> None:
+    """S3 tells such a reader of a missing object that there is no permission."""
+    store = tmp_path / "store"
+    web.fault = lambda path, _earlier: None if (store / path[1:]).is_file() else 403
+    listed = adprior("push", "--list", store)[0]
+    for name in (listed["version"][:12], listed["bundle_id"]):
+        pulled = adprior("pull", web.url, tmp_path / "target", "--version", name)
+        assert pulled["version"] == listed["version"]
+    error = adprior.error("pull", web.url, tmp_path / "target", "--version", "canary")
+    assert error.startswith(f"adprior pull: {web.url}/tags/canary.json: no permission")
+
+
 def test_a_pull_that_failed_continues(
     adprior: Adprior, large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

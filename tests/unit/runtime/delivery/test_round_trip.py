@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from adprior_runtime.bundle import Bundle
-from support.deliveries import KB, Adprior, contents, write_bundle
+from support.deliveries import KB, Adprior, contents, write_bundle, write_repository
 
 
 @pytest.mark.parametrize("prefix", ["", "file://"])
@@ -90,11 +91,43 @@ def test_one_command_goes_back(adprior: Adprior, first: Path, second: Path, tmp_
     assert contents(target) == contents(first)
     listed = adprior("push", "--list", store)
     assert [(each["version"], each["active"]) for each in listed] == [(bad, False), (good, True)]
-    assert "no version was pushed before" in adprior.error("push", "--activate", "previous", store)
+    assert "no version was active before" in adprior.error("push", "--activate", "previous", store)
     text = adprior.text("push", "--list", store)
     assert text.splitlines()[2].split()[0] == good[:12]
     assert text.splitlines()[2].endswith("active")
     assert "Pulls of latest now get" in adprior.text("push", "--activate", bad[:8], store)
+
+
+def test_a_version_that_was_left_is_not_the_previous_one(
+    adprior: Adprior, first: Path, second: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    third = write_repository(tmp_path / "third", seed=3)
+    good, bad = (adprior("push", each, store)["version"] for each in (first, second))
+    assert adprior("push", "--activate", "previous", store)["version"] == good
+    also_bad = adprior("push", third, store)["version"]
+    back = adprior("push", "--activate", "previous", store)
+    assert (back["version"], back["previous"]) == (good, also_bad)
+    error = adprior.error("push", "--activate", "previous", store)
+    assert error.endswith("no version was active before the active one; name one of `--list`")
+    # Whoever names it gets it; then the good one is the one before.
+    adprior("push", "--activate", bad, store)
+    adprior("push", third, store, "--keep-active")
+    assert adprior("push", "--activate", "previous", store)["version"] == good
+
+
+def test_a_tag_without_the_order_has_no_previous_version(
+    adprior: Adprior, first: Path, second: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    for each in (first, second):
+        adprior("push", each, store)
+    tag = store / "tags" / "latest.json"
+    document = json.loads(tag.read_text())
+    del document["before"]
+    tag.write_text(json.dumps(document))
+    assert "no version was active before" in adprior.error("push", "--activate", "previous", store)
+    assert len(adprior("push", "--list", store)) == 2
 
 
 def test_a_version_is_found_by_its_names(
