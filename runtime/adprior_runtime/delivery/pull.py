@@ -69,7 +69,7 @@ def pull(store: Store, version_id: str, target: Path, reuse: Sequence[Path] = ()
             fetched_bytes = _stage(store, version, staging, sources)
             _assemble(version, staging, target)
         staging.remove()
-        remove_leftovers(target)
+        remove_leftovers(target, is_locked=True)
     return Pulled(
         version=version,
         version_id=version_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from adprior_runtime.bundle import hash_file
 from adprior_runtime.delivery.fetch import TRANSFERS
 from adprior_runtime.delivery.lookup import read_tag, read_version
 from adprior_runtime.delivery.scan import list_files, require_kind, scan_version
@@ -153,13 +155,19 @@ class _Sender:
             InvalidInputError: The file has changed since it was in ``state``, before it was hashed.
         """
         name = blob_name(blob)
-        if not self._force and self._store.size(name) == blob.size:
+        stored = self._store.size(name)
+        if not self._force and stored == blob.size:
             self._advance(blob.size)
             return 0
-        self._store.upload(path, name, self._advance)
-        if _FileState.of(path) != state:
-            self._store.remove(name)
+        # What is stored may be good: it is replaced by bytes that were checked only.
+        fresh = name if stored is None else f"{name}.new-{secrets.token_hex(8)}"
+        self._store.upload(path, fresh, self._advance)
+        is_changed = _FileState.of(path) != state
+        if is_changed or (fresh != name and hash_file(path) != blob.sha256):
+            self._store.remove(fresh)
             raise InvalidInputError(f"{path}: changed while it was pushed; push again")
+        if fresh != name:
+            self._store.move(fresh, name)
         return blob.size
 
     def _advance(self, size: int) -> None:

@@ -122,6 +122,12 @@ class Store:
         with explained(self.place(name)):
             self._files.put_file(str(source), self._path(name), callback=_Sent(advance))
 
+    def move(self, name: str, to: str) -> None:
+        """Give an object another name; one that has the name is replaced in one step."""
+        with explained(self.place(to)):
+            self._files.cp_file(self._path(name), self._path(to))
+            self._files.rm_file(self._path(name))
+
     def remove(self, name: str) -> None:
         """Remove an object."""
         with explained(self.place(name)):
@@ -157,6 +163,10 @@ class _DirectoryStore(Store):
             while chunk := reader.read(_COPY_BYTES):
                 writer.write(chunk)
                 advance(len(chunk))
+
+    def move(self, name: str, to: str) -> None:
+        with explained(self.place(to)):
+            Path(self._path(name)).replace(self._path(to))
 
 
 def blob_name(blob: Blob) -> str:

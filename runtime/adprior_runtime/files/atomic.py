@@ -58,11 +58,18 @@ def check_replaceable(target: Path, *, marker: str) -> None:
         )
 
 
-def remove_leftovers(target: Path) -> None:
-    """Remove what killed runs left beside ``target``, but nothing of a run that is still alive."""
+def remove_leftovers(target: Path, *, is_locked: bool = False) -> None:
+    """Remove what killed runs left beside ``target``, but nothing of a run that is still alive.
+
+    Args:
+        target: The output.
+        is_locked: Whether the caller is the only run of this process, and has no output under way.
+            In a container, where every run has the same process id, what has it is a leftover then.
+    """
     for leftover in target.parent.glob(f".{glob.escape(target.name)}.new-*"):
         pid = leftover.name.removeprefix(f".{target.name}.new-").split("-")[0]
-        if pid.isdigit() and Path(f"/proc/{pid}").exists():
+        is_own = is_locked and pid == str(os.getpid())
+        if pid.isdigit() and not is_own and Path(f"/proc/{pid}").exists():
             continue
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)

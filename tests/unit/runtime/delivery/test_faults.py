@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections import namedtuple
@@ -11,10 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
+from adprior_runtime.delivery.push import push
 from adprior_runtime.delivery.staging import Staging
-from adprior_runtime.delivery.store import _DirectoryStore
+from adprior_runtime.delivery.store import Store, _DirectoryStore, blob_name, open_store
+from adprior_runtime.delivery.version import Blob
+from adprior_runtime.errors import InvalidInputError
 from support.deliveries import KB, Adprior, contents
 from support.small_disk import small_disk
 
@@ -221,6 +226,49 @@ def test_a_file_that_changes_while_it_is_pushed(
     assert error.endswith("head.onnx: changed while it was pushed; push again")
     assert not blob.exists()
     assert not (tmp_path / "store" / "tags").exists()
+
+
+@pytest.mark.parametrize("kind", ["a directory", "objects"])
+def test_a_file_that_changes_leaves_the_good_blob(
+    first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    store = open_store(str(tmp_path / "store"))
+    if kind == "objects":
+        store = Store(fsspec.filesystem("memory"), str(tmp_path), "memory://store")
+    push(first, store, "latest")
+    head = first / "llm_engine" / "1" / "bundle" / "head.onnx"
+    good = head.read_bytes()
+    name = blob_name(Blob(hashlib.sha256(good).hexdigest(), len(good)))
+    upload = type(store).upload
+
+    def change_then_upload(self: Store, source: Path, *rest: Any) -> None:
+        if source.name == "head.onnx":
+            source.write_bytes(good[::-1])
+        upload(self, source, *rest)
+
+    with monkeypatch.context() as changing:
+        changing.setattr(type(store), "upload", change_then_upload)
+        with pytest.raises(InvalidInputError, match=r"head\.onnx: changed while it was pushed"):
+            push(first, store, "latest", force=True)
+    assert store.read(name) == good
+    for each in first.rglob("head.onnx"):
+        each.write_bytes(good)
+    store.write(name, good[::-1])
+    push(first, store, "latest", force=True)
+    assert store.read(name) == good
+
+
+def test_a_leftover_of_an_earlier_process_with_this_id(
+    adprior: Adprior, store: Path, tmp_path: Path
+) -> None:
+    """In a container, every `adprior pull` is process 1."""
+    leftover = tmp_path / f".target.new-{os.getpid()}-killed"
+    of_a_living_process = tmp_path / f".target.new-{os.getppid()}-alive"
+    leftover.mkdir()
+    of_a_living_process.mkdir()
+    adprior("pull", store, tmp_path / "target")
+    assert not leftover.exists()
+    assert of_a_living_process.exists()
 
 
 def test_a_corrupt_repository_is_not_pushed(adprior: Adprior, first: Path, tmp_path: Path) -> None:
