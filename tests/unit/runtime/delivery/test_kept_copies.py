@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from adprior_runtime.delivery import fetch
 from adprior_runtime.delivery.kept_copies import default_cache, hold_copy
 from adprior_runtime.delivery.store import Store
-from adprior_runtime.delivery.store_errors import StoreUnavailableError
+from adprior_runtime.delivery.store_errors import StoreRefusedError, StoreUnavailableError
 from adprior_runtime.errors import EnvironmentProblemError, InvalidInputError
-from support.deliveries import Adprior, contents, write_bundle
+from support.deliveries import Adprior, contents, write_bundle, write_repository
 
 LATEST = "latest"
 
@@ -24,6 +27,15 @@ def cache(tmp_path: Path) -> Path:
 def url(adprior: Adprior, first: Path, tmp_path: Path) -> str:
     adprior("push", first, tmp_path / "store")
     return f"file://{tmp_path / 'store'}"
+
+
+@pytest.fixture(autouse=True)
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "_WAITS_S", ())
+
+
+def _refused(*_: object) -> bytes:
+    raise StoreRefusedError("s3://models: no permission")
 
 
 def _unreachable(*_: object) -> bytes:
@@ -71,6 +83,63 @@ def test_without_the_url_the_last_version_is_served(
         assert copy.problem == "s3://models: no route"
         assert copy.directory == before.directory
         assert contents(copy.directory) == contents(first)
+
+
+@pytest.mark.parametrize("part", ["blobs/", "versions/"])
+def test_without_the_newest_version_the_last_one_is_served(
+    adprior: Adprior,
+    url: str,
+    first: Path,
+    second: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+) -> None:
+    """The tag can be read."""
+    with hold_copy(url, LATEST, cache) as before:
+        pass
+    adprior("push", second, url)
+    read = Store.read
+
+    def read_some(self: Store, name: str, *rest: Any) -> bytes:
+        return _unreachable() if name.startswith(part) else read(self, name, *rest)
+
+    monkeypatch.setattr(Store, "read", read_some)
+    for _ in range(2):
+        with hold_copy(url, LATEST, cache) as copy:
+            assert copy.problem == "s3://models: no route"
+            assert copy.version_id == before.version_id
+            assert contents(copy.directory) == contents(first)
+    monkeypatch.setattr(Store, "read", _refused)
+    with pytest.raises(StoreRefusedError, match="no permission"), hold_copy(url, LATEST, cache):
+        pass
+
+
+def test_two_copies_at_most_are_kept(
+    adprior: Adprior, url: str, first: Path, second: Path, tmp_path: Path, cache: Path
+) -> None:
+    third = write_repository(tmp_path / "third", seed=3)
+    names = [adprior("push", each, url)["version"] for each in (first, second, third)]
+    directories = []
+    for name in names:
+        with hold_copy(url, name, cache) as copy:
+            directories.append(copy.directory)
+    assert [each.is_dir() for each in directories] == [False, True, True]
+    assert not list(cache.glob("*/.*"))
+
+
+def test_a_copy_that_another_server_removes_is_skipped(
+    adprior: Adprior, url: str, second: Path, cache: Path
+) -> None:
+    with hold_copy(url, LATEST, cache) as old:
+        pass
+    adprior("push", second, url)
+    # A link in the copy is an error for whoever lists it.
+    (old.directory / "link").symlink_to(cache)
+    with old.directory.with_name(f"{old.directory.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with hold_copy(url, LATEST, cache) as new:
+            assert contents(new.directory) == contents(second)
 
 
 def test_a_damaged_copy_is_repaired(url: str, first: Path, cache: Path) -> None:
