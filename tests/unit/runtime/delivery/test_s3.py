@@ -80,6 +80,19 @@ def test_a_file_that_changes_while_it_is_pushed(
     assert open_store(url).size(blob_name(blob)) is None
 
 
+def test_a_blob_is_replaced_by_force(
+    adprior: Adprior, first: Path, tmp_path: Path, url: str
+) -> None:
+    adprior("push", first, url)
+    head = first / "llm_engine" / "1" / "bundle" / "head.onnx"
+    name = blob_name(Blob(hash_file(head), head.stat().st_size))
+    store = open_store(url)
+    store.write(name, bytes(head.stat().st_size))
+    adprior("push", first, url, "--force")
+    assert store.read(name) == head.read_bytes()
+    assert [each for each in store._files.find(store._root) if ".new-" in each] == []
+
+
 def test_a_user_who_only_reads(
     adprior: Adprior,
     first: Path,
