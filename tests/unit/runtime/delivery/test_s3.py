@@ -80,9 +80,7 @@ def test_a_file_that_changes_while_it_is_pushed(
     assert open_store(url).size(blob_name(blob)) is None
 
 
-def test_a_blob_is_replaced_by_force(
-    adprior: Adprior, first: Path, tmp_path: Path, url: str
-) -> None:
+def test_a_blob_is_replaced_by_force(adprior: Adprior, first: Path, url: str) -> None:
     adprior("push", first, url)
     head = first / "llm_engine" / "1" / "bundle" / "head.onnx"
     name = blob_name(Blob(hash_file(head), head.stat().st_size))
