@@ -22,10 +22,9 @@ def each_server(config: ClientConfig) -> list[ClientConfig]:
         UnavailableError: No server is known by then.
     """
     discovery = Discovery(config, lambda: None)
-    if (answer := discovery.renew()) is not None:
-        discovery.start()
-        futures.wait([answer], config.deadline_s)
-        discovery.close()
+    discovery.start()
+    futures.wait([discovery.complete], config.deadline_s)
+    discovery.close()
     if not discovery.servers:
         raise UnavailableError(f"no server is known: {discovery.problem}")
     return [_config_of(config, address) for address in discovery.servers]

@@ -21,6 +21,7 @@ class Names:
         answers: The addresses of each name, or the error that the resolver raises.
         asked: How often each name was asked for.
         may_answer: Cleared to make the resolver hang.
+        may_answer_for: The same for single names.
     """
 
     def __init__(self, resolve: Callable[[str, int], list[str]]) -> None:
@@ -29,10 +30,15 @@ class Names:
         self.asked: Counter[str] = Counter()
         self.may_answer = threading.Event()
         self.may_answer.set()
+        self.may_answer_for: dict[str, threading.Event] = {}
+
+    def hold(self, name: str) -> threading.Event:
+        """Make the resolver hang for one name, until the event is set."""
+        return self.may_answer_for.setdefault(name, threading.Event())
 
     def look_up(self, name: str, port: int) -> list[str]:
         self.asked[name] += 1
-        assert self.may_answer.wait(60)
+        assert self.may_answer_for.get(name, self.may_answer).wait(60)
         if name not in self.answers:
             return self._resolve(name, port)
         answer = self.answers[name]
@@ -46,7 +52,8 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
     found = Names(server_sources.look_up)
     monkeypatch.setattr(server_sources, "look_up", found.look_up)
     yield found
-    found.may_answer.set()
+    for event in (found.may_answer, *found.may_answer_for.values()):
+        event.set()
 
 
 def write_servers(path: Path, urls: Iterable[str]) -> str:

@@ -107,26 +107,27 @@ class _Queue:
         self._fill()
         if not self._left:
             is_gone = last is not None and last.is_absence
-            yield from self._await_list(self._answer(is_gone=is_gone))
+            yield from self._await_list(self._answers(is_gone=is_gone))
             self._fill()
         if not self._left:
             return None
         self._taken.append(self._left.pop(0))
         return self._taken[-1]
 
-    def _answer(self, *, is_gone: bool) -> Future[None] | None:
-        """Return what to wait for; None if no answer can help."""
+    def _answers(self, *, is_gone: bool) -> list[Future[None]]:
+        """Return what to wait for; nothing if no answer can help."""
         if not self._call.fleet.servers:
             if not self._call.discovery.first.done():
-                return self._call.discovery.first
+                return [self._call.discovery.first]
             self._call.discovery.renew()  # for later calls: this one would wait in vain
-            return None
-        return self._call.discovery.renew() if is_gone else None
+            return []
+        return self._call.discovery.renew() if is_gone else []
 
-    def _await_list(self, answer: Future[None] | None) -> Steps[None]:
-        left_s = self._call.deadline.left_s - self._reserve_s
-        if answer is not None and left_s >= _SHORTEST_S:
-            yield Wait(answer, left_s)
+    def _await_list(self, answers: list[Future[None]]) -> Steps[None]:
+        for answer in answers:
+            left_s = self._call.deadline.left_s - self._reserve_s
+            if left_s >= _SHORTEST_S and not answer.done():
+                yield Wait(answer, left_s)
 
     def _fill(self) -> None:
         """Take the servers of a new list, once those before have been asked."""

@@ -1,21 +1,23 @@
-"""Keeps a client's list of servers up to date, in a thread of its own.
+"""Keeps a client's list of servers up to date, in threads of its own.
 
-The thread reads every source at an interval, and soon after a server has failed. Calls never read a
-source. They wait for an answer only if they know no server, or if all servers that they know are
-gone, and not beyond their deadline. A source that fails keeps its last known servers.
+Each source has a thread, which reads it at an interval, and soon after a server has failed. Calls
+never read a source. They wait for an answer only if they know no server, or if all servers that
+they know are gone, and not beyond their deadline. A source that fails keeps its last known servers,
+but not for long if another source answers.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
+from adprior_client._call.source_reader import SourceReader, promise, settle
 from adprior_client.config import ClientConfig
 from adprior_client.errors import UnavailableError
 from adprior_client.forking import Forked, begin_anew_in_children
@@ -28,10 +30,12 @@ from adprior_client.server_sources import (
 )
 
 _log = logging.getLogger("adprior_client")
-_GAP_S: Final = 0.2
-"""Shortest time between two answers, however many servers fail."""
 _HOLD_S: Final = 1.0
-"""Longest time that a fork waits for a source that is being read."""
+"""Longest time that a fork waits for sources that are being read."""
+_KEPT_S: Final = 300.0
+"""A source that fails for this long, while another one answers, loses its servers. Restarts of a
+cluster's DNS are over by then; what still fails is a name that was removed, and its addresses may
+soon belong to others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +45,7 @@ class DiscoveryCounts:
     Attributes:
         answered: Answers with servers.
         changed: Answers that differ from the one before; the first one counts too.
-        failed: Answers that failed or were empty: the last known servers stay.
+        failed: Answers that failed or were empty.
     """
 
     answered: int = 0
@@ -58,23 +62,33 @@ class Discovery(Forked):
 
     Args:
         config: The sources, and the interval.
-        adopt: Called in the thread after each answer, to use ``servers``.
+        adopt: Called after each answer, in the source's thread, to use ``servers``.
+        clock: A monotonic clock, in seconds.
 
     Attributes:
         servers: The last known servers, each address once.
         first: Done once a server is known, or every source has been read.
+        complete: Done once every source has been read.
         counts: What was answered.
+        readers: The sources that are followed.
     """
 
-    def __init__(self, config: ClientConfig, adopt: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: ClientConfig,
+        adopt: Callable[[], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._interval_s = config.discovery_interval_s
         self._adopt = adopt
+        self._clock = clock
         sources = [source_of(url) for url in config.urls]
         self._known: dict[ServerSource, tuple[Address, ...]] = {
             source: source.read() if isinstance(source, FixedServer) else () for source in sources
         }
-        self._followed = [source for source in sources if not isinstance(source, FixedServer)]
         self._problems: dict[ServerSource, str] = {}
+        self._failing_since: dict[ServerSource, float] = {}
         self.servers = self._merge()
         self.counts = DiscoveryCounts()
         self._prepare()
@@ -82,23 +96,30 @@ class Discovery(Forked):
 
     def _prepare(self) -> None:
         self._lock = threading.Lock()
-        self._reading = threading.Lock()
-        self._holds_reading = False
-        self._closed, self._wake = threading.Event(), threading.Event()
-        self._thread: threading.Thread | None = None
-        self._under_way, self._next = _promise(), _promise()
-        self.first = _promise()
+        self._using = threading.Lock()
+        self._held: list[threading.Lock] = []
+        self._closed = threading.Event()
+        self._is_started = False
+        self.readers = tuple(
+            SourceReader(source) for source in self._known if not isinstance(source, FixedServer)
+        )
+        self.first, self.complete = promise(), promise()
         if self.servers:
-            _settle(self.first)
+            settle(self.first)
+        if not self.readers:
+            settle(self.complete)
 
     def _hold_still(self) -> None:
         """See `Forked._hold_still`: a child must not inherit the resolver in the midst of work."""
-        self._holds_reading = self._reading.acquire(timeout=_HOLD_S)
+        end = time.monotonic() + _HOLD_S
+        for reader in self.readers:
+            if reader.reading.acquire(timeout=max(0.0, end - time.monotonic())):
+                self._held.append(reader.reading)
 
     def _go_on(self) -> None:
         """See `Forked._go_on`."""
-        if self._holds_reading:
-            self._reading.release()
+        while self._held:
+            self._held.pop().release()
 
     def _begin_anew(self) -> None:
         """See `Forked._begin_anew`: the child knows the parent's servers and has no thread yet."""
@@ -115,73 +136,109 @@ class Discovery(Forked):
     @property
     def problem(self) -> str:
         """Why no server is known."""
-        return "; ".join(tuple(self._problems.values())) or "not answered yet: " + ", ".join(
-            source.url for source in self._followed
-        )
+        unread = [reader.source.url for reader in self.readers if not reader.was_read]
+        problems = [*self._problems.values()]
+        if unread:
+            problems.append("not answered yet: " + ", ".join(unread))
+        return "; ".join(problems)
 
     def start(self) -> None:
-        """Start the thread, once, if there is anything to follow."""
-        if self._thread is not None or not self._followed:
+        """Start the threads, once, if there is anything to follow."""
+        if self._is_started or not self.readers:
             return
         with self._lock:
-            if self._thread is None and not self._closed.is_set():
-                arguments = (weakref.ref(self), self._closed, self._wake, self._interval_s)
-                self._thread = threading.Thread(
-                    target=_follow, args=arguments, name="adprior-discovery", daemon=True
-                )
-                self._thread.start()
+            if self._is_started or self._closed.is_set():
+                return
+            self._is_started = True
+            read = _weak_read(weakref.ref(self))
+            for reader in self.readers:
+                reader.start(read, self._closed, self._interval_s)
 
-    def renew(self) -> Future[None] | None:
-        """Ask all sources soon, and return what is done after that; None if nothing can change."""
-        if not self._followed:
-            return None
+    def renew(self) -> list[Future[None]]:
+        """Ask all sources soon; return what a call waits for whose servers are gone.
+
+        Each future is done once its source has been read again, or once any source has a new
+        server. Sources without servers have none, unless no source has any: a call whose servers
+        are gone waits for those who listed them. There is no future if nothing can change.
+        """
+        if not self.readers:
+            return []
         with self._lock:
             if not self._closed.is_set():
-                self._wake.set()
-            return self._next
+                for reader in self.readers:
+                    reader.wake()
+            listing = [reader for reader in self.readers if self._known[reader.source]]
+            return [reader.next for reader in listing or self.readers]
 
     def close(self) -> None:
-        """End the thread, without waiting for a source that hangs; calls that wait go on."""
+        """End the threads, without waiting for a source that hangs; calls that wait go on."""
         with self._lock:
             self._closed.set()
-            self._wake.set()
-            for promise in (self.first, self._under_way, self._next):
-                _settle(promise)
+            settle(self.first)
+            settle(self.complete)
+            for reader in self.readers:
+                reader.close()
 
-    def read(self) -> None:
-        """Read every source and use its answer at once; done in the thread."""
+    def read(self, reader: SourceReader) -> None:
+        """Read a source and use its answer; done in the source's thread."""
         with self._lock:
             if self._closed.is_set():
                 return
-            self._wake.clear()
-            self._under_way, self._next = self._next, _promise()
-        with self._reading:
-            for source in self._followed:
-                self._read(source)
-                if self.servers:
-                    _settle(self.first)
-        for promise in (self.first, self._under_way):
-            _settle(promise)
+            reader.begin()
+        with reader.reading:
+            try:
+                answer: tuple[Address, ...] | Exception = reader.source.read()
+            except Exception as error:  # noqa: BLE001  the thread must go on
+                answer = error
+            with self._using:
+                self._use(reader.source, answer)
+        with self._lock:
+            reader.end()
+            is_complete = all(each.was_read for each in self.readers)
+            if is_complete:
+                settle(self.complete)
+            if is_complete or self.servers:
+                settle(self.first)
 
-    def _read(self, source: ServerSource) -> None:
-        try:
-            found = source.read()
-        except Exception as error:  # noqa: BLE001  the thread must go on
-            self._fail(source, error)
+    def _use(self, source: ServerSource, answer: tuple[Address, ...] | Exception) -> None:
+        if isinstance(answer, Exception):
+            self._fail(source, answer)
         else:
-            self._accept(source, found)
-        self.servers = self._merge()
-        if not self._closed.is_set():
-            self._adopt()
+            self._accept(source, answer)
+        before, self.servers = self.servers, self._merge()
+        if self._closed.is_set():
+            return
+        self._adopt()
+        if not set(self.servers) <= set(before):
+            with self._lock:
+                if not self._closed.is_set():
+                    for reader in self.readers:
+                        reader.release()
 
     def _fail(self, source: ServerSource, error: Exception) -> None:
         """Count it, and log it once until the source answers or fails in another way."""
         self.counts = replace(self.counts, failed=self.counts.failed + 1)
         problem = str(error) if isinstance(error, UnavailableError) else type(error).__name__
+        last = ", ".join(each.url for each in self._known[source]) or "none"
         if self._problems.get(source) != problem:
-            last = ", ".join(each.url for each in self._known[source]) or "none"
             _log.warning("adprior: %s; the last known servers stay: %s", problem, last)
         self._problems[source] = problem
+        if not self._another_answers():
+            # All may fail for the same cause; then the servers are likely to be there still.
+            self._failing_since.pop(source, None)
+        elif self._clock() - self._failing_since.setdefault(source, self._clock()) >= _KEPT_S:
+            if self._known[source]:
+                _log.warning(
+                    "adprior: %s still fails; its servers are forgotten: %s", source.url, last
+                )
+            self._known[source] = ()
+
+    def _another_answers(self) -> bool:
+        """Whether a source has answered with servers; an address that is given never fails."""
+        return any(
+            self._known[reader.source] and reader.source not in self._problems
+            for reader in self.readers
+        )
 
     def _accept(self, source: ServerSource, found: tuple[Address, ...]) -> None:
         before, self._known[source] = self._known[source], found
@@ -191,6 +248,7 @@ class Discovery(Forked):
             answered=self.counts.answered + 1,
             changed=self.counts.changed + is_changed,
         )
+        self._failing_since.pop(source, None)
         if self._problems.pop(source, None) is not None:
             _log.warning("adprior: %s answers again", source.url)
         if is_changed:
@@ -206,27 +264,13 @@ class Discovery(Forked):
         return tuple(found.values())
 
 
-def _follow(
-    discovery: weakref.ref[Discovery],
-    closed: threading.Event,
-    wake: threading.Event,
-    interval_s: float,
-) -> None:
-    """Read the sources until the client is closed, or gone without having been closed."""
-    while (found := discovery()) is not None and not closed.is_set():
-        found.read()
-        del found
-        closed.wait(_GAP_S)
-        wake.wait(max(0.0, interval_s - _GAP_S))
+def _weak_read(discovery: weakref.ref[Discovery]) -> Callable[[SourceReader], bool]:
+    """Return a function that reads a source; False if the client is gone, though not closed."""
 
+    def read(reader: SourceReader) -> bool:
+        if (found := discovery()) is None:
+            return False
+        found.read(reader)
+        return True
 
-def _promise() -> Future[None]:
-    """Return a future that waiting calls cannot cancel."""
-    promise: Future[None] = Future()
-    promise.set_running_or_notify_cancel()
-    return promise
-
-
-def _settle(promise: Future[None]) -> None:
-    with suppress(InvalidStateError):  # close() may be faster
-        promise.set_result(None)
+    return read

@@ -48,6 +48,17 @@ def _named(server: FakeTriton, **settings: Any) -> ClientConfig:
     return _config(f"dns:///{NAME}:{port_of(server)}", **settings)
 
 
+def _blue_green(server: FakeTriton, **settings: Any) -> ClientConfig:
+    config = _named(server, **settings)
+    port = port_of(server)
+    return replace(config, urls=(f"dns:///green.test:{port}", f"dns:///blue.test:{port}"))
+
+
+def _read(discovery: Discovery) -> None:
+    for reader in discovery.readers:
+        discovery.read(reader)
+
+
 def _listed(client: OpenClient) -> set[str]:
     return {server.url for server in client.client._fleet.servers}
 
@@ -131,12 +142,12 @@ def test_sources_are_joined_and_each_address_counts_once(names: Names, tmp_path:
     discovery = Discovery(config, lambda: None)
     assert [each.url for each in discovery.servers] == ["10.0.0.9:8001"]
     assert discovery.first.done()  # calls go to the server that is known
-    discovery.read()
+    _read(discovery)
     hosts = ["10.0.0.9", "10.0.0.1", "10.0.0.2", "10.0.0.3"]
     assert [each.url for each in discovery.servers] == [f"{host}:8001" for host in hosts]
     names.answers[NAME] = UNKNOWN
     write_servers(tmp_path / "servers", ["10.0.0.4:8001"])
-    discovery.read()  # one source fails, the other one is used
+    _read(discovery)  # one source fails, the other one is used
     hosts[3] = "10.0.0.4"
     assert {each.url for each in discovery.servers} == {f"{host}:8001" for host in hosts}
     assert discovery.counts == DiscoveryCounts(answered=3, changed=3, failed=1)
@@ -147,9 +158,9 @@ def test_an_address_belongs_to_the_name_that_answers(names: Names) -> None:
     names.answers |= {"blue.test": ["10.0.0.1"], "green.test": ["10.0.0.2"]}
     config = ClientConfig(urls=("dns:///blue.test:1", "dns:///green.test:1"))
     discovery = Discovery(config, lambda: None)
-    discovery.read()
+    _read(discovery)
     names.answers |= {"blue.test": UNKNOWN, "green.test": ["10.0.0.1"]}
-    discovery.read()
+    _read(discovery)
     assert discovery.servers == (Address("10.0.0.1:1", "green.test"),)
 
 
@@ -245,6 +256,40 @@ def test_a_resolver_that_hangs_holds_no_call_beyond_its_deadline(
     ):
         client.ask()
     assert time.monotonic() - began < 5  # closing does not wait for the resolver
+
+
+@both_drivers
+def test_a_name_that_hangs_delays_no_other_source(names: Names, kind: Kind) -> None:
+    with tritons_on_one_port(2) as (old, new):
+        names.hold("green.test")
+        names.answers["blue.test"] = [host_of(old)]
+        with kind.open(_blue_green(old, discovery_interval_s=600.0, deadline_s=60.0)) as client:
+            began = time.monotonic()
+            assert client.ask().reason is None
+            names.answers["blue.test"] = [host_of(new)]
+            old.stop()
+            assert client.ask().reason is None  # it waits for blue's new list
+            new.stop()
+            # Blue's list stays as it is, and green never listed a server: no wait.
+            assert client.ask().reason is Reason.UNAVAILABLE
+            assert time.monotonic() - began < 30
+            assert len(new.calls) == 1
+
+
+@both_drivers
+def test_a_call_goes_on_with_any_new_server(names: Names, kind: Kind) -> None:
+    with tritons_on_one_port(2) as (old, new):
+        names.answers |= {"blue.test": [host_of(old)], "green.test": UNKNOWN}
+        with kind.open(_blue_green(old, discovery_interval_s=600.0, deadline_s=60.0)) as client:
+            assert client.ask().reason is None
+            await_true(lambda: client.client.discovery.failed)
+            names.hold("blue.test")
+            names.answers["green.test"] = [host_of(new)]
+            old.stop()
+            began = time.monotonic()
+            assert client.ask().reason is None
+            assert time.monotonic() - began < 30
+            assert len(new.calls) == 1
 
 
 @both_drivers
@@ -344,6 +389,11 @@ def test_the_thread_ends_with_its_client(names: Names, triton: FakeTriton) -> No
     with RetrievalClient(_named(triton)) as client:
         assert client.forecast(USER).reason is None
         assert len(_discovering()) == 1
+    await_true(lambda: not _discovering())
+    names.answers |= {"blue.test": ["127.0.0.1"], "green.test": UNKNOWN}
+    with RetrievalClient(_blue_green(triton)) as client:
+        assert client.forecast(USER).reason is None
+        assert len(_discovering()) == 2
     await_true(lambda: not _discovering())
 
     async def forget() -> None:
