@@ -24,6 +24,7 @@ class AsyncioTraffic:
 
     Attributes:
         outcomes: Number of calls by outcome and reason.
+        bundle_ids: The bundles that answered.
         discovered: How often the client's list of servers changed.
     """
 
@@ -44,6 +45,7 @@ class AsyncioTraffic:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self.outcomes: Counter[str] = Counter()
+        self.bundle_ids: set[str] = set()
         self.discovered = 0
 
     def __enter__(self) -> Self:
@@ -72,6 +74,7 @@ class AsyncioTraffic:
                     subject, request.candidates, request.base, user_id=user_id
                 )
                 outcome, reason = compare(ranking, expected, request.base)
+                self.bundle_ids.add(ranking.bundle_id)
             except Exception as error:  # noqa: BLE001  a call must never raise; record that it did
                 outcome, reason = "raised", type(error).__name__
             self.outcomes[f"{outcome} {reason}"] += 1

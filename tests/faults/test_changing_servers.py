@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from adprior_client import ClientConfig, RankingClient
@@ -71,13 +72,29 @@ def followed(
 
 
 def _assert_no_call_was_lost(
-    report: Report, name: str, traffic: Traffic, beside: AsyncioTraffic
+    report: Report,
+    name: str,
+    requests: list[Request],
+    traffic: Traffic,
+    beside: AsyncioTraffic,
 ) -> None:
+    """Each call has the logits of a healthy server, and one bundle: that of the servers."""
     outcomes = Counter(f"{call.outcome} {call.reason}" for call in traffic.calls)
     threads, asyncio = dict(outcomes), dict(beside.outcomes)
-    report.sections[name] = {"threads": threads, "asyncio": asyncio}
+    seconds = [call.ended - call.began for call in traffic.calls]
+    report.sections[name] = {
+        "threads": threads,
+        "asyncio": asyncio,
+        "deadline_s": PATIENT_S,
+        "p50_s": round(float(np.percentile(seconds, 50)), 4),
+        "p99_s": round(float(np.percentile(seconds, 99)), 4),
+    }
     assert threads == {"adjusted None": traffic.started}
     assert asyncio == {"adjusted None": beside.outcomes.total()}
+    bundle_ids = {request.forecast.bundle_id for request in requests}
+    assert len(bundle_ids) == 1
+    assert {call.bundle_id for call in traffic.calls} == bundle_ids
+    assert beside.bundle_ids == bundle_ids
     assert traffic.started > 50
     assert beside.outcomes.total() > 10
 
@@ -116,7 +133,7 @@ def test_a_list_that_changes_under_load_loses_no_call(
         assert client.discovery.changed >= len(lists)
     assert beside.discovered > 1
     name = f"the list changes, {config.urls[0].partition(':')[0]}"
-    _assert_no_call_was_lost(report, name, traffic, beside)
+    _assert_no_call_was_lost(report, name, requests, traffic, beside)
 
 
 @pytest.mark.parametrize("followed", ["name"], indirect=True)
@@ -149,4 +166,5 @@ def test_servers_that_are_replaced_one_by_one_lose_no_call(
                 leaving.terminate()  # it rejects calls from now on, and is gone seconds later
             _await_list(client, {staying.url, coming.url})
             _await_calls(traffic, beside)
-    _assert_no_call_was_lost(report, "servers are replaced one by one", traffic, beside)
+    name = "servers are replaced one by one"
+    _assert_no_call_was_lost(report, name, requests, traffic, beside)

@@ -75,6 +75,7 @@ class Call:
     Attributes:
         outcome: ``adjusted``, ``base``, ``wrong`` or ``raised``.
         reason: The result's reason, or the exception's name.
+        bundle_id: The bundle that answered; empty if none did.
     """
 
     began: float
@@ -83,6 +84,7 @@ class Call:
     is_live: bool
     outcome: str
     reason: str | None
+    bundle_id: str = ""
 
     @property
     def is_live_answer(self) -> bool:
@@ -168,13 +170,14 @@ class Traffic:
             if is_live
             else (request.forecast, request.stored, self._stored_deadline_s)
         )
-        began = time.monotonic()
+        began, bundle_id = time.monotonic(), ""
         try:
             ranking = self._client.score(
                 subject, request.candidates, request.base, user_id=user_id, deadline_s=deadline_s
             )
             ended = time.monotonic()
             outcome, reason = compare(ranking, expected, request.base)
+            bundle_id = ranking.bundle_id
         except Exception as error:  # noqa: BLE001  a call must never raise; record that it did
             ended = time.monotonic()
             outcome, reason = "raised", type(error).__name__
@@ -185,6 +188,7 @@ class Traffic:
             is_live=is_live,
             outcome=outcome,
             reason=reason,
+            bundle_id=bundle_id,
         )
 
     def _wait_on(self) -> None:
