@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -10,9 +11,9 @@ QUICK = ["--servers", "1", "--clients", "2", "--rate", "30", "--seconds", "2.5"]
 QUICK += ["--service-ms", "2", "--deadline-ms", "1000", "--candidates", "3"]
 
 
-def measured(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, dict[str, int]]:
+def measured(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
     assert main(["bench", "zone-loss", *QUICK, *options, "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
     return report | {row["phase"]: row for row in report["phases"]}
 
 
