@@ -43,7 +43,8 @@ class ColumnFacts:
         holds: A word for its values: ``text``, ``whole numbers``, ``days`` and so on.
         rows: Number of rows.
         empty: Rows without a value; blank text counts.
-        distinct: Number of different values; None for lists and the like.
+        distinct: Number of different values; None for lists and the like, and where Arrow or
+            Python cannot hold them.
         unit: The unit if its numbers can be times that count since 1970.
         example: The most frequent value, shortened; empty if every value occurs once.
     """
@@ -87,10 +88,16 @@ def _describe(name: str, column: pa.ChunkedArray) -> ColumnFacts:
     if pa.types.is_nested(column.type):
         holds = LISTS if hasattr(column.type, "value_type") else "structs"
         return ColumnFacts(name=name, type=kind, holds=holds, rows=rows, empty=empty)
-    counts = known.value_counts()
-    values, numbers = counts.field("values"), counts.field("counts")
-    unit = _plausible_unit(known)
-    best = pc.index(numbers, pc.max(numbers)).as_py()
+    try:
+        counts = known.value_counts()
+        values, numbers = counts.field("values"), counts.field("counts")
+        unit = _plausible_unit(known)
+        best = pc.index(numbers, pc.max(numbers)).as_py()
+        example = _shorten(values[best]) if numbers[best].as_py() > 1 else ""
+    except (pa.ArrowNotImplementedError, OverflowError):
+        # Arrow counts no float16; Python has no times beyond the year 9999.
+        holds = _form(known[:_SAMPLE])
+        return ColumnFacts(name=name, type=kind, holds=holds, rows=rows, empty=empty)
     return ColumnFacts(
         name=name,
         type=kind,
@@ -99,11 +106,11 @@ def _describe(name: str, column: pa.ChunkedArray) -> ColumnFacts:
         empty=empty,
         distinct=len(values),
         unit=unit,
-        example=_shorten(values[best]) if numbers[best].as_py() > 1 else "",
+        example=example,
     )
 
 
-def _form(values: pa.Array) -> str:
+def _form(values: pa.Array | pa.ChunkedArray) -> str:
     """Return the word for what values are."""
     kind = values.type
     if pa.types.is_integer(kind):

@@ -84,3 +84,22 @@ def test_a_part_of_a_larger_column_is_described_as_itself() -> None:
     column = pa.array([str(number) for number in range(1000)], pa.large_string()).slice(500, 9)
     facts = describe(column)
     assert (facts.rows, facts.empty, facts.distinct, facts.holds) == (9, 0, 9, "whole numbers")
+
+
+@pytest.mark.parametrize(
+    ("values", "holds"),
+    [
+        (pa.array([1.5, 2.0, 2.0]).cast(pa.float16()), "numbers"),
+        (pa.array([1.0, 2.0, 2.0]).cast(pa.float16()), "whole numbers"),
+        (pa.array([400_000_000_000] * 3, pa.timestamp("s")), "times without a zone"),
+        (pa.array([400_000_000_000] * 3, pa.timestamp("s", "UTC")), "times with a zone"),
+        (pa.array([10_000_000] * 3, pa.date32()), "days"),
+    ],
+    ids=["fractions", "whole", "unzoned", "zoned", "days"],
+)
+def test_values_that_cannot_be_counted_or_shown_are_described_without_them(
+    values: pa.Array, holds: str
+) -> None:
+    facts = describe(values)
+    assert (facts.holds, facts.rows, facts.empty) == (holds, 3, 0)
+    assert (facts.distinct, facts.unit, facts.example) == (None, None, "")
