@@ -20,7 +20,12 @@ from adprior_build.inspection.next_commands import next_commands
 from adprior_build.inspection.proposal import Proposal, propose_columns, words_of
 from adprior_build.inspection.split_facts import SplitFacts
 from adprior_build.inspection.training_cost import TrainingCost
-from adprior_build.inspection.warnings import holds_ids, warn_of_columns, warn_of_log
+from adprior_build.inspection.warnings import (
+    holds_ids,
+    warn_of_columns,
+    warn_of_log,
+    warn_of_no_keys,
+)
 from adprior_runtime.errors import InvalidInputError
 
 
@@ -87,7 +92,11 @@ class Inspection:
             seen["columns"] = columns
             notes: list[str] = []
             log = read_event_table(events, columns.events)
-            known = read_known_profiles(profiles, columns, notes.append)
+            known = None
+            if profiles is not None and "proposal" in seen and columns.profiles is None:
+                notes.append(warn_of_no_keys(profiles, seen["proposal"].left_out))
+            elif profiles is not None:
+                known = read_known_profiles(profiles, columns, notes.append)
         except InvalidInputError as error:
             return cls(**seen, refused=str(error))
         return cls._of_log(seen, log, known, notes, map_file)
@@ -97,14 +106,24 @@ class Inspection:
         cls,
         seen: dict[str, Any],
         log: EventTable,
-        profiles: Profiles,
+        profiles: Profiles | None,
         notes: Sequence[str],
         map_file: Path | None,
     ) -> Inspection:
-        """Inspect a log that was read; ``seen`` holds the fields that are known already."""
-        columns, events, people = seen["columns"], seen["events"], seen["profiles"]
+        """Inspect a log that was read.
+
+        Args:
+            seen: The fields that are known already.
+            log: The log.
+            profiles: The profiles; None if there are none, or they are not used.
+            notes: Lines about the profiles.
+            map_file: See `of`.
+        """
+        columns, events = seen["columns"], seen["events"]
+        people = None if profiles is None else seen["profiles"]
+        by_user = None if profiles is None else profiles.by_user
         coded = CodedLog.of(log)
-        facts = LogFacts.of(coded, log, None if people is None else profiles.by_user)
+        facts = LogFacts.of(coded, log, by_user)
         warnings = [*warn_of_columns(columns, seen["event_columns"], log.table["user"]), *notes]
         warnings += warn_of_log(columns, coded, facts, seen["profile_columns"] or ())
         seen = seen | {"log": facts, "warnings": warnings}
@@ -115,7 +134,7 @@ class Inspection:
         return cls(
             **seen,
             split=split,
-            cost=TrainingCost.estimate(coded, split, profiles.by_user),
+            cost=TrainingCost.estimate(coded, split, by_user or {}),
             next_commands=next_commands(
                 events, people, map_file, split, holds_ids=holds_ids(coded), id_column=id_column
             ),

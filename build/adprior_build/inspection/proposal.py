@@ -51,11 +51,20 @@ _PURCHASE_WORDS: Final = {"price", "order", "purchase", "purchased", "quantity",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """A column map, and the keys that no column's name suggested."""
+    """A column map, and what it was made from.
+
+    Attributes:
+        columns: The map; without profiles if none of their columns is an attribute, because a map
+            that names no keys shows all columns.
+        guessed: The keys that no column's name suggested.
+        left_out: The profiles' columns that are no attributes.
+        profile_user: The profiles' column of users; None without profiles.
+    """
 
     columns: ColumnMap
     guessed: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    profile_user: str | None = None
 
     def to_toml(self) -> str:
         """Return the text of the column map; `ColumnMap.load` reads it."""
@@ -100,11 +109,15 @@ def propose_columns(
         {} if "action" in roles or not _is_of_purchases(events) else {"default_action": "purchase"}
     )
     unit = None if time.holds in TIMES else time.unit
+    log = EventColumns(**roles, **extra, time_unit=unit)
+    if profiles is None:
+        return Proposal(columns=ColumnMap(events=log), guessed=tuple(guessed))
     people, left_out = _profile_columns(profiles, roles["user"])
     return Proposal(
-        columns=ColumnMap(events=EventColumns(**roles, **extra, time_unit=unit), profiles=people),
+        columns=ColumnMap(events=log, profiles=people if people.keys else None),
         guessed=tuple(guessed),
         left_out=left_out,
+        profile_user=people.user,
     )
 
 
@@ -158,11 +171,9 @@ def _guess(role: str, columns: Sequence[ColumnFacts]) -> ColumnFacts | None:
 
 
 def _profile_columns(
-    profiles: Sequence[ColumnFacts] | None, user: str
-) -> tuple[ProfileColumns | None, tuple[str, ...]]:
+    profiles: Sequence[ColumnFacts], user: str
+) -> tuple[ProfileColumns, tuple[str, ...]]:
     """Return the map of the profiles, and the columns that are no attributes."""
-    if profiles is None:
-        return None, ()
     same = next((facts for facts in profiles if facts.name == user), None)
     found = same or _best("user", profiles) or _guess("user", profiles)
     if found is None:

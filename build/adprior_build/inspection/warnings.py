@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
@@ -99,6 +100,16 @@ def _warn_of_ids(facts: ColumnFacts, column: pa.ChunkedArray) -> Iterator[str]:
 
 def _count(column: pa.ChunkedArray, pattern: str) -> int:
     return int(pc.sum(pc.match_substring_regex(column, pattern)).as_py() or 0)
+
+
+def warn_of_no_keys(profiles: Path, left_out: Sequence[str]) -> str:
+    """Return the warning about profiles that are not used, because no column is an attribute."""
+    found = ", ".join(left_out) or "no other column"
+    return (
+        f"{profiles}: no column holds attributes that users share (found: {found}): the column map "
+        "has no table [profiles], and the next commands do without --profiles; to show a column "
+        "in prompts, name it in [profiles] keys (docs/training.md)"
+    )
 
 
 def warn_of_log(

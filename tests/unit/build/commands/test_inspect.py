@@ -249,6 +249,28 @@ def test_users_without_profiles_and_protected_keys_are_warned_of(
 
 
 @pytest.mark.usefixtures("at")
+def test_contacts_never_get_into_prompts(capsys: pytest.CaptureFixture[str]) -> None:
+    users = range(200)
+    people = {"customer": [f"c{n}" for n in users], "email": [f"{n}@example.org" for n in users]}
+    people["phone"] = [f"+1 555 {n:04}" for n in users]
+    options = ["--events", write(log_of()), "--profiles", write(people, "profiles.csv")]
+    found = inspect(capsys, *options, "--output", "columns.toml")
+    assert found["column_map"]["profiles"] is None
+    assert ColumnMap.load(Path("columns.toml")).profiles is None
+    assert found["log"]["with_profile"] is None
+    assert not any("--profiles" in command for command in found["next_commands"])
+    (warning,) = found["warnings"]
+    assert "(found: email, phone)" in warning
+    assert "the next commands do without --profiles" in warning
+    with pytest.raises(InvalidInputError, match=r"the column map has no table \[profiles\]"):
+        read_users(Path(options[1]), Path(options[3]), ColumnMap.load(Path("columns.toml")))
+    assert main(["inspect", *options]) == 0
+    shown = capsys.readouterr().out
+    assert warning in shown
+    assert "--profiles" not in shown.partition("\n\nNext:\n")[2]
+
+
+@pytest.mark.usefixtures("at")
 def test_an_id_of_each_advertiser_goes_into_the_catalogue(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

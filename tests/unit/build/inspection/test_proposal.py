@@ -128,6 +128,19 @@ def test_keys_are_attributes_that_users_share() -> None:
     assert found.left_out == ("email", "tags", "__index_level_0__")
 
 
+@pytest.mark.parametrize("others", [("email", "phone"), ()], ids=["contacts", "users alone"])
+def test_profiles_without_attributes_are_not_in_the_map(
+    tmp_path: Path, others: tuple[str, ...]
+) -> None:
+    people = {name: [f"{name} {row}" for row in range(200)] for name in ("customer_id", *others)}
+    found = propose(people, customer=USERS, time=DAYS, brand=NAMES)
+    assert found.columns.profiles is None
+    assert (found.left_out, found.profile_user) == (others, "customer_id")
+    path = tmp_path / "columns.toml"
+    path.write_text(found.to_toml(), encoding="utf-8")
+    assert ColumnMap.load(path) == found.columns
+
+
 def test_profiles_have_the_same_user_column_if_they_can() -> None:
     people = {"user": ["x"], "who": ["u1"]}
     found = propose(people, who=USERS, time=DAYS, brand=NAMES)
