@@ -71,7 +71,9 @@ def read_users(
         histories.setdefault(user_id, []).append((event, item))
     if profiles_path is not None and histories:
         without = sum(user not in profiles.by_user for user in histories)
-        _check_matches(profiles_path, events_path, len(histories), without, say)
+        check_matches(profiles_path, events_path, len(histories), without)
+        for note in note_unmatched(str(profiles_path), users=len(histories), without=without):
+            say(note)
     users = []
     for user_id in track(sorted(histories), desc="ordering histories", unit="user", leave=False):
         events, items = zip(*sorted(histories[user_id], key=lambda row: row[0].time), strict=True)
@@ -87,17 +89,23 @@ def read_users(
     return users
 
 
-def _check_matches(
-    profiles: Path, events: Path, users: int, without: int, say: Callable[[str], None]
-) -> None:
-    """Refuse profiles that match no user; report those that match few."""
+def check_matches(profiles: Path, events: Path, users: int, without: int) -> None:
+    """Refuse profiles that match no user.
+
+    Args:
+        profiles: The profiles, for the error.
+        events: The log, for the error.
+        users: Number of the log's users.
+        without: Number of those without a profile.
+
+    Raises:
+        InvalidInputError: No user has a profile.
+    """
     if without == users:
         raise InvalidInputError(
             f"{profiles}: none of the {users:,} users of {events} has a profile; are ids written "
             "the same way in both, and does the column map name the right user columns?"
         )
-    for note in note_unmatched(str(profiles), users=users, without=without):
-        say(note)
 
 
 def name_advertisers(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final
 
@@ -31,8 +31,7 @@ class CodedLog:
         names: The advertisers, normalised.
         advertiser: int64 [rows], each row's advertiser; -1 for none.
         table: The rows.
-        unusable: Rows of the log without a user or a time that can be read.
-        first_unusable: The first of these, counted from 0 in the file; None if there are none.
+        unusable: The rows of the log without a user or a time that can be read.
     """
 
     users: Sequence[str]
@@ -41,8 +40,7 @@ class CodedLog:
     names: Sequence[str]
     advertiser: _Int64Array
     table: pa.Table
-    unusable: int
-    first_unusable: int | None
+    unusable: EventTable
 
     @classmethod
     def of(cls, log: EventTable) -> CodedLog:
@@ -55,7 +53,6 @@ class CodedLog:
         raw, names_of_rows = _codes(table["advertiser"])
         names, place = np.unique([normalise_text(name) for name in raw], return_inverse=True)
         place = np.append(np.where(names == "", -1, np.arange(len(names)))[place], -1)
-        bad = np.flatnonzero(~usable)
         return cls(
             users=users,
             user=user,
@@ -63,8 +60,9 @@ class CodedLog:
             names=names.tolist(),
             advertiser=place[names_of_rows],
             table=table,
-            unusable=len(bad),
-            first_unusable=int(log.rows[bad[0]]) if len(bad) else None,
+            unusable=replace(
+                log, table=log.table.filter(pa.array(~usable)), rows=log.rows[~usable]
+            ),
         )
 
 

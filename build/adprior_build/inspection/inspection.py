@@ -9,8 +9,8 @@ from typing import Any
 
 from adprior_build.catalogue.log_ids import read_log_ids
 from adprior_build.data.column_map import ColumnMap, EventColumns
-from adprior_build.data.event_log import read_known_profiles
-from adprior_build.data.event_table import EventTable, read_event_table
+from adprior_build.data.event_log import check_matches, read_known_profiles
+from adprior_build.data.event_table import EventTable, event_rows, read_event_table
 from adprior_build.data.profiles import Profiles
 from adprior_build.data.tables import read_table
 from adprior_build.inspection.coded_log import CodedLog
@@ -41,7 +41,7 @@ class Inspection:
         columns: The column map that was used; None if none could be proposed.
         proposal: The proposed map; None if one was given, or none could be proposed.
         log: Counts of the log; None if it cannot be read.
-        split: The proposed split; None if the log cannot be read, or has no events.
+        split: The proposed split; None if the log is refused.
         cost: The cost of training; None as well.
         warnings: One line each.
         next_commands: Commands to paste.
@@ -127,8 +127,8 @@ class Inspection:
         warnings = [*warn_of_columns(columns, seen["event_columns"], log.table["user"]), *notes]
         warnings += warn_of_log(columns, coded, facts, seen["profile_columns"] or ())
         seen = seen | {"log": facts, "warnings": warnings}
-        if not facts.events:
-            return cls(**seen, refused=f"{events}: no row has a user and a time")
+        if (refused := _find_refusal(columns, coded, facts, events, people)) is not None:
+            return cls(**seen, refused=refused)
         split = SplitFacts.propose(coded)
         id_column = _find_id_column(events, columns.events, seen["event_columns"])
         return cls(
@@ -162,6 +162,29 @@ class Inspection:
             "next_commands": list(self.next_commands),
             "refused": self.refused,
         }
+
+
+def _find_refusal(
+    columns: ColumnMap, coded: CodedLog, log: LogFacts, events: Path, profiles: Path | None
+) -> str | None:
+    """Return the line with which `adprior train` refuses a log that was read; None if it does not.
+
+    Args:
+        columns: The column map.
+        coded: The log.
+        log: Its counts.
+        events: Its file.
+        profiles: The file of the profiles; None if none are used.
+    """
+    bad = coded.unusable
+    try:
+        for _ in event_rows(bad.table, columns.events, str(events), bad.rows):
+            pass  # the first raises
+        if profiles is not None and log.users:
+            check_matches(profiles, events, log.users, log.users - (log.with_profile or 0))
+    except InvalidInputError as error:
+        return str(error)
+    return None if log.events else f"{events}: no row has a user and a time"
 
 
 def _cost_json(cost: TrainingCost) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class LogFacts:
         joined = None if profiles is None else sum(user in profiles for user in coded.users)
         return cls(
             events=len(coded.user),
-            unusable=coded.unusable,
+            unusable=len(coded.unusable.rows),
             users=len(coded.users),
             single=int((events == 1).sum()),
             median_events=float(np.median(events)) if len(events) else 0.0,

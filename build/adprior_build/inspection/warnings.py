@@ -119,7 +119,7 @@ def warn_of_log(
     if log.unusable:
         yield (
             f"{log.unusable:,} rows have no user, no time, or a time that is not ISO 8601, the "
-            f"first in row {coded.first_unusable} (from 0): adprior train refuses the log until "
+            f"first in row {coded.unusable.rows[0]} (from 0): adprior train refuses the log until "
             "they are gone or repaired"
         )
     if not log.events:

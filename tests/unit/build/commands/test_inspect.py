@@ -167,18 +167,65 @@ def test_a_log_that_training_refuses_is_described_and_refused(
     assert message in json.loads(capsys.readouterr().out)["refused"]
 
 
-@pytest.mark.usefixtures("at")
-def test_rows_that_training_refuses_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    def day(user: int, step: int) -> str:
-        return "" if (user, step) in ((0, 7), (1, 0)) else "2024-05-31 12:00:00Z"
+MAP = '[events]\nuser="customer"\ntime="day"\nadvertiser="brand"\n'
 
-    path = write(log_of(day=day))
-    found = inspect(capsys, "--events", path, "--output", "columns.toml")
-    assert found["log"]["unusable"] == 2
-    assert "2 rows have no user, no time" in found["warnings"][0]
-    assert "the first in row 7 (from 0)" in found["warnings"][0]
-    with pytest.raises(InvalidInputError, match="row 7 has no user or no time"):
-        read_users(Path(path), None, ColumnMap.load(Path("columns.toml")))
+
+def refuse(capsys: pytest.CaptureFixture[str], columns: str, profiles: str | None = None) -> str:
+    """Return the report of events.csv, which ends with the line with which training refuses it."""
+    Path("mine.toml").write_text(columns)
+    options = ["--events", "events.csv"] + ([] if profiles is None else ["--profiles", profiles])
+    assert main(["inspect", *options, "--columns", "mine.toml"]) == 2
+    shown = capsys.readouterr()
+    people = None if profiles is None else Path(profiles)
+    with pytest.raises(InvalidInputError) as error:
+        read_users(Path("events.csv"), people, ColumnMap.load(Path("mine.toml")))
+    assert shown.err == f"adprior inspect: {error.value}\n"
+    assert main(["inspect", *options, "--columns", "mine.toml", "--json"]) == 2
+    found = json.loads(capsys.readouterr().out)
+    assert (found["refused"], found["next_commands"]) == (str(error.value), [])
+    assert "Next:" not in shown.out
+    return shown.out + shown.err
+
+
+@pytest.mark.usefixtures("at")
+@pytest.mark.parametrize(
+    ("usual", "wrong", "message"),
+    [
+        ("2024-05-31 12:00:00Z", "", "row 7 has no user or no time"),
+        ("2024-05-31", "yesterday", "row 7: time"),
+        ("1700000000", "99999999999999", "row 7: the time lies beyond the calendar"),
+    ],
+)
+def test_rows_that_training_refuses_are_counted_and_refused(
+    capsys: pytest.CaptureFixture[str], usual: str, wrong: str, message: str
+) -> None:
+    def day(user: int, step: int) -> str:
+        return wrong if (user, step) in ((0, 7), (1, 0)) else usual
+
+    write(log_of(day=day))
+    shown = refuse(capsys, MAP + ('time_unit="s"\n' if usual.isdigit() else ""))
+    assert "2 rows have no user, no time" in shown
+    assert "the first in row 7 (from 0)" in shown
+    assert f"adprior inspect: events.csv: {message}" in shown
+
+
+@pytest.mark.usefixtures("at")
+def test_profiles_that_match_no_user_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    write(log_of(customer=lambda user, step: f"{user}.0"))
+    shown = refuse(capsys, MAP + '[profiles]\nuser="customer"\n', write_profiles())
+    assert "profiles.csv: none of the 30 users of events.csv has a profile" in shown
+    assert "0 of 30 users have a profile" in shown
+
+
+@pytest.mark.usefixtures("at")
+def test_no_map_is_written_for_a_refused_log(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["inspect", "--output", "columns.toml", "--events"]
+    write(log_of(day=lambda user, step: "2024-05-31 12:00Z" if user + step else ""))
+    assert main([*options, "events.csv"]) == 2
+    write(log_of(customer=lambda user, step: f"{user}.0"))
+    assert main([*options, "events.csv", "--profiles", write_profiles()]) == 2
+    assert "wrote" not in capsys.readouterr().err
+    assert not Path("columns.toml").exists()
 
 
 @pytest.mark.usefixtures("at")
