@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,8 @@ class Inspection:
     Attributes:
         events: The log.
         profiles: The profiles, if any.
-        event_columns: The log's columns.
-        profile_columns: The profiles' columns; None without profiles.
+        event_columns: The log's columns; that of users has no example.
+        profile_columns: The profiles' columns, likewise; None without profiles.
         columns: The column map that was used; None if none could be proposed.
         proposal: The proposed map; None if one was given, or none could be proposed.
         log: Counts of the log; None if it cannot be read.
@@ -90,6 +90,9 @@ class Inspection:
                 seen["proposal"] = propose_columns(seen["event_columns"], people, events)
                 columns = seen["proposal"].columns
             seen["columns"] = columns
+            seen["event_columns"] = _hide_ids(seen["event_columns"], columns.events.user)
+            if people is not None:
+                seen["profile_columns"] = _hide_ids(people, _profile_user(seen))
             notes: list[str] = []
             log = read_event_table(events, columns.events)
             known = None
@@ -162,6 +165,20 @@ class Inspection:
             "next_commands": list(self.next_commands),
             "refused": self.refused,
         }
+
+
+def _hide_ids(columns: Sequence[ColumnFacts], user: str | None) -> list[ColumnFacts]:
+    """Return columns without an example of the users' ids."""
+    return [replace(facts, example="") if facts.name == user else facts for facts in columns]
+
+
+def _profile_user(seen: dict[str, Any]) -> str | None:
+    """Return the profiles' column of users; None if the given map has no profiles."""
+    if "proposal" in seen:
+        found: str | None = seen["proposal"].profile_user
+        return found
+    people = seen["columns"].profiles
+    return None if people is None else people.user
 
 
 def _find_refusal(

@@ -64,7 +64,7 @@ def _describe_table(
             f"{facts.holds}, maybe {facts.unit} since 1970" if facts.unit else facts.holds,
             f"{facts.empty / max(1, facts.rows):.0%}" if facts.empty else "",
             "" if facts.distinct is None else f"{facts.distinct:,}",
-            "" if roles.get(facts.name) == "user" else facts.example,
+            facts.example,
             roles.get(facts.name, ""),
         )
         for facts in columns

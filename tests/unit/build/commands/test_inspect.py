@@ -318,6 +318,26 @@ def test_contacts_never_get_into_prompts(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.usefixtures("at")
+@pytest.mark.parametrize("attribute", ["30s", None], ids=["keys", "no keys"])
+def test_no_id_of_a_user_is_an_example(
+    capsys: pytest.CaptureFixture[str], attribute: str | None
+) -> None:
+    secret = "ann@example.org"
+    events = write(log_of(customer=lambda user, step: f"c{user}" if user + step % 2 else secret))
+    people = {"customer": [secret, secret, *(f"c{n}" for n in range(30))]}
+    people["age"] = [attribute or ""] * 32
+    Path("mine.toml").write_text(MAP + '[profiles]\nuser="customer"\n')
+    options = ["--events", events, "--profiles", write(people, "profiles.csv")]
+    for given in ([], ["--columns", "mine.toml"]):
+        found = inspect(capsys, *options, *given)
+        for columns in (found["event_columns"], found["profile_columns"]):
+            assert {each["name"]: each["example"] for each in columns}["customer"] == ""
+        assert found["event_columns"][2]["example"].startswith("Brand ")
+        assert main(["inspect", *options, *given]) == 0
+        assert secret not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("at")
 def test_an_id_of_each_advertiser_goes_into_the_catalogue(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
