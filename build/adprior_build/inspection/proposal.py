@@ -45,6 +45,10 @@ _LEAST_OF_IDS: Final = 0.9
 """Columns of events' ids have more different values, as a share of the rows."""
 _LARGEST_OF_KEYS: Final = 0.5
 _FEW_VALUES: Final = 100
+_LARGEST_OF_FEW: Final = 0.9
+"""In a file of few users, a column with more different values, as a share of the rows, may hold
+e-mails or ids; a column of at most `_HANDFUL` values may not be judged by that."""
+_HANDFUL: Final = 3
 _PANDAS_INDEX: Final = "__index_level_"
 _PURCHASE_WORDS: Final = {"price", "order", "purchase", "purchased", "quantity", "basket", "amount"}
 
@@ -192,7 +196,9 @@ def _is_attribute(facts: ColumnFacts) -> bool:
     """Tell whether a profile's column says something that several users share."""
     if facts.distinct is None or facts.name.startswith(_PANDAS_INDEX):
         return False
-    return facts.distinct <= _FEW_VALUES or facts.share_distinct <= _LARGEST_OF_KEYS
+    if facts.distinct <= _HANDFUL or facts.share_distinct <= _LARGEST_OF_KEYS:
+        return True
+    return facts.distinct <= _FEW_VALUES and facts.share_distinct <= _LARGEST_OF_FEW
 
 
 def _is_of_purchases(events: Sequence[ColumnFacts]) -> bool:

@@ -141,6 +141,18 @@ def test_profiles_without_attributes_are_not_in_the_map(
     assert ColumnMap.load(path) == found.columns
 
 
+@pytest.mark.parametrize("users", [8, 30, 100, 400])
+def test_what_differs_from_user_to_user_is_no_key(users: int) -> None:
+    people = {
+        "user": [f"u{row}" for row in range(users)],
+        "mail": [f"u{row}@example.org" for row in range(users)],
+        "state": [f"S{row % 3}" for row in range(users)],
+    }
+    found = propose(profiles=people, user=USERS, date=DAYS, brand=NAMES)
+    assert found.columns.profiles == ProfileColumns(user="user", keys=("state",))
+    assert found.left_out == ("mail",)
+
+
 def test_profiles_have_the_same_user_column_if_they_can() -> None:
     people = {"user": ["x"], "who": ["u1"]}
     found = propose(people, who=USERS, time=DAYS, brand=NAMES)
