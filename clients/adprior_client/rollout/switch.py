@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -24,6 +24,8 @@ from adprior_runtime.terminal.tables import format_percent
 
 _HEADING: Final = "# Written by adprior rollout. Do not change it while a rollout runs.\n"
 _MARK: Final = "# adprior-rollout: "
+_MODE: Final = 0o644
+"""The mode of a new file: clients of other users read it."""
 
 
 class TakenOverError(AdpriorError):
@@ -147,6 +149,7 @@ class Switch:
             text = rollout.to_text()
             with replace_file(self._file) as fresh, fresh.open("w", encoding="utf-8") as file:
                 file.write(text)
+                self._keep_access(file.fileno())
                 file.flush()
                 os.fsync(file.fileno())
             return text
@@ -155,6 +158,18 @@ class Switch:
         """Raise TakenOverError if the file has another text than expected."""
         if self.read_text() != expected:
             raise TakenOverError(f"{self.path}: somebody else has changed it; this rollout ends")
+
+    def _keep_access(self, fresh: int) -> None:
+        """Give the new file the old one's owner, where permitted, and mode, whatever the umask."""
+        if not self._file.exists():
+            os.fchmod(fresh, _MODE)
+            return
+        old = self._file.stat()
+        for owner in (old.st_uid, -1):  # the group alone, if the owner may not be set
+            with suppress(PermissionError):
+                os.fchown(fresh, owner, old.st_gid)
+                break
+        os.fchmod(fresh, old.st_mode & 0o777)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

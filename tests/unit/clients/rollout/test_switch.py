@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +79,30 @@ def test_a_file_that_somebody_else_changed_stays(tmp_path: Path) -> None:
         switch.write(BEGUN, expected=text)
     assert switch.path.read_text() == "a:8001\n"
     assert [path.name for path in tmp_path.iterdir()] == ["servers"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(0o644, 0o644), (0o640, 0o640), (None, 0o644)])
+def test_the_mode_stays_whatever_the_umask(tmp_path: Path, before: int | None, after: int) -> None:
+    switch, text = Switch(tmp_path / "servers"), ""
+    if before is not None:
+        text = "a:8001\n"
+        switch.path.write_text(text)
+        switch.path.chmod(before)
+    umask = os.umask(0o077)
+    try:
+        switch.write(BEGUN, expected=text)
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(switch.path.stat().st_mode) == after
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_the_owner_stays(tmp_path: Path) -> None:
+    switch = Switch(tmp_path / "servers")
+    switch.path.write_text("a:8001\n")
+    os.chown(switch.path, 65534, 65533)
+    switch.write(BEGUN, expected="a:8001\n")
+    assert (switch.path.stat().st_uid, switch.path.stat().st_gid) == (65534, 65533)
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
