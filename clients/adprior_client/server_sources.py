@@ -136,7 +136,7 @@ def parse_lines(text: str) -> tuple[Address, ...]:
     for number, line in enumerate(text.splitlines(), start=1):
         if not (entry := line.partition("#")[0].strip()):
             continue
-        if (address := _parse_line(entry)) is None:
+        if (address := parse_line(entry)) is None:
             raise ValueError(f"line {number}: found {entry[:80]!r}, expected {_LINE}")
         before = found.setdefault(address, address)
         if before.canary_share != address.canary_share:
@@ -148,7 +148,8 @@ def parse_lines(text: str) -> tuple[Address, ...]:
     return tuple(sorted(found))
 
 
-def _parse_line(entry: str) -> Address | None:
+def parse_line(entry: str) -> Address | None:
+    """Return the server that a line without comment lists; None if it is malformed."""
     if is_address(entry):
         return Address(entry)
     canary = _CANARY.fullmatch(entry)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from adprior_client.rollout.edits import Edits, roll_back
 from adprior_client.rollout.metrics_page import Group, MetricsPage
 from adprior_client.rollout.options import (
     add_rollout_arguments,
@@ -118,10 +119,14 @@ def _begin(args: argparse.Namespace, switch: Switch, text: str) -> tuple[Rollout
 
 
 def _show_status(switch: Switch, *, as_json: bool) -> int:
-    rollout, listed = switch.read()
+    text = switch.read_text()
+    rollout = switch.read_stated(text)
     if rollout is not None:
-        _print_state(rollout, [], as_json=as_json)
-    elif as_json:
+        edits = Edits.find(rollout, text)
+        _print_state(rollout, [], as_json=as_json, edits=edits)
+        return 0
+    _, listed = switch.read(text)
+    if as_json:
         print(to_json({"state": None, "servers": [address.line for address in listed]}, indent=2))
     else:
         print(f"no rollout; {len(listed)} servers")
@@ -130,18 +135,23 @@ def _show_status(switch: Switch, *, as_json: bool) -> int:
 
 def _roll_back(switch: Switch, *, as_json: bool) -> int:
     text = switch.read_text()
-    rollout, _ = switch.read(text)
+    rollout = switch.read_stated(text)
     if rollout is None:
         raise InvalidInputError(f"{switch.path}: states no rollout")
-    if rollout.state is not State.ROLLED_BACK:
-        rollout = rollout.change(State.ROLLED_BACK, f"asked for, was {rollout.state}")
+    edits = Edits.find(rollout, text)
+    if rollout.state is not State.ROLLED_BACK or edits.changes:
+        rollout = roll_back(rollout, edits)
         switch.write(rollout, expected=text)
     _print_state(rollout, [], as_json=as_json)
     return 0
 
 
-def _print_state(rollout: Rollout, steps: Sequence[Step], *, as_json: bool) -> None:
-    servers = [address.line for address in rollout.addresses()]
+def _print_state(
+    rollout: Rollout, steps: Sequence[Step], *, as_json: bool, edits: Edits | None = None
+) -> None:
+    listed = edits.listed if edits else rollout.addresses()
+    servers = [address.line for address in listed]
+    changes = edits.changes if edits else ()
     if as_json:
         document = {
             "state": str(rollout.state),
@@ -151,8 +161,10 @@ def _print_state(rollout: Rollout, steps: Sequence[Step], *, as_json: bool) -> N
             "stable": rollout.stable,
             "canary": rollout.canary,
             "servers": servers,
+            "changes": changes,
             "steps": [step.to_json() for step in steps],
         }
         print(to_json(document, indent=2))
     else:
-        print(f"{rollout.describe()}\nservers: {', '.join(servers)}")
+        edited = f"{edits.describe()}\n" if edits and changes else ""
+        print(f"{rollout.describe()}\n{edited}servers: {', '.join(servers)}")

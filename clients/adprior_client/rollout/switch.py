@@ -127,16 +127,23 @@ class Switch:
             addresses = parse_lines(text)
         except ValueError as error:
             raise InvalidInputError(f"{self.path}: {error}") from error
-        marks = [line for line in text.splitlines() if line.startswith(_MARK)]
-        if not marks:
-            return None, addresses
-        rollout = self._parse(marks[0].removeprefix(_MARK))
-        if rollout.to_text() != text:
+        rollout = self.read_stated(text)
+        if rollout is not None and rollout.to_text() != text:
             raise InvalidInputError(
                 f"{self.path}: the lines are not those of the rollout that the file states; "
-                f"remove the line that begins with {_MARK.strip()!r} to begin anew"
+                f"end it with --rollback, or remove the line that begins with {_MARK.strip()!r} "
+                "to begin anew"
             )
         return rollout, addresses
+
+    def read_stated(self, text: str) -> Rollout | None:
+        """Return the rollout that a text states, if any, whatever servers its lines list.
+
+        Raises:
+            InvalidInputError: The state is malformed.
+        """
+        marks = [line for line in text.splitlines() if line.startswith(_MARK)]
+        return self._parse(marks[0].removeprefix(_MARK)) if marks else None
 
     def write(self, rollout: Rollout, *, expected: str) -> str:
         """Replace the file, if it still has the expected text; return the new text.

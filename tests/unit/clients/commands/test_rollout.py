@@ -89,6 +89,61 @@ def test_one_command_goes_back(path: Path, capsys: pytest.CaptureFixture[str]) -
         assert capsys.readouterr().out.endswith("servers: a:1\n")
 
 
+@pytest.mark.parametrize(
+    ("text", "servers", "changes"),
+    [
+        (RUNNING.to_text() + "c:1\n", ["a:1", "c:1"], "added c:1; kept c:1"),
+        (RUNNING.to_text() + "c:1 canary=0.5\n", ["a:1"], "added c:1 canary=0.5"),
+        (RUNNING.to_text().replace("\na:1\n", "\nc:1\n"), ["a:1", "c:1"], "added c:1, removed a:1"),
+        (
+            RUNNING.to_text().replace("=0.05\n", "=0.5\n"),
+            ["a:1"],
+            "added b:1 canary=0.5, removed b:1 canary=0.05",
+        ),
+        (RUNNING.to_text() + "oops\n", ["a:1"], "malformed 'oops'"),
+        (RUNNING.to_text() + "b:1\n", ["a:1"], "added b:1"),
+        (RUNNING.to_text() + "# ours\n", ["a:1"], "comments, or the order of lines"),
+        (
+            RUNNING.change(State.ROLLED_BACK, "worse").to_text() + "b:1 canary=0.2\n",
+            ["a:1"],
+            "added b:1 canary=0.2",
+        ),
+    ],
+)
+def test_one_command_goes_back_after_a_change_by_hand(
+    path: Path,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    servers: list[str],
+    changes: str,
+) -> None:
+    path.write_text(text)
+    assert _run(path, "--status") == 0
+    first_change = changes.split(";", maxsplit=1)[0]
+    assert f"\nsomebody has changed the file: {first_change}" in capsys.readouterr().out
+    assert path.read_text() == text
+    assert _run(path, "--rollback") == 0
+    assert f"; somebody has changed the file: {changes}" in capsys.readouterr().out
+    found, addresses = Switch(path).read()
+    assert found is not None
+    assert found.state is State.ROLLED_BACK
+    assert [address.line for address in addresses] == servers
+    # It is whole again: the same command changes nothing.
+    text = path.read_text()
+    assert _run(path, "--rollback") == 0
+    assert path.read_text() == text
+
+
+def test_a_status_in_json_lists_what_the_file_lists(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path.write_text(RUNNING.to_text().replace("=0.05\n", "=0.5\n"))
+    assert _run(path, "--status", "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["servers"] == ["a:1", "b:1 canary=0.5"]
+    assert printed["changes"] == ["added b:1 canary=0.5", "removed b:1 canary=0.05"]
+
+
 def test_the_state_is_shown(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path.write_text(RUNNING.to_text())
     assert _run(path, "--status") == 0
