@@ -19,8 +19,10 @@ from scipy.stats import binomtest, bootstrap
 
 from adprior_client.rollout.metrics_page import BINS, Counts, Field
 
-_LEAST_LOOKS: Final = 8
+LEAST_LOOKS: Final = 8
 """With fewer looks, a bootstrap over them says too little."""
+MOST_LOOKS: Final = 128
+"""Of more looks, neighbours are added together: they bound the bootstrap's time and memory."""
 _RESAMPLES: Final = 2000
 _SEED: Final = 20_261
 _LEAST_BIN_SHARE: Final = 0.001
@@ -48,16 +50,35 @@ class Figure:
 
 
 class Looks:
-    """What both groups counted between looks at their metrics: float64 [looks, fields] each."""
+    """What both groups counted between looks at their metrics: float64 [looks, fields] each.
+
+    At most `MOST_LOOKS` rows are kept. Then each two neighbours become one, and later looks are
+    added to the last row until it covers as many looks as the others.
+    """
 
     def __init__(self) -> None:
         self._stable: list[Counts] = []
         self._canary: list[Counts] = []
+        self._width = 1
+        self._missing = 0  # looks that the last row does not cover yet
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self._stable)
 
     def add(self, stable: Counts, canary: Counts) -> None:
         """Add what was counted since the look before."""
+        if self._missing:
+            self._stable[-1] = self._stable[-1] + stable
+            self._canary[-1] = self._canary[-1] + canary
+            self._missing -= 1
+            return
+        if len(self) == MOST_LOOKS:
+            self._stable, self._canary = _pairs(self._stable), _pairs(self._canary)
+            self._width *= 2
         self._stable.append(stable)
         self._canary.append(canary)
+        self._missing = self._width - 1
 
     @property
     def stable(self) -> _Floats:
@@ -72,6 +93,10 @@ class Looks:
     def requests(self) -> tuple[int, int]:
         """Return the well-formed requests of the stable servers and of the canary."""
         return _requests(self.stable.sum(0))[1], _requests(self.canary.sum(0))[1]
+
+
+def _pairs(rows: list[Counts]) -> list[Counts]:
+    return [one + two for one, two in zip(rows[::2], rows[1::2], strict=True)]
 
 
 def compare_errors(looks: Looks, level: float) -> Figure:
@@ -143,7 +168,7 @@ def _resampled(
     if is_used.any():
         stable, canary = (float(of_group(each.sum(0))) for each in counts)
         compared = float(statistic(*(each.sum(0) for each in counts)))
-    if is_used.sum() >= _LEAST_LOOKS:
+    if is_used.sum() >= LEAST_LOOKS:
 
         def of_looks(chosen: npt.NDArray[np.intp], axis: int = -1) -> Any:
             return statistic(*(each[chosen].sum(axis - 1) for each in counts))

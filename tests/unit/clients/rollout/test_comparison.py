@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from adprior_client.rollout.comparison import (
+    MOST_LOOKS,
     Looks,
     compare_certificates,
     compare_drift,
@@ -77,6 +78,27 @@ def test_the_ratio_of_times_has_an_interval_from_looks() -> None:
     wider = compare_times(looks, 0.999)
     assert wider.low < found.low < found.high < wider.high
     assert compare_times(looks, 0.95) == found  # the draws are always the same
+
+
+@pytest.mark.parametrize("number", [128, 129, 300, 17_280])
+def test_a_long_hold_keeps_a_bounded_number_of_looks(number: int) -> None:
+    rng, looks = np.random.default_rng(1), Looks()
+    times = rng.gamma(2, 5e3, (number, 2))
+    for stable, canary in times:
+        looks.add(
+            counts(answered=10, duration_us=10 * stable), counts(answered=1, duration_us=canary)
+        )
+    assert MOST_LOOKS // 2 <= len(looks) <= MOST_LOOKS
+    assert looks.requests() == (10 * number, number)
+    found = compare_times(looks, 0.95)
+    stable, canary = times.mean(axis=0) / 1e3
+    assert (found.stable, found.canary) == pytest.approx((stable, canary))
+    # The looks are independent, so the interval is as wide as if all of them were kept.
+    expected = 2 * 1.96 * math.sqrt(1 / number)
+    assert found.high - found.low == pytest.approx(expected, rel=0.3)
+    # All rows but the last cover the same number of looks.
+    answered = looks.canary[:, Field.ANSWERED]
+    assert set(answered[:-1]) == {answered.max()}
 
 
 def test_a_few_looks_give_no_interval() -> None:
