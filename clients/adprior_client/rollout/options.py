@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+from adprior_client.rollout.comparison import LEAST_LOOKS
 from adprior_client.rollout.rules import Limits
 from adprior_client.rollout.steps import Pace
 from adprior_client.rollout.switch import check_urls
@@ -60,7 +61,10 @@ def add_rollout_arguments(parser: argparse.ArgumentParser) -> None:
         "--longest", type=duration, metavar="TIME", help="of a step (default: 3 times --hold)"
     )
     parser.add_argument(
-        "--look", type=duration, metavar="TIME", help="between looks (default: --hold / 40)"
+        "--look",
+        type=duration,
+        metavar="TIME",
+        help="between looks (default: --hold / 40, 1 to 15 s)",
     )
     _add_limits(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
@@ -143,7 +147,7 @@ def read_limits(args: argparse.Namespace) -> Limits:
 
 
 def read_pace(args: argparse.Namespace) -> Pace:
-    """Return the pace that the options set; raises InvalidInputError for wrong steps."""
+    """Return the pace that the options set; raises InvalidInputError for wrong steps or times."""
     shares = tuple(round(share, _DIGITS) for share in args.steps)
     is_growing = all(one < two for one, two in pairwise(shares))
     if not is_growing or not all(0 < share < 1 for share in shares):
@@ -152,6 +156,12 @@ def read_pace(args: argparse.Namespace) -> Pace:
     shortest_s, most_s = _LOOK_S
     look_s = args.look or min(max(args.hold / _LOOKS, shortest_s), most_s)
     longest_s = 3 * args.hold if args.longest is None else max(args.longest, args.hold)
+    # A quotient of two decimals may be just below a whole number.
+    if (looks := int(longest_s / look_s + 1e-6)) < LEAST_LOOKS:
+        raise InvalidInputError(
+            f"--look: found {looks} looks of {look_s:g} s in {longest_s:g} s, the longest time of "
+            f"a step, expected at least {LEAST_LOOKS}"
+        )
     return Pace(shares=shares, hold_s=args.hold, longest_s=longest_s, look_s=look_s)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from adprior_runtime.terminal.tables import format_percent
 
 _MISSES: Final = 3
 """A canary whose metrics cannot be read this often in a row is lost."""
+_ROUNDING: Final = 1e-6
 
 
 class Outcome(StrEnum):
@@ -42,6 +44,18 @@ class Pace:
     hold_s: float
     longest_s: float
     look_s: float
+
+    def level_at(self, seconds: float) -> float:
+        """Return the level of the intervals at a look, this long after the step began.
+
+        Each look may end the step. Those before the end of the hold share the errors that `LEVEL`
+        allows evenly (Bonferroni), and so do those from then to the longest time.
+        """
+        if seconds < self.hold_s:
+            looks = round(self.hold_s / self.look_s)
+        else:
+            looks = 1 + math.ceil((self.longest_s - self.hold_s) / self.look_s - _ROUNDING)
+        return 1 - (1 - LEVEL) / max(1, looks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,10 +168,7 @@ class Runner:
                 looks.add(self._stable.read(), self._canary.read())
                 bar.update(1)
                 seconds = self._clock() - began
-                # A hold that may end at any look needs more evidence at each (Bonferroni).
-                is_due = seconds >= self._pace.hold_s
-                level = LEVEL if is_due else 1 - (1 - LEVEL) / planned
-                judgements = judge(looks, self._limits, level)
+                judgements = judge(looks, self._limits, self._pace.level_at(seconds))
                 outcome, reason = self._decide(looks, judgements, seconds, restarts)
                 if outcome is not None:
                     return Step(

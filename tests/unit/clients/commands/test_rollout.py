@@ -176,6 +176,16 @@ def test_a_promoted_canary_stays(path: Path, capsys: pytest.CaptureFixture[str])
         (RUNNING.to_text(), ["--canary", "c:1"], "a rollout to b:1 from a:1 is running; continue"),
         ("a:1\n", ["--canary", "b:1", "--steps", "0.5", "0.1"], "--steps: found 0.5 0.1, expected"),
         ("a:1\n", ["--canary", "b:1", "--steps", "1"], "--steps: found 1.0, expected growing"),
+        (
+            "a:1\n",
+            ["--canary", "b:1", "--hold", "2s"],
+            "--look: found 6 looks of 1 s in 6 s, the longest time of a step, expected at least 8",
+        ),
+        (
+            "a:1\n",
+            ["--canary", "b:1", "--hold", "10m", "--look", "4m"],
+            "--look: found 7 looks of 240 s in 1800 s, the longest",
+        ),
         ("a:1\n", ["--canary", "b:1", "--metrics", "a:1"], "--metrics: found 'a:1', expected HOST"),
         ("a:1\n", ["--rollback"], "servers: states no rollout"),
         ("127.0.0.1:1\n", ["--canary", "127.0.0.1:3"], "stable: http://127.0.0.1:2/metrics: "),

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from adprior_client.rollout.comparison import Looks
 from adprior_client.rollout.metrics_page import BINS, FIELDS, Counts, Field, Group, MetricsPage
 from adprior_client.rollout.report import format_step
-from adprior_client.rollout.rules import Limits
+from adprior_client.rollout.rules import Judgement, Limits, judge
 from adprior_client.rollout.steps import Outcome, Pace, Runner, Step
 from adprior_client.rollout.switch import Rollout, State, Switch, TakenOverError
 from support.fake_triton_with_metrics import POPULAR
@@ -144,6 +145,33 @@ def test_a_canary_that_starts_again_is_rolled_back(scene: Scene) -> None:
     rollout, _ = scene.run()
     assert rollout.reason == "a server of the canary has started again"
     assert scene.now == 40
+
+
+@pytest.mark.parametrize(
+    ("seconds", "looks"), [(10, 10), (99, 10), (100, 21), (150, 21), (300, 21), (310, 21)]
+)
+def test_looks_that_may_end_a_step_share_its_errors(seconds: float, looks: int) -> None:
+    assert PACE.level_at(seconds) == pytest.approx(1 - 0.05 / looks)
+
+
+def test_a_step_that_ends_with_the_hold_has_one_look_then() -> None:
+    pace = Pace(shares=(0.1,), hold_s=0.3, longest_s=0.3, look_s=0.1)
+    assert [pace.level_at(seconds) for seconds in (0.1, 0.3)] == pytest.approx([1 - 0.05 / 3, 0.95])
+
+
+def test_looks_after_the_hold_have_wider_intervals(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels = []
+
+    def noted(looks: Looks, limits: Limits, level: float) -> list[Judgement]:
+        levels.append(level)
+        return judge(looks, limits, level)
+
+    monkeypatch.setattr("adprior_client.rollout.steps.judge", noted)
+    scene.canary.added = lambda: _counts(9)
+    scene.run()
+    assert levels == pytest.approx([1 - 0.05 / 10] * 9 + [1 - 0.05 / 21] * 21)
 
 
 def test_a_file_that_somebody_changes_ends_the_rollout(scene: Scene) -> None:
