@@ -111,6 +111,9 @@ class FakeTritonWithMetrics(FakeTriton):
 def _handler_of(server: FakeTritonWithMetrics) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path != "/metrics":
+                self.send_error(404)
+                return
             body = server.page().encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))

@@ -64,6 +64,9 @@ def run(args: argparse.Namespace) -> int:
         rollout, outcome = runner.run(rollout, text)
     except TakenOverError as error:
         print(f"adprior rollout: {error}", file=sys.stderr)
+        if args.json:
+            ended = {"state": "taken over", "reason": str(error)}
+            print(to_json({**ended, "steps": [step.to_json() for step in steps]}, indent=2))
         return _TAKEN_OVER
     except KeyboardInterrupt:
         print(f"{args.servers}: run again to continue, or with --rollback", file=sys.stderr)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from typing import Final
+from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
 import numpy as np
@@ -100,6 +101,21 @@ def parse_page(text: str) -> tuple[Counts, str]:
     return counts, bundle_id
 
 
+def show_url(url: str) -> str:
+    """Return a URL for messages: without user info, query and fragment, which may be secrets."""
+    scheme, mark, place = re.split(r"[?#]", url, maxsplit=1)[0].rpartition("://")
+    return f"{scheme}{mark}{place.rpartition('@')[2]}"
+
+
+def _explain(error: Exception) -> str:
+    """Return why a page cannot be read; some errors would quote the URL, or one sent to us."""
+    if isinstance(error, HTTPError):
+        return f"HTTP status {error.code}"
+    if isinstance(error, InvalidURL):
+        return "not a URL that can be opened"
+    return str(getattr(error, "reason", None) or error)
+
+
 class MetricsPage:
     """One server's page of metrics, read again and again.
 
@@ -137,7 +153,7 @@ class MetricsPage:
         try:
             counts, self.bundle_id = parse_page(self.fetch())
         except (OSError, HTTPException, ValueError, LookupError) as error:
-            self.problem = f"{self.url}: {getattr(error, 'reason', None) or error}"
+            self.problem = f"{show_url(self.url)}: {_explain(error)}"
             self.misses += 1
             return np.zeros(FIELDS)
         self.problem, self.misses = "", 0
@@ -180,6 +196,6 @@ class Group:
         if problems:
             raise UnreadablePageError(f"{self.name}: {problems[0]}")
         if len({page.bundle_id for page in self.pages}) > 1:
-            listed = ", ".join(f"{page.url}: {page.bundle_id}" for page in self.pages)
+            listed = ", ".join(f"{show_url(page.url)}: {page.bundle_id}" for page in self.pages)
             raise UnreadablePageError(f"{self.name}: the servers serve different bundles: {listed}")
         return self.pages[0].bundle_id

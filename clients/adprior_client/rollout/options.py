@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from adprior_client.rollout.comparison import LEAST_LOOKS
+from adprior_client.rollout.metrics_page import show_url
 from adprior_client.rollout.rules import Limits
 from adprior_client.rollout.steps import Pace
 from adprior_client.rollout.switch import check_urls
@@ -169,10 +170,11 @@ def read_metrics(texts: Sequence[str]) -> Mapping[str, str]:
     """Return the URLs of metrics that ``--metrics`` gives, by server."""
     found = {}
     for text in texts:
-        server, _, place = text.partition("=")
+        server, mark, place = text.partition("=")
         if not is_address(server) or not (_is_url(place) or is_address(place)):
+            found_text = f"{show_url(server)}{mark}{show_url(place)}"
             raise InvalidInputError(
-                f"--metrics: found {text!r}, expected HOST:PORT=HOST:PORT or HOST:PORT=URL"
+                f"--metrics: found {found_text!r}, expected HOST:PORT=HOST:PORT or HOST:PORT=URL"
             )
         found[server] = place if _is_url(place) else f"http://{place}/metrics"
     return found

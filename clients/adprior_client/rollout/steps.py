@@ -199,6 +199,12 @@ class Runner:
         return None, ""
 
     def _explain(self, looks: Looks, undecided: list[str], seconds: float) -> str:
+        unread = [page.problem for page in self._stable.pages if page.problem]
+        if unread:
+            return (
+                f"undecided after {seconds:.0f} s: cannot read the stable servers' metrics: "
+                f"{unread[0]}"
+            )
         stable, canary = looks.requests()
         if min(stable, canary) < self._limits.requests:
             return (

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,29 @@ def test_the_state_is_shown(path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == "no rollout; 2 servers\n"
 
 
+def test_a_rollout_that_is_taken_over_prints_its_steps(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running_with_metrics("blue", "green") as servers:
+        stable, canary = servers
+
+        def take_over() -> None:
+            await_true(lambda: path.exists() and "canary=" in path.read_text())
+            path.write_text(f"{stable.url}\n")
+
+        thread = threading.Thread(target=take_over)
+        thread.start()
+        options = ["--stable", stable.url, "--canary", canary.url, *_metrics(*servers)]
+        assert _run(path, *options, "--look", "0.05s", "--json") == 5
+        thread.join()
+    output = capsys.readouterr()
+    assert f"adprior rollout: {path}: somebody else has changed it" in output.err
+    printed = json.loads(output.out)
+    assert printed["state"] == "taken over"
+    assert printed["reason"] == f"{path}: somebody else has changed it; this rollout ends"
+    assert printed["steps"] == []
+
+
 def test_a_promoted_canary_stays(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path.write_text(RUNNING.change(State.PROMOTED, "all rules were kept").to_text())
     assert _run(path, "--stable", "a:1", "--canary", "b:1") == 0
@@ -186,6 +210,11 @@ def test_a_promoted_canary_stays(path: Path, capsys: pytest.CaptureFixture[str])
             ["--canary", "b:1", "--hold", "10m", "--look", "4m"],
             "--look: found 7 looks of 240 s in 1800 s, the longest",
         ),
+        (
+            "a:1\n",
+            ["--canary", "b:1", "--metrics", "a:1=me:secret@host/metrics?token=secret"],
+            "--metrics: found 'a:1=host/metrics', expected HOST",
+        ),
         ("a:1\n", ["--canary", "b:1", "--metrics", "a:1"], "--metrics: found 'a:1', expected HOST"),
         ("a:1\n", ["--rollback"], "servers: states no rollout"),
         ("127.0.0.1:1\n", ["--canary", "127.0.0.1:3"], "stable: http://127.0.0.1:2/metrics: "),
@@ -198,6 +227,7 @@ def test_wrong_input_changes_nothing(
     with pytest.raises(AdpriorError) as caught:
         _run(path, *options)
     assert message in str(caught.value)
+    assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert path.read_text() == text
 

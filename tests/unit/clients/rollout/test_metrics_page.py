@@ -94,6 +94,32 @@ def test_a_group_begins_with_readable_pages_of_one_bundle() -> None:
         silent.begin()
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://127.0.0.1:1/metrics?token=secret", "http://127.0.0.1:1/metrics: "),
+        ("http://me:secret@127.0.0.1:1/metrics", "http://127.0.0.1:1/metrics: "),
+        ("http://me:secret@127.0.0.1/metrics", "http://127.0.0.1/metrics: not a URL that can"),
+        ("http://127.0.0.1:1/m?token=secret word", "http://127.0.0.1:1/m: not a URL that can"),
+        ("http://me:sec/ret@host:1/m#secret", "http://host:1/m: "),
+    ],
+)
+def test_messages_show_no_secret_of_a_url(url: str, shown: str) -> None:
+    page = MetricsPage(url)
+    page.read()
+    assert page.problem.startswith(shown)
+    assert "secret" not in page.problem
+    with pytest.raises(UnreadablePageError, match=f"canary: {shown}"):
+        Group("canary", [page]).begin()
+
+
+def test_an_answer_with_an_error_is_named_by_its_status() -> None:
+    with running_with_metrics("green") as [server]:
+        page = MetricsPage(f"http://{server.metrics_address}/nowhere")
+        page.read()
+    assert page.problem == f"{page.url}: HTTP status 404"
+
+
 def test_pages_are_read_over_http() -> None:
     with running_with_metrics("green") as [server]:
         page = MetricsPage(f"http://{server.metrics_address}/metrics")

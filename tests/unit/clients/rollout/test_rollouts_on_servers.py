@@ -67,6 +67,25 @@ def test_a_good_canary_is_promoted(
         assert canary / (canary + stable) == pytest.approx(step["share"], abs=0.1)
 
 
+def test_a_rollout_that_is_taken_over_prints_its_steps(
+    tmp_path: Path, servers: Servers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "servers"
+
+    def take_over() -> None:
+        await_true(lambda: "canary=0.5" in path.read_text())
+        path.write_text(f"{servers[0].url}\n")
+
+    with _loaded(path, servers):
+        thread = threading.Thread(target=take_over)
+        thread.start()
+        code, printed = _roll_out(path, servers, capsys)
+        thread.join()
+    assert (code, printed["state"]) == (5, "taken over")
+    assert printed["reason"] == f"{path}: somebody else has changed it; this rollout ends"
+    assert [(step["share"], step["outcome"]) for step in printed["steps"]] == [(0.2, "passed")]
+
+
 def _stop_after_calls(canary: FakeTritonWithMetrics) -> None:
     await_true(lambda: len(canary.calls) >= 3)
     canary.stop()

@@ -108,6 +108,17 @@ def test_a_hold_waits_for_requests_and_then_gives_up(scene: Scene) -> None:
     )
 
 
+def test_a_rollout_says_that_it_cannot_read_the_stable_metrics(scene: Scene) -> None:
+    scene.stable.added = lambda: np.zeros(FIELDS)
+    scene.stable.pages[0].problem = "http://made-up/metrics: Connection refused"
+    rollout, outcome = scene.run()
+    assert outcome is Outcome.UNDECIDED
+    assert rollout.reason == (
+        "undecided after 300 s: cannot read the stable servers' metrics: "
+        "http://made-up/metrics: Connection refused"
+    )
+
+
 def test_a_hold_takes_longer_until_there_are_enough_requests(scene: Scene) -> None:
     scene.canary.added = lambda: _counts(50)
     _, outcome = scene.run()
