@@ -6,7 +6,8 @@ import argparse
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
@@ -69,8 +70,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure; return the exit code."""
-    # A line for each circuit breaker of each client would bury the table.
-    logging.getLogger("adprior_client").setLevel(logging.ERROR)
     phase_s = args.seconds
     timetable = Timetable(lost_s=phase_s, back_s=2 * phase_s, end_s=3 * phase_s)
     ports = free_ports(args.zones * args.servers)
@@ -84,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         )
         for first in range(0, len(ports), args.servers)
     ]
-    with running_zones(settings) as zones:
+    with running_zones(settings) as zones, _few_messages():
         urls = tuple(url for zone in zones for url in zone.urls)
         config = ClientConfig(urls=urls, deadline_s=args.deadline_ms / 1e3)
         records = asyncio.run(
@@ -102,6 +101,18 @@ def run(args: argparse.Namespace) -> int:
     report = _report(records, timetable, args)
     print(to_json(report, indent=2) if args.json else _text(report))
     return 0
+
+
+@contextmanager
+def _few_messages() -> Iterator[None]:
+    """Keep the clients' lines about each circuit breaker, which would bury the table, to errors."""
+    log = logging.getLogger("adprior_client")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _report(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, Final
 from adprior_build.data.column_map import ColumnMap, EventColumns, ProfileColumns
 from adprior_build.inspection.column_facts import TEXT, TIMES, WHOLE, ColumnFacts
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.text.json_text import to_json
 
 _NAMES: Final = {
     "user": "user userid uid customer customerid cust household member visitor subscriber account "
@@ -218,7 +218,7 @@ def _lines(columns: Any, kind: Any, guessed: Sequence[str]) -> list[str]:
         value = getattr(columns, name)
         if value == item.default or value in (None, ()):
             continue
-        shown = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+        shown = to_json(value, ensure_ascii=False).replace("\x7f", "\\u007F")
         note = "  # a guess: no column's name says so" if name in guessed else ""
         lines.append(f"{name} = {shown}{note}")
     return lines

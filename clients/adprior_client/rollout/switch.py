@@ -21,6 +21,7 @@ from adprior_client.server_sources import Address, is_address, parse_lines
 from adprior_runtime.errors import AdpriorError, InvalidInputError
 from adprior_runtime.files.atomic import replace_file
 from adprior_runtime.terminal.tables import format_percent
+from adprior_runtime.text.json_text import to_json
 
 _HEADING: Final = "# Written by adprior rollout. Do not change it while a rollout runs.\n"
 _MARK: Final = "# adprior-rollout: "
@@ -82,7 +83,7 @@ class Rollout:
     def to_text(self) -> str:
         """Return the text of the file."""
         lines = "".join(f"{address.line}\n" for address in self.addresses())
-        return f"{_HEADING}{_MARK}{json.dumps(asdict(self))}\n{lines}"
+        return f"{_HEADING}{_MARK}{to_json(asdict(self))}\n{lines}"
 
     def describe(self) -> str:
         """Return the state as one line."""

@@ -31,6 +31,7 @@ from adprior_runtime.delivery.store_errors import StoreUnavailableError
 from adprior_runtime.delivery.version import SHA256, SHORT_ID, Kind
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.atomic import replace_file
+from adprior_runtime.text.json_text import to_json
 
 _LAST: Final = "last"
 _COPY: Final = re.compile(rf"[0-9a-f]{{{SHORT_ID}}}")
@@ -162,4 +163,4 @@ def _remove_unused(place: Path, last: dict[str, str], held: str) -> None:
                 shutil.rmtree(directory, ignore_errors=True)
     left = {name: id_ for name, id_ in last.items() if (place / id_[:SHORT_ID]).is_dir()}
     with replace_file(place / _LAST) as fresh:
-        fresh.write_text(json.dumps(left), encoding="utf-8")
+        fresh.write_text(to_json(left), encoding="utf-8")
