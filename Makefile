@@ -67,7 +67,7 @@ quality-public: install  ## train and evaluate on a public data set that anyone 
 # because they share servers and models. Long files run first.
 PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-test: lint  ## lint, types and the tests (8 to 12 min on 2 cores)
+test: lint  ## lint, types and the tests (10 to 15 min on 2 cores)
 	$(PYTEST)
 
 test-all: lint  ## the same, including the long forms
