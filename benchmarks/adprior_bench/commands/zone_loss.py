@@ -31,9 +31,9 @@ instead of computing, so that two processors carry a fleet. Of each zone, all se
 process, which is killed, or stopped so that it accepts connections and never answers."""
 
 _QUEUE: Final = 64
-"""As in the shipped models: more requests are refused."""
+"""A server refuses a request if so many wait already, as the shipped models do."""
 _LOSS_S: Final = 2.0
-"""The part of the loss that is shown by itself."""
+"""The first seconds of the loss have a row of their own."""
 _LATE_MS: Final = 20.0
 """If calls begin later than that, the figures are of this machine, not of the fleet."""
 _COLUMNS: Final = (

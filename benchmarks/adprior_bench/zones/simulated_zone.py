@@ -25,7 +25,7 @@ _SERVICE: Final = "inference.GRPCInferenceService"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZoneSettings:
-    """What one zone's servers do.
+    """The settings of one zone's servers.
 
     Attributes:
         ports: The port of each server, on loopback.

@@ -15,7 +15,8 @@ from adprior_runtime.errors import EnvironmentProblemError
 KILLED: Final = "killed"
 SILENT: Final = "silent"
 FAULTS: Final = (KILLED, SILENT)
-"""How a zone is lost: its servers' ports are closed at once, or they accept and never answer."""
+"""How a zone is lost. Killed: its servers refuse connections. Silent: they accept requests and
+never answer."""
 
 
 class Zone:

@@ -27,7 +27,7 @@ Kind: TypeAlias = Literal["advertiser", "interest"]
 """The kind of a catalogue's entries; the column of their ids is named after it."""
 
 MIN_USERS: Final = 3
-"""By default a catalogue lists what this many users acted on."""
+"""By default, a catalogue lists the advertisers that at least this many users acted on."""
 
 _Key = TypeVar("_Key", bound=Hashable)
 

@@ -31,7 +31,7 @@ from adprior_runtime.errors import InvalidInputError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """What was found.
+    """What an inspection found in a log.
 
     Attributes:
         events: The log.

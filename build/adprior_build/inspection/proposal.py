@@ -38,7 +38,7 @@ _HOLDS: Final = {
     "item": {TEXT, WHOLE},
     "event_id": {TEXT, WHOLE},
 }
-"""What the columns of a role may hold."""
+"""For each role, the kinds of values that its column may hold."""
 _NEEDED: Final = ("user", "time", "advertiser")
 _MOST_ACTIONS: Final = 50
 _LEAST_OF_IDS: Final = 0.9

@@ -18,9 +18,9 @@ from adprior_runtime.cpu_count import available_processors
 from adprior_runtime.prompt.template import MAX_FIELD_CHARS
 
 _CHARS_A_TOKEN: Final = 4.0
-"""Of names, categories and titles with Gemma's tokenizer. A training on The Complete Journey has
-1.7 % fewer tokens than this says. The events of Open e-commerce 1.0 have 9 % fewer with names and
-categories, and 3 % more with titles too."""
+"""Mean characters a token of names, categories and titles, with Gemma's tokenizer. A training on
+The Complete Journey has 1.7 % fewer tokens than this says. The events of Open e-commerce 1.0 have
+9 % fewer with names and categories, and 3 % more with titles too."""
 _PROFILE_CHARS_A_TOKEN: Final = 2.0
 _GAP_TOKENS: Final = 3
 _BUDGET: Final = 384
