@@ -216,12 +216,18 @@ def test_a_pod_pulls_its_repository_and_reaches_the_store_only() -> None:
     assert f"{pulled['mountPath']}/{served['subPath']}" == str(parsed.directory)
     assert served["readOnly"]
     assert init["securityContext"] == pod["containers"][0]["securityContext"]
+    assert pod["serviceAccountName"] == values["repository"]["serviceAccount"]
     egress = find(objects, "NetworkPolicy")["spec"]["egress"]
     assert [rule["to"] for rule in egress if "to" in rule] == [values["networkPolicy"]["stores"]]
     assert [port["port"] for rule in egress for port in rule.get("ports", [])] == [53, 53]
     del values["networkPolicy"]["stores"]
     with pytest.raises(helm.HelmError, match=r"repository\.url needs networkPolicy\.stores"):
         render(values)
+
+
+def test_a_service_account_without_a_url_is_refused() -> None:
+    with pytest.raises(helm.HelmError, match=r"serviceAccount goes with repository\.url"):
+        render(change("repository.serviceAccount", "reader"))
 
 
 def test_the_bulk_job_may_call_the_servers() -> None:

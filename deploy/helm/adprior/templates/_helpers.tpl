@@ -7,6 +7,9 @@
 {{- if ne (empty .version) (empty .url) }}
 {{- fail "repository: url and version go together" }}
 {{- end }}
+{{- if and .serviceAccount (not .url) }}
+{{- fail "repository.serviceAccount goes with repository.url" }}
+{{- end }}
 {{- if and .url .subPath }}
 {{- fail "repository.subPath goes with repository.volume" }}
 {{- end }}
