@@ -9,6 +9,7 @@
     ├── EnvironmentProblemError FAILED_PRECONDITION this machine lacks something that serving needs
     │   └── ServerAbortedError                      the server aborted: another start may succeed
     ├── ModelOutputError        INTERNAL            the language model's output is invalid
+    ├── DeviceFullError         UNAVAILABLE         a device has too little memory for a pass
     └── DeviceLostError         INTERNAL            a GPU needs its process to start again
 
 Messages are one line: what was found, what was expected, where. They never quote a user's context.
@@ -74,6 +75,12 @@ class ServerAbortedError(EnvironmentProblemError):
 
 class ModelOutputError(AdpriorError):
     """An engine's output is invalid: NaN or +inf, or tensors that do not fit together."""
+
+
+class DeviceFullError(AdpriorError):
+    """A device has too little memory for a forward pass; a smaller or a later one may fit."""
+
+    grpc_code = "UNAVAILABLE"
 
 
 class DeviceLostError(AdpriorError):

@@ -17,6 +17,7 @@ margin allows for.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -25,6 +26,7 @@ import greenlet
 
 from adprior_runtime.engines.base import LogProbs
 from adprior_runtime.engines.packed_tree import PASS_CELLS, UserPass
+from adprior_runtime.errors import DeviceFullError
 
 JOINED_TOKENS: Final = 4096
 """Most tokens of a joined pass, padding included: with their logits for a part of the vocabulary
@@ -39,6 +41,8 @@ computes the other."""
 
 MOST_SEARCHES: Final = 64
 """Searches at once."""
+
+_log = logging.getLogger("adprior")
 
 
 class JoinablePasses(Protocol):
@@ -58,6 +62,9 @@ class JoinablePasses(Protocol):
             A function that waits for the pass, and returns what
             `adprior_runtime.engines.packed_tree.Passes.run` returns for each user. Passes are
             waited for in the order of their starts.
+
+        Raises:
+            DeviceFullError: The pass needs too much memory; it has changed nothing.
         """
         ...
 
@@ -119,7 +126,7 @@ class PassLoop:
     """
 
     def __init__(self, most_tokens: int = JOINED_TOKENS) -> None:
-        self._most_tokens = most_tokens
+        self._most_tokens = self._most_users = most_tokens
         self._waiting: list[_Waiting] = []
         self._started: _Started | None = None
 
@@ -140,7 +147,8 @@ class PassLoop:
         """Start a pass for the search that waits longest and others like it, if any waits.
 
         Then continue the searches of the pass before. A fault of a pass is raised in each of its
-        searches, and in no other.
+        searches, and in no other. If the device has too little memory for a pass of several users,
+        passes have at most half as many from then on, and its searches wait again.
         """
         before = self._started
         self._started = None
@@ -148,10 +156,20 @@ class PassLoop:
             group = self._next_group()
             try:
                 self._started = _Started(group, group[0].passes.start(_parts(group)))
+            except DeviceFullError as error:
+                self._make_smaller(group, error)
             except Exception as error:  # noqa: BLE001  the searches handle it
                 self._raise(group, error)
         if before is not None:
             self._answer(before)
+
+    def _make_smaller(self, group: list[_Waiting], error: DeviceFullError) -> None:
+        if len(group) == 1:
+            self._raise(group, error)
+            return
+        self._most_users = len(group) // 2
+        _log.warning("%s; passes have at most %d users from now on", error, self._most_users)
+        self._waiting = [*group, *self._waiting]
 
     def _answer(self, started: _Started) -> None:
         try:
@@ -185,7 +203,7 @@ class PassLoop:
         longest = 1 << (first.tokens - 1).bit_length()
         positions = len(first.part.tree_pass.positions)
         most = min(self._most_tokens // longest, JOINED_CELLS // (longest * positions))
-        most = max(1, most)
+        most = max(1, min(most, self._most_users))
         if len(self._waiting) >= _HALVED:
             most = min(most, -(-len(self._waiting) // 2))
         group = [

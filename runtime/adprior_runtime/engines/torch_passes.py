@@ -19,7 +19,7 @@ from adprior_runtime.engines.torch_cache import CacheBlock, DeviceCache, PassCac
 from adprior_runtime.engines.torch_decoder import PassTensors, TorchDecoder
 from adprior_runtime.engines.torch_graphs import Record, ReplayedPasses
 from adprior_runtime.engines.torch_weights import DecoderWeights
-from adprior_runtime.errors import DeviceLostError
+from adprior_runtime.errors import DeviceFullError, DeviceLostError
 
 FIRST_ROOM: Final = 1024
 """Positions of each user that a GPU's cache has room for at first. More are copied once."""
@@ -66,7 +66,8 @@ class TorchPasses:
         """See `JoinablePasses.start`. A CPU computes when it is waited for.
 
         Raises:
-            DeviceLostError: The device computes no more; the returned function also raises it.
+            DeviceFullError: The device has too little memory for this pass. Nothing is kept.
+            DeviceLostError: The device computes no more. The returned function also raises both.
         """
         answer = None
         if self._device.type != "cpu":
@@ -159,9 +160,11 @@ class _Answer:
 
 @contextmanager
 def _device_faults(device: torch.device) -> Iterator[None]:
-    """Turn a fault of the device into a `DeviceLostError`."""
+    """Turn a fault of the device into an error with one line."""
     try:
         yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceFullError(f"device {device}: {first_line(error)}") from error
     except torch.AcceleratorError as error:
         raise DeviceLostError(f"device {device}: {first_line(error)}") from error
 

@@ -53,6 +53,7 @@ _CODES = {
     "INVALID_ARGUMENT": "INVALID_ARG",
     "FAILED_PRECONDITION": "UNAVAILABLE",
     "CANCELLED": "CANCELLED",
+    "UNAVAILABLE": "UNAVAILABLE",
 }
 _log = logging.getLogger("adprior")
 

@@ -9,6 +9,7 @@ import pytest
 from adprior_runtime.engines.base import ROOT, LogProbs
 from adprior_runtime.engines.packed_tree import PackedTreeEngine, UserPass
 from adprior_runtime.engines.pass_loop import PassLoop, SharedPasses
+from adprior_runtime.errors import DeviceFullError
 
 VOCABULARY = 20
 
@@ -21,11 +22,14 @@ class Cache:
 
 
 class CountedPasses:
-    """Passes of no model, which note the tokens of each user's part; one token is a fault."""
+    """Passes of no model, which note the tokens of each user's part.
 
-    def __init__(self, faulty: int = -1, *, fails_late: bool = False) -> None:
+    One token is a fault, and so are more users than the memory holds.
+    """
+
+    def __init__(self, faulty: int = -1, *, fails_late: bool = False, room: int = 99) -> None:
         self.sizes: list[list[int]] = []
-        self._faulty, self._fails_late = faulty, fails_late
+        self._faulty, self._fails_late, self._room = faulty, fails_late, room
 
     def empty_cache(self) -> Cache:
         return Cache()
@@ -33,6 +37,8 @@ class CountedPasses:
     def start(self, parts: Sequence[UserPass]) -> Callable[[], list[LogProbs]]:
         tokens = [part.tree_pass.token_ids for part in parts]
         self.sizes.append([len(each) for each in tokens])
+        if len(parts) > self._room:
+            raise DeviceFullError("device cuda: out of memory")
         is_faulty = any(self._faulty in each for each in tokens)
         if is_faulty and not self._fails_late:
             raise RuntimeError("no memory")
@@ -60,7 +66,7 @@ def _search(
             for _ in range(passes):
                 found = engine.extend(state, [1, token, 1], [ROOT] * 3, [2], [5])
             answers.append((prompt, found.tolist()))
-        except RuntimeError as error:
+        except (RuntimeError, DeviceFullError) as error:
             answers.append((prompt, str(error)))
 
     return search
@@ -112,6 +118,27 @@ def test_a_fault_of_a_pass_is_raised_in_its_searches_only(fails_late: bool) -> N
     while len(loop):
         loop.step()
     assert sorted(answers, key=str) == [(30, [-3.0]), (8, "no memory"), (8, "no memory")]
+
+
+def test_a_pass_that_the_device_has_no_memory_for_is_made_smaller(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    passes, answers = CountedPasses(room=2), list[Any]()
+    engine = _engine(passes)
+    PassLoop().run([_search(engine, 8, 1, answers) for _ in range(6)], most=6)
+    assert [len(users) for users in passes.sizes[:3]] == [6, 3, 1]
+    assert {len(users) for users in passes.sizes[3:]} == {1}
+    assert answers == [(8, [-5.0])] * 6
+    assert [record.getMessage() for record in caplog.records] == [
+        f"device cuda: out of memory; passes have at most {most} users from now on"
+        for most in (3, 1)
+    ]
+
+
+def test_a_single_users_pass_that_does_not_fit_fails_its_search_only() -> None:
+    passes, answers = CountedPasses(room=0), list[Any]()
+    PassLoop().run([_search(_engine(passes), prompt, 0, answers) for prompt in (8, 30)])
+    assert answers == [(prompt, "device cuda: out of memory") for prompt in (8, 30)]
 
 
 def test_a_refused_prompt_ends_its_own_search() -> None:

@@ -28,6 +28,7 @@ from adprior_runtime.engines.torch_weights import DecoderWeights
 from adprior_runtime.errors import (
     AdpriorError,
     ArtefactError,
+    DeviceFullError,
     DeviceLostError,
     EnvironmentProblemError,
     InvalidRequestError,
@@ -450,3 +451,21 @@ def test_a_lost_device_is_one_line(llama: Both, monkeypatch: pytest.MonkeyPatch)
     message = "^device cpu: CUDA error: an illegal memory access$"
     with pytest.raises(DeviceLostError, match=message):
         llama.engine.prefill([3], [])
+
+
+def test_a_pass_without_memory_is_one_line_and_changes_nothing(
+    llama: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, _ = llama.engine.prefill([3, 4], [5])
+    with monkeypatch.context() as patched:
+
+        def run(*_: Any) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nand more")
+
+        patched.setattr(TorchDecoder, "run", run)
+        with pytest.raises(DeviceFullError, match=r"^device cpu: CUDA out of memory\. Tried") as no:
+            llama.engine.extend(state, [5], [ROOT], [0], [6])
+    assert "\n" not in str(no.value)
+    found = llama.engine.extend(state, [5], [ROOT], [0], [6])
+    fresh, _ = llama.engine.prefill([3, 4], [5])
+    assert found == llama.engine.extend(fresh, [5], [ROOT], [0], [6])

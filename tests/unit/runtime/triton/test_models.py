@@ -24,6 +24,7 @@ from adprior_runtime.bundle import (
 )
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.onnx import OnnxEngine
+from adprior_runtime.errors import DeviceFullError
 from adprior_runtime.forecast.search_step import SearchStep
 from adprior_runtime.prompt.context import parse_context
 from adprior_runtime.prompt.renderer import PromptRenderer
@@ -291,6 +292,21 @@ def test_a_model_that_computes_no_probabilities_is_an_internal_error(
     code, message = _refusal(response)
     assert code == TritonError.INTERNAL
     assert message.startswith("the language model's log-probabilities: found NaN or +inf in ")
+
+
+class FullEngine(BrokenEngine):
+    """Has no memory for a pass."""
+
+    def prefill(self, *_: object) -> Any:
+        raise DeviceFullError("device cuda: out of memory")
+
+
+def test_a_device_without_memory_is_unavailable_so_that_clients_ask_the_next_server(
+    engine: Any, monkeypatch: pytest.MonkeyPatch, make_inputs: MakeInputs
+) -> None:
+    monkeypatch.setattr(engine._step, "_engine", FullEngine())
+    (response,) = engine.execute([_request(make_inputs(0), *BEAMS)])
+    assert _refusal(response) == (TritonError.UNAVAILABLE, "device cuda: out of memory")
 
 
 @pytest.fixture(scope="module")
