@@ -19,14 +19,17 @@ from adprior_bench.public.complete_journey import (
     COLUMN_MAP,
     derive_events,
     derive_profiles,
+    keep_households,
     read_tables,
 )
 from adprior_bench.public.coupon_campaigns import derive_campaign_log
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.atomic import replace_file
+from adprior_runtime.terminal.options import positive_integer
 
-EXAMPLE = """example:
+EXAMPLE = """examples:
   adprior bench public-data --output public
+  adprior bench public-data --households 300 --output shop
 writes events.parquet, profiles.parquet, columns.toml and ranking_log.parquet, for `adprior
 catalogue`, `adprior train` and `adprior bench quality --ranking-log`"""
 
@@ -38,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="directory for the files"
     )
+    parser.add_argument(
+        "--households",
+        type=positive_integer,
+        metavar="N",
+        help="keep N households with demographics, always the same ones, for a quick trial (all)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     if args.output.is_file():
         raise InvalidInputError(f"{args.output}: is a file, expected a directory or nothing")
     tables = read_tables()
+    if args.households is not None:
+        tables = keep_households(tables, args.households)
     events, campaigns = derive_events(tables), derive_campaign_log(tables)
     profiles = derive_profiles(tables)
     args.output.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
@@ -56,6 +57,9 @@ _COLUMNS: Final = {
 }
 """The tables that are read, with the columns that are used."""
 
+_SEED: Final = 0
+"""Seed of the draw of households."""
+
 
 def read_tables(directory: Path | None = None) -> Tables:
     """Read the tables from a directory, by default from the installed package.
@@ -74,6 +78,26 @@ def read_tables(directory: Path | None = None) -> Tables:
     return {
         name: read_table(directory / f"{name}.parquet", columns)
         for name, columns in _COLUMNS.items()
+    }
+
+
+def keep_households(tables: Tables, count: int) -> Tables:
+    """Return the tables of ``count`` households with demographics; more households include them.
+
+    Raises:
+        InvalidInputError: There are fewer.
+    """
+    known = np.sort(tables["demographics"]["household_id"].to_numpy())
+    if count > len(known):
+        raise InvalidInputError(
+            f"{count:,} households wanted, expected at most {len(known):,}: those with demographics"
+        )
+    kept = pa.array(np.random.default_rng(_SEED).permutation(known)[:count])
+    return {
+        name: table.filter(pc.is_in(table["household_id"], kept))
+        if "household_id" in table.column_names
+        else table
+        for name, table in tables.items()
     }
 
 

