@@ -23,6 +23,7 @@ from adprior_build.inspection.training_cost import TrainingCost
 from adprior_build.inspection.warnings import (
     holds_ids,
     warn_of_columns,
+    warn_of_guessed_user,
     warn_of_log,
     warn_of_no_keys,
 )
@@ -128,6 +129,8 @@ class Inspection:
         coded = CodedLog.of(log)
         facts = LogFacts.of(coded, log, by_user)
         warnings = [*warn_of_columns(columns, seen["event_columns"], log.table["user"]), *notes]
+        if "proposal" in seen and "user" in seen["proposal"].guessed:
+            warnings.append(warn_of_guessed_user(columns.events.user, facts))
         warnings += warn_of_log(columns, coded, facts, seen["profile_columns"] or ())
         seen = seen | {"log": facts, "warnings": warnings}
         if (refused := _find_refusal(columns, coded, facts, events, people)) is not None:

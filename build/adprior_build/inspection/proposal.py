@@ -42,7 +42,8 @@ _HOLDS: Final = {
 _NEEDED: Final = ("user", "time", "advertiser")
 _MOST_ACTIONS: Final = 50
 _LEAST_OF_IDS: Final = 0.9
-"""Columns of events' ids have more different values, as a share of the rows."""
+"""Columns of ids (of events; of users in profiles) have more different values, as a share of the
+rows."""
 _LARGEST_OF_KEYS: Final = 0.5
 _FEW_VALUES: Final = 100
 _LARGEST_OF_FEW: Final = 0.9
@@ -97,6 +98,8 @@ def propose_columns(
     for role in _NAMES:
         free = [facts for facts in events if facts.name not in roles.values()]
         found = _best(role, free)
+        if found is None and role == "user" and profiles is not None:
+            found = _joined(free, profiles)
         if found is None and role in _NEEDED:
             found = _guess(role, free)
             guessed += [role] if found else []
@@ -129,6 +132,17 @@ def _best(role: str, columns: Sequence[ColumnFacts]) -> ColumnFacts | None:
     """Return the column whose name suggests a role most, if any."""
     scored = [(score, facts) for facts in columns if (score := _score(role, facts))]
     return max(scored, key=lambda each: each[0])[1] if scored else None
+
+
+def _joined(events: Sequence[ColumnFacts], profiles: Sequence[ColumnFacts]) -> ColumnFacts | None:
+    """Return the only column whose name both files have, if profiles can be told apart by it."""
+    ids = {
+        facts.name
+        for facts in profiles
+        if _may_be("user", facts) and facts.share_distinct >= _LEAST_OF_IDS
+    }
+    shared = [facts for facts in events if facts.name in ids and _may_be("user", facts)]
+    return shared[0] if len(shared) == 1 else None
 
 
 def _score(role: str, facts: ColumnFacts) -> float:

@@ -112,6 +112,15 @@ def warn_of_no_keys(profiles: Path, left_out: Sequence[str]) -> str:
     )
 
 
+def warn_of_guessed_user(user: str, log: LogFacts) -> str:
+    """Return the warning about a column of users that was guessed by its values."""
+    return (
+        f"no column's name says who the user is: {user} is a guess, with {log.median_events:g} "
+        "events a user (median); if it is another column, write that into the column map and "
+        "inspect the log with --columns"
+    )
+
+
 def warn_of_log(
     columns: ColumnMap, coded: CodedLog, log: LogFacts, people: Sequence[ColumnFacts]
 ) -> Iterator[str]:

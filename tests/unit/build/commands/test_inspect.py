@@ -105,8 +105,9 @@ def test_the_text_ends_with_commands_to_paste(capsys: pytest.CaptureFixture[str]
     assert not Path("columns.toml").exists()
     commands = [line.strip() for line in shown.partition("\n\nNext:\n")[2].splitlines()]
     names = [shlex.split(command)[1] for command in commands]
-    assert names == ["inspect", "catalogue", "train", "build", "user", "serve", "predict"]
-    for command in commands[:2] + commands[4:5]:
+    head = ["bench", "fit-head", "build"]
+    assert names == ["inspect", "catalogue", "train", "build", *head, "user", "serve", "predict"]
+    for command in commands[:2] + commands[7:8]:
         assert main(shlex.split(command)[1:]) == 0, command
     assert {"columns.toml", "catalogue.csv", "user.json"} <= {p.name for p in Path().iterdir()}
     assert json.loads(Path("user.json").read_text())["history"]
@@ -114,6 +115,7 @@ def test_the_text_ends_with_commands_to_paste(capsys: pytest.CaptureFixture[str]
     train.add_arguments(parser)
     args = parser.parse_args(shlex.split(commands[2])[2:])
     assert (args.events, args.profiles) == (Path("my events.csv"), Path(profiles))
+    assert args.validation_share == 0.3  # few users, of whom the head needs some
 
 
 @pytest.mark.usefixtures("at")
@@ -293,6 +295,17 @@ def test_users_without_profiles_and_protected_keys_are_warned_of(
     )
     options = ("--profiles", "profiles.csv", "--columns", "m.toml")
     assert "the model will read age: " in warnings(capsys, "events.csv", *options)
+
+
+@pytest.mark.usefixtures("at")
+def test_a_guessed_user_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    guess = "no column's name says who the user is: Nummer is a guess, with "
+    log = log_of()
+    assert guess not in warnings(capsys, write(log))
+    log["Nummer"] = log.pop("customer")
+    assert guess in warnings(capsys, write(log))
+    Path("m.toml").write_text('[events]\nuser="Nummer"\ntime="day"\nadvertiser="brand"\n')
+    assert guess not in warnings(capsys, write(log), "--columns", "m.toml")
 
 
 @pytest.mark.usefixtures("at")

@@ -102,6 +102,26 @@ def test_names_of_another_language_are_guessed_by_their_values() -> None:
     assert found.guessed == ("user", "time", "advertiser")
 
 
+def test_the_column_that_both_files_have_is_the_user() -> None:
+    """An item's number has more different values, so that values alone would name it."""
+    log: dict[str, Any] = {
+        "Nummer": USERS,
+        "Artikel": [row // 2 for row in range(ROWS)],
+        "Tag": DAYS,
+    }
+    people = {"Nummer": [f"u{row}" for row in range(8)], "Alter": ["30s", "40s"] * 4}
+    assert propose(**log, Marke=NAMES).columns.events.user == "Artikel"
+    found = propose(people, **log, Marke=NAMES)
+    assert (found.columns.events.user, found.guessed) == ("Nummer", ("time", "advertiser"))
+    assert found.columns.profiles == ProfileColumns(user="Nummer", keys=("Alter",))
+
+
+def test_a_shared_attribute_is_no_user() -> None:
+    people = {"who": [f"u{row}" for row in range(8)], "Ort": ["A", "B"] * 4}
+    found = propose(people, Nummer=USERS, Ort=["A", "B"] * (ROWS // 2), Tag=DAYS, Marke=NAMES)
+    assert found.columns.events.user != "Ort"
+
+
 @pytest.mark.parametrize(
     ("columns", "missing"),
     [
