@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from adprior_build.onnx_graph.matrices import Weights
 from adprior_runtime.engines.architecture import EMBEDDING, OUTPUT, Architecture
+from adprior_runtime.terminal.progress import track
 
 _Array = npt.NDArray[Any]
 _OUTPUT_ROWS: Final = 16_384
@@ -67,7 +68,8 @@ class Reference:
         embeddings = self._rounded(EMBEDDING)
         scale = self._number(of.embedding_scale)
         streams = [embeddings[list(sequence)].astype(self._dtype) * scale for sequence in sequences]
-        for layer in range(of.layers):
+        layers = range(of.layers)
+        for layer in track(layers, desc="checking the engine", unit="layer", leave=False):
             run = self._layer(layer)
             streams = [run(stream) for stream in streams]
         output = embeddings if of.tied else self._rounded(OUTPUT)

@@ -120,6 +120,7 @@ def fine_tune(
 def _open_start(args: argparse.Namespace, data: TrainingData) -> StartingPoint:
     """Open the checkpoint, and trim its vocabulary if that was asked for."""
     template = None if args.template is None else PromptTemplate.load(args.template)
+    print(f"adprior train: reading {vars(args)['from']}", flush=True)
     start = StartingPoint.open(find_source(vars(args)["from"]), template)
     if args.trim_vocabulary is None:
         return start
