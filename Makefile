@@ -3,7 +3,7 @@ DATA ?= ../shared/data/oec
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock system-packages perf-analyzer demo demo-bundle quality-public sbom test test-all \
+.PHONY: help install lock system-packages node-packages perf-analyzer demo demo-bundle quality-public sbom test test-all \
   test-latest test-faults test-bulk lint format
 
 PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -37,6 +37,9 @@ lock:  ## resolve locks/ again, to the newest versions that pyproject.toml allow
 system-packages:  ## install the Debian packages that the tests use (needs root)
 	dpkg -s $(SYSTEM_PACKAGES) >/dev/null 2>&1 || { apt-get -qq update && \
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(SYSTEM_PACKAGES); }
+
+node-packages:  ## fetch gRPC for Node.js, for the test of the example in docs/http_api.md (needs npm)
+	npm install --silent --no-save --prefix .node @grpc/grpc-js@1.14.7 @grpc/proto-loader@0.8.1
 
 perf-analyzer: install  ## fetch the load generator of the server benchmark, if none is on PATH
 	.venv/bin/adprior bench server --fetch-perf-analyzer
