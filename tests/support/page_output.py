@@ -1,0 +1,13 @@
+"""Compares what a page shows with what a command prints: the words, not the figures."""
+
+from __future__ import annotations
+
+import re
+
+
+def strip_figures(line: str) -> str:
+    """Return a line without numbers, curves, ids of bundles and the width of columns."""
+    line = re.sub(r"[█▇▆▅▄▃▂▁]+", "▁", line)
+    line = re.sub(r"\b[0-9a-f]{12}\b", "#", line)
+    line = re.sub(r"[-+]?\d[\d.,:e+%-]*", "#", line)
+    return " ".join(line.split())
