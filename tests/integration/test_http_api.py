@@ -117,6 +117,21 @@ def test_an_example_answers_in_the_form_that_the_page_shows(
 
 
 @pytest.mark.triton
+def test_a_request_ends_at_its_timeout(tiny_served: Served) -> None:
+    context = {"name": contract.USER_CONTEXT, "datatype": "BYTES", "shape": [1, 1]}
+    for timeout_us, expected in ((1, {"400", "503"}), (60_000_000, {"200"})):
+        body = {
+            "parameters": {"timeout": timeout_us, "priority": 1},
+            "inputs": [context | {"data": ['{"as_of": "2022-07-01"}']}],
+        }
+        path = f"http://localhost:8000/v2/models/{contract.ADVERTISER_RETRIEVAL}/infer"
+        code = "--output /dev/null --write-out '%{http_code}'"
+        assert _curl(f"curl --silent {code} {path} --data '{json.dumps(body)}'", tiny_served) in (
+            expected
+        )
+
+
+@pytest.mark.triton
 def test_the_listed_paths_exist(tiny_served: Served) -> None:
     paths = re.findall(r"`GET (/v2[^`]*)`", PAGE)
     assert len(paths) == 7
