@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Final
 
-import numpy as np
-
+from adprior_bench.open_loop.loop import CallRecord
+from adprior_bench.open_loop.messages import few_messages
+from adprior_bench.open_loop.phase_figures import LATE_MS, phase_figures, reasons_text
 from adprior_bench.options import add_counts
 from adprior_bench.report.terminal import figures_table
 from adprior_bench.zones.simulated_zone import ZoneSettings
-from adprior_bench.zones.traffic import CallRecord, Timetable, run_traffic
+from adprior_bench.zones.traffic import Timetable, run_traffic
 from adprior_bench.zones.zone_processes import FAULTS, KILLED, running_zones
 from adprior_client import ClientConfig
 from adprior_runtime.server.endpoints import free_ports
@@ -34,8 +32,6 @@ _QUEUE: Final = 64
 """A server refuses a request if so many wait already, as the shipped models do."""
 _LOSS_S: Final = 2.0
 """The first seconds of the loss have a row of their own."""
-_LATE_MS: Final = 20.0
-"""If calls begin later than that, the figures are of this machine, not of the fleet."""
 _COLUMNS: Final = (
     "phase", "seconds", "calls", "without_forecast", "share_percent", "p50_ms", "p99_ms", "max_ms",
     "late_p99_ms", "reasons",
@@ -83,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         )
         for first in range(0, len(ports), args.servers)
     ]
-    with running_zones(settings) as zones, _few_messages():
+    with running_zones(settings) as zones, few_messages():
         urls = tuple(url for zone in zones for url in zone.urls)
         config = ClientConfig(urls=urls, deadline_s=args.deadline_ms / 1e3)
         records = asyncio.run(
@@ -101,18 +97,6 @@ def run(args: argparse.Namespace) -> int:
     report = _report(records, timetable, args)
     print(to_json(report, indent=2) if args.json else _text(report))
     return 0
-
-
-@contextmanager
-def _few_messages() -> Iterator[None]:
-    """Keep the clients' lines about each circuit breaker, which would bury the table, to errors."""
-    log = logging.getLogger("adprior_client")
-    before = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
 
 
 def _report(
@@ -133,44 +117,22 @@ def _report(
         "load_without_zone": args.rate / left if left else None,
         "last_fallback_s": max((began - timetable.lost_s for began in failed), default=None),
         "phases": [
-            _phase(name, [r for r in records if start <= r.began_s < stop], stop - start)
+            phase_figures(name, [r for r in records if start <= r.began_s < stop], stop - start)
             for name, start, stop in spans
             if stop > start
         ],
     }
 
 
-def _phase(name: str, records: Sequence[CallRecord], seconds: float) -> dict[str, Any]:
-    reasons = Counter(record.reason for record in records if record.reason)
-    took = 1e3 * np.array([record.took_s for record in records])
-    late = 1e3 * np.array([record.late_s for record in records])
-    p50, p99, longest = np.quantile(took, (0.5, 0.99, 1)) if len(took) else [np.nan] * 3
-    return {
-        "phase": name,
-        "seconds": seconds,
-        "calls": len(records),
-        "without_forecast": reasons.total(),
-        "share_percent": 100 * reasons.total() / max(1, len(records)),
-        "p50_ms": float(p50),
-        "p99_ms": float(p99),
-        "max_ms": float(longest),
-        "late_p99_ms": float(np.quantile(late, 0.99)) if len(late) else np.nan,
-        "reasons": dict(reasons),
-    }
-
-
 def _text(report: dict[str, Any]) -> str:
-    rows = [
-        row | {"reasons": ", ".join(f"{name} {n}" for name, n in row["reasons"].items())}
-        for row in report["phases"]
-    ]
+    rows = [row | {"reasons": reasons_text(row["reasons"])} for row in report["phases"]]
     lines = [figures_table(rows, _COLUMNS), ""]
     left = report["load_without_zone"]
     lines.append(
         f"servers busy {report['load_before']:.0%} before, "
         + (f"{left:.0%} without the zone" if left else "none left without the zone")
     )
-    if max(row["late_p99_ms"] for row in report["phases"]) > _LATE_MS:
+    if max(row["late_p99_ms"] for row in report["phases"]) > LATE_MS:
         lines.append("calls began late: this machine is too slow or too busy for the rate")
     last = report["last_fallback_s"]
     lines.append(

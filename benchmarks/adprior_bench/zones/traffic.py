@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from adprior_bench.clients.instant_server import BASE_LOGIT
+from adprior_bench.open_loop.loop import CallRecord, run_open_loop
 from adprior_bench.zones.zone_processes import Zone
 from adprior_client import Advertiser, AsyncRankingClient, ClientConfig, Forecast
 from adprior_client.types import Source
@@ -44,23 +45,6 @@ class Timetable:
     end_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class CallRecord:
-    """One call.
-
-    Attributes:
-        began_s: When it began, in seconds from the start.
-        late_s: How much later than it was due: the clients' own machine is too slow.
-        took_s: How long it took.
-        reason: Why it fell back to its base logits; empty if it was answered.
-    """
-
-    began_s: float
-    late_s: float
-    took_s: float
-    reason: str
-
-
 async def run_traffic(
     zones: Sequence[Zone],
     config: ClientConfig,
@@ -85,9 +69,7 @@ async def run_traffic(
         fault: How the zone is lost, see `zone_processes.FAULTS`.
         seed: Of the times and users.
     """
-    draw = random.Random(seed)  # noqa: S311
     ids, logits = np.arange(candidates), np.full(candidates, BASE_LOGIT)
-    records: list[CallRecord] = []
     async with AsyncExitStack() as stack:
         opened = [
             await stack.enter_async_context(AsyncRankingClient(config)) for _ in range(clients)
@@ -102,28 +84,24 @@ async def run_traffic(
         bar = stack.enter_context(
             tqdm(total=round(timetable.end_s), unit="s", leave=False, disable=None)
         )
-        started = time.monotonic()
+        start = time.monotonic()
 
-        async def call(client: AsyncRankingClient, user: int, due: float) -> None:
-            began = time.monotonic()
+        async def call(draw: random.Random) -> str:
+            bar.update(int(time.monotonic() - start) - bar.n)
+            client, user = opened[draw.randrange(clients)], draw.randrange(_USERS)
             ranking = await client.score(_FORECAST, ids, logits, user_id=user)
-            reason = "" if ranking.source is Source.CALLER else str(ranking.reason)
-            took_s = time.monotonic() - began
-            records.append(CallRecord(began - started, began - due, took_s, reason))
+            return "" if ranking.source is Source.CALLER else str(ranking.reason)
 
         faults = asyncio.create_task(_lose_and_bring_back(zones[0], timetable, fault))
-        calls: set[asyncio.Task[None]] = set()
-        due = started
-        while (due := due + draw.expovariate(rate)) < started + timetable.end_s:
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-            bar.update(int(due - started) - bar.n)
-            client, user = opened[draw.randrange(clients)], draw.randrange(_USERS)
-            task = asyncio.create_task(call(client, user, due))
-            calls.add(task)
-            task.add_done_callback(calls.discard)
-        await asyncio.gather(*calls)
+        records = await run_open_loop(
+            call,
+            rate=rate,
+            seed=seed,
+            start=start,
+            is_over=lambda due_s: due_s >= timetable.end_s,
+        )
         await faults
-    return sorted(records, key=lambda record: record.began_s)
+    return records
 
 
 async def _lose_and_bring_back(zone: Zone, timetable: Timetable, fault: str) -> None:

@@ -1,0 +1,1 @@
+"""Calls at random times, however long the answers take: an open loop."""

@@ -1,0 +1,82 @@
+"""Real servers on loopback, and the file that lists them for the clients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from adprior_runtime.files.atomic import replace_file
+from adprior_runtime.server.endpoints import free_ports
+from adprior_runtime.server.tritonserver import TritonServer
+
+
+def start_on_free_ports(repository: Path) -> TritonServer:
+    """Start a server on loopback and return it when it is ready."""
+    grpc_port, http_port, metrics_port = free_ports(3)
+    return TritonServer.start(
+        repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port
+    )
+
+
+class Fleet:
+    """Servers of which one after another is replaced; a context manager that ends them.
+
+    Enter it, and replace servers, in a thread that outlives it: the kernel ends a server with the
+    thread that started it.
+
+    Args:
+        repository: The model repository of the first servers.
+        count: Their number.
+        listing: The file that lists the servers for the clients.
+    """
+
+    def __init__(self, repository: Path, count: int, listing: Path) -> None:
+        self._repository = repository
+        self._count = count
+        self._listing = listing
+        self._servers: list[TritonServer] = []
+
+    def __enter__(self) -> Self:
+        try:
+            for _ in range(self._count):
+                self._servers.append(start_on_free_ports(self._repository))
+            self._publish()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    @property
+    def url(self) -> str:
+        """What the clients follow."""
+        return f"file://{self._listing}"
+
+    @property
+    def first(self) -> TritonServer:
+        """The server that has run for the longest time."""
+        return self._servers[0]
+
+    def replace_first(self, repository: Path) -> TritonServer:
+        """Start a server, list it instead of the first one, and return that, which still runs."""
+        self._servers.append(start_on_free_ports(repository))
+        leaving = self._servers.pop(0)
+        self._publish()
+        return leaving
+
+    def _publish(self) -> None:
+        with replace_file(self._listing) as fresh:
+            fresh.write_text("".join(f"{server.grpc_address}\n" for server in self._servers))
+
+    def _end(self) -> None:
+        for server in self._servers:
+            server.kill()  # no call is under way, and Triton waits for five seconds before it stops
+            server.stop()
