@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -10,7 +12,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 from adprior_runtime.contract import ADVERTISER_DECODER, ADVERTISER_RETRIEVAL, LLM_ENGINE
-from adprior_runtime.triton.metrics import ANSWERS, BUNDLE_INFO, FORECAST_SHARE, INVALID_REQUESTS
+from adprior_runtime.triton.metrics import (
+    ANSWERS,
+    BUNDLE_INFO,
+    FORECAST_SHARE,
+    INVALID_REQUESTS,
+    SEARCH_TIME,
+)
 from support.fake_triton import FakeTriton
 
 POPULAR: Final = (0.55, 0.25, 0.1, 0.05, 0.05, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -27,8 +35,12 @@ def metrics_text(
     exact: float = 0,
     bounded: float = 0,
     bins: Sequence[float] = (0.0,) * 10,
+    times_s: Sequence[float] = (),
 ) -> str:
-    """Return a page of metrics as Triton writes it, of one model instance each."""
+    """Return a page of metrics as Triton writes it, of one model instance each.
+
+    Without ``times_s``, the times of searches, it has no histogram of them.
+    """
     decoder = f'model="{ADVERTISER_DECODER}",model_instance="{ADVERTISER_DECODER}_0"'
     retrieval = f'model="{ADVERTISER_RETRIEVAL}",version="1"'
     lines = [
@@ -46,6 +58,11 @@ def metrics_text(
     ]
     for number, share in enumerate(bins, start=1):
         lines.append(f'{FORECAST_SHARE.name}{{{decoder},popularity_decile="{number}"}} {share}')
+    engine = f'model="{LLM_ENGINE}",model_instance="{LLM_ENGINE}_0"'
+    for bound in (*SEARCH_TIME.buckets, math.inf) if times_s else ():
+        label = "+Inf" if bound == math.inf else f"{bound:g}"
+        number = sum(time_s <= bound for time_s in times_s)
+        lines.append(f'{SEARCH_TIME.name}_bucket{{{engine},le="{label}"}} {number}')
     return "\n".join(lines) + "\n"
 
 
@@ -55,6 +72,7 @@ class FakeTritonWithMetrics(FakeTriton):
     Attributes:
         bundle_id: The bundle that it shows.
         delay_s: The time of an answer.
+        tail_s: The time of every tenth answer; by default it is like the others.
         bins: The popularity bins of each of its forecasts.
         metrics_address: ``HOST:PORT`` of its metrics.
     """
@@ -63,11 +81,14 @@ class FakeTritonWithMetrics(FakeTriton):
         super().__init__()
         self.bundle_id = bundle_id
         self.delay_s = 0.01
+        self.tail_s: float | None = None
         self.bins: Sequence[float] = POPULAR
+        self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._answered = self._failed = 0
         self._duration_us = 0.0
         self._bins = [0.0] * len(POPULAR)
+        self._times_s: list[float] = []
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
         self._thread.start()
@@ -75,7 +96,9 @@ class FakeTritonWithMetrics(FakeTriton):
 
     def infer(self, request: Any, context: Any) -> Any:
         began = time.perf_counter()
-        time.sleep(self.delay_s)
+        is_tenth = next(self._numbers) % 10 == 9
+        delay_s = self.delay_s if self.tail_s is None or not is_tenth else self.tail_s
+        time.sleep(delay_s)
         try:
             answer = super().infer(request, context)
         except BaseException:
@@ -84,6 +107,7 @@ class FakeTritonWithMetrics(FakeTriton):
             raise
         with self._lock:
             self._answered += 1
+            self._times_s.append(delay_s)  # a busy machine does not change it
             self._duration_us += 1e6 * (time.perf_counter() - began)
             self._bins = [a + b for a, b in zip(self._bins, self.bins, strict=True)]
         return answer
@@ -98,6 +122,7 @@ class FakeTritonWithMetrics(FakeTriton):
                 duration_us=self._duration_us,
                 exact=self._answered,
                 bins=self._bins,
+                times_s=self._times_s,
             )
 
     def stop(self) -> None:

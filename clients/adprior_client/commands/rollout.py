@@ -17,6 +17,7 @@ from adprior_client.rollout.options import (
     read_pace,
     read_urls,
 )
+from adprior_client.rollout.outcomes import OutcomeLog
 from adprior_client.rollout.report import format_step
 from adprior_client.rollout.steps import Outcome, Runner, Step
 from adprior_client.rollout.switch import Rollout, State, Switch, TakenOverError
@@ -80,6 +81,7 @@ def _make_runner(
 ) -> Runner:
     """Check the options and the servers; a rollout that continues finds lost servers itself."""
     pace, limits, metrics = read_pace(args), read_limits(args), read_metrics(args.metrics)
+    log = None if args.log is None else OutcomeLog(args.log)
     stable, canary = (
         Group(name, [MetricsPage(page_url(url, metrics)) for url in urls])
         for name, urls in (("stable", rollout.stable), ("canary", rollout.canary))
@@ -88,7 +90,7 @@ def _make_runner(
         bundles = f"bundle {stable.begin()} is stable, bundle {canary.begin()} is the canary"
         if not args.json:
             print(f"{bundles}\n", flush=True)
-    return Runner(switch, stable, canary, limits, pace, show)
+    return Runner(switch, stable, canary, limits, pace, show, log=log)
 
 
 def _begin(args: argparse.Namespace, switch: Switch, text: str) -> tuple[Rollout, bool]:

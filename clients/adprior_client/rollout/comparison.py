@@ -1,7 +1,7 @@
 """Compares the canary's counters with the stable servers', each figure with an interval.
 
 Errors and certificates are shares of requests: Newcombe's interval of a difference of two shares,
-from Wilson's intervals (R. G. Newcombe, Statistics in Medicine 17, 1998, method 10). Mean times and
+from Wilson's intervals (R. G. Newcombe, Statistics in Medicine 17, 1998, method 10). Times and
 drift: a percentile bootstrap over the looks at the counters, the same looks for both groups.
 All of them treat requests as independent.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest, bootstrap
 
-from adprior_client.rollout.metrics_page import BINS, Counts, Field
+from adprior_client.rollout.metrics_page import BINS, TIME_BOUNDS_S, TIMES, Counts, Field
 
 LEAST_LOOKS: Final = 8
 """With fewer looks, a bootstrap over them says too little."""
@@ -25,8 +25,12 @@ MOST_LOOKS: Final = 128
 """Of more looks, neighbours are added together: they bound the bootstrap's time and memory."""
 _RESAMPLES: Final = 2000
 _SEED: Final = 20_261
+TAIL: Final = 0.95
+"""The quantile of the searches' times that is compared."""
 _LEAST_BIN_SHARE: Final = 0.001
 """Smaller shares of a bin are raised to this, as in the alert's rule."""
+_SEARCHES: Final = TIMES.stop - 1
+"""The place of all searches: those of at most infinite time."""
 _Floats = npt.NDArray[np.float64]
 
 
@@ -111,12 +115,22 @@ def compare_certificates(looks: Looks, level: float) -> Figure:
 
 def compare_times(looks: Looks, level: float) -> Figure:
     """Compare the mean times of an answer, in milliseconds; the ratio."""
-    return _resampled(looks, level, Field.ANSWERED, _time_ratio, _mean_ms)
+    return _resampled(looks, level, Field.ANSWERED, _ratio_of(_mean_ms), _mean_ms)
+
+
+def compare_tails(looks: Looks, level: float) -> Figure:
+    """Compare the 95th percentiles of the searches' times, in milliseconds; the ratio."""
+    return _resampled(looks, level, _SEARCHES, _ratio_of(_tail_ms), _tail_ms)
 
 
 def compare_drift(looks: Looks, level: float) -> Figure:
     """Compare the forecasts' popularity bins; the population stability index of both groups."""
     return _resampled(looks, level, Field.FORECASTS, _drift, lambda _: math.nan)
+
+
+def have_times(looks: Looks) -> bool:
+    """Return whether both groups count the times of their searches; TensorRT-LLM does not."""
+    return bool(min(each.sum(0)[_SEARCHES] for each in (looks.stable, looks.canary)) > 0)
 
 
 def _requests(counts: Counts) -> tuple[int, int]:
@@ -156,7 +170,7 @@ def _wilson(count: int, total: int, level: float) -> tuple[float, float, float]:
 def _resampled(
     looks: Looks,
     level: float,
-    needed: Field,
+    needed: int,
     statistic: Callable[[_Floats, _Floats], Any],
     of_group: Callable[[_Floats], Any],
 ) -> Figure:
@@ -170,8 +184,9 @@ def _resampled(
         compared = float(statistic(*(each.sum(0) for each in counts)))
     if is_used.sum() >= LEAST_LOOKS:
 
-        def of_looks(chosen: npt.NDArray[np.intp], axis: int = -1) -> Any:
-            return statistic(*(each[chosen].sum(axis - 1) for each in counts))
+        def of_looks(chosen: npt.NDArray[np.intp], axis: int = -1) -> Any:  # noqa: ARG001  the last
+            times = _times_chosen(chosen)
+            return statistic(*(times @ each for each in counts))
 
         found = bootstrap(
             (np.arange(is_used.sum()),),
@@ -186,12 +201,37 @@ def _resampled(
     return Figure(stable=stable, canary=canary, compared=compared, low=low, high=high)
 
 
+def _times_chosen(chosen: npt.NDArray[np.intp]) -> _Floats:
+    """Return how often each resample has each look: [..., looks], as ``chosen``.
+
+    A product with the looks' counts is then the sum of the chosen ones, without a copy of them.
+    """
+    looks = chosen.shape[-1]
+    rows = chosen.reshape(-1, looks)
+    places = rows + looks * np.arange(len(rows))[:, np.newaxis]
+    times = np.bincount(places.ravel(), minlength=rows.size)
+    return times.reshape(chosen.shape).astype(np.float64)
+
+
 def _mean_ms(counts: _Floats) -> Any:
     return counts[..., Field.DURATION_US] / counts[..., Field.ANSWERED] / 1e3
 
 
-def _time_ratio(stable: _Floats, canary: _Floats) -> Any:
-    return _mean_ms(canary) / _mean_ms(stable)
+def _tail_ms(counts: _Floats) -> Any:
+    """Return the quantile, interpolated in its bucket as Prometheus does."""
+    below = counts[..., TIMES]
+    wanted = TAIL * below[..., -1:]
+    at = (below < wanted).sum(-1, keepdims=True)
+    bounds = np.array([0.0, *TIME_BOUNDS_S])
+    bounds[-1] = bounds[-2]  # the last bucket has no upper bound: the quantile is at least this
+    padded = np.concatenate([np.zeros_like(wanted), below], axis=-1)
+    start, stop = (np.take_along_axis(padded, at + end, axis=-1) for end in (0, 1))
+    lower, upper = bounds[at], bounds[at + 1]
+    return 1e3 * (lower + (upper - lower) * (wanted - start) / (stop - start))[..., 0]
+
+
+def _ratio_of(of_group: Callable[[_Floats], Any]) -> Callable[[_Floats, _Floats], Any]:
+    return lambda stable, canary: of_group(canary) / of_group(stable)
 
 
 def _drift(stable: _Floats, canary: _Floats) -> Any:

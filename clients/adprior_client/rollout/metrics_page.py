@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
@@ -27,11 +28,13 @@ from adprior_runtime.triton.metrics import (
     FORECAST_SHARE,
     INVALID_REQUESTS,
     MODEL_LABEL,
+    SEARCH_TIME,
     Exactness,
 )
 
 Counts = npt.NDArray[np.float64]
-"""float64 [`FIELDS`]: the counters that `Field` names, then the forecasts of each bin."""
+"""float64 [`FIELDS`]: the counters that `Field` names, then the forecasts of each popularity bin,
+then the searches of at most each of `TIME_BOUNDS_S`."""
 
 _SAMPLE: Final = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})?[ \t]+(\S+)", re.MULTILINE)
 _LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -61,7 +64,11 @@ class Field(IntEnum):
 
 
 BINS: Final = slice(len(Field), len(Field) + POPULARITY_BINS)
-FIELDS: Final = BINS.stop
+TIME_BOUNDS_S: Final = (*SEARCH_TIME.buckets, math.inf)
+TIMES: Final = slice(BINS.stop, BINS.stop + len(TIME_BOUNDS_S))
+FIELDS: Final = TIMES.stop
+_TIME_PLACES: Final = {bound: TIMES.start + at for at, bound in enumerate(TIME_BOUNDS_S)}
+_TIME_BUCKET: Final = f"{SEARCH_TIME.name}_bucket"
 _TRITON: Final = {
     "nv_inference_request_success": Field.ANSWERED,
     "nv_inference_request_failure": Field.FAILED,
@@ -94,6 +101,8 @@ def parse_page(text: str) -> tuple[Counts, str]:
             counts[Field.EXACT] += value * (labels[ANSWERS.label] == Exactness.EXACT)
         elif name == FORECAST_SHARE.name:
             counts[BINS.start + int(labels[FORECAST_SHARE.label]) - 1] += value
+        elif name == _TIME_BUCKET:
+            counts[_TIME_PLACES[float(labels["le"])]] += value
         elif name == BUNDLE_INFO.name:
             bundle_id = labels[BUNDLE_INFO.label]
     if not bundle_id:
@@ -179,6 +188,11 @@ class Group:
         self.name = name
         self.pages = pages
 
+    @property
+    def bundle_id(self) -> str:
+        """The bundle of the last pages; empty before the first."""
+        return self.pages[0].bundle_id
+
     def read(self) -> Counts:
         """Return what was added at all servers since the last reading."""
         with ThreadPoolExecutor(len(self.pages)) as pool:
@@ -198,4 +212,4 @@ class Group:
         if len({page.bundle_id for page in self.pages}) > 1:
             listed = ", ".join(f"{show_url(page.url)}: {page.bundle_id}" for page in self.pages)
             raise UnreadablePageError(f"{self.name}: the servers serve different bundles: {listed}")
-        return self.pages[0].bundle_id
+        return self.bundle_id

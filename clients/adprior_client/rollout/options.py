@@ -67,6 +67,13 @@ def add_rollout_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="between looks (default: --hold / 40, 1 to 15 s)",
     )
+    parser.add_argument(
+        "--log",
+        type=Path,
+        metavar="PATH",
+        help="rankings with outcomes: rows of Ranking.to_log with a column label, as Parquet; a "
+        "file or a directory, read again when it changes",
+    )
     _add_limits(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     what = parser.add_mutually_exclusive_group()
@@ -97,6 +104,13 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
             "longest mean time of an answer, in times of the stable one",
         ),
         (
+            "--max-p95-ratio",
+            positive_number,
+            _LIMITS.tail_ratio,
+            "RATIO",
+            "largest 95th percentile of the searches, in times of the stable one",
+        ),
+        (
             "--max-exact-drop",
             number_from_zero,
             _LIMITS.exact_drop,
@@ -109,6 +123,13 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
             _LIMITS.psi,
             "INDEX",
             "largest stability index between the forecasts of both",
+        ),
+        (
+            "--max-miscalibration",
+            positive_number,
+            _LIMITS.miscalibration,
+            "RATIO",
+            "with --log: how many times as far from the outcomes the probabilities may be",
         ),
         (
             "--min-requests",
@@ -141,8 +162,10 @@ def read_limits(args: argparse.Namespace) -> Limits:
     return Limits(
         error_increase=args.max_error_increase,
         latency_ratio=args.max_latency_ratio,
+        tail_ratio=args.max_p95_ratio,
         exact_drop=args.max_exact_drop,
         psi=args.max_psi,
+        miscalibration=args.max_miscalibration,
         requests=args.min_requests,
     )
 

@@ -6,7 +6,15 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from adprior_client.rollout.rules import CERTIFICATES, DRIFT, ERRORS, LATENCY, Judgement
+from adprior_client.rollout.rules import (
+    CALIBRATION,
+    CERTIFICATES,
+    DRIFT,
+    ERRORS,
+    LATENCY,
+    TAIL,
+    Judgement,
+)
 from adprior_client.rollout.steps import Step
 from adprior_runtime.terminal.tables import Column, format_percent, format_table
 
@@ -37,12 +45,18 @@ def _milliseconds(value: float) -> str:
     return f"{value:,.1f} ms"
 
 
+def _of_expected(value: float) -> str:
+    return f"{value:.2f} of expected"
+
+
 _Format = Callable[[float], str]
 _FORMATS: Final[Mapping[str, tuple[_Format, _Format]]] = {
     ERRORS: (format_percent, _points),
     LATENCY: (_milliseconds, _times),
+    TAIL: (_milliseconds, _times),
     CERTIFICATES: (format_percent, _points),
     DRIFT: (_index, _index),
+    CALIBRATION: (_of_expected, _times),
 }
 """How each rule's figures are shown: those of a group, and their comparison."""
 

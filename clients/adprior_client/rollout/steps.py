@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from adprior_client.rollout.comparison import Looks
 from adprior_client.rollout.metrics_page import Group
-from adprior_client.rollout.rules import LEVEL, Judgement, Limits, Verdict, judge
+from adprior_client.rollout.outcomes import OutcomeLog
+from adprior_client.rollout.rules import LEVEL, NOT_AWAITED, Judgement, Limits, Verdict, judge
 from adprior_client.rollout.switch import Rollout, State, Switch
 from adprior_runtime.terminal.progress import progress_bar
 from adprior_runtime.terminal.tables import format_percent
@@ -100,6 +101,7 @@ class Runner:
         limits: How much worse the canary may be.
         pace: How fast to go.
         on_step: Called with each step that has ended.
+        log: The outcomes of rankings; None for no rule of calibration.
         clock: A monotonic clock, in seconds.
         sleep: Waits for seconds.
     """
@@ -113,6 +115,7 @@ class Runner:
         pace: Pace,
         on_step: Callable[[Step], None],
         *,
+        log: OutcomeLog | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -122,6 +125,7 @@ class Runner:
         self._limits = limits
         self._pace = pace
         self._on_step = on_step
+        self._log = log
         self._clock = clock
         self._sleep = sleep
 
@@ -168,7 +172,7 @@ class Runner:
                 looks.add(self._stable.read(), self._canary.read())
                 bar.update(1)
                 seconds = self._clock() - began
-                judgements = judge(looks, self._limits, self._pace.level_at(seconds))
+                judgements = self._judge(looks, seconds)
                 outcome, reason = self._decide(looks, judgements, seconds, restarts)
                 if outcome is not None:
                     return Step(
@@ -179,6 +183,13 @@ class Runner:
                         outcome=outcome,
                         reason=reason,
                     )
+
+    def _judge(self, looks: Looks, seconds: float) -> list[Judgement]:
+        outcomes = None
+        if self._log is not None:
+            bundles = self._stable.bundle_id, self._canary.bundle_id
+            outcomes = self._log.read(*bundles)
+        return judge(looks, self._limits, self._pace.level_at(seconds), outcomes)
 
     def _decide(
         self, looks: Looks, judgements: list[Judgement], seconds: float, restarts: int
@@ -191,7 +202,11 @@ class Runner:
         broken = [each.rule for each in judgements if each.verdict is Verdict.BROKEN]
         if broken:
             return Outcome.BROKEN, f"broken: {', '.join(broken)}"
-        undecided = [each.rule for each in judgements if each.verdict is Verdict.OPEN]
+        undecided = [
+            each.rule
+            for each in judgements
+            if each.verdict is Verdict.OPEN and each.rule not in NOT_AWAITED
+        ]
         if not undecided and seconds >= self._pace.hold_s:
             return Outcome.PASSED, ""
         if seconds >= self._pace.longest_s:

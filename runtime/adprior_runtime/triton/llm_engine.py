@@ -13,7 +13,7 @@ from adprior_runtime.cpu_count import threads_of_each
 from adprior_runtime.engines.registry import ENGINES
 from adprior_runtime.errors import InvalidRequestError
 from adprior_runtime.forecast.search_step import SearchStep
-from adprior_runtime.triton.metrics import EXTENDED_TOKENS, ExtensionPurpose
+from adprior_runtime.triton.metrics import EXTENDED_TOKENS, SEARCH_TIME, ExtensionPurpose
 from adprior_runtime.triton.request_model import Answer, RequestModel, Tensors, read_scalar
 
 _NOBODY = np.zeros(0, dtype=np.int64)
@@ -30,6 +30,7 @@ class TritonPythonModel(RequestModel):
     """Returns TensorRT-LLM's tensors, the proof, and the probability of names not returned."""
 
     name = contract.LLM_ENGINE
+    times = SEARCH_TIME
 
     def load(self, bundle: Bundle) -> None:
         """Load the language model, map the trie, and search once before the model is ready."""

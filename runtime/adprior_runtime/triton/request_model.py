@@ -30,6 +30,7 @@ from adprior_runtime.triton.metrics import (
     FAILED_REQUESTS,
     INVALID_REQUESTS,
     FailureReason,
+    Metric,
     register_metrics,
 )
 from adprior_runtime.triton.process_end import end_process
@@ -95,6 +96,7 @@ class RequestModel(ABC):
         parameters: The configuration's parameters.
         instances: Number of the model's processes.
         searches: The thread that answers requests together; `load` may set it.
+        times: The histogram of the times of answered requests; None for none.
     """
 
     name: str
@@ -102,6 +104,7 @@ class RequestModel(ABC):
     parameters: Mapping[str, str]
     instances: int
     searches: SearchThread | None = None
+    times: Metric | None = None
     _executing: float | None = None
 
     def initialize(self, args: Mapping[str, str]) -> None:
@@ -178,7 +181,10 @@ class RequestModel(ABC):
             # The request's own memory is Triton's again when `execute` returns.
             wanted = set(request.requested_output_names())
             outputs = self.answer(self._inputs(request), _is_over(request, began))
-            return self._response(outputs, wanted)
+            response = self._response(outputs, wanted)
+            if self.times is not None:
+                self.metrics.observe(self.times, time.monotonic() - began)
+            return response
         except DeviceLostError as error:
             end_process(f"{self.name}: {error}")
         except AdpriorError as error:

@@ -11,9 +11,18 @@ from adprior_client.rollout.comparison import (
     compare_certificates,
     compare_drift,
     compare_errors,
+    compare_tails,
     compare_times,
+    have_times,
 )
-from adprior_client.rollout.metrics_page import BINS, FIELDS, Counts, Field
+from adprior_client.rollout.metrics_page import (
+    BINS,
+    FIELDS,
+    TIME_BOUNDS_S,
+    TIMES,
+    Counts,
+    Field,
+)
 from support.fake_triton_with_metrics import POPULAR
 
 
@@ -49,7 +58,9 @@ def test_refused_requests_are_no_failures() -> None:
 
 
 def test_without_requests_nothing_is_known() -> None:
-    for compare in (compare_errors, compare_certificates, compare_times, compare_drift):
+    for compare in (
+        compare_errors, compare_certificates, compare_times, compare_tails, compare_drift
+    ):  # fmt: skip
         found = compare(_looks(counts(answered=9), counts(), 20), 0.95)
         assert math.isnan(found.compared)
         assert not found.high < 1
@@ -78,6 +89,40 @@ def test_the_ratio_of_times_has_an_interval_from_looks() -> None:
     wider = compare_times(looks, 0.999)
     assert wider.low < found.low < found.high < wider.high
     assert compare_times(looks, 0.95) == found  # the draws are always the same
+
+
+def _searches(*times_s: float) -> Counts:
+    found = np.zeros(FIELDS)
+    found[TIMES] = [np.sum(np.array(times_s) <= bound) for bound in TIME_BOUNDS_S]
+    return found
+
+
+def test_the_95th_percentile_is_interpolated_in_its_bucket() -> None:
+    # Of the slowest ten searches five are below it: it is in the middle of their bucket.
+    stable, canary = [*[0.004] * 90, *[0.02] * 10], [*[0.004] * 90, *[0.06] * 10]
+    found = compare_tails(_looks(_searches(*stable), _searches(*canary), 10), 0.95)
+    assert (found.stable, found.canary) == pytest.approx((21, 65.5))
+    assert (found.compared, found.low, found.high) == pytest.approx([65.5 / 21] * 3)
+
+
+def test_a_percentile_beyond_all_buckets_is_the_last_bound() -> None:
+    found = compare_tails(_looks(_searches(0.01), _searches(999.0), 10), 0.95)
+    assert found.canary == 1e3 * TIME_BOUNDS_S[-2]
+
+
+def test_the_ratio_of_percentiles_has_an_interval_from_looks() -> None:
+    rng, looks = np.random.default_rng(1), Looks()
+    for _ in range(40):
+        looks.add(_searches(*rng.lognormal(-4, 0.5, 200)), _searches(*rng.lognormal(-3.6, 0.5, 20)))
+    found = compare_tails(looks, 0.95)
+    assert found.low < found.compared < found.high
+    # The buckets add a few percent to each percentile.
+    assert found.compared == pytest.approx(math.exp(0.4), rel=0.1)
+
+
+def test_groups_without_times_of_searches_are_told() -> None:
+    assert have_times(_looks(_searches(0.1), _searches(0.1)))
+    assert not have_times(_looks(_searches(0.1), counts(answered=9, forecasts=9)))
 
 
 @pytest.mark.parametrize("number", [128, 129, 300, 17_280])

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from adprior_client.rollout.metrics_page import (
     BINS,
     FIELDS,
+    TIME_BOUNDS_S,
+    TIMES,
     Field,
     Group,
     MetricsPage,
@@ -31,13 +35,16 @@ class MadeUpPage(MetricsPage):
 
 def test_a_page_is_counted() -> None:
     text = metrics_text(
-        answered=90, failed=10, invalid=4, duration_us=1.8e6, exact=60, bounded=30, bins=POPULAR
-    )
+        answered=90, failed=10, invalid=4, duration_us=1.8e6, exact=60, bounded=30, bins=POPULAR,
+        times_s=[0.0018, 0.0019, 999],
+    )  # fmt: skip
     counts, bundle_id = parse_page(text)
     assert bundle_id == "blue"
     assert counts.shape == (FIELDS,)
     assert counts[: len(Field)].tolist() == [90, 10, 4, 1.8e6, 90, 60]
     assert counts[BINS].tolist() == list(POPULAR)
+    at_most = dict(zip(TIME_BOUNDS_S, counts[TIMES], strict=True))
+    assert [at_most[bound] for bound in (0.0013, 0.0018, 0.0024, 75, math.inf)] == [0, 1, 2, 2, 3]
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "nv_inference_request_success 3\n", "<html>"])

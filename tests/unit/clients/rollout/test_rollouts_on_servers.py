@@ -45,7 +45,7 @@ def _roll_out(path: Path, servers: Servers, capsys: pytest.CaptureFixture[str]) 
         *("--servers", str(path), "--canary", servers[2].url, "--json"),
         *("--metrics", *(f"{server.url}={server.metrics_address}" for server in servers)),
         *("--steps", "0.2", "0.5", "--hold", "1.5s", "--longest", "200s", "--look", "0.1s"),
-        *("--min-requests", "30", "--max-latency-ratio", "4"),
+        *("--min-requests", "30", "--max-latency-ratio", "4", "--max-p95-ratio", "4"),
         # A loaded machine counts few requests in this time: limits that they can decide.
         *("--max-error-increase", "0.2", "--max-exact-drop", "0.3", "--max-psi", "0.5"),
     )
@@ -94,7 +94,8 @@ def _stop_after_calls(canary: FakeTritonWithMetrics) -> None:
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("slow", "broken: mean time"),
+        ("slow", "broken: mean time, p95 of searches"),
+        ("slow tail", "broken: p95 of searches"),
         ("drifts", "broken: drift"),
         ("fails", "broken: error rate"),
         ("dies", "lost: http"),
@@ -110,6 +111,8 @@ def test_a_bad_canary_is_rolled_back_and_costs_no_forecast(
     path, (*stable, canary) = tmp_path / "servers", servers
     if fault == "slow":
         canary.delay_s = 0.2
+    elif fault == "slow tail":
+        canary.tail_s = 0.15
     elif fault == "drifts":
         canary.bins = POPULAR[::-1]
     elif fault == "fails":

@@ -8,11 +8,13 @@ import pytest
 
 from adprior_client.rollout.comparison import Looks
 from adprior_client.rollout.metrics_page import BINS, FIELDS, Counts, Field, Group, MetricsPage
+from adprior_client.rollout.outcomes import OutcomeLog, Outcomes
 from adprior_client.rollout.report import format_step
 from adprior_client.rollout.rules import Judgement, Limits, judge
 from adprior_client.rollout.steps import Outcome, Pace, Runner, Step
 from adprior_client.rollout.switch import Rollout, State, Switch, TakenOverError
 from support.fake_triton_with_metrics import POPULAR
+from support.outcome_logs import write_outcomes
 
 BEGUN = Rollout(state=State.RUNNING, stable=("a:8001",), canary=("b:8001",))
 PACE = Pace(shares=(0.1, 0.5), hold_s=100, longest_s=300, look_s=10)
@@ -48,6 +50,7 @@ class Scene:
         self.steps: list[Step] = []
         self.shares: list[float | None] = []
         self.at_look: Callable[[], None] = lambda: None
+        self.log: OutcomeLog | None = None
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -62,6 +65,7 @@ class Scene:
             Limits(),
             PACE,
             self.steps.append,
+            log=self.log,
             clock=lambda: self.now,
             sleep=self.sleep,
         )
@@ -132,6 +136,30 @@ def test_a_rule_that_stays_open_does_not_promote(scene: Scene) -> None:
     assert (outcome, rollout.reason) == (Outcome.UNDECIDED, "undecided after 300 s: error rate")
 
 
+@pytest.mark.parametrize(
+    ("label", "reason"), [(1, "broken: calibration"), (0, "all rules were kept")]
+)
+def test_outcomes_that_come_during_a_step_can_end_it(
+    scene: Scene, tmp_path: Path, label: int, reason: str
+) -> None:
+    rows = [("blue", 0), ("blue", 1)] * 500
+    scene.log = OutcomeLog(write_outcomes(tmp_path / "log.parquet", rows))
+    for group, bundle_id in ((scene.stable, "blue"), (scene.canary, "green")):
+        group.pages[0].bundle_id = bundle_id
+
+    def add_outcomes() -> None:
+        if len(scene.shares) == 3:
+            outcomes = [("green", label), ("green", 1)] * 500
+            write_outcomes(tmp_path / "log.parquet", [*rows, *outcomes])
+
+    scene.at_look = add_outcomes
+    rollout, _ = scene.run()
+    assert rollout.reason == reason
+    if label:
+        assert scene.now == 30
+        assert "  1.00 of expected  2.00 of expected" in format_step(scene.steps[0])
+
+
 @pytest.mark.parametrize("misses", [2, 3])
 def test_a_canary_that_is_lost_is_rolled_back(scene: Scene, misses: int) -> None:
     def lose() -> None:
@@ -175,9 +203,11 @@ def test_looks_after_the_hold_have_wider_intervals(
 ) -> None:
     levels = []
 
-    def noted(looks: Looks, limits: Limits, level: float) -> list[Judgement]:
+    def noted(
+        looks: Looks, limits: Limits, level: float, outcomes: tuple[Outcomes, Outcomes] | None
+    ) -> list[Judgement]:
         levels.append(level)
-        return judge(looks, limits, level)
+        return judge(looks, limits, level, outcomes)
 
     monkeypatch.setattr("adprior_client.rollout.steps.judge", noted)
     scene.canary.added = lambda: _counts(9)
