@@ -9,26 +9,29 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from adprior_client import RankingClient, RetrievalClient
-from adprior_client.rollout.metrics_page import BINS, Field, parse_page
+from adprior_client.rollout.metrics_page import BINS, TIMES, Field, parse_page
 from adprior_runtime import contract
 from adprior_runtime.server.endpoints import free_ports
 from adprior_runtime.server.tritonserver import TritonServer
-from adprior_runtime.triton.metrics import METRICS, Kind
+from adprior_runtime.triton.metrics import METRICS, Kind, Metric
 from integration.metrics_page import MetricsPage, await_page, read_page, read_settled
 from support.data_set import user
 from support.monitoring import PAGE, RULES, expressions, find_tool, series_names
 from support.paths import ROOT
 from support.processes import run
-from support.raw_requests import infer_context
+from support.raw_requests import context_tensor, infer_context, make_inputs
 
 pytestmark = pytest.mark.triton
 
 TRITON_NAME = re.compile(r"\bnv_\w+")
 BLOCKS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+HISTOGRAMS = [metric for metric in METRICS if metric.kind is Kind.HISTOGRAM]
 PORTS = ("8000", "8001", "8002", "8010", "8011", "8012")
 
 
@@ -110,11 +113,43 @@ def test_a_rollout_reads_the_page(server: TritonServer, retrieval: RetrievalClie
     assert added[Field.FAILED] == added[Field.INVALID] == 0
     assert added[Field.DURATION_US] > 0
     assert added[BINS].sum() == pytest.approx(3)
+    assert added[TIMES][-1] == 3
+    assert (np.diff(added[TIMES]) >= 0).all()
     with pytest.raises(InferenceServerException):
         infer_context(server.grpc_address, b"{")
     refused = parse_page(read_settled(server).text)[0] - before - added
     assert refused[Field.INVALID] == 1
     assert refused[Field.FAILED] in {1, 2}  # the embedded tritonserver counts such a failure twice
+
+
+def test_the_alert_of_failing_requests_counts_each_request_once(
+    server: TritonServer, retrieval: RetrievalClient
+) -> None:
+    """As AdpriorRequestsFailing does: received by the tokenizer, less refused, less answered."""
+
+    def count() -> float:
+        page = read_settled(server)
+        received = page.total("nv_inference_request_success", model=contract.TOKENIZER)
+        received += page.total("nv_inference_request_failure", model=contract.TOKENIZER)
+        refused = page.total("adprior_invalid_requests_total")
+        refused -= page.total("adprior_invalid_requests_total", model=contract.PRIOR_HEAD)
+        ensembles = contract.ADVERTISER_RETRIEVAL, contract.ADVERTISER_RANKING
+        answered = (page.total("nv_inference_request_success", model=each) for each in ensembles)
+        return received - refused - sum(answered)
+
+    before = count()
+    retrieval.forecast(user(3))
+    for _ in range(3):
+        with pytest.raises(InferenceServerException):
+            infer_context(server.grpc_address, b"{")
+    assert count() == before
+    tensors = {contract.USER_CONTEXT: context_tensor(user(3))}
+    inputs = make_inputs(contract.ADVERTISER_RETRIEVAL, tensors)
+    with InferenceServerClient(server.grpc_address) as connection:
+        for _ in range(2):
+            with pytest.raises(InferenceServerException):  # its time is over in the queue
+                connection.infer(contract.ADVERTISER_RETRIEVAL, inputs, timeout=1)
+    assert count() == before + 2
 
 
 def test_the_pages_commands_run(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -154,8 +189,10 @@ def _port_options(ports: dict[str, str]) -> str:
     return " ".join(f"--{name}-port {ports[port]}" for name, port in names.items())
 
 
-def test_a_histogram_has_all_buckets_and_the_last_equals_its_count(server: TritonServer) -> None:
-    (histogram,) = (metric for metric in METRICS if metric.kind is Kind.HISTOGRAM)
+@pytest.mark.parametrize("histogram", HISTOGRAMS, ids=lambda each: each.name)
+def test_a_histogram_has_all_buckets_and_the_last_equals_its_count(
+    server: TritonServer, histogram: Metric
+) -> None:
     page = read_settled(server)
     buckets = page.by_label(f"{histogram.name}_bucket", "le")
     assert buckets["+Inf"] == page.total(f"{histogram.name}_count")
