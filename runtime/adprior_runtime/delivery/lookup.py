@@ -7,7 +7,7 @@ from typing import Final
 
 from adprior_runtime.delivery.fetch import persist
 from adprior_runtime.delivery.scan import MARKERS
-from adprior_runtime.delivery.store import Store, tag_name, version_name
+from adprior_runtime.delivery.store import VERSIONS, Store, tag_name, version_name
 from adprior_runtime.delivery.store_errors import NotStoredError
 from adprior_runtime.delivery.tag import LATEST, PREVIOUS, Tag, check_tag_name
 from adprior_runtime.delivery.version import SHA256, Version
@@ -38,6 +38,17 @@ def read_tag(store: Store, tag: str) -> Tag:
         return Tag.parse(persist(lambda: store.read(name)), store.place(name))
     except NotStoredError:
         return Tag()
+
+
+def list_versions(store: Store) -> set[str]:
+    """Return the ids of all versions of a store that can be listed."""
+    return {name.rpartition("/")[2].removesuffix(".json") for name in store.list(VERSIONS)}
+
+
+def read_present_tag(store: Store, tag: str) -> Tag:
+    """Return a tag without the versions that were removed; all of a store that only is read."""
+    found = read_tag(store, tag)
+    return found.only(list_versions(store)) if store.is_writable and found.entries else found
 
 
 def find_version(store: Store, name: str) -> str:

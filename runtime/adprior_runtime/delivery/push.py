@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,10 +13,11 @@ from typing import Any, NamedTuple, Self
 
 from adprior_runtime.bundle import hash_file
 from adprior_runtime.delivery.fetch import TRANSFERS
-from adprior_runtime.delivery.lookup import read_tag, read_version
+from adprior_runtime.delivery.lookup import read_present_tag, read_version
+from adprior_runtime.delivery.prune import read_condemned
 from adprior_runtime.delivery.scan import list_files, require_kind, scan_version
 from adprior_runtime.delivery.store import Store, blob_name, tag_name, version_name
-from adprior_runtime.delivery.tag import Entry
+from adprior_runtime.delivery.tag import Entry, Tag
 from adprior_runtime.delivery.version import Blob, Version
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.terminal.progress import progress_bar
@@ -71,7 +72,7 @@ def push(
         EnvironmentProblemError: The URL cannot be reached, or refuses.
     """
     _require_writable(store)
-    before = read_tag(store, tag)  # fails now, not after minutes of hashing
+    before = read_present_tag(store, tag)  # fails now, not after minutes of hashing
     require_kind(directory)
     states = {name: _FileState.of(directory / name) for name in list_files(directory)[0]}
     size = sum(state.size for state in states.values())
@@ -83,8 +84,8 @@ def push(
         sent = _send_blobs(directory, version, store, states, force=force)
         store.write(version_name(version_id), version.to_json())
     pushed = datetime.now(UTC).isoformat(timespec="seconds")
-    after = read_tag(store, tag).with_push(version, pushed, activate=activate)
-    store.write(tag_name(tag), after.to_json())
+    after = read_present_tag(store, tag).with_push(version, pushed, activate=activate)
+    _write_tag(store, tag, after, version)
     return Pushed(
         version=version,
         sent_bytes=sent,
@@ -105,11 +106,18 @@ def activate_version(store: Store, tag: str, name: str) -> tuple[Entry, str]:
         The version, and the id of the one that was active before.
     """
     _require_writable(store)
-    before = read_tag(store, tag)
+    before = read_present_tag(store, tag)
     entry = before.find(name, store.place(tag_name(tag)))
-    read_version(store, entry.version)
-    store.write(tag_name(tag), before.with_active(entry.version).to_json())
+    version = read_version(store, entry.version)
+    _write_tag(store, tag, before.with_active(entry.version), version)
     return entry, before.active
+
+
+def _write_tag(store: Store, name: str, tag: Tag, version: Version) -> None:
+    """Write a tag that names a version; write that again if a prune has just removed it."""
+    store.write(tag_name(name), tag.to_json())
+    if store.size(version_name(version.id)) is None:
+        store.write(version_name(version.id), version.to_json())
 
 
 def _send_blobs(
@@ -127,7 +135,7 @@ def _send_blobs(
         progress_bar(total=total, desc="adprior push", unit="B") as bar,
         ThreadPoolExecutor(TRANSFERS, thread_name_prefix="adprior-push") as pool,
     ):
-        sender = _Sender(store, bar, force=force)
+        sender = _Sender(store, bar, condemned=read_condemned(store), force=force)
         waiting = [
             pool.submit(sender.send, directory / name, blob, states[name])
             for blob, name in sources.items()
@@ -142,9 +150,10 @@ def _send_blobs(
 class _Sender:
     """Sends blobs; several threads share it."""
 
-    def __init__(self, store: Store, bar: Any, *, force: bool) -> None:
+    def __init__(self, store: Store, bar: Any, *, condemned: Container[str], force: bool) -> None:
         self._store = store
         self._bar = bar
+        self._condemned = condemned
         self._force = force
         self._lock = threading.Lock()
 
@@ -156,7 +165,8 @@ class _Sender:
         """
         name = blob_name(blob)
         stored = self._store.size(name)
-        if not self._force and stored == blob.size:
+        is_condemned = name in self._condemned  # a prune spares it if it is sent again
+        if not self._force and stored == blob.size and not is_condemned:
             self._advance(blob.size)
             return 0
         # What is stored may be good: it is replaced by bytes that were checked only.

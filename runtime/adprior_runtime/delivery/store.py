@@ -5,6 +5,7 @@
     blobs/3f/3fa9c2…        the content of a file, named after its SHA-256
     versions/9d04b1….json   the files of a version, named after the SHA-256 of this JSON
     tags/latest.json        the versions of a tag, and which one is active
+    removed/5c07….json      blobs that go once no push or pull needs them any more (`prune`)
 
 Blobs and versions never change. Each object appears complete: object stores work like that, and in
 a directory a file is written beside its place and renamed.
@@ -13,6 +14,7 @@ a directory a file is written beside its place and renamed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +35,10 @@ from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.files.atomic import replace_file
 
 _COPY_BYTES: Final = 4 << 20
+
+BLOBS: Final = "blobs"
+VERSIONS: Final = "versions"
+TAGS: Final = "tags"
 
 Advance = Callable[[int], object]
 
@@ -95,6 +101,30 @@ class Store:
                 return int(self._files.info(self._path(name))["size"])
         except NotStoredError:
             return None
+
+    def list(self, folder: str) -> dict[str, int]:
+        """Return the objects below a folder: their lengths in bytes by name, sorted.
+
+        In a directory, files that are still being written are left out.
+        """
+        with explained(self.place(folder)):
+            found = self._files.find(self._path(folder), detail=True)
+        sizes = {path.rpartition(f"/{folder}/")[2]: info["size"] for path, info in found.items()}
+        return {
+            f"{folder}/{name}": int(size)
+            for name, size in sorted(sizes.items())
+            if not name.rpartition("/")[2].startswith(".")
+        }
+
+    def modified(self, name: str) -> datetime:
+        """Return when an object was written, by the storage's clock.
+
+        Raises:
+            NotStoredError: There is no such object.
+        """
+        with explained(self.place(name)):
+            written: datetime = self._files.modified(self._path(name))
+        return written
 
     def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
         """Return an object's bytes, or those from ``start`` to before ``end``.
@@ -171,17 +201,17 @@ class _DirectoryStore(Store):
 
 def blob_name(blob: Blob) -> str:
     """Return the name of a blob's object."""
-    return f"blobs/{blob.sha256[:2]}/{blob.sha256}"
+    return f"{BLOBS}/{blob.sha256[:2]}/{blob.sha256}"
 
 
 def version_name(version_id: str) -> str:
     """Return the name of a version's object."""
-    return f"versions/{version_id}.json"
+    return f"{VERSIONS}/{version_id}.json"
 
 
 def tag_name(tag: str) -> str:
     """Return the name of a tag's object."""
-    return f"tags/{tag}.json"
+    return f"{TAGS}/{tag}.json"
 
 
 class _Sent(Callback):  # type: ignore[misc]  # fsspec has no types

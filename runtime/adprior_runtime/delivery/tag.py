@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Final, Self
 
@@ -69,6 +70,14 @@ class Tag:
         kept = (entry, *others)[:_MOST_ENTRIES]
         pushed_to = replace(self, entries=kept)
         return pushed_to._with_next(entry.version) if activate else pushed_to
+
+    def only(self, versions: Collection[str]) -> Self:
+        """Return the tag without the versions that are not among these."""
+        return replace(
+            self,
+            entries=tuple(each for each in self.entries if each.version in versions),
+            before=tuple(each for each in self.before if each in versions),
+        )
 
     def with_active(self, version_id: str) -> Self:
         """Return the tag with another active version: one of before, or any other."""

@@ -11,7 +11,8 @@ import pytest
 from adprior_runtime.bundle import hash_file
 from adprior_runtime.delivery.store import Store, blob_name, open_store
 from adprior_runtime.delivery.version import Blob
-from support.deliveries import Adprior, contents, write_bundle
+from support.deliveries import Adprior, contents, write_bundle, write_repository
+from support.processes import await_true
 from support.s3_server import BUCKET, S3Server, needs_s3, running_s3
 
 pytestmark = needs_s3
@@ -49,6 +50,29 @@ def test_versions_and_back(
     adprior("push", "--activate", one["version"][:8], url)
     adprior("pull", url, target)
     assert contents(target) == contents(first)
+
+
+def test_a_prune(adprior: Adprior, first: Path, second: Path, tmp_path: Path, url: str) -> None:
+    third = write_repository(tmp_path / "third", seed=3)
+    gone, *_ = (adprior("push", each, url)["version"] for each in (first, second, third))
+    options = ["--prune", "1", "--grace", "0.001s", url]
+    before = len(open_store(url).list("blobs"))
+    versions: list[str] = []
+
+    def has_gone() -> bool:
+        # S3's times are seconds: what was written in the second of its condemnation stays.
+        versions.extend(adprior("push", *options)["versions"])
+        return len(open_store(url).list("blobs")) == before - 2
+
+    await_true(has_gone, poll_s=0.5)
+    assert versions == [gone]
+    assert [each["version"] == gone for each in adprior("push", "--list", url)] == [False, False]
+    adprior("push", "--activate", "previous", url)
+    adprior("pull", url, tmp_path / "target")
+    assert contents(tmp_path / "target") == contents(second)
+    assert adprior("push", first, url)["version"] == gone
+    adprior("pull", url, tmp_path / "target")
+    assert contents(tmp_path / "target") == contents(first)
 
 
 def test_a_large_file_moves_in_parts_by_s3_and_http(
