@@ -48,7 +48,7 @@ def test_a_killed_canary_costs_no_forecast_and_a_good_one_is_promoted(
             *("--servers", str(path), "--canary", canary.grpc_address, "--json", "--metrics"),
             *(f"{each.grpc_address}={each.metrics_address}" for each in (stable, canary)),
             *("--steps", "0.2", "0.5", "--hold", "6s", "--longest", "200s", "--look", "0.5s"),
-            *("--min-requests", "30", "--max-latency-ratio", "4"),
+            *("--min-requests", "30", "--max-latency-ratio", "4", "--max-p95-ratio", "8"),
             *("--max-error-increase", "0.2", "--max-exact-drop", "0.3", "--max-psi", "0.5"),
         )
         return code, json.loads(capsys.readouterr().out)

@@ -60,7 +60,7 @@ def metrics_text(
         lines.append(f'{FORECAST_SHARE.name}{{{decoder},popularity_decile="{number}"}} {share}')
     engine = f'model="{LLM_ENGINE}",model_instance="{LLM_ENGINE}_0"'
     for bound in (*SEARCH_TIME.buckets, math.inf) if times_s else ():
-        label = "+Inf" if bound == math.inf else f"{bound:g}"
+        label = "+Inf" if bound == math.inf else f"{bound:.17g}"
         number = sum(time_s <= bound for time_s in times_s)
         lines.append(f'{SEARCH_TIME.name}_bucket{{{engine},le="{label}"}} {number}')
     return "\n".join(lines) + "\n"

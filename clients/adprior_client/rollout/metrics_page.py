@@ -68,6 +68,8 @@ TIME_BOUNDS_S: Final = (*SEARCH_TIME.buckets, math.inf)
 TIMES: Final = slice(BINS.stop, BINS.stop + len(TIME_BOUNDS_S))
 FIELDS: Final = TIMES.stop
 _TIME_PLACES: Final = {bound: TIMES.start + at for at, bound in enumerate(TIME_BOUNDS_S)}
+_DIGITS: Final = 6
+"""Decimal digits of the bounds."""
 _TIME_BUCKET: Final = f"{SEARCH_TIME.name}_bucket"
 _TRITON: Final = {
     "nv_inference_request_success": Field.ANSWERED,
@@ -102,7 +104,8 @@ def parse_page(text: str) -> tuple[Counts, str]:
         elif name == FORECAST_SHARE.name:
             counts[BINS.start + int(labels[FORECAST_SHARE.label]) - 1] += value
         elif name == _TIME_BUCKET:
-            counts[_TIME_PLACES[float(labels["le"])]] += value
+            # Triton writes 0.56 as 0.5600000000000001.
+            counts[_TIME_PLACES[round(float(labels["le"]), _DIGITS)]] += value
         elif name == BUNDLE_INFO.name:
             bundle_id = labels[BUNDLE_INFO.label]
     if not bundle_id:
