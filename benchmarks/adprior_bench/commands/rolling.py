@@ -85,6 +85,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--live-share", type=share, default=0.05, metavar="SHARE",
         help="share of the calls that ask for a live forecast (0.05); 0 for a large model",
     )  # fmt: skip
+    add(
+        "--gentle-start",
+        action="store_true",
+        help="start new servers on idle processors (SCHED_IDLE), so that they delay no call",
+    )
     add("--seed", type=int, default=0, help="seed of the calls' times (0)")
     add("--json", action="store_true", help="print the report as JSON")
 
@@ -114,7 +119,8 @@ def _measure(args: argparse.Namespace, scratch: Path) -> _Measured:
         live_share=args.live_share,
         seed=args.seed,
     )
-    with Fleet(args.old, args.servers, scratch / "servers") as fleet:
+    listing, is_gentle = scratch / "servers", args.gentle_start
+    with Fleet(args.old, args.servers, listing, is_gentle=is_gentle) as fleet:
         old = ask_server(fleet.first.grpc_address, requests, with_live=with_live)
         config = ClientConfig(
             urls=(fleet.url,),
@@ -160,6 +166,7 @@ def _report(measured: _Measured, args: argparse.Namespace) -> dict[str, Any]:
         "replaced": len(_of(measured.spans, Phase.LEAVING)),
         "rate": args.rate,
         "live_share": args.live_share,
+        "gentle_start": args.gentle_start,
         "answered": dict(measured.callers.answered),
         "failed": sum(bool(each.reason) and each.reason != MIXED for each in records),
         "mixed": sum(each.reason == MIXED for each in records),

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from adprior_bench.rolling.gentle_start import lift, on_idle_processors
 from adprior_runtime.files.atomic import replace_file
 from adprior_runtime.server.endpoints import free_ports
 from adprior_runtime.server.tritonserver import TritonServer
@@ -29,12 +30,16 @@ class Fleet:
         repository: The model repository of the first servers.
         count: Their number.
         listing: The file that lists the servers for the clients.
+        is_gentle: Whether the servers that come later start on idle processors.
     """
 
-    def __init__(self, repository: Path, count: int, listing: Path) -> None:
+    def __init__(
+        self, repository: Path, count: int, listing: Path, *, is_gentle: bool = False
+    ) -> None:
         self._repository = repository
         self._count = count
         self._listing = listing
+        self._is_gentle = is_gentle
         self._servers: list[TritonServer] = []
 
     def __enter__(self) -> Self:
@@ -67,10 +72,18 @@ class Fleet:
 
     def replace_first(self, repository: Path) -> TritonServer:
         """Start a server, list it instead of the first one, and return that, which still runs."""
-        self._servers.append(start_on_free_ports(repository))
+        self._servers.append(self._start_beside_others(repository))
         leaving = self._servers.pop(0)
         self._publish()
         return leaving
+
+    def _start_beside_others(self, repository: Path) -> TritonServer:
+        if not self._is_gentle:
+            return start_on_free_ports(repository)
+        with on_idle_processors():
+            server = start_on_free_ports(repository)
+        lift(server.process.pid)
+        return server
 
     def _publish(self) -> None:
         with replace_file(self._listing) as fresh:

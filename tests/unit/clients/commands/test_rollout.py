@@ -15,6 +15,7 @@ from adprior_client.rollout.switch import Rollout, State, Switch
 from adprior_runtime.errors import AdpriorError
 from support.client_calls import run_command
 from support.fake_triton_with_metrics import FakeTritonWithMetrics, running_with_metrics
+from support.outcome_logs import write_outcomes
 from support.processes import await_true
 
 RUNNING = Rollout(state=State.RUNNING, stable=("a:1",), canary=("b:1",), share=0.05)
@@ -59,6 +60,26 @@ def test_without_requests_nothing_is_promoted(
         assert path.read_text() == text
         assert "undecided" in capsys.readouterr().out
         assert _run(path, "--again", *_metrics(*servers), *QUICK) == 4
+
+
+def test_outcomes_that_do_not_fit_roll_back(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows: list[tuple[str | None, float | None]] = [("blue", 0), ("blue", 1), ("green", 1)]
+    log = write_outcomes(path.with_name("log.parquet"), rows * 400)
+    with running_with_metrics("blue", "green") as servers:
+        stable, canary = servers
+        options = ["--stable", stable.url, "--canary", canary.url, *_metrics(*servers), *QUICK]
+        assert _run(path, *options, "--log", str(log), "--json") == 3
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["reason"] == "broken: calibration"
+    rule = printed["steps"][0]["rules"][-1]
+    assert (rule["rule"], rule["stable"], rule["canary"]) == ("calibration", 1.0, 2.0)
+
+
+def test_a_log_that_is_not_there_begins_nothing(path: Path) -> None:
+    options = ["--stable", "a:1", "--canary", "b:1", "--log", str(path.with_name("log"))]
+    with pytest.raises(AdpriorError, match="log: no such file or directory"):
+        _run(path, *options)
+    assert not path.exists()
 
 
 def test_a_rollout_that_continues_finds_a_lost_canary(
