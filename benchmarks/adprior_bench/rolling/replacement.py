@@ -12,6 +12,7 @@ import psutil
 
 from adprior_bench.rolling.callers import Callers
 from adprior_bench.rolling.fleet import Fleet
+from adprior_runtime.server.tritonserver import TritonServer
 from adprior_runtime.terminal.progress import progress_bar
 
 
@@ -108,15 +109,19 @@ def replace_all(
                 callers.hold_new_forecasts()
             leaving = fleet.replace_first(repository)
             course.end(Phase.STARTING)
-            try:
-                leaving.serve_on(drain_s)
-            finally:
-                leaving.stop()
+            _retire(leaving, drain_s)
             course.end(Phase.LEAVING)
             bar.update(1)
     time.sleep(quiet_s)
     course.end(Phase.QUIET)
     return course.spans
+
+
+def _retire(server: TritonServer, drain_s: float) -> None:
+    try:
+        server.serve_on(drain_s)
+    finally:
+        server.stop()
 
 
 def _processor_seconds() -> tuple[float, float]:
