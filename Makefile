@@ -3,7 +3,7 @@ DATA ?= ../shared/data/oec
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock system-packages perf-analyzer demo demo-bundle quality-public sbom test test-all \
+.PHONY: help install lock system-packages perf-analyzer demo explore demo-bundle quality-public sbom test test-all \
   test-latest test-faults test-bulk lint format
 
 PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -43,6 +43,9 @@ perf-analyzer: install  ## fetch the load generator of the server benchmark, if 
 
 demo: .demo-venv/.installed  ## assemble the shipped model, and serve it on a real tritonserver (4 min, then 1)
 	.demo-venv/bin/python demo/demo.py
+
+explore: .demo-venv/.installed  ## serve the shipped model, and a page to look at its forecasts; Ctrl-C ends both
+	.demo-venv/bin/python demo/page.py
 
 demo-bundle: install  ## train the shipped adapter again, from the data set in DATA (hours)
 	PATH="$(CURDIR)/.venv/bin:$$PATH" demo/make_bundle.sh "$(DATA)"
@@ -119,8 +122,8 @@ CHECK_PYTHON = test -f $(LOCK) || \
 	@touch $@
 
 # Not editable: the demo runs what a user installs. It depends on the code, so a change reinstalls it.
-.demo-venv/.installed: pyproject.toml $(wildcard $(LOCK)) $(shell find runtime build clients bulk -name '*.py')
+.demo-venv/.installed: pyproject.toml $(wildcard $(LOCK)) $(shell find runtime build clients bulk explore -name '*.py' -o -path '*/page/*')
 	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv .demo-venv
-	$(LOCKED) .demo-venv/bin/python -m pip install --quiet --disable-pip-version-check '.[embedded,client,gemma]'
+	$(LOCKED) .demo-venv/bin/python -m pip install --quiet --disable-pip-version-check '.[embedded,explore,gemma]'
 	@touch $@

@@ -19,8 +19,8 @@ from adprior_bench.quality.intervals import UserBootstrap, estimate
 from adprior_client import Forecast, ForecastRequest
 from adprior_explore.comparison import OVERLAPS, overlap
 from adprior_explore.distance import distance
-from adprior_explore.server.documents import Subject
 from adprior_explore.side import Side
+from adprior_explore.subject import Subject
 from adprior_runtime.contract import MAX_BATCH_SIZE
 from adprior_runtime.forecast.drift import (
     POPULARITY_BINS,

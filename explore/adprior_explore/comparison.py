@@ -11,8 +11,8 @@ from typing import Any, Final
 from adprior_client import Forecast
 from adprior_explore.distance import distance
 from adprior_explore.novelty import mark_new
-from adprior_explore.server.documents import Subject
 from adprior_explore.side import Side
+from adprior_explore.subject import Subject
 
 OVERLAPS: Final = (5, 10, 20)
 """The lengths at which two lists are compared."""

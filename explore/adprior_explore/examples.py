@@ -11,7 +11,7 @@ from typing import Any
 from adprior_client.cli.documents import read_user
 from adprior_client.cli.json_document import parse_json
 from adprior_client.user_context import CheckedContext, user_to_json
-from adprior_explore.server.documents import Subject
+from adprior_explore.subject import Subject
 from adprior_runtime.errors import AdpriorError, InvalidInputError
 
 

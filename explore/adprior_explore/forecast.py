@@ -9,9 +9,9 @@ from adprior_client import Forecast, InvalidArgumentError
 from adprior_client.cli.context_use import ContextUse
 from adprior_explore.certificate import Certificate
 from adprior_explore.novelty import mark_new
-from adprior_explore.server.documents import Subject
 from adprior_explore.side import Side
 from adprior_explore.step_times import StepTimes
+from adprior_explore.subject import Subject
 from adprior_runtime.contract import MAX_TOP_K, ContextCount
 
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from adprior_client import Forecast, ForecastSource, InvalidArgumentError, Ranking
 from adprior_client.cli.documents import candidates_of, forecast_of
 from adprior_client.cli.json_document import JsonValue
-from adprior_explore.server.documents import Subject
 from adprior_explore.side import Side
+from adprior_explore.subject import Subject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,8 @@ from adprior_client import Forecast, ForecastRequest
 from adprior_client.user_context import CheckedContext, user_to_json
 from adprior_explore.distance import changes, distance
 from adprior_explore.novelty import mark_new
-from adprior_explore.server.documents import Subject
 from adprior_explore.side import Side
+from adprior_explore.subject import Subject
 from adprior_explore.variants import MOST_EVENTS, Variant, leave_out
 from adprior_runtime.contract import MAX_BATCH_SIZE
 

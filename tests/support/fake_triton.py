@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from tritonclient.utils import (
 
 from adprior_client import ClientConfig
 from adprior_runtime import contract
+from adprior_runtime.repository.model_specs import model
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -70,7 +72,9 @@ def context_use_tensors(**counts: int) -> Tensors:
     """Return the tokenizer's counts of a context; by default all of the context is used."""
     found = {name: counts.pop(name.lower(), 0) for name in contract.ContextCount.__members__}
     assert not counts
-    return {contract.CONTEXT_USE: np.array([list(found.values())], dtype=np.int32)}
+    tensors = {contract.CONTEXT_USE: np.array([list(found.values())], dtype=np.int32)}
+    known = forecast_tensors()
+    return tensors | {name: known[name] for name in (contract.BUNDLE_ID, contract.ANSWER_VERSION)}
 
 
 def _answer(model: str, inputs: Tensors) -> Tensors:
@@ -199,12 +203,29 @@ class FakeTriton:
         return response
 
     def statistics(self, request: Any, _context: Any) -> Any:
-        """Return the statistics of a model that has answered four calls, or none."""
+        """Return the statistics of a model that has answered four calls, or none.
+
+        Without a model's name: of all models, by the calls so far, each of which took 8 ms, with
+        1 ms in the queue and 2 ms in each model of its steps.
+        """
         response = service_pb2.ModelStatisticsResponse()
+        if not request.name:
+            for name, count in self._answered().items():
+                times = response.model_stats.add(name=name, execution_count=count).inference_stats
+                times.success.count, times.success.ns = count, 8_000_000 * count
+                times.queue.ns, times.compute_infer.ns = 1_000_000 * count, 2_000_000 * count
+            return response
         done = response.model_stats.add(name=request.name).inference_stats.success
         if self.usual_s is not None:
             done.count, done.ns = 4, int(4e9 * self.usual_s)
         return response
+
+    def _answered(self) -> Counter[str]:
+        """Return the number of requests of each model, with the steps of the ensembles."""
+        counts = Counter(dict.fromkeys(contract.MODEL_NAMES, 0))
+        for name, _ in self.calls:
+            counts.update((name, *model(name, contract.Target.CPU).steps))
+        return counts
 
 
 def _decode(tensor: Any, raw: bytes) -> NDArray[Any]:

@@ -31,7 +31,6 @@ from adprior_explore.server.documents import (
     MOST_BYTES,
     MOST_BYTES_OF_USERS,
     MOST_USERS,
-    Subject,
     count_of,
     read_document,
     subjects_of,
@@ -44,6 +43,7 @@ from adprior_explore.server.protection import (
     problem_response,
 )
 from adprior_explore.side import Side
+from adprior_explore.subject import Subject
 from adprior_explore.variants import MOST_EVENTS
 from adprior_explore.why import explain
 from adprior_runtime.contract import MAX_CANDIDATES, MAX_CONTEXT_BYTES, MAX_TOP_K

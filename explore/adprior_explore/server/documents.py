@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from starlette.requests import Request
 
-from adprior_client import InvalidArgumentError
 from adprior_client.cli.json_document import JsonValue, parse_json
-from adprior_client.user_context import CheckedContext, user_to_json
 from adprior_explore.server.problems import RefusedError
+from adprior_explore.subject import Subject
 from adprior_runtime.contract import MAX_TOP_K
 
 MOST_BYTES: Final = 2 << 20
@@ -46,28 +44,6 @@ async def read_document(request: Request, most_bytes: int) -> JsonValue:
                 "Send fewer events, candidates or users.",
             )
     return parse_json(bytes(body), _SOURCE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """A user of a request.
-
-    Attributes:
-        document: The context as the page has it.
-        raw: The same as JSON, checked as Triton checks it.
-    """
-
-    document: dict[str, Any] = field(repr=False)
-    raw: CheckedContext = field(repr=False)
-
-    @classmethod
-    def of(cls, value: JsonValue) -> Subject:
-        """Check a context; raises InvalidInputError or InvalidArgumentError."""
-        document = value.of_type(dict, "an object with profile, history and as_of")
-        try:
-            return cls(document=document, raw=CheckedContext(user_to_json(document)))
-        except InvalidArgumentError as error:
-            raise InvalidArgumentError(f"{value.place}: {error}") from error
 
 
 def subjects_of(value: JsonValue) -> list[Subject]:
