@@ -1,0 +1,52 @@
+"""The time of one request by step, as the difference of two readings of Triton's statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from adprior_runtime.contract import (
+    ADVERTISER_DECODER,
+    ADVERTISER_RETRIEVAL,
+    LLM_ENGINE,
+    TOKENIZER,
+)
+from adprior_runtime.server.model_counters import ModelCounters
+
+Reading = Mapping[str, ModelCounters]
+_STEPS = (TOKENIZER, LLM_ENGINE, ADVERTISER_DECODER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTimes:
+    """Milliseconds of one retrieval.
+
+    Attributes:
+        steps: For each model: ``step``, ``ms`` in the model, ``queue_ms`` before it.
+        total_ms: The whole request, from its arrival at Triton to the answer.
+    """
+
+    steps: list[dict[str, Any]]
+    total_ms: float
+
+    @classmethod
+    def between(cls, before: Reading, after: Reading) -> StepTimes | None:
+        """Return the times of the only retrieval between two readings.
+
+        None if a model answered another request too, or if statistics are missing.
+        """
+        try:
+            found = {
+                name: after[name].since(before[name]) for name in (*_STEPS, ADVERTISER_RETRIEVAL)
+            }
+        except KeyError:
+            return None
+        if any(counters.requests != 1 for counters in found.values()):
+            return None
+        steps = []
+        for name in _STEPS:
+            times = found[name].step_ms()
+            queue_ms = times.pop("queue")
+            steps.append({"step": name, "ms": sum(times.values()), "queue_ms": queue_ms})
+        return cls(steps=steps, total_ms=1e3 * found[ADVERTISER_RETRIEVAL].total_s)
