@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,6 +17,7 @@ BINARY: Final = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(
     BINARY is None, reason="no chromium: apt-get install chromium (make system-packages)"
 )
+Scheme: TypeAlias = Literal["light", "dark"]
 WIDE: Final = (1600, 900)
 NARROW: Final = (360, 740)
 _FAILED_REQUEST: Final = "Failed to load resource"
@@ -64,8 +65,9 @@ class WatchedPage:
         if "{0.scheme}://{0.netloc}".format(urlsplit(request.url)) != self.origin:
             self.outside.append(request.url)
 
-    def check(self, *, failed_requests: bool = False) -> None:
-        """Fail if anything was collected; with ``failed_requests``, HTTP errors are expected."""
+    def close(self, *, failed_requests: bool = False) -> None:
+        """Close it and fail if anything was collected; ``failed_requests`` allows HTTP errors."""
+        self.page.context.close()
         errors = self.errors
         if failed_requests:
             errors = [error for error in errors if not error.startswith(_FAILED_REQUEST)]
@@ -74,10 +76,12 @@ class WatchedPage:
 
 
 def open_page(
-    browser: Browser, url: str, size: tuple[int, int] = WIDE, **options: Any
+    browser: Browser, url: str, size: tuple[int, int] = WIDE, color_scheme: Scheme = "light"
 ) -> WatchedPage:
     """Open an address in a context of its own, and start to collect."""
-    context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
+    context = browser.new_context(
+        viewport={"width": size[0], "height": size[1]}, color_scheme=color_scheme
+    )
     context.set_default_timeout(20_000)
     parts = urlsplit(url)
     watched = WatchedPage(page=context.new_page(), origin=f"{parts.scheme}://{parts.netloc}")

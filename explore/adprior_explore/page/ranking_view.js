@@ -71,7 +71,7 @@ function drawStored(state, place) {
   if (kept !== null) {
     fill(place, make("span", { class: "badge note", text: `Stored forecast: ${kept.label}, kept at ${kept.at}` }),
       button("Forget it", () => state.set({ kept: null }), { class: "small" }));
-  } else if (answer !== null && phase === "ready") {
+  } else if (phase === "ready" && answer.forecast !== null) {
     fill(place, button("Keep this forecast as the stored one", () => state.set({ kept: keep(state, answer) }), { class: "small" }),
       make("span", { class: "quiet", text: "Then edit the user: the table compares the live forecast with it." }));
   } else {

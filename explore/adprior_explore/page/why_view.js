@@ -6,7 +6,6 @@ import { failure, message, needsUser, waiting } from "./messages.js";
 import { counted, milliseconds, percent } from "./numbers.js";
 import { isCurrent } from "./state.js";
 
-const KINDS = { profile: "profile", event: "event", advertiser: "advertiser" };
 const SHOWN_CHANGES = 3;
 
 /** Draw the answer whenever it changes. */
@@ -68,16 +67,12 @@ function answerTable({ without }) {
     make("tbody", {}, rows.map((each) => row(each, scale)))));
 }
 
-function row({ kind, label, events, shift, changes }, scale) {
+function row({ label, shift, changes }, scale) {
   return make("tr", {},
-    make("th", { scope: "row" }, label, " ", make("span", { class: "quiet", text: kindText(kind, events) })),
+    make("th", { scope: "row", text: label }),
     make("td", { class: "number", text: percent(shift) }),
     make("td", { class: "bar-cell" }, bar(scale, shift, "plain")),
     make("td", { class: "quiet" }, make("ul", {}, changes.slice(0, SHOWN_CHANGES).map(change))));
-}
-
-function kindText(kind, events) {
-  return kind === "advertiser" ? `all ${counted(events, "event")}` : KINDS[kind] ?? kind;
 }
 
 function change({ name, from, to, is_bound }) {

@@ -3,87 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Request, Route, expect
+from playwright.sync_api import Request, Route, expect
 
-from adprior_runtime.server.tritonserver import TritonServer
 from support.browser import (
-    NARROW,
-    WIDE,
-    WatchedPage,
-    accessibility_problems,
     needs_chromium,
-    open_browser,
-    open_page,
 )
-from support.data_set import ADVERTISERS, IDS, user
+from support.data_set import IDS, user
 from support.explore_page import VIEWS, ExplorePage
-from support.explorer import Explorer, explore
-from support.servers import build_repository, start_server
-from support.shared_files import MakeOnce
 
 pytestmark = [pytest.mark.triton, needs_chromium]
-
-_REPORT = """<!doctype html><html lang="en"><head><title>Quality of a bundle</title>
-<style>h1 { color: navy; }</style></head><body><h1>Quality of a bundle</h1></body></html>"""
-
-
-@pytest.fixture(scope="module")
-def other_server(bundle: Path, make_once: MakeOnce) -> Iterator[TritonServer]:
-    """A second bundle: the same model with the first 20 advertisers only."""
-
-    def build(place: Path) -> None:
-        catalogue = place / "catalogue.csv"
-        rows = [f'{IDS[name]},"{name}"' for name in ADVERTISERS[:20]]
-        catalogue.write_text("\n".join(["advertiser_id,name", *rows]), encoding="utf-8")
-        build_repository(bundle, place / "repository", "--catalogue", str(catalogue))
-
-    with start_server(make_once("explored", build) / "repository") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def users(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    place = tmp_path_factory.mktemp("users")
-    documents = {"regular": user(9), "newcomer": user(0)}
-    for name, document in documents.items():
-        (place / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
-    return [place / f"{name}.json" for name in documents]
-
-
-@pytest.fixture(scope="module")
-def explorer(
-    server: TritonServer, other_server: TritonServer, users: list[Path], tmp_path_factory: Any
-) -> Iterator[Explorer]:
-    report = tmp_path_factory.mktemp("report") / "report.html"
-    report.write_text(_REPORT, encoding="utf-8")
-    options: list[str | Path] = ["--url", server.grpc_address, "--port", "0"]
-    options += ["--bundle-b", other_server.grpc_address, "--report", report, "--users", *users]
-    with explore(*options) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as running:
-        yield running
-
-
-@pytest.fixture
-def watched(browser: Browser, explorer: Explorer) -> Iterator[WatchedPage]:
-    opened = open_page(browser, explorer.url)
-    yield opened
-    opened.page.context.close()
-    opened.check()
-
-
-@pytest.fixture
-def shown(watched: WatchedPage) -> ExplorePage:
-    return ExplorePage(watched.page)
 
 
 def test_every_view_says_what_to_do_while_nobody_is_picked(shown: ExplorePage) -> None:
@@ -136,7 +67,8 @@ def test_events_and_values_are_added_and_removed(shown: ExplorePage) -> None:
     expect(shown.event_field(0, "advertiser")).to_be_focused()
     with shown.new_forecast():
         shown.page.keyboard.type("Acme")
-    expect(shown.panel("forecast").locator("tr", has_text="Acme").first).to_contain_text("known")
+    acme = shown.page.get_by_role("rowheader", name="Acme", exact=True)
+    expect(shown.panel("forecast").locator("tr").filter(has=acme)).to_contain_text("known")
     with shown.new_forecast():
         panel.get_by_role("button", name="Remove event 1").click()
     expect(panel).to_contain_text("No events")
@@ -188,7 +120,10 @@ def test_why_shows_which_events_carry_the_forecast(shown: ExplorePage) -> None:
     panel.get_by_role("button", name="Leave out each part").click()
     rows = panel.locator("tbody tr")
     expect(rows).to_have_count(10)  # the profile and nine events
-    moved = [float(text.removesuffix(" %")) for text in rows.locator(".number:nth-child(2)").all_inner_texts()]
+    moved = [
+        float(text.removesuffix(" %"))
+        for text in rows.locator(".number:nth-child(2)").all_inner_texts()
+    ]
     assert moved == sorted(moved, reverse=True)
     assert moved[0] > 0
     expect(shown.panel("user").locator(".weight:visible")).to_have_count(9)
@@ -296,44 +231,3 @@ def test_a_keyboard_is_enough(shown: ExplorePage) -> None:
         keyboard.press("Control+A")
         keyboard.type("4")
     assert len(shown.forecast_names()) == 4
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, NARROW])
-def test_axe_finds_nothing_serious(
-    browser: Browser, explorer: Explorer, scheme: Any, size: tuple[int, int]
-) -> None:
-    watched = open_page(browser, explorer.url, size, color_scheme=scheme)
-    shown = ExplorePage(watched.page)
-    found = accessibility_problems(watched.page)
-    shown.pick("regular")
-    if size == NARROW:
-        expect(shown.page.locator("#glance")).to_be_visible()
-        found += accessibility_problems(watched.page)
-    shown.open("why").get_by_role("button", name="Leave out each part").click()
-    expect(shown.panel("why").locator("tbody tr").first).to_be_visible()
-    shown.rank([(IDS["Acme"], -3), (999_999, -2.75)])
-    shown.open("compare").get_by_role("button", name="Compare over the examples").click()
-    expect(shown.panel("compare")).to_contain_text("same first advertiser")
-    for view in VIEWS:
-        shown.open(view)
-        found += accessibility_problems(watched.page)
-        assert not shown.is_wider_than_its_window(), view
-    watched.page.context.close()
-    assert not found
-    watched.check()
-
-
-def test_a_narrow_window_shows_the_user_or_a_view(browser: Browser, explorer: Explorer) -> None:
-    watched = open_page(browser, explorer.url, NARROW)
-    shown = ExplorePage(watched.page)
-    shown.pick("regular")
-    expect(shown.page.locator("#panels")).to_be_hidden()
-    shown.open("forecast")
-    expect(shown.panel("user")).to_be_hidden()
-    watched.page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
-    expect(shown.panel("user")).to_be_visible()
-    expect(shown.panel("forecast")).to_be_visible()
-    expect(shown.page.locator("#tab-user")).to_be_hidden()
-    watched.page.context.close()
-    watched.check()
