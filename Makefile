@@ -4,7 +4,7 @@ SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock system-packages perf-analyzer demo explore demo-bundle quality-public sbom test test-all \
-  test-latest test-faults test-bulk lint format
+  test-latest test-faults test-bulk screenshots lint format
 
 PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 # Exact versions of everything that these targets and deploy/Dockerfile install. Only `make lock`
@@ -13,8 +13,9 @@ LOCK := locks/python$(PYTHON_VERSION).txt
 # For build requirements, older versions of pip read the first variable, newer ones the second.
 LOCKED := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)
 
-# Programs that the tests run and Python packages do not bring: redis-server, promtool, a library of perf_analyzer.
-SYSTEM_PACKAGES := redis-server prometheus libb64-0d
+# Programs that the tests run and Python packages do not bring: redis-server, promtool, a library of perf_analyzer,
+# a browser.
+SYSTEM_PACKAGES := redis-server prometheus libb64-0d chromium
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +98,9 @@ test-bulk: install demo/bundle/manifest.json  ## run adprior bulk for all users 
 	  .venv/bin/python -m integration.bulk_equality $(BULK_INPUTS) --scratch "$$scratch/equality" && \
 	  .venv/bin/python -m integration.bulk_kills $(BULK_INPUTS) --kills 20 --scratch "$$scratch/kills" && \
 	  .venv/bin/python -m integration.publish_kills --kills 20 --scratch "$$scratch/publish"
+
+screenshots: install demo/bundle/manifest.json  ## write the pictures of docs/images, and time the page of adprior explore (3 min)
+	PYTHONPATH=tests:demo .venv/bin/python -m integration.explore_pictures --output docs/images
 
 lint: install  ## check style and types
 	.venv/bin/ruff check .
