@@ -44,13 +44,14 @@ def forecast_tensors(**changed: NDArray[Any]) -> Tensors:
     return tensors | changed
 
 
-def interest_tensors() -> Tensors:
-    """Return the outputs of two interests, batch dimension included."""
-    return {
+def interest_tensors(count: int = 2) -> Tensors:
+    """Return the outputs of at most two interests, batch dimension included."""
+    tensors = {
         contract.INTEREST_IDS: np.array([[12, 11]], dtype=np.int64),
         contract.INTEREST_LOG_PROBS: np.array([[-0.25, -2.0]], dtype=np.float32),
         contract.INTEREST_NAMES: np.array([[b"Tee", "茶".encode()]], dtype=np.object_),
     }
+    return {name: values[:, :count] for name, values in tensors.items()}
 
 
 def ranking_tensors(inputs: Mapping[str, NDArray[Any]], **changed: NDArray[Any]) -> Tensors:
@@ -81,7 +82,7 @@ def _answer(model: str, inputs: Tensors) -> Tensors:
     if model == contract.TOKENIZER:
         return context_use_tensors()
     if model == contract.ADVERTISER_RETRIEVAL:
-        return forecast_tensors()
+        return forecast_tensors() | interest_tensors(0)
     return ranking_tensors(inputs)
 
 

@@ -1,4 +1,4 @@
-"""``adprior explore``: a local web page that shows what a model makes of a user."""
+"""``adprior explore``: serve a local web page that shows what a model makes of a user."""
 
 from __future__ import annotations
 

@@ -121,7 +121,13 @@ def test_a_forecast_of_the_most_that_a_bundle_allows_is_asked_without_one_more(
 def test_interests_are_asked_for_where_a_bundle_has_them(
     triton: FakeTriton, open_page: OpenPage
 ) -> None:
-    triton.change(**interest_tensors())
+    usual = triton.answer
+
+    def answer(model: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        asked = inputs.get(contract.INTEREST_TOP_K)
+        return usual(model, inputs) | ({} if asked is None else interest_tensors(asked.item()))
+
+    triton.answer = answer
     with open_page(triton) as page:
         assert sides_of(page)[0]["interests"] is True
         found = _post(page, "forecast", **ASKED, interest_k=2)
