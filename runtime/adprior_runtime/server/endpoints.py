@@ -133,7 +133,7 @@ def join_address(host: str, port: int) -> str:
 def is_loopback(host: str) -> bool:
     """Return whether only this machine reaches a server that listens on ``host``."""
     try:
-        return ipaddress.ipjoin_address(host).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:  # a host name
         return host == "localhost"
 
