@@ -59,17 +59,17 @@ class Endpoints:
         }
 
     @property
-    def grpcjoin_address(self) -> str:
+    def grpc_address(self) -> str:
         """``host:port`` for gRPC clients on this machine."""
         return join_address(self.host, self.grpc_port)
 
     @property
-    def httpjoin_address(self) -> str:
+    def http_address(self) -> str:
         """``host:port`` for HTTP clients on this machine."""
         return join_address(self.http_host, self.http_port)
 
     @property
-    def metricsjoin_address(self) -> str:
+    def metrics_address(self) -> str:
         """``host:port`` where Prometheus finds ``/metrics`` on this machine."""
         return join_address(self.metrics_host, self.metrics_port)
 
