@@ -73,7 +73,7 @@ class ServerProbe:
 
     async def read_context(self, raw: bytes) -> ContextReading:
         """Return how the server reads a context; raises InvalidArgumentError if it refuses it."""
-        user = {contract.USER_CONTEXT: np.array([raw], dtype=np.object_)}
+        user = {contract.USER_CONTEXT: np.array([bytes(raw)], dtype=np.object_)}
         request = Request.of(contract.TOKENIZER, user, _READING, Priority.RETRIEVAL)
         arguments = request.arguments(self._config.deadline_s, self._headers())
         del arguments["client_timeout"]

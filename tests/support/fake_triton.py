@@ -46,7 +46,7 @@ def forecast_tensors(**changed: NDArray[Any]) -> Tensors:
 
 def interest_tensors(count: int = 2) -> Tensors:
     """Return the outputs of at most two interests, batch dimension included."""
-    tensors = {
+    tensors: Tensors = {
         contract.INTEREST_IDS: np.array([[12, 11]], dtype=np.int64),
         contract.INTEREST_LOG_PROBS: np.array([[-0.25, -2.0]], dtype=np.float32),
         contract.INTEREST_NAMES: np.array([[b"Tee", "茶".encode()]], dtype=np.object_),

@@ -26,9 +26,11 @@ def open_page() -> OpenPage:
 
     @contextmanager
     def open_(*tritons: FakeTriton, wait: bool = True, **parts: Any) -> Iterator[TestClient]:
+        usual: dict[str, Any] = {"examples": read_examples(EXAMPLES), "reports": {}}
+        usual["access"] = Access()
         exploration = Exploration(
             configs={side: it.config() for side, it in zip("ab", tritons, strict=False)},
-            **({"examples": read_examples(EXAMPLES), "reports": {}, "access": Access()} | parts),
+            **(usual | parts),
         )
         with TestClient(make_application(exploration), base_url="http://localhost") as client:
             if wait:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,9 @@ from support.listed_forecasts import listed
 ADVERTISERS = 8
 
 
-def _listed_top(shares: list[float], count: int, *, exact: bool) -> tuple[np.ndarray, Forecast]:
+def _listed_top(
+    shares: list[float], count: int, *, exact: bool
+) -> tuple[npt.NDArray[np.float64], Forecast]:
     """Return a distribution over advertisers and one outcome outside, and a forecast of it."""
     whole = np.array(shares) / np.sum(shares)
     inside = whole[:ADVERTISERS]

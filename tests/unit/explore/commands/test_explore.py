@@ -36,8 +36,9 @@ def test_loopback_needs_no_token_and_other_addresses_both() -> None:
     for host in ("127.0.0.1", "localhost", "::1"):
         assert not Listener(host=host, port=0).is_secure
     assert Listener(host="0.0.0.0", port=0, has_token=True, insecure=True)
-    pair = {"certificate": Path("a.pem"), "key": Path("b.pem")}
-    assert Listener(host="0.0.0.0", port=0, has_token=True, **pair).is_secure
+    certificate, key = Path("a.pem"), Path("b.pem")
+    listener = Listener(host="0.0.0.0", port=0, has_token=True, certificate=certificate, key=key)
+    assert listener.is_secure
 
 
 def test_a_port_that_is_taken_is_one_line() -> None:

@@ -84,8 +84,11 @@ def test_a_forecast_shows_k_and_knows_the_next_one(page: TestClient, triton: Fak
     assert certificate["gap_nats"] == pytest.approx(1.5)
     assert found["bundle_id"] == "bundle-1"
     assert found["context_use"] == {"events": 0, "used_events": 0, "text": "no history"}
-    asked = [inputs for model, inputs in triton.calls if model == contract.ADVERTISER_RETRIEVAL]
-    assert [inputs[contract.TOP_K].tolist() for inputs in asked] == [[[3]]]
+    (tokenizer, read), (retrieval, asked) = triton.calls
+    assert (tokenizer, retrieval) == (contract.TOKENIZER, contract.ADVERTISER_RETRIEVAL)
+    assert asked[contract.TOP_K].tolist() == [[3]]
+    for inputs in (read, asked):
+        assert json.loads(inputs[contract.USER_CONTEXT][0, 0]) == USER
 
 
 def test_a_forecast_has_the_servers_own_times(page: TestClient) -> None:

@@ -68,7 +68,7 @@ def test_with_a_token_only_the_static_files_are_open(
             assert page.get(path).status_code == 401
         wrong = {"authorization": f"Bearer {TOKEN}0"}
         assert page.get("/api/state", headers=wrong).status_code == 401
-        odd = {"authorization": "Bearer żółć".encode()}
+        odd = {b"authorization": "Bearer żółć".encode()}
         assert page.get("/api/state", headers=odd).status_code == 401
         assert page.post("/api/forecast", json={}).status_code == 401
         right = {"authorization": f"Bearer {TOKEN}", "host": "gpu.example:8765"}
