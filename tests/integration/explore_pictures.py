@@ -22,10 +22,10 @@ import pyarrow.csv
 import pyarrow.parquet
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
-from shipped_model import BUNDLE, build_repository
 
 from adprior_runtime.cpu_count import available_processors
 from adprior_runtime.files.atomic import replace_file
+from shipped_model import BUNDLE, build_repository
 from support.browser import NARROW, Scheme, open_browser, open_page
 from support.explore_page import ExplorePage
 from support.explorer import explore
