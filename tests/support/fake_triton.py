@@ -211,7 +211,7 @@ class FakeTriton:
         """
         response = service_pb2.ModelStatisticsResponse()
         if not request.name:
-            for name, count in self._answered().items():
+            for name, count in self._count_requests().items():
                 times = response.model_stats.add(name=name, execution_count=count).inference_stats
                 times.success.count, times.success.ns = count, 8_000_000 * count
                 times.queue.ns, times.compute_infer.ns = 1_000_000 * count, 2_000_000 * count
@@ -221,7 +221,7 @@ class FakeTriton:
             done.count, done.ns = 4, int(4e9 * self.usual_s)
         return response
 
-    def _answered(self) -> Counter[str]:
+    def _count_requests(self) -> Counter[str]:
         """Return the number of requests of each model, with the steps of the ensembles."""
         counts = Counter(dict.fromkeys(contract.MODEL_NAMES, 0))
         for name, _ in self.calls:
