@@ -73,7 +73,8 @@ def context_use_tensors(**counts: int) -> Tensors:
     """Return the tokenizer's counts of a context; by default all of the context is used."""
     found = {name: counts.pop(name.lower(), 0) for name in contract.ContextCount.__members__}
     assert not counts
-    tensors = {contract.CONTEXT_USE: np.array([list(found.values())], dtype=np.int32)}
+    tensors: Tensors = {contract.CONTEXT_USE: np.array([list(found.values())], dtype=np.int32)}
+    tensors[contract.PROOF_MARGIN] = np.array([[0.25]], dtype=np.float32)
     known = forecast_tensors()
     return tensors | {name: known[name] for name in (contract.BUNDLE_ID, contract.ANSWER_VERSION)}
 
