@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
@@ -35,34 +34,34 @@ def open_browser() -> Iterator[Browser]:
             browser.close()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedPage:
     """A page, what it wrote to the console, and which requests left its origin.
 
-    Attributes:
+    Args:
         page: The page.
         origin: The only origin that it may ask.
-        errors: Console errors and uncaught exceptions.
+
+    Attributes:
+        page: The page.
+        errors: Console errors, warnings and uncaught exceptions.
         outside: Addresses of other origins.
     """
 
-    page: Page
-    origin: str
-    errors: list[str] = field(default_factory=list)
-    outside: list[str] = field(default_factory=list)
-
-    def watch(self) -> None:
-        """Start to collect."""
-        self.page.on("console", self._read_console)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", self._read_request)
+    def __init__(self, page: Page, origin: str) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        self.outside: list[str] = []
+        self._origin = origin
+        page.on("console", self._read_console)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", self._read_request)
 
     def _read_console(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
             self.errors.append(message.text)
 
     def _read_request(self, request: Request) -> None:
-        if "{0.scheme}://{0.netloc}".format(urlsplit(request.url)) != self.origin:
+        if "{0.scheme}://{0.netloc}".format(urlsplit(request.url)) != self._origin:
             self.outside.append(request.url)
 
     def close(self, *, failed_requests: bool = False) -> None:
@@ -84,8 +83,7 @@ def open_page(
     )
     context.set_default_timeout(20_000)
     parts = urlsplit(url)
-    watched = WatchedPage(page=context.new_page(), origin=f"{parts.scheme}://{parts.netloc}")
-    watched.watch()
+    watched = WatchedPage(context.new_page(), f"{parts.scheme}://{parts.netloc}")
     watched.page.goto(url)
     return watched
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from playwright.sync_api import Locator, Page, expect
 
+_DRAWN: Final = "performance.getEntriesByName('edit to forecast')"
 VIEWS: Final = ("forecast", "why", "ranking", "compare", "reports")
 
 
@@ -30,17 +32,32 @@ class ExplorePage:
         with self.new_forecast():
             self.page.locator("#examples").get_by_role("button", name=title, exact=True).click()
 
-    def new_forecast(self) -> Any:
+    def drawn_forecasts(self) -> int:
+        """Return how many forecasts were drawn so far."""
+        return int(self.page.evaluate(f"{_DRAWN}.length"))
+
+    def await_forecast(self, *, after: int) -> None:
+        """Return once more forecasts are drawn than ``after``."""
+        self.page.wait_for_function(f"after => {_DRAWN}.length > after", arg=after)
+
+    @contextmanager
+    def new_forecast(self) -> Iterator[None]:
         """Wait, at the end of a ``with`` block, until the forecast that it caused is drawn."""
-        return _NewForecast(self.page)
+        before = self.drawn_forecasts()
+        yield
+        self.await_forecast(after=before)
 
     def paste(self, user: Mapping[str, Any]) -> None:
         """Put a user's JSON into the editor, without waiting for anything."""
-        self.page.get_by_text("JSON", exact=True).click()
+        self.choose("JSON")
         self.page.locator("#user-json").fill(json.dumps(user))
 
     def show_cards(self) -> None:
-        self.page.get_by_text("Cards", exact=True).click()
+        self.choose("Cards")
+
+    def choose(self, label: str) -> None:
+        """Choose one part of a switch."""
+        self.page.get_by_role("radio", name=label, exact=True).check()
 
     def forecast_names(self) -> list[str]:
         return self.page.locator("#panel-forecast table.forecast tbody th").all_inner_texts()
@@ -58,24 +75,14 @@ class ExplorePage:
         expect(rows.first).to_be_visible()
         return rows
 
+    def ranked_names(self) -> list[str]:
+        return self.panel("ranking").locator("tbody th").all_inner_texts()
+
+    def ranking_column(self, number: int) -> list[str]:
+        """Return a column of numbers of the ranking, the first one is 0."""
+        rows = self.panel("ranking").locator("tbody tr").all()
+        return [row.locator("td.number").nth(number).inner_text() for row in rows]
+
     def is_wider_than_its_window(self) -> bool:
         script = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
         return bool(self.page.evaluate(script))
-
-
-class _NewForecast:
-    def __init__(self, page: Page) -> None:
-        self._page = page
-        self._before = 0
-
-    def __enter__(self) -> None:
-        self._before = self._drawn()
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            script = "before => performance.getEntriesByName('edit to forecast').length > before"
-            self._page.wait_for_function(script, arg=self._before)
-
-    def _drawn(self) -> int:
-        script = "performance.getEntriesByName('edit to forecast').length"
-        return int(self._page.evaluate(script))

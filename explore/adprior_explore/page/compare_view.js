@@ -8,6 +8,8 @@ import { decimal, percent, signed } from "./numbers.js";
 import { makeScale } from "./scales.js";
 import { isCurrent } from "./state.js";
 
+const SAME_NATS = 0.005;
+
 /** Draw the comparison whenever it changes. */
 export function showCompare(state, questions) {
   const one = make("div", { class: "stacked" });
@@ -21,7 +23,7 @@ export function showCompare(state, questions) {
     one.hidden = !hasTwo;
     many.hidden = !hasTwo;
   });
-  state.watch(["compare", "forecast", "version", "scale"], () => draw(state, questions, one));
+  state.watch(["compare", "forecast", "version", "k", "scale"], () => draw(state, questions, one));
 }
 
 function draw(state, questions, body) {
@@ -53,7 +55,7 @@ function table(state, answer) {
     make("caption", { class: "visually-hidden", text: "Advertisers of both bundles, by their better place" }),
     make("thead", {}, make("tr", {},
       head("A #", "number"), head("A", "number"), head("bar of A", "bar-cell small-text"), head("advertiser"),
-      head("bar of B", "bar-cell small-text"), head("B", "number"), head("B #", "number"), head("difference"))),
+      head("bar of B", "bar-cell small-text"), head("B", "number"), head("B #", "number"), head("B against A"))),
     make("tbody", {}, rows.map((each) => row(each, scale))));
 }
 
@@ -88,5 +90,6 @@ function difference(a, b) {
   const places = a.rank - b.rank;
   const moved = places === 0 ? "" : places > 0 ? `▲ ${places} ` : `▼ ${-places} `;
   const ratio = Math.log(b.probability / a.probability);
-  return make("span", { class: "quiet number", text: `${moved}${Number.isFinite(ratio) ? `${signed(ratio, 2)} nats` : ""}` });
+  const nats = Math.abs(ratio) < SAME_NATS || !Number.isFinite(ratio) ? "" : `${signed(ratio, 2)} nats`;
+  return make("span", { class: "quiet number", text: moved + nats || "=" });
 }

@@ -27,7 +27,7 @@ export class EventCards {
   constructor(state, edits) {
     this.#state = state;
     this.#edits = edits;
-    state.onChange(["why", "version"], () => this.#drawWeights());
+    state.onChange(["why", "version", "side", "k"], () => this.#drawWeights());
   }
 
   /** Return the section with the cards of the user. */

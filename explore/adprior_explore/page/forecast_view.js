@@ -87,7 +87,7 @@ function forecastTable(state, { advertisers }) {
   const former = new Map((state.get("before")?.advertisers ?? []).map((each) => [each.advertiser_id, each.probability]));
   const hasBefore = state.get("before") !== null;
   const scale = makeScale(state.get("scale"), [...advertisers.map(({ probability }) => probability), ...former.values()]);
-  const head = [["#", "number"], ["advertiser", ""], ["to this user", ""], ["probability", "number"]];
+  const head = [["#", "number"], ["advertiser", ""], ["new?", ""], ["probability", "number"]];
   return scrollBox("Advertisers", make("table", { class: "forecast" },
     make("caption", { class: "visually-hidden", text: "Advertisers by probability, the most probable first" }),
     make("thead", {}, make("tr", {},

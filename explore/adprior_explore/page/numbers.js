@@ -1,21 +1,22 @@
-/** Numbers as a person reads them; percentages look as those of `adprior predict`. */
+/** Numbers as a person reads them. */
 
-/** Return a probability as a percentage; a tiny one keeps two digits, as in "0.00031 %". */
+/** Return a probability as a percentage; below one per cent it keeps two digits, as in "0.00031 %". */
 export function percent(probability) {
   const value = 100 * probability;
-  if (value >= 0.1 || value === 0) return `${value.toFixed(1)} %`;
-  return `${plain(Number(value.toPrecision(2)))} %`;
+  if (value >= 0.995 || value === 0) return `${value.toFixed(1)} %`;
+  return `${value >= 1e-6 ? value.toPrecision(2) : tiny(value)} %`;
 }
 
-/** Return a number with this many decimals, and a real minus sign. */
+/** Return a number with this many decimals, and a real minus sign; what rounds to 0 has no sign. */
 export function decimal(value, digits = 3) {
-  return value.toFixed(digits).replace("-", "−");
+  const text = value.toFixed(digits);
+  return Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−");
 }
 
 /** Return a number with a sign: what something adds. */
 export function signed(value, digits = 3) {
   const text = decimal(value, digits);
-  return value > 0 ? `+${text}` : text;
+  return value > 0 && Number(text) !== 0 ? `+${text}` : text;
 }
 
 /** Return a time in milliseconds, or in seconds from ten seconds on. */
@@ -39,8 +40,7 @@ export function counted(value, noun) {
   return `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
 }
 
-/** Return a number without an exponent: 3.1e-7 as 0.00000031. */
-function plain(value) {
-  if (value >= 1e-6) return String(value);
-  return value.toFixed(Math.min(20, 1 - Math.floor(Math.log10(value)))).replace(/0+$/, "");
+/** Return two digits of a number below a millionth, without an exponent: 0.00000031. */
+function tiny(value) {
+  return value.toFixed(Math.min(100, 1 - Math.floor(Math.log10(value))));
 }

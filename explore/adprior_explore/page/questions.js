@@ -26,7 +26,8 @@ export class Questions {
     this.#requests = Object.fromEntries(Object.entries(PATHS).map(([name, path]) =>
       [name, new LatestRequest(path, (changes) => this.#show(name, changes))]));
     state.onChange(["user", "side", "k", "interests"], () => this.askForecast(EDIT_DELAY_MS));
-    state.onChange(["view", "candidates", "kept", "userId"], () => this.#askForView());
+    state.onChange(["view"], () => this.#askForView());
+    state.onChange(["candidates", "kept", "userId"], () => this.#askForView({ again: true }));
   }
 
   /** Ask for the forecast, after a delay in which another edit may follow. */
@@ -81,7 +82,7 @@ export class Questions {
   }
 
   #about() {
-    return this.#values("version", "origin");
+    return this.#values("version", "origin", "side", "k");
   }
 
   /** Stop a question about the user before the edit; an older answer stays, and is marked as old. */
@@ -90,12 +91,13 @@ export class Questions {
     if (phase === "loading" || phase === "failed") this.stop(name);
   }
 
-  /** Ask what the open view shows, if it does not show it already. */
-  #askForView() {
+  /** Ask what the open view shows, if it does not show it already; `again` asks all the same. */
+  #askForView({ again = false } = {}) {
     const forecast = this.#state.get("forecast");
     if (forecast.phase !== "ready" || !isCurrent(this.#state, forecast)) return;
     const view = this.#state.get("view");
-    if (view === "ranking" && this.#state.get("candidates") !== null) this.askRanking();
+    const hasCandidates = this.#state.get("candidates") !== null;
+    if (view === "ranking" && hasCandidates && (again || !this.#isAnswered("ranking"))) this.askRanking();
     const sides = this.#state.get("servers")?.sides.length ?? 0;
     if (view === "compare" && sides > 1 && !this.#isAnswered("compare")) this.askCompare();
   }

@@ -5,11 +5,7 @@ import { button, fill, make, scrollBox } from "./dom.js";
 import { count, decimal, percent, signed } from "./numbers.js";
 
 const DRAWN_AT_ONCE = 100;
-const STATUSES = {
-  exact: ["good", "exact"],
-  upper_bound: ["warn", "upper bound"],
-  not_in_catalogue: ["bad", "not in the catalogue"],
-};
+const STATUSES = { exact: "exact", upper_bound: "upper bound", not_in_catalogue: "not in the catalogue" };
 
 /** Return the candidates of an answer in their new order. */
 export function rankingTable({ candidates, stored_forecast }) {
@@ -20,7 +16,7 @@ export function rankingTable({ candidates, stored_forecast }) {
   const draw = (end) => {
     const left = rows.length - end;
     fill(place,
-      scrollBox("Ranked candidates", make("table", {},
+      scrollBox("Ranked candidates", make("table", { class: "ranking" },
         make("caption", { class: "visually-hidden", text: "Candidates in the order of their adjusted logits" }),
         heading(hasStored),
         make("tbody", {}, rows.slice(0, end).map((each) => row(each, most, hasStored))))),
@@ -32,37 +28,45 @@ export function rankingTable({ candidates, stored_forecast }) {
 
 function heading(hasStored) {
   const columns = [
-    ["after", "number"], ["before", "number"], ["move", ""], ["advertiser", ""], ["base logit", "number"],
-    ["head adds", "number"], ["contribution", "bar-cell wide-only"], ["logit", "number"], ["prior", ""],
+    ["rank", "number"], ["was", "number"], ["advertiser", ""], ["base logit", "number"], ["head adds", "number"],
+    ["", "bar-cell wide-only"], ["logit", "number"], ["probability", ""],
   ];
-  if (hasStored) columns.push(["stored: adds", "number"], ["stored: after", "number"]);
-  return make("thead", {}, make("tr", {}, columns.map(([text, kind]) => make("th", { scope: "col", class: kind, text }))));
+  if (hasStored) columns.push(["stored: adds", "number"], ["stored: rank", "number"]);
+  return make("thead", {}, make("tr", {}, columns.map(([text, kind]) =>
+    make(text === "" ? "td" : "th", { scope: text === "" ? null : "col", class: kind, text }))));
 }
 
 function row(candidate, most, hasStored) {
   const { advertiser_id, name, base_logit, adjusted_logit, contribution, rank_before, rank_after, stored } = candidate;
   const differs = hasStored && stored !== null && stored.rank_after !== rank_after;
-  return make("tr", { class: rank_before === rank_after ? "" : "moved" },
+  return make("tr", {},
     make("td", { class: "number", text: rank_after }),
-    make("td", { class: "number quiet", text: rank_before }),
-    make("td", { class: "move" }, move(rank_before - rank_after)),
-    make("th", { scope: "row" }, name ?? `id ${advertiser_id}`, name === null ? null : make("span", { class: "quiet", text: ` ${advertiser_id}` })),
+    make("td", { class: "number" }, move(rank_before, rank_after)),
+    make("th", { scope: "row" }, name, make("span", { class: "quiet number", text: name === null ? `id ${advertiser_id}` : ` ${advertiser_id}` })),
     make("td", { class: "number", text: decimal(base_logit) }),
     make("td", { class: "number", text: signed(contribution) }),
     make("td", { class: "bar-cell wide-only" }, divergingBar(contribution / most)),
     make("td", { class: "number", text: decimal(adjusted_logit) }),
     make("td", {}, prior(candidate)),
-    hasStored ? make("td", { class: "number", text: stored === null ? "–" : signed(stored.contribution) }) : null,
+    hasStored ? make("td", { class: "number" }, storedContribution(stored)) : null,
     hasStored ? make("td", { class: `number ${differs ? "differs" : ""}`, text: stored === null ? "–" : stored.rank_after }) : null);
 }
 
-function move(places) {
-  if (places === 0) return make("span", { class: "quiet", text: "=" });
-  return make("span", { class: places > 0 ? "up" : "fall", text: places > 0 ? `▲ ${places}` : `▼ ${-places}` });
+/** Return what the head adds with the stored forecast; a candidate outside its list has a bound only. */
+function storedContribution(stored) {
+  if (stored === null) return "–";
+  const note = stored.status === "upper_bound" ? make("span", { class: "quiet", text: "bound " }) : null;
+  return [note, signed(stored.contribution)];
+}
+
+function move(before, after) {
+  const places = before - after;
+  if (places === 0) return make("span", { class: "quiet", text: before });
+  return make("span", { class: places > 0 ? "up" : "fall", text: `${before} ${places > 0 ? "▲" : "▼"}` });
 }
 
 function prior({ status, log_prob }) {
-  const [kind, label] = STATUSES[status] ?? ["bad", status];
-  const probability = log_prob === null ? null : make("span", { class: "quiet number", text: ` ${percent(Math.exp(log_prob))}` });
-  return make("span", { class: "prior" }, make("span", { class: `badge ${kind}`, text: label }), probability);
+  if (status === "not_in_catalogue") return make("span", { class: "badge bad", text: STATUSES[status] });
+  const probability = log_prob === null ? "0" : percent(Math.exp(log_prob));
+  return [`${status === "upper_bound" ? "≤ " : ""}${probability} `, make("span", { class: "quiet", text: STATUSES[status] ?? status })];
 }

@@ -14,7 +14,7 @@ export function showRanking(state) {
   const body = make("div", { class: "stacked" });
   const line = make("p", { class: "error-line", id: "candidates-error", role: "status", hidden: true });
   const area = make("textarea", {
-    id: "candidates", rows: 5, spellcheck: "false", autocomplete: "off", "aria-describedby": "candidates-error",
+    id: "candidates", rows: 4, spellcheck: "false", autocomplete: "off", "aria-describedby": "candidates-error",
     placeholder: "214, -2.3\n17, -2.75\nor [{\"advertiser_id\": 214, \"base_logit\": -2.3}, …]",
   });
   const rank = () => {
@@ -42,7 +42,7 @@ export function showRanking(state) {
   const stored = make("div", { class: "toolbar" });
   find("panel-ranking").append(controls, stored, body);
   state.watch(["ranking", "kept", "servers"], () => drawStored(state, stored));
-  state.watch(["ranking", "user", "version", "candidates", "forecast"], () => {
+  state.watch(["ranking", "version", "side", "candidates", "forecast"], () => {
     controls.hidden = state.get("user") === null;
     draw(state, body);
   });

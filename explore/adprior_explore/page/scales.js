@@ -40,7 +40,7 @@ function linearScale(probabilities) {
 }
 
 function tickLabel(probability) {
-  return percent(probability).replace(/\.0 %$/, " %");
+  return percent(probability).replace(/(\.\d*?)0+ %$/, "$1 %").replace(". %", " %");
 }
 
 function clip(value) {

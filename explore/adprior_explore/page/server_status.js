@@ -32,7 +32,8 @@ function downSides(servers) {
 }
 
 function sideProblem({ side, url, error, what_to_do }) {
-  return problem(`Server ${side.toUpperCase()}, ${url}: ${error ?? "not ready."}`, what_to_do);
+  const line = error ?? "not ready";
+  return problem(`Server ${side.toUpperCase()}, ${line.startsWith(url) ? line : `${url}: ${line}`}`, what_to_do);
 }
 
 function explorerProblem(error) {

@@ -36,8 +36,8 @@ export class State {
 
 /**
  * What is known of one question: `phase` is "empty", "loading", "ready" or "failed". `answer` is
- * the newest answer, which stays while a newer one loads; `about` says which version of the user it
- * is for; `error` is why the newest question failed.
+ * the newest answer, which stays while a newer one loads; `about` says what it is for: the version of
+ * the user, the side, the length; `error` is why the newest question failed.
  */
 export const UNASKED = Object.freeze({
   phase: "empty", answer: null, about: null, error: null, took_ms: null,
@@ -79,7 +79,7 @@ export function chosenSide(state) {
   return sides.find(({ side }) => side === state.get("side")) ?? null;
 }
 
-/** Return whether an answer is about the user as they are now. */
+/** Return whether an answer is about the user as they are now, and about what is asked now. */
 export function isCurrent(state, known) {
-  return known.about?.version === state.get("version");
+  return ["version", "side", "k"].every((name) => known.about?.[name] === state.get(name));
 }

@@ -18,8 +18,8 @@ export function readUser(text) {
   let user;
   try {
     user = JSON.parse(text);
-  } catch (error) {
-    throw new Error(`This is not JSON: ${withoutContent(error.message, text)}`);
+  } catch {
+    throw new Error(`This is not JSON: ${placeOfBreak(text)}`);
   }
   if (!isObject(user)) throw new Error("Found no object; expected {\"profile\": {…}, \"history\": […], \"as_of\": \"…\"}.");
   if (!isObject(user.profile ?? {})) throw new Error("profile: expected an object of keys and values.");
@@ -84,10 +84,27 @@ function isObject(value) {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** Return where JSON breaks, without the piece of the text that some browsers quote. */
-function withoutContent(message, text) {
-  const position = /position (\d+)/.exec(message);
-  if (position === null) return text.trim() === "" ? "it is empty." : "it ends too early.";
-  const before = text.slice(0, Number(position[1])).split("\n");
-  return `look at line ${before.length}, column ${before.at(-1).length + 1}.`;
+/** Return where JSON breaks. Not every browser says it, and some quote the text instead. */
+function placeOfBreak(text) {
+  if (!isBroken(text)) return text.trim() === "" ? "it is empty." : "it ends too early.";
+  let [whole, broken] = [0, text.length];
+  while (broken - whole > 1) {
+    const middle = Math.floor((whole + broken) / 2);
+    if (isBroken(text.slice(0, middle))) broken = middle;
+    else whole = middle;
+  }
+  const lines = text.slice(0, whole).split("\n");
+  return `look at line ${lines.length}, column ${lines.at(-1).length + 1}.`;
+}
+
+/** Return whether the beginning of a JSON text is wrong, whatever follows it. */
+function isBroken(beginning) {
+  try {
+    JSON.parse(beginning);
+    return false;
+  } catch (error) {
+    const position = /position (\d+)/.exec(error.message);
+    if (position !== null) return Number(position[1]) < beginning.length;
+    return !/end of|unterminated/i.test(error.message);
+  }
 }

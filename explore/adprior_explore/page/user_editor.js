@@ -10,6 +10,7 @@ import { ProfileCards } from "./profile_cards.js";
 import { emptyUser, sizeInBytes } from "./user_document.js";
 
 const AT_A_GLANCE = 3;
+const OF_THE_USER = /\b(user|user_context|profile|history|as_of)\b/i;
 
 /** Draw the editor and keep it up to date. */
 export function showUserEditor(state, edits) {
@@ -90,7 +91,7 @@ async function takeExample(state, edits, name, title) {
 /** Show why the text is no user, or what the server says about the user. */
 function showError(state) {
   const { phase, error } = state.get("forecast");
-  const refused = phase === "failed" && error.status === 400 ? error.message : null;
+  const refused = phase === "failed" && OF_THE_USER.test(error.message) ? error.message : null;
   const text = state.get("userError") ?? refused;
   const line = find("user-error");
   line.hidden = text === null;

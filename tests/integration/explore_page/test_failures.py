@@ -42,8 +42,10 @@ def test_a_killed_server_is_named_and_its_return_is_noticed(
         expect(banner).to_contain_text(f"Server A, {server.grpc_address}")
         expect(shown.panel("forecast").get_by_role("alert")).to_be_visible()
         assert shown.forecast_names() == names  # the old forecast stays, dimmed
-        with shown.new_forecast(), start_server(repository, **ports):
-            expect(banner).to_be_hidden(timeout=60_000)
+        drawn = shown.drawn_forecasts()
+        with start_server(repository, **ports):
+            shown.await_forecast(after=drawn)
+            expect(banner).to_be_hidden()
             expect(shown.panel("forecast").get_by_role("alert")).to_have_count(0)
         watched.close(failed_requests=True)
 
@@ -94,7 +96,9 @@ def test_the_page_waits_for_its_own_server(
         shown.pick("regular")
     shown.event_field(4, "advertiser").fill("Kite")
     expect(shown.page.locator("#banner")).to_contain_text("adprior explore does not answer")
-    with shown.new_forecast(), explore(*options):
+    drawn = shown.drawn_forecasts()
+    with explore(*options):
+        shown.await_forecast(after=drawn)
         expect(shown.page.locator("#banner")).to_be_hidden()
         expect(shown.panel("forecast").get_by_role("alert")).to_have_count(0)
     watched.close(failed_requests=True)
