@@ -19,7 +19,12 @@ from adprior_runtime import contract
 from adprior_runtime.contract import Priority
 from adprior_runtime.server.model_counters import ModelCounters
 
-_READING: Final = (contract.CONTEXT_USE, contract.BUNDLE_ID, contract.ANSWER_VERSION)
+_READING: Final = (
+    contract.CONTEXT_USE,
+    contract.PROOF_MARGIN,
+    contract.BUNDLE_ID,
+    contract.ANSWER_VERSION,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +34,13 @@ class ContextReading:
     Attributes:
         bundle_id: The server's bundle.
         use: How much of the context it uses.
+        margin_nats: The smallest difference of log-probabilities that proves an order with this
+            bundle (`adprior_runtime.search.rounding`).
     """
 
     bundle_id: str
     use: ContextUse
+    margin_nats: float
 
 
 class ServerProbe:
@@ -80,7 +88,9 @@ class ServerProbe:
         result = await self._ask(contract.TOKENIZER, "infer", **arguments)
         answer = read_answer(request, result)
         return ContextReading(
-            bundle_id=decode_bundle_id(answer), use=ContextUse(answer[contract.CONTEXT_USE])
+            bundle_id=decode_bundle_id(answer),
+            use=ContextUse(answer[contract.CONTEXT_USE]),
+            margin_nats=float(answer[contract.PROOF_MARGIN][0]),
         )
 
     def _headers(self) -> Mapping[str, str]:

@@ -36,7 +36,7 @@ async def show_forecast(
     side.note(found)
     return {
         "advertisers": mark_new(found.advertisers[:shown], subject.document),
-        "certificate": Certificate.of(found, shown).to_json(),
+        "certificate": Certificate.of(found, shown, reading.margin_nats).to_json(),
         "bundle_id": found.bundle_id,
         "interests": [item.to_json() for item in found.interests],
         "context_use": _describe(reading.use),

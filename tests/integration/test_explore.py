@@ -74,6 +74,20 @@ def test_a_forecast_is_the_clients_with_its_certificate_and_times(
     assert steps[1]["ms"] < found["server_ms"] <= found["total_ms"]
 
 
+def test_the_certificate_is_the_servers_own_for_what_is_shown(
+    explorer: Explorer, tiny_served: Served
+) -> None:
+    """The page asks for one advertiser more, and says what the server says without it."""
+    for path in USERS:
+        user = json.loads(path.read_text())
+        for k in (1, 4, 20, 100):
+            found = ask(explorer, "forecast", {"side": "a", "user": user, "k": k})["certificate"]
+            forecast = tiny_served.retrieval.forecast(user, k)
+            assert found["exact"] is forecast.exact
+            shown = sum(item.probability for item in forecast.advertisers)
+            assert found["shown_mass"] == pytest.approx(shown, abs=1e-5)
+
+
 def test_why_finds_the_events_that_carry_the_forecast(
     explorer: Explorer, tiny_served: Served
 ) -> None:

@@ -55,7 +55,7 @@ class Explorer:
                 self.output += line
 
     def _url(self) -> str:
-        found = re.search(r"http://\S+:\d+/?", self.output)
+        found = re.search(r"https?://\S+:\d+/?", self.output)
         return found.group().rstrip("/") if found else ""
 
     def stop(self) -> None:

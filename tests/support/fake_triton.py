@@ -73,7 +73,8 @@ def context_use_tensors(**counts: int) -> Tensors:
     """Return the tokenizer's counts of a context; by default all of the context is used."""
     found = {name: counts.pop(name.lower(), 0) for name in contract.ContextCount.__members__}
     assert not counts
-    tensors = {contract.CONTEXT_USE: np.array([list(found.values())], dtype=np.int32)}
+    tensors: Tensors = {contract.CONTEXT_USE: np.array([list(found.values())], dtype=np.int32)}
+    tensors[contract.PROOF_MARGIN] = np.array([[0.25]], dtype=np.float32)
     known = forecast_tensors()
     return tensors | {name: known[name] for name in (contract.BUNDLE_ID, contract.ANSWER_VERSION)}
 
@@ -211,7 +212,7 @@ class FakeTriton:
         """
         response = service_pb2.ModelStatisticsResponse()
         if not request.name:
-            for name, count in self._answered().items():
+            for name, count in self._count_requests().items():
                 times = response.model_stats.add(name=name, execution_count=count).inference_stats
                 times.success.count, times.success.ns = count, 8_000_000 * count
                 times.queue.ns, times.compute_infer.ns = 1_000_000 * count, 2_000_000 * count
@@ -221,7 +222,7 @@ class FakeTriton:
             done.count, done.ns = 4, int(4e9 * self.usual_s)
         return response
 
-    def _answered(self) -> Counter[str]:
+    def _count_requests(self) -> Counter[str]:
         """Return the number of requests of each model, with the steps of the ensembles."""
         counts = Counter(dict.fromkeys(contract.MODEL_NAMES, 0))
         for name, _ in self.calls:

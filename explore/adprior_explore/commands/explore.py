@@ -111,9 +111,10 @@ def run(args: argparse.Namespace) -> int:
             secure=listener.is_secure,
         )
     )
+    server = listener.prepare(app)
     with listener.bind() as bound:
         print(f"adprior explore: open {listener.url(bound)}  (Ctrl-C ends it)", flush=True)
-        listener.serve(app, bound)
+        server.run(sockets=[bound])
     return 0
 
 

@@ -16,7 +16,8 @@ MOST_BYTES: Final = 2 << 20
 """Largest body: a context of 256 KiB, 10,000 candidates and a forecast fit."""
 MOST_BYTES_OF_USERS: Final = 16 << 20
 """Largest body with many users."""
-MOST_USERS: Final = 200
+MOST_USERS: Final = 100
+"""Some browsers end a request that is not answered within five minutes."""
 _SOURCE: Final = "request"
 
 

@@ -86,8 +86,8 @@ class Listener:
         address = join_address(self.host, bound.getsockname()[1])
         return f"{'https' if self.is_secure else 'http'}://{address}/"
 
-    def serve(self, app: ASGIApp, bound: socket.socket) -> None:
-        """Serve until SIGINT or SIGTERM.
+    def prepare(self, app: ASGIApp) -> uvicorn.Server:
+        """Return the server of an application; its ``run`` ends at SIGINT or SIGTERM.
 
         Raises:
             InvalidInputError: The certificate or its key is unusable.
@@ -116,4 +116,4 @@ class Listener:
                 f"--page-cert {self.certificate}: no PEM certificate chain with this key: "
                 f"{error.strerror or error}"
             ) from error
-        uvicorn.Server(config).run(sockets=[bound])
+        return uvicorn.Server(config)

@@ -253,6 +253,16 @@ def test_two_bundles_side_by_side(tritons: list[FakeTriton], open_page: OpenPage
     assert found["overlap_at"] == {}  # 3 is fewer than 5
 
 
+def test_more_users_than_a_browser_waits_for_are_refused(
+    tritons: list[FakeTriton], open_page: OpenPage
+) -> None:
+    with open_page(*tritons) as page:
+        for users in ([], [USER] * 101):
+            response = page.post("/api/agreement", json={"users": users})
+            assert response.status_code == 400
+            assert "1 to 100 users" in response.json()["error"]
+
+
 def test_agreement_over_users(tritons: list[FakeTriton], open_page: OpenPage) -> None:
     _other_bundle(tritons[1])
     with open_page(*tritons) as page:

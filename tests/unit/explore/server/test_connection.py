@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -22,23 +21,25 @@ USER = {
 CANDIDATES = [{"advertiser_id": 7, "base_logit": -1.0}]
 
 
-def _get_state(url: str) -> Any:
+def _is_ready(url: str) -> bool:
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
     try:
         connection.request("GET", "/api/state")
-        return json.loads(connection.getresponse().read())
+        state = json.loads(connection.getresponse().read())
+        return all(side["ready"] for side in state["sides"])
     finally:
         connection.close()
 
 
-@pytest.mark.parametrize("path", ["forecast", "why", "rank"])
+@pytest.mark.parametrize("path", ["forecast", "why", "rank", "compare", "agreement"])
 def test_an_aborted_request_is_cancelled_at_triton(triton: FakeTriton, path: str) -> None:
-    with explore("--url", triton.url, "--port", "0") as explorer:
-        await_true(lambda: _get_state(explorer.url)["sides"][0]["ready"])
+    options = ("--url", triton.url, "--bundle-b", triton.url, "--port", "0")
+    with explore(*options) as explorer:
+        await_true(lambda: _is_ready(explorer.url))
         triton.hold = True
         triton.calls.clear()
         connection = http.client.HTTPConnection(urlsplit(explorer.url).netloc, timeout=30)
-        document = {"side": "a", "user": USER, "candidates": CANDIDATES}
+        document = {"side": "a", "user": USER, "users": [USER], "candidates": CANDIDATES}
         headers = {"content-type": "application/json"}
         connection.request("POST", f"/api/{path}", json.dumps(document), headers)
         await_true(lambda: triton.calls)
@@ -46,7 +47,7 @@ def test_an_aborted_request_is_cancelled_at_triton(triton: FakeTriton, path: str
         connection.close()
         assert triton.cancelled.wait(timeout=60)
         triton.release.set()
-        assert _get_state(explorer.url)["sides"][0]["ready"]
+        assert _is_ready(explorer.url)
     assert explorer.process.returncode == 130  # Ctrl-C
     assert SECRET not in explorer.output
     assert [line[:21] for line in explorer.output.splitlines()] == [
