@@ -371,8 +371,18 @@ def test_a_server_that_is_down_at_first_is_found_when_it_is_up(
         await_true(lambda: "ready" in (sides_of(page)[0]["error"] or ""))
         response = page.post("/api/forecast", json=ASKED)
         assert response.status_code == 502
-        triton.ready = True
+        usual = triton.answer
+
+        def answer(model: str, inputs: dict[str, Any]) -> dict[str, Any]:
+            if model == contract.ADVERTISER_RETRIEVAL:
+                triton.release.wait(timeout=60)
+            return usual(model, inputs)
+
+        triton.answer, triton.ready = answer, True
+        await_true(lambda: "first forecast runs" in (sides_of(page)[0]["error"] or ""))
+        triton.release.set()
         await_true(lambda: sides_of(page)[0]["ready"])
+        assert sides_of(page)[0]["error"] is None
         _post(page, "forecast", **ASKED)
 
 
