@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +16,11 @@ from support.processes import COMMAND, await_true
 
 
 @contextmanager
-def explore(*arguments: str | Path) -> Iterator[Explorer]:
-    """Start the command, wait for its address, and end it."""
+def explore(*arguments: str | Path, token: str | None = None) -> Iterator[Explorer]:
+    """Start the command, wait until its servers are ready, and end it."""
     explorer = Explorer(*arguments)
     try:
+        await_true(lambda: explorer.is_ready(token), explorer.output, timeout_s=60)
         yield explorer
     finally:
         explorer.stop()
@@ -57,6 +60,13 @@ class Explorer:
     def _url(self) -> str:
         found = re.search(r"https?://\S+:\d+/?", self.output)
         return found.group().rstrip("/") if found else ""
+
+    def is_ready(self, token: str | None) -> bool:
+        """Return whether every server of the page is ready."""
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        request = urllib.request.Request(f"{self.url}/api/state", headers=headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return all(side["ready"] for side in json.load(answer)["sides"])
 
     def stop(self) -> None:
         """End the process; Ctrl-C is how a person ends it."""

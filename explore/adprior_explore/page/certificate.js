@@ -4,13 +4,16 @@ import { stackedBar } from "./bars.js";
 import { make } from "./dom.js";
 import { counted, decimal, percent } from "./numbers.js";
 
-const NEAR_NATS = 1;
+const AXIS_ENDS = [0.001, 0.01, 0.1, 1, 10, 100];
 
 /** Return the badge that says whether the list is proved to be the most probable one. */
-export function proofBadge({ exact }, shown) {
-  return exact
-    ? make("span", { class: "badge good", text: `✓ Proved: the ${counted(shown, "most probable advertiser")}` })
-    : make("span", { class: "badge warn", text: "? Not proved: another advertiser may be more probable than the last" });
+export function proofBadge({ exact, gap_nats }, shown) {
+  if (exact) {
+    return make("span", { class: "badge good", text: `✓ Proved: the ${counted(shown, "most probable advertiser")}` });
+  }
+  const why = gap_nats === null ? "another advertiser may be more probable than the last"
+    : "the last shown and the best not shown are equal within the model's rounding";
+  return make("span", { class: "badge warn", text: `? Not proved: ${why}` });
 }
 
 /** Return the stacked bar of probability and the drawing of the gap. */
@@ -22,11 +25,11 @@ export function drawCertificate(certificate) {
       { share: missing_mass, kind: "missing", label: "other advertisers, at most", value: percent(missing_mass) },
       { share: outside_mass, kind: "outside", label: "no advertiser, at least", value: percent(outside_mass) },
     ]),
-    make("div", { class: "chart" }, make("h3", { text: "The gap that proves it" }), gap(certificate)),
+    make("div", { class: "chart" }, make("h3", { text: certificate.exact ? "The gap that proves it" : "The gap" }), gap(certificate)),
   ];
 }
 
-function gap({ exact, last_shown, best_other, best_other_bound, gap_nats }) {
+function gap({ exact, last_shown, best_other, best_other_bound, gap_nats, margin_nats }) {
   if (last_shown === null) return make("p", { class: "quiet", text: "Nothing is shown, so there is nothing to prove." });
   if (gap_nats === null) {
     return make("p", {
@@ -36,24 +39,25 @@ function gap({ exact, last_shown, best_other, best_other_bound, gap_nats }) {
         : `None: the last one shown has ${percent(last_shown)}, another may have up to ${percent(best_other_bound ?? 1)}.`,
     });
   }
-  const other = best_other === null ? "any other advertiser" : best_other.name;
   return [
-    gapDrawing(gap_nats, exact),
+    gapDrawing(gap_nats, margin_nats),
     make("ul", { class: "legend" },
-      make("li", {}, `next, not shown: ${other}, at most `, make("strong", { text: percent(best_other_bound) })),
+      make("li", {}, "best not shown: ", best_other?.name ?? "any other", " ", make("strong", { text: percent(best_other_bound) })),
       make("li", {}, "last shown ", make("strong", { text: percent(last_shown) })),
-      make("li", {}, "gap ", make("strong", { text: `${decimal(gap_nats)} nats` }),
-        ` (${decimal(Math.exp(gap_nats), 2)} times as probable)`)),
+      make("li", {}, make("span", { class: "swatch gap-swatch", "aria-hidden": "true" }), "gap ", make("strong", { text: nats(gap_nats) })),
+      make("li", {}, make("span", { class: "swatch missing", "aria-hidden": "true" }), "rounding ", make("strong", { text: nats(margin_nats) }))),
   ];
 }
 
-/** Draw both probabilities on a log line; a gap of one nat or more fills it. */
-function gapDrawing(gap_nats, exact) {
-  const length = Math.min(Math.abs(gap_nats) / NEAR_NATS, 1) * 0.8;
-  const [from, to] = [0.1, 0.1 + Math.max(length, 0.004)];
-  const [bound, last] = gap_nats >= 0 ? [from, to] : [to, from];
+/** Draw the gap and the margin of rounding on a line that starts at the best not shown. */
+function gapDrawing(gap_nats, margin_nats) {
+  const end = AXIS_ENDS.find((each) => each >= Math.max(gap_nats, margin_nats)) ?? gap_nats;
   return make("div", { class: "gap", "aria-hidden": "true" },
-    exact ? make("span", { class: "span", style: { "--from": from, "--to": to } }) : null,
-    make("span", { class: "post bound", style: { "--at": bound } }),
-    make("span", { class: "post", style: { "--at": last } }));
+    make("span", { class: "span", style: { "--to": gap_nats / end } }),
+    make("span", { class: "span margin missing", style: { "--to": margin_nats / end } }),
+    make("span", { class: "end", text: `${end} nats` }));
+}
+
+function nats(value) {
+  return `${value >= 0.001 ? decimal(value) : value.toPrecision(1)} nats`;
 }

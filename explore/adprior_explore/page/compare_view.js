@@ -51,11 +51,12 @@ function table(state, answer) {
   const all = rows.flatMap(({ a, b }) => [a, b]).filter((each) => each !== null);
   const scale = makeScale(state.get("scale"), all.map(({ probability }) => probability));
   const head = (text, kind = "") => make("th", { scope: "col", class: kind, text });
+  const hidden = (text) => make("th", { scope: "col" }, make("span", { class: "visually-hidden", text }));
   return make("table", { class: "sides" },
     make("caption", { class: "visually-hidden", text: "Advertisers of both bundles, by their better place" }),
     make("thead", {}, make("tr", {},
-      head("A #", "number"), head("A", "number"), head("bar of A", "bar-cell small-text"), head("advertiser"),
-      head("bar of B", "bar-cell small-text"), head("B", "number"), head("B #", "number"), head("B against A"))),
+      head("A #", "number"), head("A", "number"), hidden("bar of A"), head("advertiser"),
+      hidden("bar of B"), head("B", "number"), head("B #", "number"), head("B against A"))),
     make("tbody", {}, rows.map((each) => row(each, scale))));
 }
 

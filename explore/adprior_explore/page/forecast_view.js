@@ -11,7 +11,7 @@ import { drawTimes } from "./step_times.js";
 
 /** Draw the forecast whenever it changes. */
 export function showForecast(state, questions) {
-  const body = make("div", { class: "stacked fading" });
+  const body = make("div", { class: "stacked" });
   const status = make("span");
   const side = make("span");
   const interests = make("span");
@@ -60,22 +60,19 @@ function drawInterestSwitch(state, place) {
 function draw(state, questions, body) {
   const { phase, answer, error, took_ms } = state.get("forecast");
   const failed = phase === "failed" ? failure(error, () => questions.askForecast()) : null;
-  body.classList.toggle("old", phase === "loading" && answer !== null);
   body.setAttribute("aria-busy", String(phase === "loading"));
   if (state.get("user") === null) return fill(body, needsUser(state));
   if (answer === null) {
     return fill(body, failed ?? message("The first forecast is on its way.", "It appears here."));
   }
-  body.classList.toggle("old", phase !== "ready");
   const { certificate, advertisers, context_use } = answer;
-  fill(body,
-    failed,
+  fill(body, failed, make("div", { class: `stacked fading ${phase === "ready" ? "" : "old"}` },
     make("div", { class: "toolbar" }, proofBadge(certificate, advertisers.length),
       make("span", { class: "quiet", text: useText(context_use) })),
     advertisers.length > 0 ? forecastTable(state, answer) : message("The forecast is empty.", "The catalogue may be empty: ask adprior build --check."),
     signLegend(state.get("before") !== null),
     make("div", { class: "split" }, drawCertificate(certificate)),
-    make("div", { class: "split" }, drawTimes(answer, took_ms), drawInterests(answer.interests)));
+    make("div", { class: "split" }, drawTimes(answer, took_ms), drawInterests(answer.interests))));
 }
 
 function useText(use) {

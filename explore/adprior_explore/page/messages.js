@@ -2,6 +2,8 @@
 
 import { button, make } from "./dom.js";
 
+const WRONG_REQUEST = 400; // asking it again changes nothing
+
 /** Return a message: a short bold line, then what to do. */
 export function message(title, todo, ...actions) {
   return make("div", { class: "message" },
@@ -15,7 +17,7 @@ export function failure(error, onAgain) {
   return make("div", { class: "message bad", role: "alert" },
     make("p", {}, make("strong", { text: error.message })),
     make("p", { text: error.whatToDo ?? "" }),
-    onAgain ? make("p", {}, button("Ask again", onAgain)) : null);
+    onAgain && error.status !== WRONG_REQUEST ? make("p", {}, button("Ask again", onAgain)) : null);
 }
 
 /** Return the message of a failed forecast, on which another view waits; null if it did not fail. */

@@ -66,6 +66,7 @@ function draw(state) {
     tab.tabIndex = isChosen ? 0 : -1;
     if (each !== "user") find(panelId(each)).hidden = !isChosen;
   }
+  find(`tab-${view}`).scrollIntoView({ block: "nearest", inline: "nearest" });
   find("user-panel").hidden = !WIDE.matches && view !== "user";
   find("panels").hidden = view === "user";
 }

@@ -47,13 +47,14 @@ function showGlance(state) {
   glance.hidden = first.length === 0;
   glance.classList.toggle("old", phase !== "ready");
   glance.textContent = first.map(({ name, probability, is_new }) =>
-    `${is_new ? "◆" : "●"} ${name} ${percent(probability)}`).join("   ");
+    `${is_new ? "◆" : "●"} ${name} ${percent(probability)}`.replaceAll(" ", "\u00a0")).join("   ");
 }
 
 function nobody(edits) {
   return make("div", { class: "message" },
     make("p", {}, make("strong", { text: "Nobody is picked yet." })),
-    make("p", { text: "Pick an example above, or switch to JSON and paste a user as adprior predict --user takes it." }),
+    make("p", {}, "Pick an example above, or switch to JSON and paste a user as ",
+      make("code", { text: "adprior predict --user" }), " takes it."),
     make("p", {}, button("Start with an empty user", () => edits.take(emptyUser(), "empty user"))));
 }
 

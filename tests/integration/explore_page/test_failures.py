@@ -66,14 +66,15 @@ def test_a_refused_user_is_marked_where_it_is_wrong(browser: Browser, explorer: 
 def test_a_page_with_a_token_asks_for_it(
     browser: Browser, server: TritonServer, example: Path, tmp_path: Path
 ) -> None:
-    token = tmp_path / "token"
-    token.write_text("a-token-of-the-page-with-thirty-two-characters", encoding="utf-8")
-    token.chmod(0o600)
-    options = ["--url", server.grpc_address, "--port", "0", "--page-token-file", token]
-    with explore(*options, "--users", example) as explorer:
+    token, file = "a-token-of-the-page-with-thirty-two-characters", tmp_path / "token"
+    file.write_text(token, encoding="utf-8")
+    file.chmod(0o600)
+    options: list[str | Path] = ["--url", server.grpc_address, "--port", "0"]
+    options += ["--page-token-file", file]
+    with explore(*options, "--users", example, token=token) as explorer:
         watched = open_page(browser, explorer.url)
         dialog = watched.page.get_by_role("dialog", name="This page needs a token")
-        for given in ("a wrong one", token.read_text(encoding="utf-8")):
+        for given in ("a wrong one", token):
             expect(dialog).to_be_visible()
             dialog.get_by_label("Token").fill(given)
             dialog.get_by_role("button", name="Open").click()
@@ -81,7 +82,7 @@ def test_a_page_with_a_token_asks_for_it(
         expect(dialog).to_be_hidden()
         watched.page.reload()
         ExplorePage(watched.page).pick("regular")
-        assert token.read_text(encoding="utf-8") not in watched.page.url
+        assert token not in watched.page.url
         watched.close(failed_requests=True)
 
 

@@ -82,8 +82,15 @@ def test_a_new_edit_aborts_the_request_before_it(shown: ExplorePage) -> None:
     shown.pick("regular")
     held: list[Route] = []
     aborted: list[Request] = []
-    shown.page.route("**/api/forecast", lambda route: held.append(route))
-    shown.page.on("requestfailed", lambda request: aborted.append(request))
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    def note(request: Request) -> None:
+        aborted.append(request)
+
+    shown.page.route("**/api/forecast", hold)
+    shown.page.on("requestfailed", note)
     with shown.page.expect_request("**/api/forecast"):
         shown.event_field(8, "advertiser").fill("Acme")
     with shown.page.expect_request("**/api/forecast"), shown.page.expect_event("requestfailed"):
