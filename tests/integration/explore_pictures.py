@@ -91,6 +91,7 @@ def write_picture(
     """Bring the page into a state, and write a picture of it as a small PNG."""
     watched = open_page(browser, url, size, color_scheme=scheme)
     draw(ExplorePage(watched.page))
+    watched.page.mouse.move(0, 0)
     raw = watched.page.screenshot(animations="disabled")
     watched.close()
     with Image.open(io.BytesIO(raw)) as image, replace_file(path) as scratch:
@@ -118,6 +119,7 @@ def _ranking(shown: ExplorePage) -> None:
     panel = shown.open("ranking")
     panel.locator("#candidates").fill(CANDIDATES)
     panel.get_by_role("button", name="Rank", exact=True).click()
+    panel.locator("#candidates").evaluate("area => { area.scrollTop = 0; }")
     panel.get_by_role("button", name="Keep this forecast").click()
     with shown.new_forecast():
         shown.event_field(EVENT, "advertiser").fill("KONG")

@@ -30,7 +30,11 @@ def test_a_forecast_is_drawn_with_its_certificate_and_times(shown: ExplorePage) 
     expect(panel.locator(".badge")).to_contain_text("Proved: the 10 most probable advertisers")
     expect(panel.get_by_text("● known").first).to_be_visible()
     expect(panel.get_by_text("◆ new").first).to_be_visible()
-    expect(panel.get_by_text("nats")).to_be_visible()
+    expect(panel.locator(".legend", has_text="rounding")).to_contain_text("nats")
+    assert (
+        _box(panel.locator(".gap .margin"))["width"]
+        < _box(panel.locator(".gap .span").first)["width"]
+    )
     expect(panel.get_by_text("llm engine")).to_be_visible()
     widths = {}
     for scale in ("Log scale", "Linear"):
