@@ -10,7 +10,7 @@ from adprior_client.cli.context_use import ContextUse
 from adprior_explore.certificate import Certificate
 from adprior_explore.novelty import mark_new
 from adprior_explore.side import Side
-from adprior_explore.step_times import StepTimes
+from adprior_explore.step_times import read_times
 from adprior_explore.subject import Subject
 from adprior_runtime.contract import MAX_TOP_K, ContextCount
 
@@ -29,10 +29,11 @@ async def show_forecast(
     start = time.perf_counter()
     shown = k or side.default_k()
     interests = interest_k if side.standing.has_interests else None
-    reading = await side.probe.read_context(subject.raw)
     before = await side.probe.read_counters()
     found = await _ask(side, subject, shown, interests)
-    times = StepTimes.between(before, await side.probe.read_counters())
+    times = await read_times(before, side.probe.read_counters)
+    # Last, as the tokenizer counts this call too, perhaps after its answer.
+    reading = await side.probe.read_context(subject.raw)
     side.note(found)
     return {
         "advertisers": mark_new(found.advertisers[:shown], subject.document),

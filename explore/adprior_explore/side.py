@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, Final
 
 from adprior_client import (
@@ -165,6 +166,7 @@ class Side:
         reading = await self.probe.read_context(_nobody())
         known = self.standing
         if known.default_k is None or known.bundle_id != reading.bundle_id:
+            self.standing = replace(self.standing, problem=_starting(self.url))
             forecast = await self.batch.forecast(_nobody(), interest_k=1)
             self._names.clear()
             known = Standing(
@@ -173,6 +175,14 @@ class Side:
                 has_interests=bool(forecast.interests),
             )
         self.standing = replace(known, ready=True, problem=None)
+
+
+def _starting(url: str) -> Problem:
+    return Problem(
+        status=HTTPStatus.BAD_GATEWAY,
+        error=f"{url}: the first forecast runs",
+        what_to_do="Wait a moment: the page continues by itself.",
+    )
 
 
 def _nobody() -> bytes:

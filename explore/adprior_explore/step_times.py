@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from adprior_runtime.contract import (
     ADVERTISER_DECODER,
@@ -15,7 +15,10 @@ from adprior_runtime.contract import (
 from adprior_runtime.server.model_counters import ModelCounters
 
 Reading = Mapping[str, ModelCounters]
-_STEPS = (TOKENIZER, LLM_ENGINE, ADVERTISER_DECODER)
+_STEPS: Final = (TOKENIZER, LLM_ENGINE, ADVERTISER_DECODER)
+_MODELS: Final = (*_STEPS, ADVERTISER_RETRIEVAL)
+_READINGS: Final = 4
+"""Triton may count a request shortly after its answer, so the statistics are read again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +40,7 @@ class StepTimes:
         None if a model answered another request too, or if statistics are missing.
         """
         try:
-            found = {
-                name: after[name].since(before[name]) for name in (*_STEPS, ADVERTISER_RETRIEVAL)
-            }
+            found = {name: after[name].since(before[name]) for name in _MODELS}
         except KeyError:
             return None
         if any(counters.requests != 1 for counters in found.values()):
@@ -50,3 +51,21 @@ class StepTimes:
             queue_ms = times.pop("queue")
             steps.append({"step": name, "ms": sum(times.values()), "queue_ms": queue_ms})
         return cls(steps=steps, total_ms=1e3 * found[ADVERTISER_RETRIEVAL].total_s)
+
+
+async def read_times(before: Reading, read: Callable[[], Awaitable[Reading]]) -> StepTimes | None:
+    """Return the times of the retrieval that was just answered; see `StepTimes.between`.
+
+    Args:
+        before: The statistics before it.
+        read: Reads the statistics.
+    """
+    after = await read()
+    for _ in range(_READINGS - 1):
+        if all(
+            after[name].requests > before[name].requests
+            for name in before.keys() & after.keys() & set(_MODELS)
+        ):
+            break
+        after = await read()
+    return StepTimes.between(before, after)

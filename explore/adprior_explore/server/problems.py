@@ -82,7 +82,7 @@ _KNOWN: Final[tuple[tuple[type[AdpriorError], HTTPStatus, str], ...]] = (
         "Look into the server's log, and compare its version of adprior with this one.",
     ),
 )
-"""Of several that match, the first one counts."""
+"""The first match counts."""
 
 
 def problem_of(error: Exception) -> Problem:

@@ -76,7 +76,7 @@ class Access:
                 what_to_do="Open the address that adprior explore printed, or give it "
                 "--page-token-file to use other names.",
             )
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin.partition("://")[2] != host:
             return Problem(
                 status=HTTPStatus.FORBIDDEN,
                 error="Origin: found another page's, expected this page's own",

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from adprior_explore.step_times import StepTimes
+from adprior_explore.step_times import Reading, StepTimes, read_times
 from adprior_runtime import contract
 from adprior_runtime.server.model_counters import ModelCounters
 
@@ -45,3 +47,23 @@ def test_a_request_that_is_not_counted_yet_makes_them_unknown() -> None:
 
 def test_a_server_without_these_models_has_no_times() -> None:
     assert StepTimes.between({}, {}) is None
+
+
+def _read_from(readings: Iterable[Reading]) -> StepTimes | None:
+    remaining = iter(readings)
+
+    async def read() -> Reading:
+        return next(remaining)
+
+    return asyncio.run(read_times(BEFORE, read))
+
+
+def test_a_request_that_triton_counts_late_is_waited_for() -> None:
+    decoded_late = _after(**{contract.ADVERTISER_DECODER: ModelCounters()})
+    assert _read_from([BEFORE, decoded_late, _after()]) == StepTimes.between(BEFORE, _after())
+    assert _read_from([BEFORE] * 4) is None
+
+
+def test_another_request_is_not_waited_for() -> None:
+    two = ModelCounters(requests=2, total_s=1.2, step_s=SECONDS)
+    assert _read_from([_after(**{contract.TOKENIZER: two})]) is None

@@ -84,7 +84,7 @@ def test_a_forecast_shows_k_and_knows_the_next_one(page: TestClient, triton: Fak
     assert certificate["gap_nats"] == pytest.approx(1.5)
     assert found["bundle_id"] == "bundle-1"
     assert found["context_use"] == {"events": 0, "used_events": 0, "text": "no history"}
-    (tokenizer, read), (retrieval, asked) = triton.calls
+    (retrieval, asked), (tokenizer, read) = triton.calls
     assert (tokenizer, retrieval) == (contract.TOKENIZER, contract.ADVERTISER_RETRIEVAL)
     assert asked[contract.TOP_K].tolist() == [[3]]
     for inputs in (read, asked):
@@ -106,18 +106,11 @@ def test_a_forecast_has_the_servers_own_times(page: TestClient) -> None:
 def test_a_forecast_of_the_most_that_a_bundle_allows_is_asked_without_one_more(
     page: TestClient, triton: FakeTriton
 ) -> None:
-    usual = triton.answer
-
-    def answer(model: str, inputs: dict[str, Any]) -> dict[str, Any]:
-        if model == contract.TOKENIZER:  # the second call fails, the third one does not
-            triton.status, triton.failures = grpc.StatusCode.INVALID_ARGUMENT, 2
-        return usual(model, inputs)
-
-    triton.answer = answer
+    triton.status, triton.failures = grpc.StatusCode.INVALID_ARGUMENT, 1
     found = _post(page, "forecast", **ASKED, k=3)
     assert len(found["advertisers"]) == 3
     assert found["certificate"]["best_other"] is None
-    asked = [inputs[contract.TOP_K].item() for _, inputs in triton.calls[1:]]
+    asked = [inputs[contract.TOP_K].item() for _, inputs in triton.calls[:2]]
     assert asked == [4, 3]
 
 
@@ -371,8 +364,18 @@ def test_a_server_that_is_down_at_first_is_found_when_it_is_up(
         await_true(lambda: "ready" in (sides_of(page)[0]["error"] or ""))
         response = page.post("/api/forecast", json=ASKED)
         assert response.status_code == 502
-        triton.ready = True
+        usual = triton.answer
+
+        def answer(model: str, inputs: dict[str, Any]) -> dict[str, Any]:
+            if model == contract.ADVERTISER_RETRIEVAL:
+                triton.release.wait(timeout=60)
+            return usual(model, inputs)
+
+        triton.answer, triton.ready = answer, True
+        await_true(lambda: "first forecast runs" in (sides_of(page)[0]["error"] or ""))
+        triton.release.set()
         await_true(lambda: sides_of(page)[0]["ready"])
+        assert sides_of(page)[0]["error"] is None
         _post(page, "forecast", **ASKED)
 
 

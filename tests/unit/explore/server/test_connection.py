@@ -21,21 +21,10 @@ USER = {
 CANDIDATES = [{"advertiser_id": 7, "base_logit": -1.0}]
 
 
-def _is_ready(url: str) -> bool:
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
-    try:
-        connection.request("GET", "/api/state")
-        state = json.loads(connection.getresponse().read())
-        return all(side["ready"] for side in state["sides"])
-    finally:
-        connection.close()
-
-
 @pytest.mark.parametrize("path", ["forecast", "why", "rank", "compare", "agreement"])
 def test_an_aborted_request_is_cancelled_at_triton(triton: FakeTriton, path: str) -> None:
     options = ("--url", triton.url, "--bundle-b", triton.url, "--port", "0")
     with explore(*options) as explorer:
-        await_true(lambda: _is_ready(explorer.url))
         triton.hold = True
         triton.calls.clear()
         connection = http.client.HTTPConnection(urlsplit(explorer.url).netloc, timeout=30)
@@ -47,7 +36,7 @@ def test_an_aborted_request_is_cancelled_at_triton(triton: FakeTriton, path: str
         connection.close()
         assert triton.cancelled.wait(timeout=60)
         triton.release.set()
-        assert _is_ready(explorer.url)
+        assert explorer.is_ready(token=None)
     assert explorer.process.returncode == 130  # Ctrl-C
     assert SECRET not in explorer.output
     assert [line[:21] for line in explorer.output.splitlines()] == [

@@ -13,7 +13,7 @@ import trustme
 
 from adprior_explore.server.listener import Listener
 from adprior_runtime.errors import InvalidInputError
-from support.explorer import explore
+from support.explorer import Explorer
 from support.fake_triton import FakeTriton
 from support.processes import run_adprior
 
@@ -64,13 +64,16 @@ def test_a_page_with_tls_and_a_token(triton: FakeTriton, tmp_path: Path) -> None
     pair = ("--page-cert", certificate, "--page-key", key)
     options = ("--url", triton.url, "--port", "0", "--page-token-file", token)
     trusting = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
-    with explore(*options, *pair) as explorer:
+    explorer = Explorer(*options, *pair)
+    try:
         assert explorer.url.startswith("https://127.0.0.1:")
         headers = {"authorization": f"Bearer {TOKEN}"}
         request = urllib.request.Request(f"{explorer.url}/api/state", headers=headers)
         with urllib.request.urlopen(request, context=trusting, timeout=60) as response:
             assert json.load(response)["sides"][0]["url"] == triton.url
             assert response.headers["set-cookie"].endswith("Secure")
+    finally:
+        explorer.stop()
     assert TOKEN not in explorer.output
 
 

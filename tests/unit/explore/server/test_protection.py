@@ -32,7 +32,9 @@ def test_loopback_is_accepted_at_any_port(page: TestClient, host: str) -> None:
     assert page.get("/api/state", headers={"host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("origin", ["https://evil.test", "null", "http://localhost:1", "http://"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.test", "null", "http://localhost:1", "http://", "http://["]
+)
 def test_another_pages_request_is_refused(page: TestClient, origin: str) -> None:
     response = page.post("/api/forecast", json={}, headers={"origin": origin})
     assert response.status_code == 403
