@@ -53,7 +53,7 @@ function readUsers(text, most) {
 }
 
 function draw(answer) {
-  const entries = Object.entries(answer.overlap_at).map(([k, share]) => [`shared of the first ${k}`, share, percent]);
+  const entries = Object.entries(answer.overlap_at).map(([k, share]) => [`overlap at ${k}`, share, percent]);
   entries.push(["same first advertiser", answer.same_first, percent]);
   entries.push(["total variation, at least", answer.total_variation, decimal]);
   const drift = answer.drift === null ? "–" : decimal(answer.drift);
@@ -72,7 +72,7 @@ function fact(term, { mean, low, high }, format) {
 
 function table(users) {
   const rows = [...users].sort((one, other) => one.overlap - other.overlap);
-  const titles = [["user", ""], ["shared", "number"], ["", "bar-cell"], ["total variation", "number"], ["first of A", ""], ["first of B", ""]];
+  const titles = [["user", ""], ["overlap", "number"], ["", "bar-cell"], ["total variation", "number"], ["first of A", ""], ["first of B", ""]];
   return make("table", {},
     make("caption", { class: "visually-hidden", text: "Users by how little the bundles agree on them" }),
     make("thead", {}, make("tr", {}, titles.map(([text, kind]) => make(text ? "th" : "td", { scope: text ? "col" : null, class: kind, text })))),

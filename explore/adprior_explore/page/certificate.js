@@ -22,8 +22,8 @@ export function drawCertificate(certificate) {
   return [
     stackedBar("Where the probability lies", [
       { share: shown_mass, kind: "shown", label: "shown", value: percent(shown_mass) },
-      { share: missing_mass, kind: "missing", label: "other advertisers, at most", value: percent(missing_mass) },
-      { share: outside_mass, kind: "outside", label: "no advertiser, at least", value: percent(outside_mass) },
+      { share: missing_mass, kind: "missing", label: "missing: other advertisers, at most", value: percent(missing_mass) },
+      { share: outside_mass, kind: "outside", label: "outside: no advertiser, at least", value: percent(outside_mass) },
     ]),
     make("div", { class: "chart" }, make("h3", { text: certificate.exact ? "The gap that proves it" : "The gap" }), gap(certificate)),
   ];
@@ -45,7 +45,7 @@ function gap({ exact, last_shown, best_other, best_other_bound, gap_nats, margin
       make("li", {}, "best not shown: ", best_other?.name ?? "any other", " ", make("strong", { text: percent(best_other_bound) })),
       make("li", {}, "last shown ", make("strong", { text: percent(last_shown) })),
       make("li", {}, make("span", { class: "swatch gap-swatch", "aria-hidden": "true" }), "gap ", make("strong", { text: nats(gap_nats) })),
-      make("li", {}, make("span", { class: "swatch missing", "aria-hidden": "true" }), "rounding ", make("strong", { text: nats(margin_nats) }))),
+      make("li", {}, make("span", { class: "swatch missing", "aria-hidden": "true" }), "margin of rounding ", make("strong", { text: nats(margin_nats) }))),
   ];
 }
 

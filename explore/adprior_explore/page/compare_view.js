@@ -39,7 +39,7 @@ function draw(state, questions, body) {
 }
 
 function facts({ overlap_at, total_variation, exact }) {
-  const entries = Object.entries(overlap_at).map(([k, share]) => [`shared of the first ${k}`, percent(share)]);
+  const entries = Object.entries(overlap_at).map(([k, share]) => [`overlap at ${k}`, percent(share)]);
   entries.push(["total variation, at least", decimal(total_variation)]);
   entries.push(["proved", `A ${exact.a ? "✓" : "no"}, B ${exact.b ? "✓" : "no"}`]);
   return make("dl", { class: "facts" }, entries.map(([term, value]) =>

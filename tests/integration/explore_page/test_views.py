@@ -188,7 +188,7 @@ def test_a_thousand_candidates(shown: ExplorePage) -> None:
 def test_two_bundles_side_by_side(shown: ExplorePage) -> None:
     shown.pick("regular")
     panel = shown.open("compare")
-    expect(panel).to_contain_text("shared of the first 5")
+    expect(panel).to_contain_text("overlap at 5")
     expect(panel.get_by_text("only A").first).to_be_visible()
     panel.get_by_role("button", name="Compare over the examples").click()
     expect(panel).to_contain_text("same first advertiser")
