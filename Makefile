@@ -3,8 +3,8 @@ DATA ?= ../shared/data/oec
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock system-packages node-packages perf-analyzer demo demo-bundle quality-public sbom test test-all \
-  test-latest test-faults test-bulk lint format
+.PHONY: help install lock system-packages node-packages perf-analyzer demo explore demo-bundle \
+  quality-public sbom test test-all test-latest test-faults test-bulk screenshots lint format
 
 PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 # Exact versions of everything that these targets and deploy/Dockerfile install. Only `make lock`
@@ -13,8 +13,9 @@ LOCK := locks/python$(PYTHON_VERSION).txt
 # For build requirements, older versions of pip read the first variable, newer ones the second.
 LOCKED := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)
 
-# Programs that the tests run and Python packages do not bring: redis-server, promtool, a library of perf_analyzer.
-SYSTEM_PACKAGES := redis-server prometheus libb64-0d
+# Programs that the tests run and Python packages do not bring: redis-server, promtool, a library of perf_analyzer,
+# a browser.
+SYSTEM_PACKAGES := redis-server prometheus libb64-0d chromium
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +47,9 @@ perf-analyzer: install  ## fetch the load generator of the server benchmark, if 
 
 demo: .demo-venv/.installed  ## assemble the shipped model, and serve it on a real tritonserver (4 min, then 1)
 	.demo-venv/bin/python demo/demo.py
+
+explore: .demo-venv/.installed  ## serve the shipped model, and a page to look at its forecasts; Ctrl-C ends both
+	.demo-venv/bin/python demo/page.py
 
 demo-bundle: install  ## train the shipped adapter again, from the data set in DATA (hours)
 	PATH="$(CURDIR)/.venv/bin:$$PATH" demo/make_bundle.sh "$(DATA)"
@@ -98,6 +102,9 @@ test-bulk: install demo/bundle/manifest.json  ## run adprior bulk for all users 
 	  .venv/bin/python -m integration.bulk_kills $(BULK_INPUTS) --kills 20 --scratch "$$scratch/kills" && \
 	  .venv/bin/python -m integration.publish_kills --kills 20 --scratch "$$scratch/publish"
 
+screenshots: install demo/bundle/manifest.json  ## write the pictures of docs/images, and time the page of adprior explore (3 min)
+	PYTHONPATH=tests:demo .venv/bin/python -m integration.explore_pictures --output docs/images
+
 lint: install  ## check style and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -122,8 +129,8 @@ CHECK_PYTHON = test -f $(LOCK) || \
 	@touch $@
 
 # Not editable: the demo runs what a user installs. It depends on the code, so a change reinstalls it.
-.demo-venv/.installed: pyproject.toml $(wildcard $(LOCK)) $(shell find runtime build clients bulk -name '*.py')
+.demo-venv/.installed: pyproject.toml $(wildcard $(LOCK)) $(shell find runtime build clients bulk explore -name '*.py' -o -path '*/page/*')
 	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv .demo-venv
-	$(LOCKED) .demo-venv/bin/python -m pip install --quiet --disable-pip-version-check '.[embedded,client,gemma]'
+	$(LOCKED) .demo-venv/bin/python -m pip install --quiet --disable-pip-version-check '.[embedded,explore,gemma]'
 	@touch $@

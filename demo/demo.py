@@ -18,34 +18,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import onnx
-
-from adprior_build.checkpoints.checkpoint import hash_checkpoint
 from adprior_client import ClientConfig, Forecast, RankingClient, RetrievalClient
-from adprior_runtime.bundle import (
-    CHECKPOINT_SHA256,
-    HEAD_FILE,
-    MANIFEST,
-    ONNX_MODEL_FILE,
-    POPULARITY_FILE,
-    PROMPT_FILE,
-    TOKENIZER_FILE,
-    Bundle,
-    Manifest,
-    hash_file,
-)
+from adprior_runtime.bundle import Bundle
 from adprior_runtime.catalogue.advertisers import Advertisers
-from adprior_runtime.cli import main as adprior
 from adprior_runtime.cpu_count import available_processors
-from adprior_runtime.engines.onnx_graph import require_contract
 from adprior_runtime.errors import AdpriorError
 from adprior_runtime.server.endpoints import free_ports
 from adprior_runtime.server.tritonserver import TritonServer
 from adprior_runtime.terminal.tables import format_bar, format_percent, format_table
+from shipped_model import BUNDLE, HERE, build_repository
 
-HERE: Final = Path(__file__).resolve().parent
-ADAPTER: Final = HERE / "adapter"
-BUNDLE: Final = HERE / "bundle"
 USERS: Final = ("new_parent", "home_baker", "dog_owner", "no_history")
 RANKED_USER: Final = "dog_owner"
 CANDIDATES: Final = (
@@ -74,44 +56,12 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="adprior-demo-") as directory:
             repository = Path(directory) / "repository"
-            _build(repository, arguments.bundle)
+            build_repository(repository, arguments.bundle)
             _show(arguments.bundle or BUNDLE, repository)
     except AdpriorError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def _build(repository: Path, bundle: Path | None) -> None:
-    """Build the repository, and first ``demo/bundle`` if it is missing or out of date.
-
-    Every engine may use all processors: the demo sends one request at a time.
-    """
-    if bundle is not None or _is_current():
-        source = ["--bundle", str(bundle or BUNDLE)]
-    else:
-        print("Assembling demo/bundle from the base model and demo/adapter: a minute", flush=True)
-        source = ["--checkpoint", str(ADAPTER), "--head", str(ADAPTER / HEAD_FILE)]
-        source += ["--origin", (HERE / "origin.txt").read_text("utf-8").strip()]
-        source += ["--save-bundle", str(BUNDLE)]
-    tuning = repository.with_name("tuning.toml")
-    tuning.write_text(f"[llm_engine]\nthreads = {available_processors()}\n", encoding="utf-8")
-    if adprior(["build", *source, "--tuning", str(tuning), "--output", str(repository)]) != 0:
-        raise AdpriorError("the repository could not be built")
-
-
-def _is_current() -> bool:
-    """Whether ``demo/bundle`` was made from what is in ``demo/adapter`` now, with this graph."""
-    try:
-        manifest = Manifest.load(BUNDLE / MANIFEST)
-        graph = onnx.load(str(BUNDLE / ONNX_MODEL_FILE))
-        require_contract({item.key: item.value for item in graph.metadata_props})
-    except (AdpriorError, OSError):
-        return False
-    copied = (HEAD_FILE, POPULARITY_FILE, PROMPT_FILE, TOKENIZER_FILE)
-    return manifest.training.get(CHECKPOINT_SHA256) == hash_checkpoint(ADAPTER) and all(
-        manifest.files.get(name) == hash_file(ADAPTER / name) for name in copied
-    )
 
 
 def _show(bundle: Path, repository: Path) -> None:
@@ -127,6 +77,7 @@ def _show(bundle: Path, repository: Path) -> None:
             _show_ranking(ranking, bundle, forecasts[RANKED_USER])
             _show_time(retrieval)
         print("\nStopping tritonserver ...", flush=True)
+    print("\nTo look at these users in a browser, and edit them: make explore")
 
 
 def _show_forecast(retrieval: RetrievalClient, name: str) -> Forecast:

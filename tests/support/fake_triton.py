@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from tritonclient.utils import (
 
 from adprior_client import ClientConfig
 from adprior_runtime import contract
+from adprior_runtime.repository.model_specs import model
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -42,13 +44,14 @@ def forecast_tensors(**changed: NDArray[Any]) -> Tensors:
     return tensors | changed
 
 
-def interest_tensors() -> Tensors:
-    """Return the outputs of two interests, batch dimension included."""
-    return {
+def interest_tensors(count: int = 2) -> Tensors:
+    """Return the outputs of at most two interests, batch dimension included."""
+    tensors: Tensors = {
         contract.INTEREST_IDS: np.array([[12, 11]], dtype=np.int64),
         contract.INTEREST_LOG_PROBS: np.array([[-0.25, -2.0]], dtype=np.float32),
         contract.INTEREST_NAMES: np.array([[b"Tee", "茶".encode()]], dtype=np.object_),
     }
+    return {name: values[:, :count] for name, values in tensors.items()}
 
 
 def ranking_tensors(inputs: Mapping[str, NDArray[Any]], **changed: NDArray[Any]) -> Tensors:
@@ -70,14 +73,17 @@ def context_use_tensors(**counts: int) -> Tensors:
     """Return the tokenizer's counts of a context; by default all of the context is used."""
     found = {name: counts.pop(name.lower(), 0) for name in contract.ContextCount.__members__}
     assert not counts
-    return {contract.CONTEXT_USE: np.array([list(found.values())], dtype=np.int32)}
+    tensors: Tensors = {contract.CONTEXT_USE: np.array([list(found.values())], dtype=np.int32)}
+    tensors[contract.PROOF_MARGIN] = np.array([[0.25]], dtype=np.float32)
+    known = forecast_tensors()
+    return tensors | {name: known[name] for name in (contract.BUNDLE_ID, contract.ANSWER_VERSION)}
 
 
 def _answer(model: str, inputs: Tensors) -> Tensors:
     if model == contract.TOKENIZER:
         return context_use_tensors()
     if model == contract.ADVERTISER_RETRIEVAL:
-        return forecast_tensors()
+        return forecast_tensors() | interest_tensors(0)
     return ranking_tensors(inputs)
 
 
@@ -199,12 +205,29 @@ class FakeTriton:
         return response
 
     def statistics(self, request: Any, _context: Any) -> Any:
-        """Return the statistics of a model that has answered four calls, or none."""
+        """Return the statistics of a model that has answered four calls, or none.
+
+        Without a model's name: of all models, by the calls so far, each of which took 8 ms, with
+        1 ms in the queue and 2 ms in each model of its steps.
+        """
         response = service_pb2.ModelStatisticsResponse()
+        if not request.name:
+            for name, count in self._count_requests().items():
+                times = response.model_stats.add(name=name, execution_count=count).inference_stats
+                times.success.count, times.success.ns = count, 8_000_000 * count
+                times.queue.ns, times.compute_infer.ns = 1_000_000 * count, 2_000_000 * count
+            return response
         done = response.model_stats.add(name=request.name).inference_stats.success
         if self.usual_s is not None:
             done.count, done.ns = 4, int(4e9 * self.usual_s)
         return response
+
+    def _count_requests(self) -> Counter[str]:
+        """Return the number of requests of each model, with the steps of the ensembles."""
+        counts = Counter(dict.fromkeys(contract.MODEL_NAMES, 0))
+        for name, _ in self.calls:
+            counts.update((name, *model(name, contract.Target.CPU).steps))
+        return counts
 
 
 def _decode(tensor: Any, raw: bytes) -> NDArray[Any]:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from adprior_bench.report.schema import BarsPlot, LinesPlot
-from adprior_bench.server.counters import FRONT_END, STEPS
+from adprior_bench.server.counters import FRONT_END
 from adprior_bench.server.measurement import Row, saturated_row
 from adprior_bench.server.scenarios import TITLES, Scenario
 from adprior_runtime.contract import MODEL_NAMES
+from adprior_runtime.server.model_counters import STEPS
 
 _Rows = Sequence[Row]
 

@@ -11,7 +11,7 @@ from adprior_bench.report.schema import Cell, Numbers, Report, Section, Table
 from adprior_bench.report.tables import COUNT, decimal, make_table, percent
 from adprior_bench.report.terminal import report_text
 from adprior_bench.report.write import write_report
-from adprior_bench.server.counters import FRONT_END, STEPS
+from adprior_bench.server.counters import FRONT_END
 from adprior_bench.server.load import Mode
 from adprior_bench.server.measurement import Row, saturated_row
 from adprior_bench.server.report_plots import (
@@ -26,6 +26,7 @@ from adprior_bench.server.report_plots import (
 )
 from adprior_bench.server.scenarios import TITLES, Scenario
 from adprior_runtime.contract import MODEL_NAMES
+from adprior_runtime.server.model_counters import STEPS
 
 _Rows = Sequence[Row]
 

@@ -110,6 +110,8 @@ _EXCLUDED = _tensor(contract.EXCLUDED_ADVERTISER_IDS, "INT64", -1, optional=True
 _CANDIDATES = _tensor(contract.CANDIDATE_ADVERTISER_IDS, "INT64", -1)
 _BASE_LOGITS = _tensor(contract.BASE_LOGITS, "FP32", -1)
 _CONTEXT_USE = _tensor(contract.CONTEXT_USE, "INT32", -1)
+_PROOF_MARGIN = _tensor(contract.PROOF_MARGIN, "FP32", 1)
+"""The smallest difference of log-probabilities that proves an order with this bundle."""
 _BUNDLE_ID = _tensor(contract.BUNDLE_ID, "BYTES", 1)
 _ANSWER_VERSION = _tensor(contract.ANSWER_VERSION, "BYTES", 1)
 
@@ -192,7 +194,7 @@ def _tokenizer(_: Target) -> Model:
         name=contract.TOKENIZER,
         inputs=(_USER_CONTEXT,),
         # The outputs after the prompt are for callers of this model; no ensemble returns them.
-        outputs=(*_PROMPT, _CONTEXT_USE, _BUNDLE_ID, _ANSWER_VERSION),
+        outputs=(*_PROMPT, _CONTEXT_USE, _PROOF_MARGIN, _BUNDLE_ID, _ANSWER_VERSION),
         tuning=_PAIR,
     )
 

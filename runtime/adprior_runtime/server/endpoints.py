@@ -61,17 +61,17 @@ class Endpoints:
     @property
     def grpc_address(self) -> str:
         """``host:port`` for gRPC clients on this machine."""
-        return _address(self.host, self.grpc_port)
+        return join_address(self.host, self.grpc_port)
 
     @property
     def http_address(self) -> str:
         """``host:port`` for HTTP clients on this machine."""
-        return _address(self.http_host, self.http_port)
+        return join_address(self.http_host, self.http_port)
 
     @property
     def metrics_address(self) -> str:
         """``host:port`` where Prometheus finds ``/metrics`` on this machine."""
-        return _address(self.metrics_host, self.metrics_port)
+        return join_address(self.metrics_host, self.metrics_port)
 
     def is_ready(self) -> bool:
         """Whether the server that listens here reports that it is ready."""
@@ -97,7 +97,7 @@ class Endpoints:
             has_tls: Whether gRPC is encrypted.
         """
         for flag, host in self.hosts.items():
-            if _is_loopback(host) or (flag == "--host" and has_tls):
+            if is_loopback(host) or (flag == "--host" and has_tls):
                 continue
             remedy = "give --tls-cert and --tls-key, or " if flag == "--host" else ""
             raise InvalidInputError(
@@ -115,7 +115,7 @@ class Endpoints:
                 try:
                     probe.bind((host, port))
                 except OSError as error:
-                    reason = _explain(error, f"{host_flag} {host}", host, flag, port)
+                    reason = explain_bind(error, f"{host_flag} {host}", host, flag, port)
                     raise InvalidInputError(reason) from error
 
 
@@ -124,19 +124,30 @@ def local_host(host: str) -> str:
     return _LOOPBACK.get(host, host)
 
 
-def _address(host: str, port: int) -> str:
+def join_address(host: str, port: int) -> str:
+    """Return ``host:port`` at which this machine reaches a server."""
     host = local_host(host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches a server that listens on ``host``."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:  # a host name
         return host == "localhost"
 
 
-def _explain(error: OSError, place: str, host: str, flag: str, port: int) -> str:
+def explain_bind(error: OSError, place: str, host: str, flag: str, port: int) -> str:
+    """Return why a port cannot be bound, naming the flag to change.
+
+    Args:
+        error: What binding raised.
+        place: The host as the user gave it.
+        host: The address.
+        flag: The option of the port.
+        port: The port.
+    """
     if error.errno == errno.EADDRINUSE:
         return f"port {port} on {host} is in use; choose another with {flag}"
     if error.errno == errno.EACCES:

@@ -9,6 +9,7 @@ from adprior_runtime import contract
 from adprior_runtime.bundle import Bundle
 from adprior_runtime.forecast.tokenize_step import TokenizeStep
 from adprior_runtime.prompt.context_use import ContextUse
+from adprior_runtime.search.rounding import margin_nats
 from adprior_runtime.triton.metrics import (
     DROPPED_EVENTS,
     EVENTS,
@@ -53,6 +54,7 @@ class TritonPythonModel(RequestModel):
             contract.PAD_ID: [end_id],
             contract.RETURN_LOG_PROBS: [True],
             contract.CONTEXT_USE: use.counts(),
+            contract.PROOF_MARGIN: [margin_nats(self._manifest)],
             contract.BUNDLE_ID: [self._manifest.bundle_id.encode()],
             contract.ANSWER_VERSION: [contract.CONTRACT_VERSION.encode()],
         }

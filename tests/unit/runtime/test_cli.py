@@ -19,6 +19,7 @@ COMMANDS = [
     "build",
     "bulk",
     "catalogue",
+    "explore",
     "fit-head",
     "inspect",
     "predict",

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from adprior_bench.server.counters import STEPS
 from adprior_bench.server.load import Mode
 from adprior_bench.server.measurement import ROW_KEYS
 from adprior_bench.server.perf_analyzer import PerfAnalyzer
 from adprior_bench.server.workload import UserRequest, read_requests
 from adprior_client import Advertiser, Forecast
 from adprior_runtime.bundle import Bundle
+from adprior_runtime.server.model_counters import STEPS
 
 MakeRow = Callable[..., dict[str, Any]]
 

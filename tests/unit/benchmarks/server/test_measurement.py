@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from adprior_bench.server.counters import STEPS, Counters, ModelCounters
+from adprior_bench.server.counters import Counters
 from adprior_bench.server.load import Mode
 from adprior_bench.server.measurement import Bench, Plan, saturated_row
 from adprior_bench.server.perf_analyzer import PerfAnalyzer
@@ -13,6 +13,7 @@ from adprior_bench.server.running_server import RunningServer
 from adprior_bench.server.scenarios import MODELS, Scenario
 from adprior_client import ClientConfig
 from adprior_runtime.errors import EnvironmentProblemError
+from adprior_runtime.server.model_counters import STEPS, ModelCounters
 from unit.benchmarks.server.conftest import MakeRow
 
 

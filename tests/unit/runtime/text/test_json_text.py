@@ -14,7 +14,7 @@ import adprior_runtime
 from adprior_runtime.text.json_text import to_json
 
 ROOT = Path(adprior_runtime.__file__).parents[2]
-PACKAGES = ("runtime", "build", "clients", "bulk", "benchmarks")
+PACKAGES = ("runtime", "build", "clients", "bulk", "benchmarks", "explore")
 IN_OTHER_PYTHONS = {
     Path("benchmarks/adprior_bench/search/peers") / name for name in ("worker.py", "genai_beams.py")
 }

@@ -15,6 +15,7 @@ import pytest
 
 from adprior_runtime import contract
 from adprior_runtime.bundle import Manifest
+from adprior_runtime.search.rounding import margin_nats
 from adprior_runtime.triton.metrics import METRICS, Kind, metrics_of
 from support.fake_backend import Request, TritonError, load_model, shown_metrics
 
@@ -89,6 +90,12 @@ def test_the_tokenizer_reports_how_much_of_a_context_is_used(tokenizer: Any) -> 
     assert counts["PROFILE_KEYS"] == 1
     shown = shown_metrics(tokenizer, "adprior_history_advertisers_total")
     assert shown == {"true": 1, "false": 2}
+
+
+def test_the_tokenizer_states_the_margin_of_a_proof(tokenizer: Any, tiny_bundle: Path) -> None:
+    answer = _ask(tokenizer, {"as_of": "2024-06-01"}, contract.PROOF_MARGIN)
+    expected = margin_nats(Manifest.load(tiny_bundle / "manifest.json"))
+    assert answer.values()[contract.PROOF_MARGIN].tolist() == pytest.approx([expected])
 
 
 @pytest.fixture

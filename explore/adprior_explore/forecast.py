@@ -1,0 +1,63 @@
+"""The view of one forecast: advertisers, certificate, use of the context, time by step."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from adprior_client import Forecast, InvalidArgumentError
+from adprior_client.cli.context_use import ContextUse
+from adprior_explore.certificate import Certificate
+from adprior_explore.novelty import mark_new
+from adprior_explore.side import Side
+from adprior_explore.step_times import read_times
+from adprior_explore.subject import Subject
+from adprior_runtime.contract import MAX_TOP_K, ContextCount
+
+
+async def show_forecast(
+    side: Side, subject: Subject, k: int | None, interest_k: int | None
+) -> dict[str, Any]:
+    """Forecast a user at one server.
+
+    Args:
+        side: The server.
+        subject: The user.
+        k: How many advertisers to show; the bundle's default if None.
+        interest_k: How many interests to forecast too, if the bundle has them.
+    """
+    start = time.perf_counter()
+    shown = k or side.default_k()
+    interests = interest_k if side.standing.has_interests else None
+    before = await side.probe.read_counters()
+    found = await _ask(side, subject, shown, interests)
+    times = await read_times(before, side.probe.read_counters)
+    # Last, as the tokenizer counts this call too, perhaps after its answer.
+    reading = await side.probe.read_context(subject.raw)
+    side.note(found)
+    return {
+        "advertisers": mark_new(found.advertisers[:shown], subject.document),
+        "certificate": Certificate.of(found, shown, reading.margin_nats).to_json(),
+        "bundle_id": found.bundle_id,
+        "interests": [item.to_json() for item in found.interests],
+        "context_use": _describe(reading.use),
+        "steps": None if times is None else times.steps,
+        "server_ms": None if times is None else times.total_ms,
+        "total_ms": 1e3 * (time.perf_counter() - start),
+    }
+
+
+async def _ask(side: Side, subject: Subject, shown: int, interest_k: int | None) -> Forecast:
+    """Ask for one advertiser more than is shown; without it where the bundle allows no more."""
+    try:
+        return await side.retrieval.forecast(
+            subject.raw, min(shown + 1, MAX_TOP_K), interest_k=interest_k
+        )
+    except InvalidArgumentError:
+        return await side.retrieval.forecast(subject.raw, shown, interest_k=interest_k)
+
+
+def _describe(use: ContextUse) -> dict[str, Any]:
+    events = use[ContextCount.EVENTS]
+    unused = use[ContextCount.AFTER_AS_OF] + use[ContextCount.OVER_BUDGET]
+    return {"events": events, "used_events": events - unused, "text": use.describe()}

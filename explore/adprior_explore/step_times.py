@@ -1,0 +1,71 @@
+"""The time of one request by step, as the difference of two readings of Triton's statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from adprior_runtime.contract import (
+    ADVERTISER_DECODER,
+    ADVERTISER_RETRIEVAL,
+    LLM_ENGINE,
+    TOKENIZER,
+)
+from adprior_runtime.server.model_counters import ModelCounters
+
+Reading = Mapping[str, ModelCounters]
+_STEPS: Final = (TOKENIZER, LLM_ENGINE, ADVERTISER_DECODER)
+_MODELS: Final = (*_STEPS, ADVERTISER_RETRIEVAL)
+_READINGS: Final = 4
+"""Triton may count a request shortly after its answer, so the statistics are read again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTimes:
+    """Milliseconds of one retrieval.
+
+    Attributes:
+        steps: For each model: ``step``, ``ms`` in the model, ``queue_ms`` before it.
+        total_ms: The whole request, from its arrival at Triton to the answer.
+    """
+
+    steps: list[dict[str, Any]]
+    total_ms: float
+
+    @classmethod
+    def between(cls, before: Reading, after: Reading) -> StepTimes | None:
+        """Return the times of the only retrieval between two readings.
+
+        None if a model answered another request too, or if statistics are missing.
+        """
+        try:
+            found = {name: after[name].since(before[name]) for name in _MODELS}
+        except KeyError:
+            return None
+        if any(counters.requests != 1 for counters in found.values()):
+            return None
+        steps = []
+        for name in _STEPS:
+            times = found[name].step_ms()
+            queue_ms = times.pop("queue")
+            steps.append({"step": name, "ms": sum(times.values()), "queue_ms": queue_ms})
+        return cls(steps=steps, total_ms=1e3 * found[ADVERTISER_RETRIEVAL].total_s)
+
+
+async def read_times(before: Reading, read: Callable[[], Awaitable[Reading]]) -> StepTimes | None:
+    """Return the times of the retrieval that was just answered; see `StepTimes.between`.
+
+    Args:
+        before: The statistics before it.
+        read: Reads the statistics.
+    """
+    after = await read()
+    for _ in range(_READINGS - 1):
+        if all(
+            after[name].requests > before[name].requests
+            for name in before.keys() & after.keys() & set(_MODELS)
+        ):
+            break
+        after = await read()
+    return StepTimes.between(before, after)

@@ -1,0 +1,249 @@
+"""The page of ``adprior explore`` in a real Chromium, with real tritonservers behind it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from playwright.sync_api import Request, Route, expect
+
+from support.browser import (
+    needs_chromium,
+)
+from support.data_set import IDS, user
+from support.explore_page import VIEWS, ExplorePage
+
+pytestmark = [pytest.mark.triton, needs_chromium]
+
+
+def test_every_view_says_what_to_do_while_nobody_is_picked(shown: ExplorePage) -> None:
+    expect(shown.panel("user")).to_contain_text("Nobody is picked yet.")
+    for view in ("forecast", "why", "ranking", "compare"):
+        expect(shown.open(view)).to_contain_text("Pick an example or paste a user's JSON")
+
+
+def test_a_forecast_is_drawn_with_its_certificate_and_times(shown: ExplorePage) -> None:
+    shown.pick("regular")
+    panel = shown.panel("forecast")
+    assert len(shown.forecast_names()) == 10
+    expect(panel.locator(".badge")).to_contain_text("Proved: the 10 most probable advertisers")
+    expect(panel.get_by_text("● known").first).to_be_visible()
+    expect(panel.get_by_text("◆ new").first).to_be_visible()
+    expect(panel.locator(".legend", has_text="rounding")).to_contain_text("nats")
+    assert (
+        _box(panel.locator(".gap .margin"))["width"]
+        < _box(panel.locator(".gap .span").first)["width"]
+    )
+    expect(panel.get_by_text("llm engine")).to_be_visible()
+    widths = {}
+    for scale in ("Log scale", "Linear"):
+        shown.choose(scale)
+        fills = panel.locator("table.forecast .bar-fill")
+        widths[scale] = [fill["width"] for fill in map(_box, fills.all())]
+        assert widths[scale] == sorted(widths[scale], reverse=True)
+    assert widths["Log scale"] != widths["Linear"]
+
+
+def _box(locator: Any) -> dict[str, float]:
+    box: dict[str, float] = locator.bounding_box()
+    return box
+
+
+def test_an_edit_brings_a_forecast_and_shows_the_one_before(shown: ExplorePage) -> None:
+    shown.pick("regular")
+    before = shown.forecast_names()
+    with shown.new_forecast():
+        shown.event_field(8, "advertiser").fill("麦穗")
+    expect(shown.panel("forecast").locator("thead")).to_contain_text("before")
+    expect(shown.page.locator("#announcements")).to_contain_text("New forecast of 10")
+    with shown.new_forecast():
+        shown.page.locator("#undo").click()
+    assert shown.forecast_names() == before
+    expect(shown.event_field(8, "advertiser")).not_to_have_value("麦穗")
+
+
+def test_events_and_values_are_added_and_removed(shown: ExplorePage) -> None:
+    shown.pick("newcomer")
+    panel = shown.panel("user")
+    with shown.new_forecast():
+        panel.get_by_role("button", name="Add an event").click()
+    expect(shown.event_field(0, "advertiser")).to_be_focused()
+    with shown.new_forecast():
+        shown.page.keyboard.type("Acme")
+    acme = shown.page.get_by_role("rowheader", name="Acme", exact=True)
+    expect(shown.panel("forecast").locator("tr").filter(has=acme)).to_contain_text("known")
+    with shown.new_forecast():
+        panel.get_by_role("button", name="Remove event 1").click()
+    expect(panel).to_contain_text("No events")
+    with shown.new_forecast():
+        panel.get_by_role("button", name="Add a value").click()
+    with shown.new_forecast():
+        panel.get_by_role("button", name="Remove new_key").click()
+
+
+def test_a_new_edit_aborts_the_request_before_it(shown: ExplorePage) -> None:
+    shown.pick("regular")
+    held: list[Route] = []
+    aborted: list[Request] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    def note(request: Request) -> None:
+        aborted.append(request)
+
+    shown.page.route("**/api/forecast", hold)
+    shown.page.on("requestfailed", note)
+    with shown.page.expect_request("**/api/forecast"):
+        shown.event_field(8, "advertiser").fill("Acme")
+    with shown.page.expect_request("**/api/forecast"), shown.page.expect_event("requestfailed"):
+        shown.event_field(8, "advertiser").fill("Kite")
+    assert [request.url for request in aborted] == [held[0].request.url]
+    expect(shown.panel("forecast").locator("[aria-busy=true]")).to_be_visible()
+    with shown.new_forecast():
+        held[1].continue_()
+    assert "regular" not in shown.page.url
+
+
+def test_text_of_a_user_is_never_read_as_html(shown: ExplorePage) -> None:
+    name = "<img src=x onerror=alert(1)>"
+    shown.paste(user(2) | {"profile": {name: name}})
+    shown.show_cards()
+    expect(shown.page.locator("#user-body input.key")).to_have_value(name)
+    assert shown.page.locator("#user-body img").count() == 0
+
+
+def test_wrong_json_is_named_and_changes_nothing(shown: ExplorePage) -> None:
+    shown.pick("regular")
+    names = shown.forecast_names()
+    shown.choose("JSON")
+    shown.page.locator("#user-json").fill('{"profile": {},\n "history": [}')
+    expect(shown.page.locator("#user-error")).to_contain_text("not JSON: look at line 2")
+    assert shown.forecast_names() == names
+    with shown.new_forecast():
+        shown.paste(user(1))
+
+
+def test_why_shows_which_events_carry_the_forecast(shown: ExplorePage) -> None:
+    shown.pick("regular")
+    panel = shown.open("why")
+    panel.get_by_role("button", name="Leave out each part").click()
+    rows = panel.locator("tbody tr")
+    expect(rows).to_have_count(10)  # the profile and nine events
+    moved = [
+        float(text.removesuffix(" %"))
+        for text in rows.locator(".number:nth-child(2)").all_inner_texts()
+    ]
+    assert moved == sorted(moved, reverse=True)
+    assert moved[0] > 0
+    expect(shown.panel("user").locator(".weight:visible")).to_have_count(9)
+    with shown.new_forecast():
+        shown.event_field(8, "advertiser").fill("Kite")
+    expect(panel).to_contain_text("of the forecast before the last change")
+    expect(shown.panel("user").locator(".weight:visible")).to_have_count(0)
+
+
+def test_a_ranking_shows_before_and_after_and_a_stored_forecast(shown: ExplorePage) -> None:
+    shown.pick("regular")
+    rows = shown.rank([(IDS["Acme"], -3), (IDS["Kite"], -2.5), (999_999, -2.75)])
+    expect(rows).to_have_count(3)
+    panel = shown.panel("ranking")
+    expect(panel.locator("tr", has_text="999999")).to_contain_text("not in the catalogue")
+    panel.get_by_role("button", name="Take the forecast's advertisers").click()
+    expect(rows).to_have_count(10)
+    panel.get_by_role("button", name="Keep this forecast as the stored one").click()
+    expect(panel.locator("thead")).to_contain_text("stored: adds")
+    names = shown.ranked_names()
+    live, stored = shown.ranking_column(3), shown.ranking_column(5)
+    assert live == stored
+    with shown.new_forecast():
+        shown.event_field(8, "advertiser").fill("Kite")
+    expect(panel.locator(".waiting")).to_have_count(0)
+    assert dict(zip(shown.ranked_names(), shown.ranking_column(5), strict=True)) == dict(
+        zip(names, stored, strict=True)
+    )
+    assert shown.ranking_column(3) != live
+    panel.get_by_role("button", name="Forget it").click()
+    expect(panel.locator("thead")).not_to_contain_text("stored")
+
+
+def test_a_wrong_candidate_is_named(shown: ExplorePage) -> None:
+    shown.pick("regular")
+    panel = shown.open("ranking")
+    panel.locator("#candidates").fill("101, -3\n102 minus three")
+    panel.get_by_role("button", name="Rank", exact=True).click()
+    expect(panel.locator("#candidates-error")).to_contain_text("line 2: found 3 values")
+
+
+def test_a_thousand_candidates(shown: ExplorePage) -> None:
+    shown.pick("regular")
+    ids = [*IDS.values(), *range(10_000, 10_970)]
+    rows = shown.rank([(each, -3 - place / 1000) for place, each in enumerate(ids)])
+    expect(rows).to_have_count(100)
+    shown.panel("ranking").get_by_role("button", name="Show all 1,000").click()
+    expect(rows).to_have_count(1000)
+
+
+def test_two_bundles_side_by_side(shown: ExplorePage) -> None:
+    shown.pick("regular")
+    panel = shown.open("compare")
+    expect(panel).to_contain_text("overlap at 5")
+    expect(panel.get_by_text("only A").first).to_be_visible()
+    panel.get_by_role("button", name="Compare over the examples").click()
+    expect(panel).to_contain_text("same first advertiser")
+    expect(panel.locator("tr", has_text="newcomer")).to_be_visible()
+    panel.locator("input[type=file]").set_input_files(
+        {"name": "users.jsonl", "mimeType": "application/json", "buffer": b"{}\n{"}
+    )
+    expect(panel).to_contain_text("The file is no JSON")
+
+
+def test_a_report_opens_in_a_frame(shown: ExplorePage) -> None:
+    panel = shown.open("reports")
+    frame = panel.frame_locator("iframe")
+    expect(frame.get_by_role("heading", name="Quality of a bundle")).to_be_visible()
+    assert frame.locator("h1").evaluate("h => getComputedStyle(h).color") == "rgb(0, 0, 128)"
+    expect(panel.get_by_role("link")).to_have_attribute("target", "_blank")
+
+
+def test_a_user_of_256_kib(shown: ExplorePage) -> None:
+    events = 1
+    large = user(events)
+    while len(json.dumps(large)) < 250 * 1024:
+        events += 50
+        large = user(events)
+    with shown.new_forecast():
+        shown.paste(large)
+    shown.show_cards()
+    cards = shown.panel("user").locator(".event")
+    expect(cards).to_have_count(60)
+    with shown.new_forecast():
+        shown.event_field(events - 1, "advertiser").fill("Kite")
+    shown.panel("user").get_by_role("button", name="Show 60 more").click()
+    expect(cards).to_have_count(120)
+
+
+def test_a_keyboard_is_enough(shown: ExplorePage) -> None:
+    keyboard = shown.page.keyboard
+    focused = shown.page.locator(":focus")
+    expect(shown.page.get_by_role("button", name="regular")).to_be_visible()
+    keyboard.press("Tab")
+    expect(focused).to_have_text("Skip to the forecast")
+    for _ in range(9):
+        keyboard.press("Tab")
+        if focused.inner_text() == "regular":
+            break
+    with shown.new_forecast():
+        keyboard.press("Enter")
+    shown.page.locator("#tab-forecast").focus()
+    for view in (*VIEWS[1:], VIEWS[0]):
+        keyboard.press("ArrowRight")
+        expect(shown.page.locator(f"#tab-{view}")).to_be_focused()
+        expect(shown.panel(view)).to_be_visible()
+    keyboard.press("Tab")
+    expect(focused).to_have_attribute("aria-label", "Number of advertisers")
+    with shown.new_forecast():
+        keyboard.press("Control+A")
+        keyboard.type("4")
+    assert len(shown.forecast_names()) == 4
