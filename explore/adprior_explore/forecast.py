@@ -10,7 +10,7 @@ from adprior_client.cli.context_use import ContextUse
 from adprior_explore.certificate import Certificate
 from adprior_explore.novelty import mark_new
 from adprior_explore.side import Side
-from adprior_explore.step_times import read_times
+from adprior_explore.step_times import StepTimes, read_times
 from adprior_explore.subject import Subject
 from adprior_runtime.contract import MAX_TOP_K, ContextCount
 
@@ -29,9 +29,7 @@ async def show_forecast(
     start = time.perf_counter()
     shown = k or side.default_k()
     interests = interest_k if side.standing.has_interests else None
-    before = await side.probe.read_counters()
-    found = await _ask(side, subject, shown, interests)
-    times = await read_times(before, side.probe.read_counters)
+    found, times = await side.turns.take(lambda: _ask(side, subject, shown, interests))
     # Last, as the tokenizer counts this call too, perhaps after its answer.
     reading = await side.probe.read_context(subject.raw)
     side.note(found)
@@ -47,14 +45,18 @@ async def show_forecast(
     }
 
 
-async def _ask(side: Side, subject: Subject, shown: int, interest_k: int | None) -> Forecast:
-    """Ask for one advertiser more than is shown; without it where the bundle allows no more."""
+async def _ask(
+    side: Side, subject: Subject, shown: int, interest_k: int | None
+) -> tuple[Forecast, StepTimes | None]:
+    """Return a forecast with one advertiser more than is shown, and how long the server took."""
+    before = await side.probe.read_counters()
     try:
-        return await side.retrieval.forecast(
+        found = await side.retrieval.forecast(
             subject.raw, min(shown + 1, MAX_TOP_K), interest_k=interest_k
         )
-    except InvalidArgumentError:
-        return await side.retrieval.forecast(subject.raw, shown, interest_k=interest_k)
+    except InvalidArgumentError:  # the bundle allows no more
+        found = await side.retrieval.forecast(subject.raw, shown, interest_k=interest_k)
+    return found, await read_times(before, side.probe.read_counters)
 
 
 def _describe(use: ContextUse) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from adprior_client import (
 )
 from adprior_client.server_probe import ServerProbe
 from adprior_explore.server.problems import Problem, problem_of
+from adprior_explore.turns import Turns
 from adprior_runtime.text.json_text import to_json
 
 WATCH_INTERVAL_S: Final = 1.0
@@ -63,6 +64,7 @@ class Side:
         name: ``a`` or ``b``.
         url: The server's address.
         retrieval: Forecasts that somebody waits for.
+        turns: Of the forecasts that follow a person's edits.
         ranking: Rankings.
         batch: Forecasts of a batch, at the lowest priority.
         probe: Readiness, statistics, how contexts are read.
@@ -75,6 +77,7 @@ class Side:
         patient = replace(config, deadline_s=_PATIENCE * config.deadline_s, priority=_BATCH)
         self.name, self.url = name, config.urls[0]
         self.retrieval = AsyncRetrievalClient(config)
+        self.turns = Turns()
         self.ranking = AsyncRankingClient(config)
         self.batch = AsyncRetrievalClient(patient)
         self.probe = ServerProbe(config)
@@ -91,6 +94,7 @@ class Side:
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
+        await self.turns.close()
         for client in (self.retrieval, self.ranking, self.batch, self.probe):
             await client.close()
 

@@ -21,7 +21,7 @@ USER = {
 CANDIDATES = [{"advertiser_id": 7, "base_logit": -1.0}]
 
 
-@pytest.mark.parametrize("path", ["forecast", "why", "rank", "compare", "agreement"])
+@pytest.mark.parametrize("path", ["why", "rank", "compare", "agreement"])
 def test_an_aborted_request_is_cancelled_at_triton(triton: FakeTriton, path: str) -> None:
     options = ("--url", triton.url, "--bundle-b", triton.url, "--port", "0")
     with explore(*options) as explorer:
