@@ -3,15 +3,17 @@
 On a GPU many users share a forward pass, but the host prepares and evaluates each user's part of
 it. So the host's work limits how many users one GPU can serve.
 
-All times are processor time of one thread, without the time of `NullPasses`.
+The searches run in a `PassLoop`, as on a GPU. All times are processor time of one thread, without
+the time in which `NullPasses` makes up log-probabilities.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Self
 
 import numpy as np
@@ -24,8 +26,11 @@ from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import LogProbs
 from adprior_runtime.engines.joined_pass import PassSizes, join_passes
 from adprior_runtime.engines.packed_tree import PackedTreeEngine, UserPass, UserTree
-from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
-from adprior_runtime.search.tree import read_prompt
+from adprior_runtime.engines.pass_loop import PassLoop, SharedPasses
+from adprior_runtime.search.result import SearchResult
+from adprior_runtime.search.search import TrieSearch
+from adprior_runtime.search.settings import SearchMode, SearchSettings
+from adprior_runtime.search.tree import Prefilled, read_prompt
 
 _TIMES: Final = ("host_us", "search_us", "packing_us", "prefill_us")
 _WEIGHTS: Final = 2**16
@@ -52,9 +57,10 @@ class NullPasses:
 
     Attributes:
         user: The number of the next user; set it back to get the same users again.
-        seconds: Processor time of all passes.
-        passes: Number of passes.
-        sent_bytes: What the torch engine would send to the device for them.
+        seconds: Processor time of all passes, without that of joining them.
+        join_seconds: Processor time of joining users' passes.
+        passes: Number of passes, each user's counted.
+        sent_bytes: What the torch engine would send to the device for them, without padding.
         returned_bytes: What the device would return.
     """
 
@@ -66,7 +72,8 @@ class NullPasses:
 
     def reset(self) -> None:
         """Set all counts to 0."""
-        self.seconds, self.passes = 0.0, 0
+        self.seconds = self.join_seconds = 0.0
+        self.passes = 0
         self.sent_bytes = self.returned_bytes = 0
 
     def empty_cache(self) -> NullCache:
@@ -74,12 +81,24 @@ class NullPasses:
         self.user += 1
         return NullCache(self.user)
 
-    def run(self, part: UserPass) -> LogProbs:
-        """See `Passes.run`."""
+    def start(self, parts: Sequence[UserPass]) -> Callable[[], list[LogProbs]]:
+        """See `JoinablePasses.start`; joins the passes as the torch engine does for a GPU."""
+        begin = time.thread_time()
+        passes = [part.tree_pass for part in parts]
+        sizes = PassSizes.of(passes).rounded_up()
+        join_passes(passes, [0] * len(parts), sizes, 0)
+        joined = time.thread_time()
+        answers = [self._log_probs(part) for part in parts]
+        self.passes += len(parts)
+        for each in passes:
+            self.sent_bytes += PassSizes.of([each]).numbers * np.dtype(np.int32).itemsize
+            self.returned_bytes += len(each.pair_tokens) * np.dtype(np.float32).itemsize
+        self.join_seconds += joined - begin
+        self.seconds += time.thread_time() - joined
+        return lambda: answers
+
+    def _log_probs(self, part: UserPass) -> LogProbs:
         tree_pass = part.tree_pass
-        sizes = PassSizes.of([tree_pass])
-        sent = join_passes([tree_pass], [0], sizes, 0)  # counts as packing
-        start = time.thread_time()
         rows = tree_pass.pair_rows
         positions = tree_pass.new_positions[tree_pass.wanted][rows]
         places = tree_pass.pair_tokens * 40_503 + positions * 9_973 + part.cache.user * 7_919
@@ -87,22 +106,34 @@ class NullPasses:
         log_probs: LogProbs = np.log(
             _ON_NAMES * weights / np.bincount(rows, weights=weights)[rows]
         ).astype(np.float32)
-        self.passes += 1
-        self.sent_bytes += sent.nbytes
-        self.returned_bytes += log_probs.nbytes
-        self.seconds += time.thread_time() - start
+        return log_probs
+
+
+class _ClockedPasses(SharedPasses):
+    """Passes that tell an engine when it begins to wait, and when it goes on."""
+
+    def __init__(self, passes: NullPasses) -> None:
+        super().__init__(passes)
+        self.seconds, self.since = 0.0, 0.0
+
+    def run(self, part: UserPass) -> LogProbs:
+        self.seconds += time.thread_time() - self.since
+        log_probs = super().run(part)
+        self.since = time.thread_time()
         return log_probs
 
 
 class _ClockedEngine(PackedTreeEngine):
-    """An engine that sums the processor time of `extend`, its passes included."""
+    """An engine whose passes sum the processor time of `extend`, without that of the passes."""
 
-    seconds = 0.0
+    def __init__(self, passes: _ClockedPasses, prompt_tokens: int) -> None:
+        super().__init__(passes, vocabulary=VOCABULARY, max_positions=prompt_tokens + 1)
+        self._clock = passes
 
     def extend(self, state: UserTree, *args: npt.ArrayLike, keep: bool = True) -> LogProbs:
-        start = time.thread_time()
+        self._clock.since = time.thread_time()
         log_probs = super().extend(state, *args, keep=keep)
-        self.seconds += time.thread_time() - start
+        self._clock.seconds += time.thread_time() - self._clock.since
         return log_probs
 
 
@@ -127,21 +158,32 @@ def _measure(
 ) -> dict[str, Any]:
     """Search for the same users in every round."""
     passes = NullPasses()
-    engine = _ClockedEngine(passes, vocabulary=VOCABULARY, max_positions=len(prompt) + 1)
+    plain = PackedTreeEngine(
+        SharedPasses(passes), vocabulary=VOCABULARY, max_positions=len(prompt) + 1
+    )
+    clock = _ClockedPasses(passes)
+    clocked = _ClockedEngine(clock, len(prompt))
     rounds = []
     label = f"{settings.mode} {len(trie.leaf_nodes)}"
-    for _ in tqdm(range(args.rounds + WARM_UP), unit="round", desc=label, leave=False):
+
+    def search(engine: PackedTreeEngine) -> tuple[float, float]:
+        """Return the seconds a pass of the prefills and of the searches."""
         passes.user = 0
         passes.reset()
         start = time.thread_time()
         users = [read_prompt(engine, trie, prompt) for _ in range(args.host_work)]
         prefill = (time.thread_time() - start - passes.seconds) / passes.passes
         passes.reset()
-        engine.seconds = 0.0
+        clock.seconds = 0.0
         start = time.thread_time()
-        found = [TrieSearch(engine, trie, user, settings).run(args.top_k) for user in users]
-        host = (time.thread_time() - start - passes.seconds) / passes.passes
-        packing = (engine.seconds - passes.seconds) / passes.passes
+        found[:] = _search_together(engine, trie, users, settings, args.top_k)
+        return prefill, (time.thread_time() - start - passes.seconds) / passes.passes
+
+    found: list[SearchResult] = []
+    for _ in tqdm(range(args.rounds + WARM_UP), unit="round", desc=label, leave=False):
+        search(clocked)  # reading the clock takes time, too
+        packing = (clock.seconds + passes.join_seconds) / passes.passes
+        prefill, host = search(plain)
         rounds.append((host, host - packing, packing, prefill))
     row: dict[str, Any] = {"catalogue_size": len(trie.leaf_nodes), "mode": str(settings.mode)}
     for name, column in zip(_TIMES, 1e6 * np.array(rounds).T, strict=True):
@@ -157,3 +199,20 @@ def _measure(
         "sent_bytes": passes.sent_bytes / passes.passes,
         "returned_bytes": passes.returned_bytes / passes.passes,
     }
+
+
+def _search_together(
+    engine: PackedTreeEngine,
+    trie: Trie,
+    users: Sequence[Prefilled],
+    settings: SearchSettings,
+    top_k: int,
+) -> list[SearchResult]:
+    """Search for users whose passes are joined, as a server on a GPU does."""
+    found: list[SearchResult] = []
+
+    def search(user: Prefilled) -> None:
+        found.append(TrieSearch(engine, trie, user, settings).run(top_k))
+
+    PassLoop().run([partial(search, user) for user in users])
+    return found

@@ -12,7 +12,8 @@ import numpy as np
 
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.onnx import OnnxEngine
-from adprior_runtime.search.search import SearchSettings, TrieSearch
+from adprior_runtime.search.search import TrieSearch
+from adprior_runtime.search.settings import SearchSettings
 from adprior_runtime.search.tree import read_prompt
 
 _RESETS_PEAK = "5"

@@ -26,7 +26,7 @@ from adprior_runtime.engines.onnx import OnnxEngine
 from adprior_runtime.engines.registry import ENGINES, ONNX
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.renderer import PromptRenderer
-from adprior_runtime.search.search import SearchMode, SearchSettings
+from adprior_runtime.search.settings import SearchMode, SearchSettings
 
 _BUDGET_FACTOR = 4
 

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import Engine, LogProbs
-from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
+from adprior_runtime.search.search import TrieSearch
+from adprior_runtime.search.settings import SearchMode, SearchSettings
 from adprior_runtime.search.tree import read_prompt
 
 _Arguments = ParamSpec("_Arguments")

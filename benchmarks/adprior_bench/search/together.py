@@ -32,7 +32,8 @@ from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.architecture import Architecture, weight_shapes
 from adprior_runtime.engines.pass_loop import PassLoop
 from adprior_runtime.engines.torch_engine import TorchEngine
-from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
+from adprior_runtime.search.search import TrieSearch
+from adprior_runtime.search.settings import SearchMode, SearchSettings
 from adprior_runtime.search.tree import read_prompt
 
 _WIDE: Final = 4096

@@ -25,7 +25,7 @@ from adprior_runtime.files.atomic import replace_directory, scratch_directory
 from adprior_runtime.repository.checker import check_repository, refuse_findings
 from adprior_runtime.repository.checks.coherence import check_coherence
 from adprior_runtime.repository.tuning import load_tuning
-from adprior_runtime.search.search import SearchMode
+from adprior_runtime.search.settings import SearchMode
 from adprior_runtime.terminal.options import positive_integer
 from adprior_runtime.text.json_text import to_json
 

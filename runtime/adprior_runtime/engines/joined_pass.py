@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from adprior_runtime.compiled import Int64Array, WrittenInt32, compiled
 from adprior_runtime.engines.packed_tree import TreePass
 
 Array = TypeVar("Array")
@@ -51,6 +52,12 @@ class PassSizes(NamedTuple):
             wanted=sum(len(each.wanted) for each in passes),
             pairs=sum(len(each.pair_tokens) for each in passes),
         )
+
+    @property
+    def numbers(self) -> int:
+        """How many whole numbers travel to the device."""
+        users, new, _, seen, wanted, pairs = self
+        return 2 * users + users * new * (3 + seen) + wanted + 2 * pairs
 
     def rounded_up(self) -> Self:
         """Return larger sizes that many passes have in common."""
@@ -108,28 +115,111 @@ def join_passes(
         sizes: As large as `PassSizes.of` returns, or larger.
         spare_slot: The slot of padding users.
     """
-    length = 2 * sizes.users + sizes.wanted + 2 * sizes.pairs
-    length += sizes.users * sizes.new * (3 + sizes.seen)
-    flat = np.zeros(length, dtype=np.int32)
-    joined = JoinedPass.of(flat, sizes)
-    joined.slots[:] = spare_slot
-    joined.slots[: len(slots)] = slots
-    joined.starts[: len(passes)] = [_start(each) for each in passes]
-    joined.seen[:] = (joined.starts[:, None] + np.arange(sizes.new))[:, :, None]
-    rows = pairs = 0
-    for user, each in enumerate(passes):
-        count = len(each.token_ids)
-        joined.token_ids[user, :count] = each.token_ids
-        joined.positions[user, :count] = each.new_positions
-        joined.visible[user, :count] = each.visible
-        joined.seen[user, :count, : each.seen.shape[1]] = each.seen
-        asked = slice(pairs, pairs + len(each.pair_tokens))
-        joined.wanted[rows : rows + len(each.wanted)] = each.wanted + user * sizes.new
-        joined.pair_rows[asked] = each.pair_rows + rows
-        joined.pair_tokens[asked] = each.pair_tokens
-        rows, pairs = rows + len(each.wanted), asked.stop
+    flat = np.zeros(sizes.numbers, dtype=np.int32)
+    first_row = first_pair = 0
+    for user in range(sizes.users):
+        each = passes[user] if user < len(passes) else _NOTHING
+        _place(
+            flat,
+            sizes.users,
+            sizes.new,
+            sizes.seen,
+            sizes.wanted,
+            sizes.pairs,
+            user,
+            slots[user] if user < len(passes) else spare_slot,
+            first_row,
+            first_pair,
+            each.token_ids,
+            each.positions,
+            each.visible,
+            each.seen.ravel(),
+            each.wanted,
+            each.pair_rows,
+            each.pair_tokens,
+        )
+        first_row, first_pair = first_row + len(each.wanted), first_pair + len(each.pair_tokens)
     return flat
+
+
+@compiled
+def _place(
+    flat: WrittenInt32,
+    users: int,
+    new: int,
+    seen: int,
+    wanted: int,
+    pairs: int,
+    user: int,
+    slot: int,
+    first_row: int,
+    first_pair: int,
+    token_ids: Int64Array,
+    positions: Int64Array,
+    visible: Int64Array,
+    seen_places: Int64Array,
+    rows: Int64Array,
+    pair_rows: Int64Array,
+    pair_tokens: Int64Array,
+) -> None:
+    """Write one user's pass to its places in a joined pass, see `JoinedPass`.
+
+    Args:
+        flat: int32, the joined pass.
+        users: Its sizes; the next four likewise.
+        new: See `PassSizes`.
+        seen: Likewise.
+        wanted: Likewise.
+        pairs: Likewise.
+        user: The user's number in the joined pass.
+        slot: The user's slot of the cache.
+        first_row: Wanted rows of the users before.
+        first_pair: Pairs of the users before.
+        token_ids: As in `TreePass`; the next six likewise.
+        positions: Likewise.
+        visible: Likewise.
+        seen_places: Likewise, row by row.
+        rows: Likewise, ``wanted``.
+        pair_rows: Likewise.
+        pair_tokens: Likewise.
+    """
+    count, grid = len(token_ids), users * new
+    start = len(positions) - count
+    columns = len(seen_places) // count if count else 0
+    flat[user], flat[users + user] = slot, start
+    ids = 2 * users + user * new  # where each part begins, for this user
+    sees = 2 * users + 3 * grid + user * new * seen
+    for token in range(new):
+        if token < count:
+            flat[ids + token] = token_ids[token]
+            flat[ids + grid + token] = positions[start + token]
+            flat[ids + 2 * grid + token] = visible[token]
+        for column in range(seen):
+            place = start + token
+            if token < count and column < columns:
+                place = seen_places[token * columns + column]
+            flat[sees + token * seen + column] = place
+    row_places = 2 * users + (3 + seen) * grid
+    for row in range(len(rows)):
+        flat[row_places + first_row + row] = user * new + rows[row]
+    pair_places = row_places + wanted + first_pair
+    for pair in range(len(pair_rows)):
+        flat[pair_places + pair] = first_row + pair_rows[pair]
+        flat[pair_places + pairs + pair] = pair_tokens[pair]
 
 
 def _start(tree_pass: TreePass) -> int:
     return len(tree_pass.positions) - len(tree_pass.token_ids)
+
+
+_EMPTY: Final = np.zeros(0, dtype=np.int64)
+_NOTHING: Final = TreePass(
+    token_ids=_EMPTY,
+    positions=_EMPTY,
+    visible=_EMPTY,
+    seen=_EMPTY[:, None],
+    wanted=_EMPTY,
+    pair_rows=_EMPTY,
+    pair_tokens=_EMPTY,
+)
+"""The pass of a padding user."""

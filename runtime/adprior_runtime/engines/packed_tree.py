@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from adprior_runtime.engines.base import PASS_TOKENS, Engine, LogProbs
-from adprior_runtime.engines.tree_mask import additive_mask, lineages
+from adprior_runtime.engines.tree_mask import additive_mask
+from adprior_runtime.engines.tree_packing import pack_nodes
 from adprior_runtime.errors import InvalidRequestError
 
 _Float32Array = npt.NDArray[np.float32]
@@ -27,6 +28,9 @@ _Int64Array = npt.NDArray[np.int64]
 PASS_CELLS: Final = 2 * 2**20
 """Limit on a pass's mask: tokens times positions. Each attention head computes as many numbers, 8
 MiB in single precision."""
+
+_ZERO: Final = np.zeros(1, dtype=np.int64)
+"""A pass that asks for nothing asks for one log-probability that nobody reads."""
 
 
 class Cache(Protocol):
@@ -105,16 +109,14 @@ class UserTree:
     """One user's cache and tree.
 
     Attributes:
-        prompt_length: Tokens of the prompt.
         cache: Keys and values of prompt and tree, a `Cache`.
+        positions: int64 [prompt + nodes], the position of each token.
         parents: int64 [nodes], the node that each node continues.
-        depths: int64 [nodes], 0 for a child of the root.
     """
 
-    prompt_length: int
     cache: Any
+    positions: _Int64Array
     parents: _Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    depths: _Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 class PackedTreeEngine(Engine[UserTree]):
@@ -161,18 +163,22 @@ class PackedTreeEngine(Engine[UserTree]):
             )
         if length <= head or list(prompt_ids[:head]) != self._head_ids:
             head = 0
-        user = UserTree(length, self._head.fork() if head else self._passes.empty_cache())
-        wanted = np.asarray(next_tokens, dtype=np.int64)
-        log_probs = self._run(
-            user,
-            np.asarray(prompt_ids[head:], dtype=np.int64),
-            np.arange(length),
-            np.arange(head, length) + 1,
-            np.arange(head, length)[:, None],
-            np.full(len(wanted), length - head - 1),
-            wanted,
+        wanted = np.ascontiguousarray(next_tokens, dtype=np.int64)
+        if len(wanted) and not 0 <= wanted.min() <= wanted.max() < self.vocabulary:
+            raise self._unknown(wanted)
+        cache = self._head.fork() if head else self._passes.empty_cache()
+        tree_pass = TreePass(
+            token_ids=np.asarray(prompt_ids[head:], dtype=np.int64),
+            positions=np.arange(length),
+            visible=np.arange(head, length) + 1,
+            seen=np.arange(head, length)[:, None],
+            wanted=np.array([length - head - 1]),
+            pair_rows=np.zeros(max(len(wanted), 1), dtype=np.int64),
+            pair_tokens=wanted if len(wanted) else _ZERO,
         )
-        return user, log_probs
+        user = UserTree(cache, tree_pass.positions)
+        log_probs = self._passes.run(UserPass(cache, tree_pass))
+        return user, log_probs[: len(wanted)]
 
     def extend(
         self,
@@ -185,75 +191,43 @@ class PackedTreeEngine(Engine[UserTree]):
         keep: bool = True,
     ) -> LogProbs:
         """See `Engine.extend`."""
-        tokens, above = np.asarray(token_ids, dtype=np.int64), np.asarray(parents, dtype=np.int64)
+        tokens = np.ascontiguousarray(token_ids, dtype=np.int64)
         if len(tokens) == 0:  # a model takes no pass without tokens
             return np.zeros(0, dtype=np.float32)
-        tree = np.concatenate([state.parents, above])
-        seen, new_depths = lineages(tree, len(tokens))
-        depths = np.concatenate([state.depths, new_depths])
-        log_probs = self._run(
-            state,
-            tokens,
-            np.concatenate([np.arange(state.prompt_length), state.prompt_length + depths]),
-            np.full(len(tokens), state.prompt_length),
-            state.prompt_length + seen,
-            np.asarray(rows, dtype=np.int64),
-            np.asarray(next_tokens, dtype=np.int64),
-            keep=keep,
+        wanted = np.ascontiguousarray(next_tokens, dtype=np.int64)
+        asks = len(wanted) > 0
+        pair_tokens = wanted if asks else _ZERO
+        packed = pack_nodes(
+            state.parents,
+            state.positions,
+            np.ascontiguousarray(parents, dtype=np.int64),
+            np.ascontiguousarray(rows, dtype=np.int64) if asks else _ZERO,
+            pair_tokens,
+            self.vocabulary,
         )
+        if packed.unknown:
+            raise self._unknown(wanted)
+        tree_pass = TreePass(
+            token_ids=tokens,
+            positions=packed.positions,
+            visible=packed.visible,
+            seen=packed.seen,
+            wanted=packed.wanted,
+            pair_rows=packed.pair_rows,
+            pair_tokens=pair_tokens,
+        )
+        log_probs = self._passes.run(UserPass(state.cache, tree_pass, keep))
         if keep:
-            state.parents, state.depths = tree, depths
-        return log_probs
+            state.parents, state.positions = packed.parents, packed.positions
+        return log_probs[: len(wanted)]
 
     def most_tokens(self, state: UserTree) -> int:
         """See `Engine.most_tokens`."""
-        positions = state.prompt_length + len(state.depths) + PASS_TOKENS
+        positions = len(state.positions) + PASS_TOKENS
         return max(min(PASS_TOKENS, PASS_CELLS // positions), 1)
 
-    def _run(
-        self,
-        user: UserTree,
-        token_ids: _Int64Array,
-        positions: _Int64Array,
-        visible: _Int64Array,
-        seen: _Int64Array,
-        rows: _Int64Array,
-        next_tokens: _Int64Array,
-        *,
-        keep: bool = True,
-    ) -> LogProbs:
-        """Run one forward pass; return the log-probability of each next token after its row.
-
-        Args:
-            user: Its cache grows if ``keep``.
-            token_ids: int64 [new].
-            positions: int64 [past + new].
-            visible: As in `TreePass`.
-            seen: Likewise.
-            rows: int64 [pairs], positions in ``token_ids``.
-            next_tokens: int64 [pairs].
-            keep: Whether to keep the new positions' keys and values.
-
-        Raises:
-            ValueError: A next token is not in the vocabulary.
-        """
-        if len(next_tokens) and not 0 <= next_tokens.min() <= next_tokens.max() < self.vocabulary:
-            raise ValueError(
-                f"next_tokens: found {next_tokens.min()} to {next_tokens.max()}, "
-                f"the model knows 0 to {self.vocabulary - 1}"
-            )
-        # A pass that asks for nothing asks for one log-probability that nobody reads.
-        asked = rows if len(rows) else np.zeros(1, dtype=np.int64)
-        is_wanted = np.zeros(len(token_ids), dtype=np.bool_)
-        is_wanted[asked] = True
-        places = (is_wanted.cumsum() - 1)[asked]
-        tree_pass = TreePass(
-            token_ids=token_ids,
-            positions=positions,
-            visible=visible,
-            seen=seen,
-            wanted=is_wanted.nonzero()[0],
-            pair_rows=places,
-            pair_tokens=next_tokens if len(rows) else asked,
+    def _unknown(self, next_tokens: _Int64Array) -> ValueError:
+        return ValueError(
+            f"next_tokens: found {next_tokens.min()} to {next_tokens.max()}, "
+            f"the model knows 0 to {self.vocabulary - 1}"
         )
-        return self._passes.run(UserPass(user.cache, tree_pass, keep))[: len(rows)]

@@ -25,7 +25,7 @@ from adprior_runtime.contract import (
     SEQUENCE_LENGTH,
 )
 from adprior_runtime.errors import ModelOutputError
-from adprior_runtime.search.search import SearchResult
+from adprior_runtime.search.result import SearchResult
 
 _ROUNDING: Final = 1e-4
 """A sum of FP32 log-probabilities may exceed 0 by this much."""

@@ -19,7 +19,8 @@ from adprior_runtime.contract import INTEREST_TOP_K
 from adprior_runtime.forecast.beams import Beams
 from adprior_runtime.forecast.decode_step import DecodeStep
 from adprior_runtime.search.limits import SearchLimits
-from adprior_runtime.search.search import SearchSettings, TrieSearch
+from adprior_runtime.search.search import TrieSearch
+from adprior_runtime.search.settings import SearchSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

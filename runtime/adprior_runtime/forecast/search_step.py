@@ -23,13 +23,9 @@ from adprior_runtime.forecast.beams import Beams
 from adprior_runtime.forecast.interests import InterestCatalogue
 from adprior_runtime.search.candidates import CandidateScores
 from adprior_runtime.search.limits import SearchLimits
-from adprior_runtime.search.search import (
-    SearchMode,
-    SearchResult,
-    SearchSettings,
-    TrieSearch,
-    stop_if_cancelled,
-)
+from adprior_runtime.search.result import SearchResult
+from adprior_runtime.search.search import TrieSearch, stop_if_cancelled
+from adprior_runtime.search.settings import SearchMode, SearchSettings
 from adprior_runtime.search.tree import read_prompt
 
 _BOUNDED_ROWS: Final = 16_384

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from adprior_runtime.engines.base import Engine, LogProbs
 from adprior_runtime.errors import ModelOutputError
+from adprior_runtime.search.expansion import finite
 
-_Int32Array = npt.NDArray[np.int32]
 _Int64Array = npt.NDArray[np.int64]
 _Float64Array = npt.NDArray[np.float64]
 
@@ -39,18 +39,18 @@ class ForwardPasses:
 
     def extend(
         self,
-        token_ids: _Int32Array,
+        token_ids: _Int64Array,
         parents: _Int64Array,
         rows: _Int64Array,
-        next_tokens: _Int32Array,
+        next_tokens: _Int64Array,
     ) -> _Float64Array:
         """Append tokens to nodes, in passes of about the same size.
 
         Args:
-            token_ids: int32 [n], one for each new node.
+            token_ids: int64 [n], one for each new node.
             parents: int64 [n], as `Engine.extend` takes them.
             rows: int64 [m], rising, positions in ``token_ids``.
-            next_tokens: int32 [m].
+            next_tokens: int64 [m].
 
         Returns:
             The log-probability of each of ``next_tokens`` after its row: float64 [m].
@@ -69,10 +69,10 @@ class ForwardPasses:
 
     def try_out(
         self,
-        token_ids: _Int32Array,
+        token_ids: _Int64Array,
         parents: _Int64Array,
         rows: _Int64Array,
-        next_tokens: _Int32Array,
+        next_tokens: _Int64Array,
     ) -> _Float64Array:
         """Return what `extend` returns, from one pass that keeps no new nodes.
 
@@ -85,10 +85,10 @@ class ForwardPasses:
 
     def _pass(
         self,
-        token_ids: _Int32Array,
+        token_ids: _Int64Array,
         parents: _Int64Array,
         rows: _Int64Array,
-        next_tokens: _Int32Array,
+        next_tokens: _Int64Array,
         *,
         keep: bool,
     ) -> _Float64Array:
@@ -113,11 +113,11 @@ def checked_log_probs(log_probs: LogProbs) -> _Float64Array:
     Raises:
         ModelOutputError: One is NaN or +inf.
     """
-    floored = np.maximum(log_probs, np.float32(LEAST_LOG_PROB))
-    if not floored.max(initial=-np.inf) < np.inf:  # written so that NaN fails
-        count = np.count_nonzero(~(log_probs < np.inf))
+    given = np.ascontiguousarray(log_probs, dtype=np.float32)
+    found, wrong = finite(given, LEAST_LOG_PROB)
+    if wrong:
         raise ModelOutputError(
-            f"the language model's log-probabilities: found NaN or +inf in {count} of "
+            f"the language model's log-probabilities: found NaN or +inf in {wrong} of "
             f"{len(log_probs)}, expected at most 0"
         )
-    return floored.astype(np.float64)
+    return found

@@ -16,115 +16,32 @@ the certificate holds.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from adprior_runtime.bundle import Manifest
 from adprior_runtime.catalogue.advertisers import Advertisers
-from adprior_runtime.catalogue.trie import Int32Array, Trie
+from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import Engine
-from adprior_runtime.errors import AdpriorError, ArtefactError
+from adprior_runtime.errors import AdpriorError
 from adprior_runtime.search.candidates import CandidateScores, score_candidates
 from adprior_runtime.search.certificate import Standing
 from adprior_runtime.search.continued_prompt import ContinuedPrompt
-from adprior_runtime.search.largest import positions_of_largest
-from adprior_runtime.search.rounding import DEFAULT_MARGIN_NATS, margin_nats
+from adprior_runtime.search.ranking import largest_open
+from adprior_runtime.search.result import SearchResult
+from adprior_runtime.search.settings import SearchMode, SearchSettings
 from adprior_runtime.search.tree import Prefilled, SearchTree, read_prompt
 
-_Float64Array = npt.NDArray[np.float64]
 _ROUND_LEVEL: Final = 8
 """A round also expands levels of about this many prefixes below its own. On a CPU, a pass of a few
 tokens reads all weights and costs half as much as one of 32 tokens."""
-
-
-class SearchMode(StrEnum):
-    """The rule that ends a search; the module describes both."""
-
-    BEAM = "beam"
-    EXACT = "exact"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchSettings:
-    """The settings of a search.
-
-    Attributes:
-        mode: See the module.
-        width: Number of prefixes expanded at one depth, or in one round.
-        token_budget: Tokens after which an exact search begins no further round.
-        candidate_token_budget: Tokens that scoring candidates may put through the model.
-        margin_nats: The smallest difference of log-probabilities that proves an order, see
-            `adprior_runtime.search.rounding`.
-    """
-
-    mode: SearchMode = SearchMode.EXACT
-    width: int = 32
-    token_budget: int = 512
-    candidate_token_budget: int = 4096
-    margin_nats: float = DEFAULT_MARGIN_NATS
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> SearchSettings:
-        """Return a bundle's settings.
-
-        Raises:
-            ArtefactError: Its search mode is unknown.
-        """
-        try:
-            mode = SearchMode(manifest.search_mode)
-        except ValueError as error:
-            raise ArtefactError(f"manifest: search_mode: {error}") from error
-        return cls(
-            mode=mode,
-            width=manifest.beam_width,
-            token_budget=manifest.token_budget,
-            candidate_token_budget=manifest.candidate_token_budget,
-            margin_nats=margin_nats(manifest),
-        )
-
-    def for_top_k(self, top_k: int, width: int | None = None) -> SearchSettings:
-        """Return the settings of a search for ``top_k`` advertisers.
-
-        The beam is at least ``top_k`` wide. A wider beam has a larger budget in proportion, so that
-        some budget remains for the rounds of an exact search.
-
-        Args:
-            top_k: How many advertisers are wanted.
-            width: The beam's width; None takes the settings'.
-        """
-        wide = max(top_k, self.width if width is None else width)
-        budget = self.token_budget * max(wide, self.width) // self.width
-        return replace(self, width=wide, token_budget=budget)
 
 
 class SearchCancelledError(AdpriorError):
     """The caller is gone, or its deadline has passed."""
 
     grpc_code = "CANCELLED"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchResult:
-    """The result of a search.
-
-    Attributes:
-        leaves: int32 [found], trie nodes of all names found, most probable first.
-        log_probs: float64 [found].
-        frontier_log_mass: Log of the probability of the frontier and of the excluded names found.
-            The whole catalogue is in ``leaves`` and this.
-        extended_tokens: Tokens that went through the model after the prompt.
-        exact: Whether the certificate holds.
-    """
-
-    leaves: Int32Array
-    log_probs: _Float64Array
-    frontier_log_mass: float
-    extended_tokens: int
-    exact: bool
 
 
 class TrieSearch:
@@ -189,11 +106,12 @@ class TrieSearch:
                     break
                 tree.expand(chosen, min(_ROUND_LEVEL, self._settings.width))
                 exact = standing.is_exact(tree)
-        order = np.argsort(-tree.found_scores, kind="stable")
+        leaves, scores = tree.prefixes.found()
+        order = np.argsort(-scores, kind="stable")
         return SearchResult(
-            leaves=tree.found_leaves[order].astype(np.int32),
-            log_probs=tree.found_scores[order],
-            frontier_log_mass=tree.log_mass_outside(),
+            leaves=leaves[order].astype(np.int32),
+            log_probs=scores[order],
+            frontier_log_mass=tree.prefixes.log_mass_outside(),
             extended_tokens=tree.extended_tokens,
             exact=exact,
         )
@@ -230,14 +148,14 @@ class TrieSearch:
         """
         tree, width = self._tree, self._settings.width
         first = 0
-        while first < len(tree.open_nodes):
-            scores = tree.open_scores[first:]
-            chosen = positions_of_largest(scores, width)
+        while first < len(tree.prefixes.nodes):
+            table = tree.prefixes
             # Prefixes below the threshold cannot be among the best.
-            chosen = chosen[scores[chosen] > standing.threshold(tree)]
+            bar = standing.threshold(tree)
+            chosen = largest_open(table.scores, table.kinds, first, width, bar)
             if len(chosen) == 0:
                 return
-            chosen, first = first + chosen, len(tree.open_nodes)
+            first = len(table.nodes)
             tree.expand(chosen, width)
 
     def score(self, rows: npt.ArrayLike, *, token_budget: int | None = None) -> CandidateScores:

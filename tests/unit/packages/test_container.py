@@ -43,8 +43,8 @@ def test_installation_replaces_no_package_of_the_image() -> None:
     wanted = document["project"]["optional-dependencies"]["gpu"]
     names = {re.split(r"[\[>=<]", item)[0] for item in wanted}
     assert names == {
-        "fsspec", "greenlet", "numpy", "onnx", "onnxruntime", "protobuf", "pyarrow", "safetensors",
-        "tokenizers", "tqdm",
+        "fsspec", "greenlet", "numba", "numpy", "onnx", "onnxruntime", "protobuf", "pyarrow",
+        "safetensors", "tokenizers", "tqdm",
     }  # fmt: skip
     assert not any("<" in item or "==" in item for item in wanted)
 

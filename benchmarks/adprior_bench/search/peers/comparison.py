@@ -27,7 +27,7 @@ from adprior_bench.search.peers.truth import Truth, find_truth
 from adprior_build.checkpoints.checkpoint import Checkpoint
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import Engine
-from adprior_runtime.search.search import SearchSettings
+from adprior_runtime.search.settings import SearchSettings
 
 ROW_KEYS: Final = (
     "system", "model", "catalogue_size", "prompt_tokens", "beam_width", "top_k", "constrained",

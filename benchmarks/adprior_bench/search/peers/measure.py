@@ -39,7 +39,7 @@ from adprior_runtime.engines.registry import ENGINES
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.prompt.context import parse_context
 from adprior_runtime.prompt.renderer import PromptRenderer
-from adprior_runtime.search.search import SearchSettings
+from adprior_runtime.search.settings import SearchSettings
 
 
 def add_peer_options(parser: argparse.ArgumentParser) -> None:

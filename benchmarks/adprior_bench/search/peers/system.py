@@ -19,7 +19,8 @@ import psutil
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import Engine
 from adprior_runtime.errors import AdpriorError
-from adprior_runtime.search.search import SearchSettings, TrieSearch
+from adprior_runtime.search.search import TrieSearch
+from adprior_runtime.search.settings import SearchSettings
 from adprior_runtime.search.tree import read_prompt
 from adprior_runtime.text.json_text import to_json
 

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import Engine
-from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
+from adprior_runtime.search.search import TrieSearch
+from adprior_runtime.search.settings import SearchMode, SearchSettings
 from adprior_runtime.search.tree import read_prompt
 
 

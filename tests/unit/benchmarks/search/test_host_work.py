@@ -13,7 +13,9 @@ from adprior_bench.search.synthetic import random_catalogue
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.cli import main
 from adprior_runtime.engines.packed_tree import PackedTreeEngine
-from adprior_runtime.search.search import SearchSettings, TrieSearch
+from adprior_runtime.engines.pass_loop import SharedPasses
+from adprior_runtime.search.search import TrieSearch
+from adprior_runtime.search.settings import SearchSettings
 from adprior_runtime.search.tree import read_prompt
 
 OPTIONS = "--host-work 3 --sizes 300 --rounds 2 --width 4 --top-k 3 --prompt-tokens 9"
@@ -44,7 +46,7 @@ def test_an_exact_search_of_the_null_model_proves_its_answers(rows: list[dict[st
 
 
 def _null_search(trie: Trie, passes: NullPasses) -> list[float]:
-    engine = PackedTreeEngine(passes, vocabulary=9000, max_positions=99)
+    engine = PackedTreeEngine(SharedPasses(passes), vocabulary=9000, max_positions=99)
     user = read_prompt(engine, trie, [5, 6, 7])
     found: list[float] = TrieSearch(engine, trie, user, SearchSettings()).run(5).log_probs.tolist()
     return found
@@ -60,7 +62,7 @@ def test_users_of_the_null_model_differ_and_come_back() -> None:
 
 def test_the_probabilities_after_a_node_sum_to_086() -> None:
     trie, passes = random_catalogue(300), NullPasses()
-    engine = PackedTreeEngine(passes, vocabulary=9000, max_positions=99)
+    engine = PackedTreeEngine(SharedPasses(passes), vocabulary=9000, max_positions=99)
     _, log_probs = read_prompt(engine, trie, [5, 6, 7])
     assert np.exp(log_probs).sum() == pytest.approx(0.86, rel=1e-5)
 

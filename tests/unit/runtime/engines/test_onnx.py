@@ -246,7 +246,7 @@ def test_an_engine_starts_no_more_threads_than_it_may_use(
     ("positions", "most"), [(1000, 256), (3584, 256), (16_000, 127), (2**22, 1)]
 )
 def test_a_pass_is_bounded_in_bytes(llama: Exported, positions: int, most: int) -> None:
-    state = UserTree(200, KvCache([]), depths=np.zeros(positions - 200, dtype=np.int64))
+    state = UserTree(KvCache([]), np.zeros(positions, dtype=np.int64))
     assert llama.engine.most_tokens(state) == most
     assert most == 1 or most * (positions + most) * 4 <= 8 * 2**20
 
@@ -271,14 +271,14 @@ def test_a_large_tree_needs_no_matrix_of_all_its_nodes(llama: Exported) -> None:
     state, _ = engine.prefill([3, 9, 4], [])
     tracemalloc.start()
     try:
-        while len(state.depths) < 5000:
-            nodes = np.arange(engine.most_tokens(state)) + len(state.depths)
+        while len(state.parents) < 5000:
+            nodes = np.arange(engine.most_tokens(state)) + len(state.parents)
             engine.extend(state, nodes % VOCABULARY, np.where(nodes % 5, nodes - 1, ROOT), [0], [1])
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < 20e6
-    assert state.depths.max() == 4
+    assert state.positions.max() == 3 + 4
     mine = extend_all(engine, state, [7], [4999], VOCABULARY, keep=False)
     tail = [node % VOCABULARY for node in range(4995, 5000)]
     other, _ = engine.prefill([3, 9, 4], [])

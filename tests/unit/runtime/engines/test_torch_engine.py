@@ -33,7 +33,8 @@ from adprior_runtime.errors import (
     EnvironmentProblemError,
     InvalidRequestError,
 )
-from adprior_runtime.search.search import SearchSettings, TrieSearch
+from adprior_runtime.search.search import TrieSearch
+from adprior_runtime.search.settings import SearchSettings
 from adprior_runtime.search.tree import read_prompt
 from support.small_models import (
     FAMILIES,

@@ -15,7 +15,8 @@ from adprior_runtime.catalogue.trie import Trie, as_matrix
 from adprior_runtime.errors import ModelOutputError
 from adprior_runtime.forecast.beams import Beams, DropReason
 from adprior_runtime.forecast.decode_step import DecodedForecast, DecodeStep
-from adprior_runtime.search.search import SearchMode, SearchSettings, TrieSearch
+from adprior_runtime.search.search import TrieSearch
+from adprior_runtime.search.settings import SearchMode, SearchSettings
 from adprior_runtime.search.tree import read_prompt
 from support.table_engine import END, TableEngine, aliased_catalogues
 

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.search.certificate import Standing
+from adprior_runtime.search.expansion import FOUND, OPEN
+from adprior_runtime.search.prefixes import Prefixes
 from adprior_runtime.search.rounding import DEFAULT_MARGIN_NATS
 from support.table_engine import END, TableEngine, aliased_catalogues
 
@@ -30,13 +32,11 @@ class GrownTree:
         tokens = np.zeros((len(lengths), max(map(len, found), default=0)), dtype=np.int32)
         for row, path in enumerate(found):
             tokens[row, : len(path)] = path
-        self.found_leaves = trie.find(tokens, lengths)
-        self.found_scores = np.array([*found.values()], dtype=np.float64)
-        self.open_scores = np.array(frontier, dtype=np.float64)
+        nodes = np.concatenate([trie.find(tokens, lengths), np.arange(len(frontier))])
+        scores = np.array([*found.values(), *frontier], dtype=np.float64)
+        kinds = np.array([FOUND] * len(found) + [OPEN] * len(frontier), dtype=np.int8)
+        self.prefixes = Prefixes(nodes, scores, kinds)
         self.extended_tokens = 0
-
-    def largest_open(self, count: int) -> Any:
-        return np.sort(self.open_scores)[::-1][:count]
 
 
 def is_exact(

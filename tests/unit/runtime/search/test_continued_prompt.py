@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from adprior_runtime.catalogue.trie import Trie
-from adprior_runtime.search.search import SearchSettings, TrieSearch
+from adprior_runtime.search.search import TrieSearch
+from adprior_runtime.search.settings import SearchSettings
 from adprior_runtime.search.tree import read_prompt
 from support.small_models import Exported, small_gemma3, small_llama
 from support.table_engine import END, TableEngine

@@ -57,7 +57,7 @@ class FaultyEngine(TableEngine):
 def _chain_and_fan(count: int) -> tuple[Any, Any, list[tuple[int, ...]]]:
     """Draw a tree whose nodes continue the prompt's end or any node before them."""
     random = np.random.default_rng(4)
-    tokens = random.integers(0, VOCABULARY, count).astype(np.int32)
+    tokens = random.integers(0, VOCABULARY, count).astype(np.int64)
     parents = np.array([random.integers(ROOT, min(number, 40)) for number in range(count)])
     paths: list[tuple[int, ...]] = []
     for token, parent in zip(tokens.tolist(), parents.tolist(), strict=True):
@@ -72,7 +72,7 @@ def test_a_long_pass_is_split_and_one_part_is_in_memory_at_a_time(count: int) ->
     passes = ForwardPasses(engine, state, lambda: asked.append(len(engine.pass_sizes)))
     tokens, parents, paths = _chain_and_fan(count)
     rows = np.sort(np.random.default_rng(5).integers(0, count, 3 * count))
-    wanted = np.random.default_rng(6).integers(0, VOCABULARY, len(rows)).astype(np.int32)
+    wanted = np.random.default_rng(6).integers(0, VOCABULARY, len(rows)).astype(np.int64)
     found = passes.extend(tokens, parents, rows, wanted)
     expected = [
         engine.log_probs(paths[row])[token] for row, token in zip(rows, wanted, strict=True)
@@ -110,10 +110,10 @@ def test_the_engine_limits_the_tokens_of_each_pass() -> None:
 def test_try_out_keeps_no_nodes() -> None:
     engine = ForgettingEngine()
     passes = ForwardPasses(engine, engine.prefill(PROMPT, [])[0], lambda: None)
-    one = np.array([4], dtype=np.int32), np.array([ROOT]), np.array([0]), np.array([5], np.int32)
+    one = np.array([4], dtype=np.int64), np.array([ROOT]), np.array([0]), np.array([5], np.int64)
     assert passes.try_out(*one).tolist() == [engine.log_probs((4,))[5]]
     assert passes.extend(*one).tolist() == [engine.log_probs((4,))[5]]
-    below = np.array([2], dtype=np.int32), np.array([0]), np.array([0]), np.array([5], np.int32)
+    below = np.array([2], dtype=np.int64), np.array([0]), np.array([0]), np.array([5], np.int64)
     assert passes.extend(*below).tolist() == [engine.log_probs((4, 2))[5]]
 
 
@@ -121,14 +121,14 @@ def test_try_out_refuses_more_tokens_than_a_pass_holds() -> None:
     passes = ForwardPasses(TableEngine(VOCABULARY), None, lambda: None)
     tokens, parents, _ = _chain_and_fan(PASS_TOKENS + 1)
     with pytest.raises(ValueError, match="513 tokens, a pass holds 512"):
-        passes.try_out(tokens, parents, np.array([0]), np.array([1], dtype=np.int32))
+        passes.try_out(tokens, parents, np.array([0]), np.array([1], dtype=np.int64))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_nan_and_infinity_are_refused(value: float) -> None:
     engine = FaultyEngine(value, (1,))
     passes = ForwardPasses(engine, engine.prefill(PROMPT, [])[0], lambda: None)
-    wanted = np.array([1, 2, 3], dtype=np.int32)
+    wanted = np.array([1, 2, 3], dtype=np.int64)
     with pytest.raises(ModelOutputError, match="found NaN or \\+inf in 1 of 3") as caught:
         passes.extend(wanted[:1], np.array([ROOT]), np.zeros(3, dtype=np.int64), wanted)
     assert caught.value.grpc_code == "INTERNAL"
@@ -139,9 +139,9 @@ def test_nan_and_infinity_are_refused(value: float) -> None:
 def test_log_probabilities_have_a_finite_floor(value: float) -> None:
     engine = FaultyEngine(value, (1,))
     passes = ForwardPasses(engine, engine.prefill(PROMPT, [])[0], lambda: None)
-    wanted = np.array([2, 3], dtype=np.int32)
+    wanted = np.array([2, 3], dtype=np.int64)
     first, *others = passes.extend(
-        np.array([1], np.int32), np.array([ROOT]), np.array([0, 0]), wanted
+        np.array([1], np.int64), np.array([ROOT]), np.array([0, 0]), wanted
     )
     assert first == LEAST_LOG_PROB
     assert all(LEAST_LOG_PROB < other <= 0 for other in others)

@@ -18,12 +18,14 @@ from adprior_runtime.catalogue.advertisers import Advertisers
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.forecast.beams import Beams
 from adprior_runtime.forecast.decode_step import DecodedForecast, DecodeStep
+from adprior_runtime.search.result import SearchResult
 from adprior_runtime.search.rounding import (
     DEFAULT_MARGIN_NATS,
     error_of_engine,
     margin_nats,
 )
-from adprior_runtime.search.search import SearchMode, SearchResult, SearchSettings, TrieSearch
+from adprior_runtime.search.search import TrieSearch
+from adprior_runtime.search.settings import SearchMode, SearchSettings
 from adprior_runtime.search.tree import read_prompt
 from support.table_engine import TableEngine
 

@@ -14,14 +14,10 @@ from hypothesis import strategies as st
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import PASS_TOKENS
 from adprior_runtime.errors import ModelOutputError
+from adprior_runtime.search.result import SearchResult
 from adprior_runtime.search.rounding import DEFAULT_MARGIN_NATS
-from adprior_runtime.search.search import (
-    SearchCancelledError,
-    SearchMode,
-    SearchResult,
-    SearchSettings,
-    TrieSearch,
-)
+from adprior_runtime.search.search import SearchCancelledError, TrieSearch
+from adprior_runtime.search.settings import SearchMode, SearchSettings
 from adprior_runtime.search.tree import read_prompt
 from support.table_engine import TableEngine
 

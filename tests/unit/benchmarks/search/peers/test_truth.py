@@ -8,7 +8,7 @@ import pytest
 
 from adprior_bench.search.peers.truth import find_truth
 from adprior_runtime.catalogue.trie import Trie
-from adprior_runtime.search.search import SearchSettings
+from adprior_runtime.search.settings import SearchSettings
 from integration.brute_force import name_log_probs
 from support.small_models import VOCABULARY, Exported, export, small_gemma3  # noqa: F401  fixture
 

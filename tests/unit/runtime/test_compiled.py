@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from numba.core import caching
+from numba.core.registry import CPUDispatcher
+
+from adprior_runtime import compiled as module
+from adprior_runtime.compiled import Int64Array, WrittenInt64, compiled
+from adprior_runtime.engines import joined_pass, tree_packing
+from adprior_runtime.search import expansion, ranking
+
+READ_ONLY = np.arange(3)
+READ_ONLY.flags.writeable = False
+
+
+def _doubled(numbers: Int64Array, into: WrittenInt64, factor: float) -> int:
+    for place, number in enumerate(numbers):
+        into[place] = int(number * factor)
+    return len(numbers)
+
+
+def _functions() -> list[Any]:
+    modules = (expansion, ranking, tree_packing, joined_pass)
+    found = [each for room in modules for each in vars(room).values()]
+    return [each for each in found if isinstance(each, CPUDispatcher)]
+
+
+def test_a_function_takes_the_types_of_its_annotations() -> None:
+    function, into = compiled(_doubled), np.zeros(3, dtype=np.int64)
+    assert function(READ_ONLY, into, 2.0) == 3
+    assert into.tolist() == [0, 2, 4]
+    refused: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = [
+        (READ_ONLY.astype(np.int32), into),
+        (np.arange(6)[::2], into),
+        (READ_ONLY, READ_ONLY),
+    ]
+    for numbers, written in refused:
+        with pytest.raises(TypeError, match="No matching definition"):
+            function(numbers, written, 2.0)
+
+
+def test_where_nothing_can_be_written_a_function_is_compiled_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
+    into = np.zeros(3, dtype=np.int64)
+    assert module.compiled(_doubled)(READ_ONLY, into, 3.0) == 3
+    assert into.tolist() == [0, 3, 6]
+
+
+def test_a_compiled_function_calls_none_of_another_file() -> None:
+    """Numba would not notice that the other file has changed."""
+    functions = _functions()
+    assert len(functions) > 9
+    for function in functions:
+        source = function.py_func
+        for name in source.__code__.co_names:
+            called = source.__globals__.get(name)
+            if isinstance(called, CPUDispatcher):
+                assert called.py_func.__module__ == source.__module__, (source, name)
