@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adprior_runtime.compiled import Int64Array, WrittenInt32, compiled
-from adprior_runtime.engines.packed_tree import TreePass
+from adprior_runtime.engines.tree_pass import TreePass
 
 Array = TypeVar("Array")
 """NumPy's on the host, torch's on the device."""

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import numpy.typing as npt
 
-from adprior_runtime.engines.packed_tree import TreePass
+from adprior_runtime.engines.tree_pass import TreePass
 from adprior_runtime.errors import ArtefactError
 
 CONTRACT_VERSION: Final = "3"

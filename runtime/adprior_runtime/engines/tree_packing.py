@@ -10,7 +10,7 @@ from adprior_runtime.compiled import Int64Array, compiled
 
 
 class PackedNodes(NamedTuple):
-    """A tree with its new nodes, and what `adprior_runtime.engines.packed_tree.TreePass` holds.
+    """A tree with its new nodes, and what `adprior_runtime.engines.tree_pass.TreePass` holds.
 
     Attributes:
         parents: int64 [nodes], the node that each node continues, -1 for the root.
@@ -56,8 +56,10 @@ def pack_nodes(
     old, new = len(parents), len(above)
     prompt = len(positions) - old
     tree, places = np.empty(old + new, np.int64), np.empty(prompt + old + new, np.int64)
-    tree[:old], tree[old:] = parents, above
-    places[: len(positions)] = positions
+    for node in range(old + new):
+        tree[node] = parents[node] if node < old else above[node - old]
+    for place, position in enumerate(positions):
+        places[place] = position
     deepest = 0
     for node in range(old, old + new):
         if tree[node] >= node:
@@ -66,7 +68,9 @@ def pack_nodes(
         places[prompt + node] = prompt + depth
         deepest = max(deepest, depth)
     seen = np.empty((new, deepest + 1), np.int64)
+    visible = np.empty(new, np.int64)
     for row in range(new):
+        visible[row] = prompt
         node = old + row
         for column in range(deepest + 1):
             seen[row, column] = prompt + (node if node >= 0 else old + row)
@@ -84,5 +88,4 @@ def pack_nodes(
     for pair, row in enumerate(rows):
         pair_rows[pair] = number[row] - 1
         unknown += not 0 <= next_tokens[pair] < vocabulary
-    visible = np.full(new, prompt)
     return PackedNodes(tree, places, visible, seen, wanted[:count], pair_rows, unknown)

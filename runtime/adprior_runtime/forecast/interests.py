@@ -7,7 +7,7 @@ template's ``interest_tail``, which the search puts through the model first.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,10 @@ from adprior_runtime.contract import INTEREST_TOP_K
 from adprior_runtime.forecast.beams import Beams
 from adprior_runtime.forecast.decode_step import DecodeStep
 from adprior_runtime.search.limits import SearchLimits
-from adprior_runtime.search.search import TrieSearch
 from adprior_runtime.search.settings import SearchSettings
+
+if TYPE_CHECKING:  # the decoder, which imports this module, needs no compiled search
+    from adprior_runtime.search.search import TrieSearch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

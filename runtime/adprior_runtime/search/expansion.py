@@ -78,7 +78,8 @@ def _with_small_levels(
 ) -> tuple[Int64Array, int]:
     """Return prefixes and the small levels below them, and where the last level begins."""
     nodes = np.empty(len(chosen) + most * deepest, np.int64)
-    nodes[: len(chosen)] = chosen
+    for place, node in enumerate(chosen):
+        nodes[place] = node
     begin, stop = 0, len(chosen)
     while True:
         found = 0
@@ -126,7 +127,8 @@ def plan(
     for place, node in enumerate(expanded):
         prefixes[0, place], prefixes[1, place] = node, child_tokens[node - 1]
         count += offsets[node + 1] - offsets[node]
-    prefixes[2, : len(chosen)] = parents[chosen]
+    for place, position in enumerate(chosen):
+        prefixes[2, place] = parents[position]
     children = np.empty((4, count), np.int64)
     place, level = 0, len(chosen)
     for row, node in enumerate(expanded):

@@ -122,11 +122,17 @@ def _table(
     most: int,
 ) -> _Table:
     """Return the advertisers with a found name; see `judge`."""
-    found = np.flatnonzero(kinds == FOUND)
-    owners = np.empty_like(found)
-    for place, position in enumerate(found):
-        owners[place] = leaf_advertiser[nodes[position]]
-    order = np.argsort(owners, kind="mergesort") if most > 1 else np.arange(len(owners))
+    found, size = np.empty(len(kinds), np.int64), 0
+    for position, kind in enumerate(kinds):
+        if kind == FOUND:
+            found[size] = position
+            size += 1
+    owners, order, keys = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size)
+    for place in range(size):
+        owners[place], order[place] = leaf_advertiser[nodes[found[place]]], place
+        keys[place] = -owners[place]
+    if most > 1:  # names of one advertiser come together, those found first come first
+        order = _largest(keys, np.zeros(size, np.int8), 0, 0, size, -np.inf)
     rows, lower, names = np.empty_like(owners), np.empty(len(owners)), np.empty_like(owners)
     count = 0
     for place in order:
