@@ -99,10 +99,14 @@ def write_picture(
 
 
 def _with_few_colours(image: Image.Image) -> Image.Image:
-    """Return a picture in its most frequent colours: surfaces stay as they are, edges nearly so."""
+    """Return a picture in its most frequent colours: surfaces stay as they are, edges nearly so.
+
+    Coloured pixels count more than grey ones: the grey edges of letters have many shades.
+    """
     pixels = np.asarray(image, dtype=np.int32).reshape(-1, 3)
     colours, places, counts = np.unique(pixels, axis=0, return_inverse=True, return_counts=True)
-    frequent = colours[np.argsort(-counts)[:COLOURS]]
+    saturation = colours.max(axis=1) - colours.min(axis=1)
+    frequent = colours[np.argsort(-counts * (1 + saturation))[:COLOURS]]
     nearest = ((colours[:, None] - frequent) ** 2).sum(axis=2).argmin(axis=1).astype(np.uint8)
     small = Image.frombytes("P", image.size, nearest[places].tobytes())
     small.putpalette(frequent.astype(np.uint8).tobytes())

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 BINARY: Final = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(
@@ -19,6 +19,8 @@ needs_chromium = pytest.mark.skipif(
 Scheme: TypeAlias = Literal["light", "dark"]
 WIDE: Final = (1600, 900)
 NARROW: Final = (360, 740)
+_TIMEOUT_MS: Final = 60_000
+"""Suits a busy machine, and is shorter than a test's."""
 _FAILED_REQUEST: Final = "Failed to load resource"
 """How Chromium itself reports an HTTP error, whatever the page does about it."""
 
@@ -26,6 +28,7 @@ _FAILED_REQUEST: Final = "Failed to load resource"
 @contextmanager
 def open_browser() -> Iterator[Browser]:
     """Start Chromium, and end it."""
+    expect.set_options(timeout=_TIMEOUT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BINARY)
         try:
@@ -81,7 +84,7 @@ def open_page(
     context = browser.new_context(
         viewport={"width": size[0], "height": size[1]}, color_scheme=color_scheme
     )
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(_TIMEOUT_MS)
     parts = urlsplit(url)
     watched = WatchedPage(context.new_page(), f"{parts.scheme}://{parts.netloc}")
     watched.page.goto(url)
