@@ -173,12 +173,13 @@ def _row(
     found = [(advertisers_of(answer, work.trie, work.top_k), t.rows) for answer, _, t in rounds]
     legal = [work.trie.lookup(beam) >= 0 for answer in answers for beam in answer.beams]
     ratios = [answer.ms / base.ms for answer, base, _ in rounds]
+    processor = [answer.processor_ms / base.processor_ms for answer, base, _ in rounds]
     return row | {
         "rounds": len(rounds),
         **_summary("ms", [answer.ms for answer in answers]),
         **_summary("times_adprior", ratios),
         "processor_ms": float(np.median([answer.processor_ms for answer in answers])),
-        "processor_times_adprior": _processor_ratio([(answer, base) for answer, base, _ in rounds]),
+        "processor_times_adprior": float(np.median(processor)),
         "illegal_share": 1 - float(np.mean(legal)),
         "true_found": float(np.mean([len(rows & true_rows) for rows, true_rows in found])),
         "log_prob_difference": _difference([(answer, base) for answer, base, _ in rounds]),
@@ -197,13 +198,6 @@ def advertisers_of(answer: Answer, trie: Trie, top_k: int) -> set[int]:
             score = -float(place) if log_prob is None else log_prob
             sums[row] = float(np.logaddexp(sums[row], score)) if row in sums else score
     return set(sorted(sums, key=lambda row: -sums[row])[:top_k])
-
-
-def _processor_ratio(rounds: Sequence[tuple[Answer, Answer]]) -> float | None:
-    """Return the median ratio to adprior's processor time; None if a search took no clock tick."""
-    if any(own.processor_ms == 0 for _, own in rounds):
-        return None
-    return float(np.median([answer.processor_ms / own.processor_ms for answer, own in rounds]))
 
 
 def _difference(rounds: Sequence[tuple[Answer, Answer]]) -> float | None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import re
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 
 from adprior_bench.search.peers.comparison import ROW_KEYS
-from adprior_bench.search.peers.table import comparison_text
 from adprior_runtime.cli import main
 from support.paths import ROOT
 
@@ -107,16 +105,3 @@ def test_an_unknown_peer_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         "expected PEER=PYTHON, where PEER is one of transformers, vllm" in capsys.readouterr().err
     )
-
-
-def test_a_search_shorter_than_the_processor_clocks_step_has_no_ratio(
-    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("adprior_bench.search.peers.system._processor_ms", lambda _: 0.0)
-    arguments = [*PEERS, "transformers", "--peer-python", "transformers=/nowhere/python"]
-    arguments += [*of_bundle(tiny_bundle), "--rounds", "1", "--threads", "1", "--json"]
-    assert main(arguments) == 0
-    rows = json.loads(capsys.readouterr().out)
-    own = rows[0]
-    assert re.search(r"^adprior .* 0 +– ", comparison_text(rows), re.MULTILINE)  # noqa: RUF001
-    assert (own["processor_ms"], own["processor_times_adprior"]) == (0, None)
