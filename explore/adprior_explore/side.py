@@ -14,9 +14,11 @@ from adprior_client import (
     Advertiser,
     AsyncRankingClient,
     AsyncRetrievalClient,
+    BadAnswerError,
     ClientConfig,
     ClientError,
     Forecast,
+    InvalidArgumentError,
     UnavailableError,
 )
 from adprior_client.server_probe import ServerProbe
@@ -167,7 +169,10 @@ class Side:
 
     async def _learn(self) -> None:
         """Make a forecast for a user without a history; the first one of a server is slow."""
-        reading = await self.probe.read_context(_nobody())
+        try:
+            reading = await self.probe.read_context(_nobody())
+        except InvalidArgumentError as error:  # nothing is wrong with this context
+            raise BadAnswerError(f"{self.url}: not the models of this version: {error}") from error
         known = self.standing
         if known.default_k is None or known.bundle_id != reading.bundle_id:
             self.standing = replace(self.standing, problem=_starting(self.url))

@@ -79,7 +79,8 @@ _KNOWN: Final[tuple[tuple[type[AdpriorError], HTTPStatus, str], ...]] = (
     (
         BadAnswerError,
         HTTPStatus.BAD_GATEWAY,
-        "Look into the server's log, and compare its version of adprior with this one.",
+        "Look into the server's log. If another version of adprior built its repository, build it "
+        "again.",
     ),
 )
 """The first match counts."""

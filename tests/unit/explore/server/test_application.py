@@ -356,6 +356,17 @@ def test_a_failing_server_is_one_line_with_what_to_do(
     assert "\n" not in answer["error"]
 
 
+def test_a_repository_of_another_version_says_to_build_it_again(
+    triton: FakeTriton, open_page: OpenPage
+) -> None:
+    triton.status, triton.message = grpc.StatusCode.INVALID_ARGUMENT, "unexpected output 'MARGIN'"
+    with open_page(triton, wait=False) as page:
+        await_true(lambda: "not the models of this version" in (sides_of(page)[0]["error"] or ""))
+        side = sides_of(page)[0]
+    assert side["error"].endswith("unexpected output 'MARGIN'")
+    assert side["what_to_do"].endswith("built its repository, build it again.")
+
+
 def test_a_server_that_is_down_at_first_is_found_when_it_is_up(
     triton: FakeTriton, open_page: OpenPage
 ) -> None:
