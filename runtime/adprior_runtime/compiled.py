@@ -1,10 +1,11 @@
 """Functions that Numba compiles to machine code: small steps, too many for calls of NumPy.
 
 A compiled function takes whole numbers, floats and arrays of one dimension, and calls no compiled
-function of another file: Numba compiles a function again only if its own file has changed. It is
-compiled when its module is imported, and never while a request waits. The machine code is kept for
-later processes, beside the module or where ``NUMBA_CACHE_DIR`` says. Where nothing can be written,
-each process compiles for itself.
+function and no number of another file: Numba compiles a function again only if its own file has
+changed. It checks no bounds: callers check sizes. It is compiled when its module is imported, and
+never while a request waits. The machine code is kept for later processes, beside the module or
+where ``NUMBA_CACHE_DIR`` says. Where nothing can be written or read, each process compiles for
+itself.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def _jit(function: _Function, signature: tuple[Any, ...]) -> _Function:
     made: _Function
     try:
         made = numba.njit(signature, cache=True)(function)
-    except RuntimeError:  # no folder to keep the code in can be written
+    except Exception:  # noqa: BLE001  no folder can be written, a disk is full, a file is cut off
         made = numba.njit(signature)(function)
     return made
 

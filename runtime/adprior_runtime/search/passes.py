@@ -93,9 +93,8 @@ class ForwardPasses:
         keep: bool,
     ) -> _Float64Array:
         self._before_pass()
-        return checked_log_probs(
-            self._engine.extend(self._state, token_ids, parents, rows, next_tokens, keep=keep)
-        )
+        found = self._engine.extend(self._state, token_ids, parents, rows, next_tokens, keep=keep)
+        return checked_log_probs(found, len(next_tokens))
 
 
 def even_share(tokens: int, most: int) -> int:
@@ -107,12 +106,21 @@ def even_share(tokens: int, most: int) -> int:
     return -(-tokens // passes)
 
 
-def checked_log_probs(log_probs: LogProbs) -> _Float64Array:
+def checked_log_probs(log_probs: LogProbs, expected: int) -> _Float64Array:
     """Return log-probabilities as finite numbers in double precision.
 
+    Args:
+        log_probs: float32 [expected], from an engine.
+        expected: How many were asked for. Compiled functions check no bounds.
+
     Raises:
-        ModelOutputError: One is NaN or +inf.
+        ModelOutputError: There are fewer or more, or one is NaN or +inf.
     """
+    if np.shape(log_probs) != (expected,):
+        raise ModelOutputError(
+            f"the language model's log-probabilities: found an array of {np.shape(log_probs)}, "
+            f"expected ({expected},)"
+        )
     given = np.ascontiguousarray(log_probs, dtype=np.float32)
     found, wrong = finite(given, LEAST_LOG_PROB)
     if wrong:

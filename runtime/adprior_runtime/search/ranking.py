@@ -19,9 +19,11 @@ from adprior_runtime.compiled import (
     compiled,
     part_of_compiled,
 )
-from adprior_runtime.search.expansion import FOUND, OPEN
 
 _LOG_2 = math.log(2.0)
+OPEN = 0
+FOUND = 1
+"""Both as in `adprior_runtime.search.expansion`; a test compares them."""
 
 
 class Verdict(NamedTuple):

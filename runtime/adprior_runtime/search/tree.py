@@ -77,7 +77,8 @@ class SearchTree:
         kinds = trie.first_leaves.view(np.int8)  # FOUND is 1, OPEN is 0
         if len(self._dead):
             kinds = kinds_of(trie.offsets, self._dead, trie.first_nodes)
-        self.prefixes = Prefixes(trie.first_nodes, checked_log_probs(log_probs), kinds)
+        scores = checked_log_probs(log_probs, len(trie.first_nodes))
+        self.prefixes = Prefixes(trie.first_nodes, scores, kinds)
 
     @property
     def expanded_nodes(self) -> Int64Array:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import ast
+import inspect
+import sys
 from typing import Any
 
 import numpy as np
@@ -50,6 +53,37 @@ def test_where_nothing_can_be_written_a_function_is_compiled_all_the_same(
     into = np.zeros(3, dtype=np.int64)
     assert module.compiled(_doubled)(READ_ONLY, into, 3.0) == 3
     assert into.tolist() == [0, 3, 6]
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), EOFError()])
+def test_where_the_kept_code_cannot_be_used_a_function_is_compiled_all_the_same(
+    fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise fault
+
+    for name in ("load_overload", "save_overload"):
+        monkeypatch.setattr(caching.Cache, name, fail)
+    into = np.zeros(3, dtype=np.int64)
+    assert module.compiled(_doubled)(READ_ONLY, into, 4.0) == 3
+    assert into.tolist() == [0, 4, 8]
+
+
+def test_a_compiled_function_takes_no_number_from_another_file() -> None:
+    """Numba keeps the number in the code, and would not notice that it has changed."""
+    for function in _functions():
+        source = function.py_func
+        tree = ast.parse(inspect.getsource(sys.modules[source.__module__]))
+        imports = [each for each in ast.walk(tree) if isinstance(each, ast.ImportFrom)]
+        imported = {alias.asname or alias.name for each in imports for alias in each.names}
+        numbers = (
+            name
+            for name in imported & set(source.__code__.co_names)
+            if isinstance(source.__globals__.get(name), int | float)
+        )
+        assert not list(numbers), source
+    for name in ("OPEN", "FOUND"):
+        assert getattr(ranking, name) == getattr(expansion, name)
 
 
 def test_a_compiled_function_calls_none_of_another_file() -> None:

@@ -146,3 +146,25 @@ def test_log_probabilities_have_a_finite_floor(value: float) -> None:
     assert first == LEAST_LOG_PROB
     assert all(LEAST_LOG_PROB < other <= 0 for other in others)
     assert np.exp(first) == 0
+
+
+class ShortEngine(TableEngine):
+    """Leaves the last answer out, or adds one."""
+
+    def __init__(self, change: int) -> None:
+        super().__init__(VOCABULARY)
+        self._change = change
+
+    def extend(self, *given: Any, **options: Any) -> LogProbs:
+        return np.resize(answer := super().extend(*given, **options), len(answer) + self._change)
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_another_number_of_answers_is_refused_before_compiled_code_reads_them(change: int) -> None:
+    engine = ShortEngine(change)
+    state, _ = engine.prefill(PROMPT, [])
+    passes = ForwardPasses(engine, state, lambda: None)
+    one = np.zeros(1, dtype=np.int64)
+    expected = rf"found an array of \({2 + change},\), expected \(2,\)"
+    with pytest.raises(ModelOutputError, match=expected):
+        passes.extend(one, one + ROOT, np.zeros(2, dtype=np.int64), np.arange(2))
