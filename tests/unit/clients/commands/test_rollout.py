@@ -23,7 +23,6 @@ QUICK = ("--hold", "0.2s", "--longest", "0.4s", "--look", "0.05s")
 PROGRAM = """
 import signal
 import sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits it as ignored
 from adprior_runtime.cli import run_command
 sys.exit(run_command("adprior rollout", "adprior_client.commands.rollout", sys.argv[1:]))
 """
