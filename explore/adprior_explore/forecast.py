@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, replace
 from typing import Any
 
 from adprior_client import Forecast, InvalidArgumentError
@@ -29,13 +30,21 @@ async def show_forecast(
     start = time.perf_counter()
     shown = k or side.default_k()
     interests = interest_k if side.standing.has_interests else None
-    found, times = await side.turns.take(lambda: _ask(side, subject, shown, interests))
+    answer = await side.turns.take(lambda: _ask(side, subject, shown, interests))
+    found, times = answer.found, answer.times
     # Last, as the tokenizer counts this call too, perhaps after its answer.
     reading = await side.probe.read_context(subject.raw)
     side.note(found)
+    certificate = Certificate.of(
+        found,
+        shown,
+        reading.margin_nats,
+        asked=answer.asked,
+        asked_one_more=answer.asked_one_more,
+    )
     return {
         "advertisers": mark_new(found.advertisers[:shown], subject.document),
-        "certificate": Certificate.of(found, shown, reading.margin_nats).to_json(),
+        "certificate": certificate.to_json(),
         "bundle_id": found.bundle_id,
         "interests": [item.to_json() for item in found.interests],
         "context_use": _describe(reading.use),
@@ -45,18 +54,40 @@ async def show_forecast(
     }
 
 
-async def _ask(
-    side: Side, subject: Subject, shown: int, interest_k: int | None
-) -> tuple[Forecast, StepTimes | None]:
-    """Return a forecast with one advertiser more than is shown, and how long the server took."""
-    before = await side.probe.read_counters()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """A server's forecast of what is shown.
+
+    Attributes:
+        found: The forecast.
+        asked: How many advertisers it was asked for.
+        asked_one_more: Whether one more than is shown was asked for, by this call or one before.
+        times: How long the server took, for all calls.
+    """
+
+    found: Forecast
+    asked: int
+    asked_one_more: bool
+    times: StepTimes | None
+
+
+async def _ask(side: Side, subject: Subject, shown: int, interest_k: int | None) -> _Answer:
+    """Ask for one advertiser more than is shown; `adprior_explore.certificate` says why."""
+    read = side.probe.read_counters
+    asked, retrievals, before = min(shown + 1, MAX_TOP_K), 1, await read()
     try:
-        found = await side.retrieval.forecast(
-            subject.raw, min(shown + 1, MAX_TOP_K), interest_k=interest_k
-        )
-    except InvalidArgumentError:  # the bundle allows no more
-        found = await side.retrieval.forecast(subject.raw, shown, interest_k=interest_k)
-    return found, await read_times(before, side.probe.read_counters)
+        found = await side.retrieval.forecast(subject.raw, asked, interest_k=interest_k)
+    except InvalidArgumentError:  # the bundle allows no more, which a model may have counted
+        before = await read()
+        asked = shown
+        found = await side.retrieval.forecast(subject.raw, asked, interest_k=interest_k)
+    asked_one_more = asked > shown
+    if asked_one_more and not found.exact:
+        alone = await side.retrieval.forecast(subject.raw, shown)
+        found = replace(alone, interests=found.interests)
+        asked, retrievals = shown, 2
+    times = await read_times(before, read, retrievals)
+    return _Answer(found=found, asked=asked, asked_one_more=asked_one_more, times=times)
 
 
 def _describe(use: ContextUse) -> dict[str, Any]:

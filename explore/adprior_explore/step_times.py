@@ -23,7 +23,7 @@ _READINGS: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepTimes:
-    """Milliseconds of one retrieval.
+    """Milliseconds of one retrieval, or the sums of several.
 
     Attributes:
         steps: For each model: ``step``, ``ms`` in the model, ``queue_ms`` before it.
@@ -34,8 +34,8 @@ class StepTimes:
     total_ms: float
 
     @classmethod
-    def between(cls, before: Reading, after: Reading) -> StepTimes | None:
-        """Return the times of the only retrieval between two readings.
+    def between(cls, before: Reading, after: Reading, retrievals: int = 1) -> StepTimes | None:
+        """Return the times of the only retrievals between two readings.
 
         None if a model answered another request too, or if statistics are missing.
         """
@@ -43,29 +43,32 @@ class StepTimes:
             found = {name: after[name].since(before[name]) for name in _MODELS}
         except KeyError:
             return None
-        if any(counters.requests != 1 for counters in found.values()):
+        if any(counters.requests != retrievals for counters in found.values()):
             return None
         steps = []
         for name in _STEPS:
-            times = found[name].step_ms()
+            times = {part: 1e3 * value for part, value in found[name].step_s.items()}
             queue_ms = times.pop("queue")
             steps.append({"step": name, "ms": sum(times.values()), "queue_ms": queue_ms})
         return cls(steps=steps, total_ms=1e3 * found[ADVERTISER_RETRIEVAL].total_s)
 
 
-async def read_times(before: Reading, read: Callable[[], Awaitable[Reading]]) -> StepTimes | None:
-    """Return the times of the retrieval that was just answered; see `StepTimes.between`.
+async def read_times(
+    before: Reading, read: Callable[[], Awaitable[Reading]], retrievals: int = 1
+) -> StepTimes | None:
+    """Return the times of the retrievals that were just answered; see `StepTimes.between`.
 
     Args:
-        before: The statistics before it.
+        before: The statistics before them.
         read: Reads the statistics.
+        retrievals: How many they were.
     """
     after = await read()
     for _ in range(_READINGS - 1):
         if all(
-            after[name].requests > before[name].requests
+            after[name].requests >= before[name].requests + retrievals
             for name in before.keys() & after.keys() & set(_MODELS)
         ):
             break
         after = await read()
-    return StepTimes.between(before, after)
+    return StepTimes.between(before, after, retrievals)

@@ -41,6 +41,16 @@ def test_another_request_makes_them_unknown(model: str) -> None:
     assert StepTimes.between(BEFORE, _after(**{model: two})) is None
 
 
+def test_the_times_of_two_retrievals_are_sums() -> None:
+    doubled = {step: 2 * value for step, value in SECONDS.items()}
+    two = dict.fromkeys(MODELS, ModelCounters(requests=2, total_s=1.2, step_s=doubled))
+    found = StepTimes.between(BEFORE, two, retrievals=2)
+    assert found is not None
+    assert found.total_ms == pytest.approx(1200)
+    assert found.steps[1]["ms"] == pytest.approx(1010)
+    assert found.steps[1]["queue_ms"] == pytest.approx(2)
+
+
 def test_a_request_that_is_not_counted_yet_makes_them_unknown() -> None:
     assert StepTimes.between(BEFORE, BEFORE) is None
 

@@ -80,6 +80,7 @@ def test_a_forecast_shows_k_and_knows_the_next_one(page: TestClient, triton: Fak
     assert [item["name"] for item in found["advertisers"]] == ["Acme", "Żabka"]
     assert [item["is_new"] for item in found["advertisers"]] == [True, False]
     certificate = found["certificate"]
+    assert certificate["asked_one_more"] is True
     assert certificate["best_other"]["name"] == "三星"
     assert certificate["gap_nats"] == pytest.approx(1.5)
     assert found["bundle_id"] == "bundle-1"
@@ -109,9 +110,48 @@ def test_a_forecast_of_the_most_that_a_bundle_allows_is_asked_without_one_more(
     triton.status, triton.failures = grpc.StatusCode.INVALID_ARGUMENT, 1
     found = _post(page, "forecast", **ASKED, k=3)
     assert len(found["advertisers"]) == 3
-    assert found["certificate"]["best_other"] is None
-    asked = [inputs[contract.TOP_K].item() for _, inputs in triton.calls[:2]]
-    assert asked == [4, 3]
+    certificate = found["certificate"]
+    assert (certificate["asked_one_more"], certificate["best_other"]) == (False, None)
+    assert certificate["best_other_bound"] == pytest.approx(math.exp(-3))
+    assert found["server_ms"] == 8.0  # of the call that was answered
+    assert _asked(triton) == [4, 3]
+
+
+def _asked(triton: FakeTriton) -> list[int]:
+    retrievals = [inputs for name, inputs in triton.calls if name == contract.ADVERTISER_RETRIEVAL]
+    return [inputs[contract.TOP_K].item() for inputs in retrievals]
+
+
+def _tie_after(count: int, triton: FakeTriton) -> None:
+    """Let Triton certify the first ``count`` advertisers and no more of them."""
+    usual = triton.answer
+
+    def answer(model: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        found = usual(model, inputs)
+        if model == contract.ADVERTISER_RETRIEVAL:
+            asked = inputs[contract.TOP_K].item()
+            listed = (contract.ADVERTISER_IDS, contract.LOG_PROBS, contract.ADVERTISER_NAMES)
+            found |= {name: found[name][:, :asked] for name in listed}
+            found[contract.EXACT] = np.array([[asked <= count]])
+        return found
+
+    triton.answer = answer
+
+
+@pytest.mark.parametrize(("certified", "is_proved"), [(2, True), (1, False)])
+def test_if_one_more_is_not_certified_what_is_shown_is_asked_for_alone(
+    page: TestClient, triton: FakeTriton, certified: int, is_proved: bool
+) -> None:
+    _tie_after(certified, triton)
+    found = _post(page, "forecast", **ASKED, k=2)
+    assert _asked(triton) == [3, 2]
+    assert [item["name"] for item in found["advertisers"]] == ["Acme", "Żabka"]
+    certificate = found["certificate"]
+    assert certificate["exact"] is is_proved
+    assert certificate["asked_one_more"] is True
+    assert certificate["gap_nats"] is None
+    assert certificate["missing_mass"] == certificate["best_other_bound"] == 0.125
+    assert found["server_ms"] == 16.0  # of both calls
 
 
 def test_interests_are_asked_for_where_a_bundle_has_them(
