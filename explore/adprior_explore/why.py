@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 from adprior_client import Forecast, ForecastRequest
@@ -11,7 +13,7 @@ from adprior_explore.distance import changes, distance
 from adprior_explore.novelty import mark_new
 from adprior_explore.side import Side
 from adprior_explore.subject import Subject
-from adprior_explore.variants import MOST_EVENTS, Variant, leave_out
+from adprior_explore.variants import Variant, describe_skipped, leave_out
 from adprior_runtime.contract import MAX_BATCH_SIZE
 
 _SHOWN_CHANGES: Final = 5
@@ -27,13 +29,13 @@ async def explain(side: Side, subject: Subject, k: int | None) -> dict[str, Any]
     """
     start = time.perf_counter()
     variants = leave_out(subject.document)
-    contexts = [subject.raw, *(CheckedContext(user_to_json(v.document)) for v in variants)]
+    # Seconds for a long history: other requests are answered meanwhile.
+    contexts = [subject.raw, *await asyncio.to_thread(_check, variants)]
     places = {raw: place for place, raw in enumerate(dict.fromkeys(contexts))}
     requests = [ForecastRequest(user=raw, k=k or side.default_k()) for raw in places]
     found = await side.batch.forecast_many(requests, max_concurrency=MAX_BATCH_SIZE)
     base = found[places[subject.raw]]
     side.note(base)
-    events = len(subject.document.get("history", ()))
     return {
         "base": mark_new(base.advertisers, subject.document),
         "without": [
@@ -41,11 +43,13 @@ async def explain(side: Side, subject: Subject, k: int | None) -> dict[str, Any]
             for variant, raw in zip(variants, contexts[1:], strict=True)
         ],
         "runs": len(requests),
-        "skipped": f"Only the latest {MOST_EVENTS} of {events} events were left out one by one."
-        if events > MOST_EVENTS
-        else None,
+        "skipped": describe_skipped(subject.document),
         "total_ms": 1e3 * (time.perf_counter() - start),
     }
+
+
+def _check(variants: Sequence[Variant]) -> list[CheckedContext]:
+    return [CheckedContext(user_to_json(variant.document)) for variant in variants]
 
 
 def _row(variant: Variant, base: Forecast, without: Forecast) -> dict[str, Any]:

@@ -187,7 +187,9 @@ class _Views:
         if users is None:
             labelled = [(it.title, it.subject) for it in self._exploration.examples.values()]
         else:
-            labelled = [(f"user {n}", it) for n, it in enumerate(subjects_of(users), start=1)]
+            # Seconds for many long histories: other requests are answered meanwhile.
+            subjects = await asyncio.to_thread(subjects_of, users)
+            labelled = [(f"user {n}", it) for n, it in enumerate(subjects, start=1)]
         return await measure_agreement(a, b, labelled, count_of(document, "k"))
 
     def _side_of(self, document: JsonValue) -> Side:

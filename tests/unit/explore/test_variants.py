@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from adprior_explore.variants import MOST_EVENTS, leave_out
+from adprior_explore.variants import MOST_ADVERTISERS, MOST_EVENTS, describe_skipped, leave_out
 
 
 def _event(day: int, advertiser: str | None = None, **more: Any) -> dict[str, Any]:
@@ -48,6 +48,20 @@ def test_only_the_latest_events_are_left_out_one_by_one() -> None:
     assert len(found) == MOST_EVENTS
     oldest = {index for index, event in enumerate(history) if event["time"] < "2024-05-03"}
     assert oldest.isdisjoint(place for place in found if place is not None)
+
+
+def test_only_the_advertisers_of_the_latest_events_are_left_out_one_by_one() -> None:
+    latest, older = _event(3, "latest"), _event(2, "older")
+    others = [_event(1, f"other {place // 2}") for place in range(2 * MOST_ADVERTISERS)]
+    user = _user(latest, latest, older, older, *others)
+    found = [each.advertiser for each in leave_out(user) if each.kind == "advertiser"]
+    assert found[-2:] == ["older", "latest"]
+    assert len(found) == MOST_ADVERTISERS
+    assert describe_skipped(user) == (
+        "Only the latest 40 of 84 events and the latest 40 of 42 advertisers with several events "
+        "were left out one by one."
+    )
+    assert describe_skipped(_user(*others[:20])) is None
 
 
 def test_an_empty_user_has_no_variants() -> None:

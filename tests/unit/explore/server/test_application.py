@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from adprior_client import Advertiser, Forecast
+from adprior_explore import why
 from adprior_explore.reports import find_reports
 from adprior_runtime import contract
 from adprior_runtime.contract import MAX_CONTEXT_BYTES
@@ -204,6 +206,28 @@ def test_why_measures_what_changes(page: TestClient, triton: FakeTriton) -> None
     assert by_kind["profile"]["changes"][0]["name"] == "Acme"
     assert by_kind["event"]["shift"] == 0
     assert by_kind["event"]["changes"] == []
+
+
+def test_why_on_a_long_history_is_bounded_and_lets_other_requests_be_answered(
+    page: TestClient, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = why.user_to_json
+    states: list[int] = []
+    other = ThreadPoolExecutor(1)
+
+    def check(user: Any) -> bytes:
+        states.append(other.submit(page.get, "/api/state").result(timeout=30).status_code)
+        return usual(user)
+
+    monkeypatch.setattr(why, "user_to_json", check)
+    event = {"time": "2024-05-01", "action": "view"}
+    events = [event | {"advertiser": f"shop {place // 2}"} for place in range(1000)]
+    with other:
+        found = _post(page, "why", side="a", user=USER | {"history": events})
+    assert len(found["without"]) == len(states) == 81
+    assert found["runs"] == len(triton.calls) == 62  # two equal events: the same context
+    assert found["skipped"].startswith("Only the latest 40 of 1000 events and the latest 40 of 500")
+    assert set(states) == {200}
 
 
 def test_a_ranking_before_and_after(page: TestClient) -> None:
