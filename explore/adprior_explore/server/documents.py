@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from http import HTTPStatus
 from typing import Final
 
@@ -11,6 +13,7 @@ from adprior_client.cli.json_document import JsonValue, parse_json
 from adprior_explore.server.problems import RefusedError
 from adprior_explore.subject import Subject
 from adprior_runtime.contract import MAX_TOP_K
+from adprior_runtime.errors import InvalidInputError
 
 MOST_BYTES: Final = 2 << 20
 """Largest body: a context of 256 KiB, 10,000 candidates and a forecast fit."""
@@ -19,6 +22,7 @@ MOST_BYTES_OF_USERS: Final = 16 << 20
 MOST_USERS: Final = 100
 """Some browsers end a request that is not answered within five minutes."""
 _SOURCE: Final = "request"
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 async def read_document(request: Request, most_bytes: int) -> JsonValue:
@@ -26,7 +30,7 @@ async def read_document(request: Request, most_bytes: int) -> JsonValue:
 
     Raises:
         RefusedError: It is too large, or not declared as JSON.
-        InvalidInputError: It is no JSON.
+        InvalidInputError: It is no JSON, or holds half a surrogate pair, which no text has.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip()
     if kind != "application/json":
@@ -44,7 +48,18 @@ async def read_document(request: Request, most_bytes: int) -> JsonValue:
                 f"request: more than {most_bytes} bytes",
                 "Send fewer events, candidates or users.",
             )
-    return parse_json(bytes(body), _SOURCE)
+    document = parse_json(bytes(body), _SOURCE)
+    if _SURROGATE.search(body):
+        _refuse_unpaired(document)
+    return document
+
+
+def _refuse_unpaired(document: JsonValue) -> None:
+    try:
+        json.dumps(document.value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        message = f"{_SOURCE}: holds text with an unpaired surrogate, expected Unicode"
+        raise InvalidInputError(message) from error
 
 
 def subjects_of(value: JsonValue) -> list[Subject]:

@@ -148,7 +148,8 @@ _BUG: Final = Problem(
 
 def problem_response(problem: Problem) -> Response:
     """Return an answer that says what is wrong."""
-    body = to_json(problem.to_json(), ensure_ascii=False)
+    # ASCII: a file's name in the line may be no Unicode.
+    body = to_json(problem.to_json())
     return Response(body, status_code=problem.status, media_type="application/json")
 
 

@@ -173,8 +173,8 @@ def test_exactly_one_of_user_and_forecast_is_needed(
     [
         ({}, r"top level: found an object, expected a list of \{advertiser_id, base_logit\}"),
         ([7], r"\[0\]: found 7, expected an object with advertiser_id"),
-        ([{"base_logit": 1}], r"\[0\]: advertiser_id is missing; found keys: base_logit"),
-        ([{}], r"\[0\]: advertiser_id is missing; found keys: none"),
+        ([{"base_logit": 1}], r"\[0\]: advertiser_id is missing; keys found: 1"),
+        ([{}], r"\[0\]: advertiser_id is missing; keys found: 0"),
         (
             [*CANDIDATES, {"advertiser_id": 1.5, "base_logit": 1}],
             r"\[3\]\.advertiser_id: found 1\.5, expected an integer",

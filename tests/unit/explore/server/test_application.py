@@ -352,6 +352,7 @@ def test_one_server_has_nothing_to_compare(page: TestClient) -> None:
         ("forecast", {"user": USER | {"profile": {"a": [SECRET]}}}, "user: profile, entry 0"),
         ("rank", {"candidates": []}, "candidates: found none"),
         ("rank", {"candidates": [{"advertiser_id": 7}]}, "candidates[0]: base_logit is missing"),
+        ("rank", {"candidates": [{SECRET: 1}]}, "candidates[0]: advertiser_id is missing; keys"),
         ("rank", {"stored_forecast": {"advertisers": []}}, "stored_forecast: missing_mass is"),
         ("rank", {"stored_forecast": [SECRET]}, "stored_forecast: found a list"),
     ],
@@ -376,6 +377,8 @@ def test_bad_input_is_one_line_that_names_the_place_and_no_context(
         (b'{"side": NaN}', "application/json", 400, "found NaN"),
         (b"[" * 100_000, "application/json", 400, "nested too deep"),
         (b"[]", "application/json", 400, "found a list"),
+        (b'{"a": "\\ud83d\\ude00"}', "application/json", 400, "side is missing; keys found: 1"),
+        (b'{"\\ud800": 1}', "application/json", 400, "request: holds text with an unpaired"),
         (b"{}", "text/plain", 415, "Content-Type: found text/plain"),
         (b" " * (3 << 20), "application/json", 413, "more than 2097152 bytes"),
     ],
@@ -386,6 +389,19 @@ def test_a_body_that_is_no_document_is_refused(
     response = page.post("/api/forecast", content=body, headers={"content-type": kind})
     assert response.status_code == status
     assert error in response.json()["error"]
+
+
+def test_a_report_whose_name_is_no_unicode_is_refused_in_one_line(
+    triton: FakeTriton, open_page: OpenPage, tmp_path: Path
+) -> None:
+    written = tmp_path / "re\udcffport.html"
+    written.write_text("<title>Report</title>")
+    reports = find_reports([written])
+    written.unlink()
+    with open_page(triton, reports=reports) as page:
+        response = page.get("/reports/report-1")
+    assert response.status_code == 400
+    assert "No such file" in response.json()["error"]
 
 
 def test_a_user_of_256_kib_and_no_more(page: TestClient) -> None:
