@@ -21,7 +21,6 @@ from adprior_explore.comparison import OVERLAPS, overlap
 from adprior_explore.distance import distance
 from adprior_explore.side import Side
 from adprior_explore.subject import Subject
-from adprior_runtime.contract import MAX_BATCH_SIZE
 from adprior_runtime.forecast.drift import (
     POPULARITY_BINS,
     PopularityBins,
@@ -46,9 +45,7 @@ async def measure_agreement(
     start = time.perf_counter()
     k = k or a.default_k()
     requests = [ForecastRequest(user=subject.raw, k=k) for _, subject in labelled]
-    first, second = await asyncio.gather(
-        *(side.batch.forecast_many(requests, max_concurrency=MAX_BATCH_SIZE) for side in (a, b))
-    )
+    first, second = await asyncio.gather(*(side.forecast_batch(requests) for side in (a, b)))
     pairs = list(zip(first, second, strict=True))
     overlaps = {count: [overlap(*pair, count) for pair in pairs] for count in OVERLAPS}
     distances = [distance(*pair) for pair in pairs]

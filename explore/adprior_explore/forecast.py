@@ -34,6 +34,7 @@ async def show_forecast(
     found, times = answer.found, answer.times
     # Last, as the tokenizer counts this call too, perhaps after its answer.
     reading = await side.probe.read_context(subject.raw)
+    side.note_bundle(*answer.bundle_ids, reading.bundle_id)
     side.note(found)
     certificate = Certificate.of(
         found,
@@ -62,32 +63,39 @@ class _Answer:
         found: The forecast.
         asked: How many advertisers it was asked for.
         asked_one_more: Whether one more than is shown was asked for, by this call or one before.
+        bundle_ids: The bundle of each call.
         times: How long the server took, for all calls.
     """
 
     found: Forecast
     asked: int
     asked_one_more: bool
+    bundle_ids: tuple[str, ...]
     times: StepTimes | None
 
 
 async def _ask(side: Side, subject: Subject, shown: int, interest_k: int | None) -> _Answer:
     """Ask for one advertiser more than is shown; `adprior_explore.certificate` says why."""
     read = side.probe.read_counters
-    asked, retrievals, before = min(shown + 1, MAX_TOP_K), 1, await read()
+    asked, before = min(shown + 1, MAX_TOP_K), await read()
     try:
         found = await side.retrieval.forecast(subject.raw, asked, interest_k=interest_k)
     except InvalidArgumentError:  # the bundle allows no more, which a model may have counted
         before = await read()
         asked = shown
         found = await side.retrieval.forecast(subject.raw, asked, interest_k=interest_k)
-    asked_one_more = asked > shown
+    asked_one_more, bundle_ids = asked > shown, (found.bundle_id,)
     if asked_one_more and not found.exact:
         alone = await side.retrieval.forecast(subject.raw, shown)
         found = replace(alone, interests=found.interests)
-        asked, retrievals = shown, 2
-    times = await read_times(before, read, retrievals)
-    return _Answer(found=found, asked=asked, asked_one_more=asked_one_more, times=times)
+        asked, bundle_ids = shown, (*bundle_ids, alone.bundle_id)
+    return _Answer(
+        found=found,
+        asked=asked,
+        asked_one_more=asked_one_more,
+        bundle_ids=bundle_ids,
+        times=await read_times(before, read, retrievals=len(bundle_ids)),
+    )
 
 
 def _describe(use: ContextUse) -> dict[str, Any]:

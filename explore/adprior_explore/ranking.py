@@ -66,6 +66,7 @@ async def show_ranking(
     kept = None
     if stored is not None:
         kept = await side.ranking.score(stored.forecast, ids, logits)
+    side.note_bundle(*(ranking.bundle_id for ranking in (live, kept) if ranking is not None))
     rows = _rows(live)
     before = _places(live.base_logits)
     kept_rows: Sequence[dict[str, Any] | None] = [None] * len(rows) if kept is None else _rows(kept)

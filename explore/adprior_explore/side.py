@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,12 +18,14 @@ from adprior_client import (
     ClientConfig,
     ClientError,
     Forecast,
+    ForecastRequest,
     InvalidArgumentError,
     UnavailableError,
 )
 from adprior_client.server_probe import ServerProbe
-from adprior_explore.server.problems import Problem, problem_of
+from adprior_explore.server.problems import Problem, RefusedError, problem_of
 from adprior_explore.turns import Turns
+from adprior_runtime.contract import MAX_BATCH_SIZE
 from adprior_runtime.text.json_text import to_json
 
 WATCH_INTERVAL_S: Final = 1.0
@@ -68,7 +70,6 @@ class Side:
         retrieval: Forecasts that somebody waits for.
         turns: Of the forecasts that follow a person's edits.
         ranking: Rankings.
-        batch: Forecasts of a batch, at the lowest priority.
         probe: Readiness, statistics, how contexts are read.
         standing: What is known about the server.
     """
@@ -81,7 +82,7 @@ class Side:
         self.retrieval = AsyncRetrievalClient(config)
         self.turns = Turns()
         self.ranking = AsyncRankingClient(config)
-        self.batch = AsyncRetrievalClient(patient)
+        self._batch = AsyncRetrievalClient(patient)
         self.probe = ServerProbe(config)
         self.standing = Standing(problem=problem_of(UnavailableError(f"{self.url}: not asked yet")))
         self._names: dict[int, str] = {}
@@ -97,7 +98,7 @@ class Side:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
         await self.turns.close()
-        for client in (self.retrieval, self.ranking, self.batch, self.probe):
+        for client in (self.retrieval, self.ranking, self._batch, self.probe):
             await client.close()
 
     def default_k(self) -> int:
@@ -111,13 +112,27 @@ class Side:
             raise UnavailableError(reason)
         return self.standing.default_k
 
-    def note(self, forecast: Forecast) -> None:
-        """Remember a forecast's names, and that the server answered with this bundle."""
-        if forecast.bundle_id != self.standing.bundle_id:
+    def note_bundle(self, *bundle_ids: str) -> None:
+        """Remember which bundle gave the answers to one question.
+
+        Raises:
+            RefusedError: They are of several bundles, so they do not belong together.
+        """
+        if any(bundle_id != self.standing.bundle_id for bundle_id in bundle_ids):
             self._names.clear()
             # The next look asks for the new bundle's settings.
             reason = UnavailableError(f"{self.url}: the server has another bundle since now")
             self.standing = Standing(problem=problem_of(reason))
+        if len(set(bundle_ids)) > 1:
+            raise RefusedError(
+                HTTPStatus.CONFLICT,
+                f"{self.url}: the server got another bundle meanwhile",
+                "Ask again.",
+            )
+
+    def note(self, forecast: Forecast) -> None:
+        """Remember a forecast's names, and that the server answered with this bundle."""
+        self.note_bundle(forecast.bundle_id)
         self._names |= {item.advertiser_id: item.name for item in forecast.advertisers if item.name}
 
     def name_of(self, advertiser_id: int) -> str | None:
@@ -145,6 +160,17 @@ class Side:
             "error": problem.get("error"),
             "what_to_do": problem.get("what_to_do"),
         }
+
+    async def forecast_batch(self, requests: Sequence[ForecastRequest]) -> tuple[Forecast, ...]:
+        """Return one bundle's forecasts, made at the lowest priority.
+
+        Raises:
+            RefusedError: The server got another bundle meanwhile.
+            ClientError: A forecast failed.
+        """
+        found = tuple(await self._batch.forecast_many(requests, max_concurrency=MAX_BATCH_SIZE))
+        self.note_bundle(*(forecast.bundle_id for forecast in found))
+        return found
 
     async def _watch(self) -> None:
         while True:
@@ -176,7 +202,7 @@ class Side:
         known = self.standing
         if known.default_k is None or known.bundle_id != reading.bundle_id:
             self.standing = replace(self.standing, problem=_starting(self.url))
-            forecast = await self.batch.forecast(_nobody(), interest_k=1)
+            forecast = await self._batch.forecast(_nobody(), interest_k=1)
             self._names.clear()
             known = Standing(
                 bundle_id=forecast.bundle_id,

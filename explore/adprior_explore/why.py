@@ -14,7 +14,6 @@ from adprior_explore.novelty import mark_new
 from adprior_explore.side import Side
 from adprior_explore.subject import Subject
 from adprior_explore.variants import Variant, describe_skipped, leave_out
-from adprior_runtime.contract import MAX_BATCH_SIZE
 
 _SHOWN_CHANGES: Final = 5
 
@@ -33,7 +32,7 @@ async def explain(side: Side, subject: Subject, k: int | None) -> dict[str, Any]
     contexts = [subject.raw, *await asyncio.to_thread(_check, variants)]
     places = {raw: place for place, raw in enumerate(dict.fromkeys(contexts))}
     requests = [ForecastRequest(user=raw, k=k or side.default_k()) for raw in places]
-    found = await side.batch.forecast_many(requests, max_concurrency=MAX_BATCH_SIZE)
+    found = await side.forecast_batch(requests)
     base = found[places[subject.raw]]
     side.note(base)
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -476,6 +477,58 @@ def test_a_new_bundle_is_noticed_by_its_first_answer(page: TestClient, triton: F
     triton.change(**tokenizer)
     assert _post(page, "forecast", **ASKED)["bundle_id"] == "bundle-2"
     await_true(lambda: sides_of(page)[0]["ready"] and sides_of(page)[0]["bundle_id"] == "bundle-2")
+
+
+def _change_bundle_after(calls: int, triton: FakeTriton) -> None:
+    """Let the first inferences come from bundle-1, and the others from bundle-2."""
+    usual, counter = triton.answer, itertools.count()
+
+    def answer(model: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        name = b"bundle-1" if next(counter) < calls else b"bundle-2"
+        return usual(model, inputs) | {contract.BUNDLE_ID: np.array([[name]], dtype=np.object_)}
+
+    triton.answer = answer
+
+
+@pytest.mark.parametrize(
+    ("path", "changed"),
+    [
+        ("forecast", {}),
+        ("why", {}),
+        ("agreement", {"users": [USER, USER | {"history": []}]}),
+        ("rank", {"stored_forecast": KEPT.to_json() | {"bundle_id": "bundle-2"}}),
+    ],
+)
+def test_answers_of_two_bundles_are_not_mixed(
+    tritons: list[FakeTriton], open_page: OpenPage, path: str, changed: dict[str, Any]
+) -> None:
+    with open_page(*tritons) as page:
+        _change_bundle_after(1, tritons[0])
+        document = {**ASKED, "candidates": CANDIDATES} | changed
+        response = page.post(f"/api/{path}", json=document)
+        assert response.status_code == 409
+        assert response.json() == {
+            "error": f"{tritons[0].url}: the server got another bundle meanwhile",
+            "what_to_do": "Ask again.",
+        }
+        await_true(lambda: sides_of(page)[0]["bundle_id"] == "bundle-2")
+
+
+def test_two_searches_of_two_bundles_are_no_forecast(page: TestClient, triton: FakeTriton) -> None:
+    _tie_after(2, triton)
+    _change_bundle_after(1, triton)
+    assert page.post("/api/forecast", json={**ASKED, "k": 2}).status_code == 409
+
+
+def test_a_ranking_of_another_bundle_has_no_names_of_the_former_one(
+    page: TestClient, triton: FakeTriton
+) -> None:
+    _post(page, "forecast", **ASKED)
+    _change_bundle_after(0, triton)
+    found = _post(page, "rank", **ASKED, candidates=CANDIDATES)
+    assert found["bundle_id"] == "bundle-2"
+    assert {row["name"] for row in found["candidates"]} == {None}
+    await_true(lambda: sides_of(page)[0]["bundle_id"] == "bundle-2")
 
 
 def test_a_report_is_shown_as_it_is_and_may_do_nothing(
