@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,7 +71,7 @@ class _Answer:
     found: Forecast
     asked: int
     asked_one_more: bool
-    bundle_ids: tuple[str, ...]
+    bundle_ids: Sequence[str]
     times: StepTimes | None
 
 
@@ -84,11 +85,13 @@ async def _ask(side: Side, subject: Subject, shown: int, interest_k: int | None)
         before = await read()
         asked = shown
         found = await side.retrieval.forecast(subject.raw, asked, interest_k=interest_k)
-    asked_one_more, bundle_ids = asked > shown, (found.bundle_id,)
+    asked_one_more = asked > shown
+    bundle_ids = [found.bundle_id]
     if asked_one_more and not found.exact:
         alone = await side.retrieval.forecast(subject.raw, shown)
         found = replace(alone, interests=found.interests)
-        asked, bundle_ids = shown, (*bundle_ids, alone.bundle_id)
+        bundle_ids.append(alone.bundle_id)
+        asked = shown
     return _Answer(
         found=found,
         asked=asked,

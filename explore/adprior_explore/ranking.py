@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from adprior_client import Forecast, ForecastSource, InvalidArgumentError, Ranking
 from adprior_client.cli.documents import candidates_of, forecast_of
 from adprior_client.cli.json_document import JsonValue
+from adprior_explore.server.documents import with_integer_ids
 from adprior_explore.side import Side
 from adprior_explore.subject import Subject
 
@@ -40,7 +41,7 @@ async def find_stored(document: JsonValue, store: ForecastSource | None) -> Stor
     """Return the stored forecast that a request names; None if it names none, or none is found."""
     given, user_id = document.get("stored_forecast"), document.get("user_id")
     if given is not None:
-        return StoredForecast(forecast=forecast_of(given), source="page")
+        return StoredForecast(forecast=forecast_of(with_integer_ids(given)), source="page")
     if user_id is None or store is None:
         return None
     found = await asyncio.to_thread(store.find, user_id.of_type(str))
@@ -59,7 +60,7 @@ async def show_ranking(
         stored: The forecast to compare with.
     """
     start = time.perf_counter()
-    ids, logits = candidates_of(candidates)
+    ids, logits = candidates_of(with_integer_ids(candidates))
     if not ids:
         raise InvalidArgumentError("candidates: found none, expected at least one")
     live = await side.ranking.score(subject.raw, ids, logits)

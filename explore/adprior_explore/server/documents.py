@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import Request
 
@@ -22,6 +23,7 @@ MOST_BYTES_OF_USERS: Final = 16 << 20
 MOST_USERS: Final = 100
 """Some browsers end a request that is not answered within five minutes."""
 _SOURCE: Final = "request"
+_DIGITS: Final = re.compile(r"-?[0-9]{1,19}")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -52,6 +54,30 @@ async def read_document(request: Request, most_bytes: int) -> JsonValue:
     if _SURROGATE.search(body):
         _refuse_unpaired(document)
     return document
+
+
+def with_integer_ids(value: JsonValue) -> JsonValue:
+    """Return candidates, or a forecast, whose advertisers' ids are integers.
+
+    JavaScript has no exact integers above 2^53, so the page has such an id as a string of digits.
+    All else stays as it is, for the check of its reader.
+    """
+    return replace(value, value=_with_integer_ids(value.value))
+
+
+def _with_integer_ids(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_integer_ids(item) for item in value]
+    if isinstance(value, dict):
+        return {
+            key: int(item) if _is_id(key, item) else _with_integer_ids(item)
+            for key, item in value.items()
+        }
+    return value
+
+
+def _is_id(key: str, item: Any) -> bool:
+    return key == "advertiser_id" and isinstance(item, str) and bool(_DIGITS.fullmatch(item))
 
 
 def _refuse_unpaired(document: JsonValue) -> None:
