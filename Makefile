@@ -129,7 +129,7 @@ CHECK_PYTHON = test -f $(LOCK) || \
 	@touch $@
 
 # Not editable: the demo runs what a user installs. It depends on the code, so a change reinstalls it.
-.demo-venv/.installed: pyproject.toml $(wildcard $(LOCK)) $(shell find runtime build clients bulk explore -name '*.py' -o -path '*/page/*')
+.demo-venv/.installed: pyproject.toml $(wildcard $(LOCK)) $(shell find runtime build clients bulk benchmarks explore -name '*.py' -o -path '*/page/*')
 	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv .demo-venv
 	$(LOCKED) .demo-venv/bin/python -m pip install --quiet --disable-pip-version-check '.[embedded,explore,gemma]'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -34,14 +33,9 @@ async def compare(a: Side, b: Side, subject: Subject, k: int | None) -> dict[str
     )
     a.note(first)
     b.note(second)
-    ids_a, ids_b = _ids(first), _ids(second)
     return {
         "a": mark_new(first.advertisers, subject.document),
         "b": mark_new(second.advertisers, subject.document),
-        "bundle_ids": {"a": first.bundle_id, "b": second.bundle_id},
-        "only_a": [item for item in ids_a if item not in ids_b],
-        "only_b": [item for item in ids_b if item not in ids_a],
-        "moved": _moved(first, second),
         "overlap_at": {str(n): overlap(first, second, n) for n in OVERLAPS if n <= k},
         "total_variation": distance(first, second),
         "exact": {"a": first.exact, "b": second.exact},
@@ -58,17 +52,3 @@ def overlap(first: Forecast, second: Forecast, count: int) -> float:
 
 def _ids(forecast: Forecast) -> Sequence[int]:
     return [item.advertiser_id for item in forecast.advertisers]
-
-
-def _moved(first: Forecast, second: Forecast) -> list[dict[str, Any]]:
-    """Return the advertisers of both lists, the greatest change of the log-probability first."""
-    places = {item.advertiser_id: (rank, item) for rank, item in enumerate(second.advertisers, 1)}
-    moved = []
-    for rank, item in enumerate(first.advertisers, 1):
-        if item.advertiser_id not in places:
-            continue
-        other_rank, other = places[item.advertiser_id]
-        ratio = other.log_prob - item.log_prob
-        row = {"advertiser_id": item.advertiser_id, "name": item.name}
-        moved.append(row | {"rank_a": rank, "rank_b": other_rank, "log_ratio": ratio})
-    return sorted(moved, key=lambda row: -math.fabs(row["log_ratio"]))

@@ -1,11 +1,12 @@
-"""How far apart two forecasts of one catalogue are, by what their lists prove.
+"""How far apart two forecasts are, by what their lists prove.
 
 A forecast p lists its most probable advertisers, and bounds every other one: by the last listed
 probability if the list is certified, and by the missing mass. Let q be another forecast. The total
 variation distance is the sum of ``max(q - p, 0)`` over all outcomes, and so is the sum of
 ``max(p - q, 0)``. For an advertiser in one list only, the other probability is taken at its bound.
 Each of the two sums over the listed advertisers is then a lower bound on the distance; `distance`
-is the larger one.
+is the larger one. The forecasts may be of two catalogues: an advertiser that one of them lacks has
+probability 0 there, and keeps every bound.
 """
 
 from __future__ import annotations

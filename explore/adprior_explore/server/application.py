@@ -44,7 +44,6 @@ from adprior_explore.server.protection import (
 )
 from adprior_explore.side import Side
 from adprior_explore.subject import Subject
-from adprior_explore.variants import MOST_EVENTS
 from adprior_explore.why import explain
 from adprior_runtime.contract import MAX_CANDIDATES, MAX_CONTEXT_BYTES, MAX_TOP_K
 from adprior_runtime.errors import AdpriorError
@@ -56,7 +55,6 @@ _LIMITS: Final = {
     "context_bytes": MAX_CONTEXT_BYTES,
     "k": MAX_TOP_K,
     "candidates": MAX_CANDIDATES,
-    "events_of_why": MOST_EVENTS,
     "users": MOST_USERS,
 }
 
