@@ -20,6 +20,7 @@ def explore(*arguments: str | Path, token: str | None = None) -> Iterator[Explor
     """Start the command, wait until its servers are ready, and end it."""
     explorer = Explorer(*arguments)
     try:
+        explorer.await_address()
         await_true(lambda: explorer.is_ready(token), explorer.output, timeout_s=60)
         yield explorer
     finally:
@@ -27,16 +28,19 @@ def explore(*arguments: str | Path, token: str | None = None) -> Iterator[Explor
 
 
 class Explorer:
-    """The running command.
+    """The running command; who makes it must `stop` it.
 
     Attributes:
-        url: The page's address.
+        url: The page's address; empty until `await_address`.
     """
 
     def __init__(self, *arguments: str | Path) -> None:
         self.arguments = arguments
-        self.output = ""
+        self.url = self.output = ""
         self.process = self._start()
+
+    def await_address(self) -> None:
+        """Wait until the command has printed the page's address; fail if it ends before."""
         await_true(lambda: self._url() or self.process.poll() is not None, timeout_s=60)
         self.url = self._url()
         assert self.url, self.output

@@ -66,6 +66,7 @@ def test_a_page_with_tls_and_a_token(triton: FakeTriton, tmp_path: Path) -> None
     trusting = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
     explorer = Explorer(*options, *pair)
     try:
+        explorer.await_address()
         assert explorer.url.startswith("https://127.0.0.1:")
         headers = {"authorization": f"Bearer {TOKEN}"}
         request = urllib.request.Request(f"{explorer.url}/api/state", headers=headers)
