@@ -1,4 +1,9 @@
-"""Work for a browser, cancelled when the browser has gone."""
+"""Work for a browser, cancelled when the browser has gone.
+
+What cancellation reaches: a call that waits for its turn is never made, and the client cancels a
+call that waits in Triton's queue. A search that has begun goes on to its end at Triton 2.51, and a
+forecast that has its turn keeps it until then (`adprior_explore.turns`).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +22,8 @@ class BrowserGoneError(Exception):
 async def run_while_connected(receive: Receive, work: Coroutine[Any, Any, _Result]) -> _Result:
     """Run ``work`` to its end, or cancel it as soon as the browser aborts the request.
 
-    The clients cancel their calls at Triton when the task that awaits them is cancelled.
+    The clients cancel their calls when the task that awaits them is cancelled; see the module for
+    what that ends at Triton.
 
     Args:
         receive: The request's ASGI channel; its body must have been read.

@@ -1,4 +1,4 @@
-"""A request that the browser aborts cancels its calls at Triton."""
+"""A request that the browser aborts cancels its calls to Triton."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CANDIDATES = [{"advertiser_id": 7, "base_logit": -1.0}]
 
 
 @pytest.mark.parametrize("path", ["why", "rank", "compare", "agreement"])
-def test_an_aborted_request_is_cancelled_at_triton(triton: FakeTriton, path: str) -> None:
+def test_the_calls_of_an_aborted_request_are_cancelled(triton: FakeTriton, path: str) -> None:
     options = ("--url", triton.url, "--bundle-b", triton.url, "--port", "0")
     with explore(*options) as explorer:
         triton.hold = True
