@@ -116,12 +116,12 @@ export class Questions {
     }
   }
 
-  /** Return the forecast before this one as a change of the state, if it was of the same user. */
+  /** Return the forecast before the last edit as a change of the state: of the same user and bundle. */
   #formerForecast(name, changes) {
     if (name !== "forecast" || changes.phase !== "ready") return {};
     const { answer, about } = this.#state.get("forecast");
-    if (about?.version === changes.about.version) return {};
-    const isSame = answer !== null && about.origin === changes.about.origin;
-    return { before: isSame && answer.bundle_id === changes.answer.bundle_id ? answer : null };
+    if (answer?.bundle_id !== changes.answer.bundle_id) return { before: null };
+    if (about.version === changes.about.version) return {};
+    return { before: about.origin === changes.about.origin ? answer : null };
   }
 }

@@ -63,6 +63,18 @@ def test_an_edit_brings_a_forecast_and_shows_the_one_before(shown: ExplorePage) 
     expect(shown.event_field(8, "advertiser")).not_to_have_value("麦穗")
 
 
+def test_the_forecast_before_an_edit_is_of_the_same_bundle(shown: ExplorePage) -> None:
+    shown.pick("regular")
+    with shown.new_forecast():
+        shown.event_field(8, "advertiser").fill("麦穗")
+    heading = shown.panel("forecast").locator("thead")
+    expect(heading).to_contain_text("before")
+    for bundle in ("Bundle B", "Bundle A"):
+        with shown.new_forecast():
+            shown.choose(bundle)
+        expect(heading).not_to_contain_text("before")
+
+
 def test_events_and_values_are_added_and_removed(shown: ExplorePage) -> None:
     shown.pick("newcomer")
     panel = shown.panel("user")
