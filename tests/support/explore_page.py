@@ -10,6 +10,8 @@ from typing import Any, Final
 from playwright.sync_api import Locator, Page, expect
 
 _DRAWN: Final = "performance.getEntriesByName('edit to forecast')"
+LONG_IDS: Final = {"Acme": 2**53 + 1, "Acme Pets": 2**53 + 3}
+"""Ids of the second bundle that a number of JavaScript would round."""
 VIEWS: Final = ("forecast", "why", "ranking", "compare", "reports")
 
 

@@ -1,6 +1,7 @@
 /** How far two bundles agree over many users. */
 
 import { bar } from "./bars.js";
+import { parseJson } from "./exact_json.js";
 import { button, field, fill, make, scrollBox } from "./dom.js";
 import { failure, waiting } from "./messages.js";
 import { counted, decimal, milliseconds, percent } from "./numbers.js";
@@ -42,8 +43,8 @@ export function showAgreement(state, questions, place) {
 function readUsers(text, most) {
   let users;
   try {
-    users = text.trim().startsWith("[") ? JSON.parse(text)
-      : text.split("\n").filter((line) => line.trim() !== "").map((line) => JSON.parse(line));
+    users = text.trim().startsWith("[") ? parseJson(text)
+      : text.split("\n").filter((line) => line.trim() !== "").map((line) => parseJson(line));
   } catch {
     throw new Error("The file is no JSON; expected a list of users, or one user in a line.");
   }

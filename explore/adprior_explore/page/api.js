@@ -1,5 +1,7 @@
 /** Talks to `adprior explore`. A user travels in the body of a POST, never in a URL. */
 
+import { parseJson } from "./exact_json.js";
+
 const TOKEN = "adprior-explore-token";
 
 /** A failed request: one line, what to do about it, and the HTTP status (0: no answer at all). */
@@ -18,12 +20,12 @@ export function onMissingToken(ask) {
   askForToken = ask;
 }
 
-/** Return the answer to a GET as JSON. */
+/** Return the answer to a GET, parsed; an id beyond 2^53 is a string of digits. */
 export function get(path, signal) {
   return request(path, { signal });
 }
 
-/** Return the answer to a POST as JSON. */
+/** Return the answer to a POST, parsed; an id beyond 2^53 is a string of digits. */
 export function post(path, body, signal) {
   const headers = { "Content-Type": "application/json" };
   return request(path, { method: "POST", headers, body: JSON.stringify(body), signal });
@@ -32,7 +34,7 @@ export function post(path, body, signal) {
 async function request(path, options) {
   const response = await send(path, options);
   try {
-    return await response.json();
+    return parseJson(await response.text());
   } catch (error) {
     if (options.signal?.aborted) throw error;
     throw new ApiError("The answer broke off.", "Ask again.", response.status);

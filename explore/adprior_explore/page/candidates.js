@@ -1,5 +1,7 @@
 /** Reads pasted candidates: the JSON of `adprior rank`, or one "id, base logit" in a line. */
 
+import { parseJson, readId } from "./exact_json.js";
+
 /**
  * Return candidates as the server takes them.
  *
@@ -22,7 +24,7 @@ export function writeCandidates(candidates) {
 function fromJson(text) {
   let list;
   try {
-    list = JSON.parse(text);
+    list = parseJson(text);
   } catch {
     throw new Error('This begins like JSON but is none; expected [{"advertiser_id": 17, "base_logit": -2.3}, …].');
   }
@@ -35,7 +37,7 @@ function fromLines(text) {
     .filter(({ parts }, index) => parts.length > 0 && !(index === 0 && isHeading(parts)))
     .map(({ parts, place }) => {
       if (parts.length !== 2) throw new Error(`${place}: found ${parts.length} values, expected two: id, base logit.`);
-      return candidate(number(parts[0]), number(parts[1]), place);
+      return candidate(parts[0], number(parts[1]), place);
     });
 }
 
@@ -47,9 +49,10 @@ function number(text) {
   return text === "" ? Number.NaN : Number(text.replace("−", "-"));
 }
 
-function candidate(advertiser_id, base_logit, place) {
-  if (!Number.isSafeInteger(advertiser_id)) {
-    throw new Error(`${place}: expected the advertiser's id, a whole number below 2^53.`);
+function candidate(id, base_logit, place) {
+  const advertiser_id = readId(id);
+  if (advertiser_id === null) {
+    throw new Error(`${place}: expected the advertiser's id, an integer of at most 64 bits.`);
   }
   if (typeof base_logit !== "number" || !Number.isFinite(base_logit)) {
     throw new Error(`${place}: expected the base logit, a number.`);

@@ -1,5 +1,7 @@
 /** Changes of a user's document. Each returns a new document; none changes the one it got. */
 
+import { parseJson } from "./exact_json.js";
+
 const OPTIONAL = new Set(["advertiser", "category", "text"]);
 const ENCODER = new TextEncoder();
 
@@ -17,7 +19,7 @@ export function sizeInBytes(user) {
 export function readUser(text) {
   let user;
   try {
-    user = JSON.parse(text);
+    user = parseJson(text);
   } catch {
     throw new Error(`This is not JSON: ${placeOfBreak(text)}`);
   }

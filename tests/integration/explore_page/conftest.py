@@ -12,7 +12,7 @@ from playwright.sync_api import Browser
 from adprior_runtime.server.tritonserver import TritonServer
 from support.browser import WatchedPage, open_browser, open_page
 from support.data_set import ADVERTISERS, IDS, user
-from support.explore_page import ExplorePage
+from support.explore_page import LONG_IDS, ExplorePage
 from support.explorer import Explorer, explore
 from support.servers import build_repository, start_server
 from support.shared_files import MakeOnce
@@ -23,11 +23,12 @@ _REPORT = """<!doctype html><html lang="en"><head><title>Quality of a bundle</ti
 
 @pytest.fixture(scope="session")
 def other_server(bundle: Path, make_once: MakeOnce) -> Iterator[TritonServer]:
-    """A second bundle: the same model with the first 20 advertisers only."""
+    """A second bundle: the same model with the first 20 advertisers only, two with long ids."""
+    ids = IDS | LONG_IDS
 
     def build(place: Path) -> None:
         catalogue = place / "catalogue.csv"
-        rows = [f'{IDS[name]},"{name}"' for name in ADVERTISERS[:20]]
+        rows = [f'{ids[name]},"{name}"' for name in ADVERTISERS[:20]]
         catalogue.write_text("\n".join(["advertiser_id,name", *rows]), encoding="utf-8")
         build_repository(bundle, place / "repository", "--catalogue", str(catalogue))
 

@@ -12,7 +12,7 @@ from support.browser import (
     needs_chromium,
 )
 from support.data_set import IDS, user
-from support.explore_page import VIEWS, ExplorePage
+from support.explore_page import LONG_IDS, VIEWS, ExplorePage
 
 pytestmark = [pytest.mark.triton, needs_chromium]
 
@@ -178,6 +178,32 @@ def test_a_ranking_shows_before_and_after_and_a_stored_forecast(shown: ExplorePa
     assert shown.ranking_column(3) != live
     panel.get_by_role("button", name="Forget it").click()
     expect(panel.locator("thead")).not_to_contain_text("stored")
+
+
+def test_ids_of_64_bits_keep_their_digits(shown: ExplorePage) -> None:
+    with shown.new_forecast():
+        shown.paste(user(9))
+    with shown.new_forecast():
+        shown.choose("Bundle B")
+    with shown.new_forecast():
+        shown.page.get_by_label("Number of advertisers").fill("20")
+    panel = shown.open("ranking")
+    with shown.page.expect_request("**/api/rank") as asked:
+        panel.get_by_role("button", name="Take the forecast's advertisers").click()
+    given = {str(each["advertiser_id"]) for each in asked.value.post_data_json["candidates"]}
+    assert {str(each) for each in LONG_IDS.values()} < given
+    rows = panel.locator("tbody tr")
+    expect(rows).to_have_count(20)
+    expect(rows.filter(has_text="not in the catalogue")).to_have_count(0)
+    panel.get_by_role("button", name="Keep this forecast as the stored one").click()
+    expect(panel.locator("thead")).to_contain_text("stored: adds")
+    pasted = shown.rank([(each, -3) for each in LONG_IDS.values()])
+    expect(pasted).to_have_count(2)
+    for name, advertiser_id in LONG_IDS.items():
+        row = pasted.filter(has_text=str(advertiser_id))
+        expect(row).to_contain_text(name)
+        expect(row).not_to_contain_text("not in the catalogue")
+    assert shown.ranking_column(3) == shown.ranking_column(5)
 
 
 def test_a_wrong_candidate_is_named(shown: ExplorePage) -> None:
