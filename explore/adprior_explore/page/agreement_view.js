@@ -1,8 +1,8 @@
 /** How far two bundles agree over many users. */
 
 import { bar } from "./bars.js";
-import { parseJson } from "./exact_json.js";
 import { button, field, fill, make, scrollBox } from "./dom.js";
+import { parseJson } from "./exact_json.js";
 import { failure, waiting } from "./messages.js";
 import { counted, decimal, milliseconds, percent } from "./numbers.js";
 
@@ -17,7 +17,7 @@ export function showAgreement(state, questions, place) {
   file.addEventListener("change", async () => {
     try {
       line.hidden = true;
-      questions.askAgreement(readUsers(await file.files[0].text(), state.get("servers")?.limits.users ?? 200));
+      questions.askAgreement(readUsers(await file.files[0].text(), state.get("servers").limits.users));
     } catch (error) {
       line.textContent = error.message;
       line.hidden = false;
@@ -30,12 +30,13 @@ export function showAgreement(state, questions, place) {
       button("Compare over the examples", () => questions.askAgreement(null)),
       field("or over users of a file (a JSON list, or one user in a line)", file), actions),
     line, body);
-  state.watch(["agreement"], () => {
-    const { phase, answer, error } = state.get("agreement");
+  state.watch(["agreement", "k"], () => {
+    const { phase, answer, about, error } = state.get("agreement");
     body.setAttribute("aria-busy", String(phase === "loading"));
     fill(actions, phase === "loading"
       ? [waiting("asking both bundles about each user "), button("Stop", () => questions.stop("agreement"), { class: "small" })] : null);
-    fill(body, phase === "failed" ? failure(error) : null, answer === null ? null : draw(answer));
+    fill(body, phase === "failed" ? failure(error) : null, answer === null ? null
+      : draw(answer, { isLoading: phase === "loading", isOtherLength: about.k !== state.get("k") }));
   });
 }
 
@@ -53,16 +54,17 @@ function readUsers(text, most) {
   return users;
 }
 
-function draw(answer) {
+function draw(answer, { isLoading, isOtherLength }) {
   const entries = Object.entries(answer.overlap_at).map(([k, share]) => [`overlap at ${k}`, share, percent]);
   entries.push(["same first advertiser", answer.same_first, percent]);
   entries.push(["total variation, at least", answer.total_variation, decimal]);
   const drift = answer.drift === null ? "–" : decimal(answer.drift);
-  return make("div", { class: "stacked" },
+  return make("div", { class: `stacked fading ${isLoading || isOtherLength ? "old" : ""}` },
+    isOtherLength ? make("p", {}, make("span", { class: "badge warn", text: "of another number of advertisers: compare again" })) : null,
     make("dl", { class: "facts" },
       entries.map(([term, share, format]) => fact(term, share, format)),
       make("div", {}, make("dt", { text: "drift (population stability index)" }), make("dd", { text: drift }))),
-    make("p", { class: "quiet", text: `${counted(answer.users, "user")}${answer.failed > 0 ? `, ${answer.failed} failed` : ""}, ${milliseconds(answer.total_ms)}. In brackets: 95 % bootstrap intervals over the users.` }),
+    make("p", { class: "quiet", text: `${counted(answer.users, "user")}, ${milliseconds(answer.total_ms)}. In brackets: 95 % bootstrap intervals over the users.` }),
     scrollBox("Users", table(answer.per_user)));
 }
 

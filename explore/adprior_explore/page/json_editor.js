@@ -32,7 +32,6 @@ export class JsonEditor {
     place.replaceChildren(make("div", { class: "stacked" },
       make("label", { for: "user-json", class: "quiet", text: "The user as JSON: paste over it, or edit it" }),
       this.#area));
-    this.#state.set({ userError: null });
   }
 
   #read() {

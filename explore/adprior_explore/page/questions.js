@@ -57,7 +57,7 @@ export class Questions {
     const kept = this.#state.get("kept");
     const stored_forecast = kept === null ? null : kept.forecast;
     const user_id = kept === null ? this.#state.get("userId") || null : null;
-    this.#requests.ranking.ask({ ...body, stored_forecast, user_id }, this.#about());
+    this.#requests.ranking.ask({ ...body, stored_forecast, user_id }, { ...this.#about(), user_id });
   }
 
   /** Ask both bundles about the user. */

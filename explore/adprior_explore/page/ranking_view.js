@@ -97,19 +97,20 @@ function draw(state, body) {
       : message("No candidates yet.", "Paste the candidates of one request of your ranker, or take the forecast's advertisers with equal logits.")));
   }
   const isOld = phase === "loading" || !isCurrent(state, known);
-  fill(body, failed, summary(answer, isOld),
+  fill(body, failed, summary(known, isOld),
     make("div", { class: `fading ${isOld ? "old" : ""}` }, rankingTable(answer)));
 }
 
-function summary(answer, isOld) {
+function summary({ answer, about }, isOld) {
   const moved = answer.candidates.filter(({ rank_before, rank_after }) => rank_before !== rank_after).length;
   const { stored_forecast } = answer;
   return make("div", { class: "toolbar" },
     make("span", { text: `${count(moved)} of ${count(answer.candidates.length)} candidates change their place.` }),
     answer.has_fitted_head ? null
       : make("span", { class: "badge warn", text: "The bundle has no fitted head: every contribution is 0" }),
-    stored_forecast === null ? null
-      : make("span", { class: "quiet", text: `Stored forecast of bundle ${stored_forecast.bundle_id}${age(stored_forecast.age_s)}.` }),
+    stored_forecast !== null
+      ? make("span", { class: "quiet", text: `Stored forecast of bundle ${stored_forecast.bundle_id}${age(stored_forecast.age_s)}.` })
+      : about.user_id === null ? null : make("span", { class: "badge warn", text: "No stored forecast has this user id" }),
     isOld ? waiting("ranking …") : make("span", { class: "quiet", text: milliseconds(answer.total_ms) }));
 }
 

@@ -20,6 +20,7 @@ export function showUserEditor(state, edits) {
   const isJson = () => document.querySelector("input[name=editor]:checked").value === "json";
 
   const draw = () => {
+    state.set({ userError: null }); // it is of a text that is drawn no longer
     if (isJson()) return json.show(body);
     if (state.get("user") === null) return body.replaceChildren(nobody(edits));
     body.replaceChildren(...cards.map((each) => each.draw()));
@@ -81,11 +82,18 @@ function showExamples(state, edits) {
   }
 }
 
+let exampleRequest = new AbortController();
+
+/** Take an example; of two quick clicks, the last one counts. */
 async function takeExample(state, edits, name, title) {
+  exampleRequest.abort();
+  exampleRequest = new AbortController();
+  const { signal } = exampleRequest;
   try {
-    edits.take(await get(`/api/examples/${encodeURIComponent(name)}`), title, name);
+    const user = await get(`/api/examples/${encodeURIComponent(name)}`, signal);
+    if (!signal.aborted) edits.take(user, title, name);
   } catch (error) {
-    state.set({ userError: `${error.message} ${error.whatToDo}` });
+    if (!signal.aborted) state.set({ userError: `${error.message} ${error.whatToDo}` });
   }
 }
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import bisect
 from typing import Any
 
 import pytest
 from playwright.sync_api import Request, Route, expect
 
-from support.browser import (
-    needs_chromium,
-)
+from adprior_client.user_context import user_to_json
+from adprior_runtime.contract import MAX_CONTEXT_BYTES
+from support.browser import needs_chromium
 from support.data_set import IDS, user
 from support.explore_page import LONG_IDS, VIEWS, ExplorePage
 
@@ -118,6 +118,17 @@ def test_a_new_edit_aborts_the_request_before_it(shown: ExplorePage) -> None:
     assert "regular" not in shown.page.url
 
 
+def test_of_two_quick_clicks_on_examples_the_last_one_counts(shown: ExplorePage) -> None:
+    shown.page.route("**/api/examples/regular", lambda route: None)  # its answer never comes
+    examples = shown.page.locator("#examples")
+    with shown.page.expect_request("**/api/examples/regular"):
+        examples.get_by_role("button", name="regular", exact=True).click()
+    with shown.page.expect_event("requestfailed"):
+        shown.pick("newcomer")
+    expect(shown.page.locator("#user-error")).to_be_hidden()
+    expect(shown.panel("user")).to_contain_text("No events")
+
+
 def test_text_of_a_user_is_never_read_as_html(shown: ExplorePage) -> None:
     name = "<img src=x onerror=alert(1)>"
     shown.paste(user(2) | {"profile": {name: name}})
@@ -133,6 +144,8 @@ def test_wrong_json_is_named_and_changes_nothing(shown: ExplorePage) -> None:
     shown.page.locator("#user-json").fill('{"profile": {},\n "history": [}')
     expect(shown.page.locator("#user-error")).to_contain_text("not JSON: look at line 2")
     assert shown.forecast_names() == names
+    shown.show_cards()
+    expect(shown.page.locator("#user-error")).to_be_hidden()
     with shown.new_forecast():
         shown.paste(user(1))
 
@@ -178,6 +191,22 @@ def test_a_ranking_shows_before_and_after_and_a_stored_forecast(shown: ExplorePa
     assert shown.ranking_column(3) != live
     panel.get_by_role("button", name="Forget it").click()
     expect(panel.locator("thead")).not_to_contain_text("stored")
+
+
+def test_a_user_id_without_a_stored_forecast_is_noted(shown: ExplorePage) -> None:
+    def claim_a_store(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"stored": True})
+
+    shown.page.route("**/api/state", claim_a_store)
+    shown.page.reload()
+    shown.pick("regular")
+    shown.rank([(IDS["Acme"], -3)])
+    panel = shown.panel("ranking")
+    expect(panel).not_to_contain_text("No stored forecast")
+    panel.get_by_label("id of a user").fill("user-1")
+    panel.get_by_label("id of a user").press("Enter")
+    expect(panel).to_contain_text("No stored forecast has this user id")
 
 
 def test_ids_of_64_bits_keep_their_digits(shown: ExplorePage) -> None:
@@ -231,26 +260,44 @@ def test_two_bundles_side_by_side(shown: ExplorePage) -> None:
     panel.get_by_role("button", name="Compare over the examples").click()
     expect(panel).to_contain_text("same first advertiser")
     expect(panel.locator("tr", has_text="newcomer")).to_be_visible()
+    note = panel.get_by_text("of another number of advertisers")
+    expect(note).to_have_count(0)
+    with shown.new_forecast():
+        shown.open("forecast").get_by_label("Number of advertisers").fill("4")
+    shown.open("compare")
+    expect(note).to_be_visible()
     panel.locator("input[type=file]").set_input_files(
         {"name": "users.jsonl", "mimeType": "application/json", "buffer": b"{}\n{"}
     )
     expect(panel).to_contain_text("The file is no JSON")
 
 
-def test_a_report_opens_in_a_frame(shown: ExplorePage) -> None:
+@pytest.mark.parametrize(
+    ("title", "plots"),
+    [("Worth & <cost>", 3), ("Server under load: bundle 0123456789ab", 4)],
+    ids=["quality", "server"],
+)
+def test_a_report_of_a_benchmark_opens_in_a_frame(
+    shown: ExplorePage, title: str, plots: int
+) -> None:
     panel = shown.open("reports")
+    panel.get_by_role("button", name=title, exact=True).click()
     frame = panel.frame_locator("iframe")
-    expect(frame.get_by_role("heading", name="Quality of a bundle")).to_be_visible()
-    assert frame.locator("h1").evaluate("h => getComputedStyle(h).color") == "rgb(0, 0, 128)"
+    heading = frame.get_by_role("heading", name=title, exact=True)
+    expect(heading).to_be_visible()
+    assert heading.evaluate("h => getComputedStyle(h).fontSize") == "30.4px"  # its own styles
+    pictures = frame.locator("img")
+    expect(pictures).to_have_count(plots)
+    assert all(picture.evaluate("i => i.decode().then(() => true)") for picture in pictures.all())
     expect(panel.get_by_role("link")).to_have_attribute("target", "_blank")
 
 
 def test_a_user_of_256_kib(shown: ExplorePage) -> None:
-    events = 1
+    most = MAX_CONTEXT_BYTES - 16  # the edit below makes it longer
+    sizes = range(10_000)
+    events = bisect.bisect_right(sizes, most, key=lambda each: len(user_to_json(user(each)))) - 1
     large = user(events)
-    while len(json.dumps(large)) < 250 * 1024:
-        events += 50
-        large = user(events)
+    assert MAX_CONTEXT_BYTES - 1024 < len(user_to_json(large)) <= most
     with shown.new_forecast():
         shown.paste(large)
     shown.show_cards()
