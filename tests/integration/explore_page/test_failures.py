@@ -30,13 +30,16 @@ def test_a_killed_server_is_named_and_its_return_is_noticed(
     browser: Browser, repository: Path, example: Path
 ) -> None:
     ports = choose_ports()
-    server = start_server(repository, **ports)
-    with explore("--url", server.grpc_address, "--port", "0", "--users", example) as explorer:
+    with (
+        start_server(repository, **ports) as server,
+        explore("--url", server.grpc_address, "--port", "0", "--users", example) as explorer,
+    ):
         watched = open_page(browser, explorer.url)
         shown = ExplorePage(watched.page)
         shown.pick("regular")
         names = shown.forecast_names()
-        server.stop()
+        server.kill()
+        server.process.wait()
         shown.event_field(4, "advertiser").fill("Kite")
         banner = shown.page.locator("#banner")
         expect(banner).to_contain_text(f"Server A, {server.grpc_address}")
@@ -74,10 +77,11 @@ def test_a_page_with_a_token_asks_for_it(
     with explore(*options, "--users", example, token=token) as explorer:
         watched = open_page(browser, explorer.url)
         dialog = watched.page.get_by_role("dialog", name="This page needs a token")
-        for given in ("a wrong one", token):
+        for given in ("ключ", "a wrong one", "a-wrong-one", token):
             expect(dialog).to_be_visible()
             dialog.get_by_label("Token").fill(given)
             dialog.get_by_role("button", name="Open").click()
+        expect(dialog).to_be_hidden()
         ExplorePage(watched.page).pick("regular")
         expect(dialog).to_be_hidden()
         watched.page.reload()
