@@ -18,26 +18,24 @@ export function proofBadge({ exact, gap_nats }, shown) {
 
 /** Return the stacked bar of probability and the drawing of the gap. */
 export function drawCertificate(certificate) {
-  const { shown_mass, missing_mass, outside_mass } = certificate;
+  const { shown_mass, missing_mass, outside_mass, exact, gap_nats } = certificate;
   return [
     stackedBar("Where the probability lies", [
       { share: shown_mass, kind: "shown", label: "shown", value: percent(shown_mass) },
       { share: missing_mass, kind: "missing", label: "missing: other advertisers, at most", value: percent(missing_mass) },
       { share: outside_mass, kind: "outside", label: "outside: no advertiser, at least", value: percent(outside_mass) },
     ]),
-    make("div", { class: "chart" }, make("h3", { text: certificate.exact ? "The gap that proves it" : "The gap" }), gap(certificate)),
+    make("div", { class: "chart" }, make("h3", { text: exact && gap_nats !== null ? "The gap that proves it" : "The gap" }), gap(certificate)),
   ];
 }
 
-function gap({ exact, last_shown, best_other, best_other_bound, gap_nats, margin_nats }) {
+function gap(certificate) {
+  const { exact, last_shown, best_other, best_other_bound, gap_nats, margin_nats } = certificate;
   if (last_shown === null) return make("p", { class: "quiet", text: "Nothing is shown, so there is nothing to prove." });
   if (gap_nats === null) {
-    return make("p", {
-      class: "quiet",
-      text: exact
-        ? "The catalogue has no further advertiser, so there is no gap to show."
-        : `None: the last one shown has ${percent(last_shown)}, another may have up to ${percent(best_other_bound ?? 1)}.`,
-    });
+    const text = exact ? withoutGap(certificate)
+      : `None: the last one shown has ${percent(last_shown)}, another may have up to ${percent(best_other_bound ?? 1)}.`;
+    return make("p", { class: "quiet", text });
   }
   return [
     gapDrawing(gap_nats, margin_nats),
@@ -47,6 +45,13 @@ function gap({ exact, last_shown, best_other, best_other_bound, gap_nats, margin
       make("li", {}, make("span", { class: "swatch gap-swatch", "aria-hidden": "true" }), "gap ", make("strong", { text: nats(gap_nats) })),
       make("li", {}, make("span", { class: "swatch missing", "aria-hidden": "true" }), "margin of rounding ", make("strong", { text: nats(margin_nats) }))),
   ];
+}
+
+/** Return why a list that is proved has no gap to show. */
+function withoutGap({ asked_one_more, best_other_bound }) {
+  if (best_other_bound === null) return "The catalogue has no further advertiser, so there is no gap to show.";
+  if (!asked_one_more) return "The bundle forecasts no more advertisers than these, so the best not shown is not known, and there is no gap to show.";
+  return "The server proves these, but not which one comes next, so there is no gap to show.";
 }
 
 /** Draw the gap and the margin of rounding on a line that starts at the best not shown. */

@@ -13,7 +13,7 @@ export function drawTimes({ steps, server_ms, total_ms }, took_ms) {
       make("h3", { text: "Time by step" }),
       make("p", {
         class: "quiet",
-        text: `${milliseconds(took_ms)} in all. Other requests ran at the same time, so the server's statistics do not tell the steps of this one.`,
+        text: `${milliseconds(took_ms)} in all. The server's statistics do not tell the times of this request apart from those of others.`,
       }));
   }
   const whole = Math.max(took_ms, total_ms, server_ms);
