@@ -87,8 +87,9 @@ def explorer(
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Closed after each file: while Playwright runs, its thread has an event loop."""
     with open_browser() as running:
         yield running
 
