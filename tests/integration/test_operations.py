@@ -126,14 +126,20 @@ def test_a_rollout_reads_the_page(server: TritonServer, retrieval: RetrievalClie
 def test_the_alert_of_failing_requests_counts_each_request_once(
     server: TritonServer, retrieval: RetrievalClient
 ) -> None:
-    """As AdpriorRequestsFailing does: received by the tokenizer, less refused, less answered."""
+    """As AdpriorRequestsFailing does: received, less refused, less answered."""
 
     def count() -> float:
         page = read_settled(server)
-        received = page.total("nv_inference_request_success", model=contract.TOKENIZER)
-        received += page.total("nv_inference_request_failure", model=contract.TOKENIZER)
-        refused = page.total("adprior_invalid_requests_total")
-        refused -= page.total("adprior_invalid_requests_total", model=contract.PRIOR_HEAD)
+        received = page.total("nv_inference_request_success", model=contract.LLM_ENGINE)
+        received += sum(
+            page.total("nv_inference_request_failure", model=each)
+            for each in (contract.TOKENIZER, contract.LLM_ENGINE)
+        )
+        received += page.total("adprior_failed_requests_total", model=contract.TOKENIZER)
+        refused = sum(
+            page.total("adprior_invalid_requests_total", model=each)
+            for each in (contract.LLM_ENGINE, contract.ADVERTISER_DECODER)
+        )
         ensembles = contract.ADVERTISER_RETRIEVAL, contract.ADVERTISER_RANKING
         answered = (page.total("nv_inference_request_success", model=each) for each in ensembles)
         return received - refused - sum(answered)
@@ -147,6 +153,8 @@ def test_the_alert_of_failing_requests_counts_each_request_once(
     tensors = {contract.USER_CONTEXT: context_tensor(user(3))}
     inputs = make_inputs(contract.ADVERTISER_RETRIEVAL, tensors)
     with InferenceServerClient(server.grpc_address) as connection:
+        connection.infer(contract.TOKENIZER, make_inputs(contract.TOKENIZER, tensors))
+        assert count() == before
         for _ in range(2):
             with pytest.raises(InferenceServerException):  # its time is over in the queue
                 connection.infer(contract.ADVERTISER_RETRIEVAL, inputs, timeout=1)
