@@ -50,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prune",
         type=positive_integer,
         metavar="N",
-        help="push nothing; remove all versions but the last N of each tag, the active one and the "
-        "one before it. Their files go with the first --prune after --grace",
+        help="push nothing; remove all versions but the last N (100 at most) of each tag, the "
+        "active one and the one before it. Their files go with the first --prune after --grace",
     )
     parser.add_argument(
         "--tag",

@@ -8,7 +8,9 @@ needs by that time. The grace is longer than any push or pull takes:
 - A push that began before the blobs were condemned has written its version by the end of the grace,
   which keeps its blobs.
 - A push that begins later sends condemned blobs again. A blob that is newer than its condemnation
-  stays.
+  stays. A push may send a blob in the moment between a prune's look at it and its removal: so the
+  push looks again after it has written its version, and sends what is lost; and the prune looks
+  for new versions after its removals, and says which one it has harmed.
 
 A kill at any moment leaves blobs too many, never too few, and the next prune finds them.
 """
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -26,6 +28,7 @@ from adprior_runtime.delivery.fetch import persist
 from adprior_runtime.delivery.lookup import list_versions, read_tag, read_version
 from adprior_runtime.delivery.store import BLOBS, TAGS, Store, blob_name, version_name
 from adprior_runtime.delivery.store_errors import NotStoredError
+from adprior_runtime.delivery.tag import MOST_ENTRIES
 from adprior_runtime.delivery.version import Version
 from adprior_runtime.errors import ArtefactError, InvalidInputError
 from adprior_runtime.text.json_text import to_json
@@ -68,19 +71,19 @@ def prune(store: Store, keep: int, *, grace_s: float, is_dry: bool) -> Pruned:
 
     Args:
         store: Where.
-        keep: The number of last pushes that each tag keeps.
+        keep: The number of last pushes that each tag keeps, `MOST_ENTRIES` at most.
         grace_s: Longer than any push or pull takes, in seconds. What is younger stays.
         is_dry: Only look.
 
     Raises:
-        InvalidInputError: Nothing can be removed there.
-        ArtefactError: A tag, a version or a condemnation is corrupt; nothing more is removed.
+        InvalidInputError: Nothing can be removed there, or ``keep`` is too large.
+        ArtefactError: A tag, a version or a condemnation is corrupt, or a version that was pushed
+            meanwhile needs a blob that was removed; nothing more is removed.
     """
-    if not store.is_writable:
-        raise InvalidInputError(f"{store.url}: a prune needs a directory or an object store")
+    _require_possible(store, keep)
     limit = datetime.now(UTC) - timedelta(seconds=grace_s)
     versions = {each: read_version(store, each) for each in list_versions(store)}
-    removed = _remove_condemned(store, _needed(versions.values()), limit, is_dry=is_dry)
+    removed = _remove_condemned(store, versions, limit, is_dry=is_dry)
     kept = _kept_by_tags(store, keep)
     old = {
         each: version
@@ -98,6 +101,15 @@ def prune(store: Store, keep: int, *, grace_s: float, is_dry: bool) -> Pruned:
         _condemn(store, condemned)
         _remove_versions(store, old, keep)
     return Pruned(versions=tuple(old), condemned=condemned, removed=removed, is_dry=is_dry)
+
+
+def _require_possible(store: Store, keep: int) -> None:
+    if keep > MOST_ENTRIES:
+        raise InvalidInputError(
+            f"--prune: found {keep}, expected {MOST_ENTRIES} at most: a tag remembers no more"
+        )
+    if not store.is_writable:
+        raise InvalidInputError(f"{store.url}: a prune needs a directory or an object store")
 
 
 def read_condemned(store: Store) -> set[str]:
@@ -146,9 +158,10 @@ def _read(store: Store, name: str) -> dict[str, int]:
 
 
 def _remove_condemned(
-    store: Store, needed: set[str], limit: datetime, *, is_dry: bool
+    store: Store, versions: Mapping[str, Version], limit: datetime, *, is_dry: bool
 ) -> dict[str, int]:
     """Remove the blobs of the condemnations before ``limit``, but for those that are needed."""
+    needed = _needed(versions.values())
     removed: dict[str, int] = {}
     for name in store.list(_REMOVED):
         written = store.modified(name)
@@ -161,7 +174,23 @@ def _remove_condemned(
                     store.remove(blob)
         if not is_dry:
             store.remove(name)
+    if removed and not is_dry:
+        _require_unharmed(store, versions, removed)
     return removed
+
+
+def _require_unharmed(store: Store, known: Container[str], removed: Container[str]) -> None:
+    """Raise ArtefactError if a version that is not known lacks a blob that was removed."""
+    for each in list_versions(store):
+        if each in known:
+            continue
+        needed = _needed([read_version(store, each)])
+        lost = [blob for blob in needed if blob in removed and store.size(blob) is None]
+        if lost:
+            raise ArtefactError(
+                f"{store.place(version_name(each))}: pushed while this prune removed files; found "
+                f"{len(lost)} of its files missing, expected none: push it again"
+            )
 
 
 def _is_older(store: Store, name: str, moment: datetime) -> bool:

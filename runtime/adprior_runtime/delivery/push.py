@@ -81,8 +81,10 @@ def push(
     version_id = version.id
     sent = 0
     if force or store.size(version_name(version_id)) is None:  # it is written after its blobs
-        sent = _send_blobs(directory, version, store, states, force=force)
+        resend = set(map(blob_name, version.files.values())) if force else read_condemned(store)
+        sent = _send_blobs(directory, version, store, states, resend=resend)
         store.write(version_name(version_id), version.to_json())
+    sent += _send_lost_blobs(directory, version, store, states)
     pushed = datetime.now(UTC).isoformat(timespec="seconds")
     after = read_present_tag(store, tag).with_push(version, pushed, activate=activate)
     _write_tag(store, tag, after, version)
@@ -120,22 +122,42 @@ def _write_tag(store: Store, name: str, tag: Tag, version: Version) -> None:
         store.write(version_name(version.id), version.to_json())
 
 
+def _send_lost_blobs(
+    directory: Path, version: Version, store: Store, states: Mapping[str, _FileState]
+) -> int:
+    """Send what a prune has removed since it was sent; return the bytes.
+
+    A prune looks at a blob, then removes it: a push may replace the blob between the two. Once the
+    version is written, no prune that begins removes its blobs. A push that was killed may have
+    written the version without this check.
+    """
+    sent = 0
+    while lost := _send_blobs(directory, version, store, states, resend=(), leave=False):
+        sent += lost
+    return sent
+
+
 def _send_blobs(
     directory: Path,
     version: Version,
     store: Store,
     states: Mapping[str, _FileState],
     *,
-    force: bool,
+    resend: Container[str],
+    leave: bool = True,
 ) -> int:
-    """Send the blobs that the store lacks, in parallel; return their bytes."""
+    """Send the blobs that the store lacks, and those of ``resend``, in parallel.
+
+    Returns:
+        Their bytes.
+    """
     sources = {blob: name for name, blob in version.files.items()}
     total = sum(blob.size for blob in sources)
     with (
-        progress_bar(total=total, desc="adprior push", unit="B") as bar,
+        progress_bar(total=total, desc="adprior push", unit="B", leave=leave) as bar,
         ThreadPoolExecutor(TRANSFERS, thread_name_prefix="adprior-push") as pool,
     ):
-        sender = _Sender(store, bar, condemned=read_condemned(store), force=force)
+        sender = _Sender(store, bar, resend=resend)
         waiting = [
             pool.submit(sender.send, directory / name, blob, states[name])
             for blob, name in sources.items()
@@ -150,11 +172,10 @@ def _send_blobs(
 class _Sender:
     """Sends blobs; several threads share it."""
 
-    def __init__(self, store: Store, bar: Any, *, condemned: Container[str], force: bool) -> None:
+    def __init__(self, store: Store, bar: Any, *, resend: Container[str]) -> None:
         self._store = store
         self._bar = bar
-        self._condemned = condemned
-        self._force = force
+        self._resend = resend
         self._lock = threading.Lock()
 
     def send(self, path: Path, blob: Blob, state: _FileState) -> int:
@@ -165,8 +186,8 @@ class _Sender:
         """
         name = blob_name(blob)
         stored = self._store.size(name)
-        is_condemned = name in self._condemned  # a prune spares it if it is sent again
-        if not self._force and stored == blob.size and not is_condemned:
+        # A prune spares a condemned blob that is sent again.
+        if stored == blob.size and name not in self._resend:
             self._advance(blob.size)
             return 0
         # What is stored may be good: it is replaced by bytes that were checked only.

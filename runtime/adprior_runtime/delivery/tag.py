@@ -18,8 +18,9 @@ from adprior_runtime.text.json_text import to_json
 LATEST: Final = "latest"
 PREVIOUS: Final = "previous"
 """Instead of a version: the one that was active before the active one."""
+MOST_ENTRIES: Final = 100
+"""The number of pushes that a tag remembers."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_MOST_ENTRIES: Final = 100
 _SHORTEST_PREFIX: Final = 4
 
 
@@ -67,7 +68,7 @@ class Tag:
             pushed=pushed,
         )
         others = [each for each in self.entries if each.version != entry.version]
-        kept = (entry, *others)[:_MOST_ENTRIES]
+        kept = (entry, *others)[:MOST_ENTRIES]
         pushed_to = replace(self, entries=kept)
         return pushed_to._with_next(entry.version) if activate else pushed_to
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from adprior_runtime.delivery.staging import PART_BYTES
-from adprior_runtime.delivery.tag import _MOST_ENTRIES
+from adprior_runtime.delivery.tag import MOST_ENTRIES
 from adprior_runtime.delivery.urls import PACKAGES
 from support.deliveries import Adprior, contents
 from support.paths import ROOT
@@ -42,5 +42,5 @@ def test_the_commands_do_what_the_page_says(
 
 def test_the_page_has_the_codes_numbers() -> None:
     assert f"parts of {PART_BYTES >> 20} MiB" in PAGE
-    assert f"its last {_MOST_ENTRIES} pushes" in PAGE
+    assert f"its last {MOST_ENTRIES} pushes" in PAGE
     assert {package for package in PACKAGES.values() if f"`{package}`" not in PAGE} == {"s3fs"}

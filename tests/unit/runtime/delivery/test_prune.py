@@ -109,6 +109,57 @@ def test_a_condemned_file_that_is_pushed_again_stays(
     assert contents(tmp_path / "target") == contents(made[0])
 
 
+def test_a_file_that_a_prune_removes_while_it_is_pushed_again_is_sent_once_more(
+    adprior: Adprior,
+    pushed: tuple[Path, list[Path], list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, made, ids = pushed
+    adprior("push", "--prune", "1", store)
+    _age(store)
+    condemned = pruning.read_condemned(open_store(str(store)))
+    kind = type(open_store(str(store)))
+    write = kind.write
+
+    def write_beside_a_prune(self: Store, name: str, data: bytes) -> None:
+        """Remove what a prune has looked at before the push sent it again."""
+        if name == f"versions/{ids[0]}.json":
+            for each in condemned:
+                self.remove(each)
+        write(self, name, data)
+
+    monkeypatch.setattr(kind, "write", write_beside_a_prune)
+    adprior("push", made[0], store)
+    adprior("pull", store, tmp_path / "target")
+    assert contents(tmp_path / "target") == contents(made[0])
+
+
+def test_a_prune_that_stops_between_look_and_removal_says_what_it_broke(
+    adprior: Adprior,
+    pushed: tuple[Path, list[Path], list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, made, ids = pushed
+    adprior("push", "--prune", "1", store)
+    _age(store)
+    kind = type(open_store(str(store)))
+    remove = kind.remove
+
+    def remove_after_a_push(self: Store, name: str) -> None:
+        monkeypatch.undo()
+        adprior("push", made[0], store)
+        remove(self, name)
+
+    monkeypatch.setattr(kind, "remove", remove_after_a_push)
+    message = adprior.error("push", "--prune", "1", store)
+    assert f"versions/{ids[0]}.json: pushed while this prune removed files; found 1 of" in message
+    adprior("push", made[0], store)
+    adprior("pull", store, tmp_path / "target")
+    assert contents(tmp_path / "target") == contents(made[0])
+
+
 def test_leftovers_of_killed_pushes_go_too(
     adprior: Adprior, pushed: tuple[Path, list[Path], list[str]]
 ) -> None:
@@ -198,10 +249,11 @@ def test_a_killed_prune_loses_nothing_that_is_needed(
     ("options", "message"),
     [
         (["--dry-run"], "--dry-run goes with --prune"),
+        (["--prune", "101"], "--prune: found 101, expected 100 at most: a tag remembers no more"),
         (["--prune", "1", "--force"], "--force and --keep-active go with a REPOSITORY"),
     ],
 )
-def test_options_that_do_not_go_together(
+def test_options_that_are_refused(
     adprior: Adprior, tmp_path: Path, first: Path, options: list[str], message: str
 ) -> None:
     directory = [] if "--prune" in options else [first]
