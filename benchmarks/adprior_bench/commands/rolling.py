@@ -17,6 +17,7 @@ from adprior_bench.report.terminal import figures_table
 from adprior_bench.rolling.bundle_answers import BundleAnswers, ask_server
 from adprior_bench.rolling.callers import MIXED, Callers, Load
 from adprior_bench.rolling.fleet import Fleet, start_on_free_ports
+from adprior_bench.rolling.gentle_start import require_right
 from adprior_bench.rolling.replacement import Phase, Span, replace_all
 from adprior_bench.server.machine import describe_machine
 from adprior_bench.server.running_server import collect_bundle
@@ -88,7 +89,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--gentle-start",
         action="store_true",
-        help="start new servers on idle processors (SCHED_IDLE), so that they delay no call",
+        help="start new servers on idle processors (SCHED_IDLE), so that they delay no call; needs "
+        "CAP_SYS_NICE (root) or a high limit RLIMIT_NICE (20 at the usual priority)",
     )
     add("--seed", type=int, default=0, help="seed of the calls' times (0)")
     add("--json", action="store_true", help="print the report as JSON")
@@ -101,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
             f"--servers: found {args.servers}, expected 2 or more: forecasts of either bundle need "
             "a server"
         )
+    if args.gentle_start:
+        require_right()
     with tempfile.TemporaryDirectory(prefix="adprior-bench-") as scratch, few_messages():
         report = _report(_measure(args, Path(scratch)), args)
     print(to_json(report, indent=2) if args.json else _text(report))
