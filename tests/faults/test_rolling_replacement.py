@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from adprior_bench.rolling.replacement import Phase
 from adprior_runtime.cli import main
 from faults.conftest import Report
 from support.servers import build_repository
@@ -37,4 +38,6 @@ def test_a_rolling_replacement_loses_no_call_and_mixes_no_bundles(
     assert old != new
     assert set(printed["answered"]) == {old, new}
     assert min(printed["answered"].values()) > 50
-    assert all(phase["calls"] > 50 for phase in printed["phases"])
+    for phase in printed["phases"]:
+        # A server starts as fast as the machine is.
+        assert phase["calls"] > (0 if phase["phase"] == Phase.STARTING else 50), phase
