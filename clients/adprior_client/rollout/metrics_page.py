@@ -174,7 +174,7 @@ class MetricsPage:
             return np.zeros(FIELDS)
         if (counts < before).any():  # a new process counts from 0
             self.restarts += 1
-            return np.where(counts < before, counts, counts - before)
+            return counts
         added: Counts = counts - before
         return added
 
