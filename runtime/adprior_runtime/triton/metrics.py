@@ -154,6 +154,12 @@ FAILED_REQUESTS: Final = Metric(
     label="reason",
     values=tuple(FailureReason),
 )
+DIRECT_REQUESTS: Final = Metric(
+    name="adprior_direct_requests_total",
+    kind=Kind.COUNTER,
+    description="Answers to callers that ask this model itself, and get no forecast.",
+    models=(TOKENIZER,),
+)
 PROMPT_TOKENS: Final = Metric(
     name="adprior_prompt_tokens_total",
     kind=Kind.COUNTER,
@@ -270,6 +276,7 @@ METRICS: Final = (
     BUNDLE_INFO,
     INVALID_REQUESTS,
     FAILED_REQUESTS,
+    DIRECT_REQUESTS,
     PROMPT_TOKENS,
     EVENTS,
     DROPPED_EVENTS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from adprior_runtime import contract
 from adprior_runtime.bundle import Bundle
@@ -11,6 +12,7 @@ from adprior_runtime.forecast.tokenize_step import TokenizeStep
 from adprior_runtime.prompt.context_use import ContextUse
 from adprior_runtime.search.rounding import margin_nats
 from adprior_runtime.triton.metrics import (
+    DIRECT_REQUESTS,
     DROPPED_EVENTS,
     EVENTS,
     HISTORY_ADVERTISERS,
@@ -23,6 +25,13 @@ from adprior_runtime.triton.metrics import (
 from adprior_runtime.triton.request_model import Answer, RequestModel, Tensors
 from adprior_runtime.triton.unused_context_log import UnusedContextLog
 
+_FOR_CALLERS = (
+    contract.CONTEXT_USE,
+    contract.PROOF_MARGIN,
+    contract.BUNDLE_ID,
+    contract.ANSWER_VERSION,
+)
+"""Outputs that no ensemble asks for: who does asks this model itself."""
 _log = logging.getLogger("adprior")
 
 
@@ -58,6 +67,11 @@ class TritonPythonModel(RequestModel):
             contract.BUNDLE_ID: [self._manifest.bundle_id.encode()],
             contract.ANSWER_VERSION: [contract.CONTRACT_VERSION.encode()],
         }
+
+    def _response(self, outputs: Answer, wanted: set[str]) -> Any:
+        if not wanted.isdisjoint(_FOR_CALLERS):
+            self.metrics.count(DIRECT_REQUESTS)
+        return super()._response(outputs, wanted)
 
     def _count(self, use: ContextUse) -> None:
         self._unused.add(use)
