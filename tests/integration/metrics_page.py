@@ -36,6 +36,18 @@ class MetricsPage:
         wanted = labels.items()
         return sum(n for each, found, n in self.samples if each == name and wanted <= found.items())
 
+    def without_forecast(self) -> float:
+        """Return the well-formed requests without a forecast, as AdpriorRequestsFailing does:
+        received, less asked alone, less refused, less answered."""
+        received = self.total("nv_inference_request_success", model=contract.TOKENIZER)
+        received += self.total("nv_inference_request_failure", model=contract.TOKENIZER)
+        received -= self.total("adprior_direct_requests_total")
+        refused = self.total("adprior_invalid_requests_total")
+        refused -= self.total("adprior_invalid_requests_total", model=contract.PRIOR_HEAD)
+        ensembles = contract.ADVERTISER_RETRIEVAL, contract.ADVERTISER_RANKING
+        answered = (self.total("nv_inference_request_success", model=each) for each in ensembles)
+        return received - refused - sum(answered)
+
     def own_samples(self) -> list[tuple[str, dict[str, str], float]]:
         """Return the samples of adprior's metrics, without Triton's."""
         return [sample for sample in self.samples if sample[0].startswith("adprior_")]

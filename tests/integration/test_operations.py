@@ -126,18 +126,8 @@ def test_a_rollout_reads_the_page(server: TritonServer, retrieval: RetrievalClie
 def test_the_alert_of_failing_requests_counts_each_request_once(
     server: TritonServer, retrieval: RetrievalClient
 ) -> None:
-    """As AdpriorRequestsFailing does: received, less asked alone, less refused, less answered."""
-
     def count() -> float:
-        page = read_settled(server)
-        received = page.total("nv_inference_request_success", model=contract.TOKENIZER)
-        received += page.total("nv_inference_request_failure", model=contract.TOKENIZER)
-        received -= page.total("adprior_direct_requests_total")
-        refused = page.total("adprior_invalid_requests_total")
-        refused -= page.total("adprior_invalid_requests_total", model=contract.PRIOR_HEAD)
-        ensembles = contract.ADVERTISER_RETRIEVAL, contract.ADVERTISER_RANKING
-        answered = (page.total("nv_inference_request_success", model=each) for each in ensembles)
-        return received - refused - sum(answered)
+        return read_settled(server).without_forecast()
 
     before = count()
     retrieval.forecast(user(3))

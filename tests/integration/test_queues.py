@@ -18,6 +18,7 @@ from adprior_client import RankingClient, RetrievalClient
 from adprior_runtime import contract
 from adprior_runtime.contract import Priority
 from adprior_runtime.server.tritonserver import TritonServer
+from integration.metrics_page import read_settled
 from support.data_set import user
 from support.paths import DEMO
 from support.raw_requests import context_tensor, make_inputs
@@ -104,11 +105,14 @@ def test_a_full_queue_and_a_queue_timeout_refuse_requests(
     narrow: TritonServer, model: str, priority: int, message: str
 ) -> None:
     context = (DEMO / "users" / "dog_owner.json").read_bytes()
+    before = read_settled(narrow).without_forecast()
     crowd = _Crowd(narrow)
     for number in range(128):
         crowd.send(str(number), model, context, priority)
     refused = [outcome for _, outcome in crowd.wait() if outcome != "answered"]
     assert 0 < len(refused) < 128
+    lost = 0 if model == contract.PRIOR_HEAD else len(refused)
+    assert read_settled(narrow).without_forecast() == before + lost
     for outcome in refused:
         assert outcome.startswith("StatusCode.UNAVAILABLE")
         assert message in outcome
