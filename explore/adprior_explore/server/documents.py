@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from http import HTTPStatus
@@ -15,6 +14,7 @@ from adprior_explore.server.problems import RefusedError
 from adprior_explore.subject import Subject
 from adprior_runtime.contract import MAX_TOP_K
 from adprior_runtime.errors import InvalidInputError
+from adprior_runtime.text.json_text import to_json
 
 MOST_BYTES: Final = 2 << 20
 """Largest body: a context of 256 KiB, 10,000 candidates and a forecast fit."""
@@ -82,7 +82,7 @@ def _is_id(key: str, item: Any) -> bool:
 
 def _refuse_unpaired(document: JsonValue) -> None:
     try:
-        json.dumps(document.value, ensure_ascii=False).encode()
+        to_json(document.value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         message = f"{_SOURCE}: holds text with an unpaired surrogate, expected Unicode"
         raise InvalidInputError(message) from error
