@@ -120,10 +120,15 @@ def _form(values: pa.Array | pa.ChunkedArray) -> str:
     if pa.types.is_large_string(kind):
         return _form_of_texts(values.to_pylist())
     if pa.types.is_timestamp(kind):
-        return UNZONED if kind.tz is None else ZONED
+        return ZONED if kind.tz is not None else DAYS if _are_midnights(values) else UNZONED
     if pa.types.is_date(kind):
         return DAYS
     return "true or false" if pa.types.is_boolean(kind) else str(kind)
+
+
+def _are_midnights(values: pa.Array | pa.ChunkedArray) -> bool:
+    in_a_day = 86_400 * {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[values.type.unit]
+    return all(number % in_a_day == 0 for number in values.cast(pa.int64()).to_pylist())
 
 
 def _form_of_texts(values: Sequence[str]) -> str:

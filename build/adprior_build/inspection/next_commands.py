@@ -50,7 +50,8 @@ def next_commands(
     held_out = "" if split.cut is None else f" --validation-share {_validation_share(split):g}"
     commands.append(
         f"adprior train {log}{people}{columns} --catalogue catalogue.csv{cut}{share}{held_out} "
-        f"--from {_BASE} --trim-vocabulary --lora-rank 16 --minutes 60 --output trained"
+        f"--from {_BASE} --trim-vocabulary --lora-rank 16 --precision auto --minutes 60 "
+        "--output trained"
     )
     commands.append("adprior build --checkpoint trained --save-bundle bundle --output repository")
     if split.cut is not None:

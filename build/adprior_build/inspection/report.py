@@ -117,9 +117,9 @@ def _describe_split(split: SplitFacts) -> str:
     if split.cut is None:
         return f"no cut; test share {split.test_share:g}"
     return (
-        f"cut {split.cut.isoformat()}, test share {split.test_share:g}: trains on "
-        f"{split.training_events:,} events of {split.training_users:,} users; tests on "
-        f"{split.test_events:,} events of {split.test_users:,} others, on the cut and after"
+        f"cut {split.cut.isoformat()}, test share {split.test_share:g}: trains and "
+        f"validates on {split.training_events:,} events of {split.training_users:,} users; tests "
+        f"on {split.test_events:,} events of {split.test_users:,} others, on the cut and after"
     )
 
 

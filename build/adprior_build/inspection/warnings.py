@@ -65,8 +65,8 @@ def warn_of_columns(
     lists = [facts.name for facts in events if facts.holds == LISTS]
     if lists:
         yield (
-            f"columns of lists are not read: {', '.join(lists)}; to use one, write one row for "
-            "each of its values"
+            f"columns of lists are not read: {', '.join(lists)}; for advertisers, "
+            "write a row for each; for words about an event, join them into one text column"
         )
     index = [f.name for f in events if f.name in _INDEXES or f.name.startswith("__index_level_")]
     numbered = [name for name in index if by_name[name].share_distinct == 1.0]

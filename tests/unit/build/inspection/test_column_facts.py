@@ -41,6 +41,7 @@ def describe(values: Any) -> ColumnFacts:
         ([date(2024, 5, 31)], "days"),
         ([NOON], "times with a zone"),
         ([NOON.replace(tzinfo=None)], "times without a zone"),
+        ([NOON.replace(tzinfo=None, hour=0, minute=0, second=0, microsecond=0)], "days"),
         ([["a"]], "lists"),
         ([{"a": 1}], "structs"),
         (pa.array(["a", "b"]).dictionary_encode(), "text"),
