@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
 from tritonclient.grpc.aio import InferenceServerClient
@@ -19,17 +19,10 @@ from adprior_runtime import contract
 from adprior_runtime.contract import Priority
 from adprior_runtime.server.model_counters import ModelCounters
 
-_READING: Final = (
-    contract.CONTEXT_USE,
-    contract.PROOF_MARGIN,
-    contract.BUNDLE_ID,
-    contract.ANSWER_VERSION,
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextReading:
-    """How a server reads a context.
+    """What a server says about one context.
 
     Attributes:
         bundle_id: The server's bundle.
@@ -82,7 +75,7 @@ class ServerProbe:
     async def read_context(self, raw: bytes) -> ContextReading:
         """Return how the server reads a context; raises InvalidArgumentError if it refuses it."""
         user = {contract.USER_CONTEXT: np.array([bytes(raw)], dtype=np.object_)}
-        request = Request.of(contract.TOKENIZER, user, _READING, Priority.RETRIEVAL)
+        request = Request.of(contract.TOKENIZER, user, contract.CONTEXT_READING, Priority.RETRIEVAL)
         arguments = request.arguments(self._config.deadline_s, self._headers())
         del arguments["client_timeout"]
         result = await self._ask(contract.TOKENIZER, "infer", **arguments)

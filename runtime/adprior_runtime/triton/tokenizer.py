@@ -25,13 +25,6 @@ from adprior_runtime.triton.metrics import (
 from adprior_runtime.triton.request_model import Answer, RequestModel, Tensors
 from adprior_runtime.triton.unused_context_log import UnusedContextLog
 
-_FOR_CALLERS = (
-    contract.CONTEXT_USE,
-    contract.PROOF_MARGIN,
-    contract.BUNDLE_ID,
-    contract.ANSWER_VERSION,
-)
-"""Outputs that no ensemble asks for: who does asks this model itself."""
 _log = logging.getLogger("adprior")
 
 
@@ -69,7 +62,7 @@ class TritonPythonModel(RequestModel):
         }
 
     def _response(self, outputs: Answer, wanted: set[str]) -> Any:
-        if not wanted.isdisjoint(_FOR_CALLERS):
+        if not wanted.isdisjoint(contract.CONTEXT_READING):
             self.metrics.count(DIRECT_REQUESTS)
         return super()._response(outputs, wanted)
 
