@@ -1,4 +1,4 @@
-"""How far two bundles agree on many users: overlap, first choice, distance, drift.
+"""Measures how far two bundles agree on many users: overlap, first choice, distance, drift.
 
 The drift is the population stability index of `adprior_runtime.forecast.drift`. Its bins are tenths
 of the mean forecast of side a over these users, in place of the popularity in training, which the

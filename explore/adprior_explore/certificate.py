@@ -17,12 +17,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from adprior_client import Advertiser, Forecast
+from adprior_explore.distance import bound_of_others
 from adprior_runtime.search.rounding import provable_below
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """What is known about the advertisers that a forecast does not show.
+    """The proof of a forecast, and bounds on the advertisers that it does not show.
 
     Attributes:
         exact: Whether no advertiser that is not shown is more probable than the last shown.
@@ -106,4 +107,4 @@ def _bound_of_others(found: Forecast, shown: int, asked: int, missing_mass: floa
         return found.advertisers[shown].probability
     if len(found.advertisers) < asked:
         return None
-    return min(missing_mass, found.advertisers[-1].probability)
+    return bound_of_others(found)

@@ -18,7 +18,7 @@ _DEADLINE_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BundleAnswers:
-    """What the servers of a bundle answer.
+    """The answers of one bundle to the benchmark's requests.
 
     Attributes:
         bundle_id: The bundle.

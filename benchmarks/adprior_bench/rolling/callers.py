@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final, Self
 
 import numpy as np
@@ -97,18 +96,13 @@ class Callers:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         self._end()
         if kind is None:
             self.records = self._running.result()
 
     def hold_new_forecasts(self) -> None:
-        """From now on, calls bring forecasts of the new bundle, as after ``adprior publish``."""
+        """Let later calls bring forecasts of the new bundle, as after ``adprior publish``."""
         self._held = self._new
 
     def _end(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from adprior_bench.rolling.gentle_start import lift, on_idle_processors
@@ -52,17 +51,12 @@ class Fleet:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._end()
 
     @property
     def url(self) -> str:
-        """What the clients follow."""
+        """Where the clients find the servers: the file that lists them."""
         return f"file://{self._listing}"
 
     @property

@@ -17,10 +17,10 @@ from adprior_runtime.terminal.progress import progress_bar
 
 
 class Phase(StrEnum):
-    """What happens to the servers at a time.
+    """A phase of the replacement.
 
     Attributes:
-        QUIET: Nothing.
+        QUIET: No server changes.
         STARTING: A new server loads its models.
         LEAVING: A server has left the list, still serves, and then stops.
     """
@@ -35,7 +35,7 @@ class Span:
     """A time in which one thing happened.
 
     Attributes:
-        phase: What.
+        phase: The phase that it belongs to.
         start_s: Its start, in seconds of the monotonic clock.
         stop_s: Its end.
         busy: The share of the machine's processors that were busy, other work included.
@@ -48,7 +48,7 @@ class Span:
 
 
 class Course:
-    """What happened until now.
+    """Records the phases, and how busy the machine is in each.
 
     Attributes:
         spans: The times that are over, one after another.

@@ -37,7 +37,7 @@ class Standing:
         self, trie: Trie, ignored_rows: Int64Array, top_k: int, margin_nats: float
     ) -> None:
         self._trie = trie
-        self._ignored_rows = ignored_rows
+        self._names = trie.leaf_advertiser, trie.leaf_offsets, ignored_rows
         self._eligible = len(trie.leaf_offsets) - 1 - len(ignored_rows)
         self._wanted = min(top_k, self._eligible)
         self._margin = margin_nats
@@ -86,17 +86,7 @@ class Standing:
     def _prefixes_of_rivals(self, tree: SearchTree, bar: float) -> Int64Array:
         """Return the open prefixes of the missing names of leaders and close rivals."""
         trie, table = self._trie, tree.prefixes
-        rows = rivals(
-            trie.leaf_advertiser,
-            trie.leaf_offsets,
-            self._ignored_rows,
-            table.nodes,
-            table.scores,
-            table.kinds,
-            self._wanted,
-            trie.most_paths,
-            bar,
-        )
+        rows = rivals(*self._names, *table.columns, self._wanted, trie.most_paths, bar)
         leaves, _ = trie.leaves_of(rows)
         leaves = leaves[~np.isin(leaves, table.found()[0])]
         fronts, _ = tree.fronts(trie.ancestors(leaves))
@@ -109,17 +99,12 @@ class Standing:
     def _verdict(self, tree: SearchTree) -> Verdict:
         """Return the verdict, made anew after an expansion."""
         if self._latest is None or self._latest[0] != tree.extended_tokens:
-            trie, table = self._trie, tree.prefixes
             verdict = judge(
-                trie.leaf_advertiser,
-                trie.leaf_offsets,
-                self._ignored_rows,
-                table.nodes,
-                table.scores,
-                table.kinds,
+                *self._names,
+                *tree.prefixes.columns,
                 self._wanted,
                 self._eligible,
-                trie.most_paths,
+                self._trie.most_paths,
             )
             self._latest = tree.extended_tokens, verdict
         return self._latest[1]

@@ -76,6 +76,11 @@ class Prefixes:
         )
         self._show(count + len(log_probs))
 
+    @property
+    def columns(self) -> tuple[Int64Array, Float64Array, Int8Array]:
+        """Nodes, scores and kinds: what the functions of `ranking` read."""
+        return self.nodes, self.scores, self.kinds
+
     def found(self) -> tuple[Int64Array, Float64Array]:
         """Return the leaves of the names found, none excluded, and their log-probabilities."""
         places = (self.kinds == FOUND).nonzero()[0]

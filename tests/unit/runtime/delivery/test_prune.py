@@ -94,30 +94,40 @@ def test_what_is_young_stays(adprior: Adprior, first: Path, second: Path, tmp_pa
     assert adprior("push", "--prune", "1", "--grace", "0.000001s", store)["versions"] != []
 
 
+@pytest.fixture
+def condemning(
+    adprior: Adprior, pushed: tuple[Path, list[Path], list[str]]
+) -> tuple[Path, list[Path], list[str]]:
+    """The same store; a prune has condemned files, and the grace is over."""
+    adprior("push", "--prune", "1", pushed[0])
+    _age(pushed[0])
+    return pushed
+
+
+def _require_whole_after_a_push(adprior: Adprior, made: Path, store: Path, target: Path) -> None:
+    adprior("push", made, store)
+    adprior("pull", store, target)
+    assert contents(target) == contents(made)
+
+
 def test_a_condemned_file_that_is_pushed_again_stays(
-    adprior: Adprior, pushed: tuple[Path, list[Path], list[str]], tmp_path: Path
+    adprior: Adprior, condemning: tuple[Path, list[Path], list[str]], tmp_path: Path
 ) -> None:
-    store, made, _ = pushed
-    adprior("push", "--prune", "1", store)
-    _age(store)
+    store, made, _ = condemning
     sent = adprior("push", made[0], store)["sent_bytes"]
     assert sent > 0  # what is there already is sent again, since it may go
     (store / "versions" / f"{adprior('push', '--list', store)[0]['version']}.json").unlink()
     adprior("push", "--prune", "1", store)  # as if it ran just before that push wrote its version
-    adprior("push", made[0], store)
-    adprior("pull", store, tmp_path / "target")
-    assert contents(tmp_path / "target") == contents(made[0])
+    _require_whole_after_a_push(adprior, made[0], store, tmp_path / "target")
 
 
 def test_a_file_that_a_prune_removes_while_it_is_pushed_again_is_sent_once_more(
     adprior: Adprior,
-    pushed: tuple[Path, list[Path], list[str]],
+    condemning: tuple[Path, list[Path], list[str]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    store, made, ids = pushed
-    adprior("push", "--prune", "1", store)
-    _age(store)
+    store, made, ids = condemning
     condemned = pruning.read_condemned(open_store(str(store)))
     kind = type(open_store(str(store)))
     write = kind.write
@@ -130,20 +140,16 @@ def test_a_file_that_a_prune_removes_while_it_is_pushed_again_is_sent_once_more(
         write(self, name, data)
 
     monkeypatch.setattr(kind, "write", write_beside_a_prune)
-    adprior("push", made[0], store)
-    adprior("pull", store, tmp_path / "target")
-    assert contents(tmp_path / "target") == contents(made[0])
+    _require_whole_after_a_push(adprior, made[0], store, tmp_path / "target")
 
 
 def test_a_prune_that_stops_between_look_and_removal_says_what_it_broke(
     adprior: Adprior,
-    pushed: tuple[Path, list[Path], list[str]],
+    condemning: tuple[Path, list[Path], list[str]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    store, made, ids = pushed
-    adprior("push", "--prune", "1", store)
-    _age(store)
+    store, made, ids = condemning
     kind = type(open_store(str(store)))
     remove = kind.remove
 
@@ -155,9 +161,7 @@ def test_a_prune_that_stops_between_look_and_removal_says_what_it_broke(
     monkeypatch.setattr(kind, "remove", remove_after_a_push)
     message = adprior.error("push", "--prune", "1", store)
     assert f"versions/{ids[0]}.json: pushed while this prune removed files; found 1 of" in message
-    adprior("push", made[0], store)
-    adprior("pull", store, tmp_path / "target")
-    assert contents(tmp_path / "target") == contents(made[0])
+    _require_whole_after_a_push(adprior, made[0], store, tmp_path / "target")
 
 
 def test_leftovers_of_killed_pushes_go_too(
