@@ -13,7 +13,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
-from adprior_runtime.triton.metrics import Metric, Series, Sink
+from adprior_runtime.triton.metric_series import Series, Sink
+from adprior_runtime.triton.metrics import Metric
 
 _INTERVAL_S: Final = 1.0
 _LAST_FLUSH_S: Final = 3.0

@@ -25,13 +25,13 @@ from adprior_runtime.contract import MAX_VALUES, Target
 from adprior_runtime.errors import AdpriorError, DeviceLostError, InvalidRequestError
 from adprior_runtime.repository.model_specs import model
 from adprior_runtime.triton.heartbeat import Heartbeat
+from adprior_runtime.triton.metric_series import register_metrics
 from adprior_runtime.triton.metrics import (
     BUNDLE_INFO,
     FAILED_REQUESTS,
     INVALID_REQUESTS,
     FailureReason,
     Metric,
-    register_metrics,
 )
 from adprior_runtime.triton.process_end import end_process
 from adprior_runtime.triton.recorder import Recorder
