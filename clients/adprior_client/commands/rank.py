@@ -53,7 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--user", metavar="FILE", help=USER_HELP)
     source.add_argument(
-        "--forecast", metavar="FILE", help="the user's forecast, from adprior predict --json"
+        "--forecast",
+        metavar="FILE",
+        help="the user's forecast, from adprior predict --json; candidates that it does not list "
+        "have only an upper bound, so their logits differ from those with --user",
     )
     parser.add_argument(
         "--candidates",
