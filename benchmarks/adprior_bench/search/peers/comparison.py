@@ -107,7 +107,9 @@ def compare(work: Work, pythons: Mapping[str, str], rounds: int) -> list[dict[st
         for prompt in tqdm(chosen, unit="round", desc="peers", leave=False):
             for record in records.values():
                 record.answers.append(record.search(prompt))
-    truths = {tuple(each): _truth(work, each) for each in work.prompts[:rounds]}
+    # A random model proves nothing, so all names near the k-th are scored: minutes for each prompt.
+    prompts = tqdm(work.prompts[:rounds], unit="prompt", desc="true advertisers", leave=False)
+    truths = {tuple(each): _truth(work, each) for each in prompts}
     true = [truths[tuple(prompt)] for prompt in chosen]
     return [_row(work, name, records, true) for name in records]
 
